@@ -29,7 +29,7 @@ class TaskContext(AttemptContext):
 
         It can add tasks to it, and meet others of it: see `WorkflowContext`.
         """
-        if "/" not in self.task_id:
+        if not self._run_id:
             return None
         from taskorch._managers import manager_of  # noqa: PLC0415 - when needed
 

@@ -31,6 +31,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.events import QuestionAsked, QuestionReminded, TaskBlocked
 from taskorch.model import HealthCheck, check_count, check_seconds
 from taskorch.model._checks import check_word
+from taskorch.model._ids import is_escalation
 from taskorch.model._plain import stamp
 from taskorch.model._show import show
 from taskorch.runtime._escalations import cause_of
@@ -204,7 +205,7 @@ class Notifier:
         """The messages about what is still open."""
         escalations = [each.to_dict() for each in self._orch.escalations()]
         asked = [each.to_dict() for each in self._orch.questions()]
-        asked = [each for each in asked if not each["id"].startswith("escalation/")]
+        asked = [each for each in asked if not is_escalation(each["id"])]
         if subject == "escalation":
             asked = []
             escalations = [each for each in escalations if task_id in each["tasks"]]

@@ -62,6 +62,7 @@ from taskorch.model import (
     to_patience,
 )
 from taskorch.model._checks import check_word, is_number
+from taskorch.model._ids import has_segments, is_escalation
 from taskorch.model._show import show
 from taskorch.protocols import Journal, Learns, Recalls
 from taskorch.protocols._members import has
@@ -772,7 +773,7 @@ class TaskOrchestrator:
                 question.
         """
         is_task = task_id in self._rt.kernel.tasks
-        if str(task_id).startswith("escalation/") and not is_task:
+        if is_escalation(task_id) and not is_task:
             from taskorch.runtime import _escalations  # noqa: PLC0415 - rare
 
             return _escalations.answer(self._rt, task_id, choice, by, note, changes)
@@ -1444,7 +1445,7 @@ class TaskOrchestrator:
             part.restore(self._kept_event)
             if has(part, Recalls) and self._rt.committer is not None:
                 part.recall(self._rt.committer.journal, self._rt.committed)
-        if any("/" in task_id for task_id in self._rt.kernel.tasks):
+        if any(map(has_segments, self._rt.kernel.tasks)):
             from taskorch._managers import _limits  # noqa: PLC0415 - when needed
 
             _limits.restore(self._rt)

@@ -39,11 +39,10 @@ from taskorch.events import (
 )
 from taskorch.kernel import moves_of
 from taskorch.model import HealthCheck, TaskState
-from taskorch.model._ids import run_of
+from taskorch.model._ids import has_number, in_run, number_of, run_of, stem_of
 from taskorch.model._plain import stamp
 from taskorch.runtime._escalations import cause_of, failure_of
 from taskorch.runtime._notices import is_accounted_for, schedule_of
-from taskorch.runtime._reruns import number_of, stem_of
 from taskorch.runtime._timer import begin_thread
 
 if TYPE_CHECKING:
@@ -298,7 +297,7 @@ class TroubleTeller:
         if not isinstance(event, TaskCompleted | TaskCancelled | TaskFailed):
             return True
         name = event.task_id
-        if "~" in name or name in self._judged:
+        if has_number(name) or name in self._judged:
             return True
         return bool(self._schedule_of(name)[0])
 
@@ -409,7 +408,7 @@ class TroubleTeller:
                 state = self._orch.workflows.status(run).state
                 if not state.is_terminal:
                     continue
-                schedule, slot = self._schedule_of(f"{run}/")
+                schedule, slot = self._schedule_of(in_run(run))
                 level = logging.WARNING if state == "failed" else logging.INFO
                 _LOG.log(
                     level, "schedule %s: run %s has %s", schedule, run, _been(state)

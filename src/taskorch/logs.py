@@ -40,8 +40,8 @@ def log_context() -> dict[str, Any]:
         row = getattr(task, "_row", None)
         if row is not None and row.agent is not None:
             fields["agent"] = row.agent.name
-        run_id, slash, _ = task.task_id.partition("/")
-        if slash:
+        run_id = task._run_id  # noqa: SLF001 - a word for users it is not
+        if run_id:
             fields["workflow"] = run_id
     api = sys.modules.get("opentelemetry.trace")
     if api is not None:

@@ -261,3 +261,20 @@ def test_simulate_with_what_a_journal_has_measured(here, capsys):
     words = "simulate", "flow_file.py", "--journal", "runs.db", "--duration", "5"
     (found,) = told(taskorch(capsys, *words, "--json")[1])
     assert 5 <= found["seconds"] < 20
+
+
+def test_a_part_of_a_workflow_is_a_run_to_which_its_tasks_add(here, capsys):
+    (here / "adding.py").write_text(
+        "from taskorch import Workflow, current_context\n"
+        "def more():\n"
+        "    return current_context().workflow.task(int, id='added').task_id\n"
+        "wf = Workflow('w')\n"
+        "wf.task(more, id='x')\n"
+        "wf.task(int, id='y')\n",
+        encoding="utf-8",
+    )
+    code, out, err = taskorch(capsys, "run", "adding.py", "--only", "x", "--json")
+    assert code == 0, err
+    ended = [one["task"] for one in told(out)[:-1] if one["event"] == "completed"]
+    assert "x" in ended
+    assert "y" not in ended

@@ -634,6 +634,13 @@ def test_a_pool_without_anything_is_saturated_only_while_something_is_held(orch,
     assert heard == [("PoolSaturated", "gpu"), ("PoolRelieved", "gpu")]
 
 
+def test_a_pool_whose_name_has_a_slash_is_no_limit(orch, heard):
+    orch.resources.resize({"disk/fast": 1})
+    orch.resources.allocate({"disk/fast": 1}, owner="ann")
+    orch.wait()
+    assert heard == [("PoolSaturated", "disk/fast")]
+
+
 def test_limits_are_there_to_be_used_up(orch, heard):
     orch.resources.set_quotas(Quota(owner="ann", resources={"cpu": 1}))
     orch.resources.allocate({"cpu": 1}, owner="ann")

@@ -114,6 +114,16 @@ def test_a_night_that_fails_is_told_and_so_is_its_end(
     assert len(messages(hook)) == 3
 
 
+def test_a_task_that_is_called_as_a_run_of_a_schedule_is_none_of_it(hook: Hook) -> None:
+    """One of a run has a slash in its id, and what it is called in the run after it."""
+    with nights(TaskOrchestrator(), hook) as orch:
+        orch.submit_task(Task.call(int, "x", id="first-2026-01-01T0000Z"))
+        eventually(lambda: messages(hook, "failure"))
+        (told,) = messages(hook, "failure")
+        assert (told["task_id"], told["schedule"]) == ("first-2026-01-01T0000Z", None)
+        assert part(orch, "schedules").status == "ok"
+
+
 def test_a_failed_run_is_told_by_its_task_and_is_mended_by_a_later_one(
     hook: Hook,
 ) -> None:

@@ -470,6 +470,18 @@ def test_a_coroutine_asks_the_same():
     assert asyncio.run(ask())["publish"] == ["a"]
 
 
+def test_what_only_looks_like_runs_by_its_ids_is_not_proposed():
+    with TaskOrchestrator() as orch:
+        for number in range(3):
+            above = orch.submit_task(
+                Task.call(do, 1, id=f"day{number}/x", type="fetch")
+            )
+            orch.submit_task(
+                Task.call(do, above, id=f"day{number}/y", type="build")
+            ).result()
+        assert orch.planner.propose(least=3) == []
+
+
 def test_what_came_back_in_runs_is_proposed_and_people_accept_it():
     wf = Workflow("night")
     wf.task(do, wf.task(do, 1, id="x", type="fetch"), id="y", type="build")

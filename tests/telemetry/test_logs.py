@@ -78,6 +78,12 @@ def test_a_record_says_which_workflow_it_is_of(records):
     assert fields(records.get_nowait())[:4] == ["v1/a", 1, "local", "v1"]
 
 
+def test_a_slash_in_an_id_makes_no_workflow(records):
+    with TaskOrchestrator() as orch:
+        orch.submit_task(Task.call(say, id="v1/a")).result()
+    assert fields(records.get_nowait())[:4] == ["v1/a", 1, "local", ""]
+
+
 def test_a_record_says_which_trace_it_is_of(records):
     tracing = Tracing()
     with tracing.orchestrator() as orch:
@@ -115,8 +121,11 @@ def test_another_process_knows_the_task_and_the_attempt():
     with ProcessPoolExecutor(1) as pool:
         orch = TaskOrchestrator(executors={"p": pool})
         with orch:
-            task = Task.call(log_context, id="w/a", executor="p")
-            found = orch.submit_task(task).result()
+            wf = Workflow("w")
+            wf.task(log_context, id="a", executor="p")
+            found = orch.workflows.start(wf, id="w").result()["a"]
+            alone = Task.call(log_context, id="v/a", executor="p")
+            assert "workflow" not in orch.submit_task(alone).result()
     assert found == {"task_id": "w/a", "attempt": 1, "workflow": "w"}
 
 

@@ -374,6 +374,12 @@ def test_a_workflow_and_its_phases_have_spans(tracing):
         assert span.context.trace_id == run.context.trace_id
 
 
+def test_a_slash_in_an_id_makes_no_pipeline(tracing):
+    with tracing.orchestrator() as orch:
+        orch.submit_task(Task.call(double, 2, id="v1/unit")).result()
+    assert "cicd.pipeline.run.id" not in tracing.only("double").attributes
+
+
 def fail() -> None:
     msg = "it is broken"
     raise RuntimeError(msg)

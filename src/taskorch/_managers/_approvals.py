@@ -10,8 +10,8 @@ from taskorch.errors import (
 )
 from taskorch.model import TERMINAL, question_of
 from taskorch.model._explanation import some
+from taskorch.model._ids import stem_of, tail_of
 from taskorch.runtime._questions import check, row_named, vote
-from taskorch.runtime._reruns import stem_of
 from taskorch.workflows._phases import approval_of, gate_of, phase_of, verdict_of
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ def decide(run: WorkflowRun, gate: str, by: str, note: str, *, passed: bool) -> 
         InvalidTaskError: *by* or *note* is not well formed.
     """
     check(by, note)
-    name, tilde, number = str(gate).partition("~")
-    phase = phase_of(name)
+    phase = phase_of(stem_of(str(gate)))
     work = run.handles.get(approval_of(phase))
     if work is None:
         msg = f"no phase {phase!r} of workflow {run.workflow_id} asks for an approval"
@@ -48,7 +47,7 @@ def decide(run: WorkflowRun, gate: str, by: str, note: str, *, passed: bool) -> 
     if question is None:
         msg = f"{latest.id} is no approval any more"
         raise UnknownTaskError(msg)
-    named = f"{stem_of(latest.id)}{tilde}{number}"
+    named = f"{stem_of(latest.id)}{tail_of(str(gate))}"
     _, on_failure = run._gates.get(gate_of(phase), (None, "stop"))
     choice = "approve" if passed else "reject"
 

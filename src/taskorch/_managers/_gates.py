@@ -14,10 +14,10 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._managers import _members
 from taskorch._visible import counted
 from taskorch.errors import DependencyFailedError, GateFailedError
 from taskorch.model import Call, TaskState
+from taskorch.model._ids import name_of
 from taskorch.model._show import show
 from taskorch.runtime._context import current_context, result_of
 from taskorch.runtime._lent import copy_containers
@@ -62,7 +62,7 @@ def gate(
     """
     context = current_context()
     parents = works_above(context._work)
-    members = {_members.name_of(name): work for name, work in parents.items()}
+    members = {name_of(name): work for name, work in parents.items()}
     for name in list(members):
         if before is not None and is_same_end(name, before):
             work = members.pop(name)

@@ -26,11 +26,10 @@ from taskorch.errors import (
     UnknownTaskError,
 )
 from taskorch.kernel import can_wait
-from taskorch.model import DEFAULT_ENV, Task, TaskOptions, TaskState
-from taskorch.model._ids import run_of
+from taskorch.model import DEFAULT_ENV, Task, TaskOptions, TaskState, _ids
+from taskorch.model._ids import ids_in_run, in_run, name_of, run_of
 from taskorch.model._made_for import inherited
 from taskorch.model._show import show
-from taskorch.runtime import _reruns
 from taskorch.runtime._stale import is_earlier, is_outdated, replaced
 from taskorch.runtime._work import (
     ADDED,
@@ -289,14 +288,14 @@ class WorkflowContext:
             raise InvalidTaskError(msg, hint=hint, task_id=task.id)
         if task.id is None:
             counts = self._manager._counts_of(self._inside)
-            ours = _members.name_of(self._inside.task_id)
+            ours = name_of(self._inside.task_id)
             name = unused(f"{ours}/{stem_of(task)}", (), counts)
         else:
             name = check_task_id(task.id)
         refs = _listed("after", task.after)
         return attrs.evolve(
             task,
-            id=f"{self.workflow_id}/{name}",
+            id=in_run(self.workflow_id, name),
             after=tuple(self._found(r) if isinstance(r, str) else r for r in refs),
             metadata={
                 **(task.metadata or {}),
@@ -320,7 +319,7 @@ class WorkflowContext:
         """
         if isinstance(ref, Work) and ref._rt is self._rt:
             return _members.newest(self._rt, ref._row.id)
-        name = f"{self.workflow_id}/{ref}"
+        name = in_run(self.workflow_id, str(ref))
         self._rt.recall((name,))
         if not isinstance(ref, str) or not self._rt.directory.is_known(
             self._rt.directory.reruns.latest(name)
@@ -366,17 +365,17 @@ class WorkflowContext:
             work = cast("TaskHandle[Any]", entry.work)
             if run is not None:
                 run._enter(work)
-            phases = [phase_of(_members.name_of(g._row.id)) for g in gates]
-            parts = [_members.name_of(work.task_id), *phases]
+            phases = [phase_of(name_of(g._row.id)) for g in gates]
+            parts = [name_of(work.task_id), *phases]
             if any(map(record.is_paused_at, parts)):
                 # It may be blocked, or the state machine forbids it.
                 with suppress(InvalidTransitionError):
                     rt.kernel.suspend(work._row, now, holdable=False)
-        names = tuple(_members.name_of(work._row.id) for work in works)
+        names = tuple(name_of(work._row.id) for work in works)
         for target in later:
             _precede(rt, works, target, now)
             if run is not None:
-                run._connect(_members.name_of(target._row.id), names)
+                run._connect(name_of(target._row.id), names)
         return works
 
     def _check(
@@ -411,7 +410,7 @@ class WorkflowContext:
         run = self._manager._held(self.workflow_id)
         way = _way(self._rt, run, [*fresh, *again], later)
         if way:
-            error = ring_error(tuple(_members.name_of(task_id) for task_id in way))
+            error = ring_error(tuple(name_of(task_id) for task_id in way))
             error.hint = "nothing was added; leave out one of after= and before="
             raise error
 
@@ -516,11 +515,11 @@ class _Renewing:
         adder, ours = added_by(work), self._task_id
         if self.is_anew(work):
             return True
-        is_first = _reruns.number_of(ours) == 1
+        is_first = _ids.number_of(ours) == 1
         if adder == ours or is_first or not _members.is_added(work):
             return False
         if is_other:
-            return not adder or _reruns.stem_of(adder) == _reruns.stem_of(ours)
+            return not adder or _ids.stem_of(adder) == _ids.stem_of(ours)
         is_undone = is_to_be_redone(work) or replaced(self._rt, work) != ""
         return is_undone and is_earlier(self._rt, work, ours)
 
@@ -529,7 +528,7 @@ class _Renewing:
         adder, since = added_by(work), self._since
         if adder and is_outdated(self._rt, work):
             return True
-        if not since or _reruns.stem_of(adder) == _reruns.stem_of(since):
+        if not since or _ids.stem_of(adder) == _ids.stem_of(since):
             return False
         is_known = work._task is not None
         if is_known and not _members.is_added(work):
@@ -547,7 +546,7 @@ def _keep_adder(entry: Entry, existing: Work) -> None:
 
 def _comes_after(target: Work, entries: Iterable[Entry]) -> bool:
     """Whether *target* comes after runs of all of *entries* already."""
-    above = {_reruns.stem_of(name) for name in names_above(target)}
+    above = {_ids.stem_of(name) for name in names_above(target)}
     return all(entry.task.id in above for entry in entries)
 
 
@@ -558,8 +557,8 @@ def _precede(runtime: Runtime, works: Sequence[Work], target: Work, now: int) ->
     parent_ids = {*names_above(target), *(parent.id for parent in parents)}
     if not can_wait(row):
         # It had earlier runs of them, and is stale.
-        parent_ids |= {_reruns.stem_of(name) for name in parent_ids}
-        works = [w for w in works if _reruns.stem_of(w._row.id) not in parent_ids]
+        parent_ids |= {_ids.stem_of(name) for name in parent_ids}
+        works = [w for w in works if _ids.stem_of(w._row.id) not in parent_ids]
     fresh = {work._row.id: work for work in works if work._row.id not in parent_ids}
     if not fresh:
         return
@@ -580,13 +579,13 @@ def _way(
     Each comes after the next. The way may go through tasks that have completed: they
     may be run again, and the status of *run* sorts all its tasks, which a ring forbids.
     """
-    goals = {_reruns.stem_of(work._row.id) for work in later}
+    goals = {_ids.stem_of(work._row.id) for work in later}
     # Among what they name there are none of *fresh*.
     came: dict[str, str] = {}
     for entry in fresh if goals else ():
         works = [runtime.directory.find(ref, entry.task) for ref in entry.refs]
         for work in works:
-            came.setdefault(_reruns.stem_of(work._row.id), str(entry.task.id))
+            came.setdefault(_ids.stem_of(work._row.id), str(entry.task.id))
     above = _above(runtime, run)
     todo = list(came)
     while todo:
@@ -606,7 +605,7 @@ def _way(
 def _above(runtime: Runtime, run: WorkflowRun | None) -> Callable[[str], Iterable[str]]:
     """What tells the names of the tasks that a task comes after, in its latest run."""
     tasks, reruns = runtime.kernel.tasks, runtime.directory.reruns
-    stem_of, first_only = _reruns.stem_of, reruns.is_empty
+    stem_of, first_only = _ids.stem_of, reruns.is_empty
 
     def above(task_id: str) -> Iterable[str]:
         row = tasks.get(task_id if first_only else reruns.latest(task_id))
@@ -616,7 +615,7 @@ def _above(runtime: Runtime, run: WorkflowRun | None) -> Callable[[str], Iterabl
         if run is None or run_of(task_id) != run.workflow_id:
             return ()
         # The task has left memory; the run still knows what it comes after.
-        needs = run._needs(_members.name_of(task_id))
-        return [f"{run.workflow_id}/{name}" for name in needs]
+        needs = run._needs(name_of(task_id))
+        return ids_in_run(run.workflow_id, needs)
 
     return above

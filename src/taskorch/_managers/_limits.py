@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from taskorch._managers._mapping import mapped
 from taskorch.model import NO_RESOURCES, TERMINAL, Call, Resources, Task
-from taskorch.model._ids import PHASE_LIMIT
+from taskorch.model._ids import PHASE_LIMIT, run_of
 from taskorch.model._resources import to_units
 from taskorch.workflows import _steps
 
@@ -63,7 +63,7 @@ def restore(runtime: Runtime) -> None:
 def forget(runtime: Runtime, run_ids: Iterable[str]) -> None:
     """Runs have ended: their pools go, unless something holds of them."""
     ended = dict.fromkeys(run_ids)
-    _drop(runtime, lambda name: name.partition("/")[0] in ended)
+    _drop(runtime, lambda name: run_of(name) in ended)
 
 
 def _drop(runtime: Runtime, is_meant: Callable[[str], bool]) -> None:

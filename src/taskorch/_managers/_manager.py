@@ -30,9 +30,15 @@ from taskorch.errors import (
     UnknownTaskError,
 )
 from taskorch.model import TERMINAL, Call, Task, TaskState, check_count
-from taskorch.model._ids import run_of
+from taskorch.model._ids import (
+    in_run,
+    name_of,
+    names_in_run,
+    run_of,
+    split_first,
+    stem_of,
+)
 from taskorch.model._show import show
-from taskorch.runtime._reruns import stem_of
 from taskorch.runtime._stale import is_outdated
 from taskorch.runtime._tracing import workflow_span
 from taskorch.runtime._work import (
@@ -227,7 +233,7 @@ class WorkflowManager:
             DuplicateTaskError: It lacks some.
         """
         rt = self._rt
-        names = {f"{run_id}/{name}": name for name in workflow}
+        names = {in_run(run_id, name): name for name in workflow}
         rt.recall(tuple(names))
         submitted = [
             n for n in names if rt.directory.is_known(rt.directory.reruns.latest(n))
@@ -245,7 +251,7 @@ class WorkflowManager:
         gone = [
             name
             for name, work in works.items()
-            if not _members.is_added(work) and f"{run_id}/{name}" not in names
+            if not _members.is_added(work) and in_run(run_id, name) not in names
         ]
         if gone:
             shown = ", ".join(map(repr, gone[:_SHOWN]))
@@ -254,8 +260,17 @@ class WorkflowManager:
                 f"the id {run_id!r} is that of a run of another workflow, with tasks "
                 f"that this one has not: {shown}{more}"
             )
+            if not self._has_any(works.values()):
+                msg = (
+                    f"the ids of tasks that are of no workflow begin with the id "
+                    f"{run_id!r} of the run and a slash: {shown}{more}"
+                )
             raise DuplicateTaskError(msg, hint=_OTHER_RUN)
         return not works and record is None
+
+    def _has_any(self, works: Iterable[TaskHandle[Any]]) -> bool:
+        """Whether one of *works*, whose ids begin with that of a run, is of it."""
+        return any(self._rt.directory.run_of(work._row) for work in works)
 
     def get(self, run_id: str) -> WorkflowRun:
         """
@@ -286,11 +301,13 @@ class WorkflowManager:
         """
         works = self._find(run_id, ids)
         record = self._records.get(run_id)
+        if not self._has_any(works.values()):
+            works = {}
         if not works and (record is None or record.size != 0):
             msg = f"no workflow has been started with the id {show(run_id)}"
             raise UnknownTaskError(msg, hint="orch.workflows.start(workflow, id=…)")
         parents = {
-            name: tuple(_members.names_of(run_id, names_above(work)))
+            name: tuple(names_in_run(run_id, names_above(work)))
             for name, work in works.items()
         }
         self._recall_reruns(works)
@@ -318,9 +335,8 @@ class WorkflowManager:
         live: set[str] = set()
         with rt.lock:
             for row in rt.kernel.tasks.values():
-                run_id = run_of(row.id)
-                # Of earlier lives there is nothing but tasks.
-                if run_id in tasks or (run_id and rt.epoch > 1):
+                run_id = rt.directory.run_of(row)
+                if run_id:
                     tasks.setdefault(run_id, []).append(row.id)
                     if row.state not in TERMINAL:
                         live.add(run_id)
@@ -637,7 +653,7 @@ class WorkflowManager:
             UnknownTaskError: It is no pattern, and there is no such run, or nothing
                 of that name in it.
         """
-        run_id, _, below = str(pattern).partition("/")
+        run_id, below = split_first(str(pattern))
         if not WILD.isdisjoint(str(pattern)):
             self._rt.look_up()
             return [(run, below) for run in self._matching(run_id, only_live=True)]
@@ -684,6 +700,7 @@ def manager_of(runtime: Any) -> WorkflowManager:
             # One, whichever of two threads is the first.
             if runtime.manager is None:
                 runtime.manager = manager
+                runtime.directory.runs = manager._records
     existing: WorkflowManager = runtime.manager
     return existing
 
@@ -691,7 +708,7 @@ def manager_of(runtime: Any) -> WorkflowManager:
 def _is_another(run_id: str, error: DuplicateTaskError) -> DuplicateTaskError:
     """What is said of the tasks of a run, said of the run."""
     lines = [
-        f"task {task_id!r}: {field} was {was}, and is {now}".replace(f"{run_id}/", "")
+        f"task {task_id!r}: {field} was {was}, and is {now}".replace(in_run(run_id), "")
         for task_id, field, was, now in error.differences
     ]
     if len(lines) > _SHOWN:
@@ -755,7 +772,7 @@ def _backwards(run: WorkflowRun) -> list[tuple[str, TaskHandle[Any]]]:
     """The tasks of *run*, each before all that it comes after, or was added by."""
     handles = run.handles
     parents = run._above(handles)
-    adders = {n: _members.name_of(added_by(work)) for n, work in handles.items()}
+    adders = {n: name_of(added_by(work)) for n, work in handles.items()}
     with_adders = {
         name: (*above, adders[name]) if adders[name] in handles else above
         for name, above in parents.items()

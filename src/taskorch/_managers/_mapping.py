@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._managers._members import name_of, newest, slices, with_error
+from taskorch._managers._members import newest, slices, with_error
 from taskorch.errors import (
     DependencyFailedError,
     InvalidTaskError,
     NotRunningError,
 )
 from taskorch.model import Call, Task, TaskState
-from taskorch.model._ids import run_of
+from taskorch.model._ids import name_of, run_of
 from taskorch.model._show import show
 from taskorch.runtime._context import current_context, result_of
 from taskorch.runtime._work import error_of

@@ -224,11 +224,11 @@ class Meetings:
 
     def _count(self, run_id: str, most: int) -> int:
         """How many tasks of a run may still come, up to *most*."""
-        prefix, count = f"{run_id}/", 0
+        count = 0
         with self._rt.lock:
             # From the youngest on: those are the likeliest not to have ended.
             for row in reversed(self._rt.kernel.tasks.values()):
-                if row.id.startswith(prefix) and not is_settled(row):
+                if run_of(row.id) == run_id and not is_settled(row):
                     count += 1
                     if count == most:
                         break

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from taskorch._handles import TaskHandle
 from taskorch.errors import TaskFailure
 from taskorch.model import TaskState
-from taskorch.model._ids import run_of
+from taskorch.model._ids import ids_in_run, in_run, names_in_run, run_of, stem_of
 from taskorch.model._show import show
-from taskorch.runtime._reruns import stem_of
 from taskorch.runtime._work import ADDED, names_above
 
 if TYPE_CHECKING:
@@ -23,22 +22,6 @@ T = TypeVar("T")
 
 #: Tasks that are changed in one step: the lock is held for a few milliseconds.
 _SLICE: Final = 500
-
-
-def name_of(task_id: str) -> str:
-    """The id in the workflow of a task of a run, whichever re-run of it this is."""
-    return task_id.partition("/")[2].partition("~")[0]
-
-
-def names_of(run_id: str, task_ids: Iterable[str]) -> list[str]:
-    """Ids in the workflow of those of *task_ids* that are of a run, each once."""
-    prefix = f"{run_id}/"
-    names = {
-        task_id.removeprefix(prefix).partition("~")[0]: None
-        for task_id in task_ids
-        if task_id.startswith(prefix)
-    }
-    return list(names)
 
 
 def is_added(work: Work) -> bool:
@@ -117,22 +100,22 @@ def find(
     ids: dict[str, None] = {}
     if runtime.directory.recovered is not None:
         # Of earlier lives, what has ended is in the journal only.
-        ids.update(dict.fromkeys(runtime.directory.recovered.ids(f"{run_id}/")))
+        ids.update(dict.fromkeys(runtime.directory.recovered.ids(in_run(run_id))))
     ids.update(dict.fromkeys(in_memory))
-    names = names_of(run_id, ids)
+    names = names_in_run(run_id, ids)
     handles: dict[str, TaskHandle[Any]] = {}
     seen = set(names)
     while names:
-        runtime.recall([f"{run_id}/{name}" for name in names])
+        runtime.recall(ids_in_run(run_id, names))
         above: list[str] = []
         for name in names:
-            latest = runtime.directory.reruns.latest(f"{run_id}/{name}")
+            latest = runtime.directory.reruns.latest(in_run(run_id, name))
             if runtime.directory.is_known(latest):
                 work = runtime.directory.known(latest)
                 handles[name] = cast("TaskHandle[Any]", work)
                 above += names_above(work)
         # A journal that cannot be asked for ids: those who wait know what for.
-        names = [name for name in names_of(run_id, above) if name not in seen]
+        names = [name for name in names_in_run(run_id, above) if name not in seen]
         seen.update(names)
     return handles
 

@@ -16,9 +16,9 @@ from taskorch._managers._times import known_ends, spells_of
 from taskorch._visible import masked
 from taskorch.errors import DependencyFailedError, GateFailedError
 from taskorch.model import TERMINAL, TaskState
+from taskorch.model._ids import earlier_ids, run_of, without_run
 from taskorch.model._places import place_of
 from taskorch.model._read_only import ReadOnly
-from taskorch.runtime._reruns import earlier_ids
 from taskorch.runtime._stale import Staleness
 from taskorch.runtime._work import give_error, is_skipped
 from taskorch.workflows._graph import longest_path, order
@@ -336,7 +336,7 @@ def _task(
         sum(each.attempt for each in rows),
         None if row.agent is None else row.agent.name,
         text,
-        tuple(i.removeprefix(f"{run_id}/") for i in roots_of(work)),
+        tuple((without_run(i) if run_of(i) == run_id else i) for i in roots_of(work)),
         place_of(error),
     )
 

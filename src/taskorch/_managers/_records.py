@@ -7,6 +7,9 @@ from typing import Final
 
 import attrs
 
+from taskorch.model._ids import is_below as begins_below
+from taskorch.model._ids import joined
+
 #: Tasks that the tasks of one run may add to it, unless `start` says otherwise.
 MAX_ADDED: Final = 100_000
 #: What makes a name a pattern.
@@ -33,5 +36,5 @@ class RunRecord:
 def is_below(name: str, part: str) -> bool:
     """Whether *name* is *part*, or begins with it; "" is all."""
     if WILD.isdisjoint(part):
-        return not part or name == part or name.startswith(f"{part}/")
-    return fnmatchcase(name, part) or fnmatchcase(name, f"{part}/*")
+        return not part or name == part or begins_below(name, part)
+    return fnmatchcase(name, part) or fnmatchcase(name, joined(part, "*"))

@@ -23,7 +23,7 @@ from taskorch.errors import (
 )
 from taskorch.model import TERMINAL, TaskState, to_patience
 from taskorch.model._explanation import some
-from taskorch.model._ids import run_of
+from taskorch.model._ids import in_run, name_of, names_in_run, run_of, without_last
 from taskorch.runtime._context import current_or_none, result_of
 from taskorch.runtime._latch import Latch
 from taskorch.runtime._stale import is_left_out, is_outdated
@@ -38,7 +38,7 @@ from taskorch.runtime._work import (
 )
 from taskorch.workflows import WorkflowStatus
 from taskorch.workflows._graph import Parents
-from taskorch.workflows._phases import approval_of, is_same_end, phase_of
+from taskorch.workflows._phases import approval_of, is_gate_id, is_same_end, phase_of
 from taskorch.workflows._pictures import drawing, page
 from taskorch.workflows._report import WorkflowReport
 
@@ -50,8 +50,6 @@ if TYPE_CHECKING:
 _LOG: Final = logging.getLogger(__name__)
 #: Seconds after which it is looked again, whatever was heard.
 _SLICE: Final = 0.5
-#: How the id of the gate of a phase ends.
-_GATE: Final = "/gate"
 #: Failures that a message shows.
 _SHOWN: Final = 3
 #: What tells that an attempt may be over.
@@ -121,7 +119,7 @@ class WorkflowRun:
         #: what follows if it does not open.
         self._gates: dict[str, tuple[str | None, str]] = {}
         for name, work in works.items():
-            if name.endswith(_GATE):
+            if is_gate_id(name):
                 self._note_gate(name, work)
 
     @property
@@ -140,7 +138,7 @@ class WorkflowRun:
         if rt.directory.reruns.is_empty:
             return
         for name, work in list(self._works.items()):
-            latest = rt.directory.reruns.latest(f"{self.workflow_id}/{name}")
+            latest = rt.directory.reruns.latest(in_run(self.workflow_id, name))
             if latest != work._row.id:
                 self._works[name] = cast("TaskHandle[Any]", rt.directory.known(latest))
         with rt.lock:
@@ -323,7 +321,7 @@ class WorkflowRun:
         waits = self._above(rows)
         above = dict(waits)
         for name, row in rows.items():
-            adder = name.rpartition("/")[0]
+            adder = without_last(name)
             # The calls of a map: it takes what they come to.
             if adder in rows and not waits[name] and _members.is_added(row.cargo):
                 above[name] = waits[adder]
@@ -336,14 +334,14 @@ class WorkflowRun:
 
     def _enter(self, work: TaskHandle[Any]) -> None:
         """Under the lock: take in a task, if it is not known, and what it waits for."""
-        name = _members.name_of(work.task_id)
-        above = _members.names_of(self.workflow_id, names_above(work))
+        name = name_of(work.task_id)
+        above = names_in_run(self.workflow_id, names_above(work))
         self._connect(name, tuple(above))
         self._works.setdefault(name, work)
         self._note_gate(name, work)
 
     def _note_gate(self, name: str, work: TaskHandle[Any]) -> None:
-        if name.endswith(_GATE) and is_gate(work):
+        if is_gate_id(name) and is_gate(work):
             self._gates[name] = work._args[4], work._args[2]
 
     def _connect(self, name: str, parents: tuple[str, ...]) -> None:
@@ -427,7 +425,7 @@ class WorkflowRun:
             name: error
             for name, error in failed.items()
             if not any(
-                run_of(root) == self.workflow_id and _members.name_of(root) != name
+                run_of(root) == self.workflow_id and name_of(root) != name
                 for root in _progress.roots_of(self._works[name])
             )
         }

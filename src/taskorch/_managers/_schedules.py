@@ -30,11 +30,18 @@ from taskorch.errors import (
     UsageError,
 )
 from taskorch.model import TERMINAL, HealthCheck, Task, TaskState, check_count
+from taskorch.model._ids import (
+    first_of,
+    has_segments,
+    in_run,
+    makers_of,
+    run_of,
+    stem_of,
+)
 from taskorch.model._made_for import MadeFor, note_of
 from taskorch.model._show import show
 from taskorch.runtime._clock import wall
 from taskorch.runtime._interrupts import defers_interrupts
-from taskorch.runtime._reruns import stem_of
 from taskorch.schedules import (
     ORIGIN,
     Backfilled,
@@ -247,7 +254,7 @@ class ScheduleHost(ABC):
         handles = run.handles
         for name in handles:
             if not any(each in handles for each in run._needs(name)):
-                self.again(f"{run_id}/{name}", downstream=True)
+                self.again(in_run(run_id, name), downstream=True)
 
     def fault(self, error: Exception) -> None:
         """Say that a slot was refused."""
@@ -913,29 +920,25 @@ class ScheduleManager:
         """What earlier lives have made, and has not ended."""
         assert self._entries is not None  # noqa: S101 - it was just made
         for task_id, metadata in self._host.unfinished():
-            made_id, slash, rest = stem_of(task_id).partition("/")
-            name = MadeFor(metadata).schedule
+            name, made_id = MadeFor(metadata).schedule, stem_of(task_id)
             if name is None:
-                name, made_id = self._by_its_id(made_id, rest)
-            elif slash and made_id == name:
-                made_id = f"{made_id}/{rest}"
+                name, made_id = self._by_its_id(made_id)
+            elif run_of(made_id) != name:
+                made_id = first_of(made_id)
             entry = self._entries.get(name)
             if entry is not None:
                 entry.made[made_id] = None
 
-    def _by_its_id(self, first: str, rest: str) -> tuple[str, str]:
+    def _by_its_id(self, task_id: str) -> tuple[str, str]:
         """
         The schedule and the id of what a version before this one has made.
 
         It noted nothing with it: its id is that of a slot, exactly.
         """
         assert self._entries is not None  # noqa: S101 - see above
-        for name, made_id in (
-            (first, f"{first}/{rest}"),
-            *((first[:at], first) for at, sign in enumerate(first) if sign == "-"),
-        ):
+        for name, slot_text, made_id in makers_of(task_id):
             entry = self._entries.get(name)
-            slot = None if entry is None else slot_of_name(made_id[len(name) + 1 :])
+            slot = None if entry is None else slot_of_name(slot_text)
             if entry is None or slot is None:
                 continue
             is_slot = entry.times.after(slot - 1) == slot
@@ -1457,7 +1460,7 @@ def _task_of(work: Task, order: _SlotOrder) -> Task:
 
 def is_run(made_id: str) -> bool:
     """Whether an id of what a schedule has made is that of a run of a workflow."""
-    return "/" not in made_id
+    return not has_segments(made_id)
 
 
 def _moment(ns: int, entry: _Entry) -> datetime:
@@ -1557,7 +1560,7 @@ class RuntimeHost(ScheduleHost):
             for row in rows
             if row.state is TaskState.BLOCKED and row.extra and row.extra.decision
         }
-        return stems | {stem.partition("/")[0] for stem in stems}
+        return stems | {first_of(stem) for stem in stems}
 
     def add_check(self, check: Callable[[], HealthCheck]) -> None:
         """Let the health of the orchestrator say what *check* does."""

@@ -31,6 +31,7 @@ from taskorch.events import (
 )
 from taskorch.model import Task, check_count, check_fraction
 from taskorch.model._checks import check_word, is_number
+from taskorch.model._ids import stem_of
 from taskorch.model._show import show
 from taskorch.protocols import (
     Admission,
@@ -491,7 +492,7 @@ class Learned:
         """
         arm, _ = self._choose(Task(kind, id=subject), random)
         with self._lock:
-            self._begun[_stem(subject), 0] = self._chosen.pop(subject)
+            self._begun[stem_of(subject), 0] = self._chosen.pop(subject)
             _bound(self._begun)
         return self.arms[arm]
 
@@ -534,7 +535,7 @@ class Learned:
         with self._lock:
             if self.kind == "value":
                 # It was picked before, and is the same for all attempts.
-                choice = self._begun.get((_stem(task_id), 0))
+                choice = self._begun.get((stem_of(task_id), 0))
             else:
                 choice = self._chosen.pop(task_id, None)
             if choice is None:
@@ -596,7 +597,7 @@ class Learned:
 
     def _subject(self, task_id: str, attempt: int) -> tuple[str, int]:
         """By which a choice is known: that of a value is one for all attempts."""
-        return (_stem(task_id), 0) if self.kind == "value" else (task_id, attempt)
+        return (stem_of(task_id), 0) if self.kind == "value" else (task_id, attempt)
 
     # -- what earlier lives have left ------------------------------------------------
 
@@ -639,7 +640,7 @@ class Learned:
         """The facts about tasks, with what the journal has beside them."""
         if not ids:
             return ()
-        wanted = {*ids, *map(_stem, ids)}
+        wanted = {*ids, *map(stem_of, ids)}
         return list(self._journal.select(wanted, _NO_END))
 
     def _replay(
@@ -912,11 +913,6 @@ def _bucket(value: object) -> str:
         size = 1 << max(0, int(abs(value))).bit_length()
         return f"<{size}" if value >= 0 else f">-{size}"
     return str(value)
-
-
-def _stem(task_id: str) -> str:
-    """The id that all runs of a task have."""
-    return task_id.partition("~")[0]
 
 
 def _bound(table: OrderedDict[Any, Any]) -> None:

@@ -39,8 +39,8 @@ from taskorch.errors import (
 )
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model._explanation import some
+from taskorch.model._ids import is_escalation, number_of, split_first, stem_of
 from taskorch.reading import JournalReader
-from taskorch.runtime._reruns import number_of, stem_of
 
 _VERDICTS: Final = ("retry", "fail", "complete")
 _PASSING: Final = (TaskState.QUEUED, TaskState.PENDING, TaskState.RETRYING)
@@ -126,10 +126,8 @@ def _run(args: argparse.Namespace) -> int:
         for name in _named(args, orch):
             task_id, changed = _changed(args, orch, name)
             # Neither a phase nor a run nor an escalation is a task.
-            is_task = args.verb not in (
-                "approve",
-                "restart",
-            ) and not name.startswith("escalation/")
+            is_task = args.verb not in ("approve", "restart")
+            is_task = is_task and not is_escalation(name)
             state = _state(orch, task_id) if is_task else None
             if state is not None:
                 states.add(state)
@@ -261,21 +259,15 @@ def _short(value: Any) -> str:
 
 
 def _approve(orch: Any, name: str, **answer: str) -> bool:
-    """Approve RUN/PHASE: in both there may be slashes."""
+    """Approve RUN/PHASE: the phase may have slashes, a run has none."""
     approve: Callable[..., bool] = (
         orch.approve if isinstance(orch, Client) else orch.workflows.approve
     )
-    phase, tilde, number = name.partition("~")
-    parts = f"{phase.removesuffix('/approval')}{tilde}{number}".split("/")
-    unknown: TaskorchError = InvalidTaskError(
-        f"{name!r} names no phase of a run", hint="write RUN/PHASE"
-    )
-    for place in range(len(parts) - 1, 0, -1):
-        try:
-            return approve("/".join(parts[:place]), "/".join(parts[place:]), **answer)
-        except UnknownTaskError as error:
-            unknown = error
-    raise unknown
+    run_id, phase = split_first(name)
+    if not phase:
+        msg = f"{name!r} names no phase of a run"
+        raise InvalidTaskError(msg, hint="write RUN/PHASE")
+    return approve(run_id, phase, **answer)
 
 
 def _state(orch: Any, task_id: str) -> TaskState:

@@ -41,6 +41,7 @@ from taskorch.cli._terminal import (
 from taskorch.errors import InvalidTaskError, ProgramFailedError
 from taskorch.model import StopReport, TaskState, TaskStatus
 from taskorch.model._explanation import in_words, some
+from taskorch.model._ids import without_run
 from taskorch.runtime._clock import MonotonicClock
 
 _S: Final = TaskState
@@ -155,11 +156,13 @@ def _submit(
         tasks = [
             task
             for task in workflow.tasks(run_id)
-            if (task.id or "").removeprefix(f"{run_id}/") in only
+            if without_run(task.id or "") in only
         ]
+        # A part of it is a run, too, to which its tasks may add others.
+        orch.workflows._record(run_id)  # noqa: SLF001 - it is not all of it
         handles = orch.submit_tasks(map(real_task, tasks))
         return {
-            handle.task_id: (task.id or "").removeprefix(f"{run_id}/")
+            handle.task_id: without_run(task.id or "")
             for handle, task in zip(handles, tasks, strict=True)
         }
     run = orch.workflows.start(workflow, id=run_id)

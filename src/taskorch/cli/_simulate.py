@@ -10,6 +10,7 @@ from taskorch._orchestrator import TaskOrchestrator
 from taskorch.cli import OK
 from taskorch.cli._target import add_limits, add_target, limits_of, load
 from taskorch.cli._terminal import add_json, print_json, seconds
+from taskorch.model._ids import without_run
 from taskorch.reading import JournalReader
 
 
@@ -101,7 +102,7 @@ def _durations(args: argparse.Namespace, target: Any) -> Any:
             rest = time
     if rest is not None:
         for task in target.workflow.tasks("run"):
-            name = (task.id or "").removeprefix("run/")
+            name = without_run(task.id or "")
             if name not in durations and task.type not in durations:
                 durations[name] = rest
     return durations or None

@@ -1,8 +1,18 @@
-"""What an id may look like: it becomes part of file names, so it is a safe path."""
+"""
+What an id may look like, and the only place where ids are put together and taken apart.
+
+An id becomes part of file names, so it is a safe path: segments joined by "/". That of
+a task of a run of a workflow is `RUN/NAME`: RUN is one segment, NAME is its id in the
+workflow, of one or more (`build`, `PHASE/gate`, `INCLUDED/build`, `ADDER/ADDED`). Every
+run of a task but the first has a number, from 2 on, at the end: `RUN/NAME~2`. A task
+that is on its own may have an id with "/" as well: whether there is such a run, only
+the one who keeps runs knows.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from taskorch._limits import MAX_ID_LENGTH
@@ -14,6 +24,18 @@ _ID: Final = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
 
 #: The name of a pool that limits a phase of a run, with how many run at once.
 PHASE_LIMIT: Final = re.compile(r"[^/:]+/(?P<phase>[^:]+):[1-9][0-9]*")
+#: How the ids of escalations begin; then comes that of the first task.
+ESCALATION: Final = "escalation/"
+
+_SLASH: Final = "/"
+_TILDE: Final = "~"
+_FIRST: Final = "1"
+# What a slot is called in ids; see `slot_name`.
+_SLOT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d{4}(?:\d\d(?:\.\d{6})?)?Z")
+_MADE_RUN: Final = re.compile(rf"(.+)-({_SLOT.pattern})")
+
+
+# -- what is an id ---------------------------------------------------------------------
 
 
 def id_problem(value: object) -> str | None:
@@ -30,12 +52,6 @@ def id_problem(value: object) -> str | None:
     return None
 
 
-def run_of(task_id: str) -> str:
-    """The id of the run that a task is of; "" if it is on its own."""
-    run_id, slash, _ = task_id.partition("/")
-    return run_id if slash else ""
-
-
 def check_id(value: str) -> str:
     """
     Return *value* if it is a safe id.
@@ -47,3 +63,169 @@ def check_id(value: str) -> str:
     if problem is not None:
         raise InvalidTaskError(problem)
     return value
+
+
+def is_escalation(name: object) -> bool:
+    """Whether *name* is the id of an escalation, unless a task is called so."""
+    return str(name).startswith(ESCALATION)
+
+
+# -- segments --------------------------------------------------------------------------
+
+
+def joined(*parts: str) -> str:
+    """A path of these parts: `PHASE/gate`."""
+    return _SLASH.join(parts)
+
+
+def segments_of(path: str) -> list[str]:
+    """The segments of a path, of which `joined` makes it again."""
+    return path.split(_SLASH)
+
+
+def has_segments(path: str) -> bool:
+    """Whether a path has more than one segment."""
+    return _SLASH in path
+
+
+def first_of(path: str) -> str:
+    """The first segment of a path."""
+    return path.partition(_SLASH)[0]
+
+
+def folder_of(path: str) -> str:
+    """The first segment of a path that has more, as a task of a phase; else ""."""
+    first, slash, _ = path.partition(_SLASH)
+    return first if slash else ""
+
+
+def last_of(path: str) -> str:
+    """The last segment of a path."""
+    return path.rpartition(_SLASH)[2]
+
+
+def without_last(path: str) -> str:
+    """A path without its last segment; "" if it has but one."""
+    return path.rpartition(_SLASH)[0]
+
+
+def split_first(path: str) -> tuple[str, str]:
+    """The first segment of a path, and the others; "" if there are none."""
+    first, _, rest = path.partition(_SLASH)
+    return first, rest
+
+
+def split_last(path: str) -> tuple[str, str]:
+    """The segments of a path but the last, "" if there are none, and the last."""
+    before, _, last = path.rpartition(_SLASH)
+    return before, last
+
+
+def is_below(path: str, top: str) -> bool:
+    """Whether a path begins with the segments of *top*, and has more."""
+    return path.startswith(f"{top}{_SLASH}")
+
+
+# -- runs of workflows -----------------------------------------------------------------
+
+
+def in_run(run_id: str, name: str = "") -> str:
+    """The id of a task of a run, by its id in the workflow; "": how all those begin."""
+    return f"{run_id}{_SLASH}{name}"
+
+
+def ids_in_run(run_id: str, names: Iterable[str]) -> list[str]:
+    """The ids of tasks of a run, by their ids in the workflow."""
+    return [f"{run_id}{_SLASH}{name}" for name in names]
+
+
+def run_of(task_id: str) -> str:
+    """The id of the run that a task is of, if it is of one; "" if its id has none."""
+    return folder_of(task_id)
+
+
+def names_in_run(run_id: str, task_ids: Iterable[str]) -> list[str]:
+    """The ids in the workflow of those of *task_ids* that are of a run, each once."""
+    names = (name_of(task_id) for task_id in task_ids if run_of(task_id) == run_id)
+    return list(dict.fromkeys(names))
+
+
+def without_run(task_id: str) -> str:
+    """What follows the run in an id, with the number; "" if there is no run."""
+    return task_id.partition(_SLASH)[2]
+
+
+def name_of(task_id: str) -> str:
+    """The id in the workflow of a task of a run, whichever run of the task this is."""
+    return stem_of(without_run(task_id))
+
+
+# -- what schedules make ---------------------------------------------------------------
+
+
+def made_id(schedule: str, slot: str, *, is_run: bool) -> str:
+    """The id of what a schedule makes for a slot: a run of a workflow, or a task."""
+    return f"{schedule}-{slot}" if is_run else joined(schedule, slot)
+
+
+def makers_of(task_id: str) -> list[tuple[str, str, str]]:
+    """
+    The schedules that may have made a task, or the run that it is of.
+
+    Whether there is one of that name, only the one who keeps schedules knows.
+
+    Returns:
+        Of each, of which there are at most two: its name, the name of the slot, and the
+        id of what it made.
+    """
+    task = stem_of(task_id)
+    run_id, name = split_first(task)
+    makers = [(run_id, name, task)] if _SLOT.fullmatch(name) else []
+    of_run = _MADE_RUN.fullmatch(run_id) if has_segments(task) else None
+    return makers if of_run is None else [*makers, (of_run[1], of_run[2], run_id)]
+
+
+# -- runs of a task --------------------------------------------------------------------
+
+
+def stem_of(task_id: str) -> str:
+    """The id that was given to the task of which this is a run."""
+    return task_id.partition(_TILDE)[0]
+
+
+def number_of(task_id: str) -> int:
+    """Number of the run in *task_id*, from 1."""
+    return int(task_id.partition(_TILDE)[2] or _FIRST)
+
+
+def has_number(task_id: str) -> bool:
+    """Whether *task_id* says which run of the task it means."""
+    return _TILDE in task_id
+
+
+def tail_of(task_id: str) -> str:
+    """The number in *task_id* with its sign, `~2`; "" if it has none."""
+    _, tilde, number = task_id.partition(_TILDE)
+    return tilde + number
+
+
+def numbered(stem: str, number: int | str = "") -> str:
+    """The id of one run of a task, `x~2`; without a number: how all but one begin."""
+    return f"{stem}{_TILDE}{number}"
+
+
+def run_id_of(task_id: str) -> str:
+    """The id of the one run that an id with a number means: `x` for `x~1`."""
+    stem, _, number = task_id.partition(_TILDE)
+    return stem if number == _FIRST else task_id
+
+
+def next_id(task_id: str) -> str:
+    """The id of the run after this one."""
+    return numbered(stem_of(task_id), number_of(task_id) + 1)
+
+
+def earlier_ids(task_id: str) -> list[str]:
+    """The ids of the runs before this one."""
+    stem, number = stem_of(task_id), number_of(task_id)
+    return [stem, *(numbered(stem, n) for n in range(2, number))][: number - 1]

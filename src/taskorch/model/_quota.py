@@ -9,6 +9,7 @@ import attrs
 from taskorch._frozen import frozen
 from taskorch._limits import MAX_AMOUNT
 from taskorch.errors import InvalidTaskError
+from taskorch.model._ids import has_segments
 from taskorch.model._resources import Resources, Units, to_units
 from taskorch.model._show import show
 
@@ -101,7 +102,7 @@ class Quota:
             raise InvalidTaskError(
                 msg, hint="Quota(type='render', resources={'cpu': 4})"
             )
-        if "/" in self.workflow:
+        if has_segments(self.workflow):
             msg = (
                 f"workflow: the id of a run has no slash, as {show(self.workflow)} has"
             )

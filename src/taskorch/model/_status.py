@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from taskorch._frozen import frozen
+from taskorch.model._ids import has_number, numbered
 from taskorch.model._places import place_of
 from taskorch.model._plain import fields_of, plain
 from taskorch.model._read_only import ReadOnly
@@ -138,11 +139,8 @@ class TaskStatus:
     @property
     def run_id(self) -> str:
         """The id that means this run: the bare one of a task means its latest."""
-        return (
-            f"{self.task_id}~1"
-            if self.rerun and "~" not in self.task_id
-            else (self.task_id)
-        )
+        is_first = self.rerun and not has_number(self.task_id)
+        return numbered(self.task_id, 1) if is_first else self.task_id
 
     @property
     def duration(self) -> float | None:

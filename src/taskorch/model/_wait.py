@@ -10,6 +10,7 @@ import attrs
 from taskorch._frozen import frozen
 from taskorch.errors import InvalidTaskError
 from taskorch.model._checks import is_name
+from taskorch.model._ids import split_first
 from taskorch.model._retry_policy import check_seconds, to_seconds
 from taskorch.model._show import show, shown
 
@@ -49,8 +50,8 @@ APPROVAL_OF: Final = "approval of "
 
 def asked_of(event: str) -> tuple[str, str] | None:
     """The run and the phase whose approval *event* stands for, if it is such."""
-    run_id, slash, phase = event.removeprefix(APPROVAL_OF).partition("/")
-    return (run_id, phase) if event.startswith(APPROVAL_OF) and slash else None
+    run_id, phase = split_first(event.removeprefix(APPROVAL_OF))
+    return (run_id, phase) if event.startswith(APPROVAL_OF) and phase else None
 
 
 def check_emitted(name: object) -> str:

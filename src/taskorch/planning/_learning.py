@@ -28,6 +28,7 @@ from taskorch.events import (
     TaskStarted,
 )
 from taskorch.model import Task, check_fraction
+from taskorch.model._ids import run_of
 from taskorch.planning._estimates import begin_of_past, task_in
 from taskorch.planning._scheduling import RULES
 from taskorch.runtime._work import task_of
@@ -281,8 +282,8 @@ class Chooser:
         if not self._learns:
             return
         self._hear(event)
-        run, slash, _ = event.task_id.partition("/")
-        mark = mark_of(task_in(self._rt, event.task_id)) if slash else None
+        run = run_of(event.task_id)
+        mark = mark_of(task_in(self._rt, event.task_id)) if run else None
         if mark is not None:
             self._plans[run] = event, mark
             _bound(self._plans, _RUNS)
@@ -290,8 +291,8 @@ class Chooser:
     def _on_completion(self, event: Event) -> None:
         """Reward the first attempt of a plan once its run has completed."""
         assert isinstance(event, TaskCompleted)  # noqa: S101 - of that signal
-        run, slash, _ = event.task_id.partition("/")
-        if not self._learns or not slash:
+        run = run_of(event.task_id)
+        if not self._learns or not run:
             return
         count = self._completed[run] = self._completed.pop(run, 0) + 1
         _bound(self._completed, _RUNS)

@@ -10,6 +10,7 @@ import attrs
 
 from taskorch.errors import PlanningError
 from taskorch.model import Task, TaskStatus, check_count
+from taskorch.model._ids import run_of
 from taskorch.model._show import show
 from taskorch.planning._values import TaskRequest
 from taskorch.workflows import Workflow
@@ -129,7 +130,7 @@ def proposals(
         InvalidTaskError: *least* is below 2: once is no pattern.
     """
     check_count("least", least, least=2)
-    kinds = {s.task_id: s.type for s in statuses if "/" in s.task_id}
+    kinds = {s.task_id: s.type for s in statuses if run_of(s.task_id)}
     above = {name: [up for up in after(name) if up in kinds] for name in kinds}
     runs_by_shape: dict[Any, set[str]] = {}
     shapes: dict[str, Any] = {}
@@ -137,7 +138,7 @@ def proposals(
         shape = _shape(name, above, kinds)
         if shape is not None:
             shapes[name] = shape
-            runs_by_shape.setdefault(shape, set()).add(name.partition("/")[0])
+            runs_by_shape.setdefault(shape, set()).add(run_of(name))
     inner: dict[Any, int] = {}
     for name in shapes:
         for up in above[name]:

@@ -1066,9 +1066,10 @@ class Planner:
             above = {
                 row.id: after_of(row.cargo)
                 for row in rt.kernel.tasks.values()
-                if "/" in row.id
+                if rt.directory.run_of(row)
             }
-        statuses = list(_listing.listed(rt, TaskFilter()))
+        every = _listing.listed(rt, TaskFilter())
+        statuses = [status for status in every if status.task_id in above]
         return proposals(statuses, lambda name: above.get(name, ()), least=least)
 
     def ask(

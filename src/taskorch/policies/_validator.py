@@ -29,6 +29,7 @@ from taskorch.model import (
     is_plain,
 )
 from taskorch.model._describe import Form
+from taskorch.model._ids import has_number
 from taskorch.model._show import show
 from taskorch.protocols import Context, Finding, Validator, Verdict
 from taskorch.protocols._members import check_policy, has
@@ -184,7 +185,7 @@ def _type_problem(value: object) -> str | None:
 
 
 def _id_problem(value: object) -> str | None:
-    if isinstance(value, str) and "~" in value:
+    if isinstance(value, str) and has_number(value):
         return f"{_show(value)}: '~' is for re-runs, which the orchestrator names"
     return id_problem(value)
 

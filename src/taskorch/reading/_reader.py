@@ -53,6 +53,7 @@ from taskorch.model import (
     TaskStatus,
     check_seconds,
 )
+from taskorch.model._ids import has_number, next_id, run_id_of, stem_of
 from taskorch.model._show import show
 from taskorch.policies._kinds import Policies
 from taskorch.protocols import DurableJournal, Entry
@@ -64,7 +65,6 @@ from taskorch.runtime._context import AttemptContext
 from taskorch.runtime._folding import Folding
 from taskorch.runtime._recollection import Recollection
 from taskorch.runtime._rereading import Rereading, apply_in_order
-from taskorch.runtime._reruns import next_id, stem_of
 from taskorch.runtime._runtime import Runtime
 from taskorch.runtime._stale import Cause, Kept
 from taskorch.runtime._work import Work
@@ -243,9 +243,9 @@ class JournalReader:
         if not isinstance(task_id, str):
             msg = f"an id is a text, not {show(task_id)}"
             raise UnknownTaskError(msg)
-        name, tilde, number = task_id.partition("~")
-        if tilde:
-            return name if number == "1" else task_id
+        if has_number(task_id):
+            return run_id_of(task_id)
+        name = task_id
         while self._facts(later := next_id(name)):
             name = later
         return name

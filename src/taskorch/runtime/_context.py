@@ -17,9 +17,9 @@ from taskorch.errors import AttemptInterrupted, NotRunningError, ResultGoneError
 from taskorch.executors._remote import HERE
 from taskorch.kernel import without_quotas
 from taskorch.model import Missing, Resources, TaskState
+from taskorch.model._ids import run_of, stem_of
 from taskorch.model._made_for import MadeFor
 from taskorch.model._read_only import ReadOnly
-from taskorch.runtime._reruns import stem_of
 from taskorch.runtime._tracing import inside
 from taskorch.runtime._work import (
     NO_VARIABLES,
@@ -158,6 +158,12 @@ class AttemptContext:
         return None
 
     @property
+    def _run_id(self) -> str:
+        """The id of the run of a workflow that the task is part of; "" if of none."""
+        run_id: str = self._rt.directory.run_of(self._row)
+        return run_id
+
+    @property
     def _made_for(self) -> MadeFor:
         task = self._work._task
         return MadeFor(None if task is None else task.metadata)
@@ -281,7 +287,7 @@ class AttemptContext:
             without_quotas(self._row.alloc),
             self.restored,
             self.time_left,
-            in_workflow=self.workflow is not None,
+            in_workflow=bool(self._run_id),
         )
         made_for = self._made_for
         if made_for.schedule is not None:
@@ -361,6 +367,11 @@ class RemoteContext:
     def time_left(self) -> float | None:
         """See `TaskContext.time_left`, as things stood when the attempt began."""
         return None if self._ends is None else max(0.0, self._ends - monotonic())
+
+    @property
+    def _run_id(self) -> str:
+        """See `TaskContext`: whether it is part of one is known here, too."""
+        return run_of(self.task_id) if self._in_workflow else ""
 
     @property
     def workflow(self) -> None:

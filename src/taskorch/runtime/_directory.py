@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import nullcontext
 from threading import Lock
 from typing import Any, Final, Protocol
@@ -10,9 +10,10 @@ from typing import Any, Final, Protocol
 from taskorch.errors import ResultGoneError, UnknownTaskError
 from taskorch.kernel import Bucket, Kernel, Spec, TaskRow, TypeRow
 from taskorch.model import Task, TaskState
+from taskorch.model._ids import has_number, run_of, stem_of
 from taskorch.model._show import show
 from taskorch.runtime._recollection import Recollection
-from taskorch.runtime._reruns import Reruns, refuse_itself, stem_of
+from taskorch.runtime._reruns import Reruns, refuse_itself
 from taskorch.runtime._restored import MakesWork
 from taskorch.runtime._work import NO_VARIABLES, Work
 
@@ -41,11 +42,29 @@ class Directory:
         self.recovered: Recollection | None = None
         #: Idempotency keys.
         self.keys: dict[str, str] = {}
+        #: The runs of workflows that this life knows; how many tasks there were before.
+        self.runs: Collection[str] = ()
+        self.earlier: int = 0
 
     def is_known(self, task_id: str) -> bool:
         """Whether there is, or was, such a run of a task, as far as memory goes."""
         kernel = self._owner.kernel
         return task_id in kernel.tasks or task_id in kernel.evicted
+
+    def run_of(self, row: TaskRow) -> str:
+        """
+        The run of a workflow that a task is of; "" if of none, whatever its id is.
+
+        Of what earlier lives have submitted, nothing but the id says it.
+        """
+        run_id = run_of(row.id)
+        if not run_id or run_id in self.runs:
+            return run_id
+        first: TaskRow | None = row
+        if has_number(row.id):
+            first = self._owner.kernel.tasks.get(stem_of(row.id))
+        number = 0 if first is None else first.seq
+        return run_id if number < self.earlier else ""
 
     def known(self, task_id: str, by: Task | None = None) -> Work:
         """

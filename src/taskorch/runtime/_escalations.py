@@ -22,11 +22,12 @@ from taskorch.errors import AnswerRefusedError, InvalidTaskError, UnknownTaskErr
 from taskorch.kernel import ASKED, Again, Spec, TaskRow, moves_of
 from taskorch.model import TERMINAL, Resources, Task, TaskState
 from taskorch.model._checks import check_word
+from taskorch.model._ids import ESCALATION, last_of
 from taskorch.model._plain import plain, stamp
 from taskorch.protocols import Recommends, RetryDecision
 from taskorch.protocols._members import has
 from taskorch.runtime._deciders import changed_by
-from taskorch.runtime._questions import ESCALATION, OpenQuestion, check, keep_value
+from taskorch.runtime._questions import OpenQuestion, check, keep_value
 from taskorch.runtime._work import task_of
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def cause_of(task_id: str, kind: str, message: str) -> tuple[str, str]:
     """What tasks have in common that failed for one cause, to be compared."""
     said = message.replace(task_id, "TASK")
     # In a workflow, messages mostly have the id that it has there.
-    name = task_id.rpartition("/")[2]
+    name = last_of(task_id)
     if _WORD.fullmatch(name) is None:
         said = said.replace(name, "TASK")
     else:

@@ -10,10 +10,10 @@ from taskorch.errors import UnknownTaskError
 from taskorch.kernel import NOT_STARTED, Search, TaskRow, hold_of_starts
 from taskorch.kernel import explain as explain_row
 from taskorch.model import TERMINAL, Blocker, Explanation, Remedy, Stuck
+from taskorch.model._ids import stem_of
 from taskorch.model._places import place_of
 from taskorch.runtime._earlier import earlier_of
 from taskorch.runtime._late import describe_late
-from taskorch.runtime._reruns import stem_of
 from taskorch.runtime._runtime import Runtime
 from taskorch.runtime._stale import Cause, Staleness
 from taskorch.runtime._work import is_cached

@@ -32,10 +32,10 @@ from taskorch.model import (
     Task,
     requested,
 )
+from taskorch.model._ids import stem_of
 from taskorch.model._numbers import pythons
 from taskorch.model._show import show
 from taskorch.runtime._committer import Committer
-from taskorch.runtime._reruns import stem_of
 
 if TYPE_CHECKING:
     from taskorch.kernel import Spec

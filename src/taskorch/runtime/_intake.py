@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.kernel import Kernel
 from taskorch.model import Task, TaskState
+from taskorch.model._ids import earlier_ids, number_of, stem_of
 from taskorch.model._show import show
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._context import AttemptContext, current_or_none
@@ -16,7 +17,6 @@ from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._directory import Directory
 from taskorch.runtime._documents import document_of
 from taskorch.runtime._plain import Batch
-from taskorch.runtime._reruns import earlier_ids, number_of, stem_of
 from taskorch.runtime._stale import dependents, is_earlier, parents_of, used_by
 from taskorch.runtime._submission import Submission
 from taskorch.runtime._work import Emitted, Work, add_above, is_to_be_redone, task_of

@@ -16,10 +16,10 @@ from typing import Any, Final
 from taskorch._limits import NS
 from taskorch.kernel import TaskRow
 from taskorch.model import FILTERS, OPTIONS, TERMINAL, TaskFilter, TaskState, TaskStatus
+from taskorch.model._ids import stem_of
 from taskorch.model._plain import ns_of
 from taskorch.runtime._reports import since as since_when
 from taskorch.runtime._reports import status_of
-from taskorch.runtime._reruns import stem_of
 from taskorch.runtime._runtime import Runtime
 from taskorch.runtime._stale import Staleness
 from taskorch.runtime._work import Work

@@ -18,6 +18,7 @@ from taskorch._vocabulary import meant
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.kernel import Kernel, TaskRow
 from taskorch.model import Cache, Missing, TaskState
+from taskorch.model._ids import stem_of
 from taskorch.model._show import show
 from taskorch.runtime._describing import (
     UndescribedError,
@@ -26,7 +27,6 @@ from taskorch.runtime._describing import (
     name_of,
     packed,
 )
-from taskorch.runtime._reruns import stem_of
 from taskorch.runtime._work import Work
 
 #: Bytes of a key, and of the digest of an argument.

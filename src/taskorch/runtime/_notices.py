@@ -10,7 +10,6 @@ Decision: 0122.
 from __future__ import annotations
 
 import logging
-import re
 import sys
 import threading
 import weakref
@@ -26,9 +25,9 @@ from taskorch._visible import counted, visible
 from taskorch.events import TaskFailed
 from taskorch.kernel import moves_of
 from taskorch.model import TERMINAL, Call, HealthCheck
+from taskorch.model._ids import makers_of
 from taskorch.runtime._documents import trace_of
 from taskorch.runtime._publisher import Publisher, Receiver
-from taskorch.runtime._reruns import stem_of
 from taskorch.runtime._timer import TimerThread
 from taskorch.runtime._work import NEVER, Work, extra_of, raised_by
 
@@ -60,8 +59,6 @@ _VIEWS: Final = (
     "taskorch.planning.",
     "taskorch.telemetry.",
 )
-#: What a slot is called in ids; see `slot_name`.
-_SLOT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d{4}(?:\d\d(?:\.\d{6})?)?Z")
 
 
 class Exhaustion(Protocol):
@@ -453,14 +450,10 @@ def schedule_of(schedules: Collection[str], task_id: str) -> tuple[str, str]:
 
     Both are "" if none of *schedules* made it.
     """
-    name, _, rest = stem_of(task_id).partition("/")
-    if name in schedules and _SLOT.fullmatch(rest):
-        return name, rest
-    begin, dash, end = name.rpartition("T")
-    # A run: its id is the name, a dash and the slot, which has dashes itself.
-    begin, slot = begin[:-11], f"{begin[-10:]}{dash}{end}"
-    if begin in schedules and name == f"{begin}-{slot}" and _SLOT.fullmatch(slot):
-        return begin, slot
+    if schedules:
+        for name, slot, _ in makers_of(task_id):
+            if name in schedules:
+                return name, slot
     return "", ""
 
 

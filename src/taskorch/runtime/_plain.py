@@ -29,7 +29,7 @@ from taskorch.kernel import (
     typical_ns,
 )
 from taskorch.model import Call, Program, Task, Wait, kind_of
-from taskorch.model._ids import id_problem
+from taskorch.model._ids import id_problem, ids_in_run
 from taskorch.model._task import named
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime._committer import Keeps
@@ -166,7 +166,7 @@ class Plain:
             return None
         batch = Batch()
         batch.are_shared = True
-        batch.ids = [f"{run_id}/{name}" for name in tasks]
+        batch.ids = ids_in_run(run_id, tasks)
         link = _RunLinks(tasks, above, batch)
         if not self._fill(batch, link.tasks(), link):
             return None

@@ -17,11 +17,18 @@ from taskorch.errors import AnswerRefusedError, InvalidTaskError, UnknownTaskErr
 from taskorch.kernel import TaskRow, awaits, moves_of, past_of
 from taskorch.model import TERMINAL, Answer, Question, TaskState, question_of
 from taskorch.model._explanation import some
+from taskorch.model._ids import (
+    has_number,
+    is_escalation,
+    number_of,
+    numbered,
+    stem_of,
+    tail_of,
+)
 from taskorch.model._plain import plain
 from taskorch.model._question import MAX_NAME, check_answerer, person
 from taskorch.model._show import show
 from taskorch.model._wait import asked_of
-from taskorch.runtime._reruns import number_of, stem_of
 
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
@@ -33,8 +40,6 @@ _MOST_NOTE: Final = 10_000
 _MOST_REPEATED: Final = 200
 #: How the history begins to say that somebody is asked.
 _WAITS: Final = "it waits for "
-#: How the ids of escalations begin; then comes that of the first task.
-ESCALATION: Final = "escalation/"
 _LISTED: Final = "orch.questions() lists those that wait for an answer"
 
 
@@ -90,9 +95,9 @@ class OpenQuestion:
 
 def of_one_run(task_id: str) -> str:
     """The id that means this run of a task, whatever was run again since."""
-    if task_id.startswith(ESCALATION):
+    if is_escalation(task_id):
         return task_id
-    return f"{stem_of(task_id)}~{number_of(task_id)}"
+    return numbered(stem_of(task_id), number_of(task_id))
 
 
 def open_questions(rt: Runtime, reply: Callable[..., bool]) -> list[OpenQuestion]:
@@ -206,7 +211,7 @@ def row_named(
 
 def _why_unsure(rt: Runtime, task_id: str) -> str:
     """Why *task_id* does not say which question is meant; empty if it does."""
-    if "~" in task_id:
+    if has_number(task_id):
         return ""
     reruns, tasks = rt.directory.reruns, rt.kernel.tasks
     runs = [tasks.get(run) for run in (task_id, *reruns.later_than(task_id))]
@@ -256,8 +261,7 @@ def approval_of(rt: Runtime, task_id: str) -> tuple[str, str] | None:
     asked = None if event is None else asked_of(event)
     if asked is None:
         return None
-    _, tilde, number = task_id.partition("~")
-    return asked[0], f"{asked[1]}{tilde}{number}"
+    return asked[0], f"{asked[1]}{tail_of(task_id)}"
 
 
 def check(by: object, note: object, changes: object = None) -> None:

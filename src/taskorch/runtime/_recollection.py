@@ -36,13 +36,13 @@ from taskorch.kernel import (
     row_extra,
 )
 from taskorch.model import TERMINAL, Agent, TaskState
+from taskorch.model._ids import number_of, numbered
 from taskorch.protocols import DurableJournal, Entry
 from taskorch.runtime._committer import Keeps
 from taskorch.runtime._documents import error_of_document
 from taskorch.runtime._earlier import recall_earlier
 from taskorch.runtime._identity import changed_task
 from taskorch.runtime._late import recall_late
-from taskorch.runtime._reruns import number_of
 from taskorch.runtime._restored import MakesWork, work_of
 from taskorch.runtime._work import Work, extra_of, note_bonds, set_result, task_of
 
@@ -82,7 +82,8 @@ class Recollection:
 
     def latest(self, stem: str) -> str:
         """The latest run of a task, by the id that all its runs have."""
-        runs = [name for name in self.ids(f"{stem}~") if name.startswith(f"{stem}~")]
+        begin = numbered(stem)
+        runs = [name for name in self.ids(begin) if name.startswith(begin)]
         return max(runs, key=number_of, default=stem)
 
     def id_of_key(self, key: str) -> str | None:

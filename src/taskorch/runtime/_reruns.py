@@ -7,33 +7,16 @@ The first run has the id that was given, and the others that with a number: `x`,
 
 from __future__ import annotations
 
-from typing import Final
-
 from taskorch.errors import CycleError
 from taskorch.model import Task
-
-_FIRST: Final = "1"
-
-
-def stem_of(task_id: str) -> str:
-    """The id that was given to the task of which this is a run."""
-    return task_id.partition("~")[0]
-
-
-def number_of(task_id: str) -> int:
-    """Number of the run in *task_id*, from 1."""
-    return int(task_id.partition("~")[2] or _FIRST)
-
-
-def next_id(task_id: str) -> str:
-    """The id of the run after this one."""
-    return f"{stem_of(task_id)}~{number_of(task_id) + 1}"
-
-
-def earlier_ids(task_id: str) -> list[str]:
-    """The ids of the runs before this one."""
-    stem, _, number = task_id.partition("~")
-    return [stem, *[f"{stem}~{n}" for n in range(2, int(number))]] if number else []
+from taskorch.model._ids import (
+    has_number,
+    next_id,
+    number_of,
+    numbered,
+    run_id_of,
+    stem_of,
+)
 
 
 def refuse_itself(parent_id: str, by: Task) -> None:
@@ -71,21 +54,21 @@ class Reruns:
 
     def note(self, task_id: str) -> None:
         """Note that the run *task_id* exists."""
-        stem, _, number = task_id.partition("~")
-        if number and int(number) > self._latest.get(stem, 1):
-            self._latest[stem] = int(number)
+        if not has_number(task_id):
+            return
+        stem, number = stem_of(task_id), number_of(task_id)
+        if number > self._latest.get(stem, 1):
+            self._latest[stem] = number
 
     def latest(self, task_id: str) -> str:
         """The run that *task_id* means: the latest, if it does not say which."""
         if not isinstance(task_id, str):
             # A look-up reports that there is none.
             return task_id
-        stem, tilde, number = task_id.partition("~")
-        if tilde:
-            return stem if number == _FIRST else task_id
-        if stem in self._latest:
-            return f"{stem}~{self._latest[stem]}"
-        return task_id
+        if has_number(task_id):
+            return run_id_of(task_id)
+        number = self._latest.get(task_id)
+        return task_id if number is None else numbered(task_id, number)
 
     def is_latest(self, task_id: str) -> bool:
         """Whether no later run than this one is known."""
@@ -95,7 +78,7 @@ class Reruns:
         """The ids of the known runs of its task after this one."""
         stem = stem_of(task_id)
         last = self._latest.get(stem, 1)
-        return [f"{stem}~{n}" for n in range(number_of(task_id) + 1, last + 1)]
+        return [numbered(stem, n) for n in range(number_of(task_id) + 1, last + 1)]
 
     def next_id(self, task_id: str) -> str:
         """The id of the next run of the task of which this is one."""

@@ -26,8 +26,8 @@ from taskorch.events import (
 )
 from taskorch.kernel import without_tasks
 from taskorch.model import Retention
+from taskorch.model._ids import stem_of
 from taskorch.protocols import DurableJournal
-from taskorch.runtime._reruns import stem_of
 
 _ENDS: Final = (TaskCompleted, TaskFailed, TaskCancelled)
 

@@ -16,6 +16,7 @@ from taskorch.events import (
     QuotaRelieved,
 )
 from taskorch.kernel import Kernel, PoolRow, meaning_of
+from taskorch.model._ids import PHASE_LIMIT
 
 _EVENTS: Final = frozenset[type[Event]](
     {PoolSaturated, PoolRelieved, QuotaExceeded, QuotaRelieved}
@@ -75,4 +76,4 @@ class Saturation:
 
 def _is_limit(pool: PoolRow) -> bool:
     """Whether *pool* is a limit of a phase or a quota, which may be used up."""
-    return pool.is_quota or "/" in pool.name
+    return pool.is_quota or PHASE_LIMIT.fullmatch(pool.name) is not None

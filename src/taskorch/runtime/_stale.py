@@ -28,9 +28,9 @@ from taskorch.events import (
 )
 from taskorch.kernel import SKIPPED, Kernel, TaskRow
 from taskorch.model import Task, TaskState
+from taskorch.model._ids import number_of, stem_of
 from taskorch.protocols import Entry
 from taskorch.runtime._directory import Directory
-from taskorch.runtime._reruns import number_of, stem_of
 from taskorch.runtime._work import (
     ADDED,
     Work,

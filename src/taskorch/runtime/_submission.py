@@ -46,7 +46,7 @@ from taskorch.model import (
     is_plain,
     kind_of,
 )
-from taskorch.model._ids import run_of
+from taskorch.model._ids import earlier_ids, has_number, run_of, stem_of
 from taskorch.model._show import show
 from taskorch.runtime import _plain
 from taskorch.runtime._identity import (
@@ -59,7 +59,6 @@ from taskorch.runtime._identity import (
     with_options,
 )
 from taskorch.runtime._plain import Plain
-from taskorch.runtime._reruns import earlier_ids, stem_of
 from taskorch.runtime._restored import bring_back, release_if_back
 from taskorch.runtime._stale import is_outdated, parents_of, replaced, runs_above
 from taskorch.runtime._translation import (
@@ -550,7 +549,7 @@ class Submission:
         rt, name, after = self._rt, work._row.id, entry.refs
         above = [_id_of(ref, objects) for ref in after]
         new = _bare(entry.given, objects)
-        if "~" in name:
+        if has_number(name):
             # The key stands for the first run, and so for them all.
             new = attrs.evolve(new, idempotency_key=None)
         if work._task is None:

@@ -23,6 +23,7 @@ from taskorch.events import Fact, TaskSubmitted
 from taskorch.executors._threads import Worker, WorkerThreads
 from taskorch.kernel import Kernel, TaskRow
 from taskorch.model import Program
+from taskorch.model._ids import run_of
 from taskorch.model._show import show
 from taskorch.runtime._work import Work, extra_of, names_above
 from taskorch.signals import Signals
@@ -46,6 +47,8 @@ class TracingHost(Protocol):
     """What making spans asks of a runtime."""
 
     kernel: Kernel
+    #: The `Directory`, which stands above this.
+    directory: Any
     signals: Signals
     spans: Spans | None
     threads: WorkerThreads
@@ -77,7 +80,12 @@ def look_for_sdk(rt: TracingHost, given: TracerProvider | None) -> None:
     from taskorch.telemetry._spans import Spans  # noqa: PLC0415 - where they are made
 
     # A journal brings a clock of its own.
-    rt.spans = Spans(found, lambda: rt.now(), partial(_about, rt))  # noqa: PLW0108
+    rt.spans = Spans(
+        found,
+        lambda: rt.now(),  # noqa: PLW0108 - see above
+        partial(_about, rt),
+        partial(_run_of, rt),
+    )
     rt.spans.connect(rt.signals)
     rt.threads.run = partial(_run, rt, rt.spans, rt.threads.run)
 
@@ -99,6 +107,13 @@ def _run(
             extra_of(work)
     del row, work
     return run(worker, item)
+
+
+def _run_of(rt: TracingHost, task_id: str) -> str:
+    """The run of a workflow that a task is of, whose attempt is under way; or ""."""
+    row = rt.kernel.tasks.get(task_id)
+    run_id: str = run_of(task_id) if row is None else rt.directory.run_of(row)
+    return run_id
 
 
 def workflow_span(rt: Traced, name: str, run_id: str) -> AbstractContextManager[None]:

@@ -40,11 +40,11 @@ from taskorch.model import (
     question_of,
     task_of_call,
 )
+from taskorch.model._ids import stem_of
 from taskorch.model._read_only import ReadOnly
 from taskorch.policies._kinds import POLICIES
 from taskorch.runtime._deciders import failure_of
 from taskorch.runtime._effects import EffectQueue
-from taskorch.runtime._reruns import stem_of
 
 if TYPE_CHECKING:
     from taskorch.protocols import AttemptExecutor

@@ -17,6 +17,7 @@ from taskorch._vocabulary import meant
 from taskorch.errors import InvalidTaskError, UsageError, ValidationFailedError
 from taskorch.model import Call, Task, check_seconds, id_problem
 from taskorch.model._checks import check_word
+from taskorch.model._ids import has_segments, made_id
 from taskorch.model._show import show
 from taskorch.schedules._times import SlotTimes, moment_ns, slot_name, text_of, zone_of
 from taskorch.workflows import Workflow
@@ -91,8 +92,8 @@ class Definition:
 
     def slot_id(self, slot_ns: int) -> str:
         """The id of what is made for a slot."""
-        between = "-" if self.is_run or "workflow" in self.work else "/"
-        return f"{self.name}{between}{slot_name(slot_ns)}"
+        is_run = self.is_run or "workflow" in self.work
+        return made_id(self.name, slot_name(slot_ns), is_run=is_run)
 
     def timing(self) -> tuple[object, ...]:
         """All that says when its slots are."""
@@ -154,7 +155,7 @@ def define(
         ImportError: cronsim is not installed.
     """
     problem = id_problem(name)
-    if problem is None and "/" in name:
+    if problem is None and has_segments(name):
         problem = f"{show(name)} has a slash"
     if problem is not None:
         msg = f"the name of a schedule: {problem}"

@@ -28,6 +28,7 @@ from taskorch.events import (
 )
 from taskorch.kernel import LOCAL, recover
 from taskorch.model import TERMINAL, Agent, Task, TaskState
+from taskorch.model._ids import stem_of
 from taskorch.model._show import show
 from taskorch.protocols import Entry
 from taskorch.runtime._context import AttemptContext
@@ -157,7 +158,7 @@ class World:
         if work is None and self.by_id:
             work = self.by_id.get(fence[1])
             if work is None:
-                work = self.by_id.get(fence[1].partition("~")[0])
+                work = self.by_id.get(stem_of(fence[1]))
         if work is None:
             work = self.by_type.get(task.type)
         if work is None:
@@ -484,6 +485,7 @@ class World:
             if self.is_mortal:
                 self.maybe_crash("recovering", fact)
         life.folding.reconnect()
+        life.directory.earlier = life.kernel.submissions
         # Between two lives passes what the wall clock shows, but never less than 0.
         life.ahead_ns = self.ahead_ns + self.nature.jump()
         life.shift_ns = max(last_ns, life.wall()) - self.timeline.now

@@ -23,6 +23,14 @@ from taskorch.events import (
     TaskSubmitted,
     TaskUnblocked,
 )
+from taskorch.model._ids import (
+    has_segments,
+    last_of,
+    run_of,
+    split_last,
+    stem_of,
+    without_run,
+)
 from taskorch.telemetry import _conventions as names
 
 _LOG: Final = logging.getLogger(__name__)
@@ -126,10 +134,9 @@ class Runs:
             run.errors[""] = error
             _end(run, now)
 
-    def attributes_of(self, task_id: str) -> Mapping[str, str]:
-        """What the span of an attempt says of the run of which the task is part."""
-        run_id, slash, _ = task_id.partition("/")
-        if not slash:
+    def attributes_of(self, run_id: str) -> Mapping[str, str]:
+        """What the span of an attempt says of the run that the task is of; "": none."""
+        if not run_id:
             return {}
         run = self._runs.get(run_id)
         more = {} if run is None else {names.PIPELINE: run.name}
@@ -142,9 +149,9 @@ class Runs:
             self._stopped(event.at_ns)
             return
         name = getattr(event, "task_id", "")
-        run_id, slash, _ = name.partition("/")
+        run_id = run_of(name)
         taking = self.takes.get(type(event))
-        if not slash or taking is None:
+        if not run_id or taking is None:
             return
         with self._lock:
             run = self._runs.get(run_id)
@@ -162,9 +169,9 @@ class Runs:
         again = None if event.rerun_of is None else run.phases.get(event.rerun_of)
         if again is not None:
             run.phases[name] = again
-        before, _, last = _stem(name).rpartition("/")
-        if again is None and event.type == _GATE == last and "/" in before:
-            phase = _OpenPhase(before.partition("/")[2])
+        before, last = split_last(stem_of(name))
+        if again is None and event.type == _GATE == last and has_segments(before):
+            phase = _OpenPhase(without_run(before))
             run.phases[name] = phase
             self._join(run, phase, event.after)
         elif last == _APPROVAL and len(event.after) == 1:
@@ -203,7 +210,7 @@ class Runs:
 
     def _unblocked(self, run: _OpenRun, event: TaskUnblocked) -> None:
         run.live[event.task_id] = None
-        run.errors.pop(_stem(event.task_id), None)
+        run.errors.pop(stem_of(event.task_id), None)
 
     def _over(self, run: _OpenRun, event: Any, error: str = "") -> None:
         """A task can proceed no more, and with a gate or an approval, a phase."""
@@ -211,9 +218,9 @@ class Runs:
         run.live.pop(name, None)
         phase = run.phases.get(name)
         # What was run again counts as its latest run.
-        run.errors.pop(_stem(name), None)
+        run.errors.pop(stem_of(name), None)
         if error:
-            run.errors[_stem(name)] = error
+            run.errors[stem_of(name)] = error
             if phase is not None:
                 phase.error = phase.error or error
         if phase is None or not (_is(name, _GATE) or _is(name, _APPROVAL)):
@@ -247,12 +254,8 @@ class Runs:
             _end(run, at)
 
 
-def _stem(task_id: str) -> str:
-    return task_id.partition("~")[0]
-
-
 def _is(task_id: str, kind: str) -> bool:
-    return _stem(task_id).endswith(f"/{kind}")
+    return last_of(stem_of(task_id)) == kind
 
 
 def _end(run: _OpenRun, at: int) -> None:

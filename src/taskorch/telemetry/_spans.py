@@ -202,7 +202,8 @@ class Spans:
     Makes spans of what happens, from now on.
 
     The orchestrator's clock is *now*, in ns since the epoch, as that of the events. Of
-    a task that was submitted in an earlier life, *about* says what is known.
+    a task that was submitted in an earlier life, *about* says what is known; and of any
+    task, *run_of* says of which run it is, or "".
     """
 
     def __init__(
@@ -210,10 +211,12 @@ class Spans:
         provider: trace.TracerProvider,
         now: Callable[[], int],
         about: Callable[[str], Origin],
+        run_of: Callable[[str], str],
     ) -> None:
         self._tracer = provider.get_tracer("taskorch", names.version())
         self._now = now
         self._about = about
+        self._run_of = run_of
         self._lock = Lock()
         #: Held while the span of an attempt is begun, and of what it waited for.
         self._beginning = RLock()
@@ -395,7 +398,7 @@ class Spans:
         }
         if agent:
             attributes[names.AGENT] = agent
-        attributes.update(self._runs.attributes_of(task_id))
+        attributes.update(self._runs.attributes_of(self._run_of(task_id)))
         return start(
             self._tracer,
             origin.type or "task",

@@ -48,6 +48,7 @@ from taskorch.events import (
     TaskSuspended,
 )
 from taskorch.model import Breaker, Question
+from taskorch.model._ids import has_number, next_id, run_of, stem_of, without_last
 from taskorch.testing._watch import Breach
 
 _NS: Final = 1_000_000_000
@@ -378,7 +379,7 @@ class Book:
 
     def _QuestionAnswered(self, event: QuestionAnswered) -> None:  # noqa: N802 - the fact's
         name = event.task_id
-        question = self._questions.get(name.partition("~")[0])
+        question = self._questions.get(stem_of(name))
         if question is None:
             return
         votes = self._votes.setdefault(name, [])
@@ -403,7 +404,7 @@ class Book:
 
     def _end_of_question(self, name: str, event: TaskEvent) -> None:
         owed, by = self._owed.pop(name, ("", None))
-        question = self._questions.get(name.partition("~")[0])
+        question = self._questions.get(stem_of(name))
         if owed == "to fail":
             self._expect(isinstance(event, TaskFailed), "answers", f"{by}: {event}")
         elif owed == "to complete":
@@ -427,7 +428,7 @@ class Book:
         self._key(event.task_id, event.key)
 
     def _key(self, name: str, key: str) -> None:
-        call = self._calls.get(name.partition("~")[0])
+        call = self._calls.get(stem_of(name))
         if call is not None:
             same = self._keys.setdefault(key, call.document)
             self._expect(same == call.document, "memo", f"{same}, {call}: one key")
@@ -440,8 +441,8 @@ class Book:
         end = self.ended.get(source)
         well = isinstance(end, TaskCompleted)
         self._expect(well, "memo", f"its source has not completed: {event}")
-        mine = name.partition("~")[0]
-        self._expect(source.partition("~")[0] != mine, "memo", f"its own: {event}")
+        mine = stem_of(name)
+        self._expect(stem_of(source) != mine, "memo", f"its own: {event}")
         expires = None if mine not in self._calls else self._calls[mine].expires
         age = (event.at_ns - at_ns) / _NS
         good = expires is None or age < expires
@@ -485,22 +486,23 @@ class Book:
     # -- jobs: run again once, and rewarded once -----------------------------------
 
     def _TaskRewarded(self, event: TaskRewarded) -> None:  # noqa: N802 - the fact's
-        key = event.task_id.partition("~")[0], event.source
+        key = stem_of(event.task_id), event.source
         self._expect(key not in self._rewards, "rewards", f"once more: {event}")
         self._rewards[key] = event.value
 
     def _check_job(self, job_id: str, signal: float | None) -> None:
-        begin = f"job-{job_id}/"
-        units = [n for n in self.submitted if n.startswith(begin) and "~" not in n]
+        run_id = f"job-{job_id}"
+        ours = [n for n in self.submitted if run_of(n) == run_id]
+        units = [n for n in ours if not has_number(n)]
         failed_again = False
         for unit in units:
-            again = [n for n in self.submitted if n.startswith(f"{unit}~")]
+            again = [n for n in ours if stem_of(n) == unit != n]
             failed = isinstance(self.ended[unit], TaskFailed)
-            right = again == ([f"{unit}~2"] if failed else [])
+            right = again == ([next_id(unit)] if failed else [])
             self._expect(right, "jobs", f"{unit} failed: {failed}; again: {again}")
             failed_again |= any(isinstance(self.ended[n], TaskFailed) for n in again)
         done = all(
-            isinstance(self.ended.get(f"{unit}~2", self.ended[unit]), TaskCompleted)
+            isinstance(self.ended.get(next_id(unit), self.ended[unit]), TaskCompleted)
             for unit in units
         )
         expected = {"failure": -1.0} if failed_again else {}
@@ -519,7 +521,7 @@ class Book:
         for message in self._messages:
             kind, whose = message["message_type"], message.get("schedule") or ""
             if kind == "recovered":
-                whose = whose or message["task_id"].rpartition("/")[0]
+                whose = whose or without_last(message["task_id"])
                 messages = {
                     key: number for key, number in messages.items() if key[0] != whose
                 }
@@ -533,12 +535,11 @@ class Book:
             number = kind, message["id"], message["timestamp"]
             before = messages.setdefault(key, number)
             self._expect(before == number, "told", f"{before}, and then {number}")
-        latest = {name.partition("~")[0]: end for name, end in self.ended.items()}
+        latest = {stem_of(name): end for name, end in self.ended.items()}
         for stem, end in latest.items():
             if not isinstance(end, TaskFailed) or end.cause in _KNOWN:
                 continue
-            first = stem.partition("/")[0]
-            whose = first if "/" in stem else ""
+            whose = run_of(stem)
             if whose in self.fired and self._is_well_since(whose, stem, latest):
                 continue
             was_told = (whose, *_cause(end)) in causes
@@ -551,7 +552,7 @@ class Book:
             isinstance(end, TaskCompleted)
             and name.removesuffix("Z") > stem.removesuffix("Z")
             for name, end in latest.items()
-            if name.startswith(f"{schedule}/")
+            if run_of(name) == schedule
         )
 
     # -- the end -------------------------------------------------------------------
@@ -577,9 +578,7 @@ class Book:
         if self._messages is not None:
             self._check_told()
         for name, call in self._calls.items():
-            for task in (
-                each for each in self._results if each.partition("~")[0] == name
-            ):
+            for task in (each for each in self._results if stem_of(each) == name):
                 self._check_result(task, call)
 
     def _check_result(self, task: str, call: Called) -> None:

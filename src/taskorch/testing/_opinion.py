@@ -40,7 +40,9 @@ from taskorch.events import (
     TaskSuspended,
 )
 from taskorch.model import TaskState
+from taskorch.model._ids import first_of, has_segments, is_below, name_of, number_of
 from taskorch.testing._watch import Breach
+from taskorch.workflows._phases import approval_of, gate_of
 
 _S: Final = TaskState
 #: Facts after which an attempt does not run any more.
@@ -93,7 +95,7 @@ class ScriptedPhase:
     @property
     def end(self) -> str:
         """What the next phase waits for."""
-        return f"{self.name}/{'approval' if self.gate.approval else 'gate'}"
+        return approval_of(self.name) if self.gate.approval else gate_of(self.name)
 
 
 @attrs.frozen
@@ -113,7 +115,7 @@ class ScriptedWorkflow:
 
     def index(self, name: str) -> int:
         """The number of the phase that a task, gate or approval is of."""
-        first = name.partition("/")[0]
+        first = first_of(name)
         for number, phase in enumerate(self.phases):
             if first == phase.name or any(t.name == first for t in phase.tasks):
                 return number
@@ -122,7 +124,7 @@ class ScriptedWorkflow:
 
     def is_in(self, name: str, part: str) -> bool:
         """Whether a task is, or is of, what is called *part*; "" is all."""
-        if not part or name == part or name.startswith(f"{part}/"):
+        if not part or name == part or is_below(name, part):
             return True
         return self.phases[self.index(name)].name == part
 
@@ -154,12 +156,12 @@ def predict(plan: ScriptedWorkflow, happened: Known) -> dict[str, TaskState]:
             else:
                 fails = happened.runs[task.name] <= task.fails
                 states[task.name] = _S.FAILED if fails else _S.COMPLETED
-            added = [n for n in happened.added if n.startswith(f"{task.name}/")]
+            added = [n for n in happened.added if is_below(n, task.name)]
             states.update(dict.fromkeys(added, _S.COMPLETED))
             members += added
         begun = before is None or states[before] is _S.COMPLETED
         done = [name for name in members if states[name] is _S.COMPLETED]
-        gate = f"{phase.name}/gate"
+        gate = gate_of(phase.name)
         skipping = skips or phase.on_failure == "skip"
         goes_on = phase.on_failure == "continue"
         if goes_on:
@@ -190,16 +192,6 @@ def passes(phase: ScriptedPhase, completed: int, run: int) -> bool:
     """Whether what a gate asks for, beside that all completed, holds."""
     gate = phase.gate
     return gate.least is None or (completed >= gate.least and run > gate.says_no)
-
-
-def stem(task_id: str) -> str:
-    """The id in the workflow of a run of a task."""
-    return task_id.partition("/")[2].partition("~")[0]
-
-
-def number_of(task_id: str) -> int:
-    """The number of the run in *task_id*, from 1."""
-    return int(task_id.partition("~")[2] or 1)
 
 
 class Hearing:
@@ -269,14 +261,14 @@ class Hearing:
         if cls is OrchestratorStarted:
             self._running.clear()
         elif cls is TaskReleased and not held:
-            self._release(stem(fact.task_id))
+            self._release(name_of(fact.task_id))
         elif cls in (TaskSubmitted, TaskStarted, *_OVER):
             self._change(fact, held=held)
 
     def _change(self, event: TaskEvent, *, held: bool) -> None:
         """A task comes, begins, or its attempt is over."""
         cls, task_id = type(event), event.task_id
-        name = stem(task_id)
+        name = name_of(task_id)
         _, latest = self._states.get(name, (_S.PENDING, task_id))
         if number_of(task_id) < number_of(latest):
             # It was run again before its end.
@@ -302,8 +294,8 @@ class Hearing:
         """A task is submitted: if it is added to what is paused, it is paused too."""
         phase = self._plan.phases[self._plan.index(name)]
         # A gate that was skipped has given no verdict: its next run waits for it.
-        is_late = self._is(f"{phase.name}/gate", _S.COMPLETED, _S.FAILED)
-        is_added = name not in self._states and "/" in name
+        is_late = self._is(gate_of(phase.name), _S.COMPLETED, _S.FAILED)
+        is_added = name not in self._states and has_segments(name)
         is_below = any(self._plan.is_in(name, part) for part in self._parts)
         if is_added and is_below and not is_late:
             self._paused.add(name)
@@ -312,7 +304,7 @@ class Hearing:
         """A gate has asked: whether its phase has passed."""
         number = self._plan.index(name)
         phase = self._plan.phases[number]
-        if name == f"{phase.name}/gate":
+        if name == gate_of(phase.name):
             members = self._members(number)
             done = sum(self._is(member, _S.COMPLETED) for member in members)
             holds = passes(phase, done, number_of(task_id))
@@ -328,11 +320,14 @@ class Hearing:
         if name in self._paused:
             _breach("paused", f"{name} begins, and is paused")
         goes_on = phase.on_failure == "continue"
-        is_gate = name == f"{phase.name}/gate"
+        is_gate = name == gate_of(phase.name)
         if number and not (is_gate and goes_on):
             end = plan.phases[number - 1].end
             # What was added since it had opened does not wait for it to open again.
-            is_added = "/" in name and name not in (phase.end, f"{phase.name}/gate")
+            is_added = has_segments(name) and name not in (
+                phase.end,
+                gate_of(phase.name),
+            )
             if not (self._is(end, _S.COMPLETED) or (is_added and end in self._done)):
                 _breach("phases", f"{name} begins, and {end} has not opened")
         members = self._members(number)
@@ -341,7 +336,7 @@ class Hearing:
                 self._expect_ended(name, members, _S.COMPLETED)
             return
         limit = phase.max_parallel
-        running = [task_id for task_id in self._running if stem(task_id) in members]
+        running = [task_id for task_id in self._running if name_of(task_id) in members]
         if limit is not None and len(running) >= limit:
             _breach("parallel", f"{name} begins beside {', '.join(running)}")
 
@@ -349,14 +344,14 @@ class Hearing:
         """A gate is released that asks whatever has become of its phase."""
         number = self._plan.index(name)
         phase = self._plan.phases[number]
-        if name == f"{phase.name}/gate" and phase.on_failure == "continue":
+        if name == gate_of(phase.name) and phase.on_failure == "continue":
             ends = (_S.COMPLETED, _S.FAILED, _S.CANCELLED, _S.BLOCKED)
             self._expect_ended(name, self._members(number), *ends)
 
     def _members(self, number: int) -> list[str]:
         """The tasks of a phase, without its gate and approval."""
         phase = self._plan.phases[number]
-        ours = (f"{phase.name}/gate", f"{phase.name}/approval")
+        ours = (gate_of(phase.name), approval_of(phase.name))
         return [
             n for n in self._states if self._plan.index(n) == number if n not in ours
         ]

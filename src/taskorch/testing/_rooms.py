@@ -35,6 +35,7 @@ from taskorch.model import (
     Task,
     TaskState,
 )
+from taskorch.model._ids import joined, stem_of
 from taskorch.policies import AgentPool, ProportionalAllocator
 from taskorch.recovery import Alert, AlertRule, Alerts, RecoveryHandler
 from taskorch.simulation import Outcome
@@ -219,7 +220,7 @@ class Rooms:
         }
 
     def _rush(self, event: AgentProbed) -> None:
-        names = [f"rush/{event.seq}/{part}" for part in range(14)]
+        names = [joined("rush", str(event.seq), str(part)) for part in range(14)]
         self._simulation.submit_tasks([Task("load", id=name) for name in names])
 
     @staticmethod
@@ -465,7 +466,7 @@ class Rooms:
             for row in self._rows()
             if row.state is TaskState.BLOCKED
             and awaits(row)
-            and row.id.partition("~")[0] in self._questions
+            and stem_of(row.id) in self._questions
         ]
 
     def _rows(self) -> list[Any]:
@@ -524,7 +525,7 @@ class Rooms:
         # measured does not get old, so there is something to measure.
         for number in range(_ROUNDS):
             well = [
-                Task(kind, id=f"well/{number}/{part}")
+                Task(kind, id=joined("well", str(number), str(part)))
                 for part, kind in enumerate(["job"] * 2 + ["load"] * 9)
             ]
             simulation.submit_tasks(well)

@@ -18,6 +18,17 @@ from taskorch.errors import (
     UsageError,
 )
 from taskorch.model import TERMINAL, Task, TaskState
+from taskorch.model._ids import (
+    has_segments,
+    in_run,
+    is_below,
+    joined,
+    name_of,
+    number_of,
+    split_first,
+    tail_of,
+    without_last,
+)
 from taskorch.policies import FifoQueue, PriorityQueue
 from taskorch.simulation import Outcome
 from taskorch.testing._faults import Faults
@@ -28,16 +39,15 @@ from taskorch.testing._opinion import (
     ScriptedPhase,
     ScriptedTask,
     ScriptedWorkflow,
-    number_of,
     passes,
     predict,
-    stem,
 )
 from taskorch.testing._simulation import Simulation
 from taskorch.testing._watch import Breach
 from taskorch.testing._workload import Whims, options
 from taskorch.workflows import Approval, Workflow
 from taskorch.workflows._graph import order
+from taskorch.workflows._phases import approval_of, gate_of, phase_of
 
 if TYPE_CHECKING:
     from taskorch._managers import WorkflowManager, WorkflowRun
@@ -176,7 +186,7 @@ class WorkflowRuns:
         task = self._plan.task(name)
         number = 0
         for many in task.adds:
-            names = [f"{name}/{number + i}" for i in range(many)]
+            names = [joined(name, str(number + i)) for i in range(many)]
             number += many
             if names:
                 self._add(context.workflow, names)
@@ -187,10 +197,10 @@ class WorkflowRuns:
 
     def _add(self, workflow: Any, names: list[str]) -> None:
         """Add tasks, and see that there is room for them just if there is."""
-        added = {stem(row.id) for row in self._rows() if _is_added(row)}
+        added = {name_of(row.id) for row in self._rows() if _is_added(row)}
         fresh = set(names) - added
         phase = self._plan.phases[self._plan.index(names[0])]
-        gate = self._latest()[f"{phase.name}/gate"]
+        gate = self._latest()[gate_of(phase.name)]
         is_late = gate.state in (_S.COMPLETED, _S.FAILED, _S.RUNNING, _S.QUEUED)
         epoch = current_context().fence[0]
         # A life knows `max_added` once the run has been started again in it.
@@ -213,7 +223,7 @@ class WorkflowRuns:
         """What the gate of *phase* asks: it sees just what has completed."""
         plan = self._plan
         number = plan.phases.index(phase)
-        ours = (f"{phase.name}/gate", f"{phase.name}/approval")
+        ours = (gate_of(phase.name), approval_of(phase.name))
 
         def enough(results: dict[str, Any]) -> bool:
             rows, task_id = self._latest(), current_context().task_id
@@ -242,7 +252,7 @@ class WorkflowRuns:
     ) -> tuple[str, str, Callable[[], object]]:
         """A command: its kind, detail, and what to do."""
         part = random.choice(parts)
-        target = random.choice([_RUN, "*", "r*"]) if not part else f"{_RUN}/{part}"
+        target = random.choice([_RUN, "*", "r*"]) if not part else in_run(_RUN, part)
         phase = random.choice(self._plan.phases).name
         yes = random.random() < 0.5  # noqa: PLR2004 - a half
         kind = random.choice(_KINDS)
@@ -308,16 +318,16 @@ class WorkflowRuns:
     def _decide(self, phase: str, *, yes: bool) -> None:
         """Say yes or no: the first one counts, and only once it is asked for."""
         manager = self._manager
-        row = self._latest().get(f"{phase}/approval")
+        row = self._latest().get(approval_of(phase))
         was = None if row is None else row.state
         if row is not None and _is_asked(row):
             # Even if it dies of it: then that may be kept, or it is asked again.
             self._decided[row.id] = yes
         act = manager.approve if yes else manager.reject
         # What was asked again is another question.
-        _, tilde, number = ("" if row is None else row.id).partition("~")
+        number = "" if row is None else tail_of(row.id)
         try:
-            did = act(_RUN, f"{phase}{tilde}{number}", by="ann", note="as drawn")
+            did = act(_RUN, f"{phase}{number}", by="ann", note="as drawn")
         except InvalidTransitionError:
             if was in TERMINAL or (row is not None and _is_asked(row)):
                 law = "approvals"
@@ -349,7 +359,7 @@ class WorkflowRuns:
             task_id, state, attempt = before[name]
             begun = state in TERMINAL or attempt > 0
             is_due = state in (_S.FAILED, _S.CANCELLED)
-            if state not in TERMINAL and begun and name.endswith("/gate"):
+            if state not in TERMINAL and begun and phase_of(name) != name:
                 # It has begun, and what it asks about may be to run after all.
                 is_due = any(map(_goes_on, self._asked_about(name)))
             # What has not begun goes on to the new run of what has not completed.
@@ -369,11 +379,11 @@ class WorkflowRuns:
         plan = self._plan
         number = plan.index(name)
         phase = plan.phases[number]
-        if name == f"{phase.name}/gate":
-            return [stem(row.id) for row in self._asked_about(name)]
+        if name == gate_of(phase.name):
+            return [name_of(row.id) for row in self._asked_about(name)]
         if name == phase.end:
-            return [f"{phase.name}/gate"]
-        if "/" in name:
+            return [gate_of(phase.name)]
+        if has_segments(name):
             # It was added.
             return []
         before = [plan.phases[number - 1].end] if number else []
@@ -466,7 +476,7 @@ class WorkflowRuns:
             if not asked:
                 break
             for row in asked:
-                name = stem(row.id)
+                name = name_of(row.id)
                 phase = self._plan.phases[self._plan.index(name)]
                 # A restart asks again, and then it is approved.
                 yes = phase.gate.approves or _named(row.id)[1] > 1
@@ -478,7 +488,7 @@ class WorkflowRuns:
 
     def _rows(self) -> list[TaskRow]:
         life = self._simulation.world.living()
-        return [r for r in life.kernel.tasks.values() if r.id.startswith(f"{_RUN}/")]
+        return [r for r in life.kernel.tasks.values() if is_below(r.id, _RUN)]
 
     def _latest(self) -> dict[str, TaskRow]:
         """The latest run of each task."""
@@ -500,7 +510,11 @@ class WorkflowRuns:
         happened = Known(
             [name for name, row in rows.items() if _is_added(row)],
             {name: _named(row.id)[1] for name, row in rows.items()},
-            {stem(i): yes for i, yes in self._decided.items() if i in self._ids(rows)},
+            {
+                name_of(i): yes
+                for i, yes in self._decided.items()
+                if i in self._ids(rows)
+            },
         )
         expected = predict(self._plan, happened)
         states = {name: row.state for name, row in rows.items()}
@@ -563,11 +577,11 @@ class WorkflowRuns:
         """Whether what has added *row* is to do so again, and has not yet."""
         if not _is_added(row) or not self._simulation.get_task_status(row.id).stale:
             return False
-        return rows[stem(row.id).rpartition("/")[0]].state is not _S.COMPLETED
+        return rows[without_last(name_of(row.id))].state is not _S.COMPLETED
 
     def _verdict(self, phase: ScriptedPhase, rows: dict[str, TaskRow]) -> str:
         """What is to be said of a phase that has ended; "" if it has not."""
-        gate, end = rows[f"{phase.name}/gate"], rows[phase.end]
+        gate, end = rows[gate_of(phase.name)], rows[phase.end]
         if gate.state is _S.CANCELLED:
             return "skipped"
         if end.state is not _S.COMPLETED:
@@ -586,7 +600,7 @@ def _up_to(longest: float) -> Callable[[Task, int, Random], Outcome]:
 
 def _named(task_id: str) -> tuple[str, int]:
     """The id in the workflow of a run of a task, and the number of the run."""
-    return stem(task_id), number_of(task_id)
+    return name_of(task_id), number_of(task_id)
 
 
 def _verdict_of(row: TaskRow) -> dict[str, Any]:
@@ -597,7 +611,7 @@ def _verdict_of(row: TaskRow) -> dict[str, Any]:
 
 def _is_added(row: TaskRow) -> bool:
     """Whether a task of the run has added *row*, by its name."""
-    first, _, rest = stem(row.id).partition("/")
+    first, rest = split_first(name_of(row.id))
     return bool(rest) and first.startswith("t")
 
 

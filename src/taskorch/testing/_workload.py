@@ -28,6 +28,7 @@ from taskorch.model import (
     TaskState,
     Wait,
 )
+from taskorch.model._ids import has_number, in_run
 from taskorch.policies import (
     CapabilityRegistry,
     DeadlineQueue,
@@ -517,7 +518,7 @@ class Workload:
         first = len(self._ids)
         many = random.choice([1, 1, 2, 6, 12])
         # Half of them are of a run.
-        run = f"{_RUN}/" if first % 2 else ""
+        run = in_run(_RUN) if first % 2 else ""
         ids = [f"{run}t{first + i}" for i in range(many)]
         rings = random.random() < 0.1  # noqa: PLR2004 - a tenth
         for number, task_id in enumerate(ids):
@@ -715,7 +716,7 @@ class Workload:
         def act() -> None:
             life = self._simulation.world.life
             row = None if life is None else life.kernel.tasks.get(task_id)
-            if row is not None and row.cargo is not None and "~" not in task_id:
+            if row is not None and row.cargo is not None and not has_number(task_id):
                 job = row.cargo
                 after = after_of(job)
                 task = attrs.evolve(job._task, id=task_id, after=after)  # noqa: SLF001

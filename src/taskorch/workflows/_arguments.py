@@ -14,6 +14,7 @@ import attrs
 
 from taskorch._references import references, refuse_in, replaced
 from taskorch.model import Call, Reference, Task
+from taskorch.model._ids import joined
 
 
 def with_references(call: Call, change: Callable[[Any], Any]) -> Call:
@@ -43,7 +44,7 @@ def prefixed(task: Task, task_id: str, prefix: str, after: Iterable[Any]) -> Tas
     """
 
     def renamed(arg: Any) -> Any:
-        return Reference(f"{prefix}/{arg.task_id}") if type(arg) is Reference else arg
+        return Reference(joined(prefix, arg.task_id)) if type(arg) is Reference else arg
 
     payload = task.payload
     if type(payload) is Call:

@@ -11,6 +11,7 @@ from typing import Final
 from taskorch._vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Call, Program, Task, id_problem
+from taskorch.model._ids import has_segments
 from taskorch.model._show import show
 from taskorch.workflows import _steps
 
@@ -27,7 +28,7 @@ def check_name(subject: str, name: object) -> str:
         InvalidTaskError: It cannot.
     """
     problem = id_problem(name)
-    if problem is None and isinstance(name, str) and "/" not in name:
+    if problem is None and isinstance(name, str) and not has_segments(name):
         return name
     msg = f"{subject}: {problem or f'{show(name)} has a slash'}"
     hint = "one word: the ids of its tasks are this, a slash and the id of the task"

@@ -11,6 +11,7 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Task, id_problem
+from taskorch.model._ids import has_number
 from taskorch.model._show import show
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_.]+")
@@ -34,7 +35,7 @@ def ids_of(
     listed = list(nodes)
     ids: dict[Hashable, str] = {}
     for node in listed:
-        if isinstance(node, str) and id_problem(node) is None and "~" not in node:
+        if isinstance(node, str) and id_problem(node) is None and not has_number(node):
             ids[node] = node
         elif (own := own_ids[node]) is not None:
             ids[node] = own

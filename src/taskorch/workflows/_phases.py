@@ -27,6 +27,7 @@ from taskorch.model import (
     to_seconds,
 )
 from taskorch.model._checks import check_word
+from taskorch.model._ids import in_run, joined, split_last, without_last
 from taskorch.model._question import to_question
 from taskorch.model._show import show
 from taskorch.model._wait import APPROVAL_OF
@@ -39,23 +40,28 @@ _ON_FAILURE: Final = get_args(OnFailure)
 
 def gate_of(phase: str) -> str:
     """The id of the gate of a phase."""
-    return f"{phase}/gate"
+    return joined(phase, "gate")
 
 
 def approval_of(phase: str) -> str:
     """The id of the approval that the gate of a phase may ask for."""
-    return f"{phase}/approval"
+    return joined(phase, "approval")
+
+
+def is_gate_id(name: str) -> bool:
+    """Whether *name* is the id that the gate of a phase has."""
+    return name == gate_of(without_last(name))
 
 
 def phase_of(end: str) -> str:
     """The phase whose gate, or approval, has the id *end*; else *end* itself."""
-    phase, _, step = end.rpartition("/")
+    phase, step = split_last(end)
     return phase if phase and step in ("gate", "approval") else end
 
 
 def is_same_end(name: str, end: str) -> bool:
     """Whether *name* is *end*: in a workflow that was included, it begins otherwise."""
-    return f"/{name}".endswith(f"/{end}")
+    return in_run("", name).endswith(in_run("", end))
 
 
 @attrs.frozen
@@ -274,7 +280,7 @@ def limited(task: Task, run_id: str, phase: str, max_parallel: int) -> Task:
 
     A map mostly waits: its calls take one each.
     """
-    pool = Resources(**{f"{run_id}/{phase}:{max_parallel}": 1})
+    pool = Resources(**{f"{in_run(run_id, phase)}:{max_parallel}": 1})
     payload = task.payload
     if isinstance(payload, Call) and payload.fn is _steps.mapped:
         call, over, options, at_once = payload.args

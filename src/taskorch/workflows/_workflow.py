@@ -22,6 +22,7 @@ from taskorch._references import references, refuse_in
 from taskorch._visible import counted
 from taskorch.errors import CycleError, DuplicateTaskError, InvalidTaskError
 from taskorch.model import Call, Program, Reference, Task, Wait
+from taskorch.model._ids import ids_in_run, in_run, joined
 from taskorch.model._show import show
 from taskorch.workflows import (
     _graph,
@@ -332,7 +333,7 @@ class Workflow(Builder[Node]):
         prefix = _names.check_name("name", other.name if name is None else name)
         other._refuse_unknown()
         first, outside = self._waits(after, f"what is included as {prefix!r}", "")
-        duplicate = next((i for i in other if f"{prefix}/{i}" in self._tasks), None)
+        duplicate = next((i for i in other if joined(prefix, i) in self._tasks), None)
         if duplicate is not None:
             msg = f"workflow {self.name!r} has a task {prefix}/{duplicate} already"
             raise DuplicateTaskError(msg, hint="include it by another name: name='…'")
@@ -340,15 +341,15 @@ class Workflow(Builder[Node]):
         for node, above in [(other[i], other.dependencies[i]) for i in other]:
             for parent in above:
                 last.pop(parent, None)
-            parents = [f"{prefix}/{parent}" for parent in above] or list(first)
+            parents = [joined(prefix, parent) for parent in above] or list(first)
             waits = node.task.after if above else (*node.task.after, *outside)
-            task_id = f"{prefix}/{node.id}"
+            task_id = joined(prefix, node.id)
             task = prefixed(node.task, task_id, prefix, waits)
             self._enter(task, task_id, dict.fromkeys(parents))
             if node.id in other._limits:
                 phase, limit = other._limits[node.id]
-                self._limits[task_id] = f"{prefix}/{phase}", limit
-        ids = [f"{prefix}/{i}" for i in last] or list(first)
+                self._limits[task_id] = joined(prefix, phase), limit
+        ids = [joined(prefix, i) for i in last] or list(first)
         return [Node(self, i) for i in ids]
 
     # -- what is there -------------------------------------------------------------
@@ -388,7 +389,7 @@ class Workflow(Builder[Node]):
         self._refuse_unknown()
         tasks: list[Task] = []
         for name, task in self._tasks.items():
-            above = [f"{run_id}/{parent}" for parent in self._after[name]]
+            above = ids_in_run(run_id, self._after[name])
             tasks.append(self._submitted(name, run_id, (*above, *task.after)))
         return tasks
 
@@ -403,16 +404,16 @@ class Workflow(Builder[Node]):
         special: dict[str, Task] = {}
         for name, task in self._tasks.items():
             if name in self._limits or task.after or refers(task) or is_approval(task):
-                waits = [f"{run_id}/{parent}" for parent in self._after[name]]
+                waits = ids_in_run(run_id, self._after[name])
                 special[name] = self._submitted(name, run_id, (*waits, *task.after))
         # Mostly nothing is, and what is as large need not be made once more.
         return {**self._tasks, **special} if special else self._tasks
 
     def _submitted(self, name: str, run_id: str, waits: Sequence[Any]) -> Task:
         """A task as it is submitted for a run, where it is to wait for *waits*."""
-        task = prefixed(self._tasks[name], f"{run_id}/{name}", run_id, waits)
+        task = prefixed(self._tasks[name], in_run(run_id, name), run_id, waits)
         if is_approval(task):
-            task = approval_of_run(task, f"{run_id}/{name}")
+            task = approval_of_run(task, in_run(run_id, name))
         if name in self._limits:
             task = limited(task, run_id, *self._limits[name])
         return task

@@ -258,6 +258,12 @@ def test_a_phase_is_approved_by_somebody_once_its_tasks_have_completed(runs):
     assert (kept["phase"], kept["by"]) == ("a", "Ada")
     assert runs.run()[0] == 0
 
+    # What is called as the phase is, and is not in it, was not approved.
+    runs.write(a="x: 1")
+    assert runs.run()[0] == 0
+    assert cli("retry", "a", runs.root)[0] == 0
+    assert (runs.root / "workspace/approvals/a.json").exists()
+
     # What was approved is done anew: it is to be approved anew.
     cli("retry", "a/one", runs.root)
     assert not (runs.root / "workspace/approvals/a.json").exists()

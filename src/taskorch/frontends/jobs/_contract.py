@@ -10,7 +10,7 @@ import attrs
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.jobs._config import JobConfig, nearest
 from taskorch.model._checks import is_number
-from taskorch.model._ids import check_id
+from taskorch.model._ids import check_id, has_segments
 from taskorch.model._show import show
 
 #: More units than this are no job, but a mistake.
@@ -152,7 +152,7 @@ def _faults_of(body: Mapping[str, Any]) -> list[str]:
     if "job_id" in body:
         try:
             check_id(body["job_id"])
-            if "/" in body["job_id"]:
+            if has_segments(body["job_id"]):
                 msg = f"no / may be in it: {show(body['job_id'])}"
                 raise InvalidTaskError(msg)  # noqa: TRY301 - one handler for both
         except InvalidTaskError as error:

@@ -21,6 +21,7 @@ from taskorch.events import (
     TaskSubmitted,
 )
 from taskorch.frontends.jobs._contract import Job
+from taskorch.model._ids import has_number, in_run, stem_of
 
 ENDED: Final = ("completed", "failed")
 End = TaskCompleted | TaskRetrying | TaskFailed | TaskCancelled
@@ -37,7 +38,7 @@ def unit_id(job_id: str, index: int) -> str:
 
 def unit_task_id(job_id: str, index: int) -> str:
     """The id of the task that a unit of a job is."""
-    return f"{PREFIX}{job_id}/{unit_id(job_id, index)}"
+    return in_run(f"{PREFIX}{job_id}", unit_id(job_id, index))
 
 
 @attrs.define
@@ -118,16 +119,16 @@ class JobRecord:
             return
         before, self.seq = self.state, event.seq
         if isinstance(event, TaskEvent):
-            task_id, _, again = event.task_id.partition("~")
+            task_id, again = stem_of(event.task_id), has_number(event.task_id)
             if isinstance(event, TaskSubmitted) and again:
                 self._run_again.add(task_id)
             elif isinstance(event, TaskStarted):
-                self._begin(event, is_again=bool(again))
+                self._begin(event, is_again=again)
             elif isinstance(event, TaskRewarded):
                 self.rewards.setdefault(event.source, event.value)
                 self.rewarded.setdefault(event.source, set()).add(task_id)
             elif isinstance(event, _ENDS):
-                self._end(event, task_id, is_again=bool(again))
+                self._end(event, task_id, is_again=again)
         if self.state != before and self.state in ENDED:
             self.ended_ns = event.at_ns
 

@@ -58,7 +58,7 @@ from taskorch.model import (
     TaskStatus,
 )
 from taskorch.model._checks import is_number
-from taskorch.model._ids import check_id
+from taskorch.model._ids import check_id, first_of, in_run, run_of
 from taskorch.model._plain import ns_of
 from taskorch.model._show import show
 from taskorch.policies import ProportionalAllocator, ScoreQueue
@@ -794,7 +794,7 @@ class JobSystem:
         )
         record.submitted_ns = _submitted_ns(status)
         if self._journal is not None:
-            ids = self._journal.ids(f"{PREFIX}{job_id}/")
+            ids = self._journal.ids(in_run(PREFIX + job_id))
             for fact, _ in self._journal.select(ids, _NO_END):
                 record.take_in(fact)
                 if fact.seq <= self._recalled:
@@ -875,10 +875,8 @@ class JobSystem:
         """Those of earlier lives as well, which are read once."""
         if self._journal is not None and not self._has_read_all:
             task_ids = self._journal.ids(PREFIX)
-            parts = [
-                task_id.removeprefix(PREFIX).partition("/") for task_id in task_ids
-            ]
-            for job_id in dict.fromkeys(job_id for job_id, slash, _ in parts if slash):
+            run_ids = filter(None, map(run_of, task_ids))
+            for job_id in dict.fromkeys(i.removeprefix(PREFIX) for i in run_ids):
                 with self._lock:
                     self._found(job_id)
             self._has_read_all = True
@@ -954,7 +952,7 @@ class JobSystem:
         ids: dict[str, None] = {}
         for fact, _ in journal.read(self._followed) if self._followed < last else ():
             if isinstance(fact, TaskEvent) and fact.task_id.startswith(PREFIX):
-                ids[fact.task_id.partition("/")[0].removeprefix(PREFIX)] = None
+                ids[first_of(fact.task_id).removeprefix(PREFIX)] = None
         self._unfollowed = list(ids)
         self._followed = max(self._followed, last)
 
@@ -992,7 +990,7 @@ class JobSystem:
         if isinstance(event, PoolSaturated | PoolRelieved):
             self._pressed(event)
         elif isinstance(event, TaskEvent) and event.task_id.startswith(PREFIX):
-            run_id = event.task_id.partition("/")[0]
+            run_id = first_of(event.task_id)
             self._of_unit(event, run_id.removeprefix(PREFIX))
             self._followed = max(self._followed, event.seq)
 
@@ -1250,7 +1248,7 @@ class JobSystem:
             if before == (record.threads, record.weight):
                 return
             for task in self._units_of(record):
-                task_id = f"{PREFIX}{job_id}/{task.id}"
+                task_id = in_run(PREFIX + job_id, str(task.id))
                 orch.submit_task(attrs.evolve(task, id=task_id))
 
     # -- metrics -------------------------------------------------------------------

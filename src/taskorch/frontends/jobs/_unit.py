@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 from taskorch._contexts import TaskContext
 from taskorch.frontends.channel import Channel
+from taskorch.model._ids import last_of, stem_of
 
 T = TypeVar("T")
 #: Seconds between two looks at what is granted, at the least.
@@ -102,7 +103,7 @@ class Unit:
         heard: Callable[[Unit, Any], None],
     ) -> None:
         self.context = context
-        self.id: str = context.task_id.rpartition("/")[2].partition("~")[0]
+        self.id: str = last_of(stem_of(context.task_id))
         self.index = index
         self.count = count
         self.threads: UnitThreads = UnitThreads(context, most_threads)

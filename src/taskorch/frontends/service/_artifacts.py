@@ -16,6 +16,7 @@ from taskorch.frontends.service._operations import TEXT, Operation, listed, name
 from taskorch.frontends.service._problems import HttpProblem
 from taskorch.frontends.service._values import answer
 from taskorch.model import id_problem
+from taskorch.model._ids import segments_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -39,11 +40,11 @@ class Artifacts:
     def folder_of(self, task_id: str, fence: tuple[int, int]) -> Path:
         """Folder for the files of an attempt. No part of an id begins with a dash."""
         epoch, number = fence
-        return self._folder.joinpath(*task_id.split("/"), f"-{epoch}.{number}")
+        return self._folder.joinpath(*segments_of(task_id), f"-{epoch}.{number}")
 
     def of_task(self, task_id: str) -> list[dict[str, Any]]:
         """The files of all its attempts: which attempt, the name, and how large."""
-        place = self._folder.joinpath(*task_id.split("/"))
+        place = self._folder.joinpath(*segments_of(task_id))
         attempts = {
             tuple(map(int, match[1].split("."))): (match[1], folder)
             for folder in place.glob("-*")
@@ -65,7 +66,7 @@ class Artifacts:
         folder = f"-{attempt}"
         if _ATTEMPT.fullmatch(folder) is None or id_problem(name) is not None:
             return None
-        path = self._folder.joinpath(*task_id.split("/"), folder, name)
+        path = self._folder.joinpath(*segments_of(task_id), folder, name)
         return path if path.is_file() else None
 
     def keep(

@@ -39,6 +39,7 @@ from taskorch.frontends.suite._results import (
     read_pytest,
 )
 from taskorch.model import ProgramResult, Task
+from taskorch.model._ids import stem_of, without_run
 from taskorch.model._program import of_attempt
 from taskorch.recovery import FailureClass
 from taskorch.runtime._clock import MonotonicClock
@@ -63,7 +64,7 @@ _NUMBERS: Final = ("done", "total", "memory_mb", "cpu_seconds", "disk_mb")
 
 def name_of(task_id: str) -> str:
     """The id of a task in its suite, of its id in a run, whichever run of it."""
-    return (task_id.partition("/")[2] or task_id).partition("~")[0]
+    return stem_of(without_run(task_id) or task_id)
 
 
 def with_stop(message: str, results: Mapping[str, Any]) -> str:
@@ -126,7 +127,7 @@ class SuiteAttempt:
         about = task.metadata or {}
         self.criteria = Criteria(**about.get("criteria", {}))
         # The attempts at a task that is run again have numbers of their own.
-        again = info.task_id.partition("/")[2] or info.task_id
+        again = without_run(info.task_id) or info.task_id
         self.log = folder.log(again, info.attempt)
         #: Where it puts what is judged, and no other attempt does.
         self.place = folder.attempt(self.name, info.fence)

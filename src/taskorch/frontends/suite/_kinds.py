@@ -16,6 +16,7 @@ from taskorch._limits import MAX_AMOUNT
 from taskorch.frontends.suite._faults import FaultList, shown
 from taskorch.model import id_problem
 from taskorch.model._checks import is_number
+from taskorch.model._ids import has_segments
 from taskorch.workflows._located import FilePlace, Located, plain
 from taskorch.workflows._names import guess
 
@@ -78,7 +79,7 @@ class Text:
             faults.wrong(node, name, "a text")
             return None
         problem = id_problem(value) if self.is_id else None
-        if problem is None and self.is_id and "/" in value:
+        if problem is None and self.is_id and has_segments(value):
             problem = f"{value!r} has a slash"
         if problem is not None:
             faults.add(node.place, f"{name}: {problem}")

@@ -19,7 +19,9 @@ from taskorch.events import TaskEvent
 from taskorch.frontends.suite._folder import kept_in, write_json
 from taskorch.frontends.suite._model import Suite, SuitePhase, SuiteTask
 from taskorch.model import TERMINAL
+from taskorch.model._ids import in_run, name_of, run_of, stem_of
 from taskorch.workflows import TaskReport
+from taskorch.workflows._phases import is_gate_id, phase_of
 from taskorch.workflows._words import duration
 
 #: Seconds between two notes of how much of its time a phase has spent.
@@ -50,9 +52,8 @@ class PhaseClock:
         self._tell = tell
         self._timer: threading.Timer | None = None
         self._run_id = run_id
-        self._prefix = f"{run_id}/"
         self._phases = {
-            f"{run_id}/{part.id}": phase
+            in_run(run_id, part.id): phase
             for phase in suite.phases
             if phase.timeout is not None
             for part in _run_of(phase)
@@ -107,7 +108,7 @@ class PhaseClock:
             self._tell(name, why, names)
 
     def _started(self, event: TaskEvent) -> None:
-        phase = self._phases.get(event.task_id.partition("~")[0])
+        phase = self._phases.get(stem_of(event.task_id))
         if phase is None:
             return
         with self._lock:
@@ -121,9 +122,9 @@ class PhaseClock:
 
     def _ended(self, event: TaskEvent) -> None:
         """A gate has looked: the phase is over, or will be run again as a whole."""
-        name, _, gate = event.task_id.removeprefix(self._prefix).rpartition("/")
-        if gate.partition("~")[0] == "gate":
-            self._forget(name)
+        name = name_of(event.task_id)
+        if run_of(event.task_id) == self._run_id and is_gate_id(name):
+            self._forget(phase_of(name))
 
     def _forget(self, name: str) -> None:
         with self._lock:

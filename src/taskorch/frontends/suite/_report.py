@@ -16,6 +16,7 @@ from taskorch.frontends.suite._results import BAD
 from taskorch.frontends.suite._timeline import Slice
 from taskorch.frontends.suite._whole import cover, put_together
 from taskorch.model import TaskState
+from taskorch.model._ids import stem_of
 from taskorch.workflows import WorkflowReport
 from taskorch.workflows._report import TaskReport
 
@@ -342,7 +343,7 @@ def _part(
     if report is None or not report.attempts:
         causes = () if report is None else report.root_causes
         # Of one that was run again, too, by the name that it has in the suite.
-        because = tuple(dict.fromkeys(cause.partition("~")[0] for cause in causes))
+        because = tuple(dict.fromkeys(stem_of(cause) for cause in causes))
         error = "" if report is None else report.error
         return TaskPart(task.id, task.name, phase, status, error=error, because=because)
     results = kept_in(folder.results(task.id))

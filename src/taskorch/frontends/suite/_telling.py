@@ -38,6 +38,7 @@ from taskorch.frontends.suite._results import BAD
 from taskorch.frontends.suite._timeline import AttemptTimeline
 from taskorch.frontends.suite._whole import put_together
 from taskorch.model import TERMINAL, Resources, TaskState
+from taskorch.model._ids import first_of, in_run, run_of
 from taskorch.model._plain import stamp
 from taskorch.recovery._matrix import matrix_with
 
@@ -69,7 +70,7 @@ class SuiteTeller:
         self._timeline = timeline
         self._receiver = receiver
         self._matrix = matrix_with(suite.matrix)
-        self._prefix = f"{run_id}/"
+        self._run_id = run_id
         self._tasks = {part.id: part for part in parts_of(suite)}
         self._wholes = {task.id: task for task in suite.tasks if task.subtasks}
         #: Those of which it was told that they have ended.
@@ -95,7 +96,7 @@ class SuiteTeller:
 
     def _task(self, event: TaskEvent) -> SuiteTask | None:
         """The task of the suite that *event* is about."""
-        if not event.task_id.startswith(self._prefix):
+        if run_of(event.task_id) != self._run_id:
             return None
         return self._tasks.get(name_of(event.task_id))
 
@@ -230,13 +231,12 @@ class SuiteTeller:
 
     def _whole_ended(self, event: TaskCompleted | TaskFailed | TaskCancelled) -> None:
         whole = self._wholes.get(name_of(event.task_id))
-        if whole is not None and event.task_id.startswith(self._prefix):
+        if whole is not None and run_of(event.task_id) == self._run_id:
             self._tell_whole(whole, event.at, _STATES[type(event)])
 
     def _part_ended(self, whole: SuiteTask, event: TaskEvent) -> None:
         """Tell that *whole* has not succeeded, once none of its parts is left."""
-        run_id = self._prefix.removesuffix("/")
-        states = self._orchestrator.workflows.status(run_id).tasks
+        states = self._orchestrator.workflows.status(self._run_id).tasks
         parts = {states[part.id] for part in whole.subtasks}
         bad = parts & {TaskState.FAILED, TaskState.CANCELLED}
         if bad and parts <= {*TERMINAL, TaskState.BLOCKED}:
@@ -309,8 +309,7 @@ class SuiteTeller:
         """Tell of what had failed before this process began, and was not told."""
         if self._receiver is None:
             return
-        run_id = self._prefix.removesuffix("/")
-        for report in self._orchestrator.workflows.get(run_id).report().tasks:
+        for report in self._orchestrator.workflows.get(self._run_id).report().tasks:
             if report.name not in self._tasks or report.state is not TaskState.FAILED:
                 continue
             failure = latest_failure(self._orchestrator, report.task_id)
@@ -359,13 +358,13 @@ class SuiteTeller:
             if not done & set(other.dependencies):
                 continue
             first = other.run[0].id
-            explanation = self._orchestrator.explain(f"{self._prefix}{first}")
+            explanation = self._orchestrator.explain(in_run(self._run_id, first))
             if explanation.state not in (TaskState.PENDING, TaskState.BLOCKED):
                 yield f"Task {other.id} can proceed"
                 continue
             # An order of tasks, or a gate, is named after what it waits for.
             names = dict.fromkeys(
-                name_of(blocker.name).partition("/")[0]
+                first_of(name_of(blocker.name))
                 for blocker in explanation.blockers
                 if blocker.name
             )

@@ -21,6 +21,7 @@ from taskorch.frontends.workspace._fields import Fields
 from taskorch.frontends.workspace._problems import Problem
 from taskorch.frontends.workspace._task_file import TaskFile
 from taskorch.model import id_problem
+from taskorch.model._ids import has_segments
 from taskorch.model._show import show
 
 FILE: Final = "workspace.yaml"
@@ -183,7 +184,7 @@ def _folder(fields: Fields, name: str, usual: str) -> str:
     folder = fields.text(name)
     if folder is None:
         return usual
-    if id_problem(folder) is not None or "/" in folder:
+    if id_problem(folder) is not None or has_segments(folder):
         fields.note(name, f"{name}: the name of a folder is one safe word")
         return usual
     return folder
@@ -227,7 +228,7 @@ def _agents(fields: Fields) -> dict[str, AgentProgram]:
         one = section.mapping(name) if section is not None else None
         if one is None or section is None:
             continue
-        if id_problem(name) is not None or "/" in name:
+        if id_problem(name) is not None or has_segments(name):
             section.note(
                 name, f"the name of an agent is one safe word, not {show(name, 60)}"
             )

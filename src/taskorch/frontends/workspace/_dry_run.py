@@ -17,6 +17,7 @@ from taskorch.frontends.workspace._scan import WorkspacePlan
 from taskorch.frontends.workspace._tasks import add_agent, orchestrator_for, task_for
 from taskorch.frontends.workspace._work import waits_for
 from taskorch.model import Task
+from taskorch.model._ids import folder_of, joined
 from taskorch.workflows._words import duration
 
 #: Seconds for a task of which nothing is known.
@@ -192,7 +193,7 @@ class _Planner:
             if phase and shut is None and any(i in self.not_run for i in ids):
                 shut = phase
             if phase:
-                behind = f"gate-{len(self.gates)}/{phase}"
+                behind = joined(f"gate-{len(self.gates)}", phase)
                 self.gates.append(behind)
                 after = [*ours, gate] if gate else ours
                 tasks.append(Task.call(_nothing, type="gate", id=behind, after=after))
@@ -225,7 +226,7 @@ def _estimates(
     by_phase: dict[str, list[float]] = {}
     for task_id, status in progress.statuses.items():
         if status.duration_seconds is not None:
-            phase = task_id.partition("/")[0]
+            phase = folder_of(task_id)
             by_phase.setdefault(phase, []).append(status.duration_seconds)
     usual = {phase: median(durations) for phase, durations in by_phase.items()}
     seconds: dict[str, float] = {}

@@ -11,6 +11,7 @@ from taskorch.frontends.workspace._claims import Claims
 from taskorch.frontends.workspace._layout import WorkspaceLayout
 from taskorch.frontends.workspace._scan import WorkspacePlan
 from taskorch.frontends.workspace._status import Status, StatusRefusedError
+from taskorch.model._ids import folder_of
 
 #: Tasks of one kind that a page names.
 _SHOWN = 20
@@ -97,8 +98,8 @@ def _why(
         return f"failed: {status.error or 'no reason is given'}{where}"
     if status.status == "blocked":
         by = status.blocked_by or ""
-        if by in completed:
-            by = f"the gate of {by.partition('/')[0]}"
+        if by in completed and folder_of(by):
+            by = f"the gate of {folder_of(by)}"
         return f"blocked by {by}"
     return f"running since {status.started_at}"
 

@@ -16,6 +16,12 @@ from taskorch.frontends.workspace._problems import Problem
 from taskorch.frontends.workspace._task_file import TaskFile, read_task_file
 from taskorch.kernel import find_ring
 from taskorch.model import id_problem
+from taskorch.model._ids import (
+    folder_of,
+    has_segments,
+    split_first,
+    without_last,
+)
 from taskorch.workflows._names import guess
 
 #: Files of other kinds in the folder of tasks.
@@ -86,9 +92,9 @@ class WorkspacePlan:
                 if name not in held_up:
                     held_up.add(name)
                     to_visit.append(name)
-        first, slash, _ = task_id.partition("/")
+        ours = folder_of(task_id)
         for phase, ids in self.phases.items():
-            if slash and by_numbers(phase) > by_numbers(first):
+            if ours and by_numbers(phase) > by_numbers(ours):
                 held_up.update(ids)
         return held_up - {task_id}
 
@@ -201,8 +207,7 @@ class Scanner:
         phases: dict[str, list[str]] = {name: [] for name in self._empty}
         tasks: dict[str, TaskFile] = {}
         for task_id, (_, task, task_problems) in self._known.items():
-            first, slash, _ = task_id.partition("/")
-            phases.setdefault(first if slash else "", []).append(task_id)
+            phases.setdefault(folder_of(task_id), []).append(task_id)
             problems += task_problems
             if task is not None:
                 tasks[task_id] = task
@@ -290,8 +295,8 @@ def _unusable(entry: os.DirEntry[str]) -> str | None:
 
 def _place(row: tuple[str, str, os.DirEntry[str]]) -> tuple[Any, Any]:
     """Phases in the order of their names, what is in none first."""
-    first, slash, rest = row[0].partition("/")
-    return by_numbers(first if slash else ""), by_numbers(rest or first)
+    first, rest = split_first(row[0])
+    return by_numbers(folder_of(row[0])), by_numbers(rest or first)
 
 
 def _after(task: TaskFile, task_ids: Mapping[str, object]) -> tuple[str, ...]:
@@ -303,8 +308,8 @@ def _after(task: TaskFile, task_ids: Mapping[str, object]) -> tuple[str, ...]:
 
 def maker_of(path: str, task_ids: Container[str]) -> str | None:
     """The task in whose folder of outputs the file *path* is."""
-    while "/" in path:
-        path = path.rpartition("/")[0]
+    while has_segments(path):
+        path = without_last(path)
         if path in task_ids:
             return path
     return None
@@ -355,8 +360,8 @@ def _check_edges(
 
 def _is_later(other: str, phase: str) -> bool:
     """Whether the task *other* is in a phase after *phase*."""
-    theirs, slash, _ = other.partition("/")
-    is_in_phases = bool(phase and slash)
+    theirs = folder_of(other)
+    is_in_phases = bool(phase and theirs)
     return is_in_phases and by_numbers(theirs) > by_numbers(phase)
 
 

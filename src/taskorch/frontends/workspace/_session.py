@@ -44,6 +44,7 @@ from taskorch.frontends.workspace._work import (
     waits_for,
 )
 from taskorch.model import Task
+from taskorch.model._ids import stem_of
 
 #: Seconds between two looks at the files, at least and at most …
 _LOOK: Final = 0.5
@@ -398,7 +399,7 @@ class WorkspaceSession:
 
     def _file_of(self, task_id: str) -> str | None:
         """The id of the file whose task, or run of it, this is."""
-        stem = task_id.partition("~")[0]
+        stem = stem_of(task_id)
         return stem if stem in self._handles else None
 
     def _blamed(self, roots: Iterable[str]) -> str | None:

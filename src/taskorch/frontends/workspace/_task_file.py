@@ -11,6 +11,7 @@ import attrs
 from taskorch.frontends.workspace._fields import Fields, Place
 from taskorch.frontends.workspace._layout import read_start
 from taskorch.frontends.workspace._problems import Problem
+from taskorch.model._ids import folder_of
 
 #: Bytes in which the head must end.
 MAX_HEAD: Final = 1 << 16
@@ -70,8 +71,7 @@ class TaskFile:
     @property
     def phase(self) -> str:
         """The folder of the task; "" for none."""
-        first, slash, _ = self.task_id.partition("/")
-        return first if slash else ""
+        return folder_of(self.task_id)
 
 
 def read_task_file(

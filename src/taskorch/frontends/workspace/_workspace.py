@@ -35,6 +35,7 @@ from taskorch.frontends.workspace._status import (
     read_status,
 )
 from taskorch.frontends.workspace._task_file import head_of
+from taskorch.model._ids import folder_of
 from taskorch.model._plain import stamp
 from taskorch.runtime._clock import MonotonicClock
 from taskorch.workflows._names import guess
@@ -318,14 +319,16 @@ class Workspace:
             msg = f"{task_id} has not ended: there is nothing to run again"
             hint = f"taskorch workspace why {task_id}"
             raise InvalidTransitionError(msg, hint=hint)
+        phase = folder_of(task_id)
         blocked = [
             other
             for other, status in self._progress().statuses.items()
             if status.status == "blocked"
-            and status.blocked_by in (task_id, gate_of(task_id.partition("/")[0]))
+            and status.blocked_by in (task_id, phase and gate_of(phase))
         ]
         # Who had approved its phase had seen what it made before.
-        self._layout.approval(task_id.partition("/")[0]).unlink(missing_ok=True)
+        if phase:
+            self._layout.approval(phase).unlink(missing_ok=True)
         return [task_id, *(i for i in blocked if self._claims.reset(i, "blocked"))]
 
     def approve(self, phase: str, *, by: str, note: str = "") -> bool:
@@ -368,7 +371,7 @@ class Workspace:
     def _retry_failed(self, phase: str | None) -> None:
         for task_id, status in self._progress().statuses.items():
             if status.status == "failed" and (
-                phase is None or task_id.startswith(f"{phase}/")
+                phase is None or folder_of(task_id) == phase
             ):
                 self._claims.reset(task_id, "failed")
 

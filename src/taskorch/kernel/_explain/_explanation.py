@@ -40,6 +40,7 @@ from taskorch.model import (
     Units,
 )
 from taskorch.model._explanation import in_words, some
+from taskorch.model._ids import tail_of
 from taskorch.model._wait import ANSWER_TO, asked_of
 
 _S: Final = TaskState
@@ -277,8 +278,7 @@ def call_of_answer(task_id: str, name: str | None) -> str:
     asked = None if name is None else asked_of(name)
     if asked is not None:
         run_id, phase = asked
-        _, tilde, number = task_id.partition("~")
-        return approve(run_id, f"{phase}{tilde}{number}")
+        return approve(run_id, f"{phase}{tail_of(task_id)}")
     if name is not None and name.startswith(ANSWER_TO):
         return f"Call orch.answer({task_id!r}, CHOICE, by=…)."
     return f"Call orch.decide({task_id!r}, 'complete')."

@@ -1,0 +1,92 @@
+"""Laws of ids: what is put together is taken apart again."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taskorch.model import _ids as ids
+
+SEGMENTS = st.text("ab-.7_T", min_size=1, max_size=8).filter(
+    lambda text: ids.id_problem(text) is None
+)
+PATHS = st.lists(SEGMENTS, min_size=1, max_size=4).map("/".join)
+NUMBERS = st.integers(2, 40)
+
+
+@given(st.lists(SEGMENTS, min_size=1, max_size=5))
+def test_a_path_is_its_segments(segments: list[str]) -> None:
+    path = ids.joined(*segments)
+    assert ids.id_problem(path) is None
+    assert ids.segments_of(path) == segments
+    assert ids.has_segments(path) == (len(segments) > 1)
+    assert (ids.first_of(path), ids.last_of(path)) == (segments[0], segments[-1])
+    first, others = ids.split_first(path)
+    assert (first, others) == (segments[0], "/".join(segments[1:]))
+    before, last = ids.split_last(path)
+    assert (before, last) == (ids.without_last(path), segments[-1])
+    assert ids.without_last(path) == "/".join(segments[:-1])
+
+
+@given(PATHS, PATHS)
+def test_below_is_what_has_more_segments(top: str, rest: str) -> None:
+    assert ids.is_below(ids.joined(top, rest), top)
+    assert not ids.is_below(top, top)
+    # What begins with the same letters is another.
+    assert not ids.is_below(f"{top}7/{rest}", top)
+
+
+@given(SEGMENTS, PATHS, st.none() | NUMBERS)
+def test_a_task_of_a_run_has_the_run_and_its_name(
+    run_id: str, name: str, number: int | None
+) -> None:
+    task_id = ids.in_run(run_id, name)
+    assert ids.ids_in_run(run_id, [name, name]) == [task_id, task_id]
+    assert task_id.startswith(ids.in_run(run_id))
+    again = task_id if number is None else ids.numbered(task_id, number)
+    assert ids.run_of(again) == run_id
+    assert ids.name_of(again) == name
+    assert ids.without_run(again) == name + ids.tail_of(again)
+
+
+@given(SEGMENTS, NUMBERS)
+def test_one_segment_is_of_no_run(name: str, number: int) -> None:
+    for task_id in (name, ids.numbered(name, number)):
+        assert ids.run_of(task_id) == ids.name_of(task_id) == ""
+        assert ids.without_run(task_id) == ""
+
+
+@given(PATHS, NUMBERS)
+def test_a_number_is_put_on_and_taken_off(stem: str, number: int) -> None:
+    task_id = ids.numbered(stem, number)
+    assert ids.stem_of(task_id) == stem
+    assert ids.number_of(task_id) == number
+    assert ids.has_number(task_id)
+    assert stem + ids.tail_of(task_id) == task_id == ids.run_id_of(task_id)
+    assert task_id.startswith(ids.numbered(stem))
+
+
+@given(PATHS)
+def test_the_first_run_has_no_number(stem: str) -> None:
+    assert ids.stem_of(stem) == ids.run_id_of(stem) == stem
+    assert ids.number_of(stem) == 1
+    assert not ids.has_number(stem)
+    assert ids.tail_of(stem) == ""
+    # It may be called by the number all the same.
+    assert ids.run_id_of(ids.numbered(stem, 1)) == stem
+    assert ids.number_of(ids.numbered(stem, 1)) == 1
+    assert ids.earlier_ids(stem) == ids.earlier_ids(ids.numbered(stem, 1)) == []
+
+
+@given(PATHS, NUMBERS)
+def test_the_runs_of_a_task_follow_each_other(stem: str, number: int) -> None:
+    runs = [stem]
+    while len(runs) < number:
+        runs.append(ids.next_id(runs[-1]))
+    assert [ids.number_of(run) for run in runs] == list(range(1, number + 1))
+    assert ids.earlier_ids(runs[-1]) == runs[:-1]
+
+
+def test_an_escalation_is_none_of_a_task() -> None:
+    assert ids.is_escalation(ids.ESCALATION + "load@2")
+    assert not ids.is_escalation("escalation")

@@ -1,0 +1,79 @@
+"""A slash in the id of a task makes no run of a workflow, nor a part of one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.integration.tools import PATIENCE
+from tests.workflows.functions import echo
+
+from taskorch import (
+    DuplicateTaskError,
+    Task,
+    TaskOrchestrator,
+    UnknownTaskError,
+    Workflow,
+    current_context,
+)
+
+
+def of_run() -> str | None:
+    """The run that the caller is part of, as its context says."""
+    run = current_context().workflow
+    return None if run is None else run.workflow_id
+
+
+def asking() -> Workflow:
+    wf = Workflow("w")
+    wf.task(of_run, id="x")
+    return wf
+
+
+def test_a_task_with_a_slash_in_its_id_is_part_of_no_workflow(
+    orch: TaskOrchestrator,
+) -> None:
+    handle = orch.submit_task(Task.call(of_run, id="etl/load"))
+    assert handle.result(PATIENCE) is None
+    assert orch.rerun_task("etl/load").result(PATIENCE) is None
+    assert orch.workflows.find() == []
+    with pytest.raises(UnknownTaskError, match="no workflow has been started"):
+        orch.workflows.get("etl")
+    with pytest.raises(UnknownTaskError):
+        orch.workflows.pause("etl")
+
+
+def test_another_run_changes_nothing_of_that(orch: TaskOrchestrator) -> None:
+    assert orch.workflows.start(asking(), id="day").result(PATIENCE) == {"x": "day"}
+    alone = Task.call(of_run, id="day-2/x")
+    assert orch.submit_task(alone).result(PATIENCE) is None
+    assert [run.workflow_id for run in orch.workflows.find()] == ["day"]
+
+
+def test_a_run_may_have_the_id_that_ids_of_tasks_begin_with(
+    orch: TaskOrchestrator,
+) -> None:
+    orch.submit_task(Task.call(echo, 2, id="etl/load")).result(PATIENCE)
+    run = orch.workflows.start(asking(), id="etl")
+    assert run.result(PATIENCE) == {"x": "etl"}
+
+
+def test_a_task_of_a_later_life_is_part_of_none(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    with TaskOrchestrator(journal=path) as orch:
+        assert orch.submit_task(Task.call(of_run, id="etl/a")).result(PATIENCE) is None
+        assert orch.workflows.start(asking(), id="day").result(PATIENCE)
+    with TaskOrchestrator(journal=path) as orch:
+        assert orch.submit_task(Task.call(of_run, id="etl/b")).result(PATIENCE) is None
+        # What earlier lives have run is known by its tasks.
+        assert orch.workflows.get("day").result(PATIENCE) == {"x": "day"}
+        assert orch.rerun_task("day/x").result(PATIENCE) == "day"
+
+
+def test_a_durable_run_is_not_mixed_with_tasks_of_none(tmp_path: Path) -> None:
+    """A later life could not tell them apart."""
+    with TaskOrchestrator(journal=tmp_path / "journal.db") as orch:
+        orch.submit_task(Task.call(echo, 2, id="etl/load")).result(PATIENCE)
+        with pytest.raises(DuplicateTaskError, match="of no workflow") as caught:
+            orch.workflows.start(asking(), id="etl")
+        assert "'load'" in str(caught.value)
