@@ -90,3 +90,27 @@ def test_the_runs_of_a_task_follow_each_other(stem: str, number: int) -> None:
 def test_an_escalation_is_none_of_a_task() -> None:
     assert ids.is_escalation(ids.ESCALATION + "load@2")
     assert not ids.is_escalation("escalation")
+
+
+@given(SEGMENTS, st.lists(PATHS, min_size=1, max_size=3, unique=True))
+def test_of_many_those_of_a_run_are_named(run_id: str, names: list[str]) -> None:
+    task_ids = ids.ids_in_run(run_id, names)
+    again = [ids.next_id(task_id) for task_id in task_ids]
+    # A run whose id begins as that of another is another; so is no run.
+    others = [*ids.ids_in_run(f"{run_id}7", names), run_id, f"{run_id}7"]
+    assert ids.names_in_run(run_id, [*task_ids, *others, *again]) == names
+
+
+SLOTS = st.sampled_from(
+    ["2026-11-26T0700Z", "2026-11-26T070001Z", "2026-11-26T070001.000250Z"]
+)
+
+
+@given(SEGMENTS, SLOTS, PATHS)
+def test_what_a_schedule_makes_names_it(name: str, slot: str, task: str) -> None:
+    made = ids.made_id(name, slot, is_run=False)
+    assert (name, slot, made) in ids.makers_of(ids.next_id(made))
+    run_id = ids.made_id(name, slot, is_run=True)
+    assert (name, slot, run_id) in ids.makers_of(ids.in_run(run_id, task))
+    # A task on its own is of no run.
+    assert ids.makers_of(run_id) == []
