@@ -86,7 +86,7 @@ from taskorch.runtime._translation import (
     is_coroutine_function,
     refuse_arguments,
 )
-from taskorch.runtime._work import capture
+from taskorch.runtime._work import NO_KWARGS, capture
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -315,7 +315,8 @@ class TaskOrchestrator:
         if kwargs:
             refuse_options(fn, kwargs)
         # Not by `cast`, which is called.
-        handle: Any = self._rt.submit_call(fn, args, kwargs, capture(self._rt.spans))
+        rt = self._rt
+        handle: Any = rt.submit_calls(fn, ((args, kwargs),), capture(rt.spans))[0]
         return handle  # type: ignore[no-any-return]
 
     def submit_task(self, task: Task[T], *, replace: bool = False) -> TaskHandle[T]:
@@ -406,7 +407,7 @@ class TaskOrchestrator:
         ctx = capture(self._rt.spans)
 
         def submit(calls: list[tuple[Any, ...]]) -> Any:
-            return self._rt.submit_calls(fn, calls, ctx)
+            return self._rt.submit_calls(fn, [(args, NO_KWARGS) for args in calls], ctx)
 
         return map_calls(self._rt, submit, iterables, timeout, buffersize)
 

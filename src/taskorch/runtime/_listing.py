@@ -17,8 +17,7 @@ from taskorch._limits import NS
 from taskorch.kernel import TaskRow
 from taskorch.model import FILTERS, OPTIONS, TERMINAL, TaskFilter, TaskState, TaskStatus
 from taskorch.model._plain import ns_of
-from taskorch.runtime._reports import since as since_when
-from taskorch.runtime._reports import status_of
+from taskorch.runtime._reports import since_when, status_of
 from taskorch.runtime._reruns import stem_of
 from taskorch.runtime._runtime import Runtime
 from taskorch.runtime._stale import Staleness
