@@ -52,8 +52,8 @@ class Workspace:
     Args:
         root: The folder that both are in.
         agent: Who does a task that does not say by whom: a command line such as
-            `agent run {task_file}`, or the name of a preset; None is what
-            `workspace.yaml` says.
+            `agent run {task_file}`, or the name of a preset or of one of the agents of
+            `workspace.yaml`; None is what that says.
         stdin: Whether that agent reads the Markdown of the task from its standard
             input.
         tell: Takes a line for people about each thing that happens; None tells nobody.
