@@ -10,6 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Generic, cast
 
 from taskorch._futures import TaskFuture
+from taskorch._visible import counted
 from taskorch.errors import UsageError
 from taskorch.model import TERMINAL, TaskState, to_patience
 from taskorch.model._show import show
@@ -307,9 +308,9 @@ def as_completed(
                 patience = None if end is None else max(0.0, end - monotonic())
                 where = next(iter(unended))._rt.waiting
                 if not where.until(latch, tuple(unended), patience) and not settled:
-                    msg = (
-                        f"{len(unended)} of {total} tasks have not ended in {seconds} s"
-                    )
+                    verb = "has" if len(unended) == 1 else "have"
+                    of = counted(total, "task")
+                    msg = f"{len(unended)} of {of} {verb} not ended in {seconds} s"
                     raise TimeoutError(msg)
                 latch.clear()
             del unended[settled[0]]

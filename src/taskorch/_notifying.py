@@ -377,12 +377,13 @@ def sender_of(
 def _key(secret: str | bytes | None) -> bytes | None:
     if secret is None:
         return None
-    key = secret.encode() if isinstance(secret, str) else secret
-    untyped: object = key
-    if not isinstance(untyped, bytes) or len(key) < _LEAST_SECRET:
-        msg = f"secret: a text of at least {_LEAST_SECRET} characters is needed"
-        raise InvalidTaskError(msg, hint="secrets.token_urlsafe(32) makes one")
-    return key
+    untyped: object = secret
+    if isinstance(untyped, str | bytes) and len(untyped) >= _LEAST_SECRET:
+        # Half a character, alone, has no bytes.
+        with suppress(UnicodeEncodeError):
+            return untyped.encode() if isinstance(untyped, str) else untyped
+    msg = f"secret: a text of at least {_LEAST_SECRET} characters is needed"
+    raise InvalidTaskError(msg, hint="secrets.token_urlsafe(32) makes one")
 
 
 class Webhook:

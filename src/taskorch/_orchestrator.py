@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from datetime import timedelta
 from importlib import import_module
@@ -38,7 +39,6 @@ from taskorch._with_options import CallOptions, WithOptions, refuse_options
 from taskorch.errors import InvalidTaskError, InvalidTransitionError, UnknownTaskError
 from taskorch.events import TaskRewarded
 from taskorch.journal import MemoryJournal
-from taskorch.kernel import KernelConfig
 from taskorch.model import (
     Agent,
     Explanation,
@@ -63,12 +63,11 @@ from taskorch.model import (
 )
 from taskorch.model._checks import check_reward, check_word
 from taskorch.model._show import show
-from taskorch.policies import PriorityQueue
-from taskorch.protocols import Journal
+from taskorch.protocols import Journal, Learns, Recalls
+from taskorch.protocols._members import has
 from taskorch.runtime import _explaining, _holds, _listing, _reports, _stop_signals
 from taskorch.runtime._asyncio import asyncio, asyncio_loop
 from taskorch.runtime._attempts import AgentRunner
-from taskorch.runtime._deciders import parts_of
 from taskorch.runtime._interrupts import INTERRUPTS, defers_interrupts
 from taskorch.runtime._lifecycle import Lifecycle
 from taskorch.runtime._machine import MEASURED, machine_resources
@@ -107,6 +106,7 @@ if TYPE_CHECKING:
     from taskorch._notifying import Notifier
     from taskorch._settings import SettingsOptions
     from taskorch._show_progress import Progress
+    from taskorch._telling import TroubleTeller
     from taskorch.events import Event
     from taskorch.frontends.service import Server
     from taskorch.model import Breaker, FilterFields, TaskOptions
@@ -215,33 +215,9 @@ class TaskOrchestrator:
         if resources is None:
             resources = machine_resources()
             unknown = tuple(name for name in MEASURED if name not in resources)
-        queue = said.queue
-        if queue is None:
-            queue = PriorityQueue(max_queued=said.max_queued)
-        parts = parts_of(
-            registry=said.registry,
-            router=said.router,
-            validator=said.validator,
-            state_machine=said.state_machine,
-            queue=queue,
-            retry_handler=said.retry_handler,
-            allocator=said.allocator,
-        )
-        grace = said.grace
-        if "grace" not in settings:
-            # A recovery handler may have been told.
-            own = getattr(parts.retry_handler, "timeout_grace_period", None)
-            grace = grace if own is None else own
         self._rt = Runtime(
-            parts=parts,
-            config=KernelConfig(
-                concurrency=said.concurrency,
-                grace_ns=int(grace * NS),
-                keep_finished=said.keep_finished,
-                refuse_unknown=said.unknown_capability == "refuse",
-                unknown=unknown,
-                waits_for_better=bool(getattr(parts.router, "waits_for_better", False)),
-            ),
+            parts=said,
+            config=said.of_kernel(unknown),
             pools=resources.units,
             executors=said.executors or {},
             journal=_journal(said),
@@ -254,14 +230,12 @@ class TaskOrchestrator:
             keep_finished_mb=said.keep_finished_mb,
         )
         self._lifecycle = Lifecycle(self._rt)
+        #: Held by who makes a part that joins others: see `_once`.
+        self._making = threading.RLock()
         #: The parts that learn from what becomes of tasks.
-        self._learners = [
-            part
-            for part in (parts.queue, parts.router, parts.allocator)
-            if callable(getattr(part, "choice_of", None))
-        ]
+        self._learners: list[Learns] = said.having(Learns)
         for part in self._learners:
-            cast("Any", part).attach(self)
+            part.attach(self)
         self._aio: AsyncOrchestrator | None = None
         #: Documents of schedules that are added at the start.
         self._configured: Mapping[str, Any] | None = None
@@ -840,7 +814,6 @@ class TaskOrchestrator:
             InvalidTaskError: An argument is not well formed, or the address private.
         """
         from taskorch._notifying import notifier  # noqa: PLC0415 - when needed
-        from taskorch._telling import teller_of  # noqa: PLC0415 - when needed
 
         made = notifier(
             self,
@@ -852,7 +825,7 @@ class TaskOrchestrator:
             about=about,
         )
         self._rt.health_checks.append(made.check)
-        teller_of(self).add(made)
+        self._teller().add(made)
         if self._rt.started:
             made._started(None)
         return made
@@ -1268,7 +1241,8 @@ class TaskOrchestrator:
         if self._aio is None:
             from taskorch._aio import AsyncOrchestrator  # noqa: PLC0415 - asyncio's world
 
-            self._aio = AsyncOrchestrator(self)
+            face = self._rt.first_made.setdefault("aio", AsyncOrchestrator(self))
+            self._aio = cast("AsyncOrchestrator", face)
         return self._aio
 
     @property
@@ -1302,7 +1276,9 @@ class TaskOrchestrator:
         if self._rt.alerts is None:
             from taskorch.recovery import Alerts  # noqa: PLC0415 - when needed
 
-            self.watch_alerts(Alerts(machine=True))
+            with self._once():
+                if self._rt.alerts is None:
+                    self.watch_alerts(Alerts(machine=True))
         return cast("Alerts", self._rt.alerts)
 
     def watch_alerts(self, alerts: Alerts) -> None:
@@ -1312,17 +1288,31 @@ class TaskOrchestrator:
         Raises:
             InvalidTaskError: Others are watched already.
         """
-        alerts.real = self
-        self.drivers.add(alerts)
-        self._rt.alerts = alerts
-        self._rt.health_checks.append(alerts.check)
-        self._tell_by_default()
+        with self._once():
+            alerts.real = self
+            self.drivers.add(alerts)
+            self._rt.alerts = alerts
+            self._rt.health_checks.append(alerts.check)
+            self._teller()
 
-    def _tell_by_default(self) -> None:
-        """Have people told of what they would not hear otherwise."""
+    def _once(self) -> AbstractContextManager[Any]:
+        """
+        While it is held, no other thread makes a part that joins others as it is made.
+
+        Raises:
+            ReentryError: The caller is inside a policy, and holds up all others.
+        """
+        self._rt.deciders.refuse_reentry()
+        return self._making
+
+    def _teller(self) -> TroubleTeller:
+        """What tells people of what they would not hear otherwise."""
         from taskorch._telling import teller_of  # noqa: PLC0415 - when needed
 
-        teller_of(self)
+        if self._rt.notices.teller is None:
+            with self._once():
+                return teller_of(self)
+        return teller_of(self)
 
     def metrics(self) -> dict[str, Any]:
         """
@@ -1345,7 +1335,8 @@ class TaskOrchestrator:
         if self._rt.driven is None:
             from taskorch._managers import DriverManager  # noqa: PLC0415 - when needed
 
-            self._rt.driven = DriverManager(self._rt, self)
+            manager = DriverManager(self._rt, self)
+            self._rt.driven = self._rt.first_made.setdefault("drivers", manager)
         return cast("DriverManager", self._rt.driven)
 
     @property
@@ -1361,9 +1352,11 @@ class TaskOrchestrator:
         if self._rt.schedules is None:
             from taskorch._managers import _schedules  # noqa: PLC0415 - when needed
 
-            self._tell_by_default()
-            host = _schedules.RuntimeHost(self._rt, self)
-            self._rt.schedules = _schedules.schedules_of(host)
+            with self._once():
+                if self._rt.schedules is None:
+                    self._teller()
+                    host = _schedules.RuntimeHost(self._rt, self)
+                    self._rt.schedules = _schedules.schedules_of(host)
         return cast("ScheduleManager", self._rt.schedules)
 
     def schedule(
@@ -1411,7 +1404,10 @@ class TaskOrchestrator:
         if self._planner is None:
             from taskorch.planning import Planner  # noqa: PLC0415 - when needed
 
-            self._planner = Planner(self._rt)
+            # It hears of events from now on.
+            with self._once():
+                if self._planner is None:
+                    self._planner = Planner(self._rt)
         return self._planner
 
     # -- life ----------------------------------------------------------------------
@@ -1439,10 +1435,9 @@ class TaskOrchestrator:
         if self._rt.kernel.schedules or self._configured:
             self.schedules.restore(self._configured)
         for part in self._learners:
-            cast("Any", part).restore(self._kept_event)
-            recall = getattr(part, "recall", None)
-            if recall is not None and self._rt.committer is not None:
-                recall(self._rt.committer.journal, self._rt.committed)
+            part.restore(self._kept_event)
+            if has(part, Recalls) and self._rt.committer is not None:
+                part.recall(self._rt.committer.journal, self._rt.committed)
         if any("/" in task_id for task_id in self._rt.kernel.tasks):
             from taskorch._managers import _limits  # noqa: PLC0415 - when needed
 

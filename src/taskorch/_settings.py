@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Container, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, cast
 
 import attrs
 
@@ -23,26 +23,26 @@ from taskorch._limits import (
     KEEP_FINISHED_MB,
     MAX_KEPT_MB,
     MONITOR_SECONDS,
+    NS,
 )
 from taskorch._suggesting import unknown_option
 from taskorch._vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._futures import FuturesExecutor
 from taskorch.executors._processes._attempts import Processes
+from taskorch.kernel import KernelConfig
 from taskorch.model import Resources, check_count, check_seconds
 from taskorch.model._checks import is_number
 from taskorch.model._show import show
-from taskorch.protocols import (
-    AgentRegistry,
-    AttemptExecutor,
-    Journal,
-    ResourceAllocator,
-    RetryHandler,
-    StateMachine,
-    TaskQueue,
-    TaskRouter,
-    Validator,
+from taskorch.policies import PriorityQueue
+from taskorch.policies._kinds import (
+    POLICIES,
+    Policies,
+    PolicySettings,
+    check_policies,
 )
+from taskorch.protocols import AttemptExecutor, Journal, SetsGrace, WaitsForBetter
+from taskorch.protocols._members import has
 from taskorch.runtime._translation import BUILT_IN
 
 if TYPE_CHECKING:
@@ -54,16 +54,9 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider  # noqa: TC004 - nor is this
 
 
-class SimulatedSettings(TypedDict, total=False):
+class SimulatedSettings(PolicySettings, total=False):
     """What `Simulation` takes as well, for checkers."""
 
-    registry: AgentRegistry | None
-    router: TaskRouter | None
-    validator: Validator | None
-    state_machine: StateMachine | None
-    queue: TaskQueue | None
-    retry_handler: RetryHandler | None
-    allocator: ResourceAllocator | None
     resources: Resources | Mapping[str, float] | None
     concurrency: int
     keep_finished: int
@@ -288,30 +281,9 @@ def _setting(
 
 
 @attrs.define(frozen=True, kw_only=True, eq=False, repr=False)
-class Settings:
-    """The settings of an orchestrator, checked."""
+class Settings(Policies):
+    """The settings of an orchestrator, checked; its policies are among them."""
 
-    registry: AgentRegistry | None = attrs.field(
-        default=None, metadata=_setting(_PART, none=True, simulated=True)
-    )
-    router: TaskRouter | None = attrs.field(
-        default=None, metadata=_setting(_PART, none=True, simulated=True)
-    )
-    validator: Validator | None = attrs.field(
-        default=None, metadata=_setting(_PART, none=True, simulated=True)
-    )
-    state_machine: StateMachine | None = attrs.field(
-        default=None, metadata=_setting(_PART, none=True, simulated=True)
-    )
-    queue: TaskQueue | None = attrs.field(
-        default=None, metadata=_setting(_PART, none=True, simulated=True)
-    )
-    retry_handler: RetryHandler | None = attrs.field(
-        default=None, metadata=_setting(_PART, none=True, simulated=True)
-    )
-    allocator: ResourceAllocator | None = attrs.field(
-        default=None, metadata=_setting(_PART, none=True, simulated=True)
-    )
     journal: str | os.PathLike[str] | Journal | None = attrs.field(
         default=None, metadata=_setting(_JOURNAL, none=True)
     )
@@ -377,24 +349,55 @@ class Settings:
             InvalidTaskError: One is not what it may be, or two do not go together.
         """
         refuse_unknown(owner, arguments, descriptions)
-        settings = cls(
-            **{name: descriptions[name].checked(it) for name, it in arguments.items()}
-        )
-        if settings.max_queued is not None and settings.queue is not None:
-            msg = "max_queued= is for the default queue: let your own queue admit"
-            raise InvalidTaskError(msg)
+        values = {
+            name: descriptions[name].checked(it) for name, it in arguments.items()
+        }
+        # Compared with None: what is empty is false, and meant all the same.
+        for name in POLICIES:
+            if values.get(name) is None:
+                values.pop(name, None)
+        if values.get("max_queued") is not None:
+            if "queue" in values:
+                msg = "max_queued= is for the default queue: let your own queue admit"
+                raise InvalidTaskError(msg)
+            values["queue"] = PriorityQueue(max_queued=values["max_queued"])
+        settings = cls(**values)
         if settings.durability != "power" and not isinstance(
             settings.journal, str | os.PathLike
         ):
             msg = "durability= is for a journal that is given by its path"
             hint = "SqliteJournal(path, durability=…) has its own"
             raise InvalidTaskError(msg, hint=hint)
+        check_policies(settings)
+        handler = settings.retry_handler
+        if "grace" not in values and has(handler, SetsGrace):
+            grace = check_seconds("grace", handler.timeout_grace_period)
+            settings = attrs.evolve(settings, grace=grace)
         return settings
+
+    def of_kernel(self, unknown: tuple[str, ...] = ()) -> KernelConfig:
+        """
+        What the kernel is made with.
+
+        Args:
+            unknown: Resources of which it is not known how much of them there is.
+        """
+        router = self.router
+        return KernelConfig(
+            concurrency=self.concurrency,
+            grace_ns=int(self.grace * NS),
+            keep_finished=self.keep_finished,
+            refuse_unknown=self.unknown_capability == "refuse",
+            unknown=unknown,
+            waits_for_better=has(router, WaitsForBetter) and router.waits_for_better,
+        )
 
 
 #: All settings by their names, which are those of the arguments.
 SETTINGS: Final[Mapping[str, Description]] = {
-    field.name: Description(field.name, field.default, *field.metadata[_KEY])
+    field.name: Description(field.name, None, _PART, none=True, simulated=True)
+    if field.name in POLICIES
+    else Description(field.name, field.default, *field.metadata[_KEY])
     for field in attrs.fields(Settings)
 }
 SIMULATED: Final[Mapping[str, Description]] = {

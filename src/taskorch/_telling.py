@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import attrs
 
 from taskorch._limits import NS
-from taskorch._visible import visible
+from taskorch._visible import counted, visible
 from taskorch.errors import NotRunningError, UnknownTaskError
 from taskorch.events import (
     AlertCleared,
@@ -421,7 +421,7 @@ class TroubleTeller:
         """Tell that a trouble is over, to whom it was told."""
         if trouble is None:
             return
-        many = f"{trouble.count:,} failures" if trouble.count > 1 else "1 failure"
+        many = counted(max(1, trouble.count), "failure")
         subject = f"{trouble.kind} {trouble.name}"
         text = visible(f"{subject} is well again after {many}: {by} has completed")
         _LOG.info("%s", text)

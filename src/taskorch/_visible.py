@@ -14,6 +14,9 @@ _OBEYED: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
     "\ud800-\udfff\ufeff]"
 )
+#: Of a letter in UTF-8: its bytes at most, and every byte but its first.
+_MOST_BYTES: Final = 4
+_CONTINUATION: Final = bytes(range(0x80, 0xC0))
 #: Characters of an error's message that facts keep; the error itself has them all.
 _MAX_MESSAGE: Final = 10_000
 #: Credentials in a URL: user, password or token; before the host, or as a parameter.
@@ -38,6 +41,17 @@ def masked(text: str) -> str:
     if "//" not in text:
         return text
     return _PARAMETER.sub(r"\1…", _USERINFO.sub("//…@", text))
+
+
+def counted(number: int, noun: str) -> str:
+    """*number* of a thing: `1 task`, `2,000 tasks`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def after_cut(data: bytes) -> bytes:
+    """*data* of a text without the rest of a letter that was cut through before it."""
+    head = data[: _MOST_BYTES - 1]
+    return head.lstrip(_CONTINUATION) + data[len(head) :]
 
 
 def said(error: BaseException) -> tuple[str, str]:

@@ -111,6 +111,26 @@ def test_what_is_wrong_in_a_file_has_its_place(
     assert said in told
 
 
+def test_an_empty_token_is_none(tmp_path, monkeypatch, capsys):
+    """One is made, unless none is needed."""
+    (tmp_path / "app.py").write_text(APP)
+    words = ["serve", "app.py", "--port", "0"]
+    with started(*words, cwd=tmp_path, TASKORCH_TOKEN="") as process:
+        try:
+            page = page_of(process)
+            assert ask(page, "/api/v1/tasks/there")["state"]
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TASKORCH_TOKEN", "")
+    assert cli.main(["serve", "gone.py", "--no-token"]) == 2
+    error = capsys.readouterr().err
+    assert "gone.py" in error
+    assert "TASKORCH_TOKEN" not in error
+
+
 def test_a_night_that_fails_is_in_the_log_of_the_service(tmp_path):
     (tmp_path / "night.py").write_text(
         f"{HEAD}def load():\n    raise ValueError('no rows tonight')\n"

@@ -1,6 +1,7 @@
 """Signals and the journal: one event for every change, in order, to all who listen."""
 
 import asyncio
+import sys
 import threading
 import time
 from pathlib import Path
@@ -48,6 +49,7 @@ from taskorch.events import (
 from taskorch.reading import JournalReader
 from taskorch.runtime import _notices
 from taskorch.runtime._publisher import Publisher
+from taskorch.signals import Signals
 
 
 def fields(event: Any, *without: str) -> dict[str, Any]:
@@ -440,6 +442,32 @@ def test_connecting_from_many_threads() -> None:
         orch.submit(int)
         assert orch.wait(PATIENCE)
         assert sorted(seen) == sorted(names * 20)
+
+
+def test_threads_that_ask_for_a_signal_first_connect_to_the_same_one() -> None:
+    """Who connects while another thread does, to a signal nobody had, is heard."""
+    threads_each = 4
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(40):
+            signals = Signals(lambda: None)
+            start = threading.Barrier(threads_each)
+
+            def connect(signals: Signals = signals, start: Any = start) -> None:
+                start.wait(PATIENCE)
+                for name in SIGNALS:
+                    getattr(signals, name).connect(lambda event: None)
+
+            threads = [threading.Thread(target=connect) for _ in range(threads_each)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(PATIENCE)
+            counts = {len(calls) for _, calls in signals.connected().values()}
+            assert counts == {threads_each}
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_unknown_signals_and_wrong_receivers_are_refused() -> None:

@@ -129,7 +129,7 @@ def test_no_slot() -> None:
         blocker = only(orch.explain("waiting"))
         assert (blocker.kind, blocker.name) == ("slot", "concurrency")
         assert blocker.holders == ("running",)
-        assert "All 1 slots are taken (concurrency=1)." in str(orch.explain("waiting"))
+        assert "The one slot is taken (concurrency=1)." in str(orch.explain("waiting"))
         hold.release()
 
 

@@ -243,6 +243,26 @@ SPECIAL: list[Any] = [
     ("allocator", lambda: Allocation(Resources(gpu=1)), "more gpu than is free"),
     ("allocator", lambda: Allocation(Resources(memory_mb=1)), "than was asked"),
     ("allocator", lambda: Allocation({"cpu": 1}), "not Resources"),
+    ("retry_handler", lambda: RetryDecision(retry=True, avoid="worker"), "a list"),
+    ("retry_handler", lambda: RetryDecision(retry=True, avoid=5), "a list of agents"),
+    (
+        "retry_handler",
+        lambda: RetryDecision(retry=True, avoid=[Odd()]),
+        "agent to avoid is <Odd",
+    ),
+    *(
+        (name, lambda make=make: make(Odd()), "reason is <Odd>, not a text")
+        for name, make in (
+            ("registry", lambda reason: Match(["worker"], reason)),
+            ("router", lambda reason: Route("worker", reason)),
+            ("admit", lambda reason: Admission(admitted=True, reason=reason)),
+            ("state_machine", lambda reason: Permit(allowed=True, reason=reason)),
+            ("retry_handler", lambda reason: RetryDecision(retry=True, reason=reason)),
+            ("allocator", lambda reason: Allocation(Resources(cpu=1), reason)),
+        )
+    ),
+    ("validator", lambda: Verdict((Finding("a", Odd()),)), "message is <Odd>"),
+    ("validator", lambda: Verdict((Finding(5, "b"),)), "path is 5"),
     ("allocator", lambda: Allocation("all"), "not Resources"),
     ("allocator", lambda: Allocation(Odd()), "not Resources"),
 ]

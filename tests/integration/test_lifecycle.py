@@ -250,7 +250,7 @@ def test_stop_without_drain_cancels_at_once() -> None:
     assert queued.cancelled()
     reasons = {u.state: u.reason for u in report.left}
     assert reasons[TaskState.RUNNING] == "It was still running."
-    assert "slots are taken" in reasons[TaskState.QUEUED]
+    assert "slot is taken" in reasons[TaskState.QUEUED]
     assert "starts nothing" not in reasons[TaskState.QUEUED]
 
 

@@ -402,6 +402,46 @@ def test_tasks_may_leave_memory_while_they_are_gone_through():
         assert first.task_id not in ids(later)
 
 
+def test_a_task_is_among_those_since_it_was_submitted():
+    """To the ns: a moment of a datetime is not what a float makes of it."""
+    simulation = Simulation(seed=1)
+    names = [f"t{number}" for number in range(80)]
+    for number, name in enumerate(names):
+        simulation.at(
+            number * 0.0137,
+            lambda name=name: simulation.submit_task(Task.wait_for("go", id=name)),
+        )
+    simulation.run(until=10)
+    for number, name in enumerate(names):
+        submitted = simulation.get_task_status(name).submitted
+        assert ids(simulation.tasks(since=submitted)) == names[number:]
+        since = submitted + timedelta(microseconds=1)
+        assert ids(simulation.tasks(since=since)) == names[number + 1 :]
+
+
+def test_a_task_does_not_start_before_the_moment_that_it_says():
+    simulation = Simulation(seed=1)
+    simulation.submit_task(Task.wait_for("go", id="first"))
+    begin = simulation.get_task_status("first").submitted
+    moments = [
+        begin + timedelta(seconds=number, microseconds=number * 7_919)
+        for number in range(1, 100)
+    ]
+    tasks = [Task("t", id=f"t{n}", not_before=m) for n, m in enumerate(moments)]
+    starts = {}
+    simulation.signals.task_started.connect(
+        lambda event: starts.update({event.task_id: event.at_ns})
+    )
+    simulation.agent("a", capabilities={"t"})
+    simulation.submit_tasks(tasks)
+    simulation.run(until=200)
+    microsecond = timedelta(microseconds=1)
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    assert len(starts) == len(tasks)
+    for number, moment in enumerate(moments):
+        assert starts[f"t{number}"] >= (moment - epoch) // microsecond * 1_000
+
+
 def test_a_state_is_named_or_given():
     with TaskOrchestrator() as orch:
         orch.submit_task(Task.wait_for("go", id="waits"))

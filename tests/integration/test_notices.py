@@ -795,7 +795,7 @@ def test_a_block_that_lasts_says_what_it_waits_for(log: Any) -> None:
     releasing.join()
     (said,) = log.messages
     assert "\n  long (running for " in said
-    assert "\n  next (queued): All 1 slots are taken" in said
+    assert "\n  next (queued): The one slot is taken" in said
 
 
 def test_a_drain_takes_new_work_only_from_the_work(log: Any) -> None:

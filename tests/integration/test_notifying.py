@@ -118,6 +118,15 @@ def test_a_webhook_is_signed_and_tried_again(hook: Hook) -> None:
         assert orch.answer("ask", "approve", by="ada")
 
 
+@pytest.mark.parametrize("secret", ["é" * 15, b"x" * 15, "x" * 15, "\ud800" * 16, 16])
+def test_a_secret_is_long_enough_in_characters(secret: Any) -> None:
+    with TaskOrchestrator() as orch:
+        with pytest.raises(InvalidTaskError, match="at least 16 characters"):
+            orch.notify("https://example.com/x", secret=secret)
+        for enough in ("é" * 16, b"x" * 16):
+            orch.notify("https://example.com/x", secret=enough).close()
+
+
 @pytest.mark.parametrize(("status", "why"), [(302, "redirect"), (403, "403")])
 def test_what_is_refused_is_not_tried_again_and_health_says_so(
     hook: Hook, status: int, why: str

@@ -46,7 +46,7 @@ def test_what_comes_after_a_question_starts_once_enough_have_agreed(
         )
         assert not question.answer("approve", by="ada")
         assert "'approve' by ada" in str(orch.explain("ask"))
-        orch.stop(timeout=0)
+        orch.stop(drain=False)
     with TaskOrchestrator(journal=path) as orch:
         assert orch.questions()[0].votes == (("ada", "approve"),)
         with pytest.raises(AnswerRefusedError, match="has answered before"):
@@ -209,6 +209,45 @@ def test_an_approval_has_the_rules_of_a_question() -> None:
         assert question.answer("approve", by="bob")
         assert run.result(PATIENCE)["b"] == 0
         assert [event.text for event in told.events] == ["approve build of r1?"]
+
+
+@pytest.mark.parametrize(
+    ("result", "verdicts"),
+    [
+        ({"passed": True, "by": "x"}, [("x", True)]),
+        ({"passed": False, "by": "x", "note": "no", "checks": []}, [("x", False)]),
+        ({"passed": True, "by": "x", "checks": [["a", True, ""]]}, [("x", True)]),
+        *(
+            ({"passed": True, "by": "x"} | wrong, [])
+            for wrong in (
+                *({"passed": "no"}, {"passed": 1}, {"by": None}, {"note": 5}),
+                *({"checks": 5}, {"checks": [5]}, {"checks": "abc"}),
+                *({"checks": {"a": 1}}, {"checks": [["a", "yes", ""]]}),
+                *({"checks": [["a", True]]}, {"checks": [["a", False, None]]}),
+            )
+        ),
+        ({"passed": True}, []),
+        (5, []),
+    ],
+)
+def test_an_approval_with_a_result_of_the_callers_is_no_verdict_unless_it_says_one(
+    result: object, verdicts: list[tuple[str, bool]]
+) -> None:
+    with TaskOrchestrator() as orch:
+        wf = Workflow("w")
+        wf.phase("p", gate=Approval()).task(int, id="a")
+        run = orch.workflows.start(wf, id="r")
+        eventually(orch.questions)
+        orch.decide("r/p/approval", "complete", result)
+        is_passed = [passed for _, passed in verdicts] != [False]
+        status = run.status().phases["p"]
+        assert status.verdict == ("passed" if is_passed else "failed")
+        report = run.report()
+        (phase,) = report.phases
+        said = [(each.by, each.passed) for each in phase.verdicts if each.by != "gate"]
+        assert said == verdicts
+        assert report.to_markdown()
+        assert report.to_dict()
 
 
 @in_loop

@@ -70,7 +70,7 @@ def test_what_has_become_too_large_waits_for_a_life_with_more(path):
     task = Task.call(pow, 2, 3, id="large", resources=Resources(cpu=4))
     orch = TaskOrchestrator(journal=path, resources={"cpu": 4})
     orch.submit_task(task)
-    orch.stop(drain=False, timeout=0)
+    orch.stop(drain=False)
     with TaskOrchestrator(journal=path, resources={"cpu": 2}) as orch:
         assert not orch.explain("large").runnable
         assert "asks for 4 cpu, and the most there is" in str(orch.explain("large"))
@@ -94,10 +94,10 @@ def test_the_limit_of_a_phase_is_a_fact(path):
     wf.phase("p", max_parallel=1).task(int, id="one")
     orch = TaskOrchestrator(journal=path, resources={"cpu": 1})
     orch.workflows.start(wf, id="r")
-    orch.stop(drain=False, timeout=0)
+    orch.stop(drain=False)
     orch = TaskOrchestrator(journal=path, resources={"cpu": 1})
     assert totals(orch) == {"cpu": 1, "r/p:1": 1}
-    orch.stop(drain=False, timeout=0)
+    orch.stop(drain=False)
 
 
 # -- how much there is ---------------------------------------------------------------

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
+import math
 import sys
 import textwrap
 import time
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from tests.integration.tools import eventually, part
 
 from taskorch import Task, TaskOrchestrator, TaskState, Workflow, current_context
@@ -18,6 +23,11 @@ from taskorch.events import ScheduleFired, ScheduleSkipped
 from taskorch.reading import JournalReader
 
 HOUR = 3_600.0
+IS_NO_MOMENT = r"is a (moment|datetime)"
+#: All that a calendar has; without a zone, as it is in that of a schedule.
+FIRST, LAST = datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999_999)  # noqa: DTZ001
+#: Of a version that read whole ms as some ns less, and kept what is between them.
+BETWEEN_MS = Path(__file__).parent / "data" / "journal-with-starts-between-ms.db.gz"
 
 
 @pytest.fixture
@@ -474,3 +484,118 @@ def test_what_is_blocked_and_in_the_way_of_later_slots_is_in_the_health(
         eventually(lambda: len(made(orch, "s")) > 2)
         assert "is blocked" not in part(orch, "schedules").detail
         orch.stop(drain=False)
+
+
+# -- from when to when -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [math.nan, math.inf, -math.inf, 1e300, 10**400, 1_764_132_000_000, True, "soon"],
+)
+def test_what_is_no_moment_is_refused_and_nothing_is_added(moment):
+    orch = TaskOrchestrator()
+    orch.schedules.add("known", "every 1h", tick)
+    for options in ({"start": moment}, {"end": moment}):
+        for when in ("every 1h", "0 3 * * *"):
+            with pytest.raises(InvalidTaskError, match=IS_NO_MOMENT):
+                orch.schedules.add("s", when, tick, **options)
+    for since, until in ((moment, 0), (0, moment)):
+        with pytest.raises(InvalidTaskError, match=IS_NO_MOMENT):
+            orch.schedules.backfill("known", since, until)
+    assert [status.name for status in orch.schedules.list()] == ["known"]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago"])
+@pytest.mark.parametrize("when", ["every 1h", "every 9000d", "0 3 * * *", "0 0 29 2 *"])
+def test_all_that_a_calendar_has_is_a_moment(when, zone):
+    """Slots end with it: those who ask for more get those that there are."""
+    orch = TaskOrchestrator()
+    for name, start, end in (
+        ("always", FIRST, LAST),
+        ("late", LAST - timedelta(days=400), None),
+        ("never", LAST, LAST),
+    ):
+        orch.schedules.add(name, when, tick, zone=zone, start=start, end=end)
+        assert orch.schedules.status(name).name in orch.schedules.explain(name)
+        slots = orch.schedules.next(name, 500)
+        assert slots == sorted(slots)
+        assert all(start <= slot.replace(tzinfo=None) for slot in slots)
+    assert [*map(bool, map(orch.schedules.next, ("always", "never")))] == [True, False]
+    assert len(orch.schedules.list()) == 3
+
+
+@pytest.mark.parametrize("when", [f"every {'9' * 400}d", f"every {'9' * 298}d"])
+def test_a_distance_that_never_ends_is_refused(when):
+    with pytest.raises(InvalidTaskError, match="never comes"):
+        TaskOrchestrator().schedules.add("s", when, tick)
+
+
+@settings(max_examples=20, deadline=None)
+@given(milliseconds=st.integers(1, 100_000))
+@example(milliseconds=1_001)
+def test_slots_are_where_their_distance_says(milliseconds):
+    """None of thousands is beside its time by what a float leaves out."""
+    orch = TaskOrchestrator()
+    orch.schedules.add("s", f"every {milliseconds / 1_000}s", tick, start=4e9)
+    first, *_, last = orch.schedules.next("s", 2_001)
+    assert last - first == timedelta(milliseconds=milliseconds * 2_000)
+
+
+def test_what_is_said_as_before_is_the_same_after_a_restart(tmp_path, clock):
+    """What came while nobody was here is caught up with, whatever ms it starts at."""
+    begin = datetime.now(UTC).replace(microsecond=0)
+    options = {
+        f"s{ms}": {
+            "start": begin - timedelta(hours=5) + timedelta(milliseconds=ms),
+            "end": begin + timedelta(hours=20) + timedelta(milliseconds=7 * ms),
+        }
+        for ms in range(1, 1_000, 41)
+    }
+    journal = str(tmp_path / "j.db")
+    documents = []
+    for life in range(3):
+        clock(life * 4 * HOUR)
+        with TaskOrchestrator(journal=journal) as orch:
+            for name, each in options.items():
+                orch.schedules.add(name, "every 1h", tick, **each)
+            for name in options if life else ():
+                eventually(lambda n=name, at=life - 1: made(orch, n)[at:])
+            documents.append([s.document for s in orch.schedules.list()])
+    assert documents[0] == documents[1] == documents[2]
+    events = list(JournalReader(journal).happened())
+    reasons = {e.reason for e in events if isinstance(e, ScheduleSkipped)}
+    assert reasons == {"nobody was here when they came"}
+    slots = [e.slot_ns for e in events if isinstance(e, ScheduleFired)]
+    assert [ns for ns in slots if ns % 1_000_000] == []
+
+
+def test_a_slot_of_a_version_before_is_not_made_again(tmp_path, clock):
+    """Its starts were some ns beside those of now: so were the slots it has made."""
+    journal = tmp_path / "j.db"
+    journal.write_bytes(gzip.decompress(BETWEEN_MS.read_bytes()))
+    begin, now = datetime(2026, 11, 1, tzinfo=UTC), time.time()
+    skipped = [e for e in events_of(journal) if isinstance(e, ScheduleSkipped)]
+    for hours in (2, 3):
+        clock(begin.timestamp() + (hours + 0.5) * HOUR - now)
+        with TaskOrchestrator(journal=str(journal)) as orch:
+            for name, ms in (("hourly", 123), ("exact", 124)):
+                slot = begin + timedelta(hours=hours, milliseconds=ms)
+                eventually(
+                    lambda n=name, s=slot: (
+                        orch.schedules.status(n).done >= s - timedelta(milliseconds=1)
+                    )
+                )
+                assert orch.schedules.next(name) == [slot + timedelta(hours=1)]
+    events = events_of(journal)
+    assert sorted(e.task_id for e in events if isinstance(e, ScheduleFired)) == [
+        "exact/2026-11-01T020000.123756Z",
+        "exact/2026-11-01T030000.124000Z",
+        "hourly/2026-11-01T020000.122999Z",
+        "hourly/2026-11-01T030000.123000Z",
+    ]
+    assert [e for e in events if isinstance(e, ScheduleSkipped)] == skipped
+
+
+def events_of(journal):
+    return list(JournalReader(str(journal)).happened())

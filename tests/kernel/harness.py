@@ -94,6 +94,7 @@ class Policies:
         )
         #: Whether owners are ranked.
         self.ranks = ranks
+        self.learns = False
         self.aging_ns: int | None = AGING
         self.admits_all = True
         self.max_age_ns: int | None = None

@@ -431,7 +431,7 @@ def test_three_types_are_named(types: int) -> None:
     machine.submit("after", after=[f"t{number}" for number in range(types)])
     basis = guess(machine, "after").basis
     assert basis.count("takes 5 s (mean of 2)") == 3
-    more = f"; {types - 3} more types likewise"
+    more = f"; {types - 3} more type{'s' * (types > 4)} likewise"
     assert basis.endswith(more) if types > 3 else "likewise" not in basis
 
 

@@ -426,7 +426,7 @@ def test_what_comes_after_what_keeps_it_now() -> None:
         "It needs a, which is running.\n"
         "  → a must complete; it runs.\n"
         "After that, as things stand:\n"
-        "All 1 slots are taken (concurrency=1)."
+        "The one slot is taken (concurrency=1)."
     )
     assert [b.kind for way in told.ways for b in way] == ["dependency", "slot"]
     assert whole(machine, "a").ways == ()
@@ -440,7 +440,7 @@ def test_what_the_system_has_no_room_for() -> None:
     machine.submit("b")
     blocker = only(machine.why("b"))
     assert blocker.kind == "slot"
-    assert "room for 1 attempts at once, of 4" in blocker.detail
+    assert "room for 1 attempt at once, of 4" in blocker.detail
     assert [remedy.kind for remedy in blocker.remedies] == ["free"]
 
 

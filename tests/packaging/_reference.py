@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from pathlib import Path
 from textwrap import fill
 
@@ -19,6 +20,9 @@ from taskorch.kernel import diagram
 from taskorch.kernel._table import MOVES, After
 from taskorch.model import FILTERS, OPTIONS, Task
 from taskorch.model._describe import texts_of
+from taskorch.policies._kinds import POLICIES, Policies
+from taskorch.protocols import MAY_HAVE
+from taskorch.protocols._members import arguments_of, members_of, methods_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -161,6 +165,82 @@ _PARTS = """\
 
 | argument | what it is |
 |---|---|"""
+
+
+def policies_page() -> str:
+    lines = [_POLICIES]
+    defaults = attrs.fields_dict(Policies)
+    for name, protocol in POLICIES.items():
+        methods = ", ".join(
+            f"`{_call(protocol, method)}` → `{_answer(protocol, method)}`"
+            for method in methods_of(protocol)
+        )
+        default = defaults[name].default.factory.__name__
+        lines.append(f"| `{name}` | `{protocol.__name__}` | {methods} | `{default}` |")
+    lines += ["", _MAY_HAVE]
+    names = {protocol: name for name, protocol in POLICIES.items()}
+    for optional, kinds in MAY_HAVE.items():
+        asked = ", ".join(f"`{names[kind]}`" for kind in kinds)
+        members = ", ".join(
+            f"`{_member(optional, one)}`" for one in members_of(optional)
+        )
+        what = inspect.getdoc(optional).splitlines()[0]
+        lines.append(f"| `{optional.__name__}` | {asked} | {members} | {what} |")
+    for optional in MAY_HAVE:
+        _, _, more = inspect.getdoc(optional).partition("\n\n")
+        lines += ["", f"### {optional.__name__}", ""]
+        lines += [f"{_flowing(more)}\n"] if more else []
+        for one in members_of(optional):
+            lines.append(
+                f"- `{_member(optional, one)}`: {_flowing(_told(optional, one))}"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _member(protocol: type, name: str) -> str:
+    return _call(protocol, name) if name in methods_of(protocol) else name
+
+
+def _call(protocol: type, method: str) -> str:
+    return f"{method}({', '.join(arguments_of(protocol, method))})"
+
+
+def _answer(protocol: type, method: str) -> str:
+    return inspect.signature(vars(protocol)[method]).return_annotation
+
+
+def _told(protocol: type, name: str) -> str:
+    member = vars(protocol)[name]
+    text = inspect.getdoc(getattr(member, "fget", member))
+    return re.sub(r"\n    (\w+): ", r"\n`\1`: ", text.replace("Args:", ""))
+
+
+def _flowing(text: str) -> str:
+    """A text of paragraphs as one."""
+    return " ".join(text.split()).replace("*", "`")
+
+
+_POLICIES = """\
+# Policies
+
+Seven policies decide everything. Each is an argument of `TaskOrchestrator`, of `TaskExecutor` and of
+`Simulation`; what has the methods of its protocol can take its place
+([how](../howto/own-parts.md), [which there are](../howto/policies.md)). One without a method, or
+with a method that cannot be called so, is refused by name when the orchestrator is made.
+
+| argument | protocol, in `taskorch.protocols` | it is asked → and answers | by default |
+|---|---|---|---|"""
+
+_MAY_HAVE = """\
+## What a policy may have besides
+
+None of this is needed. A policy that has the methods or attributes of one of these protocols, which are
+in `taskorch.protocols` too, is asked for them, or read; it need not inherit from anything. What is `None`
+counts as not there; one that is there in another form is refused by name when the orchestrator, or the
+simulation, is made.
+
+| protocol | of | it has | what that is |
+|---|---|---|---|"""
 
 
 def states_page() -> str:
@@ -311,6 +391,7 @@ PAGES = {
     DOCS / "reference" / "errors.md": errors_page,
     DOCS / "reference" / "events.md": events_page,
     DOCS / "reference" / "options.md": options_page,
+    DOCS / "reference" / "policies.md": policies_page,
     DOCS / "reference" / "settings.md": settings_page,
     DOCS / "explanation" / "states.md": states_page,
 }

@@ -8,7 +8,7 @@ is one too many, and that is an error.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from typing import Any, Unpack, assert_type
@@ -24,7 +24,30 @@ from taskorch import (
     as_completed,
     task,
 )
+from taskorch.adaptive import Learned
 from taskorch.model import TaskOptions
+from taskorch.policies import (
+    FairShareQueue,
+    LeastLoadedRouter,
+    PerformanceRouter,
+    PriorityQueue,
+    ProportionalAllocator,
+)
+from taskorch.protocols import (
+    AgentView,
+    Backfills,
+    Classifies,
+    Context,
+    GrantsChunks,
+    Learns,
+    RanksOwners,
+    Recommends,
+    Route,
+    SetsGrace,
+    TaskRouter,
+    WaitsForBetter,
+)
+from taskorch.recovery import RecoveryHandler
 from taskorch.testing import Simulation
 
 
@@ -132,3 +155,47 @@ def of_another_type() -> None:
     Task("review", priority="high")  # type: ignore[arg-type]
     Task("review", resources={"cpu": "2"})  # type: ignore[dict-item]
     Task("review", join="most")  # type: ignore[arg-type]
+
+
+class Learning:
+    """A router that learns, and says so by no base class."""
+
+    waits_for_better = True
+
+    def route(
+        self, task: Task, candidates: Sequence[AgentView], context: Context
+    ) -> Route:
+        return Route(candidates[0].name)
+
+    def choice_of(self, task_id: str, attempt: int) -> tuple[str, float] | None: ...
+
+    def attach(self, orchestrator: TaskOrchestrator) -> None: ...
+
+    def restore(self, kept: Callable[[str], Any]) -> None: ...
+
+
+def of_a_router(learns: Learns, waits: WaitsForBetter) -> None: ...
+
+
+def of_a_queue(backfills: Backfills, ranks: RanksOwners) -> None: ...
+
+
+def of_a_handler(grace: SetsGrace, rules: Classifies, matrix: Recommends) -> None: ...
+
+
+def of_an_allocator(chunks: GrantsChunks) -> None: ...
+
+
+def what_a_policy_may_have(router: TaskRouter) -> None:
+    if isinstance(router, Learns):
+        assert_type(router.choice_of("x", 1), tuple[str, float] | None)
+    of_a_router(Learning(), Learning())
+    of_a_router(Learned([1, 2]), PerformanceRouter())
+    of_a_router(PerformanceRouter(), Learning())  # type: ignore[arg-type]
+    of_a_router(Learning(), LeastLoadedRouter())  # type: ignore[arg-type]
+    of_a_queue(PriorityQueue(backfill=True), FairShareQueue())
+    of_a_queue(PriorityQueue(), PriorityQueue())  # type: ignore[arg-type]
+    of_a_handler(RecoveryHandler(), RecoveryHandler(), RecoveryHandler())
+    of_an_allocator(ProportionalAllocator())
+    TaskOrchestrator(router=Learning())
+    TaskOrchestrator(router=PriorityQueue())  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from itertools import product
 
@@ -267,11 +268,85 @@ def test_what_leads_to_the_same_place_is_searched_once():
             ":functions, which is not read",
         ),
         (HDDL, PROBLEM.replace(":htn", ":goals"), "which is not read"),
+        (
+            HDDL.replace(":effect (and", ":efect (and"),
+            PROBLEM,
+            "action drive has :efect, which is not read; did you mean ':effect'",
+        ),
+        (
+            HDDL.replace(
+                ":precondition (at", ":precondition (at v a) :precondition (at"
+            ),
+            PROBLEM,
+            "one form stands after :precondition, once",
+        ),
+        (HDDL, PROBLEM.replace("(t2 (go", "(t1 (go"), "two subtasks are called t1"),
+        (HDDL, PROBLEM.replace("(< t1 t2)", "(< t1)"), r"\(< t1\) is no order"),
+        (HDDL, PROBLEM.replace("(t2 (go v a))", "(t2 ())"), r"\(\), which is no task"),
     ],
 )
 def test_a_text_of_hddl_that_is_none_is_refused(domain, problem, said):
     with pytest.raises(InvalidTaskError, match=said):
         read_hddl(domain, problem)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "refusal"),
+    [
+        # In what the problem asks for, in a method, and in what a method is for.
+        ("(go v c)", "(go v)", "(go v), and go takes ?v ?to (2, and not 1)"),
+        ("(go v c)", "(go v c a)", "(go v c a), and go takes ?v ?to (2, and not 3)"),
+        ("(go ?v ?to)))", "(go ?to)))", "(go ?to), and go takes ?v ?to"),
+        ("(drive ?v ?a ?b) (go", "(drive ?v ?a) (go", "and drive takes ?v ?a ?b"),
+        (":task (go ?v ?to)", ":task (go ?v)", "(go ?v), and go takes ?v ?to"),
+        (":task (go ?v ?to)", ":task (goo ?v ?to)", "did you mean 'go'"),
+        # And of what holds: at first, at the end, in conditions and in effects.
+        ("(at v a) (road", "(at v) (road", "(at v), and at takes ?x ?p"),
+        ("(:goal (at v a))", "(:goal (at a))", "(at a), and at takes ?x ?p"),
+        (":precondition (at ?v ?to)", ":precondition (not (at ?to))", "at takes ?x ?p"),
+        ("(not (at ?v ?a))", "(not (at ?v))", "(at ?v), and at takes ?x ?p"),
+        ("(not (at ?v ?a))", "(when (in ?v) (at ?v ?a))", "in, which is no predicate"),
+        (
+            "(road ?a ?b))\n    :o",
+            "(forall (?c) (road ?c)))\n    :o",
+            "and road takes ?a ?b",
+        ),
+        (
+            "(road ?a ?b))\n    :o",
+            "(imply (road ?a ?b)))\n    :o",
+            "which is no condition",
+        ),
+        # A name that stands for nothing would be a thing of its own.
+        ("(go ?v ?to)))", "(go ?v ?too)))", "?too in (go ?v ?too)"),
+        ("(at ?v ?b))))", "(at ?v ?c))))", "?c in (at ?v ?c)"),
+    ],
+)
+def test_what_hddl_says_of_a_name_that_takes_something_else_is_refused(
+    old, new, refusal
+):
+    assert (old in HDDL) + (old in PROBLEM) == 1
+    with pytest.raises(InvalidTaskError, match=re.escape(refusal)):
+        read_hddl(HDDL.replace(old, new), PROBLEM.replace(old, new))
+
+
+def test_a_task_of_hddl_that_is_asked_for_with_too_few_things_is_refused():
+    domain = read_hddl(HDDL, PROBLEM).domain
+    with pytest.raises(PlanningError, match=r"go takes \?v \?to, not 1 arguments"):
+        next(domain.decompositions(("go", "v"), {}))
+
+
+def test_a_method_of_hddl_for_one_thing_or_for_twice_the_same_is_for_no_other():
+    text = HDDL.replace("(:types", "(:constants v w - van b - place) (:types")
+    text = text.replace(":precondition (at ?v ?to)", ":precondition ()")
+    problem = "(define (problem p) (:init) (:htn :parameters () :subtasks ()))"
+    for task, fit, other in (
+        ("(go w ?to)", ("w", "b"), ("v", "b")),
+        ("(go ?v ?v)", ("v", "v"), ("v", "w")),
+    ):
+        domain = read_hddl(text.replace("(go ?v ?to)", task, 1), problem).domain
+        assert first(domain, ("go", *fit), {}) == []
+        with pytest.raises(PlanningError):
+            first(domain, ("go", *other), {})
 
 
 def test_a_domain_of_gtpyhop_becomes_a_plan(capsys):

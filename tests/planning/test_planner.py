@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import sys
 from datetime import UTC, datetime
 
+import attrs
 import jsonschema
 import pytest
 from tests.planning.tools import do, release, request
@@ -28,6 +30,7 @@ from taskorch.planning import (
     MaxCost,
     MaxPeak,
     RuleParser,
+    Schedule,
     SearchOptimizer,
     SimulatedValidator,
     TaskRequest,
@@ -263,6 +266,157 @@ def test_a_stage_that_gives_what_it_must_not_is_named(orch):
     planner.parser = Nothing()
     with pytest.raises(PlanningError, match="the parser gave None"):
         planner.plan(request("b"))
+
+
+class Given:
+    """An optimizer of the user's that gives something for some tasks."""
+
+    def __init__(self, change):
+        self.change = change
+
+    def optimize(self, problem, seconds, seed):
+        starts, now = [], 0
+        for time in problem.durations:
+            starts.append(now)
+            now += time
+        ends = [s + t for s, t in zip(starts, problem.durations, strict=True)]
+        fields = {"starts": starts, "ends": ends, "agents": [None] * len(starts)}
+        fields |= {"bound": 0} | self.change(fields)
+        bound = fields.pop("bound")
+        return Schedule(**fields), bound
+
+
+TOO_SHORT_OR_LONG = [
+    (lambda f, n=name, c=change: {n: c(f[n])})
+    for name in ("starts", "ends", "agents")
+    for change in (
+        lambda values: [*values, 0],
+        lambda values: values[:-1],
+        lambda _values: None,
+        lambda _values: [math.nan] * 3,
+        lambda _values: ["0", "1", "2"],
+    )
+]
+NO_ANSWERS = [
+    *TOO_SHORT_OR_LONG,
+    lambda f: {"starts": [-1, *f["starts"][1:]]},
+    lambda f: {"ends": [math.inf, *f["ends"][1:]]},
+    lambda f: {"ends": [f["starts"][1] + 1, *f["ends"][1:]]},
+    lambda f: {"agents": [0, None, None]},
+    lambda f: {"agents": [-1, None, None]},
+    *(
+        lambda f, bound=bound: {"bound": bound}
+        for bound in (None, "0", -1, math.nan, math.inf, 10**400)
+    ),
+    lambda f: {"bound": f["ends"][-1] * 2},
+]
+
+
+@pytest.mark.parametrize("change", NO_ANSWERS)
+def test_what_an_optimizer_gives_is_looked_at_before_it_is_used(orch, change):
+    planner = orch.planner
+    plan = planner.plan(request("a"))
+    assert len(plan.tasks) == 3
+
+    planner.optimizer = Given(change)
+    with pytest.raises(PlanningError, match=r"the optimizer (gave|let)"):
+        planner.optimize(plan, seconds=0.01)
+    planner.optimizer = Given(lambda _fields: {})
+    assert planner.optimize(plan, seconds=0.01).lower_bound == 0
+
+
+def test_what_other_libraries_have_for_lists_is_taken_from_an_optimizer(orch):
+    planner = orch.planner
+    planner.optimizer = Given(
+        lambda f: {"starts": tuple(f["starts"]), "agents": (), "bound": f["ends"][-1]}
+    )
+    best = planner.optimize(planner.plan(request("a")), seconds=0.01)
+    assert best.lower_bound == float(best.estimated_duration)
+
+
+def test_what_other_stages_give_is_looked_at_too(orch):
+    planner = orch.planner
+    plan = planner.plan(request("a"))
+
+    class Draws:
+        def __init__(self, **fields):
+            self.fields = fields
+
+        def resolve(self, decomposition, request):
+            draft = InterferenceResolver().resolve(decomposition, request)
+            return attrs.evolve(draft, **self.fields)
+
+    (task, *_) = plan.workflow
+    for cost in (math.nan, -1, "2"):
+        planner.resolver = Draws(costs={task: cost})
+        with pytest.raises(InvalidTaskError, match="a cost is a number from 0"):
+            planner.plan(request("a"))
+    planner.resolver = Draws(workflow=None)
+    with pytest.raises(PlanningError, match="the resolver gave Draft"):
+        planner.plan(request("b"))
+
+    class Nothing:
+        def __getattr__(self, name):
+            return lambda *_: None
+
+    planner.decomposer = Nothing()
+    with pytest.raises(PlanningError, match="the decomposer gave None"):
+        planner.plan(request("b"))
+    planner.validator = Nothing()
+    with pytest.raises(PlanningError, match="the validator gave None"):
+        planner.validate(plan)
+
+
+@pytest.mark.parametrize(
+    ("types", "text", "named"),
+    [
+        # Types that are written alike are all named, however the text writes them.
+        (["build-app", "build_app"], "build app, please", ["build-app", "build_app"]),
+        (
+            ["build-app", "build_app"],
+            "build_app within 1 hour",
+            ["build-app", "build_app"],
+        ),
+        (["Ship", "ship", "SHIP it"], "ship", ["Ship", "ship"]),
+        (["Ship", "ship", "SHIP it"], "ship it", ["SHIP it"]),
+        (
+            ["build app", "build  app", "build"],
+            "build app",
+            ["build app", "build  app"],
+        ),
+        # Of one that is a part of another, the longer is meant, by whole words.
+        (["build", "build-app"], "build the build app", ["build-app"]),
+        (["art", "start"], "start art", ["art", "start"]),
+        (["art", "start"], "start", ["start"]),
+        (["art", "start"], "smart", []),
+    ],
+)
+def test_a_text_names_one_type_or_it_is_said_how_many(types, text, named):
+    parser = RuleParser()
+    for known in (types, types[::-1]):
+        if len(named) == 1:
+            assert parser.parse(text, known).type == named[0]
+            continue
+        words = [each for each in known if each in named]
+        refusal = f"several: {', '.join(words)}" if words else "none of the types"
+        with pytest.raises(PlanningError, match=f"the text names {refusal}"):
+            parser.parse(text, known)
+
+
+def test_each_step_of_a_plan_has_an_id_of_its_own(orch):
+    """Also where a step is called as the second of another is."""
+    domain = orch.planner.domain("steps")
+
+    @domain.operator(run=do)
+    def a(state, *args):
+        return state.set(args, True)
+
+    domain.operator(a, name="a-2", run=do)
+    domain.method("all", name="mixed")(
+        lambda state: [("a",), ("a", 2), ("a",), ("a-2",), ("a", "2")]
+    )
+    plan = orch.planner.plan(TaskRequest("r", "all"))
+    assert [*plan.workflow] == ["a", "a-2", "a-3", "a-2-2", "a-2-3"]
 
 
 def test_the_cache_says_hit_or_why_not(orch):

@@ -95,6 +95,7 @@ class Rules:
         self.admits_all: bool = True
         self.watches: frozenset[tuple[TaskState | None, TaskState]] | None = frozenset()
         self.rigid: bool = True
+        self.ranks = self.backfills = self.learns = False
         self.max_age_ns: int | None = scope.max_age_ns
 
     def match(

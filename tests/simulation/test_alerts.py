@@ -176,6 +176,15 @@ class _View:
         return self._sim.get_stats() if self.stats is None else self.stats
 
 
+def test_what_a_system_does_not_say_of_the_machine_is_no_data(monkeypatch):
+    # As on Windows.
+    monkeypatch.delattr("os.getloadavg")
+    rules = [AlertRule.of("load", "machine_cpu_load >= 0")]
+    alerts = Alerts(rules=rules, machine=True)
+    list(alerts.tick(_View(Simulation(seed=1)), 0.0)[0])
+    assert [alert.state for alert in alerts.list()] == ["no data"]
+
+
 def test_a_rule_that_goes_undoes_what_it_did():
     alerts = Alerts(
         rules=[AlertRule.of("mine", "running >= 0", action="pause_new_tasks")]
@@ -188,6 +197,9 @@ def test_a_rule_that_goes_undoes_what_it_did():
     commands, _ = alerts.tick(_View(sim), 1.0)
     assert {type(command).__name__ for command in commands} == {"_Tell", "_Release"}
     assert alerts.rule("other", when="task_queue_length > 3", **{"for": 5}).wait == 5
+    for wait in (9, 0):
+        with pytest.raises(InvalidTaskError, match="for and wait are the same"):
+            alerts.rule("both", when="running > 3", wait=wait, **{"for": 5})
 
 
 @pytest.mark.parametrize(

@@ -257,7 +257,7 @@ class AgentManager:
             The best first: by affinity, success and free slots; then those that do not
             match. Each says why it stands there.
         """
-        return tuple(self._fleet.match(requirements, type))
+        return tuple(self._fleet.match(self._fleet.wanted(requirements), type))
 
     # -- pools of agents -----------------------------------------------------------
 
@@ -315,11 +315,11 @@ class AgentManager:
             or its pool is as large as it may be. `explain_scaling` says which.
         """
         fleet = self._fleet
-        wanted = [requirements] if isinstance(requirements, str) else [*requirements]
+        wanted = fleet.wanted(requirements)
         for one in fleet.match(wanted):
             if one.matches:
                 return one.agent
-        return fleet.provision(levels_of(wanted))
+        return fleet.provision(wanted)
 
     def explain_scaling(
         self,
@@ -356,7 +356,8 @@ class AgentManager:
         if rt.fleet is None:
             from taskorch._managers._fleet import SpawnedAgents  # noqa: PLC0415 - when needed
 
-            rt.fleet = SpawnedAgents(rt, self._orch)
+            agents = SpawnedAgents(rt, self._orch)
+            rt.fleet = rt.first_made.setdefault("agents", agents)
         fleet: SpawnedAgents = rt.fleet
         return fleet
 

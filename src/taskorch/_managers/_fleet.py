@@ -43,7 +43,6 @@ from taskorch.model import (
     AgentInstance,
     AgentMatch,
     AgentTemplate,
-    Capability,
     Program,
     Resources,
     ScalingDecision,
@@ -54,6 +53,7 @@ from taskorch.model import (
     check_id,
     check_seconds,
     level_names,
+    levels_had,
     levels_of,
 )
 from taskorch.model._show import show
@@ -206,7 +206,9 @@ class SpawnedAgents:
                 template.capabilities.get(n, 0) >= level for n, level in wanted.items()
             )
         ]
-        words = ", ".join(Capability(name, level) for name, level in wanted.items())
+        words = ", ".join(
+            name if level == 1 else f"{name}:{level}" for name, level in wanted.items()
+        )
         why = f"no template has {words}"
         spawned: AgentInstance | None = None
         name = ""
@@ -600,7 +602,7 @@ class SpawnedAgents:
             agent_id,
             template.name if template is not None and is_ours else None,
             "utility" if template is None else template.kind,
-            levels_of(names),
+            levels_had(names),
             health.status,
             health,
             Resources() if row is None else _held(row),
@@ -665,15 +667,23 @@ class SpawnedAgents:
         ]
         return reasons[-1] if reasons else ""
 
+    def wanted(self, requirements: Iterable[str] | Mapping[str, int]) -> dict[str, int]:
+        """
+        What is required, as levels by names.
+
+        Raises:
+            InvalidTaskError: A level is none, and no agent has what is called so.
+        """
+        if isinstance(requirements, str):
+            requirements = [requirements]
+        return levels_of(requirements, {n for a in self.all() for n in a.capabilities})
+
     def match(
         self,
-        requirements: Iterable[str],
+        wanted: Mapping[str, int],
         type: str | None = None,  # noqa: A002
     ) -> list[AgentMatch]:
         """All agents: those that have what is required first, the best first."""
-        if isinstance(requirements, str):
-            requirements = [requirements]
-        wanted = levels_of(requirements)
         matches = []
         for agent in self.all():
             if agent.id == "local":
@@ -733,7 +743,10 @@ def _how(end: ProgramEnd) -> str:
 
 def _of_itself(row: AgentRow) -> AgentTemplate:
     """What stands for the template of an agent that came by itself."""
-    return AgentTemplate("", capabilities=levels_of(row.info.capabilities))
+    levels = levels_had(row.info.capabilities)
+    # Those of templates have no colon.
+    capabilities = {name: level for name, level in levels.items() if ":" not in name}
+    return AgentTemplate("", capabilities=capabilities)
 
 
 def _held(row: AgentRow) -> Resources:

@@ -15,6 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch._managers import _members
+from taskorch._visible import counted
 from taskorch.errors import DependencyFailedError, GateFailedError
 from taskorch.model import Call, TaskState
 from taskorch.model._show import show
@@ -23,7 +24,6 @@ from taskorch.runtime._lent import copy_containers
 from taskorch.runtime._timer import begin_thread
 from taskorch.runtime._work import works_above
 from taskorch.workflows._phases import is_same_end
-from taskorch.workflows._words import counted
 
 if TYPE_CHECKING:
     from taskorch.runtime._context import AttemptContext

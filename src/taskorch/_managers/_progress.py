@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 _S: Final = TaskState
 #: Steps that take no time of their own.
 _QUICK: Final = frozenset({"gate", "gather", "reduce"})
-#: What a verdict says in any case.
-_TOLD: Final = frozenset({"passed", "by"})
 #: Of the latest attempts of a type, those that an estimate looks at.
 _SAMPLES: Final = 101
 
@@ -366,14 +364,9 @@ def _verdicts(run: ReportedRun, phase: str) -> list[Verdict]:
             continue
         ended = work._row.ended_ns
         at = ended / NS if ended else None
-        value = work._value
         if work._row.state is _S.COMPLETED:
-            if not isinstance(value, dict) or not _TOLD.issubset(value):
-                continue  # decided with a result of the caller's
-            checks = tuple(tuple(check) for check in value.get("checks", ()))
-            verdicts.append(
-                Verdict(value["passed"], value["by"], value.get("note", ""), at, checks)
-            )
+            verdict = _verdict_in(work._value, at)
+            verdicts += [] if verdict is None else [verdict]
         elif work._row.state is _S.FAILED:
             error = give_error(work)
             if isinstance(error, GateFailedError):
@@ -385,6 +378,27 @@ def _verdicts(run: ReportedRun, phase: str) -> list[Verdict]:
                 by = "gate" if name == gate_of(phase) else "nobody"
                 verdicts.append(_no(by, message, at))
     return verdicts
+
+
+def _verdict_in(result: object, at: float | None) -> Verdict | None:
+    """The verdict that a result holds; None if it is one of the caller's."""
+    match result:
+        case {"passed": bool(passed), "by": str(by), **others}:
+            note, checks = others.get("note", ""), others.get("checks", [])
+        case _:
+            return None
+    if not isinstance(note, str) or not isinstance(checks, list | tuple):
+        return None
+    if not all(map(_is_check, checks)):
+        return None
+    return Verdict(passed, by, note, at, tuple(map(tuple, checks)))
+
+
+def _is_check(value: object) -> bool:
+    match value:
+        case [str(), bool(), str()]:
+            return True
+    return False
 
 
 def _no(by: str, message: str, at: float | None) -> Verdict:

@@ -14,6 +14,7 @@ from taskorch._handles import TaskHandle
 from taskorch._managers import _members, _progress
 from taskorch._managers._gates import is_gate
 from taskorch._managers._members import blockers
+from taskorch._visible import counted
 from taskorch.errors import (
     NotRunningError,
     WorkflowFailedError,
@@ -306,8 +307,8 @@ class WorkflowRun:
 
     def __repr__(self) -> str:
         states = [work._row.state for work in list(self._works.values())]
-        done = f"{states.count(TaskState.COMPLETED)} of {len(states)}"
-        return f"<WorkflowRun {self.workflow_id!r}: {done} tasks completed>"
+        done = f"{states.count(TaskState.COMPLETED)} of {counted(len(states), 'task')}"
+        return f"<WorkflowRun {self.workflow_id!r}: {done} completed>"
 
     def picture(self) -> str:
         """The graph of its tasks with their states, as SVG."""
@@ -439,7 +440,7 @@ class WorkflowRun:
             shown.append("…")
         msg = (
             f"workflow {self.workflow_id} cannot complete: {len(failures)} of its "
-            f"{len(self._works)} tasks failed: {', '.join(shown)}"
+            f"{counted(len(self._works), 'task')} failed: {', '.join(shown)}"
         )
         if blocked:
             msg += f"; blocked by that: {blocked}"

@@ -43,6 +43,7 @@ from taskorch.schedules import (
     SlotTimes,
     define,
     moment_ns,
+    of_earlier,
     of_workflow,
     read_definition,
     slot_name,
@@ -870,6 +871,7 @@ class ScheduleManager:
     def _read(self, name: str, document: dict[str, Any], done_ns: int) -> _Entry:
         work: Task | Workflow | None = None
         origin = {key: document.pop(key) for key in ORIGIN if key in document}
+        document, done_ns = of_earlier(document, done_ns)
         try:
             definition, work = read_definition(name, document, Importable())
         except (UsageError, ValueError):

@@ -10,6 +10,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
+from itertools import chain, count
 from math import log, sqrt
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -36,11 +37,20 @@ from taskorch.protocols import (
     AgentView,
     Allocation,
     AllocationRequest,
+    Backfills,
     Context,
+    GrantsChunks,
+    GrantsWhole,
+    Named,
     Order,
     PoolView,
+    RanksOwners,
+    ResourceAllocator,
     Route,
+    TaskQueue,
+    TaskRouter,
 )
+from taskorch.protocols._members import check_policy, has
 
 if TYPE_CHECKING:
     from random import Random
@@ -65,11 +75,11 @@ _SURE: Final = 1.96
 #: How much the latest latency counts in the usual latency of a type.
 _LATEST: Final = 0.05
 
-#: What each kind of arm can do.
-_METHODS: Final[Mapping[str, tuple[str, ...]]] = {
-    "router": ("route",),
-    "queue": ("order", "admit"),
-    "allocator": ("allocate",),
+#: What arms may be.
+_KINDS: Final[Mapping[str, type]] = {
+    "router": TaskRouter,
+    "queue": TaskQueue,
+    "allocator": ResourceAllocator,
 }
 #: Facts that may say how good an attempt was.
 _WORDS: Final = (TaskCompleted, TaskFailed, TaskRetrying, TaskRewarded)
@@ -249,13 +259,20 @@ class Learned:
         self._options = dict(options or {})
         if algorithm == "ucb1":
             self._options.setdefault("width", _WIDTH)
-        self.names: tuple[str, ...] = _names(self.arms)
+        self.names: tuple[str, ...]
+        self.names, earlier = _names(self.arms)
+        #: The numbers of arms by their names, and by those that they had before.
+        self._places: dict[str, int] = {
+            name: place
+            for names in (earlier, self.names)
+            for place, name in enumerate(names)
+        }
         #: As what reads arms would have it of them.
         if self.kind == "allocator":
-            self.rigid: bool = all(getattr(arm, "rigid", False) for arm in self.arms)
-            self.chunks: Mapping[str, float] = dict(
-                getattr(self.arms[0], "chunks", None) or {}
+            self.rigid: bool = all(
+                has(arm, GrantsWhole) and arm.rigid for arm in self.arms
             )
+            self.chunks: Mapping[str, float] = _chunks_of(self.arms[0])
         self.waits_for_better: bool = False
         self._lock = Lock()
         self._orch: Any = None
@@ -651,9 +668,9 @@ class Learned:
         subject = self._subject(event.task_id, event.attempt)
         for arm in arms.split(" + "):
             name = arm.removeprefix(f"{self.name}:")
-            if name != arm and name in self.names and task is not None:
+            place = self._places.get(name)
+            if name != arm and place is not None and task is not None:
                 key, features = self._context_of(task)
-                place = self.names.index(name)
                 self._begun.setdefault(subject, (key, features, place, 1.0))
                 _bound(self._begun)
 
@@ -747,13 +764,14 @@ class Learned:
     def _take(self, snapshot: Mapping[str, Any]) -> None:
         for key, states in snapshot["learnt"].items():
             for name, numbers in zip(snapshot["arms"], states, strict=True):
-                if name in self.names:
-                    self._bandit(key).restore(self.names.index(name), numbers)
+                place = self._places.get(name)
+                if place is not None:
+                    self._bandit(key).restore(place, numbers)
         self._rewards = int(snapshot["rewards"])
         # Snapshots of earlier versions do not say it: then all counts as heard.
         self._learnt_to = self._kept = int(snapshot.get("heard", _NO_END))
         self._outcomes = OutcomeRewards(snapshot.get("usual", {}))
-        if self.names[self.baseline] in snapshot["arms"]:
+        if self.baseline in map(self._places.get, snapshot["arms"]):
             self._gained, self._counted = snapshot["gained"]
             self._baseline_gained, self._baseline_counted = snapshot["baseline"]
 
@@ -785,6 +803,8 @@ class Learned:
                 for arm in choice[0].split(" + "):
                     name = arm.removeprefix(f"{self.name}:")
                     if name != arm:
+                        place = self._places.get(name)
+                        name = name if place is None else self.names[place]
                         weight = 1 / max(choice[1], 1e-6)
                         pairs.setdefault(name, []).append((weight, reward[2]))
         return {name: estimate(reward) for name, reward in pairs.items()}
@@ -827,39 +847,62 @@ def _kind(arms: Sequence[Any]) -> str:
         return "value"
     kinds = [
         kind
-        for kind, methods in _METHODS.items()
-        if all(callable(getattr(arm, name, None)) for arm in arms for name in methods)
+        for kind, protocol in _KINDS.items()
+        if all(has(arm, protocol) for arm in arms)
     ]
     if len(kinds) != 1:
         msg = "arms are all routers, all queues, or all allocators"
         raise InvalidTaskError(msg, hint="see taskorch.protocols")
     kind = kinds[0]
+    for arm in arms:
+        check_policy("arms", arm, _KINDS[kind])
     if kind == "queue" and any(
-        callable(getattr(arm, "standing", None)) or getattr(arm, "backfill", False)
-        for arm in arms
+        has(arm, RanksOwners) or (has(arm, Backfills) and arm.backfill) for arm in arms
     ):
         msg = "a queue with standing() or backfill orders all tasks: it is no arm"
         raise InvalidTaskError(msg)
     if kind == "allocator":
-        chunks = [dict(getattr(arm, "chunks", None) or {}) for arm in arms]
-        if any(kinds != chunks[0] for kinds in chunks):
+        chunks = list(map(_chunks_of, arms))
+        if any(each != chunks[0] for each in chunks):
             msg = "allocators that are arms have the same chunks"
             raise InvalidTaskError(msg)
     return kind
 
 
-def _names(arms: Sequence[Any]) -> tuple[str, ...]:
-    names: list[str] = []
+def _chunks_of(arm: object) -> dict[str, float]:
+    return dict(arm.chunks) if has(arm, GrantsChunks) else {}
+
+
+def _names(arms: Sequence[Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """
+    What arms are called, each by another name, and how earlier versions called them.
+
+    Snapshots and facts of those say `r`, `r~2`, `r~2'`, `r~2''` where arms are alike.
+    """
+    own: list[str] = []
     for arm in arms:
-        name = str(getattr(arm, "name", "") or type(arm).__name__)
+        name = type(arm).__name__
+        if has(arm, Named):
+            if not isinstance(arm.name, str):
+                msg = f"arms: the name of {show(arm)} is a text, not {show(arm.name)}"
+                raise InvalidTaskError(msg)
+            name = arm.name or name
         if isinstance(arm, int | float):
             name = f"{arm:g}"
         elif isinstance(arm, str):
             name = arm
-        names.append(name if name not in names else f"{name}~{names.count(name) + 1}")
-        while names.count(names[-1]) > 1:
-            names[-1] += "'"
-    return tuple(names)
+        own.append(name)
+    names: list[str] = []
+    earlier: list[str] = []
+    for name in own:
+        earlier.append(f"{name}~2" if name in earlier else name)
+        while earlier.count(earlier[-1]) > 1:
+            earlier[-1] += "'"
+        numbered = (f"{name}~{number}" for number in count(3))
+        free = (each for each in numbered if each not in (*names, *own))
+        choices = chain((name, f"{name}~2"), free)
+        names.append(next(each for each in choices if each not in names))
+    return tuple(names), tuple(earlier)
 
 
 def _bucket(value: object) -> str:

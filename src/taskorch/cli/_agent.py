@@ -12,7 +12,7 @@ from pathlib import Path
 
 from taskorch._configuration import TOKEN_VARIABLE
 from taskorch.cli import OK
-from taskorch.cli._terminal import log_format, on_signals
+from taskorch.cli._terminal import log_format, on_signals, token_of_environment
 from taskorch.errors import InvalidTaskError
 from taskorch.model import check_count, check_id, check_seconds
 
@@ -95,8 +95,7 @@ def _run(args: argparse.Namespace) -> int:
     agent = Agent(
         args.agent_id,
         args.orchestrator_endpoint,
-        # What it runs has not to know it.
-        token=os.environ.pop(TOKEN_VARIABLE, None),
+        token=token_of_environment(keep=False),
         abilities=Abilities.of(args.can, args.call, args.commands),
         at_once=args.max_concurrency,
         lease=args.lease,

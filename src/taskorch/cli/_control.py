@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
@@ -21,8 +20,16 @@ from typing import Any, Final, Literal
 from taskorch._configuration import TOKEN_VARIABLE
 from taskorch._managers._records import WILD
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch._visible import counted
 from taskorch.cli import FAILED, OK
-from taskorch.cli._terminal import add_json, coloured, is_url, line, print_json
+from taskorch.cli._terminal import (
+    add_json,
+    coloured,
+    is_url,
+    line,
+    print_json,
+    token_of_environment,
+)
 from taskorch.client import Client
 from taskorch.errors import (
     InvalidTaskError,
@@ -108,7 +115,7 @@ def _run(args: argparse.Namespace) -> int:
         if args.verb == "emit":
             count = orch.emit(args.event, args.payload)
             document = {"event": args.event, "released": count}
-            go_on = "1 task goes on" if count == 1 else f"{count:,} tasks go on"
+            go_on = f"{counted(count, 'task')} {'goes' if count == 1 else 'go'} on"
             _tell(args, document, f"{line(args.event)}: {go_on}")
             return OK
         if args.verb == "questions":
@@ -306,7 +313,7 @@ def service(url: str) -> Iterator[Client]:
         TaskorchError: It cannot be reached.
     """
     try:
-        yield Client(url, token=os.environ.get(TOKEN_VARIABLE))
+        yield Client(url, token=token_of_environment())
     except OSError as error:
         msg = f"{url} cannot be reached: {error.strerror or error}"
         hint = "check the address, and whether the service runs"

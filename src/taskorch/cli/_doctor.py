@@ -16,13 +16,14 @@ import shutil
 import sqlite3
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import taskorch
 from taskorch._address import without_password
 from taskorch._configuration import SETTINGS, read_configuration
-from taskorch._visible import visible
+from taskorch._visible import counted, visible
 from taskorch.cli import FAILED, OK, version
 from taskorch.cli._terminal import add_json, coloured, line, print_json
 from taskorch.errors import InvalidTaskError, JournalError
@@ -249,17 +250,17 @@ def _said(value: object) -> str:
 def _journal(path: str, *, verify: bool) -> Iterator[DoctorFinding]:
     name = f"journal {without_password(path)}"
     try:
-        reader = JournalReader(path)
-        owner = reader.owner
-        who = "in use" if owner.lives else "not in use"
-        facts = f"{reader.last:,} facts, life {owner.epoch}, {who}"
-        if verify:
-            facts = f"{open_journal(path).verify():,} facts checked, {who}"
+        with closing(open_journal(path)) as journal:
+            reader = JournalReader(journal)
+            owner = reader.owner
+            who = "in use" if owner.lives else "not in use"
+            facts = f"{counted(reader.last, 'fact')}, life {owner.epoch}, {who}"
+            if verify:
+                facts = f"{counted(journal.verify(), 'fact')} checked, {who}"
     except JournalError as error:
         yield DoctorFinding("error", name, error.message, error.hint or "")
         return
     yield DoctorFinding("ok", name, facts)
-    journal = open_journal(path)
     if not isinstance(journal, SqliteJournal):
         return
     if journal.held_log:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from taskorch._address import without_password
 from taskorch._remedies import in_commands
-from taskorch._visible import visible
+from taskorch._visible import counted, visible
 from taskorch.cli import OK
 from taskorch.cli._source import Reader, ServiceReader, reader_of
 from taskorch.cli._terminal import (
@@ -300,7 +300,7 @@ def _still(reader: Reader, place: str) -> str:
         for cause in causes[:_CAUSES]
     ]
     if len(causes) > _CAUSES:
-        rows.append(("", f"and {len(causes) - _CAUSES:,} more causes"))
+        rows.append(("", f"and {counted(len(causes) - _CAUSES, 'more cause')}"))
     text = table(("failures", "cause"), rows)
     return f"{text}\n\nFailed, and not mended since, {count}: {command}"
 

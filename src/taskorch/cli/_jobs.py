@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskorch._configuration import TOKEN_VARIABLE
 from taskorch._limits import SIGNAL_SECONDS
+from taskorch._visible import counted
 from taskorch.cli import FAILED, OK
-from taskorch.cli._terminal import add_json, coloured, on_signals, print_json
+from taskorch.cli._terminal import (
+    add_json,
+    coloured,
+    on_signals,
+    print_json,
+    token_of_environment,
+)
 from taskorch.client import Client
 from taskorch.errors import InvalidTaskError
 from taskorch.runtime._interrupts import SLICE
@@ -94,7 +102,7 @@ def _run(args: argparse.Namespace) -> int:
         for body in bodies:
             jobs.assign_job(body)
         if args.port is not None:
-            _serve(jobs, orch, args.port)
+            _serve(jobs, orch, args.port, is_json=args.json)
         orch.wait()
         statuses = [jobs.status(body["job_id"]) for body in bodies]
     for status in statuses:
@@ -102,22 +110,23 @@ def _run(args: argparse.Namespace) -> int:
     return OK if all(one["state"] == "completed" for one in statuses) else FAILED
 
 
-def _serve(jobs: JobSystem, orch: Any, port: int) -> None:
+def _serve(jobs: JobSystem, orch: Any, port: int, *, is_json: bool) -> None:
     from taskorch.frontends.service import create_app, new_token, serve  # noqa: PLC0415
 
-    preset = os.environ.pop(TOKEN_VARIABLE, None)
+    preset = token_of_environment(keep=False)
     token = preset or new_token()
+    # What is on standard output is read by a program.
+    tell = partial(print, file=sys.stderr if is_json else sys.stdout, flush=True)
     asked = threading.Event()
     with (
         on_signals(lambda *_: asked.set(), signal.SIGTERM),
         serve(create_app(orch, token=token, jobs=jobs), port=port) as server,
     ):
-        print(f"jobs: {server.url}{jobs.endpoint}")
+        tell(f"jobs: {server.url}{jobs.endpoint}")
         if not preset:
-            print(f"token: {token}")
+            tell(f"token: {token}")
         for hook, bound in jobs.hooks().items():
-            print(f"hook {hook}: {bound}")
-        sys.stdout.flush()
+            tell(f"hook {hook}: {bound}")
         while not asked.wait(SLICE):
             pass
         orch.stop(drain=True, timeout=SIGNAL_SECONDS)
@@ -125,14 +134,17 @@ def _serve(jobs: JobSystem, orch: Any, port: int) -> None:
 
 def _function(place: str) -> Callable[..., Any]:
     module, _, name = place.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
     try:
         candidate = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         msg = f"--objective: there is no function {place!r}: {error}"
         raise InvalidTaskError(msg, hint="--objective NAME=MODULE:FUNCTION") from error
     finally:
-        sys.path.pop(0)
+        # The module may have put others in front of it, or taken it out.
+        with suppress(ValueError):
+            sys.path.remove(here)
     if not callable(candidate):
         msg = f"--objective: {place} is no function"
         raise InvalidTaskError(msg)
@@ -154,7 +166,7 @@ def _read(path: str) -> Any:
 
 
 def _client(args: argparse.Namespace) -> Client:
-    return Client(args.url, token=os.environ.get(TOKEN_VARIABLE))
+    return Client(args.url, token=token_of_environment())
 
 
 def _status(args: argparse.Namespace) -> int:
@@ -183,7 +195,7 @@ def _list(args: argparse.Namespace) -> int:
     _introduce(answer["about"])
     for job_id, state in answer["jobs"].items():
         print(f"{job_id}: {coloured(state)}")
-    print(f"{len(answer['jobs'])} jobs")
+    print(counted(len(answer["jobs"]), "job"))
     return OK
 
 
@@ -229,8 +241,8 @@ def _tell(status: dict[str, Any], args: argparse.Namespace) -> None:
     units = list(status["units"].values())
     ended = units.count("completed")
     print(
-        f"{status['job_id']}: {coloured(status['state'])}, {ended} of {len(units)} "
-        f"units, {status['threads']} threads each"
+        f"{status['job_id']}: {coloured(status['state'])}, {ended} of "
+        f"{counted(len(units), 'unit')}, {counted(status['threads'], 'thread')} each"
     )
     for name, value in status["metrics"].items():
         if value is not None:

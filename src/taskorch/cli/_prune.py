@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import time
+from contextlib import closing
 from pathlib import Path
 
+from taskorch._visible import counted
 from taskorch.cli import OK
 from taskorch.cli._terminal import add_journal, add_json, print_json, seconds, size
 from taskorch.errors import InvalidTaskError
@@ -13,7 +15,6 @@ from taskorch.journal import SqliteJournal, open_journal
 from taskorch.model import Retention, check_count
 from taskorch.reading import JournalReader
 from taskorch.runtime._retention import forgettable, prune
-from taskorch.workflows._words import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,20 +43,17 @@ def _run(args: argparse.Namespace) -> int:
     if args.keep is not None:
         check_count("--keep", args.keep, least=0)
     retention = Retention(args.older_than, args.keep)
-    # It must be there: to claim one makes it.
-    JournalReader(args.journal)
-    journal = open_journal(args.journal)
-    path = journal.path if isinstance(journal, SqliteJournal) else None
-    before = _size(path)
     now = time.time_ns()  # noqa: TID251 - the age of what is on the disk
-    if args.dry_run:
-        count = len(forgettable((fact for fact, _ in journal.read()), retention, now))
-    else:
-        epoch = journal.claim()
-        try:
-            count = prune(journal, epoch, retention, now)
-        finally:
-            journal.close()
+    with closing(open_journal(args.journal)) as journal:
+        # It must be there: to claim one makes it.
+        JournalReader(journal)
+        path = journal.path if isinstance(journal, SqliteJournal) else None
+        before = _size(path)
+        if args.dry_run:
+            facts = (fact for fact, _ in journal.read())
+            count = len(forgettable(facts, retention, now))
+        else:
+            count = prune(journal, journal.claim(), retention, now)
     report = {
         "tasks": count,
         "bytes_before": before,

@@ -17,6 +17,7 @@ from taskorch._configuration import read_configuration
 from taskorch._limits import NS
 from taskorch._managers._manager import real_task
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch._visible import counted
 from taskorch.cli import FAILED, INTERRUPTED, OK
 from taskorch.cli._target import (
     Target,
@@ -41,7 +42,6 @@ from taskorch.errors import InvalidTaskError, ProgramFailedError
 from taskorch.model import StopReport, TaskState, TaskStatus
 from taskorch.model._explanation import in_words, some
 from taskorch.runtime._clock import MonotonicClock
-from taskorch.workflows._words import counted
 
 _S: Final = TaskState
 _SLOWEST: Final = 5

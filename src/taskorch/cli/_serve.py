@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import signal
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from taskorch._configuration import TOKEN_VARIABLE
 from taskorch._limits import SIGNAL_SECONDS
 from taskorch.cli import OK
 from taskorch.cli._suite import folder_of, line
-from taskorch.cli._terminal import log_format, on_signals, port
+from taskorch.cli._terminal import log_format, on_signals, port, token_of_environment
 from taskorch.errors import InvalidTaskError
 from taskorch.runtime._interrupts import SLICE
 
@@ -134,8 +133,7 @@ def token_of(args: argparse.Namespace) -> tuple[str | None, bool]:
     """The token that is needed, or None, and whether it was made here."""
     from taskorch.frontends.service import new_token  # noqa: PLC0415
 
-    # What is started from here has not to know it.
-    preset = os.environ.pop(TOKEN_VARIABLE, None)
+    preset = token_of_environment(keep=False)
     if args.no_token and preset is not None:
         msg = f"--no-token, and a token in {TOKEN_VARIABLE}: which of them?"
         raise InvalidTaskError(msg)

@@ -53,6 +53,19 @@ def add_journal(parser: argparse.ArgumentParser, *, services: bool = False) -> N
     )
 
 
+def token_of_environment(*, keep: bool = True) -> str | None:
+    """
+    The token of a service that is in the environment; an empty one is none.
+
+    Unless it is to *keep* it, the environment has it no more: what is started from here
+    has not to know it.
+    """
+    token = os.environ.get(TOKEN_VARIABLE)
+    if not keep:
+        os.environ.pop(TOKEN_VARIABLE, None)
+    return token or None
+
+
 def is_url(place: str) -> bool:
     """Whether *place* names a service, and not a journal."""
     return place.startswith(("http://", "https://"))

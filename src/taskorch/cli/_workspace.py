@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from taskorch._visible import counted
 from taskorch.cli import FAILED, OK
 from taskorch.cli._terminal import on_signals
 from taskorch.frontends.workspace import Workspace
@@ -174,6 +175,6 @@ def _lint(args: argparse.Namespace) -> int:
     for problem in problems:
         print(problem)
     files = len(workspace.task_ids)
-    many = len(problems) or "no"
-    print(f"{files} task files, {many} problem{'' if many == 1 else 's'}")
+    many = counted(len(problems), "problem") if problems else "no problems"
+    print(f"{counted(files, 'task file')}, {many}")
     return FAILED if problems else OK

@@ -15,6 +15,7 @@ from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final, NoReturn, TypeAlias
 
+from taskorch._limits import MAX_ID_LENGTH
 from taskorch.errors import InvalidTaskError, JournalError, TaskorchError
 from taskorch.events import (
     CATALOGUE,
@@ -406,6 +407,11 @@ def column(name: str) -> str:
     except UnicodeEncodeError:
         return dumps(name)
     return name
+
+
+def above(prefix: str) -> str:
+    """What is above each id that begins with *prefix*, in the order of their bytes."""
+    return prefix + "\U0010ffff" * (MAX_ID_LENGTH + 1)
 
 
 # -- facts -------------------------------------------------------------------------

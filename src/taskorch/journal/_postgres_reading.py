@@ -140,9 +140,8 @@ class PostgresReading(EncodingJournal):
 
     def ids(self, prefix: str) -> list[str]:
         """See `DurableJournal.ids`."""
-        # In order, those with the prefix end where its last character is raised by one.
-        above = prefix and prefix[:-1] + chr(ord(prefix[-1]) + 1)
-        rows = self._ask(sql.IDS, prefix=prefix, above=above)
+        begin = _codec.column(prefix)
+        rows = self._ask(sql.IDS, prefix=begin, above=_codec.above(begin))
         return [task_id for (task_id,) in rows]
 
     def submitted(self, after: int, until: int, most: int) -> list[tuple[int, str]]:

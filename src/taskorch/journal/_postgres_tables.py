@@ -230,8 +230,7 @@ ENDS_BY_TIME: Final = """
 """
 IDS: Final = """
     SELECT task_id FROM taskorch.facts
-    WHERE partition = %(partition)s AND task_id >= %(prefix)s
-    AND starts_with(task_id, %(prefix)s) AND (%(prefix)s = '' OR task_id < %(above)s)
+    WHERE partition = %(partition)s AND task_id >= %(prefix)s AND task_id < %(above)s
     GROUP BY task_id ORDER BY min(seq)
 """
 SUBMITTED: Final = f"""

@@ -258,9 +258,8 @@ class Reader:
 
     def ids(self, prefix: str) -> list[str]:
         """The ids that begin with *prefix*, in the order in which they came."""
-        # In order, those with the prefix end where its last character is raised by one.
-        above = prefix[:-1] + chr(ord(prefix[-1]) + 1)
-        rows = self._db.execute(_IDS_FROM, (prefix, above))
+        begin = _codec.column(prefix)
+        rows = self._db.execute(_IDS_FROM, (begin, _codec.above(begin)))
         return [task_id for (task_id,) in rows]
 
     def submitted(self, after: int, until: int, most: int) -> list[tuple[int, str]]:

@@ -55,10 +55,6 @@ class Again:
 class Deciders(Protocol):
     """Protocol: the policies, as the kernel asks them. All raise PolicyFault."""
 
-    # It may have a true attribute `rigid`, as a ResourceAllocator may; `ranks`, if the
-    # queue says which owner is served first; `backfills`, if it has `backfill`; and
-    # `learns`, if a policy has `choice_of`.
-
     #: Nanoseconds that one level of priority is worth, if that is the whole rule.
     aging_ns: int | None
     #: Whether admission needs no asking.
@@ -68,6 +64,12 @@ class Deciders(Protocol):
     max_age_ns: int | None
     #: The transitions that the StateMachine wants to be asked about; None is all.
     watches: frozenset[tuple[TaskState | None, TaskState]] | None
+    #: Whether the allocator `GrantsWhole`, the queue `RanksOwners` or `Backfills`, and
+    #: any of them `Learns`: see these protocols.
+    rigid: bool
+    ranks: bool
+    backfills: bool
+    learns: bool
 
     def match(
         self, row: TaskRow, agents: Sequence[AgentRow], now: int

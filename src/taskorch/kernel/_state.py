@@ -350,15 +350,13 @@ class KernelState:
         #: Whether the StateMachine wants to be asked about anything.
         self.watched: bool = deciders.watches is None or bool(deciders.watches)
         #: Whether a policy learns, and says what it has chosen for each attempt.
-        self.learns: bool = bool(getattr(deciders, "learns", False))
+        self.learns: bool = deciders.learns
         #: Whether the allocator grants what fits, whole, and nothing else: then it is
         #: asked only about what fits.
-        self.rigid: bool = bool(getattr(deciders, "rigid", False))
+        self.rigid: bool = deciders.rigid
         #: The owners, if the queue says which of them is served first; else None, and
         #: every bucket stands in `open` itself. Checked: `check_shares`.
-        self.shares: dict[str | None, Share] | None = (
-            {} if getattr(deciders, "ranks", False) else None
-        )
+        self.shares: dict[str | None, Share] | None = {} if deciders.ranks else None
         #: How many owners there have been.
         self.share_no: int = 0
         #: How often one of them was served.
@@ -367,7 +365,7 @@ class KernelState:
         #: have ended, in ns, once that is known; None: the queue does not backfill.
         #: Checked: `check_holders`.
         self.under_way: dict[TaskRow, int | None] | None = (
-            {} if getattr(deciders, "backfills", False) else None
+            {} if deciders.backfills else None
         )
         #: What is kept for whom: see `_backfill`.
         self.reserved: Reservation | None = None

@@ -53,6 +53,7 @@ from taskorch.model._fleet import AgentTemplate as AgentTemplate
 from taskorch.model._fleet import Capability as Capability
 from taskorch.model._fleet import ScalingDecision as ScalingDecision
 from taskorch.model._fleet import level_names as level_names
+from taskorch.model._fleet import levels_had as levels_had
 from taskorch.model._fleet import levels_of as levels_of
 from taskorch.model._ids import check_id as check_id
 from taskorch.model._ids import id_problem as id_problem

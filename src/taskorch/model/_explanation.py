@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from taskorch._frozen import frozen
-from taskorch._visible import visible
+from taskorch._visible import counted, visible
 from taskorch.model._plain import fields_of
 from taskorch.model._resources import Resources
 from taskorch.model._states import TaskState
@@ -317,7 +317,7 @@ class Stuck:
     def __str__(self) -> str:
         many = len(self.tasks)
         label = "waiting for outside input" if self.outside else "stuck"
-        lines = [f"{many} task{'s' * (many != 1)} {label}: {some(self.tasks)}."]
+        lines = [f"{counted(many, 'task')} {label}: {some(self.tasks)}."]
         lines += [f"  {in_a_line(self.detail)}", *_remedies(self.remedies, "  ")]
         return visible("\n".join(lines))
 
@@ -384,7 +384,9 @@ def _sentences(
             ]
         lines += sentences
     if on and more_agents:
-        lines.append(f"- {more_agents:,} more agents match, and have no room either.")
+        verbs = ("matches", "has") if more_agents == 1 else ("match", "have")
+        agents = counted(more_agents, "more agent")
+        lines.append(f"- {agents} {verbs[0]}, and {verbs[1]} no room either.")
     return lines + [f"  or {detail}" for detail in others]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from string import Formatter
 from typing import Any, Final, Literal, Self, TypeAlias
@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, Self, TypeAlias
 import attrs
 
 from taskorch._frozen import frozen
+from taskorch._vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.model._agent import Agent, Breaker
 from taskorch.model._checks import check_count, is_name
@@ -21,6 +22,9 @@ from taskorch.model._show import show, shown
 AGENT_KINDS: Final = ("code", "test", "review", "utility", "hybrid")
 #: The highest level of a capability: each level below it is a name of its own.
 MAX_LEVEL: Final = 100
+_LEVEL: Final = re.compile(r"[0-9]{1,9}")
+#: What a capability of a level above the first is called.
+_WITH_LEVEL: Final = re.compile(r"([^:]+):([2-9]|[1-9][0-9]|100)")
 
 AgentState: TypeAlias = Literal[
     "starting", "idle", "busy", "draining", "quarantined", "lost", "failed"
@@ -84,9 +88,13 @@ def level_names(levels: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def levels_of(names: Any) -> dict[str, int]:
+def levels_of(names: Any, whole: Collection[str] = ()) -> dict[str, int]:
     """
     Names of capabilities with their levels, as names or as a mapping.
+
+    Args:
+        names: Such as `["test:3", "code"]` or `{"test": 3, "code": 1}`.
+        whole: Names that are taken as they are, with a colon or without.
 
     Raises:
         InvalidTaskError: They are none.
@@ -100,9 +108,32 @@ def levels_of(names: Any) -> dict[str, int]:
         raise InvalidTaskError(msg, hint="capabilities={'test': 3}")
     levels: dict[str, int] = {}
     for each in names:
-        name, _, level = str(each).partition(":")
-        number = int(level) if level.isdecimal() else 1
-        levels[name] = max(levels.get(name, 1), number)
+        text = each if isinstance(each, str) else Capability(each)
+        name, colon, level = text.partition(":")
+        if text in whole or not colon:
+            name, level = text if text in whole else Capability(text), "1"
+        elif not _LEVEL.fullmatch(level):
+            msg = f"capability {show(text)}: its level is a number from 1 to "
+            msg += f"{MAX_LEVEL}, not {show(level)}"
+            hint = meant(text, whole, f"'{name}:2' is level 2 of {name}")
+            raise InvalidTaskError(msg, hint=hint)
+        else:
+            Capability(name, int(level))
+        levels[str(name)] = max(levels.get(name, 1), int(level))
+    return levels
+
+
+def levels_had(names: Iterable[str]) -> dict[str, int]:
+    """
+    The levels of what an agent has, by its names of capabilities.
+
+    An agent may come with any names: what is no level of one is a name as it stands.
+    """
+    levels: dict[str, int] = {}
+    for each in names:
+        match = _WITH_LEVEL.fullmatch(each)
+        name, level = (match[1], int(match[2])) if match else (each, 1)
+        levels[name] = max(levels.get(name, 1), level)
     return levels
 
 

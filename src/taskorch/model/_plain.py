@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, cast
 
 import attrs
@@ -17,6 +17,8 @@ from taskorch.model._states import TaskState
 _MAX_BITS: Final = 2_000
 #: Levels that are looked into; what is deeper is shown as text.
 _MAX_DEPTH: Final = 20
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def plain(value: object, depth: int = _MAX_DEPTH) -> Any:
@@ -51,6 +53,12 @@ def stamp(at: float, timespec: str = "seconds") -> str:
     """The moment *at*, in seconds since the epoch, as files and messages have it."""
     text = datetime.fromtimestamp(at, UTC).isoformat(timespec=timespec)
     return text.removesuffix("+00:00") + "Z"
+
+
+def ns_of(moment: datetime) -> int:
+    """A moment in ns since the epoch, to its last microsecond; aware, or local time."""
+    aware = moment if moment.tzinfo is not None else moment.astimezone()
+    return (aware - _EPOCH) // _MICROSECOND * 1_000
 
 
 def fields_of(value: Any, *, whole: bool = True) -> dict[str, Any]:

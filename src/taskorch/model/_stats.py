@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from taskorch._frozen import frozen
-from taskorch._visible import visible
+from taskorch._visible import counted, visible
 from taskorch.model._agent import Performance
 from taskorch.model._plain import fields_of
 from taskorch.model._resources import Resources
@@ -243,9 +243,8 @@ class Stats:
             state: getattr(self.state_machine, state.value) for state in TaskState
         }
         parts = [f"{count:,} {state.value}" for state, count in counts.items() if count]
-        lines = [
-            f"{self.state_machine.total:,} tasks: {', '.join(parts) or 'none yet'}"
-        ]
+        tasks = counted(self.state_machine.total, "task")
+        lines = [f"{tasks}: {', '.join(parts) or 'none yet'}"]
         lines += [f"  {hold}" for hold in self.holds]
         for name, pool in self.resources.items():
             lines.append(f"  {name}: {pool.used:.12g} of {pool.total:.12g} in use")

@@ -28,6 +28,22 @@ Binding: TypeAlias = dict[str, str]
 _TOKEN: Final = re.compile(r"[()]|[^\s()]+")
 #: The task of a problem, by which all it asks for is done.
 TOP: Final = "__top"
+_SUBTASKS: Final = (":ordered-subtasks", ":ordered-tasks", ":subtasks", ":tasks")
+#: What a section may say.
+_KEYWORDS: Final[Mapping[str, tuple[str, ...]]] = {
+    ":task": (":parameters",),
+    ":action": (":parameters", ":precondition", ":effect"),
+    ":method": (
+        *(":parameters", ":task", ":precondition", ":constraints", ":ordering"),
+        *_SUBTASKS,
+    ),
+    ":htn": (":parameters", ":constraints", ":ordering", *_SUBTASKS),
+}
+#: What a condition begins with that is no atom, and how many forms follow; 0: any.
+_CONDITION: Final = {"and": 0, "or": 0, "not": 1, "imply": 2, "=": 2} | dict.fromkeys(
+    ("forall", "exists"), 2
+)
+_EFFECT: Final = {"and": 0, "not": 1, "when": 2, "forall": 2}
 
 
 @attrs.frozen(eq=False)
@@ -152,7 +168,9 @@ def read_hddl(  # noqa: C901, PLR0912, PLR0915 - a case a section
     task_domain = Domain("hddl")
     task_domain.closed = task_domain.is_distinct = True
     actions: dict[str, _Action] = {}
-    tasks: dict[str, int] = {}
+    #: What tasks and actions take, and predicates, if the domain says its predicates.
+    takes: dict[str, list[str]] = {TOP: []}
+    predicates: dict[str, list[str]] = {}
     methods: list[tuple[str, dict[str, Any]]] = []
     for name, *rest in _sections(_form(domain, "the domain")):
         if name == ":types":
@@ -160,20 +178,24 @@ def read_hddl(  # noqa: C901, PLR0912, PLR0915 - a case a section
                 world.above[kind] = above
         elif name == ":constants":
             world.add(_typed(rest))
+        elif name == ":predicates":
+            predicates |= {_name(each): _variables(each[1:]) for each in rest}
         elif name == ":task":
-            tasks[_name(rest)] = len(_typed(_members(rest[1:]).get(":parameters", [])))
+            members = _members(name, rest)
+            takes[_name(rest)] = _variables(members.get(":parameters", []))
         elif name == ":action":
-            members = _members(rest[1:])
+            members = _members(name, rest)
             action = _Action(
                 tuple(_typed(members.get(":parameters", []))),
                 members.get(":precondition", []),
                 members.get(":effect", []),
             )
             actions[_name(rest)] = action
+            takes[_name(rest)] = _variables(members.get(":parameters", []))
             task_domain.operator(_applying(action, world), name=_name(rest))
         elif name == ":method":
-            methods.append((_name(rest), _members(rest[1:])))
-        elif name not in ("domain", ":requirements", ":predicates"):
+            methods.append((_name(rest), _members(name, rest)))
+        elif name not in ("domain", ":requirements"):
             msg = f"the domain has {name}, which is not read"
             raise InvalidTaskError(msg, hint="leave out numbers and constraints")
     atoms: dict[Any, bool] = {}
@@ -185,30 +207,115 @@ def read_hddl(  # noqa: C901, PLR0912, PLR0915 - a case a section
         elif name == ":objects":
             world.add(_typed(rest))
         elif name == ":init":
+            _check_atoms("the problem", ["and", *rest], _CONDITION, [], predicates)
             atoms = {tuple(map(str, atom)): True for atom in rest}
         elif name == ":goal":
             goal = rest[0] if rest else None
+            _check_atoms("the problem", goal, _CONDITION, [], predicates)
         elif name in (":htn", ":htn-tihn"):
-            top = _members(rest)
+            top = _members(":htn", [name, *rest])
         elif name not in (":domain", ":requirements"):
             msg = f"the problem has {name}, which is not read"
             raise InvalidTaskError(msg)
     if top is None:
         msg = "the problem has no :htn, and so nothing to do"
         raise InvalidTaskError(msg)
-    names = [*tasks, *actions]
+    for name, action in actions.items():
+        variables = takes[name]
+        for form, words in ((action.needs, _CONDITION), (action.effect, _EFFECT)):
+            _check_atoms(f"action {name}", form, words, variables, predicates)
     top = {**top, ":task": [TOP]}
-    for name, members in [*methods, ("top", top)]:
+    places = [(f"method {name}", name, members) for name, members in methods]
+    for place, name, members in [*places, ("the problem", "top", top)]:
         task = members.get(":task")
         if not isinstance(task, list) or not task:
-            msg = f"method {name} says no :task"
+            msg = f"{place} says no :task"
             raise InvalidTaskError(msg)
-        for sub in _subtasks(members)[0].values():
-            if sub[0] not in names:
-                msg = f"method {name} has {sub[0]}, which is no task and no action"
-                raise InvalidTaskError(msg + guess(str(sub[0]), names))
+        variables = _variables(members.get(":parameters", []))
+        _check_count(place, task, task, takes, "task and no action")
+        for step in _subtasks(members)[0].values():
+            _check_count(place, step, variables, takes, "task and no action")
+        for key in (":precondition", ":constraints"):
+            form = members.get(key)
+            _check_atoms(place, form, _CONDITION, variables, predicates)
         task_domain.method(str(task[0]), name=name)(_decomposing(members, world))
     return HddlProblem(task_domain, title, atoms, goal, actions, world)
+
+
+def _check_count(
+    place: str,
+    form: Any,
+    variables: Iterable[str],
+    takes: Mapping[str, Sequence[str]],
+    kind: str,
+) -> None:
+    """
+    Look whether a name is there, and has as many arguments as it takes, all known.
+
+    Raises:
+        InvalidTaskError: It is not so.
+    """
+    is_flat = isinstance(form, list) and all(isinstance(word, str) for word in form)
+    if not is_flat or not form:
+        msg = f"{place} has {_text(form)}, which is no {kind}"
+        raise InvalidTaskError(msg)
+    name, *args = form
+    if name not in takes:
+        names = [each for each in takes if each != TOP]
+        msg = f"{place} has {name}, which is no {kind}"
+        raise InvalidTaskError(msg + guess(name, names))
+    if len(args) != len(takes[name]):
+        needed = " ".join(takes[name]) or "nothing"
+        msg = f"{place} has {_text(form)}, and {name} takes {needed}"
+        raise InvalidTaskError(msg, hint=f"{len(takes[name])}, and not {len(args)}")
+    for word in args:
+        if word[:1] == "?" and word not in variables:
+            msg = f"{place} has {word} in {_text(form)}, which is none of its variables"
+            raise InvalidTaskError(msg + guess(word, variables))
+
+
+def _check_atoms(
+    place: str,
+    condition: Any,
+    words: Mapping[str, int],
+    variables: Sequence[str],
+    predicates: Mapping[str, Sequence[str]],
+) -> None:
+    """
+    Look at all atoms of a condition or an effect, by the predicates of the domain.
+
+    Raises:
+        InvalidTaskError: A predicate is not there, has another number of arguments or
+            a variable that is not there; or it is no condition.
+    """
+    stack = [(condition, words, [*variables])]
+    while stack:
+        form, words, scope = stack.pop()
+        if not form:
+            continue
+        word, *rest = form if isinstance(form, list) else [form]
+        count = words.get(word, 0) if isinstance(word, str) else 0
+        if not isinstance(form, list) or (count and count != len(rest)):
+            msg = f"{place} has {_text(form)}, which is no condition and no effect"
+            raise InvalidTaskError(msg)
+        if word == "=" or not isinstance(word, str) or word not in words:
+            # A domain may leave out what predicates there are.
+            takes = predicates if word != "=" else {}
+            takes = takes or {str(word): rest}
+            _check_count(place, form, scope, takes, "predicate")
+        elif word == "when":
+            stack += [(rest[0], _CONDITION, scope), (rest[1], words, scope)]
+        elif word in ("forall", "exists"):
+            stack.append((rest[1], words, scope + _variables(rest[0])))
+        else:
+            stack += [(each, words, scope) for each in rest]
+
+
+def _text(form: Any) -> str:
+    """A form, as it is written."""
+    if not isinstance(form, list):
+        return str(form)
+    return f"({' '.join(map(_text, form))})"
 
 
 def _form(text: str, source: str) -> Form:
@@ -255,12 +362,30 @@ def _name(rest: Sequence[Any]) -> str:
     return rest[0]
 
 
-def _members(words: Sequence[Any]) -> dict[str, Any]:
-    """What stands after each keyword."""
+def _members(section: str, words: Sequence[Any]) -> dict[str, Any]:
+    """
+    What stands after each keyword of a section.
+
+    Raises:
+        InvalidTaskError: A keyword is not read, or nothing stands after it.
+    """
+    place = f"{section} {_name(words)}"
     by_keyword: dict[str, Any] = {}
-    for number in range(0, len(words) - 1, 2):
-        by_keyword[str(words[number])] = words[number + 1]
+    for number in range(1, len(words), 2):
+        keyword, values = str(words[number]), words[number + 1 : number + 2]
+        if keyword in by_keyword or not values:
+            msg = f"{place}: one form stands after {keyword}, once"
+            raise InvalidTaskError(msg)
+        # One that says nothing does no harm.
+        if values[0] and keyword not in _KEYWORDS[section]:
+            msg = f"{place} has {keyword}, which is not read"
+            raise InvalidTaskError(msg + guess(keyword, _KEYWORDS[section]))
+        by_keyword[keyword] = values[0]
     return by_keyword
+
+
+def _variables(typed: Sequence[Any]) -> list[str]:
+    return [name for name, _ in _typed(typed)]
 
 
 def _typed(words: Sequence[Any]) -> list[tuple[str, str]]:
@@ -282,27 +407,26 @@ def _subtasks(
     members: Mapping[str, Any],
 ) -> tuple[dict[str, list[str]], list[tuple[str, str]]]:
     """The subtasks of a method by their labels, and which comes before which."""
-    ordered = next(
-        (m for m in (":ordered-subtasks", ":ordered-tasks") if m in members), None
-    )
-    form = members[ordered] if ordered else None
-    if form is None:
-        form = members.get(":subtasks", members.get(":tasks", []))
+    keyword = next((key for key in _SUBTASKS if key in members), "")
+    ordered, form = keyword.startswith(":ordered"), members.get(keyword, [])
     listed = _parts(form)
     subtasks: dict[str, list[str]] = {}
     for number, each in enumerate(listed):
+        label, step = f"#{number}", each
         if len(each) == 2 and isinstance(each[1], list):  # noqa: PLR2004 - with a label
-            subtasks[str(each[0])] = each[1]
-        else:
-            subtasks[f"#{number}"] = each
+            label, step = str(each[0]), each[1]
+        if label in subtasks:
+            msg = f"two subtasks are called {label}"
+            raise InvalidTaskError(msg)
+        subtasks[label] = step
     names = list(subtasks)
     if ordered:
         return subtasks, list(pairwise(names))
     pairs = []
     for each in _parts(members.get(":ordering", [])):
-        word, *two = each
-        if word != "<" or len(two) != 2 or not {*two} <= {*names}:  # noqa: PLR2004
-            msg = f"{each} is no order of subtasks"
+        word, *two = each or [""]
+        if word != "<" or len(two) != 2 or any(one not in names for one in two):  # noqa: PLR2004
+            msg = f"{_text(each)} is no order of subtasks"
             raise InvalidTaskError(msg)
         pairs.append((two[0], two[1]))
     return subtasks, pairs
@@ -418,8 +542,16 @@ def _decomposing(members: Mapping[str, Any], world: _World) -> Callable[..., Any
     used = [{w for w in _words(need) if w in kinds} for need in needs]
 
     def decompose(state: State, *args: str) -> Iterator[list[tuple[str, ...]]]:
-        bound = dict(zip(variables, args, strict=False))
-        for name, value in bound.items():
+        if len(args) != len(variables):
+            takes = " ".join(variables) or "nothing"
+            msg = f"{members[':task'][0]} takes {takes}, not {len(args)} arguments"
+            raise PlanningError(msg)
+        bound: Binding = {}
+        for name, value in zip(variables, args, strict=True):
+            # A constant, and what stands twice, fits one value.
+            own = name if name not in kinds and name[:1] != "?" else value
+            if bound.setdefault(name, own) != value:
+                return
             if name in kinds and value not in world.of(kinds[name]):
                 return
         for binding in _bindings(free, kinds, bound, needs, used, state, world):
@@ -490,10 +622,6 @@ def _tables(state: State) -> dict[str, _Table]:
     return tables
 
 
-#: What a condition begins with that is no atom.
-_NO_ATOMS: Final = frozenset({"and", "or", "not", "imply", "=", "forall", "exists"})
-
-
 def _bindings(
     free: Sequence[str],
     kinds: Mapping[str, str],
@@ -511,7 +639,7 @@ def _bindings(
     """
     has = _held_in(state)
     tables = _tables(state)
-    atoms = [n for n, need in enumerate(needs) if need and need[0] not in _NO_ATOMS]
+    atoms = [n for n, need in enumerate(needs) if need and need[0] not in _CONDITION]
     checks = [n for n in range(len(needs)) if n not in set(atoms)]
     stack: list[tuple[Binding, list[int], list[int]]] = [(bound, atoms, checks)]
     while stack:

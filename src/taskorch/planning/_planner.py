@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from numbers import Real
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
@@ -30,7 +31,13 @@ from taskorch.events import (
 from taskorch.model import Task, TaskFilter, TaskState, check_count, check_seconds
 from taskorch.model._show import show
 from taskorch.planning._aims import Aim, aims_of
-from taskorch.planning._domain import MAX_SECONDS, MAX_STEPS, Decomposition, Domain
+from taskorch.planning._domain import (
+    MAX_SECONDS,
+    MAX_STEPS,
+    Decomposition,
+    Domain,
+    cost_of,
+)
 from taskorch.planning._estimates import Estimator, Measurements
 from taskorch.planning._gtpyhop import GtpyhopDomain
 from taskorch.planning._job_shop import best_order
@@ -421,6 +428,9 @@ class Planner:
             limits = {}
         if ways is None:
             ways = self.decomposer.decompose(request, **limits)
+        if not isinstance(ways, Iterable):
+            msg = f"the decomposer gave {show(ways)}: ways in which it can be done"
+            raise PlanningError(msg, hint="mend the decomposer")
         for number, each in enumerate(ways):
             if number >= _TRIED or (number and monotonic() > end):
                 break
@@ -536,10 +546,10 @@ class Planner:
                 hint=f"agents have {', '.join(capabilities)}",
             )
 
-    def _with_request(self, draft: Draft, request: TaskRequest) -> Draft:
+    def _with_request(self, draft: Any, request: TaskRequest) -> Draft:
         """What a request says of all its tasks."""
-        if not isinstance(draft, Draft):
-            msg = f"the resolver gave {show(draft)}: a Draft is needed"
+        if not isinstance(draft, Draft) or not isinstance(draft.workflow, Workflow):
+            msg = f"the resolver gave {show(draft)}: a Draft of a workflow is needed"
             raise PlanningError(msg)
         options: dict[str, dict[str, Any]] = {}
         for name in draft.workflow:
@@ -567,14 +577,14 @@ class Planner:
         tasks = []
         for name, above in draft.workflow.dependencies.items():
             task = draft.workflow[name].task
-            cost = draft.costs.get(name)
+            cost = cost_of(task.type, draft.costs.get(name, 0.0))
             measured = None if cost else self.estimator.cost(task.type, task.payload)
             tasks.append(
                 PlannedTask(
                     id=name,
                     type=task.type,
                     duration=self._duration(task),
-                    cost=float(measured if measured is not None else cost or 0.0),
+                    cost=cost if measured is None else float(measured),
                     resources=task.resources,
                     memory_mb=self.estimator.memory(task.type, task.payload),
                     agent=(task.metadata or {}).get(PINNED),
@@ -677,9 +687,14 @@ class Planner:
 
         Raises:
             InvalidTaskError: It is no plan.
+            PlanningError: A validator of the user's gives something else.
         """
         _check_plan(plan)
-        return self.validator.validate(plan)
+        answer: object = self.validator.validate(plan)
+        if not isinstance(answer, ValidationResult):
+            msg = f"the validator gave {show(answer)}: a ValidationResult is needed"
+            raise PlanningError(msg, hint="mend the validator")
+        return answer
 
     def look(self, plan: ExecutionPlan) -> tuple[list[PlanFinding], float | None]:
         """What is wrong with a plan, and how long it takes in the simulator."""
@@ -767,7 +782,7 @@ class Planner:
                     text = f"{then} would begin before {first} has ended"
                     yield PlanFinding("before", text, str(each))
 
-    def optimize(  # noqa: PLR0915 - one way, in order
+    def optimize(
         self,
         plan: ExecutionPlan,
         *,
@@ -856,7 +871,6 @@ class Planner:
                 chosen if self.learns and learn else None,
                 begin,
             )
-            schedule.agents[:] = schedule.agents or [None] * len(problem)
             is_narrow = each is not problem or any(
                 isinstance(one, MaxPeak) for one in constraints
             )
@@ -896,8 +910,9 @@ class Planner:
         aim: Aim,
         chosen: list[tuple[str, Chosen]] | None,
         begin: Schedule | None,
-    ) -> tuple[Schedule, int]:
+    ) -> tuple[Schedule, float]:
         end = monotonic() + seconds
+        bound: float
         optimizer = self.optimizer
         if problem.lengths is not None:
             # Agents that differ are ours to choose, whoever orders the rest.
@@ -906,14 +921,14 @@ class Planner:
             with self._lock:
                 subject, rule = self._chooser.rule(_context_of(problem))
             chosen.append((subject, rule))
-            schedule, bound = optimizer.optimize(problem, seconds, seed, [rule.arm])
+            answer = optimizer.optimize(problem, seconds, seed, [rule.arm])
+            schedule, bound = _checked_schedule(problem, answer)
             span = schedule.makespan
             with self._lock:
                 self.rules.reward(rule, min(1.0, bound / span) if span else 1.0)
         else:
-            answer: Any = optimizer.optimize(problem, seconds, seed)
-            _check_schedule(problem, answer)
-            schedule, bound = answer
+            answer = optimizer.optimize(problem, seconds, seed)
+            schedule, bound = _checked_schedule(problem, answer)
         if monotonic() > end + 10:
             how = f"{schedule.how}, {monotonic() - end:.0f} s too late"
             schedule = attrs.evolve(schedule, how=how)
@@ -1432,22 +1447,58 @@ def _context_of(problem: Problem) -> str:
     return f"{size}/{width}/{'tight' if tight else 'free'}"
 
 
-def _check_schedule(problem: Problem, answer: object) -> None:
+def _checked_schedule(problem: Problem, answer: object) -> tuple[Schedule, float]:
     """
-    Look at what an optimizer gave: one of the user's may be wrong.
+    What an optimizer gave: one of the user's may be wrong.
 
     Raises:
-        PlanningError: It is no schedule of all tasks.
+        PlanningError: It is no schedule of all tasks, or no bound of it.
     """
-    schedule = answer[0] if isinstance(answer, tuple) and len(answer) == 2 else None  # noqa: PLR2004 - two
-    if not isinstance(schedule, Schedule) or len(schedule.starts) != len(problem):
+    schedule: Any = None
+    bound: Any = None
+    if isinstance(answer, tuple) and len(answer) == 2:  # noqa: PLR2004 - two
+        schedule, bound = answer
+    count = len(problem)
+    hint = "mend the optimizer"
+    starts = _numbers(getattr(schedule, "starts", None), count)
+    ends = _numbers(getattr(schedule, "ends", None), count)
+    if not isinstance(schedule, Schedule) or starts is None or ends is None:
         msg = f"the optimizer gave {show(answer)}: a Schedule of all tasks, and a bound"
-        raise PlanningError(msg, hint="mend the optimizer")
+        raise PlanningError(msg, hint=hint)
     for number, above in enumerate(problem.parents):
         for parent in above:
-            if schedule.starts[number] < schedule.ends[parent]:
+            if starts[number] < ends[parent]:
                 msg = "the optimizer let a task begin before what it waits for"
-                raise PlanningError(msg, hint="mend the optimizer")
+                raise PlanningError(msg, hint=hint)
+    slots: object = schedule.agents
+    agents: list[Any] = [*slots] if isinstance(slots, Iterable) else [slots]
+    agents = agents or [None] * count
+    named = [slot for slot in agents if slot is not None]
+    slots_there = range(len(problem.agents))
+    if len(agents) != count or any(slot not in slots_there for slot in named):
+        msg = f"the optimizer gave the agents {show(slots)}: of each task the number "
+        msg += f"of one, of {len(problem.agents)} that there are, or None"
+        raise PlanningError(msg, hint=hint)
+    schedule = attrs.evolve(schedule, starts=starts, ends=ends, agents=agents)
+    span = schedule.makespan
+    # It may be beside the end by less than a unit, where it is reckoned in floats.
+    if _numbers([bound], 1) is None or bound > span + 1:
+        msg = (
+            f"the optimizer gave the bound {show(bound)}, and a schedule that ends at "
+        )
+        msg += f"{span:g}: none ends before its bound"
+        raise PlanningError(msg, hint=hint)
+    return schedule, min(bound, span)
+
+
+def _numbers(values: object, count: int) -> list[Any] | None:
+    """*values*, if they are so many numbers from 0 on."""
+    numbers = [*values] if isinstance(values, Iterable) else []
+    is_fit = all(
+        isinstance(each, Real) and 0 <= cast("float", each) < math.inf
+        for each in numbers
+    )
+    return numbers if is_fit and len(numbers) == count else None
 
 
 def _check_proposal(proposal: object) -> None:

@@ -46,7 +46,7 @@ from taskorch.planning._values import (
     ValidationResult,
 )
 from taskorch.workflows import Workflow
-from taskorch.workflows._names import guess
+from taskorch.workflows._names import guess, unused
 
 #: What it is found out of: a request, a document of one, or a text.
 Given: TypeAlias = TaskRequest | Mapping[str, Any] | str
@@ -179,16 +179,13 @@ class RuleParser:
 
     def _of_text(self, text: str, types: Sequence[str]) -> TaskRequest:
         low = text.lower()
-        # Of names of which one is in another, the longer is meant.
+        plain = {name: _plain(name) for name in types}
+        named = {n: word for n, word in plain.items() if _has(_plain(low), word)}
+        # Of names of which one is a part of another, the longer is meant.
         matches = [
             name
-            for name in types
-            if re.search(rf"(?<![\w-]){re.escape(_plain(name))}(?![\w-])", _plain(low))
-        ]
-        matches = [
-            n
-            for n in matches
-            if not any(n != o and _plain(n) in _plain(o) for o in matches)
+            for name, word in named.items()
+            if not any(word != other and _has(other, word) for other in named.values())
         ]
         if len(matches) != 1:
             msg = "the text names none of the types that can be planned"
@@ -271,6 +268,11 @@ def _number_or_text(word: str) -> Any:
         if str(number) == word and number - number == 0:
             return number
     return {"true": True, "false": False}.get(word, word)
+
+
+def _has(text: str, words: str) -> bool:
+    """Whether *words* stand in *text*, and not in the middle of a word."""
+    return re.search(rf"(?<![\w-]){re.escape(words)}(?![\w-])", text) is not None
 
 
 def _plain(name: str) -> str:
@@ -446,8 +448,7 @@ class InterferenceResolver:
         for step, needs in zip(found.steps, interference(found.steps), strict=True):
             operator = step.operator
             stem = _word("-".join([operator.name, *_words(step.args)]))[:60]
-            counts[stem] = counts.get(stem, 0) + 1
-            name = stem if counts[stem] == 1 else f"{stem}-{counts[stem]}"
+            name = unused(stem, workflow, counts)
             options: dict[str, Any] = {
                 "id": name,
                 "type": operator.name,

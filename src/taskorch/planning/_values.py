@@ -10,6 +10,7 @@ from typing import Any, Final, Self, TypeAlias
 import attrs
 
 from taskorch._limits import MAX_PRIORITY
+from taskorch._visible import counted
 from taskorch.errors import InvalidTaskError, ValidationFailedError
 from taskorch.model import NO_RESOURCES, Resources, check_seconds
 from taskorch.model._checks import is_number
@@ -502,7 +503,7 @@ class ExecutionPlan:
         """Why it is as it is: what was chosen, what was rejected, and what binds."""
         lines = [
             (
-                f"Plan {self.id}: {len(self.tasks)} tasks, "
+                f"Plan {self.id}: {counted(len(self.tasks), 'task')}, "
                 f"{float(self.estimated_duration):g} s (9 times in 10 at most "
                 f"{self.estimated_duration.p90:g} s), cost {self.estimated_cost:g}."
             ),
@@ -523,7 +524,7 @@ class ExecutionPlan:
 
     def __repr__(self) -> str:
         return (
-            f"<ExecutionPlan {self.id!r}: {len(self.tasks)} tasks, "
+            f"<ExecutionPlan {self.id!r}: {counted(len(self.tasks), 'task')}, "
             f"{float(self.estimated_duration):g} s>"
         )
 

@@ -11,6 +11,7 @@ The policies that come with the library: a default for each protocol, and a seco
 5. tenacity is imported when a strategy of its is met, jsonschema when a schema is,
    and neither before; a policy that is no default is loaded by those who use it.
 
+- `_kinds`: the seven, listed once, with their defaults.
 - `_validator`, `_json_schema`: what is wrong with a task; with a payload, by JSON
   Schema.
 - `_state_machine`, `_four_states`: the table of states, as it is; seen as four.

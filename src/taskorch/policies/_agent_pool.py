@@ -13,6 +13,7 @@ from itertools import count, islice
 from typing import Any, Final
 
 from taskorch._frozen import frozen
+from taskorch._visible import counted
 from taskorch.errors import InvalidTaskError
 from taskorch.events import Event, TaskReady
 from taskorch.model import (
@@ -242,7 +243,7 @@ class AgentPool:
         load = demand / slots if slots else (math.inf if demand else 0.0)
         words = (
             f"load {load:.2f}: {last.running} running and {last.waiting} waiting "
-            f"need {demand:.3g} of {slots} slots"
+            f"need {demand:.3g} of {counted(slots, 'slot')}"
         )
         todo = last.running + last.waiting
         needed = min(todo, demand / self.scale_up_threshold)

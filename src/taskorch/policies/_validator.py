@@ -31,6 +31,7 @@ from taskorch.model import (
 from taskorch.model._describe import Form
 from taskorch.model._show import show
 from taskorch.protocols import Context, Finding, Validator, Verdict
+from taskorch.protocols._members import check_policy, has
 from taskorch.protocols._reuse import trusted
 
 #: The longest type or capability, in characters: more than any qualified name.
@@ -103,7 +104,8 @@ class ValidatorChain:
         validators: Whom to ask.
 
     Raises:
-        InvalidTaskError: One of *validators* has no method `validate`.
+        InvalidTaskError: One of *validators* has no method `validate`, or one that
+            cannot be called as its protocol says.
     """
 
     def __init__(self, *validators: Validator) -> None:
@@ -128,9 +130,10 @@ class ValidatorChain:
 
 
 def _check_validator(value: object) -> None:
-    if isinstance(value, type) or not isinstance(value, Validator):
+    if isinstance(value, type) or not has(value, Validator):
         msg = f"a validator is an object with a method `validate`, not {_show(value)}"
         raise InvalidTaskError(msg)
+    check_policy("validators", value, Validator)
 
 
 def findings_of(task: object) -> list[Finding]:

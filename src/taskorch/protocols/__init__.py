@@ -8,6 +8,7 @@ The contracts: seven decide, four serve, one is asked by time, four are told of 
    fast path, for your classes as for ours. It is the word of the class whose method
    answers: one that overrides a method of ours is asked each time, until it says
    `reusable` (or `watches`, or `rigid`) itself.
+5. What a policy may have besides is a protocol, too, that none needs: `MAY_HAVE`.
 
 - `_context`: what a policy may see when it decides.
 - `_validator`, `_state_machine`, `_task_queue`, `_agent_registry`, `_task_router`: the
@@ -18,6 +19,7 @@ The contracts: seven decide, four serve, one is asked by time, four are told of 
 - `_executor`, `_attempt_executor`: where attempts run, and what is asked of it.
 - `_journal`, `_durable_journal`: where facts are kept; one that outlives the process.
 - `_told`: parts that are called when something goes wrong.
+- `_members`, `_optional`: what a protocol asks of a class; what policies may have.
 """
 
 from taskorch.protocols._agent_registry import AgentRegistry as AgentRegistry
@@ -46,6 +48,20 @@ from taskorch.protocols._durable_journal import Group as Group
 from taskorch.protocols._executor import Executor as Executor
 from taskorch.protocols._journal import Entry as Entry
 from taskorch.protocols._journal import Journal as Journal
+from taskorch.protocols._optional import MAY_HAVE as MAY_HAVE
+from taskorch.protocols._optional import Backfills as Backfills
+from taskorch.protocols._optional import Classifies as Classifies
+from taskorch.protocols._optional import GrantsChunks as GrantsChunks
+from taskorch.protocols._optional import GrantsWhole as GrantsWhole
+from taskorch.protocols._optional import Hears as Hears
+from taskorch.protocols._optional import Learns as Learns
+from taskorch.protocols._optional import Named as Named
+from taskorch.protocols._optional import RanksOwners as RanksOwners
+from taskorch.protocols._optional import Recalls as Recalls
+from taskorch.protocols._optional import Recommends as Recommends
+from taskorch.protocols._optional import SetsGrace as SetsGrace
+from taskorch.protocols._optional import WaitsForBetter as WaitsForBetter
+from taskorch.protocols._optional import WatchesTransitions as WatchesTransitions
 from taskorch.protocols._resource_allocator import Allocation as Allocation
 from taskorch.protocols._resource_allocator import (
     AllocationRequest as AllocationRequest,

@@ -62,15 +62,16 @@ class ResourceAllocator(Protocol):
 
     It is asked under the orchestrator's lock: it must be fast and do no I/O. The
     kernel keeps the books: it refuses a grant that does not fit. If it has a true
-    attribute `rigid`, it grants all of what fits and nothing of what does not, and
-    nothing to an elastic request whose least does not fit: then the kernel looks at the
-    books itself and asks only where there is room, so that a task which waits for
-    resources costs nothing.
+    attribute `rigid` (`GrantsWhole`), it grants all of what fits and nothing of what
+    does not, and nothing to an elastic request whose least does not fit: then the
+    kernel looks at the books itself and asks only where there is room, so that a task
+    which waits for resources costs nothing.
 
-    It may have an attribute `chunks`, a mapping of resources to the sizes of the pieces
-    in which it grants them: the least of an elastic request is one of each, or what
-    the request names, rounded up to whole ones. What that does not name is granted
-    whole; without it, so is every elastic request.
+    It may have an attribute `chunks` (`GrantsChunks`), a mapping of resources to the
+    sizes of the pieces in which it grants them: the least of an elastic request is one
+    of each, or what the request names, rounded up to whole ones. What that does not
+    name is granted whole; without it, so is every elastic request. One that learns has
+    what `Learns` says.
 
     About an elastic request it is asked again while the task runs: at each of its
     checkpoints and, after the first, when resources come free: then only a larger grant

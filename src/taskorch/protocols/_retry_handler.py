@@ -77,7 +77,8 @@ class RetryHandler(Protocol):
     """
     Protocol: decides after a failure.
 
-    It is asked under the orchestrator's lock: it must be fast and do no I/O.
+    It is asked under the orchestrator's lock: it must be fast and do no I/O. It may
+    have what `SetsGrace`, `Classifies` and `Recommends` say.
 
     Laws:
         1. A delay is a finite number of seconds, 0 or more.

@@ -53,8 +53,8 @@ class StateMachine(Protocol):
     of an attempt cannot be vetoed, because it has happened.
 
     It is asked under the orchestrator's lock: it must be fast and do no I/O. If it
-    has an attribute `watches`, a collection of `(before, after)` pairs, it is asked
-    about these only; an empty one costs nothing.
+    has an attribute `watches` (`WatchesTransitions`), a collection of `(before, after)`
+    pairs, it is asked about these only; an empty one costs nothing.
 
     Laws:
         1. `check` of a transition that it does not watch is allowed.

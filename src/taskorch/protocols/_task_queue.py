@@ -59,15 +59,16 @@ class TaskQueue(Protocol):
 
     It is asked under the orchestrator's lock: it must be fast and do no I/O.
 
-    A queue may have one more method, `standing(owner, context)`, which says of an
-    `OwnerView` with a number where it stands: of the owners whose tasks can start, the
-    one that stands lowest is served first, and of equals the one that was served
-    longest ago. The keys then order the tasks of one owner. It is asked again when what
-    is held for the owner has changed, or what it wants.
+    A queue may have one more method (`RanksOwners`), `standing(owner, context)`, which
+    says of an `OwnerView` with a number where it stands: of the owners whose tasks can
+    start, the one that stands lowest is served first, and of equals the one that was
+    served longest ago. The keys then order the tasks of one owner. It is asked again
+    when what is held for the owner has changed, or what it wants.
 
-    A queue may have a true attribute `backfill`: then the first task in order that
-    cannot start has a reservation, and later ones pass it only if that does not put it
-    off, as far as is known how long tasks take. It has no method `standing` then.
+    A queue may have a true attribute `backfill` (`Backfills`): then the first task in
+    order that cannot start has a reservation, and later ones pass it only if that does
+    not put it off, as far as is known how long tasks take. It has no method `standing`
+    then. One that learns has what `Learns` says.
 
     Laws:
         1. The key of a task depends on the task and the time of its submission only:

@@ -33,7 +33,8 @@ class TaskRouter(Protocol):
     """
     Protocol: chooses an agent.
 
-    It is asked under the orchestrator's lock: it must be fast and do no I/O.
+    It is asked under the orchestrator's lock: it must be fast and do no I/O. It may
+    have what `WaitsForBetter` and, if it learns, `Learns` say.
 
     Laws:
         1. The agent of the answer is one of *candidates*.

@@ -54,13 +54,13 @@ from taskorch.model import (
     check_seconds,
 )
 from taskorch.model._show import show
+from taskorch.policies._kinds import Policies
 from taskorch.protocols import DurableJournal, Entry
 from taskorch.reading import _nobody
 from taskorch.runtime import _explaining, _listing, _reports
 from taskorch.runtime._causes import by_cause
 from taskorch.runtime._clock import MonotonicClock
 from taskorch.runtime._context import AttemptContext
-from taskorch.runtime._deciders import parts_of
 from taskorch.runtime._folding import Folding
 from taskorch.runtime._recollection import Recollection
 from taskorch.runtime._rereading import Rereading, apply_in_order
@@ -535,7 +535,7 @@ def _parents(entries: Iterable[Entry]) -> list[str]:
 def _runtime(journal: DurableJournal, slots: int = _ANY) -> Runtime:
     """A runtime that is never started."""
     runtime = Runtime(
-        parts=parts_of(),
+        parts=Policies(),
         config=KernelConfig(concurrency=slots),
         pools=(),
         executors={},

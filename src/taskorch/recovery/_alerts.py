@@ -418,6 +418,9 @@ class Alerts:
             InvalidTaskError: It is not well formed.
         """
         if "for" in fields:
+            if "wait" in fields:
+                msg = f"alert {show(name)}: for and wait are the same"
+                raise InvalidTaskError(msg, hint="give one of them")
             fields["wait"] = fields.pop("for")
         rule = AlertRule.of(name, when, until, **fields)
         self.remove(name)

@@ -13,6 +13,7 @@ import errno
 import re
 import signal
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from threading import current_thread, main_thread
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -197,7 +198,9 @@ def classify(
             return FailureClass(rule.name, "a rule of yours")
     try:
         failure_class = _said_by(error) or _of_error(error, output)
-    except BaseException:  # noqa: BLE001 - what an error has is the user's, too
+    except BaseException as raised:  # what an error has is the user's, too
+        if _may_be_of_signal(raised):
+            raise
         failure_class = None
     return (
         FailureClass("unknown", sure=False) if failure_class is None else failure_class
@@ -372,9 +375,16 @@ def _names_of(error: BaseException) -> Iterator[str]:
 def _message_of(error: BaseException) -> str:
     try:
         text = str(error)
-    except BaseException:  # noqa: BLE001 - its __str__ is the user's
+    except BaseException as raised:  # its __str__ is the user's
+        if _may_be_of_signal(raised):
+            raise
         return ""
     return text[-_MOST_TEXT:]
+
+
+def _may_be_of_signal(raised: BaseException) -> bool:
+    """Whether Ctrl-C, say, may have raised it, which only the main thread hears."""
+    return not isinstance(raised, Exception) and current_thread() is main_thread()
 
 
 def _errno_in(text: str) -> int | None:

@@ -133,7 +133,8 @@ def of_machine() -> dict[str, float]:
             float(lines[name].split()[0]) for name in ("MemTotal", "MemAvailable")
         )
         shares["machine_memory_usage"] = 1 - free / total
-    with suppress(OSError):
+    # Windows has no such function.
+    with suppress(OSError, AttributeError):
         shares["machine_cpu_load"] = os.getloadavg()[0] / (os.cpu_count() or 1)
     return shares
 

@@ -10,7 +10,7 @@ Decision: 0002.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from threading import current_thread, get_ident, main_thread
 from time import monotonic
@@ -60,37 +60,29 @@ from taskorch.model import (
 )
 from taskorch.model._show import show, with_article
 from taskorch.policies import (
-    BackoffRetryHandler,
     CapabilityRegistry,
-    PerformanceRouter,
     PriorityQueue,
-    ProportionalAllocator,
     StandardStateMachine,
     StructuralValidator,
 )
+from taskorch.policies._kinds import POLICIES, Policies
 from taskorch.policies._proportional import DEFAULT_CHUNKS
 from taskorch.protocols import (
-    Admission,
-    AgentRegistry,
-    Allocation,
     AllocationRequest,
+    Backfills,
+    Classifies,
     Failure,
     Finding,
-    Match,
-    Order,
-    Permit,
+    Learns,
     PoolView,
+    RanksOwners,
     ResourceAllocator,
     RetryDecision,
-    RetryHandler,
-    Route,
     StateMachine,
-    TaskQueue,
-    TaskRouter,
     Transition,
-    Validator,
     Verdict,
 )
+from taskorch.protocols._members import answer_of, has, methods_of
 from taskorch.protocols._reuse import Reuse, said_of, trusted
 from taskorch.runtime._interrupts import (
     INTERRUPTS,
@@ -114,79 +106,19 @@ _NOTHING_HELD: Final[Mapping[str, int]] = MappingProxyType({})
 _Request: Final = draft_of(AllocationRequest)
 #: What every task must satisfy, whatever a validator of the user's says.
 _STRUCTURE: Final = StructuralValidator()
-
-
-@attrs.define(eq=False)
-class Policies:
-    """The seven."""
-
-    registry: AgentRegistry
-    router: TaskRouter
-    validator: Validator
-    state_machine: StateMachine
-    queue: TaskQueue
-    retry_handler: RetryHandler
-    allocator: ResourceAllocator
-
-
-def parts_of(
-    *,
-    registry: AgentRegistry | None = None,
-    router: TaskRouter | None = None,
-    validator: Validator | None = None,
-    state_machine: StateMachine | None = None,
-    queue: TaskQueue | None = None,
-    retry_handler: RetryHandler | None = None,
-    allocator: ResourceAllocator | None = None,
-) -> Policies:
-    """The seven that are given, and the default for each that is None."""
-    # Compared with None: what is empty is false, and meant all the same.
-    return Policies(
-        registry=CapabilityRegistry() if registry is None else registry,
-        router=PerformanceRouter() if router is None else router,
-        validator=StructuralValidator() if validator is None else validator,
-        state_machine=(
-            StandardStateMachine() if state_machine is None else state_machine
-        ),
-        queue=PriorityQueue() if queue is None else queue,
-        retry_handler=BackoffRetryHandler() if retry_handler is None else retry_handler,
-        allocator=ProportionalAllocator() if allocator is None else allocator,
-    )
-
-
-#: The methods that each part must have.
-METHODS: Final[dict[str, tuple[str, ...]]] = {
-    "registry": ("matches",),
-    "router": ("route",),
-    "validator": ("validate",),
-    "state_machine": ("check", "label"),
-    "queue": ("order", "admit"),
-    "retry_handler": ("decide",),
-    "allocator": ("allocate",),
+#: The methods of each of the seven.
+METHODS: Final = {name: methods_of(protocol) for name, protocol in POLICIES.items()}
+#: Of each method of the seven: who has it, and the class of its answer; and what is
+#: asked besides, the answers of which are looked at where they are asked for.
+_QUESTIONS: Final[dict[str, tuple[str, Any]]] = {
+    **{
+        method: (name, answer_of(POLICIES[name], method))
+        for name, methods in METHODS.items()
+        for method in methods
+    },
+    "standing": ("queue", object),
+    "join": ("join", object),
 }
-
-
-def check_parts(parts: Policies) -> None:
-    """
-    Refuse a part that lacks a method of its protocol.
-
-    Raises:
-        InvalidTaskError: One does; the message names the part and the method.
-    """
-    for name, methods in METHODS.items():
-        part = getattr(parts, name)
-        for method in methods:
-            if isinstance(part, type):
-                msg = f"{name}= takes an object, not the class {part.__name__}: call it"
-                raise InvalidTaskError(msg)
-            if not callable(getattr(part, method, None)):
-                msg = f"{name}={show(part)} has no method {method}()"
-                raise InvalidTaskError(msg, hint="see taskorch.protocols")
-    queue = parts.queue
-    if getattr(queue, "backfill", False) and callable(getattr(queue, "standing", None)):
-        msg = f"queue={show(queue)}: where owners share, there is no backfill"
-        hint = "it keeps room for the first task of one order: choose one of the two"
-        raise InvalidTaskError(msg, hint=hint)
 
 
 def _watches(machine: StateMachine) -> Any:
@@ -259,22 +191,18 @@ class PolicyDeciders:
         #: The pieces, in millionths, in which it grants parts of elastic requests.
         self._chunks: dict[str, int] = _chunks_of(parts.allocator)
         #: Whether the queue says which owner is served first.
-        self.ranks: bool = callable(getattr(parts.queue, "standing", None))
+        self.ranks: bool = has(parts.queue, RanksOwners)
         #: Whether later tasks may pass one that cannot start, and never put it off.
-        self.backfills: bool = bool(getattr(parts.queue, "backfill", False))
+        self.backfills: bool = has(parts.queue, Backfills) and parts.queue.backfill
         #: Of the policies that learn, what says which arm they have chosen for a task.
         self._choosers: tuple[Callable[[str, int], tuple[str, float] | None], ...] = (
-            tuple(
-                choice_of
-                for part in (parts.queue, parts.router, parts.allocator)
-                if callable(choice_of := getattr(part, "choice_of", None))
-            )
+            tuple(part.choice_of for part in parts.having(Learns))
         )
         self.learns: bool = bool(self._choosers)
         #: Of each method, what counts as `reusable` in its answers.
         self._trusted: dict[str, frozenset[Reuse]] = {
-            method: trusted(getattr(parts, component), method)
-            for component, methods in METHODS.items()
+            method: trusted(getattr(parts, name), method)
+            for name, methods in METHODS.items()
             for method in methods
         }
         #: Whether the validator looks at the form of tasks only; and whether who is
@@ -291,11 +219,12 @@ class PolicyDeciders:
         )
         #: The parts that are of the user's classes.
         self._foreign: frozenset[str] = frozenset(
-            name for name in METHODS if is_foreign(getattr(parts, name))
+            name for name in POLICIES if is_foreign(getattr(parts, name))
         )
         #: Whether a router is, or one of those that a router of ours asks.
-        routers = (parts.router, *getattr(parts.router, "arms", ()))
-        self._lends_views: bool = any(map(is_foreign, routers))
+        self._lends_views: bool = "router" in self._foreign or any(
+            map(is_foreign, getattr(parts.router, "arms", ()))
+        )
         #: Whether none is: what is asked under the lock is answered in no time.
         self.are_own: bool = not self._foreign
         self._first_key: Any = None
@@ -348,13 +277,13 @@ class PolicyDeciders:
     @defers_interrupts
     def _ask(
         self,
-        component: str,
-        cls: type[T],
-        now: int,
+        question: str,
         ask: Callable[..., T],
+        now: int,
         about: Any,
         given: Any = None,
     ) -> T:
+        component, cls = _QUESTIONS[question]
         context = self.context
         context.now_ns = now
         cut_short = 0
@@ -387,6 +316,10 @@ class PolicyDeciders:
         if type(answer) is not cls and not isinstance(answer, cls):
             wanted = with_article(cls.__name__)
             _refuse(component, f"it returned {show(answer)}, not {wanted}")
+        # It stands in facts, which the journal keeps, and in explanations.
+        reason: object = getattr(answer, "reason", "")
+        if type(reason) is not str and reason is not None:
+            _check_text(component, "reason", reason)
         return answer
 
     def _task_for(self, component: str, row: TaskRow) -> Task:
@@ -431,6 +364,9 @@ class PolicyDeciders:
                 "validator",
                 f"its findings are {show(findings)}, not a tuple of Finding",
             )
+        for finding in findings:
+            _check_text("validator", "path", finding.path)
+            _check_text("validator", "message", finding.message)
         return verdict
 
     @takes_interrupts
@@ -470,14 +406,8 @@ class PolicyDeciders:
         # The built-in agent has no handler: it does what needs none, unasked.
         agents = [agent for agent in agents if agent.name != LOCAL]
         views = [agent.view for agent in agents]
-        answer = self._ask(
-            "registry",
-            Match,
-            now,
-            self.parts.registry.matches,
-            self._task_for("registry", row),
-            views,
-        )
+        task = self._task_for("registry", row)
+        answer = self._ask("matches", self.parts.registry.matches, now, task, views)
         named: object = answer.agents
         if not isinstance(named, tuple | list):
             _refuse("registry", f"its agents are {show(named)}, not a tuple of names")
@@ -496,8 +426,7 @@ class PolicyDeciders:
         # Ours neither keep them nor change them.
         views = candidates.views.copy() if self._lends_views else candidates.views
         try:
-            ask = self.parts.router.route
-            answer = self._ask("router", Route, now, ask, task, views)
+            answer = self._ask("route", self.parts.router.route, now, task, views)
             chosen: object = answer.agent
             said = answer.reusable
             agents = self.kernel.agents
@@ -516,7 +445,7 @@ class PolicyDeciders:
         if task.priority != priority:
             task = attrs.evolve(task, priority=priority)
         try:
-            answer = self._ask("queue", Order, now, self.parts.queue.order, task)
+            answer = self._ask("order", self.parts.queue.order, now, task)
             if answer.aging is None:
                 key = answer.key
                 is_number = type(key) is int and self._first_key == "number"
@@ -546,7 +475,7 @@ class PolicyDeciders:
         """See `Deciders.standing`."""
         queue: Any = self.parts.queue
         view = ShareView(self.kernel, share)
-        answer = self._ask("queue", object, now, queue.standing, view)
+        answer: object = self._ask("standing", queue.standing, now, view)
         if isinstance(answer, bool) or not isinstance(answer, int | float):
             _refuse("queue", f"a standing is a number, not {show(answer)}")
         if math.isnan(answer):
@@ -581,7 +510,7 @@ class PolicyDeciders:
         """See `Deciders.admit`."""
         task = self._task_for("queue", row)
         try:
-            answer = self._ask("queue", Admission, now, self.parts.queue.admit, task)
+            answer = self._ask("admit", self.parts.queue.admit, now, task)
             max_age = None
             if answer.max_age is not None:
                 max_age = int(check_seconds("max_age", answer.max_age) * NS)
@@ -607,9 +536,7 @@ class PolicyDeciders:
     ) -> str | None:
         """See `Deciders.check`."""
         transition = Transition(row.id, row.bucket.spec.type, before, after, reason)
-        answer = self._ask(
-            "state_machine", Permit, now, self.parts.state_machine.check, transition
-        )
+        answer = self._ask("check", self.parts.state_machine.check, now, transition)
         _check_flag("state_machine", "allowed", answer.allowed)
         return None if answer.allowed else answer.reason or "no reason given"
 
@@ -634,9 +561,7 @@ class PolicyDeciders:
         if isinstance(predicate, Missing):
             component = "join"
             raise PolicyGone(component, InvalidTaskError(predicate.why))
-        answer = self._ask(
-            "join", object, now, lambda about, _: predicate(about), states
-        )
+        answer = self._ask("join", lambda about, _: predicate(about), now, states)
         _check_flag("join", "its answer", answer)
         return answer is True
 
@@ -667,13 +592,7 @@ class PolicyDeciders:
             usage,
             extra.first_timeout_ns / NS if extra.first_timeout_ns else None,
         )
-        answer = self._ask(
-            "retry_handler",
-            RetryDecision,
-            now,
-            self.parts.retry_handler.decide,
-            failure,
-        )
+        answer = self._ask("decide", self.parts.retry_handler.decide, now, failure)
         _check_flag("retry_handler", "retry", answer.retry)
         if answer.ask and answer.retry:
             _refuse("retry_handler", "it asks a person, and there is another attempt")
@@ -687,7 +606,8 @@ class PolicyDeciders:
         # Loaded with the first failure.
         from taskorch.recovery import classify  # noqa: PLC0415
 
-        rules = getattr(self.parts.retry_handler, "classes", ())
+        handler = self.parts.retry_handler
+        rules = handler.classes if has(handler, Classifies) else ()
         return classify(error, rules=rules).name
 
     def changed(self, row: TaskRow, answer: Again) -> None:
@@ -755,7 +675,7 @@ class PolicyDeciders:
             self._pools = known, pools
         try:
             ask = self.parts.allocator.allocate
-            answer = self._ask("allocator", Allocation, now, ask, question, pools)
+            answer = self._ask("allocate", ask, now, question, pools)
             granted, reason = answer.granted, answer.reason
             if granted is None:
                 return None, reason, False
@@ -858,6 +778,11 @@ def _refuse(component: str, what: str) -> NoReturn:
     raise PolicyFault(component, ValueError(what))
 
 
+def _check_text(component: str, name: str, value: object) -> None:
+    if not isinstance(value, str):
+        _refuse(component, f"its {name} is {show(value)}, not a text")
+
+
 def _check_flag(component: str, name: str, value: object) -> None:
     if value is not True and value is not False:
         _refuse(component, f"{name} is {show(value)}, not True or False")
@@ -874,9 +799,14 @@ def changed_by(
     answer: RetryDecision, task: Task, spec: Spec
 ) -> tuple[Spec | None, Task | None]:
     """What *answer* makes of *task* and its *spec*, if it changes them."""
-    resources, timeout, avoid = answer.resources, answer.timeout, answer.avoid
-    if isinstance(avoid, str):
-        _refuse("retry_handler", f"avoid is a list of agents, not {show(avoid)}")
+    resources, timeout = answer.resources, answer.timeout
+    agents: Any = answer.avoid
+    agents = () if agents is None else agents
+    if isinstance(agents, str) or not isinstance(agents, Iterable):
+        _refuse("retry_handler", f"avoid is a list of agents, not {show(agents)}")
+    avoid = [*agents]
+    for name in avoid:
+        _check_text("retry_handler", "agent to avoid", name)
     if resources is None and timeout is None and not avoid:
         return None, None
     changes: dict[str, Any] = {}

@@ -23,7 +23,8 @@ from taskorch.kernel import ASKED, Again, Spec, TaskRow, moves_of
 from taskorch.model import TERMINAL, Resources, Task, TaskState
 from taskorch.model._checks import check_word
 from taskorch.model._plain import plain, stamp
-from taskorch.protocols import RetryDecision
+from taskorch.protocols import Recommends, RetryDecision
+from taskorch.protocols._members import has
 from taskorch.runtime._deciders import changed_by
 from taskorch.runtime._questions import ESCALATION, OpenQuestion, check, keep_value
 from taskorch.runtime._work import task_of
@@ -252,7 +253,8 @@ def _actions(rt: Runtime, issue: str) -> tuple[str, ...]:
     from taskorch.recovery._matrix import default_matrix  # noqa: PLC0415 - seldom needed
 
     handler = rt.deciders.parts.retry_handler
-    matrix: Any = getattr(handler, "matrix", None) or default_matrix()
+    own: Any = handler.matrix if has(handler, Recommends) else None
+    matrix = own or default_matrix()
     try:
         actions: tuple[str, ...] = matrix[issue].actions
     except (InvalidTaskError, LookupError):

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 from taskorch._frozen import frozen
 from taskorch._limits import NS
-from taskorch._visible import visible
+from taskorch._visible import counted, visible
 from taskorch.errors import InvalidTransitionError, NotRunningError
 from taskorch.events import OrchestratorStarted, OrchestratorStopped
 from taskorch.kernel import Bucket, PolicyFault, TaskRow, is_under_way
@@ -421,7 +421,7 @@ class Lifecycle:
 
         count: int = rt.step(look)
         names = "".join(f"\n  {each}" for each in awaited) + _and_more(count, "\n ")
-        what = "receivers of events" if not count else _tasks(count)
+        what = "receivers of events" if not count else counted(count, "task")
         if rt.committer is not None and rt.committer.trouble:
             what = f"the journal ({rt.committer.trouble})"
         said = f"the end has waited for {seconds:.0f} s, and waits for {what}"
@@ -451,7 +451,7 @@ class Lifecycle:
             for (state, reason), ids in list(alike.items())[:_REASONS]
         ]
         if len(alike) > _REASONS:
-            lines.append(f"and {len(alike) - _REASONS} more reasons")
+            lines.append(f"and {counted(len(alike) - _REASONS, 'more reason')}")
         if report.leaked:
             lines.append(f"given up as they did not stop: {', '.join(report.leaked)}")
         said = "".join(f"\n  {line}" for line in lines)
@@ -563,13 +563,9 @@ def _why_not(rt: Runtime, row: TaskRow, now: int) -> str:
     return " ".join(blocker.detail for blocker in blockers) or "Its turn had not come."
 
 
-def _tasks(count: int) -> str:
-    return "1 task" if count == 1 else f"{count:,} tasks"
-
-
 def _were(report: StopReport) -> str:
     count = len(report.left)
-    return f"{_tasks(count)} {'was' if count == 1 else 'were'}"
+    return f"{counted(count, 'task')} {'was' if count == 1 else 'were'}"
 
 
 def _and_more(count: int, before: str = "") -> str:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from taskorch._limits import NS
 from taskorch.kernel import TaskRow
 from taskorch.model import FILTERS, OPTIONS, TERMINAL, TaskFilter, TaskState, TaskStatus
+from taskorch.model._plain import ns_of
 from taskorch.runtime._reports import since as since_when
 from taskorch.runtime._reports import status_of
 from taskorch.runtime._reruns import stem_of
@@ -62,7 +63,7 @@ class _Wanted:
 
 def _since_ns(runtime: Runtime, since: datetime | float) -> int:
     if isinstance(since, datetime):
-        return int(since.timestamp() * NS)
+        return ns_of(since)
     return runtime.now() - int(since * NS)
 
 

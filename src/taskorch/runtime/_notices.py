@@ -22,7 +22,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from taskorch._limits import NS
-from taskorch._visible import visible
+from taskorch._visible import counted, visible
 from taskorch.events import TaskFailed
 from taskorch.kernel import moves_of
 from taskorch.model import TERMINAL, Call, HealthCheck
@@ -303,9 +303,9 @@ class Notices:
         more, self._besides, self._one_by_one = self._besides, 0, 0
         self._since = monotonic()
         if more:
-            what = "1 more task" if more == 1 else f"{more} more tasks"
+            tasks = counted(more, "more task")
             whose = "its result" if more == 1 else "their results"
-            _LOG.error("%s failed, and nobody asked for %s", what, whose)
+            _LOG.error("%s failed, and nobody asked for %s", tasks, whose)
 
     def close(self) -> None:
         """The orchestrator has stopped: say what failed, if nobody can ask any more."""
@@ -422,10 +422,9 @@ class Notices:
         count = self._unasked + len(failed) + len(self._away)
         if count:
             names = [*self._names, *failed, *self._away][-_NAMED:]
-            what = "1 task" if count == 1 else f"{count} tasks"
-            said = f"{what} failed, and nobody has asked for the result: "
-            said += ", ".join(names) + (", …" if count > len(names) else "")
-            found.append(HealthCheck("failures", "ok", said))
+            detail = f"{counted(count, 'task')} failed, and nobody has asked for the "
+            detail += f"result: {', '.join(names)}{', …' if count > len(names) else ''}"
+            found.append(HealthCheck("failures", "ok", detail))
         return found
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from taskorch._limits import FAULT_SECONDS, NS
+from taskorch._visible import counted
 from taskorch.errors import ProgramFailedError, UnknownTaskError
 from taskorch.events import HealthReported, PerformanceReported, StatsReported
 from taskorch.kernel import (
@@ -429,7 +430,7 @@ def health(runtime: Runtime) -> Health:
             "degraded" if lost or slow or notices.receivers() else "ok",
             "; ".join(
                 [f"slow: {', '.join(slow)}"] * bool(slow)
-                + [f"{lost} events lost"] * bool(lost)
+                + [f"{counted(lost, 'event')} lost"] * bool(lost)
                 + notices.receivers()
             ),
         ),

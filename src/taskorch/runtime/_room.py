@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from taskorch._limits import ASIDE_NS, NS
+from taskorch._visible import counted
 from taskorch.model import HealthCheck
 from taskorch.runtime._driver import Driver
 from taskorch.runtime._notices import Notices
@@ -111,7 +112,7 @@ class ResourceExhaustion:
         if not self._why:
             return None
         room, most = self._rt.kernel.room, self._rt.kernel.config.concurrency
-        many = f"room for {room} attempts at once, of {most}"
+        many = f"room for {counted(room, 'attempt')} at once, of {most}"
         if room >= most:
             many = "no room for some that step aside"
         said = f"the system has {many}: {self._why}; {_HINT}"

@@ -40,6 +40,7 @@ from taskorch.kernel import (
     describe,
 )
 from taskorch.model import TERMINAL, Agent, HealthCheck, TaskState, Units
+from taskorch.policies._kinds import Policies
 from taskorch.protocols import AttemptExecutor, Journal
 from taskorch.runtime import _calls, _checkpoints, _end, _intake, _listening, _opening
 from taskorch.runtime._attempts import AgentRunner, Attempts, tidy
@@ -47,12 +48,7 @@ from taskorch.runtime._clock import MonotonicClock
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._context import LOCAL as THREAD_LOCAL
 from taskorch.runtime._context import AttemptContext
-from taskorch.runtime._deciders import (
-    Policies,
-    PolicyDeciders,
-    check_chunks,
-    check_parts,
-)
+from taskorch.runtime._deciders import PolicyDeciders, check_chunks
 from taskorch.runtime._directory import Directory
 from taskorch.runtime._driver import Launch
 from taskorch.runtime._gil import yield_gil
@@ -122,6 +118,7 @@ class Runtime:
         "epoch",
         "executors",
         "fault",
+        "first_made",
         "fleet",
         "glue",
         "halted",
@@ -215,7 +212,6 @@ class Runtime:
         rerun_failed: bool = False,
         keep_finished_mb: float | None = None,
     ) -> None:
-        check_parts(parts)
         random = Random(seed)  # noqa: S311 - for decisions, not for secrets
         self.name = "taskorch"
         self.lock = threading.Lock()
@@ -287,6 +283,9 @@ class Runtime:
         self.schedules: Any = None
         #: What asks drivers, once there are some.
         self.driven: Any = None
+        #: Parts that are made when they are needed: of two threads that need one first,
+        #: both have that which is first in here.
+        self.first_made: dict[str, Any] = {}
         #: The rules over what is measured, once they are watched.
         self.alerts: Any = None
         #: Types of tasks that only hold the others together: see `Stats.glue`.

@@ -34,6 +34,7 @@ from taskorch.model import (
     elasticity_of,
     plain_but,
 )
+from taskorch.model._plain import ns_of
 from taskorch.model._show import show
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime._work import Work
@@ -242,5 +243,5 @@ def when(value: float | datetime | None, now: int) -> int | None:
     if value is None:
         return None
     if isinstance(value, datetime):
-        return int(value.timestamp() * NS)
+        return ns_of(value)
     return now + int(value * NS)

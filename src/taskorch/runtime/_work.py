@@ -41,7 +41,8 @@ from taskorch.model import (
     task_of_call,
 )
 from taskorch.model._read_only import ReadOnly
-from taskorch.runtime._deciders import METHODS, failure_of
+from taskorch.policies._kinds import POLICIES
+from taskorch.runtime._deciders import failure_of
 from taskorch.runtime._effects import EffectQueue
 from taskorch.runtime._reruns import stem_of
 
@@ -607,7 +608,7 @@ def raised_by(work: Work) -> BaseException | None:  # noqa: PLR0911 - one a caus
         return TaskExpiredError(f"task {row.id} expired: {message}", task_id=row.id)
     if cause == "component":
         # "the router failed: …", or what the task raised, "and then the … failed".
-        names = (*METHODS, "join")
+        names = (*POLICIES, "join")
         name = next((n for n in names if f"the {n} failed: " in message), "")
         failed = ComponentError(
             f"task {row.id}: {message}", component=name, task_id=row.id

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, tzinfo
+from math import isinf
 from typing import Any, Final
 
 from taskorch._limits import NS
@@ -34,10 +35,18 @@ _LEAST: Final = 0.001
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001
 _NO: Final = timedelta(0)
 _SECOND: Final = timedelta(seconds=1)
+#: A ms, in ns.
+_MS: Final = NS // 1_000
 #: In this time, clocks are set once at the most, in s.
 _WEEK: Final = 7 * 86_400
 #: How far back the last slot is looked for, in s.
 _BACK: Final = (3_600, 86_400, 40 * 86_400, 366 * 86_400, 9 * 366 * 86_400)
+#: Between these are all that datetimes can say, in any zone, in s.
+_FIRST: Final = -62_135_683_200
+_LAST: Final = 253_402_387_200
+#: Between these are all slots, in ns: clocks of all zones can show them.
+_FIRST_SLOT: Final = (_FIRST + 2 * 86_400) * NS
+_LAST_SLOT: Final = (_LAST - 2 * 86_400) * NS
 _FIELDS: Final = "minute hour day-of-month month day-of-week"
 
 
@@ -70,7 +79,7 @@ class SlotTimes:
         self._coming: list[tuple[datetime, Iterator[datetime]]] = []
         match = _EVERY.fullmatch(self.text)
         if match is not None:
-            self._every = int(float(match[1]) * _UNITS[match[2]] * NS)
+            self._every = round(float(match[1]) * _UNITS[match[2]] * NS)
             return
         self._expression = ALIASES.get(self.text.lower(), self.text)
         fields = self._expression.split()
@@ -123,15 +132,20 @@ class SlotTimes:
 
     def after(self, ns: int) -> int | None:
         """The first slot after *ns*; None: there is none."""
+        ns = max(ns, _FIRST_SLOT)
         if self._every:
             steps = (ns - self._start_ns) // self._every + 1
-            return self._start_ns + max(steps, 0) * self._every
-        asked, slot = self._found
+            nearest = self._start_ns + max(steps, 0) * self._every
+            return nearest if nearest <= _LAST_SLOT else None
+        asked, coming = self._found
         if ns == asked:
-            return slot
+            return coming
         after = self._first_showing if self._is_fixed else self._each_showing
-        second = after(ns // NS)
-        slot = None if second is None else second * NS
+        second = None
+        # The calendar may end before the next one.
+        with suppress(OverflowError):
+            second = after(ns // NS) if ns < _LAST_SLOT else None
+        slot = None if second is None or second * NS > _LAST_SLOT else second * NS
         # What is due is asked for when it is planned, and again when it has come.
         self._found = ns, slot
         return slot
@@ -265,9 +279,13 @@ def text_of(when: object) -> str:
         raise InvalidTaskError(msg, hint="'0 3 * * *', 'every 15m', or a timedelta")
     text = " ".join(when.split())
     match = _EVERY.fullmatch(text)
-    if match is not None and float(match[1]) * _UNITS[match[2]] < _LEAST:
+    seconds = 1.0 if match is None else float(match[1]) * _UNITS[match[2]]
+    if seconds < _LEAST:
         msg = f"slots are at least {_LEAST:g} s apart, and not {show(text)}"
         raise InvalidTaskError(msg)
+    if isinf(seconds * NS):
+        msg = f"{show(text)} never comes"
+        raise InvalidTaskError(msg, hint="calendars end with the year 9999")
     return text
 
 
@@ -296,10 +314,11 @@ def zone_of(name: object) -> tzinfo:
 
 def moment_ns(name: str, value: object, zone: tzinfo) -> int | None:
     """
-    A moment in ns since the epoch; None stays None.
+    A moment in ns since the epoch, of whole ms; None stays None.
 
     Raises:
-        InvalidTaskError: It is neither a datetime, an ISO text nor seconds.
+        InvalidTaskError: It is neither a datetime, an ISO text nor seconds, or no
+            calendar has it.
     """
     if value is None:
         return None
@@ -312,11 +331,33 @@ def moment_ns(name: str, value: object, zone: tzinfo) -> int | None:
     if isinstance(value, datetime):
         if value.tzinfo is None:
             value = value.replace(tzinfo=zone)
-        return round(value.timestamp() * 1_000) * (NS // 1_000)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return int(value * NS)
-    msg = f"{name} is a datetime, an ISO text or seconds, not {show(value)}"
-    raise InvalidTaskError(msg)
+        value = value.timestamp()
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        msg = f"{name} is a datetime, an ISO text or seconds, not {show(value)}"
+        raise InvalidTaskError(msg)
+    if not _FIRST <= value <= _LAST:  # NaN is neither
+        msg = f"{name} is a moment of the years 1 to 9999, not {show(value)} s"
+        raise InvalidTaskError(msg, hint="seconds since 1970, and not milliseconds")
+    # Documents have it in seconds: whole ms are the same when they are read again.
+    return round(value * 1_000) * _MS
+
+
+def of_earlier(document: dict[str, Any], done_ns: int) -> tuple[dict[str, Any], int]:
+    """
+    A document that a journal has kept, and up to where its slots are decided, in ns.
+
+    Earlier versions took moments that no calendar has, and cut off others where a float
+    ends: equal distances from such a start were up to half a ms beside those of now.
+    """
+    moments: dict[str, Any] = {
+        key: min(max(document[key], _FIRST), _LAST)
+        for key in ("start", "end")
+        if key in document
+    }
+    start = moments.get("start")
+    if start is not None and done_ns % _MS and _EVERY.fullmatch(document["when"]):
+        done_ns += round(start * 1_000) * _MS - int(start * NS)
+    return {**document, **moments}, done_ns
 
 
 def slot_name(ns: int) -> str:

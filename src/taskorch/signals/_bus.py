@@ -96,7 +96,8 @@ class Signals:
             raise AttributeError(msg)
         signal = self._made.get(name)
         if signal is None:
-            signal = self._made[name] = TaskSignal(name, cls, self._changed)
+            # Of two threads that ask first, both get the one that is there first.
+            signal = self._made.setdefault(name, TaskSignal(name, cls, self._changed))
         return signal
 
     def __dir__(self) -> list[str]:

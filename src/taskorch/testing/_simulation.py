@@ -44,7 +44,7 @@ from taskorch.events import (
     TaskSubmitted,
     details_of,
 )
-from taskorch.kernel import Kernel, KernelConfig
+from taskorch.kernel import Kernel
 from taskorch.kernel import explain as explain_row
 from taskorch.model import (
     Agent,
@@ -66,10 +66,10 @@ from taskorch.model import (
 from taskorch.model._checks import check_word
 from taskorch.model._question import question_of
 from taskorch.model._show import show
-from taskorch.protocols import Entry
+from taskorch.protocols import Entry, Hears
 from taskorch.runtime import _listing, _reports
 from taskorch.runtime._context import AttemptContext
-from taskorch.runtime._deciders import PolicyDeciders, check_parts, parts_of
+from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._questions import row_named, vote
 from taskorch.runtime._work import Work, task_of
 from taskorch.signals import Signals
@@ -150,11 +150,7 @@ class _WatchedWorld(World):
         self.programs: list[Callable[[], object]] = []
         self.signals: Signals = Signals(_nothing)
         #: What learns from what happens, as beside a real orchestrator.
-        self._hearers = [
-            hear
-            for part in (setup.parts.router, setup.parts.queue, setup.parts.allocator)
-            if callable(hear := getattr(part, "hear", None))
-        ]
+        self._hearers = [part.hear for part in setup.parts.having(Hears)]
         self.observer: Observer | None = None if isinstance(check, bool) else check
         if check is True:
             self.observer = Watch(
@@ -338,30 +334,13 @@ class Simulation:
         if keep is not None:
             check_names("keep", keep)
         _check_observer(check)
-        parts = parts_of(
-            registry=options.registry,
-            router=options.router,
-            validator=options.validator,
-            state_machine=options.state_machine,
-            queue=options.queue,
-            retry_handler=options.retry_handler,
-            allocator=options.allocator,
-        )
-        check_parts(parts)
         pools = _POOLS if options.resources is None else options.resources
-        config = KernelConfig(
-            concurrency=options.concurrency,
-            grace_ns=int(options.grace * NS),
-            keep_finished=options.keep_finished,
-            refuse_unknown=options.unknown_capability == "refuse",
-            waits_for_better=bool(getattr(parts.router, "waits_for_better", False)),
-        )
         self.seed = seed
         self.dice: Dice = Dice(seed, keep)
         self.nature: Chaos = Chaos(
             Faults.none() if faults is None else faults, self.dice
         )
-        setup = Setup(parts, config, pools.units, seed)
+        setup = Setup(options, options.of_kernel(), pools.units, seed)
         self.world: _WatchedWorld = _WatchedWorld(setup, self.nature, check)
         self._schedules: ScheduleManager | None = None
         self.dice.clock = self._clock

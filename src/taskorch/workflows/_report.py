@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._visible import visible
+from taskorch._visible import counted, visible
 from taskorch.model import TaskState
 from taskorch.workflows._status import listed
-from taskorch.workflows._words import counted, duration, moment
+from taskorch.workflows._words import duration, moment
 
 #: Tasks that the text of a report lists, of those that did not complete.
 _SHOWN: Final = 50

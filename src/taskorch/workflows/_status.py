@@ -7,9 +7,10 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._visible import counted
 from taskorch.model import TaskState
 from taskorch.model._read_only import ReadOnly
-from taskorch.workflows._words import counted, duration
+from taskorch.workflows._words import duration
 
 _S: Final = TaskState
 #: States in the order in which they are told.

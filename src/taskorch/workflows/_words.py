@@ -40,8 +40,3 @@ def _both(whole: int, name: str, rest: int, below: str) -> str:
 def moment(at: float) -> str:
     """The moment *at*, in seconds since the epoch, for people."""
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def counted(number: int, noun: str) -> str:
-    """*number* of a thing: `1 task`, `2,000 tasks`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

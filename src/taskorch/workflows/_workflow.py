@@ -19,6 +19,7 @@ from typing import Any, Final, TypeAlias, cast
 import attrs
 
 from taskorch._references import references, refuse_in
+from taskorch._visible import counted
 from taskorch.errors import CycleError, DuplicateTaskError, InvalidTaskError
 from taskorch.model import Call, Program, Reference, Task, Wait
 from taskorch.model._show import show
@@ -160,7 +161,8 @@ class Phase(PhaseRules, Builder[Node]):
 
     def __repr__(self) -> str:
         return (
-            f"<Phase {self.name!r} of {self.workflow.name!r}: {len(self.tasks)} tasks>"
+            f"<Phase {self.name!r} of {self.workflow.name!r}: "
+            f"{counted(len(self.tasks), 'task')}>"
         )
 
 
@@ -417,7 +419,7 @@ class Workflow(Builder[Node]):
 
     def __repr__(self) -> str:
         edges = sum(map(len, self._after.values()))
-        tasks = f"{len(self)} task{'s' * (len(self) != 1)}"
+        tasks = counted(len(self), "task")
         waits = f"{edges} dependenc{'y' if edges == 1 else 'ies'}"
         return f"<Workflow {self.name!r}: {tasks}, {waits}>"
 

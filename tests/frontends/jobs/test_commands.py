@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 
 import pytest
-from tests.cli.tools import started
+from tests.cli.tools import started, told
 from tests.frontends.jobs.test_jobs import EXAMPLE, body, counting
 
 from taskorch.cli import main
@@ -77,6 +78,49 @@ def test_jobs_are_run_from_the_command_line(tmp_path, monkeypatch, capsys):
     ]:
         assert main(wrong) == 2
         assert why in capsys.readouterr().err
+
+
+def test_what_is_printed_for_programs_is_json_alone(tmp_path):
+    (tmp_path / "counts_words.py").write_text("def count(unit, job):\n    return 1\n")
+    (tmp_path / "job.json").write_text(json.dumps(body()))
+    words = ["jobs", "run", EXAMPLE, "job.json", "--port", 0, "--json"]
+    words += ["--objective", "count=counts_words:count"]
+    with started(*words, cwd=tmp_path, TASKORCH_TOKEN="") as process:
+        try:
+            lines = iter(process.stderr.readline, "")
+            assert next(text for text in lines if text.startswith("jobs: http"))
+            assert next(lines).startswith("token: ")
+            process.send_signal(signal.SIGTERM)
+            (status,) = told(process.stdout.read())
+            assert (status["job_id"], process.wait(60)) == ("j1", 0)
+        finally:
+            process.kill()
+
+
+def test_one_of_a_thing_is_no_more(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "counts_words.py").write_text("def count(unit, job):\n    return 1\n")
+    (tmp_path / "job.json").write_text(json.dumps(body(tadpole_count=1)))
+    run = ["jobs", "run", str(EXAMPLE), "job.json", "--objective"]
+    assert main([*run, "count=counts_words:count"]) == 0
+    assert "j1: completed, 1 of 1 unit, " in capsys.readouterr().out
+
+
+def test_the_path_is_as_before_but_for_what_a_module_adds(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    before = [each for each in sys.path if each != str(tmp_path)]
+    monkeypatch.setattr(sys, "path", [*before])
+    monkeypatch.delitem(sys.modules, "counts_words", raising=False)
+    (tmp_path / "counts_words.py").write_text(
+        "import sys\nsys.path.insert(0, '/of/the/module')\n"
+        "def count(unit, job):\n    return 1\n"
+    )
+    run = ["jobs", "run", str(EXAMPLE), "--objective", "count=counts_words:count"]
+    assert main(run) == 2
+    assert "no job to run" in capsys.readouterr().err
+    assert sys.path == ["/of/the/module", *before]
 
 
 def test_a_token_that_is_made_is_told_though_its_variable_is_empty(tmp_path):

@@ -476,7 +476,7 @@ def test_results_lists_and_cancels_over_http_and_from_the_command_line(
         assert main(["jobs", "cancel", server.url, "j1"]) == 0
     out = capsys.readouterr().out
     assert "unit 3:" in out
-    assert "j1: completed\n1 jobs\n" in out
+    assert "j1: completed\n1 job\n" in out
     assert "j1 has ended" in out
 
 

@@ -229,6 +229,40 @@ def test_what_a_program_writes_can_be_read_on():
         assert service.ask("GET", "/api/v1/tasks/gone/log").status == 404
 
 
+HALF = r"""
+import sys, time
+from pathlib import Path
+write = sys.stdout.buffer.write
+write("né".encode()[:2]); sys.stdout.flush()
+while not Path(sys.argv[1]).exists():
+    time.sleep(0.01)
+write("né".encode()[2:] + "€".encode() * 70_000 + b"\xe2\x82"); sys.stdout.flush()
+"""
+
+
+def test_a_letter_of_which_half_is_written_is_read_whole_with_the_next_part(tmp_path):
+    with shown() as service:
+
+        @service.orch.agent("shell", capabilities={"say"}, executor="program")
+        def say(task, context):
+            return Program([sys.executable, "-c", HALF, str(tmp_path / "go")])
+
+        def log(after=""):
+            return service.ask("GET", f"/api/v1/tasks/s/log{after}").said
+
+        handle = service.orch.submit_task(Task("say", id="s"))
+        eventually(lambda: log().get("text") == "n")
+        text, end = "n", log()["next"]
+        assert log(f"?after={end}") == {"text": "", "next": end, "there": True}
+        (tmp_path / "go").touch()
+        handle.result(PATIENCE)
+        while (part := log(f"?after={end}"))["text"]:
+            text, end = text + part["text"], part["next"]
+        assert text == "né" + "€" * 70_000
+        # Only the end is shown first: it begins with a whole letter, too.
+        assert set(log()["text"]) == {"€"}
+
+
 def test_a_journal_is_shown_while_its_owner_runs_and_can_be_changed_by_nobody(tmp_path):
     path = tmp_path / "runs.db"
     with TaskOrchestrator(journal=path) as orch:

@@ -169,6 +169,18 @@ def test_each_task_that_hangs_is_told(tmp_path, hook):
     assert "Give login more than 2 s, or see where it hangs" in advice["login"]
 
 
+def test_the_end_of_a_log_begins_with_a_whole_letter(tmp_path):
+    code = "print('é' * 4000, end='x'); raise SystemExit(1)"
+    suite = write(
+        tmp_path,
+        f"templates:\n  sh: {{command: ['{sys.executable}', '-Xutf8', -c, \"{code}\"]}}\n"
+        "orchestrator:\n  task_definitions:\n    unit_tests: [{id: A, template: sh}]\n",
+    )
+    (task,) = _running.run(suite, tmp_path / "out").tasks
+    assert "éééx" in task.error
+    assert "\ufffd" not in task.error
+
+
 @pytest.mark.slow
 def test_which_test_hung_is_told(tmp_path, hook):
     """By its name, wherever it is told; of a command, the last that it wrote."""

@@ -144,7 +144,7 @@ def test_one_phase_is_run_if_those_before_have_passed(runs):
     code, printed = runs.run("--phase", "b")
     assert code == 2
     assert (
-        "before b, a gate is shut: a: 1 of 1 tasks has not completed: a/one"
+        "before b, a gate is shut: a: 1 of 1 task has not completed: a/one"
         in (printed[-1])
     )
     assert runs.began() == []
@@ -265,7 +265,7 @@ def test_a_phase_is_approved_by_somebody_once_its_tasks_have_completed(runs):
     def approve(*words):
         return cli("approve", *words, runs.root, "--by", "Ada")
 
-    assert "1 of 1 tasks has not completed: a/one" in approve("a")[2]
+    assert "1 of 1 task has not completed: a/one" in approve("a")[2]
     assert "asks for no approval" in approve("b")[2]
     assert "there is no phase 'c'" in approve("c")[2]
     assert cli("approve", "a", runs.root, "--by", " ")[0] == 2

@@ -107,7 +107,7 @@ def test_files_without_problems_say_so(tmp_path):
     write(tmp_path, {"tasks/a/one.md": "outputs: []", "tasks/a/README.md": "no task"})
     write(tmp_path, {"tasks/TEMPLATE.md": "none", "tasks/a/.hidden.md": "none"})
 
-    assert cli("lint", tmp_path) == (0, "1 task files, no problems\n", "")
+    assert cli("lint", tmp_path) == (0, "1 task file, no problems\n", "")
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def test_a_failed_task_says_why(runs, task, error, code, line):
     assert status.get("exit_code") == code
     assert status["outputs_validated"] is (code is not None and line is None)
     assert "ALERT: Task a/one failed, blocking 0 tasks" in printed
-    assert "0 of 1 tasks are complete. The rest:" in printed
+    assert "0 of 1 task are complete. The rest:" in printed
     assert printed[-1] == "Once they are mended: taskorch workspace run --retry-failed"
     assert not (runs.root / "workspace/pids/a/one.pid").exists()
     if line is not None:

@@ -8,7 +8,13 @@ import pytest
 from tests.unit.journal.tools import ENTRIES, GROUPS, edit, fact, filled
 
 from taskorch.errors import JournalError
-from taskorch.events import TaskCompleted, TaskFailed, TaskStarted, TaskSubmitted
+from taskorch.events import (
+    OrchestratorStarted,
+    TaskCompleted,
+    TaskFailed,
+    TaskStarted,
+    TaskSubmitted,
+)
 from taskorch.journal import SqliteJournal, _reader
 from taskorch.model import Task
 
@@ -341,10 +347,19 @@ def test_who_does_not_own_it_keeps_no_connection(journal):
     assert journal._idle._readers == []
 
 
-@pytest.mark.parametrize("prefix", ["run/", "run", "r", "run/a", "run0", "s", "é"])
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        *("run/", "run", "r", "run/a", "run0", "s", "é", "", "z"),
+        *("\ud7ff", "\ud800", "\U0010ffff", "s\U0010ffff", "\U0010ffff" * 2),
+    ],
+)
 def test_the_ids_that_begin_alike_are_those_that_begin_so(path, prefix):
     names = ["run/b", "ru", "run/a", "run/a/x", "run", "run0", "run.", "s", "é/1"]
-    filled(path, [[submitted(n, name) for n, name in enumerate(names, 1)]])
+    names += ["\ud7ff", "\ue000", "\ud7ff\U0010ffff", "\U0010ffff" * 200]
+    groups = [[submitted(n, name) for n, name in enumerate(names, 1)]]
+    # A fact about no task has no id.
+    filled(path, [*groups, [(OrchestratorStarted(len(names) + 1, 1), None)]])
     with closing(SqliteJournal(path)) as journal:
         found = journal.ids(prefix)
     assert found == [name for name in names if name.startswith(prefix)]

@@ -20,7 +20,7 @@ from taskorch.errors import (
     JournalUnavailableError,
     TaskorchError,
 )
-from taskorch.events import OrchestratorStarted, TaskCompleted
+from taskorch.events import OrchestratorStarted, TaskCompleted, TaskSubmitted
 from taskorch.journal import register_file
 from taskorch.reading import JournalReader
 from taskorch.testing.laws import check_durable_journal
@@ -164,6 +164,21 @@ def test_a_task_is_found_by_its_key(address):
         first = orch.submit_task(task)
     with TaskOrchestrator(journal=address) as orch:
         assert orch.submit_task(task).task_id == first.task_id
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "run/", "run", "\ud7ff", "\U0010ffff", "\ud800"]
+)
+def test_the_ids_that_begin_alike_are_those_that_begin_so(address, prefix):
+    names = ["run/b", "run/a/x", "run", "run0", "s", "\ud7ffa", "\ue000", "\U0010ffff"]
+    group = [
+        (TaskSubmitted(n, 1, name, "x", 0), Task("x"))
+        for n, name in enumerate(names, 1)
+    ]
+    with closing(PostgresJournal(address)) as journal:
+        journal.append(journal.claim(), [*group, *facts(len(names) + 1)])
+        ids = journal.ids(prefix)
+    assert ids == [name for name in names if name.startswith(prefix)]
 
 
 def test_verify_counts_what_is_there(postgres, address):

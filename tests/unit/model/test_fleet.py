@@ -5,7 +5,7 @@ import pytest
 from taskorch import TaskOrchestrator
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Breaker, Capability, TaskFilter, TaskState
-from taskorch.model._fleet import levels_of
+from taskorch.model._fleet import level_names, levels_of
 from taskorch.model._plain import taken_apart
 
 
@@ -31,6 +31,77 @@ def test_a_capability_is_a_name_and_a_level():
 def test_what_is_no_capability_is_refused(wrong, words):
     with pytest.raises(InvalidTaskError, match=words):
         wrong()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("test:hgih", "level is a number from 1 to 100, not 'hgih'"),
+        ("test:-3", "not '-3'"),
+        ("test:0", "level"),
+        ("test:101", "at most 100"),
+        ("test:", "not ''"),
+        ("test: 2", "not ' 2'"),
+        ("test:2.0", "not '2.0'"),
+        ("test:\N{ARABIC-INDIC DIGIT THREE}", "a number"),
+        (f"test:{'9' * 5_000}", "a number"),
+        ("test:2:3", "not '2:3'"),
+        (":2", "without a colon, not ''"),
+        ("", "without a colon, not ''"),
+        (5, "without a colon, not 5"),
+        (None, "without a colon, not None"),
+    ],
+)
+def test_a_level_that_is_none_is_refused_wherever_it_is_said(name, words):
+    agents = TaskOrchestrator().agents
+    agents.template("t", capabilities=["test"], handler=print)
+    for use in (
+        lambda: levels_of([name]),
+        lambda: agents.template("u", capabilities=["code", name], handler=print),
+        lambda: agents.spawn("t", {"capabilities": [name]}),
+        lambda: agents.match(["code", name]),
+        lambda: agents.provision_new_agent([name]),
+    ):
+        with pytest.raises(InvalidTaskError, match=words):
+            use()
+    assert [one.id for one in agents.list()] == ["local"]
+
+
+def test_levels_are_read_as_they_are_written():
+    for level in range(1, 101):
+        names = level_names({"test": level})
+        assert levels_of(names) == levels_of({"test": level}) == {"test": level}
+    assert levels_of(["test:2", "test", "test:1"]) == {"test": 2}
+
+
+def test_an_agent_may_come_with_names_that_are_no_levels():
+    """They are shown as they are, and are matched whole."""
+    orch = TaskOrchestrator()
+    names = {"worker:cpu", "worker:gpu", "x:0", "test", "test:2"}
+    orch.agent("a", capabilities=names, max_concurrency=1)(lambda task, context: None)
+    orch.agent("b", capabilities={"worker:io"})(lambda task, context: None)
+    levels = {one.id: dict(one.capabilities) for one in orch.agents.list()}
+    assert levels["a"] == {"worker:cpu": 1, "worker:gpu": 1, "x:0": 1, "test": 2}
+
+    def matches(*requirements):
+        return [one.agent.id for one in orch.agents.match(requirements) if one.matches]
+
+    assert matches("worker:cpu", "test:2") == ["a"]
+    assert matches("worker:io") == ["b"]
+    assert matches("worker:io", "test") == matches("test:3") == []
+    assert orch.agents.provision_new_agent(["worker:io", "worker:gpu"]) is None
+    with pytest.raises(InvalidTaskError, match="did you mean 'worker:cpu'"):
+        orch.agents.match(["worker:cqu"])
+
+
+def test_levels_of_a_mapping_are_provided():
+    orch = TaskOrchestrator(unknown_capability="wait")
+    orch.agents.template("low", capabilities=["test"], handler=print)
+    orch.agents.template("high", capabilities={"test": 3}, handler=print)
+    with orch:
+        agent = orch.agents.provision_new_agent({"test": 2})
+        assert agent is not None
+        assert agent.type == "high"
 
 
 def test_levels_are_read_from_names_and_from_a_mapping():

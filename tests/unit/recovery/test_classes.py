@@ -9,6 +9,7 @@ import os
 import queue
 import re
 import resource
+import signal
 import socket
 import sqlite3
 import ssl
@@ -671,3 +672,37 @@ def test_a_rule_counts_repetitions(text, holds):
     """As many as it says, and no more."""
     rule = Rule("memory", text=r"^(?:a+b+){0,2}c")
     assert (classify(RuntimeError(text), rules=[rule]).name == "memory_error") == holds
+
+
+class Interrupting(Exception):
+    """Ctrl-C comes while it is looked at."""
+
+    def __str__(self):
+        signal.raise_signal(signal.SIGINT)
+        return "x"
+
+    failure_class = property(lambda self: str(self) and None)
+
+
+@pytest.mark.parametrize("is_handler", [False, True])
+def test_ctrl_c_ends_what_looks_at_an_error(is_handler):
+    """Also if a handler of the user's ends the process."""
+    handler = (lambda *_: sys.exit(3)) if is_handler else signal.default_int_handler
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with pytest.raises(SystemExit if is_handler else KeyboardInterrupt):
+            classify(Interrupting())
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit, ValueError])
+def test_what_an_error_raises_on_another_thread_is_no_signal(raised):
+    class Hostile(Exception):
+        def __str__(self):
+            raise raised
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        assert pool.submit(classify, Hostile()).result(60).name == "unknown"
+    if raised is ValueError:
+        assert classify(Hostile()).name == "unknown"

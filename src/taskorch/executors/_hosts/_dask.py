@@ -22,7 +22,7 @@ from importlib import import_module
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from taskorch._visible import said
+from taskorch._visible import counted, said
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._hosts._connection import compared, versions
 from taskorch.executors._hosts._engine import (
@@ -506,7 +506,7 @@ class DaskEngine(Engine):
             return [("failed", f"{error}{to_do if self._gone_since else ''}")]
         answers = self._client.run(versions, on_error="return")
         for address, info in workers.items():
-            text = f"worker {address}: {info['nthreads']} threads"
+            text = f"worker {address}: {counted(info['nthreads'], 'thread')}"
             findings.append(compared(text, answers.get(address)))
         if not workers:
             findings.append(("degraded", "there is no worker"))

@@ -20,7 +20,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._visible import visible
+from taskorch._visible import counted, visible
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.executors._ends import until_kill
 from taskorch.executors._hosts._connection import Connection, Stream
@@ -245,7 +245,8 @@ class Hosts(OwnedExecutor[GivenCall]):
         with self._lock:
             hosts = [host for host in self._hosts.values() if host.is_there]
             texts = [
-                f"{host}: {len(host.given)} attempts, {host.place.slots} workers"
+                f"{host}: {counted(len(host.given), 'attempt')}, "
+                f"{counted(host.place.slots, 'worker')}"
                 for host in hosts
             ]
             waiting, coming = len(self._waiting), len(self._hosts) - len(hosts)

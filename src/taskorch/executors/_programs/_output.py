@@ -6,12 +6,10 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from taskorch._visible import after_cut
 from taskorch.executors._programs._temporary import make_temporary
 
 _SAME_NAME = 1000
-# Of a character in UTF-8: its length at most, and every byte but its first.
-_UTF8_MOST_BYTES = 4
-_CONTINUATION = bytes(range(0x80, 0xC0))
 
 
 class Tail:
@@ -36,9 +34,7 @@ class Tail:
             self._trim()
         data = bytes(self._data)
         if self._cut:
-            # The cut may have gone through a character; its rest would be noise.
-            head = data[: _UTF8_MOST_BYTES - 1]
-            data = head.lstrip(_CONTINUATION) + data[len(head) :]
+            data = after_cut(data)
         # Databases that hold text refuse NUL.
         return data.decode(errors="replace").replace("\0", "\ufffd")
 

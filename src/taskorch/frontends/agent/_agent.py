@@ -21,12 +21,11 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any, Final
 
-from taskorch._visible import visible
+from taskorch._visible import counted, visible
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.agent._line import Line, Refusal, ServiceAddress, Unreachable
 from taskorch.frontends.agent._runs import MAX_RESULT, AgentRun, OrderRunner
 from taskorch.frontends.agent._work import Abilities
-from taskorch.workflows._words import counted
 
 _LOG: Final = logging.getLogger("taskorch.agent")
 _PROTOCOL: Final = 1

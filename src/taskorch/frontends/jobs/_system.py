@@ -59,6 +59,7 @@ from taskorch.model import (
 )
 from taskorch.model._checks import check_reward
 from taskorch.model._ids import check_id
+from taskorch.model._plain import ns_of
 from taskorch.model._show import show
 from taskorch.policies import ProportionalAllocator, ScoreQueue
 from taskorch.workflows import Workflow, WorkflowStatus
@@ -1409,7 +1410,7 @@ def _ratio(part: float, whole: float) -> float | None:
 
 
 def _submitted_ns(status: TaskStatus) -> int:
-    return 0 if status.submitted is None else int(status.submitted.timestamp() * 1e9)
+    return 0 if status.submitted is None else ns_of(status.submitted)
 
 
 def _median(statistics: Any) -> float | None:

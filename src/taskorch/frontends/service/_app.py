@@ -115,7 +115,7 @@ def create_app(
     Raises:
         InvalidTaskError: The token is too short, or *hosts* is no collection.
     """
-    orch._tell_by_default()  # noqa: SLF001 - whoever is served has nobody to ask
+    orch._teller()  # noqa: SLF001 - whoever is served has nobody to ask
     keep = kept_by(orch)
     feed = Feed(orch.signals, journal, keep)
     brought = Submissions(orch, functions or {}, programs=programs)

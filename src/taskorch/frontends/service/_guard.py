@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
-from taskorch._visible import visible
+from taskorch._visible import counted, visible
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.channel import is_framed
 from taskorch.frontends.service._bodies import MAX_BODY, too_long
@@ -192,7 +192,7 @@ class RequestGuard:
             return
         client = (scope.get("client") or ("somebody",))[0]
         asked = f"{scope['method']} {scope['path']} from {client}"
-        more = f" ({self._untold:,} others before)" if self._untold else ""
+        more = f" ({counted(self._untold, 'other')} before)" if self._untold else ""
         self._untold = 0
         text = f"refused: {asked}: {problem.status}, {problem.detail}"
         _LOG.warning("%s: %s%s", visible(text), problem.hint, more)

@@ -11,6 +11,7 @@ Decision: 0090.
 from __future__ import annotations
 
 import asyncio
+from codecs import getincrementaldecoder
 from collections.abc import Callable
 from functools import partial
 from importlib.resources import files
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from taskorch._visible import after_cut
 from taskorch.frontends.service._board import Board
 from taskorch.frontends.service._operations import (
     TEXT,
@@ -298,8 +300,12 @@ def _read_log(path: Path | None, after: int | None) -> dict[str, Any]:
         return {"text": "", "next": 0, "there": False}
     with path.open("rb") as file:
         size = file.seek(0, 2)
-        begin = max(0, size - _LOG) if after is None or after > size else after
+        is_cut = after is None or after > size
+        begin = max(0, size - _LOG) if is_cut else after or 0
         file.seek(begin)
         content = file.read(_LOG)
-    text = content.decode("utf-8", "replace")
-    return {"text": text, "next": begin + len(content), "there": True}
+    end = begin + len(content)
+    decoder = getincrementaldecoder("utf-8")("replace")
+    text = decoder.decode(after_cut(content) if is_cut and begin else content)
+    # A letter that is half written, or half in this part, begins the next one.
+    return {"text": text, "next": end - len(decoder.getstate()[0]), "there": True}

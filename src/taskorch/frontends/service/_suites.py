@@ -22,7 +22,7 @@ from starlette.concurrency import run_in_threadpool
 
 from taskorch._limits import MAX_SECONDS
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._visible import visible
+from taskorch._visible import counted, visible
 from taskorch._vocabulary import meant
 from taskorch.errors import (
     InvalidTaskError,
@@ -59,7 +59,6 @@ from taskorch.frontends.suite._words import STATUS
 from taskorch.model import TERMINAL, Agent, Resources, TaskState, check_seconds
 from taskorch.protocols import AttemptExecutor
 from taskorch.reading import JournalReader
-from taskorch.workflows._words import counted
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette

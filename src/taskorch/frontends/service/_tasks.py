@@ -60,8 +60,6 @@ _MAX_PAGE: Final = 1_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 #: Microseconds since then, for some centuries, and the id of a task.
 _PLACE: Final = re.compile(r"[0-9]{1,16}-[A-Za-z0-9._/~-]*")
-#: More than what a moment loses on its way through the list.
-_ROUNDING: Final = timedelta(milliseconds=1)
 _SECONDS: Final = {"type": "number", "minimum": 0, "maximum": MAX_SECONDS}
 #: How the query says what tasks are looked for by.
 _FILTER_SCHEMAS: Final[Mapping[str, Schema]] = {
@@ -258,7 +256,7 @@ class Tasks:
         since = None if cursor is None else _PageStart.of(cursor)
         if since is not None:
             # It is later than what the filter says: those of the last page held, too.
-            later: dict[str, Any] = {"since": since.at - _ROUNDING}
+            later: dict[str, Any] = {"since": since.at}
             which = TaskFilter(**{**which.fields, **later})
 
         def page() -> list[TaskStatus]:

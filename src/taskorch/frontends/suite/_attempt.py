@@ -15,7 +15,12 @@ import attrs
 from taskorch._limits import NS
 from taskorch.frontends.suite._coverage import totals_in
 from taskorch.frontends.suite._criteria import Criteria
-from taskorch.frontends.suite._failing import class_of_end, class_of_tests, result_of
+from taskorch.frontends.suite._failing import (
+    class_of_end,
+    class_of_tests,
+    end_of,
+    result_of,
+)
 from taskorch.frontends.suite._folder import RunFolder, kept_in, write_json
 from taskorch.frontends.suite._judging import (
     CriteriaNotMetError,
@@ -501,10 +506,4 @@ def _stopped_in(results: _Found) -> str:
 
 def _tail(path: Path, lines: int = 5, size: int = 4_096) -> list[str]:
     """The last lines of a log."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - size))
-            text = file.read().decode("utf-8", "replace")
-    except OSError:
-        return []
-    return [line for line in text.splitlines() if line.strip()][-lines:]
+    return [line for line in end_of(path, size).splitlines() if line.strip()][-lines:]

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from taskorch._visible import after_cut
 from taskorch.errors import ProgramFailedError, TaskFailedError
 from taskorch.frontends.suite._results import TestRecord
 from taskorch.model import ProgramResult
@@ -20,13 +21,13 @@ _FIRST: Final = (
 )
 #: How the message of a failed test begins: with what was raised.
 _RAISED: Final = re.compile(r"\s*((?:\w+\.)*[A-Z]\w*)(?:: ?(.*))?$", re.DOTALL)
-#: Characters of a log that are looked at.
+#: Bytes of a log that are looked at.
 _MOST_LOG: Final = 16_384
 
 
 def result_of(exit_code: int, log: Path, seconds: float) -> ProgramResult:
     """What a test task has left behind, as of any program."""
-    return ProgramResult((), exit_code, _end_of(log), "", log, seconds)
+    return ProgramResult((), exit_code, end_of(log, _MOST_LOG), "", log, seconds)
 
 
 def class_of_end(result: ProgramResult) -> FailureClass:
@@ -59,10 +60,12 @@ def _class_of_test(test: TestRecord) -> FailureClass:
     return classify(error)
 
 
-def _end_of(log: Path) -> str:
+def end_of(log: Path, size: int) -> str:
+    """The last *size* bytes of a log, from a whole letter on; "": it has none."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - _MOST_LOG))
-            return file.read().decode("utf-8", "replace")
+            begin = file.seek(max(0, log.stat().st_size - size))
+            data = file.read()
     except OSError:
         return ""
+    return (after_cut(data) if begin else data).decode("utf-8", "replace")

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from html import escape
 from typing import Final
 
-from taskorch._visible import visible
+from taskorch._visible import counted, visible
 from taskorch.frontends.suite._markdown import first_line, headline, status
 from taskorch.frontends.suite._report import SuiteReport, TaskPart
 from taskorch.frontends.suite._timeline import Slice
-from taskorch.workflows._words import counted, duration, moment
+from taskorch.workflows._words import duration, moment
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --text: #1f2328; --dim: #59636e; --line: #d1d9e0;

@@ -7,6 +7,7 @@ from typing import Final
 
 import attrs
 
+from taskorch._visible import counted
 from taskorch.errors import TaskFailure
 from taskorch.frontends.suite._criteria import Criteria
 from taskorch.frontends.suite._measures import Counts, Measures
@@ -64,10 +65,12 @@ def _ended(criteria: Criteria, measures: Measures) -> Iterator[CriterionFinding]
     if counts is not None:
         yield CriterionFinding("tests", counts.total > counts.not_run, str(counts))
         if criteria.pass_rate is None:
-            sentence = f"{counts.bad:,} of {counts.judged:,} tests failed"
+            sentence = f"{counts.bad:,} of {counted(counts.judged, 'test')} failed"
             yield CriterionFinding("failures", not counts.bad, sentence)
             if counts.not_run:
-                sentence = f"{counts.not_run:,} of {counts.total:,} tests were not run"
+                verb = "was" if counts.not_run == 1 else "were"
+                tests = counted(counts.total, "test")
+                sentence = f"{counts.not_run:,} of {tests} {verb} not run"
                 yield CriterionFinding("not_run", said=sentence)
     # A runner of tests says by its code that some have failed: that is counted. But
     # pytest says by all codes above 1 that it did not run them all.

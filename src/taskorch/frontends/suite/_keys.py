@@ -12,7 +12,7 @@ from taskorch.frontends.suite._kinds import (
     Each,
     Either,
     Flag,
-    Named,
+    NamedItems,
     Number,
     OneOf,
     Size,
@@ -51,7 +51,7 @@ _OTHER_WORDS: Final = {
     **dict.fromkeys(("cpu", "cpus", "cores", "num_cpus", "vcpus"), "cpu_cores"),
     **dict.fromkeys(("mem_mb", "ram_mb"), "memory_mb"),
 }
-_CRITERIA: Final = Named(
+_CRITERIA: Final = NamedItems(
     {
         "pass_rate": _SHARE,
         "coverage": _SHARE,
@@ -65,17 +65,17 @@ _CRITERIA: Final = Named(
 _SUBTASK: Final[Mapping[str, ValueReader]] = {
     "id": _ID,
     "name": Text(),
-    "resources": Named(_RESOURCES, synonyms=_OTHER_WORDS),
+    "resources": NamedItems(_RESOURCES, synonyms=_OTHER_WORDS),
     "success_criteria": _CRITERIA,
     "arguments": _WORDS,
 }
-_TASK: Final = Named(
+_TASK: Final = NamedItems(
     {
         **_SUBTASK,
         "template": Text(),
         "dependencies": _IDS,
         "subtasks": Each(
-            Either(_ID, Named(_SUBTASK, needed=["id"])), hint="a list of ids"
+            Either(_ID, NamedItems(_SUBTASK, needed=["id"])), hint="a list of ids"
         ),
         "priority": OneOf(PRIORITIES),
         "role": Text(),
@@ -83,7 +83,7 @@ _TASK: Final = Named(
     },
     needed=["id"],
 )
-_PHASE: Final = Named(
+_PHASE: Final = NamedItems(
     {
         "tests": Text(),
         "mode": _one_of("parallel", "sequential_with_parallel_subtasks", "sequential"),
@@ -93,14 +93,14 @@ _PHASE: Final = Named(
     needed=["tests"],
     synonyms={"timeout": "timeout_seconds"},
 )
-_TEMPLATE: Final = Named(
+_TEMPLATE: Final = NamedItems(
     {
         "pytest": _WORDS,
         "command": _ARGV,
-        "arguments": Named(others=_WORDS),
+        "arguments": NamedItems(others=_WORDS),
         "results": Text(),
         "coverage": _WORDS,
-        "env": Named(others=Text(is_any=True)),
+        "env": NamedItems(others=Text(is_any=True)),
         "cwd": Text(),
         "python": Text(),
     }
@@ -112,7 +112,7 @@ _FAILURES: Final = {
     "timeout_grace_period": _SECONDS,
 }
 
-_ALERT: Final = Named(
+_ALERT: Final = NamedItems(
     {
         "when": Text(),
         "until": Text(),
@@ -129,33 +129,37 @@ _ALERT: Final = Named(
 )
 
 #: All of a configuration.
-CONFIGURATION: Final = Named(
+CONFIGURATION: Final = NamedItems(
     {
-        "orchestrator": Named(
+        "orchestrator": NamedItems(
             {
                 "name": Text(),
                 "version": Text(),
                 "log_level": _one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
                 "api_port": _PORT,
                 "metrics_port": _PORT,
-                "task_definitions": Named(others=Each(_TASK, hint="a list of tasks")),
+                "task_definitions": NamedItems(
+                    others=Each(_TASK, hint="a list of tasks")
+                ),
             }
         ),
-        "resource_allocation": Named(
-            others=Named({**_RESOURCES, "max_parallel": _SOME}, synonyms=_OTHER_WORDS)
+        "resource_allocation": NamedItems(
+            others=NamedItems(
+                {**_RESOURCES, "max_parallel": _SOME}, synonyms=_OTHER_WORDS
+            )
         ),
-        "agent_limits": Named(
+        "agent_limits": NamedItems(
             {
                 "max_agents": _SOME,
                 "total_memory_mb": Number(is_above=True),
                 "total_cpu_cores": Number(is_above=True),
             }
         ),
-        "failure_handling": Named(
+        "failure_handling": NamedItems(
             _FAILURES,
             synonyms={"retry_delay": "retry_delay_seconds"},
         ),
-        "agent_pool": Named(
+        "agent_pool": NamedItems(
             {
                 "min_agents": _SOME,
                 "max_agents": _SOME,
@@ -165,7 +169,7 @@ CONFIGURATION: Final = Named(
                 "agent_timeout": _TIMEOUT,
             }
         ),
-        "recovery": Named(
+        "recovery": NamedItems(
             {
                 **_FAILURES,
                 "human_notification_webhook": Text(),
@@ -176,7 +180,7 @@ CONFIGURATION: Final = Named(
             },
             synonyms={"retry_delay": "retry_delay_seconds"},
         ),
-        "monitoring": Named(
+        "monitoring": NamedItems(
             {
                 "metrics_interval": _TIMEOUT,
                 "health_check_interval": _TIMEOUT,
@@ -184,8 +188,8 @@ CONFIGURATION: Final = Named(
                 "log_retention_days": Number(is_above=True),
             }
         ),
-        "alerts": Named(others=Either(_one_of("off"), _ALERT)),
-        "phases": Named(others=_PHASE),
-        "templates": Named(others=_TEMPLATE),
+        "alerts": NamedItems(others=Either(_one_of("off"), _ALERT)),
+        "phases": NamedItems(others=_PHASE),
+        "templates": NamedItems(others=_TEMPLATE),
     }
 )

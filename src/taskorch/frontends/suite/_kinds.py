@@ -167,7 +167,7 @@ class Each:
 
 
 @attrs.frozen
-class Named:
+class NamedItems:
     """
     A mapping.
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from taskorch._visible import visible
+from taskorch._visible import counted, visible
 from taskorch.frontends.suite._report import SuiteReport, TaskPart
 from taskorch.workflows._report import cell
-from taskorch.workflows._words import counted, duration
+from taskorch.workflows._words import duration
 
 #: Failures that are shown at length, and lines of each.
 _SHOWN: Final = 20

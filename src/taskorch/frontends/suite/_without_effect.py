@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from taskorch._visible import counted
 from taskorch.frontends.suite._faults import FaultList, near
 from taskorch.frontends.suite._kinds import ReadMapping
-from taskorch.workflows._words import counted
 
 
 def note_all(configuration: Mapping[str, ReadMapping], notes: FaultList) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from taskorch._visible import counted
 from taskorch.frontends.workspace._config import WorkspaceConfig
 from taskorch.frontends.workspace._files import missing_files, unmade_inputs
 from taskorch.frontends.workspace._layout import WorkspaceLayout, phase_of
@@ -66,8 +67,9 @@ class DryRun:
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
-        done = f"; {self.completed} are complete already" if self.completed else ""
-        yield f"{len(self.steps)} tasks would be run{done}."
+        verb = "is" if self.completed == 1 else "are"
+        done = f"; {self.completed} {verb} complete already" if self.completed else ""
+        yield f"{counted(len(self.steps), 'task')} would be run{done}."
         if self.steps:
             yield ""
             yield f"  {'after':>10}  {'takes':>10}  {'at most':>10}  task"

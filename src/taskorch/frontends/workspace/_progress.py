@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import attrs
 
+from taskorch._visible import counted
 from taskorch.frontends.workspace._config import WorkspaceConfig
 from taskorch.frontends.workspace._files import (
     missing_inputs,
@@ -110,7 +111,8 @@ class WorkspaceProgress:
             ", …" if len(unfinished) > _NAMED else ""
         )
         verb = "has" if len(unfinished) == 1 else "have"
-        return f"{len(unfinished)} of {len(ids)} tasks {verb} not completed: {names}"
+        of = counted(len(ids), "task")
+        return f"{len(unfinished)} of {of} {verb} not completed: {names}"
 
     def missing_of(self, task_id: str) -> list[str]:
         """What a task that has completed should have made, and is not there."""

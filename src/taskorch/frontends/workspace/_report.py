@@ -6,6 +6,7 @@ from collections.abc import Container, Mapping
 
 import attrs
 
+from taskorch._visible import counted
 from taskorch.frontends.workspace._claims import Claims
 from taskorch.frontends.workspace._layout import WorkspaceLayout, phase_of
 from taskorch.frontends.workspace._scan import WorkspacePlan
@@ -38,7 +39,9 @@ class Report:
     def __str__(self) -> str:
         if self.is_complete:
             return "All tasks complete!" if self.total else "There are no tasks."
-        lines = [f"{len(self.completed)} of {self.total} tasks are complete. The rest:"]
+        verb = "is" if len(self.completed) == 1 else "are"
+        of = counted(self.total, "task")
+        lines = [f"{len(self.completed)} of {of} {verb} complete. The rest:"]
         by_kind: dict[str, list[tuple[str, str]]] = {}
         for task_id, why in self.left.items():
             by_kind.setdefault(why.partition(" ")[0], []).append((task_id, why))

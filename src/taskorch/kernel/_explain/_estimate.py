@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from taskorch._limits import NS
+from taskorch._visible import counted
 from taskorch.kernel._backfill import reservation
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting, least
 from taskorch.kernel._explain._holders import Holders, shares_by_hand
@@ -95,7 +96,7 @@ class _Guess:
             for name, (mean, many) in self._means.items()
         ]
         if len(means) > _TYPES:
-            means[_TYPES:] = [f"{len(means) - _TYPES} more types likewise"]
+            means[_TYPES:] = [f"{counted(len(means) - _TYPES, 'more type')} likewise"]
         return (
             "; ".join([*means, *dict.fromkeys(self._notes)])
             or "it waits for nothing but the clock"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from taskorch._visible import counted
 from taskorch.kernel import _breakers
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting, least
 from taskorch.kernel._explain._holders import NAMED
@@ -65,8 +66,11 @@ def waits_for(
     blockers = [_need(kernel, parent, height) for parent in parents]
     rest = links.waiting - len(blockers)
     if many and rest > 0:
-        detail = f"It needs {rest:,} more tasks that have not completed."
-        words = f"They must complete, all {rest:,}."
+        have = "has" if rest == 1 else "have"
+        detail = f"It needs {counted(rest, 'more task')} that {have} not completed."
+        words = "It must complete."
+        if rest > 1:
+            words = f"They must complete, all {rest:,}."
         remedies = (Remedy("complete", words, amount=rest),)
         blockers.append(
             Blocker("dependency", detail, need=rest, have=0, remedies=remedies)

@@ -9,6 +9,7 @@ from typing import Final
 
 from taskorch._frozen import frozen
 from taskorch._limits import NS
+from taskorch._visible import counted
 from taskorch.kernel import _backfill, _books, _breakers
 from taskorch.kernel._application import agent_of
 from taskorch.kernel._dispatch import ask, better_than, in_pools, match, vetoed
@@ -422,11 +423,12 @@ class Start:
         elif limit < kernel.config.concurrency:
             # To allow more would change nothing.
             detail = (
-                f"The system has room for {limit} attempts at once, of "
+                f"The system has room for {counted(limit, 'attempt')} at once, of "
                 f"{kernel.config.concurrency} that may run: see health()."
             )
         else:
-            detail = f"All {limit} slots are taken (concurrency={limit})."
+            slots = "The one slot is" if limit == 1 else f"All {limit} slots are"
+            detail = f"{slots} taken (concurrency={limit})."
             if kernel.running < limit:
                 detail = "Attempts that wait to go on take all slots that are free."
             more = limit + missing

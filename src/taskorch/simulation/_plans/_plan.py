@@ -19,7 +19,8 @@ from taskorch.model import Agent, Call, Resources, Task, Units, Wait, kind_of, t
 from taskorch.model._explanation import some
 from taskorch.model._show import show
 from taskorch.policies import SourceRegistry
-from taskorch.runtime._deciders import _STRUCTURE, Policies
+from taskorch.policies._kinds import POLICIES, Policies
+from taskorch.runtime._deciders import _STRUCTURE
 from taskorch.runtime._translation import (
     is_simple,
     needs_of,
@@ -109,8 +110,10 @@ class Means:
 
         One that cannot be copied is asked itself.
         """
-        names = [field.name for field in attrs.fields(Policies)]
-        return Policies(**{name: _copied(getattr(self.parts, name)) for name in names})
+        parts: dict[str, Any] = {
+            name: _copied(getattr(self.parts, name)) for name in POLICIES
+        }
+        return Policies(**parts)
 
     def unbounded(self, tasks: int) -> Means:
         """The same with so much of everything that no task waits for any of it."""

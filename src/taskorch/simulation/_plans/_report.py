@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from taskorch._limits import NS
-from taskorch._visible import visible
+from taskorch._visible import counted, visible
 from taskorch.kernel import LOCAL
 from taskorch.model._quantile import quantile
 from taskorch.model._read_only import ReadOnly
@@ -19,7 +19,7 @@ from taskorch.simulation._plans._study import Study
 from taskorch.simulation._plans._words import number, percent
 from taskorch.telemetry import Slice
 from taskorch.telemetry._slices import write_slices
-from taskorch.workflows._words import counted, duration
+from taskorch.workflows._words import duration
 
 if TYPE_CHECKING:
     import os

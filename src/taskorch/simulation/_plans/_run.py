@@ -35,7 +35,8 @@ from taskorch.kernel import (
     latest_finish_first,
 )
 from taskorch.model import TERMINAL, Task, TaskState, Units
-from taskorch.runtime._deciders import Policies, PolicyDeciders
+from taskorch.policies._kinds import Policies
+from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._translation import when
 from taskorch.simulation._plans._chance import Chance
 from taskorch.simulation._plans._plan import Means, SimulatedPlan

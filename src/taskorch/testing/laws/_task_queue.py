@@ -11,7 +11,8 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.model import check_seconds
-from taskorch.protocols import Admission, Order, OwnerView, TaskQueue
+from taskorch.protocols import Admission, Order, OwnerView, RanksOwners, TaskQueue
+from taskorch.protocols._members import has
 from taskorch.testing.laws._case import Case, brief, cases, maker
 from taskorch.testing.laws._worlds import (
     QuestionWorld,
@@ -66,7 +67,7 @@ def check_task_queue(
         for world in worlds:
             _admit(case, asked, world)
         _check_comparable(case, list(zip(worlds, orders, strict=True)))
-        if hasattr(asked, "standing"):
+        if has(asked, RanksOwners):
             _check_standings(case, asked, worlds)
         for world, order in zip(worlds, orders, strict=True):
             around = some_world(case.random, draw, draw_agents)

@@ -1,0 +1,100 @@
+"""
+The seven policies, listed here and nowhere else.
+
+All that is said of all seven derives from this: the settings and their signatures, what
+is refused, who is asked what, the names in errors, and the page about them. What their
+methods are, and what they answer, is read from their protocols.
+
+Decision: 0152.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, TypedDict, cast
+
+import attrs
+
+from taskorch.errors import InvalidTaskError
+from taskorch.model._show import show
+from taskorch.policies._proportional import ProportionalAllocator
+from taskorch.policies._queue import PriorityQueue
+from taskorch.policies._registry import CapabilityRegistry
+from taskorch.policies._retry import BackoffRetryHandler
+from taskorch.policies._router import PerformanceRouter
+from taskorch.policies._state_machine import StandardStateMachine
+from taskorch.policies._validator import StructuralValidator
+from taskorch.protocols import (
+    MAY_HAVE,
+    AgentRegistry,
+    Backfills,
+    RanksOwners,
+    ResourceAllocator,
+    RetryHandler,
+    StateMachine,
+    TaskQueue,
+    TaskRouter,
+    Validator,
+)
+from taskorch.protocols._members import check_policy, has
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Policies:
+    """
+    The policies of an orchestrator.
+
+    Of each, the name is that of the argument and the word in errors; the type is its
+    protocol; and the default is what decides if nothing is said.
+    """
+
+    registry: AgentRegistry = attrs.field(factory=CapabilityRegistry)
+    router: TaskRouter = attrs.field(factory=PerformanceRouter)
+    validator: Validator = attrs.field(factory=StructuralValidator)
+    state_machine: StateMachine = attrs.field(factory=StandardStateMachine)
+    queue: TaskQueue = attrs.field(factory=PriorityQueue)
+    retry_handler: RetryHandler = attrs.field(factory=BackoffRetryHandler)
+    allocator: ResourceAllocator = attrs.field(factory=ProportionalAllocator)
+
+    def having(self, optional: type) -> list[Any]:
+        """Those that have what *optional* asks for, in the order of `MAY_HAVE`."""
+        parts = {kind: getattr(self, name) for name, kind in POLICIES.items()}
+        return [
+            parts[kind] for kind in MAY_HAVE[optional] if has(parts[kind], optional)
+        ]
+
+
+class PolicySettings(TypedDict, total=False):
+    """The same as arguments, for checkers."""
+
+    registry: AgentRegistry | None
+    router: TaskRouter | None
+    validator: Validator | None
+    state_machine: StateMachine | None
+    queue: TaskQueue | None
+    retry_handler: RetryHandler | None
+    allocator: ResourceAllocator | None
+
+
+#: The protocol of each policy, by its name.
+POLICIES: Final[Mapping[str, type]] = {
+    field.name: cast("type", field.type)
+    for field in attrs.fields(attrs.resolve_types(Policies))
+}
+
+
+def check_policies(parts: Policies) -> None:
+    """
+    Refuse policies that cannot be asked as their protocols say.
+
+    Raises:
+        InvalidTaskError: One cannot, or two of its answers contradict each other; it is
+            named, and so is what is wrong with it.
+    """
+    for name, protocol in POLICIES.items():
+        check_policy(name, getattr(parts, name), protocol)
+    queue = parts.queue
+    if has(queue, Backfills) and queue.backfill and has(queue, RanksOwners):
+        msg = f"queue={show(queue)}: where owners share, there is no backfill"
+        hint = "it keeps room for the first task of one order: choose one of the two"
+        raise InvalidTaskError(msg, hint=hint)

@@ -1,0 +1,253 @@
+"""
+What a policy may have besides the methods of its protocol.
+
+No policy needs to inherit from these: it is asked for their members, by name, and what
+is None counts as not there. What is there in another form is refused by its name when
+the orchestrator, or the simulation, is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from datetime import timedelta
+from typing import Any, Final, Protocol, runtime_checkable
+
+from taskorch.events import Event
+from taskorch.model import TaskState
+from taskorch.protocols._context import Context, OwnerView
+from taskorch.protocols._durable_journal import DurableJournal
+from taskorch.protocols._resource_allocator import ResourceAllocator
+from taskorch.protocols._retry_handler import RetryHandler
+from taskorch.protocols._state_machine import StateMachine
+from taskorch.protocols._task_queue import TaskQueue
+from taskorch.protocols._task_router import TaskRouter
+
+
+@runtime_checkable
+class Learns(Protocol):
+    """
+    A policy that learns from what becomes of tasks: it says what it has chosen.
+
+    It needs all three methods. `taskorch.adaptive.Learned` is one. Events that it
+    connects to in `attach` say what became of an attempt, and `TaskRewarded` what
+    `orch.reward_task` has said of one; `orch.emit(name, payload, keep=…)` keeps what it
+    has learnt for `restore`. In a `Simulation` it is neither attached nor restored, but
+    asked what it has chosen; and it may hear of events there (`Hears`).
+    """
+
+    def choice_of(self, task_id: str, attempt: int) -> tuple[str, float] | None:
+        """
+        The name of what was chosen for an attempt, and how probable that was.
+
+        It is asked once as an attempt begins, under the orchestrator's lock, and stands
+        in `TaskStarted.choice`: so it is asked where a journal keeps that event, or
+        anybody hears of it, as one does who connects to `signals.task_started` in
+        `attach`. None: nothing was chosen. If it raises, the attempt begins all the
+        same, and no choice is told.
+        """
+        ...
+
+    def attach(self, orchestrator: Any) -> None:
+        """
+        Become a part of *orchestrator*, at the end of its making: hear its `signals`.
+
+        What it raises, the constructor of the orchestrator raises, too.
+        """
+        ...
+
+    def restore(self, kept: Callable[[str], Any]) -> None:
+        """
+        Go on with what an earlier life has learnt.
+
+        It is called by `start`, if there is a journal. What it raises, `start` raises,
+        and nothing has begun.
+
+        Args:
+            kept: Gives the payload of the latest event of a name that is kept, or None.
+        """
+        ...
+
+
+@runtime_checkable
+class Recalls(Protocol):
+    """A policy that `Learns`, and reads the facts of earlier lives in their journal."""
+
+    def recall(self, journal: DurableJournal, last: int) -> None:
+        """
+        Learn what the facts of earlier lives say; called by `start`, after `restore`.
+
+        What it raises, `start` raises, and nothing has begun.
+
+        Args:
+            journal: The journal.
+            last: The number of the last fact of earlier lives.
+        """
+        ...
+
+
+@runtime_checkable
+class Hears(Protocol):
+    """A policy that hears of facts in a `Simulation`, where nothing is attached."""
+
+    def hear(self, event: Event) -> None:
+        """
+        Take notice of *event*; called for each fact, in order, before it is kept.
+
+        What it raises, `run` of the simulation raises.
+        """
+        ...
+
+
+@runtime_checkable
+class Named(Protocol):
+    """An arm of `taskorch.adaptive.Learned` with a name; others have their class's."""
+
+    @property
+    def name(self) -> str:
+        """By which what was learnt of it is known again; read as `Learned` is made."""
+        ...
+
+
+@runtime_checkable
+class WaitsForBetter(Protocol):
+    """A router by which a task waits for a busy agent if those with room only fail."""
+
+    @property
+    def waits_for_better(self) -> bool:
+        """Whether it does; read as the orchestrator is made."""
+        ...
+
+
+@runtime_checkable
+class WatchesTransitions(Protocol):
+    """A state machine that is asked about some transitions only."""
+
+    @property
+    def watches(self) -> Collection[tuple[TaskState | None, TaskState]]:
+        """
+        Pairs of states before and after: `check` is asked about these; read once.
+
+        It counts if it is said where `check` is defined, or by a class derived from it.
+        """
+        ...
+
+
+@runtime_checkable
+class RanksOwners(Protocol):
+    """A queue by which owners share: it says which of them is served first."""
+
+    def standing(self, owner: OwnerView, context: Context) -> float:
+        """
+        Where *owner* stands, as a number: the lowest is served first.
+
+        Of equals, the one that was served longest ago is. It is asked under the lock,
+        again when what is held for the owner has changed, or what it wants. If it
+        raises, or answers no number, a task of that owner fails.
+        """
+        ...
+
+
+@runtime_checkable
+class Backfills(Protocol):
+    """A queue whose first task has room kept for it; it has no method `standing`."""
+
+    @property
+    def backfill(self) -> bool:
+        """
+        Whether later tasks pass one that cannot start only if it is not put off by it.
+
+        Read as the orchestrator is made.
+        """
+        ...
+
+
+@runtime_checkable
+class SetsGrace(Protocol):
+    """A retry handler that says how long what is asked to stop has for that."""
+
+    @property
+    def timeout_grace_period(self) -> float | timedelta | None:
+        """
+        Seconds, where nothing is said by `grace=`; None: the usual.
+
+        Read as the orchestrator is made.
+        """
+        ...
+
+
+@runtime_checkable
+class Classifies(Protocol):
+    """A retry handler with rules of its own for what kind of failure something is."""
+
+    @property
+    def classes(self) -> Collection[Any]:
+        """
+        Rules as of `taskorch.recovery.Rule`, which come before the usual ones.
+
+        Read at each failure, and what they say is `Failure.kind`. If one raises, the
+        retry handler has failed, and so has the task.
+        """
+        ...
+
+
+@runtime_checkable
+class Recommends(Protocol):
+    """A retry handler that says what people are to do about failures of a kind."""
+
+    @property
+    def matrix(self) -> Mapping[str, Any]:
+        """
+        By the kind of failure, rows with `actions`, a tuple of texts.
+
+        Read when a person is asked. An empty one is the usual one, that of
+        `taskorch.recovery.default_matrix`.
+        """
+        ...
+
+
+@runtime_checkable
+class GrantsWhole(Protocol):
+    """An allocator that grants all of what fits, and nothing of what does not."""
+
+    @property
+    def rigid(self) -> bool:
+        """
+        Whether it does: then it is asked only where there is room; read once.
+
+        It counts if it is said where `allocate` is defined, or by a class derived from
+        it.
+        """
+        ...
+
+
+@runtime_checkable
+class GrantsChunks(Protocol):
+    """An allocator that grants parts of elastic requests, in whole pieces."""
+
+    @property
+    def chunks(self) -> Mapping[str, float]:
+        """
+        The sizes of the pieces, by resource: others are granted whole; read once.
+
+        It counts if it is said where `allocate` is defined, or by a class derived from
+        it.
+        """
+        ...
+
+
+#: Which policies may have what, in the order in which they are asked.
+MAY_HAVE: Final[Mapping[type, tuple[type, ...]]] = {
+    WaitsForBetter: (TaskRouter,),
+    WatchesTransitions: (StateMachine,),
+    RanksOwners: (TaskQueue,),
+    Backfills: (TaskQueue,),
+    SetsGrace: (RetryHandler,),
+    Classifies: (RetryHandler,),
+    Recommends: (RetryHandler,),
+    GrantsWhole: (ResourceAllocator,),
+    GrantsChunks: (ResourceAllocator,),
+    Learns: (TaskQueue, TaskRouter, ResourceAllocator),
+    Recalls: (TaskQueue, TaskRouter, ResourceAllocator),
+    Hears: (TaskRouter, TaskQueue, ResourceAllocator),
+    Named: (TaskRouter, TaskQueue, ResourceAllocator),
+}

@@ -1,0 +1,178 @@
+"""A kind of policy is added to the list, and nothing else is written for it."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+import pytest
+
+import taskorch
+from taskorch import TaskOrchestrator
+from taskorch.model._describe import texts_of
+from taskorch.policies._kinds import POLICIES, Policies, PolicySettings
+from taskorch.protocols import MAY_HAVE, _optional
+from taskorch.protocols._members import arguments_of, members_of, methods_of
+from taskorch.testing import Simulation
+
+SOURCE = Path(taskorch.__file__).parent
+HOWTO = Path(__file__).parents[2] / "docs" / "howto"
+CLASS = "@attrs.frozen(kw_only=True, eq=False)\nclass Policies:\n"
+FIELD = "    router: TaskRouter = attrs.field(factory=PerformanceRouter)\n"
+TYPE = "    router: TaskRouter | None\n"
+NEW = """
+from typing import Protocol
+
+from taskorch.model import Task
+from taskorch.protocols import Context, Permit
+
+
+class Governor(Protocol):
+    def may_start(self, task: Task, context: Context) -> Permit: ...
+
+
+class Generous:
+    def may_start(self, task, context):
+        return Permit(True)
+
+
+"""
+
+STORY = """
+from inspect import signature
+
+import pytest
+
+from taskorch import InvalidTaskError, TaskExecutor, TaskOrchestrator
+from taskorch.testing import Simulation
+
+
+class Governor:
+    def may_start(self, task, context): ...
+
+
+class Narrow:
+    def may_start(self, task): ...
+
+
+for cls in (TaskOrchestrator, TaskExecutor, Simulation):
+    parameter = signature(cls).parameters["governor"]
+    assert parameter.default is None
+    assert parameter.annotation == "Governor | None"
+    cls(governor=Governor())
+    cls(governor=None)
+    for part, word in {
+        object(): r"governor=.* has no method may_start\\(\\)",
+        Governor: "governor= takes an object, not the class Governor: call it",
+        Narrow(): r"governor=.*may_start\\(\\) cannot be called with \\(task, context\\)",
+    }.items():
+        with pytest.raises(InvalidTaskError, match=word):
+            cls(governor=part)
+    with pytest.raises(TypeError, match=f"{cls.__name__} has no .* mean 'governor'"):
+        cls(governer=Governor())
+
+with TaskOrchestrator(governor=Governor()) as orch:
+    assert orch.submit(pow, 2, 5).result() == 32
+assert orch.simulate([], 1).makespan == 0
+from taskorch.runtime import _deciders
+assert _deciders.METHODS["governor"] == ("may_start",)
+print("all of it")
+"""
+
+
+def test_a_kind_of_policy_is_added_at_its_field_and_is_everywhere(tmp_path):
+    """Signatures, typos, defaults, and what is refused, of all three constructors."""
+    copy = tmp_path / "taskorch"
+    leave = shutil.ignore_patterns("__pycache__", "*.so")
+    shutil.copytree(SOURCE, copy, ignore=leave)
+    file = copy / "policies" / "_kinds.py"
+    text = file.read_text()
+    added = {
+        CLASS: NEW + CLASS,
+        FIELD: FIELD + "    governor: Governor = attrs.field(factory=Generous)\n",
+        TYPE: TYPE + "    governor: Governor | None\n",
+    }
+    for old, new in added.items():
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    file.write_text(text)
+    story = tmp_path / "story.py"
+    story.write_text(STORY)
+    done = subprocess.run(
+        [sys.executable, story],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.stdout == "all of it\n", done.stdout + done.stderr
+
+
+def test_checkers_are_told_of_the_same_policies():
+    """The types of arguments are written out, for them and for readers."""
+    types = {
+        name: reference.__forward_arg__
+        for name, reference in PolicySettings.__annotations__.items()
+    }
+    assert types == {name: f"{kind.__name__} | None" for name, kind in POLICIES.items()}
+    assert list(types) == [field.name for field in attrs.fields(Policies)]
+
+
+@pytest.mark.parametrize("cls", [TaskOrchestrator, Simulation])
+def test_what_a_class_says_of_its_arguments_has_all_policies(cls):
+    assert POLICIES.keys() <= texts_of(cls, "Args").keys()
+
+
+def test_no_two_methods_of_policies_have_one_name():
+    """By the name of a method it is known who is asked."""
+    names = [method for kind in POLICIES.values() for method in methods_of(kind)]
+    more = {
+        member
+        for optional in MAY_HAVE
+        for member in members_of(optional)
+        if member not in ("watches", "name")
+    }
+    assert len({*names, *more, "join"}) == len(names) + len(more) + 1
+
+
+def test_each_default_is_an_answer_to_its_protocol():
+    for name, part in attrs.asdict(Policies(), recurse=False).items():
+        assert isinstance(part, POLICIES[name])
+
+
+def test_all_that_a_policy_may_have_is_in_the_table():
+    """Whatever protocol stands in the file, and with words for each member."""
+    protocols = {
+        value
+        for value in vars(_optional).values()
+        if inspect.isclass(value) and value.__module__ == _optional.__name__
+    }
+    assert protocols == set(MAY_HAVE)
+    for optional, kinds in MAY_HAVE.items():
+        assert kinds
+        assert set(kinds) <= set(POLICIES.values())
+        assert inspect.getdoc(optional)
+        for member in members_of(optional):
+            assert inspect.getdoc(getattr(optional, member))
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_pages_name_the_policy_as_the_list_does(name):
+    """With its methods, and what is used if nothing is said."""
+    protocol = POLICIES[name]
+    rows = (HOWTO / "own-parts.md").read_text().splitlines()
+    (row,) = [line for line in rows if f"| `{name}=` |" in line]
+    assert row.startswith(f"| {protocol.__name__} |")
+    for method in methods_of(protocol):
+        assert f"`{method}({', '.join(arguments_of(protocol, method))})`" in row
+    rows = (HOWTO / "policies.md").read_text().splitlines()
+    (row,) = [line for line in rows if line.startswith(f"| {protocol.__name__} |")]
+    default = type(getattr(Policies(), name)).__name__
+    assert row.split("|")[2].startswith(f" `{default}`")
