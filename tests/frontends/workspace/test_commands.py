@@ -104,6 +104,15 @@ def test_a_task_in_no_phase_takes_as_long_as_others_in_none(runs):
     assert plan.guessed == 0
 
 
+def test_what_failed_in_one_phase_alone_is_run_again_and_what_is_in_none(runs):
+    runs.write(one="do: exit 1", one_two="do: exit 1", two_three="do: exit 1")
+    runs.run()
+    for phase, again in (("one", "one/two"), ("", "one")):
+        runs.log.write_text("")
+        runs.run("--phase", phase, "--retry-failed")
+        assert runs.began() == [again]
+
+
 def test_to_retry_a_task_in_no_phase_undoes_no_approval(runs):
     """Though a phase has its name."""
     write(runs.root, {"workspace.yaml": "phases: {one: {approval: true}}"})
