@@ -61,7 +61,7 @@ from taskorch.model import (
     check_seconds,
     to_patience,
 )
-from taskorch.model._checks import check_word, is_number
+from taskorch.model._checks import check_reward, check_word
 from taskorch.model._show import show
 from taskorch.protocols import Journal, Learns, Recalls
 from taskorch.protocols._members import has
@@ -857,13 +857,7 @@ class TaskOrchestrator:
             InvalidTaskError: *value* is no number from -1 to 1; *attempt* is none from
                 1; or *source* is no text.
         """
-        if not is_number(value, -1, 1):
-            msg = f"a reward is a number from -1 to 1, not {show(value)}"
-            raise InvalidTaskError(msg, hint="divide it by the largest that there is")
-        _check_reason(source)
-        if not source:
-            msg = "the source of a reward has a name, and is not empty"
-            raise InvalidTaskError(msg)
+        check_reward(value, source)
         if attempt is not None:
             check_count("attempt", attempt, least=1)
         rt = self._rt

@@ -67,6 +67,12 @@ class WorkspaceLayout:
         return os.fspath(path).removeprefix(f"{str(self.root).rstrip('/')}/")
 
 
+def phase_of(task_id: str) -> str:
+    """The folder of a task; "" for one directly in the folder of tasks."""
+    first, slash, _ = task_id.partition("/")
+    return first if slash else ""
+
+
 def by_numbers(name: str) -> tuple[list[str | int], str]:
     """By what names are sorted: numbers in them as such, 2 before 10."""
     parts = enumerate(_NUMBER.split(name))

@@ -8,9 +8,9 @@ import attrs
 
 from taskorch._visible import counted
 from taskorch.frontends.workspace._claims import Claims
-from taskorch.frontends.workspace._layout import WorkspaceLayout
+from taskorch.frontends.workspace._layout import WorkspaceLayout, phase_of
 from taskorch.frontends.workspace._scan import WorkspacePlan
-from taskorch.frontends.workspace._status import Status, StatusRefusedError
+from taskorch.frontends.workspace._status import Status, StatusRefusedError, gate_of
 
 #: Tasks of one kind that a page names.
 _SHOWN = 20
@@ -98,7 +98,7 @@ def _why(
     if status.status == "blocked":
         by = status.blocked_by or ""
         if by in completed:
-            by = f"the gate of {by.partition('/')[0]}"
+            by = gate_of(phase_of(by)) if phase_of(by) else by
         return f"blocked by {by}"
     return f"running since {status.started_at}"
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch.frontends.workspace._fields import Fields, Place
-from taskorch.frontends.workspace._layout import read_start
+from taskorch.frontends.workspace._layout import phase_of, read_start
 from taskorch.frontends.workspace._problems import Problem
 
 #: Bytes in which the head must end.
@@ -70,8 +70,7 @@ class TaskFile:
     @property
     def phase(self) -> str:
         """The folder of the task; "" for none."""
-        first, slash, _ = self.task_id.partition("/")
-        return first if slash else ""
+        return phase_of(self.task_id)
 
 
 def read_task_file(
