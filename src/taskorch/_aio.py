@@ -39,7 +39,7 @@ from taskorch._with_options import CallOptions
 from taskorch.model import to_patience
 from taskorch.runtime._asyncio import asyncio_loop
 from taskorch.runtime._interrupts import restore_handlers
-from taskorch.runtime._work import capture
+from taskorch.runtime._work import NO_KWARGS, capture
 
 if TYPE_CHECKING:
     from taskorch._following import EventStream
@@ -284,7 +284,7 @@ class AsyncOrchestrator(_Face):
         ctx = capture(rt.spans)
 
         def submit(calls: list[tuple[Any, ...]]) -> Any:
-            return rt.submit_calls(fn, calls, ctx)
+            return rt.submit_calls(fn, [(args, NO_KWARGS) for args in calls], ctx)
 
         return _map_calls(rt, submit, iterables, timeout, buffersize)
 

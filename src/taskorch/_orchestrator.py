@@ -61,7 +61,7 @@ from taskorch.model import (
     check_seconds,
     to_patience,
 )
-from taskorch.model._checks import check_word, is_number
+from taskorch.model._checks import check_reward, check_word
 from taskorch.model._ids import has_segments, is_escalation
 from taskorch.model._show import show
 from taskorch.protocols import Journal, Learns, Recalls
@@ -87,7 +87,7 @@ from taskorch.runtime._translation import (
     is_coroutine_function,
     refuse_arguments,
 )
-from taskorch.runtime._work import capture
+from taskorch.runtime._work import NO_KWARGS, capture
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -316,7 +316,8 @@ class TaskOrchestrator:
         if kwargs:
             refuse_options(fn, kwargs)
         # Not by `cast`, which is called.
-        handle: Any = self._rt.submit_call(fn, args, kwargs, capture(self._rt.spans))
+        rt = self._rt
+        handle: Any = rt.submit_calls(fn, ((args, kwargs),), capture(rt.spans))[0]
         return handle  # type: ignore[no-any-return]
 
     def submit_task(self, task: Task[T], *, replace: bool = False) -> TaskHandle[T]:
@@ -407,7 +408,7 @@ class TaskOrchestrator:
         ctx = capture(self._rt.spans)
 
         def submit(calls: list[tuple[Any, ...]]) -> Any:
-            return self._rt.submit_calls(fn, calls, ctx)
+            return self._rt.submit_calls(fn, [(args, NO_KWARGS) for args in calls], ctx)
 
         return map_calls(self._rt, submit, iterables, timeout, buffersize)
 
@@ -857,13 +858,7 @@ class TaskOrchestrator:
             InvalidTaskError: *value* is no number from -1 to 1; *attempt* is none from
                 1; or *source* is no text.
         """
-        if not is_number(value, -1, 1):
-            msg = f"a reward is a number from -1 to 1, not {show(value)}"
-            raise InvalidTaskError(msg, hint="divide it by the largest that there is")
-        _check_reason(source)
-        if not source:
-            msg = "the source of a reward has a name, and is not empty"
-            raise InvalidTaskError(msg)
+        check_reward(value, source)
         if attempt is not None:
             check_count("attempt", attempt, least=1)
         rt = self._rt

@@ -140,6 +140,8 @@ def test_a_document(name, here, capsys):
         (["made.py:x"], "", "does not define 'x'"),
         (["made.py:x"], "x = 7", "is no workflow, no task and no list"),
         (["made.json"], "{", "is no JSON"),
+        (["made.json"], "\udcff", "is no JSON"),
+        (["made.yaml"], "\udcff", "this is no YAML"),
         (["made.json"], "[]", "a mapping is needed"),
         (["made.json"], "{}", "tasks: it is missing"),
         (["json.py"], "", "give the file another name"),
@@ -161,7 +163,8 @@ def test_a_document(name, here, capsys):
 )
 def test_what_cannot_be_run(words, content, said, here, capsys):
     if content is not None:
-        (here / words[0].partition(":")[0]).write_text(content, encoding="utf-8")
+        path = here / words[0].partition(":")[0]
+        path.write_text(content, encoding="utf-8", errors="surrogateescape")
     code, _, err = taskorch(capsys, "run", *words)
     assert code == 2
     assert said in err

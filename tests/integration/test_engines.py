@@ -514,9 +514,12 @@ def test_resources_are_those_of_a_host(dask_only: Any) -> None:
         assert "no worker of Dask has gpu=1" in str(error)
 
 
+@pytest.mark.timeout(600)
 def test_a_cluster_grows_with_what_waits_and_shrinks_again() -> None:
+    # Each host is a worker of Dask's and two processes of ours, one after another.
+    patience = 240.0
     with cluster_of_dask(0) as cluster:
-        executor = dask(cluster, hosts=(0, 2), idle=0.2)
+        executor = dask(cluster, hosts=(0, 2), idle=0.2, patience=patience)
         with (
             TaskOrchestrator(executors={"cluster": executor}) as orch,
             TemporaryDirectory() as folder,
@@ -524,13 +527,13 @@ def test_a_cluster_grows_with_what_waits_and_shrinks_again() -> None:
             tasks = [on_it(note, folder) for _ in range(4)]
             handles = orch.submit_tasks(tasks)
             # Each of the two has one of them, although the first came alone.
-            eventually(lambda: len([*Path(folder).iterdir()]) == 2)
+            eventually(lambda: len([*Path(folder).iterdir()]) == 2, patience=patience)
             assert "host" in orch.explain(handles[-1].task_id).place
             Path(folder, "go").touch()
-            assert len({handle.result(PATIENCE)[1] for handle in handles}) == 2
-            eventually(lambda: not cluster.workers)
-            assert orch.submit_task(on_it(pow, 2, 3)).result(PATIENCE) == 8
-        eventually(lambda: not cluster.workers)
+            assert len({handle.result(patience)[1] for handle in handles}) == 2
+            eventually(lambda: not cluster.workers, patience=patience)
+            assert orch.submit_task(on_it(pow, 2, 3)).result(patience) == 8
+        eventually(lambda: not cluster.workers, patience=patience)
 
 
 @contextmanager

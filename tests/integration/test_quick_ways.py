@@ -1,11 +1,11 @@
 """
 What the runtime has written out for speed does what its general ways do.
 
-The same program is run by two orchestrators with one clock, step by step. In the one it
-calls functions, which the quick ways are for. In the other each call names an executor of
-the user's, which the quick ways leave to the general ones: every task is prepared and
-admitted by itself, and every end is told to `finish`. That is all the difference there
-is; facts, states, results, futures, events and what is said of failures are the same.
+The same program is run by two orchestrators with one clock, step by step. In the one,
+tasks that need no more than a place are given one, and workers go on with the next task.
+In the other everybody is asked about every task, and each call names an executor of the
+user's, whose threads hand over the end. That is all the difference there is; facts,
+states, results, futures, events and what is said of failures are the same.
 """
 
 # pyright: basic
@@ -33,8 +33,6 @@ from taskorch.journal import MemoryJournal, SqliteJournal
 from taskorch.journal._reading import ReadableJournal
 from taskorch.kernel import check_invariants, differences
 from taskorch.kernel._history import past_of
-from taskorch.runtime._runtime import Runtime
-from taskorch.runtime._translation import executor_for
 
 SEC = 1_000_000_000
 #: The name of the executor that makes the ways general.
@@ -161,6 +159,8 @@ class Side:
             executors={OWN: self.pool},
             resources={"cpu": 4},
         )
+        if general:
+            self.orch._rt.submission.place = lambda _batch, _now: None
         names = {
             "": [],
             "ends": ["task_completed", "task_failed"],
@@ -330,7 +330,11 @@ class Side:
         fn = (work, other)[b % 2]
         calls = [(next(self.keys), *self.rest(a)) for _ in range(1 + b % 5)]
         if self.executor is None:
-            self.add(*self.orch._rt.submit_calls(fn, calls, copy_context()))
+            self.add(
+                *self.orch._rt.submit_calls(
+                    fn, [(args, {}) for args in calls], copy_context()
+                )
+            )
         else:
             self.add(*self.orch.submit_tasks([self.task(fn, args) for args in calls]))
 
@@ -563,76 +567,3 @@ def test_the_quick_ways_do_what_the_general_ones_do(options, commands):
 def test_so_they_do_with_a_journal_whatever_is_asked(concurrency, commands):
     with TemporaryDirectory() as folder:
         run(commands, USUAL | {"concurrency": concurrency}, Path(folder))
-
-
-@pytest.mark.parametrize("durable", [False, True])
-def test_the_two_take_different_ways(durable, tmp_path):
-    """What is asserted of the two rests on it."""
-    pair = Pair(tmp_path if durable else None, USUAL)
-    taken = []
-    for side in pair.sides:
-        plain = side.orch._rt.submission.plain
-        one = side.task(work, (1,))
-        many = [side.task(work, (2,), id="first")]
-        many += [side.task(work, (3,), after=[many[0]]), side.task(work, (4, many[0]))]
-        linked = [one, side.task(work, (5,), after=[one])]
-        run = plain.prepare_run("run", {"a": one, "b": one}, {"a": (), "b": ["a"]})
-        taken.append(
-            (
-                plain.prepare([one]) is not None,
-                plain.prepare(many) is not None,
-                plain.prepare(linked) is not None,
-                run is not None,
-                executor_for(work, side.executor, side.orch._rt.executors)
-                is side.orch._rt.threads,
-            )
-        )
-    pair.close()
-    # A journal is asked first whether it has what has an id, but for a new run.
-    assert taken == [(True, not durable, True, True, True), (False,) * 5]
-
-
-@pytest.mark.parametrize(
-    ("beside", "lone"),
-    [
-        (None, True),
-        ("a timer", False),
-        ("a receiver", False),
-        ("one who waits for quiet", False),
-        ("a held worker", False),
-        ("a coroutine", False),
-    ],
-)
-def test_a_call_goes_straight_to_an_idle_worker_if_nothing_else_is_to_be_done(
-    beside, lone, monkeypatch
-):
-    """And by the general way otherwise: it is run either way."""
-    taken = []
-    start_single = Runtime.start_single
-
-    def watched(rt: Runtime, now: int) -> Any:
-        found = start_single(rt, now)
-        taken.append(found is not None)
-        return found
-
-    go = Event()
-    with TaskOrchestrator(concurrency=1) as orch:
-        assert orch.submit(abs, -1).result(timeout=PATIENCE) == 1
-        eventually(lambda: bool(orch._rt._idle))
-        if beside == "a timer":
-            orch.submit_task(Task.call(abs, 0, not_before=3600))
-        elif beside == "a receiver":
-            orch.signals.pool_saturated.connect(print)
-        elif beside == "one who waits for quiet":
-            orch._rt.waiting.quiet.append(go.set)
-        elif beside == "a held worker":
-            orch.submit(go.wait)
-        monkeypatch.setattr(Runtime, "start_single", watched)
-        last = orch.submit(two if beside == "a coroutine" else abs, -2)
-        if beside == "a held worker":
-            assert not taken, "nothing may start"
-            taken.append(False)
-            go.set()
-        assert last.result(timeout=PATIENCE) == 2
-        assert taken == [lone]
-        orch.stop(drain=False)

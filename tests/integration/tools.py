@@ -99,9 +99,11 @@ def in_loop(test: Callable[..., Any]) -> Callable[..., None]:
     return run
 
 
-def eventually(fact: Callable[[], Any], what: str = "") -> None:
+def eventually(
+    fact: Callable[[], Any], what: str = "", patience: float = PATIENCE
+) -> None:
     """Poll for a fact of the operating system's, which sends no event."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + patience
     while not fact():
         assert time.monotonic() < end, what or "it never came to that"
         time.sleep(0.002)

@@ -64,10 +64,6 @@ class Defined(Kernel):
         _admission.accept(self, admitted, now)
         return row
 
-    def submit_many(self, task_ids, bucket, cargos, now):
-        for task_id, cargo in zip(task_ids, cargos, strict=True):
-            yield self.submit(task_id, bucket, cargo, now)
-
     def complete(self, row, attempt, now):
         return _attempts.end(self, row, attempt, "completed", now)
 
@@ -205,9 +201,8 @@ class Pair:
         """Many of one kind, and a dispatch."""
         bucket = machine.kernel.bucket(self.specs[a % len(self.specs)])
         names = [f"t{self.count}.{number}" for number in range(b % 6)]
-        cargos = [None] * len(names)
-        for _ in machine.kernel.submit_many(names, bucket, cargos, machine.now):
-            pass
+        for name in names:
+            machine.kernel.submit(name, bucket, None, machine.now)
         machine.settle()
 
     def submit_generally(self, machine: Machine, a: int, b: int, c: int) -> None:
@@ -586,6 +581,6 @@ def test_where_the_first_that_was_woken_has_gone_its_next_comes_in_its_turn(rank
 
 def test_nothing_but_the_ways_is_different():
     """What is asserted of the two rests on their being two."""
-    verbs = "submit", "submit_many", "complete", "complete_for_next", "dispatch"
+    verbs = "submit", "complete", "complete_for_next", "dispatch"
     for verb in verbs:
         assert getattr(Kernel, verb) is not getattr(Defined, verb)

@@ -103,7 +103,8 @@ def quick_ways() -> Machine:
     m = Plain(concurrency=1)
     kernel = m.kernel
     bucket = kernel.bucket(Spec("quick"))
-    list(kernel.submit_many(list("abcd"), bucket, [None] * 4, m.now))
+    for name in "abcd":
+        kernel.submit(name, bucket, None, m.now)
     m.settle()
     m.end("a")
     third = kernel.complete_for_next(m.row("b"), 1, m.now)

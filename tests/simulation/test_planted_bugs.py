@@ -292,7 +292,7 @@ BUGS_OF_RUNS = {
     ),
     "a status says of a phase that failed that it has passed": (
         _progress._phase,
-        "if not all(said.passed for said in _verdicts(run, name)):",
+        "if not all(decision.passed for decision in _verdicts(run, name)):",
         "if False:",
     ),
     "there is room for one added task too many": (
@@ -367,7 +367,7 @@ BUGS_OF_RUNS = {
     ),
     "a part that is paused leaves out its gate": (
         WorkflowRun._phases,
-        "found[phase] += [n for n in (gate, approval_of(phase)) if n in self._works]",
+        "phases[phase] += [n for n in (gate, approval_of(phase)) if n in self._works]",
         "pass",
     ),
     "a restart runs again what completed": (

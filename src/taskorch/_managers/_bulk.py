@@ -12,7 +12,7 @@ from taskorch._managers._members import slices
 from taskorch.errors import CycleError, InvalidTaskError, InvalidTransitionError
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model._show import show
-from taskorch.runtime._reports import since
+from taskorch.runtime._reports import since_when
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
@@ -48,7 +48,7 @@ def change_tasks(
             (state is None or row.state is state)
             and (type is None or row.bucket.spec.type == type)
             and fnmatchcase(row.id, ids)
-            and (older_than is None or (now - since(row)) / 1e9 > older_than)
+            and (older_than is None or (now - since_when(row)) / 1e9 > older_than)
         )
 
     act = _actions(runtime, priority)[action]

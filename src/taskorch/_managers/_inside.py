@@ -51,9 +51,9 @@ if TYPE_CHECKING:
     from taskorch._managers._records import RunRecord
     from taskorch._managers._run import WorkflowRun
     from taskorch.model import InheritEnv
+    from taskorch.runtime._batch import Entry
     from taskorch.runtime._context import AttemptContext
     from taskorch.runtime._runtime import Runtime
-    from taskorch.runtime._submission import Entry
 
 
 class ContextHost(Protocol):
@@ -179,8 +179,9 @@ class WorkflowContext:
         rt, manager = self._rt, self._manager
         rt.deciders.refuse_reentry()
         rt.durable()
-        entries = [rt.submission.prepare(task) for task in named]
-        rt.recall(rt.submission.names(entries))
+        batch = rt.submission.preparation.prepare(named)
+        rt.recall(rt.submission.names(batch))
+        entries = batch.entries()
         later = [self._found(ref) for ref in _listed("before", before)]
         record = manager._record(self.workflow_id)
         add = partial(self._admit, entries, later, record)
@@ -356,7 +357,7 @@ class WorkflowContext:
         ]
         later = [*gates, *(work for work in later if work not in gates)]
         self._check(fresh, again, later, record, now)
-        works = rt.submission.admit(entries, now, renewing=renewing)
+        works = rt.submission.admit_entries(entries, now, renewing=renewing)
         record.added += len(fresh)
         run = self._manager._held(self.workflow_id)
         for entry in entries:

@@ -153,8 +153,8 @@ def _function(place: str) -> Callable[..., Any]:
 
 
 def _read(path: str) -> Any:
-    text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
     try:
+        text = sys.stdin.read() if path == "-" else Path(path).read_bytes()
         document = json.loads(text)
     except ValueError as error:
         msg = f"{path} is no JSON: {error}"

@@ -198,7 +198,7 @@ def _document(name: str) -> Any:
     Raises:
         InvalidTaskError: It is no JSON.
     """
-    text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+    text = sys.stdin.read() if name == "-" else Path(name).read_bytes()
     try:
         return json.loads(text)
     except ValueError as error:

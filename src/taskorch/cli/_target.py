@@ -243,7 +243,7 @@ def read_document(path: Path, names: Mapping[str, Any]) -> Workflow:
         InvalidTaskError: It is none.
         OSError: It cannot be read.
     """
-    text = path.read_text(encoding="utf-8")
+    text = path.read_bytes()
     if path.suffix != ".json":
         with _naming(path):
             return Workflow.from_yaml(text, names, programs=True)

@@ -89,7 +89,7 @@ def load(path: str | os.PathLike[str]) -> Pools:
     """
     from taskorch.workflows._yaml import load as load_yaml  # noqa: PLC0415 - optional
 
-    text = Path(path).read_text(encoding="utf-8")
+    text = Path(path).read_bytes()
     node = load_yaml(text, "the resource pools", file=str(path))
     document = plain(node)
     if not isinstance(document, Mapping) or "resource_pools" not in document:

@@ -50,7 +50,6 @@ class Kernel(KernelState):
 
     # The path of nearly every task.
     submit: Final = _quick.submit
-    submit_many: Final = _quick.submit_many
     dispatch: Final = _quick.dispatch
     complete: Final = _quick.complete
     complete_for_next: Final = _quick.complete_for_next

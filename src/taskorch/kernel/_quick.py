@@ -3,17 +3,14 @@ What happens to nearly every task, written out for speed.
 
 Each is held equal to its definition by `tests/kernel/test_quick.py`: `submit` to
 `_admission.submit`, `complete` to `_attempts.end`, `dispatch` to asking
-`_dispatch.place` about every task, `complete_for_next` to the latter two, `submit_many`
-to so many times `submit`.
+`_dispatch.place` about every task, `complete_for_next` to the latter two.
 
 Decision: 0019.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush, heapreplace
-from itertools import count
 from typing import Any, Final
 
 from taskorch._limits import EWMA_WEIGHT
@@ -35,7 +32,7 @@ from taskorch.kernel import (
     _soft,
     _timers,
 )
-from taskorch.kernel._rows import Bucket, Entry, RowExtra, SharedTime, TaskRow
+from taskorch.kernel._rows import AgentRow, Bucket, Entry, RowExtra, SharedTime, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState
 
@@ -54,11 +51,14 @@ def submit(  # noqa: C901, PLR0912 - written out for speed
     parents: tuple[TaskRow, ...] = (),
     *,
     named: bool = False,
+    not_before_ns: int | None = None,
+    deadline_ns: int | None = None,
 ) -> TaskRow:
     """
     Accept a task that may start as soon as all its parents have completed.
 
-    Each of *parents* is there once. It is *named* if its id is of the user's choice.
+    Each of *parents* is there once. It is *named* if its id, or a key, is of the user's
+    choice.
 
     Raises:
         UsageError: It is refused; nothing has changed.
@@ -72,14 +72,21 @@ def submit(  # noqa: C901, PLR0912 - written out for speed
         and bucket.share is None
     )
     max_age = None
-    if known and not kernel.plain and not priority and not parents:
+    has_dates = not_before_ns is not None or deadline_ns is not None
+    if known and not (kernel.plain or priority or parents or has_dates):
         # Only the queue is to be asked: it is the user's own.
         row.key, max_age = _admission.ask_queue(kernel, row, 0, now)
         if max_age is not None:
             _timers.arm(kernel, now + max_age, _timers.EXPIRE, row)
-    elif not known or not kernel.plain:
+    elif has_dates or not (known and kernel.plain):
         admitted = _admission.consider(
-            kernel, row, now, priority=priority, parents=parents
+            kernel,
+            row,
+            now,
+            priority=priority,
+            parents=parents,
+            not_before_ns=not_before_ns,
+            deadline_ns=deadline_ns,
         )
         _admission.accept(kernel, admitted, now)
         return row
@@ -122,56 +129,7 @@ def submit(  # noqa: C901, PLR0912 - written out for speed
     return row
 
 
-def submit_many(
-    kernel: KernelState,
-    task_ids: Sequence[str],
-    bucket: Bucket,
-    cargos: Sequence[Any],
-    now: SharedTime,
-) -> Iterator[TaskRow]:
-    """
-    `submit` tasks of *bucket* that wait for nothing, in this order.
-
-    Yields:
-        Each of them, once it is accepted; the caller goes through them all.
-
-    Raises:
-        UsageError: One is refused; those before it are accepted.
-    """
-    done = 0
-    for task_id, cargo in zip(task_ids, cargos, strict=True):
-        row = submit(kernel, task_id, bucket, cargo, now)
-        done += 1
-        yield row
-        if (
-            kernel.plain
-            and bucket.checked == kernel.agents_version
-            and not kernel.workflows
-            and not kernel.tell_submitted
-            and not kernel.tell_ready
-            and bucket.fifo
-            and bucket.fifo[-1] is row
-        ):
-            # Nobody need be asked about the others, and they stand behind this one.
-            break
-    others = [
-        TaskRow(task_id, number, bucket, cargo, now)
-        for number, task_id, cargo in zip(
-            count(kernel.submissions), task_ids[done:], cargos[done:], strict=False
-        )
-    ]
-    # As in `submit` and `Bucket.push`.
-    more = len(others)
-    kernel.submissions += more
-    kernel.seq += more
-    kernel.queued += more
-    kernel.tasks.update(zip(task_ids[done:], others, strict=True))
-    bucket.size += more
-    bucket.fifo.extend(others)
-    yield from others
-
-
-def complete(  # noqa: C901, PLR0912 - written out for speed
+def complete(  # noqa: C901, PLR0912, PLR0915 - written out for speed
     kernel: KernelState, row: TaskRow, attempt: int, now: int
 ) -> bool:
     """
@@ -179,10 +137,14 @@ def complete(  # noqa: C901, PLR0912 - written out for speed
 
     A late result, of an attempt that is not the current one, does not.
     """
-    if row.extra is not None or row.attempt != attempt or row.state is not _RUNNING:
+    extra, agent = row.extra, row.agent
+    if (
+        row.attempt != attempt
+        or row.state is not _RUNNING
+        or agent is None
+        or (extra is not None and _matters(kernel, extra, agent))
+    ):
         return _attempts.end(kernel, row, attempt, "completed", now)
-    agent = row.agent
-    assert agent is not None  # noqa: S101 - it runs
     kernel.running -= 1
     kernel.active -= 1
     kernel.completed += 1
@@ -194,6 +156,11 @@ def complete(  # noqa: C901, PLR0912 - written out for speed
     row.ended_ns = now
     bucket = row.bucket
     started = row.started_ns
+    if extra is not None and extra.priority:
+        extra.first_ns = started
+    elif extra is not None:
+        # It was there for a timeout, a date or the like: nobody asks for it now.
+        row.extra = None
     record = agent.records.get(bucket.spec.type)
     if record is None:
         record = kernel.record(agent, bucket.spec.type)
@@ -233,6 +200,28 @@ def complete(  # noqa: C901, PLR0912 - written out for speed
     if kernel.undecided:
         _joins.decide(kernel, now)
     return True
+
+
+def _matters(kernel: KernelState, extra: RowExtra, agent: AgentRow) -> bool:
+    """Whether the end of a running attempt changes more because of *extra*."""
+    return bool(
+        extra.past is not None
+        or extra.stop
+        or extra.suspending
+        or extra.decision
+        or extra.charged
+        or extra.crashes
+        or extra.due_ns
+        or extra.yielded
+        or extra.share is not None
+        or extra.rerun_of is not None
+        or agent.lease_ns
+        or agent.breakers
+        or agent.seen
+        or agent.info.breaker is not None
+        or kernel.under_way is not None
+        or kernel.leaked
+    )
 
 
 def complete_for_next(
@@ -325,7 +314,7 @@ def complete_for_next(
     return following
 
 
-def dispatch(  # noqa: C901, PLR0912, PLR0915 - written out for speed
+def dispatch(  # noqa: C901, PLR0912 - written out for speed
     kernel: KernelState, now: int
 ) -> None:
     """Start all that can start, the first in order first."""
@@ -376,24 +365,6 @@ def dispatch(  # noqa: C901, PLR0912, PLR0915 - written out for speed
         if agent.running >= agent.limit:
             _parking.park(kernel, bucket, row, (agent.slots,))
             continue
-        # As in `_dispatch.start`.
-        bucket.pop(row)
-        kernel.queued -= 1
-        row.state = _RUNNING
-        row.started_ns = now
-        row.attempt += 1
-        row.agent = agent
-        row.reason = bucket.route_reason
-        agent.running += 1
-        if agent.watched:
-            kernel.moved.append(agent)
-        kernel.running += 1
-        kernel.active += 1
-        kernel.seq += 1
-        if row.extra is not None or bucket.spec.timeout_ns is not None:
-            _application.watch(kernel, row, agent, now)
-        if kernel.tell_started:
-            _dispatch.tell_of_start(kernel, row, now)
-        kernel.starts.append(row)
+        _dispatch.start(kernel, row, agent, (), now, bucket.route_reason)
     if kernel.growing and not kernel.paused:
         _grants.grow(kernel, now)

@@ -51,6 +51,21 @@ def check_fraction(name: str, value: object) -> None:
         raise InvalidTaskError(msg)
 
 
+def check_reward(value: object, source: object) -> None:
+    """
+    Refuse a reward that is none, and one by nobody.
+
+    Raises:
+        InvalidTaskError: *value* is no number from -1 to 1, or *source* is no text.
+    """
+    if not is_number(value, -1, 1):
+        msg = f"a reward is a number from -1 to 1, not {show(value)}"
+        raise InvalidTaskError(msg, hint="divide it by the largest that there is")
+    if not isinstance(source, str) or not source:
+        msg = f"the source of a reward is a text, and not empty; it is {show(source)}"
+        raise InvalidTaskError(msg)
+
+
 def check_word(name: str, value: object, words: Iterable[str]) -> None:
     """
     Refuse what is none of *words*.

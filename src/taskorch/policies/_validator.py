@@ -158,6 +158,21 @@ def findings_of(task: object) -> list[Finding]:
     return findings
 
 
+def is_own_well_formed(task: Task) -> bool:
+    """
+    Whether there is no fault in what *task* says for itself alone.
+
+    What it comes after is not looked at: whoever finds that knows better. The rest is
+    the same for all tasks of its kind.
+    """
+    for name, usual, check in _OWN_CHECKS:
+        value = getattr(task, name)
+        if value is not usual and check(name, value):
+            return False
+    has_dates = task.deadline is not None and task.not_before is not None
+    return not ((has_dates or task.cache is not None) and findings_of(task))
+
+
 # --------------------------------------------------------------------- one field
 
 
@@ -342,6 +357,12 @@ _FINDINGS: Final[dict[Form, Callable[[str, object], list[Finding]]]] = {
 #: Of each option its name, the value that needs no look, and what finds its faults.
 _CHECKS: Final = tuple(
     (each.name, each.default, _FINDINGS[each.form]) for each in OPTIONS.values()
+)
+#: The same of what a task says for itself alone.
+_OWN_CHECKS: Final = tuple(
+    (each.name, each.default, _FINDINGS[each.form])
+    for each in OPTIONS.values()
+    if not each.kind and each.name != "after"
 )
 
 

@@ -8,20 +8,18 @@ so that both can be read.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import Context
 from functools import partial
-from itertools import chain
 from time import sleep
 from types import CodeType, CoroutineType, FunctionType
 from typing import Any, Final, Protocol
 
 import attrs
 
-from taskorch._references import KINDS, may_refer, references, refuse_in
+from taskorch._references import KINDS, references, refuse_in
 from taskorch.errors import (
     ComponentError,
-    InternalError,
     InvalidTaskError,
     ProgramFailedError,
 )
@@ -52,18 +50,15 @@ from taskorch.runtime._earlier import keep_earlier
 from taskorch.runtime._gil import PAUSES, yield_gil
 from taskorch.runtime._intake import submit_tasks
 from taskorch.runtime._interrupts import (
-    DEFERRED,
     defers_interrupts,
-    raise_deferred,
 )
 from taskorch.runtime._late import keep_late
 from taskorch.runtime._results import unwanted
 from taskorch.runtime._returned import adopt_result_of
 from taskorch.runtime._translation import executor_for
-from taskorch.runtime._weights import LIGHT, Weights
+from taskorch.runtime._weights import Weights
 from taskorch.runtime._work import (
     ALL_KEPT,
-    NO_KWARGS,
     Work,
     detach_control,
     nothing,
@@ -71,8 +66,6 @@ from taskorch.runtime._work import (
 
 _SLICE: Final = 512
 _MANY: Final = 4_096
-#: Tasks that have left memory, before what else is kept of them is let go.
-_MANY_DROPPED: Final = 64
 
 
 @attrs.frozen
@@ -133,16 +126,12 @@ class CallHost(_intake.IntakeHost, _returned.ReturnHost, Keeps, Protocol):
         """Under the lock: hand over the facts that have not been told."""
         ...
 
-    def start_single(self, now: int) -> tuple[tuple[TaskRow, int, Work], Worker] | None:
-        """Under the lock: as `settle`, if no more is to be done than one start."""
-        ...
-
     def wake(self, work: Work) -> None:
         """Tell those who wait for *work*."""
         ...
 
 
-def _enter(lock: threading.Lock) -> None:
+def _acquire(lock: threading.Lock) -> None:
     """
     On a worker: acquire *lock*, which was not free, without queueing for it if it can.
 
@@ -156,160 +145,96 @@ def _enter(lock: threading.Lock) -> None:
     lock.acquire()
 
 
-@defers_interrupts
-def submit_call(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
+def submit_calls(
     rt: CallHost,
     fn: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]],
     ctx: Context,
-) -> Work:
+) -> list[Work]:
     """
-    Submit a call of *fn*.
+    Submit calls of *fn*, in slices: between two, others have their turn.
+
+    Args:
+        rt: The runtime.
+        fn: The function.
+        calls: The arguments of each call, and those by names.
+        ctx: The context in which they run.
 
     Raises:
-        UsageError: It was refused.
+        UsageError: One was refused; those of the slices before it are accepted.
     """
     known = rt.known_calls.get(fn.__qualname__) if type(fn) is FunctionType else None
     if known is None or known.code is not fn.__code__ or fn.__dict__:
         known = None
-        if declared(fn) is not None:
-            return submit_tasks(rt, [Task.call(fn, *args, kwargs=kwargs)])[0]
-    kinds = KINDS
-    for arg in (*args, *kwargs.values()) if kwargs else args:
-        if kinds.get(type(arg), kinds) is not None:
-            if references(args, kwargs):
-                return submit_tasks(rt, [Task.call(fn, *args, kwargs=kwargs)])[0]
-            break
-    if rt.committer is not None:
-        return _submit_call(rt, rt.committer, fn, args, kwargs, ctx)
+    if (known is None and declared(fn) is not None) or _refer(calls):
+        return submit_tasks(
+            rt, [Task.call(fn, *args, kwargs=kwargs) for args, kwargs in calls]
+        )
+    committer = None if rt.committer is None else rt.durable()
     if known is None or known.bucket.forgotten:
         known = _known_call(rt, fn)
-    bucket = known.bucket
-    work = rt.work_class(rt, fn, args, kwargs, known.executor, ctx)
+    bucket, executor, make = known.bucket, known.executor, rt.work_class
+    works = [make(rt, fn, args, kwargs, executor, ctx) for args, kwargs in calls]
     if bucket.verdict is None:
-        _validate_call(rt, bucket, work)
-    kernel = rt.kernel
-    lock = rt.lock
-    if rt.deciders.asking:
-        rt.deciders.refuse_reentry()
-    task_id = rt._prefix + str(next(rt._numbers))
-    if work._task is not None:
-        # It is of our own making, and needs no copy with the id.
-        object.__setattr__(work._task, "id", task_id)
-    if lock.locked():
-        yield_gil(lock)
-    lone = launch = None
-    inside = False
-    try:
-        try:
-            with lock:
-                if rt.draining or rt.closed or rt.fault is not None:
-                    rt.refuse_new()
-                inside = True
-                now = rt.now()
-                work._row = kernel.submit(task_id, bucket, work, now)
-                if kernel.sink or (
-                    kernel.running < kernel.concurrency and not kernel.paused
-                ):
-                    lone = rt.start_single(now)
-                    if lone is None:
-                        launch = rt.settle(now)
-        except PolicyFault as fault:
-            raise rt.component_error(fault, task_id) from fault.error
-        except InternalError as error:
-            rt.fail_stop(error)
-            raise
-        if lone is not None:
-            rt.threads.start(*lone)
-        elif launch is not None:
-            rt.launch(launch)
-    except Exception:
-        raise
-    except BaseException as error:
-        if inside:
-            rt.interrupted(error)
-        raise
-    finally:
-        if DEFERRED:
-            raise_deferred()
-    return work
-
-
-def _submit_call(
-    rt: CallHost,
-    committer: Committer,
-    fn: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    ctx: Context,
-) -> Work:
-    """Submit a call of *fn* that is to be kept."""
-    rt.durable()
-    known = _known_call(rt, fn)
-    bucket = known.bucket
-    work = rt.work_class(rt, fn, args, kwargs, known.executor, ctx)
-    if bucket.verdict is None:
-        _validate_call(rt, bucket, work)
-    if kwargs:
-        call = Task(bucket.spec.type, Call(fn, args, kwargs))
-        document = committer.document(call)
-    else:
-        document = committer.call_documents(bucket.spec.type, fn)(args)
-
-    def change(now: int) -> Work:
-        rt.refuse_new()
-        committer.documents[work] = document
-        task_id = rt._prefix + str(next(rt._numbers))
-        work._row = rt.kernel.submit(task_id, bucket, work, now)
-        return work
-
-    result: Work = rt.step(change, keep=True)
-    return result
-
-
-def submit_calls(  # noqa: C901 - one call less for each task
-    rt: CallHost, fn: Callable[..., Any], calls: list[tuple[Any, ...]], ctx: Context
-) -> list[Work]:
-    """Submit many calls of *fn*, in slices: between two, others have their turn."""
-    if declared(fn) is not None:
-        return submit_tasks(rt, [Task.call(fn, *args) for args in calls])
-    if may_refer(chain.from_iterable(calls)) and any(map(references, calls)):
-        return submit_tasks(rt, [Task.call(fn, *args) for args in calls])
-    committer = rt.durable()
-    known = _known_call(rt, fn)
-    bucket, executor = known.bucket, known.executor
-    kernel = rt.kernel
-    make = rt.work_class
-    works: list[Work] = []
-    write = None
+        for work in works:
+            _validate_call(rt, bucket, work)
+    documents: list[Any] = []
     if committer is not None:
-        write = committer.call_documents(bucket.spec.type, fn)
-    for start in range(0, len(calls), _SLICE):
-        some = calls[start : start + _SLICE]
-        part = [make(rt, fn, args, NO_KWARGS, executor, ctx) for args in some]
-        if bucket.verdict is None:
-            for work in part:
-                _validate_call(rt, bucket, work)
-        documents = [] if write is None else [write(args) for args in some]
-
-        def change(
-            now: int, part: list[Work] = part, documents: list[Any] = documents
-        ) -> None:
-            rt.refuse_new()
-            if committer is not None:
-                committer.documents.update(zip(part, documents, strict=True))
-            prefix, numbers = rt._prefix, rt._numbers
-            ids = [prefix + str(next(numbers)) for _ in part]
-            rows = kernel.submit_many(ids, bucket, part, now)
-            for work, row in zip(part, rows, strict=True):
-                work._row = row
-
-        rt.step(change)
-        works += part
-    if committer is not None and works:
+        documents = _documents_of(committer, bucket.spec.type, fn, calls)
+    if len(works) <= _SLICE:
+        rt.step(
+            partial(_place, rt, bucket, works, documents), keep=committer is not None
+        )
+        return works
+    for start in range(0, len(works), _SLICE):
+        place = slice(start, start + _SLICE)
+        rt.step(partial(_place, rt, bucket, works[place], documents[place]))
+    if committer is not None:
         committer.wait_kept(works[-1]._begin_after)
     return works
+
+
+def _place(
+    rt: CallHost, bucket: Bucket, works: list[Work], documents: list[Any], now: int
+) -> None:
+    """Under the lock: take in *works*, which wait for nothing."""
+    if rt.draining or rt.closed or rt.fault is not None:
+        rt.refuse_new()
+    if documents and rt.committer is not None:
+        rt.committer.documents.update(zip(works, documents, strict=True))
+    submit, prefix, numbers = rt.kernel.submit, rt._prefix, rt._numbers
+    for work in works:
+        task_id = prefix + str(next(numbers))
+        if work._task is not None:
+            # It is of our own making, and needs no copy with the id.
+            object.__setattr__(work._task, "id", task_id)
+        work._row = submit(task_id, bucket, work, now)
+
+
+def _refer(calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> bool:
+    """Whether an argument is a reference to a task, or has one in it."""
+    kinds = KINDS
+    for args, kwargs in calls:
+        for arg in (*args, *kwargs.values()) if kwargs else args:
+            if kinds.get(type(arg), kinds) is not None:
+                return any(references(*each) for each in calls)
+    return False
+
+
+def _documents_of(
+    committer: Committer,
+    kind: str,
+    fn: Callable[..., Any],
+    calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]],
+) -> list[Any]:
+    """What a journal keeps of calls of *fn*."""
+    write = committer.call_documents(kind, fn)
+    return [
+        committer.document(Task(kind, Call(fn, args, kwargs)))
+        if kwargs
+        else write(args)
+        for args, kwargs in calls
+    ]
 
 
 def _known_call(rt: CallHost, fn: Callable[..., Any]) -> KnownCall:
@@ -349,23 +274,21 @@ def knows(rt: CallHost, fn: Callable[..., Any]) -> bool:
 def _validate_call(rt: CallHost, bucket: Bucket, work: Work) -> None:
     fn = work._fn or nothing
     task = task_of_call(bucket.spec.type, fn, work._args, work._kwargs)
-    if rt.submission.validate(task, formed=True):
+    if rt.submission.preparation.validate(task, formed=True):
         bucket.verdict = True
     else:
         # Others will ask for it too.
         work._task = task
 
 
-def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
-    rt: CallHost, worker: Worker, item: tuple[TaskRow, int, Work] | Attempt
-) -> Any:
+def run(rt: CallHost, worker: Worker, item: tuple[TaskRow, int, Work] | Attempt) -> Any:
     """On a worker: do one attempt, end it, and take the next in the same step."""
     row, attempt, work = worker.current = item
+    handed = False
     value: Any = None
     error: BaseException | None = None
-    args, kwargs = work._args, work._kwargs
-    threads = rt.threads
-    if work._executor is threads and work._extra is None:
+    if work._executor is rt.threads and work._extra is None:
+        args, kwargs = work._args, work._kwargs
         try:
             if work._above and (args or kwargs):
                 _, args, kwargs = resolved(work)
@@ -378,175 +301,151 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
                 value = work._ctx.copy().run(work._fn)  # type: ignore[arg-type]
         except BaseException as raised:  # noqa: BLE001 - it is the task's
             error = raised
+        del args, kwargs
     else:
         handed, value, error = rt.attempts.perform(row, attempt, work)
-        if handed:
-            # A program now runs for it: the thread is free, the slot is not.
-            return _next(rt, worker, None)
-    if error is not None and rt.strategies is not None:
+    if error is not None and not handed and rt.strategies is not None:
         handed, value, error = rt.strategies.mend(row, attempt, work, error)
-        if handed:
-            return _next(rt, worker, None)
-    if type(value) is CoroutineType:
-        value, error = None, unawaited(value, row.id)
-    if type(value) is rt.work_class:
-        worker.current = None
-        adopt_result_of(rt, row, attempt, work, value)
-        del item, work, value
-        return _next(rt, worker, None)
-    if work._task is not None and error is None and work._task.retry is not NO_RETRY:
-        error = unwanted(work, value)
     worker.current = None
-    if rt.committer is not None:
-        try:
-            return _end_kept(rt, rt.committer, worker, item, value, error)
-        finally:
-            # As below.
-            del row, item, work, value, error
-    weight = 0
-    if (
-        error is not None
-        or type(value) not in LIGHT
-        or work._task is not None
-        or (args and not LIGHT.issuperset(map(type, args)))
-        or kwargs
-    ):
-        weight = rt.weights.weigh(work, value, error)
-    lock = rt.lock
-    kernel = rt.kernel
-    launch = None
-    if not lock.acquire(blocking=False):
-        _enter(lock)
     try:
-        now = rt.now()
-        first = following = None
-        if error is None:
-            if row.attempt == attempt and row.state not in TERMINAL:
-                work._value = value
-            if kernel.open:
-                first = kernel.complete_for_next(row, attempt, now)
-            if first is None and not kernel.complete(row, attempt, now):
-                keep_late(work, attempt, value)
-        else:
-            end_badly(rt, row, attempt, work, error, now)
-        if work._waiters is not None and row.state in TERMINAL:
-            rt.wake(work)
-        if weight and row.state in TERMINAL:
-            rt.weights.note(row, weight)
-            rt.weights.let_go(ALL_KEPT)
-        del value, work, args, kwargs
-        starts = kernel.starts
-        if first is None:
-            if kernel.open or kernel.returning or kernel.growing:
-                kernel.dispatch(now)
-            if starts:
-                first = starts.pop(0)
-        if first is not None:
-            work = first.cargo
-            if (
-                work._executor is threads
-                or rt.attempts.executor_of(first, work) is threads
-            ):
-                following = (first, first.attempt, work)
-            else:
-                starts.insert(0, first)
-            del work
-        del first
-        if following is None:
-            _rest(rt, worker)
-        if kernel.sink:
-            rt.publish()
-        if kernel.dropped and (
-            len(kernel.dropped) > _MANY_DROPPED or not kernel.active
-        ):
-            rt.drop()
-        if (
-            starts
-            or kernel.touched
-            or kernel.effects
-            or kernel.timers
-            or rt.waiting.quiet
-            or rt.deciders.slow
-        ):
-            launch = rt.settle(now)
-    finally:
-        lock.release()
-    if launch is not None:
-        rt.launch(launch)
-    try:
-        return following
+        if handed:
+            # Something else goes on with it: the thread is free, the slot is not.
+            return _next(rt, worker)
+        if type(value) is CoroutineType:
+            value, error = None, unawaited(value, row.id)
+        if type(value) is rt.work_class:
+            adopt_result_of(rt, row, attempt, work, value)
+            return _next(rt, worker)
+        return _end(rt, row, attempt, work, value, error, worker=worker)
     finally:
         # The frames of an error lead to this one: it keeps no task alive.
-        del row, item, following, starts, launch, error
+        del row, item, work, value, error
 
 
-def _end_kept(  # noqa: C901, PLR0912 - one call less for each
+@defers_interrupts
+def finish(
     rt: CallHost,
-    committer: Committer,
-    worker: Worker,
-    item: tuple[TaskRow, int, Work] | Attempt,
+    row: TaskRow,
+    attempt: int,
+    work: Work,
     value: Any,
     error: BaseException | None,
-) -> Any:
-    """On a worker: end an attempt whose end is to be kept, and take the next."""
-    row, attempt, work = item
+    used: Units = (),
+) -> None:
+    """End an attempt, which was seen to use *used*, on any thread but a worker."""
+    try:
+        if isinstance(value, Work):
+            adopt_result_of(rt, row, attempt, work, value)
+            return
+        if rt.lock.locked():
+            yield_gil(rt.lock)
+        _end(rt, row, attempt, work, value, error, used or usage_of(value))
+    except Exception as fault:  # noqa: BLE001 - it is ours
+        rt.fail_stop(fault)
+    except BaseException as interrupt:
+        rt.interrupted(interrupt)
+        raise
+
+
+def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
+    rt: CallHost,
+    row: TaskRow,
+    attempt: int,
+    work: Work,
+    value: Any,
+    error: BaseException | None,
+    used: Units = (),
+    worker: Worker | None = None,
+) -> tuple[TaskRow, int, Work] | None:
+    """
+    End an attempt, and begin what can begin then; the only way to an end.
+
+    Args:
+        rt: The runtime.
+        row: The task.
+        attempt: The number of the attempt.
+        work: What it has done.
+        value: What it has returned.
+        error: What it has raised; None: it has returned.
+        used: What it was seen to use.
+        worker: The worker that calls this, which rests if there is nothing for it.
+
+    Returns:
+        What the worker does next.
+    """
+    if work._task is not None and error is None and work._task.retry is not NO_RETRY:
+        error = unwanted(work, value)
+    committer, lock, kernel = rt.committer, rt.lock, rt.kernel
     document = None
-    if value is not None or error is not None:
+    if committer is not None and (value is not None or error is not None):
         document, error = document_of_end(committer.document, row.id, value, error)
     weight = rt.weights.weigh(work, value, error)
-    lock = rt.lock
-    kernel = rt.kernel
-    following = launch = None
+    first = following = launch = None
     if not lock.acquire(blocking=False):
-        _enter(lock)
+        _acquire(lock)
     try:
         now = rt.now()
-        if document is not None:
+        if committer is not None and document is not None:
             committer.documents[work] = document
         if error is None:
             if row.attempt == attempt and row.state not in TERMINAL:
                 work._value = value
-            if not kernel.complete(row, attempt, now):
-                keep_late(work, attempt, value)
+            if worker is not None and kernel.open:
+                first = kernel.complete_for_next(row, attempt, now)
+            if first is None:
+                if used:
+                    counts = kernel.end_attempt(
+                        row, attempt, "completed", now, usage=used
+                    )
+                else:
+                    counts = kernel.complete(row, attempt, now)
+                if not counts:
+                    keep_late(work, attempt, value)
         else:
-            end_badly(rt, row, attempt, work, error, now)
-        if weight and row.state in TERMINAL:
-            rt.weights.note(row, weight)
-        if kernel.open or kernel.returning or kernel.growing:
+            end_badly(rt, row, attempt, work, error, now, used)
+        if worker is None:
+            detach_control(work, attempt)
+        if row.state in TERMINAL:
+            if work._waiters is not None and committer is None:
+                rt.wake(work)
+            if weight:
+                rt.weights.note(row, weight)
+                if committer is None:
+                    rt.weights.let_go(ALL_KEPT)
+        del row, value, work
+        starts = kernel.starts
+        if first is not None:
+            starts.insert(0, first)
+        elif kernel.open or kernel.returning or kernel.growing:
             kernel.dispatch(now)
         if kernel.sink:
+            # What was committed says what may begin.
             rt.publish()
-        starts = kernel.starts
-        if len(starts) == 1 and committer.may_begin(starts[0]):
+        if worker is not None and starts:
             first = starts[0]
-            if rt.attempts.executor_of(first, first.cargo) is rt.threads:
+            if (
+                committer is None or (len(starts) == 1 and committer.may_begin(first))
+            ) and (
+                first.cargo._executor is rt.threads
+                or rt.attempts.executor_of(first, first.cargo) is rt.threads
+            ):
                 following = (first, first.attempt, first.cargo)
-                starts.clear()
-            del first
-        if (
-            starts
-            or committer.ready
-            or kernel.touched
-            or kernel.effects
-            or kernel.timers
-            or rt.waiting.quiet
-            or kernel.dropped
-            or rt.deciders.slow
-            or committer.documents
-        ):
-            launch = rt.settle(now)
-            if launch is not None and following is None:
+                del starts[0]
+        del first
+        launch = rt.settle(now)
+        if worker is not None and following is None:
+            if launch is not None:
                 following = _first(rt, launch)
-        if following is None:
-            _rest(rt, worker)
+            if following is None:
+                _rest(rt, worker)
     finally:
         lock.release()
-    rt.launch(launch)
     try:
+        rt.launch(launch)
         return following
     finally:
-        # The frames of an error lead to the caller's.
-        del row, work, item, value, following, starts, launch, error
+        # The frames of an error lead to this one: it keeps no task alive.
+        del starts, following, launch, error
 
 
 def _first(rt: CallHost, launch: Launch) -> tuple[TaskRow, int, Work] | None:
@@ -560,13 +459,12 @@ def _first(rt: CallHost, launch: Launch) -> tuple[TaskRow, int, Work] | None:
     return None
 
 
-def _next(rt: CallHost, worker: Worker, following: Any) -> Any:
-    worker.current = None
+def _next(rt: CallHost, worker: Worker) -> None:
+    """On a worker: its attempt goes on elsewhere; it has nothing to do."""
     with rt.lock:
         launch = rt.settle(rt.now())
         _rest(rt, worker)
     rt.launch(launch)
-    return following
 
 
 def _rest(rt: CallHost, worker: Worker) -> None:
@@ -614,66 +512,3 @@ def end_badly(
             keep_late(work, attempt, seen, described[0])
         elif row.state not in TERMINAL:
             keep_earlier(work, attempt, seen, described)
-
-
-@defers_interrupts
-def finish(  # noqa: C901, PLR0912 - one call less for each
-    rt: CallHost,
-    row: TaskRow,
-    attempt: int,
-    work: Work,
-    value: Any,
-    error: BaseException | None,
-    used: Units = (),
-) -> None:
-    """End an attempt, which was seen to use *used*, on any thread but a worker."""
-    try:
-        if isinstance(value, Work):
-            adopt_result_of(rt, row, attempt, work, value)
-            return
-        if error is None:
-            error = unwanted(work, value)
-        committer = rt.committer
-        document = None
-        if committer is not None:
-            document, error = document_of_end(committer.document, row.id, value, error)
-        weight = rt.weights.weigh(work, value, error)
-        lock = rt.lock
-        if lock.locked():
-            yield_gil(lock)
-        with lock:
-            now = rt.now()
-            if committer is not None:
-                committer.documents[work] = document
-            if error is None:
-                if row.attempt == attempt and row.state not in TERMINAL:
-                    work._value = value
-                used = used or usage_of(value)
-                if used:
-                    counts = rt.kernel.end_attempt(
-                        row, attempt, "completed", now, usage=used
-                    )
-                else:
-                    counts = rt.kernel.complete(row, attempt, now)
-                if not counts:
-                    keep_late(work, attempt, value)
-            else:
-                end_badly(rt, row, attempt, work, error, now, used)
-            detach_control(work, attempt)
-            if weight and row.state in TERMINAL:
-                rt.weights.note(row, weight)
-                if committer is None:
-                    rt.weights.let_go(ALL_KEPT)
-            if (
-                committer is None
-                and work._waiters is not None
-                and row.state in TERMINAL
-            ):
-                rt.wake(work)
-            launch = rt.settle(now)
-        rt.launch(launch)
-    except Exception as fault:  # noqa: BLE001 - it is ours
-        rt.fail_stop(fault)
-    except BaseException as error:
-        rt.interrupted(error)
-        raise

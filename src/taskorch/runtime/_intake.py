@@ -16,7 +16,6 @@ from taskorch.runtime._context import AttemptContext, current_or_none
 from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._directory import Directory
 from taskorch.runtime._documents import document_of
-from taskorch.runtime._plain import Batch
 from taskorch.runtime._stale import dependents, is_earlier, parents_of, used_by
 from taskorch.runtime._submission import Submission
 from taskorch.runtime._work import Emitted, Work, add_above, is_to_be_redone, task_of
@@ -74,23 +73,21 @@ def submit_tasks(
     host.durable()
     tasks = tasks if isinstance(tasks, list | tuple) else list(tasks)
     submission = host.submission
-    batch = submission.plain.prepare(tasks)
-    works = None if batch is None else _submit_plain(host, batch)
-    if works is None:
-        entries = [submission.prepare(task) for task in tasks]
-        host.recall(submission.names(entries))
+    batch = submission.preparation.prepare(tasks)
+    renewing: _OfEarlierRuns | None = None
+    if batch.needs_more or batch.ids or batch.refs or batch.have_keys:
+        host.recall(submission.names(batch))
         inside = current_or_none()
-        renewing: _OfEarlierRuns | None = None
         if inside is not None and number_of(inside.task_id) > 1:
             host.recall(earlier_ids(inside.task_id))
             renewing = _OfEarlierRuns(host, inside)
 
-        def change(now: int) -> list[Work]:
-            host.refuse_new()
-            return submission.admit(entries, now, replace=replace, renewing=renewing)
+    def change(now: int) -> list[Work]:
+        host.refuse_new()
+        return submission.admit(batch, now, replace=replace, renewing=renewing)
 
-        works = host.step(change, keep=True)
-    return works or []
+    works: list[Work] = host.step(change, keep=True)
+    return works
 
 
 class _OfEarlierRuns:
@@ -152,19 +149,16 @@ def submit_run(
     """
     host.deciders.refuse_reentry()
     host.durable()
-    made = host.submission.plain.prepare_run(run_id, tasks, above)
-    if made is None or _submit_plain(host, made[0]) is None:
+    prepared = host.submission.preparation.prepare_run(run_id, tasks, above)
+    if prepared is None:
         return None
-    return made[1]
+    batch, works = prepared
 
-
-def _submit_plain(host: IntakeHost, batch: Batch) -> list[Work] | None:
-    def change(now: int) -> list[Work] | None:
+    def change(now: int) -> bool:
         host.refuse_new()
-        return host.submission.plain.admit(batch, now)
+        return host.submission.place(batch, now) is not None
 
-    works: list[Work] | None = host.step(change, keep=True)
-    return works
+    return works if host.step(change, keep=True) else None
 
 
 def rerun(

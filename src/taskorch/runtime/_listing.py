@@ -18,8 +18,7 @@ from taskorch.kernel import TaskRow
 from taskorch.model import FILTERS, OPTIONS, TERMINAL, TaskFilter, TaskState, TaskStatus
 from taskorch.model._ids import stem_of
 from taskorch.model._plain import ns_of
-from taskorch.runtime._reports import since as since_when
-from taskorch.runtime._reports import status_of
+from taskorch.runtime._reports import since_when, status_of
 from taskorch.runtime._runtime import Runtime
 from taskorch.runtime._stale import Staleness
 from taskorch.runtime._work import Work

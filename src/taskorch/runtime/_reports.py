@@ -179,7 +179,7 @@ def _log_path(row: TaskRow, work: Work) -> Path | None:
     return ended.log_path if isinstance(ended, ProgramResult) else None
 
 
-def since(row: TaskRow) -> int:
+def since_when(row: TaskRow) -> int:
     """Time at which *row* entered its state."""
     if row.extra is not None and row.extra.past:
         return moves_of(row)[-1][1]

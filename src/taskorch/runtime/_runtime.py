@@ -82,6 +82,9 @@ if TYPE_CHECKING:
     from taskorch.telemetry._metrics import Metrics
     from taskorch.telemetry._spans import Spans
 
+#: Tasks that have left memory, before what else is kept of them is let go.
+_MANY: Final = 64
+
 
 class Runtime:
     """
@@ -163,7 +166,6 @@ class Runtime:
     )
 
     # Plain calls, on their way in and to the end.
-    submit_call: Final = _calls.submit_call
     submit_calls: Final = _calls.submit_calls
     knows: Final = _calls.knows
     run = _calls.run
@@ -380,46 +382,35 @@ class Runtime:
         Raises:
             InternalError: A fault of ours: `fail_stop` follows.
         """
+        kernel = self.kernel
+        if not (
+            kernel.sink
+            or kernel.starts
+            or kernel.touched
+            or kernel.effects
+            or (kernel.open and kernel.running < kernel.concurrency)
+            or (kernel.timers and kernel.timers[0][0] < self.timer.until)
+            or (kernel.dropped and (len(kernel.dropped) > _MANY or not kernel.active))
+            or self.committer is not None
+            or kernel.claims
+            or kernel.returning
+            or kernel.growing
+            or kernel.above
+            or kernel.under_way is not None
+            or kernel.shares is not None
+            or self.waiting.quiet
+            or self.notices.due
+            or self.deciders.slow
+            or self.orphans
+            or self.wanted
+        ):
+            # Of most steps nothing follows.
+            return None
         try:
             return self._settle(now)
         except Exception as error:
-            raise _fault_of_ours(error) from error
-
-    def start_single(self, now: int) -> tuple[tuple[TaskRow, int, Work], Worker] | None:
-        """
-        Finish a step that needs only one start, on an idle worker: see `settle`.
-
-        Returns:
-            What `threads.start` takes; None if there is more or less: `settle` follows.
-
-        Raises:
-            InternalError: See `settle`.
-        """
-        kernel, threads = self.kernel, self.threads
-        try:
-            if not self._idle or kernel.claims or kernel.sink is not None:
-                return None
-            kernel.dispatch(now)
-            starts = kernel.starts
-            if (
-                len(starts) != 1
-                or kernel.touched
-                or kernel.dropped
-                or kernel.effects
-                or kernel.timers
-                or self.notices.due
-                or self.waiting.quiet
-                or self.deciders.slow
-            ):
-                return None
-            row = starts[0]
-            work: Work = row.cargo
-            if self.attempts.executor_of(row, work) is not threads:
-                return None
-            starts.clear()
-            return (row, row.attempt, work), self._idle.pop()
-        except Exception as error:
-            raise _fault_of_ours(error) from error
+            msg = f"taskorch itself failed: {describe(error)}"
+            raise InternalError(msg) from error
 
     def _settle(self, now: int) -> Launch | None:  # noqa: C901, PLR0912 - one step, in order
         kernel = self.kernel
@@ -491,7 +482,8 @@ class Runtime:
 
         With *keep*, return only once it is kept, in a durable orchestrator.
         """
-        self.deciders.refuse_reentry()
+        if self.deciders.asking or self.deciders.forked:
+            self.deciders.refuse_reentry()
         committer = self.committer
         if committer is not None:
             if not self.opened:
@@ -753,7 +745,3 @@ class Runtime:
     def report(self) -> None:
         """Monitoring: say how things stand, to those who listen."""
         self._report(self)
-
-
-def _fault_of_ours(error: Exception) -> InternalError:
-    return InternalError(f"taskorch itself failed: {describe(error)}")

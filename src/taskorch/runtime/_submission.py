@@ -6,31 +6,37 @@ What the fields of a task mean is said in `_translation`; `_plain` has the plain
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import suppress
+from itertools import repeat
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 import attrs
 
+from taskorch._limits import NS
 from taskorch.errors import (
-    ComponentError,
     CycleError,
     DuplicateTaskError,
-    InvalidTaskError,
     InvalidTransitionError,
     UnknownTaskError,
-    ValidationFailedError,
+    UsageError,
 )
-from taskorch.events import Event, TaskRejected, TaskRenewed
+from taskorch.events import Event, TaskRenewed
 from taskorch.kernel import (
-    Bucket,
-    Change,
     PolicyFault,
     TaskRow,
-    Terms,
+    assumed,
     find_ring,
     hangs_on,
+    latest_finish_first,
     may_wait_for,
     refuse_rerun,
     typical_ns,
@@ -38,17 +44,13 @@ from taskorch.kernel import (
 from taskorch.model import (
     TERMINAL,
     Call,
-    Program,
     Reference,
     Task,
     TaskState,
     Wait,
-    is_plain,
-    kind_of,
 )
 from taskorch.model._ids import earlier_ids, has_number, run_of, stem_of
-from taskorch.model._show import show
-from taskorch.runtime import _plain
+from taskorch.runtime._batch import SOME, Batch, BatchHost, Entry, Preparation
 from taskorch.runtime._identity import (
     Difference,
     alike,
@@ -58,12 +60,9 @@ from taskorch.runtime._identity import (
     refusal,
     with_options,
 )
-from taskorch.runtime._plain import Plain
 from taskorch.runtime._restored import bring_back, release_if_back
 from taskorch.runtime._stale import is_outdated, parents_of, replaced, runs_above
 from taskorch.runtime._translation import (
-    executor_for,
-    needs_of,
     needs_of_task,
     portable,
     said_ns,
@@ -73,10 +72,10 @@ from taskorch.runtime._translation import (
     when,
 )
 from taskorch.runtime._work import (
+    NO_KWARGS,
     Work,
     added_by,
     after_of,
-    capture,
     extra_of,
     failed_earlier,
     names_above,
@@ -91,6 +90,8 @@ from taskorch.runtime._work import (
 __all__ = ("Entry", "Submission")
 
 _set_attribute: Final = object.__setattr__
+#: Tasks of a batch after which facts are handed over.
+_SLICE: Final = 512
 #: What to do about an idempotency key that is another task's.
 _OTHER_KEY: Final = (
     "use another key; or orch.submit_task(task, replace=True) makes this the next run "
@@ -112,7 +113,7 @@ class Renewing(Protocol):
         ...
 
 
-class SubmissionHost(_plain.PlainHost, Protocol):
+class SubmissionHost(BatchHost, Protocol):
     """What taking tasks in asks of a runtime, or of what stands for one."""
 
     @property
@@ -128,155 +129,44 @@ class SubmissionHost(_plain.PlainHost, Protocol):
         """Record a fact; not under the lock."""
         ...
 
-    def component_error(
-        self, fault: PolicyFault, task_id: str | None
-    ) -> ComponentError:
-        """What a caller is told of a policy that failed."""
+    @property
+    def id_parts(self) -> tuple[str, Iterator[int]]:
+        """What an id is made of."""
         ...
 
-
-@attrs.define(eq=False)
-class Entry:
-    """A task on its way in, with its work, bucket and references."""
-
-    task: Task
-    work: Work
-    bucket: Bucket
-    refs: tuple[Any, ...]
-    task_id: str = ""
-    row: TaskRow | None = None
-    parents: list[TaskRow] = attrs.field(factory=list)
-    #: Under what conditions it goes on, if not once all parents have completed.
-    terms: Terms | None = None
-    existing: Work | None = None
-    #: The run of the same task, which has ended, after which this is the next.
-    again: Work | None = None
-    #: It takes the place of that run, as another task or as the same one made anew.
-    is_other: bool = False
-    #: What it adds to its run, if it adds anything, is made anew: see `TaskRenewed`.
-    is_anew: bool = False
-    #: What becomes of the options of the one that is there.
-    change: Change | None = None
-    #: What a durable orchestrator keeps of it.
-    document: Any = None
-    #: The task as it was handed over.
-    given: Task = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.given = self.task
+    def publish(self) -> None:
+        """Under the lock: hand over the facts that have not been told."""
+        ...
 
 
 class Submission:
     """
     Turns tasks into rows, all or none.
 
-    What needs no lock (validation, which may do I/O) comes first: `prepare`; what
-    needs it is `admit`, and cannot fail half-way.
+    What needs no lock (validation, which may do I/O) comes first: see `Preparation`;
+    what needs it is `admit`, and cannot fail half-way.
     """
 
     def __init__(self, host: SubmissionHost) -> None:
         self._rt = host
-        self.plain: Plain = Plain(host)
+        self.preparation: Preparation = Preparation(host)
 
-    # -- outside the lock ----------------------------------------------------------
-
-    def prepare(self, task: Task) -> Entry:
-        """
-        Check *task* and make its work.
-
-        Raises:
-            InvalidTaskError: It is no task, or names no executor.
-            ValidationFailedError: The validator refuses it.
-            PolicyFault: The validator failed.
-        """
-        if not isinstance(task, Task):
-            msg = f"a Task is submitted, not {show(task)}"
-            raise InvalidTaskError(
-                msg, hint="use Task(…), Task.call(…) or orch.submit(function, …)"
-            )
-        key = kind_of(task)
-        bucket = self.plain.known(key) if is_plain(task) else None
-        if bucket is None:
-            reusable = self.validate(task)
-            bucket = self._rt.kernel_bucket(spec_of(task))
-            if reusable and key is not None:
-                self.plain.remember(key, bucket)
-        return self._entry(task, bucket)
-
-    def validate(self, task: Task, *, formed: bool = False) -> bool:
-        """
-        Ask the validator; whether its consent holds for like tasks.
-
-        Raises:
-            ValidationFailedError: It refuses *task*.
-        """
-        rt = self._rt
-        try:
-            verdict = rt.deciders.validate(task, rt.now(), formed=formed)
-        except PolicyFault as fault:
-            raise rt.component_error(fault, task.id) from fault.error
-        if verdict.accepted:
-            return bool(verdict.reusable)
-        findings = tuple((f.path, f.message) for f in verdict.findings)
-        rt.note(TaskRejected, str(task.id or ""), str(task.type), findings)
-        lines = "; ".join(f"{path}: {message}" for path, message in findings)
-        name = f"task {task.id!r}" if task.id else f"a task of type {task.type!r}"
-        msg = f"{name} was refused: {lines}"
-        raise ValidationFailedError(msg, findings=findings, task_id=task.id)
-
-    def _entry(self, task: Task, bucket: Bucket) -> Entry:
-        rt = self._rt
-        context = capture(rt.spans)
-        payload = task.payload
-        refs: tuple[Any, ...] = tuple(task.after)
-        if isinstance(payload, Call):
-            executor = executor_for(payload.fn, payload.executor, rt.executors)
-            refs += tuple(needs_of(payload))
-            work = rt.new_work(
-                payload.fn, payload.args, payload.kwargs, executor, context
-            )
-        elif isinstance(payload, Program):
-            work = rt.new_work(None, (), {}, rt.executors["program"], context)
-        else:
-            work = rt.new_work(None, (), {}, None, context)
-        work._task = task
-        note_cache(work)
-        entry = Entry(task, work, bucket, refs)
-        if rt.committer is not None:
-            # Refused here, or never: handles become the ids that they have then.
-            entry.document = self._document(task, lambda _: _SOME)
-        return entry
-
-    def _document(self, task: Task, name_of: Callable[[Any], Reference]) -> Any:
-        """
-        What is kept of *task*, with what *name_of* says in the place of handles.
-
-        Raises:
-            InvalidTaskError: It cannot be restored exactly.
-        """
-        assert self._rt.committer is not None  # noqa: S101 - the callers looked
-        try:
-            return self._rt.committer.journal.document(portable(task, name_of))
-        except InvalidTaskError as refused:
-            name = f"task {task.id!r}" if task.id else f"a task of type {task.type!r}"
-            msg = f"{name} cannot be kept: {refused.message}"
-            raise InvalidTaskError(msg, hint=refused.hint, task_id=task.id) from None
-
-    def names(self, entries: Sequence[Entry]) -> list[str]:
-        """The ids by which *entries* name tasks that may have left memory."""
-        directory = self._rt.directory
+    def names(self, batch: Batch) -> list[str]:
+        """Ids by which tasks of *batch* name what may have left memory."""
         names: list[str] = []
-        for entry in entries:
-            task = entry.task
-            for ref in entry.refs:
+        for refs in batch.refs.values():
+            for ref in refs:
                 name = ref if isinstance(ref, str) else None
                 if isinstance(ref, Task):
                     name = ref._submitted_as or ref.id
                 if name is not None:
                     names.append(name)
+        if not (batch.needs_more or batch.ids or batch.have_keys):
+            return names
+        recovered, keys = self._rt.directory.recovered, self._rt.directory.keys
+        for task in batch.tasks:
             if task.id is not None:
                 names.append(task.id)
-            recovered, keys = directory.recovered, directory.keys
             key = task.idempotency_key
             if key is not None and recovered is not None and key not in keys:
                 known = recovered.id_of_key(key)
@@ -289,6 +179,158 @@ class Submission:
 
     def admit(
         self,
+        batch: Batch,
+        now: int,
+        *,
+        replace: bool = False,
+        renewing: Renewing | None = None,
+    ) -> list[Work]:
+        """Take in all of *batch*, or none: see `admit_entries`."""
+        works = self.place(batch, now)
+        if works is None:
+            entries = batch.entries()
+            works = self.admit_entries(entries, now, replace=replace, renewing=renewing)
+        return works
+
+    def place(self, batch: Batch, now: int) -> list[Work] | None:
+        """
+        Take in *batch*, if its tasks need no more than a place; None: they need more.
+
+        Most do not: nobody has to be asked about them, and nothing is there under
+        their names.
+        """
+        if (
+            batch.needs_more
+            or not self._is_new(batch)
+            or not self._is_agreed(batch, now)
+        ):
+            return None
+        rt, submit = self._rt, self._rt.kernel.submit
+        works, buckets = batch.works, batch.buckets
+        if rt.committer is not None:
+            rt.committer.documents.update(zip(works, batch.documents, strict=True))
+        prefix, numbers = rt.id_parts
+        ids: Iterable[str | None] = batch.ids or repeat(None)
+        order = self._order_of(batch)
+        if order is not None:
+            works = [works[place] for place in order]
+            buckets = [buckets[place] for place in order]
+            if batch.ids:
+                ids = [batch.ids[place] for place in order]
+        for number, (work, bucket, name) in enumerate(
+            zip(works, buckets, ids, strict=False), 1
+        ):
+            task: Task = work._task  # type: ignore[assignment]  # set by prepare
+            task_id = name or prefix + str(next(numbers))
+            above = work._above
+            parents = tuple([parent._row for parent in above]) if above else ()
+            if batch.have_dates or batch.have_keys:
+                key = task.idempotency_key
+                work._row = submit(
+                    task_id,
+                    bucket,
+                    work,
+                    now,
+                    task.priority,
+                    parents,
+                    named=name is not None or key is not None,
+                    not_before_ns=when(task.not_before, now),
+                    deadline_ns=when(task.deadline, now),
+                )
+                if key is not None:
+                    rt.directory.keys[key] = task_id
+            else:
+                work._row = submit(
+                    task_id,
+                    bucket,
+                    work,
+                    now,
+                    task.priority,
+                    parents,
+                    named=name is not None,
+                )
+            if not batch.are_shared:
+                _set_attribute(task, "_submitted_as", task_id)
+            if not number % _SLICE:
+                # So that not all of its facts are there at once.
+                rt.publish()
+        return batch.works
+
+    def _is_new(self, batch: Batch) -> bool:
+        """Under the lock: whether nothing is, or was, there under its ids and keys."""
+        kernel = self._rt.kernel
+        if batch.have_keys:
+            keys = [task.idempotency_key for task in batch.tasks]
+            keys = [key for key in keys if key is not None]
+            known = self._rt.directory.keys
+            if len({*keys}) < len(keys) or not known.keys().isdisjoint(keys):
+                return False
+        # Any, since checkers for 3.13 and newer look for nothing but text among text.
+        ids: Any = batch.ids
+        reruns = self._rt.directory.reruns
+        if ids and not reruns.is_empty:
+            # The run that an id means may be there, though the first has gone.
+            ids = [*ids, *[reruns.latest(task_id) for task_id in ids if task_id]]
+        return kernel.tasks.keys().isdisjoint(ids) and kernel.evicted.isdisjoint(ids)
+
+    def _is_agreed(self, batch: Batch, now: int) -> bool:
+        """
+        Under the lock: whether nobody need be asked about any task of *batch*.
+
+        Our own policies are asked once about each kind of task; those of the user's
+        see every task until they say that they need not.
+        """
+        kernel = self._rt.kernel
+        kinds = dict(zip(batch.buckets, batch.works, strict=True))
+        for bucket, work in kinds.items():
+            if bucket.forgotten:
+                return False
+            if kernel.plain and bucket.checked == kernel.agents_version:
+                continue
+            if not self._rt.deciders.is_standard:
+                return False
+            task: Task = work._task  # type: ignore[assignment]  # set by prepare
+            probe = self._rt.new_work(
+                work._fn, (), NO_KWARGS, work._executor, work._ctx
+            )
+            probe._task = attrs.evolve(task, id=None, after=())
+            row = TaskRow("probe", 0, bucket, probe, now)
+            try:
+                kernel.consider(row, now, priority=task.priority)
+            except (UsageError, PolicyFault):
+                # It is asked about properly, and refused by its name.
+                return False
+        version = kernel.agents_version
+        return kernel.plain and all(bucket.checked == version for bucket in kinds)
+
+    def _order_of(self, batch: Batch) -> Sequence[int] | None:
+        """The places of *batch* in the order to take it in; None: as it stands."""
+        works = batch.works
+        if not self._rt.kernel.deciders.aging_ns or len(works) == 1:
+            return None
+        measured = {
+            bucket: typical_ns(bucket.type_row)
+            for bucket in dict.fromkeys(batch.buckets)
+        }
+        known: list[float | None]
+        if batch.are_expected:
+            known = [
+                measured[bucket] if task.expected is None else task.expected * NS
+                for bucket, task in zip(batch.buckets, batch.tasks, strict=True)
+            ]
+        elif not any(measured.values()) or (
+            len(set(measured.values())) == 1 and not batch.are_linked
+        ):
+            return None
+        else:
+            known = [measured[bucket] for bucket in batch.buckets]
+        lengths = assumed(known)
+        if lengths is None:
+            return None
+        return latest_finish_first(works, [work._above for work in works], lengths)
+
+    def admit_entries(
+        self,
         entries: Sequence[Entry],
         now: int,
         *,
@@ -299,7 +341,7 @@ class Submission:
         Take in all of *entries*, or none.
 
         Args:
-            entries: What `prepare` made.
+            entries: The tasks.
             now: The time in ns.
             replace: Whether what has ended under the same name, and was another task,
                 is run again as this one.
@@ -458,7 +500,7 @@ class Submission:
             if entry.document is not None and (
                 entry.again is not None or needs_of_task(entry.task)
             ):
-                entry.document = self._document(
+                entry.document = self.preparation.document(
                     entry.task, _naming(objects, frozenset(works))
                 )
             if works:
@@ -587,7 +629,7 @@ class Submission:
             entry.work._row = seen
             if rt.committer is not None:
                 options = with_options(Task(new.type), new)
-                entry.document = self._document(options, lambda _: _SOME)
+                entry.document = self.preparation.document(options, lambda _: SOME)
             entry.change = rt.kernel.consider_change(
                 row,
                 seen,
@@ -679,7 +721,9 @@ class Submission:
             terms=unchecked_terms(task),
         )
         if rt.committer is not None:
-            document = self._document(task, lambda ref: Reference(_id_of(ref)))
+            document = self.preparation.document(
+                task, lambda ref: Reference(_id_of(ref))
+            )
             rt.committer.documents[work] = document
         kernel.accept(admitted, now)
         anew = anew and row.state is TaskState.COMPLETED

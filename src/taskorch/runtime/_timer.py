@@ -119,8 +119,8 @@ class TimerThread:
         self._wake = threading.Lock()
         self._wake.acquire()
         self._thread: threading.Thread | None = None
-        #: Until when the thread sleeps, in ns.
-        self._until = NEVER
+        #: Until when the thread sleeps, in ns; the driver's lock guards it.
+        self.until = NEVER
         #: When it meant to look next, if nothing else happened before.
         self._planned = NEVER
         self._closing = False
@@ -130,8 +130,8 @@ class TimerThread:
 
     def wake_by(self, due: int) -> None:
         """Under the driver's lock: something is due at *due*."""
-        if due < self._until:
-            self._until = due
+        if due < self.until:
+            self.until = due
             self._planned = min(self._planned, due)
             self._poke()
 
@@ -209,7 +209,7 @@ class TimerThread:
 
     def _fire(self) -> None:
         rt = self._rt
-        if self._until == NEVER:
+        if self.until == NEVER:
             self._wake.acquire()
         while not self._closing:
             watch = rt.publisher.relieve()
@@ -232,7 +232,7 @@ class TimerThread:
                     until = min(until, self._repeat(now))
                 if watch is not None:
                     until = min(until, now + int(watch * NS))
-                self._until = self._planned = until
+                self.until = self._planned = until
             rt.launch(launch)
             # The thread may sleep for long, and would keep these tasks in memory.
             del launch

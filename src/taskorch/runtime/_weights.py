@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Mapping
 from types import FrameType, FunctionType, ModuleType, TracebackType
 from typing import Any, Final, Protocol
 
@@ -31,6 +32,9 @@ _LEAST: Final = 4_096
 _MOST: Final = 300
 _SAMPLE: Final = 32
 _DEPTH: Final = 8
+#: Of metadata that are small: how many, and the characters of a text.
+_FEW: Final = 8
+_SHORT: Final = 100
 #: Latest finished tasks that stay, however much they hold, to be asked for.
 _LATEST: Final = 8
 
@@ -47,7 +51,7 @@ def _alone() -> int:
 
 _OWN_REFERENCES: Final = _alone()
 #: By how many more while its task ends: our frames, and the task as it was submitted.
-_HANDS: Final = 3
+_HANDS: Final = 4
 #: And a local of a frame, which can be in a dict of them, too.
 _LOCAL: Final = 2
 
@@ -76,14 +80,18 @@ class Weights:
 
     def weigh(self, work: Work, value: Any, error: BaseException | None) -> int:
         """The bytes that *work* holds, which ends with *value* or *error*."""
-        if self._most is None:
+        task, extra, args = work._task, work._extra, work._args
+        is_bare = task is None and extra is None and error is None
+        if self._most is None or (
+            is_bare and type(value) in LIGHT and not (args or work._kwargs)
+        ):
             return 0
-        roots = [value, *work._args, *work._kwargs.values()]
-        task, extra = work._task, work._extra
+        roots = [value, *args, *work._kwargs.values()]
         if task is not None:
             if type(task.payload) is not Call:
                 roots.append(task.payload)
-            roots.append(task.metadata)
+            if not _is_small(task.metadata):
+                roots.append(task.metadata)
         if extra is not None:
             roots += (extra.checkpoint, extra.progress)
         if error is not None:
@@ -134,6 +142,17 @@ class Weights:
         if kernel.dropped:
             self._rt.drop()
         return self._total < before
+
+
+def _is_small(metadata: Mapping[str, Any] | None) -> bool:
+    """Whether it is not worth while to look how large *metadata* are."""
+    return metadata is None or (
+        len(metadata) <= _FEW
+        and all(
+            type(value) in LIGHT or (type(value) is str and len(value) <= _SHORT)
+            for value in metadata.values()
+        )
+    )
 
 
 def size_of(result: Any) -> int:

@@ -476,17 +476,12 @@ class Life(Hosting):
             UsageError: One was refused.
         """
         submission = self.submission
-        works: list[Work] | None = None
         try:
-            plain = submission.plain.prepare(tasks)
-            if plain is not None:
-                works = submission.plain.admit(plain, self.now())
-            if works is None:
-                entries = [submission.prepare(task) for task in tasks]
-                works = submission.admit(entries, self.now())
+            batch = submission.preparation.prepare(tasks)
+            works = submission.admit(batch, self.now())
         except PolicyFault as fault:
             raise self.component_error(fault, None) from fault.error
-        return [work._row.id for work in works or ()]
+        return [work._row.id for work in works]
 
     def state_of(self, task_id: str) -> TaskState | None:
         """The state of a task; None if there is none."""

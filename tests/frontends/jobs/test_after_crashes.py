@@ -13,7 +13,7 @@ from taskorch.events import TaskCompleted, TaskRewarded, TaskSubmitted
 from taskorch.frontends.jobs import JobSystem
 from taskorch.testing import for_every_crash_point
 
-PATIENCE = 30
+PATIENCE = 120
 #: How many units each job has and what they do, its signal, and its rewards in the end.
 STORIES = {
     "well": (1, "work", 0.5, {"job_payload.reward_signal": 0.5}),
@@ -101,6 +101,7 @@ def check(journal: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_what_follows_from_a_job_is_done_once_wherever_the_process_dies():
-    seen = for_every_crash_point(workload, check=check)
+    seen = for_every_crash_point(workload, check=check, timeout=2 * PATIENCE)
     assert {"commit", "kept"} <= set(seen.names)

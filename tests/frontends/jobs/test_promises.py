@@ -15,7 +15,12 @@ from tests.integration.tools import eventually
 from taskorch.adaptive import Learned
 from taskorch.cli import main
 from taskorch.client import Client
-from taskorch.errors import DuplicateTaskError, InvalidTaskError, UnknownTaskError
+from taskorch.errors import (
+    DuplicateTaskError,
+    InvalidTaskError,
+    UnknownTaskError,
+    ValidationFailedError,
+)
 from taskorch.events import TaskRewarded
 from taskorch.frontends.jobs import JobSystem
 from taskorch.frontends.service import create_app, new_token, serve
@@ -294,6 +299,59 @@ def test_history_is_read_whatever_the_configuration_says_by_now(tmp_path):
         assert later.all_jobs() == {"j1": "completed"}
         with pytest.raises(InvalidTaskError, match="there is 4"):
             later.assign_job(body("j2"))
+
+
+def test_a_job_that_was_taken_is_done_whatever_the_configuration_says_by_now(tmp_path):
+    path = tmp_path / "jobs.db"
+    document = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
+    jobs = JobSystem(document)
+    began = threading.Event()
+
+    @jobs.objective("count")
+    def count(unit, job):
+        began.set()
+        while True:
+            time.sleep(0.001)
+            unit.checkpoint()
+
+    with jobs.orchestrator(journal=path) as orch:
+        jobs.assign_job(body("j1", tadpole_count=2))
+        assert began.wait(PATIENCE)
+        orch.stop(drain=False)
+    document["resource_pools"]["compute_units_total"] = 4
+    contract = document["job_intake_pipeline"]["payload_contract"]
+    contract["required_fields"] += ["worker_id"]
+    contract["optional_fields"].remove("worker_id")
+    later = counting(document)
+    with later.orchestrator(journal=path):
+        assert sum(later.result("j1", PATIENCE)) == 15
+        again = later.assign_job(body("j1", tadpole_count=2))
+        assert again["job_id"] == "j1"
+        with pytest.raises(InvalidTaskError, match="worker_id is needed"):
+            later.assign_job(body("j1", tadpole_count=3))
+
+
+@pytest.mark.parametrize("source", [3, "", None, ["user"]])
+def test_a_reward_by_nobody_is_refused_and_none(source):
+    jobs = counting()
+    with jobs.orchestrator() as orch:
+        jobs.assign_job(body("j1"))
+        jobs.result("j1", PATIENCE)
+        orch.wait(PATIENCE)
+        before = jobs.status("j1")["rewards"]
+        with pytest.raises(InvalidTaskError, match="the source of a reward is a text"):
+            jobs.reward("j1", 1.0, source=source)
+        assert jobs.status("j1")["rewards"] == before
+        task_id = "job-j1/" + next(iter(jobs.status("j1")["units"]))
+        with pytest.raises(InvalidTaskError, match="the source of a reward is a text"):
+            orch.reward_task(task_id, 1.0, source=source)
+
+
+def test_jobs_are_not_read_from_a_file_that_is_no_utf_8(tmp_path):
+    path = tmp_path / "jobs.yaml"
+    path.write_bytes("a: ü".encode("latin-1"))
+    with pytest.raises(ValidationFailedError, match="this is no YAML"):
+        JobSystem.from_yaml(path)
 
 
 def test_what_never_began_releases_nothing():

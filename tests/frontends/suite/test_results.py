@@ -61,6 +61,13 @@ def test_a_junit_report_is_read(write):
     assert counts_of(tests) == Counts(errors=1, skipped=1)
 
 
+@pytest.mark.parametrize("number", ["inf", "nan", "1e999", "-1", "odd", "9" * 5_000])
+def test_a_number_in_a_report_that_can_be_none_counts_for_nothing(number, write):
+    case = f'<testcase name="a" file="a.py" time="{number}" line="{number}"/>'
+    (test,) = read_junit(write(f"<testsuite>{case}</testsuite>"))
+    assert (test.seconds, test.line) == (0.0, None)
+
+
 @pytest.mark.parametrize(
     ("case", "outcome"),
     [
@@ -110,6 +117,11 @@ def test_a_suite_that_broke_outside_of_its_cases_is_an_error(write):
         ('{"test_results": {"failed": "1"}}', "failed is a count, not '1'"),
         ('{"coverage": "all"}', "coverage is a number from 0, not 'all'"),
         ("[" * 100_000, "is no JSON"),
+        ('{"speedup": Infinity}', "speedup is a number from 0, not inf"),
+        ('{"coverage": NaN}', "coverage is a number from 0, not nan"),
+        ('{"speedup": 1e999}', "speedup is a number from 0, not inf"),
+        ('{"serial_seconds": 1' + 400 * "0" + "}", "serial_seconds is a number"),
+        ('{"pass_rate": -0.1}', "pass_rate is a number from 0"),
     ],
 )
 def test_what_is_no_json_report(text, part, write):

@@ -362,15 +362,24 @@ def test_whoever_waits_is_told_why_nothing_new_begins(here, caplog, monkeypatch)
 
 def test_a_task_that_does_not_end_is_killed_after_the_grace_that_is_said(here):
     """And one that does end in that time has it."""
-    more = "failure_handling: {timeout_grace_period: 5}\n"
-    more += "resource_allocation: {unit_tests: {timeout_seconds: 1}}\n"
-    (here / "suite.yaml").write_text(more + SUITE)
+    # From when it is asked to end, it goes on for what is the grace without a word.
     wait = (
-        "i=0; while [ $i -lt 100 ]; do sleep 0.1; i=$((i+1)); done; touch $0.survived"
+        "touch $0.waits; until [ -e $0.asked ]; do sleep 0.1; done;"
+        " i=0; while [ $i -lt 100 ]; do sleep 0.1; i=$((i+1)); done; touch $0.survived"
     )
-    (here / "A.sh").write_text(f"trap '' TERM; {wait}")
+    (here / "A.sh").write_text(f"trap 'touch A.asked' TERM; {wait}")
     (here / "B.sh").write_text(f"trap 'touch B.ended; exit 0' TERM; {wait}")
-    done = go(here)
+    for seconds in (1, 10, 60):
+        for mark in (*here.glob("*.waits"), *here.glob("*.asked")):
+            mark.unlink()
+        more = "failure_handling: {timeout_grace_period: 5}\n"
+        more += f"resource_allocation: {{unit_tests: {{timeout_seconds: {seconds}}}}}\n"
+        (here / "suite.yaml").write_text(more + SUITE)
+        done = go(here, fresh=True)
+        if (here / "A.waits").exists() and (here / "B.waits").exists():
+            break
+        # The machine took longer to start them: they were asked to end before.
     assert states(done)["A"] == states(done)["B"] == "failed"
+    assert (here / "A.asked").exists()
     assert not (here / "A.survived").exists()
     assert (here / "B.ended").exists()

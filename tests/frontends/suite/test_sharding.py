@@ -271,6 +271,32 @@ def test_coverage_of_shards_is_that_of_the_whole(tmp_path):
     assert (report.passed, report.covered) == (True, (4, 4))
 
 
+def test_all_is_covered_where_there_is_nothing_to_cover(tmp_path):
+    for name, text in {
+        "pytest.ini": "[pytest]\n",
+        "pkg.py": "# nothing yet\n",
+        "test_a.py": "import pkg\ndef test(): pass\n",
+        "test_b.py": "import pkg\ndef test(): pass\n",
+        "suite.yaml": (
+            "templates: {t: {pytest: [-q], coverage: [pkg]}}\norchestrator: "
+            "{task_definitions: {unit: [{id: A, template: t, shards: 2,"
+            " arguments: [.], success_criteria: {coverage: 0.9}}]}}\n"
+        ),
+    }.items():
+        (tmp_path / name).write_text(text)
+    report = run(load(tmp_path / "suite.yaml"), tmp_path / "out")
+    assert (report.passed, report.covered, report.coverage) == (True, (0, 0), 1.0)
+    (whole,) = report.whole
+    assert whole.coverage == 1.0
+    lines = (tmp_path / "out/logs/messages.jsonl").read_text().splitlines()
+    said = {
+        message["task_id"]: message["test_results"]["coverage_percentage"]
+        for message in map(json.loads, lines)
+        if message["message_type"] == "task_completion"
+    }
+    assert said["A"] == 100.0
+
+
 @pytest.mark.parametrize(
     ("task", "part"),
     [

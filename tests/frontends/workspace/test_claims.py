@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -141,6 +143,32 @@ def test_a_claim_goes_when_the_last_program_of_its_runner_has_gone(claims):
     left.kill()
     left.wait()
     claim(second)
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """This process can open none, as one that has its full number open."""
+    most, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+@pytest.mark.parametrize("has_read", [False, True])
+def test_who_cannot_look_takes_no_runner_for_dead(claims, has_read):
+    first, second = claims(), claims()
+    claim(first)
+    if has_read:
+        assert second.holder("a/one") == first.runner
+    with no_more_files():
+        with pytest.raises(OSError, match="Too many open files"):
+            second.holder("a/one")
+        with pytest.raises(OSError, match="Too many open files"):
+            second.is_still("a/one", Held(first.runner))
+    assert second.holder("a/one") == first.runner
+    assert second.claim(running("a/one")) == Held(first.runner)
 
 
 def test_what_a_dead_runner_has_left_must_end_first(claims, tmp_path):

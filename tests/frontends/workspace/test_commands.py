@@ -94,6 +94,36 @@ def test_a_dry_run_keeps_to_the_limits_and_to_what_was_measured(runs):
     assert (plan.seconds, plan.completed, plan.guessed) == (200.0, 1, 0)
 
 
+def test_a_task_in_no_phase_takes_as_long_as_others_in_none(runs):
+    runs.write(one="x: 1", two="x: 1", one_three="x: 1")
+    for name, seconds in (("one", 7), ("one/three", 9)):
+        text = f'{{"status": "completed", "duration_seconds": {seconds}}}'
+        write(runs.root, {f"workspace/status/{name}.json": text})
+    plan = Workspace(runs.root).dry_run()
+    assert [(step.task_id, step.seconds) for step in plan.steps] == [("two", 7.0)]
+    assert plan.guessed == 0
+
+
+def test_what_failed_in_one_phase_alone_is_run_again_and_what_is_in_none(runs):
+    runs.write(one="do: exit 1", one_two="do: exit 1", two_three="do: exit 1")
+    runs.run()
+    for phase, again in (("one", "one/two"), ("", "one")):
+        runs.log.write_text("")
+        runs.run("--phase", phase, "--retry-failed")
+        assert runs.began() == [again]
+
+
+def test_to_retry_a_task_in_no_phase_undoes_no_approval(runs):
+    """Though a phase has its name."""
+    write(runs.root, {"workspace.yaml": "phases: {one: {approval: true}}"})
+    runs.write(one="x: 1", one_two="x: 1")
+    runs.run()
+    workspace = Workspace(runs.root)
+    assert workspace.approve("one", by="Ada")
+    workspace.retry("one")
+    assert not workspace.approve("one", by="Ada")
+
+
 def test_a_dry_run_is_what_a_run_does(runs):
     runs.write(
         a_one="do: exit 1",

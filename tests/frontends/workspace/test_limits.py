@@ -109,3 +109,12 @@ def test_a_moment_that_another_tool_wrote_in_seconds_is_told_as_a_date(tmp_path)
     status = Workspace(tmp_path).get_task_status("a/one")
     assert status["started_at"] == "2025-11-20T10:00:00Z"
     assert status["completed_at"] == "2025-11-20T10:01:00Z"
+
+
+@pytest.mark.parametrize("limit", ["max_cpu_per_agent", "max_memory_gb"])
+def test_a_limit_of_nothing_is_one(tmp_path, limit):
+    asks = "resources: {cpu: 1, memory_gb: 1}"
+    write(tmp_path, {"workspace.yaml": f"limits: {{{limit}: 0}}"})
+    write(tmp_path, {"tasks/a/1.md": "x: 1", "tasks/a/2.md": asks})
+    (step,) = Workspace(tmp_path).dry_run().steps
+    assert step.task_id == "a/1"

@@ -381,6 +381,33 @@ def test_stdin_holds_for_an_agent_that_is_described_too(tmp_path):
     assert Workspace(tmp_path)._config.agent.stdin
 
 
+@pytest.mark.parametrize(
+    ("settings", "is_fed"),
+    [
+        ("agent: claude", True),
+        ("agent: claude\nstdin: false", False),
+        ("agent: goose\nstdin: true", True),
+        ("agent: mine\nstdin: false\nagents: {mine: {command: x, stdin: true}}", False),
+        ("agent: mine\nagents: {mine: {command: x, stdin: true}}", True),
+        ("agent: claude\nagents: {claude: {limit: 1}}", True),
+        ("agent: claude\nagents: {claude: {stdin: false}}", False),
+        ("agent: codex\nagents: {codex: {command: x, stdin: false}}", False),
+    ],
+)
+def test_whether_an_agent_is_fed_is_as_it_is_said_or_as_of_its_preset(
+    runs, monkeypatch, settings, is_fed
+):
+    for name in ("claude", "codex", "goose", "x"):
+        program = runs.root.parent / "bin" / name
+        write(program.parent, {name: "#!/bin/sh\ncat"})
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    write(runs.root, {"workspace.yaml": settings, "tasks/a/one.md": "x: 1"})
+    assert Workspace(runs.root, tell=None).run().is_complete
+    log = (runs.root / "workspace/logs/a/one.log").read_text()
+    assert log == ("# one\n" if is_fed else "")
+
+
 def test_settings_hold_by_the_name_of_a_phase_or_by_its_key(tmp_path):
     text = """
 title: Parsing

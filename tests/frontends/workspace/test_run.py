@@ -14,6 +14,8 @@ import pytest
 from tests.frontends.workspace.tools import cli, write
 from tests.pids import is_alive
 
+from taskorch.frontends.workspace import Workspace
+
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 PATIENCE = 60.0
 
@@ -399,13 +401,51 @@ agents:
     ]
 
 
+@pytest.mark.parametrize(
+    ("settings", "agents"),
+    [
+        ("agent: mine\nagents: {mine: {command: true}}", ("mine-1", "mine-1")),
+        ("agents: {agent: {command: true}}", ("agent-1", "agent-1")),
+        (
+            "agent: sh -c true\nagents: {agent: {command: true}}",
+            ("default-agent-1", "agent-1"),
+        ),
+        ("agent: claude\nagents: {claude: {command: true}}", ("claude-1", "claude-1")),
+    ],
+)
+def test_one_agent_may_be_the_usual_one_and_one_of_the_others(runs, settings, agents):
+    named = agents[1].removesuffix("-1")
+    settings += "\nlimits: {max_concurrent_agents: 1}"
+    write(runs.root, {"workspace.yaml": settings.replace("true}", "'true'}")})
+    runs.write(a_1="x: 1", a_2=f"agent: {named}")
+    workspace = Workspace(runs.root, tell=None)
+    assert workspace.lint() == []
+    assert [step.task_id for step in workspace.dry_run().steps] == ["a/1", "a/2"]
+
+    assert workspace.run().is_complete
+
+    assert (runs.status("a/1")["agent_id"], runs.status("a/2")["agent_id"]) == agents
+
+
+def test_the_agent_of_the_command_line_does_what_says_no_other(runs):
+    settings = "agents: {agent: {command: sh -c 'echo other'}, mine: {command: echo}}"
+    write(runs.root, {"workspace.yaml": settings})
+    runs.write(a_1="x: 1", a_2="agent: agent")
+    assert runs.run()[0] == 0
+    assert runs.began() == ["a/1"]
+    assert (runs.root / "workspace/logs/a/2.log").read_text() == "other\n"
+
+    runs.write(b_1="x: 1")
+    Workspace(runs.root, agent="mine", tell=None).run()
+    assert runs.status("b/1")["agent_id"] == "mine-1"
+
+
 def test_the_default_agent_is_that_of_the_protocol(runs, tmp_path, monkeypatch):
     agent = tmp_path / "bin/agent"
     write(tmp_path, {"bin/agent": '#!/bin/sh\necho "$@"; pwd'})
     agent.chmod(0o755)
     monkeypatch.setenv("PATH", f"{agent.parent}:{os.environ['PATH']}")
     runs.write(a_one="x: 1")
-    from taskorch.frontends.workspace import Workspace
 
     assert Workspace(runs.root).run().is_complete
 
@@ -457,6 +497,40 @@ def test_a_status_that_cannot_be_believed_is_refused_and_kept(runs, text, told):
         printed
     )
     assert (runs.root / "workspace/status/a/one.json").read_text() == text
+
+
+def test_a_phase_alone_waits_for_one_before_whose_status_is_not_believed(runs):
+    runs.write(a_one="x: 1", b_two="dependencies: [a/one]", b_three="x: 1")
+    write(runs.root, {"workspace/status/a/one.json": "{"})
+
+    code, printed = runs.run("--phase", "b", "--force")
+
+    assert code == 1
+    assert runs.began() == ["b/three"]
+    why = "b/two  waiting: it waits for a/one: workspace/status/a/one.json is not believed"
+    assert any(why in line for line in printed), printed
+
+
+def test_what_is_blocked_and_has_a_status_that_is_not_believed_keeps_it(runs, caplog):
+    spoil = "mkdir -p workspace/status/a; echo { > workspace/status/a/two.json; exit 1"
+    runs.write(a_one=f"do: {spoil}", a_two="dependencies: [a/one]")
+
+    code, printed = runs.run()
+
+    assert code == 1
+    told = "a/two  refused: workspace/status/a/two.json: it is no JSON"
+    assert any(told in line for line in printed), printed
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+@pytest.mark.parametrize("seconds", ["NaN", "Infinity", "-1", "1" + 400 * "0"])
+def test_a_time_that_no_task_takes_counts_for_nothing(runs, seconds):
+    runs.write(a_one="x: 1", a_two="x: 1")
+    text = f'{{"status": "completed", "duration_seconds": {seconds}}}'
+    write(runs.root, {"workspace/status/a/one.json": text})
+
+    assert Workspace(runs.root).dry_run().seconds == 60.0
+    assert runs.run()[0] == 0
 
 
 def test_a_status_file_that_is_a_pipe_holds_up_nobody(runs):

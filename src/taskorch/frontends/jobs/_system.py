@@ -57,7 +57,7 @@ from taskorch.model import (
     TaskState,
     TaskStatus,
 )
-from taskorch.model._checks import is_number
+from taskorch.model._checks import check_reward
 from taskorch.model._ids import check_id, first_of, in_run, run_of
 from taskorch.model._plain import ns_of
 from taskorch.model._show import show
@@ -228,7 +228,7 @@ class JobSystem:
         """
         from taskorch.workflows._yaml import load  # noqa: PLC0415 - optional
 
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_bytes()
         document = plain(load(text, "adaptive jobs", file=str(path)))
         return cls(document, floor=floor, memory=memory)
 
@@ -500,7 +500,7 @@ class JobSystem:
         context: TaskContext,
     ) -> Any:
         payload = task.payload
-        job = job_of(payload["job"], self.config)
+        job = kept_job(payload["job"])
         unit = Unit(
             context,
             payload["unit"],
@@ -552,6 +552,9 @@ class JobSystem:
             DuplicateTaskError: The id is that of a job with another body.
             InvalidTaskError: `pre_spawn_judgement` refused it.
         """
+        with self._lock:
+            if self._is_kept(body):
+                return self.status(body["job_id"])
         job = job_of(body, self.config)
         self._check_known(job)
         with self._lock:
@@ -578,6 +581,12 @@ class JobSystem:
             message["threads"] = record.threads
             self._send(self._topics["job_events"], message)
         return self.status(job.job_id)
+
+    def _is_kept(self, body: object) -> bool:
+        """Whether *body* asks for a job that was taken once, whatever holds by now."""
+        job_id = body.get("job_id") if isinstance(body, Mapping) else None
+        record = self._found(job_id) if isinstance(job_id, str) else None
+        return record is not None and body == record.asked.to_dict()
 
     def _check_known(self, job: Job) -> None:
         faults = []
@@ -912,14 +921,12 @@ class JobSystem:
 
         Raises:
             UnknownTaskError: There is no such job.
-            InvalidTaskError: *value* is no number from -1 to 1, or *source* no text.
+            InvalidTaskError: *value* is no number from -1 to 1, or *source* no name.
             InvalidTransitionError: The job has not ended.
         """
         with self._lock:
             self._known_record(job_id)
-            if not is_number(value, -1, 1):
-                msg = f"a reward is a number from -1 to 1, not {show(value)}"
-                raise InvalidTaskError(msg)
+            check_reward(value, source)
             if self._state(job_id) not in ("completed", "failed"):
                 msg = f"job {job_id} has not ended: it cannot be rewarded yet"
                 raise InvalidTransitionError(msg)

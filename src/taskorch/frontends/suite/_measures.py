@@ -71,6 +71,12 @@ class Counts:
         return ", ".join(parts) or "no tests"
 
 
+def share_of(covered: tuple[int, int]) -> float:
+    """The share of lines that were run, of all; 1 where there are none."""
+    run, lines = covered
+    return run / lines if lines else 1.0
+
+
 @attrs.frozen
 class Measures:
     """
@@ -115,8 +121,7 @@ class Measures:
         """The share of lines that were run; 1 where there are none."""
         if self.covered is None:
             return self.said.get("coverage")
-        run, lines = self.covered
-        return run / lines if lines else 1.0
+        return share_of(self.covered)
 
     @property
     def speedup(self) -> float | None:

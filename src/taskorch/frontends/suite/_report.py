@@ -10,7 +10,7 @@ import attrs
 from taskorch.frontends.suite import _coverage, _words
 from taskorch.frontends.suite._attempt import with_stop
 from taskorch.frontends.suite._folder import RunFolder, kept_in
-from taskorch.frontends.suite._measures import Counts
+from taskorch.frontends.suite._measures import Counts, share_of
 from taskorch.frontends.suite._model import Suite, SuiteTask, parts_of, template_of
 from taskorch.frontends.suite._results import BAD
 from taskorch.frontends.suite._timeline import Slice
@@ -134,11 +134,8 @@ class SuiteReport:
 
     @property
     def coverage(self) -> float | None:
-        """The share of lines that any task has run."""
-        if self.covered is None:
-            return None
-        run, lines = self.covered
-        return run / lines if lines else 1.0
+        """The share of lines that any task has run; 1 where there are none."""
+        return None if self.covered is None else share_of(self.covered)
 
     @property
     def failures(self) -> list[tuple[TaskPart, Mapping[str, Any]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -15,9 +16,13 @@ import attrs
 
 from taskorch.errors import TaskFailure
 from taskorch.frontends.suite._measures import Counts
+from taskorch.model._checks import is_number
+from taskorch.model._show import show
 
 #: Bytes of a file of results.
 _MAX_SIZE: Final = 1 << 26
+#: Digits of the number of a line: no file has more.
+_LINE_DIGITS: Final = 12
 #: The outcomes because of which a plain run fails.
 BAD: Final = ("failed", "error")
 #: The elements of a case in JUnit's XML that say an outcome, of which the worst counts.
@@ -246,7 +251,7 @@ def _record(case: ET.Element) -> TestRecord:
         text,
         "".join(case.findtext(tag) or "" for tag in ("system-out", "system-err")),
         case.get("file") or "",
-        int(line) if line.isdecimal() else None,
+        int(line) if line.isdecimal() and len(line) <= _LINE_DIGITS else None,
         name,
         is_flaky=bool(flaky) and outcome == "passed",
     )
@@ -265,9 +270,10 @@ def _outcome_by_attributes(case: ET.Element) -> str:
 
 def _seconds(text: str | None) -> float:
     try:
-        return max(0.0, float((text or "0").replace(",", "")))
+        seconds = float((text or "0").replace(",", ""))
     except ValueError:
         return 0.0
+    return seconds if is_number(seconds, 0, sys.float_info.max) else 0.0
 
 
 def read_json(path: Path) -> tuple[Counts | None, dict[str, float]]:
@@ -295,14 +301,14 @@ def read_json(path: Path) -> tuple[Counts | None, dict[str, float]]:
 
 def _count(path: Path, name: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        msg = f"{path}: {name} is a count, not {value!r}"
+        msg = f"{path}: {name} is a count, not {show(value)}"
         raise ResultsError(msg)
     return value
 
 
 def _number(path: Path, name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-        msg = f"{path}: {name} is a number from 0, not {value!r}"
+    if not is_number(value, 0, sys.float_info.max):
+        msg = f"{path}: {name} is a number from 0, not {show(value)}"
         raise ResultsError(msg)
     return float(value)
 

@@ -8,7 +8,7 @@ import attrs
 
 from taskorch.frontends.suite import _coverage
 from taskorch.frontends.suite._folder import RunFolder, kept_in, write_json
-from taskorch.frontends.suite._measures import Counts
+from taskorch.frontends.suite._measures import Counts, share_of
 from taskorch.frontends.suite._model import SuiteTask, Template
 
 
@@ -37,7 +37,7 @@ def put_together(task: SuiteTask, folder: RunFolder) -> dict[str, Any]:
         "exit_code": next((c for one in records if (c := one["exit_code"])), 0),
         "counts": None if total is None else attrs.asdict(total),
         "pass_rate": None if total is None else total.pass_rate,
-        "coverage": covered and covered[0] / max(1, covered[1]),
+        "coverage": None if covered is None else share_of(covered),
         "flaky": [name for one in records for name in one["flaky"]],
     }
     write_json(folder.results(task.id), results)

@@ -57,19 +57,20 @@ PRESETS: Final[Mapping[str, AgentProgram]] = {
 }
 
 
-def agent_program(
-    command: str | tuple[str, ...], *, stdin: bool = False, name: str = "agent"
-) -> AgentProgram:
+def agent_program(command: str, agents: Mapping[str, AgentProgram]) -> AgentProgram:
     """
-    The agent that *command* means: the name of a preset, or a command line.
+    The agent that *command* means: one of *agents*, a preset, or a command line.
+
+    Its name is that of none of *agents*, unless it is that one.
 
     Raises:
-        InvalidTaskError: It is neither.
+        InvalidTaskError: It is none of these.
     """
-    if isinstance(command, str) and command in PRESETS:
-        return attrs.evolve(PRESETS[command], stdin=stdin or PRESETS[command].stdin)
+    for programs in (agents, PRESETS):
+        if command in programs:
+            return programs[command]
     try:
-        words = tuple(shlex.split(command)) if isinstance(command, str) else command
+        words = tuple(shlex.split(command))
     except ValueError as error:
         msg = f"the agent {command!r} cannot be split as a shell does: {error}"
         raise InvalidTaskError(msg) from error
@@ -78,4 +79,7 @@ def agent_program(
         msg = "the program of the agent is missing"
         hint = f"a command line such as 'agent run {{task_file}}', or one of {presets}"
         raise InvalidTaskError(msg, hint=hint)
-    return AgentProgram(name, words, stdin=stdin)
+    name = DEFAULT_AGENT.name
+    while name in agents:
+        name = f"default-{name}"
+    return AgentProgram(name, words)

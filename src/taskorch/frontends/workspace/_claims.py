@@ -138,6 +138,7 @@ class Claims:
 
         Raises:
             StatusRefusedError: Its status file cannot be believed.
+            OSError: Whether another does it cannot be told; or nothing can be written.
         """
         task_id = started.task_id
         with self._shared():
@@ -227,12 +228,22 @@ class Claims:
         return read_status(self._layout.status(task_id), task_id)
 
     def holder(self, task_id: str) -> str | None:
-        """The living runner that has claimed a task, or None."""
+        """
+        The living runner that has claimed a task, or None.
+
+        Raises:
+            OSError: That cannot be told.
+        """
         runner = self._ledger.entry(task_id).runner
         return runner if runner and self.is_alive(runner) else None
 
     def is_alive(self, runner: str) -> bool:
-        """Whether a runner lives."""
+        """
+        Whether a runner lives.
+
+        Raises:
+            OSError: That cannot be told.
+        """
         return _is_locked(self._lock_of(runner))
 
     # -- files ---------------------------------------------------------------------
@@ -271,7 +282,7 @@ class Claims:
         """
         try:
             pid = int(self._layout.pid(task_id).read_text().strip())
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError):
             return None
         if not _is_process(pid):
             return None
@@ -279,7 +290,8 @@ class Claims:
             return pid
         try:
             variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        except OSError:
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            # It has ended, or is none of ours.
             return None
         # The number may belong to another process by now.
         return pid if f"{TASK_VARIABLE}={task_id}".encode() in variables else None
@@ -310,7 +322,7 @@ def kill_group(pid: int) -> None:
 def _is_locked(path: Path) -> bool:
     try:
         file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
+    except FileNotFoundError:
         return False
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -88,6 +88,12 @@ class WorkspaceConfig:
     max_memory_mb: float = 8 * 1024.0
     grace: float = 10.0
 
+    @property
+    def programs(self) -> dict[str, AgentProgram]:
+        """All agents by their names: `agent` first, which may be one of the others."""
+        first = {self.agent.name: self.agent}
+        return first | {**self.agents} | first
+
     def rule(self, phase: str) -> tuple[str, PhaseRule]:
         """What holds for a phase, and the key under which it stands."""
         key = _NUMBER.sub("", phase, count=1)
@@ -148,9 +154,9 @@ def _config(fields: Fields) -> WorkspaceConfig:
     if limits is not None:
         most = {
             "max_agents": limits.count("max_concurrent_agents") or usual.max_agents,
-            "max_cpu": limits.amount("max_cpu_per_agent") or usual.max_cpu,
-            "max_memory_mb": 1024 * (limits.amount("max_memory_gb") or 0)
-            or usual.max_memory_mb,
+            "max_cpu": limits.amount("max_cpu_per_agent", usual.max_cpu),
+            "max_memory_mb": 1024
+            * limits.amount("max_memory_gb", usual.max_memory_mb / 1024),
         }
         limits.note_unknown(all_of_them=True)
     agents = _agents(fields)
@@ -209,16 +215,12 @@ def _phases(fields: Fields) -> dict[str, PhaseRule]:
 
 
 def _agent(fields: Fields, agents: Mapping[str, AgentProgram]) -> AgentProgram:
-    command = fields.text("agent")
-    stdin = fields.flag("stdin")
-    if command is not None and command in agents:
-        program = agents[command]
-        return attrs.evolve(program, stdin=stdin or program.stdin)
+    program = DEFAULT_AGENT
     try:
-        return agent_program(command or "agent", stdin=stdin)
+        program = agent_program(fields.text("agent") or program.name, agents)
     except InvalidTaskError as error:
         fields.note("agent", error.message)
-        return DEFAULT_AGENT
+    return attrs.evolve(program, stdin=fields.flag("stdin", usual=program.stdin))
 
 
 def _agents(fields: Fields) -> dict[str, AgentProgram]:
@@ -241,7 +243,7 @@ def _agents(fields: Fields) -> dict[str, AgentProgram]:
         programs[name] = AgentProgram(
             name,
             args,
-            stdin=one.flag("stdin") or bool(usual and usual.stdin),
+            stdin=one.flag("stdin", usual=bool(usual and usual.stdin)),
             capabilities=one.texts("capabilities"),
             limit=one.count("limit"),
         )

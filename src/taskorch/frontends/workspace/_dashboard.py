@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from taskorch.frontends.workspace._layout import phase_of
 from taskorch.frontends.workspace._progress import PhaseCounts, WorkspaceProgress
 from taskorch.frontends.workspace._status import gate_of, phase_of_gate
-from taskorch.model._ids import folder_of
 
 _AGAIN: Final = "taskorch workspace retry"
 
@@ -34,11 +34,11 @@ def _blocker(progress: WorkspaceProgress, by: str) -> tuple[str, str]:
     """What blocks a task, by what its status says of that, and what helps."""
     phase = phase_of_gate(by)
     if not phase and progress.has_completed(by):
-        phase = folder_of(by)
+        phase = phase_of(by)
     if not phase:
         return by, f"{_AGAIN} {by}"
     for other in progress.statuses:
-        if folder_of(other) == phase and progress.missing_of(other):
+        if phase_of(other) == phase and progress.missing_of(other):
             # What it has made is gone.
             return gate_of(phase), f"{_AGAIN} {other}"
     return gate_of(phase), "once that is mended: taskorch workspace run"

@@ -11,13 +11,13 @@ import attrs
 from taskorch._visible import counted
 from taskorch.frontends.workspace._config import WorkspaceConfig
 from taskorch.frontends.workspace._files import missing_files, unmade_inputs
-from taskorch.frontends.workspace._layout import WorkspaceLayout
+from taskorch.frontends.workspace._layout import WorkspaceLayout, phase_of
 from taskorch.frontends.workspace._progress import WorkspaceProgress
 from taskorch.frontends.workspace._scan import WorkspacePlan
 from taskorch.frontends.workspace._tasks import add_agent, orchestrator_for, task_for
 from taskorch.frontends.workspace._work import waits_for
 from taskorch.model import Task
-from taskorch.model._ids import folder_of, joined
+from taskorch.model._ids import joined
 from taskorch.workflows._words import duration
 
 #: Seconds for a task of which nothing is known.
@@ -116,7 +116,7 @@ def dry_run(
     total = 0.0
     if tasks:
         orch = orchestrator_for(config)
-        for agent in (config.agent, *config.agents.values()):
+        for agent in config.programs.values():
             add_agent(orch, agent, _nothing)
         report = orch.simulate(tasks, durations)
         total = report.makespan
@@ -226,8 +226,8 @@ def _estimates(
     by_phase: dict[str, list[float]] = {}
     for task_id, status in progress.statuses.items():
         if status.duration_seconds is not None:
-            phase = folder_of(task_id)
-            by_phase.setdefault(phase, []).append(status.duration_seconds)
+            durations = by_phase.setdefault(phase_of(task_id), [])
+            durations.append(status.duration_seconds)
     usual = {phase: median(durations) for phase, durations in by_phase.items()}
     seconds: dict[str, float] = {}
     guessed = 0

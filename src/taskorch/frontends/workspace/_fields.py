@@ -161,16 +161,16 @@ class Fields:
             return None
         return value
 
-    def amount(self, name: str) -> float | None:
-        """A number from 0."""
+    def amount(self, name: str, usual: float = 0.0) -> float:
+        """A number from 0; *usual* if it is not there."""
         node = self._get(name)
         if node is None:
-            return None
+            return usual
         try:
             to_units(name, node.value)
         except InvalidTaskError as error:
             self._note(node, error.message)
-            return None
+            return usual
         return float(node.value)
 
     def amounts(self, *names: str) -> list[float]:
@@ -184,14 +184,14 @@ class Fields:
             if amounts[name]:
                 note = f"{word}: {name} is said in another word, too"
                 self._note(self._node.value[word][1], note)
-            amounts[name] += (self.amount(word) or 0.0) * factor
+            amounts[name] += self.amount(word) * factor
         return [amounts[name] for name in names]
 
-    def flag(self, name: str) -> bool:
-        """The boolean *name*; false if it is not there."""
+    def flag(self, name: str, *, usual: bool = False) -> bool:
+        """The boolean *name*; *usual* if it is not there."""
         node = self._get(name)
         if node is None:
-            return False
+            return usual
         if not isinstance(node.value, bool):
             self._note(node, f"{name}: true or false is needed, not {_said(node)}")
             return False

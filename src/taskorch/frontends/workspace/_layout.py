@@ -9,6 +9,8 @@ from typing import Final
 
 import attrs
 
+from taskorch.model._ids import folder_of
+
 #: The folders in the folder of the workspace.
 KINDS: Final = ("status", "outputs", "logs", "pids")
 _NUMBER: Final = re.compile("([0-9]+)")
@@ -65,6 +67,11 @@ class WorkspaceLayout:
     def shown(self, path: str | os.PathLike[str]) -> str:
         """*path* as seen from `root`."""
         return os.fspath(path).removeprefix(f"{str(self.root).rstrip('/')}/")
+
+
+def phase_of(task_id: str) -> str:
+    """The folder of a task; "" for one directly in the folder of tasks."""
+    return folder_of(task_id)
 
 
 def by_numbers(name: str) -> tuple[list[str | int], str]:

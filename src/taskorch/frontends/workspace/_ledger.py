@@ -52,7 +52,12 @@ class Ledger:
         self._lock = threading.Lock()
 
     def entry(self, task_id: str) -> LedgerEntry:
-        """The latest entry of a task."""
+        """
+        The latest entry of a task.
+
+        Raises:
+            OSError: There is a ledger, and it cannot be read.
+        """
         with self._lock:
             self._read()
             return self._known.get(task_id, LedgerEntry())
@@ -123,7 +128,7 @@ class Ledger:
             self._close()
         try:
             self._open(os.O_RDONLY)
-        except OSError:
+        except FileNotFoundError:
             return 0
         return self._read_up_to(os.fstat(self._file).st_size)
 

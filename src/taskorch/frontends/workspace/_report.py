@@ -8,10 +8,9 @@ import attrs
 
 from taskorch._visible import counted
 from taskorch.frontends.workspace._claims import Claims
-from taskorch.frontends.workspace._layout import WorkspaceLayout
+from taskorch.frontends.workspace._layout import WorkspaceLayout, phase_of
 from taskorch.frontends.workspace._scan import WorkspacePlan
-from taskorch.frontends.workspace._status import Status, StatusRefusedError
-from taskorch.model._ids import folder_of
+from taskorch.frontends.workspace._status import Status, StatusRefusedError, gate_of
 
 #: Tasks of one kind that a page names.
 _SHOWN = 20
@@ -98,8 +97,8 @@ def _why(
         return f"failed: {status.error or 'no reason is given'}{where}"
     if status.status == "blocked":
         by = status.blocked_by or ""
-        if by in completed and folder_of(by):
-            by = f"the gate of {folder_of(by)}"
+        if by in completed:
+            by = gate_of(phase_of(by)) if phase_of(by) else by
         return f"blocked by {by}"
     return f"running since {status.started_at}"
 

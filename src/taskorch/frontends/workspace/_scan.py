@@ -257,7 +257,7 @@ class Scanner:
                 f"{task.memory_mb / 1024:g} GB of memory: one agent has {most / 1024:g}"
             )
             wrong.append(("resources", message))
-        agents = {config.agent.name: config.agent, **config.agents}
+        agents = config.programs
         if task.agent is not None and task.agent not in agents:
             choices = ", ".join(map(repr, agents))
             message = f"there is no agent {task.agent!r}, only {choices}"

@@ -103,7 +103,7 @@ class WorkspaceSession:
             tell=tell,
             held_up=lambda task_id: len(self.plan.held_up_by(task_id)),
         )
-        for agent in (config.agent, *config.agents.values()):
+        for agent in config.programs.values():
             add_agent(self.orchestrator, agent, self.worker.handler(agent))
         signals = self.orchestrator.signals
         signals.task_blocked.connect(self._blocked)
@@ -205,10 +205,11 @@ class WorkspaceSession:
             self.held.pop(task_id, None)
         try:
             status = self.claims.status(task_id)
-        except StatusRefusedError:
+            if status is not None and status.status == "running":
+                return self.claims.holder(task_id) != self.claims.runner
+        except (StatusRefusedError, OSError):
+            # What cannot be told now is asked again at the next look.
             return False
-        if status is not None and status.status == "running":
-            return self.claims.holder(task_id) != self.claims.runner
         is_failed = status is not None and status.status == "failed"
         return not is_failed and task_id in self.plan.tasks
 
@@ -277,8 +278,7 @@ class WorkspaceSession:
         try:
             status = self.claims.status(task_id)
         except StatusRefusedError as error:
-            path = self._layout.shown(self._layout.status(task_id))
-            return f"{path} is not believed: {error}"
+            return self._not_believed(task_id, error)
         task = self.plan.tasks.get(task_id)
         if task is None:
             return "its file has problems: taskorch workspace lint shows them"
@@ -292,15 +292,28 @@ class WorkspaceSession:
             # Of an earlier run: it is found out anew.
             self.claims.reset(task_id, "blocked")
         for other in self.plan.after[task_id]:
-            if other in self._handles or self._has_completed(other):
-                continue
+            try:
+                if other in self._handles or self._has_completed(other):
+                    continue
+            except StatusRefusedError as error:
+                return f"it waits for {other}: {self._not_believed(other, error)}"
             note = "" if other in self.plan.known else ", which does not exist"
             return f"it waits for {other}{note}"
         # What another task makes may come while that runs.
         missing = unmade_inputs(self._layout, task, self.plan.known)
         return waits_for(missing) if missing else None
 
+    def _not_believed(self, task_id: str, why: StatusRefusedError) -> str:
+        path = self._layout.shown(self._layout.status(task_id))
+        return f"{path} is not believed: {why}"
+
     def _has_completed(self, task_id: str) -> bool:
+        """
+        Whether a task has completed, in this run or, with a phase, before it.
+
+        Raises:
+            StatusRefusedError: Its status file cannot be believed.
+        """
         if task_id in self._completed:
             return True
         if self._phase is None or task_id not in self.plan.tasks:
@@ -383,8 +396,9 @@ class WorkspaceSession:
             return
         by = self._blamed(event.root_causes)
         if by is not None and not self._waits(by):
-            # Where that cannot be written, it waits: the next run finds it out anew.
-            with suppress(OSError):
+            # Where that cannot be written, or what is there cannot be believed, it
+            # waits: the next run finds it out anew.
+            with suppress(OSError, StatusRefusedError):
                 self.claims.block(task_id, by)
 
     def _unblocked(self, event: TaskUnblocked) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TypeAlias, cast, get_args
 import attrs
 
 from taskorch.frontends.workspace._layout import read_start
+from taskorch.model._checks import is_number
 from taskorch.model._plain import stamp
 from taskorch.model._show import show
 from taskorch.workflows._names import guess
@@ -21,6 +22,8 @@ from taskorch.workflows._names import guess
 #: What the status of a task can be. One that waits has no file.
 State: TypeAlias = Literal["completed", "running", "blocked", "failed"]
 _STATES: Final = get_args(State)
+#: Seconds that a task may have taken: no end of time, and what a float can be.
+_LONGEST: Final = 1e12
 #: Bytes: whatever is larger is no status.
 _MAX_BYTES: Final = 1 << 16
 _as_json: Final = json.JSONEncoder(ensure_ascii=False).encode
@@ -131,7 +134,7 @@ def _status(document: Mapping[str, Any], task_id: str) -> Status:
     if document.get("task_id", task_id) != task_id:
         msg = f"it is that of task {show(document['task_id'], 80)}"
         raise StatusRefusedError(msg)
-    duration: Any = document.get("duration_seconds")
+    duration = document.get("duration_seconds")
     exit_code = document.get("exit_code")
     validated = document.get("outputs_validated")
     return Status(
@@ -141,15 +144,11 @@ def _status(document: Mapping[str, Any], task_id: str) -> Status:
         completed_at=_moment(document.get("completed_at")),
         agent_id=_text(document.get("agent_id")),
         outputs_validated=validated if isinstance(validated, bool) else None,
-        duration_seconds=float(duration) if _is_number(duration) else None,
+        duration_seconds=float(duration) if is_number(duration, 0, _LONGEST) else None,
         exit_code=exit_code if type(exit_code) is int else None,
         error=_text(document.get("error")),
         blocked_by=_text(document.get("blocked_by")),
     )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _text(value: object) -> str | None:
@@ -158,6 +157,6 @@ def _text(value: object) -> str | None:
 
 def _moment(value: Any) -> str | None:
     """A moment as it is written; other tools write seconds since the epoch."""
-    if _is_number(value) and 0 <= value < 1 << 33:
+    if is_number(value, 0, (1 << 33) - 1):
         return stamp(int(value))
     return _text(value)

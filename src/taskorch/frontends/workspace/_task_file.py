@@ -9,9 +9,8 @@ from typing import Any, Final
 import attrs
 
 from taskorch.frontends.workspace._fields import Fields, Place
-from taskorch.frontends.workspace._layout import read_start
+from taskorch.frontends.workspace._layout import phase_of, read_start
 from taskorch.frontends.workspace._problems import Problem
-from taskorch.model._ids import folder_of
 
 #: Bytes in which the head must end.
 MAX_HEAD: Final = 1 << 16
@@ -71,7 +70,7 @@ class TaskFile:
     @property
     def phase(self) -> str:
         """The folder of the task; "" for none."""
-        return folder_of(self.task_id)
+        return phase_of(self.task_id)
 
 
 def read_task_file(

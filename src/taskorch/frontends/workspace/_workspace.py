@@ -23,7 +23,7 @@ from taskorch.frontends.workspace import _dashboard, _dry_run, _init
 from taskorch.frontends.workspace._agents import agent_program
 from taskorch.frontends.workspace._claims import Claims
 from taskorch.frontends.workspace._config import read_config
-from taskorch.frontends.workspace._layout import WorkspaceLayout
+from taskorch.frontends.workspace._layout import WorkspaceLayout, phase_of
 from taskorch.frontends.workspace._problems import Problem
 from taskorch.frontends.workspace._progress import WorkspaceProgress
 from taskorch.frontends.workspace._report import Report, report_on
@@ -35,7 +35,6 @@ from taskorch.frontends.workspace._status import (
     read_status,
 )
 from taskorch.frontends.workspace._task_file import head_of
-from taskorch.model._ids import folder_of
 from taskorch.model._plain import stamp
 from taskorch.runtime._clock import MonotonicClock
 from taskorch.workflows._names import guess
@@ -53,8 +52,8 @@ class Workspace:
     Args:
         root: The folder that both are in.
         agent: Who does a task that does not say by whom: a command line such as
-            `agent run {task_file}`, or the name of a preset; None is what
-            `workspace.yaml` says.
+            `agent run {task_file}`, or the name of a preset or of one of the agents of
+            `workspace.yaml`; None is what that says.
         stdin: Whether that agent reads the Markdown of the task from its standard
             input.
         tell: Takes a line for people about each thing that happens; None tells nobody.
@@ -77,12 +76,11 @@ class Workspace:
             raise InvalidTaskError(msg, hint="taskorch workspace init makes one")
         self._faults: list[Problem] = []
         self._config = read_config(self.root, self._faults)
+        program = self._config.agent
         if agent is not None:
-            program = agent_program(agent, stdin=stdin)
-            self._config = attrs.evolve(self._config, agent=program)
-        elif stdin:
-            program = attrs.evolve(self._config.agent, stdin=True)
-            self._config = attrs.evolve(self._config, agent=program)
+            program = agent_program(agent, self._config.agents)
+        program = attrs.evolve(program, stdin=stdin or program.stdin)
+        self._config = attrs.evolve(self._config, agent=program)
         self._layout = WorkspaceLayout(
             self.root, self._config.tasks, self._config.workspace
         )
@@ -319,16 +317,15 @@ class Workspace:
             msg = f"{task_id} has not ended: there is nothing to run again"
             hint = f"taskorch workspace why {task_id}"
             raise InvalidTransitionError(msg, hint=hint)
-        phase = folder_of(task_id)
+        phase = phase_of(task_id)
         blocked = [
             other
             for other, status in self._progress().statuses.items()
             if status.status == "blocked"
-            and status.blocked_by in (task_id, phase and gate_of(phase))
+            and status.blocked_by in (task_id, gate_of(phase))
         ]
         # Who had approved its phase had seen what it made before.
-        if phase:
-            self._layout.approval(phase).unlink(missing_ok=True)
+        self._layout.approval(phase).unlink(missing_ok=True)
         return [task_id, *(i for i in blocked if self._claims.reset(i, "blocked"))]
 
     def approve(self, phase: str, *, by: str, note: str = "") -> bool:
@@ -370,9 +367,7 @@ class Workspace:
 
     def _retry_failed(self, phase: str | None) -> None:
         for task_id, status in self._progress().statuses.items():
-            if status.status == "failed" and (
-                phase is None or folder_of(task_id) == phase
-            ):
+            if status.status == "failed" and (phase in (None, phase_of(task_id))):
                 self._claims.reset(task_id, "failed")
 
     # -- parts ---------------------------------------------------------------------

@@ -235,12 +235,6 @@ class _PlanRun:
         if lengths is not None:
             order = latest_finish_first(order, plan.parents, lengths)
         ids, specs, parents, tasks = plan.ids, plan.specs, plan.parents, plan.tasks
-        are_alike = len(buckets) == 1 and not any(parents)
-        if are_alike and not any(task.priority for task in tasks):
-            names = [ids[place] for place in order]
-            for _ in kernel.submit_many(names, buckets[specs[0]], order, now):
-                pass
-            return True
         submit = kernel.submit
         rows: dict[int, TaskRow] = {}
         spec = specs[0]

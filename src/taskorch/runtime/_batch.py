@@ -1,0 +1,528 @@
+"""
+Tasks on their way in, before the lock: what they are, who checks them, who runs them.
+
+What tasks of one kind have in common is looked up once: where they wait, whether the
+validator has agreed to all of them, who calls their function.
+
+Decisions: 0019, 0162.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
+from typing import Any, Final, Protocol, TypeAlias
+
+import attrs
+
+from taskorch._limits import MAX_ID_LENGTH
+from taskorch.errors import (
+    ComponentError,
+    InvalidTaskError,
+    UsageError,
+    ValidationFailedError,
+)
+from taskorch.events import Event, TaskRejected
+from taskorch.kernel import Bucket, Change, Kernel, PolicyFault, Spec, TaskRow, Terms
+from taskorch.model import (
+    Call,
+    Program,
+    Reference,
+    Task,
+    Wait,
+    is_plain,
+    kind_of,
+)
+from taskorch.model._ids import ids_in_run
+from taskorch.model._show import show
+from taskorch.model._task import named
+from taskorch.policies._validator import is_own_well_formed
+from taskorch.protocols import AttemptExecutor
+from taskorch.runtime._committer import Keeps
+from taskorch.runtime._deciders import PolicyDeciders
+from taskorch.runtime._directory import Directory
+from taskorch.runtime._restored import MakesWork
+from taskorch.runtime._tracing import Traced
+from taskorch.runtime._translation import (
+    executor_for,
+    is_simple,
+    is_usual,
+    needs_of,
+    portable,
+    spec_of,
+)
+from taskorch.runtime._work import NO_KWARGS, Work, capture, note_cache
+
+__all__ = ("Batch", "BatchHost", "Entry", "Preparation")
+
+
+class BatchHost(MakesWork, Traced, Keeps, Protocol):
+    """What tasks on their way in ask of a runtime, or of what stands for one."""
+
+    kernel: Kernel
+    deciders: PolicyDeciders
+    directory: Directory
+    work_class: type[Work]
+
+    def component_error(
+        self, fault: PolicyFault, task_id: str | None
+    ) -> ComponentError:
+        """What a caller is told of a policy that failed."""
+        ...
+
+    def kernel_bucket(self, spec: Spec) -> Bucket:
+        """The bucket of *spec*."""
+        ...
+
+    def note(self, cls: type[Event], *fields: Any) -> None:
+        """Record a fact; not under the lock."""
+        ...
+
+    def now(self) -> int:
+        """The time in ns."""
+        ...
+
+
+@attrs.define(eq=False)
+class Entry:
+    """One task of a batch that needs more than a place: what becomes of it."""
+
+    task: Task
+    work: Work
+    bucket: Bucket
+    #: The ids, handles and tasks that it comes after.
+    refs: tuple[Any, ...]
+    #: What a durable orchestrator keeps of it.
+    document: Any = None
+    task_id: str = ""
+    row: TaskRow | None = None
+    parents: list[TaskRow] = attrs.field(factory=list)
+    #: Under what conditions it goes on, if not once all parents have completed.
+    terms: Terms | None = None
+    existing: Work | None = None
+    #: The run of the same task, which has ended, after which this is the next.
+    again: Work | None = None
+    #: It takes the place of that run, as another task or as the same one made anew.
+    is_other: bool = False
+    #: What it adds to its run, if it adds anything, is made anew: see `TaskRenewed`.
+    is_anew: bool = False
+    #: What becomes of the options of the one that is there.
+    change: Change | None = None
+    #: The task as it was handed over.
+    given: Task = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.given = self.task
+
+
+class Batch:
+    """
+    Tasks on their way in, all or none.
+
+    Lists side by side: an object for each task would be one more for the garbage
+    collector.
+    """
+
+    __slots__ = (
+        "are_expected",
+        "are_linked",
+        "are_ranked",
+        "are_shared",
+        "buckets",
+        "documents",
+        "have_dates",
+        "have_keys",
+        "ids",
+        "needs_more",
+        "refs",
+        "works",
+    )
+
+    def __init__(self) -> None:
+        self.works: list[Work] = []
+        self.buckets: list[Bucket] = []
+        #: What a durable orchestrator keeps of them.
+        self.documents: list[Any] = []
+        #: Where some have ids of the user's choice, these; None for each that has not.
+        self.ids: Sequence[str | None] = ()
+        #: By their places, the ids, handles and tasks that some come after.
+        self.refs: dict[int, tuple[Any, ...]] = {}
+        #: Some have a deadline, or a time before which they do not begin.
+        self.have_dates: bool = False
+        #: Some have idempotency keys.
+        self.have_keys: bool = False
+        #: One has terms, or comes after what is not found as easily.
+        self.needs_more: bool = False
+        #: The tasks are those of a workflow, which other runs have too.
+        self.are_shared: bool = False
+        #: Of some it is said how long they take.
+        self.are_expected: bool = False
+        #: Some wait for others.
+        self.are_linked: bool = False
+        #: Some have a priority.
+        self.are_ranked: bool = False
+
+    @property
+    def tasks(self) -> Iterator[Task]:
+        """The tasks."""
+        for work in self.works:
+            task = work._task
+            assert task is not None  # noqa: S101 - `prepare` has set it
+            yield task
+
+    def entries(self) -> list[Entry]:
+        """Each task by itself, as those need it that have more than a place."""
+        self.needs_more = True
+        entries = []
+        documents: Iterable[Any] = self.documents or repeat(None)
+        for place, (task, work, bucket, document) in enumerate(
+            zip(self.tasks, self.works, self.buckets, documents, strict=False)
+        ):
+            work._above, work._after = (), ()
+            refs = self.refs.get(place, ())
+            entries.append(Entry(task, work, bucket, refs, document))
+        return entries
+
+
+_MANY: Final = 4_096
+#: Stands for a handle where only its kind matters.
+SOME: Final = Reference("some-task")
+#: Finds the works of what a task waits for; None if that is no simple matter.
+Link: TypeAlias = Callable[[Task, Sequence[Any]], tuple[Work, ...] | None]
+
+
+class Preparation:
+    """
+    What is done of a submission before the lock: a validator may do I/O.
+
+    Args:
+        host: The orchestrator.
+    """
+
+    def __init__(self, host: BatchHost) -> None:
+        self._rt = host
+        #: Buckets of kinds that the validator need not see again.
+        self._known: dict[Any, Bucket] = {}
+
+    def prepare(self, tasks: Sequence[Task]) -> Batch:
+        """
+        Check *tasks*, and make their works.
+
+        Raises:
+            InvalidTaskError: One is no task, names no executor, or cannot be kept.
+            ValidationFailedError: The validator refuses one.
+            ComponentError: The validator failed.
+        """
+        batch = Batch()
+        self._fill(batch, tasks, _BatchLinks(self._rt, tasks, batch))
+        return batch
+
+    def prepare_run(
+        self,
+        run_id: str,
+        tasks: Mapping[str, Task],
+        above: Mapping[str, Iterable[str]],
+    ) -> tuple[Batch, dict[str, Work]] | None:
+        """
+        Prepare the tasks of a workflow, under the ids of a new run: see `prepare`.
+
+        Args:
+            run_id: The run.
+            tasks: By their ids in the workflow, which they need not have themselves.
+            above: Of each, the ids of those that it waits for.
+
+        Returns:
+            The batch, and its works by their ids in the workflow; None if one needs
+            more than a place.
+        """
+        longest = max(map(len, tasks), default=0)
+        is_structural = self._rt.deciders.is_structural
+        if not is_structural or len(run_id) + 1 + longest > MAX_ID_LENGTH:
+            return None
+        if not all(map(is_simple, tasks.values())):
+            return None
+        batch = Batch()
+        batch.are_shared = True
+        batch.ids = ids_in_run(run_id, tasks)
+        links = _RunLinks(tasks, above, batch)
+        try:
+            self._fill(batch, links.tasks(), links)
+        except InvalidTaskError:
+            # With the id that it has in the run, it is refused by that.
+            return None
+        return None if batch.needs_more else (batch, links.works)
+
+    def _fill(  # noqa: C901, PLR0912, PLR0915 - one loop, in order
+        self, batch: Batch, tasks: Iterable[Any], link: Link
+    ) -> None:
+        """Make the works of *tasks*, which may be anything."""
+        rt = self._rt
+        context = capture(rt.spans)
+        make = rt.work_class
+        works, buckets, documents = batch.works, batch.buckets, batch.documents
+        committer = rt.committer
+        write: Callable[[tuple[Any, ...]], Any] | None = None
+        executors = rt.executors
+        # Most batches are of one function: what holds of the last is kept.
+        kind: Any = None
+        bucket: Bucket | None = None
+        fn: Any = None
+        called: Callable[..., Any] | None
+        executor: AttemptExecutor[Any] | None = None
+        for task in tasks:
+            key = kind_of(task) if isinstance(task, Task) else None
+            if bucket is None or key is None or key != kind:
+                bucket, fn = self._bucket_of(key, task), None
+                # What the validator wants to see again is looked at each time.
+                kind = key if key in self._known else None
+            elif not is_plain(task) and not self._is_agreed(task):
+                self.validate(task)
+            payload = task.payload
+            if type(payload) is Call:
+                args, kwargs = payload.args, payload.kwargs
+                refers = needs_of(payload) if args or kwargs else ()
+                if payload.fn is not fn or payload.executor is not None:
+                    fn = payload.fn
+                    executor = executor_for(fn, payload.executor, executors)
+                    write = None
+                    if committer is not None:
+                        write = committer.call_documents(task.type, fn)
+                    if payload.executor is not None:
+                        # Another call of this function may have another.
+                        fn, write = None, None
+                called = payload.fn
+            else:
+                args, kwargs, refers = (), NO_KWARGS, ()
+                called = fn = write = None
+                executor = (
+                    executors["program"] if isinstance(payload, Program) else None
+                )
+                if isinstance(payload, Call):
+                    called, args, kwargs = payload.fn, payload.args, payload.kwargs
+                    refers = needs_of(payload)
+                    executor = executor_for(called, payload.executor, executors)
+            work = make(rt, called, args, kwargs, executor, context)
+            work._task = task
+            if refers or task.id is not None or task.after != ():
+                above = link(task, refers)
+                if refers or task.after != ():
+                    batch.refs[len(works)] = (*task.after, *refers)
+                if above is None:
+                    batch.needs_more = True
+                    if not batch.are_shared:
+                        # It says what is wrong with what the task comes after.
+                        self.validate(task)
+                elif above:
+                    work._above, work._after = above, None
+                    batch.are_linked = True
+            if not is_plain(task):
+                self._note_own(batch, task, work)
+            if isinstance(payload, Wait) or type(task) is not Task:
+                batch.needs_more = True
+            if task.priority:
+                batch.are_ranked = True
+            if committer is not None:
+                is_bare = task.id is None and is_usual(task) and task.expected is None
+                if write is not None and is_bare and not (kwargs or refers):
+                    try:
+                        documents.append(write(args))
+                    except InvalidTaskError:
+                        # It says which task it is.
+                        documents.append(self.document(task))
+                else:
+                    # What it waits for is in the fact.
+                    is_whole = refers or task.after == ()
+                    kept = task if is_whole else named(task, task.id, ())
+                    documents.append(self.document(kept))
+            works.append(work)
+            buckets.append(bucket)
+
+    def _note_own(self, batch: Batch, task: Task, work: Work) -> None:
+        """Note what a task says for itself alone, as far as that matters to *batch*."""
+        if task.expected is not None:
+            batch.are_expected = True
+        if task.deadline is not None or task.not_before is not None:
+            batch.have_dates = True
+        if task.idempotency_key is not None:
+            batch.have_keys = True
+        if task.join != "all" or task.on_parent_failure != "block":
+            batch.needs_more = True
+        note_cache(work)
+
+    def document(
+        self, task: Task, name_of: Callable[[Any], Reference] = lambda _: SOME
+    ) -> Any:
+        """
+        What is kept of *task*, with what *name_of* says in the place of handles.
+
+        Raises:
+            InvalidTaskError: It cannot be restored exactly.
+        """
+        assert self._rt.committer is not None  # noqa: S101 - the callers looked
+        try:
+            return self._rt.committer.journal.document(portable(task, name_of))
+        except InvalidTaskError as refused:
+            name = f"task {task.id!r}" if task.id else f"a task of type {task.type!r}"
+            msg = f"{name} cannot be kept: {refused.message}"
+            raise InvalidTaskError(msg, hint=refused.hint, task_id=task.id) from None
+
+    def _bucket_of(self, kind: Any, task: Task) -> Bucket:
+        """
+        Where tasks of this *kind* wait, of which *task* is one.
+
+        Raises:
+            InvalidTaskError: It is no task.
+            ValidationFailedError: The validator refuses it.
+        """
+        if not isinstance(task, Task):
+            msg = f"a Task is submitted, not {show(task)}"
+            raise InvalidTaskError(
+                msg, hint="use Task(…), Task.call(…) or orch.submit(function, …)"
+            )
+        bucket = None if kind is None else self._known.get(kind)
+        if bucket is not None and not bucket.forgotten:
+            if not (is_plain(task) or self._is_agreed(task)):
+                self.validate(task)
+            return bucket
+        is_reusable = self.validate(task)
+        bucket = self._rt.kernel_bucket(spec_of(task))
+        if kind is not None and (is_reusable or self._rt.deciders.is_structural):
+            if len(self._known) > _MANY:
+                self._known.clear()
+            self._known[kind] = bucket
+        return bucket
+
+    def _is_agreed(self, task: Task) -> bool:
+        """
+        Whether the validator agrees to *task*, as it does to others of its kind.
+
+        A validator of the user's wants to see ids, dates and dependencies.
+        """
+        return self._rt.deciders.is_structural and is_own_well_formed(task)
+
+    def validate(self, task: Task, *, formed: bool = False) -> bool:
+        """
+        Ask the validator; whether its consent holds for like tasks.
+
+        Raises:
+            ValidationFailedError: It refuses *task*.
+        """
+        rt = self._rt
+        try:
+            verdict = rt.deciders.validate(task, rt.now(), formed=formed)
+        except PolicyFault as fault:
+            raise rt.component_error(fault, task.id) from fault.error
+        if verdict.accepted:
+            return bool(verdict.reusable)
+        findings = tuple((f.path, f.message) for f in verdict.findings)
+        rt.note(TaskRejected, str(task.id or ""), str(task.type), findings)
+        lines = "; ".join(f"{path}: {message}" for path, message in findings)
+        name = f"task {task.id!r}" if task.id else f"a task of type {task.type!r}"
+        msg = f"{name} was refused: {lines}"
+        raise ValidationFailedError(msg, findings=findings, task_id=task.id)
+
+
+def _any_named(tasks: Iterable[Task]) -> bool:
+    return any(task.id is not None for task in tasks)
+
+
+class _BatchLinks:
+    """Finds what tasks of a batch wait for: tasks before them in it, and others."""
+
+    def __init__(self, host: BatchHost, tasks: Sequence[Task], batch: Batch) -> None:
+        self._rt = host
+        self._tasks = tasks
+        self._batch = batch
+        self._seen = 0
+        #: Those that have come, by their ids and by those of the objects.
+        self._objects: dict[int | str, Work] = {}
+        #: All of the batch: what has not come yet may come later.
+        self._all: set[int | str] | None = None
+
+    def __call__(self, task: Task, refers: Sequence[Any]) -> tuple[Work, ...] | None:
+        """
+        The works that *task* waits for; None if it is no simple matter.
+
+        Args:
+            task: The next of the batch.
+            refers: The handles and tasks among its arguments.
+        """
+        tasks, works = self._tasks, self._batch.works
+        if not self._seen:
+            self._batch.ids = [t.id for t in tasks] if _any_named(tasks) else ()
+        for number in range(self._seen, len(works)):
+            before = tasks[number]
+            self._objects[id(before)] = works[number]
+            if before.id is not None:
+                self._objects[before.id] = works[number]
+        self._seen = len(works)
+        if task.id is not None and task.id in self._objects:
+            return None
+        if self._rt.committer is not None and refers:
+            # What a journal keeps of the arguments has the ids of the handles and tasks
+            # in them, which come later.
+            return None
+        after = task.after
+        if type(after) is not list and type(after) is not tuple:
+            return None
+        above: dict[Work, None] = {}
+        for ref in (*after, *refers) if refers else after:
+            work = self._find(ref, task)
+            if work is None:
+                return None
+            above[work] = None
+        return tuple(above)
+
+    def _find(self, ref: Any, task: Task) -> Work | None:
+        key = ref if type(ref) is str else id(ref)
+        work = self._objects.get(key)
+        if work is not None:
+            return work
+        if self._all is None:
+            self._all = {id(t) for t in self._tasks}
+            self._all.update(t.id for t in self._tasks if t.id is not None)
+        if key in self._all:
+            return None
+        try:
+            work = self._rt.directory.find(ref, task)
+        except UsageError:
+            return None
+        return self._objects.setdefault(work._row.id, work)
+
+
+class _RunLinks:
+    """Finds what tasks of a workflow wait for."""
+
+    def __init__(
+        self,
+        tasks: Mapping[str, Task],
+        above: Mapping[str, Iterable[str]],
+        batch: Batch,
+    ) -> None:
+        self._tasks = tasks
+        self._above = above
+        self._batch = batch
+        #: The id in the workflow of the task that is looked at.
+        self._name: str
+        #: The works so far, by their ids in the workflow.
+        self.works: dict[str, Work] = {}
+
+    def tasks(self) -> Iterator[Task]:
+        """The tasks: when the next is asked for, the work of the last has come."""
+        for name, task in self._tasks.items():
+            self._name = name
+            yield task
+            self.works[name] = self._batch.works[-1]
+
+    def __call__(self, task: Task, refers: Sequence[Any]) -> tuple[Work, ...] | None:
+        """Resolve the handles that this task of a workflow depends on."""
+        works = self.works
+        above = self._above[self._name]
+        if refers or (task.after and len(tuple(task.after)) > len(tuple(above))):
+            # It waits for what is no part of the workflow, too.
+            return None
+        try:
+            return tuple([works[name] for name in above])
+        except KeyError:
+            # It comes later in the workflow.
+            return None
