@@ -441,7 +441,8 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
     finally:
         lock.release()
     try:
-        rt.launch(launch)
+        if launch is not None:
+            rt.launch(launch)
         return following
     finally:
         # The frames of an error lead to this one: it keeps no task alive.

@@ -525,7 +525,8 @@ class Runtime:
                 raise
             finally:
                 # Even if the change was refused: it may have freed what others need.
-                self.launch(launch)
+                if launch is not None:
+                    self.launch(launch)
         except Exception:
             raise
         except BaseException as error:
