@@ -19,7 +19,7 @@ from taskorch._futures import cancel_pending, is_free
 from taskorch.errors import TaskorchError
 from taskorch.model import check_count, to_patience
 from taskorch.runtime._interrupts import defers_interrupts, takes_interrupts
-from taskorch.runtime._weights import size_of
+from taskorch.runtime._work import size_of
 
 if TYPE_CHECKING:
     from datetime import timedelta

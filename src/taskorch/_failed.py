@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from taskorch._limits import NS
-from taskorch.runtime._escalations import failure_of
+from taskorch.runtime._questions import failure_of
 
 if TYPE_CHECKING:
     from taskorch.model import HealthCheck

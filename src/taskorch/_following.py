@@ -26,7 +26,7 @@ from taskorch.events import (
 from taskorch.model import check_count
 from taskorch.model._show import show
 from taskorch.runtime._asyncio import asyncio, resolve_on
-from taskorch.runtime._latch import Latch
+from taskorch.runtime._loops import Latch
 from taskorch.runtime._work import Work
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from taskorch._visible import counted
 from taskorch.errors import UsageError
 from taskorch.model import TERMINAL, TaskState, to_patience
 from taskorch.model._show import show
-from taskorch.runtime._latch import Latch
+from taskorch.runtime._loops import Latch
 from taskorch.runtime._reports import status_of
 from taskorch.runtime._waiting import (
     UNSTARTED,

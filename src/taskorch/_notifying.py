@@ -34,7 +34,7 @@ from taskorch.model._checks import check_word
 from taskorch.model._ids import is_escalation
 from taskorch.model._plain import stamp
 from taskorch.model._show import show
-from taskorch.runtime._escalations import cause_of
+from taskorch.runtime._questions import cause_of
 
 if TYPE_CHECKING:
     from datetime import timedelta

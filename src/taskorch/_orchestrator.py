@@ -66,13 +66,12 @@ from taskorch.model._ids import has_segments, is_escalation
 from taskorch.model._show import show
 from taskorch.protocols import Journal, Learns, Recalls
 from taskorch.protocols._members import has
-from taskorch.runtime import _explaining, _holds, _listing, _reports, _stop_signals
+from taskorch.runtime import _lifecycle, _reports
 from taskorch.runtime._asyncio import asyncio, asyncio_loop
-from taskorch.runtime._attempts import AgentRunner
+from taskorch.runtime._attempts import MEASURED, AgentRunner, machine_resources
+from taskorch.runtime._context import look_for_sdk
 from taskorch.runtime._interrupts import INTERRUPTS, defers_interrupts
 from taskorch.runtime._lifecycle import Lifecycle
-from taskorch.runtime._machine import MEASURED, machine_resources
-from taskorch.runtime._measuring import look_for_meters
 from taskorch.runtime._questions import (
     OpenQuestion,
     answer,
@@ -80,8 +79,8 @@ from taskorch.runtime._questions import (
     open_questions,
     refuse_bypass,
 )
+from taskorch.runtime._reports import look_for_meters
 from taskorch.runtime._runtime import Runtime
-from taskorch.runtime._tracing import look_for_sdk
 from taskorch.runtime._translation import (
     executor_for,
     is_coroutine_function,
@@ -113,7 +112,7 @@ if TYPE_CHECKING:
     from taskorch.model import Breaker, FilterFields, TaskOptions
     from taskorch.planning import ExecutionPlan, Planner
     from taskorch.recovery import Alerts, RecoveryHandler
-    from taskorch.runtime._escalations import Escalation
+    from taskorch.runtime._questions import Escalation
     from taskorch.signals import Signals
     from taskorch.simulation._plans._chance import Durations, Failures
     from taskorch.simulation._plans._report import SimulationReport
@@ -515,7 +514,7 @@ class TaskOrchestrator:
             InvalidTaskError: There is no such class or level, or there is one already.
         """
         from taskorch.recovery import class_of  # noqa: PLC0415 - when needed
-        from taskorch.runtime._strategies import Strategies  # noqa: PLC0415 - as above
+        from taskorch.runtime._attempts import Strategies  # noqa: PLC0415 - as above
 
         kind = class_of(failure)
         if level not in (1, 2):
@@ -696,7 +695,7 @@ class TaskOrchestrator:
         """
         check_count("most", most, least=0)
         who, why = str(by), str(reason).rstrip(".") or "no reason given"
-        _holds.hold(self._rt, who, most, why, lasts=bool(lasts))
+        _reports.hold(self._rt, who, most, why, lasts=bool(lasts))
 
     def note_event(self, event: type[Event], *fields: Any) -> None:
         """Record *event*, which is about no task, with its *fields* after the time."""
@@ -705,7 +704,7 @@ class TaskOrchestrator:
 
     def release_starts(self, by: str = "user") -> bool:
         """Start again what *by* has held back; False if nothing was."""
-        return _holds.release(self._rt, str(by))
+        return _reports.release(self._rt, str(by))
 
     def questions(self) -> list[OpenQuestion]:
         """
@@ -723,7 +722,7 @@ class TaskOrchestrator:
         Causes are told apart as those of `escalations` are: by the class of the error,
         and by what it says, numbers and the id of the task aside.
         """
-        from taskorch.runtime._causes import by_cause  # noqa: PLC0415 - when asked
+        from taskorch.runtime._questions import by_cause  # noqa: PLC0415 - when asked
 
         return by_cause(self.tasks("failed", mended=False))
 
@@ -737,7 +736,7 @@ class TaskOrchestrator:
         `"skip"` completes them with None; `"abort"` fails them; `"complete"` takes
         `changes={"result": …}` for their result.
         """
-        from taskorch.runtime._escalations import escalations  # noqa: PLC0415 - when asked
+        from taskorch.runtime._questions import escalations  # noqa: PLC0415 - when asked
 
         return escalations(self._rt, self.answer)
 
@@ -775,9 +774,11 @@ class TaskOrchestrator:
         """
         is_task = task_id in self._rt.kernel.tasks
         if is_escalation(task_id) and not is_task:
-            from taskorch.runtime import _escalations  # noqa: PLC0415 - rare
+            from taskorch.runtime import _questions  # noqa: PLC0415 - rare
 
-            return _escalations.answer(self._rt, task_id, choice, by, note, changes)
+            return _questions.answer_escalation(
+                self._rt, task_id, choice, by, note, changes
+            )
         asked = approval_of(self._rt, task_id)
         if asked is not None and choice in ("approve", "reject"):
             decide = getattr(self.workflows, choice)
@@ -1065,7 +1066,7 @@ class TaskOrchestrator:
             JournalUnavailableError: While iterating: the journal cannot be read.
         """
         self._rt.look_up()
-        return _listing.listed(self._rt, TaskFilter.of(state, fields))
+        return _reports.listed(self._rt, TaskFilter.of(state, fields))
 
     def get_stats(self) -> Stats:
         """Counts, times and resources, all of one instant."""
@@ -1124,7 +1125,7 @@ class TaskOrchestrator:
             UnknownTaskError: No task has this id in memory.
             ComponentError: A policy failed that was asked.
         """
-        return _explaining.explain(self._rt, task_id, estimates=estimates)
+        return _reports.explain(self._rt, task_id, estimates=estimates)
 
     def stuck(self) -> tuple[Stuck, ...]:
         """
@@ -1137,7 +1138,7 @@ class TaskOrchestrator:
         Raises:
             ComponentError: The registry failed.
         """
-        return _explaining.stuck(self._rt)
+        return _reports.stuck(self._rt)
 
     def simulate(
         self,
@@ -1433,7 +1434,7 @@ class TaskOrchestrator:
 
     def _restore_limits(self) -> None:
         """Before anything begins: what earlier lives have left to those above."""
-        _holds.tell_of_earlier(self._rt)
+        _reports.tell_of_earlier(self._rt)
         if self._rt.kernel.schedules or self._configured:
             self.schedules.restore(self._configured)
         for part in self._learners:
@@ -1573,7 +1574,7 @@ class TaskOrchestrator:
         if not isinstance(drain, bool | None):
             msg = f"drain is True, False or None, not {show(drain)}"
             raise InvalidTaskError(msg)
-        _stop_signals.stop_on(
+        _lifecycle.stop_on(
             self._lifecycle,
             signals,
             check_seconds("timeout", timeout),
@@ -1599,7 +1600,7 @@ class TaskOrchestrator:
         # After an exception in the block, what is queued does not begin any more. Who
         # has stopped it in the block has the report.
         if not self._rt.closed:
-            _stop_signals.end_block(self._lifecycle, self._stop_timeout, error)
+            _lifecycle.end_block(self._lifecycle, self._stop_timeout, error)
 
     async def __aenter__(self) -> Self:
         loop = asyncio_loop("the start of an orchestrator", "orch.start")
@@ -1618,7 +1619,7 @@ class TaskOrchestrator:
         trace: TracebackType | None,
     ) -> None:
         if not self._rt.closed:
-            await _stop_signals.end_block_of_coroutine(
+            await _lifecycle.end_block_of_coroutine(
                 self._lifecycle, self.aio.stop, error
             )
 

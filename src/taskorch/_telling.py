@@ -41,8 +41,8 @@ from taskorch.kernel import moves_of
 from taskorch.model import HealthCheck, TaskState
 from taskorch.model._ids import has_number, in_run, number_of, run_of, stem_of
 from taskorch.model._plain import stamp
-from taskorch.runtime._escalations import cause_of, failure_of
 from taskorch.runtime._notices import is_accounted_for, schedule_of
+from taskorch.runtime._questions import cause_of, failure_of
 from taskorch.runtime._timer import begin_thread
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from taskorch.errors import ComponentError, InternalError
 from taskorch.policies import PerformanceRouter
 from taskorch.protocols import Admission, Order, Verdict
 from taskorch.runtime import _interrupts
-from taskorch.runtime._recovery import Recovery
+from taskorch.runtime._opening import Recovery
 
 OURS = _interrupts._on_interrupt
 

@@ -11,7 +11,7 @@ from tests.integration.tools import PATIENCE, Recorder, pass_time, short_grace
 from taskorch import RetryPolicy, Task, TaskOrchestrator, current_context
 from taskorch.errors import AttemptInterrupted
 from taskorch.events import LateResultIgnored
-from taskorch.runtime import _late
+from taskorch.runtime import _documents
 
 # Of a module, so that a journal can keep the call.
 ERRORS = {"value": ValueError("no such file"), "stop": AttemptInterrupted()}
@@ -146,7 +146,7 @@ def test_only_the_latest_are_kept():
     with TaskOrchestrator() as orch:
         handle = orch.submit(int)
         for attempt in range(1, 25):
-            _late.keep_late(handle, attempt, attempt)
+            _documents.keep_late(handle, attempt, attempt)
         late = orch.get_task_status(handle.task_id).late_results
         assert list(late.items()) == [(n, n) for n in range(15, 25)]
 
@@ -158,5 +158,5 @@ def test_what_an_older_journal_does_not_say_is_not_made_up():
         handle.result(PATIENCE)
         for outcome in ("completed", "failed"):
             event = LateResultIgnored(9, 9, handle.task_id, 1, outcome)
-            _late.recall_late(handle, event, None)
+            _documents.recall_late(handle, event, None)
         assert orch.get_task_status(handle.task_id).late_results == {}

@@ -14,7 +14,7 @@ from taskorch.policies import (
     PriorityQueue,
     StructuralValidator,
 )
-from taskorch.runtime._lent import copy_containers
+from taskorch.runtime._deciders import copy_containers
 
 
 def spoil(value):

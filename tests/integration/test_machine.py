@@ -7,16 +7,16 @@ from tests.integration.tools import PATIENCE
 
 from taskorch import Task, TaskOrchestrator
 from taskorch.errors import UnsatisfiableError
-from taskorch.runtime import _machine
-from taskorch.runtime._machine import machine_resources, whole_cores
+from taskorch.runtime import _attempts
+from taskorch.runtime._attempts import machine_resources, whole_cores
 
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
     """A machine of 8 cores and 4096 MiB, and the folder of its cgroup."""
     sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1 << 20}
-    monkeypatch.setattr(_machine, "_CGROUP", str(tmp_path))
-    monkeypatch.setattr(_machine, "_GROUPS", f"{tmp_path}/groups")
+    monkeypatch.setattr(_attempts, "_CGROUP", str(tmp_path))
+    monkeypatch.setattr(_attempts, "_GROUPS", f"{tmp_path}/groups")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
     return tmp_path

@@ -19,7 +19,7 @@ from taskorch import (
     current_context,
 )
 from taskorch.errors import InternalError
-from taskorch.runtime._effects import EffectQueue
+from taskorch.runtime._work import EffectQueue
 
 
 class Overtaken:

@@ -30,7 +30,7 @@ from taskorch.errors import (
 from taskorch.events import PoolsChanged, ResourcesReleased, make
 from taskorch.journal import SqliteJournal
 from taskorch.model import Quota
-from taskorch.runtime import _held
+from taskorch.runtime import _reports
 
 
 @pytest.fixture
@@ -267,7 +267,7 @@ def test_health_names_a_leak_once_tasks_wait_for_it(orch, monkeypatch):
     assert "resources" not in [check.component for check in orch.health().checks]
     lab = orch.resources.allocate({"gpu": 1}, owner="ann", id="lab")
     orch.resources.allocate({"cpu": 1}, owner="bob")
-    monkeypatch.setattr(_held, "HELD_SECONDS", 0.0)
+    monkeypatch.setattr(_reports, "HELD_SECONDS", 0.0)
     (check,) = [each for each in orch.health().checks if each.component == "resources"]
     assert check.status == "ok"
     waits = orch.submit_task(Task.call(pow, 2, 3, resources={"gpu": 1}))
@@ -277,7 +277,7 @@ def test_health_names_a_leak_once_tasks_wait_for_it(orch, monkeypatch):
     assert check.detail == said
     now = orch._rt.now() + 1_000 * 3_600 * 10**9
     later: Any = SimpleNamespace(kernel=orch._rt.kernel, now=lambda: now)
-    (check,) = _held.held_for_long(later)
+    (check,) = _reports.held_for_long(later)
     assert check.detail == said.replace("0.0 h", "1000.0 h")
     lab.release()
     assert waits.result(timeout=PATIENCE) == 8

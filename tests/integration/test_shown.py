@@ -497,7 +497,9 @@ class Shown:
             assert (face, dict(stats["state_machine"])) == (face, expected)
             self.check_stats(stats, counted, expected)
         assert sum(map(sum, page["rates"])) == many["completed"] + many["failed"]
-        assert f"{len(states):,} tasks" in str(self.orch.get_stats()) or not states
+        word = "task" if len(states) == 1 else "tasks"
+        lines = str(self.orch.get_stats())
+        assert f"{len(states):,} {word}" in lines or not states
         # -- each task
         for statuses in (self.orch.tasks(), self.reader.tasks()):
             assert {s.task_id: s.state.value for s in statuses} == states

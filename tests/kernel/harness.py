@@ -47,8 +47,8 @@ from taskorch.kernel import (
     recover,
     refuse_rerun,
 )
+from taskorch.kernel._queue import LEASE, is_alive
 from taskorch.kernel._rows import RowExtra
-from taskorch.kernel._timers import LEASE, is_alive
 from taskorch.model import (
     Agent,
     Explanation,

@@ -11,7 +11,7 @@ from tests.kernel.test_elastic import Sharing
 
 from taskorch.kernel import Kernel, explain
 from taskorch.kernel._backfill import BEHIND, may_pass, reservation
-from taskorch.kernel._books import wanted
+from taskorch.kernel._limits import wanted
 from taskorch.model import Elastic, Quota, Resources
 
 CPU = ("", "cpu")

@@ -22,14 +22,14 @@ from tests.kernel.random_run import Run
 
 from taskorch.events import TaskDue
 from taskorch.kernel import Kernel, Search, TaskRow, Terms, explain
-from taskorch.kernel import _joins as joins
+from taskorch.kernel import _ends as joins
+from taskorch.kernel import _ends as waits
 from taskorch.kernel import _queue as queue
-from taskorch.kernel import _waits as waits
 from taskorch.kernel._application import _forget_delay, due
+from taskorch.kernel._control import heard
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting
 from taskorch.kernel._explain._parents import wait_of
 from taskorch.kernel._history import row_extra
-from taskorch.kernel._leases import heard
 from taskorch.kernel._rows import TOKEN, PoolRow, RetainedEvent
 from taskorch.model import Agent, Blocker, Explanation, Remedy
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskorch.kernel import TypeRow, assumed, latest_finish_first, typical_ns
-from taskorch.kernel._latest_finish import in_order
+from taskorch.kernel._admission import in_order
 
 SEC = 1_000_000_000
 

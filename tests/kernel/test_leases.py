@@ -21,7 +21,7 @@ from taskorch.events import (
     TaskRetrying,
 )
 from taskorch.kernel import StopAttempt, check_invariants
-from taskorch.kernel._timers import is_alive
+from taskorch.kernel._queue import is_alive
 from taskorch.model import Resources
 
 LEASE = 5 * SEC

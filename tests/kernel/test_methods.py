@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from operator import attrgetter, contains
 
-from taskorch.kernel._methods import bind
+from taskorch.kernel._deciders import bind
 
 
 class Row(list):

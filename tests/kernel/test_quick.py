@@ -27,7 +27,7 @@ from taskorch.kernel import (
     _admission,
     _attempts,
     _dispatch,
-    _parking,
+    _queue,
     check_invariants,
     differences,
 )
@@ -81,7 +81,7 @@ class Defined(Kernel):
                     row is None or bucket.entry[:2] != (row.key, row.seq)
                 ):
                     # It was woken for another, which a veto, say, has set aside.
-                    _parking.pass_on(self, bucket)
+                    _queue.pass_on(self, bucket)
             heads = [
                 row
                 for bucket in self.buckets.values()

@@ -8,7 +8,7 @@ from tests.kernel.test_allocations import stuck
 from tests.kernel.test_elastic import cpus, elastic, machine_of
 
 from taskorch.events import QuotasChanged, make
-from taskorch.kernel import LOCAL, _quotas, check_invariants, explain
+from taskorch.kernel import LOCAL, _standing, check_invariants, explain
 from taskorch.model import Quota, Resources, TaskState
 
 ONE = Resources(cpu=1)
@@ -357,6 +357,6 @@ def test_what_was_charged_to_a_quota_that_is_gone_is_charged_no_more(machine):
     assert [name for name, _ in row.alloc] == ["cpu", "quota:type=render:cpu"]
     del kernel.pools["quota:type=render:cpu"]
     kernel.quotas.clear()
-    _quotas.recharge(kernel)
+    _standing.recharge(kernel)
     assert row.alloc == ONE.units
     check_invariants(kernel)

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.kernel.harness import S
 
-from taskorch.kernel import DIGEST_BITS, _evicted
-from taskorch.kernel._evicted import Evicted
+from taskorch.kernel import DIGEST_BITS, _state
+from taskorch.kernel._state import Evicted
 
 STATES = (S.COMPLETED, S.FAILED, S.CANCELLED)
 #: Ids as a driver makes them, in two lives; what looks like one, and is none.
@@ -100,7 +100,7 @@ def test_what_a_task_was_is_noted_beside_how_it_ended(state, half):
 @pytest.mark.parametrize("more", [0, 1])
 def test_a_number_far_ahead_spends_no_room(more, monkeypatch):
     """A byte is spent on all that are skipped, so they are not too many."""
-    monkeypatch.setattr(_evicted, "_GAP", 100)
+    monkeypatch.setattr(_state, "_GAP", 100)
     evicted = Evicted()
     evicted.add("3f-100", S.COMPLETED, named=False)
     length = len(evicted._latest)

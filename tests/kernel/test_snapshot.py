@@ -42,7 +42,7 @@ from taskorch.kernel import (
     without_tasks,
 )
 from taskorch.kernel._history import row_extra
-from taskorch.kernel._timers import BREAKER, LEASE, RETAINED, is_alive
+from taskorch.kernel._queue import BREAKER, LEASE, RETAINED, is_alive
 from taskorch.model import TERMINAL, Agent, Breaker, Resources
 from taskorch.testing import explore
 

@@ -7,7 +7,7 @@ from tests.kernel.harness import SEC, Machine, Policies, Twin
 from tests.kernel.test_elastic import elastic, machine_of
 
 from taskorch.kernel import PolicyFault, check_invariants, explain, passed_over
-from taskorch.kernel._soft import exceeded
+from taskorch.kernel._limits import exceeded
 from taskorch.model import Quota, Resources
 
 ONE = Resources(cpu=1)

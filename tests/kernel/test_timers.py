@@ -5,7 +5,7 @@ from tests.kernel.harness import SEC, Machine, Only, S
 
 from taskorch.events import AttemptStopping, TaskFailed
 from taskorch.kernel import Spec
-from taskorch.kernel._timers import FEW_TIMERS, LEASE, is_alive
+from taskorch.kernel._queue import FEW_TIMERS, LEASE, is_alive
 
 GRACE = 10 * SEC
 

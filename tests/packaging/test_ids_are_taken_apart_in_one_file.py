@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "taskorch"
 OWN = "model/_ids.py"
 #: Files that take other texts apart, and which.
 OTHER_TEXTS = {
-    "runtime/_machine.py": "paths of control groups",
+    "runtime/_attempts.py": "paths of control groups",
     "executors/_programs/_output.py": "names of logs, which are paths",
     "executors/_programs/_run.py": "names of logs, which are paths",
     "executors/_programs/_spawn.py": "names of programs",

@@ -9,9 +9,6 @@ import taskorch
 
 SOURCE = Path(taskorch.__file__).parent
 DOCS = Path(__file__).parents[2] / "docs"
-#: Rooms whose files are being moved: each gets its map once they are where they stay.
-#: This list is to be empty soon.
-NOT_YET = ("kernel", "kernel/_explain", "runtime")
 ROOMS = sorted(
     str(path.parent.relative_to(SOURCE))
     for path in SOURCE.rglob("__init__.py")
@@ -51,7 +48,7 @@ def mapped(text: str) -> list[str]:
     return [name for entry in entries for name in re.findall(r"`(\w+)`", entry)]
 
 
-@pytest.mark.parametrize("room", [room for room in ROOMS if room not in NOT_YET])
+@pytest.mark.parametrize("room", ROOMS)
 def test_a_room_begins_with_a_map(room):
     """It says what the room is for, and names each of its files once, and no other."""
     text = docstring(SOURCE / room / "__init__.py")
@@ -69,10 +66,6 @@ def test_the_design_names_each_room_and_each_module_at_the_root():
     lines = [line.split("|")[1] for line in text.splitlines() if line.startswith("| ")]
     names = set(re.findall(r"[\w/]+", " ".join(lines)))
     assert files_of(SOURCE) - names == set()
-
-
-def test_the_rooms_that_have_no_map_yet_are_there():
-    assert [room for room in NOT_YET if room not in ROOMS] == []
 
 
 def decisions_named() -> dict[str, list[str]]:

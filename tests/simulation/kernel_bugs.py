@@ -3,15 +3,7 @@
 from tests.simulation import small_world
 
 from taskorch.events import TaskRetrying
-from taskorch.kernel import (
-    Kernel,
-    _application,
-    _attempts,
-    _books,
-    _fold,
-    _parking,
-    _queue,
-)
+from taskorch.kernel import Kernel, _application, _attempts, _fold, _limits, _queue
 from taskorch.model import TaskState
 
 S = TaskState
@@ -64,7 +56,7 @@ def releases_twice_on_cancel(monkeypatch):
 
     def wrong(kernel, row, *rest):
         if row.state is S.RUNNING and row.extra and row.extra.stop == "cancel":
-            _books.release(kernel, row.agent, row.alloc)
+            _limits.release(kernel, row.agent, row.alloc)
         return end(kernel, row, *rest)
 
     end_attempts_by(monkeypatch, wrong)
@@ -113,7 +105,7 @@ def keeps_the_slot_of_a_lost_agent(monkeypatch):
 
 def loses_a_wake_up(monkeypatch):
     """A release wakes nobody."""
-    monkeypatch.setattr(_parking, "wake", lambda kernel, place: None)
+    monkeypatch.setattr(_queue, "wake", lambda kernel, place: None)
 
 
 def forgets_a_failed_attempt(monkeypatch):

@@ -54,7 +54,7 @@ from taskorch.kernel import (
     fold,
     recover,
 )
-from taskorch.kernel._timers import EXPIRE, LEASE, is_alive
+from taskorch.kernel._queue import EXPIRE, LEASE, is_alive
 from taskorch.model import TERMINAL, Agent, TaskState, Units
 
 

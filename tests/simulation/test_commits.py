@@ -5,7 +5,7 @@ import pytest
 from taskorch.errors import JournalTakenError
 from taskorch.events import OrchestratorStarted
 from taskorch.journal import MemoryJournal
-from taskorch.runtime._commits import Commits
+from taskorch.runtime._committer import Commits
 from taskorch.simulation import SimulatedJournal
 from taskorch.testing.laws import check_journal
 

@@ -28,21 +28,16 @@ from taskorch.kernel import (
     Kernel,
     _application,
     _attempts,
-    _books,
+    _control,
     _dependencies,
-    _edges,
+    _ends,
     _fold,
-    _joins,
-    _leases,
-    _parking,
-    _rates,
-    _soft,
-    _timers,
-    _waits,
+    _queue,
 )
+from taskorch.kernel import _limits as kernel_limits
 from taskorch.kernel._rows import Bucket
 from taskorch.runtime import _submission
-from taskorch.runtime._commits import Commits
+from taskorch.runtime._committer import Commits
 from taskorch.simulation._life import Life
 from taskorch.simulation._world import World
 from taskorch.testing import Breach, explore
@@ -59,33 +54,33 @@ BUGS = {
         "_give_back(kernel, agent_of(row), (), slots, share)",
     ),
     "a start of many takes no token": (
-        _rates.take,
+        kernel_limits.take,
         "used_at(now) + TOKEN",
         "used_at(now) + TOKEN * (now % 2)",
     ),
     "what has come back of a rate is counted twice": (
-        _rates.take,
+        kernel_limits.take,
         "rate.spent = rate.used_at(now) + TOKEN",
         "rate.spent = max(0, 2 * rate.used_at(now) - rate.spent) + TOKEN",
     ),
     "nobody is woken when a token comes": (
-        _rates.wake,
-        "_parking.wake_some(kernel, rate.short)",
+        kernel_limits.wake,
+        "_queue.wake_some(kernel, rate.short)",
         "pass",
     ),
     "who is above a soft quota starts in its turn like all others": (
-        _soft.defer_if_over_quota,
+        kernel_limits.defer_if_over_quota,
         "where = places(kernel, bucket)",
         "where = []",
     ),
     "who is above a soft quota is never tried": (
-        _soft.turn,
+        kernel_limits.turn,
         "while kernel.above and",
         "while not kernel.above and",
     ),
     "what a completed attempt held is not released": (
         Kernel.complete,
-        "_books.release(kernel, agent, row.alloc)",
+        "_limits.release(kernel, agent, row.alloc)",
         "pass",
     ),
     "a cancelled attempt is released twice": (
@@ -118,26 +113,26 @@ BUGS = {
     ),
     "the timeout of a program is lost when it is continued": (
         _application._continue_attempt,
-        "_timers.arm(kernel, extra.timer, _timers.TIMEOUT, row, row.attempt)",
+        "_queue.arm(kernel, extra.timer, _queue.TIMEOUT, row, row.attempt)",
         "pass",
     ),
     "the delay of a task is lost when it is resumed": (
         _application._resume_unstarted,
-        "_timers.arm(kernel, extra.due_ns, _timers.DUE, row)",
+        "_queue.arm(kernel, extra.due_ns, _queue.DUE, row)",
         "pass",
     ),
     "timers of tasks that wait are cleaned up": (
-        _timers.is_alive,
+        _queue.is_alive,
         "return when == (extra.due_ns if kind == DUE else _next_reminder(row))",
         "return when == extra.due_ns and row.state is TaskState.RETRYING",
     ),
     "who waits for a slot is not woken": (
-        _parking.wake,
+        _queue.wake,
         "heappush(bucket.open, entry)",
         "pass",
     ),
     "a wake-up is not passed on": (
-        _parking.pass_on,
+        _queue.pass_on,
         "if place is not None and place.heap and place.has_room():",
         "if False:",
     ),
@@ -162,12 +157,12 @@ BUGS = {
         "if not row.ticket:",
     ),
     "a pool is given out twice": (
-        _books.acquire,
+        kernel_limits.acquire,
         "pool.used += units",
         "pool.used += units // 2",
     ),
     "what ran on a lost agent is forgotten": (
-        _leases._end_all,
+        _control._end_all,
         "row, row.attempt, how(row)",
         "row, row.attempt + 1, how(row)",
     ),
@@ -198,11 +193,11 @@ BUGS = {
     ),
     "a deadline that passed while we were down is not noticed": (
         _fold.recover,
-        "_tick.tick(kernel, now)",
+        "_control.tick(kernel, now)",
         "pass",
     ),
     "a join holds one parent too early": (
-        _joins.holds,
+        _ends.holds,
         "met = done >= _dependencies.least(terms)",
         "met = done + 1 >= _dependencies.least(terms)",
     ),
@@ -217,17 +212,17 @@ BUGS = {
         "1 if when else 0",
     ),
     "an event that is kept is not looked for": (
-        _waits.begin,
+        _ends.begin,
         "known.until_ns > now",
         "False",
     ),
     "the time of a wait is not counted": (
         _application._await,
-        "_timers.arm(kernel, extra.due_ns, _timers.DUE, row)",
+        "_queue.arm(kernel, extra.due_ns, _queue.DUE, row)",
         "pass",
     ),
     "a ring that is closed later is accepted": (
-        _edges.add_parents,
+        _control.add_parents,
         "if way:",
         "if way and len(way) < 3:",
     ),
@@ -331,7 +326,7 @@ BUGS_OF_RUNS = {
         "gates = []",
     ),
     "what is added to a phase that was skipped is of no phase": (
-        _edges.can_wait,
+        _control.can_wait,
         "row.state is not TaskState.CANCELLED",
         "True",
     ),

@@ -21,11 +21,11 @@ from taskorch.journal._lock import Lock
 from taskorch.journal._sqlite import SqliteJournal
 from taskorch.runtime._attempts import Attempts
 from taskorch.runtime._committer import Committer
-from taskorch.runtime._effects import EffectQueue
 from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._publisher import Publisher
 from taskorch.runtime._runtime import Runtime
 from taskorch.runtime._timer import TimerThread
+from taskorch.runtime._work import EffectQueue
 
 #: Before each of these one may have to wait.
 POINTS = (

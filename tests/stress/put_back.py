@@ -22,14 +22,14 @@ from taskorch.executors._programs import _guardian, _temporary
 from taskorch.executors._programs._guard import ProcessGuard
 from taskorch.journal import _lock, _repair
 from taskorch.journal._sqlite import SqliteJournal
-from taskorch.runtime import _attempts, _calls, _interrupts
+from taskorch.runtime import _attempts, _interrupts, _passage
 from taskorch.runtime._attempts import Attempts
 from taskorch.runtime._committer import Committer
-from taskorch.runtime._effects import EffectQueue
 from taskorch.runtime._lifecycle import Lifecycle
+from taskorch.runtime._opening import Rereading
 from taskorch.runtime._publisher import Publisher
-from taskorch.runtime._rereading import Rereading
 from taskorch.runtime._waiting import Waiting, _Watch
+from taskorch.runtime._work import EffectQueue
 
 ROOT = Path(__file__).parents[2]
 #: Minutes after which a fault counts as not found.
@@ -142,7 +142,7 @@ def map_keeps(patch):
 
 
 def handles_stay(patch):
-    patch.setattr(_calls, "detach_control", lambda work, attempt: None)
+    patch.setattr(_passage, "detach_control", lambda work, attempt: None)
 
 
 def errors_lead_here(patch):

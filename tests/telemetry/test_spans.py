@@ -28,7 +28,7 @@ from taskorch import (
 from taskorch.errors import InvalidTaskError, TaskCancelledError, WorkflowFailedError
 from taskorch.events import TaskSubmitted
 from taskorch.model import call_type
-from taskorch.runtime._tracing import inside, look_for_sdk
+from taskorch.runtime._context import inside, look_for_sdk
 from taskorch.telemetry._carrier import parsed
 
 PATIENCE = 60.0

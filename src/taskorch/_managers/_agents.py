@@ -41,11 +41,8 @@ from taskorch.model import (
 )
 from taskorch.model._show import show
 from taskorch.protocols import AttemptExecutor
-from taskorch.runtime._attempt import usage_of
-from taskorch.runtime._attempts import AgentRunner, outcome_of
-from taskorch.runtime._documents import document_of_end
-from taskorch.runtime._earlier import keep_earlier
-from taskorch.runtime._late import keep_late
+from taskorch.runtime._attempts import AgentRunner, outcome_of, usage_of
+from taskorch.runtime._documents import document_of_end, keep_earlier, keep_late
 
 if TYPE_CHECKING:
     from taskorch._managers._fleet import SpawnedAgents

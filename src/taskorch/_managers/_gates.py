@@ -20,7 +20,7 @@ from taskorch.model import Call, TaskState
 from taskorch.model._ids import name_of
 from taskorch.model._show import show
 from taskorch.runtime._context import current_context, result_of
-from taskorch.runtime._lent import copy_containers
+from taskorch.runtime._deciders import copy_containers
 from taskorch.runtime._timer import begin_thread
 from taskorch.runtime._work import works_above
 from taskorch.workflows._phases import is_same_end

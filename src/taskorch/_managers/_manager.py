@@ -39,8 +39,8 @@ from taskorch.model._ids import (
     stem_of,
 )
 from taskorch.model._show import show
+from taskorch.runtime._context import workflow_span
 from taskorch.runtime._stale import is_outdated
-from taskorch.runtime._tracing import workflow_span
 from taskorch.runtime._work import (
     added_by,
     ended_earlier,

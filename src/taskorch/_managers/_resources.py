@@ -38,8 +38,8 @@ from taskorch.model import (
 from taskorch.model._ids import check_id
 from taskorch.model._read_only import ReadOnly
 from taskorch.model._show import show
-from taskorch.runtime._latch import Latch
-from taskorch.runtime._saturation import HYSTERESIS
+from taskorch.runtime._loops import Latch
+from taskorch.runtime._notices import HYSTERESIS
 
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime

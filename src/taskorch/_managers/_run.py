@@ -25,7 +25,7 @@ from taskorch.model import TERMINAL, TaskState, to_patience
 from taskorch.model._explanation import some
 from taskorch.model._ids import in_run, name_of, names_in_run, run_of, without_last
 from taskorch.runtime._context import current_or_none, result_of
-from taskorch.runtime._latch import Latch
+from taskorch.runtime._loops import Latch
 from taskorch.runtime._stale import is_left_out, is_outdated
 from taskorch.runtime._waiting import blockade, unresolvable_root
 from taskorch.runtime._work import (

@@ -32,7 +32,7 @@ from taskorch.journal import SqliteJournal, open_journal
 from taskorch.journal._file import WAL_RESET, trouble_of_log
 from taskorch.model._program import RUN_VARIABLE
 from taskorch.reading import JournalReader
-from taskorch.runtime._machine import machine_resources
+from taskorch.runtime._attempts import machine_resources
 
 #: Free bytes of a disk below which it is said, and below which work soon stops.
 _LITTLE: Final = 1 << 30

@@ -37,7 +37,7 @@ from taskorch.model import FILTERS, Missing, TaskFilter, TaskState, TaskStatus
 from taskorch.model._explanation import in_words
 from taskorch.model._show import show
 from taskorch.reading import JournalOwner, JournalReader
-from taskorch.runtime._causes import by_cause
+from taskorch.runtime._questions import by_cause
 
 #: Tasks that are listed, unless it is said how many.
 _MANY: Final = 50

@@ -14,7 +14,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.journal import SqliteJournal, open_journal
 from taskorch.model import Retention, check_count
 from taskorch.reading import JournalReader
-from taskorch.runtime._retention import forgettable, prune
+from taskorch.runtime._reruns import forgettable, prune
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,16 +14,33 @@ The decisions, without I/O: public as the low-level interface, provisional.
    carries an opaque `cargo`, which the kernel hands back and does not read.
 6. Facts are tuples `(event class, *fields)`; nobody listening, none are made.
 7. `check_invariants` holds after every command.
+
+It is no place for threads, for what users hold, or for words to them: those are in
+`runtime`, `_handles` and, as far as they explain, in `_explain`. From the state up:
+
+- `_rows`, `_state`: of what the state consists; which states follow which.
+- `_deciders`, `_history`: the policies as they are asked; what has been of a row.
+- `_queue`, `_limits`: what waits; what limits starts.
+- `_dependencies`, `_breakers`: who waits for whom; agents that get no work.
+- `_application`, `_ends`: what facts about tasks do; how tasks end.
+- `_backfill`, `_standing`: who may pass; what holds until somebody changes it.
+- `_attempts`, `_dispatch`: how attempts end; who starts, and where.
+- `_control`, `_admission`: what people and clocks do to tasks; how tasks come in.
+- `_quick`: what happens to nearly every task.
+- `_fold`, `_kernel`: the state again, from facts; the door to all of it.
+- `_invariants`, `_table`, `_explain`: what is always true; all moves; why tasks wait.
 """
 
+from taskorch.kernel._admission import Change as Change
+from taskorch.kernel._admission import assumed as assumed
+from taskorch.kernel._admission import latest_finish_first as latest_finish_first
 from taskorch.kernel._application import is_under_way as is_under_way
 from taskorch.kernel._attempts import ASKED as ASKED
 from taskorch.kernel._attempts import awaits_end as awaits_end
-from taskorch.kernel._books import pool_shortage as pool_shortage
-from taskorch.kernel._books import shortage as shortage
-from taskorch.kernel._books import wanted as wanted
 from taskorch.kernel._breakers import shut_out as shut_out
+from taskorch.kernel._control import can_wait as can_wait
 from taskorch.kernel._control import is_unresolvable as is_unresolvable
+from taskorch.kernel._control import refuse_rerun as refuse_rerun
 from taskorch.kernel._deciders import Again as Again
 from taskorch.kernel._deciders import Deciders as Deciders
 from taskorch.kernel._deciders import PolicyFault as PolicyFault
@@ -33,16 +50,7 @@ from taskorch.kernel._dependencies import find_ring as find_ring
 from taskorch.kernel._dependencies import hangs_on as hangs_on
 from taskorch.kernel._dependencies import is_waiting as is_waiting
 from taskorch.kernel._dependencies import may_wait_for as may_wait_for
-from taskorch.kernel._durations import typical_ns as typical_ns
-from taskorch.kernel._edges import can_wait as can_wait
-from taskorch.kernel._edges import refuse_rerun as refuse_rerun
-from taskorch.kernel._effects import Effect as Effect
-from taskorch.kernel._effects import HoldAttempt as HoldAttempt
-from taskorch.kernel._effects import ReleaseAttempt as ReleaseAttempt
-from taskorch.kernel._effects import ReturnSlot as ReturnSlot
-from taskorch.kernel._effects import StopAttempt as StopAttempt
-from taskorch.kernel._effects import TellAllocation as TellAllocation
-from taskorch.kernel._evicted import DIGEST_BITS as DIGEST_BITS
+from taskorch.kernel._ends import describe as describe
 from taskorch.kernel._explain import NOT_STARTED as NOT_STARTED
 from taskorch.kernel._explain import Search as Search
 from taskorch.kernel._explain import Waits as Waits
@@ -52,21 +60,32 @@ from taskorch.kernel._explain import holders_of as holders_of
 from taskorch.kernel._explain import passed_over as passed_over
 from taskorch.kernel._explain import words_of_hold as words_of_hold
 from taskorch.kernel._explain import words_of_holds as words_of_holds
-from taskorch.kernel._faults import describe as describe
+from taskorch.kernel._fold import Restoration as Restoration
 from taskorch.kernel._fold import differences as differences
 from taskorch.kernel._fold import fold as fold
 from taskorch.kernel._fold import recover as recover
+from taskorch.kernel._fold import take_snapshot as take_snapshot
+from taskorch.kernel._fold import without_tasks as without_tasks
+from taskorch.kernel._history import Effect as Effect
+from taskorch.kernel._history import HoldAttempt as HoldAttempt
+from taskorch.kernel._history import ReleaseAttempt as ReleaseAttempt
+from taskorch.kernel._history import ReturnSlot as ReturnSlot
+from taskorch.kernel._history import StopAttempt as StopAttempt
+from taskorch.kernel._history import TellAllocation as TellAllocation
 from taskorch.kernel._history import moves_of as moves_of
 from taskorch.kernel._history import past_of as past_of
 from taskorch.kernel._history import remember as remember
 from taskorch.kernel._history import row_extra as row_extra
+from taskorch.kernel._history import typical_ns as typical_ns
 from taskorch.kernel._invariants import check_invariants as check_invariants
 from taskorch.kernel._kernel import Kernel as Kernel
-from taskorch.kernel._latest_finish import assumed as assumed
-from taskorch.kernel._latest_finish import latest_finish_first as latest_finish_first
-from taskorch.kernel._options import Change as Change
-from taskorch.kernel._quotas import limits_of as limits_of
-from taskorch.kernel._quotas import meaning_of as meaning_of
+from taskorch.kernel._limits import exceeded as exceeded
+from taskorch.kernel._limits import pool_shortage as pool_shortage
+from taskorch.kernel._limits import shortage as shortage
+from taskorch.kernel._limits import wanted as wanted
+from taskorch.kernel._queue import LEASE as LEASE
+from taskorch.kernel._queue import RETAINED as RETAINED
+from taskorch.kernel._queue import is_alive as is_alive
 from taskorch.kernel._rows import GOING as GOING
 from taskorch.kernel._rows import LEFT_RUNNING as LEFT_RUNNING
 from taskorch.kernel._rows import LOCAL as LOCAL
@@ -87,17 +106,13 @@ from taskorch.kernel._rows import TaskRow as TaskRow
 from taskorch.kernel._rows import Terms as Terms
 from taskorch.kernel._rows import TypeRow as TypeRow
 from taskorch.kernel._rows import without_quotas as without_quotas
-from taskorch.kernel._snapshot import Restoration as Restoration
-from taskorch.kernel._snapshot import take_snapshot as take_snapshot
-from taskorch.kernel._snapshot import without_tasks as without_tasks
-from taskorch.kernel._soft import exceeded as exceeded
+from taskorch.kernel._standing import limits_of as limits_of
+from taskorch.kernel._standing import meaning_of as meaning_of
+from taskorch.kernel._state import DIGEST_BITS as DIGEST_BITS
+from taskorch.kernel._state import TRANSITIONS as TRANSITIONS
 from taskorch.kernel._state import DecisionContext as DecisionContext
 from taskorch.kernel._state import FaultPoints as FaultPoints
 from taskorch.kernel._state import KernelConfig as KernelConfig
 from taskorch.kernel._state import KernelState as KernelState
 from taskorch.kernel._state import ShareView as ShareView
-from taskorch.kernel._timers import LEASE as LEASE
-from taskorch.kernel._timers import RETAINED as RETAINED
-from taskorch.kernel._timers import is_alive as is_alive
-from taskorch.kernel._transitions import TRANSITIONS as TRANSITIONS
-from taskorch.kernel._transitions import diagram as diagram
+from taskorch.kernel._state import diagram as diagram

@@ -1,10 +1,15 @@
-"""Accepting a task: first every policy is asked, then the state is changed."""
+"""
+Taking tasks in, in which order, and changing what they say.
+
+Decisions: 0023, 0049.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from graphlib import TopologicalSorter
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import attrs
 
@@ -15,13 +20,17 @@ from taskorch.errors import (
     UnknownCapabilityError,
     UnsatisfiableError,
 )
-from taskorch.events import TaskSubmitted
-from taskorch.kernel import _books, _control, _dependencies, _joins, _queue, _timers
+from taskorch.events import TaskOptionsChanged, TaskSubmitted
+from taskorch.kernel import _control, _dependencies, _ends, _limits, _queue
+from taskorch.kernel._application import tell
 from taskorch.kernel._dispatch import match, vetoed
 from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import Bucket, TaskRow, Terms
 from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, TaskState
+
+# -- accepting a task: first every policy is asked, then the state is changed ----------
+
 
 _PENDING: Final = TaskState.PENDING
 _QUEUED: Final = TaskState.QUEUED
@@ -223,7 +232,7 @@ def accept(kernel: KernelState, admitted: Admitted, now: int) -> None:
     set_first_state(kernel, row, now)
     if admitted.terms is not None or (row.extra is not None and row.extra.blocked_by):
         kernel.undecided.append((row, ""))
-        _joins.decide(kernel, now)
+        _ends.decide(kernel, now)
     if (
         admitted.deadline_ns is not None
         and admitted.deadline_ns <= now
@@ -306,12 +315,12 @@ def enter(kernel: KernelState, admitted: Admitted, now: int) -> None:
     not_before = admitted.not_before_ns
     if not_before is not None and not_before > now:
         row_extra(row).due_ns = not_before
-        _timers.arm(kernel, not_before, _timers.DUE, row)
+        _queue.arm(kernel, not_before, _queue.DUE, row)
     if admitted.deadline_ns is not None:
         row_extra(row).deadline_ns = admitted.deadline_ns
-        _timers.arm(kernel, admitted.deadline_ns, _timers.DEADLINE, row)
+        _queue.arm(kernel, admitted.deadline_ns, _queue.DEADLINE, row)
     if admitted.max_age_ns is not None:
-        _timers.arm(kernel, now + admitted.max_age_ns, _timers.EXPIRE, row)
+        _queue.arm(kernel, now + admitted.max_age_ns, _queue.EXPIRE, row)
     origin = admitted.rerun_of
     if origin is not None:
         row_extra(row).rerun_of = origin.id
@@ -351,7 +360,7 @@ def check_possible(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
         return
     shorts = []
     for agent in bucket.matching:
-        short = _books.too_small(kernel, bucket, agent)
+        short = _limits.too_small(kernel, bucket, agent)
         if short is None:
             # The agent is large enough. It is lost, and may return.
             return
@@ -363,7 +372,7 @@ def check_possible(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
         f"and the most there is, {where}, is {most / 1e6:g}"
     )
     hint = "ask for less, or give TaskOrchestrator(resources=…) or the agent more"
-    unknown = _books.of_no_pool(kernel, name)
+    unknown = _limits.of_no_pool(kernel, name)
     if unknown:
         msg = f"task {row.id} asks for {need / 1e6:g} {name}, and {unknown}"
         hint = f"if it is a resource of your own, TaskOrchestrator(resources={{{name!r}"
@@ -413,3 +422,177 @@ def _unknown_capability(
         hint="add the agent first, or use unknown_capability='wait'",
         task_id=row.id,
     )
+
+
+# -- in which order the tasks of one batch are taken in: by their latest finish times --
+
+# All tasks of a batch are submitted at one instant, so among those of one priority
+# the order in which they are taken in decides. Where it is known how long they take,
+# the one comes first that must have ended first if the whole batch is to end as early
+# as it could: what is on the critical path, and what much waits for. Of equals the
+# longest comes first, as that leaves the short ones to fill the gaps at the end.
+#
+# The rule that is meant is known as LFT in a parallel schedule generation scheme (R.
+# Kolisch, *Serial and parallel resource-constrained project scheduling methods
+# revisited*, European Journal of Operational Research 90, 1996); for tasks that do
+# not wait for each other it is LPT (R. L. Graham, 1969).
+
+
+N = TypeVar("N", bound=Hashable)
+
+
+def assumed(lengths: Sequence[float | None]) -> list[float] | None:
+    """
+    *lengths* with the mean of the known ones for the others.
+
+    None: of none is it known that it takes any time.
+    """
+    if not any(lengths):
+        return None
+    known = [length for length in lengths if length is not None]
+    mean = sum(known) / len(known)
+    return [mean if length is None else length for length in lengths]
+
+
+def latest_finish_first(
+    nodes: Sequence[N],
+    parents: Sequence[Iterable[N]],
+    lengths: Sequence[float],
+    order: Iterable[int] | None = None,
+) -> list[int]:
+    """
+    The places of *nodes* in the order in which they are to be taken in.
+
+    Each comes after those of its parents that are among them; ties stay as they are.
+    *lengths* are in ns. In *order*, the places, each comes after its parents; None:
+    they stand in such an order.
+    """
+    count = len(nodes)
+    #: Of each task, the longest way from its end to the end of the batch.
+    ways = dict.fromkeys(nodes, 0.0)
+    after = [0.0] * count
+    for number in reversed(range(count) if order is None else list(order)):
+        after[number] = way = ways.pop(nodes[number])
+        way += lengths[number]
+        for parent in parents[number]:
+            if ways.get(parent, way) < way:
+                ways[parent] = way
+    # Two sorts are faster than one by pairs.
+    places = sorted(range(count), key=lengths.__getitem__, reverse=True)
+    places.sort(key=after.__getitem__, reverse=True)
+    return places
+
+
+def in_order(
+    kernel: KernelState, batch: list[Admitted], known: Sequence[float | None]
+) -> list[Admitted]:
+    """
+    *batch*, which was considered, in the order in which it is to be accepted.
+
+    Of some it is *known* how long they take, in ns.
+    """
+    # With a queue that has a rule of its own, or is first in, first out, the order of
+    # submission counts.
+    if len(batch) < 2 or not kernel.deciders.aging_ns:  # noqa: PLR2004 - no batch
+        return batch
+    lengths = assumed(known)
+    if lengths is None:
+        return batch
+    rows = [admitted.row for admitted in batch]
+    parents = [admitted.parents for admitted in batch]
+    places = {row: place for place, row in enumerate(rows)}
+    above = [[places[p] for p in them if p in places] for them in parents]
+    order: Iterable[int] | None = None
+    if any(max(them, default=-1) > place for place, them in enumerate(above)):
+        # Within a batch, a task may come before what it waits for.
+        order = TopologicalSorter(dict(enumerate(above))).static_order()
+    found = latest_finish_first(rows, parents, lengths, order)
+    return [batch[place] for place in found]
+
+
+# -- other options for a task that has not ended: what it is stays, how it runs may
+# change
+
+# They hold from its next attempt; its place in the queue, its deadline, and whether
+# it may run twice, at once. A date before which it is not to start counts while it
+# waits for that.
+
+
+@attrs.define(eq=False)
+class Change:
+    """New options of one task, checked and not yet applied."""
+
+    row: TaskRow
+    bucket: Bucket
+    #: The names of the options that are others.
+    names: tuple[str, ...]
+    priority: int
+    key: Any
+    #: Of these two, what was said is of use only if they are among the names.
+    not_before_ns: int | None
+    deadline_ns: int | None
+
+
+def consider_change(
+    kernel: KernelState,
+    row: TaskRow,
+    seen: TaskRow,
+    now: int,
+    *,
+    names: tuple[str, ...],
+    priority: int,
+    not_before_ns: int | None = None,
+    deadline_ns: int | None = None,
+) -> Change:
+    """
+    Ask all who must agree to other options of *row*; nothing changes.
+
+    *seen* is a row that is in no kernel, for the policies: as it will be then. The
+    priority and the dates count only if they are among the *names* of the options that
+    are others.
+
+    Raises:
+        UsageError: They are refused: it has ended, or nobody could do it.
+    """
+    if row.state in TERMINAL:
+        msg = f"task {row.id} is {row.state}: its options do not matter any more"
+        raise _control.refusal(row, msg)
+    check_doable(kernel, seen, now)
+    if "priority" not in names:
+        # `set_priority` may have changed it since the task was submitted.
+        priority = 0 if row.extra is None else row.extra.priority
+    key = _control.key_of(kernel, seen, priority, row.submitted_ns)
+    return Change(row, seen.bucket, names, priority, key, not_before_ns, deadline_ns)
+
+
+def apply(kernel: KernelState, change: Change, now: int) -> None:
+    """Apply the options that were checked in this step to their task."""
+    row, names = change.row, change.names
+    extra, spec = row_extra(row), change.bucket.spec
+    deadline_ns = change.deadline_ns if "deadline" in names else extra.deadline_ns
+    due_ns = None
+    if "not_before" in names and row.attempt == 0 and row.state is TaskState.PENDING:
+        wanted = change.not_before_ns or 0
+        if extra.due_ns or wanted > now:
+            due_ns = max(wanted, now)
+    tell(
+        kernel,
+        TaskOptionsChanged,
+        row,
+        now,
+        names,
+        change.priority,
+        change.key,
+        spec.requires,
+        spec.resources,
+        spec.timeout_ns,
+        spec.idempotent,
+        due_ns,
+        deadline_ns,
+        spec.owner,
+        spec.elastic,
+    )
+    # The new `not_before` or deadline may have come already.
+    _control.tick(kernel, now)
+    _ends.decide(kernel, now)
+    _queue.ask_again(kernel)

@@ -42,15 +42,7 @@ from taskorch.events import (
     TaskUnblocked,
     make,
 )
-from taskorch.kernel import (
-    _books,
-    _breakers,
-    _dependencies,
-    _parking,
-    _queue,
-    _rates,
-    _timers,
-)
+from taskorch.kernel import _breakers, _dependencies, _limits, _queue
 from taskorch.kernel._history import remember, row_extra
 from taskorch.kernel._rows import (
     DEPENDENCY,
@@ -133,10 +125,10 @@ def begin(
         row_extra(row)
         kernel.under_way[row] = None
     if kernel.rates:
-        _rates.take(kernel, row.bucket.spec, now)
+        _limits.take(kernel, row.bucket.spec, now)
     if alloc:
         row.alloc = alloc
-        _books.acquire(kernel, agent, alloc)
+        _limits.acquire(kernel, agent, alloc)
         if row.bucket.spec.elastic is not None:
             kernel.holders[row] = False
     if (
@@ -161,7 +153,7 @@ def watch(kernel: KernelState, row: TaskRow, agent: AgentRow, now: int) -> None:
     if timeout is not None:
         extra.limit_ns = timeout
         extra.timer = now + timeout
-        _timers.arm(kernel, extra.timer, _timers.TIMEOUT, row, row.attempt)
+        _queue.arm(kernel, extra.timer, _queue.TIMEOUT, row, row.attempt)
 
 
 def _hold(kernel: KernelState, row: TaskRow) -> None:
@@ -232,11 +224,11 @@ def _give_back(
         kernel.moved.append(agent)
     if share is not None:
         _queue.hold(kernel, share, alloc, slots, -1)
-    _books.release(kernel, agent, alloc)
+    _limits.release(kernel, agent, alloc)
     if slots and agent.slots.heap:
-        _parking.wake(kernel, agent.slots)
+        _queue.wake(kernel, agent.slots)
     if slots and "" in agent.short:
-        _parking.wake_some(kernel, agent.short[""])
+        _queue.wake_some(kernel, agent.short[""])
     _queue.ask_again(kernel)
 
 
@@ -281,7 +273,7 @@ def retrying(kernel: KernelState, row: TaskRow, event: TaskRetrying) -> None:
     elif event.delay_ns:
         extra.due_ns = now + event.delay_ns
         kernel.delayed += 1
-        _timers.arm(kernel, extra.due_ns, _timers.DUE, row)
+        _queue.arm(kernel, extra.due_ns, _queue.DUE, row)
     else:
         _queue.requeue(kernel, row, now)
 
@@ -298,7 +290,7 @@ def stopping(kernel: KernelState, row: TaskRow, event: AttemptStopping) -> None:
     extra.stop_reason = event.reason
     if why != "suspend":
         when = now + kernel.config.grace_ns
-        _timers.arm(kernel, when, _timers.GRACE, row, row.attempt)
+        _queue.arm(kernel, when, _queue.GRACE, row, row.attempt)
 
 
 def is_stronger(why: Stop, other: Stop) -> bool:
@@ -358,9 +350,9 @@ def allocation_changed(
         _queue.hold(kernel, share, less, 0, -1)
     if agent.watched:
         kernel.moved.append(agent)
-    _books.acquire(kernel, agent, more)
+    _limits.acquire(kernel, agent, more)
     if less:
-        _books.release(kernel, agent, less)
+        _limits.release(kernel, agent, less)
         _queue.ask_again(kernel)
 
 
@@ -569,14 +561,14 @@ def _await(kernel: KernelState, row: TaskRow, reason: str, now: int) -> None:
     if timeout is not None:
         extra.due_ns = now + timeout
         kernel.delayed += 1
-        _timers.arm(kernel, extra.due_ns, _timers.DUE, row)
+        _queue.arm(kernel, extra.due_ns, _queue.DUE, row)
     _arm_reminder(kernel, row, terms, now)
 
 
 def _arm_reminder(kernel: KernelState, row: TaskRow, terms: Terms, now: int) -> None:
     if terms.remind_ns:
         terms.remind_at_ns = now + terms.remind_ns
-        _timers.arm(kernel, terms.remind_at_ns, _timers.REMIND, row)
+        _queue.arm(kernel, terms.remind_at_ns, _queue.REMIND, row)
 
 
 def reminded(kernel: KernelState, row: TaskRow, event: QuestionReminded) -> None:
@@ -713,7 +705,7 @@ def _continue_attempt(kernel: KernelState, row: TaskRow, reason: str, now: int) 
     extra.held = extra.suspending = False
     if extra.left_ns:
         extra.timer = now + extra.left_ns
-        _timers.arm(kernel, extra.timer, _timers.TIMEOUT, row, row.attempt)
+        _queue.arm(kernel, extra.timer, _queue.TIMEOUT, row, row.attempt)
 
 
 def _resume_unstarted(kernel: KernelState, row: TaskRow, now: int) -> None:
@@ -722,7 +714,7 @@ def _resume_unstarted(kernel: KernelState, row: TaskRow, now: int) -> None:
     left, extra.resume_ns = extra.resume_ns, 0
     if left:
         extra.due_ns = now + left
-        _timers.arm(kernel, extra.due_ns, _timers.DUE, row)
+        _queue.arm(kernel, extra.due_ns, _queue.DUE, row)
     if state is _S.QUEUED:
         _queue.requeue(kernel, row, now)
     elif state is not _S.BLOCKED or _dependencies.awaits(row):
@@ -777,11 +769,11 @@ def options_changed(
     replace(kernel, row, event.key, _queue.bucket_of(kernel, spec))
     if event.due_ns is not None:
         extra.due_ns = event.due_ns
-        _timers.arm(kernel, event.due_ns, _timers.DUE, row)
+        _queue.arm(kernel, event.due_ns, _queue.DUE, row)
     if event.deadline_ns != extra.deadline_ns:
         extra.deadline_ns = event.deadline_ns
         if event.deadline_ns is not None:
-            _timers.arm(kernel, event.deadline_ns, _timers.DEADLINE, row)
+            _queue.arm(kernel, event.deadline_ns, _queue.DEADLINE, row)
     changed = ", ".join(event.changed)
     why = f" ({event.reason})" if event.reason else ""
     remember(row, row.state, event.at_ns, f"options changed: {changed}{why}")

@@ -22,7 +22,7 @@ from taskorch.events import (
     TaskRetrying,
     TaskSuspended,
 )
-from taskorch.kernel import _books, _breakers, _ends, _joins, _queue
+from taskorch.kernel import _breakers, _ends, _limits, _queue
 from taskorch.kernel._application import (
     GONE,
     agent_of,
@@ -31,9 +31,8 @@ from taskorch.kernel._application import (
     tell,
 )
 from taskorch.kernel._deciders import Again, PolicyFault
-from taskorch.kernel._effects import ReturnSlot, StopAttempt
-from taskorch.kernel._faults import describe, note_fault
-from taskorch.kernel._history import past_of, row_extra
+from taskorch.kernel._ends import describe, note_fault
+from taskorch.kernel._history import ReturnSlot, StopAttempt, past_of, row_extra
 from taskorch.kernel._rows import (
     LEFT_RUNNING,
     AttemptOutcome,
@@ -123,7 +122,7 @@ def end(
     else:
         _after_failure(kernel, row, error, (*described, "error"), now, usage)
     _breakers.judge(kernel, agent, row, now)
-    _joins.decide(kernel, now)
+    _ends.decide(kernel, now)
     return True
 
 
@@ -150,7 +149,7 @@ def fail_late(
 ) -> None:
     """An attempt whose end nobody knew has failed: it counts as any (`awaits_end`)."""
     _after_failure(kernel, row, error, (*described, "error"), now, usage)
-    _joins.decide(kernel, now)
+    _ends.decide(kernel, now)
 
 
 def end_reported(
@@ -282,7 +281,7 @@ def _retry_uncharged(
 def too_much(kernel: KernelState, row: TaskRow, spec: Spec) -> str:
     """Why *row* keeps the resources that it had, or "" if it need not."""
     bucket = _queue.bucket_of(kernel, spec)
-    short = [_books.too_small(kernel, bucket, agent) for agent in row.bucket.matching]
+    short = [_limits.too_small(kernel, bucket, agent) for agent in row.bucket.matching]
     if None in short or not short:
         return ""
     most = max([what[2] for what in short if what is not None], default=0)
@@ -380,7 +379,7 @@ def give_up(kernel: KernelState, row: TaskRow, now: int) -> None:
         _ends.cancel(kernel, row, extra.stop_reason, now)
     else:
         _timed_out(kernel, row, now)
-    _joins.decide(kernel, now)
+    _ends.decide(kernel, now)
 
 
 # -- waiting inside a task ---------------------------------------------------------
@@ -427,7 +426,7 @@ def serve_returning(kernel: KernelState, now: int) -> None:
         if not extra.yielded:
             # The attempt has ended meanwhile.
             continue
-        if not _books.has_slot(agent):
+        if not _limits.has_slot(agent):
             kept.append(row)
             continue
         tell(kernel, AttemptReturned, row, now, row.attempt)

@@ -27,9 +27,9 @@ from collections.abc import Iterable, Mapping
 from operator import itemgetter
 from typing import Any, Final
 
-from taskorch.kernel import _books, _parking, _soft
+from taskorch.kernel import _limits, _queue
 from taskorch.kernel._application import agent_of
-from taskorch.kernel._durations import typical_ns
+from taskorch.kernel._history import typical_ns
 from taskorch.kernel._rows import IN_ORDER, AgentRow, Reservation, ResourceKey, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState, Units
@@ -111,7 +111,7 @@ def again(kernel: KernelState, now: int) -> bool:
     if not kernel.reservation_shrank or kernel.rescanned_at == moment:
         return False
     kernel.reservation_shrank, kernel.rescanned_at = False, moment
-    _parking.reopen_all(kernel, kernel.parked_any)
+    _queue.reopen_all(kernel, kernel.parked_any)
     return bool(kernel.open)
 
 
@@ -134,7 +134,7 @@ def _before(kernel: KernelState, row: TaskRow, now: int) -> Reservation | None:
 
 def _place(kernel: KernelState, row: TaskRow) -> tuple[bool, Any, int]:
     # Who is above a soft quota comes after all others.
-    return _soft.exceeded(kernel, row.bucket) is not None, row.key, row.seq
+    return _limits.exceeded(kernel, row.bucket) is not None, row.key, row.seq
 
 
 def _leaves(kept: Reservation, things: Mapping[ResourceKey, int]) -> bool:
@@ -169,7 +169,7 @@ def _reserve(kernel: KernelState, now: int) -> Reservation | None:
         # nothing is kept from anybody.
         if (bucket.parked or bucket.at_agents)
         and not bucket.refusal
-        and _soft.exceeded(kernel, bucket) is None
+        and _limits.exceeded(kernel, bucket) is None
         and (row := bucket.head()) is not None
     ]
     if not heads:
@@ -193,7 +193,7 @@ def _reserve_for(
     soonest = _NEVER
     unknown: dict[ResourceKey, int] = {}
     for agent in row.bucket.agents:
-        alloc = _books.wanted(row.bucket, agent)
+        alloc = _limits.wanted(row.bucket, agent)
         if not alloc:
             # It needs a slot only, which nobody gets before it does.
             continue

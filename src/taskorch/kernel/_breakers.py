@@ -17,7 +17,7 @@ import attrs
 
 from taskorch._limits import NS
 from taskorch.events import AgentDraining, AgentProbed, AgentRestored, AgentTripped
-from taskorch.kernel import _books, _queue, _timers
+from taskorch.kernel import _limits, _queue
 from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import (
     AgentRow,
@@ -89,7 +89,7 @@ def for_now(kernel: KernelState, bucket: Bucket) -> list[AgentRow]:
             one.why.startswith("breaker")
             for one in shut_out(agent, bucket.spec.requires)
         )
-        and _books.too_small(kernel, bucket, agent) is None
+        and _limits.too_small(kernel, bucket, agent) is None
     ]
 
 
@@ -307,7 +307,7 @@ def opened(
     one.trips += 1
     one.until_ns = until_ns
     _turn(kernel, one, "open", now)
-    _timers.arm(kernel, until_ns, _timers.BREAKER, agent)
+    _queue.arm(kernel, until_ns, _queue.BREAKER, agent)
 
 
 def half_opened(kernel: KernelState, agent: AgentRow, name: str, now: int) -> None:
@@ -353,7 +353,7 @@ def restore(kernel: KernelState, agent: AgentRow, told: Iterable[Any]) -> None:
         one.state, one.since_ns, one.until_ns = state, since_ns, until_ns
         one.trips, one.passed = trips, passed
         if state == "open":
-            _timers.arm(kernel, until_ns, _timers.BREAKER, agent)
+            _queue.arm(kernel, until_ns, _queue.BREAKER, agent)
         elif state == "half-open":
             one.probes = {
                 row: None

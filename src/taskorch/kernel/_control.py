@@ -1,41 +1,60 @@
-"""Control from outside: cancel, suspend, resume, move, expire, decide."""
+"""
+What people and clocks do to tasks: cancel, suspend, expire, lose, connect.
+
+Decisions: 0011, 0142.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from heapq import heappop
+from itertools import cycle
+from typing import Any, Final, NoReturn
 
-from taskorch.errors import InvalidTransitionError
+from taskorch.errors import CycleError, InvalidTransitionError
 from taskorch.events import (
+    AgentJoined,
+    AgentLost,
+    AgentReturned,
     AnswerRefused,
     AttemptStopping,
     EventEmitted,
     QuestionAnswered,
+    QuestionReminded,
+    TaskDue,
+    TaskParentsAdded,
+    TaskRepointed,
     TaskReprioritised,
     TaskResumed,
     TaskSuspended,
     TaskUnblocked,
 )
-from taskorch.kernel import (
-    _attempts,
-    _dependencies,
-    _ends,
-    _joins,
-    _queue,
-    _waits,
-)
+from taskorch.kernel import _attempts, _breakers, _dependencies, _ends, _limits, _queue
 from taskorch.kernel._application import (
     CONTINUED,
     GONE,
     is_under_way,
     state_after_resume,
     tell,
+    terms_of_wait,
 )
 from taskorch.kernel._dispatch import vetoed
-from taskorch.kernel._effects import HoldAttempt, ReleaseAttempt
-from taskorch.kernel._history import past_of, row_extra
-from taskorch.kernel._rows import RetainedEvent, Stop, TaskRow
+from taskorch.kernel._history import HoldAttempt, ReleaseAttempt, past_of, row_extra
+from taskorch.kernel._rows import (
+    GOING,
+    AgentRow,
+    AttemptOutcome,
+    RateRow,
+    RetainedEvent,
+    Stop,
+    TaskRow,
+    Timer,
+)
 from taskorch.kernel._state import KernelState
-from taskorch.model import TERMINAL, TaskState
+from taskorch.model import TERMINAL, Agent, TaskState
+
+# -- control from outside: cancel, suspend, resume, move, expire, decide ---------------
+
 
 _S: Final = TaskState
 #: The state into which a verdict brings what waits.
@@ -95,7 +114,7 @@ def cancel(kernel: KernelState, row: TaskRow, now: int, reason: str) -> bool:
     if _stop_attempt(kernel, row, "cancel", reason, now):
         return True
     _ends.cancel(kernel, row, reason, now)
-    _joins.decide(kernel, now)
+    _ends.decide(kernel, now)
     _queue.ask_again(kernel)
     return True
 
@@ -155,10 +174,10 @@ def resume(kernel: KernelState, row: TaskRow, now: int) -> bool:
     _ask(kernel, row, state, "resumed", now)
     tell(kernel, TaskResumed, row, now, False)  # noqa: FBT003
     if state is _S.BLOCKED and extra.blocked_by:
-        _joins.block(kernel, row, now)
+        _ends.block(kernel, row, now)
     elif row.links is not None and row.links.terms is not None:
         kernel.undecided.append((row, ""))
-    _joins.decide(kernel, now)
+    _ends.decide(kernel, now)
     _queue.ask_again(kernel)
     return True
 
@@ -203,7 +222,7 @@ def expire_one(kernel: KernelState, row: TaskRow, now: int, reason: str) -> None
     """Fail *row*, which has waited for too long."""
     error = ("TaskExpiredError", reason, "expired")
     _ends.fail(kernel, row, error, now)
-    _joins.decide(kernel, now)
+    _ends.decide(kernel, now)
     _queue.ask_again(kernel)
 
 
@@ -213,7 +232,7 @@ def miss_deadline(kernel: KernelState, row: TaskRow, now: int) -> None:
         return
     error = ("TaskTimeoutError", "the deadline passed before it could run", "deadline")
     _ends.fail(kernel, row, error, now)
-    _joins.decide(kernel, now)
+    _ends.decide(kernel, now)
     _queue.ask_again(kernel)
 
 
@@ -270,7 +289,7 @@ def decide(
         why = "; ".join(filter(None, (reason, message)))
         text = f"failed by decision{': ' if why else ''}{why}"
         _ends.fail(kernel, row, (kind, text, "decision"), now)
-    _joins.decide(kernel, now)
+    _ends.decide(kernel, now)
     _queue.ask_again(kernel)
     return True
 
@@ -316,9 +335,422 @@ def emit(kernel: KernelState, name: str, cargo: Any, keep_ns: int, now: int) -> 
     until = now + keep_ns if keep_ns and not rows else 0
     kernel.note(EventEmitted, now, name, len(rows), until, cargo=cargo)
     if until:
-        _waits.retain(kernel, RetainedEvent(name, kernel.seq, until, cargo))
+        _ends.retain(kernel, RetainedEvent(name, kernel.seq, until, cargo))
     for row in rows:
-        _waits.deliver(kernel, row, name, cargo, now)
-        _joins.decide(kernel, now)
+        _ends.deliver(kernel, row, name, cargo, now)
+        _ends.decide(kernel, now)
     _queue.ask_again(kernel)
     return len(rows)
+
+
+# -- agents that live elsewhere: signs of life, and what follows when there are none ---
+
+# An agent with a lease names, in every sign of life, the attempts that it runs. One
+# that is silent for its lease is lost, and all its attempts with it; an attempt that
+# a living agent has not named for as long is missing. The lease is renewed for as
+# long as there are signs of life: that something takes long is no reason to think it
+# dead.
+
+
+def add(kernel: KernelState, info: Agent, now: int) -> AgentRow:
+    """
+    An agent joins; what nobody could do before may start now.
+
+    One whose name is known has started anew: what it had is lost.
+    """
+    row = kernel.agents.get(info.name)
+    if row is None:
+        row = kernel.agents[info.name] = AgentRow(info)
+    else:
+        lose(kernel, row, now, "it has started anew")
+    kernel.note(AgentJoined, now, info)
+    row.describe(info)
+    row.round_trip = None
+    if row.draining == GOING:
+        row.draining = ""
+    heard(kernel, row, now)
+    return row
+
+
+def heard(kernel: KernelState, agent: AgentRow, now: int) -> None:
+    """*agent* is there, for the first time or again."""
+    agent.lost = False
+    agent.heard_ns = now
+    agent.lease_due_ns = 0
+    kernel.agents_version += 1
+    if agent.lease_ns:
+        _check_at(kernel, agent, now + agent.lease_ns)
+    _queue.unpark_all(kernel)
+
+
+def go(kernel: KernelState, agent: AgentRow) -> None:
+    """*agent* gets no work from now on."""
+    agent.lost = True
+    kernel.agents_version += 1
+    _queue.unpark_all(kernel)
+
+
+def beat(
+    kernel: KernelState,
+    name: str,
+    attempts: Iterable[tuple[str, int]],
+    now: int,
+    round_trip: float | None = None,
+) -> list[tuple[str, int]]:
+    """
+    An agent with a lease gives a sign of life, and names all *attempts* that it runs.
+
+    They are of this epoch, each a task and a number. Those that are not current any
+    more are returned: it is to stop them. *round_trip*: how many seconds an earlier
+    sign took there and back, if it says that.
+    """
+    agent = kernel.agents[name]
+    agent.heard_ns = now
+    if round_trip is not None:
+        agent.round_trip = round_trip
+    if agent.lost:
+        kernel.note(AgentReturned, now, agent.name)
+        heard(kernel, agent, now)
+    abandoned = []
+    for task_id, attempt in attempts:
+        row = kernel.tasks.get(task_id)
+        leak = kernel.leaked.get((task_id, attempt))
+        if leak is not None and leak.agent is agent:
+            leak.seen_ns = now
+        if row is None or row.attempt != attempt or row not in agent.seen:
+            abandoned.append((task_id, attempt))
+        else:
+            agent.seen[row] = now
+    return abandoned
+
+
+def excuse(kernel: KernelState, now: int) -> None:
+    """
+    Time has passed in which nobody could be heard: each agent has a lease from now.
+
+    The driver says so, before `tick`, when it has not run for a while: it was stopped,
+    or something held it up. Those that are lost already stay so.
+    """
+    for agent in kernel.agents.values():
+        if agent.lease_ns and not agent.lost:
+            agent.heard_ns = now
+            # What it runs, or would not stop, is not looked at before that either.
+            _check_at(kernel, agent, now + agent.lease_ns)
+
+
+def check(kernel: KernelState, agent: AgentRow, now: int) -> None:
+    """The lease of *agent*, or of an attempt there, may be over."""
+    lease = agent.lease_ns
+    if now - agent.heard_ns >= lease:
+        lose(kernel, agent, now, f"no sign of life for {lease / 1e9:g} s")
+        return
+    for row, seen in list(agent.seen.items()):
+        if now - seen >= lease:
+            why = f"agent {agent.name} has not named it for {lease / 1e9:g} s"
+            described = ("AttemptLostError", why)
+            _attempts.end(kernel, row, row.attempt, "missing", now, None, described)
+    oldest = min([agent.heard_ns, *agent.seen.values()])
+    for (_, attempt), leak in list(kernel.leaked.items()):
+        if leak.agent is agent and now - leak.seen_ns >= lease:
+            _attempts.mend_leak(kernel, leak, attempt, now)
+        elif leak.agent is agent:
+            oldest = min(oldest, leak.seen_ns)
+    _check_at(kernel, agent, oldest + lease)
+
+
+def _check_at(kernel: KernelState, agent: AgentRow, when: int) -> None:
+    agent.lease_due_ns = when
+    _queue.arm(kernel, when, _queue.LEASE, agent)
+
+
+def lose(kernel: KernelState, agent: AgentRow, now: int, why: str) -> None:
+    """*agent* is lost: so is all that it ran, and nothing new goes there."""
+    if not agent.lost:
+        _end_all(kernel, agent, now, why, f"is lost: {why}", lambda _: "lost")
+
+
+def leave(
+    kernel: KernelState, name: str, unbegun: Collection[tuple[str, int]], now: int
+) -> bool:
+    """
+    An agent with a lease says that it goes; whether it was there.
+
+    What it has not ended is for others. Of this epoch, it has never begun the attempts
+    *unbegun*, each a task and a number.
+    """
+    agent = kernel.agents[name]
+    if agent.lost:
+        return False
+
+    def how(row: TaskRow) -> AttemptOutcome:
+        # It has ended what it had begun, as it should: that killed no worker.
+        return "returned" if (row.id, row.attempt) in unbegun else "missing"
+
+    _end_all(kernel, agent, now, "it has left", "has left", how)
+    return True
+
+
+def _end_all(
+    kernel: KernelState,
+    agent: AgentRow,
+    now: int,
+    why: str,
+    told: str,
+    how: Callable[[TaskRow], AttemptOutcome],
+) -> None:
+    """*agent* is away: *how* the attempts ended that were under way there."""
+    described = ("AttemptLostError", f"agent {agent.name} {told}")
+    kernel.note(AgentLost, now, agent.name, why)
+    go(kernel, agent)
+    there = agent.seen if agent.lease_ns else kernel.tasks.values()
+    for row in [row for row in there if row.agent is agent and is_under_way(row)]:
+        _attempts.end(kernel, row, row.attempt, how(row), now, None, described)
+    for (_, attempt), leak in list(kernel.leaked.items()):
+        if leak.agent is agent:
+            _attempts.mend_leak(kernel, leak, attempt, now)
+
+
+# -- edges that come later: a task is to wait for more than it was submitted with ------
+
+
+_PENDING: Final = TaskState.PENDING
+_BLOCKED: Final = TaskState.BLOCKED
+
+
+def add_parents(
+    kernel: KernelState, row: TaskRow, parents: Sequence[TaskRow], now: int
+) -> tuple[TaskRow, ...]:
+    """
+    Make *row* wait for *parents* too; return those that are new to the task.
+
+    If it was cancelled while it waited, that is for its next run.
+
+    Raises:
+        InvalidTransitionError: It does not wait for other tasks any more.
+        CycleError: They wait for it, however indirectly.
+    """
+    _refuse_late(row)
+    links = row.links
+    # Compared by their ids: each time that a parent which has left memory is named, it
+    # has another row.
+    known = {} if links is None else {parent.id: None for parent in links.parents}
+    found = {parent.id: parent for parent in parents if parent.id not in known}
+    fresh = tuple(found.values())
+    way = _way(fresh, (row,))
+    if way:
+        _refuse((row.id, *[member.id for member in way[:-1]]))
+    if not fresh:
+        return ()
+    ids = tuple(parent.id for parent in fresh)
+    kernel.note(TaskParentsAdded, now, row.id, ids, cargo=row.cargo)
+    extend(kernel, row, fresh)
+    kernel.undecided.append((row, "it waits for more tasks now"))
+    _ends.decide(kernel, now)
+    return fresh
+
+
+def extend(kernel: KernelState, row: TaskRow, parents: Sequence[TaskRow]) -> None:
+    """Make *row* wait for *parents* too, and leave what follows to a later decision."""
+    was_delayed = row.state is _PENDING and not _dependencies.is_waiting(row)
+    links = _dependencies.links_of(row)
+    if links.terms is not None:
+        links.terms.joined = False
+    _dependencies.attach(row, parents)
+    if was_delayed and _dependencies.is_waiting(row):
+        kernel.delayed -= 1
+
+
+def can_wait(row: TaskRow) -> bool:
+    """Whether *row* waits for other tasks, or was cancelled while it did."""
+    over = row.state in TERMINAL and row.state is not TaskState.CANCELLED
+    return _dependencies.is_waiting(row) and not over
+
+
+def _refuse_late(row: TaskRow) -> None:
+    """
+    Refuse a task that does not wait for others any more.
+
+    Raises:
+        InvalidTransitionError: It does not.
+    """
+    if can_wait(row):
+        return
+    links = row.links
+    was_let_go = links is not None and links.terms is not None and links.parents
+    if row.state is _PENDING and not was_let_go:
+        return
+    msg = f"task {row.id} is {row.state}, and does not wait for other tasks any more"
+    hint = "dependencies can be added while a task is pending"
+    raise InvalidTransitionError(msg, hint=hint, task_id=row.id)
+
+
+def refuse_rerun(
+    rows: Iterable[TaskRow], rerun_id: str, parents: Sequence[TaskRow]
+) -> None:
+    """
+    Refuse a re-run that would wait for a task that is to wait for it.
+
+    A clean-up, say, may have run although a task above it was blocked. When that task
+    is not blocked any more, it may be let wait for the clean-up.
+
+    Args:
+        rows: The run before, as it stands among the parents of those that wait for it.
+        rerun_id: The id of the re-run.
+        parents: What it would wait for.
+
+    Raises:
+        CycleError: One of these waits for what is run again, however indirectly.
+    """
+    children = [child for row in rows for child in _hanging_on(row)]
+    way = _way(parents, children)
+    if way:
+        hint = f"orch.cancel_task({way[-1].id!r}) first: it waits for what is run again"
+        _refuse((rerun_id, *[member.id for member in way]), hint)
+
+
+def _hanging_on(row: TaskRow) -> list[TaskRow]:
+    """The dependents of *row* that will wait for its next run instead."""
+    dependents = () if row.links is None else row.links.dependents
+    return [child for child in dependents if _dependencies.hangs_on(child)]
+
+
+def _refuse(ring: tuple[str, ...], hint: str | None = None) -> NoReturn:
+    msg = f"tasks would wait for each other: {' → '.join((*ring, ring[0]))}"
+    raise CycleError(msg, cycle=ring, hint=hint, task_id=ring[0])
+
+
+def _way(starts: Sequence[TaskRow], goals: Sequence[TaskRow]) -> tuple[TaskRow, ...]:
+    """
+    A chain of tasks from one of *starts* to one of *goals*; empty if there is none.
+
+    Each waits for the next, or may do so again. One search goes up from *starts*,
+    another down from *goals*, by turns: whichever has seen all decides, so that the
+    smaller side is what it costs.
+    """
+    ends = set(goals)
+    for row in starts:
+        if row in ends:
+            return (row,)
+    up = _search(starts, goals, _dependencies.may_wait_for)
+    down = _search(goals, starts, _below)
+    for search in cycle((up, down)):
+        found = next(search)
+        if found is not None:
+            return found if search is up else found[::-1]
+    raise AssertionError  # pragma: no cover - a search ends
+
+
+def _below(row: TaskRow) -> Iterable[TaskRow]:
+    """What waits for *row*; what failed may run again, and then it does."""
+    if row.links is None:
+        return ()
+    return filter(_dependencies.may_wait, row.links.dependents)
+
+
+def _search(
+    starts: Sequence[TaskRow],
+    goals: Sequence[TaskRow],
+    step: Callable[[TaskRow], Iterable[TaskRow]],
+) -> Iterator[tuple[TaskRow, ...] | None]:
+    """
+    Look for a way from one of *starts* to one of *goals*.
+
+    Yields:
+        None for each task that was looked at, and at last the way, or nothing.
+    """
+    came: dict[TaskRow, TaskRow | None] = dict.fromkeys(starts)
+    sought = dict.fromkeys(goals)
+    todo = list(starts)
+    while todo:
+        row = todo.pop()
+        for following in step(row):
+            if following in came:
+                continue
+            came[following] = row
+            if following in sought:
+                way: list[TaskRow] = []
+                last: TaskRow | None = following
+                while last is not None:
+                    way.append(last)
+                    last = came[last]
+                yield tuple(way[::-1])
+            todo.append(following)
+        yield None
+    yield ()
+
+
+def repoint(kernel: KernelState, row: TaskRow, rerun: TaskRow, now: int) -> None:
+    """Make the dependents of *row*, which has ended, depend on *rerun* instead."""
+    if row.links is None or not row.links.dependents:
+        return
+    live = _hanging_on(row)
+    names = tuple(child.id for child in live)
+    kernel.note(TaskRepointed, now, row.id, rerun.id, names, cargo=row.cargo)
+    turn(kernel, row, rerun, live, now)
+    _ends.decide(kernel, now)
+
+
+def turn(
+    kernel: KernelState,
+    row: TaskRow,
+    rerun: TaskRow,
+    dependents: Iterable[TaskRow],
+    now: int,
+) -> None:
+    """*dependents* of *row*, which has ended, depend on *rerun* now."""
+    _dependencies.links_of(row).dependents = ()
+    for child in dependents:
+        below = _dependencies.links_of(child)
+        below.parents = tuple([rerun if p is row else p for p in below.parents])
+        _dependencies.links_of(rerun).add_dependent(child)
+        if _dependencies.has_only_ended_parents(child):
+            kernel.undecided.append((child, f"{row.id} runs again"))
+            continue
+        if _dependencies.is_broken(rerun):
+            _dependencies.blame(child, rerun)
+        _dependencies.absolve(kernel, child, row.id, f"{row.id} runs again")
+        if child.state is TaskState.PENDING:
+            kernel.undecided.append((child, ""))
+    if rerun.state is TaskState.COMPLETED:
+        # The re-run is a wait, and its event had come already.
+        _dependencies.release(kernel, rerun, now)
+
+
+# -- what happens when a timer is due --------------------------------------------------
+
+
+def tick(kernel: KernelState, now: int) -> None:
+    """Fire the timers that are due by *now*, in order of time."""
+    timers = kernel.timers
+    while timers and timers[0][0] <= now:
+        timer = heappop(timers)
+        if _queue.is_alive(timer):
+            _fire(kernel, timer, now)
+        timers = kernel.timers
+
+
+def _fire(kernel: KernelState, timer: Timer, now: int) -> None:
+    _, _, kind, row, _ = timer
+    if isinstance(row, AgentRow):
+        act = check if kind == _queue.LEASE else _breakers.probe
+        act(kernel, row, now)
+    elif isinstance(row, RetainedEvent):
+        _ends.forget(kernel, row)
+    elif isinstance(row, RateRow):
+        _limits.wake(kernel, row, now)
+    elif kind == _queue.TIMEOUT:
+        _attempts.stop(kernel, row, "timeout", "the timeout is over", now)
+    elif kind == _queue.GRACE:
+        _attempts.give_up(kernel, row, now)
+    elif kind == _queue.DUE:
+        tell(kernel, TaskDue, row, now)
+        if _dependencies.awaits(row):
+            _ends.time_out(kernel, row, now)
+        _ends.decide(kernel, now)
+    elif kind == _queue.REMIND:
+        terms, _ = terms_of_wait(row)
+        tell(kernel, QuestionReminded, row, now, terms.reminded + 1)
+    elif kind == _queue.DEADLINE:
+        miss_deadline(kernel, row, now)
+    else:
+        expire_one(kernel, row, now, "it waited for longer than it may")

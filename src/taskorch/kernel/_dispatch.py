@@ -1,28 +1,19 @@
 """
-Which task starts next, and where: asking everybody, and acting on the answers.
+Who starts, and where; and more of a resource for those that run.
 
-Decision: 0072.
+Decisions: 0046, 0072.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from taskorch.events import TaskStarted
-from taskorch.kernel import (
-    _backfill,
-    _books,
-    _breakers,
-    _ends,
-    _joins,
-    _parking,
-    _rates,
-    _room,
-    _soft,
-)
-from taskorch.kernel._application import begin
+from taskorch.events import AllocationChanged, TaskStarted
+from taskorch.kernel import _backfill, _breakers, _ends, _limits, _queue
+from taskorch.kernel._application import agent_of, begin, tell
 from taskorch.kernel._deciders import PolicyFault
-from taskorch.kernel._history import row_extra
+from taskorch.kernel._ends import note_fault
+from taskorch.kernel._history import TellAllocation, row_extra
 from taskorch.kernel._rows import (
     LOCAL,
     TOKEN,
@@ -33,9 +24,13 @@ from taskorch.kernel._rows import (
     RateRow,
     Room,
     TaskRow,
+    without_quotas,
 )
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState, Units
+
+# -- which task starts next, and where: asking everybody, and acting on the answers ----
+
 
 _QUEUED: Final = TaskState.QUEUED
 _RUNNING: Final = TaskState.RUNNING
@@ -59,16 +54,16 @@ def match(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
         bucket.match_reason = reason
     if bucket.spec.elastic is not None:
         kernel.size(bucket)
-    whose = _books.subjects(bucket.spec) if kernel.quotas else ()
-    bucket.bounds = _books.bounds_of(kernel, whose)
+    whose = _limits.subjects(bucket.spec) if kernel.quotas else ()
+    bucket.bounds = _limits.bounds_of(kernel, whose)
     bucket.charges.clear()
     bucket.soft = any(kernel.pools[name].beyond for name, _ in bucket.bounds)
-    bucket.rates = _rates.rates_of(kernel, bucket.spec) if kernel.rates else ()
+    bucket.rates = _limits.rates_of(kernel, bucket.spec) if kernel.rates else ()
     bucket.agents = [
         agent
         for agent in bucket.matching
         if not _breakers.shut_out(agent, bucket.spec.requires)
-        and _books.too_small(kernel, bucket, agent) is None
+        and _limits.too_small(kernel, bucket, agent) is None
     ]
     avoid = bucket.spec.avoid
     if avoid:
@@ -97,7 +92,7 @@ def place(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
     try:
         if bucket.agents_version != kernel.agents_version:
             match(kernel, bucket, row, now)
-        if bucket.soft and _soft.defer_if_over_quota(kernel, bucket, row):
+        if bucket.soft and _limits.defer_if_over_quota(kernel, bucket, row):
             return
         veto = None
         if kernel.watched:
@@ -109,12 +104,12 @@ def place(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
             if kernel.under_way is not None:
                 _backfill.blocked(kernel, row)
             return
-        room = _room.candidates(kernel, bucket)
+        room = _limits.candidates(kernel, bucket)
         failing = _failing(kernel, bucket, row, room, now)
         if failing:
             room = room.without(failing)
         short = len(room) > 0 and bucket.rates
-        rate = _rates.short_of(kernel, bucket, now) if short else None
+        rate = _limits.short_of(kernel, bucket, now) if short else None
         if rate is None:
             _start_or_park(kernel, bucket, row, room, now)
         else:
@@ -140,7 +135,7 @@ def _start_or_park(
                 agent
                 for agent in room
                 if not _backfill.may_pass(
-                    kernel, row, agent, _books.wanted(bucket, agent), now
+                    kernel, row, agent, _limits.wanted(bucket, agent), now
                 )
             ]
         )
@@ -155,7 +150,7 @@ def _failing(
     kernel: KernelState, bucket: Bucket, row: TaskRow, room: Candidates, now: int
 ) -> list[AgentRow]:
     """Of the agents with *room*, those to which *row* prefers to wait for others."""
-    found = _room.worse(bucket, room) if bucket.room.failing else []
+    found = _limits.worse(bucket, room) if bucket.room.failing else []
     if row.extra is not None and row.extra.failed_on:
         agents = map(kernel.agents.get, row.extra.failed_on)
         found += [
@@ -207,8 +202,8 @@ def better_than(bucket: Bucket, agent: AgentRow) -> AgentRow | None:
     for, all that there is. So, where the router says so, a task waits for an agent that
     is four times as likely to complete it; None if there is none.
     """
-    rate = _room.success_rate(bucket, agent)
-    if rate * _room.TIMES >= 1:
+    rate = _limits.success_rate(bucket, agent)
+    if rate * _limits.TIMES >= 1:
         return None
     return next(
         (
@@ -216,7 +211,7 @@ def better_than(bucket: Bucket, agent: AgentRow) -> AgentRow | None:
             for other in bucket.agents
             # The end of an attempt there is what wakes the bucket.
             if other.limit <= other.running > other.leaked
-            and _room.success_rate(bucket, other) > rate * _room.TIMES
+            and _limits.success_rate(bucket, other) > rate * _limits.TIMES
         ),
         None,
     )
@@ -239,7 +234,7 @@ def _try(
     refusal = ""
     while len(candidates):
         agent, reason, keep_route = deciders.route(row, candidates, now)
-        need = _books.wanted(bucket, agent)
+        need = _limits.wanted(bucket, agent)
         asked = bucket.need or agent.request
         pooled = in_pools(kernel, asked)
         # As `ask`, which a rigid request need not go through.
@@ -274,7 +269,9 @@ def _try(
                 granted = tuple(sorted((*granted, *own)))
             if bucket.bounds:
                 granted = (
-                    need if granted == asked else _books.charged(bucket.bounds, granted)
+                    need
+                    if granted == asked
+                    else _limits.charged(bucket.bounds, granted)
                 )
             start(kernel, row, agent, granted, now, reason)
             return None
@@ -299,7 +296,7 @@ def ask(
     granted = answer[0]
     if granted is None:
         return answer
-    allowed = _books.within_quotas(kernel, spec, granted)
+    allowed = _limits.within_quotas(kernel, spec, granted)
     if kernel.under_way is not None:
         allowed = _backfill.within(kernel, row, agent, allowed, now)
     if allowed != granted and spec.elastic[2] == "all_or_nothing":
@@ -348,7 +345,7 @@ def component_failed(
 ) -> None:
     """A policy failed over *row*, which is to start."""
     _ends.fail_by(kernel, row, fault, now)
-    _joins.decide(kernel, now)
+    _ends.decide(kernel, now)
 
 
 def _park(
@@ -364,19 +361,19 @@ def _park(
     The agents *refused* have room: the allocator granted nothing there, and why is the
     *refusal*.
     """
-    beyond = _soft.places(kernel, bucket)
+    beyond = _limits.places(kernel, bucket)
     above = bool(beyond)
-    places = _room.wait_at_pools(kernel, bucket, above=above) + beyond
-    at_agents = _room.wait_at_agents(bucket, row, above=above)
+    places = _limits.wait_at_pools(kernel, bucket, above=above) + beyond
+    at_agents = _limits.wait_at_agents(bucket, row, above=above)
     bucket.refusal = refusal
-    _parking.park(kernel, bucket, row, dict.fromkeys(places), at_agents)
+    _queue.park(kernel, bucket, row, dict.fromkeys(places), at_agents)
     if kernel.under_way is not None:
         _backfill.blocked(kernel, row)
     if bucket.agents_version < 0:
         kernel.parked_any[bucket] = None
-    for need in _room.needs_on(bucket, refused):
-        whole = _books.with_quotas(bucket, need)[0] if bucket.bounds else need
-        if _books.pool_shortage(kernel, whole) is None:
+    for need in _limits.needs_on(bucket, refused):
+        whole = _limits.with_quotas(bucket, need)[0] if bucket.bounds else need
+        if _limits.pool_shortage(kernel, whole) is None:
             # It would fit into the pools: only the allocator knows why it refused.
             kernel.parked_any[bucket] = None
         for name, _ in in_pools(kernel, whole):
@@ -387,9 +384,81 @@ def _wait_for_token(
     kernel: KernelState, bucket: Bucket, row: TaskRow, rate: RateRow
 ) -> None:
     """Park *bucket*, whose head is *row*, until *rate* has a token."""
-    beyond = _soft.places(kernel, bucket)
+    beyond = _limits.places(kernel, bucket)
     place = Place(pool=rate, name=rate.name, need=TOKEN, above=bool(beyond))
-    place = _parking.among(rate.short, place, bucket.share)
-    _parking.park(kernel, bucket, row, (place, *beyond))
+    place = _queue.among(rate.short, place, bucket.share)
+    _queue.park(kernel, bucket, row, (place, *beyond))
     if bucket.agents_version < 0:
         kernel.parked_any[bucket] = None
+
+
+# -- what running attempts hold of elastic requests: it grows, and it shrinks ----------
+
+# Both from the first checkpoint on. Who never comes to one would not give back what
+# it got, or, as a program, would not even know of it.
+
+
+def grow(kernel: KernelState, now: int) -> None:
+    """Grant running elastic attempts what is free and no waiting task can use."""
+    kernel.growing = False
+    for row, learns in list(kernel.holders.items()):
+        if learns and _could_use_more(kernel, row):
+            _review(kernel, row, now, only_more=True)
+
+
+def adjust(kernel: KernelState, row: TaskRow, attempt: int, now: int) -> None:
+    """The attempt of *row* is at a checkpoint: from now on it holds its share."""
+    if row in kernel.holders and row.attempt == attempt and row.state is _RUNNING:
+        kernel.holders[row] = True
+        _review(kernel, row, now, only_more=False)
+
+
+def _could_use_more(kernel: KernelState, row: TaskRow) -> bool:
+    """Whether something is free of which *row*, which runs, holds less than it asks."""
+    if row.state is not _RUNNING or (row.extra is not None and row.extra.stop):
+        return False
+    held = dict(row.alloc)
+    for name, units in in_pools(kernel, row.bucket.spec.resources):
+        pool = kernel.pools[name]
+        if held.get(name, 0) < units and pool.used < pool.total:
+            return True
+    return False
+
+
+def _review(kernel: KernelState, row: TaskRow, now: int, *, only_more: bool) -> None:
+    """Ask what *row* is to hold; if *only_more*, nothing is taken from it."""
+    bucket = row.bucket
+    alloc = without_quotas(row.alloc) if kernel.quotas else row.alloc
+    held = in_pools(kernel, alloc)
+    request = in_pools(kernel, bucket.spec.resources)
+    least = in_pools(kernel, bucket.need)
+    try:
+        granted, reason, _ = kernel.deciders.allocate(
+            row, agent_of(row), request, now, least, held
+        )
+    except PolicyFault as fault:
+        # It holds what it holds.
+        note_fault(kernel, row.id, fault, now)
+        return
+    if granted is not None:
+        granted = _limits.within_quotas(kernel, bucket.spec, granted, held)
+        if kernel.under_way is not None:
+            agent = agent_of(row)
+            granted = _backfill.within(kernel, row, agent, granted, now, held)
+    if granted is None or granted == held or (only_more and _less(held, granted)):
+        return
+    own = tuple([pair for pair in alloc if pair not in held])
+    after = tuple(sorted((*granted, *own)))
+    if kernel.quotas:
+        whose = _limits.subjects(bucket.spec)
+        after = _limits.charged(_limits.bounds_of(kernel, whose), after)
+    tell(kernel, AllocationChanged, row, now, row.attempt, row.alloc, after, reason)
+    if only_more:
+        # Who is at a checkpoint asks by itself.
+        kernel.effects.append(TellAllocation(row, row.attempt))
+
+
+def _less(before: Units, after: Units) -> bool:
+    """Whether there is less of something in *after*."""
+    amounts = dict(after)
+    return any(units > amounts.get(name, 0) for name, units in before)

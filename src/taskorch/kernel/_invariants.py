@@ -11,7 +11,7 @@ from collections import Counter
 
 from taskorch.errors import InternalError
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting
-from taskorch.kernel._room import has_room
+from taskorch.kernel._limits import has_room
 from taskorch.kernel._rows import AgentRow, Bucket, Links, Place, PoolRow, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, TaskState

@@ -4,7 +4,7 @@ The door of the kernel: the state, and all that can be asked of it.
 Each verb is a function of its own, of `KernelState`; here stands which one. A driver
 holds a lock around every call.
 
-Decisions: 0036, 0044.
+Decisions: 0036, 0044, 0163.
 """
 
 from __future__ import annotations
@@ -13,29 +13,18 @@ from typing import Final
 
 from taskorch.kernel import (
     _admission,
-    _allocations,
     _application,
     _attempts,
     _breakers,
     _control,
     _dispatch,
-    _driving,
-    _edges,
-    _faults,
-    _grants,
-    _holds,
-    _latest_finish,
-    _leases,
-    _options,
-    _pools,
+    _ends,
+    _limits,
     _queue,
     _quick,
-    _quotas,
-    _remembered,
-    _schedules,
-    _tick,
+    _standing,
 )
-from taskorch.kernel._methods import bind
+from taskorch.kernel._deciders import bind
 from taskorch.kernel._state import KernelState
 
 
@@ -57,11 +46,11 @@ class Kernel(KernelState):
     # A task comes, or is to wait for more.
     bucket: Final = _queue.bucket_of
     consider: Final = _admission.consider
-    in_order: Final = _latest_finish.in_order
+    in_order: Final = _admission.in_order
     accept: Final = _admission.accept
     submit_general: Final = _admission.submit
-    add_parents: Final = _edges.add_parents
-    repoint: Final = _edges.repoint
+    add_parents: Final = _control.add_parents
+    repoint: Final = _control.repoint
 
     # An attempt waits, or ends.
     end_attempt: Final = _attempts.end
@@ -73,7 +62,7 @@ class Kernel(KernelState):
     give_up: Final = _attempts.give_up
     too_much: Final = _attempts.too_much
     change_held: Final = _attempts.change
-    adjust: Final = _grants.adjust
+    adjust: Final = _dispatch.adjust
 
     # Control by the user.
     cancel: Final = _control.cancel
@@ -86,53 +75,53 @@ class Kernel(KernelState):
     emit: Final = _control.emit
     expire: Final = _control.expire
     miss: Final = _control.miss
-    consider_change: Final = _options.consider
-    change_options: Final = _options.apply
+    consider_change: Final = _admission.consider_change
+    change_options: Final = _admission.apply
 
     # Agents, time, and what leaves memory.
-    add_agent: Final = _leases.add
+    add_agent: Final = _control.add
     match: Final = _dispatch.match
-    note_fault: Final = _faults.note_fault
-    beat: Final = _leases.beat
-    leave: Final = _leases.leave
+    note_fault: Final = _ends.note_fault
+    beat: Final = _control.beat
+    leave: Final = _control.leave
     drain: Final = _breakers.drain
-    excuse: Final = _leases.excuse
-    tick: Final = _tick.tick
+    excuse: Final = _control.excuse
+    tick: Final = _control.tick
     evict: Final = _application.evict
 
     # How much there is, and what people take of it by hand.
-    change_pools: Final = _pools.change
-    change_quotas: Final = _quotas.change
-    claimed: Final = _allocations.need_of
-    allocate: Final = _allocations.allocate
-    await_allocation: Final = _allocations.wait
-    withdraw: Final = _allocations.withdraw
-    serve_claims: Final = _allocations.serve
-    release_allocation: Final = _allocations.release
+    change_pools: Final = _limits.change_pools
+    change_quotas: Final = _standing.change_quotas
+    claimed: Final = _limits.need_of
+    allocate: Final = _limits.allocate
+    await_allocation: Final = _limits.wait
+    withdraw: Final = _limits.withdraw
+    serve_claims: Final = _limits.serve
+    release_allocation: Final = _limits.release_by_hand
 
     # What is known of schedules after a restart.
-    change_schedule: Final = _schedules.change
-    fire_schedule: Final = _schedules.fire
-    queue_schedule: Final = _schedules.queue
-    skip_schedule: Final = _schedules.skip
+    change_schedule: Final = _standing.change_schedule
+    fire_schedule: Final = _standing.fire
+    queue_schedule: Final = _standing.queue
+    skip_schedule: Final = _standing.skip
 
     # Whose result is that of a like task.
-    remember_result: Final = _remembered.remember
-    reuse_result: Final = _remembered.reuse
-    forget_results: Final = _remembered.forget
+    remember_result: Final = _standing.remember
+    reuse_result: Final = _standing.reuse
+    forget_results: Final = _standing.forget
 
     # The state of the driver itself.
-    pause: Final = _driving.pause
-    unpause: Final = _driving.unpause
-    limit: Final = _driving.limit
-    hold_starts: Final = _holds.hold
-    release_starts: Final = _holds.release
-    stop_attempt: Final = _driving.stop_attempt
-    own_fact: Final = _driving.own_fact
-    keep_finished: Final = _driving.keep_finished
-    remember_ended: Final = _driving.remember_ended
-    forget_ended: Final = _driving.forget_ended
-    fail_everything: Final = _driving.fail_everything
+    pause: Final = _standing.pause
+    unpause: Final = _standing.unpause
+    limit: Final = _standing.limit
+    hold_starts: Final = _standing.hold
+    release_starts: Final = _standing.release
+    stop_attempt: Final = _standing.stop_attempt
+    own_fact: Final = _standing.own_fact
+    keep_finished: Final = _standing.keep_finished
+    remember_ended: Final = _standing.remember_ended
+    forget_ended: Final = _standing.forget_ended
+    fail_everything: Final = _standing.fail_everything
 
 
 bind(Kernel)

@@ -1,23 +1,291 @@
 """
-The queue: tasks come into their buckets and leave them.
-
-What a policy put off is asked about again when something changes.
+What waits: for its turn, for a resource, or for a time.
 
 Decisions: 0060, 0073.
 """
 
 from __future__ import annotations
 
-from typing import Final
+import math
+from collections.abc import Iterable, Mapping
+from heapq import heapify, heappush
+from typing import Any, Final
 
 import attrs
 
 from taskorch.events import TaskReady
-from taskorch.kernel import _parking
-from taskorch.kernel._rows import Bucket, Share, Spec, TaskRow, without_quotas
-from taskorch.kernel._state import MANY, KernelState
-from taskorch.model import TaskState, Units
+from taskorch.kernel._rows import (
+    FEW,
+    NOWHERE,
+    AgentRow,
+    Bucket,
+    Entry,
+    Place,
+    RateRow,
+    RetainedEvent,
+    Share,
+    Spec,
+    TaskRow,
+    Timed,
+    Timer,
+    without_quotas,
+)
+from taskorch.kernel._state import FEW_TIMERS, MANY, KernelState
+from taskorch.model import TERMINAL, TaskState, Units
 from taskorch.model._ids import run_of
+
+# -- timers as data: a heap of what is due when ----------------------------------------
+
+# A timer is not taken out when it has lost its meaning: it is looked at when it is
+# due, and then does nothing. When most are of that kind, the heap is rebuilt.
+
+
+#: An attempt has run for its timeout.
+TIMEOUT: Final = 0
+#: An attempt was asked to stop, and has not.
+GRACE: Final = 1
+#: A delay is over: `not_before`, or the wait before a retry; or the time of a wait.
+DUE: Final = 2
+#: The task must have ended.
+DEADLINE: Final = 3
+#: The task has waited for as long as it may.
+EXPIRE: Final = 4
+#: An agent may have been silent for too long.
+LEASE: Final = 5
+#: An event that nobody waited for is forgotten.
+RETAINED: Final = 6
+#: A token is free again for which a bucket waits.
+TOKEN: Final = 7
+#: A breaker of an agent has been open for its time.
+BREAKER: Final = 9
+#: A question is still open.
+REMIND: Final = 8
+
+
+def arm(
+    kernel: KernelState, when: int, kind: int, row: Timed, attempt: int = 0
+) -> None:
+    """Set a timer of *kind* for *when*; `TIMEOUT` and `GRACE` are for an *attempt*."""
+    if len(kernel.timers) > kernel.most_timers or (
+        kernel.points is not None and kernel.points.hit("timers.rebuild")
+    ):
+        kernel.timers = [timer for timer in kernel.timers if is_alive(timer)]
+        heapify(kernel.timers)
+        kernel.most_timers = FEW_TIMERS + 2 * len(kernel.timers)
+    kernel.timer_no += 1
+    heappush(kernel.timers, (when, kernel.timer_no, kind, row, attempt))
+
+
+def is_alive(timer: Timer) -> bool:
+    """Whether *timer* still means something."""
+    when, _, kind, row, attempt = timer
+    if isinstance(row, AgentRow):
+        breakers = row.breakers.values() if kind == BREAKER else ()
+        return (kind == LEASE and row.lease_due_ns == when and not row.lost) or any(
+            one.state == "open" and one.until_ns == when for one in breakers
+        )
+    if isinstance(row, (RetainedEvent, RateRow)):
+        return row.until_ns == when
+    if kind == EXPIRE:
+        return row.attempt == 0 and row.state not in TERMINAL
+    extra = row.extra
+    if extra is None:
+        # It has completed and dropped its extra fields.
+        return False
+    if kind in (TIMEOUT, GRACE):
+        if row.attempt != attempt or row.state is not TaskState.RUNNING:
+            return False
+        return extra.timer == when if kind == TIMEOUT else extra.stop != ""
+    if kind in (DUE, REMIND):
+        # What ends a delay sets `due_ns` to 0; what puts it off sets another time.
+        return when == (extra.due_ns if kind == DUE else _next_reminder(row))
+    return row.state not in TERMINAL and extra.deadline_ns == when
+
+
+def _next_reminder(row: TaskRow) -> int:
+    """When the question that *row* is comes to mind again; 0: it has ended."""
+    terms = None if row.links is None else row.links.terms
+    return terms.remind_at_ns if terms is not None and terms.awaits else 0
+
+
+# -- buckets that cannot start anything now, and how they are woken --------------------
+
+# A bucket waits at as many places as it has agents: at each, for the first thing that
+# is short there. Until one of these places has room, it cannot start, and nobody
+# looks at it. What is released wakes the first in order only; once that one has been
+# looked at, it passes the wake-up on if there is still room: so the cost of a release
+# does not grow with the number of those who wait, and no wake-up is lost. The law,
+# which `check_invariants` holds: while a place has room and somebody waits there, an
+# open bucket that comes before them carries a wake-up of that place.
+#
+# What rests on the word of a policy (an allocator that puts off what would fit, a
+# registry whose answer cannot be kept, a StateMachine that vetoes a start) is tried
+# again, all of it, whenever something has changed.
+#
+# Where owners share, those of each wait at places of their own, so that a release
+# wakes one of each, and the standing of the owners decides.
+
+
+#: Before all that were ranked: an entry that is too early only costs a look.
+#: Known by being this object, as entries are.
+_FIRST: Final[Any] = (-math.inf,)
+
+
+def open_bucket(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
+    """Enter *bucket*, whose head is *row*, among those that may have work."""
+    known = bucket.entry
+    if known is not None:
+        if known[:2] <= (row.key, row.seq):
+            # An entry that is too early only costs a look. It stays, since the bucket
+            # may have to wake the next one of a place (`caller`), and not later.
+            return
+        _forget_entry(kernel, bucket.open)
+    entry: Entry = (row.key, row.seq, bucket)
+    bucket.entry = entry
+    heappush(bucket.open, entry)
+    if bucket.share is not None:
+        look_again(kernel, bucket.share)
+
+
+def look_again(kernel: KernelState, share: Share) -> None:
+    """What *share* holds, or what it may start, has changed: rank it again."""
+    share.is_ranked = False
+    known = share.entry
+    if not share.open or (known is not None and known[0] is _FIRST):
+        return
+    if known is not None:
+        _forget_entry(kernel, kernel.open)
+    entry: Entry = (_FIRST, share.number, share)
+    share.entry = entry
+    heappush(kernel.open, entry)
+
+
+def _forget_entry(kernel: KernelState, heap: list[Entry]) -> None:
+    """An entry of *heap* is replaced; clean up if most have been."""
+    kernel.stale_entries += 1
+    many = kernel.stale_entries > FEW and 2 * kernel.stale_entries > len(heap)
+    if many or (kernel.points is not None and kernel.points.hit("open.rebuild")):
+        heap[:] = [entry for entry in heap if entry[2].entry is entry]
+        heapify(heap)
+        kernel.stale_entries = 0
+
+
+def park(
+    kernel: KernelState,
+    bucket: Bucket,
+    row: TaskRow,
+    places: Iterable[Place] = (),
+    at_agents: Mapping[AgentRow, Place] = NOWHERE,
+) -> None:
+    """
+    Park *bucket*, whose head is *row*, until one of *places* has room.
+
+    So it is *at_agents*, where it is entered already.
+    """
+    bucket.entry = None
+    bucket.parked = tuple(places)
+    bucket.at_agents = at_agents
+    kernel.parked[bucket] = None
+    for place in bucket.parked:
+        place.add(bucket, row)
+    if bucket.caller is not None:
+        pass_on(kernel, bucket)
+
+
+def reopen(kernel: KernelState, bucket: Bucket) -> None:
+    """*bucket*, which is parked, may be tried again."""
+    bucket.parked = None
+    bucket.refusal = ""
+    del kernel.parked[bucket]
+    row = bucket.head()
+    if row is not None:
+        open_bucket(kernel, bucket, row)
+
+
+def reopen_all(kernel: KernelState, buckets: dict[Bucket, None]) -> None:
+    """Reopen all parked *buckets*, and empty the mapping."""
+    for bucket in list(buckets):
+        if bucket.parked is not None:
+            reopen(kernel, bucket)
+    buckets.clear()
+
+
+def among(places: dict[Any, Place], place: Place, share: Share | None) -> Place:
+    """The one of *places* where those of *share* wait: *place*, if there is none."""
+    key: Any = place.need if share is None else (place.need, share.number)
+    return places.setdefault((key, "above") if place.above else key, place)
+
+
+def wake(kernel: KernelState, place: Place) -> None:
+    """*place* has room: wake the first that waits there."""
+    row = place.pop()
+    if row is None:
+        return
+    bucket = row.bucket
+    bucket.caller = place
+    # As in `reopen`.
+    bucket.parked = None
+    bucket.refusal = ""
+    del kernel.parked[bucket]
+    entry: Entry = (row.key, row.seq, bucket)
+    bucket.entry = entry
+    heappush(bucket.open, entry)
+    if bucket.share is not None:
+        look_again(kernel, bucket.share)
+
+
+def wake_some(kernel: KernelState, places: dict[Any, Place]) -> None:
+    """Wake the first bucket for each amount in *places* that is free now."""
+    for need, place in list(places.items()):
+        if not place.heap:
+            del places[need]
+        elif place.has_room():
+            wake(kernel, place)
+
+
+def pass_on(kernel: KernelState, bucket: Bucket) -> None:
+    """*bucket*, which was woken, has been looked at: wake the next if it has room."""
+    place, bucket.caller = bucket.caller, None
+    if place is not None and place.heap and place.has_room():
+        wake(kernel, place)
+
+
+def head_came(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
+    """*row* is the new head of *bucket*, which is parked."""
+    places = bucket.places()
+    # A bucket that a place with room has woken may come later than this one.
+    if waits_for_policy(bucket) or any(place.has_room() for place in places):
+        reopen(kernel, bucket)
+        return
+    for place in places:
+        place.add(bucket, row)
+    if bucket.at_agents:
+        bucket.room.since = (row.key, row.seq)
+    if bucket.above is not None:
+        enter_above(kernel, bucket, row)
+
+
+def enter_above(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
+    """Enter *bucket*, whose head is *row*, among those above their soft quotas."""
+    heap = kernel.above
+    entry: Entry = (row.key, row.seq, bucket)
+    bucket.above = entry
+    heappush(heap, entry)
+    many = len(heap) > FEW + 2 * len(kernel.buckets)
+    if many or (kernel.points is not None and kernel.points.hit("above.rebuild")):
+        heap[:] = [entry for entry in heap if entry[2].above is entry]
+        heapify(heap)
+
+
+def waits_for_policy(bucket: Bucket) -> bool:
+    """Whether *bucket* was parked for its head only, by the word of a policy."""
+    return bucket.agents_version < 0 or bucket.refusal != ""
+
+
+# -- the queue: tasks come into their buckets and leave them ---------------------------
+
+# What a policy put off is asked about again when something changes.
+
 
 _QUEUED: Final = TaskState.QUEUED
 
@@ -100,7 +368,7 @@ def hold(
     held = share.held
     for name, many in without_quotas(units):
         held[name] = held.get(name, 0) + sign * many
-    _parking.look_again(kernel, share)
+    look_again(kernel, share)
 
 
 def tell_of_ready(kernel: KernelState, row: TaskRow) -> None:
@@ -125,11 +393,11 @@ def enqueue(kernel: KernelState, row: TaskRow, *, again: bool = False) -> None:
     first = bucket.push(row)
     if bucket.parked is not None:
         if first:
-            _parking.head_came(kernel, bucket, row)
+            head_came(kernel, bucket, row)
     elif first or bucket.entry is None:
-        _parking.open_bucket(kernel, bucket, row)
+        open_bucket(kernel, bucket, row)
     if bucket.share is not None:
-        _parking.look_again(kernel, bucket.share)
+        look_again(kernel, bucket.share)
 
 
 def dequeue(kernel: KernelState, row: TaskRow) -> None:
@@ -145,10 +413,8 @@ def dequeue(kernel: KernelState, row: TaskRow) -> None:
     bucket.leave(row)
     if kernel.points is not None and kernel.points.hit("bucket.compact"):
         bucket.compact()
-    if bucket.parked is not None and (
-        not bucket.size or _parking.waits_for_policy(bucket)
-    ):
-        _parking.reopen(kernel, bucket)
+    if bucket.parked is not None and (not bucket.size or waits_for_policy(bucket)):
+        reopen(kernel, bucket)
 
 
 def remove(kernel: KernelState, row: TaskRow) -> None:
@@ -171,7 +437,7 @@ def requeue(kernel: KernelState, row: TaskRow, now: int, detail: str = "") -> No
 def ask_again(kernel: KernelState) -> None:
     """Have the policies that deferred or vetoed a start asked again."""
     if kernel.parked_any:
-        _parking.reopen_all(kernel, kernel.parked_any)
+        reopen_all(kernel, kernel.parked_any)
     if not kernel.vetoed:
         return
     vetoed, kernel.vetoed = kernel.vetoed, {}
@@ -190,8 +456,8 @@ def unveto(kernel: KernelState, row: TaskRow) -> None:
 def unpark_all(kernel: KernelState) -> None:
     """An agent has joined, or was lost: try everything again."""
     for bucket in list(kernel.parked):
-        _parking.reopen(kernel, bucket)
+        reopen(kernel, bucket)
     kernel.growing = bool(kernel.holders)
     for share in (kernel.shares or {}).values():
-        _parking.look_again(kernel, share)
+        look_again(kernel, share)
     ask_again(kernel)

@@ -1,15 +1,12 @@
 """
-What happens to nearly every task, written out for speed.
+What happens to nearly every task, written out for speed; and turns by shares.
 
-Each is held equal to its definition by `tests/kernel/test_quick.py`: `submit` to
-`_admission.submit`, `complete` to `_attempts.end`, `dispatch` to asking
-`_dispatch.place` about every task, `complete_for_next` to the latter two.
-
-Decision: 0019.
+Decisions: 0019, 0050.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from heapq import heappop, heappush, heapreplace
 from typing import Any, Final
 
@@ -20,21 +17,113 @@ from taskorch.kernel import (
     _application,
     _attempts,
     _backfill,
-    _books,
     _dependencies,
     _dispatch,
-    _grants,
-    _joins,
-    _parking,
+    _ends,
+    _limits,
     _queue,
-    _room,
-    _shares,
-    _soft,
-    _timers,
 )
-from taskorch.kernel._rows import AgentRow, Bucket, Entry, RowExtra, SharedTime, TaskRow
+from taskorch.kernel._deciders import PolicyFault
+from taskorch.kernel._rows import (
+    AgentRow,
+    Bucket,
+    Entry,
+    RowExtra,
+    Share,
+    SharedTime,
+    TaskRow,
+)
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState
+
+# -- which owner is served next, where the queue ranks them ----------------------------
+
+# A queue with a method `standing` says of each owner where it stands, by what is held
+# for it; the one that stands lowest is served first, and of equals the one that was
+# served longest ago, so that none waits for ever. Which of its tasks that is, their
+# keys say, as always. It is asked about an owner once something has changed for that
+# one, and not before a choice is to be made.
+
+
+_QUEUED: Final = TaskState.QUEUED
+
+
+def dispatch_by_shares(kernel: KernelState, now: int) -> None:
+    """Start all that can start, one of the lowest owner at a time."""
+    if kernel.returning:
+        _attempts.serve_returning(kernel, now)
+    heap = kernel.open
+    order = partial(_place, kernel, now)
+    while (heap and kernel.running < kernel.concurrency and not kernel.paused) or (
+        kernel.above and _limits.turn(kernel, order)
+    ):
+        entry: Entry = heap[0]
+        share: Share = entry[2]
+        if share.entry is not entry:
+            heappop(heap)
+            continue
+        row = _head(kernel, share)
+        if row is None:
+            heappop(heap)
+            share.entry = None
+            continue
+        place = _place(kernel, now, row)
+        if row.state is not _QUEUED:
+            continue
+        if (place, row.seq) != entry[:2]:
+            entry = (place, row.seq, share)
+            share.entry = entry
+            heapreplace(heap, entry)
+            continue
+        _dispatch.place(kernel, row.bucket, row, now)
+    if kernel.growing and not kernel.paused:
+        _dispatch.grow(kernel, now)
+
+
+def _place(kernel: KernelState, now: int, row: TaskRow) -> tuple[float, int, Any]:
+    """Sort key of *row*, the first of its owner; a failing queue fails the task."""
+    share = row.bucket.share
+    assert share is not None  # noqa: S101 - owners share
+    if not share.is_ranked:
+        try:
+            share.standing = kernel.deciders.standing(share, now)
+            share.is_ranked = True
+        except PolicyFault as fault:
+            _dispatch.component_failed(kernel, row, fault, now)
+    return share.standing, share.served, row.key
+
+
+def _head(kernel: KernelState, share: Share) -> TaskRow | None:
+    """The first of the tasks of *share* that may start, as in `_quick.dispatch`."""
+    heap = share.open
+    while heap:
+        entry: Entry = heap[0]
+        bucket: Bucket = entry[2]
+        if bucket.entry is not entry:
+            heappop(heap)
+            continue
+        row: TaskRow | None = bucket.head()
+        if row is None:
+            heappop(heap)
+            bucket.entry = None
+        elif row.seq == entry[1] and row.key is entry[0]:
+            return row
+        else:
+            # The bucket has another head than when it was entered: enter it anew.
+            entry = (row.key, row.seq, bucket)
+            bucket.entry = entry
+            heapreplace(heap, entry)
+        if bucket.caller is not None:
+            _queue.pass_on(kernel, bucket)
+    return None
+
+
+# -- what happens to nearly every task, written out for speed --------------------------
+
+# Each is held equal to its definition by `tests/kernel/test_quick.py`: `submit` to
+# `_admission.submit`, `complete` to `_attempts.end`, `dispatch` to asking
+# `_dispatch.place` about every task, `complete_for_next` to the latter two.
+
 
 _PENDING: Final = TaskState.PENDING
 _RUNNING: Final = TaskState.RUNNING
@@ -77,7 +166,7 @@ def submit(  # noqa: C901, PLR0912 - written out for speed
         # Only the queue is to be asked: it is the user's own.
         row.key, max_age = _admission.ask_queue(kernel, row, 0, now)
         if max_age is not None:
-            _timers.arm(kernel, now + max_age, _timers.EXPIRE, row)
+            _queue.arm(kernel, now + max_age, _queue.EXPIRE, row)
     elif has_dates or not (known and kernel.plain):
         admitted = _admission.consider(
             kernel,
@@ -110,7 +199,7 @@ def submit(  # noqa: C901, PLR0912 - written out for speed
         kernel.pending += 1
         if row.extra is not None and row.extra.blocked_by:
             kernel.undecided.append((row, ""))
-            _joins.decide(kernel, now)
+            _ends.decide(kernel, now)
         return row
     # As in `_queue.enqueue`.
     if kernel.tell_ready:
@@ -119,13 +208,13 @@ def submit(  # noqa: C901, PLR0912 - written out for speed
     first = bucket.push(row)
     if bucket.parked is not None:
         if first:
-            _parking.head_came(kernel, bucket, row)
+            _queue.head_came(kernel, bucket, row)
     elif bucket.entry is None:
         entry: Entry = (row.key, row.seq, bucket)
         bucket.entry = entry
         heappush(kernel.open, entry)
     elif first:
-        _parking.open_bucket(kernel, bucket, row)
+        _queue.open_bucket(kernel, bucket, row)
     return row
 
 
@@ -175,10 +264,10 @@ def complete(  # noqa: C901, PLR0912, PLR0915 - written out for speed
     type_row.samples.append((row.submitted_ns, row.ready_ns, started, now))
     if row.alloc:
         kernel.holders.pop(row, None)
-        _books.release(kernel, agent, row.alloc)
+        _limits.release(kernel, agent, row.alloc)
         row.alloc = ()
     if agent.slots.heap:
-        _parking.wake(kernel, agent.slots)
+        _queue.wake(kernel, agent.slots)
     if kernel.vetoed or kernel.parked_any:
         _queue.ask_again(kernel)
     kernel.seq += 1
@@ -198,7 +287,7 @@ def complete(  # noqa: C901, PLR0912, PLR0915 - written out for speed
     if len(finished) > kernel.keep:
         _application.evict(kernel)
     if kernel.undecided:
-        _joins.decide(kernel, now)
+        _ends.decide(kernel, now)
     return True
 
 
@@ -319,9 +408,9 @@ def dispatch(  # noqa: C901, PLR0912 - written out for speed
 ) -> None:
     """Start all that can start, the first in order first."""
     if kernel.moved:
-        _room.forget(kernel)
+        _limits.forget_moves(kernel)
     if kernel.shares is not None:
-        _shares.dispatch(kernel, now)
+        dispatch_by_shares(kernel, now)
         return
     if kernel.returning:
         _attempts.serve_returning(kernel, now)
@@ -333,7 +422,7 @@ def dispatch(  # noqa: C901, PLR0912 - written out for speed
         if not (
             (backfills and _backfill.again(kernel, now))
             or (heap and kernel.running < concurrency and not kernel.paused)
-            or (kernel.above and _soft.turn(kernel))
+            or (kernel.above and _limits.turn(kernel))
         ):
             break
         entry: Entry = heap[0]
@@ -346,7 +435,7 @@ def dispatch(  # noqa: C901, PLR0912 - written out for speed
             heappop(heap)
             bucket.entry = None
             if bucket.caller is not None:
-                _parking.pass_on(kernel, bucket)
+                _queue.pass_on(kernel, bucket)
             continue
         if (row.seq != entry[1] or row.key is not entry[0]) and (
             len(heap) > 1 or bucket.caller is not None
@@ -356,15 +445,15 @@ def dispatch(  # noqa: C901, PLR0912 - written out for speed
             bucket.entry = entry
             heapreplace(heap, entry)
             if bucket.caller is not None:
-                _parking.pass_on(kernel, bucket)
+                _queue.pass_on(kernel, bucket)
             continue
         agent = bucket.route
         if agent is None or bucket.route_version != kernel.agents_version:
             _dispatch.place(kernel, bucket, row, now)
             continue
         if agent.running >= agent.limit:
-            _parking.park(kernel, bucket, row, (agent.slots,))
+            _queue.park(kernel, bucket, row, (agent.slots,))
             continue
         _dispatch.start(kernel, row, agent, (), now, bucket.route_reason)
     if kernel.growing and not kernel.paused:
-        _grants.grow(kernel, now)
+        _dispatch.grow(kernel, now)

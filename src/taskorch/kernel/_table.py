@@ -44,7 +44,7 @@ from taskorch.events import (
     TaskSuspended,
     TaskUnblocked,
 )
-from taskorch.kernel import _admission, _application, _dependencies, _edges
+from taskorch.kernel import _admission, _application, _control, _dependencies
 from taskorch.model import TERMINAL, TaskState
 
 _PENDING: Final = TaskState.PENDING
@@ -110,11 +110,11 @@ MOVES: Final = (
     ),
     Moves(
         TaskParentsAdded,
-        _edges.extend,
+        _control.extend,
         # CANCELLED: that is for its next run.
         _stays(_PENDING, _BLOCKED, _SUSPENDED, _CANCELLED),
     ),
-    Moves(TaskRepointed, _edges.turn, _stays(_FAILED, _CANCELLED)),
+    Moves(TaskRepointed, _control.turn, _stays(_FAILED, _CANCELLED)),
     # An attempt.
     Moves(TaskStarted, _application.begin, {_QUEUED: (_RUNNING,)}),
     Moves(AttemptStopping, _application.stopping, _stays(_RUNNING)),

@@ -27,7 +27,7 @@ from taskorch.model._checks import is_number
 from taskorch.model._show import show
 from taskorch.planning._state import EVERY, State, Watched
 from taskorch.planning._values import Choice
-from taskorch.runtime._describing import UndescribedError, digest_of
+from taskorch.runtime._memo import UndescribedError, digest_of
 from taskorch.workflows._names import check_name, guess
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -115,8 +115,8 @@ from taskorch.planning._values import (
     rates_of,
 )
 from taskorch.policies._router import PINNED
-from taskorch.runtime import _listing
-from taskorch.runtime._describing import UndescribedError, digest_of
+from taskorch.runtime import _reports
+from taskorch.runtime._memo import UndescribedError, digest_of
 from taskorch.runtime._work import after_of
 from taskorch.simulation._plans._plan import Means, means_of
 from taskorch.simulation._plans._simulate import simulate
@@ -1068,7 +1068,7 @@ class Planner:
                 for row in rt.kernel.tasks.values()
                 if rt.directory.run_of(row)
             }
-        every = _listing.listed(rt, TaskFilter())
+        every = _reports.listed(rt, TaskFilter())
         statuses = [status for status in every if status.task_id in above]
         return proposals(statuses, lambda name: above.get(name, ()), least=least)
 

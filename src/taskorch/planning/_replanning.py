@@ -23,7 +23,7 @@ from taskorch.planning._values import (
     MaxCost,
     TaskRequest,
 )
-from taskorch.runtime._describing import UndescribedError, digest_of
+from taskorch.runtime._memo import UndescribedError, digest_of
 from taskorch.workflows import Workflow
 from taskorch.workflows._arguments import with_references
 from taskorch.workflows._graph import order

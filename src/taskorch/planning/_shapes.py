@@ -23,7 +23,7 @@ from taskorch.planning._values import (
     PlannedTask,
     TaskRequest,
 )
-from taskorch.runtime._describing import digest_of
+from taskorch.runtime._memo import digest_of
 
 #: Fields of a task that are its name, or are looked at as a whole by places.
 _NAMES: Final = frozenset({"type", "payload", "id", "after"})

@@ -58,13 +58,12 @@ from taskorch.model._show import show
 from taskorch.policies._kinds import Policies
 from taskorch.protocols import DurableJournal, Entry
 from taskorch.reading import _nobody
-from taskorch.runtime import _explaining, _listing, _reports
-from taskorch.runtime._causes import by_cause
+from taskorch.runtime import _reports
 from taskorch.runtime._clock import MonotonicClock
 from taskorch.runtime._context import AttemptContext
-from taskorch.runtime._folding import Folding
-from taskorch.runtime._recollection import Recollection
-from taskorch.runtime._rereading import Rereading, apply_in_order
+from taskorch.runtime._directory import Recollection
+from taskorch.runtime._opening import Folding, Rereading, apply_in_order
+from taskorch.runtime._questions import by_cause
 from taskorch.runtime._runtime import Runtime
 from taskorch.runtime._stale import Cause, Kept
 from taskorch.runtime._work import Work
@@ -273,7 +272,7 @@ class JournalReader:
         with self._mutex:
             runtime = self._current().runtime
             asked = TaskFilter.of(state, fields)
-            return self._pages(_listing.listed(runtime, asked))
+            return self._pages(_reports.listed(runtime, asked))
 
     def _pages(self, statuses: Iterator[TaskStatus]) -> Iterator[TaskStatus]:
         while True:
@@ -337,7 +336,7 @@ class JournalReader:
             else:
                 runtime.kernel.pause()
             paused = _why_paused(runtime.kernel, lives=lives)
-            explanation = _explaining.explanation(
+            explanation = _reports.explanation(
                 runtime,
                 name,
                 runtime.now(),
@@ -351,7 +350,7 @@ class JournalReader:
                 return explanation
             latest = self._latest(stem_of(cause.had))
             return attrs.evolve(
-                explanation, stale=_explaining.why_stale(explanation, cause, latest)
+                explanation, stale=_reports.why_stale(explanation, cause, latest)
             )
 
     def stuck(self) -> tuple[Stuck, ...]:
@@ -364,7 +363,7 @@ class JournalReader:
             JournalError: See `JournalReader`.
         """
         with self._mutex:
-            groups = _explaining.stuck(self._current().runtime)
+            groups = _reports.stuck(self._current().runtime)
             return groups if self.owner.lives is not False else _nobody.stuck(groups)
 
     def outcomes(self, every: float | timedelta = 3_600.0) -> list[Outcomes]:

@@ -1,14 +1,18 @@
-"""Doing the work of attempts: which executor, when, and what it is asked besides."""
+"""Attempts, from their start to the end that an executor tells."""
 
 from __future__ import annotations
 
 import concurrent.futures
+import inspect
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from time import monotonic
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
@@ -21,9 +25,12 @@ from taskorch.errors import (
     InvalidTransitionError,
     TaskFailedError,
 )
+from taskorch.events import RecoveryAttempted
+from taskorch.executors._ends import is_no_room, unawaited
 from taskorch.executors._owned import OwnedExecutor
 from taskorch.executors._processes._attempts import Processes
 from taskorch.executors._programs._attempts import Programs
+from taskorch.executors._remote import RemoteEnd, end_of, remote_call
 from taskorch.executors._threads import WorkerThreads
 from taskorch.kernel import (
     AttemptOutcome,
@@ -33,33 +40,435 @@ from taskorch.kernel import (
     ReturnSlot,
     StopAttempt,
     TaskRow,
+    describe,
+    row_extra,
 )
-from taskorch.model import Missing, Program, TaskState
+from taskorch.model import (
+    NO_RETRY,
+    Missing,
+    Program,
+    ProgramResult,
+    RecoveryAttempt,
+    Resources,
+    Task,
+    TaskState,
+    Units,
+)
+from taskorch.model._plain import stamp
 from taskorch.model._show import show
-from taskorch.protocols import AttemptExecutor
-from taskorch.runtime._arguments import resolved
+from taskorch.protocols import Attempt as AnyAttempt
+from taskorch.protocols import AttemptExecutor, Failure
 from taskorch.runtime._asyncio import is_cancellation
-from taskorch.runtime._attempt import Attempt
-from taskorch.runtime._context import context_of
-from taskorch.runtime._coroutines import Coroutines
-from taskorch.runtime._driver import Driver
-from taskorch.runtime._effects import EffectQueue
+from taskorch.runtime._context import (
+    CURRENT,
+    Traced,
+    call_with,
+    context_of,
+    in_trace,
+    resolved,
+    trace_of,
+    variables_of,
+)
+from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._interrupts import INTERRUPTS
-from taskorch.runtime._loops import LoopHost
-from taskorch.runtime._machine import whole_cores
-from taskorch.runtime._tracing import Traced, variables_of
+from taskorch.runtime._loops import Coroutines, LoopHost
+from taskorch.runtime._notices import Notices, ResourceExhaustion
+from taskorch.runtime._publisher import Publisher
 from taskorch.runtime._waiting import Waiting
 from taskorch.runtime._work import (
     Control,
+    Driver,
+    EffectQueue,
+    Finishes,
     Work,
+    after_of,
     control_of,
+    extra_of,
     forget_above,
     is_cached,
     task_of,
+    why_unresolvable,
 )
 
 if TYPE_CHECKING:
     from taskorch.runtime._memo import Memo
+
+
+# -- what this machine gives us: cores, memory and disk, as affinity and cgroups limit
+# them
+
+# What cannot be known is left out, and whoever asks for it is told that it is
+# unknown.
+
+
+#: What is looked for.
+MEASURED: Final = ("cpu", "memory_mb", "disk_mb")
+_CGROUP: Final = "/sys/fs/cgroup"
+#: Which groups this process is in.
+_GROUPS: Final = "/proc/self/cgroup"
+#: cgroup v1 says "no limit" with a number near 2 ** 63.
+_NO_LIMIT: Final = 1 << 60
+_MEGA: Final = 1 << 20
+#: The least of a core that a quota comes to.
+_LEAST: Final = 0.01
+
+
+def machine_resources() -> Resources:
+    """
+    `cpu` in cores; `memory_mb`, and `disk_mb` that is free here now, in MiB.
+
+    A limit holds that was set for any group of ours, or for one that it is in.
+    """
+    found = {"cpu": _cores(), "memory_mb": _memory_mb(), "disk_mb": _disk_mb()}
+    known = {name: amount for name, amount in found.items() if amount is not None}
+    return Resources(**known)
+
+
+def whole_cores() -> int:
+    """How many cores there are, at least one."""
+    return max(1, int(_cores() or 1))
+
+
+def _cores() -> float | None:
+    try:
+        cores = float(len(os.sched_getaffinity(0)))
+    except AttributeError:
+        # Not on macOS.
+        count = os.cpu_count()
+        cores = float("inf") if count is None else float(count)
+    for folder in _folders("cpu"):
+        period = _read(f"{folder}/cpu.cfs_period_us")
+        for text in (
+            _read(f"{folder}/cpu.max"),
+            f"{_read(f'{folder}/cpu.cfs_quota_us')} {period}",
+        ):
+            quota = text.split()
+            if len(quota) == 2 and quota[0].isdigit() and quota[1].isdigit():  # noqa: PLR2004 - "quota period"
+                cores = min(cores, max(_LEAST, int(quota[0]) / int(quota[1])))
+    return None if cores == float("inf") else cores
+
+
+def _memory_mb() -> float | None:
+    total = _NO_LIMIT
+    with suppress(ValueError, OSError):
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for folder in _folders("memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            text = _read(f"{folder}/{name}").strip()
+            if text.isdigit():
+                total = min(total, int(text))
+    return None if total >= _NO_LIMIT else float(total // _MEGA)
+
+
+def _disk_mb() -> float | None:
+    try:
+        disk = os.statvfs(".")
+    except (AttributeError, OSError):
+        return None
+    return float(disk.f_bavail * disk.f_frsize // _MEGA)
+
+
+def _folders(controller: str) -> Iterator[str]:
+    """Folders of the process's control groups and their parents, for *controller*."""
+    yield _CGROUP
+    yield f"{_CGROUP}/{controller}"
+    for line in _read(_GROUPS).splitlines():
+        _, _, rest = line.partition(":")
+        names, _, path = rest.partition(":")
+        if names and controller not in names.split(","):
+            continue
+        root = f"{_CGROUP}/{controller}" if names else _CGROUP
+        parts = [part for part in path.split("/") if part]
+        for depth in range(1, len(parts) + 1):
+            yield "/".join([root, *parts[:depth]])
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:  # noqa: PTH123 - cheaper
+            return file.read()
+    except OSError:
+        return ""
+
+
+# -- one attempt, as executors have it -------------------------------------------------
+
+
+#: Seconds of processor in another process that are told; less is of no use to anybody.
+_NOTED: Final = 0.001
+
+
+class Runner(Protocol):
+    """What an agent's attempts call: a handler."""
+
+    @property
+    def handler(self) -> Callable[..., Any]:
+        """What is called with the task and its context."""
+        ...
+
+
+class Begins(Protocol):
+    """What begins attempts."""
+
+    def name_of(self, executor: AttemptExecutor[Any]) -> str:
+        """What the user calls *executor*; empty if it is one of ours."""
+        ...
+
+    def runner_of(self, row: TaskRow) -> Runner:
+        """How the agent of *row*, which runs, does its work."""
+        ...
+
+    def perform(
+        self, row: TaskRow, number: int, work: Work, variables: Context
+    ) -> tuple[bool, Any, BaseException | None]:
+        """On a thread: do an attempt that is not the plainest."""
+        ...
+
+
+class Lost(Protocol):
+    """Looks for what is not here."""
+
+    def add(self, row: TaskRow) -> None:
+        """Look for what *row* needs."""
+        ...
+
+
+class AttemptHost(Driver, Finishes, Traced, Protocol):
+    """What an attempt asks of its runtime."""
+
+    epoch: int
+    lost: Lost
+    notices: Notices
+    publisher: Publisher
+    room: ResourceExhaustion
+    #: What agents try themselves when an attempt has failed; None: nothing.
+    strategies: Any
+
+    @property
+    def memo(self) -> Memo:
+        """Looks for the results of like tasks."""
+        ...
+
+    @property
+    def attempts(self) -> Begins:
+        """What begins attempts."""
+        ...
+
+    def progress(self, work: Work, attempt: int, value: Any, /) -> None:
+        """A task reported *value*."""
+        ...
+
+
+class Attempt:
+    """
+    One attempt, for its executor: see `taskorch.protocols.Attempt`.
+
+    What runs on a thread of ours mostly has none, for that would cost it time: a tuple
+    of row, number and work takes its place, which is what an attempt unpacks to. If the
+    handler of its agent has returned a *program*, that is what is to be run.
+    """
+
+    __slots__ = ("_program", "_row", "_rt", "_work", "executor", "is_over", "number")
+
+    def __init__(
+        self,
+        row: TaskRow,
+        number: int,
+        work: Work,
+        executor: AttemptExecutor[Any],
+        program: Program | None = None,
+    ) -> None:
+        self._rt: AttemptHost = work._rt
+        self._row = row
+        self.number: int = number
+        self._work = work
+        self.executor: AttemptExecutor[Any] = executor
+        self._program = program
+        #: An end was told: there will be no other.
+        self.is_over: bool = False
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self._row, self.number, self._work))
+
+    def __repr__(self) -> str:
+        return f"<Attempt {self.number} of {self.task_id}>"
+
+    @property
+    def task_id(self) -> str:
+        return self._row.id
+
+    @property
+    def fence(self) -> tuple[int, int]:
+        return self._rt.epoch, self.number
+
+    @property
+    def task(self) -> Task[Any]:
+        task = task_of(self._row)
+        program = task.payload if self._program is None else self._program
+        if isinstance(program, Program):
+            program = in_trace(program, self._rt, *self)
+        return task if program is task.payload else attrs.evolve(task, payload=program)
+
+    @property
+    def cancelled(self) -> bool:
+        return control_of(self._work, self.number).is_to_end
+
+    # -- what is to be done --------------------------------------------------------
+
+    def run(self) -> None:
+        row, number, work = self._row, self.number, self._work
+        perform, variables = self._rt.attempts.perform, self.variables()
+        handed, value, error = perform(row, number, work, variables)
+        if handed:
+            # A program now runs for it.
+            return
+        if isinstance(value, CoroutineType):
+            error = unawaited(value, row.id)
+            value = None
+        try:
+            self.end(value, error)
+        finally:
+            # The frames of an error lead to this one: it keeps no task alive.
+            del self, row, work, variables, value, error
+
+    def call(
+        self, *, elsewhere: bool = False
+    ) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
+        work = self._work
+        if work._executor is not None:
+            return self._remembered(resolved(work), elsewhere=elsewhere)
+        task, context = task_of(self._row), context_of(work, self.number)
+        handler = self._rt.attempts.runner_of(self._row).handler
+        if elsewhere:
+            return handler, (_portable(task, work), context.remote()), {}
+        return self._remembered((handler, (task, context), {}), elsewhere=False)
+
+    def _remembered(
+        self,
+        called: tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]],
+        *,
+        elsewhere: bool,
+    ) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
+        """What is called for *called*, if a like task may have its result."""
+        if not is_cached(self._work):
+            return called
+        wrapped = self._rt.memo.wrapped
+        return wrapped(self._row, self._work, called, elsewhere=elsewhere)
+
+    def variables(self) -> Context:
+        variables = variables_of(self._rt, *self)
+        variables.run(CURRENT.set, context_of(self._work, self.number))
+        return variables
+
+    def portable(self) -> Callable[[], Any]:
+        fn, args, kwargs = self.call(elsewhere=True)
+        if self._work._executor is None:
+            # A handler has it among its arguments: then it is the same.
+            context = args[1]
+        else:
+            context = context_of(self._work, self.number).remote_of_call()
+        context.trace = trace_of(self._rt, *self)
+        return remote_call(call_with, (context, fn, args, kwargs))
+
+    def told(self, what: str, value: Any) -> Any:
+        if what == "progress":
+            self._rt.progress(self._work, self.number, value)
+            return None
+        context = context_of(self._work, self.number)
+        if what == "checkpoint":
+            context._checkpoint(value)
+        return context.allocation.units
+
+    # -- what came of it -----------------------------------------------------------
+
+    def end(self, value: Any = None, error: BaseException | None = None) -> None:
+        if self.is_over:
+            return
+        self.is_over = True
+        used = usage_of(value)
+        if isinstance(value, RemoteEnd):
+            value, error = end_of(value, self.task_id)
+        rt = self._rt
+        mends = rt.strategies
+        if error is not None and mends is not None and mends.takes(*self, error):
+            return
+        name = rt.attempts.name_of(self.executor)
+        if name and isinstance(error, concurrent.futures.BrokenExecutor):
+            rt.notices.executor_broke(name, error)
+        elif name and not isinstance(error, AttemptInterrupted):
+            rt.notices.executor_works(name)
+        try:
+            rt.finish(self._row, self.number, self._work, value, error, used)
+        finally:
+            # As in `run`.
+            del self, value, error
+
+    def end_soon(self, value: Any = None, error: BaseException | None = None) -> None:
+        end = partial(self.end, value, error)
+        thread = threading.Thread(target=end, name=f"{self._rt.name}-end", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            # There is no room for one more: that of the receivers must do.
+            with self._rt.lock:
+                self._rt.publisher.put([(lambda _: end(), None)])
+
+    def unstarted(self, error: BaseException) -> None:
+        if not is_no_room(error):
+            # Whatever it is, the task fails.
+            self.end(error=error)
+        elif not self.is_over:
+            self.is_over = True
+            self._rt.room.refuse(self._row, self.number, self._work, error)
+
+    def hold_gone(self) -> None:
+        """Hold the task for its unresolvable function, for a decision or its return."""
+        end, row, number = self._rt.kernel.end_attempt, self._row, self.number
+        described = "InvalidTaskError", why_unresolvable(self._work)
+        self._rt.step(lambda now: end(row, number, "gone", now, None, described))
+        self._rt.lost.add(row)
+
+
+def usage_of(result: object) -> Units:
+    """What was seen to be used for *result*: of a program, or in another process."""
+    said: tuple[tuple[str, float | None], ...]
+    if type(result) is ProgramResult:
+        said = (("cpu_seconds", result.cpu_seconds), ("memory_mb", result.memory_mb))
+    elif type(result) is RemoteEnd and (result.cpu_seconds or 0) >= _NOTED:
+        said = (("cpu_seconds", result.cpu_seconds),)
+    else:
+        return ()
+    # In millionths, as all that the kernel knows.
+    return tuple([(name, int(much * 1e6)) for name, much in said if much is not None])
+
+
+class _Gone(AttemptExecutor[None]):
+    """In the place of an executor where what is called was there in an earlier life."""
+
+    def begin(self, attempt: AnyAttempt) -> None:
+        assert isinstance(attempt, Attempt)  # noqa: S101 - it is for a runtime only
+        attempt.hold_gone()
+
+
+GONE: Final = _Gone()
+
+
+def _portable(task: Task[Any], work: Work) -> Task[Any]:
+    """*task* for another process: with ids for handles, and without functions."""
+    retry = task.retry
+    if (
+        callable(retry.wait)
+        or retry.retry_if_result is not None
+        or not isinstance(retry.retry_on, type | tuple)
+    ):
+        # They are for the orchestrator, and often lambdas.
+        retry = NO_RETRY
+    join = "all" if callable(task.join) else task.join
+    return attrs.evolve(task, after=after_of(work), join=join, retry=retry)
+
+
+# -- doing the work of attempts: which executor, when, and what it is asked besides ----
+
 
 _LOG: Final = logging.getLogger(__name__)
 #: What a thread returns whose work goes on elsewhere.
@@ -414,3 +823,229 @@ def tidy(row: TaskRow, work: Work) -> None:
         # Of an earlier attempt.
         work._error = None
     forget_above(work)
+
+
+# -- what agents try themselves when an attempt has failed, before it counts as failed
+
+# Of functions that ran on a thread of ours, that is done on this very thread; of all
+# else, on one of its own. Each strategy has one try in each attempt, so that none
+# goes round for ever, and the timeout of the attempt goes on: it bounds one that
+# hangs.
+
+
+#: What a strategy is called with: the task, the failure and the context.
+Strategy = Callable[..., Any]
+#: Of one task, as many are kept as this; the earliest go first.
+_MOST: Final = 20
+_NS: Final = 1e9
+
+
+class Performs(Protocol):
+    """What runs the function of an attempt."""
+
+    def perform(
+        self, row: TaskRow, number: int, work: Work, /
+    ) -> tuple[bool, Any, BaseException | None]:
+        """On a thread: run it, once more."""
+        ...
+
+    def begin(self, row: TaskRow, number: int, work: Work) -> None:
+        """Begin the attempt where it runs."""
+        ...
+
+
+class StrategyHost(Driver, Finishes, Protocol):
+    """What strategies ask of a runtime."""
+
+    deciders: PolicyDeciders
+
+    @property
+    def attempts(self) -> Performs:
+        """What runs attempts."""
+        ...
+
+
+class Strategies:
+    """Strategies by class of failures, and what came of them."""
+
+    def __init__(self, rt: StrategyHost) -> None:
+        self._rt = rt
+        #: By level and class.
+        self._known: dict[tuple[int, str], Strategy] = {}
+        #: Those that had their try, by task and attempt.
+        self._tried: dict[tuple[str, int], tuple[str, ...]] = {}
+        #: Attempts that nobody runs while one of them is mended, by task and number.
+        self.mending: dict[tuple[str, int], TaskRow] = {}
+        #: What is called now, from which class and since when, by task and number.
+        self._called: dict[tuple[str, int], tuple[str, str, int]] = {}
+
+    def add(self, kind: str, strategy: Strategy, level: int) -> None:
+        """
+        Add one.
+
+        Raises:
+            InvalidTaskError: There is one, or it cannot be called with three arguments.
+        """
+        given: object = strategy
+        if not callable(given) or inspect.iscoroutinefunction(strategy):
+            msg = f"a recovery is a plain function, not {show(strategy)}"
+            raise InvalidTaskError(msg, hint="def recover(task, failure, context): …")
+        try:
+            inspect.signature(strategy).bind(None, None, None)
+        except TypeError as error:
+            msg = f"{show(strategy)} is called with task, failure, context: {error}"
+            raise InvalidTaskError(msg) from error
+        except ValueError:
+            # It is written in C, and nobody knows.
+            pass
+        if (level, kind) in self._known:
+            msg = f"there is a recovery from {kind} on level {level} already"
+            raise InvalidTaskError(msg, hint="let one function do both")
+        self._known[level, kind] = strategy
+
+    @property
+    def known(self) -> Mapping[tuple[int, str], Strategy]:
+        """Those that there are, by level and class."""
+        return dict(self._known)
+
+    def under_way(self, row: TaskRow) -> str:
+        """What tries to mend the attempt of *row* now, in a sentence; or ""."""
+        call = self._called.get((row.id, row.attempt))
+        if call is None:
+            return ""
+        name, kind, since_ns = call
+        return f"{name} recovers it from {kind}, since {stamp(since_ns / _NS)}."
+
+    # -- on the thread of an attempt -------------------------------------------------
+
+    def mend(
+        self, row: TaskRow, number: int, work: Work, error: BaseException
+    ) -> tuple[bool, Any, BaseException | None]:
+        """
+        Try to recover from *error*, and run the attempt again as long as that says so.
+
+        Returns:
+            As `perform`: whether it goes on elsewhere, the value, and the error.
+        """
+        left: BaseException | None = error
+        handed, value = False, None
+        while left is not None and self.has_tried(row, number, work, left):
+            handed, value, left = self._rt.attempts.perform(row, number, work)
+        if left is None:
+            self._tried.pop((row.id, number), None)
+        return handed, value, left
+
+    def takes(
+        self, row: TaskRow, number: int, work: Work, error: BaseException
+    ) -> bool:
+        """Whether one will try to recover from *error*: then the end is told later."""
+        if self._find(row, number, work, error) is None:
+            return False
+
+        def go_on() -> None:
+            try:
+                is_again = self.has_tried(row, number, work, error)
+                # Its agent may have been lost meanwhile: then another attempt is made.
+                goes_on = row.attempt == number and row.state is TaskState.RUNNING
+                if is_again and goes_on:
+                    self._rt.attempts.begin(row, number, work)
+                else:
+                    self._rt.finish(row, number, work, None, error)
+            finally:
+                self.mending.pop((row.id, number), None)
+
+        name = f"{self._rt.name}-recovery"
+        self.mending[row.id, number] = row
+        try:
+            threading.Thread(target=go_on, name=name, daemon=True).start()
+        except RuntimeError:
+            # There is no room for one more thread.
+            self.mending.pop((row.id, number), None)
+            return False
+        return True
+
+    def reset(self, row: TaskRow, number: int, work: Work) -> None:
+        """Before a later attempt: reset its environment, if that is what helps."""
+        kind = row_extra(row).failure_class
+        strategy = self._known.get((2, kind))
+        if strategy is not None and number > 1:
+            failure = work._error if isinstance(work._error, Exception) else None
+            self._call(2, kind, strategy, row, number, work, failure)
+
+    def has_tried(
+        self, row: TaskRow, number: int, work: Work, error: BaseException
+    ) -> bool:
+        """Try the strategy for *error*; whether the attempt is to be run again."""
+        found = self._find(row, number, work, error)
+        if found is None:
+            return False
+        kind, strategy = found
+        tried = self._tried.get((row.id, number), ())
+        self._tried[row.id, number] = (*tried, kind)
+        while len(self._tried) > 1_000:  # noqa: PLR2004 - of attempts that have ended
+            self._tried.pop(next(iter(self._tried)), None)
+        return self._call(1, kind, strategy, row, number, work, error) == "retry"
+
+    def _find(
+        self, row: TaskRow, number: int, work: Work, error: BaseException
+    ) -> tuple[str, Strategy] | None:
+        if isinstance(error, AttemptInterrupted) or not self._known:
+            return None
+        if row.attempt != number or control_of(work, number).is_to_end:
+            return None
+        try:
+            kind = self._rt.deciders.kind_of(error)
+        except Exception:  # noqa: BLE001 - a rule of the user's: it is asked again
+            return None
+        strategy = self._known.get((1, kind))
+        if strategy is None or kind in self._tried.get((row.id, number), ()):
+            return None
+        return kind, strategy
+
+    def _call(
+        self,
+        level: int,
+        kind: str,
+        strategy: Strategy,
+        row: TaskRow,
+        number: int,
+        work: Work,
+        error: BaseException | None,
+    ) -> str:
+        """Call *strategy*, note what came of it, and say whether to run it again."""
+        extra = row_extra(row)
+        failure = Failure(
+            task_of(row),
+            error if error is not None else RuntimeError(kind),
+            extra.charged + 1,
+            max(0, self._rt.now() - row.started_ns) / _NS,
+            extra.last_delay_ns / _NS,
+            "" if row.agent is None else row.agent.name,
+            kind,
+        )
+        name = getattr(strategy, "__name__", type(strategy).__name__)
+        message = ""
+        self._called[row.id, number] = name, kind, self._rt.now()
+        try:
+            answer = strategy(failure.task, failure, context_of(work, number))
+        except AttemptInterrupted:
+            raise
+        except BaseException as wrong:  # noqa: BLE001 - it is the user's
+            result, message = "failed", describe(wrong)
+        else:
+            result = "retry" if answer in ("retry", True) else "escalate"
+            if level != 1:
+                result = "done"
+            elif answer not in ("retry", "escalate", True, False, None):
+                message = f"it answered {show(answer)}, neither 'retry' nor 'escalate'"
+        finally:
+            self._called.pop((row.id, number), None)
+        rt, fact = self._rt, (number, level, kind, name, result, message)
+        known = extra_of(work).recoveries
+        extra_of(work).recoveries = (*known, RecoveryAttempt(*fact))[-_MOST:]
+
+        def note(now: int) -> None:
+            rt.kernel.note(RecoveryAttempted, now, row.id, *fact, cargo=work)
+
+        rt.step(note)
+        return result

@@ -39,10 +39,9 @@ from taskorch.model._task import named
 from taskorch.policies._validator import is_own_well_formed
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime._committer import Keeps
+from taskorch.runtime._context import Traced
 from taskorch.runtime._deciders import PolicyDeciders
-from taskorch.runtime._directory import Directory
-from taskorch.runtime._restored import MakesWork
-from taskorch.runtime._tracing import Traced
+from taskorch.runtime._directory import Directory, MakesWork
 from taskorch.runtime._translation import (
     executor_for,
     is_simple,

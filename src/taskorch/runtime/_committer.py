@@ -1,9 +1,5 @@
 """
-Commit, then release, with threads: who writes the journal, and who waits for that.
-
-Whoever has to wait for a commit makes it, with all that is pending; others who come
-meanwhile wait for it, and find theirs done. What nobody waits for, the end of an
-attempt mostly, is committed by a thread of its own.
+Keeping facts: in groups, in order, before what they allow is done.
 
 Decision: 0015.
 """
@@ -12,12 +8,23 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import contextmanager, suppress
+from heapq import heappop, heappush
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Generic,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    cast,
+)
 
 from taskorch.errors import (
+    InvalidTaskError,
     JournalError,
     JournalUnavailableError,
     TaskorchError,
@@ -40,31 +47,174 @@ from taskorch.events import (
     TaskCompleted,
     TaskFailed,
     TaskOptionsChanged,
+    TaskProgressed,
     TaskReady,
     TaskRetrying,
     TaskStarted,
     TaskSubmitted,
     TaskUnblocked,
+    make,
 )
 from taskorch.kernel import TaskRow, take_snapshot
 from taskorch.model import TERMINAL, TaskState
+from taskorch.model._show import show
 from taskorch.protocols import DurableJournal, Entry, Group, Journal
 from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve, resolve_on
-from taskorch.runtime._bare_journal import BareJournal
-from taskorch.runtime._commits import Commits
-from taskorch.runtime._driver import Driver
+from taskorch.runtime._deciders import PolicyDeciders
+from taskorch.runtime._documents import document_of
 from taskorch.runtime._interrupts import defers_interrupts, join, takes_interrupts
-from taskorch.runtime._latch import Latch, release_if_mine
-from taskorch.runtime._loops import LoopHost
+from taskorch.runtime._loops import Latch, LoopHost, release_if_mine
 from taskorch.runtime._notices import Notices
 from taskorch.runtime._publisher import Publisher
 from taskorch.runtime._timer import begin_thread
 from taskorch.runtime._waiting import Waiting
-from taskorch.runtime._weights import Weights
-from taskorch.runtime._work import NEVER, Emitted, Work
+from taskorch.runtime._work import NEVER, Driver, Emitted, Weights, Work, extra_of
 
 if TYPE_CHECKING:
     from taskorch.telemetry._metrics import Metrics
+
+
+# -- a journal of the user's that keeps facts, and can be asked for nothing else -------
+
+
+class BareJournal(DurableJournal):
+    """
+    A `Journal` in the place of a `DurableJournal`: it has no snapshots.
+
+    It is asked for no task: all of it would be read each time.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def claim(self) -> int:
+        return self._journal.claim()
+
+    def document(self, value: object) -> object:
+        return self._journal.document(value)
+
+    def append(self, epoch: int, group: Sequence[Entry]) -> None:
+        self._journal.append(epoch, group)
+
+    def read(self, after: int = 0) -> Iterator[Entry]:
+        # It may give back plain tuples, which are equal to facts.
+        return ((make(fact), value) for fact, value in self._journal.read(after))
+
+    def close(self) -> None:
+        self._journal.close()
+
+    def save(self, epoch: int, seq: int, state: dict[str, Any]) -> None:
+        """Keep nothing."""
+
+    def snapshot(self) -> None:
+        """None: there are no snapshots."""
+
+    def description(self) -> str:
+        """Name of the journal, and what is lost with it."""
+        name = type(self._journal).__name__
+        return f"{name} is no DurableJournal: what has left memory is forgotten"
+
+
+# -- commit, then release: which facts are kept, and who waits for that ----------------
+
+# It does no input or output: the driver asks for the group that is to be appended,
+# and says what became of it. It holds a lock around every call.
+
+
+G = TypeVar("G", bound=Sized)
+
+#: What is to be done once a fact is kept.
+Release: TypeAlias = Callable[[], object]
+
+
+class Commits(Generic[G]):
+    """
+    Facts on their way into the journal: in groups, one at a time.
+
+    A group that could not be written stays in hand, exactly as it is, until it could:
+    meanwhile no other is begun, and what comes is pending behind it.
+
+    Args:
+        committed: The number of the last fact that is kept already.
+        make: What makes a new group; None makes lists.
+    """
+
+    __slots__ = (
+        "_failed",
+        "_group",
+        "_make",
+        "_nothing",
+        "_number",
+        "_waiting",
+        "committed",
+        "pending",
+    )
+
+    def __init__(self, committed: int = 0, make: Callable[[], G] | None = None) -> None:
+        self._make = cast("Callable[[], G]", list if make is None else make)
+        #: The number of the last fact that is kept.
+        self.committed: int = committed
+        #: What is in no group yet.
+        self.pending: G = self._make()
+        #: What is in hand if nothing is.
+        self._nothing: G = self._make()
+        self._group: G = self._nothing
+        self._failed: bool = False
+        self._waiting: list[tuple[int, int, Release]] = []
+        self._number: int = 0
+
+    @property
+    def degraded(self) -> bool:
+        """Whether a group could not be written, and is still in hand."""
+        return self._failed
+
+    def when(self, seq: int, release: Release) -> None:
+        """Call *release* once the fact number *seq* is kept: now, if it is."""
+        if seq <= self.committed:
+            release()
+            return
+        self._number += 1
+        heappush(self._waiting, (seq, self._number, release))
+
+    def begin(self) -> G | None:
+        """
+        The next group to append, which is all that is pending.
+
+        None if there is nothing, or if another is in hand: then it is its turn.
+        """
+        if self._group or not self.pending:
+            return None
+        self._group, self.pending = self.pending, self._make()
+        return self._group
+
+    @property
+    def in_hand(self) -> G:
+        """The group that was begun and is not kept yet; empty if there is none."""
+        return self._group
+
+    def failed(self) -> None:
+        """The group in hand could not be written, or nobody knows whether it was."""
+        self._failed = True
+
+    def succeeded(self, last: int) -> list[Release]:
+        """The group in hand is kept, to fact *last*: what is to be done, in order."""
+        self.committed = last
+        self._group = self._nothing
+        self._failed = False
+        waiting = self._waiting
+        released: list[Release] = []
+        while waiting and waiting[0][0] <= self.committed:
+            released.append(heappop(waiting)[2])
+        return released
+
+
+# -- commit, then release, with threads: who writes the journal, and who waits for
+# that
+
+# Whoever has to wait for a commit makes it, with all that is pending; others who come
+# meanwhile wait for it, and find theirs done. What nobody waits for, the end of an
+# attempt mostly, is committed by a thread of its own.
+
 
 #: Seconds that a caller waits for a commit before it is told that nobody knows.
 _COMMIT_TIMEOUT_S: Final = 5.0
@@ -836,3 +986,60 @@ class Committer:
             with self._rt.lock:
                 state = take_snapshot(self._rt.kernel, self._rt.now())
             self._save(state)
+
+
+# -- what a running task leaves: how far it is, and its state for the next attempt -----
+
+
+class CheckpointHost(Driver, Keeps, Protocol):
+    """What checkpoints ask of a runtime."""
+
+    deciders: PolicyDeciders
+
+
+def checkpoint(rt: CheckpointHost, work: Work, attempt: int, state: Any) -> None:
+    """
+    A running task leaves *state* for its next attempt; that is not waited for.
+
+    Raises:
+        InvalidTaskError: The journal cannot keep it.
+    """
+    committer = rt.committer
+    document = None
+    if committer is not None:
+        document = document_of(committer.journal.document, "state", state)
+    row = work._row
+
+    def change(now: int) -> None:
+        if row.attempt == attempt:
+            if committer is not None:
+                committer.documents[work] = document
+            rt.kernel.note(TaskCheckpointed, now, row.id, attempt, cargo=work)
+
+    rt.step(change)
+
+
+def progress(rt: CheckpointHost, work: Work, attempt: int, value: Any) -> None:
+    """A task reported *value*."""
+    row = work._row
+    extra_of(work).progress = value
+    if rt.committer is not None:
+        try:
+            rt.committer.journal.document(value)
+        except InvalidTaskError:
+            # The journal cannot keep it: the fact has its text, the status the value.
+            value = show(value)
+
+    if rt.kernel.sink is None:
+        # Nobody listens, and no journal keeps it: the fact only takes its number.
+        rt.deciders.refuse_reentry()
+        with rt.lock:
+            if row.attempt == attempt:
+                rt.kernel.note(TaskProgressed, rt.now(), row.id, attempt)
+        return
+
+    def change(now: int) -> None:
+        if row.attempt == attempt:
+            rt.kernel.note(TaskProgressed, now, row.id, attempt, value, cargo=work)
+
+    rt.step(change)

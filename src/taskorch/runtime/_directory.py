@@ -1,21 +1,388 @@
-"""The tasks of one orchestrator by their ids: in memory, or in its journal."""
+"""
+Which task an id means: in memory, in the journal, or lost.
+
+Decisions: 0117, 0125.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from contextlib import nullcontext
+import sys
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from contextvars import Context
+from importlib import import_module
+from importlib.util import find_spec
+from itertools import islice, pairwise
 from threading import Lock
 from typing import Any, Final, Protocol
 
-from taskorch.errors import ResultGoneError, UnknownTaskError
-from taskorch.kernel import Bucket, Kernel, Spec, TaskRow, TypeRow
-from taskorch.model import Task, TaskState
-from taskorch.model._ids import has_number, run_of, stem_of
+import attrs
+
+from taskorch.errors import (
+    InvalidTaskError,
+    InvalidTransitionError,
+    JournalUnavailableError,
+    NotRunningError,
+    ResultGoneError,
+    UnknownTaskError,
+)
+from taskorch.events import (
+    TASK_ID,
+    LateResultIgnored,
+    OrchestratorStarted,
+    ResultsUsed,
+    TaskCompleted,
+    TaskFailed,
+    TaskOptionsChanged,
+    TaskParentsAdded,
+    TaskRenewed,
+    TaskReprioritised,
+    TaskRetrying,
+    TaskStarted,
+    TaskSubmitted,
+)
+from taskorch.kernel import (
+    AgentRow,
+    Bucket,
+    Kernel,
+    PolicyFault,
+    Spec,
+    TaskRow,
+    TypeRow,
+    is_unresolvable,
+    remember,
+    row_extra,
+)
+from taskorch.model import (
+    TERMINAL,
+    Agent,
+    Call,
+    Missing,
+    Program,
+    Task,
+    TaskState,
+    call_type,
+)
+from taskorch.model._ids import has_number, number_of, numbered, run_of, stem_of
 from taskorch.model._show import show
-from taskorch.runtime._recollection import Recollection
+from taskorch.protocols import AttemptExecutor, DurableJournal, Entry
+from taskorch.runtime._attempts import GONE
+from taskorch.runtime._committer import Keeps
+from taskorch.runtime._documents import error_of_document, recall_earlier, recall_late
+from taskorch.runtime._identity import changed_task
+from taskorch.runtime._interrupts import defers_interrupts
 from taskorch.runtime._reruns import Reruns, refuse_itself
-from taskorch.runtime._restored import MakesWork
-from taskorch.runtime._work import NO_VARIABLES, Work
+from taskorch.runtime._timer import TimerThread
+from taskorch.runtime._translation import executor_for
+from taskorch.runtime._work import (
+    NO_VARIABLES,
+    Driver,
+    Work,
+    extra_of,
+    note_bonds,
+    note_cache,
+    set_result,
+    task_of,
+    why_unresolvable,
+)
+
+# -- tasks of earlier lives that need what is gone: they are held until it is back -----
+
+
+class OrphansHost(Protocol):
+    """What looking for lost functions and agents asks of a runtime."""
+
+    kernel: Kernel
+    orphans: dict[Spec, None]
+
+
+def hold_orphans(host: OrphansHost, now: int) -> None:
+    """Hold those whose turn has come in this life only, and whose agents are gone."""
+    kernel, orphans = host.kernel, host.orphans
+    for bucket in [each for each in kernel.parked if each.spec in orphans]:
+        for row in bucket.rows():
+            why = no_agent(kernel, row, now)
+            if not why:
+                orphans.pop(bucket.spec, None)
+                break
+            kernel.miss(row, why, now)
+
+
+def no_agent(kernel: Kernel, row: TaskRow, now: int) -> str:
+    """Why no agent will ever be able to do *row*, as far as is known; "" if one may."""
+    bucket = row.bucket
+    if bucket.spec.requires is None or not kernel.config.refuse_unknown:
+        return ""
+    try:
+        kernel.match(bucket, row, now)
+    except PolicyFault:
+        return ""
+    if any(_may_come(agent) for agent in bucket.matching):
+        return ""
+    needs = ", ".join(bucket.spec.requires)
+    return f"no agent can do {needs} any more"
+
+
+def _may_come(agent: AgentRow) -> bool:
+    # An agent in another process, which has a lease, may register again.
+    return not agent.lost or agent.info.lease is not None
+
+
+# -- the works of tasks that were submitted in an earlier life -------------------------
+
+
+class MakesWork(Protocol):
+    """What makes the works of tasks: a runtime, or what stands for one."""
+
+    @property
+    def executors(self) -> Mapping[str, AttemptExecutor[Any]]:
+        """All executors, by name."""
+        ...
+
+    def new_work(
+        self,
+        fn: Callable[..., Any] | None,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        executor: AttemptExecutor[Any] | None,
+        ctx: Context,
+    ) -> Work:
+        """The work of a task."""
+        ...
+
+
+def work_of(owner: MakesWork, task: Task) -> Work:
+    """The work of *task*, which was submitted in an earlier life."""
+    payload = task.payload
+    work: Work
+    if isinstance(payload, Call):
+        fn = payload.fn
+        executor: AttemptExecutor[Any] | None = GONE
+        if not isinstance(fn, Missing):
+            try:
+                executor = executor_for(fn, payload.executor, owner.executors)
+            except InvalidTaskError as error:
+                fn = Missing(call_type(fn), error.message)
+        work = owner.new_work(fn, payload.args, payload.kwargs, executor, NO_VARIABLES)
+    elif isinstance(payload, Missing):
+        work = owner.new_work(payload, (), {}, GONE, NO_VARIABLES)
+    else:
+        is_program = isinstance(payload, Program)
+        executor = owner.executors["program"] if is_program else None
+        work = owner.new_work(None, (), {}, executor, NO_VARIABLES)
+    work._task = task
+    note_cache(work)
+    return work
+
+
+def lost_by(work: Work) -> list[Missing]:
+    """What *work* needs and was not here when it was looked for last."""
+    task = work._task
+    if task is None:
+        return []
+    payload: Any = task.payload
+    called = payload.fn if isinstance(payload, Call) else payload
+    return [each for each in (called, task.join) if isinstance(each, Missing)]
+
+
+def bring_back(work: Work) -> None:
+    """Under the lock: have *work* call what was missing, if that is here by now."""
+    task, lost = work._task, lost_by(work)
+    if task is None or not lost:
+        return
+    found = {id(each): each.look() for each in lost}
+    payload: Any = task.payload
+    join: Any = found.get(id(task.join), task.join)
+    if isinstance(payload, Call):
+        payload = attrs.evolve(payload, fn=found.get(id(payload.fn), payload.fn))
+    else:
+        payload = found.get(id(payload), payload)
+    back = work_of(work._rt, attrs.evolve(task, payload=payload, join=join))
+    work._task, work._fn, work._executor = back._task, back._fn, back._executor
+    work._args, work._kwargs = back._args, back._kwargs
+    note_cache(work)
+
+
+def release_if_back(kernel: Kernel, row: TaskRow, now: int) -> None:
+    """Release *row*, held for what it needs, if that is here by now."""
+    if not is_unresolvable(row):
+        return
+    bring_back(row.cargo)
+    if not why_unresolvable(row.cargo) and not no_agent(kernel, row, now):
+        # A veto of the user's StateMachine leaves it where it is.
+        with suppress(InvalidTransitionError, PolicyFault):
+            kernel.decide(row, "retry", now)
+
+
+# -- what a journal knows of tasks that have left memory -------------------------------
+
+
+_ENDED: Final = {
+    "TaskCompleted": TaskState.COMPLETED,
+    "TaskFailed": TaskState.FAILED,
+    "TaskCancelled": TaskState.CANCELLED,
+}
+
+
+class RecollectionHost(MakesWork, Keeps, Protocol):
+    """What a recollection asks of its runtime."""
+
+    #: The number of the last fact that is kept.
+    committed: int
+
+
+class Recollection:
+    """What a journal knows of tasks that have left memory."""
+
+    def __init__(self, host: RecollectionHost, journal: DurableJournal) -> None:
+        self._rt = host
+        self._journal = journal
+
+    def ends(self, ids: Collection[str]) -> dict[str, TaskState]:
+        """How those of *ids* ended that have."""
+        found = self._journal.ends(ids)
+        return {task_id: _ENDED[kind] for task_id, kind in found.items()}
+
+    def ids(self, prefix: str) -> Sequence[str]:
+        """The ids that begin with *prefix*, in order."""
+        return self._journal.ids(prefix)
+
+    def entries(self, task_id: str) -> list[Entry]:
+        """The facts about a run of a task, with what was kept of each, in order."""
+        return list(self._journal.select((task_id,), self._rt.committed))
+
+    def latest(self, stem: str) -> str:
+        """The latest run of a task, by the id that all its runs have."""
+        begin = numbered(stem)
+        runs = [name for name in self.ids(begin) if name.startswith(begin)]
+        return max(runs, key=number_of, default=stem)
+
+    def id_of_key(self, key: str) -> str | None:
+        """The task that was submitted with an idempotency key."""
+        return self._journal.id_of_key(key)
+
+    def submitted(self, after: int, until: int, most: int) -> Sequence[tuple[int, str]]:
+        """The next submissions, by their numbers."""
+        return self._journal.submitted(after, until, most)
+
+    def last_before_life(self, task_id: str, began: int) -> int | None:
+        """
+        When the last fact came of the life before that which began at *began*.
+
+        Args:
+            task_id: A task that the earlier life had left, of which a fact says so.
+            began: A time, in ns.
+
+        Returns:
+            The time, in ns; None if no life began then.
+        """
+        about = self._journal.select((task_id,), self._rt.committed)
+        number = next((fact.seq for fact, _ in about if fact.at_ns == began), 0)
+        # A life begins with what became of all that was left: one fact for each, at
+        # the same time.
+        for many in (100, 100_000):
+            first = max(0, number - many)
+            facts = [fact for fact, _ in islice(self._journal.read(first), many)]
+            for last, fact in pairwise(facts):
+                if type(fact) is OrchestratorStarted and fact.at_ns == began:
+                    at: int = last.at_ns
+                    return at
+            if not facts or facts[0].at_ns < began:
+                # All that came at that time has been seen.
+                break
+        return None
+
+    def recollect(self, task_id: str, state: TaskState) -> Work:
+        """
+        A handle for a task that has ended, with its result or its error.
+
+        Raises:
+            JournalUnavailableError: Its end is still on its way into the journal.
+            ResultGoneError: The journal does not know it.
+        """
+        rt = self._rt
+        work = self.recollect_all((task_id,)).get(task_id)
+        ended = work is not None and work._row.state in TERMINAL
+        commits = None if rt.committer is None else rt.committer.commits
+        on_its_way = commits is not None and bool(commits.pending or commits.in_hand)
+        if not ended and (work is not None or on_its_way):
+            msg = f"task {task_id} is {state}, and its end is not kept yet"
+            raise JournalUnavailableError(msg, outcome="refused", hint="ask again")
+        if work is None:
+            msg = f"task {task_id} is {state}, and its facts are not in the journal"
+            raise ResultGoneError(msg, task_id=task_id)
+        # As of those that have left memory, the row does not lead back to the handle.
+        work._row.cargo = None
+        return work
+
+    def recollect_all(self, ids: Collection[str]) -> dict[str, Work]:
+        """The tasks of *ids* that the journal knows, with rows that no kernel has."""
+        rt = self._rt
+        works: dict[str, Work] = {}
+        for fact, document in self._journal.select(ids, rt.committed):
+            if type(fact) is TaskSubmitted:
+                event = fact
+                work = works[event.task_id] = work_of(rt, document)
+                work._after = event.after
+                if event.trace is not None:
+                    extra_of(work).trace = event.trace
+                bucket = Bucket(Spec(event.type, owner=event.owner), TypeRow())
+                row = TaskRow(event.task_id, 0, bucket, work, event.at_ns)
+                work._row = row
+                extra = row_extra(row)
+                extra.priority = event.priority
+                extra.past = [(TaskState.QUEUED, event.at_ns, "")]
+            elif (known := works.get(fact[TASK_ID])) is not None:
+                _recollect(known, fact, document)
+        return works
+
+
+def _recollect(work: Work, event: Any, document: Any) -> None:
+    """Note what *event*, a later fact, says of *work*, which is in no kernel."""
+    cls, row = type(event), work._row
+    now = event.at_ns
+    state = _ENDED.get(cls.__name__)
+    if cls is TaskStarted:
+        row.started_ns, row.attempt = now, event.attempt
+        row.agent = AgentRow(Agent(event.agent_id))
+        remember(row, TaskState.RUNNING, now, event.agent_id)
+    elif cls is TaskRetrying:
+        remember(row, TaskState.RETRYING, now, f"{event.error_type}: {event.message}")
+        recall_earlier(work, event, document)
+    elif cls is TaskReprioritised:
+        row_extra(row).priority = event.priority
+    elif cls in (TaskParentsAdded, TaskRenewed, ResultsUsed):
+        note_bonds(work, event)
+    elif cls is TaskOptionsChanged:
+        work._task = changed_task(task_of(row), event, document)
+        row_extra(row).priority = event.priority
+        remember(row, row.state, now, f"options changed: {', '.join(event.changed)}")
+    elif cls is LateResultIgnored:
+        recall_late(work, event, document)
+    elif state is not None:
+        row.state, row.ended_ns, work._visible_after = state, now, event.seq
+        detail = ""
+        if cls is TaskCompleted:
+            set_result(work, document)
+        elif cls is TaskFailed:
+            work._error = error_of_document(event, document)
+            _fail(row, event)
+            detail = f"{event.error_type}: {event.message}"
+        else:
+            detail = row_extra(row).stop_reason = event.reason
+        remember(row, state, now, detail)
+
+
+def _fail(row: TaskRow, event: TaskFailed) -> None:
+    """Note in *row*, which is in no kernel, how it failed."""
+    extra = row_extra(row)
+    extra.error = (event.error_type, event.message, event.cause)
+    extra.first_roots = event.root_causes
+
+
+# -- the tasks of one orchestrator by their ids: in memory, or in its journal ----------
+
 
 #: What to do about a task of another orchestrator.
 _FOREIGN: Final = "wait there, with handle.result(), and hand over what it returns"
@@ -188,3 +555,97 @@ def _gone(owner: MakesWork, task_id: str, state: TaskState) -> Work:
 
 def _name_of(task: Task) -> str:
     return f"task {task.id}" if task.id else f"a task of type {task.type!r}"
+
+
+# -- functions that were not here as the journal was opened, and may come later --------
+
+
+#: Seconds between two looks.
+_LOOK: Final = 0.25
+
+
+class LostHost(Driver, Protocol):
+    """What looking for functions asks of its runtime."""
+
+    @property
+    def timer(self) -> TimerThread:
+        """What calls it again and again."""
+        ...
+
+
+class LostFunctions:
+    """
+    Looks again and again for functions that were not here as the journal was opened.
+
+    They mostly stand below the line that opens it: in a script, in a file that
+    `taskorch serve` loads, under a decorator of the orchestrator.
+    """
+
+    def __init__(self, host: LostHost) -> None:
+        self._rt = host
+        #: The tasks that need them; changed under the lock.
+        self.rows: dict[TaskRow, None] = {}
+        #: Modules that cannot be imported: they are not tried again.
+        self._broken: set[str] = set()
+        #: Guards the next.
+        self._lock = threading.Lock()
+        self._end: Callable[[], None] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.rows)
+
+    def add(self, row: TaskRow) -> None:
+        """Not under the driver's lock: look for what *row* needs."""
+        with self._rt.lock:
+            self.rows[row] = None
+        self.watch()
+
+    @defers_interrupts
+    def watch(self) -> None:
+        """Not under the driver's lock: look for them, until all are here."""
+        with self._lock:
+            if self.rows and self._end is None:
+                self._end = self._rt.timer.repeat(_LOOK, self.look)
+
+    def look(self) -> None:
+        """Look for them; tasks that are held for one that is here now go on."""
+        rt = self._rt
+        with rt.lock:
+            names = {each.name for row in self.rows for each in lost_by(row.cargo)}
+        for name in names:
+            self._load(name.rpartition(":")[0])
+        with suppress(NotRunningError):
+            rt.step(self._look)
+        with self._lock:
+            if not self.rows and self._end is not None:
+                self._end()
+                self._end = None
+
+    def _look(self, now: int) -> None:
+        gone: set[str] = set()
+        for row in list(self.rows):
+            work = row.cargo
+            if row.state in TERMINAL:
+                del self.rows[row]
+                continue
+            if not gone.isdisjoint(each.name for each in lost_by(work)):
+                continue
+            bring_back(work)
+            missing = lost_by(work)
+            gone.update(each.name for each in missing)
+            if not missing:
+                del self.rows[row]
+                release_if_back(self._rt.kernel, row, now)
+
+    def _load(self, module: str) -> None:
+        """Import a module that has come meanwhile."""
+        if not module or module in sys.modules or module in self._broken:
+            return
+        if "@" in module:
+            # That of a script, which is not imported by its name.
+            return
+        try:
+            if find_spec(module) is not None:
+                import_module(module)
+        except Exception:  # noqa: BLE001 - a module that is imported may raise anything
+            self._broken.add(module)

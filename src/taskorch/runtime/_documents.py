@@ -1,9 +1,9 @@
-"""What is kept of the end of an attempt, besides the fact, and read back."""
+"""What a journal keeps of tasks and ends, and what comes of it again."""
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from taskorch._visible import masked
@@ -17,6 +17,12 @@ from taskorch.errors import (
 from taskorch.events import LateResultIgnored, TaskFailed, TaskRetrying
 from taskorch.executors._ends import strip
 from taskorch.model import ProgramResult
+from taskorch.model._places import frames_of
+from taskorch.model._read_only import ReadOnly
+from taskorch.runtime._work import NOTHING_LATE, Work, extra_of
+
+# -- what is kept of the end of an attempt, besides the fact, and read back ------------
+
 
 #: Of a traceback: frames, and characters.
 _FRAMES: Final = 30
@@ -101,3 +107,120 @@ def error_of_document(
     message = message.removeprefix(f"task {task_id}: ")
     text = f"task {task_id} raised {kind}: {message}".removesuffix(": ")
     return TaskFailedError(text, type=kind, traceback=trace, task_id=task_id)
+
+
+# -- what attempts raised that were followed by another --------------------------------
+
+# A journal has it beside the fact, `TaskRetrying`; without one it is in memory as
+# long as its task. The exception itself is not kept, since its frames keep what they
+# hold.
+
+
+#: Of one task, as many are kept as this; the earliest go first.
+_MOST: Final = 10
+
+
+def keep_earlier(
+    work: Work, attempt: int, error: BaseException, described: tuple[str, str]
+) -> None:
+    """Under the lock: keep *error*, whose type and message are *described*."""
+    if isinstance(error, ProgramFailedError | TaskFailedError):
+        _keep(work, attempt, error)
+    else:
+        frames = list(frames_of(error.__traceback__))[-_FRAMES:]
+        cause = error.__cause__
+        remote = type(cause).__name__.endswith("RemoteTraceback")
+        _keep(work, attempt, (*described, frames, str(cause) if remote else ""))
+
+
+def recall_earlier(work: Work, event: TaskRetrying, document: Any) -> None:
+    """Keep what an earlier life kept beside *event*."""
+    error = error_of_document(event, document)
+    if error is not None:
+        _keep(work, event.attempt, error)
+
+
+def _keep(work: Work, attempt: int, kept: Any) -> None:
+    extra = extra_of(work)
+    earlier = {**extra.earlier, attempt: kept}
+    extra.earlier = ReadOnly(dict(list(earlier.items())[-_MOST:]))
+
+
+def earlier_of(work: Work) -> Mapping[int, BaseException]:
+    """What is kept of *work*, by the numbers of the attempts."""
+    if work._extra is None or not work._extra.earlier:
+        return ReadOnly({})
+    return ReadOnly(
+        {number: _error(work, kept) for number, kept in work._extra.earlier.items()}
+    )
+
+
+def _error(work: Work, kept: Any) -> BaseException:
+    if isinstance(kept, BaseException):
+        return kept
+    kind, message, frames, trace = kept
+    task_id = work._row.id
+    text = f"task {task_id} raised {kind}: {message}".removesuffix(": ")
+    if not trace and frames:
+        # The lines themselves are read when they are asked for.
+        summary = traceback.StackSummary.from_list([(*frame, None) for frame in frames])
+        head = "Traceback (most recent call last):\n"
+        trace = "".join((head, *summary.format(), f"{kind}: {message}\n"))
+    return TaskFailedError(text, type=kind, traceback=trace, task_id=task_id)
+
+
+# -- what attempts brought that did not count any more: it changes nothing, and is
+# kept
+
+# An attempt is given up when it does not stop in its grace, or when its agent is
+# lost. It may have done its work all the same, and somebody may want to look at that.
+# A journal has it beside the fact, `LateResultIgnored`; without one it is in memory
+# as long as its task.
+
+
+#: Classes of what an attempt raises that stops.
+_STOPPED: Final = ("AttemptInterrupted", "CancelledError")
+
+
+def keep_late(work: Work, attempt: int, value: Any, raised: str = "") -> None:
+    """
+    Under the lock: keep what an attempt returned, or its error, of the class *raised*.
+
+    One that has stopped, as it was asked to, brings nothing.
+    """
+    if raised in _STOPPED:
+        return
+    extra = extra_of(work)
+    late = {**extra.late, attempt: value}
+    extra.late = ReadOnly(dict(list(late.items())[-_MOST:]))
+
+
+def recall_late(work: Work, event: LateResultIgnored, document: Any) -> None:
+    """Keep what an earlier life kept beside *event*."""
+    value = document
+    if event.outcome == "failed":
+        # Older journals do not say what was raised.
+        value = error_of_document(event, document) if event.error_type else None
+    # None is as good as nothing; and what came after its task had left memory, no
+    # journal has.
+    if value is not None:
+        keep_late(work, event.attempt, value, event.error_type)
+
+
+def late_of(work: Work) -> Mapping[int, Any]:
+    """What is kept of *work*, by the numbers of the attempts."""
+    return NOTHING_LATE if work._extra is None else work._extra.late
+
+
+def describe_late(work: Work) -> tuple[str, ...]:
+    """What of that an explanation says, without the values."""
+    return tuple(
+        f"attempt {attempt}, which had been given up, {_did(value)} later"
+        for attempt, value in late_of(work).items()
+    )
+
+
+def _did(value: Any) -> str:
+    if not isinstance(value, BaseException):
+        return "returned"
+    return f"raised {type(value).__name__}"

@@ -17,11 +17,10 @@ from taskorch.runtime._attempts import Attempts
 from taskorch.runtime._committer import Keeps
 from taskorch.runtime._context import current_or_none
 from taskorch.runtime._deciders import PolicyDeciders
-from taskorch.runtime._driver import Driver
 from taskorch.runtime._interrupts import defers_interrupts
 from taskorch.runtime._publisher import Publisher
 from taskorch.runtime._waiting import Waiting
-from taskorch.runtime._work import ALL_KEPT, Work
+from taskorch.runtime._work import ALL_KEPT, Driver, Work
 
 _LOG: Final = logging.getLogger(__name__)
 

@@ -1,5 +1,5 @@
 """
-The event loop that coroutines run on: the caller's, or a private one.
+Loops on which coroutines run, latches, and when to yield to other threads.
 
 Decision: 0027.
 """
@@ -10,11 +10,101 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
-from time import monotonic
-from typing import Any
+from time import monotonic, sleep
+from typing import Any, Final
 
+from taskorch.errors import AttemptInterrupted, TaskFailedError
+from taskorch.protocols import Attempt, AttemptExecutor
 from taskorch.runtime._asyncio import asyncio, running_loop
 from taskorch.runtime._interrupts import SLICE, defers_interrupts, join
+
+# -- how threads of one process leave a lock to each other -----------------------------
+
+
+#: Seconds between looks at a lock: first the others have their turn, then a nap each.
+PAUSES: Final = (0.0, 0.0, *[0.0001] * 100)
+
+
+def yield_gil(lock: threading.Lock) -> None:
+    """
+    Yield the GIL to other threads until *lock* looks free.
+
+    A thread that queues for a lock owns it as soon as it is released, long before it
+    has the GIL again, and everybody queues behind it: a convoy, three to four times
+    slower than asking later.
+    """
+    for pause in PAUSES:
+        sleep(pause)
+        if not lock.locked():
+            return
+
+
+# -- a flag that one thread waits for, and others set ----------------------------------
+
+
+class Latch:
+    """
+    A flag to wait for, like `threading.Event`, that an interrupt cannot break.
+
+    An interrupt inside of an Event can leave its lock taken for ever, and a thread
+    that sets it then waits in our critical section. The end of a wait clears the flag.
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def is_set(self) -> bool:
+        """Whether the flag is set."""
+        return not self._lock.locked()
+
+    def set(self) -> None:
+        """Set the flag and wake the waiting thread; more calls change nothing."""
+        with suppress(RuntimeError):
+            self._lock.release()
+
+    def clear(self) -> None:
+        """Clear the flag."""
+        self._lock.acquire(blocking=False)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the flag is set, and clear it; whether it was set in time."""
+        end = None if timeout is None else monotonic() + timeout
+        return wait_for_lock(self._lock, end)
+
+
+def wait_for_lock(lock: Any, end: float | None) -> bool:
+    """
+    Acquire *lock*, until *end* of the monotonic clock at the longest; whether it came.
+
+    In slices: an interrupt that comes in the very moment in which a wait begins does
+    not end it, and would wait as long.
+    """
+    while True:
+        left = seconds_until(end)
+        if lock.acquire(timeout=SLICE if left is None else min(left, SLICE)):
+            return True
+        if left is not None and left <= SLICE:
+            return False
+
+
+@defers_interrupts
+def release_if_mine(lock: Any) -> None:
+    """Release an RLock, of which an interrupt may have come as it was acquired."""
+    if lock._is_owned():
+        lock.release()
+
+
+def seconds_until(end: float | None) -> float | None:
+    """The seconds until *end* of the monotonic clock; None is for ever."""
+    if end is None:
+        return None
+    return min(max(0.0, end - monotonic()), threading.TIMEOUT_MAX)
+
+
+# -- the event loop that coroutines run on: the caller's, or a private one -------------
 
 
 class LoopHost:
@@ -180,3 +270,87 @@ async def _end_all(loop: asyncio.AbstractEventLoop) -> None:
     await asyncio.gather(*left, return_exceptions=True)
     await loop.shutdown_asyncgens()
     await loop.shutdown_default_executor()
+
+
+# -- attempts that are coroutines, on the event loop of the runtime --------------------
+
+
+class _Driven:
+    """A coroutine that runs, or will; its fields belong to the loop."""
+
+    __slots__ = ("task",)
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None
+
+    def cancel(self) -> None:
+        """On the loop, after it was made: cancel it, once."""
+        if self.task is not None:
+            self.task.cancel()
+
+
+class Coroutines(AttemptExecutor[_Driven]):
+    """
+    Makes each attempt a task of asyncio's.
+
+    The loop calls in the order in which it was asked to, so an attempt is stopped after
+    it was made.
+    """
+
+    def __init__(self, loops: LoopHost) -> None:
+        self._loops = loops
+
+    def begin(self, attempt: Attempt) -> _Driven:
+        """Create the asyncio task of *attempt* on the loop."""
+        driven = _Driven()
+        if not self._loops.call(self._make, attempt, driven):
+            task_id = attempt.task_id
+            msg = f"task {task_id}: the event loop has been closed"
+            raise TaskFailedError(msg, task_id=task_id)
+        return driven
+
+    def stop(self, begun: _Driven, grace: float) -> None:
+        """Cancel the asyncio task on the loop."""
+        del grace
+        self._loops.call(begun.cancel)
+
+    @defers_interrupts
+    def _make(self, attempt: Attempt, driven: _Driven) -> None:
+        """On the loop: make the task that does the attempt."""
+        if attempt.cancelled:
+            attempt.end(error=AttemptInterrupted("stopped before it began"))
+            return
+        loop = asyncio.get_running_loop()
+        driver = _drive(attempt)
+        try:
+            task = loop.create_task(
+                driver, name=attempt.task_id, context=attempt.variables()
+            )
+        except Exception as error:  # noqa: BLE001 - a task factory of the user's
+            driver.close()
+            attempt.end(error=error)
+            return
+
+        def ended(task: asyncio.Task[None]) -> None:
+            # Cancelled before its first step: it could not say so itself.
+            if task.cancelled():
+                attempt.end(error=asyncio.CancelledError())
+
+        driven.task = task
+        task.add_done_callback(ended)
+
+
+async def _drive(attempt: Attempt) -> None:
+    value: Any = None
+    error: BaseException | None = None
+    try:
+        fn, args, kwargs = attempt.call()
+        value = await fn(*args, **kwargs)
+    except BaseException as raised:  # noqa: BLE001 - it is the task's
+        error = raised
+    try:
+        attempt.end(value, error)
+    finally:
+        # The frames of an error lead to this one: it keeps no task alive.
+        fn = args = kwargs = None  # type: ignore[assignment]
+        del attempt, value, error

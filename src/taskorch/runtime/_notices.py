@@ -1,10 +1,7 @@
 """
-What went wrong where nobody is told: records of the logger `taskorch`, and health.
+What went wrong where nobody is told: records of the log, and health.
 
-The logger is never configured here: without a handler of the user's, Python prints
-what is a warning or worse.
-
-Decision: 0122.
+Decisions: 0031, 0122.
 """
 
 from __future__ import annotations
@@ -20,19 +17,118 @@ from time import monotonic
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
-from taskorch._limits import NS
-from taskorch._visible import counted, visible
-from taskorch.events import TaskFailed
-from taskorch.kernel import moves_of
+from taskorch._limits import ASIDE_NS, NS
+from taskorch._visible import counted, said, visible
+from taskorch.events import (
+    CATALOGUE,
+    VIEWS,
+    Event,
+    HealthReported,
+    PerformanceReported,
+    PoolRelieved,
+    PoolSaturated,
+    QuotaExceeded,
+    QuotaRelieved,
+    ReceiverFailed,
+    StatsReported,
+    TaskFailed,
+    TaskReady,
+)
+from taskorch.journal import MemoryJournal
+from taskorch.kernel import Kernel, PoolRow, meaning_of, moves_of
 from taskorch.model import TERMINAL, Call, HealthCheck
-from taskorch.model._ids import makers_of
+from taskorch.model._ids import PHASE_LIMIT, makers_of
+from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._documents import trace_of
+from taskorch.runtime._interrupts import defers_interrupts
 from taskorch.runtime._publisher import Publisher, Receiver
 from taskorch.runtime._timer import TimerThread
-from taskorch.runtime._work import NEVER, Work, extra_of, raised_by
+from taskorch.runtime._work import (
+    NEVER,
+    Driver,
+    Work,
+    detach_control,
+    extra_of,
+    raised_by,
+)
+from taskorch.signals import Signals
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
+
+
+# -- pools that are nearly used up, and soft quotas that are exceeded ------------------
+
+# Said once, and once more when that is well over.
+
+
+_EVENTS: Final = frozenset[type[Event]](
+    {PoolSaturated, PoolRelieved, QuotaExceeded, QuotaRelieved}
+)
+#: The share of a pool from which on it is saturated, and by how much less it must be
+#: to be so no more; of a soft quota that was exceeded, less than all of it.
+THRESHOLD: Final = 0.85
+HYSTERESIS: Final = 0.1
+
+
+class Saturation:
+    """
+    Reports saturated and relieved pools, and exceeded soft quotas, to listeners.
+
+    And when a soft quota is exceeded, and when that is over. It is looked at after each
+    step, under the lock: what is taken and given back at one instant is no news.
+    """
+
+    def __init__(self) -> None:
+        self.threshold: float = THRESHOLD
+        self.relief: float = THRESHOLD - HYSTERESIS
+        self._saturated: dict[str, None] = {}
+
+    def look(self, kernel: Kernel, now: int, wanted: frozenset[type[Event]]) -> None:
+        """Report what changed since the last look, if an event in *wanted* says so."""
+        if wanted.isdisjoint(_EVENTS):
+            return
+        for name, pool in kernel.pools.items():
+            if pool.beyond:
+                self._look_at_quota(kernel, now, pool)
+                continue
+            if _is_limit(pool):
+                continue
+            if name in self._saturated:
+                if pool.used < self.relief * pool.total or not pool.used:
+                    del self._saturated[name]
+                    kernel.note(PoolRelieved, now, name, pool.used, pool.total)
+            elif pool.used and pool.used >= self.threshold * pool.total:
+                self._saturated[name] = None
+                kernel.note(PoolSaturated, now, name, pool.used, pool.total)
+
+    def _look_at_quota(self, kernel: Kernel, now: int, pool: PoolRow) -> None:
+        limit = pool.total - pool.beyond
+        cls: type[Event]
+        if pool.name in self._saturated:
+            if pool.used and pool.used >= (1 - HYSTERESIS) * limit:
+                return
+            del self._saturated[pool.name]
+            cls = QuotaRelieved
+        elif pool.used > limit:
+            self._saturated[pool.name] = None
+            cls = QuotaExceeded
+        else:
+            return
+        kernel.note(cls, now, *meaning_of(pool), pool.used, limit)
+
+
+def _is_limit(pool: PoolRow) -> bool:
+    """Whether *pool* is a limit of a phase or a quota, which may be used up."""
+    return pool.is_quota or PHASE_LIMIT.fullmatch(pool.name) is not None
+
+
+# -- what went wrong where nobody is told: records of the logger `taskorch`, and
+# health
+
+# The logger is never configured here: without a handler of the user's, Python prints
+# what is a warning or worse.
+
 
 _LOG: Final = logging.getLogger(__name__)
 #: The id of a failed task, its error's name and message, and when it failed, in ns.
@@ -586,3 +682,184 @@ def _told(name: str, work: Work, schedule: str) -> str:
     if schedule:
         return visible(f"task {name} of the schedule {schedule} failed{trace}")
     return visible(f"task {name} failed, and nobody asked for its result{trace}")
+
+
+# -- who listens to what: the facts that receivers want are noted, and no others -------
+
+
+#: Events that are reported at an interval, if they have receivers.
+MONITORING: Final = (StatsReported, HealthReported, PerformanceReported)
+
+
+class ListeningHost(Driver, Protocol):
+    """What listening asks of a runtime."""
+
+    deciders: PolicyDeciders
+    #: Keeps events in memory, if asked to.
+    memory: MemoryJournal | None
+    notices: Notices
+    #: Whether the journal has been read.
+    opened: bool
+    publisher: Publisher
+    signals: Signals
+    timer: TimerThread
+    #: What those who listen want to hear of.
+    wanted: frozenset[type[Event]]
+
+    _changing: threading.Lock
+
+
+def receivers_changed(rt: ListeningHost) -> None:
+    """A receiver came or went: listen for what is wanted, and for no more."""
+    rt.deciders.refuse_reentry()
+    with rt._changing:
+        _listen(rt)
+
+
+@defers_interrupts
+def _listen(rt: ListeningHost) -> None:
+    old = {
+        (cls, id(receiver.call)): receiver
+        for cls, receivers in rt.publisher.receivers.items()
+        for receiver in receivers
+    }
+    wanted = {
+        cls: tuple(old.get((cls, id(call))) or Receiver(name, call) for call in calls)
+        for cls, (name, calls) in rt.signals.connected().items()
+    }
+    facts = {
+        fact: None
+        for fact, views in VIEWS.items()
+        if any(view in wanted for view in views)
+    }
+    keep = rt.memory is None or rt.memory.keep_events
+    with rt.lock:
+        rt.publisher.receivers = wanted
+        rt.wanted = frozenset(facts)
+        if not rt.opened:
+            # The facts of earlier lives are told to nobody.
+            return
+        sink = rt.kernel.sink
+        if sink is None and (facts or keep):
+            sink = []
+        elif not (facts or keep):
+            sink = None
+        classes = frozenset(CATALOGUE if keep else facts)
+        rt.kernel.listen(sink, classes, ready=TaskReady in facts)
+    rt.timer.monitor(any(cls in wanted for cls in MONITORING))
+
+
+def receiver_failed(
+    rt: ListeningHost, receiver: Receiver, error: BaseException
+) -> None:
+    """A receiver raised."""
+    rt.notices.receiver_failed(receiver, error)
+    described = said(error)
+    rt.step(
+        lambda now: rt.kernel.note(
+            ReceiverFailed, now, receiver.signal, receiver.name, *described
+        )
+    )
+
+
+# -- starts that the system refuses for want of threads, processes or descriptors ------
+
+# Such a start is tried again, and charged to no task. While there is no room, no more
+# attempts may run at once than do; after a pause one more is tried, then more and
+# more. A task whose start was refused steps aside for as long as there has been too
+# little: others, that may need none, get their turn, however many wait that do.
+
+
+#: Between two looks whether there is room again, in ns: at first and at the longest.
+_FIRST_PAUSE: Final = NS // 20
+_LONGEST_PAUSE: Final = NS
+#: How long a task steps aside at the most, in ns.
+_LONGEST_ASIDE: Final = 30 * NS
+_HINT: Final = (
+    "lower concurrency=, or raise the limits (ulimit -u, ulimit -n, or the pids limit "
+    "of the container)"
+)
+
+
+class RoomHost(Driver, Protocol):
+    """What resource exhaustion asks of its runtime."""
+
+    notices: Notices
+    timer: TimerThread
+
+
+class ResourceExhaustion:
+    """How many attempts the system has room for, if they are fewer than may run."""
+
+    def __init__(self, host: RoomHost) -> None:
+        self._rt = host
+        #: Why there is none; empty if there is.
+        self._why = ""
+        #: Since when, and until when the latest of those that were refused is aside.
+        self._since = self._aside_until = 0
+        #: When to look again, in ns, and how long after that.
+        self.due = NEVER
+        self._pause = _FIRST_PAUSE
+        #: How many more are tried next.
+        self._step = 1
+
+    def refuse(
+        self, row: TaskRow, attempt: int, work: Work, error: BaseException
+    ) -> None:
+        """Defer the start of an attempt for which the system has no room."""
+        rt = self._rt
+        why = getattr(error, "strerror", None) or str(error)
+
+        def change(now: int) -> bool:
+            described = (type(error).__name__, why)
+            is_new, self._why = not self._why, why
+            if is_new:
+                self._since = now
+            aside = min(max(ASIDE_NS, now - self._since), _LONGEST_ASIDE)
+            self._aside_until = now + aside
+            rt.kernel.limit(rt.kernel.room, aside)
+            rt.kernel.end_attempt(row, attempt, "unstarted", now, None, described)
+            detach_control(work, attempt)
+            rt.kernel.limit(min(rt.kernel.room, rt.kernel.running), aside)
+            if is_new:
+                self._pause = _FIRST_PAUSE
+            elif self._step > 1 or now >= self.due:
+                self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+            self._step = 1
+            self.due = now + self._pause
+            rt.timer.wake_by(self.due)
+            return is_new
+
+        if rt.step(change):
+            rt.notices.no_room(f"{why}; {_HINT}")
+
+    def try_more(self, now: int) -> bool:
+        """Under the lock: try more, if it is time to; whether there is room again."""
+        if now < self.due:
+            return False
+        kernel = self._rt.kernel
+        most = kernel.config.concurrency
+        if kernel.room >= most and now < self._aside_until:
+            # Whether there is enough is seen when those are tried again.
+            self.due = self._aside_until + self._pause
+            return False
+        if kernel.room >= most:
+            # All that wanted to has begun since the last look.
+            self._why, self.due = "", NEVER
+            kernel.limit(most)
+            return True
+        kernel.limit(kernel.room + self._step, kernel.aside_ns)
+        self._step *= 2
+        self.due = now + self._pause
+        return False
+
+    def check(self) -> HealthCheck | None:
+        """What health says of it, while there is too little."""
+        if not self._why:
+            return None
+        room, most = self._rt.kernel.room, self._rt.kernel.config.concurrency
+        many = f"room for {counted(room, 'attempt')} at once, of {most}"
+        if room >= most:
+            many = "no room for some that step aside"
+        said = f"the system has {many}: {self._why}; {_HINT}"
+        return HealthCheck("room", "degraded", said)

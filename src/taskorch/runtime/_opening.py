@@ -1,16 +1,51 @@
-"""The journal is read when it is first needed, and is looked up from then on."""
+"""What a life finds: the journal is read, and what is left is taken up."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from typing import Any, Final, Protocol
 
 from taskorch.errors import InternalError, JournalError
-from taskorch.runtime import _recovery
-from taskorch.runtime._committer import Committer
+from taskorch.events import (
+    CATALOGUE,
+    TASK_ID,
+    EventEmitted,
+    Fact,
+    LateResultIgnored,
+    RecoveryAttempted,
+    ResultsUsed,
+    TaskCheckpointed,
+    TaskCompleted,
+    TaskFailed,
+    TaskOptionsChanged,
+    TaskParentsAdded,
+    TaskRenewed,
+    TaskRepointed,
+    TaskRetrying,
+    TaskSubmitted,
+)
+from taskorch.executors._programs._sweep import sweep
+from taskorch.kernel import Kernel, Restoration, TaskRow, fold, recover
+from taskorch.model import TERMINAL, Agent, Task, TaskState, Units
+from taskorch.protocols import DurableJournal, Entry
+from taskorch.runtime import _directory
+from taskorch.runtime._attempts import Attempts
+from taskorch.runtime._clock import MonotonicClock
+from taskorch.runtime._committer import Committer, Keeps
 from taskorch.runtime._deciders import PolicyDeciders
-from taskorch.runtime._driver import Driver
+from taskorch.runtime._directory import (
+    Directory,
+    LostFunctions,
+    MakesWork,
+    Recollection,
+    no_agent,
+    release_if_back,
+    work_of,
+)
+from taskorch.runtime._documents import error_of_document, recall_earlier, recall_late
+from taskorch.runtime._identity import changed_task
 from taskorch.runtime._interrupts import (
     INTERRUPTS,
     defers_interrupts,
@@ -19,12 +54,421 @@ from taskorch.runtime._interrupts import (
     unguard,
 )
 from taskorch.runtime._loops import LoopHost
-from taskorch.runtime._lost import LostFunctions
-from taskorch.runtime._recovery import Recovery
+from taskorch.runtime._reruns import prune
+from taskorch.runtime._submission import Submission
 from taskorch.runtime._timer import TimerThread
+from taskorch.runtime._work import (
+    NEVER,
+    Driver,
+    Emitted,
+    Weights,
+    Work,
+    extra_of,
+    note_bonds,
+    set_result,
+    tried,
+    turn,
+    why_unresolvable,
+)
+
+# -- folding: what the facts of earlier lives lead to ----------------------------------
+
+# It gives the kernel the facts, and tasks their work; the simulation folds its
+# journals by it, too.
 
 
-class OpeningHost(_recovery.RecoveryHost, Driver, Protocol):
+#: Facts that change nothing but what is kept beside a task.
+_BESIDE: Final = frozenset(
+    {
+        LateResultIgnored,
+        RecoveryAttempted,
+        ResultsUsed,
+        TaskCheckpointed,
+        TaskRenewed,
+        TaskRetrying,
+    }
+)
+
+
+class FoldingHost(MakesWork, Keeps, Protocol):
+    """What folding asks of its runtime."""
+
+    kernel: Kernel
+    directory: Directory
+
+    @property
+    def submission(self) -> Submission:
+        """What takes tasks in."""
+        ...
+
+
+class Folding:
+    """
+    Applies the facts of earlier lives, and gives the tasks their work again.
+
+    The runtime, or what stands for one in a simulation, has a kernel that is new.
+    """
+
+    def __init__(self, host: FoldingHost) -> None:
+        self._owner = host
+        self._kernel = host.kernel
+        #: Works of tasks that the user named.
+        self._named: list[Work] = []
+
+    def fold(self, entry: Entry, apply: Callable[..., None] | None = None) -> None:
+        """
+        Apply one fact, with what was kept beside it.
+
+        It is about a task that gets a row, or an event from outside. *apply* gives it
+        with its cargo to the kernel; None folds it.
+        """
+        fact: Any
+        fact, document = entry
+        kernel, cls = self._kernel, type(fact)
+        cargo: Work | None = None
+        if cls is TaskSubmitted:
+            cargo = self._submitted(fact, document)
+        elif cls is TaskCompleted:
+            set_result(kernel.tasks[fact.task_id].cargo, document)
+        elif cls is TaskFailed:
+            kernel.tasks[fact.task_id].cargo._error = error_of_document(fact, document)
+        elif cls is TaskOptionsChanged:
+            work = kernel.tasks[fact.task_id].cargo
+            work._task = changed_task(work._task, fact, document)
+        elif cls is TaskParentsAdded:
+            note_bonds(kernel.tasks[fact.task_id].cargo, fact)
+        elif cls is TaskRepointed:
+            self.note_turned(fact)
+        elif cls in _BESIDE:
+            self._keep_beside(fact, document)
+        given: Any = Emitted(document) if cls is EventEmitted else cargo
+        if apply is None:
+            fold(kernel, fact, given)
+        else:
+            apply(fact, given)
+        if cargo is not None:
+            cargo._row = kernel.tasks[fact.task_id]
+
+    def note_turned(self, fact: Fact) -> None:
+        """If *fact* repoints tasks, turn them to the other run of their parent."""
+        if type(fact) is not TaskRepointed:
+            return
+        for name in fact.dependents:
+            if name in self._kernel.tasks:
+                turn(self._kernel.tasks[name].cargo, fact.task_id, fact.rerun_id)
+
+    def _keep_beside(self, fact: Any, document: Any) -> None:
+        """What tells the kernel nothing, and is kept for the task and its user."""
+        row = self._kernel.tasks.get(fact.task_id)
+        if row is None:
+            return
+        if type(fact) is LateResultIgnored:
+            recall_late(row.cargo, fact, document)
+        elif type(fact) is RecoveryAttempted:
+            extra = extra_of(row.cargo)
+            extra.recoveries = (*extra.recoveries, tried(fact))
+        elif type(fact) in (ResultsUsed, TaskRenewed):
+            note_bonds(row.cargo, fact)
+        elif type(fact) is TaskRetrying:
+            if document is not None:
+                recall_earlier(row.cargo, fact, document)
+        else:
+            extra_of(row.cargo).checkpoint = document
+
+    def _submitted(self, fact: TaskSubmitted, task: Task) -> Work:
+        work = work_of(self._owner, task)
+        work._after = fact.after
+        if fact.trace is not None:
+            extra_of(work).trace = fact.trace
+        self._owner.directory.reruns.note(fact.task_id)
+        if task.idempotency_key is not None:
+            self._owner.directory.keys[task.idempotency_key] = fact.task_id
+        owner = self._owner
+        can_be_asked = owner.committer is not None or owner.directory.recovered
+        if fact.named and not can_be_asked:
+            self._named.append(work)
+        return work
+
+    def reconnect(self) -> None:
+        """After folding: let tasks have the work of their parents."""
+        named, self._named = self._named, []
+        for work in named:
+            row = work._row
+            if row.id not in self._kernel.tasks:
+                # There is no journal that could be asked for it.
+                self._owner.submission.remember(row, work)
+        for row in self._kernel.tasks.values():
+            if row.links is not None:
+                parents = row.links.parents
+                row.cargo._above = tuple(
+                    [self._owner.directory.known(p.id) for p in parents]
+                )
+
+
+# -- rereading: from a journal to the state that its facts lead to ---------------------
+
+# A snapshot is where it begins, if there is one that leads where it says; and what is
+# kept later is applied by going on. A new life does this, and whoever only looks.
+
+
+#: What a fact raises of which those before it are missing.
+_MISFITS: Final = (AssertionError, AttributeError, LookupError, TypeError)
+
+
+class RereadingHost(FoldingHost, Protocol):
+    """What rereading asks of its runtime."""
+
+    def new_kernel(self, pools: Units = ()) -> None:
+        """Begin with nothing, but for *pools*."""
+        ...
+
+
+class Rereading:
+    """
+    Folds what *journal* keeps into the kernel of *owner*, which has done nothing yet.
+
+    The journal need not be claimed.
+    """
+
+    def __init__(self, host: RereadingHost, journal: DurableJournal) -> None:
+        self._owner = host
+        self._journal = journal
+        # The facts say what there is, up to the end of the last life.
+        host.new_kernel()
+        self.folding = Folding(host)
+        #: The number of the last fact that was applied, and the time of the latest.
+        self.last = self.at_ns = 0
+        #: The number of the snapshot that it began with; 0: with none.
+        self.snapshot_at = 0
+
+    def run(self) -> None:
+        """
+        Apply all that is kept.
+
+        Raises:
+            JournalError: It cannot be read.
+        """
+        self.begin()
+        self.apply(self._journal.read(after=self.last))
+
+    def begin(self) -> None:
+        """
+        Begin with the latest snapshot, if there is one.
+
+        Raises:
+            JournalError: It cannot be read.
+        """
+        found = self._journal.snapshot()
+        if found is not None and self._restore(found[1]):
+            self.snapshot_at = self.last
+
+    def apply(self, entries: Iterable[Entry]) -> None:
+        """
+        Apply *entries*, which come after all that was.
+
+        Raises:
+            JournalError: One does not fit those before it.
+        """
+        fold = self.folding.fold
+        for entry in entries:
+            fact = entry[0]
+            try:
+                fold(entry)
+            except _MISFITS as error:
+                where, kind = self._journal.description(), type(fact).__name__
+                msg = f"{where} is damaged: fact {fact.seq}, {kind}, does not fit what "
+                msg += f"came before it ({type(error).__name__}: {error})"
+                hint = "restore it from a copy: facts before it may be missing"
+                raise JournalError(msg, hint=hint) from error
+            self.last, self.at_ns = fact.seq, max(self.at_ns, fact.at_ns)
+
+    def _restore(self, state: dict[str, Any]) -> bool:
+        """Begin with a snapshot; whether that worked."""
+        owner, journal = self._owner, self._journal
+        try:
+            restoration = Restoration(owner.kernel, state)
+        except ValueError:
+            return False
+        until = restoration.seq
+        entries: list[Entry] = list(journal.select(restoration.ids, until))
+        later = (entry[0] for entry in journal.read(after=until))
+        missing = restoration.missing(chain((fact for fact, _ in entries), later))
+        while missing:
+            more = list(journal.select(missing, until))
+            entries += more
+            missing = restoration.missing(fact for fact, _ in more)
+        apply_in_order(self.folding, restoration, entries)
+        self._keep_events(restoration)
+        try:
+            restoration.finish()
+        except (InternalError, LookupError):
+            owner.new_kernel()
+            self.folding = Folding(owner)
+            return False
+        self.last, self.at_ns = until, restoration.at_ns
+        return True
+
+    def _keep_events(self, restoration: Restoration) -> None:
+        """Fold the events from outside that nobody had waited for."""
+        numbers = dict.fromkeys(restoration.events)
+        if not numbers:
+            return
+        # They are kept for a while only, so they are among the last.
+        for entry in self._journal.read(after=min(numbers) - 1):
+            number = entry[0].seq
+            if number > restoration.seq:
+                break
+            if number in numbers:
+                self.folding.fold(entry, restoration.fold)
+
+
+def apply_in_order(
+    folding: Folding, restoration: Restoration, entries: list[Entry]
+) -> None:
+    """Apply the facts up to a snapshot about its tasks, and those that they need."""
+    entries.sort(key=lambda entry: entry[0].seq)
+    for entry in entries:
+        if restoration.is_kept(entry[0][TASK_ID]):
+            folding.fold(entry, restoration.fold)
+        else:
+            folding.note_turned(entry[0])
+            restoration.fold(entry[0])
+
+
+# -- recovery: a new life opens the journal, and takes up what is there ----------------
+
+
+_ALL: Final = frozenset(CATALOGUE)
+#: States of which those who wait are told.
+_SETTLED: Final = frozenset(
+    {TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED, TaskState.BLOCKED}
+)
+
+
+class RecoveryHost(
+    RereadingHost,
+    _directory.RecollectionHost,
+    _directory.OrphansHost,
+    Protocol,
+):
+    """What recovery asks of its runtime."""
+
+    attempts: Attempts
+    epoch: int
+    joining: list[Agent]
+    lost: LostFunctions
+    now: Callable[[], int]
+    #: The pools that this life was given.
+    pools: Units
+    run_id: str
+    weights: Weights
+    #: Whether it runs what earlier lives have left; if not, it only changes that.
+    takes_up: bool
+
+    def name_life(self) -> None:
+        """Ids of one life differ from those of any other."""
+        ...
+
+
+class Recovery:
+    """Opens the journal of a runtime that has done nothing yet; under its lock."""
+
+    def __init__(self, host: RecoveryHost) -> None:
+        assert host.committer is not None  # noqa: S101 - it is durable
+        self._rt = host
+        self._committer = host.committer
+        self._journal = host.committer.journal
+
+    def run(self) -> None:
+        """
+        Own the journal, fold it, and take up what is there.
+
+        Raises:
+            JournalError: It cannot be used.
+        """
+        rt, journal = self._rt, self._journal
+        rt.epoch = journal.claim()
+        rt.name_life()
+        prune(journal, rt.epoch, journal.retention(), rt.now())
+        if self._committer.can_be_asked:
+            rt.directory.recovered = Recollection(rt, journal)
+        past = Rereading(rt, journal)
+        past.run()
+        kernel = rt.kernel
+        now_ns = MonotonicClock(not_before=past.at_ns).now_ns
+        rt.now = now_ns
+        self._sweep()
+        committer = self._committer
+        committer.snapshot_at = past.snapshot_at or committer.snapshot_at
+        committer.commits.committed = committer.last = rt.committed = past.last
+        past.folding.reconnect()
+        if rt.directory.recovered is not None:
+            # It knows them all, and takes less room.
+            kernel.forget_ended()
+            keys, tasks = rt.directory.keys, kernel.tasks
+            rt.directory.keys = {key: i for key, i in keys.items() if i in tasks}
+        for row in kernel.tasks.values():
+            if row.state not in _SETTLED:
+                row.cargo._visible_after = NEVER
+        # From now on, only what is kept leaves memory: see `Committer`.
+        kernel.keep_finished()
+        for row in kernel.finished:
+            rt.weights.note(row, rt.weights.weigh(row.cargo, row.cargo._value, None))
+        rt.weights.let_go(committer.last)
+        kernel.listen([], _ALL)
+        recover(kernel, rt.epoch, now_ns())
+        if rt.takes_up:
+            self._take_up(now_ns)
+
+    def _take_up(self, now_ns: Callable[[], int]) -> None:
+        """Pools and agents of this life; and what has lost what it needs."""
+        rt, kernel = self._rt, self._rt.kernel
+        kernel.change_pools(rt.pools, now_ns())
+        joining, rt.joining = rt.joining, []
+        for info in joining:
+            kernel.add_agent(info, now_ns())
+        for row in list(kernel.tasks.values()):
+            self._check_needs(row, now_ns())
+        rows = kernel.tasks.values()
+        rt.lost.rows = {
+            row: None
+            for row in rows
+            if row.state not in TERMINAL and row.cargo is not None
+            if why_unresolvable(row.cargo)
+        }
+        kinds = {row.bucket.spec: row for row in rows if row.state not in TERMINAL}
+        for spec, row in kinds.items():
+            if no_agent(kernel, row, now_ns()):
+                rt.orphans[spec] = None
+
+    def _sweep(self) -> None:
+        """End the programs of earlier lives, before anything is run again."""
+        rt, journal = self._rt, self._journal
+        identity, logs = journal.identity(), journal.logs_folder()
+        if identity:
+            if rt.epoch > 1:
+                sweep(f"{identity}.")
+            rt.run_id = f"{identity}.{rt.epoch}"
+        if logs is not None:
+            from pathlib import Path  # noqa: PLC0415 - for programs with a journal
+
+            rt.attempts.programs.logs = Path(logs)
+
+    def _check_needs(self, row: TaskRow, now: int) -> None:
+        """Hold *row* if what it needs is gone; let it go if that is back."""
+        kernel = self._rt.kernel
+        if row.state is TaskState.QUEUED:
+            why = why_unresolvable(row.cargo) or no_agent(kernel, row, now)
+            if why:
+                kernel.miss(row, why, now)
+        else:
+            release_if_back(kernel, row, now)
+
+
+# -- the journal is read when it is first needed, and is looked up from then on --------
+
+
+class OpeningHost(RecoveryHost, Driver, Protocol):
     """What opening a journal asks of a runtime."""
 
     closed: bool

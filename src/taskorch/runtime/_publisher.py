@@ -36,7 +36,6 @@ from taskorch.events import (
 )
 from taskorch.model._show import show
 from taskorch.runtime._asyncio import asyncio
-from taskorch.runtime._driver import Driver
 from taskorch.runtime._interrupts import (
     DEFERRED,
     defers_interrupts,
@@ -44,6 +43,7 @@ from taskorch.runtime._interrupts import (
 )
 from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._timer import TimerThread
+from taskorch.runtime._work import Driver
 
 __all__ = ("Publisher", "Receiver")
 

@@ -1,60 +1,192 @@
-"""What the orchestrator says of itself: status, statistics, health."""
+"""
+How things stand: status, lists, health, measures, and why.
+
+Decisions: 0120, 0121.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from functools import partial
+from itertools import islice
+from operator import eq
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._limits import FAULT_SECONDS, NS
-from taskorch._visible import counted
-from taskorch.errors import ProgramFailedError, UnknownTaskError
+from taskorch._limits import BLOCKING_SECONDS, FAULT_SECONDS, HELD_SECONDS, NS
+from taskorch._visible import counted, visible
+from taskorch.errors import InvalidTaskError, ProgramFailedError, UnknownTaskError
 from taskorch.events import HealthReported, PerformanceReported, StatsReported
 from taskorch.kernel import (
     GOING,
+    NOT_STARTED,
     AgentRow,
+    Kernel,
+    Search,
     TaskRow,
     awaits,
+    hold_of_starts,
     moves_of,
     past_of,
     without_quotas,
+    words_of_hold,
     words_of_holds,
 )
+from taskorch.kernel import explain as explain_row
 from taskorch.model import (
+    FILTERS,
+    OPTIONS,
     TERMINAL,
     AgentStats,
+    Blocker,
     Durations,
+    Explanation,
     Health,
     HealthCheck,
     HistoryEntry,
     ProgramResult,
     QueueStats,
+    Remedy,
     Resources,
     RetryStats,
     StateStats,
     Stats,
+    Stuck,
+    TaskFilter,
     TaskState,
     TaskStatus,
     TypeStats,
 )
 from taskorch.model._explanation import in_words, some
+from taskorch.model._ids import stem_of
+from taskorch.model._places import place_of
+from taskorch.model._plain import ns_of
 from taskorch.model._quantile import quantile
 from taskorch.model._read_only import ReadOnly
-from taskorch.runtime._blocked import blocked
-from taskorch.runtime._earlier import earlier_of
-from taskorch.runtime._held import held_for_long
-from taskorch.runtime._late import late_of
+from taskorch.model._show import show
+from taskorch.runtime._documents import describe_late, earlier_of, late_of
 from taskorch.runtime._runtime import Runtime
-from taskorch.runtime._stale import Staleness
+from taskorch.runtime._stale import Cause, Staleness
 from taskorch.runtime._waiting import blockade
-from taskorch.runtime._work import Work, give_error, note_given
+from taskorch.runtime._work import Work, give_error, is_cached, note_given
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from taskorch.kernel import TypeRow
+    from opentelemetry.metrics import MeterProvider
+
+    from taskorch.kernel import TypeRow, Waits
+
+
+# -- starts that are held back, by hand or by alerts: what is kept, and is in the log --
+
+
+_LOG: Final = logging.getLogger("taskorch.starts")
+
+
+def hold(runtime: Runtime, who: str, most: int, why: str, *, lasts: bool) -> None:
+    """Hold starts back; what is to outlive this life is kept before this returns."""
+    changed = runtime.step(
+        lambda now: runtime.kernel.hold_starts(who, most, why, now, lasts=lasts),
+        keep=lasts,
+    )
+    if changed:
+        _LOG.warning("%s", visible(words_of_hold(who, most, why)))
+
+
+def release(runtime: Runtime, who: str) -> bool:
+    """Hold them back no more; False if nothing was."""
+    _, _, lasts = runtime.kernel.holds.get(who, (0, "", True))
+    # The journal may not have been opened yet: that makes another kernel.
+    changed: bool = runtime.step(
+        lambda now: runtime.kernel.release_starts(who, now), keep=lasts
+    )
+    if changed:
+        _LOG.info("%s", visible(f"{who} holds no starts back any more"))
+    return changed
+
+
+def tell_of_earlier(runtime: Runtime) -> None:
+    """Say in the log which holds of earlier lives go on."""
+    for who, (most, why, _) in runtime.kernel.holds.items():
+        words = words_of_hold(who, most, why)
+        _LOG.warning("%s", visible(f"{words} It was so in an earlier life."))
+
+
+# -- who holds up all others, while it lasts: a policy that is asked, or a coroutine ---
+
+
+def blocked(runtime: Runtime) -> list[HealthCheck]:
+    """
+    What health says of those who block; takes no lock, and waits for nobody.
+
+    Whether the loop is blocked is known from the second question on: the first one has
+    it say when it comes to that.
+    """
+    found = []
+    now = monotonic()
+    for component, since, ident in runtime.deciders.asked():
+        if now - since > BLOCKING_SECONDS:
+            said = f"the {component} has been asked for {now - since:.0f} s"
+            found.append(HealthCheck(component, "degraded", said + _where(ident)))
+    since, ident, name = runtime.loops.unanswered()
+    if now - since > BLOCKING_SECONDS:
+        who = f"task {name}" if name else "something"
+        said = f"{who} has blocked the event loop for {now - since:.0f} s"
+        found.append(HealthCheck("loop", "degraded", said + _where(ident)))
+    runtime.notices.are_blocked({check.component: check.detail for check in found})
+    return found
+
+
+def _where(ident: int) -> str:
+    """The innermost call of a thread, if it is there still."""
+    frame = sys._current_frames().get(ident)
+    if frame is None:
+        return ""
+    last = traceback.extract_stack(frame)[-1]
+    return f": in {last.name}, {last.filename}:{last.lineno}"
+
+
+# -- who has held something by hand for long, while tasks wait for it: a leak, perhaps
+
+
+def held_for_long(runtime: Runtime) -> list[HealthCheck]:
+    """What health says of allocations by hand; takes no lock, and waits for nobody."""
+    kernel = runtime.kernel
+    if not kernel.allocations:
+        return []
+    now = runtime.now()
+    told = []
+    for row in list(kernel.allocations.values()):
+        seconds = (now - row.since_ns) / NS
+        wanted = [name for name, _ in row.units if _is_wanted(kernel, name)]
+        if wanted and seconds > HELD_SECONDS:
+            what = ", ".join(wanted)
+            told.append(
+                f"allocation {row.id} has been held by {row.owner} "
+                f"for {seconds / 3_600:.1f} h, and tasks wait for {what}"
+            )
+    return [HealthCheck("resources", "degraded" if told else "ok", "; ".join(told))]
+
+
+def _is_wanted(kernel: Kernel, name: str) -> bool:
+    """Whether tasks wait for some of a pool."""
+    pool = kernel.pools.get(name)
+    if pool is None:
+        return False
+    places = list(pool.short.values())
+    return bool(pool.parked) or any(place.members for place in places)
+
+
+# -- what the orchestrator says of itself: status, statistics, health ------------------
+
 
 #: What a component may be, from the best.
 _ORDER: Final = ("ok", "degraded", "failed")
@@ -482,3 +614,362 @@ def report(runtime: Runtime) -> None:
         runtime.note(HealthReported, health(runtime))
     if PerformanceReported in wanted:
         runtime.note(PerformanceReported, dict(stats(runtime).types))
+
+
+# -- going through all tasks, a page at a time, while they change ----------------------
+
+
+#: Tasks that are looked at under the lock at once.
+_PAGE: Final = 200
+
+
+class _Wanted:
+    """What a filter comes to in one orchestrator, when it is asked."""
+
+    def __init__(self, runtime: Runtime, which: TaskFilter) -> None:
+        fields = dict(which.fields)
+        self.state: TaskState | None = fields.pop("state", None)
+        self.mended: bool | None = fields.pop("mended", None)
+        self._pattern: str | None = fields.get("id")
+        since, longer = fields.pop("since", None), fields.pop("older_than", None)
+        #: Submitted then or later.
+        self._since_ns = 0 if since is None else _since_ns(runtime, since)
+        #: In their state since before then.
+        self._in_state_ns = None if longer is None else runtime.now() - int(longer * NS)
+        self._tests = [
+            (_MATCHES[FILTERS[name].how], _VALUE_OF.get(name, _option(name)), value)
+            for name, value in fields.items()
+        ]
+
+    def has(self, row: TaskRow) -> bool:
+        """Under the lock: whether all but the state holds of the task of *row*."""
+        return (
+            all(matches(take(row), value) for matches, take, value in self._tests)
+            and row.submitted_ns >= self._since_ns
+            and (self._in_state_ns is None or since_when(row) < self._in_state_ns)
+        )
+
+    def may_be(self, task_id: str) -> bool:
+        """Whether a task of this id that has left memory may be among them."""
+        return (self.state is None or self.state in TERMINAL) and (
+            self._pattern is None or fnmatchcase(task_id, self._pattern)
+        )
+
+
+def _since_ns(runtime: Runtime, since: datetime | float) -> int:
+    if isinstance(since, datetime):
+        return ns_of(since)
+    return runtime.now() - int(since * NS)
+
+
+def _option(name: str) -> Callable[[TaskRow], Any]:
+    """What finds the value of an option of the task of a row."""
+    usual = OPTIONS[name].default if name in OPTIONS else None
+
+    def take(row: TaskRow) -> Any:
+        task = row.cargo._task
+        return usual if task is None else getattr(task, name)
+
+    return take
+
+
+#: What is known without the task itself, of which a plain call has none.
+_VALUE_OF: Final[dict[str, Callable[[TaskRow], Any]]] = {
+    "type": lambda row: row.bucket.spec.type,
+    "id": lambda row: row.id,
+    "agent": lambda row: None if row.agent is None else row.agent.name,
+}
+
+
+def _contains(found: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
+    return found is not None and all(
+        name in found and found[name] == value for name, value in wanted.items()
+    )
+
+
+def _is_like(found: str, pattern: str) -> bool:
+    return fnmatchcase(found, pattern)
+
+
+_MATCHES: Final[dict[str, Callable[[Any, Any], bool]]] = {
+    "equal": eq,
+    "pattern": _is_like,
+    "contains": _contains,
+}
+
+
+def listed(runtime: Runtime, asked: TaskFilter) -> Iterator[TaskStatus]:
+    """
+    The statuses of the tasks that are *asked* for, the first submitted first.
+
+    What was submitted when this was called is looked at once each, and later
+    submissions are not. Each status is of the moment at which its page was made.
+    """
+    kernel, which = runtime.kernel, _Wanted(runtime, asked)
+    with runtime.lock:
+        # One copy at C's speed; the ids only, so that tasks may leave memory meanwhile.
+        ids = dict.fromkeys(kernel.tasks)
+        ever = (
+            *(kernel.pending, kernel.queued, kernel.active, kernel.retrying),
+            *(kernel.blocked, kernel.suspended),
+            *(kernel.completed, kernel.failed, kernel.cancelled),
+        )
+    if runtime.directory.recovered is not None and sum(ever) > len(ids):
+        return _through_journal(runtime, which, ids)
+    return _through_memory(runtime, which, iter(ids))
+
+
+def _through_memory(
+    runtime: Runtime, which: _Wanted, ids: Iterator[str]
+) -> Iterator[TaskStatus]:
+    while page := list(islice(ids, _PAGE)):
+        yield from _statuses(runtime, which, page)
+
+
+def _through_journal(
+    runtime: Runtime, which: _Wanted, ids: dict[str, None]
+) -> Iterator[TaskStatus]:
+    """In the order of the journal, which knows those that have left memory, too."""
+    recovered = runtime.directory.recovered
+    assert recovered is not None  # noqa: S101 - the caller looked
+    after, until = 0, runtime.committed
+    while page := recovered.submitted(after, until, _PAGE):
+        after = page[-1][0]
+        names = [task_id for _, task_id in page]
+        for name in names:
+            ids.pop(name, None)
+        yield from _statuses(runtime, which, names)
+    # What is on its way into the journal; all, if it cannot be asked.
+    yield from _through_memory(runtime, which, iter(ids))
+
+
+def _statuses(
+    runtime: Runtime, which: _Wanted, ids: Collection[str]
+) -> list[TaskStatus]:
+    """Statuses of the tasks of one page, in the order of *ids*."""
+    found: dict[str, TaskStatus | None] = dict.fromkeys(ids)
+    with runtime.lock:
+        # Under it: the kernel takes another dict when many have left memory.
+        tasks = runtime.kernel.tasks
+        rows = [row for task_id in ids if (row := tasks.get(task_id)) is not None]
+        staleness = Staleness(runtime)
+        for row in rows:
+            _add(runtime, which, row.cargo, found, staleness)
+    present = {row.id for row in rows}
+    gone = [name for name in ids if name not in present and which.may_be(name)]
+    if gone and runtime.directory.recovered is not None:
+        works = runtime.directory.recovered.recollect_all(gone)
+        # Of what has left memory it may not be known that it was run again.
+        ended = [work._row for work in works.values()]
+        badly = [row.id for row in ended if row.state is not TaskState.COMPLETED]
+        runtime.directory.recall(map(stem_of, badly), runtime.lock)
+        with runtime.lock:
+            staleness = Staleness(runtime)
+            for work in works.values():
+                if work._row.state in TERMINAL:
+                    _add(runtime, which, work, found, staleness)
+                # Nobody has it after this: see `recollect`.
+                work._row.cargo = None
+    return [status for status in found.values() if status is not None]
+
+
+def _add(
+    runtime: Runtime,
+    which: _Wanted,
+    work: Work,
+    found: dict[str, TaskStatus | None],
+    staleness: Staleness,
+) -> None:
+    """Under the lock: the status of *work*, if it is among those of *which*."""
+    state, row = which.state, work._row
+    # An end that is not kept yet is not told yet, so the state is asked for twice.
+    if state is not None and row.state is not state and row.state not in TERMINAL:
+        return
+    if which.has(row):
+        status = status_of(runtime, row, work, staleness)
+        is_mended = bool(status.mended_by)
+        if state in (None, status.state) and which.mended in (None, is_mended):
+            found[row.id] = status
+
+
+# -- what the runtime does for metrics, if there is an SDK of OpenTelemetry ------------
+
+
+def look_for_meters(rt: Runtime, given: MeterProvider | None) -> None:
+    """
+    Measure from now on, if an SDK is configured for this process, or *given*.
+
+    Raises:
+        InvalidTaskError: What is given is no MeterProvider.
+    """
+    if given is not None and not callable(getattr(given, "get_meter", None)):
+        msg = f"meter_provider is a MeterProvider of OpenTelemetry, not {show(given)}"
+        raise InvalidTaskError(msg, hint="opentelemetry.sdk.metrics.MeterProvider()")
+    api: Any = sys.modules.get("opentelemetry.metrics")
+    if rt.metrics is not None or api is None:
+        return
+    found = api.get_meter_provider() if given is None else given
+    # The API has no public name for what stands for a provider until one is set.
+    if type(found).__name__ == "_ProxyMeterProvider" or isinstance(
+        found.get_meter("taskorch"), api.NoOpMeter
+    ):
+        return
+    from taskorch.telemetry._metrics import Metrics  # noqa: PLC0415 - where it is used
+
+    rt.metrics = Metrics(found, partial(stats, rt), partial(_type_of, rt))
+    rt.metrics.connect(rt.signals)
+
+
+def _type_of(rt: Runtime, task_id: str) -> str:
+    row = rt.kernel.tasks.get(task_id)
+    return "" if row is None else row.bucket.spec.type
+
+
+# -- why tasks do not run, or what became of them: what the runtime adds to the kernel
+
+
+_NOT_STARTED: Final = Blocker(
+    "not_started",
+    "The orchestrator has not been started.",
+    remedies=NOT_STARTED.remedies,
+)
+_STOPPED: Final = Blocker(
+    "not_started", "The orchestrator stops, or has stopped: nothing starts any more."
+)
+
+
+def explain(runtime: Runtime, task_id: str, *, estimates: bool) -> Explanation:
+    """
+    Why a task does not run, or what became of it.
+
+    Raises:
+        UnknownTaskError: No task has this id in memory.
+        ComponentError: A policy failed that was asked.
+    """
+
+    def ask(now: int) -> Explanation:
+        return explanation(
+            runtime, task_id, now, estimates=estimates, paused=_paused(runtime)
+        )
+
+    found: Explanation = runtime.step(ask)
+    return found
+
+
+def explanation(
+    runtime: Runtime, task_id: str, now: int, *, estimates: bool, paused: Blocker
+) -> Explanation:
+    """
+    Under the lock: as `explain`; *paused* says why nothing starts, if nothing does.
+
+    Raises:
+        UnknownTaskError: No task has this id in memory.
+    """
+    row = runtime.kernel.tasks.get(runtime.directory.reruns.latest(task_id))
+    if row is None:
+        msg = f"no task in memory has the id {task_id!r}"
+        raise UnknownTaskError(msg, task_id=str(task_id))
+    waits = runtime.waiting._waits.get((row.id, row.attempt), ())
+    inside = {target.id: None for any_of in waits for target in any_of}
+    found = explain_row(
+        runtime.kernel,
+        row,
+        now,
+        whole=True,
+        estimates=estimates,
+        paused=paused,
+        inside=tuple(inside),
+    )
+    work = row.cargo
+    errors = (
+        (work._error, *reversed(list(earlier_of(work).values()))) if found.error else ()
+    )
+    where = next(filter(None, map(place_of, errors)), "")
+    cause = Staleness(runtime).cause(work)
+    if cause is not None:
+        latest = runtime.directory.reruns.latest(stem_of(cause.had))
+        found = attrs.evolve(found, stale=why_stale(found, cause, latest))
+    if runtime.fleet is not None:
+        why = runtime.fleet.why_none(row.bucket.spec.requires or ())
+        blockers = tuple(_with_reason(blocker, why) for blocker in found.blockers)
+        found = attrs.evolve(found, blockers=blockers)
+    cache = ""
+    if is_cached(work):
+        cache = runtime.memo.said.get(row.id, "")
+    place = runtime.attempts.place(row)
+    late = describe_late(work)
+    recovery = ""
+    if runtime.strategies is not None:
+        recovery = runtime.strategies.under_way(row)
+    return attrs.evolve(
+        found, late=late, where=where, cache=cache, place=place, recovery=recovery
+    )
+
+
+def _with_reason(blocker: Blocker, why: str) -> Blocker:
+    """Say besides that no agent can do it, why one that could is not there."""
+    if blocker.kind != "capability" or not why:
+        return blocker
+    return attrs.evolve(blocker, detail=f"{blocker.detail.rstrip('.')}: {why}.")
+
+
+def why_stale(found: Explanation, cause: Cause, latest: str) -> str:
+    """
+    Why the task of an explanation is stale, and what to call, in two sentences.
+
+    *latest* is the latest run of what the cause had an earlier run of.
+    """
+    if cause.by_adder:
+        adder = stem_of(cause.had)
+        return (
+            f"It is stale: {cause.had} had added {cause.task_id}, and was run again "
+            f"since, as {latest}. Call orch.rerun_task({adder!r}), which adds it again "
+            "if it is still needed."
+        )
+    again = f"orch.rerun_task({stem_of(cause.task_id)!r}"
+    if cause.task_id == found.task_id:
+        why = f"it had {cause.had}, which was run again since, as {latest}"
+        call = "Call" if found.state in TERMINAL else "Once it has ended, call"
+        return f"It is stale: {why}. {call} {again})."
+    why = f"{cause.task_id} had {cause.had}, which was run again since, as {latest}"
+    return f"It is stale: {why}. Call {again}, downstream=True)."
+
+
+def _paused(runtime: Runtime) -> Blocker:
+    """Why nothing starts, if nothing does."""
+    committer = runtime.committer
+    if runtime.closed or runtime.fault is not None:
+        return _STOPPED
+    if committer is not None and committer.trouble:
+        why = committer.trouble.rstrip(".")
+        detail = f"Nothing starts while the journal cannot be written: {why}."
+        words = "Let the journal be written again: that is tried all the time."
+        return Blocker("journal", detail, remedies=(Remedy("journal", words),))
+    held = hold_of_starts(runtime.kernel)
+    return held if held and not runtime.kernel.stopped else _NOT_STARTED
+
+
+def stuck(runtime: Runtime) -> tuple[Stuck, ...]:
+    """
+    What can never proceed as things stand, by cause.
+
+    The lock is held for a slice at a time.
+
+    Raises:
+        ComponentError: The registry failed.
+    """
+
+    def begin(now: int) -> Search:
+        waits: dict[TaskRow, Waits] = {}
+        for (task_id, attempt), targets in runtime.waiting._waits.items():
+            row = runtime.kernel.tasks.get(task_id)
+            if row is not None and row.attempt == attempt:
+                waits[row] = list(targets)
+        return Search(runtime.kernel, now, waits)
+
+    search: Search = runtime.step(begin)
+    slices = search.slices()
+    # At the end it gives the time instead of nothing.
+    while runtime.step(lambda now: next(slices, now)) is None:
+        pass
+    return search.groups

@@ -42,34 +42,32 @@ from taskorch.kernel import (
 from taskorch.model import TERMINAL, Agent, HealthCheck, TaskState, Units
 from taskorch.policies._kinds import Policies
 from taskorch.protocols import AttemptExecutor, Journal
-from taskorch.runtime import _calls, _checkpoints, _end, _intake, _listening, _opening
+from taskorch.runtime import _committer, _end, _notices, _opening, _passage
 from taskorch.runtime._attempts import AgentRunner, Attempts, tidy
 from taskorch.runtime._clock import MonotonicClock
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._context import LOCAL as THREAD_LOCAL
-from taskorch.runtime._context import AttemptContext
+from taskorch.runtime._context import AttemptContext, signed
 from taskorch.runtime._deciders import PolicyDeciders, check_chunks
-from taskorch.runtime._directory import Directory
-from taskorch.runtime._driver import Launch
-from taskorch.runtime._gil import yield_gil
+from taskorch.runtime._directory import (
+    Directory,
+    LostFunctions,
+    hold_orphans,
+    release_if_back,
+)
 from taskorch.runtime._interrupts import DEFERRED, defers_interrupts, raise_deferred
-from taskorch.runtime._loops import LoopHost
-from taskorch.runtime._lost import LostFunctions
-from taskorch.runtime._notices import Notices
-from taskorch.runtime._orphans import hold_orphans
+from taskorch.runtime._loops import LoopHost, yield_gil
+from taskorch.runtime._notices import Notices, ResourceExhaustion, Saturation
 from taskorch.runtime._publisher import Publisher
-from taskorch.runtime._restored import release_if_back
-from taskorch.runtime._room import ResourceExhaustion
-from taskorch.runtime._saturation import Saturation
 from taskorch.runtime._submission import Submission
 from taskorch.runtime._timer import TimerThread
-from taskorch.runtime._tracing import signed
 from taskorch.runtime._waiting import Waiting
-from taskorch.runtime._weights import Weights
 from taskorch.runtime._work import (
     ALL_KEPT,
     NO_KWARGS,
     Emitted,
+    Launch,
+    Weights,
     Work,
     result_of_wait,
     set_result,
@@ -166,10 +164,10 @@ class Runtime:
     )
 
     # Plain calls, on their way in and to the end.
-    submit_calls: Final = _calls.submit_calls
-    knows: Final = _calls.knows
-    run = _calls.run
-    finish = _calls.finish
+    submit_calls: Final = _passage.submit_calls
+    knows: Final = _passage.knows
+    run = _passage.run
+    finish = _passage.finish
 
     # The journal.
     open = _opening.open_journal
@@ -178,17 +176,17 @@ class Runtime:
     recall = _opening.recall
 
     # What else comes in.
-    submit_tasks: Final = _intake.submit_tasks
-    submit_run: Final = _intake.submit_run
-    rerun: Final = _intake.rerun
-    add_parents: Final = _intake.add_parents
-    emit: Final = _intake.emit
+    submit_tasks: Final = _passage.submit_tasks
+    submit_run: Final = _passage.submit_run
+    rerun: Final = _passage.rerun
+    add_parents: Final = _passage.add_parents
+    emit: Final = _passage.emit
 
     # What running tasks leave, and who listens.
-    checkpoint: Final = _checkpoints.checkpoint
-    progress: Final = _checkpoints.progress
-    receivers_changed = _listening.receivers_changed
-    receiver_failed = _listening.receiver_failed
+    checkpoint: Final = _committer.checkpoint
+    progress: Final = _committer.progress
+    receivers_changed = _notices.receivers_changed
+    receiver_failed = _notices.receiver_failed
 
     # The end.
     fail_stop = _end.fail_stop
@@ -316,7 +314,7 @@ class Runtime:
         self.name_life()
         self._numbers: Iterator[int] = count(1)
         #: What calls come to, by the names of their functions.
-        self.known_calls: dict[str, _calls.KnownCall] = {}
+        self.known_calls: dict[str, _passage.KnownCall] = {}
         #: How many bytes finished tasks hold, and may hold.
         self.weights = Weights(self, keep_finished_mb)
         self.submission = Submission(self)
@@ -525,8 +523,7 @@ class Runtime:
                 raise
             finally:
                 # Even if the change was refused: it may have freed what others need.
-                if launch is not None:
-                    self.launch(launch)
+                self.launch(launch)
         except Exception:
             raise
         except BaseException as error:

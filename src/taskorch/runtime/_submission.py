@@ -51,6 +51,7 @@ from taskorch.model import (
 )
 from taskorch.model._ids import earlier_ids, has_number, run_of, stem_of
 from taskorch.runtime._batch import SOME, Batch, BatchHost, Entry, Preparation
+from taskorch.runtime._directory import bring_back, release_if_back
 from taskorch.runtime._identity import (
     Difference,
     alike,
@@ -60,7 +61,6 @@ from taskorch.runtime._identity import (
     refusal,
     with_options,
 )
-from taskorch.runtime._restored import bring_back, release_if_back
 from taskorch.runtime._stale import is_outdated, parents_of, replaced, runs_above
 from taskorch.runtime._translation import (
     needs_of_task,

@@ -8,9 +8,8 @@ from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from taskorch._limits import NS
-from taskorch.runtime._driver import Driver
 from taskorch.runtime._interrupts import defers_interrupts, join
-from taskorch.runtime._work import NEVER
+from taskorch.runtime._work import NEVER, Driver
 
 #: The longest wait of a lock, some three weeks, is more than this.
 _LONGEST: Final = 100_000.0

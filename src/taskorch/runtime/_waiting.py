@@ -28,14 +28,13 @@ from taskorch.model._ids import stem_of
 from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve_on
 from taskorch.runtime._context import AttemptContext, current_or_none
 from taskorch.runtime._deciders import PolicyDeciders
-from taskorch.runtime._driver import Driver
 from taskorch.runtime._interrupts import defers_interrupts
-from taskorch.runtime._latch import Latch, seconds_until, wait_for_lock
-from taskorch.runtime._loops import LoopHost
+from taskorch.runtime._loops import Latch, LoopHost, seconds_until, wait_for_lock
 from taskorch.runtime._publisher import Publisher
 from taskorch.runtime._work import (
     NOTHING_USED,
     RERUN_FAILED,
+    Driver,
     Work,
     failed_earlier,
     first_error,

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from taskorch.errors import UsageError
 from taskorch.kernel import AttemptOutcome, Kernel, TaskRow
 from taskorch.model import Program, Task
-from taskorch.runtime._arguments import resolved
 from taskorch.runtime._attempts import outcome_of
-from taskorch.runtime._context import CURRENT, AttemptContext, context_of
+from taskorch.runtime._context import CURRENT, AttemptContext, context_of, resolved
 from taskorch.runtime._work import Work, is_cached, task_of
 from taskorch.simulation import _agents
 from taskorch.simulation._run import Fence

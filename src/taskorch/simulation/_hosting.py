@@ -22,7 +22,7 @@ from taskorch.errors import (
     WouldDeadlockError,
 )
 from taskorch.kernel import PolicyFault, TaskRow
-from taskorch.runtime import _intake
+from taskorch.runtime import _passage
 from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._waiting import is_settled
 from taskorch.runtime._work import Work
@@ -53,8 +53,8 @@ class Hosting:
     deciders: PolicyDeciders
 
     #: They take tasks in as a runtime does: by its own code.
-    submit_run: Final = _intake.submit_run
-    submit_tasks: Final = _intake.submit_tasks
+    submit_run: Final = _passage.submit_run
+    submit_tasks: Final = _passage.submit_tasks
 
     halted: bool = False
     manager: Any = None

@@ -60,12 +60,12 @@ from taskorch.model import TERMINAL, Task, TaskState, Units
 from taskorch.policies._kinds import Policies
 from taskorch.protocols import AttemptExecutor, Entry
 from taskorch.runtime._attempts import tidy
-from taskorch.runtime._commits import Commits
+from taskorch.runtime._committer import Commits
 from taskorch.runtime._context import AttemptContext
 from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._directory import Directory
-from taskorch.runtime._folding import Folding
 from taskorch.runtime._memo import Memo
+from taskorch.runtime._opening import Folding
 from taskorch.runtime._submission import Submission
 from taskorch.runtime._work import (
     Emitted,

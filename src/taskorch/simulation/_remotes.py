@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 from taskorch.kernel import TaskRow
 from taskorch.model import TaskState
 from taskorch.protocols import Attempt, AttemptExecutor, Entry
-from taskorch.runtime._commits import Commits
+from taskorch.runtime._committer import Commits
 from taskorch.runtime._work import task_of
 from taskorch.simulation import _attempt
 from taskorch.simulation._agents import RemoteAgent, Report

@@ -67,7 +67,7 @@ from taskorch.model._checks import check_word
 from taskorch.model._question import question_of
 from taskorch.model._show import show
 from taskorch.protocols import Entry, Hears
-from taskorch.runtime import _listing, _reports
+from taskorch.runtime import _reports
 from taskorch.runtime._context import AttemptContext
 from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._questions import row_named, vote
@@ -885,7 +885,7 @@ class Simulation:
         Raises:
             InvalidTaskError: An argument is not well formed, or there is no such state.
         """
-        return list(_listing.listed(self._runtime, TaskFilter.of(state, fields)))
+        return list(_reports.listed(self._runtime, TaskFilter.of(state, fields)))
 
     def get_stats(self) -> Stats:
         """Counts, times and resources, all of one instant."""

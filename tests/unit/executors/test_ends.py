@@ -88,14 +88,14 @@ def modules_of(error: BaseException) -> list[str]:
 
 def test_a_traceback_begins_in_the_code_of_the_user() -> None:
     """What is ours after that is what the user has called."""
-    ours, theirs = "taskorch.runtime._calls", "theirs"
+    ours, theirs = "taskorch.runtime._passage", "theirs"
     error = raised_through(ours, "taskorch.executors._remote", theirs, ours, theirs)
     strip(error)
     assert modules_of(error) == [theirs, ours, theirs, __name__]
 
 
 def test_of_an_error_of_ours_no_frame_is_left() -> None:
-    error = raised_through("taskorch.runtime._calls")
+    error = raised_through("taskorch.runtime._passage")
     assert error.__traceback__ is not None
     assert error.__traceback__.tb_next is not None
     error.__traceback__.tb_next = None

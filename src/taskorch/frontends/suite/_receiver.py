@@ -21,7 +21,7 @@ from taskorch.frontends.suite._attempt import name_of
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._json_lines import JsonLines
 from taskorch.frontends.suite._model import Suite, parts_of
-from taskorch.runtime._escalations import cause_of
+from taskorch.runtime._questions import cause_of
 
 _LOG: Final = logging.getLogger("taskorch.frontends.suite")
 #: Seconds that one attempt to deliver a message may take, and how many there are.

@@ -28,7 +28,7 @@ from taskorch.kernel import LOCAL
 from taskorch.model import Resources, RetryPolicy, Task
 from taskorch.policies import PerformanceRouter
 from taskorch.recovery import RecoveryHandler
-from taskorch.runtime._machine import machine_resources
+from taskorch.runtime._attempts import machine_resources
 from taskorch.workflows import Phase, Workflow
 
 #: What an agent does with a task.

@@ -4,6 +4,11 @@ Why tasks do not run, when they may, and what can never proceed: pure questions.
 Here belongs what is said of a task, from the predicates that schedule it. Nothing here
 may change the state, apply a fact or record one, and no verb of the kernel may ask it:
 whether a task starts is decided below.
+
+- `_explanation`: why a task does not run, or what became of it.
+- `_start`, `_parents`, `_holds`: what keeps it: slots and resources, others, a hold.
+- `_holders`, `_position`, `_estimate`: who has it, who comes before, and when.
+- `_stuck`, `_turns`: what can never proceed; whether turns were kept.
 """
 
 from taskorch.kernel._explain._explanation import explain as explain

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from taskorch._limits import NS
-from taskorch.kernel import _soft
+from taskorch.kernel import _limits
 from taskorch.kernel._application import GONE, terms_of_wait
 from taskorch.kernel._backfill import reservation
 from taskorch.kernel._control import is_unresolvable
@@ -21,7 +21,6 @@ from taskorch.kernel._explain._parents import HEIGHT, reruns, wait_of, waits_for
 from taskorch.kernel._explain._position import FAR, ahead
 from taskorch.kernel._explain._start import NOT_STARTED, Start
 from taskorch.kernel._history import moves_of
-from taskorch.kernel._quotas import meaning_of, so_many
 from taskorch.kernel._rows import (
     Awaited,
     PoolRow,
@@ -30,6 +29,7 @@ from taskorch.kernel._rows import (
     Share,
     TaskRow,
 )
+from taskorch.kernel._standing import meaning_of, so_many
 from taskorch.kernel._state import KernelState
 from taskorch.model import (
     TERMINAL,
@@ -128,7 +128,7 @@ def _order(kernel: KernelState, row: TaskRow, position: int, now: int) -> str:
     kept = reservation(kernel, now)
     if kept is not None and kept.row is row:
         return _kept(kept, now)
-    above = _soft.exceeded(kernel, row.bucket)
+    above = _limits.exceeded(kernel, row.bucket)
     if above is not None:
         return _above(*above)
     share = row.bucket.share

@@ -10,8 +10,8 @@ import attrs
 from taskorch._visible import counted
 from taskorch.kernel import _breakers
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting, least
+from taskorch.kernel._ends import holds
 from taskorch.kernel._explain._holders import NAMED
-from taskorch.kernel._joins import holds
 from taskorch.kernel._rows import Awaited, Links, TaskRow, Terms
 from taskorch.model import TERMINAL, Blocker, Remedy, TaskState
 from taskorch.model._explanation import some

@@ -10,12 +10,11 @@ from typing import Final
 from taskorch._frozen import frozen
 from taskorch._limits import NS
 from taskorch._visible import counted
-from taskorch.kernel import _backfill, _books, _breakers
+from taskorch.kernel import _backfill, _breakers, _limits
 from taskorch.kernel._application import agent_of
 from taskorch.kernel._dispatch import ask, better_than, in_pools, match, vetoed
 from taskorch.kernel._explain import _holds
 from taskorch.kernel._explain._holders import NAMED, Held, Holders, enough
-from taskorch.kernel._quotas import limits_of, meaning_of, so_many
 from taskorch.kernel._rows import (
     QUOTA,
     TOKEN,
@@ -26,6 +25,7 @@ from taskorch.kernel._rows import (
     of_quotas,
     without_quotas,
 )
+from taskorch.kernel._standing import limits_of, meaning_of, so_many
 from taskorch.kernel._state import KernelState
 from taskorch.model import (
     BURST,
@@ -177,7 +177,7 @@ class Start:
         kept = kernel.reserved
         if kept is not None and agent in self._behind:
             found.append(_Short(partial(self._reserved, kept, agent.name)))
-        need = _books.wanted(bucket, agent)
+        need = _limits.wanted(bucket, agent)
         for name, units in need:
             if name in agent.capacity:
                 total, used = agent.capacity[name], agent.used.get(name, 0)
@@ -232,7 +232,7 @@ class Start:
     def _shared_quotas(self) -> list[_Short]:
         """The quotas that the task would exceed on any agent."""
         bucket = self._bucket
-        need = _books.charged(bucket.bounds, bucket.need)
+        need = _limits.charged(bucket.bounds, bucket.need)
         return self._quotas(of_quotas(need))
 
     def _quotas(
@@ -303,7 +303,7 @@ class Start:
             agent: None
             for agent in agents
             if not _backfill.may_pass(
-                kernel, row, agent, _books.wanted(self._bucket, agent), now
+                kernel, row, agent, _limits.wanted(self._bucket, agent), now
             )
         }
 
@@ -536,14 +536,14 @@ class Start:
             if own and agent is not None:
                 place = f"on agent {where}"
                 remedy = self._add_agent(
-                    without_quotas(_books.wanted(self._bucket, agent))
+                    without_quotas(_limits.wanted(self._bucket, agent))
                 )
             most = total / 1e6
             detail = (
                 f"It asks for {needs:g} {name}, and the most there is, {place}, is "
                 f"{most:g}."
             )
-            unknown = _books.of_no_pool(self._kernel, name)
+            unknown = _limits.of_no_pool(self._kernel, name)
             if unknown:
                 detail = f"It asks for {needs:g} {name}, and {unknown.rstrip('?')}."
             return Blocker(

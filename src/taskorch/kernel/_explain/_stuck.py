@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Final, TypeAlias
 
 from taskorch._frozen import frozen
-from taskorch.kernel import _books, _breakers
+from taskorch.kernel import _breakers, _limits
 from taskorch.kernel._application import is_under_way
 from taskorch.kernel._control import is_unresolvable
 from taskorch.kernel._dependencies import awaits, is_broken, is_waiting, least
@@ -233,7 +233,7 @@ class Search:
         pools = self._kernel.pools
         return all(
             any(units > pools[name].total for name, units in of_quotas(need))
-            for need in (_books.wanted(bucket, agent) for agent in bucket.agents)
+            for need in (_limits.wanted(bucket, agent) for agent in bucket.agents)
         )
 
     # -- what follows --------------------------------------------------------------
@@ -299,7 +299,7 @@ class Search:
     def _held_by_hand(self, bucket: Bucket) -> _Cause | None:
         """The cause of the tasks of *bucket*, if people hold what they need."""
         wants = {
-            name for agent in bucket.agents for name, _ in _books.wanted(bucket, agent)
+            name for agent in bucket.agents for name, _ in _limits.wanted(bucket, agent)
         }
         names = tuple(
             holder
@@ -362,7 +362,7 @@ class _Held:
             self._slots[agent] < agent.limit
             and all(
                 self._fits(agent, name, units)
-                for name, units in _books.wanted(bucket, agent)
+                for name, units in _limits.wanted(bucket, agent)
             )
             for agent in bucket.agents
         )

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from taskorch.kernel._application import agent_of
 from taskorch.kernel._explain._explanation import explain
+from taskorch.kernel._limits import exceeded
 from taskorch.kernel._rows import TaskRow
-from taskorch.kernel._soft import exceeded
 from taskorch.kernel._state import KernelState
 
 

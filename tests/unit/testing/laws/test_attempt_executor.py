@@ -23,8 +23,7 @@ from taskorch.executors._processes._attempts import Processes
 from taskorch.executors._programs._attempts import Programs
 from taskorch.executors._threads import Worker, WorkerThreads
 from taskorch.protocols import Attempt, AttemptExecutor
-from taskorch.runtime._coroutines import Coroutines
-from taskorch.runtime._loops import LoopHost
+from taskorch.runtime._loops import Coroutines, LoopHost
 from taskorch.testing.laws import check_attempt_executor
 from taskorch.testing.laws._case import laws_of
 

@@ -1,14 +1,10 @@
-"""
-The plain path: calls on their way in, and attempts on theirs to the end.
-
-It is written out for speed. These functions are methods of the runtime; they are here
-so that both can be read.
-"""
+"""The ways in and out: what comes in, how workers go on, how attempts end."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from time import sleep
@@ -19,13 +15,18 @@ import attrs
 
 from taskorch._references import KINDS, references, refuse_in
 from taskorch.errors import (
+    AttemptInterrupted,
     ComponentError,
     InvalidTaskError,
+    InvalidTransitionError,
     ProgramFailedError,
+    ResultGoneError,
+    TaskorchError,
+    UnknownTaskError,
 )
 from taskorch.executors._ends import strip, unawaited
 from taskorch.executors._threads import Worker, WorkerThreads
-from taskorch.kernel import Bucket, PolicyFault, Spec, TaskRow
+from taskorch.kernel import Bucket, Kernel, PolicyFault, Spec, TaskRow
 from taskorch.model import (
     NO_RETRY,
     TERMINAL,
@@ -36,33 +37,443 @@ from taskorch.model import (
     call_type,
     task_of_call,
 )
+from taskorch.model._ids import earlier_ids, number_of, stem_of
 from taskorch.model._options import declared
 from taskorch.model._show import show
 from taskorch.protocols import AttemptExecutor
-from taskorch.runtime import _intake, _returned
-from taskorch.runtime._arguments import resolved
-from taskorch.runtime._attempt import Attempt, usage_of
-from taskorch.runtime._attempts import Attempts, outcome_of
+from taskorch.runtime._attempts import Attempt, Attempts, outcome_of, usage_of
 from taskorch.runtime._committer import Committer, Keeps
-from taskorch.runtime._documents import document_of_end
-from taskorch.runtime._driver import Launch
-from taskorch.runtime._earlier import keep_earlier
-from taskorch.runtime._gil import PAUSES, yield_gil
-from taskorch.runtime._intake import submit_tasks
-from taskorch.runtime._interrupts import (
-    defers_interrupts,
+from taskorch.runtime._context import (
+    AttemptContext,
+    context_of,
+    current_or_none,
+    resolved,
 )
-from taskorch.runtime._late import keep_late
-from taskorch.runtime._results import unwanted
-from taskorch.runtime._returned import adopt_result_of
+from taskorch.runtime._deciders import PolicyDeciders
+from taskorch.runtime._directory import Directory
+from taskorch.runtime._documents import (
+    document_of,
+    document_of_end,
+    keep_earlier,
+    keep_late,
+)
+from taskorch.runtime._interrupts import defers_interrupts
+from taskorch.runtime._loops import PAUSES, yield_gil
+from taskorch.runtime._publisher import Publisher
+from taskorch.runtime._stale import dependents, is_earlier, parents_of, used_by
+from taskorch.runtime._submission import Submission
 from taskorch.runtime._translation import executor_for
-from taskorch.runtime._weights import Weights
+from taskorch.runtime._waiting import Waiting, blockade, is_hopeless
 from taskorch.runtime._work import (
     ALL_KEPT,
+    Driver,
+    Emitted,
+    Finishes,
+    Launch,
+    Weights,
     Work,
+    add_above,
     detach_control,
+    error_of,
+    is_to_be_redone,
+    note_given,
     nothing,
+    task_of,
+    unfinished,
+    unwanted,
 )
+
+# -- an attempt whose function has returned the handle of another task: it ends as
+# that does
+
+# It is as if it waited for the result, and no thread did: it has given its slot back,
+# and its timeout, its cancellation and all else about it are those of an attempt that
+# waits.
+
+
+class ReturnHost(Driver, Finishes, Protocol):
+    """What returned handles ask of a runtime."""
+
+    publisher: Publisher
+    waiting: Waiting
+
+
+def adopt_result_of(
+    rt: ReturnHost, row: TaskRow, attempt: int, work: Work, target: Work
+) -> None:
+    """Have the attempt end with the outcome of *target*, without waiting for that."""
+    if target._rt is not rt:
+        # Nothing here would be told of its end.
+        rt.finish(row, attempt, work, None, _foreign(target, row.id))
+        return
+    _Ending(rt, row, attempt, work, target).begin()
+
+
+def _foreign(target: Work, task_id: str) -> UnknownTaskError:
+    """The error of a task that has returned the handle of another orchestrator."""
+    msg = f"task {task_id} returned {target!r}, which is of another orchestrator"
+    hint = "wait there, with handle.result(), and return what it returns"
+    return UnknownTaskError(msg, hint=hint, task_id=task_id)
+
+
+class _Ending:
+    """The end of an attempt, once that of another task is known."""
+
+    def __init__(
+        self, rt: ReturnHost, row: TaskRow, attempt: int, work: Work, target: Work
+    ) -> None:
+        self._rt = rt
+        self._row = row
+        self._attempt = attempt
+        self._work = work
+        self._target = target
+        self._context = context_of(work, attempt)
+        self._is_over = False
+        #: What listens to the other task.
+        self._waiter: Callable[[], object] | None = None
+
+    def begin(self) -> None:
+        """Begin to wait; a wait that could never end fails the attempt."""
+        waiting = self._rt.waiting
+        waiting.note_used(self._context, (self._target,))
+        if self._context.cancelled:
+            self._finish(None, AttemptInterrupted(self._context._control.why))
+            return
+        try:
+            waiting.enter(self._context, (self._target._row,))
+        except TaskorchError as error:
+            self._finish(None, error)
+            return
+        waiting.note(self._context, self._stop)
+        self._listen()
+        if self._context.cancelled:
+            # It was told between the two.
+            self._stop()
+
+    def _listen(self) -> None:
+        when = self._rt.waiting.when
+        self._waiter = when(self._target, _is_known, self._tell)
+        if self._is_over:
+            # It was told before this came back.
+            self._listen_no_more()
+
+    def _listen_no_more(self) -> None:
+        # Each refers to the other.
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            self._rt.waiting.remove(self._target, waiter)
+
+    def _tell(self) -> None:
+        """Under the lock: something has become of the other task."""
+        # Not here: a step of the kernel is under way.
+        self._rt.publisher.put([(self._conclude, None)])
+
+    def _stop(self) -> None:
+        """The attempt is to stop."""
+        with self._rt.lock:
+            self._tell()
+
+    def _conclude(self, _: None) -> None:
+        """On the publisher's thread: the wait is over, and so is the attempt."""
+        rt, target = self._rt, self._target
+        if self._is_over:
+            return
+        is_told = rt.waiting.is_told(target)
+        if not (self._context.cancelled or is_told):
+            # A re-run has let it go meanwhile.
+            self._listen()
+            return
+        self._is_over = True
+        self._listen_no_more()
+        rt.waiting.forget(self._context, (target._row,), self._stop)
+        if self._context.cancelled:
+            self._finish(None, AttemptInterrupted(self._context._control.why))
+            return
+        if target._row.state is TaskState.CANCELLED:
+            # What the user's StateMachine forbids, or fails at, ends as a failure.
+            with suppress(InvalidTransitionError, PolicyFault, TaskorchError):
+                self._cancel()
+        self._finish(*_end_of(target))
+
+    def _cancel(self) -> None:
+        rt, row = self._rt, self._row
+        why = f"{self._target._row.id}, as which it was to end, was cancelled"
+
+        def change(now: int) -> None:
+            if row.attempt == self._attempt:
+                rt.kernel.cancel(row, now, why)
+
+        rt.step(change)
+
+    def _finish(self, value: Any, error: BaseException | None) -> None:
+        self._rt.finish(self._row, self._attempt, self._work, value, error)
+
+
+def _is_known(work: Work) -> bool:
+    # What is left to the next life need not be known: each attempt is told to stop.
+    return is_hopeless(work)
+
+
+def _end_of(target: Work) -> tuple[Any, BaseException | None]:
+    """The result of *target*, or what `result()` of it raises."""
+    row = target._row
+    if isinstance(target._error, ResultGoneError):
+        return None, target._error
+    if row.state is TaskState.COMPLETED:
+        return target._value, None
+    if row.state in TERMINAL:
+        error = error_of(target)
+    else:
+        error = blockade(row) if is_hopeless(target) else unfinished(target)
+    note_given(target, error)
+    return None, error
+
+
+# -- what comes in: tasks, runs of workflows, re-runs, dependencies, and events --------
+
+
+#: Tasks that are run again in one step: the lock is held for a few milliseconds.
+_RERUNS: Final = 500
+
+
+class IntakeHost(Protocol):
+    """What taking something in asks of a runtime, or of what stands for one."""
+
+    kernel: Kernel
+    deciders: PolicyDeciders
+    directory: Directory
+
+    @property
+    def submission(self) -> Submission:
+        """What makes rows of tasks."""
+        ...
+
+    def durable(self) -> Committer | None:
+        """What keeps the facts, if they are kept and it can be used now."""
+        ...
+
+    def recall(self, names: Sequence[str]) -> None:
+        """Look in the journal for tasks of *names* that have left memory."""
+        ...
+
+    def refuse_submission(self) -> None:
+        """Under the lock: raise if nothing comes in any more."""
+        ...
+
+    def refuse_new(self) -> None:
+        """Under the lock: raise if no new task comes in from the caller any more."""
+        ...
+
+    def step(self, change: Callable[[int], Any], *, keep: bool = False) -> Any:
+        """Make *change* under the lock, and do what follows from it."""
+        ...
+
+
+def submit_tasks(
+    host: IntakeHost, tasks: Iterable[Task], *, replace: bool = False
+) -> list[Work]:
+    """
+    Submit tasks, all or none.
+
+    Raises:
+        UsageError: One was refused; none is accepted.
+    """
+    host.deciders.refuse_reentry()
+    if not isinstance(tasks, Iterable):
+        msg = f"a list of tasks is submitted, not {show(tasks)}"
+        raise InvalidTaskError(msg, hint="use submit_task(task) for one task")
+    host.durable()
+    tasks = tasks if isinstance(tasks, list | tuple) else list(tasks)
+    submission = host.submission
+    batch = submission.preparation.prepare(tasks)
+    renewing: _OfEarlierRuns | None = None
+    if batch.needs_more or batch.ids or batch.refs or batch.have_keys:
+        host.recall(submission.names(batch))
+        inside = current_or_none()
+        if inside is not None and number_of(inside.task_id) > 1:
+            host.recall(earlier_ids(inside.task_id))
+            renewing = _OfEarlierRuns(host, inside)
+
+    def change(now: int) -> list[Work]:
+        host.refuse_new()
+        return submission.admit(batch, now, replace=replace, renewing=renewing)
+
+    works: list[Work] = host.step(change, keep=True)
+    return works
+
+
+class _OfEarlierRuns:
+    """
+    Which of the tasks that a re-run submits are made again, though they are there.
+
+    They are those that came while an earlier run was under way, which has asked for
+    their results: all of them if it had completed, or had come after other runs; else
+    those that did not complete, and questions.
+    """
+
+    def __init__(self, host: IntakeHost, inside: AttemptContext) -> None:
+        self._host = host
+        self._inside = inside
+
+    def is_due(self, work: Work, *, is_other: bool) -> bool:
+        """Whether *work* is made again; *is_other*: another task is submitted now."""
+        host, ours = self._host, self._inside.task_id
+        name = stem_of(work._row.id)
+        if not is_earlier(host, work, ours):
+            return False
+        for earlier_id in earlier_ids(ours):
+            if not host.directory.is_known(earlier_id):
+                continue
+            earlier = host.directory.known(earlier_id)
+            used = map(stem_of, used_by(earlier))
+            came_since = name in used and not is_earlier(host, work, earlier_id)
+            if came_since and (is_other or self._is_to_be(work, earlier)):
+                return True
+        return False
+
+    def _is_to_be(self, work: Work, earlier: Work) -> bool:
+        return (
+            earlier._row.state is TaskState.COMPLETED
+            or parents_of(earlier) != parents_of(self._inside._work)
+            or is_to_be_redone(work)
+        )
+
+    def is_anew(self, work: Work) -> bool:
+        """Whether what it has added in its turn is made again, too."""
+        return work._row.state is TaskState.COMPLETED
+
+
+def submit_run(
+    host: IntakeHost,
+    run_id: str,
+    tasks: Mapping[str, Task],
+    above: Mapping[str, Iterable[str]],
+) -> dict[str, Work] | None:
+    """
+    Submit the tasks of a workflow as they stand in it, under the ids of a new run.
+
+    The *tasks* are by their ids in the workflow; *above* has, of each, the ids of those
+    that it waits for.
+
+    Returns:
+        Their works by the same ids; None if some task has options: submit all as
+        `submit_tasks` takes them.
+    """
+    host.deciders.refuse_reentry()
+    host.durable()
+    prepared = host.submission.preparation.prepare_run(run_id, tasks, above)
+    if prepared is None:
+        return None
+    batch, works = prepared
+
+    def change(now: int) -> bool:
+        host.refuse_new()
+        return host.submission.place(batch, now) is not None
+
+    return works if host.step(change, keep=True) else None
+
+
+def rerun(
+    host: IntakeHost, task_id: str, below: Callable[[str], bool] | None = None
+) -> Work:
+    """
+    Run a finished task again.
+
+    Then run again what depends on it, of the ids that are *below*; what has not ended
+    of that is cancelled, unless it waits for the task.
+
+    Raises:
+        UnknownTaskError: There is none, or it has left memory, and no journal has
+            it.
+        InvalidTransitionError: It has not ended; or it was run again, and this is
+            not the latest run.
+        CycleError: It would wait for a task that is to wait for it.
+    """
+    host.recall((task_id,))
+
+    works: list[Work] = []
+
+    def change(now: int) -> Work:
+        host.refuse_new()
+        again = host.submission.rerun(task_id, now, anew=True)
+        if below is not None:
+            rows = dependents(host, again._row)
+            works.extend(row.cargo for row in rows if below(row.id))
+        return again
+
+    result: Work = host.step(change, keep=True)
+
+    def go_on(part: Sequence[Work], now: int) -> None:
+        host.refuse_submission()
+        for work in part:
+            host.submission.rerun_stale(work, now)
+
+    for start in range(0, len(works), _RERUNS):
+        host.step(partial(go_on, works[start : start + _RERUNS]), keep=True)
+    return result
+
+
+def add_parents(host: IntakeHost, task_id: str, parent_ids: Iterable[str]) -> None:
+    """
+    Make a waiting task wait for more tasks, all of them or none.
+
+    Their results are in its `context.results`. Those that it waits for already, or
+    that have completed, do no harm.
+
+    Raises:
+        UnknownTaskError: There is no such task, or it has left memory; or one of
+            the others is unknown.
+        InvalidTransitionError: It does not wait for other tasks any more.
+        CycleError: One of them waits for it, however indirectly.
+    """
+    names = tuple(parent_ids)
+
+    def change(now: int) -> None:
+        host.refuse_submission()
+        row = host.kernel.tasks.get(host.directory.reruns.latest(task_id))
+        if row is None:
+            msg = f"no task in memory has the id {task_id!r}"
+            raise UnknownTaskError(msg, task_id=str(task_id))
+        works = [host.directory.find(name, task_of(row)) for name in names]
+        rows = [work._row for work in works]
+        fresh = host.kernel.add_parents(row, rows, now)
+        found = {work._row.id: work for work in works}
+        add_above(row.cargo, {parent.id: found[parent.id] for parent in fresh})
+
+    host.recall((task_id, *names))
+    host.step(change, keep=True)
+
+
+def emit(host: IntakeHost, name: str, payload: Any, keep_ns: int) -> int:
+    """
+    Emit an event from outside: release the tasks that wait for it; their number.
+
+    Raises:
+        InvalidTaskError: The journal cannot keep *payload*.
+    """
+    host.deciders.refuse_reentry()
+    committer = host.durable()
+    document = None
+    if committer is not None:
+        document = document_of(committer.journal.document, "payload", payload)
+    emitted = Emitted(payload, document)
+
+    def change(now: int) -> int:
+        host.refuse_submission()
+        if committer is not None and keep_ns and name not in host.kernel.awaited:
+            # Nobody waits for it: it is kept itself.
+            committer.documents[emitted] = document
+        return host.kernel.emit(name, emitted, keep_ns, now)
+
+    let_go: int = host.step(change, keep=True)
+    return let_go
+
+
+# -- the plain path: calls on their way in, and attempts on theirs to the end ----------
+
+# It is written out for speed. These functions are methods of the runtime; they are
+# here so that both can be read.
+
 
 _SLICE: Final = 512
 _MANY: Final = 4_096
@@ -85,7 +496,7 @@ class KnownCall:
     executor: AttemptExecutor[Any]
 
 
-class CallHost(_intake.IntakeHost, _returned.ReturnHost, Keeps, Protocol):
+class CallHost(IntakeHost, ReturnHost, Keeps, Protocol):
     """What the plain path asks of a runtime: most of it, without a detour."""
 
     attempts: Attempts

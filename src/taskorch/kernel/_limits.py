@@ -1,0 +1,760 @@
+"""
+What limits starts: pools, rates, room on agents, soft quotas.
+
+Decisions: 0047, 0053, 0056, 0156.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from heapq import heappop
+from typing import Any, Final
+
+from taskorch._vocabulary import meant
+from taskorch.events import PoolsChanged, ResourcesAllocated, ResourcesReleased
+from taskorch.kernel import _queue
+from taskorch.kernel._rows import (
+    TOKEN,
+    AgentRow,
+    AllocationRow,
+    Bucket,
+    Candidates,
+    Claim,
+    Place,
+    PoolRow,
+    RateRow,
+    Room,
+    Spec,
+    TaskRow,
+    of_quotas,
+)
+from taskorch.kernel._state import MANY, KernelState
+from taskorch.model import BURST, SOFT, STARTS, TASKS, Units
+
+# -- what is held and what is free: the predicates of scheduling, and the books --------
+
+# `explain` reads the same predicates, so what it says is what happens.
+
+
+#: One task, as a quota counts it.
+ONE: Final = 1_000_000
+
+
+def wanted(bucket: Bucket, agent: AgentRow) -> Units:
+    """
+    What a task of *bucket* waits for on *agent*: its own request, or the agent's.
+
+    Of an elastic request that is the least; of all others, what it then holds.
+    """
+    need = bucket.need or agent.request
+    return with_quotas(bucket, need)[0] if bucket.bounds else need
+
+
+def with_quotas(bucket: Bucket, need: Units) -> tuple[Units, Units]:
+    """*need*, with what a task of *bucket* takes of quotas then; and that alone."""
+    known = bucket.charges.get(need)
+    if known is None:
+        units = charged(bucket.bounds, need)
+        known = bucket.charges[need] = units, of_quotas(units)
+    return known
+
+
+def subjects(spec: Spec) -> tuple[tuple[str, str], ...]:
+    """Kind and name of each holder of quotas for tasks of *spec*; soft ones last."""
+    found = [("type", spec.type)]
+    if spec.owner is not None:
+        found.append(("owner", spec.owner))
+    if spec.workflow is not None:
+        found.append(("workflow", spec.workflow))
+    return *found, *((f"{SOFT}{kind}", who) for kind, who in found)
+
+
+def bounds_of(
+    kernel: KernelState, whose: Iterable[tuple[str, str]]
+) -> tuple[tuple[str, str], ...]:
+    """The pools of the quotas of *whose*, and of what each says how much."""
+    quotas = kernel.quotas
+    return tuple(bound for one in whose for bound in quotas.get(one, ()))
+
+
+def charged(bounds: Iterable[tuple[str, str]], alloc: Units) -> Units:
+    """*alloc*, and as much of the pools of the quotas that hold for it."""
+    found, held = list(alloc), dict(alloc)
+    for pool, resource in bounds:
+        units = ONE if resource == TASKS else held.get(resource, 0)
+        if units:
+            found.append((pool, units))
+    return tuple(sorted(found))
+
+
+def charged_by_hand(kernel: KernelState, owner: str, units: Units) -> Units:
+    """*units* that *owner* holds by hand, and as much of their quota: nothing runs."""
+    bounds = bounds_of(kernel, (("owner", owner), (f"{SOFT}owner", owner)))
+    return charged([bound for bound in bounds if bound[1] != TASKS], units)
+
+
+def within_quotas(
+    kernel: KernelState, spec: Spec, granted: Units, held: Units = ()
+) -> Units:
+    """The part of *granted* that quotas leave a task of *spec* holding *held*."""
+    if not kernel.quotas:
+        return granted
+    most = dict(held)
+    left: dict[str, int] = {}
+    for pool, resource in bounds_of(kernel, subjects(spec)):
+        row = kernel.pools[pool]
+        free = max(0, row.total - row.used)
+        left[resource] = min(free, left.get(resource, free))
+    return tuple(
+        (name, min(units, most.get(name, 0) + left.get(name, units)))
+        for name, units in granted
+    )
+
+
+def has_slot(agent: AgentRow) -> bool:
+    """Whether *agent* may run one more attempt."""
+    return agent.running < agent.limit
+
+
+def shortage(agent: AgentRow, need: Units) -> tuple[str, int] | None:
+    """The first of *need* that *agent* has too little of: its name, and how much."""
+    capacity = agent.capacity
+    if not capacity:
+        return None
+    for name, units in need:
+        # Of what its capacity does not name, the pools alone say how much there is.
+        if name in capacity and units > agent.free(name):
+            return name, units
+    return None
+
+
+def pool_shortage(kernel: KernelState, need: Units) -> tuple[str, int] | None:
+    """The first of *need* that its pool has too little of: its name, and how much."""
+    pools = kernel.pools
+    for name, units in need:
+        if name in pools:
+            pool = pools[name]
+            if units > pool.total - pool.used:
+                return name, units
+    return None
+
+
+def lacks(kernel: KernelState, bucket: Bucket, need: Units) -> bool:
+    """
+    Whether pools have too little for a task of *bucket* that waits for *need*.
+
+    An allocator that may grant less than is asked for may be asked although a pool has
+    too little, but not beyond a quota.
+    """
+    if kernel.rigid:
+        whole = with_quotas(bucket, need)[0] if bucket.bounds else need
+        return pool_shortage(kernel, whole) is not None
+    return (
+        bool(bucket.bounds)
+        and pool_shortage(kernel, with_quotas(bucket, need)[1]) is not None
+    )
+
+
+def place_on(bucket: Bucket, agent: AgentRow, *, above: bool) -> Place:
+    """What keeps a task of *bucket* from running on *agent*, which has no room."""
+    share, among = bucket.share, _queue.among
+    if not has_slot(agent):
+        if share is None:
+            return agent.slots
+        return among(agent.short.setdefault("", {}), Place(agent=agent), share)
+    short = shortage(agent, wanted(bucket, agent))
+    assert short is not None  # noqa: S101 - it has no room
+    name, units = short
+    place = Place(agent=agent, name=name, need=units, above=above)
+    return among(agent.short.setdefault(name, {}), place, share)
+
+
+def place_at_pool(
+    kernel: KernelState, bucket: Bucket, need: Units, *, above: bool
+) -> Place:
+    """What keeps a task of *bucket* that waits for *need*: a pool `lacks` it."""
+    whole, own = with_quotas(bucket, need) if bucket.bounds else (need, ())
+    short = pool_shortage(kernel, own) or pool_shortage(kernel, whole)
+    assert short is not None  # noqa: S101 - one does
+    name, units = short
+    pool = kernel.pools[name]
+    place = Place(pool=pool, name=name, need=units, above=above)
+    return _queue.among(pool.short, place, bucket.share)
+
+
+def too_small(
+    kernel: KernelState, bucket: Bucket, agent: AgentRow
+) -> tuple[str, int, int, str] | None:
+    """
+    What there will never be enough of for *bucket* on *agent*, or None.
+
+    It is told as the resource, what is needed, the most there is, and where that is.
+    """
+    # A quota that is too small may be raised: its tasks wait.
+    for name, need in bucket.need or agent.request:
+        pool, own = kernel.pools.get(name), agent.capacity.get(name)
+        if own is not None and own < need:
+            return name, need, own, f"on agent {agent.name}"
+        if pool is not None and pool.total < need:
+            return name, need, pool.total, "in the pool"
+        if pool is None and own is None:
+            here = f" or on agent {agent.name}" if agent.capacity else ""
+            return name, need, 0, f"in any pool{here}"
+    return None
+
+
+def of_no_pool(kernel: KernelState, name: str) -> str:
+    """A sentence if no pool or agent has a resource *name*; "" if one may."""
+    known = dict.fromkeys(kernel.pools)
+    for agent in kernel.agents.values():
+        known.update(dict.fromkeys(agent.capacity))
+    if name in known or name in kernel.config.unknown:
+        return ""
+    near = meant(name, known)
+    text = "no pool and no agent has a resource of that name"
+    return f"{text}: {near}" if near else text
+
+
+def acquire(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:
+    """Add *alloc* to what the pools and *agent* have in use."""
+    for name, units in alloc:
+        pool = kernel.pools.get(name)
+        if pool is not None:
+            pool.used += units
+        # Whatever its capacity names now: that may change while it works.
+        agent.used[name] = agent.used.get(name, 0) + units
+
+
+def release(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:
+    """Subtract *alloc* from what is in use, and wake the buckets that wait for it."""
+    if kernel.holders:
+        kernel.growing = True
+    for name, units in alloc:
+        pool = kernel.pools.get(name)
+        if pool is not None:
+            pool.used -= units
+            if pool.short:
+                _queue.wake_some(kernel, pool.short)
+            if pool.parked:
+                _queue.reopen_all(kernel, pool.parked)
+        agent.used[name] -= units
+        if name in agent.short:
+            _queue.wake_some(kernel, agent.short[name])
+
+
+# -- how much there is: pools come, go, and change their size while work goes on -------
+
+# Nothing is taken from what is granted. A pool that has become smaller than what is
+# held of it grants nothing until enough has been given back; one that has grown wakes
+# those who wait. A request that is larger than the pool has become waits, and is
+# explained: the pool may grow again.
+
+
+def change_pools(
+    kernel: KernelState,
+    totals: Iterable[tuple[str, int]],
+    now: int,
+    gone: Iterable[str] = (),
+) -> None:
+    """
+    Set the totals of some pools, and remove others.
+
+    *totals* are in millionths. Of the other pools, those that are to be *gone* go,
+    unless they are in use.
+    """
+    pools = kernel.pools
+    wanted = sorted(dict(totals).items())
+    changed = tuple(
+        (name, total)
+        for name, total in wanted
+        if name not in pools or pools[name].total != total
+    )
+    idle = tuple(
+        sorted(
+            name
+            for name in dict.fromkeys(gone)
+            if name in pools and not pools[name].used
+        )
+    )
+    if changed or idle:
+        before = tuple((n, pools[n].total) for n, _ in changed if n in pools)
+        kernel.note(PoolsChanged, now, changed, idle, before)
+        apply(kernel, changed, idle)
+
+
+def changed(kernel: KernelState, event: PoolsChanged, _now: int) -> None:
+    """What the fact does to the state."""
+    apply(kernel, event.totals, event.gone)
+
+
+def apply(kernel: KernelState, totals: Units, gone: tuple[str, ...]) -> None:
+    """Set the size of the pools in *totals*, and remove those in *gone*."""
+    # A new mapping, so that caches made from the old one are seen to be old.
+    pools = {name: pool for name, pool in kernel.pools.items() if name not in gone}
+    for name, total in totals:
+        pool = pools.get(name)
+        if pool is None:
+            pool = pools[name] = PoolRow(name, total)
+            pool.used = _held(kernel, name)
+        pool.total = total
+        pool.owed = max(0, pool.used - total)
+    kernel.pools = pools
+    kernel.agents_version += 1
+    _queue.unpark_all(kernel)
+
+
+def _held(kernel: KernelState, name: str) -> int:
+    """How much of *name* was granted while there was no pool of it."""
+    holders = (*kernel.agents.values(), kernel.by_hand)
+    return sum(agent.used.get(name, 0) for agent in holders)
+
+
+# -- what people take from the pools by hand, and give back ----------------------------
+
+# An allocation by hand is held by its owner, in later lives too, until it is
+# released. It is granted whole or not at all; who waits for one is served in the
+# order in which they came, before tasks, and lets pass those who need less. That
+# somebody waits is no fact: their thread dies with the process.
+
+
+def allocate(kernel: KernelState, claim: Claim, now: int) -> bool:
+    """Grant *claim* if there is all that it asks for; whether there is."""
+    if pool_shortage(kernel, need_of(kernel, claim)) is not None:
+        return False
+    before = _in_use(kernel, claim.units)
+    fields = claim.id, claim.owner, claim.units
+    kernel.note(ResourcesAllocated, now, *fields, before)
+    claim.granted = grant(kernel, *fields, now)
+    return True
+
+
+def need_of(kernel: KernelState, claim: Claim) -> Units:
+    """What *claim* would hold, of the quotas of its owner too."""
+    return charged_by_hand(kernel, claim.owner, claim.units)
+
+
+def wait(kernel: KernelState, claim: Claim) -> None:
+    """Put *claim* at the end of those that wait for resources."""
+    kernel.claims[claim] = None
+
+
+def withdraw(kernel: KernelState, claim: Claim) -> None:
+    """*claim* does not wait any more, if it did."""
+    kernel.claims.pop(claim, None)
+
+
+def serve(kernel: KernelState, now: int) -> list[Claim]:
+    """Grant what can be granted to those who wait, before `dispatch`; what was."""
+    if kernel.paused:
+        return []
+    found = [claim for claim in kernel.claims if allocate(kernel, claim, now)]
+    for claim in found:
+        del kernel.claims[claim]
+    return found
+
+
+def release_by_hand(kernel: KernelState, row: AllocationRow, now: int) -> None:
+    """What *row* holds is free."""
+    before = _in_use(kernel, row.units)
+    kernel.note(ResourcesReleased, now, row.id, row.owner, row.units, before)
+    _give_back(kernel, row)
+
+
+# -- what the facts do -------------------------------------------------------------
+
+
+def allocated(kernel: KernelState, event: ResourcesAllocated, now: int) -> None:
+    """See `allocate`."""
+    grant(kernel, event.allocation_id, event.owner, event.resources, now)
+
+
+def released(kernel: KernelState, event: ResourcesReleased, _now: int) -> None:
+    """See `release`."""
+    _give_back(kernel, kernel.allocations[event.allocation_id])
+
+
+def grant(
+    kernel: KernelState, allocation_id: str, owner: str, units: Units, now: int
+) -> AllocationRow:
+    """*owner* holds *units* from now on."""
+    alloc = charged_by_hand(kernel, owner, units)
+    row = AllocationRow(allocation_id, owner, alloc, now)
+    kernel.allocations[allocation_id] = row
+    acquire(kernel, kernel.by_hand, alloc)
+    if kernel.shares is not None:
+        _queue.hold(kernel, _queue.share_of(kernel, owner), alloc, 0)
+    return row
+
+
+def _give_back(kernel: KernelState, row: AllocationRow) -> None:
+    del kernel.allocations[row.id]
+    if kernel.shares is not None:
+        _queue.hold(kernel, _queue.share_of(kernel, row.owner), row.alloc, 0, -1)
+    release(kernel, kernel.by_hand, row.alloc)
+    _queue.ask_again(kernel)
+
+
+def _in_use(kernel: KernelState, units: Units) -> Units:
+    """How much of what *units* name is in use."""
+    return tuple((name, kernel.pools[name].used) for name, _ in units)
+
+
+# -- rates: how many attempts of a type, or of an owner, may start in a time -----------
+
+# A rate is a bucket of tokens. A start takes one of each rate that holds for its
+# task, and they come back with time, up to as many as may start at one moment. So
+# what is left follows from the facts of the starts and their times alone. Who finds
+# none waits at the rate as others do at a pool, and a timer wakes the first when the
+# next one comes: what waits costs nothing, and where there is no rate nothing is
+# looked at.
+
+
+_PARTS = TOKEN // 1_000_000
+
+
+def rates_of(kernel: KernelState, spec: Spec) -> tuple[RateRow, ...]:
+    """The rates that hold for tasks of *spec*."""
+    found = (kernel.rates.get(whose) for whose in subjects(spec))
+    return tuple(rate for rate in found if rate is not None)
+
+
+def limits_of(kernel: KernelState, whose: tuple[str, str]) -> Units:
+    """The rate of *whose*, as their quota says it; nothing, if there is none."""
+    rate = kernel.rates.get(whose)
+    if rate is None:
+        return ()
+    return (BURST, rate.total // _PARTS), (STARTS, rate.per_second)
+
+
+def change_rate(
+    kernel: KernelState, whose: tuple[str, str], limits: Mapping[str, int], now: int
+) -> None:
+    """Set the rate of *whose* to *limits*, and keep the tokens that are left."""
+    known = kernel.rates.pop(whose, None)
+    if known is not None:
+        known.until_ns = 0
+    if STARTS not in limits:
+        return
+    rate = RateRow(f"{whose[0]}={whose[1]}", limits[STARTS], limits[BURST], now)
+    if known is not None:
+        left = known.total - known.used_at(now)
+        rate.spent = max(0, rate.total - left)
+    kernel.rates[whose] = rate
+
+
+def take(kernel: KernelState, spec: Spec, now: int) -> None:
+    """An attempt at a task of *spec* starts."""
+    for rate in rates_of(kernel, spec):
+        rate.spent = rate.used_at(now) + TOKEN
+        rate.at_ns = rate.seen_ns = now
+        if rate.short:
+            _look_later(kernel, rate)
+
+
+def short_of(kernel: KernelState, bucket: Bucket, now: int) -> RateRow | None:
+    """The first of its rates that has no token for *bucket* yet, which is to wait."""
+    for rate in bucket.rates:
+        had = _has_token(rate)
+        rate.seen_ns = now
+        if not had:
+            # The rate was looked at before the timer was due.
+            _queue.wake_some(kernel, rate.short)
+    for rate in bucket.rates:
+        if not _has_token(rate):
+            _look_later(kernel, rate)
+            return rate
+    return None
+
+
+def wake(kernel: KernelState, rate: RateRow, now: int) -> None:
+    """A token of *rate* is there, unless taken: wake the first who waits for it."""
+    rate.until_ns = 0
+    rate.seen_ns = now
+    _queue.wake_some(kernel, rate.short)
+    if rate.short:
+        _look_later(kernel, rate)
+
+
+def _look_later(kernel: KernelState, rate: RateRow) -> None:
+    """Look when the next token of *rate* comes, unless one is there."""
+    if not rate.until_ns and not _has_token(rate):
+        rate.until_ns = rate.seen_ns + rate.wait(rate.seen_ns)
+        _queue.arm(kernel, rate.until_ns, _queue.TOKEN, rate)
+
+
+def _has_token(rate: RateRow) -> bool:
+    return rate.total - rate.used >= TOKEN
+
+
+# -- which of its agents have room for the tasks of a bucket ---------------------------
+
+# That is kept, and not asked of each agent for each task. An agent that begins or
+# ends an attempt is noted once, for all buckets (`KernelState.moved`), and a bucket
+# looks at those that have been noted since it looked last, or at all of its own if
+# these are fewer. So a start costs the same among fifty agents and among thousands.
+# The law, which `check_invariants` holds: an agent that a bucket has taken into
+# account, and that has not been noted since, is where it belongs.
+#
+# The agents without room are where a parked bucket waits. It stays entered there
+# while others start what it has; it is entered anew only where an agent has moved, or
+# all over if its head comes earlier than before.
+
+
+#: How much likelier another agent must be to complete a task that waits for it.
+TIMES: Final = 4
+
+
+def has_room(bucket: Bucket, agent: AgentRow) -> bool:
+    """Whether *agent* has a slot, and enough of its own, for a task of *bucket*."""
+    if agent.running >= agent.limit:
+        return False
+    return not agent.capacity or shortage(agent, wanted(bucket, agent)) is None
+
+
+def success_rate(bucket: Bucket, agent: AgentRow) -> float:
+    """How likely *agent* is to complete a task of *bucket*, by its record."""
+    return agent.view.performance(bucket.spec.type).success_rate
+
+
+def candidates(kernel: KernelState, bucket: Bucket) -> Candidates:
+    """
+    The agents about which the allocator is to be asked for a task of *bucket*.
+
+    One that may grant less than is asked is asked even if a pool has too little.
+    """
+    room = look(kernel, bucket)
+    short = _short_of_pools(kernel, bucket)
+    if not short:
+        return room
+    if len(short) == len(bucket.needs):
+        return Candidates(room.number, [], [])
+    return room.without([a for a in room if (bucket.need or a.request) in short])
+
+
+def needs_on(bucket: Bucket, agents: Candidates) -> tuple[Units, ...]:
+    """What a task of *bucket* waits for on *agents*, as far as it differs."""
+    if len(bucket.needs) == 1:
+        # The same on all of them, if there are any.
+        return bucket.needs if len(agents) else ()
+    return tuple(dict.fromkeys([bucket.need or agent.request for agent in agents]))
+
+
+def look(kernel: KernelState, bucket: Bucket) -> Room:
+    """The agents with room for tasks of *bucket*, up to date."""
+    room, moved = bucket.room, kernel.moved
+    unread = room.read - kernel.moved_before
+    if room.read < 0 and len(room.number) > 1:
+        for agent in room.number:
+            agent.watched = True
+    if unread < 0 or len(moved) - unread > len(room.number):
+        for agent in room.number:
+            _weigh(kernel, bucket, agent)
+    elif unread < len(moved):
+        for agent in moved[unread:]:
+            if agent in room.number:
+                _weigh(kernel, bucket, agent)
+    # A single one is looked at each time: then nobody need note it.
+    if len(room.number) > 1:
+        room.read = kernel.moved_before + len(moved)
+    return room
+
+
+def forget_moves(kernel: KernelState) -> None:
+    """Drop what has moved, once it is much: who has not read it looks at all agents."""
+    many = len(kernel.moved) > MANY
+    if many or (kernel.points is not None and kernel.points.hit("moved.forget")):
+        kernel.moved_before += len(kernel.moved)
+        kernel.moved.clear()
+
+
+def _weigh(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> None:
+    """*agent*, which matches *bucket*, may have room now, or none any more."""
+    room = bucket.room
+    room.places.pop(agent, None)
+    if has_room(bucket, agent):
+        room.unplaced.pop(agent, None)
+        room.enter(agent)
+    else:
+        room.unplaced[agent] = None
+        room.leave(agent)
+    if kernel.config.waits_for_better and agent.failed:
+        if success_rate(bucket, agent) * TIMES < 1:
+            room.failing[agent] = None
+        else:
+            room.failing.pop(agent, None)
+
+
+def worse(bucket: Bucket, among: Candidates) -> list[AgentRow]:
+    """
+    Those *among* the candidates to which a task of *bucket* does not go.
+
+    It waits for a busy agent instead: see `_dispatch.better_than`, for each of them.
+    """
+    room = bucket.room
+    rates = {a: success_rate(bucket, a) for a in room.failing if a in among}
+    if not rates:
+        return []
+    enough, best = TIMES * max(rates.values()), 0.0
+    for busy in (room.places, room.unplaced):
+        for agent in busy:
+            if best <= enough and agent.limit <= agent.running > agent.leaked:
+                best = max(best, success_rate(bucket, agent))
+    return [agent for agent, rate in rates.items() if best > TIMES * rate]
+
+
+def wait_at_agents(
+    bucket: Bucket, row: TaskRow, *, above: bool
+) -> Mapping[AgentRow, Place]:
+    """
+    Where *bucket*, whose head is *row*, waits at those of its agents without room.
+
+    It is entered there; whether *above* a soft quota.
+    """
+    room = bucket.room
+    head = (row.key, row.seq)
+    if room.since is not None and (head < room.since or above != room.above):
+        room.unplaced.update(dict.fromkeys(room.places))
+    for agent in room.unplaced:
+        place = place_on(bucket, agent, above=above)
+        place.add(bucket, row)
+        room.places[agent] = place
+    room.unplaced.clear()
+    room.since, room.above = head, above
+    return room.places
+
+
+def wait_at_pools(kernel: KernelState, bucket: Bucket, *, above: bool) -> list[Place]:
+    """Where *bucket* waits for what pools lack of the needs on agents with room."""
+    short = _short_of_pools(kernel, bucket)
+    if short:
+        needs = needs_on(bucket, bucket.room)
+        short = [need for need in short if need in needs]
+    return [place_at_pool(kernel, bucket, need, above=above) for need in short]
+
+
+def _short_of_pools(kernel: KernelState, bucket: Bucket) -> list[Units]:
+    """Of what its tasks wait for, by agents, that of which pools lack something."""
+    return [need for need in bucket.needs if lacks(kernel, bucket, need)]
+
+
+# -- soft quotas: who is above theirs starts when nobody else can use what is free -----
+
+# What a start would put above a soft quota waits at that quota, as at one that is not
+# soft, and is woken when there is room in it. But it stands in a second queue as
+# well: at the end of a dispatch, once all that stays within its quotas has started or
+# cannot, the first of that queue has its turn, one at a time, as long as there are
+# slots. So nothing is held back, and those who are above cost nothing to the others.
+#
+# If too little is free for one of these, it waits for that at a place of its own kind
+# (`Place.above`). A wake-up from there goes on to the next only once the turn of the
+# first has come (`Bucket.carried`), so a release wakes one of them, however many
+# wait.
+
+
+def exceeded(kernel: KernelState, bucket: Bucket) -> tuple[PoolRow, int] | None:
+    """
+    The first soft quota above which a start of *bucket* would be, and what it takes.
+
+    Where that depends on the agent, any of them counts.
+    """
+    if not bucket.soft:
+        return None
+    for need in bucket.needs:
+        for name, units in with_quotas(bucket, need)[1]:
+            # It may have been lifted since the bucket was looked at.
+            pool = kernel.pools.get(name)
+            if pool is not None and pool.beyond and _is_above(pool, units):
+                return pool, units
+    return None
+
+
+def places(kernel: KernelState, bucket: Bucket) -> list[Place]:
+    """Place where *bucket* waits for room in a soft quota that it exceeds, if any."""
+    found = exceeded(kernel, bucket)
+    if found is None:
+        return []
+    pool, units = found
+    place = Place(pool=pool, name=pool.name, need=units + pool.beyond)
+    return [_queue.among(pool.short, place, bucket.share)]
+
+
+def defer_if_over_quota(kernel: KernelState, bucket: Bucket, row: TaskRow) -> bool:
+    """Set *bucket*, whose head is *row*, aside if others come first; whether it is."""
+    _leave(kernel, bucket)
+    if kernel.last is bucket:
+        # Nobody else can start.
+        kernel.last = None
+        return False
+    where = places(kernel, bucket)
+    if where:
+        if bucket.caller is not None and bucket.caller.above:
+            bucket.carried, bucket.caller = bucket.caller, None
+        _queue.enter_above(kernel, bucket, row)
+        _queue.park(kernel, bucket, row, where)
+    return bool(where)
+
+
+def turn(kernel: KernelState, order: Callable[[TaskRow], Any] | None = None) -> bool:
+    """
+    Try a task above its soft quota, if no task within its quotas can start.
+
+    They are taken by *order*, which may make tasks fail, or by their places in the
+    queue. Whether there is something to look at.
+    """
+    if kernel.paused or kernel.running >= kernel.concurrency:
+        return False
+    while kernel.above and not kernel.open:
+        row = _first(kernel)
+        if row is not None and order is not None:
+            row = min(_heads(kernel), key=order)
+        if row is None or row is not row.bucket.head():
+            continue
+        bucket = row.bucket
+        bucket.above, kernel.last = None, bucket
+        bucket.caller, bucket.carried = bucket.carried, None
+        _queue.reopen(kernel, bucket)
+    return bool(kernel.open)
+
+
+def forget_turns(kernel: KernelState) -> None:
+    """Quotas have changed: everything is to be tried again."""
+    for *_, bucket in kernel.above:
+        bucket.above = bucket.carried = None
+    kernel.above.clear()
+    kernel.last = None
+
+
+def _is_above(pool: PoolRow, units: int) -> bool:
+    return units + pool.beyond > pool.total - pool.used
+
+
+def _first(kernel: KernelState) -> TaskRow | None:
+    """The first of those that are above; None: its entry was out of date."""
+    entry = kernel.above[0]
+    bucket: Bucket = entry[2]
+    row = bucket.head()
+    if bucket.above is entry and row is not None:
+        if entry[:2] == (row.key, row.seq):
+            return row
+        _queue.enter_above(kernel, bucket, row)
+    elif bucket.above is entry:
+        # All that it had to start has gone.
+        _leave(kernel, bucket)
+    heappop(kernel.above)
+    return None
+
+
+def _leave(kernel: KernelState, bucket: Bucket) -> None:
+    """*bucket* is in the second queue no more: the next may have what woke it."""
+    carried, bucket.carried, bucket.above = bucket.carried, None, None
+    if carried is not None and carried.heap and carried.has_room():
+        _queue.wake(kernel, carried)
+
+
+def _heads(kernel: KernelState) -> list[TaskRow]:
+    """The heads of those that are above."""
+    return [
+        row
+        for entry in kernel.above
+        if entry[2].above is entry and (row := entry[2].head()) is not None
+    ]
