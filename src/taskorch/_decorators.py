@@ -65,7 +65,7 @@ def task(
         raise InvalidTaskError(msg)
     # The options as the task holds them: an iterator among them has been read by now.
     checked = {name: getattr(probe, name) for name in options}
-    noted = Declared(cast("TaskOptions", checked), executor)
+    noted = Declared(checked, executor)
 
     def decorate(fn: F) -> F:
         target: object = fn
@@ -77,7 +77,7 @@ def task(
         if inner is not None:
             all_options = {**inner.options, **noted.options}
             all_executors = inner.executor if executor is None else executor
-            all_noted = Declared(cast("TaskOptions", all_options), all_executors)
+            all_noted = Declared(all_options, all_executors)
         try:
             setattr(fn, DECLARED, all_noted)
         except AttributeError:

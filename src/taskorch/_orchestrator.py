@@ -108,7 +108,7 @@ if TYPE_CHECKING:
     from taskorch._show_progress import Progress
     from taskorch._telling import TroubleTeller
     from taskorch.events import Event
-    from taskorch.frontends.service import Server
+    from taskorch.frontends.service._server import Server
     from taskorch.model import Breaker, FilterFields, TaskOptions
     from taskorch.planning import ExecutionPlan, Planner
     from taskorch.recovery import Alerts, RecoveryHandler

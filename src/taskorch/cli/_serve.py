@@ -8,8 +8,6 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +16,7 @@ from taskorch._configuration import TOKEN_VARIABLE
 from taskorch._limits import SIGNAL_SECONDS
 from taskorch.cli import OK
 from taskorch.cli._suite import folder_of, line
-from taskorch.cli._terminal import log_format, on_signals, port, token_of_environment
+from taskorch.cli._terminal import logged, on_signals, port, token_of
 from taskorch.errors import InvalidTaskError
 from taskorch.runtime._interrupts import SLICE
 
@@ -129,19 +127,6 @@ def _refuse_for_suites(args: argparse.Namespace, kind: str) -> None:
             raise InvalidTaskError(msg)
 
 
-def token_of(args: argparse.Namespace) -> tuple[str | None, bool]:
-    """The token that is needed, or None, and whether it was made here."""
-    from taskorch.frontends.service import new_token  # noqa: PLC0415
-
-    preset = token_of_environment(keep=False)
-    if args.no_token and preset is not None:
-        msg = f"--no-token, and a token in {TOKEN_VARIABLE}: which of them?"
-        raise InvalidTaskError(msg)
-    if args.no_token:
-        return None, False
-    return (new_token(), True) if preset is None else (preset, False)
-
-
 def _serve_suite(args: argparse.Namespace) -> int:
     # They are of extras, and take their time: help and completion do without.
     from taskorch.frontends.service import serve  # noqa: PLC0415
@@ -167,7 +152,7 @@ def _serve_suite(args: argparse.Namespace) -> int:
     with (
         # Before anybody can know that it is there.
         on_signals(lambda *_: asked.set(), signal.SIGTERM),
-        _logging(watch.log_level),
+        logged(watch.log_level),
         serve(suite_app(runs, token=token), port=number) as api,
         serve(metrics_app(runs, token=token), port=metrics) as numbers,
     ):
@@ -181,24 +166,6 @@ def _serve_suite(args: argparse.Namespace) -> int:
             _LOG.warning("%s", line_of(suite.without_effect))
         _wait(runs, asked)
     return OK
-
-
-@contextmanager
-def _logging(level: str) -> Iterator[None]:
-    """In the block, what is logged from *level* on stands on standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(log_format())
-    log = logging.getLogger("taskorch")
-    before = log.level, log.propagate
-    log.addHandler(handler)
-    log.setLevel(level)
-    log.propagate = False
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(before[0])
-        log.propagate = before[1]
 
 
 def _tell(event: Ended, text: str) -> None:

@@ -20,8 +20,7 @@ from typing import Any, Final
 from taskorch._limits import SIGNAL_SECONDS
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.cli import FAILED, OK
-from taskorch.cli._serve import _logging, token_of
-from taskorch.cli._terminal import on_signals
+from taskorch.cli._terminal import logged, on_signals, token_of
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.runtime._interrupts import SLICE
 
@@ -56,7 +55,7 @@ def serve_file(args: argparse.Namespace) -> int:
             # Whoever waits for a turn hears nothing else.
             raise KeyboardInterrupt
 
-    with on_signals(end, signal.SIGTERM), _logging("INFO"):
+    with on_signals(end, signal.SIGTERM), logged("INFO"):
         try:
             with waiting:
                 orch = (

@@ -261,3 +261,34 @@ def port(text: str) -> int:
         return int(text)
     msg = f"{text!r} is no port"
     raise argparse.ArgumentTypeError(msg)
+
+
+def token_of(args: argparse.Namespace) -> tuple[str | None, bool]:
+    """The token that is needed, or None, and whether it was made here."""
+    from taskorch.frontends.service import new_token  # noqa: PLC0415
+
+    preset = token_of_environment(keep=False)
+    if args.no_token and preset is not None:
+        msg = f"--no-token, and a token in {TOKEN_VARIABLE}: which of them?"
+        raise InvalidTaskError(msg)
+    if args.no_token:
+        return None, False
+    return (new_token(), True) if preset is None else (preset, False)
+
+
+@contextmanager
+def logged(level: str) -> Iterator[None]:
+    """In the block, what is logged from *level* on stands on standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(log_format())
+    log = logging.getLogger("taskorch")
+    before = log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(level)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before[0])
+        log.propagate = before[1]

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import attrs
-
-if TYPE_CHECKING:
-    # attrs does not evaluate annotations, and `_task` needs this module.
-    from taskorch.model._task import TaskOptions  # noqa: TC004
 
 #: The attribute of a function that has what was declared with it.
 DECLARED: Final = "__taskorch_task__"
@@ -19,9 +15,9 @@ DECLARED: Final = "__taskorch_task__"
 
 @attrs.frozen
 class Declared:
-    """What `@taskorch.task` has noted of a function."""
+    """What `@taskorch.task` has noted of a function: its `TaskOptions`, and where."""
 
-    options: TaskOptions
+    options: Mapping[str, Any]
     executor: str | None = None
 
 

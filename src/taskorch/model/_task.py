@@ -661,7 +661,7 @@ def call_of(
         raise InvalidTaskError(msg)
     noted = declared(fn)
     if noted is not None:
-        options = {**noted.options, **options}
+        options = cast("TaskOptions", {**noted.options, **options})
         executor = noted.executor if executor is None else executor
     payload = None
     if kwargs is not None or executor is not None:

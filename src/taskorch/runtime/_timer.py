@@ -119,7 +119,7 @@ class TimerThread:
         self._wake.acquire()
         self._thread: threading.Thread | None = None
         #: Until when the thread sleeps, in ns; the driver's lock guards it.
-        self.until = NEVER
+        self.until: int = NEVER
         #: When it meant to look next, if nothing else happened before.
         self._planned = NEVER
         self._closing = False

@@ -27,7 +27,6 @@ from taskorch.model import (
     Resources,
     RetryPolicy,
     Task,
-    TaskOptions,
     Wait,
     call_type,
 )
@@ -246,7 +245,7 @@ def _written_question(asked: Question, owner: str | None) -> dict[str, Any]:
     return document
 
 
-def _declared_of(payload: object) -> TaskOptions:
+def _declared_of(payload: object) -> Mapping[str, Any]:
     """The options that a task takes from its function when a document is read."""
     if not isinstance(payload, Call):
         return {}
