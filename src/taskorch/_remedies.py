@@ -2,8 +2,9 @@
 What to do, for who is there.
 
 What explains says it in calls of Python, as `orch.rerun_task('build')`. Who is at a
-command line, or asks over HTTP, has no `orch`: for them, a call is the command or the
-request that does the same. Calls that only a program can make stay as they are.
+command line, asks over HTTP, or uses tools, has no `orch`: for them, a call is the
+command, the request or the tool that does the same. Calls that only a program can make
+stay as they are.
 """
 
 from __future__ import annotations
@@ -56,6 +57,23 @@ _TASK_REQUESTS: Final = {
     "resume_task": "POST {}/resume",
     "suspend_task": "POST {}/suspend",
 }
+#: By the verb: the tool of MCP, the arguments that it always has, and the names of
+#: those that the call has.
+_TOOLS: Final[Mapping[str, tuple[str, Mapping[str, str], tuple[str, ...]]]] = {
+    "answer": ("answer", {"choice": "CHOICE"}, ("question",)),
+    "cancel_task": ("cancel", {}, ("task",)),
+    "explain": ("why", {}, ("task",)),
+    "get_stats": ("doctor", {}, ()),
+    "handle": ("status", {}, ("task",)),
+    "health": ("doctor", {}, ()),
+    "questions": ("questions", {}, ()),
+    "release_starts": ("release", {}, ("by",)),
+    "rerun_task": ("rerun", {}, ("task",)),
+    "resume_task": ("release", {}, ("task",)),
+    "suspend_task": ("hold", {}, ("task",)),
+    "tasks": ("find", {}, ("state",)),
+    "workflows.start": ("submit", {"workflow": "…"}, ()),
+}
 
 
 def in_commands(text: str, journal: str) -> str:
@@ -71,14 +89,29 @@ def in_requests(text: str) -> str:
     return _CALL.sub(partial(_replaced, _request), text)
 
 
+def in_tools(text: str) -> str:
+    """*text* with calls of the tools of MCP in the place of calls of Python."""
+    text = text.partition("; or orch.submit_task(")[0]
+    return _CALL.sub(partial(_replaced, _tool), text)
+
+
 def all_in_requests(value: Any) -> Any:
     """*value*, which is as JSON has it, with `in_requests` done to all texts in it."""
+    return _in_all(in_requests, value)
+
+
+def all_in_tools(value: Any) -> Any:
+    """*value*, which is as JSON has it, with `in_tools` done to all texts in it."""
+    return _in_all(in_tools, value)
+
+
+def _in_all(say: Callable[[str], str], value: Any) -> Any:
     if isinstance(value, str):
-        return in_requests(value)
+        return say(value)
     if isinstance(value, Mapping):
-        return {name: all_in_requests(each) for name, each in value.items()}
+        return {name: _in_all(say, each) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [all_in_requests(each) for each in value]
+        return [_in_all(say, each) for each in value]
     return value
 
 
@@ -130,6 +163,16 @@ def _request(verb: str, args: list[str]) -> str | None:
     if verb == "tasks":
         return f"GET {path}/tasks{f'?state={first}' if args else ''}"
     return _REQUESTS.get(verb)
+
+
+def _tool(verb: str, args: list[str]) -> str | None:
+    if verb not in _TOOLS:
+        return None
+    tool, always, names = _TOOLS[verb]
+    needs_task = names == ("task",) and not args
+    values = [_ANY] if needs_task else args
+    fields = {**dict(zip(names, values, strict=False)), **always}
+    return f"{tool} {json.dumps(fields, ensure_ascii=False)}" if fields else tool
 
 
 def _verdict(args: list[str]) -> str:

@@ -180,6 +180,36 @@ class Client:
         answer = self._ask("POST", "/tasks/batch", {"tasks": documents})
         return [RemoteHandle(task_id, self) for task_id in answer["task_ids"]]
 
+    def submit_documents(
+        self, documents: Iterable[Mapping[str, Any]], *, key: str | None = None
+    ) -> list[str]:
+        """
+        Submit tasks as JSON has them, all or none; their ids.
+
+        Args:
+            documents: Of the tasks, in the words of workflows as documents.
+            key: Under which the same tasks are meant if they come again.
+
+        Raises:
+            InvalidTaskError: One has what cannot be said in JSON.
+            UsageError: One was refused.
+        """
+        body = {"tasks": [*documents]}
+        answer = self._ask("POST", "/tasks/batch", body, key=key)
+        task_ids: list[str] = answer["task_ids"]
+        return task_ids
+
+    def start_workflow(
+        self,
+        document: Mapping[str, Any],
+        run_id: str | None = None,
+        *,
+        key: str | None = None,
+    ) -> str:
+        """See `orch.workflows.start`, of a document; the id of the run."""
+        body = {"workflow": document} | ({} if run_id is None else {"id": run_id})
+        return str(self._ask("POST", "/workflows", body, key=key)["workflow_id"])
+
     def _document(self, task: Task[Any]) -> dict[str, Any]:
         if not isinstance(task, Task):
             msg = f"a Task is submitted, not {show(task)}"
@@ -539,8 +569,11 @@ class Client:
         query: Mapping[str, str] | None = None,
         wait: float = 0.0,
         base: str = "/api/v1",
+        key: str | None = None,
     ) -> dict[str, Any]:
         headers = {"Accept": "application/json"}
+        if key is not None:
+            headers["Idempotency-Key"] = key
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
         body = None

@@ -16,8 +16,7 @@ prometheus-client: `pip install 'taskorch[serve]'`.
 - `_guard`, `_codes`: who may ask at all; codes by which a browser gets in.
 - `_operations`, `_openapi`, `_work_schemas`: what the service can do, and its
   description.
-- `_bodies`, `_checking`: what comes in a body, bounded; what is wrong with it by its
-  schema.
+- `_bodies`: what comes in a body, bounded.
 - `_problems`, `_values`: errors as answers; values as JSON can say them.
 - `_tasks`, `_submissions`: tasks; tasks and workflows that come in.
 - `_workflows`, `_plans`, `_schedules`, `_jobs`: runs, plans, schedules and adaptive

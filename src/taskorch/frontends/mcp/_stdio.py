@@ -1,0 +1,102 @@
+"""
+The server on the standard streams of a process: a line is a message.
+
+Nothing else may be written there. So the streams are taken away before anything of the
+user's own is loaded: what that prints comes out on standard error, and what it reads
+is empty.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import anyio
+from mcp.server.stdio import stdio_server
+
+if TYPE_CHECKING:
+    from mcp.server.lowlevel import Server
+
+
+@contextmanager
+def taken_streams() -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """In the block, what came in by standard input, and goes out by standard output."""
+    sys.stdout.flush()
+    wires = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    # A thread may read still when all else has ended: these are never closed.
+    incoming = os.fdopen(wires[0], "rb", closefd=False)
+    outgoing = os.fdopen(wires[1], "wb", closefd=False)
+    try:
+        yield incoming, outgoing
+    finally:
+        sys.stdout.flush()
+        os.dup2(wires[0], 0)
+        os.dup2(wires[1], 1)
+
+
+def serve_streams(server: Server[Any], incoming: BinaryIO, outgoing: BinaryIO) -> None:
+    """Answer until there is nothing more to read, or a signal says to end."""
+    asyncio.run(_serve(server, incoming, outgoing))
+
+
+async def _serve(server: Server[Any], incoming: BinaryIO, outgoing: BinaryIO) -> None:
+    loop = asyncio.get_running_loop()
+    lines = _Lines(loop, incoming)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Elsewhere than on the main thread, whoever is there looks after signals.
+        with suppress(ValueError, RuntimeError):
+            loop.add_signal_handler(number, lines.end)
+    written: Any = _Written(outgoing)
+    read: Any = lines
+    async with stdio_server(read, written) as streams:
+        await server.run(*streams, server.create_initialization_options())
+
+
+class _Lines:
+    """The lines of a stream; unlike those of a file, one can stop to wait for one."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, stream: BinaryIO) -> None:
+        self._loop = loop
+        self._stream = stream
+        self._queue: asyncio.Queue[str | None] = asyncio.Queue()
+        thread = threading.Thread(target=self._read, name="taskorch-mcp", daemon=True)
+        thread.start()
+
+    def _read(self) -> None:
+        # Once the loop has ended, nobody reads them.
+        with suppress(RuntimeError):
+            for line in self._stream:
+                text = line.decode("utf-8", "replace")
+                self._loop.call_soon_threadsafe(self._queue.put_nowait, text)
+            self._loop.call_soon_threadsafe(self.end)
+
+    def end(self) -> None:
+        """There is no other."""
+        self._queue.put_nowait(None)
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        while (line := await self._queue.get()) is not None:
+            yield line
+
+
+class _Written:
+    """What is written, on a thread: who does not read holds up nothing else."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    async def write(self, text: str) -> None:
+        await anyio.to_thread.run_sync(self._stream.write, text.encode())
+
+    async def flush(self) -> None:
+        await anyio.to_thread.run_sync(self._stream.flush)
