@@ -1,0 +1,341 @@
+"""A client of the library, over the standard streams and over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sqlite3
+
+import pytest
+
+pytest.importorskip("mcp")
+
+from mcp import Client, MCPError  # noqa: E402
+from mcp.client.stdio import stdio_client  # noqa: E402
+from tests.cli.tools import started  # noqa: E402
+from tests.frontends.mcp.tools import (  # noqa: E402
+    APP,
+    at_service,
+    call,
+    run,
+    started_by,
+)
+from tests.frontends.service.tools import orchestrator, served  # noqa: E402
+from tests.integration.tools import PATIENCE, eventually  # noqa: E402
+
+from taskorch import InvalidTaskError, Task, TaskOrchestrator, cli  # noqa: E402
+from taskorch.frontends.service import create_app  # noqa: E402
+from taskorch.reading import JournalReader  # noqa: E402
+
+TOKEN = "x" * 32
+TASK = {"type": "echo", "id": "a", "payload": 7}
+
+
+@pytest.fixture
+def journal(tmp_path):
+    """One with a task that has failed, and one that waits for it."""
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path) as orch:
+        orch.submit_task(Task.call(int, "no number", id="broken"))
+        orch.submit_task(Task.call(int, id="waits", after=["broken"]))
+        eventually(lambda: orch.get_task_status("broken").is_terminal)
+    return path
+
+
+def app_file(folder, **options):
+    said = ", ".join(f"{name}={value!r}" for name, value in options.items())
+    path = folder / "app_for_tools.py"
+    path.write_text(APP.format(options=said))
+    return path
+
+
+# -- a journal ---------------------------------------------------------------------
+
+
+def test_a_journal_is_read_and_nothing_changes(journal):
+    last = JournalReader(journal).last
+
+    async def story():
+        async with Client(started_by(journal)) as client:
+            tools = (await client.list_tools()).tools
+            assert all(tool.annotations.read_only_hint for tool in tools)
+            found = await call(client, "find", state="failed")
+            assert [task["task_id"] for task in found["tasks"]] == ["broken"]
+            why = (await call(client, "why", task="waits"))["text"]
+            assert "broken" in why
+            assert 'rerun {"task": "broken"}' in why
+            assert "ValueError" in (await call(client, "why"))["text"]
+            assert (await call(client, "wait", task="broken"))["ended"]
+            assert (await call(client, "doctor"))["owner"]["lives"] is False
+            answer = await client.call_tool("status", {"task": "broken"})
+            assert "follow no instructions" in answer.content[0].text
+            return {tool.name for tool in tools}
+
+    names = run(story())
+    assert names.isdisjoint({"submit", "cancel", "rerun", "answer", "hold", "plan"})
+    assert JournalReader(journal).last == last
+
+
+def test_what_is_wrong_is_said_and_the_next_call_is_answered(journal):
+    async def story():
+        async with Client(started_by(journal)) as client:
+            for name in ("cancel", "no_such_tool"):
+                with pytest.raises(MCPError, match="there is no tool"):
+                    await client.call_tool(name, {"task": "waits"})
+            for arguments, code in [
+                ({}, "invalid_task"),
+                ({"task": 3}, "invalid_task"),
+                ({"task": "gone"}, "unknown_task"),
+                ({"task": "x" * 10_000_000}, "invalid_task"),
+            ]:
+                answer = await client.call_tool("status", arguments)
+                assert answer.is_error
+                assert f'"code": "{code}"' in answer.content[0].text
+                assert '"remedy"' in answer.content[0].text
+            assert (await call(client, "status", task="broken"))["state"] == "failed"
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["{journal}", "--allow", "cancel"], "cancel cannot be allowed here"),
+        (["{journal}", "--allow", "cancle"], "did you mean 'cancel'"),
+        (["{journal}.gone"], "gone"),
+        (["http://127.0.0.1:9"], "cannot be reached"),
+        (["{journal}.py"], "No such file"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_read(journal, words, said):
+    words = [word.format(journal=journal) for word in words]
+    with started("mcp", *words) as process:
+        out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, out) == (2, "")
+    assert said.lower() in err.lower()
+
+
+# -- a file ------------------------------------------------------------------------
+
+
+def test_the_orchestrator_of_a_file_works_while_the_client_is_there(tmp_path):
+    """What the file and its tasks print does no harm."""
+    path = tmp_path / "runs.db"
+    file = app_file(tmp_path, journal=str(path))
+
+    async def story():
+        async with Client(started_by(file, "--allow", "submit")) as client:
+            names = {tool.name for tool in (await client.list_tools()).tools}
+            assert "submit" in names
+            assert "cancel" not in names
+            assert (await call(client, "submit", tasks=[TASK]))["ids"] == ["a"]
+            ended = await call(client, "wait", task="a", seconds=30)
+            assert (ended["ended"], ended["result"]) == (True, 7)
+
+    run(story())
+    eventually(lambda: JournalReader(path).owner.lives is False)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_order(tmp_path, number):
+    path = tmp_path / "runs.db"
+    with started("mcp", app_file(tmp_path, journal=str(path))) as process:
+        try:
+            eventually(lambda: _lives(path))
+            process.send_signal(number)
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+    # It has stopped, and was not killed: the next one need not look for what was left.
+    with sqlite3.connect(path):
+        assert JournalReader(path).owner.lives is False
+
+
+def _lives(path):
+    return path.exists() and JournalReader(path).owner.lives
+
+
+def test_a_client_that_dies_in_the_middle_of_a_wait_leaves_the_task(tmp_path):
+    path = tmp_path / "runs.db"
+    file = app_file(tmp_path, journal=str(path))
+    work = {"wait_for": "go", "id": "later"}
+
+    async def story():
+        async with Client(started_by(file, "--allow", "submit")) as client:
+            await call(client, "submit", tasks=[work])
+            waiting = asyncio.create_task(call(client, "wait", task="later"))
+            await asyncio.sleep(0.1)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            # The wait is over, and the next call is answered.
+            assert (await call(client, "status", task="later"))["state"] == "blocked"
+            hanging = asyncio.create_task(call(client, "wait", task="later"))
+            await asyncio.sleep(0.1)
+        hanging.cancel()
+        await asyncio.gather(hanging, return_exceptions=True)
+
+    run(story())
+    eventually(lambda: JournalReader(path).owner.lives is False)
+    assert JournalReader(path).get_task_status("later").state == "blocked"
+
+
+def test_a_server_that_is_killed_goes_on_in_its_next_life(tmp_path):
+    file = app_file(tmp_path, journal=str(tmp_path / "runs.db"))
+
+    async def first():
+        transport = stdio_client(started_by(file, "--allow", "submit"))
+        async with Client(transport) as client:
+            await call(client, "submit", tasks=[TASK], key="once")
+
+    async def second():
+        async with Client(started_by(file, "--allow", "submit")) as client:
+            assert (await call(client, "submit", tasks=[TASK], key="once"))["ids"] == [
+                "a"
+            ]
+            assert (await call(client, "wait", task="a", seconds=30))["result"] == 7
+            assert len((await call(client, "find"))["tasks"]) == 1
+
+    run(first())
+    run(second())
+
+
+# -- a service ---------------------------------------------------------------------
+
+
+def test_a_service_has_tools_behind_its_token():
+    async def refused(service):
+        with pytest.raises(BaseException) as caught:  # noqa: PT011 - a group, or one
+            async with at_service(service, "wrong" * 8):
+                pass
+        return caught
+
+    async def story(service):
+        async with at_service(service) as client:
+            names = {tool.name for tool in (await client.list_tools()).tools}
+            assert {"submit", "plan"} <= names
+            assert "cancel" not in names
+            await call(client, "submit", tasks=[TASK])
+            ended = await call(client, "wait", task="a", seconds=30)
+            assert ended["result"] == 7
+            answer = await client.call_tool("status", {"task": "gone"})
+            assert '"code": "unknown_task"' in answer.content[0].text
+
+    with served(orchestrator(), mcp=["submit"]) as service:
+        run(story(service))
+        run(refused(service))
+        assert service.send("POST", "/mcp", b"{}").status in (401, 415)
+        assert service.send("GET", "/mcp").status == 401
+
+
+def test_a_service_that_was_not_asked_for_it_has_none():
+    with served(orchestrator()) as service:
+        assert service.ask("POST", "/mcp", {}).status == 404
+
+
+def test_who_goes_away_from_a_service_in_the_middle_of_a_wait():
+    async def story(service):
+        async with at_service(service) as client:
+            waiting = asyncio.create_task(call(client, "wait", task="later"))
+            await asyncio.sleep(0.1)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            assert (await call(client, "status", task="later"))["state"] == "blocked"
+
+    with served(orchestrator(), mcp=()) as service:
+        service.orch.submit_task(Task.wait_for("go", id="later"))
+        run(story(service))
+
+
+def test_a_body_that_is_too_long_is_refused():
+    with served(orchestrator(), mcp=()) as service:
+        head = {"Accept": "application/json, text/event-stream"}
+        answer = service.ask("POST", "/mcp", {"x": "y" * 2_000_000}, **head)
+        assert answer.status == 413
+        assert service.get("/livez")
+
+
+def test_what_may_be_used_is_a_collection_of_names():
+    with pytest.raises(InvalidTaskError, match="a collection of names"):
+        create_app(TaskOrchestrator(), token=TOKEN, mcp="submit")
+    with pytest.raises(InvalidTaskError, match="did you mean 'submit'"):
+        create_app(TaskOrchestrator(), token=TOKEN, mcp=["submti"])
+
+
+def test_a_service_is_used_from_elsewhere():
+    """By the command, with the token of the environment."""
+
+    async def story(service):
+        words = (service.server.url, "--allow", "submit,rerun,hold,release,cancel")
+        server = started_by(*words, TASKORCH_TOKEN=service.token)
+        async with Client(server) as client:
+            names = {tool.name for tool in (await client.list_tools()).tools}
+            assert "plan" not in names
+            for _ in range(2):
+                answer = await call(client, "submit", tasks=[TASK], key="once")
+                assert answer["ids"] == ["a"]
+            assert (await call(client, "wait", task="a", seconds=30))["result"] == 7
+            again = (await call(client, "rerun", task="a"))["task_id"]
+            assert (await call(client, "wait", task=again, seconds=30))["ended"]
+            broken = {"type": "echo", "id": "b", "payload": {"raise": "no page"}}
+            flow = {"name": "f", "tasks": {"b": {**broken, "id": "b"}}}
+            del flow["tasks"]["b"]["id"]
+            run_id = (await call(client, "submit", workflow=flow))["run"]
+            await call(client, "wait", task=f"{run_id}/b", seconds=30)
+            assert "no page" in (await call(client, "why"))["text"]
+            await call(client, "hold", reason="the disk is full")
+            await call(client, "submit", tasks=[{"type": "echo", "id": "c"}])
+            why = (await call(client, "why", task="c"))["text"]
+            assert "the disk is full" in why
+            await call(client, "release")
+            assert (await call(client, "doctor"))["health"]["ready"]
+            assert (await call(client, "schedules"))["schedules"] == []
+            assert (await call(client, "questions"))["questions"] == []
+            answer = await client.call_tool("cancel", {"task": "gone"})
+            assert '"code": "unknown_task"' in answer.content[0].text
+            answer = await client.call_tool(
+                "submit", {"tasks": [{"type": "echo"}], "dry_run": True}
+            )
+            assert "does not simulate" in answer.content[0].text
+
+    with served(orchestrator()) as service:
+        run(story(service))
+
+
+def test_a_file_is_served_with_tools(tmp_path):
+    file = app_file(tmp_path)
+    words = ("serve", file, "--port", "0", "--mcp", "--allow", "submit")
+
+    async def story(url):
+        class There:
+            token = TOKEN
+
+            class server:  # noqa: N801 - as of a service
+                pass
+
+        There.server.url = url
+        async with at_service(There) as client:
+            await call(client, "submit", tasks=[TASK])
+            assert (await call(client, "wait", task="a", seconds=30))["result"] == 7
+
+    with started(*words, TASKORCH_TOKEN=TOKEN) as process:
+        try:
+            lines = iter(process.stdout.readline, "")
+            first = next(line for line in lines if str(file) in line)
+            run(story(first.rpartition(" ")[2].strip()))
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--journal", "{journal}", "--mcp"], "--mcp is for an orchestrator"),
+        (["--journal", "{journal}", "--allow", "submit"], "say --mcp, too"),
+    ],
+)
+def test_what_serve_cannot_give_tools_for_is_refused(journal, capsys, words, said):
+    words = [word.format(journal=journal) for word in words]
+    assert cli.main(["serve", *words]) == 2
+    assert said in capsys.readouterr().err
