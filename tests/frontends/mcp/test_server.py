@@ -10,22 +10,22 @@ import pytest
 
 pytest.importorskip("mcp")
 
-from mcp import Client, MCPError  # noqa: E402
-from mcp.client.stdio import stdio_client  # noqa: E402
-from tests.cli.tools import started  # noqa: E402
-from tests.frontends.mcp.tools import (  # noqa: E402
+from mcp import Client, MCPError
+from mcp.client.stdio import stdio_client
+from tests.cli.tools import started
+from tests.frontends.mcp.tools import (
     APP,
     at_service,
     call,
     run,
     started_by,
 )
-from tests.frontends.service.tools import orchestrator, served  # noqa: E402
-from tests.integration.tools import PATIENCE, eventually  # noqa: E402
+from tests.frontends.service.tools import orchestrator, served
+from tests.integration.tools import PATIENCE, eventually
 
-from taskorch import InvalidTaskError, Task, TaskOrchestrator, cli  # noqa: E402
-from taskorch.frontends.service import create_app  # noqa: E402
-from taskorch.reading import JournalReader  # noqa: E402
+from taskorch import InvalidTaskError, Task, TaskOrchestrator, cli
+from taskorch.frontends.service import create_app
+from taskorch.reading import JournalReader
 
 TOKEN = "x" * 32
 TASK = {"type": "echo", "id": "a", "payload": 7}
@@ -204,7 +204,7 @@ def test_a_server_that_is_killed_goes_on_in_its_next_life(tmp_path):
 
 def test_a_service_has_tools_behind_its_token():
     async def refused(service):
-        with pytest.raises(BaseException) as caught:  # noqa: PT011 - a group, or one
+        with pytest.raises(BaseException) as caught:
             async with at_service(service, "wrong" * 8):
                 pass
         return caught
@@ -309,7 +309,7 @@ def test_a_file_is_served_with_tools(tmp_path):
         class There:
             token = TOKEN
 
-            class server:  # noqa: N801 - as of a service
+            class server:
                 pass
 
         There.server.url = url

@@ -6,6 +6,7 @@ import json
 import re
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -160,15 +161,11 @@ def test_whatever_comes_in_is_answered_or_refused(orch, place, call):
     tool, arguments = call
     if orch.get_stats().state_machine.completed == 0:
         orch.submit_task(Task("echo", 1, id="there")).result()
-    try:
+    with suppress(TaskorchError):
         answer = tool.use(place, arguments, ME)
-    except TaskorchError as error:
-        assert error.message
-    else:
         assert [*findings_of(tool.output_schema, answer, {})] == []
         json.dumps(answer)
-    finally:
-        orch.release_starts("mcp")
+    orch.release_starts("mcp")
 
 
 # -- what tools do -----------------------------------------------------------------

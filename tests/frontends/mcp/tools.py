@@ -11,9 +11,9 @@ import pytest
 from tests.integration.tools import PATIENCE
 
 pytest.importorskip("mcp")
-import httpx2  # noqa: E402 - it comes with mcp
-from mcp import Client, StdioServerParameters  # noqa: E402
-from mcp.client.streamable_http import streamable_http_client  # noqa: E402
+import httpx2
+from mcp import Client, StdioServerParameters
+from mcp.client.streamable_http import streamable_http_client
 
 APP = """
 from taskorch import TaskOrchestrator
