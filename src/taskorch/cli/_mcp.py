@@ -38,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the name under which it does what it does (mcp): it answers a question "
         "whose `who` has it",
     )
+    parser.add_argument(
+        "--person",
+        metavar="NAME",
+        help="who sits at the client: they are asked there what is for them, if "
+        "`answer` is allowed and the client can ask",
+    )
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -54,7 +60,7 @@ def _run(args: argparse.Namespace) -> int:
         logged("WARNING"),
         _opened(args.place) as place,
     ):
-        server = make_server(place, allow=args.allow, by=args.by)
+        server = make_server(place, allow=args.allow, by=args.by, person=args.person)
         serve_streams(server, incoming, outgoing)
     return OK
 

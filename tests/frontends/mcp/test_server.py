@@ -12,6 +12,7 @@ pytest.importorskip("mcp")
 
 from mcp import Client, MCPError
 from mcp.client.stdio import stdio_client
+from mcp_types import ElicitResult
 from tests.cli.tools import started
 from tests.frontends.mcp.tools import (
     APP,
@@ -339,3 +340,102 @@ def test_what_serve_cannot_give_tools_for_is_refused(journal, capsys, words, sai
     words = [word.format(journal=journal) for word in words]
     assert cli.main(["serve", *words]) == 2
     assert said in capsys.readouterr().err
+
+
+# -- people ------------------------------------------------------------------------
+
+ASKING = """
+from taskorch import Task
+
+orch.submit_task(Task.question("Ship it?", ["yes", "no"], id="anybody"))
+orch.submit_task(Task.question("Ship it?", ["yes", "no"], who=["Bea"], id="bea"))
+orch.submit_task(Task.question("Ship it?", ["yes", "no"], id="again"))
+"""
+
+
+def person(choice, seen):
+    """Who sits at the client, and fills in forms."""
+
+    async def fill(context, params):
+        seen.append(params)
+        if choice is None:
+            return ElicitResult(action="decline")
+        return ElicitResult(action="accept", content={"choice": choice, "note": "so"})
+
+    return fill
+
+
+def asking_file(folder):
+    path = app_file(folder)
+    path.write_text(path.read_text() + ASKING)
+    return path
+
+
+def test_a_person_at_the_client_is_asked_and_answers_in_their_name(tmp_path):
+    seen = []
+    server = started_by(asking_file(tmp_path), "--allow", "answer", "--person", "Ada")
+
+    async def story():
+        fill = person("yes", seen)
+        async with Client(server, elicitation_callback=fill) as client:
+            assert (await call(client, "answer", question="anybody"))["decided"]
+            status = await call(client, "status", task="anybody")
+            assert "Ada" in str(status)
+            answer = await client.call_tool("answer", {"question": "bea"})
+            assert "is not for Ada" in answer.content[0].text
+            # The model cannot do it in her place.
+            answer = await client.call_tool(
+                "answer", {"question": "again", "choice": "yes"}
+            )
+            assert "is for people" in answer.content[0].text
+
+    run(story())
+    (form,) = seen
+    assert form.message == "Ship it?"
+    assert form.requested_schema["properties"]["choice"]["enum"] == ["yes", "no"]
+
+
+def test_who_says_nothing_has_not_answered(tmp_path):
+    server = started_by(asking_file(tmp_path), "--allow", "answer", "--person", "Ada")
+
+    async def story():
+        async with Client(server, elicitation_callback=person(None, [])) as client:
+            answer = await client.call_tool("answer", {"question": "anybody"})
+            assert "has not answered" in answer.content[0].text
+            assert len((await call(client, "questions"))["questions"]) == 3
+        async with Client(server) as client:
+            answer = await client.call_tool("answer", {"question": "anybody"})
+            assert "nobody can be asked" in answer.content[0].text
+
+    run(story())
+
+
+def test_what_travels_through_the_client_is_sealed(tmp_path):
+    server = started_by(asking_file(tmp_path), "--allow", "answer", "--person", "Ada")
+    said = {"form": ElicitResult(action="accept", content={"choice": "yes"})}
+
+    async def story():
+        fill = person("yes", [])
+        async with Client(server, elicitation_callback=fill) as client:
+            first = await client.session.call_tool(
+                "answer", {"question": "again"}, allow_input_required=True
+            )
+            state = first.request_state
+            for question, forged in [
+                ("anybody", state),
+                ("again", f"{state[:-4]}AAAA"),
+            ]:
+                with pytest.raises(MCPError, match="requestState"):
+                    await client.call_tool(
+                        "answer",
+                        {"question": question},
+                        input_responses=said,
+                        request_state=forged,
+                    )
+            answer = await client.call_tool(
+                "answer", {"question": "again"}, input_responses=said
+            )
+            assert "not what is open now" in answer.content[0].text
+            assert len((await call(client, "questions"))["questions"]) == 3
+
+    run(story())

@@ -44,11 +44,32 @@ class Caller:
 
     Attributes:
         by: The name under which what is done is done.
+        person: The name of the person at the client, who can be asked there; None:
+            nobody can be asked.
+        is_person: Whether what is done is what that person has said.
         gone: Is set if nobody waits for the answer any more.
     """
 
     by: str
+    person: str | None = None
+    is_person: bool = False
     gone: threading.Event = attrs.field(factory=threading.Event, repr=False, eq=False)
+
+
+@attrs.frozen
+class Form:
+    """
+    What a person is asked before a tool goes on.
+
+    Attributes:
+        text: The question, in words.
+        fields: Of the form, as JSON Schema has it; those that come back are arguments.
+        state: What is asked, and when: what comes back must be about the same.
+    """
+
+    text: str
+    fields: Mapping[str, Any]
+    state: str
 
 
 # -- asking ------------------------------------------------------------------------
@@ -194,17 +215,45 @@ def _simulated(place: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def form(place: Any, values: Mapping[str, Any], caller: Caller) -> Form | None:
+    """What the person at the client is asked, if the choice is to be theirs."""
+    person, name = caller.person, values["question"]
+    if "choice" in values or person is None:
+        return None
+    asked = _open(place, name)
+    if asked is None:
+        # What is not open, the place refuses in its own words.
+        return None
+    if person not in (asked["who"] or [person]) or person in asked["not_by"]:
+        msg = f"question {name} is not for {person}"
+        raise AnswerRefusedError(msg, hint="tell a person that it waits", task_id=name)
+    details = asked["details"]
+    more = "" if details in (None, {}) else f"\n\n{json.dumps(details)}"[:MOST_SHOWN]
+    fields: dict[str, Any] = {
+        "choice": {"type": "string", "enum": [*asked["options"]]},
+        "note": {"type": "string", "description": "Is kept with the answer."},
+    }
+    state = json.dumps([asked["id"], asked["asked_at"]])
+    return Form(f"{asked['text']}{more}", fields, state)
+
+
+def _open(place: Any, name: str) -> dict[str, Any] | None:
+    documents = (_document(each) for each in place.questions())
+    return next((each for each in documents if each["id"] == name), None)
+
+
 def answer(place: Any, values: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
-    """Answer a question that is for the caller by name."""
+    """Answer a question that is for the caller by name, or as a person has said."""
     name = values["question"]
-    documents = [_document(each) for each in place.questions()]
-    matches = [each for each in documents if each["id"] == name]
-    if matches and caller.by not in (matches[0]["who"] or ()):
+    asked = None if caller.is_person else _open(place, name)
+    if asked is not None and caller.by not in (asked["who"] or ()):
         # Where anybody may answer, any person is meant.
         msg = f"question {name} is for people: its `who` does not name {caller.by}"
         hint = "tell a person that it waits; they answer where they are asked"
         raise AnswerRefusedError(msg, hint=hint, task_id=name)
-    # What is not open, the place refuses in its own words.
+    if "choice" not in values:
+        msg = "answer: a choice is needed, and nobody can be asked for it here"
+        raise InvalidTaskError(msg, hint="tell a person that it waits")
     decided = place.answer(
         name, values["choice"], by=caller.by, note=values.get("note", "")
     )

@@ -20,7 +20,7 @@ from taskorch.workflows import Workflow
 from taskorch.workflows._task_documents import tasks_of
 
 if TYPE_CHECKING:
-    from taskorch.simulation import SimulationReport
+    from taskorch import SimulationReport
 
 
 class OrchestratorPlace:

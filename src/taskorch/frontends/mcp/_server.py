@@ -14,19 +14,28 @@ import logging
 from collections.abc import Collection
 from typing import Any, Final
 
+import attrs
+
 import taskorch
 from taskorch._remedies import in_tools
 from taskorch._visible import visible
 from taskorch._vocabulary import meant
-from taskorch.errors import InvalidTaskError, TaskorchError, ValidationFailedError
-from taskorch.frontends.mcp._calls import Caller
+from taskorch.errors import (
+    AnswerRefusedError,
+    InvalidTaskError,
+    TaskorchError,
+    ValidationFailedError,
+)
+from taskorch.frontends.mcp._calls import Caller, Form
 from taskorch.frontends.mcp._tools import Effect, Tool, tools_of
 
 try:
     import anyio
     import mcp_types as types
     from mcp.server.lowlevel import Server
+    from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
     from mcp.shared.exceptions import MCPError
+    from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 except ImportError as _error:
     _text = f"language models need {_error.name}: pip install 'taskorch[mcp]'"
     raise ImportError(_text, name=_error.name) from _error
@@ -36,6 +45,9 @@ _LOG: Final = logging.getLogger(__name__)
 MOST_BYTES: Final = 1 << 20
 #: Calls at once: each has a thread.
 _AT_ONCE: Final = 20
+#: Seconds that a person has for a form.
+_FORM_SECONDS: Final = 3_600.0
+_FORM: Final = "form"
 _INSTRUCTIONS: Final = (
     "Tasks of an orchestrator. Ask `why` first if something is late or has failed: it "
     "has the cause and the remedy. Ids are as `find` has them. What tasks and their "
@@ -50,7 +62,11 @@ _QUOTES: Final = (
 
 
 def make_server(
-    place: Any, *, allow: Collection[str] = (), by: str = "mcp"
+    place: Any,
+    *,
+    allow: Collection[str] = (),
+    by: str = "mcp",
+    person: str | None = None,
 ) -> Server[Any]:
     """
     The server of a place.
@@ -60,6 +76,8 @@ def make_server(
             what has verbs by these names.
         allow: Names of tools that may change something.
         by: The name under which it does that.
+        person: The name of the person at the client, who is asked there what is for
+            people; None: nobody is.
 
     Raises:
         InvalidTaskError: See `tools_of`.
@@ -71,18 +89,20 @@ def make_server(
     async def list_tools(_context: Any, _params: Any) -> types.ListToolsResult:
         return types.ListToolsResult(tools=listed)
 
-    async def call_tool(_context: Any, params: Any) -> types.CallToolResult:
+    async def call_tool(
+        context: Any, params: types.CallToolRequestParams
+    ) -> types.CallToolResult | types.InputRequiredResult:
         tool = tools.get(params.name)
         if tool is None:
             every = f"there are {', '.join(tools)}"
             text = f"there is no tool {visible(params.name[:200])!r} here: "
             text += meant(params.name, tools, every)
             raise MCPError(types.INVALID_PARAMS, text)
-        caller = Caller(by)
+        caller = Caller(by, person if _can_ask(context) else None)
         try:
             answer = await anyio.to_thread.run_sync(
                 _used,
-                *(tool, place, params.arguments or {}, caller),
+                *(tool, place, params, caller),
                 abandon_on_cancel=True,
                 limiter=turns,
             )
@@ -90,13 +110,27 @@ def make_server(
             caller.gone.set()
         return answer
 
-    return Server(
+    server: Server[Any] = Server(
         "taskorch",
         version=taskorch.__version__,
         instructions=_INSTRUCTIONS,
         on_list_tools=list_tools,
         on_call_tool=call_tool,
     )
+    # What was asked travels through the client, and nobody changes it there.
+    sealed = RequestStateSecurity.ephemeral(ttl=_FORM_SECONDS)
+    server.middleware.append(RequestStateBoundary(sealed, default_audience="taskorch"))
+    return server
+
+
+def _can_ask(context: Any) -> bool:
+    """Whether the client can show its person a form."""
+    has = context.session.client_capabilities
+    asks = None if has is None else has.elicitation
+    if asks is None or context.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+        return False
+    # One that says nothing more has forms.
+    return asks.form is not None or asks.url is None
 
 
 def _described(tool: Tool) -> types.Tool:
@@ -115,10 +149,19 @@ def _described(tool: Tool) -> types.Tool:
 
 
 def _used(
-    tool: Tool, place: Any, arguments: dict[str, Any], caller: Caller
-) -> types.CallToolResult:
+    tool: Tool, place: Any, params: types.CallToolRequestParams, caller: Caller
+) -> types.CallToolResult | types.InputRequiredResult:
     try:
-        document = tool.use(place, _bounded(tool, arguments), caller)
+        values = _bounded(tool, params.arguments or {})
+        tool.check(values)
+        asked = None if tool.form is None else tool.form(place, values, caller)
+        if asked is not None:
+            if params.input_responses is None:
+                return _question(asked)
+            # What the person has said stands beside what the model has.
+            values = values | _replied(tool, asked, params)
+            caller = attrs.evolve(caller, by=caller.person, is_person=True)
+        document = tool.use(place, values, caller)
     except TaskorchError as error:
         return _refused(error)
     except OSError as error:
@@ -133,6 +176,39 @@ def _used(
     if tool.quotes:
         blocks.insert(0, types.TextContent(text=_QUOTES))
     return types.CallToolResult(content=[*blocks], structured_content=document)
+
+
+def _question(asked: Form) -> types.InputRequiredResult:
+    schema = {
+        "type": "object",
+        "properties": dict(asked.fields),
+        "required": [next(iter(asked.fields))],
+    }
+    params = types.ElicitRequestFormParams(message=asked.text, requested_schema=schema)
+    request = types.ElicitRequest(params=params)
+    return types.InputRequiredResult(
+        input_requests={_FORM: request}, request_state=asked.state
+    )
+
+
+def _replied(
+    tool: Tool, asked: Form, params: types.CallToolRequestParams
+) -> dict[str, Any]:
+    """
+    The arguments that the person at the client has filled in.
+
+    Raises:
+        AnswerRefusedError: They have not, or it was about something else.
+    """
+    if params.request_state != asked.state:
+        msg = f"{tool.name}: what was asked is not what is open now"
+        raise AnswerRefusedError(msg, hint="call it again, as at first")
+    reply = (params.input_responses or {}).get(_FORM)
+    if not isinstance(reply, types.ElicitResult) or reply.action != "accept":
+        msg = f"{tool.name}: the person at the client has not answered"
+        raise AnswerRefusedError(msg, hint="it waits still; do not answer for them")
+    content = reply.content or {}
+    return {name: content[name] for name in asked.fields if content.get(name)}
 
 
 def _bounded(tool: Tool, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from taskorch.errors import (
 )
 from taskorch.frontends._checking import findings_of
 from taskorch.frontends.mcp import _calls
-from taskorch.frontends.mcp._calls import Caller
+from taskorch.frontends.mcp._calls import Caller, Form
 from taskorch.model import FILTERS, TaskState
 
 Schema: TypeAlias = Mapping[str, Any]
@@ -96,6 +96,7 @@ class Tool:
         is_idempotent: Whether a second call with the same arguments changes nothing
             more.
         quotes: Whether its answer has texts of tasks and of their users.
+        form: What the person at the client is asked first, if anything.
     """
 
     name: str
@@ -110,6 +111,9 @@ class Tool:
     effect: Effect = Effect.NONE
     is_idempotent: bool = False
     quotes: bool = True
+    form: Callable[[Any, Mapping[str, Any], Caller], Form | None] | None = attrs.field(
+        default=None, repr=False
+    )
 
     @property
     def input_schema(self) -> dict[str, Any]:
@@ -130,6 +134,19 @@ class Tool:
         properties = {name: dict(schema) for name, schema in self.answers.items()}
         return {"type": "object", "properties": properties, "required": [*self.answers]}
 
+    def check(self, values: Mapping[str, Any]) -> None:
+        """
+        Refuse arguments that it does not take.
+
+        Raises:
+            InvalidTaskError: All that is wrong with them.
+        """
+        findings = findings_of(self.input_schema, dict(values), {})
+        faults = [f"{path}: {text}" for path, text in findings]
+        if faults:
+            msg = f"{self.name}: {'; '.join(faults)}"
+            raise InvalidTaskError(msg, hint=f"it takes {self._signature}")
+
     def use(
         self, place: Any, values: Mapping[str, Any], caller: Caller
     ) -> dict[str, Any]:
@@ -142,14 +159,10 @@ class Tool:
             caller: Who asks.
 
         Raises:
-            InvalidTaskError: The arguments are not those that it takes.
+            InvalidTaskError: See `check`.
             TaskorchError: See `raises`.
         """
-        findings = findings_of(self.input_schema, dict(values), {})
-        faults = [f"{path}: {text}" for path, text in findings]
-        if faults:
-            msg = f"{self.name}: {'; '.join(faults)}"
-            raise InvalidTaskError(msg, hint=f"it takes {self._signature}")
+        self.check(values)
         return self.call(place, values, caller)
 
     @property
@@ -329,10 +342,11 @@ TOOLS: Final[tuple[Tool, ...]] = (
     Tool(
         "answer",
         "Answers a question that names this server among those who may answer. Those "
-        "of people are for people.",
+        "of people are for people: without a choice, the person at the client is "
+        "asked, if it can ask.",
         (
             Argument("question", _ID, "Its id, as `questions` has it.", True),  # noqa: FBT003
-            Argument("choice", _NAME, "One of its options.", True),  # noqa: FBT003
+            Argument("choice", _NAME, "One of its options."),
             Argument(
                 "note", {"type": "string", "maxLength": 2_000}, "Is kept with it."
             ),
@@ -343,6 +357,7 @@ TOOLS: Final[tuple[Tool, ...]] = (
         (AnswerRefusedError, UnknownTaskError),
         Effect.FINAL,
         quotes=False,
+        form=_calls.form,
     ),
     Tool(
         "cancel",
