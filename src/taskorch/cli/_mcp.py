@@ -13,7 +13,7 @@ from taskorch._configuration import TOKEN_VARIABLE
 from taskorch._limits import SIGNAL_SECONDS
 from taskorch.cli import OK
 from taskorch.cli._source import ServiceReader
-from taskorch.cli._terminal import add_allow, is_url, logged
+from taskorch.cli._terminal import add_allow, is_url, logged, token_of_environment
 from taskorch.reading import JournalReader
 
 if TYPE_CHECKING:
@@ -60,9 +60,23 @@ def _run(args: argparse.Namespace) -> int:
         logged("WARNING"),
         _opened(args.place) as place,
     ):
-        server = make_server(place, allow=args.allow, by=args.by, person=args.person)
+        server = make_server(
+            place,
+            allow=args.allow,
+            by=args.by,
+            person=args.person,
+            secret=_secret(place),
+        )
         serve_streams(server, incoming, outgoing)
     return OK
+
+
+def _secret(place: Any) -> bytes | None:
+    """What is known to who may read *place*, and to nobody else, if there is that."""
+    if isinstance(place, ServicePlace):
+        token = token_of_environment()
+        return None if token is None else token.encode()
+    return place.uid.encode() or None
 
 
 @contextmanager

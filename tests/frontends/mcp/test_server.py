@@ -16,7 +16,10 @@ from mcp_types import ElicitResult
 from tests.cli.tools import started
 from tests.frontends.mcp.tools import (
     APP,
+    Tasks,
+    asked,
     at_service,
+    begun,
     call,
     run,
     started_by,
@@ -25,6 +28,7 @@ from tests.frontends.service.tools import orchestrator, served
 from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import InvalidTaskError, Task, TaskOrchestrator, cli
+from taskorch.cli import _control as cli_control
 from taskorch.frontends.service import create_app
 from taskorch.reading import JournalReader
 
@@ -437,5 +441,97 @@ def test_what_travels_through_the_client_is_sealed(tmp_path):
             )
             assert "not what is open now" in answer.content[0].text
             assert len((await call(client, "questions"))["questions"]) == 3
+
+    run(story())
+
+
+# -- waits that last ---------------------------------------------------------------
+
+
+def test_a_wait_is_a_task_that_outlives_both_sides(tmp_path):
+    """The client that asks on, and the server that it asks, are others than at first."""
+    file = app_file(tmp_path, journal=str(tmp_path / "runs.db"))
+    words = (file, "--allow", "submit")
+    later = {"wait_for": "go", "id": "later"}
+
+    async def first():
+        async with Client(started_by(*words), extensions=[Tasks()]) as client:
+            await call(client, "submit", tasks=[later])
+            name = await begun(client, "later")
+            state = await asked(client, "get", name)
+            assert state.status == "working"
+            why = await call(client, "why", task="later")
+            assert state.status_message in why["text"]
+            return name
+
+    async def second(name):
+        async with Client(started_by(*words), extensions=[Tasks()]) as client:
+            assert (await asked(client, "get", name)).status == "working"
+        with cli_control.at(str(tmp_path / "runs.db")) as orch:
+            orch.emit("go", 7)
+        async with Client(started_by(*words), extensions=[Tasks()]) as client:
+            for _ in range(2):
+                state = await asked(client, "get", name)
+                assert state.status == "completed"
+                assert state.result["structuredContent"]["result"] == 7
+
+    name = run(first())
+    eventually(lambda: JournalReader(tmp_path / "runs.db").owner.lives is False)
+    run(second(name))
+
+
+def test_a_wait_over_http_ends_by_its_time_or_when_it_is_called_off():
+    async def story(service):
+        async with at_service(service, extensions=[Tasks()]) as client:
+            short = await begun(client, "later", seconds=0.2)
+            long = await begun(client, "later")
+            assert short != long
+            assert len(short.rpartition(".")[2]) >= 32
+            while (state := await asked(client, "get", short)).status == "working":
+                await asyncio.sleep(0.05)
+            assert state.status == "completed"
+            assert state.result["structuredContent"]["ended"] is False
+            await asked(client, "update", long)
+            await asked(client, "cancel", long)
+            assert (await asked(client, "get", long)).status == "cancelled"
+            # Our task goes on, and what has ended is answered at once.
+            service.orch.emit("go", 7)
+            assert (await call(client, "wait", task="later"))["result"] == 7
+            answer = await client.call_tool("wait", {"task": "gone"})
+            assert '"code": "unknown_task"' in answer.content[0].text
+
+    with served(orchestrator(), mcp=()) as service:
+        service.orch.submit_task(Task.wait_for("go", id="later"))
+        run(story(service))
+
+
+def test_the_task_of_a_wait_belongs_to_who_has_begun_it():
+    async def begin(service):
+        async with at_service(service, extensions=[Tasks()]) as client:
+            return await begun(client, "later")
+
+    async def others(service, name):
+        forged = [f"{name[:-1]}{'0' if name[-1] != '0' else '1'}", "", "x", "é.é", "."]
+        async with at_service(service, extensions=[Tasks()]) as client:
+            for verb in ("get", "cancel", "update"):
+                for each in [*forged, f"x{name}", name]:
+                    with pytest.raises(MCPError, match="no task of this id"):
+                        await asked(client, verb, each)
+
+    with served(orchestrator(), mcp=()) as one:
+        one.orch.submit_task(Task.wait_for("go", id="later"))
+        name = run(begin(one))
+    with served(orchestrator(), mcp=()) as other:
+        other.orch.submit_task(Task.wait_for("go", id="later"))
+        run(others(other, name))
+
+
+def test_a_client_that_knows_no_tasks_gets_none(journal):
+    async def story():
+        async with Client(started_by(journal)) as client:
+            waited = await call(client, "wait", task="waits", seconds=0.1)
+            assert waited["ended"] is False
+            with pytest.raises(MCPError, match="has not said that it knows"):
+                await asked(client, "get", "x")
 
     run(story())

@@ -6,14 +6,19 @@ import asyncio
 import os
 import sys
 from contextlib import asynccontextmanager
+from typing import Literal
 
 import pytest
 from tests.integration.tools import PATIENCE
 
 pytest.importorskip("mcp")
 import httpx2
-from mcp import Client, StdioServerParameters
+from mcp import Client, StdioServerParameters, types
+from mcp.client.extension import ClientExtension, ResultClaim
 from mcp.client.streamable_http import streamable_http_client
+from pydantic import ConfigDict
+
+from taskorch.frontends.mcp._waits import EXTENSION
 
 APP = """
 from taskorch import TaskOrchestrator
@@ -46,17 +51,70 @@ def started_by(*words, **env):
 
 
 @asynccontextmanager
-async def at_service(service, token=None):
+async def at_service(service, token=None, **how):
     """A client of `/mcp` of a service."""
     token = service.token if token is None else token
     headers = {"Authorization": f"Bearer {token}"}
     async with (
         httpx2.AsyncClient(headers=headers, timeout=PATIENCE) as http,
         Client(
-            streamable_http_client(f"{service.server.url}/mcp", http_client=http)
+            streamable_http_client(f"{service.server.url}/mcp", http_client=http),
+            **how,
         ) as client,
     ):
         yield client
+
+
+class Tasks(ClientExtension):
+    """A client that knows tasks of the protocol, and leaves them to the test."""
+
+    identifier = EXTENSION
+
+    def claims(self):
+        async def resolve(result, context):
+            raise AssertionError
+
+        return [ResultClaim(result_type="task", model=TaskHandle, resolve=resolve)]
+
+
+class TaskHandle(types.Result):
+    """What a call is answered by that lasts."""
+
+    result_type: Literal["task"] = "task"
+    task_id: str
+    status: str
+    status_message: str | None = None
+
+
+class TaskState(types.Result):
+    """What is said of it."""
+
+    model_config = ConfigDict(extra="allow")
+    task_id: str
+    status: str
+    status_message: str | None = None
+
+
+class TaskRequest(types.Request[types.GetTaskRequestParams, str]):
+    method: str
+    params: types.GetTaskRequestParams
+
+
+async def begun(client, task, **more):
+    """The id of the task by which a wait is answered."""
+    handle = await client.session.call_tool(
+        "wait", {"task": task, **more}, allow_claimed=True
+    )
+    assert handle.result_type == "task", handle
+    return handle.task_id
+
+
+async def asked(client, verb, name):
+    """What is said of a task of the protocol: `get`, `cancel` or `update`."""
+    params = types.GetTaskRequestParams(task_id=name)
+    request = TaskRequest(method=f"tasks/{verb}", params=params)
+    kind = TaskState if verb == "get" else types.EmptyResult
+    return await client.session.send_request(request, kind)
 
 
 async def call(client, name, **arguments):

@@ -58,6 +58,12 @@ class OrchestratorPlace:
     def __repr__(self) -> str:
         return "the orchestrator"
 
+    @property
+    def uid(self) -> str:
+        """Id of the journal, which only its readers know; "": there is none."""
+        committer = self._orch._rt.committer  # noqa: SLF001 - no verb says it
+        return "" if committer is None else getattr(committer.journal, "uid", "")
+
     def tasks(self, which: TaskFilter) -> Iterator[TaskStatus]:
         """See `TaskOrchestrator.tasks`."""
         return self._orch.tasks(which)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, Final
 
 import attrs
@@ -40,6 +41,13 @@ except ImportError as _error:
     _text = f"language models need {_error.name}: pip install 'taskorch[mcp]'"
     raise ImportError(_text, name=_error.name) from _error
 
+from taskorch.frontends.mcp._waits import (
+    EXTENSION,
+    Waits,
+    check_client,
+    has_tasks,
+)
+
 _LOG: Final = logging.getLogger(__name__)
 #: Bytes of the arguments of a call.
 MOST_BYTES: Final = 1 << 20
@@ -67,6 +75,7 @@ def make_server(
     allow: Collection[str] = (),
     by: str = "mcp",
     person: str | None = None,
+    secret: bytes | None = None,
 ) -> Server[Any]:
     """
     The server of a place.
@@ -78,6 +87,8 @@ def make_server(
         by: The name under which it does that.
         person: The name of the person at the client, who is asked there what is for
             people; None: nobody is.
+        secret: What only those know who may ask it: by that, what waits is known again
+            in a next life. None: it is not.
 
     Raises:
         InvalidTaskError: See `tools_of`.
@@ -86,12 +97,21 @@ def make_server(
     listed = [_described(tool) for tool in tools.values()]
     turns = anyio.CapacityLimiter(_AT_ONCE)
 
+    waits = Waits(place, None if secret is None else secret + by.encode())
+    calls = _Calls(place, waits)
+
+    async def on_thread(caller: Caller, call: Callable[[], Any]) -> Any:
+        try:
+            return await anyio.to_thread.run_sync(
+                call, abandon_on_cancel=True, limiter=turns
+            )
+        finally:
+            caller.gone.set()
+
     async def list_tools(_context: Any, _params: Any) -> types.ListToolsResult:
         return types.ListToolsResult(tools=listed)
 
-    async def call_tool(
-        context: Any, params: types.CallToolRequestParams
-    ) -> types.CallToolResult | types.InputRequiredResult:
+    async def call_tool(context: Any, params: types.CallToolRequestParams) -> Any:
         tool = tools.get(params.name)
         if tool is None:
             every = f"there are {', '.join(tools)}"
@@ -99,16 +119,27 @@ def make_server(
             text += meant(params.name, tools, every)
             raise MCPError(types.INVALID_PARAMS, text)
         caller = Caller(by, person if _can_ask(context) else None)
-        try:
-            answer = await anyio.to_thread.run_sync(
-                _used,
-                *(tool, place, params, caller),
-                abandon_on_cancel=True,
-                limiter=turns,
-            )
-        finally:
-            caller.gone.set()
-        return answer
+        may_last = has_tasks(context)
+        return await on_thread(
+            caller, partial(calls.used, tool, params, caller, may_last=may_last)
+        )
+
+    async def get_task(context: Any, params: types.GetTaskRequestParams) -> Any:
+        check_client(context)
+        caller = Caller(by)
+        state = partial(calls.state, tools["wait"], params.task_id, caller)
+        return await on_thread(caller, state)
+
+    async def update_task(context: Any, params: types.GetTaskRequestParams) -> Any:
+        # Nothing is asked while it waits, so whatever is said is about nothing.
+        check_client(context)
+        waits.check(params.task_id)
+        return {}
+
+    async def cancel_task(context: Any, params: types.GetTaskRequestParams) -> Any:
+        check_client(context)
+        waits.cancel(params.task_id)
+        return {}
 
     server: Server[Any] = Server(
         "taskorch",
@@ -117,6 +148,13 @@ def make_server(
         on_list_tools=list_tools,
         on_call_tool=call_tool,
     )
+    server.extensions[EXTENSION] = {}
+    for name, handler in (
+        ("tasks/get", get_task),
+        ("tasks/update", update_task),
+        ("tasks/cancel", cancel_task),
+    ):
+        server.add_request_handler(name, types.GetTaskRequestParams, handler)
     # What was asked travels through the client, and nobody changes it there.
     sealed = RequestStateSecurity.ephemeral(ttl=_FORM_SECONDS)
     server.middleware.append(RequestStateBoundary(sealed, default_audience="taskorch"))
@@ -148,30 +186,71 @@ def _described(tool: Tool) -> types.Tool:
     )
 
 
-def _used(
-    tool: Tool, place: Any, params: types.CallToolRequestParams, caller: Caller
-) -> types.CallToolResult | types.InputRequiredResult:
-    try:
-        values = _bounded(tool, params.arguments or {})
-        tool.check(values)
-        asked = None if tool.form is None else tool.form(place, values, caller)
-        if asked is not None:
-            if params.input_responses is None:
-                return _question(asked)
-            # What the person has said stands beside what the model has.
-            values = values | _replied(tool, asked, params)
-            caller = attrs.evolve(caller, by=caller.person, is_person=True)
-        document = tool.use(place, values, caller)
-    except TaskorchError as error:
-        return _refused(error)
-    except OSError as error:
-        _LOG.warning("%s: %s", tool.name, error)
-        text = f"what it is used on cannot be reached: {error.strerror or error}"
-        return _failed("unreachable", text, "try again later", {})
-    except Exception:  # noqa: BLE001 - it is logged, and the server goes on
-        _LOG.exception("the tool %s has failed", tool.name)
-        text = "the tool has failed"
-        return _failed("internal", text, "the log of the server says why", {})
+class _Calls:
+    """What becomes of calls, on threads."""
+
+    def __init__(self, place: Any, waits: Waits) -> None:
+        self._place = place
+        self._waits = waits
+
+    def used(
+        self,
+        tool: Tool,
+        params: types.CallToolRequestParams,
+        caller: Caller,
+        *,
+        may_last: bool,
+    ) -> Any:
+        """The answer to a call, in one of the forms that the protocol has."""
+        try:
+            values = _bounded(tool, params.arguments or {})
+            tool.check(values)
+            if tool.is_long and may_last:
+                task = self._waits.begin(values)
+                if task is not None:
+                    return task
+            asked = (
+                None if tool.form is None else tool.form(self._place, values, caller)
+            )
+            if asked is not None:
+                if params.input_responses is None:
+                    return _question(asked)
+                # What the person has said stands beside what the model has.
+                values = values | _replied(tool, asked, params)
+                caller = attrs.evolve(caller, by=caller.person, is_person=True)
+            document = tool.use(self._place, values, caller)
+        except TaskorchError as error:
+            return _refused(error)
+        except OSError as error:
+            _LOG.warning("%s: %s", tool.name, error)
+            text = "what it is used on cannot be reached: "
+            text += error.strerror or str(error)
+            return _failed("unreachable", text, "try again later", {})
+        except MCPError:
+            raise
+        except Exception:  # noqa: BLE001 - it is logged, and the server goes on
+            _LOG.exception("the tool %s has failed", tool.name)
+            text = "the tool has failed"
+            return _failed("internal", text, "the log of the server says why", {})
+        return _answered(tool, document)
+
+    def state(self, tool: Tool, name: str, caller: Caller) -> dict[str, Any]:
+        """How a task of the protocol stands, with the answer of its tool at the end."""
+
+        def answer(task: str) -> Any:
+            values = {"task": task, "seconds": 0}
+            params = types.CallToolRequestParams(name=tool.name, arguments=values)
+            result = self.used(tool, params, caller, may_last=False)
+            return result.model_dump(by_alias=True, mode="json", exclude_none=True)
+
+        try:
+            return self._waits.state(name, answer)
+        except OSError as error:
+            text = f"what it is used on cannot be reached: {error.strerror or error}"
+            raise MCPError(types.INTERNAL_ERROR, text) from None
+
+
+def _answered(tool: Tool, document: dict[str, Any]) -> types.CallToolResult:
     blocks = [types.TextContent(text=json.dumps(document, ensure_ascii=False))]
     if tool.quotes:
         blocks.insert(0, types.TextContent(text=_QUOTES))

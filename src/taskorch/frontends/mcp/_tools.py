@@ -97,6 +97,7 @@ class Tool:
             more.
         quotes: Whether its answer has texts of tasks and of their users.
         form: What the person at the client is asked first, if anything.
+        is_long: Whether it may be answered by a task of the protocol.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Tool:
     form: Callable[[Any, Mapping[str, Any], Caller], Form | None] | None = attrs.field(
         default=None, repr=False
     )
+    is_long: bool = False
 
     @property
     def input_schema(self) -> dict[str, Any]:
@@ -264,6 +266,7 @@ TOOLS: Final[tuple[Tool, ...]] = (
         _calls.wait,
         ("get_task_status", "explain"),
         (UnknownTaskError,),
+        is_long=True,
     ),
     Tool(
         "questions",

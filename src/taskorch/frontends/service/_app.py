@@ -138,7 +138,9 @@ def create_app(
     board = Board(orch.signals, journal, keep) if page else None
     shown = None if board is None else PageOperations(lambda: orch, lambda: board)
 
-    path = None if mcp is None else _path_of_tools(orch, functions or {}, mcp)
+    path = None
+    if mcp is not None:
+        path = _path_of_tools(orch, functions or {}, mcp, token)
 
     def close() -> None:
         if board is not None and shown is not None:
@@ -174,6 +176,7 @@ def _path_of_tools(
     orch: TaskOrchestrator,
     functions: Mapping[str, Callable[..., Any]],
     allow: Collection[str],
+    token: str | None,
 ) -> McpPath:
     # They are of an extra.
     from taskorch.frontends.mcp import OrchestratorPlace  # noqa: PLC0415
@@ -183,7 +186,9 @@ def _path_of_tools(
     if isinstance(allow, str):
         msg = f"mcp is a collection of names, not {allow!r}"
         raise InvalidTaskError(msg, hint=f"mcp=[{allow!r}]")
-    return McpPath(make_server(OrchestratorPlace(orch, functions), allow=allow))
+    secret = None if token is None else token.encode()
+    place = OrchestratorPlace(orch, functions)
+    return McpPath(make_server(place, allow=allow, secret=secret))
 
 
 def existing(orch: Current, feed: Callable[[], Feed]) -> list[Operation]:
