@@ -21,6 +21,7 @@ from tests.frontends.mcp.tools import (
     at_service,
     begun,
     call,
+    ended,
     run,
     started_by,
 )
@@ -487,8 +488,7 @@ def test_a_wait_over_http_ends_by_its_time_or_when_it_is_called_off():
             long = await begun(client, "later")
             assert short != long
             assert len(short.rpartition(".")[2]) >= 32
-            while (state := await asked(client, "get", short)).status == "working":
-                await asyncio.sleep(0.05)
+            state = await ended(client, short)
             assert state.status == "completed"
             assert state.result["structuredContent"]["ended"] is False
             await asked(client, "update", long)

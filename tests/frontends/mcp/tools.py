@@ -117,6 +117,15 @@ async def asked(client, verb, name):
     return await client.session.send_request(request, kind)
 
 
+async def ended(client, name):
+    """What is said of a task of the protocol once it works no more."""
+    state = await asked(client, "get", name)
+    if state.status != "working":
+        return state
+    await asyncio.sleep(0.05)
+    return await ended(client, name)
+
+
 async def call(client, name, **arguments):
     """What a tool answers; it must not be refused."""
     answer = await client.call_tool(name, arguments)
