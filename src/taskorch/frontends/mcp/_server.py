@@ -51,7 +51,8 @@ from taskorch.frontends.mcp._waits import (
 _LOG: Final = logging.getLogger(__name__)
 #: Bytes of the arguments of a call.
 MOST_BYTES: Final = 1 << 20
-#: Calls at once: each has a thread.
+#: Calls at once, of those that last and of others: each has a thread.
+_LONG_AT_ONCE: Final = 100
 _AT_ONCE: Final = 20
 #: Seconds that a person has for a form.
 _FORM_SECONDS: Final = 3_600.0
@@ -95,15 +96,16 @@ def make_server(
     """
     tools = {tool.name: tool for tool in tools_of(place, allow)}
     listed = [_described(tool) for tool in tools.values()]
-    turns = anyio.CapacityLimiter(_AT_ONCE)
-
+    turns, long_turns = map(anyio.CapacityLimiter, (_AT_ONCE, _LONG_AT_ONCE))
     waits = Waits(place, None if secret is None else secret + by.encode())
     calls = _Calls(place, waits)
 
-    async def on_thread(caller: Caller, call: Callable[[], Any]) -> Any:
+    async def on_thread(
+        caller: Caller, call: Callable[[], Any], *, is_long: bool = False
+    ) -> Any:
         try:
             return await anyio.to_thread.run_sync(
-                call, abandon_on_cancel=True, limiter=turns
+                call, abandon_on_cancel=True, limiter=long_turns if is_long else turns
             )
         finally:
             caller.gone.set()
@@ -120,9 +122,8 @@ def make_server(
             raise MCPError(types.INVALID_PARAMS, text)
         caller = Caller(by, person if _can_ask(context) else None)
         may_last = has_tasks(context)
-        return await on_thread(
-            caller, partial(calls.used, tool, params, caller, may_last=may_last)
-        )
+        use = partial(calls.used, tool, params, caller, may_last=may_last)
+        return await on_thread(caller, use, is_long=tool.is_long and not may_last)
 
     async def get_task(context: Any, params: types.GetTaskRequestParams) -> Any:
         check_client(context)

@@ -3,9 +3,9 @@ Waits that last: a call that is answered by a task of the protocol.
 
 It is the extension `io.modelcontextprotocol/tasks`. Nothing is kept for such a task:
 its id says which of our tasks is waited for, and until when. It is signed by what only
-this server and those who may ask it know. So it is there before it is told, belongs to who
-has it, cannot be guessed, and is the same after a restart of either side; what becomes
-of it, our own task says, which the journal has.
+this server and those who may ask it know. So it is there before it is told, belongs to
+who has it, cannot be guessed, and is the same after a restart of either side; what
+becomes of it, our own task says, which the journal has.
 
 Decision: 0181.
 """
