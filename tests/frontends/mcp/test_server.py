@@ -121,6 +121,28 @@ def test_what_cannot_be_is_said_before_anything_is_read(journal, words, said):
     assert said.lower() in err.lower()
 
 
+def test_what_is_there_has_an_address(journal):
+    async def story():
+        async with Client(started_by(journal)) as client:
+            there = [each.uri for each in (await client.list_resources()).resources]
+            assert there == ["taskorch://troubles", "taskorch://statistics"]
+            templates = (await client.list_resource_templates()).resource_templates
+            assert len(templates) == 2
+            for uri, words in {
+                "taskorch://task/broken": "ValueError",
+                "taskorch://why/waits": "broken",
+                there[0]: "ValueError",
+                there[1]: "statistics",
+            }.items():
+                (contents,) = (await client.read_resource(uri)).contents
+                assert words in contents.text
+            for uri in ("taskorch://task/gone", "taskorch://task", "file:///etc/hosts"):
+                with pytest.raises(MCPError, match=r"no task has|no such resource"):
+                    await client.read_resource(uri)
+
+    run(story())
+
+
 # -- a file ------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ library: `pip install 'taskorch[mcp]'`.
 - `_calls`: what each of them does.
 - `_places`: what they are used on: an orchestrator in this process.
 - `_server`: the server of the protocol.
+- `_resources`: what a client may show, by an address.
 - `_waits`: waits that last, as tasks of the protocol.
 - `_stdio`, `_http`: it on the standard streams; it as a path of a service.
 """

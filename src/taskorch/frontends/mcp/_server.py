@@ -41,6 +41,7 @@ except ImportError as _error:
     _text = f"language models need {_error.name}: pip install 'taskorch[mcp]'"
     raise ImportError(_text, name=_error.name) from _error
 
+from taskorch.frontends.mcp import _resources
 from taskorch.frontends.mcp._waits import (
     EXTENSION,
     Waits,
@@ -125,6 +126,23 @@ def make_server(
         use = partial(calls.used, tool, params, caller, may_last=may_last)
         return await on_thread(caller, use, is_long=tool.is_long and not may_last)
 
+    async def list_resources(_context: Any, _params: Any) -> types.ListResourcesResult:
+        return types.ListResourcesResult(resources=_resources.listed())
+
+    async def list_templates(
+        _context: Any, _params: Any
+    ) -> types.ListResourceTemplatesResult:
+        every = _resources.templates()
+        return types.ListResourceTemplatesResult(resource_templates=every)
+
+    async def read_resource(
+        _context: Any, params: types.ReadResourceRequestParams
+    ) -> types.ReadResourceResult:
+        caller = Caller(by)
+        read = partial(_resources.read, tools, place, params.uri, caller)
+        answer: types.ReadResourceResult = await on_thread(caller, read)
+        return answer
+
     async def get_task(context: Any, params: types.GetTaskRequestParams) -> Any:
         check_client(context)
         caller = Caller(by)
@@ -148,6 +166,9 @@ def make_server(
         instructions=_INSTRUCTIONS,
         on_list_tools=list_tools,
         on_call_tool=call_tool,
+        on_list_resources=list_resources,
+        on_list_resource_templates=list_templates,
+        on_read_resource=read_resource,
     )
     server.extensions[EXTENSION] = {}
     for name, handler in (
