@@ -32,13 +32,14 @@ class _Resource(NamedTuple):
     text: str
 
 
+_OF_TASK: Final = True
 RESOURCES: Final[Mapping[str, _Resource]] = {
-    "task": _Resource("status", True, "The state of a task, as `status` has it."),
-    "why": _Resource("why", True, "Why a task is as it is."),
+    "task": _Resource("status", _OF_TASK, "The state of a task, as `status` has it."),
+    "why": _Resource("why", _OF_TASK, "Why a task is as it is."),
     "troubles": _Resource(
-        "why", False, "What is stuck, and what has failed, by cause."
+        "why", not _OF_TASK, "What is stuck, and what has failed, by cause."
     ),
-    "statistics": _Resource("doctor", False, "How the whole is."),
+    "statistics": _Resource("doctor", not _OF_TASK, "How the whole is."),
 }
 
 

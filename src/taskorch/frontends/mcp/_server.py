@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -96,91 +96,108 @@ def make_server(
         InvalidTaskError: See `tools_of`.
     """
     tools = {tool.name: tool for tool in tools_of(place, allow)}
-    listed = [_described(tool) for tool in tools.values()]
-    turns, long_turns = map(anyio.CapacityLimiter, (_AT_ONCE, _LONG_AT_ONCE))
     waits = Waits(place, None if secret is None else secret + by.encode())
-    calls = _Calls(place, waits)
-
-    async def on_thread(
-        caller: Caller, call: Callable[[], Any], *, is_long: bool = False
-    ) -> Any:
-        try:
-            return await anyio.to_thread.run_sync(
-                call, abandon_on_cancel=True, limiter=long_turns if is_long else turns
-            )
-        finally:
-            caller.gone.set()
-
-    async def list_tools(_context: Any, _params: Any) -> types.ListToolsResult:
-        return types.ListToolsResult(tools=listed)
-
-    async def call_tool(context: Any, params: types.CallToolRequestParams) -> Any:
-        tool = tools.get(params.name)
-        if tool is None:
-            every = f"there are {', '.join(tools)}"
-            text = f"there is no tool {visible(params.name[:200])!r} here: "
-            text += meant(params.name, tools, every)
-            raise MCPError(types.INVALID_PARAMS, text)
-        caller = Caller(by, person if _can_ask(context) else None)
-        may_last = has_tasks(context)
-        use = partial(calls.used, tool, params, caller, may_last=may_last)
-        return await on_thread(caller, use, is_long=tool.is_long and not may_last)
-
-    async def list_resources(_context: Any, _params: Any) -> types.ListResourcesResult:
-        return types.ListResourcesResult(resources=_resources.listed())
-
-    async def list_templates(
-        _context: Any, _params: Any
-    ) -> types.ListResourceTemplatesResult:
-        every = _resources.templates()
-        return types.ListResourceTemplatesResult(resource_templates=every)
-
-    async def read_resource(
-        _context: Any, params: types.ReadResourceRequestParams
-    ) -> types.ReadResourceResult:
-        caller = Caller(by)
-        read = partial(_resources.read, tools, place, params.uri, caller)
-        answer: types.ReadResourceResult = await on_thread(caller, read)
-        return answer
-
-    async def get_task(context: Any, params: types.GetTaskRequestParams) -> Any:
-        check_client(context)
-        caller = Caller(by)
-        state = partial(calls.state, tools["wait"], params.task_id, caller)
-        return await on_thread(caller, state)
-
-    async def update_task(context: Any, params: types.GetTaskRequestParams) -> Any:
-        # Nothing is asked while it waits, so whatever is said is about nothing.
-        check_client(context)
-        waits.check(params.task_id)
-        return {}
-
-    async def cancel_task(context: Any, params: types.GetTaskRequestParams) -> Any:
-        check_client(context)
-        waits.cancel(params.task_id)
-        return {}
-
+    handlers = _Handlers(_Calls(place, tools, waits), by, person)
     server: Server[Any] = Server(
         "taskorch",
         version=taskorch.__version__,
         instructions=_INSTRUCTIONS,
-        on_list_tools=list_tools,
-        on_call_tool=call_tool,
-        on_list_resources=list_resources,
-        on_list_resource_templates=list_templates,
-        on_read_resource=read_resource,
+        on_list_tools=handlers.list_tools,
+        on_call_tool=handlers.call_tool,
+        on_list_resources=handlers.list_resources,
+        on_list_resource_templates=handlers.list_templates,
+        on_read_resource=handlers.read_resource,
     )
     server.extensions[EXTENSION] = {}
     for name, handler in (
-        ("tasks/get", get_task),
-        ("tasks/update", update_task),
-        ("tasks/cancel", cancel_task),
+        ("tasks/get", handlers.get_task),
+        ("tasks/update", handlers.update_task),
+        ("tasks/cancel", handlers.cancel_task),
     ):
         server.add_request_handler(name, types.GetTaskRequestParams, handler)
     # What was asked travels through the client, and nobody changes it there.
     sealed = RequestStateSecurity.ephemeral(ttl=_FORM_SECONDS)
     server.middleware.append(RequestStateBoundary(sealed, default_audience="taskorch"))
     return server
+
+
+class _Handlers:
+    """What answers requests, on the loop; what takes time is done on threads."""
+
+    def __init__(self, calls: _Calls, by: str, person: str | None) -> None:
+        self._calls = calls
+        self._by = by
+        self._person = person
+        self._listed = [_described(tool) for tool in calls.tools.values()]
+        self._turns = anyio.CapacityLimiter(_AT_ONCE)
+        self._long_turns = anyio.CapacityLimiter(_LONG_AT_ONCE)
+
+    async def _on_thread(
+        self, caller: Caller, call: Callable[[], Any], *, is_long: bool = False
+    ) -> Any:
+        turns = self._long_turns if is_long else self._turns
+        try:
+            return await anyio.to_thread.run_sync(
+                call, abandon_on_cancel=True, limiter=turns
+            )
+        finally:
+            caller.gone.set()
+
+    async def list_tools(self, _context: Any, _params: Any) -> types.ListToolsResult:
+        return types.ListToolsResult(tools=self._listed)
+
+    async def call_tool(self, context: Any, params: types.CallToolRequestParams) -> Any:
+        tools = self._calls.tools
+        tool = tools.get(params.name)
+        if tool is None:
+            every = f"there are {', '.join(tools)}"
+            text = f"there is no tool {visible(params.name[:200])!r} here: "
+            text += meant(params.name, tools, every)
+            raise MCPError(types.INVALID_PARAMS, text)
+        caller = Caller(self._by, self._person if _can_ask(context) else None)
+        may_last = has_tasks(context)
+        use = partial(self._calls.used, tool, params, caller, may_last=may_last)
+        return await self._on_thread(caller, use, is_long=tool.is_long and not may_last)
+
+    async def list_resources(
+        self, _context: Any, _params: Any
+    ) -> types.ListResourcesResult:
+        return types.ListResourcesResult(resources=_resources.listed())
+
+    async def list_templates(
+        self, _context: Any, _params: Any
+    ) -> types.ListResourceTemplatesResult:
+        templates = _resources.templates()
+        return types.ListResourceTemplatesResult(resource_templates=templates)
+
+    async def read_resource(
+        self, _context: Any, params: types.ReadResourceRequestParams
+    ) -> Any:
+        caller = Caller(self._by)
+        return await self._on_thread(
+            caller, partial(self._calls.read, params.uri, caller)
+        )
+
+    async def get_task(self, context: Any, params: types.GetTaskRequestParams) -> Any:
+        check_client(context)
+        caller = Caller(self._by)
+        state = partial(self._calls.state, params.task_id, caller)
+        return await self._on_thread(caller, state)
+
+    async def update_task(
+        self, context: Any, params: types.GetTaskRequestParams
+    ) -> dict[str, Any]:
+        # Nothing is asked while it waits, so whatever is said is about nothing.
+        check_client(context)
+        self._calls.waits.check(params.task_id)
+        return {}
+
+    async def cancel_task(
+        self, context: Any, params: types.GetTaskRequestParams
+    ) -> dict[str, Any]:
+        check_client(context)
+        self._calls.waits.cancel(params.task_id)
+        return {}
 
 
 def _can_ask(context: Any) -> bool:
@@ -211,9 +228,17 @@ def _described(tool: Tool) -> types.Tool:
 class _Calls:
     """What becomes of calls, on threads."""
 
-    def __init__(self, place: Any, waits: Waits) -> None:
+    def __init__(self, place: Any, tools: Mapping[str, Tool], waits: Waits) -> None:
         self._place = place
-        self._waits = waits
+        self.tools = tools
+        self.waits = waits
+
+    def read(self, uri: str, caller: Caller) -> types.ReadResourceResult:
+        """What stands at the address of a resource."""
+        try:
+            return _resources.read(self.tools, self._place, uri, caller)
+        except OSError as error:
+            raise _unreachable(error) from None
 
     def used(
         self,
@@ -228,7 +253,7 @@ class _Calls:
             values = _bounded(tool, params.arguments or {})
             tool.check(values)
             if tool.is_long and may_last:
-                task = self._waits.begin(values)
+                task = self.waits.begin(values)
                 if task is not None:
                     return task
             asked = (
@@ -245,8 +270,7 @@ class _Calls:
             return _refused(error)
         except OSError as error:
             _LOG.warning("%s: %s", tool.name, error)
-            text = "what it is used on cannot be reached: "
-            text += error.strerror or str(error)
+            text = _unreachable(error).message
             return _failed("unreachable", text, "try again later", {})
         except MCPError:
             raise
@@ -256,8 +280,9 @@ class _Calls:
             return _failed("internal", text, "the log of the server says why", {})
         return _answered(tool, document)
 
-    def state(self, tool: Tool, name: str, caller: Caller) -> dict[str, Any]:
-        """How a task of the protocol stands, with the answer of its tool at the end."""
+    def state(self, name: str, caller: Caller) -> dict[str, Any]:
+        """How a task of the protocol stands, with the answer of `wait` at the end."""
+        tool = self.tools["wait"]
 
         def answer(task: str) -> Any:
             values = {"task": task, "seconds": 0}
@@ -266,10 +291,14 @@ class _Calls:
             return result.model_dump(by_alias=True, mode="json", exclude_none=True)
 
         try:
-            return self._waits.state(name, answer)
+            return self.waits.state(name, answer)
         except OSError as error:
-            text = f"what it is used on cannot be reached: {error.strerror or error}"
-            raise MCPError(types.INTERNAL_ERROR, text) from None
+            raise _unreachable(error) from None
+
+
+def _unreachable(error: OSError) -> MCPError:
+    text = f"what it is used on cannot be reached: {error.strerror or error}"
+    return MCPError(types.INTERNAL_ERROR, text)
 
 
 def _answered(tool: Tool, document: dict[str, Any]) -> types.CallToolResult:
