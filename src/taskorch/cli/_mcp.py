@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -13,7 +14,13 @@ from taskorch._configuration import TOKEN_VARIABLE
 from taskorch._limits import SIGNAL_SECONDS
 from taskorch.cli import OK
 from taskorch.cli._source import ServiceReader
-from taskorch.cli._terminal import add_allow, is_url, logged, token_of_environment
+from taskorch.cli._terminal import (
+    add_allow,
+    is_url,
+    logged,
+    on_signals,
+    token_of_environment,
+)
 from taskorch.reading import JournalReader
 
 if TYPE_CHECKING:
@@ -57,6 +64,8 @@ def _run(args: argparse.Namespace) -> int:
     with (
         # What is loaded may print: before it is, the streams are ours.
         taken_streams() as (incoming, outgoing),
+        # Until it is served, and once it is not any more.
+        on_signals(_interrupt, signal.SIGTERM),
         logged("WARNING"),
         _opened(args.place) as place,
     ):
@@ -69,6 +78,10 @@ def _run(args: argparse.Namespace) -> int:
         )
         serve_streams(server, incoming, outgoing)
     return OK
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _secret(place: Any) -> bytes | None:
