@@ -108,8 +108,8 @@ def _opened(name: str) -> Iterator[Any]:
         from taskorch.frontends.mcp import OrchestratorPlace  # noqa: PLC0415
 
         orch = orchestrator_of(Path(name))
-        orch.start()
         try:
+            orch.start()
             yield OrchestratorPlace(orch)
         finally:
             orch.stop(drain=False, timeout=SIGNAL_SECONDS)

@@ -40,9 +40,9 @@ def place(orch):
     return OrchestratorPlace(orch, {"double": lambda n: 2 * n})
 
 
-def use(place, name, **arguments):
+def use(place, tool_name, /, **arguments):
     """What a tool answers, which is as its row says, and JSON."""
-    tool = BY_NAME[name]
+    tool = BY_NAME[tool_name]
     answer = tool.use(place, arguments, ME)
     assert json.loads(json.dumps(answer, allow_nan=False)) == answer
     assert [*findings_of(tool.output_schema, answer, {})] == []
@@ -240,7 +240,7 @@ def test_what_is_submitted_with_a_key_is_there_once(orch, place):
     assert len(first["ids"]) == 2
     assert len(use(place, "find")["tasks"]) == 2
 
-    flow = {"name": "flow", "tasks": {"a": {"call": "double", "args": [4]}}}
+    flow = {"workflow": "flow", "tasks": {"a": {"call": "double", "args": [4]}}}
     run = use(place, "submit", workflow=flow, key="k")["run"]
     assert use(place, "submit", workflow=flow, key="k")["run"] == run
     assert use(place, "wait", task=f"{run}/a", seconds=30)["result"] == 8
@@ -252,10 +252,10 @@ def test_what_is_submitted_with_a_key_is_there_once(orch, place):
         {"tasks": [{"program": ["ls"]}]},
         {"tasks": [{"call": "os.system", "args": ["ls"]}]},
         {"tasks": [{"type": "echo", "idempotency_key": "a"}], "key": "b"},
-        {"workflow": {"name": "f", "tasks": {"a": {"program": ["ls"]}}}},
+        {"workflow": {"workflow": "f", "tasks": {"a": {"program": ["ls"]}}}},
         {
             "workflow": {
-                "name": "f",
+                "workflow": "f",
                 "phases": {"p": {"gate": [{"file": "/etc/passwd"}]}},
                 "tasks": {"a": {"type": "echo", "phase": "p"}},
             }
@@ -300,7 +300,9 @@ def test_a_task_is_moved_and_called_off(orch, place):
 
 def test_only_a_question_that_names_it_is_answered(orch, place):
     for name, who in {"anybody": None, "ada": ["Ada"], "mine": ["Ada", "mcp"]}.items():
-        orch.submit_task(Task.question("Ship it?", ["yes", "no"], who=who, id=name))
+        orch.submit_task(
+            Task.question("Ship it?", options=["yes", "no"], who=who, id=name)
+        )
     assert len(use(place, "questions")["questions"]) == 3
     for name in ("anybody", "ada"):
         with pytest.raises(AnswerRefusedError, match="is for people"):
@@ -316,7 +318,7 @@ def test_only_a_question_that_names_it_is_answered(orch, place):
 def test_the_doctor_and_the_schedules(orch, place):
     assert use(place, "doctor")["health"]["ready"]
     assert use(place, "schedules") == {"schedules": []}
-    orch.schedule("night", Task("echo", 1), every=3_600)
+    orch.schedules.add("night", "@daily", Task("echo", 1))
     (one,) = use(place, "schedules", name="night")["schedules"]
     assert len(one["coming"]) == 5
     with pytest.raises(TaskorchError):
