@@ -62,11 +62,13 @@ class Form:
     What a person is asked before a tool goes on.
 
     Attributes:
+        person: Who is asked.
         text: The question, in words.
         fields: Of the form, as JSON Schema has it; those that come back are arguments.
         state: What is asked, and when: what comes back must be about the same.
     """
 
+    person: str
     text: str
     fields: Mapping[str, Any]
     state: str
@@ -234,7 +236,7 @@ def form(place: Any, values: Mapping[str, Any], caller: Caller) -> Form | None:
         "note": {"type": "string", "description": "Is kept with the answer."},
     }
     state = json.dumps([asked["id"], asked["asked_at"]])
-    return Form(f"{asked['text']}{more}", fields, state)
+    return Form(person, f"{asked['text']}{more}", fields, state)
 
 
 def _open(place: Any, name: str) -> dict[str, Any] | None:

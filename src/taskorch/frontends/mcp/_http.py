@@ -48,7 +48,8 @@ class McpPath:
         self._manager = StreamableHTTPSessionManager(
             self._server,
             stateless=True,
-            json_response=True,
+            # Answers are streams: by these it is seen that a client has gone away.
+            json_response=False,
             # A message says a little more than its arguments.
             max_request_body_size=MOST_BYTES,
         )

@@ -264,7 +264,7 @@ class _Calls:
                     return _question(asked)
                 # What the person has said stands beside what the model has.
                 values = values | _replied(tool, asked, params)
-                caller = attrs.evolve(caller, by=caller.person, is_person=True)
+                caller = attrs.evolve(caller, by=asked.person, is_person=True)
             document = tool.use(self._place, values, caller)
         except TaskorchError as error:
             return _refused(error)

@@ -58,8 +58,9 @@ async def _serve(server: Server[Any], incoming: BinaryIO, outgoing: BinaryIO) ->
             loop.add_signal_handler(number, lines.end)
     written: Any = _Written(outgoing)
     read: Any = lines
-    async with stdio_server(read, written) as streams:
-        await server.run(*streams, server.create_initialization_options())
+    async with stdio_server(read, written) as (messages, answers):
+        options = server.create_initialization_options()
+        await server.run(messages, answers, options)
 
 
 class _Lines:
