@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 
@@ -16,6 +19,7 @@ from mcp_types import ElicitResult
 from tests.cli.tools import started
 from tests.frontends.mcp.tools import (
     APP,
+    EXTENSION,
     Tasks,
     asked,
     at_service,
@@ -213,6 +217,7 @@ def test_a_client_that_dies_in_the_middle_of_a_wait_leaves_the_task(tmp_path):
     assert JournalReader(path).get_task_status("later").state == "blocked"
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_goes_on_in_its_next_life(tmp_path):
     file = app_file(tmp_path, journal=str(tmp_path / "runs.db"))
 
@@ -295,6 +300,7 @@ def test_what_may_be_used_is_a_collection_of_names():
         create_app(TaskOrchestrator(), token=TOKEN, mcp=["submti"])
 
 
+@pytest.mark.slow
 def test_a_service_is_used_from_elsewhere():
     """By the command, with the token of the environment."""
 
@@ -335,6 +341,7 @@ def test_a_service_is_used_from_elsewhere():
         run(story(service))
 
 
+@pytest.mark.slow
 def test_a_file_is_served_with_tools(tmp_path):
     file = app_file(tmp_path)
     words = ("serve", file, "--port", "0", "--mcp", "--allow", "submit")
@@ -428,6 +435,7 @@ def test_a_person_at_the_client_is_asked_and_answers_in_their_name(tmp_path):
     assert form.requested_schema["properties"]["choice"]["enum"] == ["yes", "no"]
 
 
+@pytest.mark.slow
 def test_who_says_nothing_has_not_answered(tmp_path):
     server = started_by(asking_file(tmp_path), "--allow", "answer", "--person", "Ada")
 
@@ -443,6 +451,7 @@ def test_who_says_nothing_has_not_answered(tmp_path):
     run(story())
 
 
+@pytest.mark.slow
 def test_what_travels_through_the_client_is_sealed(tmp_path):
     server = started_by(asking_file(tmp_path), "--allow", "answer", "--person", "Ada")
     said = {"form": ElicitResult(action="accept", content={"choice": "yes"})}
@@ -477,6 +486,7 @@ def test_what_travels_through_the_client_is_sealed(tmp_path):
 # -- waits that last ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_wait_is_a_task_that_outlives_both_sides(tmp_path):
     """The client that asks on, and the server that it asks, are others than at first."""
     file = app_file(tmp_path, journal=str(tmp_path / "runs.db"))
@@ -563,3 +573,81 @@ def test_a_client_that_knows_no_tasks_gets_none(journal):
                 await asked(client, "get", "x")
 
     run(story())
+
+
+def request(number, method, **params):
+    """A message as it stands on the wire: each says all that is to be known."""
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": {"extensions": {EXTENSION: {}}},
+    }
+    return {
+        "jsonrpc": "2.0",
+        "id": number,
+        "method": method,
+        "params": {**params, "_meta": meta},
+    }
+
+
+class Wire:
+    """A server in a process of its own, and what it is sent and sends."""
+
+    def __init__(self, *words):
+        command = [sys.executable, "-W", "ignore", "-m", "taskorch", "mcp", *words]
+        self.process = subprocess.Popen(
+            [str(word) for word in command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, number, method, **params):
+        self.send(number, method, **params)
+        answer = json.loads(self.process.stdout.readline())
+        assert answer["id"] == number
+        return answer["result"]
+
+    def send(self, number, method, **params):
+        self.process.stdin.write(json.dumps(request(number, method, **params)) + "\n")
+        self.process.stdin.flush()
+
+    def end(self, *, kill):
+        """Kill it, or go away as a client that was killed does."""
+        if kill:
+            self.process.kill()
+        self.process.stdin.close()
+        self.process.wait(PATIENCE)
+        self.process.stdout.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kill", [True, False])
+def test_however_often_either_side_is_killed_a_wait_comes_to_its_end(tmp_path, kill):
+    path = tmp_path / "runs.db"
+    file = app_file(tmp_path, journal=str(path))
+    later = {"wait_for": "go", "id": "later"}
+    name, states = None, []
+    for _ in range(4):
+        wire = Wire(file, "--allow", "submit")
+        values = {"name": "submit", "arguments": {"tasks": [later], "key": "k"}}
+        wire.ask(1, "tools/call", **values)
+        if name is None:
+            call = {"name": "wait", "arguments": {"task": "later"}}
+            name = wire.ask(2, "tools/call", **call)["taskId"]
+        states.append(wire.ask(3, "tasks/get", taskId=name)["status"])
+        wire.send(4, "tasks/get", taskId=name)
+        wire.end(kill=kill)
+    assert states == ["working"] * 4
+
+    eventually(lambda: JournalReader(path).owner.lives is False)
+    with cli_control.at(str(path)) as orch:
+        orch.emit("go", 7)
+    wire = Wire(file)
+    for number in (1, 2):
+        state = wire.ask(number, "tasks/get", taskId=name)
+        assert state["status"] == "completed"
+        assert state["result"]["structuredContent"]["result"] == 7
+    wire.end(kill=False)
+    assert wire.process.returncode == 0
