@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -29,13 +30,17 @@ from tests.frontends.mcp.tools import (
     run,
     started_by,
 )
-from tests.frontends.service.tools import orchestrator, served
+from tests.frontends.service.tools import Service, orchestrator, served
 from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import InvalidTaskError, Task, TaskOrchestrator, cli
 from taskorch.cli import _control as cli_control
 from taskorch.errors import JournalUnavailableError
-from taskorch.frontends.service import create_app
+from taskorch.frontends.mcp import OrchestratorPlace
+from taskorch.frontends.mcp._http import McpPath
+from taskorch.frontends.mcp._server import make_server
+from taskorch.frontends.service import create_app, serve
+from taskorch.frontends.service._app import make_app
 from taskorch.reading import JournalReader
 
 TOKEN = "x" * 32
@@ -285,6 +290,64 @@ def test_who_goes_away_from_a_service_in_the_middle_of_a_wait():
         run(story(service))
 
 
+class Told(OrchestratorPlace):
+    """A place that tells when a wait on it is over: then it says why."""
+
+    def __init__(self, orch):
+        super().__init__(orch)
+        self.is_over = threading.Event()
+        self.explain = self.tell
+
+    def tell(self, task):
+        self.is_over.set()
+        return ""
+
+
+def test_a_wait_is_over_once_nobody_waits_for_its_answer():
+    """Over HTTP, and long before its time."""
+    with orchestrator() as orch:
+        orch.submit_task(Task.wait_for("go", id="later"))
+        place = Told(orch)
+        path = McpPath(make_server(place))
+        app = make_app(
+            [],
+            token=TOKEN,
+            hosts=["127.0.0.1"],
+            close=int,
+            routes=[path.route],
+            life=path.life,
+        )
+        with serve(app, port=0) as server:
+            service = Service(orch, server, TOKEN)
+
+            async def story():
+                async with at_service(service) as client:
+                    wait = call(client, "wait", task="later", seconds=60)
+                    waiting = asyncio.create_task(wait)
+                    await asyncio.sleep(0.2)
+                    assert not place.is_over.is_set()
+                    waiting.cancel()
+                    await asyncio.gather(waiting, return_exceptions=True)
+                    assert await asyncio.to_thread(place.is_over.wait, 40)
+
+            run(story())
+
+
+def test_on_the_wire_are_messages_and_nothing_else(tmp_path):
+    """Whatever the file and its tasks print."""
+    wire = Wire(app_file(tmp_path), "--allow", "submit")
+    tools = {"name": "submit", "arguments": {"tasks": [TASK]}}
+    assert wire.ask(1, "tools/call", **tools)["structuredContent"]["ids"] == ["a"]
+    wait = {"name": "wait", "arguments": {"task": "a", "seconds": 0}}
+    is_over = False
+    while not is_over:
+        answer = wire.ask(2, "tools/call", **wait)["structuredContent"]
+        is_over = answer["ended"]
+    assert answer["result"] == 7
+    wire.end(kill=False)
+    assert wire.process.returncode == 0
+
+
 def test_a_body_that_is_too_long_is_refused():
     with served(orchestrator(), mcp=()) as service:
         head = {"Accept": "application/json, text/event-stream"}
@@ -525,6 +588,8 @@ def test_a_wait_over_http_ends_by_its_time_or_when_it_is_called_off():
             short = await begun(client, "later", seconds=0.2)
             long = await begun(client, "later")
             assert short != long
+            minute = await begun(client, "later", seconds=60)
+            assert (await asked(client, "get", minute)).status == "working"
             assert len(short.rpartition(".")[2]) >= 32
             state = await ended(client, short)
             assert state.status == "completed"

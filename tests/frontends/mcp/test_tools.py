@@ -330,6 +330,9 @@ def test_the_doctor_and_the_schedules(orch, place):
     [
         ("orch.rerun_task('a/b')", 'rerun {"task": "a/b"}'),
         ("Call orch.cancel_task('x').", 'cancel {"task": "x"}'),
+        ("orch.resume_task('x')", 'release {"task": "x"}'),
+        ("orch.suspend_task('x')", 'hold {"task": "x"}'),
+        ("orch.handle('x')", 'status {"task": "x"}'),
         ("orch.explain(TASK)", 'why {"task": "TASK"}'),
         ("orch.release_starts('user')", 'release {"by": "user"}'),
         ("orch.questions()", "questions"),
