@@ -589,11 +589,11 @@ def test_a_wait_over_http_ends_by_its_time_or_when_it_is_called_off():
             long = await begun(client, "later")
             assert short != long
             minute = await begun(client, "later", seconds=60)
-            assert (await asked(client, "get", minute)).status == "working"
             assert len(short.rpartition(".")[2]) >= 32
             state = await ended(client, short)
             assert state.status == "completed"
             assert state.result["structuredContent"]["ended"] is False
+            assert (await asked(client, "get", minute)).status == "working"
             await asked(client, "update", long)
             await asked(client, "cancel", long)
             assert (await asked(client, "get", long)).status == "cancelled"
