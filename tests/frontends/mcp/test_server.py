@@ -593,6 +593,8 @@ def test_a_wait_over_http_ends_by_its_time_or_when_it_is_called_off():
             state = await ended(client, short)
             assert state.status == "completed"
             assert state.result["structuredContent"]["ended"] is False
+            # More than so many milliseconds.
+            await asyncio.sleep(0.1)
             assert (await asked(client, "get", minute)).status == "working"
             await asked(client, "update", long)
             await asked(client, "cancel", long)
