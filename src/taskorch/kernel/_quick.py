@@ -231,7 +231,7 @@ def complete(  # noqa: C901, PLR0912, PLR0915 - written out for speed
         row.attempt != attempt
         or row.state is not _RUNNING
         or agent is None
-        or (extra is not None and _matters(kernel, extra, agent))
+        or (extra is not None and _changes_more(kernel, extra, agent))
     ):
         return _attempts.end(kernel, row, attempt, "completed", now)
     kernel.running -= 1
@@ -291,7 +291,7 @@ def complete(  # noqa: C901, PLR0912, PLR0915 - written out for speed
     return True
 
 
-def _matters(kernel: KernelState, extra: RowExtra, agent: AgentRow) -> bool:
+def _changes_more(kernel: KernelState, extra: RowExtra, agent: AgentRow) -> bool:
     """Whether the end of a running attempt changes more because of *extra*."""
     return bool(
         extra.past is not None

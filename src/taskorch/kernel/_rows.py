@@ -566,7 +566,7 @@ class PoolRow:
     def __init__(self, name: str, total: int, beyond: int = 0) -> None:
         #: Its name.
         self.name: str = name
-        #: Whether it says how much those of a kind may have: see `_quotas`.
+        #: Whether it says how much those of a kind may have: see `_standing`.
         self.is_quota: bool = name.startswith(QUOTA)
         #: How much there is. Checked: `check_books`.
         self.total: int = total
@@ -656,7 +656,7 @@ class Place:
 
     It is the slots of an agent, or an amount of an agent's capacity or of a pool, or a
     token of a rate. An entry may be older than its bucket's head, never later in order.
-    Those above their soft quotas wait at places of their own: see `_soft`.
+    Those above their soft quotas wait at places of their own: see `_limits`.
     """
 
     __slots__ = ("above", "agent", "heap", "members", "name", "need", "pool")
@@ -795,7 +795,7 @@ class Room(Candidates):
     """
     The agents of a bucket that have a slot, and enough of their own, for its tasks.
 
-    It is kept, and brought up to date by what has moved since: see `_room`.
+    It is kept, and brought up to date by what has moved since: see `_limits`.
     """
 
     __slots__ = ("above", "failing", "places", "read", "since", "unplaced")
@@ -1286,7 +1286,7 @@ class PoolView:
 
 #: Whom a timer is for.
 Timed: TypeAlias = TaskRow | AgentRow | RetainedEvent | RateRow
-#: `(when, number, kind, row, attempt)`; the kinds are in `_timers`.
+#: `(when, number, kind, row, attempt)`; the kinds are in `_queue`.
 Timer: TypeAlias = tuple[int, int, int, Timed, int]
 
 

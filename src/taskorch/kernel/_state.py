@@ -641,7 +641,7 @@ class KernelState:
         #: Rises when an agent joins: what was said of the agents is out of date.
         self.agents_version: int = 0
         #: The watched agents that have got more to do, or less, or have failed: the
-        #: latest last. See `_room`. Checked: `check_room`.
+        #: latest last. See `_limits`. Checked: `check_room`.
         self.moved: list[AgentRow] = []
         #: How many there were before these. Checked: `check_room`.
         self.moved_before: int = 0
@@ -766,7 +766,7 @@ class KernelState:
         #: Parents of a batch that is being folded, before their own submissions.
         self.not_folded: dict[str, TaskRow] = {}
         #: Tasks about which something is to be decided since the fate of a parent has
-        #: changed, each with why: see `_joins`. None after a command. Checked:
+        #: changed, each with why: see `_ends`. None after a command. Checked:
         #: `check_waits`.
         self.undecided: deque[tuple[TaskRow, str]] = deque()
         #: They are being decided about, or the facts that are folded say it; else

@@ -128,7 +128,6 @@ class Batch:
         "are_shared",
         "buckets",
         "documents",
-        "have_dates",
         "have_keys",
         "ids",
         "needs_more",
@@ -145,8 +144,6 @@ class Batch:
         self.ids: Sequence[str | None] = ()
         #: By their places, the ids, handles and tasks that some come after.
         self.refs: dict[int, tuple[Any, ...]] = {}
-        #: Some have a deadline, or a time before which they do not begin.
-        self.have_dates: bool = False
         #: Some have idempotency keys.
         self.have_keys: bool = False
         #: One has terms, or comes after what is not found as easily.
@@ -305,8 +302,8 @@ class Preparation:
                     batch.refs[len(works)] = (*task.after, *refers)
                 if above is None:
                     batch.needs_more = True
-                    if not batch.are_shared:
-                        # It says what is wrong with what the task comes after.
+                    if rt.deciders.is_structural and not batch.are_shared:
+                        # Of like tasks it has not looked at what they come after.
                         self.validate(task)
                 elif above:
                     work._above, work._after = above, None
@@ -335,8 +332,6 @@ class Preparation:
         """Note what a task says for itself alone, as far as that matters to *batch*."""
         if task.expected is not None:
             batch.are_expected = True
-        if task.deadline is not None or task.not_before is not None:
-            batch.have_dates = True
         if task.idempotency_key is not None:
             batch.have_keys = True
         if task.join != "all" or task.on_parent_failure != "block":

@@ -1,7 +1,8 @@
 """
 Submissions of any kind: ids, what is there already, parents, cycles, and re-runs.
 
-What the fields of a task mean is said in `_translation`; `_plain` has the plain path.
+What the fields of a task mean is said in `_translation`; `_batch` has what comes before
+the lock.
 """
 
 from __future__ import annotations
@@ -223,32 +224,20 @@ class Submission:
             task: Task = work._task  # type: ignore[assignment]  # set by prepare
             task_id = name or prefix + str(next(numbers))
             above = work._above
-            parents = tuple([parent._row for parent in above]) if above else ()
-            if batch.have_dates or batch.have_keys:
-                key = task.idempotency_key
-                work._row = submit(
-                    task_id,
-                    bucket,
-                    work,
-                    now,
-                    task.priority,
-                    parents,
-                    named=name is not None or key is not None,
-                    not_before_ns=when(task.not_before, now),
-                    deadline_ns=when(task.deadline, now),
-                )
-                if key is not None:
-                    rt.directory.keys[key] = task_id
-            else:
-                work._row = submit(
-                    task_id,
-                    bucket,
-                    work,
-                    now,
-                    task.priority,
-                    parents,
-                    named=name is not None,
-                )
+            key, soonest, latest = task.idempotency_key, task.not_before, task.deadline
+            work._row = submit(
+                task_id,
+                bucket,
+                work,
+                now,
+                task.priority,
+                tuple([parent._row for parent in above]) if above else (),
+                named=name is not None or key is not None,
+                not_before_ns=None if soonest is None else when(soonest, now),
+                deadline_ns=None if latest is None else when(latest, now),
+            )
+            if key is not None:
+                rt.directory.keys[key] = task_id
             if not batch.are_shared:
                 _set_attribute(task, "_submitted_as", task_id)
             if not number % _SLICE:
