@@ -927,6 +927,7 @@ OF_A_ROW = (
     "attempt",
     "reason",
     "alloc",
+    "run",
 )
 OF_MORE = (
     "suspending",

@@ -91,7 +91,7 @@ class WorkflowContext:
         self._manager: ContextHost = manager
         self._inside: AttemptContext = inside
         #: The id of the run.
-        self.workflow_id: str = run_of(inside.task_id)
+        self.workflow_id: str = inside._row.run
 
     def task(
         self,
@@ -179,7 +179,7 @@ class WorkflowContext:
         rt, manager = self._rt, self._manager
         rt.deciders.refuse_reentry()
         rt.durable()
-        batch = rt.submission.preparation.prepare(named)
+        batch = rt.submission.preparation.prepare(named, self.workflow_id)
         rt.recall(rt.submission.names(batch))
         entries = batch.entries()
         later = [self._found(ref) for ref in _listed("before", before)]

@@ -49,7 +49,7 @@ from taskorch.model import (
     TaskState,
     Wait,
 )
-from taskorch.model._ids import earlier_ids, has_number, run_of, stem_of
+from taskorch.model._ids import earlier_ids, has_number, stem_of
 from taskorch.runtime._batch import SOME, Batch, BatchHost, Entry, Preparation
 from taskorch.runtime._directory import bring_back, release_if_back
 from taskorch.runtime._identity import (
@@ -236,6 +236,7 @@ class Submission:
                     named=name is not None or key is not None,
                     not_before_ns=when(task.not_before, now),
                     deadline_ns=when(task.deadline, now),
+                    run=batch.run,
                 )
                 if key is not None:
                     rt.directory.keys[key] = task_id
@@ -248,6 +249,7 @@ class Submission:
                     task.priority,
                     parents,
                     named=name is not None,
+                    run=batch.run,
                 )
             if not batch.are_shared:
                 _set_attribute(task, "_submitted_as", task_id)
@@ -295,6 +297,7 @@ class Submission:
             )
             probe._task = attrs.evolve(task, id=None, after=())
             row = TaskRow("probe", 0, bucket, probe, now)
+            row.run = batch.run
             try:
                 kernel.consider(row, now, priority=task.priority)
             except (UsageError, PolicyFault):
@@ -417,6 +420,7 @@ class Submission:
                 raise DuplicateTaskError(msg, task_id=task.id)
             entry.task_id = rt.new_id() if task.id is None else task.id
             entry.row = TaskRow(entry.task_id, 0, entry.bucket, entry.work, now)
+            entry.row.run = entry.run
             entry.work._row = entry.row
             ids[entry.task_id] = entry
             if key is not None:
@@ -462,7 +466,7 @@ class Submission:
             )
             entry.work._task = entry.task
             entry.row = TaskRow(entry.task_id, 0, entry.bucket, entry.work, now)
-            entry.row.named = True
+            entry.row.named, entry.row.run = True, old._row.run
             entry.work._row = entry.row
 
     def _due(self, entries: Sequence[Entry]) -> dict[Work, None]:
@@ -626,6 +630,7 @@ class Submission:
             if not names:
                 continue
             seen = TaskRow(row.id, row.seq, entry.bucket, entry.work, row.submitted_ns)
+            seen.run = row.run
             entry.work._row = seen
             if rt.committer is not None:
                 options = with_options(Task(new.type), new)
@@ -709,7 +714,7 @@ class Submission:
         rows = self._rows_of(old)
         refuse_rerun(rows, again, parents)
         work._row = TaskRow(again, 0, bucket, work, now)
-        work._row.named = row.named
+        work._row.named, work._row.run = row.named, row.run
         admitted = kernel.consider(
             work._row,
             now,
@@ -753,7 +758,7 @@ class Submission:
         """
         task_id = new._row.id
         since = task_id if is_anew else since_of(old)
-        if not since or not run_of(task_id):
+        if not since or not new._row.run:
             return
         extra_of(new).since = since
         self._rt.kernel.note(TaskRenewed, now, task_id, since, cargo=new)
@@ -762,11 +767,11 @@ class Submission:
 
     def _left_of(self, new: Work) -> list[Work]:
         """What lives of what earlier runs have added, and that in its turn."""
-        rt, run_id = self._rt, run_of(new._row.id)
+        rt, run_id = self._rt, new._row.run
         below: dict[str, list[Work]] = {}
         for row in rt.kernel.tasks.values():
             adder = added_by(row.cargo)
-            if adder and run_of(row.id) == run_id:
+            if adder and row.run == run_id:
                 below.setdefault(stem_of(adder), []).append(row.cargo)
         found: list[Work] = []
         todo = [stem_of(new._row.id)]

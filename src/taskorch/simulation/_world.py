@@ -485,7 +485,6 @@ class World:
             if self.is_mortal:
                 self.maybe_crash("recovering", fact)
         life.folding.reconnect()
-        life.directory.earlier = life.kernel.submissions
         # Between two lives passes what the wall clock shows, but never less than 0.
         life.ahead_ns = self.ahead_ns + self.nature.jump()
         life.shift_ns = max(last_ns, life.wall()) - self.timeline.now
