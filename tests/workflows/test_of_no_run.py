@@ -16,6 +16,7 @@ from taskorch import (
     Workflow,
     current_context,
 )
+from taskorch.model import Quota
 
 
 def of_run() -> str | None:
@@ -77,3 +78,69 @@ def test_a_durable_run_is_not_mixed_with_tasks_of_none(tmp_path: Path) -> None:
         with pytest.raises(DuplicateTaskError, match="of no workflow") as caught:
             orch.workflows.start(asking(), id="etl")
         assert "'load'" in str(caught.value)
+
+
+def test_what_is_submitted_beside_a_run_is_no_part_of_it(tmp_path: Path) -> None:
+    """Nor in a later life, and whatever its id is."""
+    path = tmp_path / "journal.db"
+    with TaskOrchestrator(journal=path) as orch:
+        run = orch.workflows.start(asking(), id="night")
+        assert run.result(PATIENCE) == {"x": "night"}
+        alone = orch.submit_task(Task.call(of_run, id="night/alone"))
+        assert alone.result(PATIENCE) is None
+        assert orch.rerun_task("night/alone").result(PATIENCE) is None
+        assert [*orch.workflows.get("night").handles] == ["x"]
+    with TaskOrchestrator(journal=path) as orch:
+        assert [*orch.workflows.get("night").handles] == ["x"]
+        assert orch.rerun_task("night/alone").result(PATIENCE) is None
+        assert orch.rerun_task("night/x").result(PATIENCE) == "night"
+        # It is the same run, and goes on.
+        assert orch.workflows.start(asking(), id="night").result(PATIENCE)
+
+
+def test_what_earlier_lives_have_submitted_alone_is_part_of_no_run(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "journal.db"
+    with TaskOrchestrator(journal=path) as orch:
+        orch.submit_task(Task.wait_for("go", id="etl/wait"))
+        orch.submit_task(Task.call(of_run, id="etl/load", after=["etl/wait"]))
+    with TaskOrchestrator(journal=path) as orch:
+        assert orch.workflows.find() == []
+        with pytest.raises(UnknownTaskError, match="no workflow has been started"):
+            orch.workflows.get("etl")
+        orch.emit("go")
+        assert orch.handle("etl/load").result(PATIENCE) is None
+
+
+def test_what_a_task_adds_is_of_its_run_in_later_lives_too(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    wf = Workflow("w")
+    wf.task(adding, id="first")
+    with TaskOrchestrator(journal=path) as orch:
+        run = orch.workflows.start(wf, id="night")
+        assert run.result(PATIENCE)["added"] == "night"
+    with TaskOrchestrator(journal=path) as orch:
+        assert {*orch.workflows.get("night").handles} == {"first", "added"}
+        assert orch.rerun_task("night/added").result(PATIENCE) == "night"
+
+
+def adding() -> None:
+    run = current_context().workflow
+    assert run is not None
+    run.task(of_run, id="added")
+
+
+def test_a_run_takes_over_no_task_that_is_of_none(orch: TaskOrchestrator) -> None:
+    orch.submit_task(Task.call(of_run, id="etl/x")).result(PATIENCE)
+    with pytest.raises(DuplicateTaskError, match="of no workflow"):
+        orch.workflows.start(asking(), id="etl")
+
+
+def test_a_quota_of_a_run_holds_for_nothing_beside_it(orch: TaskOrchestrator) -> None:
+    orch.resources.set_quotas(Quota(workflow="night", max_parallel=0))
+    orch.workflows.start(asking(), id="night")
+    alone = Task.call(of_run, id="night/alone")
+    assert orch.submit_task(alone).result(PATIENCE) is None
+    assert not orch.handle("night/x").done()
+    orch.workflows.cancel("night")
