@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.integration.tools import PATIENCE
+from tests.integration.tools import PATIENCE, eventually, part
 from tests.workflows.functions import echo
 
 from taskorch import (
@@ -137,6 +138,19 @@ def test_a_run_takes_over_no_task_that_is_of_none(orch: TaskOrchestrator) -> Non
         orch.workflows.start(asking(), id="etl")
 
 
+def test_its_failure_is_no_trouble_of_a_run(orch: TaskOrchestrator) -> None:
+    # Nobody asks for what they come to.
+    orch.submit_task(Task.call(int, "no number", id="etl/load"))
+    eventually(lambda: orch.get_task_status("etl/load").is_terminal)
+    wf = Workflow("w")
+    wf.task(int, "no number", id="x")
+    orch.workflows.start(wf, id="night")
+    eventually(lambda: part(orch, "runs").status == "degraded")
+    detail = part(orch, "runs").detail
+    assert "night/x failed" in detail
+    assert "etl" not in detail
+
+
 def test_a_quota_of_a_run_holds_for_nothing_beside_it(orch: TaskOrchestrator) -> None:
     orch.resources.set_quotas(Quota(workflow="night", max_parallel=0))
     orch.workflows.start(asking(), id="night")
@@ -144,3 +158,48 @@ def test_a_quota_of_a_run_holds_for_nothing_beside_it(orch: TaskOrchestrator) ->
     assert orch.submit_task(alone).result(PATIENCE) is None
     assert not orch.handle("night/x").done()
     orch.workflows.cancel("night")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"priority": 2},
+        {"deadline": 600},
+        {"not_before": 0.01},
+        {"on_parent_failure": "skip"},
+    ],
+    ids=str,
+)
+def test_a_task_of_a_run_is_of_it_with_whatever_options(
+    orch: TaskOrchestrator, options: dict[str, Any]
+) -> None:
+    wf = Workflow("w")
+    wf.task(of_run, id="x", **options)
+    assert orch.workflows.start(wf, id="night").result(PATIENCE) == {"x": "night"}
+    assert orch.rerun_task("night/x").result(PATIENCE) == "night"
+
+
+def of_run_once(path: str) -> str | None:
+    """`of_run`, once there is a file at *path*."""
+    if not Path(path).exists():
+        raise FileNotFoundError(path)
+    return of_run()
+
+
+def test_what_is_run_again_is_of_the_same_run(tmp_path: Path) -> None:
+    path, flag = tmp_path / "journal.db", tmp_path / "flag"
+    wf = Workflow("w")
+    wf.task(of_run_once, str(flag), id="x")
+    alone = Task.call(of_run_once, str(flag), id="night/alone")
+    with TaskOrchestrator(journal=path) as orch:
+        run = orch.workflows.start(wf, id="night")
+        eventually(lambda: run.status().is_terminal)
+        orch.submit_task(alone).exception(PATIENCE)
+    flag.touch()
+    with TaskOrchestrator(journal=path, rerun_failed=True) as orch:
+        assert orch.workflows.start(wf, id="night").result(PATIENCE) == {"x": "night"}
+        assert orch.submit_task(alone).result(PATIENCE) is None
+    with TaskOrchestrator(journal=path) as orch:
+        assert orch.rerun_task("night/x").result(PATIENCE) == "night"
+        assert orch.rerun_task("night/alone").result(PATIENCE) is None

@@ -141,8 +141,8 @@ def _run(
 
 def _run_of(rt: TracingHost, task_id: str) -> str:
     """The run of a workflow that a task is of, whose attempt is under way; or ""."""
-    row = rt.kernel.tasks.get(task_id)
-    return "" if row is None else row.run
+    run_id: str = rt.directory.run_of(task_id)
+    return run_id
 
 
 def workflow_span(rt: Traced, name: str, run_id: str) -> AbstractContextManager[None]:

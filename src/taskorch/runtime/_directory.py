@@ -64,7 +64,7 @@ from taskorch.model import (
     TaskState,
     call_type,
 )
-from taskorch.model._ids import folder_of, number_of, numbered, run_by, stem_of
+from taskorch.model._ids import number_of, numbered, run_by, run_of, stem_of
 from taskorch.model._show import show
 from taskorch.protocols import AttemptExecutor, DurableJournal, Entry
 from taskorch.runtime._attempts import GONE
@@ -394,6 +394,11 @@ class DirectoryHost(MakesWork, Protocol):
 
     kernel: Kernel
 
+    @property
+    def directory(self) -> Directory:
+        """This directory."""
+        ...
+
 
 class Directory:
     """
@@ -415,6 +420,19 @@ class Directory:
         """Whether there is, or was, such a run of a task, as far as memory goes."""
         kernel = self._owner.kernel
         return task_id in kernel.tasks or task_id in kernel.evicted
+
+    def run_of(self, task_id: str) -> str:
+        """
+        The run of a workflow that a task is of, by its id; "" if it is of none.
+
+        Of what has left memory only the ids say it.
+        """
+        row = self._owner.kernel.tasks.get(task_id)
+        if row is not None:
+            return row.run
+        run_id = run_of(task_id)
+        is_known = run_id in self._owner.kernel.runs or self.recovered is not None
+        return run_id if is_known else ""
 
     def known(self, task_id: str, by: Task | None = None) -> Work:
         """
@@ -527,9 +545,7 @@ def _gone(owner: DirectoryHost, task_id: str, state: TaskState) -> Work:
     # As those that have left memory, it does not lead back to the handle.
     row = TaskRow(task_id, 0, Bucket(Spec(""), TypeRow()), None, 0)
     row.state = state
-    run = folder_of(task_id)
-    # Which of the ids of a run are those of its tasks, nobody knows any more.
-    row.run = run if run in owner.kernel.runs else ""
+    row.run = owner.directory.run_of(task_id)
     work._row = row
     msg = (
         f"task {task_id} is {state}, and finished so long ago that its result has "
