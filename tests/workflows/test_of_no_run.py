@@ -138,6 +138,25 @@ def test_a_run_takes_over_no_task_that_is_of_none(orch: TaskOrchestrator) -> Non
         orch.workflows.start(asking(), id="etl")
 
 
+def reaching() -> list[str]:
+    run = current_context().workflow
+    assert run is not None
+    with pytest.raises(UnknownTaskError):
+        run.handle("alone")
+    with pytest.raises(UnknownTaskError):
+        run.task(of_run, id="later", after=["alone"])
+    with pytest.raises(DuplicateTaskError, match="of no workflow"):
+        run.task(of_run, id="alone")
+    return ["nothing"]
+
+
+def test_a_task_of_a_run_reaches_none_that_is_of_none(orch: TaskOrchestrator) -> None:
+    orch.submit_task(Task.call(of_run, id="night/alone")).result(PATIENCE)
+    wf = Workflow("w")
+    wf.task(reaching, id="x")
+    assert orch.workflows.start(wf, id="night").result(PATIENCE) == {"x": ["nothing"]}
+
+
 def test_its_failure_is_no_trouble_of_a_run(orch: TaskOrchestrator) -> None:
     # Nobody asks for what they come to.
     orch.submit_task(Task.call(int, "no number", id="etl/load"))
@@ -194,7 +213,7 @@ def test_what_is_run_again_is_of_the_same_run(tmp_path: Path) -> None:
     alone = Task.call(of_run_once, str(flag), id="night/alone")
     with TaskOrchestrator(journal=path) as orch:
         run = orch.workflows.start(wf, id="night")
-        eventually(lambda: run.status().is_terminal)
+        eventually(lambda: run.status().state.is_terminal)
         orch.submit_task(alone).exception(PATIENCE)
     flag.touch()
     with TaskOrchestrator(journal=path, rerun_failed=True) as orch:

@@ -322,12 +322,14 @@ class WorkflowContext:
             return _members.newest(self._rt, ref._row.id)
         name = in_run(self.workflow_id, str(ref))
         self._rt.recall((name,))
-        if not isinstance(ref, str) or not self._rt.directory.is_known(
+        if isinstance(ref, str) and self._rt.directory.is_known(
             self._rt.directory.reruns.latest(name)
         ):
-            msg = f"workflow {self.workflow_id} has no task {show(ref)}"
-            raise UnknownTaskError(msg, hint="an id in the workflow, or a handle")
-        return _members.newest(self._rt, name)
+            work = _members.newest(self._rt, name)
+            if work._row.run == self.workflow_id:
+                return work
+        msg = f"workflow {self.workflow_id} has no task {show(ref)}"
+        raise UnknownTaskError(msg, hint="an id in the workflow, or a handle")
 
     def _admit(
         self,

@@ -409,6 +409,10 @@ class Submission:
             known = None if known is None else rt.directory.reruns.latest(known)
             if known is not None and rt.directory.is_known(known):
                 entry.existing = rt.directory.known(known)
+                if entry.run and entry.existing._row.run != entry.run:
+                    msg = f"the id {known!r} is that of a task that is of no workflow"
+                    hint = "choose another id for the run, or for the task"
+                    raise DuplicateTaskError(msg, hint=hint, task_id=known)
                 bring_back(entry.existing)
                 self._check_id_and_key(task, known)
                 continue
