@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.tools import PATIENCE, eventually, part
+from tests.integration.tools import PATIENCE, eventually
 from tests.workflows.functions import echo
 
 from taskorch import (
@@ -155,19 +155,6 @@ def test_a_task_of_a_run_reaches_none_that_is_of_none(orch: TaskOrchestrator) ->
     wf = Workflow("w")
     wf.task(reaching, id="x")
     assert orch.workflows.start(wf, id="night").result(PATIENCE) == {"x": ["nothing"]}
-
-
-def test_its_failure_is_no_trouble_of_a_run(orch: TaskOrchestrator) -> None:
-    # Nobody asks for what they come to.
-    orch.submit_task(Task.call(int, "no number", id="etl/load"))
-    eventually(lambda: orch.get_task_status("etl/load").is_terminal)
-    wf = Workflow("w")
-    wf.task(int, "no number", id="x")
-    orch.workflows.start(wf, id="night")
-    eventually(lambda: part(orch, "runs").status == "degraded")
-    detail = part(orch, "runs").detail
-    assert "night/x failed" in detail
-    assert "etl" not in detail
 
 
 def test_a_quota_of_a_run_holds_for_nothing_beside_it(orch: TaskOrchestrator) -> None:
