@@ -1,7 +1,7 @@
 """
 Taking tasks in, in which order, and changing what they say.
 
-Decisions: 0023, 0049.
+Decisions: 0023, 0049, 0164.
 """
 
 from __future__ import annotations
@@ -340,6 +340,13 @@ def join_run(kernel: KernelState, row: TaskRow) -> None:
         kernel.runs[row.run] = [row.id]
     else:
         ids.append(row.id)
+
+
+def shared_run(kernel: KernelState, run: str) -> str:
+    """*run*, as the text that the rows of its tasks share, if one is in memory."""
+    ids = kernel.runs.get(run)
+    latest = kernel.tasks.get(ids[-1]) if ids else None
+    return run if latest is None else latest.run
 
 
 def set_first_state(kernel: KernelState, row: TaskRow, now: int) -> None:

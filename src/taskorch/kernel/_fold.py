@@ -6,7 +6,6 @@ Decisions: 0009, 0013.
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from inspect import isdatadescriptor
@@ -176,8 +175,7 @@ def _submitted(kernel: KernelState, fact: TaskSubmitted, cargo: Any) -> None:
         elastic,
     )
     bucket = _queue.bucket_of(kernel, spec)
-    # One text for all tasks of a run.
-    run = sys.intern(run_by(task_id, fact.run))
+    run = _admission.shared_run(kernel, run_by(task_id, fact.run))
     if kernel.workflows:
         bucket = _queue.bucket_for(kernel, run, bucket)
     row = kernel.not_folded.pop(task_id, None) if kernel.not_folded else None
