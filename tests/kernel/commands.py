@@ -295,6 +295,7 @@ def _change(kernel: Kernel, command: ChangeOptions, now: int) -> None:
     row = kernel.row(command.task_id)
     bucket = kernel.bucket(command.spec)
     seen = TaskRow(row.id, row.seq, bucket, row.cargo, row.submitted_ns)
+    seen.run = row.run
     change = kernel.consider_change(
         row,
         seen,

@@ -206,6 +206,7 @@ def test_what_is_run_again_is_of_the_same_run(tmp_path: Path) -> None:
     with TaskOrchestrator(journal=path, rerun_failed=True) as orch:
         assert orch.workflows.start(wf, id="night").result(PATIENCE) == {"x": "night"}
         assert orch.submit_task(alone).result(PATIENCE) is None
-    with TaskOrchestrator(journal=path) as orch:
+    with TaskOrchestrator(journal=path, keep_finished=0) as orch:
         assert orch.rerun_task("night/x").result(PATIENCE) == "night"
         assert orch.rerun_task("night/alone").result(PATIENCE) is None
+        assert [*orch.workflows.get("night").handles] == ["x"]

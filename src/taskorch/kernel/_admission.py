@@ -120,7 +120,8 @@ def consider(
     beside: int = 0,
 ) -> Admitted:
     """
-    Ask all who must agree to *row*; nothing changes.
+    Ask all who must agree to *row*; nothing changes. A re-run is of the run that the
+    task is of.
 
     *beside* tasks of the same batch were considered before: the queue is as much
     longer. Without *terms*, it may run once all its parents have completed.
@@ -132,6 +133,8 @@ def consider(
         InvalidTransitionError: The StateMachine forbids it.
         PolicyFault: A policy failed.
     """
+    if rerun_of is not None:
+        row.run = rerun_of.run
     deciders = kernel.deciders
     kernel.admitting = beside
     try:

@@ -470,7 +470,7 @@ class Submission:
             )
             entry.work._task = entry.task
             entry.row = TaskRow(entry.task_id, 0, entry.bucket, entry.work, now)
-            entry.row.named, entry.row.run = True, old._row.run
+            entry.row.named = True
             entry.work._row = entry.row
 
     def _due(self, entries: Sequence[Entry]) -> dict[Work, None]:
@@ -718,7 +718,7 @@ class Submission:
         rows = self._rows_of(old)
         refuse_rerun(rows, again, parents)
         work._row = TaskRow(again, 0, bucket, work, now)
-        work._row.named, work._row.run = row.named, row.run
+        work._row.named = row.named
         admitted = kernel.consider(
             work._row,
             now,
