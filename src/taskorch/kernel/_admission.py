@@ -120,11 +120,11 @@ def consider(
     beside: int = 0,
 ) -> Admitted:
     """
-    Ask all who must agree to *row*; nothing changes. A re-run is of the run that the
-    task is of.
+    Ask all who must agree to *row*; nothing changes.
 
-    *beside* tasks of the same batch were considered before: the queue is as much
-    longer. Without *terms*, it may run once all its parents have completed.
+    A re-run is of the run that the task is of. *beside* tasks of the same batch were
+    considered before: the queue is as much longer. Without *terms*, it may run once all
+    its parents have completed.
 
     Raises:
         UnknownCapabilityError: Nobody can do it.
