@@ -525,7 +525,7 @@ def long_chain() -> Workflow:
 @pytest.mark.slow
 def test_a_long_chain_is_flat(long_chain):
     """Nothing recurses: repr, pictures, conversions, tasks."""
-    assert repr(long_chain) == "<Workflow 'long': 20000 tasks, 19999 dependencies>"
+    assert repr(long_chain) == "<Workflow 'long': 20,000 tasks, 19,999 dependencies>"
     assert repr(long_chain[LAST].task).startswith("Task(")
     assert "19,800 more" in long_chain._repr_html_()
     assert long_chain.to_mermaid().count("-->") == LONG - 1

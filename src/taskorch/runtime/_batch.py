@@ -127,7 +127,6 @@ class Batch:
     __slots__ = (
         "are_expected",
         "are_linked",
-        "are_ranked",
         "are_shared",
         "buckets",
         "documents",
@@ -163,8 +162,6 @@ class Batch:
         self.are_expected: bool = False
         #: Some wait for others.
         self.are_linked: bool = False
-        #: Some have a priority.
-        self.are_ranked: bool = False
 
     @property
     def tasks(self) -> Iterator[Task]:
@@ -325,8 +322,6 @@ class Preparation:
                 self._note_own(batch, task, work)
             if isinstance(payload, Wait) or type(task) is not Task:
                 batch.needs_more = True
-            if task.priority:
-                batch.are_ranked = True
             if committer is not None:
                 is_bare = task.id is None and is_usual(task) and task.expected is None
                 if write is not None and is_bare and not (kwargs or refers):

@@ -421,7 +421,7 @@ class Workflow(Builder[Node]):
     def __repr__(self) -> str:
         edges = sum(map(len, self._after.values()))
         tasks = counted(len(self), "task")
-        waits = f"{edges} dependenc{'y' if edges == 1 else 'ies'}"
+        waits = f"{edges:,} dependenc{'y' if edges == 1 else 'ies'}"
         return f"<Workflow {self.name!r}: {tasks}, {waits}>"
 
     def to_mermaid(self) -> str:
