@@ -788,7 +788,7 @@ def replace(
         _queue.remove(kernel, row)
     row.key = key
     if bucket is not None:
-        row.bucket = _queue.bucket_for(kernel, row.id, bucket)
+        row.bucket = _queue.bucket_for(kernel, row.run, bucket)
         _hold(kernel, row)
     if is_queued:
         _queue.enqueue(kernel, row, again=True)

@@ -78,7 +78,7 @@ class Spec:
     owner: str | None = None
     #: None: its resources are granted whole, or not yet.
     elastic: Elasticity | None = None
-    #: The run that they are of, if that has a quota: it follows from their ids.
+    #: The run that they are of, if that has a quota: it follows from their rows.
     workflow: str | None = None
     #: Agents that its tasks do not go to, as long as there is another.
     avoid: tuple[str, ...] = ()
@@ -101,6 +101,7 @@ class TaskRow:
         "named",
         "ready_ns",
         "reason",
+        "run",
         "seq",
         "started_ns",
         "state",
@@ -147,6 +148,9 @@ class TaskRow:
         self.extra: RowExtra | None = None
         #: Its id or its key is of the user's choice.
         self.named: bool = False
+        #: The run of a workflow that it is of; "": of none, whatever its id is.
+        #: Checked: `check_runs`.
+        self.run: str = ""
         #: Rises when it is removed from the queue without being its head: entries with
         #: a lower ticket are stale.
         self.ticket: int = 0

@@ -447,7 +447,7 @@ def _move_runs(kernel: KernelState) -> None:
         return
     leaking = [leak.row for leak in kernel.leaked.values()]
     for row in dict.fromkeys([*kernel.tasks.values(), *leaking]):
-        bucket = _queue.bucket_for(kernel, row.id, row.bucket)
+        bucket = _queue.bucket_for(kernel, row.run, row.bucket)
         if bucket is not row.bucket:
             replace(kernel, row, row.key, bucket)
 

@@ -530,6 +530,7 @@ class KernelState:
         "rigid",
         "room",
         "running",
+        "runs",
         "schedules",
         "seq",
         "served",
@@ -663,6 +664,9 @@ class KernelState:
         self.remembered: dict[
             str, tuple[str, str, tuple[tuple[str, str], ...], int]
         ] = {}
+        #: The runs of workflows: of each, the ids of its tasks that are, or have been,
+        #: in memory, in the order of their submission. Checked: `check_runs`.
+        self.runs: dict[str, list[str]] = {}
         #: The quotas: of each that has one, its pools, and what each of them bounds.
         self.quotas: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {}
         #: The runs of workflows that have one.

@@ -101,6 +101,8 @@ class Entry:
     existing: Work | None = None
     #: The run of the same task, which has ended, after which this is the next.
     again: Work | None = None
+    #: The run of a workflow that it is to be of; "": of none.
+    run: str = ""
     #: It takes the place of that run, as another task or as the same one made anew.
     is_other: bool = False
     #: What it adds to its run, if it adds anything, is made anew: see `TaskRenewed`.
@@ -132,10 +134,13 @@ class Batch:
         "ids",
         "needs_more",
         "refs",
+        "run",
         "works",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, run: str = "") -> None:
+        #: The run of a workflow that they are to be of; "": of none.
+        self.run: str = run
         self.works: list[Work] = []
         self.buckets: list[Bucket] = []
         #: What a durable orchestrator keeps of them.
@@ -173,7 +178,9 @@ class Batch:
         ):
             work._above, work._after = (), ()
             refs = self.refs.get(place, ())
-            entries.append(Entry(task, work, bucket, refs, document))
+            entry = Entry(task, work, bucket, refs, document)
+            entry.run = self.run
+            entries.append(entry)
         return entries
 
 
@@ -197,16 +204,16 @@ class Preparation:
         #: Buckets of kinds that the validator need not see again.
         self._known: dict[Any, Bucket] = {}
 
-    def prepare(self, tasks: Sequence[Task]) -> Batch:
+    def prepare(self, tasks: Sequence[Task], run: str = "") -> Batch:
         """
-        Check *tasks*, and make their works.
+        Check *tasks*, and make their works; *run* is that of a workflow, or "".
 
         Raises:
             InvalidTaskError: One is no task, names no executor, or cannot be kept.
             ValidationFailedError: The validator refuses one.
             ComponentError: The validator failed.
         """
-        batch = Batch()
+        batch = Batch(run)
         self._fill(batch, tasks, _BatchLinks(self._rt, tasks, batch))
         return batch
 
@@ -234,7 +241,7 @@ class Preparation:
             return None
         if not all(map(is_simple, tasks.values())):
             return None
-        batch = Batch()
+        batch = Batch(run_id)
         batch.are_shared = True
         batch.ids = ids_in_run(run_id, tasks)
         links = _RunLinks(tasks, above, batch)

@@ -270,10 +270,10 @@ class IntakeHost(Protocol):
 
 
 def submit_tasks(
-    host: IntakeHost, tasks: Iterable[Task], *, replace: bool = False
+    host: IntakeHost, tasks: Iterable[Task], *, replace: bool = False, run: str = ""
 ) -> list[Work]:
     """
-    Submit tasks, all or none.
+    Submit tasks, all or none; *run* is that of a workflow that they are of, or "".
 
     Raises:
         UsageError: One was refused; none is accepted.
@@ -285,7 +285,7 @@ def submit_tasks(
     host.durable()
     tasks = tasks if isinstance(tasks, list | tuple) else list(tasks)
     submission = host.submission
-    batch = submission.preparation.prepare(tasks)
+    batch = submission.preparation.prepare(tasks, run)
     renewing: _OfEarlierRuns | None = None
     if batch.needs_more or batch.ids or batch.refs or batch.have_keys:
         host.recall(submission.names(batch))
@@ -374,12 +374,12 @@ def submit_run(
 
 
 def rerun(
-    host: IntakeHost, task_id: str, below: Callable[[str], bool] | None = None
+    host: IntakeHost, task_id: str, below: Callable[[TaskRow], bool] | None = None
 ) -> Work:
     """
     Run a finished task again.
 
-    Then run again what depends on it, of the ids that are *below*; what has not ended
+    Then run again what depends on it, of the rows that are *below*; what has not ended
     of that is cancelled, unless it waits for the task.
 
     Raises:
@@ -398,7 +398,7 @@ def rerun(
         again = host.submission.rerun(task_id, now, anew=True)
         if below is not None:
             rows = dependents(host, again._row)
-            works.extend(row.cargo for row in rows if below(row.id))
+            works.extend(row.cargo for row in rows if below(row))
         return again
 
     result: Work = host.step(change, keep=True)
