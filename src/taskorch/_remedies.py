@@ -19,6 +19,8 @@ from urllib.parse import quote
 
 from taskorch._address import without_password
 
+#: Of a request: what is to be done about an error is told as `requests`, or `calls`.
+REMEDIES_HEADER: Final = "Taskorch-Remedies"
 #: A call, with a full stop at the end of a line: that is no part of a command.
 _CALL: Final = re.compile(
     r"(?:Call )?orch\.([a-z_]+(?:\.[a-z_]+)?)\(([^()\n]*)\)(?:\.result\(\))?(\.$)?",
@@ -74,6 +76,11 @@ _TOOLS: Final[Mapping[str, tuple[str, Mapping[str, str], tuple[str, ...]]]] = {
     "tasks": ("find", {}, ("state",)),
     "workflows.start": ("submit", {"workflow": "…"}, ()),
 }
+#: What a workflow may have, in Python, and as a resource of MCP.
+_SCHEMA: Final = (
+    "document_schema() in taskorch.workflows",
+    "the resource taskorch://schema",
+)
 
 
 def in_commands(text: str, journal: str) -> str:
@@ -92,6 +99,7 @@ def in_requests(text: str) -> str:
 def in_tools(text: str) -> str:
     """*text* with calls of the tools of MCP in the place of calls of Python."""
     text = text.partition("; or orch.submit_task(")[0]
+    text = text.replace(*_SCHEMA)
     return _CALL.sub(partial(_replaced, _tool), text)
 
 

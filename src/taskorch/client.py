@@ -21,6 +21,7 @@ import attrs
 
 from taskorch import errors
 from taskorch._connections import HttpConnections
+from taskorch._remedies import REMEDIES_HEADER
 from taskorch.errors import InvalidTaskError, TaskFailedError, TaskorchError
 from taskorch.model import (
     Call,
@@ -127,6 +128,8 @@ class Client:
         url: Where the service is, such as `http://127.0.0.1:8080`.
         token: The token that it asks for.
         functions: What tasks call, by the names that the service has for it.
+        remedies: What is to be done about an error is told as requests of HTTP, or as
+            calls.
 
     Raises:
         InvalidTaskError: *url* is no address of a service.
@@ -138,6 +141,7 @@ class Client:
         *,
         token: str | None = None,
         functions: Mapping[str, Callable[..., Any]] | None = None,
+        remedies: Literal["requests", "calls"] = "requests",
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -148,6 +152,7 @@ class Client:
         self._path = parts.path.rstrip("/")
         self._token = token
         self._functions = functions or {}
+        self._remedies = remedies
 
     def __repr__(self) -> str:
         return f"<Client of {self._place}>"
@@ -337,9 +342,10 @@ class Client:
 
     # -- control -------------------------------------------------------------------
 
-    def cancel_task(self, task_id: str) -> bool:
-        """See `TaskOrchestrator.cancel_task`."""
-        return self._change(task_id, "/cancel")
+    def cancel_task(self, task_id: str, *, reason: str | None = None) -> bool:
+        """See `TaskOrchestrator.cancel_task`; None: the service says its own reason."""
+        said = None if reason is None else {"reason": reason}
+        return self._change(task_id, "/cancel", said)
 
     def suspend_task(self, task_id: str) -> bool:
         """See `TaskOrchestrator.suspend_task`."""
@@ -571,7 +577,7 @@ class Client:
         base: str = "/api/v1",
         key: str | None = None,
     ) -> dict[str, Any]:
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": "application/json", REMEDIES_HEADER: self._remedies}
         if key is not None:
             headers["Idempotency-Key"] = key
         if self._token is not None:

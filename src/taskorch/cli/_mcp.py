@@ -144,9 +144,8 @@ class ServicePlace(ServiceReader):
         return "the service"
 
     def cancel_task(self, task_id: str, *, reason: str) -> bool:
-        """See `Client.cancel_task`; the service says its own reason."""
-        del reason
-        return self._client.cancel_task(task_id)
+        """See `Client.cancel_task`."""
+        return self._client.cancel_task(task_id, reason=reason)
 
     def submit_documents(
         self, documents: Iterable[Mapping[str, Any]], *, key: str | None = None

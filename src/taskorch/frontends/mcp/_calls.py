@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from glob import escape
 from itertools import islice
 from time import monotonic
 from typing import Any, Final
 
 import attrs
 
-from taskorch._remedies import all_in_tools
+from taskorch._remedies import all_in_tools, in_tools
+from taskorch._visible import visible
 from taskorch.errors import AnswerRefusedError, InvalidTaskError, UnknownTaskError
+from taskorch.events import fields_of, signal_name
 from taskorch.model import FILTERS, TaskFilter, TaskState
-from taskorch.model._explanation import some
+from taskorch.model._explanation import in_a_line, some
+from taskorch.model._ids import is_escalation, number_of, numbered, stem_of
+from taskorch.model._made_for import SCHEDULE
 from taskorch.model._plain import plain, taken_apart
 
 #: Tasks that `find` lists, and the most that it does.
@@ -32,6 +39,13 @@ _ROW: Final = (
     *("task_id", "type", "state", "agent_id", "owner", "attempts", "priority"),
     *("submitted", "started", "ended", "error", "mended_by"),
 )
+#: Tasks in a row that wait for each other, and are followed to the first of them.
+_DEEP: Final = 30
+#: Tasks of a run, or of a schedule, that are explained, and that are looked at for it.
+_FEW: Final = 5
+_LOOKED_AT: Final = 50
+#: Events that a resource has.
+_EVENTS: Final = 100
 #: Seconds between two looks: at first, and at the most.
 _SOON: Final = 0.02
 _PAUSE: Final = 1.0
@@ -66,12 +80,14 @@ class Form:
         text: The question, in words.
         fields: Of the form, as JSON Schema has it; those that come back are arguments.
         state: What is asked, and when: what comes back must be about the same.
+        read: What is filled in, as arguments.
     """
 
     person: str
     text: str
     fields: Mapping[str, Any]
     state: str
+    read: Callable[[Mapping[str, Any]], dict[str, Any]] = attrs.field(repr=False)
 
 
 # -- asking ------------------------------------------------------------------------
@@ -82,15 +98,47 @@ def find(place: Any, values: Mapping[str, Any], _: Caller) -> dict[str, Any]:
     conditions: Any = {name: values[name] for name in FILTERS if name in values}
     limit = values.get("limit", ROWS)
     statuses = [*islice(place.tasks(TaskFilter(**conditions)), limit + 1)]
-    rows = [status.to_dict() for status in statuses[:limit]]
-    # The bare id of an earlier run means the latest.
-    brief = [
-        {**{name: row[name] for name in _ROW}, "task_id": row["run_id"]} for row in rows
-    ]
     return {
-        "tasks": [_shortened(row, _MOST_IN_ROWS) for row in brief],
+        "tasks": [*map(_row, statuses[:limit])],
         "more": len(statuses) > limit,
     }
+
+
+def _row(status: Any) -> dict[str, Any]:
+    document = status.to_dict()
+    # The bare id of an earlier run means the latest.
+    row = {**{n: document[n] for n in _ROW}, "task_id": document["run_id"]}
+    return _shortened(row, _MOST_IN_ROWS)
+
+
+def run(place: Any, name: str) -> dict[str, Any]:
+    """
+    The tasks of a run, and how many are in which state.
+
+    Raises:
+        UnknownTaskError: There is no run of this name.
+    """
+    counts: Counter[str] = Counter()
+    rows: list[dict[str, Any]] = []
+    for status in place.tasks(TaskFilter(id=f"{escape(name)}/*")):
+        counts[status.state.value] += 1
+        if len(rows) < MOST_ROWS:
+            rows.append(_row(status))
+    if not counts:
+        msg = f"there is no run {visible(name)!r}"
+        raise UnknownTaskError(msg, hint="find lists tasks", task_id=name)
+    return {"run": name, "counts": dict(counts), "tasks": rows}
+
+
+def events(place: Any) -> dict[str, Any]:
+    """The latest events, in order."""
+    return {"events": [_event(each) for each in place.latest_events(_EVENTS)]}
+
+
+def _event(event: Any) -> dict[str, Any]:
+    at = event.timestamp.isoformat()
+    fields = _shortened(_document(fields_of(event)), _MOST_IN_ROWS)
+    return {"event": signal_name(type(event)), "at": at, **fields}
 
 
 def status(place: Any, values: Mapping[str, Any], _: Caller) -> dict[str, Any]:
@@ -99,13 +147,154 @@ def status(place: Any, values: Mapping[str, Any], _: Caller) -> dict[str, Any]:
 
 
 def why(place: Any, values: Mapping[str, Any], _: Caller) -> dict[str, Any]:
-    """Why a task is as it is; or all that is wrong."""
-    if "task" in values:
-        explanation = place.explain(values["task"])
-        return _in_words(explanation)
+    """Why a task, a run or a schedule is as it is; or all that is wrong."""
+    if "task" not in values:
+        return _troubles(place)
+    name = values["task"]
+    try:
+        explanation = place.explain(name)
+    except UnknownTaskError as error:
+        answer = _why_of_run(place, name) or _why_of_schedule(place, name)
+        if answer is None:
+            error.hint = error.hint or "find lists tasks"
+            raise
+        return answer
+    answer = _in_words(explanation)
+    root = _root(place, explanation)
+    if root is not None:
+        behind = _in_words(root)
+        answer |= {"behind": behind}
+        answer["text"] += f"\n\nBehind that:\n{behind['text']}"
+    return answer
+
+
+def _root(place: Any, explanation: Any) -> Any:
+    """
+    What explains the task that another waits for in the end; None: it waits for none.
+
+    Of several that it waits for, the first: the others are named where it is explained.
+    """
+    root, seen = None, set()
+    while len(seen) < _DEEP:
+        waits = _waited_for(explanation)
+        if waits is None or waits in seen:
+            break
+        seen.add(waits)
+        try:
+            root = explanation = place.explain(waits)
+        except UnknownTaskError:
+            # It has left memory.
+            break
+    return root
+
+
+def _waited_for(explanation: Any) -> str | None:
+    """The first of the tasks that keep another from starting."""
+    document = explanation.to_dict()
+    blockers = [*document.get("blockers", ()), *document.get("then", ())]
+    names = [each.get("name") for each in blockers if each["kind"] == "dependency"]
+    return next(filter(None, names), None)
+
+
+def brief(explanation: Any) -> str:
+    """The sentence that says how a task stands, and that which says why."""
+    document = explanation.to_dict()
+    blockers = document.get("blockers", ())
+    first = str(explanation).partition("\n")[0]
+    # What it came to stands in the answer, and is long.
+    causes = [each["detail"] for each in blockers if each["kind"] != "terminal"]
+    sentences = [first, *causes[:1]]
+    return in_tools(in_a_line(visible(" ".join(sentences))))
+
+
+def _why_of_run(place: Any, name: str) -> dict[str, Any] | None:
+    """Why the tasks of a run are as they are; None: there is no run of this name."""
+    counts: Counter[str] = Counter()
+    failed: deque[str] = deque(maxlen=_FEW)
+    waiting: list[str] = []
+    for status in place.tasks(TaskFilter(id=f"{escape(name)}/*")):
+        if status.rerun:
+            # A later run of that task stands for it.
+            continue
+        counts[status.state.value] += 1
+        if status.state is TaskState.FAILED:
+            failed.append(status.task_id)
+        elif not status.state.is_terminal and len(waiting) < _LOOKED_AT:
+            waiting.append(status.task_id)
+    if not counts:
+        return None
+    many = some([f"{count:,} {state}" for state, count in counts.items()])
+    # What others wait for stands first; those, it explains.
+    causes = [*failed, *_roots(place, waiting)][:_FEW]
+    texts = [f"Of the tasks of the run {name}, {many}."]
+    texts += _explained(place, causes)
+    return {"text": "\n\n".join(texts), "run": name, "counts": dict(counts)}
+
+
+def _roots(place: Any, names: list[str]) -> list[str]:
+    """Those of the tasks that wait for no other task; if there is none, the first."""
+    roots: list[str] = []
+    for name in names:
+        if len(roots) == _FEW:
+            break
+        with suppress(UnknownTaskError):
+            if _waited_for(place.explain(name)) is None:
+                roots.append(name)
+    return roots or names[:1]
+
+
+def _explained(place: Any, names: Iterable[str]) -> list[str]:
+    texts = []
+    for name in names:
+        with suppress(UnknownTaskError):
+            texts.append(all_in_tools(str(place.explain(name))))
+    return texts
+
+
+def _why_of_schedule(place: Any, name: str) -> dict[str, Any] | None:
+    """How a schedule stands, and what it made that is not well; None: there is none."""
+    if not hasattr(place, "schedule"):
+        return None
+    try:
+        schedule = place.schedule(name)
+    except UnknownTaskError:
+        return None
+    made = TaskFilter("failed", mended=False, metadata={SCHEDULE: name})
+    failed = deque((each.task_id for each in place.tasks(made)), maxlen=_FEW)
+    live: list[str] = []
+    for made_id in schedule["running"]:
+        live += [made_id, *_live(place, made_id)]
+    texts = [in_tools(schedule["text"])]
+    texts += _explained(place, [*failed, *_roots(place, live)][:_FEW])
+    return {"text": "\n\n".join(texts), "schedule": name}
+
+
+def _live(place: Any, run: str) -> list[str]:
+    """The first tasks of a run that have not ended."""
+    statuses = place.tasks(TaskFilter(id=f"{escape(run)}/*"))
+    live = (each.task_id for each in statuses if not each.state.is_terminal)
+    return [*islice(live, _LOOKED_AT)]
+
+
+def _troubles(place: Any) -> dict[str, Any]:
+    """All that is wrong: what holds everything, what is stuck, and what has failed."""
     groups = [_in_words(group) for group in place.stuck()]
     failures = [_document(each) for each in place.failures()]
-    texts = [str(group["text"]) for group in groups] or ["Nothing is stuck."]
+    stats = place.get_stats()
+    state = stats.state_machine
+    texts = [in_tools(each) for each in stats.holds]
+    is_left = hasattr(place, "owner") and place.owner.lives is False
+    if is_left and state.pending + state.queued + state.running + state.retrying:
+        texts.append("No orchestrator has its journal open: nothing goes on by itself.")
+    if hasattr(place, "schedules"):
+        texts += [
+            in_tools(each["text"])
+            for each in place.schedules()
+            if each["trouble"] or each["paused"]
+        ]
+    texts += [str(group["text"]) for group in groups]
+    if not texts:
+        texts.append("Nothing is stuck.")
     if failures:
         texts.append(f"What failed and was not mended: {_causes(failures)}.")
     return {
@@ -200,8 +389,9 @@ def submit(place: Any, values: Mapping[str, Any], _: Caller) -> dict[str, Any]:
 
 def _simulated(place: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     if not hasattr(place, "simulate"):
-        msg = "submit: a service does not simulate"
-        raise InvalidTaskError(msg, hint="leave dry_run out, or ask where the file is")
+        msg = "submit: there is no dry_run here: this is a service, elsewhere"
+        hint = "leave dry_run out; or start this server with the file, not the URL"
+        raise InvalidTaskError(msg, hint=hint)
     work = {name: values[name] for name in ("tasks", "workflow") if name in values}
     report = place.simulate(work, values.get("durations"))
     return {
@@ -224,31 +414,76 @@ def form(place: Any, values: Mapping[str, Any], caller: Caller) -> Form | None:
         return None
     asked = _open(place, name)
     if asked is None:
-        # What is not open, the place refuses in its own words.
+        # It is refused as an answer is.
         return None
     if person not in (asked["who"] or [person]) or person in asked["not_by"]:
         msg = f"question {name} is not for {person}"
         raise AnswerRefusedError(msg, hint="tell a person that it waits", task_id=name)
     details = asked["details"]
     more = "" if details in (None, {}) else f"\n\n{json.dumps(details)}"[:MOST_SHOWN]
+    changes = "What is to be changed, as JSON; mostly nothing."
+    if is_escalation(asked["id"]):
+        changes = 'As JSON. Of "retry": {"timeout": 60}; of "complete": {"result": 7}.'
     fields: dict[str, Any] = {
         "choice": {"type": "string", "enum": [*asked["options"]]},
         "note": {"type": "string", "description": "Is kept with the answer."},
+        "changes": {"type": "string", "description": changes},
     }
-    state = json.dumps([asked["id"], asked["asked_at"]])
-    return Form(person, f"{asked['text']}{more}", fields, state)
+    state = json.dumps([_of_one_run(asked["id"]), asked["asked_at"]])
+    return Form(person, f"{asked['text']}{more}", fields, state, _filled_in)
+
+
+def _filled_in(content: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    The arguments that a form comes to: what was left empty is none.
+
+    Raises:
+        InvalidTaskError: The changes are no JSON.
+    """
+    values = {name: value for name, value in content.items() if value not in (None, "")}
+    if "changes" in values:
+        try:
+            values["changes"] = json.loads(values["changes"])
+        except (TypeError, ValueError) as error:
+            msg = f"answer: the changes are no JSON: {error}"
+            hint = "call it again: the person is asked again"
+            raise InvalidTaskError(msg, hint=hint) from None
+    return values
+
+
+def _of_one_run(name: str) -> str:
+    """The id that means what is asked now, and not what may be asked after it."""
+    return name if is_escalation(name) else numbered(stem_of(name), number_of(name))
 
 
 def _open(place: Any, name: str) -> dict[str, Any] | None:
-    documents = (_document(each) for each in place.questions())
-    return next((each for each in documents if each["id"] == name), None)
+    """
+    The open question that *name* means; None: there is none.
+
+    A name without a number means the latest asking, as it does where it is answered.
+    """
+    for document in map(_document, place.questions()):
+        if name in _names(document["id"]) or name == stem_of(document["id"]):
+            return document
+    return None
+
+
+def _names(open_id: str) -> tuple[str, str]:
+    """The ids that mean what is asked now, and nothing else."""
+    return open_id, _of_one_run(open_id)
 
 
 def answer(place: Any, values: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
     """Answer a question that is for the caller by name, or as a person has said."""
     name = values["question"]
-    asked = None if caller.is_person else _open(place, name)
-    if asked is not None and caller.by not in (asked["who"] or ()):
+    asked = _open(place, name)
+    if asked is None:
+        if not is_escalation(name):
+            # An unknown id has its own words.
+            place.get_task_status(name)
+        msg = f"question {name} is not open"
+        raise AnswerRefusedError(msg, hint="questions lists those that are")
+    if not caller.is_person and caller.by not in (asked["who"] or ()):
         # Where anybody may answer, any person is meant.
         msg = f"question {name} is for people: its `who` does not name {caller.by}"
         hint = "tell a person that it waits; they answer where they are asked"
@@ -256,8 +491,15 @@ def answer(place: Any, values: Mapping[str, Any], caller: Caller) -> dict[str, A
     if "choice" not in values:
         msg = "answer: a choice is needed, and nobody can be asked for it here"
         raise InvalidTaskError(msg, hint="tell a person that it waits")
+    if caller.is_person or name in _names(asked["id"]):
+        # What was looked at is answered, and not what may have come after it.
+        name = _of_one_run(asked["id"])
     decided = place.answer(
-        name, values["choice"], by=caller.by, note=values.get("note", "")
+        name,
+        values["choice"],
+        by=caller.by,
+        note=values.get("note", ""),
+        changes=values.get("changes"),
     )
     return {"decided": decided}
 

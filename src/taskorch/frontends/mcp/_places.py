@@ -7,20 +7,22 @@ where a model says it or reads it. A `JournalReader` is one as it is.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-import attrs
-
+from taskorch._following import FOLLOWED
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import ValidationFailedError
+from taskorch.events import Event
+from taskorch.frontends._incoming import Incoming, keys_of
 from taskorch.model import TaskFilter, TaskStatus
-from taskorch.workflows import Workflow
-from taskorch.workflows._task_documents import tasks_of
 
 if TYPE_CHECKING:
     from taskorch import SimulationReport
+
+#: Events that are kept.
+_EVENTS: Final = 200
 
 
 class OrchestratorPlace:
@@ -39,6 +41,10 @@ class OrchestratorPlace:
     ) -> None:
         self._orch = orch
         self._functions = functions or {}
+        self._incoming = Incoming(orch, self._functions, _refuse)
+        self._latest: deque[Event] = deque(maxlen=_EVENTS)
+        for name in FOLLOWED:
+            getattr(orch.signals, name).connect(self._hear)
         self.get_task_status = orch.get_task_status
         self.explain = orch.explain
         self.stuck = orch.stuck
@@ -64,6 +70,17 @@ class OrchestratorPlace:
         committer = self._orch._rt.committer  # noqa: SLF001 - no verb says it
         return "" if committer is None else getattr(committer.journal, "uid", "")
 
+    def picture(self, run_id: str) -> str:
+        """The graph of a run, with the states of its tasks, as SVG."""
+        return self._orch.workflows.get(run_id).picture()
+
+    def latest_events(self, most: int) -> list[Event]:
+        """The latest events since this place is there, *most* of them, in order."""
+        return [*self._latest][-most:]
+
+    def _hear(self, event: Event) -> None:
+        self._latest.append(event)
+
     def tasks(self, which: TaskFilter) -> Iterator[TaskStatus]:
         """See `TaskOrchestrator.tasks`."""
         return self._orch.tasks(which)
@@ -71,53 +88,25 @@ class OrchestratorPlace:
     # -- what is to be done --------------------------------------------------------
 
     def submit_documents(
-        self, documents: Iterable[object], *, key: str | None = None
+        self, documents: Sequence[object], *, key: str | None = None
     ) -> list[str]:
         """See `Client.submit_documents`."""
-        tasks = tasks_of(
-            documents, self._functions, programs=False, handle=self._orch.handle
-        )
-        if key is not None:
-            for place, task in enumerate(tasks):
-                if task.idempotency_key is not None:
-                    path = f"tasks[{place}].idempotency_key"
-                    _refuse(path, "the key of the call stands for it")
-            tasks = [
-                attrs.evolve(task, idempotency_key=f"{key}/{place}")
-                for place, task in enumerate(tasks)
-            ]
-        return [handle.task_id for handle in self._orch.submit_tasks(tasks)]
+        return self._incoming.submit(documents, keys_of(key, documents))
 
     def start_workflow(
         self, document: object, run_id: str | None = None, *, key: str | None = None
     ) -> str:
         """See `Client.start_workflow`."""
-        workflow = self._workflow(document)
-        if run_id is None and key is not None:
-            digest = hashlib.sha256(key.encode()).hexdigest()[:24]
-            run_id = f"{workflow.name}-{digest}"
-        return self._orch.workflows.start(workflow, run_id).workflow_id
-
-    def _workflow(self, document: Any) -> Workflow:
-        if isinstance(document, dict):
-            if "schedule" in document:
-                _refuse("workflow.schedule", "a run that is asked for begins at once")
-            _refuse_files(document)
-        return Workflow.from_dict(document, self._functions)
+        return self._incoming.start(document, run_id, key).workflow_id
 
     def simulate(
         self, work: Mapping[str, Any], durations: Mapping[str, float] | None = None
     ) -> SimulationReport:
         """What `tasks`, or a `workflow`, would come to: see the facade's."""
         subject: Any = (
-            self._workflow(work["workflow"])
+            self._incoming.workflow(work["workflow"])
             if "workflow" in work
-            else tasks_of(
-                work["tasks"],
-                self._functions,
-                programs=False,
-                handle=self._orch.handle,
-            )
+            else self._incoming.tasks(work["tasks"])
         )
         return self._orch.simulate(subject, durations)
 
@@ -138,17 +127,6 @@ class OrchestratorPlace:
         return {**self._orch.schedules.status(name).to_dict(), "coming": moments}
 
 
-def _refuse(path: str, text: str) -> None:
+def _refuse(path: str, text: str) -> NoReturn:
     msg = f"{path}: {text}"
     raise ValidationFailedError(msg, findings=((path, text),))
-
-
-def _refuse_files(document: Mapping[str, Any]) -> None:
-    """A gate that looks for a file says what files there are."""
-    phases = document.get("phases")
-    for name, phase in phases.items() if isinstance(phases, dict) else ():
-        gate = phase.get("gate") if isinstance(phase, dict) else None
-        for check in gate if isinstance(gate, list) else ():
-            if isinstance(check, dict) and "file" in check:
-                text = "gates that look for files are not allowed here"
-                _refuse(f"workflow.phases.{name}.gate", text)

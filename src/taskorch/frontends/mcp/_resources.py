@@ -1,13 +1,13 @@
 """
 Resources: what a client may show, or put beside a conversation, by an address.
 
-Each is the answer of a tool that changes nothing.
+They say what tools say that change nothing, and what is too long for these.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -17,90 +17,185 @@ from mcp.shared.exceptions import MCPError
 from taskorch._remedies import in_tools
 from taskorch._visible import visible
 from taskorch.errors import TaskorchError
+from taskorch.frontends.mcp import _calls
 from taskorch.frontends.mcp._calls import Caller
 from taskorch.frontends.mcp._tools import Tool
+from taskorch.workflows import document_schema
 
 _SCHEME: Final = "taskorch"
 _JSON: Final = "application/json"
+_MARKDOWN: Final = "text/markdown"
+_SVG: Final = "image/svg+xml"
+#: Stands for the id in an address.
+_ID: Final = "{id}"
+_GUIDE: Final = """\
+# Tasks of an orchestrator, by tools
+
+- Something is late, or has not happened: `why`, with the id of the task or of its run,
+  or the name of the schedule. Without anything it says what is wrong with the whole.
+  The answer has the cause, and the remedy as the call of a tool.
+- A night has failed: `why` with the name of the schedule; then what it names: `rerun`.
+- Nobody knows the id: `find`, with `id` as a pattern, such as `night/*`, or by `state`.
+- Somebody has to say yes: `questions` lists what is asked. What names this server,
+  `answer` answers. What is for people is for people: tell them.
+- New work: `submit`. What a workflow may have stands at `taskorch://schema`. Say
+  `dry_run` first if the whole is large, and `key` whenever it may be sent again.
+- It lasts: `wait`, as often as needed. Nothing is lost if it ends early.
+
+## Tools
+
+"""
+
+
+class _Source(NamedTuple):
+    """What an address is read from."""
+
+    place: Any
+    tools: Mapping[str, Tool]
+    caller: Caller
 
 
 class _Resource(NamedTuple):
-    """The tool whose answer it is, whether it is of one task, and what it is."""
+    """What it is, for people; its kind; and what gives it, of a source and an id."""
 
-    tool: str
-    is_of_task: bool
     text: str
+    kind: str
+    read: Callable[[_Source, str], Any]
+    needs: str = ""
 
 
-_OF_TASK: Final = True
+def _use(source: _Source, tool: str, **values: str) -> Any:
+    return source.tools[tool].use(source.place, values, source.caller)
+
+
+def _guide(source: _Source, _: str) -> str:
+    return _GUIDE + "\n".join(
+        f"- `{tool.name}`: {tool.text}" for tool in source.tools.values()
+    )
+
+
 RESOURCES: Final[Mapping[str, _Resource]] = {
-    "task": _Resource("status", _OF_TASK, "The state of a task, as `status` has it."),
-    "why": _Resource("why", _OF_TASK, "Why a task is as it is."),
-    "troubles": _Resource(
-        "why", not _OF_TASK, "What is stuck, and what has failed, by cause."
+    "task/{id}": _Resource(
+        "The state of a task, as `status` has it.",
+        _JSON,
+        lambda source, name: _use(source, "status", task=name),
     ),
-    "statistics": _Resource("doctor", not _OF_TASK, "How the whole is."),
+    "why/{id}": _Resource(
+        "Why a task, a run or a schedule is as it is.",
+        _JSON,
+        lambda source, name: _use(source, "why", task=name),
+    ),
+    "run/{id}": _Resource(
+        "The tasks of a run, with their states.",
+        _JSON,
+        lambda source, name: _calls.run(source.place, name),
+    ),
+    "run/{id}/picture.svg": _Resource(
+        "The graph of a run, with the states of its tasks.",
+        _SVG,
+        lambda source, name: source.place.picture(name),
+        "picture",
+    ),
+    "events": _Resource(
+        "The latest events.",
+        _JSON,
+        lambda source, _: _calls.events(source.place),
+        "latest_events",
+    ),
+    "troubles": _Resource(
+        "What is stuck, and what has failed, by cause.",
+        _JSON,
+        lambda source, _: _use(source, "why"),
+    ),
+    "statistics": _Resource(
+        "How the whole is.", _JSON, lambda source, _: _use(source, "doctor")
+    ),
+    "schema": _Resource(
+        "What a workflow as a document may have, as JSON Schema.",
+        _JSON,
+        lambda *_: document_schema(),
+    ),
+    "guide": _Resource("Which tool is for what.", _MARKDOWN, _guide),
 }
+#: What our own texts are, and not those of tasks and their users.
+_OURS: Final = ("schema", "guide")
 
 
-def listed() -> list[types.Resource]:
+def _of(place: Any) -> dict[str, _Resource]:
+    """Those that there are for *place*, by their addresses."""
+    return {
+        address: each
+        for address, each in RESOURCES.items()
+        if not each.needs or hasattr(place, each.needs)
+    }
+
+
+def listed(place: Any) -> list[types.Resource]:
     """Those that there are always."""
     return [
         types.Resource(
-            name=name, uri=f"{_SCHEME}://{name}", description=text, mime_type=_JSON
+            name=address,
+            uri=f"{_SCHEME}://{address}",
+            description=each.text,
+            mime_type=each.kind,
         )
-        for name, (_, is_of_task, text) in RESOURCES.items()
-        if not is_of_task
+        for address, each in _of(place).items()
+        if _ID not in address
     ]
 
 
-def templates() -> list[types.ResourceTemplate]:
-    """Those of a task; the slashes of its id are escaped."""
+def templates(place: Any) -> list[types.ResourceTemplate]:
+    """Those of a task or a run; the slashes of its id are escaped."""
     return [
         types.ResourceTemplate(
-            name=name,
-            uri_template=f"{_SCHEME}://{name}/{{id}}",
-            description=text,
-            mime_type=_JSON,
+            name=address.replace(f"/{_ID}", ""),
+            uri_template=f"{_SCHEME}://{address}",
+            description=each.text,
+            mime_type=each.kind,
         )
-        for name, (_, is_of_task, text) in RESOURCES.items()
-        if is_of_task
+        for address, each in _of(place).items()
+        if _ID in address
     ]
 
 
 def read(
-    tools: Mapping[str, Tool], place: Any, uri: str, caller: Caller
+    tools: Mapping[str, Tool], place: Any, uri: str, caller: Caller, notice: str
 ) -> types.ReadResourceResult:
     """
-    What stands at an address.
+    What stands at an address, with a *notice* where it has texts of others.
 
     Raises:
         MCPError: There is nothing there.
     """
-    name, task = _parts(uri)
-    resource = RESOURCES.get(name)
-    if resource is None or resource.is_of_task is not bool(task):
-        names = ", ".join(f"{_SCHEME}://{each}" for each in RESOURCES)
+    address, name = _parts(uri)
+    every = _of(place)
+    if address not in every:
+        names = ", ".join(f"{_SCHEME}://{each}" for each in every)
         raise _missing(uri, f"there is no such resource: there are {names}")
-    values = {"task": task} if task else {}
+    resource = every[address]
     try:
-        document = tools[resource.tool].use(place, values, caller)
+        value = resource.read(_Source(place, tools, caller), name)
     except TaskorchError as error:
         raise _missing(uri, in_tools(str(error))) from None
-    text = json.dumps(document, ensure_ascii=False)
-    contents = types.TextResourceContents(uri=uri, mime_type=_JSON, text=text)
+    if resource.kind == _JSON:
+        marked = value if address in _OURS else {"notice": notice, **value}
+        value = json.dumps(marked, ensure_ascii=False)
+    contents = types.TextResourceContents(uri=uri, mime_type=resource.kind, text=value)
     return types.ReadResourceResult(contents=[contents])
 
 
 def _parts(uri: str) -> tuple[str, str]:
-    """The name of a resource, and the id of a task or ""; of another scheme, none."""
+    """The address, with a mark for the id, and the id, if it has one."""
     try:
         parts = urlsplit(uri)
-        if parts.scheme == _SCHEME and not parts.query and not parts.fragment:
-            return parts.netloc, unquote(parts.path.removeprefix("/"), errors="strict")
+        if parts.scheme != _SCHEME or parts.query or parts.fragment:
+            return "", ""
+        kind, *segments = [parts.netloc, *parts.path.split("/")[1:]]
+        name = unquote(segments[0], errors="strict") if segments else ""
     except ValueError:
-        pass
-    return "", ""
+        return "", ""
+    marked = [_ID, *segments[1:]] if name else segments
+    return "/".join([kind, *marked]), name
 
 
 def _missing(uri: str, text: str) -> MCPError:

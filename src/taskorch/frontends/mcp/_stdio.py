@@ -9,19 +9,24 @@ is empty.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import anyio
 from mcp.server.stdio import stdio_server
 
 if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
+
+_LOG: Final = logging.getLogger(__name__)
+#: Bytes of a message: one that is longer, but not by much, is refused by an answer.
+_MOST_LETTERS: Final = 64 << 20
 
 
 @contextmanager
@@ -76,7 +81,11 @@ class _Lines:
     def _read(self) -> None:
         # Once the loop has ended, nobody reads them.
         with suppress(RuntimeError):
-            for line in self._stream:
+            while line := self._stream.readline(_MOST_LETTERS):
+                if len(line) == _MOST_LETTERS:
+                    # Whoever sent it is told by the end of the streams.
+                    _LOG.error("a message has at most %s bytes", f"{_MOST_LETTERS:,}")
+                    break
                 text = line.decode("utf-8", "replace")
                 self._loop.call_soon_threadsafe(self._queue.put_nowait, text)
             self._loop.call_soon_threadsafe(self.end)

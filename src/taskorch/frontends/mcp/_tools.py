@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from taskorch._limits import MAX_ID_LENGTH, MAX_PRIORITY
+from taskorch._visible import visible
 from taskorch._vocabulary import meant
 from taskorch.errors import (
     AnswerRefusedError,
@@ -51,6 +52,10 @@ _FOR_TYPES: Final[Mapping[str, Schema]] = {
     "longer": _SECONDS,
     "whether": _WHETHER,
 }
+
+
+#: Where there is more.
+_ELSEWHERE: Final = "name the service, or the file that makes the orchestrator"
 
 
 class Effect(Enum):
@@ -193,17 +198,33 @@ def tools_of(place: Any, allow: Collection[str] = ()) -> list[Tool]:
             msg = f"{name!r} is no tool that changes something"
             every = f"there are {', '.join(changing)}"
             raise InvalidTaskError(msg, hint=meant(name, changing, every))
-        lacking = [verb for verb in changing[name].needs if not hasattr(place, verb)]
-        if lacking:
+        if not _has(place, changing[name]):
             msg = f"{name} cannot be allowed here: {place} cannot be changed by that"
-            hint = "name the service, or the file that makes the orchestrator"
-            raise InvalidTaskError(msg, hint=hint)
+            raise InvalidTaskError(msg, hint=_ELSEWHERE)
     return [
         tool
         for tool in TOOLS
-        if (tool.effect is Effect.NONE or tool.name in allow)
-        and all(hasattr(place, verb) for verb in tool.needs)
+        if (tool.effect is Effect.NONE or tool.name in allow) and _has(place, tool)
     ]
+
+
+def why_absent(place: Any, name: str, tools: Collection[str]) -> str:
+    """Why there is no tool *name* among those of a place, and what to do."""
+    tool = next((each for each in TOOLS if each.name == name), None)
+    if tool is None:
+        every = f"there are {', '.join(tools)}"
+        known = visible(name[:MAX_ID_LENGTH])
+        return f"there is no tool {known!r} here: {meant(name, tools, every)}"
+    if not _has(place, tool):
+        return f"there is no tool {name!r} for {place}: {_ELSEWHERE}"
+    return (
+        f"there is no tool {name!r} here: it was not allowed. Its owner allows it, by "
+        f"--allow {name}"
+    )
+
+
+def _has(place: Any, tool: Tool) -> bool:
+    return all(hasattr(place, verb) for verb in tool.needs)
 
 
 _TASK: Final = Argument("task", _ID, "Its id; `x~1` is the first run of x.", True)  # noqa: FBT003
@@ -241,13 +262,17 @@ TOOLS: Final[tuple[Tool, ...]] = (
     ),
     Tool(
         "why",
-        "Says why a task does not run, or what became of it, with the remedies. "
-        "Without a task: all that can never proceed as things stand, and what failed, "
-        "by cause.",
-        (_MAYBE_TASK,),
+        "Says why a task, a run or a schedule does not go on, or what became of it, "
+        "with the remedies. Without one: what holds the whole, what can never proceed "
+        "as things stand, and what failed, by cause.",
+        (
+            Argument(
+                "task", _ID, "Id of a task or of a run, or the name of a schedule."
+            ),
+        ),
         {"text": _TEXT},
         _calls.why,
-        ("explain", "stuck"),
+        ("explain", "stuck", "tasks", "failures"),
         (UnknownTaskError,),
     ),
     Tool(
@@ -321,7 +346,12 @@ TOOLS: Final[tuple[Tool, ...]] = (
                 {"type": "array", "items": _OBJECT, "minItems": 1},
                 'Tasks as JSON: {"type": …, "payload": …, "id": …, "after": […]}.',
             ),
-            Argument("workflow", _OBJECT, "A workflow document, in their place."),
+            Argument(
+                "workflow",
+                _OBJECT,
+                'In their place: {"workflow": NAME, "tasks": {ID: {"type": …, '
+                '"payload": …, "after": [ID]}}}; its schema is at taskorch://schema.',
+            ),
             Argument("id", _ID, "The id of the run of a workflow."),
             Argument(
                 "key",
@@ -353,6 +383,7 @@ TOOLS: Final[tuple[Tool, ...]] = (
             Argument(
                 "note", {"type": "string", "maxLength": 2_000}, "Is kept with it."
             ),
+            Argument("changes", _OBJECT, "What is to be changed."),
         ),
         {"decided": _WHETHER},
         _calls.answer,

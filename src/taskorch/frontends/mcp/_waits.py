@@ -27,8 +27,8 @@ import attrs
 import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
-from taskorch._remedies import in_tools
-from taskorch.errors import TaskorchError
+from taskorch.errors import TaskorchError, UnknownTaskError
+from taskorch.frontends.mcp._calls import brief
 from taskorch.model._ids import number_of, numbered, stem_of
 
 EXTENSION: Final = "io.modelcontextprotocol/tasks"
@@ -90,28 +90,24 @@ class Waits:
             MCPError: There is none of this name.
         """
         wait = self._read(name)
-        status = None
-        try:
-            status = self._place.get_task_status(wait.task)
-            is_over = status.is_terminal
-        except TaskorchError:
-            # What is wrong, the answer says.
-            is_over = True
-        if not is_over and name in self._cancelled:
+        status = self._status(wait)
+        if name in self._cancelled:
             return self._document(wait, "cancelled", status)
-        if not is_over and (wait.until is None or _now() < wait.until):
+        if not _is_over(wait, status):
             return self._document(wait, "working", status)
         document = self._document(wait, "completed", status)
         return {**document, "result": answer(wait.task)}
 
     def cancel(self, name: str) -> None:
         """
-        Wait no more; our task goes on.
+        Wait no more; our task goes on. What is over already stays as it is.
 
         Raises:
             MCPError: There is none of this name.
         """
-        self._read(name)
+        wait = self._read(name)
+        if _is_over(wait, self._status(wait)):
+            return
         self._cancelled[name] = None
         while len(self._cancelled) > _MOST:
             self._cancelled.popitem(last=False)
@@ -124,6 +120,13 @@ class Waits:
             MCPError: There is none of this name.
         """
         self._read(name)
+
+    def _status(self, wait: _Wait) -> Any:
+        """The status of our task; None: it is not known, as the answer says."""
+        try:
+            return self._place.get_task_status(wait.task)
+        except UnknownTaskError:
+            return None
 
     def _document(self, wait: _Wait, state: str, status: Any) -> dict[str, Any]:
         moments = [_moment(wait.since)]
@@ -142,10 +145,9 @@ class Waits:
 
     def _why(self, task: str) -> str:
         try:
-            text = str(self._place.explain(task))
+            return brief(self._place.explain(task))
         except TaskorchError:
             return ""
-        return in_tools(text.strip().partition("\n")[0])
 
     def _name(self, wait: _Wait) -> str:
         text = json.dumps(attrs.astuple(wait), separators=(",", ":"))
@@ -170,6 +172,13 @@ class Waits:
 def _refuse() -> NoReturn:
     text = "there is no task of this id, or it is of somebody else: call `wait` again"
     raise MCPError(types.INVALID_PARAMS, text)
+
+
+def _is_over(wait: _Wait, status: Any) -> bool:
+    """Whether there is nothing more to wait for; *status* is that of our task."""
+    if status is None or status.is_terminal:
+        return True
+    return wait.until is not None and _now() >= wait.until
 
 
 def _now() -> int:

@@ -87,6 +87,7 @@ _PRIORITY: Final = asked(
         "maximum": MAX_PRIORITY,
     },
 )
+_CANCEL: Final = asked(reason=TEXT)
 _RERUN: Final = asked(downstream={"type": ["boolean", "null"]})
 _DECISION: Final = asked(
     "verdict",
@@ -135,7 +136,6 @@ class Tasks:
         """The operations on tasks."""
         one = "/api/v1/tasks/{task_id}"
         changes = {
-            "cancel": ("Call a task off.", _cancel),
             "suspend": ("Put a task aside.", TaskOrchestrator.suspend_task),
             "resume": ("Let a suspended task go on.", TaskOrchestrator.resume_task),
         }
@@ -187,6 +187,16 @@ class Tasks:
                     refuses=(404, 409),
                 )
                 for verb, (words, change) in changes.items()
+            ),
+            Operation(
+                *("POST", f"{one}/cancel", "cancel_task"),
+                "Call a task off. `changed` is false if it has ended, or is so "
+                "already.",
+                self._cancel,
+                body=_CANCEL,
+                is_body_needed=False,
+                answer=CHANGED,
+                refuses=(404, 409, 422),
             ),
             Operation(
                 *("POST", f"{one}/rerun", "rerun_task", "Run a finished task again."),
@@ -301,6 +311,13 @@ class Tasks:
         rerun = partial(self._orch().rerun_task, named(request, "task_id"), **body)
         handle = await run_in_threadpool(rerun)
         return answer({"task_id": handle.task_id}, 202)
+
+    async def _cancel(self, request: Request) -> Response:
+        body = await read_object(request, _CANCEL, is_needed=False)
+        reason = body.get("reason", "cancelled over HTTP")
+        task_id = named(request, "task_id")
+        cancel = partial(self._orch().cancel_task, task_id, reason=reason)
+        return answer({"changed": await run_in_threadpool(cancel)})
 
     async def _set_priority(self, request: Request) -> Response:
         body = await read_object(request, _PRIORITY)
@@ -459,7 +476,3 @@ def _after(
     else:
         yield from together
     yield from rest
-
-
-def _cancel(orch: TaskOrchestrator, task_id: str) -> bool:
-    return orch.cancel_task(task_id, reason="cancelled over HTTP")
