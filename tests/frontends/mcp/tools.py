@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import subprocess
 import sys
+import threading
 from contextlib import asynccontextmanager
 from typing import Literal
 
@@ -18,6 +21,8 @@ from mcp.client.extension import ClientExtension, ResultClaim
 from mcp.client.streamable_http import streamable_http_client
 from pydantic import ConfigDict
 
+from taskorch.frontends.mcp._server import make_server
+from taskorch.frontends.mcp._stdio import serve_streams
 from taskorch.frontends.mcp._waits import EXTENSION
 
 APP = """
@@ -131,3 +136,113 @@ async def call(client, name, **arguments):
     answer = await client.call_tool(name, arguments)
     assert not answer.is_error, answer
     return answer.structured_content
+
+
+def beside(place, *, extensions=(), fill=None, **options):
+    """A client in this process, of a server of *place*; *fill* fills in its forms."""
+    server = make_server(place, **options)
+    return Client(server, extensions=[*extensions], elicitation_callback=fill)
+
+
+# -- what stands on the wire -----------------------------------------------------------
+
+CAPABILITIES = {"extensions": {EXTENSION: {}}, "elicitation": {"form": {}}}
+
+
+def message(number, method, has, params):
+    """A request as it stands on the wire: each says all that is to be known."""
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": has,
+    }
+    return {
+        "jsonrpc": "2.0",
+        "id": number,
+        "method": method,
+        "params": {**params, "_meta": meta},
+    }
+
+
+class Wire:
+    """Streams to a server, and the messages on them as they are."""
+
+    def __init__(self, outgoing, incoming):
+        self.outgoing, self.incoming = outgoing, incoming
+        self.number = 0
+
+    def tell(self, method, *, has=CAPABILITIES, **params):
+        """Ask, and wait for no answer."""
+        self.number += 1
+        request = message(self.number, method, has, params)
+        self.outgoing.write(json.dumps(request).encode() + b"\n")
+        self.outgoing.flush()
+
+    def ask(self, method, **params):
+        """The answer, which may be an error."""
+        self.tell(method, **params)
+        answer = json.loads(self.incoming.readline())
+        assert (answer["jsonrpc"], answer["id"]) == ("2.0", self.number), answer
+        return answer
+
+    def result(self, method, **params):
+        """The result of what is not refused."""
+        answer = self.ask(method, **params)
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def call(self, name, /, **arguments):
+        """The result of a call of a tool."""
+        return self.result("tools/call", name=name, arguments=arguments)
+
+    def answer(self, name, /, **arguments):
+        """What a tool answers; it must not be refused."""
+        result = self.call(name, **arguments)
+        assert not result.get("isError"), result
+        return result["structuredContent"]
+
+
+class WireBeside(Wire):
+    """A server on a thread of this process."""
+
+    def __init__(self, place, **options):
+        server = make_server(place, **options)
+        theirs, ours = os.pipe(), os.pipe()
+        streams = os.fdopen(theirs[0], "rb"), os.fdopen(ours[1], "wb")
+        self.thread = threading.Thread(
+            target=serve_streams, args=(server, *streams), daemon=True
+        )
+        self.streams = streams
+        self.thread.start()
+        super().__init__(os.fdopen(theirs[1], "wb"), os.fdopen(ours[0], "rb"))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.outgoing.close()
+        self.thread.join(PATIENCE)
+        assert not self.thread.is_alive()
+        for each in (*self.streams, self.incoming):
+            each.close()
+
+
+class WireElsewhere(Wire):
+    """A server in a process of its own."""
+
+    def __init__(self, *words):
+        command = [sys.executable, "-W", "ignore", "-m", "taskorch", "mcp", *words]
+        self.process = subprocess.Popen(
+            [str(word) for word in command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        super().__init__(self.process.stdin, self.process.stdout)
+
+    def end(self, *, kill=False):
+        """Kill it, or go away as a client that was killed does."""
+        if kill:
+            self.process.kill()
+        self.outgoing.close()
+        self.process.wait(PATIENCE)
+        self.incoming.close()
