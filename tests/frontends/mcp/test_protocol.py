@@ -16,8 +16,9 @@ from datetime import datetime
 
 import pytest
 
-types = pytest.importorskip("mcp_types")
+pytest.importorskip("mcp")
 
+import mcp_types as types
 from mcp_types import _v2026_07_28 as wire_types
 from pydantic import TypeAdapter
 from tests.frontends.mcp.tools import EXTENSION, WireBeside
