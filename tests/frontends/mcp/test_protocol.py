@@ -26,6 +26,7 @@ from tests.frontends.service.tools import orchestrator
 from tests.integration.tools import eventually
 
 from taskorch import RetryPolicy, Task
+from taskorch.errors import JournalUnavailableError
 from taskorch.frontends.mcp import OrchestratorPlace
 from taskorch.recovery import RecoveryHandler
 
@@ -132,6 +133,35 @@ def test_a_wait_that_was_called_off_is_so_for_good(orch, wire):
     orch.handle("more").result(30)
     acknowledged(wire, "cancel", other)
     assert state(wire, other)["status"] == "completed"
+
+
+class Unsure(OrchestratorPlace):
+    """A place that cannot be read now and then."""
+
+    trouble = None
+
+    def __init__(self, orch):
+        super().__init__(orch)
+        self.get_task_status = self.read
+
+    def read(self, name):
+        if self.trouble is not None:
+            raise self.trouble
+        return self._orch.get_task_status(name)
+
+
+@pytest.mark.parametrize(
+    "trouble", [JournalUnavailableError("it is locked"), ConnectionRefusedError("no")]
+)
+def test_what_cannot_be_read_for_a_moment_is_no_end(orch, trouble):
+    place = Unsure(orch)
+    with WireBeside(place) as wire:
+        name = begun(wire)
+        place.trouble = trouble
+        for verb in ("get", "cancel"):
+            assert wire.ask(f"tasks/{verb}", taskId=name)["error"]["message"]
+        place.trouble = None
+        assert state(wire, name)["status"] == "working"
 
 
 def test_what_has_failed_is_a_result_and_no_failure_of_the_protocol(orch, wire):

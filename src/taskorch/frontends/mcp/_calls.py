@@ -482,7 +482,9 @@ def answer(place: Any, values: Mapping[str, Any], caller: Caller) -> dict[str, A
             # An unknown id has its own words.
             place.get_task_status(name)
         msg = f"question {name} is not open"
-        raise AnswerRefusedError(msg, hint="questions lists those that are")
+        names = [_document(each)["id"] for each in place.questions()]
+        hint = f"open are {some(names)}" if names else "no question is open"
+        raise AnswerRefusedError(msg, hint=hint)
     if not caller.is_person and caller.by not in (asked["who"] or ()):
         # Where anybody may answer, any person is meant.
         msg = f"question {name} is for people: its `who` does not name {caller.by}"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _LOG: Final = logging.getLogger(__name__)
 #: Bytes of a message: one that is longer, but not by much, is refused by an answer.
-_MOST_LETTERS: Final = 64 << 20
+_MOST_BYTES: Final = 64 << 20
 
 
 @contextmanager
@@ -81,10 +81,10 @@ class _Lines:
     def _read(self) -> None:
         # Once the loop has ended, nobody reads them.
         with suppress(RuntimeError):
-            while line := self._stream.readline(_MOST_LETTERS):
-                if len(line) == _MOST_LETTERS:
+            while line := self._stream.readline(_MOST_BYTES):
+                if len(line) == _MOST_BYTES:
                     # Whoever sent it is told by the end of the streams.
-                    _LOG.error("a message has at most %s bytes", f"{_MOST_LETTERS:,}")
+                    _LOG.error("a message has at most %s bytes", f"{_MOST_BYTES:,}")
                     break
                 text = line.decode("utf-8", "replace")
                 self._loop.call_soon_threadsafe(self._queue.put_nowait, text)
