@@ -167,7 +167,7 @@ def test_what_cannot_be_read_for_a_moment_is_no_end(orch, trouble):
 def test_what_has_failed_is_a_result_and_no_failure_of_the_protocol(orch, wire):
     policy = RetryPolicy(2, base=600, jitter=0)
     payload = {"raise": "no page"}
-    orch.submit_task(Task("echo", payload, id="broken", retry_policy=policy))
+    orch.submit_task(Task("echo", payload, id="broken", retry=policy))
     while orch.get_task_status("broken").state != "retrying":
         time.sleep(0.01)
     name = begun(wire, task="broken")

@@ -204,13 +204,13 @@ def test_what_is_there_has_an_address(journal):
 def test_a_run_its_picture_and_what_has_happened(orch):
     place = OrchestratorPlace(orch)
     flow = Workflow("house")
-    flow.task(int, id="wall").then(flow.task(int, id="roof"))
-    orch.workflows.start(flow, id="r 1").result(30)
-    uris = ("run/r%201", "run/r%201/picture.svg", "events", "task/r%201%2Fwall")
+    flow.task(int, id="roof", after=[flow.task(int, id="wall")])
+    orch.workflows.start(flow, id="r.1").result(30)
+    uris = ("run/r.1", "run/r.1/picture.svg", "events", "task/r.1%2Fwall")
     tasks, picture, events, wall = read(place, *(f"taskorch://{u}" for u in uris))
     document = json.loads(tasks.text)
     assert document["counts"] == {"completed": 2}
-    assert [each["task_id"] for each in document["tasks"]] == ["r 1/wall", "r 1/roof"]
+    assert [each["task_id"] for each in document["tasks"]] == ["r.1/wall", "r.1/roof"]
     assert picture.mime_type == "image/svg+xml"
     assert picture.text.startswith("<svg")
     assert "roof" in picture.text

@@ -55,7 +55,7 @@ def case(*words, ask=LATE, **options):
     return add
 
 
-@case("gpu", "held by holder", resources={"gpu": 1, "cpu": 4})
+@case("It needs 1 gpu, and 0 of 1 is free", "holder", resources={"gpu": 1, "cpu": 4})
 def a_pool(orch, hold):
     orch.submit_task(Task.call(hold, id="holder", resources={"gpu": 1}))
     hold.wait()
@@ -74,7 +74,7 @@ def a_tag(orch, hold):
     orch.submit_task(Task("tag:arm64", None, id=LATE))
 
 
-@case("quota of owner 'acme'", "1 at once")
+@case("quota of owner 'acme' is 1 task at once", "holder")
 def a_quota(orch, hold):
     orch.resources.set_quotas(Quota(owner="acme", max_parallel=1))
     orch.submit_task(Task.call(hold, id="holder", owner="acme"))
@@ -114,11 +114,16 @@ def an_agent_that_is_drained(orch, hold):
 
 @case("breaker of agent bad", "is open")
 def a_breaker(orch, hold):
-    @orch.agent("bad", capabilities={"do"}, breaker=Breaker(failures=1))
+    @orch.agent("bad", capabilities={"do"}, breaker=Breaker(failures=1, most_open=1))
     def bad(task, context):
         raise ValueError
 
-    orch.submit_task(Task("do", None)).exception(PATIENCE)
+    def is_open():
+        return any("breakers" in each.detail for each in orch.health().checks)
+
+    while not is_open():
+        failed = orch.submit_task(Task("do", None))
+        eventually(lambda failed=failed: failed.done() or is_open())
     orch.submit_task(Task("do", None, id=LATE))
 
 
@@ -143,7 +148,12 @@ def a_question(orch, hold):
     orch.submit_task(Task.call(int, id=LATE, after=["sign-off"]))
 
 
-@case("It asks", "'approve' by ada", "does not decide it yet", ask="r1/ship")
+@case(
+    "waits for somebody to approve",
+    "'approve' by ada",
+    "does not decide it yet",
+    ask="r1/ship",
+)
 def an_approval_with_a_quorum(orch, hold):
     wf = Workflow("release")
     gate = Approval(who=("ada", "bob", "cy"), quorum=2)
@@ -168,15 +178,15 @@ def what_is_not_due(orch, hold):
 @case("retrying", "for another", "no such page")
 def a_retry_that_waits(orch, hold):
     policy = RetryPolicy(2, base=600, jitter=0)
-    orch.submit_task(Task.call(fail, id=LATE, retry_policy=policy))
+    orch.submit_task(Task.call(fail, id=LATE, retry=policy))
     eventually(lambda: orch.get_task_status(LATE).state == "retrying")
 
 
 @case("No agent can do it", "paint", ask="r1")
 def a_run_that_is_stuck(orch, hold):
     wf = Workflow("house")
-    wall = wf.task(int, id="wall")
-    paint = wf.task(Task("paint", None), id="paint", after=[wall])
+    wf.task(int, id="wall")
+    paint = wf.add(Task("paint", None, id="paint", after=["wall"]))
     wf.task(int, id="garden", after=[paint])
     orch.workflows.start(wf, id="r1")
     eventually(lambda: orch.get_task_status("r1/wall").is_terminal)

@@ -154,7 +154,8 @@ def why(place: Any, values: Mapping[str, Any], _: Caller) -> dict[str, Any]:
     try:
         explanation = place.explain(name)
     except UnknownTaskError as error:
-        answer = _why_of_run(place, name) or _why_of_schedule(place, name)
+        # What a schedule makes has its name, as the tasks of a run have that of the run.
+        answer = _why_of_schedule(place, name) or _why_of_run(place, name)
         if answer is None:
             error.hint = error.hint or "find lists tasks"
             raise

@@ -354,7 +354,8 @@ def _replied(
 
 
 def _bounded(tool: Tool, arguments: dict[str, Any]) -> dict[str, Any]:
-    if len(json.dumps(arguments)) > MOST_BYTES:
+    text = json.dumps(arguments, ensure_ascii=False)
+    if len(text.encode(errors="surrogatepass")) > MOST_BYTES:
         msg = f"{tool.name}: arguments have at most {MOST_BYTES:,} bytes"
         raise InvalidTaskError(msg, hint="submit less at a time")
     return arguments
