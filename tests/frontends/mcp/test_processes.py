@@ -26,11 +26,9 @@ from tests.cli.tools import started
 from tests.frontends.mcp.tools import (
     APP,
     CAPABILITIES,
-    Tasks,
+    Wire,
     WireElsewhere,
-    asked,
     at_service,
-    begun,
     call,
     message,
     run,
@@ -40,7 +38,6 @@ from tests.frontends.service.tools import orchestrator, served
 from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import Task, TaskOrchestrator
-from taskorch.cli import _control as cli_control
 from taskorch.errors import JournalUnavailableError
 from taskorch.reading import JournalReader
 
@@ -99,11 +96,17 @@ def test_a_message_without_an_end_ends_the_server(tmp_path):
         pass
     wire = WireElsewhere(path)
     assert "statistics" in wire.answer("doctor")
-    letters = b"x" * (200 << 20)
     with pytest.raises(BrokenPipeError):
-        wire.outgoing.write(letters)
+        write_for_ever(wire.outgoing.fileno())
     assert wire.process.wait(PATIENCE) == 0
+    wire.outgoing.close()
     wire.incoming.close()
+
+
+def write_for_ever(descriptor):
+    letters = b"x" * (1 << 16)
+    while True:
+        os.write(descriptor, letters)
 
 
 @pytest.mark.slow
@@ -146,34 +149,6 @@ def test_a_client_that_dies_in_the_middle_of_a_wait_leaves_the_task(tmp_path):
     run(story())
     eventually(lambda: JournalReader(path).owner.lives is False)
     assert JournalReader(path).get_task_status("later").state == "blocked"
-
-
-@pytest.mark.slow
-def test_a_wait_is_a_task_that_outlives_both_sides(tmp_path):
-    """The client that asks on, and the server that it asks, are others than at first."""
-    path = tmp_path / "runs.db"
-    words = (app_file(tmp_path, journal=str(path)), "--allow", "submit")
-    later = {"wait_for": "go", "id": "later"}
-
-    async def first():
-        async with Client(started_by(*words), extensions=[Tasks()]) as client:
-            await call(client, "submit", tasks=[later])
-            return await begun(client, "later")
-
-    async def second(name):
-        async with Client(started_by(*words), extensions=[Tasks()]) as client:
-            assert (await asked(client, "get", name)).status == "working"
-        with cli_control.at(str(path)) as orch:
-            orch.emit("go", 7)
-        async with Client(started_by(*words), extensions=[Tasks()]) as client:
-            for _ in range(2):
-                state = await asked(client, "get", name)
-                assert state.status == "completed"
-                assert state.result["structuredContent"]["result"] == 7
-
-    name = run(first())
-    eventually(lambda: JournalReader(path).owner.lives is False)
-    run(second(name))
 
 
 # -- a service -------------------------------------------------------------------------
@@ -228,6 +203,63 @@ def test_a_service_is_used_from_elsewhere_by_the_command():
 # -- kills -----------------------------------------------------------------------------
 
 
+#: Loads what a server needs, once, and forks one for each line.
+FORKING = """
+import os, signal, sys
+from taskorch import cli
+import taskorch.frontends.mcp._server, taskorch.frontends.mcp._stdio
+
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for line in sys.stdin:
+    if os.fork() == 0:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        streams = [os.open(*each) for each in zip(line.split(), (os.O_RDONLY, os.O_WRONLY))]
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        print(os.getpid(), file=sys.stderr, flush=True)
+        sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)
+        os._exit(cli.main(sys.argv[1:]))
+"""
+
+
+class Forking:
+    """Servers in processes of their own, without the second that each takes to load."""
+
+    def __init__(self, folder, *words):
+        self.streams = [folder / name for name in ("in", "out")]
+        for stream in self.streams:
+            os.mkfifo(stream)
+        command = [sys.executable, "-W", "ignore", "-c", FORKING, "mcp", *words]
+        self.process = subprocess.Popen(
+            [*map(str, command)],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.communicate()
+
+    def server(self):
+        """A wire to a new one, and its number."""
+        print(*self.streams, file=self.process.stdin, flush=True)
+        wire = Wire(self.streams[0].open("wb"), self.streams[1].open("rb"))
+        return wire, int(self.process.stderr.readline())
+
+
+def kill(wire, number):
+    """Kill a server, and wait until it is no more."""
+    os.kill(number, signal.SIGKILL)
+    wire.incoming.read()
+    wire.incoming.close()
+    wire.outgoing.close()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3_000)
 def test_what_a_killed_server_was_asked_to_wait_for_is_told_by_the_next(tmp_path):
@@ -235,21 +267,18 @@ def test_what_a_killed_server_was_asked_to_wait_for_is_told_by_the_next(tmp_path
     path = tmp_path / "runs.db"
     words = (app_file(tmp_path, journal=str(path)), "--allow", "submit")
     delivered, name = [], None
-    for number in range(KILLS + 1):
-        wire = WireElsewhere(*words)
-        if name is not None:
-            delivered.append(result_of(wire, name))
-        # It is not done before the kill: the next life does it.
-        work = {
-            "type": "echo",
-            "id": f"t{number}",
-            "payload": number,
-            "not_before": 0.3,
-        }
-        wire.answer("submit", tasks=[work], key=f"k{number}")
-        name = wire.call("wait", task=f"t{number}")["taskId"]
-        wire.tell("tools/call", name="wait", arguments={"task": f"t{number}"}, has={})
-        wire.end(kill=True)
+    with Forking(tmp_path, *words) as forking:
+        for number in range(KILLS + 1):
+            wire, process = forking.server()
+            if name is not None:
+                delivered.append(result_of(wire, name))
+            # It is not done before the kill: the next life does it.
+            work = {"type": "echo", "id": f"t{number}", "payload": number}
+            wire.answer("submit", tasks=[{**work, "not_before": 0.3}], key=f"k{number}")
+            name = wire.call("wait", task=f"t{number}")["taskId"]
+            wait = {"name": "wait", "arguments": {"task": f"t{number}"}}
+            wire.tell("tools/call", has={}, **wait)
+            kill(wire, process)
     assert delivered == [*range(KILLS)]
     reader = JournalReader(path)
     for number in range(KILLS):

@@ -154,7 +154,7 @@ def why(place: Any, values: Mapping[str, Any], _: Caller) -> dict[str, Any]:
     try:
         explanation = place.explain(name)
     except UnknownTaskError as error:
-        # What a schedule makes has its name, as the tasks of a run have that of the run.
+        # What a schedule makes is named as the tasks of a run are.
         answer = _why_of_schedule(place, name) or _why_of_run(place, name)
         if answer is None:
             error.hint = error.hint or "find lists tasks"
@@ -175,7 +175,8 @@ def _root(place: Any, explanation: Any) -> Any:
 
     Of several that it waits for, the first: the others are named where it is explained.
     """
-    root, seen = None, set()
+    root: Any = None
+    seen: set[str] = set()
     while len(seen) < _DEEP:
         waits = _waited_for(explanation)
         if waits is None or waits in seen:
