@@ -5,6 +5,8 @@ What explains says it in calls of Python, as `orch.rerun_task('build')`. Who is 
 command line, asks over HTTP, or uses tools, has no `orch`: for them, a call is the
 command, the request or the tool that does the same. Calls that only a program can make
 stay as they are.
+
+Decision: 0184.
 """
 
 from __future__ import annotations

@@ -344,8 +344,8 @@ class Client:
 
     def cancel_task(self, task_id: str, *, reason: str | None = None) -> bool:
         """See `TaskOrchestrator.cancel_task`; None: the service says its own reason."""
-        said = None if reason is None else {"reason": reason}
-        return self._change(task_id, "/cancel", said)
+        body = None if reason is None else {"reason": reason}
+        return self._change(task_id, "/cancel", body)
 
     def suspend_task(self, task_id: str) -> bool:
         """See `TaskOrchestrator.suspend_task`."""

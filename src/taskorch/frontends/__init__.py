@@ -15,5 +15,6 @@ front end.
 - `wfformat`: recorded runs of real workflows, as WfCommons collects them.
 - `resource_pools`: the block `resource_pools` of a YAML file.
 - `_checking`: what is wrong with a value that came in, by its schema.
+- `_incoming`: tasks and workflows that come in as documents.
 - `channel`: messages in few bytes: symbols for names, and a learnt dictionary.
 """

@@ -168,8 +168,8 @@ def test_remedies_of_errors_are_requests_or_calls():
             with pytest.raises(AnswerRefusedError) as caught:
                 client.answer(how, "yes", by="Ada")
             hints[how] = str(caught.value)
-        assert "GET /api/v1/questions" in hints["requests"]
-        assert "orch.questions()" in hints["calls"]
+        assert "POST /api/v1/tasks/requests~2/answer" in hints["requests"]
+        assert "orch.answer('calls~2', CHOICE, by=…)" in hints["calls"]
 
 
 def test_why_a_task_was_called_off_is_said_by_who_does_it(client):

@@ -1,4 +1,8 @@
-"""What each tool does: of a place, the arguments, which were checked, and who asks."""
+"""
+What each tool does: of a place, the arguments, which were checked, and who asks.
+
+Decision: 0183.
+"""
 
 from __future__ import annotations
 
@@ -261,8 +265,8 @@ def _why_of_schedule(place: Any, name: str) -> dict[str, Any] | None:
         schedule = place.schedule(name)
     except UnknownTaskError:
         return None
-    made = TaskFilter("failed", mended=False, metadata={SCHEDULE: name})
-    failed = deque((each.task_id for each in place.tasks(made)), maxlen=_FEW)
+    broken = TaskFilter("failed", mended=False, metadata={SCHEDULE: name})
+    failed = deque((each.task_id for each in place.tasks(broken)), maxlen=_FEW)
     live: list[str] = []
     for made_id in schedule["running"]:
         live += [made_id, *_live(place, made_id)]

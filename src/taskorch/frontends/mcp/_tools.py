@@ -213,8 +213,8 @@ def why_absent(place: Any, name: str, tools: Collection[str]) -> str:
     tool = next((each for each in TOOLS if each.name == name), None)
     if tool is None:
         every = f"there are {', '.join(tools)}"
-        known = visible(name[:MAX_ID_LENGTH])
-        return f"there is no tool {known!r} here: {meant(name, tools, every)}"
+        shown = visible(name[:MAX_ID_LENGTH])
+        return f"there is no tool {shown!r} here: {meant(name, tools, every)}"
     if not _has(place, tool):
         return f"there is no tool {name!r} for {place}: {_ELSEWHERE}"
     return (
