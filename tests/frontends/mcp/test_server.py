@@ -148,6 +148,57 @@ def test_what_tasks_have_written_is_marked(orch, tool):
     run(story())
 
 
+def nested(levels):
+    value = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("result", "word"),
+    [
+        ("half \ud800 of one", "half \ufffd of one"),
+        ({"\udfff": ["\x00", "\u2028"]}, "\ufffd"),
+        (float("nan"), ""),
+        pytest.param(10**5_000, "", id="many digits"),
+        pytest.param(nested(5_000), "", id="deep"),
+        ("x" * 3_000_000, "cut: 3,000,000 characters in all"),
+        (b"\xff\x00", ""),
+    ],
+)
+def test_whatever_a_task_has_come_to_is_told_or_said_to_be_untellable(result, word):
+    """And the next call is answered."""
+    with TaskOrchestrator() as orch:
+        orch.submit_task(Task.call(lambda: result, id="odd")).result(30)
+        with WireBeside(OrchestratorPlace(orch)) as wire:
+            for tool in ("status", "wait"):
+                document = wire.answer(tool, task="odd")
+                assert document["state"] == "completed"
+                assert word in json.dumps(document, ensure_ascii=False)
+            assert "odd is completed" in wire.answer("why", task="odd")["text"]
+
+
+@pytest.mark.parametrize(
+    ("line", "number", "code"),
+    [
+        (b"nonsense", None, -32700),
+        (b"[" * 100_000, None, -32700),
+        (b"\xff\xfe", None, -32700),
+        (b"[1]", None, -32600),
+        (b'{"jsonrpc": "2.0", "id": 7, "method": 3}', 7, -32600),
+        (b'{"jsonrpc": "2.0", "id": "x", "method": "\\ud800"}', "x", -32600),
+    ],
+)
+def test_a_line_that_is_no_message_is_answered(orch, line, number, code):
+    with WireBeside(OrchestratorPlace(orch)) as wire:
+        wire.outgoing.write(line + b"\n")
+        wire.outgoing.flush()
+        answer = json.loads(wire.incoming.readline())
+        assert (answer["id"], answer["error"]["code"]) == (number, code)
+        assert wire.answer("find")["tasks"] == []
+
+
 # -- addresses -------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ Decision: 0183.
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
@@ -50,6 +51,7 @@ _FEW: Final = 5
 _LOOKED_AT: Final = 50
 #: Events that a resource has.
 _EVENTS: Final = 100
+_HALVES: Final = re.compile("[\ud800-\udfff]")
 #: Seconds between two looks: at first, and at the most.
 _SOON: Final = 0.02
 _PAUSE: Final = 1.0
@@ -571,6 +573,18 @@ def _document(value: Any) -> dict[str, Any]:
         value = value.to_dict()
     document: dict[str, Any] = plain(taken_apart(value))
     return document
+
+
+def as_json(document: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """
+    *document* as a text, and as it is then.
+
+    Halves of characters, which a task may have written, cannot be sent: they are
+    replaced.
+    """
+    text = json.dumps(document, ensure_ascii=False)
+    whole = _HALVES.sub("\ufffd", text)
+    return whole, document if whole == text else json.loads(whole)
 
 
 def _in_words(value: Any) -> dict[str, Any]:

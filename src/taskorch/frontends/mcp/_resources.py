@@ -6,7 +6,6 @@ They say what tools say that change nothing, and what is too long for these.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -179,7 +178,7 @@ def read(
         raise _missing(uri, in_tools(str(error))) from None
     if resource.kind == _JSON:
         marked = value if address in _OURS else {"notice": notice, **value}
-        value = json.dumps(marked, ensure_ascii=False)
+        value, _ = _calls.as_json(marked)
     contents = types.TextResourceContents(uri=uri, mime_type=resource.kind, text=value)
     return types.ReadResourceResult(contents=[contents])
 

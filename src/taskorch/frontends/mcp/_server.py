@@ -27,7 +27,7 @@ from taskorch.errors import (
     TaskorchError,
     ValidationFailedError,
 )
-from taskorch.frontends.mcp._calls import Caller, Form
+from taskorch.frontends.mcp._calls import Caller, Form, as_json
 from taskorch.frontends.mcp._tools import Effect, Tool, tools_of, why_absent
 
 try:
@@ -262,7 +262,7 @@ class _Calls:
                 # What the person has said stands beside what the model has.
                 values = values | _replied(tool, asked, params)
                 caller = attrs.evolve(caller, by=asked.person, is_person=True)
-            document = tool.use(self.place, values, caller)
+            return _answered(tool, tool.use(self.place, values, caller))
         except TaskorchError as error:
             return _refused(error)
         except OSError as error:
@@ -275,7 +275,6 @@ class _Calls:
             _LOG.exception("the tool %s has failed", tool.name)
             text = "the tool has failed"
             return _failed("internal", text, "the log of the server says why", {})
-        return _answered(tool, document)
 
     def state(self, name: str, caller: Caller) -> dict[str, Any]:
         """How a task of the protocol stands, with the answer of `wait` at the end."""
@@ -316,7 +315,8 @@ def _answered(tool: Tool, document: dict[str, Any]) -> types.CallToolResult:
     if tool.quotes:
         # Whichever of the two forms a client shows its model.
         document = {"notice": _QUOTES, **document}
-    block = types.TextContent(text=json.dumps(document, ensure_ascii=False))
+    text, document = as_json(document)
+    block = types.TextContent(text=text)
     return types.CallToolResult(content=[block], structured_content=document)
 
 
@@ -378,6 +378,6 @@ def _failed(
     document = {"code": code, "error": visible(in_tools(text)), **more}
     if hint:
         document["remedy"] = in_tools(hint)
-    block = types.TextContent(text=json.dumps(document, ensure_ascii=False))
+    block = types.TextContent(text=as_json(document)[0])
     # Not as structured content: that is as the schema of an answer says.
     return types.CallToolResult(content=[block], is_error=True)

@@ -9,6 +9,7 @@ is empty.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -19,6 +20,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import anyio
+import mcp_types as types
 from mcp.server.stdio import stdio_server
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ def serve_streams(server: Server[Any], incoming: BinaryIO, outgoing: BinaryIO) -
 
 async def _serve(server: Server[Any], incoming: BinaryIO, outgoing: BinaryIO) -> None:
     loop = asyncio.get_running_loop()
-    lines = _Lines(loop, incoming)
+    lines = _Lines(loop, incoming, outgoing)
     for number in (signal.SIGTERM, signal.SIGINT):
         # Elsewhere than on the main thread, whoever is there looks after signals.
         with suppress(ValueError, RuntimeError):
@@ -71,23 +73,34 @@ async def _serve(server: Server[Any], incoming: BinaryIO, outgoing: BinaryIO) ->
 class _Lines:
     """The lines of a stream; unlike those of a file, one can stop to wait for one."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, stream: BinaryIO) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        incoming: BinaryIO,
+        outgoing: BinaryIO,
+    ) -> None:
         self._loop = loop
-        self._stream = stream
+        self._incoming = incoming
+        self._outgoing = outgoing
         self._queue: asyncio.Queue[str | None] = asyncio.Queue()
         thread = threading.Thread(target=self._read, name="taskorch-mcp", daemon=True)
         thread.start()
 
     def _read(self) -> None:
         # Once the loop has ended, nobody reads them.
-        with suppress(RuntimeError):
-            while line := self._stream.readline(_MOST_BYTES):
+        with suppress(RuntimeError, OSError, ValueError):
+            while line := self._incoming.readline(_MOST_BYTES):
                 if len(line) == _MOST_BYTES:
                     # Whoever sent it is told by the end of the streams.
                     _LOG.error("a message has at most %s bytes", f"{_MOST_BYTES:,}")
                     break
                 text = line.decode("utf-8", "replace")
-                self._loop.call_soon_threadsafe(self._queue.put_nowait, text)
+                refusal = _refusal(text)
+                if refusal is None:
+                    self._loop.call_soon_threadsafe(self._queue.put_nowait, text)
+                else:
+                    self._outgoing.write(refusal)
+                    self._outgoing.flush()
             self._loop.call_soon_threadsafe(self.end)
 
     def end(self) -> None:
@@ -97,6 +110,29 @@ class _Lines:
     async def __aiter__(self) -> AsyncIterator[str]:
         while (line := await self._queue.get()) is not None:
             yield line
+
+
+def _refusal(text: str) -> bytes | None:
+    """
+    The answer to a line that is no message, which the library leaves without one.
+
+    That is also one with half a character.
+    """
+    try:
+        types.jsonrpc_message_adapter.validate_json(text, by_name=False)
+    except ValueError:
+        number, code = None, types.INVALID_REQUEST
+        try:
+            message = json.loads(text)
+        except (ValueError, RecursionError):
+            code = types.PARSE_ERROR
+        else:
+            number = message.get("id") if isinstance(message, dict) else None
+        request = number if isinstance(number, int | str) else None
+        fault = {"code": code, "message": "this line is no message of JSON-RPC"}
+        answer = {"jsonrpc": "2.0", "id": request, "error": fault}
+        return f"{json.dumps(answer)}\n".encode()
+    return None
 
 
 class _Written:
