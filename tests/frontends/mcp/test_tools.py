@@ -110,6 +110,21 @@ def test_what_cannot_be_allowed_is_refused(place, name, hint):
         tools_of(place, [name])
 
 
+@pytest.mark.parametrize("kind", ["file", "server"])
+def test_a_journal_is_known_again_in_its_next_life(tmp_path, request, kind):
+    """By what the ids of waits are signed with."""
+    address = str(tmp_path / "runs.db")
+    if kind == "server":
+        address = request.getfixturevalue("postgres").address()
+    uids = set()
+    for _ in range(2):
+        with TaskOrchestrator(journal=address) as orch:
+            orch.submit(int).result(30)
+            uids.add(OrchestratorPlace(orch).uid)
+    assert uids == {JournalReader(address).uid}
+    assert len(*uids) == 32
+
+
 # -- what comes in -----------------------------------------------------------------
 
 
