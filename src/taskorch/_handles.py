@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     from taskorch.model import TaskStatus
-    from taskorch.runtime._runtime import Runtime
 
     T = TypeVar("T", default=Any)
 else:
@@ -63,8 +62,6 @@ class TaskHandle(Work, Generic[T]):
     """
 
     __slots__ = ()
-
-    _rt: Runtime
 
     @property
     def task_id(self) -> str:
