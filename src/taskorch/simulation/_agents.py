@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from collections.abc import Callable
+from typing import Any, Final, Protocol, TypeAlias
 
 import attrs
 
 from taskorch.kernel import AttemptOutcome
 from taskorch.model import Agent, Task
+from taskorch.simulation._nature import Nature
 from taskorch.simulation._run import Fence, SimulatedRun
-from taskorch.simulation._work import nanoseconds
-
-if TYPE_CHECKING:
-    from taskorch.simulation._world import World
+from taskorch.simulation._timeline import Agenda
+from taskorch.simulation._work import Outcome, nanoseconds
 
 #: A lease is renewed three times before it would be over: two beats may be lost.
 _BEATS: Final = 3
+
+
+class AgentWorld(Protocol):
+    """What agents, and what sends them work, ask of the world."""
+
+    timeline: Agenda
+    nature: Nature
+    agents: dict[str, InProcessAgent | RemoteAgent]
+
+    def outcome(self, task: Task, fence: Fence, agent: str = "") -> Outcome:
+        """What becomes of an attempt."""
+        ...
+
+    def began(self, run: SimulatedRun) -> None:
+        """An agent has begun an attempt."""
+        ...
+
+    def send(
+        self,
+        kind: str,
+        agent: str,
+        fence: Fence | None,
+        act: Callable[[Any], object],
+        subject: Any,
+        idle: bool = False,
+    ) -> None:
+        """Send a message to an agent, or from one."""
+        ...
+
+    def hear(self, message: tuple[str, RemoteAgent, Any]) -> None:
+        """A message of an agent reaches the orchestrator."""
+        ...
 
 
 @attrs.frozen
@@ -40,7 +72,7 @@ class RemoteAgent:
     it does, as another instance.
     """
 
-    def __init__(self, world: World, info: Agent, speed: float) -> None:
+    def __init__(self, world: AgentWorld, info: Agent, speed: float) -> None:
         self.world = world
         self.info = info
         self.speed = speed

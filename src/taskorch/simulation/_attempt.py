@@ -4,18 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextvars import Context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from taskorch.errors import UsageError
-from taskorch.kernel import AttemptOutcome, TaskRow
+from taskorch.kernel import AttemptOutcome, Kernel, TaskRow
 from taskorch.model import Program, Task
 from taskorch.runtime._attempts import outcome_of
 from taskorch.runtime._context import CURRENT, AttemptContext, context_of, resolved
 from taskorch.runtime._work import Work, is_cached, task_of
+from taskorch.simulation import _agents
 from taskorch.simulation._run import Fence
+from taskorch.simulation._timeline import Agenda
 
 if TYPE_CHECKING:
-    from taskorch.simulation._life import Life
+    from taskorch.runtime._memo import Memo
+
+
+class AttemptLife(Protocol):
+    """What an attempt, and the executor that makes it, ask of their life."""
+
+    epoch: int
+    kernel: Kernel
+    timeline: Agenda
+
+    @property
+    def world(self) -> _agents.AgentWorld:
+        """The world, which has the agents."""
+        ...
+
+    @property
+    def memo(self) -> Memo:
+        """Looks for the results of like tasks."""
+        ...
+
+    def now(self) -> int:
+        """Time in ns, as the process has it."""
+        ...
+
+    def note_progress(self, row: TaskRow, attempt: int, value: Any) -> None:
+        """Note the progress of an attempt."""
+        ...
+
+    def end(
+        self,
+        row: TaskRow,
+        attempt: int,
+        how: AttemptOutcome,
+        result: Any,
+        error: BaseException | None,
+    ) -> None:
+        """An attempt has ended."""
+        ...
 
 
 class SimulatedAttempt:
@@ -23,7 +62,7 @@ class SimulatedAttempt:
 
     __slots__ = ("_life", "_work", "number", "row")
 
-    def __init__(self, life: Life, row: TaskRow, number: int) -> None:
+    def __init__(self, life: AttemptLife, row: TaskRow, number: int) -> None:
         self._life = life
         self._work: Work = row.cargo
         self.row: TaskRow = row

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 from taskorch.errors import (
     ComponentError,
@@ -27,8 +27,24 @@ from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._waiting import is_settled
 from taskorch.runtime._work import Work
 
-if TYPE_CHECKING:
-    from taskorch.simulation._world import World
+T = TypeVar("T")
+
+
+class HostingWorld(Protocol):
+    """What is asked of the world here."""
+
+    @property
+    def life(self) -> object:
+        """The life of the orchestrator, or None."""
+        ...
+
+    def do(self, act: Callable[[], T]) -> T:
+        """Call *act* in a step of the orchestrator, or as a part of one."""
+        ...
+
+    def run(self) -> None:
+        """Run until nothing proceeds by itself."""
+        ...
 
 
 class Hosting:
@@ -43,7 +59,7 @@ class Hosting:
     halted: bool = False
     manager: Any = None
 
-    def _host(self, world: World, holdable: Callable[[TaskRow], bool]) -> None:
+    def _host(self, world: HostingWorld, holdable: Callable[[TaskRow], bool]) -> None:
         """Begin: to be called when the life is made."""
         self._world = world
         self.attempts: SimpleNamespace = SimpleNamespace(holdable=holdable)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from inspect import iscoroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from taskorch.errors import AttemptLostError
 from taskorch.kernel import TaskRow
@@ -12,13 +12,10 @@ from taskorch.protocols import Attempt, AttemptExecutor
 from taskorch.runtime._attempts import outcome_of
 from taskorch.runtime._context import CURRENT
 from taskorch.simulation._agents import InProcessAgent
-from taskorch.simulation._attempt import SimulatedAttempt
+from taskorch.simulation._attempt import AttemptLife, SimulatedAttempt
 from taskorch.simulation._run import SimulatedRun
 from taskorch.simulation._timeline import Agenda
 from taskorch.simulation._work import End, Outcome, is_call, nanoseconds
-
-if TYPE_CHECKING:
-    from taskorch.simulation._life import Life
 
 
 class _InProcessRun(SimulatedRun):
@@ -36,7 +33,7 @@ class _InProcessRun(SimulatedRun):
 class InProcess(AttemptExecutor[_InProcessRun]):
     """Runs the attempts of agents without a lease, which die with their life."""
 
-    def __init__(self, life: Life) -> None:
+    def __init__(self, life: AttemptLife) -> None:
         self._life = life
         self.timeline: Agenda = life.timeline
         #: What is under way, by task and number.

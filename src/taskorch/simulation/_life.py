@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from heapq import heappop
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import attrs
 
@@ -75,16 +75,15 @@ from taskorch.runtime._work import (
     result_of_wait,
     task_of,
 )
+from taskorch.simulation import _agents, _hosting
 from taskorch.simulation._agents import InProcessAgent, RemoteAgent
 from taskorch.simulation._attempt import SimulatedAttempt
 from taskorch.simulation._chance import StepRandom
 from taskorch.simulation._hosting import Hosting
 from taskorch.simulation._in_process import InProcess
+from taskorch.simulation._journal import SimulatedJournal
 from taskorch.simulation._remotes import Remotes
 from taskorch.simulation._timeline import Agenda
-
-if TYPE_CHECKING:
-    from taskorch.simulation._world import World
 
 _RUNNING: Final = TaskState.RUNNING
 _ALL: Final = frozenset(CATALOGUE)
@@ -100,6 +99,39 @@ class Setup:
     config: KernelConfig
     pools: Units
     seed: int
+
+
+class LifeWorld(_agents.AgentWorld, _hosting.HostingWorld, Protocol):
+    """What a life asks of the world, besides what its parts ask."""
+
+    setup: Setup
+    journal: SimulatedJournal | None
+    listens: bool
+    tells_ready: bool
+    is_mortal: bool
+    id_parts: tuple[str, Iterator[int]]
+
+    @property
+    def work_class(self) -> type[Work]:
+        """What a handle of a task is."""
+        ...
+
+    @property
+    def context_class(self) -> type[AttemptContext]:
+        """What an attempt is given."""
+        ...
+
+    def stepped(self, life: Life, items: list[tuple[Fact, Any]]) -> None:
+        """A step has made these facts, if any, which are in memory only."""
+        ...
+
+    def kept(self, group: list[Entry]) -> None:
+        """A group is in the journal."""
+        ...
+
+    def maybe_crash(self, stage: str, fact: Fact) -> None:
+        """The process is at a stage of *fact*, and may die here."""
+        ...
 
 
 class _Directory(Directory):
@@ -122,9 +154,9 @@ class Life(Hosting):
     #: See `AgentStats.stands_by`.
     stand_ins: frozenset[str] = frozenset()
 
-    def __init__(self, world: World, epoch: int) -> None:
+    def __init__(self, world: LifeWorld, epoch: int) -> None:
         setup = world.setup
-        self.world: World = world
+        self.world: LifeWorld = world
         self.timeline: Agenda = world.timeline
         self.epoch = epoch
         self.deciders: PolicyDeciders = PolicyDeciders(setup.parts, task_of)

@@ -9,19 +9,25 @@ An agent does nothing twice, and a fence (epoch, task, attempt) tells what is cu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from taskorch.kernel import TaskRow
 from taskorch.model import TaskState
-from taskorch.protocols import Attempt, AttemptExecutor
+from taskorch.protocols import Attempt, AttemptExecutor, Entry
+from taskorch.runtime._committer import Commits
 from taskorch.runtime._work import task_of
+from taskorch.simulation import _attempt
 from taskorch.simulation._agents import RemoteAgent, Report
 from taskorch.simulation._run import Fence
 
-if TYPE_CHECKING:
-    from taskorch.simulation._life import Life
-
 _RUNNING: Final = TaskState.RUNNING
+
+
+class RemotesLife(_attempt.AttemptLife, Protocol):
+    """What is asked of a life besides what all executors ask."""
+
+    commits: Commits[list[Entry]] | None
+    held_back: dict[tuple[str, int], TaskRow]
 
 
 class _Session:
@@ -43,7 +49,7 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
     To begin an attempt there, or to stop it, is to send a message.
     """
 
-    def __init__(self, life: Life) -> None:
+    def __init__(self, life: RemotesLife) -> None:
         self._life = life
         self._kernel = life.kernel
         self._epoch = life.epoch
