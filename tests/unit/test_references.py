@@ -21,9 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskorch import InvalidTaskError
-from taskorch import _references as walker
-from taskorch._references import may_refer, references, refuse_in, replaced
 from taskorch.model import Reference
+from taskorch.model import _arguments as walker
+from taskorch.model._arguments import may_refer, references, refuse_in, replaced
 
 A, B = Reference("a"), Reference("b")
 

@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol
 
 import attrs
 
-from taskorch._limits import NS
+from taskorch._base._limits import NS
 from taskorch.errors import (
     CycleError,
     DuplicateTaskError,
