@@ -8,8 +8,8 @@ from datetime import timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
-from taskorch._ahead import map_calls
-from taskorch._suggesting import unknown_option
+from taskorch._base._vocabulary import unknown_option
+from taskorch._handles import map_calls
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Task, TaskOptions
 from taskorch.model._ids import id_problem

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._limits import NS
+from taskorch._base._limits import NS
+from taskorch._base._visible import masked
 from taskorch._managers._members import blockers
 from taskorch._managers._times import known_ends, spells_of
-from taskorch._visible import masked
 from taskorch.errors import DependencyFailedError, GateFailedError
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model._ids import earlier_ids, run_of, without_run

@@ -10,11 +10,11 @@ from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from taskorch._base._visible import counted
 from taskorch._handles import TaskHandle
 from taskorch._managers import _members, _progress
 from taskorch._managers._gates import is_gate
 from taskorch._managers._members import blockers
-from taskorch._visible import counted
 from taskorch.errors import (
     NotRunningError,
     WorkflowFailedError,

@@ -36,8 +36,8 @@ from importlib.util import find_spec
 from typing import Final, NoReturn
 
 import taskorch
-from taskorch._remedies import in_commands
-from taskorch._vocabulary import meant, nearest
+from taskorch._base._remedies import in_commands
+from taskorch._base._vocabulary import meant, nearest
 from taskorch.errors import (
     JournalTakenError,
     JournalUnavailableError,

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import attrs
 
-from taskorch._frozen import frozen
-from taskorch._limits import MAX_AMOUNT
+from taskorch._base._frozen import frozen
+from taskorch._base._limits import MAX_AMOUNT
 from taskorch.errors import InvalidTaskError
 from taskorch.model._ids import has_segments
 from taskorch.model._resources import Resources, Units, to_units

@@ -23,9 +23,9 @@ from typing import (
 
 import attrs
 
-from taskorch._frozen import draft_of
-from taskorch._suggesting import suggesting
-from taskorch._visible import masked
+from taskorch._base._frozen import draft_of
+from taskorch._base._visible import masked
+from taskorch._base._vocabulary import suggesting
 from taskorch.errors import InvalidTaskError
 from taskorch.model._cache import Cache, to_cache
 from taskorch.model._describe import described, option
@@ -218,7 +218,7 @@ class Task(Generic[T]):
         cache: A `Cache`, or True: its result is that of a like task, if there is one.
     """
 
-    #: Among the arguments of another task: see `taskorch._references`.
+    #: Among the arguments of another task: see `taskorch.model._arguments`.
     stands_for_result = True
 
     type: str = attrs.field(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._visible import said
+from taskorch._base._visible import said
 from taskorch.errors import (
     AttemptInterrupted,
     AttemptLostError,

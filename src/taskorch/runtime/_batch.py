@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._limits import MAX_ID_LENGTH
+from taskorch._base._limits import MAX_ID_LENGTH
 from taskorch.errors import (
     InvalidTaskError,
     UsageError,

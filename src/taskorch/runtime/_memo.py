@@ -38,8 +38,8 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
-from taskorch._limits import NS
-from taskorch._vocabulary import meant
+from taskorch._base._limits import NS
+from taskorch._base._vocabulary import meant
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.kernel import Kernel, TaskRow
 from taskorch.model import Cache, Missing, TaskState

@@ -17,8 +17,8 @@ from time import monotonic
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
-from taskorch._limits import ASIDE_NS, NS
-from taskorch._visible import counted, said, visible
+from taskorch._base._limits import ASIDE_NS, NS
+from taskorch._base._visible import counted, said, visible
 from taskorch.events import (
     CATALOGUE,
     VIEWS,
@@ -145,7 +145,8 @@ _EDGES: Final = 10_000
 _KNOWN: Final = frozenset({"decision", "internal", "dependency"})
 #: Modules whose receivers of failures show or count them, and tell nobody.
 _VIEWS: Final = (
-    "taskorch._telling",
+    # Not all of its room: who follows events is somebody.
+    "taskorch._telling._troubles",
     "taskorch.adaptive.",
     "taskorch.frontends.service.",
     "taskorch.planning.",

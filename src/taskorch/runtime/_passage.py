@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._references import may_refer, references, refuse_in
 from taskorch.errors import (
     AttemptInterrupted,
     InvalidTaskError,
@@ -36,6 +35,7 @@ from taskorch.model import (
     call_type,
     task_of_call,
 )
+from taskorch.model._arguments import may_refer, references, refuse_in
 from taskorch.model._ids import earlier_ids, number_of, stem_of
 from taskorch.model._options import declared
 from taskorch.model._show import show

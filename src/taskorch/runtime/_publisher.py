@@ -19,7 +19,7 @@ from time import monotonic, sleep
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._limits import (
+from taskorch._base._limits import (
     GRACE_SECONDS,
     RECEIVER_BACKLOG,
     SLOW_RECEIVER_SECONDS,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 
-from taskorch._limits import NS
+from taskorch._base._limits import NS
 from taskorch.errors import (
     CycleError,
     DuplicateTaskError,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
 
-from taskorch._limits import NS
+from taskorch._base._limits import NS
 from taskorch.errors import (
     ComponentError,
     DependencyFailedError,
@@ -242,7 +242,7 @@ class Work:
     The public handle is a subclass, so that a task is one object less.
     """
 
-    #: Among the arguments of another task: see `taskorch._references`.
+    #: Among the arguments of another task: see `taskorch.model._arguments`.
     stands_for_result = True
 
     __slots__ = (
