@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
+from pathlib import Path
 
 import pytest
-from tests.cli.tools import taskorch
+from tests.cli.tools import forget, taskorch
 
 from taskorch import Task, TaskOrchestrator, Workflow
 from taskorch.cli import COMMANDS
@@ -44,6 +46,25 @@ def test_the_commands_and_options_that_it_names_are_there(skill, capsys):
         assert set(re.findall(r"(?<!\S)--[a-z-]+", rest)) <= set(
             re.findall(r"--[a-z-]+", out)
         )
+
+
+def test_what_it_says_to_check_can_be_checked(skill, capsys, tmp_path, monkeypatch):
+    """With the flow that it begins with, as flow.py."""
+    monkeypatch.chdir(tmp_path)
+    flow = re.search(r"^```python\n(.*?)^```", skill, re.DOTALL | re.MULTILINE)
+    Path("flow.py").write_text(flow[1])
+    (block,) = re.findall(r"^```sh\n(.*?)^```", skill, re.DOTALL | re.MULTILINE)
+    outputs = []
+    for line in block.splitlines():
+        _, *words = shlex.split(line, comments=True)
+        forget(tmp_path)
+        code, out, err = taskorch(capsys, *words)
+        assert (code, err) == (0, ""), line
+        outputs.append(out)
+    simulated, _, again, tasks = outputs
+    assert simulated.startswith("3 tasks would take 2 s")
+    assert "3 of 3 tasks had completed before" in again
+    assert tasks.count("completed") == 3
 
 
 def test_the_names_that_it_names_are_there(skill):

@@ -26,7 +26,7 @@ PAGES = [
     if blocks.programs(page.read_text(encoding="utf-8"))
 ]
 #: What takes seconds is for `make test`.
-_SLOW = ("crash-tests.md", "test-your-parts.md", "workflows.md")
+_SLOW = ("crash-tests.md", "skill.md", "test-your-parts.md", "workflows.md")
 _MARKS = dict.fromkeys(_SLOW, (pytest.mark.slow, pytest.mark.timeout(300)))
 
 
