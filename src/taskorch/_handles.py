@@ -10,6 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Generic, cast
 
 from taskorch._futures import TaskFuture
+from taskorch._suggesting import no_attribute
 from taskorch._visible import counted
 from taskorch.errors import UsageError
 from taskorch.model import TERMINAL, TaskState, to_patience
@@ -65,6 +66,11 @@ class TaskHandle(Work, Generic[T]):
     __slots__ = ()
 
     _rt: Runtime
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name)
 
     @property
     def task_id(self) -> str:

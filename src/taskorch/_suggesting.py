@@ -26,14 +26,14 @@ def unknown_option(owner: str, name: str, names: Iterable[str]) -> TypeError:
     return TypeError(f"{owner} has no option {name!r}: {remedy}")
 
 
-#: What others call what an orchestrator has.
+#: What others call what an orchestrator has, and what handles, runs and workflows have.
 _OTHER_WORDS = {
     "signals": "on once add_listener add_event_listener subscribe listen",
     "submit": "run execute enqueue delay apply apply_async spawn call schedule",
     "submit_task": "add add_task create_task enqueue_task send_task run_task put",
     "agent": "register register_agent add_agent worker register_worker",
     "stop": "close shutdown terminate join_all",
-    "start": "open begin launch",
+    "start": "open begin launch run submit execute",
     "wait": "join wait_all drain",
     "tasks": "list list_tasks get_tasks all_tasks query",
     "get_task_status": "status get_status get_task task_status get_state",
@@ -43,6 +43,11 @@ _OTHER_WORDS = {
     "rerun_task": "rerun retry retry_task restart_task",
     "get_stats": "stats statistics get_statistics get_metrics metrics",
     "health": "get_health health_check is_healthy",
+    "result": "get wait join get_result output results",
+    "task_id": "id",
+    "workflow_id": "id run_id",
+    "status": "state get_status get_state",
+    "task": "step add_task add_step add_node submit call",
 }
 
 

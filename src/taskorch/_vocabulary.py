@@ -6,7 +6,7 @@ Decision: 0109.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from itertools import islice
 from typing import Final
 
@@ -24,6 +24,7 @@ _MEMORY: Final = (
 )
 _RETRIES: Final = ("retry", "max_attempts", "max_retries", "retries")
 _AFTER: Final = ("after", "dependencies")
+_CONCURRENCY: Final = ("concurrency", "max_concurrency", "max_parallel")
 #: Words of others, and what may be meant, the likeliest first: what there is, is it.
 _MEANT: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("cpu", "cpus", "cpu_cores", "cores", "num_cpus", "vcpus"), _CPU),
@@ -34,9 +35,18 @@ _MEANT: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("disk", "disk_gb"), ("disk_mb", "resources")),
     **dict.fromkeys((*_RETRIES, "attempts", "tries", "max_tries"), _RETRIES),
     **dict.fromkeys(("depends_on", "needs", "blocked_by", "dependencies"), _AFTER),
+    **dict.fromkeys(("workers", "max_workers", "num_workers", "n_jobs"), _CONCURRENCY),
+    **dict.fromkeys(("db", "database", "db_path", "storage"), ("journal",)),
+    **dict.fromkeys(("delay", "backoff", "retry_delay"), ("base", "not_before")),
+    **dict.fromkeys(("exceptions", "retry_exceptions"), ("retry_on",)),
 }
 #: Names among which a slip of the pen is looked for.
 _MANY: Final = 1_000
+
+
+def in_our_words(name: str, choices: Container[str]) -> str | None:
+    """The one of *choices* that others call *name*, if they do."""
+    return next((ours for ours in _MEANT.get(name, ()) if ours in choices), None)
 
 
 def nearest(name: str, choices: Iterable[str], cutoff: float = 0.6) -> str | None:
@@ -46,7 +56,7 @@ def nearest(name: str, choices: Iterable[str], cutoff: float = 0.6) -> str | Non
     names = list(islice(choices, _MANY))
     if name in _MEANT:
         # It means that alone: a gpu is no cpu.
-        return next((meant for meant in _MEANT[name] if meant in names), None)
+        return in_our_words(name, names)
     return next(iter(get_close_matches(name, names, n=1, cutoff=cutoff)), None)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
 from taskorch._ahead import map_calls
 from taskorch._suggesting import unknown_option
+from taskorch._vocabulary import in_our_words
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Task, TaskOptions
 from taskorch.model._ids import id_problem
@@ -32,10 +33,12 @@ def refuse_options(fn: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
     """
     Refuse the options of a task among the arguments of *fn*, which does not take them.
 
+    By the names that others have for them, too: `retries`, `depends_on`.
+
     Raises:
         InvalidTaskError: There is one: it says where it belongs.
     """
-    meant = [name for name in kwargs if name in _NAMES or name == "executor"]
+    meant = {name: option for name in kwargs if (option := _option(name)) is not None}
     if not meant:
         return
     try:
@@ -46,12 +49,19 @@ def refuse_options(fn: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
     kinds = {each.kind for each in takes.values()}
     if inspect.Parameter.VAR_KEYWORD in kinds:
         return
-    for name in meant:
+    for name, option in meant.items():
         if name not in takes:
-            value = show(kwargs[name])
+            # What others count or list may be something else here.
+            value = show(kwargs[name]) if option == name else "…"
             msg = f"{call_type(fn)} takes no argument {name}=, an option of tasks"
-            hint = f"orch.options({name}={value}).submit(…), or Task.call(…)"
+            hint = f"orch.options({option}={value}).submit(…), or Task.call(…)"
             raise InvalidTaskError(msg, hint=hint)
+
+
+def _option(name: str) -> str | None:
+    """The option of tasks that *name* is, or is in the words of others."""
+    is_ours = name in _NAMES or name == "executor"
+    return name if is_ours else in_our_words(name, _NAMES)
 
 
 class CallOptions:

@@ -23,6 +23,7 @@ from taskorch._managers._meeting import Meetings
 from taskorch._managers._members import slices
 from taskorch._managers._records import MAX_ADDED, WILD, RunRecord, is_below
 from taskorch._managers._run import WorkflowRun
+from taskorch._suggesting import no_attribute
 from taskorch.errors import (
     DuplicateTaskError,
     InvalidTaskError,
@@ -103,6 +104,11 @@ class WorkflowManager:
         self._limited: dict[str, None] = {}
         #: Of tasks that add tasks, the attempt, and the names that it has made up.
         self._counts: dict[str, tuple[int, dict[str, int]]] = {}
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name)
 
     def start(
         self,

@@ -14,6 +14,7 @@ from taskorch._handles import TaskHandle
 from taskorch._managers import _members, _progress
 from taskorch._managers._gates import is_gate
 from taskorch._managers._members import blockers
+from taskorch._suggesting import no_attribute
 from taskorch._visible import counted
 from taskorch.errors import (
     NotRunningError,
@@ -121,6 +122,11 @@ class WorkflowRun:
         for name, work in works.items():
             if is_gate_id(name):
                 self._note_gate(name, work)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name)
 
     @property
     def handles(self) -> Mapping[str, TaskHandle[Any]]:
