@@ -200,6 +200,12 @@ class World:
             life = self.life
             self.do(lambda: life.join(agent))
 
+    def remove_agent(self, name: str) -> None:
+        """An agent goes for good, if it is there."""
+        agent = self.agents.pop(name, None)
+        if isinstance(agent, RemoteAgent):
+            agent.go()
+
     def end_endless(self) -> None:
         """End the attempts that would not end by themselves."""
         for agent in self.agents.values():
