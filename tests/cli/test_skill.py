@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from tests.cli.tools import forget, taskorch
 
+import taskorch as package
 from taskorch import Task, TaskOrchestrator, Workflow
 from taskorch.cli import COMMANDS
+from taskorch.model import OPTIONS
 
 
 @pytest.fixture(name="skill")
@@ -65,6 +67,19 @@ def test_what_it_says_to_check_can_be_checked(skill, capsys, tmp_path, monkeypat
     assert simulated.startswith("3 tasks would take 2 s")
     assert "3 of 3 tasks had completed before" in again
     assert tasks.count("completed") == 3
+
+
+def test_what_it_says_to_import_is_there(skill):
+    (names,) = re.findall(r"`from taskorch import ([^`]+)`", skill)
+    for name in names.replace("\n", " ").split(", "):
+        assert getattr(package, name)
+    used = set(re.findall(r"\b([A-Z][a-z]\w+)\(", skill)) - {"Quota"}
+    assert {name for name in used if name not in names} == set()
+
+
+def test_it_names_every_option_and_no_other(skill):
+    line = re.search(r"^- Options: (.*?)\.", skill, re.DOTALL | re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", line[1])) == set(OPTIONS)
 
 
 def test_the_names_that_it_names_are_there(skill):
