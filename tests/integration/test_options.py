@@ -306,5 +306,6 @@ def test_an_option_among_the_arguments_of_a_function_is_told(options, meant):
         said = f"shaky takes no argument {name}="
         with pytest.raises(InvalidTaskError, match=said) as caught:
             orch.submit(shaky, [], 1, **options)
-        assert f"orch.options({meant}=" in caught.value.hint
+        value = repr(options[name]) if name == meant else "…"
+        assert f"orch.options({meant}={value})" in caught.value.hint
         assert orch.submit(takes_it, **options).result(PATIENCE) == 1
