@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,13 +33,15 @@ from taskorch.model import Quota
 CALLS: list[object] = []
 #: What is broken, in this test.
 BROKEN: set[str] = set()
-LET_GO = threading.Event()
+#: What was to stand still does; and may go on.
+STANDS, LET_GO = threading.Event(), threading.Event()
 
 
 @pytest.fixture(autouse=True)
 def _clean():
     CALLS.clear()
     BROKEN.clear()
+    STANDS.clear()
     LET_GO.clear()
     yield
     LET_GO.set()
@@ -235,15 +238,20 @@ def add_up(numbers):
     context = current_context()
     place, total = context.restored or (0, 0)
     while place < len(numbers):
-        if place == 2 and "process" in BROKEN:
-            LET_GO.wait(PATIENCE)
-            context.checkpoint((place, total))
+        if place == 2:
+            stand_still((place, total))
         CALLS.append(place)
         place, total = place + 1, total + numbers[place]
         context.checkpoint((place, total))
-        if place == 2:
-            LET_GO.set()
     return total
+
+
+def stand_still(state=None):
+    """Until this life of the orchestrator ends, if it is to."""
+    STANDS.set()
+    while "process" in BROKEN:
+        time.sleep(0.001)
+        current_context().checkpoint(state)
 
 
 def test_a_long_task_goes_on_in_its_middle(journal):
@@ -251,8 +259,9 @@ def test_a_long_task_goes_on_in_its_middle(journal):
     task = Task.call(add_up, [1, 2, 3, 4], id="sum")
     with life(journal) as orch:
         orch.submit_task(task)
-        assert LET_GO.wait(PATIENCE)
+        assert STANDS.wait(PATIENCE)
         orch.stop(drain=False)  # as a kill
+    assert CALLS == [0, 1]
     BROKEN.clear()
     with life(journal) as orch:
         assert orch.submit_task(task).result(PATIENCE) == 10
@@ -270,27 +279,25 @@ def test_without_ids_all_is_done_again(journal):
     assert CALLS.count(("mon", "ada")) == 4
 
 
-def slow(name):
+def step(name):
     CALLS.append(name)
-    while name in BROKEN and not current_context().cancelled:
-        LET_GO.wait(0.01)
+    if name == "first":
+        stand_still()
 
 
 def test_without_ids_what_a_dead_run_left_is_done_beside_the_new(journal):
-    BROKEN.add("first")
+    BROKEN.add("process")
     with life(journal, concurrency=1) as orch:
         for name in ("first", "second"):
-            orch.submit(slow, name)
-        orch.stop(drain=False, timeout=PATIENCE)
+            orch.submit(step, name)
+        assert STANDS.wait(PATIENCE)
+        orch.stop(drain=False)  # as a kill
+    assert CALLS == ["first"]
     BROKEN.clear()
     with life(journal, concurrency=1) as orch:
         for name in ("first", "second"):
-            orch.submit(slow, name)
-    assert CALLS.count("second") == 2
-    with life(journal) as orch:
-        for name in ("first", "second"):
-            orch.options(id=name).submit(slow, name)
-    assert CALLS.count("second") == 3
+            orch.submit(step, name)
+    assert sorted(CALLS) == ["first"] * 3 + ["second"] * 2
 
 
 def report():
@@ -353,16 +360,15 @@ def test_what_is_tried_again_begins_at_its_beginning(tmp_path):
 
 def charge(customer):
     CALLS.append(customer)
-    LET_GO.set()
-    while True:  # the bank does not answer
-        current_context().checkpoint()
+    stand_still()
 
 
 def test_what_must_not_happen_twice_waits_for_a_decision(journal):
+    BROKEN.add("process")
     task = Task.call(charge, "ann", id="charge", idempotent=False)
     with life(journal) as orch:
         orch.submit_task(task)
-        assert LET_GO.wait(PATIENCE)
+        assert STANDS.wait(PATIENCE)
         orch.stop(drain=False)  # as a kill
     with life(journal) as orch:
         orch.submit_task(task)
