@@ -37,16 +37,21 @@ _MEANT: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("depends_on", "needs", "blocked_by", "dependencies"), _AFTER),
     **dict.fromkeys(("workers", "max_workers", "num_workers", "n_jobs"), _CONCURRENCY),
     **dict.fromkeys(("db", "database", "db_path", "storage"), ("journal",)),
-    **dict.fromkeys(("delay", "backoff", "retry_delay"), ("base", "not_before")),
+    **dict.fromkeys(("backoff", "retry_delay"), ("base", "retry")),
+    "delay": ("base", "not_before"),
     **dict.fromkeys(("exceptions", "retry_exceptions"), ("retry_on",)),
 }
 #: Names among which a slip of the pen is looked for.
 _MANY: Final = 1_000
 
 
-def in_our_words(name: str, choices: Container[str]) -> str | None:
-    """The one of *choices* that others call *name*, if they do."""
-    return next((ours for ours in _MEANT.get(name, ()) if ours in choices), None)
+def others_words(choices: Container[str]) -> dict[str, str]:
+    """The words of others for some of *choices*, and which of these each means."""
+    means = {
+        word: next((name for name in names if name in choices), None)
+        for word, names in _MEANT.items()
+    }
+    return {word: name for word, name in means.items() if name is not None}
 
 
 def nearest(name: str, choices: Iterable[str], cutoff: float = 0.6) -> str | None:
@@ -56,7 +61,7 @@ def nearest(name: str, choices: Iterable[str], cutoff: float = 0.6) -> str | Non
     names = list(islice(choices, _MANY))
     if name in _MEANT:
         # It means that alone: a gpu is no cpu.
-        return in_our_words(name, names)
+        return next((meant for meant in _MEANT[name] if meant in names), None)
     return next(iter(get_close_matches(name, names, n=1, cutoff=cutoff)), None)
 
 

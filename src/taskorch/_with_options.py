@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
 from taskorch._ahead import map_calls
 from taskorch._suggesting import unknown_option
-from taskorch._vocabulary import in_our_words
+from taskorch._vocabulary import others_words
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Task, TaskOptions
 from taskorch.model._ids import id_problem
@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 _WHAT: Final = "options()"
 _NAMES: Final = tuple(sorted(TaskOptions.__optional_keys__))
+#: The options by their names, and by the words of others.
+_OPTIONS: Final = others_words(_NAMES) | {name: name for name in ("executor", *_NAMES)}
 #: What to do about the `id` of a map.
 _HINT: Final = "'night/{}' has the item in it, 'night/{n}' its number"
 
@@ -38,8 +40,7 @@ def refuse_options(fn: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
     Raises:
         InvalidTaskError: There is one: it says where it belongs.
     """
-    meant = {name: option for name in kwargs if (option := _option(name)) is not None}
-    if not meant:
+    if _OPTIONS.keys().isdisjoint(kwargs):
         return
     try:
         takes = inspect.signature(fn).parameters
@@ -49,19 +50,14 @@ def refuse_options(fn: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
     kinds = {each.kind for each in takes.values()}
     if inspect.Parameter.VAR_KEYWORD in kinds:
         return
-    for name, option in meant.items():
-        if name not in takes:
+    for name in kwargs:
+        option = _OPTIONS.get(name)
+        if option is not None and name not in takes:
             # What others count or list may be something else here.
             value = show(kwargs[name]) if option == name else "…"
             msg = f"{call_type(fn)} takes no argument {name}=, an option of tasks"
             hint = f"orch.options({option}={value}).submit(…), or Task.call(…)"
             raise InvalidTaskError(msg, hint=hint)
-
-
-def _option(name: str) -> str | None:
-    """The option of tasks that *name* is, or is in the words of others."""
-    is_ours = name in _NAMES or name == "executor"
-    return name if is_ours else in_our_words(name, _NAMES)
 
 
 class CallOptions:

@@ -137,6 +137,8 @@ def test_other_classes_suggest_too():
         (lambda: RetryPolicy(3, delay=1), "base"),
         (lambda: RetryPolicy(3, exceptions=(OSError,)), "retry_on"),
         (lambda: Task("t", delay=1), "not_before"),
+        (lambda: Task("t", backoff=2), "retry"),
+        (lambda: RetryPolicy(3, backoff=2), "base"),
     ],
 )
 def test_the_words_of_others_are_understood(make, meant):
@@ -294,6 +296,7 @@ def test_a_number_of_attempts_is_a_policy():
         ({"executor": "x"}, "executor"),
         ({"retries": 3}, "retry"),
         ({"depends_on": ["x"]}, "after"),
+        ({"retry_delay": 3}, "retry"),
         ({"cpu": 2}, "resources"),
     ],
 )
