@@ -21,6 +21,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Generic, cast
 
 from taskorch._base._visible import counted
+from taskorch._base._vocabulary import no_attribute
 from taskorch._futures import TaskFuture, cancel_pending, is_free
 from taskorch.errors import TaskorchError, UsageError
 from taskorch.model import TERMINAL, TaskState, check_count, to_patience
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     from taskorch.model import TaskStatus
+    from taskorch.runtime._runtime import Runtime
 
     T = TypeVar("T", default=Any)
 else:
@@ -80,6 +82,11 @@ class TaskHandle(Work, Generic[T]):
     """
 
     __slots__ = ()
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name)
 
     @property
     def task_id(self) -> str:

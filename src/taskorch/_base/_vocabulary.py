@@ -9,7 +9,7 @@ Decision: 0109.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from functools import wraps
 from itertools import islice
 from typing import Any, Final, TypeVar
@@ -29,6 +29,7 @@ _MEMORY: Final = (
     *("memory_mb", "memory_gb", "max_memory_gb", "total_memory_mb", "resources"),
 )
 _RETRIES: Final = ("retry", "max_attempts", "max_retries", "retries")
+_CONCURRENCY: Final = ("concurrency", "max_concurrency", "max_parallel")
 _AFTER: Final = ("after", "dependencies")
 #: Words of others, and what may be meant, the likeliest first: what there is, is it.
 _MEANT: Final[Mapping[str, tuple[str, ...]]] = {
@@ -39,6 +40,11 @@ _MEANT: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("gpu", "gpus", "num_gpus"), ("gpu", "resources")),
     **dict.fromkeys(("disk", "disk_gb"), ("disk_mb", "resources")),
     **dict.fromkeys((*_RETRIES, "attempts", "tries", "max_tries"), _RETRIES),
+    **dict.fromkeys(("workers", "max_workers", "num_workers", "n_jobs"), _CONCURRENCY),
+    **dict.fromkeys(("db", "database", "db_path", "storage"), ("journal",)),
+    **dict.fromkeys(("backoff", "retry_delay"), ("base", "retry")),
+    "delay": ("base", "not_before"),
+    **dict.fromkeys(("exceptions", "retry_exceptions"), ("retry_on",)),
     **dict.fromkeys(("depends_on", "needs", "blocked_by", "dependencies"), _AFTER),
 }
 #: How an option is written that is often called otherwise.
@@ -47,14 +53,14 @@ _EXAMPLES: Final = {
     "max_attempts": "max_attempts=3, which counts the first try",
     "resources": "resources=Resources(cpu=2, memory_mb=512)",
 }
-#: What others call what an orchestrator has.
+#: What others call what an orchestrator has, and what handles, runs and workflows have.
 _OTHER_NAMES: Final = {
     "signals": "on once add_listener add_event_listener subscribe listen",
     "submit": "run execute enqueue delay apply apply_async spawn call schedule",
     "submit_task": "add add_task create_task enqueue_task send_task run_task put",
     "agent": "register register_agent add_agent worker register_worker",
     "stop": "close shutdown terminate join_all",
-    "start": "open begin launch",
+    "start": "open begin launch run submit execute",
     "wait": "join wait_all drain",
     "tasks": "list list_tasks get_tasks all_tasks query",
     "get_task_status": "status get_status get_task task_status get_state",
@@ -64,6 +70,11 @@ _OTHER_NAMES: Final = {
     "rerun_task": "rerun retry retry_task restart_task",
     "get_stats": "stats statistics get_statistics get_metrics metrics",
     "health": "get_health health_check is_healthy",
+    "result": "get wait join get_result output results",
+    "task_id": "id",
+    "workflow_id": "id run_id",
+    "status": "state get_status get_state",
+    "task": "step add_task add_step add_node submit call",
 }
 #: Names among which a slip of the pen is looked for.
 _MANY: Final = 1_000
@@ -84,6 +95,15 @@ def meant(name: object, choices: Iterable[str], otherwise: str = "") -> str:
     """The question whether the nearest of *choices* was meant, or else *otherwise*."""
     near = nearest(str(name), choices)
     return f"did you mean {str(near)!r}?" if near else otherwise
+
+
+def others_words(choices: Container[str]) -> dict[str, str]:
+    """The words of others for some of *choices*, and which of these each means."""
+    means = {
+        word: next((name for name in names if name in choices), None)
+        for word, names in _MEANT.items()
+    }
+    return {word: name for word, name in means.items() if name is not None}
 
 
 def unknown_option(owner: str, name: str, names: Iterable[str]) -> TypeError:

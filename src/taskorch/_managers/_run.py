@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from taskorch._base._visible import counted
+from taskorch._base._vocabulary import no_attribute
 from taskorch._handles import TaskHandle
 from taskorch._managers import _members, _progress
 from taskorch._managers._gates import is_gate
@@ -112,6 +113,11 @@ class WorkflowRun:
         for name, work in works.items():
             if is_gate_id(name):
                 self._note_gate(name, work)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name)
 
     @property
     def handles(self) -> Mapping[str, TaskHandle[Any]]:

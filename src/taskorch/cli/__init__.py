@@ -20,6 +20,7 @@ the user's can do too.
 - `_schedules`: what is made again and again.
 - `_migrate`, `_prune`: the tables of journals in PostgreSQL; what ended long ago goes.
 - `_doctor`, `_completion`: whether this machine is fit for work; completion in a shell.
+- `_skill`: what a language model needs to write with taskorch.
 """
 
 from __future__ import annotations
@@ -104,6 +105,7 @@ COMMANDS: Final = {
     "jobs": ("run adaptive jobs, and ask for them", "taskorch.cli._jobs"),
     "doctor": ("look for trouble on this machine", "taskorch.cli._doctor"),
     "completion": ("write what completes commands", "taskorch.cli._completion"),
+    "skill": ("print what a coding agent needs to know", "taskorch.cli._skill"),
 }
 
 #: What to do if the system has refused something.
