@@ -20,8 +20,8 @@ from urllib.parse import quote, urlencode, urlsplit
 import attrs
 
 from taskorch import errors
-from taskorch._connections import HttpConnections
-from taskorch._remedies import REMEDIES_HEADER
+from taskorch._base._connections import HttpConnections
+from taskorch._base._remedies import REMEDIES_HEADER
 from taskorch.errors import InvalidTaskError, TaskFailedError, TaskorchError
 from taskorch.model import (
     Call,

@@ -234,7 +234,8 @@ def test_what_is_there_has_an_address(journal):
 
     names, templates = run(story())
     assert names == [
-        f"taskorch://{each}" for each in ("troubles", "statistics", "schema", "guide")
+        f"taskorch://{each}"
+        for each in ("troubles", "statistics", "schema", "guide", "skill")
     ]
     assert templates == [
         f"taskorch://{each}" for each in ("task/{id}", "why/{id}", "run/{id}")
@@ -245,10 +246,11 @@ def test_what_is_there_has_an_address(journal):
         "taskorch://troubles": "ValueError",
         "taskorch://statistics": "statistics",
         "taskorch://guide": "`why`",
+        "taskorch://skill": "TaskOrchestrator",
     }.items():
         (contents,) = read(JournalReader(journal), uri)
         assert word in contents.text
-        if uri != "taskorch://guide":
+        if contents.mime_type == "application/json":
             assert NOTICE in json.loads(contents.text)["notice"]
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.frontends.service.tools import orchestrator
 
 from taskorch import InvalidTaskError, Task, TaskOrchestrator
-from taskorch._remedies import in_tools
+from taskorch._base._remedies import in_tools
 from taskorch.errors import AnswerRefusedError, TaskorchError, UnknownTaskError
 from taskorch.frontends._checking import findings_of
 from taskorch.frontends.mcp import TOOLS, OrchestratorPlace, tools_of
@@ -110,7 +110,9 @@ def test_what_cannot_be_allowed_is_refused(place, name, hint):
         tools_of(place, [name])
 
 
-@pytest.mark.parametrize("kind", ["file", "server"])
+@pytest.mark.parametrize(
+    "kind", ["file", pytest.param("server", marks=pytest.mark.slow)]
+)
 def test_a_journal_is_known_again_in_its_next_life(tmp_path, request, kind):
     """By what the ids of waits are signed with."""
     address = str(tmp_path / "runs.db")

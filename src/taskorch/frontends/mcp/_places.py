@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from taskorch._following import FOLLOWED
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch._telling._following import FOLLOWED
 from taskorch.errors import ValidationFailedError
 from taskorch.events import Event
 from taskorch.frontends._incoming import Incoming, keys_of

@@ -7,14 +7,15 @@ They say what tools say that change nothing, and what is too long for these.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib.resources import files
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
-from taskorch._remedies import in_tools
-from taskorch._visible import visible
+from taskorch._base._remedies import in_tools
+from taskorch._base._visible import visible
 from taskorch.errors import TaskorchError
 from taskorch.frontends.mcp import _calls
 from taskorch.frontends.mcp._calls import Caller
@@ -115,9 +116,14 @@ RESOURCES: Final[Mapping[str, _Resource]] = {
         lambda *_: document_schema(),
     ),
     "guide": _Resource("Which tool is for what.", _MARKDOWN, _guide),
+    "skill": _Resource(
+        "What to know to write tasks and workflows in Python.",
+        _MARKDOWN,
+        lambda *_: files("taskorch").joinpath("cli", "skill.md").read_text("ascii"),
+    ),
 }
 #: What our own texts are, and not those of tasks and their users.
-_OURS: Final = ("schema", "guide")
+_OURS: Final = ("schema", "guide", "skill")
 
 
 def _of(place: Any) -> dict[str, _Resource]:

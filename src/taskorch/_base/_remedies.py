@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
-from taskorch._address import without_password
+from taskorch._base._address import without_password
 
 #: Of a request: what is to be done about an error is told as `requests`, or `calls`.
 REMEDIES_HEADER: Final = "Taskorch-Remedies"
