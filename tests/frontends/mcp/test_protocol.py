@@ -176,6 +176,8 @@ def test_what_has_failed_is_a_result_and_no_failure_of_the_protocol(orch, wire):
     assert "may not start for another" in message
     orch.cancel_task("broken")
     ended = state(wire, name)
+    # What a task has written stands in the answer, where it is marked.
+    assert "no page" not in message + ended["statusMessage"]
     assert (ended["status"], ended["result"].get("isError")) == ("completed", False)
     assert ended["result"]["structuredContent"]["state"] == "cancelled"
 
@@ -271,6 +273,23 @@ def test_a_question_is_a_form_of_the_protocol(orch, wire):
     said = orch.handle("q").result(30)
     assert (said.choice, said.by, said.note) == ("yes", ("Ada",), "so")
     assert said.changes == {"limit": 3}
+
+
+def test_what_is_left_empty_is_not_said(orch, wire):
+    orch.submit_task(Task.question("Ship it?", options=["yes", "no"], id="q"))
+    answer, _ = asked(wire, "q")
+    content = {"choice": "yes", "note": "", "changes": "", "more": "x"}
+    reply = {"action": "accept", "content": content}
+    assert "result" in replied(wire, "q", answer["requestState"], reply)
+    said = orch.handle("q").result(30)
+    assert (said.choice, said.note, said.changes) == ("yes", "", None)
+
+
+@pytest.mark.parametrize("terms", [{"who": ["Bea"]}, {"not_by": ["Ada"]}])
+def test_who_may_not_answer_is_shown_no_form(orch, wire, terms):
+    orch.submit_task(Task.question("Ship it?", id="q", **terms))
+    result = wire.call("answer", question="q")
+    assert "is not for Ada" in result["content"][0]["text"]
 
 
 @pytest.mark.parametrize(

@@ -273,6 +273,16 @@ def test_a_run_its_picture_and_what_has_happened(orch):
     assert json.loads(wall.text)["state"] == "completed"
 
 
+def test_of_many_events_the_latest_are_told(orch):
+    place = OrchestratorPlace(orch)
+    for number in range(40):
+        orch.submit_task(Task("echo", number, id=f"t{number}")).result(30)
+    (contents,) = read(place, "taskorch://events")
+    events = json.loads(contents.text)["events"]
+    assert len(events) == 100
+    assert (events[-1]["event"], events[-1]["task_id"]) == ("task_completed", "t39")
+
+
 def test_the_schema_that_a_remedy_names_is_there(orch):
     place = OrchestratorPlace(orch)
 

@@ -45,11 +45,16 @@ def fail(page="p1"):
 CASES = {}
 
 
-def case(*words, ask=LATE, **options):
+def mended(hold):
+    if not hold.go.is_set():
+        fail()
+
+
+def case(*words, ask=LATE, never=None, **options):
     """What is asked, what must be in the answer, and what makes the state."""
 
     def add(make):
-        CASES[make.__name__] = make, words, ask, options
+        CASES[make.__name__] = make, words, ask, never, options
         return make
 
     return add
@@ -245,6 +250,27 @@ def what_does_not_stop(orch, hold):
     orch.cancel_task(LATE)
 
 
+@case("2 completed", ask="r1", never="no such page")
+def a_run_that_was_mended(orch, hold):
+    wf = Workflow("house")
+    wf.task(mended, hold, id="wall")
+    wf.task(int, id="roof", after=["wall"])
+    orch.workflows.start(wf, id="r1")
+    eventually(lambda: orch.get_task_status("r1/wall").is_terminal)
+    hold.release()
+    orch.rerun_task("r1/wall")
+    eventually(lambda: orch.get_task_status("r1/roof").is_terminal)
+
+
+@case("Its next slot is", ask="night", never="no such page")
+def a_night_that_was_mended(orch, hold):
+    orch.schedules.add("night", "@daily", Task.call(mended, hold))
+    made = orch.schedules.trigger("night")
+    eventually(lambda: orch.get_task_status(made).is_terminal)
+    hold.release()
+    orch.rerun_task(made).result(PATIENCE)
+
+
 def first_answer(place, ask):
     """The text of the first answer of `why`."""
 
@@ -257,12 +283,13 @@ def first_answer(place, ask):
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_first_answer_has_the_cause(name):
-    make, words, ask, options = CASES[name]
+    make, words, ask, never, options = CASES[name]
     with orchestrator(**options) as (orch, hold):
         make(orch, hold)
         text = first_answer(OrchestratorPlace(orch), ask)
     for word in words:
         assert word in text, text
+    assert never is None or never not in text
     assert len(text) < 2_000
 
 
