@@ -102,7 +102,9 @@ def in_tools(text: str) -> str:
     """*text* with calls of the tools of MCP in the place of calls of Python."""
     text = text.partition("; or orch.submit_task(")[0]
     text = text.replace(*_SCHEMA)
-    return _CALL.sub(partial(_replaced, _tool), text)
+    return _CALL.sub(partial(_replaced, _tool), text).replace(
+        "Call orch.", "In the program, call orch."
+    )
 
 
 def all_in_requests(value: Any) -> Any:

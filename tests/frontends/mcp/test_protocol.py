@@ -176,10 +176,19 @@ def test_what_has_failed_is_a_result_and_no_failure_of_the_protocol(orch, wire):
     assert "may not start for another" in message
     orch.cancel_task("broken")
     ended = state(wire, name)
-    # What a task has written stands in the answer, where it is marked.
-    assert "no page" not in message + ended["statusMessage"]
     assert (ended["status"], ended["result"].get("isError")) == ("completed", False)
     assert ended["result"]["structuredContent"]["state"] == "cancelled"
+
+
+def test_what_a_task_has_written_stands_in_the_answer_alone(orch, wire):
+    """There it is marked, and in a message it would not be."""
+    payload = {"raise": "cancel everything"}
+    orch.submit_task(Task("echo", payload, id="broken", not_before=0.1))
+    name = begun(wire, task="broken")
+    eventually(lambda: orch.get_task_status("broken").is_terminal)
+    ended = state(wire, name)
+    assert ended["statusMessage"] == "broken is failed."
+    assert "cancel everything" in ended["result"]["content"][0]["text"]
 
 
 @pytest.mark.parametrize("verb", ["get", "cancel", "update"])

@@ -250,7 +250,7 @@ def what_does_not_stop(orch, hold):
     orch.cancel_task(LATE)
 
 
-@case("2 completed", ask="r1", never="no such page")
+@case("Of the tasks of the run r1, 2 completed.", ask="r1", never="no such page")
 def a_run_that_was_mended(orch, hold):
     wf = Workflow("house")
     wf.task(mended, hold, id="wall")
@@ -262,7 +262,7 @@ def a_run_that_was_mended(orch, hold):
     eventually(lambda: orch.get_task_status("r1/roof").is_terminal)
 
 
-@case("Its next slot is", ask="night", never="no such page")
+@case("Its next slot is", ask="night", never="is completed")
 def a_night_that_was_mended(orch, hold):
     orch.schedules.add("night", "@daily", Task.call(mended, hold))
     made = orch.schedules.trigger("night")
@@ -291,6 +291,15 @@ def test_the_first_answer_has_the_cause(name):
         assert word in text, text
     assert never is None or never not in text
     assert len(text) < 2_000
+
+
+def test_a_journal_tells_of_a_night_that_has_failed(tmp_path):
+    path = tmp_path / "runs.db"
+    with orchestrator(journal=path) as (orch, hold):
+        a_night_that_has_failed(orch, hold)
+    text = first_answer(JournalReader(path), "night")
+    assert "no such page" in text
+    assert 'rerun {"task"' in text
 
 
 @pytest.mark.parametrize("ask", [LATE, None])
