@@ -1648,10 +1648,12 @@ class TaskOrchestrator:
         _reports.tell_of_earlier(self._rt)
         if self._rt.kernel.schedules or self._configured:
             self.schedules.restore(self._configured)
+        # What one of them says while it recalls, the others hear.
+        last = self._rt.committed
         for part in self._learners:
             part.restore(self._kept_event)
             if has(part, Recalls) and self._rt.committer is not None:
-                part.recall(self._rt.committer.journal, self._rt.committed)
+                part.recall(self._rt.committer.journal, last)
         if any(map(has_segments, self._rt.kernel.tasks)):
             from taskorch._managers import _limits  # noqa: PLC0415 - when needed
 
