@@ -576,7 +576,11 @@ class TaskOrchestrator:
         Cancel a task; False if it has ended.
 
         A running one is asked to stop, and is CANCELLED when it has, or when its
-        grace is over. The *reason* stands in its error and in its events.
+        grace is over.
+
+        Args:
+            task_id: Its id.
+            reason: Why: it stands in its error, and in its events.
 
         Raises:
             UnknownTaskError: No task has this id.
@@ -653,6 +657,10 @@ class TaskOrchestrator:
     def set_priority(self, task_id: str, priority: int) -> bool:
         """
         Move a task in the queue; False if it has ended.
+
+        Args:
+            task_id: Its id.
+            priority: Higher ones start first.
 
         Raises:
             UnknownTaskError: No task has this id.
@@ -775,7 +783,12 @@ class TaskOrchestrator:
         command="release: let tasks start again",
     )
     def release_starts(self, by: str = "user") -> bool:
-        """Start again what *by* has held back; False if nothing was."""
+        """
+        Start again what was held back; False if nothing was.
+
+        Args:
+            by: Who held it.
+        """
         return _reports.release(self._rt, str(by))
 
     @verb(
@@ -1157,6 +1170,9 @@ class TaskOrchestrator:
     def expire_tasks(self, older_than: float | timedelta) -> list[str]:
         """
         Fail every task that has been queued for more than *older_than* seconds.
+
+        Args:
+            older_than: Seconds, or a timedelta.
 
         Returns:
             Their ids.

@@ -185,10 +185,10 @@ def asking(
     verb: Verb = method.verb  # type: ignore[attr-defined]  # checkers see no marks
 
     def ask(client: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        told = verb.signature.bind(*args, **kwargs).arguments
+        values = verb.signature.bind(*args, **kwargs).arguments
         path, fields = verb.path, {}
         for each in verb.arguments:
-            value = told.get(each.name)
+            value = values.get(each.name)
             if each.in_path:
                 path = path.replace(f"{{{each.key}}}", quote(str(value), safe=""))
             elif value is not None:
@@ -201,11 +201,11 @@ def asking(
 
     first = Parameter("self", Parameter.POSITIONAL_ONLY)
     parameters = [first, *verb.signature.parameters.values()]
-    made: Any = ask
-    made.__name__ = verb.operation
-    made.__qualname__ = f"Client.{verb.operation}"
-    made.__doc__ = f"{verb.text} See `{verb.function.__qualname__}`."
-    made.__signature__ = verb.signature.replace(
+    method_of_client: Any = ask
+    method_of_client.__name__ = verb.operation
+    method_of_client.__qualname__ = f"Client.{verb.operation}"
+    method_of_client.__doc__ = f"{verb.text} See `{verb.function.__qualname__}`."
+    method_of_client.__signature__ = verb.signature.replace(
         parameters=parameters,
         return_annotation=signature(kind).return_annotation
         if isfunction(kind)
@@ -493,6 +493,7 @@ class Client:
     restart_workflow: Final = asking(WorkflowManager.restart, str)
     approve_workflow: Final = asking(WorkflowManager.approve, bool)
     reject_workflow: Final = asking(WorkflowManager.reject, bool)
+    schedule_status: Final = asking(ScheduleManager.status, document)
     find_schedules: Final = asking(ScheduleManager.list, documents)
     pause_schedule: Final = asking(ScheduleManager.pause, bool)
     resume_schedule: Final = asking(ScheduleManager.resume, bool)
@@ -651,6 +652,7 @@ class AsyncClient:
     restart_workflow: Final = on_thread(Client.restart_workflow)
     approve_workflow: Final = on_thread(Client.approve_workflow)
     reject_workflow: Final = on_thread(Client.reject_workflow)
+    schedule_status: Final = on_thread(Client.schedule_status)
     find_schedules: Final = on_thread(Client.find_schedules)
     pause_schedule: Final = on_thread(Client.pause_schedule)
     resume_schedule: Final = on_thread(Client.resume_schedule)

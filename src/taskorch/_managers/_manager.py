@@ -683,7 +683,7 @@ class WorkflowManager:
         refuses=(404, 409, 422),
         keys={"run_id": "workflow_id"},
         forms=_VERDICT,
-        command="approve RUN/PHASE: approve a phase of a workflow",
+        command="approve RUN+PHASE: approve a phase of a workflow",
     )
     def approve(self, run_id: str, gate: str, *, by: str, note: str = "") -> bool:
         """
@@ -715,7 +715,7 @@ class WorkflowManager:
         refuses=(404, 409, 422),
         keys={"run_id": "workflow_id"},
         forms=_VERDICT,
-        command="reject RUN/PHASE: reject a phase of a workflow",
+        command="reject RUN+PHASE: reject a phase of a workflow",
     )
     def reject(self, run_id: str, gate: str, *, by: str, note: str = "") -> bool:
         """

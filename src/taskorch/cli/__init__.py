@@ -245,9 +245,9 @@ def _parser(words: Iterable[str], *, every: bool = False) -> argparse.ArgumentPa
     parser.add_argument("--version", action="version", version=f"taskorch {version()}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     is_own = next(iter(words), "") in _OWN
-    known = _OWN if is_own and not every else _all_commands()
-    wanted = next((word for word in words if word in known), None)
-    for name, (purpose, module) in known.items():
+    own_or_all = _OWN if is_own and not every else _all_commands()
+    wanted = next((word for word in words if word in own_or_all), None)
+    for name, (purpose, module) in own_or_all.items():
         command = commands.add_parser(name, help=purpose, description=purpose)
         if every or name == wanted:
             import_module(module).add_arguments(command)

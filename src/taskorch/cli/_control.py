@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -43,7 +44,7 @@ from taskorch.errors import (
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model._explanation import some
 from taskorch.model._ids import is_escalation, number_of, split_first, stem_of
-from taskorch.model._verbs import PERSON, Argument, Verb
+from taskorch.model._verbs import Argument, Verb
 from taskorch.reading import JournalReader
 
 _PASSING: Final = (TaskState.QUEUED, TaskState.PENDING, TaskState.RETRYING)
@@ -52,7 +53,7 @@ _WORDS: Final = {
     "TASK": "its id",
     "TASK...": "ids of tasks",
     "RUN...": "ids of runs",
-    "RUN/PHASE": "a phase that asks for it",
+    "RUN+PHASE": "a phase that asks for it",
     "EVENT": "its name",
 }
 #: How what is said by name is shown, by its type.
@@ -82,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments = iter(verb.arguments)
     for word in verb.command_words:
         argument = next(arguments)
-        if "/" in word:
+        if "+" in word:
             next(arguments)
         _add_word(parser, word, argument)
     for argument in arguments:
@@ -97,7 +98,9 @@ def _add_word(parser: argparse.ArgumentParser, word: str, argument: Argument) ->
         words += ", or patterns: 'tuesday/scale/*' is what has ended of these"
     parser.add_argument(
         argument.name,
-        metavar=None if "enum" in argument.form else word.removesuffix("..."),
+        metavar=None
+        if "enum" in argument.form
+        else word.removesuffix("...").replace("+", "/"),
         nargs="+" if several else None,
         help=words,
         **_kind_of(argument),
@@ -117,7 +120,7 @@ def _add_option(parser: argparse.ArgumentParser, argument: Argument) -> None:
     kind = _kind_of(argument)
     metavar = "JSON" if kind.get("type") is _json else None
     if "choices" not in kind and metavar is None:
-        metavar = "NAME" if argument.form == PERSON else None
+        metavar = "NAME" if argument.name == "by" else None
         metavar = metavar or _METAVARS[argument.form["type"]]
     parser.add_argument(
         name,
@@ -140,8 +143,8 @@ def _kind_of(argument: Argument) -> dict[str, Any]:
 
 def _in_help(argument: Argument) -> str:
     """What is said of *argument*, as the line of a help."""
-    text = argument.text.partition(". ")[0].removesuffix(".").replace("%", "%%")
-    text = text.replace("`", "").replace("*", "")
+    text = argument.text.partition(". ")[0].partition("; None")[0].removesuffix(".")
+    text = re.sub(r"\*(\w+)\*", r"\1", text.replace("%", "%%").replace("`", ""))
     is_name = len(text) > 1 and text[:2].isalpha() and text[:2].isupper()
     return text if is_name else text[:1].lower() + text[1:]
 
@@ -157,7 +160,7 @@ def _json(text: str) -> Any:
 def _run(args: argparse.Namespace) -> int:
     verb = VERBS[args.call]
     with at(args.journal) as orch:
-        if verb.command_words[:1] in (["TASK..."], ["TASK"], ["RUN..."], ["RUN/PHASE"]):
+        if verb.command_words[:1] in (["TASK..."], ["TASK"], ["RUN..."], ["RUN+PHASE"]):
             return _change(args, verb, orch)
         result = _call(args, verb, orch)
         show = _SHOWN.get(args.call)
@@ -176,10 +179,10 @@ def _call(args: argparse.Namespace, verb: Verb, orch: Any, **instead: Any) -> An
     arguments = {each.name: getattr(args, each.name, None) for each in verb.arguments}
     arguments |= instead
     # What was not said is as the method has it.
-    told = {name: each for name, each in arguments.items() if each is not None}
+    arguments = {name: each for name, each in arguments.items() if each is not None}
     if isinstance(orch, Client):
-        return as_json(getattr(orch, verb.operation)(**told))
-    return as_json(bound(orch, args.call)(**told))
+        return as_json(getattr(orch, verb.operation)(**arguments))
+    return as_json(bound(orch, args.call)(**arguments))
 
 
 def _change(args: argparse.Namespace, verb: Verb, orch: Any) -> int:
@@ -241,7 +244,7 @@ def _changed(
         downstream = args.downstream if is_one else False
         return orch.rerun_task(name, downstream=downstream).task_id, True
     subject, *others = verb.arguments
-    if verb.command_words == ["RUN/PHASE"]:
+    if verb.command_words == ["RUN+PHASE"]:
         # The phase may have slashes, a run has none.
         run_id, phase = split_first(name)
         if not phase:
@@ -255,9 +258,9 @@ def _changed(
 
 def _named(args: argparse.Namespace, name_of: str, orch: Any) -> list[str]:
     """The tasks, or runs, that are named; of patterns to be run again, those meant."""
-    said = getattr(args, name_of)
+    words = getattr(args, name_of)
     names: list[str] = []
-    for name in [said] if isinstance(said, str) else said:
+    for name in [words] if isinstance(words, str) else words:
         if args.call != "rerun_task" or WILD.isdisjoint(name):
             names.append(name)
             continue

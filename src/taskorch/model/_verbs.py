@@ -144,7 +144,7 @@ class Verb:
         remote: Arguments that have another default over HTTP.
         command: The command of the command line, with its arguments, and what it is
             for: `"cancel TASK...: call tasks off"`; "": it has none. Of a word with
-            dots there may be several; one with a slash is two arguments.
+            dots there may be several; one with a plus is two arguments.
         lacks: Why it has no request, or no command.
         is_final: Whether it ends what nobody can bring back.
     """
@@ -203,7 +203,7 @@ class Verb:
     @property
     def options(self) -> tuple[Argument, ...]:
         """What is said to its command by name: what is not among its words."""
-        count = sum(word.count("/") + 1 for word in self.command_words)
+        count = sum(word.count("+") + 1 for word in self.command_words)
         return self.arguments[count:]
 
     @cached_property
@@ -321,7 +321,11 @@ def _form(parameter: inspect.Parameter) -> Schema:
     words = re.fullmatch(r"Literal\[(.*)\]", kind, re.DOTALL)
     if words:
         return {"enum": _words(words[1])}
-    return _FORMS[kind]
+    try:
+        return _FORMS[kind]
+    except KeyError:
+        msg = f"{parameter}: nothing says what it is over HTTP: say it in forms="
+        raise TypeError(msg) from None
 
 
 def _words(listing: str) -> list[str]:

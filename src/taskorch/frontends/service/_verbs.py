@@ -93,7 +93,7 @@ def _operation(orch: Current, call: str, verb: Verb) -> Operation:
     query = {each.key: each.form for each in verb.fields} if is_asked else {}
     if verb.operation in _EXPLAINS:
         query["remedies"] = REMEDIES
-    said = told(**{verb.gives: _MEMBERS.get(verb.gives, listed(OBJECT))})
+    whole = told(**{verb.gives: _MEMBERS.get(verb.gives, listed(OBJECT))})
     return Operation(
         verb.method,
         f"/api/v1{verb.path}",
@@ -104,7 +104,7 @@ def _operation(orch: Current, call: str, verb: Verb) -> Operation:
         body=verb.body,
         is_body_needed=_needs_body(verb),
         status=verb.status,
-        answer=_ANSWERS.get(verb.operation, said if verb.gives else OBJECT),
+        answer=_ANSWERS.get(verb.operation, whole if verb.gives else OBJECT),
         refuses=verb.refuses,
     )
 
@@ -123,16 +123,16 @@ async def _carry_out(
         body = await read_object(request, verb.body, is_needed=_needs_body(verb))
     else:
         body = _queried(verb, request)
-    given = {each.name: body[each.key] for each in verb.fields if each.key in body}
-    remote = {name: each for name, each in verb.remote.items() if name not in given}
+    fields = {each.name: body[each.key] for each in verb.fields if each.key in body}
+    fields = {**verb.remote, **fields}
     current = orch()
-    method = partial(bound(current, call), *arguments.values(), **given, **remote)
+    method = partial(bound(current, call), *arguments.values(), **fields)
     result = await (
         for_one_task(current, method)
         if verb.waits == "journal" and "{task_id}" in verb.path and not verb.changes
         else run_in_threadpool(method)
     )
-    members = await run_in_threadpool(_members, verb, result, arguments | given)
+    members = await run_in_threadpool(_members, verb, result, arguments | fields)
     if verb.operation in _EXPLAINS:
         members = with_remedies(request, members)
     return answer(members, verb.status)
