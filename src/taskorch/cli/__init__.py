@@ -244,7 +244,8 @@ def _parser(words: Iterable[str], *, every: bool = False) -> argparse.ArgumentPa
     parser = _Parser(prog="taskorch", description="Orchestrates tasks on this machine.")
     parser.add_argument("--version", action="version", version=f"taskorch {version()}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    is_own = next(iter(words), "") in _OWN
+    # Only who asks which commands there are needs all of them.
+    is_own = next(iter(words), "") in {*_OWN, "--version"}
     own_or_all = _OWN if is_own and not every else _all_commands()
     wanted = next((word for word in words if word in own_or_all), None)
     for name, (purpose, module) in own_or_all.items():
