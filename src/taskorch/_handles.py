@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     from taskorch.model import TaskStatus
+    from taskorch.runtime._runtime import Runtime
 
     T = TypeVar("T", default=Any)
 else:
