@@ -39,7 +39,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import attrs
 
 from taskorch import errors
-from taskorch._connections import HttpConnections
+from taskorch._base._connections import HttpConnections
 from taskorch._managers import (
     AgentManager,
     MemoManager,
@@ -48,7 +48,7 @@ from taskorch._managers import (
     WorkflowManager,
 )
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._verbs import VERBS
+from taskorch._verbs._table import VERBS
 from taskorch.errors import InvalidTaskError, TaskFailedError, TaskorchError
 from taskorch.model import (
     Call,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 
+from taskorch._base._vocabulary import no_attribute
 from taskorch._handles import TaskHandle
 from taskorch._managers import _approvals, _limits, _members
 from taskorch._managers._gates import gate, is_gate
@@ -108,6 +109,11 @@ class WorkflowManager:
         self._limited: dict[str, None] = {}
         #: Of tasks that add tasks, the attempt, and the names that it has made up.
         self._counts: dict[str, tuple[int, dict[str, int]]] = {}
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name)
 
     @verb(
         "Start a workflow; under an id that is known, it is the run there is.",

@@ -21,6 +21,7 @@ the user's can do too.
 - `_schedules`: what is made again and again.
 - `_migrate`, `_prune`: the tables of journals in PostgreSQL; what ended long ago goes.
 - `_doctor`, `_completion`: whether this machine is fit for work; completion in a shell.
+- `_skill`: what a language model needs to write with taskorch.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from importlib.util import find_spec
 from typing import Any, Final, NoReturn
 
 import taskorch
-from taskorch._vocabulary import meant, nearest
+from taskorch._base._vocabulary import meant, nearest
 from taskorch.errors import (
     JournalTakenError,
     JournalUnavailableError,
@@ -89,6 +90,7 @@ _OWN: Final = {
     "jobs": ("run adaptive jobs, and ask for them", "taskorch.cli._jobs"),
     "doctor": ("look for trouble on this machine", "taskorch.cli._doctor"),
     "completion": ("write what completes commands", "taskorch.cli._completion"),
+    "skill": ("print what a coding agent needs to know", "taskorch.cli._skill"),
 }
 #: Of all commands the same; made when it is asked for.
 COMMANDS: Mapping[str, tuple[str, str]]
@@ -162,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (TaskorchError, ImportError) as error:
         text = str(error)
         if isinstance(journal, str):
-            from taskorch._remedies import in_commands  # noqa: PLC0415 - few need it
+            from taskorch._verbs._remedies import in_commands  # noqa: PLC0415 - few need it
 
             text = in_commands(text, journal)
         print(f"taskorch: {text}", file=sys.stderr)

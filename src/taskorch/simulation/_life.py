@@ -18,8 +18,8 @@ from typing import Any, Final, Protocol
 
 import attrs
 
-from taskorch._limits import NS
-from taskorch._visible import said
+from taskorch._base._limits import NS
+from taskorch._base._visible import said
 from taskorch.errors import (
     ComponentError,
     InternalError,

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from taskorch._limits import NS
+from taskorch._base._limits import NS
 from taskorch.errors import InvalidTaskError, NotRunningError, UsageError
 from taskorch.events import (
     TASK_ID,

@@ -7,12 +7,13 @@ from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, Unpack, cast
 
-from taskorch._contexts import TaskContext
-from taskorch._handles import TaskHandle
-from taskorch._limits import (
+from taskorch._base._limits import (
     KEEP_EVENTS,
     NS,
 )
+from taskorch._base._vocabulary import meant
+from taskorch._contexts import TaskContext
+from taskorch._handles import TaskHandle
 from taskorch._managers import (
     ScheduleManager,
     SimulatedDrivers,
@@ -22,8 +23,7 @@ from taskorch._managers import (
     manager_of,
 )
 from taskorch._orchestrator import SpelledOut
-from taskorch._settings import SIMULATED, Settings, SimulatedSettings
-from taskorch._vocabulary import meant
+from taskorch._settings._fields import SIMULATED, Settings, SimulatedSettings
 from taskorch.errors import (
     AnswerRefusedError,
     InvalidTaskError,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._following import FOLLOWED
+from taskorch._telling._following import FOLLOWED
 from taskorch.frontends.service._feed import PAGE, Feed, Wanted, chosen
 from taskorch.frontends.service._operations import (
     Current,

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from taskorch._aio import is_prompt
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._remedies import all_in_requests
+from taskorch._verbs._remedies import all_in_requests
 from taskorch.errors import UnknownTaskError
 from taskorch.frontends.service._bodies import read_object
 from taskorch.frontends.service._problems import HttpProblem

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._verbs import VERBS, as_json, bound
+from taskorch._verbs._table import VERBS, as_json, bound
 from taskorch.frontends.service._bodies import read_object
 from taskorch.frontends.service._operations import (
     CHANGED,
