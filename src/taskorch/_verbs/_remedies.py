@@ -1,0 +1,139 @@
+"""
+What to do, for who is there.
+
+What explains says it in calls of Python, as `orch.rerun_task('build')`. Who is at a
+command line, or asks over HTTP, has no `orch`: for them, a call is the command or the
+request that does the same. Calls that only a program can make stay as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from taskorch._base._address import without_password
+
+if TYPE_CHECKING:
+    from taskorch.model._verbs import Verb
+
+#: A call, with a full stop at the end of a line: that is no part of a command.
+_CALL: Final = re.compile(
+    r"(?:Call )?orch\.([a-z_]+(?:\.[a-z_]+)?)\(([^()\n]*)\)(?:\.result\(\))?(\.$)?",
+    re.MULTILINE,
+)
+_ARGUMENT: Final = re.compile(r"'([^']*)'")
+#: What is no verb, or is told in other words: the command, and the request.
+_OTHERS: Final[Mapping[str, tuple[str, str]]] = {
+    "explain": ("explain {journal} {first}", "GET /tasks/{first}/explanation"),
+    "get_stats": ("inspect {journal}", "GET /statistics"),
+    "handle": ("inspect {journal} {first}", "GET /tasks/{first}/result"),
+    "health": ("inspect {journal}", "GET /health"),
+    "workflows.start": ("", "POST /workflows"),
+}
+
+
+def in_commands(text: str, journal: str) -> str:
+    """*text* with commands of `taskorch` about a journal in the place of calls."""
+    command = partial(_command, without_password(journal))
+    return _CALL.sub(partial(_replaced, command), text)
+
+
+def in_requests(text: str) -> str:
+    """*text* with requests of the service in the place of calls."""
+    # To put a task in the place of another is for programs.
+    text = text.partition("; or orch.submit_task(")[0]
+    return _CALL.sub(partial(_replaced, _request), text)
+
+
+def all_in_requests(value: Any) -> Any:
+    """*value*, which is as JSON has it, with `in_requests` done to all texts in it."""
+    if isinstance(value, str):
+        return in_requests(value)
+    if isinstance(value, Mapping):
+        return {name: all_in_requests(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [all_in_requests(each) for each in value]
+    return value
+
+
+def _replaced(say: Callable[[str, list[str]], str | None], call: re.Match[str]) -> str:
+    request = say(call[1], _ARGUMENT.findall(call[2]))
+    return call[0] if request is None else request
+
+
+def _command(journal: str, call: str, args: list[str]) -> str | None:
+    place, first = shlex.quote(journal), args[0] if args else "TASK"
+    if call == "tasks":
+        which = f"--state {first}" if args else "--tasks"
+        return f"taskorch inspect {place} {which}"
+    verb = _verb(call)
+    if call in _OTHERS:
+        command = _OTHERS[call][0].format(journal=place, first=first)
+        return f"taskorch {command}" if command else None
+    if verb is None or not verb.command:
+        return None
+    words = [place]
+    rest = list(args)
+    for word in verb.command_words:
+        if "+" in word and rest:
+            words.append("/".join(rest))
+            rest = []
+        elif word == "VERDICT":
+            words.append("|".join(rest) or _sample(verb, word))
+            rest = []
+        else:
+            words.append(shlex.quote(rest.pop(0)) if rest else _shown(word))
+    for option in verb.options:
+        if rest or option.is_needed:
+            value = shlex.quote(rest.pop(0)) if rest else "NAME"
+            words.append(f"--{option.name} {value}")
+    return f"taskorch {verb.command_name} {' '.join(words)}"
+
+
+def _request(call: str, args: list[str]) -> str | None:
+    path, first = "/api/v1", quote(args[0], safe="") if args else "TASK"
+    if call == "tasks":
+        return f"GET {path}/tasks{f'?state={first}' if args else ''}"
+    if call in _OTHERS:
+        method, below = _OTHERS[call][1].split(" ")
+        return f"{method} {path}{below.format(first=first)}"
+    verb = _verb(call)
+    if verb is None or not verb.request:
+        return None
+    words = [part for each in verb.command_words for part in each.split("+")]
+    rest, below, body = list(args), verb.path, {}
+    for number, each in enumerate(verb.arguments):
+        name = words[number].removesuffix("...") if number < len(words) else "NAME"
+        if each.in_path:
+            value = quote(rest.pop(0), safe="") if rest else name
+            below = below.replace(f"{{{each.key}}}", value)
+        elif rest or each.is_needed:
+            value = "|".join(rest) if name == "VERDICT" else "".join(rest[:1])
+            rest = rest[1:]
+            body[each.key] = value or _sample(verb, name)
+    text = f" {json.dumps(body)}" if body else ""
+    return f"{verb.method} {path}{below}{text}"
+
+
+def _shown(word: str) -> str:
+    return word.removesuffix("...").replace("+", "/")
+
+
+def _verb(call: str) -> Verb | None:
+    # Most texts have no call in them, and the table takes a moment to load.
+    from taskorch._verbs._table import VERBS  # noqa: PLC0415 - see above
+
+    return VERBS.get(call)
+
+
+def _sample(verb: Verb, word: str) -> str:
+    """What stands for an argument that was not said."""
+    for each in verb.arguments:
+        if each.name.upper() == word and "enum" in each.form:
+            return "|".join(each.form["enum"])
+    return word
