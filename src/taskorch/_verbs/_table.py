@@ -56,6 +56,13 @@ def bound(orch: Any, call: str) -> Callable[..., Any]:
     return method
 
 
+def commands() -> dict[str, tuple[str, Verb]]:
+    """The verbs that are commands, and how a program calls them, by their names."""
+    return {
+        verb.command_name: (call, verb) for call, verb in VERBS.items() if verb.command
+    }
+
+
 def as_json(value: Any) -> Any:
     """What a verb returned, as JSON can say it: a handle is its id."""
     if isinstance(value, list | tuple):

@@ -104,12 +104,12 @@ def __getattr__(name: str) -> Any:
 
 
 def _all_commands() -> dict[str, tuple[str, str]]:
-    from taskorch.cli._control import verbs  # noqa: PLC0415 - it loads the table of verbs
+    from taskorch._verbs._table import commands  # noqa: PLC0415 - it takes a moment
 
     module = "taskorch.cli._control"
     own = dict(_OWN)
     first = {name: own.pop(name) for name in _FIRST}
-    derived = {name: (verb.purpose, module) for name, (_, verb) in verbs().items()}
+    derived = {name: (verb.purpose, module) for name, (_, verb) in commands().items()}
     return {**first, **derived, **own}
 
 

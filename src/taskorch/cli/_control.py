@@ -24,7 +24,7 @@ from taskorch._base._visible import counted
 from taskorch._managers._records import WILD
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._settings._configuration import TOKEN_VARIABLE
-from taskorch._verbs._table import VERBS, as_json, bound
+from taskorch._verbs._table import VERBS, as_json, bound, commands
 from taskorch.cli import FAILED, OK
 from taskorch.cli._terminal import (
     add_json,
@@ -61,17 +61,10 @@ _METAVARS: Final = {"string": "TEXT", "integer": "N", "number": "NUMBER"}
 _TYPES: Final[Mapping[str, Callable[[str], Any]]] = {"integer": int, "number": float}
 
 
-def verbs() -> dict[str, tuple[str, Verb]]:
-    """The verbs that are commands, and how a program calls them, by their names."""
-    return {
-        verb.command_name: (call, verb) for call, verb in VERBS.items() if verb.command
-    }
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add those of the command that *parser* is for."""
     command = parser.prog.rpartition(" ")[2]
-    call, verb = verbs()[command]
+    call, verb = commands()[command]
     parser.set_defaults(run=_run, call=call)
     parser.add_argument(
         "journal",
