@@ -1146,6 +1146,7 @@ class TaskOrchestrator:
             _check_priority(priority)
         if older_than is not None:
             older_than = check_seconds("older_than", older_than)
+        self._rt.look_up()
         return _bulk.change_tasks(
             self._rt,
             action,
@@ -1177,6 +1178,7 @@ class TaskOrchestrator:
         """
         ns = int(check_seconds("older_than", older_than) * NS)
         rt = self._rt
+        rt.look_up()
 
         def change(now: int) -> list[Any]:
             if rt.committer is not None:

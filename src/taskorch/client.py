@@ -508,8 +508,10 @@ class Client:
     explain_scaling: Final = asking(AgentManager.explain_scaling, documents)
     clear_memo: Final = asking(MemoManager.clear, int)
     resize_resources: Final = asking(ResourceManager.resize, nothing)
-    #: The names that some had first.
-    approve, restart, schedules = approve_workflow, restart_workflow, find_schedules
+    # The names that some had first.
+    approve: Final = asking(WorkflowManager.approve, bool)
+    restart: Final = asking(WorkflowManager.restart, str)
+    schedules: Final = asking(ScheduleManager.list, documents)
 
     # -- the wire ------------------------------------------------------------------
 

@@ -494,13 +494,14 @@ class WorkflowManager:
             InvalidTransitionError: The state machine forbids it for a task; those
                 that it allows are cancelled.
         """
-        kernel = self._rt.kernel
+        rt = self._rt
         why = f"workflow {run_id} was cancelled" if reason is None else reason
         done = False
         vetoes: list[InvalidTransitionError] = []
         for run, below in self._targets(run_id):
+            # Not the kernel of before: once the journal has been read, it is another.
             did, against = self._each(
-                run, below, lambda row, now: kernel.cancel(row, now, why)
+                run, below, lambda row, now: rt.kernel.cancel(row, now, why)
             )
             done |= did
             vetoes += against

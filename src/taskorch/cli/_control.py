@@ -213,11 +213,15 @@ def _tell(args: argparse.Namespace, document: dict[str, Any], words: str) -> Non
 def _words(verb: Verb, task_id: str, state: TaskState | None, *, changed: bool) -> str:
     command = verb.command_name
     if command in _OF_RUNS:
-        words = _OF_RUNS[command] if changed else f"has nothing to {command}"
+        act = command.removesuffix("-run")
+        words = _OF_RUNS[command] if changed else f"has nothing to {act}"
         return f"{line(task_id)} {words}"
     if state is None:
         return f"{line(task_id)} {'is' if changed else 'had been'} decided on"
     text = f"{line(task_id)} is {coloured(state.value)}"
+    if command in _DONE:
+        words = _DONE[command] if changed else "was not changed"
+        return f"{line(task_id)} {words}: it is {coloured(state.value)}"
     if command == "answer":
         return text if changed else f"{text}: it needs more answers to be decided"
     if not changed:
@@ -290,8 +294,18 @@ def _show(result: Any) -> None:
             if value not in (None, [], "")
         ]
         print(line("; ".join(words) if fields else _short(each)))
-    if result == []:
-        print("There is none.")
+
+
+def _show_escalations(_: argparse.Namespace, escalations: Any) -> None:
+    _show(escalations or "No failure waits for a person.")
+
+
+def _show_changed(_: argparse.Namespace, task_ids: Any) -> None:
+    _show(task_ids or "There is no such task.")
+
+
+def _show_forgotten(_: argparse.Namespace, count: int) -> None:
+    print(f"{counted(count, 'result')} {'is' if count == 1 else 'are'} forgotten")
 
 
 def _show_emitted(args: argparse.Namespace, count: int) -> None:
@@ -360,6 +374,10 @@ _SHOWN: Final[Mapping[str, Callable[[argparse.Namespace, Any], None]]] = {
     "hold_starts": _show_hold,
     "release_starts": _show_release,
     "questions": _show_questions,
+    "escalations": _show_escalations,
+    "change_tasks": _show_changed,
+    "expire_tasks": _show_changed,
+    "memo.clear": _show_forgotten,
 }
 _DOCUMENTS: Final[
     Mapping[str, Callable[[argparse.Namespace, dict[str, Any]], dict[str, Any]]]
@@ -367,6 +385,8 @@ _DOCUMENTS: Final[
     "emit": lambda args, document: {"event": args.name, **document},
     "hold_starts": lambda _, __: {"held": True},
 }
+#: What was done to a task, where its state does not say it.
+_DONE: Final = {"priority": "was moved", "reward": "was rewarded"}
 _OF_RUNS: Final = {
     "restart": "was restarted",
     "cancel-run": "was cancelled",
