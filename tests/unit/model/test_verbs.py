@@ -124,7 +124,9 @@ def test_its_command_has_a_name_words_and_a_purpose():
 
 def test_what_has_no_form_over_http_must_be_said():
     """Whoever adds a verb is told what to write."""
-    with pytest.raises(TypeError, match=r"matches: 'Iterable.bytes.'.*say it in forms="):
+    with pytest.raises(
+        TypeError, match=r"matches: 'Iterable.bytes.'.*say it in forms="
+    ):
         _ = VERBS["burn"].arguments
 
 

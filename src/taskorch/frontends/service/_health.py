@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch._verbs._table import VERBS
 from taskorch.frontends.service._metrics import CONTENT_TYPE, exposition
 from taskorch.frontends.service._operations import (
     Current,
@@ -81,6 +82,12 @@ class Overviews:
         """The operations on pools, alerts, schedules and reports."""
         return [
             Operation(
+                *("GET", "/api/v1/verbs", "verbs"),
+                "What can be done here, each with its request.",
+                self._verbs,
+                answer=told(verbs=listed(OBJECT)),
+            ),
+            Operation(
                 *("GET", "/api/v1/resources", "resources", "Pools and quotas."),
                 self._resources,
             ),
@@ -109,6 +116,21 @@ class Overviews:
                 refuses=(404,),
             ),
         ]
+
+    async def _verbs(self, _request: Request) -> Response:
+        verbs = [
+            {
+                "operation": verb.operation,
+                "text": verb.text,
+                "method": verb.method,
+                "path": f"/api/v1{verb.path}",
+                "needs": [each.key for each in verb.fields if each.is_needed],
+                "is_final": verb.is_final,
+            }
+            for verb in VERBS.values()
+            if verb.request
+        ]
+        return answer({"verbs": verbs})
 
     async def _resources(self, _request: Request) -> Response:
         manager = self._orch().resources
