@@ -36,6 +36,7 @@ from taskorch._managers import AgentManager, ResourceManager, WorkflowManager
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._with_options import CallOptions
 from taskorch.model import to_patience
+from taskorch.model._verbs import Verb, verbs_of
 from taskorch.runtime._asyncio import asyncio_loop
 from taskorch.runtime._interrupts import restore_handlers
 from taskorch.runtime._work import NO_KWARGS, capture
@@ -169,6 +170,30 @@ async def _threaded(_face: _Face, call: Callable[[], T]) -> T:
     return await _on_thread(call)
 
 
+_WAYS: Final[Mapping[str, Callable[..., Any]]] = {
+    "not": at_once,
+    "journal": asked,
+    "commit": committed,
+    "thread": on_thread,
+}
+
+
+def awaited(
+    method: Callable[Concatenate[Any, P], T],
+) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
+    """*method*, which is a verb, waited for as that says."""
+    verb: Verb = method.verb  # type: ignore[attr-defined]  # checkers see no marks
+    coroutine: Callable[..., Any] = _WAYS[verb.waits](method)
+    return coroutine
+
+
+def _complete(face: type[_Face], of: type) -> None:
+    """Give *face* the verbs of a class that it has no line for; those tell checkers."""
+    for name, verb in verbs_of(of).items():
+        if not hasattr(face, name):
+            setattr(face, name, awaited(verb.function))
+
+
 class AsyncOrchestrator(_Face):
     """
     The orchestrator for coroutines: what could block is done on another thread.
@@ -184,32 +209,32 @@ class AsyncOrchestrator(_Face):
         def __getattr__(self, name: str) -> Any:
             raise no_attribute(self, name)
 
-    cancel_task: Final = committed(TaskOrchestrator.cancel_task)
-    suspend_task: Final = committed(TaskOrchestrator.suspend_task)
-    resume_task: Final = committed(TaskOrchestrator.resume_task)
-    set_priority: Final = committed(TaskOrchestrator.set_priority)
-    hold_starts: Final = asked(TaskOrchestrator.hold_starts)
-    release_starts: Final = asked(TaskOrchestrator.release_starts)
-    metrics: Final = on_thread(TaskOrchestrator.metrics)
-    notify: Final = on_thread(TaskOrchestrator.notify)
-    reward_task: Final = committed(TaskOrchestrator.reward_task)
-    decide: Final = committed(TaskOrchestrator.decide)
-    emit: Final = committed(TaskOrchestrator.emit)
-    rerun_task: Final = committed(TaskOrchestrator.rerun_task)
-    change_tasks: Final = asked(TaskOrchestrator.change_tasks)
-    expire_tasks: Final = committed(TaskOrchestrator.expire_tasks)
-    questions: Final = asked(TaskOrchestrator.questions)
-    failures: Final = on_thread(TaskOrchestrator.failures)
-    escalations: Final = asked(TaskOrchestrator.escalations)
-    answer: Final = asked(TaskOrchestrator.answer)
-    handle: Final = asked(TaskOrchestrator.handle)
-    get_task_status: Final = asked(TaskOrchestrator.get_task_status)
-    get_stats: Final = asked(TaskOrchestrator.get_stats)
-    explain: Final = at_once(TaskOrchestrator.explain)
-    stuck: Final = on_thread(TaskOrchestrator.stuck)
-    health: Final = at_once(TaskOrchestrator.health)
-    doctor: Final = on_thread(TaskOrchestrator.doctor)
-    wait: Final = on_thread(TaskOrchestrator.wait)
+    cancel_task: Final = awaited(TaskOrchestrator.cancel_task)
+    suspend_task: Final = awaited(TaskOrchestrator.suspend_task)
+    resume_task: Final = awaited(TaskOrchestrator.resume_task)
+    set_priority: Final = awaited(TaskOrchestrator.set_priority)
+    hold_starts: Final = awaited(TaskOrchestrator.hold_starts)
+    release_starts: Final = awaited(TaskOrchestrator.release_starts)
+    metrics: Final = awaited(TaskOrchestrator.metrics)
+    notify: Final = awaited(TaskOrchestrator.notify)
+    reward_task: Final = awaited(TaskOrchestrator.reward_task)
+    decide: Final = awaited(TaskOrchestrator.decide)
+    emit: Final = awaited(TaskOrchestrator.emit)
+    rerun_task: Final = awaited(TaskOrchestrator.rerun_task)
+    change_tasks: Final = awaited(TaskOrchestrator.change_tasks)
+    expire_tasks: Final = awaited(TaskOrchestrator.expire_tasks)
+    questions: Final = awaited(TaskOrchestrator.questions)
+    failures: Final = awaited(TaskOrchestrator.failures)
+    escalations: Final = awaited(TaskOrchestrator.escalations)
+    answer: Final = awaited(TaskOrchestrator.answer)
+    handle: Final = awaited(TaskOrchestrator.handle)
+    get_task_status: Final = awaited(TaskOrchestrator.get_task_status)
+    get_stats: Final = awaited(TaskOrchestrator.get_stats)
+    explain: Final = awaited(TaskOrchestrator.explain)
+    stuck: Final = awaited(TaskOrchestrator.stuck)
+    health: Final = awaited(TaskOrchestrator.health)
+    doctor: Final = awaited(TaskOrchestrator.doctor)
+    wait: Final = awaited(TaskOrchestrator.wait)
 
     @overload
     async def submit(
@@ -497,16 +522,16 @@ class AsyncWorkflows(_Face):
     def __init__(self, orchestrator: TaskOrchestrator) -> None:
         self._orch, self._of = orchestrator, orchestrator.workflows
 
-    start: Final = on_thread(WorkflowManager.start)
-    get: Final = asked(WorkflowManager.get)
-    find: Final = asked(WorkflowManager.find)
-    status: Final = asked(WorkflowManager.status)
-    cancel: Final = asked(WorkflowManager.cancel)
-    pause: Final = asked(WorkflowManager.pause)
-    resume: Final = asked(WorkflowManager.resume)
-    approve: Final = asked(WorkflowManager.approve)
-    reject: Final = asked(WorkflowManager.reject)
-    restart: Final = asked(WorkflowManager.restart)
+    start: Final = awaited(WorkflowManager.start)
+    get: Final = awaited(WorkflowManager.get)
+    find: Final = awaited(WorkflowManager.find)
+    status: Final = awaited(WorkflowManager.status)
+    cancel: Final = awaited(WorkflowManager.cancel)
+    pause: Final = awaited(WorkflowManager.pause)
+    resume: Final = awaited(WorkflowManager.resume)
+    approve: Final = awaited(WorkflowManager.approve)
+    reject: Final = awaited(WorkflowManager.reject)
+    restart: Final = awaited(WorkflowManager.restart)
 
     async def wait_paused(
         self,
@@ -525,16 +550,16 @@ class AsyncAgents(_Face):
         self._orch, self._of = orchestrator, orchestrator.agents
 
     template: Final = asked(AgentManager.template)
-    spawn: Final = asked(AgentManager.spawn)
-    terminate: Final = asked(AgentManager.terminate)
-    drain: Final = asked(AgentManager.drain)
-    list: Final = asked(AgentManager.list)
-    get: Final = asked(AgentManager.get)
+    spawn: Final = awaited(AgentManager.spawn)
+    terminate: Final = awaited(AgentManager.terminate)
+    drain: Final = awaited(AgentManager.drain)
+    list: Final = awaited(AgentManager.list)
+    get: Final = awaited(AgentManager.get)
     health: Final = asked(AgentManager.health)
-    match: Final = asked(AgentManager.match)
+    match: Final = awaited(AgentManager.match)
     pool: Final = asked(AgentManager.pool)
     provision_new_agent: Final = asked(AgentManager.provision_new_agent)
-    explain_scaling: Final = asked(AgentManager.explain_scaling)
+    explain_scaling: Final = awaited(AgentManager.explain_scaling)
     join: Final = asked(AgentManager.join)
     beat: Final = asked(AgentManager.beat)
     leave: Final = asked(AgentManager.leave)
@@ -550,13 +575,13 @@ class AsyncResources(_Face):
     def __init__(self, orchestrator: TaskOrchestrator) -> None:
         self._orch, self._of = orchestrator, orchestrator.resources
 
-    resize: Final = asked(ResourceManager.resize)
-    set_quotas: Final = asked(ResourceManager.set_quotas)
-    quotas: Final = asked(ResourceManager.quotas)
-    set_saturation: Final = asked(ResourceManager.set_saturation)
-    usage: Final = asked(ResourceManager.usage)
-    release: Final = asked(ResourceManager.release)
-    allocations: Final = asked(ResourceManager.allocations)
+    resize: Final = awaited(ResourceManager.resize)
+    set_quotas: Final = awaited(ResourceManager.set_quotas)
+    quotas: Final = awaited(ResourceManager.quotas)
+    set_saturation: Final = awaited(ResourceManager.set_saturation)
+    usage: Final = awaited(ResourceManager.usage)
+    release: Final = awaited(ResourceManager.release)
+    allocations: Final = awaited(ResourceManager.allocations)
 
     async def allocate(
         self,
@@ -587,6 +612,15 @@ def _release_unwanted(granting: asyncio.Future[HeldResources]) -> None:
     if not granting.cancelled() and granting.exception() is None:
         release = granting.result().release
         asyncio.get_running_loop().run_in_executor(None, release)
+
+
+for _face, _of in (
+    (AsyncOrchestrator, TaskOrchestrator),
+    (AsyncWorkflows, WorkflowManager),
+    (AsyncAgents, AgentManager),
+    (AsyncResources, ResourceManager),
+):
+    _complete(_face, _of)
 
 
 async def _on_thread(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

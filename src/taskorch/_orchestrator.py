@@ -61,6 +61,17 @@ from taskorch.model import (
 from taskorch.model._checks import check_reward, check_word
 from taskorch.model._ids import has_segments, is_escalation
 from taskorch.model._show import show
+from taskorch.model._verbs import (
+    COUNT,
+    FOR_PROGRAMS,
+    NAME,
+    NOTE,
+    PERSON,
+    PRIORITY,
+    SECONDS,
+    lacks,
+    verb,
+)
 from taskorch.protocols import Journal, Learns, Recalls
 from taskorch.protocols._members import has
 from taskorch.runtime import _lifecycle, _reports
@@ -546,6 +557,16 @@ class TaskOrchestrator:
 
     # -- control -------------------------------------------------------------------
 
+    @verb(
+        "Call a task off. `changed` is false if it has ended, or is so already.",
+        "commit",
+        "POST /tasks/{task_id}/cancel",
+        gives="changed",
+        refuses=(404, 409),
+        remote={"reason": "cancelled over HTTP"},
+        command="cancel TASK...: call tasks off",
+        is_final=True,
+    )
     def cancel_task(
         self, task_id: str, *, reason: str = "cancelled by the user"
     ) -> bool:
@@ -553,7 +574,11 @@ class TaskOrchestrator:
         Cancel a task; False if it has ended.
 
         A running one is asked to stop, and is CANCELLED when it has, or when its
-        grace is over. The *reason* stands in its error and in its events.
+        grace is over.
+
+        Args:
+            task_id: Its id.
+            reason: Why: it stands in its error, and in its events.
 
         Raises:
             UnknownTaskError: No task has this id.
@@ -566,6 +591,14 @@ class TaskOrchestrator:
             lambda row, now: self._rt.kernel.cancel(row, now, reason),
         )
 
+    @verb(
+        "Put a task aside. `changed` is false if it has ended, or is so already.",
+        "commit",
+        "POST /tasks/{task_id}/suspend",
+        gives="changed",
+        refuses=(404, 409),
+        command="suspend TASK...: put tasks aside",
+    )
     def suspend_task(self, task_id: str) -> bool:
         """
         Put a task aside; False if it has ended or is suspended.
@@ -588,6 +621,15 @@ class TaskOrchestrator:
             ),
         )
 
+    @verb(
+        "Let a suspended task go on. `changed` is false if it has ended, or is so "
+        "already.",
+        "commit",
+        "POST /tasks/{task_id}/resume",
+        gives="changed",
+        refuses=(404, 409),
+        command="resume TASK...: let tasks go on that were put aside",
+    )
     def resume_task(self, task_id: str) -> bool:
         """
         Resume a suspended task; False if it is not suspended.
@@ -601,9 +643,22 @@ class TaskOrchestrator:
             lambda row, now: self._rt.kernel.resume(row, now),  # noqa: PLW0108
         )
 
+    @verb(
+        "Move a task in the queue.",
+        "commit",
+        "POST /tasks/{task_id}/priority",
+        gives="changed",
+        refuses=(404, 422),
+        forms={"priority": PRIORITY},
+        command="priority TASK PRIORITY: move a task in the queue",
+    )
     def set_priority(self, task_id: str, priority: int) -> bool:
         """
         Move a task in the queue; False if it has ended.
+
+        Args:
+            task_id: Its id.
+            priority: Higher ones start first.
 
         Raises:
             UnknownTaskError: No task has this id.
@@ -630,6 +685,14 @@ class TaskOrchestrator:
         rt.recall((task_id,))
         return bool(rt.step(change, keep=True))
 
+    @verb(
+        "Settle a task that is held for a decision, or waits.",
+        "commit",
+        "POST /tasks/{task_id}/decision",
+        gives="changed",
+        refuses=(404, 409, 422),
+        command="decide TASK VERDICT: decide on a task that waits for that",
+    )
     def decide(
         self,
         task_id: str,
@@ -673,6 +736,15 @@ class TaskOrchestrator:
 
         return self._control(task_id, act)
 
+    @verb(
+        "Start nothing new, or only while fewer than `most` attempts run.",
+        "journal",
+        "POST /starts/hold",
+        gives="by",
+        refuses=(422,),
+        forms={"reason": NAME, "by": NAME, "most": COUNT},
+        command="hold REASON: let nothing new start",
+    )
     def hold_starts(
         self, reason: str, *, by: str = "user", most: int = 0, lasts: bool = True
     ) -> None:
@@ -700,10 +772,30 @@ class TaskOrchestrator:
         rt = self._rt
         rt.step(lambda now: rt.kernel.note(event, now, *fields))
 
+    @verb(
+        "Start again what was held back.",
+        "journal",
+        "POST /starts/release",
+        gives="changed",
+        forms={"by": NAME},
+        command="release: let tasks start again",
+    )
     def release_starts(self, by: str = "user") -> bool:
-        """Start again what *by* has held back; False if nothing was."""
+        """
+        Start again what was held back; False if nothing was.
+
+        Args:
+            by: Who held it.
+        """
         return _reports.release(self._rt, str(by))
 
+    @verb(
+        "The questions that wait for an answer.",
+        "journal",
+        "GET /questions",
+        gives="questions",
+        command="questions: show which questions wait for an answer",
+    )
     def questions(self) -> list[OpenQuestion]:
         """
         The questions that wait for an answer now, those that wait longest first.
@@ -713,6 +805,13 @@ class TaskOrchestrator:
         asked = open_questions(self._rt, self.answer)
         return [*asked, *(each.as_question() for each in self.escalations())]
 
+    @verb(
+        "What has failed and was not mended since, by cause.",
+        "thread",
+        "GET /failures",
+        gives="failures",
+        lacks=lacks(command="`inspect` shows them"),
+    )
     def failures(self) -> tuple[FailureCause, ...]:
         """
         What has failed and was not mended since, by cause; the commonest first.
@@ -724,6 +823,13 @@ class TaskOrchestrator:
 
         return by_cause(self.tasks("failed", mended=False))
 
+    @verb(
+        "The failures about which a person is asked.",
+        "journal",
+        "GET /escalations",
+        gives="escalations",
+        command="escalations: show the failures about which a person is asked",
+    )
     def escalations(self) -> list[Escalation]:
         """
         The failures about which a person is asked, one for each cause.
@@ -738,6 +844,15 @@ class TaskOrchestrator:
 
         return escalations(self._rt, self.answer)
 
+    @verb(
+        "Answer a question.",
+        "journal",
+        "POST /tasks/{task_id}/answer",
+        gives="decided",
+        refuses=(404, 409, 422),
+        forms={"by": PERSON, "note": NOTE, "changes": {"type": ["object", "null"]}},
+        command="answer TASK CHOICE: answer a question",
+    )
     def answer(
         self,
         task_id: str,
@@ -783,6 +898,11 @@ class TaskOrchestrator:
             return bool(decide(*asked, by=by, note=note))
         return answer(self._rt, task_id, choice, by, note, changes)
 
+    @verb(
+        "Tell a receiver of questions, escalations and failures.",
+        "thread",
+        lacks=FOR_PROGRAMS,
+    )
     def notify(
         self,
         url: str,
@@ -831,6 +951,15 @@ class TaskOrchestrator:
             made._started(None)
         return made
 
+    @verb(
+        "Say how good an attempt at a task was; what learns hears it.",
+        "commit",
+        "POST /tasks/{task_id}/reward",
+        gives="changed",
+        refuses=(404, 422),
+        forms={"value": {"type": "number", "minimum": -1, "maximum": 1}},
+        command="reward TASK VALUE: say how good an attempt at a task was",
+    )
     def reward_task(
         self,
         task_id: str,
@@ -875,6 +1004,15 @@ class TaskOrchestrator:
 
         return bool(rt.step(change, keep=True))
 
+    @verb(
+        "Say that an event from outside has come, for which tasks may wait.",
+        "commit",
+        "POST /events",
+        gives="released",
+        refuses=(422,),
+        forms={"name": NAME},
+        command="emit EVENT: say that an event has come",
+    )
     def emit(
         self, name: str, payload: Any = None, *, keep: float | timedelta = KEEP_EVENTS
     ) -> int:
@@ -903,6 +1041,16 @@ class TaskOrchestrator:
         keep_ns = int(check_seconds("keep", keep) * NS)
         return self._rt.emit(name, payload, keep_ns)
 
+    @verb(
+        "Run a finished task again.",
+        "commit",
+        "POST /tasks/{task_id}/rerun",
+        gives="task_id",
+        status=202,
+        refuses=(404, 409, 422),
+        forms={"downstream": {"type": ["boolean", "null"]}},
+        command="rerun TASK...: run tasks again that have ended",
+    )
     def rerun_task(
         self, task_id: str, *, downstream: bool | None = None
     ) -> TaskHandle[Any]:
@@ -940,6 +1088,20 @@ class TaskOrchestrator:
             below = self._rt.manager._same_run(task_id)
         return cast("TaskHandle[Any]", self._rt.rerun(task_id, below))
 
+    @verb(
+        "Do the same to all tasks in memory for which every condition holds.",
+        "journal",
+        "POST /task-changes",
+        gives="task_ids",
+        refuses=(422,),
+        forms={
+            "state": {"enum": [state.value for state in TaskState]},
+            "older_than": SECONDS,
+            "priority": PRIORITY,
+        },
+        command="change ACTION: do the same to all tasks of a kind",
+        is_final=True,
+    )
     def change_tasks(
         self,
         action: Literal["cancel", "suspend", "resume", "rerun", "set_priority"],
@@ -984,6 +1146,7 @@ class TaskOrchestrator:
             _check_priority(priority)
         if older_than is not None:
             older_than = check_seconds("older_than", older_than)
+        self._rt.look_up()
         return _bulk.change_tasks(
             self._rt,
             action,
@@ -994,15 +1157,28 @@ class TaskOrchestrator:
             priority=priority,
         )
 
+    @verb(
+        "Fail every task that has been queued for longer.",
+        "commit",
+        "POST /task-expiries",
+        gives="task_ids",
+        refuses=(422,),
+        command="expire SECONDS: fail what has been queued for longer",
+        is_final=True,
+    )
     def expire_tasks(self, older_than: float | timedelta) -> list[str]:
         """
         Fail every task that has been queued for more than *older_than* seconds.
+
+        Args:
+            older_than: Seconds, or a timedelta.
 
         Returns:
             Their ids.
         """
         ns = int(check_seconds("older_than", older_than) * NS)
         rt = self._rt
+        rt.look_up()
 
         def change(now: int) -> list[Any]:
             if rt.committer is not None:
@@ -1015,6 +1191,11 @@ class TaskOrchestrator:
 
     # -- asking --------------------------------------------------------------------
 
+    @verb(
+        "The handle of a task.",
+        "journal",
+        lacks=FOR_PROGRAMS,
+    )
     def handle(self, task_id: str) -> TaskHandle[Any]:
         """
         The handle of a task: of its latest run, if it was run again.
@@ -1030,6 +1211,13 @@ class TaskOrchestrator:
             run_id = self._rt.directory.reruns.latest(task_id)
             return cast("TaskHandle[Any]", self._rt.directory.known(run_id))
 
+    @verb(
+        "The state of a task.",
+        "journal",
+        "GET /tasks/{task_id}",
+        refuses=(404,),
+        lacks=lacks(command="`inspect` shows it"),
+    )
     def get_task_status(self, task_id: str) -> TaskStatus:
         """
         The state of a task, with its history.
@@ -1066,6 +1254,12 @@ class TaskOrchestrator:
         self._rt.look_up()
         return _reports.listed(self._rt, TaskFilter.of(state, fields))
 
+    @verb(
+        "Counts and times.",
+        "journal",
+        "GET /statistics",
+        lacks=lacks(command="`inspect` shows them"),
+    )
     def get_stats(self) -> Stats:
         """Counts, times and resources, all of one instant."""
         self._rt.look_up()
@@ -1106,6 +1300,14 @@ class TaskOrchestrator:
         self._rt.look_up()
         return progress_of(self._rt, of, label, file)
 
+    @verb(
+        "Why a task does not run, and what would start it.",
+        "not",
+        "GET /tasks/{task_id}/explanation",
+        refuses=(404,),
+        apart=("estimates",),
+        lacks=lacks(command="`explain` does more"),
+    )
     def explain(self, task_id: str, *, estimates: bool = True) -> Explanation:
         """
         Why a task does not run, and what would start it; or what became of it.
@@ -1125,6 +1327,13 @@ class TaskOrchestrator:
         """
         return _reports.explain(self._rt, task_id, estimates=estimates)
 
+    @verb(
+        "What can never proceed as things stand, and why.",
+        "thread",
+        "GET /stuck",
+        gives="stuck",
+        lacks=lacks(command="`explain` without a task shows it"),
+    )
     def stuck(self) -> tuple[Stuck, ...]:
         """
         What can never proceed as things stand, and why: groups with one cause each.
@@ -1214,11 +1423,24 @@ class TaskOrchestrator:
 
         return EventStream(self._rt, task, types, buffer)
 
+    @verb(
+        "How each component is.",
+        "not",
+        "GET /health",
+        lacks=lacks(command="`inspect` shows it"),
+    )
     def health(self) -> Health:
         """Whether the orchestrator is fit for work; never blocks."""
         self._rt.deciders.refuse_forked()
         return _reports.health(self._rt)
 
+    @verb(
+        "What the executors beyond this machine say of themselves.",
+        "thread",
+        "GET /doctor",
+        gives="checks",
+        lacks=lacks(command="`doctor` looks at this machine, too"),
+    )
     def doctor(self) -> tuple[HealthCheck, ...]:
         """
         What the executors beyond this machine say of themselves: see `ray` and `dask`.
@@ -1317,6 +1539,13 @@ class TaskOrchestrator:
                 return teller_of(self)
         return teller_of(self)
 
+    @verb(
+        "What is measured, by its names: of all, by type of task, by agent.",
+        "thread",
+        "GET /metrics",
+        operation="measured",
+        lacks=lacks(command="`inspect` shows some"),
+    )
     def metrics(self) -> dict[str, Any]:
         """
         What is measured, by its names: of the system, of types of tasks, of agents.
@@ -1453,6 +1682,11 @@ class TaskOrchestrator:
         kept = self._rt.kernel.retained.get(name)
         return None if kept is None else kept.cargo.value
 
+    @verb(
+        "Wait until nothing can proceed.",
+        "thread",
+        lacks=FOR_PROGRAMS,
+    )
     def wait(self, timeout: float | timedelta | None = None) -> bool:
         """
         Wait until nothing can proceed by itself and all receivers have been served.

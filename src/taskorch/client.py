@@ -10,18 +10,46 @@ It needs nothing but taskorch: the standard library speaks HTTP.
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from datetime import timedelta
+from functools import wraps
+from inspect import Parameter, isfunction, signature
+from itertools import islice
 from time import monotonic
-from typing import Any, Final, Literal, Unpack
+from typing import (
+    Any,
+    Concatenate,
+    Final,
+    Literal,
+    ParamSpec,
+    TypeVar,
+    Unpack,
+)
 from urllib.parse import quote, urlencode, urlsplit
 
 import attrs
 
 from taskorch import errors
 from taskorch._base._connections import HttpConnections
-from taskorch._base._remedies import REMEDIES_HEADER
+from taskorch._managers import (
+    AgentManager,
+    MemoManager,
+    ResourceManager,
+    ScheduleManager,
+    WorkflowManager,
+)
+from taskorch._orchestrator import TaskOrchestrator
+from taskorch._verbs._remedies import REMEDIES_HEADER
+from taskorch._verbs._table import VERBS
 from taskorch.errors import InvalidTaskError, TaskFailedError, TaskorchError
 from taskorch.model import (
     Call,
@@ -34,10 +62,14 @@ from taskorch.model import (
     to_seconds,
 )
 from taskorch.model._show import show
+from taskorch.model._verbs import SECONDS, Argument, Verb
 from taskorch.schedules import Backfilled
 from taskorch.workflows._writing import write_task
 
-__all__ = ("Client", "RemoteHandle", "ServiceError")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+__all__ = ("AsyncClient", "Client", "RemoteHandle", "ServiceError")
 
 #: Seconds that the service may take to answer, beside those that it is to wait.
 _PATIENCE: Final = 30.0
@@ -116,6 +148,84 @@ class RemoteHandle:
         return self._client.cancel_task(self.task_id)
 
 
+def document(value: Any) -> dict[str, Any]:
+    """*value*, which is a document."""
+    fields: dict[str, Any] = value
+    return fields
+
+
+def documents(value: Any) -> list[dict[str, Any]]:
+    """*value*, which is a list of documents."""
+    items: list[dict[str, Any]] = value
+    return items
+
+
+def texts(value: Any) -> list[str]:
+    """*value*, which is a list of texts."""
+    items: list[str] = value
+    return items
+
+
+def nothing(_: Any) -> None:
+    """Whatever was answered, the method returns nothing."""
+
+
+#: What a method that has no line here gives, by what its annotation says.
+_KINDS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "None": nothing,
+    "bool": bool,
+    "int": int,
+    "str": str,
+}
+
+
+def asking(
+    method: Callable[Concatenate[Any, P], Any], kind: Callable[[Any], T]
+) -> Callable[Concatenate[Client, P], T]:
+    """*method*, which is a verb, of a service: what it answers is made a *kind*."""
+    verb: Verb = method.verb  # type: ignore[attr-defined]  # checkers see no marks
+
+    def ask(client: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        values = verb.signature.bind(*args, **kwargs).arguments
+        path, fields = verb.path, {}
+        for each in verb.arguments:
+            value = values.get(each.name)
+            if each.in_path:
+                path = path.replace(f"{{{each.key}}}", quote(str(value), safe=""))
+            elif value is not None:
+                fields[each.key] = _plain_value(each, value)
+        if verb.method == "GET":
+            answer = client._ask(verb.method, path, query=fields)  # noqa: SLF001 - it is its part
+        else:
+            answer = client._ask(verb.method, path, fields or None)  # noqa: SLF001 - as above
+        return kind(answer[verb.gives] if verb.gives else answer)
+
+    first = Parameter("self", Parameter.POSITIONAL_ONLY)
+    parameters = [first, *verb.signature.parameters.values()]
+    method_of_client: Any = ask
+    method_of_client.__name__ = verb.operation
+    method_of_client.__qualname__ = f"Client.{verb.operation}"
+    method_of_client.__doc__ = f"{verb.text} See `{verb.function.__qualname__}`."
+    method_of_client.__signature__ = verb.signature.replace(
+        parameters=parameters,
+        return_annotation=signature(kind).return_annotation
+        if isfunction(kind)
+        else kind,
+    )
+    return ask
+
+
+def _plain_value(argument: Argument, value: Any) -> Any:
+    """*value* as JSON can say it."""
+    if argument.form == SECONDS:
+        return check_seconds(argument.name, value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if argument.form.get("type") == "array":
+        return [*value]
+    return value
+
+
 class Client:
     """
     The methods of a `TaskOrchestrator` that is served elsewhere.
@@ -156,6 +266,11 @@ class Client:
 
     def __repr__(self) -> str:
         return f"<Client of {self._place}>"
+
+    @property
+    def aio(self) -> AsyncClient:
+        """The same for coroutines."""
+        return AsyncClient(self)
 
     # -- submitting ----------------------------------------------------------------
 
@@ -266,15 +381,6 @@ class Client:
                 msg = f"task {task_id} has not ended in {patience:g} s"
                 raise TimeoutError(msg)
 
-    def get_task_status(self, task_id: str) -> dict[str, Any]:
-        """
-        The state of a task, with its history, as `TaskStatus.to_dict` has it.
-
-        Raises:
-            UnknownTaskError: No task has this id.
-        """
-        return self._of_task("GET", task_id)
-
     def tasks(
         self,
         state: TaskFilter | TaskState | str | None = None,
@@ -332,66 +438,7 @@ class Client:
         query = {"after": after} | ({} if task is None else {"task": task})
         return self._ask("GET", "/events", query=query)
 
-    def get_stats(self) -> dict[str, Any]:
-        """See `TaskOrchestrator.get_stats`."""
-        return self._ask("GET", "/statistics")
-
-    def health(self) -> dict[str, Any]:
-        """See `TaskOrchestrator.health`."""
-        return self._ask("GET", "/health")
-
     # -- control -------------------------------------------------------------------
-
-    def cancel_task(self, task_id: str, *, reason: str | None = None) -> bool:
-        """See `TaskOrchestrator.cancel_task`; None: the service says its own reason."""
-        body = None if reason is None else {"reason": reason}
-        return self._change(task_id, "/cancel", body)
-
-    def suspend_task(self, task_id: str) -> bool:
-        """See `TaskOrchestrator.suspend_task`."""
-        return self._change(task_id, "/suspend")
-
-    def resume_task(self, task_id: str) -> bool:
-        """See `TaskOrchestrator.resume_task`."""
-        return self._change(task_id, "/resume")
-
-    def set_priority(self, task_id: str, priority: int) -> bool:
-        """See `TaskOrchestrator.set_priority`."""
-        return self._change(task_id, "/priority", {"priority": priority})
-
-    def decide(
-        self, task_id: str, verdict: str, result: Any = None, reason: str = ""
-    ) -> bool:
-        """See `TaskOrchestrator.decide`."""
-        decision = {"verdict": verdict, "result": result, "reason": reason}
-        return self._change(task_id, "/decision", decision)
-
-    def questions(self) -> list[dict[str, Any]]:
-        """The questions that wait: see `TaskOrchestrator.questions`."""
-        return self._listed("/questions", "questions")
-
-    def failures(self) -> list[dict[str, Any]]:
-        """What failed, by cause: see `TaskOrchestrator.failures`."""
-        return self._listed("/failures", "failures")
-
-    def escalations(self) -> list[dict[str, Any]]:
-        """The escalations: see `TaskOrchestrator.escalations`."""
-        return self._listed("/escalations", "escalations")
-
-    def answer(
-        self,
-        task_id: str,
-        choice: str,
-        *,
-        by: str,
-        note: str = "",
-        changes: dict[str, Any] | None = None,
-    ) -> bool:
-        """See `TaskOrchestrator.answer`."""
-        reply = {"choice": choice, "by": by, "note": note}
-        if changes is not None:
-            reply["changes"] = changes  # type: ignore[assignment]
-        return bool(self._of_task("POST", task_id, "/answer", reply)["decided"])
 
     def rerun_task(
         self, task_id: str, *, downstream: bool | None = None
@@ -401,31 +448,7 @@ class Client:
         answer = self._of_task("POST", task_id, "/rerun", asked)
         return RemoteHandle(answer["task_id"], self)
 
-    def restart(self, run_id: str) -> str:
-        """See `orch.workflows.restart`; the id of the run."""
-        answer = self._ask("POST", f"/workflows/{quote(run_id, safe='')}/restart")
-        return str(answer["workflow_id"])
-
-    def approve(self, run_id: str, gate: str, *, by: str, note: str = "") -> bool:
-        """See `orch.workflows.approve`."""
-        approval = {"gate": gate, "by": by, "note": note}
-        path = f"/workflows/{quote(run_id, safe='')}/approve"
-        return bool(self._ask("POST", path, approval)["changed"])
-
-    def emit(
-        self, name: str, payload: Any = None, *, keep: float | timedelta | None = None
-    ) -> int:
-        """See `TaskOrchestrator.emit`."""
-        event = {"name": name, "payload": payload}
-        if keep is not None:
-            event["keep"] = check_seconds("keep", keep)
-        return int(self._ask("POST", "/events", event)["released"])
-
     # -- what is made again and again ----------------------------------------------
-
-    def schedules(self) -> list[dict[str, Any]]:
-        """All schedules."""
-        return self._listed("/schedules", "schedules")
 
     def schedule(self, name: str, count: int = 5) -> dict[str, Any]:
         """A schedule, with its next slots in `coming`."""
@@ -436,15 +459,6 @@ class Client:
         """Pause, resume or remove a schedule; whether that has changed anything."""
         path = f"/schedules/{quote(name, safe='')}/{verb}"
         return bool(self._ask("POST", path, said)["changed"])
-
-    def trigger_schedule(
-        self, name: str, parameters: Mapping[str, Any] | None = None
-    ) -> list[str]:
-        """See `orch.schedules.trigger`: the id, in a list."""
-        path = f"/schedules/{quote(name, safe='')}/trigger"
-        body = None if parameters is None else {"parameters": dict(parameters)}
-        task_ids: list[str] = self._ask("POST", path, body)["ids"]
-        return task_ids
 
     def backfill_schedule(
         self, name: str, since: str, until: str, *, again: bool = False
@@ -459,79 +473,13 @@ class Client:
 
     # -- agents --------------------------------------------------------------------
 
-    def agents(self) -> list[dict[str, Any]]:
-        """See `orch.agents.list`."""
-        return self._listed("/agents", "agents")
-
     def agent_instances(self) -> list[dict[str, Any]]:
         """All agents as documents: see `AgentInstance.to_dict`."""
         return self._listed("/agent-instances", "agents")
 
-    def agent(self, agent_id: str) -> dict[str, Any]:
-        """
-        An agent, with its `health`: see `orch.agents.get`.
-
-        Raises:
-            UnknownAgentError: There is none of this id.
-        """
-        return self._ask("GET", _path_of_agent(agent_id))
-
-    def spawn_agent(
-        self,
-        type: str,  # noqa: A002 - as there
-        config: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any]:
-        """See `orch.agents.spawn`: templates are the service's own."""
-        return self._ask("POST", "/agents", {"type": type, "config": config or {}})
-
-    def drain_agent(
-        self, agent_id: str, reason: str = "it is drained", *, on: bool = True
-    ) -> bool:
-        """See `orch.agents.drain`."""
-        change = {"reason": reason, "on": on}
-        return bool(
-            self._ask("POST", _path_of_agent(agent_id, "/drain"), change)["changed"]
-        )
-
-    def terminate_agent(self, agent_id: str, grace: float = 30.0) -> None:
-        """See `orch.agents.terminate`."""
-        self._ask("POST", _path_of_agent(agent_id, "/terminate"), {"grace": grace})
-
-    def match_agents(
-        self,
-        requirements: Iterable[str],
-        *,
-        type: str | None = None,  # noqa: A002 - as there
-    ) -> list[dict[str, Any]]:
-        """See `orch.agents.match`."""
-        wanted: dict[str, Any] = {"requirements": [*requirements]}
-        if type is not None:
-            wanted["type"] = type
-        matches: list[dict[str, Any]] = self._ask("POST", "/agent-matches", wanted)[
-            "matches"
-        ]
-        return matches
-
-    def explain_scaling(
-        self,
-        type: str | None = None,  # noqa: A002 - as there
-    ) -> list[dict[str, Any]]:
-        """See `orch.agents.explain_scaling`."""
-        query = {} if type is None else {"type": type}
-        return self._listed("/scaling", "decisions", query)
-
     def alerts(self) -> list[dict[str, Any]]:
         """How each alert stands: see `orch.alerts.list`."""
         return self._listed("/alerts", "alerts")
-
-    def hold_starts(self, reason: str, *, by: str = "user", most: int = 0) -> None:
-        """See `TaskOrchestrator.hold_starts`."""
-        hold = {"reason": reason, "by": by, "most": most}
-        self._ask("POST", "/starts/hold", hold)
-
-    def release_starts(self, by: str = "user") -> bool:
-        """See `TaskOrchestrator.release_starts`."""
-        return bool(self._ask("POST", "/starts/release", {"by": by})["changed"])
 
     # -- adaptive jobs -------------------------------------------------------------
 
@@ -550,8 +498,55 @@ class Client:
         message = {"action": action, "payload": fields}
         return self._ask("POST", endpoint, message, base="")
 
-    def _change(self, task_id: str, path: str, document: object = None) -> bool:
-        return bool(self._of_task("POST", task_id, path, document)["changed"])
+    # -- what is as it is beside the orchestrator: a line for checkers --------------
+
+    get_task_status: Final = asking(TaskOrchestrator.get_task_status, document)
+    get_stats: Final = asking(TaskOrchestrator.get_stats, document)
+    health: Final = asking(TaskOrchestrator.health, document)
+    doctor: Final = asking(TaskOrchestrator.doctor, documents)
+    measured: Final = asking(TaskOrchestrator.metrics, document)
+    cancel_task: Final = asking(TaskOrchestrator.cancel_task, bool)
+    suspend_task: Final = asking(TaskOrchestrator.suspend_task, bool)
+    resume_task: Final = asking(TaskOrchestrator.resume_task, bool)
+    set_priority: Final = asking(TaskOrchestrator.set_priority, bool)
+    decide: Final = asking(TaskOrchestrator.decide, bool)
+    questions: Final = asking(TaskOrchestrator.questions, documents)
+    failures: Final = asking(TaskOrchestrator.failures, documents)
+    escalations: Final = asking(TaskOrchestrator.escalations, documents)
+    answer: Final = asking(TaskOrchestrator.answer, bool)
+    reward_task: Final = asking(TaskOrchestrator.reward_task, bool)
+    change_tasks: Final = asking(TaskOrchestrator.change_tasks, texts)
+    expire_tasks: Final = asking(TaskOrchestrator.expire_tasks, texts)
+    emit: Final = asking(TaskOrchestrator.emit, int)
+    hold_starts: Final = asking(TaskOrchestrator.hold_starts, nothing)
+    release_starts: Final = asking(TaskOrchestrator.release_starts, bool)
+    find_workflows: Final = asking(WorkflowManager.find, texts)
+    workflow_status: Final = asking(WorkflowManager.status, document)
+    cancel_workflow: Final = asking(WorkflowManager.cancel, bool)
+    pause_workflow: Final = asking(WorkflowManager.pause, bool)
+    resume_workflow: Final = asking(WorkflowManager.resume, bool)
+    restart_workflow: Final = asking(WorkflowManager.restart, str)
+    approve_workflow: Final = asking(WorkflowManager.approve, bool)
+    reject_workflow: Final = asking(WorkflowManager.reject, bool)
+    schedule_status: Final = asking(ScheduleManager.status, document)
+    find_schedules: Final = asking(ScheduleManager.list, documents)
+    pause_schedule: Final = asking(ScheduleManager.pause, bool)
+    resume_schedule: Final = asking(ScheduleManager.resume, bool)
+    remove_schedule: Final = asking(ScheduleManager.remove, bool)
+    trigger_schedule: Final = asking(ScheduleManager.trigger, texts)
+    agents: Final = asking(AgentManager.list, documents)
+    agent: Final = asking(AgentManager.get, document)
+    spawn_agent: Final = asking(AgentManager.spawn, document)
+    drain_agent: Final = asking(AgentManager.drain, bool)
+    terminate_agent: Final = asking(AgentManager.terminate, nothing)
+    match_agents: Final = asking(AgentManager.match, documents)
+    explain_scaling: Final = asking(AgentManager.explain_scaling, documents)
+    clear_memo: Final = asking(MemoManager.clear, int)
+    resize_resources: Final = asking(ResourceManager.resize, nothing)
+    # The names that some had first.
+    approve: Final = asking(WorkflowManager.approve, bool)
+    restart: Final = asking(WorkflowManager.restart, str)
+    schedules: Final = asking(ScheduleManager.list, documents)
 
     # -- the wire ------------------------------------------------------------------
 
@@ -612,8 +607,116 @@ class Client:
         return answer
 
 
-def _path_of_agent(agent_id: str, rest: str = "") -> str:
-    return f"/agents/{quote(agent_id, safe='')}{rest}"
+def on_thread(
+    method: Callable[Concatenate[Client, P], T],
+) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]:
+    """*method* of a client, as a coroutine."""
+
+    @wraps(method)
+    async def call(face: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        client = face._client  # noqa: SLF001 - it is its part
+        return await asyncio.to_thread(method, client, *args, **kwargs)
+
+    return call
+
+
+class AsyncClient:
+    """
+    `client.aio`: the methods of a `Client` for coroutines; each waits on a thread.
+
+        handle = await client.aio.submit_task(task)
+        result = await client.aio.result(handle.task_id)
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def tasks(
+        self,
+        state: TaskFilter | TaskState | str | None = None,
+        **fields: Unpack[FilterFields],
+    ) -> AsyncIterator[dict[str, Any]]:
+        """See `Client.tasks`: `async for task in client.aio.tasks(…)`."""
+        tasks = self._client.tasks(state, **fields)
+        while page := await asyncio.to_thread(list, islice(tasks, _PAGE)):
+            for task in page:
+                yield task
+
+    async def command(
+        self, action: str, *, endpoint: str = "/commands", **fields: Any
+    ) -> dict[str, Any]:
+        """See `Client.command`."""
+        command = self._client.command
+        return await asyncio.to_thread(command, action, endpoint=endpoint, **fields)
+
+    # -- a line for checkers -------------------------------------------------------
+
+    submit_task: Final = on_thread(Client.submit_task)
+    submit_tasks: Final = on_thread(Client.submit_tasks)
+    handle: Final = on_thread(Client.handle)
+    result: Final = on_thread(Client.result)
+    explain: Final = on_thread(Client.explain)
+    stuck: Final = on_thread(Client.stuck)
+    events: Final = on_thread(Client.events)
+    rerun_task: Final = on_thread(Client.rerun_task)
+    schedule: Final = on_thread(Client.schedule)
+    change_schedule: Final = on_thread(Client.change_schedule)
+    backfill_schedule: Final = on_thread(Client.backfill_schedule)
+    agent_instances: Final = on_thread(Client.agent_instances)
+    alerts: Final = on_thread(Client.alerts)
+    get_task_status: Final = on_thread(Client.get_task_status)
+    get_stats: Final = on_thread(Client.get_stats)
+    health: Final = on_thread(Client.health)
+    doctor: Final = on_thread(Client.doctor)
+    measured: Final = on_thread(Client.measured)
+    cancel_task: Final = on_thread(Client.cancel_task)
+    suspend_task: Final = on_thread(Client.suspend_task)
+    resume_task: Final = on_thread(Client.resume_task)
+    set_priority: Final = on_thread(Client.set_priority)
+    decide: Final = on_thread(Client.decide)
+    questions: Final = on_thread(Client.questions)
+    failures: Final = on_thread(Client.failures)
+    escalations: Final = on_thread(Client.escalations)
+    answer: Final = on_thread(Client.answer)
+    reward_task: Final = on_thread(Client.reward_task)
+    change_tasks: Final = on_thread(Client.change_tasks)
+    expire_tasks: Final = on_thread(Client.expire_tasks)
+    emit: Final = on_thread(Client.emit)
+    hold_starts: Final = on_thread(Client.hold_starts)
+    release_starts: Final = on_thread(Client.release_starts)
+    find_workflows: Final = on_thread(Client.find_workflows)
+    workflow_status: Final = on_thread(Client.workflow_status)
+    cancel_workflow: Final = on_thread(Client.cancel_workflow)
+    pause_workflow: Final = on_thread(Client.pause_workflow)
+    resume_workflow: Final = on_thread(Client.resume_workflow)
+    restart_workflow: Final = on_thread(Client.restart_workflow)
+    approve_workflow: Final = on_thread(Client.approve_workflow)
+    reject_workflow: Final = on_thread(Client.reject_workflow)
+    schedule_status: Final = on_thread(Client.schedule_status)
+    find_schedules: Final = on_thread(Client.find_schedules)
+    pause_schedule: Final = on_thread(Client.pause_schedule)
+    resume_schedule: Final = on_thread(Client.resume_schedule)
+    remove_schedule: Final = on_thread(Client.remove_schedule)
+    trigger_schedule: Final = on_thread(Client.trigger_schedule)
+    agents: Final = on_thread(Client.agents)
+    agent: Final = on_thread(Client.agent)
+    spawn_agent: Final = on_thread(Client.spawn_agent)
+    drain_agent: Final = on_thread(Client.drain_agent)
+    terminate_agent: Final = on_thread(Client.terminate_agent)
+    match_agents: Final = on_thread(Client.match_agents)
+    explain_scaling: Final = on_thread(Client.explain_scaling)
+    clear_memo: Final = on_thread(Client.clear_memo)
+    resize_resources: Final = on_thread(Client.resize_resources)
+
+
+for _verb in VERBS.values():
+    # A line is for checkers: a verb that has none is here all the same.
+    if _verb.request and not hasattr(Client, _verb.operation):
+        _kind = _KINDS.get(str(_verb.signature.return_annotation), lambda value: value)
+        setattr(Client, _verb.operation, asking(_verb.function, _kind))
+    if _verb.request and not hasattr(AsyncClient, _verb.operation):
+        _method = getattr(Client, _verb.operation)
+        setattr(AsyncClient, _verb.operation, on_thread(_method))
 
 
 def _path(task_id: str, below: str) -> str:

@@ -14,6 +14,7 @@ from taskorch import TaskOrchestrator, errors
 from taskorch._settings._configuration import SETTINGS as WRITTEN
 from taskorch._settings._configuration import as_variable
 from taskorch._settings._fields import SETTINGS, SIMULATED
+from taskorch._verbs._table import VERBS
 from taskorch.errors import TaskFailure, TaskorchError, UsageError
 from taskorch.events import CATALOGUE, VIEWS, signal_name
 from taskorch.kernel import diagram
@@ -387,12 +388,41 @@ _REMEDIES = {
     "UsageError": "catch it for all of these",
 }
 
+_VERBS = """\
+# Verbs
+
+What can be done with an orchestrator, each at one place: the method. `orch.aio` has all of them, as awaitables;
+`Client` and `Client.aio` have those with a request, by the name in the fourth column; answers are the JSON of the
+request. A command takes a journal that nobody uses, or the URL of a service. `*` ends what nobody can bring back.
+
+| call | what it does | request, below `/api/v1` | client | command | it has not |
+|---|---|---|---|---|---|"""
+
+
+def verbs_page() -> str:
+    lines = [_VERBS]
+    for call, verb in VERBS.items():
+        fields = [each.key for each in verb.fields] if verb.request else []
+        request = f"`{verb.request}`" if verb.request else ""
+        if fields:
+            request += f" ({', '.join(fields)})"
+        words = [verb.command_name, *verb.command_words]
+        command = f"`{' '.join(words).replace('+', '/')}`" if verb.command else ""
+        reasons = "; ".join(f"{face}: {why}" for face, why in verb.lacks.items())
+        lines.append(
+            f"| `{call}`{' *' * verb.is_final} | {verb.text} | {request} "
+            f"| {f'`{verb.operation}`' if verb.request else ''} | {command} | {reasons} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 PAGES = {
     DOCS / "reference" / "errors.md": errors_page,
     DOCS / "reference" / "events.md": events_page,
     DOCS / "reference" / "options.md": options_page,
     DOCS / "reference" / "policies.md": policies_page,
     DOCS / "reference" / "settings.md": settings_page,
+    DOCS / "reference" / "verbs.md": verbs_page,
     DOCS / "explanation" / "states.md": states_page,
 }
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+#: Seconds that the body of a request may take to come.
+RECEIPT_SECONDS: Final = 10.0
 #: Attempts that run at once, as in the core report's orchestrator.
 CONCURRENCY: Final = 10
 #: Finished tasks that stay whole in memory: a few MB.

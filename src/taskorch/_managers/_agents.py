@@ -40,6 +40,7 @@ from taskorch.model import (
     levels_of,
 )
 from taskorch.model._show import show
+from taskorch.model._verbs import NAME, OBJECT, lacks, verb
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime._attempts import AgentRunner, outcome_of, usage_of
 from taskorch.runtime._documents import document_of_end, keep_earlier, keep_late
@@ -56,6 +57,9 @@ __all__ = ("AgentManager",)
 _Attempts: TypeAlias = list[tuple[str, int]]
 #: Stands for a breaker that was not given.
 _DEFAULT_BREAKER: Final = Breaker()
+
+
+_OF_AGENTS: Final = lacks(command="`agents` has it")
 
 
 class AgentManager:
@@ -140,6 +144,16 @@ class AgentManager:
         )
         return self._fleet.template(template)
 
+    @verb(
+        "Start an agent of a template.",
+        "journal",
+        "POST /agents",
+        operation="spawn_agent",
+        status=201,
+        refuses=(422,),
+        forms={"type": NAME, "config": OBJECT},
+        lacks=_OF_AGENTS,
+    )
     def spawn(
         self,
         type: str,  # noqa: A002 - as templates have it
@@ -160,6 +174,18 @@ class AgentManager:
         """
         return self._fleet.instance(self._fleet.spawn(type, config or {}).id)
 
+    @verb(
+        "Let an agent go, at the latest after `grace` s.",
+        "journal",
+        "POST /agents/{agent_id}/terminate",
+        operation="terminate_agent",
+        gives="agent_id",
+        status=202,
+        refuses=(404, 409, 422),
+        forms={"grace": {"type": "number", "minimum": 0}},
+        lacks=_OF_AGENTS,
+        is_final=True,
+    )
     def terminate(self, agent_id: str, grace: float = 30.0) -> None:
         """
         Let an agent go: it gets no new work, and leaves when it has none.
@@ -173,6 +199,16 @@ class AgentManager:
         check_seconds("grace", grace)
         self._fleet.terminate(agent_id, grace)
 
+    @verb(
+        "Let an agent end what it has, and give it nothing new; or again.",
+        "journal",
+        "POST /agents/{agent_id}/drain",
+        operation="drain_agent",
+        gives="changed",
+        refuses=(404, 409),
+        remote={"reason": "drained over HTTP"},
+        lacks=_OF_AGENTS,
+    )
     def drain(
         self, agent_id: str, reason: str = "it is drained", *, on: bool = True
     ) -> bool:
@@ -205,10 +241,26 @@ class AgentManager:
         drained: bool = rt.step(lambda now: rt.kernel.drain(agent_id, why, now))
         return drained
 
+    @verb(
+        "All agents, in the order they came in.",
+        "journal",
+        "GET /agents",
+        operation="agents",
+        gives="agents",
+        lacks=_OF_AGENTS,
+    )
     def list(self) -> Sequence[AgentInstance]:
         """Return all agents, in the order in which they came."""
         return self._fleet.all()
 
+    @verb(
+        "An agent, how it does, and what it holds.",
+        "journal",
+        "GET /agents/{agent_id}",
+        operation="agent",
+        refuses=(404,),
+        lacks=_OF_AGENTS,
+    )
     def get(self, agent_id: str) -> AgentInstance:
         """
         One agent, as it is now.
@@ -237,6 +289,16 @@ class AgentManager:
             return self._fleet.instance(agent_id).health
         return {one.id: one.health for one in self._fleet.all()}
 
+    @verb(
+        "Which agents have what is required, and why the others do not.",
+        "journal",
+        "POST /agent-matches",
+        operation="match_agents",
+        gives="matches",
+        refuses=(422,),
+        forms={"type": NAME},
+        lacks=_OF_AGENTS,
+    )
     def match(
         self,
         requirements: Iterable[str],
@@ -318,6 +380,15 @@ class AgentManager:
                 return one.agent
         return fleet.provision(wanted)
 
+    @verb(
+        "What pools of agents have decided, and why.",
+        "journal",
+        "GET /scaling",
+        gives="decisions",
+        refuses=(422,),
+        forms={"type": NAME},
+        lacks=_OF_AGENTS,
+    )
     def explain_scaling(
         self,
         type: str | None = None,  # noqa: A002 - as templates have it

@@ -40,6 +40,7 @@ from taskorch.model._ids import (
     stem_of,
 )
 from taskorch.model._show import show
+from taskorch.model._verbs import NAME, NOTE, PERSON, lacks, verb
 from taskorch.runtime._context import workflow_span
 from taskorch.runtime._stale import is_outdated
 from taskorch.runtime._work import (
@@ -76,6 +77,10 @@ _GOING_ON: Final = frozenset(
 )
 
 
+#: What is said about a gate.
+_VERDICT: Final = {"gate": NAME, "by": {**NAME, **PERSON}, "note": NOTE}
+
+
 class WorkflowManager:
     """
     `orch.workflows`: starts workflows, and controls their runs.
@@ -110,6 +115,11 @@ class WorkflowManager:
         def __getattr__(self, name: str) -> Any:
             raise no_attribute(self, name)
 
+    @verb(
+        "Start a workflow; under an id that is known, it is the run there is.",
+        "thread",
+        lacks=lacks("`start_workflow` takes documents", "`run` does it"),
+    )
     def start(
         self,
         workflow: Workflow | ExecutionPlan,
@@ -284,6 +294,11 @@ class WorkflowManager:
             raise DuplicateTaskError(msg, hint=_OTHER_RUN)
         return not own and record is None
 
+    @verb(
+        "A run of a workflow.",
+        "journal",
+        lacks=lacks("`workflow_status` has it", "`inspect` shows it"),
+    )
     def get(self, run_id: str) -> WorkflowRun:
         """
         The run with an id.
@@ -320,6 +335,15 @@ class WorkflowManager:
         self._recall_reruns(works)
         return self._made(run_id, works, parents)
 
+    @verb(
+        "The runs whose ids match a pattern.",
+        "journal",
+        "GET /workflows",
+        operation="find_workflows",
+        gives="workflow_ids",
+        keys={"pattern": "id"},
+        lacks=lacks(command="`inspect` lists them"),
+    )
     def find(self, pattern: str = "*") -> list[WorkflowRun]:
         """
         The runs whose ids match a pattern, as in `find("nightly-*")`.
@@ -427,6 +451,15 @@ class WorkflowManager:
         """Whether all of a run was told to pause, and not to resume since."""
         return "" in self._record(run_id).paused
 
+    @verb(
+        "How far a run is.",
+        "journal",
+        "GET /workflows/{workflow_id}",
+        operation="workflow_status",
+        refuses=(404,),
+        keys={"run_id": "workflow_id"},
+        lacks=lacks(command="`inspect` shows it"),
+    )
     def status(self, run_id: str) -> WorkflowStatus:
         """
         How far a run is.
@@ -436,6 +469,18 @@ class WorkflowManager:
         """
         return self.get(run_id).status()
 
+    @verb(
+        "Cancel a run.",
+        "journal",
+        "POST /workflows/{workflow_id}/cancel",
+        operation="cancel_workflow",
+        gives="changed",
+        refuses=(404, 409, 422),
+        keys={"run_id": "workflow_id"},
+        remote={"reason": "it was cancelled over HTTP"},
+        command="cancel-run RUN...: cancel runs of workflows",
+        is_final=True,
+    )
     def cancel(self, run_id: str, *, reason: str | None = None) -> bool:
         """
         Cancel all tasks of runs that have not ended; False if there are none.
@@ -449,13 +494,14 @@ class WorkflowManager:
             InvalidTransitionError: The state machine forbids it for a task; those
                 that it allows are cancelled.
         """
-        kernel = self._rt.kernel
+        rt = self._rt
         why = f"workflow {run_id} was cancelled" if reason is None else reason
         done = False
         vetoes: list[InvalidTransitionError] = []
         for run, below in self._targets(run_id):
+            # Not the kernel of before: once the journal has been read, it is another.
             did, against = self._each(
-                run, below, lambda row, now: kernel.cancel(row, now, why)
+                run, below, lambda row, now: rt.kernel.cancel(row, now, why)
             )
             done |= did
             vetoes += against
@@ -463,6 +509,16 @@ class WorkflowManager:
             raise vetoes[0]
         return done
 
+    @verb(
+        "Let nothing of a run begin.",
+        "journal",
+        "POST /workflows/{workflow_id}/pause",
+        operation="pause_workflow",
+        gives="changed",
+        refuses=(404, 409, 422),
+        keys={"run_id": "workflow_id"},
+        command="pause-run RUN...: let nothing of runs begin",
+    )
     def pause(self, run_id: str) -> bool:
         """
         Suspend all tasks of runs that can be; False if there are none.
@@ -499,6 +555,16 @@ class WorkflowManager:
             done |= did
         return done
 
+    @verb(
+        "Let a paused run go on.",
+        "journal",
+        "POST /workflows/{workflow_id}/resume",
+        operation="resume_workflow",
+        gives="changed",
+        refuses=(404, 409, 422),
+        keys={"run_id": "workflow_id"},
+        command="resume-run RUN...: let paused runs go on",
+    )
     def resume(self, run_id: str) -> bool:
         """
         Resume all suspended tasks of runs; False if there are none.
@@ -518,6 +584,17 @@ class WorkflowManager:
             done |= self._each(run, below, self._rt.kernel.resume)[0]
         return done
 
+    @verb(
+        "Run again what failed in a run.",
+        "journal",
+        "POST /workflows/{workflow_id}/restart",
+        operation="restart_workflow",
+        gives="workflow_id",
+        status=202,
+        refuses=(404, 409),
+        keys={"run_id": "workflow_id"},
+        command="restart RUN...: run again what failed in runs of workflows",
+    )
     def restart(self, run_id: str) -> WorkflowRun:
         """
         Run again what failed, was cancelled or skipped, as `id~2`.
@@ -604,6 +681,17 @@ class WorkflowManager:
         for part in slices(_backwards(run)[::-1]):
             rt.step(partial(rerun, part), keep=True)
 
+    @verb(
+        "Approve what a gate asks.",
+        "journal",
+        "POST /workflows/{workflow_id}/approve",
+        operation="approve_workflow",
+        gives="changed",
+        refuses=(404, 409, 422),
+        keys={"run_id": "workflow_id"},
+        forms=_VERDICT,
+        command="approve RUN+PHASE: approve a phase of a workflow",
+    )
     def approve(self, run_id: str, gate: str, *, by: str, note: str = "") -> bool:
         """
         Approve a phase whose gate asks for it: see `Approval`.
@@ -625,6 +713,17 @@ class WorkflowManager:
         """
         return _approvals.decide(self.get(run_id), gate, by, note, passed=True)
 
+    @verb(
+        "Reject what a gate asks.",
+        "journal",
+        "POST /workflows/{workflow_id}/reject",
+        operation="reject_workflow",
+        gives="changed",
+        refuses=(404, 409, 422),
+        keys={"run_id": "workflow_id"},
+        forms=_VERDICT,
+        command="reject RUN+PHASE: reject a phase of a workflow",
+    )
     def reject(self, run_id: str, gate: str, *, by: str, note: str = "") -> bool:
         """
         Reject a phase whose gate asks for an approval: it has failed then.

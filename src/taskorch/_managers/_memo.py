@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from taskorch.errors import InvalidTaskError
+from taskorch.model._verbs import verb
 
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
@@ -25,6 +26,15 @@ class MemoManager:
     def __init__(self, runtime: Any) -> None:
         self._rt: Runtime = runtime
 
+    @verb(
+        "Forget results that are remembered: like tasks are made again.",
+        "thread",
+        "POST /memo/clear",
+        operation="clear_memo",
+        gives="count",
+        command="forget: forget results that are remembered",
+        is_final=True,
+    )
     def clear(self, *, type: str | None = None, task: str | None = None) -> int:  # noqa: A002 - as Task calls it
         """
         Forget results: like tasks are made again.

@@ -38,6 +38,7 @@ from taskorch.model import (
 from taskorch.model._ids import check_id
 from taskorch.model._read_only import ReadOnly
 from taskorch.model._show import show
+from taskorch.model._verbs import FOR_PROGRAMS, lacks, verb
 from taskorch.runtime._loops import Latch
 from taskorch.runtime._notices import HYSTERESIS
 
@@ -122,6 +123,18 @@ class ResourceManager:
     ) -> None:
         self._rt: Runtime = runtime
 
+    @verb(
+        "Set the totals of the named resources; a new name makes a new pool.",
+        "journal",
+        "POST /resources/resize",
+        operation="resize_resources",
+        gives="resources",
+        refuses=(422,),
+        forms={
+            "resources": {"type": "object", "additionalProperties": {"type": "number"}}
+        },
+        lacks=lacks(command="a program says what there is"),
+    )
     def resize(self, resources: Resources | Mapping[str, float]) -> None:
         """
         Set the totals of the named resources; a new name makes a new pool.
@@ -144,6 +157,11 @@ class ResourceManager:
         rt = self._rt
         rt.step(lambda now: rt.kernel.change_pools(totals, now), keep=True)
 
+    @verb(
+        "How much of each pool is in use.",
+        "journal",
+        lacks=lacks("`GET /resources` has it", "`inspect` shows it"),
+    )
     def usage(self, *, holders: bool = False) -> Mapping[str, PoolUsage]:
         """
         How much of each pool is in use, all of one instant.
@@ -167,6 +185,11 @@ class ResourceManager:
                 )
         return ReadOnly(by_pool)
 
+    @verb(
+        "Say how much all tasks of a type, a run or an owner may have.",
+        "journal",
+        lacks=FOR_PROGRAMS,
+    )
     def set_quotas(self, *quotas: Quota) -> None:
         """
         Say how much all tasks of a type, a run or an owner may have; from now on.
@@ -194,6 +217,11 @@ class ResourceManager:
         rt = self._rt
         rt.step(lambda now: rt.kernel.change_quotas(changes, now), keep=True)
 
+    @verb(
+        "The quotas, and how much of each is in use.",
+        "journal",
+        lacks=lacks("`GET /resources` has it", "`inspect` shows it"),
+    )
     def quotas(self) -> list[QuotaUsage]:
         """The quotas, and how much of each is in use, all of one instant."""
         rt = self._rt
@@ -209,6 +237,11 @@ class ResourceManager:
                 usages.append(QuotaUsage(quota, Resources(**amounts), running))
         return usages
 
+    @verb(
+        "Set the share of a pool above which it counts as saturated.",
+        "journal",
+        lacks=FOR_PROGRAMS,
+    )
     def set_saturation(self, threshold: float, relief: float | None = None) -> None:
         """
         Set the share of a pool above which it counts as saturated: 0.85 by default.
@@ -297,6 +330,11 @@ class ResourceManager:
         assert granted is not None  # noqa: S101 - else it was refused
         return HeldResources(self, granted)
 
+    @verb(
+        "Release an allocation.",
+        "journal",
+        lacks=FOR_PROGRAMS,
+    )
     def release(
         self, allocation: HeldResources | str, *, owner: str | None = None
     ) -> None:
@@ -337,6 +375,11 @@ class ResourceManager:
 
         self._rt.step(change, keep=True)
 
+    @verb(
+        "What is held by hand, the oldest first.",
+        "journal",
+        lacks=lacks("`GET /resources` has it", "`inspect` shows it"),
+    )
     def allocations(
         self,
         *,

@@ -40,6 +40,7 @@ from taskorch.model._ids import (
 )
 from taskorch.model._made_for import MadeFor, note_of
 from taskorch.model._show import show
+from taskorch.model._verbs import TEXT, lacks, verb
 from taskorch.runtime._clock import wall
 from taskorch.runtime._interrupts import defers_interrupts
 from taskorch.schedules import (
@@ -338,6 +339,9 @@ _Moments: TypeAlias = list[datetime]
 _Heap: TypeAlias = list[tuple[int, int, str]]
 
 
+_OF_SCHEDULES: Final = lacks(command="`schedules` has it")
+
+
 class ScheduleManager:
     """
     `orch.schedules`: what is made again and again, at times of cron or at distances.
@@ -503,6 +507,16 @@ class ScheduleManager:
             if old.work == new.work and old.timing() == new.timing():
                 entry.renamed = new.name
 
+    @verb(
+        "Remove a schedule.",
+        "thread",
+        "POST /schedules/{name}/remove",
+        operation="remove_schedule",
+        gives="changed",
+        refuses=(404,),
+        lacks=_OF_SCHEDULES,
+        is_final=True,
+    )
     def remove(self, name: str) -> bool:
         """
         Remove a schedule: what it has made goes on; False if there is none.
@@ -530,6 +544,17 @@ class ScheduleManager:
                 self._works.pop(name, None)
         return True
 
+    @verb(
+        "Make nothing for the slots that come.",
+        "thread",
+        "POST /schedules/{name}/pause",
+        operation="pause_schedule",
+        gives="changed",
+        refuses=(404, 422),
+        forms={"reason": {"type": "string", "minLength": 1}},
+        remote={"reason": "paused over HTTP"},
+        lacks=_OF_SCHEDULES,
+    )
     def pause(self, name: str, reason: str = "paused by the user") -> bool:
         """
         Make nothing for the slots that come, until `resume`; False if it is paused.
@@ -552,6 +577,15 @@ class ScheduleManager:
             self._keep(entry)
         return True
 
+    @verb(
+        "Let a schedule go on.",
+        "thread",
+        "POST /schedules/{name}/resume",
+        operation="resume_schedule",
+        gives="changed",
+        refuses=(404,),
+        lacks=_OF_SCHEDULES,
+    )
     def resume(self, name: str) -> bool:
         """
         Go on; the slots that came meanwhile are skipped. False if it is not paused.
@@ -573,6 +607,16 @@ class ScheduleManager:
         self._host.orch.drivers.wake(DRIVER)
         return True
 
+    @verb(
+        "Make now what a schedule makes.",
+        "thread",
+        "POST /schedules/{name}/trigger",
+        operation="trigger_schedule",
+        gives="ids",
+        status=202,
+        refuses=(404, 422),
+        lacks=_OF_SCHEDULES,
+    )
     def trigger(self, name: str, parameters: Mapping[str, Any] | None = None) -> str:
         """
         Make now what it makes, besides its slots, whatever else of it goes on.
@@ -614,6 +658,17 @@ class ScheduleManager:
         is_slot = now > entry.done_ns and entry.times.after(now - 1) == now
         return is_slot or bool(self._host.known([made_id]))
 
+    @verb(
+        "Make what would have been made.",
+        "thread",
+        "POST /schedules/{name}/backfill",
+        operation="backfill_schedule",
+        gives="ids",
+        status=202,
+        refuses=(404, 422),
+        forms={"since": TEXT, "until": TEXT},
+        lacks=_OF_SCHEDULES,
+    )
     def backfill(
         self,
         name: str,
@@ -722,6 +777,14 @@ class ScheduleManager:
                     break
         return moments
 
+    @verb(
+        "When a schedule comes next.",
+        "thread",
+        "GET /schedules/{name}",
+        operation="schedule_status",
+        refuses=(404,),
+        lacks=_OF_SCHEDULES,
+    )
     def status(self, name: str) -> ScheduleStatus:
         """
         How a schedule stands: `str()` of it says when next, and why not now.
@@ -809,6 +872,14 @@ class ScheduleManager:
             "schedules", "degraded" if bad else "ok", " ".join(bad[:_SHOWN])
         )
 
+    @verb(
+        "All schedules.",
+        "thread",
+        "GET /schedules",
+        operation="find_schedules",
+        gives="schedules",
+        lacks=_OF_SCHEDULES,
+    )
     def list(self) -> _Statuses:
         """Return all schedules, in the order of their names."""
         with self._lock:

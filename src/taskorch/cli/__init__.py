@@ -1,9 +1,10 @@
 """
 The command line: `taskorch COMMAND …`.
 
-A command is a line in `COMMANDS`: what it is for, and the module that has it, which is
-imported only when it is needed. The module has `add_arguments(parser)`, and the parser
-is to set `run`: a function of the parsed arguments that returns the exit code. Commands
+A command is a verb that says so, or a line in `_OWN`: what it is for, and the module
+that has it, which is imported only when it is needed. The module has
+`add_arguments(parser)`, and the parser is to set `run`: a function of the parsed
+arguments that returns the exit code. Commands
 read arguments, call what the library offers, and print; what they can do, a program of
 the user's can do too.
 
@@ -35,10 +36,9 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import taskorch
-from taskorch._base._remedies import in_commands
 from taskorch._base._vocabulary import meant, nearest
 from taskorch.errors import (
     JournalTakenError,
@@ -56,28 +56,15 @@ USAGE: Final = 2
 NOT_NOW: Final = 75
 INTERRUPTED: Final = 130
 
-#: Of each command: what it is for, and the module that has it.
-COMMANDS: Final = {
+#: What the help begins with.
+_FIRST: Final = ("run", "simulate", "plan", "inspect", "explain")
+#: Of each command, what it is for, and the module that has it: those that are no verbs.
+_OWN: Final = {
     "run": ("run a workflow or tasks that a file defines", "taskorch.cli._run"),
     "simulate": ("say how long that would take", "taskorch.cli._simulate"),
     "plan": ("plan what a request asks for", "taskorch.cli._plan"),
     "inspect": ("show what is in a journal, or a service", "taskorch.cli._inspect"),
     "explain": ("say why a task does not run", "taskorch.cli._explain"),
-    **{
-        name: (purpose, "taskorch.cli._control")
-        for name, purpose in {
-            "rerun": "run tasks again that have ended",
-            "restart": "run again what failed in runs of workflows",
-            "cancel": "call tasks off",
-            "suspend": "put tasks aside",
-            "resume": "let tasks go on that were put aside",
-            "decide": "decide on a task that waits for that",
-            "approve": "approve a phase of a workflow",
-            "questions": "show which questions wait for an answer",
-            "answer": "answer a question",
-            "emit": "say that an event has come",
-        }.items()
-    },
     "schedules": (
         "show and change what is made again and again",
         "taskorch.cli._schedules",
@@ -87,8 +74,6 @@ COMMANDS: Final = {
         for name, purpose in {
             "agents": "show and change the agents of a service",
             "alerts": "show how the alerts of a service stand",
-            "hold": "let nothing new start",
-            "release": "let tasks start again",
         }.items()
     },
     "prune": ("let what ended long ago leave a journal", "taskorch.cli._prune"),
@@ -109,6 +94,26 @@ COMMANDS: Final = {
     "completion": ("write what completes commands", "taskorch.cli._completion"),
     "skill": ("print what a coding agent needs to know", "taskorch.cli._skill"),
 }
+#: Of all commands the same; made when it is asked for.
+COMMANDS: Mapping[str, tuple[str, str]]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "COMMANDS":
+        return _all_commands()
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def _all_commands() -> dict[str, tuple[str, str]]:
+    from taskorch._verbs._table import commands  # noqa: PLC0415 - it takes a moment
+
+    module = "taskorch.cli._control"
+    own = dict(_OWN)
+    first = {name: own.pop(name) for name in _FIRST}
+    derived = {name: (verb.purpose, module) for name, (_, verb) in commands().items()}
+    return {**first, **derived, **own}
+
 
 #: What to do if the system has refused something.
 _WHAT_NOW: Final[Mapping[int | None, str]] = {
@@ -161,6 +166,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (TaskorchError, ImportError) as error:
         text = str(error)
         if isinstance(journal, str):
+            from taskorch._verbs._remedies import in_commands  # noqa: PLC0415 - few need it
+
             text = in_commands(text, journal)
         print(f"taskorch: {text}", file=sys.stderr)
         is_passing = isinstance(error, JournalTakenError | JournalUnavailableError)
@@ -179,9 +186,11 @@ def _parsed(words: list[str]) -> argparse.Namespace:
     if not words:
         parser.print_help(sys.stderr)
         raise SystemExit(USAGE)
-    if not words[0].startswith("-") and words[0] not in COMMANDS:
-        what_now = meant(words[0], COMMANDS, "see taskorch --help")
-        parser.error(f"there is no command {words[0]!r}: {what_now}")
+    if not words[0].startswith("-") and words[0] not in _OWN:
+        commands = _all_commands()
+        if words[0] not in commands:
+            what_now = meant(words[0], commands, "see taskorch --help")
+            parser.error(f"there is no command {words[0]!r}: {what_now}")
     args, rest = parser.parse_known_args(words)
     # argparse takes an argument that may be left out only before the options.
     if rest and not rest[0].startswith("-") and getattr(args, "task", "") is None:
@@ -225,7 +234,7 @@ def _refused(error: OSError) -> str:
 
 def whole_parser() -> argparse.ArgumentParser:
     """The parser of all commands, with all that they take."""
-    return _parser(COMMANDS, every=True)
+    return _parser(_all_commands(), every=True)
 
 
 def version() -> str:
@@ -239,8 +248,11 @@ def _parser(words: Iterable[str], *, every: bool = False) -> argparse.ArgumentPa
     parser = _Parser(prog="taskorch", description="Orchestrates tasks on this machine.")
     parser.add_argument("--version", action="version", version=f"taskorch {version()}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    wanted = next((word for word in words if word in COMMANDS), None)
-    for name, (purpose, module) in COMMANDS.items():
+    # Only who asks which commands there are needs all of them.
+    is_own = next(iter(words), "") in {*_OWN, "--version"}
+    own_or_all = _OWN if is_own and not every else _all_commands()
+    wanted = next((word for word in words if word in own_or_all), None)
+    for name, (purpose, module) in own_or_all.items():
         command = commands.add_parser(name, help=purpose, description=purpose)
         if every or name == wanted:
             import_module(module).add_arguments(command)

@@ -1,18 +1,16 @@
-"""`taskorch agents`, `alerts`, `hold` and `release`: the agents of a service."""
+"""`taskorch agents` and `alerts`: the agents of a service."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import shlex
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from taskorch._orchestrator import TaskOrchestrator
 from taskorch._settings._configuration import TOKEN_VARIABLE
 from taskorch.cli import FAILED, OK
-from taskorch.cli._control import at, service
+from taskorch.cli._control import service
 from taskorch.cli._terminal import add_json, is_url, line, print_json, table
 from taskorch.client import Client
 from taskorch.errors import InvalidTaskError
@@ -20,10 +18,6 @@ from taskorch.errors import InvalidTaskError
 _VERBS: Final = (
     *("list", "show", "spawn", "drain", "undrain", "terminate", "match", "scaling"),
 )
-#: Who holds starts, if nobody is named.
-_USER: Final = "user"
-#: What is kept, and so can be said while nobody uses the journal.
-_OF_STARTS: Final = ("hold", "release")
 #: What each of them needs.
 _NEEDS: Final = {
     **dict.fromkeys(("show", "drain", "undrain", "terminate"), "the id of an agent"),
@@ -38,14 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_run, command=command)
     parser.add_argument(
         "url",
-        metavar="JOURNAL|URL" if command in _OF_STARTS else "URL",
+        metavar="URL",
         help="a service: http://127.0.0.1:8080, whose token is in "
-        f"{TOKEN_VARIABLE}; "
-        + (
-            "or a journal that nobody uses"
-            if command in _OF_STARTS
-            else "agents are there while it runs"
-        ),
+        f"{TOKEN_VARIABLE}; agents are there while it runs",
     )
     if command == "agents":
         parser.add_argument(
@@ -72,22 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="SECONDS",
             help="of `terminate`: what it has to end its work (30)",
         )
-    elif command == "hold":
-        parser.add_argument("reason", metavar="REASON", help="why nothing new starts")
-        parser.add_argument(
-            "--most", type=int, default=0, metavar="N", help="so many may run (0)"
-        )
-    if command in _OF_STARTS:
-        parser.add_argument(
-            "--by", metavar="NAME", default=_USER, help=f"who holds them ({_USER})"
-        )
     add_json(parser)
 
 
 def _run(args: argparse.Namespace) -> int:
-    if args.command in _OF_STARTS:
-        with at(args.url) as orch:
-            return _starts(args, orch)
     if not is_url(args.url):
         msg = f"{args.url!r} is no address of a service, and agents are there only"
         raise InvalidTaskError(msg, hint="http://127.0.0.1:8080")
@@ -102,21 +79,6 @@ def _run(args: argparse.Namespace) -> int:
             _print(args, alerts, "No alert is watched.", map(_alert, shown))
             return OK
         return _agents(args, client)
-
-
-def _starts(args: argparse.Namespace, orch: Client | TaskOrchestrator) -> int:
-    """Hold starts, or release them."""
-    url = line(args.url)
-    if args.command == "hold":
-        orch.hold_starts(args.reason, by=args.by, most=args.most)
-        words = f"at most {args.most} run" if args.most else "nothing new starts"
-        by = "" if args.by == _USER else f" --by {shlex.quote(args.by)}"
-        _say(args, {"held": True}, f"{words}, until: taskorch release {url}{by}")
-        return OK
-    changed = orch.release_starts(args.by)
-    words = "tasks start again" if changed else f"{line(args.by)} held nothing back"
-    _say(args, {"changed": changed}, words)
-    return OK if changed else FAILED
 
 
 def _agents(args: argparse.Namespace, client: Client) -> int:

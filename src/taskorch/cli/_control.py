@@ -1,26 +1,30 @@
 """
-`taskorch rerun`, `restart`, `cancel`, `decide`, `approve`, `answer` and the like.
+The verbs that are commands: `taskorch rerun`, `cancel`, `decide`, `answer` and others.
 
-They change tasks of a journal that nobody uses, or those of a service. In a journal
-nothing is run by that: the program does it that has this journal.
+They are made of the table of verbs: what they take, and what is said of it. They change
+tasks of a journal that nobody uses, or those of a service. In a journal nothing is run
+by that: the program does it that has this journal.
 
-Decision: 0068.
+Decisions: 0068, 0190.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from taskorch._base._visible import counted
 from taskorch._managers._records import WILD
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._settings._configuration import TOKEN_VARIABLE
+from taskorch._verbs._table import VERBS, as_json, bound, commands
 from taskorch.cli import FAILED, OK
 from taskorch.cli._terminal import (
     add_json,
@@ -40,16 +44,28 @@ from taskorch.errors import (
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model._explanation import some
 from taskorch.model._ids import is_escalation, number_of, split_first, stem_of
+from taskorch.model._verbs import Argument, Verb
 from taskorch.reading import JournalReader
 
-_VERDICTS: Final = ("retry", "fail", "complete")
 _PASSING: Final = (TaskState.QUEUED, TaskState.PENDING, TaskState.RETRYING)
+#: What the words behind a command are, where their arguments are not told of.
+_WORDS: Final = {
+    "TASK": "its id",
+    "TASK...": "ids of tasks",
+    "RUN...": "ids of runs",
+    "RUN+PHASE": "a phase that asks for it",
+    "EVENT": "its name",
+}
+#: How what is said by name is shown, by its type.
+_METAVARS: Final = {"string": "TEXT", "integer": "N", "number": "NUMBER"}
+_TYPES: Final[Mapping[str, Callable[[str], Any]]] = {"integer": int, "number": float}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add those of the command that *parser* is for."""
-    verb = parser.prog.rpartition(" ")[2]
-    parser.set_defaults(run=_run, verb=verb)
+    command = parser.prog.rpartition(" ")[2]
+    call, verb = commands()[command]
+    parser.set_defaults(run=_run, call=call)
     parser.add_argument(
         "journal",
         metavar="JOURNAL|URL",
@@ -57,48 +73,73 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "a service: "
         f"http://127.0.0.1:8080, whose token is in {TOKEN_VARIABLE}",
     )
-    if verb == "approve":
-        parser.add_argument(
-            "tasks", metavar="RUN/PHASE", nargs=1, help="a phase that asks for it"
-        )
-        parser.add_argument("--by", metavar="NAME", required=True, help="who approves")
-        parser.add_argument("--note", metavar="TEXT", default="", help="kept with it")
-    elif verb == "answer":
-        parser.add_argument(
-            "tasks", metavar="TASK", nargs=1, help="its id, as `questions` shows it"
-        )
-        parser.add_argument("choice", metavar="CHOICE", help="one of its options")
-        parser.add_argument("--by", metavar="NAME", required=True, help="who answers")
-        parser.add_argument("--note", metavar="TEXT", default="", help="kept with it")
-        parser.add_argument(
-            "--changes", metavar="JSON", type=_json, help="what is to be changed"
-        )
-    elif verb == "questions":
-        pass
-    elif verb == "decide":
-        parser.add_argument("tasks", metavar="TASK", nargs=1, help="its id")
-        parser.add_argument(
-            "verdict",
-            choices=_VERDICTS,
-            help="run it again, end it as failed, or take it for completed",
-        )
-        parser.add_argument(
-            "--result", metavar="JSON", type=_json, help="that it completes with"
-        )
-        parser.add_argument("--reason", metavar="TEXT", default="", help="kept with it")
-    elif verb == "emit":
-        parser.add_argument("event", metavar="EVENT", help="its name")
-        parser.add_argument(
-            "--payload", metavar="JSON", type=_json, help="what comes with it"
-        )
-    elif verb == "restart":
-        parser.add_argument("tasks", metavar="RUN", nargs="+", help="ids of runs")
-    else:
-        words = "ids of tasks"
-        if verb == "rerun":
-            words += ", or patterns: 'tuesday/scale/*' is what has ended of these"
-        parser.add_argument("tasks", metavar="TASK", nargs="+", help=words)
+    arguments = iter(verb.arguments)
+    for word in verb.command_words:
+        argument = next(arguments)
+        if "+" in word:
+            next(arguments)
+        _add_word(parser, word, argument)
+    for argument in arguments:
+        _add_option(parser, argument)
     add_json(parser)
+
+
+def _add_word(parser: argparse.ArgumentParser, word: str, argument: Argument) -> None:
+    several = word.endswith("...")
+    words = _WORDS.get(word) or _in_help(argument)
+    if argument.name == "task_id" and parser.prog.endswith(" rerun"):
+        words += ", or patterns: 'tuesday/scale/*' is what has ended of these"
+    parser.add_argument(
+        argument.name,
+        metavar=None
+        if "enum" in argument.form
+        else word.removesuffix("...").replace("+", "/"),
+        nargs="+" if several else None,
+        help=words,
+        **_kind_of(argument),
+    )
+
+
+def _add_option(parser: argparse.ArgumentParser, argument: Argument) -> None:
+    name = f"--{argument.name.replace('_', '-')}"
+    if "boolean" in argument.form.get("type", ""):
+        parser.add_argument(
+            name,
+            action=argparse.BooleanOptionalAction,
+            default=None,
+            help=_in_help(argument),
+        )
+        return
+    kind = _kind_of(argument)
+    metavar = "JSON" if kind.get("type") is _json else None
+    if "choices" not in kind and metavar is None:
+        metavar = "NAME" if argument.name == "by" else None
+        metavar = metavar or _METAVARS[argument.form["type"]]
+    parser.add_argument(
+        name,
+        metavar=metavar,
+        required=argument.is_needed,
+        help=_in_help(argument),
+        **kind,
+    )
+
+
+def _kind_of(argument: Argument) -> dict[str, Any]:
+    """How argparse reads *argument*."""
+    if "enum" in argument.form:
+        return {"choices": argument.form["enum"]}
+    name = argument.form.get("type")
+    if name == "string":
+        return {}
+    return {"type": _TYPES.get(name, _json) if isinstance(name, str) else _json}
+
+
+def _in_help(argument: Argument) -> str:
+    """What is said of *argument*, as the line of a help."""
+    text = argument.text.partition(". ")[0].partition("; None")[0].removesuffix(".")
+    text = re.sub(r"\*(\w+)\*", r"\1", text.replace("%", "%%").replace("`", ""))
+    is_name = len(text) > 1 and text[:2].isalpha() and text[:2].isupper()
+    return text if is_name else text[:1].lower() + text[1:]
 
 
 def _json(text: str) -> Any:
@@ -110,33 +151,52 @@ def _json(text: str) -> Any:
 
 
 def _run(args: argparse.Namespace) -> int:
-    is_service = is_url(args.journal)
+    verb = VERBS[args.call]
     with at(args.journal) as orch:
-        if args.verb == "emit":
-            count = orch.emit(args.event, args.payload)
-            document = {"event": args.event, "released": count}
-            go_on = f"{counted(count, 'task')} {'goes' if count == 1 else 'go'} on"
-            _tell(args, document, f"{line(args.event)}: {go_on}")
-            return OK
-        if args.verb == "questions":
-            _show_questions(args, orch)
-            return OK
-        states: set[TaskState] = set()
-        code = OK
-        for name in _named(args, orch):
-            task_id, changed = _changed(args, orch, name)
-            # Neither a phase nor a run nor an escalation is a task.
-            is_task = args.verb not in ("approve", "restart")
-            is_task = is_task and not is_escalation(name)
-            state = _state(orch, task_id) if is_task else None
-            if state is not None:
-                states.add(state)
-            # Another answer may be needed before one decides.
-            code = code if changed or args.verb == "answer" else FAILED
-            document = {"task": task_id, "changed": changed, "state": state}
-            _tell(args, document, _words(args.verb, task_id, state, changed=changed))
-    goes_on = args.verb == "restart" or not states.isdisjoint(_PASSING)
-    if not is_service and code == OK and not args.json and goes_on:
+        if verb.command_words[:1] in (["TASK..."], ["TASK"], ["RUN..."], ["RUN+PHASE"]):
+            return _change(args, verb, orch)
+        result = _call(args, verb, orch)
+        show = _SHOWN.get(args.call)
+        document = {verb.gives: result}
+        if args.json:
+            print_json(_DOCUMENTS.get(args.call, _as_it_is)(args, document))
+        elif show is not None:
+            show(args, result)
+        else:
+            _show(result)
+    return FAILED if result is False else OK
+
+
+def _call(args: argparse.Namespace, verb: Verb, orch: Any, **instead: Any) -> Any:
+    """Do what *verb* does, with what was said: the answer, as JSON has it."""
+    arguments = {each.name: getattr(args, each.name, None) for each in verb.arguments}
+    arguments |= instead
+    # What was not said is as the method has it.
+    arguments = {name: each for name, each in arguments.items() if each is not None}
+    if isinstance(orch, Client):
+        return as_json(getattr(orch, verb.operation)(**arguments))
+    return as_json(bound(orch, args.call)(**arguments))
+
+
+def _change(args: argparse.Namespace, verb: Verb, orch: Any) -> int:
+    """Change the tasks, or the runs, that are named."""
+    states: set[TaskState] = set()
+    code = OK
+    name_of = verb.arguments[0].name
+    # Neither a phase nor a run nor an escalation is a task.
+    are_tasks = name_of == "task_id"
+    for name in _named(args, name_of, orch):
+        task_id, changed = _changed(args, verb, orch, name)
+        is_task = are_tasks and not is_escalation(name)
+        state = _state(orch, task_id) if is_task else None
+        if state is not None:
+            states.add(state)
+        # Another answer may be needed before one decides.
+        code = code if changed or verb.name == "answer" else FAILED
+        document = {"task": task_id, "changed": changed, "state": state}
+        _tell(args, document, _words(verb, task_id, state, changed=changed))
+    goes_on = verb.name == "restart" or not states.isdisjoint(_PASSING)
+    if not is_url(args.journal) and code == OK and not args.json and goes_on:
         print(f"It runs when the program is run again that has {line(args.journal)}.")
     return code
 
@@ -150,49 +210,55 @@ def _tell(args: argparse.Namespace, document: dict[str, Any], words: str) -> Non
         print(words, flush=True)
 
 
-def _words(verb: str, task_id: str, state: TaskState | None, *, changed: bool) -> str:
-    if verb == "restart":
-        return f"{line(task_id)} was restarted"
+def _words(verb: Verb, task_id: str, state: TaskState | None, *, changed: bool) -> str:
+    command = verb.command_name
+    if command in _OF_RUNS:
+        act = command.removesuffix("-run")
+        words = _OF_RUNS[command] if changed else f"has nothing to {act}"
+        return f"{line(task_id)} {words}"
     if state is None:
         return f"{line(task_id)} {'is' if changed else 'had been'} decided on"
     text = f"{line(task_id)} is {coloured(state.value)}"
-    if verb == "answer":
+    if command in _DONE:
+        words = _DONE[command] if changed else "was not changed"
+        return f"{line(task_id)} {words}: it is {coloured(state.value)}"
+    if command == "answer":
         return text if changed else f"{text}: it needs more answers to be decided"
     if not changed:
-        return f"{text}: there is nothing to {verb}"
-    if verb in ("cancel", "suspend") and state is TaskState.RUNNING:
+        return f"{text}: there is nothing to {command}"
+    if command in ("cancel", "suspend") and state is TaskState.RUNNING:
         return f"{text}, and was asked to stop"
     return text
 
 
-def _changed(args: argparse.Namespace, orch: Any, name: str) -> tuple[str, bool]:
+def _changed(
+    args: argparse.Namespace, verb: Verb, orch: Any, name: str
+) -> tuple[str, bool]:
     """The id of the task that there is then, and whether anything has changed."""
-    if args.verb == "rerun":
+    if verb.name == "rerun_task":
         # Of a pattern, each is run again that is meant, and nothing else.
-        is_one = name in args.tasks
-        downstream = None if is_one else False
+        is_one = name in args.task_id
+        downstream = args.downstream if is_one else False
         return orch.rerun_task(name, downstream=downstream).task_id, True
-    if args.verb == "restart":
-        is_remote = isinstance(orch, Client)
-        (orch if is_remote else orch.workflows).restart(name)
-        return name, True
-    if args.verb == "decide":
-        verdict: Literal["retry", "fail", "complete"] = args.verdict
-        return name, orch.decide(name, verdict, args.result, args.reason)
-    if args.verb == "answer":
-        fields = {"by": args.by, "note": args.note, "changes": args.changes}
-        return name, orch.answer(name, args.choice, **fields)
-    if args.verb == "approve":
-        return name, _approve(orch, name, by=args.by, note=args.note)
-    change: Callable[[str], bool] = getattr(orch, f"{args.verb}_task")
-    return name, change(name)
+    subject, *others = verb.arguments
+    if verb.command_words == ["RUN+PHASE"]:
+        # The phase may have slashes, a run has none.
+        run_id, phase = split_first(name)
+        if not phase:
+            msg = f"{name!r} names no phase of a run"
+            raise InvalidTaskError(msg, hint="write RUN/PHASE")
+        both = {subject.name: run_id, others[0].name: phase}
+        return name, bool(_call(args, verb, orch, **both))
+    changed = _call(args, verb, orch, **{subject.name: name})
+    return name, bool(changed)
 
 
-def _named(args: argparse.Namespace, orch: Any) -> list[str]:
+def _named(args: argparse.Namespace, name_of: str, orch: Any) -> list[str]:
     """The tasks, or runs, that are named; of patterns to be run again, those meant."""
+    words = getattr(args, name_of)
     names: list[str] = []
-    for name in args.tasks:
-        if args.verb != "rerun" or WILD.isdisjoint(name):
+    for name in [words] if isinstance(words, str) else words:
+        if args.call != "rerun_task" or WILD.isdisjoint(name):
             names.append(name)
             continue
         meant = _ended_like(orch, name)
@@ -214,12 +280,51 @@ def _ended_like(orch: Any, pattern: str) -> list[str]:
     return [stem for stem, (_, has_ended) in latest.items() if has_ended]
 
 
-def _show_questions(args: argparse.Namespace, orch: Any) -> None:
-    is_remote = isinstance(orch, Client)
-    questions = [q if is_remote else q.to_dict() for q in orch.questions()]
-    if args.json:
-        print_json({"questions": questions})
-        return
+def _as_it_is(_: argparse.Namespace, document: dict[str, Any]) -> dict[str, Any]:
+    return document
+
+
+def _show(result: Any) -> None:
+    """An answer, a line for each thing that it has."""
+    for each in result if isinstance(result, list) else [result]:
+        fields = each if isinstance(each, dict) else {}
+        words = [
+            f"{name}: {_short(value)}"
+            for name, value in fields.items()
+            if value not in (None, [], "")
+        ]
+        print(line("; ".join(words) if fields else _short(each)))
+
+
+def _show_escalations(_: argparse.Namespace, escalations: Any) -> None:
+    _show(escalations or "No failure waits for a person.")
+
+
+def _show_changed(_: argparse.Namespace, task_ids: Any) -> None:
+    _show(task_ids or "There is no such task.")
+
+
+def _show_forgotten(_: argparse.Namespace, count: int) -> None:
+    print(f"{counted(count, 'result')} {'is' if count == 1 else 'are'} forgotten")
+
+
+def _show_emitted(args: argparse.Namespace, count: int) -> None:
+    go_on = f"{counted(count, 'task')} {'goes' if count == 1 else 'go'} on"
+    print(f"{line(args.name)}: {go_on}")
+
+
+def _show_hold(args: argparse.Namespace, _: object) -> None:
+    words = f"at most {args.most} run" if args.most else "nothing new starts"
+    by = "" if args.by is None else f" --by {shlex.quote(args.by)}"
+    print(f"{words}, until: taskorch release {line(args.journal)}{by}")
+
+
+def _show_release(args: argparse.Namespace, changed: object) -> None:
+    by = line(args.by or "user")
+    print("tasks start again" if changed else f"{by} held nothing back")
+
+
+def _show_questions(args: argparse.Namespace, questions: list[dict[str, Any]]) -> None:
     for asked in questions:
         _show_question(asked)
     if not questions:
@@ -258,21 +363,36 @@ def _short(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _approve(orch: Any, name: str, **answer: str) -> bool:
-    """Approve RUN/PHASE: the phase may have slashes, a run has none."""
-    approve: Callable[..., bool] = (
-        orch.approve if isinstance(orch, Client) else orch.workflows.approve
-    )
-    run_id, phase = split_first(name)
-    if not phase:
-        msg = f"{name!r} names no phase of a run"
-        raise InvalidTaskError(msg, hint="write RUN/PHASE")
-    return approve(run_id, phase, **answer)
-
-
 def _state(orch: Any, task_id: str) -> TaskState:
     status = orch.get_task_status(task_id)
     return TaskState(status["state"] if isinstance(orch, Client) else status.state)
+
+
+#: What is said of answers, beside what they are, by how a program calls for them.
+_SHOWN: Final[Mapping[str, Callable[[argparse.Namespace, Any], None]]] = {
+    "emit": _show_emitted,
+    "hold_starts": _show_hold,
+    "release_starts": _show_release,
+    "questions": _show_questions,
+    "escalations": _show_escalations,
+    "change_tasks": _show_changed,
+    "expire_tasks": _show_changed,
+    "memo.clear": _show_forgotten,
+}
+_DOCUMENTS: Final[
+    Mapping[str, Callable[[argparse.Namespace, dict[str, Any]], dict[str, Any]]]
+] = {
+    "emit": lambda args, document: {"event": args.name, **document},
+    "hold_starts": lambda _, __: {"held": True},
+}
+#: What was done to a task, where its state does not say it.
+_DONE: Final = {"priority": "was moved", "reward": "was rewarded"}
+_OF_RUNS: Final = {
+    "restart": "was restarted",
+    "cancel-run": "was cancelled",
+    "pause-run": "is paused",
+    "resume-run": "goes on",
+}
 
 
 def at(place: str) -> AbstractContextManager[Any]:

@@ -11,8 +11,8 @@ from itertools import islice
 from typing import Any, Final
 
 from taskorch._base._address import without_password
-from taskorch._base._remedies import in_commands
 from taskorch._base._visible import counted, visible
+from taskorch._verbs._remedies import in_commands
 from taskorch.cli import OK
 from taskorch.cli._source import Reader, ServiceReader, reader_of
 from taskorch.cli._terminal import (

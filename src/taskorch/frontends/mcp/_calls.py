@@ -19,8 +19,8 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base._remedies import all_in_tools, in_tools
 from taskorch._base._visible import visible
+from taskorch._verbs._remedies import all_in_tools, in_tools
 from taskorch.errors import AnswerRefusedError, InvalidTaskError, UnknownTaskError
 from taskorch.events import fields_of, signal_name
 from taskorch.model import FILTERS, TaskFilter, TaskState

@@ -34,7 +34,6 @@ from taskorch.frontends.service._bodies import read_object
 from taskorch.frontends.service._codes import Codes
 from taskorch.frontends.service._events import Events
 from taskorch.frontends.service._feed import Feed, kept_by
-from taskorch.frontends.service._fleet import FleetOperations
 from taskorch.frontends.service._guard import (
     LOOPBACK,
     RequestGuard,
@@ -42,11 +41,10 @@ from taskorch.frontends.service._guard import (
     check_token,
     sends_body,
 )
-from taskorch.frontends.service._health import Numbers, probes
+from taskorch.frontends.service._health import Overviews, probes
 from taskorch.frontends.service._jobs import Commands
 from taskorch.frontends.service._openapi import description
 from taskorch.frontends.service._operations import (
-    TEXT,
     Current,
     Operation,
     asked,
@@ -61,12 +59,12 @@ from taskorch.frontends.service._problems import (
     on_http_error,
     on_problem,
 )
-from taskorch.frontends.service._schedules import Schedules
 from taskorch.frontends.service._submissions import Submissions
 from taskorch.frontends.service._tasks import Tasks
 from taskorch.frontends.service._values import answer
+from taskorch.frontends.service._verbs import operations as verbs
 from taskorch.frontends.service._work_schemas import work_schemas
-from taskorch.frontends.service._workflows import Workflows
+from taskorch.model._verbs import TEXT
 from taskorch.reading import JournalReader
 
 if TYPE_CHECKING:
@@ -194,11 +192,9 @@ def _path_of_tools(
 def existing(orch: Current, feed: Callable[[], Feed]) -> list[Operation]:
     """The operations on what an orchestrator has, and on its events."""
     return [
-        *Numbers(orch).operations(),
+        *verbs(orch, apart=("schedule_status",)),
+        *Overviews(orch).operations(),
         *Tasks(orch).operations(),
-        *Workflows(orch).operations(),
-        *Schedules(orch).operations(),
-        *FleetOperations(orch).operations(),
         *Events(orch, feed).operations(),
     ]
 

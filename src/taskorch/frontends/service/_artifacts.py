@@ -12,11 +12,12 @@ from starlette.responses import FileResponse
 
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.frontends.service._bodies import refuse
-from taskorch.frontends.service._operations import TEXT, Operation, listed, named, told
+from taskorch.frontends.service._operations import Operation, named, told
 from taskorch.frontends.service._problems import HttpProblem
 from taskorch.frontends.service._values import answer
 from taskorch.model import id_problem
 from taskorch.model._ids import segments_of
+from taskorch.model._verbs import TEXT, listed
 
 if TYPE_CHECKING:
     from starlette.requests import Request

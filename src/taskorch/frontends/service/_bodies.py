@@ -10,15 +10,15 @@ from typing import Any, Final, NoReturn
 
 from starlette.requests import ClientDisconnect, Request
 
+from taskorch._base._limits import RECEIPT_SECONDS
 from taskorch.frontends._checking import findings_of
 from taskorch.frontends.channel import FrameError, Wire
 from taskorch.frontends.service._problems import HttpProblem
 from taskorch.workflows._documents import object_of, refuse_constant
 
-#: Bytes of a body; levels of what it says; seconds that it may take to come.
+#: Bytes of a body; levels of what it says.
 MAX_BODY: Final = 1 << 20
 _MAX_DEPTH: Final = 60
-RECEIPT_SECONDS: Final = 10.0
 #: What reads bodies that are frames, and writes answers to who can read them.
 WIRE: Final = Wire()
 #: Of one body.

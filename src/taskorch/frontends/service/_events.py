@@ -7,25 +7,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._base._limits import MAX_SECONDS
 from taskorch._telling._following import FOLLOWED
-from taskorch.frontends.service._bodies import read_object
 from taskorch.frontends.service._feed import PAGE, Feed, Wanted, chosen
 from taskorch.frontends.service._operations import (
-    ANYTHING,
-    NAME,
-    OBJECT,
-    TEXT,
     Current,
     Operation,
-    asked,
     bad_query,
-    listed,
     number,
     told,
 )
 from taskorch.frontends.service._stream import EventResponse
 from taskorch.frontends.service._values import answer
+from taskorch.model._verbs import OBJECT, TEXT, listed
 from taskorch.workflows._names import guess
 
 if TYPE_CHECKING:
@@ -44,12 +37,6 @@ _CURSOR: Final = {
     "type": "string",
     "pattern": "^(0|[0-9]{1,18}(-[0-9a-f]+)?)$",
 }
-_EMIT: Final = asked(
-    "name",
-    name=NAME,
-    payload=ANYTHING,
-    keep={"type": "number", "minimum": 0, "maximum": MAX_SECONDS},
-)
 
 
 class Events:
@@ -86,14 +73,6 @@ class Events:
                 answer=TEXT,
                 media="text/event-stream",
             ),
-            Operation(
-                *("POST", "/api/v1/events", "emit"),
-                "Say that an event from outside has come, for which tasks may wait.",
-                self._emit,
-                body=_EMIT,
-                answer=told(released={"type": "integer"}),
-                refuses=(422,),
-            ),
         ]
 
     async def _page(self, request: Request) -> Response:
@@ -119,11 +98,6 @@ class Events:
         # A reconnect says where it was, in the path of the first request.
         cursor = request.headers.get("last-event-id") or query.get("after")
         return EventResponse(self._feed(), cursor, _wanted(query))
-
-    async def _emit(self, request: Request) -> Response:
-        body = await read_object(request, _EMIT)
-        released = await run_in_threadpool(lambda: self._orch().emit(**body))
-        return answer({"released": released})
 
 
 def _wanted(query: Mapping[str, str]) -> Wanted:

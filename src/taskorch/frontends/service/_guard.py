@@ -25,6 +25,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.frontends.channel import is_framed
 from taskorch.frontends.service._bodies import MAX_BODY, too_long
 from taskorch.frontends.service._problems import HttpProblem
+from taskorch.frontends.service._server import KNOWN
 from taskorch.model._show import show
 from taskorch.runtime._work import LOOKS
 
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 _LOG: Final = logging.getLogger(__name__)
 #: The names of this machine for itself.
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
-#: In the scope of a request: its sender has the token.
-KNOWN: Final = "taskorch.known"
 #: Requests a second with the token, and of an address without it; as many at once.
 _WITH_TOKEN: Final = 2_000.0
 _WITHOUT: Final = 20.0

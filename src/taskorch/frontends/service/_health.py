@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch._verbs._table import VERBS
 from taskorch.frontends.service._metrics import CONTENT_TYPE, exposition
 from taskorch.frontends.service._operations import (
-    OBJECT,
-    REMEDIES,
-    TEXT,
     Current,
     Operation,
-    listed,
+    named,
+    number,
     told,
-    with_remedies,
 )
 from taskorch.frontends.service._values import answer, document
+from taskorch.model._plain import plain
+from taskorch.model._verbs import OBJECT, TEXT, listed
+from taskorch.planning._schemas import agent_schema
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+
+_INSTANCE: Final = {n: v for n, v in agent_schema().items() if n != "$schema"}
+#: Slots of a schedule that are asked for at once.
+_MOST: Final = 1_000
 
 
 def probe(name: str, words: str, is_well: Callable[[], bool]) -> Operation:
@@ -67,63 +72,65 @@ def probes(orch: TaskOrchestrator) -> list[Operation]:
     ]
 
 
-class Numbers:
-    """The operations that ask for the whole."""
+class Overviews:
+    """The operations that ask for several things at once."""
 
     def __init__(self, orch: Current) -> None:
         self._orch = orch
 
     def operations(self) -> list[Operation]:
-        """The operations on health and statistics."""
+        """The operations on pools, alerts, schedules and reports."""
         return [
             Operation(
-                *("GET", "/api/v1/health", "health", "How each component is."),
-                self._health,
-            ),
-            Operation(
-                *("GET", "/api/v1/statistics", "get_stats", "Counts and times."),
-                self._stats,
-            ),
-            Operation(
-                *("GET", "/api/v1/stuck", "stuck"),
-                "What can never proceed as things stand, and why.",
-                self._stuck,
-                query={"remedies": REMEDIES},
-                answer={"type": "object", "required": ["stuck"]},
+                *("GET", "/api/v1/verbs", "verbs"),
+                "What can be done here, each with its request.",
+                self._verbs,
+                answer=told(verbs=listed(OBJECT)),
             ),
             Operation(
                 *("GET", "/api/v1/resources", "resources", "Pools and quotas."),
                 self._resources,
             ),
             Operation(
-                *("GET", "/api/v1/metrics", "measured"),
-                "What is measured, by its names: of all, by type of task, by agent.",
-                self._metrics,
-            ),
-            Operation(
-                *("GET", "/api/v1/agents", "find_agents"),
-                "All agents, and how they do.",
-                self._agents,
-                answer=told(agents=listed(OBJECT)),
-            ),
-            Operation(
-                *("GET", "/api/v1/alerts", "alerts"),
-                "How all rules stand; `watched` is false if there are none.",
+                *("GET", "/api/v1/alerts", "alerts", "How each alert stands."),
                 self._alerts,
-                answer=told(watched={"type": "boolean"}, alerts=listed(OBJECT)),
+                answer=told(alerts=listed(OBJECT)),
+            ),
+            Operation(
+                *("GET", "/api/v1/agent-instances", "agent_instances"),
+                "All agents as documents, in the form of requests and plans.",
+                self._instances,
+                answer=told(agents=listed(_INSTANCE)),
+            ),
+            Operation(
+                *("GET", "/api/v1/schedules/{name}", "schedule_status"),
+                "When a schedule comes next.",
+                self._schedule,
+                query={"count": {"type": "integer"}},
+                refuses=(404,),
+            ),
+            Operation(
+                *("GET", "/api/v1/workflows/{workflow_id}/report", "workflow_report"),
+                "What became of a run.",
+                self._report,
+                refuses=(404,),
             ),
         ]
 
-    async def _health(self, _request: Request) -> Response:
-        return answer(document(self._orch().health()))
-
-    async def _stats(self, _request: Request) -> Response:
-        return answer(document(await run_in_threadpool(self._orch().get_stats)))
-
-    async def _stuck(self, request: Request) -> Response:
-        groups = await run_in_threadpool(self._orch().stuck)
-        documents = [{**document(one.to_dict()), "text": str(one)} for one in groups]
-        return answer({"stuck": with_remedies(request, documents)})
+    async def _verbs(self, _request: Request) -> Response:
+        verbs = [
+            {
+                "operation": verb.operation,
+                "text": verb.text,
+                "method": verb.method,
+                "path": f"/api/v1{verb.path}",
+                "needs": [each.key for each in verb.fields if each.is_needed],
+                "is_final": verb.is_final,
+            }
+            for verb in VERBS.values()
+            if verb.request
+        ]
+        return answer({"verbs": verbs})
 
     async def _resources(self, _request: Request) -> Response:
         manager = self._orch().resources
@@ -131,17 +138,25 @@ class Numbers:
         quotas = await run_in_threadpool(manager.quotas)
         return answer({"pools": document(usage), "quotas": document(quotas)})
 
-    async def _metrics(self, _request: Request) -> Response:
-        return answer(document(await run_in_threadpool(self._orch().metrics)))
+    async def _alerts(self, _: Request) -> Response:
+        # The first use of `orch.alerts` would have them act.
+        watched = self._orch()._rt.alerts  # noqa: SLF001 - it asks for no more
+        alerts = () if watched is None else await run_in_threadpool(watched.list)
+        return answer({"alerts": document(alerts)})
 
-    async def _agents(self, _request: Request) -> Response:
+    async def _instances(self, _: Request) -> Response:
         agents = await run_in_threadpool(self._orch().agents.list)
-        return answer({"agents": [document(each) for each in agents]})
+        return answer({"agents": [plain(each.to_dict()) for each in agents]})
 
-    async def _alerts(self, _request: Request) -> Response:
-        orch = self._orch()
-        # To ask for them would have them watched.
-        is_watched = "alerts" in orch.drivers.list()
-        alerts = orch.alerts.list() if is_watched else ()
-        documents = [document(each) for each in alerts]
-        return answer({"watched": is_watched, "alerts": documents})
+    async def _schedule(self, request: Request) -> Response:
+        name, manager = named(request, "name"), self._orch().schedules
+        count = number(request.query_params, "count", 1, _MOST, 5)
+        status = await run_in_threadpool(manager.status, name)
+        coming = await run_in_threadpool(manager.next, name, count)
+        moments = [moment.isoformat() for moment in coming]
+        return answer({**status.to_dict(), "coming": moments})
+
+    async def _report(self, request: Request) -> Response:
+        run_id, manager = named(request, "workflow_id"), self._orch().workflows
+        report = await run_in_threadpool(lambda: manager.get(run_id).report().to_dict())
+        return answer(document(report))

@@ -10,9 +10,10 @@ from starlette.concurrency import run_in_threadpool
 from taskorch._base._vocabulary import nearest
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.service._bodies import read, refuse
-from taskorch.frontends.service._operations import TEXT, Operation
+from taskorch.frontends.service._operations import Operation
 from taskorch.frontends.service._values import answer, document
 from taskorch.model._show import show
+from taskorch.model._verbs import TEXT
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -12,7 +12,8 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import taskorch
-from taskorch.frontends.service._operations import ID, TEXT, Operation, ref
+from taskorch.frontends.service._operations import Operation, ref
+from taskorch.model._verbs import ID, TEXT
 
 #: What any operation may answer, and what that means.
 _ALWAYS: Final = (400, 403, 421, 503)

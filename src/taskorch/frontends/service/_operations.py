@@ -13,15 +13,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from taskorch._aio import is_prompt
-from taskorch._base._limits import MAX_ID_LENGTH
-from taskorch._base._remedies import all_in_requests
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch._verbs._remedies import all_in_requests
 from taskorch.errors import UnknownTaskError
 from taskorch.frontends.service._bodies import read_object
 from taskorch.frontends.service._problems import HttpProblem
-from taskorch.frontends.service._values import answer
+from taskorch.model._verbs import OBJECT, TEXT, Schema
 
-Schema: TypeAlias = Mapping[str, Any]
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response | ASGIApp]]
 _T = TypeVar("_T")
 
@@ -46,27 +44,6 @@ def ref(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def listed(items: Schema) -> Schema:
-    """A list of these."""
-    return {"type": "array", "items": items}
-
-
-ANYTHING: Final[Schema] = {}
-TEXT: Final[Schema] = {"type": "string"}
-#: A name that can be printed, without a space at either end. Not only ASCII is taken.
-NAME: Final[Schema] = {
-    "type": "string",
-    "minLength": 1,
-    "maxLength": 500,
-    "pattern": "^[!-~]([ -~]*[!-~])?$",
-}
-ID: Final[Schema] = {
-    "type": "string",
-    "maxLength": MAX_ID_LENGTH,
-    "pattern": r"^[A-Za-z0-9_]([A-Za-z0-9._\-]*[A-Za-z0-9_\-])?"
-    r"(/[A-Za-z0-9_]([A-Za-z0-9._\-]*[A-Za-z0-9_\-])?)*$",
-}
-OBJECT: Final[Schema] = {"type": "object"}
 #: Whether there was anything to change.
 CHANGED: Final = told(changed={"type": "boolean"})
 #: How it is told what is to be done.
@@ -129,18 +106,6 @@ async def for_one_task(orch: object, call: Callable[..., _T], *args: object) -> 
     if isinstance(orch, TaskOrchestrator) and is_prompt(orch):
         return call(*args)
     return await run_in_threadpool(call, *args)
-
-
-async def changed(
-    manager: Callable[[], _T],
-    change: Callable[[_T, str], bool],
-    name: str,
-    request: Request,
-) -> Response:
-    """Answer whether *change* has changed in *manager* what the path has for *name*."""
-    subject = named(request, name)
-    done = await run_in_threadpool(lambda: change(manager(), subject))
-    return answer({"changed": done})
 
 
 def with_remedies(request: Request, explanation: Any) -> Any:

@@ -25,9 +25,7 @@ from starlette.responses import Response
 from taskorch._base._visible import after_cut
 from taskorch.frontends.service._board import Board
 from taskorch.frontends.service._operations import (
-    TEXT,
     Operation,
-    listed,
     named,
     number,
     seconds,
@@ -36,6 +34,7 @@ from taskorch.frontends.service._operations import (
 from taskorch.frontends.service._values import answer, document
 from taskorch.frontends.service._waiter import Waiter
 from taskorch.model import Health, Stats, TaskStatus
+from taskorch.model._verbs import TEXT, listed
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,17 +12,11 @@ from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.frontends._incoming import refuse_files
 from taskorch.frontends.service._bodies import read_object, refuse
-from taskorch.frontends.service._operations import (
-    OBJECT,
-    RUN,
-    TEXT,
-    Operation,
-    asked,
-    told,
-)
+from taskorch.frontends.service._operations import RUN, Operation, asked, told
 from taskorch.frontends.service._problems import HttpProblem, problem_of
 from taskorch.frontends.service._values import answer
 from taskorch.model import check_seconds
+from taskorch.model._verbs import OBJECT, TEXT
 from taskorch.planning import ExecutionPlan
 from taskorch.planning._schemas import agent_schema, plan_schema, request_schema
 

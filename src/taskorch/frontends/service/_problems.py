@@ -10,8 +10,8 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from taskorch._base._remedies import REMEDIES_HEADER, in_requests
 from taskorch._base._visible import visible
+from taskorch._verbs._remedies import REMEDIES_HEADER, in_requests
 from taskorch.errors import (
     DuplicateTaskError,
     TaskorchError,

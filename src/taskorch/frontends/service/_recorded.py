@@ -15,9 +15,9 @@ from taskorch.frontends.service._board import Board
 from taskorch.frontends.service._events import Events
 from taskorch.frontends.service._feed import Feed
 from taskorch.frontends.service._guard import LOOPBACK
-from taskorch.frontends.service._health import Numbers
 from taskorch.frontends.service._page import PageOperations
 from taskorch.frontends.service._tasks import Tasks
+from taskorch.frontends.service._verbs import operations as verbs
 from taskorch.model import Health, HealthCheck
 from taskorch.recovery import metrics_of
 from taskorch.signals import Signals
@@ -31,9 +31,12 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at a journal that its owner may write to.
 _PAUSE: Final = 0.5
-#: What cannot be asked of a journal.
-_LIVE: Final = frozenset(
-    {"resources", "find_agents", "alerts", "questions", "escalations"}
+#: What can be asked of a journal.
+_ASKED: Final = frozenset(
+    {
+        *("get_task_status", "get_stats", "failures", "explain", "stuck", "health"),
+        "measured",
+    }
 )
 
 
@@ -163,8 +166,8 @@ def recorded_app(
 
     return make_app(
         [
-            *_questions(Numbers(lambda: asked).operations()),
-            *_questions(Tasks(lambda: asked).operations()),
+            *verbs(lambda: asked, _ASKED),
+            *Tasks(lambda: asked).operations(),
             *_questions(Events(lambda: asked, lambda: feed).operations()),
             *page.operations(),
         ],
@@ -175,6 +178,4 @@ def recorded_app(
 
 
 def _questions(operations: Iterable[Operation]) -> list[Operation]:
-    return [
-        each for each in operations if each.method == "GET" and each.name not in _LIVE
-    ]
+    return [each for each in operations if each.method == "GET"]

@@ -21,15 +21,16 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from taskorch._base._limits import RECEIPT_SECONDS
 from taskorch.errors import InvalidTaskError
-from taskorch.frontends.service._bodies import RECEIPT_SECONDS
-from taskorch.frontends.service._guard import KNOWN
 from taskorch.model._show import show
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 _LOG: Final = logging.getLogger(__name__)
+#: In the scope of a request: its sender has the token.
+KNOWN: Final = "taskorch.known"
 #: Connections at once; bytes of the head of a request.
 _CONNECTIONS: Final = 200
 _MAX_HEAD: Final = 16 << 10

@@ -14,16 +14,15 @@ from taskorch.frontends.service._bodies import read, read_object, refuse
 from taskorch.frontends.service._operations import (
     RUN,
     TASK_ID,
-    TEXT,
     Operation,
     asked,
     for_one_task,
-    listed,
     ref,
     told,
 )
 from taskorch.frontends.service._problems import HttpProblem, problem_of
 from taskorch.frontends.service._values import answer
+from taskorch.model._verbs import TEXT, listed
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -40,7 +40,7 @@ from taskorch.frontends.service._guard import LOOPBACK
 from taskorch.frontends.service._health import metrics, probe
 from taskorch.frontends.service._metrics import exposition
 from taskorch.frontends.service._openapi import PROBLEM
-from taskorch.frontends.service._operations import TEXT, Operation, asked, listed
+from taskorch.frontends.service._operations import Operation, asked
 from taskorch.frontends.service._page import PageOperations
 from taskorch.frontends.service._problems import HttpProblem
 from taskorch.frontends.service._values import answer
@@ -57,6 +57,7 @@ from taskorch.frontends.suite._running import (
 )
 from taskorch.frontends.suite._words import STATUS
 from taskorch.model import TERMINAL, Agent, Resources, TaskState, check_seconds
+from taskorch.model._verbs import TEXT, listed
 from taskorch.protocols import AttemptExecutor
 from taskorch.reading import JournalReader
 

@@ -7,45 +7,32 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._base._limits import MAX_PRIORITY, MAX_SECONDS
-from taskorch._base._remedies import in_requests
+from taskorch._base._limits import MAX_SECONDS
 from taskorch._base._visible import said as said_by
 from taskorch._handles import TaskHandle
-from taskorch._orchestrator import TaskOrchestrator
+from taskorch._verbs._remedies import in_requests
 from taskorch.errors import InvalidTaskError, TaskorchError
-from taskorch.frontends.service._bodies import read_object
 from taskorch.frontends.service._operations import (
-    ANYTHING,
-    CHANGED,
-    OBJECT,
-    REMEDIES,
-    TASK_ID,
-    TEXT,
     Current,
     Operation,
-    Schema,
-    asked,
     bad_query,
-    changed,
     for_one_task,
-    listed,
     named,
     number,
     seconds,
     told,
-    with_remedies,
 )
-from taskorch.frontends.service._values import answer, document
+from taskorch.frontends.service._values import answer
 from taskorch.model import FILTERS, Answer, TaskFilter, TaskState, TaskStatus
 from taskorch.model._places import place_of
 from taskorch.model._plain import plain, taken_apart
+from taskorch.model._verbs import ANYTHING, OBJECT, TEXT, Schema, listed
 from taskorch.runtime._documents import told_trace
 
 if TYPE_CHECKING:
@@ -79,44 +66,6 @@ _RESULT: Final = told(
     result=ANYTHING,
     error={"anyOf": [OBJECT, {"type": "null"}]},
 )
-_PRIORITY: Final = asked(
-    "priority",
-    priority={
-        "type": "integer",
-        "minimum": -MAX_PRIORITY,
-        "maximum": MAX_PRIORITY,
-    },
-)
-_CANCEL: Final = asked(reason=TEXT)
-_RERUN: Final = asked(downstream={"type": ["boolean", "null"]})
-_DECISION: Final = asked(
-    "verdict",
-    verdict={"enum": ["retry", "fail", "complete"]},
-    result=ANYTHING,
-    reason=TEXT,
-)
-_ANSWER: Final = asked(
-    *("choice", "by"),
-    choice=TEXT,
-    by={**TEXT, "pattern": "^[!-9;-~]([ -9;-~]*[!-9;-~])?$"},
-    note={**TEXT, "pattern": "^[ -~]*$"},
-    changes={"type": ["object", "null"]},
-)
-_DECIDED: Final = {
-    "type": "object",
-    "required": ["decided"],
-    "properties": {"decided": {"type": "boolean"}},
-}
-_QUESTIONS: Final = {
-    "type": "object",
-    "required": ["questions"],
-    "properties": {"questions": {"type": "array", "items": {"type": "object"}}},
-}
-_ESCALATIONS: Final = {
-    "type": "object",
-    "required": ["escalations"],
-    "properties": {"escalations": {"type": "array", "items": {"type": "object"}}},
-}
 _STATUS: Final = {"type": "object", "required": ["task_id", "state"]}
 
 
@@ -135,10 +84,6 @@ class Tasks:
     def operations(self) -> list[Operation]:
         """The operations on tasks."""
         one = "/api/v1/tasks/{task_id}"
-        changes = {
-            "suspend": ("Put a task aside.", TaskOrchestrator.suspend_task),
-            "resume": ("Let a suspended task go on.", TaskOrchestrator.resume_task),
-        }
         return [
             Operation(
                 *("GET", "/api/v1/tasks", "tasks"),
@@ -158,12 +103,6 @@ class Tasks:
                 refuses=(422,),
             ),
             Operation(
-                *("GET", one, "get_task_status", "The state of a task."),
-                self._status,
-                answer=_STATUS,
-                refuses=(404,),
-            ),
-            Operation(
                 *("GET", f"{one}/result", "result"),
                 "What a task has come to; 202 if it has not ended within `wait` s.",
                 self._result,
@@ -171,92 +110,9 @@ class Tasks:
                 answer=_RESULT,
                 refuses=(404, 410),
             ),
-            Operation(
-                *("GET", f"{one}/explanation", "explain"),
-                "Why a task does not run, and what would start it.",
-                self._explain,
-                query={"remedies": REMEDIES},
-                refuses=(404,),
-            ),
-            *(
-                Operation(
-                    *("POST", f"{one}/{verb}", f"{verb}_task"),
-                    f"{words} `changed` is false if it has ended, or is so already.",
-                    partial(changed, self._orch, change, "task_id"),
-                    answer=CHANGED,
-                    refuses=(404, 409),
-                )
-                for verb, (words, change) in changes.items()
-            ),
-            Operation(
-                *("POST", f"{one}/cancel", "cancel_task"),
-                "Call a task off. `changed` is false if it has ended, or is so "
-                "already.",
-                self._cancel,
-                body=_CANCEL,
-                is_body_needed=False,
-                answer=CHANGED,
-                refuses=(404, 409, 422),
-            ),
-            Operation(
-                *("POST", f"{one}/rerun", "rerun_task", "Run a finished task again."),
-                self._rerun,
-                body=_RERUN,
-                is_body_needed=False,
-                status=202,
-                answer=TASK_ID,
-                refuses=(404, 409, 422),
-            ),
-            Operation(
-                *("POST", f"{one}/priority", "set_priority"),
-                "Move a task in the queue.",
-                self._set_priority,
-                body=_PRIORITY,
-                answer=CHANGED,
-                refuses=(404, 422),
-            ),
-            Operation(
-                *("POST", f"{one}/decision", "decide"),
-                "Settle a task that is held for a decision, or waits.",
-                self._decide,
-                body=_DECISION,
-                answer=CHANGED,
-                refuses=(404, 409, 422),
-            ),
-            Operation(
-                *("POST", f"{one}/answer", "answer", "Answer a question."),
-                self._answer,
-                body=_ANSWER,
-                answer=_DECIDED,
-                refuses=(404, 409, 422),
-            ),
-            Operation(
-                *("GET", "/api/v1/questions", "questions"),
-                "The questions that wait for an answer.",
-                self._questions,
-                answer=_QUESTIONS,
-            ),
-            Operation(
-                *("GET", "/api/v1/failures", "failures"),
-                "What has failed and was not mended since, by cause.",
-                self._failures,
-                answer=told(failures=listed(OBJECT)),
-            ),
-            Operation(
-                *("GET", "/api/v1/escalations", "escalations"),
-                "The failures about which a person is asked.",
-                self._escalations,
-                answer=_ESCALATIONS,
-            ),
         ]
 
     # -- asking --------------------------------------------------------------------
-
-    async def _status(self, request: Request) -> Response:
-        task_id = named(request, "task_id")
-        orch = self._orch()
-        status = await for_one_task(orch, orch.get_task_status, task_id)
-        return answer(status.to_dict())
 
     async def _list(self, request: Request) -> Response:
         query = request.query_params
@@ -297,56 +153,6 @@ class Tasks:
             "error": None if error is None else _error(error),
         }
         return answer(ending, 200 if status.is_terminal else 202)
-
-    async def _explain(self, request: Request) -> Response:
-        task_id = named(request, "task_id")
-        explanation = await run_in_threadpool(self._orch().explain, task_id)
-        fields = {**document(explanation.to_dict()), "text": str(explanation)}
-        return answer(with_remedies(request, fields))
-
-    # -- changing ------------------------------------------------------------------
-
-    async def _rerun(self, request: Request) -> Response:
-        body = await read_object(request, _RERUN, is_needed=False)
-        rerun = partial(self._orch().rerun_task, named(request, "task_id"), **body)
-        handle = await run_in_threadpool(rerun)
-        return answer({"task_id": handle.task_id}, 202)
-
-    async def _cancel(self, request: Request) -> Response:
-        body = await read_object(request, _CANCEL, is_needed=False)
-        reason = body.get("reason", "cancelled over HTTP")
-        task_id = named(request, "task_id")
-        cancel = partial(self._orch().cancel_task, task_id, reason=reason)
-        return answer({"changed": await run_in_threadpool(cancel)})
-
-    async def _set_priority(self, request: Request) -> Response:
-        body = await read_object(request, _PRIORITY)
-        change = partial(
-            self._orch().set_priority, named(request, "task_id"), body["priority"]
-        )
-        return answer({"changed": await run_in_threadpool(change)})
-
-    async def _decide(self, request: Request) -> Response:
-        body = await read_object(request, _DECISION)
-        change = partial(self._orch().decide, named(request, "task_id"), **body)
-        return answer({"changed": await run_in_threadpool(change)})
-
-    async def _answer(self, request: Request) -> Response:
-        body = await read_object(request, _ANSWER)
-        reply = partial(self._orch().answer, named(request, "task_id"), **body)
-        return answer({"decided": await run_in_threadpool(reply)})
-
-    async def _questions(self, _: Request) -> Response:
-        questions = await run_in_threadpool(self._orch().questions)
-        return answer({"questions": [question.to_dict() for question in questions]})
-
-    async def _failures(self, _: Request) -> Response:
-        failures = await run_in_threadpool(self._orch().failures)
-        return answer({"failures": [document(each) for each in failures]})
-
-    async def _escalations(self, _: Request) -> Response:
-        escalations = await run_in_threadpool(self._orch().escalations)
-        return answer({"escalations": [each.to_dict() for each in escalations]})
 
 
 def _result(value: object) -> object:

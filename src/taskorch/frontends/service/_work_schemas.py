@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from taskorch.frontends.service._operations import NAME, ref
+from taskorch.frontends.service._operations import ref
+from taskorch.model._verbs import NAME
 from taskorch.workflows import document_schema
 from taskorch.workflows._task_documents import OF_RUNS
 

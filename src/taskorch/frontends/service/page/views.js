@@ -100,6 +100,14 @@ function act(words, verb, send, after, more = {}) {
 }
 const post = (path, body = {}) => ask(path, { method: "POST", body });
 
+// What can be done, as the service says it: the paths of buttons are no words of this page.
+let verbs = null;
+async function perform(operation, subject, body = {}) {
+  verbs ??= Object.fromEntries((await ask("/api/v1/verbs")).verbs.map((each) => [each.operation, each]));
+  const { path } = verbs[operation];
+  return post(path.replace(/{\w+}/, encodeURIComponent(subject)), body);
+}
+
 // Refills a part only when what it shows has changed: the focus and the reader's place stay.
 function keeper(part) {
   let before = "";
@@ -308,7 +316,7 @@ async function taskPage(route, known) {
   let board = known; // until it is known whether it is live, nothing is offered
   let running = false;
   let next = null;
-  const button = (words, verb, body = {}, id = verb) => act(words, id, () => post(`${path}/${verb}`, body), load);
+  const button = (words, operation, id, body = {}) => act(words, id, () => perform(operation, route.id, body), load);
   const load = async () => {
     const [task, said] = await Promise.all([ask(path), ask(`${path}/explanation`).catch(() => null)]);
     running = task.state === "running";
@@ -342,12 +350,12 @@ async function taskPage(route, known) {
       ? (await ask("/api/v1/questions").catch(() => ({ questions: [] }))).questions.filter((each) =>
         each.id === task.task_id || each.details?.tasks?.includes?.(task.task_id)) : [];
     keep[0]([task.state, live, isAsked.length, isHeld], () => live ? [
-      over ? null : button("Cancel", "cancel"),
-      over || task.state === "suspended" ? null : button("Suspend", "suspend"),
-      task.state === "suspended" ? button("Resume", "resume") : null,
-      over ? button("Run again", "rerun") : null,
-      isHeld && !isAsked.length ? button("Retry", "decision", { verdict: "retry" }, "retry") : null,
-      isHeld && !isAsked.length ? button("Give up", "decision", { verdict: "fail" }, "fail") : null,
+      over ? null : button("Cancel", "cancel_task", "cancel"),
+      over || task.state === "suspended" ? null : button("Suspend", "suspend_task", "suspend"),
+      task.state === "suspended" ? button("Resume", "resume_task", "resume") : null,
+      over ? button("Run again", "rerun_task", "rerun") : null,
+      isHeld && !isAsked.length ? button("Retry", "decide", "retry", { verdict: "retry" }) : null,
+      isHeld && !isAsked.length ? button("Give up", "decide", "fail", { verdict: "fail" }) : null,
     ].filter(Boolean) : []);
     keep[6](isAsked, () => isAsked.map((each) => questionForm(each, load)));
     keep[4]([task.history, Math.floor((board?.now || 0) / 5)], () => spansOf(task, board?.now || Date.now() / 1000));
@@ -526,7 +534,7 @@ async function oneWorkflow(id) {
   const list = el("div");
   const phases = el("div");
   const keep = [words, picture, list, phases].map(keeper);
-  const button = (text, verb) => act(text, verb, () => post(`${path}/${verb}`), load);
+  const button = (text, verb) => act(text, verb, () => perform(`${verb}_workflow`, id), load);
   const load = async () => {
     const said = await ask(path);
     keep[0](said.text, () => said.text);
@@ -621,7 +629,7 @@ function questionForm(each, after) {
           sessionStorage.setItem("taskorch-name", by.value);
           // The answer is for what is shown here, whatever was asked since.
           const asked = each.id.startsWith("escalation/") ? each.id : runOf(each.id);
-          const said = await post(`/api/v1/tasks/${encodeURIComponent(asked)}/answer`, body);
+          const said = await perform("answer", asked, body);
           say(said.decided ? "" : "Your answer is kept; more are needed to decide it.");
           await after();
         } catch (failed) {
@@ -649,13 +657,12 @@ async function schedulesPage() {
   const load = async () => {
     const said = await ask("/api/v1/schedules");
     keep(said, () => table(["Schedule", "When", "Zone", "Makes", "Next", "Done until", "Running", "State", "Buttons"], said.schedules.map((each) => {
-      const path = `/api/v1/schedules/${encodeURIComponent(each.name)}`;
-      const button = (words, verb) => act(words, `${verb}-${each.name}`, () => post(`${path}/${verb}`), load, { "aria-label": `${words}: ${each.name}` });
+      const button = (words, verb) => act(words, `${verb}-${each.name}`, () => perform(`${verb}_schedule`, each.name), load, { "aria-label": `${words}: ${each.name}` });
       return [name(each.name), el("code", {}, typeof each.definition.when === "number" ? `every ${lasting(each.definition.when)}` : String(each.definition.when)),
         each.definition.zone || "–", name(each.makes), when(each.next), when(each.done), each.running.map((id) => [taskLink(id), " "]),
         [state(each.paused ? "suspended" : "running"), ...[each.paused, each.trouble].filter(Boolean).map((text) => [" ", name(text)])],
         el("div", { class: "row" }, each.paused ? button("Resume", "resume") : button("Pause", "pause"),
-          act("Make it now", `trigger-${each.name}`, () => post(`${path}/trigger`), (made) => say(`Made: ${made.ids.join(", ")}`),
+          act("Make it now", `trigger-${each.name}`, () => perform("trigger_schedule", each.name), (made) => say(`Made: ${made.ids.join(", ")}`),
             { "aria-label": `Make it now: ${each.name}` }))];
     }), "There are no schedules."));
   };

@@ -16,10 +16,13 @@ import re
 import shlex
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from taskorch._base._address import without_password
+
+if TYPE_CHECKING:
+    from taskorch.model._verbs import Verb
 
 #: Of a request: what is to be done about an error is told as `requests`, or `calls`.
 REMEDIES_HEADER: Final = "Taskorch-Remedies"
@@ -29,38 +32,15 @@ _CALL: Final = re.compile(
     re.MULTILINE,
 )
 _ARGUMENT: Final = re.compile(r"'([^']*)'")
-#: What a call says for the id of any task.
-_ANY: Final = "TASK"
-#: What a call says for whoever holds starts.
-_WHO: Final = "NAME"
-_COMMANDS: Final = {
-    "get_stats": "inspect",
-    "health": "inspect",
-    "questions": "questions",
+#: What is no verb, or is told in other words: the command, and the request.
+_OTHERS: Final[Mapping[str, tuple[str, str]]] = {
+    "explain": ("explain {journal} {first}", "GET /tasks/{first}/explanation"),
+    "get_stats": ("inspect {journal}", "GET /statistics"),
+    "handle": ("inspect {journal} {first}", "GET /tasks/{first}/result"),
+    "health": ("inspect {journal}", "GET /health"),
+    "workflows.start": ("", "POST /workflows"),
 }
-_REQUESTS: Final = {
-    "health": "GET /api/v1/health",
-    "questions": "GET /api/v1/questions",
-    "workflows.start": "POST /api/v1/workflows",
-}
-_TASK_COMMANDS: Final = {
-    "cancel_task": "cancel",
-    "explain": "explain",
-    "handle": "inspect",
-    "rerun_task": "rerun",
-    "resume_task": "resume",
-    "suspend_task": "suspend",
-    "workflows.restart": "restart",
-}
-_TASK_REQUESTS: Final = {
-    "answer": 'POST {}/answer {{"choice": "CHOICE", "by": "NAME"}}',
-    "cancel_task": "POST {}/cancel",
-    "explain": "GET {}/explanation",
-    "handle": "GET {}/result",
-    "rerun_task": "POST {}/rerun",
-    "resume_task": "POST {}/resume",
-    "suspend_task": "POST {}/suspend",
-}
+
 #: By the verb: the tool of MCP, the arguments that it always has, and the names of
 #: those that the call has.
 _TOOLS: Final[Mapping[str, tuple[str, Mapping[str, str], tuple[str, ...]]]] = {
@@ -132,49 +112,58 @@ def _replaced(say: Callable[[str, list[str]], str | None], call: re.Match[str]) 
     return call[0] if request is None else request
 
 
-def _command(journal: str, verb: str, args: list[str]) -> str | None:
-    place, first = shlex.quote(journal), args[0] if args else _ANY
-    if verb in _TASK_COMMANDS:
-        return f"taskorch {_TASK_COMMANDS[verb]} {place} {first}"
-    if verb == "decide":
-        return f"taskorch decide {place} {first} {_verdict(args)}"
-    if verb == "answer":
-        return f"taskorch answer {place} {first} CHOICE --by NAME"
-    if verb == "workflows.approve":
-        return f"taskorch approve {place} {'/'.join(args)} --by NAME"
-    if verb == "emit":
-        return f"taskorch emit {place} {shlex.quote(args[0]) if args else 'EVENT'}"
-    if verb == "release_starts":
-        return f"taskorch release {place} --by {shlex.quote(args[0] if args else _WHO)}"
-    if verb == "tasks":
-        which = f"--state {args[0]}" if args else "--tasks"
+def _command(journal: str, call: str, args: list[str]) -> str | None:
+    place, first = shlex.quote(journal), args[0] if args else "TASK"
+    if call == "tasks":
+        which = f"--state {first}" if args else "--tasks"
         return f"taskorch inspect {place} {which}"
-    return f"taskorch {_COMMANDS[verb]} {place}" if verb in _COMMANDS else None
+    verb = _verb(call)
+    if call in _OTHERS:
+        command = _OTHERS[call][0].format(journal=place, first=first)
+        return f"taskorch {command}" if command else None
+    if verb is None or not verb.command:
+        return None
+    words = [place]
+    rest = list(args)
+    for word in verb.command_words:
+        if "+" in word and rest:
+            words.append("/".join(rest))
+            rest = []
+        elif word == "VERDICT":
+            words.append("|".join(rest) or _sample(verb, word))
+            rest = []
+        else:
+            words.append(shlex.quote(rest.pop(0)) if rest else _shown(word))
+    for option in verb.options:
+        if rest or option.is_needed:
+            value = shlex.quote(rest.pop(0)) if rest else "NAME"
+            words.append(f"--{option.name} {value}")
+    return f"taskorch {verb.command_name} {' '.join(words)}"
 
 
-def _request(verb: str, args: list[str]) -> str | None:
-    first = quote(args[0], safe="") if args else _ANY
-    path = "/api/v1"
-    if verb in _TASK_REQUESTS:
-        return _TASK_REQUESTS[verb].format(f"{path}/tasks/{first}")
-    if verb == "decide":
-        body = f'{{"verdict": "{_verdict(args)}"}}'
-        return f"POST {path}/tasks/{first}/decision {body}"
-    if verb == "workflows.approve":
-        gate = args[1] if len(args) > 1 else "PHASE"
-        body = f'{{"gate": "{gate}", "by": "NAME"}}'
-        return f"POST {path}/workflows/{first}/approve {body}"
-    if verb == "workflows.restart":
-        return f"POST {path}/workflows/{first if args else 'RUN'}/restart"
-    if verb == "emit":
-        name = args[0] if args else "EVENT"
-        return f'POST {path}/events {{"name": "{name}"}}'
-    if verb == "release_starts":
-        by = json.dumps(args[0] if args else _WHO)
-        return f'POST {path}/starts/release {{"by": {by}}}'
-    if verb == "tasks":
+def _request(call: str, args: list[str]) -> str | None:
+    path, first = "/api/v1", quote(args[0], safe="") if args else "TASK"
+    if call == "tasks":
         return f"GET {path}/tasks{f'?state={first}' if args else ''}"
-    return _REQUESTS.get(verb)
+    if call in _OTHERS:
+        method, below = _OTHERS[call][1].split(" ")
+        return f"{method} {path}{below.format(first=first)}"
+    verb = _verb(call)
+    if verb is None or not verb.request:
+        return None
+    words = [part for each in verb.command_words for part in each.split("+")]
+    rest, below, body = list(args), verb.path, {}
+    for number, each in enumerate(verb.arguments):
+        name = words[number].removesuffix("...") if number < len(words) else "NAME"
+        if each.in_path:
+            value = quote(rest.pop(0), safe="") if rest else name
+            below = below.replace(f"{{{each.key}}}", value)
+        elif rest or each.is_needed:
+            value = "|".join(rest) if name == "VERDICT" else "".join(rest[:1])
+            rest = rest[1:]
+            body[each.key] = value or _sample(verb, name)
+    text = f" {json.dumps(body)}" if body else ""
+    return f"{verb.method} {path}{below}{text}"
 
 
 def _tool(verb: str, args: list[str]) -> str | None:
@@ -182,10 +171,25 @@ def _tool(verb: str, args: list[str]) -> str | None:
         return None
     tool, always, names = _TOOLS[verb]
     needs_task = names == ("task",) and not args
-    values = [_ANY] if needs_task else args
+    values = ["TASK"] if needs_task else args
     fields = {**dict(zip(names, values, strict=False)), **always}
     return f"{tool} {json.dumps(fields, ensure_ascii=False)}" if fields else tool
 
 
-def _verdict(args: list[str]) -> str:
-    return "|".join(args[1:]) or "retry|fail|complete"
+def _shown(word: str) -> str:
+    return word.removesuffix("...").replace("+", "/")
+
+
+def _verb(call: str) -> Verb | None:
+    # Most texts have no call in them, and the table takes a moment to load.
+    from taskorch._verbs._table import VERBS  # noqa: PLC0415 - see above
+
+    return VERBS.get(call)
+
+
+def _sample(verb: Verb, word: str) -> str:
+    """What stands for an argument that was not said."""
+    for each in verb.arguments:
+        if each.name.upper() == word and "enum" in each.form:
+            return "|".join(each.form["enum"])
+    return word

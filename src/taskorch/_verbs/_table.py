@@ -1,0 +1,76 @@
+"""
+All that can be done with an orchestrator: the verbs of it and of its managers.
+
+They are described at the methods: see `taskorch.model._verbs`.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from taskorch._handles import TaskHandle
+from taskorch._managers import (
+    AgentManager,
+    MemoManager,
+    ResourceManager,
+    ScheduleManager,
+    WorkflowManager,
+    WorkflowRun,
+)
+from taskorch._orchestrator import TaskOrchestrator
+from taskorch.model import AgentInstance, Health, Stats
+from taskorch.model._plain import plain, taken_apart
+from taskorch.model._verbs import Verb, verbs_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+#: Their documents are their fields.
+_FIELDS: Final = (AgentInstance, Health, Stats)
+#: The classes whose methods are verbs, by where an orchestrator has them.
+ROOMS: Final[Mapping[str, type]] = MappingProxyType(
+    {
+        "": TaskOrchestrator,
+        "agents": AgentManager,
+        "memo": MemoManager,
+        "resources": ResourceManager,
+        "schedules": ScheduleManager,
+        "workflows": WorkflowManager,
+    }
+)
+#: The verbs, by how a program calls them: `cancel_task`, `workflows.cancel`.
+VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
+    {
+        f"{room}.{name}".lstrip("."): verb
+        for room, cls in ROOMS.items()
+        for name, verb in verbs_of(cls).items()
+    }
+)
+
+
+def bound(orch: Any, call: str) -> Callable[..., Any]:
+    """The method of *orch* that a program calls by *call*."""
+    room, _, name = call.rpartition(".")
+    method: Callable[..., Any] = getattr(getattr(orch, room) if room else orch, name)
+    return method
+
+
+def commands() -> dict[str, tuple[str, Verb]]:
+    """The verbs that are commands, and how a program calls them, by their names."""
+    return {
+        verb.command_name: (call, verb) for call, verb in VERBS.items() if verb.command
+    }
+
+
+def as_json(value: Any) -> Any:
+    """What a verb returned, as JSON can say it: a handle is its id."""
+    if isinstance(value, list | tuple):
+        return [as_json(each) for each in value]
+    if isinstance(value, WorkflowRun):
+        return value.workflow_id
+    if isinstance(value, TaskHandle):
+        return value.task_id
+    if hasattr(value, "to_dict") and not isinstance(value, _FIELDS):
+        return plain(value.to_dict())
+    return plain(taken_apart(value))

@@ -1,0 +1,181 @@
+"""
+The operations on what an orchestrator has, made of the table of its verbs.
+
+What an answer has beyond what the method returns stands here, and nothing else.
+
+Decision: 0190.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.concurrency import run_in_threadpool
+
+from taskorch._verbs._table import VERBS, as_json, bound
+from taskorch.frontends.service._bodies import read_object
+from taskorch.frontends.service._operations import (
+    CHANGED,
+    REMEDIES,
+    RUN,
+    TASK_ID,
+    Current,
+    Operation,
+    bad_query,
+    for_one_task,
+    named,
+    told,
+    with_remedies,
+)
+from taskorch.frontends.service._values import answer, document
+from taskorch.model._verbs import OBJECT, TEXT, Schema, listed
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from taskorch.model._verbs import Argument, Verb
+
+_AGENT: Final = told(id=TEXT, status=TEXT, health=OBJECT)
+_STATUS: Final = {"type": "object", "required": ["task_id", "state"]}
+#: What an answer says, by the member that holds what was returned.
+_MEMBERS: Final[Mapping[str, Schema]] = {
+    "agents": listed(_AGENT),
+    "changed": CHANGED["properties"]["changed"],
+    "count": {"type": "integer"},
+    "decided": {"type": "boolean"},
+    "ids": listed(TEXT),
+    "released": {"type": "integer"},
+    "resources": OBJECT,
+    "task_id": TASK_ID["properties"]["task_id"],
+    "task_ids": listed(TEXT),
+    "workflow_id": RUN["properties"]["workflow_id"],
+    "workflow_ids": listed(TEXT),
+}
+#: What it says where it is the whole, and where it has more.
+_ANSWERS: Final[Mapping[str, Schema]] = {
+    "agent": _AGENT,
+    "backfill_schedule": told(ids=listed(TEXT), already=listed(TEXT)),
+    "get_task_status": _STATUS,
+    "hold_starts": OBJECT,
+    "spawn_agent": _AGENT,
+    "stuck": {"type": "object", "required": ["stuck"]},
+    "terminate_agent": OBJECT,
+}
+#: What explains, and so says what is to be done: as requests, or as calls.
+_EXPLAINS: Final = frozenset({"explain", "stuck"})
+
+
+def operations(
+    orch: Current, names: Collection[str] | None = None, *, apart: Collection[str] = ()
+) -> list[Operation]:
+    """
+    The operations on what *orch* has.
+
+    Args:
+        orch: Who is asked.
+        names: Those that there are; None: all.
+        apart: Those that somebody else has.
+    """
+    return [
+        _operation(orch, call, verb)
+        for call, verb in VERBS.items()
+        if verb.request
+        and (names is None or verb.operation in names)
+        and verb.operation not in apart
+    ]
+
+
+def _operation(orch: Current, call: str, verb: Verb) -> Operation:
+    is_asked = verb.method == "GET"
+    query = {each.key: each.form for each in verb.fields} if is_asked else {}
+    if verb.operation in _EXPLAINS:
+        query["remedies"] = REMEDIES
+    whole = told(**{verb.gives: _MEMBERS.get(verb.gives, listed(OBJECT))})
+    return Operation(
+        verb.method,
+        f"/api/v1{verb.path}",
+        verb.operation,
+        verb.text,
+        partial(_carry_out, orch, call, verb),
+        query=query,
+        body=verb.body,
+        is_body_needed=_needs_body(verb),
+        status=verb.status,
+        answer=_ANSWERS.get(verb.operation, whole if verb.gives else OBJECT),
+        refuses=verb.refuses,
+    )
+
+
+def _needs_body(verb: Verb) -> bool:
+    # Without one, there is none to need.
+    return verb.body is None or any(each.is_needed for each in verb.fields)
+
+
+async def _carry_out(
+    orch: Current, call: str, verb: Verb, request: Request
+) -> Response:
+    arguments = {each.name: named(request, each.key) for each in _in_path(verb)}
+    body: Mapping[str, Any]
+    if verb.body is not None:
+        body = await read_object(request, verb.body, is_needed=_needs_body(verb))
+    else:
+        body = _queried(verb, request)
+    fields = {each.name: body[each.key] for each in verb.fields if each.key in body}
+    fields = {**verb.remote, **fields}
+    current = orch()
+    method = partial(bound(current, call), *arguments.values(), **fields)
+    result = await (
+        for_one_task(current, method)
+        if verb.waits == "journal" and "{task_id}" in verb.path and not verb.changes
+        else run_in_threadpool(method)
+    )
+    members = await run_in_threadpool(_members, verb, result, arguments | fields)
+    if verb.operation in _EXPLAINS:
+        members = with_remedies(request, members)
+    return answer(members, verb.status)
+
+
+def _in_path(verb: Verb) -> list[Argument]:
+    return [each for each in verb.arguments if each.in_path]
+
+
+def _queried(verb: Verb, request: Request) -> Mapping[str, str]:
+    for each in verb.fields:
+        text = request.query_params.get(each.key)
+        if text == "" and each.form.get("minLength"):
+            raise bad_query(each.key, "a text is needed")
+    return request.query_params
+
+
+def _members(verb: Verb, result: Any, arguments: Mapping[str, Any]) -> Any:
+    """What an answer says of what was returned."""
+    shape = _SHAPES.get(verb.operation)
+    if shape is not None:
+        return shape(result)
+    if not verb.gives:
+        return as_json(result)
+    if result is None:
+        # What was done is told by what it was done to.
+        default = next(a.default for a in verb.arguments if a.key == verb.gives)
+        result = arguments.get(verb.gives, default)
+    return {verb.gives: as_json(result)}
+
+
+def _explained(value: Any) -> dict[str, Any]:
+    return {**document(value.to_dict()), "text": str(value)}
+
+
+def _status(status: Any) -> dict[str, Any]:
+    return {**document(status), "percent": status.percent, "text": str(status)}
+
+
+_SHAPES: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "backfill_schedule": lambda ids: {"ids": [*ids], "already": [*ids.already]},
+    "explain": _explained,
+    "stuck": lambda groups: {"stuck": [_explained(each) for each in groups]},
+    "trigger_schedule": lambda made_id: {"ids": [made_id]},
+    "workflow_status": _status,
+}

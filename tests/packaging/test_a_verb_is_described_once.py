@@ -1,0 +1,173 @@
+"""A verb is added at its method, and nothing else is written for it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from inspect import signature
+from pathlib import Path
+
+import pytest
+
+import taskorch
+from taskorch._aio import (
+    AsyncAgents,
+    AsyncOrchestrator,
+    AsyncResources,
+    AsyncWorkflows,
+)
+from taskorch._verbs._table import ROOMS, VERBS
+from taskorch.client import AsyncClient, Client
+
+SOURCE = Path(taskorch.__file__).parent
+METHOD = "    def set_priority("
+ADDED = '''\
+    @verb(
+        "Paint a task.",
+        "commit",
+        "POST /tasks/{task_id}/colour",
+        gives="changed",
+        refuses=(404,),
+        command="paint TASK COLOUR: paint a task",
+    )
+    def paint_task(self, task_id: str, colour: str, *, coats: int = 1) -> bool:
+        """
+        Paint a task.
+
+        Args:
+            task_id: Its id.
+            colour: With what.
+            coats: How often.
+        """
+        return self.get_task_status(task_id).task_id == task_id and coats == len(colour)
+
+'''
+
+STORY = """
+import asyncio
+import io
+import sys
+from contextlib import redirect_stdout
+
+from taskorch import TaskOrchestrator
+from taskorch.cli import main
+from taskorch.client import Client
+from taskorch.frontends.service import create_app, serve
+from taskorch._verbs._remedies import in_commands, in_requests
+
+
+def said(*words):
+    out = io.StringIO()
+    with redirect_stdout(out):
+        try:
+            code = main(words)
+        except SystemExit as end:
+            code = end.code
+    return code, out.getvalue()
+
+
+orch = TaskOrchestrator(journal="runs.db")
+with orch, serve(create_app(orch, token=None)) as server:
+    orch.submit(len, "abc", ).result(60)
+    orch.options(id="one").submit(len, "abc").result(60)
+    assert orch.paint_task("one", "r") is True
+    assert asyncio.run(orch.aio.paint_task("one", "rr", coats=2)) is True
+    client = Client(server.url)
+    assert client.paint_task("one", "rr", coats=2) is True
+    assert client.paint_task("one", "rr") is False
+    assert asyncio.run(client.aio.paint_task("one", "r")) is True
+    described = client._ask("GET", "/openapi.json", base="")["paths"]
+    body = described["/api/v1/tasks/{task_id}/colour"]["post"]["requestBody"]
+    schema = body["content"]["application/json"]["schema"]
+    assert schema["required"] == ["colour"], schema
+    assert schema["properties"]["coats"] == {"type": "integer"}, schema
+    code, text = said("paint", server.url, "one", "rr", "--coats", "2")
+    assert (code, text) == (0, "one is completed\\n"), (code, text)
+code, text = said("paint", "runs.db", "one", "r")
+assert (code, text) == (0, "one is completed\\n"), (code, text)
+assert "paint a task" in said("--help")[1]
+help_of_it = said("paint", "--help")[1]
+assert "--coats N" in help_of_it and "how often" in help_of_it, help_of_it
+assert "paint" in said("completion", "bash")[1]
+call = "Call orch.paint_task('one', 'red')."
+assert in_commands(call, "runs.db") == "taskorch paint runs.db one red", in_commands(call, "runs.db")
+assert in_requests(call) == 'POST /api/v1/tasks/one/colour {"colour": "red"}'
+print("all of it")
+"""
+
+
+def test_a_verb_is_added_at_its_method_and_is_everywhere(tmp_path):
+    pytest.importorskip("starlette")
+    copy = tmp_path / "taskorch"
+    leave = shutil.ignore_patterns("__pycache__", "*.so")
+    shutil.copytree(SOURCE, copy, ignore=leave)
+    file = copy / "_orchestrator.py"
+    text = file.read_text()
+    assert text.count(METHOD) == 1
+    # In front of the mark of the method that it stands before.
+    place = text.rindex("    @verb(\n", 0, text.index(METHOD))
+    file.write_text(text[:place] + ADDED + text[place:])
+    story = tmp_path / "story.py"
+    story.write_text(STORY)
+    ours = {k: v for k, v in os.environ.items() if not k.startswith("TASKORCH_")}
+    done = subprocess.run(
+        [sys.executable, story],
+        cwd=tmp_path,
+        env={**ours, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=150,
+    )
+    assert done.stdout.endswith("all of it\n"), done.stderr
+
+
+def test_a_face_that_a_verb_has_not_is_listed_with_the_reason():
+    for call, verb in VERBS.items():
+        assert bool(verb.request) != ("http" in verb.lacks), call
+        assert bool(verb.command) != ("command" in verb.lacks), call
+        if verb.request:
+            assert verb.method in ("GET", "POST"), call
+            assert not (verb.method == "GET" and verb.is_final), call
+
+
+def test_each_verb_has_a_line_for_checkers_where_it_has_a_face():
+    """`name: Final = awaited(…)` in `_aio.py`, and in `client.py` a line in each class."""
+    rooms = {"": AsyncOrchestrator, "agents": AsyncAgents, "workflows": AsyncWorkflows}
+    rooms["resources"] = AsyncResources
+    aio = (SOURCE / "_aio.py").read_text()
+    client = (SOURCE / "client.py").read_text()
+    missing = []
+    for call, verb in VERBS.items():
+        room = call.rpartition(".")[0]
+        if room in rooms and f"({ROOMS[room].__name__}.{verb.name})" not in aio:
+            missing.append(f"_aio.py: {call}")
+        if verb.request:
+            for line in (f"    {verb.operation}: Final", f"def {verb.operation}("):
+                if line in client:
+                    break
+            else:
+                missing.append(f"client.py: {verb.operation}")
+    assert not missing
+
+
+@pytest.mark.parametrize("call", [c for c, verb in VERBS.items() if verb.request])
+def test_the_client_takes_what_the_method_takes(call):
+    verb = VERBS[call]
+    for cls in (Client, AsyncClient):
+        method = getattr(cls, verb.operation)
+        own = [*signature(method).parameters][1:]
+        theirs = [*signature(verb.function).parameters][1:]
+        more = {"explain": ["task_id", "remedies"], "stuck": ["remedies"]}
+        assert own == more.get(verb.operation, theirs), cls
+
+
+def test_words_of_commands_are_arguments_in_order():
+    for call, verb in VERBS.items():
+        if not verb.command:
+            continue
+        count = sum(word.count("+") + 1 for word in verb.command_words)
+        assert all(not each.is_keyword for each in verb.arguments[:count]), call
+        assert all(each.text for each in verb.options), call
