@@ -22,6 +22,6 @@ library: `pip install 'taskorch[mcp]'`.
 from __future__ import annotations
 
 from taskorch.frontends.mcp._places import OrchestratorPlace
-from taskorch.frontends.mcp._tools import TOOLS, Argument, Tool, tools_of
+from taskorch.frontends.mcp._tools import TOOLS, Tool, ToolArgument, tools_of
 
-__all__ = ("TOOLS", "Argument", "OrchestratorPlace", "Tool", "tools_of")
+__all__ = ("TOOLS", "OrchestratorPlace", "Tool", "ToolArgument", "tools_of")

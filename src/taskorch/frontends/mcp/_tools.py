@@ -67,7 +67,7 @@ class Effect(Enum):
 
 
 @attrs.frozen
-class Argument:
+class ToolArgument:
     """
     One argument of a tool.
 
@@ -107,7 +107,7 @@ class Tool:
 
     name: str
     text: str
-    arguments: tuple[Argument, ...]
+    arguments: tuple[ToolArgument, ...]
     answers: Mapping[str, Schema]
     call: Callable[[Any, Mapping[str, Any], Caller], dict[str, Any]] = attrs.field(
         repr=False
@@ -227,9 +227,11 @@ def _has(place: Any, tool: Tool) -> bool:
     return all(hasattr(place, verb) for verb in tool.needs)
 
 
-_TASK: Final = Argument("task", _ID, "Its id; `x~1` is the first run of x.", True)  # noqa: FBT003
+_TASK: Final = ToolArgument("task", _ID, "Its id; `x~1` is the first run of x.", True)  # noqa: FBT003
 _MAYBE_TASK: Final = attrs.evolve(_TASK, is_needed=False)
-_BY: Final = Argument("by", _NAME, "Whose hold it is; by default, that of this server.")
+_BY: Final = ToolArgument(
+    "by", _NAME, "Whose hold it is; by default, that of this server."
+)
 
 TOOLS: Final[tuple[Tool, ...]] = (
     Tool(
@@ -237,10 +239,10 @@ TOOLS: Final[tuple[Tool, ...]] = (
         "Lists tasks, the first submitted first. Without arguments: the first of all.",
         (
             *(
-                Argument(each.name, _FOR_TYPES.get(each.how, _TEXT), each.text)
+                ToolArgument(each.name, _FOR_TYPES.get(each.how, _TEXT), each.text)
                 for each in FILTERS.values()
             ),
-            Argument(
+            ToolArgument(
                 "limit",
                 {"type": "integer", "minimum": 1, "maximum": _calls.MOST_ROWS},
                 f"How many at the most; {_calls.ROWS} by default.",
@@ -266,7 +268,7 @@ TOOLS: Final[tuple[Tool, ...]] = (
         "with the remedies. Without one: what holds the whole, what can never proceed "
         "as things stand, and what failed, by cause.",
         (
-            Argument(
+            ToolArgument(
                 "task", _ID, "Id of a task or of a run, or the name of a schedule."
             ),
         ),
@@ -281,7 +283,7 @@ TOOLS: Final[tuple[Tool, ...]] = (
         "`text` says why, and it can be called again: nothing is lost.",
         (
             _TASK,
-            Argument(
+            ToolArgument(
                 "seconds",
                 {**_SECONDS, "maximum": _calls.MOST_SECONDS},
                 f"How long; {_calls.SECONDS:g} by default.",
@@ -304,7 +306,7 @@ TOOLS: Final[tuple[Tool, ...]] = (
     Tool(
         "schedules",
         "What is made again and again; of one, its next times, too.",
-        (Argument("name", _NAME, "Of one of them."),),
+        (ToolArgument("name", _NAME, "Of one of them."),),
         {"schedules": _LIST},
         _calls.schedules,
         ("schedules", "schedule"),
@@ -315,7 +317,7 @@ TOOLS: Final[tuple[Tool, ...]] = (
         "Plans what a request asks for; nothing is started. `submit` starts the "
         "`workflow` in it.",
         (
-            Argument(
+            ToolArgument(
                 "request",
                 {"anyOf": [_TEXT, _OBJECT]},
                 "In words, or as an object.",
@@ -341,25 +343,25 @@ TOOLS: Final[tuple[Tool, ...]] = (
         "nothing is started: it says how long it would take, and what would hold it "
         "up.",
         (
-            Argument(
+            ToolArgument(
                 "tasks",
                 {"type": "array", "items": _OBJECT, "minItems": 1},
                 'Tasks as JSON: {"type": …, "payload": …, "id": …, "after": […]}.',
             ),
-            Argument(
+            ToolArgument(
                 "workflow",
                 _OBJECT,
                 'In their place: {"workflow": NAME, "tasks": {ID: {"type": …, '
                 '"payload": …, "after": [ID]}}}; its schema is at taskorch://schema.',
             ),
-            Argument("id", _ID, "The id of the run of a workflow."),
-            Argument(
+            ToolArgument("id", _ID, "The id of the run of a workflow."),
+            ToolArgument(
                 "key",
                 _NAME,
                 "The same call with the same key again means what is there already.",
             ),
-            Argument("dry_run", _WHETHER, "Whether to simulate it only."),
-            Argument(
+            ToolArgument("dry_run", _WHETHER, "Whether to simulate it only."),
+            ToolArgument(
                 "durations",
                 {"type": "object", "additionalProperties": _SECONDS},
                 "Of a dry run: seconds by id or type; otherwise as was measured.",
@@ -378,12 +380,12 @@ TOOLS: Final[tuple[Tool, ...]] = (
         "of people are for people: without a choice, the person at the client is "
         "asked, if it can ask.",
         (
-            Argument("question", _ID, "Its id, as `questions` has it.", True),  # noqa: FBT003
-            Argument("choice", _NAME, "One of its options."),
-            Argument(
+            ToolArgument("question", _ID, "Its id, as `questions` has it.", True),  # noqa: FBT003
+            ToolArgument("choice", _NAME, "One of its options."),
+            ToolArgument(
                 "note", {"type": "string", "maxLength": 2_000}, "Is kept with it."
             ),
-            Argument("changes", _OBJECT, "What is to be changed."),
+            ToolArgument("changes", _OBJECT, "What is to be changed."),
         ),
         {"decided": _WHETHER},
         _calls.answer,
@@ -410,7 +412,9 @@ TOOLS: Final[tuple[Tool, ...]] = (
         "Runs a task again that has ended: a new run, whose id it answers.",
         (
             _TASK,
-            Argument("downstream", _WHETHER, "Whether what depends on it runs, too."),
+            ToolArgument(
+                "downstream", _WHETHER, "Whether what depends on it runs, too."
+            ),
         ),
         {"task_id": _TEXT},
         _calls.rerun,
@@ -424,8 +428,8 @@ TOOLS: Final[tuple[Tool, ...]] = (
         "Puts a task aside; without one, lets nothing new start. `release` undoes it.",
         (
             _MAYBE_TASK,
-            Argument("reason", _NAME, "Why nothing is to start."),
-            Argument(
+            ToolArgument("reason", _NAME, "Why nothing is to start."),
+            ToolArgument(
                 "most",
                 {"type": "integer", "minimum": 0},
                 "How many may run at once all the same.",
@@ -456,7 +460,7 @@ TOOLS: Final[tuple[Tool, ...]] = (
         "Moves a task in the queue: the highest priority is first.",
         (
             _TASK,
-            Argument(
+            ToolArgument(
                 "priority",
                 {"type": "integer", "minimum": -MAX_PRIORITY, "maximum": MAX_PRIORITY},
                 "The new one; 0 is usual.",
