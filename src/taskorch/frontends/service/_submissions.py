@@ -23,7 +23,7 @@ from taskorch.frontends.service._operations import (
     told,
 )
 from taskorch.frontends.service._problems import HttpProblem, problem_of
-from taskorch.frontends.service._values import answer
+from taskorch.frontends.service._values import answer, document
 from taskorch.model._verbs import TEXT, listed
 from taskorch.workflows import Workflow
 from taskorch.workflows._task_documents import tasks_of
@@ -38,6 +38,21 @@ _KEY: Final = {
 }
 _TASK: Final = ref("Task")
 _BATCH: Final = asked("tasks", tasks=listed(_TASK))
+#: How long tasks take: all of them, or by their names or types; or what fails.
+_BY_NAME: Final = {
+    "anyOf": [
+        {"type": "number", "minimum": 0},
+        {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}},
+    ]
+}
+_SIMULATE: Final = asked(
+    tasks=listed(_TASK),
+    workflow=ref("Workflow"),
+    durations=_BY_NAME,
+    failures=_BY_NAME,
+    draws={"type": "integer", "minimum": 1, "maximum": 100},
+    seed={"type": "integer", "minimum": 0},
+)
 _START: Final = asked("workflow", workflow=ref("Workflow"), id=ref("Name"))
 
 
@@ -91,6 +106,14 @@ class Submissions:
                 answer=RUN,
                 refuses=(409, 422),
             ),
+            Operation(
+                *("POST", "/api/v1/simulations", "simulate"),
+                "What tasks, or a workflow, would come to here, without running them.",
+                self._simulate,
+                body=_SIMULATE,
+                answer=told(seconds={"type": "number"}, text=TEXT),
+                refuses=(422,),
+            ),
         ]
 
     async def _submit_one(self, request: Request) -> Response:
@@ -141,15 +164,36 @@ class Submissions:
         place = f"/api/v1/workflows/{run.workflow_id}"
         return answer({"workflow_id": run.workflow_id}, 202, Location=place)
 
-    def _begin(self, document: Any, run_id: Any, key: str | None) -> WorkflowRun:
+    async def _simulate(self, request: Request) -> Response:
+        body = await read_object(request, _SIMULATE)
+        if ("tasks" in body) == ("workflow" in body):
+            refuse("", "tasks, or a workflow: one of the two")
+        report = await run_in_threadpool(self._simulated, body)
+        return answer(report)
+
+    def _simulated(self, body: dict[str, Any]) -> dict[str, Any]:
+        if "tasks" in body:
+            work: Any = tasks_of(
+                body.pop("tasks"),
+                self._functions,
+                programs=self._programs,
+                handle=self._orch.handle,
+            )
+        else:
+            work = self._workflow_of(body.pop("workflow"))
+        report = self._orch.simulate(work, body.pop("durations", None), **body)
+        return {**document(report.to_dict()), "text": str(report)}
+
+    def _workflow_of(self, description: Any) -> Workflow:
         if not self._programs:
-            refuse_files(document)
-        if isinstance(document, dict) and "schedule" in document:
+            refuse_files(description)
+        return Workflow.from_dict(description, self._functions, programs=self._programs)
+
+    def _begin(self, description: Any, run_id: Any, key: str | None) -> WorkflowRun:
+        if isinstance(description, dict) and "schedule" in description:
             text = "a run that is asked for begins at once, and once: leave it out"
             refuse("workflow.schedule", text)
-        workflow = Workflow.from_dict(
-            document, self._functions, programs=self._programs
-        )
+        workflow = self._workflow_of(description)
         if run_id is None and key is not None:
             digest = hashlib.sha256(key.encode()).hexdigest()[:24]
             run_id = f"{workflow.name}-{digest}"
