@@ -1347,6 +1347,11 @@ class TaskOrchestrator:
         """
         return _reports.stuck(self._rt)
 
+    @verb(
+        "What a workflow or a list of tasks would come to here, without running it.",
+        "thread",
+        lacks=lacks("`POST /simulations` takes documents", "`simulate` takes a file"),
+    )
     def simulate(
         self,
         workflow: Workflow | ExecutionPlan | Iterable[Task],

@@ -64,6 +64,7 @@ from taskorch.model import (
 from taskorch.model._show import show
 from taskorch.model._verbs import SECONDS, Argument, Verb
 from taskorch.schedules import Backfilled
+from taskorch.workflows import Workflow
 from taskorch.workflows._writing import write_task
 
 P = ParamSpec("P")
@@ -341,6 +342,47 @@ class Client:
             payload = Call(payload.fn, args, kwargs, payload.executor)
             task = attrs.evolve(task, payload=payload)
         return write_task(task, map(_id_of, task.after), self._functions)
+
+    def simulate(
+        self,
+        work: Iterable[Task[Any] | Mapping[str, Any]] | Workflow | Mapping[str, Any],
+        durations: float | Mapping[str, float] | None = None,
+        *,
+        failures: float | Mapping[str, float] | None = None,
+        draws: int = 1,
+        seed: int = 0,
+    ) -> dict[str, Any]:
+        """
+        What *work* would come to there: see `TaskOrchestrator.simulate`.
+
+        Args:
+            work: Tasks, or their documents; or a workflow, or its document.
+            durations: Seconds that tasks take, or by ids or types.
+            failures: How likely attempts fail, or by ids or types.
+            draws: How often chance is asked.
+            seed: Repeats what is left to chance.
+
+        Returns:
+            The numbers of `SimulationReport.to_dict`, and its `text`.
+
+        Raises:
+            InvalidTaskError: It has what cannot be said in JSON.
+            UsageError: It was refused.
+        """
+        body: dict[str, Any] = {"draws": draws, "seed": seed}
+        if isinstance(work, Workflow):
+            body["workflow"] = work.to_dict(self._functions)
+        elif isinstance(work, Mapping):
+            body["workflow"] = dict(work)
+        else:
+            body["tasks"] = [
+                dict(task) if isinstance(task, Mapping) else self._document(task)
+                for task in work
+            ]
+        for name, each in (("durations", durations), ("failures", failures)):
+            if each is not None:
+                body[name] = dict(each) if isinstance(each, Mapping) else each
+        return self._ask("POST", "/simulations", body)
 
     # -- asking --------------------------------------------------------------------
 
@@ -653,6 +695,7 @@ class AsyncClient:
 
     submit_task: Final = on_thread(Client.submit_task)
     submit_tasks: Final = on_thread(Client.submit_tasks)
+    simulate: Final = on_thread(Client.simulate)
     handle: Final = on_thread(Client.handle)
     result: Final = on_thread(Client.result)
     explain: Final = on_thread(Client.explain)

@@ -142,7 +142,9 @@ def test_each_verb_has_a_line_for_checkers_where_it_has_a_face():
     missing = []
     for call, verb in VERBS.items():
         room = call.rpartition(".")[0]
-        if room in rooms and f"({ROOMS[room].__name__}.{verb.name})" not in aio:
+        line = f"({ROOMS[room].__name__}.{verb.name})"
+        by_hand = f"async def {verb.name}("
+        if room in rooms and line not in aio and by_hand not in aio:
             missing.append(f"_aio.py: {call}")
         if verb.request:
             for line in (f"    {verb.operation}: Final", f"def {verb.operation}("):

@@ -129,6 +129,7 @@ class ServicePlace(ServiceReader):
         super().__init__(client)
         self._client = client
         self.failures = client.failures
+        self.simulate = client.simulate
         self.questions = client.questions
         self.answer = client.answer
         self.suspend_task = client.suspend_task

@@ -69,17 +69,7 @@ def _run(args: argparse.Namespace) -> int:
         report.write_trace(args.trace)
     saving = report.bottleneck
     if args.json:
-        print_json(
-            {
-                "seconds": report.makespan,
-                "p50": report.p50,
-                "p90": report.p90,
-                "tasks": report.tasks,
-                "critical_path": report.critical_path,
-                "lower_bound": report.lower_bound,
-                "bottleneck": None if saving is None else str(saving),
-            }
-        )
+        print_json(report.to_dict())
         return OK
     print(report)
     if saving is not None:

@@ -81,16 +81,13 @@ class Incoming:
 
     def workflow(self, document: Any) -> Workflow:
         """
-        The workflow that *document* describes, which begins when it is asked for.
+        The workflow that *document* describes.
 
         Raises:
             UsageError: It is not well formed, or not allowed.
         """
         if not self.programs:
             refuse_files(document, self.refuse)
-        if isinstance(document, dict) and "schedule" in document:
-            text = "a run that is asked for begins at once, and once: leave it out"
-            self.refuse("workflow.schedule", text)
         return Workflow.from_dict(document, self.functions, programs=self.programs)
 
     def start(self, document: Any, run_id: Any, key: str | None) -> WorkflowRun:
@@ -105,6 +102,9 @@ class Incoming:
         Raises:
             UsageError: It was refused.
         """
+        if isinstance(document, dict) and "schedule" in document:
+            text = "a run that is asked for begins at once, and once: leave it out"
+            self.refuse("workflow.schedule", text)
         workflow = self.workflow(document)
         if run_id is None and key is not None:
             digest = hashlib.sha256(key.encode()).hexdigest()[:24]

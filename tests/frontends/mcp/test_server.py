@@ -450,6 +450,13 @@ def test_a_service_elsewhere_is_used_by_the_same_tools():
             assert (await call(client, "doctor"))["health"]["ready"]
             assert (await call(client, "schedules"))["schedules"] == []
             assert (await call(client, "questions"))["questions"] == []
+            durations = {"echo": 3}
+            for work in ({"tasks": [{"type": "echo"}]}, {"workflow": flow}):
+                answer = await call(
+                    client, "submit", dry_run=True, durations=durations, **work
+                )
+                assert (answer["seconds"], answer["ids"]) == (3, [])
+                assert "3 s" in answer["text"]
 
     with served(orchestrator()) as service:
         run(story(service))
@@ -464,7 +471,7 @@ def test_what_a_service_elsewhere_refuses_is_said_as_tools():
             refusals = [
                 await client.call_tool(name, arguments)
                 for name, arguments in [
-                    ("submit", {"tasks": [{"type": "echo"}], "dry_run": True}),
+                    ("submit", {"tasks": [{"type": "nobody"}], "dry_run": True}),
                     ("cancel", {"task": "gone"}),
                     ("why", {"task": "gone"}),
                     ("answer", {"question": "gone", "choice": "yes"}),
@@ -475,7 +482,6 @@ def test_what_a_service_elsewhere_refuses_is_said_as_tools():
             ]
             assert all(each.is_error for each in refusals)
             texts = [each.content[0].text for each in refusals]
-            assert "there is no dry_run here" in texts[0]
             assert '"code": "unknown_task"' in texts[1]
             for text in texts:
                 assert "/api/v1" not in text, text

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from taskorch import Task
+from taskorch.client import Client
+from taskorch.workflows import Workflow
+
 RUNS = "/api/v1/workflows"
 DOCUMENT = {
     "workflow": "release",
@@ -121,3 +125,38 @@ def test_a_run_that_is_asked_for_has_no_schedule(service):
     answer = service.post("/api/v1/workflows", {"workflow": document})
     assert answer.status == 422
     assert "begins at once" in answer.said["detail"]
+
+
+def test_what_would_be_is_told_over_http(service):
+    """The numbers and the words of `orch.simulate`, and nothing is run."""
+    names = {"double": abs}
+    client = Client(service.server.url, token=service.token, functions=names)
+    first = Task.call(abs, 1, id="a")
+    tasks = [first, Task.call(abs, 2, id="b", after=[first])]
+    report = client.simulate(tasks, {"a": 2.0, "b": 3.0})
+    assert report["seconds"] == 5.0
+    assert report["critical_path"] == ["a", "b"]
+    assert "5 s" in report["text"]
+    assert client.simulate(DOCUMENT, 4)["seconds"] == 8.0
+    workflow = Workflow("two")
+    workflow.task(abs, 3, id="one")
+    assert client.simulate(workflow, 4)["tasks"] == 1
+    assert not list(client.tasks())
+
+
+@pytest.mark.parametrize(
+    ("said", "fault"),
+    [
+        ({}, "one of the two"),
+        ({"tasks": [], "workflow": DOCUMENT}, "one of the two"),
+        ({"workflow": DOCUMENT, "draws": 1_000}, "draws"),
+        ({"workflow": DOCUMENT, "durations": -1}, "durations"),
+        ({"workflow": DOCUMENT, "seed": "x"}, "seed"),
+        ({"workflow": {"workflow": "x"}}, "tasks"),
+        ({"workflow": DOCUMENT, "failures": 2}, "failures"),
+    ],
+)
+def test_what_cannot_be_simulated_is_refused(service, said, fault):
+    answer = service.post("/api/v1/simulations", {"durations": 1, **said})
+    assert answer.status == 422, answer
+    assert fault in answer.said["detail"]

@@ -396,23 +396,9 @@ def submit(place: Any, values: Mapping[str, Any], _: Caller) -> dict[str, Any]:
 
 
 def _simulated(place: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    if not hasattr(place, "simulate"):
-        msg = "submit: there is no dry_run here: this is a service, elsewhere"
-        hint = "leave dry_run out; or start this server with the file, not the URL"
-        raise InvalidTaskError(msg, hint=hint)
-    work = {name: values[name] for name in ("tasks", "workflow") if name in values}
+    work = values["tasks"] if "tasks" in values else values["workflow"]
     report = place.simulate(work, values.get("durations"))
-    return {
-        "ids": [],
-        "run": None,
-        "text": all_in_tools(str(report)),
-        "seconds": plain(report.makespan),
-        "p50": plain(report.p50),
-        "p90": plain(report.p90),
-        "failed": plain(report.failed),
-        "never": plain(report.never),
-        "assumed": plain(report.assumed),
-    }
+    return {"ids": [], "run": None, **all_in_tools(plain(report))}
 
 
 def form(place: Any, values: Mapping[str, Any], caller: Caller) -> Form | None:

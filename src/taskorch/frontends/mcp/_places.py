@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._telling._following import FOLLOWED
@@ -17,9 +17,6 @@ from taskorch.errors import ValidationFailedError
 from taskorch.events import Event
 from taskorch.frontends._incoming import Incoming, keys_of
 from taskorch.model import TaskFilter, TaskStatus
-
-if TYPE_CHECKING:
-    from taskorch import SimulationReport
 
 #: Events that are kept.
 _EVENTS: Final = 200
@@ -100,15 +97,16 @@ class OrchestratorPlace:
         return self._incoming.start(document, run_id, key).workflow_id
 
     def simulate(
-        self, work: Mapping[str, Any], durations: Mapping[str, float] | None = None
-    ) -> SimulationReport:
-        """What `tasks`, or a `workflow`, would come to: see the facade's."""
+        self, work: Any, durations: Mapping[str, float] | None = None
+    ) -> dict[str, Any]:
+        """See `Client.simulate`, of documents."""
         subject: Any = (
-            self._incoming.workflow(work["workflow"])
-            if "workflow" in work
-            else self._incoming.tasks(work["tasks"])
+            self._incoming.workflow(work)
+            if isinstance(work, Mapping)
+            else self._incoming.tasks(work)
         )
-        return self._orch.simulate(subject, durations)
+        report = self._orch.simulate(subject, durations)
+        return {**report.to_dict(), "text": str(report)}
 
     def plan(self, request: Any) -> dict[str, Any]:
         """The plan of a request, as JSON has it: see `orch.planner.plan`."""

@@ -21,7 +21,7 @@ from taskorch.frontends.service._operations import (
     told,
 )
 from taskorch.frontends.service._problems import HttpProblem, problem_of
-from taskorch.frontends.service._values import answer
+from taskorch.frontends.service._values import answer, document
 from taskorch.model._verbs import TEXT, listed
 
 if TYPE_CHECKING:
@@ -34,6 +34,21 @@ _KEY: Final = {
 }
 _TASK: Final = ref("Task")
 _BATCH: Final = asked("tasks", tasks=listed(_TASK))
+#: How long tasks take: all of them, or by their names or types; or what fails.
+_BY_NAME: Final = {
+    "anyOf": [
+        {"type": "number", "minimum": 0},
+        {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}},
+    ]
+}
+_SIMULATE: Final = asked(
+    tasks=listed(_TASK),
+    workflow=ref("Workflow"),
+    durations=_BY_NAME,
+    failures=_BY_NAME,
+    draws={"type": "integer", "minimum": 1, "maximum": 100},
+    seed={"type": "integer", "minimum": 0},
+)
 _START: Final = asked("workflow", workflow=ref("Workflow"), id=ref("Name"))
 
 
@@ -86,6 +101,14 @@ class Submissions:
                 answer=RUN,
                 refuses=(409, 422),
             ),
+            Operation(
+                *("POST", "/api/v1/simulations", "simulate"),
+                "What tasks, or a workflow, would come to here, without running them.",
+                self._simulate,
+                body=_SIMULATE,
+                answer=told(seconds={"type": "number"}, text=TEXT),
+                refuses=(422,),
+            ),
         ]
 
     async def _submit_one(self, request: Request) -> Response:
@@ -117,6 +140,22 @@ class Submissions:
         )
         place = f"/api/v1/workflows/{run.workflow_id}"
         return answer({"workflow_id": run.workflow_id}, 202, Location=place)
+
+    async def _simulate(self, request: Request) -> Response:
+        body = await read_object(request, _SIMULATE)
+        if ("tasks" in body) == ("workflow" in body):
+            refuse("", "tasks, or a workflow: one of the two")
+        report = await run_in_threadpool(self._simulated, body)
+        return answer(report)
+
+    def _simulated(self, body: dict[str, Any]) -> dict[str, Any]:
+        work: Any = (
+            self._incoming.tasks(body.pop("tasks"))
+            if "tasks" in body
+            else self._incoming.workflow(body.pop("workflow"))
+        )
+        report = self._orch.simulate(work, body.pop("durations", None), **body)
+        return {**document(report.to_dict()), "text": str(report)}
 
 
 def _key_of(request: Request) -> str | None:

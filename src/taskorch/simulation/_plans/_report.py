@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -208,6 +208,19 @@ class SimulationReport:
         return best if best is not None and best.percent > 0 else None
 
     # -- for people ----------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """What it says in numbers, as JSON can say it."""
+        saving = self.bottleneck
+        return {
+            "seconds": self.makespan,
+            "p50": self.p50,
+            "p90": self.p90,
+            "tasks": self.tasks,
+            "critical_path": [*self.critical_path],
+            "lower_bound": self.lower_bound,
+            "bottleneck": None if saving is None else str(saving),
+        }
 
     def __repr__(self) -> str:
         tasks = counted(self.tasks, "task")
