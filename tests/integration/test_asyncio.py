@@ -29,6 +29,7 @@ from taskorch import (
 from taskorch.errors import WouldBlockError
 from taskorch.journal import SqliteJournal
 from taskorch.protocols import Finding, Verdict
+from taskorch.reading import JournalReader
 
 
 @in_loop
