@@ -29,6 +29,7 @@ from taskorch import (
 from taskorch.errors import WouldBlockError
 from taskorch.journal import SqliteJournal
 from taskorch.protocols import Finding, Verdict
+from taskorch.reading import JournalReader
 
 
 @in_loop
@@ -616,5 +617,23 @@ def test_a_loop_that_does_the_work_is_not_blocked_though_it_opened_the_journal(
         async with orch:
             with pytest.raises(WouldBlockError):
                 orch.submit(int)
+
+    asyncio.run(main())
+
+
+def test_what_a_coroutine_has_changed_is_kept_when_it_goes_on(tmp_path: Path) -> None:
+    """The loop is not held up for the commit, and nobody goes on before it."""
+
+    async def main() -> None:
+        path = tmp_path / "runs.db"
+        async with TaskOrchestrator(journal=path) as orch:
+            for name in ("x", "y"):
+                await orch.aio.submit_task(Task.wait_for("never", id=name))
+            assert await orch.aio.cancel_task("x", reason="enough")
+            status = JournalReader(path).get_task_status("x")
+            assert (status.state, status.history[-1].detail) == ("cancelled", "enough")
+            assert await orch.aio.set_priority("y", 3)
+            assert JournalReader(path).get_task_status("y").priority == 3
+            await orch.aio.cancel_task("y")
 
     asyncio.run(main())

@@ -133,10 +133,10 @@ def _command(journal: str, call: str, args: list[str]) -> str | None:
             words.append("|".join(rest) or _sample(verb, word))
             rest = []
         else:
-            words.append(shlex.quote(rest.pop(0)) if rest else _shown(word))
+            words.append(_quoted(rest.pop(0)) if rest else _shown(word))
     for option in verb.options:
         if rest or option.is_needed:
-            value = shlex.quote(rest.pop(0)) if rest else "NAME"
+            value = _quoted(rest.pop(0)) if rest else "NAME"
             words.append(f"--{option.name} {value}")
     return f"taskorch {verb.command_name} {' '.join(words)}"
 
@@ -174,6 +174,13 @@ def _tool(verb: str, args: list[str]) -> str | None:
     values = ["TASK"] if needs_task else args
     fields = {**dict(zip(names, values, strict=False)), **always}
     return f"{tool} {json.dumps(fields, ensure_ascii=False)}" if fields else tool
+
+
+def _quoted(word: str) -> str:
+    """*word* for a shell; the number of a run, as in `x~2`, needs no quotes."""
+    return (
+        word if re.fullmatch(r"[\w./-][\w./~-]*", word, re.ASCII) else shlex.quote(word)
+    )
 
 
 def _shown(word: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -70,7 +71,7 @@ def test_nothing_of_what_is_said_is_lost(heard):
     client.rerun_task("a", downstream=True)
     client.rerun_task("a")
     client.approve("r", "tests", by="Ada", note="fine")
-    client.emit("go", 3, keep=90)
+    client.emit("go", 3, keep=timedelta(minutes=1.5))
     client.emit("go")
     client.set_priority("a", -5)
     one = "/below/api/v1/tasks/a"

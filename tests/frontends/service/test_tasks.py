@@ -531,3 +531,17 @@ def test_people_are_asked_and_answer_over_http(service):
     result = service.get(f"{TASKS}/night%2Fask/result")["result"]
     assert (result["choice"], result["by"]) == ("approve", ["ada"])
     assert service.get("/api/v1/escalations") == {"escalations": []}
+
+
+def test_what_was_not_said_is_told_to_have_come_over_http(service):
+    """A reason that was said is the reason; and an answer says what it is of."""
+    for task_id in ("x", "y"):
+        service.post(TASKS, {"wait_for": "never", "id": task_id})
+    service.post(f"{TASKS}/x/cancel")
+    service.post(f"{TASKS}/y/cancel", {"reason": "enough"})
+    reasons = [service.get(f"{TASKS}/{name}")["history"][-1]["detail"] for name in "xy"]
+    assert reasons == ["cancelled over HTTP", "enough"]
+    assert service.post(f"{TASKS}/x/rerun").status == 202
+    hold = {"reason": "repair", "by": "ada"}
+    assert service.post("/api/v1/starts/hold", hold).said == {"by": "ada"}
+    assert service.post("/api/v1/starts/hold", {"reason": "no"}).said == {"by": "user"}
