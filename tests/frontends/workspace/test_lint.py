@@ -466,7 +466,7 @@ def test_the_help_is_there_without_what_a_command_needs():
         "import sys; from taskorch.cli import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
-        "print([n for n in ('yaml', 'asyncio', 'taskorch.frontends') "
+        "print([n for n in ('yaml', 'taskorch.frontends') "
         "if n in sys.modules])"
     )
     done = subprocess.run(

@@ -18,7 +18,7 @@ from taskorch.errors import NotRunningError, UnknownTaskError
 from taskorch.events import TaskEvent
 from taskorch.frontends.suite._folder import kept_in, write_json
 from taskorch.frontends.suite._model import Suite, SuitePhase, SuiteTask
-from taskorch.model import TERMINAL
+from taskorch.model import TERMINAL, TaskState
 from taskorch.model._ids import in_run, name_of, run_of, stem_of
 from taskorch.workflows import TaskReport
 from taskorch.workflows._phases import is_gate_id, phase_of
@@ -167,12 +167,15 @@ class PhaseClock:
         with suppress(NotRunningError):
             # One that was run again has an id of its own.
             report = self._orchestrator.workflows.get(self._run_id).report()
-            cancelled = [
-                task
-                for task in report.tasks
-                if task.name in names
-                and self._orchestrator.cancel_task(task.task_id, reason=reason)
-            ]
+            of_phase = [task for task in report.tasks if task.name in names]
+            # Those that run come last: others would begin in the places of theirs.
+            in_turn = sorted(of_phase, key=lambda task: task.state is TaskState.RUNNING)
+            ended = {
+                task.task_id
+                for task in in_turn
+                if self._orchestrator.cancel_task(task.task_id, reason=reason)
+            }
+            cancelled = [task for task in of_phase if task.task_id in ended]
             if cancelled:
                 self.over.append(phase.name)
                 self._say(phase.name, reason, cancelled)
