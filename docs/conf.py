@@ -64,6 +64,7 @@ PACKAGES = {
     "taskorch.client": "An orchestrator that is served",
     "taskorch.frontends.service": "To serve an orchestrator",
     "taskorch.frontends.agent": "An agent of a service",
+    "taskorch.frontends.mcp": "Tools for language models",
     "taskorch.logs": "Logs",
     "taskorch.recovery": "Failures, what follows them, and alerts",
     "taskorch.telemetry": "Telemetry",

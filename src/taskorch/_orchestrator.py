@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
 from datetime import timedelta
 from importlib import import_module
 from types import TracebackType
@@ -1748,6 +1748,7 @@ class TaskOrchestrator:
         token: str | None = None,
         functions: Mapping[str, Callable[..., Any]] | None = None,
         agents: bool = False,
+        mcp: Collection[str] | None = None,
     ) -> Server:
         """
         Serve this orchestrator on this machine: a page to look at, and an HTTP API.
@@ -1760,20 +1761,24 @@ class TaskOrchestrator:
             token: What every request must have; None makes one. `server.token` has it.
             functions: What tasks that come in may call, by name.
             agents: Whether agents may come and ask for work, as `taskorch agent` does.
+            mcp: The tools that language models may use at `/mcp`, by name, beside those
+                that change nothing. None: there is no such path.
 
         Returns:
             The running server, for a `with` block; or call its `stop`.
 
         Raises:
-            ImportError: It needs `pip install 'taskorch[serve]'`.
-            InvalidTaskError: The port or the token is none.
+            ImportError: It needs `pip install 'taskorch[serve]'`; *mcp* needs
+                `taskorch[mcp]`, too.
+            InvalidTaskError: The port or the token is none, or *mcp* has a name that is
+                none.
             OSError: The port is taken.
         """
         # The service stands above the facade, and most programs do without it.
         service = import_module("taskorch.frontends.service")
         made = service.new_token() if token is None else token
         app = service.create_app(
-            self, token=made, functions=functions, agents=agents, page=True
+            self, token=made, functions=functions, agents=agents, page=True, mcp=mcp
         )
         server: Server = service.serve(app, port=port)
         server.token = made

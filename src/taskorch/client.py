@@ -48,6 +48,7 @@ from taskorch._managers import (
     WorkflowManager,
 )
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch._verbs._remedies import REMEDIES_HEADER
 from taskorch._verbs._table import VERBS
 from taskorch.errors import InvalidTaskError, TaskFailedError, TaskorchError
 from taskorch.model import (
@@ -238,6 +239,8 @@ class Client:
         url: Where the service is, such as `http://127.0.0.1:8080`.
         token: The token that it asks for.
         functions: What tasks call, by the names that the service has for it.
+        remedies: What is to be done about an error is told as requests of HTTP, or as
+            calls.
 
     Raises:
         InvalidTaskError: *url* is no address of a service.
@@ -249,6 +252,7 @@ class Client:
         *,
         token: str | None = None,
         functions: Mapping[str, Callable[..., Any]] | None = None,
+        remedies: Literal["requests", "calls"] = "requests",
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -259,6 +263,7 @@ class Client:
         self._path = parts.path.rstrip("/")
         self._token = token
         self._functions = functions or {}
+        self._remedies = remedies
 
     def __repr__(self) -> str:
         return f"<Client of {self._place}>"
@@ -296,6 +301,36 @@ class Client:
         answer = self._ask("POST", "/tasks/batch", {"tasks": documents})
         return [RemoteHandle(task_id, self) for task_id in answer["task_ids"]]
 
+    def submit_documents(
+        self, documents: Iterable[Mapping[str, Any]], *, key: str | None = None
+    ) -> list[str]:
+        """
+        Submit tasks as JSON has them, all or none; their ids.
+
+        Args:
+            documents: Of the tasks, in the words of workflows as documents.
+            key: Under which the same tasks are meant if they come again.
+
+        Raises:
+            InvalidTaskError: One has what cannot be said in JSON.
+            UsageError: One was refused.
+        """
+        body = {"tasks": [*documents]}
+        answer = self._ask("POST", "/tasks/batch", body, key=key)
+        task_ids: list[str] = answer["task_ids"]
+        return task_ids
+
+    def start_workflow(
+        self,
+        document: Mapping[str, Any],
+        run_id: str | None = None,
+        *,
+        key: str | None = None,
+    ) -> str:
+        """See `orch.workflows.start`, of a document; the id of the run."""
+        body = {"workflow": document} | ({} if run_id is None else {"id": run_id})
+        return str(self._ask("POST", "/workflows", body, key=key)["workflow_id"])
+
     def _document(self, task: Task[Any]) -> dict[str, Any]:
         if not isinstance(task, Task):
             msg = f"a Task is submitted, not {show(task)}"
@@ -310,7 +345,7 @@ class Client:
 
     def simulate(
         self,
-        work: Iterable[Task[Any]] | Workflow | Mapping[str, Any],
+        work: Iterable[Task[Any] | Mapping[str, Any]] | Workflow | Mapping[str, Any],
         durations: float | Mapping[str, float] | None = None,
         *,
         failures: float | Mapping[str, float] | None = None,
@@ -321,7 +356,7 @@ class Client:
         What *work* would come to there: see `TaskOrchestrator.simulate`.
 
         Args:
-            work: Tasks, a workflow, or the document of one.
+            work: Tasks, or their documents; or a workflow, or its document.
             durations: Seconds that tasks take, or by ids or types.
             failures: How likely attempts fail, or by ids or types.
             draws: How often chance is asked.
@@ -340,7 +375,10 @@ class Client:
         elif isinstance(work, Mapping):
             body["workflow"] = dict(work)
         else:
-            body["tasks"] = [self._document(task) for task in work]
+            body["tasks"] = [
+                dict(task) if isinstance(task, Mapping) else self._document(task)
+                for task in work
+            ]
         for name, each in (("durations", durations), ("failures", failures)):
             if each is not None:
                 body[name] = dict(each) if isinstance(each, Mapping) else each
@@ -574,8 +612,11 @@ class Client:
         query: Mapping[str, str] | None = None,
         wait: float = 0.0,
         base: str = "/api/v1",
+        key: str | None = None,
     ) -> dict[str, Any]:
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": "application/json", REMEDIES_HEADER: self._remedies}
+        if key is not None:
+            headers["Idempotency-Key"] = key
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
         body = None

@@ -2,8 +2,11 @@
 What to do, for who is there.
 
 What explains says it in calls of Python, as `orch.rerun_task('build')`. Who is at a
-command line, or asks over HTTP, has no `orch`: for them, a call is the command or the
-request that does the same. Calls that only a program can make stay as they are.
+command line, asks over HTTP, or uses tools, has no `orch`: for them, a call is the
+command, the request or the tool that does the same. Calls that only a program can make
+stay as they are.
+
+Decision: 0184.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from taskorch._base._address import without_password
 if TYPE_CHECKING:
     from taskorch.model._verbs import Verb
 
+#: Of a request: what is to be done about an error is told as `requests`, or `calls`.
+REMEDIES_HEADER: Final = "Taskorch-Remedies"
 #: A call, with a full stop at the end of a line: that is no part of a command.
 _CALL: Final = re.compile(
     r"(?:Call )?orch\.([a-z_]+(?:\.[a-z_]+)?)\(([^()\n]*)\)(?:\.result\(\))?(\.$)?",
@@ -36,6 +41,29 @@ _OTHERS: Final[Mapping[str, tuple[str, str]]] = {
     "workflows.start": ("", "POST /workflows"),
 }
 
+#: By the verb: the tool of MCP, the arguments that it always has, and the names of
+#: those that the call has.
+_TOOLS: Final[Mapping[str, tuple[str, Mapping[str, str], tuple[str, ...]]]] = {
+    "answer": ("answer", {"choice": "CHOICE"}, ("question",)),
+    "cancel_task": ("cancel", {}, ("task",)),
+    "explain": ("why", {}, ("task",)),
+    "get_stats": ("doctor", {}, ()),
+    "handle": ("status", {}, ("task",)),
+    "health": ("doctor", {}, ()),
+    "questions": ("questions", {}, ()),
+    "release_starts": ("release", {}, ("by",)),
+    "rerun_task": ("rerun", {}, ("task",)),
+    "resume_task": ("release", {}, ("task",)),
+    "suspend_task": ("hold", {}, ("task",)),
+    "tasks": ("find", {}, ("state",)),
+    "workflows.start": ("submit", {"workflow": "…"}, ()),
+}
+#: What a workflow may have, in Python, and as a resource of MCP.
+_SCHEMA: Final = (
+    "document_schema() in taskorch.workflows",
+    "the resource taskorch://schema",
+)
+
 
 def in_commands(text: str, journal: str) -> str:
     """*text* with commands of `taskorch` about a journal in the place of calls."""
@@ -50,14 +78,32 @@ def in_requests(text: str) -> str:
     return _CALL.sub(partial(_replaced, _request), text)
 
 
+def in_tools(text: str) -> str:
+    """*text* with calls of the tools of MCP in the place of calls of Python."""
+    text = text.partition("; or orch.submit_task(")[0]
+    text = text.replace(*_SCHEMA)
+    return _CALL.sub(partial(_replaced, _tool), text).replace(
+        "Call orch.", "In the program, call orch."
+    )
+
+
 def all_in_requests(value: Any) -> Any:
     """*value*, which is as JSON has it, with `in_requests` done to all texts in it."""
+    return _in_all(in_requests, value)
+
+
+def all_in_tools(value: Any) -> Any:
+    """*value*, which is as JSON has it, with `in_tools` done to all texts in it."""
+    return _in_all(in_tools, value)
+
+
+def _in_all(say: Callable[[str], str], value: Any) -> Any:
     if isinstance(value, str):
-        return in_requests(value)
+        return say(value)
     if isinstance(value, Mapping):
-        return {name: all_in_requests(each) for name, each in value.items()}
+        return {name: _in_all(say, each) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [all_in_requests(each) for each in value]
+        return [_in_all(say, each) for each in value]
     return value
 
 
@@ -118,6 +164,16 @@ def _request(call: str, args: list[str]) -> str | None:
             body[each.key] = value or _sample(verb, name)
     text = f" {json.dumps(body)}" if body else ""
     return f"{verb.method} {path}{below}{text}"
+
+
+def _tool(verb: str, args: list[str]) -> str | None:
+    if verb not in _TOOLS:
+        return None
+    tool, always, names = _TOOLS[verb]
+    needs_task = names == ("task",) and not args
+    values = ["TASK"] if needs_task else args
+    fields = {**dict(zip(names, values, strict=False)), **always}
+    return f"{tool} {json.dumps(fields, ensure_ascii=False)}" if fields else tool
 
 
 def _quoted(word: str) -> str:

@@ -13,6 +13,7 @@ the user's can do too.
 - `_run`, `_simulate`, `_plan`: a workflow or tasks to their end; how long; from a
   request.
 - `_serve`, `_serve_file`: a suite or a journal over HTTP; the orchestrator of a file.
+- `_mcp`: tools for language models, of a journal, a service or a file.
 - `_agent`, `_agents`: does the work of a service; lists its agents, alerts and holds.
 - `_inspect`, `_explain`: what a journal or a service says of tasks; why one does not
   run.
@@ -85,6 +86,7 @@ _OWN: Final = {
         "run what a file makes, or a test suite, over HTTP",
         "taskorch.cli._serve",
     ),
+    "mcp": ("give language models tools, by MCP", "taskorch.cli._mcp"),
     "agent": ("do the work of an orchestrator elsewhere", "taskorch.cli._agent"),
     "workspace": ("run a folder of task files", "taskorch.cli._workspace"),
     "jobs": ("run adaptive jobs, and ask for them", "taskorch.cli._jobs"),

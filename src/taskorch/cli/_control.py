@@ -425,7 +425,8 @@ def service(url: str) -> Iterator[Client]:
         TaskorchError: It cannot be reached.
     """
     try:
-        yield Client(url, token=token_of_environment())
+        # They are told in words of their own: see `in_commands`.
+        yield Client(url, token=token_of_environment(), remedies="calls")
     except OSError as error:
         msg = f"{url} cannot be reached: {error.strerror or error}"
         hint = "check the address, and whether the service runs"

@@ -16,7 +16,7 @@ from taskorch._base._limits import SIGNAL_SECONDS
 from taskorch._settings._configuration import TOKEN_VARIABLE
 from taskorch.cli import OK
 from taskorch.cli._suite import folder_of, line
-from taskorch.cli._terminal import logged, on_signals, port, token_of
+from taskorch.cli._terminal import add_allow, logged, on_signals, port, token_of
 from taskorch.errors import InvalidTaskError
 from taskorch.runtime._interrupts import SLICE
 
@@ -73,6 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the metrics alone; 0: a free one (as configured: 9090)",
     )
     parser.add_argument(
+        "--mcp",
+        action="store_true",
+        help="of FILE.py: let language models ask at /mcp, with the token",
+    )
+    add_allow(parser)
+    parser.add_argument(
         "--no-token",
         action="store_true",
         help="let all who can reach the port use it; otherwise a token is needed, that "
@@ -81,6 +87,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    if args.allow and not args.mcp:
+        msg = "--allow names tools of MCP, and nothing has them"
+        raise InvalidTaskError(msg, hint="say --mcp, too")
     sources = args.file, args.module, args.config, args.journal
     if sum(each is not None for each in sources) != 1:
         msg = (
@@ -101,6 +110,7 @@ def _serve_journal(args: argparse.Namespace) -> int:
     from taskorch.reading import JournalReader  # noqa: PLC0415
 
     _refuse_for_suites(args, "a journal")
+    _refuse_tools(args, "a journal")
     token, is_new = token_of(args)
     name = without_password(args.journal)
     app = recorded_app(JournalReader(args.journal), token=token, journal=name)
@@ -127,6 +137,12 @@ def _refuse_for_suites(args: argparse.Namespace, kind: str) -> None:
             raise InvalidTaskError(msg)
 
 
+def _refuse_tools(args: argparse.Namespace, kind: str) -> None:
+    if args.mcp:
+        msg = f"--mcp is for an orchestrator, and not for {kind}"
+        raise InvalidTaskError(msg, hint="taskorch mcp JOURNAL speaks it by itself")
+
+
 def _serve_suite(args: argparse.Namespace) -> int:
     # They are of extras, and take their time: help and completion do without.
     from taskorch.frontends.service import serve  # noqa: PLC0415
@@ -139,6 +155,7 @@ def _serve_suite(args: argparse.Namespace) -> int:
     from taskorch.frontends.suite._reading import load  # noqa: PLC0415
     from taskorch.frontends.suite._without_effect import line_of  # noqa: PLC0415
 
+    _refuse_tools(args, "a suite")
     suite = load(*args.config)
     folder = folder_of(args)
     # Whether it can be written is said now, and not by the first run.

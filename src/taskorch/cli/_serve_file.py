@@ -69,7 +69,10 @@ def serve_file(args: argparse.Namespace) -> int:
                 raise
             return OK
         try:
-            with serve(create_app(orch, token=token, page=True), port=port) as api:
+            tools = args.allow if args.mcp else None
+            app = create_app(orch, token=token, page=True, mcp=tools)
+            with serve(app, port=port) as api:
+                # Its tools are at /mcp there, if it has any.
                 print(f"{source}: {api.url}")
                 api.token = token if is_new else None
                 print(f"page: {api.page}")

@@ -85,6 +85,18 @@ def add_traceback(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_allow(parser: argparse.ArgumentParser) -> None:
+    """The option that says which tools of MCP may change something."""
+    parser.add_argument(
+        "--allow",
+        type=lambda text: [each for each in re.split(r"[,\s]+", text) if each],
+        default=[],
+        metavar="TOOL,…",
+        help="tools of MCP that may change something: submit, answer, cancel, rerun, "
+        "hold, release, reprioritise; by default there are none",
+    )
+
+
 def tracebacks(status: TaskStatus) -> list[str]:
     """The lines of what the attempts of a task raised, the latest last."""
     from taskorch.runtime._documents import told_trace  # noqa: PLC0415 - seldom asked

@@ -10,8 +10,11 @@ front end.
 - `jobs`: adaptive jobs: a configuration in YAML, and the jobs that it takes.
 - `service`: the orchestrator over HTTP, and the page in a browser.
 - `agent`: an agent of such a service.
+- `mcp`: tools for language models, by the Model Context Protocol.
 - `joblib`: `Parallel` runs its calls as tasks, once `register` has been called.
 - `wfformat`: recorded runs of real workflows, as WfCommons collects them.
 - `resource_pools`: the block `resource_pools` of a YAML file.
+- `_checking`: what is wrong with a value that came in, by its schema.
+- `_incoming`: tasks and workflows that come in as documents.
 - `channel`: messages in few bytes: symbols for names, and a learnt dictionary.
 """

@@ -137,7 +137,7 @@ class PostgresJournal(PostgresReading):
         self._epoch, self._token = 0, ""
         #: The number of the database, once it was seen to be fit.
         self._oid: int | None = None
-        self._identity = ""
+        self._identity, self._uid = "", ""
         self._lease: Lease | None = None
         #: Who is told if it is found to be another's, and why it cannot be renewed.
         self._tell: Callable[[JournalError], object] | None = None
@@ -146,6 +146,11 @@ class PostgresJournal(PostgresReading):
 
     def __repr__(self) -> str:
         return f"PostgresJournal({self.name!r})"
+
+    @property
+    def uid(self) -> str:
+        """The journal's own id; "": it was not claimed yet."""
+        return self._uid
 
     def identity(self) -> str:
         """See `DurableJournal.identity`: it is known once it was claimed."""
@@ -320,7 +325,8 @@ class PostgresJournal(PostgresReading):
             self._epoch, self._token = row
             self._seen, self._last = self._epoch, owner["last"]
             self._doubt = None
-            self._identity = f"{owner['uid']}-{self._oid:x}"
+            self._uid = owner["uid"]
+            self._identity = f"{self._uid}-{self._oid:x}"
             self._lease = Lease(self.lease, since, self._renew, self._release)
         return self._epoch
 

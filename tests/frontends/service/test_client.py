@@ -23,6 +23,7 @@ from taskorch import (
     client as module,
 )
 from taskorch.client import Client, RemoteHandle, ServiceError
+from taskorch.errors import AnswerRefusedError
 
 
 def double(n):
@@ -154,6 +155,32 @@ def test_a_task_is_changed(client):
     assert again.task_id == "w~2"
     assert client.emit("other", keep=0) == 0
     client.cancel_task("w")
+
+
+def test_remedies_of_errors_are_requests_or_calls():
+    with served(orchestrator()) as service:
+        hints = {}
+        for how in ("requests", "calls"):
+            client = Client(service.server.url, token=service.token, remedies=how)
+            client.submit_task(Task.question("Ship it?", options=["yes"], id=how))
+            client.answer(how, "yes", by="Ada")
+            client.rerun_task(how)
+            with pytest.raises(AnswerRefusedError) as caught:
+                client.answer(how, "yes", by="Ada")
+            hints[how] = str(caught.value)
+        assert "POST /api/v1/tasks/requests~2/answer" in hints["requests"]
+        assert "orch.answer('calls~2', CHOICE, by=…)" in hints["calls"]
+
+
+def test_why_a_task_was_called_off_is_said_by_who_does_it(client):
+    for name, words, said in [
+        ("a", {"reason": "not needed any more"}, "not needed any more"),
+        ("b", {}, "over HTTP"),
+    ]:
+        client.submit_task(Task.wait_for("go", id=name))
+        assert client.cancel_task(name, **words)
+        with pytest.raises(TaskCancelledError, match=said):
+            client.result(name)
 
 
 def test_what_is_stale_is_said_and_run_again_when_it_is_asked_for(client):

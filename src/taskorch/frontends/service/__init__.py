@@ -17,8 +17,7 @@ prometheus-client: `pip install 'taskorch[serve]'`.
 - `_verbs`: the operations on what an orchestrator has, made of the table of verbs.
 - `_operations`, `_openapi`, `_work_schemas`: what the service can do, and its
   description.
-- `_bodies`, `_checking`: what comes in a body, bounded; what is wrong with it by its
-  schema.
+- `_bodies`: what comes in a body, bounded.
 - `_problems`, `_values`: errors as answers; values as JSON can say them.
 - `_tasks`, `_submissions`: lists of tasks, and results; tasks and workflows that come
   in.

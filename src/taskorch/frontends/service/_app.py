@@ -7,8 +7,15 @@ Decision: 0057.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+)
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,7 +26,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch.errors import TaskorchError
+from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.frontends.service._agents import Agents, schemas
 from taskorch.frontends.service._artifacts import Artifacts, ArtifactsOfTasks
 from taskorch.frontends.service._board import Board
@@ -66,6 +73,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Scope
 
     from taskorch.frontends.jobs import JobSystem
+    from taskorch.frontends.mcp._http import McpPath
 
 _CODE: Final = asked("code", code=TEXT)
 
@@ -82,6 +90,7 @@ def create_app(
     artifacts: str | os.PathLike[str] | None = None,
     page: bool = False,
     jobs: JobSystem | None = None,
+    mcp: Collection[str] | None = None,
 ) -> Starlette:
     """
     Make an ASGI app through which other programs use an orchestrator.
@@ -109,9 +118,14 @@ def create_app(
             page itself is given to all; what it shows needs the token.
         jobs: Adaptive jobs, whose orchestrator this is: commands that assign them are
             taken at the path that their configuration names, `/commands`.
+        mcp: The tools that language models may use at `/mcp`, by name, beside those
+            that change nothing: see `taskorch.frontends.mcp`. None: there is no such
+            path.
 
     Raises:
-        InvalidTaskError: The token is too short, or *hosts* is no collection.
+        ImportError: *mcp* needs `pip install 'taskorch[mcp]'`.
+        InvalidTaskError: The token is too short, *hosts* is no collection, or *mcp* has
+            a name that is none.
     """
     orch._teller()  # noqa: SLF001 - whoever is served has nobody to ask
     keep = kept_by(orch)
@@ -121,6 +135,10 @@ def create_app(
     remote_agents = Agents(orch, kept)
     board = Board(orch.signals, journal, keep) if page else None
     shown = None if board is None else PageOperations(lambda: orch, lambda: board)
+
+    path = None
+    if mcp is not None:
+        path = _path_of_tools(orch, functions or {}, mcp, token)
 
     def close() -> None:
         if board is not None and shown is not None:
@@ -147,7 +165,28 @@ def create_app(
             **work_schemas(functions or {}, programs=programs),
             **(schemas() if agents else {}),
         },
+        routes=() if path is None else [path.route],
+        life=nullcontext if path is None else path.life,
     )
+
+
+def _path_of_tools(
+    orch: TaskOrchestrator,
+    functions: Mapping[str, Callable[..., Any]],
+    allow: Collection[str],
+    token: str | None,
+) -> McpPath:
+    # They are of an extra.
+    from taskorch.frontends.mcp import OrchestratorPlace  # noqa: PLC0415
+    from taskorch.frontends.mcp._http import McpPath  # noqa: PLC0415
+    from taskorch.frontends.mcp._server import make_server  # noqa: PLC0415
+
+    if isinstance(allow, str):
+        msg = f"mcp is a collection of names, not {allow!r}"
+        raise InvalidTaskError(msg, hint=f"mcp=[{allow!r}]")
+    secret = None if token is None else token.encode()
+    place = OrchestratorPlace(orch, functions)
+    return McpPath(make_server(place, allow=allow, secret=secret))
 
 
 def existing(orch: Current, feed: Callable[[], Feed]) -> list[Operation]:
@@ -168,13 +207,17 @@ def make_app(
     close: Callable[[], None],
     schemas: Mapping[str, Any] | None = None,
     refused: Callable[[Scope, HttpProblem], Mapping[str, Any]] = lambda *_: {},
+    routes: Iterable[Route] = (),
+    life: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
 ) -> Starlette:
     """
     The app of these operations, guarded, and with a description of itself.
 
     *close* is called when it is shut down, before its last answers have ended;
     *schemas* are named by the operations; *refused* is told what was refused, and has
-    more members for its answer. For the rest see `create_app`.
+    more members for its answer; *routes* are guarded as the operations are, and not
+    described; *life* is entered as long as the app lives. For the rest see
+    `create_app`.
 
     Raises:
         InvalidTaskError: See `create_app`.
@@ -194,9 +237,10 @@ def make_app(
         return answer(text)
 
     @asynccontextmanager
-    async def life(_app: Starlette) -> AsyncIterator[None]:
-        yield
-        close()
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        async with life():
+            yield
+            close()
 
     is_key = _none if codes is None else codes.is_key
     guarded = partial(
@@ -206,6 +250,7 @@ def make_app(
         routes=[
             Route("/openapi.json", openapi, methods=["GET"]),
             *_routes(every),
+            *routes,
         ],
         middleware=[Middleware(guarded)],
         exception_handlers={
@@ -214,7 +259,7 @@ def make_app(
             HTTPException: on_http_error,
             Exception: on_fault,
         },
-        lifespan=life,
+        lifespan=lifespan,
     )
     # A path with a slash too many is another path.
     app.router.redirect_slashes = False

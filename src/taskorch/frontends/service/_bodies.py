@@ -11,8 +11,8 @@ from typing import Any, Final, NoReturn
 from starlette.requests import ClientDisconnect, Request
 
 from taskorch._base._limits import RECEIPT_SECONDS
+from taskorch.frontends._checking import findings_of
 from taskorch.frontends.channel import FrameError, Wire
-from taskorch.frontends.service._checking import findings_of
 from taskorch.frontends.service._problems import HttpProblem
 from taskorch.workflows._documents import object_of, refuse_constant
 

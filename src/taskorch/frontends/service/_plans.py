@@ -10,10 +10,10 @@ from anyio import CapacityLimiter, to_thread
 
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import InvalidTaskError, TaskorchError
+from taskorch.frontends._incoming import refuse_files
 from taskorch.frontends.service._bodies import read_object, refuse
 from taskorch.frontends.service._operations import RUN, Operation, asked, told
 from taskorch.frontends.service._problems import HttpProblem, problem_of
-from taskorch.frontends.service._submissions import refuse_files
 from taskorch.frontends.service._values import answer
 from taskorch.model import check_seconds
 from taskorch.model._verbs import OBJECT, TEXT
@@ -161,7 +161,7 @@ class Plans:
         if not isinstance(written_plan, dict):
             refuse("plan", "an object is needed")
         if not self._programs:
-            refuse_files(written_plan.get("workflow"))
+            refuse_files(written_plan.get("workflow"), refuse)
         return ExecutionPlan.from_dict(
             written_plan, self._functions, programs=self._programs
         )

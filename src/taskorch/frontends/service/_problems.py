@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from taskorch._base._visible import visible
-from taskorch._verbs._remedies import in_requests
+from taskorch._verbs._remedies import REMEDIES_HEADER, in_requests
 from taskorch.errors import (
     DuplicateTaskError,
     TaskorchError,
@@ -75,13 +76,15 @@ class HttpProblem(Exception):  # noqa: N818 - the word of the RFC
     def response(self, scope: Scope) -> Response:
         """The answer to a request, with what the app has to add."""
         more = scope["app"].state.refused(scope, self)
+        how = Headers(scope=scope).get(REMEDIES_HEADER, "requests")
+        say: Callable[[str], str] = str if how == "calls" else in_requests
         details = {
             "type": f"urn:taskorch:error:{self.code}",
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
-            "detail": visible(in_requests(self.detail)),
+            "detail": visible(say(self.detail)),
             "code": self.code,
-            **({"hint": in_requests(self.hint)} if self.hint else {}),
+            **({"hint": say(self.hint)} if self.hint else {}),
             **self.more,
             **more,
         }

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-import attrs
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._managers import WorkflowRun
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import UnknownTaskError
+from taskorch.frontends._incoming import Incoming, keys_of
 from taskorch.frontends.service._bodies import read, read_object, refuse
 from taskorch.frontends.service._operations import (
     RUN,
@@ -25,8 +23,6 @@ from taskorch.frontends.service._operations import (
 from taskorch.frontends.service._problems import HttpProblem, problem_of
 from taskorch.frontends.service._values import answer, document
 from taskorch.model._verbs import TEXT, listed
-from taskorch.workflows import Workflow
-from taskorch.workflows._task_documents import tasks_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -71,8 +67,7 @@ class Submissions:
         programs: bool,
     ) -> None:
         self._orch = orch
-        self._functions = functions
-        self._programs = programs
+        self._incoming = Incoming(orch, functions, refuse, programs)
 
     def operations(self) -> list[Operation]:
         """The operations that submit tasks."""
@@ -126,31 +121,13 @@ class Submissions:
 
     async def _submit_many(self, request: Request) -> Response:
         documents = (await read_object(request, _BATCH))["tasks"]
-        key = _key_of(request)
-        keys = None
-        if key is not None:
-            keys = [f"{key}/{place}" for place in range(len(documents))]
+        keys = keys_of(_key_of(request), documents)
         ids = await run_in_threadpool(self._submit, documents, keys)
         return answer({"task_ids": ids}, 202)
 
     def _submit(self, documents: list[Any], keys: list[str] | None) -> list[str]:
-        tasks = tasks_of(
-            documents,
-            self._functions,
-            programs=self._programs,
-            handle=self._orch.handle,
-        )
-        if keys is not None:
-            for i, (task, key) in enumerate(zip(tasks, keys, strict=True)):
-                if task.idempotency_key not in (None, key):
-                    path = f"tasks[{i}].idempotency_key"
-                    refuse(path, "the header Idempotency-Key has another")
-            tasks = [
-                attrs.evolve(task, idempotency_key=key)
-                for task, key in zip(tasks, keys, strict=True)
-            ]
         try:
-            return [handle.task_id for handle in self._orch.submit_tasks(tasks)]
+            return self._incoming.submit(documents, keys)
         except UnknownTaskError as error:
             # What is not there is not what was asked for, but what that waits for.
             raise problem_of(error, 422) from None
@@ -159,7 +136,7 @@ class Submissions:
         body = await read_object(request, _START)
         key = _key_of(request)
         run = await run_in_threadpool(
-            self._begin, body["workflow"], body.get("id"), key
+            self._incoming.start, body["workflow"], body.get("id"), key
         )
         place = f"/api/v1/workflows/{run.workflow_id}"
         return answer({"workflow_id": run.workflow_id}, 202, Location=place)
@@ -172,32 +149,13 @@ class Submissions:
         return answer(report)
 
     def _simulated(self, body: dict[str, Any]) -> dict[str, Any]:
-        if "tasks" in body:
-            work: Any = tasks_of(
-                body.pop("tasks"),
-                self._functions,
-                programs=self._programs,
-                handle=self._orch.handle,
-            )
-        else:
-            work = self._workflow_of(body.pop("workflow"))
+        work: Any = (
+            self._incoming.tasks(body.pop("tasks"))
+            if "tasks" in body
+            else self._incoming.workflow(body.pop("workflow"))
+        )
         report = self._orch.simulate(work, body.pop("durations", None), **body)
         return {**document(report.to_dict()), "text": str(report)}
-
-    def _workflow_of(self, description: Any) -> Workflow:
-        if not self._programs:
-            refuse_files(description)
-        return Workflow.from_dict(description, self._functions, programs=self._programs)
-
-    def _begin(self, description: Any, run_id: Any, key: str | None) -> WorkflowRun:
-        if isinstance(description, dict) and "schedule" in description:
-            text = "a run that is asked for begins at once, and once: leave it out"
-            refuse("workflow.schedule", text)
-        workflow = self._workflow_of(description)
-        if run_id is None and key is not None:
-            digest = hashlib.sha256(key.encode()).hexdigest()[:24]
-            run_id = f"{workflow.name}-{digest}"
-        return self._orch.workflows.start(workflow, run_id)
 
 
 def _key_of(request: Request) -> str | None:
@@ -217,14 +175,3 @@ def _key_of(request: Request) -> str | None:
             f"an Idempotency-Key is one text of at most {_MAX_KEY} characters",
         )
     return keys[0]
-
-
-def refuse_files(document: Any) -> None:
-    """A gate that looks for a file says what files there are."""
-    phases = document.get("phases") if isinstance(document, dict) else None
-    for name, phase in phases.items() if isinstance(phases, dict) else ():
-        gate = phase.get("gate") if isinstance(phase, dict) else None
-        for check in gate if isinstance(gate, list) else ():
-            if isinstance(check, dict) and "file" in check:
-                text = "gates that look for files are not allowed here"
-                refuse(f"workflow.phases.{name}.gate", text)

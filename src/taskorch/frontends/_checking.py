@@ -1,9 +1,10 @@
 """
-What is wrong with a value, by the schema that the description of the service has of it.
+What is wrong with a value that came in, by the schema that describes it.
 
 All of it is found at once, each with its path and the nearest right word. Of JSON
-Schema it knows what the bodies of requests are described by. Patterns are left to what
-the value is made into, and so are parts that have their own reader, such as tasks.
+Schema it knows what bodies of requests and arguments of tools are described by.
+Patterns are left to what the value is made into, and so are parts that have their own
+reader, such as tasks.
 """
 
 from __future__ import annotations

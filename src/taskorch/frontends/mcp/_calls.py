@@ -1,0 +1,600 @@
+"""
+What each tool does: of a place, the arguments, which were checked, and who asks.
+
+Decision: 0183.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from glob import escape
+from itertools import islice
+from time import monotonic
+from typing import Any, Final
+
+import attrs
+
+from taskorch._base._visible import visible
+from taskorch._verbs._remedies import all_in_tools, in_tools
+from taskorch.errors import AnswerRefusedError, InvalidTaskError, UnknownTaskError
+from taskorch.events import fields_of, signal_name
+from taskorch.model import FILTERS, TaskFilter, TaskState
+from taskorch.model._explanation import in_a_line, some
+from taskorch.model._ids import is_escalation, number_of, numbered, stem_of
+from taskorch.model._made_for import SCHEDULE
+from taskorch.model._plain import plain, taken_apart
+
+#: Tasks that `find` lists, and the most that it does.
+ROWS: Final = 20
+MOST_ROWS: Final = 200
+#: Seconds that `wait` waits, and the most that it does.
+SECONDS: Final = 20.0
+MOST_SECONDS: Final = 60.0
+#: Characters of one value of a task in an answer; a longer one is cut, and it says so.
+MOST_SHOWN: Final = 20_000
+#: Of a value in a list of tasks.
+_MOST_IN_ROWS: Final = 300
+#: What a list has of each task: what it came to is for `status`.
+_ROW: Final = (
+    *("task_id", "type", "state", "agent_id", "owner", "attempts", "priority"),
+    *("submitted", "started", "ended", "error", "mended_by"),
+)
+#: Tasks in a row that wait for each other, and are followed to the first of them.
+_DEEP: Final = 30
+#: Tasks of a run, or of a schedule, that are explained, and that are looked at for it.
+_FEW: Final = 5
+_LOOKED_AT: Final = 50
+#: Events that a resource has.
+_EVENTS: Final = 100
+_HALVES: Final = re.compile("[\ud800-\udfff]")
+#: Seconds between two looks: at first, and at the most.
+_SOON: Final = 0.02
+_PAUSE: Final = 1.0
+
+
+@attrs.frozen
+class Caller:
+    """
+    Who uses a tool.
+
+    Attributes:
+        by: The name under which what is done is done.
+        person: The name of the person at the client, who can be asked there; None:
+            nobody can be asked.
+        is_person: Whether what is done is what that person has said.
+        gone: Is set if nobody waits for the answer any more.
+    """
+
+    by: str
+    person: str | None = None
+    is_person: bool = False
+    gone: threading.Event = attrs.field(factory=threading.Event, repr=False, eq=False)
+
+
+@attrs.frozen
+class Form:
+    """
+    What a person is asked before a tool goes on.
+
+    Attributes:
+        person: Who is asked.
+        text: The question, in words.
+        fields: Of the form, as JSON Schema has it; those that come back are arguments.
+        state: What is asked, and when: what comes back must be about the same.
+        read: What is filled in, as arguments.
+    """
+
+    person: str
+    text: str
+    fields: Mapping[str, Any]
+    state: str
+    read: Callable[[Mapping[str, Any]], dict[str, Any]] = attrs.field(repr=False)
+
+
+# -- asking ------------------------------------------------------------------------
+
+
+def find(place: Any, values: Mapping[str, Any], _: Caller) -> dict[str, Any]:
+    """The tasks that pass the filter."""
+    conditions: Any = {name: values[name] for name in FILTERS if name in values}
+    limit = values.get("limit", ROWS)
+    statuses = [*islice(place.tasks(TaskFilter(**conditions)), limit + 1)]
+    return {
+        "tasks": [*map(_row, statuses[:limit])],
+        "more": len(statuses) > limit,
+    }
+
+
+def _row(status: Any) -> dict[str, Any]:
+    document = status.to_dict()
+    # The bare id of an earlier run means the latest.
+    row = {**{n: document[n] for n in _ROW}, "task_id": document["run_id"]}
+    return _shortened(row, _MOST_IN_ROWS)
+
+
+def run(place: Any, name: str) -> dict[str, Any]:
+    """
+    The tasks of a run, and how many are in which state.
+
+    Raises:
+        UnknownTaskError: There is no run of this name.
+    """
+    counts: Counter[str] = Counter()
+    rows: list[dict[str, Any]] = []
+    for status in place.tasks(TaskFilter(id=f"{escape(name)}/*")):
+        counts[status.state.value] += 1
+        if len(rows) < MOST_ROWS:
+            rows.append(_row(status))
+    if not counts:
+        msg = f"there is no run {visible(name)!r}"
+        raise UnknownTaskError(msg, hint="find lists tasks", task_id=name)
+    return {"run": name, "counts": dict(counts), "tasks": rows}
+
+
+def events(place: Any) -> dict[str, Any]:
+    """The latest events, in order."""
+    return {"events": [_event(each) for each in place.latest_events(_EVENTS)]}
+
+
+def _event(event: Any) -> dict[str, Any]:
+    at = event.timestamp.isoformat()
+    fields = _shortened(_document(fields_of(event)), _MOST_IN_ROWS)
+    return {"event": signal_name(type(event)), "at": at, **fields}
+
+
+def status(place: Any, values: Mapping[str, Any], _: Caller) -> dict[str, Any]:
+    """The state of a task."""
+    return _shortened(place.get_task_status(values["task"]).to_dict(), MOST_SHOWN)
+
+
+def why(place: Any, values: Mapping[str, Any], _: Caller) -> dict[str, Any]:
+    """Why a task, a run or a schedule is as it is; or all that is wrong."""
+    if "task" not in values:
+        return _troubles(place)
+    name = values["task"]
+    try:
+        explanation = place.explain(name)
+    except UnknownTaskError as error:
+        # What a schedule makes is named as the tasks of a run are.
+        answer = _why_of_schedule(place, name) or _why_of_run(place, name)
+        if answer is None:
+            error.hint = error.hint or "find lists tasks"
+            raise
+        return answer
+    answer = _in_words(explanation)
+    root = _root(place, explanation)
+    if root is not None:
+        behind = _in_words(root)
+        answer |= {"behind": behind}
+        answer["text"] += f"\n\nBehind that:\n{behind['text']}"
+    return answer
+
+
+def _root(place: Any, explanation: Any) -> Any:
+    """
+    What explains the task that another waits for in the end; None: it waits for none.
+
+    Of several that it waits for, the first: the others are named where it is explained.
+    """
+    root: Any = None
+    seen: set[str] = set()
+    while len(seen) < _DEEP:
+        waits = _waited_for(explanation)
+        if waits is None or waits in seen:
+            break
+        seen.add(waits)
+        try:
+            root = explanation = place.explain(waits)
+        except UnknownTaskError:
+            # It has left memory.
+            break
+    return root
+
+
+def _waited_for(explanation: Any) -> str | None:
+    """The first of the tasks that keep another from starting."""
+    document = explanation.to_dict()
+    blockers = [*document.get("blockers", ()), *document.get("then", ())]
+    names = [each.get("name") for each in blockers if each["kind"] == "dependency"]
+    return next(filter(None, names), None)
+
+
+def brief(explanation: Any) -> str:
+    """The sentence that says how a task stands, and that which says why."""
+    document = explanation.to_dict()
+    blockers = document.get("blockers", ())
+    first = str(explanation).partition("\n")[0]
+    # What it came to stands in the answer, and is long.
+    causes = [each["detail"] for each in blockers if each["kind"] != "terminal"]
+    sentences = [first, *causes[:1]]
+    return in_tools(in_a_line(visible(" ".join(sentences))))
+
+
+def _why_of_run(place: Any, name: str) -> dict[str, Any] | None:
+    """Why the tasks of a run are as they are; None: there is no run of this name."""
+    counts: Counter[str] = Counter()
+    failed: deque[str] = deque(maxlen=_FEW)
+    waiting: list[str] = []
+    for status in place.tasks(TaskFilter(id=f"{escape(name)}/*")):
+        if status.rerun:
+            # A later run of that task stands for it.
+            continue
+        counts[status.state.value] += 1
+        if status.state is TaskState.FAILED:
+            failed.append(status.task_id)
+        elif not status.state.is_terminal and len(waiting) < _LOOKED_AT:
+            waiting.append(status.task_id)
+    if not counts:
+        return None
+    many = some([f"{count:,} {state}" for state, count in counts.items()])
+    # What others wait for stands first; those, it explains.
+    causes = [*failed, *_roots(place, waiting)][:_FEW]
+    texts = [f"Of the tasks of the run {name}, {many}."]
+    texts += _explained(place, causes)
+    return {"text": "\n\n".join(texts), "run": name, "counts": dict(counts)}
+
+
+def _roots(place: Any, names: list[str]) -> list[str]:
+    """Those of the tasks that wait for no other task; if there is none, the first."""
+    roots: list[str] = []
+    for name in names:
+        if len(roots) == _FEW:
+            break
+        with suppress(UnknownTaskError):
+            if _waited_for(place.explain(name)) is None:
+                roots.append(name)
+    return roots or names[:1]
+
+
+def _explained(place: Any, names: Iterable[str]) -> list[str]:
+    texts = []
+    for name in names:
+        with suppress(UnknownTaskError):
+            texts.append(all_in_tools(str(place.explain(name))))
+    return texts
+
+
+def _why_of_schedule(place: Any, name: str) -> dict[str, Any] | None:
+    """How a schedule stands, and what it made that is not well; None: there is none."""
+    if not hasattr(place, "schedule"):
+        return None
+    try:
+        schedule = place.schedule(name)
+    except UnknownTaskError:
+        return None
+    broken = TaskFilter("failed", mended=False, metadata={SCHEDULE: name})
+    failed = deque((each.task_id for each in place.tasks(broken)), maxlen=_FEW)
+    live: list[str] = []
+    for made_id in schedule["running"]:
+        live += [made_id, *_live(place, made_id)]
+    texts = [in_tools(schedule["text"])]
+    texts += _explained(place, [*failed, *_roots(place, live)][:_FEW])
+    return {"text": "\n\n".join(texts), "schedule": name}
+
+
+def _live(place: Any, run: str) -> list[str]:
+    """The first tasks of a run that have not ended."""
+    statuses = place.tasks(TaskFilter(id=f"{escape(run)}/*"))
+    live = (each.task_id for each in statuses if not each.state.is_terminal)
+    return [*islice(live, _LOOKED_AT)]
+
+
+def _troubles(place: Any) -> dict[str, Any]:
+    """All that is wrong: what holds everything, what is stuck, and what has failed."""
+    groups = [_in_words(group) for group in place.stuck()]
+    failures = [_document(each) for each in place.failures()]
+    stats = place.get_stats()
+    state = stats.state_machine
+    texts = [in_tools(each) for each in stats.holds]
+    is_left = hasattr(place, "owner") and place.owner.lives is False
+    if is_left and state.pending + state.queued + state.running + state.retrying:
+        texts.append("No orchestrator has its journal open: nothing goes on by itself.")
+    if hasattr(place, "schedules"):
+        texts += [
+            in_tools(each["text"])
+            for each in place.schedules()
+            if each["trouble"] or each["paused"]
+        ]
+    texts += [str(group["text"]) for group in groups]
+    if not texts:
+        texts.append("Nothing is stuck.")
+    if failures:
+        texts.append(f"What failed and was not mended: {_causes(failures)}.")
+    return {
+        "text": "\n\n".join(texts),
+        "stuck": groups,
+        "failures": [_shortened(each, MOST_SHOWN) for each in failures],
+    }
+
+
+def _causes(failures: list[dict[str, Any]]) -> str:
+    return some(
+        [
+            f"{each['error_type']}: {each['message']} ({each['count']})"
+            for each in failures
+        ]
+    )
+
+
+def wait(place: Any, values: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
+    """Wait until a task has ended, or the time is over, or nobody wants to know."""
+    task = values["task"]
+    end = monotonic() + values.get("seconds", SECONDS)
+    pause = _SOON
+    while True:
+        now = place.get_task_status(task)
+        rest = end - monotonic()
+        if now.is_terminal or rest <= 0:
+            break
+        if caller.gone.wait(min(pause, rest)):
+            break
+        pause = min(pause * 2, _PAUSE)
+    document = _shortened(now.to_dict(), MOST_SHOWN)
+    try:
+        text = all_in_tools(str(place.explain(task)))
+    except UnknownTaskError:
+        # It has ended, and left memory; what became of it stands beside this.
+        text = f"{task} is {now.state.value}."
+    return {**document, "ended": now.is_terminal, "text": text}
+
+
+def questions(place: Any, _: Mapping[str, Any], __: Caller) -> dict[str, Any]:
+    """The open questions."""
+    documents = [_document(each) for each in place.questions()]
+    return {"questions": [_shortened(each, MOST_SHOWN) for each in documents]}
+
+
+def schedules(place: Any, values: Mapping[str, Any], _: Caller) -> dict[str, Any]:
+    """All schedules, or one with the times that come."""
+    if "name" in values:
+        return {"schedules": [place.schedule(values["name"])]}
+    return {"schedules": place.schedules()}
+
+
+def plan(place: Any, values: Mapping[str, Any], _: Caller) -> dict[str, Any]:
+    """The plan of a request."""
+    return {"plan": place.plan(values["request"])}
+
+
+def doctor(place: Any, _: Mapping[str, Any], __: Caller) -> dict[str, Any]:
+    """How the whole is, as far as the place knows."""
+    answer = {"statistics": _document(place.get_stats())}
+    if hasattr(place, "health"):
+        answer["health"] = all_in_tools(_document(place.health()))
+    if hasattr(place, "owner"):
+        answer["owner"] = _document(place.owner)
+    return answer
+
+
+# -- changing ----------------------------------------------------------------------
+
+
+def submit(place: Any, values: Mapping[str, Any], _: Caller) -> dict[str, Any]:
+    """Submit tasks or a workflow; or say what would come of it."""
+    if ("tasks" in values) == ("workflow" in values):
+        msg = "submit: tasks, or a workflow, is needed, and not both"
+        raise InvalidTaskError(msg, hint='submit {"tasks": [{"type": "build"}]}')
+    misplaced = ["id"] if "tasks" in values else []
+    misplaced += [] if values.get("dry_run") else ["durations"]
+    for name in misplaced:
+        if name in values:
+            msg = f"submit: {name} is for a {'workflow' if name == 'id' else 'dry run'}"
+            raise InvalidTaskError(msg, hint="leave it out")
+    if values.get("dry_run"):
+        return _simulated(place, values)
+    key = values.get("key")
+    if "tasks" in values:
+        ids = place.submit_documents(values["tasks"], key=key)
+        return {"ids": ids, "run": None, "text": f"Submitted: {some(ids)}."}
+    run = place.start_workflow(values["workflow"], values.get("id"), key=key)
+    return {"ids": [], "run": run, "text": f"The run {run} has begun."}
+
+
+def _simulated(place: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    work = values["tasks"] if "tasks" in values else values["workflow"]
+    report = place.simulate(work, values.get("durations"))
+    return {"ids": [], "run": None, **all_in_tools(plain(report))}
+
+
+def form(place: Any, values: Mapping[str, Any], caller: Caller) -> Form | None:
+    """What the person at the client is asked, if the choice is to be theirs."""
+    person, name = caller.person, values["question"]
+    if "choice" in values or person is None:
+        return None
+    asked = _open(place, name)
+    if asked is None:
+        # It is refused as an answer is.
+        return None
+    if person not in (asked["who"] or [person]) or person in asked["not_by"]:
+        msg = f"question {name} is not for {person}"
+        raise AnswerRefusedError(msg, hint="tell a person that it waits", task_id=name)
+    details = asked["details"]
+    more = "" if details in (None, {}) else f"\n\n{json.dumps(details)}"[:MOST_SHOWN]
+    changes = "What is to be changed, as JSON; mostly nothing."
+    if is_escalation(asked["id"]):
+        changes = 'As JSON. Of "retry": {"timeout": 60}; of "complete": {"result": 7}.'
+    fields: dict[str, Any] = {
+        "choice": {"type": "string", "enum": [*asked["options"]]},
+        "note": {"type": "string", "description": "Is kept with the answer."},
+        "changes": {"type": "string", "description": changes},
+    }
+    state = json.dumps([_of_one_run(asked["id"]), asked["asked_at"]])
+    return Form(person, f"{asked['text']}{more}", fields, state, _filled_in)
+
+
+def _filled_in(content: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    The arguments that a form comes to: what was left empty is none.
+
+    Raises:
+        InvalidTaskError: The changes are no JSON.
+    """
+    values = {name: value for name, value in content.items() if value not in (None, "")}
+    if "changes" in values:
+        try:
+            values["changes"] = json.loads(values["changes"])
+        except (TypeError, ValueError) as error:
+            msg = f"answer: the changes are no JSON: {error}"
+            hint = "call it again: the person is asked again"
+            raise InvalidTaskError(msg, hint=hint) from None
+    return values
+
+
+def _of_one_run(name: str) -> str:
+    """The id that means what is asked now, and not what may be asked after it."""
+    return name if is_escalation(name) else numbered(stem_of(name), number_of(name))
+
+
+def _open(place: Any, name: str) -> dict[str, Any] | None:
+    """
+    The open question that *name* means; None: there is none.
+
+    A name without a number means the latest asking, as it does where it is answered.
+    """
+    for document in map(_document, place.questions()):
+        if name in _names(document["id"]) or name == stem_of(document["id"]):
+            return document
+    return None
+
+
+def _names(open_id: str) -> tuple[str, str]:
+    """The ids that mean what is asked now, and nothing else."""
+    return open_id, _of_one_run(open_id)
+
+
+def answer(place: Any, values: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
+    """Answer a question that is for the caller by name, or as a person has said."""
+    name = values["question"]
+    asked = _open(place, name)
+    if asked is None:
+        if not is_escalation(name):
+            # An unknown id has its own words.
+            place.get_task_status(name)
+        msg = f"question {name} is not open"
+        names = [_document(each)["id"] for each in place.questions()]
+        hint = f"open are {some(names)}" if names else "no question is open"
+        raise AnswerRefusedError(msg, hint=hint)
+    if not caller.is_person and caller.by not in (asked["who"] or ()):
+        # Where anybody may answer, any person is meant.
+        msg = f"question {name} is for people: its `who` does not name {caller.by}"
+        hint = "tell a person that it waits; they answer where they are asked"
+        raise AnswerRefusedError(msg, hint=hint, task_id=name)
+    if "choice" not in values:
+        msg = "answer: a choice is needed, and nobody can be asked for it here"
+        raise InvalidTaskError(msg, hint="tell a person that it waits")
+    if caller.is_person or name in _names(asked["id"]):
+        # What was looked at is answered, and not what may have come after it.
+        name = _of_one_run(asked["id"])
+    decided = place.answer(
+        name,
+        values["choice"],
+        by=caller.by,
+        note=values.get("note", ""),
+        changes=values.get("changes"),
+    )
+    return {"decided": decided}
+
+
+def cancel(place: Any, values: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
+    """Cancel a task."""
+    changed = place.cancel_task(
+        values["task"], reason=f"cancelled over MCP by {caller.by}"
+    )
+    return {"changed": changed, "state": _state(place, values["task"])}
+
+
+def _state(place: Any, task: str) -> str:
+    try:
+        return str(TaskState(place.get_task_status(task).state).value)
+    except UnknownTaskError:
+        # It has left memory by now.
+        return "ended"
+
+
+def rerun(place: Any, values: Mapping[str, Any], _: Caller) -> dict[str, Any]:
+    """Run a task again."""
+    downstream = values.get("downstream")
+    handle = place.rerun_task(values["task"], downstream=downstream)
+    return {"task_id": handle.task_id}
+
+
+def hold(place: Any, values: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
+    """Suspend a task, or hold what would start."""
+    if "task" in values:
+        for name in ("reason", "most"):
+            if name in values:
+                msg = f"hold: {name} is for a hold of all, and not of one task"
+                raise InvalidTaskError(msg, hint="leave it out")
+        return {"changed": place.suspend_task(values["task"])}
+    if "reason" not in values:
+        msg = "hold: a reason is needed where nothing is to start"
+        raise InvalidTaskError(msg, hint='hold {"reason": "the disk is full"}')
+    place.hold_starts(values["reason"], by=caller.by, most=values.get("most", 0))
+    return {"changed": True}
+
+
+def release(place: Any, values: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
+    """Resume a task, or let tasks start again."""
+    if "task" in values:
+        return {"changed": place.resume_task(values["task"])}
+    return {"changed": place.release_starts(values.get("by", caller.by))}
+
+
+def reprioritise(place: Any, values: Mapping[str, Any], _: Caller) -> dict[str, Any]:
+    """Move a task in the queue."""
+    return {"changed": place.set_priority(values["task"], values["priority"])}
+
+
+# -- documents ---------------------------------------------------------------------
+
+
+def _document(value: Any) -> dict[str, Any]:
+    """*value* as JSON has it."""
+    if not isinstance(value, Mapping) and hasattr(value, "to_dict"):
+        value = value.to_dict()
+    document: dict[str, Any] = plain(taken_apart(value))
+    return document
+
+
+def as_json(document: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """
+    *document* as a text, and as it is then.
+
+    Halves of characters, which a task may have written, cannot be sent: they are
+    replaced.
+    """
+    text = json.dumps(document, ensure_ascii=False)
+    whole = _HALVES.sub("\ufffd", text)
+    return whole, document if whole == text else json.loads(whole)
+
+
+def _in_words(value: Any) -> dict[str, Any]:
+    """What explains, as JSON has it, with `text` in words, and tools as remedies."""
+    document = plain(taken_apart(value.to_dict()))
+    # The words come first: that is what is read.
+    words: dict[str, Any] = all_in_tools({"text": str(value), **document})
+    return words
+
+
+def _shortened(document: dict[str, Any], most: int) -> dict[str, Any]:
+    """
+    *document* with texts in the place of values that are too long.
+
+    Each says how much of it is there: nobody takes it for the whole.
+    """
+    short = dict(document)
+    for name, value in document.items():
+        if isinstance(value, str):
+            text = value
+        elif isinstance(value, dict | list):
+            text = json.dumps(value)
+        else:
+            continue
+        if len(text) > most:
+            short[name] = f"{text[:most]}… (cut: {len(text):,} characters in all)"
+    return short

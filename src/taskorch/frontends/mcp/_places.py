@@ -1,0 +1,130 @@
+"""
+What tools are used on, where the orchestrator is in this process.
+
+A place has verbs by the names of the facade, which take and give what JSON can say
+where a model says it or reads it. A `JournalReader` is one as it is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, NoReturn
+
+from taskorch._orchestrator import TaskOrchestrator
+from taskorch._telling._following import FOLLOWED
+from taskorch.errors import ValidationFailedError
+from taskorch.events import Event
+from taskorch.frontends._incoming import Incoming, keys_of
+from taskorch.model import TaskFilter, TaskStatus
+
+#: Events that are kept.
+_EVENTS: Final = 200
+
+
+class OrchestratorPlace:
+    """
+    An orchestrator, for tools.
+
+    Args:
+        orch: It; whoever owns it starts and stops it.
+        functions: What tasks that come in may call, by name.
+    """
+
+    def __init__(
+        self,
+        orch: TaskOrchestrator,
+        functions: Mapping[str, Callable[..., Any]] | None = None,
+    ) -> None:
+        self._orch = orch
+        self._functions = functions or {}
+        self._incoming = Incoming(orch, self._functions, _refuse)
+        self._latest: deque[Event] = deque(maxlen=_EVENTS)
+        for name in FOLLOWED:
+            getattr(orch.signals, name).connect(self._hear)
+        self.get_task_status = orch.get_task_status
+        self.explain = orch.explain
+        self.stuck = orch.stuck
+        self.failures = orch.failures
+        self.get_stats = orch.get_stats
+        self.health = orch.health
+        self.questions = orch.questions
+        self.answer = orch.answer
+        self.cancel_task = orch.cancel_task
+        self.suspend_task = orch.suspend_task
+        self.resume_task = orch.resume_task
+        self.set_priority = orch.set_priority
+        self.rerun_task = orch.rerun_task
+        self.hold_starts = orch.hold_starts
+        self.release_starts = orch.release_starts
+
+    def __repr__(self) -> str:
+        return "the orchestrator"
+
+    @property
+    def uid(self) -> str:
+        """Id of the journal, which only its readers know; "": there is none."""
+        committer = self._orch._rt.committer  # noqa: SLF001 - no verb says it
+        return "" if committer is None else getattr(committer.journal, "uid", "")
+
+    def picture(self, run_id: str) -> str:
+        """The graph of a run, with the states of its tasks, as SVG."""
+        return self._orch.workflows.get(run_id).picture()
+
+    def latest_events(self, most: int) -> list[Event]:
+        """The latest events since this place is there, *most* of them, in order."""
+        return [*self._latest][-most:]
+
+    def _hear(self, event: Event) -> None:
+        self._latest.append(event)
+
+    def tasks(self, which: TaskFilter) -> Iterator[TaskStatus]:
+        """See `TaskOrchestrator.tasks`."""
+        return self._orch.tasks(which)
+
+    # -- what is to be done --------------------------------------------------------
+
+    def submit_documents(
+        self, documents: Sequence[object], *, key: str | None = None
+    ) -> list[str]:
+        """See `Client.submit_documents`."""
+        return self._incoming.submit(documents, keys_of(key, documents))
+
+    def start_workflow(
+        self, document: object, run_id: str | None = None, *, key: str | None = None
+    ) -> str:
+        """See `Client.start_workflow`."""
+        return self._incoming.start(document, run_id, key).workflow_id
+
+    def simulate(
+        self, work: Any, durations: Mapping[str, float] | None = None
+    ) -> dict[str, Any]:
+        """See `Client.simulate`, of documents."""
+        subject: Any = (
+            self._incoming.workflow(work)
+            if isinstance(work, Mapping)
+            else self._incoming.tasks(work)
+        )
+        report = self._orch.simulate(subject, durations)
+        return {**report.to_dict(), "text": str(report)}
+
+    def plan(self, request: Any) -> dict[str, Any]:
+        """The plan of a request, as JSON has it: see `orch.planner.plan`."""
+        return self._orch.planner.plan(request).to_dict(self._functions)
+
+    # -- what is made again and again ----------------------------------------------
+
+    def schedules(self) -> list[dict[str, Any]]:
+        """See `Client.schedules`."""
+        return [each.to_dict() for each in self._orch.schedules.list()]
+
+    def schedule(self, name: str) -> dict[str, Any]:
+        """See `Client.schedule`."""
+        coming = self._orch.schedules.next(name, 5)
+        moments = [moment.isoformat() for moment in coming]
+        return {**self._orch.schedules.status(name).to_dict(), "coming": moments}
+
+
+def _refuse(path: str, text: str) -> NoReturn:
+    msg = f"{path}: {text}"
+    raise ValidationFailedError(msg, findings=((path, text),))

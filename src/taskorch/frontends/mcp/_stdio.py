@@ -1,0 +1,148 @@
+"""
+The server on the standard streams of a process: a line is a message.
+
+Nothing else may be written there. So the streams are taken away before anything of the
+user's own is loaded: what that prints comes out on standard error, and what it reads
+is empty.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+import anyio
+import mcp_types as types
+from mcp.server.stdio import stdio_server
+
+if TYPE_CHECKING:
+    from mcp.server.lowlevel import Server
+
+_LOG: Final = logging.getLogger(__name__)
+#: Bytes of a message: one that is longer, but not by much, is refused by an answer.
+_MOST_BYTES: Final = 64 << 20
+
+
+@contextmanager
+def taken_streams() -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """In the block, what came in by standard input, and goes out by standard output."""
+    sys.stdout.flush()
+    wires = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    # A thread may read still when all else has ended: these are never closed.
+    incoming = os.fdopen(wires[0], "rb", closefd=False)
+    outgoing = os.fdopen(wires[1], "wb", closefd=False)
+    try:
+        yield incoming, outgoing
+    finally:
+        sys.stdout.flush()
+        os.dup2(wires[0], 0)
+        os.dup2(wires[1], 1)
+
+
+def serve_streams(server: Server[Any], incoming: BinaryIO, outgoing: BinaryIO) -> None:
+    """Answer until there is nothing more to read, or a signal says to end."""
+    asyncio.run(_serve(server, incoming, outgoing))
+
+
+async def _serve(server: Server[Any], incoming: BinaryIO, outgoing: BinaryIO) -> None:
+    loop = asyncio.get_running_loop()
+    lines = _Lines(loop, incoming, outgoing)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Elsewhere than on the main thread, whoever is there looks after signals.
+        with suppress(ValueError, RuntimeError):
+            loop.add_signal_handler(number, lines.end)
+    written: Any = _Written(outgoing)
+    read: Any = lines
+    async with stdio_server(read, written) as (messages, answers):
+        options = server.create_initialization_options()
+        await server.run(messages, answers, options)
+
+
+class _Lines:
+    """The lines of a stream; unlike those of a file, one can stop to wait for one."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        incoming: BinaryIO,
+        outgoing: BinaryIO,
+    ) -> None:
+        self._loop = loop
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self._queue: asyncio.Queue[str | None] = asyncio.Queue()
+        thread = threading.Thread(target=self._read, name="taskorch-mcp", daemon=True)
+        thread.start()
+
+    def _read(self) -> None:
+        # Once the loop has ended, nobody reads them.
+        with suppress(RuntimeError, OSError, ValueError):
+            while line := self._incoming.readline(_MOST_BYTES):
+                if len(line) == _MOST_BYTES:
+                    # Whoever sent it is told by the end of the streams.
+                    _LOG.error("a message has at most %s bytes", f"{_MOST_BYTES:,}")
+                    break
+                text = line.decode("utf-8", "replace")
+                refusal = _refusal(text)
+                if refusal is None:
+                    self._loop.call_soon_threadsafe(self._queue.put_nowait, text)
+                else:
+                    self._outgoing.write(refusal)
+                    self._outgoing.flush()
+            self._loop.call_soon_threadsafe(self.end)
+
+    def end(self) -> None:
+        """There is no other."""
+        self._queue.put_nowait(None)
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        while (line := await self._queue.get()) is not None:
+            yield line
+
+
+def _refusal(text: str) -> bytes | None:
+    """
+    The answer to a line that is no message, which the library leaves without one.
+
+    That is also one with half a character.
+    """
+    try:
+        types.jsonrpc_message_adapter.validate_json(text, by_name=False)
+    except ValueError:
+        number, code = None, types.INVALID_REQUEST
+        try:
+            message = json.loads(text)
+        except (ValueError, RecursionError):
+            code = types.PARSE_ERROR
+        else:
+            number = message.get("id") if isinstance(message, dict) else None
+        request = number if isinstance(number, int | str) else None
+        fault = {"code": code, "message": "this line is no message of JSON-RPC"}
+        answer = {"jsonrpc": "2.0", "id": request, "error": fault}
+        return f"{json.dumps(answer)}\n".encode()
+    return None
+
+
+class _Written:
+    """What is written, on a thread: who does not read holds up nothing else."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    async def write(self, text: str) -> None:
+        await anyio.to_thread.run_sync(self._stream.write, text.encode())
+
+    async def flush(self) -> None:
+        await anyio.to_thread.run_sync(self._stream.flush)

@@ -1,0 +1,478 @@
+"""
+The table of tools: what each takes, what it answers and raises, and what it changes.
+
+All that is said of a tool stands in its row: the list that a client sees, the check of
+what comes in, what a server that changes nothing leaves out, and the documentation are
+taken from it. A place has a tool if it has the verbs that the tool needs.
+
+Decision: 0180.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from enum import Enum
+from typing import Any, Final, TypeAlias
+
+import attrs
+
+from taskorch._base._limits import MAX_ID_LENGTH, MAX_PRIORITY
+from taskorch._base._visible import visible
+from taskorch._base._vocabulary import meant
+from taskorch.errors import (
+    AnswerRefusedError,
+    DuplicateTaskError,
+    InvalidTaskError,
+    InvalidTransitionError,
+    PlanningError,
+    TaskorchError,
+    UnknownTaskError,
+    UsageError,
+)
+from taskorch.frontends._checking import findings_of
+from taskorch.frontends.mcp import _calls
+from taskorch.frontends.mcp._calls import Caller, Form
+from taskorch.model import FILTERS, TaskState
+
+Schema: TypeAlias = Mapping[str, Any]
+
+_TEXT: Final[Schema] = {"type": "string"}
+_OBJECT: Final[Schema] = {"type": "object"}
+_WHETHER: Final[Schema] = {"type": "boolean"}
+_NUMBER: Final[Schema] = {"type": "number"}
+_LIST: Final[Schema] = {"type": "array"}
+_TEXTS: Final[Schema] = {"type": "array", "items": _TEXT}
+_SECONDS: Final[Schema] = {"type": "number", "minimum": 0}
+_ID: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": MAX_ID_LENGTH + 20}
+_NAME: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": 200}
+_FOR_TYPES: Final[Mapping[str, Schema]] = {
+    "state": {"type": "string", "enum": [state.value for state in TaskState]},
+    "contains": _OBJECT,
+    "since": _SECONDS,
+    "longer": _SECONDS,
+    "whether": _WHETHER,
+}
+
+
+#: Where there is more.
+_ELSEWHERE: Final = "name the service, or the file that makes the orchestrator"
+
+
+class Effect(Enum):
+    """What a tool changes: nothing, what can be taken back, or what cannot."""
+
+    NONE = "none"
+    UNDONE = "can be undone"
+    FINAL = "for good"
+
+
+@attrs.frozen
+class ToolArgument:
+    """
+    One argument of a tool.
+
+    Attributes:
+        name: Its name.
+        schema: What it may be, as JSON Schema has it.
+        text: What it is, for who uses the tool.
+        is_needed: Whether it must be there.
+    """
+
+    name: str
+    schema: Schema
+    text: str
+    is_needed: bool = False
+
+
+@attrs.frozen
+class Tool:
+    """
+    What a language model can do by one call.
+
+    Attributes:
+        name: Its name.
+        text: What it does, for who uses it.
+        arguments: What it takes.
+        answers: What its answer has, as JSON Schema has it, by name.
+        call: Does it: of the place, the arguments, and who asks.
+        needs: The verbs that a place must have for it.
+        raises: What it may raise, beside what any call may.
+        effect: What it changes.
+        is_idempotent: Whether a second call with the same arguments changes nothing
+            more.
+        quotes: Whether its answer has texts of tasks and of their users.
+        form: What the person at the client is asked first, if anything.
+        is_long: Whether it may be answered by a task of the protocol.
+    """
+
+    name: str
+    text: str
+    arguments: tuple[ToolArgument, ...]
+    answers: Mapping[str, Schema]
+    call: Callable[[Any, Mapping[str, Any], Caller], dict[str, Any]] = attrs.field(
+        repr=False
+    )
+    needs: tuple[str, ...]
+    raises: tuple[type[TaskorchError], ...] = ()
+    effect: Effect = Effect.NONE
+    is_idempotent: bool = False
+    quotes: bool = True
+    form: Callable[[Any, Mapping[str, Any], Caller], Form | None] | None = attrs.field(
+        default=None, repr=False
+    )
+    is_long: bool = False
+
+    @property
+    def input_schema(self) -> dict[str, Any]:
+        """What its arguments may be; there are no others."""
+        return {
+            "type": "object",
+            "properties": {
+                each.name: {**each.schema, "description": each.text}
+                for each in self.arguments
+            },
+            "required": [each.name for each in self.arguments if each.is_needed],
+            "additionalProperties": False,
+        }
+
+    @property
+    def output_schema(self) -> dict[str, Any]:
+        """What its answer has, if it raised nothing."""
+        properties = {name: dict(schema) for name, schema in self.answers.items()}
+        return {"type": "object", "properties": properties, "required": [*self.answers]}
+
+    def check(self, values: Mapping[str, Any]) -> None:
+        """
+        Refuse arguments that it does not take.
+
+        Raises:
+            InvalidTaskError: All that is wrong with them.
+        """
+        findings = findings_of(self.input_schema, dict(values), {})
+        faults = [f"{path}: {text}" for path, text in findings]
+        if faults:
+            msg = f"{self.name}: {'; '.join(faults)}"
+            raise InvalidTaskError(msg, hint=f"it takes {self._signature}")
+
+    def use(
+        self, place: Any, values: Mapping[str, Any], caller: Caller
+    ) -> dict[str, Any]:
+        """
+        What it answers, as JSON has it.
+
+        Args:
+            place: What it is used on.
+            values: Its arguments, by name.
+            caller: Who asks.
+
+        Raises:
+            InvalidTaskError: See `check`.
+            TaskorchError: See `raises`.
+        """
+        self.check(values)
+        return self.call(place, values, caller)
+
+    @property
+    def _signature(self) -> str:
+        names = [
+            each.name if each.is_needed else f"[{each.name}]" for each in self.arguments
+        ]
+        return ", ".join(names) or "nothing"
+
+
+def tools_of(place: Any, allow: Collection[str] = ()) -> list[Tool]:
+    """
+    The tools that a place has: those that change nothing, and those allowed by name.
+
+    Args:
+        place: What they are to be used on.
+        allow: Names of tools that may change something.
+
+    Raises:
+        InvalidTaskError: There is no such tool, it changes nothing, or this place has
+            not the verbs for it.
+    """
+    changing = {tool.name: tool for tool in TOOLS if tool.effect is not Effect.NONE}
+    for name in allow:
+        if name not in changing:
+            msg = f"{name!r} is no tool that changes something"
+            every = f"there are {', '.join(changing)}"
+            raise InvalidTaskError(msg, hint=meant(name, changing, every))
+        if not _has(place, changing[name]):
+            msg = f"{name} cannot be allowed here: {place} cannot be changed by that"
+            raise InvalidTaskError(msg, hint=_ELSEWHERE)
+    return [
+        tool
+        for tool in TOOLS
+        if (tool.effect is Effect.NONE or tool.name in allow) and _has(place, tool)
+    ]
+
+
+def why_absent(place: Any, name: str, tools: Collection[str]) -> str:
+    """Why there is no tool *name* among those of a place, and what to do."""
+    tool = next((each for each in TOOLS if each.name == name), None)
+    if tool is None:
+        every = f"there are {', '.join(tools)}"
+        shown = visible(name[:MAX_ID_LENGTH])
+        return f"there is no tool {shown!r} here: {meant(name, tools, every)}"
+    if not _has(place, tool):
+        return f"there is no tool {name!r} for {place}: {_ELSEWHERE}"
+    return (
+        f"there is no tool {name!r} here: it was not allowed. Its owner allows it, by "
+        f"--allow {name}"
+    )
+
+
+def _has(place: Any, tool: Tool) -> bool:
+    return all(hasattr(place, verb) for verb in tool.needs)
+
+
+_TASK: Final = ToolArgument("task", _ID, "Its id; `x~1` is the first run of x.", True)  # noqa: FBT003
+_MAYBE_TASK: Final = attrs.evolve(_TASK, is_needed=False)
+_BY: Final = ToolArgument(
+    "by", _NAME, "Whose hold it is; by default, that of this server."
+)
+
+TOOLS: Final[tuple[Tool, ...]] = (
+    Tool(
+        "find",
+        "Lists tasks, the first submitted first. Without arguments: the first of all.",
+        (
+            *(
+                ToolArgument(each.name, _FOR_TYPES.get(each.how, _TEXT), each.text)
+                for each in FILTERS.values()
+            ),
+            ToolArgument(
+                "limit",
+                {"type": "integer", "minimum": 1, "maximum": _calls.MOST_ROWS},
+                f"How many at the most; {_calls.ROWS} by default.",
+            ),
+        ),
+        {"tasks": _LIST, "more": _WHETHER},
+        _calls.find,
+        ("tasks",),
+        (InvalidTaskError,),
+    ),
+    Tool(
+        "status",
+        "The state of one task: its history, errors, result and who runs it.",
+        (_TASK,),
+        {"task_id": _TEXT, "state": _TEXT},
+        _calls.status,
+        ("get_task_status",),
+        (UnknownTaskError,),
+    ),
+    Tool(
+        "why",
+        "Says why a task, a run or a schedule does not go on, or what became of it, "
+        "with the remedies. Without one: what holds the whole, what can never proceed "
+        "as things stand, and what failed, by cause.",
+        (
+            ToolArgument(
+                "task", _ID, "Id of a task or of a run, or the name of a schedule."
+            ),
+        ),
+        {"text": _TEXT},
+        _calls.why,
+        ("explain", "stuck", "tasks", "failures"),
+        (UnknownTaskError,),
+    ),
+    Tool(
+        "wait",
+        "Waits until a task has ended, so many seconds at the most. If it has not, "
+        "`text` says why, and it can be called again: nothing is lost.",
+        (
+            _TASK,
+            ToolArgument(
+                "seconds",
+                {**_SECONDS, "maximum": _calls.MOST_SECONDS},
+                f"How long; {_calls.SECONDS:g} by default.",
+            ),
+        ),
+        {"ended": _WHETHER, "task_id": _TEXT, "state": _TEXT, "text": _TEXT},
+        _calls.wait,
+        ("get_task_status", "explain"),
+        (UnknownTaskError,),
+        is_long=True,
+    ),
+    Tool(
+        "questions",
+        "The questions and escalations that wait for a person's answer.",
+        (),
+        {"questions": _LIST},
+        _calls.questions,
+        ("questions",),
+    ),
+    Tool(
+        "schedules",
+        "What is made again and again; of one, its next times, too.",
+        (ToolArgument("name", _NAME, "Of one of them."),),
+        {"schedules": _LIST},
+        _calls.schedules,
+        ("schedules", "schedule"),
+        (UsageError,),
+    ),
+    Tool(
+        "plan",
+        "Plans what a request asks for; nothing is started. `submit` starts the "
+        "`workflow` in it.",
+        (
+            ToolArgument(
+                "request",
+                {"anyOf": [_TEXT, _OBJECT]},
+                "In words, or as an object.",
+                is_needed=True,
+            ),
+        ),
+        {"plan": _OBJECT},
+        _calls.plan,
+        ("plan",),
+        (InvalidTaskError, PlanningError),
+    ),
+    Tool(
+        "doctor",
+        "How the whole is: health, counts, times, resources, and what holds starts.",
+        (),
+        {"statistics": _OBJECT},
+        _calls.doctor,
+        ("get_stats",),
+    ),
+    Tool(
+        "submit",
+        "Submits tasks, or starts a workflow: all of it, or nothing. With `dry_run` "
+        "nothing is started: it says how long it would take, and what would hold it "
+        "up.",
+        (
+            ToolArgument(
+                "tasks",
+                {"type": "array", "items": _OBJECT, "minItems": 1},
+                'Tasks as JSON: {"type": …, "payload": …, "id": …, "after": […]}.',
+            ),
+            ToolArgument(
+                "workflow",
+                _OBJECT,
+                'In their place: {"workflow": NAME, "tasks": {ID: {"type": …, '
+                '"payload": …, "after": [ID]}}}; its schema is at taskorch://schema.',
+            ),
+            ToolArgument("id", _ID, "The id of the run of a workflow."),
+            ToolArgument(
+                "key",
+                _NAME,
+                "The same call with the same key again means what is there already.",
+            ),
+            ToolArgument("dry_run", _WHETHER, "Whether to simulate it only."),
+            ToolArgument(
+                "durations",
+                {"type": "object", "additionalProperties": _SECONDS},
+                "Of a dry run: seconds by id or type; otherwise as was measured.",
+            ),
+        ),
+        {"ids": _TEXTS, "run": {"type": ["string", "null"]}, "text": _TEXT},
+        _calls.submit,
+        ("submit_documents", "start_workflow"),
+        (InvalidTaskError, DuplicateTaskError, UsageError),
+        Effect.UNDONE,
+        quotes=False,
+    ),
+    Tool(
+        "answer",
+        "Answers a question that names this server among those who may answer. Those "
+        "of people are for people: without a choice, the person at the client is "
+        "asked, if it can ask.",
+        (
+            ToolArgument("question", _ID, "Its id, as `questions` has it.", True),  # noqa: FBT003
+            ToolArgument("choice", _NAME, "One of its options."),
+            ToolArgument(
+                "note", {"type": "string", "maxLength": 2_000}, "Is kept with it."
+            ),
+            ToolArgument("changes", _OBJECT, "What is to be changed."),
+        ),
+        {"decided": _WHETHER},
+        _calls.answer,
+        ("questions", "answer"),
+        (AnswerRefusedError, UnknownTaskError),
+        Effect.FINAL,
+        quotes=False,
+        form=_calls.form,
+    ),
+    Tool(
+        "cancel",
+        "Calls a task off. One that runs is asked to stop.",
+        (_TASK,),
+        {"changed": _WHETHER, "state": _TEXT},
+        _calls.cancel,
+        ("cancel_task",),
+        (UnknownTaskError, InvalidTransitionError),
+        Effect.FINAL,
+        is_idempotent=True,
+        quotes=False,
+    ),
+    Tool(
+        "rerun",
+        "Runs a task again that has ended: a new run, whose id it answers.",
+        (
+            _TASK,
+            ToolArgument(
+                "downstream", _WHETHER, "Whether what depends on it runs, too."
+            ),
+        ),
+        {"task_id": _TEXT},
+        _calls.rerun,
+        ("rerun_task",),
+        (UnknownTaskError, InvalidTransitionError),
+        Effect.UNDONE,
+        quotes=False,
+    ),
+    Tool(
+        "hold",
+        "Puts a task aside; without one, lets nothing new start. `release` undoes it.",
+        (
+            _MAYBE_TASK,
+            ToolArgument("reason", _NAME, "Why nothing is to start."),
+            ToolArgument(
+                "most",
+                {"type": "integer", "minimum": 0},
+                "How many may run at once all the same.",
+            ),
+        ),
+        {"changed": _WHETHER},
+        _calls.hold,
+        ("suspend_task", "hold_starts"),
+        (UnknownTaskError, InvalidTransitionError),
+        Effect.UNDONE,
+        is_idempotent=True,
+        quotes=False,
+    ),
+    Tool(
+        "release",
+        "Lets a task go on that was put aside; without one, lets tasks start again.",
+        (_MAYBE_TASK, _BY),
+        {"changed": _WHETHER},
+        _calls.release,
+        ("resume_task", "release_starts"),
+        (UnknownTaskError,),
+        Effect.UNDONE,
+        is_idempotent=True,
+        quotes=False,
+    ),
+    Tool(
+        "reprioritise",
+        "Moves a task in the queue: the highest priority is first.",
+        (
+            _TASK,
+            ToolArgument(
+                "priority",
+                {"type": "integer", "minimum": -MAX_PRIORITY, "maximum": MAX_PRIORITY},
+                "The new one; 0 is usual.",
+                is_needed=True,
+            ),
+        ),
+        {"changed": _WHETHER},
+        _calls.reprioritise,
+        ("set_priority",),
+        (UnknownTaskError, InvalidTaskError),
+        Effect.UNDONE,
+        is_idempotent=True,
+        quotes=False,
+    ),
+)
