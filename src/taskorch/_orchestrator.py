@@ -935,7 +935,7 @@ class TaskOrchestrator:
         if not isinstance(downstream, bool | None):
             msg = f"downstream is True, False or None, not {show(downstream)}"
             raise InvalidTaskError(msg, hint="True runs what depends on it again, too")
-        below: Callable[[str], bool] | None = None
+        below: Callable[[Any], bool] | None = None
         if downstream:
             below = bool
         elif downstream is None and self._rt.manager is not None:

@@ -39,7 +39,7 @@ from taskorch.events import (
 )
 from taskorch.kernel import moves_of
 from taskorch.model import HealthCheck, TaskState
-from taskorch.model._ids import has_number, in_run, number_of, run_of, stem_of
+from taskorch.model._ids import has_number, in_run, number_of, stem_of
 from taskorch.model._plain import stamp
 from taskorch.runtime._notices import is_accounted_for, schedule_of
 from taskorch.runtime._questions import cause_of, failure_of
@@ -173,9 +173,12 @@ class Troubles:
             return None
         return self.open.pop(("schedule", schedule))
 
-    def mended(self, task_id: str) -> Trouble | None:
-        """A task has been run again, and completed; the trouble that is over."""
-        run = run_of(task_id)
+    def mended(self, task_id: str, run: str) -> Trouble | None:
+        """
+        A task has been run again, and completed; the trouble that is over.
+
+        *run* is the run of a workflow that it is of, or "".
+        """
         key: tuple[Kind, str] = ("run", run) if run else ("task", task_id)
         trouble = self.open.get(key)
         if trouble is None or task_id not in trouble.tasks:
@@ -353,8 +356,7 @@ class TroubleTeller:
     ) -> Trouble | None:
         """A task has failed; what it is about, if that is news."""
         schedule, slot = self._schedule_of(task_id)
-        stem = stem_of(task_id)
-        run = run_of(stem)
+        stem, run = stem_of(task_id), self._rt.directory.run_of(task_id)
         key: tuple[Kind, str] = ("task", stem)
         if schedule:
             key = "schedule", schedule
@@ -375,8 +377,9 @@ class TroubleTeller:
         whose = f" of the schedule {trouble.name}" if trouble.slot else ""
         text = visible(f"task {task_id}{whose} failed: {error[0]}: {error[1]}")
         schedule = trouble.name if trouble.slot else None
+        run = self._rt.directory.run_of(task_id)
         message = self._message(
-            "failure", task_id, text, **about, schedule=schedule, run=run_of(task_id)
+            "failure", task_id, text, **about, schedule=schedule, run=run
         )
         trouble.messages[cause] = message
         self._send(message)
@@ -385,8 +388,10 @@ class TroubleTeller:
         name = event.task_id
         self._judged.pop(name, None)
         schedule, slot = self._schedule_of(name)
-        run = run_of(name)
-        if schedule and run != schedule:
+        run = self._rt.directory.run_of(name)
+        # What versions before this one have kept says that the task of a schedule is of
+        # a run that is called so.
+        if schedule and run not in ("", schedule):
             # A task of a run, whose end no event tells.
             self._runs.setdefault(run, monotonic() + _SOON)
             return
@@ -398,7 +403,7 @@ class TroubleTeller:
             if state == "completed":
                 self._mended(self._troubles.completed(schedule, slot), name)
         elif isinstance(event, TaskCompleted):
-            self._mended(self._troubles.mended(stem_of(name)), name)
+            self._mended(self._troubles.mended(stem_of(name), run), name)
 
     def _look_at_runs(self, _: None) -> None:
         now = monotonic()
@@ -446,7 +451,8 @@ class TroubleTeller:
         )
         _BLOCKED_LOG.warning("%s", text)
         about = failure_of(self._rt, task_id) or {"task_id": task_id}
-        fields = {**about, "schedule": schedule or None, "run": run_of(task_id)}
+        run = self._rt.directory.run_of(task_id)
+        fields = {**about, "schedule": schedule or None, "run": run}
         message = self._message("blocked", task_id, text, **fields)
         _remember(self._asked, task_id, message)
         self._send(message)
@@ -545,7 +551,7 @@ class TroubleTeller:
                 if trouble is not None:
                     news.append((trouble, row))
             elif row.state is TaskState.COMPLETED:
-                self._note_completed(stem, whole)
+                self._note_completed(stem, row.run, whole)
             elif row.reason and latest[stem] is row:
                 self._note_judged(row.task_id, row.reason)
         in_trouble = self._troubles.of(*_KINDS, now_ns=self._rt.now())
@@ -555,12 +561,12 @@ class TroubleTeller:
             if trouble in in_trouble and not trouble.messages.get(cause):
                 self._tell_failure(trouble, cause, row.task_id, row.error)
 
-    def _note_completed(self, stem: str, whole: set[str]) -> None:
-        """A task has completed in an earlier life; so have the runs *whole*."""
+    def _note_completed(self, stem: str, run: str, whole: set[str]) -> None:
+        """A task of *run* has completed in an earlier life; so have all of *whole*."""
         schedule, slot = self._schedule_of(stem)
         if not schedule:
-            self._troubles.mended(stem)
-        elif run_of(stem) in {schedule, *whole}:
+            self._troubles.mended(stem, run)
+        elif run in {"", schedule, *whole}:
             self._troubles.completed(schedule, slot)
 
     # -- telling -------------------------------------------------------------------
@@ -629,6 +635,8 @@ class _Before:
     """A task that an earlier life has left, as far as it matters here."""
 
     task_id: str
+    #: The run of a workflow that it is of, or "".
+    run: str
     state: TaskState
     at_ns: int
     #: Of one that failed, unless that is accounted for.
@@ -647,14 +655,14 @@ def _before(rows: Iterable[TaskRow]) -> Iterator[_Before]:
             failure = kind, message
         elif row.state is TaskState.BLOCKED and cause in _JUDGED:
             reason = detail or message
-        yield _Before(row.id, row.state, at_ns, failure, reason)
+        yield _Before(row.id, row.run, row.state, at_ns, failure, reason)
 
 
 def _whole(rows: Iterable[_Before]) -> set[str]:
     """The runs all of whose tasks have completed."""
     runs: dict[str, set[TaskState]] = {}
     for row in rows:
-        runs.setdefault(run_of(stem_of(row.task_id)), set()).add(row.state)
+        runs.setdefault(row.run, set()).add(row.state)
     return {run for run, states in runs.items() if states == {TaskState.COMPLETED}}
 
 

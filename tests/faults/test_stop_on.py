@@ -105,6 +105,7 @@ def test_when_its_time_is_over_what_runs_is_cancelled(tmp_path, program):
 def test_without_a_block_its_stop_drains(tmp_path):
     """As long as the signal allows."""
     for process in run(programs.by_hand, tmp_path):
+        assert process.line() == "heard"
         (tmp_path / "go").touch()
         assert process.line() == "finished"
         assert process.line() == "1 True"
@@ -138,6 +139,28 @@ def test_a_handler_of_before_is_called_and_put_back(called):
         assert called == [signal.SIGUSR1]
         assert signal.getsignal(signal.SIGUSR1) is not before
     assert signal.getsignal(signal.SIGUSR1) is before
+
+
+class Signals:
+    """One comes when this dies, where Python would swallow what is raised."""
+
+    def __del__(self):
+        signal.raise_signal(signal.SIGUSR1)
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_a_signal_that_is_deferred_when_it_stops_is_raised(called, started):
+    """The process does not end as if nobody had asked it to."""
+    orch = TaskOrchestrator()
+    orch.stop_on(signal.SIGUSR1)
+    if started:
+        orch.start()
+    with pytest.raises(SystemExit) as caught:  # noqa: PT012 - it may be raised sooner
+        Signals()
+        orch.stop()
+    assert caught.value.code == 128 + signal.SIGUSR1
+    orch.stop()
+    assert called == [signal.SIGUSR1]
 
 
 def test_one_that_stopped_on_another_thread_is_out_of_the_way(called):

@@ -377,3 +377,19 @@ def test_a_consent_that_is_reusable_holds_for_all_that_are_alike(submit):
     with TaskOrchestrator(validator=Counting()) as orch:
         assert [submit(orch, n).result(PATIENCE) for n in range(5)] == [*range(5)]
     assert len(seen) == 1
+
+
+def test_a_validator_is_shown_each_task_once_wherever_what_it_comes_after_stands():
+    seen = []
+
+    class Looking(StructuralValidator):
+        def validate(self, task, context):
+            seen.append(task.id)
+            return super().validate(task, context)
+
+    with TaskOrchestrator(validator=Looking()) as orch:
+        last = Task.call(abs, -1, id="last", after=["first"])
+        first = Task.call(abs, -2, id="first", deadline=600)
+        handles = orch.submit_tasks([last, first])
+        assert [handle.result(PATIENCE) for handle in handles] == [1, 2]
+    assert seen == ["last", "first"]

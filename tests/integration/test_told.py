@@ -185,6 +185,17 @@ def test_a_run_that_nobody_asks_for_is_told_and_mended_by_a_rerun(hook: Hook) ->
         assert part(orch, "runs").status == "ok"
 
 
+def test_what_fails_on_its_own_is_no_trouble_of_a_run(hook: Hook) -> None:
+    """Whatever its id is."""
+    OUTCOMES["first"] = "no rows"
+    with TaskOrchestrator() as orch:
+        orch.notify(hook.url, allow_private=True)
+        orch.submit_task(Task.call(first, id="etl/load"))
+        eventually(lambda: messages(hook, "failure"))
+        assert not messages(hook, "failure")[0]["run"]
+        assert part(orch, "runs").status == "ok"
+
+
 def test_who_is_given_the_error_is_not_told_besides(hook: Hook) -> None:
     """Nor is anybody told of what a person has decided, or what follows from others."""
     OUTCOMES["first"] = "bad"

@@ -14,6 +14,7 @@ import attrs
 from taskorch.errors import DuplicateTaskError
 from taskorch.kernel import Claim, Effect, Kernel, Spec, TaskRow, Terms
 from taskorch.model import Units
+from taskorch.model._ids import run_of
 
 
 @attrs.frozen
@@ -285,6 +286,8 @@ def _submit(kernel: Kernel, command: SubmitTask, now: int) -> None:
         not_before_ns=command.not_before_ns,
         deadline_ns=command.deadline_ns,
         terms=None if command.terms is None else attrs.evolve(command.terms),
+        # The ids of these tests say the runs.
+        run=run_of(command.task_id),
     )
 
 
@@ -292,6 +295,7 @@ def _change(kernel: Kernel, command: ChangeOptions, now: int) -> None:
     row = kernel.row(command.task_id)
     bucket = kernel.bucket(command.spec)
     seen = TaskRow(row.id, row.seq, bucket, row.cargo, row.submitted_ns)
+    seen.run = row.run
     change = kernel.consider_change(
         row,
         seen,

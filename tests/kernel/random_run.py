@@ -23,6 +23,7 @@ from taskorch.kernel import (
     recover,
 )
 from taskorch.model import TERMINAL, Quota, Resources, TaskState
+from taskorch.model._ids import run_of
 
 S = TaskState
 OWNERS = (None, None, "ann", "ben")
@@ -174,7 +175,9 @@ class Run:
         needs, owner = dice.choice(NEEDS), dice.choice(OWNERS)
         spec = Spec(dice.choice(NAMES), needs, owner=owner)
         priority = self.dice.choice([0, 0, 1])
-        kernel.submit(task_id, kernel.bucket(spec), None, machine.now, priority)
+        # Some of these ids are of no run, though they look so.
+        bucket, run = kernel.bucket(spec), run_of(task_id) if self.count % 10 else ""
+        kernel.submit(task_id, bucket, None, machine.now, priority, run=run)
         check_invariants(kernel)
         machine.settle()
 

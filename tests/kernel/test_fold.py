@@ -761,6 +761,30 @@ def test_rerun_of_what_was_kept_and_of_what_was_not(keep):
         assert machine.shadow.tasks["t"].extra.rerun_id == "t~2"
 
 
+@pytest.mark.parametrize(
+    ("task_id", "fact_says", "run"),
+    [
+        # Facts of earlier versions say nothing.
+        ("r/t", None, "r"),
+        ("r/phase/t~2", None, "r"),
+        ("t", None, ""),
+        ("r/t", "", ""),
+        ("t", "r", "r"),
+    ],
+)
+def test_the_run_of_a_task_is_in_its_fact_or_else_in_its_id(task_id, fact_says, run):
+    machine = twin()
+    folded = machine.folded()
+    number = machine.kernel.seq + 1
+    fact = TaskSubmitted(
+        number, machine.now, task_id, "call", 0, key=SEC, run=fact_says
+    )
+    fold(folded, fact)
+    assert folded.tasks[task_id].run == run
+    assert folded.runs == ({run: [task_id]} if run else {})
+    check_invariants(folded)
+
+
 def test_names_of_the_users_choice():
     """Whether a task has one is in the fact: it is kept when the task leaves memory."""
     machine = twin()
@@ -927,6 +951,7 @@ OF_A_ROW = (
     "attempt",
     "reason",
     "alloc",
+    "run",
 )
 OF_MORE = (
     "suspending",

@@ -1,10 +1,10 @@
-"""Quotas of runs of workflows: their tasks are those whose ids begin with the run's."""
+"""Quotas of runs of workflows."""
 
 import pytest
 from tests.kernel.harness import SEC, Policies, Twin
 from tests.kernel.test_elastic import elastic, machine_of
 
-from taskorch.kernel import take_snapshot
+from taskorch.kernel import Spec, take_snapshot
 from taskorch.model import Quota, Resources, TaskState
 
 ONE = Resources(cpu=1)
@@ -134,3 +134,14 @@ def test_later_lives_know_it(machine):
     assert machine.end("r/a") == ["r/b"]
     told = take_snapshot(machine.kernel, machine.now)
     assert told["quotas"] == [["workflow", "r", [["tasks", 1_000_000]]]]
+
+
+def test_a_task_that_only_looks_like_one_of_the_run_is_not_bounded(machine):
+    machine.change_quotas(Quota(workflow="r", max_parallel=1))
+    kernel = machine.kernel
+    assert machine.submit_all("r/a", "r/b", type="build") == ["r/a"]
+    kernel.submit("r/alone", kernel.bucket(Spec("build")), None, machine.now)
+    kernel.submit("other", kernel.bucket(Spec("build")), None, machine.now, run="r")
+    assert machine.settle() == ["r/alone"]
+    assert machine.end("r/a") == ["r/b"]
+    assert machine.end("r/b") == ["other"]

@@ -385,6 +385,20 @@ def fail() -> None:
     raise RuntimeError(msg)
 
 
+def test_what_fails_beside_a_run_is_no_failure_of_it(tracing):
+    wf = Workflow("release")
+    wf.wait_for("go", id="go")
+    with tracing.orchestrator() as orch:
+        run = orch.workflows.start(wf, id="v1")
+        alone = orch.submit_task(Task.call(fail, id="v1/alone"))
+        with pytest.raises(RuntimeError):
+            alone.result()
+        orch.emit("go")
+        run.result()
+    span = tracing.only("RUN release")
+    assert span.attributes["cicd.pipeline.result"] == "success"
+
+
 def test_a_workflow_that_fails_says_for_what(tracing):
     wf = Workflow("release")
     wf.phase("tests").task(fail, id="unit")

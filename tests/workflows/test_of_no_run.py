@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.integration.tools import PATIENCE
+from tests.integration.tools import PATIENCE, eventually
 from tests.workflows.functions import echo
 
 from taskorch import (
@@ -16,6 +17,7 @@ from taskorch import (
     Workflow,
     current_context,
 )
+from taskorch.model import Quota
 
 
 def of_run() -> str | None:
@@ -77,3 +79,134 @@ def test_a_durable_run_is_not_mixed_with_tasks_of_none(tmp_path: Path) -> None:
         with pytest.raises(DuplicateTaskError, match="of no workflow") as caught:
             orch.workflows.start(asking(), id="etl")
         assert "'load'" in str(caught.value)
+
+
+def test_what_is_submitted_beside_a_run_is_no_part_of_it(tmp_path: Path) -> None:
+    """Nor in a later life, and whatever its id is."""
+    path = tmp_path / "journal.db"
+    with TaskOrchestrator(journal=path) as orch:
+        run = orch.workflows.start(asking(), id="night")
+        assert run.result(PATIENCE) == {"x": "night"}
+        alone = orch.submit_task(Task.call(of_run, id="night/alone"))
+        assert alone.result(PATIENCE) is None
+        assert orch.rerun_task("night/alone").result(PATIENCE) is None
+        assert [*orch.workflows.get("night").handles] == ["x"]
+    with TaskOrchestrator(journal=path) as orch:
+        assert [*orch.workflows.get("night").handles] == ["x"]
+        assert orch.rerun_task("night/alone").result(PATIENCE) is None
+        assert orch.rerun_task("night/x").result(PATIENCE) == "night"
+        # It is the same run, and goes on.
+        assert orch.workflows.start(asking(), id="night").result(PATIENCE)
+
+
+def test_what_earlier_lives_have_submitted_alone_is_part_of_no_run(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "journal.db"
+    with TaskOrchestrator(journal=path) as orch:
+        orch.submit_task(Task.wait_for("go", id="etl/wait"))
+        orch.submit_task(Task.call(of_run, id="etl/load", after=["etl/wait"]))
+    with TaskOrchestrator(journal=path) as orch:
+        assert orch.workflows.find() == []
+        with pytest.raises(UnknownTaskError, match="no workflow has been started"):
+            orch.workflows.get("etl")
+        orch.emit("go")
+        assert orch.handle("etl/load").result(PATIENCE) is None
+
+
+def test_what_a_task_adds_is_of_its_run_in_later_lives_too(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    wf = Workflow("w")
+    wf.task(adding, id="first")
+    with TaskOrchestrator(journal=path) as orch:
+        run = orch.workflows.start(wf, id="night")
+        assert run.result(PATIENCE)["added"] == "night"
+    with TaskOrchestrator(journal=path) as orch:
+        assert {*orch.workflows.get("night").handles} == {"first", "added"}
+        assert orch.rerun_task("night/added").result(PATIENCE) == "night"
+
+
+def adding() -> None:
+    run = current_context().workflow
+    assert run is not None
+    run.task(of_run, id="added")
+
+
+def test_a_run_takes_over_no_task_that_is_of_none(orch: TaskOrchestrator) -> None:
+    orch.submit_task(Task.call(of_run, id="etl/x")).result(PATIENCE)
+    with pytest.raises(DuplicateTaskError, match="of no workflow"):
+        orch.workflows.start(asking(), id="etl")
+
+
+def reaching() -> list[str]:
+    run = current_context().workflow
+    assert run is not None
+    with pytest.raises(UnknownTaskError):
+        run.handle("alone")
+    with pytest.raises(UnknownTaskError):
+        run.task(of_run, id="later", after=["alone"])
+    with pytest.raises(DuplicateTaskError, match="of no workflow"):
+        run.task(of_run, id="alone")
+    return ["nothing"]
+
+
+def test_a_task_of_a_run_reaches_none_that_is_of_none(orch: TaskOrchestrator) -> None:
+    orch.submit_task(Task.call(of_run, id="night/alone")).result(PATIENCE)
+    wf = Workflow("w")
+    wf.task(reaching, id="x")
+    assert orch.workflows.start(wf, id="night").result(PATIENCE) == {"x": ["nothing"]}
+
+
+def test_a_quota_of_a_run_holds_for_nothing_beside_it(orch: TaskOrchestrator) -> None:
+    orch.resources.set_quotas(Quota(workflow="night", max_parallel=0))
+    orch.workflows.start(asking(), id="night")
+    alone = Task.call(of_run, id="night/alone")
+    assert orch.submit_task(alone).result(PATIENCE) is None
+    assert not orch.handle("night/x").done()
+    orch.workflows.cancel("night")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"priority": 2},
+        {"deadline": 600},
+        {"not_before": 0.01},
+        {"on_parent_failure": "skip"},
+    ],
+    ids=str,
+)
+def test_a_task_of_a_run_is_of_it_with_whatever_options(
+    orch: TaskOrchestrator, options: dict[str, Any]
+) -> None:
+    wf = Workflow("w")
+    wf.task(of_run, id="x", **options)
+    assert orch.workflows.start(wf, id="night").result(PATIENCE) == {"x": "night"}
+    assert orch.rerun_task("night/x").result(PATIENCE) == "night"
+
+
+def of_run_once(path: str) -> str | None:
+    """`of_run`, once there is a file at *path*."""
+    if not Path(path).exists():
+        raise FileNotFoundError(path)
+    return of_run()
+
+
+def test_what_is_run_again_is_of_the_same_run(tmp_path: Path) -> None:
+    path, flag = tmp_path / "journal.db", tmp_path / "flag"
+    wf = Workflow("w")
+    wf.task(of_run_once, str(flag), id="x")
+    alone = Task.call(of_run_once, str(flag), id="night/alone")
+    with TaskOrchestrator(journal=path) as orch:
+        run = orch.workflows.start(wf, id="night")
+        eventually(lambda: run.status().state.is_terminal)
+        orch.submit_task(alone).exception(PATIENCE)
+    flag.touch()
+    with TaskOrchestrator(journal=path, rerun_failed=True) as orch:
+        assert orch.workflows.start(wf, id="night").result(PATIENCE) == {"x": "night"}
+        assert orch.submit_task(alone).result(PATIENCE) is None
+    with TaskOrchestrator(journal=path, keep_finished=0) as orch:
+        assert orch.rerun_task("night/x").result(PATIENCE) == "night"
+        assert orch.rerun_task("night/alone").result(PATIENCE) is None
+        assert [*orch.workflows.get("night").handles] == ["x"]

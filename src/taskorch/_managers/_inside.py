@@ -91,7 +91,7 @@ class WorkflowContext:
         self._manager: ContextHost = manager
         self._inside: AttemptContext = inside
         #: The id of the run.
-        self.workflow_id: str = run_of(inside.task_id)
+        self.workflow_id: str = inside._row.run
 
     def task(
         self,
@@ -179,7 +179,7 @@ class WorkflowContext:
         rt, manager = self._rt, self._manager
         rt.deciders.refuse_reentry()
         rt.durable()
-        batch = rt.submission.preparation.prepare(named)
+        batch = rt.submission.preparation.prepare(named, self.workflow_id)
         rt.recall(rt.submission.names(batch))
         entries = batch.entries()
         later = [self._found(ref) for ref in _listed("before", before)]
@@ -322,12 +322,14 @@ class WorkflowContext:
             return _members.newest(self._rt, ref._row.id)
         name = in_run(self.workflow_id, str(ref))
         self._rt.recall((name,))
-        if not isinstance(ref, str) or not self._rt.directory.is_known(
+        if isinstance(ref, str) and self._rt.directory.is_known(
             self._rt.directory.reruns.latest(name)
         ):
-            msg = f"workflow {self.workflow_id} has no task {show(ref)}"
-            raise UnknownTaskError(msg, hint="an id in the workflow, or a handle")
-        return _members.newest(self._rt, name)
+            work = _members.newest(self._rt, name)
+            if work._row.run == self.workflow_id:
+                return work
+        msg = f"workflow {self.workflow_id} has no task {show(ref)}"
+        raise UnknownTaskError(msg, hint="an id in the workflow, or a handle")
 
     def _admit(
         self,

@@ -97,7 +97,6 @@ class WorkflowManager:
             weakref.WeakValueDictionary()
         )
         self._records: dict[str, RunRecord] = {}
-        self._seen = _members.Seen(runtime)
         self._starting = threading.Lock()
         self._meetings: Meetings = Meetings(runtime)
         #: Runs that have pools of their own.
@@ -192,7 +191,7 @@ class WorkflowManager:
                     del drafts
                     tasks = [real_task(task) for task in workflow.tasks(run_id)]
                     noted = _noted(dict(zip(workflow, tasks, strict=True)), note)
-                    handles = rt.submit_tasks([*noted.values()])
+                    handles = rt.submit_tasks([*noted.values()], run=run_id)
                     works = dict(zip(noted, handles, strict=True))
         except BaseException as error:
             if is_new:
@@ -216,6 +215,12 @@ class WorkflowManager:
             self._restart(run, ended_earlier)
         return run
 
+    def _start_part(self, run_id: str, tasks: Iterable[Task]) -> list[TaskHandle[Any]]:
+        """Submit some tasks of a workflow as a run, to which they may add others."""
+        self._record(run_id)
+        works = self._rt.submit_tasks(tasks, run=run_id)
+        return cast("list[TaskHandle[Any]]", works)
+
     def _had_failed(self, run_id: str) -> bool:
         """Whether a run had failed in an earlier life."""
         return any(map(failed_earlier, self.get(run_id).handles.values()))
@@ -230,9 +235,10 @@ class WorkflowManager:
             Whether there is no such run.
 
         Raises:
-            DuplicateTaskError: It lacks some.
+            DuplicateTaskError: It lacks some; or there are tasks under these ids that
+                are of no run.
         """
-        rt = self._rt
+        rt, rows = self._rt, self._rt.kernel.tasks
         names = {in_run(run_id, name): name for name in workflow}
         rt.recall(tuple(names))
         submitted = [
@@ -243,34 +249,34 @@ class WorkflowManager:
         if size is None:
             # Of an earlier life: there is what was submitted then, or nothing.
             is_here = submitted or rt.committer is not None
-            works = self._find(run_id) if is_here else {}
+            works = _members.find(rt, run_id) if is_here else {}
         elif len(submitted) == size:
             return size == 0 and record is None
         else:
             works = dict(self.get(run_id).handles)
+        own = _members.of_run(run_id, works)
+        here = {names[n]: rows.get(rt.directory.reruns.latest(n)) for n in submitted}
+        alone = [name for name, row in here.items() if row and row.run != run_id]
+        if not own:
+            alone += [name for name in works if name not in alone]
+        if alone:
+            msg = (
+                f"the ids of tasks that are of no workflow begin with the id "
+                f"{run_id!r} of the run and a slash: {_some_of(alone)}"
+            )
+            raise DuplicateTaskError(msg, hint=_OTHER_RUN)
         gone = [
             name
-            for name, work in works.items()
+            for name, work in own.items()
             if not _members.is_added(work) and in_run(run_id, name) not in names
         ]
         if gone:
-            shown = ", ".join(map(repr, gone[:_SHOWN]))
-            more = f" and {len(gone) - _SHOWN} more" if len(gone) > _SHOWN else ""
             msg = (
                 f"the id {run_id!r} is that of a run of another workflow, with tasks "
-                f"that this one has not: {shown}{more}"
+                f"that this one has not: {_some_of(gone)}"
             )
-            if not self._has_any(works.values()):
-                msg = (
-                    f"the ids of tasks that are of no workflow begin with the id "
-                    f"{run_id!r} of the run and a slash: {shown}{more}"
-                )
             raise DuplicateTaskError(msg, hint=_OTHER_RUN)
-        return not works and record is None
-
-    def _has_any(self, works: Iterable[TaskHandle[Any]]) -> bool:
-        """Whether one of *works*, whose ids begin with that of a run, is of it."""
-        return any(self._rt.directory.run_of(work._row) for work in works)
+        return not own and record is None
 
     def get(self, run_id: str) -> WorkflowRun:
         """
@@ -285,24 +291,19 @@ class WorkflowManager:
             return run
         return self._found(str(run_id))
 
-    def _find(
-        self, run_id: str, ids: Iterable[str] | None = None
-    ) -> dict[str, TaskHandle[Any]]:
-        """The tasks of a run; *ids* are those that memory has, if they are known."""
-        seen = self._seen.ids(run_id) if ids is None else ids
-        return _members.find(self._rt, run_id, seen)
+    def _find(self, run_id: str) -> dict[str, TaskHandle[Any]]:
+        """The tasks of a run, by their ids in the workflow."""
+        return _members.of_run(run_id, _members.find(self._rt, run_id))
 
-    def _found(self, run_id: str, ids: Iterable[str] | None = None) -> WorkflowRun:
+    def _found(self, run_id: str) -> WorkflowRun:
         """
-        The run that nobody keeps; *ids* are those of its tasks in memory, if known.
+        The run that nobody keeps.
 
         Raises:
             UnknownTaskError: There is none.
         """
-        works = self._find(run_id, ids)
+        works = self._find(run_id)
         record = self._records.get(run_id)
-        if not self._has_any(works.values()):
-            works = {}
         if not works and (record is None or record.size != 0):
             msg = f"no workflow has been started with the id {show(run_id)}"
             raise UnknownTaskError(msg, hint="orch.workflows.start(workflow, id=…)")
@@ -331,23 +332,16 @@ class WorkflowManager:
     def _matching(self, pattern: str, *, only_live: bool) -> list[WorkflowRun]:
         """The runs whose ids match *pattern*, all of them or those that go on."""
         rt = self._rt
-        tasks: dict[str, list[str]] = {i: [] for i in self._records}
-        live: set[str] = set()
         with rt.lock:
-            for row in rt.kernel.tasks.values():
-                run_id = rt.directory.run_of(row)
-                if run_id:
-                    tasks.setdefault(run_id, []).append(row.id)
-                    if row.state not in TERMINAL:
-                        live.add(run_id)
-            for task_id in rt.kernel.evicted.by_id:
-                tasks.get(run_of(task_id), []).append(task_id)
+            rows = [row for row in rt.kernel.tasks.values() if row.run]
+            live = {row.run for row in rows if row.state not in TERMINAL}
+            run_ids = dict.fromkeys([*self._records, *(row.run for row in rows)])
         runs: list[WorkflowRun] = []
-        for run_id, ids in tasks.items():
+        for run_id in run_ids:
             if fnmatchcase(run_id, pattern) and (run_id in live or not only_live):
                 # One that is just being started has no tasks yet.
                 with suppress(UnknownTaskError):
-                    runs.append(self._runs.get(run_id) or self._found(run_id, ids))
+                    runs.append(self._runs.get(run_id) or self._found(run_id))
         return runs
 
     def _recall_reruns(self, works: Mapping[str, TaskHandle[Any]]) -> None:
@@ -378,7 +372,7 @@ class WorkflowManager:
         if len(self._limited) > _MANY:
             with rt.lock:
                 rows = rt.kernel.tasks.values()
-                live = {run_of(r.id) for r in rows if r.state not in TERMINAL}
+                live = {row.run for row in rows if row.state not in TERMINAL}
             over = [i for i in self._limited if i not in live and i != run_id]
             del over[_MANY // 2 :]
             _limits.forget(rt, over)
@@ -581,12 +575,12 @@ class WorkflowManager:
             rt.step(partial(rerun, part), keep=True)
         self._rerun_stale(run)
 
-    def _same_run(self, task_id: str) -> Callable[[str], bool] | None:
+    def _same_run(self, task_id: str) -> Callable[[TaskRow], bool] | None:
         """What is of the same run as a task, if that is known as one in this life."""
         run_id = run_of(str(task_id))
         if run_id not in self._records:
             return None
-        return lambda name: run_of(name) == run_id
+        return lambda row: row.run == run_id
 
     def _rerun_stale(self, run: WorkflowRun) -> None:
         """Run again what had the results of runs that are not the latest any more."""
@@ -700,9 +694,14 @@ def manager_of(runtime: Any) -> WorkflowManager:
             # One, whichever of two threads is the first.
             if runtime.manager is None:
                 runtime.manager = manager
-                runtime.directory.runs = manager._records
     existing: WorkflowManager = runtime.manager
     return existing
+
+
+def _some_of(names: Sequence[str]) -> str:
+    """The first of *names*, and how many more there are."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(map(repr, names[:_SHOWN])) + more
 
 
 def _is_another(run_id: str, error: DuplicateTaskError) -> DuplicateTaskError:

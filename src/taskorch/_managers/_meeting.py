@@ -19,7 +19,6 @@ from taskorch.errors import (
     WouldBlockError,
 )
 from taskorch.model import check_count, check_seconds
-from taskorch.model._ids import run_of
 from taskorch.runtime._asyncio import resolve_on
 from taskorch.runtime._waiting import is_settled
 from taskorch.workflows._names import check_name
@@ -83,7 +82,7 @@ class Meetings:
             msg = f"meeting at {name!r} would block the event loop"
             raise WouldBlockError(msg, hint="use await context.aio.workflow.…")
         gate = threading.Event()
-        key = run_of(inside.task_id), name, parties
+        key = inside._row.run, name, parties
         with self._rt.waiting.holding(inside, (), gate.set):
             party = self._come(key, inside, value, gate.set)
             try:
@@ -108,7 +107,7 @@ class Meetings:
         seconds = self._check(inside, name, parties, timeout)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        key = run_of(inside.task_id), name, parties
+        key = inside._row.run, name, parties
         waiting = self._rt.waiting
         waiting.enter(inside, ())
         try:
@@ -228,7 +227,7 @@ class Meetings:
         with self._rt.lock:
             # From the youngest on: those are the likeliest not to have ended.
             for row in reversed(self._rt.kernel.tasks.values()):
-                if run_of(row.id) == run_id and not is_settled(row):
+                if row.run == run_id and not is_settled(row):
                     count += 1
                     if count == most:
                         break

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import islice, takewhile
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from taskorch._handles import TaskHandle
 from taskorch.errors import TaskFailure
 from taskorch.model import TaskState
-from taskorch.model._ids import ids_in_run, in_run, names_in_run, run_of, stem_of
+from taskorch.model._ids import ids_in_run, in_run, names_in_run, stem_of
 from taskorch.model._show import show
 from taskorch.runtime._work import ADDED, names_above
 
@@ -48,60 +47,25 @@ def slices(items: Sequence[T]) -> Iterable[Sequence[T]]:
     return (items[i : i + _SLICE] for i in range(0, len(items), _SLICE))
 
 
-class Seen:
-    """
-    The ids of the tasks of each run, as far as memory has had them.
-
-    It is asked seldom, and looks then at the tasks that have come since.
-    """
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._rt = runtime
-        self._ids: dict[str, dict[str, None]] = {}
-        #: The number of the last task that was looked at, and how many ids had left.
-        self._last = -1
-        self._left = 0
-
-    def ids(self, run_id: str) -> list[str]:
-        """The ids of the tasks of a run, without the numbers of their re-runs."""
-        kernel = self._rt.kernel
-        with self._rt.lock:
-            evicted = kernel.evicted.by_id
-            if len(evicted) < self._left:
-                self._left = 0
-            self._note(list(islice(reversed(evicted), len(evicted) - self._left)))
-            self._left = len(evicted)
-            # What came last stands last.
-            came = list(takewhile(self._is_new, reversed(kernel.tasks.values())))
-            self._note([row.id for row in came])
-            if came:
-                self._last = came[0].seq
-            return list(self._ids.get(run_id, ()))
-
-    def _is_new(self, row: TaskRow) -> bool:
-        return row.seq > self._last
-
-    def _note(self, task_ids: list[str]) -> None:
-        """Note ids, of which the last comes first."""
-        for task_id in reversed(task_ids):
-            run_id = run_of(task_id)
-            if run_id:
-                self._ids.setdefault(run_id, {})[stem_of(task_id)] = None
-
-
-def find(
-    runtime: Runtime, run_id: str, in_memory: Iterable[str]
+def of_run(
+    run_id: str, works: Mapping[str, TaskHandle[Any]]
 ) -> dict[str, TaskHandle[Any]]:
-    """
-    The tasks of a run that are known, by their ids in the workflow.
+    """Those of *works* that are of a run."""
+    return {name: work for name, work in works.items() if work._row.run == run_id}
 
-    *in_memory* are the ids of its tasks that memory has, or has had.
+
+def find(runtime: Runtime, run_id: str) -> dict[str, TaskHandle[Any]]:
+    """
+    The tasks that are known under the ids of a run, by what follows in their ids.
+
+    Some of what a journal finds may be of no run: see `of_run`.
     """
     ids: dict[str, None] = {}
     if runtime.directory.recovered is not None:
         # Of earlier lives, what has ended is in the journal only.
         ids.update(dict.fromkeys(runtime.directory.recovered.ids(in_run(run_id))))
-    ids.update(dict.fromkeys(in_memory))
+    with runtime.lock:
+        ids.update(dict.fromkeys(runtime.kernel.runs.get(run_id, ())))
     names = names_in_run(run_id, ids)
     handles: dict[str, TaskHandle[Any]] = {}
     seen = set(names)

@@ -268,7 +268,7 @@ class WorkflowRun:
         """
         rt = self._rt
         inside = current_or_none()
-        if inside is not None and run_of(inside.task_id) == self.workflow_id:
+        if inside is not None and inside._run_id == self.workflow_id:
             msg = f"task {inside.task_id} would wait for itself to be paused"
             hint = "call it from outside of the workflow"
             raise WouldDeadlockError(msg, hint=hint, task_id=inside.task_id)

@@ -158,9 +158,10 @@ def _submit(
             for task in workflow.tasks(run_id)
             if without_run(task.id or "") in only
         ]
-        # A part of it is a run, too, to which its tasks may add others.
-        orch.workflows._record(run_id)  # noqa: SLF001 - it is not all of it
-        handles = orch.submit_tasks(map(real_task, tasks))
+        # A part of it is a run, too.
+        handles = orch.workflows._start_part(  # noqa: SLF001 - it is not all of it
+            run_id, map(real_task, tasks)
+        )
         return {
             handle.task_id: without_run(task.id or "")
             for handle, task in zip(handles, tasks, strict=True)

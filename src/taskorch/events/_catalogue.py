@@ -123,6 +123,8 @@ class TaskSubmitted(TaskEvent):
         owner: For whom it is done.
         elastic: Of a request that may be granted in part: the least that was named, in
             millionths; the weight, in millionths; and the fallback.
+        run: The run of a workflow that it is of, where its id does not say it; "" is
+            none. None: what stands before the first slash of its id, if it has one.
     """
 
     type: str
@@ -144,6 +146,7 @@ class TaskSubmitted(TaskEvent):
     trace: str | None = None
     owner: str | None = None
     elastic: tuple[Units, int, str] | None = None
+    run: str | None = None
 
 
 @frozen

@@ -1,7 +1,7 @@
 """
 Taking tasks in, in which order, and changing what they say.
 
-Decisions: 0023, 0049.
+Decisions: 0023, 0049, 0164.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import Bucket, TaskRow, Terms
 from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, TaskState
+from taskorch.model._ids import run_beside
 
 # -- accepting a task: first every policy is asked, then the state is changed ----------
 
@@ -80,6 +81,7 @@ def submit(
     deadline_ns: int | None = None,
     rerun_of: TaskRow | None = None,
     terms: Terms | None = None,
+    run: str = "",
 ) -> TaskRow:
     """
     Accept a task of any kind.
@@ -88,6 +90,7 @@ def submit(
         UsageError: It is refused; nothing has changed.
     """
     row = TaskRow(task_id, kernel.submissions, bucket, cargo, now)
+    row.run = run
     admitted = consider(
         kernel,
         row,
@@ -119,8 +122,9 @@ def consider(
     """
     Ask all who must agree to *row*; nothing changes.
 
-    *beside* tasks of the same batch were considered before: the queue is as much
-    longer. Without *terms*, it may run once all its parents have completed.
+    A re-run is of the run that the task is of. *beside* tasks of the same batch were
+    considered before: the queue is as much longer. Without *terms*, it may run once all
+    its parents have completed.
 
     Raises:
         UnknownCapabilityError: Nobody can do it.
@@ -129,6 +133,8 @@ def consider(
         InvalidTransitionError: The StateMachine forbids it.
         PolicyFault: A policy failed.
     """
+    if rerun_of is not None:
+        row.run = rerun_of.run
     deciders = kernel.deciders
     kernel.admitting = beside
     try:
@@ -177,7 +183,7 @@ def check_doable(kernel: KernelState, row: TaskRow, now: int) -> None:
     if bucket.forgotten:
         bucket = row.bucket = _queue.bucket_of(kernel, bucket.spec)
     if kernel.workflows:
-        bucket = row.bucket = _queue.bucket_for(kernel, row.id, bucket)
+        bucket = row.bucket = _queue.bucket_for(kernel, row.run, bucket)
     if bucket.checked != kernel.agents_version:
         if bucket.agents_version != kernel.agents_version:
             match(kernel, bucket, row, now)
@@ -293,6 +299,7 @@ def tell_of_submission(
         None,
         spec.owner,
         spec.elastic,
+        run_beside(row.id, row.run),
     )
     assert kernel.sink is not None  # noqa: S101 - set with tell_submitted
     kernel.sink.append((fact, row.cargo))
@@ -305,6 +312,8 @@ def enter(kernel: KernelState, admitted: Admitted, now: int) -> None:
     row.seq = kernel.submissions
     kernel.submissions += 1
     kernel.tasks[row.id] = row
+    if row.run:
+        join_run(kernel, row)
     if admitted.priority:
         row_extra(row).priority = admitted.priority
     if admitted.terms is not None:
@@ -325,6 +334,22 @@ def enter(kernel: KernelState, admitted: Admitted, now: int) -> None:
     if origin is not None:
         row_extra(row).rerun_of = origin.id
         row_extra(origin).rerun_id = row.id
+
+
+def join_run(kernel: KernelState, row: TaskRow) -> None:
+    """Enter a task that is taken in among those of its run."""
+    ids = kernel.runs.get(row.run)
+    if ids is None:
+        kernel.runs[row.run] = [row.id]
+    else:
+        ids.append(row.id)
+
+
+def shared_run(kernel: KernelState, run: str) -> str:
+    """*run*, as the text that the rows of its tasks share, if one is in memory."""
+    ids = kernel.runs.get(run)
+    latest = kernel.tasks.get(ids[-1]) if ids else None
+    return run if latest is None else latest.run
 
 
 def set_first_state(kernel: KernelState, row: TaskRow, now: int) -> None:

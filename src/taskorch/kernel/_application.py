@@ -2,11 +2,11 @@
 What each fact about a task does to the state, written once.
 
 A verb decides, and `tell`s; a fold reads a fact: both come to the functions in `APPLY`.
-What a fact changes for other tasks is only noted, in `undecided`: see `_joins`.
+What a fact changes for other tasks is only noted, in `undecided`: see `_ends`.
 
 The plain path of a task is written out for speed, in `_quick`. A submission, and what
 names other tasks, is applied by functions that are given their rows: `_admission.enter`
-and `settle`, `_edges.extend` and `turn`.
+and `settle`, `_control.extend` and `turn`.
 
 Decisions: 0009, 0141.
 """
@@ -788,7 +788,7 @@ def replace(
         _queue.remove(kernel, row)
     row.key = key
     if bucket is not None:
-        row.bucket = _queue.bucket_for(kernel, row.id, bucket)
+        row.bucket = _queue.bucket_for(kernel, row.run, bucket)
         _hold(kernel, row)
     if is_queued:
         _queue.enqueue(kernel, row, again=True)

@@ -170,7 +170,7 @@ def _start_within_quotas(
     if bucket.route_version != kernel.agents_version or agent.running >= agent.limit:
         return False
     need, _ = bucket.charges[()]
-    # As `_books.pool_shortage`.
+    # As `_limits.pool_shortage`.
     for name, units in need:
         pool = kernel.pools[name]
         if units > pool.total - pool.used:

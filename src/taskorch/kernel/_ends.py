@@ -67,7 +67,7 @@ def describe(error: BaseException) -> str:
 # about
 
 # What has terms of its own, and hangs on it, is decided about later: whoever ends a
-# task calls `_joins.decide` once all is in order.
+# task calls `decide` once all is in order.
 
 
 #: `(type, message, cause)` of a failure.

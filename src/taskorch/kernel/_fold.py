@@ -81,6 +81,7 @@ from taskorch.kernel._rows import (
 )
 from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, Agent, Breaker, Resources, TaskState, Units
+from taskorch.model._ids import run_by
 
 # -- the fold: the state that the facts of earlier lives lead to -----------------------
 
@@ -174,15 +175,16 @@ def _submitted(kernel: KernelState, fact: TaskSubmitted, cargo: Any) -> None:
         elastic,
     )
     bucket = _queue.bucket_of(kernel, spec)
+    run = _admission.shared_run(kernel, run_by(task_id, fact.run))
     if kernel.workflows:
-        bucket = _queue.bucket_for(kernel, task_id, bucket)
+        bucket = _queue.bucket_for(kernel, run, bucket)
     row = kernel.not_folded.pop(task_id, None) if kernel.not_folded else None
     if row is None:
         row = TaskRow(task_id, 0, bucket, cargo, now)
     else:
         row.bucket, row.cargo = bucket, cargo
         row.submitted_ns = row.ready_ns = now
-    row.named = fact.named
+    row.named, row.run = fact.named, run
     admitted = _admission.Admitted(
         row,
         fact.priority,

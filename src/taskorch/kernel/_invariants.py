@@ -27,6 +27,7 @@ def check_invariants(kernel: KernelState) -> None:
     faults: list[str] = []
     check_counters(kernel, faults)
     check_waits(kernel, faults)
+    check_runs(kernel, faults)
     check_books(kernel, faults)
     check_holders(kernel, faults)
     check_rates(kernel, faults)
@@ -101,6 +102,18 @@ def _holding(kernel: KernelState) -> list[tuple[AgentRow, TaskRow]]:
             or (row.state is TaskState.SUSPENDED and row.extra and row.extra.held)
         )
     ]
+
+
+def check_runs(kernel: KernelState, faults: list[str]) -> None:
+    """Each task of a run stands among those of it, once, and no other does."""
+    of_runs = {name: run for run, ids in kernel.runs.items() for name in ids}
+    if len(of_runs) != sum(map(len, kernel.runs.values())):
+        faults.append("a task stands in its run twice, or in two")
+    faults.extend(
+        f"{row.id} is of the run {row.run!r}, and stands in {of_runs.get(row.id)!r}"
+        for row in kernel.tasks.values()
+        if row.run != of_runs.get(row.id, "")
+    )
 
 
 def check_books(kernel: KernelState, faults: list[str]) -> None:

@@ -32,7 +32,6 @@ from taskorch.kernel._rows import (
 )
 from taskorch.kernel._state import FEW_TIMERS, MANY, KernelState
 from taskorch.model import TERMINAL, TaskState, Units
-from taskorch.model._ids import run_of
 
 # -- timers as data: a heap of what is due when ----------------------------------------
 
@@ -312,10 +311,9 @@ def bucket_of(kernel: KernelState, spec: Spec) -> Bucket:
     return found
 
 
-def bucket_for(kernel: KernelState, task_id: str, bucket: Bucket) -> Bucket:
-    """*bucket*, or that of like tasks of the same run, if that has a quota."""
-    run_id = run_of(task_id)
-    workflow = run_id if run_id in kernel.workflows else None
+def bucket_for(kernel: KernelState, run: str, bucket: Bucket) -> Bucket:
+    """*bucket*, or that of like tasks of the same *run*, if that has a quota."""
+    workflow = run if run in kernel.workflows else None
     if workflow == bucket.spec.workflow:
         return bucket
     return bucket_of(kernel, attrs.evolve(bucket.spec, workflow=workflow))

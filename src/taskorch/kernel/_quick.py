@@ -142,18 +142,20 @@ def submit(  # noqa: C901, PLR0912 - written out for speed
     named: bool = False,
     not_before_ns: int | None = None,
     deadline_ns: int | None = None,
+    run: str = "",
 ) -> TaskRow:
     """
     Accept a task that may start as soon as all its parents have completed.
 
     Each of *parents* is there once. It is *named* if its id, or a key, is of the user's
-    choice.
+    choice; *run* is the run of a workflow that it is of, or "".
 
     Raises:
         UsageError: It is refused; nothing has changed.
     """
     row = TaskRow(task_id, kernel.submissions, bucket, cargo, now)
     row.named = named
+    row.run = run
     known = (
         bucket.checked == kernel.agents_version
         and not kernel.watched
@@ -185,6 +187,8 @@ def submit(  # noqa: C901, PLR0912 - written out for speed
         row.extra.priority = priority
     kernel.submissions += 1
     kernel.tasks[task_id] = row
+    if run:
+        _admission.join_run(kernel, row)
     if parents:
         _dependencies.attach(row, parents)
     kernel.seq += 1
@@ -231,7 +235,7 @@ def complete(  # noqa: C901, PLR0912, PLR0915 - written out for speed
         row.attempt != attempt
         or row.state is not _RUNNING
         or agent is None
-        or (extra is not None and _matters(kernel, extra, agent))
+        or (extra is not None and _changes_more(kernel, extra, agent))
     ):
         return _attempts.end(kernel, row, attempt, "completed", now)
     kernel.running -= 1
@@ -291,7 +295,7 @@ def complete(  # noqa: C901, PLR0912, PLR0915 - written out for speed
     return True
 
 
-def _matters(kernel: KernelState, extra: RowExtra, agent: AgentRow) -> bool:
+def _changes_more(kernel: KernelState, extra: RowExtra, agent: AgentRow) -> bool:
     """Whether the end of a running attempt changes more because of *extra*."""
     return bool(
         extra.past is not None

@@ -78,7 +78,7 @@ class Spec:
     owner: str | None = None
     #: None: its resources are granted whole, or not yet.
     elastic: Elasticity | None = None
-    #: The run that they are of, if that has a quota: it follows from their ids.
+    #: The run that they are of, if that has a quota: it follows from their rows.
     workflow: str | None = None
     #: Agents that its tasks do not go to, as long as there is another.
     avoid: tuple[str, ...] = ()
@@ -101,6 +101,7 @@ class TaskRow:
         "named",
         "ready_ns",
         "reason",
+        "run",
         "seq",
         "started_ns",
         "state",
@@ -147,6 +148,9 @@ class TaskRow:
         self.extra: RowExtra | None = None
         #: Its id or its key is of the user's choice.
         self.named: bool = False
+        #: The run of a workflow that it is of; "": of none, whatever its id is.
+        #: Checked: `check_runs`.
+        self.run: str = ""
         #: Rises when it is removed from the queue without being its head: entries with
         #: a lower ticket are stale.
         self.ticket: int = 0
@@ -566,7 +570,7 @@ class PoolRow:
     def __init__(self, name: str, total: int, beyond: int = 0) -> None:
         #: Its name.
         self.name: str = name
-        #: Whether it says how much those of a kind may have: see `_quotas`.
+        #: Whether it says how much those of a kind may have: see `_standing`.
         self.is_quota: bool = name.startswith(QUOTA)
         #: How much there is. Checked: `check_books`.
         self.total: int = total
@@ -656,7 +660,7 @@ class Place:
 
     It is the slots of an agent, or an amount of an agent's capacity or of a pool, or a
     token of a rate. An entry may be older than its bucket's head, never later in order.
-    Those above their soft quotas wait at places of their own: see `_soft`.
+    Those above their soft quotas wait at places of their own: see `_limits`.
     """
 
     __slots__ = ("above", "agent", "heap", "members", "name", "need", "pool")
@@ -795,7 +799,7 @@ class Room(Candidates):
     """
     The agents of a bucket that have a slot, and enough of their own, for its tasks.
 
-    It is kept, and brought up to date by what has moved since: see `_room`.
+    It is kept, and brought up to date by what has moved since: see `_limits`.
     """
 
     __slots__ = ("above", "failing", "places", "read", "since", "unplaced")
@@ -1286,7 +1290,7 @@ class PoolView:
 
 #: Whom a timer is for.
 Timed: TypeAlias = TaskRow | AgentRow | RetainedEvent | RateRow
-#: `(when, number, kind, row, attempt)`; the kinds are in `_timers`.
+#: `(when, number, kind, row, attempt)`; the kinds are in `_queue`.
 Timer: TypeAlias = tuple[int, int, int, Timed, int]
 
 

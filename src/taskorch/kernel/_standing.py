@@ -374,7 +374,7 @@ def _set_hold(
 # -- quotas: how much all tasks of a type or a run, or all that is of an owner, may
 # have
 
-# How many of them start in a time is no pool: see `_rates`.
+# How many of them start in a time is no pool: see `_limits`.
 #
 # A quota is a pool for each resource that it bounds, and one for how many run.
 # Whoever it is for holds as much of that pool as of the resource itself: so what
@@ -383,7 +383,7 @@ def _set_hold(
 # these pools.
 #
 # A soft quota is such a pool without an end, so it keeps nobody waiting, with a mark
-# from which on those whom it is for come last: see `_soft`.
+# from which on those whom it is for come last: see `_limits`.
 
 
 #: Whom a quota is for: `type`, `owner` or `workflow`, after `soft` if it is soft, and
@@ -447,7 +447,7 @@ def _move_runs(kernel: KernelState) -> None:
         return
     leaking = [leak.row for leak in kernel.leaked.values()]
     for row in dict.fromkeys([*kernel.tasks.values(), *leaking]):
-        bucket = _queue.bucket_for(kernel, row.id, row.bucket)
+        bucket = _queue.bucket_for(kernel, row.run, row.bucket)
         if bucket is not row.bucket:
             replace(kernel, row, row.key, bucket)
 

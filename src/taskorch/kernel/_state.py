@@ -530,6 +530,7 @@ class KernelState:
         "rigid",
         "room",
         "running",
+        "runs",
         "schedules",
         "seq",
         "served",
@@ -641,7 +642,7 @@ class KernelState:
         #: Rises when an agent joins: what was said of the agents is out of date.
         self.agents_version: int = 0
         #: The watched agents that have got more to do, or less, or have failed: the
-        #: latest last. See `_room`. Checked: `check_room`.
+        #: latest last. See `_limits`. Checked: `check_room`.
         self.moved: list[AgentRow] = []
         #: How many there were before these. Checked: `check_room`.
         self.moved_before: int = 0
@@ -663,6 +664,9 @@ class KernelState:
         self.remembered: dict[
             str, tuple[str, str, tuple[tuple[str, str], ...], int]
         ] = {}
+        #: The runs of workflows: of each, the ids of its tasks that are, or have been,
+        #: in memory, in the order of their submission. Checked: `check_runs`.
+        self.runs: dict[str, list[str]] = {}
         #: The quotas: of each that has one, its pools, and what each of them bounds.
         self.quotas: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {}
         #: The runs of workflows that have one.
@@ -766,7 +770,7 @@ class KernelState:
         #: Parents of a batch that is being folded, before their own submissions.
         self.not_folded: dict[str, TaskRow] = {}
         #: Tasks about which something is to be decided since the fate of a parent has
-        #: changed, each with why: see `_joins`. None after a command. Checked:
+        #: changed, each with why: see `_ends`. None after a command. Checked:
         #: `check_waits`.
         self.undecided: deque[tuple[TaskRow, str]] = deque()
         #: They are being decided about, or the facts that are folded say it; else

@@ -144,6 +144,18 @@ def run_of(task_id: str) -> str:
     return folder_of(task_id)
 
 
+def run_by(task_id: str, run: str | None) -> str:
+    """The run of a task whose `TaskSubmitted` says *run*; "" if it is of none."""
+    return folder_of(task_id) if run is None else run
+
+
+def run_beside(task_id: str, run: str) -> str | None:
+    """What a `TaskSubmitted` says of the run of a task: None: its id says it."""
+    if not run and _SLASH not in task_id:
+        return None
+    return None if run == folder_of(task_id) else run
+
+
 def names_in_run(run_id: str, task_ids: Iterable[str]) -> list[str]:
     """The ids in the workflow of those of *task_ids* that are of a run, each once."""
     names = (name_of(task_id) for task_id in task_ids if run_of(task_id) == run_id)

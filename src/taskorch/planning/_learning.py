@@ -28,7 +28,6 @@ from taskorch.events import (
     TaskStarted,
 )
 from taskorch.model import Task, check_fraction
-from taskorch.model._ids import run_of
 from taskorch.planning._estimates import begin_of_past, task_in
 from taskorch.planning._scheduling import RULES
 from taskorch.runtime._work import task_of
@@ -282,7 +281,7 @@ class Chooser:
         if not self._learns:
             return
         self._hear(event)
-        run = run_of(event.task_id)
+        run = self._rt.directory.run_of(event.task_id)
         mark = mark_of(task_in(self._rt, event.task_id)) if run else None
         if mark is not None:
             self._plans[run] = event, mark
@@ -291,7 +290,7 @@ class Chooser:
     def _on_completion(self, event: Event) -> None:
         """Reward the first attempt of a plan once its run has completed."""
         assert isinstance(event, TaskCompleted)  # noqa: S101 - of that signal
-        run = run_of(event.task_id)
+        run = self._rt.directory.run_of(event.task_id)
         if not self._learns or not run:
             return
         count = self._completed[run] = self._completed.pop(run, 0) + 1

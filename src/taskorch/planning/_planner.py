@@ -1066,7 +1066,7 @@ class Planner:
             above = {
                 row.id: after_of(row.cargo)
                 for row in rt.kernel.tasks.values()
-                if rt.directory.run_of(row)
+                if row.run
             }
         every = _reports.listed(rt, TaskFilter())
         statuses = [status for status in every if status.task_id in above]

@@ -101,6 +101,8 @@ class Entry:
     existing: Work | None = None
     #: The run of the same task, which has ended, after which this is the next.
     again: Work | None = None
+    #: The run of a workflow that it is to be of; "": of none.
+    run: str = ""
     #: It takes the place of that run, as another task or as the same one made anew.
     is_other: bool = False
     #: What it adds to its run, if it adds anything, is made anew: see `TaskRenewed`.
@@ -128,15 +130,17 @@ class Batch:
         "are_shared",
         "buckets",
         "documents",
-        "have_dates",
         "have_keys",
         "ids",
         "needs_more",
         "refs",
+        "run",
         "works",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, run: str = "") -> None:
+        #: The run of a workflow that they are to be of; "": of none.
+        self.run: str = run
         self.works: list[Work] = []
         self.buckets: list[Bucket] = []
         #: What a durable orchestrator keeps of them.
@@ -145,8 +149,6 @@ class Batch:
         self.ids: Sequence[str | None] = ()
         #: By their places, the ids, handles and tasks that some come after.
         self.refs: dict[int, tuple[Any, ...]] = {}
-        #: Some have a deadline, or a time before which they do not begin.
-        self.have_dates: bool = False
         #: Some have idempotency keys.
         self.have_keys: bool = False
         #: One has terms, or comes after what is not found as easily.
@@ -176,7 +178,9 @@ class Batch:
         ):
             work._above, work._after = (), ()
             refs = self.refs.get(place, ())
-            entries.append(Entry(task, work, bucket, refs, document))
+            entry = Entry(task, work, bucket, refs, document)
+            entry.run = self.run
+            entries.append(entry)
         return entries
 
 
@@ -200,16 +204,16 @@ class Preparation:
         #: Buckets of kinds that the validator need not see again.
         self._known: dict[Any, Bucket] = {}
 
-    def prepare(self, tasks: Sequence[Task]) -> Batch:
+    def prepare(self, tasks: Sequence[Task], run: str = "") -> Batch:
         """
-        Check *tasks*, and make their works.
+        Check *tasks*, and make their works; *run* is that of a workflow, or "".
 
         Raises:
             InvalidTaskError: One is no task, names no executor, or cannot be kept.
             ValidationFailedError: The validator refuses one.
             ComponentError: The validator failed.
         """
-        batch = Batch()
+        batch = Batch(run)
         self._fill(batch, tasks, _BatchLinks(self._rt, tasks, batch))
         return batch
 
@@ -237,7 +241,7 @@ class Preparation:
             return None
         if not all(map(is_simple, tasks.values())):
             return None
-        batch = Batch()
+        batch = Batch(run_id)
         batch.are_shared = True
         batch.ids = ids_in_run(run_id, tasks)
         links = _RunLinks(tasks, above, batch)
@@ -305,8 +309,8 @@ class Preparation:
                     batch.refs[len(works)] = (*task.after, *refers)
                 if above is None:
                     batch.needs_more = True
-                    if not batch.are_shared:
-                        # It says what is wrong with what the task comes after.
+                    if rt.deciders.is_structural and not batch.are_shared:
+                        # Of like tasks it has not looked at what they come after.
                         self.validate(task)
                 elif above:
                     work._above, work._after = above, None
@@ -335,8 +339,6 @@ class Preparation:
         """Note what a task says for itself alone, as far as that matters to *batch*."""
         if task.expected is not None:
             batch.are_expected = True
-        if task.deadline is not None or task.not_before is not None:
-            batch.have_dates = True
         if task.idempotency_key is not None:
             batch.have_keys = True
         if task.join != "all" or task.on_parent_failure != "block":

@@ -141,8 +141,7 @@ def _run(
 
 def _run_of(rt: TracingHost, task_id: str) -> str:
     """The run of a workflow that a task is of, whose attempt is under way; or ""."""
-    row = rt.kernel.tasks.get(task_id)
-    run_id: str = run_of(task_id) if row is None else rt.directory.run_of(row)
+    run_id: str = rt.directory.run_of(task_id)
     return run_id
 
 
@@ -361,8 +360,7 @@ class AttemptContext:
     @property
     def _run_id(self) -> str:
         """The id of the run of a workflow that the task is part of; "" if of none."""
-        run_id: str = self._rt.directory.run_of(self._row)
-        return run_id
+        return self._row.run
 
     @property
     def _made_for(self) -> MadeFor:

@@ -64,7 +64,7 @@ from taskorch.model import (
     TaskState,
     call_type,
 )
-from taskorch.model._ids import has_number, number_of, numbered, run_of, stem_of
+from taskorch.model._ids import number_of, numbered, run_by, run_of, stem_of
 from taskorch.model._show import show
 from taskorch.protocols import AttemptExecutor, DurableJournal, Entry
 from taskorch.runtime._attempts import GONE
@@ -329,6 +329,7 @@ class Recollection:
                     extra_of(work).trace = event.trace
                 bucket = Bucket(Spec(event.type, owner=event.owner), TypeRow())
                 row = TaskRow(event.task_id, 0, bucket, work, event.at_ns)
+                row.run = run_by(event.task_id, event.run)
                 work._row = row
                 extra = row_extra(row)
                 extra.priority = event.priority
@@ -393,6 +394,11 @@ class DirectoryHost(MakesWork, Protocol):
 
     kernel: Kernel
 
+    @property
+    def directory(self) -> Directory:
+        """This directory."""
+        ...
+
 
 class Directory:
     """
@@ -409,29 +415,24 @@ class Directory:
         self.recovered: Recollection | None = None
         #: Idempotency keys.
         self.keys: dict[str, str] = {}
-        #: The runs of workflows that this life knows; how many tasks there were before.
-        self.runs: Collection[str] = ()
-        self.earlier: int = 0
 
     def is_known(self, task_id: str) -> bool:
         """Whether there is, or was, such a run of a task, as far as memory goes."""
         kernel = self._owner.kernel
         return task_id in kernel.tasks or task_id in kernel.evicted
 
-    def run_of(self, row: TaskRow) -> str:
+    def run_of(self, task_id: str) -> str:
         """
-        The run of a workflow that a task is of; "" if of none, whatever its id is.
+        The run of a workflow that a task is of, by its id; "" if it is of none.
 
-        Of what earlier lives have submitted, nothing but the id says it.
+        Of what has left memory only the ids say it.
         """
-        run_id = run_of(row.id)
-        if not run_id or run_id in self.runs:
-            return run_id
-        first: TaskRow | None = row
-        if has_number(row.id):
-            first = self._owner.kernel.tasks.get(stem_of(row.id))
-        number = 0 if first is None else first.seq
-        return run_id if number < self.earlier else ""
+        row = self._owner.kernel.tasks.get(task_id)
+        if row is not None:
+            return row.run
+        run_id = run_of(task_id)
+        is_known = run_id in self._owner.kernel.runs or self.recovered is not None
+        return run_id if is_known else ""
 
     def known(self, task_id: str, by: Task | None = None) -> Work:
         """
@@ -538,12 +539,13 @@ class Directory:
         return self._unknown(self.reruns.next_id(name) for name in found)
 
 
-def _gone(owner: MakesWork, task_id: str, state: TaskState) -> Work:
+def _gone(owner: DirectoryHost, task_id: str, state: TaskState) -> Work:
     """A handle for a task that has left memory."""
     work = owner.new_work(None, (), {}, None, NO_VARIABLES)
     # As those that have left memory, it does not lead back to the handle.
     row = TaskRow(task_id, 0, Bucket(Spec(""), TypeRow()), None, 0)
     row.state = state
+    row.run = owner.directory.run_of(task_id)
     work._row = row
     msg = (
         f"task {task_id} is {state}, and finished so long ago that its result has "

@@ -304,6 +304,7 @@ class Lifecycle:
         rt = self._rt
         if not rt.opened:
             rt.closed = True
+            self._wait(_raise_deferred, 0.0)
             _interrupts.no_more(self)
             self._report = StopReport(0, 0, 0, (), (), drained)
             return
@@ -322,6 +323,8 @@ class Lifecycle:
         self._end_threads()
         rt.waiting.hurried = False
         _OPEN.discard(rt)
+        # Sent again after this, a signal that was deferred would do what it did before.
+        self._wait(_raise_deferred, 0.0)
         _interrupts.unguard(rt)
         _interrupts.no_more(self)
         rt.notices.close()
@@ -562,6 +565,11 @@ def _take_lock(lock: Any, end: float | None) -> bool:
 @_interrupts.takes_interrupts
 def _interruptibly(wait: Callable[[float], T], seconds: float) -> T:
     return wait(seconds)
+
+
+def _raise_deferred(_seconds: float) -> None:
+    if _interrupts.DEFERRED:
+        _interrupts.raise_deferred()
 
 
 def _why_not(rt: Runtime, row: TaskRow, now: int) -> str:

@@ -519,7 +519,6 @@ def open_journal(rt: OpeningHost) -> None:
                 rt.committer.journal.when_lost(rt.fail_stop)
                 rt.settle(rt.now())
                 rt.opened_at = rt.committer.last
-                rt.directory.earlier = rt.kernel.submissions
             rt.loops.opened_here()
             rt.lost.watch()
             # The fact that this life has begun is kept before anything is done in it.

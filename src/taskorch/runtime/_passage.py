@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 import attrs
 
-from taskorch._references import KINDS, references, refuse_in
+from taskorch._references import may_refer, references, refuse_in
 from taskorch.errors import (
     AttemptInterrupted,
     ComponentError,
@@ -270,10 +270,10 @@ class IntakeHost(Protocol):
 
 
 def submit_tasks(
-    host: IntakeHost, tasks: Iterable[Task], *, replace: bool = False
+    host: IntakeHost, tasks: Iterable[Task], *, replace: bool = False, run: str = ""
 ) -> list[Work]:
     """
-    Submit tasks, all or none.
+    Submit tasks, all or none; *run* is that of a workflow that they are of, or "".
 
     Raises:
         UsageError: One was refused; none is accepted.
@@ -285,7 +285,7 @@ def submit_tasks(
     host.durable()
     tasks = tasks if isinstance(tasks, list | tuple) else list(tasks)
     submission = host.submission
-    batch = submission.preparation.prepare(tasks)
+    batch = submission.preparation.prepare(tasks, run)
     renewing: _OfEarlierRuns | None = None
     if batch.needs_more or batch.ids or batch.refs or batch.have_keys:
         host.recall(submission.names(batch))
@@ -374,12 +374,12 @@ def submit_run(
 
 
 def rerun(
-    host: IntakeHost, task_id: str, below: Callable[[str], bool] | None = None
+    host: IntakeHost, task_id: str, below: Callable[[TaskRow], bool] | None = None
 ) -> Work:
     """
     Run a finished task again.
 
-    Then run again what depends on it, of the ids that are *below*; what has not ended
+    Then run again what depends on it, of the rows that are *below*; what has not ended
     of that is cancelled, unless it waits for the task.
 
     Raises:
@@ -398,7 +398,7 @@ def rerun(
         again = host.submission.rerun(task_id, now, anew=True)
         if below is not None:
             rows = dependents(host, again._row)
-            works.extend(row.cargo for row in rows if below(row.id))
+            works.extend(row.cargo for row in rows if below(row))
         return again
 
     result: Work = host.step(change, keep=True)
@@ -469,10 +469,9 @@ def emit(host: IntakeHost, name: str, payload: Any, keep_ns: int) -> int:
     return let_go
 
 
-# -- the plain path: calls on their way in, and attempts on theirs to the end ----------
+# -- calls on their way in, and attempts on theirs to the end --------------------------
 
-# It is written out for speed. These functions are methods of the runtime; they are
-# here so that both can be read.
+# These functions are methods of the runtime; they are here so that both can be read.
 
 
 _SLICE: Final = 512
@@ -497,7 +496,7 @@ class KnownCall:
 
 
 class CallHost(IntakeHost, ReturnHost, Keeps, Protocol):
-    """What the plain path asks of a runtime: most of it, without a detour."""
+    """What calls and the ends of attempts ask of a runtime: most of it, directly."""
 
     attempts: Attempts
     closed: bool
@@ -624,12 +623,10 @@ def _place(
 
 def _refer(calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> bool:
     """Whether an argument is a reference to a task, or has one in it."""
-    kinds = KINDS
-    for args, kwargs in calls:
-        for arg in (*args, *kwargs.values()) if kwargs else args:
-            if kinds.get(type(arg), kinds) is not None:
-                return any(references(*each) for each in calls)
-    return False
+    values = [each for args, kwargs in calls for each in (*args, *kwargs.values())]
+    if not (values and may_refer(values)):
+        return False
+    return any(references(args, kwargs) for args, kwargs in calls)
 
 
 def _documents_of(

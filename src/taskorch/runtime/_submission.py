@@ -1,7 +1,8 @@
 """
 Submissions of any kind: ids, what is there already, parents, cycles, and re-runs.
 
-What the fields of a task mean is said in `_translation`; `_plain` has the plain path.
+What the fields of a task mean is said in `_translation`; `_batch` has what comes before
+the lock.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from taskorch.model import (
     TaskState,
     Wait,
 )
-from taskorch.model._ids import earlier_ids, has_number, run_of, stem_of
+from taskorch.model._ids import earlier_ids, has_number, stem_of
 from taskorch.runtime._batch import SOME, Batch, BatchHost, Entry, Preparation
 from taskorch.runtime._directory import bring_back, release_if_back
 from taskorch.runtime._identity import (
@@ -223,32 +224,21 @@ class Submission:
             task: Task = work._task  # type: ignore[assignment]  # set by prepare
             task_id = name or prefix + str(next(numbers))
             above = work._above
-            parents = tuple([parent._row for parent in above]) if above else ()
-            if batch.have_dates or batch.have_keys:
-                key = task.idempotency_key
-                work._row = submit(
-                    task_id,
-                    bucket,
-                    work,
-                    now,
-                    task.priority,
-                    parents,
-                    named=name is not None or key is not None,
-                    not_before_ns=when(task.not_before, now),
-                    deadline_ns=when(task.deadline, now),
-                )
-                if key is not None:
-                    rt.directory.keys[key] = task_id
-            else:
-                work._row = submit(
-                    task_id,
-                    bucket,
-                    work,
-                    now,
-                    task.priority,
-                    parents,
-                    named=name is not None,
-                )
+            key, soonest, latest = task.idempotency_key, task.not_before, task.deadline
+            work._row = submit(
+                task_id,
+                bucket,
+                work,
+                now,
+                task.priority,
+                tuple([parent._row for parent in above]) if above else (),
+                named=name is not None or key is not None,
+                not_before_ns=None if soonest is None else when(soonest, now),
+                deadline_ns=None if latest is None else when(latest, now),
+                run=batch.run,
+            )
+            if key is not None:
+                rt.directory.keys[key] = task_id
             if not batch.are_shared:
                 _set_attribute(task, "_submitted_as", task_id)
             if not number % _SLICE:
@@ -295,6 +285,7 @@ class Submission:
             )
             probe._task = attrs.evolve(task, id=None, after=())
             row = TaskRow("probe", 0, bucket, probe, now)
+            row.run = batch.run
             try:
                 kernel.consider(row, now, priority=task.priority)
             except (UsageError, PolicyFault):
@@ -406,6 +397,10 @@ class Submission:
             known = None if known is None else rt.directory.reruns.latest(known)
             if known is not None and rt.directory.is_known(known):
                 entry.existing = rt.directory.known(known)
+                if entry.run and entry.existing._row.run != entry.run:
+                    msg = f"the id {known!r} is that of a task that is of no workflow"
+                    hint = "choose another id for the run, or for the task"
+                    raise DuplicateTaskError(msg, hint=hint, task_id=known)
                 bring_back(entry.existing)
                 self._check_id_and_key(task, known)
                 continue
@@ -417,6 +412,7 @@ class Submission:
                 raise DuplicateTaskError(msg, task_id=task.id)
             entry.task_id = rt.new_id() if task.id is None else task.id
             entry.row = TaskRow(entry.task_id, 0, entry.bucket, entry.work, now)
+            entry.row.run = entry.run
             entry.work._row = entry.row
             ids[entry.task_id] = entry
             if key is not None:
@@ -626,6 +622,7 @@ class Submission:
             if not names:
                 continue
             seen = TaskRow(row.id, row.seq, entry.bucket, entry.work, row.submitted_ns)
+            seen.run = row.run
             entry.work._row = seen
             if rt.committer is not None:
                 options = with_options(Task(new.type), new)
@@ -753,7 +750,7 @@ class Submission:
         """
         task_id = new._row.id
         since = task_id if is_anew else since_of(old)
-        if not since or not run_of(task_id):
+        if not since or not new._row.run:
             return
         extra_of(new).since = since
         self._rt.kernel.note(TaskRenewed, now, task_id, since, cargo=new)
@@ -762,11 +759,11 @@ class Submission:
 
     def _left_of(self, new: Work) -> list[Work]:
         """What lives of what earlier runs have added, and that in its turn."""
-        rt, run_id = self._rt, run_of(new._row.id)
+        rt, run_id = self._rt, new._row.run
         below: dict[str, list[Work]] = {}
         for row in rt.kernel.tasks.values():
             adder = added_by(row.cargo)
-            if adder and run_of(row.id) == run_id:
+            if adder and row.run == run_id:
                 below.setdefault(stem_of(adder), []).append(row.cargo)
         found: list[Work] = []
         todo = [stem_of(new._row.id)]

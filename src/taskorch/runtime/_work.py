@@ -203,9 +203,9 @@ class Extra:
         #: Nobody needs to hear how it ends.
         self.is_watched = False
         self.control: Control | None = None
-        #: What attempts brought that did not count any more: see `_late`.
+        #: What attempts brought that did not count any more: see `_documents`.
         self.late: Mapping[int, Any] = NOTHING_LATE
-        #: What attempts raised after which there was another: see `_earlier`.
+        #: What attempts raised after which there was another: see `_documents`.
         self.earlier: Mapping[int, Any] = NOTHING_LATE
         #: The `traceparent` of its submission, once the fact of that says it.
         self.trace: str | None = None

@@ -468,16 +468,16 @@ class Life(Hosting):
 
     # -- submitting ----------------------------------------------------------------
 
-    def submit(self, tasks: Sequence[Task]) -> list[str]:
+    def submit(self, tasks: Sequence[Task], run: str = "") -> list[str]:
         """
-        Take in *tasks*, all or none.
+        Take in *tasks*, of the *run* of a workflow or of none (""), all or none.
 
         Raises:
             UsageError: One was refused.
         """
         submission = self.submission
         try:
-            batch = submission.preparation.prepare(tasks)
+            batch = submission.preparation.prepare(tasks, run)
             works = submission.admit(batch, self.now())
         except PolicyFault as fault:
             raise self.component_error(fault, None) from fault.error

@@ -113,7 +113,7 @@ class World:
         self.crashes: int = 0
         self.life: Life | None = None
         #: Submissions that are not kept yet: their callers know nothing.
-        self._unanswered: dict[int, tuple[Sequence[Task], Sequence[str]]] = {}
+        self._unanswered: dict[int, tuple[Sequence[Task], Sequence[str], str]] = {}
         self._numbers = count(1)
         self._inside = False
         #: The end of a step, or of a part of one, is under way.
@@ -302,11 +302,14 @@ class World:
         except _Crash as crash:
             self._die(crash.down_ns)
 
-    def submit(self, tasks: Iterable[Task], what: What | None = None) -> list[str]:
+    def submit(
+        self, tasks: Iterable[Task], what: What | None = None, run: str = ""
+    ) -> list[str]:
         """
         Submit tasks; while the orchestrator is dead, they wait until it lives.
 
-        Their work comes to *what*, or to what is known of their types.
+        Their work comes to *what*, or to what is known of their types; *run* is the run
+        of a workflow that they are of, or "".
 
         Raises:
             UsageError: One was refused, and so none was accepted.
@@ -322,23 +325,23 @@ class World:
                 raise InvalidTaskError(msg)
         if self.life is None:
             ids = [self._id_of(task) for task in batch]
-            self._unanswered[next(self._numbers)] = (batch, ids)
+            self._unanswered[next(self._numbers)] = (batch, ids, run)
             self._note_work(ids, work)
             return ids
-        return self.do(lambda: self._note_work(self._submit(batch), work))
+        return self.do(lambda: self._note_work(self._submit(batch, run), work))
 
     def _note_work(self, ids: list[str], work: What | None) -> list[str]:
         if work is not None:
             self.by_id.update(dict.fromkeys(ids, work))
         return ids
 
-    def _submit(self, tasks: Sequence[Task]) -> list[str]:
+    def _submit(self, tasks: Sequence[Task], run: str = "") -> list[str]:
         life = self.life
         assert life is not None  # noqa: S101 - `do` has looked
-        ids = life.submit(tasks)
+        ids = life.submit(tasks, run)
         if life.commits is not None and ids:
             number = next(self._numbers)
-            self._unanswered[number] = (tasks, ids)
+            self._unanswered[number] = (tasks, ids, run)
             life.commits.when(life.kernel.seq, lambda: self._answer(number))
             self._acknowledge_ends(life, ids)
         return ids
@@ -460,13 +463,13 @@ class World:
                 life.join(agent)
         life.kernel.unpause()
         unanswered, self._unanswered = self._unanswered, {}
-        for tasks, ids in unanswered.values():
+        for tasks, ids, run in unanswered.values():
             named = [
                 attrs.evolve(task, id=task_id)
                 for task, task_id in zip(tasks, ids, strict=True)
             ]
             try:
-                self._submit(named)
+                self._submit(named, run)
             except UsageError as error:
                 self.refused(ids, error)
         # Callers who wait for a task ask again what has become of it.
@@ -485,7 +488,6 @@ class World:
             if self.is_mortal:
                 self.maybe_crash("recovering", fact)
         life.folding.reconnect()
-        life.directory.earlier = life.kernel.submissions
         # Between two lives passes what the wall clock shows, but never less than 0.
         life.ahead_ns = self.ahead_ns + self.nature.jump()
         life.shift_ns = max(last_ns, life.wall()) - self.timeline.now

@@ -26,7 +26,6 @@ from taskorch.events import (
 from taskorch.model._ids import (
     has_segments,
     last_of,
-    run_of,
     split_last,
     stem_of,
     without_run,
@@ -87,10 +86,15 @@ def start(
 
 
 class Runs:
-    """Makes the spans of the runs that are begun in this life."""
+    """
+    Makes the spans of the runs that are begun in this life.
 
-    def __init__(self, tracer: trace.Tracer) -> None:
+    Of a task, *run_of* says of which run it is, or "".
+    """
+
+    def __init__(self, tracer: trace.Tracer, run_of: Callable[[str], str]) -> None:
         self._tracer = tracer
+        self._run_of = run_of
         self._lock = Lock()
         self._runs: dict[str, _OpenRun] = {}
         #: What is received; a stop besides.
@@ -149,7 +153,7 @@ class Runs:
             self._stopped(event.at_ns)
             return
         name = getattr(event, "task_id", "")
-        run_id = run_of(name)
+        run_id = name and self._run_of(name)
         taking = self.takes.get(type(event))
         if not run_id or taking is None:
             return

@@ -229,7 +229,7 @@ class Spans:
         self._open: dict[str, dict[int, _Attempt]] = {}
         #: The latest attempt of each task: what comes after it is linked to that.
         self._last: Latest[str, _Attempt] = Latest()
-        self._runs = Runs(self._tracer)
+        self._runs = Runs(self._tracer, run_of)
         self._takes: dict[type[Event], Callable[[Any], None]] = {
             TaskSubmitted: self._submitted,
             TaskStarted: self._started,

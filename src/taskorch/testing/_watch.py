@@ -96,7 +96,7 @@ from taskorch.kernel import (
     wanted,
 )
 from taskorch.model import TERMINAL, TaskState, Units
-from taskorch.model._ids import run_of
+from taskorch.model._ids import run_by
 from taskorch.protocols import Entry
 
 _S: Final = TaskState
@@ -191,7 +191,7 @@ class _Seen:
         self.resources: Units = event.resources
         self.owner: str | None = event.owner
         #: The run that it is of, or "".
-        self.run_id: str = run_of(event.task_id)
+        self.run_id: str = run_by(event.task_id, event.run)
         self.deadline: int | None = event.deadline_ns
         self.parents: tuple[str, ...] = event.after
         self.join: str | int = event.join

@@ -518,8 +518,9 @@ class Workload:
         first = len(self._ids)
         many = random.choice([1, 1, 2, 6, 12])
         # Half of them are of a run.
-        run = in_run(_RUN) if first % 2 else ""
-        ids = [f"{run}t{first + i}" for i in range(many)]
+        run = _RUN if first % 2 else ""
+        start = in_run(run) if run else ""
+        ids = [f"{start}t{first + i}" for i in range(many)]
         rings = random.random() < 0.1  # noqa: PLR2004 - a tenth
         for number, task_id in enumerate(ids):
             # Later ones of the same batch may be named as well as earlier ones.
@@ -528,7 +529,7 @@ class Workload:
             after = random.sample(candidates, min(len(candidates), most))
             tasks.append(self._task(task_id, after))
         self._ids += ids
-        return "submit", ", ".join(map(_shown, tasks)), lambda: self._send(tasks)
+        return "submit", ", ".join(map(_shown, tasks)), lambda: self._send(tasks, run)
 
     def _submit_plainly(self) -> Made:
         """Tasks without names, dependencies and dates: they take the fast path."""
@@ -578,7 +579,7 @@ class Workload:
             task = attrs.evolve(task, payload=random.choice(_WAITS), requires=None)
         return task
 
-    def _send(self, tasks: list[Task]) -> None:
+    def _send(self, tasks: list[Task], run: str) -> None:
         """Submit *tasks*, without the dependencies that were never accepted."""
         simulation = self._simulation
         life = simulation.world.life
@@ -592,7 +593,7 @@ class Workload:
                 )
                 for task in tasks
             ]
-        simulation.submit_tasks(tasks)
+        simulation.world.submit(tasks, run=run)
 
     def _pick(self) -> str:
         """A task that may be there: mostly a late one."""

@@ -49,6 +49,19 @@ def test_a_task_of_a_run_has_the_run_and_its_name(
     assert ids.without_run(again) == name + ids.tail_of(again)
 
 
+@given(PATHS, st.just("") | SEGMENTS, st.none() | NUMBERS)
+def test_what_a_fact_says_beside_the_id_is_the_run(
+    stem: str, run: str, number: int | None
+) -> None:
+    task_id = stem if number is None else ids.numbered(stem, number)
+    assert ids.run_by(task_id, ids.run_beside(task_id, run)) == run
+    # Nothing is said of the tasks of a run, nor of those with a plain id.
+    assert ids.run_beside(ids.in_run("night", task_id), "night") is None
+    assert ids.run_beside(ids.first_of(task_id), "") is None
+    # Journals of earlier versions say nothing.
+    assert ids.run_by(task_id, None) == ids.folder_of(task_id)
+
+
 @given(SEGMENTS, NUMBERS)
 def test_one_segment_is_of_no_run(name: str, number: int) -> None:
     for task_id in (name, ids.numbered(name, number)):

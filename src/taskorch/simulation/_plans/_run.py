@@ -35,6 +35,7 @@ from taskorch.kernel import (
     latest_finish_first,
 )
 from taskorch.model import TERMINAL, Task, TaskState, Units
+from taskorch.model._ids import run_of
 from taskorch.policies._kinds import Policies
 from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._translation import when
@@ -178,7 +179,11 @@ class _PlanRun:
             bucket = buckets.get(spec)
             if bucket is None:
                 bucket = buckets[spec] = kernel.bucket(spec)
-            rows.append(TaskRow(name, number, bucket, number, now))
+            row = TaskRow(name, number, bucket, number, now)
+            # Its tasks have not been submitted: nothing but their ids says of which
+            # run they are to be.
+            row.run = run_of(name)
+            rows.append(row)
         admitted: list[Any] = []
         refused = self.course.never
         consider = kernel.consider
