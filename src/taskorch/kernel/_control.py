@@ -356,12 +356,13 @@ def add(kernel: KernelState, info: Agent, now: int) -> AgentRow:
     """
     An agent joins; what nobody could do before may start now.
 
-    One whose name is known has started anew: what it had is lost.
+    One whose name is known has started anew: what it had is lost. But one of our own
+    process, which is there, says what it can do from now on, and goes on.
     """
     row = kernel.agents.get(info.name)
     if row is None:
         row = kernel.agents[info.name] = AgentRow(info)
-    else:
+    elif row.lease_ns or info.lease is not None:
         lose(kernel, row, now, "it has started anew")
     kernel.note(AgentJoined, now, info)
     row.describe(info)

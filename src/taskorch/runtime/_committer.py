@@ -23,6 +23,8 @@ from typing import (
     cast,
 )
 
+import attrs
+
 from taskorch.errors import (
     InvalidTaskError,
     JournalError,
@@ -68,7 +70,15 @@ from taskorch.runtime._notices import Notices
 from taskorch.runtime._publisher import Publisher
 from taskorch.runtime._timer import begin_thread
 from taskorch.runtime._waiting import Waiting
-from taskorch.runtime._work import NEVER, Driver, Emitted, Weights, Work, extra_of
+from taskorch.runtime._work import (
+    NEVER,
+    Driver,
+    Emitted,
+    Weights,
+    Work,
+    extra_of,
+    task_of,
+)
 
 if TYPE_CHECKING:
     from taskorch.telemetry._metrics import Metrics
@@ -1015,6 +1025,19 @@ def checkpoint(rt: CheckpointHost, work: Work, attempt: int, state: Any) -> None
             if committer is not None:
                 committer.documents[work] = document
             rt.kernel.note(TaskCheckpointed, now, row.id, attempt, cargo=work)
+
+    rt.step(change)
+
+
+def allow_repeat(
+    rt: CheckpointHost, work: Work, attempt: int, *, allowed: bool, reason: str
+) -> None:
+    """Whether a running task may be run again if nobody knows how it ends: *reason*."""
+    row = work._row
+
+    def change(now: int) -> None:
+        if rt.kernel.allow_repeat(row, attempt, now, allowed=allowed, reason=reason):
+            work._task = attrs.evolve(task_of(row), idempotent=allowed)
 
     rt.step(change)
 

@@ -184,6 +184,7 @@ class Runtime:
 
     # What running tasks leave, and who listens.
     checkpoint: Final = _committer.checkpoint
+    allow_repeat: Final = _committer.allow_repeat
     progress: Final = _committer.progress
     receivers_changed = _notices.receivers_changed
     receiver_failed = _notices.receiver_failed
@@ -669,9 +670,11 @@ class Runtime:
 
     # -- agents --------------------------------------------------------------------
 
-    def add_agent(self, info: Agent, runner: AgentRunner) -> None:
+    def add_agent(
+        self, info: Agent, runner: AgentRunner, *, again: bool = False
+    ) -> None:
         """
-        An agent joins.
+        An agent joins; or says *again* what it can do, and goes on with what it has.
 
         Raises:
             InvalidTaskError: The name is taken.
@@ -687,7 +690,7 @@ class Runtime:
             # The kernel knows those of earlier lives, too.
             known = self.kernel.agents.get(info.name)
             # One of another process may be back, once it counts as lost.
-            join(is_back=known is not None and known.lost)
+            join(is_back=again or (known is not None and known.lost))
             self.kernel.add_agent(info, now)
             if self.kernel.blocked and self.committer is not None:
                 for row in list(self.kernel.tasks.values()):
@@ -696,8 +699,9 @@ class Runtime:
         if not self.opened:
             with self._opening:
                 if not self.opened:
-                    join()
-                    self.joining.append(info)
+                    join(is_back=again)
+                    others = [each for each in self.joining if each.name != info.name]
+                    self.joining = [*others, info]
                     return
         self.step(change)
 
