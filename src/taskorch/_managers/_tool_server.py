@@ -60,30 +60,28 @@ _MOST_PAGES: Final = 100
 #: at that; for the word that a task of its own is cancelled.
 _SETTLE: Final = 0.2
 _WATCH: Final = 0.5
-_GOODBYE: Final = 2.0
+_GOODBYE: Final = 1.0
 _GONE: Final = 5.0
 _LOOK: Final = 0.01
 _LAST_WORD: Final = 5.0
 #: Seconds to connect, and to send.
 _HTTP_SECONDS: Final = 30.0
 #: Answers are taken as they come: what they must have, who asks looks at.
-_ANSWER: Final[TypeAdapter[dict[str, Any]]] = TypeAdapter(dict[str, Any])
+_ANSWER: Final[Any] = TypeAdapter(dict[str, Any])
 #: Codes of errors by which a transport says that there was no answer.
 _NO_ANSWER: Final = frozenset({types.CONNECTION_CLOSED, types.REQUEST_TIMEOUT})
 #: Over HTTP something between us and the server may have said these.
 _NO_SURE_ANSWER: Final = _NO_ANSWER | {types.INTERNAL_ERROR, types.PARSE_ERROR}
 
 
+#: Requests that say in a header which task they are about, as the extension asks for.
+_NAMED: Final = {"name_param": "taskId"}
+_GetTask: Final[Any] = type("_GetTask", (types.GetTaskRequest,), _NAMED)
+_CancelTask: Final[Any] = type("_CancelTask", (types.CancelTaskRequest,), _NAMED)
+
+
 class UnansweredError(Exception):
     """Nobody knows what the server has done: its answer did not come."""
-
-
-class _GetTask(types.GetTaskRequest):
-    name_param = "taskId"
-
-
-class _CancelTask(types.CancelTaskRequest):
-    name_param = "taskId"
 
 
 @attrs.frozen
@@ -209,7 +207,7 @@ class ToolServer:
         client = await self.connected()
         session = client.session
         try:
-            return await session.send_request(
+            answer: dict[str, Any] = await session.send_request(
                 request, _ANSWER, progress_callback=on_progress
             )
         except MCPError as error:
@@ -232,6 +230,7 @@ class ToolServer:
             text = said(error)[1] or said(error)[0]
             msg = f"its server is not there: {text}"
             raise UnansweredError(msg) from error
+        return answer
 
     # -- the connection ------------------------------------------------------------
 

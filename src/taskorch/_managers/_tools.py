@@ -309,7 +309,7 @@ class _Call:
         """How a task of the server's own ended; None: nobody knows it."""
         heard = monotonic()
         told: object = None
-        pause = _USUAL
+        pause = _SOONEST
         while True:
             try:
                 state = await self._server.state(task_id, self._tool_name)
@@ -329,8 +329,7 @@ class _Call:
                     told = message
                     self._context.progress({"message": str(message)})
                 asked = state.get("pollIntervalMs")
-                is_number = isinstance(asked, int | float) and asked == asked  # noqa: PLR0124
-                pause = asked / 1_000 if is_number else _USUAL
+                pause = asked / 1_000 if isinstance(asked, int) else _USUAL
             await asyncio.sleep(min(max(pause, _SOONEST), _LATEST))
 
     def _outcome(self, state: dict[str, Any]) -> Any:

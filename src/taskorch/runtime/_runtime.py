@@ -691,7 +691,7 @@ class Runtime:
             known = self.kernel.agents.get(info.name)
             # One of another process may be back, once it counts as lost.
             join(is_back=again or (known is not None and known.lost))
-            self.kernel.add_agent(info, now)
+            self.kernel.add_agent(info, now, goes_on=again)
             if self.kernel.blocked and self.committer is not None:
                 for row in list(self.kernel.tasks.values()):
                     release_if_back(self.kernel, row, now)
