@@ -327,7 +327,7 @@ class AgentManager:
             breaker=check_breaker(breaker),
         )
         try:
-            from taskorch._managers._tool_server import Place  # noqa: PLC0415 - heavy
+            from taskorch._managers._tool_server import ServerPlace  # noqa: PLC0415 - heavy
             from taskorch._managers._tools import ToolServers  # noqa: PLC0415 - heavy
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] == "taskorch":
@@ -338,7 +338,7 @@ class AgentManager:
         with fleet.lock:
             if fleet.tools is None:
                 fleet.tools = ToolServers(self._rt)
-        place = Place(tuple(command), dict(env or {}), url, dict(headers or {}))
+        place = ServerPlace(tuple(command), dict(env or {}), url, dict(headers or {}))
         return fleet.tools.add(info, place, names, connect_timeout)
 
     # -- pools of agents -----------------------------------------------------------

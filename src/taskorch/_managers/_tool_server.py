@@ -85,7 +85,7 @@ class UnansweredError(Exception):
 
 
 @attrs.frozen
-class Tool:
+class OfferedTool:
     """A tool, as its server describes it."""
 
     name: str
@@ -96,7 +96,7 @@ class Tool:
 
 
 @attrs.frozen
-class Place:
+class ServerPlace:
     """Where a server is: a command that is one, or a URL."""
 
     command: tuple[str, ...] = ()
@@ -124,12 +124,12 @@ class ToolServer:
     def __init__(
         self,
         name: str,
-        place: Place,
+        place: ServerPlace,
         patience: float,
         loop: asyncio.AbstractEventLoop,
         keeper: Callable[[], ProgramExecutor],
         run_id: str,
-        changed: Callable[[dict[str, Tool]], object],
+        changed: Callable[[dict[str, OfferedTool]], object],
     ) -> None:
         self._name = name
         self._place = place
@@ -333,14 +333,14 @@ class ToolServer:
 
     # -- its tools -----------------------------------------------------------------
 
-    async def _list(self, client: Client) -> dict[str, Tool]:
-        tools: dict[str, Tool] = {}
+    async def _list(self, client: Client) -> dict[str, OfferedTool]:
+        tools: dict[str, OfferedTool] = {}
         cursor: str | None = None
         for _ in range(_MOST_PAGES):
             page = await client.list_tools(cursor=cursor)
             for tool in page.tools:
                 hints = tool.annotations
-                tools[tool.name] = Tool(
+                tools[tool.name] = OfferedTool(
                     tool.name,
                     tool.input_schema,
                     tool.output_schema,
@@ -487,8 +487,8 @@ class _Pipes:
     ) -> asyncio.StreamReader:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=_LONGEST)
-        made = asyncio.StreamReaderProtocol(reader)
-        transport, _ = await loop.connect_read_pipe(lambda: made, pipe)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport, _ = await loop.connect_read_pipe(lambda: protocol, pipe)
         pipes.append(transport)
         return reader
 

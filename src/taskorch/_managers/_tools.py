@@ -23,7 +23,12 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import attrs
 
-from taskorch._managers._tool_server import Place, Tool, ToolServer, UnansweredError
+from taskorch._managers._tool_server import (
+    OfferedTool,
+    ServerPlace,
+    ToolServer,
+    UnansweredError,
+)
 from taskorch._visible import visible
 from taskorch.errors import (
     AttemptInterrupted,
@@ -80,7 +85,7 @@ class ToolServers:
     def add(
         self,
         info: Agent,
-        place: Place,
+        place: ServerPlace,
         repeatable: Sequence[str],
         patience: float,
     ) -> tuple[str, ...]:
@@ -143,16 +148,18 @@ class ToolAgent:
 
     server: ToolServer
 
-    def __init__(self, name: str, place: Place, repeatable: Sequence[str]) -> None:
+    def __init__(
+        self, name: str, place: ServerPlace, repeatable: Sequence[str]
+    ) -> None:
         self._name = name
         self._place = place
         self._repeatable = tuple(repeatable)
-        self._tools: dict[str, Tool] = {}
+        self._tools: dict[str, OfferedTool] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By this, remembered results of one server are not those of another.
         place = self._place
-        return ToolAgent, (self._name, Place(place.command, url=place.url), ())
+        return ToolAgent, (self._name, ServerPlace(place.command, url=place.url), ())
 
     def join(self, rt: Runtime, info: Agent, executor: Coroutines) -> None:
         """It is an agent of *rt* from now on, which has no tools yet."""
@@ -161,7 +168,7 @@ class ToolAgent:
         self._runner = AgentRunner(info.name, self.do, executor)
         self._joined = False
 
-    def tools_changed(self, tools: dict[str, Tool]) -> None:
+    def tools_changed(self, tools: dict[str, OfferedTool]) -> None:
         """Its capabilities are these *tools* from now on."""
         unusable = [name for name in tools if not is_name(name)]
         for name in unusable:
@@ -193,7 +200,7 @@ class ToolAgent:
             OutcomeUnknownError: Nobody knows what the tool has done.
         """
         kept = context.restored
-        call = _Call(self, task, context)
+        call = _ToolCall(self, task, context)
         if isinstance(kept, Mapping) and "task" in kept:
             return await call.go_on(kept)
         return await call.begin(was_called=kept is not None)
@@ -211,17 +218,17 @@ class ToolAgent:
             names = [task.type]
         if len(names) == 1:
             return names[0].removeprefix(prefix)
-        what = f"{len(names)} tools" if names else "no tool"
-        msg = f"the task names {what} of {self._name}, and it is a call of one"
+        count = f"{len(names)} tools" if names else "no tool"
+        msg = f"the task names {count} of {self._name}, and it is a call of one"
         example = next(iter(self._tools), "search")
         hint = f"Task({example!r}, {{…}}, requires=['{prefix}{example}'])"
         raise ToolCallError(msg, hint=hint)
 
-    def tool(self, name: str) -> Tool | None:
+    def tool(self, name: str) -> OfferedTool | None:
         """What is known of a tool; None: there is none of this name."""
         return self._tools.get(name)
 
-    def is_repeatable(self, tool: Tool | None) -> bool:
+    def is_repeatable(self, tool: OfferedTool | None) -> bool:
         """Whether its server says that it may be called again, or its owner does."""
         return tool is not None and (
             tool.repeatable
@@ -229,7 +236,7 @@ class ToolAgent:
         )
 
 
-class _Call:
+class _ToolCall:
     """One attempt at a task that is a call of a tool."""
 
     def __init__(self, agent: ToolAgent, task: Any, context: Any) -> None:
@@ -308,7 +315,7 @@ class _Call:
     async def _end_of(self, task_id: str) -> dict[str, Any] | None:
         """How a task of the server's own ended; None: nobody knows it."""
         heard = monotonic()
-        told: object = None
+        latest: object = None
         pause = _SOONEST
         while True:
             try:
@@ -325,8 +332,8 @@ class _Call:
                 if state.get("status") != "working":
                     return state
                 message = state.get("statusMessage")
-                if message and message != told:
-                    told = message
+                if message and message != latest:
+                    latest = message
                     self._context.progress({"message": str(message)})
                 asked = state.get("pollIntervalMs")
                 pause = asked / 1_000 if isinstance(asked, int) else _USUAL
@@ -349,7 +356,7 @@ class _Call:
 
     # -- what goes in and comes out ------------------------------------------------
 
-    def _arguments(self, tool: Tool) -> dict[str, Any]:
+    def _arguments(self, tool: OfferedTool) -> dict[str, Any]:
         """
         The payload, if the tool takes that.
 
@@ -389,8 +396,8 @@ class _Call:
             plain = "\n".join(map(str, texts))
         result = plain if structured is None else structured
         if answer.get("isError"):
-            said = plain if isinstance(plain, str) and plain else show(result)
-            msg = f"{self._full_name}: {visible(said)[:_MOST_SHOWN]}"
+            words = plain if isinstance(plain, str) and plain else show(result)
+            msg = f"{self._full_name}: {visible(words)[:_MOST_SHOWN]}"
             raise ToolError(msg, result=result, task_id=self._context.task_id)
         tool = self._agent.tool(self._tool_name)
         if tool is not None and tool.answer is not None:
