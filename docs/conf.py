@@ -91,8 +91,11 @@ GIVEN = {
     "orch.aio": ("taskorch._aio", "AsyncOrchestrator"),
     "orch.options(…)": ("taskorch._with_options", "WithOptions"),
     "orch.aio.options(…)": ("taskorch._aio", "AsyncWithOptions"),
-    "orch.events(…), orch.aio.events(…)": ("taskorch._following", "EventStream"),
-    "orch.show_progress()": ("taskorch._show_progress", "Progress"),
+    "orch.events(…), orch.aio.events(…)": (
+        "taskorch._telling._following",
+        "EventStream",
+    ),
+    "orch.show_progress()": ("taskorch._telling._show_progress", "Progress"),
     "context.workflow, in a coroutine": ("taskorch._managers", "AsyncWorkflowContext"),
 }
 _GROUP = re.compile(

@@ -29,12 +29,11 @@ from typing import (
     overload,
 )
 
-from taskorch._ahead import Ahead
-from taskorch._handles import TaskHandle
-from taskorch._limits import FOLLOWED_EVENTS
+from taskorch._base._limits import FOLLOWED_EVENTS
+from taskorch._base._vocabulary import no_attribute
+from taskorch._handles import Ahead, TaskHandle
 from taskorch._managers import AgentManager, ResourceManager, WorkflowManager
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._suggesting import no_attribute
 from taskorch._with_options import CallOptions
 from taskorch.model import to_patience
 from taskorch.runtime._asyncio import asyncio_loop
@@ -42,13 +41,13 @@ from taskorch.runtime._interrupts import restore_handlers
 from taskorch.runtime._work import NO_KWARGS, capture
 
 if TYPE_CHECKING:
-    from taskorch._following import EventStream
     from taskorch._managers import (
         DriverManager,
         HeldResources,
         MemoManager,
         ScheduleManager,
     )
+    from taskorch._telling._following import EventStream
     from taskorch.events import Event
     from taskorch.model import (
         FilterFields,

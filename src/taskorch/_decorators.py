@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, Unpack, cast
 
-from taskorch._suggesting import unknown_option
+from taskorch._base._vocabulary import unknown_option
 from taskorch.errors import InvalidTaskError
 from taskorch.model import OPTIONS, Task
 from taskorch.model._options import DECLARED, Declared, declared

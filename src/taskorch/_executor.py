@@ -24,13 +24,13 @@ from typing import (
 
 from taskorch._futures import TaskFuture, cancel_all
 from taskorch._orchestrator import SpelledOut, TaskOrchestrator
-from taskorch._settings import refuse_unknown
+from taskorch._settings._fields import refuse_unknown
 from taskorch.errors import InvalidTaskError, WouldBlockError
 from taskorch.model import check_count
 from taskorch.model._show import show
 
 if TYPE_CHECKING:
-    from taskorch._settings import SettingsOptions
+    from taskorch._settings._fields import SettingsOptions
 
 P = ParamSpec("P")
 T = TypeVar("T")

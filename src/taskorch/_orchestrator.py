@@ -21,20 +21,17 @@ from typing import (
     overload,
 )
 
-from taskorch._ahead import map_calls
-from taskorch._contexts import TaskContext
-from taskorch._following import EventStream
-from taskorch._handles import TaskHandle
-from taskorch._limits import (
+from taskorch._base._limits import (
     FOLLOWED_EVENTS,
     KEEP_EVENTS,
     MAX_PRIORITY,
     NS,
     SIGNAL_SECONDS,
 )
-from taskorch._settings import SETTINGS, Settings
-from taskorch._suggesting import no_attribute
-from taskorch._vocabulary import meant
+from taskorch._base._vocabulary import meant, no_attribute
+from taskorch._contexts import TaskContext
+from taskorch._handles import TaskHandle, map_calls
+from taskorch._settings._fields import SETTINGS, Settings
 from taskorch._with_options import CallOptions, WithOptions, refuse_options
 from taskorch.errors import InvalidTaskError, InvalidTransitionError, UnknownTaskError
 from taskorch.events import TaskRewarded
@@ -103,10 +100,11 @@ if TYPE_CHECKING:
         WorkflowManager,
         WorkflowRun,
     )
-    from taskorch._notifying import Notifier
-    from taskorch._settings import SettingsOptions
-    from taskorch._show_progress import Progress
-    from taskorch._telling import TroubleTeller
+    from taskorch._settings._fields import SettingsOptions
+    from taskorch._telling._following import EventStream
+    from taskorch._telling._notifying import Notifier
+    from taskorch._telling._show_progress import Progress
+    from taskorch._telling._troubles import TroubleTeller
     from taskorch.events import Event
     from taskorch.frontends.service._server import Server
     from taskorch.model import Breaker, FilterFields, TaskOptions
@@ -138,7 +136,7 @@ class SpelledOut:
     """The signature of a class whose constructor takes settings: each by its name."""
 
     def __get__(self, instance: object, owner: type) -> Signature:
-        from taskorch._settings import signature_of  # noqa: PLC0415 - asked for by few
+        from taskorch._settings._fields import signature_of  # noqa: PLC0415 - asked for by few
 
         return signature_of(owner)
 
@@ -270,7 +268,7 @@ class TaskOrchestrator:
                 what is needed: it says in which line, or in which variable.
             OSError: The file cannot be read.
         """
-        from taskorch._configuration import read_configuration  # noqa: PLC0415 - when asked for
+        from taskorch._settings._configuration import read_configuration  # noqa: PLC0415 - when asked for
 
         found = read_configuration(path, profile)
         orch = cls(**found.arguments(arguments))
@@ -816,7 +814,7 @@ class TaskOrchestrator:
         Raises:
             InvalidTaskError: An argument is not well formed, or the address private.
         """
-        from taskorch._notifying import notifier  # noqa: PLC0415 - when needed
+        from taskorch._telling._notifying import notifier  # noqa: PLC0415 - when needed
 
         made = notifier(
             self,
@@ -1103,7 +1101,7 @@ class TaskOrchestrator:
         Raises:
             InvalidTaskError: It is neither a run nor handles.
         """
-        from taskorch._show_progress import progress_of  # noqa: PLC0415 - few need it
+        from taskorch._telling._show_progress import progress_of  # noqa: PLC0415 - few need it
 
         self._rt.look_up()
         return progress_of(self._rt, of, label, file)
@@ -1212,6 +1210,8 @@ class TaskOrchestrator:
             InvalidTaskError: An argument is malformed: there is no such event.
             NotRunningError: The orchestrator has stopped.
         """
+        from taskorch._telling._following import EventStream  # noqa: PLC0415 - few need it
+
         return EventStream(self._rt, task, types, buffer)
 
     def health(self) -> Health:
@@ -1310,7 +1310,7 @@ class TaskOrchestrator:
 
     def _teller(self) -> TroubleTeller:
         """What tells people of what they would not hear otherwise."""
-        from taskorch._telling import teller_of  # noqa: PLC0415 - when needed
+        from taskorch._telling._troubles import teller_of  # noqa: PLC0415 - when needed
 
         if self._rt.notices.teller is None:
             with self._once():
@@ -1437,10 +1437,12 @@ class TaskOrchestrator:
         _reports.tell_of_earlier(self._rt)
         if self._rt.kernel.schedules or self._configured:
             self.schedules.restore(self._configured)
+        # What one of them says while it recalls, the others hear.
+        last = self._rt.committed
         for part in self._learners:
             part.restore(self._kept_event)
             if has(part, Recalls) and self._rt.committer is not None:
-                part.recall(self._rt.committer.journal, self._rt.committed)
+                part.recall(self._rt.committer.journal, last)
         if any(map(has_segments, self._rt.kernel.tasks)):
             from taskorch._managers import _limits  # noqa: PLC0415 - when needed
 

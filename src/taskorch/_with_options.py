@@ -8,8 +8,8 @@ from datetime import timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
-from taskorch._ahead import map_calls
-from taskorch._suggesting import unknown_option
+from taskorch._base._vocabulary import others_words, unknown_option
+from taskorch._handles import map_calls
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Task, TaskOptions
 from taskorch.model._ids import id_problem
@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 _WHAT: Final = "options()"
 _NAMES: Final = tuple(sorted(TaskOptions.__optional_keys__))
+#: The options by their names, and by the words of others.
+_OPTIONS: Final = others_words(_NAMES) | {name: name for name in ("executor", *_NAMES)}
 #: What to do about the `id` of a map.
 _HINT: Final = "'night/{}' has the item in it, 'night/{n}' its number"
 
@@ -32,11 +34,12 @@ def refuse_options(fn: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
     """
     Refuse the options of a task among the arguments of *fn*, which does not take them.
 
+    By the names that others have for them, too: `retries`, `depends_on`.
+
     Raises:
         InvalidTaskError: There is one: it says where it belongs.
     """
-    meant = [name for name in kwargs if name in _NAMES or name == "executor"]
-    if not meant:
+    if _OPTIONS.keys().isdisjoint(kwargs):
         return
     try:
         takes = inspect.signature(fn).parameters
@@ -46,11 +49,13 @@ def refuse_options(fn: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
     kinds = {each.kind for each in takes.values()}
     if inspect.Parameter.VAR_KEYWORD in kinds:
         return
-    for name in meant:
-        if name not in takes:
-            value = show(kwargs[name])
+    for name in kwargs:
+        option = _OPTIONS.get(name)
+        if option is not None and name not in takes:
+            # What others count or list may be something else here.
+            value = show(kwargs[name]) if option == name else "…"
             msg = f"{call_type(fn)} takes no argument {name}=, an option of tasks"
-            hint = f"orch.options({name}={value}).submit(…), or Task.call(…)"
+            hint = f"orch.options({option}={value}).submit(…), or Task.call(…)"
             raise InvalidTaskError(msg, hint=hint)
 
 

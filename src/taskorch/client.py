@@ -20,7 +20,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import attrs
 
 from taskorch import errors
-from taskorch._connections import HttpConnections
+from taskorch._base._connections import HttpConnections
 from taskorch.errors import InvalidTaskError, TaskFailedError, TaskorchError
 from taskorch.model import (
     Call,

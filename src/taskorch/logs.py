@@ -13,7 +13,7 @@ from collections import OrderedDict, deque
 from collections.abc import MutableMapping
 from typing import Any, Final
 
-from taskorch._visible import visible
+from taskorch._base._visible import visible
 from taskorch.model import check_count
 from taskorch.runtime._context import current_or_none
 

@@ -110,6 +110,7 @@ def test_a_task_that_completes_has_five_events_with_exact_fields() -> None:
             "trace": None,
             "owner": None,
             "elastic": None,
+            "run": None,
         }
         assert fields(events[1]) == {"task_id": "second", "type": "int"}
         assert fields(events[2]) == {

@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import pytest
 from tests.integration.tools import PATIENCE, Hold, eventually
 
-from taskorch import Task, TaskOrchestrator, _ahead, as_completed
+from taskorch import Task, TaskOrchestrator, _handles, as_completed
 from taskorch.errors import ComponentError, InternalError
 from taskorch.policies import PerformanceRouter
 from taskorch.protocols import Admission, Order, Verdict
@@ -204,7 +204,7 @@ def test_one_as_a_map_goes_that_nobody_has_any_more_arrives_after_that(monkeypat
     with TaskOrchestrator() as orch:
         results = orch.map(int, ["1", "2"])
         assert next(results) == 1
-        monkeypatch.setattr(_ahead, "cancel_pending", lambda *_, **__: interrupt())
+        monkeypatch.setattr(_handles, "cancel_pending", lambda *_, **__: interrupt())
         given = [results]
         del results
         with pytest.raises(KeyboardInterrupt):

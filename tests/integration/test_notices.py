@@ -454,6 +454,14 @@ def test_a_receiver_of_failures_is_enough(log: Any) -> None:
     assert log.messages == []
 
 
+def test_who_follows_failures_is_told(log: Any) -> None:
+    with TaskOrchestrator() as orch, orch.events(types="task_failed") as events:
+        orch.submit(say_bad, "followed")
+        assert next(events).task_id
+        orch.wait(timeout=PATIENCE)
+    assert not unasked(log)
+
+
 def test_one_that_a_callback_waits_for_is_told(log: Any) -> None:
     seen: list[Any] = []
     hold = Hold()

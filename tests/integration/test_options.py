@@ -129,6 +129,68 @@ def test_other_classes_suggest_too():
         TaskOrchestrator(concurency=3)
 
 
+@pytest.mark.parametrize(
+    ("make", "meant"),
+    [
+        (lambda: TaskOrchestrator(max_workers=3), "concurrency"),
+        (lambda: TaskOrchestrator(database="runs.db"), "journal"),
+        (lambda: RetryPolicy(3, delay=1), "base"),
+        (lambda: RetryPolicy(3, exceptions=(OSError,)), "retry_on"),
+        (lambda: Task("t", delay=1), "not_before"),
+        (lambda: Task("t", backoff=2), "retry"),
+        (lambda: RetryPolicy(3, backoff=2), "base"),
+    ],
+)
+def test_the_words_of_others_are_understood(make, meant):
+    with pytest.raises(TypeError, match=f"did you mean '{meant}'"):
+        make()
+
+
+@pytest.mark.parametrize(
+    "add", [Task.call, lambda fn, **options: Workflow("w").task(fn, **options)]
+)
+def test_an_argument_of_the_function_among_the_options_is_told(add):
+    with pytest.raises(TypeError, match=r"'second': it .* of divide.* kwargs={'second"):
+        add(divide, second=1)
+
+
+def divide(first, second):
+    return first / second
+
+
+@pytest.mark.parametrize(
+    ("thing", "name", "meant"),
+    [
+        ("handle", "get", "result"),
+        ("handle", "id", "task_id"),
+        ("handle", "state", "status"),
+        ("run", "run_id", "workflow_id"),
+        ("run", "id", "workflow_id"),
+        ("run", "wait", "result"),
+        ("wf", "add_task", "task"),
+        ("wf", "step", "task"),
+        ("phase", "step", "task"),
+        ("workflows", "run", "start"),
+        ("workflows", "submit", "start"),
+    ],
+)
+def test_what_others_call_a_name_is_understood(thing, name, meant):
+    wf = Workflow("w")
+    phase = wf.phase("p")
+    phase.task(abs, -1)
+    with TaskOrchestrator() as orch:
+        things = {
+            "handle": orch.submit(abs, -1),
+            "run": orch.workflows.start(wf),
+            "wf": wf,
+            "phase": phase,
+            "workflows": orch.workflows,
+        }
+        with pytest.raises(AttributeError, match=f"{name!r}: did you mean '{meant}'"):
+            getattr(things[thing], name)
+        assert not hasattr(things[thing], "_nothing_like_it")
+
+
 def test_what_is_wrong_otherwise_is_said_as_python_says_it():
     with pytest.raises(TypeError, match=r"missing 1 required positional argument"):
         Task()
@@ -226,8 +288,19 @@ def test_a_number_of_attempts_is_a_policy():
         Task.call(abs, 1, retry=0)
 
 
-@pytest.mark.parametrize("options", [{"timeout": 5}, {"retry": 3}, {"executor": "x"}])
-def test_an_option_among_the_arguments_of_a_function_is_told(options):
+@pytest.mark.parametrize(
+    ("options", "meant"),
+    [
+        ({"timeout": 5}, "timeout"),
+        ({"retry": 3}, "retry"),
+        ({"executor": "x"}, "executor"),
+        ({"retries": 3}, "retry"),
+        ({"depends_on": ["x"]}, "after"),
+        ({"retry_delay": 3}, "retry"),
+        ({"cpu": 2}, "resources"),
+    ],
+)
+def test_an_option_among_the_arguments_of_a_function_is_told(options, meant):
     def takes_it(**_options):
         return 1
 
@@ -236,5 +309,6 @@ def test_an_option_among_the_arguments_of_a_function_is_told(options):
         said = f"shaky takes no argument {name}="
         with pytest.raises(InvalidTaskError, match=said) as caught:
             orch.submit(shaky, [], 1, **options)
-        assert f"orch.options({name}=" in caught.value.hint
+        value = repr(options[name]) if name == meant else "…"
+        assert f"orch.options({meant}={value})" in caught.value.hint
         assert orch.submit(takes_it, **options).result(PATIENCE) == 1

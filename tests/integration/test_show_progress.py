@@ -16,8 +16,8 @@ from taskorch import (
     Task,
     TaskOrchestrator,
     Workflow,
-    _show_progress,
 )
+from taskorch._telling import _show_progress
 
 
 class Terminal(io.StringIO):

@@ -11,9 +11,9 @@ from textwrap import fill
 import attrs
 
 from taskorch import TaskOrchestrator, errors
-from taskorch._configuration import SETTINGS as WRITTEN
-from taskorch._configuration import as_variable
-from taskorch._settings import SETTINGS, SIMULATED
+from taskorch._settings._configuration import SETTINGS as WRITTEN
+from taskorch._settings._configuration import as_variable
+from taskorch._settings._fields import SETTINGS, SIMULATED
 from taskorch.errors import TaskFailure, TaskorchError, UsageError
 from taskorch.events import CATALOGUE, VIEWS, signal_name
 from taskorch.kernel import diagram

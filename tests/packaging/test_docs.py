@@ -12,7 +12,7 @@ import taskorch
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-ABOVE = ["README.md", "CONTRIBUTING.md", "examples/README.md"]
+ABOVE = ["README.md", "AGENTS.md", "CONTRIBUTING.md", "examples/README.md"]
 PAGES = [*sorted(DOCS.rglob("*.md")), *(ROOT / name for name in ABOVE)]
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#]+)(?:#[^)]*)?\)")
 
@@ -62,6 +62,47 @@ def test_the_index_leads_to_every_page():
     pages = {page for page in there if page.parent.name != "decisions"}
     found = {link.resolve() for link in links_of(DOCS / "index.md")}
     assert pages - found == set()
+
+
+#: Of llms.txt: an entry is a link, and what is to be found there.
+ENTRY = re.compile(r"- \[([^]]+)\]\(([^)]+)\): (\S.*)")
+
+
+def test_the_list_for_language_models_names_every_page_once():
+    """In the form of llmstxt.org: a title, a quotation, a text, and sections of links."""
+    text = (DOCS / "llms.txt").read_text(encoding="utf-8")
+    head, *sections = text.split("\n## ")
+    assert re.fullmatch(r"# taskorch\n\n> [^\n]+\n\n[^\n#]+\n", head)
+    lines = []
+    for section in sections:
+        title, blank, *entries = section.rstrip().split("\n")
+        assert title
+        assert blank == ""
+        lines += entries
+    entries = [ENTRY.fullmatch(line) for line in lines]
+    assert [line for line, entry in zip(lines, entries, strict=True) if not entry] == []
+
+    links = [entry[2] for entry in entries]
+    assert [link for link in links if not (DOCS / link).exists()] == []
+    assert [link for link in links if links.count(link) > 1] == []
+    pages = {page for page in PAGES if DOCS in page.parents} - {DOCS / "index.md"}
+    about_code = DOCS / "decisions"
+    pages = {page for page in pages if about_code not in page.parents}
+    assert pages - {(DOCS / link).resolve() for link in links} == set()
+
+
+def test_what_is_said_to_coding_agents_is_there():
+    """The files and folders that AGENTS.md names, from the top or from the sources."""
+    text = (ROOT / "AGENTS.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 120
+    words = {word for code in re.findall(r"`([^`\n]+)`", text) for word in code.split()}
+    paths = {word for word in words if re.fullmatch(r"\w[\w/-]*(/\w*|\.\w+)", word)}
+    assert "tests/integration/test_joins.py" in paths
+    places = (ROOT, ROOT / "src/taskorch", ROOT / "tests/goldens/texts")
+    missing = {
+        path for path in paths if not any((place / path).exists() for place in places)
+    }
+    assert missing == set()
 
 
 def test_every_public_package_has_a_page_on_the_site():

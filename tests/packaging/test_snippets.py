@@ -1,5 +1,5 @@
 """
-Every block of Python in the README and the docs runs as a file of its own.
+Every block of Python in the README, the docs and the skill runs as a file of its own.
 
 One that cannot run (it shows a mistake, or is a part of your program) begins with
 ```python no-run, and one that goes on where the one before has ended says so.
@@ -18,11 +18,15 @@ from tests.packaging import blocks
 ROOT = Path(__file__).parents[2]
 PAGES = [
     page
-    for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+    for page in [
+        ROOT / "README.md",
+        *sorted(ROOT.glob("docs/**/*.md")),
+        *sorted(ROOT.glob("src/**/*.md")),
+    ]
     if blocks.programs(page.read_text(encoding="utf-8"))
 ]
 #: What takes seconds is for `make test`.
-_SLOW = ("crash-tests.md", "test-your-parts.md", "workflows.md")
+_SLOW = ("crash-tests.md", "skill.md", "test-your-parts.md", "workflows.md")
 _MARKS = dict.fromkeys(_SLOW, (pytest.mark.slow, pytest.mark.timeout(300)))
 
 
@@ -119,7 +123,7 @@ def test_what_pages_say_to_make_can_be_made():
     """In blocks for a shell and in the text, between backticks."""
     pages = "\n".join(
         page.read_text(encoding="utf-8")
-        for page in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]
+        for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
     )
     said = set(re.findall(r"(?:^(?:\$ )?|`)make ([a-z][\w-]*)", pages, re.MULTILINE))
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")

@@ -36,6 +36,14 @@ def test_random_worlds_keep_their_promises(seed):
     assert not any(status.state == "running" for status in simulation.tasks())
 
 
+@pytest.mark.parametrize("seed", [254, 137_216])
+def test_an_agent_may_be_heard_of_after_it_went(seed):
+    """What it had said was on its way, and another life takes it for one that is there."""
+    simulation = explore(seed, 40)
+    assert simulation.world.crashes
+    assert "terminate" in simulation.schedule.kinds()
+
+
 def test_all_faults_at_once_are_borne():
     runs = [explore(seed, 40, faults=Faults.all()) for seed in range(14)]
     assert sum(run.world.crashes for run in runs) > 2

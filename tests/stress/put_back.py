@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from tests.simulation.test_planted_bugs import hunt, plant
 
-from taskorch import _ahead, _handles
+from taskorch import _handles
 from taskorch.executors._programs import _guardian, _temporary
 from taskorch.executors._programs._guard import ProcessGuard
 from taskorch.journal import _lock, _repair
@@ -132,13 +132,13 @@ def watchers_are_rings(patch):
 
 
 def map_keeps(patch):
-    kept, taken = [], _ahead.Ahead.taken
+    kept, taken = [], _handles.Ahead.taken
 
     def keeps(ahead, result):
         kept.append(result)
         taken(ahead, result)
 
-    patch.setattr(_ahead.Ahead, "taken", keeps)
+    patch.setattr(_handles.Ahead, "taken", keeps)
 
 
 def handles_stay(patch):

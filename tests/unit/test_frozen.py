@@ -14,7 +14,8 @@ from typing import ClassVar, Generic, TypeVar
 import attrs
 import pytest
 
-from taskorch import _frozen, events
+from taskorch import events
+from taskorch._base import _frozen
 
 T = TypeVar("T")
 

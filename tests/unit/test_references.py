@@ -21,9 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskorch import InvalidTaskError
-from taskorch import _references as walker
-from taskorch._references import may_refer, references, refuse_in, replaced
 from taskorch.model import Reference
+from taskorch.model import _arguments as walker
+from taskorch.model._arguments import may_refer, references, refuse_in, replaced
 
 A, B = Reference("a"), Reference("b")
 
@@ -49,6 +49,14 @@ class Derived:
 class Data:
     value: Any
     more: Any = field(default=None, kw_only=True)
+
+
+@dataclass
+class Adds:
+    more: Any
+
+    def __call__(self, value):
+        return value + self.more
 
 
 @dataclass
@@ -214,6 +222,7 @@ def test_many_levels_of_shared_containers_take_no_time():
             r"argument 2 → .value is in an object of class AsksMaybe, whose",
         ),
         ({0: A}.values(), r"argument 2 → \[0\] is in .* dict_values, which cannot be"),
+        ({({0: A}.values(),)}, r"argument 2 → \{…\}\[0\]\[0\] is in .* dict_values"),
         ({A: 0}.keys(), r"argument 2 → \[0\] is in .* dict_keys"),
         ({0: A}.items(), r"argument 2 → \[0\] is in .* dict_items"),
         (OrderedDict({0: A}).values(), r"argument 2 → \[0\] is in .* odict_values"),
@@ -271,6 +280,7 @@ def test_one_in_a_partial_is_replaced():
 @pytest.mark.parametrize(
     ("fn", "place"),
     [
+        (partial(Adds(A), 2), "func"),
         (partial(pow, 2, A), r"args\[1\]"),
         (partial(pow, 2, mod=[A]), r"keywords\['mod'\]"),
     ],

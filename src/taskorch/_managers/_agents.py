@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, overload
 
-from taskorch._visible import said
-from taskorch._vocabulary import meant
+from taskorch._base._visible import said
+from taskorch._base._vocabulary import meant
 from taskorch.errors import (
     InvalidTaskError,
     InvalidTransitionError,

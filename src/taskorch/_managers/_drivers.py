@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._limits import NS
-from taskorch._vocabulary import meant
+from taskorch._base._limits import NS
+from taskorch._base._vocabulary import meant
 from taskorch.errors import InvalidTaskError, NotRunningError, UnknownTaskError
 from taskorch.events import Event, TaskReady, signal_name
 from taskorch.kernel import PolicyFault

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import attrs
 
-from taskorch._limits import NS
+from taskorch._base._limits import NS
+from taskorch._base._visible import visible
+from taskorch._base._vocabulary import meant
 from taskorch._managers._line_program import LineProgram
-from taskorch._visible import visible
-from taskorch._vocabulary import meant
 from taskorch.errors import (
     InvalidTaskError,
     InvalidTransitionError,

@@ -14,7 +14,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._visible import counted
+from taskorch._base._visible import counted
 from taskorch.errors import DependencyFailedError, GateFailedError
 from taskorch.model import Call, TaskState
 from taskorch.model._ids import name_of

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, Unpack, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import attrs
 
@@ -47,32 +47,13 @@ from taskorch.workflows._phases import phase_of
 if TYPE_CHECKING:
     import os
 
-    from taskorch._managers._meeting import Meetings
+    from taskorch._managers._manager import WorkflowManager
     from taskorch._managers._records import RunRecord
     from taskorch._managers._run import WorkflowRun
     from taskorch.model import InheritEnv
     from taskorch.runtime._batch import Entry
     from taskorch.runtime._context import AttemptContext
     from taskorch.runtime._runtime import Runtime
-
-
-class ContextHost(Protocol):
-    """What `WorkflowContext` asks of the manager of workflows."""
-
-    _rt: Runtime
-    _meetings: Meetings
-
-    def _record(self, run_id: str) -> RunRecord:
-        """What is remembered of a run."""
-        ...
-
-    def _held(self, run_id: str) -> WorkflowRun | None:
-        """The run, if its object is still in use."""
-        ...
-
-    def _counts_of(self, inside: AttemptContext) -> dict[str, int]:
-        """How often an attempt has made up a name, by the word that it begins with."""
-        ...
 
 
 class WorkflowContext:
@@ -88,7 +69,7 @@ class WorkflowContext:
 
     def __init__(self, manager: Any, inside: Any) -> None:
         # Any: the public type does not drag the runtime along.
-        self._manager: ContextHost = manager
+        self._manager: WorkflowManager = manager
         self._inside: AttemptContext = inside
         #: The id of the run.
         self.workflow_id: str = inside._row.run

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 
+from taskorch._base._vocabulary import no_attribute
 from taskorch._handles import TaskHandle
 from taskorch._managers import _approvals, _limits, _members
 from taskorch._managers._gates import gate, is_gate
@@ -103,6 +104,11 @@ class WorkflowManager:
         self._limited: dict[str, None] = {}
         #: Of tasks that add tasks, the attempt, and the names that it has made up.
         self._counts: dict[str, tuple[int, dict[str, int]]] = {}
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name)
 
     def start(
         self,

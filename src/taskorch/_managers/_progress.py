@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from statistics import median
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._limits import NS
+from taskorch._base._limits import NS
+from taskorch._base._visible import masked
 from taskorch._managers._members import blockers
 from taskorch._managers._times import known_ends, spells_of
-from taskorch._visible import masked
 from taskorch.errors import DependencyFailedError, GateFailedError
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model._ids import earlier_ids, run_of, without_run
@@ -33,6 +33,7 @@ from taskorch.workflows._status import PhaseStatus, WorkflowStatus, state_of
 
 if TYPE_CHECKING:
     from taskorch._handles import TaskHandle
+    from taskorch._managers._run import WorkflowRun
     from taskorch.kernel import TaskRow
     from taskorch.runtime._runtime import Runtime
 
@@ -43,27 +44,7 @@ _QUICK: Final = frozenset({"gate", "gather", "reduce"})
 _SAMPLES: Final = 101
 
 
-class ReportedRun(Protocol):
-    """What is asked of a run."""
-
-    _rt: Runtime
-    workflow_id: str
-
-    @property
-    def handles(self) -> Mapping[str, TaskHandle[Any]]:
-        """The handles of its tasks, by their ids in the workflow."""
-        ...
-
-    def _above(self, among: Collection[str]) -> dict[str, tuple[str, ...]]:
-        """The parents of each task in *among*, as far as they are in it."""
-        ...
-
-    def _phases(self) -> dict[str, list[str]]:
-        """The phases of the run, and the tasks of each, with its gate."""
-        ...
-
-
-def status(run: ReportedRun, is_paused: bool) -> WorkflowStatus:
+def status(run: WorkflowRun, is_paused: bool) -> WorkflowStatus:
     """How far *run* is, at one instant."""
     rt = run._rt
     handles = run.handles
@@ -110,7 +91,7 @@ def stale_names(
     )
 
 
-def _phases(run: ReportedRun, among: Collection[str]) -> dict[str, list[str]]:
+def _phases(run: WorkflowRun, among: Collection[str]) -> dict[str, list[str]]:
     """The phases of *run*, and of the tasks of each those *among* the ones known."""
     return {
         phase: [name for name in names if name in among]
@@ -143,7 +124,7 @@ def is_asked(row: TaskRow) -> bool:
 
 
 def _phase(
-    run: ReportedRun,
+    run: WorkflowRun,
     name: str,
     members: Collection[str],
     rows: Mapping[str, TaskRow],
@@ -223,7 +204,7 @@ def _duration(runtime: Runtime, kind: str) -> float | None:
 # -- reports -----------------------------------------------------------------------
 
 
-def report(run: ReportedRun) -> WorkflowReport:
+def report(run: WorkflowRun) -> WorkflowReport:
     """What became of *run*."""
     handles = run.handles
     phases = _phases(run, handles)
@@ -265,7 +246,7 @@ def report(run: ReportedRun) -> WorkflowReport:
 
 
 def _phase_report(
-    run: ReportedRun,
+    run: WorkflowRun,
     name: str,
     tasks: list[TaskReport],
     rows: Mapping[str, TaskRow],
@@ -289,7 +270,7 @@ def _span(tasks: Iterable[TaskReport]) -> float | None:
     return max(0.0, max(ended) - min(begun)) if begun and ended else None
 
 
-def _rows_before(run: ReportedRun, work: TaskHandle[Any]) -> list[TaskRow]:
+def _rows_before(run: WorkflowRun, work: TaskHandle[Any]) -> list[TaskRow]:
     """The rows of the runs of a task before this one, as far as they are known."""
     rt = run._rt
     ids = earlier_ids(work.task_id)
@@ -355,7 +336,7 @@ def roots_of(work: TaskHandle[Any]) -> tuple[str, ...]:
     return ()
 
 
-def _verdicts(run: ReportedRun, phase: str) -> list[Verdict]:
+def _verdicts(run: WorkflowRun, phase: str) -> list[Verdict]:
     """What the gate of a phase said, and who approved."""
     verdicts: list[Verdict] = []
     for name in (gate_of(phase), approval_of(phase)):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
-from taskorch._limits import NS
+from taskorch._base._limits import NS
 from taskorch.errors import (
     AllocationError,
     InvalidTaskError,

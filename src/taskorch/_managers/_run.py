@@ -8,13 +8,14 @@ from datetime import timedelta
 from itertools import islice
 from time import monotonic
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
+from taskorch._base._visible import counted
+from taskorch._base._vocabulary import no_attribute
 from taskorch._handles import TaskHandle
 from taskorch._managers import _members, _progress
 from taskorch._managers._gates import is_gate
 from taskorch._managers._members import blockers
-from taskorch._visible import counted
 from taskorch.errors import (
     NotRunningError,
     WorkflowFailedError,
@@ -43,6 +44,7 @@ from taskorch.workflows._pictures import drawing, page
 from taskorch.workflows._report import WorkflowReport
 
 if TYPE_CHECKING:
+    from taskorch._managers._manager import WorkflowManager
     from taskorch.kernel import TaskRow
     from taskorch.planning import ExecutionPlan
     from taskorch.runtime._runtime import Runtime
@@ -63,16 +65,6 @@ _ENDS: Final = (
     "task_resumed",
     "attempt_waiting",
 )
-
-
-class RunHost(Protocol):
-    """What a run asks of the manager of workflows."""
-
-    _rt: Runtime
-
-    def _is_paused(self, run_id: str) -> bool:
-        """Whether all of a run was told to pause, and not to resume since."""
-        ...
 
 
 class WorkflowRun:
@@ -103,7 +95,7 @@ class WorkflowRun:
         works: dict[str, TaskHandle[Any]],
         parents: Parents,
     ) -> None:
-        self._manager: RunHost = manager
+        self._manager: WorkflowManager = manager
         self._rt: Runtime = manager._rt
         #: The id of the run; those of its tasks are this, a slash, and the id of the
         #: task in the workflow.
@@ -121,6 +113,11 @@ class WorkflowRun:
         for name, work in works.items():
             if is_gate_id(name):
                 self._note_gate(name, work)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name)
 
     @property
     def handles(self) -> Mapping[str, TaskHandle[Any]]:

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._frozen import frozen
-from taskorch._limits import NS
-from taskorch._vocabulary import meant
+from taskorch._base._frozen import frozen
+from taskorch._base._limits import NS
+from taskorch._base._vocabulary import meant
 from taskorch.errors import (
     DuplicateTaskError,
     InvalidTaskError,

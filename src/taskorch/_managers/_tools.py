@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import attrs
 
+from taskorch._base._visible import visible
 from taskorch._managers._tool_server import (
     OfferedTool,
     ServerPlace,
     ToolServer,
     UnansweredError,
 )
-from taskorch._visible import visible
 from taskorch.errors import (
     AttemptInterrupted,
     InvalidTaskError,

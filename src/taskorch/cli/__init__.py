@@ -21,6 +21,7 @@ the user's can do too.
 - `_schedules`: what is made again and again.
 - `_migrate`, `_prune`: the tables of journals in PostgreSQL; what ended long ago goes.
 - `_doctor`, `_completion`: whether this machine is fit for work; completion in a shell.
+- `_skill`: what a language model needs to write with taskorch.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ from importlib.util import find_spec
 from typing import Final, NoReturn
 
 import taskorch
-from taskorch._remedies import in_commands
-from taskorch._vocabulary import meant, nearest
+from taskorch._base._remedies import in_commands
+from taskorch._base._vocabulary import meant, nearest
 from taskorch.errors import (
     JournalTakenError,
     JournalUnavailableError,
@@ -106,6 +107,7 @@ COMMANDS: Final = {
     "jobs": ("run adaptive jobs, and ask for them", "taskorch.cli._jobs"),
     "doctor": ("look for trouble on this machine", "taskorch.cli._doctor"),
     "completion": ("write what completes commands", "taskorch.cli._completion"),
+    "skill": ("print what a coding agent needs to know", "taskorch.cli._skill"),
 }
 
 #: What to do if the system has refused something.

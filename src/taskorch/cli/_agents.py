@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from taskorch._configuration import TOKEN_VARIABLE
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch._settings._configuration import TOKEN_VARIABLE
 from taskorch.cli import FAILED, OK
 from taskorch.cli._control import at, service
 from taskorch.cli._terminal import add_json, is_url, line, print_json, table

@@ -17,10 +17,10 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any, Final, Literal
 
-from taskorch._configuration import TOKEN_VARIABLE
+from taskorch._base._visible import counted
 from taskorch._managers._records import WILD
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._visible import counted
+from taskorch._settings._configuration import TOKEN_VARIABLE
 from taskorch.cli import FAILED, OK
 from taskorch.cli._terminal import (
     add_json,

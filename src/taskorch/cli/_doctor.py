@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import taskorch
-from taskorch._address import without_password
-from taskorch._configuration import SETTINGS, read_configuration
-from taskorch._visible import counted, visible
+from taskorch._base._address import without_password
+from taskorch._base._visible import counted, visible
+from taskorch._settings._configuration import SETTINGS, read_configuration
 from taskorch.cli import FAILED, OK, version
 from taskorch.cli._terminal import add_json, coloured, line, print_json
 from taskorch.errors import InvalidTaskError, JournalError

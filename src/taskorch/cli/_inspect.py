@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final
 
-from taskorch._address import without_password
-from taskorch._remedies import in_commands
-from taskorch._visible import counted, visible
+from taskorch._base._address import without_password
+from taskorch._base._remedies import in_commands
+from taskorch._base._visible import counted, visible
 from taskorch.cli import OK
 from taskorch.cli._source import Reader, ServiceReader, reader_of
 from taskorch.cli._terminal import (

@@ -14,9 +14,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taskorch._configuration import TOKEN_VARIABLE
-from taskorch._limits import SIGNAL_SECONDS
-from taskorch._visible import counted
+from taskorch._base._limits import SIGNAL_SECONDS
+from taskorch._base._visible import counted
+from taskorch._settings._configuration import TOKEN_VARIABLE
 from taskorch.cli import FAILED, OK
 from taskorch.cli._terminal import (
     add_json,

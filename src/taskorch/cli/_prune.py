@@ -7,7 +7,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from taskorch._visible import counted
+from taskorch._base._visible import counted
 from taskorch.cli import OK
 from taskorch.cli._terminal import add_journal, add_json, print_json, seconds, size
 from taskorch.errors import InvalidTaskError

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from taskorch._address import without_password
-from taskorch._configuration import read_configuration
-from taskorch._limits import NS
+from taskorch._base._address import without_password
+from taskorch._base._limits import NS
+from taskorch._base._visible import counted
 from taskorch._managers._manager import real_task
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._visible import counted
+from taskorch._settings._configuration import read_configuration
 from taskorch.cli import FAILED, INTERRUPTED, OK
 from taskorch.cli._target import (
     Target,

@@ -11,9 +11,9 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from taskorch._address import without_password
-from taskorch._configuration import TOKEN_VARIABLE
-from taskorch._limits import SIGNAL_SECONDS
+from taskorch._base._address import without_password
+from taskorch._base._limits import SIGNAL_SECONDS
+from taskorch._settings._configuration import TOKEN_VARIABLE
 from taskorch.cli import OK
 from taskorch.cli._suite import folder_of, line
 from taskorch.cli._terminal import add_allow, logged, on_signals, port, token_of

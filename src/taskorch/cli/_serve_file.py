@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from taskorch._limits import SIGNAL_SECONDS
+from taskorch._base._limits import SIGNAL_SECONDS
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.cli import FAILED, OK
 from taskorch.cli._terminal import logged, on_signals, token_of

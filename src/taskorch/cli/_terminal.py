@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
-from taskorch._configuration import TOKEN_VARIABLE
-from taskorch._visible import cut, visible, width
+from taskorch._base._visible import cut, visible, width
+from taskorch._settings._configuration import TOKEN_VARIABLE
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.model import TaskStatus
 from taskorch.model._explanation import in_a_line

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._limits import MAX_SECONDS
+from taskorch._base._limits import MAX_SECONDS
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Resources
 from taskorch.model._show import show

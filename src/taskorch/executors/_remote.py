@@ -20,8 +20,8 @@ from importlib import import_module
 from types import MethodDescriptorType
 from typing import Any, Final, Protocol
 
-from taskorch._frozen import frozen
-from taskorch._visible import said
+from taskorch._base._frozen import frozen
+from taskorch._base._visible import said
 from taskorch.errors import InvalidTaskError, TaskFailedError
 from taskorch.executors._ends import strip
 from taskorch.model._show import with_article

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
-from taskorch._vocabulary import meant
+from taskorch._base._vocabulary import meant
 from taskorch.model._show import show
 
 Schema: TypeAlias = Mapping[str, Any]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._visible import visible
+from taskorch._base._visible import visible
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Resources
 from taskorch.model._show import show

@@ -7,8 +7,8 @@ import re
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._address import SCHEMES, is_address, without_password
-from taskorch._visible import masked
+from taskorch._base._address import SCHEMES, is_address, without_password
+from taskorch._base._visible import masked
 from taskorch.errors import InvalidTaskError
 
 if TYPE_CHECKING:

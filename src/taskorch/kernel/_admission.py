@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from taskorch._vocabulary import meant
+from taskorch._base._vocabulary import meant
 from taskorch.errors import (
     InvalidTransitionError,
     QueueFullError,

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 
-from taskorch._limits import NS
+from taskorch._base._limits import NS
 from taskorch.events import AgentDraining, AgentProbed, AgentRestored, AgentTripped
 from taskorch.kernel import _limits, _queue
 from taskorch.kernel._history import row_extra

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from taskorch._visible import masked
+from taskorch._base._visible import masked
 from taskorch.events import (
     ComponentFailed,
     TaskBlocked,

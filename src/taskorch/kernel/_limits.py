@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from heapq import heappop
 from typing import Any, Final
 
-from taskorch._vocabulary import meant
+from taskorch._base._vocabulary import meant
 from taskorch.events import PoolsChanged, ResourcesAllocated, ResourcesReleased
 from taskorch.kernel import _queue
 from taskorch.kernel._rows import (

@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 
-from taskorch._limits import EWMA_WEIGHT, NS, SAMPLE_SIZE
+from taskorch._base._limits import EWMA_WEIGHT, NS, SAMPLE_SIZE
 from taskorch.model import (
     Agent,
     Elasticity,

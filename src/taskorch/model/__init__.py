@@ -17,7 +17,8 @@ Frozen values: what users write down and what they are told.
 - `_explanation`: why a task does not run, or what became of it.
 - `_stats`, `_usage`, `_quantile`: numbers about the whole; who uses what; quantiles.
 - `_filter`: which tasks are asked for.
-- `_reference`: a task that is named among the arguments of another.
+- `_reference`, `_arguments`: a task that is named among the arguments of another; how
+  it is found there, and replaced.
 - `_missing`, `_made_for`, `_places`: what is gone since; which slot a task is of; lines
   of code.
 - `_checks`, `_show`, `_plain`: whether an argument is what it says; values in messages,

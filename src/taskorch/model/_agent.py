@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from taskorch._frozen import frozen
+from taskorch._base._frozen import frozen
 from taskorch.errors import InvalidTaskError
 from taskorch.model._checks import check_count, check_fraction
 from taskorch.model._resources import Resources

@@ -7,7 +7,7 @@ from typing import ClassVar, Final, Literal, TypeAlias
 
 import attrs
 
-from taskorch._limits import MAX_WEIGHT
+from taskorch._base._limits import MAX_WEIGHT
 from taskorch.errors import InvalidTaskError
 from taskorch.model._checks import check_word, is_number
 from taskorch.model._resources import Resources, Units

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, Literal, TypeAlias
 
-from taskorch._frozen import frozen
+from taskorch._base._frozen import frozen
 from taskorch.model._checks import check_count
 from taskorch.model._states import TaskState
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._frozen import frozen
-from taskorch._vocabulary import meant
+from taskorch._base._frozen import frozen
+from taskorch._base._vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.model._checks import is_name
 from taskorch.model._retry_policy import check_seconds, to_seconds

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import attrs
 
-from taskorch._frozen import frozen
-from taskorch._limits import MAX_AMOUNT
+from taskorch._base._frozen import frozen
+from taskorch._base._limits import MAX_AMOUNT
 from taskorch.errors import InvalidTaskError
 from taskorch.model._ids import has_segments
 from taskorch.model._resources import Resources, Units, to_units
@@ -47,8 +47,8 @@ class Quota:
         type: It is for tasks of this type.
         owner: It is for the tasks of this owner, and for what they take by hand.
         workflow: It is for the tasks of the run with this id, those that it adds while
-            it goes on included: all whose ids begin with it and a slash. It may be set
-            before the run is started, and stays when that has ended.
+            it goes on included; for none that was submitted on its own, whatever its id
+            is. It may be set before the run is started, and stays when that has ended.
         resources: The most of each resource that is named; of the others, there is no
             limit but the pools.
         max_parallel: The most that may run at once; None is without limit.

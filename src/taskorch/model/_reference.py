@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from taskorch._frozen import frozen
+from taskorch._base._frozen import frozen
 
 
 @frozen
@@ -17,7 +17,7 @@ class Reference:
         task_id: The id of the task whose result is meant.
     """
 
-    #: See `taskorch._references`.
+    #: See `taskorch.model._arguments`.
     stands_for_result = True
 
     task_id: str

@@ -12,8 +12,8 @@ from typing import ClassVar, Final
 
 import attrs
 
-from taskorch._limits import MAX_AMOUNT
-from taskorch._vocabulary import OTHER_RESOURCES
+from taskorch._base._limits import MAX_AMOUNT
+from taskorch._base._vocabulary import OTHER_RESOURCES
 from taskorch.errors import InvalidTaskError
 from taskorch.model._show import show
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from taskorch._frozen import frozen
+from taskorch._base._frozen import frozen
 
 
 @frozen

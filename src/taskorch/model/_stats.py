@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from taskorch._frozen import frozen
-from taskorch._visible import counted, visible
+from taskorch._base._frozen import frozen
+from taskorch._base._visible import counted, visible
 from taskorch.model._agent import Performance
 from taskorch.model._plain import fields_of
 from taskorch.model._resources import Resources

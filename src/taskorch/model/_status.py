@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from taskorch._frozen import frozen
+from taskorch._base._frozen import frozen
 from taskorch.model._ids import has_number, numbered
 from taskorch.model._places import place_of
 from taskorch.model._plain import fields_of, plain

@@ -23,9 +23,9 @@ from typing import (
 
 import attrs
 
-from taskorch._frozen import draft_of
-from taskorch._suggesting import suggesting
-from taskorch._visible import masked
+from taskorch._base._frozen import draft_of
+from taskorch._base._visible import masked
+from taskorch._base._vocabulary import suggesting
 from taskorch.errors import InvalidTaskError
 from taskorch.model._cache import Cache, to_cache
 from taskorch.model._describe import described, option
@@ -218,7 +218,7 @@ class Task(Generic[T]):
         cache: A `Cache`, or True: its result is that of a like task, if there is one.
     """
 
-    #: Among the arguments of another task: see `taskorch._references`.
+    #: Among the arguments of another task: see `taskorch.model._arguments`.
     stands_for_result = True
 
     type: str = attrs.field(
@@ -672,6 +672,7 @@ def call_of(
             _put_payload(task, payload)
         for name, value in options.items():
             if name not in _PUT:
+                _refuse_argument(fn, name)
                 # Its `__init__` says which option was meant.
                 break
             put, convert = _PUT[name]
@@ -680,3 +681,25 @@ def call_of(
             return task
     options.setdefault("type", call_type(fn))
     return cls(payload=Call(fn, args) if payload is None else payload, **options)
+
+
+def _refuse_argument(fn: Callable[..., Any], name: str) -> None:
+    """
+    Refuse *name* among the options, if it is an argument of *fn*.
+
+    Raises:
+        TypeError: It is: it says where it belongs.
+    """
+    import inspect  # noqa: PLC0415 - for errors
+
+    try:
+        takes = inspect.signature(fn).parameters
+    except (TypeError, ValueError):
+        # Something compiled, which does not say what it takes.
+        return
+    if name in takes:
+        msg = (
+            f"Task has no option {name!r}: it is an argument of {call_type(fn)}, and "
+            f"goes to kwargs={{{name!r}: …}}"
+        )
+        raise TypeError(msg)

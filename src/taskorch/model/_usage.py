@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from taskorch._frozen import frozen
-from taskorch._visible import visible
+from taskorch._base._frozen import frozen
+from taskorch._base._visible import visible
 from taskorch.model._quota import Quota
 from taskorch.model._read_only import ReadOnly
 from taskorch.model._resources import Resources

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._frozen import frozen
+from taskorch._base._frozen import frozen
 from taskorch.errors import InvalidTaskError
 from taskorch.model._checks import is_name
 from taskorch.model._ids import split_first

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from taskorch._limits import NS
+from taskorch._base._limits import NS
 from taskorch.events import Event, TaskCompleted, TaskSubmitted
 from taskorch.model import Call, Program, Task, TaskState
 from taskorch.planning._values import Quantity

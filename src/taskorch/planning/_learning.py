@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._limits import NS
+from taskorch._base._limits import NS
 from taskorch.adaptive import Thompson, Value
 from taskorch.adaptive._learned import estimate
 from taskorch.errors import InvalidTaskError, NotRunningError

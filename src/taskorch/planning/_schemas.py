@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, get_args
 
-from taskorch._limits import MAX_PRIORITY
+from taskorch._base._limits import MAX_PRIORITY
 from taskorch.model._fleet import AgentState
 from taskorch.workflows import document_schema
 

@@ -9,8 +9,8 @@ from typing import Any, Final, Self, TypeAlias
 
 import attrs
 
-from taskorch._limits import MAX_PRIORITY
-from taskorch._visible import counted
+from taskorch._base._limits import MAX_PRIORITY
+from taskorch._base._visible import counted
 from taskorch.errors import InvalidTaskError, ValidationFailedError
 from taskorch.model import NO_RESOURCES, Resources, check_seconds
 from taskorch.model._checks import is_number

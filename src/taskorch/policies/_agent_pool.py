@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterable
 from itertools import count, islice
 from typing import Any, Final
 
-from taskorch._frozen import frozen
-from taskorch._visible import counted
+from taskorch._base._frozen import frozen
+from taskorch._base._visible import counted
 from taskorch.errors import InvalidTaskError
 from taskorch.events import Event, TaskReady
 from taskorch.model import (

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
-from taskorch._limits import AGING_SECONDS
+from taskorch._base._limits import AGING_SECONDS
 from taskorch.errors import InvalidTaskError
 from taskorch.model._checks import is_number
 from taskorch.model._read_only import ReadOnly

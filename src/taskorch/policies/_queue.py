@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from taskorch._limits import AGING_SECONDS
+from taskorch._base._limits import AGING_SECONDS
 from taskorch.model import Task, check_count, check_seconds
 from taskorch.policies._words import count
 from taskorch.protocols import Admission, Context, Order

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Literal
 
-from taskorch._limits import MAX_SECONDS
+from taskorch._base._limits import MAX_SECONDS
 from taskorch.errors import InvalidTaskError, TaskTimeoutError
 from taskorch.model import Task, check_count
 from taskorch.model._checks import check_word, is_number

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Final
 
-from taskorch._limits import MAX_ATTEMPTS, MAX_SECONDS
+from taskorch._base._limits import MAX_ATTEMPTS, MAX_SECONDS
 from taskorch.errors import InvalidTaskError, Permanent, leaves
 from taskorch.model import NO_RETRY, RetryPolicy
 from taskorch.model._checks import is_number

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from datetime import UTC
 
-from taskorch._limits import MAX_SECONDS
+from taskorch._base._limits import MAX_SECONDS
 
 _HEADER = "Retry-After"
 

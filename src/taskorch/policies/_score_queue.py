@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
-from taskorch._limits import AGING_SECONDS, MAX_SECONDS
+from taskorch._base._limits import AGING_SECONDS, MAX_SECONDS
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Task
 from taskorch.model._checks import is_number

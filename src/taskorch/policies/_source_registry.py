@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
-from taskorch._frozen import frozen
+from taskorch._base._frozen import frozen
 from taskorch.errors import InvalidTaskError
 from taskorch.model import check_seconds
 from taskorch.model._show import show

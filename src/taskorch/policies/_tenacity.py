@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from taskorch._limits import MAX_SECONDS
+from taskorch._base._limits import MAX_SECONDS
 from taskorch.model import Call
 from taskorch.model._checks import is_number
 

@@ -9,8 +9,8 @@ from datetime import datetime
 from functools import partial
 from typing import Final, TypeAlias, cast
 
-from taskorch._limits import MAX_ID_LENGTH, MAX_PRIORITY
-from taskorch._vocabulary import meant
+from taskorch._base._limits import MAX_ID_LENGTH, MAX_PRIORITY
+from taskorch._base._vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.model import (
     JOINS,

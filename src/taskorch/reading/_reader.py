@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard, Unpack
 
 import attrs
 
-from taskorch._frozen import frozen
-from taskorch._limits import NS
+from taskorch._base._frozen import frozen
+from taskorch._base._limits import NS
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.events import (
     CLS,

@@ -14,8 +14,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 
-from taskorch._frozen import frozen
-from taskorch._suggesting import suggesting
+from taskorch._base._frozen import frozen
+from taskorch._base._vocabulary import suggesting
 from taskorch.errors import InvalidTaskError
 from taskorch.events import AlertCleared, AlertRaised, Event
 from taskorch.model import HealthCheck, Stats, check_count, check_seconds

@@ -19,8 +19,7 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._suggesting import suggesting
-from taskorch._vocabulary import meant
+from taskorch._base._vocabulary import meant, suggesting
 from taskorch.errors import (
     AttemptLostError,
     InvalidTaskError,

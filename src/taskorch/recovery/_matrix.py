@@ -18,8 +18,7 @@ from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 import attrs
 
-from taskorch._suggesting import suggesting
-from taskorch._vocabulary import OTHER_RESOURCES, meant
+from taskorch._base._vocabulary import OTHER_RESOURCES, meant, suggesting
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Resources, check_count
 from taskorch.model._checks import check_word

@@ -5,8 +5,8 @@ The runtime drives the kernel: the only room with threads, locks and a clock.
    fast policies.
 2. What a step says is done outside the lock.
 3. Facts are published in order, on a thread of their own.
-4. A part says in a protocol beside it, `…Host`, what it asks of the runtime, and
-   imports nothing that stands above it.
+4. A part has the runtime, whose class it imports for its annotations alone, and
+   imports nothing else that stands above it.
 
 It decides nothing, and says nothing to users but errors. A task comes in by `_passage`
 and `_batch`, and ends in `_passage`: see docs/explanation/way-of-a-task.md. From the
@@ -21,6 +21,6 @@ bottom up:
 - `_identity`, `_directory`, `_stale`: what a task is, what an id means, what is old.
 - `_batch`, `_submission`, `_passage`: tasks on their way in, taken in, to their end.
 - `_end`, `_opening`: the end of a life, and the beginning of the next.
-- `_runtime`: the lock, the steps, and all parts.
+- `_runtime`: the lock, the steps, and all parts; what a simulation has of them, too.
 - `_lifecycle`, `_questions`, `_reports`: start and stop, people, how things stand.
 """

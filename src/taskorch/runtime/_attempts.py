@@ -13,11 +13,11 @@ from contextvars import Context
 from functools import partial
 from time import monotonic
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._visible import said
+from taskorch._base._visible import said
 from taskorch.errors import (
     AttemptInterrupted,
     AttemptLostError,
@@ -31,7 +31,6 @@ from taskorch.executors._owned import OwnedExecutor
 from taskorch.executors._processes._attempts import Processes
 from taskorch.executors._programs._attempts import Programs
 from taskorch.executors._remote import RemoteEnd, end_of, remote_call
-from taskorch.executors._threads import WorkerThreads
 from taskorch.kernel import (
     AttemptOutcome,
     Effect,
@@ -61,7 +60,6 @@ from taskorch.protocols import AttemptExecutor, Failure
 from taskorch.runtime._asyncio import is_cancellation
 from taskorch.runtime._context import (
     CURRENT,
-    Traced,
     call_with,
     context_of,
     in_trace,
@@ -69,17 +67,11 @@ from taskorch.runtime._context import (
     trace_of,
     variables_of,
 )
-from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._interrupts import INTERRUPTS
-from taskorch.runtime._loops import Coroutines, LoopHost
-from taskorch.runtime._notices import Notices, ResourceExhaustion
-from taskorch.runtime._publisher import Publisher
-from taskorch.runtime._waiting import Waiting
+from taskorch.runtime._loops import Coroutines
 from taskorch.runtime._work import (
     Control,
-    Driver,
     EffectQueue,
-    Finishes,
     Work,
     after_of,
     control_of,
@@ -91,7 +83,7 @@ from taskorch.runtime._work import (
 )
 
 if TYPE_CHECKING:
-    from taskorch.runtime._memo import Memo
+    from taskorch.runtime._runtime import Runtime
 
 
 # -- what this machine gives us: cores, memory and disk, as affinity and cgroups limit
@@ -198,67 +190,6 @@ def _read(path: str) -> str:
 _NOTED: Final = 0.001
 
 
-class Runner(Protocol):
-    """What an agent's attempts call: a handler."""
-
-    @property
-    def handler(self) -> Callable[..., Any]:
-        """What is called with the task and its context."""
-        ...
-
-
-class Begins(Protocol):
-    """What begins attempts."""
-
-    def name_of(self, executor: AttemptExecutor[Any]) -> str:
-        """What the user calls *executor*; empty if it is one of ours."""
-        ...
-
-    def runner_of(self, row: TaskRow) -> Runner:
-        """How the agent of *row*, which runs, does its work."""
-        ...
-
-    def perform(
-        self, row: TaskRow, number: int, work: Work, variables: Context
-    ) -> tuple[bool, Any, BaseException | None]:
-        """On a thread: do an attempt that is not the plainest."""
-        ...
-
-
-class Lost(Protocol):
-    """Looks for what is not here."""
-
-    def add(self, row: TaskRow) -> None:
-        """Look for what *row* needs."""
-        ...
-
-
-class AttemptHost(Driver, Finishes, Traced, Protocol):
-    """What an attempt asks of its runtime."""
-
-    epoch: int
-    lost: Lost
-    notices: Notices
-    publisher: Publisher
-    room: ResourceExhaustion
-    #: What agents try themselves when an attempt has failed; None: nothing.
-    strategies: Any
-
-    @property
-    def memo(self) -> Memo:
-        """Looks for the results of like tasks."""
-        ...
-
-    @property
-    def attempts(self) -> Begins:
-        """What begins attempts."""
-        ...
-
-    def progress(self, work: Work, attempt: int, value: Any, /) -> None:
-        """A task reported *value*."""
-        ...
-
-
 class Attempt:
     """
     One attempt, for its executor: see `taskorch.protocols.Attempt`.
@@ -278,7 +209,7 @@ class Attempt:
         executor: AttemptExecutor[Any],
         program: Program | None = None,
     ) -> None:
-        self._rt: AttemptHost = work._rt
+        self._rt: Runtime = work._rt
         self._row = row
         self.number: int = number
         self._work = work
@@ -389,8 +320,9 @@ class Attempt:
         if isinstance(value, RemoteEnd):
             value, error = end_of(value, self.task_id)
         rt = self._rt
+        row, number, work = self._row, self.number, self._work
         mends = rt.strategies
-        if error is not None and mends is not None and mends.takes(*self, error):
+        if error is not None and mends and mends.takes(row, number, work, error):
             return
         name = rt.attempts.name_of(self.executor)
         if name and isinstance(error, concurrent.futures.BrokenExecutor):
@@ -398,10 +330,10 @@ class Attempt:
         elif name and not isinstance(error, AttemptInterrupted):
             rt.notices.executor_works(name)
         try:
-            rt.finish(self._row, self.number, self._work, value, error, used)
+            rt.finish(row, number, work, value, error, used)
         finally:
             # As in `run`.
-            del self, value, error
+            del self, row, work, value, error
 
     def end_soon(self, value: Any = None, error: BaseException | None = None) -> None:
         end = partial(self.end, value, error)
@@ -521,33 +453,14 @@ class AgentRunner:
     program: bool = False
 
 
-class AttemptsHost(Driver, Traced, Protocol):
-    """What attempts ask of their runtime."""
-
-    loops: LoopHost
-    runners: dict[str, AgentRunner]
-    run_id: str
-    #: What agents try themselves when an attempt has failed; None: nothing.
-    strategies: Any
-    #: What keeps facts in a journal; None: nothing does.
-    committer: Any
-    threads: WorkerThreads
-    waiting: Waiting
-
-    @property
-    def memo(self) -> Memo:
-        """Looks for the results of like tasks."""
-        ...
-
-
 class Attempts:
     """Begins attempts, and stops and holds them, by their executors."""
 
     def __init__(
-        self, host: AttemptsHost, executors: Mapping[str, AttemptExecutor[Any]]
+        self, rt: Runtime, executors: Mapping[str, AttemptExecutor[Any]]
     ) -> None:
-        self._rt = host
-        self.programs = Programs(lambda: host.run_id)
+        self._rt = rt
+        self.programs: Programs = Programs(lambda: rt.run_id)
         given = executors.get("process")
         #: They can be given by their number.
         self.processes: Processes = (
@@ -555,8 +468,8 @@ class Attempts:
         )
         #: All, by the names that tasks and agents give.
         self.executors: Mapping[str, AttemptExecutor[Any]] = {
-            "thread": host.threads,
-            "asyncio": Coroutines(host.loops),
+            "thread": rt.threads,
+            "asyncio": Coroutines(rt.loops),
             "program": self.programs,
             **executors,
             "process": self.processes,
@@ -568,9 +481,7 @@ class Attempts:
             if isinstance(own, OwnedExecutor)
         }
         for own in self._owned.values():
-            own.bind(
-                lambda: host.run_id, whole_cores, lambda: host.committer is not None
-            )
+            own.bind(lambda: rt.run_id, whole_cores, lambda: rt.committer is not None)
         self._named = tuple(
             (name, own) for name, own in executors.items() if name not in self._owned
         )
@@ -840,35 +751,10 @@ _MOST: Final = 20
 _NS: Final = 1e9
 
 
-class Performs(Protocol):
-    """What runs the function of an attempt."""
-
-    def perform(
-        self, row: TaskRow, number: int, work: Work, /
-    ) -> tuple[bool, Any, BaseException | None]:
-        """On a thread: run it, once more."""
-        ...
-
-    def begin(self, row: TaskRow, number: int, work: Work) -> None:
-        """Begin the attempt where it runs."""
-        ...
-
-
-class StrategyHost(Driver, Finishes, Protocol):
-    """What strategies ask of a runtime."""
-
-    deciders: PolicyDeciders
-
-    @property
-    def attempts(self) -> Performs:
-        """What runs attempts."""
-        ...
-
-
 class Strategies:
     """Strategies by class of failures, and what came of them."""
 
-    def __init__(self, rt: StrategyHost) -> None:
+    def __init__(self, rt: Runtime) -> None:
         self._rt = rt
         #: By level and class.
         self._known: dict[tuple[int, str], Strategy] = {}

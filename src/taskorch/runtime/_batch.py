@@ -11,19 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
-from typing import Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._limits import MAX_ID_LENGTH
+from taskorch._base._limits import MAX_ID_LENGTH
 from taskorch.errors import (
-    ComponentError,
     InvalidTaskError,
     UsageError,
     ValidationFailedError,
 )
-from taskorch.events import Event, TaskRejected
-from taskorch.kernel import Bucket, Change, Kernel, PolicyFault, Spec, TaskRow, Terms
+from taskorch.events import TaskRejected
+from taskorch.kernel import Bucket, Change, PolicyFault, TaskRow, Terms
 from taskorch.model import (
     Call,
     Program,
@@ -38,10 +37,6 @@ from taskorch.model._show import show
 from taskorch.model._task import named
 from taskorch.policies._validator import is_own_well_formed
 from taskorch.protocols import AttemptExecutor
-from taskorch.runtime._committer import Keeps
-from taskorch.runtime._context import Traced
-from taskorch.runtime._deciders import PolicyDeciders
-from taskorch.runtime._directory import Directory, MakesWork
 from taskorch.runtime._translation import (
     executor_for,
     is_simple,
@@ -52,34 +47,10 @@ from taskorch.runtime._translation import (
 )
 from taskorch.runtime._work import NO_KWARGS, Work, capture, note_cache
 
-__all__ = ("Batch", "BatchHost", "Entry", "Preparation")
+if TYPE_CHECKING:
+    from taskorch.runtime._runtime import AnyRuntime
 
-
-class BatchHost(MakesWork, Traced, Keeps, Protocol):
-    """What tasks on their way in ask of a runtime, or of what stands for one."""
-
-    kernel: Kernel
-    deciders: PolicyDeciders
-    directory: Directory
-    work_class: type[Work]
-
-    def component_error(
-        self, fault: PolicyFault, task_id: str | None
-    ) -> ComponentError:
-        """What a caller is told of a policy that failed."""
-        ...
-
-    def kernel_bucket(self, spec: Spec) -> Bucket:
-        """The bucket of *spec*."""
-        ...
-
-    def note(self, cls: type[Event], *fields: Any) -> None:
-        """Record a fact; not under the lock."""
-        ...
-
-    def now(self) -> int:
-        """The time in ns."""
-        ...
+__all__ = ("Batch", "Entry", "Preparation")
 
 
 @attrs.define(eq=False)
@@ -196,11 +167,11 @@ class Preparation:
     What is done of a submission before the lock: a validator may do I/O.
 
     Args:
-        host: The orchestrator.
+        rt: The orchestrator.
     """
 
-    def __init__(self, host: BatchHost) -> None:
-        self._rt = host
+    def __init__(self, rt: AnyRuntime) -> None:
+        self._rt = rt
         #: Buckets of kinds that the validator need not see again.
         self._known: dict[Any, Bucket] = {}
 
@@ -425,8 +396,8 @@ def _any_named(tasks: Iterable[Task]) -> bool:
 class _BatchLinks:
     """Finds what tasks of a batch wait for: tasks before them in it, and others."""
 
-    def __init__(self, host: BatchHost, tasks: Sequence[Task], batch: Batch) -> None:
-        self._rt = host
+    def __init__(self, rt: AnyRuntime, tasks: Sequence[Task], batch: Batch) -> None:
+        self._rt = rt
         self._tasks = tasks
         self._batch = batch
         self._seen = 0

@@ -17,7 +17,6 @@ from typing import (
     Any,
     Final,
     Generic,
-    Protocol,
     TypeAlias,
     TypeVar,
     cast,
@@ -34,7 +33,6 @@ from taskorch.errors import (
 )
 from taskorch.events import (
     CLS,
-    Event,
     EventEmitted,
     Fact,
     HealthReported,
@@ -62,26 +60,14 @@ from taskorch.model import TERMINAL, TaskState
 from taskorch.model._show import show
 from taskorch.protocols import DurableJournal, Entry, Group, Journal
 from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve, resolve_on
-from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._documents import document_of
 from taskorch.runtime._interrupts import defers_interrupts, join, takes_interrupts
-from taskorch.runtime._loops import Latch, LoopHost, release_if_mine
-from taskorch.runtime._notices import Notices
-from taskorch.runtime._publisher import Publisher
+from taskorch.runtime._loops import Latch, release_if_mine
 from taskorch.runtime._timer import begin_thread
-from taskorch.runtime._waiting import Waiting
-from taskorch.runtime._work import (
-    NEVER,
-    Driver,
-    Emitted,
-    Weights,
-    Work,
-    extra_of,
-    task_of,
-)
+from taskorch.runtime._work import NEVER, Emitted, Work, extra_of, task_of
 
 if TYPE_CHECKING:
-    from taskorch.telemetry._metrics import Metrics
+    from taskorch.runtime._runtime import Runtime
 
 
 # -- a journal of the user's that keeps facts, and can be asked for nothing else -------
@@ -259,54 +245,6 @@ _DOCUMENTED: Final = frozenset(
 )
 
 
-class Keeps(Protocol):
-    """What keeps its facts, if it has a journal."""
-
-    @property
-    def committer(self) -> Committer | None:
-        """What keeps them; None: nothing outlives the process."""
-        ...
-
-
-class CommitterHost(Driver, Protocol):
-    """What a committer asks of its runtime."""
-
-    epoch: int
-    #: The last fact that is kept.
-    committed: int
-    #: What is queued may begin.
-    begins: bool
-    closed: bool
-    started: bool
-    weights: Weights
-    wanted: frozenset[type[Event]]
-    loops: LoopHost
-    notices: Notices
-    publisher: Publisher
-    waiting: Waiting
-
-    @property
-    def metrics(self) -> Metrics | None:
-        """The OpenTelemetry measures, if the SDK is there."""
-        ...
-
-    def interrupted(self, error: BaseException) -> None:
-        """An exception from outside has cut a step short."""
-        ...
-
-    def is_quiet(self) -> bool:
-        """Whether nothing can proceed without input from outside."""
-        ...
-
-    def refuse_submission(self) -> None:
-        """Under the lock: raise if nothing comes in any more."""
-        ...
-
-    def wake(self, work: Work) -> None:
-        """Tell those who wait for *work*."""
-        ...
-
-
 class _Local(threading.local):
     """What the calling thread waits for later."""
 
@@ -321,8 +259,8 @@ class Committer:
     The lock of the runtime guards all but the writing.
     """
 
-    def __init__(self, host: CommitterHost, journal: Journal) -> None:
-        self._rt = host
+    def __init__(self, rt: Runtime, journal: Journal) -> None:
+        self._rt = rt
         self.journal: DurableJournal = (
             journal if isinstance(journal, DurableJournal) else BareJournal(journal)
         )
@@ -1001,13 +939,7 @@ class Committer:
 # -- what a running task leaves: how far it is, and its state for the next attempt -----
 
 
-class CheckpointHost(Driver, Keeps, Protocol):
-    """What checkpoints ask of a runtime."""
-
-    deciders: PolicyDeciders
-
-
-def checkpoint(rt: CheckpointHost, work: Work, attempt: int, state: Any) -> None:
+def checkpoint(rt: Runtime, work: Work, attempt: int, state: Any) -> None:
     """
     A running task leaves *state* for its next attempt; that is not waited for.
 
@@ -1030,7 +962,7 @@ def checkpoint(rt: CheckpointHost, work: Work, attempt: int, state: Any) -> None
 
 
 def allow_repeat(
-    rt: CheckpointHost, work: Work, attempt: int, *, allowed: bool, reason: str
+    rt: Runtime, work: Work, attempt: int, *, allowed: bool, reason: str
 ) -> None:
     """Whether a running task may be run again if nobody knows how it ends: *reason*."""
     row = work._row
@@ -1042,7 +974,7 @@ def allow_repeat(
     rt.step(change)
 
 
-def progress(rt: CheckpointHost, work: Work, attempt: int, value: Any) -> None:
+def progress(rt: Runtime, work: Work, attempt: int, value: Any) -> None:
     """A task reported *value*."""
     row = work._row
     extra_of(work).progress = value

@@ -17,12 +17,11 @@ from contextvars import Context, ContextVar
 from datetime import datetime
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, cast
 
 import attrs
 
-from taskorch._limits import NS
-from taskorch._references import replaced
+from taskorch._base._limits import NS
 from taskorch.errors import (
     AttemptInterrupted,
     InvalidTaskError,
@@ -31,9 +30,10 @@ from taskorch.errors import (
 )
 from taskorch.events import Fact, TaskSubmitted
 from taskorch.executors._remote import HERE
-from taskorch.executors._threads import Worker, WorkerThreads
-from taskorch.kernel import Kernel, TaskRow, without_quotas
+from taskorch.executors._threads import Worker
+from taskorch.kernel import TaskRow, without_quotas
 from taskorch.model import Missing, Program, Reference, Resources, Task, TaskState
+from taskorch.model._arguments import replaced
 from taskorch.model._ids import run_of, stem_of
 from taskorch.model._made_for import MadeFor
 from taskorch.model._read_only import ReadOnly
@@ -49,12 +49,12 @@ from taskorch.runtime._work import (
     parent_named,
     works_above,
 )
-from taskorch.signals import Signals
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
     from taskorch.model import Units
+    from taskorch.runtime._runtime import Runtime
     from taskorch.telemetry._spans import Spans
 
 
@@ -64,31 +64,7 @@ if TYPE_CHECKING:
 # nothing of OpenTelemetry is imported, and nothing is made.
 
 
-class Traced(Protocol):
-    """What has spans, if there is an SDK for them."""
-
-    @property
-    def spans(self) -> Spans | None:
-        """What makes them, if there is."""
-        ...
-
-
-class TracingHost(Protocol):
-    """What making spans asks of a runtime."""
-
-    kernel: Kernel
-    #: The `Directory`, which stands above this.
-    directory: Any
-    signals: Signals
-    spans: Spans | None
-    threads: WorkerThreads
-
-    def now(self) -> int:
-        """The time in ns."""
-        ...
-
-
-def look_for_sdk(rt: TracingHost, given: TracerProvider | None) -> None:
+def look_for_sdk(rt: Runtime, given: TracerProvider | None) -> None:
     """
     Make spans from now on, if an SDK is configured for this process, or *given*.
 
@@ -121,7 +97,7 @@ def look_for_sdk(rt: TracingHost, given: TracerProvider | None) -> None:
 
 
 def _run(
-    rt: TracingHost,
+    rt: Runtime,
     spans: Spans,
     run: Any,
     worker: Worker,
@@ -139,13 +115,12 @@ def _run(
     return run(worker, item)
 
 
-def _run_of(rt: TracingHost, task_id: str) -> str:
+def _run_of(rt: Runtime, task_id: str) -> str:
     """The run of a workflow that a task is of, whose attempt is under way; or ""."""
-    run_id: str = rt.directory.run_of(task_id)
-    return run_id
+    return rt.directory.run_of(task_id)
 
 
-def workflow_span(rt: Traced, name: str, run_id: str) -> AbstractContextManager[None]:
+def workflow_span(rt: Runtime, name: str, run_id: str) -> AbstractContextManager[None]:
     """What the tasks of a new run are submitted in."""
     return nullcontext() if rt.spans is None else rt.spans.workflow(name, run_id)
 
@@ -182,7 +157,7 @@ def _origin_of(row: TaskRow, work: Work, spans: Spans) -> _Origin:
     return _Origin(row.bucket.spec.type, trace, names_above(work))
 
 
-def _about(rt: TracingHost, task_id: str) -> _Origin:
+def _about(rt: Runtime, task_id: str) -> _Origin:
     """What is known of a task that this life has not seen come."""
     row = rt.kernel.tasks.get(task_id)
     work: Work | None = None if row is None else row.cargo
@@ -194,7 +169,7 @@ def _about(rt: TracingHost, task_id: str) -> _Origin:
 # -- the context of an attempt -----------------------------------------------------
 
 
-def variables_of(rt: Traced, row: TaskRow, attempt: int, work: Work) -> Context:
+def variables_of(rt: Runtime, row: TaskRow, attempt: int, work: Work) -> Context:
     """The context variables of an attempt: its own, in which its span is current."""
     found = work._ctx.copy()
     spans = rt.spans
@@ -205,19 +180,19 @@ def variables_of(rt: Traced, row: TaskRow, attempt: int, work: Work) -> Context:
 
 
 def in_trace(
-    program: Program, rt: Traced, row: TaskRow, attempt: int, work: Work
+    program: Program, rt: Runtime, row: TaskRow, attempt: int, work: Work
 ) -> Program:
     """*program*, handed the context of its attempt, if its environment names none."""
     found = _carried(rt, row, attempt, work)
     return attrs.evolve(program, env={**found, **program.env}) if found else program
 
 
-def trace_of(rt: Traced, row: TaskRow, attempt: int, work: Work) -> str | None:
+def trace_of(rt: Runtime, row: TaskRow, attempt: int, work: Work) -> str | None:
     """The context of an attempt, for another process of ours: see `inside`."""
     return _carried(rt, row, attempt, work).get("TRACEPARENT")
 
 
-def _carried(rt: Traced, row: TaskRow, attempt: int, work: Work) -> Mapping[str, str]:
+def _carried(rt: Runtime, row: TaskRow, attempt: int, work: Work) -> Mapping[str, str]:
     spans = rt.spans
     if spans is None:
         return {}

@@ -17,8 +17,8 @@ from typing import Any, Final, NoReturn, TypeVar, cast
 
 import attrs
 
-from taskorch._frozen import draft_of
-from taskorch._limits import BLOCKING_SECONDS, NS, SLOW_POLICY_SECONDS
+from taskorch._base._frozen import draft_of
+from taskorch._base._limits import BLOCKING_SECONDS, NS, SLOW_POLICY_SECONDS
 from taskorch.errors import (
     AttemptLostError,
     InvalidTaskError,

@@ -10,12 +10,11 @@ import sys
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from contextvars import Context
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import islice, pairwise
 from threading import Lock
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -68,16 +67,13 @@ from taskorch.model._ids import number_of, numbered, run_by, run_of, stem_of
 from taskorch.model._show import show
 from taskorch.protocols import AttemptExecutor, DurableJournal, Entry
 from taskorch.runtime._attempts import GONE
-from taskorch.runtime._committer import Keeps
 from taskorch.runtime._documents import error_of_document, recall_earlier, recall_late
 from taskorch.runtime._identity import changed_task
 from taskorch.runtime._interrupts import defers_interrupts
 from taskorch.runtime._reruns import Reruns, refuse_itself
-from taskorch.runtime._timer import TimerThread
 from taskorch.runtime._translation import executor_for
 from taskorch.runtime._work import (
     NO_VARIABLES,
-    Driver,
     Work,
     extra_of,
     note_bonds,
@@ -87,19 +83,15 @@ from taskorch.runtime._work import (
     why_unresolvable,
 )
 
+if TYPE_CHECKING:
+    from taskorch.runtime._runtime import AnyRuntime, Runtime
+
 # -- tasks of earlier lives that need what is gone: they are held until it is back -----
 
 
-class OrphansHost(Protocol):
-    """What looking for lost functions and agents asks of a runtime."""
-
-    kernel: Kernel
-    orphans: dict[Spec, None]
-
-
-def hold_orphans(host: OrphansHost, now: int) -> None:
+def hold_orphans(rt: Runtime, now: int) -> None:
     """Hold those whose turn has come in this life only, and whose agents are gone."""
-    kernel, orphans = host.kernel, host.orphans
+    kernel, orphans = rt.kernel, rt.orphans
     for bucket in [each for each in kernel.parked if each.spec in orphans]:
         for row in bucket.rows():
             why = no_agent(kernel, row, now)
@@ -132,27 +124,7 @@ def _may_come(agent: AgentRow) -> bool:
 # -- the works of tasks that were submitted in an earlier life -------------------------
 
 
-class MakesWork(Protocol):
-    """What makes the works of tasks: a runtime, or what stands for one."""
-
-    @property
-    def executors(self) -> Mapping[str, AttemptExecutor[Any]]:
-        """All executors, by name."""
-        ...
-
-    def new_work(
-        self,
-        fn: Callable[..., Any] | None,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        executor: AttemptExecutor[Any] | None,
-        ctx: Context,
-    ) -> Work:
-        """The work of a task."""
-        ...
-
-
-def work_of(owner: MakesWork, task: Task) -> Work:
+def work_of(rt: AnyRuntime, task: Task) -> Work:
     """The work of *task*, which was submitted in an earlier life."""
     payload = task.payload
     work: Work
@@ -161,16 +133,16 @@ def work_of(owner: MakesWork, task: Task) -> Work:
         executor: AttemptExecutor[Any] | None = GONE
         if not isinstance(fn, Missing):
             try:
-                executor = executor_for(fn, payload.executor, owner.executors)
+                executor = executor_for(fn, payload.executor, rt.executors)
             except InvalidTaskError as error:
                 fn = Missing(call_type(fn), error.message)
-        work = owner.new_work(fn, payload.args, payload.kwargs, executor, NO_VARIABLES)
+        work = rt.new_work(fn, payload.args, payload.kwargs, executor, NO_VARIABLES)
     elif isinstance(payload, Missing):
-        work = owner.new_work(payload, (), {}, GONE, NO_VARIABLES)
+        work = rt.new_work(payload, (), {}, GONE, NO_VARIABLES)
     else:
         is_program = isinstance(payload, Program)
-        executor = owner.executors["program"] if is_program else None
-        work = owner.new_work(None, (), {}, executor, NO_VARIABLES)
+        executor = rt.executors["program"] if is_program else None
+        work = rt.new_work(None, (), {}, executor, NO_VARIABLES)
     work._task = task
     note_cache(work)
     return work
@@ -225,18 +197,11 @@ _ENDED: Final = {
 }
 
 
-class RecollectionHost(MakesWork, Keeps, Protocol):
-    """What a recollection asks of its runtime."""
-
-    #: The number of the last fact that is kept.
-    committed: int
-
-
 class Recollection:
     """What a journal knows of tasks that have left memory."""
 
-    def __init__(self, host: RecollectionHost, journal: DurableJournal) -> None:
-        self._rt = host
+    def __init__(self, rt: Runtime, journal: DurableJournal) -> None:
+        self._rt = rt
         self._journal = journal
 
     def ends(self, ids: Collection[str]) -> dict[str, TaskState]:
@@ -389,17 +354,6 @@ def _fail(row: TaskRow, event: TaskFailed) -> None:
 _FOREIGN: Final = "wait there, with handle.result(), and hand over what it returns"
 
 
-class DirectoryHost(MakesWork, Protocol):
-    """What a directory asks of its runtime."""
-
-    kernel: Kernel
-
-    @property
-    def directory(self) -> Directory:
-        """This directory."""
-        ...
-
-
 class Directory:
     """
     Finds the task, and the run of it, that an id means.
@@ -407,8 +361,8 @@ class Directory:
     The caller has the lock, but for what only asks for one id.
     """
 
-    def __init__(self, host: DirectoryHost) -> None:
-        self._owner = host
+    def __init__(self, rt: AnyRuntime) -> None:
+        self._rt = rt
         #: What the ids of tasks that were run again stand for.
         self.reruns: Reruns = Reruns()
         #: What the journal knows of tasks that have left memory, if it can be asked.
@@ -418,7 +372,7 @@ class Directory:
 
     def is_known(self, task_id: str) -> bool:
         """Whether there is, or was, such a run of a task, as far as memory goes."""
-        kernel = self._owner.kernel
+        kernel = self._rt.kernel
         return task_id in kernel.tasks or task_id in kernel.evicted
 
     def run_of(self, task_id: str) -> str:
@@ -427,11 +381,11 @@ class Directory:
 
         Of what has left memory only the ids say it.
         """
-        row = self._owner.kernel.tasks.get(task_id)
+        row = self._rt.kernel.tasks.get(task_id)
         if row is not None:
             return row.run
         run_id = run_of(task_id)
-        is_known = run_id in self._owner.kernel.runs or self.recovered is not None
+        is_known = run_id in self._rt.kernel.runs or self.recovered is not None
         return run_id if is_known else ""
 
     def known(self, task_id: str, by: Task | None = None) -> Work:
@@ -441,7 +395,7 @@ class Directory:
         Raises:
             UnknownTaskError: There is none.
         """
-        kernel = self._owner.kernel
+        kernel = self._rt.kernel
         row = kernel.tasks.get(task_id)
         if row is not None and row.cargo is not None:
             work: Work = row.cargo
@@ -450,7 +404,7 @@ class Directory:
         if state is not None:
             if self.recovered is not None:
                 return self.recovered.recollect(task_id, state)
-            return _gone(self._owner, task_id, state)
+            return _gone(self._rt, task_id, state)
         who = "" if by is None else f"{_name_of(by)} needs {task_id!r}, but "
         msg = f"{who}no task has the id {task_id!r}"
         raise UnknownTaskError(msg, task_id=task_id)
@@ -498,7 +452,7 @@ class Directory:
 
     def _of_work(self, work: Work, by: Task) -> Work:
         """What a handle stands for: a later run, if this one came to nothing."""
-        if work._rt is not self._owner:
+        if work._rt is not self._rt:
             msg = f"{_name_of(by)} needs {work!r}, which is of another orchestrator"
             raise UnknownTaskError(msg, hint=_FOREIGN, task_id=by.id)
         row = work._row
@@ -533,19 +487,19 @@ class Directory:
 
     def _recalled(self, found: Mapping[str, TaskState]) -> set[str]:
         """Note what has ended; the re-runs that may have, too, are returned."""
-        self._owner.kernel.remember_ended(found)
+        self._rt.kernel.remember_ended(found)
         for name in found:
             self.reruns.note(name)
         return self._unknown(self.reruns.next_id(name) for name in found)
 
 
-def _gone(owner: DirectoryHost, task_id: str, state: TaskState) -> Work:
+def _gone(rt: AnyRuntime, task_id: str, state: TaskState) -> Work:
     """A handle for a task that has left memory."""
-    work = owner.new_work(None, (), {}, None, NO_VARIABLES)
+    work = rt.new_work(None, (), {}, None, NO_VARIABLES)
     # As those that have left memory, it does not lead back to the handle.
     row = TaskRow(task_id, 0, Bucket(Spec(""), TypeRow()), None, 0)
     row.state = state
-    row.run = owner.directory.run_of(task_id)
+    row.run = rt.directory.run_of(task_id)
     work._row = row
     msg = (
         f"task {task_id} is {state}, and finished so long ago that its result has "
@@ -566,15 +520,6 @@ def _name_of(task: Task) -> str:
 _LOOK: Final = 0.25
 
 
-class LostHost(Driver, Protocol):
-    """What looking for functions asks of its runtime."""
-
-    @property
-    def timer(self) -> TimerThread:
-        """What calls it again and again."""
-        ...
-
-
 class LostFunctions:
     """
     Looks again and again for functions that were not here as the journal was opened.
@@ -583,8 +528,8 @@ class LostFunctions:
     `taskorch serve` loads, under a decorator of the orchestrator.
     """
 
-    def __init__(self, host: LostHost) -> None:
-        self._rt = host
+    def __init__(self, rt: Runtime) -> None:
+        self._rt = rt
         #: The tasks that need them; changed under the lock.
         self.rows: dict[TaskRow, None] = {}
         #: Modules that cannot be imported: they are not tried again.

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from taskorch._visible import masked
+from taskorch._base._visible import masked
 from taskorch.errors import (
     AttemptInterrupted,
     InvalidTaskError,

@@ -7,44 +7,23 @@ Decision: 0006.
 from __future__ import annotations
 
 import logging
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-from taskorch._visible import visible
+from taskorch._base._visible import visible
 from taskorch.errors import InternalError, JournalError, NotRunningError
 from taskorch.kernel import StopAttempt, TaskRow, describe, is_under_way
 from taskorch.model import TERMINAL
-from taskorch.runtime._attempts import Attempts
-from taskorch.runtime._committer import Keeps
 from taskorch.runtime._context import current_or_none
-from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._interrupts import defers_interrupts
-from taskorch.runtime._publisher import Publisher
-from taskorch.runtime._waiting import Waiting
-from taskorch.runtime._work import ALL_KEPT, Driver, Work
+from taskorch.runtime._work import ALL_KEPT, Work
+
+if TYPE_CHECKING:
+    from taskorch.runtime._runtime import Runtime
 
 _LOG: Final = logging.getLogger(__name__)
 
 
-class EndHost(Driver, Keeps, Protocol):
-    """What the end of a runtime asks of it."""
-
-    attempts: Attempts
-    closed: bool
-    #: The last fact that is kept.
-    committed: int
-    deciders: PolicyDeciders
-    #: It is about to stop.
-    draining: bool
-    halted: bool
-    publisher: Publisher
-    waiting: Waiting
-
-    def wake(self, work: Work) -> None:
-        """Tell those who wait for *work*."""
-        ...
-
-
-def interrupted(rt: EndHost, error: BaseException) -> None:
+def interrupted(rt: Runtime, error: BaseException) -> None:
     """
     An exception from outside has cut a step short: nobody knows where.
 
@@ -59,7 +38,7 @@ def interrupted(rt: EndHost, error: BaseException) -> None:
 
 
 @defers_interrupts
-def fail_stop(rt: EndHost, error: BaseException) -> None:
+def fail_stop(rt: Runtime, error: BaseException) -> None:
     """
     A fault of our own: nothing starts any more, and nobody waits for ever.
 
@@ -107,7 +86,7 @@ def fail_stop(rt: EndHost, error: BaseException) -> None:
     rt.attempts.carry_out(told)
 
 
-def is_left(rt: EndHost, row: TaskRow) -> bool:
+def is_left(rt: Runtime, row: TaskRow) -> bool:
     """
     Whether the orchestrator has stopped, and *row* had ended by then.
 
@@ -124,7 +103,7 @@ def is_left(rt: EndHost, row: TaskRow) -> bool:
 
 
 @defers_interrupts
-def halt(rt: EndHost) -> None:
+def halt(rt: Runtime) -> None:
     """What has not ended is left to the next life: nobody here waits for it."""
     if rt.committer is None:
         return
@@ -136,7 +115,7 @@ def halt(rt: EndHost) -> None:
                 rt.wake(work)
 
 
-def refuse_submission(rt: EndHost) -> None:
+def refuse_submission(rt: Runtime) -> None:
     """
     Under the lock: called where tasks come in.
 
@@ -152,7 +131,7 @@ def refuse_submission(rt: EndHost) -> None:
         raise NotRunningError(msg, hint="make a new one: it cannot be restarted")
 
 
-def refuse_new(rt: EndHost) -> None:
+def refuse_new(rt: Runtime) -> None:
     """
     Under the lock: called where new tasks come in.
 

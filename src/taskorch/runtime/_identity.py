@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import attrs
 
-from taskorch._limits import NS
+from taskorch._base._limits import NS
 from taskorch.errors import DuplicateTaskError
 from taskorch.events import TaskOptionsChanged
 from taskorch.kernel import DIGEST_BITS

@@ -15,9 +15,9 @@ from functools import partial
 from time import monotonic
 from typing import Any, Final, TypeVar
 
-from taskorch._frozen import frozen
-from taskorch._limits import NS
-from taskorch._visible import counted, visible
+from taskorch._base._frozen import frozen
+from taskorch._base._limits import NS
+from taskorch._base._visible import counted, visible
 from taskorch.errors import (
     InvalidTaskError,
     InvalidTransitionError,

@@ -32,20 +32,23 @@ from types import (
     MethodType,
     ModuleType,
 )
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
 import attrs
 
-from taskorch._limits import NS
-from taskorch._vocabulary import meant
+from taskorch._base._limits import NS
+from taskorch._base._vocabulary import meant
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.kernel import Kernel, TaskRow
 from taskorch.model import Cache, Missing, TaskState
 from taskorch.model._ids import stem_of
 from taskorch.model._show import show
 from taskorch.runtime._work import Work
+
+if TYPE_CHECKING:
+    from taskorch.runtime._runtime import AnyRuntime
 
 # -- what a value or a function is, in bytes: the same for what is alike, and for no
 # other
@@ -926,7 +929,7 @@ class Memo:
     Looks for the results of like tasks, in one life of an orchestrator.
 
     Args:
-        host: A runtime, or a life in a simulation.
+        rt: A runtime, or a life in a simulation.
         recall: Looks in the journal for a task that has left memory.
         step: Makes a change of the kernel, which may be kept before it returns.
         waits: Whether an attempt may wait for one that makes its result.
@@ -934,13 +937,13 @@ class Memo:
 
     def __init__(
         self,
-        host: Any,
+        rt: AnyRuntime,
         recall: Callable[[str], None] | None,
         step: Step,
         *,
         waits: bool = True,
     ) -> None:
-        self._host = host
+        self._rt = rt
         self._recall = recall
         self._step = step
         self._waits = waits
@@ -1033,7 +1036,7 @@ class Memo:
         cache = None if task is None else task.cache
         assert cache is not None  # noqa: S101 - as in `_key`
         if self._recall is not None:
-            known = self._host.kernel.remembered.get(key.text)
+            known = self._rt.kernel.remembered.get(key.text)
             if known is not None:
                 self._recall(known[0])
         found: list[Found] = []
@@ -1078,7 +1081,7 @@ class Memo:
         if cache.expires is not None and age >= cache.expires:
             return f"the result of {source_id} has expired: it is {age:.3g} s old"
         try:
-            source: Work = self._host.directory.known(source_id)
+            source: Work = self._rt.directory.known(source_id)
         except UnknownTaskError:
             return f"the result of {source_id} is not there any more"
         state = source._row.state

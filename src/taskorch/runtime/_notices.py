@@ -17,8 +17,8 @@ from time import monotonic
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
-from taskorch._limits import ASIDE_NS, NS
-from taskorch._visible import counted, said, visible
+from taskorch._base._limits import ASIDE_NS, NS
+from taskorch._base._visible import counted, said, visible
 from taskorch.events import (
     CATALOGUE,
     VIEWS,
@@ -34,27 +34,23 @@ from taskorch.events import (
     TaskFailed,
     TaskReady,
 )
-from taskorch.journal import MemoryJournal
 from taskorch.kernel import Kernel, PoolRow, meaning_of, moves_of
 from taskorch.model import TERMINAL, Call, HealthCheck
 from taskorch.model._ids import PHASE_LIMIT, makers_of
-from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._documents import trace_of
 from taskorch.runtime._interrupts import defers_interrupts
-from taskorch.runtime._publisher import Publisher, Receiver
-from taskorch.runtime._timer import TimerThread
+from taskorch.runtime._publisher import Receiver
 from taskorch.runtime._work import (
     NEVER,
-    Driver,
     Work,
     detach_control,
     extra_of,
     raised_by,
 )
-from taskorch.signals import Signals
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
+    from taskorch.runtime._runtime import Runtime
 
 
 # -- pools that are nearly used up, and soft quotas that are exceeded ------------------
@@ -149,20 +145,13 @@ _EDGES: Final = 10_000
 _KNOWN: Final = frozenset({"decision", "internal", "dependency"})
 #: Modules whose receivers of failures show or count them, and tell nobody.
 _VIEWS: Final = (
-    "taskorch._telling",
+    # Not all of its room: who follows events is somebody.
+    "taskorch._telling._troubles",
     "taskorch.adaptive.",
     "taskorch.frontends.service.",
     "taskorch.planning.",
     "taskorch.telemetry.",
 )
-
-
-class Exhaustion(Protocol):
-    """What the system has no room for at present."""
-
-    def check(self) -> HealthCheck | None:
-        """What health says of it, while there is too little."""
-        ...
 
 
 class Told(Protocol):
@@ -181,34 +170,6 @@ class Told(Protocol):
         ...
 
 
-class _Kernel(Protocol):
-    #: The schedules, by their names.
-    schedules: dict[str, tuple[str, int]]
-
-
-class NoticesHost(Protocol):
-    """What notices ask of their runtime."""
-
-    #: The number of the last fact that is kept.
-    committed: int
-    publisher: Publisher
-    timer: TimerThread
-
-    @property
-    def kernel(self) -> _Kernel:
-        """What knows the schedules."""
-        ...
-
-    @property
-    def room(self) -> Exhaustion:
-        """What the system has no room for at present."""
-        ...
-
-    def now(self) -> int:
-        """The time in ns."""
-        ...
-
-
 class Notices:
     """
     What one runtime logs, and reports in its health, about failures.
@@ -217,8 +178,8 @@ class Notices:
     has its handle any more, nor that of a task that it blocks, nor a future of one.
     """
 
-    def __init__(self, host: NoticesHost) -> None:
-        self._rt = host
+    def __init__(self, rt: Runtime) -> None:
+        self._rt = rt
         #: Who else hears of them, if there is anybody.
         self.teller: Told | None = None
         #: Failed tasks of which nobody has been given the error, by id.
@@ -691,25 +652,7 @@ def _told(name: str, work: Work, schedule: str) -> str:
 MONITORING: Final = (StatsReported, HealthReported, PerformanceReported)
 
 
-class ListeningHost(Driver, Protocol):
-    """What listening asks of a runtime."""
-
-    deciders: PolicyDeciders
-    #: Keeps events in memory, if asked to.
-    memory: MemoryJournal | None
-    notices: Notices
-    #: Whether the journal has been read.
-    opened: bool
-    publisher: Publisher
-    signals: Signals
-    timer: TimerThread
-    #: What those who listen want to hear of.
-    wanted: frozenset[type[Event]]
-
-    _changing: threading.Lock
-
-
-def receivers_changed(rt: ListeningHost) -> None:
+def receivers_changed(rt: Runtime) -> None:
     """A receiver came or went: listen for what is wanted, and for no more."""
     rt.deciders.refuse_reentry()
     with rt._changing:
@@ -717,7 +660,7 @@ def receivers_changed(rt: ListeningHost) -> None:
 
 
 @defers_interrupts
-def _listen(rt: ListeningHost) -> None:
+def _listen(rt: Runtime) -> None:
     old = {
         (cls, id(receiver.call)): receiver
         for cls, receivers in rt.publisher.receivers.items()
@@ -749,9 +692,7 @@ def _listen(rt: ListeningHost) -> None:
     rt.timer.monitor(any(cls in wanted for cls in MONITORING))
 
 
-def receiver_failed(
-    rt: ListeningHost, receiver: Receiver, error: BaseException
-) -> None:
+def receiver_failed(rt: Runtime, receiver: Receiver, error: BaseException) -> None:
     """A receiver raised."""
     rt.notices.receiver_failed(receiver, error)
     described = said(error)
@@ -781,24 +722,17 @@ _HINT: Final = (
 )
 
 
-class RoomHost(Driver, Protocol):
-    """What resource exhaustion asks of its runtime."""
-
-    notices: Notices
-    timer: TimerThread
-
-
 class ResourceExhaustion:
     """How many attempts the system has room for, if they are fewer than may run."""
 
-    def __init__(self, host: RoomHost) -> None:
-        self._rt = host
+    def __init__(self, rt: Runtime) -> None:
+        self._rt = rt
         #: Why there is none; empty if there is.
         self._why = ""
         #: Since when, and until when the latest of those that were refused is aside.
         self._since = self._aside_until = 0
         #: When to look again, in ns, and how long after that.
-        self.due = NEVER
+        self.due: int = NEVER
         self._pause = _FIRST_PAUSE
         #: How many more are tried next.
         self._step = 1

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import chain
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from taskorch.errors import InternalError, JournalError
 from taskorch.events import (
@@ -27,18 +26,12 @@ from taskorch.events import (
     TaskSubmitted,
 )
 from taskorch.executors._programs._sweep import sweep
-from taskorch.kernel import Kernel, Restoration, TaskRow, fold, recover
-from taskorch.model import TERMINAL, Agent, Task, TaskState, Units
+from taskorch.kernel import Restoration, TaskRow, fold, recover
+from taskorch.model import TERMINAL, Task, TaskState
 from taskorch.protocols import DurableJournal, Entry
-from taskorch.runtime import _directory
-from taskorch.runtime._attempts import Attempts
 from taskorch.runtime._clock import MonotonicClock
-from taskorch.runtime._committer import Committer, Keeps
-from taskorch.runtime._deciders import PolicyDeciders
+from taskorch.runtime._committer import Committer
 from taskorch.runtime._directory import (
-    Directory,
-    LostFunctions,
-    MakesWork,
     Recollection,
     no_agent,
     release_if_back,
@@ -53,15 +46,10 @@ from taskorch.runtime._interrupts import (
     takes_interrupts,
     unguard,
 )
-from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._reruns import prune
-from taskorch.runtime._submission import Submission
-from taskorch.runtime._timer import TimerThread
 from taskorch.runtime._work import (
     NEVER,
-    Driver,
     Emitted,
-    Weights,
     Work,
     extra_of,
     note_bonds,
@@ -70,6 +58,9 @@ from taskorch.runtime._work import (
     turn,
     why_unresolvable,
 )
+
+if TYPE_CHECKING:
+    from taskorch.runtime._runtime import AnyRuntime, Runtime
 
 # -- folding: what the facts of earlier lives lead to ----------------------------------
 
@@ -90,18 +81,6 @@ _BESIDE: Final = frozenset(
 )
 
 
-class FoldingHost(MakesWork, Keeps, Protocol):
-    """What folding asks of its runtime."""
-
-    kernel: Kernel
-    directory: Directory
-
-    @property
-    def submission(self) -> Submission:
-        """What takes tasks in."""
-        ...
-
-
 class Folding:
     """
     Applies the facts of earlier lives, and gives the tasks their work again.
@@ -109,9 +88,9 @@ class Folding:
     The runtime, or what stands for one in a simulation, has a kernel that is new.
     """
 
-    def __init__(self, host: FoldingHost) -> None:
-        self._owner = host
-        self._kernel = host.kernel
+    def __init__(self, rt: AnyRuntime) -> None:
+        self._rt = rt
+        self._kernel = rt.kernel
         #: Works of tasks that the user named.
         self._named: list[Work] = []
 
@@ -176,15 +155,15 @@ class Folding:
             extra_of(row.cargo).checkpoint = document
 
     def _submitted(self, fact: TaskSubmitted, task: Task) -> Work:
-        work = work_of(self._owner, task)
+        work = work_of(self._rt, task)
         work._after = fact.after
         if fact.trace is not None:
             extra_of(work).trace = fact.trace
-        self._owner.directory.reruns.note(fact.task_id)
+        self._rt.directory.reruns.note(fact.task_id)
         if task.idempotency_key is not None:
-            self._owner.directory.keys[task.idempotency_key] = fact.task_id
-        owner = self._owner
-        can_be_asked = owner.committer is not None or owner.directory.recovered
+            self._rt.directory.keys[task.idempotency_key] = fact.task_id
+        rt = self._rt
+        can_be_asked = rt.committer is not None or rt.directory.recovered
         if fact.named and not can_be_asked:
             self._named.append(work)
         return work
@@ -196,12 +175,12 @@ class Folding:
             row = work._row
             if row.id not in self._kernel.tasks:
                 # There is no journal that could be asked for it.
-                self._owner.submission.remember(row, work)
+                self._rt.submission.remember(row, work)
         for row in self._kernel.tasks.values():
             if row.links is not None:
                 parents = row.links.parents
                 row.cargo._above = tuple(
-                    [self._owner.directory.known(p.id) for p in parents]
+                    [self._rt.directory.known(p.id) for p in parents]
                 )
 
 
@@ -215,27 +194,19 @@ class Folding:
 _MISFITS: Final = (AssertionError, AttributeError, LookupError, TypeError)
 
 
-class RereadingHost(FoldingHost, Protocol):
-    """What rereading asks of its runtime."""
-
-    def new_kernel(self, pools: Units = ()) -> None:
-        """Begin with nothing, but for *pools*."""
-        ...
-
-
 class Rereading:
     """
-    Folds what *journal* keeps into the kernel of *owner*, which has done nothing yet.
+    Folds what *journal* keeps into the kernel of *rt*, which has done nothing yet.
 
     The journal need not be claimed.
     """
 
-    def __init__(self, host: RereadingHost, journal: DurableJournal) -> None:
-        self._owner = host
+    def __init__(self, rt: Runtime, journal: DurableJournal) -> None:
+        self._rt = rt
         self._journal = journal
         # The facts say what there is, up to the end of the last life.
-        host.new_kernel()
-        self.folding = Folding(host)
+        rt.new_kernel()
+        self.folding = Folding(rt)
         #: The number of the last fact that was applied, and the time of the latest.
         self.last = self.at_ns = 0
         #: The number of the snapshot that it began with; 0: with none.
@@ -284,9 +255,9 @@ class Rereading:
 
     def _restore(self, state: dict[str, Any]) -> bool:
         """Begin with a snapshot; whether that worked."""
-        owner, journal = self._owner, self._journal
+        rt, journal = self._rt, self._journal
         try:
-            restoration = Restoration(owner.kernel, state)
+            restoration = Restoration(rt.kernel, state)
         except ValueError:
             return False
         until = restoration.seq
@@ -302,8 +273,8 @@ class Rereading:
         try:
             restoration.finish()
         except (InternalError, LookupError):
-            owner.new_kernel()
-            self.folding = Folding(owner)
+            rt.new_kernel()
+            self.folding = Folding(rt)
             return False
         self.last, self.at_ns = until, restoration.at_ns
         return True
@@ -345,39 +316,14 @@ _SETTLED: Final = frozenset(
 )
 
 
-class RecoveryHost(
-    RereadingHost,
-    _directory.RecollectionHost,
-    _directory.OrphansHost,
-    Protocol,
-):
-    """What recovery asks of its runtime."""
-
-    attempts: Attempts
-    epoch: int
-    joining: list[Agent]
-    lost: LostFunctions
-    now: Callable[[], int]
-    #: The pools that this life was given.
-    pools: Units
-    run_id: str
-    weights: Weights
-    #: Whether it runs what earlier lives have left; if not, it only changes that.
-    takes_up: bool
-
-    def name_life(self) -> None:
-        """Ids of one life differ from those of any other."""
-        ...
-
-
 class Recovery:
     """Opens the journal of a runtime that has done nothing yet; under its lock."""
 
-    def __init__(self, host: RecoveryHost) -> None:
-        assert host.committer is not None  # noqa: S101 - it is durable
-        self._rt = host
-        self._committer = host.committer
-        self._journal = host.committer.journal
+    def __init__(self, rt: Runtime) -> None:
+        assert rt.committer is not None  # noqa: S101 - it is durable
+        self._rt = rt
+        self._committer = rt.committer
+        self._journal = rt.committer.journal
 
     def run(self) -> None:
         """
@@ -468,36 +414,8 @@ class Recovery:
 # -- the journal is read when it is first needed, and is looked up from then on --------
 
 
-class OpeningHost(RecoveryHost, Driver, Protocol):
-    """What opening a journal asks of a runtime."""
-
-    closed: bool
-    deciders: PolicyDeciders
-    loops: LoopHost
-    #: Whether the journal has been read.
-    opened: bool
-    #: The last fact of earlier lives, and of taking up what they have left.
-    opened_at: int
-    timer: TimerThread
-
-    _opening: threading.Lock
-    lost: LostFunctions
-
-    def open(self) -> None:
-        """Read the journal, once."""
-        ...
-
-    def recall(self, names: Sequence[str]) -> None:
-        """Look in the journal for tasks of *names* that have left memory."""
-        ...
-
-    def refuse_submission(self) -> None:
-        """Under the lock: raise if nothing comes in any more."""
-        ...
-
-
 @defers_interrupts
-def open_journal(rt: OpeningHost) -> None:
+def open_journal(rt: Runtime) -> None:
     """
     Read the journal, once, and take up what earlier lives have left.
 
@@ -538,7 +456,7 @@ def open_journal(rt: OpeningHost) -> None:
 
 
 @takes_interrupts
-def wait_for_turn(rt: OpeningHost) -> None:
+def wait_for_turn(rt: Runtime) -> None:
     """
     Wait until the journal may be claimed; others may stop *rt* meanwhile.
 
@@ -552,7 +470,7 @@ def wait_for_turn(rt: OpeningHost) -> None:
         rt.refuse_submission()
 
 
-def durable(rt: OpeningHost) -> Committer | None:
+def durable(rt: Runtime) -> Committer | None:
     """
     What keeps the facts, if they are kept: called before something is submitted.
 
@@ -571,7 +489,7 @@ def durable(rt: OpeningHost) -> Committer | None:
     return rt.committer
 
 
-def look_up(rt: OpeningHost, *names: str) -> None:
+def look_up(rt: Runtime, *names: str) -> None:
     """
     Called where something is asked for: the journal has been read by then.
 
@@ -587,7 +505,7 @@ def look_up(rt: OpeningHost, *names: str) -> None:
         committer.flush()
 
 
-def recall(rt: OpeningHost, names: Iterable[str]) -> None:
+def recall(rt: Runtime, names: Iterable[str]) -> None:
     """
     Look in the journal for tasks of *names* that have left memory.
 

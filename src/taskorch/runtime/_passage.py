@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from time import sleep
 from types import CodeType, CoroutineType, FunctionType
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._references import may_refer, references, refuse_in
 from taskorch.errors import (
     AttemptInterrupted,
-    ComponentError,
     InvalidTaskError,
     InvalidTransitionError,
     ProgramFailedError,
@@ -25,8 +23,8 @@ from taskorch.errors import (
     UnknownTaskError,
 )
 from taskorch.executors._ends import strip, unawaited
-from taskorch.executors._threads import Worker, WorkerThreads
-from taskorch.kernel import Bucket, Kernel, PolicyFault, Spec, TaskRow
+from taskorch.executors._threads import Worker
+from taskorch.kernel import Bucket, PolicyFault, Spec, TaskRow
 from taskorch.model import (
     NO_RETRY,
     TERMINAL,
@@ -37,20 +35,19 @@ from taskorch.model import (
     call_type,
     task_of_call,
 )
+from taskorch.model._arguments import may_refer, references, refuse_in
 from taskorch.model._ids import earlier_ids, number_of, stem_of
 from taskorch.model._options import declared
 from taskorch.model._show import show
 from taskorch.protocols import AttemptExecutor
-from taskorch.runtime._attempts import Attempt, Attempts, outcome_of, usage_of
-from taskorch.runtime._committer import Committer, Keeps
+from taskorch.runtime._attempts import Attempt, outcome_of, usage_of
+from taskorch.runtime._committer import Committer
 from taskorch.runtime._context import (
     AttemptContext,
     context_of,
     current_or_none,
     resolved,
 )
-from taskorch.runtime._deciders import PolicyDeciders
-from taskorch.runtime._directory import Directory
 from taskorch.runtime._documents import (
     document_of,
     document_of_end,
@@ -59,18 +56,13 @@ from taskorch.runtime._documents import (
 )
 from taskorch.runtime._interrupts import defers_interrupts
 from taskorch.runtime._loops import PAUSES, yield_gil
-from taskorch.runtime._publisher import Publisher
 from taskorch.runtime._stale import dependents, is_earlier, parents_of, used_by
-from taskorch.runtime._submission import Submission
 from taskorch.runtime._translation import executor_for
-from taskorch.runtime._waiting import Waiting, blockade, is_hopeless
+from taskorch.runtime._waiting import blockade, is_hopeless
 from taskorch.runtime._work import (
     ALL_KEPT,
-    Driver,
     Emitted,
-    Finishes,
     Launch,
-    Weights,
     Work,
     add_above,
     detach_control,
@@ -83,6 +75,9 @@ from taskorch.runtime._work import (
     unwanted,
 )
 
+if TYPE_CHECKING:
+    from taskorch.runtime._runtime import Runtime
+
 # -- an attempt whose function has returned the handle of another task: it ends as
 # that does
 
@@ -91,15 +86,8 @@ from taskorch.runtime._work import (
 # waits.
 
 
-class ReturnHost(Driver, Finishes, Protocol):
-    """What returned handles ask of a runtime."""
-
-    publisher: Publisher
-    waiting: Waiting
-
-
 def adopt_result_of(
-    rt: ReturnHost, row: TaskRow, attempt: int, work: Work, target: Work
+    rt: Runtime, row: TaskRow, attempt: int, work: Work, target: Work
 ) -> None:
     """Have the attempt end with the outcome of *target*, without waiting for that."""
     if target._rt is not rt:
@@ -120,7 +108,7 @@ class _Ending:
     """The end of an attempt, once that of another task is known."""
 
     def __init__(
-        self, rt: ReturnHost, row: TaskRow, attempt: int, work: Work, target: Work
+        self, rt: Runtime, row: TaskRow, attempt: int, work: Work, target: Work
     ) -> None:
         self._rt = rt
         self._row = row
@@ -236,41 +224,8 @@ def _end_of(target: Work) -> tuple[Any, BaseException | None]:
 _RERUNS: Final = 500
 
 
-class IntakeHost(Protocol):
-    """What taking something in asks of a runtime, or of what stands for one."""
-
-    kernel: Kernel
-    deciders: PolicyDeciders
-    directory: Directory
-
-    @property
-    def submission(self) -> Submission:
-        """What makes rows of tasks."""
-        ...
-
-    def durable(self) -> Committer | None:
-        """What keeps the facts, if they are kept and it can be used now."""
-        ...
-
-    def recall(self, names: Sequence[str]) -> None:
-        """Look in the journal for tasks of *names* that have left memory."""
-        ...
-
-    def refuse_submission(self) -> None:
-        """Under the lock: raise if nothing comes in any more."""
-        ...
-
-    def refuse_new(self) -> None:
-        """Under the lock: raise if no new task comes in from the caller any more."""
-        ...
-
-    def step(self, change: Callable[[int], Any], *, keep: bool = False) -> Any:
-        """Make *change* under the lock, and do what follows from it."""
-        ...
-
-
 def submit_tasks(
-    host: IntakeHost, tasks: Iterable[Task], *, replace: bool = False, run: str = ""
+    rt: Runtime, tasks: Iterable[Task], *, replace: bool = False, run: str = ""
 ) -> list[Work]:
     """
     Submit tasks, all or none; *run* is that of a workflow that they are of, or "".
@@ -278,27 +233,27 @@ def submit_tasks(
     Raises:
         UsageError: One was refused; none is accepted.
     """
-    host.deciders.refuse_reentry()
+    rt.deciders.refuse_reentry()
     if not isinstance(tasks, Iterable):
         msg = f"a list of tasks is submitted, not {show(tasks)}"
         raise InvalidTaskError(msg, hint="use submit_task(task) for one task")
-    host.durable()
+    rt.durable()
     tasks = tasks if isinstance(tasks, list | tuple) else list(tasks)
-    submission = host.submission
+    submission = rt.submission
     batch = submission.preparation.prepare(tasks, run)
     renewing: _OfEarlierRuns | None = None
     if batch.needs_more or batch.ids or batch.refs or batch.have_keys:
-        host.recall(submission.names(batch))
+        rt.recall(submission.names(batch))
         inside = current_or_none()
         if inside is not None and number_of(inside.task_id) > 1:
-            host.recall(earlier_ids(inside.task_id))
-            renewing = _OfEarlierRuns(host, inside)
+            rt.recall(earlier_ids(inside.task_id))
+            renewing = _OfEarlierRuns(rt, inside)
 
     def change(now: int) -> list[Work]:
-        host.refuse_new()
+        rt.refuse_new()
         return submission.admit(batch, now, replace=replace, renewing=renewing)
 
-    works: list[Work] = host.step(change, keep=True)
+    works: list[Work] = rt.step(change, keep=True)
     return works
 
 
@@ -311,22 +266,22 @@ class _OfEarlierRuns:
     those that did not complete, and questions.
     """
 
-    def __init__(self, host: IntakeHost, inside: AttemptContext) -> None:
-        self._host = host
+    def __init__(self, rt: Runtime, inside: AttemptContext) -> None:
+        self._rt = rt
         self._inside = inside
 
     def is_due(self, work: Work, *, is_other: bool) -> bool:
         """Whether *work* is made again; *is_other*: another task is submitted now."""
-        host, ours = self._host, self._inside.task_id
+        rt, ours = self._rt, self._inside.task_id
         name = stem_of(work._row.id)
-        if not is_earlier(host, work, ours):
+        if not is_earlier(rt, work, ours):
             return False
         for earlier_id in earlier_ids(ours):
-            if not host.directory.is_known(earlier_id):
+            if not rt.directory.is_known(earlier_id):
                 continue
-            earlier = host.directory.known(earlier_id)
+            earlier = rt.directory.known(earlier_id)
             used = map(stem_of, used_by(earlier))
-            came_since = name in used and not is_earlier(host, work, earlier_id)
+            came_since = name in used and not is_earlier(rt, work, earlier_id)
             if came_since and (is_other or self._is_to_be(work, earlier)):
                 return True
         return False
@@ -344,7 +299,7 @@ class _OfEarlierRuns:
 
 
 def submit_run(
-    host: IntakeHost,
+    rt: Runtime,
     run_id: str,
     tasks: Mapping[str, Task],
     above: Mapping[str, Iterable[str]],
@@ -359,22 +314,22 @@ def submit_run(
         Their works by the same ids; None if some task has options: submit all as
         `submit_tasks` takes them.
     """
-    host.deciders.refuse_reentry()
-    host.durable()
-    prepared = host.submission.preparation.prepare_run(run_id, tasks, above)
+    rt.deciders.refuse_reentry()
+    rt.durable()
+    prepared = rt.submission.preparation.prepare_run(run_id, tasks, above)
     if prepared is None:
         return None
     batch, works = prepared
 
     def change(now: int) -> bool:
-        host.refuse_new()
-        return host.submission.place(batch, now) is not None
+        rt.refuse_new()
+        return rt.submission.place(batch, now) is not None
 
-    return works if host.step(change, keep=True) else None
+    return works if rt.step(change, keep=True) else None
 
 
 def rerun(
-    host: IntakeHost, task_id: str, below: Callable[[TaskRow], bool] | None = None
+    rt: Runtime, task_id: str, below: Callable[[TaskRow], bool] | None = None
 ) -> Work:
     """
     Run a finished task again.
@@ -389,31 +344,31 @@ def rerun(
             not the latest run.
         CycleError: It would wait for a task that is to wait for it.
     """
-    host.recall((task_id,))
+    rt.recall((task_id,))
 
     works: list[Work] = []
 
     def change(now: int) -> Work:
-        host.refuse_new()
-        again = host.submission.rerun(task_id, now, anew=True)
+        rt.refuse_new()
+        again = rt.submission.rerun(task_id, now, anew=True)
         if below is not None:
-            rows = dependents(host, again._row)
+            rows = dependents(rt, again._row)
             works.extend(row.cargo for row in rows if below(row))
         return again
 
-    result: Work = host.step(change, keep=True)
+    result: Work = rt.step(change, keep=True)
 
     def go_on(part: Sequence[Work], now: int) -> None:
-        host.refuse_submission()
+        rt.refuse_submission()
         for work in part:
-            host.submission.rerun_stale(work, now)
+            rt.submission.rerun_stale(work, now)
 
     for start in range(0, len(works), _RERUNS):
-        host.step(partial(go_on, works[start : start + _RERUNS]), keep=True)
+        rt.step(partial(go_on, works[start : start + _RERUNS]), keep=True)
     return result
 
 
-def add_parents(host: IntakeHost, task_id: str, parent_ids: Iterable[str]) -> None:
+def add_parents(rt: Runtime, task_id: str, parent_ids: Iterable[str]) -> None:
     """
     Make a waiting task wait for more tasks, all of them or none.
 
@@ -429,43 +384,43 @@ def add_parents(host: IntakeHost, task_id: str, parent_ids: Iterable[str]) -> No
     names = tuple(parent_ids)
 
     def change(now: int) -> None:
-        host.refuse_submission()
-        row = host.kernel.tasks.get(host.directory.reruns.latest(task_id))
+        rt.refuse_submission()
+        row = rt.kernel.tasks.get(rt.directory.reruns.latest(task_id))
         if row is None:
             msg = f"no task in memory has the id {task_id!r}"
             raise UnknownTaskError(msg, task_id=str(task_id))
-        works = [host.directory.find(name, task_of(row)) for name in names]
+        works = [rt.directory.find(name, task_of(row)) for name in names]
         rows = [work._row for work in works]
-        fresh = host.kernel.add_parents(row, rows, now)
+        fresh = rt.kernel.add_parents(row, rows, now)
         found = {work._row.id: work for work in works}
         add_above(row.cargo, {parent.id: found[parent.id] for parent in fresh})
 
-    host.recall((task_id, *names))
-    host.step(change, keep=True)
+    rt.recall((task_id, *names))
+    rt.step(change, keep=True)
 
 
-def emit(host: IntakeHost, name: str, payload: Any, keep_ns: int) -> int:
+def emit(rt: Runtime, name: str, payload: Any, keep_ns: int) -> int:
     """
     Emit an event from outside: release the tasks that wait for it; their number.
 
     Raises:
         InvalidTaskError: The journal cannot keep *payload*.
     """
-    host.deciders.refuse_reentry()
-    committer = host.durable()
+    rt.deciders.refuse_reentry()
+    committer = rt.durable()
     document = None
     if committer is not None:
         document = document_of(committer.journal.document, "payload", payload)
     emitted = Emitted(payload, document)
 
     def change(now: int) -> int:
-        host.refuse_submission()
-        if committer is not None and keep_ns and name not in host.kernel.awaited:
+        rt.refuse_submission()
+        if committer is not None and keep_ns and name not in rt.kernel.awaited:
             # Nobody waits for it: it is kept itself.
             committer.documents[emitted] = document
-        return host.kernel.emit(name, emitted, keep_ns, now)
+        return rt.kernel.emit(name, emitted, keep_ns, now)
 
-    let_go: int = host.step(change, keep=True)
+    let_go: int = rt.step(change, keep=True)
     return let_go
 
 
@@ -495,52 +450,6 @@ class KnownCall:
     executor: AttemptExecutor[Any]
 
 
-class CallHost(IntakeHost, ReturnHost, Keeps, Protocol):
-    """What calls and the ends of attempts ask of a runtime: most of it, directly."""
-
-    attempts: Attempts
-    closed: bool
-    draining: bool
-    #: What agents try themselves when an attempt has failed; None: nothing.
-    strategies: Any
-    executors: Mapping[str, AttemptExecutor[Any]]
-    #: What calls come to, by the names of their functions.
-    known_calls: dict[str, KnownCall]
-    threads: WorkerThreads
-    weights: Weights
-    work_class: type[Work]
-
-    _idle: list[Worker]
-    _numbers: Iterator[int]
-    _prefix: str
-
-    def component_error(
-        self, fault: PolicyFault, task_id: str | None
-    ) -> ComponentError:
-        """What a caller is told of a policy that failed."""
-        ...
-
-    def drop(self) -> None:
-        """Under the lock: let go what is kept of tasks that have left memory."""
-        ...
-
-    def interrupted(self, error: BaseException) -> None:
-        """An exception from outside has cut a step short."""
-        ...
-
-    def kernel_bucket(self, spec: Spec) -> Bucket:
-        """The bucket of *spec*."""
-        ...
-
-    def publish(self) -> None:
-        """Under the lock: hand over the facts that have not been told."""
-        ...
-
-    def wake(self, work: Work) -> None:
-        """Tell those who wait for *work*."""
-        ...
-
-
 def _acquire(lock: threading.Lock) -> None:
     """
     On a worker: acquire *lock*, which was not free, without queueing for it if it can.
@@ -556,7 +465,7 @@ def _acquire(lock: threading.Lock) -> None:
 
 
 def submit_calls(
-    rt: CallHost,
+    rt: Runtime,
     fn: Callable[..., Any],
     calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]],
     ctx: Context,
@@ -605,7 +514,7 @@ def submit_calls(
 
 
 def _place(
-    rt: CallHost, bucket: Bucket, works: list[Work], documents: list[Any], now: int
+    rt: Runtime, bucket: Bucket, works: list[Work], documents: list[Any], now: int
 ) -> None:
     """Under the lock: take in *works*, which wait for nothing."""
     if rt.draining or rt.closed or rt.fault is not None:
@@ -645,7 +554,7 @@ def _documents_of(
     ]
 
 
-def _known_call(rt: CallHost, fn: Callable[..., Any]) -> KnownCall:
+def _known_call(rt: Runtime, fn: Callable[..., Any]) -> KnownCall:
     """
     What calls of *fn* come to.
 
@@ -671,7 +580,7 @@ def _known_call(rt: CallHost, fn: Callable[..., Any]) -> KnownCall:
     return known
 
 
-def knows(rt: CallHost, fn: Callable[..., Any]) -> bool:
+def knows(rt: Runtime, fn: Callable[..., Any]) -> bool:
     """Whether calls of *fn* are accepted without asking a validator."""
     known = rt.known_calls.get(call_type(fn))
     if known is None or known.bucket.forgotten:
@@ -679,7 +588,7 @@ def knows(rt: CallHost, fn: Callable[..., Any]) -> bool:
     return known.bucket.verdict is True
 
 
-def _validate_call(rt: CallHost, bucket: Bucket, work: Work) -> None:
+def _validate_call(rt: Runtime, bucket: Bucket, work: Work) -> None:
     fn = work._fn or nothing
     task = task_of_call(bucket.spec.type, fn, work._args, work._kwargs)
     if rt.submission.preparation.validate(task, formed=True):
@@ -689,7 +598,7 @@ def _validate_call(rt: CallHost, bucket: Bucket, work: Work) -> None:
         work._task = task
 
 
-def run(rt: CallHost, worker: Worker, item: tuple[TaskRow, int, Work] | Attempt) -> Any:
+def run(rt: Runtime, worker: Worker, item: tuple[TaskRow, int, Work] | Attempt) -> Any:
     """On a worker: do one attempt, end it, and take the next in the same step."""
     row, attempt, work = worker.current = item
     handed = False
@@ -732,7 +641,7 @@ def run(rt: CallHost, worker: Worker, item: tuple[TaskRow, int, Work] | Attempt)
 
 @defers_interrupts
 def finish(
-    rt: CallHost,
+    rt: Runtime,
     row: TaskRow,
     attempt: int,
     work: Work,
@@ -756,7 +665,7 @@ def finish(
 
 
 def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
-    rt: CallHost,
+    rt: Runtime,
     row: TaskRow,
     attempt: int,
     work: Work,
@@ -857,7 +766,7 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
         del starts, following, launch, error
 
 
-def _first(rt: CallHost, launch: Launch) -> tuple[TaskRow, int, Work] | None:
+def _first(rt: Runtime, launch: Launch) -> tuple[TaskRow, int, Work] | None:
     """Under the lock: what the caller, a worker, can begin itself."""
     for number, (row, attempt, work, worker) in enumerate(launch.starts):
         if worker is not None or rt.attempts.executor_of(row, work) is rt.threads:
@@ -868,7 +777,7 @@ def _first(rt: CallHost, launch: Launch) -> tuple[TaskRow, int, Work] | None:
     return None
 
 
-def _next(rt: CallHost, worker: Worker) -> None:
+def _next(rt: Runtime, worker: Worker) -> None:
     """On a worker: its attempt goes on elsewhere; it has nothing to do."""
     with rt.lock:
         launch = rt.settle(rt.now())
@@ -876,7 +785,7 @@ def _next(rt: CallHost, worker: Worker) -> None:
     rt.launch(launch)
 
 
-def _rest(rt: CallHost, worker: Worker) -> None:
+def _rest(rt: Runtime, worker: Worker) -> None:
     """Under the lock: *worker* has nothing to do."""
     if rt.closed or len(rt._idle) >= rt.threads.keep:
         worker.leaving = True
@@ -885,7 +794,7 @@ def _rest(rt: CallHost, worker: Worker) -> None:
 
 
 def end_badly(
-    rt: CallHost,
+    rt: Runtime,
     row: TaskRow,
     attempt: int,
     work: Work,

@@ -17,9 +17,9 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from time import monotonic, sleep
 from types import CoroutineType
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._limits import (
+from taskorch._base._limits import (
     GRACE_SECONDS,
     RECEIVER_BACKLOG,
     SLOW_RECEIVER_SECONDS,
@@ -41,9 +41,9 @@ from taskorch.runtime._interrupts import (
     defers_interrupts,
     raise_deferred,
 )
-from taskorch.runtime._loops import LoopHost
-from taskorch.runtime._timer import TimerThread
-from taskorch.runtime._work import Driver
+
+if TYPE_CHECKING:
+    from taskorch.runtime._runtime import Runtime
 
 __all__ = ("Publisher", "Receiver")
 
@@ -95,53 +95,11 @@ def _nobody(event: object) -> None:
 _NOBODY: Final = Receiver("", _nobody)
 
 
-class Notices(Protocol):
-    """What there is to say."""
-
-    def receiver_was_slow(self, receiver: Receiver, seconds: float) -> None:
-        """A receiver has taken long."""
-        ...
-
-
-class Hurried(Protocol):
-    """What is waited for."""
-
-    @property
-    def hurried(self) -> bool:
-        """Whether nobody waits for receivers any more."""
-        ...
-
-
-class PublisherHost(Driver, Protocol):
-    """What a publisher asks of its runtime."""
-
-    loops: LoopHost
-    timer: TimerThread
-
-    @property
-    def notices(self) -> Notices:
-        """What there is to say."""
-        ...
-
-    @property
-    def waiting(self) -> Hurried:
-        """What is waited for."""
-        ...
-
-    def note_locked(self, cls: type[Event], *fields: Any) -> None:
-        """Under the lock: record a fact and publish it."""
-        ...
-
-    def receiver_failed(self, receiver: Receiver, error: BaseException) -> None:
-        """A receiver raised."""
-        ...
-
-
 class Publisher:
     """The queue of facts, the thread that empties it, and the receivers."""
 
-    def __init__(self, host: PublisherHost) -> None:
-        self._rt = host
+    def __init__(self, rt: Runtime) -> None:
+        self._rt = rt
         #: What is to be published: `(fact, cargo)`, or `(callback, argument)`.
         self.queue: deque[tuple[Any, Any]] = deque()
         #: The calls that the item at hand makes.

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._visible import said
-from taskorch._vocabulary import meant
+from taskorch._base._visible import said
+from taskorch._base._vocabulary import meant
 from taskorch.errors import (
     AnswerRefusedError,
     InvalidTaskError,

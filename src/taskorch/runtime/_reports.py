@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._limits import BLOCKING_SECONDS, FAULT_SECONDS, HELD_SECONDS, NS
-from taskorch._visible import counted, visible
+from taskorch._base._limits import BLOCKING_SECONDS, FAULT_SECONDS, HELD_SECONDS, NS
+from taskorch._base._visible import counted, visible
 from taskorch.errors import InvalidTaskError, ProgramFailedError, UnknownTaskError
 from taskorch.events import HealthReported, PerformanceReported, StatsReported
 from taskorch.kernel import (

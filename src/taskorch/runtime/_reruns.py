@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from taskorch._limits import NS
+from taskorch._base._limits import NS
 from taskorch.errors import CycleError
 from taskorch.events import (
     Fact,

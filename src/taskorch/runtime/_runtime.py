@@ -5,7 +5,7 @@ One step is: enter the lock, tell the kernel what happened, let it choose what s
 next, leave the lock, start that. A worker that ends an attempt takes its next one in
 the same step.
 
-Decision: 0039.
+Decisions: 0039, 0166.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context
 from itertools import count
 from random import Random
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from taskorch._limits import BLOCKING_SECONDS
-from taskorch._visible import said
+from taskorch._base._limits import BLOCKING_SECONDS
+from taskorch._base._visible import said
 from taskorch.errors import (
     ComponentError,
     InternalError,
@@ -43,7 +43,7 @@ from taskorch.model import TERMINAL, Agent, HealthCheck, TaskState, Units
 from taskorch.policies._kinds import Policies
 from taskorch.protocols import AttemptExecutor, Journal
 from taskorch.runtime import _committer, _end, _notices, _opening, _passage
-from taskorch.runtime._attempts import AgentRunner, Attempts, tidy
+from taskorch.runtime._attempts import AgentRunner, Attempts, Strategies, tidy
 from taskorch.runtime._clock import MonotonicClock
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._context import LOCAL as THREAD_LOCAL
@@ -82,6 +82,83 @@ if TYPE_CHECKING:
 
 #: Tasks that have left memory, before what else is kept of them is let go.
 _MANY: Final = 64
+
+
+class AnyRuntime(Protocol):
+    """
+    A runtime, or the life of a simulation that stands for one.
+
+    Both take tasks in, find them by their ids, and fold what a journal has of them, by
+    the same code: that asks this, and all else asks a `Runtime`.
+    """
+
+    kernel: Kernel
+    deciders: PolicyDeciders
+    directory: Directory
+    submission: Submission
+    work_class: type[Work]
+
+    @property
+    def committer(self) -> Committer | None:
+        """What keeps facts; None: nothing outlives the process."""
+        ...
+
+    @property
+    def executors(self) -> Mapping[str, AttemptExecutor[Any]]:
+        """All executors, by name."""
+        ...
+
+    @property
+    def id_parts(self) -> tuple[str, Iterator[int]]:
+        """What an id is made of."""
+        ...
+
+    @property
+    def rerun_failed(self) -> bool:
+        """Whether what had failed in earlier lives runs again when it comes again."""
+        ...
+
+    @property
+    def spans(self) -> Spans | None:
+        """What makes spans, if there is an SDK for them."""
+        ...
+
+    def component_error(
+        self, fault: PolicyFault, task_id: str | None
+    ) -> ComponentError:
+        """What a caller is told of a policy that failed."""
+        ...
+
+    def kernel_bucket(self, spec: Spec) -> Bucket:
+        """The bucket of *spec*."""
+        ...
+
+    def new_id(self) -> str:
+        """A new id."""
+        ...
+
+    def new_work(
+        self,
+        fn: Callable[..., Any] | None,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        executor: AttemptExecutor[Any] | None,
+        ctx: Context,
+    ) -> Work:
+        """The work of a task."""
+        ...
+
+    def note(self, cls: type[Event], *fields: Any) -> None:
+        """Record a fact; not under the lock."""
+        ...
+
+    def now(self) -> int:
+        """The time in ns."""
+        ...
+
+    def publish(self) -> None:
+        """Under the lock: hand over the facts that have not been told."""
+        ...
 
 
 class Runtime:
@@ -166,14 +243,14 @@ class Runtime:
     # Plain calls, on their way in and to the end.
     submit_calls: Final = _passage.submit_calls
     knows: Final = _passage.knows
-    run = _passage.run
-    finish = _passage.finish
+    run: Final = _passage.run
+    finish: Final = _passage.finish
 
     # The journal.
-    open = _opening.open_journal
-    durable = _opening.durable
+    open: Final = _opening.open_journal
+    durable: Final = _opening.durable
     look_up: Final = _opening.look_up
-    recall = _opening.recall
+    recall: Final = _opening.recall
 
     # What else comes in.
     submit_tasks: Final = _passage.submit_tasks
@@ -186,16 +263,16 @@ class Runtime:
     checkpoint: Final = _committer.checkpoint
     allow_repeat: Final = _committer.allow_repeat
     progress: Final = _committer.progress
-    receivers_changed = _notices.receivers_changed
-    receiver_failed = _notices.receiver_failed
+    receivers_changed: Final = _notices.receivers_changed
+    receiver_failed: Final = _notices.receiver_failed
 
     # The end.
-    fail_stop = _end.fail_stop
-    interrupted = _end.interrupted
+    fail_stop: Final = _end.fail_stop
+    interrupted: Final = _end.interrupted
     halt: Final = _end.halt
     is_left: Final = _end.is_left
-    refuse_submission = _end.refuse_submission
-    refuse_new = _end.refuse_new
+    refuse_submission: Final = _end.refuse_submission
+    refuse_new: Final = _end.refuse_new
 
     def __init__(  # noqa: PLR0915 - all that there is
         self,
@@ -214,10 +291,10 @@ class Runtime:
         keep_finished_mb: float | None = None,
     ) -> None:
         random = Random(seed)  # noqa: S311 - for decisions, not for secrets
-        self.name = "taskorch"
-        self.lock = threading.Lock()
-        self.now = MonotonicClock().now_ns
-        self.deciders = PolicyDeciders(parts, task_of)
+        self.name: str = "taskorch"
+        self.lock: threading.Lock = threading.Lock()
+        self.now: Callable[[], int] = MonotonicClock().now_ns
+        self.deciders: PolicyDeciders = PolicyDeciders(parts, task_of)
         check_chunks(parts.allocator, pools)
         self._random = random
         self._config = config
@@ -225,35 +302,35 @@ class Runtime:
         self.pools: Units = pools
         self.new_kernel(pools)
         #: Which task an id means.
-        self.directory = Directory(self)
+        self.directory: Directory = Directory(self)
         #: What is handed out of a task, and what an attempt of one is given.
-        self.work_class = work_class
-        self.context_class = context_class
+        self.work_class: type[Work] = work_class
+        self.context_class: type[AttemptContext] = context_class
         #: Says how things stand, to those who listen.
         self._report = report
-        self.monitor_interval = monitor_interval
+        self.monitor_interval: float = monitor_interval
         #: Keeps events in memory, if asked to.
         self.memory: MemoryJournal | None = None
         #: Keeps everything; None: nothing outlives the process.
         self.committer: Committer | None = None
         #: The number of this life of the orchestrator, for the fence.
-        self.epoch = 1
+        self.epoch: int = 1
         #: Whether the journal has been read; nothing is done before it has.
-        self.opened = True
+        self.opened: bool = True
         self._opening = threading.Lock()
         #: The last fact that is kept: what is settled by a later one is not told yet.
-        self.committed = 0
+        self.committed: int = 0
         #: The last fact of earlier lives, and of taking up what they have left.
-        self.opened_at = -1
+        self.opened_at: int = -1
         #: Whether what had failed by then runs again when it is submitted again.
-        self.rerun_failed = rerun_failed
+        self.rerun_failed: bool = rerun_failed
         #: Whether it takes up what earlier lives have left, and says what there is to
         #: do it. If not, it runs nothing: a command changes what is in the journal.
-        self.takes_up = True
+        self.takes_up: bool = True
         #: It has ended, and left what has not to its next life.
-        self.halted = False
+        self.halted: bool = False
         #: Tasks of earlier lives whose functions were not here at the last look.
-        self.lost = LostFunctions(self)
+        self.lost: LostFunctions = LostFunctions(self)
         #: Marks the programs of this life.
         self.run_id: str = ""
         if isinstance(journal, MemoryJournal):
@@ -268,14 +345,14 @@ class Runtime:
         #: What those who listen want to hear of.
         self.wanted: frozenset[type[Event]] = frozenset()
         #: Says when a pool is nearly used up.
-        self.saturation = Saturation()
+        self.saturation: Saturation = Saturation()
         #: Of tasks of earlier lives that wait, what no agent can do that is here.
         self.orphans: dict[Spec, None] = {}
-        self.closed = False
+        self.closed: bool = False
         #: It is about to stop: what comes from outside is refused.
-        self.draining = False
+        self.draining: bool = False
         #: What is queued may begin; no more, if a stop leaves that to the next life.
-        self.begins = True
+        self.begins: bool = True
         #: What has started it, and can stop it.
         self.lifecycle: Any = None
         #: Maps that have an end, and may have more to submit, by their `id()`.
@@ -294,7 +371,7 @@ class Runtime:
         #: Agents that do what no other can: see `AgentStats.stands_by`.
         self.stand_ins: frozenset[str] = frozenset()
         #: What agents try themselves when an attempt has failed, once there is some.
-        self.strategies: Any = None
+        self.strategies: Strategies | None = None
         #: Agents that are spawned, once there are any.
         self.fleet: Any = None
         #: What looks for the results of like tasks, once there was one to look for.
@@ -305,7 +382,7 @@ class Runtime:
         self.fault: InternalError | JournalError | None = None
         #: What else has a say in the health: what notifies.
         self.health_checks: list[Callable[[], HealthCheck]] = []
-        self.started = False
+        self.started: bool = False
         #: Makes spans, if there is an SDK for them.
         self.spans: Spans | None = None
         #: Measures, if there is an SDK for them.
@@ -317,8 +394,8 @@ class Runtime:
         #: What calls come to, by the names of their functions.
         self.known_calls: dict[str, _passage.KnownCall] = {}
         #: How many bytes finished tasks hold, and may hold.
-        self.weights = Weights(self, keep_finished_mb)
-        self.submission = Submission(self)
+        self.weights: Weights = Weights(self, keep_finished_mb)
+        self.submission: Submission = Submission(self)
         self.loops: LoopHost = LoopHost(self.name, self.fail_stop)
         self.threads: WorkerThreads = WorkerThreads(
             self.name,
@@ -328,14 +405,14 @@ class Runtime:
             self.fail_stop,
         )
         self._idle = self.threads.idle
-        self.attempts = Attempts(self, executors)
-        self.executors = self.attempts.executors
-        self.publisher = Publisher(self)
-        self.signals = Signals(self.receivers_changed)
-        self.room = ResourceExhaustion(self)
-        self.timer = TimerThread(self)
-        self.waiting = Waiting(self)
-        self.notices = Notices(self)
+        self.attempts: Attempts = Attempts(self, executors)
+        self.executors: Mapping[str, AttemptExecutor[Any]] = self.attempts.executors
+        self.publisher: Publisher = Publisher(self)
+        self.signals: Signals = Signals(self.receivers_changed)
+        self.room: ResourceExhaustion = ResourceExhaustion(self)
+        self.timer: TimerThread = TimerThread(self)
+        self.waiting: Waiting = Waiting(self)
+        self.notices: Notices = Notices(self)
         self._changing = threading.Lock()
         self.receivers_changed()
         if self.opened:
@@ -343,7 +420,7 @@ class Runtime:
 
     def new_kernel(self, pools: Units = ()) -> None:
         """Begin with nothing, but for *pools*."""
-        self.kernel = Kernel(self._config, self.deciders, self._random, pools)
+        self.kernel: Kernel = Kernel(self._config, self.deciders, self._random, pools)
         self.kernel.hand_over = self._hand_over
         self.deciders.bind(self.kernel)
 

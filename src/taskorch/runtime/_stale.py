@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from functools import cache
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from taskorch.events import (
     CLS,
@@ -26,11 +26,10 @@ from taskorch.events import (
     TaskRepointed,
     TaskSubmitted,
 )
-from taskorch.kernel import SKIPPED, Kernel, TaskRow
+from taskorch.kernel import SKIPPED, TaskRow
 from taskorch.model import Task, TaskState
 from taskorch.model._ids import number_of, stem_of
 from taskorch.protocols import Entry
-from taskorch.runtime._directory import Directory
 from taskorch.runtime._work import (
     ADDED,
     Work,
@@ -40,16 +39,12 @@ from taskorch.runtime._work import (
     since_of,
 )
 
+if TYPE_CHECKING:
+    from taskorch.runtime._runtime import AnyRuntime
+
 _COMPLETED: Final = TaskState.COMPLETED
 #: Tasks above one that the journal is asked for.
 _MOST: Final = 1_000
-
-
-class StaleHost(Protocol):
-    """What is asked of a runtime, or of what stands for one."""
-
-    kernel: Kernel
-    directory: Directory
 
 
 class Cause(NamedTuple):
@@ -76,17 +71,17 @@ class Staleness:
     out of one is known for those that depend on it.
     """
 
-    def __init__(self, host: StaleHost) -> None:
-        self._owner = host
+    def __init__(self, rt: AnyRuntime) -> None:
+        self._rt = rt
         self._found: dict[_Node, Cause | None] = {}
-        self._kept: Kept | None = _kept(host)
+        self._kept: Kept | None = _kept(rt)
 
     def cause(self, work: Work) -> Cause | None:
         """Why the task of *work* is stale; None if it is not, or has a later run."""
-        owner, found = self._owner, self._found
-        if work._row.id not in owner.kernel.tasks:
+        rt, found = self._rt, self._found
+        if work._row.id not in rt.kernel.tasks:
             return None if self._kept is None else self._kept.cause(work._row.id)
-        reruns = owner.directory.reruns
+        reruns = rt.directory.reruns
         if reruns.is_empty or not reruns.is_latest(work._row.id):
             return None
         begun: set[_Node] = set()
@@ -113,32 +108,32 @@ class Staleness:
         return found.get(first)
 
     def _own_cause(self, row: TaskRow, with_used: bool) -> Cause | None:
-        had = replaced(self._owner, row.cargo, with_used=with_used)
+        had = replaced(self._rt, row.cargo, with_used=with_used)
         if had:
             return Cause(row.id, had)
-        if is_outdated(self._owner, row.cargo):
+        if is_outdated(self._rt, row.cargo):
             return Cause(row.id, added_by(row.cargo), by_adder=True)
         return None
 
     def _above(self, row: TaskRow, with_used: bool) -> list[_Node]:
         """What a task depends on, or came of; not what has left memory."""
-        tasks = self._owner.kernel.tasks
+        tasks = self._rt.kernel.tasks
         runs = self._runs_above(row, with_used)
         return [(tasks[name], used) for name, used in runs if name in tasks]
 
     def _runs_above(self, row: TaskRow, with_used: bool) -> list[tuple[str, bool]]:
         """The ids of what a task depends on, or came of: see `_Node`."""
-        names = runs_above(self._owner, row.cargo, with_used=with_used)
+        names = runs_above(self._rt, row.cargo, with_used=with_used)
         runs = [(name, True) for name in names]
         adder = added_by(row.cargo)
         if adder:
-            latest = self._owner.directory.reruns.latest(stem_of(adder))
+            latest = self._rt.directory.reruns.latest(stem_of(adder))
             runs.append((latest, False))
         return runs
 
     def _cause_gone(self, row: TaskRow, with_used: bool) -> Cause | None:
         """Why a task is stale for one above it that has left memory, if it is."""
-        kept, tasks = self._kept, self._owner.kernel.tasks
+        kept, tasks = self._kept, self._rt.kernel.tasks
         if kept is None:
             return None
         causes = (
@@ -149,23 +144,23 @@ class Staleness:
         return next((cause for cause in causes if cause is not None), None)
 
 
-def replaced(host: StaleHost, work: Work, *, with_used: bool = True) -> str:
+def replaced(rt: AnyRuntime, work: Work, *, with_used: bool = True) -> str:
     """
     Under the lock: a run that *work* depends on, after which there was a later one.
 
     Empty if there is none. Of a run that it was given although there was a later one
     already, nothing is to be said. Where it has left memory, the journal is asked.
     """
-    row, tasks, reruns = work._row, host.kernel.tasks, host.directory.reruns
+    row, tasks, reruns = work._row, rt.kernel.tasks, rt.directory.reruns
     if row.id not in tasks:
-        kept = _kept(host)
+        kept = _kept(rt)
         names = (*names_above(work), *used_by(work))
         if kept is None or all(map(kept.is_latest, names)):
             return ""
         return kept.replaced(row.id)
     if reruns.is_empty:
         return ""
-    for name in runs_above(host, work, with_used=with_used):
+    for name in runs_above(rt, work, with_used=with_used):
         latest = reruns.latest(stem_of(name))
         newest = tasks.get(latest)
         if number_of(latest) > number_of(name) and (
@@ -175,51 +170,51 @@ def replaced(host: StaleHost, work: Work, *, with_used: bool = True) -> str:
     return ""
 
 
-def is_outdated(host: StaleHost, work: Work) -> bool:
+def is_outdated(rt: AnyRuntime, work: Work) -> bool:
     """
     Under the lock: whether another task had added *work*, and makes all anew since.
 
     What that adds again is another run of the same task.
     """
     adder = added_by(work)
-    reruns = host.directory.reruns
+    reruns = rt.directory.reruns
     latest = reruns.latest(stem_of(adder))
     if latest == adder:
         return False
-    row = host.kernel.tasks.get(latest)
+    row = rt.kernel.tasks.get(latest)
     if row is not None:
         since = since_of(row.cargo)
-    elif host.directory.recovered is not None:
-        since = _since(host.directory.recovered.entries(latest))
+    elif rt.directory.recovered is not None:
+        since = _since(rt.directory.recovered.entries(latest))
     else:
         return False
     return bool(since) and number_of(adder) < number_of(since)
 
 
-def is_left_out(host: StaleHost, work: Work) -> bool:
+def is_left_out(rt: AnyRuntime, work: Work) -> bool:
     """
     Under the lock: whether what had added *work* has completed since without it.
 
     Then it is no part of its run any more.
     """
-    if not is_outdated(host, work):
+    if not is_outdated(rt, work):
         return False
-    latest = host.directory.reruns.latest(stem_of(added_by(work)))
-    row = host.kernel.tasks.get(latest)
-    state = host.kernel.evicted.get(latest) if row is None else row.state
+    latest = rt.directory.reruns.latest(stem_of(added_by(work)))
+    row = rt.kernel.tasks.get(latest)
+    state = rt.kernel.evicted.get(latest) if row is None else row.state
     return state is _COMPLETED
 
 
-def is_earlier(host: StaleHost, work: Work, other_id: str) -> bool:
+def is_earlier(rt: AnyRuntime, work: Work, other_id: str) -> bool:
     """
     Under the lock: whether *work* was submitted before another task was.
 
     Of what nobody remembers, it is said to be so.
     """
-    row, other = work._row, host.kernel.tasks.get(other_id)
-    if other is not None and row.id in host.kernel.tasks:
+    row, other = work._row, rt.kernel.tasks.get(other_id)
+    if other is not None and row.id in rt.kernel.tasks:
         return row.seq < other.seq
-    kept = _kept(host)
+    kept = _kept(rt)
     if kept is None:
         return True
     began = kept.began(row.id)
@@ -227,9 +222,9 @@ def is_earlier(host: StaleHost, work: Work, other_id: str) -> bool:
     return began > 0 and began < (kept.began(other_id) or began + 1)
 
 
-def _kept(host: StaleHost) -> Kept | None:
+def _kept(rt: AnyRuntime) -> Kept | None:
     """What the journal says of what has left memory, if there is one."""
-    recovered, reruns = host.directory.recovered, host.directory.reruns
+    recovered, reruns = rt.directory.recovered, rt.directory.reruns
     if recovered is None:
         return None
 
@@ -398,7 +393,7 @@ def _newest(names: list[str]) -> list[str]:
     return list(newest.values())
 
 
-def runs_above(host: StaleHost, work: Work, *, with_used: bool = True) -> list[str]:
+def runs_above(rt: AnyRuntime, work: Work, *, with_used: bool = True) -> list[str]:
     """
     Under the lock: the ids of the runs on which the result of *work* depends.
 
@@ -406,8 +401,8 @@ def runs_above(host: StaleHost, work: Work, *, with_used: bool = True) -> list[s
     asked for. Where it has left memory, the journal is asked.
     """
     row = work._row
-    if row.id not in host.kernel.tasks:
-        kept = _kept(host)
+    if row.id not in rt.kernel.tasks:
+        kept = _kept(rt)
         return [] if kept is None else kept.runs_above(row.id, with_used=with_used)
     if row.state is TaskState.CANCELLED and not is_skipped(row):
         return []
@@ -415,7 +410,7 @@ def runs_above(host: StaleHost, work: Work, *, with_used: bool = True) -> list[s
     used = used_by(work) if with_used else ()
     terms = None if row.links is None else row.links.terms
     if terms is not None and terms.joined:
-        tasks, evicted = host.kernel.tasks, host.kernel.evicted
+        tasks, evicted = rt.kernel.tasks, rt.kernel.evicted
         done = [
             name
             for name in found
@@ -437,17 +432,17 @@ def parents_of(work: Work) -> list[str]:
     return _newest(found) if found else found
 
 
-def dependents(host: StaleHost, row: TaskRow) -> list[TaskRow]:
+def dependents(rt: AnyRuntime, row: TaskRow) -> list[TaskRow]:
     """
     Under the lock: what depends on *row*, however indirectly, of what is in memory.
 
     Each comes after all of it that it depends on.
     """
     below: dict[str, list[TaskRow]] = {}
-    for each in host.kernel.tasks.values():
+    for each in rt.kernel.tasks.values():
         is_linked = each.links is not None or used_by(each.cargo)
-        if is_linked and host.directory.reruns.is_latest(each.id):
-            for name in runs_above(host, each.cargo):
+        if is_linked and rt.directory.reruns.is_latest(each.id):
+            for name in runs_above(rt, each.cargo):
                 below.setdefault(stem_of(name), []).append(each)
     # In depth first, and what is left last comes first.
     found: dict[TaskRow, None] = {}

@@ -11,18 +11,17 @@ from collections.abc import (
     Callable,
     Collection,
     Iterable,
-    Iterator,
     Mapping,
     Sequence,
 )
 from contextlib import suppress
 from itertools import repeat
 from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 
-from taskorch._limits import NS
+from taskorch._base._limits import NS
 from taskorch.errors import (
     CycleError,
     DuplicateTaskError,
@@ -30,7 +29,7 @@ from taskorch.errors import (
     UnknownTaskError,
     UsageError,
 )
-from taskorch.events import Event, TaskRenewed
+from taskorch.events import TaskRenewed
 from taskorch.kernel import (
     PolicyFault,
     TaskRow,
@@ -51,7 +50,7 @@ from taskorch.model import (
     Wait,
 )
 from taskorch.model._ids import earlier_ids, has_number, stem_of
-from taskorch.runtime._batch import SOME, Batch, BatchHost, Entry, Preparation
+from taskorch.runtime._batch import SOME, Batch, Entry, Preparation
 from taskorch.runtime._directory import bring_back, release_if_back
 from taskorch.runtime._identity import (
     Difference,
@@ -88,6 +87,9 @@ from taskorch.runtime._work import (
     turn,
 )
 
+if TYPE_CHECKING:
+    from taskorch.runtime._runtime import AnyRuntime
+
 __all__ = ("Entry", "Submission")
 
 _set_attribute: Final = object.__setattr__
@@ -114,32 +116,6 @@ class Renewing(Protocol):
         ...
 
 
-class SubmissionHost(BatchHost, Protocol):
-    """What taking tasks in asks of a runtime, or of what stands for one."""
-
-    @property
-    def rerun_failed(self) -> bool:
-        """Whether what had failed in earlier lives runs again when it comes again."""
-        ...
-
-    def new_id(self) -> str:
-        """A new id."""
-        ...
-
-    def note(self, cls: type[Event], *fields: Any) -> None:
-        """Record a fact; not under the lock."""
-        ...
-
-    @property
-    def id_parts(self) -> tuple[str, Iterator[int]]:
-        """What an id is made of."""
-        ...
-
-    def publish(self) -> None:
-        """Under the lock: hand over the facts that have not been told."""
-        ...
-
-
 class Submission:
     """
     Turns tasks into rows, all or none.
@@ -148,9 +124,9 @@ class Submission:
     what needs it is `admit`, and cannot fail half-way.
     """
 
-    def __init__(self, host: SubmissionHost) -> None:
-        self._rt = host
-        self.preparation: Preparation = Preparation(host)
+    def __init__(self, rt: AnyRuntime) -> None:
+        self._rt = rt
+        self.preparation: Preparation = Preparation(rt)
 
     def names(self, batch: Batch) -> list[str]:
         """Ids by which tasks of *batch* name what may have left memory."""
@@ -881,9 +857,7 @@ def _length(entry: Entry) -> float | None:
     return 0 if event is not None or timeout is None else timeout
 
 
-def given_parents(
-    host: SubmissionHost, work: Work, given: Collection[str]
-) -> Sequence[str]:
+def given_parents(rt: AnyRuntime, work: Work, given: Collection[str]) -> Sequence[str]:
     """
     Under the lock: the ids of the parents that *work* was submitted with.
 
@@ -895,11 +869,11 @@ def given_parents(
     stems = set(map(stem_of, given))
     if not earlier or stems.issuperset(map(stem_of, after)):
         return after
-    host.directory.recall(earlier)
-    known = host.directory.known
+    rt.directory.recall(earlier)
+    known = rt.directory.known
     added: set[str] = set()
     for name in earlier:
-        extra = known(name)._extra if host.directory.is_known(name) else None
+        extra = known(name)._extra if rt.directory.is_known(name) else None
         added.update(() if extra is None else map(stem_of, extra.added))
     added -= stems
     return [name for name in after if stem_of(name) not in added]

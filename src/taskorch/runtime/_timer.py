@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-from taskorch._limits import NS
+from taskorch._base._limits import NS
 from taskorch.runtime._interrupts import defers_interrupts, join
-from taskorch.runtime._work import NEVER, Driver
+from taskorch.runtime._work import NEVER
+
+if TYPE_CHECKING:
+    from taskorch.runtime._runtime import Runtime
 
 #: The longest wait of a lock, some three weeks, is more than this.
 _LONGEST: Final = 100_000.0
@@ -27,65 +30,6 @@ def begin_thread(run: Callable[[], object], name: str) -> threading.Thread:
     thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
     return thread
-
-
-class Relieved(Protocol):
-    """The publisher, as far as it is looked after, and given what is to be called."""
-
-    def put(self, items: list[tuple[Any, Any]]) -> None:
-        """Under the driver's lock: call what is among *items*."""
-        ...
-
-    def relieve(self) -> float | None:
-        """Publish on another thread if a receiver is slow; seconds to the next look."""
-        ...
-
-
-class Exhaustion(Protocol):
-    """What the system has no room for at present."""
-
-    due: int
-
-    def try_more(self, now: int) -> bool:
-        """Under the lock: try more, if it is time to; whether there is room again."""
-        ...
-
-
-class Notices(Protocol):
-    """What there is to say."""
-
-    def look_for_lost(self, now: int) -> int:
-        """Under the lock: look for what nobody asks for; when to look again."""
-        ...
-
-    def has_room(self) -> None:
-        """Log that the system has room again."""
-        ...
-
-
-class TimerHost(Driver, Protocol):
-    """What a timer asks of its runtime."""
-
-    monitor_interval: float
-
-    @property
-    def publisher(self) -> Relieved:
-        """What calls receivers."""
-        ...
-
-    @property
-    def room(self) -> Exhaustion:
-        """What the system has no room for at present."""
-        ...
-
-    @property
-    def notices(self) -> Notices:
-        """What there is to say."""
-        ...
-
-    def report(self) -> None:
-        """Say how things stand, to those who listen."""
-        ...
 
 
 class _Repeated:
@@ -113,8 +57,8 @@ class TimerThread:
     The thread begins with the start, or with the first thing that is due before that.
     """
 
-    def __init__(self, host: TimerHost) -> None:
-        self._rt = host
+    def __init__(self, rt: Runtime) -> None:
+        self._rt = rt
         self._wake = threading.Lock()
         self._wake.acquire()
         self._thread: threading.Thread | None = None

@@ -15,9 +15,8 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._limits import MAX_SECONDS, NS
-from taskorch._references import references, refuse_in, replaced
-from taskorch._vocabulary import meant
+from taskorch._base._limits import MAX_SECONDS, NS
+from taskorch._base._vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._processes._attempts import refuse_unsendable
 from taskorch.kernel import Spec, Terms
@@ -34,6 +33,7 @@ from taskorch.model import (
     elasticity_of,
     plain_but,
 )
+from taskorch.model._arguments import references, refuse_in, replaced
 from taskorch.model._plain import ns_of
 from taskorch.model._show import show
 from taskorch.protocols import AttemptExecutor

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from taskorch.errors import (
     AttemptInterrupted,
@@ -27,14 +27,11 @@ from taskorch.model import TERMINAL, TaskState
 from taskorch.model._ids import stem_of
 from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve_on
 from taskorch.runtime._context import AttemptContext, current_or_none
-from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._interrupts import defers_interrupts
-from taskorch.runtime._loops import Latch, LoopHost, seconds_until, wait_for_lock
-from taskorch.runtime._publisher import Publisher
+from taskorch.runtime._loops import Latch, seconds_until, wait_for_lock
 from taskorch.runtime._work import (
     NOTHING_USED,
     RERUN_FAILED,
-    Driver,
     Work,
     failed_earlier,
     first_error,
@@ -45,6 +42,7 @@ from taskorch.runtime._work import (
 
 if TYPE_CHECKING:
     from taskorch.kernel import Kernel
+    from taskorch.runtime._runtime import Runtime
 
 _log = logging.getLogger(__name__)
 
@@ -142,42 +140,11 @@ def blockade(row: TaskRow) -> DependencyFailedError:
     return error
 
 
-class Keeper(Protocol):
-    """What keeps the facts."""
-
-    def poke(self, *, hurry: bool = True) -> None:
-        """Have new facts written."""
-        ...
-
-
-class WaitingHost(Driver, Protocol):
-    """What waiting asks of its runtime."""
-
-    #: The number of the last fact that is kept.
-    committed: int
-    deciders: PolicyDeciders
-    #: It has ended, and left what has not to its next life.
-    halted: bool
-    loops: LoopHost
-    publisher: Publisher
-    #: Whether anybody has started it.
-    started: bool
-
-    @property
-    def committer(self) -> Keeper | None:
-        """What keeps the facts, if they are kept."""
-        ...
-
-    def is_quiet(self) -> bool:
-        """Whether nothing can proceed without input from outside."""
-        ...
-
-
 class Waiting:
     """The waits of threads and coroutines for tasks, slots and quiet."""
 
-    def __init__(self, host: WaitingHost) -> None:
-        self._rt = host
+    def __init__(self, rt: Runtime) -> None:
+        self._rt = rt
         #: Called once when nothing can proceed any more; under the lock.
         self.quiet: list[Callable[[], object]] = []
         #: The stop is in a hurry: nobody waits for quiet any more.

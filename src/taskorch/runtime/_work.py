@@ -15,16 +15,14 @@ from contextvars import Context, ContextVar, copy_context
 from datetime import UTC, datetime
 from threading import Lock
 from types import FrameType, FunctionType, ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
 
-from taskorch._limits import NS
+from taskorch._base._limits import NS
 from taskorch.errors import (
     ComponentError,
     DependencyFailedError,
-    InternalError,
-    JournalError,
     NotRunningError,
     ResultGoneError,
     TaskCancelledError,
@@ -41,7 +39,7 @@ from taskorch.events import (
 )
 from taskorch.executors._ends import strip
 from taskorch.executors._threads import Worker
-from taskorch.kernel import SKIPPED, Effect, Kernel, Stop, TaskRow, is_waiting
+from taskorch.kernel import SKIPPED, Effect, Stop, TaskRow, is_waiting
 from taskorch.model import (
     TERMINAL,
     Call,
@@ -49,7 +47,6 @@ from taskorch.model import (
     RecoveryAttempt,
     Task,
     TaskState,
-    Units,
     Wait,
     call_type,
     named,
@@ -64,6 +61,7 @@ from taskorch.runtime._deciders import copy_containers, failure_of
 
 if TYPE_CHECKING:
     from taskorch.protocols import AttemptExecutor
+    from taskorch.runtime._runtime import Runtime
     from taskorch.telemetry._spans import Spans
 
 
@@ -244,7 +242,7 @@ class Work:
     The public handle is a subclass, so that a task is one object less.
     """
 
-    #: Among the arguments of another task: see `taskorch._references`.
+    #: Among the arguments of another task: see `taskorch.model._arguments`.
     stands_for_result = True
 
     __slots__ = (
@@ -275,8 +273,9 @@ class Work:
         executor: AttemptExecutor[Any] | None,
         ctx: Context,
     ) -> None:
-        # Any above: the public type of a handle does not drag the runtime along.
-        self._rt: Any = runtime
+        # Any above: the public type of a handle does not drag the runtime along. In a
+        # simulation it is the life that stands for one.
+        self._rt: Runtime = runtime
         self._row: TaskRow = None  # type: ignore[assignment]  # set at submission
         self._fn = fn
         self._args = args
@@ -678,13 +677,6 @@ def raised_by(work: Work) -> BaseException | None:  # noqa: PLR0911 - one a caus
     return TaskFailedError(f"task {row.id}: {text}", type=kind, task_id=row.id)
 
 
-# -- what the parts of a runtime ask of it: steps under one lock, and to be told of
-# faults
-
-# Each part says in a protocol of its own, beside it, what else it asks. So a part is
-# read without the runtime, and imports nothing that stands above it.
-
-
 @attrs.define(eq=False)
 class Launch:
     """What a step says is to be done once the lock is free."""
@@ -692,53 +684,6 @@ class Launch:
     starts: list[tuple[TaskRow, int, Work, Worker | None]]
     #: The attempts about which something was decided besides starts.
     told: Sequence[Control] = ()
-
-
-class Driver(Protocol):
-    """What the parts of a runtime ask of the driver of the kernel."""
-
-    name: str
-    lock: threading.Lock
-    kernel: Kernel
-    #: A fault of our own, after which nothing starts.
-    fault: InternalError | JournalError | None
-
-    def now(self) -> int:
-        """The time in ns."""
-        ...
-
-    def step(self, change: Callable[[int], Any], *, keep: bool = False) -> Any:
-        """Enter the lock, make *change*, and do what follows from it."""
-        ...
-
-    def settle(self, now: int) -> Launch | None:
-        """Under the lock: let the kernel choose, and note what is to be done."""
-        ...
-
-    def launch(self, launch: Launch | None) -> None:
-        """Outside the lock: do what the step said."""
-        ...
-
-    def fail_stop(self, error: BaseException) -> None:
-        """Stop all starts, and end all waits with *error*."""
-        ...
-
-
-class Finishes(Protocol):
-    """A runtime that takes the ends of attempts."""
-
-    def finish(
-        self,
-        row: TaskRow,
-        attempt: int,
-        work: Work,
-        value: Any,
-        error: BaseException | None,
-        used: Units = (),
-        /,
-    ) -> None:
-        """End an attempt, which was seen to use *used*, on any thread but a worker."""
-        ...
 
 
 # -- how many bytes finished tasks hold, about: what leaves memory with them -----------
@@ -783,23 +728,13 @@ _HANDS: Final = 4
 _LOCAL: Final = 2
 
 
-class WeightsHost(Protocol):
-    """What the weights ask of their runtime."""
-
-    kernel: Kernel
-
-    def drop(self) -> None:
-        """Under the lock: let go what is kept of tasks that have left memory."""
-        ...
-
-
 class Weights:
     """The bytes that finished tasks hold, and how many they may."""
 
     __slots__ = ("_by_row", "_look_at", "_most", "_rt", "_total")
 
-    def __init__(self, host: WeightsHost, most: float | None) -> None:
-        self._rt = host
+    def __init__(self, rt: Runtime, most: float | None) -> None:
+        self._rt = rt
         self._most = None if most is None else int(most * _MB)
         self._by_row: dict[TaskRow, int] = {}
         self._total = 0

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._limits import NS
-from taskorch._vocabulary import meant
+from taskorch._base._limits import NS
+from taskorch._base._vocabulary import meant
 from taskorch.errors import InvalidTaskError, UsageError, ValidationFailedError
 from taskorch.model import Call, Task, check_seconds, id_problem
 from taskorch.model._checks import check_word

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from math import isinf
 from typing import Any, Final
 
-from taskorch._limits import NS
-from taskorch._vocabulary import meant
+from taskorch._base._limits import NS
+from taskorch._base._vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.model._show import show
 

@@ -78,6 +78,8 @@ class RemoteAgent:
         self.speed = speed
         self.instance: int = 1
         self.is_up: bool = True
+        #: It has gone for good: no fate brings it back.
+        self.is_gone: bool = False
         #: Until when it hangs, in ns; None is for ever.
         self.frozen_ns: int | None = 0
         self.runs: dict[Fence, SimulatedRun] = {}
@@ -183,6 +185,11 @@ class RemoteAgent:
         message = (kind, self, content)
         self.world.send(kind, self.info.name, fence, self.world.hear, message, idle)
 
+    def go(self) -> None:
+        """Go for good; what it has said may still be on its way."""
+        self.is_gone = True
+        self._die((self.instance, None))
+
     # -- what befalls it -----------------------------------------------------------
 
     def _absent(self, act: Any, subject: Any) -> bool:
@@ -211,6 +218,8 @@ class RemoteAgent:
             self.world.timeline.at(now + back_ns, self._come_back)
 
     def _come_back(self, _: None) -> None:
+        if self.is_gone:
+            return
         self.instance += 1
         self.is_up = True
         self.frozen_ns = 0

@@ -18,8 +18,8 @@ from typing import Any, Final, Protocol
 
 import attrs
 
-from taskorch._limits import NS
-from taskorch._visible import said
+from taskorch._base._limits import NS
+from taskorch._base._visible import said
 from taskorch.errors import (
     ComponentError,
     InternalError,
@@ -374,7 +374,8 @@ class Life(Hosting):
 
     def _begin(self, row: TaskRow, attempt: int) -> None:
         assert row.agent is not None  # noqa: S101 - it has been started
-        is_remote = isinstance(self.world.agents[row.agent.name], RemoteAgent)
+        # One that has gone may be heard of later, and is taken for one that is there.
+        is_remote = self.remotes.knows(row.agent.name)
         executor = self.remotes if is_remote else self.in_process
         executor.begin(SimulatedAttempt(self, row, attempt))
 

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias, cast
 
 import attrs
 
-from taskorch._limits import NS
+from taskorch._base._limits import NS
 from taskorch.errors import AttemptLostError, InvalidTaskError
 from taskorch.kernel import AttemptOutcome
 from taskorch.model import Call, Task, check_seconds

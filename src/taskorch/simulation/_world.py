@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from taskorch._limits import NS
+from taskorch._base._limits import NS
 from taskorch.errors import InvalidTaskError, NotRunningError, UsageError
 from taskorch.events import (
     TASK_ID,
@@ -199,6 +199,12 @@ class World:
         if self.life is not None:
             life = self.life
             self.do(lambda: life.join(agent))
+
+    def remove_agent(self, name: str) -> None:
+        """An agent goes for good, if it is there."""
+        agent = self.agents.pop(name, None)
+        if isinstance(agent, RemoteAgent):
+            agent.go()
 
     def end_endless(self) -> None:
         """End the attempts that would not end by themselves."""

@@ -24,7 +24,7 @@ from opentelemetry.metrics import (
     Observation,
 )
 
-from taskorch._limits import NS
+from taskorch._base._limits import NS
 from taskorch.events import (
     Event,
     TaskBlocked,

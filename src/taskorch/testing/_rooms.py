@@ -18,8 +18,8 @@ from typing import Any, Final, Literal
 
 import attrs
 
+from taskorch._base._limits import NS
 from taskorch._contexts import current_context
-from taskorch._limits import NS
 from taskorch.errors import UsageError
 from taskorch.events import AgentProbed, Event
 from taskorch.frontends.jobs import JobSystem

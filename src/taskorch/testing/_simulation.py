@@ -7,12 +7,13 @@ from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, Unpack, cast
 
-from taskorch._contexts import TaskContext
-from taskorch._handles import TaskHandle
-from taskorch._limits import (
+from taskorch._base._limits import (
     KEEP_EVENTS,
     NS,
 )
+from taskorch._base._vocabulary import meant
+from taskorch._contexts import TaskContext
+from taskorch._handles import TaskHandle
 from taskorch._managers import (
     ScheduleManager,
     SimulatedDrivers,
@@ -22,8 +23,7 @@ from taskorch._managers import (
     manager_of,
 )
 from taskorch._orchestrator import SpelledOut
-from taskorch._settings import SIMULATED, Settings, SimulatedSettings
-from taskorch._vocabulary import meant
+from taskorch._settings._fields import SIMULATED, Settings, SimulatedSettings
 from taskorch.errors import (
     AnswerRefusedError,
     InvalidTaskError,
@@ -430,6 +430,9 @@ class Simulation:
 
         def act() -> bool:
             life = self._life()
+            if name not in life.kernel.agents:
+                msg = f"the agent {name!r} has not been heard of since the crash"
+                raise UnknownAgentError(msg, hint="let time pass with run()")
             return change(life.kernel, life.now())
 
         return self.world.do(act)
@@ -445,13 +448,14 @@ class Simulation:
 
         def look() -> None:
             life = self.world.life
-            if life is None or life.kernel.agents[name].lost:
+            row = None if life is None else life.kernel.agents.get(name)
+            if life is None or row is None or row.lost:
                 return
-            if life.kernel.agents[name].running:
+            if row.running:
                 self.at(self._clock() + 1.0, look)
             else:
                 self.world.do(lambda: life.kernel.leave(name, (), life.now()))
-                self.world.agents.pop(name, None)
+                self.world.remove_agent(name)
 
         look()
         return drained

@@ -12,8 +12,8 @@ from typing import Any
 
 import attrs
 
-from taskorch._references import references, refuse_in, replaced
 from taskorch.model import Call, Reference, Task
+from taskorch.model._arguments import references, refuse_in, replaced
 from taskorch.model._ids import joined
 
 

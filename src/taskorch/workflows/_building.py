@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, Unpack, cast
 
+from taskorch._base._vocabulary import no_attribute
 from taskorch.errors import InvalidTaskError
 from taskorch.model import (
     DEFAULT_ENV,
@@ -33,6 +34,11 @@ _OWN: Final = ("id", "after", "join", "on_parent_failure")
 
 class Builder(Generic[NodeT]):
     """Adds tasks, as nodes: what `add` takes, and shorter ways to say it."""
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name)
 
     def add(self, task: Task) -> NodeT:
         """

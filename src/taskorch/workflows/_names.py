@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable
 from functools import lru_cache
 from typing import Final
 
-from taskorch._vocabulary import meant
+from taskorch._base._vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Call, Program, Task, id_problem
 from taskorch.model._ids import has_segments

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
-from taskorch._limits import MAX_PRIORITY
+from taskorch._base._limits import MAX_PRIORITY
 from taskorch.errors import InvalidTaskError, TaskorchError, ValidationFailedError
 from taskorch.model import (
     NO_RESOURCES,

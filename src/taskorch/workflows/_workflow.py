@@ -18,10 +18,10 @@ from typing import Any, Final, TypeAlias, cast
 
 import attrs
 
-from taskorch._references import references, refuse_in
-from taskorch._visible import counted
+from taskorch._base._visible import counted
 from taskorch.errors import CycleError, DuplicateTaskError, InvalidTaskError
 from taskorch.model import Call, Program, Reference, Task, Wait
+from taskorch.model._arguments import references, refuse_in
 from taskorch.model._ids import ids_in_run, in_run, joined
 from taskorch.model._show import show
 from taskorch.workflows import (
@@ -78,7 +78,7 @@ class Node:
     """
 
     __slots__ = ("id", "workflow")
-    #: Among the arguments of another task: see `taskorch._references`.
+    #: Among the arguments of another task: see `taskorch.model._arguments`.
     stands_for_result = True
 
     def __init__(self, workflow: Workflow, task_id: str) -> None:

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 from tests.frontends.service.tools import orchestrator, served
 
-from taskorch import _connections
-from taskorch._connections import HttpConnections
+from taskorch._base import _connections
+from taskorch._base._connections import HttpConnections
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 

@@ -97,8 +97,8 @@ def test_strangers_take_few_threads_and_hosts_come_in(
             most = max(most, threads_of_strangers())
         opened.come()
         most = max(most, threads_of_strangers())
-    # Some are about to end.
-    assert 0 < most < MANY / 2
+    # Some are about to end; of those that are refused, all may have ended.
+    assert most < MANY / 2
     eventually(lambda: not threads_of_strangers())
 
 

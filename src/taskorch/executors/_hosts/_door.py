@@ -19,7 +19,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-from taskorch._visible import visible
+from taskorch._base._visible import visible
 from taskorch.executors._hosts._connection import Seal, Stream, versions, welcome
 from taskorch.executors._hosts._given import RemoteHost
 from taskorch.executors._processes import _wire

@@ -19,7 +19,7 @@ import time
 from contextlib import suppress
 from typing import Any, Final, cast
 
-from taskorch._visible import said
+from taskorch._base._visible import said
 from taskorch.executors._hosts._connection import (
     Connection,
     Seal,

@@ -20,7 +20,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._visible import counted, visible
+from taskorch._base._visible import counted, visible
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.executors._ends import until_kill
 from taskorch.executors._hosts._connection import Connection, Stream

@@ -22,7 +22,7 @@ from contextlib import suppress
 from types import ModuleType
 from typing import Any, Final, NoReturn, TypeVar
 
-from taskorch._visible import said
+from taskorch._base._visible import said
 from taskorch.errors import NotRunningError
 from taskorch.executors._processes import _wire
 from taskorch.executors._remote import HERE, RemoteEnd, pickled

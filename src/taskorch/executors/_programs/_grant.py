@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
-from taskorch._staged import Staged
+from taskorch._base._staged import Staged
 from taskorch.executors._programs._loop import Action, Loop
 from taskorch.executors._programs._temporary import make_temporary
 from taskorch.model._program import ALLOCATION_VARIABLE, CHECKPOINT_VARIABLE

@@ -54,7 +54,7 @@ class ProgramProcess:
 
     def __init__(self, changed: Callable[[], object]) -> None:
         #: Has the supervisor look whether there is something to do about it.
-        self.look_again = changed
+        self.look_again: Callable[[], object] = changed
         self._owner = os.getpid()
         self._lock = threading.Lock()
         #: Its process id, which is its group's and session's too; None before it.
@@ -64,7 +64,7 @@ class ProgramProcess:
         #: When its group got SIGTERM, in seconds of the boot clock; None: not yet.
         self.asked_at: float | None = None
         #: Whether it has been stopped, and not resumed since.
-        self.is_stopped = False
+        self.is_stopped: bool = False
         #: The file with what it writes, once that is there.
         self.log_path: Path | None = None
         # The program has ended, though others in its group may live …

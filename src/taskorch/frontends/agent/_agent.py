@@ -21,7 +21,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any, Final
 
-from taskorch._visible import counted, visible
+from taskorch._base._visible import counted, visible
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.agent._line import Line, Refusal, ServiceAddress, Unreachable
 from taskorch.frontends.agent._runs import MAX_RESULT, AgentRun, OrderRunner

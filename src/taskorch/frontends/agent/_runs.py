@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._visible import said
+from taskorch._base._visible import said
 from taskorch.executors._ends import is_no_room, until_kill
 from taskorch.executors._programs._executor import ProgramExecutor
 from taskorch.executors._programs._process import ProgramEnd, ProgramProcess

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch import _vocabulary
+from taskorch._base import _vocabulary
 from taskorch.errors import InvalidTaskError
 from taskorch.model._checks import is_number
 from taskorch.model._show import show

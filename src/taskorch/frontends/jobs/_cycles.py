@@ -36,25 +36,19 @@ class Cycles:
 
     Args:
         acts: By the name of a cycle, what says what is to be done in it now.
-        first: What says what is to be done before all.
     """
 
     name: str = "adaptive-jobs"
     watches: tuple[()] = ()
 
-    def __init__(
-        self,
-        acts: Mapping[str, Callable[[], Iterable[Act]]],
-        first: Callable[[], Iterable[Act]],
-    ) -> None:
+    def __init__(self, acts: Mapping[str, Callable[[], Iterable[Act]]]) -> None:
         self._acts = acts
-        self._first = first
         self._due: dict[str, float] = {}
 
     def tick(self, view: DriverView, now: float) -> Tick:
         """See `Driver.tick`: no cycle is due when it is asked for the first time."""
         del view
-        commands: list[Act] = [] if self._due else [*self._first()]
+        commands: list[Act] = []
         for name, act in self._acts.items():
             every, _ = CYCLES[name]
             due = self._due.setdefault(name, now + every)
@@ -65,4 +59,4 @@ class Cycles:
 
     def __deepcopy__(self, memo: object) -> Cycles:
         # A simulation has the same jobs, and begins each life with all cycles to come.
-        return Cycles(self._acts, self._first)
+        return Cycles(self._acts)

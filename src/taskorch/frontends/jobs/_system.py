@@ -140,10 +140,9 @@ class JobSystem:
         #: The facts of earlier lives, if there is a journal.
         self._journal: Any = None
         self._recalled = 0
-        #: The number of the last fact from which all that follows was done, that which
-        #: the journal has kept of it, and jobs of earlier lives that have facts after.
+        #: The number of the last fact from which all that follows was done, and that
+        #: which the journal has kept of it.
         self._followed = self._followed_kept = 0
-        self._unfollowed: list[str] = []
         self._diary: dict[str, Any] | None = None
         #: Whether the records have all jobs of earlier lives.
         self._has_read_all = False
@@ -960,8 +959,10 @@ class JobSystem:
         for fact, _ in journal.read(self._followed) if self._followed < last else ():
             if isinstance(fact, TaskEvent) and fact.task_id.startswith(PREFIX):
                 ids[first_of(fact.task_id).removeprefix(PREFIX)] = None
-        self._unfollowed = list(ids)
         self._followed = max(self._followed, last)
+        # Before anything begins: a program may end as soon as it has started.
+        for job_id in ids:
+            self._try(job_id, self._follow_job, job_id)
 
     def _restore(self, kept: Callable[[str], Any]) -> None:
         self._followed = self._followed_kept = kept(_FOLLOWED) or 0
@@ -1099,12 +1100,7 @@ class JobSystem:
         except Exception as error:  # noqa: BLE001 - told: the job stays as it is
             _LOG.warning("what follows for job %s: %s", job_id, error)
 
-    def _follow_earlier(self) -> list[Act]:
-        """Commands that do what follows from facts of earlier lives."""
-        ids, self._unfollowed = self._unfollowed, []
-        return [Act(partial(self._follow_job, job_id)) for job_id in ids]
-
-    def _follow_job(self, job_id: str, _orchestrator: object) -> None:
+    def _follow_job(self, job_id: str) -> None:
         with self._lock:
             record = self._found(job_id)
         if record is not None and record.is_followed:
@@ -1180,7 +1176,7 @@ class JobSystem:
             "meta_cycle": self._evolve_protocol,
         }
         named = {n: act for n, act in acts.items() if hooks is None or n in hooks}
-        return Cycles({**named, "followed": self._keep_followed}, self._follow_earlier)
+        return Cycles({**named, "followed": self._keep_followed})
 
     def _adjust_thread_weights(self) -> list[Act]:
         """What waits asks for as many threads as are best by now."""

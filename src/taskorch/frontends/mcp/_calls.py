@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._remedies import all_in_tools
+from taskorch._base._remedies import all_in_tools
 from taskorch.errors import AnswerRefusedError, InvalidTaskError, UnknownTaskError
 from taskorch.model import FILTERS, TaskFilter, TaskState
 from taskorch.model._explanation import some

@@ -14,8 +14,8 @@ from urllib.parse import unquote, urlsplit
 import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
-from taskorch._remedies import in_tools
-from taskorch._visible import visible
+from taskorch._base._remedies import in_tools
+from taskorch._base._visible import visible
 from taskorch.errors import TaskorchError
 from taskorch.frontends.mcp._calls import Caller
 from taskorch.frontends.mcp._tools import Tool

@@ -18,9 +18,9 @@ from typing import Any, Final
 import attrs
 
 import taskorch
-from taskorch._remedies import in_tools
-from taskorch._visible import visible
-from taskorch._vocabulary import meant
+from taskorch._base._remedies import in_tools
+from taskorch._base._visible import visible
+from taskorch._base._vocabulary import meant
 from taskorch.errors import (
     AnswerRefusedError,
     InvalidTaskError,

@@ -16,8 +16,8 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._limits import MAX_ID_LENGTH, MAX_PRIORITY
-from taskorch._vocabulary import meant
+from taskorch._base._limits import MAX_ID_LENGTH, MAX_PRIORITY
+from taskorch._base._vocabulary import meant
 from taskorch.errors import (
     AnswerRefusedError,
     DuplicateTaskError,

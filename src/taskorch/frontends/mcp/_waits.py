@@ -27,7 +27,7 @@ import attrs
 import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
-from taskorch._remedies import in_tools
+from taskorch._base._remedies import in_tools
 from taskorch.errors import TaskorchError
 from taskorch.model._ids import number_of, numbered, stem_of
 

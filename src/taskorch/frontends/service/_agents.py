@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from starlette.concurrency import run_in_threadpool
 
+from taskorch._base._visible import visible
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._visible import visible
 from taskorch.frontends.service._agent_messages import (
     LEASE,
     info_of,

@@ -16,7 +16,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from taskorch._following import FOLLOWED
+from taskorch._telling._following import FOLLOWED
 from taskorch.events import (
     Event,
     OrchestratorStarted,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._following import FOLLOWED
-from taskorch._limits import MAX_SECONDS
+from taskorch._base._limits import MAX_SECONDS
+from taskorch._telling._following import FOLLOWED
 from taskorch.frontends.service._bodies import read_object
 from taskorch.frontends.service._feed import PAGE, Feed, Wanted, chosen
 from taskorch.frontends.service._operations import (

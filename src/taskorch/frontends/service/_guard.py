@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
-from taskorch._visible import counted, visible
+from taskorch._base._visible import counted, visible
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.channel import is_framed
 from taskorch.frontends.service._bodies import MAX_BODY, too_long

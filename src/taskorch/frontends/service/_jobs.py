@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._vocabulary import nearest
+from taskorch._base._vocabulary import nearest
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.service._bodies import read, refuse
 from taskorch.frontends.service._operations import TEXT, Operation

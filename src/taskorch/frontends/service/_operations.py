@@ -13,9 +13,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from taskorch._aio import is_prompt
-from taskorch._limits import MAX_ID_LENGTH
+from taskorch._base._limits import MAX_ID_LENGTH
+from taskorch._base._remedies import all_in_requests
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._remedies import all_in_requests
 from taskorch.errors import UnknownTaskError
 from taskorch.frontends.service._bodies import read_object
 from taskorch.frontends.service._problems import HttpProblem

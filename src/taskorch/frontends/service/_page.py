@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from taskorch._visible import after_cut
+from taskorch._base._visible import after_cut
 from taskorch.frontends.service._board import Board
 from taskorch.frontends.service._operations import (
     TEXT,

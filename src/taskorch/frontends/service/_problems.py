@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from taskorch._remedies import in_requests
-from taskorch._visible import visible
+from taskorch._base._remedies import in_requests
+from taskorch._base._visible import visible
 from taskorch.errors import (
     DuplicateTaskError,
     TaskorchError,

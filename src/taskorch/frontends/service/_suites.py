@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import attrs
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._limits import MAX_SECONDS
+from taskorch._base._limits import MAX_SECONDS
+from taskorch._base._visible import counted, visible
+from taskorch._base._vocabulary import meant
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._visible import counted, visible
-from taskorch._vocabulary import meant
 from taskorch.errors import (
     InvalidTaskError,
     NotRunningError,

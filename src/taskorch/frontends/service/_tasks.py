@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 from starlette.concurrency import run_in_threadpool
 
+from taskorch._base._limits import MAX_PRIORITY, MAX_SECONDS
+from taskorch._base._remedies import in_requests
+from taskorch._base._visible import said as said_by
 from taskorch._handles import TaskHandle
-from taskorch._limits import MAX_PRIORITY, MAX_SECONDS
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._remedies import in_requests
-from taskorch._visible import said as said_by
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.frontends.service._bodies import read_object
 from taskorch.frontends.service._operations import (

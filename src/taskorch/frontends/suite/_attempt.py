@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._limits import NS
+from taskorch._base._limits import NS
 from taskorch.frontends.suite._coverage import totals_in
 from taskorch.frontends.suite._criteria import Criteria
 from taskorch.frontends.suite._failing import (

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from taskorch._visible import after_cut
+from taskorch._base._visible import after_cut
 from taskorch.errors import ProgramFailedError, TaskFailedError
 from taskorch.frontends.suite._results import TestRecord
 from taskorch.model import ProgramResult

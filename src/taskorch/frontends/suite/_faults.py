@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from taskorch._vocabulary import meant
+from taskorch._base._vocabulary import meant
 from taskorch.errors import ValidationFailedError
 from taskorch.model._show import show
 from taskorch.workflows._located import FilePlace, Located

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
-from taskorch._staged import Staged
+from taskorch._base._staged import Staged
 
 #: The rights of its files: what tests print may be secret.
 OWN: Final = 0o600

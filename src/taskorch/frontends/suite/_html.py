@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import Final
 
-from taskorch._visible import counted, visible
+from taskorch._base._visible import counted, visible
 from taskorch.frontends.suite._markdown import first_line, headline, status
 from taskorch.frontends.suite._report import SuiteReport, TaskPart
 from taskorch.frontends.suite._timeline import Slice

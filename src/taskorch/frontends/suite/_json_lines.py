@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from taskorch._limits import NS
+from taskorch._base._limits import NS
 from taskorch.runtime._clock import MonotonicClock
 
 _DAY: Final = 86_400

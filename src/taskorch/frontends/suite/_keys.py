@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from taskorch._limits import MAX_ATTEMPTS, MAX_SECONDS, PRIORITIES
+from taskorch._base._limits import MAX_ATTEMPTS, MAX_SECONDS, PRIORITIES
 from taskorch.frontends.suite import _criteria
 from taskorch.frontends.suite._kinds import (
     Anything,

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 import attrs
 
-from taskorch._limits import MAX_AMOUNT
+from taskorch._base._limits import MAX_AMOUNT
 from taskorch.frontends.suite._faults import FaultList, shown
 from taskorch.model import id_problem
 from taskorch.model._checks import is_number

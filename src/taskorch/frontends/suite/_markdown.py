@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from taskorch._visible import counted, visible
+from taskorch._base._visible import counted, visible
 from taskorch.frontends.suite._report import SuiteReport, TaskPart
 from taskorch.workflows._report import cell
 from taskorch.workflows._words import duration

@@ -8,8 +8,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from taskorch._base._visible import counted
 from taskorch._contexts import TaskContext
-from taskorch._visible import counted
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._history import History
 from taskorch.frontends.suite._model import Suite, SuitePhase, SuiteTask, parts_of

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from taskorch._notifying import sender_of
-from taskorch._vocabulary import meant
+from taskorch._base._vocabulary import meant
+from taskorch._telling._notifying import sender_of
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.suite import _keys, _tasks
 from taskorch.frontends.suite._faults import FaultList

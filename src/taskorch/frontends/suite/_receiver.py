@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from taskorch._failed import about_failure, add_check
-from taskorch._notifying import Notifier, sender_of
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch._telling._failed import about_failure, add_check
+from taskorch._telling._notifying import Notifier, sender_of
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.suite._attempt import name_of
 from taskorch.frontends.suite._folder import RunFolder

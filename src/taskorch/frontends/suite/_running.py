@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._base._staged import Staged
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._staged import Staged
 from taskorch.errors import (
     DuplicateTaskError,
     InvalidTaskError,

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._failed import class_by_cause, latest_failure, timeout_of
-from taskorch._limits import NS
+from taskorch._base._limits import NS
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch._telling._failed import class_by_cause, latest_failure, timeout_of
 from taskorch.events import (
     RecoveryAttempted,
     TaskCancelled,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from taskorch._visible import counted
+from taskorch._base._visible import counted
 from taskorch.frontends.suite._faults import FaultList, near
 from taskorch.frontends.suite._kinds import ReadMapping
 

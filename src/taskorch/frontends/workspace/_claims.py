@@ -28,7 +28,7 @@ from typing import Final
 
 import attrs
 
-from taskorch._staged import Staged
+from taskorch._base._staged import Staged
 from taskorch.frontends.workspace._layout import WorkspaceLayout
 from taskorch.frontends.workspace._ledger import Ledger, LedgerEntry
 from taskorch.frontends.workspace._status import Status, read_status

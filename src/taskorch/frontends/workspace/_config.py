@@ -9,7 +9,7 @@ from typing import Final
 
 import attrs
 
-from taskorch._vocabulary import nearest
+from taskorch._base._vocabulary import nearest
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.workspace._agents import (
     DEFAULT_AGENT,

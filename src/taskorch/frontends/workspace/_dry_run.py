@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from taskorch._visible import counted
+from taskorch._base._visible import counted
 from taskorch.frontends.workspace._config import WorkspaceConfig
 from taskorch.frontends.workspace._files import missing_files, unmade_inputs
 from taskorch.frontends.workspace._layout import WorkspaceLayout, phase_of

@@ -13,8 +13,8 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-from taskorch._limits import MAX_PRIORITY, PRIORITIES
-from taskorch._vocabulary import OTHER_RESOURCES, nearest
+from taskorch._base._limits import MAX_PRIORITY, PRIORITIES
+from taskorch._base._vocabulary import OTHER_RESOURCES, nearest
 from taskorch.errors import InvalidTaskError, UsageError
 from taskorch.frontends.workspace._problems import Problem
 from taskorch.model import to_units

@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 
 import attrs
 
-from taskorch._staged import Staged
+from taskorch._base._staged import Staged
 
 #: A ledger is written anew if it has more lines than this for each task in it.
 _MOST_LINES: Final = 4

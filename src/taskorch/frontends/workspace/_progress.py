@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from taskorch._visible import counted
+from taskorch._base._visible import counted
 from taskorch.frontends.workspace._config import WorkspaceConfig
 from taskorch.frontends.workspace._files import (
     missing_inputs,

@@ -6,7 +6,7 @@ from collections.abc import Container, Mapping
 
 import attrs
 
-from taskorch._visible import counted
+from taskorch._base._visible import counted
 from taskorch.frontends.workspace._claims import Claims
 from taskorch.frontends.workspace._layout import WorkspaceLayout, phase_of
 from taskorch.frontends.workspace._scan import WorkspacePlan

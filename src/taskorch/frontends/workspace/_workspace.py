@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from taskorch._limits import NS
-from taskorch._staged import Staged
+from taskorch._base._limits import NS
+from taskorch._base._staged import Staged
 from taskorch.errors import (
     InvalidTaskError,
     InvalidTransitionError,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from taskorch._limits import NS
-from taskorch._visible import counted
+from taskorch._base._limits import NS
+from taskorch._base._visible import counted
 from taskorch.kernel._backfill import reservation
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting, least
 from taskorch.kernel._explain._holders import Holders, shares_by_hand

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from taskorch._limits import NS
+from taskorch._base._limits import NS
 from taskorch.kernel import _limits
 from taskorch.kernel._application import GONE, terms_of_wait
 from taskorch.kernel._backfill import reservation

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from taskorch._visible import counted
+from taskorch._base._visible import counted
 from taskorch.kernel import _breakers
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting, least
 from taskorch.kernel._ends import holds

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
-from taskorch._frozen import frozen
-from taskorch._limits import NS
-from taskorch._visible import counted
+from taskorch._base._frozen import frozen
+from taskorch._base._limits import NS
+from taskorch._base._visible import counted
 from taskorch.kernel import _backfill, _breakers, _limits
 from taskorch.kernel._application import agent_of
 from taskorch.kernel._dispatch import ask, better_than, in_pools, match, vetoed

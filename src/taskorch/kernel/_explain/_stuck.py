@@ -8,7 +8,7 @@ from functools import partial
 from itertools import chain
 from typing import Final, TypeAlias
 
-from taskorch._frozen import frozen
+from taskorch._base._frozen import frozen
 from taskorch.kernel import _breakers, _limits
 from taskorch.kernel._application import is_under_way
 from taskorch.kernel._control import is_unresolvable

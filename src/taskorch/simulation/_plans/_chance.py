@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 import attrs
 
-from taskorch._limits import NS, SAMPLE_SIZE
-from taskorch._vocabulary import meant
+from taskorch._base._limits import NS, SAMPLE_SIZE
+from taskorch._base._vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.events import TASK_ID, TaskCompleted, TaskSubmitted
 from taskorch.model import Call, Task, Wait, check_seconds

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from taskorch._limits import NS
-from taskorch._visible import counted, visible
+from taskorch._base._limits import NS
+from taskorch._base._visible import counted, visible
 from taskorch.kernel import LOCAL
 from taskorch.model._quantile import quantile
 from taskorch.model._read_only import ReadOnly

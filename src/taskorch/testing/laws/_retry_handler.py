@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Final
 
-from taskorch._limits import MAX_ATTEMPTS, MAX_SECONDS
+from taskorch._base._limits import MAX_ATTEMPTS, MAX_SECONDS
 from taskorch.errors import AttemptLostError, Permanent, TaskTimeoutError
 from taskorch.protocols import Failure, RetryDecision, RetryHandler
 from taskorch.testing._builders import make_failure

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._limits import MAX_AMOUNT, MAX_PRIORITY
+from taskorch._base._limits import MAX_AMOUNT, MAX_PRIORITY
 from taskorch.model import (
     NO_RESOURCES,
     OPTIONS,

@@ -25,8 +25,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from urllib.parse import SplitResult, urlsplit
 
-from taskorch._limits import NS
-from taskorch._visible import visible
+from taskorch._base._limits import NS
+from taskorch._base._visible import visible
 from taskorch.errors import InvalidTaskError
 from taskorch.events import QuestionAsked, QuestionReminded, TaskBlocked
 from taskorch.model import HealthCheck, check_count, check_seconds

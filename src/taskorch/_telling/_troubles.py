@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
 
-from taskorch._limits import NS
-from taskorch._visible import counted, visible
+from taskorch._base._limits import NS
+from taskorch._base._visible import counted, visible
 from taskorch.errors import NotRunningError, UnknownTaskError
 from taskorch.events import (
     AlertCleared,
@@ -46,7 +46,7 @@ from taskorch.runtime._questions import cause_of, failure_of
 from taskorch.runtime._timer import begin_thread
 
 if TYPE_CHECKING:
-    from taskorch._notifying import Notifier
+    from taskorch._telling._notifying import Notifier
     from taskorch.kernel import TaskRow
     from taskorch.runtime._runtime import Runtime
 

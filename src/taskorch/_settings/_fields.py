@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, cast
 
 import attrs
 
-from taskorch._limits import (
+from taskorch._base._limits import (
     CONCURRENCY,
     GRACE_SECONDS,
     KEEP_FINISHED,
@@ -25,8 +25,7 @@ from taskorch._limits import (
     MONITOR_SECONDS,
     NS,
 )
-from taskorch._suggesting import unknown_option
-from taskorch._vocabulary import meant
+from taskorch._base._vocabulary import meant, unknown_option
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._futures import FuturesExecutor
 from taskorch.executors._processes._attempts import Processes

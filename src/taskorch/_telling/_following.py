@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from taskorch._vocabulary import meant
+from taskorch._base._vocabulary import meant
 from taskorch.errors import InvalidTaskError, NotRunningError, WouldBlockError
 from taskorch.events import (
     SIGNALS,

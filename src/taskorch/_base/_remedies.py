@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
-from taskorch._address import without_password
+from taskorch._base._address import without_password
 
 #: A call, with a full stop at the end of a line: that is no part of a command.
 _CALL: Final = re.compile(

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TextIO
 
 import attrs
 
+from taskorch._base._limits import NS
+from taskorch._base._visible import cut, visible, width
 from taskorch._handles import TaskHandle
-from taskorch._limits import NS
 from taskorch._managers import WorkflowRun
-from taskorch._visible import cut, visible, width
 from taskorch.errors import InvalidTaskError
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model._show import show

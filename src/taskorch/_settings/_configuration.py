@@ -20,11 +20,11 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._address import is_address
-from taskorch._limits import MAX_AMOUNT
-from taskorch._settings import SETTINGS as ALL_SETTINGS
-from taskorch._settings import Description, Written
-from taskorch._vocabulary import nearest
+from taskorch._base._address import is_address
+from taskorch._base._limits import MAX_AMOUNT
+from taskorch._base._vocabulary import nearest
+from taskorch._settings._fields import SETTINGS as ALL_SETTINGS
+from taskorch._settings._fields import Description, Written
 from taskorch.errors import InvalidTaskError
 from taskorch.model._program import OUR_VARIABLES
 
