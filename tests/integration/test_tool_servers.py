@@ -97,6 +97,9 @@ def test_a_server_of_the_version_before_does_as_well(tmp_path):
         assert shop.call("add", a=2, b=3) == {"sum": 5}
         with pytest.raises(ToolError, match="no such issue"):
             shop.call("fail")
+        shop.call("change", new=["grown"], gone=[])
+        names = shop.orch.agents
+        eventually(lambda: "shop.grown" in names.get("shop").capabilities)
 
 
 def test_progress_of_a_tool_is_that_of_its_task(shop):
@@ -116,6 +119,24 @@ def test_a_result_is_remembered_if_that_is_asked_for(shop):
         handle = shop.submit("read", options=options, text="once")
         assert handle.result(PATIENCE) == "read did it"
     assert shop.count("read once") == 1
+
+
+def test_results_of_one_server_are_not_those_of_another(shop):
+    again = [sys.executable, SERVER, str(shop.folder), "--again"]
+    shop.orch.agents.mcp("mall", command=again)
+    for name in ("shop", "mall", "mall"):
+        cache = Cache(version="1")
+        task = Task("r", {"text": "x"}, requires=[f"{name}.read"], cache=cache)
+        shop.orch.submit_task(task).result(PATIENCE)
+    assert shop.count("read x") == 2
+
+
+def test_a_server_has_of_our_environment_what_every_shell_has(tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET_OF_OURS", "1")
+    with Shop(tmp_path, agent={"env": {"TOKEN": "1"}}) as shop:
+        names = shop.call("note", how="env").split()
+    assert {"PATH", "TOKEN"} <= {*names}
+    assert "SECRET_OF_OURS" not in names
 
 
 def test_a_task_that_is_cancelled_tells_the_server(shop):
@@ -153,6 +174,20 @@ def test_its_owner_may_say_what_may_be_repeated(tmp_path):
     with Shop(tmp_path, agent={"repeatable": "no*"}) as shop:
         assert shop.call("note", how="die once") == "note did it"
         assert shop.count("note die once") == 2
+
+
+def test_what_a_task_says_itself_holds_for_a_tool_that_may_be_repeated(shop):
+    options = {"idempotent": False, "retry": RetryPolicy(max_attempts=2, base=0)}
+    shop.submit("read", "r", options=options, how="die once")
+    eventually(lambda: is_held(shop.orch, "r"))
+    assert shop.count("read die once") == 1
+    # After a task of the server's own, too, during which it might be made again.
+    (shop.folder / "go").touch()
+    how = {"end": "failed", "how": "then die"}
+    shop.submit("steady", "s", options=options, **how)
+    eventually(lambda: is_held(shop.orch, "s"))
+    assert shop.count("created t1") == 1
+    assert shop.count("steady then die") == 2
 
 
 def test_what_is_out_of_time_is_not_called_again_by_itself(shop):
@@ -242,6 +277,25 @@ def test_a_list_of_tools_that_changes_is_followed(shop):
     assert shop.orch.get_task_status("running").attempts == 1
 
 
+def test_a_tool_may_become_another_by_its_name(shop):
+    tool = {"name": "read", "inputSchema": {"type": "object", "required": ["page"]}}
+    shop.call("change", new=["grown"], gone=[], other={"read": tool})
+    names = shop.orch.agents
+    eventually(lambda: "shop.grown" in names.get("shop").capabilities)
+    with pytest.raises(ToolCallError, match="'page' is a required property"):
+        shop.call("read")
+    tool["inputSchema"] = {"type": "object"}
+    shop.call("change", new=[], gone=[], other={"read": tool})
+
+    def is_as_before():
+        try:
+            return shop.call("read") == "read did it"
+        except ToolCallError:
+            return False
+
+    eventually(is_as_before)
+
+
 def test_a_task_that_waits_for_a_tool_that_went_says_so(tmp_path):
     with Shop(tmp_path, unknown_capability="wait") as shop:
         shop.call("change", new=[], gone=["read"])
@@ -298,10 +352,7 @@ def test_a_stop_ends_a_server_that_hears_nothing(tmp_path):
     shop.wait_for("note deaf")
     shop.orch.stop(drain=False, timeout=5)
     assert not handle.done() or handle.exception() is not None
-    found = subprocess.run(
-        ["pgrep", "-f", str(tmp_path)], capture_output=True, text=True, check=False
-    )
-    assert found.stdout.split() == []
+    assert processes(tmp_path) == []
 
 
 # -- tasks of the server's own ---------------------------------------------------------
@@ -429,6 +480,19 @@ def life(folder, name, **arguments):
         env={**os.environ, "PYTHONWARNINGS": "ignore"},
     )
     assert process.returncode == -9
+    # The guardian ends the server.
+    eventually(lambda: processes(folder) == [])
+
+
+def processes(folder):
+    """Processes of servers of this folder."""
+    listed = subprocess.run(
+        ["pgrep", "-f", f"tool_server.py {folder}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return listed.stdout.split()
 
 
 def test_after_a_kill_the_same_task_of_the_server_is_waited_for(tmp_path):

@@ -17,6 +17,9 @@ FOLDER = Path(sys.argv[1])
 IS_OLD = "--old" in sys.argv
 OBJECT = {"type": "object"}
 SAFE = {"readOnlyHint": True}
+SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
+#: What a change is told with, to each who listens.
+LISTENERS = [{}] if IS_OLD else []
 
 
 def log(*words):
@@ -94,6 +97,8 @@ def call(number, name, arguments, token):  # noqa: C901, PLR0911, PLR0912 - many
         kill_once()
     if how == "hang":
         return None
+    if how == "env":
+        return text(" ".join(sorted(os.environ)))
     if how == "deaf":
         time.sleep(3_600)
     if how == "print":
@@ -124,8 +129,14 @@ def call(number, name, arguments, token):  # noqa: C901, PLR0911, PLR0912 - many
             TOOLS.pop(each, None)
         for each in arguments["new"]:
             TOOLS[each] = tool(each, hints=SAFE)
-        send(method="notifications/tools/list_changed")
-    if name in ("long", "steady") and how != "at once":
+        TOOLS.update(arguments.get("other", {}))
+        # Those of the version before are told without asking.
+        for meta in LISTENERS:
+            params = {"_meta": meta} if meta else {}
+            send(method="notifications/tools/list_changed", params=params)
+    if how == "then die" and (FOLDER / "t1.json").exists():
+        sys.exit(3)
+    if name in ("long", "steady"):
         return begun(arguments)
     answer = text(f"{name} did it")
     if how == "twice":
@@ -215,7 +226,10 @@ def main():
             log("told", method)
             continue
         if method == "subscriptions/listen":
-            # It tells all that it has to without being asked.
+            LISTENERS.append({SUBSCRIPTION: message["id"]})
+            params = {"notifications": {"toolsListChanged": True}}
+            params["_meta"] = LISTENERS[-1]
+            send(method="notifications/subscriptions/acknowledged", params=params)
             continue
         result = result_of(message["id"], method, params)
         if result is not None:
