@@ -439,6 +439,27 @@ def test_over_http_it_is_the_same_and_our_own_waits_are_such_tasks():
         assert waits.result(PATIENCE)["result"] == 7
 
 
+def test_a_stop_leaves_a_call_that_may_not_be_repeated_to_a_person(tmp_path):
+    journal = tmp_path / "runs.db"
+    with Shop(tmp_path, journal=journal) as shop:
+        shop.submit("note", "n", how="hang")
+        shop.wait_for("note hang")
+        shop.orch.stop(drain=False)
+    seen = []
+    orch = TaskOrchestrator(journal=journal)
+
+    @orch.agent("by hand", capabilities={"shop.note"})
+    def note(task, _context):
+        seen.append(task.idempotent)
+        return "by hand"
+
+    with orch:
+        assert is_held(orch, "n")
+        orch.decide("n", "retry")
+        assert orch.handle("n").result(PATIENCE) == "by hand"
+    assert seen == [False]
+
+
 # -- kills -----------------------------------------------------------------------------
 
 LIFE = """

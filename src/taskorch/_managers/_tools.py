@@ -472,7 +472,7 @@ class _ToolCall:
         self._lose(why)
 
 
-def _mismatch(schema: Mapping[str, Any], value: Any) -> str:
+def _mismatch(schema: Any, value: Any) -> str:
     """How *value* is not as *schema* says, or ""."""
     from jsonschema import SchemaError  # noqa: PLC0415 - heavy, and comes with mcp
     from jsonschema.exceptions import best_match  # noqa: PLC0415
