@@ -448,7 +448,7 @@ def test_a_stop_leaves_a_call_that_may_not_be_repeated_to_a_person(tmp_path):
     seen = []
     orch = TaskOrchestrator(journal=journal)
 
-    @orch.agent("by hand", capabilities={"shop.note"})
+    @orch.agent("own", capabilities={"shop.note"})
     def note(task, _context):
         seen.append(task.idempotent)
         return "by hand"
