@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from random import Random
 
 import pytest
 from tests.frontends.service.tools import orchestrator, served
@@ -345,6 +346,12 @@ def test_what_cannot_be_is_refused(shop):
         mcp("x", url="http://127.0.0.1:1/mcp")
 
 
+def test_a_stop_of_what_was_never_started_ends_its_servers(tmp_path):
+    shop = Shop(tmp_path, journal=tmp_path / "runs.db")
+    shop.orch.stop()
+    assert processes(tmp_path) == []
+
+
 def test_a_stop_ends_a_server_that_hears_nothing(tmp_path):
     shop = Shop(tmp_path)
     shop.orch.start()
@@ -556,3 +563,67 @@ def test_after_a_kill_what_may_be_repeated_is(tmp_path, name, arguments, line):
     with Shop(tmp_path, journal=tmp_path / "runs.db") as shop:
         assert shop.orch.handle("t").result(PATIENCE).endswith("did it")
         assert shop.count(line) == 2
+
+
+MANY = """
+import sys
+sys.path[:0] = {path!r}
+from taskorch import Task, TaskOrchestrator
+
+orch = TaskOrchestrator(journal={journal!r}, stop_timeout=1)
+orch.agents.mcp("shop", command={command!r})
+with orch:
+    for number in range({count}):
+        for name in ("note", "long", "read"):
+            arguments = dict(text=name + str(number), how="slow")
+            task = Task(name, arguments, requires=["shop." + name], id=name + str(number))
+            orch.submit_task(task)
+    orch.wait()
+"""
+
+
+@pytest.mark.slow
+def test_however_often_it_is_killed_nothing_is_called_twice_that_may_not_be(tmp_path):
+    count, random = 30, Random(1)
+    (tmp_path / "go").touch()
+    log = tmp_path / "log"
+    log.touch()
+    code = MANY.format(
+        path=sys.path,
+        journal=str(tmp_path / "runs.db"),
+        command=[sys.executable, SERVER, str(tmp_path)],
+        count=count,
+    )
+    for _ in range(8):
+        most = log.read_text("utf-8").count("\n") + random.randrange(2, 25)
+        process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", code])
+        try:
+            while process.poll() is None and log.read_text("utf-8").count("\n") < most:
+                time.sleep(0.01)
+        finally:
+            process.kill()
+            process.wait(PATIENCE)
+        eventually(lambda: processes(tmp_path) == [])
+    with Shop(tmp_path, journal=tmp_path / "runs.db") as shop:
+        names = [
+            f"{name}{n}" for name in ("note", "long", "read") for n in range(count)
+        ]
+        for task_id in names:
+            if task_id not in [status.task_id for status in shop.orch.tasks()]:
+                name = task_id.rstrip("0123456789")
+                shop.submit(name, task_id, text=task_id, how="slow")
+
+        def is_over():
+            for status in shop.orch.tasks("blocked"):
+                assert not status.task_id.startswith("read")
+                shop.orch.decide(status.task_id, "complete", result="it is there")
+            return all(shop.orch.get_task_status(name).is_terminal for name in names)
+
+        eventually(is_over)
+        states = {shop.orch.get_task_status(name).state.value for name in names}
+    assert states == {"completed"}
+    for name in names:
+        kind = name.rstrip("0123456789")
+        called = shop.count(f"{kind} {name}")
+        assert called >= 1 if kind == "read" else called <= 1, name
+    assert len(list(tmp_path.glob("t*.json"))) <= count

@@ -97,6 +97,8 @@ def call(number, name, arguments, token):  # noqa: C901, PLR0911, PLR0912 - many
         kill_once()
     if how == "hang":
         return None
+    if how == "slow":
+        time.sleep(0.03)
     if how == "env":
         return text(" ".join(sorted(os.environ)))
     if how == "deaf":
