@@ -30,6 +30,9 @@ Every error that taskorch raises, in one tree.
     │   ├── DependencyFailedError     what it needs has failed; .root_causes
     │   ├── ProgramFailedError        a program ended badly; .result
     │   ├── AttemptLostError          the worker died under it
+    │   │   └── OutcomeUnknownError   nobody knows what it has done elsewhere
+    │   ├── ToolError                 a tool of another server failed; .result
+    │   │   └── ToolCallError         and it would again
     │   ├── ResultGoneError           its result has left memory, or is lost
     │   ├── ComponentError            a policy of the user's failed; .component
     │   ├── GateFailedError           a phase of a workflow has not passed; .findings
@@ -74,6 +77,7 @@ __all__ = (
     "JournalTakenError",
     "JournalUnavailableError",
     "NotRunningError",
+    "OutcomeUnknownError",
     "Permanent",
     "PlanningError",
     "ProgramFailedError",
@@ -87,6 +91,8 @@ __all__ = (
     "TaskFailure",
     "TaskTimeoutError",
     "TaskorchError",
+    "ToolCallError",
+    "ToolError",
     "UnkeptResultError",
     "UnknownAgentError",
     "UnknownCapabilityError",
@@ -591,6 +597,30 @@ class AttemptLostError(TaskFailure):
     code = "attempt_lost"
 
 
+class OutcomeUnknownError(AttemptLostError):
+    """
+    Nobody knows whether what an attempt asked others to do has been done.
+
+    An attempt may raise it itself, with its `task_id`: it is made again, or held for a
+    decision if the task says `idempotent=False`.
+    """
+
+    code = "outcome_unknown"
+
+
+class ToolError(TaskFailure):
+    """
+    A tool of a server of the Model Context Protocol failed, or cannot be reached.
+
+    Attributes:
+        result: What the tool has answered, if it has; None: it has not.
+    """
+
+    code = "tool"
+
+    result: Any = None
+
+
 class ResultGoneError(TaskFailure):
     """
     The task has completed, and its result cannot be had any more.
@@ -730,6 +760,16 @@ class InternalError(TaskorchError):
 
 class Permanent(Exception):  # noqa: N818 - reads as a statement where it is raised
     """Raised by a task to say that a retry is of no use: it fails at once."""
+
+
+class ToolCallError(ToolError, Permanent):
+    """
+    A call of a tool is not as its server says it must be, or an answer is not.
+
+    To call it again is of no use.
+    """
+
+    code = "tool_call"
 
 
 class AttemptInterrupted(BaseException):

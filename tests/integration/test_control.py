@@ -21,7 +21,11 @@ from taskorch import (
     UnknownTaskError,
     current_context,
 )
-from taskorch.errors import InvalidTransitionError, TaskExpiredError
+from taskorch.errors import (
+    InvalidTransitionError,
+    OutcomeUnknownError,
+    TaskExpiredError,
+)
 
 LONG = RetryPolicy(3, base=60, jitter=0)
 
@@ -61,6 +65,30 @@ def held_for_decision(orch: TaskOrchestrator, task_id: str) -> Any:
     handle = orch.submit_task(task)
     recorder.wait_for(1)
     return handle
+
+
+def test_a_function_may_say_that_nobody_knows_what_it_has_done() -> None:
+    """What must not run twice is left to a person, with its words; else it runs again."""
+    calls: list[str] = []
+
+    def charge(name: str) -> str:
+        context = current_context()
+        calls.append(name)
+        if context.attempt == 1:
+            msg = "the bank does not answer"
+            raise OutcomeUnknownError(msg, task_id=context.task_id)
+        return "paid"
+
+    with TaskOrchestrator() as orch:
+        twice = orch.submit_task(Task.call(charge, "twice"))
+        assert twice.result(PATIENCE) == "paid"
+        once = orch.submit_task(Task.call(charge, "once", id="once", idempotent=False))
+        eventually(lambda: orch.get_task_status("once").state is TaskState.BLOCKED)
+        why = "the bank does not answer, and it is not safe to run twice"
+        assert why in str(orch.explain("once"))
+        orch.decide("once", "retry")
+        assert once.result(PATIENCE) == "paid"
+    assert sorted(calls) == ["once", "once", "twice", "twice"]
 
 
 # -- cancel ------------------------------------------------------------------------

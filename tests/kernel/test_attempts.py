@@ -1,10 +1,13 @@
 """The end of an attempt: results, failures, retries, and work that would not stop."""
 
+from functools import partial
+
 import attrs
 import pytest
 from tests.kernel.commands import DecideTask, EndAttempt
-from tests.kernel.harness import SEC, Machine, Policies, S
+from tests.kernel.harness import SEC, Machine, Policies, S, Twin
 
+from taskorch.errors import OutcomeUnknownError
 from taskorch.events import (
     AttemptStopping,
     ComponentFailed,
@@ -817,6 +820,58 @@ def test_why_it_is_held_is_in_the_fact_and_in_its_history(outcome, why):
     assert (name, reason, cause) == ("t", why, outcome)
     assert error == ["OSError", "it went away"]
     assert past_of(machine.row("t"))[-1][2] == why
+
+
+def test_an_attempt_may_say_why_nobody_knows_what_it_has_done():
+    """By the class of its error; what any other says is beside the reason."""
+    machine = Machine()
+    machine.submit("t", idempotent=False)
+    machine.end("t", "lost", error=OutcomeUnknownError("the bank is silent"))
+    ((_, _, _, reason, *_),) = machine.told(TaskBlocked)
+    assert reason == "the bank is silent, and it is not safe to run twice: decide()"
+
+
+@pytest.mark.parametrize("outcome", ["lost", "missing", "stopped", "failed"])
+def test_what_must_not_run_twice_is_held_if_nobody_knows_its_end_in_time(outcome):
+    """What has stopped, or failed, has ended: it was out of time as any other is."""
+    machine = Machine()
+    machine.policies.delays["t"] = [0]
+    machine.submit("t", idempotent=False, timeout_ns=SEC)
+    machine.after(2 * SEC)
+    machine.end("t", outcome, error=OSError("it went away"))
+    is_held = outcome in ("lost", "missing")
+    assert machine.state("t") is (S.BLOCKED if is_held else S.RUNNING)
+    for _, _, _, reason, cause, *_ in machine.told(TaskBlocked):
+        assert reason.startswith("it was out of time, and nobody knows")
+        assert cause == outcome
+    if is_held:
+        machine.decide("t", "retry")
+        assert machine.row("t").attempt == 2
+
+
+def test_an_attempt_says_whether_it_may_be_made_again():
+    """From then on, in this life and the next; one that is over says nothing."""
+    machine = Twin()
+    machine.submit_all("t", "u")
+    row = machine.row("t")
+    allow = partial(machine.kernel.allow_repeat, row, now=machine.now)
+    assert not allow(1, allowed=True, reason="as it is")
+    assert not allow(2, allowed=False, reason="no such attempt")
+    assert allow(1, allowed=False, reason="it pays")
+    assert "idempotent (it pays)" in past_of(row)[-1][2]
+    machine.mirror()
+    machine.restart()
+    assert machine.states("t", "u") == [S.BLOCKED, S.QUEUED]
+    machine.decide("t", "retry")
+    machine.reopen()
+    row = machine.row("t")
+    allow = partial(machine.kernel.allow_repeat, row, now=machine.now)
+    assert allow(2, allowed=True, reason="it only asks")
+    machine.restart()
+    assert machine.states("t", "u") == [S.QUEUED, S.QUEUED]
+    assert not machine.kernel.allow_repeat(
+        machine.row("t"), 2, machine.now, allowed=False, reason="it does not run"
+    )
 
 
 def test_how_it_came_to_be_suspended_is_in_its_history():

@@ -22,7 +22,7 @@ from taskorch.events import (
 )
 from taskorch.kernel import StopAttempt, check_invariants
 from taskorch.kernel._queue import is_alive
-from taskorch.model import Resources
+from taskorch.model import Agent, Resources
 
 LEASE = 5 * SEC
 GRACE = 10 * SEC
@@ -574,6 +574,25 @@ def test_an_agent_without_a_lease_that_starts_anew(options):
     m.agent("near", "x", **options)
     check_invariants(m.kernel)
     assert [fact[0] for fact in m.told(TaskRetrying)] == ["t", "u"]
+
+
+def test_an_agent_that_goes_on_says_what_it_can_do_now():
+    """What it runs goes on, whatever that needs; what waits goes by what is so now."""
+    m = Twin()
+    m.agent("near", "x", "y", max_concurrency=1)
+    submit(m, "t", "waits")
+    info = Agent("near", ("y", "z"), 1)
+    m.kernel.add_agent(info, m.now, goes_on=True)
+    m.settle()
+    m.mirror()
+    m.submit("new", requires=("z",))
+    assert m.states("t", "waits", "new") == [S.RUNNING, S.QUEUED, S.QUEUED]
+    m.end("t")
+    assert m.states("t", "waits", "new") == [S.COMPLETED, S.QUEUED, S.RUNNING]
+    m.kernel.add_agent(Agent("near", ("x",), 1), m.now, goes_on=True)
+    m.end("new")
+    assert m.state("waits") is S.RUNNING
+    assert not m.told(TaskRetrying)
 
 
 # -- the law -----------------------------------------------------------------------

@@ -318,6 +318,91 @@ class AgentManager:
         """
         return tuple(self._fleet.match(self._fleet.wanted(requirements), type))
 
+    # -- servers of tools ----------------------------------------------------------
+
+    def mcp(
+        self,
+        name: str,
+        *,
+        command: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        url: str = "",
+        headers: Mapping[str, str] | None = None,
+        repeatable: Iterable[str] = (),
+        max_concurrency: int | None = None,
+        capacity: Resources | Mapping[str, float] | None = None,
+        request: Resources | Mapping[str, float] | None = None,
+        breaker: Breaker | None = None,
+        connect_timeout: float = 30.0,
+    ) -> tuple[str, ...]:
+        """
+        Let a server of the Model Context Protocol join: its tools are capabilities.
+
+        A task that requires `NAME.TOOL` is a call of that tool with its payload. It
+        completes with the structured content of the answer, or else with its text. It
+        is made again by itself only if the tool says that it is read-only or
+        idempotent, or is *repeatable*.
+
+        Args:
+            name: The name of the agent.
+            command: The command that is the server, which speaks on its standard
+                streams.
+            env: Variables that it has besides those of every shell: `PATH`, `HOME`.
+            url: Where it is, if it is no command.
+            headers: What it is sent there with every request.
+            repeatable: Names of tools that may be called again whatever they say, or
+                patterns, as `"get_*"`.
+            max_concurrency: Calls at once; None is without limit.
+            capacity: What it has; None names nothing.
+            request: What a call takes that does not say itself.
+            breaker: When it gets no more work because it fails; None: it always does.
+            connect_timeout: Seconds in which it must have listed its tools.
+
+        Returns:
+            Its capabilities; when its list of tools changes, they follow.
+
+        Raises:
+            InvalidTaskError: The name is taken, or an argument is not what it says; or
+                the library is missing.
+            ToolError: The server cannot be reached, or is none.
+        """
+        check_id(name)
+        is_text: object = command
+        if isinstance(is_text, str):
+            msg = f"tool server {name!r}: command is a list of arguments, not one text"
+            raise InvalidTaskError(msg, hint=f"command={is_text.split()}")
+        if bool(command) == bool(url):
+            msg = f"tool server {name!r}: it is either a command or a URL"
+            raise InvalidTaskError(msg, hint='command=["server"], or url="https://…"')
+        if (env and url) or (headers and command):
+            msg = f"tool server {name!r}: env goes with a command, headers with a URL"
+            raise InvalidTaskError(msg)
+        names = [repeatable] if isinstance(repeatable, str) else [*repeatable]
+        if max_concurrency is not None:
+            check_count("max_concurrency", max_concurrency, least=1)
+        check_seconds("connect_timeout", connect_timeout, zero=False)
+        info = Agent(
+            name,
+            max_concurrency=max_concurrency,
+            capacity=None if capacity is None else Resources.of(capacity, "capacity"),
+            request=Resources.of({} if request is None else request, "request"),
+            breaker=check_breaker(breaker),
+        )
+        try:
+            from taskorch._managers._tool_server import ServerPlace  # noqa: PLC0415 - heavy
+            from taskorch._managers._tools import ToolServers  # noqa: PLC0415 - heavy
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] == "taskorch":
+                raise
+            msg = f"tool server {name!r}: the library mcp is missing"
+            raise InvalidTaskError(msg, hint="pip install 'taskorch[mcp]'") from error
+        fleet = self._fleet
+        with fleet.lock:
+            if fleet.tools is None:
+                fleet.tools = ToolServers(self._rt)
+        place = ServerPlace(tuple(command), dict(env or {}), url, dict(headers or {}))
+        return fleet.tools.add(info, place, names, connect_timeout)
+
     # -- pools of agents -----------------------------------------------------------
 
     def pool(

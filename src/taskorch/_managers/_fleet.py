@@ -59,6 +59,7 @@ from taskorch.model import (
 from taskorch.model._show import show
 
 if TYPE_CHECKING:
+    from taskorch._managers._tools import ToolServers
     from taskorch.executors._programs._executor import ProgramExecutor
     from taskorch.runtime._runtime import Runtime
 
@@ -107,7 +108,7 @@ class SpawnedAgents:
     def __init__(self, runtime: Any, orchestrator: Any) -> None:
         self._rt: Runtime = runtime
         self._orch = orchestrator
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self.templates: dict[str, AgentTemplate] = {}
         self.spawned: dict[str, Spawned] = {}
         #: The latest that have failed, by id.
@@ -120,6 +121,8 @@ class SpawnedAgents:
         self._looks = False
         #: Runs the processes of agents, and has the guardian that ends them.
         self._keeper: ProgramExecutor | None = None
+        #: Servers whose tools are capabilities; None: there is none.
+        self.tools: ToolServers | None = None
 
     def pooled(self) -> dict[str, Any]:
         """The pools, by their templates; those that were added as drivers, too."""
@@ -140,7 +143,7 @@ class SpawnedAgents:
     def template(self, template: AgentTemplate) -> AgentTemplate:
         """Keep a template that was checked; one of its name is replaced."""
         _check(template)
-        with self._lock:
+        with self.lock:
             self.templates[template.name] = template
             self.given_up.pop(template.name, None)
             self._failures.pop(template.name, None)
@@ -181,7 +184,7 @@ class SpawnedAgents:
             changes["capabilities"] = levels_of(changes["capabilities"])
         template = attrs.evolve(template, **changes)
         _check(template)
-        with self._lock:
+        with self.lock:
             if agent_id is None:
                 agent_id = self._free_id(template)
             if check_id(agent_id) in self.spawned or self._is_there(agent_id):
@@ -332,7 +335,7 @@ class SpawnedAgents:
         return f"{self._rt.run_id}.agents"
 
     def _opened(self) -> ProgramExecutor:
-        with self._lock:
+        with self.lock:
             if self._keeper is None:
                 from taskorch.executors._programs._executor import ProgramExecutor  # noqa: PLC0415 - when needed
 
@@ -364,7 +367,7 @@ class SpawnedAgents:
 
     def fault(self, name: str, why: str) -> bool:
         """Agents of a template fail; whether it is given up, which is said once."""
-        with self._lock:
+        with self.lock:
             now = time.monotonic()
             times = self._failures.setdefault(name, deque(maxlen=_MOST_FAILURES))
             times.append(now)
@@ -398,7 +401,7 @@ class SpawnedAgents:
     def _answered(self, name: str, handle: Any) -> None:
         """Spawn agents of a template again, if that was the answer."""
         if handle.exception(0) is None and handle.result(0).choice == "spawn":
-            with self._lock:
+            with self.lock:
                 self.given_up.pop(name, None)
                 self._failures.pop(name, None)
                 mine = [one.id for one in self.spawned.values()]
@@ -444,7 +447,7 @@ class SpawnedAgents:
 
     def _forget(self, one: Spawned, grace: float = 0.0) -> None:
         """End what was started for an agent, within so many seconds."""
-        with self._lock:
+        with self.lock:
             if self.spawned.get(one.id) is one:
                 del self.spawned[one.id]
         if one.process is not None:
@@ -457,6 +460,9 @@ class SpawnedAgents:
         for one in list(self.spawned.values()):
             if one.lines is not None:
                 one.lines.stop()
+        if self.tools is not None:
+            self.tools.close(patience / 2)
+            patience /= 2
         if self._keeper is not None:
             grace = min(self._rt.kernel.config.grace_ns / NS, patience / 2)
             self._keeper.close(grace, patience - grace)
@@ -479,7 +485,7 @@ class SpawnedAgents:
 
     def _look_on(self) -> None:
         drivers = self._orch.drivers
-        with self._lock:
+        with self.lock:
             if not self._looks:
                 self._looks = True
                 drivers.add(self)
@@ -513,7 +519,7 @@ class SpawnedAgents:
         where = f"; its output is in {path}" if path is not None else ""
         text = visible(f"agent {one.id} of {one.template.name}: {why}{where}")
         _LOG.warning("%s", text)
-        with self._lock:
+        with self.lock:
             # It is one or the other for whoever looks.
             one.failed = why
             self.fallen.pop(one.id, None)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Final
 
+import attrs
+
 from taskorch.events import (
     AttemptReturned,
     AttemptStopping,
@@ -71,6 +73,10 @@ _GONE: Final = {
     GONE: "what it needs is gone",
 }
 
+#: The error of an attempt that says itself what is not known of it.
+_SAYS_WHY: Final = "OutcomeUnknownError"
+#: Why a task is held that was to stop, and must not run twice.
+_OUT_OF_TIME: Final = "it was out of time, and nobody knows what it has done"
 #: Why a task that was to be suspended has completed.
 _UNSUSPENDED: Final = "it ended before it came to a checkpoint, to be suspended there"
 
@@ -102,7 +108,7 @@ def end(
     if extra.stop == "cancel":
         _ends.cancel(kernel, row, extra.stop_reason, now)
     elif extra.stop in ("timeout", "deadline"):
-        _timed_out(kernel, row, now, usage)
+        _timed_out(kernel, row, now, usage, (*described, outcome))
     elif outcome == "completed":
         why = _UNSUSPENDED if extra.suspending else ""
         _ends.complete(kernel, row, now, reason=why, usage=usage)
@@ -308,13 +314,54 @@ def change(
     ]
     if not changed:
         return
+    reason = answer.reason or "the retry handler chose them"
+    _tell_options(kernel, row, tuple(changed), spec, reason, now)
+    kernel.deciders.changed(row, answer)
+
+
+def allow_repeat(
+    kernel: KernelState,
+    row: TaskRow,
+    attempt: int,
+    now: int,
+    *,
+    allowed: bool,
+    reason: str,
+) -> bool:
+    """
+    Whether the running *attempt* may be made again if nobody knows how it ends.
+
+    It is as if the task had been submitted with `idempotent` so, for *reason*.
+
+    Returns:
+        Whether that is new.
+    """
+    spec = row.bucket.spec
+    if row.attempt != attempt or row.state is not _RUNNING:
+        return False
+    if spec.idempotent is allowed:
+        return False
+    spec = attrs.evolve(spec, idempotent=allowed)
+    _tell_options(kernel, row, ("idempotent",), spec, reason, now)
+    return True
+
+
+def _tell_options(
+    kernel: KernelState,
+    row: TaskRow,
+    changed: tuple[str, ...],
+    spec: Spec,
+    reason: str,
+    now: int,
+) -> None:
+    """*row* is like *spec* from its next attempt, in what has *changed*."""
     extra = row_extra(row)
     tell(
         kernel,
         TaskOptionsChanged,
         row,
         now,
-        tuple(changed),
+        changed,
         extra.priority,
         row.key,
         spec.requires,
@@ -326,16 +373,25 @@ def change(
         spec.owner,
         spec.elastic,
         spec.avoid,
-        answer.reason or "the retry handler chose them",
+        reason,
     )
-    kernel.deciders.changed(row, answer)
 
 
-def _timed_out(kernel: KernelState, row: TaskRow, now: int, usage: Units = ()) -> None:
+def _timed_out(
+    kernel: KernelState,
+    row: TaskRow,
+    now: int,
+    usage: Units = (),
+    ended: _ends.Error = ("", "", ""),
+) -> None:
+    """The attempt was out of time; *ended*: how it ended then, if it has."""
     extra = row_extra(row)
     if extra.stop == "deadline":
         error = ("TaskTimeoutError", "the deadline has passed", "deadline")
         _ends.fail(kernel, row, error, now, measured=(usage, _KIND["deadline"]))
+        return
+    if ended[2] in _GONE and not row.bucket.spec.idempotent:
+        _gone(kernel, row, ended, now, _OUT_OF_TIME)
         return
     seconds = extra.limit_ns / 1e9
     message = f"attempt {row.attempt} ran longer than its timeout of {seconds:g} s"
@@ -343,10 +399,12 @@ def _timed_out(kernel: KernelState, row: TaskRow, now: int, usage: Units = ()) -
     _after_failure(kernel, row, None, error, now, usage)
 
 
-def _gone(kernel: KernelState, row: TaskRow, error: _ends.Error, now: int) -> None:
+def _gone(
+    kernel: KernelState, row: TaskRow, error: _ends.Error, now: int, what: str = ""
+) -> None:
     """End an attempt whose own end is unknown, uncharged; count a dead worker."""
     kind, message, outcome = error
-    what = _GONE[outcome]
+    what = what or (message if kind == _SAYS_WHY else _GONE[outcome])
     crashes = row_extra(row).crashes + 1
     if outcome == "lost" and crashes >= kernel.config.poison_attempts:
         message = f"{crashes} attempts killed their worker; the last: {message}"

@@ -352,16 +352,19 @@ def emit(kernel: KernelState, name: str, cargo: Any, keep_ns: int, now: int) -> 
 # dead.
 
 
-def add(kernel: KernelState, info: Agent, now: int) -> AgentRow:
+def add(
+    kernel: KernelState, info: Agent, now: int, *, goes_on: bool = False
+) -> AgentRow:
     """
     An agent joins; what nobody could do before may start now.
 
-    One whose name is known has started anew: what it had is lost.
+    One whose name is known has started anew: what it had is lost, unless it *goes_on*,
+    and only says what it can do from now on.
     """
     row = kernel.agents.get(info.name)
     if row is None:
         row = kernel.agents[info.name] = AgentRow(info)
-    else:
+    elif not goes_on:
         lose(kernel, row, now, "it has started anew")
     kernel.note(AgentJoined, now, info)
     row.describe(info)

@@ -278,7 +278,8 @@ def _parents_added(kernel: KernelState, event: TaskParentsAdded, now: int) -> No
 
 
 def _joined(kernel: KernelState, event: AgentJoined, now: int) -> None:
-    _control.add(kernel, event.agent, now)
+    # What was lost by that is in facts of its own.
+    _control.add(kernel, event.agent, now, goes_on=True)
 
 
 def _lost(kernel: KernelState, event: AgentLost, _: int) -> None:

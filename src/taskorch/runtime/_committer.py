@@ -22,6 +22,8 @@ from typing import (
     cast,
 )
 
+import attrs
+
 from taskorch.errors import (
     InvalidTaskError,
     JournalError,
@@ -62,7 +64,7 @@ from taskorch.runtime._documents import document_of
 from taskorch.runtime._interrupts import defers_interrupts, join, takes_interrupts
 from taskorch.runtime._loops import Latch, release_if_mine
 from taskorch.runtime._timer import begin_thread
-from taskorch.runtime._work import NEVER, Emitted, Work, extra_of
+from taskorch.runtime._work import NEVER, Emitted, Work, extra_of, task_of
 
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
@@ -955,6 +957,19 @@ def checkpoint(rt: Runtime, work: Work, attempt: int, state: Any) -> None:
             if committer is not None:
                 committer.documents[work] = document
             rt.kernel.note(TaskCheckpointed, now, row.id, attempt, cargo=work)
+
+    rt.step(change)
+
+
+def allow_repeat(
+    rt: Runtime, work: Work, attempt: int, *, allowed: bool, reason: str
+) -> None:
+    """Whether a running task may be run again if nobody knows how it ends: *reason*."""
+    row = work._row
+
+    def change(now: int) -> None:
+        if rt.kernel.allow_repeat(row, attempt, now, allowed=allowed, reason=reason):
+            work._task = attrs.evolve(task_of(row), idempotent=allowed)
 
     rt.step(change)
 

@@ -154,7 +154,9 @@ def changed_task(task: Task, event: TaskOptionsChanged, given: Task | None) -> T
         return with_options(task, given)
     timeout = None if event.timeout_ns is None else event.timeout_ns / NS
     resources = requested(event.resources, cast("Elasticity | None", event.elastic))
-    return attrs.evolve(task, resources=resources, timeout=timeout)
+    return attrs.evolve(
+        task, resources=resources, timeout=timeout, idempotent=event.idempotent
+    )
 
 
 # -- identity ----------------------------------------------------------------------

@@ -304,6 +304,9 @@ class Lifecycle:
         rt = self._rt
         if not rt.opened:
             rt.closed = True
+            if rt.fleet is not None:
+                # A server of tools runs from when it joins.
+                self._wait(rt.fleet.close, 2 * _PROGRAM_MARGIN)
             self._wait(_raise_deferred, 0.0)
             _interrupts.no_more(self)
             self._report = StopReport(0, 0, 0, (), (), drained)

@@ -261,6 +261,7 @@ class Runtime:
 
     # What running tasks leave, and who listens.
     checkpoint: Final = _committer.checkpoint
+    allow_repeat: Final = _committer.allow_repeat
     progress: Final = _committer.progress
     receivers_changed: Final = _notices.receivers_changed
     receiver_failed: Final = _notices.receiver_failed
@@ -746,9 +747,11 @@ class Runtime:
 
     # -- agents --------------------------------------------------------------------
 
-    def add_agent(self, info: Agent, runner: AgentRunner) -> None:
+    def add_agent(
+        self, info: Agent, runner: AgentRunner, *, again: bool = False
+    ) -> None:
         """
-        An agent joins.
+        An agent joins; or says *again* what it can do, and goes on with what it has.
 
         Raises:
             InvalidTaskError: The name is taken.
@@ -764,8 +767,8 @@ class Runtime:
             # The kernel knows those of earlier lives, too.
             known = self.kernel.agents.get(info.name)
             # One of another process may be back, once it counts as lost.
-            join(is_back=known is not None and known.lost)
-            self.kernel.add_agent(info, now)
+            join(is_back=again or (known is not None and known.lost))
+            self.kernel.add_agent(info, now, goes_on=again)
             if self.kernel.blocked and self.committer is not None:
                 for row in list(self.kernel.tasks.values()):
                     release_if_back(self.kernel, row, now)
@@ -773,8 +776,9 @@ class Runtime:
         if not self.opened:
             with self._opening:
                 if not self.opened:
-                    join()
-                    self.joining.append(info)
+                    join(is_back=again)
+                    others = [each for each in self.joining if each.name != info.name]
+                    self.joining = [*others, info]
                     return
         self.step(change)
 
