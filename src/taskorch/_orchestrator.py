@@ -692,6 +692,7 @@ class TaskOrchestrator:
         gives="changed",
         refuses=(404, 409, 422),
         command="decide TASK VERDICT: decide on a task that waits for that",
+        is_final=True,
     )
     def decide(
         self,
@@ -852,6 +853,7 @@ class TaskOrchestrator:
         refuses=(404, 409, 422),
         forms={"by": PERSON, "note": NOTE, "changes": {"type": ["object", "null"]}},
         command="answer TASK CHOICE: answer a question",
+        is_final=True,
     )
     def answer(
         self,

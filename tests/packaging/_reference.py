@@ -402,6 +402,25 @@ request. A command takes a journal that nobody uses, or the URL of a service. `*
 |---|---|---|---|---|---|"""
 
 
+#: Methods that are no verbs, and why; those of a line have the same reason.
+BY_HAND = {
+    "submit submit_task submit_tasks map options": "what they take has a form of its own on each face: "
+    "functions, documents, `taskorch run`",
+    "tasks events show_progress": "they go on and on: pages, streams and lines, on each face in its way",
+    "agent recover note_event watch_alerts schedule": "they take functions of the program",
+    "start stop serve stop_on": "they are of the program, and so is its end",
+    "agents.template agents.pool agents.mcp agents.provision_new_agent": "a program says which agents there may be",
+    "agents.health": "`agents.get` has it",
+    "agents.join agents.beat agents.leave agents.is_lost agents.keep agents.bring_late agents.awaits_end "
+    "agents.check_made agents.program_of": "what remote agents say, by messages of their own",
+    "resources.allocate": "what it gives is held by the process that asked",
+    "schedules.add schedules.add_document": "`taskorch schedules JOURNAL add` has them; a service takes no new ones",
+    "schedules.next schedules.explain": "`schedule_status` has it",
+    "schedules.check schedules.restore schedules.due schedules.carry_out schedules.set_back schedules.say_what_is_gone "
+    "schedules.reset": "what drives schedules",
+}
+
+
 def verbs_page() -> str:
     lines = [_VERBS]
     for call, verb in VERBS.items():
@@ -416,6 +435,9 @@ def verbs_page() -> str:
             f"| `{call}`{' *' * verb.is_final} | {verb.text} | {request} "
             f"| {f'`{verb.operation}`' if verb.request else ''} | {command} | {reasons} |"
         )
+    lines += ["", "## By hand", "", "| methods | why they are no verbs |", "|---|---|"]
+    for names, why in BY_HAND.items():
+        lines.append(f"| {', '.join(f'`{name}`' for name in names.split())} | {why} |")
     return "\n".join(lines) + "\n"
 
 

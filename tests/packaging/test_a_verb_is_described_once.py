@@ -8,8 +8,10 @@ import subprocess
 import sys
 from inspect import signature
 from pathlib import Path
+from types import FunctionType
 
 import pytest
+from tests.packaging._reference import BY_HAND
 
 import taskorch
 from taskorch._aio import (
@@ -131,6 +133,20 @@ def test_a_face_that_a_verb_has_not_is_listed_with_the_reason():
         if verb.request:
             assert verb.method in ("GET", "POST"), call
             assert not (verb.method == "GET" and verb.is_final), call
+
+
+def test_what_is_no_verb_is_listed_with_the_reason():
+    """A method of the facade, or of a manager, is a verb, or is said to be none."""
+    names = {
+        f"{room}.{name}".lstrip(".")
+        for room, cls in ROOMS.items()
+        for name, value in vars(cls).items()
+        if not name.startswith("_")
+        and isinstance(value, FunctionType | classmethod | staticmethod)
+    }
+    by_hand = {name for line in BY_HAND for name in line.split()} | {"from_config"}
+    assert names - by_hand == set(VERBS)
+    assert not by_hand - names
 
 
 def test_each_verb_has_a_line_for_checkers_where_it_has_a_face():

@@ -691,6 +691,7 @@ class WorkflowManager:
         keys={"run_id": "workflow_id"},
         forms=_VERDICT,
         command="approve RUN+PHASE: approve a phase of a workflow",
+        is_final=True,
     )
     def approve(self, run_id: str, gate: str, *, by: str, note: str = "") -> bool:
         """
@@ -723,6 +724,7 @@ class WorkflowManager:
         keys={"run_id": "workflow_id"},
         forms=_VERDICT,
         command="reject RUN+PHASE: reject a phase of a workflow",
+        is_final=True,
     )
     def reject(self, run_id: str, gate: str, *, by: str, note: str = "") -> bool:
         """

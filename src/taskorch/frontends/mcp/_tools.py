@@ -3,9 +3,10 @@ The table of tools: what each takes, what it answers and raises, and what it cha
 
 All that is said of a tool stands in its row: the list that a client sees, the check of
 what comes in, what a server that changes nothing leaves out, and the documentation are
-taken from it. A place has a tool if it has the verbs that the tool needs.
+taken from it. A tool is few verbs: what these take and change is as the table of verbs
+has it. A place has a tool if it has the verbs that the tool needs.
 
-Decision: 0180.
+Decisions: 0180, 0190.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._base._limits import MAX_ID_LENGTH, MAX_PRIORITY
+from taskorch._base._limits import MAX_ID_LENGTH
 from taskorch._base._visible import visible
 from taskorch._base._vocabulary import meant
+from taskorch._verbs._table import VERBS
 from taskorch.errors import (
     AnswerRefusedError,
     DuplicateTaskError,
@@ -56,6 +58,10 @@ _FOR_TYPES: Final[Mapping[str, Schema]] = {
 
 #: Where there is more.
 _ELSEWHERE: Final = "name the service, or the file that makes the orchestrator"
+
+
+#: The verbs, by what a service and its client call them.
+_BY_NAME: Final = {verb.operation: verb for verb in VERBS.values()}
 
 
 class Effect(Enum):
@@ -97,7 +103,7 @@ class Tool:
         call: Does it: of the place, the arguments, and who asks.
         needs: The verbs that a place must have for it.
         raises: What it may raise, beside what any call may.
-        effect: What it changes.
+        is_work: Whether it brings work, which no verb of the table does.
         is_idempotent: Whether a second call with the same arguments changes nothing
             more.
         quotes: Whether its answer has texts of tasks and of their users.
@@ -114,13 +120,23 @@ class Tool:
     )
     needs: tuple[str, ...]
     raises: tuple[type[TaskorchError], ...] = ()
-    effect: Effect = Effect.NONE
+    is_work: bool = False
     is_idempotent: bool = False
     quotes: bool = True
     form: Callable[[Any, Mapping[str, Any], Caller], Form | None] | None = attrs.field(
         default=None, repr=False
     )
     is_long: bool = False
+
+    @property
+    def effect(self) -> Effect:
+        """What it changes: as much as its verbs do."""
+        verbs = [_BY_NAME[name] for name in self.needs if name in _BY_NAME]
+        if any(verb.is_final for verb in verbs):
+            return Effect.FINAL
+        if self.is_work or any(verb.changes for verb in verbs):
+            return Effect.UNDONE
+        return Effect.NONE
 
     @property
     def input_schema(self) -> dict[str, Any]:
@@ -225,6 +241,13 @@ def why_absent(place: Any, name: str, tools: Collection[str]) -> str:
 
 def _has(place: Any, tool: Tool) -> bool:
     return all(hasattr(place, verb) for verb in tool.needs)
+
+
+def _of_verb(call: str, name: str, **more: Any) -> ToolArgument:
+    """An argument of a tool that is one of a verb."""
+    argument = next(each for each in VERBS[call].arguments if each.name == name)
+    text = argument.text.partition(". ")[0].removesuffix(".") + "."
+    return ToolArgument(name, {**argument.form, **more}, text, argument.is_needed)
 
 
 _TASK: Final = ToolArgument("task", _ID, "Its id; `x~1` is the first run of x.", True)  # noqa: FBT003
@@ -371,7 +394,7 @@ TOOLS: Final[tuple[Tool, ...]] = (
         _calls.submit,
         ("submit_documents", "start_workflow"),
         (InvalidTaskError, DuplicateTaskError, UsageError),
-        Effect.UNDONE,
+        is_work=True,
         quotes=False,
     ),
     Tool(
@@ -382,16 +405,13 @@ TOOLS: Final[tuple[Tool, ...]] = (
         (
             ToolArgument("question", _ID, "Its id, as `questions` has it.", True),  # noqa: FBT003
             ToolArgument("choice", _NAME, "One of its options."),
-            ToolArgument(
-                "note", {"type": "string", "maxLength": 2_000}, "Is kept with it."
-            ),
-            ToolArgument("changes", _OBJECT, "What is to be changed."),
+            _of_verb("answer", "note", maxLength=2_000),
+            _of_verb("answer", "changes"),
         ),
         {"decided": _WHETHER},
         _calls.answer,
         ("questions", "answer"),
         (AnswerRefusedError, UnknownTaskError),
-        Effect.FINAL,
         quotes=False,
         form=_calls.form,
     ),
@@ -403,7 +423,6 @@ TOOLS: Final[tuple[Tool, ...]] = (
         _calls.cancel,
         ("cancel_task",),
         (UnknownTaskError, InvalidTransitionError),
-        Effect.FINAL,
         is_idempotent=True,
         quotes=False,
     ),
@@ -412,15 +431,12 @@ TOOLS: Final[tuple[Tool, ...]] = (
         "Runs a task again that has ended: a new run, whose id it answers.",
         (
             _TASK,
-            ToolArgument(
-                "downstream", _WHETHER, "Whether what depends on it runs, too."
-            ),
+            _of_verb("rerun_task", "downstream"),
         ),
         {"task_id": _TEXT},
         _calls.rerun,
         ("rerun_task",),
         (UnknownTaskError, InvalidTransitionError),
-        Effect.UNDONE,
         quotes=False,
     ),
     Tool(
@@ -428,18 +444,13 @@ TOOLS: Final[tuple[Tool, ...]] = (
         "Puts a task aside; without one, lets nothing new start. `release` undoes it.",
         (
             _MAYBE_TASK,
-            ToolArgument("reason", _NAME, "Why nothing is to start."),
-            ToolArgument(
-                "most",
-                {"type": "integer", "minimum": 0},
-                "How many may run at once all the same.",
-            ),
+            attrs.evolve(_of_verb("hold_starts", "reason"), is_needed=False),
+            _of_verb("hold_starts", "most"),
         ),
         {"changed": _WHETHER},
         _calls.hold,
         ("suspend_task", "hold_starts"),
         (UnknownTaskError, InvalidTransitionError),
-        Effect.UNDONE,
         is_idempotent=True,
         quotes=False,
     ),
@@ -451,7 +462,6 @@ TOOLS: Final[tuple[Tool, ...]] = (
         _calls.release,
         ("resume_task", "release_starts"),
         (UnknownTaskError,),
-        Effect.UNDONE,
         is_idempotent=True,
         quotes=False,
     ),
@@ -460,18 +470,12 @@ TOOLS: Final[tuple[Tool, ...]] = (
         "Moves a task in the queue: the highest priority is first.",
         (
             _TASK,
-            ToolArgument(
-                "priority",
-                {"type": "integer", "minimum": -MAX_PRIORITY, "maximum": MAX_PRIORITY},
-                "The new one; 0 is usual.",
-                is_needed=True,
-            ),
+            _of_verb("set_priority", "priority"),
         ),
         {"changed": _WHETHER},
         _calls.reprioritise,
         ("set_priority",),
         (UnknownTaskError, InvalidTaskError),
-        Effect.UNDONE,
         is_idempotent=True,
         quotes=False,
     ),
