@@ -126,6 +126,9 @@ class SqliteJournal(ReadableJournal, EncodingJournal):
         self._is_closed = False
         _OPEN.add(self)
 
+    def __repr__(self) -> str:
+        return f"SqliteJournal({str(self.path)!r})"
+
     @property
     def uid(self) -> str:
         """

@@ -164,6 +164,9 @@ class JournalReader:
         self._mutex = threading.RLock()
         self._past: _Past | None = None
 
+    def __repr__(self) -> str:
+        return f"JournalReader({self._journal!r})"
+
     # -- one task ------------------------------------------------------------------
 
     def events(self, task_id: str) -> list[Event]:

@@ -392,3 +392,14 @@ def test_calls_are_said_as_tools(text, said):
     if name in BY_NAME:
         schema = BY_NAME[name].input_schema
         assert [*findings_of(schema, json.loads(arguments or "{}"), {})] == []
+
+
+def test_a_place_is_named_by_what_it_is(tmp_path):
+    """As who runs the server has named it."""
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path):
+        pass
+    with pytest.raises(
+        InvalidTaskError, match=r"JournalReader\(SqliteJournal\('.*runs"
+    ):
+        tools_of(JournalReader(path), allow=["cancel"])
