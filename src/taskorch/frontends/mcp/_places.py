@@ -13,11 +13,14 @@ from typing import Any, Final, NoReturn
 
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._telling._following import FOLLOWED
+from taskorch._verbs._table import VERBS
 from taskorch.errors import ValidationFailedError
 from taskorch.events import Event
 from taskorch.frontends._incoming import Incoming, keys_of
 from taskorch.model import TaskFilter, TaskStatus
 
+#: The verbs of the orchestrator itself.
+_VERBS: Final = frozenset(name for name, verb in VERBS.items() if verb.name == name)
 #: Events that are kept.
 _EVENTS: Final = 200
 
@@ -42,21 +45,12 @@ class OrchestratorPlace:
         self._latest: deque[Event] = deque(maxlen=_EVENTS)
         for name in FOLLOWED:
             getattr(orch.signals, name).connect(self._hear)
-        self.get_task_status = orch.get_task_status
-        self.explain = orch.explain
-        self.stuck = orch.stuck
-        self.failures = orch.failures
-        self.get_stats = orch.get_stats
-        self.health = orch.health
-        self.questions = orch.questions
-        self.answer = orch.answer
-        self.cancel_task = orch.cancel_task
-        self.suspend_task = orch.suspend_task
-        self.resume_task = orch.resume_task
-        self.set_priority = orch.set_priority
-        self.rerun_task = orch.rerun_task
-        self.hold_starts = orch.hold_starts
-        self.release_starts = orch.release_starts
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _VERBS:
+            return getattr(self._orch, name)
+        msg = f"{self} has no {name}"
+        raise AttributeError(msg, name=name)
 
     def __repr__(self) -> str:
         return "the orchestrator"
