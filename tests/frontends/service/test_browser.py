@@ -339,7 +339,7 @@ def test_tasks_are_found_and_the_address_says_which(browser):
             page.fill("#by-id", "few/*")
             page.click("text=Find")
             rows_are(page, 3)
-            assert page.url.endswith("#/tasks?id=few%2F*")
+            page.wait_for_function("location.hash === '#/tasks?id=few%2F*'")
             page.reload()
             rows_are(page, 3)
             page.click("text=few/1")
