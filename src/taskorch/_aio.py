@@ -558,6 +558,7 @@ class AsyncAgents(_Face):
     health: Final = asked(AgentManager.health)
     match: Final = awaited(AgentManager.match)
     pool: Final = asked(AgentManager.pool)
+    mcp: Final = on_thread(AgentManager.mcp)
     provision_new_agent: Final = asked(AgentManager.provision_new_agent)
     explain_scaling: Final = awaited(AgentManager.explain_scaling)
     join: Final = asked(AgentManager.join)

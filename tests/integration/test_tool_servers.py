@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -66,6 +67,19 @@ class Shop:
 
     def wait_for(self, line):
         eventually(lambda: line in self.log())
+
+
+def test_a_coroutine_waits_for_a_server_without_holding_up_its_loop(tmp_path):
+    async def main():
+        async with TaskOrchestrator() as orch:
+            capabilities = await orch.aio.agents.mcp(
+                "shop", command=[sys.executable, SERVER, str(tmp_path)]
+            )
+            assert "shop.read" in capabilities
+            task = Task("read", {"text": "x"}, requires=["shop.read"])
+            return await (await orch.aio.submit_task(task))
+
+    assert asyncio.run(main()) == "read did it"
 
 
 @pytest.fixture
