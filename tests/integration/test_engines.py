@@ -361,7 +361,7 @@ def expect_true(program: str, *arguments: str, **environment: str) -> None:
 
 @pytest.mark.slow
 def test_a_cluster_that_lost_its_head_is_left(tmp_path: Path) -> None:
-    patience = {"RAY_gcs_rpc_server_reconnect_timeout_s": "30"}
+    patience = {"RAY_gcs_rpc_server_reconnect_timeout_s": "60"}
     expect_true(HEADLESS, str(tmp_path), **patience)
 
 
