@@ -206,6 +206,14 @@ BESIDE = {
         lambda m: setattr(m.kernel.agents["far"], "leaked", 2),
         "1 attempts have leaked on far, not 2",
     ),
+    "twice in a run": (
+        lambda m: m.kernel.runs.update(r=["runs", "runs"]),
+        "a task stands in its run twice, or in two",
+    ),
+    "in a run that it is not of": (
+        lambda m: m.kernel.runs.update(r=["runs"]),
+        "runs is of the run '', and stands in 'r'",
+    ),
     "slots of a schedule": (
         lambda m: m.kernel.waiting_slots.update({"nightly": {}}),
         "not of all schedules are there slots: []",
