@@ -190,13 +190,17 @@ def asking(
         values = verb.signature.bind(*args, **kwargs).arguments
         path, fields = verb.path, {}
         for each in verb.arguments:
-            value = values.get(each.name)
+            value: Any = values.get(each.name)
             if each.in_path:
-                path = path.replace(f"{{{each.key}}}", quote(str(value), safe=""))
+                path = path.replace(f"{{{each.key}}}", quote(value, safe=""))
             elif value is not None:
                 fields[each.key] = _plain_value(each, value)
         if verb.method == "GET":
-            answer = client._ask(verb.method, path, query=fields)  # noqa: SLF001 - it is its part
+            query = {
+                key: each if isinstance(each, str) else json.dumps(each)
+                for key, each in fields.items()
+            }
+            answer = client._ask(verb.method, path, query=query)  # noqa: SLF001 - it is its part
         else:
             answer = client._ask(verb.method, path, fields or None)  # noqa: SLF001 - as above
         return kind(answer[verb.gives] if verb.gives else answer)

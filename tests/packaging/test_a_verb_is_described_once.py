@@ -45,6 +45,11 @@ ADDED = '''\
         """
         return self.get_task_status(task_id).task_id == task_id and coats == len(colour)
 
+    @verb("What is asked for.", "not", "GET /rooms", gives="rooms")
+    def rooms(self, most: int = 1, *, walls: bool = False, name: str = "") -> list[Any]:
+        """What is asked for."""
+        return [most, walls, name]
+
 '''
 
 STORY = """
@@ -80,6 +85,14 @@ with orch, serve(create_app(orch, token=None)) as server:
     assert client.paint_task("one", "rr", coats=2) is True
     assert client.paint_task("one", "rr") is False
     assert asyncio.run(client.aio.paint_task("one", "r")) is True
+    assert client.rooms() == [1, False, ""]
+    assert client.rooms(3, walls=True, name="4") == [3, True, "4"]
+    try:
+        client._ask("GET", "/rooms", query={"most": "many"})
+    except Exception as error:
+        assert "most: a whole number is needed" in str(error), error
+    else:
+        raise AssertionError("a number was taken that is none")
     described = client._ask("GET", "/openapi.json", base="")["paths"]
     body = described["/api/v1/tasks/{task_id}/colour"]["post"]["requestBody"]
     schema = body["content"]["application/json"]["schema"]

@@ -132,6 +132,7 @@ class ServicePlace(ServiceReader):
         self.simulate = client.simulate
         self.questions = client.questions
         self.answer = client.answer
+        self.cancel_task = client.cancel_task
         self.suspend_task = client.suspend_task
         self.resume_task = client.resume_task
         self.set_priority = client.set_priority
@@ -143,10 +144,6 @@ class ServicePlace(ServiceReader):
 
     def __repr__(self) -> str:
         return "the service"
-
-    def cancel_task(self, task_id: str, *, reason: str) -> bool:
-        """See `Client.cancel_task`."""
-        return self._client.cancel_task(task_id, reason=reason)
 
     def submit_documents(
         self, documents: Iterable[Mapping[str, Any]], *, key: str | None = None

@@ -236,7 +236,7 @@ class Verb:
         """Those that stand in the query of a request, or in its body."""
         return tuple(each for each in self.arguments if not each.in_path)
 
-    @property
+    @cached_property
     def body(self) -> Schema | None:
         """What the body of its request says; None: it has none."""
         if self.method == "GET" or not self.fields:

@@ -8,13 +8,16 @@ Decision: 0190.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
 from taskorch._verbs._table import VERBS, as_json, bound
+from taskorch.frontends._checking import findings_of
 from taskorch.frontends.service._bodies import read_object
 from taskorch.frontends.service._operations import (
     CHANGED,
@@ -126,13 +129,18 @@ async def _carry_out(
     fields = {each.name: body[each.key] for each in verb.fields if each.key in body}
     fields = {**verb.remote, **fields}
     current = orch()
-    method = partial(bound(current, call), *arguments.values(), **fields)
-    result = await (
-        for_one_task(current, method)
+    method = bound(current, call)
+
+    def perform() -> Any:
+        # With the call: a long list takes its time to be told, too.
+        result = method(*arguments.values(), **fields)
+        return _members(verb, result, arguments | fields)
+
+    members = await (
+        for_one_task(current, perform)
         if verb.waits == "journal" and "{task_id}" in verb.path and not verb.changes
-        else run_in_threadpool(method)
+        else run_in_threadpool(perform)
     )
-    members = await run_in_threadpool(_members, verb, result, arguments | fields)
     if verb.operation in _EXPLAINS:
         members = with_remedies(request, members)
     return answer(members, verb.status)
@@ -142,12 +150,26 @@ def _in_path(verb: Verb) -> list[Argument]:
     return [each for each in verb.arguments if each.in_path]
 
 
-def _queried(verb: Verb, request: Request) -> Mapping[str, str]:
+def _queried(verb: Verb, request: Request) -> Mapping[str, Any]:
+    """
+    What the query says, by name: texts as they are, other values as JSON has them.
+
+    Raises:
+        HttpProblem: A value is not what the verb takes.
+    """
+    values: dict[str, Any] = {}
     for each in verb.fields:
-        text = request.query_params.get(each.key)
-        if text == "" and each.form.get("minLength"):
-            raise bad_query(each.key, "a text is needed")
-    return request.query_params
+        value: Any = request.query_params.get(each.key)
+        if value is None:
+            continue
+        if each.form.get("type") != "string":
+            # What is no JSON is no such value, and is told so.
+            with suppress(ValueError):
+                value = json.loads(value)
+        for _, fault in findings_of(each.form, value, {}):
+            raise bad_query(each.key, fault)
+        values[each.key] = value
+    return values
 
 
 def _members(verb: Verb, result: Any, arguments: Mapping[str, Any]) -> Any:
