@@ -3,8 +3,8 @@
 import pytest
 
 from taskorch.errors import InvalidTaskError
-from taskorch.events import AgentJoined, TaskCompleted, TaskSuspended
-from taskorch.testing import Faults, explore, find_failure, minimise, soak
+from taskorch.events import AgentJoined, AgentLost, TaskCompleted, TaskSuspended
+from taskorch.testing import Faults, Simulation, explore, find_failure, minimise, soak
 from taskorch.testing._explore import FailedRun
 
 
@@ -42,6 +42,16 @@ def test_an_agent_may_be_heard_of_after_it_went(seed):
     simulation = explore(seed, 40)
     assert simulation.world.crashes
     assert "terminate" in simulation.schedule.kinds()
+
+
+def test_an_agent_that_was_let_go_is_not_back():
+    """Its signs of life end with it."""
+    simulation = Simulation(seed=1)
+    simulation.agent("far", lease=9.0)
+    simulation.run(until=20.0)
+    assert simulation.terminate("far")
+    simulation.run(until=200.0)
+    assert isinstance(simulation.events[-1], AgentLost)
 
 
 def test_all_faults_at_once_are_borne():
