@@ -16,9 +16,9 @@ policy is given and answers in `taskorch.protocols`, and what tests need in
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from importlib import import_module
-from itertools import chain
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ _WHERE = {
 #: Where the classes are that this module once offered as well.
 _PUBLIC_MODULES = ("errors", "events", "model", "policies", "protocols")
 
-_NAMES = ("__version__", *sorted(chain.from_iterable(_WHERE.values())))
+_NAMES = ("__version__", *sorted(itertools.chain.from_iterable(_WHERE.values())))
 
 if not TYPE_CHECKING:
     # Checkers have the names from the imports above.
@@ -152,6 +152,13 @@ def __getattr__(name: str) -> object:
             warnings.warn(msg, DeprecationWarning, stacklevel=2)
             return getattr(where, name)
     msg = f"module 'taskorch' has no attribute {name!r}"
+    if not name.startswith("_"):
+        from taskorch._base._vocabulary import ELSEWHERE  # noqa: PLC0415 - for errors
+
+        if name in ELSEWHERE:
+            # `from taskorch import flow` keeps the words of no other error.
+            msg = f"taskorch has no {name}: {ELSEWHERE[name]}"
+            raise ImportError(msg, name="taskorch")
     raise AttributeError(msg)
 
 

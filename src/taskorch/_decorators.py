@@ -1,19 +1,47 @@
-"""`@taskorch.task`: options that go with a function wherever it is submitted."""
+"""
+`@taskorch.task`: options that go with a function wherever it is submitted.
+
+The function stays what it was, and has `submit`, `map` and `options` besides.
+
+Decision: 0202.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, TypeVar, Unpack, cast
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from datetime import timedelta
+from types import FunctionType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Generic,
+    NoReturn,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
-from taskorch._base._vocabulary import unknown_option
+from taskorch._base._vocabulary import in_our_words, unknown_option
 from taskorch.errors import InvalidTaskError
 from taskorch.model import OPTIONS, Task
 from taskorch.model._options import DECLARED, Declared, declared
 from taskorch.model._show import show
-from taskorch.model._task import FunctionOptions, TaskOptions
+from taskorch.model._task import FunctionOptions, TaskOptions, call_type
 from taskorch.policies._validator import findings_of
 
-F = TypeVar("F", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from taskorch._handles import TaskHandle
+    from taskorch._with_options import CallOptions, WithOptions
+    from taskorch.runtime._runtime import Runtime
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+T = TypeVar("T")
 
 _WHAT: Final = "@task"
 _NAMES: Final = tuple(
@@ -22,13 +50,177 @@ _NAMES: Final = tuple(
 _NO_FUNCTIONS: Final = (type, staticmethod, classmethod)
 #: What belongs to one task, and so to no function.
 _OF_ONE: Final = OPTIONS.keys() - _NAMES
+#: What others call `submit` and `options`.
+_OTHERS: Final = {
+    "delay": "submit(…), whose handle has result()",
+    "apply_async": "submit(…), or options(not_before=60).submit(…)",
+    "remote": "submit(…)",
+    "with_options": "options(…).submit(…)",
+}
+
+
+class SubmitsCalls(Generic[T]):
+    """
+    Submits calls of one function: what `f.submit`, `f.map` and `f.options` do.
+
+    It asks the orchestrator that it was made for, by `@orch.task`; or else that of the
+    task in which it is called; or else the only one that is open in this process.
+
+    Args:
+        fn: What is called.
+        options: Of each call; None has none but those of the function.
+        runtime: Who runs them; None looks for it at each call.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        options: CallOptions | None = None,
+        runtime: Runtime | None = None,
+    ) -> None:
+        self._fn = fn
+        self._options = options
+        self._rt = runtime
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Where it is unpickled, there is another orchestrator, or none.
+        return SubmitsCalls, (self._fn, self._options)
+
+    def _calls(self) -> WithOptions:
+        from taskorch._with_options import (  # noqa: PLC0415 - a function may wait long
+            CallOptions,
+            WithOptions,
+        )
+        from taskorch.runtime._lifecycle import open_runtime  # noqa: PLC0415 - the same
+
+        runtime = self._rt
+        if runtime is None:
+            runtime = open_runtime(call_type(self._fn))
+        return WithOptions(runtime, self._options or CallOptions(None, {}))
+
+    def submit(self, /, *args: Any, **kwargs: Any) -> TaskHandle[T]:
+        """
+        Submit a call: see `TaskOrchestrator.submit`.
+
+        Raises:
+            NotRunningError: It cannot be told which orchestrator is meant.
+            UsageError: The task was refused.
+        """
+        from taskorch._with_options import (  # noqa: PLC0415 - as above
+            refuse_options,
+        )
+
+        refuse_options(self._fn, kwargs)
+        return self._calls().submit(self._fn, *args, **kwargs)
+
+    def map(
+        self,
+        /,
+        *iterables: Iterable[Any],
+        timeout: float | timedelta | None = None,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """
+        Submit a call for each item: see `TaskOrchestrator.map`.
+
+        Raises:
+            NotRunningError: It cannot be told which orchestrator is meant.
+            UsageError: A task was refused.
+        """
+        return self._calls().map(
+            self._fn, *iterables, timeout=timeout, buffersize=buffersize
+        )
+
+    def options(
+        self, *, executor: str | None = None, **task_options: Unpack[TaskOptions]
+    ) -> SubmitsCalls[T]:
+        """
+        Submit calls with options: `f.options(timeout=5).submit(1)`.
+
+        They come before those of the function. See `TaskOrchestrator.options`.
+
+        Raises:
+            TypeError: There is no such option.
+        """
+        from taskorch._with_options import CallOptions  # noqa: PLC0415 - as above
+
+        return SubmitsCalls(self._fn, CallOptions(executor, task_options), self._rt)
+
+
+class TaskFunction(Protocol[P, R_co, T]):
+    """
+    A function that `@taskorch.task` has decorated, as type checkers see it.
+
+    Called, it is the function that it was.
+    """
+
+    __name__: str
+    __qualname__: str
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+
+    def __get__(
+        self, instance: Any, owner: type | None = None, /
+    ) -> Callable[..., R_co]: ...
+
+    def submit(self, /, *args: Any, **kwargs: Any) -> TaskHandle[T]:
+        """Submit a call: see `TaskOrchestrator.submit`."""
+        raise NotImplementedError
+
+    def map(
+        self,
+        /,
+        *iterables: Iterable[Any],
+        timeout: float | timedelta | None = None,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Submit a call for each item: see `TaskOrchestrator.map`."""
+        raise NotImplementedError
+
+    def options(
+        self, *, executor: str | None = None, **task_options: Unpack[TaskOptions]
+    ) -> SubmitsCalls[T]:
+        """Submit calls with options: see `TaskOrchestrator.options`."""
+        raise NotImplementedError
+
+
+class TaskDecorator(Protocol):
+    """What `@taskorch.task(…)` decorates functions with."""
+
+    @overload
+    def __call__(
+        self, fn: Callable[P, Coroutine[Any, Any, T]], /
+    ) -> TaskFunction[P, Coroutine[Any, Any, T], T]: ...
+
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> TaskFunction[P, R, R]: ...
+
+
+@overload
+def task(
+    fn: Callable[P, Coroutine[Any, Any, T]], /
+) -> TaskFunction[P, Coroutine[Any, Any, T], T]: ...
+
+
+@overload
+def task(fn: Callable[P, R], /) -> TaskFunction[P, R, R]: ...
+
+
+@overload
+def task(
+    *, executor: str | None = None, **task_options: Unpack[FunctionOptions]
+) -> TaskDecorator: ...
 
 
 def task(
-    *, executor: str | None = None, **task_options: Unpack[FunctionOptions]
-) -> Callable[[F], F]:
+    fn: Callable[..., Any] | None = None,
+    /,
+    *,
+    executor: str | None = None,
+    **task_options: Unpack[FunctionOptions],
+) -> Any:
     """
-    Give a function the options of the tasks that call it.
+    Let a function be submitted by itself, and give it options for the tasks of it.
 
     It stays the function that it was: it can be called, pickled and imported as before.
     `submit`, `map`, `Task.call`, `wf.task`, `wf.map`, `wf.reduce` and the documents of
@@ -37,10 +229,18 @@ def task(
     two decorations, the outer one comes before the inner. An agent's handler has none,
     since its tasks have their own.
 
-        @taskorch.task(retry=RetryPolicy(3), timeout=60)
+        @taskorch.task(retries=2, timeout=60)
         def fetch(url): ...
 
+        with TaskOrchestrator():
+            page = fetch.submit("https://…").result()
+
+    `fetch.submit`, `fetch.map` and `fetch.options` ask the orchestrator of the task in
+    which they are called, or else the only one that is open in this process. With
+    `@orch.task`, they ask *orch*.
+
     Args:
+        fn: The function, where there are no options: `@taskorch.task`.
         executor: Where it runs, as for `Task.call`.
         task_options: The keyword arguments of `Task`, but `id`, `after` and
             `idempotency_key`, which are for one task only.
@@ -50,13 +250,28 @@ def task(
         InvalidTaskError: An option is out of its range, or what is decorated is no
             function.
     """
+    return decorated(fn, None, executor, task_options)
+
+
+def decorated(
+    fn: Callable[..., Any] | None,
+    runtime: Runtime | None,
+    executor: str | None,
+    task_options: FunctionOptions,
+) -> Any:
+    """
+    *fn* as `task` decorates it, for *runtime*; without *fn*, what decorates.
+
+    Raises:
+        TypeError, InvalidTaskError: As for `task`.
+    """
     for name in task_options:
         if name in _OF_ONE:
             msg = f"@task: {name} is for one task, and a function is submitted often"
             raise InvalidTaskError(msg, hint=f"Task.call(function, {name}=…)")
-        if name not in _NAMES:
+        if name not in (*_NAMES, "retries"):
             raise unknown_option(_WHAT, name, ("executor", *_NAMES))
-    options = cast("TaskOptions", dict(task_options))
+    options = cast("TaskOptions", in_our_words(_WHAT, task_options))
     probe = Task.call(print, executor=executor, **options)
     findings = findings_of(probe)
     if findings:
@@ -67,7 +282,7 @@ def task(
     checked = {name: getattr(probe, name) for name in options}
     noted = Declared(checked, executor)
 
-    def decorate(fn: F) -> F:
+    def decorate(fn: Callable[..., Any]) -> Callable[..., Any]:
         target: object = fn
         if not callable(target) or isinstance(target, _NO_FUNCTIONS):
             msg = f"@task is for functions, and {show(fn)} is none"
@@ -84,6 +299,49 @@ def task(
             msg = f"@task: nothing can be noted of {show(fn)}"
             hint = "Task.call(function, …) takes the options each time"
             raise InvalidTaskError(msg, hint=hint) from None
+        if type(fn) is FunctionType:
+            _let_submit(fn, runtime)
         return fn
 
-    return decorate
+    return decorate if fn is None else decorate(fn)
+
+
+def _let_submit(fn: Any, runtime: Runtime | None) -> None:
+    """Give *fn* its `submit`, `map` and `options`, unless it has other such names."""
+    calls: SubmitsCalls[Any] = SubmitsCalls(fn, runtime=runtime)
+    ours: dict[str, Any] = {
+        "submit": calls.submit,
+        "map": calls.map,
+        "options": calls.options,
+    }
+    ours |= {name: OtherName(fn.__name__, name) for name in _OTHERS}
+    for name, method in ours.items():
+        is_ours = isinstance(
+            getattr(getattr(fn, name, None), "__self__", None), SubmitsCalls
+        )
+        if is_ours or not hasattr(fn, name):
+            setattr(fn, name, method)
+
+
+class OtherName:
+    """
+    What others call `submit` or `options`: it says how that is called here.
+
+    Args:
+        fn: The name of the function.
+        name: How others call it.
+    """
+
+    def __init__(self, fn: str, name: str) -> None:
+        self._fn = fn
+        self._name = name
+
+    def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """
+        Refuse the call.
+
+        Raises:
+            InvalidTaskError: Always.
+        """
+        msg = f"{self._fn}.{self._name} is what others have"
+        raise InvalidTaskError(msg, hint=f"here it is {self._fn}.{_OTHERS[self._name]}")

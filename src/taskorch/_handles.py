@@ -440,6 +440,11 @@ class MapResults(Iterator[T]):
         self._end = end
         self._is_asked = False
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name)
+
     @defers_interrupts
     def __next__(self) -> T:
         self._is_asked = True

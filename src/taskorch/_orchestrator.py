@@ -8,12 +8,14 @@ import threading
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
 from datetime import timedelta
 from importlib import import_module
+from time import monotonic
 from types import TracebackType
 from typing import (
     TYPE_CHECKING,
     Any,
     Final,
     Literal,
+    ParamSpec,
     Self,
     TypeVar,
     Unpack,
@@ -30,7 +32,8 @@ from taskorch._base._limits import (
 )
 from taskorch._base._vocabulary import meant, no_attribute
 from taskorch._contexts import TaskContext
-from taskorch._handles import TaskHandle, map_calls
+from taskorch._decorators import decorated
+from taskorch._handles import TaskHandle, as_completed, map_calls
 from taskorch._settings._fields import SETTINGS, Settings
 from taskorch._with_options import CallOptions, WithOptions, refuse_options
 from taskorch.errors import InvalidTaskError, InvalidTransitionError, UnknownTaskError
@@ -102,6 +105,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from taskorch._aio import AsyncOrchestrator
+    from taskorch._decorators import TaskDecorator, TaskFunction
     from taskorch._managers import (
         AgentManager,
         DriverManager,
@@ -119,6 +123,7 @@ if TYPE_CHECKING:
     from taskorch.events import Event
     from taskorch.frontends.service._server import Server
     from taskorch.model import Breaker, FilterFields, TaskOptions
+    from taskorch.model._task import FunctionOptions
     from taskorch.planning import ExecutionPlan, Planner
     from taskorch.recovery import Alerts, RecoveryHandler
     from taskorch.runtime._questions import Escalation
@@ -127,6 +132,7 @@ if TYPE_CHECKING:
     from taskorch.simulation._plans._report import SimulationReport
     from taskorch.workflows import Workflow
 
+P = ParamSpec("P")
 T = TypeVar("T")
 #: What `orch.schedule` hands on to `orch.schedules.add`.
 _OPTIONS_OF_SCHEDULES: Final = (
@@ -435,6 +441,80 @@ class TaskOrchestrator:
             TypeError: There is no such option.
         """
         return WithOptions(self._rt, CallOptions(executor, task_options))
+
+    @overload
+    def task(
+        self, fn: Callable[P, Coroutine[Any, Any, T]], /
+    ) -> TaskFunction[P, Coroutine[Any, Any, T], T]: ...
+
+    @overload
+    def task(self, fn: Callable[P, T], /) -> TaskFunction[P, T, T]: ...
+
+    @overload
+    def task(
+        self, /, *, executor: str | None = None, **task_options: Unpack[FunctionOptions]
+    ) -> TaskDecorator: ...
+
+    def task(
+        self,
+        fn: Callable[..., Any] | None = None,
+        /,
+        *,
+        executor: str | None = None,
+        **task_options: Unpack[FunctionOptions],
+    ) -> Any:
+        """
+        Let a function be submitted here by itself: `@orch.task`, then `f.submit(1)`.
+
+        As `taskorch.task`, and `f.submit`, `f.map` and `f.options` ask this
+        orchestrator.
+
+        Args:
+            fn: The function, where there are no options.
+            executor: Where it runs, as for `Task.call`.
+            task_options: As for `taskorch.task`.
+
+        Raises:
+            TypeError, InvalidTaskError: As for `taskorch.task`.
+        """
+        return decorated(fn, self._rt, executor, task_options)
+
+    def as_completed(
+        self,
+        handles: Iterable[TaskHandle[T]],
+        timeout: float | timedelta | None = None,
+    ) -> Iterator[TaskHandle[T]]:
+        """
+        Yield handles as their tasks end: see `taskorch.as_completed`.
+
+        Raises:
+            TimeoutError: Some have not ended within *timeout*.
+        """
+        return as_completed(handles, timeout)
+
+    def gather(
+        self,
+        handles: Iterable[TaskHandle[T]],
+        timeout: float | timedelta | None = None,
+    ) -> list[T]:
+        """
+        Wait for the results of *handles*, and return them in their order.
+
+        Args:
+            handles: Of any orchestrators.
+            timeout: Seconds, or a timedelta, for all of them together.
+
+        Raises:
+            TimeoutError: Some have not ended within *timeout*.
+            TaskFailure: What became of the first, in their order, that has no result,
+                or its own exception. The others go on.
+        """
+        patience = to_patience(timeout)
+        end = None if patience is None else monotonic() + patience
+        return [
+            each.result(None if end is None else max(0.0, end - monotonic()))
+            for each in list(handles)
+        ]
 
     # -- agents --------------------------------------------------------------------
 
@@ -1708,6 +1788,10 @@ class TaskOrchestrator:
             WouldBlockError: The caller is on the loop that must do the work.
             WouldDeadlockError: The caller is a task, which would wait for itself.
         """
+        if isinstance(timeout, TaskHandle | list | tuple | set):
+            msg = "orch.wait waits for all that there is, not for some handles"
+            hint = "orch.gather(handles), or taskorch.as_completed(handles)"
+            raise InvalidTaskError(msg, hint=hint)
         self._rt.submit_rest()
         return self._rt.waiting.until_quiet(to_patience(timeout))
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
-from taskorch._base._vocabulary import others_words, unknown_option
+from taskorch._base._vocabulary import in_our_words, others_words, unknown_option
 from taskorch._handles import map_calls
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Task, TaskOptions
@@ -72,7 +72,7 @@ class CallOptions:
             if name not in _NAMES:
                 raise unknown_option(_WHAT, name, ("executor", *_NAMES))
         self._executor = executor
-        self._options = options
+        self._options = cast("TaskOptions", in_our_words(_WHAT, options))
 
     def task(
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -407,7 +407,8 @@ BY_HAND = {
     "submit submit_task submit_tasks map options": "what they take has a form of its own on each face: "
     "functions, documents, `taskorch run`",
     "tasks events show_progress": "they go on and on: pages, streams and lines, on each face in its way",
-    "agent recover note_event watch_alerts schedule": "they take functions of the program",
+    "gather as_completed": "what they take are handles, and these have faces of their own",
+    "task agent recover note_event watch_alerts schedule": "they take functions of the program",
     "start stop serve stop_on": "they are of the program, and so is its end",
     "agents.template agents.pool agents.mcp agents.provision_new_agent": "a program says which agents there may be",
     "agents.health": "`agents.get` has it",

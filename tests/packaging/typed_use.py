@@ -128,8 +128,8 @@ def decorated(orch: TaskOrchestrator) -> None:
     assert_type(orch.submit(declared, 1), TaskHandle[str])
     assert_type(orch.submit(declared_too, 1), TaskHandle[bytes])
     declared("1")  # type: ignore[arg-type]
-    task(timout=3)  # type: ignore[call-arg]
-    task(id="x")  # type: ignore[call-arg]
+    task(timout=3)  # type: ignore[call-overload]
+    task(id="x")  # type: ignore[call-overload]
 
 
 def my_own(n: int, **options: Unpack[TaskOptions]) -> Task[str]:

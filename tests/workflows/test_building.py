@@ -433,8 +433,8 @@ def test_what_is_no_task_no_function_no_workflow_and_no_node():
     ):
         with pytest.raises(InvalidTaskError, match=match):
             build()
-    with pytest.raises(TypeError, match="retries"):
-        wf.task(zero, retries=3)
+    with pytest.raises(TypeError, match="'retry'"):
+        wf.task(zero, max_retries=3)
     with pytest.raises(InvalidTaskError, match="idempotency key"):
         wf.task(zero, idempotency_key="k")
     assert len(wf) == 0

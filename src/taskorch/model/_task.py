@@ -132,6 +132,7 @@ class _Shared(TypedDict, total=False):
     deadline: float | timedelta | datetime | None
     not_before: float | timedelta | datetime | None
     retry: RetryPolicy | int
+    retries: int
     idempotent: bool
     metadata: Mapping[str, Any] | None
     owner: str | None
@@ -183,7 +184,8 @@ class Task(Generic[T]):
     One unit of work: what it is, what it needs, and within which limits.
 
     A task is a plain description. Nothing is checked until it is submitted: then
-    the validator names every fault at once.
+    the validator names every fault at once. In Python, `retries=2` may be written for
+    `retry=3`.
 
     Attributes:
         type: What kind of work it is; an agent with this capability does it.
@@ -394,7 +396,9 @@ class Task(Generic[T]):
             InvalidTaskError: The arguments are no such, or make no sense together.
         """
         task_options.setdefault("type", "wait")
-        return cls(payload=Wait(event, timeout, default), **task_options)
+        # `retries` is known to it, not to checkers; so in what follows.
+        payload = Wait(event, timeout, default)
+        return cls(payload=payload, **task_options)  # type: ignore[misc]
 
     @classmethod
     def question(
@@ -456,7 +460,7 @@ class Task(Generic[T]):
             remind=remind,
             details=details,
         )
-        return cls(payload=payload, **task_options)  # type: ignore[return-value]
+        return cls(payload=payload, **task_options)  # type: ignore[misc,return-value]
 
     @classmethod
     def program(
@@ -495,7 +499,7 @@ class Task(Generic[T]):
             check=check,
         )
         task_options.setdefault("type", "program")
-        return cls(payload=payload, **task_options)  # type: ignore[return-value]
+        return cls(payload=payload, **task_options)  # type: ignore[misc,return-value]
 
 
 #: All options by name, as they are described at their fields.
@@ -680,7 +684,8 @@ def call_of(
         else:
             return task
     options.setdefault("type", call_type(fn))
-    return cls(payload=Call(fn, args) if payload is None else payload, **options)
+    payload = Call(fn, args) if payload is None else payload
+    return cls(payload=payload, **options)  # type: ignore[misc]
 
 
 def _refuse_argument(fn: Callable[..., Any], name: str) -> None:

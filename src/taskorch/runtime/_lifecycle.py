@@ -31,6 +31,7 @@ from taskorch.model import TERMINAL, StopReport, TaskState, Unfinished
 from taskorch.model._show import show
 from taskorch.runtime import _interrupts
 from taskorch.runtime._asyncio import asyncio
+from taskorch.runtime._context import AttemptContext, current_or_none
 from taskorch.runtime._interrupts import INTERRUPTS, StopSignal
 from taskorch.runtime._loops import Latch, release_if_mine, wait_for_lock
 from taskorch.runtime._runtime import Runtime
@@ -104,6 +105,31 @@ def _at_exit() -> None:
             said = f"{said} ({type(error).__name__}: {error})"
         # Not a ResourceWarning, which Python hides by default.
         warnings.warn(said, RuntimeWarning, stacklevel=1)
+
+
+def open_runtime(what: str) -> Runtime:
+    """
+    The orchestrator that is to run *what*, where nobody names one.
+
+    It is that of the task that the caller is part of, or else the only one that is open
+    in this process.
+
+    Raises:
+        NotRunningError: None is open, or several are.
+    """
+    context: object = current_or_none()
+    # In another process, the task has a copy of its context.
+    runtimes = [context._rt] if isinstance(context, AttemptContext) else list(_OPEN)
+    if len(runtimes) == 1:
+        return runtimes[0]
+    many = (
+        "no orchestrator is open" if not runtimes else "several orchestrators are open"
+    )
+    msg = f"{what}.submit: {many} in this process"
+    hint = f"say which one: orch.submit({what}, …), or decorate it with @orch.task"
+    if not runtimes:
+        hint = f"call it in `with orch:`, or after orch.start(); or {hint}"
+    raise NotRunningError(msg, hint=hint)
 
 
 def _begin_threads(rt: Runtime) -> None:

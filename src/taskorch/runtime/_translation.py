@@ -42,6 +42,7 @@ from taskorch.runtime._work import Work
 #: Names of executors that are ours.
 BUILT_IN: Final = ("auto", "thread", "asyncio", "program", "process")
 _COROUTINE_FLAG: Final = inspect.CO_COROUTINE
+_GENERATOR_FLAGS: Final = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _NUMBERS: Final = (int, float)
 
 
@@ -76,14 +77,16 @@ def is_coroutine_function(fn: Any) -> bool:
     return not isinstance(fn, type) and inspect.iscoroutinefunction(call)
 
 
-def is_async_generator_function(fn: Any) -> bool:
-    """Whether calling *fn* gives an async generator."""
+def is_generator_function(fn: Any) -> bool:
+    """Whether calling *fn* gives a generator, or an async one."""
     if type(fn) is FunctionType:
-        return bool(fn.__code__.co_flags & inspect.CO_ASYNC_GENERATOR)
-    if inspect.isasyncgenfunction(fn):
-        return True
+        return bool(fn.__code__.co_flags & _GENERATOR_FLAGS)
     call = getattr(type(fn), "__call__", None)  # noqa: B004 - the method itself
-    return not isinstance(fn, type) and inspect.isasyncgenfunction(call)
+    called = (fn,) if isinstance(fn, type) else (fn, call)
+    return any(
+        inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each)
+        for each in called
+    )
 
 
 def executor_for(
@@ -96,11 +99,12 @@ def executor_for(
         InvalidTaskError: There is no such executor.
     """
     is_async = is_coroutine_function(fn)
-    if not is_async and is_async_generator_function(fn):
-        msg = (
-            f"{show(fn)} is an async generator: nobody would go through what it yields"
+    if not is_async and is_generator_function(fn):
+        msg = f"{show(fn)} is a generator: nobody would go through what it yields"
+        hint = (
+            "submit a function that does: return list(…); of an async one: "
+            "return [item async for item in …]"
         )
-        hint = "submit an async def that does: return [item async for item in …]"
         raise InvalidTaskError(msg, hint=hint)
     if name is None or name == "auto":
         return executors["asyncio" if is_async else "thread"]

@@ -14,11 +14,12 @@ from collections.abc import (
 from datetime import timedelta
 from itertools import chain, product
 from types import MappingProxyType
-from typing import Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import attrs
 
 from taskorch._base._visible import counted
+from taskorch._base._vocabulary import no_attribute, suggesting
 from taskorch.errors import CycleError, DuplicateTaskError, InvalidTaskError
 from taskorch.model import Call, Program, Reference, Task, Wait
 from taskorch.model._arguments import references, refuse_in
@@ -96,6 +97,21 @@ class Node:
         """The ids of the tasks of the workflow that it waits for."""
         return self.workflow.dependencies[self.id]
 
+    def __rshift__(self, after: Step) -> Step:
+        """`a >> b` lets *b* come after *a*, as `Workflow.chain` does; it gives *b*."""
+        self.workflow.chain(self, after)
+        return after
+
+    def __rrshift__(self, before: Step) -> Node:
+        """`[a, b] >> c` lets *c* come after all of them; it gives *c*."""
+        self.workflow.chain(before, self)
+        return self
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Node):
             return NotImplemented
@@ -167,6 +183,7 @@ class Phase(PhaseRules, Builder[Node]):
         )
 
 
+@suggesting
 class Workflow(Builder[Node]):
     """
     Tasks with dependencies, which `orch.workflows.start` runs as one.

@@ -109,7 +109,7 @@ def test_other_words_mean_the_same():
 @pytest.mark.parametrize(
     ("word", "ours"),
     [
-        ("retries", "retry=RetryPolicy"),
+        ("max_retries", "retry=RetryPolicy"),
         ("max_attempts", "retry=RetryPolicy"),
         ("cpus", "resources=Resources"),
         ("depends_on", "'after'"),
