@@ -1,4 +1,4 @@
-"""`python -m taskorch`: the command line."""
+"""`python -m taskorch`: the command line; without a command, `taskorch demo`."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ import sys
 from taskorch.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:] or ["demo"]))

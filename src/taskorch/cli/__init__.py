@@ -22,6 +22,7 @@ the user's can do too.
 - `_schedules`: what is made again and again.
 - `_migrate`, `_prune`: the tables of journals in PostgreSQL; what ended long ago goes.
 - `_doctor`, `_completion`: whether this machine is fit for work; completion in a shell.
+- `_demo`: a small workflow that is killed, goes on, and is explained.
 - `_skill`: what a language model needs to write with taskorch.
 """
 
@@ -90,6 +91,7 @@ _OWN: Final = {
     "agent": ("do the work of an orchestrator elsewhere", "taskorch.cli._agent"),
     "workspace": ("run a folder of task files", "taskorch.cli._workspace"),
     "jobs": ("run adaptive jobs, and ask for them", "taskorch.cli._jobs"),
+    "demo": ("show in some seconds what it does", "taskorch.cli._demo"),
     "doctor": ("look for trouble on this machine", "taskorch.cli._doctor"),
     "completion": ("write what completes commands", "taskorch.cli._completion"),
     "skill": ("print what a coding agent needs to know", "taskorch.cli._skill"),

@@ -1,0 +1,174 @@
+"""
+`taskorch demo`: a small workflow that is killed, goes on, and is explained.
+
+It needs nothing that is not installed with taskorch: a journal in a new folder, and a
+process that it kills itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+from taskorch._orchestrator import TaskOrchestrator
+from taskorch.cli import FAILED, OK
+from taskorch.cli._terminal import coloured
+from taskorch.model import Task
+from taskorch.workflows import Workflow
+
+#: Seconds that a step takes, so that there is a moment at which to kill it.
+_STEP: Final = 0.4
+#: Tasks that have completed when it is killed.
+_SOME: Final = 3
+#: Seconds for the first life to come so far; a busy machine takes some.
+_PATIENCE: Final = 60.0
+_RUN: Final = "tonight"
+_STORES: Final = ("berlin", "lagos", "lima", "osaka")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add them."""
+    parser.set_defaults(run=_run)
+    parser.add_argument(
+        "--stay",
+        action="store_true",
+        help="serve its dashboard until Ctrl-C; needs pip install 'taskorch[serve]'",
+    )
+    parser.add_argument("--first-life", metavar="FOLDER", help=argparse.SUPPRESS)
+
+
+# -- what runs: each writes down that it was called ------------------------------------
+
+
+def extract(calls: str, store: str) -> int:
+    """The number of orders of *store*."""
+    _note(calls, f"extract {store}")
+    return len(store) * 100
+
+
+def load(calls: str, orders: list[int]) -> int:
+    """The sum of all *orders*."""
+    _note(calls, "load")
+    return sum(orders)
+
+
+def _note(calls: str, what: str) -> None:
+    time.sleep(_STEP)
+    with Path(calls).open("a", encoding="utf-8") as file:
+        file.write(f"{what}\n")
+
+
+def _night(calls: str) -> Workflow:
+    night = Workflow("night")
+    counts = [
+        night.task(extract, calls, store, id=f"extract-{store}") for store in _STORES
+    ]
+    total = night.task(load, calls, counts, id="load")
+    night.add(
+        Task.question("Send the report?", who=["ada"], id="send", after=[total]),
+    )
+    return night
+
+
+def _live(folder: Path) -> TaskOrchestrator:
+    return TaskOrchestrator(journal=folder / "night.db", concurrency=1)
+
+
+def _first_life(folder: Path) -> int:
+    """What the process runs that is to be killed."""
+    with _live(folder) as orch:
+        orch.workflows.start(_night(str(folder / "calls.txt")), _RUN)
+        orch.wait()
+    return OK
+
+
+# -- what is shown ---------------------------------------------------------------------
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.first_life:
+        return _first_life(Path(args.first_life))
+    folder = Path(tempfile.mkdtemp(prefix="taskorch-demo-"))
+    calls = folder / "calls.txt"
+    _head("1. A workflow runs in a process of its own, with a journal")
+    _say(f"{folder / 'night.db'}")
+    command = [sys.executable, "-m", "taskorch", "demo", "--first-life", str(folder)]
+    with subprocess.Popen(command) as process:  # noqa: S603 - our own
+        try:
+            shown = _show_some(calls, process)
+        finally:
+            process.kill()
+    if not shown:
+        _say("It has not come far enough to be killed; try it again.")
+        return FAILED
+    before = _lines(calls)
+    _steps(before[shown:])
+    _head(f"2. kill -9 {process.pid}: the process is gone, in the middle of a step")
+    _head("3. The same program again: what was done is not done twice")
+    with _live(folder) as orch:
+        orch.workflows.start(_night(str(calls)), _RUN)
+        orch.handle(f"{_RUN}/load").result()
+        after = _lines(calls)
+        _steps(after[len(before) :])
+        twice = len(after) - len(set(after))
+        _say(f"{len(set(after))} steps in two lives, {twice} of them done twice")
+        _head("4. Why does the night not end? orch.explain says it")
+        for text in str(orch.explain(f"{_RUN}/send")).splitlines():
+            _say(text)
+        return _dashboard(orch, folder, stay=args.stay)
+
+
+def _show_some(calls: Path, process: subprocess.Popen[Any]) -> int:
+    """Show the first steps of *process*, and say how many; 0: it came to none."""
+    end = time.monotonic() + _PATIENCE
+    shown = 0
+    while shown < _SOME:
+        if process.poll() is not None or time.monotonic() > end:
+            return 0
+        time.sleep(0.02)
+        steps = _lines(calls)
+        _steps(steps[shown:])
+        shown = len(steps)
+    return shown
+
+
+def _lines(calls: Path) -> list[str]:
+    return calls.read_text("utf-8").splitlines() if calls.exists() else []
+
+
+def _steps(steps: list[str]) -> None:
+    for step in steps:
+        _say(f"{coloured('completed')}  {step}")
+
+
+def _head(text: str) -> None:
+    print(f"\n{text}", flush=True)
+
+
+def _say(text: str) -> None:
+    print(f"   {text}", flush=True)
+
+
+def _dashboard(orch: TaskOrchestrator, folder: Path, *, stay: bool) -> int:
+    _head("5. Look at it")
+    _say(f"taskorch inspect {folder / 'night.db'}")
+    if find_spec("starlette") is None or find_spec("uvicorn") is None:
+        _say("A dashboard in the browser: pip install 'taskorch[serve]', then")
+        _say("taskorch demo --stay")
+        return FAILED if stay else OK
+    if not stay:
+        _say("A dashboard in the browser: taskorch demo --stay")
+        return OK
+    with orch.serve(port=0) as server:
+        _say(f"{server.page}   until Ctrl-C")
+        try:
+            while True:
+                time.sleep(3_600)
+        except KeyboardInterrupt:
+            return OK
