@@ -112,14 +112,14 @@ def _run(args: argparse.Namespace) -> int:
     _head(f"2. kill -9 {process.pid}: the process is gone, in the middle of a step")
     _head("3. The same program again: what was done is not done twice")
     with _live(folder) as orch:
-        orch.workflows.start(_night(str(calls)), _RUN)
-        orch.handle(f"{_RUN}/load").result()
+        run = orch.workflows.start(_night(str(calls)), _RUN)
+        run.handles["load"].result()
         after = _lines(calls)
         _steps(after[len(before) :])
         twice = len(after) - len(set(after))
         _say(f"{len(set(after))} steps in two lives, {twice} of them done twice")
         _head("4. Why does the night not end? orch.explain says it")
-        for text in str(orch.explain(f"{_RUN}/send")).splitlines():
+        for text in str(orch.explain(run.handles["send"].task_id)).splitlines():
             _say(text)
         return _dashboard(orch, folder, stay=args.stay)
 
