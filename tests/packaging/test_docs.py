@@ -136,18 +136,23 @@ def test_the_index_has_a_tree_of_every_group():
     assert {one for one in there if not one.startswith("decisions/")} <= links
 
 
-def test_the_readme_names_every_extra_and_all_has_the_others():
-    """With the packages that each brings, which are in no other line."""
+def test_the_page_of_extras_names_each_and_all_has_the_others():
+    """With the packages that each brings; the names of before are parts of these."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    extras = project["project"]["optional-dependencies"]
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", readme, re.MULTILINE))
-
-    (every,) = extras.pop("all")
-    assert every == f"taskorch[{','.join(sorted(extras.keys() - TOO_LARGE))}]"
-    assert rows.pop("all")
-    brought = {extra: set(row.lower().split(", ")) for extra, row in rows.items()}
-    assert brought == {
+    extras = {
         extra: {re.split("[><=;]", name)[0] for name in names}
-        for extra, names in extras.items()
+        for extra, names in project["project"]["optional-dependencies"].items()
     }
+    page = (DOCS / "reference" / "extras.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", page, re.MULTILINE))
+    assert len(rows) <= 9
+    assert rows.pop("all")
+    (every,) = extras.pop("all")
+    assert every == f"taskorch[{','.join(sorted(rows.keys() - TOO_LARGE))}]"
+    assert {extra: set(row.lower().split(", ")) for extra, row in rows.items()} == {
+        extra: extras[extra] for extra in rows
+    }
+    before = page.partition("names of before")[2]
+    for extra in extras.keys() - rows.keys():
+        assert f"`{extra}`" in before
+        assert any(extras[extra] <= extras[larger] for larger in rows)
