@@ -67,11 +67,12 @@ def chart() -> str:
         for name, us in sorted(rows, key=lambda row: row[1]):
             length = _WIDTH * math.log10(us) / 4.5
             kind = "ours" if name.startswith("taskorch") else "theirs"
+            size = f'width="{length:.0f}" height="15"'
+            end = _LEFT + length + 6
             lines += [
                 f'<text x="{_LEFT - 8}" y="{y + 14}" class="name">{name}</text>',
-                f'<rect x="{_LEFT}" y="{y + 3}" width="{length:.0f}" height="15" '
-                f'rx="2" class="{kind}"/>',
-                f'<text x="{_LEFT + length + 6:.0f}" y="{y + 14}">{_in_units(us)}</text>',
+                f'<rect x="{_LEFT}" y="{y + 3}" {size} rx="2" class="{kind}"/>',
+                f'<text x="{end:.0f}" y="{y + 14}">{_in_units(us)}</text>',
             ]
             y += _ROW
         y += 28
