@@ -171,7 +171,7 @@ class _AtOnce(TroubleTeller):
 
     def __init__(self, simulation: Simulation, take: Callable[[Message], None]) -> None:
         orchestrator: Any = _Orchestrator(simulation)
-        super().__init__(orchestrator)
+        super().__init__(orchestrator, orchestrator._rt)
         receiver: Any = SimpleNamespace(tell=take)
         self.add(receiver)
         simulation.signals.task_failed.connect(self._has_failed)
