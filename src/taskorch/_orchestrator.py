@@ -1573,7 +1573,7 @@ class TaskOrchestrator:
 
     @property
     def journal(self) -> Journal | None:
-        """Where what happens is kept; None: in memory only."""
+        """What keeps what happens for the lives that follow; None: nothing does."""
         committer = self._rt.committer
         return None if committer is None else committer.journal
 

@@ -77,9 +77,9 @@ def test_both_faces_say_where_what_happens_is_kept_and_how_much_at_once(tmp_path
     with TaskOrchestrator(concurrency=3) as orch:
         assert orch.journal is orch.aio.journal is None
         assert orch.concurrency == orch.aio.concurrency == 3
-    ours = MemoryJournal()
-    with TaskOrchestrator(journal=ours) as orch:
-        assert orch.journal is orch.aio.journal is ours
+    with TaskOrchestrator(journal=MemoryJournal()) as orch:
+        assert orch.journal is None
     with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
         assert isinstance(orch.journal, SqliteJournal)
+        assert orch.aio.journal is orch.journal
         assert JournalReader(tmp_path / "runs.db").uid == orch.journal.uid
