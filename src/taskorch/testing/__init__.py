@@ -24,7 +24,7 @@ Nothing here is imported by the library itself, and nothing before it is asked f
 - `_watch`: the guarantees, watched from the facts.
 - `_builders`, `_matchers`, `_capture`: values made by hand; events that are expected,
   and heard.
-- `_crash`, `_forks`: a process that writes a journal is killed, at every point.
+- `_crash`: a process that writes a journal is killed, at every point.
 - `laws`: whether a class of yours keeps the laws of its protocol.
 - `strategies`: for hypothesis.
 - `pytest_plugin`: fixtures.
