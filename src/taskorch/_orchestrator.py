@@ -116,6 +116,7 @@ if TYPE_CHECKING:
         WorkflowRun,
     )
     from taskorch._settings._fields import SettingsOptions
+    from taskorch._telling._failed import FailedTasks
     from taskorch._telling._following import EventStream
     from taskorch._telling._notifying import Notifier
     from taskorch._telling._show_progress import Progress
@@ -1619,12 +1620,14 @@ class TaskOrchestrator:
 
     def _teller(self) -> TroubleTeller:
         """What tells people of what they would not hear otherwise."""
-        from taskorch._telling._troubles import teller_of  # noqa: PLC0415 - when needed
-
         if self._rt.notices.teller is None:
+            # It is imported when needed.
+            from taskorch._telling._troubles import TroubleTeller  # noqa: PLC0415
+
             with self._once():
-                return teller_of(self)
-        return teller_of(self)
+                if self._rt.notices.teller is None:
+                    return TroubleTeller(self, self._rt)
+        return cast("TroubleTeller", self._rt.notices.teller)
 
     @verb(
         "What is measured, by its names: of all, by type of task, by agent.",
@@ -1647,6 +1650,17 @@ class TaskOrchestrator:
     def _latest_coverage(self) -> dict[str, float]:
         """The coverage that the latest results tell of, in percent, by type of task."""
         return _reports.coverage(self._rt)
+
+    @property
+    def journal(self) -> Journal | None:
+        """What keeps what happens for the lives that follow; None: nothing does."""
+        committer = self._rt.committer
+        return None if committer is None else committer.journal
+
+    @property
+    def concurrency(self) -> int:
+        """How many attempts may run at once."""
+        return self._rt.kernel.concurrency
 
     @property
     def drivers(self) -> DriverManager:
@@ -1912,6 +1926,67 @@ class TaskOrchestrator:
             check_seconds("timeout", timeout),
             drain=self._rt.committer is None if drain is None else drain,
         )
+
+    # -- what other rooms ask, and no user ---------------------------------------------
+
+    def _failed_tasks(self) -> FailedTasks:
+        """What is known of tasks that have failed."""
+        from taskorch._telling._failed import FailedTasks  # noqa: PLC0415 - when needed
+
+        return FailedTasks(self._rt)
+
+    def _add_check(self, check: Callable[[], HealthCheck]) -> None:
+        """Make *check* a part of `health()`."""
+        self._rt.health_checks.append(check)
+
+    def _latest_seq(self) -> int:
+        """The number of the latest fact, which may not have been told yet."""
+        return self._rt.kernel.seq
+
+    def _wait_kept(self) -> None:
+        """Wait until all is in the journal that has happened, if there is one."""
+        if self._rt.committer is not None and self._rt.opened:
+            self._rt.step(lambda _: None, keep=True)
+
+    def _refuse_within(self, call: str) -> None:
+        """
+        Refuse *call*, which waits for all work, where some of it would never end.
+
+        Raises:
+            WouldBlockError: The caller is on the loop that must do the work.
+            WouldDeadlockError: The caller is a task, which would wait for itself.
+        """
+        self._rt.waiting.refuse_within(call)
+
+    def _is_on_loop(self) -> bool:
+        """Whether the caller is on the loop that does the work of coroutines."""
+        return self._rt.loops.is_mine()
+
+    def _is_telling(self) -> bool:
+        """Whether the caller is on the thread of receivers and callbacks."""
+        return self._rt.publisher.is_mine()
+
+    def _begin_telling(self) -> None:
+        """Begin the thread of receivers and callbacks before it has anything to do."""
+        self._rt.publisher.begin()
+
+    def _start_no_more(self) -> None:
+        """As at the begin of a stop: what runs goes on, and the queue stands."""
+        self._rt.step(lambda _: self._rt.kernel.pause())
+
+    def _only_command(self) -> None:
+        """Leave what is in the journal as it is, but for what is commanded."""
+        self._rt.takes_up = False
+
+    def _set_apart(self, glue: tuple[str, ...], stand_ins: frozenset[str]) -> None:
+        """
+        Say of which types and agents `get_stats` tells apart from the others.
+
+        Args:
+            glue: Types of tasks that only hold the others together.
+            stand_ins: Agents that do nothing while others can do all that they can.
+        """
+        self._rt.glue, self._rt.stand_ins = glue, stand_ins
 
     def __enter__(self) -> Self:
         try:

@@ -25,7 +25,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from urllib.parse import SplitResult, urlsplit
 
-from taskorch._base._limits import NS
 from taskorch._base._visible import visible
 from taskorch.errors import InvalidTaskError
 from taskorch.events import QuestionAsked, QuestionReminded, TaskBlocked
@@ -34,6 +33,7 @@ from taskorch.model._checks import check_word
 from taskorch.model._ids import is_escalation
 from taskorch.model._plain import stamp
 from taskorch.model._show import show
+from taskorch.runtime._clock import wall
 from taskorch.runtime._questions import cause_of
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class Notifier:
         return HealthCheck("notification", "degraded", f"{self.name}: {lost}{why}")
 
     def _now(self) -> float:
-        return float(self._orch._rt.now()) / NS
+        return wall()
 
     # -- what is to be told ----------------------------------------------------------
 

@@ -406,7 +406,7 @@ def _journal(path: str) -> Iterator[TaskOrchestrator]:
     # It must be there: to own one makes it.
     JournalReader(path)
     orch = TaskOrchestrator(journal=path, unknown_capability="wait")
-    orch._rt.takes_up = False  # noqa: SLF001 - only a command leaves all as it is
+    orch._only_command()  # noqa: SLF001 - only a command leaves all as it is
     try:
         yield orch
     except JournalTakenError as error:

@@ -65,8 +65,8 @@ from taskorch.policies import (
     StandardStateMachine,
     StructuralValidator,
 )
+from taskorch.policies._allocator import DEFAULT_CHUNKS
 from taskorch.policies._kinds import POLICIES, Policies
-from taskorch.policies._proportional import DEFAULT_CHUNKS
 from taskorch.protocols import (
     AllocationRequest,
     Backfills,

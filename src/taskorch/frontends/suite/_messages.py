@@ -14,7 +14,7 @@ from taskorch.frontends.suite._criteria import SYNONYMS
 from taskorch.frontends.suite._model import SuiteTask
 from taskorch.model import TaskState
 from taskorch.model._plain import stamp
-from taskorch.policies._json import schema_checker
+from taskorch.policies._json_schema import schema_checker
 
 _CRITERIA: Final = {ours: name for name, ours in SYNONYMS.items()}
 #: Figures of a rate and of a percentage.

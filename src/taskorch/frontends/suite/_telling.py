@@ -15,7 +15,7 @@ import attrs
 
 from taskorch._base._limits import NS
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._telling._failed import class_by_cause, latest_failure, timeout_of
+from taskorch._telling._failed import class_by_cause
 from taskorch.events import (
     RecoveryAttempted,
     TaskCancelled,
@@ -65,6 +65,7 @@ class SuiteTeller:
         #: When tasks were given out, and when they ended.
         self.lines: JsonLines = JsonLines(folder.events, *limits)
         self._orchestrator = orchestrator
+        self._failed_tasks = orchestrator._failed_tasks()  # noqa: SLF001 - to tell of them
         self._suite = suite
         self._folder = folder
         self._timeline = timeline
@@ -145,7 +146,7 @@ class SuiteTeller:
     def _timeout(self, task_id: str) -> float | None:
         """Seconds that the attempt at a task has."""
         if task_id not in self._timeouts:
-            self._timeouts[task_id] = timeout_of(self._orchestrator, task_id)
+            self._timeouts[task_id] = self._failed_tasks.timeout(task_id)
         return self._timeouts[task_id]
 
     def _changed(self, event: TaskOptionsChanged) -> None:
@@ -312,7 +313,7 @@ class SuiteTeller:
         for report in self._orchestrator.workflows.get(self._run_id).report().tasks:
             if report.name not in self._tasks or report.state is not TaskState.FAILED:
                 continue
-            failure = latest_failure(self._orchestrator, report.task_id)
+            failure = self._failed_tasks.latest(report.task_id)
             if failure is None or failure.cause == "dependency":
                 continue
             if not self._is_for_people(failure.failure_class, failure.attempt):

@@ -240,9 +240,9 @@ def orchestrator_of(
         grace=suite.retries.grace,
         **options,
     )
-    orch._rt.glue = _GLUE  # noqa: SLF001 - who writes the workflow knows it
     stand_ins = {LOCAL, *own} if elsewhere else {LOCAL}
-    orch._rt.stand_ins = frozenset(stand_ins)  # noqa: SLF001 - as the registry has it
+    # Who writes the workflow, and the registry, knows it.
+    orch._set_apart(_GLUE, frozenset(stand_ins))  # noqa: SLF001 - said to nobody else
     return orch
 
 

@@ -1,5 +1,5 @@
 """
-Simulate fresh seeds for as long as you like: `python -m taskorch.testing.soak`.
+Simulate fresh seeds for as long as you like: `python -m tests.tools.soak`.
 
 Each seed is worlds with random policies, agents, work and faults: one with tasks on
 their own, with `--workflows` one with a run of a workflow, and with `--rooms` one with
@@ -17,7 +17,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from functools import partial
 from time import monotonic
 
-from taskorch.testing._explore import STEPS, FailedRun, find_failure
+from tests.tools.explore import STEPS, FailedRun, find_failure
 
 __all__ = ("main",)
 
@@ -25,7 +25,7 @@ __all__ = ("main",)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run; the exit code is 1 if a seed has failed."""
     parser = argparse.ArgumentParser(
-        prog="python -m taskorch.testing.soak", description=__doc__
+        prog="python -m tests.tools.soak", description=__doc__
     )
     parser.add_argument("--minutes", type=float, default=1.0, help="for how long")
     parser.add_argument("--seed", type=int, default=0, help="the first seed")

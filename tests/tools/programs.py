@@ -150,13 +150,13 @@ class Jobs:
     def _begun(self) -> JobSystem:
         """As `JobSystem.orchestrator` does it, and the start of that."""
         system, journal = self._make(), self._simulation.world.journal
-        assert journal is not None  # noqa: S101 - a simulation has one
+        assert journal is not None
         orchestrator: Any = _Orchestrator(self._simulation)
-        queue: Any = system._queue  # noqa: SLF001 - what an orchestrator is given
-        system._random.seed(self._epoch)  # noqa: SLF001 - the same in each run
+        queue: Any = system._queue
+        system._random.seed(self._epoch)
         queue.attach(orchestrator)
-        system._orch = orchestrator  # noqa: SLF001 - what an orchestrator is given
-        system._join(orchestrator)  # noqa: SLF001 - as above
+        system._orch = orchestrator
+        system._join(orchestrator)
         queue.restore(orchestrator.kept_event)
         queue.recall(_Journal(journal), journal.last)
         return system
@@ -171,7 +171,7 @@ class _AtOnce(TroubleTeller):
 
     def __init__(self, simulation: Simulation, take: Callable[[Message], None]) -> None:
         orchestrator: Any = _Orchestrator(simulation)
-        super().__init__(orchestrator)
+        super().__init__(orchestrator, orchestrator._rt)
         receiver: Any = SimpleNamespace(tell=take)
         self.add(receiver)
         simulation.signals.task_failed.connect(self._has_failed)

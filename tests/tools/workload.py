@@ -52,7 +52,7 @@ from taskorch.protocols import (
 )
 from taskorch.runtime._work import after_of
 from taskorch.simulation import Outcome
-from taskorch.testing._simulation import Simulation
+from taskorch.testing import Simulation
 
 TYPES: Final = ("p", "q", "r", "s")
 #: The run that some of the tasks are of.
@@ -151,7 +151,7 @@ class _Vetoing(FourStateMachine):
 
     def check(
         self,
-        transition: Transition,  # noqa: ARG002 - the protocol's
+        transition: Transition,
         context: Context,
     ) -> Permit:
         if context.random.random() < self._whims.rate:
@@ -246,7 +246,7 @@ def _work(random: Random, pace: float) -> Callable[[Task, int, Random], Outcome]
     hangs = random.choice([0.0, 0.0, 0.1])
     stubborn = random.choice([0.0, 0.0, 0.3])
     waits = random.choice([0.0, 0.0, 0.3])
-    whole = random.random() < 0.5  # noqa: PLR2004 - much happens at one instant
+    whole = random.random() < 0.5
 
     def work(task: Task, attempt: int, dice: Random) -> Outcome:
         seconds = longest * dice.random()
@@ -260,7 +260,7 @@ def _work(random: Random, pace: float) -> Callable[[Task, int, Random], Outcome]
             crash=fails <= roll < fails + crashes,
             hang=dice.random() < hangs,
             stubborn=dice.random() < stubborn,
-            progress=(0.5,) if dice.random() < 0.1 else (),  # noqa: PLR2004 - a tenth
+            progress=(0.5,) if dice.random() < 0.1 else (),
             waits=seconds / 2 if dice.random() < waits else 0.0,
         )
 
@@ -320,7 +320,7 @@ class Workload:
         )
         #: Whether tasks have terms of their own: in the other half of all worlds, what
         #: is rare without them is less rare.
-        self._has_terms = random.random() < 0.5  # noqa: PLR2004 - half of them
+        self._has_terms = random.random() < 0.5
         if self._has_terms:
             makers += [*[self._add_parents] * 3, self._emit, self._emit]
         now = 0.0
@@ -332,13 +332,13 @@ class Workload:
             now += random.choice([0.0, 0.0, 1.0, random.random()]) * pace
             self._number = number
             maker = random.choice(makers)
-            if self._soon and random.random() < 0.3:  # noqa: PLR2004 - soon
+            if self._soon and random.random() < 0.3:
                 maker = self._soon.pop(0)
             kind, detail, act = maker()
             self.commands.append(TimedCommand(number, now, kind, detail, act))
-        if random.random() < 0.5:  # noqa: PLR2004 - in half of all worlds
+        if random.random() < 0.5:
             self._change_pools(steps)
-        if random.random() < 0.5:  # noqa: PLR2004 - in the others, none ever comes
+        if random.random() < 0.5:
             self._reach_checkpoints(steps)
         self._look_after(steps)
 
@@ -353,13 +353,13 @@ class Workload:
             name, amount = random.choice([*_POOLS]), random.choice([0, 1, 2, 4])
             act = partial(self._simulation.resize, {name: amount})
             kind = "resize"
-            if amount and random.random() < 0.5:  # noqa: PLR2004 - half of them
+            if amount and random.random() < 0.5:
                 kind, act = "take", partial(self._take, f"h{number}", name, amount)
                 later = random.random() * end
                 give = partial(self._give_back, f"h{number}")
                 release = TimedCommand(-number, later, "give back", f"h{number}", give)
                 self.commands.append(release)
-            elif random.random() < 0.3:  # noqa: PLR2004 - some
+            elif random.random() < 0.3:
                 # Of some, and without a draw of its own: the others stay what they are.
                 rate = (None, None, 0.5)[number % 3]
                 kind = random.choice(TYPES)
@@ -386,8 +386,8 @@ class Workload:
         Agents have breakers, are drained, get work again, and go; people answer, or are
         silent. All of it is drawn beside the rest, which stays what it is.
         """
-        random = Random(f"look after {self._simulation.seed}")  # noqa: S311 - repeated
-        if random.random() < 0.5:  # noqa: PLR2004 - in half of all worlds
+        random = Random(f"look after {self._simulation.seed}")
+        if random.random() < 0.5:
             return
         simulation, end = self._simulation, self.end
         for number in range(random.choice([0, 2])):
@@ -421,7 +421,7 @@ class Workload:
                 choice = random.choice(["yes", "yes", "no", "later"])
                 answer = partial(simulation.answer, task_id, choice, by=by)
                 planned.append(("answer", f"{task_id} {choice} {by}", answer))
-        if random.random() < 0.3:  # noqa: PLR2004 - some
+        if random.random() < 0.3:
             planned.append(("terminate", "w1", partial(simulation.terminate, "w1")))
         for number, (kind, detail, act) in enumerate(planned, 4 * steps):
             when = random.random() * end
@@ -521,7 +521,7 @@ class Workload:
         run = _RUN if first % 2 else ""
         start = in_run(run) if run else ""
         ids = [f"{start}t{first + i}" for i in range(many)]
-        rings = random.random() < 0.1  # noqa: PLR2004 - a tenth
+        rings = random.random() < 0.1
         for number, task_id in enumerate(ids):
             # Later ones of the same batch may be named as well as earlier ones.
             candidates = self._ids[-8:] + ids[number + 1 :] + ids[: number * rings]
@@ -563,7 +563,7 @@ class Workload:
             retry=random.choice(
                 [RetryPolicy(), RetryPolicy(3), RetryPolicy(2, base=0.0, jitter=0.0)]
             ),
-            idempotent=random.random() < 0.8,  # noqa: PLR2004 - most
+            idempotent=random.random() < 0.8,
             idempotency_key=random.choice([None] * 5 + [f"key-{task_id}"]),
         )
         if self._has_terms:
@@ -572,10 +572,10 @@ class Workload:
                 join=random.choice(_JOINS),
                 on_parent_failure=random.choice(_FAILURES),
             )
-        if random.random() < 0.2:  # noqa: PLR2004 - some
+        if random.random() < 0.2:
             # One that can be stopped where it stands.
             task = attrs.evolve(task, payload=_PROGRAM, requires=None)
-        elif self._has_terms and random.random() < 0.15:  # noqa: PLR2004 - a few
+        elif self._has_terms and random.random() < 0.15:
             task = attrs.evolve(task, payload=random.choice(_WAITS), requires=None)
         return task
 
@@ -709,7 +709,7 @@ class Workload:
             "deadline": random.choice([None, None, pace, 60 * pace]),
             "not_before": random.choice([None, pace, 5 * pace]),
             "retry": RetryPolicy(random.randint(1, 3), base=pace),
-            "idempotent": random.random() < 0.8,  # noqa: PLR2004 - mostly it is
+            "idempotent": random.random() < 0.8,
         }
         names = random.sample(list(others), random.choice([0, 0, 1, 3]))
         options = {name: others[name] for name in names}
@@ -720,11 +720,11 @@ class Workload:
             if row is not None and row.cargo is not None and not has_number(task_id):
                 job = row.cargo
                 after = after_of(job)
-                task = attrs.evolve(job._task, id=task_id, after=after)  # noqa: SLF001
+                task = attrs.evolve(job._task, id=task_id, after=after)
                 task = attrs.evolve(task, **options)
                 # The id means the latest run.
                 latest = life.directory.reruns.latest(task_id)  # type: ignore[union-attr]
-                assert self._simulation.submit_task(task) == latest  # noqa: S101
+                assert self._simulation.submit_task(task) == latest
 
         say = " ".join([task_id, *names])
         return "resubmit", say, act
@@ -795,7 +795,7 @@ class Workload:
         """
         world = self._simulation.world
         life = world.life
-        assert life is not None  # noqa: S101 - it has been drained
+        assert life is not None
         run = world.runs.get((life.epoch, row.id, row.attempt))
         if run is None or not run.is_endless or row.agent.lost:
             msg = f"{row.id} is running on {row.agent.name}, and nobody runs it"

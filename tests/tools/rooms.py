@@ -17,6 +17,8 @@ from random import Random
 from typing import Any, Final, Literal
 
 import attrs
+from tests.tools.book import Book, Called, HoldingAlert, Slots
+from tests.tools.programs import Jobs, Message, tell
 
 from taskorch._base._limits import NS
 from taskorch._contexts import current_context
@@ -40,11 +42,7 @@ from taskorch.policies import AgentPool, ProportionalAllocator
 from taskorch.recovery import Alert, AlertRule, Alerts, RecoveryHandler
 from taskorch.simulation import Outcome
 from taskorch.simulation._timeline import BEGINNING
-from taskorch.testing._book import Book, Called, HoldingAlert, Slots
-from taskorch.testing._faults import Faults
-from taskorch.testing._programs import Jobs, Message, tell
-from taskorch.testing._simulation import Simulation
-from taskorch.testing._watch import Breach
+from taskorch.testing import Breach, Faults, Simulation
 
 _PEOPLE: Final = ("ann", "bob", "cy")
 _PRESS: Final = AgentTemplate("press", capabilities={"press": 1}, handler=print)
@@ -105,7 +103,7 @@ def options_of_rooms(random: Random) -> dict[str, Any]:
         max_retries=random.choice([0, 1, 2]),
         retry_delay_seconds=random.choice([0.0, 1.0, 20.0]),
         escalation_threshold=random.choice([1, 2]),
-        escalate=random.random() < 0.6,  # noqa: PLR2004 - mostly somebody is asked
+        escalate=random.random() < 0.6,
     )
     return {
         "retry_handler": handler,
@@ -258,12 +256,12 @@ class Rooms:
     def _job(self, _task: Task, _attempt: int, dice: Random) -> Outcome:
         """A job that may fail in each of some ways."""
         seconds = 2 * self._pace * dice.random()
-        bad = not self._is_calm and dice.random() < 0.25  # noqa: PLR2004 - a quarter
+        bad = not self._is_calm and dice.random() < 0.25
         return Outcome(seconds, error=dice.choice(_ERRORS) if bad else None)
 
     def _craft(self, _task: Task, _attempt: int, dice: Random) -> Outcome:
         """A unit of a job: half of them fail."""
-        bad = not self._is_calm and dice.random() < 0.5  # noqa: PLR2004 - a half
+        bad = not self._is_calm and dice.random() < 0.5
         return Outcome(dice.random(), error=ConnectionError("refused") if bad else None)
 
     def _load(self, name: str, rate: float) -> Callable[[Task, int, Random], Outcome]:
@@ -271,7 +269,7 @@ class Rooms:
         spell = 15 * self._pace
 
         def work(_task: Task, _attempt: int, dice: Random) -> Outcome:
-            is_spell = self._simulation.now // spell % 3 < 2  # noqa: PLR2004 - of three
+            is_spell = self._simulation.now // spell % 3 < 2
             bad = is_spell and not self._is_calm and dice.random() < rate
             error = OSError(f"{name} has no disk") if bad else None
             return Outcome(self._pace * dice.random(), error=error)
@@ -286,7 +284,7 @@ class Rooms:
         return kind, detail, act
 
     def _submit(self, task: Task) -> tuple[str, Callable[[], object]]:
-        assert task.id is not None  # noqa: S101 - each has one here
+        assert task.id is not None
         self._ids.append(task.id)
         return task.id, lambda: self._simulation.submit_task(task)
 
@@ -303,7 +301,7 @@ class Rooms:
             resources=random.choice([Resources(), Resources(memory_mb=1, cpu=1)]),
             timeout=random.choice([None, self._pace]),
             retry=random.choice([RetryPolicy(), RetryPolicy(2, base=0.0)]),
-            after=tuple(self._ids[-1:]) if random.random() < 0.2 else (),  # noqa: PLR2004 - some
+            after=tuple(self._ids[-1:]) if random.random() < 0.2 else (),
         )
         return self._submit(task)
 
@@ -369,7 +367,7 @@ class Rooms:
             due=due,
             default=None if due is None else random.choice([None, "wait"]),
         )
-        assert isinstance(task.payload, Question)  # noqa: S101 - it asks
+        assert isinstance(task.payload, Question)
         self._questions[f"t{number}"] = task.payload
         return self._submit(task)
 
@@ -428,7 +426,7 @@ class Rooms:
         return planned, aim
 
     def _hold_command(self, _: int) -> tuple[str, Callable[[], object]]:
-        most, lasts = self._random.choice([0, 2]), self._random.random() < 0.5  # noqa: PLR2004 - a half
+        most, lasts = self._random.choice([0, 2]), self._random.random() < 0.5
         hold = self._simulation.hold_starts
         return f"most={most}", lambda: hold("a freeze", most=most, lasts=lasts)
 

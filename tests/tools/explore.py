@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from random import Random
 from typing import Final
 
 import attrs
-
-from taskorch.events import TaskCompleted
-from taskorch.model import TaskState, check_count
-from taskorch.testing._arguments import check_kind
-from taskorch.testing._dice import Schedule
-from taskorch.testing._faults import Faults
-from taskorch.testing._rooms import Rooms, faults_of_rooms, options_of_rooms
-from taskorch.testing._simulation import Observer, Simulation
-from taskorch.testing._workflow_runs import (
+from tests.tools.rooms import Rooms, faults_of_rooms, options_of_rooms
+from tests.tools.workflow_runs import (
     WorkflowRuns,
     faults_of_runs,
     options_of_runs,
 )
-from taskorch.testing._workload import Whims, Workload, options, people
+from tests.tools.workload import Whims, Workload, options, people
+
+from taskorch.events import TaskCompleted
+from taskorch.model import TaskState, check_count
+from taskorch.testing import Faults, Observer, Schedule, Simulation, minimise
 
 #: Commands in one run.
 STEPS: Final = 60
@@ -42,9 +39,8 @@ class _Exploration:
         workflows: bool,
         rooms: bool,
     ) -> None:
-        check_kind("seed", seed, int)
         check_count("steps", steps, least=0)
-        random = Random(f"explore {seed}")  # noqa: S311 - to be repeated, not guessed
+        random = Random(f"explore {seed}")
         if faults is None:
             faults = Faults.some(random)
         if workflows:
@@ -88,7 +84,7 @@ def _promises(simulation: Simulation) -> None:
         AssertionError: It is not.
     """
     life = simulation.world.life
-    assert life is not None  # noqa: S101 - it has been drained
+    assert life is not None
     kernel = life.kernel
     wrong: list[str] = []
     for task_id, promised in simulation.acknowledged.items():
@@ -100,7 +96,7 @@ def _promises(simulation: Simulation) -> None:
             wrong.append(f"{task_id} was {promised}, and is {state}")
     for event in simulation.events:
         if isinstance(event, TaskCompleted) and event.task_id in kernel.tasks:
-            result = kernel.tasks[event.task_id].cargo._value  # noqa: SLF001
+            result = kernel.tasks[event.task_id].cargo._value
             if result != event.result:
                 wrong.append(f"{event.task_id} gave {event.result}, and has {result}")
     leaks = sum(leak.slots for leak in kernel.leaked.values())
@@ -220,7 +216,7 @@ def find_failure(
         exploration = _Exploration(seed, steps, faults, keep, check, workflows, rooms)
         try:
             exploration.run()
-        except Exception as error:  # noqa: BLE001 - that is what is looked for
+        except Exception as error:
             return error, exploration.simulation
         return None, exploration.simulation
 
@@ -256,43 +252,3 @@ def _kind(error: BaseException) -> tuple[str, str]:
     """What two failures have in common that are of one cause: where they come from."""
     frames = traceback.extract_tb(error.__traceback__)
     return type(error).__name__, frames[-1].name if frames else ""
-
-
-def minimise(
-    fails: Callable[[Collection[str]], bool], names: Sequence[str], tries: int = _TRIES
-) -> list[str]:
-    """
-    The least of *names* that still fails, or as near to it as *tries* allow.
-
-    No single one of them can be left out, unless the tries were used up. Source: A.
-    Zeller and R. Hildebrandt, *Simplifying and Isolating Failure-Inducing Input*,
-    IEEE Transactions on Software Engineering 28(2), 2002: the algorithm ddmin.
-
-    Args:
-        fails: Whether a run with only these fails.
-        names: What the failing run had.
-        tries: The most calls of *fails*.
-    """
-    remaining = list(dict.fromkeys(names))
-    pieces = 2
-    while len(remaining) > 1 and tries > 0:
-        size = -(-len(remaining) // pieces)
-        chunks = [remaining[i : i + size] for i in range(0, len(remaining), size)]
-        # Leave one piece out: most of them make no difference.
-        for chunk in chunks:
-            gone = frozenset(chunk)
-            rest = [name for name in remaining if name not in gone]
-            tries -= 1
-            if fails(rest):
-                remaining = rest
-                pieces = max(pieces - 1, 2)
-                break
-            if tries <= 0:
-                break
-        else:
-            if size == 1:
-                break
-            pieces = min(len(remaining), pieces * 2)
-    if len(remaining) == 1 and tries > 0 and fails([]):
-        return []
-    return remaining

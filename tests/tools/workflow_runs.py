@@ -8,6 +8,17 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
+from tests.tools.opinion import (
+    Gate,
+    Hearing,
+    Known,
+    ScriptedPhase,
+    ScriptedTask,
+    ScriptedWorkflow,
+    passes,
+    predict,
+)
+from tests.tools.workload import Whims, options
 
 from taskorch._contexts import current_context
 from taskorch.errors import (
@@ -31,20 +42,7 @@ from taskorch.model._ids import (
 )
 from taskorch.policies import FifoQueue, PriorityQueue
 from taskorch.simulation import Outcome
-from taskorch.testing._faults import Faults
-from taskorch.testing._opinion import (
-    Gate,
-    Hearing,
-    Known,
-    ScriptedPhase,
-    ScriptedTask,
-    ScriptedWorkflow,
-    passes,
-    predict,
-)
-from taskorch.testing._simulation import Simulation
-from taskorch.testing._watch import Breach
-from taskorch.testing._workload import Whims, options
+from taskorch.testing import Breach, Faults, Simulation
 from taskorch.workflows import Approval, Workflow
 from taskorch.workflows._graph import order
 from taskorch.workflows._phases import approval_of, gate_of, phase_of
@@ -87,8 +85,8 @@ def draw_plan(random: Random) -> ScriptedWorkflow:
         gate = Gate(
             least,
             0 if least is None else random.choice([0, 0, 1]),
-            random.random() < 0.4,  # noqa: PLR2004 - of some phases
-            random.random() < 0.6,  # noqa: PLR2004 - most are approved
+            random.random() < 0.4,
+            random.random() < 0.6,
         )
         phases.append(
             ScriptedPhase(
@@ -142,7 +140,7 @@ class WorkflowRuns:
         #: What was added when the gate of its phase had given its verdict.
         self._late: set[str] = set()
         #: Whether that is done in each life.
-        self._starts_again = random.random() < 0.5  # noqa: PLR2004 - a half
+        self._starts_again = random.random() < 0.5
         self._is_paused = False
         for type_, times in ((_TYPE, [0.5, 2.0, 5.0]), ("gate", [0.0, 2.0])):
             simulation.work(type_, _up_to(pace * random.choice(times)))
@@ -254,7 +252,7 @@ class WorkflowRuns:
         part = random.choice(parts)
         target = random.choice([_RUN, "*", "r*"]) if not part else in_run(_RUN, part)
         phase = random.choice(self._plan.phases).name
-        yes = random.random() < 0.5  # noqa: PLR2004 - a half
+        yes = random.random() < 0.5
         kind = random.choice(_KINDS)
         detail = {
             "pause": target,
@@ -333,7 +331,7 @@ class WorkflowRuns:
                 law = "approvals"
                 raise Breach(law, f"{phase} is {was}, and nobody may decide") from None
             raise
-        assert row is not None  # noqa: S101 - else it was refused
+        assert row is not None
         if did == (was in TERMINAL):
             law = "approvals"
             raise Breach(law, f"{row.id} was {was}: it was decided {did}")
@@ -605,7 +603,7 @@ def _named(task_id: str) -> tuple[str, int]:
 
 def _verdict_of(row: TaskRow) -> dict[str, Any]:
     """What a gate, or an approval, has said."""
-    verdict: dict[str, Any] = row.cargo._value  # noqa: SLF001 - one record a task
+    verdict: dict[str, Any] = row.cargo._value
     return verdict
 
 

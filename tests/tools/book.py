@@ -49,7 +49,7 @@ from taskorch.events import (
 )
 from taskorch.model import Breaker, Question
 from taskorch.model._ids import has_number, next_id, run_of, stem_of, without_last
-from taskorch.testing._watch import Breach
+from taskorch.testing import Breach
 
 _NS: Final = 1_000_000_000
 #: What times of drivers are exact to, in ns: they are floats of seconds.
@@ -59,7 +59,6 @@ _LONGEST: Final = 16
 _ENDS: Final = (TaskCompleted, TaskFailed, TaskCancelled)
 #: Facts with which an attempt is over.
 _OVER: Final = (*_ENDS, TaskRetrying, TaskBlocked)
-
 
 #: Failures that a person has decided, or that say another failure.
 _KNOWN: Final = ("decision", "internal", "dependency")
@@ -209,11 +208,11 @@ class Book:
 
     # -- tasks: each ends once, and nothing follows --------------------------------
 
-    def _TaskSubmitted(self, event: TaskSubmitted) -> None:  # noqa: N802 - the fact's
+    def _TaskSubmitted(self, event: TaskSubmitted) -> None:
         self._expect(event.task_id not in self.submitted, "once", f"{event} again")
         self.submitted[event.task_id] = event
 
-    def _TaskEvent(self, event: TaskEvent) -> None:  # noqa: N802 - the fact's
+    def _TaskEvent(self, event: TaskEvent) -> None:
         name = event.task_id
         if isinstance(event, TaskStarted | TaskSuspended | TaskBlocked | _ENDS[0]):
             self._expect(name not in self.ended, "once", f"{name} has ended: {event}")
@@ -230,7 +229,7 @@ class Book:
                 self._results[name] = event.result
             self._end_of_question(name, event)
 
-    def _TaskStarted(self, event: TaskStarted) -> None:  # noqa: N802 - the fact's
+    def _TaskStarted(self, event: TaskStarted) -> None:
         name, agent = event.task_id, event.agent_id
         self._expect(name not in self.running, "once", f"{name} runs twice: {event}")
         for hold in self.holds.values():
@@ -267,7 +266,7 @@ class Book:
             one.probes.discard(key)
             one.passed += isinstance(event, TaskCompleted)
 
-    def _AgentTripped(self, event: AgentTripped) -> None:  # noqa: N802 - the fact's
+    def _AgentTripped(self, event: AgentTripped) -> None:
         one, terms = self._breakers[event.agent_id], self._terms[event.agent_id]
         self._expect(one.state != "open", "breaker", f"it is open: {event}")
         if one.state == "closed":
@@ -282,13 +281,13 @@ class Book:
         self._turn(event.agent_id, "open", event)
         one.trips, one.until_ns = one.trips + 1, until
 
-    def _AgentProbed(self, event: AgentProbed) -> None:  # noqa: N802 - the fact's
+    def _AgentProbed(self, event: AgentProbed) -> None:
         one = self._breakers[event.agent_id]
         early = one.state != "open" or event.at_ns < one.until_ns
         self._expect(not early, "breaker", f"{one}: {event}")
         self._turn(event.agent_id, "half-open", event)
 
-    def _AgentRestored(self, event: AgentRestored) -> None:  # noqa: N802 - the fact's
+    def _AgentRestored(self, event: AgentRestored) -> None:
         one = self._breakers[event.agent_id]
         probes = self._terms[event.agent_id].probes
         well = one.state == "half-open" and one.passed >= probes
@@ -303,13 +302,13 @@ class Book:
 
     # -- holds and alerts: what fires holds, and what is over lets go --------------
 
-    def _StartsHeld(self, event: StartsHeld) -> None:  # noqa: N802 - the fact's
+    def _StartsHeld(self, event: StartsHeld) -> None:
         ours = event.by in [alert.by for alert in self._alerts.values()]
         self._expect(not (ours and event.lasts), "held", f"an alert's lasts: {event}")
         self.holds[event.by] = event
         self._owed.pop(event.by, None)
 
-    def _StartsReleased(self, event: StartsReleased) -> None:  # noqa: N802 - the fact's
+    def _StartsReleased(self, event: StartsReleased) -> None:
         self._expect(event.by in self.holds, "held", f"nobody holds: {event}")
         hold = self.holds.pop(event.by)
         # Who lets go says nothing; a reason is that of a new life.
@@ -317,19 +316,19 @@ class Book:
         self._expect(not lost, "held", f"it is to outlast a life: {hold}, {event}")
         self._owed.pop(event.by, None)
 
-    def _AlertRaised(self, event: AlertRaised) -> None:  # noqa: N802 - the fact's
+    def _AlertRaised(self, event: AlertRaised) -> None:
         self._expect(event.name not in self.firing, "alerts", f"it fires: {event}")
         self.firing[event.name] = event
         alert = self._alerts.get(event.name)
         if alert is not None and alert.by not in self.holds:
             self._owed[alert.by] = "hold starts", event
 
-    def _AlertCleared(self, event: AlertCleared) -> None:  # noqa: N802 - the fact's
+    def _AlertCleared(self, event: AlertCleared) -> None:
         raised = self.firing.pop(event.name, None)
         self._expect(raised, "alerts", f"it does not fire: {event}")
-        assert raised is not None  # noqa: S101 - it was expected
+        assert raised is not None
         seconds = (event.at_ns - raised.at_ns) / _NS
-        right = abs(event.seconds - seconds) < 0.01  # noqa: PLR2004 - of a float
+        right = abs(event.seconds - seconds) < 0.01
         self._expect(right, "alerts", f"it has fired for {seconds} s: {event}")
         alert = self._alerts.get(event.name)
         if alert is None:
@@ -339,7 +338,7 @@ class Book:
         if alert.by in self.holds:
             self._owed[alert.by] = "hold no starts", event
 
-    def _OrchestratorStarted(self, event: OrchestratorStarted) -> None:  # noqa: N802 - the fact's
+    def _OrchestratorStarted(self, event: OrchestratorStarted) -> None:
         # Alerts are found again; what does not last is let go of, in this step.
         self._began_ns = event.at_ns
         self.firing.clear()
@@ -349,11 +348,11 @@ class Book:
 
     # -- schedules: each slot is made once or skipped, and none early --------------
 
-    def _ScheduleChanged(self, event: ScheduleChanged) -> None:  # noqa: N802 - the fact's
+    def _ScheduleChanged(self, event: ScheduleChanged) -> None:
         # What was added and not kept was never added.
         self._begun_ns.setdefault(event.name, event.done_ns)
 
-    def _ScheduleFired(self, event: ScheduleFired) -> None:  # noqa: N802 - the fact's
+    def _ScheduleFired(self, event: ScheduleFired) -> None:
         if event.by != "clock" or event.name not in self.fired:
             return
         slots = self.fired[event.name]
@@ -362,7 +361,7 @@ class Book:
         self._expect(not early, "slots", f"too early: {event}")
         slots.add(event.slot_ns)
 
-    def _ScheduleSkipped(self, event: ScheduleSkipped) -> None:  # noqa: N802 - the fact's
+    def _ScheduleSkipped(self, event: ScheduleSkipped) -> None:
         self._expect(event.reason, "slots", f"nobody says why: {event}")
         slots = self.fired.get(event.name, set())
         self._expect(event.slot_ns not in slots, "slots", f"it was made: {event}")
@@ -373,11 +372,11 @@ class Book:
 
     # -- questions: an answer counts once, and for what was asked ------------------
 
-    def _TaskBlocked(self, event: TaskBlocked) -> None:  # noqa: N802 - the fact's
+    def _TaskBlocked(self, event: TaskBlocked) -> None:
         if event.cause == "event":
             self._asked[event.task_id] = event.at_ns
 
-    def _QuestionAnswered(self, event: QuestionAnswered) -> None:  # noqa: N802 - the fact's
+    def _QuestionAnswered(self, event: QuestionAnswered) -> None:
         name = event.task_id
         question = self._questions.get(stem_of(name))
         if question is None:
@@ -422,7 +421,7 @@ class Book:
 
     # -- results: only of an equal call, and not too old ---------------------------
 
-    def _ResultRemembered(self, event: ResultRemembered) -> None:  # noqa: N802 - the fact's
+    def _ResultRemembered(self, event: ResultRemembered) -> None:
         self._remembered[event.key] = event.task_id, event.at_ns
         self._makers[event.task_id] = event.task_id
         self._key(event.task_id, event.key)
@@ -433,7 +432,7 @@ class Book:
             same = self._keys.setdefault(key, call.document)
             self._expect(same == call.document, "memo", f"{same}, {call}: one key")
 
-    def _ResultReused(self, event: ResultReused) -> None:  # noqa: N802 - the fact's
+    def _ResultReused(self, event: ResultReused) -> None:
         name, source = event.task_id, event.source_id
         self._key(name, event.key)
         latest, at_ns = self._remembered.get(event.key, ("", 0))
@@ -449,13 +448,13 @@ class Book:
         self._expect(good, "memo", f"it is {age} s old: {event}")
         self._makers[name] = source
 
-    def _ResultsForgotten(self, event: ResultsForgotten) -> None:  # noqa: N802 - the fact's
+    def _ResultsForgotten(self, event: ResultsForgotten) -> None:
         for key in event.keys:
             self._remembered.pop(key, None)
 
     # -- the pool: whom it lets go has nothing to do -------------------------------
 
-    def _AgentJoined(self, event: AgentJoined) -> None:  # noqa: N802 - the fact's
+    def _AgentJoined(self, event: AgentJoined) -> None:
         name = event.agent.name
         if name in self._breakers:
             self._breakers[name].probes.clear()
@@ -464,7 +463,7 @@ class Book:
             many = len(self._members)
             self._expect(many <= self._most, "pool", f"{many} get work: {event}")
 
-    def _AgentDraining(self, event: AgentDraining) -> None:  # noqa: N802 - the fact's
+    def _AgentDraining(self, event: AgentDraining) -> None:
         name = event.agent_id
         if name not in self._members or not event.draining:
             return
@@ -473,7 +472,7 @@ class Book:
         idler = [other for other in self._members if busy[other] < busy[name]]
         self._expect(not idler, "pool", f"{idler} have less to do: {event}")
 
-    def _AgentLost(self, event: AgentLost) -> None:  # noqa: N802 - the fact's
+    def _AgentLost(self, event: AgentLost) -> None:
         name = event.agent_id
         self._members.discard(name)
         # That agents are away as a life begins is nobody's doing.
@@ -485,7 +484,7 @@ class Book:
 
     # -- jobs: run again once, and rewarded once -----------------------------------
 
-    def _TaskRewarded(self, event: TaskRewarded) -> None:  # noqa: N802 - the fact's
+    def _TaskRewarded(self, event: TaskRewarded) -> None:
         key = stem_of(event.task_id), event.source
         self._expect(key not in self._rewards, "rewards", f"once more: {event}")
         self._rewards[key] = event.value
@@ -515,7 +514,7 @@ class Book:
     # -- what people are told: each trouble, and once ------------------------------
 
     def _check_told(self) -> None:
-        assert self._messages is not None  # noqa: S101 - the caller has looked
+        assert self._messages is not None
         messages: dict[tuple[str, Any], tuple[str, str, str]] = {}
         causes: set[tuple[str, str, str]] = set()
         for message in self._messages:
