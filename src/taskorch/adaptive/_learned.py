@@ -370,6 +370,21 @@ class LearnedValue(Learned):
         self.learner.begin(subject, 1)
         return self.arms[self.names.index(chosen.arm)]
 
+    def change(self, arms: Iterable[Any]) -> None:
+        """
+        Pick among other values from now on: those that stay are known.
+
+        Raises:
+            InvalidTaskError: They are no values, or too few for the baseline.
+        """
+        arms = tuple(arms)
+        if len(arms) <= self.baseline or _class_of(arms) is not LearnedValue:
+            msg = f"arms of {self} are more than {self.baseline} numbers or texts"
+            raise InvalidTaskError(msg)
+        names, _ = _names(arms)
+        self.arms, self.names = arms, names
+        self.learner.change(names)
+
 
 #: By what arms may be, the class that learns which does best.
 _CLASSES: Final[Mapping[type, Any]] = {

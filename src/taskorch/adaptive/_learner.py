@@ -218,6 +218,14 @@ class Learner:
         self._gained = self._baseline_gained = 0.0
         self._counted = self._baseline_counted = 0.0
 
+    def change(self, arms: Iterable[str]) -> None:
+        """Choose among other arms from now on: those that stay are known."""
+        with self._lock:
+            self.arms = tuple(arms)
+            self._called |= {arm: arm for arm in self.arms}
+            for key in self._contexts:
+                self._context(key)
+
     # -- choosing ------------------------------------------------------------------
 
     def chances(
