@@ -205,6 +205,11 @@ class Learned:
                 _LOG.warning("%s of %s has failed: %s", name, self, error)
                 why = f"by {instead}, since {name} has failed"
 
+    @property
+    def asks(self) -> tuple[Any, ...]:
+        """The arms: see `AsksOthers`."""
+        return self.arms
+
     # -- learning ------------------------------------------------------------------
 
     def attach(self, orchestrator: Any) -> None:
