@@ -614,7 +614,10 @@ def test_what_was_learnt_of_methods_is_in_the_journal(tmp_path):
         assert sum(one.attempts for one in values.values()) == 12
         # Chosen in the first life, known in the second, and off by one argument.
         orch.planner.plan(TaskRequest("r", "go"), cache=False)
-        assert len(orch.planner._chooser.methods["method of go"].log) == 12
+        learned = {one.arm: one for one in orch.planner.learned()}
+        assert {one.context for one in learned.values()} == {"method of go"}
+        assert sum(one.pulls for one in learned.values()) == 12
+        assert all(one.mean > 0 for one in learned.values())
         plan = orch.planner.plan(TaskRequest("r", "go"), cache=False, learn=False)
         assert list(plan.workflow) == ["first-1"]
         assert "taskorch.plan" not in (plan.workflow["first-1"].task.metadata or {})

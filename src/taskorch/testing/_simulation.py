@@ -289,17 +289,10 @@ class Simulation:
     Names and meanings are those of `TaskOrchestrator`; nothing waits, nothing is
     really run (but functions of which nothing else is known), and the same seed gives
     the same run in any process. What you submit is handed over at once; what follows
-    happens in `run`.
+    happens in `run`. It takes the policies that an orchestrator takes, by their names.
 
     Args:
         seed: Of every choice: of the policies, of the work, of the faults.
-        registry: Which agents match a task.
-        router: Which of them does it.
-        validator: Whether a task is accepted.
-        state_machine: A view of the states of your own.
-        queue: Order and admission.
-        retry_handler: What follows a failure.
-        allocator: Who gets resources.
         resources: The pools; None is 4 `cpu` and 8,192 `memory_mb`.
         concurrency: Attempts that run at once.
         keep_finished: Finished tasks that stay in memory.
