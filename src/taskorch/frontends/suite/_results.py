@@ -1,4 +1,8 @@
-"""What a test task has left behind: results of pytest, JUnit XML, or JSON."""
+"""
+What a test task has left behind: results of pytest, JUnit XML, or JSON.
+
+Decision: 0200.
+"""
 
 from __future__ import annotations
 
@@ -195,6 +199,22 @@ def read_pytest(path: Path, now: float) -> PytestResults:
     )
 
 
+class _DoctypeError(Exception):
+    """A document declares a type."""
+
+
+class _TreeWithoutTypes(ET.TreeBuilder):
+    """
+    Builds the tree of a document that declares no type, and so no entities.
+
+    What stands in a text, such as the HTML that a test has printed, declares nothing.
+    """
+
+    def doctype(self, *_: str | None) -> None:
+        """End at a declaration: in whichever encoding, the parser has read it."""
+        raise _DoctypeError
+
+
 def read_junit(path: Path) -> list[TestRecord]:
     """
     The tests of a report in JUnit's XML.
@@ -202,12 +222,12 @@ def read_junit(path: Path) -> list[TestRecord]:
     Raises:
         ResultsError: There is no such file, or it is no such report.
     """
-    text = _read(path)
-    if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
-        msg = f"{path}: a report declares no document type and no entities"
-        raise ResultsError(msg)
     try:
-        root = ET.fromstring(text)  # noqa: S314 - without declarations, see above
+        parser = ET.XMLParser(target=_TreeWithoutTypes())  # noqa: S314 - see there
+        root = ET.fromstring(_read(path), parser)  # noqa: S314 - likewise
+    except _DoctypeError:
+        msg = f"{path}: a report declares no document type and no entities"
+        raise ResultsError(msg) from None
     except ET.ParseError as error:
         msg = f"{path} is no XML: {error}"
         raise ResultsError(msg) from None
