@@ -171,7 +171,8 @@ def test_an_interrupted_run_goes_on_where_it_was(number, here):
     first = process(here)
     try:
         done = here / "out/artifacts/A_results.json"
-        eventually(lambda: done.exists() and (here / "pid").exists())
+        pid = here / "pid"
+        eventually(lambda: done.exists() and pid.exists() and pid.read_text())
         told = here / "out/logs/events.jsonl"
         eventually(lambda: told.exists() and "task_completed" in told.read_text())
     finally:

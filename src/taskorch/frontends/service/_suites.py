@@ -50,11 +50,11 @@ from taskorch.frontends.suite._markdown import headline
 from taskorch.frontends.suite._model import Suite, parts_of
 from taskorch.frontends.suite._running import (
     RUN,
-    Ended,
     check_complete,
     read_report,
     run,
 )
+from taskorch.frontends.suite._telling import Ended
 from taskorch.frontends.suite._words import STATUS
 from taskorch.model import TERMINAL, Agent, Resources, TaskState, check_seconds
 from taskorch.model._verbs import TEXT, listed

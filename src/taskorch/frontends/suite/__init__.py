@@ -25,7 +25,7 @@ the orchestrator's decision: a suite is a workflow of it.
 - `_attempt`, `_plugin`, `_measures`, `_results`: one attempt, and what it came to.
 - `_criteria`, `_judging`, `_failing`: what must hold; whether it has; what kind of
   failure.
-- `_phase_clock`, `_watching`: the time of a phase; what is measured meanwhile.
+- `_watching`: what is measured meanwhile, and the time of a phase.
 - `_telling`, `_receiver`: who is told of what happens, here and elsewhere.
 - `_history`, `_timeline`: what earlier runs have taught; who did what when.
 - `_coverage`, `_whole`: what the parts of a task, and all tasks, come to together.
@@ -54,7 +54,8 @@ from taskorch.frontends.suite._process import AgentDiedError
 from taskorch.frontends.suite._reading import load
 from taskorch.frontends.suite._report import SuiteReport, TaskPart
 from taskorch.frontends.suite._results import ResultsError
-from taskorch.frontends.suite._running import Ended, run
+from taskorch.frontends.suite._running import run
+from taskorch.frontends.suite._telling import Ended
 from taskorch.frontends.suite._timeline import Slice
 
 __all__ = (

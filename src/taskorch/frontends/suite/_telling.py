@@ -6,9 +6,10 @@ Decision: 0098.
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import attrs
@@ -17,6 +18,8 @@ from taskorch._base._limits import NS
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._telling._failed import class_by_cause, latest_failure, timeout_of
 from taskorch.events import (
+    JournalDegraded,
+    JournalRestored,
     RecoveryAttempted,
     TaskCancelled,
     TaskCompleted,
@@ -41,13 +44,49 @@ from taskorch.model import TERMINAL, Resources, TaskState
 from taskorch.model._ids import first_of, in_run, run_of
 from taskorch.model._plain import stamp
 from taskorch.recovery._matrix import matrix_with
+from taskorch.workflows import WorkflowReport
 
+_LOG: Final = logging.getLogger("taskorch.frontends.suite")
 #: How long an attempt was given, as its timeout says it.
 _LIMIT: Final = re.compile(r"its timeout of (\S+) s$")
 
 
+@attrs.frozen
+class Ended:
+    """
+    A task has ended, or an attempt at it has failed.
+
+    Attributes:
+        name: The id of the task.
+        state: `completed`, `retrying`, `failed` or `cancelled`.
+        agent: Who did it.
+        attempt: The number of the attempt; 0: there was none.
+        message: Why it did not complete.
+        ended: How many tasks of the suite have ended by now, in earlier lives too.
+        total: How many there are; the parts of one that is sharded are tasks.
+    """
+
+    name: str
+    state: str
+    agent: str
+    attempt: int
+    message: str = ""
+    ended: int = 0
+    total: int = 0
+
+    @property
+    def level(self) -> int:
+        """The level of `logging` for the end of the attempt."""
+        levels = {"completed": logging.INFO, "retrying": logging.WARNING}
+        return levels.get(self.state, logging.ERROR)
+
+
 class SuiteTeller:
-    """Tells what happens in a run of a suite."""
+    """
+    Tells what happens in a run of a suite, and keeps its timeline.
+
+    *tell* is called with each attempt that has ended.
+    """
 
     def __init__(
         self,
@@ -55,7 +94,7 @@ class SuiteTeller:
         suite: Suite,
         run_id: str,
         folder: RunFolder,
-        timeline: AttemptTimeline,
+        tell: Callable[[Ended], object],
         receiver: SuiteWebhook | None = None,
     ) -> None:
         watch = suite.monitoring
@@ -67,13 +106,17 @@ class SuiteTeller:
         self._orchestrator = orchestrator
         self._suite = suite
         self._folder = folder
-        self._timeline = timeline
+        #: Who did what when.
+        self.timeline: AttemptTimeline = AttemptTimeline(folder)
+        self._tell = tell
         self._receiver = receiver
         self._matrix = matrix_with(suite.matrix)
         self._run_id = run_id
         self._tasks = {part.id: part for part in parts_of(suite)}
         self._wholes = {task.id: task for task in suite.tasks if task.subtasks}
-        #: Those of which it was told that they have ended.
+        #: The tasks that have ended, in earlier processes too.
+        self._done: set[str] = set()
+        #: The wholes of which it was told that they have ended.
         self._over: set[str] = set()
         self._lock = threading.Lock()
         # A run that goes on counts on.
@@ -91,8 +134,15 @@ class SuiteTeller:
             (signals.task_completed, self._ended),
             (signals.task_failed, self._ended),
             (signals.task_cancelled, self._ended),
+            (signals.journal_degraded, _say_degraded),
+            (signals.journal_restored, _say_restored),
         ):
             signal.connect(receive)
+
+    def know(self, report: WorkflowReport) -> None:
+        """Take in what had ended in earlier processes."""
+        done = {task.name for task in report.tasks if task.state in TERMINAL}
+        self._done |= self._tasks.keys() & done
 
     def _task(self, event: TaskEvent) -> SuiteTask | None:
         """The task of the suite that *event* is about."""
@@ -102,7 +152,7 @@ class SuiteTeller:
 
     def _agent(self, event: TaskEvent) -> str:
         """Name of the agent of the latest attempt at the task."""
-        latest = self._timeline.latest(event.task_id)
+        latest = self.timeline.latest(event.task_id)
         return "local" if latest is None else latest.agent
 
     def _send(self, message: Mapping[str, Any]) -> None:
@@ -120,6 +170,7 @@ class SuiteTeller:
         task = self._task(event)
         if task is None:
             return
+        self.timeline.begins(event)
         self._over -= {name for name, w in self._wholes.items() if task in w.subtasks}
         self._cpu[task.id] = event.at, 0.0
         name = self._suite.name
@@ -175,6 +226,7 @@ class SuiteTeller:
     def _retrying(self, event: TaskRetrying) -> None:
         task = self._task(event)
         if task is not None:
+            self._tell_end(task, event)
             self._tell_failure(task, event, is_final=False)
 
     def _ended(self, event: TaskCompleted | TaskFailed | TaskCancelled) -> None:
@@ -182,6 +234,7 @@ class SuiteTeller:
         if task is None:
             self._whole_ended(event)
             return
+        self._tell_end(task, event)
         if isinstance(event, TaskFailed):
             self._tell_failure(task, event, is_final=True)
         state = _STATES[type(event)]
@@ -196,7 +249,7 @@ class SuiteTeller:
             folder.coverage(task.id),
             folder.agent_report(task.id),
         )
-        first = self._timeline.first(event.task_id)
+        first = self.timeline.first(event.task_id)
         began = event.at if first is None else first
         agent = self._agent(event)
         self._send(
@@ -228,6 +281,27 @@ class SuiteTeller:
         for whole in self._wholes.values():
             if task in whole.subtasks:
                 self._part_ended(whole, event)
+
+    def _tell_end(
+        self,
+        task: SuiteTask,
+        event: TaskCompleted | TaskRetrying | TaskFailed | TaskCancelled,
+    ) -> None:
+        """Note the end of an attempt, and tell whoever runs the suite."""
+        self.timeline.ends(event)
+        if getattr(event, "cause", "") == "interrupted":
+            # The orchestrator stops, and has not ended it: the next life goes on.
+            return
+        state = type(event).__name__.removeprefix("Task").lower()
+        message = getattr(event, "message", "") or getattr(event, "reason", "")
+        latest = self.timeline.latest(event.task_id)
+        agent, attempt = ("", 0) if latest is None else (latest.agent, latest.attempt)
+        results = self._folder.results_of(task.id, event.task_id, attempt)
+        if state != "retrying":
+            self._done.add(task.id)
+        message = with_stop(message, results)
+        numbers = len(self._done), len(self._tasks)
+        self._tell(Ended(task.id, state, agent, attempt, message, *numbers))
 
     def _whole_ended(self, event: TaskCompleted | TaskFailed | TaskCancelled) -> None:
         whole = self._wholes.get(name_of(event.task_id))
@@ -374,6 +448,14 @@ class SuiteTeller:
                 yield f"Task {other.id} cannot proceed: {_and(names)} did not succeed"
             else:
                 yield f"Task {other.id} can proceed when {_and(names)} complete"
+
+
+def _say_degraded(event: JournalDegraded) -> None:
+    _LOG.warning("taskorch: nothing new begins until this is mended: %s", event.reason)
+
+
+def _say_restored(_event: JournalRestored) -> None:
+    _LOG.warning("taskorch: the journal can be written again: it goes on")
 
 
 _STATES: Final = {
