@@ -61,6 +61,7 @@ def test_shards_together_need_what_the_largest_needs(tmp_path):
         "coverage_data": str(tmp_path / "none"),
         "counts": {"passed": 1},
         "started": 1.0,
+        "exit_code": 0,
         "ended": 2.0,
     }
     parts = [{**part, "memory_mb": 300.0}, {**part, "memory_mb": 200.0}]

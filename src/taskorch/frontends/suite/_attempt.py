@@ -13,7 +13,6 @@ from typing import Any, Final
 import attrs
 
 from taskorch._base._limits import NS
-from taskorch.frontends.suite._coverage import totals_in
 from taskorch.frontends.suite._criteria import Criteria
 from taskorch.frontends.suite._failing import (
     class_of_end,
@@ -38,6 +37,7 @@ from taskorch.frontends.suite._results import (
     read_junit,
     read_pytest,
 )
+from taskorch.frontends.suite._whole import totals_in
 from taskorch.model import ProgramResult, Task
 from taskorch.model._ids import stem_of, without_run
 from taskorch.model._program import of_attempt

@@ -7,14 +7,14 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch.frontends.suite import _coverage, _words
+from taskorch.frontends.suite import _words
 from taskorch.frontends.suite._attempt import with_stop
 from taskorch.frontends.suite._folder import RunFolder, kept_in
 from taskorch.frontends.suite._measures import Counts, share_of
 from taskorch.frontends.suite._model import Suite, SuiteTask, parts_of, template_of
 from taskorch.frontends.suite._results import BAD
 from taskorch.frontends.suite._timeline import Slice
-from taskorch.frontends.suite._whole import cover, put_together
+from taskorch.frontends.suite._whole import combined, cover, put_together
 from taskorch.model import TaskState
 from taskorch.model._ids import stem_of
 from taskorch.workflows import WorkflowReport
@@ -231,7 +231,7 @@ def made(
         tuple(over_time),
         tasks,
         slices,
-        _coverage.combined(suite, folder),
+        combined(suite, folder),
         tuple(_unmeasured(suite, tasks)),
         version=suite.version,
         notes=tuple(f"{place}: {message}" for place, message in suite.without_effect),
