@@ -16,7 +16,7 @@ from taskorch.cli import FAILED, INTERRUPTED, NOT_NOW, OK, USAGE
 from taskorch.cli._terminal import port
 from taskorch.errors import InvalidTaskError, JournalTakenError
 from taskorch.frontends.suite._folder import RunFolder
-from taskorch.frontends.suite._markdown import first_line, headline, status
+from taskorch.frontends.suite._formats import first_line, headline, status
 from taskorch.frontends.suite._planning import plan
 from taskorch.frontends.suite._reading import load
 from taskorch.frontends.suite._report import SuiteReport

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from taskorch import InvalidTaskError, ValidationFailedError
 from taskorch.frontends.suite import _sharding, load, run
 from taskorch.frontends.suite._folder import RunFolder
+from taskorch.frontends.suite._formats import headline
 from taskorch.frontends.suite._history import History
 from taskorch.frontends.suite._judging import CriteriaNotMetError
-from taskorch.frontends.suite._markdown import headline
 from taskorch.frontends.suite._sharding import dealt, sharded
 
 SUITE = """\

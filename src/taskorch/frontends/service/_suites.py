@@ -46,7 +46,7 @@ from taskorch.frontends.service._problems import HttpProblem
 from taskorch.frontends.service._values import answer
 from taskorch.frontends.suite._elsewhere import OWN, EndsKept, admit, join
 from taskorch.frontends.suite._folder import RunFolder
-from taskorch.frontends.suite._markdown import headline
+from taskorch.frontends.suite._formats import headline
 from taskorch.frontends.suite._model import Suite, parts_of
 from taskorch.frontends.suite._report import SuiteReport
 from taskorch.frontends.suite._running import (

@@ -29,8 +29,7 @@ the orchestrator's decision: a suite is a workflow of it.
 - `_telling`, `_receiver`: who is told of what happens, here and elsewhere.
 - `_history`, `_timeline`: what earlier runs have taught; who did what when.
 - `_whole`: what the parts of a task, and all tasks, come to together.
-- `_report`, `_html`, `_junit`, `_markdown`: the final report, as a value and in three
-  forms.
+- `_report`, `_formats`: the final report, as a value and in its four forms.
 """
 
 from __future__ import annotations

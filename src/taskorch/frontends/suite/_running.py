@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Collection
@@ -23,10 +22,8 @@ from taskorch.events import (
 from taskorch.frontends.suite import _report
 from taskorch.frontends.suite._agent import SuiteAgent
 from taskorch.frontends.suite._folder import OWN, RunFolder, kept_in
+from taskorch.frontends.suite._formats import written
 from taskorch.frontends.suite._history import History
-from taskorch.frontends.suite._html import page
-from taskorch.frontends.suite._junit import junit
-from taskorch.frontends.suite._markdown import markdown
 from taskorch.frontends.suite._messages import checkers
 from taskorch.frontends.suite._model import Suite, parts_of
 from taskorch.frontends.suite._receiver import SuiteWebhook
@@ -187,16 +184,6 @@ def _run(
     for suffix, text in written(report).items():
         Staged(place.report(suffix), text, OWN).commit()
     return report
-
-
-def written(report: SuiteReport) -> dict[str, str]:
-    """The report in each format, by the suffix of its file; JSON comes last."""
-    return {
-        "html": page(report),
-        "md": markdown(report),
-        "xml": junit(report),
-        "json": json.dumps(report.to_dict(), indent=1) + "\n",
-    }
 
 
 def _learn(suite: Suite, place: RunFolder, since: float) -> None:
