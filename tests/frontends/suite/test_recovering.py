@@ -9,11 +9,9 @@ from tests.integration.test_notifying import Hook
 from tests.integration.tools import eventually
 
 from taskorch.frontends.suite import _formats, _running, load
-from taskorch.frontends.suite._failing import class_of_tests
-from taskorch.frontends.suite._folder import RunFolder
+from taskorch.frontends.suite._folder import JsonLines, RunFolder
 from taskorch.frontends.suite._formats import headline
-from taskorch.frontends.suite._json_lines import JsonLines
-from taskorch.frontends.suite._results import TestRecord
+from taskorch.frontends.suite._results import TestRecord, class_of_tests
 
 pytestmark = pytest.mark.timeout(300)
 

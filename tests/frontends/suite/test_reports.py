@@ -12,10 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskorch.frontends.suite import load
-from taskorch.frontends.suite._folder import RunFolder
+from taskorch.frontends.suite._folder import History, RunFolder
 from taskorch.frontends.suite._formats import headline, junit, written
-from taskorch.frontends.suite._history import History
-from taskorch.frontends.suite._measures import Counts
+from taskorch.frontends.suite._judging import Counts
 from taskorch.frontends.suite._report import SuiteReport, TaskPart
 from taskorch.frontends.suite._running import run
 from taskorch.frontends.suite._timeline import Slice

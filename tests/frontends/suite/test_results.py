@@ -2,7 +2,7 @@
 
 import pytest
 
-from taskorch.frontends.suite._measures import Counts
+from taskorch.frontends.suite._judging import Counts
 from taskorch.frontends.suite._results import (
     ResultsError,
     TestRecord,

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from taskorch import InvalidTaskError, ValidationFailedError
 from taskorch.frontends.suite import _sharding, load, run
-from taskorch.frontends.suite._folder import RunFolder
+from taskorch.frontends.suite._folder import History, RunFolder
 from taskorch.frontends.suite._formats import headline
-from taskorch.frontends.suite._history import History
 from taskorch.frontends.suite._judging import CriteriaNotMetError
 from taskorch.frontends.suite._sharding import dealt, sharded
 

@@ -10,7 +10,7 @@ import attrs
 from taskorch.frontends.suite import _words
 from taskorch.frontends.suite._attempt import with_stop
 from taskorch.frontends.suite._folder import RunFolder, kept_in
-from taskorch.frontends.suite._measures import Counts, share_of
+from taskorch.frontends.suite._judging import Counts, share_of
 from taskorch.frontends.suite._model import Suite, SuiteTask, parts_of, template_of
 from taskorch.frontends.suite._results import BAD
 from taskorch.frontends.suite._timeline import Slice

@@ -20,12 +20,11 @@ from taskorch.events import (
     AgentLost,
 )
 from taskorch.frontends.suite import _report
-from taskorch.frontends.suite._agent import SuiteAgent
-from taskorch.frontends.suite._folder import OWN, RunFolder, kept_in
+from taskorch.frontends.suite._folder import OWN, History, RunFolder, kept_in
 from taskorch.frontends.suite._formats import written
-from taskorch.frontends.suite._history import History
 from taskorch.frontends.suite._messages import checkers
 from taskorch.frontends.suite._model import Suite, parts_of
+from taskorch.frontends.suite._process import SuiteAgent
 from taskorch.frontends.suite._receiver import SuiteWebhook
 from taskorch.frontends.suite._report import SuiteReport
 from taskorch.frontends.suite._sharding import sharded

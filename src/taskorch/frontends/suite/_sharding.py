@@ -17,10 +17,8 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.suite._criteria import Criteria
-from taskorch.frontends.suite._folder import RunFolder, kept_in, write_json
-from taskorch.frontends.suite._history import History
-from taskorch.frontends.suite._judging import CriteriaNotMetError, judge
-from taskorch.frontends.suite._measures import Counts
+from taskorch.frontends.suite._folder import History, RunFolder, kept_in, write_json
+from taskorch.frontends.suite._judging import Counts, CriteriaNotMetError, judge
 from taskorch.frontends.suite._model import Suite, SuiteTask, Template, template_of
 from taskorch.frontends.suite._placeholders import ARGUMENTS, arguments_of, fill, filled
 from taskorch.frontends.suite._process import AgentProcess

@@ -32,8 +32,7 @@ from taskorch.events import (
 )
 from taskorch.frontends.suite import _messages, _words
 from taskorch.frontends.suite._attempt import name_of, with_stop
-from taskorch.frontends.suite._folder import RunFolder, kept_in
-from taskorch.frontends.suite._json_lines import JsonLines
+from taskorch.frontends.suite._folder import JsonLines, RunFolder, kept_in
 from taskorch.frontends.suite._model import Suite, SuiteTask, parts_of
 from taskorch.frontends.suite._receiver import SuiteWebhook
 from taskorch.frontends.suite._report import over_memory

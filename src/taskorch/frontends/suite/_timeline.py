@@ -16,8 +16,7 @@ from taskorch.events import (
     TaskStarted,
 )
 from taskorch.frontends.suite._attempt import name_of
-from taskorch.frontends.suite._folder import RunFolder
-from taskorch.frontends.suite._json_lines import JsonLines
+from taskorch.frontends.suite._folder import JsonLines, RunFolder
 
 
 @attrs.frozen

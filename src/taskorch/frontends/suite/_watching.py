@@ -17,8 +17,7 @@ import attrs
 
 from taskorch._base._limits import NS
 from taskorch.errors import UnknownTaskError
-from taskorch.frontends.suite._folder import RunFolder, kept_in, write_json
-from taskorch.frontends.suite._json_lines import JsonLines
+from taskorch.frontends.suite._folder import JsonLines, RunFolder, kept_in, write_json
 from taskorch.frontends.suite._model import Suite, SuitePhase
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model._ids import in_run, name_of, run_of, stem_of

@@ -10,7 +10,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch.frontends.suite._folder import RunFolder, kept_in, write_json
-from taskorch.frontends.suite._measures import Counts, Measures
+from taskorch.frontends.suite._judging import Counts, Measures
 from taskorch.frontends.suite._model import (
     Suite,
     SuiteTask,
