@@ -15,9 +15,8 @@ from taskorch.frontends.suite import load
 from taskorch.frontends.suite._folder import History, RunFolder
 from taskorch.frontends.suite._formats import headline, junit, written
 from taskorch.frontends.suite._judging import Counts
-from taskorch.frontends.suite._report import SuiteReport, TaskPart
+from taskorch.frontends.suite._report import Slice, SuiteReport, TaskPart
 from taskorch.frontends.suite._running import run
-from taskorch.frontends.suite._timeline import Slice
 
 NASTY = "</pre><script>alert(1)</script> `a|b` \x1b[31m \x00 ]]> é \ud800"
 

@@ -27,8 +27,7 @@ the orchestrator's decision: a suite is a workflow of it.
 - `_whole`: what the parts of a task, and all tasks, come to together.
 - `_watching`: what is measured meanwhile, and the time of a phase.
 - `_messages`, `_telling`, `_receiver`: what is said between us and agents; who is told
-  of what happens, here and elsewhere.
-- `_timeline`: who did what when.
+  of what happens, here and elsewhere; who did what when.
 - `_report`, `_formats`: the final report, as a value and in its four forms.
 """
 
@@ -50,11 +49,10 @@ from taskorch.frontends.suite._model import (
 from taskorch.frontends.suite._planning import plan
 from taskorch.frontends.suite._process import AgentDiedError
 from taskorch.frontends.suite._reading import load
-from taskorch.frontends.suite._report import SuiteReport, TaskPart
+from taskorch.frontends.suite._report import Slice, SuiteReport, TaskPart
 from taskorch.frontends.suite._results import ResultsError
 from taskorch.frontends.suite._running import run
 from taskorch.frontends.suite._telling import Ended
-from taskorch.frontends.suite._timeline import Slice
 
 __all__ = (
     "AgentDiedError",

@@ -11,9 +11,8 @@ from typing import Any, Final
 from xml.etree import ElementTree as ET
 
 from taskorch._base._visible import counted, visible
-from taskorch.frontends.suite._report import SuiteReport, TaskPart
+from taskorch.frontends.suite._report import Slice, SuiteReport, TaskPart
 from taskorch.frontends.suite._results import BAD
-from taskorch.frontends.suite._timeline import Slice
 from taskorch.workflows._report import cell
 from taskorch.workflows._words import duration, moment
 
