@@ -17,8 +17,7 @@ from taskorch._orchestrator import TaskOrchestrator
 from taskorch._telling._notifying import Notifier, sender_of
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.suite._attempt import name_of
-from taskorch.frontends.suite._folder import RunFolder
-from taskorch.frontends.suite._json_lines import JsonLines
+from taskorch.frontends.suite._folder import JsonLines, RunFolder
 from taskorch.frontends.suite._model import Suite, parts_of
 from taskorch.runtime._questions import cause_of
 

@@ -16,17 +16,15 @@ from typing import Any, Final
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.frontends.suite import _coverage
 from taskorch.frontends.suite._criteria import Criteria
-from taskorch.frontends.suite._folder import RunFolder, kept_in, write_json
-from taskorch.frontends.suite._history import History
-from taskorch.frontends.suite._judging import CriteriaNotMetError, judge
-from taskorch.frontends.suite._measures import Counts, Measures
+from taskorch.frontends.suite._folder import History, RunFolder, kept_in, write_json
+from taskorch.frontends.suite._judging import Counts, CriteriaNotMetError, judge
 from taskorch.frontends.suite._model import Suite, SuiteTask, Template, template_of
 from taskorch.frontends.suite._placeholders import ARGUMENTS, arguments_of, fill, filled
 from taskorch.frontends.suite._process import AgentProcess
 from taskorch.frontends.suite._results import ResultsError, read_pytest
 from taskorch.frontends.suite._tasks import shard_ids
+from taskorch.frontends.suite._whole import combine, measures_of
 
 #: pytest's exit code where it finds no tests.
 _NO_TESTS: Final = 5
@@ -288,24 +286,15 @@ def judged(parts: list[dict[str, Any]], about: dict[str, Any]) -> dict[str, Any]
     covered = None
     if files:
         target = files[0].with_name(f"{about['id']}_coverage.json")
-        covered = _coverage.combine(files, target, about["python"], Path(about["cwd"]))
-    counts = sum((Counts(**part["counts"]) for part in parts), Counts())
-    began = min(part["started"] for part in parts)
-    measures = Measures(
-        max(part["ended"] for part in parts) - began,
-        int(bool(counts.bad)),
-        counts,
-        covered,
-        max(part["memory_mb"] for part in parts),
-        is_pytest=True,
-    )
+        covered = combine(files, target, about["python"], Path(about["cwd"]))
+    measures = attrs.evolve(measures_of(parts, covered), is_pytest=True)
     findings = judge(Criteria(**about["criteria"]), measures)
     bad = [finding.said for finding in findings if not finding.holds]
     if bad:
         raise CriteriaNotMetError("; ".join(bad))
     return {
         "task_id": about["id"],
-        "counts": attrs.asdict(counts),
+        "counts": attrs.asdict(measures.counts or Counts()),
         "pass_rate": measures.pass_rate,
         "coverage": measures.coverage,
         "duration_seconds": measures.seconds,

@@ -29,8 +29,8 @@ from taskorch.frontends.workspace._claims import (
     TaskClaim,
     kill_group,
 )
-from taskorch.frontends.workspace._files import missing_inputs, missing_outputs
 from taskorch.frontends.workspace._layout import WorkspaceLayout
+from taskorch.frontends.workspace._progress import missing_inputs, missing_outputs
 from taskorch.frontends.workspace._status import Status, StatusRefusedError
 from taskorch.frontends.workspace._task_file import TaskFile, body_of
 from taskorch.model import Program, ProgramResult, Task
