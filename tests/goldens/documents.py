@@ -275,7 +275,7 @@ def _kinds(folder: Path) -> Iterator[Kind]:
             "alerts: {hot: {when: memory_usage > 1, action: reassign_tasks}}",
             "recovery: {matrix: {memory: {human: nevr, orchestrator: {grow: {disk: 2}}}}}",
             "recovery: {classes: [{name: memry, text: x}, {name: memory}]}",
-            "recovery: {human_notification_webhook: 'ftp://x'}",
+            "recovery: {human_notification_webhook: 'http://127.0.0.1/x'}",
             "agent_pool: {min_agents: 3, max_agents: 2}\nagent_limits: {max_agents: 4}",
             "agent_pool: {scale_up_threshold: 0.2, scale_down_threshold: 0.3}",
             "templates: {a: {}, b: {pytest: [], command: [x]}, c: {pytest: ['{nam}']}}",
