@@ -17,6 +17,7 @@ from taskorch._settings._fields import SETTINGS, SIMULATED
 from taskorch._verbs._table import VERBS
 from taskorch.errors import TaskFailure, TaskorchError, UsageError
 from taskorch.events import CATALOGUE, VIEWS, signal_name
+from taskorch.frontends.jobs._config import CONFIGURATION as ADAPTIVE_JOBS
 from taskorch.frontends.suite._keys import CONFIGURATION
 from taskorch.kernel import diagram
 from taskorch.kernel._table import MOVES, After
@@ -478,6 +479,7 @@ def _usual(default):
 
 DOCUMENTS = {
     "A suite": CONFIGURATION,
+    "Adaptive jobs": ADAPTIVE_JOBS,
 }
 _DOCUMENTS = """\
 # Keys of documents

@@ -279,8 +279,8 @@ class OneOf:
     @property
     def needs(self) -> str:
         """See `Form`."""
-        more = f", {self.more}" if self.more else ""
-        return f"one of {', '.join(self.meanings)}{more}"
+        words = [*self.meanings, self.more] if self.more else [*self.meanings]
+        return f"one of {', '.join(words)}" if words[1:] else words[0]
 
     def read(self, node: Located, path: str, faults: FaultList) -> Any:
         value = node.value
@@ -470,6 +470,11 @@ def may_be(
         is_needed: Whether it must be there, though the class can do without.
     """
     return {_KEY: (form, words, name, is_needed)}
+
+
+def field(form: Form, *words: str, default: Any = None, **how: Any) -> Any:
+    """A field of a class that is a document and nothing else: see `may_be`."""
+    return attrs.field(default=default, metadata=may_be(form, *words, **how))
 
 
 @cache

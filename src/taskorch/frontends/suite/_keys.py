@@ -21,7 +21,7 @@ from taskorch.workflows._forms import (
     Number,
     OneOf,
     Text,
-    may_be,
+    field,
     one_of,
 )
 from taskorch.workflows._phases import OnFailure
@@ -49,17 +49,10 @@ class Held:
         timeout_seconds: Seconds that an attempt may take.
     """
 
-    memory_mb: float = attrs.field(
-        default=None, metadata=may_be(_AMOUNT, "mem_mb", "ram_mb")
-    )
-    cpu_cores: float = attrs.field(
-        default=None,
-        metadata=may_be(_AMOUNT, "cpu", "cpus", "cores", "num_cpus", "vcpus"),
-    )
-    disk_mb: float = attrs.field(default=None, metadata=may_be(Number()))
-    timeout_seconds: float = attrs.field(
-        default=None, metadata=may_be(_TIMEOUT, "timeout")
-    )
+    memory_mb: float = field(_AMOUNT, "mem_mb", "ram_mb")
+    cpu_cores: float = field(_AMOUNT, "cpu", "cpus", "cores", "num_cpus", "vcpus")
+    disk_mb: float = field(Number())
+    timeout_seconds: float = field(_TIMEOUT, "timeout")
 
 
 @attrs.frozen
@@ -71,7 +64,7 @@ class Allocation(Held):
         max_parallel: How many of them run at once.
     """
 
-    max_parallel: int | None = attrs.field(default=None, metadata=may_be(_SOME))
+    max_parallel: int | None = field(_SOME)
 
 
 @attrs.frozen
@@ -87,13 +80,11 @@ class Subtask:
         arguments: What stands for `{arguments}` of its template.
     """
 
-    id: str = attrs.field(metadata=may_be(ID))
-    name: str = attrs.field(default=None, metadata=may_be(Text()))
-    resources: Held = attrs.field(default=None, metadata=may_be(Entry(Held)))
-    success_criteria: Criteria = attrs.field(
-        default=None, metadata=may_be(Entry(Criteria))
-    )
-    arguments: list[str] = attrs.field(default=None, metadata=may_be(_WORDS))
+    id: str = field(ID, is_needed=True)
+    name: str = field(Text())
+    resources: Held = field(Entry(Held))
+    success_criteria: Criteria = field(Entry(Criteria))
+    arguments: list[str] = field(_WORDS)
 
 
 @attrs.frozen
@@ -110,19 +101,12 @@ class TaskEntry(Subtask):
         shards: In how many parts its files are run at once, if pytest runs them.
     """
 
-    template: str = attrs.field(default=None, metadata=may_be(Text()))
-    dependencies: list[str] = attrs.field(
-        factory=list, metadata=may_be(Each(ID, needs="a list of ids"))
-    )
-    subtasks: list[Any] = attrs.field(
-        factory=list,
-        metadata=may_be(Each(Either(ID, Entry(Subtask)), needs="a list of ids")),
-    )
-    priority: str = attrs.field(default="normal", metadata=may_be(OneOf(PRIORITIES)))
-    role: str = attrs.field(default=None, metadata=may_be(Text()))
-    shards: int = attrs.field(
-        default=1, metadata=may_be(Number(least=1, most=999, is_whole=True))
-    )
+    template: str = field(Text())
+    dependencies: list[str] = field(Each(ID, needs="a list of ids"))
+    subtasks: list[Any] = field(Each(Either(ID, Entry(Subtask)), needs="a list of ids"))
+    priority: str = field(OneOf(PRIORITIES), default="normal")
+    role: str = field(Text())
+    shards: int = field(Number(least=1, most=999, is_whole=True), default=1)
 
 
 @attrs.frozen
@@ -139,14 +123,13 @@ class About:
         task_definitions: The tasks, by their class: `unit_tests` and the like.
     """
 
-    name: str = attrs.field(default="suite", metadata=may_be(Text()))
-    version: str = attrs.field(default="", metadata=may_be(Text()))
-    log_level: str = attrs.field(default="INFO", metadata=may_be(one_of(*_LEVELS)))
-    api_port: int = attrs.field(default=8080, metadata=may_be(_PORT))
-    metrics_port: int = attrs.field(default=9090, metadata=may_be(_PORT))
-    task_definitions: Mapping[str, Any] = attrs.field(
-        factory=dict,
-        metadata=may_be(Named(Each(Entry(TaskEntry), needs="a list of tasks"))),
+    name: str = field(Text(), default="suite")
+    version: str = field(Text(), default="")
+    log_level: str = field(one_of(*_LEVELS), default="INFO")
+    api_port: int = field(_PORT, default=8080)
+    metrics_port: int = field(_PORT, default=9090)
+    task_definitions: Mapping[str, Any] = field(
+        Named(Each(Entry(TaskEntry), needs="a list of tasks"))
     )
 
 
@@ -161,9 +144,9 @@ class AgentLimits:
         total_cpu_cores: Cores that all may reserve.
     """
 
-    max_agents: int | None = attrs.field(default=None, metadata=may_be(_SOME))
-    total_memory_mb: float = attrs.field(default=None, metadata=may_be(_AMOUNT))
-    total_cpu_cores: float = attrs.field(default=None, metadata=may_be(_AMOUNT))
+    max_agents: int | None = field(_SOME)
+    total_memory_mb: float = field(_AMOUNT)
+    total_cpu_cores: float = field(_AMOUNT)
 
 
 @attrs.frozen
@@ -181,18 +164,12 @@ class AgentPool:
         agent_timeout: Seconds of silence after which an agent from elsewhere is lost.
     """
 
-    min_agents: int = attrs.field(default=1, metadata=may_be(_SOME))
-    max_agents: int | None = attrs.field(default=None, metadata=may_be(_SOME))
-    scale_up_threshold: float = attrs.field(
-        default=_USUAL.scale_up, metadata=may_be(_SHARE)
-    )
-    scale_down_threshold: float = attrs.field(
-        default=_USUAL.scale_down, metadata=may_be(_SHARE)
-    )
-    settle_seconds: float = attrs.field(
-        default=_USUAL.settle, metadata=may_be(_SECONDS)
-    )
-    agent_timeout: float | None = attrs.field(default=None, metadata=may_be(_TIMEOUT))
+    min_agents: int = field(_SOME, default=1)
+    max_agents: int | None = field(_SOME)
+    scale_up_threshold: float = field(_SHARE, default=_USUAL.scale_up)
+    scale_down_threshold: float = field(_SHARE, default=_USUAL.scale_down)
+    settle_seconds: float = field(_SECONDS, default=_USUAL.settle)
+    agent_timeout: float | None = field(_TIMEOUT)
 
 
 @attrs.frozen
@@ -207,14 +184,10 @@ class PhaseEntry:
         on_failure: What follows if one fails.
     """
 
-    tests: str = attrs.field(metadata=may_be(Text()))
-    mode: Mode = attrs.field(default=None, metadata=may_be(one_of(*get_args(Mode))))
-    timeout_seconds: float | None = attrs.field(
-        default=None, metadata=may_be(_TIMEOUT, "timeout")
-    )
-    on_failure: OnFailure = attrs.field(
-        default="stop", metadata=may_be(one_of(*get_args(OnFailure)))
-    )
+    tests: str = field(Text(), is_needed=True)
+    mode: Mode = field(one_of(*get_args(Mode)))
+    timeout_seconds: float | None = field(_TIMEOUT, "timeout")
+    on_failure: OnFailure = field(one_of(*get_args(OnFailure)), default="stop")
 
 
 @attrs.frozen
@@ -235,32 +208,18 @@ class Configuration:
         templates: How tasks are run.
     """
 
-    orchestrator: About = attrs.field(default=None, metadata=may_be(Entry(About)))
-    resource_allocation: Mapping[str, Allocation] = attrs.field(
-        default=None, metadata=may_be(Named(Entry(Allocation)))
+    orchestrator: About = field(Entry(About))
+    resource_allocation: Mapping[str, Allocation] = field(Named(Entry(Allocation)))
+    agent_limits: AgentLimits = field(Entry(AgentLimits))
+    failure_handling: FailureHandling = field(Entry(FailureHandling))
+    agent_pool: AgentPool = field(Entry(AgentPool))
+    recovery: RecoverySection = field(Entry(RecoverySection))
+    monitoring: Monitoring = field(Entry(Monitoring))
+    alerts: Mapping[str, AlertRule] = field(
+        Named(Either(one_of("off"), Entry(AlertRule)))
     )
-    agent_limits: AgentLimits = attrs.field(
-        default=None, metadata=may_be(Entry(AgentLimits))
-    )
-    failure_handling: FailureHandling = attrs.field(
-        default=None, metadata=may_be(Entry(FailureHandling))
-    )
-    agent_pool: AgentPool = attrs.field(default=None, metadata=may_be(Entry(AgentPool)))
-    recovery: RecoverySection = attrs.field(
-        default=None, metadata=may_be(Entry(RecoverySection))
-    )
-    monitoring: Monitoring = attrs.field(
-        default=None, metadata=may_be(Entry(Monitoring))
-    )
-    alerts: Mapping[str, AlertRule] = attrs.field(
-        default=None, metadata=may_be(Named(Either(one_of("off"), Entry(AlertRule))))
-    )
-    phases: Mapping[str, PhaseEntry] = attrs.field(
-        default=None, metadata=may_be(Named(Entry(PhaseEntry)))
-    )
-    templates: Mapping[str, Template] = attrs.field(
-        default=None, metadata=may_be(Named(Entry(Template)))
-    )
+    phases: Mapping[str, PhaseEntry] = field(Named(Entry(PhaseEntry)))
+    templates: Mapping[str, Template] = field(Named(Entry(Template)))
 
 
 #: The form of all of a configuration.
