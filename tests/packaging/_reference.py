@@ -23,10 +23,11 @@ from taskorch.kernel import diagram
 from taskorch.kernel._table import MOVES, After
 from taskorch.model import FILTERS, OPTIONS, Task
 from taskorch.model._describe import texts_of
+from taskorch.planning._values import PlanEntry, TaskRequest
 from taskorch.policies._kinds import POLICIES, Policies
 from taskorch.protocols import MAY_HAVE
 from taskorch.protocols._members import arguments_of, members_of, methods_of
-from taskorch.workflows._forms import Each, Either, Entry, Maybe, Named, keys_of
+from taskorch.workflows._forms import Each, Either, Entry, Maybe, Named, Tagged, keys_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -462,6 +463,11 @@ def _keys(form, path):
     elif isinstance(form, Either):
         yield from _keys(form.first, path)
         yield from _keys(form.second, path)
+    elif isinstance(form, Tagged):
+        needs = f"one of {', '.join(form.kinds)}"
+        yield f"| `{path}.{form.tag}` | {needs} (needed) | | Which of these it is. |"
+        for kind, cls in form.kinds.items():
+            yield from _keys(Entry(cls), f"{path}.{form.tag}={kind}")
     elif isinstance(form, Entry):
         for name, each in keys_of(form.cls).items():
             whole = f"{path}.{name}".removeprefix(".")
@@ -480,6 +486,8 @@ def _usual(default):
 DOCUMENTS = {
     "A suite": CONFIGURATION,
     "Adaptive jobs": ADAPTIVE_JOBS,
+    "A request": Entry(TaskRequest),
+    "A plan": Entry(PlanEntry),
 }
 _DOCUMENTS = """\
 # Keys of documents

@@ -15,7 +15,9 @@ Decision: 0196.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from functools import cache
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -23,8 +25,8 @@ import attrs
 
 from taskorch._base._limits import MAX_AMOUNT
 from taskorch._base._vocabulary import meant
-from taskorch.errors import TaskorchError, ValidationFailedError
-from taskorch.model import id_problem
+from taskorch.errors import InvalidTaskError, TaskorchError, ValidationFailedError
+from taskorch.model import check_seconds, id_problem
 from taskorch.model._checks import is_number
 from taskorch.model._describe import texts_of
 from taskorch.model._ids import has_segments
@@ -34,6 +36,12 @@ from taskorch.workflows._located import FilePlace, Located, plain
 #: What a form returns of a value that is wrong.
 WRONG: Final[Any] = object()
 Schema = dict[str, Any]
+#: The most that a number may be of which there is no most.
+UNLIMITED: Final = sys.float_info.max
+#: A date with a time zone, as in ISO 8601.
+DATE: Final = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|z|[+-]\d\d:\d\d)"
+)
 #: Faults that a message names.
 _MOST_NAMED: Final = 50
 #: From here on the most that a number may be goes without saying.
@@ -242,7 +250,33 @@ class Number:
     def schema(self) -> Schema:
         kind = "integer" if self.is_whole else "number"
         least = "exclusiveMinimum" if self.is_above else "minimum"
-        return {"type": kind, least: self.least, "maximum": self.most}
+        schema = {"type": kind, least: self.least, "maximum": self.most}
+        if self.most == UNLIMITED:
+            del schema["maximum"]
+        return schema
+
+
+@attrs.frozen
+class Moment:
+    """Seconds, or a date with a time zone."""
+
+    needs: str = "a number of seconds, or a date as in 2030-01-31T12:00:00+00:00,"
+
+    def read(self, node: Located, path: str, faults: FaultList) -> Any:
+        value = node.value
+        if isinstance(value, str) and DATE.fullmatch(value):
+            try:
+                return datetime.fromisoformat(value)
+            except ValueError as error:
+                return faults.raised(error, node.place, path)
+        try:
+            return check_seconds("it", value)
+        except InvalidTaskError:
+            return faults.wrong(node, path, self.needs)
+
+    def schema(self) -> Schema:
+        date = {"type": "string", "format": "date-time"}
+        return {"anyOf": [{"type": "number", "minimum": 0}, date]}
 
 
 @attrs.frozen
@@ -615,3 +649,42 @@ class Named:
 
     def schema(self) -> Schema:
         return {"type": "object", "additionalProperties": self.form.schema()}
+
+
+@attrs.frozen
+class Tagged:
+    """
+    A mapping of one of several classes.
+
+    Attributes:
+        tag: The name whose value says of which.
+        kinds: The classes by that value.
+    """
+
+    tag: str
+    kinds: Mapping[str, type]
+    needs: str = "a mapping"
+
+    def read(self, node: Located, path: str, faults: FaultList) -> Any:
+        if not isinstance(node.value, dict):
+            return faults.wrong(node, path, self.needs)
+        others = dict(node.value)
+        inner = f"{path}.{self.tag}"
+        if self.tag not in others:
+            faults.add(node.place, "it is missing", inner)
+            return WRONG
+        _, name = others.pop(self.tag)
+        kind = one_of(*self.kinds).read(name, inner, faults)
+        if kind is WRONG:
+            return WRONG
+        cls = self.kinds[kind]
+        return Entry(cls, make=cls).read(Located(others, node.place), path, faults)
+
+    def schema(self) -> Schema:
+        schemas: list[Schema] = []
+        for name, cls in self.kinds.items():
+            schema = Entry(cls).schema()
+            schema["properties"] = {self.tag: {"const": name}, **schema["properties"]}
+            schema["required"] = [self.tag, *schema.get("required", ())]
+            schemas.append(schema)
+        return {"anyOf": schemas}

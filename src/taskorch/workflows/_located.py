@@ -73,7 +73,7 @@ def located(value: Any) -> Located:
             for name, one in value.items()
         }
         return Located(members, NOWHERE)
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return Located([located(one) for one in value], NOWHERE)
     return Located(value, NOWHERE)
 
