@@ -23,6 +23,7 @@ from unittest import mock
 
 from tests.frontends.service.tools import orchestrator, served
 from tests.goldens import recorded
+from tests.goldens.documents import documents
 from tests.packaging.public_names import public_names, public_values
 from tests.tools.explore import explore
 
@@ -296,6 +297,7 @@ TEXTS: Final[dict[str, Callable[[], str]]] = {
     "openapi.json": openapi,
     "signatures.txt": signatures,
     "refusals.txt": refusals,
+    "documents.txt": documents,
     "explanations.txt": explanations,
     "journals.txt": journals,
 }

@@ -106,15 +106,26 @@ def test_a_configuration_is_read_as_it_stands(tmp_path):
     [
         ("recovery: {max_retrys: 1}", "did you mean 'max_retries'"),
         ("recovery: {max_retries: -1}", "whole number from 0"),
-        ("recovery: {max_retries: 1}\nfailure_handling: {max_retries: 2}", "and 1 in"),
-        ("recovery: 5", "has entries"),
-        ("[1, 2]", "has sections"),
+        ("recovery: {max_retries: 1}\nfailure_handling: {max_retries: 2}", "and 1 at"),
+        ("recovery: 5", "a mapping is needed"),
+        ("[1, 2]", "a mapping is needed"),
         ("recovery: {matrix: {memori: {}}}", "no class of failures"),
-        ("recovery: {matrix: {memory: {human: sometimes}}}", "human is 'never'"),
-        ("recovery: {matrix: {memory: {orchestrator: more}}}", "is no action"),
-        ("recovery: {matrix: 3}", "a row for each class"),
+        ("recovery: {matrix: {memory: {human: sometimes}}}", "one of never"),
+        (
+            "recovery: {matrix: {memory: {orchestrator: more}}}",
+            "one of avoid, reset, {",
+        ),
+        ("recovery: {matrix: 3}", "a mapping is needed"),
         ("recovery: {classes: 3}", "a list of rules"),
         ("recovery: {classes: [{name: memory}]}", "does not say of which"),
+        (
+            "recovery: {matrix: {memory: {orchestrator: {grow: {}, avoid: {}}}}}",
+            "one of",
+        ),
+        (
+            "recovery: {matrix: {memory: {orchestrator: {grow: {cpu: 0.5}}}}}",
+            "from 1 is",
+        ),
         ("recovery: {", "c.yaml"),
     ],
 )

@@ -143,13 +143,15 @@ def test_a_plan_is_read_as_it_was_written(orch):
     [
         (lambda d: d["tasks"].pop(), "tasks: not those of the workflow"),
         (lambda d: d["dependencies"].clear(), "dependencies: not those"),
-        (lambda d: d.update(estimatedCost="dear"), "could not convert"),
+        (lambda d: d.update(estimatedCost="dear"), "estimatedCost: a number from 0"),
         (lambda d: d.update(estimatedcost=1), "did you mean 'estimatedCost'"),
-        (lambda d: d.pop("workflow"), "workflow: is missing"),
+        (lambda d: d.pop("workflow"), "workflow: it is missing"),
         (lambda d: d.update(format=9), "reads format 1"),
+        (lambda d: d.update(speeds={"ada": 0}), "speeds.ada: a number above 0"),
+        (lambda d: d["tasks"][0].update(id=None), r"tasks\[0\].id: a text is needed"),
         (
             lambda d: d["request"]["constraints"].append({"kind": "dedline"}),
-            "did you mean",
+            r"constraints\[\d\].kind: .* did you mean 'deadline'",
         ),
     ],
 )

@@ -6,7 +6,6 @@ Decision: 0014.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -56,14 +55,11 @@ from taskorch.workflows._documents import (
     Functions,
     plain,
 )
+from taskorch.workflows._forms import DATE
 from taskorch.workflows._located import FilePlace, with_place
 from taskorch.workflows._names import check_name, guess
 from taskorch.workflows._phases import Approval, check_options, checks_of
 from taskorch.workflows._steps import gathered, mapped, reduced
-
-_DATE: Final = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|z|[+-]\d\d:\d\d)"
-)
 
 #: Faults of a document that are named; others are counted.
 _MOST_NAMED: Final = 100
@@ -496,7 +492,7 @@ class DocumentReader:
     ) -> float | datetime | None:
         try:
             if isinstance(value, str):
-                if _DATE.fullmatch(value):
+                if DATE.fullmatch(value):
                     return datetime.fromisoformat(value)
                 self._fault(path, "seconds, or a date as in 2030-01-31T12:00:00+00:00")
                 return None

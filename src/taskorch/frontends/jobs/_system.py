@@ -63,7 +63,6 @@ from taskorch.model._plain import ns_of
 from taskorch.model._show import show
 from taskorch.policies import ProportionalAllocator, ScoreQueue
 from taskorch.workflows import Workflow, WorkflowStatus
-from taskorch.workflows._located import plain
 
 if TYPE_CHECKING:
     import os
@@ -228,7 +227,7 @@ class JobSystem:
         from taskorch.workflows._yaml import load  # noqa: PLC0415 - optional
 
         text = Path(path).read_bytes()
-        document = plain(load(text, "adaptive jobs", file=str(path)))
+        document = load(text, "adaptive jobs", file=str(path))
         return cls(document, floor=floor, memory=memory)
 
     # -- what is registered --------------------------------------------------------

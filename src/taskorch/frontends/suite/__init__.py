@@ -8,10 +8,8 @@ It needs PyYAML and jsonschema: `pip install 'taskorch[suite]'`; pytest and cove
 are needed where the tests run. `taskorch suite` is its command line. What runs when is
 the orchestrator's decision: a suite is a workflow of it.
 
-- `_reading`, `_merge`, `_faults`: files of a configuration, as one; all that is wrong
-  with them.
-- `_keys`, `_kinds`, `_words`: the names that it may have, kinds of values, what they
-  are to us.
+- `_reading`, `_merge`: files of a configuration, as one, and all that is wrong there.
+- `_keys`, `_words`: the names that it may have; its words, and what they are to us.
 - `_without_effect`: what it says that has no effect: told, not refused.
 - `_tasks`, `_placeholders`: its tasks and phases; templates, and places for what
   differs.
