@@ -41,10 +41,12 @@ from taskorch.events import TaskRewarded
 from taskorch.journal import MemoryJournal
 from taskorch.model import (
     Agent,
+    Escalation,
     Explanation,
     FailureCause,
     Health,
     HealthCheck,
+    OpenQuestion,
     Resources,
     Stats,
     StopReport,
@@ -62,7 +64,7 @@ from taskorch.model import (
     to_patience,
 )
 from taskorch.model._checks import check_reward, check_word
-from taskorch.model._ids import has_segments, is_escalation
+from taskorch.model._ids import has_segments
 from taskorch.model._show import show
 from taskorch.model._verbs import (
     COUNT,
@@ -84,7 +86,6 @@ from taskorch.runtime._context import look_for_sdk
 from taskorch.runtime._interrupts import INTERRUPTS, defers_interrupts
 from taskorch.runtime._lifecycle import Lifecycle
 from taskorch.runtime._questions import (
-    OpenQuestion,
     answer,
     approval_of,
     open_questions,
@@ -127,7 +128,6 @@ if TYPE_CHECKING:
     from taskorch.model._task import FunctionOptions
     from taskorch.planning import ExecutionPlan, Planner
     from taskorch.recovery import Alerts, RecoveryHandler
-    from taskorch.runtime._questions import Escalation
     from taskorch.signals import Signals
     from taskorch.simulation._plans._chance import Durations, Failures
     from taskorch.simulation._plans._report import SimulationReport
@@ -882,10 +882,10 @@ class TaskOrchestrator:
         """
         The questions that wait for an answer now, those that wait longest first.
 
-        See `Task.question`. An approval of a phase is one, too.
+        See `Task.question`. An approval of a phase is one, too, and so is each of the
+        `escalations`.
         """
-        asked = open_questions(self._rt, self.answer)
-        return [*asked, *(each.as_question() for each in self.escalations())]
+        return open_questions(self._rt, self.answer)
 
     @verb(
         "What has failed and was not mended since, by cause.",
@@ -914,17 +914,15 @@ class TaskOrchestrator:
     )
     def escalations(self) -> list[Escalation]:
         """
-        The failures about which a person is asked, one for each cause.
+        Those of the questions that are about failures, one for each cause.
 
         Those tasks are held, and what waits for them waits on. An escalation is
-        answered for all its tasks by `answer`, or by `orch.answer` with its id:
-        `"retry"`, whose `changes` are resources and a `timeout` for the next attempts;
-        `"skip"` completes them with None; `"abort"` fails them; `"complete"` takes
-        `changes={"result": …}` for their result.
+        answered as all questions are, for all its tasks: `"retry"`, whose `changes` are
+        resources and a `timeout` for the next attempts; `"skip"` completes them with
+        None; `"abort"` fails them; `"complete"` takes `changes={"result": …}` for their
+        result.
         """
-        from taskorch.runtime._questions import escalations  # noqa: PLC0415 - when asked
-
-        return escalations(self._rt, self.answer)
+        return [each for each in self.questions() if isinstance(each, Escalation)]
 
     @verb(
         "Answer a question.",
@@ -953,32 +951,30 @@ class TaskOrchestrator:
         then, and `questions()` has the ids of those that are open.
 
         Args:
-            task_id: The id of its task, with the number of the run if there are more.
+            task_id: Its id: that of its task, with the number of the run if there are
+                more; or that of an escalation.
             choice: One of its options.
             by: Who answers.
             note: What they have to say; it stands in the history.
-            changes: What they want changed, as JSON has it: part of the `Answer`.
+            changes: What they want changed, as JSON has it: part of the `Answer`; or
+                of what an escalation takes.
 
         Raises:
             AnswerRefusedError: It does not count: it comes too early, too late or
                 twice, or *by* may not answer, or nobody knows which of several
                 questions is meant. The events of the task say so, too; the hint says
                 what is open now.
-            UnknownTaskError: No task has this id.
+            UnknownTaskError: No task has this id, or nobody was asked about it.
             InvalidTaskError: An argument is not well formed, or the task is no
                 question.
         """
-        is_task = task_id in self._rt.kernel.tasks
-        if is_escalation(task_id) and not is_task:
-            from taskorch.runtime import _questions  # noqa: PLC0415 - rare
-
-            return _questions.answer_escalation(
-                self._rt, task_id, choice, by, note, changes
-            )
         asked = approval_of(self._rt, task_id)
         if asked is not None and choice in ("approve", "reject"):
-            decide = getattr(self.workflows, choice)
-            return bool(decide(*asked, by=by, note=note))
+            from taskorch._managers import _approvals  # noqa: PLC0415 - when needed
+
+            run, phase = self.workflows.get(asked[0]), asked[1]
+            passed = choice == "approve"
+            return _approvals.decide(run, phase, by, note, changes, passed=passed)
         return answer(self._rt, task_id, choice, by, note, changes)
 
     @verb(

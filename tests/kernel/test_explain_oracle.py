@@ -28,7 +28,7 @@ from taskorch.kernel import _queue as queue
 from taskorch.kernel._application import _forget_delay, due
 from taskorch.kernel._control import heard
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting
-from taskorch.kernel._explain._parents import wait_of
+from taskorch.kernel._explain._people import wait_of
 from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import TOKEN, PoolRow, RetainedEvent
 from taskorch.model import Agent, Blocker, Explanation, Remedy

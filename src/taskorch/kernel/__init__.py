@@ -35,7 +35,6 @@ from taskorch.kernel._admission import Change as Change
 from taskorch.kernel._admission import assumed as assumed
 from taskorch.kernel._admission import latest_finish_first as latest_finish_first
 from taskorch.kernel._application import is_under_way as is_under_way
-from taskorch.kernel._attempts import ASKED as ASKED
 from taskorch.kernel._attempts import awaits_end as awaits_end
 from taskorch.kernel._breakers import shut_out as shut_out
 from taskorch.kernel._control import can_wait as can_wait
@@ -54,10 +53,12 @@ from taskorch.kernel._ends import describe as describe
 from taskorch.kernel._explain import NOT_STARTED as NOT_STARTED
 from taskorch.kernel._explain import Search as Search
 from taskorch.kernel._explain import Waits as Waits
+from taskorch.kernel._explain import escalation_of as escalation_of
 from taskorch.kernel._explain import explain as explain
 from taskorch.kernel._explain import hold_of_starts as hold_of_starts
 from taskorch.kernel._explain import holders_of as holders_of
 from taskorch.kernel._explain import passed_over as passed_over
+from taskorch.kernel._explain import times_asked as times_asked
 from taskorch.kernel._explain import words_of_hold as words_of_hold
 from taskorch.kernel._explain import words_of_holds as words_of_holds
 from taskorch.kernel._fold import Restoration as Restoration

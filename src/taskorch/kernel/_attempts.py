@@ -26,6 +26,7 @@ from taskorch.events import (
 )
 from taskorch.kernel import _breakers, _ends, _limits, _queue
 from taskorch.kernel._application import (
+    ASKED,
     GONE,
     agent_of,
     began_ns,
@@ -59,8 +60,6 @@ _KIND: Final = {
     "missing": "system_error",
     "poisoned": "system_error",
 }
-#: The cause of a blockade: the retry handler asks a person.
-ASKED: Final = "asked"
 
 _RUNNING: Final = TaskState.RUNNING
 _SUSPENDED: Final = TaskState.SUSPENDED

@@ -70,6 +70,8 @@ from taskorch.model._program import InheritEnv as InheritEnv
 from taskorch.model._program import Program as Program
 from taskorch.model._program import ProgramResult as ProgramResult
 from taskorch.model._question import Answer as Answer
+from taskorch.model._question import Escalation as Escalation
+from taskorch.model._question import OpenQuestion as OpenQuestion
 from taskorch.model._question import Question as Question
 from taskorch.model._question import question_of as question_of
 from taskorch.model._quota import BURST as BURST

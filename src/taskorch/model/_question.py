@@ -1,13 +1,13 @@
 """
-A question to people, as a task, and what they answer.
+Questions to people: as tasks, as what waits for an answer, and what is answered.
 
-Decision: 0078.
+Decisions: 0078, 0197.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
@@ -17,6 +17,8 @@ from taskorch._base._frozen import frozen
 from taskorch._base._vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.model._checks import is_name
+from taskorch.model._explanation import some
+from taskorch.model._plain import plain, stamp
 from taskorch.model._retry_policy import check_seconds, to_seconds
 from taskorch.model._show import show, shown
 from taskorch.model._wait import ANSWER_TO, RAISE, Wait, asked_of
@@ -129,6 +131,14 @@ class Question(Wait):
             return f"{by} is none of those who may: {', '.join(self.may_answer)}"
         return ""
 
+    @property
+    def whom(self) -> str:
+        """Who may answer, and how many must agree, in words."""
+        but = f" but {some(self.not_by)}" if self.not_by else ""
+        whom = f"anybody{but}" if self.who is None else some(self.may_answer)
+        agree = f"; {self.quorum} must agree" if self.quorum > 1 else ""
+        return f"{whom} may answer{agree}"
+
     def outcome(self, votes: Iterable[tuple[str, str]]) -> str | None:
         """
         The choice that stands after *votes*, each of `(by, choice)`.
@@ -150,6 +160,121 @@ class Question(Wait):
         outstanding = sum(person(name) not in voters for name in self.may_answer)
         can = any(choice in self.no for choice in self.options) and outstanding
         return None if can or max(counts.values()) + outstanding >= self.quorum else ""
+
+
+@frozen
+class OpenQuestion:
+    """
+    What waits for an answer now: see `TaskOrchestrator.questions`.
+
+    It is a question, the approval of a phase, or an escalation, which is asked about a
+    failure.
+
+    Attributes:
+        id: Its id, for `orch.answer`: of a question that of its task, with the number
+            of the run if it was run again (what was asked first is `sign-off`, what was
+            asked then `sign-off~2`); of an escalation `escalation/load`, and
+            `escalation/load@2` when people are asked about that task again.
+        text: What is asked.
+        options: The choices.
+        who: Who may answer; None is anybody.
+        quorum: How many must choose the same.
+        not_by: Who may not.
+        asked_at: Since when it waits: seconds since the epoch.
+        due: When its time is over, or that of the first of its tasks: seconds since the
+            epoch; None is never.
+        votes: The answers so far, each `(by, choice)`.
+        details: What helps to decide; of an escalation, what is known of the failure.
+        kind: `question` or `escalation`.
+        tasks: The tasks that are decided by it: its own; of an escalation, all that
+            failed for one cause, the first thousand.
+        blocking_tasks: Those that wait for these, however indirectly, likewise.
+        whom: Who may answer, and how many must agree, in words.
+        answer_to: The id that means what is asked now, whatever is asked after it.
+    """
+
+    id: str
+    text: str
+    options: tuple[str, ...]
+    who: tuple[str, ...] | None
+    quorum: int
+    not_by: tuple[str, ...]
+    asked_at: float
+    due: float | None
+    votes: tuple[tuple[str, str], ...]
+    details: Any
+    kind: str
+    tasks: tuple[str, ...]
+    blocking_tasks: tuple[str, ...]
+    whom: str
+    answer_to: str
+    _answer: Callable[..., bool] = attrs.field(repr=False, eq=False)
+
+    def answer(
+        self, choice: str, *, by: str, note: str = "", changes: Any = None
+    ) -> bool:
+        """
+        Answer it: see `TaskOrchestrator.answer`.
+
+        The answer is for what is asked here. If that was asked again, it is refused.
+        """
+        return self._answer(self.answer_to, choice, by=by, note=note, changes=changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """It as JSON has it."""
+        fields = attrs.asdict(self, filter=lambda field, _: field.name != "_answer")
+        document: dict[str, Any] = plain(fields)
+        return document
+
+
+@frozen
+class Escalation(OpenQuestion):
+    """
+    A question about a failure: see `TaskOrchestrator.escalations`.
+
+    Attributes:
+        issue_type: The class of the failure, such as `import_error`.
+        severity: `medium`, `high` or `critical`.
+        context: What is known of the failure.
+        system_state: How much waits and runs.
+        recommended_actions: What may be done.
+    """
+
+    issue_type: str
+    severity: str
+    context: dict[str, Any]
+    system_state: dict[str, int]
+    recommended_actions: tuple[str, ...]
+
+    @property
+    def escalation_id(self) -> str:
+        """Its `id`."""
+        return self.id
+
+    @property
+    def timestamp(self) -> str:
+        """Since when people are asked, in ISO 8601; it ends in Z, for UTC."""
+        return stamp(self.asked_at, "microseconds")
+
+    @property
+    def task_id(self) -> str:
+        """The first of its tasks."""
+        return self.tasks[0]
+
+    @property
+    def question(self) -> str:
+        """Its `text`."""
+        return self.text
+
+    def as_question(self) -> OpenQuestion:
+        """It as one of the questions, which it is."""
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """It as JSON has it."""
+        names = ("escalation_id", "timestamp", "task_id", "question")
+        fields = {name: getattr(self, name) for name in names}
+        return {**OpenQuestion.to_dict(self), **fields}
 
 
 def person(name: str) -> str:

@@ -54,6 +54,11 @@ def asked_of(event: str) -> tuple[str, str] | None:
     return (run_id, phase) if event.startswith(APPROVAL_OF) and phase else None
 
 
+def is_for_people(event: str) -> bool:
+    """Whether *event* stands for what people say."""
+    return event.startswith(ANSWER_TO) or asked_of(event) is not None
+
+
 def check_emitted(name: object) -> str:
     """
     Refuse what is no name of an event that may be emitted.
@@ -62,7 +67,7 @@ def check_emitted(name: object) -> str:
         InvalidTaskError: It is none, or is for people to answer.
     """
     checked = check_event(name)
-    if checked.startswith(ANSWER_TO) or asked_of(checked) is not None:
+    if is_for_people(checked):
         msg = f"{show(name)} is no event: people answer a question"
         raise InvalidTaskError(msg, hint="orch.answer(id, choice, by=…)")
     return checked

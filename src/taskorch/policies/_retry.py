@@ -536,6 +536,8 @@ class QuotaRetryHandler:
         max_keys: int = 1_000,
     ) -> None:
         self.inner: RetryHandler = BackoffRetryHandler() if inner is None else inner
+        #: See `AsksOthers`.
+        self.asks: tuple[RetryHandler, ...] = (self.inner,)
         self.tokens: float = _number("tokens", tokens)
         self.refill_per_second: float = _number("refill_per_second", refill_per_second)
         self.cost: float = _number("cost", cost, tokens)
