@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 
 import attrs
 
+from taskorch._base._backoff import Backoff
 from taskorch.errors import InvalidTaskError
 from taskorch.model import (
     LOCAL,
@@ -267,7 +268,7 @@ class RecoveryHandler:
         elif isinstance(action, Reset):
             change = "its environment is reset first, or it goes to another agent"
         else:
-            delay = min(_LONGEST, delay * action.backoff ** (attempts - 1))
+            delay = Backoff(delay, _LONGEST, action.backoff).after(attempts - 1)
             change = f"not on {failure.agent} if there is another agent"
         return RetryDecision(
             retry=True,
