@@ -400,6 +400,20 @@ def test_each_delay_is_a_backoff_longer_than_the_one_before_up_to_an_hour():
     assert min(3_600, 2 * delays[-1]) == 3_600
 
 
+def test_a_delay_of_many_attempts_is_the_longest_and_no_number_is_too_large():
+    """As with a backoff of 10, after 310 of them."""
+    matrix = {"network": Row(orchestrator=Avoid(backoff=10))}
+    own = RecoveryHandler(escalate=False, matrix=matrix)
+    sim = Simulation(seed=1, retry_handler=own)
+    sim.agent("a", capabilities={"w"})
+    sim.work("w", Outcome(1, error=ConnectionRefusedError(111, "refused")))
+    often = RetryPolicy(350, wait="fixed", base=1, jitter=0)
+    sim.submit_task(Task("w", id="t", retry=often))
+    sim.run(2_000_000)
+    delays = [e.delay for e in sim.events if isinstance(e, TaskRetrying)]
+    assert delays == [1, 10, 100, 1000] + [3_600] * 345
+
+
 @pytest.mark.parametrize(("apart", "is_asked"), [(140, True), (160, False)])
 def test_failures_are_widespread_if_three_tasks_have_them_in_five_minutes(
     apart, is_asked

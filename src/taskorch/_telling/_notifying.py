@@ -25,6 +25,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from urllib.parse import SplitResult, urlsplit
 
+from taskorch._base._backoff import Backoff
 from taskorch._base._visible import visible
 from taskorch.errors import InvalidTaskError
 from taskorch.events import QuestionAsked, QuestionReminded
@@ -56,9 +57,8 @@ _AT_EXIT: Final = 3.0
 _MAX_WAITING: Final = 1_000
 #: Causes, and numbers of messages, that are remembered.
 _MAX_KNOWN: Final = 10_000
-#: Seconds before the second attempt to send; each time twice as many, up to a minute.
-_PAUSE: Final = 1.0
-_LONGEST_PAUSE: Final = 60.0
+#: Before the second attempt to send, and so on.
+_PAUSES: Final = Backoff(1.0, 60.0)
 _REDIRECTS: Final = range(300, 400)
 _PASSING: Final = (408, 425, 429)
 _SERVERS_FAULT: Final = 500
@@ -245,11 +245,9 @@ class Notifier:
         _remember(self._numbers, number, "")
         message = {"message_id": number, **message}
         message.setdefault("timestamp", stamp(self._now(), "microseconds"))
-        pause = _PAUSE
         for attempt in range(self._attempts):
-            if attempt and self._closed.wait(pause):
+            if attempt and self._closed.wait(_PAUSES.after(attempt - 1)):
                 break
-            pause = min(2 * pause, _LONGEST_PAUSE) if attempt else pause
             try:
                 self._send(message, number, self._now())
             except _RefusedError as error:

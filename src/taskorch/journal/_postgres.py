@@ -32,7 +32,7 @@ from taskorch.journal._codec import Row, Rows
 from taskorch.journal._lock import began_at, host
 from taskorch.journal._points import reach
 from taskorch.journal._postgres_connections import is_refusal, number, parse, truth
-from taskorch.journal._postgres_lease import Lease, clock
+from taskorch.journal._postgres_lease import LeaseKeeper, clock
 from taskorch.journal._postgres_reading import (
     PostgresReading,
     columns,
@@ -138,7 +138,7 @@ class PostgresJournal(PostgresReading):
         #: The number of the database, once it was seen to be fit.
         self._oid: int | None = None
         self._identity, self._uid = "", ""
-        self._lease: Lease | None = None
+        self._lease: LeaseKeeper | None = None
         #: Who is told if it is found to be another's, and why it cannot be renewed.
         self._tell: Callable[[JournalError], object] | None = None
         self._trouble = ""
@@ -327,7 +327,7 @@ class PostgresJournal(PostgresReading):
             self._doubt = None
             self._uid = owner["uid"]
             self._identity = f"{self._uid}-{self._oid:x}"
-            self._lease = Lease(self.lease, since, self._renew, self._release)
+            self._lease = LeaseKeeper(self.lease, since, self._renew, self._release)
         return self._epoch
 
     def _mine(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from datetime import UTC
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from taskorch._base._backoff import Backoff
 from taskorch._base._limits import MAX_ATTEMPTS, MAX_SECONDS
 from taskorch.errors import InvalidTaskError, Permanent, TaskTimeoutError, leaves
 from taskorch.model import NO_RETRY, Call, RetryPolicy, Task, check_count
@@ -448,27 +449,17 @@ def _delay(
         delay = wait_seconds(wait, state_of(failure), context.random)
         how = strategy_name(wait)
         return (delay, how) if delay <= most else (most, f"{how}, cut to max_delay")
-    ceiling = min(_ceiling(wait, policy.base, failure.attempts), most)
+    grown = Backoff(
+        policy.base * failure.attempts if wait == "linear" else policy.base,
+        most,
+        factor=2.0 if wait == "exponential" else 1.0,
+        jitter=0.0 if jitter == "full" else jitter,
+    )
+    pauses, random = failure.attempts - 1, context.random
     if jitter == "full":
-        return context.random.uniform(0.0, ceiling), f"{wait}, full jitter"
-    if not jitter:
-        return ceiling, wait
-    low, high = ceiling * (1 - jitter), min(ceiling * (1 + jitter), most)
-    # Rounding may carry a draw past its end.
-    drawn = min(context.random.uniform(low, high), high)
-    return drawn, f"{wait}, ±{share(jitter)}"
-
-
-def _ceiling(wait: str, base: float, attempts: int) -> float:
-    """The delay after so many attempts, before jitter and without a limit."""
-    if wait == "fixed":
-        return base
-    if wait == "linear":
-        return base * attempts
-    try:
-        return math.ldexp(base, attempts - 1)
-    except OverflowError:
-        return math.inf
+        return random.uniform(0.0, grown.after(pauses)), f"{wait}, full jitter"
+    drawn = grown.after(pauses, random)
+    return drawn, f"{wait}, ±{share(jitter)}" if jitter else wait
 
 
 #: The digits of a number of tokens that a reason shows.

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._base._backoff import Backoff
 from taskorch._base._limits import MAX_ATTEMPTS, MAX_SECONDS
 from taskorch.errors import InvalidTaskError
 from taskorch.model import (
@@ -310,7 +311,7 @@ class RecoveryHandler:
         elif isinstance(action, Reset):
             change = "its environment is reset first, or it goes to another agent"
         else:
-            delay = min(_LONGEST, delay * action.backoff ** (attempts - 1))
+            delay = Backoff(delay, _LONGEST, action.backoff).after(attempts - 1)
             change = f"not on {failure.agent} if there is another agent"
         return RetryDecision(
             retry=True,

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._base._backoff import Backoff
 from taskorch._base._visible import visible
 from taskorch._verbs._remedies import all_in_tools, in_tools
 from taskorch.errors import AnswerRefusedError, InvalidTaskError, UnknownTaskError
@@ -53,8 +54,7 @@ _LOOKED_AT: Final = 50
 _EVENTS: Final = 100
 _HALVES: Final = re.compile("[\ud800-\udfff]")
 #: Seconds between two looks: at first, and at the most.
-_SOON: Final = 0.02
-_PAUSE: Final = 1.0
+_PAUSES: Final = Backoff(0.02, 1.0)
 
 
 @attrs.frozen
@@ -325,15 +325,14 @@ def wait(place: Any, values: Mapping[str, Any], caller: Caller) -> dict[str, Any
     """Wait until a task has ended, or the time is over, or nobody wants to know."""
     task = values["task"]
     end = monotonic() + values.get("seconds", SECONDS)
-    pause = _SOON
+    pauses = _PAUSES.pauses()
     while True:
         now = place.get_task_status(task)
         rest = end - monotonic()
         if now.is_terminal or rest <= 0:
             break
-        if caller.gone.wait(min(pause, rest)):
+        if caller.gone.wait(min(next(pauses), rest)):
             break
-        pause = min(pause * 2, _PAUSE)
     document = _shortened(now.to_dict(), MOST_SHOWN)
     try:
         text = all_in_tools(str(place.explain(task)))
