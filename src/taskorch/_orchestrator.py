@@ -1798,7 +1798,8 @@ class TaskOrchestrator:
             WouldBlockError: The caller is on the loop that must do the work.
             WouldDeadlockError: The caller is a task, which would wait for itself.
         """
-        if isinstance(timeout, TaskHandle | list | tuple | set):
+        those = timeout if isinstance(timeout, list | tuple | set) else (timeout,)
+        if any(isinstance(each, TaskHandle) for each in those):
             msg = "orch.wait waits for all that there is, not for some handles"
             hint = "orch.gather(handles), or taskorch.as_completed(handles)"
             raise InvalidTaskError(msg, hint=hint)

@@ -16,8 +16,10 @@ NOT_ASYNC = {
     "agent",
     "aio",
     "alerts",
+    "as_completed",
     "check_made",
     "from_config",
+    "gather",
     "note_event",
     "program_of",
     "recover",
@@ -27,6 +29,7 @@ NOT_ASYNC = {
     "show_progress",
     "signals",
     "stop_on",
+    "task",
     "watch_alerts",
 }
 #: On the way to a run, which is an object of its own.

@@ -576,7 +576,7 @@ def test_a_generator_is_a_result(orch):
     """It is not run: whoever asked does that."""
 
     def numbers():
-        yield from range(3)
+        return (number for number in range(3))
 
     assert list(orch.submit(numbers).result(PATIENCE)) == [0, 1, 2]
 

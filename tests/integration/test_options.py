@@ -294,7 +294,7 @@ def test_a_number_of_attempts_is_a_policy():
         ({"timeout": 5}, "timeout"),
         ({"retry": 3}, "retry"),
         ({"executor": "x"}, "executor"),
-        ({"retries": 3}, "retry"),
+        ({"retries": 3}, "retries"),
         ({"depends_on": ["x"]}, "after"),
         ({"retry_delay": 3}, "retry"),
         ({"cpu": 2}, "resources"),

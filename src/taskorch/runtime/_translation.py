@@ -77,16 +77,25 @@ def is_coroutine_function(fn: Any) -> bool:
     return not isinstance(fn, type) and inspect.iscoroutinefunction(call)
 
 
-def is_generator_function(fn: Any) -> bool:
-    """Whether calling *fn* gives a generator, or an async one."""
-    if type(fn) is FunctionType:
-        return bool(fn.__code__.co_flags & _GENERATOR_FLAGS)
+def kind_of_generator(fn: Any) -> str:
+    """What *fn* is: "a generator function", "an async generator function", or ""."""
     call = getattr(type(fn), "__call__", None)  # noqa: B004 - the method itself
-    called = (fn,) if isinstance(fn, type) else (fn, call)
-    return any(
-        inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each)
-        for each in called
-    )
+    for each in (fn,) if isinstance(fn, type) else (fn, call):
+        if inspect.isgeneratorfunction(each):
+            return "a generator function"
+        if inspect.isasyncgenfunction(each):
+            return "an async generator function"
+    return ""
+
+
+def _refuse_generator(fn: Any) -> None:
+    kind = kind_of_generator(fn)
+    if kind:
+        msg = f"{show(fn)} is {kind}: nobody would go through what it yields"
+        hint = "return a list: return list(…)"
+        if kind.startswith("an async"):
+            hint = "submit an async def that does: return [item async for item in …]"
+        raise InvalidTaskError(msg, hint=hint)
 
 
 def executor_for(
@@ -99,13 +108,8 @@ def executor_for(
         InvalidTaskError: There is no such executor.
     """
     is_async = is_coroutine_function(fn)
-    if not is_async and is_generator_function(fn):
-        msg = f"{show(fn)} is a generator: nobody would go through what it yields"
-        hint = (
-            "submit a function that does: return list(…); of an async one: "
-            "return [item async for item in …]"
-        )
-        raise InvalidTaskError(msg, hint=hint)
+    if type(fn) is not FunctionType or fn.__code__.co_flags & _GENERATOR_FLAGS:
+        _refuse_generator(fn)
     if name is None or name == "auto":
         return executors["asyncio" if is_async else "thread"]
     if not isinstance(name, str):
