@@ -1798,7 +1798,8 @@ class TaskOrchestrator:
             WouldBlockError: The caller is on the loop that must do the work.
             WouldDeadlockError: The caller is a task, which would wait for itself.
         """
-        those = timeout if isinstance(timeout, list | tuple | set) else (timeout,)
+        unchecked: Any = timeout
+        those = unchecked if isinstance(unchecked, list | tuple | set) else [unchecked]
         if any(isinstance(each, TaskHandle) for each in those):
             msg = "orch.wait waits for all that there is, not for some handles"
             hint = "orch.gather(handles), or taskorch.as_completed(handles)"
