@@ -201,7 +201,7 @@ class Learner:
         self._clear()
 
     def _clear(self) -> None:
-        self._contexts: dict[str, _Context] = {}
+        self._contexts: dict[str, _ContextArms] = {}
         #: What was chosen for tasks that have not begun, and for attempts.
         self._waiting = _Awaited()
         self._begun = _Awaited()
@@ -320,7 +320,7 @@ class Learner:
 
     def _chances(
         self,
-        place: _Context,
+        place: _ContextArms,
         features: tuple[float, ...],
         random: Random,
         explore: float | None,
@@ -340,7 +340,7 @@ class Learner:
                 chances[arm] = 0.0
         return chances
 
-    def _surely(self, place: _Context) -> int:
+    def _surely(self, place: _ContextArms) -> int:
         """The best arm, if that is known to be good, or the baseline."""
         means = place.bandit.means()
         best = max(range(len(means)), key=lambda arm: (means[arm][1], -arm))
@@ -358,7 +358,7 @@ class Learner:
         return last, min(1.0, chances[last])
 
     def _chosen(
-        self, place: _Context, features: tuple[float, ...], arm: int, chance: float
+        self, place: _ContextArms, features: tuple[float, ...], arm: int, chance: float
     ) -> Chosen:
         least = None
         if arm != self.baseline and self.floor < 1:
@@ -385,7 +385,7 @@ class Learner:
             return 0.0
         return max(0.0, value - sqrt(log(self._counted + 2) / (2 * pulls)))
 
-    def _context(self, key: str, arms: Sequence[str] | None = None) -> _Context:
+    def _context(self, key: str, arms: Sequence[str] | None = None) -> _ContextArms:
         """What was learnt in a context, which has *arms*, if it says so."""
         place = self._contexts.get(key)
         arms = tuple(arms or self.arms or ())
@@ -394,7 +394,7 @@ class Learner:
             if self.algorithm == LinUCB.name:
                 options["features"] = len(self.context)
             bandit = _BANDITS[self.algorithm](len(arms), **options)
-            before, self._contexts[key] = place, _Context(key, arms, bandit)
+            before, self._contexts[key] = place, _ContextArms(key, arms, bandit)
             place = self._contexts[key]
             if before is not None:
                 place.take(before.arms, before.bandit.state())
@@ -804,7 +804,7 @@ class Learner:
         return f"Learner {self.name}({arms}{self.algorithm})"
 
 
-class _Context:
+class _ContextArms:
     """What was learnt in one context, of its arms."""
 
     __slots__ = ("arms", "bandit", "key")
