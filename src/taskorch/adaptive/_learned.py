@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
+from taskorch.adaptive._arms import Learning
 from taskorch.adaptive._facts import Value
-from taskorch.adaptive._learner import Learner, Learning
+from taskorch.adaptive._learner import Learner
 from taskorch.errors import InvalidTaskError
 from taskorch.events import Event
 from taskorch.model import Task
