@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
-from math import log, sqrt
+from math import inf, log, sqrt
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
@@ -134,20 +134,32 @@ class Arms:
     ) -> dict[str, float]:
         """How probable each arm is to be chosen now; see `Learner.chances`."""
         context = self._context(key, own)
-        size = len(context.names)
+        chances = self._chances(context, features, random, explore)
+        return dict(zip(context.names, chances, strict=True))
+
+    def _chances(
+        self,
+        context: _ContextArms,
+        features: tuple[float, ...],
+        random: Random,
+        explore: float | None,
+    ) -> list[float]:
+        size, means = len(context.names), context.bandit.means()
         explore = self.explore if explore is None else explore
-        means = context.bandit.means()
         if self.begins == "baseline" and not any(pulls for pulls, _ in means):
             best: Sequence[float] = [float(arm == self.baseline) for arm in range(size)]
         else:
             best = context.bandit.chances(features, random)
         chances = [chance * (1 - explore) + explore / size for chance in best]
         # What the floor forbids is done by the baseline.
-        for arm in range(size):
-            if chances[arm] and not self._is_above_floor(means, arm):
-                chances[self.baseline] += chances[arm]
-                chances[arm] = 0.0
-        return dict(zip(context.names, chances, strict=True))
+        needed = self._needed()
+        if needed > 0:
+            for arm, chance in enumerate(chances):
+                is_usual = arm == self.baseline
+                if chance and not is_usual and self._low(means[arm]) < needed:
+                    chances[self.baseline] += chance
+                    chances[arm] = 0.0
+        return chances
 
     def draw(
         self,
@@ -158,21 +170,23 @@ class Arms:
         explore: float | None = None,
     ) -> Chosen:
         """An arm, drawn by `chances`."""
-        chances = self.chances(key, features, random, own, explore)
-        drawn, name = random.random(), self._context(key).names[self.baseline]
-        for arm, chance in chances.items():
+        context = self._context(key, own)
+        chances = self._chances(context, features, random, explore)
+        drawn, last = random.random(), self.baseline
+        for arm, chance in enumerate(chances):
             drawn -= chance
             if chance and drawn < 0:
-                name = arm
+                last = arm
                 break
-        return self.chosen(key, features, name, min(1.0, chances[name]))
+        chance = min(1.0, chances[last])
+        return self.chosen(key, features, context.names[last], chance)
 
     def surely(self, key: str, features: tuple[float, ...]) -> Chosen:
         """The best arm, if that is known to be good, or the baseline."""
         context = self._context(key)
         means = context.bandit.means()
         best = max(range(len(means)), key=lambda arm: (means[arm][1], -arm))
-        is_good = means[best][0] > 0 and self._is_above_floor(means, best)
+        is_good = means[best][0] > 0 and self._low(means[best]) >= self._needed()
         arm = best if is_good else self.baseline
         return self.chosen(key, features, context.names[arm], 1.0)
 
@@ -180,24 +194,26 @@ class Arms:
         self, key: str, features: tuple[float, ...], name: str, chance: float
     ) -> Chosen:
         """The choice of an arm, with what it counts as until it is rewarded."""
-        names, least = self._context(key).names, None
-        if self.floor < 1 and name not in names[self.baseline : self.baseline + 1]:
-            least = self._low(self.mean(key, name)) if name in names else 0.0
+        least = None
+        if self.floor < 1:
+            names = self._context(key).names
+            if name not in names[self.baseline : self.baseline + 1]:
+                least = self._low(self.mean(key, name)) if name in names else 0.0
         return Chosen(key, name, chance, None, features, least)
 
-    def _is_above_floor(self, means: Sequence[tuple[float, float]], arm: int) -> bool:
-        """Whether *arm* can be chosen, and the rewards stay above the floor."""
+    def _needed(self) -> float:
+        """What another arm has to bring, so that the rewards stay above the floor."""
         total, count = self.usual
-        if self.floor >= 1 or arm == self.baseline:
-            return True
+        if self.floor >= 1:
+            return 0.0
         if not count:
-            return False
+            return inf
         usual, (gained, number) = total / count, self.gained
         # Those under way may yet bring no more than is sure of their arms.
         for awaited in (self.waiting, self.begun):
             gained += awaited.least + usual * awaited.usual
             number += len(awaited)
-        return gained + self._low(means[arm]) >= (1 - self.floor) * usual * (number + 1)
+        return (1 - self.floor) * usual * (number + 1) - gained
 
     def _low(self, mean: tuple[float, float]) -> float:
         """What an arm brings at the least, as far as that is known."""
@@ -258,7 +274,7 @@ class Arms:
 
     def _context(self, key: str, own: Sequence[str] | None = None) -> _ContextArms:
         """What was learnt in a context, which has *own* arms, if it says so."""
-        context, names = self._contexts.get(key), tuple(own or self.names or ())
+        context, names = self._contexts.get(key), self.names or tuple(own or ())
         if context is not None and (not names or context.names == names):
             return context
         options: dict[str, Any] = {"memory": self.memory, **self.options}
@@ -312,7 +328,8 @@ class Awaited:
 
     def put(self, task_id: str, attempt: int, *choices: Chosen) -> None:
         """Await the reward of an attempt, for which *choices* are."""
-        self.pop(task_id, attempt)
+        if task_id in self._tasks:
+            self.pop(task_id, attempt)
         if choices:
             self._tasks.setdefault(task_id, {})[attempt] = choices
             self._add(choices, 1)
@@ -322,11 +339,12 @@ class Awaited:
 
     def pop(self, task_id: str, attempt: int) -> tuple[Chosen, ...]:
         """What was chosen for an attempt: it is awaited no more."""
-        attempts = self._tasks.get(task_id, {})
-        choices = attempts.pop(attempt, ())
-        if choices and not attempts:
-            del self._tasks[task_id]
-        self._add(choices, -1)
+        attempts = self._tasks.get(task_id)
+        choices = () if attempts is None else attempts.pop(attempt, ())
+        if choices:
+            if not attempts:
+                del self._tasks[task_id]
+            self._add(choices, -1)
         return choices
 
     def forget(self, task_id: str) -> None:

@@ -215,15 +215,11 @@ class Learner:
         with self._lock:
             return self._arms.draw(context, (), random, arms, explore)
 
-    def choose_for(self, task: Task, random: Random) -> tuple[Chosen, float, float]:
+    def choose_for(self, task: Task, random: Random) -> Chosen:
         """
         What is chosen for *task*, the same until it begins.
 
         What cannot be repeated is no subject of experiments.
-
-        Returns:
-            The choice; how many rewards of that arm are remembered, and their mean,
-            from -1 to 1.
         """
         task_id, arms = task.id or "", self._arms
         with self._lock:
@@ -235,8 +231,13 @@ class Learner:
                 else:
                     chosen = arms.draw(key, features, random)
                 arms.waiting.put(task_id, 0, chosen)
-            pulls, mean = arms.mean(chosen.context, chosen.arm)
-        return chosen, pulls, mean * 2 - 1
+            return chosen
+
+    def record(self, chosen: Chosen) -> tuple[float, float]:
+        """How many rewards of that arm are remembered; their mean, from -1 to 1."""
+        with self._lock:
+            pulls, mean = self._arms.mean(chosen.context, chosen.arm)
+        return pulls, mean * 2 - 1
 
     def failed(self, task: Task, arm: str, instead: str | None) -> None:
         """The *arm* for *task* could not be asked: the worst; *instead* of it is."""
