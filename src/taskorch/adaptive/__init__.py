@@ -7,7 +7,8 @@ Policies that learn from reward which of several policies does best.
 The arms of a bandit are policies that exist, so nothing worse is done than one of them
 would do. What is learnt is a projection of the facts: deleting it changes no task.
 
-- `_learner`: what learns: arms in contexts, a floor, facts, and snapshots.
+- `_arms`: arms in contexts: which is chosen, so that a floor holds; what came of each.
+- `_learner`: what learns of them: from facts, of this life and earlier, and snapshots.
 - `_bandits`, `_linear`: which of a few arms is pulled next, by the rewards of earlier
   pulls; the one that looks at features.
 - `_facts`: what facts say of choices and rewards, and what would have come of others.
@@ -16,6 +17,8 @@ would do. What is learnt is a projection of the facts: deleting it changes no ta
 
 from __future__ import annotations
 
+from taskorch.adaptive._arms import Chosen as Chosen
+from taskorch.adaptive._arms import Learning as Learning
 from taskorch.adaptive._bandits import UCB1 as UCB1
 from taskorch.adaptive._bandits import Bandit as Bandit
 from taskorch.adaptive._bandits import Thompson as Thompson
@@ -26,9 +29,7 @@ from taskorch.adaptive._learned import LearnedQueue as LearnedQueue
 from taskorch.adaptive._learned import LearnedRouter as LearnedRouter
 from taskorch.adaptive._learned import LearnedValue as LearnedValue
 from taskorch.adaptive._learner import SNAPSHOTS as SNAPSHOTS
-from taskorch.adaptive._learner import Chosen as Chosen
 from taskorch.adaptive._learner import Learner as Learner
-from taskorch.adaptive._learner import Learning as Learning
 from taskorch.adaptive._linear import LinUCB as LinUCB
 
 __all__ = (

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
+from taskorch.adaptive._arms import Learning
 from taskorch.adaptive._facts import Value
-from taskorch.adaptive._learner import Learner, Learning
+from taskorch.adaptive._learner import Learner
 from taskorch.errors import InvalidTaskError
 from taskorch.events import Event
 from taskorch.model import Task
@@ -187,7 +188,8 @@ class Learned:
         Raises:
             Exception: All have failed; of the last.
         """
-        chosen, pulls, mean = self.learner.choose_for(task, random)
+        chosen = self.learner.choose_for(task, random)
+        pulls, mean = self.learner.record(chosen)
         record = f"mean reward {mean:.2f} of {pulls:.0f}" if pulls else "untried"
         why = f"by {chosen.arm} ({record}, chance {chosen.propensity:.2f})"
         remaining = [
@@ -371,7 +373,7 @@ class LearnedValue(Learned):
             kind: Its type, for the context.
             random: What chance is drawn from.
         """
-        chosen, _, _ = self.learner.choose_for(Task(kind, id=subject), random)
+        chosen = self.learner.choose_for(Task(kind, id=subject), random)
         self.learner.begin(subject, 1)
         return self.arms[self.names.index(chosen.arm)]
 

@@ -10,13 +10,13 @@ import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
-from math import log, prod, sqrt
+from math import prod
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
-from taskorch.adaptive._bandits import UCB1, Bandit, Thompson
+from taskorch.adaptive._arms import AWAITED, BANDITS, Arms, Chosen, Learning
 from taskorch.adaptive._facts import (
     OutcomeRewards,
     Reward,
@@ -24,7 +24,6 @@ from taskorch.adaptive._facts import (
     is_lost,
     values_of,
 )
-from taskorch.adaptive._linear import LinUCB
 from taskorch.errors import InvalidTaskError
 from taskorch.events import (
     Event,
@@ -49,10 +48,6 @@ _VERSION: Final = 1
 #: The name under which the journal keeps snapshots, as the adaptive jobs call it.
 SNAPSHOTS: Final = "population_state.judgement_snapshots"
 _TEN_YEARS: Final = 10 * 365 * 86_400.0
-#: How wide the doubt of a UCB1 is, where arms are policies.
-_WIDTH: Final = 0.1
-#: Tasks whose reward is waited for, at the most: the oldest are forgotten.
-_AWAITED: Final = 10_000
 #: Rewards after which the journal keeps a snapshot.
 _UNKEPT: Final = 100
 #: Facts after which it does, so that a later life has few to read.
@@ -62,50 +57,6 @@ _NO_END: Final = 1 << 62
 _WORDS: Final = (TaskCompleted, TaskFailed, TaskRetrying, TaskRewarded)
 #: Between the arms of several learners, in `TaskStarted.choice`.
 _AND: Final = " + "
-_BANDITS: Final[Mapping[str, Any]] = {
-    each.name: each for each in (UCB1, Thompson, LinUCB)
-}
-
-
-@attrs.frozen
-class Learning:
-    """
-    What was learnt of one arm in one context.
-
-    Attributes:
-        context: The context, as text; "" where there is none.
-        arm: The name of the arm.
-        pulls: How many rewards are remembered; older ones count less.
-        mean: Their mean, from -1 to 1.
-    """
-
-    context: str
-    arm: str
-    pulls: float
-    mean: float
-
-
-@attrs.frozen
-class Chosen:
-    """
-    What was chosen, and how likely that was.
-
-    Attributes:
-        context: Where.
-        arm: What.
-        propensity: Its probability at that moment.
-        reward: What came of it, from 0 to 1; None: nobody has said yet.
-        features: What it was chosen for, as numbers, for LinUCB.
-        least: The reward that it counts as for the floor until it has one; None: it is
-            the baseline, which counts as usual.
-    """
-
-    context: str
-    arm: str
-    propensity: float
-    reward: float | None = None
-    features: tuple[float, ...] = ()
-    least: float | None = None
 
 
 class Learner:
@@ -162,38 +113,39 @@ class Learner:
         log: int = 0,
         called: Mapping[str, str] | None = None,
     ) -> None:
-        check_word("algorithm", algorithm, tuple(_BANDITS))
+        check_word("algorithm", algorithm, tuple(BANDITS))
         check_word("reward", reward, ("outcome", "given"))
         check_fraction("floor", floor)
         check_fraction("explore", explore)
         check_count("baseline", baseline, least=0)
-        self.arms: tuple[str, ...] | None = None if arms is None else tuple(arms)
-        if self.arms is not None and baseline >= len(self.arms):
-            msg = f"baseline is the number of an arm, below {len(self.arms)}"
+        names = None if arms is None else tuple(arms)
+        if names is not None and baseline >= len(names):
+            msg = f"baseline is the number of an arm, below {len(names)}"
             raise InvalidTaskError(msg)
         if memory is not None:
             check_count("memory", memory, least=2)
         self.name: str = name
-        self.algorithm: str = algorithm
         self.context: tuple[str, ...] = tuple(context)
-        self.baseline: int = baseline
-        self.floor: float = floor
-        self.explore: float = explore
-        self.memory: int | None = memory
         self.rewarded_by: str = reward
         self.sources: frozenset[str] | None = (
             None if sources is None else frozenset(sources)
         )
         self.keep: bool = bool(keep)
         self._once = once
-        self._begins = begins
-        self._options = dict(options or {})
-        if algorithm == "ucb1":
-            self._options.setdefault("width", _WIDTH)
+        self._arms = Arms(
+            names=names,
+            algorithm=algorithm,
+            features=len(self.context),
+            baseline=baseline,
+            floor=floor,
+            explore=explore,
+            memory=memory,
+            begins=begins,
+            options=dict(options or {}),
+            log=deque(maxlen=log),
+        )
         self._called: dict[str, str] = dict(called or {})
-        self._called |= {arm: arm for arm in self.arms or ()}
-        #: What was chosen of late, and what came of it, in order.
-        self.log: deque[Chosen] = deque(maxlen=log)
+        self._called |= {arm: arm for arm in names or ()}
         self._lock = Lock()
         self._orch: Any = None
         #: What has the facts of earlier lives, if anything has.
@@ -201,10 +153,7 @@ class Learner:
         self._clear()
 
     def _clear(self) -> None:
-        self._contexts: dict[str, _Context] = {}
-        #: What was chosen for tasks that have not begun, and for attempts.
-        self._waiting = _Awaited()
-        self._begun = _Awaited()
+        self._arms.clear()
         self._outcomes = OutcomeRewards()
         self._rewards = 0
         self._unlearnt = 0
@@ -214,17 +163,23 @@ class Learner:
         #: The number of the last fact of earlier lives that it has learnt from. Of its
         #: own life it may have heard before it is asked to recall those.
         self._learnt_to = 0
-        #: The sum of rewards from 0 to 1, and of those of the baseline; and how many.
-        self._gained = self._baseline_gained = 0.0
-        self._counted = self._baseline_counted = 0.0
+
+    @property
+    def arms(self) -> tuple[str, ...] | None:
+        """The names of the arms; None: each context has its own."""
+        return self._arms.names
+
+    @property
+    def log(self) -> list[Chosen]:
+        """What was chosen of late, and what came of it, in order."""
+        with self._lock:
+            return list(self._arms.log)
 
     def change(self, arms: Iterable[str]) -> None:
         """Choose among other arms from now on: those that stay are known."""
         with self._lock:
-            self.arms = tuple(arms)
-            self._called |= {arm: arm for arm in self.arms}
-            for key in self._contexts:
-                self._context(key)
+            self._arms.change(arms)
+            self._called |= {arm: arm for arm in self.arms or ()}
 
     # -- choosing ------------------------------------------------------------------
 
@@ -232,7 +187,6 @@ class Learner:
         self,
         context: str,
         random: Random,
-        features: tuple[float, ...] = (),
         *,
         arms: Sequence[str] | None = None,
         explore: float | None = None,
@@ -243,162 +197,67 @@ class Learner:
         Args:
             context: Where.
             random: What chance is drawn from.
-            features: What it is chosen for, as numbers.
             arms: The arms of this context, where each has its own.
             explore: As of the class; None is as that says.
         """
         with self._lock:
-            place = self._context(context, arms)
-            chances = self._chances(place, features, random, explore)
-            return dict(zip(place.arms, chances, strict=True))
+            return self._arms.chances(context, (), random, arms, explore)
 
     def choose(
         self,
         context: str,
         random: Random,
-        features: tuple[float, ...] = (),
         *,
         arms: Sequence[str] | None = None,
         explore: float | None = None,
     ) -> Chosen:
         """An arm, drawn by `chances`, of which the arguments are."""
         with self._lock:
-            place = self._context(context, arms)
-            chances = self._chances(place, features, random, explore)
-            return self._chosen(place, features, *self._drawn(chances, random))
+            return self._arms.draw(context, (), random, arms, explore)
 
-    def choose_for(self, task: Task, random: Random) -> tuple[Chosen, float, float]:
+    def choose_for(self, task: Task, random: Random) -> Chosen:
         """
         What is chosen for *task*, the same until it begins.
 
         What cannot be repeated is no subject of experiments.
-
-        Returns:
-            The choice; how many rewards of that arm are remembered, and their mean,
-            from -1 to 1.
         """
-        task_id = task.id or ""
+        task_id, arms = task.id or "", self._arms
         with self._lock:
-            chosen = self._waiting.get(task_id, 0)
+            chosen = arms.waiting.get(task_id, 0)
             if chosen is None:
                 key, features = self._context_of(task)
-                place = self._context(key)
                 if task.idempotent is False:
-                    arm, chance = self._surely(place), 1.0
+                    chosen = arms.surely(key, features)
                 else:
-                    chances = self._chances(place, features, random, None)
-                    arm, chance = self._drawn(chances, random)
-                chosen = self._chosen(place, features, arm, chance)
-                self._waiting.put(task_id, 0, chosen)
-            place = self._context(chosen.context)
-            pulls, mean = place.bandit.means()[place.arms.index(chosen.arm)]
-        return chosen, pulls, mean * 2 - 1
+                    chosen = arms.draw(key, features, random)
+                arms.waiting.put(task_id, 0, chosen)
+            return chosen
+
+    def record(self, chosen: Chosen) -> tuple[float, float]:
+        """How many rewards of that arm are remembered; their mean, from -1 to 1."""
+        with self._lock:
+            pulls, mean = self._arms.mean(chosen.context, chosen.arm)
+        return pulls, mean * 2 - 1
 
     def failed(self, task: Task, arm: str, instead: str | None) -> None:
         """The *arm* for *task* could not be asked: the worst; *instead* of it is."""
-        task_id = task.id or ""
+        task_id, arms = task.id or "", self._arms
         with self._lock:
-            for failed in self._waiting.pop(task_id, 0):
+            for failed in arms.waiting.pop(task_id, 0):
                 self._count(attrs.evolve(failed, arm=arm), 0.0)
                 if instead is not None:
-                    place = self._context(failed.context)
-                    number = place.arms.index(instead)
-                    chosen = self._chosen(place, failed.features, number, 1.0)
-                    self._waiting.put(task_id, 0, chosen)
+                    context = failed.context, failed.features
+                    arms.waiting.put(task_id, 0, arms.chosen(*context, instead, 1.0))
 
     def begin(self, task_id: str, attempt: int) -> Chosen | None:
         """What was chosen for an attempt that begins: its reward is awaited now."""
+        arms, subject = self._arms, self._subject(task_id, attempt)
         with self._lock:
-            chosen = self._waiting.get(task_id, 0)
-            if chosen is not None:
-                self._waiting.pop(task_id, 0)
-                self._begun.put(*self._subject(task_id, attempt), chosen)
-            elif self._once:
-                # It was chosen before, and is the same for all attempts.
-                chosen = self._begun.get(*self._subject(task_id, attempt))
-            return chosen
-
-    def _chances(
-        self,
-        place: _Context,
-        features: tuple[float, ...],
-        random: Random,
-        explore: float | None,
-    ) -> list[float]:
-        bandit, size = place.bandit, len(place.arms)
-        explore = self.explore if explore is None else explore
-        means = bandit.means()
-        if self._begins == "baseline" and not any(pulls for pulls, _ in means):
-            best: Sequence[float] = [float(arm == self.baseline) for arm in range(size)]
-        else:
-            best = bandit.chances(features, random)
-        chances = [chance * (1 - explore) + explore / size for chance in best]
-        # What the floor forbids is done by the baseline.
-        for arm in range(size):
-            if chances[arm] and not self._is_above_floor(means, arm):
-                chances[self.baseline] += chances[arm]
-                chances[arm] = 0.0
-        return chances
-
-    def _surely(self, place: _Context) -> int:
-        """The best arm, if that is known to be good, or the baseline."""
-        means = place.bandit.means()
-        best = max(range(len(means)), key=lambda arm: (means[arm][1], -arm))
-        is_good = means[best][0] > 0 and self._is_above_floor(means, best)
-        return best if is_good else self.baseline
-
-    def _drawn(self, chances: Sequence[float], random: Random) -> tuple[int, float]:
-        """An arm, and how probable it was."""
-        drawn, last = random.random(), self.baseline
-        for arm, chance in enumerate(chances):
-            drawn -= chance
-            if chance and drawn < 0:
-                last = arm
-                break
-        return last, min(1.0, chances[last])
-
-    def _chosen(
-        self, place: _Context, features: tuple[float, ...], arm: int, chance: float
-    ) -> Chosen:
-        least = None
-        if arm != self.baseline and self.floor < 1:
-            least = self._low(place.bandit.means()[arm])
-        return Chosen(place.key, place.arms[arm], chance, None, features, least)
-
-    def _is_above_floor(self, means: Sequence[tuple[float, float]], arm: int) -> bool:
-        """Whether *arm* can be chosen, and the rewards stay above the floor."""
-        if self.floor >= 1 or arm == self.baseline:
-            return True
-        if not self._baseline_counted:
-            return False
-        usual = self._baseline_gained / self._baseline_counted
-        awaited, begun = self._waiting, self._begun
-        # Those under way may yet bring no more than is sure of their arms.
-        gained = self._gained + awaited.least + begun.least
-        gained += usual * (awaited.usual + begun.usual)
-        number = self._counted + len(awaited) + len(begun) + 1
-        return gained + self._low(means[arm]) >= (1 - self.floor) * usual * number
-
-    def _low(self, mean: tuple[float, float]) -> float:
-        pulls, value = mean
-        if not pulls:
-            return 0.0
-        return max(0.0, value - sqrt(log(self._counted + 2) / (2 * pulls)))
-
-    def _context(self, key: str, arms: Sequence[str] | None = None) -> _Context:
-        """What was learnt in a context, which has *arms*, if it says so."""
-        place = self._contexts.get(key)
-        arms = tuple(arms or self.arms or ())
-        if place is None or (arms and place.arms != arms):
-            options = {"memory": self.memory, **self._options}
-            if self.algorithm == LinUCB.name:
-                options["features"] = len(self.context)
-            bandit = _BANDITS[self.algorithm](len(arms), **options)
-            before, self._contexts[key] = place, _Context(key, arms, bandit)
-            place = self._contexts[key]
-            if before is not None:
-                place.take(before.arms, before.bandit.state())
-        return place
+            for chosen in arms.waiting.pop(task_id, 0):
+                arms.begun.put(*subject, chosen)
+                return chosen
+            # It may have been chosen before, and be the same for all attempts.
+            return arms.begun.get(*subject) if self._once else None
 
     def _context_of(self, task: Task) -> tuple[str, tuple[float, ...]]:
         """The context of *task*: the key of its bandit, and its features."""
@@ -407,7 +266,7 @@ class Learner:
         metadata = task.metadata or {}
         own = {"type": task.type, "priority": task.priority, "owner": task.owner}
         values = [own.get(name, metadata.get(name)) for name in self.context]
-        if self.algorithm != "linucb":
+        if self._arms.algorithm != "linucb":
             return ", ".join(map(_bucket, values)), ()
         # Texts are told apart; numbers say how alike tasks are.
         numbers = [
@@ -472,26 +331,13 @@ class Learner:
 
     def _learn(self, task_id: str, attempt: int, value: float) -> None:
         # The first word counts: a second one finds nothing.
-        for chosen in self._begun.pop(*self._subject(task_id, attempt)):
+        for chosen in self._arms.begun.pop(*self._subject(task_id, attempt)):
             self._count(chosen, (value + 1) / 2)
 
     def _count(self, chosen: Chosen, reward: float) -> None:
-        place = self._context(chosen.context)
-        if chosen.arm not in place.arms:
-            if self.arms is not None:
-                return
-            place = self._context(chosen.context, (*place.arms, chosen.arm))
-        arm = place.arms.index(chosen.arm)
-        place.bandit.learn(arm, chosen.features, reward)
-        if self.log.maxlen:
-            self.log.append(attrs.evolve(chosen, reward=reward))
-        self._rewards += 1
-        self._unlearnt += 1
-        self._gained += reward
-        self._counted += 1
-        if arm == self.baseline:
-            self._baseline_gained += reward
-            self._baseline_counted += 1
+        if self._arms.count(chosen, reward):
+            self._rewards += 1
+            self._unlearnt += 1
 
     def _subject(self, task_id: str, attempt: int) -> tuple[str, int]:
         """By which a choice is known."""
@@ -558,11 +404,11 @@ class Learner:
     def _let_go(self, event: Event) -> None:
         """Await no reward of what *event* says was lost, or has ended without one."""
         if isinstance(event, TaskCancelled | TaskFailed):
-            self._waiting.forget(event.task_id)
+            self._arms.waiting.forget(event.task_id)
             if self._is_by_outcome and not self._once:
-                self._begun.forget(event.task_id)
+                self._arms.begun.forget(event.task_id)
         elif isinstance(event, TaskRetrying) and is_lost(event) and not self._once:
-            self._begun.pop(event.task_id, event.attempt)
+            self._arms.begun.pop(event.task_id, event.attempt)
 
     def _counts(self, event: TaskRewarded) -> bool:
         return self.sources is None or event.source in self.sources
@@ -585,7 +431,7 @@ class Learner:
                 break
             if isinstance(fact, _WORDS):
                 ids[fact.task_id] = None
-                if len(ids) > _AWAITED:
+                if len(ids) > AWAITED:
                     ids.popitem(last=False)
         self.replay(self._entries(ids), since, last)
         with self._lock:
@@ -616,7 +462,9 @@ class Learner:
         if self._journal is None or self._is_by_outcome or not self._counts(event):
             return False
         with self._lock:
-            return not self._begun.get(*self._subject(event.task_id, event.attempt))
+            return not self._arms.begun.get(
+                *self._subject(event.task_id, event.attempt)
+            )
 
     def _entries(self, ids: Collection[str]) -> Sequence[tuple[Event, Any]]:
         """The facts about tasks, with what the journal has beside them."""
@@ -646,7 +494,7 @@ class Learner:
     def _know_again(self, event: TaskStarted, task: Task | None) -> None:
         """The fact of a start says what was chosen; the context is that of the task."""
         subject = self._subject(event.task_id, event.attempt)
-        if event.choice is None or self._begun.get(*subject):
+        if event.choice is None or self._arms.begun.get(*subject):
             return
         text, chance = event.choice
         pairs = self.choices_in(text)
@@ -656,23 +504,18 @@ class Learner:
                 return
             key, features = self._context_of(task)
             pairs = [(key, arm) for _, arm in pairs]
-        usual = None if self.arms is None else self.arms[self.baseline]
-        self._begun.put(
-            *subject,
-            *[
-                Chosen(key, arm, chance, None, features, None if arm == usual else 0.0)
-                for key, arm in pairs
-            ],
-        )
+        arms = self._arms
+        choices = [arms.chosen(key, features, arm, chance) for key, arm in pairs]
+        arms.begun.put(*subject, *choices)
 
     def _forget(self, event: Event) -> None:
         """What *event* says was learnt."""
         reward = self._outcomes.reward(event, is_new=False)
         if isinstance(event, TaskRewarded):
             if self._counts(event):
-                self._begun.pop(*self._subject(event.task_id, event.attempt))
+                self._arms.begun.pop(*self._subject(event.task_id, event.attempt))
         elif reward is not None and self._is_by_outcome:
-            self._begun.pop(*self._subject(*reward[:2]))
+            self._arms.begun.pop(*self._subject(*reward[:2]))
         self._let_go(event)
 
     # -- what was learnt -----------------------------------------------------------
@@ -680,14 +523,7 @@ class Learner:
     def learned(self) -> tuple[Learning, ...]:
         """What was learnt of each arm in each context."""
         with self._lock:
-            return tuple(
-                Learning(key, arm, round(pulls, 3), round(mean * 2 - 1, 4))
-                for key, place in self._contexts.items()
-                for arm, (pulls, mean) in zip(
-                    place.arms, place.bandit.means(), strict=True
-                )
-                if pulls
-            )
+            return self._arms.learned()
 
     @property
     def rewards(self) -> int:
@@ -709,17 +545,15 @@ class Learner:
             self._kept = self._heard
             return {
                 "version": _VERSION,
-                "algorithm": self.algorithm,
+                "algorithm": self._arms.algorithm,
                 "context": list(self.context),
                 "arms": list(self.arms or ()),
                 "rewards": self._rewards,
-                "gained": [self._gained, self._counted],
-                "baseline": [self._baseline_gained, self._baseline_counted],
+                "gained": list(self._arms.gained),
+                "baseline": list(self._arms.usual),
                 "heard": self._heard,
                 "usual": self._outcomes.usual(),
-                "learnt": {
-                    key: place.bandit.state() for key, place in self._contexts.items()
-                },
+                "learnt": self._arms.states(),
             }
 
     def save(self, orchestrator: Any = None) -> None:
@@ -744,7 +578,7 @@ class Learner:
             return
         try:
             same = snapshot["version"], snapshot["algorithm"], list(snapshot["context"])
-            if same != (_VERSION, self.algorithm, list(self.context)):
+            if same != (_VERSION, self._arms.algorithm, list(self.context)):
                 reason = f"it is of version, algorithm and context {same}"
                 raise ValueError(reason)  # noqa: TRY301 - one warning for all
             with self._lock:
@@ -757,15 +591,16 @@ class Learner:
 
     def _take(self, snapshot: Mapping[str, Any]) -> None:
         names = [self._called.get(name, "") for name in snapshot["arms"]]
-        for key, states in snapshot["learnt"].items():
-            self._context(key).take(names, states)
+        self._arms.take(names, snapshot["learnt"])
         self._rewards = int(snapshot["rewards"])
         # Snapshots of earlier versions do not say it: then all counts as heard.
         self._learnt_to = self._kept = int(snapshot.get("heard", _NO_END))
         self._outcomes = OutcomeRewards(snapshot.get("usual", {}))
-        if self.arms is not None and self.arms[self.baseline] in names:
-            self._gained, self._counted = snapshot["gained"]
-            self._baseline_gained, self._baseline_counted = snapshot["baseline"]
+        if self.arms is not None and self.arms[self._arms.baseline] in names:
+            gained, number = snapshot["gained"]
+            self._arms.gained = float(gained), float(number)
+            gained, number = snapshot["baseline"]
+            self._arms.usual = float(gained), float(number)
 
     def values(self, events: Iterable[Event]) -> dict[tuple[str, str], Value]:
         """
@@ -801,87 +636,7 @@ class Learner:
 
     def __repr__(self) -> str:
         arms = "" if self.arms is None else f"{', '.join(self.arms)}; "
-        return f"Learner {self.name}({arms}{self.algorithm})"
-
-
-class _Context:
-    """What was learnt in one context, of its arms."""
-
-    __slots__ = ("arms", "bandit", "key")
-
-    def __init__(self, key: str, arms: tuple[str, ...], bandit: Bandit) -> None:
-        self.key = key
-        self.arms = arms
-        self.bandit = bandit
-
-    def take(self, names: Sequence[str], states: Sequence[Sequence[float]]) -> None:
-        """
-        Go on with what was learnt of arms, those that are here.
-
-        Raises:
-            ValueError: It is of another number of arms, or no state of such a bandit.
-        """
-        for name, numbers in zip(names, states, strict=True):
-            if name in self.arms:
-                self.bandit.restore(self.arms.index(name), numbers)
-
-
-class _Awaited:
-    """
-    Choices whose reward is awaited, by task and attempt; the oldest are forgotten.
-
-    Attributes:
-        usual: How many of them are the baseline's.
-        least: The sum of what the others count as for the floor.
-    """
-
-    def __init__(self) -> None:
-        self._tasks: OrderedDict[str, dict[int, tuple[Chosen, ...]]] = OrderedDict()
-        self._size = 0
-        self.usual = 0
-        self.least = 0.0
-
-    def __len__(self) -> int:
-        return self._size
-
-    def get(self, task_id: str, attempt: int) -> Chosen | None:
-        """What was chosen first for an attempt, or None."""
-        choices = self._tasks.get(task_id, {}).get(attempt)
-        return choices[0] if choices else None
-
-    def put(self, task_id: str, attempt: int, *choices: Chosen) -> None:
-        """Await the reward of an attempt, for which *choices* are."""
-        self.pop(task_id, attempt)
-        if choices:
-            self._tasks.setdefault(task_id, {})[attempt] = choices
-            self._add(choices, 1)
-        while self._size > _AWAITED:
-            oldest = next(iter(self._tasks))
-            self.pop(oldest, next(iter(self._tasks[oldest])))
-
-    def pop(self, task_id: str, attempt: int) -> tuple[Chosen, ...]:
-        """What was chosen for an attempt: it is awaited no more."""
-        attempts = self._tasks.get(task_id, {})
-        choices = attempts.pop(attempt, ())
-        if choices and not attempts:
-            del self._tasks[task_id]
-        self._add(choices, -1)
-        return choices
-
-    def forget(self, task_id: str) -> None:
-        """Await no attempt of a task any more."""
-        for choices in self._tasks.pop(task_id, {}).values():
-            self._add(choices, -1)
-
-    def _add(self, choices: tuple[Chosen, ...], sign: int) -> None:
-        self._size += sign * len(choices)
-        for chosen in choices:
-            if chosen.least is None:
-                self.usual += sign
-            else:
-                self.least += sign * chosen.least
-        if not self._size:
-            self.least = 0.0
+        return f"Learner {self.name}({arms}{self._arms.algorithm})"
 
 
 def _bucket(value: object) -> str:

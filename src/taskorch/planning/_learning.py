@@ -95,7 +95,7 @@ class Bandit:
         size = len(self._prefix)
         return deque(
             attrs.evolve(one, context=one.context[size:])
-            for one in list(self._learner.log)
+            for one in self._learner.log
             if one.context.startswith(self._prefix)
         )
 

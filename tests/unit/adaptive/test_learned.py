@@ -316,7 +316,7 @@ def test_the_floor_holds_while_an_arm_is_no_better():
     chance, gained = random.Random(5), 0.0
     for number in range(2_000):
         task = Task("x", id=f"t{number}")
-        chosen, _, _ = learned.learner.choose_for(task, chance)
+        chosen = learned.learner.choose_for(task, chance)
         learned.choice_of(f"t{number}", 1)
         value = 0.5 if chosen.arm == "a" else -1.0
         gained += (value + 1) / 2
@@ -415,7 +415,7 @@ def test_what_is_told_apart_by_sixteen_types_is_learnt_for_each():
     for number in range(1_600):
         kind = number % 16
         task = Task(f"type-{kind}", id=f"t{number}", metadata={"size": number % 3})
-        chosen, _, _ = learned.learner.choose_for(task, chance)
+        chosen = learned.learner.choose_for(task, chance)
         learned.choice_of(f"t{number}", 1)
         is_right = chosen.arm == f"r{kind % 2}"
         right += is_right and number >= 800

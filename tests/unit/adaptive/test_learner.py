@@ -350,7 +350,7 @@ def test_the_floor_holds_however_late_rewards_are(seed, worth, baseline, floor, 
     gained, waiting, begun = 0.0, [], []
     for number in range(1, 200):
         task = Task("x", id=f"t{number}")
-        chosen, _, _ = learner.choose_for(task, chance)
+        chosen = learner.choose_for(task, chance)
         value = worth[ARMS.index(chosen.arm)]
         gained += value
         assert gained >= (1 - floor) * worth[baseline] * number - 1e-9
@@ -370,7 +370,7 @@ def test_an_arm_that_is_better_is_found_under_the_floor():
     arms = []
     for number in range(1_000):
         task = Task("x", id=f"t{number}")
-        chosen, _, _ = learner.choose_for(task, chance)
+        chosen = learner.choose_for(task, chance)
         learner.begin(task.id, 1)
         learner.give(task.id, {"a": 0.0, "b": 0.8, "c": -1.0}[chosen.arm])
         arms.append(chosen.arm)
@@ -402,7 +402,7 @@ def test_values_of_a_world_are_within_their_bounds():
         events = []
         for number in range(300):
             task = Task("x", id=f"t{number}")
-            chosen, _, _ = learner.choose_for(task, chance)
+            chosen = learner.choose_for(task, chance)
             choice = learner.choice_of(task.id, 1)
             value = 1.0 if chance.random() < worth[chosen.arm] else -1.0
             seq = len(events)
