@@ -245,20 +245,33 @@ def test_after_a_kill_the_time_of_a_phase_goes_on(here):
 
 
 def test_when_a_run_is_stopped_the_time_of_its_phase_is_noted(here):
-    (here / "B.sh").write_text("touch began; sleep 600")
+    (here / "B.sh").write_text("sleep 600")
     phases = "phases: {one: {tests: unit_tests, timeout: 60}, two: {tests: slow_tests}}"
     (here / "suite.yaml").write_text(f"{phases}\n{SUITE}")
+    path = here / "out/phases.json"
+
+    def noted():
+        return json.loads(path.read_text())["spent"]["one"] if path.exists() else 0.0
+
     begun = []
     with ThreadPoolExecutor() as threads:
         run = threads.submit(go, here, begun=lambda orch, _: begun.append(orch))
-        eventually((here / "began").exists)
-        since = monotonic()
+        # That is noted each second: until the next time, nobody knows of more.
+        eventually(lambda: noted() > 0.9)
+        before, since = noted(), monotonic()
         eventually(lambda: monotonic() - since > 0.5)
         begun[0].stop(drain=False)
         with pytest.raises(NotRunningError):
             run.result()
-    noted = json.loads((here / "out/phases.json").read_text())
-    assert noted["spent"]["one"] > 0.5
+    assert noted() > before + 0.4
+
+
+def test_the_time_of_a_run_may_be_over_before_it_has_begun(here):
+    (here / "B.sh").write_text("sleep 600")
+    late = []
+    done = go(here, timeout=0.001, late=late.append)
+    assert late == ["the run took longer than its timeout_seconds, 0.001"]
+    assert states(done)["B"] == "cancelled"
 
 
 def test_two_at_once_are_refused(here):

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from heapq import heapify, heapreplace
 from pathlib import Path
@@ -53,42 +53,46 @@ def sharded(suite: Suite, folder: RunFolder) -> Suite:
     kept: dict[str, Any] = kept_in(folder.shards)
     history = History.read(folder.history)
     processes: dict[str, AgentProcess] = {}
+
+    def split(task: SuiteTask, template: Template) -> SuiteTask:
+        if not isinstance(kept.get(task.id), dict):
+            python = template.python
+            process = processes.setdefault(python, AgentProcess(python))
+            shards = _dealt(task, template, folder, history, process)
+            # An older version has kept the files alone.
+            shards["files"] = kept.get(task.id, shards["files"])
+            kept[task.id] = shards
+        return _split(task, **kept[task.id])
+
     try:
-        phases = []
-        for phase in suite.phases:
-            tasks = []
-            for task in phase.tasks:
-                template = template_of(suite, task)
-                if task.shards > 1 and template is not None:
-                    if not isinstance(kept.get(task.id), dict):
-                        process = processes.setdefault(
-                            template.python, AgentProcess(template.python)
-                        )
-                        shards = _dealt(task, template, folder, history, process)
-                        # An older version has kept the files alone.
-                        shards["files"] = kept.get(task.id, shards["files"])
-                        kept[task.id] = shards
-                    task = _split(task, **kept[task.id])  # noqa: PLW2901
-                tasks.append(task)
-            phases.append(attrs.evolve(phase, tasks=tuple(tasks)))
+        suite = _with_each(suite, split)
     finally:
         for process in processes.values():
             process.close()
     write_json(folder.shards, kept)
-    return attrs.evolve(suite, phases=tuple(phases))
+    return suite
 
 
 def shards_of(suite: Suite) -> Suite:
     """The suite with as many shards as it may have, whichever files these get."""
-    phases = []
-    for phase in suite.phases:
-        tasks = []
-        for task in phase.tasks:
-            template = template_of(suite, task)
-            if task.shards > 1 and template is not None:
-                task = _split(task, [[]] * task.shards, [])  # noqa: PLW2901
-            tasks.append(task)
-        phases.append(attrs.evolve(phase, tasks=tuple(tasks)))
+    return _with_each(suite, lambda task, _: _split(task, [[]] * task.shards, []))
+
+
+def _with_each(
+    suite: Suite, split: Callable[[SuiteTask, Template], SuiteTask]
+) -> Suite:
+    """The suite with what *split* makes of each task that has shards."""
+
+    def changed(task: SuiteTask) -> SuiteTask:
+        template = template_of(suite, task)
+        if task.shards == 1 or template is None:
+            return task
+        return split(task, template)
+
+    phases = (
+        attrs.evolve(phase, tasks=tuple(map(changed, phase.tasks)))
+        for phase in suite.phases
+    )
     return attrs.evolve(suite, phases=tuple(phases))
 
 
