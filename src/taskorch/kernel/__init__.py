@@ -24,6 +24,7 @@ It is no place for threads, for what users hold, or for words to them: those are
 - `_dependencies`, `_breakers`: who waits for whom; agents that get no work.
 - `_application`, `_ends`: what facts about tasks do; how tasks end.
 - `_backfill`, `_standing`: who may pass; what holds until somebody changes it.
+- `_shortages`: what keeps a task from starting.
 - `_attempts`, `_dispatch`: how attempts end; who starts, and where.
 - `_control`, `_admission`: what people and clocks do to tasks; how tasks come in.
 - `_quick`: what happens to nearly every task.
