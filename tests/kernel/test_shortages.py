@@ -13,15 +13,14 @@ from typing import Any, Self
 
 import pytest
 from tests.kernel.explained import Hindered, states
-from tests.kernel.harness import S
+from tests.kernel.harness import Machine, S
 from tests.kernel.test_explain_oracle import Image
 
-from taskorch.kernel import Kernel, TaskRow
+from taskorch.kernel import Kernel, Search, Shortage, TaskRow, shortages
 from taskorch.kernel import _queue as queue
 from taskorch.kernel._control import heard
 from taskorch.kernel._history import row_extra
-from taskorch.kernel._rows import TOKEN, PoolRow, Shortage
-from taskorch.kernel._shortages import shortages
+from taskorch.kernel._rows import TOKEN, PoolRow
 from taskorch.model import Agent
 
 #: Of these it is told how much is short: with one less, it still is.
@@ -229,3 +228,39 @@ def test_after_a_dispatch_nothing_waits_that_could_start(seed: int) -> None:
     for run in states(seed, 30):
         run.settle()
         assert run.runnable() == []
+
+
+def test_an_agent_that_is_busy_is_not_besides_one_that_fails() -> None:
+    """Which agent does better is of no account before there is a slot."""
+    machine = Machine(waits_for_better=True, concurrency=8)
+    machine.agent("good", "x", max_concurrency=1)
+    poor = machine.agent("poor", "x", max_concurrency=1)
+    machine.submit_all("a", "b", requires=("x",))
+    assert machine.states("a", "b") == [S.RUNNING, S.RUNNING]
+    machine.kernel.record(poor, "call").failed = poor.failed = 20
+    machine.submit("c", requires=("x",))
+    assert [blocker.detail for blocker in machine.why("c").blockers] == [
+        "Agent good runs 1 of 1 already.",
+        "Agent poor runs 1 of 1 already.",
+    ]
+    machine.end("b" if machine.agent_of("b") == "poor" else "a")
+    _, poor_one = machine.why("c").blockers
+    assert poor_one.detail == (
+        "Agent poor has failed 20 of 21 such tasks: it waits for agent good, which "
+        "does better."
+    )
+
+
+def test_what_only_an_agent_without_new_work_can_do_is_stuck() -> None:
+    """It is said why, and how the agent has work again."""
+    machine = Machine()
+    machine.agent("a", "x")
+    machine.kernel.drain("a", "it is cleaned", machine.now)
+    machine.submit("t", requires=("x",))
+    search = Search(machine.kernel, machine.now, {})
+    for _ in search.slices():
+        pass
+    (group,) = search.groups
+    assert (group.kind, group.tasks) == ("agent", ("t",))
+    assert group.detail == "Agent a gets no new work: it is cleaned."
+    assert group.remedies[0].kind == "agent_back"

@@ -130,11 +130,8 @@ def _start_within_quotas(
     if bucket.route_version != kernel.agents_version or agent.running >= agent.limit:
         return False
     need, _ = bucket.charges[()]
-    # As `_limits.pool_shortage`.
-    for name, units in need:
-        pool = kernel.pools[name]
-        if units > pool.total - pool.used:
-            return False
+    if _limits.pool_shortage(kernel, need) is not None:
+        return False
     start(kernel, row, agent, need, now, bucket.route_reason)
     return True
 
