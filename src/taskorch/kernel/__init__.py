@@ -24,6 +24,7 @@ It is no place for threads, for what users hold, or for words to them: those are
 - `_dependencies`, `_breakers`: who waits for whom; agents that get no work.
 - `_application`, `_ends`: what facts about tasks do; how tasks end.
 - `_backfill`, `_standing`: who may pass; what holds until somebody changes it.
+- `_shortages`: what keeps a task from starting.
 - `_attempts`, `_dispatch`: how attempts end; who starts, and where.
 - `_control`, `_admission`: what people and clocks do to tasks; how tasks come in.
 - `_quick`: what happens to nearly every task.
@@ -101,12 +102,14 @@ from taskorch.kernel._rows import Claim as Claim
 from taskorch.kernel._rows import PoolRow as PoolRow
 from taskorch.kernel._rows import Record as Record
 from taskorch.kernel._rows import Share as Share
+from taskorch.kernel._rows import Shortage as Shortage
 from taskorch.kernel._rows import Spec as Spec
 from taskorch.kernel._rows import Stop as Stop
 from taskorch.kernel._rows import TaskRow as TaskRow
 from taskorch.kernel._rows import Terms as Terms
 from taskorch.kernel._rows import TypeRow as TypeRow
 from taskorch.kernel._rows import without_quotas as without_quotas
+from taskorch.kernel._shortages import shortages as shortages
 from taskorch.kernel._standing import limits_of as limits_of
 from taskorch.kernel._standing import meaning_of as meaning_of
 from taskorch.kernel._state import DIGEST_BITS as DIGEST_BITS

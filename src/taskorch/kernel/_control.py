@@ -40,7 +40,6 @@ from taskorch.kernel._application import (
     terms_of_wait,
 )
 from taskorch.kernel._deciders import Again
-from taskorch.kernel._dispatch import vetoed
 from taskorch.kernel._history import HoldAttempt, ReleaseAttempt, past_of, row_extra
 from taskorch.kernel._rows import (
     GOING,
@@ -53,6 +52,7 @@ from taskorch.kernel._rows import (
     TaskRow,
     Timer,
 )
+from taskorch.kernel._shortages import vetoed
 from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, Agent, TaskState
 

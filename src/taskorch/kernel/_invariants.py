@@ -11,7 +11,7 @@ from collections import Counter
 
 from taskorch.errors import InternalError
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting
-from taskorch.kernel._limits import has_room
+from taskorch.kernel._limits import short_on
 from taskorch.kernel._rows import AgentRow, Bucket, Links, Place, PoolRow, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, TaskState
@@ -330,7 +330,7 @@ def check_room(kernel: KernelState, bucket: Bucket, faults: list[str]) -> None:
     unread = kernel.moved[room.read - kernel.moved_before :]
     for agent in room.number:
         is_free = agent in room
-        if agent not in unread and is_free != has_room(bucket, agent):
+        if agent not in unread and is_free != (short_on(bucket, agent) is None):
             faults.append(f"{name}: has {agent.name} room? Not as it is taken to")
         if is_free == (agent in room.places or agent in room.unplaced):
             faults.append(f"{name}: {agent.name} is on both sides, or on neither")

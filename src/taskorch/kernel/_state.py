@@ -310,7 +310,7 @@ class KernelConfig:
     #: Resources of which nobody could say how much there is.
     unknown: tuple[str, ...] = ()
     #: Whether the router lets tasks wait for a busy agent rather than go to one that
-    #: only fails: see `_dispatch.better_than`.
+    #: only fails: see `_limits.better_than`.
     waits_for_better: bool = False
 
 

@@ -26,7 +26,7 @@ from taskorch.kernel._explain._people import (
     why_held,
 )
 from taskorch.kernel._explain._position import FAR, ahead
-from taskorch.kernel._explain._start import NOT_STARTED, Start
+from taskorch.kernel._explain._words import NOT_STARTED, Words
 from taskorch.kernel._history import moves_of
 from taskorch.kernel._rows import (
     Awaited,
@@ -36,6 +36,7 @@ from taskorch.kernel._rows import (
     Share,
     TaskRow,
 )
+from taskorch.kernel._shortages import shortages
 from taskorch.kernel._standing import meaning_of, so_many
 from taskorch.kernel._state import KernelState
 from taskorch.model import (
@@ -52,6 +53,8 @@ from taskorch.model._wait import is_for_people
 _S: Final = TaskState
 #: Tasks through which a failure is followed up where all are asked about.
 _NEAR: Final = 5
+#: Agents without room that are named: any one of them is enough.
+_MOST_AGENTS: Final = 5
 
 
 def explain(
@@ -96,9 +99,12 @@ def explain(
         if suspended:
             then = waits_for(kernel, row, now) + _delay(row, now)
         if wait is None:
-            start = Start(kernel, row, now, paused)
-            then += start.blockers()
-            more_agents = start.more_agents
+            shorts = shortages(kernel, row, now)
+            agents = [*dict.fromkeys(s.agent for s in shorts if s.agent is not None)]
+            more_agents = max(0, len(agents) - _MOST_AGENTS)
+            of_all = (None, *agents[:_MOST_AGENTS])
+            words = Words(kernel, row, now, paused)
+            then += [words.of(short) for short in shorts if short.agent in of_all]
         elif suspended or not awaits(row):
             then += _event(kernel, row, wait, now)
     if row.state is _S.QUEUED:

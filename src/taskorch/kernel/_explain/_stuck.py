@@ -13,7 +13,6 @@ from taskorch.kernel import _breakers, _limits
 from taskorch.kernel._application import is_under_way
 from taskorch.kernel._control import is_unresolvable
 from taskorch.kernel._dependencies import awaits, is_broken, is_waiting, least
-from taskorch.kernel._dispatch import match
 from taskorch.kernel._explain._explanation import answers
 from taskorch.kernel._explain._holders import (
     Share,
@@ -28,8 +27,9 @@ from taskorch.kernel._explain._people import (
     wait_of,
     why_held,
 )
-from taskorch.kernel._explain._start import Start
+from taskorch.kernel._explain._words import Words
 from taskorch.kernel._rows import AgentRow, Bucket, RowExtra, TaskRow, of_quotas
+from taskorch.kernel._shortages import impossible, match
 from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, Remedy, Stuck, TaskState
 from taskorch.model._explanation import some
@@ -235,7 +235,8 @@ class Search:
         cause = None
         agents = bucket.agents or _breakers.for_now(kernel, bucket)
         if not agents or (bucket.agents and self._is_beyond_quota(bucket)):
-            found = Start(kernel, row, self._now).impossible()
+            words = Words(kernel, row, self._now)
+            found = [words.of(short) for short in impossible(kernel, row)]
             detail = " ".join(dict.fromkeys(blocker.detail for blocker in found))
             remedies = tuple(dict.fromkeys(r for b in found for r in b.remedies))
             cause = self._cause(found[0].kind, (detail,), lambda _: (detail, remedies))
@@ -248,10 +249,10 @@ class Search:
 
     def _is_beyond_quota(self, bucket: Bucket) -> bool:
         """Whether every task of *bucket* is more than its quota allows at all."""
-        pools = self._kernel.pools
+        needs = [of_quotas(_limits.wanted(bucket, agent)) for agent in bucket.agents]
         return all(
-            any(units > pools[name].total for name, units in of_quotas(need))
-            for need in (_limits.wanted(bucket, agent) for agent in bucket.agents)
+            any(short.is_hopeless for short in _limits.of_pools(self._kernel, need))
+            for need in needs
         )
 
     # -- what follows --------------------------------------------------------------
