@@ -19,6 +19,8 @@ from taskorch.errors import TaskFailure, TaskorchError, UsageError
 from taskorch.events import CATALOGUE, VIEWS, signal_name
 from taskorch.frontends.jobs._config import CONFIGURATION as ADAPTIVE_JOBS
 from taskorch.frontends.suite._keys import CONFIGURATION
+from taskorch.frontends.workspace._config import WorkspaceEntry
+from taskorch.frontends.workspace._task_file import TaskFile
 from taskorch.kernel import diagram
 from taskorch.kernel._table import MOVES, After
 from taskorch.model import FILTERS, OPTIONS, Task
@@ -487,6 +489,8 @@ def _usual(default):
 DOCUMENTS = {
     "A suite": CONFIGURATION,
     "Adaptive jobs": ADAPTIVE_JOBS,
+    "A workspace": Entry(WorkspaceEntry),
+    "A task file": Entry(TaskFile),
     "A request": Entry(TaskRequest),
     "A plan": Entry(PlanEntry),
 }

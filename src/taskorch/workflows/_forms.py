@@ -94,20 +94,27 @@ class FaultList:
         return len(self._faults)
 
     @property
+    def placed(self) -> list[tuple[FilePlace, str]]:
+        """All faults that were noted, with their places, in the order of the files."""
+        return [(place, text) for (place, text), _ in self._ordered()]
+
+    def _ordered(self) -> list[tuple[tuple[FilePlace, str], str]]:
+        files = list(dict.fromkeys(place.file for place, _ in self._faults))
+        return sorted(
+            self._faults.items(),
+            key=lambda item: (files.index(item[0][0].file), *item[0][0][1:]),
+        )
+
+    @property
     def findings(self) -> tuple[tuple[str, str], ...]:
         """
         All faults that were noted, in the order of the files.
 
         Each with its place or, where there is none, with its path.
         """
-        files = list(dict.fromkeys(place.file for place, _ in self._faults))
-        ordered = sorted(
-            self._faults.items(),
-            key=lambda item: (files.index(item[0][0].file), *item[0][0][1:]),
-        )
         return tuple(
             (str(place), text) if place.line else (path, text.removeprefix(f"{path}: "))
-            for (place, text), path in ordered
+            for (place, text), path in self._ordered()
         )
 
     @property
@@ -189,6 +196,10 @@ class Text:
 
     def read(self, node: Located, path: str, faults: FaultList) -> Any:
         value = node.value
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            text = f"{self.needs} is needed, not {shown(node)}: put it in quotes"
+            faults.add(node.place, text, path)
+            return WRONG
         if not isinstance(value, str) or not (self.is_any or value.strip()):
             return faults.wrong(node, path, self.needs)
         try:
@@ -492,7 +503,7 @@ class Key(NamedTuple):
 
 
 def may_be(
-    form: Form, *words: str, name: str = "", is_needed: bool = False
+    form: Form, *words: str, name: str = "", is_needed: bool | None = None
 ) -> dict[str, Any]:
     """
     The metadata of the attrs field of a key: see `Key`.
@@ -501,7 +512,7 @@ def may_be(
         form: What its value may be.
         words: Other words for it.
         name: What documents call it; "": as the field.
-        is_needed: Whether it must be there, though the class can do without.
+        is_needed: Whether it must be there; None: if the class cannot do without.
     """
     return {_KEY: (form, words, name, is_needed)}
 
@@ -528,11 +539,18 @@ def keys_of(cls: type) -> Mapping[str, Key]:
                 field.name,
                 form,
                 words,
-                is_needed or field.default is attrs.NOTHING,
+                field.default is attrs.NOTHING if is_needed is None else is_needed,
                 field.default,
                 texts.get(field.name, ""),
             )
     return keys
+
+
+@cache
+def _meanings(cls: type) -> Mapping[str, str]:
+    """The other words for keys of documents of *cls*, and which each means."""
+    keys = keys_of(cls)
+    return {word: name for name, one in keys.items() for word in one.words}
 
 
 @attrs.frozen
@@ -544,11 +562,14 @@ class Entry:
         cls: The class.
         make: What becomes of what its names say; None: it stays a `ReadMapping`.
         nulls: Whether a name without a value counts as not said.
+        others: What is done with each name that there is not, and its value; None: it
+            is noted.
     """
 
     cls: type
     make: Callable[..., Any] | None = None
     nulls: bool = False
+    others: Callable[[Located, Located], None] | None = None
     needs: str = "a mapping"
 
     def read(self, node: Located, path: str, faults: FaultList) -> Any:
@@ -574,13 +595,16 @@ class Entry:
     def _entry(
         self, node: Located, path: str, keys: Mapping[str, Key], faults: FaultList
     ) -> ReadMapping:
-        meanings = {word: name for name, one in keys.items() for word in one.words}
+        meanings = _meanings(self.cls)
         values: dict[str, Any] = {}
         nodes: dict[str, tuple[Located, Located]] = {}
         for name, value in node.value.values():
             meaning = str(meanings.get(name.value, name.value))
             if meaning not in keys:
-                faults.unknown(name, path, (*keys, *meanings))
+                if self.others is not None:
+                    self.others(name, value)
+                else:
+                    faults.unknown(name, path, (*keys, *meanings))
                 continue
             if value.value is None and self.nulls:
                 continue
