@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar, Unpack, cast
 from taskorch._base._vocabulary import unknown_option
 from taskorch.errors import InvalidTaskError
 from taskorch.model import OPTIONS, Task
-from taskorch.model._options import DECLARED, Declared, declared
+from taskorch.model._describe import DECLARED, Declared, declared
 from taskorch.model._show import show
 from taskorch.model._task import FunctionOptions, TaskOptions
 from taskorch.policies._validator import findings_of

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final, get_args
 
 from taskorch._base._limits import MAX_PRIORITY
-from taskorch.model._fleet import AgentState
+from taskorch.model._agent import AgentState
 from taskorch.workflows import document_schema
 
 Schema = dict[str, Any]

@@ -48,9 +48,8 @@ from taskorch.model._ids import (
     tail_of,
 )
 from taskorch.model._plain import plain, stamp
-from taskorch.model._question import MAX_NAME, check_answerer, person
+from taskorch.model._question import MAX_NAME, asked_of, check_answerer, person
 from taskorch.model._show import show
-from taskorch.model._wait import asked_of
 from taskorch.protocols import Recommends, RetryDecision
 from taskorch.protocols._members import has
 from taskorch.runtime._deciders import changed_by

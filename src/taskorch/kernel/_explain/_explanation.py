@@ -41,7 +41,7 @@ from taskorch.model import (
 )
 from taskorch.model._explanation import in_words, some
 from taskorch.model._ids import tail_of
-from taskorch.model._wait import ANSWER_TO, asked_of
+from taskorch.model._question import ANSWER_TO, asked_of
 
 _S: Final = TaskState
 #: Tasks through which a failure is followed up where all are asked about.

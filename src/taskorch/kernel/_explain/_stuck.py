@@ -31,7 +31,7 @@ from taskorch.kernel._rows import AgentRow, Bucket, RowExtra, TaskRow, of_quotas
 from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, Remedy, Stuck, TaskState
 from taskorch.model._explanation import some
-from taskorch.model._wait import ANSWER_TO
+from taskorch.model._question import ANSWER_TO
 
 _S: Final = TaskState
 #: Tasks that are looked at in one slice.
