@@ -59,7 +59,7 @@ from taskorch.kernel._rows import (
 )
 from taskorch.kernel._state import MANY, KernelState
 from taskorch.model import Elasticity, TaskState, Units
-from taskorch.model._wait import is_for_people
+from taskorch.model._question import is_for_people
 
 _S: Final = TaskState
 

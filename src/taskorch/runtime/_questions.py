@@ -62,9 +62,14 @@ from taskorch.model._ids import (
     task_of_escalation,
 )
 from taskorch.model._plain import plain, stamp
-from taskorch.model._question import MAX_NAME, check_answerer, person
+from taskorch.model._question import (
+    ANSWER_TO,
+    MAX_NAME,
+    asked_of,
+    check_answerer,
+    person,
+)
 from taskorch.model._show import show
-from taskorch.model._wait import ANSWER_TO, asked_of
 from taskorch.protocols import Recommends, RetryDecision
 from taskorch.protocols._members import has
 from taskorch.runtime._deciders import changed_by

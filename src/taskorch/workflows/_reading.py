@@ -33,11 +33,10 @@ from taskorch.model import (
     check_seconds,
     id_problem,
 )
-from taskorch.model._describe import Form
-from taskorch.model._joins import JOINS, ON_PARENT_FAILURE
-from taskorch.model._options import Declared, declared
+from taskorch.model._describe import Declared, Form, declared
 from taskorch.model._question import to_question
 from taskorch.model._show import show
+from taskorch.model._states import JOINS, ON_PARENT_FAILURE
 from taskorch.workflows._documents import (
     APPROVAL,
     AT_LEAST,

@@ -48,7 +48,7 @@ from taskorch.model import (
     Units,
 )
 from taskorch.model._explanation import in_words, some
-from taskorch.model._wait import is_for_people
+from taskorch.model._question import is_for_people
 
 _S: Final = TaskState
 #: Tasks through which a failure is followed up where all are asked about.

@@ -9,7 +9,7 @@ from taskorch.kernel._dependencies import awaits
 from taskorch.kernel._history import moves_of
 from taskorch.model import TaskState
 from taskorch.model._ids import escalation_id, tail_of
-from taskorch.model._wait import ANSWER_TO, asked_of, is_for_people
+from taskorch.model._question import ANSWER_TO, asked_of, is_for_people
 
 if TYPE_CHECKING:
     from taskorch.kernel._rows import Awaited, TaskRow

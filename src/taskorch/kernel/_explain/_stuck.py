@@ -33,7 +33,7 @@ from taskorch.kernel._shortages import impossible, match
 from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, Remedy, Stuck, TaskState
 from taskorch.model._explanation import some
-from taskorch.model._wait import ANSWER_TO, is_for_people
+from taskorch.model._question import ANSWER_TO, is_for_people
 
 _S: Final = TaskState
 #: Tasks that are looked at in one slice.
