@@ -183,13 +183,13 @@ wheel: $(READY)
 
 # Fresh seeds: they begin at the time of day, unless told otherwise.
 soak: $(READY)
-	@$(BIN)/python -m taskorch.testing.soak --minutes $(MINUTES) \
+	@$(BIN)/python -m tests.tools.soak --minutes $(MINUTES) \
 	    --seed $(or $(SEED),$(shell date +%s)) --jobs 2 --workflows --rooms
 
 # Half a minute, always from the same seeds: a change is judged by what it changed. To look
 # for what nobody has seen is the work of make soak.
 soak-ci: $(READY)
-	@$(BIN)/python -m taskorch.testing.soak --minutes 0.25 --seed 1 --workflows --rooms
+	@$(BIN)/python -m tests.tools.soak --minutes 0.25 --seed 1 --workflows --rooms
 
 # What the simulator cannot see: make stress SEED=7 TIMES=20 runs one seed again.
 stress: $(READY)

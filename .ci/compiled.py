@@ -56,7 +56,12 @@ class Compiled(BuildHookInterface[Any]):
             Distribution(
                 {
                     "ext_modules": mypycify(
-                        ["--ignore-missing-imports", *files],
+                        # Of the others, some need packages that are not here.
+                        [
+                            "--ignore-missing-imports",
+                            "--follow-imports=silent",
+                            *files,
+                        ],
                         group_name="taskorch",
                         target_dir=str(made),
                         debug_level="0",

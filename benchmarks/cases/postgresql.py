@@ -20,8 +20,8 @@ from taskorch import PostgresJournal, Task, TaskOrchestrator
 
 _LEASE = 1.0
 _FACTS = """
-    SELECT pg_current_wal_lsn() - '0/0', pg_total_relation_size('taskorch.facts'),
-    (SELECT count(DISTINCT (partition, upto)) FROM taskorch.facts)
+    SELECT pg_current_wal_lsn() - '0/0', pg_total_relation_size('taskorch.facts')
+    + pg_total_relation_size('taskorch.groups'), (SELECT count(*) FROM taskorch.groups)
 """
 
 

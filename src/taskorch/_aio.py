@@ -66,6 +66,7 @@ if TYPE_CHECKING:
         ResourceEstimate,
         ValidationResult,
     )
+    from taskorch.protocols import Journal
     from taskorch.runtime._runtime import Runtime
     from taskorch.simulation._plans._chance import Durations, Failures
     from taskorch.simulation._plans._report import SimulationReport
@@ -390,6 +391,16 @@ class AsyncOrchestrator(_Face):
     def drivers(self) -> DriverManager:
         """See `TaskOrchestrator.drivers`: none of it waits."""
         return self._orch.drivers
+
+    @property
+    def journal(self) -> Journal | None:
+        """See `TaskOrchestrator.journal`."""
+        return self._orch.journal
+
+    @property
+    def concurrency(self) -> int:
+        """See `TaskOrchestrator.concurrency`."""
+        return self._orch.concurrency
 
     @property
     def agents(self) -> AsyncAgents:

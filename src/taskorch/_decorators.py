@@ -28,7 +28,7 @@ from typing import (
 from taskorch._base._vocabulary import in_our_words, unknown_option
 from taskorch.errors import InvalidTaskError
 from taskorch.model import OPTIONS, Task
-from taskorch.model._options import DECLARED, Declared, declared
+from taskorch.model._describe import DECLARED, Declared, declared
 from taskorch.model._show import show
 from taskorch.model._task import FunctionOptions, TaskOptions, call_type
 from taskorch.policies._validator import findings_of

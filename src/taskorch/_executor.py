@@ -85,7 +85,7 @@ class TaskExecutor(Executor):
             _refuse(orchestrator, max_workers, settings)
         self._orchestrator = orchestrator
         #: By this name dask looks for it.
-        self._max_workers = orchestrator._rt.kernel.concurrency
+        self._max_workers = orchestrator.concurrency
         # The validator of the user's, say, may submit while it is asked.
         self._lock = threading.RLock()
         self._closed = False
@@ -150,8 +150,7 @@ class TaskExecutor(Executor):
             WouldDeadlockError: The caller is one of the calls that it would wait for.
             WouldBlockError: The caller is on the loop that does them; nothing changed.
         """
-        rt = self._orchestrator._rt
-        if wait and (rt.loops.is_mine() or self._owns):
+        if wait and (self._orchestrator._is_on_loop() or self._owns):
             self._refuse_to_block()
         with self._lock:
             self._closed = True
@@ -160,7 +159,7 @@ class TaskExecutor(Executor):
             cancel_all(unended)
         if self._caretaker is not None:
             _tell(self._caretaker)
-        if not wait or rt.publisher.is_mine():
+        if not wait or self._orchestrator._is_telling():
             return
         for future in unended:
             future.join()
@@ -175,9 +174,8 @@ class TaskExecutor(Executor):
             WouldBlockError: The caller is on the loop that does them.
             WouldDeadlockError: The caller is a call of an orchestrator of its own.
         """
-        rt = self._orchestrator._rt
         unended = sum(not future.done() for future in list(self._futures))
-        if rt.loops.is_mine() and (unended or self._owns):
+        if self._orchestrator._is_on_loop() and (unended or self._owns):
             calls = "1 call" if unended == 1 else f"{unended} calls"
             msg = (
                 f"the executor's shutdown would block the event loop, with {calls} left"
@@ -188,7 +186,7 @@ class TaskExecutor(Executor):
             )
             raise WouldBlockError(msg, hint=hint)
         if self._owns:
-            rt.waiting.refuse_within("shutdown(wait=True)")
+            self._orchestrator._refuse_within("shutdown(wait=True)")
 
     def __repr__(self) -> str:
         state = " shut down" if self._closed else ""
@@ -255,12 +253,12 @@ def _start(executor: TaskExecutor, orchestrator: TaskOrchestrator) -> threading.
     """Start *orchestrator*, and the thread that will stop it."""
     orchestrator.start()
     # At the exit, CPython 3.12.0 and 3.12.1 begin no threads any more.
-    orchestrator._rt.publisher.begin()
+    orchestrator._begin_telling()
     bell: SimpleQueue[None] = SimpleQueue()
     caretaker = threading.Thread(
         target=_stop_when_collected,
         args=(orchestrator, bell),
-        name=f"{orchestrator._rt.name}-caretaker",
+        name="taskorch-caretaker",
         # `_at_exit` joins it, before the interpreter waits for threads that are no
         # daemons.
         daemon=True,

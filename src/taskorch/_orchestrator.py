@@ -41,10 +41,12 @@ from taskorch.events import TaskRewarded
 from taskorch.journal import MemoryJournal
 from taskorch.model import (
     Agent,
+    Escalation,
     Explanation,
     FailureCause,
     Health,
     HealthCheck,
+    OpenQuestion,
     Resources,
     Stats,
     StopReport,
@@ -62,7 +64,7 @@ from taskorch.model import (
     to_patience,
 )
 from taskorch.model._checks import check_reward, check_word
-from taskorch.model._ids import has_segments, is_escalation
+from taskorch.model._ids import has_segments
 from taskorch.model._show import show
 from taskorch.model._verbs import (
     COUNT,
@@ -84,7 +86,6 @@ from taskorch.runtime._context import look_for_sdk
 from taskorch.runtime._interrupts import INTERRUPTS, defers_interrupts
 from taskorch.runtime._lifecycle import Lifecycle
 from taskorch.runtime._questions import (
-    OpenQuestion,
     answer,
     approval_of,
     open_questions,
@@ -116,6 +117,7 @@ if TYPE_CHECKING:
         WorkflowRun,
     )
     from taskorch._settings._fields import SettingsOptions
+    from taskorch._telling._failed import FailedTasks
     from taskorch._telling._following import EventStream
     from taskorch._telling._notifying import Notifier
     from taskorch._telling._show_progress import Progress
@@ -126,7 +128,6 @@ if TYPE_CHECKING:
     from taskorch.model._task import FunctionOptions
     from taskorch.planning import ExecutionPlan, Planner
     from taskorch.recovery import Alerts, RecoveryHandler
-    from taskorch.runtime._questions import Escalation
     from taskorch.signals import Signals
     from taskorch.simulation._plans._chance import Durations, Failures
     from taskorch.simulation._plans._report import SimulationReport
@@ -881,10 +882,10 @@ class TaskOrchestrator:
         """
         The questions that wait for an answer now, those that wait longest first.
 
-        See `Task.question`. An approval of a phase is one, too.
+        See `Task.question`. An approval of a phase is one, too, and so is each of the
+        `escalations`.
         """
-        asked = open_questions(self._rt, self.answer)
-        return [*asked, *(each.as_question() for each in self.escalations())]
+        return open_questions(self._rt, self.answer)
 
     @verb(
         "What has failed and was not mended since, by cause.",
@@ -913,17 +914,15 @@ class TaskOrchestrator:
     )
     def escalations(self) -> list[Escalation]:
         """
-        The failures about which a person is asked, one for each cause.
+        Those of the questions that are about failures, one for each cause.
 
         Those tasks are held, and what waits for them waits on. An escalation is
-        answered for all its tasks by `answer`, or by `orch.answer` with its id:
-        `"retry"`, whose `changes` are resources and a `timeout` for the next attempts;
-        `"skip"` completes them with None; `"abort"` fails them; `"complete"` takes
-        `changes={"result": …}` for their result.
+        answered as all questions are, for all its tasks: `"retry"`, whose `changes` are
+        resources and a `timeout` for the next attempts; `"skip"` completes them with
+        None; `"abort"` fails them; `"complete"` takes `changes={"result": …}` for their
+        result.
         """
-        from taskorch.runtime._questions import escalations  # noqa: PLC0415 - when asked
-
-        return escalations(self._rt, self.answer)
+        return [each for each in self.questions() if isinstance(each, Escalation)]
 
     @verb(
         "Answer a question.",
@@ -952,32 +951,30 @@ class TaskOrchestrator:
         then, and `questions()` has the ids of those that are open.
 
         Args:
-            task_id: The id of its task, with the number of the run if there are more.
+            task_id: Its id: that of its task, with the number of the run if there are
+                more; or that of an escalation.
             choice: One of its options.
             by: Who answers.
             note: What they have to say; it stands in the history.
-            changes: What they want changed, as JSON has it: part of the `Answer`.
+            changes: What they want changed, as JSON has it: part of the `Answer`; or
+                of what an escalation takes.
 
         Raises:
             AnswerRefusedError: It does not count: it comes too early, too late or
                 twice, or *by* may not answer, or nobody knows which of several
                 questions is meant. The events of the task say so, too; the hint says
                 what is open now.
-            UnknownTaskError: No task has this id.
+            UnknownTaskError: No task has this id, or nobody was asked about it.
             InvalidTaskError: An argument is not well formed, or the task is no
                 question.
         """
-        is_task = task_id in self._rt.kernel.tasks
-        if is_escalation(task_id) and not is_task:
-            from taskorch.runtime import _questions  # noqa: PLC0415 - rare
-
-            return _questions.answer_escalation(
-                self._rt, task_id, choice, by, note, changes
-            )
         asked = approval_of(self._rt, task_id)
         if asked is not None and choice in ("approve", "reject"):
-            decide = getattr(self.workflows, choice)
-            return bool(decide(*asked, by=by, note=note))
+            from taskorch._managers import _approvals  # noqa: PLC0415 - when needed
+
+            run, phase = self.workflows.get(asked[0]), asked[1]
+            passed = choice == "approve"
+            return _approvals.decide(run, phase, by, note, changes, passed=passed)
         return answer(self._rt, task_id, choice, by, note, changes)
 
     @verb(
@@ -1619,12 +1616,14 @@ class TaskOrchestrator:
 
     def _teller(self) -> TroubleTeller:
         """What tells people of what they would not hear otherwise."""
-        from taskorch._telling._troubles import teller_of  # noqa: PLC0415 - when needed
-
         if self._rt.notices.teller is None:
+            # It is imported when needed.
+            from taskorch._telling._troubles import TroubleTeller  # noqa: PLC0415
+
             with self._once():
-                return teller_of(self)
-        return teller_of(self)
+                if self._rt.notices.teller is None:
+                    return TroubleTeller(self, self._rt)
+        return cast("TroubleTeller", self._rt.notices.teller)
 
     @verb(
         "What is measured, by its names: of all, by type of task, by agent.",
@@ -1647,6 +1646,17 @@ class TaskOrchestrator:
     def _latest_coverage(self) -> dict[str, float]:
         """The coverage that the latest results tell of, in percent, by type of task."""
         return _reports.coverage(self._rt)
+
+    @property
+    def journal(self) -> Journal | None:
+        """What keeps what happens for the lives that follow; None: nothing does."""
+        committer = self._rt.committer
+        return None if committer is None else committer.journal
+
+    @property
+    def concurrency(self) -> int:
+        """How many attempts may run at once."""
+        return self._rt.kernel.concurrency
 
     @property
     def drivers(self) -> DriverManager:
@@ -1914,6 +1924,67 @@ class TaskOrchestrator:
             check_seconds("timeout", timeout),
             drain=self._rt.committer is None if drain is None else drain,
         )
+
+    # -- what other rooms ask, and no user ---------------------------------------------
+
+    def _failed_tasks(self) -> FailedTasks:
+        """What is known of tasks that have failed."""
+        from taskorch._telling._failed import FailedTasks  # noqa: PLC0415 - when needed
+
+        return FailedTasks(self._rt)
+
+    def _add_check(self, check: Callable[[], HealthCheck]) -> None:
+        """Make *check* a part of `health()`."""
+        self._rt.health_checks.append(check)
+
+    def _latest_seq(self) -> int:
+        """The number of the latest fact, which may not have been told yet."""
+        return self._rt.kernel.seq
+
+    def _wait_kept(self) -> None:
+        """Wait until all is in the journal that has happened, if there is one."""
+        if self._rt.committer is not None and self._rt.opened:
+            self._rt.step(lambda _: None, keep=True)
+
+    def _refuse_within(self, call: str) -> None:
+        """
+        Refuse *call*, which waits for all work, where some of it would never end.
+
+        Raises:
+            WouldBlockError: The caller is on the loop that must do the work.
+            WouldDeadlockError: The caller is a task, which would wait for itself.
+        """
+        self._rt.waiting.refuse_within(call)
+
+    def _is_on_loop(self) -> bool:
+        """Whether the caller is on the loop that does the work of coroutines."""
+        return self._rt.loops.is_mine()
+
+    def _is_telling(self) -> bool:
+        """Whether the caller is on the thread of receivers and callbacks."""
+        return self._rt.publisher.is_mine()
+
+    def _begin_telling(self) -> None:
+        """Begin the thread of receivers and callbacks before it has anything to do."""
+        self._rt.publisher.begin()
+
+    def _start_no_more(self) -> None:
+        """As at the begin of a stop: what runs goes on, and the queue stands."""
+        self._rt.step(lambda _: self._rt.kernel.pause())
+
+    def _only_command(self) -> None:
+        """Leave what is in the journal as it is, but for what is commanded."""
+        self._rt.takes_up = False
+
+    def _set_apart(self, glue: tuple[str, ...], stand_ins: frozenset[str]) -> None:
+        """
+        Say of which types and agents `get_stats` tells apart from the others.
+
+        Args:
+            glue: Types of tasks that only hold the others together.
+            stand_ins: Agents that do nothing while others can do all that they can.
+        """
+        self._rt.glue, self._rt.stand_ins = glue, stand_ins
 
     def __enter__(self) -> Self:
         try:

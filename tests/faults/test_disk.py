@@ -20,6 +20,7 @@ from tests.integration.tools import PATIENCE, Recorder, eventually
 from tests.unit.journal.tools import ENTRIES, GROUPS, fact, filled
 
 from taskorch import Task, TaskOrchestrator
+from taskorch._base._backoff import Backoff
 from taskorch.errors import JournalError, JournalTakenError, JournalUnavailableError
 from taskorch.events import TaskSubmitted
 from taskorch.journal import SqliteJournal, _file
@@ -339,8 +340,7 @@ def test_what_was_acknowledged_and_is_another_now_is_damage(disk: Disk) -> None:
 def fixture_brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is tried again soon."""
     monkeypatch.setattr(_file, "_PATIENCE", 0.02)
-    monkeypatch.setattr(_committer, "_FIRST_PAUSE", 0.002)
-    monkeypatch.setattr(_committer, "_LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(_committer, "_PAUSES", Backoff(0.002, 0.01))
 
 
 def double(value: int) -> int:

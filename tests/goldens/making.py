@@ -23,14 +23,16 @@ from unittest import mock
 
 from tests.frontends.service.tools import orchestrator, served
 from tests.goldens import recorded
+from tests.goldens.documents import documents
 from tests.packaging.public_names import public_names, public_values
+from tests.tools.explore import explore
 
 from taskorch import SqliteJournal, TaskOrchestrator, TaskState
 from taskorch.cli import COMMANDS, main
 from taskorch.errors import TaskorchError
 from taskorch.events import Fact
 from taskorch.kernel import Kernel, explain
-from taskorch.testing import Simulation, explore
+from taskorch.testing import Simulation
 
 FOLDER: Final = Path(__file__).with_name("texts")
 
@@ -295,6 +297,7 @@ TEXTS: Final[dict[str, Callable[[], str]]] = {
     "openapi.json": openapi,
     "signatures.txt": signatures,
     "refusals.txt": refusals,
+    "documents.txt": documents,
     "explanations.txt": explanations,
     "journals.txt": journals,
 }

@@ -28,6 +28,7 @@ from taskorch import (
     TaskState,
     current_context,
 )
+from taskorch._base._backoff import Backoff
 from taskorch.errors import InternalError, JournalError, JournalUnavailableError
 from taskorch.events import OrchestratorStarted
 from taskorch.journal import SqliteJournal
@@ -45,8 +46,7 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     CALLS.clear()
     GO.clear()
     BEGAN.clear()
-    monkeypatch.setattr(_committer, "_FIRST_PAUSE", 0.002)
-    monkeypatch.setattr(_committer, "_LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(_committer, "_PAUSES", Backoff(0.002, 0.01))
     yield
     GO.set()
 

@@ -19,6 +19,7 @@ from taskorch import (
     TaskState,
     UnknownTaskError,
 )
+from taskorch._base._backoff import Backoff
 from taskorch.errors import JournalUnavailableError
 from taskorch.events import OrchestratorStarted
 from taskorch.journal import SqliteJournal
@@ -129,8 +130,7 @@ def test_a_journal_that_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing starts meanwhile, and that is what is said."""
-    monkeypatch.setattr(_committer, "_FIRST_PAUSE", 0.002)
-    monkeypatch.setattr(_committer, "_LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(_committer, "_PAUSES", Backoff(0.002, 0.01))
     broken = threading.Event()
 
     class Sick(SqliteJournal):

@@ -7,7 +7,9 @@ import inspect
 import pytest
 from tests.integration.tools import in_loop
 
-from taskorch import TaskOrchestrator
+from taskorch import SqliteJournal, TaskOrchestrator
+from taskorch.journal import MemoryJournal
+from taskorch.reading import JournalReader
 
 #: What an orchestrator has that waits for nobody, so that coroutines use it as it is.
 NOT_ASYNC = {
@@ -72,3 +74,15 @@ async def test_a_method_of_a_subclass_is_the_one_that_is_awaited() -> None:
             return task_id == "mine"
 
     assert await Mine().aio.cancel_task("mine")
+
+
+def test_both_faces_say_where_what_happens_is_kept_and_how_much_at_once(tmp_path):
+    with TaskOrchestrator(concurrency=3) as orch:
+        assert orch.journal is orch.aio.journal is None
+        assert orch.concurrency == orch.aio.concurrency == 3
+    with TaskOrchestrator(journal=MemoryJournal()) as orch:
+        assert orch.journal is None
+    with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
+        assert isinstance(orch.journal, SqliteJournal)
+        assert orch.aio.journal is orch.journal
+        assert JournalReader(tmp_path / "runs.db").uid == orch.journal.uid

@@ -6,13 +6,16 @@ import pytest
 from tests.integration.tools import PATIENCE
 
 from taskorch import Resources, RetryPolicy, Task, TaskOrchestrator, Workflow
+from taskorch.adaptive import Learned
 from taskorch.policies import (
     BackoffRetryHandler,
     CapabilityRegistry,
     PerformanceRouter,
     PoolAllocator,
     PriorityQueue,
+    QuotaRetryHandler,
     StructuralValidator,
+    ValidatorChain,
 )
 from taskorch.runtime._deciders import copy_containers
 
@@ -101,6 +104,42 @@ def test_what_a_part_changes_is_its_own(name, durable, tmp_path):
     assert mine == payload()
     assert metadata == {"tags": ["x"]}
     assert seen == [(payload(), {"tags": ["x"]})] * 2
+
+
+OTHERS = {
+    "router": lambda part: Learned([part, PerformanceRouter()], explore=1, floor=1),
+    "queue": lambda part: Learned([part, PriorityQueue()], explore=1, floor=1),
+    "allocator": lambda part: Learned([part, PoolAllocator()], explore=1, floor=1),
+    "validator": lambda part: ValidatorChain(ValidatorChain(part)),
+    "retry_handler": QuotaRetryHandler,
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_a_part_changes_that_one_of_ours_asks_is_its_own(name):
+    part = spoiling(*PARTS[name])
+    mine, seen = payload(), []
+    parts = {name: OTHERS[name](part)}
+    with TaskOrchestrator(resources=Resources(cpu=1), **parts) as orch:
+        for agent in ("a", "b"):
+            orch.agent(agent, capabilities={"x"})(failing_once(seen))
+        again = RetryPolicy(2, base=0)
+        for _ in range(8):
+            task = Task("x", mine, retry=again, resources=Resources(cpu=1))
+            assert orch.submit_task(task).result(PATIENCE) == 7
+        assert part.asked
+    assert mine == payload()
+    assert seen == [payload()] * 16
+
+
+def failing_once(seen):
+    def agent(task, context):
+        seen.append(task.payload)
+        if context.attempt == 1:
+            raise ConnectionError
+        return 7
+
+    return agent
 
 
 def takes(first, *, last):

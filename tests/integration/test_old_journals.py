@@ -1,6 +1,8 @@
 """A journal of before facts were objects: they end there with what was not as usual."""
 
 import gzip
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from tests.integration.tools import PATIENCE
 from taskorch import TaskOrchestrator, TaskState
 from taskorch.errors import TaskFailedError
 from taskorch.events import TaskFailed, TaskSubmitted
+from taskorch.model import AgentTemplate
 from taskorch.reading import JournalReader
 
 KEPT = Path(__file__).parent / "data" / "journal-with-cut-facts.db.gz"
@@ -45,3 +48,37 @@ def test_its_tasks_go_on(path: Path) -> None:
         assert orch.handle("skipped").status.state is TaskState.CANCELLED
         assert orch.handle("blocked").status.state is TaskState.BLOCKED
         assert orch.submit(abs, -5).result(PATIENCE) == 5
+
+
+BEFORE = """
+import sys
+from types import ModuleType
+
+from taskorch import TaskOrchestrator
+from taskorch.model import AgentTemplate
+
+# Where the class stood in an earlier version.
+place = sys.modules["taskorch.model._fleet"] = ModuleType("taskorch.model._fleet")
+place.AgentTemplate = AgentTemplate
+AgentTemplate.__module__ = place.__name__
+
+
+def template():
+    return AgentTemplate("builder")
+
+
+with TaskOrchestrator(journal=sys.argv[1]) as orch:
+    orch.submit(template).result(60)
+"""
+
+
+def test_a_class_of_ours_is_found_though_its_file_has_another_name(
+    tmp_path: Path,
+) -> None:
+    """What an earlier version has kept names the file in which a class stood then."""
+    path = tmp_path / "runs.db"
+    subprocess.run([sys.executable, "-c", BEFORE, str(path)], check=True)
+    assert b"taskorch.model._fleet:AgentTemplate" in path.read_bytes()
+
+    (status,) = JournalReader(path).tasks()
+    assert status.result == AgentTemplate("builder")

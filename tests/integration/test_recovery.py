@@ -106,15 +106,26 @@ def test_a_configuration_is_read_as_it_stands(tmp_path):
     [
         ("recovery: {max_retrys: 1}", "did you mean 'max_retries'"),
         ("recovery: {max_retries: -1}", "whole number from 0"),
-        ("recovery: {max_retries: 1}\nfailure_handling: {max_retries: 2}", "and 1 in"),
-        ("recovery: 5", "has entries"),
-        ("[1, 2]", "has sections"),
+        ("recovery: {max_retries: 1}\nfailure_handling: {max_retries: 2}", "and 1 at"),
+        ("recovery: 5", "a mapping is needed"),
+        ("[1, 2]", "a mapping is needed"),
         ("recovery: {matrix: {memori: {}}}", "no class of failures"),
-        ("recovery: {matrix: {memory: {human: sometimes}}}", "human is 'never'"),
-        ("recovery: {matrix: {memory: {orchestrator: more}}}", "is no action"),
-        ("recovery: {matrix: 3}", "a row for each class"),
+        ("recovery: {matrix: {memory: {human: sometimes}}}", "one of never"),
+        (
+            "recovery: {matrix: {memory: {orchestrator: more}}}",
+            "one of avoid, reset, {",
+        ),
+        ("recovery: {matrix: 3}", "a mapping is needed"),
         ("recovery: {classes: 3}", "a list of rules"),
         ("recovery: {classes: [{name: memory}]}", "does not say of which"),
+        (
+            "recovery: {matrix: {memory: {orchestrator: {grow: {}, avoid: {}}}}}",
+            "one of",
+        ),
+        (
+            "recovery: {matrix: {memory: {orchestrator: {grow: {cpu: 0.5}}}}}",
+            "from 1 is",
+        ),
         ("recovery: {", "c.yaml"),
     ],
 )
@@ -387,6 +398,20 @@ def test_each_delay_is_a_backoff_longer_than_the_one_before_up_to_an_hour():
     delays = [e.delay for e in sim.events if isinstance(e, TaskRetrying)]
     assert delays == [10, 20, 40, 80, 160, 320, 640, 1280, 2560]
     assert min(3_600, 2 * delays[-1]) == 3_600
+
+
+def test_a_delay_of_many_attempts_is_the_longest_and_no_number_is_too_large():
+    """As with a backoff of 10, after 310 of them."""
+    matrix = {"network": Row(orchestrator=Avoid(backoff=10))}
+    own = RecoveryHandler(escalate=False, matrix=matrix)
+    sim = Simulation(seed=1, retry_handler=own)
+    sim.agent("a", capabilities={"w"})
+    sim.work("w", Outcome(1, error=ConnectionRefusedError(111, "refused")))
+    often = RetryPolicy(350, wait="fixed", base=1, jitter=0)
+    sim.submit_task(Task("w", id="t", retry=often))
+    sim.run(2_000_000)
+    delays = [e.delay for e in sim.events if isinstance(e, TaskRetrying)]
+    assert delays == [1, 10, 100, 1000] + [3_600] * 345
 
 
 @pytest.mark.parametrize(("apart", "is_asked"), [(140, True), (160, False)])

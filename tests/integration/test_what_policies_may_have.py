@@ -64,6 +64,7 @@ RIGHT = {
     "matrix": [{}, RecoveryHandler().matrix],
     "rigid": [True, False],
     "chunks": [{}, {"cpu": 2}],
+    "asks": [(), [FifoQueue()]],
     "name": ["", "mine"],
 }
 WRONG = {
@@ -75,6 +76,7 @@ WRONG = {
     "matrix": [5, [("network_error", 1)], "retry", len],
     "rigid": [1, "no", len],
     "chunks": [5, {"cpu": -1}, {"cpu": "two"}, {"cpu": 0}, len],
+    "asks": [5, "fifo", len],
 }
 MAKERS = [TaskOrchestrator, Simulation]
 

@@ -27,6 +27,7 @@ from taskorch import (
     TaskorchError,
     TaskOrchestrator,
 )
+from taskorch._base._backoff import Backoff
 from taskorch.errors import JournalError, JournalUnavailableError
 from taskorch.runtime import _committer
 
@@ -42,8 +43,7 @@ def _patient(monkeypatch):
     # Loaded now: pytest parses what is loaded, in which threads disturb each other.
     import_module("taskorch._aio")
     monkeypatch.setattr(_committer, "_COMMIT_TIMEOUT_S", FOR_EVER)
-    monkeypatch.setattr(_committer, "_FIRST_PAUSE", 0.002)
-    monkeypatch.setattr(_committer, "_LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(_committer, "_PAUSES", Backoff(0.002, 0.01))
 
 
 class Ailing(SqliteJournal):

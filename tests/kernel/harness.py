@@ -415,7 +415,7 @@ class Machine:
     ) -> list[str]:
         """Somebody answers a question; ids of what starts."""
         vote = (by, choice, "", None)
-        self.kernel.answer(self.row(task_id), vote, verdict, self.now)
+        self.kernel.answer([self.row(task_id)], vote, verdict, self.now)
         return self.settle()
 
     def emit(self, name: str, cargo: Any = None, keep: int = 0) -> list[str]:

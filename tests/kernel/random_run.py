@@ -73,7 +73,7 @@ class Run:
     ) -> None:
         self.dice = dice
         drawn = dice.random() < 0.3
-        policies = Policies(
+        policies = self.policies_of(
             rigid=dice.random() < 0.5,
             ranks=drawn if ranks is None else ranks,
             backfills=backfills,
@@ -122,6 +122,10 @@ class Run:
         #: What the facts so far lead to: it must be the same.
         folding = Policies(ranks=policies.ranks, backfills=backfills)
         self.shadow = Kernel(kernel.config, folding, Random(0), pools)
+
+    def policies_of(self, **options: bool) -> Policies:
+        """Who decides."""
+        return Policies(**options)
 
     # -- choices -------------------------------------------------------------------
 

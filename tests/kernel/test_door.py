@@ -17,7 +17,7 @@ SOURCES = Path(taskorch.__file__).parent
 #: What a driver takes and empties, and what it plugs in when it makes a kernel.
 ITS_OWN = {
     *("dropped", "effects", "hand_over", "learns", "points", "sink", "starts"),
-    "touched",
+    *("touched", "whom"),
 }
 CHANGES = {"add", "append", "clear", "extend", "pop", "remove", "setdefault", "update"}
 

@@ -28,7 +28,7 @@ from taskorch.kernel import _queue as queue
 from taskorch.kernel._application import _forget_delay, due
 from taskorch.kernel._control import heard
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting
-from taskorch.kernel._explain._parents import wait_of
+from taskorch.kernel._explain._people import wait_of
 from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import TOKEN, PoolRow, RetainedEvent
 from taskorch.model import Agent, Blocker, Explanation, Remedy
@@ -58,6 +58,27 @@ class _In(pickle.Unpickler):
         return self.shared[pid]
 
 
+class Image:
+    """A kernel as it is now, of which copies can be made."""
+
+    def __init__(self, kernel: Kernel, policies: Any) -> None:
+        self.shared: list[Any] = []
+        file = io.BytesIO()
+        sink = kernel.sink
+        kernel.sink = None
+        _Out(file, self.shared, policies).dump(kernel)
+        kernel.sink = sink
+        self.bytes = file.getvalue()
+
+    def copy(self) -> Kernel:
+        """A copy that tells nobody, and forgets nothing."""
+        kernel: Kernel = _In(io.BytesIO(self.bytes), self.shared).load()
+        kernel.listen(None, frozenset())
+        kernel.starts = []
+        kernel.keep = 1_000_000
+        return kernel
+
+
 class Oracle:
     """Asks about one task of a run, and tries the answer out on copies."""
 
@@ -69,13 +90,7 @@ class Oracle:
         kernel = self.machine.kernel
         self.now = self.machine.now
         self.told: Explanation = explain(kernel, row, self.now, whole=True)
-        self.shared: list[Any] = []
-        file = io.BytesIO()
-        sink = kernel.sink
-        kernel.sink = None
-        _Out(file, self.shared, self.policies).dump(kernel)
-        kernel.sink = sink
-        self.image = file.getvalue()
+        self.image = Image(kernel, self.policies)
         self.original = kernel
 
     # -- a copy, and changes to it -------------------------------------------------
@@ -84,10 +99,7 @@ class Oracle:
         self, blockers: Any, how: str = "pure", less: Blocker | None = None
     ) -> bool:
         """Whether the task starts in a copy in which *blockers* have been lifted."""
-        kernel: Kernel = _In(io.BytesIO(self.image), self.shared).load()
-        kernel.listen(None, frozenset())
-        kernel.starts = []
-        kernel.keep = 1_000_000
+        kernel = self.image.copy()
         policies = self.policies
         saved = dict(policies.vetoes), policies.joins, policies.ranking
         machine, self.machine.kernel, policies.kernel = self.machine, kernel, kernel

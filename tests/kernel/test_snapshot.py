@@ -14,6 +14,7 @@ from tests.kernel.commands import handle
 from tests.kernel.harness import SEC, Machine, Nobody, Policies, S
 from tests.kernel.random_run import Run
 from tests.kernel.test_fold import mended, probed, remembered, scheduled, tripped
+from tests.tools.explore import explore
 
 from taskorch.errors import InternalError
 from taskorch.events import (
@@ -44,7 +45,6 @@ from taskorch.kernel import (
 from taskorch.kernel._history import row_extra
 from taskorch.kernel._queue import BREAKER, LEASE, RETAINED, is_alive
 from taskorch.model import TERMINAL, Agent, Breaker, Resources
-from taskorch.testing import explore
 
 # -- what a driver does --------------------------------------------------------------
 

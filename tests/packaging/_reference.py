@@ -17,13 +17,19 @@ from taskorch._settings._fields import SETTINGS, SIMULATED
 from taskorch._verbs._table import VERBS
 from taskorch.errors import TaskFailure, TaskorchError, UsageError
 from taskorch.events import CATALOGUE, VIEWS, signal_name
+from taskorch.frontends.jobs._config import CONFIGURATION as ADAPTIVE_JOBS
+from taskorch.frontends.suite._keys import CONFIGURATION
+from taskorch.frontends.workspace._config import WorkspaceEntry
+from taskorch.frontends.workspace._task_file import TaskFile
 from taskorch.kernel import diagram
 from taskorch.kernel._table import MOVES, After
 from taskorch.model import FILTERS, OPTIONS, Task
 from taskorch.model._describe import texts_of
+from taskorch.planning._values import PlanEntry, TaskRequest
 from taskorch.policies._kinds import POLICIES, Policies
 from taskorch.protocols import MAY_HAVE
 from taskorch.protocols._members import arguments_of, members_of, methods_of
+from taskorch.workflows._forms import Each, Either, Entry, Maybe, Named, Tagged, keys_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -442,7 +448,62 @@ def verbs_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def documents_page():
+    lines = [_DOCUMENTS]
+    for title, form in DOCUMENTS.items():
+        lines += [f"## {title}", "", "| key | it may be | usual | what it is |"]
+        lines += ["|---|---|---|---|", *_keys(form, ""), ""]
+    return "\n".join(lines)
+
+
+def _keys(form, path):
+    """A line for each key of a document, and for those within it."""
+    if isinstance(form, Maybe | Each):
+        mark = "[]" if isinstance(form, Each) else ""
+        yield from _keys(form.form, path and f"{path}{mark}")
+    elif isinstance(form, Named):
+        yield from _keys(form.form, f"{path}.NAME".removeprefix("."))
+    elif isinstance(form, Either):
+        yield from _keys(form.first, path)
+        yield from _keys(form.second, path)
+    elif isinstance(form, Tagged):
+        needs = f"one of {', '.join(form.kinds)}"
+        yield f"| `{path}.{form.tag}` | {needs} (needed) | | Which of these it is. |"
+        for kind, cls in form.kinds.items():
+            yield from _keys(Entry(cls), f"{path}.{form.tag}={kind}")
+    elif isinstance(form, Entry):
+        for name, each in keys_of(form.cls).items():
+            whole = f"{path}.{name}".removeprefix(".")
+            words = "".join(f", `{word}`" for word in each.words)
+            needs = each.form.needs.rstrip(",") + " (needed)" * each.is_needed
+            text = " ".join(each.text.split()).replace("None", "null")
+            yield f"| `{whole}`{words} | {needs} | {_usual(each.default)} | {text} |"
+            yield from _keys(each.form, whole)
+
+
+def _usual(default):
+    is_plain = isinstance(default, str | int | float) and default != ""
+    return f"`{json.dumps(default)}`" if is_plain else ""
+
+
+DOCUMENTS = {
+    "A suite": CONFIGURATION,
+    "Adaptive jobs": ADAPTIVE_JOBS,
+    "A workspace": Entry(WorkspaceEntry),
+    "A task file": Entry(TaskFile),
+    "A request": Entry(TaskRequest),
+    "A plan": Entry(PlanEntry),
+}
+_DOCUMENTS = """\
+# Keys of documents
+
+What stands in files, by the kind of file. `NAME` is any name, `[]` each of a list. Other words for a key stand behind
+it. All that is wrong with a document is said at once, with its place and the nearest key that there is.
+"""
+
+
 PAGES = {
+    DOCS / "reference" / "documents.md": documents_page,
     DOCS / "reference" / "errors.md": errors_page,
     DOCS / "reference" / "events.md": events_page,
     DOCS / "reference" / "options.md": options_page,

@@ -113,7 +113,7 @@ def test_every_public_package_has_a_page_on_the_site():
         if "._" not in one.name
     }
     inner = {"executors", "frontends", "kernel", "runtime", "schedules", "simulation"}
-    told = {"testing.pytest_plugin", "testing.soak"}
+    told = {"testing.pytest_plugin"}
     inside = {f"taskorch.{name}" for name in inner | told}
     site = runpy.run_path(str(DOCS / "conf.py"))
 

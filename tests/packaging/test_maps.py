@@ -25,6 +25,7 @@ OF_NO_MODULE = {
     "0070": "tests, and tricks that are not used",
     "0092": "tests of engines, and the extras",
     "0094": "tests that start PostgreSQL",
+    "0149": "a world of the tests: tests/tools/rooms.py",
 }
 
 

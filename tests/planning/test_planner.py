@@ -143,13 +143,15 @@ def test_a_plan_is_read_as_it_was_written(orch):
     [
         (lambda d: d["tasks"].pop(), "tasks: not those of the workflow"),
         (lambda d: d["dependencies"].clear(), "dependencies: not those"),
-        (lambda d: d.update(estimatedCost="dear"), "could not convert"),
+        (lambda d: d.update(estimatedCost="dear"), "estimatedCost: a number from 0"),
         (lambda d: d.update(estimatedcost=1), "did you mean 'estimatedCost'"),
-        (lambda d: d.pop("workflow"), "workflow: is missing"),
+        (lambda d: d.pop("workflow"), "workflow: it is missing"),
         (lambda d: d.update(format=9), "reads format 1"),
+        (lambda d: d.update(speeds={"ada": 0}), "speeds.ada: a number above 0"),
+        (lambda d: d["tasks"][0].update(id=None), r"tasks\[0\].id: a text is needed"),
         (
             lambda d: d["request"]["constraints"].append({"kind": "dedline"}),
-            "did you mean",
+            r"constraints\[\d\].kind: .* did you mean 'deadline'",
         ),
     ],
 )
@@ -614,7 +616,10 @@ def test_what_was_learnt_of_methods_is_in_the_journal(tmp_path):
         assert sum(one.attempts for one in values.values()) == 12
         # Chosen in the first life, known in the second, and off by one argument.
         orch.planner.plan(TaskRequest("r", "go"), cache=False)
-        assert len(orch.planner._chooser.methods["method of go"].log) == 12
+        learned = {one.arm: one for one in orch.planner.learned()}
+        assert {one.context for one in learned.values()} == {"method of go"}
+        assert sum(one.pulls for one in learned.values()) == 12
+        assert all(one.mean > 0 for one in learned.values())
         plan = orch.planner.plan(TaskRequest("r", "go"), cache=False, learn=False)
         assert list(plan.workflow) == ["first-1"]
         assert "taskorch.plan" not in (plan.workflow["first-1"].task.metadata or {})

@@ -625,3 +625,87 @@ def test_a_plan_is_rewarded_when_its_last_task_has_ended():
     assert rewards[0].at_ns >= ends[1].at_ns
     # All of it took far more than was foretold.
     assert rewards[0].value < -0.5
+
+
+def test_learning_that_is_turned_off_and_on_again_learns_nothing_twice(tmp_path):
+    """Of one life and the next: each reward counts once, and a choice is said once."""
+    path, events = tmp_path / "runs.db", []
+
+    def life():
+        orch = TaskOrchestrator(journal=path)
+        orch.signals.task_started.connect(events.append)
+        orch.planner.learns = True
+        domain = orch.planner.domain("d")
+        for name in ("one", "other"):
+            domain.operator(lambda s, _: s.set("there", 1), name=name, run=do)
+            domain.method("go", name=name)(lambda _s, name=name: [(name, 1)])
+        return orch
+
+    def run(orch, name):
+        plan = orch.planner.plan(TaskRequest(name, "go"))
+        orch.workflows.start(plan).result()
+        orch.wait()
+
+    def pulls(orch):
+        return sum(one.pulls for one in orch.planner.learned())
+
+    with life() as orch:
+        for number in range(3):
+            run(orch, f"r{number}")
+            orch.planner.learns = False
+            orch.planner.learns = True
+            assert pulls(orch) == number + 1
+        assert len(events) == 3
+        for event in events:
+            assert event.choice[0] in (
+                "planner method of go:one",
+                "planner method of go:other",
+            )
+            assert 0.04 < event.choice[1] < 0.96
+        # Without learning nothing is learnt, and nothing is chosen.
+        orch.planner.learns = False
+        run(orch, "plain")
+        assert events[-1].choice is None
+    with life() as orch:
+        assert pulls(orch) == 3
+        orch.planner.learns = True
+        assert pulls(orch) == 3
+
+
+def test_what_was_learnt_of_a_method_stays_when_another_is_added():
+    with TaskOrchestrator() as orch:
+        planner = orch.planner
+        planner.learns = True
+        domain = planner.domain("d")
+        for name in ("slow", "fast"):
+            domain.operator(lambda s: s.set("there", 1), name=name, duration=1)
+            domain.method("go", name=name)(lambda _s, name=name: [(name,)])
+        for number in range(20):
+            plan = planner.plan(TaskRequest(f"r{number}", "go"))
+            planner.reward(plan, 100 if "slow" in plan.workflow else 0.1)
+        before = {one.arm: one for one in planner.learned()}
+        domain.operator(lambda s: s.set("there", 1), name="third", duration=1)
+        domain.method("go", name="third")(lambda _s: [("third",)])
+        planner.plan(TaskRequest("r", "go"))
+        assert {one.arm: one for one in planner.learned()} == before
+        assert before["fast"].mean > 0 > before["slow"].mean
+
+
+def test_a_bandit_says_with_what_chance_each_rule_was_chosen():
+    with TaskOrchestrator() as orch:
+        planner = orch.planner
+        planner.learns = True
+        flow = Workflow("w")
+        for name in "abcdef":
+            flow.add(Task.call(do, id=name, expected=1, resources={"cpu": 3}))
+        planner.template("w")(lambda: flow)
+        plan = planner.plan(TaskRequest("r", "w"))
+        for _ in range(5):
+            planner.optimize(plan, seconds=0.01)
+        assert len(planner.rules.log) == 5
+        for one in planner.rules.log:
+            assert one.arm in planner.rules.arms
+            assert 0 < one.propensity < 1
+            assert 0 <= one.reward <= 1
+            chances = planner.rules.probabilities(one.context)
+            assert min(chances.values()) >= 0.049

@@ -1,11 +1,12 @@
 """The search for seeds that break something, and for the few things that do it."""
 
 import pytest
+from tests.tools import soak
+from tests.tools.explore import FailedRun, explore, find_failure
 
 from taskorch.errors import InvalidTaskError
 from taskorch.events import AgentJoined, AgentLost, TaskCompleted, TaskSuspended
-from taskorch.testing import Faults, Simulation, explore, find_failure, minimise, soak
-from taskorch.testing._explore import FailedRun
+from taskorch.testing import Faults, Simulation, minimise
 
 
 class Fussy:
@@ -127,6 +128,15 @@ def test_a_planted_failure_is_found_with_few_things():
 
 def test_a_seed_that_breaks_nothing_is_no_failure():
     assert find_failure(2, 20) is None
+
+
+@pytest.mark.parametrize("name", ["explore", "find_failure", "FailedRun"])
+def test_who_asks_the_package_for_it_is_told_where_it_is(name):
+    """Also where one would hear no more than that it cannot be imported."""
+    with pytest.raises(
+        ImportError, match=f"{name} is not in the package .*tests/tools"
+    ):
+        exec(f"from taskorch.testing import {name}", {})
 
 
 # -- minimise --------------------------------------------------------------------------

@@ -1,17 +1,19 @@
 """Each kind of fault happens, is on the schedule, and breaks no promise."""
 
+import os
 import subprocess
 import sys
 from random import Random
 
 import attrs
 import pytest
+from tests.tools.explore import explore
 
 from taskorch.errors import InternalError
 from taskorch.events import AgentLost, LateResultIgnored, TaskRetrying
 from taskorch.model import Program, RetryPolicy, Task, TaskState
 from taskorch.simulation import Outcome
-from taskorch.testing import Faults, Simulation, explore
+from taskorch.testing import Faults, Simulation
 from taskorch.testing._dice import Dice
 from taskorch.testing._faults import KINDS
 
@@ -289,14 +291,14 @@ def test_being_watched_changes_nothing(seed):
 def test_a_run_is_the_same_to_the_byte_in_any_process():
     """Two processes, two hash seeds, one trace."""
     code = (
-        "import sys; from taskorch.testing import explore\n"
+        "import sys; from tests.tools.explore import explore\n"
         "for seed in (3, 4): sys.stdout.write(explore(seed, check=False).trace())"
     )
 
     def trace(hash_seed):
         return subprocess.run(
             [sys.executable, "-c", code],
-            env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": "src"},
+            env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": f"src{os.pathsep}."},
             capture_output=True,
             check=True,
         ).stdout

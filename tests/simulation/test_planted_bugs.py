@@ -13,6 +13,7 @@ import inspect
 import textwrap
 
 import pytest
+from tests.tools.explore import explore
 
 from taskorch._managers import (
     WorkflowContext,
@@ -40,7 +41,7 @@ from taskorch.runtime import _submission
 from taskorch.runtime._committer import Commits
 from taskorch.simulation._life import Life
 from taskorch.simulation._world import World
-from taskorch.testing import Breach, explore
+from taskorch.testing import Breach
 from taskorch.workflows import Phase
 
 #: Seeds that are tried before a bug counts as not found.

@@ -1,7 +1,7 @@
 """
 Worlds with all that is above the kernel in them, killed at any step.
 
-What is to hold of their facts is `taskorch.testing._book`: a page for each promise. That
+What is to hold of their facts is `tests.tools.book`: a page for each promise. That
 the book notices what is wrong is seen by changing a fact of a world that is right.
 """
 
@@ -10,6 +10,8 @@ from __future__ import annotations
 from random import Random
 
 import pytest
+from tests.tools.explore import explore
+from tests.tools.rooms import Rooms, options_of_rooms
 
 from taskorch.events import (
     AgentProbed,
@@ -28,8 +30,7 @@ from taskorch.events import (
     TaskRewarded,
     TaskStarted,
 )
-from taskorch.testing import Breach, Faults, Simulation, explore
-from taskorch.testing._rooms import Rooms, options_of_rooms
+from taskorch.testing import Breach, Faults, Simulation
 
 
 @pytest.mark.parametrize("seed", range(6))

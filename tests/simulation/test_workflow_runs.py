@@ -6,13 +6,14 @@ against a second opinion: what its plan alone says.
 """
 
 import pytest
+from tests.tools import workflow_runs as runs
+from tests.tools.explore import explore, find_failure
+from tests.tools.opinion import ScriptedWorkflow
 
 from taskorch import Approval, NotRunningError, TaskState, Workflow, current_context
 from taskorch.errors import UsageError, WouldDeadlockError
 from taskorch.events import TaskParentsAdded, TaskStarted, TaskSuspended
-from taskorch.testing import Breach, Faults, Outcome, Simulation, explore, find_failure
-from taskorch.testing import _workflow_runs as runs
-from taskorch.testing._opinion import ScriptedWorkflow
+from taskorch.testing import Breach, Faults, Outcome, Simulation
 
 LONG = Outcome(2.0, calls=True)
 

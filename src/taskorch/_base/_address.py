@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from typing import Final
 
-#: How an address of a server begins; a path that was made of one has lost a slash.
-SCHEMES: Final = ("postgresql:", "postgres:")
-_SCHEME: Final = re.compile(r"\s*(postgres(?:ql)?):", re.IGNORECASE)
+#: How an address of a server begins, and the class of the journals that are there.
+KINDS: Final = {
+    "postgresql": "taskorch.journal._postgres:PostgresJournal",
+    "postgres": "taskorch.journal._postgres:PostgresJournal",
+}
+_SCHEME: Final = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]+):")
 #: Words with which text of `name=value` begins, as the client library has it.
 _NAMED: Final = re.compile(
     r"\s*(host|hostaddr|port|dbname|user|password|passfile|service|sslmode|options"
@@ -33,14 +36,24 @@ _VALUE: Final = re.compile(
 )
 
 
+def kind_of(path: object) -> str | None:
+    """What of `KINDS` *path* is the address of, well formed or not; None: of none."""
+    if not isinstance(path, str):
+        return None
+    scheme = _SCHEME.match(path)
+    if scheme is not None and scheme[1].lower() in KINDS:
+        return scheme[1].lower()
+    return "postgresql" if _NAMED.match(path) else None
+
+
 def is_address(path: object) -> bool:
     """Whether *path* is the address of a server, well formed or not, and no file."""
-    return isinstance(path, str) and bool(_SCHEME.match(path) or _NAMED.match(path))
+    return kind_of(path) is not None
 
 
 def is_url(address: str) -> bool:
     """Whether an address is written as a URL, not as `name=value`."""
-    return _SCHEME.match(address) is not None
+    return is_address(address) and not _NAMED.match(address)
 
 
 def normal(address: str) -> str:

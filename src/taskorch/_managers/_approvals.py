@@ -11,14 +11,22 @@ from taskorch.errors import (
 from taskorch.model import TERMINAL, question_of
 from taskorch.model._explanation import some
 from taskorch.model._ids import stem_of, tail_of
-from taskorch.runtime._questions import check, row_named, vote
+from taskorch.runtime._questions import check, vote, why_unsure
 from taskorch.workflows._phases import approval_of, gate_of, phase_of, verdict_of
 
 if TYPE_CHECKING:
     from taskorch._managers._run import WorkflowRun
 
 
-def decide(run: WorkflowRun, gate: str, by: str, note: str, *, passed: bool) -> bool:
+def decide(
+    run: WorkflowRun,
+    gate: str,
+    by: str,
+    note: str,
+    changes: dict[str, Any] | None = None,
+    *,
+    passed: bool,
+) -> bool:
     """
     Approve or reject a phase of *run*; False if that had been decided before.
 
@@ -29,7 +37,7 @@ def decide(run: WorkflowRun, gate: str, by: str, note: str, *, passed: bool) -> 
             AnswerRefusedError.
         InvalidTaskError: *by* or *note* is not well formed.
     """
-    check(by, note)
+    check(by, note, changes)
     phase = phase_of(stem_of(str(gate)))
     work = run.handles.get(approval_of(phase))
     if work is None:
@@ -43,8 +51,7 @@ def decide(run: WorkflowRun, gate: str, by: str, note: str, *, passed: bool) -> 
         )
         raise UnknownTaskError(msg, hint=hint)
     latest, task = work._row, work._task
-    question = None if task is None else question_of(task.payload)
-    if question is None:
+    if task is None or question_of(task.payload) is None:
         msg = f"{latest.id} is no approval any more"
         raise UnknownTaskError(msg)
     named = f"{stem_of(latest.id)}{tail_of(str(gate))}"
@@ -60,16 +67,14 @@ def decide(run: WorkflowRun, gate: str, by: str, note: str, *, passed: bool) -> 
         return "fail", None, f"{sentence}: {note}" if note else sentence
 
     def end(now: int) -> bool | AnswerRefusedError:
-        row = row_named(run._rt, named, by, choice, now)
-        if isinstance(row, AnswerRefusedError):
-            return row
-        is_over = row is latest and (run._rt.is_left(row) or row.state in TERMINAL)
-        done = vote(
-            *(run._rt, row, question, choice, by, note, None, now), outcome=outcomes
-        )
-        return False if is_over else done
+        rt = run._rt
+        is_latest = rt.directory.reruns.latest(named) == latest.id
+        is_meant = is_latest and not why_unsure(rt, named)
+        was_over = is_meant and (rt.is_left(latest) or latest.state in TERMINAL)
+        decided = vote(rt, named, choice, by, note, changes, now, outcome=outcomes)
+        return False if was_over else decided
 
-    done = run._rt.step(end, keep=True)
-    if isinstance(done, AnswerRefusedError):
-        raise done
-    return bool(done)
+    decided = run._rt.step(end, keep=True)
+    if isinstance(decided, AnswerRefusedError):
+        raise decided
+    return bool(decided)

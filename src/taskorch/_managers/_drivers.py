@@ -48,9 +48,16 @@ _AGAIN: Final = (1, 2, 5, 15, 60)
 class View:
     """What a driver sees: see `taskorch.protocols.DriverView`."""
 
-    def __init__(self, orchestrator: Any, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        orchestrator: Any,
+        clock: Callable[[], float],
+        runtime: Runtime | None = None,
+    ) -> None:
         self._orch = orchestrator
         self._clock = clock
+        #: None: the orchestrator is simulated.
+        self._rt = runtime
 
     @property
     def wall(self) -> float:
@@ -91,7 +98,7 @@ class View:
         """Whether an agent is of a template, by an id that this makes."""
         if not template.has_named(agent_id):
             return False
-        fleet = getattr(getattr(self._orch, "_rt", None), "fleet", None)
+        fleet = self._fleet
         spawned = None if fleet is None else fleet.spawned.get(agent_id)
         # What nobody has spawned here is known by its name alone.
         return spawned is None or spawned.template.name in ("", template.name)
@@ -123,23 +130,26 @@ class View:
 
     def starting(self, template: str) -> list[str]:
         """Ids of agents of a template that were started and have not joined yet."""
-        fleet = getattr(getattr(self._orch, "_rt", None), "fleet", None)
+        fleet = self._fleet
         return [] if fleet is None else list(fleet.starting(template))
 
     def given_up(self, template: str) -> str:
         """Why agents of a template are not spawned any more, or ""."""
-        fleet = getattr(getattr(self._orch, "_rt", None), "fleet", None)
+        fleet = self._fleet
         return "" if fleet is None else str(fleet.given_up.get(template, ""))
+
+    @property
+    def _fleet(self) -> Any:
+        return None if self._rt is None else self._rt.fleet
 
     @contextmanager
     def _kernel(self) -> Iterator[Any]:
         """The kernel, which nobody changes meanwhile."""
-        runtime = getattr(self._orch, "_rt", None)
-        if runtime is None:
+        if self._rt is None:
             yield self._orch.world.living().kernel
             return
-        with runtime.lock:
-            yield runtime.kernel
+        with self._rt.lock:
+            yield self._rt.kernel
 
     def state_of(self, task_id: str) -> TaskState | None:
         """The state of a task, or None if it is not known."""
@@ -237,7 +247,7 @@ class DriverManager:
     def __init__(self, runtime: Any, orchestrator: Any) -> None:
         self._rt: Runtime = runtime
         self._orch = orchestrator
-        self._view = View(orchestrator, wall)
+        self._view = View(orchestrator, wall, runtime)
         self._driven: dict[str, Driven] = {}
         self._receivers: dict[str, Callable[[Event], None]] = {}
         #: Guards the two; nothing else is done under it.

@@ -628,7 +628,9 @@ class SpawnedAgents:
             return AgentHealth(
                 agent_id, "starting", healthy=False, reasons=("it has not joined yet",)
             )
-        every: list[str] = [shut.why for shut in shut_out(row, row.info.capabilities)]
+        every: list[str] = [
+            short.kind for short in shut_out(row, row.info.capabilities)
+        ]
         if fallen is not None:
             every.append(fallen.failed)
         one = self.spawned.get(agent_id)
@@ -707,7 +709,7 @@ class SpawnedAgents:
                 lacks += agent.health.reasons
             else:
                 names = tuple(wanted)
-                lacks += [f"it is {s.why}" for s in shut_out(row, names)]
+                lacks += [f"it is {s.kind}" for s in shut_out(row, names)]
             one = self.spawned.get(agent.id)
             weights: Mapping[str, float] = {}
             if one is not None:

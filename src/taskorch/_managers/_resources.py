@@ -445,7 +445,7 @@ class ResourceManager:
         kernel = self._rt.kernel
         short = pool_shortage(kernel, kernel.claimed(claim))
         # What was short may have come free, a moment too late.
-        pool_name, units = short or claim.units[0]
+        pool_name, units = claim.units[0] if short is None else (short.name, short.need)
         pool = kernel.pools[pool_name]
         free = max(0, pool.total - pool.used) / _SCALE
         who = tuple(holder for holder, _ in holders_of(kernel, pool_name))

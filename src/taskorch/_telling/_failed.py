@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -11,7 +10,7 @@ from taskorch._base._limits import NS
 from taskorch.runtime._questions import failure_of
 
 if TYPE_CHECKING:
-    from taskorch.model import HealthCheck
+    from taskorch.runtime._runtime import Runtime
 
 #: The class of a failure that no attempt told of, by its cause.
 _BY_CAUSE: Final = {
@@ -45,30 +44,33 @@ def class_by_cause(failure_class: str, cause: str) -> str:
     return failure_class or _BY_CAUSE.get(cause, "unknown")
 
 
-def latest_failure(orch: Any, task_id: str) -> LatestFailure | None:
-    """The latest failure of a task; None: it has none, or has left memory."""
-    row = orch._rt.kernel.tasks.get(task_id)
-    extra = None if row is None else row.extra
-    if row is None or extra is None or extra.error is None:
-        return None
-    error_type, message, cause = extra.error
-    kind = class_by_cause(extra.failure_class, cause)
-    return LatestFailure(row.attempt, error_type, message, cause, kind)
+class FailedTasks:
+    """
+    What a runtime knows of tasks that have failed.
 
+    Args:
+        runtime: The orchestrator's.
+    """
 
-def about_failure(orch: Any, task_id: str) -> dict[str, Any] | None:
-    """What an escalation would say of a task; None: it has left memory."""
-    about: dict[str, Any] | None = failure_of(orch._rt, task_id)
-    return about
+    def __init__(self, runtime: Runtime) -> None:
+        self._rt = runtime
 
+    def latest(self, task_id: str) -> LatestFailure | None:
+        """The latest failure of a task; None: it has none, or has left memory."""
+        row = self._rt.kernel.tasks.get(task_id)
+        extra = None if row is None else row.extra
+        if row is None or extra is None or extra.error is None:
+            return None
+        error_type, message, cause = extra.error
+        kind = class_by_cause(extra.failure_class, cause)
+        return LatestFailure(row.attempt, error_type, message, cause, kind)
 
-def timeout_of(orch: Any, task_id: str) -> float | None:
-    """Seconds that an attempt at a task has now; None is without limit."""
-    row = orch._rt.kernel.tasks.get(task_id)
-    limit = None if row is None else row.bucket.spec.timeout_ns
-    return None if limit is None else float(limit / NS)
+    def about(self, task_id: str) -> dict[str, Any] | None:
+        """What an escalation would say of a task; None: it has left memory."""
+        return failure_of(self._rt, task_id)
 
-
-def add_check(orch: Any, check: Callable[[], HealthCheck]) -> None:
-    """Make *check* a part of `health()`."""
-    orch._rt.health_checks.append(check)
+    def timeout(self, task_id: str) -> float | None:
+        """Seconds that an attempt at a task has now; None is without limit."""
+        row = self._rt.kernel.tasks.get(task_id)
+        limit = None if row is None else row.bucket.spec.timeout_ns
+        return None if limit is None else float(limit / NS)

@@ -25,16 +25,15 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from urllib.parse import SplitResult, urlsplit
 
-from taskorch._base._limits import NS
+from taskorch._base._backoff import Backoff
 from taskorch._base._visible import visible
 from taskorch.errors import InvalidTaskError
-from taskorch.events import QuestionAsked, QuestionReminded, TaskBlocked
+from taskorch.events import QuestionAsked, QuestionReminded
 from taskorch.model import HealthCheck, check_count, check_seconds
 from taskorch.model._checks import check_word
-from taskorch.model._ids import is_escalation
 from taskorch.model._plain import stamp
 from taskorch.model._show import show
-from taskorch.runtime._questions import cause_of
+from taskorch.runtime._clock import wall
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -58,9 +57,8 @@ _AT_EXIT: Final = 3.0
 _MAX_WAITING: Final = 1_000
 #: Causes, and numbers of messages, that are remembered.
 _MAX_KNOWN: Final = 10_000
-#: Seconds before the second attempt to send; each time twice as many, up to a minute.
-_PAUSE: Final = 1.0
-_LONGEST_PAUSE: Final = 60.0
+#: Before the second attempt to send, and so on.
+_PAUSES: Final = Backoff(1.0, 60.0)
 _REDIRECTS: Final = range(300, 400)
 _PASSING: Final = (408, 425, 429)
 _SERVERS_FAULT: Final = 500
@@ -106,23 +104,23 @@ class Notifier:
         self._send = send
         self._attempts = attempts
         self._about = frozenset(about)
-        self._waiting: queue.Queue[tuple[str, str] | dict[str, Any] | None] = (
-            queue.Queue(_MAX_WAITING)
+        self._waiting: queue.Queue[str | dict[str, Any] | None] = queue.Queue(
+            _MAX_WAITING
         )
         #: Guards how many wait, or are being sent.
         self._changed = threading.Condition()
         self._open = 0
         self._closed = threading.Event()
-        #: The causes of questions about failures that were told, with the first task of
-        #: each.
-        self._told: dict[tuple[str, str], str] = {}
+        #: Whether what is open is to be looked at, which it is once for all that comes
+        #: until then; and the numbers of what was open at the last look.
+        self._is_to_look = False
+        self._told: Collection[str] = ()
         #: The numbers of messages, each of which is sent once.
         self._numbers: dict[str, str] = {}
         self._thread = threading.Thread(
             target=self._run, name=f"taskorch-notify-{name}", daemon=True
         )
         signals = orch.signals
-        signals.task_blocked.connect(self._blocked)
         signals.question_asked.connect(self._asked)
         signals.question_reminded.connect(self._reminded)
         signals.orchestrator_started.connect(self._started)
@@ -164,58 +162,49 @@ class Notifier:
         return HealthCheck("notification", "degraded", f"{self.name}: {lost}{why}")
 
     def _now(self) -> float:
-        return float(self._orch._rt.now()) / NS
+        return wall()
 
     # -- what is to be told ----------------------------------------------------------
 
     def _started(self, _: object) -> None:
-        self._put(("open", ""))
+        self._look()
 
-    def _asked(self, event: QuestionAsked) -> None:
-        if not event.failure:
-            self._put(("question", event.task_id))
+    def _asked(self, _: QuestionAsked) -> None:
+        self._look()
+
+    def _look(self) -> None:
+        """Tell what is open: many who are asked about at once are looked at once."""
+        with self._changed:
+            self._is_to_look = self._is_to_look or self._put("")
 
     def _reminded(self, event: QuestionReminded) -> None:
-        self._put(("reminder", event.task_id))
+        self._put(event.task_id)
 
-    def _blocked(self, event: TaskBlocked) -> None:
-        """A task is held: told once for each cause, as long as that is open."""
-        if event.cause != "asked":
-            return
-        cause = cause_of(event.task_id, event.error_type, event.message)
-        first = self._told.get(cause)
-        # Who is held again has run since: that is asked anew.
-        if first not in (None, event.task_id):
-            with suppress(Exception):
-                if self._orch.get_task_status(first).state == "blocked":
-                    return
-        _remember(self._told, cause, event.task_id)
-        self._put(("escalation", event.task_id))
-
-    def _put(self, subject: tuple[str, str] | dict[str, Any]) -> None:
+    def _put(self, subject: str | dict[str, Any]) -> bool:
+        """Let *subject* wait; False: too much waits."""
         with self._changed:
             try:
                 self._waiting.put_nowait(subject)
             except queue.Full:
                 self.lost += 1
-            else:
-                self._open += 1
+                return False
+            self._open += 1
+            return True
 
-    def _messages(self, subject: str, task_id: str) -> list[dict[str, Any]]:
-        """The messages about what is still open."""
-        escalations = [each.to_dict() for each in self._orch.escalations()]
-        asked = [each.to_dict() for each in self._orch.questions()]
-        asked = [each for each in asked if not is_escalation(each["id"])]
-        if subject == "escalation":
-            asked = []
-            escalations = [each for each in escalations if task_id in each["tasks"]]
-        elif subject != "open":
-            escalations = []
-            asked = [each for each in asked if each["id"] == task_id]
-        kind = "question" if subject == "open" else subject
-        messages = [{"message_type": "escalation", **each} for each in escalations]
-        messages += [{"message_type": kind, **each} for each in asked]
-        return [each for each in messages if each["message_type"] in self._about]
+    def _messages(self, reminded: str) -> list[dict[str, Any]]:
+        """The question that is *reminded* of; "": what is open and was not told yet."""
+        with self._changed:
+            self._is_to_look = self._is_to_look and bool(reminded)
+        messages = {}
+        for each in self._orch.questions():
+            kind = "reminder" if reminded else each.kind
+            if kind in self._about and reminded in ("", each.id):
+                message = {"message_type": kind, **each.to_dict()}
+                messages[self._number_of(message)] = message
+        told = self._told
+        if not reminded:
+            self._told = frozenset(messages)
+        return [message for each, message in messages.items() if each not in told]
 
     # -- telling it ------------------------------------------------------------------
 
@@ -228,7 +217,7 @@ class Notifier:
                 if isinstance(entry, dict):
                     self._deliver(entry)
                 elif not self._closed.is_set():
-                    for message in self._messages(*entry):
+                    for message in self._messages(entry):
                         self._deliver(message)
             except Exception as error:  # noqa: BLE001 - nothing of it ends the thread
                 self.trouble = _said(error)
@@ -239,26 +228,26 @@ class Notifier:
                 # There is no time to find out whether it is dead.
                 return
 
-    def _deliver(self, message: dict[str, Any]) -> None:
-        subject = (
-            message["message_type"],
-            message.get("id", message.get("escalation_id")),
-        )
-        since = message.get("asked_at", message.get("timestamp"))
-        if subject[0] == "reminder":
+    def _number_of(self, message: dict[str, Any]) -> str:
+        """The number of *message*, which is that of the same one in another life."""
+        kind, since = message["message_type"], message.get("asked_at")
+        if since is None:
+            since = message.get("timestamp")
+        if kind == "reminder":
             since = self._now()
-        text = json.dumps([*subject, since]).encode()
-        number = hashlib.sha256(text).hexdigest()[:32]
+        text = json.dumps([kind, message["id"], since]).encode()
+        return hashlib.sha256(text).hexdigest()[:32]
+
+    def _deliver(self, message: dict[str, Any]) -> None:
+        number = self._number_of(message)
         if number in self._numbers:
             return
         _remember(self._numbers, number, "")
         message = {"message_id": number, **message}
         message.setdefault("timestamp", stamp(self._now(), "microseconds"))
-        pause = _PAUSE
         for attempt in range(self._attempts):
-            if attempt and self._closed.wait(pause):
+            if attempt and self._closed.wait(_PAUSES.after(attempt - 1)):
                 break
-            pause = min(2 * pause, _LONGEST_PAUSE) if attempt else pause
             try:
                 self._send(message, number, self._now())
             except _RefusedError as error:
@@ -277,7 +266,7 @@ class Notifier:
             "%s was not told of the %s %s: %s",
             self.name,
             message["message_type"],
-            visible(str(message.get("id", message.get("escalation_id")))),
+            visible(str(message["id"])),
             self.trouble or "it was not tried",
         )
 
@@ -577,7 +566,7 @@ def _by_apprise(url: str, seconds: float, *, allow_private: bool) -> Send:
                     _check_host(host)
             except InvalidTaskError as error:
                 raise _RefusedError(error.message) from None
-        title = str(message.get("question", message.get("text", "")))
+        title = str(message.get("text", ""))
         title = f"{message['message_type']}: {title}"
         body = json.dumps(message, indent=1)
         _within(seconds, lambda: sender.notify(body=body, title=title))

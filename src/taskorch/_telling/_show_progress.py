@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TextIO
 
 import attrs
 
+from taskorch._base._backoff import Backoff
 from taskorch._base._limits import NS
 from taskorch._base._visible import cut, visible, width
 from taskorch._handles import TaskHandle
@@ -35,9 +36,8 @@ if TYPE_CHECKING:
 #: Seconds between two looks, and between two of what takes longer.
 _LOOK: Final = 0.25
 _LONG_LOOK: Final = 1.0
-#: Where lines stay: seconds until the first, which double, and the longest of them.
-_FIRST: Final = 10.0
-_LONGEST: Final = 600.0
+#: Where lines stay: until the first, and between them.
+_PAUSES: Final = Backoff(10.0, 600.0)
 #: The rate is that of so many seconds.
 _WINDOW: Final = 30.0
 #: Tasks among which is looked for the one that runs longest.
@@ -239,8 +239,8 @@ class Screen:
         self._is_terminal = not self._is_notebook and _is_terminal(file)
         self._has_colors = self._is_terminal and not os.environ.get("NO_COLOR")
         self._is_live = self._is_terminal or self._is_notebook
-        self._pause = _FIRST
-        self._due = now if self._is_live else now + _FIRST
+        self._pauses = _PAUSES.pauses()
+        self._due = now if self._is_live else now + next(self._pauses)
         self._drawn = 0
         self._is_over = False
         # The line is drawn on one thread, and others may print.
@@ -263,8 +263,7 @@ class Screen:
         if self._is_over or now < self._due:
             return False
         if not self._is_live:
-            self._pause = min(2 * self._pause, _LONGEST)
-            self._due = now + self._pause
+            self._due = now + next(self._pauses)
         return True
 
     def draw(self, parts: list[str], share: float) -> None:

@@ -214,9 +214,9 @@ class TroubleTeller:
     served.
     """
 
-    def __init__(self, orch: Any) -> None:
+    def __init__(self, orch: Any, runtime: Runtime) -> None:
         self._orch = orch
-        self._rt: Runtime = orch._rt
+        self._rt: Runtime = runtime
         self.notifiers: list[Notifier] = []
         self._troubles = Troubles()
         #: Of each schedule whose latest slots were passed over, the sentence on that.
@@ -664,9 +664,3 @@ def _whole(rows: Iterable[_Before]) -> set[str]:
     for row in rows:
         runs.setdefault(row.run, set()).add(row.state)
     return {run for run, states in runs.items() if states == {TaskState.COMPLETED}}
-
-
-def teller_of(orch: Any) -> TroubleTeller:
-    """The one of *orch*, which is made if there is none yet."""
-    teller: TroubleTeller | None = orch._rt.notices.teller
-    return TroubleTeller(orch) if teller is None else teller

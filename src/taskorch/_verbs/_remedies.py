@@ -159,8 +159,9 @@ def _request(call: str, args: list[str]) -> str | None:
             value = quote(rest.pop(0), safe="") if rest else name
             below = below.replace(f"{{{each.key}}}", value)
         elif rest or each.is_needed:
-            value = "|".join(rest) if name == "VERDICT" else "".join(rest[:1])
-            rest = rest[1:]
+            is_choice = name == "VERDICT"
+            value = "|".join(rest) if is_choice else "".join(rest[:1])
+            rest = [] if is_choice else rest[1:]
             body[each.key] = value or _sample(verb, name)
     text = f" {json.dumps(body)}" if body else ""
     return f"{verb.method} {path}{below}{text}"

@@ -7,26 +7,42 @@ Policies that learn from reward which of several policies does best.
 The arms of a bandit are policies that exist, so nothing worse is done than one of them
 would do. What is learnt is a projection of the facts: deleting it changes no task.
 
-- `_bandits`: which of a few arms is pulled next, by the rewards of earlier pulls.
-- `_learned`: the policy that asks one of several policies, as the rewards say.
+- `_arms`: arms in contexts: which is chosen, so that a floor holds; what came of each.
+- `_learner`: what learns of them: from facts, of this life and earlier, and snapshots.
+- `_bandits`, `_linear`: which of a few arms is pulled next, by the rewards of earlier
+  pulls; the one that looks at features.
+- `_facts`: what facts say of choices and rewards, and what would have come of others.
+- `_learned`: a router, a queue, an allocator and a value, each with one that learns.
 """
 
 from __future__ import annotations
 
+from taskorch.adaptive._arms import Chosen as Chosen
+from taskorch.adaptive._arms import Learning as Learning
 from taskorch.adaptive._bandits import UCB1 as UCB1
 from taskorch.adaptive._bandits import Bandit as Bandit
-from taskorch.adaptive._bandits import LinUCB as LinUCB
 from taskorch.adaptive._bandits import Thompson as Thompson
-from taskorch.adaptive._learned import SNAPSHOTS as SNAPSHOTS
+from taskorch.adaptive._facts import Value as Value
 from taskorch.adaptive._learned import Learned as Learned
-from taskorch.adaptive._learned import Learning as Learning
-from taskorch.adaptive._learned import Value as Value
+from taskorch.adaptive._learned import LearnedAllocator as LearnedAllocator
+from taskorch.adaptive._learned import LearnedQueue as LearnedQueue
+from taskorch.adaptive._learned import LearnedRouter as LearnedRouter
+from taskorch.adaptive._learned import LearnedValue as LearnedValue
+from taskorch.adaptive._learner import SNAPSHOTS as SNAPSHOTS
+from taskorch.adaptive._learner import Learner as Learner
+from taskorch.adaptive._linear import LinUCB as LinUCB
 
 __all__ = (
     "SNAPSHOTS",
     "UCB1",
     "Bandit",
+    "Chosen",
     "Learned",
+    "LearnedAllocator",
+    "LearnedQueue",
+    "LearnedRouter",
+    "LearnedValue",
+    "Learner",
     "Learning",
     "LinUCB",
     "Thompson",

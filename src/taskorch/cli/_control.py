@@ -43,7 +43,7 @@ from taskorch.errors import (
 )
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model._explanation import some
-from taskorch.model._ids import is_escalation, number_of, split_first, stem_of
+from taskorch.model._ids import number_of, split_first, stem_of, task_of_escalation
 from taskorch.model._verbs import Argument, Verb
 from taskorch.reading import JournalReader
 
@@ -187,7 +187,7 @@ def _change(args: argparse.Namespace, verb: Verb, orch: Any) -> int:
     are_tasks = name_of == "task_id"
     for name in _named(args, name_of, orch):
         task_id, changed = _changed(args, verb, orch, name)
-        is_task = are_tasks and not is_escalation(name)
+        is_task = are_tasks and not task_of_escalation(name)[0]
         state = _state(orch, task_id) if is_task else None
         if state is not None:
             states.add(state)
@@ -296,10 +296,6 @@ def _show(result: Any) -> None:
         print(line("; ".join(words) if fields else _short(each)))
 
 
-def _show_escalations(_: argparse.Namespace, escalations: Any) -> None:
-    _show(escalations or "No failure waits for a person.")
-
-
 def _show_changed(_: argparse.Namespace, task_ids: Any) -> None:
     _show(task_ids or "There is no such task.")
 
@@ -328,7 +324,11 @@ def _show_questions(args: argparse.Namespace, questions: list[dict[str, Any]]) -
     for asked in questions:
         _show_question(asked)
     if not questions:
-        print("No question waits for an answer.")
+        is_any = args.call == "questions"
+        subject = (
+            "question waits for an answer" if is_any else "failure waits for a person"
+        )
+        print(f"No {subject}.")
     else:
         name = line(args.journal)
         print(f"taskorch answer {name} {line(questions[0]['id'])} CHOICE --by NAME")
@@ -341,12 +341,12 @@ def _show_question(asked: dict[str, Any]) -> None:
         details = {} if details is None else {"details": details}
     facts = {
         "choices": asked["options"],
-        "who may answer": asked["who"],
-        "who may not": asked["not_by"],
-        "must agree": asked["quorum"] if asked["quorum"] > 1 else None,
+        "by whom": asked["whom"],
+        "decides": asked["tasks"] if asked["tasks"] != [asked["id"]] else None,
+        "wait for it": asked["blocking_tasks"],
         "due": due and f"{datetime.fromtimestamp(due, UTC):%F %T} UTC",
         **{f"{by} said": choice for by, choice in asked["votes"]},
-        **{n: v for n, v in details.items() if n not in ("question", "escalation_id")},
+        **details,
     }
     for name, value in facts.items():
         if value not in (None, [], ""):
@@ -374,7 +374,7 @@ _SHOWN: Final[Mapping[str, Callable[[argparse.Namespace, Any], None]]] = {
     "hold_starts": _show_hold,
     "release_starts": _show_release,
     "questions": _show_questions,
-    "escalations": _show_escalations,
+    "escalations": _show_questions,
     "change_tasks": _show_changed,
     "expire_tasks": _show_changed,
     "memo.clear": _show_forgotten,
@@ -406,7 +406,7 @@ def _journal(path: str) -> Iterator[TaskOrchestrator]:
     # It must be there: to own one makes it.
     JournalReader(path)
     orch = TaskOrchestrator(journal=path, unknown_capability="wait")
-    orch._rt.takes_up = False  # noqa: SLF001 - only a command leaves all as it is
+    orch._only_command()  # noqa: SLF001 - only a command leaves all as it is
     try:
         yield orch
     except JournalTakenError as error:

@@ -94,7 +94,7 @@ def _run(args: argparse.Namespace) -> int:
         )
     only = needed_for(target.workflow, args.only) if args.only else None
     orch = _orchestrator(args, target)
-    args.is_durable = orch._rt.committer is not None  # noqa: SLF001 - to name logs
+    args.is_durable = orch.journal is not None
     progress = _Progress(orch, args)
     with _interrupts() as presses:
         began = datetime.fromtimestamp(MonotonicClock().now_ns() / NS, UTC)
@@ -206,8 +206,7 @@ def _wait(orch: TaskOrchestrator, presses: list[int]) -> StopReport | None:
 
 def _stop(orch: TaskOrchestrator, presses: list[int]) -> StopReport:
     """Stop the run: wait for what runs until a second Ctrl-C."""
-    runtime = orch._rt  # noqa: SLF001 - nobody but a command drains without starting
-    runtime.step(lambda _now: runtime.kernel.pause())
+    orch._start_no_more()  # noqa: SLF001 - nobody but a command drains without starting
     if len(presses) == 1:
         _say(1)
     pause = threading.Event()

@@ -16,11 +16,12 @@ from taskorch.cli import FAILED, INTERRUPTED, NOT_NOW, OK, USAGE
 from taskorch.cli._terminal import port
 from taskorch.errors import InvalidTaskError, JournalTakenError
 from taskorch.frontends.suite._folder import RunFolder
-from taskorch.frontends.suite._markdown import first_line, headline, status
+from taskorch.frontends.suite._formats import first_line, headline, status
 from taskorch.frontends.suite._planning import plan
 from taskorch.frontends.suite._reading import load
 from taskorch.frontends.suite._report import SuiteReport
-from taskorch.frontends.suite._running import Ended, read_report, run
+from taskorch.frontends.suite._running import read_report, run
+from taskorch.frontends.suite._telling import Ended
 from taskorch.frontends.suite._without_effect import line_of
 from taskorch.reading import JournalReader
 from taskorch.runtime._interrupts import SLICE

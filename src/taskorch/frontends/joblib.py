@@ -77,7 +77,7 @@ class _TaskorchBackend(ParallelBackendBase):  # type: ignore[misc]  # joblib is 
             n_jobs = 1
         most = cpu_count()
         if self._orchestrator is not None:
-            most = TaskExecutor(orchestrator=self._orchestrator)._max_workers  # noqa: SLF001
+            most = self._orchestrator.concurrency
         return n_jobs if n_jobs > 0 else max(1, most + 1 + n_jobs)
 
     def configure(  # pyright: ignore[reportIncompatibleMethodOverride]

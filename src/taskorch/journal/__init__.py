@@ -8,14 +8,16 @@ facts mean, and what a new life makes of them, is in `kernel` and `runtime`.
 
 - `_opened`: the journal that a text says: a file, or the address of a server.
 - `_memory`: the journal in memory.
-- `_sqlite`, `_layout`: the journal in a file, and its tables.
+- `_sql`, `_session`: the journal in tables, whatever database has them.
+- `_reader`, `_forgetting`: what is read and checked; what is left out for good.
+- `_sqlite`, `_sqlite_session`, `_layout`: the tables in a file.
 - `_file`, `_lock`, `_reading`: opening the file; the lock of its owner; readers beside
   it.
 - `_repair`: what is done about a disk that has failed.
-- `_postgres`, `_postgres_tables`: the journal in a PostgreSQL database, and its tables.
+- `_postgres`, `_postgres_session`, `_postgres_tables`: the tables in a PostgreSQL
+  database.
 - `_postgres_connections`, `_postgres_lease`, `_postgres_reading`: its server, owner,
   readers.
-- `_reader`, `_forgetting`: what is read and checked; what is left out for good.
 - `_codec`, `_encoding`: entries and values as text, and back.
 - `_values`, `_classes`, `_registered`: values as what JSON has; classes of the user's.
 - `_scripts`: the main module, under a name that says which script it is.
@@ -37,12 +39,14 @@ if TYPE_CHECKING:
     from taskorch.journal._postgres import PostgresJournal as PostgresJournal
     from taskorch.journal._registered import register as register
     from taskorch.journal._registered import register_file as register_file
+    from taskorch.journal._sql import SqlJournal as SqlJournal
     from taskorch.journal._sqlite import SqliteJournal as SqliteJournal
 
 #: What is loaded when it is first asked for, and the module that has it.
 _LATE = {
     "PostgresJournal": "_postgres",
     "Row": "_codec",
+    "SqlJournal": "_sql",
     "SqliteJournal": "_sqlite",
     "decode": "_codec",
     "document": "_codec",

@@ -12,10 +12,8 @@ from typing import Final, Literal, TypeAlias
 from urllib.parse import quote
 
 from taskorch.errors import JournalError
-from taskorch.journal._layout import RESTORE, create_tables
-
-#: `"power"`: what was kept survives a loss of power; `"process"`: a kill of ours.
-Durability: TypeAlias = Literal["power", "process"]
+from taskorch.journal._layout import create_tables
+from taskorch.journal._session import RESTORE, Durability
 
 #: How every file of SQLite begins.
 MAGIC: Final = b"SQLite format 3\0"

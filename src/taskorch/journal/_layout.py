@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from taskorch.errors import JournalError
+from taskorch.journal._session import IS_RARE, RESTORE
 
 #: "tsko": in the head of the file, where `file` and SQLite look for it.
 _APPLICATION: Final = 0x74736B6F
@@ -32,8 +33,6 @@ RESTS: Final = 3
 #: SQLite has tables with strict types from here on.
 _STRICT_SINCE: Final = (3, 37)
 _STRICT: Final = " STRICT" if sqlite3.sqlite_version_info >= _STRICT_SINCE else ""
-#: What to do about damage.
-RESTORE: Final = "restore the journal from a copy"
 
 _KEYS: Final = f"""
     CREATE TABLE keys (
@@ -48,9 +47,6 @@ _SNAPSHOTS: Final = f"""
         state TEXT NOT NULL
     ){_STRICT}
 """
-IS_RARE: Final = (
-    "kind <> 'TaskSubmitted' AND kind <> 'TaskStarted' AND kind <> 'TaskCompleted'"
-)
 _FACTS_BY_KIND: Final = f"CREATE INDEX facts_by_kind ON facts (kind) WHERE {IS_RARE}"
 _RARE_FACTS: Final = f"""
     CREATE VIEW rare_facts AS SELECT * FROM facts WHERE {IS_RARE}

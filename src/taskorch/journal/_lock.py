@@ -130,6 +130,13 @@ def began_at(pid: int) -> int | None:
     return int(text.rpartition(")")[2].split()[19])
 
 
+def is_alive(pid: Any, started: Any) -> bool:
+    """Whether the process *pid* of this machine lives, and is the one that began so."""
+    if not is_there(pid):
+        return False
+    return started is None or began_at(pid) in (None, started)
+
+
 def _put_another(name: Path, owner: dict[str, Any]) -> int:
     """A new file in the place of *name*, locked before anybody can find it."""
     import tempfile  # noqa: PLC0415 - who only reads needs none

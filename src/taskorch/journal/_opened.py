@@ -4,40 +4,40 @@ from __future__ import annotations
 
 import os
 import re
+from importlib import import_module
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._base._address import SCHEMES, is_address, without_password
+from taskorch._base._address import KINDS, kind_of, without_password
 from taskorch._base._visible import masked
 from taskorch.errors import InvalidTaskError
 
 if TYPE_CHECKING:
-    from taskorch.journal._postgres import PostgresJournal
-    from taskorch.journal._sqlite import SqliteJournal
+    from taskorch.journal._sql import SqlJournal
 
 #: The address of another kind of server; a path may begin with one letter and a colon.
 _OTHER: Final = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]+://")
 
 
-def open_journal(
-    place: str | os.PathLike[str], **options: Any
-) -> SqliteJournal | PostgresJournal:
+def open_journal(place: str | os.PathLike[str], **options: Any) -> SqlJournal:
     """
     The journal at *place*; nothing is done to it yet.
 
     Args:
         place: The path of a file, or an address: `postgresql://…`, or `host=… …`.
-        options: Those that both have.
+        options: Those that all have.
 
     Raises:
         InvalidTaskError: It is neither.
         JournalError: psycopg is not installed.
     """
-    if isinstance(place, str) and is_address(place):
-        from taskorch.journal._postgres import PostgresJournal  # noqa: PLC0415 - late
-
-        return PostgresJournal(place, **options)
-    if isinstance(place, PurePath) and place.parts[:1] and place.parts[0] in SCHEMES:
+    kind = kind_of(place)
+    if kind is not None:
+        module, _, name = KINDS[kind].partition(":")
+        journal: SqlJournal = getattr(import_module(module), name)(place, **options)
+        return journal
+    # A path that was made of an address has lost a slash.
+    if isinstance(place, PurePath) and place.parts[:1] and kind_of(place.parts[0]):
         shown = without_password(str(place))
         msg = f"{shown} is the path of a file, and looks like the address of a server"
         raise InvalidTaskError(msg, hint="give the address as text, not as a Path")

@@ -15,7 +15,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -28,26 +28,26 @@ from taskorch.errors import (
 )
 from taskorch.journal import _codec
 from taskorch.journal import _postgres_tables as sql
-from taskorch.journal._codec import Row, Rows
+from taskorch.journal._codec import Rows
 from taskorch.journal._lock import began_at, host
 from taskorch.journal._points import reach
-from taskorch.journal._postgres_connections import is_refusal, number, parse, truth
-from taskorch.journal._postgres_lease import Lease, clock
-from taskorch.journal._postgres_reading import (
-    PostgresReading,
-    columns,
-    is_alive,
-    machine,
+from taskorch.journal._postgres_connections import (
+    is_refusal,
+    load,
+    number,
+    parse,
+    truth,
 )
-from taskorch.journal._values import state_text
-from taskorch.model import Retention, check_count, check_seconds
-from taskorch.model._checks import check_word
-from taskorch.protocols import Entry
+from taskorch.journal._postgres_lease import LeaseKeeper, clock
+from taskorch.journal._postgres_reading import PostgresReading, has_died, machine
+from taskorch.journal._postgres_session import PostgresSession
+from taskorch.journal._reader import GroupRow, Reader
+from taskorch.journal._session import Durability
+from taskorch.journal._sql import SqlJournal
+from taskorch.model import check_seconds
 
 if TYPE_CHECKING:
     import psycopg
-
-    from taskorch.journal._file import Durability
 
 _LOG: Final = logging.getLogger(__name__)
 #: Characters that one statement writes; a larger group is several, in a transaction.
@@ -63,7 +63,7 @@ _SKEW: Final = 60
 _SHORTEST_LEASE: Final = 0.1
 
 
-class PostgresJournal(PostgresReading):
+class PostgresJournal(PostgresReading, SqlJournal):
     """
     A DurableJournal that keeps events in a PostgreSQL database.
 
@@ -107,11 +107,6 @@ class PostgresJournal(PostgresReading):
         keep_for: float | timedelta | None = None,
         keep_latest: int | None = None,
     ) -> None:
-        check_word("durability", durability, ("power", "process"))
-        if keep_for is not None:
-            keep_for = check_seconds("keep_for", keep_for)
-        if keep_latest is not None:
-            check_count("keep_latest", keep_latest, least=0)
         address = parse(dsn)
         options = address.said
         if lease is None:
@@ -122,27 +117,30 @@ class PostgresJournal(PostgresReading):
             )
         if partition is None:
             partition = options.get("partition", "default")
-        super().__init__(address, partition)
+        super().__init__(
+            address,
+            partition,
+            durability=durability,
+            take_over=take_over,
+            keep_for=keep_for,
+            keep_latest=keep_latest,
+        )
         self.lease: float = check_seconds("lease", lease)
         if self.lease < _SHORTEST_LEASE:
             msg = f"lease={self.lease} s is too short: at least {_SHORTEST_LEASE}"
             raise InvalidTaskError(msg)
         self.standby: bool = standby
-        self.take_over: bool = take_over
-        self.durability: Durability = durability
-        self._retention = Retention(keep_for, keep_latest)
         self._mutex = threading.Lock()
         #: The life that `wait_for_turn` has begun, for `claim`.
         self._begun: int | None = None
-        self._epoch, self._token = 0, ""
+        self._token = ""
         #: The number of the database, once it was seen to be fit.
         self._oid: int | None = None
         self._identity, self._uid = "", ""
-        self._lease: Lease | None = None
+        self._lease: LeaseKeeper | None = None
         #: Who is told if it is found to be another's, and why it cannot be renewed.
         self._tell: Callable[[JournalError], object] | None = None
         self._trouble = ""
-        self._is_closed = False
 
     def __repr__(self) -> str:
         return f"PostgresJournal({self.name!r})"
@@ -226,8 +224,7 @@ class PostgresJournal(PostgresReading):
         """See to it that there are tables and the partition."""
         if self._oid is not None:
             return
-        self._make_tables(db)
-        self._check_layout(db)
+        self._bring_up_to_date(db)
         oid = self._check_server(db)
         db.execute(sql.NEW_PARTITION, (self.partition,))
         self._oid = oid
@@ -236,8 +233,8 @@ class PostgresJournal(PostgresReading):
         """
         Make the tables that all journals of the database share, or make them anew.
 
-        `claim` makes them too, if its role may; but those of an earlier taskorch stay
-        as they are until this is called, since others may still write to them.
+        `claim` does that too, if its role may; but while an owner lives, those of an
+        earlier taskorch stay as they are, since it may still write to them.
 
         Returns:
             The number of their layout.
@@ -247,15 +244,27 @@ class PostgresJournal(PostgresReading):
             JournalError: They have another layout, or this role may not make any.
         """
         with self._speaking("changed") as db:
-            self._make_tables(db)
+            if self._layout(db) in (None, *sql.EARLIER):
+                self._make_tables(db)
             self._check_layout(db)
         return sql.LAYOUT
 
     def _make_tables(self, db: psycopg.Connection[Any]) -> None:
-        if not self._has_tables(db):
-            with db.transaction():
-                for statement in sql.MAKE:
-                    db.execute(statement)
+        with db.transaction():
+            for statement in sql.MAKE:
+                db.execute(statement)
+
+    def _bring_up_to_date(self, db: psycopg.Connection[Any]) -> None:
+        """Make the tables, or make them anew, unless somebody is at work with them."""
+        layout = self._layout(db)
+        if layout is None:
+            self._make_tables(db)
+        elif layout in sql.EARLIER:
+            cursor = db.cursor(row_factory=load().rows.dict_row)
+            owners = cursor.execute(sql.OWNERS).fetchall()
+            if all(has_died(owner) for owner in owners):
+                self._make_tables(db)
+        self._check_layout(db)
 
     def _check_server(self, db: psycopg.Connection[Any]) -> int:
         """Check that the server keeps what it is given; the number of the database."""
@@ -296,7 +305,7 @@ class PostgresJournal(PostgresReading):
     def _is_free(self, owner: dict[str, Any]) -> bool:
         if owner["left"] <= 0 or self.take_over or owner["token"] == self._token:
             return True
-        return owner["machine"] == machine() and not is_alive(owner)
+        return has_died(owner)
 
     def _begin_life(self, db: psycopg.Connection[Any]) -> int | None:
         """Begin a life, unless another has at the same moment."""
@@ -317,17 +326,18 @@ class PostgresJournal(PostgresReading):
             owner = self._look(db)
             if not self._is_free(owner):
                 return None
+            latest = Reader(self._session(db)).check_latest(owner["epoch"])
             since = clock()
             row = db.execute(sql.CLAIM, me).fetchone()
             assert row is not None  # noqa: S101 - the row is locked
         reach("claimed")
         with self._mutex:
             self._epoch, self._token = row
-            self._seen, self._last = self._epoch, owner["last"]
-            self._doubt = None
+            self._seen, self._in_doubt = self._epoch, False
+            self._set_latest(latest.last, latest.crc)
             self._uid = owner["uid"]
             self._identity = f"{self._uid}-{self._oid:x}"
-            self._lease = Lease(self.lease, since, self._renew, self._release)
+            self._lease = LeaseKeeper(self.lease, since, self._renew, self._release)
         return self._epoch
 
     def _mine(self) -> dict[str, Any]:
@@ -370,7 +380,7 @@ class PostgresJournal(PostgresReading):
         since = clock()
         try:
             with self._speaking("written") as db:
-                mine = self._mine() | {"last": self._last}
+                mine = self._mine() | {"last": self._acknowledged[0]}
                 if not db.execute(sql.RENEW, mine).rowcount:
                     self._check_life(self._look(db))
                 elif self._lease is not None:
@@ -393,154 +403,60 @@ class PostgresJournal(PostgresReading):
 
     # -------------------------------------------------------------------- writing
 
-    def append(self, epoch: int, group: Iterable[Entry | Row] | Rows) -> None:
-        """
-        See `Journal.append`; it also takes what `new_group` gave, or a list of that.
-
-        Raises:
-            InvalidTaskError: Something in it cannot be restored exactly; nothing of
-                it was kept.
-            JournalError: The journal has gone back to an earlier state.
-        """
-        self._check_owner(epoch)
-        rows = self._rows_of(group)
-        if not rows:
-            return
-        numbers = rows.numbers
-        with self._mutex:
+    @contextlib.contextmanager
+    def _writing(self, epoch: int) -> Iterator[PostgresSession]:
+        with self._mutex, self._speaking("written") as db:
+            # Another thread may have closed it since.
             self._check_owner(epoch)
-            since = clock()
-            with self._speaking("written") as db:
-                reach("begin")
-                if numbers[0] <= self._last or self._doubt is not None:
-                    self._append_again(db, rows, numbers)
-                else:
-                    self._doubt = numbers[-1]
-                    self._write(db, rows, numbers)
-            self._last, self._doubt = numbers[-1], None
-            if self._lease is not None:
-                self._lease.renewed(since)
-                self._trouble = ""
-            reach("kept")
+            yield self._session(db)
 
-    def _write(
-        self, db: psycopg.Connection[Any], rows: Rows, numbers: list[int]
+    @contextlib.contextmanager
+    def _owning(self, session: PostgresSession) -> Iterator[None]:
+        # A statement whose connection was lost may be at work still: it has the row.
+        with session.db.transaction():
+            session.db.execute(sql.LOCK, (self.partition,))
+            self._check_life(self._look(session.db))
+            yield
+
+    def _keep(
+        self, session: PostgresSession, rows: Rows, group: GroupRow, before: int
     ) -> None:
-        parts = list(_parts(rows))
-        parameters = self._mine() | {
-            "last": numbers[-1],
-            "before": self._last,
-            "count": len(numbers),
-            "power": self.durability == "power",
-        }
+        db, parts = session.db, list(_parts(rows))
+        parameters = (
+            self._mine()
+            | group.columns()
+            | {
+                "before": before,
+                "power": self.durability == "power",
+            }
+        )
+        since = clock()
+        self._in_doubt = True
         if len(parts) == 1:
-            is_kept = (
-                db.execute(sql.APPEND, parameters | parts[0]).fetchone() is not None
-            )
+            is_kept = db.execute(sql.APPEND, parameters | parts[0]).rowcount == 1
         else:
             with db.transaction():
-                row = db.execute(sql.APPEND, parameters | parts[0]).fetchone()
-                is_kept = row is not None
+                is_kept = db.execute(sql.APPEND, parameters | parts[0]).rowcount == 1
                 for part in parts[1:] if is_kept else ():
                     db.execute(sql.APPEND_MORE, parameters | part)
                 reach("commit")
         if not is_kept:
             # It was not kept, and will not be.
-            self._doubt = None
-            self._explain_refusal(db)
+            self._in_doubt = False
+            self._explain_refusal(db, before)
+        if self._lease is not None:
+            self._lease.renewed(since)
+            self._trouble = ""
 
-    def _explain_refusal(self, db: psycopg.Connection[Any]) -> NoReturn:
+    def _explain_refusal(self, db: psycopg.Connection[Any], before: int) -> NoReturn:
         """Raise why a group was not kept."""
         owner = self._look(db)
         self._check_life(owner)
-        if owner["last"] != self._last:
+        if owner["last"] != before:
             end = owner["last"]
-            msg = f"{self.name} ends with fact {end}, and {self._last} was the last"
+            msg = f"{self.name} ends with fact {end}, and {before} was the last"
             raise JournalError(msg, hint="somebody else wrote to it")
         self._refuse_setting("synchronous_commit")
-
-    def _append_again(
-        self, db: psycopg.Connection[Any], rows: Rows, numbers: list[int]
-    ) -> None:
-        """
-        Append what may have been kept already.
-
-        Raises:
-            ValueError: It is neither new nor the latest group.
-        """
-        # A statement whose connection was lost may be at work still: it has the row.
-        with db.transaction():
-            db.execute(sql.LOCK, (self.partition,))
-            owner = self._look(db)
-            self._check_life(owner)
-        first, kept = numbers[0], owner["last"]
-        self._last, self._doubt = kept, None
-        if first > kept:
-            self._doubt = numbers[-1]
-            self._write(db, rows, numbers)
-            return
-        if numbers[-1] == kept:
-            latest = {"partition": self._id, "last": kept}
-            group = db.execute(sql.GROUP, latest).fetchall()
-            if [row[1:] for row in group] == list(rows):
-                return
-        msg = f"fact {first} comes after fact {kept} was kept"
-        raise ValueError(msg)
-
-    def save(self, epoch: int, seq: int, state: dict[str, Any]) -> None:
-        """
-        See `DurableJournal.save`; the one before it is kept too.
-
-        Raises:
-            JournalTakenError: Somebody else has claimed it since.
-            JournalUnavailableError: It cannot be written now.
-            ValueError, TypeError: *seq* was not kept, or *state* is no JSON.
-        """
-        self._check_owner(epoch)
-        text = state_text(state)
-        with self._mine_locked() as (db, owner):
-            if not 0 < seq <= owner["last"]:
-                msg = f"a snapshot at fact {seq}, which was not kept"
-                raise ValueError(msg)
-            db.execute(sql.SAVE, (self._id, seq, text))
-            db.execute(sql.DROP_OLD, (self._id, self._id))
-
-    def retention(self) -> Retention:
-        """See `DurableJournal.retention`: `keep_for` and `keep_latest`."""
-        return self._retention
-
-    def forget(self, epoch: int, ids: Collection[str]) -> int:
-        """
-        See `DurableJournal.forget`; the server makes room by itself (autovacuum).
-
-        Raises:
-            JournalTakenError: Somebody else has claimed it since.
-            JournalUnavailableError: It cannot be written now; nothing was left out.
-        """
-        self._check_owner(epoch)
-        with self._mine_locked() as (db, _):
-            count = db.execute(sql.FORGET, (columns(ids), self._id)).rowcount
-            if count:
-                db.execute(sql.NOTE_FORGOTTEN, (count, self._id))
-                # They name tasks that are gone.
-                db.execute(sql.FORGET_SNAPSHOTS, (self._id,))
-        return count
-
-    def upkeep(self, epoch: int) -> None:
-        """See `DurableJournal.upkeep`: it only looks whether it is owned still."""
-        self._check_owner(epoch)
-        with self._mine_locked():
-            pass
-
-    @contextlib.contextmanager
-    def _mine_locked(self) -> Iterator[tuple[psycopg.Connection[Any], dict[str, Any]]]:
-        """A transaction in which nobody else can claim it."""
-        with self._mutex, self._speaking("written") as db, db.transaction():
-            self._check_usable()
-            db.execute(sql.LOCK, (self.partition,))
-            owner = self._look(db)
-            self._check_life(owner)
-            yield db, owner
 
     # ------------------------------------------------------------------ complaints
 
@@ -558,18 +474,6 @@ class PostgresJournal(PostgresReading):
     def _words(self, owner: dict[str, Any], predicate: str) -> str:
         by = f"process {owner['pid']} on {owner['host']}, since {owner['since']}"
         return f"{self.name} {predicate} by life {owner['epoch']}: {by}"
-
-    def _check_owner(self, epoch: int) -> None:
-        self._check_usable()
-        if epoch != self._epoch or epoch == 0:
-            msg = f"{self.name}: life {self._epoch} owns it here, not life {epoch}"
-            raise JournalTakenError(msg)
-
-    def _check_usable(self) -> None:
-        self._check_process()
-        if self._is_closed:
-            msg = f"{self.name} was closed"
-            raise JournalUnavailableError(msg, outcome="refused", hint="open it anew")
 
 
 def _parts(rows: Rows) -> Iterator[dict[str, str]]:

@@ -12,6 +12,8 @@ import weakref
 from collections.abc import Callable
 from typing import Final
 
+from taskorch._base._lease import Lease
+
 #: It is renewed after this share of it.
 _RENEWED: Final = 1 / 3
 #: Of its end, the owner is sure so much earlier: clocks do not run alike.
@@ -27,9 +29,9 @@ def clock() -> float:
     return time.clock_gettime(_CLOCK)
 
 
-class Lease:
+class LeaseKeeper:
     """
-    The time in which nobody takes a journal from its owner; a thread renews it.
+    Keeps the lease in which nobody takes a journal from its owner, on a thread.
 
     Args:
         seconds: How long it lasts from each renewal.
@@ -46,8 +48,7 @@ class Lease:
         renew: Callable[[], bool],
         release: Callable[[], object],
     ) -> None:
-        self._sure = seconds * (1 - _MARGIN)
-        self._until = since + self._sure
+        self._lease = Lease(seconds * (1 - _MARGIN), since)
         self._is_over = threading.Event()
         self._thread = threading.Thread(
             target=_keep,
@@ -64,11 +65,11 @@ class Lease:
 
     def lasts(self) -> bool:
         """Whether nobody can have taken the journal, as far as clocks say."""
-        return clock() < self._until
+        return not self._lease.is_over(clock())
 
     def renewed(self, since: float) -> None:
         """It was renewed: by what was asked of the server at *since*, by `clock`."""
-        self._until = max(self._until, since + self._sure)
+        self._lease.renew(since)
 
     def end(self) -> None:
         """Renew it no more, and give it back; a server that is silent may not hear."""

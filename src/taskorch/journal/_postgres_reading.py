@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import weakref
-from collections.abc import Collection, Iterable, Iterator
-from itertools import groupby
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, LiteralString
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from taskorch.errors import (
-    InvalidTaskError,
-    JournalError,
-    JournalUnavailableError,
-)
-from taskorch.journal import _codec
+from taskorch.errors import InvalidTaskError, JournalError, JournalUnavailableError
 from taskorch.journal import _postgres_tables as sql
-from taskorch.journal._codec import Row
-from taskorch.journal._encoding import EncodingJournal
-from taskorch.journal._lock import began_at, is_there
+from taskorch.journal._lock import is_alive
 from taskorch.journal._postgres_connections import (
     PostgresAddress,
     PostgresConnections,
@@ -28,19 +18,19 @@ from taskorch.journal._postgres_connections import (
     has_hung_up,
     load,
 )
-from taskorch.journal._scripts import Beside
+from taskorch.journal._postgres_session import PostgresSession
+from taskorch.journal._reader import Reader
+from taskorch.journal._sql import SqlReading
 from taskorch.model._ids import id_problem
 from taskorch.protocols import Entry
 
 if TYPE_CHECKING:
     import psycopg
 
-#: Rows that are read at once.
-_BATCH: Final = 5_000
-_MOST: Final = 2**63 - 1
+T = TypeVar("T")
 
 
-class PostgresReading(EncodingJournal):
+class PostgresReading(SqlReading):
     """
     A partition of a PostgreSQL database, as whoever looks at it sees it.
 
@@ -52,7 +42,9 @@ class PostgresReading(EncodingJournal):
         InvalidTaskError: *partition* is no safe name.
     """
 
-    def __init__(self, address: PostgresAddress, partition: str) -> None:
+    def __init__(
+        self, address: PostgresAddress, partition: str, **options: Any
+    ) -> None:
         problem = id_problem(partition)
         if problem is not None:
             msg = f"partition: {problem}"
@@ -61,181 +53,38 @@ class PostgresReading(EncodingJournal):
         self.partition: str = partition
         #: For people: where it is, without a password.
         self.name: str = f"{address.name}?partition={partition}"
+        super().__init__(self.name, **options)
         self._connections = PostgresConnections(address)
-        self._beside = Beside("")
-        self._pid = os.getpid()
-        #: The number of the partition.
+        #: The number of the partition, once it was seen to be there.
         self._id: int | None = None
-        #: The latest fact that is known to be kept, and the highest life that was seen.
-        self._last = self._seen = 0
-        #: The last fact of a group of which nobody knows whether it was kept.
-        self._doubt: int | None = None
+        #: The highest life that was seen.
+        self._seen = 0
         _OPEN.add(self)
 
     def description(self) -> str:
         """See `DurableJournal.description`: where it is, without a password."""
         return self.name
 
-    def read(self, after: int = 0) -> Iterator[Entry]:
-        """
-        See `Journal.read`; it gives what was kept when it began.
-
-        Raises:
-            JournalError: What is there cannot be read by this taskorch.
-            JournalUnavailableError: It cannot be read now.
-        """
-        with self._asking() as session:
-            if session is None:
-                return
-            db, owner = session
-            for rows in self._groups(db, after, owner["last"]):
-                with self._beside:
-                    entries = _codec.entries(rows, after)
-                yield from entries
-
-    def _groups(
-        self, db: psycopg.Connection[Any], after: int, until: int
-    ) -> Iterator[list[Row]]:
-        """The rows of each group that has some above *after*, to *until*."""
-        held: list[Any] = []
-        while True:
-            window = {"after": min(after, _MOST), "until": until, "most": _BATCH}
-            more = db.execute(sql.READ, window | {"partition": self._id}).fetchall()
-            is_over = len(more) < _BATCH
-            groups = [list(rows) for _, rows in groupby([*held, *more], itemgetter(0))]
-            # Of the last one, more may follow.
-            held = [] if is_over or not groups else groups.pop()
-            for rows in groups:
-                yield [row[1:] for row in rows]
-            if is_over:
-                return
-            after = more[-1][1]
-
     def select(self, ids: Collection[str], until: int) -> Iterator[Entry]:
-        """
-        See `DurableJournal.select`; they are found by the index.
-
-        Raises:
-            JournalError: What is there cannot be read by this taskorch.
-            JournalUnavailableError: It cannot be read now.
-        """
-        rows = self._ask(sql.ABOUT, ids=columns(ids), until=min(until, _MOST))
-        with self._beside:
-            entries = _codec.entries([row[1:] for row in rows])
-        yield from entries
-
-    def task_facts(self, task_id: str) -> Iterator[Entry]:
-        """
-        The entries about one task, in order.
-
-        Raises:
-            JournalError: See `select`.
-        """
-        return self.select((task_id,), _MOST)
-
-    def ends(self, ids: Collection[str]) -> dict[str, str]:
-        """See `DurableJournal.ends`."""
-        names = {_codec.column(task_id): task_id for task_id in ids}
-        return {names[name]: kind for name, kind in self._ask(sql.ENDS, ids=[*names])}
-
-    def ids(self, prefix: str) -> list[str]:
-        """See `DurableJournal.ids`."""
-        begin = _codec.column(prefix)
-        rows = self._ask(sql.IDS, prefix=begin, above=_codec.above(begin))
-        return [task_id for (task_id,) in rows]
-
-    def submitted(self, after: int, until: int, most: int) -> list[tuple[int, str]]:
-        """See `DurableJournal.submitted`."""
-        until = min(until, _MOST)
-        return self._ask(sql.SUBMITTED, after=after, until=until, most=most)
-
-    def id_of_key(self, key: str) -> str | None:
-        """See `DurableJournal.id_of_key`."""
-        rows = self._ask(sql.BY_KEY, key=_codec.column(key))
-        return rows[0][0] if rows else None
-
-    def snapshot(self) -> tuple[int, dict[str, Any]] | None:
-        """See `DurableJournal.snapshot`."""
-        for seq, text in self._ask(sql.SNAPSHOTS):
-            with contextlib.suppress(ValueError):
-                return seq, json.loads(text)
-        return None
-
-    def latest_of(self, kind: str) -> Entry | None:
-        """
-        The latest fact of a class of which there are few.
-
-        Raises:
-            JournalError: What is there cannot be read by this taskorch.
-            JournalUnavailableError: It cannot be read now.
-        """
-        rows = self._ask(sql.LATEST_OF, kind=kind)
-        with self._beside:
-            return next(iter(_codec.entries(row[1:] for row in rows)), None)
-
-    def ends_by_time(self, every_ns: int) -> dict[tuple[int, str], int]:
-        """
-        How many tasks have ended, by when and how.
-
-        Args:
-            every_ns: What is told apart, in ns.
-
-        Returns:
-            How many, by the number of the period since 1970 and the class of the fact.
-
-        Raises:
-            JournalUnavailableError: It cannot be read now.
-        """
-        rows = self._ask(sql.ENDS_BY_TIME, every=every_ns)
-        return {(period, kind): count for period, kind, count in rows}
+        """See `SqlReading.select`; all are asked for before the first is given."""
+        none: list[Entry] = []
+        yield from self._answer(lambda reader: [*reader.select(ids, until)], none)
 
     def owner(self) -> dict[str, Any]:
         """
-        The latest owner: `epoch`, `pid`, `host`, `since`, `started`, and `lives`.
-
-        With `uid`, the id of the journal. It lives while its lease lasts.
+        See `SqlReading.owner`; with `lives`, which it does while its lease lasts.
 
         Raises:
             JournalUnavailableError: It cannot be read now.
         """
-        with self._asking() as session:
-            if session is None:
+        with self._asking() as (_, owner):
+            if owner is None:
                 return {}
-            owner = session[1]
-        lives = owner["left"] > 0
-        if lives and owner["machine"] == machine():
-            lives = is_alive(owner)
-        return owner | {"lives": lives}
+        return owner | {"lives": owner["left"] > 0 and not has_died(owner)}
 
-    @property
-    def last(self) -> int:
-        """The number of the last fact that is kept, or 0."""
-        with self._asking() as session:
-            return 0 if session is None else session[1]["last"]
-
-    def verify(self) -> int:
-        """
-        Read all of it, and count.
-
-        Returns:
-            How many facts there are.
-
-        Raises:
-            JournalError: Some are missing, or cannot be read by this taskorch.
-            JournalUnavailableError: It cannot be read now.
-        """
-        with self._asking() as session:
-            if session is None:
-                return 0
-            db, owner = session
-            with db.transaction():
-                db.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-                owner = self._look(db)
-                ((count,),) = db.execute(sql.COUNT, {"partition": self._id}).fetchall()
-        if count != owner["facts"]:
-            msg = f"{self.name} is damaged: of {owner['facts']} rows it has {count}"
-            raise JournalError(msg, hint="restore it from a copy")
-        return sum(1 for _ in self.read())
+    def owner_lives(self, owner: Mapping[str, Any]) -> bool:
+        """See `SqlReading.owner_lives`: while its lease lasts."""
+        return bool(owner["lives"])
 
     def check_readable(self) -> None:
         """
@@ -268,56 +117,61 @@ class PostgresReading(EncodingJournal):
         try:
             yield
         except driver.Error as error:
-            unknown = wanted == "written" and self._doubt is not None
+            unknown = wanted == "written" and self._in_doubt
             raise error_of(error, self.name, wanted, unknown=unknown) from error
 
     @contextlib.contextmanager
     def _asking(
         self,
-    ) -> Iterator[tuple[psycopg.Connection[Any], dict[str, Any]] | None]:
+    ) -> Iterator[tuple[psycopg.Connection[Any], dict[str, Any] | None]]:
         """A connection, and what is said of the partition; None: there is none yet."""
         with (
             self._translating("read"),
             self._connections.use(self._look_for) as (db, owner),
         ):
-            yield None if owner is None else (db, owner)
+            yield db, owner
 
-    def _look_for(self, db: psycopg.Connection[Any]) -> dict[str, Any] | None:
-        """As `_look`; None if there is no such partition yet."""
-        is_there = self._id is not None or self.partition in self._partitions(db)
-        return self._look(db) if is_there else None
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Reader | None]:
+        with self._asking() as (db, owner):
+            yield None if owner is None else Reader(self._session(db))
 
-    def _ask(self, question: LiteralString, **values: Any) -> list[Any]:
-        """The rows that answer *question*, which is asked of the partition."""
+    def _session(self, db: psycopg.Connection[Any]) -> PostgresSession:
+        """The tables over a connection; it has looked for the partition before."""
+        assert self._id is not None  # noqa: S101 - see above
+        return PostgresSession(db, self.name, self._id)
+
+    def _answer(self, question: Callable[[Reader], T], otherwise: T) -> T:
         try:
-            return self._ask_once(question, values)
+            return super()._answer(question, otherwise)
         except JournalUnavailableError as error:
             if not has_hung_up(error.__cause__):
                 raise
         # It ended while it was asked: that may be all.
-        return self._ask_once(question, values)
+        return super()._answer(question, otherwise)
 
-    def _ask_once(self, question: LiteralString, values: dict[str, Any]) -> list[Any]:
-        with self._asking() as session:
-            if session is None:
-                return []
-            asked = values | {"partition": self._id}
-            return session[0].execute(question, asked).fetchall()
+    def _look_for(self, db: psycopg.Connection[Any]) -> dict[str, Any] | None:
+        """As `_look`; None if there is no such partition yet."""
+        is_known = self._id is not None or self.partition in self._partitions(db)
+        return self._look(db) if is_known else None
 
     def _partitions(self, db: psycopg.Connection[Any]) -> list[str]:
         """Names of the partitions that there are."""
-        if not self._has_tables(db):
+        if self._layout(db) is None:
             return []
         self._check_layout(db)
         return [name for (name,) in db.execute(sql.NAMES)]
 
-    def _has_tables(self, db: psycopg.Connection[Any]) -> bool:
-        return bool(db.execute(sql.HAS_LAYOUT).fetchone()[0])  # type: ignore[index]
+    def _layout(self, db: psycopg.Connection[Any]) -> int | None:
+        """The number of the layout of the tables; None if there are no tables."""
+        if not db.execute(sql.HAS_LAYOUT).fetchone()[0]:  # type: ignore[index]
+            return None
+        row = db.execute(sql.FIND_LAYOUT).fetchone()
+        return 0 if row is None else int(row[0])
 
     def _check_layout(self, db: psycopg.Connection[Any]) -> None:
-        row = db.execute(sql.FIND_LAYOUT).fetchone()
-        layout = 0 if row is None else row[0]
-        if layout == sql.LAYOUT:
+        layout = self._layout(db)
+        if layout is None or layout == sql.LAYOUT:
             return
         msg = f"{self.name} has layout {layout}, and {sql.LAYOUT} is known here"
         hint = "bring this taskorch up to date: pip install --upgrade taskorch"
@@ -333,7 +187,7 @@ class PostgresReading(EncodingJournal):
             JournalError: It has gone back to what was before, or is not there.
         """
         # What was known before it answers: another thread may append meanwhile.
-        seen, last = self._seen, self._last
+        seen, last = self._seen, self._acknowledged[0]
         cursor: psycopg.Cursor[dict[str, Any]]
         cursor = db.cursor(row_factory=load().rows.dict_row)
         owner = cursor.execute(sql.OWNER, (self.partition,)).fetchone()
@@ -353,18 +207,6 @@ class PostgresReading(EncodingJournal):
         self._seen, self._id = max(seen, owner["epoch"]), owner["id"]
         return owner
 
-    def _check_process(self) -> None:
-        if os.getpid() != self._pid:
-            msg = (
-                f"{self.name} was opened by process {self._pid}, before this one forked"
-            )
-            raise JournalError(msg, hint="only the process that opened it may use it")
-
-
-def columns(ids: Iterable[str]) -> list[str]:
-    """*ids* as they stand in the column of ids."""
-    return [_codec.column(task_id) for task_id in ids]
-
 
 def machine() -> str:
     """
@@ -379,12 +221,11 @@ def machine() -> str:
         return ""
 
 
-def is_alive(owner: dict[str, Any]) -> bool:
-    """Whether the owner, which is on this machine, may live."""
-    if not owner["machine"]:
-        return True
-    pid, started = owner["pid"], owner["started"]
-    return is_there(pid) and (started is None or began_at(pid) in (None, started))
+def has_died(owner: Mapping[str, Any]) -> bool:
+    """Whether the owner was a process of this machine that is gone."""
+    if not owner["machine"] or owner["machine"] != machine():
+        return False
+    return not is_alive(owner["pid"], owner["started"])
 
 
 #: The journals of this process, and what a child of it must never close.

@@ -4,9 +4,10 @@ The tables of a journal in PostgreSQL, in the schema `taskorch` of a database.
     layout      one row: the number of the layout
     partitions  one row a partition, which is one journal: who owns it, in which life,
                 until when, and the number of its last fact
-    facts       one row a fact, as in a file (see `_codec`); `upto` is the number of the
-                last fact of its group, `epoch` the life that wrote it, and `key` an
-                idempotency key
+    facts       one row a fact, as in a file (see `_codec`); `epoch` is the life that
+                wrote it, and `key` an idempotency key
+    groups      one row a commit, as in a file: which facts it kept, and a checksum over
+                them that goes on from the one before it
     snapshots   of each partition, the two latest states that the runtime has kept
 
 An owner is told by its epoch and its token. Whoever writes does so in a statement that
@@ -17,23 +18,24 @@ statement needs is in it, or in rows.
 
 from __future__ import annotations
 
-from typing import Final, LiteralString
+from typing import Final
+
+from taskorch.journal._session import IS_RARE
 
 #: The number of the layout that is written.
-LAYOUT: Final = 1
-_RARE: Final = (
-    "kind <> 'TaskSubmitted' AND kind <> 'TaskStarted' AND kind <> 'TaskCompleted'"
-)
+LAYOUT: Final = 2
+#: Those that become it when the tables are made.
+EARLIER: Final = frozenset({1})
 
 #: What makes the tables; within one transaction.
-MAKE: Final[tuple[LiteralString, ...]] = (
+MAKE: Final[tuple[str, ...]] = (
     # Held while the tables are made, of several that do so at once: "tsko".
     "SELECT pg_advisory_xact_lock(1953721199)",
     "CREATE SCHEMA IF NOT EXISTS taskorch",
     "CREATE TABLE IF NOT EXISTS taskorch.layout (version integer NOT NULL)",
     # The number is LAYOUT.
     """
-    INSERT INTO taskorch.layout SELECT 1
+    INSERT INTO taskorch.layout SELECT 2
     WHERE NOT EXISTS (SELECT FROM taskorch.layout)
     """,
     # Most of a page is left free: each commit writes a row of it anew, in its place.
@@ -43,7 +45,6 @@ MAKE: Final[tuple[LiteralString, ...]] = (
         name        text COLLATE "C" PRIMARY KEY,
         uid         text NOT NULL,
         last        bigint NOT NULL DEFAULT 0,
-        facts       bigint NOT NULL DEFAULT 0,
         epoch       bigint NOT NULL DEFAULT 0,
         token       text NOT NULL DEFAULT '',
         lease_until timestamptz NOT NULL DEFAULT '-infinity',
@@ -58,7 +59,6 @@ MAKE: Final[tuple[LiteralString, ...]] = (
     CREATE TABLE IF NOT EXISTS taskorch.facts (
         partition integer NOT NULL,
         seq       bigint NOT NULL,
-        upto      bigint NOT NULL,
         epoch     bigint NOT NULL,
         at_ns     bigint NOT NULL,
         kind      text NOT NULL,
@@ -75,7 +75,7 @@ MAKE: Final[tuple[LiteralString, ...]] = (
     """,
     f"""
     CREATE INDEX IF NOT EXISTS facts_by_kind ON taskorch.facts
-    (partition, kind, seq) WHERE {_RARE}
+    (partition, kind, seq) WHERE {IS_RARE}
     """,
     """
     CREATE INDEX IF NOT EXISTS facts_by_key ON taskorch.facts
@@ -85,9 +85,55 @@ MAKE: Final[tuple[LiteralString, ...]] = (
     CREATE TABLE IF NOT EXISTS taskorch.snapshots (
         partition integer NOT NULL,
         seq       bigint NOT NULL,
+        crc       bigint NOT NULL DEFAULT 0,
         state     text NOT NULL,
         PRIMARY KEY (partition, seq)
     )
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS taskorch.groups (
+        partition integer NOT NULL,
+        last      bigint NOT NULL,
+        first     bigint NOT NULL,
+        epoch     bigint NOT NULL,
+        crc       bigint NOT NULL,
+        form      integer NOT NULL,
+        PRIMARY KEY (partition, last)
+    )
+    """,
+    # From here on it is for those of layout 1, which had no groups, and changes no
+    # others. Each of its groups gets a sum of what is there: see `moved_checksum`.
+    # Where facts were missing already, that of the first group is one that never fits.
+    """
+    DO $$ BEGIN IF (SELECT version FROM taskorch.layout) = 1 THEN
+        LOCK TABLE taskorch.partitions, taskorch.facts;
+        INSERT INTO taskorch.groups
+        SELECT partition, upto,
+        1 + lag(upto, 1, 0::bigint) OVER (PARTITION BY partition ORDER BY upto), epoch,
+        CASE WHEN row_number() OVER (PARTITION BY partition ORDER BY upto) = 1
+        AND sum(count) OVER (PARTITION BY partition) <> (
+            SELECT facts FROM taskorch.partitions WHERE id = partition
+        ) THEN -1 ELSE mod(total, 2147483648) END, 5
+        FROM (
+            SELECT partition, upto, max(epoch) AS epoch, count(*), sum((
+                'x' || left(encode(sha256(convert_to(concat_ws(
+                    chr(10), seq, kind, at_ns, coalesce(task_id, ''), body,
+                    coalesce(doc, '')
+                ), 'UTF8')), 'hex'), 12)
+            )::bit(48)::bigint) AS total
+            FROM taskorch.facts GROUP BY partition, upto
+            UNION ALL
+            SELECT id, last, epoch, 0, 0 FROM taskorch.partitions WHERE last > (
+                SELECT coalesce(max(upto), 0) FROM taskorch.facts WHERE partition = id
+            )
+        ) AS those;
+        ALTER TABLE taskorch.facts DROP COLUMN upto;
+        -- An owner of an earlier version, which writes no groups, cannot go on now.
+        ALTER TABLE taskorch.partitions DROP COLUMN facts;
+        DELETE FROM taskorch.snapshots;
+        ALTER TABLE taskorch.snapshots ADD COLUMN crc bigint NOT NULL DEFAULT 0;
+        UPDATE taskorch.layout SET version = 2;
+    END IF; END $$
     """,
 )
 
@@ -104,7 +150,7 @@ NEW_PARTITION: Final = """
 
 #: All that is said of a partition; `left` in seconds of the clock of the database.
 OWNER: Final = """
-    SELECT id, uid, last, facts, epoch, token, pid, host, machine, started, since,
+    SELECT id, uid, last, epoch, token, pid, host, machine, started, since,
     lease_until::text AS until, CASE WHEN isfinite(lease_until) THEN
     extract(epoch FROM lease_until - clock_timestamp())::float8 ELSE -1 END AS left
     FROM taskorch.partitions WHERE name = %s
@@ -137,15 +183,21 @@ SERVER: Final = """
     extract(epoch FROM clock_timestamp())::float8
 """
 
+#: Who may be at work with tables of an earlier layout.
+OWNERS: Final = """
+    SELECT name, pid, host, machine, started FROM taskorch.partitions
+    WHERE lease_until > clock_timestamp()
+"""
+
 # -- writing -----------------------------------------------------------------------
 
 #: The rows of a group: each column is one text with a line for each row, which is taken
 #: apart faster than as many parameters.
 _ROWS: Final = r"""
     INSERT INTO taskorch.facts (
-        partition, epoch, upto, seq, kind, at_ns, task_id, body, doc, key
+        partition, epoch, seq, kind, at_ns, task_id, body, doc, key
     )
-    SELECT owner.id, owner.epoch, %(last)s::bigint, seq, kind, at_ns,
+    SELECT owner.id, owner.epoch, seq, kind, at_ns,
     nullif(task_id, ''), body, nullif(doc, ''), nullif(key, '')
     FROM owner, unnest(
         string_to_array(%(seq)s::text, E'\n')::bigint[],
@@ -161,14 +213,17 @@ _ROWS: Final = r"""
 #: that the owner knows, or if a commit of this session would not wait for the disk.
 APPEND: Final = f"""
     WITH owner AS (
-        UPDATE taskorch.partitions SET last = %(last)s, facts = facts + %(count)s,
+        UPDATE taskorch.partitions SET last = %(last)s,
         lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
         WHERE name = %(name)s AND epoch = %(epoch)s AND token = %(token)s
         AND last = %(before)s
         AND CASE WHEN %(power)s THEN current_setting('synchronous_commit') <> 'off'
         ELSE set_config('synchronous_commit', 'off', true) = 'off' END
         RETURNING id, epoch
-    ), kept AS ({_ROWS})
+    ), kept AS ({_ROWS}), said AS (
+        INSERT INTO taskorch.groups (partition, last, first, epoch, crc, form)
+        SELECT id, %(last)s, %(first)s, epoch, %(crc)s, %(form)s FROM owner
+    )
     SELECT id FROM owner
 """  # noqa: S608 - of our own words
 #: More rows of a group that is too large for one statement, in the same transaction.
@@ -176,73 +231,3 @@ APPEND_MORE: Final = f"""
     WITH owner AS (SELECT id, epoch FROM taskorch.partitions WHERE name = %(name)s)
     {_ROWS}
 """  # noqa: S608 - of our own words
-SAVE: Final = """
-    INSERT INTO taskorch.snapshots VALUES (%s, %s, %s)
-    ON CONFLICT (partition, seq) DO UPDATE SET state = excluded.state
-"""
-DROP_OLD: Final = """
-    DELETE FROM taskorch.snapshots WHERE partition = %s AND seq NOT IN (
-        SELECT seq FROM taskorch.snapshots WHERE partition = %s
-        ORDER BY seq DESC LIMIT 2
-    )
-"""
-FORGET: Final = """
-    DELETE FROM taskorch.facts USING unnest(%s::text[]) AS asked (name)
-    WHERE partition = %s AND task_id = name
-"""
-NOTE_FORGOTTEN: Final = """
-    UPDATE taskorch.partitions SET facts = facts - %s WHERE id = %s
-"""
-FORGET_SNAPSHOTS: Final = "DELETE FROM taskorch.snapshots WHERE partition = %s"
-
-# -- reading -----------------------------------------------------------------------
-
-_FACTS: Final = """
-    SELECT upto, seq, kind, at_ns, coalesce(task_id, ''), body, coalesce(doc, '')
-    FROM taskorch.facts WHERE partition = %(partition)s
-"""
-#: Those of some ids, each by the index: `= ANY` would leave that to a planner, which
-#: may read all of a table of which it has no statistics yet.
-_OF_IDS: Final = """
-    SELECT facts.*
-    FROM (SELECT DISTINCT unnest(%(ids)s::text[]) AS name) AS asked,
-    LATERAL (SELECT * FROM taskorch.facts WHERE partition = %(partition)s
-    AND task_id = name OFFSET 0) AS facts
-"""
-_BETWEEN: Final = "seq > %(after)s AND seq <= %(until)s ORDER BY seq LIMIT %(most)s"
-READ: Final = f"{_FACTS} AND {_BETWEEN}"
-GROUP: Final = f"{_FACTS} AND upto = %(last)s ORDER BY seq"
-ABOUT: Final = f"""
-    SELECT upto, seq, kind, at_ns, task_id, body, coalesce(doc, '')
-    FROM ({_OF_IDS}) AS found WHERE seq <= %(until)s ORDER BY seq
-"""  # noqa: S608 - of our own words
-LATEST_OF: Final = f"""
-    {_FACTS} AND kind = %(kind)s AND {_RARE} ORDER BY seq DESC LIMIT 1
-"""
-ENDS: Final = f"""
-    SELECT task_id, kind FROM ({_OF_IDS}) AS found
-    WHERE kind IN ('TaskCompleted', 'TaskFailed', 'TaskCancelled') ORDER BY seq
-"""  # noqa: S608 - of our own words
-ENDS_BY_TIME: Final = """
-    SELECT at_ns / %(every)s, kind, count(*) FROM taskorch.facts
-    WHERE partition = %(partition)s
-    AND kind IN ('TaskCompleted', 'TaskFailed', 'TaskCancelled') GROUP BY 1, 2
-"""
-IDS: Final = """
-    SELECT task_id FROM taskorch.facts
-    WHERE partition = %(partition)s AND task_id >= %(prefix)s AND task_id < %(above)s
-    GROUP BY task_id ORDER BY min(seq)
-"""
-SUBMITTED: Final = f"""
-    SELECT seq, task_id FROM taskorch.facts WHERE partition = %(partition)s
-    AND kind = 'TaskSubmitted' AND {_BETWEEN}
-"""  # noqa: S608 - of our own words
-BY_KEY: Final = """
-    SELECT task_id FROM taskorch.facts WHERE partition = %(partition)s AND key = %(key)s
-    ORDER BY seq DESC LIMIT 1
-"""
-SNAPSHOTS: Final = """
-    SELECT seq, state FROM taskorch.snapshots WHERE partition = %(partition)s
-    ORDER BY seq DESC
-"""
-COUNT: Final = "SELECT count(*) FROM taskorch.facts WHERE partition = %(partition)s"

@@ -1,72 +1,93 @@
-"""What is read from a journal over one connection, and checked."""
+"""What is read from the tables of a journal, and checked."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import sqlite3
 import threading
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
-from operator import lt
-from pathlib import Path
+from operator import attrgetter, itemgetter, lt
 from typing import Any, Final, NamedTuple, NoReturn
 from zlib import crc32
 
-from taskorch.errors import JournalError
 from taskorch.events import TASK_ID, TaskSubmitted
 from taskorch.journal import _codec
 from taskorch.journal._codec import Row, Rows
-from taskorch.journal._file import FAILURES, is_passing
-from taskorch.journal._layout import IS_RARE, LAYOUT, RESTORE
 from taskorch.journal._scripts import Beside
+from taskorch.journal._session import IS_RARE, Session, damage
 from taskorch.protocols import Entry
 
-#: Rows that are taken at once; between them the writer can checkpoint.
+#: Groups, and rows, that are taken at once; between them the writer can checkpoint.
 _BATCH: Final = 2_000
-#: Ids that are looked up at once.
-_IDS: Final = 500
+#: Facts whose groups are looked for at once.
+_FEW: Final = 100
 #: Readers that are kept while nobody reads.
 _IDLE: Final = 2
 #: The largest number of a fact.
-_MOST: Final = 2**63 - 1
+MOST: Final = 2**63 - 1
 #: Columns of text: class, task, fields and document.
 _TEXTS: Final = (1, 3, 4, 5)
 #: Rows of which the checksum is reckoned at once.
 _PART: Final = 1_000
 #: The form of the checksums that are written.
 FORM: Final = 3
-
 _FACTS: Final = (
-    "SELECT seq, kind, at_ns, ifnull(task_id, ''), body, ifnull(doc, '') FROM facts "
+    "SELECT seq, kind, at_ns, coalesce(task_id, ''), body, coalesce(doc, '') FROM "
 )
-_GROUPS: Final = {
-    1: "SELECT last, first, epoch, crc, 1 FROM groups ",
-    2: "SELECT last, first, epoch, crc, form FROM groups ",
-    3: "SELECT last, first, epoch, crc, form FROM groups ",
-}
-_OF_IDS: Final = f"WHERE task_id IN ({','.join('?' * _IDS)}) "
-_NUMBERS: Final = f"SELECT seq FROM facts {_OF_IDS} AND seq <= ?"  # noqa: S608
-_ENDS: Final = f"""
-    SELECT task_id, kind FROM facts {_OF_IDS}
-    AND kind IN ('TaskCompleted', 'TaskFailed', 'TaskCancelled')
-"""  # noqa: S608 - of our own words
+_ROWS: Final = f"""
+    {_FACTS}{{facts}} WHERE {{mine}}seq > :after AND seq <= :until
+    ORDER BY seq LIMIT :most
+"""
+_RANGED: Final = f"{_FACTS}{{ranged}} ORDER BY seq"
+_ABOUT: Final = f"""
+    {_FACTS}{{facts}} WHERE {{mine}}task_id = :name AND seq > :after
+    ORDER BY seq LIMIT :most
+"""
 #: The condition is that of the index, which is used only if it is said.
-_LATEST_OF: Final = f"{_FACTS}WHERE kind = ? AND {IS_RARE} ORDER BY seq DESC LIMIT 1"
+_LATEST_OF: Final = f"""
+    {_FACTS}{{facts}} WHERE {{mine}}kind = :kind AND {IS_RARE} ORDER BY seq DESC LIMIT 1
+"""
+_GROUPS: Final = "SELECT last, first, epoch, crc, {form} FROM {groups} WHERE {mine}"
+_NEXT: Final = f"{_GROUPS}last > :after ORDER BY last LIMIT :most"
+_AT: Final = f"{_GROUPS}last >= :number ORDER BY last LIMIT 1"
+_BEFORE: Final = f"{_GROUPS}last < :number ORDER BY last DESC LIMIT 1"
+#: Those that have some facts, and those before them.
+_HOLDING: Final = f"""
+    {_GROUPS}last IN (
+        SELECT (SELECT min(last) FROM {{groups}} WHERE {{mine}}last >= value)
+        FROM {{numbers}} UNION ALL
+        SELECT (SELECT max(last) FROM {{groups}} WHERE {{mine}}last < value)
+        FROM {{numbers}}
+    ) ORDER BY last
+"""  # noqa: S608 - of our own words
+#: Writes what `GroupRow.columns` gives.
+KEEP_GROUP: Final = """
+    INSERT INTO {groups} ({column}last, first, epoch, crc, form)
+    VALUES ({value}:last, :first, :epoch, :crc, :form)
+"""
+_END: Final = """
+    SELECT (SELECT max(seq) FROM {facts} WHERE {mine}seq > 0), {kept}
+"""
+_NUMBERS: Final = "SELECT seq FROM {named} WHERE seq <= :until ORDER BY seq"
+_ENDS: Final = """
+    SELECT task_id, kind FROM {named}
+    WHERE kind IN ('TaskCompleted', 'TaskFailed', 'TaskCancelled') ORDER BY seq
+"""
 _ENDS_BY_TIME: Final = """
-    SELECT at_ns / ?, kind, count(*) FROM facts
-    WHERE kind IN ('TaskCompleted', 'TaskFailed', 'TaskCancelled') GROUP BY 1, 2
+    SELECT at_ns / :every, kind, count(*) FROM {facts} WHERE {mine}
+    kind IN ('TaskCompleted', 'TaskFailed', 'TaskCancelled') GROUP BY 1, 2
 """
 _IDS_FROM: Final = """
-    SELECT task_id FROM facts WHERE task_id >= ? AND task_id < ?
+    SELECT task_id FROM {facts} WHERE {mine}task_id >= :prefix AND task_id < :above
     GROUP BY task_id ORDER BY min(seq)
 """
-
-
 _SUBMITTED: Final = """
-    SELECT seq, task_id FROM facts
-    WHERE kind = 'TaskSubmitted' AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?
+    SELECT seq, task_id FROM {facts} WHERE {mine}kind = 'TaskSubmitted'
+    AND seq > :after AND seq <= :until ORDER BY seq LIMIT :most
 """
+_SNAPSHOTS: Final = "SELECT seq FROM {snapshots} WHERE {mine}seq > 0 ORDER BY seq DESC"
+_SNAPSHOT: Final = "SELECT state, crc FROM {snapshots} WHERE {mine}seq = :seq"
 
 
 #: The form of a group from which something was left out.
@@ -76,6 +97,15 @@ REST: Final = 4
 _HEAD_BITS: Final = 32
 _HEAD: Final = (1 << _HEAD_BITS) - 1
 _OWN: Final = (1 << 31) - 1
+#: The form of a group that had no sum until its database reckoned one.
+MOVED: Final = 5
+#: Hexadecimal digits that count of the digest of each row of such a group.
+MOVED_DIGITS: Final = 12
+MOVED_BITS: Final = 31
+#: What is checked by itself, and says where it begins.
+_ALONE: Final = frozenset({REST, MOVED})
+_NUMBER: Final = itemgetter(0)
+_LAST: Final = attrgetter("last")
 
 
 def rest_checksum(
@@ -101,9 +131,15 @@ class GroupRow(NamedTuple):
     #: As it is kept: with that of a rest over what is left.
     kept: int
 
+    def columns(self) -> dict[str, int]:
+        """As the table has it: see `KEEP_GROUP`."""
+        last, first, epoch, _, form, kept = self
+        names = ("last", "first", "epoch", "crc", "form")
+        return dict(zip(names, (last, first, epoch, kept, form), strict=True))
+
 
 #: The checksum before the first group.
-_NOTHING: Final = GroupRow(0, 0, 0, 0, FORM, 0)
+NOTHING: Final = GroupRow(0, 0, 0, 0, FORM, 0)
 
 
 def checksum(rows: Rows | Iterable[Row], crc: int, epoch: int) -> int:
@@ -141,6 +177,18 @@ def _first_checksum(rows: Sequence[Row], crc: int, epoch: int) -> int:
     """The checksum of layout 1."""
     lines = [f"{(a, b, c, d or None, e, f or None)!a}" for a, b, c, d, e, f in rows]
     return crc32("\n".join([str(epoch), *lines, ""]).encode("ascii"), crc)
+
+
+def moved_checksum(rows: Iterable[Row]) -> int:
+    """The sum over the rows of a group that its database has reckoned."""
+    from hashlib import sha256  # noqa: PLC0415 - few journals have such groups
+
+    total = 0
+    for row in rows:
+        text = "\n".join(map(str, row)).encode()
+        digest = sha256(text).hexdigest()
+        total += int(digest[:MOVED_DIGITS], 16)
+    return total % (1 << MOVED_BITS)
 
 
 _CHECKSUMS: Final = {1: _first_checksum, 2: _checksum_by_rows, 3: checksum}
@@ -186,13 +234,12 @@ class IdleReaders:
 
 
 class Reader:
-    """Reads a journal, whose tables have a *layout*, over the connection *db*."""
+    """Reads and checks a journal over a connection."""
 
-    def __init__(self, db: sqlite3.Connection, path: Path, layout: int) -> None:
-        self._db = db
-        self._path = path
-        self._layout = layout
-        self._beside = Beside(str(path))
+    def __init__(self, session: Session, beside: str = "") -> None:
+        self.session = session
+        self._ask = session.ask
+        self._beside = Beside(beside)
 
     def _entries(self, rows: Iterable[_codec.Row], after: int = 0) -> list[Entry]:
         """See `_codec.entries`."""
@@ -200,29 +247,45 @@ class Reader:
             return _codec.entries(rows, after)
 
     def close(self) -> None:
-        self._db.close()
+        self.session.close()
 
     # --------------------------------------------------------------------- entries
 
     def entries(self, after: int) -> Iterator[Entry]:
         """All entries above *after*, in order; incomplete groups are left out."""
-        before = self.before(min(after, _MOST - 1) + 1)
-        while groups := self._groups(
-            "WHERE last > ? ORDER BY last LIMIT ?", (before.last, _BATCH)
-        ):
-            self._check_order(before.last, groups)
-            for group in groups:
-                yield from self._entries(self.whole(group, before), after)
+        before = self.before(min(after, MOST - 1) + 1)
+        while window := self._window(before):
+            for group, rows in window:
+                self._check(group, before, rows)
+                # What was read may be in a rest of more, since it was made meanwhile.
+                yield from self._entries(rows, max(after, before.last))
                 before = group
         self._check_end()
+
+    def _window(self, before: GroupRow) -> list[tuple[GroupRow, list[Row]]]:
+        """Some groups that come after *before*, and their rows; none: it is the end."""
+        with self.session.at_once():
+            groups = self._groups(_NEXT, after=before.last, most=_BATCH)
+            if not groups:
+                return []
+            self._check_order(before.last, groups)
+            reached, until = _start(groups[0], before), groups[-1].last
+            rows: list[Row] = []
+            whole: list[GroupRow] = []
+            while not whole:
+                more = self._rows(reached, until)
+                rows += more
+                if len(more) < _BATCH:
+                    whole = groups
+                else:
+                    reached = more[-1][0]
+                    whole = groups[: bisect_right(groups, reached, key=_LAST)]
+        return list(zip(whole, _parted(rows, whole), strict=True))
 
     def about(self, task_id: str) -> Iterator[Entry]:
         """The entries about one task, in order, by the index and without a check."""
         name, after = _codec.column(task_id), 0
-        while rows := self._db.execute(
-            _FACTS + "WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?",
-            (name, after, _BATCH),
-        ).fetchall():
+        while rows := self._ask(_ABOUT, name=name, after=after, most=_BATCH):
             self._check_order(after, rows)
             after = rows[-1][0]
             yield from self._entries(rows)
@@ -230,175 +293,165 @@ class Reader:
     def select(self, ids: Iterable[str], until: int) -> Iterator[Entry]:
         """The entries about any task of *ids* to *until*, of groups that are whole."""
         names = {_codec.column(task_id) for task_id in ids}
-        numbers = [
-            number
-            for some in _some(names)
-            for (number,) in self._db.execute(_NUMBERS, (*some, min(until, _MOST)))
-        ]
-        reached = 0
-        for number in sorted(numbers):
-            if number <= reached:
-                continue
-            group, before = self.group_of(number)
+        for _, _, rows in self.holding(self.numbers(names, min(until, MOST))):
             yield from self._entries(
-                row
-                for row in self.whole(group, before)
-                if row[3] in names and row[0] <= until
+                row for row in rows if row[3] in names and row[0] <= until
             )
-            reached = group.last
+
+    def numbers(self, names: Iterable[str], until: int = MOST) -> list[int]:
+        """The numbers of the facts about *names* to *until*, in order."""
+        rows = self._ask(_NUMBERS, names=[*names], until=until)
+        return [number for (number,) in rows]
 
     def ends(self, ids: Iterable[str]) -> dict[str, str]:
         """The class of the ending fact of each of *ids* that has ended."""
         names = {_codec.column(task_id): task_id for task_id in ids}
-        return {
-            names[name]: kind
-            for some in _some(names)
-            for name, kind in self._db.execute(_ENDS, some)
-        }
+        rows = self._ask(_ENDS, names=[*names])
+        return {names[name]: kind for name, kind in rows if name in names}
 
     def ids(self, prefix: str) -> list[str]:
         """The ids that begin with *prefix*, in the order in which they came."""
         begin = _codec.column(prefix)
-        rows = self._db.execute(_IDS_FROM, (begin, _codec.above(begin)))
+        rows = self._ask(_IDS_FROM, prefix=begin, above=_codec.above(begin))
         return [task_id for (task_id,) in rows]
 
     def submitted(self, after: int, until: int, most: int) -> list[tuple[int, str]]:
         """The next *most* submissions above *after*, to *until*: number and id."""
-        return self._db.execute(_SUBMITTED, (after, min(until, _MOST), most)).fetchall()
+        until = min(until, MOST)
+        return self._ask(_SUBMITTED, after=after, until=until, most=most)
 
     def ends_by_time(self, every_ns: int) -> dict[tuple[int, str], int]:
         """How many ended, by the period of *every_ns* and the class of the fact."""
-        rows = self._db.execute(_ENDS_BY_TIME, (every_ns,))
+        rows = self._ask(_ENDS_BY_TIME, every=every_ns)
         return {(period, kind): count for period, kind, count in rows}
-
-    def owner(self) -> dict[str, Any]:
-        """The latest owner of the journal, and the journal's id, if there is one."""
-        rows = self._db.execute("SELECT * FROM meta")
-        names = [column[0] for column in rows.description]
-        return dict(zip(names, next(iter(rows), ()), strict=False))
 
     def latest_of(self, kind: str) -> Entry | None:
         """The latest fact of a class that is rare, by its index and without a check."""
-        rows = self._db.execute(_LATEST_OF, (kind,)).fetchall()
-        return next(iter(self._entries(rows)), None)
+        return next(iter(self._entries(self._ask(_LATEST_OF, kind=kind))), None)
 
     def id_of_key(self, key: str) -> str | None:
         """The task that was submitted with *key*."""
-        if self._layout < LAYOUT:
-            msg = f"{self._path} has layout {self._layout}, which knows no keys"
-            raise JournalError(msg, hint="claim it: it is brought up to date then")
-        row = self._db.execute(
-            "SELECT task_id FROM keys WHERE key = ?", (_codec.column(key),)
-        ).fetchone()
-        return None if row is None else row[0]
+        return self.session.id_of_key(_codec.column(key))
 
     def verify(self) -> int:
-        """Read all, in one transaction; the number of facts."""
-        self._db.execute("BEGIN")
-        count, submitted = 0, dict[str, str]()
-        for fact, task in self.entries(0):
-            count += 1
-            if type(fact) is TaskSubmitted and task.idempotency_key is not None:
-                key, task_id = task.idempotency_key, fact[TASK_ID]
-                submitted[_codec.column(key)] = _codec.column(task_id)
-        if self._layout >= LAYOUT:
-            keys = dict(self._db.execute("SELECT key, task_id FROM keys"))
-            if keys != submitted:
-                self.damaged("its idempotency keys are not those of its tasks")
-            for (seq,) in self._db.execute("SELECT seq FROM snapshots").fetchall():
-                if self._snapshot(seq) is None:
-                    self.damaged(f"the snapshot at fact {seq} was changed")
-        # This reads the indexes, too, which nothing above has used.
-        ((verdict,),) = self._db.execute("PRAGMA integrity_check(1)").fetchall()
-        if verdict != "ok":
-            self.damaged(verdict)
-        self._db.execute("COMMIT")
+        """Read all, as of one moment; the number of facts."""
+        with self.session.at_once():
+            count, submitted = 0, dict[str, str]()
+            for fact, task in self.entries(0):
+                count += 1
+                if type(fact) is TaskSubmitted and task.idempotency_key is not None:
+                    key, task_id = task.idempotency_key, fact[TASK_ID]
+                    submitted[_codec.column(key)] = _codec.column(task_id)
+            if self.session.has_keys:
+                if self.session.keys() != submitted:
+                    self.damaged("its idempotency keys are not those of its tasks")
+                for (seq,) in self._ask(_SNAPSHOTS):
+                    if self._snapshot(seq) is None:
+                        self.damaged(f"the snapshot at fact {seq} was changed")
+            # This reads the indexes, too, which nothing above has used.
+            if verdict := self.session.check_pages():
+                self.damaged(verdict)
         return count
 
     # ------------------------------------------------------------------- snapshots
 
     def snapshot(self) -> tuple[int, dict[str, Any]] | None:
         """The latest snapshot that is whole, as `(seq, state)`."""
-        if self._layout < LAYOUT:
+        if not self.session.has_keys:
             return None
-        with _as_good_as_none():
-            numbers = self._db.execute("SELECT seq FROM snapshots").fetchall()
-            for (seq,) in sorted(numbers, reverse=True):
-                with _as_good_as_none():
+        # One that is damaged is no loss: the facts are there.
+        with self._as_good_as_none():
+            for (seq,) in self._ask(_SNAPSHOTS):
+                with self._as_good_as_none():
                     if (state := self._snapshot(seq)) is not None:
                         return seq, state
         return None
 
+    @contextlib.contextmanager
+    def _as_good_as_none(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if not self.session.is_damage(error):
+                raise
+
     def _snapshot(self, seq: int) -> dict[str, Any] | None:
         """The state that was kept at fact *seq*, if it is whole."""
-        state, crc = self._db.execute(
-            "SELECT state, crc FROM snapshots WHERE seq = ?", (seq,)
-        ).fetchone()
-        groups = self._groups("WHERE last >= ? ORDER BY last LIMIT 1", (seq,))
-        if not groups or snapshot_checksum(seq, state, groups[0].crc) != crc:
-            return None
-        snapshot: dict[str, Any] = json.loads(state)
-        return snapshot
+        for state, crc in self._ask(_SNAPSHOT, seq=seq):
+            groups = self._groups(_AT, number=seq)
+            if groups and snapshot_checksum(seq, state, groups[0].crc) == crc:
+                snapshot: dict[str, Any] = json.loads(state)
+                return snapshot
+        return None
 
     # --------------------------------------------------------------------- checking
 
-    def check_latest(self) -> GroupRow:
+    def check_latest(self, life: int) -> GroupRow:
         """
-        The latest group, checked: whole, and of no later life than this.
+        The latest group, checked: whole, and of no later life than *life*.
 
         Raises:
             JournalError: It is not.
         """
-        lives = self._db.execute("SELECT epoch FROM meta").fetchall()
-        if len(lives) != 1 or type(lives[0][0]) is not int:
-            self.damaged("it does not say in which life it is")
         latest = self.latest()
-        if latest is not _NOTHING:
+        if latest is not NOTHING:
             self.whole(latest, self.before(latest.last))
-            if latest.epoch > lives[0][0]:
-                msg = f"life {latest.epoch} wrote it, and this is {lives[0][0]}"
-                self.damaged(msg)
+            if latest.epoch > life:
+                self.damaged(f"life {latest.epoch} wrote it, and this is {life}")
         self._check_end()
         return latest
 
     def latest(self) -> GroupRow:
         """The latest group, without a check; one that ends at 0 if there is none."""
-        groups = self._groups("ORDER BY last DESC LIMIT 1")
-        return groups[0] if groups else _NOTHING
+        return self.before(MOST)
 
     def group_of(self, number: int) -> tuple[GroupRow, GroupRow]:
         """The group that holds the fact *number*, and the one before it."""
-        groups = self._groups("WHERE last >= ? ORDER BY last LIMIT 1", (number,))
+        groups = self._groups(_AT, number=number)
         if not groups:
             self.damaged(f"fact {number} is in no group")
         return groups[0], self.before(groups[0].last)
 
     def before(self, number: int) -> GroupRow:
         """The last group that ends before the fact *number*."""
-        groups = self._groups("WHERE last < ? ORDER BY last DESC LIMIT 1", (number,))
-        return groups[0] if groups else _NOTHING
+        groups = self._groups(_BEFORE, number=number)
+        return groups[0] if groups else NOTHING
 
-    def count(self, after: int, until: int) -> int:
-        """How many facts there are above *after*, to *until*."""
-        ((count,),) = self._db.execute(
-            "SELECT count(*) FROM facts WHERE seq > ? AND seq <= ?", (after, until)
-        )
-        return int(count)
+    def holding(
+        self, numbers: Sequence[int]
+    ) -> Iterator[tuple[GroupRow, GroupRow, list[Row]]]:
+        """
+        The groups that have the facts of *numbers*, which rise, and the ones before.
 
-    def rows(self, after: int, until: int) -> list[Row]:
-        """The facts above *after*, to *until*; taken in some short transactions."""
-        rows: list[Row] = []
-        is_over = False
-        while not is_over:
-            more = self._db.execute(
-                _FACTS + "WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
-                (after, until, _BATCH),
-            ).fetchall()
-            self._check_order(after, more)
-            rows += more
-            is_over = len(more) < _BATCH or more[-1][0] == until
-            after = rows[-1][0] if rows else until
-        return rows
+        They are given with their rows, and are checked.
+        """
+        reached = 0
+        for place in range(0, len(numbers), _FEW):
+            wanted = [n for n in numbers[place : place + _FEW] if n > reached]
+            if not wanted:
+                continue
+            with self.session.at_once():
+                groups = self._groups(_HOLDING, numbers=wanted)
+                pairs: list[tuple[GroupRow, GroupRow]] = []
+                for number in wanted:
+                    if number <= reached:
+                        continue
+                    spot = bisect_left(groups, number, key=_LAST)
+                    if spot == len(groups):
+                        self.damaged(f"fact {number} is in no group")
+                    group = groups[spot]
+                    pairs.append((group, groups[spot - 1] if spot else NOTHING))
+                    reached = group.last
+                rows = self._ask(
+                    _RANGED,
+                    lows=[_start(group, before) for group, before in pairs],
+                    highs=[group.last for group, _ in pairs],
+                )
+            parts = _parted(rows, [group for group, _ in pairs])
+            for (group, before), part in zip(pairs, parts, strict=True):
+                self._check_order(_start(group, before), part)
+                self._check(group, before, part)
+                yield group, before, part
 
     def whole(self, group: GroupRow, before: GroupRow) -> list[Row]:
         """
@@ -407,25 +460,41 @@ class Reader:
         Raises:
             JournalError: They are not as they were kept.
         """
-        last, first, epoch, crc, form, kept = group
-        rows = self.rows(before.last, last)
-        if form == REST:
-            if rest_checksum(rows, first, last, epoch, crc) != kept:
-                self.damaged(f"what is left of facts {first} to {last} was changed")
-            return rows
-        is_whole = rows and rows[0][0] == first and rows[-1][0] == last
-        check = _CHECKSUMS.get(form)
-        computed = None
-        if is_whole and check is not None:
-            # Where tables are not strict, a text may have become a number.
-            with contextlib.suppress(TypeError):
-                computed = check(rows, before.crc, epoch)
-        if computed != crc:
-            self.damaged(f"facts {first} to {last} were changed")
+        rows: list[Row] = []
+        reached = _start(group, before)
+        while more := self._rows(reached, group.last):
+            rows += more
+            reached = more[-1][0]
+        self._check(group, before, rows)
         return rows
 
-    def _groups(self, which: str, values: tuple[int, ...] = ()) -> list[GroupRow]:
-        rows = self._db.execute(_GROUPS[self._layout] + which, values).fetchall()
+    def _rows(self, after: int, until: int) -> list[Row]:
+        """The next facts above *after*, to *until*."""
+        rows: list[Row] = self._ask(_ROWS, after=after, until=until, most=_BATCH)
+        self._check_order(after, rows)
+        return rows
+
+    def _check(self, group: GroupRow, before: GroupRow, rows: list[Row]) -> None:
+        last, first, epoch, crc, form, kept = group
+        computed = None
+        # Where tables are not strict, a text may have become a number.
+        with contextlib.suppress(TypeError):
+            if form == REST:
+                computed = rest_checksum(rows, first, last, epoch, crc)
+            elif form == MOVED:
+                computed = moved_checksum(rows)
+            elif rows and rows[0][0] == first and rows[-1][0] == last:
+                check = _CHECKSUMS.get(form)
+                computed = None if check is None else check(rows, before.crc, epoch)
+        if form in _ALONE and first > before.last + 1:
+            self.damaged(f"facts {before.last + 1} to {first - 1} are gone")
+        if computed != kept:
+            if form == REST:
+                self.damaged(f"what is left of facts {first} to {last} was changed")
+            self.damaged(f"facts {first} to {last} were changed")
+
+    def _groups(self, statement: str, **values: Any) -> list[GroupRow]:
+        rows = self._ask(statement, **values)
         for group in rows:
             if not all(type(number) is int for number in group):
                 self.damaged(f"the group up to fact {group[0]} cannot be read")
@@ -443,32 +512,29 @@ class Reader:
             self.damaged(f"what follows fact {after} is not in order")
 
     def _check_end(self) -> None:
-        last, of_groups = self._db.execute(
-            "SELECT max(seq), (SELECT max(last) FROM groups) FROM facts"
-        ).fetchone()
-        is_rest = self.latest().form == REST
-        if last != of_groups and not (is_rest and (last or 0) < of_groups):
-            self.damaged(f"fact {last} is the last, and not {of_groups}")
+        with self.session.at_once():
+            latest = self.latest()
+            ((last, kept),) = self._ask(_END)
+        if kept is not None and kept != latest.last:
+            self.damaged(f"fact {kept} was the last, and it ends with {latest.last}")
+        last = last or 0
+        if last != latest.last and not (last < latest.last and latest.form in _ALONE):
+            self.damaged(f"fact {last} is the last, and not {latest.last}")
 
     def damaged(self, why: str) -> NoReturn:
         """Raise the JournalError that says *why*."""
-        msg = f"{self._path} is damaged: {why}"
-        raise JournalError(msg, hint=RESTORE)
+        raise damage(self.session.name, why)
 
 
-@contextlib.contextmanager
-def _as_good_as_none() -> Iterator[None]:
-    """A snapshot that is damaged is no loss: the facts are there."""
-    try:
-        yield
-    except FAILURES as error:
-        if is_passing(error):
-            raise
+def _start(group: GroupRow, before: GroupRow) -> int:
+    """The number above which the rows of *group* are, which comes after *before*."""
+    return group.first - 1 if group.form in _ALONE else before.last
 
 
-def _some(names: Iterable[str]) -> Iterator[tuple[str, ...]]:
-    """*names* in parts, each as long as a statement wants it."""
-    rest = iter(names)
-    while some := tuple(islice(rest, _IDS)):
-        # The last part is filled up with a name that is in it: it is found only once.
-        yield some + some[-1:] * (_IDS - len(some))
+def _parted(rows: list[Row], groups: list[GroupRow]) -> Iterator[list[Row]]:
+    """The rows of each of *groups*, of *rows* in order."""
+    place = 0
+    for group in groups:
+        end = bisect_right(rows, group.last, place, key=_NUMBER)
+        yield rows[place:end]
+        place = end

@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from taskorch.errors import JournalError, JournalUnavailableError
+from taskorch.events import SEQ
 from taskorch.journal import _file, _repair
 from taskorch.journal._file import FAILURES
-from taskorch.journal._layout import RESTORE, check_layout
+from taskorch.journal._lock import host, is_alive
 from taskorch.journal._reader import IdleReaders, Reader
-from taskorch.journal._scripts import Beside
-from taskorch.protocols import Entry
+from taskorch.journal._session import damage
+from taskorch.journal._sql import SqlReading
+from taskorch.journal._sqlite_session import owner_of, session_of
 
 #: In SQLite before this, two connections that write and checkpoint at the same moment
 #: can lose what was committed.
@@ -26,28 +28,25 @@ _WAL_RESET_FIXED: Final = (3, 51, 3)
 _WITHOUT_LOCK: Final = ("alone", "immutable")
 
 
-class ReadableJournal:
+class ReadableJournal(SqlReading):
     """
     What can be asked of a journal without owning it, from any thread.
 
     Every question has a connection of its own, which cannot write.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
         try:
-            self.path: Path = Path(path).resolve()
+            resolved = Path(path).resolve()
         except FileNotFoundError as error:
             msg = f"{path} is a relative path, and the working folder is gone"
             raise JournalError(msg, hint="give an absolute path") from error
-        self._name = str(self.path)
-        self._beside = Beside(self._name)
+        super().__init__(str(resolved), str(resolved), **options)
+        self.path: Path = resolved
         self._log = f"{self.path}-wal"
-        self._pid = os.getpid()
         #: The files that are open: whether they are still what the paths name.
         self._files: dict[str, tuple[int, int]] = {}
         self._idle = IdleReaders()
-        #: Whether the group in hand may have been kept, although we were told no.
-        self._in_doubt = False
 
     @property
     def wal_reset_bug(self) -> bool:
@@ -59,169 +58,26 @@ class ReadableJournal:
         """
         return sqlite3.sqlite_version_info < _WAL_RESET_FIXED
 
-    def read(self, after: int = 0) -> Iterator[Entry]:
-        """
-        See `Journal.read`; the groups are checked as they are read.
-
-        Raises:
-            JournalError: The journal is damaged; nothing of the group in which that
-                shows was given.
-            JournalUnavailableError: It cannot be read now.
-        """
-        with self._reading() as reader:
-            if reader is not None:
-                yield from reader.entries(after)
-
-    def select(self, ids: Collection[str], until: int) -> Iterator[Entry]:
-        """
-        The entries about any task of *ids* with a number to *until*, in order.
-
-        The groups that hold them are found by the index, and checked as they are read.
-        A start that is in one row with its end counts as that.
-
-        Raises:
-            JournalError: One of these groups is damaged; nothing of it was given.
-            JournalUnavailableError: It cannot be read now.
-        """
-        with self._reading() as reader:
-            if reader is not None:
-                yield from reader.select(ids, until)
-
-    def task_facts(self, task_id: str) -> Iterator[Entry]:
-        """
-        The entries about one task, in order, by the index and without a check.
-
-        Raises:
-            JournalError: The journal is damaged.
-            JournalUnavailableError: It cannot be read now.
-        """
-        with self._reading() as reader:
-            if reader is not None:
-                yield from reader.about(task_id)
-
-    def ends(self, ids: Collection[str]) -> dict[str, str]:
-        """
-        The class of the ending fact of each of *ids* that has ended, unchecked.
-
-        Returns:
-            The class of the fact that ended it, by id: `TaskCompleted`, `TaskFailed`
-            or `TaskCancelled`.
-
-        Raises:
-            JournalError: The journal is damaged.
-            JournalUnavailableError: It cannot be read now.
-        """
-        with self._reading() as reader:
-            return {} if reader is None else reader.ends(ids)
-
-    def ids(self, prefix: str) -> list[str]:
-        """
-        The ids of the tasks that begin with *prefix*, as they were submitted.
-
-        Raises:
-            JournalError: The journal is damaged.
-            JournalUnavailableError: It cannot be read now.
-        """
-        with self._reading() as reader:
-            return [] if reader is None else reader.ids(prefix)
-
-    def submitted(self, after: int, until: int, most: int) -> list[tuple[int, str]]:
-        """
-        The next tasks in the order of their submission, without a check.
-
-        Args:
-            after: Only those with a number above this.
-            until: And to this.
-            most: At most so many.
-
-        Returns:
-            The numbers of the facts that say so, and the ids.
-
-        Raises:
-            JournalError: The journal is damaged.
-            JournalUnavailableError: It cannot be read now.
-        """
-        with self._reading() as reader:
-            return [] if reader is None else reader.submitted(after, until, most)
-
-    def id_of_key(self, key: str) -> str | None:
-        """
-        The id of the task that was submitted with the idempotency key *key*.
-
-        Raises:
-            JournalError: The journal is damaged.
-            JournalUnavailableError: It cannot be read now.
-        """
-        with self._reading() as reader:
-            return None if reader is None else reader.id_of_key(key)
-
-    def snapshot(self) -> tuple[int, dict[str, Any]] | None:
-        """
-        The latest snapshot that is whole, as `(seq, state)`, or None.
-
-        Raises:
-            JournalError: The journal is damaged.
-            JournalUnavailableError: It cannot be read now.
-        """
-        with self._reading() as reader:
-            return None if reader is None else reader.snapshot()
-
-    def verify(self) -> int:
-        """
-        Check the whole journal: every checksum, document, key, snapshot and page.
-
-        The log grows while it reads, if somebody writes at the same time.
-
-        Returns:
-            How many facts there are.
-
-        Raises:
-            JournalError: The journal is damaged; the first damage is said.
-            JournalUnavailableError: It cannot be read now.
-        """
-        with self._reading() as reader:
-            return 0 if reader is None else reader.verify()
-
-    def latest_of(self, kind: str) -> Entry | None:
-        """
-        The latest fact of a class of which there are few, without a check.
-
-        Raises:
-            JournalError: The journal is damaged.
-            JournalUnavailableError: It cannot be read now.
-        """
-        with self._reading() as reader:
-            return None if reader is None else reader.latest_of(kind)
-
-    def ends_by_time(self, every_ns: int) -> dict[tuple[int, str], int]:
-        """
-        How many tasks have ended, by when and how; without a check.
-
-        Args:
-            every_ns: What is told apart, in ns.
-
-        Returns:
-            How many, by the number of the period since 1970 and the class of the fact.
-
-        Raises:
-            JournalError: The journal is damaged.
-            JournalUnavailableError: It cannot be read now.
-        """
-        with self._reading() as reader:
-            return {} if reader is None else reader.ends_by_time(every_ns)
-
     def owner(self) -> dict[str, Any]:
-        """
-        The latest owner: `epoch`, `pid`, `host`, `since` and `started`.
+        """See `SqlReading.owner`; before `claim` by anybody, its `epoch` is 0."""
+        return self._answer(lambda reader: owner_of(reader.session), {})
 
-        With `uid`, the id of the journal, if its layout has one.
+    def owner_lives(self, owner: Mapping[str, Any]) -> bool | None:
+        """See `SqlReading.owner_lives`: nobody can say that from another machine."""
+        if owner["host"] != host():
+            return None
+        # A journal that is open has a log beside it, which stays while others read.
+        is_open = Path(self._log).exists() and is_alive(owner["pid"], owner["started"])
+        return is_open and not self._has_stopped()
 
-        Raises:
-            JournalError: The journal is damaged.
-            JournalUnavailableError: It cannot be read now.
-        """
-        with self._reading() as reader:
-            return {} if reader is None else reader.owner()
+    def _has_stopped(self) -> bool:
+        """Whether the last that is said of an orchestrator is that it has stopped."""
+        kinds = ("OrchestratorStarted", "OrchestratorStopped")
+        began, ended = (
+            0 if latest is None else latest[0][SEQ]
+            for latest in map(self.latest_of, kinds)
+        )
+        return bool(began < ended)
 
     def check_readable(self) -> None:
         """
@@ -235,12 +91,6 @@ class ReadableJournal:
             _repair.check_readable(self.path)
         with self._reading():
             pass
-
-    @property
-    def last(self) -> int:
-        """The number of the last fact that is kept, or 0."""
-        with self._reading() as reader:
-            return 0 if reader is None else reader.latest().last
 
     @property
     def lost_file(self) -> str:
@@ -308,7 +158,7 @@ class ReadableJournal:
     def _reader(self, mode: _file.Mode) -> Reader:
         db = _file.connect(self.path, mode)
         try:
-            return Reader(db, self.path, check_layout(db, self.path))
+            return Reader(session_of(db, self.path), self._name)
         except BaseException:
             db.close()
             raise
@@ -339,17 +189,6 @@ class ReadableJournal:
         # file.
         return fate if self._files.get(name) == identity else ""
 
-    def _check_process(self) -> None:
-        if os.getpid() != self._pid:
-            msg = (
-                f"{self.path} was opened by process {self._pid}, before this one forked"
-            )
-            raise JournalError(msg, hint="only the process that opened it may use it")
-
-    def _damaged(self, why: str) -> NoReturn:
-        msg = f"{self.path} is damaged: {why}"
-        raise JournalError(msg, hint=RESTORE)
-
     def _error(self, error: Exception, wanted: str) -> JournalError:
         """The error for the caller who *wanted* the journal, made from *error*."""
         if _file.may_be_unread(error):
@@ -365,4 +204,4 @@ class ReadableJournal:
                 hint = f"{self.path.parent} must let you write: change its rights, or "
                 hint += "choose another path; whoever only reads it needs no more"
             return JournalUnavailableError(msg, outcome=outcome, hint=hint)
-        return JournalError(f"{self.path} is damaged: {error}", hint=RESTORE)
+        return damage(self._name, str(error))

@@ -20,7 +20,7 @@ from typing import Final
 
 from taskorch.errors import JournalError, JournalUnavailableError
 from taskorch.journal import _file
-from taskorch.journal._layout import RESTORE
+from taskorch.journal._session import RESTORE
 
 #: Bytes that are read and written at once.
 _PART: Final = 1024 * 1024

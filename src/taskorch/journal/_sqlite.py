@@ -16,26 +16,23 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
-from zlib import crc32
+from typing import Final
 
 from taskorch.errors import JournalError, JournalTakenError, JournalUnavailableError
 from taskorch.journal import _beside, _file, _forgetting, _repair
-from taskorch.journal._codec import WIDTH, Row, Rows
-from taskorch.journal._encoding import EncodingJournal
-from taskorch.journal._file import FAILURES, Durability
-from taskorch.journal._layout import LAYOUT, check_layout, migrate
+from taskorch.journal._codec import WIDTH, Rows
+from taskorch.journal._file import FAILURES
+from taskorch.journal._layout import check_layout, migrate
 from taskorch.journal._lock import Lock, began_at, host
 from taskorch.journal._points import reach
-from taskorch.journal._reader import FORM, Reader, checked_texts, snapshot_checksum
+from taskorch.journal._reader import GroupRow, Reader
 from taskorch.journal._reading import ReadableJournal
-from taskorch.journal._values import state_text
-from taskorch.model import Retention, check_count, check_seconds
-from taskorch.model._checks import check_word
-from taskorch.protocols import Entry
+from taskorch.journal._session import Durability
+from taskorch.journal._sql import SqlJournal
+from taskorch.journal._sqlite_session import SqliteSession, life_of, session_of
 
 #: Rows that one statement inserts: sqlite3 gives the GIL away at each statement, and
 #: gets it back when the threads that work release it.
@@ -62,12 +59,17 @@ _INSERT_FACTS: Final = _inserts(
 )
 _INSERT_KEYS: Final = _inserts("INSERT OR REPLACE INTO keys", ("?", "?"))
 #: Keeps nothing when another life has begun.
-_INSERT_GROUP: Final = (
-    f"INSERT INTO groups SELECT ?, ?, ?, ?, {FORM} FROM meta WHERE epoch = ?"  # noqa: S608
-)
+_INSERT_GROUP: Final = """
+    INSERT INTO groups SELECT :last, :first, :epoch, :crc, :form FROM meta
+    WHERE epoch = :epoch
+"""
+_BEGIN: Final = """
+    UPDATE meta SET epoch = epoch + 1, pid = :pid, host = :host, started = :started,
+    since = :since
+"""
 
 
-class SqliteJournal(ReadableJournal, EncodingJournal):
+class SqliteJournal(ReadableJournal, SqlJournal):
     """
     A DurableJournal that keeps events in an SQLite file.
 
@@ -102,28 +104,20 @@ class SqliteJournal(ReadableJournal, EncodingJournal):
         keep_for: float | timedelta | None = None,
         keep_latest: int | None = None,
     ) -> None:
-        check_word("durability", durability, ("power", "process"))
-        if keep_for is not None:
-            keep_for = check_seconds("keep_for", keep_for)
-        if keep_latest is not None:
-            check_count("keep_latest", keep_latest, least=0)
-        super().__init__(path)
-        self._retention = Retention(keep_for, keep_latest)
-        self.durability: Durability = durability
-        self.take_over: bool = take_over
+        super().__init__(
+            path,
+            durability=durability,
+            take_over=take_over,
+            keep_for=keep_for,
+            keep_latest=keep_latest,
+        )
         #: Held by the thread that uses the connection that writes.
         self._mutex = threading.Lock()
         self._uid: str | None = None
-        self._epoch = 0
         self._lock: Lock | None = None
         self._db: sqlite3.Connection | None = None
-        #: The latest group as `(last, crc)`; None: the journal must be asked.
-        self._latest: tuple[int, int] | None = None
-        #: The latest group that was reported as kept, as `(last, crc)`.
-        self._acknowledged: tuple[int, int] = (0, 0)
         #: Pages that the log has and the journal has not, more or less.
         self._logged = 0
-        self._is_closed = False
         _OPEN.add(self)
 
     def __repr__(self) -> str:
@@ -200,28 +194,24 @@ class SqliteJournal(ReadableJournal, EncodingJournal):
 
     def _begin_life(self, lock: Lock) -> int:
         reach("claim")
-        db = self._connection()
+        db, pid = self._connection(), os.getpid()
+        session = session_of(db, self.path)
         # The date is for people to read: nothing is decided by it.
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        me = (os.getpid(), host(), began_at(os.getpid()), since)
-        with _transaction(db):
+        me = {"pid": pid, "host": host(), "started": began_at(pid), "since": since}
+        with session.transaction():
             # Of several that take over at once, only the last one's lock is current.
             lock.check(self.path)
             layout = check_layout(db, self.path)
-            latest = Reader(db, self.path, layout).check_latest()
+            latest = Reader(session).check_latest(life_of(session))
             migrate(db, layout)
-            db.execute(
-                "UPDATE meta SET epoch = epoch + 1, pid = ?, host = ?, started = ?,"
-                " since = ?",
-                me,
-            )
-            epoch: int
-            epoch, self._uid = db.execute("SELECT epoch, uid FROM meta").fetchone()
+            session.change(_BEGIN, **me)
+            ((epoch, self._uid),) = session.ask("SELECT epoch, uid FROM meta")
         reach("claimed")
-        self._latest = self._acknowledged = latest.last, latest.crc
+        self._set_latest(latest.last, latest.crc)
         self._note_files()
-        lock.sign(me[0], me[1], since, epoch)
-        return epoch
+        lock.sign(pid, host(), since, epoch)
+        return int(epoch)
 
     def close(self) -> None:
         """See `Journal.close`; another may own it from now on."""
@@ -232,162 +222,42 @@ class SqliteJournal(ReadableJournal, EncodingJournal):
 
     # -------------------------------------------------------------------- writing
 
-    def append(self, epoch: int, group: Iterable[Entry | Row] | Rows) -> None:
-        """
-        See `Journal.append`; it also takes what `new_group` gave, or a list of that.
+    @contextlib.contextmanager
+    def _owning(self, session: SqliteSession) -> Iterator[None]:
+        with session.transaction():
+            self._check_epoch(session)
+            yield
 
-        Raises:
-            InvalidTaskError: Something in it cannot be restored exactly; nothing of
-                it was kept.
-            JournalError: The journal is damaged.
-        """
-        self._check_owner(epoch)
-        rows = self._rows_of(group)
-        if not rows:
-            return
-        numbers = rows.numbers
-        with self._writing(epoch) as db:
-            self._write_group(db, rows, numbers[0], numbers[-1])
-        self._in_doubt = False
-
-    def _write_group(
-        self, db: sqlite3.Connection, rows: Rows, first: int, last: int
+    def _keep(
+        self, session: SqliteSession, rows: Rows, group: GroupRow, before: int
     ) -> None:
-        reach("begin")
-        with _transaction(db):
-            kept, crc = self._latest or self._find_latest(db)
-            size = 0
-            # If anything fails from here on, the latest group must be read from the
-            # file.
-            self._latest = None
-            if first <= kept:
-                self._check_again(db, list(rows), kept)
-                latest = kept, crc
-            else:
-                for text in checked_texts(rows, self._epoch):
-                    crc = crc32(text, crc)
-                    size += len(text)
-                latest = last, crc
-                try:
-                    self._insert_rows(db, rows, (last, first, self._epoch, crc))
-                except sqlite3.IntegrityError:
-                    # The rows exist already, so another owner has written them.
-                    self._check_epoch(db)
-                    raise
+        del before
+        with session.transaction():
+            try:
+                _insert(session, _INSERT_FACTS, rows.values, WIDTH)
+                if rows.keys:
+                    _insert(session, _INSERT_KEYS, rows.keys, 2)
+                reach("rows")
+                is_kept = session.change(_INSERT_GROUP, **group.columns()) == 1
+            except sqlite3.IntegrityError:
+                # The rows exist already, so another owner has written them.
+                self._check_epoch(session)
+                raise
+            if not is_kept:
+                self._check_epoch(session)
+                self._damaged("nobody is named as its owner")
             reach("commit")
             self._in_doubt = True
-        self._latest = self._acknowledged = latest
-        self._note_log(size)
-        reach("kept")
 
-    def _insert_rows(
-        self, db: sqlite3.Connection, rows: Rows, group: tuple[int, ...]
-    ) -> None:
-        _insert(db, _INSERT_FACTS, rows.values, WIDTH)
-        if rows.keys:
-            _insert(db, _INSERT_KEYS, rows.keys, 2)
-        reach("rows")
-        if db.execute(_INSERT_GROUP, (*group, self._epoch)).rowcount != 1:
-            self._check_epoch(db)
-            self._damaged("nobody is named as its owner")
-
-    def _find_latest(self, db: sqlite3.Connection) -> tuple[int, int]:
-        """
-        After trouble: the latest group on file.
-
-        Raises:
-            JournalError: What was acknowledged is not there.
-        """
-        reader = Reader(db, self.path, LAYOUT)
-        latest, (last, crc) = reader.latest(), self._acknowledged
-        if latest.last < last or (last and reader.group_of(last)[0].crc != crc):
-            self._check_epoch(db)
-            now = latest.last
-            self._damaged(f"fact {last} was kept, and it ends with fact {now} now")
-        return latest.last, latest.crc
-
-    def _check_again(self, db: sqlite3.Connection, rows: list[Row], kept: int) -> None:
-        """
-        Check that *rows* are the latest group, whose commit was in doubt.
-
-        Raises:
-            JournalTakenError: Another life has begun.
-            ValueError: It is not that group.
-        """
-        self._check_epoch(db)
-        reader = Reader(db, self.path, LAYOUT)
-        first, last = rows[0][0], rows[-1][0]
-        group, before = reader.group_of(kept)
-        if (first, last) == group[1::-1] and reader.rows(before.last, kept) == rows:
-            # The log was written anew, and this is too: SQLite syncs nothing for an
-            # UPDATE that changes no value.
-            db.execute("DELETE FROM groups WHERE last = ?", (last,))
-            db.execute("INSERT INTO groups VALUES (?, ?, ?, ?, ?)", group[:-1])
-            return
-        msg = f"fact {first} comes after fact {kept} was kept"
-        raise ValueError(msg)
-
-    def save(self, epoch: int, seq: int, state: dict[str, Any]) -> None:
-        """
-        See `DurableJournal.save`.
-
-        The one before it is kept too, and older ones are not. A death in the middle
-        harms nothing.
-
-        Raises:
-            JournalTakenError: Somebody else has claimed it since.
-            JournalUnavailableError: It cannot be written now.
-            JournalError: The journal is damaged.
-            ValueError, TypeError: *seq* was not kept, or *state* is no JSON.
-        """
-        self._check_owner(epoch)
-        text = state_text(state)
-        with self._writing(epoch) as db:
-            reach("save")
-            with _transaction(db):
-                self._check_epoch(db)
-                reader = Reader(db, self.path, LAYOUT)
-                if not 0 < seq <= reader.latest().last:
-                    msg = f"a snapshot at fact {seq}, which was not kept"
-                    raise ValueError(msg)
-                crc = snapshot_checksum(seq, text, reader.group_of(seq)[0].crc)
-                db.execute(
-                    "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?)",
-                    (seq, crc, text),
-                )
-                db.execute(
-                    "DELETE FROM snapshots WHERE seq NOT IN"
-                    " (SELECT seq FROM snapshots ORDER BY seq DESC LIMIT 2)"
-                )
-            self._note_log(len(text))
-            reach("saved")
-
-    def retention(self) -> Retention:
-        """See `DurableJournal.retention`: `keep_for` and `keep_latest`."""
-        return self._retention
-
-    def forget(self, epoch: int, ids: Collection[str]) -> int:
-        """
-        See `DurableJournal.forget`; the file becomes smaller, if it is worth it.
-
-        Raises:
-            JournalTakenError: Somebody else has claimed it since.
-            JournalUnavailableError: It cannot be written now; nothing was left out.
-            JournalError: The journal is damaged; nothing was left out.
-        """
-        self._check_owner(epoch)
-        with self._writing(epoch) as db:
-            with _transaction(db):
-                self._check_epoch(db)
-                count = _forgetting.forget(db, self.path, ids)
-            reach("forgotten")
-            _beside.clean(db, self.path)
-            if count and _forgetting.has_room(db):
-                db.execute("VACUUM")
-                reach("smaller")
-            if count:
-                _file.move_log(db, whole=True)
-        return count
+    def _left_out(self, session: SqliteSession, count: int) -> None:
+        """Make the file smaller, if it is worth it."""
+        db = session.db
+        _beside.clean(db, self.path)
+        if count and _forgetting.has_room(db):
+            db.execute("VACUUM")
+            reach("smaller")
+        if count:
+            _file.move_log(db, whole=True)
 
     @property
     def log_is_long(self) -> bool:
@@ -417,10 +287,10 @@ class SqliteJournal(ReadableJournal, EncodingJournal):
             JournalUnavailableError: It cannot be written now.
             JournalError: The journal is damaged.
         """
-        with self._writing(epoch) as db:
+        with self._writing(epoch) as session:
             # Two that do this at the same moment can do harm: see `wal_reset_bug`.
-            self._check_epoch(db)
-            _file.move_log(db, whole=self.held_log > 0)
+            self._check_epoch(session)
+            _file.move_log(session.db, whole=self.held_log > 0)
             # Pages that readers still need stay in the log, and are moved another time.
             self._logged = 0
 
@@ -437,18 +307,17 @@ class SqliteJournal(ReadableJournal, EncodingJournal):
         lost, held = self.lost_file, self.held_log
         return [words for words in (lost, held and _file.trouble_of_log(held)) if words]
 
-    def _note_log(self, size: int) -> None:
+    def _wrote(self, size: int) -> None:
         self._logged += _PAGES + size // _PAGE
 
     @contextlib.contextmanager
-    def _writing(self, epoch: int) -> Iterator[sqlite3.Connection]:
-        """The connection that writes; what it raises is said in our words."""
+    def _writing(self, epoch: int) -> Iterator[SqliteSession]:
         with self._mutex:
             # Another thread may have closed it since.
             self._check_owner(epoch)
             try:
                 self._check_files()
-                yield self._connection()
+                yield SqliteSession(self._connection(), self._name)
                 self._note_files()
             except FAILURES as error:
                 # After a failed write nothing that SQLite has in memory is relied on.
@@ -534,17 +403,11 @@ class SqliteJournal(ReadableJournal, EncodingJournal):
 
     # ------------------------------------------------------------------ complaints
 
-    def _check_owner(self, epoch: int) -> None:
-        self._check_usable()
-        if epoch != self._epoch or epoch == 0:
-            msg = f"{self.path}: life {self._epoch} owns it here, not life {epoch}"
-            raise JournalTakenError(msg)
-
-    def _check_epoch(self, db: sqlite3.Connection) -> None:
-        row = db.execute("SELECT epoch, pid, host, since FROM meta").fetchone()
-        if row is None:
+    def _check_epoch(self, session: SqliteSession) -> None:
+        rows = session.ask("SELECT epoch, pid, host, since FROM meta")
+        if not rows:
             self._damaged("nobody is named as its owner")
-        epoch, pid, host, since = row
+        epoch, pid, host, since = rows[0]
         if epoch < self._epoch:
             self._damaged(f"it is in life {epoch}, and life {self._epoch} wrote to it")
         if epoch != self._epoch:
@@ -554,15 +417,9 @@ class SqliteJournal(ReadableJournal, EncodingJournal):
             )
             raise JournalTakenError(msg)
 
-    def _check_usable(self) -> None:
-        self._check_process()
-        if self._is_closed:
-            msg = f"{self.path} was closed"
-            raise JournalUnavailableError(msg, outcome="refused", hint="open it anew")
-
 
 def _insert(
-    db: sqlite3.Connection,
+    session: SqliteSession,
     statements: Sequence[tuple[int, str]],
     values: Sequence[int | str],
     width: int,
@@ -571,22 +428,8 @@ def _insert(
     for size, statement in statements:
         step = size * width
         while end - place >= step:
-            db.execute(statement, values[place : place + step])
+            session.db.execute(statement, values[place : place + step])
             place += step
-
-
-@contextlib.contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """A transaction: all statements in the block take effect, or none."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        # Some errors have rolled it back already.
-        with contextlib.suppress(*FAILURES):
-            db.execute("ROLLBACK")
-        raise
 
 
 #: The journals of this process, and what a child of it must never close.

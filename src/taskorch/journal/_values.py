@@ -23,7 +23,13 @@ from datetime import date, datetime, time, timedelta
 from functools import cache, lru_cache, partial
 from json.encoder import encode_basestring_ascii as _quoted
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodType
+from types import (
+    BuiltinFunctionType,
+    FunctionType,
+    MappingProxyType,
+    MethodType,
+    ModuleType,
+)
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -481,10 +487,21 @@ def imported(path: str) -> Any:
     """
     module, _, name = path.rpartition(":")
     target: Any = sys.modules.get(module) or main_named(module, name)
-    target = target or importlib.import_module(module)
+    target = target or _module(module)
     for part in name.split("."):
         target = getattr(target, part)
     return target
+
+
+def _module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        room, _, file = name.rpartition(".")
+        if not (room.startswith("taskorch.") and file.startswith("_")):
+            raise
+        # An earlier version had one more file; what is public is in its room.
+        return importlib.import_module(room)
 
 
 #: Whether a thread only reads: then nothing named by a path is imported.

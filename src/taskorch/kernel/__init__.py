@@ -24,6 +24,7 @@ It is no place for threads, for what users hold, or for words to them: those are
 - `_dependencies`, `_breakers`: who waits for whom; agents that get no work.
 - `_application`, `_ends`: what facts about tasks do; how tasks end.
 - `_backfill`, `_standing`: who may pass; what holds until somebody changes it.
+- `_shortages`: what keeps a task from starting.
 - `_attempts`, `_dispatch`: how attempts end; who starts, and where.
 - `_control`, `_admission`: what people and clocks do to tasks; how tasks come in.
 - `_quick`: what happens to nearly every task.
@@ -35,7 +36,6 @@ from taskorch.kernel._admission import Change as Change
 from taskorch.kernel._admission import assumed as assumed
 from taskorch.kernel._admission import latest_finish_first as latest_finish_first
 from taskorch.kernel._application import is_under_way as is_under_way
-from taskorch.kernel._attempts import ASKED as ASKED
 from taskorch.kernel._attempts import awaits_end as awaits_end
 from taskorch.kernel._breakers import shut_out as shut_out
 from taskorch.kernel._control import can_wait as can_wait
@@ -54,10 +54,12 @@ from taskorch.kernel._ends import describe as describe
 from taskorch.kernel._explain import NOT_STARTED as NOT_STARTED
 from taskorch.kernel._explain import Search as Search
 from taskorch.kernel._explain import Waits as Waits
+from taskorch.kernel._explain import escalation_of as escalation_of
 from taskorch.kernel._explain import explain as explain
 from taskorch.kernel._explain import hold_of_starts as hold_of_starts
 from taskorch.kernel._explain import holders_of as holders_of
 from taskorch.kernel._explain import passed_over as passed_over
+from taskorch.kernel._explain import times_asked as times_asked
 from taskorch.kernel._explain import words_of_hold as words_of_hold
 from taskorch.kernel._explain import words_of_holds as words_of_holds
 from taskorch.kernel._fold import Restoration as Restoration
@@ -100,12 +102,14 @@ from taskorch.kernel._rows import Claim as Claim
 from taskorch.kernel._rows import PoolRow as PoolRow
 from taskorch.kernel._rows import Record as Record
 from taskorch.kernel._rows import Share as Share
+from taskorch.kernel._rows import Shortage as Shortage
 from taskorch.kernel._rows import Spec as Spec
 from taskorch.kernel._rows import Stop as Stop
 from taskorch.kernel._rows import TaskRow as TaskRow
 from taskorch.kernel._rows import Terms as Terms
 from taskorch.kernel._rows import TypeRow as TypeRow
 from taskorch.kernel._rows import without_quotas as without_quotas
+from taskorch.kernel._shortages import shortages as shortages
 from taskorch.kernel._standing import limits_of as limits_of
 from taskorch.kernel._standing import meaning_of as meaning_of
 from taskorch.kernel._state import DIGEST_BITS as DIGEST_BITS

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from graphlib import TopologicalSorter
-from operator import itemgetter
+from operator import attrgetter
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -23,9 +23,9 @@ from taskorch.errors import (
 from taskorch.events import TaskOptionsChanged, TaskSubmitted
 from taskorch.kernel import _control, _dependencies, _ends, _limits, _queue
 from taskorch.kernel._application import tell
-from taskorch.kernel._dispatch import match, vetoed
 from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import Bucket, TaskRow, Terms
+from taskorch.kernel._shortages import match, vetoed
 from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model._ids import run_beside
@@ -391,7 +391,11 @@ def check_possible(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
             return
         shorts.append(short)
     # Of all agents, the one that has the most.
-    name, need, most, where = max(shorts, key=itemgetter(2))
+    short = max(shorts, key=attrgetter("have"))
+    name, need, most = short.name, short.need, short.have
+    where = _limits.place_of(short)
+    if where == "in any pool" and short.agent and short.agent.capacity:
+        where += f" or on agent {short.agent.name}"
     msg = (
         f"task {row.id} asks for {need / 1e6:g} {name}, "
         f"and the most there is, {where}, is {most / 1e6:g}"

@@ -59,6 +59,7 @@ from taskorch.kernel._rows import (
 )
 from taskorch.kernel._state import MANY, KernelState
 from taskorch.model import Elasticity, TaskState, Units
+from taskorch.model._question import is_for_people
 
 _S: Final = TaskState
 
@@ -68,6 +69,8 @@ CONTINUED: Final = "continued"
 GONE: Final = "gone"
 #: The cause of a blockade, and of what ends it: the task waits for an event.
 EVENT: Final = "event"
+#: The same: the retry handler asks a person.
+ASKED: Final = "asked"
 #: Causes of a failure that count against the record of the agent, if the task ran.
 _AGENTS_FAULT: Final = ("error", "timeout", "deadline", "component")
 #: Errors that say what the work has come to, and nothing of who did it: criteria of a
@@ -468,7 +471,8 @@ def _end_badly(
 
 
 def _end_waits(kernel: KernelState, row: TaskRow) -> None:
-    """*row* ends: it waits for no time and no event any more."""
+    """*row* ends: it waits for no time, no event and no answer any more."""
+    kernel.asked.pop(row, None)
     _forget_delay(kernel, row)
     if not _dependencies.awaits(row):
         return
@@ -546,6 +550,8 @@ def blocked(kernel: KernelState, row: TaskRow, event: TaskBlocked) -> None:
         extra.blocked_by = {}
     else:
         _dependencies.detach(row)
+    if cause == ASKED:
+        kernel.asked[row] = None
     kernel.move(row, _S.BLOCKED, now, reason)
 
 
@@ -557,6 +563,8 @@ def _await(kernel: KernelState, row: TaskRow, reason: str, now: int) -> None:
     extra.decision = True
     if name is not None:
         kernel.awaited.setdefault(name, {})[row] = None
+        if is_for_people(name):
+            kernel.asked[row] = None
     kernel.move(row, _S.BLOCKED, now, reason)
     if timeout is not None:
         extra.due_ns = now + timeout
@@ -607,6 +615,7 @@ def unblocked(kernel: KernelState, row: TaskRow, event: TaskUnblocked) -> None:
         _dependencies.unblock(kernel, row, reason, now)
         return
     extra.decision = False
+    kernel.asked.pop(row, None)
     if extra.error is not None and extra.error[2] == GONE:
         extra.error = None
     if row.attempt or row.links is None or row.links.terms is None:

@@ -26,6 +26,7 @@ from taskorch.events import (
 )
 from taskorch.kernel import _breakers, _ends, _limits, _queue
 from taskorch.kernel._application import (
+    ASKED,
     GONE,
     agent_of,
     began_ns,
@@ -59,8 +60,6 @@ _KIND: Final = {
     "missing": "system_error",
     "poisoned": "system_error",
 }
-#: The cause of a blockade: the retry handler asks a person.
-ASKED: Final = "asked"
 
 _RUNNING: Final = TaskState.RUNNING
 _SUSPENDED: Final = TaskState.SUSPENDED
@@ -287,14 +286,14 @@ def _retry_uncharged(
 def too_much(kernel: KernelState, row: TaskRow, spec: Spec) -> str:
     """Why *row* keeps the resources that it had, or "" if it need not."""
     bucket = _queue.bucket_of(kernel, spec)
-    short = [_limits.too_small(kernel, bucket, agent) for agent in row.bucket.matching]
-    if None in short or not short:
+    agents = row.bucket.matching
+    shorts = [short for a in agents if (short := _limits.too_small(kernel, bucket, a))]
+    if len(shorts) < len(agents) or not shorts:
         return ""
-    most = max([what[2] for what in short if what is not None], default=0)
-    name = next((what[0] for what in short if what is not None), "it")
+    most = max(short.have for short in shorts)
     return (
         "it keeps what it had, since no agent that can do it has more "
-        f"{name} than {most / 1e6:g}"
+        f"{shorts[0].name} than {most / 1e6:g}"
     )
 
 
@@ -484,7 +483,7 @@ def serve_returning(kernel: KernelState, now: int) -> None:
         if not extra.yielded:
             # The attempt has ended meanwhile.
             continue
-        if not _limits.has_slot(agent):
+        if _limits.of_slots(agent) is not None:
             kept.append(row)
             continue
         tell(kernel, AttemptReturned, row, now, row.attempt)

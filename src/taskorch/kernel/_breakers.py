@@ -5,15 +5,13 @@ A breaker is one of them, for all that an agent does or for one of its capabilit
 closed, open until a time, half-open with a number of probes. A change of it is a fact.
 The ends that it counts follow from the facts of the attempts.
 
-Decision: 0082.
+Decisions: 0082, 0195.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, Literal, TypeAlias
-
-import attrs
+from typing import Any, Final, Literal
 
 from taskorch._base._limits import NS
 from taskorch.events import AgentDraining, AgentProbed, AgentRestored, AgentTripped
@@ -24,6 +22,7 @@ from taskorch.kernel._rows import (
     AttemptEnd,
     BreakerRow,
     Bucket,
+    Shortage,
     TaskRow,
 )
 from taskorch.kernel._state import KernelState
@@ -35,40 +34,27 @@ _LONGEST: Final = 16
 #: By which an agent without one is judged, where another is compared with it.
 _ANY: Final = Breaker()
 
-Why: TypeAlias = Literal["lost", "draining", "breaker open", "breaker half-open"]
 
-
-@attrs.frozen
-class ShutOut:
-    """A reason why an agent gets no work, or none that needs a capability."""
-
-    why: Why
-    #: Of a breaker: for which capability; "" is for all.
-    capability: str = ""
-    #: Of an open one: when it is half-open.
-    until_ns: int = 0
-
-
-def shut_out(agent: AgentRow, requires: tuple[str, ...] | None) -> list[ShutOut]:
+def shut_out(agent: AgentRow, requires: tuple[str, ...] | None) -> list[Shortage]:
     """All reasons why *agent* gets no task that *requires* these."""
-    found = []
+    reasons = []
     if agent.lost:
-        found.append(ShutOut("lost"))
+        reasons.append(Shortage("lost", agent=agent, is_hopeless=True))
     if agent.draining:
-        found.append(ShutOut("draining"))
+        reasons.append(Shortage("draining", agent=agent, is_hopeless=True))
     if agent.breakers:
-        found += _by_breakers(agent, requires or ())
-    return found
+        reasons += _by_breakers(agent, requires or ())
+    return reasons
 
 
-def _by_breakers(agent: AgentRow, requires: tuple[str, ...]) -> Iterator[ShutOut]:
+def _by_breakers(agent: AgentRow, requires: tuple[str, ...]) -> Iterator[Shortage]:
     for name, one in agent.breakers.items():
         if name and name not in requires:
             continue
         if one.state == "open":
-            yield ShutOut("breaker open", name, one.until_ns)
+            yield Shortage("breaker open", name, agent=agent, until_ns=one.until_ns)
         elif _is_full(agent, one):
-            yield ShutOut("breaker half-open", name)
+            yield Shortage("breaker half-open", name, agent=agent)
 
 
 def _is_full(agent: AgentRow, one: BreakerRow) -> bool:
@@ -86,8 +72,8 @@ def for_now(kernel: KernelState, bucket: Bucket) -> list[AgentRow]:
         if agent.breakers
         and agent not in bucket.agents
         and all(
-            one.why.startswith("breaker")
-            for one in shut_out(agent, bucket.spec.requires)
+            short.kind.startswith("breaker")
+            for short in shut_out(agent, bucket.spec.requires)
         )
         and _limits.too_small(kernel, bucket, agent) is None
     ]

@@ -6,9 +6,10 @@ Decisions: 0011, 0142.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from heapq import heappop
 from itertools import cycle
+from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
 from taskorch.errors import CycleError, InvalidTransitionError
@@ -38,7 +39,7 @@ from taskorch.kernel._application import (
     tell,
     terms_of_wait,
 )
-from taskorch.kernel._dispatch import vetoed
+from taskorch.kernel._deciders import Again
 from taskorch.kernel._history import HoldAttempt, ReleaseAttempt, past_of, row_extra
 from taskorch.kernel._rows import (
     GOING,
@@ -46,10 +47,12 @@ from taskorch.kernel._rows import (
     AttemptOutcome,
     RateRow,
     RetainedEvent,
+    Spec,
     Stop,
     TaskRow,
     Timer,
 )
+from taskorch.kernel._shortages import vetoed
 from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, Agent, TaskState
 
@@ -63,6 +66,7 @@ VERDICTS: Final = {
     "fail": _S.FAILED,
     "retry": _S.QUEUED,
 }
+_NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
 _BY_USER: Final = "suspended by the user"
 #: A function cannot be stopped where it stands.
 _AT_CHECKPOINT: Final = (
@@ -296,25 +300,32 @@ def decide(
 
 def answer(
     kernel: KernelState,
-    row: TaskRow,
+    rows: Sequence[TaskRow],
     vote: tuple[str, str, str, Any],
     verdict: str,
     now: int,
     reason: str = "",
+    others: Mapping[TaskRow, tuple[Again, Spec]] = _NOTHING,
 ) -> None:
     """
-    Record the *vote* of somebody on *row*, a question: `(by, choice, note, changes)`.
+    Record the *vote* of somebody on *rows*: `(by, choice, note, changes)`.
 
-    If it decides, the *verdict* is that of `decide`; else it is empty.
+    They are a question, or all that is held for one. If it decides, the *verdict* is
+    that of `decide`, and *others* says what some are like from their next attempts;
+    else it is empty.
 
     Raises:
-        InvalidTransitionError: The state machine forbids what follows.
+        InvalidTransitionError: The state machine forbids what follows, of any of them:
+            then nothing has changed.
     """
-    if verdict:
+    for row in rows if verdict else ():
         _ask(kernel, row, VERDICTS[verdict], "decided", now)
-    tell(kernel, QuestionAnswered, row, now, *vote)
-    if verdict:
-        decide(kernel, row, verdict, now, reason)
+    for row in rows:
+        tell(kernel, QuestionAnswered, row, now, *vote)
+        if row in others:
+            _attempts.change(kernel, row, *others[row], now)
+        if verdict:
+            decide(kernel, row, verdict, now, reason)
 
 
 def refuse_answer(

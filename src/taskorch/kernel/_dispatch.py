@@ -1,28 +1,28 @@
 """
 Who starts, and where; and more of a resource for those that run.
 
-Decisions: 0046, 0072.
+Decisions: 0046, 0072, 0195.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from taskorch.events import AllocationChanged, TaskStarted
-from taskorch.kernel import _backfill, _breakers, _ends, _limits, _queue
+from taskorch.kernel import _backfill, _breakers, _ends, _limits, _queue, _shortages
 from taskorch.kernel._application import agent_of, begin, tell
 from taskorch.kernel._deciders import PolicyFault
 from taskorch.kernel._ends import note_fault
 from taskorch.kernel._history import TellAllocation, row_extra
 from taskorch.kernel._rows import (
-    LOCAL,
     TOKEN,
     AgentRow,
     Bucket,
     Candidates,
     Place,
     RateRow,
-    Room,
+    Shortage,
     TaskRow,
     without_quotas,
 )
@@ -32,50 +32,7 @@ from taskorch.model import TaskState, Units
 # -- which task starts next, and where: asking everybody, and acting on the answers ----
 
 
-_QUEUED: Final = TaskState.QUEUED
 _RUNNING: Final = TaskState.RUNNING
-
-
-def match(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
-    """
-    Bring the agents that match *bucket* up to date.
-
-    Raises:
-        PolicyFault: The registry failed.
-    """
-    if bucket.spec.requires is None:
-        bucket.matching = [kernel.agents[LOCAL]] if LOCAL in kernel.agents else []
-        bucket.match_reason = "plain functions and programs run on the local agent"
-        reusable = True
-    else:
-        agents = list(kernel.agents.values())
-        names, reason, reusable = kernel.deciders.match(row, agents, now)
-        bucket.matching = [kernel.agents[name] for name in names]
-        bucket.match_reason = reason
-    if bucket.spec.elastic is not None:
-        kernel.size(bucket)
-    whose = _limits.subjects(bucket.spec) if kernel.quotas else ()
-    bucket.bounds = _limits.bounds_of(kernel, whose)
-    bucket.charges.clear()
-    bucket.soft = any(kernel.pools[name].beyond for name, _ in bucket.bounds)
-    bucket.rates = _limits.rates_of(kernel, bucket.spec) if kernel.rates else ()
-    bucket.agents = [
-        agent
-        for agent in bucket.matching
-        if not _breakers.shut_out(agent, bucket.spec.requires)
-        and _limits.too_small(kernel, bucket, agent) is None
-    ]
-    avoid = bucket.spec.avoid
-    if avoid:
-        others = [agent for agent in bucket.agents if agent.name not in avoid]
-        bucket.agents = others or bucket.agents
-    bucket.room = Room(bucket.agents)
-    needs = [bucket.need or agent.request for agent in bucket.agents]
-    bucket.needs = tuple(dict.fromkeys(needs))
-    bucket.route = bucket.quota_route = None
-    if kernel.points is not None and kernel.points.hit("match.forget"):
-        reusable = False
-    bucket.agents_version = kernel.agents_version if reusable else -1
 
 
 def place(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
@@ -91,27 +48,26 @@ def place(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
         return
     try:
         if bucket.agents_version != kernel.agents_version:
-            match(kernel, bucket, row, now)
+            _shortages.match(kernel, bucket, row, now)
         if bucket.soft and _limits.defer_if_over_quota(kernel, bucket, row):
             return
-        veto = None
-        if kernel.watched:
-            veto = vetoed(kernel, row, _QUEUED, _RUNNING, "dispatched", now)
+        veto = _shortages.of_veto(kernel, row, now) if kernel.watched else None
         if veto is not None:
-            row_extra(row).veto = veto or "no reason given"
+            row_extra(row).veto = veto.name
             bucket.pop(row)
             kernel.vetoed[row] = None
             if kernel.under_way is not None:
                 _backfill.blocked(kernel, row)
             return
-        room = _limits.candidates(kernel, bucket)
+        shorts = _limits.short_of_pools(kernel, bucket)
+        room = _limits.candidates(kernel, bucket, shorts)
         failing = _failing(kernel, bucket, row, room, now)
         if failing:
             room = room.without(failing)
         short = len(room) > 0 and bucket.rates
         rate = _limits.short_of(kernel, bucket, now) if short else None
         if rate is None:
-            _start_or_park(kernel, bucket, row, room, now)
+            _start_or_park(kernel, bucket, row, room, shorts, now)
         else:
             # The same for all agents: only the token is waited for.
             _wait_for_token(kernel, bucket, row, rate)
@@ -121,11 +77,17 @@ def place(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
 
 
 def _start_or_park(
-    kernel: KernelState, bucket: Bucket, row: TaskRow, room: Candidates, now: int
+    kernel: KernelState,
+    bucket: Bucket,
+    row: TaskRow,
+    room: Candidates,
+    shorts: Mapping[Units, Shortage],
+    now: int,
 ) -> None:
     """
     Start *row* on one of the agents with *room*, or park its bucket.
 
+    *shorts* is what pools have too little of, by what it would wait for on some agents.
     Others may have room, to which it prefers to wait: the bucket waits at the rest.
     """
     open_to_it = room
@@ -134,16 +96,14 @@ def _start_or_park(
             [
                 agent
                 for agent in room
-                if not _backfill.may_pass(
-                    kernel, row, agent, _limits.wanted(bucket, agent), now
-                )
+                if _shortages.of_reservation(kernel, row, agent, now) is not None
             ]
         )
     refusal: str | None = _backfill.BEHIND if len(room) else ""
     if len(open_to_it):
         refusal = _try(kernel, bucket, row, open_to_it, now)
     if refusal is not None:
-        _park(kernel, bucket, row, room, refusal)
+        _park(kernel, bucket, row, room, shorts, refusal)
 
 
 def _failing(
@@ -170,56 +130,10 @@ def _start_within_quotas(
     if bucket.route_version != kernel.agents_version or agent.running >= agent.limit:
         return False
     need, _ = bucket.charges[()]
-    # As `_limits.pool_shortage`.
-    for name, units in need:
-        pool = kernel.pools[name]
-        if units > pool.total - pool.used:
-            return False
+    if _limits.pool_shortage(kernel, need) is not None:
+        return False
     start(kernel, row, agent, need, now, bucket.route_reason)
     return True
-
-
-def vetoed(
-    kernel: KernelState,
-    row: TaskRow,
-    before: TaskState | None,
-    after: TaskState,
-    reason: str,
-    now: int,
-) -> str | None:
-    """Why the user's StateMachine forbids the transition, or None."""
-    watches = kernel.deciders.watches
-    if watches is not None and (before, after) not in watches:
-        return None
-    return kernel.deciders.check(row, before, after, reason, now)
-
-
-def better_than(bucket: Bucket, agent: AgentRow) -> AgentRow | None:
-    """
-    The busy agent that a task of *bucket* waits for rather than go to *agent*.
-
-    One that fails at once is always free: it would get whatever the others have no room
-    for, all that there is. So, where the router says so, a task waits for an agent that
-    is four times as likely to complete it; None if there is none.
-    """
-    rate = _limits.success_rate(bucket, agent)
-    if rate * _limits.TIMES >= 1:
-        return None
-    return next(
-        (
-            other
-            for other in bucket.agents
-            # The end of an attempt there is what wakes the bucket.
-            if other.limit <= other.running > other.leaked
-            and _limits.success_rate(bucket, other) > rate * _limits.TIMES
-        ),
-        None,
-    )
-
-
-def in_pools(kernel: KernelState, need: Units) -> Units:
-    """The part of *need* that the pools have to give."""
-    return tuple(pair for pair in need if pair[0] in kernel.pools) if need else ()
 
 
 def _try(
@@ -236,12 +150,12 @@ def _try(
         agent, reason, keep_route = deciders.route(row, candidates, now)
         need = _limits.wanted(bucket, agent)
         asked = bucket.need or agent.request
-        pooled = in_pools(kernel, asked)
-        # As `ask`, which a rigid request need not go through.
+        pooled = _shortages.in_pools(kernel, asked)
+        # As `_shortages.ask`, which a rigid request need not go through.
         answer = (
             deciders.allocate(row, agent, pooled, now)
             if bucket.spec.elastic is None
-            else ask(kernel, row, agent, pooled, now)
+            else _shortages.ask(kernel, row, agent, pooled, now)
         )
         granted, refusal, keep_alloc = answer
         if granted is not None:
@@ -277,31 +191,6 @@ def _try(
             return None
         candidates = candidates.without((agent,))
     return refusal or "no reason given"
-
-
-def ask(
-    kernel: KernelState, row: TaskRow, agent: AgentRow, pooled: Units, now: int
-) -> tuple[Units | None, str, bool]:
-    """
-    What the allocator grants *row*, which waits for *pooled*, on *agent*.
-
-    Raises:
-        PolicyFault: The allocator failed.
-    """
-    spec = row.bucket.spec
-    if spec.elastic is None:
-        return kernel.deciders.allocate(row, agent, pooled, now)
-    request = in_pools(kernel, spec.resources)
-    answer = kernel.deciders.allocate(row, agent, request, now, pooled)
-    granted = answer[0]
-    if granted is None:
-        return answer
-    allowed = _limits.within_quotas(kernel, spec, granted)
-    if kernel.under_way is not None:
-        allowed = _backfill.within(kernel, row, agent, allowed, now)
-    if allowed != granted and spec.elastic[2] == "all_or_nothing":
-        return None, "its quota, or a reservation, leaves less than that", False
-    return allowed, answer[1], answer[2]
 
 
 def start(
@@ -353,6 +242,7 @@ def _park(
     bucket: Bucket,
     row: TaskRow,
     refused: Candidates,
+    shorts: Mapping[Units, Shortage],
     refusal: str,
 ) -> None:
     """
@@ -363,7 +253,7 @@ def _park(
     """
     beyond = _limits.places(kernel, bucket)
     above = bool(beyond)
-    places = _limits.wait_at_pools(kernel, bucket, above=above) + beyond
+    places = _limits.wait_at_pools(kernel, bucket, shorts, above=above) + beyond
     at_agents = _limits.wait_at_agents(bucket, row, above=above)
     bucket.refusal = refusal
     _queue.park(kernel, bucket, row, dict.fromkeys(places), at_agents)
@@ -376,7 +266,7 @@ def _park(
         if _limits.pool_shortage(kernel, whole) is None:
             # It would fit into the pools: only the allocator knows why it refused.
             kernel.parked_any[bucket] = None
-        for name, _ in in_pools(kernel, whole):
+        for name, _ in _shortages.in_pools(kernel, whole):
             kernel.pools[name].parked[bucket] = None
 
 
@@ -418,7 +308,7 @@ def _could_use_more(kernel: KernelState, row: TaskRow) -> bool:
     if row.state is not _RUNNING or (row.extra is not None and row.extra.stop):
         return False
     held = dict(row.alloc)
-    for name, units in in_pools(kernel, row.bucket.spec.resources):
+    for name, units in _shortages.in_pools(kernel, row.bucket.spec.resources):
         pool = kernel.pools[name]
         if held.get(name, 0) < units and pool.used < pool.total:
             return True
@@ -429,9 +319,9 @@ def _review(kernel: KernelState, row: TaskRow, now: int, *, only_more: bool) -> 
     """Ask what *row* is to hold; if *only_more*, nothing is taken from it."""
     bucket = row.bucket
     alloc = without_quotas(row.alloc) if kernel.quotas else row.alloc
-    held = in_pools(kernel, alloc)
-    request = in_pools(kernel, bucket.spec.resources)
-    least = in_pools(kernel, bucket.need)
+    held = _shortages.in_pools(kernel, alloc)
+    request = _shortages.in_pools(kernel, bucket.spec.resources)
+    least = _shortages.in_pools(kernel, bucket.need)
     try:
         granted, reason, _ = kernel.deciders.allocate(
             row, agent_of(row), request, now, least, held

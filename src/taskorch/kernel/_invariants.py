@@ -11,10 +11,11 @@ from collections import Counter
 
 from taskorch.errors import InternalError
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting
-from taskorch.kernel._limits import has_room
+from taskorch.kernel._limits import short_on
 from taskorch.kernel._rows import AgentRow, Bucket, Links, Place, PoolRow, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, TaskState
+from taskorch.model._question import is_for_people
 
 
 def check_invariants(kernel: KernelState) -> None:
@@ -27,6 +28,7 @@ def check_invariants(kernel: KernelState) -> None:
     faults: list[str] = []
     check_counters(kernel, faults)
     check_waits(kernel, faults)
+    check_asked(kernel, faults)
     check_runs(kernel, faults)
     check_books(kernel, faults)
     check_holders(kernel, faults)
@@ -78,6 +80,23 @@ def check_waits(kernel: KernelState, faults: list[str]) -> None:
     for name, event in kernel.retained.items():
         if event.id != name or not event.until_ns:
             faults.append(f"{name} is kept, and is {event.id} until {event.until_ns}")
+
+
+def check_asked(kernel: KernelState, faults: list[str]) -> None:
+    """People are asked about what waits for what they say, and about failures."""
+    asked = [row.id for row in kernel.tasks.values() if _is_asked(row)]
+    if sorted(asked) != sorted(row.id for row in kernel.asked):
+        faults.append(f"people are asked about {asked}, not {[*kernel.asked]}")
+
+
+def _is_asked(row: TaskRow) -> bool:
+    terms = None if row.links is None else row.links.terms
+    if terms is not None and terms.awaits and terms.wait is not None:
+        return is_for_people(terms.wait[0] or "")
+    extra = row.extra
+    if row.state is not TaskState.BLOCKED or extra is None or extra.error is None:
+        return False
+    return extra.decision and extra.error[2] == "asked"
 
 
 def _is_delayed(row: TaskRow) -> bool:
@@ -311,7 +330,7 @@ def check_room(kernel: KernelState, bucket: Bucket, faults: list[str]) -> None:
     unread = kernel.moved[room.read - kernel.moved_before :]
     for agent in room.number:
         is_free = agent in room
-        if agent not in unread and is_free != has_room(bucket, agent):
+        if agent not in unread and is_free != (short_on(bucket, agent) is None):
             faults.append(f"{name}: has {agent.name} room? Not as it is taken to")
         if is_free == (agent in room.places or agent in room.unplaced):
             faults.append(f"{name}: {agent.name} is on both sides, or on neither")

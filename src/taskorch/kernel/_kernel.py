@@ -22,6 +22,7 @@ from taskorch.kernel import (
     _limits,
     _queue,
     _quick,
+    _shortages,
     _standing,
 )
 from taskorch.kernel._deciders import bind
@@ -81,7 +82,7 @@ class Kernel(KernelState):
 
     # Agents, time, and what leaves memory.
     add_agent: Final = _control.add
-    match: Final = _dispatch.match
+    match: Final = _shortages.match
     note_fault: Final = _ends.note_fault
     beat: Final = _control.beat
     leave: Final = _control.leave

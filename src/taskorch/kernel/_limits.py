@@ -6,8 +6,9 @@ Decisions: 0047, 0053, 0056, 0156.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from heapq import heappop
+from itertools import chain
 from typing import Any, Final
 
 from taskorch._base._vocabulary import meant
@@ -24,6 +25,7 @@ from taskorch.kernel._rows import (
     PoolRow,
     RateRow,
     Room,
+    Shortage,
     Spec,
     TaskRow,
     of_quotas,
@@ -31,10 +33,14 @@ from taskorch.kernel._rows import (
 from taskorch.kernel._state import MANY, KernelState
 from taskorch.model import BURST, SOFT, STARTS, TASKS, Units
 
-# -- what is held and what is free: the predicates of scheduling, and the books --------
+# -- what is held and what is free: what is short, and the books -----------------------
 
-# `explain` reads the same predicates, so what it says is what happens.
+# A start asks whether anything is short, `explain` asks for all that is: see
+# `_shortages`, which puts these together with what policies and breakers say.
 
+
+#: Makes a shortage of a tuple with all its fields: that is three times as fast.
+make: Final = Shortage._make
 
 #: One task, as a quota counts it.
 ONE: Final = 1_000_000
@@ -111,96 +117,125 @@ def within_quotas(
     )
 
 
-def has_slot(agent: AgentRow) -> bool:
-    """Whether *agent* may run one more attempt."""
-    return agent.running < agent.limit
+def of_slots(agent: AgentRow, ahead: int = 0) -> Shortage | None:
+    """Of the slots of *agent*, of which as many are to go to those who are *ahead*."""
+    free = agent.limit - agent.running - ahead
+    return None if free > 0 else make(("busy", "", 1, free, agent, None, 0, False))
 
 
-def shortage(agent: AgentRow, need: Units) -> tuple[str, int] | None:
-    """The first of *need* that *agent* has too little of: its name, and how much."""
-    capacity = agent.capacity
-    if not capacity:
-        return None
-    for name, units in need:
-        # Of what its capacity does not name, the pools alone say how much there is.
-        if name in capacity and units > agent.free(name):
-            return name, units
-    return None
-
-
-def pool_shortage(kernel: KernelState, need: Units) -> tuple[str, int] | None:
-    """The first of *need* that its pool has too little of: its name, and how much."""
-    pools = kernel.pools
-    for name, units in need:
-        if name in pools:
-            pool = pools[name]
-            if units > pool.total - pool.used:
-                return name, units
-    return None
-
-
-def lacks(kernel: KernelState, bucket: Bucket, need: Units) -> bool:
+def of_capacity(
+    agent: AgentRow, need: Units, pools: Container[str] | None = None
+) -> list[Shortage]:
     """
-    Whether pools have too little for a task of *bucket* that waits for *need*.
+    What is short of *need* of that which *agent* has of its own.
+
+    Of what its capacity does not name, the *pools* say how much there is: what is in
+    none of these, is nowhere.
+    """
+    shorts: list[Shortage] = []
+    for name, units in need:
+        if name in agent.capacity:
+            total, used = agent.capacity[name], agent.used.get(name, 0)
+            if units > total - used:
+                shorts += _of_amount(name, units, total, used, agent)
+        elif pools is not None and name not in pools:
+            shorts += _of_amount(name, units, 0, 0, agent)
+    return shorts
+
+
+def of_pools(
+    kernel: KernelState, need: Units, agent: AgentRow | None = None
+) -> list[Shortage]:
+    """What pools have too little of, of *need*, which is for *agent*, or for any."""
+    shorts: list[Shortage] = []
+    for name, units in need:
+        pool = kernel.pools.get(name)
+        if pool is not None and units > pool.total - pool.used:
+            shorts += _of_amount(name, units, pool.total, pool.used, agent, pool)
+    return shorts
+
+
+def _of_amount(
+    name: str,
+    need: int,
+    total: int,
+    used: int,
+    agent: AgentRow | None,
+    pool: PoolRow | None = None,
+) -> list[Shortage]:
+    """What is wrong with one amount: all is too small, and were it not, is in use."""
+    is_hopeless = need > total
+    if pool is not None and pool.is_quota:
+        free = total - used
+        return [make(("quota", name, need, free, agent, pool, 0, is_hopeless))]
+    shorts = []
+    if is_hopeless:
+        shorts.append(
+            Shortage("too small", name, need, total, agent, pool, is_hopeless=True)
+        )
+    free = max(need, total) - used
+    if need > free:
+        shorts.append(make(("too little", name, need, free, agent, pool, 0, False)))
+    return shorts
+
+
+def shortage(agent: AgentRow, need: Units) -> Shortage | None:
+    """The first of *need* that *agent* has too little of."""
+    shorts = of_capacity(agent, need) if agent.capacity else ()
+    return shorts[0] if shorts else None
+
+
+def pool_shortage(kernel: KernelState, need: Units) -> Shortage | None:
+    """The first of *need* that its pool has too little of."""
+    shorts = of_pools(kernel, need)
+    return shorts[0] if shorts else None
+
+
+def lacking(kernel: KernelState, bucket: Bucket, need: Units) -> Shortage | None:
+    """
+    What pools have too little of for a task of *bucket* that waits for *need*.
 
     An allocator that may grant less than is asked for may be asked although a pool has
     too little, but not beyond a quota.
     """
-    if kernel.rigid:
-        whole = with_quotas(bucket, need)[0] if bucket.bounds else need
-        return pool_shortage(kernel, whole) is not None
-    return (
-        bool(bucket.bounds)
-        and pool_shortage(kernel, with_quotas(bucket, need)[1]) is not None
-    )
+    short = None
+    if bucket.bounds:
+        short = pool_shortage(kernel, with_quotas(bucket, need)[1])
+    return short or (pool_shortage(kernel, need) if kernel.rigid else None)
 
 
-def place_on(bucket: Bucket, agent: AgentRow, *, above: bool) -> Place:
-    """What keeps a task of *bucket* from running on *agent*, which has no room."""
-    share, among = bucket.share, _queue.among
-    if not has_slot(agent):
-        if share is None:
-            return agent.slots
-        return among(agent.short.setdefault("", {}), Place(agent=agent), share)
-    short = shortage(agent, wanted(bucket, agent))
-    assert short is not None  # noqa: S101 - it has no room
-    name, units = short
-    place = Place(agent=agent, name=name, need=units, above=above)
-    return among(agent.short.setdefault(name, {}), place, share)
-
-
-def place_at_pool(
-    kernel: KernelState, bucket: Bucket, need: Units, *, above: bool
+def place_on(
+    bucket: Bucket, agent: AgentRow, short: Shortage | Place, *, above: bool
 ) -> Place:
-    """What keeps a task of *bucket* that waits for *need*: a pool `lacks` it."""
-    whole, own = with_quotas(bucket, need) if bucket.bounds else (need, ())
-    short = pool_shortage(kernel, own) or pool_shortage(kernel, whole)
-    assert short is not None  # noqa: S101 - one does
-    name, units = short
-    pool = kernel.pools[name]
-    place = Place(pool=pool, name=name, need=units, above=above)
-    return _queue.among(pool.short, place, bucket.share)
+    """Where a task of *bucket* waits for what *agent* is *short* of."""
+    share, among = bucket.share, _queue.among
+    name = short.name
+    if name:
+        place = Place(agent=agent, name=name, need=short.need, above=above)
+        return among(agent.short.setdefault(name, {}), place, share)
+    if share is None:
+        return agent.slots
+    return among(agent.short.setdefault("", {}), Place(agent=agent), share)
 
 
-def too_small(
-    kernel: KernelState, bucket: Bucket, agent: AgentRow
-) -> tuple[str, int, int, str] | None:
-    """
-    What there will never be enough of for *bucket* on *agent*, or None.
-
-    It is told as the resource, what is needed, the most there is, and where that is.
-    """
+def too_small(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> Shortage | None:
+    """What there will never be enough of for *bucket* on *agent*, or None."""
     # A quota that is too small may be raised: its tasks wait.
-    for name, need in bucket.need or agent.request:
-        pool, own = kernel.pools.get(name), agent.capacity.get(name)
-        if own is not None and own < need:
-            return name, need, own, f"on agent {agent.name}"
-        if pool is not None and pool.total < need:
-            return name, need, pool.total, "in the pool"
-        if pool is None and own is None:
-            here = f" or on agent {agent.name}" if agent.capacity else ""
-            return name, need, 0, f"in any pool{here}"
+    for need in bucket.need or agent.request:
+        own = of_capacity(agent, (need,), kernel.pools)
+        for short in chain(own, of_pools(kernel, (need,), agent)):
+            if short.is_hopeless:
+                return short
     return None
+
+
+def place_of(short: Shortage) -> str:
+    """Where there is too little, as the end of a sentence."""
+    if short.pool is not None:
+        return "in the pool"
+    agent = short.agent
+    assert agent is not None  # noqa: S101 - what is too small is a pool or an agent's
+    return f"on agent {agent.name}" if short.name in agent.capacity else "in any pool"
 
 
 def of_no_pool(kernel: KernelState, name: str) -> str:
@@ -459,11 +494,21 @@ def short_of(kernel: KernelState, bucket: Bucket, now: int) -> RateRow | None:
         if not had:
             # The rate was looked at before the timer was due.
             _queue.wake_some(kernel, rate.short)
-    for rate in bucket.rates:
-        if not _has_token(rate):
-            _look_later(kernel, rate)
-            return rate
+    for short in of_rates(bucket, now):
+        row = short.pool
+        assert isinstance(row, RateRow)  # noqa: S101 - see `of_rates`
+        _look_later(kernel, row)
+        return row
     return None
+
+
+def of_rates(bucket: Bucket, now: int) -> Iterator[Shortage]:
+    """The rates that have no token for a task of *bucket* yet."""
+    for rate in bucket.rates:
+        free = rate.total - rate.used_at(now)
+        if free < TOKEN:
+            until = now + rate.wait(now)
+            yield Shortage("rate", rate.name, TOKEN, free, None, rate, until)
 
 
 def wake(kernel: KernelState, rate: RateRow, now: int) -> None:
@@ -504,11 +549,12 @@ def _has_token(rate: RateRow) -> bool:
 TIMES: Final = 4
 
 
-def has_room(bucket: Bucket, agent: AgentRow) -> bool:
-    """Whether *agent* has a slot, and enough of its own, for a task of *bucket*."""
-    if agent.running >= agent.limit:
-        return False
-    return not agent.capacity or shortage(agent, wanted(bucket, agent)) is None
+def short_on(bucket: Bucket, agent: AgentRow) -> Shortage | None:
+    """The first that *agent* itself lacks for a task of *bucket*."""
+    short = of_slots(agent)
+    if short is None and agent.capacity:
+        short = shortage(agent, wanted(bucket, agent))
+    return short
 
 
 def success_rate(bucket: Bucket, agent: AgentRow) -> float:
@@ -516,19 +562,20 @@ def success_rate(bucket: Bucket, agent: AgentRow) -> float:
     return agent.view.performance(bucket.spec.type).success_rate
 
 
-def candidates(kernel: KernelState, bucket: Bucket) -> Candidates:
+def candidates(
+    kernel: KernelState, bucket: Bucket, shorts: Mapping[Units, Shortage]
+) -> Candidates:
     """
     The agents about which the allocator is to be asked for a task of *bucket*.
 
-    One that may grant less than is asked is asked even if a pool has too little.
+    It is asked for none of the needs for which pools have too little (*shorts*).
     """
     room = look(kernel, bucket)
-    short = _short_of_pools(kernel, bucket)
-    if not short:
+    if not shorts:
         return room
-    if len(short) == len(bucket.needs):
+    if len(shorts) == len(bucket.needs):
         return Candidates(room.number, [], [])
-    return room.without([a for a in room if (bucket.need or a.request) in short])
+    return room.without([a for a in room if (bucket.need or a.request) in shorts])
 
 
 def needs_on(bucket: Bucket, agents: Candidates) -> tuple[Units, ...]:
@@ -571,11 +618,12 @@ def _weigh(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> None:
     """*agent*, which matches *bucket*, may have room now, or none any more."""
     room = bucket.room
     room.places.pop(agent, None)
-    if has_room(bucket, agent):
+    short = short_on(bucket, agent)
+    if short is None:
         room.unplaced.pop(agent, None)
         room.enter(agent)
     else:
-        room.unplaced[agent] = None
+        room.unplaced[agent] = short
         room.leave(agent)
     if kernel.config.waits_for_better and agent.failed:
         if success_rate(bucket, agent) * TIMES < 1:
@@ -584,11 +632,34 @@ def _weigh(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> None:
             room.failing.pop(agent, None)
 
 
+def better_than(bucket: Bucket, agent: AgentRow) -> AgentRow | None:
+    """
+    The busy agent that a task of *bucket* waits for rather than go to *agent*.
+
+    One that fails at once is always free: it would get whatever the others have no room
+    for, all that there is. So, where the router says so, a task waits for an agent that
+    is four times as likely to complete it; None if there is none.
+    """
+    rate = success_rate(bucket, agent)
+    if rate * TIMES >= 1:
+        return None
+    return next(
+        (
+            other
+            for other in bucket.agents
+            # The end of an attempt there is what wakes the bucket.
+            if other.limit <= other.running > other.leaked
+            and success_rate(bucket, other) > rate * TIMES
+        ),
+        None,
+    )
+
+
 def worse(bucket: Bucket, among: Candidates) -> list[AgentRow]:
     """
     Those *among* the candidates to which a task of *bucket* does not go.
 
-    It waits for a busy agent instead: see `_dispatch.better_than`, for each of them.
+    It waits for a busy agent instead: see `better_than`, for each of them.
     """
     room = bucket.room
     rates = {a: success_rate(bucket, a) for a in room.failing if a in among}
@@ -613,9 +684,9 @@ def wait_at_agents(
     room = bucket.room
     head = (row.key, row.seq)
     if room.since is not None and (head < room.since or above != room.above):
-        room.unplaced.update(dict.fromkeys(room.places))
-    for agent in room.unplaced:
-        place = place_on(bucket, agent, above=above)
+        room.unplaced.update(room.places)
+    for agent, short in room.unplaced.items():
+        place = place_on(bucket, agent, short, above=above)
         place.add(bucket, row)
         room.places[agent] = place
     room.unplaced.clear()
@@ -623,18 +694,31 @@ def wait_at_agents(
     return room.places
 
 
-def wait_at_pools(kernel: KernelState, bucket: Bucket, *, above: bool) -> list[Place]:
-    """Where *bucket* waits for what pools lack of the needs on agents with room."""
-    short = _short_of_pools(kernel, bucket)
-    if short:
-        needs = needs_on(bucket, bucket.room)
-        short = [need for need in short if need in needs]
-    return [place_at_pool(kernel, bucket, need, above=above) for need in short]
+def wait_at_pools(
+    kernel: KernelState,
+    bucket: Bucket,
+    shorts: Mapping[Units, Shortage],
+    *,
+    above: bool,
+) -> list[Place]:
+    """Where *bucket* waits for what is short of its needs on agents with room."""
+    needs = needs_on(bucket, bucket.room) if shorts else ()
+    places = []
+    for need, short in shorts.items():
+        if need in needs:
+            pool = kernel.pools[short.name]
+            place = Place(pool=pool, name=short.name, need=short.need, above=above)
+            places.append(_queue.among(pool.short, place, bucket.share))
+    return places
 
 
-def _short_of_pools(kernel: KernelState, bucket: Bucket) -> list[Units]:
-    """Of what its tasks wait for, by agents, that of which pools lack something."""
-    return [need for need in bucket.needs if lacks(kernel, bucket, need)]
+def short_of_pools(kernel: KernelState, bucket: Bucket) -> dict[Units, Shortage]:
+    """What pools have too little of, by what its tasks wait for on some agents."""
+    return {
+        need: short
+        for need in bucket.needs
+        if (short := lacking(kernel, bucket, need)) is not None
+    }
 
 
 # -- soft quotas: who is above theirs starts when nobody else can use what is free -----

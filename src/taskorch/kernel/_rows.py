@@ -16,7 +16,7 @@ from heapq import heappush as _heappush
 from heapq import heapreplace as _heapreplace
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import attrs
 
@@ -654,6 +654,60 @@ class RateRow:
         )
 
 
+#: What may keep a task from starting.
+ShortageKind: TypeAlias = Literal[
+    "not_started",
+    "slot",
+    "veto",
+    "capability",
+    "lost",
+    "draining",
+    "breaker open",
+    "breaker half-open",
+    "failed there",
+    "busy",
+    "fails",
+    "reservation",
+    "too small",
+    "too little",
+    "quota",
+    "rate",
+    "allocator",
+]
+
+
+class Shortage(NamedTuple):
+    """
+    What keeps a task from starting: of something, it needs more than there is.
+
+    What `explain` makes of each kind, stands in `_explain._words`.
+    """
+
+    kind: ShortageKind
+    #: Of `too small`, `too little`, `quota` and `rate`: the resource, the pool, the
+    #: rate. Of a breaker: for which capability; "" is for all. `fails`: the agent that
+    #: does better. `reservation`: the task that comes first. `capability`: those that
+    #: are required. `veto`, `allocator`: the policy's reason.
+    name: str = ""
+    #: How much it needs: slots, units, parts of a token.
+    need: int = 1
+    #: How much of it is free; of what is `too small`, how much there is at all.
+    have: int = 0
+    #: On which agent, of which any one is enough; None: on all.
+    agent: AgentRow | None = None
+    #: Of what it is, if it is not an agent's.
+    pool: PoolRow | RateRow | None = None
+    #: When it passes by itself, in ns; 0: nobody knows.
+    until_ns: int = 0
+    #: Whether no end of another task helps.
+    is_hopeless: bool = False
+
+    @property
+    def missing(self) -> int:
+        """How much more is needed than there is."""
+        return self.need - self.have
+
+
 class Place:
     """
     A shortage, and the buckets that wait until there is enough.
@@ -812,8 +866,9 @@ class Room(Candidates):
         #: The agents without room where the bucket waits for them: where for each. None
         #: of them is among the `agents`. Checked: `check_room`.
         self.places: dict[AgentRow, Place] = {}
-        #: The agents without room where it does not wait yet. Checked: `check_room`.
-        self.unplaced: dict[AgentRow, None] = {}
+        #: The agents without room where it does not wait yet, and what is short there.
+        #: Checked: `check_room`.
+        self.unplaced: dict[AgentRow, Shortage | Place] = {}
         #: Key and number of the head as which it was last entered there: no entry is
         #: later; and whether that was above a soft quota.
         self.since: tuple[Any, int] | None = None

@@ -310,7 +310,7 @@ class KernelConfig:
     #: Resources of which nobody could say how much there is.
     unknown: tuple[str, ...] = ()
     #: Whether the router lets tasks wait for a busy agent rather than go to one that
-    #: only fails: see `_dispatch.better_than`.
+    #: only fails: see `_limits.better_than`.
     waits_for_better: bool = False
 
 
@@ -451,6 +451,11 @@ def _nothing(cargo: Any, event: Any) -> None:
     """For a driver that keeps nothing."""
 
 
+def _nobody(_: Any) -> str:
+    """For a driver that does not know who may answer."""
+    return ""
+
+
 class KernelState:
     """
     The state of one orchestrator.
@@ -467,6 +472,7 @@ class KernelState:
         "agents_version",
         "allocations",
         "aside_ns",
+        "asked",
         "awaited",
         "blocked",
         "bucket_no",
@@ -556,6 +562,7 @@ class KernelState:
         "vetoed",
         "waiting_slots",
         "watched",
+        "whom",
         "workflows",
     )
 
@@ -779,12 +786,18 @@ class KernelState:
         #: Tasks that await an event now, by its name: all and only those. Checked:
         #: `check_waits`.
         self.awaited: dict[str, dict[TaskRow, None]] = {}
+        #: Tasks about which people are asked, those first that wait longest: waits for
+        #: what people say, of which some may be put aside, and failures. Checked:
+        #: `check_asked`.
+        self.asked: dict[TaskRow, None] = {}
         #: Events that nobody waited for, by their names, until their time is over.
         #: Checked: `check_waits`.
         self.retained: dict[str, RetainedEvent] = {}
         #: Called when a wait ends well, before that is told, with the cargo of the task
         #: and that of its event (None: its time is over).
         self.hand_over: Callable[[Any, Any], object] = _nothing
+        #: Says who may answer a question, in words, given the cargo of its task.
+        self.whom: Callable[[Any], str] = _nobody
         #: Places in our own code where a simulation makes the unusual happen.
         self.points: FaultPoints | None = None
         #: PENDING tasks that wait only for a time, RETRYING ones, and waits that have

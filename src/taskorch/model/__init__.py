@@ -6,40 +6,44 @@ Frozen values: what users write down and what they are told.
 3. Durations are seconds (float) here, and whole nanoseconds below.
 
 - `_task`, `_describe`: the task; how its options are described, each once.
-- `_options`, `_ids`, `_joins`: options of a function; ids; when parents let a task go.
-- `_program`, `_wait`, `_question`: what a task may be beside a call.
-- `_retry_policy`, `_cache`, `_retention`: attempts; results that are remembered, and
-  kept.
-- `_resources`, `_elastic`, `_quota`: amounts; what may be granted in part; how much one
-  may have.
-- `_agent`, `_fleet`: agents, and those that are spawned.
-- `_states`, `_status`: the states of a task; what the orchestrator says of one.
+- `_ids`: what an id may look like.
+- `_program`, `_question`: what a task may be beside a call.
+- `_retry_policy`, `_cache`: attempts; how long results and what has ended are kept.
+- `_resources`, `_quota`: amounts; how much one may have, and who has it.
+- `_agent`: agents, and how they are spawned.
+- `_states`: the states of a task, and when its parents let it go.
+- `_status`: what the orchestrator says of one task, and of all.
 - `_explanation`: why a task does not run, or what became of it.
-- `_stats`, `_usage`, `_quantile`: numbers about the whole; who uses what; quantiles.
 - `_filter`: which tasks are asked for.
 - `_verbs`: what can be done with an orchestrator, said at the methods that do it.
-- `_reference`, `_arguments`: a task that is named among the arguments of another; how
-  it is found there, and replaced.
+- `_arguments`: a task that is named among the arguments of another.
 - `_missing`, `_made_for`, `_places`: what is gone since; which slot a task is of; lines
   of code.
 - `_checks`, `_show`, `_plain`: whether an argument is what it says; values in messages,
   as JSON.
-- `_numbers`, `_read_only`: numbers of NumPy's; mappings that nobody changes.
+- `_read_only`: mappings that nobody changes.
 """
 
+from taskorch.model._agent import AGENT_KINDS as AGENT_KINDS
 from taskorch.model._agent import Agent as Agent
+from taskorch.model._agent import AgentHealth as AgentHealth
+from taskorch.model._agent import AgentInstance as AgentInstance
+from taskorch.model._agent import AgentMatch as AgentMatch
+from taskorch.model._agent import AgentTemplate as AgentTemplate
 from taskorch.model._agent import Breaker as Breaker
+from taskorch.model._agent import Capability as Capability
 from taskorch.model._agent import Performance as Performance
+from taskorch.model._agent import ScalingDecision as ScalingDecision
 from taskorch.model._agent import check_breaker as check_breaker
+from taskorch.model._agent import level_names as level_names
+from taskorch.model._agent import levels_had as levels_had
+from taskorch.model._agent import levels_of as levels_of
+from taskorch.model._arguments import Reference as Reference
 from taskorch.model._cache import Cache as Cache
+from taskorch.model._cache import Retention as Retention
 from taskorch.model._checks import check_capabilities as check_capabilities
 from taskorch.model._checks import check_count as check_count
 from taskorch.model._checks import check_fraction as check_fraction
-from taskorch.model._elastic import Elastic as Elastic
-from taskorch.model._elastic import Elasticity as Elasticity
-from taskorch.model._elastic import Fallback as Fallback
-from taskorch.model._elastic import elasticity_of as elasticity_of
-from taskorch.model._elastic import requested as requested
 from taskorch.model._explanation import Blocker as Blocker
 from taskorch.model._explanation import Estimate as Estimate
 from taskorch.model._explanation import Explanation as Explanation
@@ -47,63 +51,64 @@ from taskorch.model._explanation import Remedy as Remedy
 from taskorch.model._explanation import Stuck as Stuck
 from taskorch.model._filter import FILTERS as FILTERS
 from taskorch.model._filter import TaskFilter as TaskFilter
-from taskorch.model._fleet import AGENT_KINDS as AGENT_KINDS
-from taskorch.model._fleet import AgentHealth as AgentHealth
-from taskorch.model._fleet import AgentInstance as AgentInstance
-from taskorch.model._fleet import AgentMatch as AgentMatch
-from taskorch.model._fleet import AgentTemplate as AgentTemplate
-from taskorch.model._fleet import Capability as Capability
-from taskorch.model._fleet import ScalingDecision as ScalingDecision
-from taskorch.model._fleet import level_names as level_names
-from taskorch.model._fleet import levels_had as levels_had
-from taskorch.model._fleet import levels_of as levels_of
 from taskorch.model._ids import check_id as check_id
 from taskorch.model._ids import id_problem as id_problem
-from taskorch.model._joins import JOINS as JOINS
-from taskorch.model._joins import ON_PARENT_FAILURE as ON_PARENT_FAILURE
-from taskorch.model._joins import AtLeast as AtLeast
-from taskorch.model._joins import Join as Join
-from taskorch.model._joins import OnParentFailure as OnParentFailure
 from taskorch.model._missing import Missing as Missing
 from taskorch.model._program import DEFAULT_ENV as DEFAULT_ENV
 from taskorch.model._program import InheritEnv as InheritEnv
 from taskorch.model._program import Program as Program
 from taskorch.model._program import ProgramResult as ProgramResult
+from taskorch.model._question import RAISE as RAISE
 from taskorch.model._question import Answer as Answer
+from taskorch.model._question import Escalation as Escalation
+from taskorch.model._question import OpenQuestion as OpenQuestion
 from taskorch.model._question import Question as Question
+from taskorch.model._question import Wait as Wait
+from taskorch.model._question import check_emitted as check_emitted
+from taskorch.model._question import check_event as check_event
 from taskorch.model._question import question_of as question_of
 from taskorch.model._quota import BURST as BURST
 from taskorch.model._quota import SOFT as SOFT
 from taskorch.model._quota import STARTS as STARTS
 from taskorch.model._quota import TASKS as TASKS
+from taskorch.model._quota import PoolUsage as PoolUsage
 from taskorch.model._quota import Quota as Quota
-from taskorch.model._reference import Reference as Reference
+from taskorch.model._quota import QuotaUsage as QuotaUsage
+from taskorch.model._resources import Elastic as Elastic
+from taskorch.model._resources import Elasticity as Elasticity
+from taskorch.model._resources import Fallback as Fallback
 from taskorch.model._resources import Resources as Resources
 from taskorch.model._resources import Units as Units
+from taskorch.model._resources import elasticity_of as elasticity_of
+from taskorch.model._resources import requested as requested
 from taskorch.model._resources import to_units as to_units
-from taskorch.model._retention import Retention as Retention
 from taskorch.model._retry_policy import RetryPolicy as RetryPolicy
 from taskorch.model._retry_policy import check_seconds as check_seconds
 from taskorch.model._retry_policy import to_patience as to_patience
 from taskorch.model._retry_policy import to_seconds as to_seconds
+from taskorch.model._states import JOINS as JOINS
+from taskorch.model._states import ON_PARENT_FAILURE as ON_PARENT_FAILURE
 from taskorch.model._states import TERMINAL as TERMINAL
+from taskorch.model._states import AtLeast as AtLeast
+from taskorch.model._states import Join as Join
+from taskorch.model._states import OnParentFailure as OnParentFailure
 from taskorch.model._states import TaskState as TaskState
-from taskorch.model._stats import AgentStats as AgentStats
-from taskorch.model._stats import Durations as Durations
-from taskorch.model._stats import FailureCause as FailureCause
-from taskorch.model._stats import Health as Health
-from taskorch.model._stats import HealthCheck as HealthCheck
-from taskorch.model._stats import PoolStats as PoolStats
-from taskorch.model._stats import QueueStats as QueueStats
-from taskorch.model._stats import RetryStats as RetryStats
-from taskorch.model._stats import StateStats as StateStats
-from taskorch.model._stats import Stats as Stats
-from taskorch.model._stats import StopReport as StopReport
-from taskorch.model._stats import TypeStats as TypeStats
-from taskorch.model._stats import Unfinished as Unfinished
+from taskorch.model._status import AgentStats as AgentStats
+from taskorch.model._status import Durations as Durations
+from taskorch.model._status import FailureCause as FailureCause
+from taskorch.model._status import Health as Health
+from taskorch.model._status import HealthCheck as HealthCheck
 from taskorch.model._status import HistoryEntry as HistoryEntry
+from taskorch.model._status import PoolStats as PoolStats
+from taskorch.model._status import QueueStats as QueueStats
 from taskorch.model._status import RecoveryAttempt as RecoveryAttempt
+from taskorch.model._status import RetryStats as RetryStats
+from taskorch.model._status import StateStats as StateStats
+from taskorch.model._status import Stats as Stats
+from taskorch.model._status import StopReport as StopReport
 from taskorch.model._status import TaskStatus as TaskStatus
+from taskorch.model._status import TypeStats as TypeStats
+from taskorch.model._status import Unfinished as Unfinished
 from taskorch.model._task import LOCAL as LOCAL
 from taskorch.model._task import NO_RESOURCES as NO_RESOURCES
 from taskorch.model._task import NO_RETRY as NO_RETRY
@@ -119,9 +124,3 @@ from taskorch.model._task import kind_of as kind_of
 from taskorch.model._task import named as named
 from taskorch.model._task import plain_but as plain_but
 from taskorch.model._task import task_of_call as task_of_call
-from taskorch.model._usage import PoolUsage as PoolUsage
-from taskorch.model._usage import QuotaUsage as QuotaUsage
-from taskorch.model._wait import RAISE as RAISE
-from taskorch.model._wait import Wait as Wait
-from taskorch.model._wait import check_emitted as check_emitted
-from taskorch.model._wait import check_event as check_event

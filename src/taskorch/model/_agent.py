@@ -1,12 +1,19 @@
-"""An agent: something that runs attempts."""
+"""Agents: what runs attempts, and how agents are spawned."""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
+from string import Formatter
+from typing import Any, Final, Literal, Self, TypeAlias
 
 import attrs
 
 from taskorch._base._frozen import frozen
+from taskorch._base._vocabulary import meant
 from taskorch.errors import InvalidTaskError
-from taskorch.model._checks import check_count, check_fraction
+from taskorch.model._checks import check_count, check_fraction, is_name
 from taskorch.model._resources import Resources
 from taskorch.model._retry_policy import check_seconds
 from taskorch.model._show import show, shown
@@ -140,3 +147,337 @@ class Performance:
         that nobody has tried stands at one half.
         """
         return (self.completed + 1) / (self.completed + self.failed + 2)
+
+
+#: The kinds of agents: what they are for.
+AGENT_KINDS: Final = ("code", "test", "review", "utility", "hybrid")
+#: The highest level of a capability: each level below it is a name of its own.
+MAX_LEVEL: Final = 100
+_LEVEL: Final = re.compile(r"[0-9]{1,9}")
+#: What a capability of a level above the first is called.
+_WITH_LEVEL: Final = re.compile(r"([^:]+):([2-9]|[1-9][0-9]|100)")
+
+AgentState: TypeAlias = Literal[
+    "starting", "idle", "busy", "draining", "quarantined", "lost", "failed"
+]
+
+
+class Capability(str):
+    """
+    Something that an agent can do, and how well: `Capability("test", level=2)`.
+
+    It is the name that a task requires: `Task(…, requires=[Capability("test", 2)])` is
+    for agents whose level of it is 2 or higher.
+
+    Args:
+        name: What it is.
+        level: From 1 to 100; 1 is the name alone.
+
+    Raises:
+        InvalidTaskError: It is no name, or the level is out of its range.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, name: str, level: int = 1) -> Self:
+        """Make the name of both."""
+        if not is_name(name) or ":" in name:
+            msg = f"a capability is a name without a colon, not {show(name)}"
+            raise InvalidTaskError(msg)
+        _check_level(name, level)
+        return super().__new__(cls, name if level == 1 else f"{name}:{level}")
+
+    @property
+    def name(self) -> str:
+        """What it is, without its level."""
+        return self.partition(":")[0]
+
+    @property
+    def level(self) -> int:
+        """The level, from 1."""
+        return int(self.partition(":")[2] or 1)
+
+
+def _check_level(name: str, level: object) -> None:
+    check_count(f"capability {name}: level", level, least=1)
+    if isinstance(level, int) and level > MAX_LEVEL:
+        msg = f"capability {name}: level is at most {MAX_LEVEL}, not {level}"
+        raise InvalidTaskError(msg)
+
+
+def level_names(levels: Mapping[str, int]) -> tuple[str, ...]:
+    """
+    The names that an agent with these *levels* has: one for each level up to its own.
+
+    Raises:
+        InvalidTaskError: A name or a level cannot be.
+    """
+    names: list[str] = []
+    for name, most in levels.items():
+        _check_level(name, most)
+        names += [str(Capability(name, level)) for level in range(1, most + 1)]
+    return tuple(sorted(names))
+
+
+def levels_of(names: Any, whole: Collection[str] = ()) -> dict[str, int]:
+    """
+    Names of capabilities with their levels, as names or as a mapping.
+
+    Args:
+        names: Such as `["test:3", "code"]` or `{"test": 3, "code": 1}`.
+        whole: Names that are taken as they are, with a colon or without.
+
+    Raises:
+        InvalidTaskError: They are none.
+    """
+    if isinstance(names, Mapping):
+        for name, level in names.items():
+            Capability(name, level)
+        return dict(names)
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        msg = f"capabilities are names, or levels by names, not {show(names)}"
+        raise InvalidTaskError(msg, hint="capabilities={'test': 3}")
+    levels: dict[str, int] = {}
+    for each in names:
+        text = each if isinstance(each, str) else Capability(each)
+        name, colon, level = text.partition(":")
+        if text in whole or not colon:
+            name, level = text if text in whole else Capability(text), "1"
+        elif not _LEVEL.fullmatch(level):
+            msg = f"capability {show(text)}: its level is a number from 1 to "
+            msg += f"{MAX_LEVEL}, not {show(level)}"
+            hint = meant(text, whole, f"'{name}:2' is level 2 of {name}")
+            raise InvalidTaskError(msg, hint=hint)
+        else:
+            Capability(name, int(level))
+        levels[str(name)] = max(levels.get(name, 1), int(level))
+    return levels
+
+
+def levels_had(names: Iterable[str]) -> dict[str, int]:
+    """
+    The levels of what an agent has, by its names of capabilities.
+
+    An agent may come with any names: what is no level of one is a name as it stands.
+    """
+    levels: dict[str, int] = {}
+    for each in names:
+        match = _WITH_LEVEL.fullmatch(each)
+        name, level = (match[1], int(match[2])) if match else (each, 1)
+        levels[name] = max(levels.get(name, 1), level)
+    return levels
+
+
+@lru_cache(maxsize=256)
+def _ids(name: str, names: str) -> re.Pattern[str]:
+    """What matches the ids that *names* makes for the agents of a template."""
+    text, fields = "", []
+    try:
+        for literal, field, _, _ in Formatter().parse(names):
+            text += re.escape(literal)
+            if field is not None:
+                fields.append(field)
+                text += "[0-9]+" if field == "number" else re.escape(name)
+        pattern = re.compile(text)
+        ids = [names.format(type=name, number=number) for number in (1, 9_999)]
+    except (AttributeError, LookupError, ValueError, TypeError):
+        fields, ids, pattern = [], [], re.compile("")
+    is_fit = sorted({*fields, "type"}) == ["number", "type"]
+    if not is_fit or fields.count("number") > 1 or not all(map(pattern.fullmatch, ids)):
+        msg = f"template {name!r}: names {show(names)} makes no ids"
+        raise InvalidTaskError(msg, hint="names='{type}-{number}'")
+    return pattern
+
+
+@frozen
+class AgentTemplate:
+    """
+    How agents of a type are made: `orch.agents.template(…)`.
+
+    Attributes:
+        name: The type of agent.
+        kind: `code`, `test`, `review`, `utility` or `hybrid`.
+        executor: `auto`, `thread`, `asyncio`, `process` or `program`, as for
+            `orch.agent`; `lines`: one program for each agent, which reads tasks and
+            writes answers, a line of JSON each; `service`: a command that joins by
+            HTTP, such as `taskorch agent`.
+        capabilities: What they can do, each with its level, from 1.
+        affinities: Types of tasks that they are better for than others, each with a
+            weight: among agents that match, `match` names the highest first.
+        handler: `handler(task, context)`, unless the executor is `lines` or `service`.
+        start: The command, of those two; `{id}` in it is the id of the agent.
+        max_concurrency: Attempts that each runs at once.
+        capacity: What each has; None names nothing.
+        request: What a task takes on it that does not say itself.
+        breaker: When one gets no more work because it fails.
+        spawn_timeout: Seconds in which one that is started has to join.
+        names: How the ids are made of those that are given none, from `{type}` and
+            `{number}`, such as `agent_{number:03}`.
+    """
+
+    name: str
+    kind: str = "utility"
+    executor: str = "auto"
+    capabilities: Mapping[str, int] = attrs.field(factory=dict)
+    affinities: Mapping[str, float] = attrs.field(factory=dict)
+    handler: Any = None
+    start: tuple[str, ...] = ()
+    max_concurrency: int | None = 1
+    capacity: Resources | None = None
+    request: Resources | None = None
+    breaker: Breaker | None = attrs.field(factory=Breaker)
+    spawn_timeout: float = 30.0
+    names: str = "{type}-{number}"
+
+    __repr__ = shown
+
+    def id_of(self, number: int) -> str:
+        """The id of the agent of this *number*, from 1."""
+        return self.names.format(type=self.name, number=number)
+
+    def has_named(self, agent_id: str) -> bool:
+        """
+        Whether *agent_id* is an id that it makes.
+
+        Raises:
+            InvalidTaskError: `names` makes no ids.
+        """
+        return _ids(self.name, self.names).fullmatch(agent_id) is not None
+
+    def agent(self, agent_id: str) -> Agent:
+        """An agent of this type, by this id, as it joins."""
+        return Agent(
+            agent_id,
+            level_names(self.capabilities),
+            self.max_concurrency,
+            self.capacity,
+            self.request or Resources(),
+            breaker=self.breaker,
+        )
+
+
+@frozen
+class AgentHealth:
+    """
+    How an agent does: `orch.agents.health("agent_007")`.
+
+    Attributes:
+        id: Its id.
+        status: `idle`, `busy`, `draining`, `quarantined` (a breaker is open, or only
+            lets probes through), `lost`, `starting` or `failed`.
+        healthy: Whether it gets work.
+        reasons: Why it gets none, or none of some kind.
+        heartbeat_age: Seconds since its last sign of life; None: it lives with us.
+        success_rate: The share of its attempts that ended well; None before the first.
+        latency: Of those that ended well, the moving average, in seconds.
+        breakers: The state of each breaker that has ever opened, by capability; "" is
+            for all that it does.
+    """
+
+    id: str
+    status: AgentState
+    healthy: bool
+    reasons: tuple[str, ...] = ()
+    heartbeat_age: float | None = None
+    success_rate: float | None = None
+    latency: float | None = None
+    breakers: Mapping[str, str] = attrs.field(factory=dict)
+
+
+@frozen
+class AgentInstance:
+    """
+    An agent, as it is at one instant.
+
+    Attributes:
+        id: Its id.
+        type: The template that it was spawned from; None: it came by itself.
+        kind: `code`, `test`, `review`, `utility` or `hybrid`.
+        capabilities: What it can do, each with its level.
+        status: As in its health.
+        health: How it does.
+        allocation: What its attempts hold.
+        workload: Attempts that it runs.
+        slots: Attempts that it runs at once at the most; None is without limit.
+        pid: The process that was started for it, if there is one.
+        tasks: The ids of the tasks that it runs, in the order of their submission.
+    """
+
+    id: str
+    type: str | None
+    kind: str
+    capabilities: Mapping[str, int]
+    status: AgentState
+    health: AgentHealth
+    allocation: Resources
+    workload: int
+    slots: int | None
+    pid: int | None = None
+    tasks: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """It as a document, in the form of requests and plans: see their schemas."""
+        health = self.health
+        return {
+            "id": self.id,
+            "type": self.type,
+            "kind": self.kind,
+            "capabilities": [
+                {"name": name, "level": level}
+                for name, level in self.capabilities.items()
+            ],
+            "status": self.status,
+            "health": {
+                "status": health.status,
+                "healthy": health.healthy,
+                "reasons": [*health.reasons],
+                "heartbeatAge": health.heartbeat_age,
+                "successRate": health.success_rate,
+                "latency": health.latency,
+                "breakers": dict(health.breakers),
+            },
+            "allocation": {**self.allocation},
+            "workload": [{"id": task_id} for task_id in self.tasks],
+            "maxConcurrency": self.slots,
+            "pid": self.pid,
+        }
+
+
+@frozen
+class AgentMatch:
+    """
+    Whether an agent has what is required: `orch.agents.match(…)`.
+
+    Attributes:
+        agent: The agent.
+        matches: Whether it has all of it, and gets work.
+        reason: Why it stands where it does, or why it does not match.
+        score: The highest comes first.
+    """
+
+    agent: AgentInstance
+    matches: bool
+    reason: str
+    score: float = 0.0
+
+
+@frozen
+class ScalingDecision:
+    """
+    What a pool of agents decided, and why: `orch.agents.explain_scaling()`.
+
+    Attributes:
+        at: When, in seconds since the epoch.
+        pool: The name of the pool.
+        before: Agents there were.
+        after: Agents there are to be.
+        reason: Why, in words, with the samples that it goes by.
+        load: The share of the slots that are, or would be, in use.
+    """
+
+    at: float
+    pool: str
+    before: int
+    after: int
+    reason: str
+    load: float

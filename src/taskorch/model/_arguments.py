@@ -505,3 +505,21 @@ def _made(kind: _Kind, value: Any, items: Sequence[Any]) -> Any:
         msg = f"no {name} can be made with a result in the place of a handle: {why}"
         hint = f"hand the handle over by itself, and make the {name} in the function"
         raise InvalidTaskError(msg, hint=hint) from error
+
+
+@frozen
+class Reference:
+    """
+    Stands for the handle of a task among the arguments of a `Call`.
+
+    It is what a journal can keep of a handle, wherever that is in the arguments. When
+    the task runs, its result takes this place.
+
+    Attributes:
+        task_id: The id of the task whose result is meant.
+    """
+
+    #: See `taskorch.model._arguments`.
+    stands_for_result = True
+
+    task_id: str

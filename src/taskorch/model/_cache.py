@@ -1,4 +1,4 @@
-"""What is said of remembering the results of a task."""
+"""How long results are remembered, and what has ended is kept."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from taskorch._base._frozen import frozen
 from taskorch.errors import InvalidTaskError
 from taskorch.model._retry_policy import check_seconds
 from taskorch.model._show import show
@@ -74,3 +75,17 @@ def to_cache(value: Any) -> Any:
     if value is True:
         return Cache()
     return None if value is False else value
+
+
+@frozen
+class Retention:
+    """
+    How long to keep what has ended; what neither says is kept for ever.
+
+    Attributes:
+        age: Seconds after its end for which a task is kept.
+        most: How many tasks that have ended are kept, the latest.
+    """
+
+    age: float | None = None
+    most: int | None = None

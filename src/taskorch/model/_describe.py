@@ -1,8 +1,9 @@
 """
-How the options of a task are described: each once, where its field stands in `Task`.
+How the options of a task are described, and which a function has for its calls.
 
-What an option may be is its *form*. Validation, documents, schemas, command lines and
-tests know the forms; which option has which form, they take from here.
+Each is described once, where its field stands in `Task`. What an option may be is its
+*form*. Validation, documents, schemas, command lines and tests know the forms; which
+option has which form, they take from here.
 
 Decision: 0071.
 """
@@ -10,8 +11,10 @@ Decision: 0071.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from inspect import cleandoc
+from types import FunctionType
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 import attrs
@@ -103,3 +106,33 @@ def texts_of(cls: type, section: str = "Attributes") -> Mapping[str, str]:
     return {
         name: " ".join(text.split()) for name, text in _ENTRY.findall(f"{entries}\n")
     }
+
+
+#: The attribute of a function that has what was declared with it.
+DECLARED: Final = "__taskorch_task__"
+
+
+@attrs.frozen
+class Declared:
+    """What `@taskorch.task` has noted of a function: its `TaskOptions`, and where."""
+
+    options: Mapping[str, Any]
+    executor: str | None = None
+
+
+def declared(fn: Callable[..., Any]) -> Declared | None:
+    """What was declared with *fn*, or with what an object, method or partial calls."""
+    while True:
+        declaration = getattr(fn, DECLARED, None)
+        # The class is compared, since a mock has every attribute that it is asked for.
+        if type(declaration) is Declared:
+            return declaration
+        if type(fn) is FunctionType:
+            return None
+        if not isinstance(fn, partial):
+            break
+        fn = fn.func
+    # An instance is called by the method of its class.
+    call = getattr(type(fn), "__call__", None)  # noqa: B004 - for what it has noted
+    declaration = getattr(call, DECLARED, None)
+    return declaration if type(declaration) is Declared else None

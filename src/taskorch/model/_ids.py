@@ -25,7 +25,7 @@ _ID: Final = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
 #: The name of a pool that limits a phase of a run, with how many run at once.
 PHASE_LIMIT: Final = re.compile(r"[^/:]+/(?P<phase>[^:]+):[1-9][0-9]*")
 #: How the ids of escalations begin; then comes that of the first task.
-ESCALATION: Final = "escalation/"
+_ESCALATION: Final = "escalation/"
 
 _SLASH: Final = "/"
 _TILDE: Final = "~"
@@ -65,9 +65,17 @@ def check_id(value: str) -> str:
     return value
 
 
-def is_escalation(name: object) -> bool:
-    """Whether *name* is the id of an escalation, unless a task is called so."""
-    return str(name).startswith(ESCALATION)
+def escalation_id(task_id: str, number: int = 0) -> str:
+    """The id of the escalation of a task, or of one time that people were asked."""
+    return f"{_ESCALATION}{task_id}" + (f"@{number}" if number else "")
+
+
+def task_of_escalation(name: str) -> tuple[str, int]:
+    """The task in the id of an escalation, if it is one, and which time is meant."""
+    if not name.startswith(_ESCALATION):
+        return "", 0
+    task_id, at, number = name.removeprefix(_ESCALATION).partition("@")
+    return task_id, int(number) if number.isdecimal() else int(not at)
 
 
 # -- segments --------------------------------------------------------------------------

@@ -9,9 +9,26 @@ from typing import Any, Final, cast
 
 import attrs
 
-from taskorch.model._numbers import pythons
 from taskorch.model._show import show
 from taskorch.model._states import TaskState
+
+#: The bases of numbers, and its bool, as NumPy calls them; and what is a duration.
+_NUMBERS: Final = frozenset({"number", "bool", "bool_"})
+_DURATION: Final = "timedelta64"
+
+
+def is_numpys(cls: type) -> bool:
+    """Whether *cls* is a class of numbers of NumPy's, which need not be loaded."""
+    if cls.__module__ != "numpy":
+        return False
+    names = {each.__name__ for each in cls.__mro__}
+    return bool(names & _NUMBERS) and _DURATION not in names
+
+
+def pythons(value: Any) -> Any:
+    """The number of Python's that *value* is, if it is one of NumPy's; or *value*."""
+    return value.item() if is_numpys(type(value)) else value
+
 
 #: Bits of an integer that every Python writes down, whatever limit it was given.
 _MAX_BITS: Final = 2_000

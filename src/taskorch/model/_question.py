@@ -1,14 +1,15 @@
 """
-A question to people, as a task, and what they answer.
+What waits for something outside: for an event, or for people, who answer questions.
 
-Decision: 0078.
+Decisions: 0078, 0197.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
+from enum import Enum
 from typing import Any, Final
 
 import attrs
@@ -17,9 +18,104 @@ from taskorch._base._frozen import frozen
 from taskorch._base._vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.model._checks import is_name
+from taskorch.model._explanation import some
+from taskorch.model._ids import split_first
+from taskorch.model._plain import plain, stamp
 from taskorch.model._retry_policy import check_seconds, to_seconds
 from taskorch.model._show import show, shown
-from taskorch.model._wait import ANSWER_TO, RAISE, Wait, asked_of
+
+#: The longest name of an event, in characters.
+_MAX_NAME: Final = 500
+
+
+class _Raise(Enum):
+    RAISE = "raise"
+
+
+#: Stands for no default: a wait that takes too long fails.
+RAISE: Final = _Raise.RAISE
+
+
+def check_event(name: object) -> str:
+    """
+    Refuse what is no name of an event.
+
+    Raises:
+        InvalidTaskError: It is none.
+    """
+    if not is_name(name) or len(name) > _MAX_NAME:
+        msg = (
+            f"an event has a name that can be printed, of at most {_MAX_NAME} "
+            f"characters and without a space at either end, not {show(name)}"
+        )
+        raise InvalidTaskError(msg)
+    return name
+
+
+#: How the events begin that stand for answers to questions.
+ANSWER_TO: Final = "answer to "
+#: How the events begin that stand for approvals; then come the run and the phase.
+APPROVAL_OF: Final = "approval of "
+
+
+def asked_of(event: str) -> tuple[str, str] | None:
+    """The run and the phase whose approval *event* stands for, if it is such."""
+    run_id, phase = split_first(event.removeprefix(APPROVAL_OF))
+    return (run_id, phase) if event.startswith(APPROVAL_OF) and phase else None
+
+
+def is_for_people(event: str) -> bool:
+    """Whether *event* stands for what people say."""
+    return event.startswith(ANSWER_TO) or asked_of(event) is not None
+
+
+def check_emitted(name: object) -> str:
+    """
+    Refuse what is no name of an event that may be emitted.
+
+    Raises:
+        InvalidTaskError: It is none, or is for people to answer.
+    """
+    checked = check_event(name)
+    if is_for_people(checked):
+        msg = f"{show(name)} is no event: people answer a question"
+        raise InvalidTaskError(msg, hint="orch.answer(id, choice, by=…)")
+    return checked
+
+
+@frozen
+class Wait:
+    """
+    A wait for an event from outside, as the payload of a task: see `Task.wait_for`.
+
+    Attributes:
+        event: The name of the event; None waits for the time only.
+        timeout: Seconds from when it begins to wait; None is for ever.
+        default: What it completes with when the time is over; `RAISE`: it fails.
+
+    Raises:
+        InvalidTaskError: *event* is no name, *timeout* is no number of seconds, or they
+            make no sense together.
+    """
+
+    event: str | None
+    timeout: float | None = attrs.field(default=None, converter=to_seconds)
+    default: Any = RAISE
+
+    __repr__ = shown
+
+    def __attrs_post_init__(self) -> None:
+        if self.timeout is not None:
+            check_seconds("timeout", self.timeout)
+        if self.event is not None:
+            check_event(self.event)
+        elif self.timeout is None or self.default is RAISE:
+            msg = "a wait for no event needs a timeout and a default, as a timer does"
+            raise InvalidTaskError(msg)
+        if self.timeout is None and self.default is not RAISE:
+            msg = "a default is for when the time is over: give it a timeout"
+            raise InvalidTaskError(msg)
+
 
 #: The longest text of a question, and the longest choice and name, in characters.
 _MAX_TEXT: Final = 400
@@ -129,6 +225,14 @@ class Question(Wait):
             return f"{by} is none of those who may: {', '.join(self.may_answer)}"
         return ""
 
+    @property
+    def whom(self) -> str:
+        """Who may answer, and how many must agree, in words."""
+        but = f" but {some(self.not_by)}" if self.not_by else ""
+        whom = f"anybody{but}" if self.who is None else some(self.may_answer)
+        agree = f"; {self.quorum} must agree" if self.quorum > 1 else ""
+        return f"{whom} may answer{agree}"
+
     def outcome(self, votes: Iterable[tuple[str, str]]) -> str | None:
         """
         The choice that stands after *votes*, each of `(by, choice)`.
@@ -150,6 +254,121 @@ class Question(Wait):
         outstanding = sum(person(name) not in voters for name in self.may_answer)
         can = any(choice in self.no for choice in self.options) and outstanding
         return None if can or max(counts.values()) + outstanding >= self.quorum else ""
+
+
+@frozen
+class OpenQuestion:
+    """
+    What waits for an answer now: see `TaskOrchestrator.questions`.
+
+    It is a question, the approval of a phase, or an escalation, which is asked about a
+    failure.
+
+    Attributes:
+        id: Its id, for `orch.answer`: of a question that of its task, with the number
+            of the run if it was run again (what was asked first is `sign-off`, what was
+            asked then `sign-off~2`); of an escalation `escalation/load`, and
+            `escalation/load@2` when people are asked about that task again.
+        text: What is asked.
+        options: The choices.
+        who: Who may answer; None is anybody.
+        quorum: How many must choose the same.
+        not_by: Who may not.
+        asked_at: Since when it waits: seconds since the epoch.
+        due: When its time is over, or that of the first of its tasks: seconds since the
+            epoch; None is never.
+        votes: The answers so far, each `(by, choice)`.
+        details: What helps to decide; of an escalation, what is known of the failure.
+        kind: `question` or `escalation`.
+        tasks: The tasks that are decided by it: its own; of an escalation, all that
+            failed for one cause, the first thousand.
+        blocking_tasks: Those that wait for these, however indirectly, likewise.
+        whom: Who may answer, and how many must agree, in words.
+        answer_to: The id that means what is asked now, whatever is asked after it.
+    """
+
+    id: str
+    text: str
+    options: tuple[str, ...]
+    who: tuple[str, ...] | None
+    quorum: int
+    not_by: tuple[str, ...]
+    asked_at: float
+    due: float | None
+    votes: tuple[tuple[str, str], ...]
+    details: Any
+    kind: str
+    tasks: tuple[str, ...]
+    blocking_tasks: tuple[str, ...]
+    whom: str
+    answer_to: str
+    _answer: Callable[..., bool] = attrs.field(repr=False, eq=False)
+
+    def answer(
+        self, choice: str, *, by: str, note: str = "", changes: Any = None
+    ) -> bool:
+        """
+        Answer it: see `TaskOrchestrator.answer`.
+
+        The answer is for what is asked here. If that was asked again, it is refused.
+        """
+        return self._answer(self.answer_to, choice, by=by, note=note, changes=changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """It as JSON has it."""
+        fields = attrs.asdict(self, filter=lambda field, _: field.name != "_answer")
+        document: dict[str, Any] = plain(fields)
+        return document
+
+
+@frozen
+class Escalation(OpenQuestion):
+    """
+    A question about a failure: see `TaskOrchestrator.escalations`.
+
+    Attributes:
+        issue_type: The class of the failure, such as `import_error`.
+        severity: `medium`, `high` or `critical`.
+        context: What is known of the failure.
+        system_state: How much waits and runs.
+        recommended_actions: What may be done.
+    """
+
+    issue_type: str
+    severity: str
+    context: dict[str, Any]
+    system_state: dict[str, int]
+    recommended_actions: tuple[str, ...]
+
+    @property
+    def escalation_id(self) -> str:
+        """Its `id`."""
+        return self.id
+
+    @property
+    def timestamp(self) -> str:
+        """Since when people are asked, in ISO 8601; it ends in Z, for UTC."""
+        return stamp(self.asked_at, "microseconds")
+
+    @property
+    def task_id(self) -> str:
+        """The first of its tasks."""
+        return self.tasks[0]
+
+    @property
+    def question(self) -> str:
+        """Its `text`."""
+        return self.text
+
+    def as_question(self) -> OpenQuestion:
+        """It as one of the questions, which it is."""
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """It as JSON has it."""
+        names = ("escalation_id", "timestamp", "task_id", "question")
+        fields = {name: getattr(self, name) for name in names}
+        return {**OpenQuestion.to_dict(self), **fields}
 
 
 def person(name: str) -> str:

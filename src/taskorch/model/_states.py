@@ -1,9 +1,13 @@
-"""The states of a task, each documented under its name."""
+"""The states of a task, each documented under its name; when its parents let it go."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal, TypeAlias
+
+from taskorch._base._frozen import frozen
+from taskorch.model._checks import check_count
 
 
 class TaskState(StrEnum):
@@ -53,3 +57,34 @@ class TaskState(StrEnum):
 TERMINAL: Final = frozenset(
     {TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED}
 )
+
+
+@frozen
+class AtLeast:
+    """
+    The join of a task that waits until so many of its parents have completed.
+
+    Attributes:
+        count: How many.
+
+    Raises:
+        InvalidTaskError: *count* is not a whole number above 0.
+    """
+
+    count: int
+
+    def __attrs_post_init__(self) -> None:
+        check_count("count", self.count, least=1)
+
+
+#: The words of `Task(join=…)`, and of `Task(on_parent_failure=…)`.
+JOINS: Final = ("all", "finished", "any")
+ON_PARENT_FAILURE: Final = ("block", "skip", "fail", "run")
+
+#: A function says, of the states of the parents by their ids, whether it may go on.
+Join: TypeAlias = (
+    Literal["all", "finished", "any"]
+    | AtLeast
+    | Callable[[Mapping[str, TaskState]], bool]
+)
+OnParentFailure: TypeAlias = Literal["block", "skip", "fail", "run"]

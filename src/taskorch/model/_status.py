@@ -1,14 +1,16 @@
-"""What the orchestrator says of one task."""
+"""What the orchestrator says of one task, and in numbers of all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
 from taskorch._base._frozen import frozen
+from taskorch._base._visible import counted, visible
+from taskorch.model._agent import Performance
 from taskorch.model._ids import has_number, numbered
 from taskorch.model._places import place_of
 from taskorch.model._plain import fields_of, plain
@@ -18,8 +20,17 @@ from taskorch.model._show import shown
 from taskorch.model._states import TaskState
 
 if TYPE_CHECKING:
-    # For annotations only: the model does no input or output.
     from pathlib import Path
+
+
+def quantile(ordered: Sequence[int], percent: int) -> int:
+    """
+    The quantile by the nearest rank: the least value that so many are not above.
+
+    The values, one at least, are *ordered*; *percent* is from 1 to 100.
+    """
+    # In whole numbers: 0.95 * 20 may be a little more than 19.
+    return ordered[-(-len(ordered) * percent // 100) - 1]
 
 
 @frozen
@@ -196,3 +207,358 @@ def _told(error: BaseException) -> dict[str, str]:
     document = {"type": type(error).__name__, "message": message}
     where = place_of(error)
     return {**document, "where": where} if where else document
+
+
+@frozen
+class QueueStats:
+    """
+    The queue: what waits and what runs.
+
+    Attributes:
+        queued: Tasks that could run now if there were room.
+        processing: Attempts under way.
+        oldest: Age of the oldest queued task in seconds, or None.
+    """
+
+    queued: int
+    processing: int
+    oldest: float | None
+
+
+@frozen
+class StateStats:
+    """
+    How many tasks are in each state, finished ones counted for ever.
+
+    Attributes:
+        pending: They wait for others, or for a time.
+        queued: They could run if there were room.
+        running: They run.
+        retrying: They wait to be tried again.
+        blocked: They cannot go on by themselves.
+        suspended: They were suspended, and wait for `resume_task`.
+        completed: They ended well.
+        failed: They ended badly.
+        cancelled: They were cancelled.
+    """
+
+    pending: int
+    queued: int
+    running: int
+    retrying: int
+    blocked: int
+    suspended: int
+    completed: int
+    failed: int
+    cancelled: int
+
+    @property
+    def total(self) -> int:
+        """Number of all tasks ever accepted."""
+        return sum(getattr(self, state.value) for state in TaskState)
+
+
+@frozen
+class RetryStats:
+    """
+    What the retry handler did.
+
+    Attributes:
+        scheduled: Retries granted.
+        recovered: Tasks that completed after at least one retry.
+        exhausted: Tasks that failed although a retry policy was at work.
+    """
+
+    scheduled: int
+    recovered: int
+    exhausted: int
+
+
+@frozen
+class Durations:
+    """
+    Quantiles of a duration in seconds, over the latest 1,024 attempts.
+
+    Attributes:
+        p50: The median.
+        p95: 95 % are not longer.
+    """
+
+    p50: float
+    p95: float
+
+
+@frozen
+class FailureCause:
+    """
+    What tasks have in common that failed: see `TaskOrchestrator.failures`.
+
+    Attributes:
+        error_type: The class of their errors.
+        pattern: What their errors say, with # for numbers and TASK for their ids.
+        message: What the first of them says.
+        count: How many there are.
+        tasks: The ids of the first hundred, each with the number of its run.
+    """
+
+    error_type: str
+    pattern: str
+    message: str
+    count: int
+    tasks: tuple[str, ...]
+
+
+@frozen
+class TypeStats:
+    """
+    Counts and durations of one type of task.
+
+    Attributes:
+        completed: They ended well.
+        failed: They ended badly.
+        cancelled: They were cancelled.
+        queued: From being ready to being started.
+        running: From being started to the end of the attempt.
+        total: From submission to the end.
+        failures: Failures by the name of their exception's class.
+    """
+
+    completed: int
+    failed: int
+    cancelled: int
+    queued: Durations | None
+    running: Durations | None
+    total: Durations | None
+    failures: Mapping[str, int]
+
+
+@frozen
+class AgentStats:
+    """
+    Counts and resources of one agent.
+
+    Attributes:
+        running: Attempts that it runs now.
+        max_concurrency: Attempts that it runs at once; None is without limit.
+        completed: Attempts that ended well.
+        failed: Attempts that ended badly.
+        used: What its running tasks hold of its capacity.
+        capacity: What it has; None names nothing.
+        performance: By type of task.
+        leaked: Slots held by work that would not stop.
+        lost: Whether it gets no work until it is heard of again.
+        silent: Seconds since its last sign of life; None: it need not give any.
+        round_trip: Seconds that its latest sign of life took there and back, as it has
+            measured; None: it has not said that yet, or lives with us.
+        stands_by: Whether it has nothing to do while others are there, which do it.
+    """
+
+    running: int
+    max_concurrency: int | None
+    completed: int
+    failed: int
+    used: Resources
+    capacity: Resources | None
+    performance: Mapping[str, Performance]
+    leaked: int
+    lost: bool = False
+    silent: float | None = None
+    round_trip: float | None = None
+    stands_by: bool = False
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it is there, and not only in the place of others."""
+        return not (self.lost or self.stands_by)
+
+
+@frozen
+class PoolStats:
+    """
+    Size and use of one resource.
+
+    Attributes:
+        total: How much there is.
+        used: How much is held.
+    """
+
+    total: float
+    used: float
+
+    @property
+    def free(self) -> float:
+        """What is left; 0 where more is held than there is any more."""
+        return max(0.0, self.total - self.used)
+
+
+@frozen
+class Stats:
+    """
+    The statistics that `get_stats()` returns, at one instant.
+
+    Attributes:
+        queue: The queue.
+        state_machine: How many tasks are in each state.
+        retries: What the retry handler did.
+        resources: By resource.
+        agents: By agent.
+        types: By type of task.
+        failures: Failures by cause: `error`, `timeout`, `expired`, `poisoned`, ….
+        leaked: Slots held by work that would not stop.
+        events_lost: Events that slow receivers lost.
+        holds: Who holds starts back, and why: a sentence for each, see `hold_starts`.
+        glue: Types of tasks that only hold the others together, as gates of a suite do.
+    """
+
+    queue: QueueStats
+    state_machine: StateStats
+    retries: RetryStats
+    resources: Mapping[str, PoolStats]
+    agents: Mapping[str, AgentStats]
+    types: Mapping[str, TypeStats]
+    failures: Mapping[str, int]
+    leaked: int
+    events_lost: int
+    holds: tuple[str, ...] = ()
+    glue: tuple[str, ...] = ()
+
+    def work(self, state: Literal["completed", "failed", "cancelled"]) -> int:
+        """How many tasks ended so, but for `glue`: those that somebody asked for."""
+        every: int = getattr(self.state_machine, state)
+        for name in self.glue:
+            if name in self.types:
+                every -= getattr(self.types[name], state)
+        return every
+
+    def to_dict(self) -> dict[str, Any]:
+        """The statistics as JSON can say them, for a page or another program."""
+        return fields_of(self)
+
+    def __str__(self) -> str:
+        counts = {
+            state: getattr(self.state_machine, state.value) for state in TaskState
+        }
+        parts = [f"{count:,} {state.value}" for state, count in counts.items() if count]
+        tasks = counted(self.state_machine.total, "task")
+        lines = [f"{tasks}: {', '.join(parts) or 'none yet'}"]
+        lines += [f"  {hold}" for hold in self.holds]
+        for name, pool in self.resources.items():
+            lines.append(f"  {name}: {pool.used:.12g} of {pool.total:.12g} in use")
+        for name, agent in self.agents.items():
+            most = agent.max_concurrency
+            limit = "" if most is None else f" of {most}"
+            lines.append(
+                f"  agent {name}: {agent.running}{limit} running, "
+                f"{agent.completed:,} completed, {agent.failed:,} failed"
+            )
+        if self.failures:
+            causes = (f"{name} {count:,}" for name, count in self.failures.items())
+            lines.append(f"  causes of failures: {', '.join(causes)}")
+        if self.leaked:
+            lines.append(f"  slots held by work that would not stop: {self.leaked}")
+        if self.events_lost:
+            lines.append(f"  events that slow receivers lost: {self.events_lost:,}")
+        return visible("\n".join(lines))
+
+
+@frozen
+class HealthCheck:
+    """
+    The health of one component.
+
+    Attributes:
+        component: Which part: `router`, `queue`, ….
+        status: `ok`, `degraded` or `failed`.
+        detail: More about it; "" if all is well.
+    """
+
+    component: str
+    status: str
+    detail: str = ""
+
+
+@frozen
+class Health:
+    """
+    Whether the orchestrator is fit for work.
+
+    `live` and `ready` are what a Kubernetes probe asks for.
+
+    Attributes:
+        status: The worst of the checks: `ok`, `degraded` or `failed`.
+        live: Its threads are there.
+        ready: It takes and starts tasks.
+        checks: One for each component.
+    """
+
+    status: str
+    live: bool
+    ready: bool
+    checks: tuple[HealthCheck, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The health as JSON can say it, for a page that a load balancer asks."""
+        return fields_of(self)
+
+    def __str__(self) -> str:
+        words = [self.status, *(["not ready"] * (not self.ready))]
+        words += ["not live"] * (not self.live)
+        lines = [", ".join(words)]
+        for check in self.checks:
+            detail = f": {check.detail}" if check.detail else ""
+            lines.append(f"  {check.component} {check.status}{detail}")
+        return visible("\n".join(lines))
+
+
+@frozen
+class Unfinished:
+    """
+    A task that was left when the orchestrator stopped.
+
+    Attributes:
+        task_id: The id of the task.
+        state: The state of the task.
+        reason: Why.
+    """
+
+    task_id: str
+    state: TaskState
+    reason: str
+
+
+@frozen
+class StopReport:
+    """
+    What became of the tasks when the orchestrator stopped: each is counted once.
+
+    `completed`, `failed` and `cancelled` are those that had ended by themselves, or
+    were cancelled by somebody before the stop.
+
+    Attributes:
+        completed: They ended well.
+        failed: They ended badly.
+        cancelled: They were cancelled.
+        left: Tasks that did not finish, as they were when all was told to stop, and
+            why. In memory they are cancelled; a durable orchestrator has them at the
+            next start.
+        leaked: Attempts that did not stop in their grace, and were given up, as `"id
+            (attempt 1)"`: of functions the threads go on, and programs were killed.
+        drained: Whether all work had ended within the time allowed.
+    """
+
+    completed: int
+    failed: int
+    cancelled: int
+    left: tuple[Unfinished, ...]
+    leaked: tuple[str, ...]
+    drained: bool
+
+    def __str__(self) -> str:
+        head = (
+            f"{self.completed} completed, {self.failed} failed, "
+            f"{self.cancelled} cancelled, {len(self.left)} left"
+        )
+        lines = [f"  {u.task_id} ({u.state}): {u.reason}" for u in self.left]
+        if self.leaked:
+            lines.append(f"  given up: {', '.join(self.leaked)}")
+        return visible("\n".join([head, *lines]))

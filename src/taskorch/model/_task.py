@@ -28,15 +28,13 @@ from taskorch._base._visible import masked
 from taskorch._base._vocabulary import suggesting
 from taskorch.errors import InvalidTaskError
 from taskorch.model._cache import Cache, to_cache
-from taskorch.model._describe import described, option
-from taskorch.model._joins import Join, OnParentFailure
-from taskorch.model._options import declared
+from taskorch.model._describe import declared, described, option
 from taskorch.model._program import DEFAULT_ENV, InheritEnv, Program
-from taskorch.model._question import Answer, to_question
+from taskorch.model._question import RAISE, Answer, Wait, to_question
 from taskorch.model._resources import Resources
 from taskorch.model._retry_policy import RetryPolicy, to_limit, to_seconds
 from taskorch.model._show import shown
-from taskorch.model._wait import RAISE, Wait
+from taskorch.model._states import Join, OnParentFailure
 
 if TYPE_CHECKING:
     # For annotations only: the model does no input or output.

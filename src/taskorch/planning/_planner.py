@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 import attrs
 
 from taskorch._base._limits import NS
-from taskorch.adaptive import Value
+from taskorch.adaptive import Chosen, Learning, Value
 from taskorch.errors import (
     InvalidTaskError,
     PlanningError,
@@ -45,8 +45,6 @@ from taskorch.planning._learning import (
     MARK,
     Bandit,
     Chooser,
-    Chosen,
-    choice_of,
     evaluate,
     mark_of,
     worth,
@@ -176,7 +174,7 @@ class Planner:
         self.templates: dict[str, Template] = {}
         self._lock = threading.RLock()
         self._measurements = Measurements(runtime)
-        self._chooser = Chooser(runtime, self._lock)
+        self._chooser = Chooser(runtime)
         self._cache: OrderedDict[str, tuple[dict[str, Any], ExecutionPlan]] = (
             OrderedDict()
         )
@@ -290,8 +288,7 @@ class Planner:
         with self._chooser.choosing(learn=learn) as chosen:
             is_kept = key is not None
             plan = self._made(asked, means, max_seconds, max_steps, cache=is_kept)
-            if chosen:
-                plan = _marked(plan, choice_of(chosen))
+            plan = self._marked(plan, chosen or ())
         if plan.cache != "hit":
             plan = attrs.evolve(plan, cache=why)
         if key is not None:
@@ -860,7 +857,7 @@ class Planner:
         if is_said and is_large:
             how = f"{plan.optimizer}; {seconds:g} s are too short for so many tasks"
             return attrs.evolve(was.plan, optimizer=how, speeds=speeds, prices=prices)
-        chosen: list[tuple[str, Chosen]] = []
+        chosen: list[Chosen] = []
         for number, each in enumerate(searched):
             budget = max(0.0, end - monotonic()) / (len(searched) - number)
             schedule, bound = self._search(
@@ -900,7 +897,7 @@ class Planner:
                 speeds=speeds,
                 prices=prices,
             )
-        return _marked(ordered, choice_of(chosen)) if chosen else ordered
+        return self._marked(ordered, chosen)
 
     def _search(
         self,
@@ -908,7 +905,7 @@ class Planner:
         seconds: float,
         seed: int,
         aim: Aim,
-        chosen: list[tuple[str, Chosen]] | None,
+        chosen: list[Chosen] | None,
         begin: Schedule | None,
     ) -> tuple[Schedule, float]:
         end = monotonic() + seconds
@@ -918,14 +915,13 @@ class Planner:
             # Agents that differ are ours to choose, whoever orders the rest.
             schedule, bound = improve_agents(problem, seconds, seed, aim.value, begin)
         elif chosen is not None and isinstance(optimizer, SearchOptimizer):
-            with self._lock:
-                subject, rule = self._chooser.rule(_context_of(problem))
-            chosen.append((subject, rule))
+            rule = self._chooser.rule(_context_of(problem))
+            chosen.append(rule)
             answer = optimizer.optimize(problem, seconds, seed, [rule.arm])
             schedule, bound = _checked_schedule(problem, answer)
             span = schedule.makespan
-            with self._lock:
-                self.rules.reward(rule, min(1.0, bound / span) if span else 1.0)
+            near = min(1.0, bound / span) if span else 1.0
+            self._chooser.learner.learn(rule, near)
         else:
             answer = optimizer.optimize(problem, seconds, seed)
             schedule, bound = _checked_schedule(problem, answer)
@@ -1033,8 +1029,9 @@ class Planner:
         seconds = check_seconds("seconds", seconds, zero=False)
         value = worth(_foretold(plan), seconds)
         for name in plan.workflow:
-            mark = mark_of(plan.workflow[name].task) or {}
-            self._chooser.note(mark.get("choice"), value)
+            mark = mark_of(plan.workflow[name].task)
+            if mark is not None:
+                self._chooser.reward(mark, value)
 
     def evaluate(self, events: Iterable[Event]) -> dict[str, dict[str, Value]]:
         """
@@ -1046,11 +1043,18 @@ class Planner:
         Returns:
             By what was to be chosen, and by arm: an estimate from what others chose.
         """
-        return evaluate(events)
+        return evaluate(self._chooser.learner, events)
+
+    def _marked(self, plan: ExecutionPlan, chosen: Sequence[Chosen]) -> ExecutionPlan:
+        """*plan*, which says what was chosen for it, if anything was."""
+        return _marked(plan, self._chooser.learner.choice(chosen)) if chosen else plan
+
+    def learned(self) -> tuple[Learning, ...]:
+        """What was learnt of each rule and method: `context` says for what it was."""
+        return self._chooser.learner.learned()
 
     def _learn(self) -> None:
-        """Take in what was measured since, and what was rewarded."""
-        self._chooser.take_in()
+        """Take in what was measured since."""
         self._measurements.tell(self.estimator)
 
     def propose(self, *, least: int = 3) -> list[Proposal]:

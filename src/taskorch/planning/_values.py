@@ -18,13 +18,31 @@ from taskorch.model._explanation import in_a_line
 from taskorch.model._read_only import ReadOnly
 from taskorch.model._show import show
 from taskorch.workflows import Workflow
-from taskorch.workflows._names import check_name, guess
+from taskorch.workflows._forms import (
+    UNLIMITED,
+    Anything,
+    Each,
+    Entry,
+    FaultList,
+    Form,
+    Maybe,
+    Moment,
+    Named,
+    Number,
+    Tagged,
+    Text,
+    field,
+    may_be,
+)
+from taskorch.workflows._located import located
+from taskorch.workflows._names import check_name
 
 Document: TypeAlias = dict[str, Any]
 #: What stands for the version of the format of requests and plans.
 FORMAT: Final = 1
-_REQUEST: Final = "the request"
 _PLAN: Final = "the plan"
+_AMOUNT: Final = Number(most=UNLIMITED)
+_RATE: Final = Number(most=1e12)
 
 
 class Quantity(float):
@@ -87,7 +105,9 @@ class Deadline:
         seconds: So many after it begins.
     """
 
-    seconds: float = attrs.field(validator=_positive("the seconds of a deadline"))
+    seconds: float = attrs.field(
+        validator=_positive("the seconds of a deadline"), metadata=may_be(_AMOUNT)
+    )
 
     def __str__(self) -> str:
         return f"the deadline of {self.seconds:g} s"
@@ -102,7 +122,9 @@ class MaxCost:
         amount: At the most, in the unit of the costs that were said.
     """
 
-    amount: float = attrs.field(validator=_positive("the amount of a cost"))
+    amount: float = attrs.field(
+        validator=_positive("the amount of a cost"), metadata=may_be(_AMOUNT)
+    )
 
     def __str__(self) -> str:
         return f"the cost of at most {self.amount:g}"
@@ -118,8 +140,10 @@ class MaxPeak:
         amount: At the most.
     """
 
-    resource: str = attrs.field(validator=_text("a resource"))
-    amount: float = attrs.field(validator=_positive("the amount of a resource"))
+    resource: str = attrs.field(validator=_text("a resource"), metadata=may_be(Text()))
+    amount: float = attrs.field(
+        validator=_positive("the amount of a resource"), metadata=may_be(_AMOUNT)
+    )
 
     def __str__(self) -> str:
         return f"at most {self.amount:g} {self.resource} at once"
@@ -135,8 +159,10 @@ class Before:
         then: An id or a type: these begin after.
     """
 
-    first: str = attrs.field(validator=_text("what comes first"))
-    then: str = attrs.field(validator=_text("what comes then"))
+    first: str = attrs.field(
+        validator=_text("what comes first"), metadata=may_be(Text())
+    )
+    then: str = attrs.field(validator=_text("what comes then"), metadata=may_be(Text()))
 
     def __str__(self) -> str:
         return f"{self.first} before {self.then}"
@@ -214,17 +240,31 @@ class TaskRequest:
         InvalidTaskError: A field is not well formed.
     """
 
-    id: str = attrs.field(validator=_one_word)
-    type: str = attrs.field(validator=_text("the type of a request"))
-    description: str = ""
-    requirements: tuple[str, ...] = attrs.field(default=(), converter=_names)
-    constraints: tuple[Constraint, ...] = attrs.field(
-        default=(), converter=_constraints
+    id: str = attrs.field(validator=_one_word, metadata=may_be(Text()))
+    type: str = attrs.field(
+        validator=_text("the type of a request"), metadata=may_be(Text())
     )
-    priority: int = 0
-    deadline: float | datetime | None = None
+    description: str = attrs.field(default="", metadata=may_be(Text(is_any=True)))
+    requirements: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=_names,
+        metadata=may_be(Each(Text(), needs="a list of capabilities")),
+    )
+    constraints: tuple[Constraint, ...] = attrs.field(
+        default=(), converter=_constraints, metadata=may_be(Each(Tagged("kind", KINDS)))
+    )
+    priority: int = attrs.field(
+        default=0,
+        metadata=may_be(Number(-MAX_PRIORITY, MAX_PRIORITY, is_whole=True)),
+    )
+    deadline: float | datetime | None = attrs.field(
+        default=None, metadata=may_be(Maybe(Moment()))
+    )
     context: Mapping[str, Any] = attrs.field(
-        default=None, converter=_context, hash=False
+        default=None,
+        converter=_context,
+        hash=False,
+        metadata=may_be(Maybe(Named(Anything(), plain=True))),
     )
 
     def __attrs_post_init__(self) -> None:
@@ -250,32 +290,7 @@ class TaskRequest:
         Raises:
             ValidationFailedError: It is not well formed; all faults are named.
         """
-        names = [field.name for field in attrs.fields(cls)]
-        members, faults = _members(document, _REQUEST, names, needed=("id", "type"))
-        constraints: list[Constraint] = []
-        listed = members.pop("constraints", [])
-        if not isinstance(listed, list):
-            faults.append(("constraints", f"a list is needed, not {show(listed)}"))
-            listed = []
-        for number, each in enumerate(listed):
-            path = f"constraints[{number}]"
-            try:
-                constraints.append(_constraint(each))
-            except (InvalidTaskError, TypeError) as error:
-                faults.append((path, getattr(error, "message", str(error))))
-        if isinstance(members.get("deadline"), str):
-            try:
-                members["deadline"] = datetime.fromisoformat(members["deadline"])
-            except ValueError:
-                faults.append(("deadline", "no date in ISO 8601, and no seconds"))
-        request: TaskRequest | None = None
-        if not faults:
-            try:
-                request = cls(**members, constraints=constraints)
-            except InvalidTaskError as error:
-                faults.append(("request", error.message))
-        if request is None:
-            raise refusal(_REQUEST, faults)
+        request: TaskRequest = _read(Entry(cls, make=cls), document, "the request")
         return request
 
     def to_dict(self) -> Document:
@@ -304,42 +319,20 @@ def constraint_to_dict(constraint: Constraint) -> Document:
     return {"kind": kind, **attrs.asdict(constraint)}
 
 
-def _constraint(document: object) -> Constraint:
-    if not isinstance(document, Mapping):
-        msg = f"a constraint is an object with a kind, not {show(document)}"
-        raise InvalidTaskError(msg)
-    members = dict(document)
-    kind = members.pop("kind", None)
-    cls = KINDS.get(kind) if isinstance(kind, str) else None
-    if cls is None:
-        msg = f"there is no kind {show(kind)}{guess(str(kind), list(KINDS))}"
-        raise InvalidTaskError(msg, hint=f"there are {', '.join(KINDS)}")
-    names = [field.name for field in attrs.fields(cls)]
-    if sorted(members) != sorted(names):
-        msg = (
-            f"a {kind} has {' and '.join(names)}, not {', '.join(members) or 'nothing'}"
-        )
-        raise InvalidTaskError(msg)
-    constraint: Constraint = cls(**members)
-    return constraint
+def _read(form: Form, document: object, subject: str) -> Any:
+    """
+    What *document*, which *subject* is called, says.
 
-
-def _members(
-    document: object, subject: str, names: Iterable[str], needed: Iterable[str]
-) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """What an object says, by our names, and what is wrong with its names."""
-    if not isinstance(document, Mapping):
-        fault = f"an object is needed, not {show(document)}"
-        raise refusal(subject, [(subject, fault)])
-    by_theirs = {camel(name): name for name in names}
-    faults = [
-        (str(name), f"there is no such member{guess(str(name), list(by_theirs))}")
-        for name in document
-        if name not in by_theirs
-    ]
-    faults += [(name, "is missing") for name in needed if name not in document]
-    members = {by_theirs[n]: v for n, v in document.items() if n in by_theirs}
-    return members, faults
+    Raises:
+        ValidationFailedError: It is not well formed; all faults are named.
+    """
+    faults = FaultList()
+    value = form.read(located(document), "", faults)
+    if document is None:
+        faults.wrong(located(document), "", form.needs)
+    if faults:
+        raise refusal(subject, faults.findings)
+    return value
 
 
 def camel(name: str) -> str:
@@ -348,12 +341,12 @@ def camel(name: str) -> str:
     return first + "".join(word.capitalize() for word in others)
 
 
-def refusal(subject: str, faults: list[tuple[str, str]]) -> ValidationFailedError:
+def refusal(subject: str, faults: Iterable[tuple[str, str]]) -> ValidationFailedError:
     """The error that says all that is wrong with a document."""
-    details = "; ".join(f"{path}: {message}" for path, message in faults)
-    return ValidationFailedError(
-        f"{subject} is not well formed: {details}", findings=tuple(faults)
-    )
+    findings = tuple(faults)
+    details = "; ".join(": ".join(one).removeprefix(": ") for one in findings)
+    msg = f"{subject} is not well formed: {details}"
+    return ValidationFailedError(msg, findings=findings)
 
 
 # -- the plan ----------------------------------------------------------------------
@@ -396,9 +389,9 @@ class Dependency:
         reason: Why: what it reads, a constraint, or the order that was chosen.
     """
 
-    task: str
-    needs: str
-    reason: str = "needed"
+    task: str = attrs.field(metadata=may_be(Text()))
+    needs: str = attrs.field(metadata=may_be(Text()))
+    reason: str = attrs.field(default="needed", metadata=may_be(Text(is_any=True)))
 
 
 @attrs.frozen
@@ -412,9 +405,26 @@ class ResourceRequirement:
         total: Amount times seconds, over the whole plan.
     """
 
-    resource: str
-    peak: float
-    total: float
+    resource: str = attrs.field(metadata=may_be(Text()))
+    peak: float = attrs.field(metadata=may_be(_AMOUNT))
+    total: float = attrs.field(metadata=may_be(_AMOUNT))
+
+
+@attrs.frozen
+class Rejected:
+    """
+    What was not chosen, in a document.
+
+    Attributes:
+        name: What it is.
+        reason: Why it was not chosen.
+    """
+
+    name: str = attrs.field(metadata=may_be(Text(is_any=True)))
+    reason: str = attrs.field(metadata=may_be(Text(is_any=True)))
+
+
+_REJECTED: Final = Entry(Rejected, make=lambda name, reason: (name, reason))
 
 
 @attrs.frozen
@@ -428,9 +438,11 @@ class Choice:
         rejected: What else was tried or could have been, each with the reason.
     """
 
-    task: str
-    chosen: str
-    rejected: tuple[tuple[str, str], ...] = ()
+    task: str = attrs.field(metadata=may_be(Text(is_any=True)))
+    chosen: str = attrs.field(metadata=may_be(Text(is_any=True)))
+    rejected: tuple[tuple[str, str], ...] = attrs.field(
+        default=(), metadata=may_be(Each(_REJECTED), is_needed=True)
+    )
 
     def __str__(self) -> str:
         text = f"{self.task}: {self.chosen}"
@@ -596,33 +608,22 @@ class ExecutionPlan:
             ValidationFailedError: It is not well formed, or its tasks and its
                 dependencies are not those of its workflow.
         """
-        needed = ("id", "request", "tasks", "dependencies", "workflow")
-        names = [*needed, "format", "resource_requirements", "estimated_duration"]
-        names += ["estimated_duration_p90", "estimated_cost", "critical_path"]
-        names += ["binding", "optimizer", "lower_bound", "explanation"]
-        names += ["speeds", "prices"]
-        members, faults = _members(document, _PLAN, names, needed)
-        if members.get("format", FORMAT) != FORMAT:
-            faults.append(("format", f"this taskorch reads format {FORMAT}"))
-        if faults:
-            raise refusal(_PLAN, faults)
-        workflow = Workflow.from_dict(members["workflow"], functions, programs=programs)
-        try:
-            return _plan_of(cls, members, workflow)
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            if isinstance(error, ValidationFailedError):
-                raise
-            raise refusal(_PLAN, [("plan", str(error))]) from error
+        if isinstance(document, Mapping) and document.get("format", FORMAT) != FORMAT:
+            text = f"this taskorch reads format {FORMAT}"
+            raise refusal(_PLAN, [("format", text)])
+        entry: PlanEntry = _read(Entry(PlanEntry, make=PlanEntry), document, _PLAN)
+        workflow = Workflow.from_dict(entry.workflow, functions, programs=programs)
+        return _plan_of(cls, entry, workflow)
 
 
 def _plan_of(
-    cls: type[ExecutionPlan], members: Mapping[str, Any], workflow: Workflow
+    cls: type[ExecutionPlan], entry: PlanEntry, workflow: Workflow
 ) -> ExecutionPlan:
     edges = {
         (name, up) for name, above in workflow.dependencies.items() for up in above
     }
-    stated = {(each["task"], each["needs"]) for each in members["dependencies"]}
-    ids = [each["id"] for each in members["tasks"]]
+    stated = {(each.task, each.needs) for each in entry.dependencies}
+    ids = [each.id for each in entry.tasks]
     faults = []
     if sorted(ids) != sorted(workflow):
         odd = sorted(set(ids) ^ set(workflow)) or ids
@@ -632,35 +633,128 @@ def _plan_of(
         faults.append(("dependencies", f"not those of the workflow: {', '.join(odd)}"))
     if faults:
         raise refusal(_PLAN, faults)
-    seconds = float(members.get("estimated_duration", 0.0))
     return cls(
-        id=members["id"],
-        request=TaskRequest.from_dict(members["request"]),
+        id=entry.id,
+        request=entry.request,
         workflow=workflow,
-        tasks=tuple(_task_from_dict(e, workflow) for e in members["tasks"]),
-        dependencies=tuple(Dependency(**each) for each in members["dependencies"]),
-        resource_requirements=tuple(
-            ResourceRequirement(**each)
-            for each in members.get("resource_requirements", ())
+        tasks=tuple(each.task(workflow) for each in entry.tasks),
+        dependencies=tuple(entry.dependencies),
+        resource_requirements=tuple(entry.resource_requirements),
+        estimated_duration=Quantity(
+            entry.estimated_duration, entry.estimated_duration_p90
         ),
-        estimated_duration=Quantity(seconds, members.get("estimated_duration_p90")),
-        estimated_cost=float(members.get("estimated_cost", 0.0)),
-        critical_path=tuple(members.get("critical_path", ())),
-        binding=members.get("binding"),
-        choices=tuple(
-            Choice(
-                each["task"],
-                each["chosen"],
-                tuple((one["name"], one["reason"]) for one in each["rejected"]),
-            )
-            for each in members.get("explanation", ())
-        ),
+        estimated_cost=entry.estimated_cost,
+        critical_path=tuple(entry.critical_path),
+        binding=entry.binding,
+        choices=tuple(entry.explanation),
         cache="read from a document",
-        optimizer=members.get("optimizer", "as it was written"),
-        lower_bound=members.get("lower_bound"),
-        speeds=rates_of("speed", members.get("speeds"), least=1e-9),
-        prices=rates_of("price", members.get("prices"), least=0.0),
+        optimizer=entry.optimizer,
+        lower_bound=entry.lower_bound,
+        speeds=entry.speeds,
+        prices=entry.prices,
     )
+
+
+@attrs.frozen
+class TaskOfPlanEntry:
+    """
+    A task of a plan, in a document.
+
+    Attributes:
+        id: Its id in the plan.
+        type: Its type.
+        duration: Seconds, at most half of the time.
+        duration_p90: Seconds, at most nine times in ten.
+        source: What they rest on, in words.
+        cost: In the unit of the costs that were said.
+        memory_mb: MiB that it is thought to need, at most half of the time.
+        memory_mb_p90: MiB, at most nine times in ten.
+        resources: What it holds while it runs.
+        agent: The agent that is to do it, if it can.
+    """
+
+    id: str = field(Text(), is_needed=True)
+    type: str = field(Text(), is_needed=True)
+    duration: float = field(_AMOUNT, name="estimatedDuration", is_needed=True)
+    duration_p90: float | None = field(_AMOUNT, name="estimatedDurationP90")
+    source: str = field(Text(is_any=True), default="said")
+    cost: float = field(_AMOUNT, name="estimatedCost", default=0.0)
+    memory_mb: float | None = field(_AMOUNT, name="estimatedMemoryMb")
+    memory_mb_p90: float | None = field(_AMOUNT, name="estimatedMemoryMbP90")
+    resources: Mapping[str, float] | None = field(Named(_AMOUNT, plain=True))
+    agent: str | None = field(Text())
+
+    def task(self, workflow: Workflow) -> PlannedTask:
+        """What is known of it, as a task of *workflow*."""
+        node, memory = workflow[self.id], self.memory_mb
+        return PlannedTask(
+            id=self.id,
+            type=node.task.type,
+            duration=Quantity(self.duration, self.duration_p90, self.source),
+            cost=self.cost,
+            resources=node.task.resources,
+            memory_mb=None if memory is None else Quantity(memory, self.memory_mb_p90),
+            agent=self.agent,
+            after=node.after,
+        )
+
+
+def _choice(task: str, chosen: str, rejected: Iterable[tuple[str, str]]) -> Choice:
+    return Choice(task, chosen, tuple(rejected))
+
+
+@attrs.frozen
+class PlanEntry:
+    """
+    A plan, as a document.
+
+    Attributes:
+        format: The version of the format.
+        id: Its name: that of the request.
+        request: What was asked for.
+        tasks: What is known of each task, in the order in which they are to begin.
+        dependencies: What waits for what, and why.
+        resource_requirements: How much of each resource it takes.
+        estimated_duration: Seconds until it has ended, at most half of the time.
+        estimated_duration_p90: Seconds, at most nine times in ten.
+        estimated_cost: The sum of the costs of its tasks.
+        critical_path: Ids of the chain of tasks that takes longest.
+        binding: The constraint that leaves the least room, in words.
+        optimizer: What has put its tasks in order.
+        lower_bound: Seconds that no order can beat.
+        explanation: Why it is as it is.
+        speeds: By agent, how fast it was taken to be.
+        prices: By agent, what a second of it was taken to cost.
+        workflow: The tasks, and what they wait for.
+    """
+
+    id: str = field(Text(), is_needed=True)
+    request: TaskRequest = field(Entry(TaskRequest, make=TaskRequest), is_needed=True)
+    tasks: list[TaskOfPlanEntry] = field(
+        Each(Entry(TaskOfPlanEntry, make=TaskOfPlanEntry)), is_needed=True
+    )
+    dependencies: list[Dependency] = field(
+        Each(Entry(Dependency, make=Dependency)), is_needed=True
+    )
+    workflow: Mapping[str, Any] = field(Named(Anything(), plain=True), is_needed=True)
+    format: int = field(Number(FORMAT, FORMAT, is_whole=True), default=FORMAT)
+    resource_requirements: list[ResourceRequirement] = field(
+        Each(Entry(ResourceRequirement, make=ResourceRequirement)),
+        name="resourceRequirements",
+        default=(),
+    )
+    estimated_duration: float = field(_AMOUNT, name="estimatedDuration", default=0.0)
+    estimated_duration_p90: float | None = field(_AMOUNT, name="estimatedDurationP90")
+    estimated_cost: float = field(_AMOUNT, name="estimatedCost", default=0.0)
+    critical_path: list[str] = field(Each(Text()), name="criticalPath", default=())
+    binding: str | None = field(Maybe(Text(is_any=True)))
+    optimizer: str = field(Text(is_any=True), default="as it was written")
+    lower_bound: float | None = field(Maybe(_AMOUNT), name="lowerBound")
+    explanation: list[Choice] = field(Each(Entry(Choice, make=_choice)), default=())
+    speeds: dict[str, float] | None = field(
+        Maybe(Named(Number(most=1e12, is_above=True), plain=True))
+    )
+    prices: dict[str, float] | None = field(Maybe(Named(_RATE, plain=True)))
 
 
 def rates_of(kind: str, rates: object, *, least: float) -> dict[str, float] | None:
@@ -699,28 +793,6 @@ def _task_to_dict(task: PlannedTask) -> Document:
     if task.agent is not None:
         document["agent"] = task.agent
     return document
-
-
-def _task_from_dict(document: Mapping[str, Any], workflow: Workflow) -> PlannedTask:
-    name = document["id"]
-    node = workflow[name]
-    memory = document.get("estimatedMemoryMb")
-    return PlannedTask(
-        id=name,
-        type=node.task.type,
-        duration=Quantity(
-            float(document["estimatedDuration"]),
-            document.get("estimatedDurationP90"),
-            document.get("source", "said"),
-        ),
-        cost=float(document.get("estimatedCost", 0.0)),
-        resources=node.task.resources,
-        memory_mb=None
-        if memory is None
-        else Quantity(memory, document.get("estimatedMemoryMbP90")),
-        agent=document.get("agent"),
-        after=node.after,
-    )
 
 
 # -- what is said of a plan --------------------------------------------------------

@@ -9,21 +9,18 @@ The policies that come with the library: a default for each protocol, and a seco
 3. Time is `context.now` and chance is `context.random`; they ask for no other.
 4. Every answer says why, in one short phrase with the numbers in it.
 5. tenacity is imported when a strategy of its is met, jsonschema when a schema is,
-   and neither before; a policy that is no default is loaded by those who use it.
+   and neither before.
 
 - `_kinds`: the seven, listed once, with their defaults.
-- `_validator`, `_json_schema`: what is wrong with a task; with a payload, by JSON
-  Schema.
-- `_state_machine`, `_four_states`: the table of states, as it is; seen as four.
-- `_queue`, `_deadline_queue`, `_fair_share_queue`, `_score_queue`: in which order tasks
-  run.
-- `_registry`, `_source_registry`: which agents can do a task; from records outside.
-- `_router`, `_least_loaded`: which of them does it.
-- `_allocator`, `_proportional`, `_shares`: who gets what: all or nothing; a share; its
-  sums.
-- `_retry`, `_retry_after`, `_quota_retry`, `_tenacity`: whether and when to try again.
+- `_validator`, `_json_schema`: what is wrong with a task; with a payload.
+- `_state_machine`: the table of states, as it is, and seen as four.
+- `_queue`: in which order tasks run.
+- `_registry`: which agents can do a task; from records outside, too.
+- `_router`: which of them does it.
+- `_allocator`, `_shares`: who gets what: all or nothing, or a share; its sums.
+- `_retry`: whether and when to try again.
 - `_agent_pool`: how many agents of a type there are.
-- `_json`, `_words`: JSON in our words; how numbers stand in a reason.
+- `_words`: how numbers stand in a reason.
 """
 
 from importlib import import_module
@@ -32,12 +29,20 @@ from typing import TYPE_CHECKING
 from taskorch.policies._agent_pool import AgentPool as AgentPool
 from taskorch.policies._agent_pool import PoolSample as PoolSample
 from taskorch.policies._allocator import PoolAllocator as PoolAllocator
+from taskorch.policies._allocator import ProportionalAllocator as ProportionalAllocator
+from taskorch.policies._queue import DeadlineQueue as DeadlineQueue
+from taskorch.policies._queue import FairShareQueue as FairShareQueue
 from taskorch.policies._queue import FifoQueue as FifoQueue
 from taskorch.policies._queue import PriorityQueue as PriorityQueue
+from taskorch.policies._queue import ScoreQueue as ScoreQueue
 from taskorch.policies._registry import CapabilityRegistry as CapabilityRegistry
+from taskorch.policies._registry import SourceRegistry as SourceRegistry
 from taskorch.policies._retry import BackoffRetryHandler as BackoffRetryHandler
+from taskorch.policies._retry import QuotaRetryHandler as QuotaRetryHandler
 from taskorch.policies._retry import TenacityRetryHandler as TenacityRetryHandler
+from taskorch.policies._router import LeastLoadedRouter as LeastLoadedRouter
 from taskorch.policies._router import PerformanceRouter as PerformanceRouter
+from taskorch.policies._state_machine import FourStateMachine as FourStateMachine
 from taskorch.policies._state_machine import (
     StandardStateMachine as StandardStateMachine,
 )
@@ -45,37 +50,15 @@ from taskorch.policies._validator import StructuralValidator as StructuralValida
 from taskorch.policies._validator import ValidatorChain as ValidatorChain
 
 if TYPE_CHECKING:
-    from taskorch.policies._deadline_queue import DeadlineQueue as DeadlineQueue
-    from taskorch.policies._fair_share_queue import FairShareQueue as FairShareQueue
-    from taskorch.policies._four_states import FourStateMachine as FourStateMachine
     from taskorch.policies._json_schema import (
         JsonSchemaValidator as JsonSchemaValidator,
     )
-    from taskorch.policies._least_loaded import LeastLoadedRouter as LeastLoadedRouter
-    from taskorch.policies._proportional import (
-        ProportionalAllocator as ProportionalAllocator,
-    )
-    from taskorch.policies._quota_retry import QuotaRetryHandler as QuotaRetryHandler
-    from taskorch.policies._score_queue import ScoreQueue as ScoreQueue
-    from taskorch.policies._source_registry import SourceRegistry as SourceRegistry
-
-#: What is loaded by those who use it, and where it is.
-_LATE = {
-    "DeadlineQueue": "_deadline_queue",
-    "FairShareQueue": "_fair_share_queue",
-    "FourStateMachine": "_four_states",
-    "JsonSchemaValidator": "_json_schema",
-    "LeastLoadedRouter": "_least_loaded",
-    "ProportionalAllocator": "_proportional",
-    "QuotaRetryHandler": "_quota_retry",
-    "ScoreQueue": "_score_queue",
-    "SourceRegistry": "_source_registry",
-}
 
 
 def __getattr__(name: str) -> object:
-    if name in _LATE:
-        member = getattr(import_module(f"taskorch.policies.{_LATE[name]}"), name)
+    if name == "JsonSchemaValidator":
+        # Few use it, and it loads more than the others.
+        member = import_module("taskorch.policies._json_schema").JsonSchemaValidator
         globals()[name] = member
         return member
     msg = f"module 'taskorch.policies' has no attribute {name!r}"
@@ -83,4 +66,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_LATE]
+    return [*globals(), "JsonSchemaValidator"]

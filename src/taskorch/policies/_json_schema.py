@@ -1,23 +1,290 @@
 """
-What is wrong with a payload, by JSON Schema.
+What is wrong with a payload, by JSON Schema: faults in our own words.
 
 Decision: 0010.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Call, Program
 from taskorch.model._checks import check_word
 from taskorch.model._show import show
-from taskorch.policies._json import child, described, plain, schema_checker
 from taskorch.protocols import Context, Finding, Verdict
 
 if TYPE_CHECKING:
+    from referencing import Resource
+
     from taskorch.model import Task
+
+
+#: How deep a payload may be nested: jsonschema takes several frames of the stack a
+#: level, of the thousand that there are.
+_MAX_DEPTH: Final = 50
+#: Characters of a value, and of a message that is not ours, that a message shows.
+_MAX_SHOWN: Final = 80
+_MAX_MESSAGE: Final = 300
+
+
+# ---------------------------------------------------------------------- values
+
+
+def child(path: str, *steps: object) -> str:
+    """The path of what *steps*, names and places, lead to from *path*."""
+    for step in steps:
+        if isinstance(step, str) and step.isidentifier():
+            path = f"{path}.{step}"
+        else:
+            path = f"{path}[{show(step, _MAX_SHOWN)}]"
+    return path
+
+
+def plain(path: str, value: object, findings: list[Finding], depth: int = 0) -> Any:
+    """
+    *value*, which stands at *path*, as JSON has it: a copy of dicts, lists and atoms.
+
+    What is no JSON is added to *findings*.
+    """
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            findings.append(Finding(path, f"a finite number is needed, not {value}"))
+        return value
+    if depth >= _MAX_DEPTH:
+        message = f"it is nested more than {_MAX_DEPTH} levels deep"
+        findings.append(Finding(path, message))
+        return None
+    if isinstance(value, Mapping):
+        return _plain_mapping(
+            path, cast("Mapping[object, object]", value), findings, depth
+        )
+    if isinstance(value, list | tuple):
+        items = cast("list[object]", value)
+        return [
+            plain(child(path, place), item, findings, depth + 1)
+            for place, item in enumerate(items)
+        ]
+    # Only its type is named: the value may be secret, or very long.
+    message = f"what JSON can say is needed, not {type(value).__name__}"
+    findings.append(Finding(path, message))
+    return None
+
+
+def _plain_mapping(
+    path: str, value: Mapping[object, object], findings: list[Finding], depth: int
+) -> dict[str, Any]:
+    members: dict[str, Any] = {}
+    for name, item in value.items():
+        if isinstance(name, str):
+            members[name] = plain(child(path, name), item, findings, depth + 1)
+        else:
+            message = f"a name is text, not {show(name, _MAX_SHOWN)}"
+            findings.append(Finding(path, message))
+    return members
+
+
+# --------------------------------------------------------------------- schemas
+
+
+def schema_checker(where: str, schema: object) -> Any:
+    """
+    What checks a value by *schema*: a validator of jsonschema's, which fetches nothing.
+
+    A message calls the schema *where*.
+
+    Raises:
+        ImportError: jsonschema is not installed.
+        InvalidTaskError: The schema is not one.
+    """
+    try:
+        import jsonschema  # noqa: PLC0415 - 60 ms, for those only who use it
+    except ImportError as error:
+        msg = "JsonSchemaValidator needs jsonschema: pip install 'taskorch[schema]'"
+        raise ImportError(msg, name="jsonschema") from error
+    from jsonschema_specifications import REGISTRY  # noqa: PLC0415 - as above
+
+    findings: list[Finding] = []
+    # A copy, since its owner may change it.
+    schema = plain(where, schema, findings)
+    _refuse(findings)
+    cls = _draft_of(where, schema)
+    try:
+        cls.check_schema(schema)
+    except jsonschema.SchemaError as error:
+        _refuse(described(child(where, *error.absolute_path), error))
+    _check_references(where, schema, cls)
+    # Without a registry, jsonschema would fetch references from the network.
+    return cls(schema, registry=REGISTRY)
+
+
+def _draft_of(where: str, schema: object) -> Any:
+    """The class of jsonschema's for the draft that *schema* follows."""
+    from jsonschema import validators  # noqa: PLC0415 - as above
+
+    if not isinstance(schema, dict) or "$schema" not in schema:
+        return validators.Draft202012Validator
+    draft = schema["$schema"]
+    cls: object = None
+    if isinstance(draft, str):
+        cls = validators.validator_for(schema, default=cast("Any", None))
+    if cls is None:
+        message = f"{show(draft)} is no draft that is known"
+        _refuse([Finding(child(where, "$schema"), message)])
+    return cls
+
+
+def _refuse(findings: list[Finding]) -> None:
+    """Raise an InvalidTaskError that tells *findings*, if there are any."""
+    if findings:
+        raise InvalidTaskError("; ".join(f"{f.path}: {f.message}" for f in findings))
+
+
+def _check_references(where: str, schema: object, cls: Any) -> None:
+    """Refuse a reference to what is not there, before a payload meets it."""
+    from jsonschema_specifications import REGISTRY  # noqa: PLC0415 - as above
+    from referencing.exceptions import Unresolvable  # noqa: PLC0415 - as above
+    from referencing.jsonschema import specification_with  # noqa: PLC0415 - as above
+
+    specification = specification_with(cls.META_SCHEMA["$schema"])
+    root = specification.create_resource(schema)
+    for reference, resolver in _references(root, REGISTRY.resolver_with_root(root)):
+        try:
+            resolver.lookup(reference)
+        except (Unresolvable, ValueError) as error:
+            msg = (
+                f"{where}: $ref {show(reference)} leads to nothing in this schema, and "
+                "nothing is fetched; put what it needs under $defs"
+            )
+            raise InvalidTaskError(msg) from error
+
+
+def _references(resource: Resource[Any], resolver: Any) -> Iterator[tuple[str, Any]]:
+    """Every reference in *resource*, with a resolver that starts there."""
+    contents = resource.contents
+    if isinstance(contents, Mapping):
+        for name in ("$ref", "$dynamicRef", "$recursiveRef"):
+            if isinstance(contents.get(name), str):
+                yield contents[name], resolver
+    for inner in resource.subresources():
+        yield from _references(inner, resolver.in_subresource(inner))
+
+
+# ---------------------------------------------------------------------- faults
+
+
+def described(path: str, error: Any) -> list[Finding]:
+    """A fault at *path*, found by jsonschema, in our words."""
+    keyword, rule, value = error.validator, error.validator_value, error.instance
+    if keyword is None:
+        return [Finding(path, "nothing is allowed here")]
+    if keyword == "required" and isinstance(rule, list):
+        # The error comes once for each missing name without saying which: name them
+        # all.
+        missing = [name for name in rule if name not in value]
+        return [Finding(child(path, n), "it is required, and missing") for n in missing]
+    if keyword == "additionalProperties":
+        return _unknown_names(path, error)
+    if keyword in ("anyOf", "oneOf"):
+        return [Finding(path, _no_form(path, error))]
+    say = _WORDS.get(keyword)
+    if say is not None:
+        return [Finding(path, say(rule, value))]
+    message = error.message
+    if len(message) > _MAX_MESSAGE:
+        message = f"{message[:_MAX_MESSAGE]}…"
+    return [Finding(path, message)]
+
+
+def _unknown_names(path: str, error: Any) -> list[Finding]:
+    properties = error.schema.get("properties", {})
+    patterns = error.schema.get("patternProperties", {})
+    names = ", ".join(properties) or "none"
+    return [
+        Finding(child(path, name), f"it is not known here; the names known: {names}")
+        for name in error.instance
+        if name not in properties and not any(re.search(p, name) for p in patterns)
+    ]
+
+
+def _no_form(path: str, error: Any) -> str:
+    from jsonschema.exceptions import relevance  # noqa: PLC0415 - it is loaded by now
+
+    forms = len(error.validator_value)
+    if not error.context:
+        return f"it must fit one only of {forms} forms, and it fits more"
+    # The least relevant is the one that went deepest before it failed.
+    nearest = min(error.context, key=relevance)
+    faults = described(child(path, *nearest.relative_path), nearest)
+    details = "; ".join(f"{fault.path}: {fault.message}" for fault in faults)
+    return f"it fits none of {forms} forms; of the nearest, {details}"
+
+
+_TYPES: Final = {
+    "array": "a list",
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "null": "null",
+    "number": "a number",
+    "object": "an object",
+    "string": "text",
+}
+
+
+def _show(value: object) -> str:
+    return show(value, _MAX_SHOWN)
+
+
+def _type(rule: object, value: object) -> str:
+    kinds = cast("list[str]", rule) if isinstance(rule, list) else [str(rule)]
+    wanted = " or ".join(_TYPES.get(kind, kind) for kind in kinds)
+    return f"{wanted} is needed, not {_show(value)}"
+
+
+def _one_of(rule: object, value: object) -> str:
+    options = ", ".join(map(_show, cast("list[object]", rule)))
+    return f"one of {options} is needed, not {_show(value)}"
+
+
+def _needs(words: str) -> Callable[[object, object], str]:
+    def say(rule: object, value: object) -> str:
+        return f"{words} {_show(rule)} is needed, not {_show(value)}"
+
+    return say
+
+
+def _sized(bound: str, things: str) -> Callable[[object, object], str]:
+    def say(rule: object, value: object) -> str:
+        size = len(cast("list[object]", value))
+        return f"at {bound} {_show(rule)} {things}, not {size:,}"
+
+    return say
+
+
+_WORDS: Final[Mapping[str, Callable[[Any, Any], str]]] = {
+    "type": _type,
+    "enum": _one_of,
+    "const": lambda rule, value: f"{_show(rule)} is needed, not {_show(value)}",
+    "minimum": _needs("at least"),
+    "maximum": _needs("at most"),
+    "exclusiveMinimum": _needs("more than"),
+    "exclusiveMaximum": _needs("less than"),
+    "multipleOf": _needs("a multiple of"),
+    "pattern": _needs("what matches"),
+    "minLength": _sized("least", "characters"),
+    "maxLength": _sized("most", "characters"),
+    "minItems": _sized("least", "items"),
+    "maxItems": _sized("most", "items"),
+    "minProperties": _sized("least", "names"),
+    "maxProperties": _sized("most", "names"),
+    "uniqueItems": lambda _rule, _value: "no item may come twice",
+}
+
 
 _ACCEPTED = Verdict()
 

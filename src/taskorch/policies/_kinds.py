@@ -17,7 +17,7 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.model._show import show
-from taskorch.policies._proportional import ProportionalAllocator
+from taskorch.policies._allocator import ProportionalAllocator
 from taskorch.policies._queue import PriorityQueue
 from taskorch.policies._registry import CapabilityRegistry
 from taskorch.policies._retry import BackoffRetryHandler

@@ -113,6 +113,8 @@ class ValidatorChain:
         for validator in validators:
             _check_validator(validator)
         self.validators = validators
+        #: See `AsksOthers`.
+        self.asks: tuple[Validator, ...] = validators
 
     def validate(self, task: Task, context: Context) -> Verdict:
         """What is wrong with *task*, in the eyes of any of them."""

@@ -49,6 +49,7 @@ from taskorch.protocols._executor import Executor as Executor
 from taskorch.protocols._journal import Entry as Entry
 from taskorch.protocols._journal import Journal as Journal
 from taskorch.protocols._optional import MAY_HAVE as MAY_HAVE
+from taskorch.protocols._optional import AsksOthers as AsksOthers
 from taskorch.protocols._optional import Backfills as Backfills
 from taskorch.protocols._optional import Classifies as Classifies
 from taskorch.protocols._optional import GrantsChunks as GrantsChunks

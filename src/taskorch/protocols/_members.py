@@ -167,10 +167,17 @@ def _check_chunks(name: str, value: Any) -> None:
         raise InvalidTaskError(msg, hint=error.hint) from error
 
 
+def _check_parts(name: str, value: object) -> None:
+    if not isinstance(value, Collection) or isinstance(value, str):
+        msg = f"{name} is a collection of policies, not {show(value)}"
+        raise InvalidTaskError(msg)
+
+
 #: `watches` is checked by who reads it, as what it means is; and so is the name of an
 #: arm, since it is nobody else's.
 _FORMS: Final[Mapping[str, Callable[[str, object], object]]] = {
     "waits_for_better": _check_flag,
+    "asks": _check_parts,
     "backfill": _check_flag,
     "rigid": _check_flag,
     "chunks": _check_chunks,

@@ -21,6 +21,7 @@ from taskorch.protocols._retry_handler import RetryHandler
 from taskorch.protocols._state_machine import StateMachine
 from taskorch.protocols._task_queue import TaskQueue
 from taskorch.protocols._task_router import TaskRouter
+from taskorch.protocols._validator import Validator
 
 
 @runtime_checkable
@@ -105,6 +106,21 @@ class Named(Protocol):
     @property
     def name(self) -> str:
         """By which what was learnt of it is known again; read as `Learned` is made."""
+        ...
+
+
+@runtime_checkable
+class AsksOthers(Protocol):
+    """A policy that asks others: what may change is lent to it as it is to them."""
+
+    @property
+    def asks(self) -> Collection[Any]:
+        """
+        The policies that it asks; read as the orchestrator is made.
+
+        If one of them is of a class of yours, so is this one, as far as it concerns
+        what may be changed: it is given a copy of the task.
+        """
         ...
 
 
@@ -250,4 +266,5 @@ MAY_HAVE: Final[Mapping[type, tuple[type, ...]]] = {
     Recalls: (TaskQueue, TaskRouter, ResourceAllocator),
     Hears: (TaskRouter, TaskQueue, ResourceAllocator),
     Named: (TaskRouter, TaskQueue, ResourceAllocator),
+    AsksOthers: (Validator, TaskRouter, TaskQueue, RetryHandler, ResourceAllocator),
 }

@@ -8,8 +8,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeGuard, Unpack
+from typing import Any, Final, Unpack
 
 import attrs
 
@@ -29,8 +28,7 @@ from taskorch.events import (
     TaskSubmitted,
     make,
 )
-from taskorch.journal import MemoryJournal, SqliteJournal, open_journal
-from taskorch.journal._lock import began_at, host, is_there
+from taskorch.journal import MemoryJournal, SqlJournal, open_journal
 from taskorch.journal._values import only_looking
 from taskorch.kernel import (
     Kernel,
@@ -67,9 +65,6 @@ from taskorch.runtime._questions import by_cause
 from taskorch.runtime._runtime import Runtime
 from taskorch.runtime._stale import Cause, Kept
 from taskorch.runtime._work import Work
-
-if TYPE_CHECKING:
-    from taskorch.journal import PostgresJournal
 
 __all__ = ("JournalOwner", "JournalReader", "Outcomes")
 
@@ -151,10 +146,10 @@ class JournalReader:
 
     def __init__(self, journal: str | os.PathLike[str] | DurableJournal) -> None:
         #: If it is one of ours, which can be asked for more.
-        self._file: SqliteJournal | PostgresJournal | None = None
+        self._file: SqlJournal | None = None
         if isinstance(journal, str | os.PathLike):
             journal = open_journal(journal)
-        if isinstance(journal, SqliteJournal) or _is_postgres(journal):
+        if isinstance(journal, SqlJournal):
             journal.check_readable()
             self._file = journal
         elif not isinstance(journal, DurableJournal):
@@ -436,29 +431,15 @@ class JournalReader:
         Raises:
             JournalError: See `JournalReader`.
         """
-        record = {} if self._file is None else self._file.owner()
+        if self._file is None:
+            return JournalOwner(0, None, "", "", lives=None)
+        record = self._file.owner()
         if not record.get("epoch"):
-            lives = None if self._file is None else False
-            return JournalOwner(0, None, "", "", lives)
-        lives = record.get("lives")
-        if isinstance(self._file, SqliteJournal) and record["host"] == host():
-            # A journal that is open has a log beside it.
-            log = Path(f"{self._file.path}-wal")
-            lives = log.exists() and _lives(record["pid"], record["started"])
-            # The log stays while others read.
-            lives = lives and not self._has_stopped()
+            return JournalOwner(0, None, "", "", lives=False)
+        lives = self._file.owner_lives(record)
         return JournalOwner(
             record["epoch"], record["pid"], record["host"], record["since"], lives
         )
-
-    def _has_stopped(self) -> bool:
-        """Whether the last that is said of an orchestrator is that it has stopped."""
-        if self._file is None:
-            return False
-        kinds = ("OrchestratorStarted", "OrchestratorStopped")
-        latest = (self._file.latest_of(kind) for kind in kinds)
-        began, ended = (0 if each is None else make(each[0]).seq for each in latest)
-        return began < ended
 
     def _current(self) -> _Past:
         """All that is kept, folded."""
@@ -489,7 +470,7 @@ class _Past:
     def __init__(
         self,
         journal: DurableJournal,
-        file: SqliteJournal | PostgresJournal | None,
+        file: SqlJournal | None,
         life: int,
     ) -> None:
         #: The number of the life in which it was read.
@@ -513,12 +494,6 @@ class _Past:
             rereading.apply(some)
         runtime.committed = rereading.last
         runtime.now = MonotonicClock(not_before=rereading.at_ns).now_ns
-
-
-def _is_postgres(journal: object) -> TypeGuard[PostgresJournal]:
-    """Whether *journal* is one in PostgreSQL; psycopg is not loaded for that."""
-    loaded = sys.modules.get("taskorch.journal._postgres")
-    return loaded is not None and isinstance(journal, loaded.PostgresJournal)
 
 
 def _parents(entries: Iterable[Entry]) -> list[str]:
@@ -588,10 +563,3 @@ def _unknown(task_id: str) -> UnknownTaskError:
     msg = f"no task has the id {task_id!r}"
     hint = "look for it by a part of its id: tasks(id='*part*'), or --id '*part*'"
     return UnknownTaskError(msg, hint=hint, task_id=task_id)
-
-
-def _lives(pid: Any, started: Any) -> bool:
-    """Whether the process *pid* of this machine lives, and is the one that began so."""
-    if not is_there(pid):
-        return False
-    return started is None or began_at(pid) in (None, started)

@@ -10,11 +10,12 @@ import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from math import sqrt
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import attrs
 
 from taskorch._base._frozen import frozen
+from taskorch._base._limits import MAX_SECONDS
 from taskorch._base._vocabulary import suggesting
 from taskorch.errors import InvalidTaskError
 from taskorch.events import AlertCleared, AlertRaised, Event
@@ -26,6 +27,7 @@ from taskorch.recovery._aside import Aside
 from taskorch.recovery._conditions import Condition, Measured, check_apart
 from taskorch.recovery._metrics import from_stats, of_machine, used_mb
 from taskorch.recovery._slower import Pace, paces
+from taskorch.workflows._forms import Number, Text, may_be, one_of
 
 _LOG: Final = logging.getLogger("taskorch.alerts")
 
@@ -43,6 +45,7 @@ ACTIONS: Final = (
     "reassign_tasks",
     "investigate_bottlenecks",
 )
+_PER: Final = ("system", "agent")
 #: What health says of the actions that hold something.
 _EFFECTS: Final = {
     "pause_new_tasks": "; no new task starts",
@@ -111,15 +114,27 @@ class AlertRule:
     """
 
     name: str
-    when: Condition
-    until: Condition | None = None
-    over: float = 300.0
-    least: int = 10
-    wait: float = 0.0
-    hold: float = 60.0
-    severity: Severity = "warning"
-    action: str | Act | None = None
-    per: Literal["system", "agent"] = "system"
+    when: Condition = attrs.field(metadata=may_be(Text(), "condition"))
+    until: Condition | None = attrs.field(default=None, metadata=may_be(Text()))
+    over: float = attrs.field(
+        default=300.0, metadata=may_be(Number(most=MAX_SECONDS, is_above=True))
+    )
+    least: int = attrs.field(
+        default=10, metadata=may_be(Number(least=1, is_whole=True))
+    )
+    wait: float = attrs.field(
+        default=0.0, metadata=may_be(Number(most=MAX_SECONDS), "for")
+    )
+    hold: float = attrs.field(default=60.0, metadata=may_be(Number(most=MAX_SECONDS)))
+    severity: Severity = attrs.field(
+        default="warning", metadata=may_be(one_of(*get_args(Severity)))
+    )
+    action: str | Act | None = attrs.field(
+        default=None, metadata=may_be(one_of(*ACTIONS))
+    )
+    per: Literal["system", "agent"] = attrs.field(
+        default="system", metadata=may_be(one_of(*_PER))
+    )
 
     @classmethod
     def of(
@@ -146,8 +161,8 @@ class AlertRule:
         if not name.isprintable():
             msg = f"the name of an alert can be printed, not {show(name)}"
             raise InvalidTaskError(msg, hint="high_failure_rate")
-        check_word("severity", self.severity, ("info", "warning", "critical"))
-        check_word("per", self.per, ("system", "agent"))
+        check_word("severity", self.severity, get_args(Severity))
+        check_word("per", self.per, _PER)
         if not callable(self.action) and self.action is not None:
             check_word("action", self.action, ACTIONS)
         if self.action == "reassign_tasks" and self.per != "agent":

@@ -31,6 +31,7 @@ from taskorch.errors import (
 from taskorch.model import ProgramResult
 from taskorch.recovery._patterns import searcher
 from taskorch.recovery._words import CAUSE, ERROR, HINT, SUMMARY, lines_of, strongest
+from taskorch.workflows._forms import Each, Number, Text, may_be
 
 #: Whether the same once more may succeed, for each class of failures.
 CLASSES: Final[Mapping[str, bool]] = MappingProxyType(
@@ -62,6 +63,8 @@ _ALIASES: Final[Mapping[str, str]] = MappingProxyType(
 _MOST_TEXT: Final = 10_000
 #: Of an output whose end says little: what clears up after a failure is long, too.
 _MOST_OUTPUT: Final = 64 * 2**10
+#: An exit code; one that is negative is a signal.
+_CODE: Final = Number(least=-64, most=2**32, is_whole=True)
 #: Exceptions that are looked at behind another.
 _MOST_CAUSES: Final = 5
 
@@ -131,10 +134,12 @@ class Rule:
             regular expression, or one that might be searched for without end.
     """
 
-    name: str = attrs.field(converter=class_of)
-    error: str | None = attrs.field(default=None, kw_only=True)
-    text: str | None = attrs.field(default=None, kw_only=True)
-    exit_code: Collection[int] = attrs.field(default=(), kw_only=True)
+    name: str = attrs.field(converter=class_of, metadata=may_be(Text(check=class_of)))
+    error: str | None = attrs.field(default=None, kw_only=True, metadata=may_be(Text()))
+    text: str | None = attrs.field(default=None, kw_only=True, metadata=may_be(Text()))
+    exit_code: Collection[int] = attrs.field(
+        default=(), kw_only=True, metadata=may_be(Each(_CODE, or_one=True))
+    )
     when: Callable[[BaseException], object] | None = attrs.field(
         default=None, kw_only=True
     )

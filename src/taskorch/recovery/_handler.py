@@ -11,10 +11,12 @@ import os
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import attrs
 
+from taskorch._base._backoff import Backoff
+from taskorch._base._limits import MAX_ATTEMPTS, MAX_SECONDS
 from taskorch.errors import InvalidTaskError
 from taskorch.model import (
     LOCAL,
@@ -27,19 +29,27 @@ from taskorch.policies._retry import is_permanent
 from taskorch.protocols import Context, Failure, RetryDecision
 from taskorch.recovery._classes import Rule, classify
 from taskorch.recovery._matrix import (
+    MATRIX,
     Avoid,
     Grow,
     Matrix,
     Reset,
     Row,
-    at_place,
-    default_matrix,
     grown,
     matrix_with,
-    names_of,
-    read_action,
+    rows_of,
 )
-from taskorch.workflows._located import plain, with_names_once
+from taskorch.workflows._forms import (
+    Each,
+    Entry,
+    FaultList,
+    Flag,
+    Number,
+    ReadMapping,
+    Text,
+    may_be,
+)
+from taskorch.workflows._located import Located, with_names_once
 
 #: How many of the latest failures are remembered.
 _MOST: Final = 10_000
@@ -48,18 +58,64 @@ _WIDESPREAD: Final = 3
 _WINDOW: Final = 300.0
 #: The longest delay that a backoff comes to, in seconds.
 _LONGEST: Final = 3_600.0
-#: What sections of a configuration say, and how it is called here.
-_SECTIONS: Final = ("failure_handling", "recovery")
-_KEYS: Final[Mapping[str, str]] = {
-    "max_retries": "max_retries",
-    "retry_delay": "retry_delay_seconds",
-    "retry_delay_seconds": "retry_delay_seconds",
-    "escalation_threshold": "escalation_threshold",
-    "timeout_grace_period": "timeout_grace_period",
-    "human_notification_webhook": "webhook",
+
+
+@attrs.frozen
+class FailureHandling:
+    """
+    What follows a failure; durations are seconds.
+
+    Attributes:
+        max_retries: Attempts after the first.
+        retry_delay_seconds: What is waited before each of them.
+        escalation_threshold: Failures after which a person is needed.
+        timeout_grace_period: What an attempt that is out of time has to end.
+    """
+
+    max_retries: int = attrs.field(
+        default=None, metadata=may_be(Number(most=MAX_ATTEMPTS - 1, is_whole=True))
+    )
+    retry_delay_seconds: float = attrs.field(
+        default=None, metadata=may_be(Number(most=MAX_SECONDS), "retry_delay")
+    )
+    escalation_threshold: int = attrs.field(
+        default=None, metadata=may_be(Number(least=1, is_whole=True))
+    )
+    timeout_grace_period: float = attrs.field(
+        default=None, metadata=may_be(Number(most=MAX_SECONDS))
+    )
+
+
+@attrs.frozen
+class RecoverySection(FailureHandling):
+    """
+    What follows a failure, by what kind it is.
+
+    Attributes:
+        human_notification_webhook: Where people are told of what has failed for good.
+        webhook_secret_env: The variable that has the secret by which that is signed.
+        webhook_may_be_private: Whether it may be in a private network.
+        matrix: Rows that differ from the usual ones, by the class of failures.
+        classes: Rules for what kind of failure it is, which come first.
+    """
+
+    human_notification_webhook: str = attrs.field(default=None, metadata=may_be(Text()))
+    webhook_secret_env: str = attrs.field(default=None, metadata=may_be(Text()))
+    webhook_may_be_private: bool = attrs.field(default=False, metadata=may_be(Flag()))
+    matrix: Mapping[str, Row] = attrs.field(default=None, metadata=may_be(MATRIX))
+    classes: Iterable[Rule] = attrs.field(
+        default=(),
+        metadata=may_be(Each(Entry(Rule, make=Rule), needs="a list of rules")),
+    )
+
+
+#: The sections that are read here.
+_SECTIONS: Final = {
+    "failure_handling": Entry(FailureHandling),
+    "recovery": Entry(RecoverySection),
 }
-_MORE_KEYS: Final = (*_KEYS, "matrix", "classes")
-_ROW: Final = tuple(field.name for field in attrs.fields(Row))
+#: What they say for whoever tells people.
+_OTHERS: Final = ("webhook_secret_env", "webhook_may_be_private")
 
 
 class RecoveryHandler:
@@ -145,28 +201,16 @@ class RecoveryHandler:
             msg = "no file of a configuration is named"
             hint = "RecoveryHandler.from_yaml('orchestrator_config.yaml')"
             raise InvalidTaskError(msg, hint=hint)
-        arguments: dict[str, Any] = {}
+        faults = FaultList()
         others: dict[str, None] = {}
-        places: dict[str, str] = {}
-        for path in paths:
-            for name, section in _sections(Path(path)):
-                if name not in _SECTIONS:
-                    others[name] = None
-                    continue
-                where = f"{path}: {name}"
-                if section is None:
-                    continue
-                if not isinstance(section, dict):
-                    msg = f"{where}: it has entries, and is no {section!r}"
-                    raise InvalidTaskError(msg)
-                for key, value in _said_in(where, section):
-                    if key in arguments and arguments[key] != value:
-                        msg = (
-                            f"{where}: {key} is {value!r}, and {arguments[key]!r} in "
-                            f"{places[key]}"
-                        )
-                        raise InvalidTaskError(msg)
-                    arguments[key], places[key] = value, where
+        said = _said_in(paths, others, faults)
+        if faults:
+            raise InvalidTaskError("; ".join(faults.lines))
+        arguments: dict[str, Any] = {name: value for name, (value, _) in said.items()}
+        if "matrix" in arguments:
+            arguments["matrix"] = rows_of(arguments["matrix"])
+        if "human_notification_webhook" in arguments:
+            arguments["webhook"] = arguments.pop("human_notification_webhook")
         try:
             handler = cls(**{**arguments, **changes})
         except InvalidTaskError as error:
@@ -267,7 +311,7 @@ class RecoveryHandler:
         elif isinstance(action, Reset):
             change = "its environment is reset first, or it goes to another agent"
         else:
-            delay = min(_LONGEST, delay * action.backoff ** (attempts - 1))
+            delay = Backoff(delay, _LONGEST, action.backoff).after(attempts - 1)
             change = f"not on {failure.agent} if there is another agent"
         return RetryDecision(
             retry=True,
@@ -328,105 +372,43 @@ def _check_count(name: str, value: object, *, least: int) -> None:
         raise InvalidTaskError(msg)
 
 
-def _sections(path: Path) -> Iterator[tuple[str, Any]]:
+def _documents(path: Path, faults: FaultList) -> list[Located]:
     try:
         from taskorch.workflows._yaml import read  # noqa: PLC0415 - it needs that
     except ImportError as error:
         msg = "a configuration is written in YAML: pip install 'taskorch[yaml]'"
         raise ImportError(msg, name="yaml") from error
-    nodes, faults = read(path.read_bytes(), str(path))
-    named = [with_names_once(node, faults) for node in nodes]
-    if faults:
-        msg = "; ".join(f"{place}: {text}" for place, text in faults)
-        raise InvalidTaskError(msg)
-    for document in map(plain, named):
-        if not isinstance(document, dict):
-            msg = f"{path}: it has sections, and is no {type(document).__name__}"
-            raise InvalidTaskError(msg)
-        yield from cast("dict[str, Any]", document).items()
+    nodes, wrong = read(path.read_bytes(), str(path))
+    documents = [with_names_once(node, wrong) for node in nodes]
+    for place, text in wrong:
+        faults.add(place, text)
+    return documents
 
 
-def _said_in(where: str, section: dict[str, Any]) -> list[tuple[str, Any]]:
-    try:
-        return list(_arguments_of(where, section))
-    except InvalidTaskError as error:
-        if where in error.message:
-            raise
-        msg = f"{where}: {error.message}"
-        raise InvalidTaskError(msg, hint=error.hint) from error
-
-
-def _arguments_of(where: str, section: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    names_of(_MORE_KEYS, section, where)
-    for key, value in section.items():
-        if key == "matrix":
-            yield "matrix", rows_of(f"{where}.matrix", value)
-        elif key == "classes":
-            yield "classes", rules_of(f"{where}.classes", value)
-        else:
-            yield _KEYS[key], value
-
-
-def rows_of(
-    where: str, document: Any, resources: Collection[str] | None = None
-) -> dict[str, Row]:
+def _said_in(
+    paths: Iterable[str | os.PathLike[str]], others: dict[str, None], faults: FaultList
+) -> dict[str, tuple[Any, Located]]:
     """
-    The rows of a matrix, by class, as a configuration says them at *where*.
+    What the sections of failures in all files say, with the first place of each.
 
-    *resources* are the names of all that there are; None: nobody knows.
-
-    Raises:
-        InvalidTaskError: Something in it is wrong.
+    The names of other sections, and of what is for others, go to *others*.
     """
-    if not isinstance(document, dict):
-        msg = f"{where}: it has a row for each class, and is no {document!r}"
-        raise InvalidTaskError(msg)
-    rows: dict[str, Row] = {}
-    usual = default_matrix()
-    for name, fields in cast("dict[str, Any]", document).items():
-        place = f"{where}.{name}"
-        with at_place(place):
-            row = usual[name]
-        if not isinstance(fields, dict):
-            msg = f"{place}: it has entries, and is no {fields!r}"
-            raise InvalidTaskError(msg)
-        names_of(_ROW, fields, place)
-        changes = dict(cast("dict[str, Any]", fields))
-        if "orchestrator" in changes:
-            inner = f"{place}.orchestrator"
-            changes["orchestrator"] = read_action(
-                inner, changes["orchestrator"], resources
-            )
-        for field, value in changes.items():
-            with at_place(f"{place}.{field}"):
-                row = attrs.evolve(row, **{field: value})
-        rows[name] = row
-    return rows
-
-
-def rules_of(where: str, document: Any) -> tuple[Rule, ...]:
-    """
-    Rules for what kind of failure it was, as a configuration says them at *where*.
-
-    Raises:
-        InvalidTaskError: Something in it is wrong.
-    """
-    if not isinstance(document, list):
-        msg = f"{where}: it is a list of rules, and no {document!r}"
-        raise InvalidTaskError(msg)
-    rules: list[Rule] = []
-    for number, fields in enumerate(document, 1):
-        place = f"{where}[{number}]"
-        if not isinstance(fields, dict):
-            msg = f"{place}: a rule has entries, and is no {fields!r}"
-            raise InvalidTaskError(msg)
-        names_of(("name", "error", "text", "exit_code"), fields, place)
-        values = dict(cast("dict[str, Any]", fields))
-        codes = values.get("exit_code", ())
-        values["exit_code"] = tuple(codes) if isinstance(codes, list) else codes
-        if "name" not in values:
-            msg = f"{place}: a rule names the class that it is for"
-            raise InvalidTaskError(msg, hint="{name: memory, text: no quota left}")
-        with at_place(place):
-            rules.append(Rule(values.pop("name"), **values))
-    return tuple(rules)
+    said: dict[str, tuple[Any, Located]] = {}
+    for document in [each for path in paths for each in _documents(Path(path), faults)]:
+        if not isinstance(document.value, dict):
+            faults.wrong(document, "", "a mapping")
+            continue
+        for name, (_, node) in document.value.items():
+            if name not in _SECTIONS:
+                others[name] = None
+                continue
+            section = _SECTIONS[name].read(node, name, faults)
+            values = section.values if isinstance(section, ReadMapping) else {}
+            for word, value in values.items():
+                if word in _OTHERS:
+                    others[f"{name}.{word}"] = None
+                    continue
+                before, place = said.setdefault(word, (value, section.node(word)))
+                if before != value:
+                    faults.disagree(word, place, section.node(word))
+    return said

@@ -12,21 +12,36 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, Final, Literal, TypeAlias, cast, get_args
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import attrs
 
-from taskorch._base._vocabulary import OTHER_RESOURCES, meant, suggesting
+from taskorch._base._vocabulary import OTHER_RESOURCES, suggesting
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Resources, check_count
 from taskorch.model._checks import check_word
 from taskorch.recovery._classes import CLASSES, class_of
+from taskorch.workflows._forms import (
+    Each,
+    Either,
+    Entry,
+    Maybe,
+    Named,
+    Number,
+    OneOf,
+    ReadMapping,
+    Text,
+    may_be,
+    one_of,
+)
 
 #: When a person is asked: never, as soon as it fails, once the retries are used up,
 #: once its timeout is twice what it was, or once other tasks fail in the same way.
 Human: TypeAlias = Literal["never", "always", "persistent", "twice", "widespread"]
+
+
+_FACTOR: Final = Number(least=1)
 
 
 @suggesting
@@ -40,8 +55,10 @@ class Times:
         most: The most that comes of it; None: only what there is bounds it.
     """
 
-    factor: float
-    most: float | None = attrs.field(default=None, kw_only=True)
+    factor: float = attrs.field(metadata=may_be(_FACTOR, name="times"))
+    most: float | None = attrs.field(
+        default=None, kw_only=True, metadata=may_be(Maybe(Number()))
+    )
 
     def __attrs_post_init__(self) -> None:
         numbers: tuple[tuple[str, object], ...] = (
@@ -116,7 +133,9 @@ class Avoid:
         backoff: How many times as long each delay is as the one before.
     """
 
-    backoff: float = attrs.field(default=1.0, validator=_check_backoff)
+    backoff: float = attrs.field(
+        default=1.0, validator=_check_backoff, metadata=may_be(_FACTOR)
+    )
 
 
 @attrs.frozen
@@ -130,6 +149,49 @@ class Reset:
 
 #: What the orchestrator does.
 Action: TypeAlias = Grow | Avoid | Reset
+
+
+@attrs.frozen
+class ActionEntry:
+    """
+    What the orchestrator does with the next attempt, in a document.
+
+    Attributes:
+        grow: It asks for more: by names of resources and `timeout`, how many times as
+            much.
+        avoid: It goes to another agent, as long as there is one.
+    """
+
+    grow: Mapping[str, Times] | None = attrs.field(
+        default=None,
+        metadata=may_be(Named(Either(_FACTOR, Entry(Times, make=Times)), plain=True)),
+    )
+    avoid: Avoid | None = attrs.field(
+        default=None, metadata=may_be(Entry(Avoid, make=Avoid))
+    )
+
+
+def _action_of(
+    grow: Mapping[str, float | Times] | None = None, avoid: Avoid | None = None
+) -> Action:
+    if (grow is None) is (avoid is None):
+        msg = "one of grow and avoid is needed"
+        raise InvalidTaskError(msg)
+    if avoid is not None:
+        return avoid
+    factors = dict(grow or {})
+    if "timeout_seconds" in factors:
+        factors["timeout"] = factors.pop("timeout_seconds")
+    return Grow(**factors)
+
+
+_ACTION: Final = Either(
+    OneOf(
+        {"avoid": Avoid(), "reset": Reset()},
+        more="{avoid: {backoff: 2}} or {grow: {memory_mb: 2, timeout: 1.5}}",
+    ),
+    Entry(ActionEntry, make=_action_of),
+)
 
 
 def _times(factor: float | Times) -> Times:
@@ -184,13 +246,25 @@ class Row:
             says; None: that alone counts.
     """
 
-    agent: str | None = None
+    agent: str | None = attrs.field(default=None, metadata=may_be(Maybe(Text())))
     orchestrator: Action | None = attrs.field(
-        default=None, validator=_check_orchestrator
+        default=None, validator=_check_orchestrator, metadata=may_be(Maybe(_ACTION))
     )
-    human: Human = attrs.field(default="never", validator=_check_human)
-    actions: tuple[str, ...] = attrs.field(default=(), converter=_actions_of)
-    most_retries: int | None = attrs.field(default=None, validator=_check_most)
+    human: Human = attrs.field(
+        default="never",
+        validator=_check_human,
+        metadata=may_be(one_of(*get_args(Human))),
+    )
+    actions: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=_actions_of,
+        metadata=may_be(Each(Text(), needs="a list of texts")),
+    )
+    most_retries: int | None = attrs.field(
+        default=None,
+        validator=_check_most,
+        metadata=may_be(Maybe(Number(is_whole=True))),
+    )
 
 
 class Matrix(dict[str, Row]):
@@ -221,6 +295,19 @@ def matrix_with(rows: Mapping[str, Row]) -> Matrix:
     for name, row in rows.items():
         matrix[name] = row
     return matrix
+
+
+#: The form of the rows that differ from the usual ones, by classes.
+MATRIX: Final = Named(Entry(Row), check=class_of)
+
+
+def rows_of(matrix: ReadMapping) -> dict[str, Row]:
+    """The rows that a document says: what each does not say is as usual."""
+    usual = default_matrix()
+    return {
+        name: attrs.evolve(usual[name], **row.values)
+        for name, row in matrix.values.items()
+    }
 
 
 _MORE: Final = Grow(memory_mb=2, cpu=Times(2, most=4), timeout=1.5)
@@ -331,87 +418,3 @@ def grown(
             longer = None
     changed = Resources(**{**asked, **wanted}) if wanted else None
     return changed, longer, words
-
-
-def read_action(
-    place: str, document: object, resources: Collection[str] | None = None
-) -> Action | None:
-    """
-    The action that *document*, a part of a configuration, means.
-
-    Args:
-        place: Where it stands, as a path of names.
-        document: What stands there.
-        resources: The names of all resources that there are; None: nobody knows.
-
-    Raises:
-        InvalidTaskError: It means none; the message names the *place*.
-    """
-    if document is None:
-        return None
-    if document in ("avoid", "reset"):
-        return Avoid() if document == "avoid" else Reset()
-    if isinstance(document, Mapping) and len(document) == 1:
-        ((word, fields),) = cast("Mapping[str, Any]", document).items()
-        names_of(("grow", "avoid"), (word,), place)
-        place = f"{place}.{word}"
-        if not isinstance(fields, Mapping):
-            msg = f"{place}: it has entries, and is no {fields!r}"
-            raise InvalidTaskError(msg)
-        if word == "grow":
-            return Grow(**_factors_of(place, fields, resources))
-        names_of(("backoff",), fields, place)
-        with at_place(f"{place}.backoff"):
-            return Avoid(**fields)
-    msg = f"{place}: {document!r} is no action"
-    hint = "avoid, reset, {avoid: {backoff: 2}} or {grow: {memory_mb: 2, timeout: 1.5}}"
-    raise InvalidTaskError(msg, hint=hint)
-
-
-def _factors_of(
-    place: str, fields: Mapping[str, Any], resources: Collection[str] | None
-) -> dict[str, Times]:
-    """By name, how many times as much there is to be of what a document names."""
-    if resources is not None:
-        names_of((*resources, "timeout", "timeout_seconds"), fields, place)
-    factors: dict[str, Times] = {}
-    for word, each in fields.items():
-        name = "timeout" if word == "timeout_seconds" else word
-        inner = f"{place}.{word}"
-        factor, most = each, None
-        if isinstance(factor, Mapping):
-            names_of(("times", "most"), factor, inner)
-            if "times" not in factor:
-                msg = f"{inner}: it does not say how many times as much"
-                raise InvalidTaskError(msg, hint="{times: 2, most: 8192}")
-            most, factor = factor.get("most"), factor["times"]
-        with at_place(inner):
-            factors[name] = Times(factor, most=most)
-    return factors
-
-
-@contextmanager
-def at_place(place: str) -> Iterator[None]:
-    """Put the *place* before what an error of a wrong value says."""
-    try:
-        yield
-    except InvalidTaskError as error:
-        msg = f"{place}: {error.message}"
-        raise InvalidTaskError(msg, hint=error.hint) from error
-    except TypeError as error:
-        msg = f"{place}: {error}"
-        raise InvalidTaskError(msg) from error
-
-
-def names_of(allowed: Collection[str], names: Iterable[object], place: str) -> None:
-    """
-    Refuse a name that is not *allowed*.
-
-    Raises:
-        InvalidTaskError: One is not; the message names the *place* and the nearest.
-    """
-    for name in names:
-        if name not in allowed:
-            msg = f"{place}.{name}: there is no {name!r}"
-            hint = meant(name, allowed, f"there are {', '.join(allowed)}")
-            raise InvalidTaskError(msg, hint=hint)

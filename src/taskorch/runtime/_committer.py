@@ -24,6 +24,7 @@ from typing import (
 
 import attrs
 
+from taskorch._base._backoff import Backoff
 from taskorch.errors import (
     InvalidTaskError,
     JournalError,
@@ -214,9 +215,8 @@ class Commits(Generic[G]):
 
 #: Seconds that a caller waits for a commit before it is told that nobody knows.
 _COMMIT_TIMEOUT_S: Final = 5.0
-#: Seconds between two tries to write, at first and at the longest.
-_FIRST_PAUSE: Final = 0.05
-_LONGEST_PAUSE: Final = 1.0
+#: Between two tries to write.
+_PAUSES: Final = Backoff(0.05, 1.0)
 #: Seconds that facts wait for company if nobody waits for them.
 _BATCH_DELAY_S: Final = 0.002
 #: Seconds that they wait for it anyhow, after a group of so many.
@@ -657,13 +657,13 @@ class Committer:
             self.journal.close()
 
     def _write(self) -> None:
-        pause = _FIRST_PAUSE
+        failures = 0
         while True:
             if self.trouble and not self._closing:
-                self._wake.acquire(timeout=pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+                self._wake.acquire(timeout=_PAUSES.after(failures))
+                failures += 1
             elif not self._closing:
-                pause = _FIRST_PAUSE
+                failures = 0
                 self._sleep()
                 if self._is_busy:
                     # A caller that waits needs one fact of many.
@@ -689,7 +689,7 @@ class Committer:
                 return
             with self._writing:
                 self._upkeep()
-            pause = _LONGEST_PAUSE
+            pause = _PAUSES.longest
         self._wake.acquire()
 
     def _needs_upkeep(self) -> bool:

@@ -65,10 +65,11 @@ from taskorch.policies import (
     StandardStateMachine,
     StructuralValidator,
 )
+from taskorch.policies._allocator import DEFAULT_CHUNKS
 from taskorch.policies._kinds import POLICIES, Policies
-from taskorch.policies._proportional import DEFAULT_CHUNKS
 from taskorch.protocols import (
     AllocationRequest,
+    AsksOthers,
     Backfills,
     Classifies,
     Failure,
@@ -105,6 +106,12 @@ _MAX_DEPTH: Final = 20
 def is_foreign(part: object) -> bool:
     """Whether *part* is of a class of the user's: ours change nothing."""
     return not type(part).__module__.startswith("taskorch.")
+
+
+def _has_foreign(part: object) -> bool:
+    if is_foreign(part):
+        return True
+    return has(part, AsksOthers) and any(map(_has_foreign, part.asks))
 
 
 def lent_task(task: Task) -> Task:
@@ -317,13 +324,9 @@ class PolicyDeciders:
             and type(parts.state_machine) is StandardStateMachine
             and type(parts.registry) is CapabilityRegistry
         )
-        #: The parts that are of the user's classes.
+        #: The parts that are of the user's classes, or ask one that is.
         self._foreign: frozenset[str] = frozenset(
-            name for name in POLICIES if is_foreign(getattr(parts, name))
-        )
-        #: Whether a router is, or one of those that a router of ours asks.
-        self._lends_views: bool = "router" in self._foreign or any(
-            map(is_foreign, getattr(parts.router, "arms", ()))
+            name for name in POLICIES if _has_foreign(getattr(parts, name))
         )
         #: Whether none is: what is asked under the lock is answered in no time.
         self.are_own: bool = not self._foreign
@@ -524,7 +527,9 @@ class PolicyDeciders:
         """See `Deciders.route`."""
         task = self._task_for("router", row)
         # Ours neither keep them nor change them.
-        views = candidates.views.copy() if self._lends_views else candidates.views
+        views = (
+            candidates.views.copy() if "router" in self._foreign else candidates.views
+        )
         try:
             answer = self._ask("route", self.parts.router.route, now, task, views)
             chosen: object = answer.agent

@@ -33,7 +33,7 @@ from taskorch.model import (
     requested,
 )
 from taskorch.model._ids import stem_of
-from taskorch.model._numbers import pythons
+from taskorch.model._plain import pythons
 from taskorch.model._show import show
 from taskorch.runtime._committer import Committer
 

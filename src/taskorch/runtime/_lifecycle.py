@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
 import signal
 import threading
@@ -15,6 +16,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Final, TypeVar
 
+from taskorch._base._backoff import Backoff
 from taskorch._base._frozen import frozen
 from taskorch._base._limits import NS
 from taskorch._base._visible import counted, visible
@@ -64,7 +66,7 @@ _OUTSIDE: Final = frozenset({TaskState.BLOCKED, TaskState.SUSPENDED})
 _SLICE: Final = 0.2
 #: Seconds that a drain lasts before it says what it waits for; it does so again after
 #: twice as many.
-_SILENCE: Final = 5.0
+_SILENCES: Final = Backoff(5.0, math.inf)
 #: Tasks that are named, and reasons that are given, where there may be many.
 _NAMED: Final = 3
 _REASONS: Final = 10
@@ -419,14 +421,15 @@ class Lifecycle:
             # What does not end in time gets a part of it to end in good order.
             grace = rt.kernel.config.grace_ns / 1e9
             end -= min(grace, _GRACE_SHARE * (end - monotonic()))
-        began, pause = monotonic(), _SILENCE
+        pauses = _SILENCES.pauses()
+        began, pause = monotonic(), next(pauses)
         while True:
             left = None if end is None else max(0.0, end - monotonic())
             if not rt.waiting.until_quiet(pause if left is None else min(left, pause)):
                 if rt.waiting.hurried or (left is not None and left <= pause):
                     return False
                 self._say_awaited(monotonic() - began)
-                pause *= 2
+                pause = next(pauses)
                 continue
             if committer is not None:
                 with rt.lock:

@@ -17,6 +17,7 @@ from time import monotonic
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
+from taskorch._base._backoff import Backoff
 from taskorch._base._limits import ASIDE_NS, NS
 from taskorch._base._visible import counted, said, visible
 from taskorch.events import (
@@ -711,9 +712,8 @@ def receiver_failed(rt: Runtime, receiver: Receiver, error: BaseException) -> No
 # little: others, that may need none, get their turn, however many wait that do.
 
 
-#: Between two looks whether there is room again, in ns: at first and at the longest.
-_FIRST_PAUSE: Final = NS // 20
-_LONGEST_PAUSE: Final = NS
+#: Between two looks whether there is room again.
+_PAUSES: Final = Backoff(0.05, 1.0)
 #: How long a task steps aside at the most, in ns.
 _LONGEST_ASIDE: Final = 30 * NS
 _HINT: Final = (
@@ -731,9 +731,9 @@ class ResourceExhaustion:
         self._why = ""
         #: Since when, and until when the latest of those that were refused is aside.
         self._since = self._aside_until = 0
-        #: When to look again, in ns, and how long after that.
+        #: When to look again, in ns, and how often that was put off.
         self.due: int = NEVER
-        self._pause = _FIRST_PAUSE
+        self._delays = 0
         #: How many more are tried next.
         self._step = 1
 
@@ -756,11 +756,11 @@ class ResourceExhaustion:
             detach_control(work, attempt)
             rt.kernel.limit(min(rt.kernel.room, rt.kernel.running), aside)
             if is_new:
-                self._pause = _FIRST_PAUSE
+                self._delays = 0
             elif self._step > 1 or now >= self.due:
-                self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+                self._delays += 1
             self._step = 1
-            self.due = now + self._pause
+            self.due = now + self._pause()
             rt.timer.wake_by(self.due)
             return is_new
 
@@ -775,7 +775,7 @@ class ResourceExhaustion:
         most = kernel.config.concurrency
         if kernel.room >= most and now < self._aside_until:
             # Whether there is enough is seen when those are tried again.
-            self.due = self._aside_until + self._pause
+            self.due = self._aside_until + self._pause()
             return False
         if kernel.room >= most:
             # All that wanted to has begun since the last look.
@@ -784,8 +784,11 @@ class ResourceExhaustion:
             return True
         kernel.limit(kernel.room + self._step, kernel.aside_ns)
         self._step *= 2
-        self.due = now + self._pause
+        self.due = now + self._pause()
         return False
+
+    def _pause(self) -> int:
+        return int(_PAUSES.after(self._delays) * NS)
 
     def check(self) -> HealthCheck | None:
         """What health says of it, while there is too little."""

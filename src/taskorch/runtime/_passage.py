@@ -36,8 +36,8 @@ from taskorch.model import (
     task_of_call,
 )
 from taskorch.model._arguments import may_refer, references, refuse_in
+from taskorch.model._describe import declared
 from taskorch.model._ids import earlier_ids, number_of, stem_of
-from taskorch.model._options import declared
 from taskorch.model._show import show
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime._attempts import Attempt, outcome_of, usage_of

@@ -68,9 +68,9 @@ from taskorch.model._explanation import in_words, some
 from taskorch.model._ids import stem_of
 from taskorch.model._places import place_of
 from taskorch.model._plain import ns_of
-from taskorch.model._quantile import quantile
 from taskorch.model._read_only import ReadOnly
 from taskorch.model._show import show
+from taskorch.model._status import quantile
 from taskorch.runtime._documents import describe_late, earlier_of, late_of
 from taskorch.runtime._runtime import Runtime
 from taskorch.runtime._stale import Cause, Staleness

@@ -59,6 +59,7 @@ from taskorch.runtime._interrupts import DEFERRED, defers_interrupts, raise_defe
 from taskorch.runtime._loops import LoopHost, yield_gil
 from taskorch.runtime._notices import Notices, ResourceExhaustion, Saturation
 from taskorch.runtime._publisher import Publisher
+from taskorch.runtime._questions import whom
 from taskorch.runtime._submission import Submission
 from taskorch.runtime._timer import TimerThread
 from taskorch.runtime._waiting import Waiting
@@ -422,6 +423,7 @@ class Runtime:
         """Begin with nothing, but for *pools*."""
         self.kernel: Kernel = Kernel(self._config, self.deciders, self._random, pools)
         self.kernel.hand_over = self._hand_over
+        self.kernel.whom = whom
         self.deciders.bind(self.kernel)
 
     def name_life(self) -> None:

@@ -66,6 +66,7 @@ from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._directory import Directory
 from taskorch.runtime._memo import Memo
 from taskorch.runtime._opening import Folding
+from taskorch.runtime._questions import whom
 from taskorch.runtime._submission import Submission
 from taskorch.runtime._work import (
     Emitted,
@@ -165,6 +166,7 @@ class Life(Hosting):
             setup.config, self.deciders, self._random, setup.pools
         )
         self.kernel.hand_over = _hand_over
+        self.kernel.whom = whom
         self.deciders.bind(self.kernel)
         if world.nature.prodding:
             self.kernel.points = world.nature

@@ -8,8 +8,7 @@ Tools for the tests of those who use taskorch.
 1. `Simulation`: an orchestrator in virtual time, with everything around it in your
    hands; `Faults` break it, and after every step the guarantees are checked: a
    `Breach` names the one that does not hold (see the docs, "What is watched").
-2. `explore`, `find_failure`: random worlds from a seed, and the few things that make
-   one of them fail.
+2. `minimise`: the few faults and commands that make a simulation fail.
 3. `taskorch.testing.laws`: whether a class of yours keeps the laws of its protocol.
 4. `make_task`, `make_agent`, `make_pool`, `make_owner`, `make_context`, `make_failure`:
    what a policy is asked about, made by hand.
@@ -21,20 +20,16 @@ Tools for the tests of those who use taskorch.
 Nothing here is imported by the library itself, and nothing before it is asked for.
 
 - `_simulation`, `_dice`, `_faults`: the simulation; its chance; what goes wrong in it.
-- `_programs`, `_arguments`: what a program has around it; whether arguments are what
-  they say.
+- `_arguments`: whether arguments are what they say.
 - `_watch`: the guarantees, watched from the facts.
-- `_explore`, `_workload`: random worlds, and what is done in them.
-- `_rooms`, `_book`: worlds with all above the kernel, and what is to hold of their
-  facts.
-- `_workflow_runs`, `_opinion`: random runs of workflows, and what must become of one.
 - `_builders`, `_matchers`, `_capture`: values made by hand; events that are expected,
   and heard.
-- `_crash`, `_forks`: a process that writes a journal is killed, at every point.
+- `_crash`: a process that writes a journal is killed, at every point.
 - `laws`: whether a class of yours keeps the laws of its protocol.
 - `strategies`: for hypothesis.
 - `pytest_plugin`: fixtures.
-- `soak`: fresh seeds for as long as you like.
+
+Decision: 0191.
 """
 
 from __future__ import annotations
@@ -60,10 +55,7 @@ if TYPE_CHECKING:
     from taskorch.testing._crash import for_every_crash_point as for_every_crash_point
     from taskorch.testing._dice import Hit as Hit
     from taskorch.testing._dice import Schedule as Schedule
-    from taskorch.testing._explore import FailedRun as FailedRun
-    from taskorch.testing._explore import explore as explore
-    from taskorch.testing._explore import find_failure as find_failure
-    from taskorch.testing._explore import minimise as minimise
+    from taskorch.testing._dice import minimise as minimise
     from taskorch.testing._faults import Faults as Faults
     from taskorch.testing._matchers import EventMatcher as EventMatcher
     from taskorch.testing._matchers import TextMatcher as TextMatcher
@@ -92,8 +84,7 @@ _WHERE = {
         "crash_at",
         "for_every_crash_point",
     ),
-    "taskorch.testing._dice": ("Hit", "Schedule"),
-    "taskorch.testing._explore": ("FailedRun", "explore", "find_failure", "minimise"),
+    "taskorch.testing._dice": ("Hit", "Schedule", "minimise"),
     "taskorch.testing._faults": ("Faults",),
     "taskorch.testing._matchers": (
         "EventMatcher",
@@ -113,7 +104,6 @@ __all__ = (
     "CrashFailure",
     "CrashPoints",
     "EventMatcher",
-    "FailedRun",
     "Faults",
     "Hit",
     "Observer",
@@ -127,8 +117,6 @@ __all__ = (
     "capture_events",
     "crash_at",
     "event",
-    "explore",
-    "find_failure",
     "for_every_crash_point",
     "make_agent",
     "make_context",
@@ -147,6 +135,14 @@ def __getattr__(name: str) -> object:
             value = getattr(import_module(module), name)
             globals()[name] = value
             return value
+    if name in {"FailedRun", "explore", "find_failure"}:
+        msg = (
+            f"{__name__}.{name} is not in the package any more: its worlds are those of"
+            " taskorch's own tests (tests/tools, in its repository). For a world of"
+            " yours there are Simulation(seed, faults=…, keep=…) and minimise"
+        )
+        # An AttributeError would be told as "cannot import name", without these words.
+        raise ImportError(msg, name=__name__)
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)
 

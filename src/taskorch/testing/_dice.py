@@ -8,7 +8,7 @@ that is what makes it possible to find the few that matter, by leaving out the r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from hashlib import blake2b
 from typing import Final, TypeVar
 
@@ -146,3 +146,43 @@ class Dice:
 
 def _nobody(_: Hit) -> None:
     """Ignore a hit."""
+
+
+def minimise(
+    fails: Callable[[Collection[str]], bool], names: Sequence[str], tries: int = 300
+) -> list[str]:
+    """
+    The least of *names* that still fails, or as near to it as *tries* allow.
+
+    No single one of them can be left out, unless the tries were used up. Source: A.
+    Zeller and R. Hildebrandt, *Simplifying and Isolating Failure-Inducing Input*,
+    IEEE Transactions on Software Engineering 28(2), 2002: the algorithm ddmin.
+
+    Args:
+        fails: Whether a run with only these fails.
+        names: What the failing run had.
+        tries: The most calls of *fails*.
+    """
+    remaining = list(dict.fromkeys(names))
+    pieces = 2
+    while len(remaining) > 1 and tries > 0:
+        size = -(-len(remaining) // pieces)
+        chunks = [remaining[i : i + size] for i in range(0, len(remaining), size)]
+        # Leave one piece out: most of them make no difference.
+        for chunk in chunks:
+            gone = frozenset(chunk)
+            rest = [name for name in remaining if name not in gone]
+            tries -= 1
+            if fails(rest):
+                remaining = rest
+                pieces = max(pieces - 1, 2)
+                break
+            if tries <= 0:
+                break
+        else:
+            if size == 1:
+                break
+            pieces = min(len(remaining), pieces * 2)
+    if len(remaining) == 1 and tries > 0 and fails([]):
+        return []
+    return remaining

@@ -44,13 +44,14 @@ from taskorch.events import (
     TaskSubmitted,
     details_of,
 )
-from taskorch.kernel import Kernel
+from taskorch.kernel import Kernel, PolicyFault
 from taskorch.kernel import explain as explain_row
 from taskorch.model import (
     Agent,
     Breaker,
     Explanation,
     FilterFields,
+    OpenQuestion,
     Resources,
     Stats,
     Task,
@@ -64,13 +65,12 @@ from taskorch.model import (
     check_seconds,
 )
 from taskorch.model._checks import check_word
-from taskorch.model._question import question_of
 from taskorch.model._show import show
 from taskorch.protocols import Entry, Hears
 from taskorch.runtime import _reports
 from taskorch.runtime._context import AttemptContext
 from taskorch.runtime._deciders import PolicyDeciders
-from taskorch.runtime._questions import row_named, vote
+from taskorch.runtime._questions import open_questions, vote
 from taskorch.runtime._work import Work, task_of
 from taskorch.signals import Signals
 from taskorch.simulation import Attempt, Nature, Setup, SimulatedJournal, What, World
@@ -289,17 +289,10 @@ class Simulation:
     Names and meanings are those of `TaskOrchestrator`; nothing waits, nothing is
     really run (but functions of which nothing else is known), and the same seed gives
     the same run in any process. What you submit is handed over at once; what follows
-    happens in `run`.
+    happens in `run`. It takes the policies that an orchestrator takes, by their names.
 
     Args:
         seed: Of every choice: of the policies, of the work, of the faults.
-        registry: Which agents match a task.
-        router: Which of them does it.
-        validator: Whether a task is accepted.
-        state_machine: A view of the states of your own.
-        queue: Order and admission.
-        retry_handler: What follows a failure.
-        allocator: Who gets resources.
         resources: The pools; None is 4 `cpu` and 8,192 `memory_mb`.
         concurrency: Attempts that run at once.
         keep_finished: Finished tasks that stay in memory.
@@ -672,7 +665,13 @@ class Simulation:
 
         return self._control(task_id, act)
 
-    def answer(self, task_id: str, choice: str, *, by: str, note: str = "") -> bool:
+    def questions(self) -> list[OpenQuestion]:
+        """The questions that wait for an answer: see `TaskOrchestrator.questions`."""
+        return open_questions(self._runtime, self.answer)
+
+    def answer(
+        self, task_id: str, choice: str, *, by: str, note: str = "", changes: Any = None
+    ) -> bool:
         """
         Answer a question; whether that decided it: see `TaskOrchestrator.answer`.
 
@@ -680,26 +679,17 @@ class Simulation:
             AnswerRefusedError: It does not count.
             InvalidTaskError: The task is no question.
         """
-        refused: list[AnswerRefusedError] = []
 
-        def act(_: Life, _row: Any, now: int) -> bool:
-            row = row_named(self._runtime, task_id, by, choice, now)
-            if isinstance(row, AnswerRefusedError):
-                refused.append(row)
-                return False
-            question = question_of(task_of(row).payload)
-            if question is None:
-                msg = f"task {task_id} is no question"
-                raise InvalidTaskError(msg, task_id=task_id)
-            done = vote(self._runtime, row, question, choice, by, note, None, now)
-            if isinstance(done, AnswerRefusedError):
-                refused.append(done)
-                return False
-            return done
+        def step() -> bool | AnswerRefusedError:
+            life, now = self._life(), self._life().now()
+            try:
+                return vote(self._runtime, task_id, choice, by, note, changes, now)
+            except PolicyFault as fault:
+                raise life.component_error(fault, task_id) from fault.error
 
-        decided = self._control(task_id, act)
-        if refused:
-            raise refused[0]
+        decided = self.world.do(step)
+        if isinstance(decided, AnswerRefusedError):
+            raise decided
         return decided
 
     def emit(self, name: str, payload: Any = None, *, keep: float = KEEP_EVENTS) -> int:

@@ -17,6 +17,7 @@ Workflows: tasks with dependencies, built and checked as one, and run as one.
 - `_graph`: who waits for whom.
 - `_documents`, `_task_documents`, `_located`: workflows and tasks as documents; with
   places.
+- `_forms`: what documents of any kind may say, as fields of classes; their reader.
 - `_reading`, `_writing`, `_yaml`: from a document to tasks, and back; YAML.
 - `_status`, `_report`: how far a run is; what became of it.
 - `_pictures`, `_drawing`, `_layout`: for Mermaid and notebooks; where boxes and lines

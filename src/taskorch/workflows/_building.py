@@ -17,7 +17,7 @@ from taskorch.model import (
     UntimedOptions,
     check_count,
 )
-from taskorch.model._options import Declared, declared
+from taskorch.model._describe import Declared, declared
 from taskorch.model._task import call_of
 from taskorch.workflows import _steps
 

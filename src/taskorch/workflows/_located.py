@@ -7,19 +7,21 @@ Decision: 0076.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import attrs
 
 
 class FilePlace(NamedTuple):
-    """A place in a file; lines and columns count from 1."""
+    """A place in a file; lines and columns count from 1, and 0 is in no file."""
 
     file: str
     line: int
     column: int
 
     def __str__(self) -> str:
+        if not self.line:
+            return ""
         where = f"{self.file}:" if self.file else "line "
         return f"{where}{self.line}:{self.column}"
 
@@ -57,6 +59,23 @@ def with_names_once(node: Located, faults: list[Fault]) -> Located:
         else:
             members[name.value] = name, with_names_once(value, faults)
     return Located(members, node.place)
+
+
+#: The place of what stands in no file.
+NOWHERE: Final = FilePlace("", 0, 0)
+
+
+def located(value: Any) -> Located:
+    """*value*, plain lists and mappings, which stands in no file."""
+    if isinstance(value, Mapping):
+        members = {
+            str(name): (Located(name, NOWHERE), located(one))
+            for name, one in value.items()
+        }
+        return Located(members, NOWHERE)
+    if isinstance(value, list | tuple):
+        return Located([located(one) for one in value], NOWHERE)
+    return Located(value, NOWHERE)
 
 
 def plain(node: Located) -> Any:

@@ -28,9 +28,8 @@ from taskorch.model import (
 )
 from taskorch.model._checks import check_word
 from taskorch.model._ids import in_run, joined, split_last, without_last
-from taskorch.model._question import to_question
+from taskorch.model._question import APPROVAL_OF, to_question
 from taskorch.model._show import show
-from taskorch.model._wait import APPROVAL_OF
 from taskorch.workflows import _steps
 
 #: What the failure of a phase does to what comes after it.

@@ -6,7 +6,6 @@ Decision: 0014.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -34,11 +33,10 @@ from taskorch.model import (
     check_seconds,
     id_problem,
 )
-from taskorch.model._describe import Form
-from taskorch.model._joins import JOINS, ON_PARENT_FAILURE
-from taskorch.model._options import Declared, declared
+from taskorch.model._describe import Declared, Form, declared
 from taskorch.model._question import to_question
 from taskorch.model._show import show
+from taskorch.model._states import JOINS, ON_PARENT_FAILURE
 from taskorch.workflows._documents import (
     APPROVAL,
     AT_LEAST,
@@ -56,14 +54,11 @@ from taskorch.workflows._documents import (
     Functions,
     plain,
 )
+from taskorch.workflows._forms import DATE
 from taskorch.workflows._located import FilePlace, with_place
 from taskorch.workflows._names import check_name, guess
 from taskorch.workflows._phases import Approval, check_options, checks_of
 from taskorch.workflows._steps import gathered, mapped, reduced
-
-_DATE: Final = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|z|[+-]\d\d:\d\d)"
-)
 
 #: Faults of a document that are named; others are counted.
 _MOST_NAMED: Final = 100
@@ -496,7 +491,7 @@ class DocumentReader:
     ) -> float | datetime | None:
         try:
             if isinstance(value, str):
-                if _DATE.fullmatch(value):
+                if DATE.fullmatch(value):
                     return datetime.fromisoformat(value)
                 self._fault(path, "seconds, or a date as in 2030-01-31T12:00:00+00:00")
                 return None

@@ -30,8 +30,7 @@ from taskorch.model import (
     Wait,
     call_type,
 )
-from taskorch.model._describe import Form
-from taskorch.model._options import declared
+from taskorch.model._describe import Form, declared
 from taskorch.model._question import to_question
 from taskorch.model._show import show
 from taskorch.workflows._documents import (

@@ -563,7 +563,7 @@ def test_what_waits_for_room_can_be_stopped(alone, full, program):
 
 @pytest.mark.parametrize("program", [False, True])
 def test_what_waits_for_room_is_not_begun_without_a_lease(alone, full, program):
-    alone._heard = -alone._lease
+    alone._lease.since = -alone._lease.length
     with full():
         eventually(do(alone, program))
         alone._keep_leases()

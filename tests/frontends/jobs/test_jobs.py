@@ -288,7 +288,7 @@ def test_a_hook_may_refuse_a_job_and_hooks_are_listed():
 @pytest.mark.parametrize(
     ("change", "part"),
     [
-        ({"resource_pool": {}}, "resource_pool is not known: did you mean"),
+        ({"resource_pool": {}}, "no 'resource_pool' here; did you mean"),
         ({"resource_pools": {"compute_units_total": 0}}, "from 1"),
         ({"resource_pools": []}, "a mapping is needed"),
         ({"resource_pools": {"thread_pool": {"adaptive_throttling": "on"}}}, "enabled"),
@@ -299,9 +299,9 @@ def test_a_hook_may_refuse_a_job_and_hooks_are_listed():
                     "allocation_algorithm": {"min_chunk": {"compute_units": 2}},
                 }
             },
-            "more than there is",
+            "min_chunk.compute_units: a chunk of it is more than there is",
         ),
-        ({"job_lifecycle": {"states": ["queued", "finished"]}}, "finished is not"),
+        ({"job_lifecycle": {"states": ["queued", "finished"]}}, "not 'finished'"),
         ({"job_lifecycle": {"states": ["queued"]}}, "completed cannot be left out"),
         (
             {
@@ -321,7 +321,7 @@ def test_a_hook_may_refuse_a_job_and_hooks_are_listed():
                     }
                 }
             },
-            "did you mean spawn_tadpoles",
+            "did you mean 'spawn_tadpoles'",
         ),
         (
             {

@@ -90,6 +90,48 @@ def test_a_specialisation_may_come_later_and_what_was_learnt_stays():
         assert "c" in kinds
 
 
+def test_a_second_specialisation_that_comes_while_jobs_are_done_is_learnt_of(tmp_path):
+    """At first there was nothing to choose; a later life knows what was learnt."""
+    path = tmp_path / "jobs.db"
+    jobs = small()
+    jobs.objective("do", specialization="bad")(lambda unit, job: "bad")
+    with jobs.orchestrator(journal=path, seed=1) as orch:
+        jobs.assign_job(one("j"))
+        assert jobs.result("j", PATIENCE) == ["bad"]
+        jobs.objective("do", specialization="good")(lambda unit, job: "good")
+        kinds = []
+        for number in range(40):
+            jobs.assign_job(one(f"j{number}"))
+            kinds += jobs.result(f"j{number}", PATIENCE)
+            orch.wait(PATIENCE)
+            jobs.reward(f"j{number}", 1.0 if kinds[-1] == "good" else -1.0)
+        orch.wait(PATIENCE)
+        learnt = jobs.learned()["specialization_selection"]
+    assert kinds[-20:].count("good") >= 16
+    assert {each.arm: each.mean for each in learnt} == {"bad": -1, "good": 1}
+    again = small()
+    again.objective("do", specialization="bad")(lambda unit, job: "bad")
+    with again.orchestrator(journal=path):
+        again.objective("do", specialization="good")(lambda unit, job: "good")
+        assert again.learned()["specialization_selection"] == learnt
+
+
+def test_a_job_that_is_under_way_when_another_specialisation_comes_is_learnt_from():
+    targets = {"persistence_targets": ["agent_state.metadata_diary"]}
+    jobs = small({"self_improvement": {"metadata_capture": targets}})
+    for kind in ("a", "b"):
+        jobs.objective("do", specialization=kind)(lambda unit, job, kind=kind: kind)
+    with jobs.orchestrator(seed=1) as orch:
+        jobs.assign_job(one("j"))
+        (kind,) = jobs.result("j", PATIENCE)
+        orch.wait(PATIENCE)
+        jobs.objective("do", specialization="c")(lambda unit, job: "c")
+        jobs.reward("j", 0.5)
+        orch.wait(PATIENCE)
+        (learnt,) = jobs.learned()["specialization_selection"]
+        assert (learnt.arm, learnt.mean) == (kind, 0.5)
+
+
 def test_a_worker_id_is_a_specialisation():
     jobs = small()
     for kind in ("a", "b"):

@@ -17,6 +17,7 @@ from tests.integration.tools import PATIENCE, eventually
 from taskorch import Approval, Task, TaskOrchestrator, Workflow
 from taskorch.frontends.service import new_token
 from taskorch.model import FILTERS, Answer
+from taskorch.protocols import RetryDecision
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 PAGES = (
@@ -238,6 +239,72 @@ def test_questions_and_approvals_are_answered(browser):
             page.wait_for_selector("text=passed")
             assert run.result(PATIENCE)
             page.wait_for_selector("#to-questions:text-is('Questions')")
+
+
+class Asks:
+    def decide(self, failure, _):
+        return RetryDecision(retry=False, ask="What now?", kind=failure.kind)
+
+
+def fail(number):
+    msg = f"no table {number}"
+    raise LookupError(msg)
+
+
+def test_a_question_and_a_failure_are_asked_alike(browser):
+    """With the tasks that each decides, and those that wait for it."""
+    with shown(retry_handler=Asks()) as service:
+        orch = service.orch
+        orch.submit_task(Task.question("Ship?", who=["ada"], id="ship"))
+        orch.submit_task(Task.call(int, id="deploy", after=["ship"]))
+        for number in range(2):
+            orch.submit_task(Task.call(fail, number, id=f"load{number}"))
+        after = orch.submit_task(Task.call(int, id="report", after=["load0"]))
+        eventually(lambda: sum(len(each.tasks) for each in orch.questions()) == 3)
+        with opened(browser, service, "questions") as page:
+            ship = page.locator("section", has_text="Ship?")
+            ship.get_by_text("ada may answer").wait_for()
+            failure = page.locator("section", has_text="What now?")
+            failure.get_by_text("LookupError: no table").wait_for()
+            for part, names in (
+                (ship, ["ship", "deploy"]),
+                (failure, ["load0", "load1", "report"]),
+            ):
+                assert sorted(part.locator("a").all_inner_texts()) == sorted(names)
+            failure.get_by_role("link", name="load1").click()
+            # The form is where its tasks are, too.
+            page.wait_for_selector('main[data-shown="#/task/load1"]')
+            page.get_by_label("Your name").fill("ada")
+            page.get_by_role("button", name="skip").click()
+            text_is(page, "dd .state", "completed")
+        assert after.result(PATIENCE) == 0
+
+
+def test_what_somebody_writes_into_a_form_stays(browser):
+    """While tasks run and fail, and other questions come and are answered."""
+    with shown(retry_handler=Asks()) as service:
+        orch = service.orch
+        orch.submit_task(Task.call(fail, 0, id="load0"))
+        orch.submit_task(Task.question("Ship?", id="ship"))
+        eventually(lambda: len(orch.questions()) == 2)
+        with opened(browser, service, "questions") as page:
+            failure = page.locator("section", has_text="What now?")
+            note = failure.get_by_label("Note")
+            note.fill("it is because")
+            orch.submit_task(Task.call(fail, 1, id="load1"))
+            failure.get_by_role("link", name="load1").wait_for()
+            orch.submit_task(Task.question("Sure?", id="sure"))
+            page.locator("section", has_text="Sure?").wait_for()
+            orch.answer("ship", "approve", by="ada")
+            page.locator("section", has_text="Ship?").wait_for(state="detached")
+            assert note.input_value() == "it is because"
+            assert note.evaluate("each => each === document.activeElement")
+            orch.answer("sure", "approve", by="ada")
+            failure.get_by_label("Your name").fill("bob")
+            failure.get_by_role("button", name="abort").click()
+            page.wait_for_selector("text=Nobody is asked anything.")
+        history = orch.get_task_status("load1").history
+        assert any("it is because" in each.detail for each in history)
 
 
 def test_a_form_that_shows_an_earlier_question_lets_nothing_in(browser):

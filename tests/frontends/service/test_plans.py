@@ -104,7 +104,7 @@ def test_a_request_is_planned_improved_checked_and_run(planned):
         ("", {"request": 7}, "an object or a text"),
         ("", {"request": "pair", "seconds": 61}, "seconds"),
         ("", {"request": {"idd": "r"}}, "did you mean 'id'"),
-        ("/start", {"plan": {"id": "x"}}, "workflow: is missing"),
+        ("/start", {"plan": {"id": "x"}}, "workflow: it is missing"),
         ("/validate", {"plan": []}, "an object is needed"),
     ],
 )

@@ -12,7 +12,7 @@ from tests.integration.tools import eventually
 from tests.pids import is_alive
 
 from taskorch import TaskState
-from taskorch.frontends.suite import _agent, _translation, load
+from taskorch.frontends.suite import _process, _translation, load
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._process import AgentDiedError, AgentProcess
 from taskorch.frontends.suite._results import read_pytest
@@ -499,7 +499,7 @@ def whole(tmp_path_factory):
     agents = []
 
     def agent(name):
-        agents.append(_agent.SuiteAgent(name, folder, suite.retries.grace))
+        agents.append(_process.SuiteAgent(name, folder, suite.retries.grace))
         return agents[-1]
 
     with _translation.orchestrator_of(suite) as orch:

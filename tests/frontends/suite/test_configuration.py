@@ -162,7 +162,7 @@ def test_a_task_that_says_not_how_it_is_run_is_missing_that(write):
         "{id: A, template: t}", templates="{t: {pytest: [], arguments: {B: []}}}"
     )
     assert findings(write(text)) == [
-        ("suite.yaml:5:41", "templates.t.arguments has no 'B': there are A")
+        ("suite.yaml:5:41", "templates.t.arguments: there is no 'B' here; there are A")
     ]
     more = "\n      - {id: B, template: t}"
     text = task(
@@ -384,11 +384,14 @@ monitoring: {log_rotation_size: lots}
     assert findings(write(text)) == [
         (
             "suite.yaml:1:1",
-            "the file has no 'agent_limit': did you mean 'agent_limits'?",
+            "there is no 'agent_limit' here; did you mean 'agent_limits'?",
         ),
         (
             "suite.yaml:3:3",
-            "failure_handling has no 'max_retrys': did you mean 'max_retries'?",
+            (
+                "failure_handling: there is no 'max_retrys' here; "
+                "did you mean 'max_retries'?"
+            ),
         ),
         (
             "suite.yaml:4:24",
@@ -400,19 +403,19 @@ monitoring: {log_rotation_size: lots}
         ),
         (
             "suite.yaml:9:9",
-            "orchestrator.task_definitions.unit_tests has no 'id', and needs one",
+            "orchestrator.task_definitions.unit_tests[0].id: it is missing",
         ),
         (
             "suite.yaml:10:17",
             (
-                "orchestrator.task_definitions.unit_tests has no 'sucess_criteria': "
-                "did you mean 'success_criteria'?"
+                "orchestrator.task_definitions.unit_tests[1]: "
+                "there is no 'sucess_criteria' here; did you mean 'success_criteria'?"
             ),
         ),
         (
             "suite.yaml:10:68",
             (
-                "orchestrator.task_definitions.unit_tests.success_criteria.pass_rate: "
+                "orchestrator.task_definitions.unit_tests[1].success_criteria.pass_rate: "
                 "a number from 0 to 1 is needed, not 95"
             ),
         ),
@@ -442,7 +445,7 @@ monitoring: {log_rotation_size: lots}
             "{id: A, resources: {timeout: 1e10}}",
             "4:38",
             (
-                "orchestrator.task_definitions.unit_tests.resources.timeout: "
+                "orchestrator.task_definitions.unit_tests[0].resources.timeout: "
                 "a number above 0 to 3.15576e+09 is needed, not 10000000000.0"
             ),
         ),

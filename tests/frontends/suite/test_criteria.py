@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskorch.frontends.suite import Criteria
-from taskorch.frontends.suite._judging import judge
-from taskorch.frontends.suite._measures import Counts, Measures
+from taskorch.frontends.suite._judging import Counts, Measures, judge
 
 
 def verdict(criteria=None, *, seconds=1.0, exit_code=0, **measures):

@@ -10,8 +10,7 @@ import pytest
 
 from taskorch import TaskState, ValidationFailedError
 from taskorch.frontends.suite import _messages, _words, load
-from taskorch.frontends.suite._folder import RunFolder
-from taskorch.frontends.suite._json_lines import JsonLines
+from taskorch.frontends.suite._folder import JsonLines, RunFolder
 from taskorch.frontends.suite._running import run
 
 #: The messages as the team that uses them has written them down.

@@ -8,12 +8,10 @@ import pytest
 from tests.integration.test_notifying import Hook
 from tests.integration.tools import eventually
 
-from taskorch.frontends.suite import _running, load
-from taskorch.frontends.suite._failing import class_of_tests
-from taskorch.frontends.suite._folder import RunFolder
-from taskorch.frontends.suite._json_lines import JsonLines
-from taskorch.frontends.suite._markdown import headline
-from taskorch.frontends.suite._results import TestRecord
+from taskorch.frontends.suite import _formats, _running, load
+from taskorch.frontends.suite._folder import JsonLines, RunFolder
+from taskorch.frontends.suite._formats import headline
+from taskorch.frontends.suite._results import TestRecord, class_of_tests
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -292,7 +290,7 @@ def test_time_that_is_over_is_told(tmp_path, hook, of):
 
 KILLED = """
 import os, sys
-from taskorch.frontends.suite import _running, load
+from taskorch.frontends.suite import _formats, _running, load
 from taskorch.frontends.suite import _receiver
 
 def kill(*_):
@@ -372,7 +370,7 @@ def test_who_uses_more_memory_than_was_granted_is_told(tmp_path, hook):
     assert 57 < used["small"] < 2_000
     line = f"small: {used['small']:,.0f} of 20 MB"
     assert report.over_memory == report.to_dict()["over_memory"] == [line]
-    texts = _running.written(report)
+    texts = _formats.written(report)
     assert line in texts["md"]
     assert line in texts["html"]
     assert json.loads(texts["json"])["over_memory"] == [line]

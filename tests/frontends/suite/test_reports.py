@@ -12,14 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskorch.frontends.suite import load
-from taskorch.frontends.suite._folder import RunFolder
-from taskorch.frontends.suite._history import History
-from taskorch.frontends.suite._junit import junit
-from taskorch.frontends.suite._markdown import headline
-from taskorch.frontends.suite._measures import Counts
-from taskorch.frontends.suite._report import SuiteReport, TaskPart
-from taskorch.frontends.suite._running import run, written
-from taskorch.frontends.suite._timeline import Slice
+from taskorch.frontends.suite._folder import History, RunFolder
+from taskorch.frontends.suite._formats import headline, junit, written
+from taskorch.frontends.suite._judging import Counts
+from taskorch.frontends.suite._report import Slice, SuiteReport, TaskPart
+from taskorch.frontends.suite._running import run
 
 NASTY = "</pre><script>alert(1)</script> `a|b` \x1b[31m \x00 ]]> é \ud800"
 

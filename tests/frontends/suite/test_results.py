@@ -2,7 +2,7 @@
 
 import pytest
 
-from taskorch.frontends.suite._measures import Counts
+from taskorch.frontends.suite._judging import Counts
 from taskorch.frontends.suite._results import (
     ResultsError,
     TestRecord,
@@ -34,6 +34,41 @@ def write(tmp_path):
 def test_what_is_no_junit_report(text, part, write):
     with pytest.raises(ResultsError, match=part):
         read_junit(write(text))
+
+
+def test_entities_are_refused_in_any_encoding(tmp_path):
+    path = tmp_path / "results"
+    declared = (
+        "<!DOCTYPE a [<!ENTITY b 'c'>]><testsuite><testcase name='&b;'/></testsuite>"
+    )
+    for encoding in ("utf-8", "utf-16", "iso-8859-1"):
+        head = f'<?xml version="1.0" encoding="{encoding}"?>'
+        path.write_bytes((head + declared).encode(encoding))
+        with pytest.raises(ResultsError, match="declares no document type"):
+            read_junit(path)
+
+
+def test_what_a_test_has_printed_declares_nothing(write):
+    page = "<!DOCTYPE html><!ENTITY b 'c'>"
+    case = f'<testcase name="a"><system-out><![CDATA[{page}]]></system-out></testcase>'
+    (test,) = read_junit(write(f"<testsuite>{case}</testsuite>"))
+    assert (test.outcome, test.output) == ("passed", page)
+
+
+def test_a_report_in_another_encoding_is_read(tmp_path):
+    path = tmp_path / "results"
+    for encoding in ("utf-16", "iso-8859-1"):
+        head = f'<?xml version="1.0" encoding="{encoding}"?>'
+        text = f'{head}<testsuite><testcase name="é"/></testsuite>'
+        path.write_bytes(text.encode(encoding))
+        assert [test.id for test in read_junit(path)] == ["é"]
+
+
+def test_suites_stand_in_suites_and_cases_without_one(write):
+    depth = 2_000
+    inner = depth * "<testsuite>" + '<testcase name="a"/>' + depth * "</testsuite>"
+    tests = read_junit(write(f'<testsuites>{inner}<testcase name="b"/></testsuites>'))
+    assert [test.id for test in tests] == ["a", "b"]
 
 
 def test_a_report_that_is_not_there(tmp_path):

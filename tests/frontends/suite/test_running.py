@@ -6,12 +6,19 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 
 import pytest
 from tests.integration.tools import PATIENCE, eventually
 from tests.pids import is_alive
 
-from taskorch import InvalidTaskError, JournalTakenError, ValidationFailedError
+from taskorch import (
+    InvalidTaskError,
+    JournalTakenError,
+    NotRunningError,
+    ValidationFailedError,
+)
 from taskorch.frontends.suite import _running, load
 from taskorch.frontends.suite._folder import RunFolder
 
@@ -171,7 +178,8 @@ def test_an_interrupted_run_goes_on_where_it_was(number, here):
     first = process(here)
     try:
         done = here / "out/artifacts/A_results.json"
-        eventually(lambda: done.exists() and (here / "pid").exists())
+        pid = here / "pid"
+        eventually(lambda: done.exists() and pid.exists() and pid.read_text())
         told = here / "out/logs/events.jsonl"
         eventually(lambda: told.exists() and "task_completed" in told.read_text())
     finally:
@@ -234,6 +242,36 @@ def test_after_a_kill_the_time_of_a_phase_goes_on(here):
     assert (last.task, last.attempt, last.outcome) == ("B", 2, "cancelled")
     assert last.end - last.start < limit
     assert not spent.exists()
+
+
+def test_when_a_run_is_stopped_the_time_of_its_phase_is_noted(here):
+    (here / "B.sh").write_text("sleep 600")
+    phases = "phases: {one: {tests: unit_tests, timeout: 60}, two: {tests: slow_tests}}"
+    (here / "suite.yaml").write_text(f"{phases}\n{SUITE}")
+    path = here / "out/phases.json"
+
+    def noted():
+        return json.loads(path.read_text())["spent"]["one"] if path.exists() else 0.0
+
+    begun = []
+    with ThreadPoolExecutor() as threads:
+        run = threads.submit(go, here, begun=lambda orch, _: begun.append(orch))
+        # That is noted each second: until the next time, nobody knows of more.
+        eventually(lambda: noted() > 0.9)
+        before, since = noted(), monotonic()
+        eventually(lambda: monotonic() - since > 0.5)
+        begun[0].stop(drain=False)
+        with pytest.raises(NotRunningError):
+            run.result()
+    assert noted() > before + 0.4
+
+
+def test_the_time_of_a_run_may_be_over_before_it_has_begun(here):
+    (here / "B.sh").write_text("sleep 600")
+    late = []
+    done = go(here, timeout=0.001, late=late.append)
+    assert late == ["the run took longer than its timeout_seconds, 0.001"]
+    assert states(done)["B"] == "cancelled"
 
 
 def test_two_at_once_are_refused(here):

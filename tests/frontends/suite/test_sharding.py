@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 
 from taskorch import InvalidTaskError, ValidationFailedError
 from taskorch.frontends.suite import _sharding, load, run
-from taskorch.frontends.suite._folder import RunFolder
-from taskorch.frontends.suite._history import History
+from taskorch.frontends.suite._folder import History, RunFolder
+from taskorch.frontends.suite._formats import headline
 from taskorch.frontends.suite._judging import CriteriaNotMetError
-from taskorch.frontends.suite._markdown import headline
 from taskorch.frontends.suite._sharding import dealt, sharded
 
 SUITE = """\
@@ -61,6 +60,7 @@ def test_shards_together_need_what_the_largest_needs(tmp_path):
         "coverage_data": str(tmp_path / "none"),
         "counts": {"passed": 1},
         "started": 1.0,
+        "exit_code": 0,
         "ended": 2.0,
     }
     parts = [{**part, "memory_mb": 300.0}, {**part, "memory_mb": 200.0}]

@@ -22,15 +22,15 @@ from pathlib import Path
 import pytest
 from tests.frontends.workspace.tools import write
 
-from taskorch.frontends.workspace import Workspace, _ledger
+from taskorch.frontends.workspace import Workspace, _claims
 from taskorch.frontends.workspace._claims import (
     Claims,
     FencedOffError,
     Held,
+    LedgerEntry,
     TaskClaim,
 )
 from taskorch.frontends.workspace._layout import WorkspaceLayout
-from taskorch.frontends.workspace._ledger import LedgerEntry
 from taskorch.frontends.workspace._status import Status
 
 PATIENCE = 60.0
@@ -259,7 +259,7 @@ def test_a_ledger_that_is_removed_or_cut_begins_anew(claims, tmp_path):
 def test_a_ledger_is_shortened_by_who_comes_alone_and_keeps_its_fences(
     claims, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(_ledger, "_FEW_LINES", 4)
+    monkeypatch.setattr(_claims, "_FEW_LINES", 4)
     ledger = tmp_path / "workspace/.taskorch/claims.jsonl"
     first = claims()
     for _ in range(6):

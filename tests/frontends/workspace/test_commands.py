@@ -600,7 +600,7 @@ def test_settings_that_cannot_be_used_stop_a_run(runs):
     code, printed = runs.run()
 
     assert code == 2
-    assert "workspace.yaml:1:9: limits: `name: value` is needed here" in printed[-1]
+    assert "workspace.yaml:1:9: limits: a mapping is needed" in printed[-1]
     assert len(printed) == 1
     assert runs.began() == []
     with pytest.raises(InvalidTaskError, match="cannot be split as a shell does"):

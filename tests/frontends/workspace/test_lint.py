@@ -75,22 +75,22 @@ def test_every_problem_of_all_files_is_told_at_once(tmp_path):
 
     assert code == 1
     assert out.splitlines() == [
-        "workspace.yaml:2:21: limit: a whole number from 1 is needed, not 0",
+        "workspace.yaml:2:21: phases.analysis.limit: a whole number from 1 is needed, not 0",
         "workspace.yaml:3:1: there is no 'agnets' here; did you mean 'agents'?",
         (
             "tasks/01-a/one.md:2:1: there is no 'dependancies' here; "
             "did you mean 'dependencies'?"
         ),
         (
-            "tasks/01-a/one.md:4:10: timeout: a duration is hours, or a text such as "
-            "'90s', '30m' or '2h', up to a year, not 'soon'"
+            "tasks/01-a/one.md:4:10: timeout: hours, or a text such as "
+            "'90s', '30m' or '2h', up to a year, is needed, not 'soon'"
         ),
         (
-            "tasks/01-a/two.md:3:3: outputs: '../b.txt' leads out of its folder "
+            "tasks/01-a/two.md:3:3: outputs[1]: '../b.txt' leads out of its folder "
             "(outputs are in the folder of the task)"
         ),
         (
-            "tasks/01-a/two.md:3:13: outputs: '/c.txt' is no path inside its folder "
+            "tasks/01-a/two.md:3:13: outputs[2]: '/c.txt' is no path inside its folder "
             "(outputs are in the folder of the task)"
         ),
         "tasks/02-b/three.md:3:4: an alias (*x) stands for other text: write that out",
@@ -119,33 +119,42 @@ def test_files_without_problems_say_so(tmp_path):
         (b"---\na: 1\n", "1:1: the frontmatter that begins here has no end"),
         (b"---\n" + b"a: 1\n" * 20_000, "has no end: add a line '---' within 65,536"),
         (b"---\na: [1\n---\n", "2:4: this is no YAML: while parsing a flow sequence"),
-        (b"---\n- a\n---\n", "2:1: `name: value` is needed here, not a list"),
+        (b"---\n- a\n---\n", "2:1: a mapping is needed, not a list"),
         (b"---\na: 1\nb: \xff\n---\n", "3:1: the frontmatter is no UTF-8"),
         ("---\na: 1\n---\n".encode("utf-16"), "1:1: the file is in UTF-16"),
         (b"---\na: \x01\n---\n", "this is no YAML: "),
         (b"---\na: " + b"[" * 300 + b"]" * 300 + b"\n---\n", "nested more than 100"),
         (b"---\n? [a]\n: 1\n---\n", "2:3: a name is text"),
         (b"---\ntimeout: " + b"9" * 5000 + b"\n---\n", "too many digits"),
-        (b"---\noutputs: [1]\n---\n", "2:11: outputs: 1 is no text: put it in quotes"),
-        (b"---\noutputs: {a: 1}\n---\n", "a list of texts is needed, not a mapping"),
+        (
+            b"---\noutputs: [1]\n---\n",
+            "2:11: outputs[0]: a text is needed, not 1: put it in quotes",
+        ),
+        (b"---\noutputs: {a: 1}\n---\n", "a list of files is needed, not a mapping"),
         (b"---\noutputs: [a/]\n---\n", "is a folder, and a file is needed"),
         (b"---\noutputs: [a, ./a]\n---\n", "2:14: outputs: './a' stands here twice"),
         (b'---\noutputs: ["a\\x07"]\n---\n', "cannot be printed"),
-        (b'---\noutputs: [""]\n---\n', "the text is empty"),
+        (b'---\noutputs: [""]\n---\n', "outputs[0]: a text is needed, not ''"),
         (b"---\ncommand: 'a \"b'\n---\n", "this cannot be split as a shell does"),
         (b"---\ncommand: []\n---\n", "the program to run is missing"),
         (b"---\npriority: urgent\n---\n", "one of critical, high, medium, normal, low"),
-        (b"---\nresources: 3\n---\n", "`name: value` is needed here, not 3"),
+        (b"---\nresources: 3\n---\n", "resources: a mapping is needed, not 3"),
         (b"---\nresources: {cpu: 9}\n---\n", "2:12: 9 CPUs: one agent has 4"),
         (b"---\nresources: {memory_gb: 9}\n---\n", "9 GB of memory: one agent has 8"),
-        (b"---\nresources: {cpu: -1}\n---\n", "is not between 0"),
-        (b"---\nresources: {gpu: 1}\n---\n", "there is no 'gpu' here; known: cpu,"),
+        (
+            b"---\nresources: {cpu: -1}\n---\n",
+            "resources.cpu: a number from 0 is needed, not -1",
+        ),
+        (b"---\nresources: {gpu: 1}\n---\n", "there is no 'gpu' here; there are cpu,"),
         (b"---\nresources: {cpus: 9}\n---\n", "9 CPUs: one agent has 4"),
         (b"---\nresources: {memory: 9}\n---\n", "did you mean 'memory_mb'"),
-        (b"---\nresources: {cpu: 1, cores: 1}\n---\n", "said in another word, too"),
+        (
+            b"---\nresources: {cpu: 1, cores: 2}\n---\n",
+            "resources.cores (cpu) is 2 here, and 1 at tasks/a/one.md:2:18",
+        ),
         (b"---\nagent: bob\n---\n", "2:8: there is no agent 'bob', only 'agent'"),
         (b"---\ncapability: fly\n---\n", "2:13: no agent in workspace.yaml has the"),
-        (b"---\ntimeout: 0\n---\n", "a duration is hours"),
+        (b"---\ntimeout: 0\n---\n", "timeout: hours, or a text"),
     ],
 )
 def test_a_file_that_cannot_be_used_has_a_clear_answer(tmp_path, text, told):
@@ -349,20 +358,20 @@ def test_only_what_changed_is_read_again(tmp_path):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("title: [x]", "1:8: title: a list is no text: a text is needed"),
+        ("title: [x]", "1:8: title: a text is needed, not a list"),
         (
             "folders: {tasks: ../x}",
-            "1:18: tasks: the name of a folder is one safe word",
+            "1:18: folders.tasks: one safe word is needed",
         ),
         ("folders: {tasks: a, workspace: a}", "must be two folders"),
         ("limits: {max_concurrent_agents: 0}", "a whole number from 1 is needed"),
         ("agents: {a b: {command: x}}", "the name of an agent is one safe word"),
         ("agents: {a: {capabilities: [x]}}", "agents: a has no command"),
-        ("agents: {a: x}", "a: `name: value` is needed here, not 'x'"),
+        ("agents: {a: x}", "agents.a: a mapping is needed, not 'x'"),
         ('agent: "a \'b"', "cannot be split as a shell does"),
         ("stdin: 1", "stdin: true or false is needed, not 1"),
         ("phases: {analysys: {limit: 1}}", "did you mean 'analysis'?"),
-        ("phases: [a]", "phases: `name: value` is needed here, not a list"),
+        ("phases: [a]", "phases: a mapping is needed, not a list"),
         ("phases: {a: {gate: /x}}", "gate: '/x' is no path inside its folder"),
         ("a: 1\n---\nb: 2", "3:1: a second document begins here"),
         ("x: " + "a" * 300_000, "1:1: it has more than 262,144 bytes"),

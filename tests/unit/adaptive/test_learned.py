@@ -17,7 +17,7 @@ from tests.integration.tools import eventually
 
 from taskorch import RetryPolicy, Task, TaskOrchestrator
 from taskorch.adaptive import UCB1, Learned, LinUCB, Thompson
-from taskorch.adaptive._learned import estimate
+from taskorch.adaptive._facts import estimate
 from taskorch.errors import InvalidTaskError
 from taskorch.events import TaskStarted
 from taskorch.policies import (
@@ -315,11 +315,12 @@ def test_the_floor_holds_while_an_arm_is_no_better():
     learned = Learned([Always("a"), Always("b")], floor=0.05, explore=0.0)
     chance, gained = random.Random(5), 0.0
     for number in range(2_000):
-        arm, _ = learned._choose(Task("x", id=f"t{number}"), chance)
+        task = Task("x", id=f"t{number}")
+        chosen = learned.learner.choose_for(task, chance)
         learned.choice_of(f"t{number}", 1)
-        value = 0.5 if arm == 0 else -1.0
+        value = 0.5 if chosen.arm == "a" else -1.0
         gained += (value + 1) / 2
-        learned._learn(f"t{number}", 1, value)
+        learned.give(f"t{number}", value)
     assert gained >= 0.95 * 2_000 * 0.75
 
 
@@ -414,9 +415,9 @@ def test_what_is_told_apart_by_sixteen_types_is_learnt_for_each():
     for number in range(1_600):
         kind = number % 16
         task = Task(f"type-{kind}", id=f"t{number}", metadata={"size": number % 3})
-        arm, _ = learned._choose(task, chance)
+        chosen = learned.learner.choose_for(task, chance)
         learned.choice_of(f"t{number}", 1)
-        is_right = arm == kind % 2
+        is_right = chosen.arm == f"r{kind % 2}"
         right += is_right and number >= 800
         learned.give(f"t{number}", 1.0 if is_right else -1.0)
     assert right >= 0.95 * 800

@@ -181,20 +181,6 @@ def test_the_ids_that_begin_alike_are_those_that_begin_so(address, prefix):
     assert ids == [name for name in names if name.startswith(prefix)]
 
 
-def test_verify_counts_what_is_there(postgres, address):
-    with TaskOrchestrator(journal=address) as orch:
-        orch.submit_task(Task.call(str, 1, id="t")).result()
-    journal = PostgresJournal(address)
-    assert journal.verify() == len(numbers_in(address))
-    postgres.run(
-        "DELETE FROM taskorch.facts USING taskorch.partitions WHERE partition = id"
-        " AND name = %s AND kind = 'TaskSubmitted'",
-        [journal.partition],
-    )
-    with pytest.raises(JournalError, match="is damaged: of"):
-        journal.verify()
-
-
 # -- what is refused -------------------------------------------------------------------
 
 
@@ -461,19 +447,3 @@ def test_connections_that_were_ended_are_no_error_for_who_reads_or_writes(
         ):
             end_connections(postgres)
             assert ask()
-
-
-def test_a_journal_of_which_a_fact_is_gone_is_damaged(postgres, address):
-    with TaskOrchestrator(journal=address) as orch:
-        orch.submit_task(Task.call(abs, -1, id="t")).result(60)
-    name = address.partition("partition=")[2]
-    postgres.run("DELETE FROM taskorch.snapshots")
-    postgres.run(
-        "DELETE FROM taskorch.facts WHERE kind = 'TaskSubmitted' AND partition ="
-        " (SELECT id FROM taskorch.partitions WHERE name = %s)",
-        [name],
-    )
-    with pytest.raises(JournalError, match=r"is damaged: fact \d+, Task\w+, does not"):
-        TaskOrchestrator(journal=address).start()
-    with pytest.raises(JournalError, match="is damaged"):
-        JournalReader(address).tasks()

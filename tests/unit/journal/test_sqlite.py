@@ -34,6 +34,7 @@ from taskorch.events import TaskCompleted
 from taskorch.journal import MemoryJournal, SqliteJournal, _file, _lock, _reader
 from taskorch.journal._codec import Rows
 from taskorch.journal._layout import LAYOUT
+from taskorch.journal._sqlite_session import SqliteSession
 from taskorch.kernel import Kernel, differences, fold
 from taskorch.protocols import Journal
 from taskorch.testing.laws import check_journal
@@ -1038,7 +1039,7 @@ def test_a_tree_that_leads_back_is_refused_and_not_read_for_ever(path, seed):
     """As damage to the pages between root and leaves can have it."""
     filled(path)
     with closing(sqlite3.connect(path)) as db:
-        reader = _reader.Reader(db, path, LAYOUT)
+        reader = _reader.Reader(SqliteSession(db, str(path)))
         rows = db.execute("SELECT seq FROM facts WHERE seq > ?", (seed,)).fetchall()
     with pytest.raises(JournalError, match="not in order"):
         reader._check_order(seed, [*rows, rows[0]])

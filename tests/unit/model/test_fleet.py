@@ -5,7 +5,7 @@ import pytest
 from taskorch import TaskOrchestrator
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Breaker, Capability, TaskFilter, TaskState
-from taskorch.model._fleet import level_names, levels_of
+from taskorch.model._agent import level_names, levels_of
 from taskorch.model._plain import taken_apart
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -100,9 +101,21 @@ def test_the_runs_of_a_task_follow_each_other(stem: str, number: int) -> None:
     assert ids.earlier_ids(runs[-1]) == runs[:-1]
 
 
-def test_an_escalation_is_none_of_a_task() -> None:
-    assert ids.is_escalation(ids.ESCALATION + "load@2")
-    assert not ids.is_escalation("escalation")
+@given(PATHS, NUMBERS)
+def test_the_id_of_an_escalation_says_of_which_task_and_time(
+    task_id: str, number: int
+) -> None:
+    name = ids.escalation_id(task_id, number)
+    assert ids.task_of_escalation(name) == (task_id, number)
+    assert ids.task_of_escalation(ids.escalation_id(task_id)) == (task_id, 1)
+    # No task is called so.
+    assert ids.id_problem(name)
+
+
+@pytest.mark.parametrize("tail", ["@", "@0", "@-1", "@x", "@1.5"])
+def test_a_number_of_an_escalation_that_is_none_means_nothing(tail: str) -> None:
+    assert ids.task_of_escalation(f"escalation/load{tail}") == ("load", 0)
+    assert ids.task_of_escalation("escalation")[0] == ""
 
 
 @given(SEGMENTS, st.lists(PATHS, min_size=1, max_size=3, unique=True))

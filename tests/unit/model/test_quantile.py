@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskorch.model._quantile import quantile
+from taskorch.model._status import quantile
 from taskorch.runtime._reports import _durations
 
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from taskorch.policies._retry_after import _until
+from taskorch.policies._retry import _until
 
 
 @pytest.mark.skipif(not hasattr(time, "tzset"), reason="the zone cannot be set")

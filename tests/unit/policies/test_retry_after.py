@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskorch.policies._retry_after import retry_after
+from taskorch.policies._retry import retry_after
 
 NOW = 1_700_000_000.0
 HUNDRED_YEARS = 100 * 365.25 * 86_400

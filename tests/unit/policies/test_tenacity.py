@@ -16,7 +16,7 @@ from tests.unit.policies.fakes import FakeContext, NoRandom, failure
 
 from taskorch.errors import InvalidTaskError, Permanent
 from taskorch.model import RetryPolicy, Task
-from taskorch.policies import BackoffRetryHandler, TenacityRetryHandler, _tenacity
+from taskorch.policies import BackoffRetryHandler, TenacityRetryHandler, _retry
 from taskorch.protocols import RetryHandler
 
 MAX_SECONDS = 100 * 365.25 * 86_400
@@ -88,7 +88,7 @@ def wrong(value) -> Any:
 
 
 def state(attempts=1, **facts):
-    return _tenacity.state_of(failure(TASK, attempts=attempts, **facts))
+    return _retry.state_of(failure(TASK, attempts=attempts, **facts))
 
 
 def theirs(strategy, attempts):
@@ -109,7 +109,7 @@ def seeded():
 @pytest.mark.parametrize("name", FIXED)
 def test_what_does_not_draw_says_the_same_as_in_tenacity(name):
     """The tables are equal, and our generator is left alone."""
-    ours = [_tenacity.wait_seconds(FIXED[name], state(n), NoRandom()) for n in ATTEMPTS]
+    ours = [_retry.wait_seconds(FIXED[name], state(n), NoRandom()) for n in ATTEMPTS]
 
     assert ours == [theirs(FIXED[name], n) for n in ATTEMPTS]
 
@@ -123,14 +123,14 @@ def test_what_draws_says_the_same_from_the_same_seed(name, seeded):
         seeded(seed)
         for n in ATTEMPTS:
             expected = theirs(strategy, n)
-            assert _tenacity.wait_seconds(strategy, state(n), ours) == expected
+            assert _retry.wait_seconds(strategy, state(n), ours) == expected
 
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_what_draws_leaves_the_global_generator_alone(name):
     """A seed of the orchestrator's decides, and nothing else."""
     before = global_random.getstate()
-    _tenacity.wait_seconds(DRAWN[name], state(3), Random(1))
+    _retry.wait_seconds(DRAWN[name], state(3), Random(1))
 
     assert global_random.getstate() == before
 
@@ -139,7 +139,7 @@ def test_what_draws_leaves_the_global_generator_alone(name):
 def test_random_exponential_stays_in_its_window(attempts, least, more, seed):
     """It never waits less than `min`, nor more than `max`."""
     strategy = tenacity.wait_random_exponential(max=least + more, min=least)
-    wait = _tenacity.wait_seconds(strategy, state(attempts), Random(seed))
+    wait = _retry.wait_seconds(strategy, state(attempts), Random(seed))
 
     assert least <= wait <= (least + more) * (1 + 1e-12)
 
@@ -156,8 +156,8 @@ def test_a_factor_and_a_least_wait_of_exponential_jitter_are_honoured():
             self.multiplier, self.max, self.exp_base, self.jitter = 3, 50, 2, 0
             self.min = 10
 
-    older = [_tenacity.wait_seconds(Older(), state(n), Random()) for n in range(1, 7)]
-    newer = [_tenacity.wait_seconds(Newer(), state(n), Random()) for n in range(1, 7)]
+    older = [_retry.wait_seconds(Older(), state(n), Random()) for n in range(1, 7)]
+    newer = [_retry.wait_seconds(Newer(), state(n), Random()) for n in range(1, 7)]
 
     assert older == [0.5, 1, 2, 4, 8, 10]
     assert newer == [10, 10, 12, 24, 48, 50]
@@ -174,7 +174,7 @@ def test_an_unknown_strategy_is_called_with_a_real_state():
         seen.append(retry_state)
         return 9
 
-    wait = _tenacity.wait_seconds(strategy, _tenacity.state_of(facts), NoRandom())
+    wait = _retry.wait_seconds(strategy, _retry.state_of(facts), NoRandom())
     (shown,) = seen
     outcome: Any = shown.outcome
 
@@ -202,7 +202,7 @@ def test_wait_exception_sees_the_exception():
     """Its predicate decides by the error."""
     strategy = tenacity.wait_exception(lambda error: len(str(error)))
 
-    assert _tenacity.wait_seconds(strategy, state(), NoRandom()) == len("no good")
+    assert _retry.wait_seconds(strategy, state(), NoRandom()) == len("no good")
 
 
 @pytest.mark.parametrize(
@@ -215,12 +215,12 @@ def test_nonsense_is_refused_by_name(answer):
         return answer
 
     with pytest.raises(ValueError, match=r"my_wait answered .*: a wait is a finite"):
-        _tenacity.wait_seconds(my_wait, state(), NoRandom())
+        _retry.wait_seconds(my_wait, state(), NoRandom())
 
 
 def test_a_wait_is_never_longer_than_any_time_of_ours():
     """Not even an int that no float can hold."""
-    wait = _tenacity.wait_seconds(lambda retry_state: 10**400, state(), NoRandom())
+    wait = _retry.wait_seconds(lambda retry_state: 10**400, state(), NoRandom())
 
     assert wait == MAX_SECONDS
 
@@ -232,7 +232,7 @@ def test_a_strategy_that_is_to_be_awaited_is_refused():
         return 1
 
     with pytest.raises(ValueError, match="later is to be awaited"):
-        _tenacity.wait_seconds(wrong(later), state(), NoRandom())
+        _retry.wait_seconds(wrong(later), state(), NoRandom())
 
 
 # ------------------------------------------------------------------- in a policy

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
+from taskorch._base._lease import Lease
 from taskorch.executors._processes import _wire
 from taskorch.executors._programs._loop import Loop
 from taskorch.executors._programs._sender import Sender
@@ -187,9 +188,8 @@ class Connection:
         sealed = None if stream.seal is None else stream.seal.sealed
         self._sender = Sender(loop, stream.sock, sealed)
         self._heard, self._ended = heard, ended
-        self._lease = lease
+        self._lease = Lease(lease, time.monotonic())
         self._frames = _wire.Frames()
-        self._latest = time.monotonic()
         #: The other side is not lost by its silence, for now.
         self.may_be_silent: bool = False
         self._is_over = False
@@ -231,7 +231,7 @@ class Connection:
         if not data:
             self.end("it was closed from there")
             return
-        self._latest = time.monotonic()
+        self._lease.renew(time.monotonic())
         self._feed(opened)
 
     def _feed(self, data: bytes) -> None:
@@ -245,12 +245,11 @@ class Connection:
         if self._is_over:
             return
         now = time.monotonic()
-        silent = now - self._latest
-        if silent > self._lease and not self.may_be_silent:
-            self.end(f"nothing was heard for {silent:.1f} s")
+        if self._lease.is_over(now) and not self.may_be_silent:
+            self.end(f"nothing was heard for {self._lease.silence(now):.1f} s")
             return
         self.send(_wire.ALIVE, _wire.NOBODY)
-        self._loop.at(now + min(BEAT, self._lease / 4), self._beat)
+        self._loop.at(now + min(BEAT, self._lease.length / 4), self._beat)
 
     def end(self, why: str) -> None:
         """End it, for a reason."""

@@ -8,11 +8,11 @@ import signal
 import sys
 import time
 
+from taskorch._base._backoff import Backoff
 from taskorch.executors._programs import _guardian
 
-# Seconds until it is checked again whether the rest has gone: at first, and at most.
-_FIRST_PAUSE = 0.005
-_LONGEST_PAUSE = 0.05
+# Until it is checked again whether the rest has gone.
+_PAUSES = Backoff(0.005, 0.05)
 # Seconds after which a process that was killed, and does not die, is left alone.
 _GIVE_UP = 1.0
 # Looks in a row that must find nobody: a process may begin another while we look. And
@@ -89,7 +89,7 @@ class Leftovers:
         self._family = family
         self._asked_at = asked_at
         self._asked: set[int] = set()
-        self._pause = _FIRST_PAUSE
+        self._pauses = _PAUSES.pauses()
         self._first = True
         self._empty = 0
         #: When they were first killed, in seconds of the monotonic clock.
@@ -122,7 +122,7 @@ class Leftovers:
                 self._family.signal(pid, signal.SIGTERM, signal.SIGCONT)
         self._first = False
         # They are not our children, and tell nobody when they end.
-        pause, self._pause = self._pause, min(self._pause * 2, _LONGEST_PAUSE)
+        pause = next(self._pauses)
         return now + pause if now >= kill_at else min(now + pause, kill_at)
 
     def _should_ask(self, pid: int, family: list[int]) -> bool:

@@ -18,9 +18,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from random import Random
 from time import monotonic
 from typing import Any, Final
 
+from taskorch._base._backoff import Backoff
+from taskorch._base._lease import Lease
 from taskorch._base._visible import counted, visible
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.agent._line import Line, Refusal, ServiceAddress, Unreachable
@@ -29,9 +32,8 @@ from taskorch.frontends.agent._work import Abilities
 
 _LOG: Final = logging.getLogger("taskorch.agent")
 _PROTOCOL: Final = 1
-#: Seconds between two tries, at first and at the longest.
-_FIRST_PAUSE: Final = 0.1
-_LONGEST_PAUSE: Final = 2.0
+#: Between two tries. Many agents lose a service at once: they do not return at once.
+_PAUSES: Final = Backoff(0.1, 2.0, jitter=0.5)
 #: Seconds that an answer may take, beside those that it is to wait.
 _PATIENCE: Final = 10.0
 #: Seconds in which it looks whether it is to end, and whether the system has room for
@@ -89,12 +91,13 @@ class Agent:
         self._at_once = at_once
         #: None: the service says it.
         self._asked_lease = lease
-        self._lease = 15.0 if lease is None else lease
+        self._lease = Lease(15.0 if lease is None else lease, monotonic())
         self._drain = drain
         self._grace = grace
         self._runner = OrderRunner(
             self._abilities, at_once, f"agent-{secrets.token_hex(8)}", self._ended
         )
+        self._random = Random()  # noqa: S311 - nobody guards a pause
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         #: All that it has begun and not yet told the end of.
@@ -110,7 +113,6 @@ class Agent:
         self._asks_round_trip = False
         self._round_trip: float | None = None
         #: When the latest word went out that was answered.
-        self._heard = monotonic()
         self._is_to_end = threading.Event()
         self._is_to_end_now = threading.Event()
         self._has_ended = threading.Event()
@@ -169,7 +171,7 @@ class Agent:
                 except Exception:  # noqa: BLE001 - logged, and tried again
                     # Nobody else does what this thread does.
                     _LOG.exception("%s: a fault, after which it goes on", self.name)
-                    self._has_ended.wait(_LONGEST_PAUSE)
+                    self._has_ended.wait(_PAUSES.longest)
                 else:
                     break
         finally:
@@ -219,13 +221,13 @@ class Agent:
                     line.say("leave", {"unbegun": self._unbegun}, _GOODBYE)
                 break
             except Unreachable:
-                threading.Event().wait(_FIRST_PAUSE)
+                threading.Event().wait(_PAUSES.first)
         line.close()
 
     # -- asking for work -----------------------------------------------------------
 
     def _ask(self, line: Line) -> None:
-        pause = _FIRST_PAUSE
+        pauses = _PAUSES.pauses(self._random)
         while not self._is_to_end.is_set():
             try:
                 if not self._is_known:
@@ -246,10 +248,9 @@ class Agent:
                     self._give_up(error)
                     return
             else:
-                pause = _FIRST_PAUSE
+                pauses = _PAUSES.pauses(self._random)
                 continue
-            self._is_to_end.wait(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            self._is_to_end.wait(next(pauses))
 
     def _say_hello(self, line: Line) -> None:
         sent = monotonic()
@@ -262,10 +263,10 @@ class Agent:
         if self._asked_lease is not None:
             hello["lease"] = self._asked_lease
         welcome = line.say("hello", hello, _PATIENCE)
-        self._lease = float(welcome["lease"])
+        self._lease.length = float(welcome["lease"])
         self._takes_files = bool(welcome["artifacts"])
         self._asks_round_trip = bool(welcome.get("round_trip"))
-        self._heard = max(self._heard, sent)
+        self._lease.renew(sent)
         self._is_known = True
         self._note(f"is taken by {self._address.url}")
 
@@ -278,7 +279,7 @@ class Agent:
     def _claim(self, line: Line) -> None:
         with self._lock:
             running = self._names()
-        wait = self._lease / 3
+        wait = self._lease.length / 3
         sent = monotonic()
         # The service knows how many it has: there are no more than it takes.
         message = {"running": running, "most": self._at_once, "wait": wait}
@@ -300,7 +301,7 @@ class Agent:
 
     def _hear(self, answer: Mapping[str, Any], sent: float) -> None:
         """The service has answered what was said at *sent*."""
-        self._heard = max(self._heard, sent)
+        self._lease.renew(sent)
         for name in answer.get("stop", ()):
             self._stop(name)
         for order in answer.get("orders", ()):
@@ -337,7 +338,7 @@ class Agent:
     # -- signs of life -------------------------------------------------------------
 
     def _beat(self, line: Line) -> None:
-        while not self._has_ended.wait(self._lease / (6 if self._runs else 3)):
+        while not self._has_ended.wait(self._lease.length / (6 if self._runs else 3)):
             self._keep_leases()
             if not self._is_known:
                 continue
@@ -363,7 +364,7 @@ class Agent:
             message["round_trip"] = round(self._round_trip, 6)
         sent = monotonic()
         try:
-            answer = line.say("heartbeat", message, max(1.0, self._lease / 3))
+            answer = line.say("heartbeat", message, max(1.0, self._lease.length / 3))
         except Refusal as error:
             if not (progress and error.is_of_content):
                 raise
@@ -380,8 +381,8 @@ class Agent:
 
     def _keep_leases(self) -> None:
         """End the programs if nothing was heard of it for its lease."""
-        silent = monotonic() - self._heard
-        if silent < self._lease:
+        now = monotonic()
+        if not self._lease.is_over(now):
             return
         with self._lock:
             lost = [
@@ -394,7 +395,7 @@ class Agent:
         for run in lost:
             _LOG.warning(
                 "%s: ends %s: the lease is over, nothing was heard for %.1f s",
-                *(self.name, run.order["task_id"], silent),
+                *(self.name, run.order["task_id"], self._lease.silence(now)),
             )
             self._runner.stop(run, self._grace)
 
@@ -418,7 +419,7 @@ class Agent:
     def _tell_until_heard(
         self, line: Line, batch: list[tuple[AgentRun, dict[str, Any]]]
     ) -> None:
-        pause = _FIRST_PAUSE
+        pauses = _PAUSES.pauses(self._random)
         while not self._has_ended.is_set():
             try:
                 self._tell(line, batch)
@@ -435,8 +436,7 @@ class Agent:
             else:
                 return
             with self._changed:
-                self._changed.wait(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+                self._changed.wait(next(pauses))
 
     def _tell_otherwise(
         self, line: Line, batch: list[tuple[AgentRun, dict[str, Any]]], error: Refusal

@@ -1,17 +1,30 @@
-"""What a configuration of adaptive jobs says: every key acts, or is refused by name."""
+"""
+What a configuration of adaptive jobs says: every key acts, or is refused by name.
+
+A key that has no value counts as not said.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import attrs
 
 from taskorch._base import _vocabulary
 from taskorch.errors import InvalidTaskError
-from taskorch.model._checks import is_number
 from taskorch.model._show import show
+from taskorch.workflows._forms import (
+    Each,
+    Entry,
+    FaultList,
+    Number,
+    Text,
+    field,
+    one_of,
+)
+from taskorch.workflows._located import Located, located, places, plain
 
 #: What each transition may do, in the words of the configuration.
 ACTIONS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -69,113 +82,389 @@ PERSISTED: Final = (
 )
 
 
-@attrs.frozen
-class _One:
-    """One of these texts."""
-
-    known: tuple[str, ...]
-
-
-@attrs.frozen
-class _Some:
-    """A list of some of these texts."""
-
-    known: tuple[str, ...]
-
-
-@attrs.frozen
-class _Number:
-    least: float = 0
-    most: float = 1e12
-    is_whole: bool = True
-
-
 _PATH: Final = re.compile(r"(/[A-Za-z0-9_-]+)+")
-_TEXT: Final = object()
-_TEXTS: Final = object()
-_AMOUNTS: Final = object()
+_COUNT: Final = Number(least=1, is_whole=True)
+_CHUNK: Final = Number(is_above=True)
+_THREADS: Final = Number(least=1, most=1_000, is_whole=True)
+_FIELDS: Final = Each(one_of(*REQUIRED, *OPTIONAL), needs="a list of texts")
 
-#: Every key that there is, and what may stand there.
-_KNOWN: Final[Mapping[str, Any]] = {
-    "task_orchestration_metadata": {
-        "name": _TEXT,
-        "version": _TEXT,
-        "mission": _TEXT,
-        "integration_points": _TEXTS,
-    },
-    "job_intake_pipeline": {
-        "api_endpoint": _TEXT,
-        "payload_contract": {
-            "required_fields": _Some(REQUIRED + OPTIONAL),
-            "optional_fields": _Some(REQUIRED + OPTIONAL),
+
+def _some(*words: str) -> Each:
+    """A list of some of these words."""
+    return Each(one_of(*words), needs="a list of texts")
+
+
+def _one(*words: str) -> Any:
+    return field(one_of(*words))
+
+
+def _section(cls: type) -> Any:
+    return field(Entry(cls, nulls=True))
+
+
+@attrs.frozen
+class About:
+    """
+    Whose jobs they are.
+
+    Attributes:
+        name: The name of the configuration.
+        version: Its version.
+        mission: What it is for.
+        integration_points: Functions that others bind: `FILE#HOOK` each.
+    """
+
+    name: Any = field(Text())
+    version: Any = field(Text())
+    mission: Any = field(Text())
+    integration_points: Any = field(Each(Text(is_any=True), needs="a list of texts"))
+
+
+@attrs.frozen
+class PayloadContract:
+    """
+    What a job says.
+
+    Attributes:
+        required_fields: Fields that a job must have.
+        optional_fields: Fields that it may have.
+    """
+
+    required_fields: Any = field(_FIELDS)
+    optional_fields: Any = field(_FIELDS)
+
+
+@attrs.frozen
+class EscalationPolicy:
+    """
+    What follows pressure.
+
+    Attributes:
+        saturation_threshold: How full the fullest pool is from which on that is so.
+        mitigation_actions: What is done then with new jobs.
+    """
+
+    saturation_threshold: Any = field(Number(0.01, 1))
+    mitigation_actions: Any = field(_some(*MITIGATIONS))
+
+
+@attrs.frozen
+class ClassificationEngine:
+    """
+    In which order jobs begin.
+
+    Attributes:
+        algorithm: By a score.
+        scoring_inputs: What counts in the score.
+        escalation_policy: What follows pressure.
+    """
+
+    algorithm: Any = _one("multi-objective_priority_queue")
+    scoring_inputs: Any = field(_some(*SCORED))
+    escalation_policy: Any = _section(EscalationPolicy)
+
+
+@attrs.frozen
+class JobIntake:
+    """
+    How jobs come in.
+
+    Attributes:
+        api_endpoint: The path over HTTP.
+        payload_contract: What a job says.
+        classification_engine: In which order jobs begin.
+    """
+
+    api_endpoint: Any = field(Text())
+    payload_contract: Any = _section(PayloadContract)
+    classification_engine: Any = _section(ClassificationEngine)
+
+
+@attrs.frozen
+class ThreadPool:
+    """
+    Threads of all units.
+
+    Attributes:
+        max_threads: How many there are.
+        allocation_strategy: How they are divided: in whole chunks.
+        adaptive_throttling: Whether units start one after the other under pressure.
+    """
+
+    max_threads: Any = field(Number(1, 100_000, is_whole=True))
+    allocation_strategy: Any = _one("proportional_chunking")
+    adaptive_throttling: Any = _one("disabled", "enabled")
+
+
+@attrs.frozen
+class Chunks:
+    """
+    Pieces in which pools are granted.
+
+    Attributes:
+        compute_units: So many compute units.
+        memory_mb: So many MiB.
+        bandwidth_mbps: So much bandwidth.
+    """
+
+    compute_units: Any = field(_CHUNK)
+    memory_mb: Any = field(_CHUNK)
+    bandwidth_mbps: Any = field(_CHUNK)
+
+
+@attrs.frozen
+class AllocationAlgorithm:
+    """
+    How pools are divided.
+
+    Attributes:
+        fallback_policy: What follows where not all that is asked for is free.
+        min_chunk: Pieces in which pools are granted.
+        audit_logging: The topic of the ledger.
+    """
+
+    fallback_policy: Any = _one("best_effort", "all_or_nothing")
+    min_chunk: Any = field(Entry(Chunks))
+    audit_logging: Any = field(Text())
+
+
+@attrs.frozen
+class ResourcePools:
+    """
+    What all units share.
+
+    Attributes:
+        compute_units_total: How many compute units there are.
+        memory_mb_total: How many MiB.
+        bandwidth_mbps_total: How much bandwidth.
+        thread_pool: Threads of all units.
+        allocation_algorithm: How pools are divided.
+    """
+
+    compute_units_total: Any = field(_COUNT)
+    memory_mb_total: Any = field(_COUNT)
+    bandwidth_mbps_total: Any = field(_COUNT)
+    thread_pool: Any = _section(ThreadPool)
+    allocation_algorithm: Any = _section(AllocationAlgorithm)
+
+
+@attrs.frozen
+class SpawningRules:
+    """
+    What units are.
+
+    Attributes:
+        default_specialization: The specialisation of a function that does not say.
+        communication_mode: How units tell what they do.
+        id_format: What their ids are.
+    """
+
+    default_specialization: Any = field(Text())
+    communication_mode: Any = _one("binary_symbolic_protocol", "json")
+    id_format: Any = _one("uuid4")
+
+
+@attrs.frozen
+class Multithreading:
+    """
+    Threads of a unit.
+
+    Attributes:
+        scheduler: What runs them.
+        default_threads_per_tadpole: How many a unit asks for at first.
+        max_threads_per_tadpole: How many it has at the most.
+        communication_channel: How they are reached.
+    """
+
+    scheduler: Any = _one("thread_pool_executor")
+    default_threads_per_tadpole: Any = field(_THREADS)
+    max_threads_per_tadpole: Any = field(_THREADS)
+    communication_channel: Any = _one("low_latency_binary_bus")
+
+
+@attrs.frozen
+class CommunicationEncoding:
+    """
+    How what units tell is packed.
+
+    Attributes:
+        symbol_set: What it is made of.
+        negotiation_protocol: How both ends agree.
+        compression: Whether frames are packed with what was learnt.
+        worker_feedback_channel: The hook that hears what units tell.
+    """
+
+    symbol_set: Any = _one("adaptive_binary_symbols")
+    negotiation_protocol: Any = _one("capability_affinity_handshake")
+    compression: Any = _one("dictionary_learning", "none")
+    worker_feedback_channel: Any = field(Text())
+
+
+@attrs.frozen
+class UnitExecution:
+    """
+    How units are done.
+
+    Attributes:
+        spawning_rules: What units are.
+        multithreading: Threads of a unit.
+        communication_encoding: How what units tell is packed.
+    """
+
+    spawning_rules: Any = _section(SpawningRules)
+    multithreading: Any = _section(Multithreading)
+    communication_encoding: Any = _section(CommunicationEncoding)
+
+
+def _transition(name: str) -> Any:
+    """What may be said of a transition, which has a trigger and actions of its own."""
+    cls = attrs.make_class(
+        name,
+        {
+            "trigger": _one(TRIGGERS[name]),
+            "actions": field(_some(*ACTIONS[name])),
         },
-        "classification_engine": {
-            "algorithm": _One(("multi-objective_priority_queue",)),
-            "scoring_inputs": _Some(SCORED),
-            "escalation_policy": {
-                "saturation_threshold": _Number(0.01, 1, is_whole=False),
-                "mitigation_actions": _Some(MITIGATIONS),
-            },
-        },
-    },
-    "resource_pools": {
-        "compute_units_total": _Number(1),
-        "memory_mb_total": _Number(1),
-        "bandwidth_mbps_total": _Number(1),
-        "thread_pool": {
-            "max_threads": _Number(1, 100_000),
-            "allocation_strategy": _One(("proportional_chunking",)),
-            "adaptive_throttling": _One(("disabled", "enabled")),
-        },
-        "allocation_algorithm": {
-            "fallback_policy": _One(("best_effort", "all_or_nothing")),
-            "min_chunk": _AMOUNTS,
-            "audit_logging": _TEXT,
-        },
-    },
-    "tadpole_execution": {
-        "spawning_rules": {
-            "default_specialization": _TEXT,
-            "communication_mode": _One(("binary_symbolic_protocol", "json")),
-            "id_format": _One(("uuid4",)),
-        },
-        "multithreading": {
-            "scheduler": _One(("thread_pool_executor",)),
-            "default_threads_per_tadpole": _Number(1, 1_000),
-            "max_threads_per_tadpole": _Number(1, 1_000),
-            "communication_channel": _One(("low_latency_binary_bus",)),
-        },
-        "communication_encoding": {
-            "symbol_set": _One(("adaptive_binary_symbols",)),
-            "negotiation_protocol": _One(("capability_affinity_handshake",)),
-            "compression": _One(("dictionary_learning", "none")),
-            "worker_feedback_channel": _TEXT,
-        },
-    },
-    "job_lifecycle": {
-        "states": _Some(STATES),
-        "state_transitions": {
-            name: {"trigger": _One((TRIGGERS[name],)), "actions": _Some(actions)}
-            for name, actions in ACTIONS.items()
-        },
-        "telemetry_topics": {"job_events": _TEXT, "resource_updates": _TEXT},
-    },
-    "self_improvement": {
-        "reward_processing": {
-            "reinforcement_signal_source": _One(("job_payload.reward_signal",)),
-            "adaptation_targets": _Some(TARGETS),
-        },
-        "metadata_capture": {
-            "metrics_collected": _Some(METRICS),
-            "persistence_targets": _Some(PERSISTED),
-        },
-        "optimisation_hooks": {
-            "micro_cycle": _One(("adjust_thread_weights",)),
-            "macro_cycle": _One(("reallocate_resources",)),
-            "meta_cycle": _One(("evolve_symbolic_protocol",)),
-        },
-    },
-}
+    )
+    cls.__doc__ = """
+    A transition.
+
+    Attributes:
+        trigger: What it follows.
+        actions: What is done with it; what is left out is not done.
+    """
+    return _section(cls)
+
+
+@attrs.frozen
+class Transitions:
+    """
+    Transitions of a job.
+
+    Attributes:
+        queued_to_running: When its first unit starts.
+        running_to_completed: When its last unit has completed.
+        running_to_failed: When a unit has failed.
+    """
+
+    queued_to_running: Any = _transition("queued_to_running")
+    running_to_completed: Any = _transition("running_to_completed")
+    running_to_failed: Any = _transition("running_to_failed")
+
+
+@attrs.frozen
+class Topics:
+    """
+    Topics to which messages are published.
+
+    Attributes:
+        job_events: What becomes of jobs.
+        resource_updates: What is granted and released.
+    """
+
+    job_events: Any = field(Text())
+    resource_updates: Any = field(Text())
+
+
+@attrs.frozen
+class Lifecycle:
+    """
+    The life of a job.
+
+    Attributes:
+        states: Its states: all of them.
+        state_transitions: What is done when it goes from one to another.
+        telemetry_topics: Topics to which messages are published.
+    """
+
+    states: Any = field(_some(*STATES))
+    state_transitions: Any = _section(Transitions)
+    telemetry_topics: Any = _section(Topics)
+
+
+@attrs.frozen
+class RewardProcessing:
+    """
+    What is learnt from rewards.
+
+    Attributes:
+        reinforcement_signal_source: Where rewards come from.
+        adaptation_targets: What is adapted.
+    """
+
+    reinforcement_signal_source: Any = _one("job_payload.reward_signal")
+    adaptation_targets: Any = field(_some(*TARGETS))
+
+
+@attrs.frozen
+class MetadataCapture:
+    """
+    What is measured and kept.
+
+    Attributes:
+        metrics_collected: Metrics of each job.
+        persistence_targets: What of learning the journal keeps.
+    """
+
+    metrics_collected: Any = field(_some(*METRICS))
+    persistence_targets: Any = field(_some(*PERSISTED))
+
+
+@attrs.frozen
+class OptimisationHooks:
+    """
+    The three cycles.
+
+    Attributes:
+        micro_cycle: What is done each second.
+        macro_cycle: What is done each ten seconds.
+        meta_cycle: What is done each minute.
+    """
+
+    micro_cycle: Any = _one("adjust_thread_weights")
+    macro_cycle: Any = _one("reallocate_resources")
+    meta_cycle: Any = _one("evolve_symbolic_protocol")
+
+
+@attrs.frozen
+class SelfImprovement:
+    """
+    How all of it gets better.
+
+    Attributes:
+        reward_processing: What is learnt from rewards.
+        metadata_capture: What is measured and kept.
+        optimisation_hooks: The three cycles.
+    """
+
+    reward_processing: Any = _section(RewardProcessing)
+    metadata_capture: Any = _section(MetadataCapture)
+    optimisation_hooks: Any = _section(OptimisationHooks)
+
+
+@attrs.frozen
+class AdaptiveJobs:
+    """
+    All of a configuration of adaptive jobs.
+
+    Attributes:
+        task_orchestration_metadata: Whose jobs they are.
+        job_intake_pipeline: How jobs come in.
+        resource_pools: What all units share.
+        tadpole_execution: How units are done.
+        job_lifecycle: The life of a job.
+        self_improvement: How all of it gets better.
+    """
+
+    task_orchestration_metadata: Any = _section(About)
+    job_intake_pipeline: Any = _section(JobIntake)
+    resource_pools: Any = _section(ResourcePools)
+    tadpole_execution: Any = _section(UnitExecution)
+    job_lifecycle: Any = _section(Lifecycle)
+    self_improvement: Any = _section(SelfImprovement)
+
+
+#: The form of all of a configuration.
+CONFIGURATION: Final = Entry(AdaptiveJobs, nulls=True)
 
 
 class JobConfig:
@@ -183,60 +472,63 @@ class JobConfig:
     A configuration that was checked: what stands there, and defaults for the rest.
 
     Args:
-        document: As YAML has it.
+        document: As YAML has it, with or without its places.
 
     Raises:
         InvalidTaskError: It has faults; the message names all of them.
     """
 
     def __init__(self, document: object) -> None:
-        faults: list[str] = []
-        _check("", document, _KNOWN, faults)
+        node = document if isinstance(document, Located) else located(document)
+        faults = FaultList()
+        if node.value is None:
+            faults.wrong(node, "", CONFIGURATION.needs)
+        CONFIGURATION.read(node, "", faults)
         if not faults:
-            self._said: Mapping[str, Any] = document  # type: ignore[assignment]
-            self._check_together(faults)
+            self._said: Mapping[str, Any] = plain(node)
+            by_path = dict(places(node))
+            for path, text in (*self._apart(), *self._left_out()):
+                faults.add(by_path.get(path, node.place), text, path)
         if faults:
-            raise InvalidTaskError("; ".join(faults))
+            raise InvalidTaskError("; ".join(faults.lines))
 
-    def _check_together(self, faults: list[str]) -> None:
-        for total in ("compute_units", "memory_mb", "bandwidth_mbps"):
-            chunk = self.chunks.get(total, 1)
+    def _apart(self) -> Iterator[tuple[str, str]]:
+        """What does not go together: where, and what."""
+        path = "resource_pools.allocation_algorithm.min_chunk"
+        for total, chunk in self.chunks.items():
             if chunk > self.get(f"resource_pools.{total}_total", chunk):
-                faults.append(f"min_chunk: a chunk of {total} is more than there is")
-        most = self.get("tadpole_execution.multithreading.max_threads_per_tadpole", 16)
+                yield f"{path}.{total}", "a chunk of it is more than there is"
+        path = "tadpole_execution.multithreading."
+        most = self.get(f"{path}max_threads_per_tadpole", 16)
         usual = self.threads
         if usual > most:
-            faults.append(
-                f"default_threads_per_tadpole is {usual}, above "
-                f"max_threads_per_tadpole, {most}"
+            yield (
+                f"{path}default_threads_per_tadpole",
+                f"it is {usual}, above max_threads_per_tadpole, {most}",
             )
-        path = self.get("job_intake_pipeline.api_endpoint", "/commands")
-        if not _PATH.fullmatch(path) or path.startswith("/api/"):
-            faults.append(
-                f"job_intake_pipeline.api_endpoint is a path such as /commands, not "
-                f"{show(path)}"
-            )
-        states = self.get("job_lifecycle.states", STATES)
-        faults += [
-            f"job_lifecycle.states: {state} cannot be left out"
-            for state in STATES
-            if state not in states
-        ]
-        faults += [
-            f"job_lifecycle.state_transitions.{name}.actions: {action} cannot be left "
-            "out: it is the transition"
-            for name, actions in ACTIONS.items()
-            for action in set(actions) & set(INHERENT)
-            if not self.has(f"job_lifecycle.state_transitions.{name}.actions", action)
-        ]
+        path = "job_intake_pipeline.api_endpoint"
+        endpoint = self.get(path, "/commands")
+        if not _PATH.fullmatch(endpoint) or endpoint.startswith("/api/"):
+            yield path, f"a path such as /commands is needed, not {show(endpoint)}"
+        path = "job_intake_pipeline.payload_contract"
         both = set(self.required) & set(self.optional)
         if both:
-            faults.append(f"payload_contract: {', '.join(both)} is in both lists")
+            yield path, f"{', '.join(sorted(both))} is in both lists"
         unasked = [name for name in REQUIRED if name not in self.required]
         if unasked:
-            faults.append(
-                f"payload_contract.required_fields: {', '.join(unasked)} is needed"
-            )
+            yield f"{path}.required_fields", f"{', '.join(unasked)} is needed"
+
+    def _left_out(self) -> Iterator[tuple[str, str]]:
+        """What cannot be left out of a list, and is: where, and what."""
+        states = self.get("job_lifecycle.states", STATES)
+        for state in STATES:
+            if state not in states:
+                yield "job_lifecycle.states", f"{state} cannot be left out"
+        for name, actions in ACTIONS.items():
+            path = f"job_lifecycle.state_transitions.{name}.actions"
+            for action in actions:
+                if action in INHERENT and not self.has(path, action):
+                    yield path, f"{action} cannot be left out: it is the transition"
 
     def get(self, path: str, default: Any = None) -> Any:
         """What stands at *path*, with dots, or *default*."""
@@ -283,56 +575,6 @@ class JobConfig:
         path = "tadpole_execution.communication_encoding.worker_feedback_channel"
         written += [self.get(path)] if self.get(path) else []
         return {name.rpartition("#")[2]: name for name in written}
-
-
-def _check(path: str, setting: object, schema: Any, faults: list[str]) -> None:  # noqa: C901, PLR0912 - one branch a kind
-    where = path or "the configuration"
-    if isinstance(schema, Mapping):
-        if not isinstance(setting, Mapping):
-            faults.append(f"{where}: a mapping is needed, not {show(setting)}")
-            return
-        for name, value in setting.items():
-            inner = f"{path}.{name}" if path else str(name)
-            if name not in schema:
-                faults.append(f"{inner} is not known{nearest(str(name), schema)}")
-            elif value is not None:
-                _check(inner, value, schema[name], faults)
-    elif isinstance(schema, _One):
-        if setting not in schema.known:
-            faults.append(
-                f"{where} is {show(setting)}, and {' or '.join(schema.known)} is known"
-            )
-    elif isinstance(schema, _Number):
-        if not is_number(setting, schema.least, schema.most) or (
-            schema.is_whole and setting != int(setting)
-        ):
-            faults.append(
-                f"{where}: a {'whole ' * schema.is_whole}number from {schema.least:g} "
-                f"to {schema.most:g} is needed, not {show(setting)}"
-            )
-    elif schema is _TEXT:
-        if not isinstance(setting, str) or not setting:
-            faults.append(f"{where}: a text is needed, not {show(setting)}")
-    elif schema is _AMOUNTS:
-        if not isinstance(setting, Mapping):
-            faults.append(f"{where}: a mapping is needed, not {show(setting)}")
-            return
-        names = ("compute_units", "memory_mb", "bandwidth_mbps")
-        for name, size in setting.items():
-            if name not in names:
-                faults.append(f"{where}.{name} is not known{nearest(name, names)}")
-            elif not is_number(size, 1e-6, 1e12):
-                faults.append(f"{where}.{name}: an amount above 0, not {show(size)}")
-    elif not isinstance(setting, list) or not all(
-        isinstance(one, str) for one in setting
-    ):
-        faults.append(f"{where}: a list of texts is needed, not {show(setting)}")
-    elif isinstance(schema, _Some):
-        faults.extend(
-            f"{where}: {one} is not known{nearest(one, schema.known)}"
-            for one in setting
-            if one not in schema.known
-        )
 
 
 def nearest(name: str, names: Any) -> str:

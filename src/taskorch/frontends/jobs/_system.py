@@ -18,7 +18,7 @@ import attrs
 
 from taskorch._contexts import TaskContext
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch.adaptive import SNAPSHOTS, Learned, Learning
+from taskorch.adaptive import SNAPSHOTS, LearnedValue, Learning
 from taskorch.errors import (
     DuplicateTaskError,
     InvalidTaskError,
@@ -63,7 +63,6 @@ from taskorch.model._plain import ns_of
 from taskorch.model._show import show
 from taskorch.policies import ProportionalAllocator, ScoreQueue
 from taskorch.workflows import Workflow, WorkflowStatus
-from taskorch.workflows._located import plain
 
 if TYPE_CHECKING:
     import os
@@ -106,7 +105,7 @@ class _Objective:
     complexity: float | None = None
     counts_own: bool = False
     #: What learns which of its specialisations does best, if there are several.
-    specialist: Learned | None = None
+    specialist: LearnedValue | None = None
 
 
 class JobSystem:
@@ -183,7 +182,7 @@ class JobSystem:
         usual = config.threads
         most = self._most_threads
         threads = sorted({max(1, usual // 2), usual, min(most, 2 * usual)})
-        self._threads = Learned(
+        self._threads = LearnedValue(
             threads if len(threads) > 1 else [usual, most + usual],
             baseline=threads.index(usual) if len(threads) > 1 else 0,
             context=("type",),
@@ -191,7 +190,7 @@ class JobSystem:
             name="thread_pool_configuration",
             **self._learns,
         )
-        self._weights = Learned(
+        self._weights = LearnedValue(
             [1.0, 2.0, 0.5],
             context=("type",),
             reward="given",
@@ -228,7 +227,7 @@ class JobSystem:
         from taskorch.workflows._yaml import load  # noqa: PLC0415 - optional
 
         text = Path(path).read_bytes()
-        document = plain(load(text, "adaptive jobs", file=str(path)))
+        document = load(text, "adaptive jobs", file=str(path))
         return cls(document, floor=floor, memory=memory)
 
     # -- what is registered --------------------------------------------------------
@@ -285,10 +284,12 @@ class JobSystem:
         kinds = sorted(objective.handlers)
         if len(kinds) < 2 or not self.config.has(_ADAPTS, _SPECIALIZATION):  # noqa: PLR2004 - something to choose
             return
-        before = objective.specialist
+        if objective.specialist is not None:
+            objective.specialist.change(kinds)
+            return
         # None of them is the static choice, so there is no floor to keep to; and what
         # has no reward yet is drawn by chance, whichever was registered first.
-        objective.specialist = specialist = Learned(
+        objective.specialist = specialist = LearnedValue(
             kinds,
             algorithm="thompson",
             context=("type",),
@@ -296,9 +297,8 @@ class JobSystem:
             name=f"{_SPECIALIZATION}/{name}",
             **{**self._learns, "floor": 1.0},
         )
-        if before is not None:
-            specialist.attach(self._orch)
-            specialist.restore(lambda _: before.snapshot())
+        if self._orch is not None:
+            self._queue.join(specialist)
 
     def hook(self, name: str, function: Callable[..., Any]) -> None:
         """
@@ -664,7 +664,7 @@ class JobSystem:
             kind = self._picked(specialist, job)
         return JobRecord(job, asked, units, threads, weight, self._score(job), kind)
 
-    def _picked(self, part: Learned, job: Job) -> Any:
+    def _picked(self, part: LearnedValue, job: Job) -> Any:
         """What *part* has a job ask for; it hears the reward of the first unit."""
         first = unit_task_id(job.job_id, 0)
         return part.pick(first, job.objective, self._random)
@@ -979,12 +979,12 @@ class JobSystem:
         }
 
     @property
-    def _specialists(self) -> list[Learned]:
+    def _specialists(self) -> list[LearnedValue]:
         every = [objective.specialist for objective in self._objectives.values()]
         return [one for one in every if one is not None]
 
     @property
-    def _learners(self) -> tuple[Learned, ...]:
+    def _learners(self) -> tuple[LearnedValue, ...]:
         return self._weights, self._threads, *self._specialists
 
     def reset(self) -> None:
@@ -1218,7 +1218,7 @@ class JobSystem:
         """How many rewards each part has learnt from."""
         return {part.name: part.rewards for part in self._learners}
 
-    def _ask_again(self, part: Learned) -> list[Act]:
+    def _ask_again(self, part: LearnedValue) -> list[Act]:
         """Commands that have jobs that wait ask for what *part* has learnt since."""
         if not self.config.has(_ADAPTS, part.name):
             return []
@@ -1233,7 +1233,7 @@ class JobSystem:
             for job_id in job_ids[:_LOOKED_AT]
         ]
 
-    def _asked_again(self, part: Learned, job_id: str, orch: Any) -> None:
+    def _asked_again(self, part: LearnedValue, job_id: str, orch: Any) -> None:
         with self._lock:
             rewards, record = self._waiting.get(job_id), self._records.get(job_id)
             if rewards is None or record is None:
@@ -1331,7 +1331,7 @@ class _JobQueue(ScoreQueue):
     def __init__(
         self,
         weights: Mapping[str, float],
-        learners: Callable[[], tuple[Learned, ...]],
+        learners: Callable[[], tuple[LearnedValue, ...]],
         restored: Callable[[Callable[[str], Any]], None],
         recalled: Callable[[Any, int], None],
     ) -> None:
@@ -1339,11 +1339,24 @@ class _JobQueue(ScoreQueue):
         self._learners = learners
         self._restored = restored
         self._recalled = recalled
+        self._orch: Any = None
+        #: What gives the payloads of kept events; and the journal, and its last fact.
+        self._kept: Callable[[str], Any] | None = None
+        self._past: tuple[Any, int] | None = None
 
     def attach(self, orchestrator: Any) -> None:
         """See `Learned.attach`."""
+        self._orch = orchestrator
         for part in self._learners():
             part.attach(orchestrator)
+
+    def join(self, part: LearnedValue) -> None:
+        """Have one more learn, as those that were there from the beginning."""
+        part.attach(self._orch)
+        if self._kept is not None:
+            part.restore(self._kept)
+        if self._past is not None:
+            part.recall(*self._past)
 
     def choice_of(self, task_id: str, attempt: int) -> tuple[str, float] | None:
         """See `Learned.choice_of`: what was picked, all together."""
@@ -1356,12 +1369,14 @@ class _JobQueue(ScoreQueue):
 
     def restore(self, kept: Callable[[str], Any]) -> None:
         """See `Learned.restore`."""
+        self._kept = kept
         for part in self._learners():
             part.restore(kept)
         self._restored(kept)
 
     def recall(self, journal: Any, last: int) -> None:
         """See `Learned.recall`."""
+        self._past = journal, last
         for part in self._learners():
             part.recall(journal, last)
         self._recalled(journal, last)

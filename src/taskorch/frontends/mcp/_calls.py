@@ -19,13 +19,14 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._base._backoff import Backoff
 from taskorch._base._visible import visible
 from taskorch._verbs._remedies import all_in_tools, in_tools
 from taskorch.errors import AnswerRefusedError, InvalidTaskError, UnknownTaskError
 from taskorch.events import fields_of, signal_name
 from taskorch.model import FILTERS, TaskFilter, TaskState
 from taskorch.model._explanation import in_a_line, some
-from taskorch.model._ids import is_escalation, number_of, numbered, stem_of
+from taskorch.model._ids import stem_of, task_of_escalation
 from taskorch.model._made_for import SCHEDULE
 from taskorch.model._plain import plain, taken_apart
 
@@ -53,8 +54,7 @@ _LOOKED_AT: Final = 50
 _EVENTS: Final = 100
 _HALVES: Final = re.compile("[\ud800-\udfff]")
 #: Seconds between two looks: at first, and at the most.
-_SOON: Final = 0.02
-_PAUSE: Final = 1.0
+_PAUSES: Final = Backoff(0.02, 1.0)
 
 
 @attrs.frozen
@@ -325,15 +325,14 @@ def wait(place: Any, values: Mapping[str, Any], caller: Caller) -> dict[str, Any
     """Wait until a task has ended, or the time is over, or nobody wants to know."""
     task = values["task"]
     end = monotonic() + values.get("seconds", SECONDS)
-    pause = _SOON
+    pauses = _PAUSES.pauses()
     while True:
         now = place.get_task_status(task)
         rest = end - monotonic()
         if now.is_terminal or rest <= 0:
             break
-        if caller.gone.wait(min(pause, rest)):
+        if caller.gone.wait(min(next(pauses), rest)):
             break
-        pause = min(pause * 2, _PAUSE)
     document = _shortened(now.to_dict(), MOST_SHOWN)
     try:
         text = all_in_tools(str(place.explain(task)))
@@ -416,14 +415,14 @@ def form(place: Any, values: Mapping[str, Any], caller: Caller) -> Form | None:
     details = asked["details"]
     more = "" if details in (None, {}) else f"\n\n{json.dumps(details)}"[:MOST_SHOWN]
     changes = "What is to be changed, as JSON; mostly nothing."
-    if is_escalation(asked["id"]):
+    if asked["kind"] == "escalation":
         changes = 'As JSON. Of "retry": {"timeout": 60}; of "complete": {"result": 7}.'
     fields: dict[str, Any] = {
         "choice": {"type": "string", "enum": [*asked["options"]]},
         "note": {"type": "string", "description": "Is kept with the answer."},
         "changes": {"type": "string", "description": changes},
     }
-    state = json.dumps([_of_one_run(asked["id"]), asked["asked_at"]])
+    state = json.dumps([asked["answer_to"], asked["asked_at"]])
     return Form(person, f"{asked['text']}{more}", fields, state, _filled_in)
 
 
@@ -445,11 +444,6 @@ def _filled_in(content: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _of_one_run(name: str) -> str:
-    """The id that means what is asked now, and not what may be asked after it."""
-    return name if is_escalation(name) else numbered(stem_of(name), number_of(name))
-
-
 def _open(place: Any, name: str) -> dict[str, Any] | None:
     """
     The open question that *name* means; None: there is none.
@@ -457,14 +451,14 @@ def _open(place: Any, name: str) -> dict[str, Any] | None:
     A name without a number means the latest asking, as it does where it is answered.
     """
     for document in map(_document, place.questions()):
-        if name in _names(document["id"]) or name == stem_of(document["id"]):
+        if name in (*_names(document), stem_of(document["id"])):
             return document
     return None
 
 
-def _names(open_id: str) -> tuple[str, str]:
+def _names(asked: dict[str, Any]) -> tuple[str, str]:
     """The ids that mean what is asked now, and nothing else."""
-    return open_id, _of_one_run(open_id)
+    return asked["id"], asked["answer_to"]
 
 
 def answer(place: Any, values: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
@@ -472,9 +466,8 @@ def answer(place: Any, values: Mapping[str, Any], caller: Caller) -> dict[str, A
     name = values["question"]
     asked = _open(place, name)
     if asked is None:
-        if not is_escalation(name):
-            # An unknown id has its own words.
-            place.get_task_status(name)
+        # An unknown id has its own words.
+        place.get_task_status(task_of_escalation(name)[0] or name)
         msg = f"question {name} is not open"
         names = [_document(each)["id"] for each in place.questions()]
         hint = f"open are {some(names)}" if names else "no question is open"
@@ -487,9 +480,9 @@ def answer(place: Any, values: Mapping[str, Any], caller: Caller) -> dict[str, A
     if "choice" not in values:
         msg = "answer: a choice is needed, and nobody can be asked for it here"
         raise InvalidTaskError(msg, hint="tell a person that it waits")
-    if caller.is_person or name in _names(asked["id"]):
+    if caller.is_person or name in _names(asked):
         # What was looked at is answered, and not what may have come after it.
-        name = _of_one_run(asked["id"])
+        name = asked["answer_to"]
     decided = place.answer(
         name,
         values["choice"],

@@ -58,8 +58,7 @@ class OrchestratorPlace:
     @property
     def uid(self) -> str:
         """Id of the journal, which only its readers know; "": there is none."""
-        committer = self._orch._rt.committer  # noqa: SLF001 - no verb says it
-        return "" if committer is None else getattr(committer.journal, "uid", "")
+        return getattr(self._orch.journal, "uid", "")
 
     def picture(self, run_id: str) -> str:
         """The graph of a run, with the states of its tasks, as SVG."""

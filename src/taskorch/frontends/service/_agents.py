@@ -31,7 +31,7 @@ from taskorch.frontends.service._artifacts import Artifacts
 from taskorch.frontends.service._bodies import WIRE, read_object, refuse
 from taskorch.frontends.service._operations import Operation, named, ref
 from taskorch.frontends.service._problems import HttpProblem
-from taskorch.frontends.service._sessions import AgentSession, LateEnds
+from taskorch.frontends.service._sessions import AgentSession
 from taskorch.frontends.service._values import answer
 from taskorch.frontends.service._waiter import Waiter
 from taskorch.model import Agent
@@ -40,6 +40,8 @@ from taskorch.protocols import AttemptExecutor
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
+
+    from taskorch.frontends.suite._elsewhere import EndsKept
 
 _LOG: Final = logging.getLogger(__name__)
 #: The version of what is said between an agent and the service.
@@ -123,7 +125,7 @@ class Agents:
         artifacts: Artifacts | None,
         admit: Admit | None = None,
         lease: float | None = None,
-        late: LateEnds | None = None,
+        late: EndsKept | None = None,
     ) -> None:
         self._late = late
         self._lease = LEASE if lease is None else lease

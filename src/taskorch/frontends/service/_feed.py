@@ -52,11 +52,9 @@ def kept_by(orch: TaskOrchestrator) -> Callable[[], None]:
     """
 
     def keep() -> None:
-        runtime = orch._rt  # noqa: SLF001 - nobody else waits for facts
-        if runtime.committer is not None and runtime.opened:
-            # A journal in trouble has its own words for that.
-            with suppress(JournalUnavailableError):
-                runtime.step(lambda _: None, keep=True)
+        # A journal in trouble has its own words for that.
+        with suppress(JournalUnavailableError):
+            orch._wait_kept()  # noqa: SLF001 - nobody else waits for facts
 
     return keep
 

@@ -22,6 +22,7 @@ from taskorch.frontends.service._values import answer, document
 from taskorch.model._plain import plain
 from taskorch.model._verbs import OBJECT, TEXT, listed
 from taskorch.planning._schemas import agent_schema
+from taskorch.recovery import Alerts
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -140,8 +141,8 @@ class Overviews:
 
     async def _alerts(self, _: Request) -> Response:
         # The first use of `orch.alerts` would have them act.
-        watched = self._orch()._rt.alerts  # noqa: SLF001 - it asks for no more
-        alerts = () if watched is None else await run_in_threadpool(watched.list)
+        watched = self._orch().drivers.of_class(Alerts)
+        alerts = await run_in_threadpool(watched[0].list) if watched else ()
         return answer({"alerts": document(alerts)})
 
     async def _instances(self, _: Request) -> Response:

@@ -235,7 +235,7 @@ class PageOperations:
         return numbers
 
     def _count_questions(self, orch: Any, stats: Stats) -> int:
-        # To count them is to look through all tasks, if any is blocked.
+        # To count them is to list them.
         blocked, now = stats.state_machine.blocked, monotonic()
         if blocked != self._blocked or now - self._asked >= _KEEP:
             self._blocked, self._asked = blocked, now

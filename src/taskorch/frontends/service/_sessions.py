@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import BrokenExecutor
 from itertools import count
 from time import monotonic
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
 
@@ -35,6 +35,9 @@ from taskorch.frontends.service._waiter import Waiter
 from taskorch.model import Agent, Program, ProgramResult
 from taskorch.protocols import Attempt, AttemptExecutor
 from taskorch.workflows._writing import write_work
+
+if TYPE_CHECKING:
+    from taskorch.frontends.suite._elsewhere import EndsKept
 
 #: What an attempt is called on the wire: life, number, mark of the order, task.
 _NAME: Final = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})\.\w+:(.*)", re.DOTALL)
@@ -92,30 +95,6 @@ def _parsed(name: str) -> tuple[str, tuple[int, int]] | None:
     return None if match is None else (match[3], (int(match[1]), int(match[2])))
 
 
-class LateEnds(Protocol):
-    """Who takes ends of attempts of an earlier life, if `orch.agents` does not."""
-
-    def program_of(self, task_id: str) -> Program | None:
-        """As `AgentManager.program_of`."""
-        ...
-
-    def bring_late(
-        self,
-        task_id: str,
-        fence: tuple[int, int],
-        value: Any = None,
-        error: BaseException | None = None,
-        *,
-        agent: str,
-    ) -> bool:
-        """As `AgentManager.bring_late`; NotRunningError: it is to be told again."""
-        ...
-
-    def is_awaited(self, task_id: str, fence: tuple[int, int], agent: str) -> bool:
-        """Whether the agent is to go on with such an attempt."""
-        ...
-
-
 class AgentSession(AttemptExecutor[str]):
     """
     The executor of one agent elsewhere: attempts wait until the agent asks.
@@ -124,7 +103,7 @@ class AgentSession(AttemptExecutor[str]):
         agents: Where it is told what is heard of the agent.
         info: What is known of it.
         secret: What only the agent knows, so that no other speaks for it.
-        late: Who takes ends of attempts of an earlier life; None: *agents*.
+        late: What takes ends of attempts of an earlier life; None: *agents*.
     """
 
     def __init__(
@@ -132,7 +111,7 @@ class AgentSession(AttemptExecutor[str]):
         agents: AgentManager,
         info: Agent,
         secret: str,
-        late: LateEnds | None = None,
+        late: EndsKept | None = None,
     ) -> None:
         self.info = info
         self._agents = agents

@@ -46,15 +46,16 @@ from taskorch.frontends.service._problems import HttpProblem
 from taskorch.frontends.service._values import answer
 from taskorch.frontends.suite._elsewhere import OWN, EndsKept, admit, join
 from taskorch.frontends.suite._folder import RunFolder
-from taskorch.frontends.suite._markdown import headline
+from taskorch.frontends.suite._formats import headline
 from taskorch.frontends.suite._model import Suite, parts_of
+from taskorch.frontends.suite._report import SuiteReport
 from taskorch.frontends.suite._running import (
     RUN,
-    Ended,
     check_complete,
     read_report,
     run,
 )
+from taskorch.frontends.suite._telling import Ended
 from taskorch.frontends.suite._words import STATUS
 from taskorch.model import TERMINAL, Agent, Resources, TaskState, check_seconds
 from taskorch.model._verbs import TEXT, listed
@@ -167,8 +168,7 @@ class SuiteRuns:
         self._feed: Feed | None = None
         self._board: Board | None = None
         self._names: frozenset[str] = frozenset()
-        self._states: Mapping[str, TaskState] = {}
-        self._doers: Mapping[str, str] = {}
+        self._report: SuiteReport | None = None
         self._is_ending = False
 
     # -- running -------------------------------------------------------------------
@@ -200,7 +200,7 @@ class SuiteRuns:
                 ) from None
             self._thread = thread
             self._status, self._name, self._error = "running", wanted.name, None
-            self._states, self._names, self._doers = {}, frozenset(), {}
+            self._report, self._names = None, frozenset()
             before = self._board
             self._orch, self._feed, self._board = None, None, None
         if before is not None:
@@ -258,8 +258,7 @@ class SuiteRuns:
 
         status = "failed"
         error: Mapping[str, str] | None = None
-        states: Mapping[str, TaskState] = {}
-        doers: Mapping[str, str] = {}
+        report: SuiteReport | None = None
         try:
             report = run(
                 wanted.suite,
@@ -278,12 +277,6 @@ class SuiteRuns:
             if late and not report.passed:
                 hint = "ask for more timeout_seconds"
                 error = _error("run_timed_out", late[0], hint)
-            states = {
-                task.id: _STATES[task.status]
-                for task in report.tasks
-                if task.id in self._names
-            }
-            doers = {task.id: task.agent for task in report.tasks if task.agent}
         except TaskorchError as caught:
             if isinstance(caught, NotRunningError):
                 status = "interrupted"
@@ -292,14 +285,13 @@ class SuiteRuns:
             _LOG.exception("a run of a suite could not go on")
             error = _error("error", f"the run could not go on: {caught}")
         finally:
-            self._over(status, error, states, doers)
+            self._over(status, error, report)
 
     def _over(
         self,
         status: str,
         error: Mapping[str, str] | None,
-        states: Mapping[str, TaskState],
-        doers: Mapping[str, str],
+        report: SuiteReport | None,
     ) -> None:
         """The run has ended, with this *status*, and because of this *error*."""
         if error is not None:
@@ -312,8 +304,7 @@ class SuiteRuns:
         before.stop(drain=False)
         with self._lock:
             self._thread = None
-            self._status, self._error = status, error
-            self._states, self._doers = states, doers
+            self._status, self._error, self._report = status, error, report
 
     def stop(self, *, drain: bool, timeout: float | None = None) -> None:
         """
@@ -410,10 +401,15 @@ class SuiteRuns:
     def progress(self) -> dict[str, Any]:
         """How far the run is that there is, or was last."""
         with self._lock:
-            orch, names, states = self._orch, self._names, self._states
-            doers = self._doers
+            orch, names, report = self._orch, self._names, self._report
             is_running = self._thread is not None
-        if orch is not None and is_running:
+        states: Mapping[str, TaskState] = {}
+        doers: Mapping[str, str] = {}
+        if report is not None:
+            parts = [part for part in report.tasks if part.id in names]
+            states = {part.id: _STATES[part.status] for part in parts}
+            doers = {part.id: part.agent for part in parts if part.agent}
+        elif orch is not None and is_running:
             try:
                 all_states = orch.workflows.status(RUN).tasks
             except (UnknownTaskError, NotRunningError):

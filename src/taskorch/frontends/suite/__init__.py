@@ -8,36 +8,31 @@ It needs PyYAML and jsonschema: `pip install 'taskorch[suite]'`; pytest and cove
 are needed where the tests run. `taskorch suite` is its command line. What runs when is
 the orchestrator's decision: a suite is a workflow of it.
 
-- `_reading`, `_merge`, `_faults`: files of a configuration, as one; all that is wrong
-  with them.
-- `_keys`, `_kinds`, `_words`: the names that it may have, kinds of values, what they
-  are to us.
+- `_reading`, `_merge`: files of a configuration, as one, and all that is wrong there.
+- `_keys`, `_words`: the names that it may have; its words, and what they are to us.
 - `_without_effect`: what it says that has no effect: told, not refused.
 - `_tasks`, `_placeholders`: its tasks and phases; templates, and places for what
   differs.
 - `_model`: the suite: what the configuration says, checked.
 - `_sharding`, `_planning`: the files of a task in parts; the dry run.
-- `_translation`: the suite as a workflow, and an orchestrator with its agents.
+- `_translation`: the suite as a workflow, and an orchestrator with its agents, as many
+  as there is work for.
 - `_running`, `_folder`: runs it, or goes on with it; where a run keeps its files.
-- `_agent`, `_worker`, `_process`: an agent; its process; that process as we see it.
-- `_elsewhere`, `_pool`: agents of other processes; as many as there is work for.
-- `_messages`, `_json_lines`: what is said between us and agents; a log of it.
-- `_attempt`, `_plugin`, `_measures`, `_results`: one attempt, and what it came to.
-- `_criteria`, `_judging`, `_failing`: what must hold; whether it has; what kind of
-  failure.
-- `_phase_clock`, `_watching`: the time of a phase; what is measured meanwhile.
-- `_telling`, `_receiver`: who is told of what happens, here and elsewhere.
-- `_history`, `_timeline`: what earlier runs have taught; who did what when.
-- `_coverage`, `_whole`: what the parts of a task, and all tasks, come to together.
-- `_report`, `_html`, `_junit`, `_markdown`: the final report, as a value and in three
-  forms.
+- `_process`, `_worker`: an agent, and its process as we see it; that process.
+- `_elsewhere`: agents of other processes.
+- `_attempt`, `_plugin`, `_results`: one attempt, and what it came to.
+- `_criteria`, `_judging`: what must hold; numbers, and whether it has.
+- `_whole`: what the parts of a task, and all tasks, come to together.
+- `_watching`: what is measured meanwhile, and the time of a phase.
+- `_messages`, `_telling`, `_receiver`: what is said between us and agents; who is told
+  of what happens, here and elsewhere; who did what when.
+- `_report`, `_formats`: the final report, as a value and in its four forms.
 """
 
 from __future__ import annotations
 
 from taskorch.frontends.suite._criteria import Criteria
-from taskorch.frontends.suite._judging import CriteriaNotMetError
-from taskorch.frontends.suite._measures import Counts
+from taskorch.frontends.suite._judging import Counts, CriteriaNotMetError
 from taskorch.frontends.suite._messages import check_message, message_schema
 from taskorch.frontends.suite._model import (
     Limits,
@@ -52,10 +47,10 @@ from taskorch.frontends.suite._model import (
 from taskorch.frontends.suite._planning import plan
 from taskorch.frontends.suite._process import AgentDiedError
 from taskorch.frontends.suite._reading import load
-from taskorch.frontends.suite._report import SuiteReport, TaskPart
+from taskorch.frontends.suite._report import Slice, SuiteReport, TaskPart
 from taskorch.frontends.suite._results import ResultsError
-from taskorch.frontends.suite._running import Ended, run
-from taskorch.frontends.suite._timeline import Slice
+from taskorch.frontends.suite._running import run
+from taskorch.frontends.suite._telling import Ended
 
 __all__ = (
     "AgentDiedError",

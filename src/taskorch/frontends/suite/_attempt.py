@@ -13,31 +13,30 @@ from typing import Any, Final
 import attrs
 
 from taskorch._base._limits import NS
-from taskorch.frontends.suite._coverage import totals_in
 from taskorch.frontends.suite._criteria import Criteria
-from taskorch.frontends.suite._failing import (
-    class_of_end,
-    class_of_tests,
-    end_of,
-    result_of,
-)
 from taskorch.frontends.suite._folder import RunFolder, kept_in, write_json
 from taskorch.frontends.suite._judging import (
+    Counts,
     CriteriaNotMetError,
     CriterionFinding,
+    Measures,
     judge,
 )
-from taskorch.frontends.suite._measures import Counts, Measures
 from taskorch.frontends.suite._placeholders import fill
 from taskorch.frontends.suite._results import (
     BAD,
     ResultsError,
     TestRecord,
+    class_of_end,
+    class_of_tests,
     counts_of,
+    end_of,
     read_json,
     read_junit,
     read_pytest,
+    result_of,
 )
+from taskorch.frontends.suite._whole import totals_in
 from taskorch.model import ProgramResult, Task
 from taskorch.model._ids import stem_of, without_run
 from taskorch.model._program import of_attempt

@@ -7,12 +7,12 @@ from typing import Final
 
 import attrs
 
-#: The names that messages have for them.
-SYNONYMS: Final[Mapping[str, str]] = {
-    "min_pass_rate": "pass_rate",
-    "required_coverage": "coverage",
-    "max_execution_time": "execution_time_max",
-}
+from taskorch._base._limits import MAX_SECONDS
+from taskorch.workflows._forms import Number, keys_of, may_be
+
+_SHARE: Final = Number(most=1)
+_ABOVE: Final = Number(is_above=True)
+_SECONDS: Final = Number(most=MAX_SECONDS, is_above=True)
 
 
 @attrs.frozen
@@ -30,12 +30,18 @@ class Criteria:
         memory_efficiency: The share of the memory granted that is used, at least.
     """
 
-    pass_rate: float | None = None
-    coverage: float | None = None
-    execution_time_max: float | None = None
-    memory_max: float | None = None
-    speedup_min: float | None = None
-    memory_efficiency: float | None = None
+    pass_rate: float | None = attrs.field(
+        default=None, metadata=may_be(_SHARE, "min_pass_rate")
+    )
+    coverage: float | None = attrs.field(
+        default=None, metadata=may_be(_SHARE, "required_coverage")
+    )
+    execution_time_max: float | None = attrs.field(
+        default=None, metadata=may_be(_SECONDS, "max_execution_time")
+    )
+    memory_max: float | None = attrs.field(default=None, metadata=may_be(_ABOVE))
+    speedup_min: float | None = attrs.field(default=None, metadata=may_be(_ABOVE))
+    memory_efficiency: float | None = attrs.field(default=None, metadata=may_be(_SHARE))
 
     def said(self) -> dict[str, float]:
         """What is asked for, by name."""
@@ -43,3 +49,9 @@ class Criteria:
 
     def __bool__(self) -> bool:
         return bool(self.said())
+
+
+#: What messages call them, by that name, and by ours.
+IN_MESSAGES: Final[Mapping[str, str]] = {
+    name: word for name, one in keys_of(Criteria).items() for word in one.words
+}

@@ -1,195 +1,226 @@
-"""The names that a configuration may have, and the kinds of their values."""
+"""The names that a configuration may have: a section is a class, a name a field."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final, get_args
 
-from taskorch._base._limits import MAX_ATTEMPTS, MAX_SECONDS, PRIORITIES
-from taskorch.frontends.suite import _criteria
-from taskorch.frontends.suite._kinds import (
-    Anything,
+import attrs
+
+from taskorch._base._limits import MAX_SECONDS, PRIORITIES
+from taskorch.frontends.suite._criteria import Criteria
+from taskorch.frontends.suite._model import Limits, Mode, Monitoring, Template
+from taskorch.recovery import AlertRule
+from taskorch.recovery._handler import FailureHandling, RecoverySection
+from taskorch.workflows._forms import (
+    ID,
     Each,
     Either,
-    Flag,
-    NamedItems,
+    Entry,
+    Named,
     Number,
     OneOf,
-    Size,
     Text,
-    ValueReader,
+    field,
+    one_of,
 )
-from taskorch.recovery import ACTIONS
+from taskorch.workflows._phases import OnFailure
 
-
-def _one_of(*words: str) -> OneOf:
-    return OneOf({word: word for word in words})
-
-
-_ID: Final = Text(is_id=True)
-_RETRIES: Final = Number(most=MAX_ATTEMPTS - 1, is_whole=True)
 _SOME: Final = Number(least=1, is_whole=True)
 _SECONDS: Final = Number(most=MAX_SECONDS)
 _TIMEOUT: Final = Number(most=MAX_SECONDS, is_above=True)
 _SHARE: Final = Number(most=1)
 _PORT: Final = Number(least=1, most=65_535, is_whole=True)
-_WORDS: Final = Each(Text(is_any=True), hint="a list of texts")
-_ARGV: Final = Each(
-    Text(is_any=True), least=1, hint="a list, a program and its arguments,"
-)
-_IDS: Final = Each(_ID, hint="a list of ids")
+_AMOUNT: Final = Number(is_above=True)
+_WORDS: Final = Each(Text(is_any=True), needs="a list of texts")
+_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_USUAL: Final = Limits()
 
-_RESOURCES: Final = {
-    "memory_mb": Number(is_above=True),
-    "cpu_cores": Number(is_above=True),
-    "disk_mb": Number(),
-    "timeout_seconds": _TIMEOUT,
-}
-#: Other words for these; what is in another unit is named.
-_OTHER_WORDS: Final = {
-    "timeout": "timeout_seconds",
-    **dict.fromkeys(("cpu", "cpus", "cores", "num_cpus", "vcpus"), "cpu_cores"),
-    **dict.fromkeys(("mem_mb", "ram_mb"), "memory_mb"),
-}
-_CRITERIA: Final = NamedItems(
-    {
-        "pass_rate": _SHARE,
-        "coverage": _SHARE,
-        "execution_time_max": _TIMEOUT,
-        "memory_max": Number(is_above=True),
-        "speedup_min": Number(is_above=True),
-        "memory_efficiency": _SHARE,
-    },
-    synonyms=_criteria.SYNONYMS,
-)
-_SUBTASK: Final[Mapping[str, ValueReader]] = {
-    "id": _ID,
-    "name": Text(),
-    "resources": NamedItems(_RESOURCES, synonyms=_OTHER_WORDS),
-    "success_criteria": _CRITERIA,
-    "arguments": _WORDS,
-}
-_TASK: Final = NamedItems(
-    {
-        **_SUBTASK,
-        "template": Text(),
-        "dependencies": _IDS,
-        "subtasks": Each(
-            Either(_ID, NamedItems(_SUBTASK, needed=["id"])), hint="a list of ids"
-        ),
-        "priority": OneOf(PRIORITIES),
-        "role": Text(),
-        "shards": Number(least=1, most=999, is_whole=True),
-    },
-    needed=["id"],
-)
-_PHASE: Final = NamedItems(
-    {
-        "tests": Text(),
-        "mode": _one_of("parallel", "sequential_with_parallel_subtasks", "sequential"),
-        "timeout_seconds": _TIMEOUT,
-        "on_failure": _one_of("stop", "continue", "skip"),
-    },
-    needed=["tests"],
-    synonyms={"timeout": "timeout_seconds"},
-)
-_TEMPLATE: Final = NamedItems(
-    {
-        "pytest": _WORDS,
-        "command": _ARGV,
-        "arguments": NamedItems(others=_WORDS),
-        "results": Text(),
-        "coverage": _WORDS,
-        "env": NamedItems(others=Text(is_any=True)),
-        "cwd": Text(),
-        "python": Text(),
-    }
-)
-_FAILURES: Final = {
-    "max_retries": _RETRIES,
-    "retry_delay_seconds": _SECONDS,
-    "escalation_threshold": _SOME,
-    "timeout_grace_period": _SECONDS,
-}
 
-_ALERT: Final = NamedItems(
-    {
-        "when": Text(),
-        "until": Text(),
-        "over": _TIMEOUT,
-        "least": _SOME,
-        "wait": _SECONDS,
-        "hold": _SECONDS,
-        "severity": _one_of("info", "warning", "critical"),
-        "action": _one_of(*ACTIONS),
-        "per": _one_of("system", "agent"),
-    },
-    needed=["when"],
-    synonyms={"for": "wait", "condition": "when"},
-)
+@attrs.frozen
+class Held:
+    """
+    What a task holds while it runs.
 
-#: All of a configuration.
-CONFIGURATION: Final = NamedItems(
-    {
-        "orchestrator": NamedItems(
-            {
-                "name": Text(),
-                "version": Text(),
-                "log_level": _one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
-                "api_port": _PORT,
-                "metrics_port": _PORT,
-                "task_definitions": NamedItems(
-                    others=Each(_TASK, hint="a list of tasks")
-                ),
-            }
-        ),
-        "resource_allocation": NamedItems(
-            others=NamedItems(
-                {**_RESOURCES, "max_parallel": _SOME}, synonyms=_OTHER_WORDS
-            )
-        ),
-        "agent_limits": NamedItems(
-            {
-                "max_agents": _SOME,
-                "total_memory_mb": Number(is_above=True),
-                "total_cpu_cores": Number(is_above=True),
-            }
-        ),
-        "failure_handling": NamedItems(
-            _FAILURES,
-            synonyms={"retry_delay": "retry_delay_seconds"},
-        ),
-        "agent_pool": NamedItems(
-            {
-                "min_agents": _SOME,
-                "max_agents": _SOME,
-                "scale_up_threshold": _SHARE,
-                "scale_down_threshold": _SHARE,
-                "settle_seconds": _SECONDS,
-                "agent_timeout": _TIMEOUT,
-            }
-        ),
-        "recovery": NamedItems(
-            {
-                **_FAILURES,
-                "human_notification_webhook": Text(),
-                "webhook_secret_env": Text(),
-                "webhook_may_be_private": Flag(),
-                "matrix": Anything(),
-                "classes": Anything(),
-            },
-            synonyms={"retry_delay": "retry_delay_seconds"},
-        ),
-        "monitoring": NamedItems(
-            {
-                "metrics_interval": _TIMEOUT,
-                "health_check_interval": _TIMEOUT,
-                "log_rotation_size": Size(),
-                "log_retention_days": Number(is_above=True),
-            }
-        ),
-        "alerts": NamedItems(others=Either(_one_of("off"), _ALERT)),
-        "phases": NamedItems(others=_PHASE),
-        "templates": NamedItems(others=_TEMPLATE),
-    }
-)
+    Attributes:
+        memory_mb: MiB of memory.
+        cpu_cores: Cores.
+        disk_mb: MiB of the disk.
+        timeout_seconds: Seconds that an attempt may take.
+    """
+
+    memory_mb: float = field(_AMOUNT, "mem_mb", "ram_mb")
+    cpu_cores: float = field(_AMOUNT, "cpu", "cpus", "cores", "num_cpus", "vcpus")
+    disk_mb: float = field(Number())
+    timeout_seconds: float = field(_TIMEOUT, "timeout")
+
+
+@attrs.frozen
+class Allocation(Held):
+    """
+    What tasks of a class hold that do not say so themselves.
+
+    Attributes:
+        max_parallel: How many of them run at once.
+    """
+
+    max_parallel: int | None = field(_SOME)
+
+
+@attrs.frozen
+class Subtask:
+    """
+    A part of a task: what it does not say is as the task says.
+
+    Attributes:
+        id: Its id: one word.
+        name: What people call it.
+        resources: What it holds while it runs.
+        success_criteria: What must hold for it to have succeeded.
+        arguments: What stands for `{arguments}` of its template.
+    """
+
+    id: str = field(ID, is_needed=True)
+    name: str = field(Text())
+    resources: Held = field(Entry(Held))
+    success_criteria: Criteria = field(Entry(Criteria))
+    arguments: list[str] = field(_WORDS)
+
+
+@attrs.frozen
+class TaskEntry(Subtask):
+    """
+    A test task.
+
+    Attributes:
+        template: The name of its template.
+        dependencies: Ids of the tasks that must have succeeded before.
+        subtasks: What is run in its place: ids, or parts that say what differs.
+        priority: Higher runs first.
+        role: What its agent is called in messages.
+        shards: In how many parts its files are run at once, if pytest runs them.
+    """
+
+    template: str = field(Text())
+    dependencies: list[str] = field(Each(ID, needs="a list of ids"))
+    subtasks: list[Any] = field(Each(Either(ID, Entry(Subtask)), needs="a list of ids"))
+    priority: str = field(OneOf(PRIORITIES), default="normal")
+    role: str = field(Text())
+    shards: int = field(Number(least=1, most=999, is_whole=True), default=1)
+
+
+@attrs.frozen
+class About:
+    """
+    The suite as a whole.
+
+    Attributes:
+        name: Its name.
+        version: Its version.
+        log_level: From which level on something is told while it runs.
+        api_port: Of the service.
+        metrics_port: Of its metrics.
+        task_definitions: The tasks, by their class: `unit_tests` and the like.
+    """
+
+    name: str = field(Text(), default="suite")
+    version: str = field(Text(), default="")
+    log_level: str = field(one_of(*_LEVELS), default="INFO")
+    api_port: int = field(_PORT, default=8080)
+    metrics_port: int = field(_PORT, default=9090)
+    task_definitions: Mapping[str, Any] = field(
+        Named(Each(Entry(TaskEntry), needs="a list of tasks"))
+    )
+
+
+@attrs.frozen
+class AgentLimits:
+    """
+    What all agents of this process may be, and hold.
+
+    Attributes:
+        max_agents: How many there are at the most.
+        total_memory_mb: MiB that all may reserve.
+        total_cpu_cores: Cores that all may reserve.
+    """
+
+    max_agents: int | None = field(_SOME)
+    total_memory_mb: float = field(_AMOUNT)
+    total_cpu_cores: float = field(_AMOUNT)
+
+
+@attrs.frozen
+class AgentPool:
+    """
+    As many agents as there is work for.
+
+    Attributes:
+        min_agents: How many there are at least.
+        max_agents: How many there are at the most.
+        scale_up_threshold: The load above which there are to be more.
+        scale_down_threshold: The share of the settling time in which one has to be
+            needed.
+        settle_seconds: Seconds that are looked back at before there are fewer.
+        agent_timeout: Seconds of silence after which an agent from elsewhere is lost.
+    """
+
+    min_agents: int = field(_SOME, default=1)
+    max_agents: int | None = field(_SOME)
+    scale_up_threshold: float = field(_SHARE, default=_USUAL.scale_up)
+    scale_down_threshold: float = field(_SHARE, default=_USUAL.scale_down)
+    settle_seconds: float = field(_SECONDS, default=_USUAL.settle)
+    agent_timeout: float | None = field(_TIMEOUT)
+
+
+@attrs.frozen
+class PhaseEntry:
+    """
+    A phase: the tasks of a class.
+
+    Attributes:
+        tests: The class of its tasks.
+        mode: How they follow each other.
+        timeout_seconds: Seconds for all of it.
+        on_failure: What follows if one fails.
+    """
+
+    tests: str = field(Text(), is_needed=True)
+    mode: Mode = field(one_of(*get_args(Mode)))
+    timeout_seconds: float | None = field(_TIMEOUT, "timeout")
+    on_failure: OnFailure = field(one_of(*get_args(OnFailure)), default="stop")
+
+
+@attrs.frozen
+class Configuration:
+    """
+    All of a configuration of a suite.
+
+    Attributes:
+        orchestrator: The suite as a whole, and its tasks.
+        resource_allocation: What tasks hold that do not say so, by their class.
+        agent_limits: What all agents of this process may be, and hold.
+        failure_handling: What follows a failure.
+        agent_pool: As many agents as there is work for.
+        recovery: What follows a failure, by what kind it is.
+        monitoring: What is measured and kept.
+        alerts: Rules that are watched beside the usual four; `"off"` leaves one out.
+        phases: Phases, in order, where they are not as usual.
+        templates: How tasks are run.
+    """
+
+    orchestrator: About = field(Entry(About))
+    resource_allocation: Mapping[str, Allocation] = field(Named(Entry(Allocation)))
+    agent_limits: AgentLimits = field(Entry(AgentLimits))
+    failure_handling: FailureHandling = field(Entry(FailureHandling))
+    agent_pool: AgentPool = field(Entry(AgentPool))
+    recovery: RecoverySection = field(Entry(RecoverySection))
+    monitoring: Monitoring = field(Entry(Monitoring))
+    alerts: Mapping[str, AlertRule] = field(
+        Named(Either(one_of("off"), Entry(AlertRule)))
+    )
+    phases: Mapping[str, PhaseEntry] = field(Named(Entry(PhaseEntry)))
+    templates: Mapping[str, Template] = field(Named(Entry(Template)))
+
+
+#: The form of all of a configuration.
+CONFIGURATION: Final = Entry(Configuration)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from taskorch.frontends.suite._faults import FaultList
+from taskorch.workflows._forms import FaultList
 from taskorch.workflows._located import Located
 
 

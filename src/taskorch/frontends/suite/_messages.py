@@ -10,13 +10,13 @@ from typing import Any, Final
 
 from taskorch.errors import ValidationFailedError
 from taskorch.frontends.suite import _words
-from taskorch.frontends.suite._criteria import SYNONYMS
+from taskorch.frontends.suite._criteria import IN_MESSAGES
 from taskorch.frontends.suite._model import SuiteTask
 from taskorch.model import TaskState
 from taskorch.model._plain import stamp
-from taskorch.policies._json import schema_checker
+from taskorch.policies._json_schema import schema_checker
 
-_CRITERIA: Final = {ours: name for name, ours in SYNONYMS.items()}
+_CRITERIA: Final = IN_MESSAGES
 #: Figures of a rate and of a percentage.
 _RATE: Final = 3
 _PERCENT: Final = 1

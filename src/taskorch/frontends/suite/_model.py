@@ -9,13 +9,19 @@ from typing import Final, Literal, TypeAlias
 
 import attrs
 
+from taskorch._base._limits import MAX_SECONDS
 from taskorch.frontends.suite._criteria import Criteria
 from taskorch.model import NO_RESOURCES, Resources
 from taskorch.recovery import AlertRule, Row, Rule
+from taskorch.workflows._forms import Each, Named, Number, Size, Text, may_be
 
 #: How the tasks of a phase follow each other.
 Mode: TypeAlias = Literal["parallel", "sequential_with_parallel_subtasks", "sequential"]
 _NO_CRITERIA: Final = Criteria()
+_TEXT: Final = Text(is_any=True)
+_WORDS: Final = Each(_TEXT, needs="a list of texts")
+_ARGV: Final = Each(_TEXT, least=1, needs="a list, a program and its arguments,")
+_SECONDS: Final = Number(most=MAX_SECONDS, is_above=True)
 
 
 @attrs.frozen
@@ -37,14 +43,18 @@ class Template:
     """
 
     name: str
-    pytest: tuple[str, ...] | None = None
-    command: tuple[str, ...] | None = None
-    arguments: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict, hash=False)
-    results: str | None = None
-    coverage: tuple[str, ...] = ()
-    env: Mapping[str, str] = attrs.field(factory=dict, hash=False)
-    cwd: Path = Path()
-    python: str = sys.executable
+    pytest: tuple[str, ...] | None = attrs.field(default=None, metadata=may_be(_WORDS))
+    command: tuple[str, ...] | None = attrs.field(default=None, metadata=may_be(_ARGV))
+    arguments: Mapping[str, tuple[str, ...]] = attrs.field(
+        factory=dict, hash=False, metadata=may_be(Named(_WORDS))
+    )
+    results: str | None = attrs.field(default=None, metadata=may_be(Text()))
+    coverage: tuple[str, ...] = attrs.field(default=(), metadata=may_be(_WORDS))
+    env: Mapping[str, str] = attrs.field(
+        factory=dict, hash=False, metadata=may_be(Named(_TEXT))
+    )
+    cwd: Path = attrs.field(default=Path(), metadata=may_be(Text()))
+    python: str = attrs.field(factory=lambda: sys.executable, metadata=may_be(Text()))
 
 
 @attrs.frozen
@@ -180,11 +190,13 @@ class Monitoring:
         metrics_port: Of its metrics.
     """
 
-    metrics_interval: float = 10.0
-    health_check_interval: float = 30.0
+    metrics_interval: float = attrs.field(default=10.0, metadata=may_be(_SECONDS))
+    health_check_interval: float = attrs.field(default=30.0, metadata=may_be(_SECONDS))
     agent_timeout: float | None = None
-    log_rotation_size: int = 100_000_000
-    log_retention_days: float = 7
+    log_rotation_size: int = attrs.field(default=100_000_000, metadata=may_be(Size()))
+    log_retention_days: float = attrs.field(
+        default=7, metadata=may_be(Number(is_above=True))
+    )
     log_level: str = "INFO"
     human_notification_webhook: str | None = None
     webhook_secret_env: str | None = None

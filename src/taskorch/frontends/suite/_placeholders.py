@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from taskorch.frontends.suite._faults import FaultList, near
-from taskorch.frontends.suite._kinds import ReadMapping
 from taskorch.frontends.suite._model import SuiteTask, Template
+from taskorch.workflows._forms import FaultList, ReadMapping, near
 from taskorch.workflows._located import Located
 
 #: What may stand in the words of a template.

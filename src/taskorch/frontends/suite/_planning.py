@@ -10,8 +10,7 @@ from typing import Any
 
 from taskorch._base._visible import counted
 from taskorch._contexts import TaskContext
-from taskorch.frontends.suite._folder import RunFolder
-from taskorch.frontends.suite._history import History
+from taskorch.frontends.suite._folder import History, RunFolder
 from taskorch.frontends.suite._model import Suite, SuitePhase, SuiteTask, parts_of
 from taskorch.frontends.suite._sharding import shards_of
 from taskorch.frontends.suite._translation import (

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from taskorch._base._vocabulary import meant
 from taskorch._telling._notifying import sender_of
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.suite import _keys, _tasks
-from taskorch.frontends.suite._faults import FaultList
-from taskorch.frontends.suite._kinds import WHOLE, ReadMapping
 from taskorch.frontends.suite._merge import merged
 from taskorch.frontends.suite._model import Limits, Monitoring, Retries, Suite
 from taskorch.frontends.suite._placeholders import check_templates
 from taskorch.frontends.suite._without_effect import note_all
 from taskorch.model import Resources
-from taskorch.recovery import AlertRule, Row, default_rules
-from taskorch.recovery._handler import rows_of, rules_of
+from taskorch.recovery import AlertRule, Grow, Row, default_rules
+from taskorch.recovery._matrix import rows_of
+from taskorch.workflows._forms import FaultList, ReadMapping, keys_of
 from taskorch.workflows._located import FilePlace, Located
 
-T = TypeVar("T")
 #: Bytes of a file: more than people write by hand.
 _MAX_SIZE: Final = 1 << 20
 #: What two sections of a configuration may both say.
@@ -33,6 +30,10 @@ _SHARED: Final = (
     ("failure_handling", "recovery", "escalation_threshold"),
     ("failure_handling", "recovery", "timeout_grace_period"),
     ("agent_limits", "agent_pool", "max_agents"),
+)
+#: What a failed task of a suite may have more of.
+_GROWN: Final = (
+    *("memory_mb", "cpu_cores", "cpu", "disk_mb", "timeout", "timeout_seconds"),
 )
 #: What makes the agents as many as there is work for.
 _SCALES: Final = ("scale_up_threshold", "scale_down_threshold", "settle_seconds")
@@ -65,9 +66,9 @@ def load(*paths: str | os.PathLike[str]) -> Suite:
     if whole is None:
         faults.refuse()
         whole = Located({}, FilePlace(str(paths[0]), 1, 1))
-    entry = _keys.CONFIGURATION.read(whole, WHOLE, faults)
+    entry = _keys.CONFIGURATION.read(whole, "", faults)
     suite = Suite()
-    if entry is not None:
+    if isinstance(entry, ReadMapping):
         suite = _suite(entry, Path(paths[0]).parent, faults)
     faults.refuse()
     return suite
@@ -96,7 +97,7 @@ def _documents(path: Path, faults: FaultList) -> list[Located]:
 
 
 def _suite(whole: ReadMapping, folder: Path, faults: FaultList) -> Suite:
-    sections = {name: _section(whole, name) for name in _keys.CONFIGURATION.keys}
+    sections = {name: _section(whole, name) for name in keys_of(_keys.Configuration)}
     for first, second, key in _SHARED:
         if key in sections[first].values and key in sections[second].values:
             mine, its = sections[first], sections[second]
@@ -113,6 +114,9 @@ def _suite(whole: ReadMapping, folder: Path, faults: FaultList) -> Suite:
         **sections["monitoring"].values,
         **_taken(about, "api_port", "metrics_port"),
     }
+    none = ReadMapping({}, {}, whole.place)
+    matrix = rows_of(recovery.get("matrix", none))
+    _check_grown(matrix, recovery, faults)
     watch |= _taken(about, "log_level") | _taken(pool, "agent_timeout")
     return Suite(
         name=about.get("name", "suite"),
@@ -133,8 +137,8 @@ def _suite(whole: ReadMapping, folder: Path, faults: FaultList) -> Suite:
             **_webhook(recovery, faults),
         ),
         recovery=bool(recovery.nodes),
-        matrix=_read_by(_rows_of, recovery, "matrix", faults) or {},
-        classes=_read_by(rules_of, recovery, "classes", faults) or (),
+        matrix=matrix,
+        classes=tuple(recovery.get("classes", ())),
         alerts=_alerts(sections["alerts"], faults) if "alerts" in whole.nodes else None,
         missing=missing,
         without_effect=notes.findings,
@@ -156,45 +160,19 @@ def _webhook(recovery: ReadMapping, faults: FaultList) -> dict[str, Any]:
     return settings
 
 
-def _rows_of(where: str, matrix: Any) -> dict[str, Row]:
-    """Rows of a matrix, which make more of what tasks of suites hold."""
-    return rows_of(where, matrix, ("memory_mb", "cpu_cores", "cpu", "disk_mb"))
-
-
-def _read_by(
-    read: Callable[[str, Any], T],
-    section: ReadMapping,
-    name: str,
-    faults: FaultList,
-) -> T | None:
-    """What *read* makes of a part of `recovery`; None: it is not there, or wrong."""
-    if name not in section.values:
-        return None
-    try:
-        return read(f"recovery.{name}", section.get(name))
-    except InvalidTaskError as error:
-        hint = f" ({error.hint})" if error.hint else ""
-        path, _, message = error.message.partition(": ")
-        place = _place_of(
-            section.node(name), path.removeprefix(f"recovery.{name}"), message
-        )
-        faults.add(place, f"{error.message}{hint}")
-        return None
-
-
-def _place_of(node: Located, path: str, message: str) -> FilePlace:
-    """The place below *node* of what *path* names: of its key, if that is wrong."""
-    place = node.place
-    is_key = message.startswith("there is no ") or "is no class of failures" in message
-    for part in re.findall(r"[^.\[\]]+", path):
-        value = node.value
-        if isinstance(value, dict) and part in value:
-            key, node = value[part]
-            place = key.place if is_key else node.place
-        elif isinstance(value, list) and part.isdecimal():
-            node = value[int(part) - 1]
-            place = node.place
-    return place
+def _check_grown(
+    matrix: Mapping[str, Row], section: ReadMapping, faults: FaultList
+) -> None:
+    """Note what the next attempts shall have more of, and no task of a suite holds."""
+    for name, row in matrix.items():
+        if not isinstance(row.orchestrator, Grow):
+            continue
+        node, path = section.node("matrix"), f"recovery.matrix.{name}.orchestrator.grow"
+        for part in path.split(".")[2:]:
+            node = node.value[part][1]
+        for word, _ in node.value.values():
+            if word.value not in _GROWN:
+                faults.unknown(word, path, _GROWN)
 
 
 def _alerts(section: ReadMapping, faults: FaultList) -> dict[str, AlertRule | None]:

@@ -14,12 +14,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._telling._failed import about_failure, add_check
 from taskorch._telling._notifying import Notifier, sender_of
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.suite._attempt import name_of
-from taskorch.frontends.suite._folder import RunFolder
-from taskorch.frontends.suite._json_lines import JsonLines
+from taskorch.frontends.suite._folder import JsonLines, RunFolder
 from taskorch.frontends.suite._model import Suite, parts_of
 from taskorch.runtime._questions import cause_of
 
@@ -57,6 +55,7 @@ class SuiteWebhook:
         url = watch.human_notification_webhook
         assert url is not None  # noqa: S101 - else nobody is told
         self._orchestrator, self._suite, self._folder = orchestrator, suite, folder
+        self._failed_tasks = orchestrator._failed_tasks()  # noqa: SLF001 - to tell of them
         self._names = frozenset(part.id for part in parts_of(suite))
         self._run_id = run_id
         self._taken = JsonLines(folder.told, 1 << 40, 1e6)
@@ -73,7 +72,7 @@ class SuiteWebhook:
         self.notifier: Notifier = Notifier(
             orchestrator, name, self._deliver, _ATTEMPTS, ("failure",)
         )
-        add_check(orchestrator, self.notifier.check)
+        orchestrator._add_check(self.notifier.check)  # noqa: SLF001 - it is ours
 
     def tell_failure(
         self, task_id: str, error_type: str, message: str, details: str, kind: str
@@ -92,7 +91,7 @@ class SuiteWebhook:
             cause = [error_type, task_id]
         else:
             cause = [*cause_of(task_id, error_type, message)]
-        about = about_failure(self._orchestrator, task_id)
+        about = self._failed_tasks.about(task_id)
         if about is not None:
             context = {**about["context"], "error_message": details}
             self._tell({**about, "issue_type": kind, "context": context}, cause)
@@ -100,7 +99,7 @@ class SuiteWebhook:
     def tell_over(self, name: str, why: str, tasks: Iterable[str]) -> None:
         """Tell that a phase, or the run, was out of time, and *tasks* are cancelled."""
         ids = list(tasks)
-        about = about_failure(self._orchestrator, ids[0]) if ids else None
+        about = self._failed_tasks.about(ids[0]) if ids else None
         if about is None:
             return
         self._tell(
@@ -123,7 +122,7 @@ class SuiteWebhook:
 
     def tell_memory(self, task_id: str, how_much: str) -> None:
         """Tell that a task used more memory than it was granted: 953 of 512 MB."""
-        about = about_failure(self._orchestrator, task_id)
+        about = self._failed_tasks.about(task_id)
         if about is None:
             return
         name = name_of(task_id)

@@ -7,14 +7,13 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch.frontends.suite import _coverage, _words
+from taskorch.frontends.suite import _words
 from taskorch.frontends.suite._attempt import with_stop
 from taskorch.frontends.suite._folder import RunFolder, kept_in
-from taskorch.frontends.suite._measures import Counts, share_of
+from taskorch.frontends.suite._judging import Counts, share_of
 from taskorch.frontends.suite._model import Suite, SuiteTask, parts_of, template_of
 from taskorch.frontends.suite._results import BAD
-from taskorch.frontends.suite._timeline import Slice
-from taskorch.frontends.suite._whole import cover, put_together
+from taskorch.frontends.suite._whole import combined, cover, put_together
 from taskorch.model import TaskState
 from taskorch.model._ids import stem_of
 from taskorch.workflows import WorkflowReport
@@ -22,6 +21,29 @@ from taskorch.workflows._report import TaskReport
 
 #: Tests that are named as the slowest.
 _SLOWEST: Final = 10
+
+
+@attrs.frozen
+class Slice:
+    """
+    One attempt, as a bar in a picture.
+
+    Attributes:
+        task: The id of the task.
+        attempt: The number of the attempt.
+        agent: Who did it.
+        start: When it began, in seconds since the epoch.
+        end: When it ended. One that was killed with the process of the run ended when
+            that had left its last trace.
+        outcome: `completed`, `retrying`, `failed` or `cancelled`.
+    """
+
+    task: str
+    attempt: int
+    agent: str
+    start: float
+    end: float
+    outcome: str
 
 
 @attrs.frozen
@@ -231,7 +253,7 @@ def made(
         tuple(over_time),
         tasks,
         slices,
-        _coverage.combined(suite, folder),
+        combined(suite, folder),
         tuple(_unmeasured(suite, tasks)),
         version=suite.version,
         notes=tuple(f"{place}: {message}" for place, message in suite.without_effect),

@@ -1,4 +1,8 @@
-"""What a test task has left behind: results of pytest, JUnit XML, or JSON."""
+"""
+What a test task has left behind, and what kind of failure that was.
+
+Decision: 0200.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +18,13 @@ from xml.etree import ElementTree as ET
 
 import attrs
 
-from taskorch.errors import TaskFailure
-from taskorch.frontends.suite._measures import Counts
+from taskorch._base._visible import after_cut
+from taskorch.errors import ProgramFailedError, TaskFailedError, TaskFailure
+from taskorch.frontends.suite._judging import Counts
+from taskorch.model import ProgramResult
 from taskorch.model._checks import is_number
 from taskorch.model._show import show
+from taskorch.recovery import FailureClass, classify
 
 #: Bytes of a file of results.
 _MAX_SIZE: Final = 1 << 26
@@ -195,6 +202,22 @@ def read_pytest(path: Path, now: float) -> PytestResults:
     )
 
 
+class _DoctypeError(Exception):
+    """A document declares a type."""
+
+
+class _TreeWithoutTypes(ET.TreeBuilder):
+    """
+    Builds the tree of a document that declares no type, and so no entities.
+
+    What stands in a text, such as the HTML that a test has printed, declares nothing.
+    """
+
+    def doctype(self, *_: str | None) -> None:
+        """End at a declaration: in whichever encoding, the parser has read it."""
+        raise _DoctypeError
+
+
 def read_junit(path: Path) -> list[TestRecord]:
     """
     The tests of a report in JUnit's XML.
@@ -202,12 +225,12 @@ def read_junit(path: Path) -> list[TestRecord]:
     Raises:
         ResultsError: There is no such file, or it is no such report.
     """
-    text = _read(path)
-    if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
-        msg = f"{path}: a report declares no document type and no entities"
-        raise ResultsError(msg)
     try:
-        root = ET.fromstring(text)  # noqa: S314 - without declarations, see above
+        parser = ET.XMLParser(target=_TreeWithoutTypes())  # noqa: S314 - see there
+        root = ET.fromstring(_read(path), parser)  # noqa: S314 - likewise
+    except _DoctypeError:
+        msg = f"{path}: a report declares no document type and no entities"
+        raise ResultsError(msg) from None
     except ET.ParseError as error:
         msg = f"{path} is no XML: {error}"
         raise ResultsError(msg) from None
@@ -324,3 +347,61 @@ def _read(path: Path) -> bytes:
         msg = f"{path} has more than the {_MAX_SIZE:,} bytes that are read"
         raise ResultsError(msg)
     return text
+
+
+#: Classes of the failures of one attempt, of which the first counts: what a repeat
+#: helps least decides, since the others would fail with it.
+_FIRST: Final = (
+    *("logic_error", "calculation_error", "import_error", "permission_error"),
+    *("memory_error", "unknown", "system_error", "timeout_error", "network_error"),
+)
+#: How the message of a failed test begins: with what was raised.
+_RAISED: Final = re.compile(r"\s*((?:\w+\.)*[A-Z]\w*)(?:: ?(.*))?$", re.DOTALL)
+#: Bytes of a log that are looked at.
+_MOST_LOG: Final = 16_384
+
+
+def result_of(exit_code: int, log: Path, seconds: float) -> ProgramResult:
+    """What a test task has left behind, as of any program."""
+    return ProgramResult((), exit_code, end_of(log, _MOST_LOG), "", log, seconds)
+
+
+def class_of_end(result: ProgramResult) -> FailureClass:
+    """What kind of failure it is that a program ended with *result*."""
+    error = ProgramFailedError("it has failed")
+    error.result = result
+    return classify(error)
+
+
+def class_of_tests(tests: Iterable[TestRecord]) -> FailureClass:
+    """What kind of failure it is that these *tests* have failed."""
+    classes = {one.name: one for one in map(_class_of_test, tests)}
+    return next(classes[name] for name in _FIRST if name in classes)
+
+
+def _class_of_test(test: TestRecord) -> FailureClass:
+    message = test.message or test.text
+    raised = _RAISED.match(message)
+    if raised is None and message.lstrip().startswith("assert "):
+        name, text = "AssertionError", message
+    elif raised is None:
+        name, text = "", message
+    else:
+        name, text = raised[1], raised[2] or ""
+    error = TaskFailedError(text)
+    error.type = name
+    if not name or name.endswith("AssertionError"):
+        # What else was raised has said it; a trace has the words of its sources, too.
+        error.traceback = test.text
+    return classify(error)
+
+
+def end_of(log: Path, size: int) -> str:
+    """The last *size* bytes of a log, from a whole letter on; "": it has none."""
+    try:
+        with log.open("rb") as file:
+            begin = file.seek(max(0, log.stat().st_size - size))
+            data = file.read()
+    except OSError:
+        return ""
+    return (after_cut(data) if begin else data).decode("utf-8", "replace")

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Final
-
-import attrs
 
 from taskorch._base._staged import Staged
 from taskorch._orchestrator import TaskOrchestrator
@@ -22,75 +18,29 @@ from taskorch.errors import (
 )
 from taskorch.events import (
     AgentLost,
-    JournalDegraded,
-    JournalRestored,
-    TaskCancelled,
-    TaskCompleted,
-    TaskFailed,
-    TaskRetrying,
-    TaskStarted,
 )
 from taskorch.frontends.suite import _report
-from taskorch.frontends.suite._agent import SuiteAgent
-from taskorch.frontends.suite._attempt import name_of, with_stop
-from taskorch.frontends.suite._folder import OWN, RunFolder, kept_in
-from taskorch.frontends.suite._history import History
-from taskorch.frontends.suite._html import page
-from taskorch.frontends.suite._junit import junit
-from taskorch.frontends.suite._markdown import markdown
+from taskorch.frontends.suite._folder import OWN, History, RunFolder, kept_in
+from taskorch.frontends.suite._formats import written
 from taskorch.frontends.suite._messages import checkers
 from taskorch.frontends.suite._model import Suite, parts_of
-from taskorch.frontends.suite._phase_clock import PhaseClock
+from taskorch.frontends.suite._process import SuiteAgent
 from taskorch.frontends.suite._receiver import SuiteWebhook
 from taskorch.frontends.suite._report import SuiteReport
 from taskorch.frontends.suite._sharding import sharded
-from taskorch.frontends.suite._telling import SuiteTeller
-from taskorch.frontends.suite._timeline import AttemptTimeline
+from taskorch.frontends.suite._telling import Ended, SuiteTeller
 from taskorch.frontends.suite._translation import (
     add_agents,
     orchestrator_of,
     workflow_of,
 )
-from taskorch.frontends.suite._watching import watch
-from taskorch.model import TERMINAL
+from taskorch.frontends.suite._watching import PhaseClock, watch
 from taskorch.runtime._clock import MonotonicClock
-from taskorch.workflows import WorkflowReport
 
-_LOG: Final = logging.getLogger(__name__)
 #: Seconds that notifications have at the end of a run.
 _PATIENCE: Final = 10.0
 #: The id of the run in its journal.
 RUN: Final = "suite"
-
-
-@attrs.frozen
-class Ended:
-    """
-    A task has ended, or an attempt at it has failed.
-
-    Attributes:
-        name: The id of the task.
-        state: `completed`, `retrying`, `failed` or `cancelled`.
-        agent: Who did it.
-        attempt: The number of the attempt; 0: there was none.
-        message: Why it did not complete.
-        ended: How many tasks of the suite have ended by now, in earlier lives too.
-        total: How many there are; the parts of one that is sharded are tasks.
-    """
-
-    name: str
-    state: str
-    agent: str
-    attempt: int
-    message: str = ""
-    ended: int = 0
-    total: int = 0
-
-    @property
-    def level(self) -> int:
-        """The level of `logging` for the end of the attempt."""
-        levels = {"completed": logging.INFO, "retrying": logging.WARNING}
-        return levels.get(self.state, logging.ERROR)
 
 
 def run(
@@ -170,7 +120,10 @@ def run(
     receiver = None
     if suite.monitoring.human_notification_webhook is not None:
         receiver = SuiteWebhook(orchestrator, suite, RUN, place)
-    following = _Following(orchestrator, suite, place, tell, receiver)
+    # What an earlier process has left begins as soon as there are agents.
+    teller = SuiteTeller(orchestrator, suite, RUN, place, tell, receiver)
+    tell_over = None if receiver is None else receiver.tell_over
+    clock = PhaseClock(orchestrator, suite, RUN, place.phases, timeout, late, tell_over)
     try:
         with orchestrator:
             watch(orchestrator, suite, place)
@@ -184,13 +137,11 @@ def run(
                 elsewhere=elsewhere,
                 is_scaled=suite.limits.is_pool,
             )
-            following.clock.limit(timeout, late)
-            report = _run(orchestrator, suite, place, following)
+            report = _run(orchestrator, suite, place, teller, clock)
             if receiver is not None:
                 receiver.flush(_PATIENCE)
             return report
     finally:
-        following.clock.stop()
         for one in list(agents.values()):
             one.close()
 
@@ -199,7 +150,8 @@ def _run(
     orchestrator: TaskOrchestrator,
     suite: Suite,
     place: RunFolder,
-    following: _Following,
+    teller: SuiteTeller,
+    clock: PhaseClock,
 ) -> SuiteReport:
     place.report("json").unlink(missing_ok=True)
     since = MonotonicClock().now_ns() / 1e9
@@ -211,36 +163,26 @@ def _run(
         )
         hint = "begin anew: --fresh"
         raise InvalidTaskError(msg, hint=hint) from error
-    following.know(started.report())
-    following.teller.catch_up()
+    teller.know(started.report())
+    teller.catch_up()
     try:
         started.result()
     except WorkflowFailedError:
         # The report says it all.
         pass
     finally:
-        following.clock.stop()
+        clock.stop()
     # Receivers have been served.
     orchestrator.wait()
     shutil.rmtree(place.under_way, ignore_errors=True)
     place.phases.unlink(missing_ok=True)
-    slices = following.timeline.slices()
-    over = following.clock.over
+    slices = teller.timeline.slices()
+    over = clock.over
     report = _report.made(suite, place, started.report(), slices, over)
     _learn(suite, place, since)
     for suffix, text in written(report).items():
         Staged(place.report(suffix), text, OWN).commit()
     return report
-
-
-def written(report: SuiteReport) -> dict[str, str]:
-    """The report in each format, by the suffix of its file; JSON comes last."""
-    return {
-        "html": page(report),
-        "md": markdown(report),
-        "xml": junit(report),
-        "json": json.dumps(report.to_dict(), indent=1) + "\n",
-    }
 
 
 def _learn(suite: Suite, place: RunFolder, since: float) -> None:
@@ -278,80 +220,6 @@ def _put_aside(place: RunFolder, but: Collection[Path]) -> None:
     for path in place.path.iterdir():
         if path not in (previous, *but):
             path.rename(previous / path.name)
-
-
-class _Following:
-    """
-    What follows a run from before it begins: messages, timeline, the time of phases.
-
-    What an earlier process has left begins as soon as there are agents, and is told
-    like all else.
-    """
-
-    def __init__(
-        self,
-        orchestrator: TaskOrchestrator,
-        suite: Suite,
-        place: RunFolder,
-        tell: Callable[[Ended], object],
-        receiver: SuiteWebhook | None,
-    ) -> None:
-        self.timeline = AttemptTimeline(place)
-        self._tell = tell
-        self._place = place
-        self._names = frozenset(part.id for part in parts_of(suite))
-        self._ended: set[str] = set()
-        signals = orchestrator.signals
-        signals.journal_degraded.connect(self._degraded)
-        signals.journal_restored.connect(self._restored)
-        signals.task_started.connect(self._started)
-        for signal in (
-            *(signals.task_completed, signals.task_retrying),
-            *(signals.task_failed, signals.task_cancelled),
-        ):
-            signal.connect(self._heard)
-        self.teller = SuiteTeller(
-            orchestrator, suite, RUN, place, self.timeline, receiver
-        )
-        tell_over = None if receiver is None else receiver.tell_over
-        self.clock = PhaseClock(orchestrator, suite, RUN, place.phases, tell_over)
-
-    def know(self, report: WorkflowReport) -> None:
-        """Take in what had ended in earlier processes."""
-        done = {task.name for task in report.tasks if task.state in TERMINAL}
-        self._ended |= self._names & done
-
-    def _started(self, event: TaskStarted) -> None:
-        if name_of(event.task_id) in self._names:
-            self.timeline.begins(event)
-
-    def _heard(
-        self, event: TaskCompleted | TaskRetrying | TaskFailed | TaskCancelled
-    ) -> None:
-        name = name_of(event.task_id)
-        if name not in self._names:
-            return
-        self.timeline.ends(event)
-        if getattr(event, "cause", "") == "interrupted":
-            # The orchestrator stops, and has not ended it: the next life goes on.
-            return
-        state = type(event).__name__.removeprefix("Task").lower()
-        message = getattr(event, "message", "") or getattr(event, "reason", "")
-        latest = self.timeline.latest(event.task_id)
-        agent, attempt = ("", 0) if latest is None else (latest.agent, latest.attempt)
-        results = self._place.results_of(name, event.task_id, attempt)
-        message = with_stop(message, results)
-        if state != "retrying":
-            self._ended.add(name)
-        counted = len(self._ended), len(self._names)
-        self._tell(Ended(name, state, agent, attempt, message, *counted))
-
-    def _degraded(self, event: JournalDegraded) -> None:
-        text = "taskorch: nothing new begins until this is mended: %s"
-        _LOG.warning(text, event.reason)
-
-    def _restored(self, _event: JournalRestored) -> None:
-        _LOG.warning("taskorch: the journal can be written again: it goes on")
 
 
 def read_report(folder: Path, suffix: str) -> str:

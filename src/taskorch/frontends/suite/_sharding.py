@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from heapq import heapify, heapreplace
 from pathlib import Path
@@ -16,17 +16,15 @@ from typing import Any, Final
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.frontends.suite import _coverage
 from taskorch.frontends.suite._criteria import Criteria
-from taskorch.frontends.suite._folder import RunFolder, kept_in, write_json
-from taskorch.frontends.suite._history import History
-from taskorch.frontends.suite._judging import CriteriaNotMetError, judge
-from taskorch.frontends.suite._measures import Counts, Measures
+from taskorch.frontends.suite._folder import History, RunFolder, kept_in, write_json
+from taskorch.frontends.suite._judging import Counts, CriteriaNotMetError, judge
 from taskorch.frontends.suite._model import Suite, SuiteTask, Template, template_of
 from taskorch.frontends.suite._placeholders import ARGUMENTS, arguments_of, fill, filled
 from taskorch.frontends.suite._process import AgentProcess
 from taskorch.frontends.suite._results import ResultsError, read_pytest
 from taskorch.frontends.suite._tasks import shard_ids
+from taskorch.frontends.suite._whole import combine, measures_of
 
 #: pytest's exit code where it finds no tests.
 _NO_TESTS: Final = 5
@@ -55,42 +53,46 @@ def sharded(suite: Suite, folder: RunFolder) -> Suite:
     kept: dict[str, Any] = kept_in(folder.shards)
     history = History.read(folder.history)
     processes: dict[str, AgentProcess] = {}
+
+    def split(task: SuiteTask, template: Template) -> SuiteTask:
+        if not isinstance(kept.get(task.id), dict):
+            python = template.python
+            process = processes.setdefault(python, AgentProcess(python))
+            shards = _dealt(task, template, folder, history, process)
+            # An older version has kept the files alone.
+            shards["files"] = kept.get(task.id, shards["files"])
+            kept[task.id] = shards
+        return _split(task, **kept[task.id])
+
     try:
-        phases = []
-        for phase in suite.phases:
-            tasks = []
-            for task in phase.tasks:
-                template = template_of(suite, task)
-                if task.shards > 1 and template is not None:
-                    if not isinstance(kept.get(task.id), dict):
-                        process = processes.setdefault(
-                            template.python, AgentProcess(template.python)
-                        )
-                        shards = _dealt(task, template, folder, history, process)
-                        # An older version has kept the files alone.
-                        shards["files"] = kept.get(task.id, shards["files"])
-                        kept[task.id] = shards
-                    task = _split(task, **kept[task.id])  # noqa: PLW2901
-                tasks.append(task)
-            phases.append(attrs.evolve(phase, tasks=tuple(tasks)))
+        suite = _with_each(suite, split)
     finally:
         for process in processes.values():
             process.close()
     write_json(folder.shards, kept)
-    return attrs.evolve(suite, phases=tuple(phases))
+    return suite
 
 
 def shards_of(suite: Suite) -> Suite:
     """The suite with as many shards as it may have, whichever files these get."""
-    phases = []
-    for phase in suite.phases:
-        tasks = []
-        for task in phase.tasks:
-            template = template_of(suite, task)
-            if task.shards > 1 and template is not None:
-                task = _split(task, [[]] * task.shards, [])  # noqa: PLW2901
-            tasks.append(task)
-        phases.append(attrs.evolve(phase, tasks=tuple(tasks)))
+    return _with_each(suite, lambda task, _: _split(task, [[]] * task.shards, []))
+
+
+def _with_each(
+    suite: Suite, split: Callable[[SuiteTask, Template], SuiteTask]
+) -> Suite:
+    """The suite with what *split* makes of each task that has shards."""
+
+    def changed(task: SuiteTask) -> SuiteTask:
+        template = template_of(suite, task)
+        if task.shards == 1 or template is None:
+            return task
+        return split(task, template)
+
+    phases = (
+        attrs.evolve(phase, tasks=tuple(map(changed, phase.tasks)))
+        for phase in suite.phases
+    )
     return attrs.evolve(suite, phases=tuple(phases))
 
 
@@ -288,24 +290,15 @@ def judged(parts: list[dict[str, Any]], about: dict[str, Any]) -> dict[str, Any]
     covered = None
     if files:
         target = files[0].with_name(f"{about['id']}_coverage.json")
-        covered = _coverage.combine(files, target, about["python"], Path(about["cwd"]))
-    counts = sum((Counts(**part["counts"]) for part in parts), Counts())
-    began = min(part["started"] for part in parts)
-    measures = Measures(
-        max(part["ended"] for part in parts) - began,
-        int(bool(counts.bad)),
-        counts,
-        covered,
-        max(part["memory_mb"] for part in parts),
-        is_pytest=True,
-    )
+        covered = combine(files, target, about["python"], Path(about["cwd"]))
+    measures = attrs.evolve(measures_of(parts, covered), is_pytest=True)
     findings = judge(Criteria(**about["criteria"]), measures)
     bad = [finding.said for finding in findings if not finding.holds]
     if bad:
         raise CriteriaNotMetError("; ".join(bad))
     return {
         "task_id": about["id"],
-        "counts": attrs.asdict(counts),
+        "counts": attrs.asdict(measures.counts or Counts()),
         "pass_rate": measures.pass_rate,
         "coverage": measures.coverage,
         "duration_seconds": measures.seconds,

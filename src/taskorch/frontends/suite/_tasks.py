@@ -9,8 +9,6 @@ import attrs
 
 from taskorch.frontends.suite import _words
 from taskorch.frontends.suite._criteria import Criteria
-from taskorch.frontends.suite._faults import FaultList, near
-from taskorch.frontends.suite._kinds import ReadMapping
 from taskorch.frontends.suite._model import (
     Limits,
     Mode,
@@ -20,6 +18,7 @@ from taskorch.frontends.suite._model import (
 )
 from taskorch.kernel import find_ring
 from taskorch.model import Resources
+from taskorch.workflows._forms import FaultList, ReadMapping, near
 from taskorch.workflows._located import FilePlace, Located
 
 #: Of the classes of tests that everybody has, the name and the mode of their phase.

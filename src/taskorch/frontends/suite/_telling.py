@@ -6,17 +6,21 @@ Decision: 0098.
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import attrs
 
 from taskorch._base._limits import NS
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._telling._failed import class_by_cause, latest_failure, timeout_of
+from taskorch._telling._failed import class_by_cause
 from taskorch.events import (
+    JournalDegraded,
+    JournalRestored,
     RecoveryAttempted,
     TaskCancelled,
     TaskCompleted,
@@ -29,25 +33,150 @@ from taskorch.events import (
 )
 from taskorch.frontends.suite import _messages, _words
 from taskorch.frontends.suite._attempt import name_of, with_stop
-from taskorch.frontends.suite._folder import RunFolder, kept_in
-from taskorch.frontends.suite._json_lines import JsonLines
+from taskorch.frontends.suite._folder import JsonLines, RunFolder, kept_in
 from taskorch.frontends.suite._model import Suite, SuiteTask, parts_of
 from taskorch.frontends.suite._receiver import SuiteWebhook
-from taskorch.frontends.suite._report import over_memory
+from taskorch.frontends.suite._report import Slice, over_memory
 from taskorch.frontends.suite._results import BAD
-from taskorch.frontends.suite._timeline import AttemptTimeline
 from taskorch.frontends.suite._whole import put_together
 from taskorch.model import TERMINAL, Resources, TaskState
 from taskorch.model._ids import first_of, in_run, run_of
 from taskorch.model._plain import stamp
 from taskorch.recovery._matrix import matrix_with
+from taskorch.workflows import WorkflowReport
 
+_LOG: Final = logging.getLogger("taskorch.frontends.suite")
 #: How long an attempt was given, as its timeout says it.
 _LIMIT: Final = re.compile(r"its timeout of (\S+) s$")
 
 
+#: What a line says of the attempt, beside its `run`: the id of its task there.
+_FIELDS: Final = tuple(attrs.fields_dict(Slice))
+
+
+class AttemptTimeline:
+    """
+    The attempts of a run, kept in its folder.
+
+    There is a line when an attempt begins, without an end, and another when it has
+    ended; so what was under way in a process that was killed is known to the next.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._lines = JsonLines(folder.attempts, 1 << 40, 1e6)
+        #: The latest attempt at each task, by its id in the run.
+        self._latest: dict[str, Slice] = {}
+        #: When the first one began.
+        self._first: dict[str, float] = {}
+        #: When the process that was killed has left its last trace.
+        self._last_trace = 0.0
+        for path in (folder.attempts, folder.messages, folder.events):
+            with suppress(OSError):
+                self._last_trace = max(self._last_trace, path.stat().st_mtime)
+        for line in self._lines.read():
+            self._note(line.get("run", line["task"]), _slice(line))
+        self._killed = {run for run, one in self._latest.items() if not one.outcome}
+
+    def begins(self, event: TaskStarted) -> None:
+        """Note that an attempt has begun."""
+        name = name_of(event.task_id)
+        one = Slice(name, event.attempt, event.agent_id, event.at, event.at, "")
+        self._killed.discard(event.task_id)
+        self._write(event.task_id, one)
+
+    def ends(
+        self, event: TaskCompleted | TaskRetrying | TaskFailed | TaskCancelled
+    ) -> None:
+        """Note that the attempt under way has ended, if there is one."""
+        one = self._latest.get(event.task_id)
+        outcome = type(event).__name__.removeprefix("Task").lower()
+        if one is None or (one.outcome and not self._is_late(event, one)):
+            return
+        end = event.at
+        if event.task_id in self._killed:
+            end = max(one.start, min(end, self._last_trace))
+            # Its agent may have ended it when nobody was there to be told.
+            results = self._folder.results_of(one.task, event.task_id, one.attempt)
+            end = max(end, results.get("ended", end))
+        self._write(event.task_id, attrs.evolve(one, end=end, outcome=outcome))
+
+    def _is_late(
+        self,
+        event: TaskCompleted | TaskRetrying | TaskFailed | TaskCancelled,
+        one: Slice,
+    ) -> bool:
+        """Whether the end of *one* is told, which was taken for interrupted."""
+        if isinstance(event, TaskCancelled) or event.task_id not in self._killed:
+            return False
+        return event.attempt == one.attempt and one.outcome == "retrying"
+
+    def first(self, task_id: str) -> float | None:
+        """When the first attempt at a task of the run began; None if none has."""
+        return self._first.get(task_id)
+
+    def latest(self, task_id: str) -> Slice | None:
+        """The latest attempt at a task of the run, if there is one."""
+        return self._latest.get(task_id)
+
+    def slices(self) -> tuple[Slice, ...]:
+        """All attempts that have ended; of each, what was told last."""
+        latest = {
+            (line.get("run", line["task"]), line["attempt"]): _slice(line)
+            for line in self._lines.read()
+            if line["outcome"]
+        }
+        return tuple(latest.values())
+
+    def _write(self, run: str, one: Slice) -> None:
+        self._note(run, one)
+        self._lines.write({"run": run, **attrs.asdict(one)})
+
+    def _note(self, run: str, one: Slice) -> None:
+        self._latest[run] = one
+        self._first.setdefault(run, one.start)
+
+
+def _slice(line: Mapping[str, Any]) -> Slice:
+    return Slice(**{name: line[name] for name in _FIELDS})
+
+
+@attrs.frozen
+class Ended:
+    """
+    A task has ended, or an attempt at it has failed.
+
+    Attributes:
+        name: The id of the task.
+        state: `completed`, `retrying`, `failed` or `cancelled`.
+        agent: Who did it.
+        attempt: The number of the attempt; 0: there was none.
+        message: Why it did not complete.
+        ended: How many tasks of the suite have ended by now, in earlier lives too.
+        total: How many there are; the parts of one that is sharded are tasks.
+    """
+
+    name: str
+    state: str
+    agent: str
+    attempt: int
+    message: str = ""
+    ended: int = 0
+    total: int = 0
+
+    @property
+    def level(self) -> int:
+        """The level of `logging` for the end of the attempt."""
+        levels = {"completed": logging.INFO, "retrying": logging.WARNING}
+        return levels.get(self.state, logging.ERROR)
+
+
 class SuiteTeller:
-    """Tells what happens in a run of a suite."""
+    """
+    Tells what happens in a run of a suite, and keeps its timeline.
+
+    *tell* is called with each attempt that has ended.
+    """
 
     def __init__(
         self,
@@ -55,7 +184,7 @@ class SuiteTeller:
         suite: Suite,
         run_id: str,
         folder: RunFolder,
-        timeline: AttemptTimeline,
+        tell: Callable[[Ended], object],
         receiver: SuiteWebhook | None = None,
     ) -> None:
         watch = suite.monitoring
@@ -65,15 +194,20 @@ class SuiteTeller:
         #: When tasks were given out, and when they ended.
         self.lines: JsonLines = JsonLines(folder.events, *limits)
         self._orchestrator = orchestrator
+        self._failed_tasks = orchestrator._failed_tasks()  # noqa: SLF001 - to tell of them
         self._suite = suite
         self._folder = folder
-        self._timeline = timeline
+        #: Who did what when.
+        self.timeline: AttemptTimeline = AttemptTimeline(folder)
+        self._tell = tell
         self._receiver = receiver
         self._matrix = matrix_with(suite.matrix)
         self._run_id = run_id
         self._tasks = {part.id: part for part in parts_of(suite)}
         self._wholes = {task.id: task for task in suite.tasks if task.subtasks}
-        #: Those of which it was told that they have ended.
+        #: The tasks that have ended, in earlier processes too.
+        self._done: set[str] = set()
+        #: The wholes of which it was told that they have ended.
         self._over: set[str] = set()
         self._lock = threading.Lock()
         # A run that goes on counts on.
@@ -91,8 +225,15 @@ class SuiteTeller:
             (signals.task_completed, self._ended),
             (signals.task_failed, self._ended),
             (signals.task_cancelled, self._ended),
+            (signals.journal_degraded, _say_degraded),
+            (signals.journal_restored, _say_restored),
         ):
             signal.connect(receive)
+
+    def know(self, report: WorkflowReport) -> None:
+        """Take in what had ended in earlier processes."""
+        done = {task.name for task in report.tasks if task.state in TERMINAL}
+        self._done |= self._tasks.keys() & done
 
     def _task(self, event: TaskEvent) -> SuiteTask | None:
         """The task of the suite that *event* is about."""
@@ -102,7 +243,7 @@ class SuiteTeller:
 
     def _agent(self, event: TaskEvent) -> str:
         """Name of the agent of the latest attempt at the task."""
-        latest = self._timeline.latest(event.task_id)
+        latest = self.timeline.latest(event.task_id)
         return "local" if latest is None else latest.agent
 
     def _send(self, message: Mapping[str, Any]) -> None:
@@ -120,6 +261,7 @@ class SuiteTeller:
         task = self._task(event)
         if task is None:
             return
+        self.timeline.begins(event)
         self._over -= {name for name, w in self._wholes.items() if task in w.subtasks}
         self._cpu[task.id] = event.at, 0.0
         name = self._suite.name
@@ -145,7 +287,7 @@ class SuiteTeller:
     def _timeout(self, task_id: str) -> float | None:
         """Seconds that the attempt at a task has."""
         if task_id not in self._timeouts:
-            self._timeouts[task_id] = timeout_of(self._orchestrator, task_id)
+            self._timeouts[task_id] = self._failed_tasks.timeout(task_id)
         return self._timeouts[task_id]
 
     def _changed(self, event: TaskOptionsChanged) -> None:
@@ -175,6 +317,7 @@ class SuiteTeller:
     def _retrying(self, event: TaskRetrying) -> None:
         task = self._task(event)
         if task is not None:
+            self._tell_end(task, event)
             self._tell_failure(task, event, is_final=False)
 
     def _ended(self, event: TaskCompleted | TaskFailed | TaskCancelled) -> None:
@@ -182,6 +325,7 @@ class SuiteTeller:
         if task is None:
             self._whole_ended(event)
             return
+        self._tell_end(task, event)
         if isinstance(event, TaskFailed):
             self._tell_failure(task, event, is_final=True)
         state = _STATES[type(event)]
@@ -196,7 +340,7 @@ class SuiteTeller:
             folder.coverage(task.id),
             folder.agent_report(task.id),
         )
-        first = self._timeline.first(event.task_id)
+        first = self.timeline.first(event.task_id)
         began = event.at if first is None else first
         agent = self._agent(event)
         self._send(
@@ -228,6 +372,27 @@ class SuiteTeller:
         for whole in self._wholes.values():
             if task in whole.subtasks:
                 self._part_ended(whole, event)
+
+    def _tell_end(
+        self,
+        task: SuiteTask,
+        event: TaskCompleted | TaskRetrying | TaskFailed | TaskCancelled,
+    ) -> None:
+        """Note the end of an attempt, and tell whoever runs the suite."""
+        self.timeline.ends(event)
+        if getattr(event, "cause", "") == "interrupted":
+            # The orchestrator stops, and has not ended it: the next life goes on.
+            return
+        state = type(event).__name__.removeprefix("Task").lower()
+        message = getattr(event, "message", "") or getattr(event, "reason", "")
+        latest = self.timeline.latest(event.task_id)
+        agent, attempt = ("", 0) if latest is None else (latest.agent, latest.attempt)
+        results = self._folder.results_of(task.id, event.task_id, attempt)
+        if state != "retrying":
+            self._done.add(task.id)
+        message = with_stop(message, results)
+        numbers = len(self._done), len(self._tasks)
+        self._tell(Ended(task.id, state, agent, attempt, message, *numbers))
 
     def _whole_ended(self, event: TaskCompleted | TaskFailed | TaskCancelled) -> None:
         whole = self._wholes.get(name_of(event.task_id))
@@ -312,7 +477,7 @@ class SuiteTeller:
         for report in self._orchestrator.workflows.get(self._run_id).report().tasks:
             if report.name not in self._tasks or report.state is not TaskState.FAILED:
                 continue
-            failure = latest_failure(self._orchestrator, report.task_id)
+            failure = self._failed_tasks.latest(report.task_id)
             if failure is None or failure.cause == "dependency":
                 continue
             if not self._is_for_people(failure.failure_class, failure.attempt):
@@ -374,6 +539,14 @@ class SuiteTeller:
                 yield f"Task {other.id} cannot proceed: {_and(names)} did not succeed"
             else:
                 yield f"Task {other.id} can proceed when {_and(names)} complete"
+
+
+def _say_degraded(event: JournalDegraded) -> None:
+    _LOG.warning("taskorch: nothing new begins until this is mended: %s", event.reason)
+
+
+def _say_restored(_event: JournalRestored) -> None:
+    _LOG.warning("taskorch: the journal can be written again: it goes on")
 
 
 _STATES: Final = {

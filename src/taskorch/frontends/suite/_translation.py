@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Final, TypeAlias
+
+import attrs
 
 from taskorch._contexts import TaskContext
 from taskorch._orchestrator import TaskOrchestrator
@@ -22,11 +24,11 @@ from taskorch.frontends.suite._model import (
     template_of,
 )
 from taskorch.frontends.suite._placeholders import arguments_of, fill, filled
-from taskorch.frontends.suite._pool import SuitePool
 from taskorch.frontends.suite._sharding import about_of, judged
 from taskorch.kernel import LOCAL
-from taskorch.model import Resources, RetryPolicy, Task
-from taskorch.policies import PerformanceRouter
+from taskorch.model import AgentTemplate, Resources, RetryPolicy, Task
+from taskorch.policies import AgentPool, PerformanceRouter
+from taskorch.policies._agent_pool import Spawn
 from taskorch.recovery import RecoveryHandler
 from taskorch.runtime._attempts import machine_resources
 from taskorch.workflows import Phase, Workflow
@@ -240,9 +242,9 @@ def orchestrator_of(
         grace=suite.retries.grace,
         **options,
     )
-    orch._rt.glue = _GLUE  # noqa: SLF001 - who writes the workflow knows it
     stand_ins = {LOCAL, *own} if elsewhere else {LOCAL}
-    orch._rt.stand_ins = frozenset(stand_ins)  # noqa: SLF001 - as the registry has it
+    # Who writes the workflow, and the registry, knows it.
+    orch._set_apart(_GLUE, frozenset(stand_ins))  # noqa: SLF001 - said to nobody else
     return orch
 
 
@@ -298,3 +300,62 @@ def add_agents(
     for name in names[: pool.min_agents]:
         add(name)
     orchestrator.drivers.add(pool)
+
+
+#: Seconds between two looks.
+_LOOK: Final = 1.0
+#: Adds an agent, by its name.
+Add: TypeAlias = Callable[[str], object]
+
+
+@attrs.frozen
+class _Another:
+    """Command: there is one agent more."""
+
+    name: str
+    add: Add
+
+    def apply(self, orchestrator: Any, /) -> object:
+        """Do it."""
+        del orchestrator
+        return self.add(self.name)
+
+
+class SuitePool(AgentPool):
+    """
+    A driver: adds agents of this process, and lets them go.
+
+    Args:
+        suite: The suite: its limits say how many there may be.
+        most: How many there are at the most: no more than it has tasks.
+        names: How their ids are made.
+        kinds: What they can do.
+        add: Adds one.
+    """
+
+    def __init__(
+        self, suite: Suite, most: int, names: str, kinds: Collection[str], add: Add
+    ) -> None:
+        limits = suite.limits
+        super().__init__(
+            AgentTemplate("agent", names=names),
+            min_agents=min(limits.min_agents, most),
+            max_agents=most,
+            scale_up_threshold=limits.scale_up,
+            scale_down_threshold=limits.scale_down,
+            settle=limits.settle,
+            interval=_LOOK,
+        )
+        # Classes of tests may have names that no template could name.
+        self._names = frozenset(kinds)
+        self._add = add
+
+    def tick(self, view: Any, now: float) -> tuple[list[Any], float | None]:
+        """See `AgentPool.tick`."""
+        commands, again = super().tick(view, now)
+        return [self._command(one) for one in commands], again
+
+    def _command(self, command: Any) -> Any:
+        if isinstance(command, Spawn):
+            return _Another(command.agent_id, self._add)
+        return command

@@ -1,44 +1,53 @@
-"""What is measured and looked at while a suite runs, as often as it says."""
+"""
+What is done by time while a suite runs: measuring, looking, and ending late phases.
+
+Decisions: 0063, 0201.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch.frontends.suite._folder import RunFolder
-from taskorch.frontends.suite._json_lines import JsonLines
-from taskorch.frontends.suite._model import Suite
+from taskorch._base._limits import NS
+from taskorch.errors import UnknownTaskError
+from taskorch.frontends.suite._folder import JsonLines, RunFolder, kept_in, write_json
+from taskorch.frontends.suite._model import Suite, SuitePhase
+from taskorch.model import TERMINAL, TaskState
+from taskorch.model._ids import in_run, name_of, run_of, stem_of
 from taskorch.model._plain import plain, stamp
 from taskorch.protocols import Command, DriverView
 from taskorch.recovery import Alerts, default_rules, metrics_of
+from taskorch.runtime._clock import MonotonicClock
+from taskorch.workflows._phases import is_gate_id, phase_of
+from taskorch.workflows._words import duration
 
 if TYPE_CHECKING:
     from taskorch._orchestrator import TaskOrchestrator
-    from taskorch.events import Event
+    from taskorch.events import Event, TaskEvent
+    from taskorch.workflows import TaskReport
 
 #: Both are looked at more often only if somebody says so.
 _FILES: Final = {"metrics": "metrics.jsonl", "health": "health.jsonl"}
+#: Seconds between two notes of how much of its time a phase has spent.
+_PACE: Final = 1.0
 
 
 @attrs.frozen
-class _Write:
-    """Write down the metrics, or the health, of this moment."""
+class _Do:
+    """Command: call something with the orchestrator."""
 
-    what: str
-    lines: JsonLines
-    now: float
+    what: Callable[[Any], object]
 
     def apply(self, orchestrator: Any, /) -> object:
         """Do it."""
-        if self.what == "metrics":
-            document: Mapping[str, Any] = metrics_of(orchestrator)
-        else:
-            document = orchestrator.health().to_dict()
-        at = stamp(self.now, "microseconds")
-        self.lines.write({"timestamp": at, **plain(document)})
-        return None
+        return self.what(orchestrator)
 
 
 class Watching:
@@ -68,9 +77,19 @@ class Watching:
         commands: list[Command] = []
         for subject, due in self._due.items():
             if due <= now:
-                commands.append(_Write(subject, self._lines[subject], now))
+                commands.append(_Do(partial(self._write, subject, now)))
                 self._due[subject] = now + self._every[subject]
         return commands, min(self._due.values())
+
+    def _write(self, subject: str, now: float, orchestrator: Any) -> None:
+        """Write down the metrics, or the health, of this moment."""
+        document: Mapping[str, Any]
+        if subject == "metrics":
+            document = metrics_of(orchestrator)
+        else:
+            document = orchestrator.health().to_dict()
+        at = stamp(now, "microseconds")
+        self._lines[subject].write({"timestamp": at, **plain(document)})
 
 
 def watch(orchestrator: TaskOrchestrator, suite: Suite, folder: RunFolder) -> None:
@@ -93,3 +112,170 @@ def watch(orchestrator: TaskOrchestrator, suite: Suite, folder: RunFolder) -> No
     interval = suite.monitoring.metrics_interval
     alerts = Alerts(interval=interval, rules=rules.values(), machine=True)
     orchestrator.watch_alerts(alerts)
+
+
+class PhaseClock:
+    """
+    The driver that cancels what has not ended of a phase, or a run, in its time.
+
+    The time of a phase begins with the first attempt at one of its tasks. How much is
+    spent is noted in the file *path* every second, so that a run that goes on in
+    another process goes on with that; the time between two processes does not count.
+    That of the run, *timeout* seconds, begins with this process. *late* is called with
+    why, when that is over; *tell* with the name of a phase, or of the run, whose time
+    is over, why, and the ids of the tasks that are cancelled.
+    """
+
+    name: str = "suite_phases"
+    watches: Collection[type[Event]] = ()
+
+    def __init__(
+        self,
+        orchestrator: TaskOrchestrator,
+        suite: Suite,
+        run_id: str,
+        path: Path,
+        timeout: float | None,
+        late: Callable[[str], object],
+        tell: Callable[[str, str, list[str]], object] | None = None,
+    ) -> None:
+        self._drivers = orchestrator.drivers
+        self._run_id = run_id
+        self._path = path
+        self._timeout = timeout
+        #: When the time of the run is over; None: that is not known yet, or it is over.
+        self._end_of_run: float | None = None
+        self._late = late
+        self._tell = tell
+        self._names = {
+            part.id: phase
+            for phase in suite.phases
+            for task in phase.tasks
+            for part in task.run
+        }
+        self._timed = {
+            in_run(run_id, name): phase
+            for name, phase in self._names.items()
+            if phase.timeout is not None
+        }
+        kept = kept_in(path)
+        #: Seconds that phases had spent before they went on in this process.
+        self._spent: dict[str, float] = kept.get("spent", {})
+        #: The phases whose time was over before they had ended.
+        self.over: list[str] = kept.get("over", [])
+        #: The phases under way in this process, and when they began or went on.
+        self._under_way: dict[str, tuple[SuitePhase, float]] = {}
+        #: Guards these and the file.
+        self._lock = threading.Lock()
+        self._is_stopped = False
+        signals = orchestrator.signals
+        signals.task_started.connect(self._started)
+        signals.task_completed.connect(self._ended)
+        signals.task_failed.connect(self._ended)
+        self._drivers.add(self)
+
+    def stop(self) -> None:
+        """Stop the clock: no phase times out any more."""
+        # Nobody asks it any more once its orchestrator is about to stop.
+        self._note(MonotonicClock().now_ns() / NS)
+        with self._lock:
+            self._is_stopped = True
+        self._drivers.remove(self.name)
+
+    def _started(self, event: TaskEvent) -> None:
+        phase = self._timed.get(stem_of(event.task_id))
+        if phase is None or phase.name in self._under_way:
+            return
+        with self._lock:
+            self._under_way[phase.name] = phase, event.at
+        self._drivers.wake(self.name)
+
+    def _ended(self, event: TaskEvent) -> None:
+        """A gate has looked: the phase is over, or will be run again as a whole."""
+        name = name_of(event.task_id)
+        if run_of(event.task_id) == self._run_id and is_gate_id(name):
+            self._forget(phase_of(name))
+
+    def _forget(self, name: str) -> None:
+        with self._lock:
+            self._under_way.pop(name, None)
+            self._spent.pop(name, None)
+
+    def tick(
+        self, view: DriverView, now: float
+    ) -> tuple[Iterable[Command], float | None]:
+        """See `Driver.tick`."""
+        del view
+        if self._timeout is not None and self._end_of_run is None:
+            self._end_of_run = now + self._timeout
+        commands: list[Command] = []
+        again: list[float] = []
+        with self._lock:
+            under_way = list(self._under_way.values())
+            spent = self._spent_by(now)
+        for phase, _ in under_way:
+            seconds_left = (phase.timeout or 0.0) - spent[phase.name]
+            if seconds_left > 0:
+                again.append(now + min(_PACE, seconds_left))
+            else:
+                commands.append(_Do(partial(self._end_phase, phase)))
+        if under_way:
+            commands.append(_Do(lambda _: self._note(now)))
+        if self._end_of_run is not None:
+            if self._end_of_run <= now:
+                commands.append(_Do(self._end_run))
+            again.append(self._end_of_run if self._end_of_run > now else now + _PACE)
+        return commands, min(again, default=None)
+
+    def _spent_by(self, now: float) -> dict[str, float]:
+        """Under the lock: seconds that phases have spent, in earlier processes too."""
+        spent = dict(self._spent)
+        for name, (_, since) in self._under_way.items():
+            spent[name] = spent.get(name, 0.0) + now - since
+        return spent
+
+    def _note(self, now: float) -> None:
+        # A full disk makes a phase longer, if the process is killed, too.
+        with self._lock, suppress(OSError):
+            if not self._is_stopped and (self._under_way or self.over):
+                kept = {"spent": self._spent_by(now), "over": self.over}
+                write_json(self._path, kept)
+
+    def _end_phase(self, phase: SuitePhase, orchestrator: TaskOrchestrator) -> None:
+        self._forget(phase.name)
+        limit = duration(phase.timeout or 0.0)
+        reason = f"phase {phase.name} took longer than its timeout of {limit}"
+        # One that was run again has an id of its own.
+        report = orchestrator.workflows.get(self._run_id).report()
+        of_phase = [
+            task for task in report.tasks if self._names.get(task.name) is phase
+        ]
+        # Those that run come last: others would begin in the places of theirs.
+        in_turn = sorted(of_phase, key=lambda task: task.state is TaskState.RUNNING)
+        ended = {
+            task.task_id
+            for task in in_turn
+            if orchestrator.cancel_task(task.task_id, reason=reason)
+        }
+        cancelled = [task for task in of_phase if task.task_id in ended]
+        if cancelled:
+            self.over.append(phase.name)
+            self._say(phase.name, reason, cancelled)
+
+    def _end_run(self, orchestrator: TaskOrchestrator) -> None:
+        reason = f"the run took longer than its timeout_seconds, {self._timeout:g}"
+        try:
+            run = orchestrator.workflows.get(self._run_id)
+        except UnknownTaskError:
+            # It has not begun yet: the next look ends it.
+            return
+        self._timeout = self._end_of_run = None
+        tasks = [task for task in run.report().tasks if task.state not in TERMINAL]
+        if orchestrator.workflows.cancel(self._run_id, reason=reason):
+            self._late(reason)
+            self._say(self._run_id, reason, tasks)
+
+    def _say(self, name: str, why: str, tasks: Iterable[TaskReport]) -> None:
+        if self._tell is not None:
+            ids = [task.task_id for task in tasks if task.name in self._names]
+            self._tell(name, why, ids)

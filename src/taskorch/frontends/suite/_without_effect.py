@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from taskorch._base._visible import counted
-from taskorch.frontends.suite._faults import FaultList, near
-from taskorch.frontends.suite._kinds import ReadMapping
+from taskorch.workflows._forms import FaultList, ReadMapping, near
 
 
 def note_all(configuration: Mapping[str, ReadMapping], notes: FaultList) -> None:

@@ -10,20 +10,21 @@ when is the orchestrator's decision.
 
 - `_workspace`, `_session`: the workspace; one runner at work.
 - `_config`, `_layout`, `_init`: `workspace.yaml`; where its files are; a new one.
-- `_task_file`, `_fields`, `_problems`: a task file; its fields; what is wrong, and
-  where.
-- `_scan`, `_files`: all files, and what they mean together; which of a task are there.
+- `_task_file`, `_fields`, `_problems`: a task file; values of fields; what is wrong,
+  and where.
+- `_scan`: all files, and what they mean together.
 - `_tasks`, `_agents`: tasks, agents and pools for the orchestrator; which program is
   run.
 - `_work`: does one task: claims it, runs its program, looks at what that left.
-- `_claims`, `_ledger`: which of several runners does a task, line by line.
-- `_status`, `_progress`: what became of a task, as a file; how far all is.
-- `_dashboard`, `_report`, `_dry_run`: what people are shown: now, in the end, before.
+- `_claims`: which of several runners does a task, line by line.
+- `_status`: what became of a task, as a file.
+- `_progress`: how far all is, by its files; what people are shown now, and in the end.
+- `_dry_run`: what people are shown before.
 """
 
 from taskorch.frontends.workspace._dry_run import DryRun
 from taskorch.frontends.workspace._problems import Problem
-from taskorch.frontends.workspace._report import Report
+from taskorch.frontends.workspace._progress import Report
 from taskorch.frontends.workspace._workspace import Workspace
 
 __all__ = ("DryRun", "Problem", "Report", "Workspace")

@@ -9,6 +9,8 @@ from typing import Final
 import attrs
 
 from taskorch.errors import InvalidTaskError
+from taskorch.frontends.workspace._fields import COUNT, LINES, CommandLine
+from taskorch.workflows._forms import Flag, may_be
 
 
 @attrs.frozen
@@ -26,10 +28,12 @@ class AgentProgram:
     """
 
     name: str
-    args: tuple[str, ...]
-    stdin: bool = False
-    capabilities: tuple[str, ...] = ()
-    limit: int | None = None
+    args: tuple[str, ...] = attrs.field(
+        metadata=may_be(CommandLine(), name="command", is_needed=False)
+    )
+    stdin: bool = attrs.field(default=False, metadata=may_be(Flag()))
+    capabilities: tuple[str, ...] = attrs.field(default=(), metadata=may_be(LINES))
+    limit: int | None = attrs.field(default=None, metadata=may_be(COUNT))
 
 
 def filled(word: str, names: Mapping[str, str]) -> str:

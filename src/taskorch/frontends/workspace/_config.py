@@ -17,12 +17,29 @@ from taskorch.frontends.workspace._agents import (
     AgentProgram,
     agent_program,
 )
-from taskorch.frontends.workspace._fields import Fields
+from taskorch.frontends.workspace._fields import (
+    COUNT,
+    LINE,
+    WORD,
+    Duration,
+    Paths,
+    read_fields,
+)
 from taskorch.frontends.workspace._problems import Problem
 from taskorch.frontends.workspace._task_file import TaskFile
 from taskorch.model import id_problem
 from taskorch.model._ids import has_segments
 from taskorch.model._show import show
+from taskorch.workflows._forms import (
+    Entry,
+    FaultList,
+    Flag,
+    Named,
+    Number,
+    ReadMapping,
+    field,
+    may_be,
+)
 
 FILE: Final = "workspace.yaml"
 _HOUR: Final = 3600.0
@@ -43,10 +60,12 @@ class PhaseRule:
         approval: Whether somebody must have approved it before that.
     """
 
-    limit: int | None = None
-    timeout: float | None = None
-    gate: tuple[str, ...] = ()
-    approval: bool = False
+    limit: int | None = attrs.field(default=None, metadata=may_be(COUNT))
+    timeout: float | None = attrs.field(default=None, metadata=may_be(Duration()))
+    gate: tuple[str, ...] = attrs.field(
+        default=(), metadata=may_be(Paths("a gate is in the folder of the workspace"))
+    )
+    approval: bool = attrs.field(default=False, metadata=may_be(Flag()))
 
 
 #: Those of the protocol.
@@ -109,6 +128,62 @@ class WorkspaceConfig:
         return self.rule(task.phase)[1].timeout
 
 
+@attrs.frozen
+class Folders:
+    """
+    Where its files are.
+
+    Attributes:
+        tasks: The name of the folder with the task files.
+        workspace: The name of the folder for status, outputs, logs and pids.
+    """
+
+    tasks: str = field(WORD, default="tasks")
+    workspace: str = field(WORD, default="workspace")
+
+
+@attrs.frozen
+class LimitsEntry:
+    """
+    What tasks may take.
+
+    Attributes:
+        max_concurrent_agents: Tasks that run at once.
+        max_cpu_per_agent: Cores that one task may take.
+        max_memory_gb: GiB that one task may take.
+    """
+
+    max_concurrent_agents: int = field(COUNT, default=10)
+    max_cpu_per_agent: float = field(Number(), default=4.0)
+    max_memory_gb: float = field(Number(), default=8.0)
+
+
+@attrs.frozen
+class WorkspaceEntry:
+    """
+    All of `workspace.yaml`.
+
+    Attributes:
+        title: For the dashboard.
+        folders: Where its files are.
+        agent: Who does a task that does not say by whom: a name, or a command line.
+        stdin: Whether that reads the task file from its standard input.
+        agents: Others, by their names.
+        phases: Rules by the name of a phase, or by that without its number.
+        limits: What tasks may take.
+        grace: The time between asking a program to end and killing it.
+    """
+
+    title: str = field(LINE)
+    folders: Folders = field(Entry(Folders, nulls=True))
+    agent: str = field(LINE, default="agent")
+    stdin: bool = field(Flag())
+    agents: Mapping[str, AgentProgram] = field(Named(Entry(AgentProgram, nulls=True)))
+    phases: Mapping[str, PhaseRule] = field(Named(Entry(PhaseRule, nulls=True)))
+    limits: LimitsEntry = field(Entry(LimitsEntry, nulls=True))
+    grace: float = field(Duration(), default="10s")
+
+
 def read_config(root: Path, problems: list[Problem]) -> WorkspaceConfig:
     """What `workspace.yaml` in *root* says; what is wrong goes to *problems*."""
     try:
@@ -129,123 +204,93 @@ def read_config(root: Path, problems: list[Problem]) -> WorkspaceConfig:
     except UnicodeDecodeError:
         problems.append(Problem(FILE, 1, 1, "it is no UTF-8: save it as that"))
         return WorkspaceConfig()
-    fields = Fields.of_text(FILE, text, 0, problems)
-    if fields is None:
+    entry, _ = read_fields(WorkspaceEntry, text, FILE, problems)
+    if entry is None:
         return WorkspaceConfig()
-    config = _config(fields)
-    if not problems:
-        _note_misspelt(fields, root / config.tasks)
+    faults = FaultList()
+    config = _config(entry, faults)
+    if not problems and not faults:
+        _note_misspelt(entry, root / config.tasks, faults)
+    problems += [
+        Problem(FILE, place.line, place.column, note) for place, note in faults.placed
+    ]
     return config
 
 
-def _config(fields: Fields) -> WorkspaceConfig:
+def _config(entry: ReadMapping, faults: FaultList) -> WorkspaceConfig:
     usual = WorkspaceConfig()
-    title = fields.text("title") or usual.title
-    tasks, workspace = usual.tasks, usual.workspace
-    folders = fields.mapping("folders")
-    if folders is not None:
-        tasks = _folder(folders, "tasks", tasks)
-        workspace = _folder(folders, "workspace", workspace)
-        folders.note_unknown(all_of_them=True)
-        if tasks == workspace:
-            fields.note("folders", "folders: tasks and workspace must be two folders")
-    limits = fields.mapping("limits")
-    most: dict[str, float] = {}
-    if limits is not None:
-        most = {
-            "max_agents": limits.count("max_concurrent_agents") or usual.max_agents,
-            "max_cpu": limits.amount("max_cpu_per_agent", usual.max_cpu),
-            "max_memory_mb": 1024
-            * limits.amount("max_memory_gb", usual.max_memory_mb / 1024),
-        }
-        limits.note_unknown(all_of_them=True)
-    agents = _agents(fields)
-    config = WorkspaceConfig(
-        title=title,
+    none = ReadMapping({}, {}, entry.place)
+    folders: ReadMapping = entry.get("folders", none)
+    tasks = folders.get("tasks", usual.tasks)
+    workspace = folders.get("workspace", usual.workspace)
+    if tasks == workspace:
+        text = "tasks and workspace must be two folders"
+        faults.add(entry.at("folders"), text, "folders")
+    limits: ReadMapping = entry.get("limits", none)
+    agents = _agents(entry.get("agents", none), faults)
+    return WorkspaceConfig(
+        title=entry.get("title", usual.title),
         tasks=tasks,
         workspace=workspace,
-        agent=_agent(fields, agents),
+        agent=_agent(entry, agents, faults),
         agents=agents,
-        phases=_phases(fields),
-        grace=fields.seconds("grace") or usual.grace,
-        **most,  # type: ignore[arg-type]
+        phases=_phases(entry.get("phases", none)),
+        grace=entry.get("grace", usual.grace),
+        max_agents=limits.get("max_concurrent_agents", usual.max_agents),
+        max_cpu=limits.get("max_cpu_per_agent", usual.max_cpu),
+        max_memory_mb=1024 * limits.get("max_memory_gb", usual.max_memory_mb / 1024),
     )
-    fields.note_unknown(all_of_them=True)
-    return config
 
 
-def _note_misspelt(fields: Fields, tasks: Path) -> None:
+def _note_misspelt(entry: ReadMapping, tasks: Path, faults: FaultList) -> None:
     """Note rules of phases that there are not, if there is one of nearly that name."""
-    section = fields.mapping("phases")
     folders = [path.name for path in tasks.glob("*") if path.is_dir()]
     names = {*_PHASES, *folders, *(_NUMBER.sub("", name, count=1) for name in folders)}
-    for name in () if section is None else section.names():
+    section: ReadMapping = entry.get("phases", ReadMapping({}, {}, entry.place))
+    for name in section.nodes:
         key = _NUMBER.sub("", name, count=1)
         near = nearest(key, names, 0.8)
-        if section is not None and not names & {name, key} and near:
-            section.note(name, f"there is no phase {name!r}; did you mean {near!r}?")
+        if not names & {name, key} and near:
+            text = f"there is no phase {name!r}; did you mean {near!r}?"
+            faults.add(section.at(name), text)
 
 
-def _folder(fields: Fields, name: str, usual: str) -> str:
-    folder = fields.text(name)
-    if folder is None:
-        return usual
-    if id_problem(folder) is not None or has_segments(folder):
-        fields.note(name, f"{name}: the name of a folder is one safe word")
-        return usual
-    return folder
-
-
-def _phases(fields: Fields) -> dict[str, PhaseRule]:
+def _phases(section: ReadMapping) -> dict[str, PhaseRule]:
     phases = dict(_PHASES)
-    section = fields.mapping("phases")
-    for name in () if section is None else section.names():
-        rules = section.mapping(name) if section is not None else None
-        if rules is None:
-            continue
+    for name, rules in section.values.items():
+        values = {**rules.values, "gate": tuple(rules.get("gate", ()))}
         usual = phases.get(name, PhaseRule())
-        phases[name] = PhaseRule(
-            rules.count("limit") or usual.limit,
-            rules.seconds("timeout") or usual.timeout,
-            rules.paths("gate", "a gate is in the folder of the workspace"),
-            rules.flag("approval"),
-        )
-        rules.note_unknown(all_of_them=True)
+        phases[name] = attrs.evolve(usual, **values)
     return phases
 
 
-def _agent(fields: Fields, agents: Mapping[str, AgentProgram]) -> AgentProgram:
+def _agent(
+    entry: ReadMapping, agents: Mapping[str, AgentProgram], faults: FaultList
+) -> AgentProgram:
     program = DEFAULT_AGENT
     try:
-        program = agent_program(fields.text("agent") or program.name, agents)
+        program = agent_program(entry.get("agent", program.name), agents)
     except InvalidTaskError as error:
-        fields.note("agent", error.message)
-    return attrs.evolve(program, stdin=fields.flag("stdin", usual=program.stdin))
+        faults.add(entry.at("agent"), error.message)
+    return attrs.evolve(program, stdin=entry.get("stdin", program.stdin))
 
 
-def _agents(fields: Fields) -> dict[str, AgentProgram]:
+def _agents(section: ReadMapping, faults: FaultList) -> dict[str, AgentProgram]:
     programs: dict[str, AgentProgram] = {}
-    section = fields.mapping("agents")
-    for name in () if section is None else section.names():
-        one = section.mapping(name) if section is not None else None
-        if one is None or section is None:
-            continue
+    for name, one in section.values.items():
         if id_problem(name) is not None or has_segments(name):
-            section.note(
-                name, f"the name of an agent is one safe word, not {show(name, 60)}"
-            )
+            text = f"the name of an agent is one safe word, not {show(name, 60)}"
+            faults.add(section.at(name), text)
             continue
         usual = PRESETS.get(name)
-        args = one.command("command") or (usual.args if usual else None)
-        if args is None:
-            section.note(name, f"agents: {name} has no command")
-            args = DEFAULT_AGENT.args
+        args = one.get("command") or (usual.args if usual else None)
+        if args is None and "command" not in one.nodes:
+            faults.add(section.at(name), f"agents: {name} has no command")
         programs[name] = AgentProgram(
             name,
-            args,
-            stdin=one.flag("stdin", usual=bool(usual and usual.stdin)),
-            capabilities=one.texts("capabilities"),
-            limit=one.count("limit"),
+            args or DEFAULT_AGENT.args,
+            stdin=one.get("stdin", bool(usual and usual.stdin)),
+            capabilities=tuple(one.get("capabilities", ())),
+            limit=one.get("limit"),
         )
-        one.note_unknown(all_of_them=True)
     return programs

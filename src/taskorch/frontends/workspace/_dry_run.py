@@ -10,9 +10,12 @@ import attrs
 
 from taskorch._base._visible import counted
 from taskorch.frontends.workspace._config import WorkspaceConfig
-from taskorch.frontends.workspace._files import missing_files, unmade_inputs
 from taskorch.frontends.workspace._layout import WorkspaceLayout, phase_of
-from taskorch.frontends.workspace._progress import WorkspaceProgress
+from taskorch.frontends.workspace._progress import (
+    WorkspaceProgress,
+    missing_files,
+    unmade_inputs,
+)
 from taskorch.frontends.workspace._scan import WorkspacePlan
 from taskorch.frontends.workspace._tasks import add_agent, orchestrator_for, task_for
 from taskorch.frontends.workspace._work import waits_for

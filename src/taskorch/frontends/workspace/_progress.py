@@ -2,25 +2,93 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
+from pathlib import Path
+from typing import Final
 
 import attrs
 
 from taskorch._base._visible import counted
-from taskorch.frontends.workspace._config import WorkspaceConfig
-from taskorch.frontends.workspace._files import (
-    missing_inputs,
-    missing_outputs,
-    why_shut,
-)
-from taskorch.frontends.workspace._layout import WorkspaceLayout, by_numbers
-from taskorch.frontends.workspace._scan import WorkspacePlan
+from taskorch.frontends.workspace._claims import Claims
+from taskorch.frontends.workspace._config import PhaseRule, WorkspaceConfig
+from taskorch.frontends.workspace._layout import WorkspaceLayout, by_numbers, phase_of
+from taskorch.frontends.workspace._scan import WorkspacePlan, maker_of
 from taskorch.frontends.workspace._status import (
     Status,
     StatusRefusedError,
+    gate_of,
+    phase_of_gate,
     read_status,
 )
+from taskorch.frontends.workspace._task_file import TaskFile
+
+
+def missing_inputs(layout: WorkspaceLayout, task: TaskFile) -> list[str]:
+    """What a task needs and is not there: each path, and why it does not count."""
+    if not task.inputs:
+        return []
+    return missing_files(layout, layout.folder("outputs"), task.inputs)
+
+
+def unmade_inputs(
+    layout: WorkspaceLayout, task: TaskFile, task_ids: Container[str]
+) -> list[str]:
+    """Missing inputs of *task* that no task in *task_ids* makes."""
+    unmade = [name for name in task.inputs if maker_of(name, task_ids) is None]
+    return missing_files(layout, layout.folder("outputs"), unmade)
+
+
+def missing_outputs(layout: WorkspaceLayout, task: TaskFile) -> list[str]:
+    """Missing outputs of *task*, the files that its gate asks for included."""
+    if not task.outputs and not task.gate:
+        return []
+    return [
+        *missing_files(layout, layout.outputs(task.task_id), task.outputs),
+        *missing_files(layout, layout.root, task.gate),
+    ]
+
+
+def why_shut(layout: WorkspaceLayout, phase: str, rule: PhaseRule) -> list[str]:
+    """What the gate of a phase waits for, besides its tasks."""
+    missing = missing_files(layout, layout.root, rule.gate)
+    why = [f"{path} is not there" for path in missing]
+    if rule.approval and not layout.approval(phase).is_file():
+        command = f"taskorch workspace approve {phase} --by NAME"
+        why.append(f"nobody has approved it ({command})")
+    return why
+
+
+def missing_files(
+    layout: WorkspaceLayout, folder: Path, names: Iterable[str]
+) -> list[str]:
+    """Those of *names* that are no files in *folder*, as paths in the workspace."""
+    missing: list[str] = []
+    for name in names:
+        path = folder / name
+        why = _problem(layout, path)
+        if why is not None:
+            missing.append(f"{layout.shown(path)}{why}")
+    return missing
+
+
+def _problem(layout: WorkspaceLayout, path: Path) -> str | None:
+    """Why *path* does not count as a file: None if it does."""
+    try:
+        if not path.exists():
+            return " (a link that leads nowhere)" if path.is_symlink() else ""
+        if path.is_dir():
+            return " (it is a folder)"
+        if not path.is_file():
+            return " (it is no file)"
+        real = os.path.realpath(path)
+        if not Path(real).is_relative_to(os.path.realpath(layout.root)):
+            return " (a link that leads out of the workspace)"
+    except OSError as error:
+        return f" ({error.strerror or error})"
+    return None
+
 
 #: Ids that a line names.
 _NAMED = 5
@@ -165,3 +233,160 @@ class WorkspaceProgress:
         return {"running": "runs", "failed": "has failed", "blocked": "is blocked"}.get(
             status.status, status.status
         )
+
+
+_AGAIN: Final = "taskorch workspace retry"
+
+
+def dashboard(title: str, phases: Iterable[PhaseCounts]) -> str:
+    """The page of the protocol: each phase with its counts."""
+    lines = [f"=== {title} Status ==="]
+    for phase in phases:
+        share = phase.completed * 100 // max(1, phase.total)
+        lines += [
+            "",
+            f"Phase: {phase.phase or '(none)'}",
+            f"  Total: {phase.total}",
+            f"  Completed: {phase.completed} ({share}%)",
+            f"  Running: {phase.running}",
+            f"  Blocked: {phase.blocked}",
+        ]
+        if phase.failed:
+            lines.append(f"  Failed: {phase.failed}")
+    return "\n".join(lines)
+
+
+def _blocker(progress: WorkspaceProgress, by: str) -> tuple[str, str]:
+    """What blocks a task, by what its status says of that, and what helps."""
+    phase = phase_of_gate(by)
+    if not phase and progress.has_completed(by):
+        phase = phase_of(by)
+    if not phase:
+        return by, f"{_AGAIN} {by}"
+    for other in progress.statuses:
+        if phase_of(other) == phase and progress.missing_of(other):
+            # What it has made is gone.
+            return gate_of(phase), f"{_AGAIN} {other}"
+    return gate_of(phase), "once that is mended: taskorch workspace run"
+
+
+def why(progress: WorkspaceProgress, task_id: str, log: str | None) -> str:
+    """Why a task is where it is; *log* is the path of its log, if there is one."""
+    status = progress.statuses.get(task_id)
+    if status is not None and status.status == "completed":
+        return f"{task_id} completed at {status.completed_at}."
+    if status is not None and status.status == "running":
+        by = f" by {status.agent_id}" if status.agent_id else ""
+        return f"{task_id} runs{by} since {status.started_at}."
+    if status is not None and status.status == "failed":
+        lines = [f"{task_id} has failed: {status.error or 'no reason is given'}."]
+        if log is not None:
+            lines.append(f"  What it printed: {log}")
+        return "\n".join([*lines, f"  → {_AGAIN} {task_id}"])
+    obstacles = progress.obstacles(task_id)
+    if status is not None and status.status == "blocked":
+        by, remedy = _blocker(progress, status.blocked_by or "")
+        lines = [f"{task_id} is blocked by {by}."]
+        lines += [f"  {obstacle}" for obstacle in obstacles]
+        return "\n".join([*lines, f"  → {remedy}"])
+    if not obstacles:
+        return f"{task_id} can be launched: taskorch workspace run does it."
+    return "\n".join([f"{task_id} waits:", *(f"  {text}" for text in obstacles)])
+
+
+#: Tasks of one kind that a page names.
+_SHOWN = 20
+
+
+@attrs.frozen
+class Report:
+    """
+    What has become of the tasks of a workspace; `str()` of it is a page for people.
+
+    Attributes:
+        total: How many tasks there are.
+        completed: The ids of those that have completed.
+        left: Why each of the others has not, by id.
+    """
+
+    total: int
+    completed: tuple[str, ...]
+    left: Mapping[str, str]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all tasks have completed."""
+        return not self.left
+
+    def __str__(self) -> str:
+        if self.is_complete:
+            return "All tasks complete!" if self.total else "There are no tasks."
+        verb = "is" if len(self.completed) == 1 else "are"
+        of = counted(self.total, "task")
+        lines = [f"{len(self.completed)} of {of} {verb} complete. The rest:"]
+        by_kind: dict[str, list[tuple[str, str]]] = {}
+        for task_id, why in self.left.items():
+            by_kind.setdefault(why.partition(" ")[0], []).append((task_id, why))
+        for kind in sorted(by_kind, key=_rank):
+            rest = by_kind[kind]
+            width = max(len(task_id) for task_id, _ in rest[:_SHOWN])
+            lines += [f"  {task_id:<{width}}  {why}" for task_id, why in rest[:_SHOWN]]
+            if len(rest) > _SHOWN:
+                lines.append(f"  and {len(rest) - _SHOWN} more {kind.rstrip(':,')}")
+        if "failed:" in by_kind:
+            lines.append("Once they are mended: taskorch workspace run --retry-failed")
+        return "\n".join(lines)
+
+
+def report_on(
+    layout: WorkspaceLayout,
+    plan: WorkspacePlan,
+    claims: Claims,
+    held: Mapping[str, str] | None = None,
+) -> Report:
+    """
+    What has become of the tasks in *plan*, as their status files say it.
+
+    *held* says why some are held back.
+    """
+    completed: list[str] = []
+    unfinished: dict[str, str] = {}
+    for task_id in plan.ids:
+        if held and task_id in held:
+            unfinished[task_id] = f"waiting: {held[task_id]}"
+            continue
+        try:
+            status = claims.status(task_id)
+        except StatusRefusedError as error:
+            path = layout.shown(layout.status(task_id))
+            unfinished[task_id] = f"refused: {path}: {error}"
+            continue
+        if status is not None and status.status == "completed":
+            completed.append(task_id)
+        else:
+            unfinished[task_id] = _why(layout, status, completed)
+    return Report(len(plan.ids), tuple(completed), unfinished)
+
+
+def _why(
+    layout: WorkspaceLayout, status: Status | None, completed: Container[str]
+) -> str:
+    if status is None:
+        return "waiting"
+    if status.status == "failed":
+        log = layout.log(status.task_id)
+        where = f" (see {layout.shown(log)})" if log.exists() else ""
+        return f"failed: {status.error or 'no reason is given'}{where}"
+    if status.status == "blocked":
+        by = status.blocked_by or ""
+        if by in completed:
+            by = gate_of(phase_of(by)) if phase_of(by) else by
+        return f"blocked by {by}"
+    return f"running since {status.started_at}"
+
+
+def _rank(kind: str) -> int:
+    # What matters most stands last, where it is still on the screen.
+    return ["waiting", "waiting:", "running", "blocked", "refused:", "failed:"].index(
+        kind
+    )

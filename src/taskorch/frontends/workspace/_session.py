@@ -24,13 +24,13 @@ from taskorch.errors import DependencyFailedError
 from taskorch.events import TaskBlocked, TaskUnblocked
 from taskorch.frontends.workspace._claims import Claims
 from taskorch.frontends.workspace._config import WorkspaceConfig
-from taskorch.frontends.workspace._files import (
+from taskorch.frontends.workspace._layout import KINDS, WorkspaceLayout, by_numbers
+from taskorch.frontends.workspace._progress import (
     missing_inputs,
     missing_outputs,
     unmade_inputs,
     why_shut,
 )
-from taskorch.frontends.workspace._layout import KINDS, WorkspaceLayout, by_numbers
 from taskorch.frontends.workspace._scan import Scanner, WorkspacePlan
 from taskorch.frontends.workspace._status import StatusRefusedError, gate_of
 from taskorch.frontends.workspace._task_file import TaskFile

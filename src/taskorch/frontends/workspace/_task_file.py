@@ -3,21 +3,72 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import attrs
 
-from taskorch.frontends.workspace._fields import Fields, Place
+from taskorch._base._vocabulary import OTHER_RESOURCES
+from taskorch.frontends.workspace._fields import (
+    LINE,
+    LINES,
+    CommandLine,
+    Duration,
+    Paths,
+    Place,
+    Priority,
+    meant_by,
+    read_fields,
+    texts_in,
+)
 from taskorch.frontends.workspace._layout import phase_of, read_start
 from taskorch.frontends.workspace._problems import Problem
+from taskorch.model._show import show
+from taskorch.workflows._forms import Entry, Number, may_be
+from taskorch.workflows._located import Located, plain
 
 #: Bytes in which the head must end.
 MAX_HEAD: Final = 1 << 16
 #: Bytes of the whole file, where it is handed to a program.
 _MAX_FILE: Final = 1 << 24
 _BEGIN: Final = re.compile(rb"(?:\xef\xbb\xbf)?---[ \t]*\r?\n")
+#: Fields that are lists, and those of them that name files.
+_FILES: Final = ("inputs", "outputs", "gate")
+_LISTS: Final = ("dependencies", "capability", *_FILES)
 _END: Final = re.compile(rb"^(?:---|\.\.\.)[ \t]*\r?$", re.MULTILINE)
+
+
+def _words(resource: str, factor: float) -> list[str]:
+    """Other words for a resource, in a unit of so many of ours."""
+    meant = (resource, factor)
+    return [word for word, meaning in OTHER_RESOURCES.items() if meaning == meant]
+
+
+@attrs.frozen
+class Held:
+    """
+    What a task takes.
+
+    Attributes:
+        cpu: Cores.
+        memory_mb: MiB of memory.
+        memory_gb: GiB of memory, in its place.
+    """
+
+    cpu: float = attrs.field(default=0.0, metadata=may_be(Number(), *_words("cpu", 1)))
+    memory_mb: float = attrs.field(
+        default=0.0, metadata=may_be(Number(), *_words("memory_mb", 1))
+    )
+    memory_gb: float = attrs.field(
+        default=0.0, metadata=may_be(Number(), *_words("memory_mb", 1024)[1:])
+    )
+
+
+def _held(cpu: float = 0.0, memory_mb: float = 0.0, memory_gb: float = 0.0) -> Held:
+    if memory_mb and memory_gb:
+        msg = "memory_gb: memory_mb is said, too"
+        raise ValueError(msg)
+    return Held(cpu, memory_mb or 1024 * memory_gb)
 
 
 @attrs.frozen
@@ -37,8 +88,7 @@ class TaskFile:
         capability: What its agent must be capable of.
         timeout: Seconds; None is what holds for its phase.
         estimate: Seconds that it will take, by whoever wrote it.
-        cpu: Cores that it takes.
-        memory_mb: MiB that it takes.
+        resources: What it takes: no more than an agent has.
         priority: Higher runs first.
         retries: How often it is run again if it has failed.
         rest: Texts in fields that mean nothing here, by the name of the field.
@@ -47,25 +97,44 @@ class TaskFile:
 
     task_id: str
     path: str
-    dependencies: tuple[str, ...] = ()
-    inputs: tuple[str, ...] = ()
-    outputs: tuple[str, ...] = ()
-    gate: tuple[str, ...] = ()
-    agent: str | None = None
-    command: tuple[str, ...] | None = None
-    capability: tuple[str, ...] = ()
-    timeout: float | None = None
-    estimate: float | None = None
-    cpu: float = 0.0
-    memory_mb: float = 0.0
-    priority: int = 0
-    retries: int = 0
+    dependencies: tuple[str, ...] = attrs.field(default=(), metadata=may_be(LINES))
+    inputs: tuple[str, ...] = attrs.field(
+        default=(), metadata=may_be(Paths("inputs are in the folder of outputs"))
+    )
+    outputs: tuple[str, ...] = attrs.field(
+        default=(), metadata=may_be(Paths("outputs are in the folder of the task"))
+    )
+    gate: tuple[str, ...] = attrs.field(
+        default=(), metadata=may_be(Paths("a gate is in the folder of the workspace"))
+    )
+    agent: str | None = attrs.field(default=None, metadata=may_be(LINE))
+    command: tuple[str, ...] | None = attrs.field(
+        default=None, metadata=may_be(CommandLine())
+    )
+    capability: tuple[str, ...] = attrs.field(default=(), metadata=may_be(LINES))
+    timeout: float | None = attrs.field(default=None, metadata=may_be(Duration()))
+    estimate: float | None = attrs.field(default=None, metadata=may_be(Duration()))
+    resources: Held = attrs.field(
+        default=Held(), metadata=may_be(Entry(Held, make=_held, nulls=True))
+    )
+    priority: int = attrs.field(default=0, metadata=may_be(Priority()))
+    retries: int = attrs.field(default=0, metadata=may_be(Number(is_whole=True)))
     rest: dict[str, frozenset[str]] = attrs.field(
         factory=dict[str, frozenset[str]], repr=False, eq=False
     )
     places: dict[str, Place] = attrs.field(
         factory=dict[str, Place], repr=False, eq=False
     )
+
+    @property
+    def cpu(self) -> float:
+        """Cores that it takes."""
+        return self.resources.cpu
+
+    @property
+    def memory_mb(self) -> float:
+        """MiB that it takes."""
+        return self.resources.memory_mb
 
     @property
     def phase(self) -> str:
@@ -84,18 +153,57 @@ def read_task_file(
     Returns:
         The task, as far as it could be read; None if nothing could.
     """
-    fields = _head(file, shown, problems)
-    return None if fields is None else _task(fields, task_id, shown)
+    text = _head(file, shown, problems)
+    if text is None:
+        return None
+    rest: dict[str, frozenset[str]] = {}
+    places: dict[str, Place] = {}
+
+    def other(name: Located, value: Located) -> None:
+        near, stops = meant_by(TaskFile, name.value, value)
+        place = name.place.line, name.place.column
+        if near is None:
+            rest[name.value] = frozenset(texts_in(value))
+            places[name.value] = place
+        else:
+            message = f"there is no {show(name.value, 60)} here; did you mean {near!r}?"
+            problems.append(Problem(shown, *place, message, stops))
+
+    entry, _ = read_fields(TaskFile, text, shown, problems, offset=1, others=other)
+    if entry is None:
+        return None
+    values: dict[str, Any] = {
+        name: tuple(dict.fromkeys(value)) if name in _LISTS else value
+        for name, value in entry.values.items()
+    }
+    for name in ("resources", "agent", "capability"):
+        places[name] = (2, 1)
+    for name, (_, node) in entry.nodes.items():
+        places[name] = node.place.line, node.place.column
+        for item in node.value if isinstance(node.value, list) else [node]:
+            if name in _LISTS and isinstance(item.value, str):
+                text = item.value.strip()
+                text = str(PurePosixPath(text)) if name in _FILES else text
+                place = item.place.line, item.place.column
+                places.setdefault(f"{name}/{text}", place)
+    return TaskFile(task_id, shown, **values, rest=rest, places=places)
 
 
 def head_of(file: Path, shown: str, problems: list[Problem]) -> dict[str, Any] | None:
     """What the head of *file* says, as it stands there; None if it cannot be read."""
-    fields = _head(file, shown, problems)
-    if fields is None:
+    text = _head(file, shown, problems)
+    if text is None:
         return None
-    head = fields.plain()
+    entry, node = read_fields(
+        TaskFile, text, shown, problems, offset=1, others=lambda *_: None
+    )
+    if entry is None:
+        return None
+    head: dict[str, Any] = plain(node)
     for name in ("dependencies", "inputs", "outputs"):
-        head[name] = list(fields.texts(name))
+        value = head.get(name)
+        items = [] if value is None else value if isinstance(value, list) else [value]
+        head[name] = [each.strip() for each in items if isinstance(each, str)]
     return head
 
 
@@ -117,8 +225,8 @@ def body_of(file: Path) -> str:
     return rest.decode().lstrip("\r\n")
 
 
-def _head(file: Path, shown: str, problems: list[Problem]) -> Fields | None:
-    """The fields of the head."""
+def _head(file: Path, shown: str, problems: list[Problem]) -> str | None:
+    """The text of the head."""
 
     def note(text: str, line: int = 1) -> None:
         problems.append(Problem(shown, line, 1, text))
@@ -139,12 +247,11 @@ def _head(file: Path, shown: str, problems: list[Problem]) -> Fields | None:
         return None
     head = data[begin.end() : end.start()]
     try:
-        text = head.decode()
+        return head.decode()
     except UnicodeDecodeError as error:
         line = head.count(b"\n", 0, error.start) + 2
         note("the frontmatter is no UTF-8: save the file as that", line)
         return None
-    return Fields.of_text(shown, text, 1, problems)
 
 
 def _no_head(data: bytes) -> str:
@@ -156,33 +263,3 @@ def _no_head(data: bytes) -> str:
         "there is no frontmatter: begin with a line '---', then `dependencies: []` and "
         "so on, then a line '---'"
     )
-
-
-def _task(fields: Fields, task_id: str, path: str) -> TaskFile:
-    resources = fields.mapping("resources")
-    cpu = memory = 0.0
-    if resources is not None:
-        cpu, memory = resources.amounts("cpu", "memory_mb")
-        resources.note_unknown(all_of_them=True)
-    task = TaskFile(
-        task_id=task_id,
-        path=path,
-        dependencies=tuple(dict.fromkeys(fields.texts("dependencies"))),
-        inputs=fields.paths("inputs", "inputs are in the folder of outputs"),
-        outputs=fields.paths("outputs", "outputs are in the folder of the task"),
-        gate=fields.paths("gate", "a gate is in the folder of the workspace"),
-        agent=fields.text("agent"),
-        command=fields.command("command"),
-        capability=fields.texts("capability"),
-        timeout=fields.seconds("timeout"),
-        estimate=fields.seconds("estimate"),
-        cpu=cpu,
-        memory_mb=memory,
-        priority=fields.priority("priority"),
-        retries=fields.count("retries", least=0) or 0,
-        places=fields.items,
-    )
-    for name in ("resources", "agent", "capability"):
-        task.places[name] = fields.place(name)
-    task.rest.update(fields.note_unknown(all_of_them=False))
-    return task

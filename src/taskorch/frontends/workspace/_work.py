@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
+from taskorch._base._backoff import Backoff
 from taskorch._base._limits import NS
 from taskorch.errors import (
     AttemptInterrupted,
@@ -29,8 +30,8 @@ from taskorch.frontends.workspace._claims import (
     TaskClaim,
     kill_group,
 )
-from taskorch.frontends.workspace._files import missing_inputs, missing_outputs
 from taskorch.frontends.workspace._layout import WorkspaceLayout
+from taskorch.frontends.workspace._progress import missing_inputs, missing_outputs
 from taskorch.frontends.workspace._status import Status, StatusRefusedError
 from taskorch.frontends.workspace._task_file import TaskFile, body_of
 from taskorch.model import Program, ProgramResult, Task
@@ -41,12 +42,10 @@ if TYPE_CHECKING:
     from taskorch._contexts import TaskContext
     from taskorch._orchestrator import TaskOrchestrator
 
-#: Seconds between two looks at what another runner does: more and more.
-_FIRST_LOOK: Final = 0.02
-_LONGEST_LOOK: Final = 0.5
-#: Seconds before a failed program is run again: more and more.
-_FIRST_PAUSE: Final = 1.0
-_LONGEST_PAUSE: Final = 60.0
+#: Between two looks at what another runner does.
+_LOOKS: Final = Backoff(0.02, 0.5, factor=1.5)
+#: Before a failed program is run again.
+_PAUSES: Final = Backoff(1.0, 60.0)
 #: Seconds that what a dead runner has left may take to end by itself.
 _LEFTOVER_SECONDS: Final = 5.0
 
@@ -145,7 +144,7 @@ class TaskFileWorker:
     def _claim(self, started: Status, context: TaskContext) -> TaskClaim | Status:
         """Wait until the task is ours, or has ended."""
         first = time.monotonic()
-        pause = _FIRST_LOOK
+        pauses = _LOOKS.pauses()
         while True:
             try:
                 claim = self._claims.claim(started)
@@ -160,9 +159,8 @@ class TaskFileWorker:
                 kill_group(claim.pid)
             is_still = True
             while is_still:
-                time.sleep(pause)
+                time.sleep(next(pauses))
                 context.checkpoint()
-                pause = min(1.5 * pause, _LONGEST_LOOK)
                 is_still = self._claims.is_still(started.task_id, claim)
 
     # -- the program -----------------------------------------------------------------
@@ -176,11 +174,12 @@ class TaskFileWorker:
     ) -> _Outcome:
         """Run the program, and again after a pause, as often as `retries` says."""
         remaining, pause = task.retries, 0.0
+        pauses = _PAUSES.pauses()
         while True:
             outcome = self._run(task, agent, timeout, claim, pause)
             if outcome.error is None or outcome.is_final or not remaining:
                 return outcome
-            pause = min(2 * pause or _FIRST_PAUSE, _LONGEST_PAUSE)
+            pause = next(pauses)
             self._note(task.task_id, outcome.lines)
             times = "once more" if remaining == 1 else f"up to {remaining} times more"
             message = f"Trying again: {task.task_id} ({outcome.error}; {times})"

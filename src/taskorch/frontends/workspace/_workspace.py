@@ -19,14 +19,13 @@ from taskorch.errors import (
     UnknownTaskError,
     ValidationFailedError,
 )
-from taskorch.frontends.workspace import _dashboard, _dry_run, _init
+from taskorch.frontends.workspace import _dry_run, _init, _progress
 from taskorch.frontends.workspace._agents import agent_program
 from taskorch.frontends.workspace._claims import Claims
 from taskorch.frontends.workspace._config import read_config
 from taskorch.frontends.workspace._layout import WorkspaceLayout, phase_of
 from taskorch.frontends.workspace._problems import Problem
-from taskorch.frontends.workspace._progress import WorkspaceProgress
-from taskorch.frontends.workspace._report import Report, report_on
+from taskorch.frontends.workspace._progress import Report, WorkspaceProgress, report_on
 from taskorch.frontends.workspace._scan import Scanner, WorkspacePlan
 from taskorch.frontends.workspace._session import WorkspaceSession
 from taskorch.frontends.workspace._status import (
@@ -280,7 +279,7 @@ class Workspace:
 
     def status(self) -> str:
         """The dashboard: each phase, with how many of its tasks are how far."""
-        return _dashboard.dashboard(self.title, self._progress().phases())
+        return _progress.dashboard(self.title, self._progress().phases())
 
     def why(self, task_id: str) -> str:
         """
@@ -292,7 +291,7 @@ class Workspace:
         self._known(task_id)
         log = self._layout.log(task_id)
         shown = self._layout.shown(log) if log.exists() else None
-        return _dashboard.why(self._progress(), task_id, shown)
+        return _progress.why(self._progress(), task_id, shown)
 
     # -- changing ------------------------------------------------------------------
 

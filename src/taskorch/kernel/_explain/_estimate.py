@@ -10,7 +10,8 @@ from taskorch._base._visible import counted
 from taskorch.kernel._backfill import reservation
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting, least
 from taskorch.kernel._explain._holders import Holders, shares_by_hand
-from taskorch.kernel._explain._parents import how, wait_of
+from taskorch.kernel._explain._parents import how
+from taskorch.kernel._explain._people import wait_of
 from taskorch.kernel._explain._position import ahead
 from taskorch.kernel._rows import AgentRow, TaskRow
 from taskorch.kernel._state import KernelState
@@ -148,7 +149,7 @@ class _Guess:
                 return (row.extra.due_ns - self._now) / NS
             return self._ready(row) + (wait[1] or 0) / NS
         if row.state in (_S.BLOCKED, _S.SUSPENDED, _S.FAILED, _S.CANCELLED):
-            msg = f"it needs {row.id}, which {how(row)}"
+            msg = f"it needs {row.id}, which {how(self._kernel, row)}"
             raise _UnknownError(msg)
         if row.state is _S.RUNNING:
             return self._left(row)

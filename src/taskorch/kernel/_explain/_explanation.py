@@ -12,14 +12,21 @@ from typing import Final
 
 from taskorch._base._limits import NS
 from taskorch.kernel import _limits
-from taskorch.kernel._application import GONE, terms_of_wait
+from taskorch.kernel._application import GONE
 from taskorch.kernel._backfill import reservation
 from taskorch.kernel._control import is_unresolvable
 from taskorch.kernel._dependencies import awaits
 from taskorch.kernel._explain._estimate import estimate
-from taskorch.kernel._explain._parents import HEIGHT, reruns, wait_of, waits_for
+from taskorch.kernel._explain._parents import HEIGHT, reruns, waits_for
+from taskorch.kernel._explain._people import (
+    asks,
+    call_of_answer,
+    sentence,
+    wait_of,
+    why_held,
+)
 from taskorch.kernel._explain._position import FAR, ahead
-from taskorch.kernel._explain._start import NOT_STARTED, Start
+from taskorch.kernel._explain._words import NOT_STARTED, Words
 from taskorch.kernel._history import moves_of
 from taskorch.kernel._rows import (
     Awaited,
@@ -29,6 +36,7 @@ from taskorch.kernel._rows import (
     Share,
     TaskRow,
 )
+from taskorch.kernel._shortages import shortages
 from taskorch.kernel._standing import meaning_of, so_many
 from taskorch.kernel._state import KernelState
 from taskorch.model import (
@@ -40,12 +48,13 @@ from taskorch.model import (
     Units,
 )
 from taskorch.model._explanation import in_words, some
-from taskorch.model._ids import tail_of
-from taskorch.model._wait import ANSWER_TO, asked_of
+from taskorch.model._question import is_for_people
 
 _S: Final = TaskState
 #: Tasks through which a failure is followed up where all are asked about.
 _NEAR: Final = 5
+#: Agents without room that are named: any one of them is enough.
+_MOST_AGENTS: Final = 5
 
 
 def explain(
@@ -90,9 +99,12 @@ def explain(
         if suspended:
             then = waits_for(kernel, row, now) + _delay(row, now)
         if wait is None:
-            start = Start(kernel, row, now, paused)
-            then += start.blockers()
-            more_agents = start.more_agents
+            shorts = shortages(kernel, row, now)
+            agents = [*dict.fromkeys(s.agent for s in shorts if s.agent is not None)]
+            more_agents = max(0, len(agents) - _MOST_AGENTS)
+            of_all = (None, *agents[:_MOST_AGENTS])
+            words = Words(kernel, row, now, paused)
+            then += [words.of(short) for short in shorts if short.agent in of_all]
         elif suspended or not awaits(row):
             then += _event(kernel, row, wait, now)
     if row.state is _S.QUEUED:
@@ -211,7 +223,7 @@ def _now(
     if wait is not None and awaits(row):
         return _event(kernel, row, wait, now)
     if row.state is _S.BLOCKED and extra is not None and not extra.blocked_by:
-        return [_held(row, extra), *_delay(row, now)]
+        return [_held(kernel, row, extra), *_delay(row, now)]
     return waits_for(kernel, row, now, height) + _delay(row, now)
 
 
@@ -230,7 +242,7 @@ def _event(kernel: KernelState, row: TaskRow, wait: Awaited, now: int) -> list[B
     if name is None:
         detail = "It waits for its time only"
     elif is_for_people(name):
-        detail = _asks(row, name)
+        detail = f"It {asks(kernel, row)}"
     else:
         detail = f"It waits for the event {name!r}"
         remedies.append(Remedy("emit", f"Call orch.emit({name!r}, …).", name=name))
@@ -245,59 +257,28 @@ def _event(kernel: KernelState, row: TaskRow, wait: Awaited, now: int) -> list[B
             words = f"Wait for {in_words(left)}."
             remedies.append(Remedy("wait", words, seconds=left))
     if awaits(row):
-        words = call_of_answer(row.id, name)
+        words = call_of_answer(kernel, row)
         remedies.append(Remedy("decide", words, (row.id,)))
     found = tuple(remedies)
-    return [Blocker("event", f"{detail}.", name or "", until=left, remedies=found)]
+    return [Blocker("event", sentence(detail), name or "", until=left, remedies=found)]
 
 
-def approve(run_id: str, phase: str) -> str:
-    """The call that approves *phase* of a run, as text."""
-    return f"Call orch.workflows.approve({run_id!r}, {phase!r}, by=…)."
-
-
-def is_for_people(name: str) -> bool:
-    """Whether the event *name* stands for what people say."""
-    return name.startswith(ANSWER_TO) or asked_of(name) is not None
-
-
-def _asks(row: TaskRow, name: str) -> str:
-    """What *row*, a question or an approval, asks, and what was answered so far."""
-    asks = "It waits for somebody to approve"
-    if name.startswith(ANSWER_TO):
-        asks = f"It asks: {name.removeprefix(ANSWER_TO)}"
-    votes = terms_of_wait(row)[0].votes
-    if not votes:
-        return asks
-    said = ", ".join(f"{choice!r} by {by}" for by, choice in votes)
-    return f"{asks} ({said}, and that does not decide it yet)"
-
-
-def call_of_answer(task_id: str, name: str | None) -> str:
-    """The call that ends the wait of a task for the event *name*, as text."""
-    asked = None if name is None else asked_of(name)
-    if asked is not None:
-        run_id, phase = asked
-        return approve(run_id, f"{phase}{tail_of(task_id)}")
-    if name is not None and name.startswith(ANSWER_TO):
-        return f"Call orch.answer({task_id!r}, CHOICE, by=…)."
-    return f"Call orch.decide({task_id!r}, 'complete')."
-
-
-def _held(row: TaskRow, extra: RowExtra) -> Blocker:
+def _held(kernel: KernelState, row: TaskRow, extra: RowExtra) -> Blocker:
     verdicts = "'retry' | 'fail' | 'complete'"
     remedy = Remedy("decide", f"Call orch.decide({row.id!r}, {verdicts}).", (row.id,))
     if is_unresolvable(row) and extra.error is not None:
         detail = f"What it needs is gone: {extra.error[1]}."
         back = Remedy("agent_back", "It goes on when that is back.", name=GONE)
         return Blocker("decision", detail, remedies=(back, remedy))
-    detail = f"A person must decide: {why_held(row)}."
-    return Blocker("decision", detail, remedies=(remedy,))
+    detail = sentence(f"A person must decide: {why_held(row)}")
+    return Blocker("decision", detail, remedies=(*answers(kernel, row), remedy))
 
 
-def why_held(row: TaskRow) -> str:
-    """Why a person must decide about *row*."""
-    return moves_of(row)[-1][2].removesuffix(": decide()").rstrip(".")
+def answers(kernel: KernelState, row: TaskRow) -> tuple[Remedy, ...]:
+    """What is to be answered, if people are asked about the failure of *row*."""
+    if row not in kernel.asked:
+        return ()
+    return (Remedy("decide", call_of_answer(kernel, row), (row.id,)),)
 
 
 def _terminal(kernel: KernelState, row: TaskRow) -> Blocker:

@@ -12,7 +12,8 @@ from taskorch.kernel import _breakers
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting, least
 from taskorch.kernel._ends import holds
 from taskorch.kernel._explain._holders import NAMED
-from taskorch.kernel._rows import Awaited, Links, TaskRow, Terms
+from taskorch.kernel._explain._people import asks, call_of_answer, is_open, sentence
+from taskorch.kernel._rows import Links, TaskRow, Terms
 from taskorch.model import TERMINAL, Blocker, Remedy, TaskState
 from taskorch.model._explanation import some
 
@@ -29,12 +30,6 @@ HEIGHT: Final = 2_000
 
 #: What is not said with "is" and the state.
 _IN_WORDS: Final = {_S.FAILED: "has failed", _S.CANCELLED: "was cancelled"}
-
-
-def wait_of(row: TaskRow) -> Awaited | None:
-    """What *row* waits for, if it is no work but a wait."""
-    terms = None if row.links is None else row.links.terms
-    return None if terms is None else terms.wait
 
 
 def waits_for(
@@ -82,8 +77,10 @@ def _open(parent: TaskRow) -> bool:
     return parent.state is not _S.COMPLETED
 
 
-def how(row: TaskRow) -> str:
+def how(kernel: KernelState, row: TaskRow) -> str:
     """The state of *row*, as the end of a sentence."""
+    if is_open(kernel, row):
+        return asks(kernel, row)
     if row.state is _S.BLOCKED and awaits(row):
         return "waits for its event"
     return _IN_WORDS.get(row.state, f"is {row.state}")
@@ -91,12 +88,12 @@ def how(row: TaskRow) -> str:
 
 def _need(kernel: KernelState, parent: TaskRow, height: int) -> Blocker:
     """*parent* must complete."""
-    detail = f"It needs {parent.id}, which {how(parent)}"
-    remedies: tuple[Remedy, ...] = (_completion(parent),)
+    detail = f"It needs {parent.id}, which {how(kernel, parent)}"
+    remedies: tuple[Remedy, ...] = (_completion(kernel, parent),)
     if is_broken(parent):
         detail += ", and will not complete unless it is run again"
         remedies = _mending(kernel, [parent], height)
-    return Blocker("dependency", f"{detail}.", parent.id, remedies=remedies)
+    return Blocker("dependency", sentence(detail), parent.id, remedies=remedies)
 
 
 def _runs_all_the_same(row: TaskRow, terms: Terms) -> bool:
@@ -163,12 +160,14 @@ def _completions(live: list[TaskRow], amount: int) -> tuple[Remedy, ...]:
     return (Remedy("complete", words, ids, amount=amount),)
 
 
-def _completion(parent: TaskRow) -> Remedy:
+def _completion(kernel: KernelState, parent: TaskRow) -> Remedy:
     """*parent*, which still can, must complete."""
     name = parent.id
     words = f"{name} must complete: orch.explain({name!r}) says what it waits for."
     if parent.state is _S.SUSPENDED:
         words = f"Call orch.resume_task({name!r}), and let it complete."
+    elif is_open(kernel, parent):
+        words = call_of_answer(kernel, parent)
     elif parent.state is _S.BLOCKED and not awaits(parent):
         words = f"Decide on it, by orch.decide({name!r}, …), and let it complete."
     elif parent.state is _S.RUNNING:

@@ -13,25 +13,27 @@ from taskorch.kernel import _breakers, _limits
 from taskorch.kernel._application import is_under_way
 from taskorch.kernel._control import is_unresolvable
 from taskorch.kernel._dependencies import awaits, is_broken, is_waiting, least
-from taskorch.kernel._dispatch import match
-from taskorch.kernel._explain._explanation import (
-    call_of_answer,
-    is_for_people,
-    why_held,
-)
+from taskorch.kernel._explain._explanation import answers
 from taskorch.kernel._explain._holders import (
     Share,
     leaked_shares,
     share_of,
     shares_by_hand,
 )
-from taskorch.kernel._explain._parents import reruns, wait_of
-from taskorch.kernel._explain._start import Start
+from taskorch.kernel._explain._parents import reruns
+from taskorch.kernel._explain._people import (
+    call_of_answer,
+    sentence,
+    wait_of,
+    why_held,
+)
+from taskorch.kernel._explain._words import Words
 from taskorch.kernel._rows import AgentRow, Bucket, RowExtra, TaskRow, of_quotas
+from taskorch.kernel._shortages import impossible, match
 from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, Remedy, Stuck, TaskState
 from taskorch.model._explanation import some
-from taskorch.model._wait import ANSWER_TO
+from taskorch.model._question import ANSWER_TO, is_for_people
 
 _S: Final = TaskState
 #: Tasks that are looked at in one slice.
@@ -169,16 +171,32 @@ class Search:
             name = wait[0]
             if name is None or extra.due_ns:
                 return None
-            return self._cause("event", (name,), partial(_emit, name), outside=True)
+            whom = self._kernel.whom(row.cargo)
+            tell_event = partial(self._event, name, whom)
+            return self._cause("event", (name, whom), tell_event, outside=True)
         why = why_held(row)
         kind = "gone" if is_unresolvable(row) else "decision"
 
         def tell(ids: tuple[str, ...]) -> tuple[str, tuple[Remedy, ...]]:
             verdicts = "'retry' | 'fail' | 'complete'"
             words = f"Call orch.decide({ids[0]!r}, {verdicts}){_and_so_on(ids)}."
-            return f"A person must decide: {why}.", (Remedy("decide", words, ids),)
+            remedies = (*answers(self._kernel, row), Remedy("decide", words, ids))
+            return sentence(f"A person must decide: {why}"), remedies
 
         return self._cause(kind, (why,), tell, outside=True)
+
+    def _event(
+        self, name: str, whom: str, ids: tuple[str, ...]
+    ) -> tuple[str, tuple[Remedy, ...]]:
+        if not is_for_people(name):
+            remedy = Remedy("emit", f"Call orch.emit({name!r}, …).", name=name)
+            return f"They wait for the event {name!r}.", (remedy,)
+        call = call_of_answer(self._kernel, self._kernel.tasks[ids[0]])
+        asks = "They wait for somebody to approve"
+        if name.startswith(ANSWER_TO):
+            asks = f"They ask: {name.removeprefix(ANSWER_TO)}"
+        asks = sentence(f"{asks} ({whom})" if whom else asks)
+        return asks, (Remedy("decide", f"{call[:-1]}{_and_so_on(ids)}.", ids),)
 
     def _roots_of(self, row: TaskRow) -> tuple[str, ...]:
         """Ids of the first failures above *row*; all are kept for later calls."""
@@ -217,7 +235,8 @@ class Search:
         cause = None
         agents = bucket.agents or _breakers.for_now(kernel, bucket)
         if not agents or (bucket.agents and self._is_beyond_quota(bucket)):
-            found = Start(kernel, row, self._now).impossible()
+            words = Words(kernel, row, self._now)
+            found = [words.of(short) for short in impossible(kernel, row)]
             detail = " ".join(dict.fromkeys(blocker.detail for blocker in found))
             remedies = tuple(dict.fromkeys(r for b in found for r in b.remedies))
             cause = self._cause(found[0].kind, (detail,), lambda _: (detail, remedies))
@@ -230,10 +249,10 @@ class Search:
 
     def _is_beyond_quota(self, bucket: Bucket) -> bool:
         """Whether every task of *bucket* is more than its quota allows at all."""
-        pools = self._kernel.pools
+        needs = [of_quotas(_limits.wanted(bucket, agent)) for agent in bucket.agents]
         return all(
-            any(units > pools[name].total for name, units in of_quotas(need))
-            for need in (_limits.wanted(bucket, agent) for agent in bucket.agents)
+            any(short.is_hopeless for short in _limits.of_pools(self._kernel, need))
+            for need in needs
         )
 
     # -- what follows --------------------------------------------------------------
@@ -399,17 +418,6 @@ def _resume(ids: tuple[str, ...]) -> tuple[str, tuple[Remedy, ...]]:
     words = f"Call orch.resume_task({ids[0]!r}){_and_so_on(ids)}."
     detail = "They were suspended, or wait for what was."
     return detail, (Remedy("resume", words, ids),)
-
-
-def _emit(name: str, ids: tuple[str, ...]) -> tuple[str, tuple[Remedy, ...]]:
-    if is_for_people(name):
-        words = f"{call_of_answer(ids[0], name)[:-1]}{_and_so_on(ids)}."
-        asks = "They wait for somebody to approve."
-        if name.startswith(ANSWER_TO):
-            asks = f"They ask: {name.removeprefix(ANSWER_TO)}"
-        return asks, (Remedy("decide", words, ids),)
-    remedy = Remedy("emit", f"Call orch.emit({name!r}, …).", name=name)
-    return f"They wait for the event {name!r}.", (remedy,)
 
 
 def _and_so_on(ids: tuple[str, ...]) -> str:

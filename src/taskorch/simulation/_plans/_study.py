@@ -9,7 +9,7 @@ import attrs
 
 from taskorch.kernel import LOCAL, Spec
 from taskorch.model import Agent
-from taskorch.model._quantile import quantile
+from taskorch.model._status import quantile
 from taskorch.simulation._plans._chance import Chance, Odds
 from taskorch.simulation._plans._plan import PHASE, Means, SimulatedPlan
 from taskorch.simulation._plans._run import Course, carry_out

@@ -16,19 +16,13 @@ Law checks: whether a class of yours keeps the laws of its protocol.
 
 - `_case`, `_worlds`: a question, and what is said of a bad answer; tasks and agents to
   ask about.
-- `_validator`, `_state_machine`, `_task_queue`, `_agent_registry`, `_task_router`:
-  policies.
-- `_resource_allocator`, `_retry_handler`: the other two of the seven.
+- `_policies`, `_resource_allocator`, `_validator`: the seven policies.
 - `_driver`: what is asked by time.
 - `_executor`, `_attempt_executor`, `_home`: where attempts run; calls that phone home.
 - `_journal`, `_durable_journal`: where facts are kept.
 - `_alert_rule`, `_receiver`, `_recovery`: what is called when something goes wrong.
-- `_snapshot`: whether a value was changed.
 """
 
-from taskorch.testing.laws._agent_registry import (
-    check_agent_registry as check_agent_registry,
-)
 from taskorch.testing.laws._alert_rule import check_alert_rule as check_alert_rule
 from taskorch.testing.laws._attempt_executor import (
     check_attempt_executor as check_attempt_executor,
@@ -40,17 +34,20 @@ from taskorch.testing.laws._durable_journal import (
 )
 from taskorch.testing.laws._executor import check_executor as check_executor
 from taskorch.testing.laws._journal import check_journal as check_journal
+from taskorch.testing.laws._policies import (
+    check_agent_registry as check_agent_registry,
+)
+from taskorch.testing.laws._policies import (
+    check_retry_handler as check_retry_handler,
+)
+from taskorch.testing.laws._policies import (
+    check_state_machine as check_state_machine,
+)
+from taskorch.testing.laws._policies import check_task_queue as check_task_queue
+from taskorch.testing.laws._policies import check_task_router as check_task_router
 from taskorch.testing.laws._receiver import check_receiver as check_receiver
 from taskorch.testing.laws._recovery import check_recovery as check_recovery
 from taskorch.testing.laws._resource_allocator import (
     check_resource_allocator as check_resource_allocator,
 )
-from taskorch.testing.laws._retry_handler import (
-    check_retry_handler as check_retry_handler,
-)
-from taskorch.testing.laws._state_machine import (
-    check_state_machine as check_state_machine,
-)
-from taskorch.testing.laws._task_queue import check_task_queue as check_task_queue
-from taskorch.testing.laws._task_router import check_task_router as check_task_router
 from taskorch.testing.laws._validator import check_validator as check_validator

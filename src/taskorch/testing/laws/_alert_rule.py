@@ -17,9 +17,8 @@ from taskorch.recovery import AlertRule, Alerts
 from taskorch.recovery._alerts import NAMES_OF_AGENT, NAMES_OF_SYSTEM
 from taskorch.recovery._conditions import Condition
 from taskorch.testing._simulation import Simulation
-from taskorch.testing.laws._case import Case, brief, cases
+from taskorch.testing.laws._case import Case, brief, cases, snapshot
 from taskorch.testing.laws._home import elsewhere
-from taskorch.testing.laws._snapshot import snapshot
 
 _CHECK: Final = "check_alert_rule"
 _TYPE: Final = "work"

@@ -21,31 +21,52 @@ _BAD: Final = range(400, 500)
 #: A message that is answered so is sent again.
 _AGAIN: Final = (408, 425, 429)
 _TIME: Final = "2026-01-01T03:00:00.000000Z"
+#: What people are asked, in a message of a question and of an escalation.
+_ASKED: Final[Mapping[str, Any]] = {
+    "id": "approval",
+    "text": "deploy to production?",
+    "options": ["approve", "reject"],
+    "who": ["ada", "bob"],
+    "quorum": 2,
+    "not_by": [],
+    "asked_at": 1_767_236_400.0,
+    "due": None,
+    "votes": [["ada", "approve"]],
+    "details": {"version": "1.2"},
+    "kind": "question",
+    "tasks": ["approval"],
+    "blocking_tasks": ["deploy"],
+    "whom": "ada and bob may answer; 2 must agree",
+    "answer_to": "approval~1",
+}
+#: What is known of a failure.
+_FAILURE: Final[Mapping[str, Any]] = {
+    "issue_type": "import_error",
+    "severity": "high",
+    "context": {"error_type": "ModuleNotFoundError", "attempts": 3},
+    "system_state": {"queued_tasks": 1, "running_tasks": 0},
+    "recommended_actions": ["Abort it"],
+}
 #: Beside its kind, number and time, what a message of each kind says.
 _FIELDS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "question": {
-        "id": "approval",
-        "text": "deploy to production?",
-        "options": ["approve", "reject"],
-        "who": ["ada", "bob"],
-        "quorum": 2,
-        "not_by": [],
-        "asked_at": 1_767_236_400.0,
-        "due": None,
-        "votes": [["ada", "approve"]],
-        "details": {"version": "1.2"},
-    },
+    "question": _ASKED,
     "escalation": {
+        **_ASKED,
+        **_FAILURE,
+        "id": "escalation/load",
         "escalation_id": "escalation/load",
-        "task_id": "load",
-        "issue_type": "import_error",
-        "severity": "high",
-        "context": {"error_type": "ModuleNotFoundError", "attempts": 3},
-        "system_state": {"queued_tasks": 1, "running_tasks": 0},
-        "recommended_actions": ["Abort it"],
-        "blocking_tasks": [],
-        "tasks": ["load"],
+        "answer_to": "escalation/load@1",
+        "kind": "escalation",
+        "text": "import_error: 3 attempts have failed.",
         "question": "import_error: 3 attempts have failed.",
+        "task_id": "load",
+        "tasks": ["load"],
+        "options": ["retry", "skip", "abort", "complete"],
+        "who": None,
+        "quorum": 1,
+        "votes": [],
+        "whom": "anybody may answer",
+        "details": _FAILURE,
     },
     "failure": {
         "id": "nightly/2026-01-01T0300Z",

@@ -15,9 +15,8 @@ from taskorch._orchestrator import TaskOrchestrator
 from taskorch.protocols import Failure, Recovery
 from taskorch.recovery import classify
 from taskorch.testing._builders import make_failure
-from taskorch.testing.laws._case import Case, brief, cases, maker
+from taskorch.testing.laws._case import Case, brief, cases, maker, snapshot
 from taskorch.testing.laws._home import elsewhere
-from taskorch.testing.laws._snapshot import snapshot
 from taskorch.testing.laws._worlds import Tasks, task_source
 
 #: Calls at once.

@@ -18,8 +18,7 @@ from taskorch.protocols import Route, TaskRouter
 from taskorch.testing import laws
 from taskorch.testing._builders import make_context
 from taskorch.testing.laws import LawViolation, check_task_router
-from taskorch.testing.laws._case import cases, laws_of
-from taskorch.testing.laws._snapshot import snapshot
+from taskorch.testing.laws._case import cases, laws_of, snapshot
 from taskorch.testing.laws._worlds import some_task
 
 

@@ -13,7 +13,7 @@ from taskorch.model import Task, TaskState
 from taskorch.protocols import Permit, StateMachine
 from taskorch.testing.laws import check_state_machine
 from taskorch.testing.laws._case import laws_of
-from taskorch.testing.laws._state_machine import POSSIBLE
+from taskorch.testing.laws._policies import POSSIBLE
 
 
 class Right:

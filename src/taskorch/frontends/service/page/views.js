@@ -309,6 +309,7 @@ async function taskPage(route, known) {
   const [buttons, facts, why, error, spans, history, form] = parts;
   const title = el("h1", {}, "Task ", name(route.id));
   const keep = parts.map(keeper);
+  const showAsked = questionsIn(form, () => load());
   const log = el("pre", { tabindex: "0", "aria-label": "Output" });
   const logHead = el("h2", { hidden: true }, "Output");
   buttons.className = "row";
@@ -348,7 +349,7 @@ async function taskPage(route, known) {
     const isHeld = (said?.blockers || []).some((each) => each.remedies?.some((remedy) => remedy.kind === "decide"));
     const isAsked = !over && live && (board?.questions || task.type === "question")
       ? (await ask("/api/v1/questions").catch(() => ({ questions: [] }))).questions.filter((each) =>
-        each.id === task.task_id || each.details?.tasks?.includes?.(task.task_id)) : [];
+        each.tasks.includes(task.task_id)) : [];
     keep[0]([task.state, live, isAsked.length, isHeld], () => live ? [
       over ? null : button("Cancel", "cancel_task", "cancel"),
       over || task.state === "suspended" ? null : button("Suspend", "suspend_task", "suspend"),
@@ -357,7 +358,7 @@ async function taskPage(route, known) {
       isHeld && !isAsked.length ? button("Retry", "decide", "retry", { verdict: "retry" }) : null,
       isHeld && !isAsked.length ? button("Give up", "decide", "fail", { verdict: "fail" }) : null,
     ].filter(Boolean) : []);
-    keep[6](isAsked, () => isAsked.map((each) => questionForm(each, load)));
+    showAsked(isAsked);
     keep[4]([task.history, Math.floor((board?.now || 0) / 5)], () => spansOf(task, board?.now || Date.now() / 1000));
     keep[5]([task.history, task.earlier_errors, task.recovery_attempts, task.late_results], () => [
       table(["When", "State", "Why"], (task.history || []).map((each) =>
@@ -533,6 +534,8 @@ async function oneWorkflow(id) {
   const picture = el("div", { class: "picture", tabindex: "0", role: "region", "aria-label": "Graph of the run" });
   const list = el("div");
   const phases = el("div");
+  const asked = el("div");
+  const showAsked = questionsIn(asked, () => load());
   const keep = [words, picture, list, phases].map(keeper);
   const button = (text, verb) => act(text, verb, () => perform(`${verb}_workflow`, id), load);
   const load = async () => {
@@ -541,8 +544,8 @@ async function oneWorkflow(id) {
     keep[2](said.tasks, () => table(["Task", "State"], Object.entries(said.tasks).slice(0, 2000).map(([task, each]) =>
       [taskLink(`${id}/${task}`), state(each)]), "It has no tasks."));
     const open = said.asks.length ? (await ask("/api/v1/questions")).questions.filter((each) => each.id.startsWith(`${id}/`)) : [];
-    keep[3]([said.phases, open], () => [...(Object.keys(said.phases || {}).length ? section("Phases", progressOf([said])) : []),
-      ...open.map((each) => questionForm(each, load))]);
+    keep[3](said.phases, () => Object.keys(said.phases || {}).length ? section("Phases", progressOf([said])) : []);
+    showAsked(open);
     const drawn = await ask(`${path}/picture`).catch(() => null);
     keep[1](drawn?.svg, () => {
       if (!drawn?.svg) return "There is no picture of it.";
@@ -555,7 +558,7 @@ async function oneWorkflow(id) {
   await load();
   return {
     parts: [el("h1", {}, "Run ", name(id)), el("div", { class: "row" }, button("Pause", "pause"), button("Resume", "resume"),
-      button("Cancel", "cancel"), button("Run what failed again", "restart")), words, picture, phases, el("h2", {}, "Tasks"), list],
+      button("Cancel", "cancel"), button("Run what failed again", "restart")), words, picture, phases, asked, el("h2", {}, "Tasks"), list],
     stop: every(1000, load),
   };
 }
@@ -600,7 +603,45 @@ async function agentsPage() {
 
 // -- questions and schedules ------------------------------------------------------
 
-// One form for approvals, escalations and whatever else is asked.
+// What is asked, each with one form: a question, an approval, an escalation. What somebody writes into one stays there.
+function questionsIn(list, after, none = "") {
+  const forms = new Map();
+  const nobody = el("p", { hidden: true }, none);
+  list.append(nobody);
+  return (questions) => {
+    const open = new Set(questions.map((each) => each.answer_to));
+    for (const [asked, form] of forms) {
+      if (open.has(asked)) continue;
+      form.part.remove();
+      forms.delete(asked);
+    }
+    for (const each of questions) {
+      if (!forms.has(each.answer_to)) {
+        forms.set(each.answer_to, questionForm(each, after));
+        list.append(forms.get(each.answer_to).part);
+      }
+      forms.get(each.answer_to).show(each);
+    }
+    nobody.hidden = questions.length > 0;
+  };
+}
+
+const idsOf = (words, ids) => ids.length ? el("p", {}, words, " ", ids.slice(0, 20).map((id) => [taskLink(id), " "]),
+  ids.length > 20 ? `and ${count(ids.length - 20)} more` : "") : null;
+
+// What is known of what is asked; of a failure, what helps to decide stands first.
+function aboutQuestion(each) {
+  const votes = each.votes.map(([who, choice]) => `${who}: ${choice}`).join(", ");
+  const details = each.details ? el("pre", { tabindex: "0", "aria-label": "Details" }, textOf(each.details).slice(0, 5000)) : null;
+  const failed = each.kind === "escalation";
+  return [el("p", { class: "quiet" }, "since ", when(each.asked_at), each.due ? [", until ", when(each.due)] : "", `; ${each.whom}`,
+    votes ? `; so far: ${votes}` : ""),
+    failed ? el("p", { class: "name" }, `${each.severity}, ${each.issue_type}: ${each.context.error_type}: ${each.context.error_message}`) : null,
+    failed ? el("ul", {}, each.recommended_actions.map((action) => el("li", {}, action))) : null,
+    idsOf(failed ? "Decides on" : "Task", each.tasks), idsOf("Waiting for it:", each.blocking_tasks),
+    failed ? el("details", {}, el("summary", {}, "All that is known"), details) : details].filter(Boolean);
+}
+
 function questionForm(each, after) {
   const field = (key, words, more = {}) => {
     const input = el("input", { id: `${key}-${each.id}`, name: key, autocomplete: "off", ...more });
@@ -608,14 +649,11 @@ function questionForm(each, after) {
   };
   const [by, byLabel] = field("by", "Your name", { required: true, value: sessionStorage.getItem("taskorch-name") || "" });
   const [note, noteLabel] = field("note", "Note");
-  const [changes, changesLabel] = field("changes", "Changes, as JSON", { placeholder: '{"timeout": 600}' });
-  const about = [each.who ? `of ${each.who.join(", ")}` : "", each.quorum > 1 ? `${each.quorum} must agree` : "",
-    each.votes.length ? `so far: ${each.votes.map(([who, what]) => `${who}: ${what}`).join(", ")}` : "",
-    each.not_by.length ? `not by ${each.not_by.join(", ")}` : ""].filter(Boolean).join("; ");
-  return el("section", { "aria-label": each.text }, el("h2", {}, name(each.text)),
-    el("p", { class: "quiet" }, (each.details?.tasks || [each.id]).slice(0, 20).map((id) => [taskLink(id), " "]), "since ", when(each.asked_at),
-      each.due ? [", until ", when(each.due)] : "", about ? `; ${about}` : ""),
-    each.details ? el("pre", { tabindex: "0", "aria-label": "Details" }, textOf(each.details).slice(0, 5000)) : null,
+  const example = each.kind === "escalation" ? '{"timeout": 600}' : null;
+  const [changes, changesLabel] = field("changes", "Changes, as JSON", { placeholder: example });
+  const about = el("div");
+  const keep = keeper(about);
+  const part = el("section", { "aria-label": each.text }, el("h2", {}, name(each.text)), about,
     el("form", {
       class: "row",
       onsubmit: async (event) => {
@@ -628,8 +666,7 @@ function questionForm(each, after) {
           if (changes.value.trim()) body.changes = JSON.parse(changes.value);
           sessionStorage.setItem("taskorch-name", by.value);
           // The answer is for what is shown here, whatever was asked since.
-          const asked = each.id.startsWith("escalation/") ? each.id : runOf(each.id);
-          const said = await perform("answer", asked, body);
+          const said = await perform("answer", each.answer_to, body);
           say(said.decided ? "" : "Your answer is kept; more are needed to decide it.");
           await after();
         } catch (failed) {
@@ -638,15 +675,14 @@ function questionForm(each, after) {
         button.disabled = false;
       },
     }, byLabel, noteLabel, changesLabel, each.options.map((option) => el("button", { value: option }, option))));
+  // How much waits and runs changes all the time.
+  return { part, show: (latest) => keep({ ...latest, system_state: null, details: { ...latest.details, system_state: null } }, () => aboutQuestion(latest)) };
 }
 
 async function questionsPage() {
   const list = el("div");
-  const keep = keeper(list);
-  const load = async () => {
-    const { questions } = await ask("/api/v1/questions");
-    keep(questions, () => questions.length ? questions.map((each) => questionForm(each, load)) : el("p", {}, "Nobody is asked anything."));
-  };
+  const load = async () => show((await ask("/api/v1/questions")).questions);
+  const show = questionsIn(list, load, "Nobody is asked anything.");
   await load();
   return { parts: [el("h1", {}, "Questions"), list], stop: every(1000, load) };
 }

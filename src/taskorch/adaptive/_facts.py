@@ -1,0 +1,167 @@
+"""
+What facts say of choices and of rewards, and what would have come of others.
+
+Decisions: 0088, 0193.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from math import sqrt
+from typing import Final, TypeVar
+
+import attrs
+
+from taskorch.events import (
+    Event,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+    TaskRetrying,
+    TaskStarted,
+    TaskSubmitted,
+)
+
+#: Standard deviations within which 95 of 100 cases are.
+_SURE: Final = 1.96
+#: How much the latest latency counts in the usual latency of a type.
+_LATEST: Final = 0.05
+#: Causes of a failure for which the choice may be to blame.
+_OWN_FAULTS: Final = ("error", "timeout", "deadline")
+#: The least probability that is believed: a weight has an end.
+_LEAST: Final = 1e-6
+
+H = TypeVar("H", bound=Hashable)
+#: A task, its attempt, and the reward of that from -1 to 1.
+Reward = tuple[str, int, float]
+
+
+@attrs.frozen
+class Value:
+    """
+    What would have come of one arm, if it had been chosen always.
+
+    Attributes:
+        mean: The mean reward, from -1 to 1.
+        low: The lower end of an interval that covers it in 95 of 100 cases.
+        high: Its upper end.
+        attempts: How many attempts the estimate rests on.
+    """
+
+    mean: float
+    low: float
+    high: float
+    attempts: int
+
+
+class OutcomeRewards:
+    """
+    Rewards that follow from what becomes of attempts: a projection of events.
+
+    A failure is worth -1. A completion is worth (usual - latency) / (usual + latency),
+    where the usual latency is that of the type of late: 0 as usual, 1/3 in half the
+    time, near -1 where it takes far longer.
+    """
+
+    def __init__(self, usual: Mapping[str, float] | None = None) -> None:
+        self._types: dict[str, str] = {}
+        self._usual: dict[str, float] = dict(usual or {})
+
+    def usual(self) -> dict[str, float]:
+        """The usual latency of each type: as `__init__` takes it."""
+        return dict(self._usual)
+
+    def reward(self, event: Event, *, is_new: bool = True) -> Reward | None:
+        """
+        The task, the attempt and its reward, if *event* says so.
+
+        Args:
+            event: The next one.
+            is_new: Whether it counts in the usual latency; it has, before.
+        """
+        if isinstance(event, TaskSubmitted):
+            self._types[event.task_id] = event.type
+        elif isinstance(event, TaskCompleted):
+            kind = self._types.pop(event.task_id, "")
+            latency = max(event.latency, 1e-9)
+            usual = self._usual.get(kind, latency)
+            if is_new:
+                self._usual[kind] = usual + _LATEST * (latency - usual)
+            return event.task_id, event.attempt, (usual - latency) / (usual + latency)
+        elif isinstance(event, TaskRetrying):
+            return (event.task_id, event.attempt, -1.0) if event.charged else None
+        elif isinstance(event, TaskFailed):
+            self._types.pop(event.task_id, None)
+            is_own = event.attempt and event.cause in _OWN_FAULTS
+            return (event.task_id, event.attempt, -1.0) if is_own else None
+        elif isinstance(event, TaskCancelled):
+            self._types.pop(event.task_id, None)
+        return None
+
+
+def is_lost(event: Event) -> bool:
+    """Whether *event* is about an attempt that was lost: that says nothing of it."""
+    return isinstance(event, TaskRetrying) and not event.charged
+
+
+def values_of(
+    events: Iterable[Event],
+    arms_in: Callable[[str], Iterable[H]],
+    reward_of: Callable[[Event], Reward | None],
+) -> dict[H, Value]:
+    """
+    What would have come of each arm, chosen always.
+
+    An estimate by the method of self-normalised inverse propensities: a reward
+    counts the more, the less probable its choice was. Of each attempt the first reward
+    counts. An arm that was never chosen is not named.
+
+    Args:
+        events: Those of a journal, in order.
+        arms_in: The arms that a text of `TaskStarted.choice` names.
+        reward_of: The reward that an event says.
+    """
+    choices: dict[tuple[str, int], tuple[str, float]] = {}
+    pairs: dict[H, list[tuple[float, float]]] = {}
+    for event in events:
+        if isinstance(event, TaskStarted) and event.choice is not None:
+            choices[event.task_id, event.attempt] = event.choice
+        elif isinstance(event, TaskRetrying) and is_lost(event):
+            choices.pop((event.task_id, event.attempt), None)
+        reward = reward_of(event)
+        choice = None if reward is None else choices.pop(reward[:2], None)
+        if reward is not None and choice is not None:
+            for arm in arms_in(choice[0]):
+                weight = 1 / max(choice[1], _LEAST)
+                pairs.setdefault(arm, []).append((weight, reward[2]))
+    return {arm: estimate(weighted) for arm, weighted in pairs.items()}
+
+
+def weighted_mean(pairs: Iterable[tuple[float, float]]) -> float | None:
+    """The mean of rewards by pairs of a weight and a reward; None: of none."""
+    weights = total = 0.0
+    for weight, reward in pairs:
+        weights += weight
+        total += weight * reward
+    return total / weights if weights else None
+
+
+def estimate(pairs: Sequence[tuple[float, float]]) -> Value:
+    """An estimate, with Wilson's interval, from pairs of a weight and a reward."""
+    weights = sum(weight for weight, _ in pairs)
+    # Sums of fractions may come to a little more than there is.
+    mean = min(1.0, max(-1.0, weighted_mean(pairs) or 0.0))
+    # As many attempts of equal weight would say as much.
+    count = weights**2 / sum(weight**2 for weight, _ in pairs)
+    part = (mean + 1) / 2
+    spread = sum(w * ((value + 1) / 2 - part) ** 2 for w, value in pairs) / weights
+    widest = part * (1 - part)
+    # Wilson's interval is for rewards of all or nothing. Those that vary less say more;
+    # that they do is believed as if one of all or nothing had come besides.
+    if widest:
+        count *= widest / ((count * spread + widest) / (count + 1))
+    square = _SURE**2 / count
+    middle = (part + square / 2) / (1 + square)
+    wide = sqrt(square * widest + square**2 / 4) / (1 + square)
+    low, high = middle - wide, middle + wide
+    return Value(mean, max(-1.0, 2 * low - 1), min(1.0, 2 * high - 1), len(pairs))

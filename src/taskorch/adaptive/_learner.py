@@ -1,0 +1,648 @@
+"""
+What is learnt from reward, whatever is chosen: by policies, for jobs, for plans.
+
+Decisions: 0088, 0099, 0193.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from copy import deepcopy
+from math import prod
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import attrs
+
+from taskorch.adaptive._arms import AWAITED, BANDITS, Arms, Chosen, Learning
+from taskorch.adaptive._facts import (
+    OutcomeRewards,
+    Reward,
+    Value,
+    is_lost,
+    values_of,
+)
+from taskorch.errors import InvalidTaskError
+from taskorch.events import (
+    Event,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+    TaskRetrying,
+    TaskRewarded,
+    TaskStarted,
+    TaskSubmitted,
+)
+from taskorch.model import Task, check_count, check_fraction
+from taskorch.model._checks import check_reward, check_word, is_number
+from taskorch.model._ids import stem_of
+
+if TYPE_CHECKING:
+    from random import Random
+
+_LOG: Final = logging.getLogger(__name__)
+#: Of snapshots; it rises when what they say changes.
+_VERSION: Final = 1
+#: The name under which the journal keeps snapshots, as the adaptive jobs call it.
+SNAPSHOTS: Final = "population_state.judgement_snapshots"
+_TEN_YEARS: Final = 10 * 365 * 86_400.0
+#: Rewards after which the journal keeps a snapshot.
+_UNKEPT: Final = 100
+#: Facts after which it does, so that a later life has few to read.
+_UNREAD: Final = 10_000
+_NO_END: Final = 1 << 62
+#: Facts that may say how good an attempt was.
+_WORDS: Final = (TaskCompleted, TaskFailed, TaskRetrying, TaskRewarded)
+#: Between the arms of several learners, in `TaskStarted.choice`.
+_AND: Final = " + "
+
+
+class Learner:
+    """
+    Learns from reward which of its arms to choose; it `Learns`, `Recalls` and `Hears`.
+
+    In each context it learns by itself. What it chooses stands in `TaskStarted.choice`,
+    so that all that it learns is a projection of facts: `hear` takes them as they
+    happen, `replay` those of earlier lives, and a snapshot says up to which it has
+    learnt. All rewards of facts are from -1 to 1, those of `learn` from 0 to 1.
+
+    Args:
+        arms: Their names, each another one. None: each context has arms of its own.
+            `choose` says them, and a context stands in the facts beside its arm.
+        name: Tells it from others that learn, in journals.
+        algorithm: See `Learned`, as for all below.
+        context: Names of what a task is told apart by.
+        baseline: Which arm is the static default, from 0.
+        floor: The part of the rewards of the baseline that learning may cost, whatever
+            comes of what is under way. 1 is without a floor.
+        explore: How often an arm is drawn at random, within the floor.
+        memory: About how many rewards are remembered; None is all.
+        reward: Whether rewards follow from outcomes, or are only those that are given.
+        sources: Whose rewards count; None is everybody's.
+        options: More arguments of the bandit.
+        keep: Whether the journal keeps snapshots.
+        once: Whether a choice holds for all attempts and re-runs of a task.
+        begins: Which arm a context begins with: `"any"`, or the `"baseline"`.
+        log: How many of the latest rewards are kept in `log`.
+        called: By other names of arms, in facts and snapshots of earlier versions,
+            what they are called now.
+
+    Raises:
+        InvalidTaskError: An argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        arms: Iterable[str] | None = None,
+        *,
+        name: str,
+        algorithm: str = "thompson",
+        context: Iterable[str] = (),
+        baseline: int = 0,
+        floor: float = 0.05,
+        explore: float = 0.02,
+        memory: int | None = 1_000,
+        reward: str = "outcome",
+        sources: Iterable[str] | None = None,
+        options: Mapping[str, Any] | None = None,
+        keep: bool = True,
+        once: bool = False,
+        begins: Literal["any", "baseline"] = "any",
+        log: int = 0,
+        called: Mapping[str, str] | None = None,
+    ) -> None:
+        check_word("algorithm", algorithm, tuple(BANDITS))
+        check_word("reward", reward, ("outcome", "given"))
+        check_fraction("floor", floor)
+        check_fraction("explore", explore)
+        check_count("baseline", baseline, least=0)
+        names = None if arms is None else tuple(arms)
+        if names is not None and baseline >= len(names):
+            msg = f"baseline is the number of an arm, below {len(names)}"
+            raise InvalidTaskError(msg)
+        if memory is not None:
+            check_count("memory", memory, least=2)
+        self.name: str = name
+        self.context: tuple[str, ...] = tuple(context)
+        self.rewarded_by: str = reward
+        self.sources: frozenset[str] | None = (
+            None if sources is None else frozenset(sources)
+        )
+        self.keep: bool = bool(keep)
+        self._once = once
+        self._arms = Arms(
+            names=names,
+            algorithm=algorithm,
+            features=len(self.context),
+            baseline=baseline,
+            floor=floor,
+            explore=explore,
+            memory=memory,
+            begins=begins,
+            options=dict(options or {}),
+            log=deque(maxlen=log),
+        )
+        self._called: dict[str, str] = dict(called or {})
+        self._called |= {arm: arm for arm in names or ()}
+        self._lock = Lock()
+        self._orch: Any = None
+        #: What has the facts of earlier lives, if anything has.
+        self._journal: Any = None
+        self._clear()
+
+    def _clear(self) -> None:
+        self._arms.clear()
+        self._outcomes = OutcomeRewards()
+        self._rewards = 0
+        self._unlearnt = 0
+        #: The number of the last fact of which it has heard, and that which the
+        #: snapshot that is kept says.
+        self._heard = self._kept = 0
+        #: The number of the last fact of earlier lives that it has learnt from. Of its
+        #: own life it may have heard before it is asked to recall those.
+        self._learnt_to = 0
+
+    @property
+    def arms(self) -> tuple[str, ...] | None:
+        """The names of the arms; None: each context has its own."""
+        return self._arms.names
+
+    @property
+    def log(self) -> list[Chosen]:
+        """What was chosen of late, and what came of it, in order."""
+        with self._lock:
+            return list(self._arms.log)
+
+    def change(self, arms: Iterable[str]) -> None:
+        """Choose among other arms from now on: those that stay are known."""
+        with self._lock:
+            self._arms.change(arms)
+            self._called |= {arm: arm for arm in self.arms or ()}
+
+    # -- choosing ------------------------------------------------------------------
+
+    def chances(
+        self,
+        context: str,
+        random: Random,
+        *,
+        arms: Sequence[str] | None = None,
+        explore: float | None = None,
+    ) -> dict[str, float]:
+        """
+        How probable each arm is to be chosen now.
+
+        Args:
+            context: Where.
+            random: What chance is drawn from.
+            arms: The arms of this context, where each has its own.
+            explore: As of the class; None is as that says.
+        """
+        with self._lock:
+            return self._arms.chances(context, (), random, arms, explore)
+
+    def choose(
+        self,
+        context: str,
+        random: Random,
+        *,
+        arms: Sequence[str] | None = None,
+        explore: float | None = None,
+    ) -> Chosen:
+        """An arm, drawn by `chances`, of which the arguments are."""
+        with self._lock:
+            return self._arms.draw(context, (), random, arms, explore)
+
+    def choose_for(self, task: Task, random: Random) -> Chosen:
+        """
+        What is chosen for *task*, the same until it begins.
+
+        What cannot be repeated is no subject of experiments.
+        """
+        task_id, arms = task.id or "", self._arms
+        with self._lock:
+            chosen = arms.waiting.get(task_id, 0)
+            if chosen is None:
+                key, features = self._context_of(task)
+                if task.idempotent is False:
+                    chosen = arms.surely(key, features)
+                else:
+                    chosen = arms.draw(key, features, random)
+                arms.waiting.put(task_id, 0, chosen)
+            return chosen
+
+    def record(self, chosen: Chosen) -> tuple[float, float]:
+        """How many rewards of that arm are remembered; their mean, from -1 to 1."""
+        with self._lock:
+            pulls, mean = self._arms.mean(chosen.context, chosen.arm)
+        return pulls, mean * 2 - 1
+
+    def failed(self, task: Task, arm: str, instead: str | None) -> None:
+        """The *arm* for *task* could not be asked: the worst; *instead* of it is."""
+        task_id, arms = task.id or "", self._arms
+        with self._lock:
+            for failed in arms.waiting.pop(task_id, 0):
+                self._count(attrs.evolve(failed, arm=arm), 0.0)
+                if instead is not None:
+                    context = failed.context, failed.features
+                    arms.waiting.put(task_id, 0, arms.chosen(*context, instead, 1.0))
+
+    def begin(self, task_id: str, attempt: int) -> Chosen | None:
+        """What was chosen for an attempt that begins: its reward is awaited now."""
+        arms, subject = self._arms, self._subject(task_id, attempt)
+        with self._lock:
+            for chosen in arms.waiting.pop(task_id, 0):
+                arms.begun.put(*subject, chosen)
+                return chosen
+            # It may have been chosen before, and be the same for all attempts.
+            return arms.begun.get(*subject) if self._once else None
+
+    def _context_of(self, task: Task) -> tuple[str, tuple[float, ...]]:
+        """The context of *task*: the key of its bandit, and its features."""
+        if not self.context:
+            return "", ()
+        metadata = task.metadata or {}
+        own = {"type": task.type, "priority": task.priority, "owner": task.owner}
+        values = [own.get(name, metadata.get(name)) for name in self.context]
+        if self._arms.algorithm != "linucb":
+            return ", ".join(map(_bucket, values)), ()
+        # Texts are told apart; numbers say how alike tasks are.
+        numbers = [
+            float(value) if is_number(value, -1e300, 1e300) else None
+            for value in values
+        ]
+        key = ", ".join(
+            str(value) if number is None else "#"
+            for value, number in zip(values, numbers, strict=True)
+        )
+        return key, tuple(
+            0.0 if number is None else number / (1 + abs(number)) for number in numbers
+        )
+
+    # -- what facts say of choices -------------------------------------------------
+
+    def choice(self, choices: Iterable[Chosen]) -> tuple[str, float]:
+        """What was chosen for one attempt, as `TaskStarted.choice` has it."""
+        every = list(choices)
+        texts = [
+            f"{self.name}:{one.arm}"
+            if self.arms is not None
+            else f"{self.name} {one.context}:{one.arm}"
+            for one in every
+        ]
+        return _AND.join(texts), prod(one.propensity for one in every)
+
+    def choices_in(self, text: str) -> list[tuple[str, str]]:
+        """What it has chosen, of all that a choice says: each a context and an arm."""
+        if self.arms is not None:
+            # Names of arms may have anything in them: the longest is meant.
+            padded, begin = f"{_AND}{text}{_AND}", f"{_AND}{self.name}:"
+            names = [arm for arm in self._called if f"{begin}{arm}{_AND}" in padded]
+            return [("", self._called[max(names, key=len)])] if names else []
+        parts = [part.partition(f"{self.name} ") for part in text.split(_AND)]
+        pairs = [rest.rpartition(":") for before, _, rest in parts if not before]
+        return [(key, arm) for key, colon, arm in pairs if colon]
+
+    # -- rewards -------------------------------------------------------------------
+
+    def learn(self, chosen: Chosen, reward: float) -> None:
+        """
+        What came of a choice, from 0 to 1.
+
+        Raises:
+            InvalidTaskError: *reward* is no such number.
+        """
+        check_fraction("a reward", reward)
+        with self._lock:
+            self._count(chosen, reward)
+
+    def give(self, task_id: str, value: float, attempt: int = 1) -> None:
+        """
+        Reward what was chosen for an attempt, from -1 to 1: the first word counts.
+
+        Raises:
+            InvalidTaskError: *value* is no number from -1 to 1.
+        """
+        check_reward(value, "give")
+        with self._lock:
+            self._learn(task_id, attempt, value)
+
+    def _learn(self, task_id: str, attempt: int, value: float) -> None:
+        # The first word counts: a second one finds nothing.
+        for chosen in self._arms.begun.pop(*self._subject(task_id, attempt)):
+            self._count(chosen, (value + 1) / 2)
+
+    def _count(self, chosen: Chosen, reward: float) -> None:
+        if self._arms.count(chosen, reward):
+            self._rewards += 1
+            self._unlearnt += 1
+
+    def _subject(self, task_id: str, attempt: int) -> tuple[str, int]:
+        """By which a choice is known."""
+        return (stem_of(task_id), 0) if self._once else (task_id, attempt)
+
+    # -- facts ---------------------------------------------------------------------
+
+    def attach(self, orchestrator: Any) -> None:
+        """
+        Called by the orchestrator of which it becomes a part: hear its events.
+
+        Raises:
+            InvalidTaskError: It is part of another one already.
+        """
+        if self._orch is not None:
+            msg = f"{self!r} learns for another orchestrator already"
+            raise InvalidTaskError(msg, hint="make a Learned for each")
+        self._orch = orchestrator
+        self._learnt_to = self._heard
+        signals = orchestrator.signals
+        names = ["task_retrying", "task_failed", "task_cancelled", "task_rewarded"]
+        # Of starts nothing is learnt; who hears of them has choices told.
+        names += ["task_submitted", "task_started", "task_completed"]
+        for name in names:
+            getattr(signals, name).connect(self.hear)
+
+    def choice_of(self, task_id: str, attempt: int) -> tuple[str, float] | None:
+        """Called as an attempt begins: the arm that was chosen, and its probability."""
+        chosen = self.begin(task_id, attempt)
+        return None if chosen is None else self.choice([chosen])
+
+    def hear(self, event: Event) -> None:
+        """Learn from *event*, if it says how good an attempt was."""
+        recalled: Sequence[tuple[Event, Any]] = ()
+        if isinstance(event, TaskRewarded) and self._is_unknown(event):
+            recalled = self._entries({event.task_id})
+        with self._lock:
+            self._replay(recalled, event.seq - 1, until=event.seq)
+            self._take_in(event)
+            self._heard = event.seq
+            unkept = event.seq - self._kept
+            is_due = self._unlearnt >= _UNKEPT or unkept >= _UNREAD
+        if is_due:
+            self.save()
+
+    def _take_in(self, event: Event) -> None:
+        if isinstance(event, TaskStarted):
+            if self.arms is None:
+                self._know_again(event, None)
+            return
+        if isinstance(event, TaskRewarded):
+            if self._counts(event):
+                self._learn(event.task_id, event.attempt, event.value)
+            return
+        reward = self._outcomes.reward(event)
+        if reward is not None and self._is_by_outcome:
+            self._learn(*reward)
+        self._let_go(event)
+
+    @property
+    def _is_by_outcome(self) -> bool:
+        return self.rewarded_by == "outcome"
+
+    def _let_go(self, event: Event) -> None:
+        """Await no reward of what *event* says was lost, or has ended without one."""
+        if isinstance(event, TaskCancelled | TaskFailed):
+            self._arms.waiting.forget(event.task_id)
+            if self._is_by_outcome and not self._once:
+                self._arms.begun.forget(event.task_id)
+        elif isinstance(event, TaskRetrying) and is_lost(event) and not self._once:
+            self._arms.begun.pop(event.task_id, event.attempt)
+
+    def _counts(self, event: TaskRewarded) -> bool:
+        return self.sources is None or event.source in self.sources
+
+    # -- what earlier lives have left ----------------------------------------------
+
+    def recall(self, journal: Any, last: int) -> None:
+        """
+        Called at the start, after `restore`: learn what the snapshot has not yet.
+
+        Args:
+            journal: The facts of earlier lives, a `DurableJournal`.
+            last: The number of the last of them.
+        """
+        self._journal = journal
+        since = self._learnt_to if self.keep else last
+        ids: OrderedDict[str, None] = OrderedDict()
+        for fact, _ in journal.read(since) if since < last else ():
+            if fact.seq > last:
+                break
+            if isinstance(fact, _WORDS):
+                ids[fact.task_id] = None
+                if len(ids) > AWAITED:
+                    ids.popitem(last=False)
+        self.replay(self._entries(ids), since, last)
+        with self._lock:
+            self._heard = max(self._heard, last)
+            self._kept = min(self._kept, last)
+
+    def replay(
+        self,
+        entries: Iterable[tuple[Event, Any]],
+        since: int = 0,
+        last: int = _NO_END,
+    ) -> None:
+        """
+        Learn from facts of earlier lives.
+
+        Args:
+            entries: Each with what the journal has beside it: of `TaskSubmitted` that
+                is the task.
+            since: The number of the last that was learnt from before: of those up to
+                it is only known again what was chosen.
+            last: The number of the last that counts.
+        """
+        with self._lock:
+            self._replay(entries, since, until=last + 1)
+
+    def _is_unknown(self, event: TaskRewarded) -> bool:
+        """Whether only the journal may know what was chosen for the attempt."""
+        if self._journal is None or self._is_by_outcome or not self._counts(event):
+            return False
+        with self._lock:
+            return not self._arms.begun.get(
+                *self._subject(event.task_id, event.attempt)
+            )
+
+    def _entries(self, ids: Collection[str]) -> Sequence[tuple[Event, Any]]:
+        """The facts about tasks, with what the journal has beside them."""
+        if not ids:
+            return ()
+        wanted = {*ids, *map(stem_of, ids)}
+        return list(self._journal.select(wanted, _NO_END))
+
+    def _replay(
+        self, entries: Iterable[tuple[Event, Any]], since: int, *, until: int
+    ) -> None:
+        tasks: dict[str, Task] = {}
+        for event, value in entries:
+            if event.seq >= until:
+                continue
+            if isinstance(event, TaskSubmitted):
+                tasks[event.task_id] = value
+                self._outcomes.reward(event)
+            elif isinstance(event, TaskStarted):
+                self._know_again(event, tasks.get(event.task_id))
+            elif event.seq <= since:
+                # That was learnt before, or was nobody's word.
+                self._forget(event)
+            else:
+                self._take_in(event)
+
+    def _know_again(self, event: TaskStarted, task: Task | None) -> None:
+        """The fact of a start says what was chosen; the context is that of the task."""
+        subject = self._subject(event.task_id, event.attempt)
+        if event.choice is None or self._arms.begun.get(*subject):
+            return
+        text, chance = event.choice
+        pairs = self.choices_in(text)
+        features: tuple[float, ...] = ()
+        if self.arms is not None:
+            if task is None:
+                return
+            key, features = self._context_of(task)
+            pairs = [(key, arm) for _, arm in pairs]
+        arms = self._arms
+        choices = [arms.chosen(key, features, arm, chance) for key, arm in pairs]
+        arms.begun.put(*subject, *choices)
+
+    def _forget(self, event: Event) -> None:
+        """What *event* says was learnt."""
+        reward = self._outcomes.reward(event, is_new=False)
+        if isinstance(event, TaskRewarded):
+            if self._counts(event):
+                self._arms.begun.pop(*self._subject(event.task_id, event.attempt))
+        elif reward is not None and self._is_by_outcome:
+            self._arms.begun.pop(*self._subject(*reward[:2]))
+        self._let_go(event)
+
+    # -- what was learnt -----------------------------------------------------------
+
+    def learned(self) -> tuple[Learning, ...]:
+        """What was learnt of each arm in each context."""
+        with self._lock:
+            return self._arms.learned()
+
+    @property
+    def rewards(self) -> int:
+        """From how many rewards it has learnt."""
+        return self._rewards
+
+    def reset(self) -> None:
+        """Forget all that was learnt; the journal keeps that it was forgotten."""
+        with self._lock:
+            heard = self._heard
+            self._clear()
+            self._heard = heard
+        self.save()
+
+    def snapshot(self) -> dict[str, Any]:
+        """What was learnt, as JSON has it."""
+        with self._lock:
+            self._unlearnt = 0
+            self._kept = self._heard
+            return {
+                "version": _VERSION,
+                "algorithm": self._arms.algorithm,
+                "context": list(self.context),
+                "arms": list(self.arms or ()),
+                "rewards": self._rewards,
+                "gained": list(self._arms.gained),
+                "baseline": list(self._arms.usual),
+                "heard": self._heard,
+                "usual": self._outcomes.usual(),
+                "learnt": self._arms.states(),
+            }
+
+    def save(self, orchestrator: Any = None) -> None:
+        """Have the journal keep a snapshot, for the next life."""
+        orch = self._orch if orchestrator is None else orchestrator
+        if orch is not None and self.keep:
+            try:
+                orch.emit(f"{SNAPSHOTS}/{self.name}", self.snapshot(), keep=_TEN_YEARS)
+            except Exception as error:  # noqa: BLE001 - what was learnt is no work
+                _LOG.warning("what %s has learnt is not kept: %s", self.name, error)
+
+    def restore(self, kept: Callable[[str], Any]) -> None:
+        """
+        Called at the start: go on with what an earlier life has learnt.
+
+        Arms are known again by their names: one that is gone is forgotten, a new one is
+        untried. What was learnt otherwise (by another version, algorithm or context) is
+        left out, with a warning.
+        """
+        snapshot = kept(f"{SNAPSHOTS}/{self.name}") if self.keep else None
+        if snapshot is None:
+            return
+        try:
+            same = snapshot["version"], snapshot["algorithm"], list(snapshot["context"])
+            if same != (_VERSION, self._arms.algorithm, list(self.context)):
+                reason = f"it is of version, algorithm and context {same}"
+                raise ValueError(reason)  # noqa: TRY301 - one warning for all
+            with self._lock:
+                self._take(snapshot)
+        except (LookupError, TypeError, ValueError) as error:
+            with self._lock:
+                self._clear()
+                self._learnt_to = _NO_END
+            _LOG.warning("what %s had learnt is left out: %s", self.name, error)
+
+    def _take(self, snapshot: Mapping[str, Any]) -> None:
+        names = [self._called.get(name, "") for name in snapshot["arms"]]
+        self._arms.take(names, snapshot["learnt"])
+        self._rewards = int(snapshot["rewards"])
+        # Snapshots of earlier versions do not say it: then all counts as heard.
+        self._learnt_to = self._kept = int(snapshot.get("heard", _NO_END))
+        self._outcomes = OutcomeRewards(snapshot.get("usual", {}))
+        if self.arms is not None and self.arms[self._arms.baseline] in names:
+            gained, number = snapshot["gained"]
+            self._arms.gained = float(gained), float(number)
+            gained, number = snapshot["baseline"]
+            self._arms.usual = float(gained), float(number)
+
+    def values(self, events: Iterable[Event]) -> dict[tuple[str, str], Value]:
+        """
+        What would have come of each arm, chosen always: see `values_of`.
+
+        Rewards are those that it learns from.
+
+        Args:
+            events: Such as `JournalReader(path).happened()`.
+
+        Returns:
+            By the context, where that has arms of its own, and the arm.
+        """
+        outcomes = OutcomeRewards()
+
+        def reward_of(event: Event) -> Reward | None:
+            if isinstance(event, TaskRewarded):
+                reward = event.task_id, event.attempt, event.value
+                return reward if self._counts(event) else None
+            outcome = outcomes.reward(event)
+            return outcome if self._is_by_outcome else None
+
+        return values_of(events, self.choices_in, reward_of)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A simulation asks a copy, which keeps nothing.
+        alone = {"_lock": None, "_orch": None, "_journal": None}
+        with self._lock:
+            return deepcopy({**vars(self), **alone})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=Lock())
+
+    def __repr__(self) -> str:
+        arms = "" if self.arms is None else f"{', '.join(self.arms)}; "
+        return f"Learner {self.name}({arms}{self._arms.algorithm})"
+
+
+def _bucket(value: object) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if not -1e300 < value < 1e300:  # noqa: PLR2004 - infinite, or NaN
+            return "?"
+        size = 1 << max(0, int(abs(value))).bit_length()
+        return f"<{size}" if value >= 0 else f">-{size}"
+    return str(value)

@@ -1,0 +1,507 @@
+"""
+A journal in the tables of a database, whichever that is.
+
+A database gives a `Session`, which says its statements, and a class with what is asked
+of it here by a name that begins with "_": who may read and write, and how a group is
+written. Who owns a journal, and how that is known, is the database's own.
+
+Decision: 0194.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from typing import Any, Final, NoReturn, TypeVar
+from zlib import crc32
+
+from taskorch.errors import JournalError, JournalTakenError, JournalUnavailableError
+from taskorch.journal import _forgetting
+from taskorch.journal._codec import Row, Rows
+from taskorch.journal._encoding import EncodingJournal
+from taskorch.journal._points import reach
+from taskorch.journal._reader import (
+    FORM,
+    KEEP_GROUP,
+    GroupRow,
+    Reader,
+    checked_texts,
+    snapshot_checksum,
+)
+from taskorch.journal._scripts import Beside
+from taskorch.journal._session import Durability, Session, damage
+from taskorch.journal._values import state_text
+from taskorch.model import Retention, check_count, check_seconds
+from taskorch.model._checks import check_word
+from taskorch.protocols import Entry
+
+T = TypeVar("T")
+
+_DROP_GROUP: Final = "DELETE FROM {groups} WHERE {mine}last = :last"
+_DROP_SNAPSHOT: Final = "DELETE FROM {snapshots} WHERE {mine}seq = :seq"
+_SAVE: Final = """
+    INSERT INTO {snapshots} ({column}seq, crc, state) VALUES ({value}:seq, :crc, :state)
+"""
+_DROP_OLD: Final = """
+    DELETE FROM {snapshots} WHERE {mine}seq NOT IN (
+        SELECT seq FROM {snapshots} WHERE {mine}seq > 0 ORDER BY seq DESC LIMIT 2
+    )
+"""
+
+
+class SqlReading(EncodingJournal):
+    """
+    What can be asked of a journal without owning it, from any thread.
+
+    Args:
+        name: The journal, for people.
+        beside: The path of the journal, if values of it are in files beside it.
+    """
+
+    def __init__(self, name: str, beside: str = "") -> None:
+        self._name = name
+        self._beside = Beside(beside)
+        self._pid = os.getpid()
+        #: The latest group that was reported as kept, as `(last, crc)`.
+        self._acknowledged = (0, 0)
+        #: Whether the group in hand may have been kept, although we were told no.
+        self._in_doubt = False
+
+    @abstractmethod
+    def _reading(self) -> AbstractContextManager[Reader | None]:
+        """What reads, over a connection of its own; None if there is no journal yet."""
+
+    @abstractmethod
+    def owner(self) -> dict[str, Any]:
+        """
+        The latest owner: `epoch`, `pid`, `host`, `since` and `started`.
+
+        With `uid`, the id of the journal, if its layout has one.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+
+    @abstractmethod
+    def owner_lives(self, owner: Mapping[str, Any]) -> bool | None:
+        """
+        Whether an owner still has it open; None: nobody can say from here.
+
+        Args:
+            owner: What `owner` gave; it is of some life.
+
+        Raises:
+            JournalUnavailableError: It cannot be read now.
+        """
+
+    @abstractmethod
+    def check_readable(self) -> None:
+        """
+        Check that there is a journal to read.
+
+        Raises:
+            JournalUnavailableError: Whoever asks may not read it.
+            JournalError: There is none, or something else, or of another version.
+        """
+
+    def _answer(self, question: Callable[[Reader], T], otherwise: T) -> T:
+        """What *question* finds; *otherwise* if there is no journal yet."""
+        with self._reading() as reader:
+            return otherwise if reader is None else question(reader)
+
+    def read(self, after: int = 0) -> Iterator[Entry]:
+        """
+        See `Journal.read`; the groups are checked as they are read.
+
+        Raises:
+            JournalError: The journal is damaged; nothing of the group in which that
+                shows was given.
+            JournalUnavailableError: It cannot be read now.
+        """
+        with self._reading() as reader:
+            if reader is not None:
+                yield from reader.entries(after)
+
+    def select(self, ids: Collection[str], until: int) -> Iterator[Entry]:
+        """
+        The entries about any task of *ids* with a number to *until*, in order.
+
+        The groups that hold them are found by the index, and checked as they are read.
+        A start that is in one row with its end counts as that.
+
+        Raises:
+            JournalError: One of these groups is damaged; nothing of it was given.
+            JournalUnavailableError: It cannot be read now.
+        """
+        with self._reading() as reader:
+            if reader is not None:
+                yield from reader.select(ids, until)
+
+    def task_facts(self, task_id: str) -> Iterator[Entry]:
+        """
+        The entries about one task, in order, by the index and without a check.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        with self._reading() as reader:
+            if reader is not None:
+                yield from reader.about(task_id)
+
+    def ends(self, ids: Collection[str]) -> dict[str, str]:
+        """
+        The class of the ending fact of each of *ids* that has ended, unchecked.
+
+        Returns:
+            The class of the fact that ended it, by id: `TaskCompleted`, `TaskFailed`
+            or `TaskCancelled`.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        return self._answer(lambda reader: reader.ends(ids), {})
+
+    def ids(self, prefix: str) -> list[str]:
+        """
+        The ids of the tasks that begin with *prefix*, as they were submitted.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        return self._answer(lambda reader: reader.ids(prefix), [])
+
+    def submitted(self, after: int, until: int, most: int) -> list[tuple[int, str]]:
+        """
+        The next tasks in the order of their submission, without a check.
+
+        Args:
+            after: Only those with a number above this.
+            until: And to this.
+            most: At most so many.
+
+        Returns:
+            The numbers of the facts that say so, and the ids.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        return self._answer(lambda reader: reader.submitted(after, until, most), [])
+
+    def id_of_key(self, key: str) -> str | None:
+        """
+        The id of the task that was submitted with the idempotency key *key*.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        return self._answer(lambda reader: reader.id_of_key(key), None)
+
+    def snapshot(self) -> tuple[int, dict[str, Any]] | None:
+        """
+        The latest snapshot that is whole, as `(seq, state)`, or None.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        return self._answer(lambda reader: reader.snapshot(), None)
+
+    def verify(self) -> int:
+        """
+        Check the whole journal: every checksum, document, key, snapshot and page.
+
+        The log of a file grows while it reads, if somebody writes at the same time.
+
+        Returns:
+            How many facts there are.
+
+        Raises:
+            JournalError: The journal is damaged; the first damage is said.
+            JournalUnavailableError: It cannot be read now.
+        """
+        return self._answer(lambda reader: reader.verify(), 0)
+
+    def latest_of(self, kind: str) -> Entry | None:
+        """
+        The latest fact of a class of which there are few, without a check.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        return self._answer(lambda reader: reader.latest_of(kind), None)
+
+    def ends_by_time(self, every_ns: int) -> dict[tuple[int, str], int]:
+        """
+        How many tasks have ended, by when and how; without a check.
+
+        Args:
+            every_ns: What is told apart, in ns.
+
+        Returns:
+            How many, by the number of the period since 1970 and the class of the fact.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        return self._answer(lambda reader: reader.ends_by_time(every_ns), {})
+
+    @property
+    def last(self) -> int:
+        """The number of the last fact that is kept, or 0."""
+        return self._answer(lambda reader: reader.latest().last, 0)
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            msg = (
+                f"{self._name} was opened by process {self._pid}, before this one "
+                "forked"
+            )
+            raise JournalError(msg, hint="only the process that opened it may use it")
+
+    def _damaged(self, why: str) -> NoReturn:
+        raise damage(self._name, why)
+
+
+class SqlJournal(SqlReading):
+    """
+    A DurableJournal in the tables of a database.
+
+    Args:
+        name: The journal, for people.
+        beside: See `SqlReading`.
+        durability: What `append` has returned from survives a loss of power, or only a
+            death of the process.
+        take_over: Claim it although its owner lives.
+        keep_for: How long tasks are kept after their end, in seconds or as a timedelta;
+            None: for ever.
+        keep_latest: How many ended tasks are kept, the latest; None: all.
+
+    Raises:
+        ValueError: *durability* is neither.
+        InvalidTaskError: *keep_for* or *keep_latest* is out of its range.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        beside: str = "",
+        *,
+        durability: Durability,
+        take_over: bool,
+        keep_for: float | timedelta | None,
+        keep_latest: int | None,
+    ) -> None:
+        check_word("durability", durability, ("power", "process"))
+        if keep_for is not None:
+            keep_for = check_seconds("keep_for", keep_for)
+        if keep_latest is not None:
+            check_count("keep_latest", keep_latest, least=0)
+        super().__init__(name, beside)
+        self._retention = Retention(keep_for, keep_latest)
+        self.durability: Durability = durability
+        self.take_over: bool = take_over
+        self._epoch = 0
+        self._is_closed = False
+        #: The latest group as `(last, crc)`; None: the journal must be asked.
+        self._latest: tuple[int, int] | None = (0, 0)
+
+    def _set_latest(self, last: int, crc: int) -> None:
+        """The latest group ends with the fact *last*, and has the checksum *crc*."""
+        self._latest = self._acknowledged = last, crc
+
+    @abstractmethod
+    def _writing(self, epoch: int) -> AbstractContextManager[Any]:
+        """
+        The session that writes, for one thread at a time.
+
+        What its database raises is said in our words.
+        """
+
+    @abstractmethod
+    def _owning(self, session: Any) -> AbstractContextManager[None]:
+        """
+        A transaction in which nobody else can claim the journal, or write to it.
+
+        Raises:
+            JournalTakenError: Another life has begun.
+        """
+
+    @abstractmethod
+    def _keep(self, session: Any, rows: Rows, group: GroupRow, before: int) -> None:
+        """
+        Write *rows*, and *group*, which says what they are, whole or not at all.
+
+        If another life has begun, nothing is kept, however late it comes. Before it is
+        possible that the group is kept, though that fails, `_in_doubt` is set.
+
+        Args:
+            session: What `_writing` gave.
+            rows: The facts.
+            group: Their numbers, life and checksum.
+            before: The last fact that was kept before.
+        """
+
+    def _wrote(self, size: int) -> None:
+        """So many bytes of text were written."""
+
+    def _left_out(self, session: Any, count: int) -> None:
+        """So many facts were left out."""
+
+    # -------------------------------------------------------------------- writing
+
+    def append(self, epoch: int, group: Iterable[Entry | Row] | Rows) -> None:
+        """
+        See `Journal.append`; it also takes what `new_group` gave, or a list of that.
+
+        Raises:
+            InvalidTaskError: Something in it cannot be restored exactly; nothing of
+                it was kept.
+            JournalError: The journal is damaged.
+        """
+        self._check_owner(epoch)
+        rows = self._rows_of(group)
+        if not rows:
+            return
+        with self._writing(epoch) as session:
+            self._append(session, rows)
+        self._in_doubt = False
+
+    def _append(self, session: Session, rows: Rows) -> None:
+        first, last = rows.numbers[0], rows.numbers[-1]
+        reach("begin")
+        kept, crc = self._latest or (0, 0)
+        if self._latest is None or first <= kept:
+            with self._owning(session):
+                kept, crc = self._find_latest(session)
+                if first <= kept:
+                    self._check_again(session, list(rows), kept)
+                    reach("commit")
+                    self._in_doubt = True
+            if first <= kept:
+                self._set_latest(kept, crc)
+                reach("kept")
+                return
+        # If anything fails from here on, the latest group must be asked for.
+        self._latest = None
+        size = 0
+        for text in checked_texts(rows, self._epoch):
+            crc = crc32(text, crc)
+            size += len(text)
+        group = GroupRow(last, first, self._epoch, crc, FORM, crc)
+        self._keep(session, rows, group, kept)
+        self._set_latest(last, crc)
+        self._wrote(size)
+        reach("kept")
+
+    def _find_latest(self, session: Session) -> tuple[int, int]:
+        """
+        After trouble: the latest group that is there.
+
+        Raises:
+            JournalError: What was acknowledged is not there.
+        """
+        reader = Reader(session)
+        latest, (last, crc) = reader.latest(), self._acknowledged
+        if latest.last < last or (last and reader.group_of(last)[0].crc != crc):
+            now = latest.last
+            self._damaged(f"fact {last} was kept, and it ends with fact {now} now")
+        return latest.last, latest.crc
+
+    def _check_again(self, session: Session, rows: list[Row], kept: int) -> None:
+        """
+        Check that *rows* are the latest group, whose commit was in doubt.
+
+        Raises:
+            ValueError: It is not that group.
+        """
+        reader = Reader(session)
+        group, before = reader.group_of(kept)
+        first, last = rows[0][0], rows[-1][0]
+        if (first, last) == group[1::-1] and reader.whole(group, before) == rows:
+            # The log of a file was written anew, and this is too: SQLite syncs nothing
+            # for an UPDATE that changes no value.
+            session.change(_DROP_GROUP, last=last)
+            session.change(KEEP_GROUP, **group.columns())
+            return
+        msg = f"fact {first} comes after fact {kept} was kept"
+        raise ValueError(msg)
+
+    def save(self, epoch: int, seq: int, state: dict[str, Any]) -> None:
+        """
+        See `DurableJournal.save`.
+
+        The one before it is kept too, and older ones are not. A death in the middle
+        harms nothing.
+
+        Raises:
+            JournalTakenError: Somebody else has claimed it since.
+            JournalUnavailableError: It cannot be written now.
+            JournalError: The journal is damaged.
+            ValueError, TypeError: *seq* was not kept, or *state* is no JSON.
+        """
+        self._check_owner(epoch)
+        text = state_text(state)
+        with self._writing(epoch) as session:
+            reach("save")
+            with self._owning(session):
+                reader = Reader(session)
+                if not 0 < seq <= reader.latest().last:
+                    msg = f"a snapshot at fact {seq}, which was not kept"
+                    raise ValueError(msg)
+                crc = snapshot_checksum(seq, text, reader.group_of(seq)[0].crc)
+                session.change(_DROP_SNAPSHOT, seq=seq)
+                session.change(_SAVE, seq=seq, crc=crc, state=text)
+                session.change(_DROP_OLD)
+            self._wrote(len(text))
+            reach("saved")
+
+    def retention(self) -> Retention:
+        """See `DurableJournal.retention`: `keep_for` and `keep_latest`."""
+        return self._retention
+
+    def forget(self, epoch: int, ids: Collection[str]) -> int:
+        """
+        See `DurableJournal.forget`; what has become free is used again.
+
+        Raises:
+            JournalTakenError: Somebody else has claimed it since.
+            JournalUnavailableError: It cannot be written now; nothing was left out.
+            JournalError: The journal is damaged; nothing was left out.
+        """
+        self._check_owner(epoch)
+        with self._writing(epoch) as session:
+            with self._owning(session):
+                count = _forgetting.forget(Reader(session), ids)
+            reach("forgotten")
+            self._left_out(session, count)
+        return count
+
+    def upkeep(self, epoch: int) -> None:
+        """See `DurableJournal.upkeep`: it only looks whether it is owned still."""
+        with self._writing(epoch) as session, self._owning(session):
+            pass
+
+    # ------------------------------------------------------------------ complaints
+
+    def _check_owner(self, epoch: int) -> None:
+        self._check_usable()
+        if epoch != self._epoch or epoch == 0:
+            msg = f"{self._name}: life {self._epoch} owns it here, not life {epoch}"
+            raise JournalTakenError(msg)
+
+    def _check_usable(self) -> None:
+        self._check_process()
+        if self._is_closed:
+            msg = f"{self._name} was closed"
+            raise JournalUnavailableError(msg, outcome="refused", hint="open it anew")

@@ -1,0 +1,96 @@
+"""What people are asked, and how they answer: of a question, an approval, a failure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from taskorch.kernel._application import terms_of_wait
+from taskorch.kernel._dependencies import awaits
+from taskorch.kernel._history import moves_of
+from taskorch.model import TaskState
+from taskorch.model._ids import escalation_id, tail_of
+from taskorch.model._question import ANSWER_TO, asked_of, is_for_people
+
+if TYPE_CHECKING:
+    from taskorch.kernel._rows import Awaited, TaskRow
+    from taskorch.kernel._state import KernelState
+
+_S: Final = TaskState
+#: What a history has where an attempt has failed, and a person was asked.
+_ASKED: Final = (_S.RETRYING, _S.QUEUED, _S.BLOCKED)
+
+
+def wait_of(row: TaskRow) -> Awaited | None:
+    """What *row* waits for, if it is no work but a wait."""
+    terms = None if row.links is None else row.links.terms
+    return None if terms is None else terms.wait
+
+
+def is_open(kernel: KernelState, row: TaskRow) -> bool:
+    """Whether an answer about *row* would count now."""
+    return row.state is _S.BLOCKED and row in kernel.asked
+
+
+def asks(kernel: KernelState, row: TaskRow) -> str:
+    """What people are asked about *row*, as the end of a sentence."""
+    wait = wait_of(row)
+    if wait is None:
+        return f"has failed, and a person must decide: {why_held(row)}"
+    event, (terms, _) = wait[0] or "", terms_of_wait(row)
+    text = "waits for somebody to approve"
+    if event.startswith(ANSWER_TO):
+        text = f"asks: {event.removeprefix(ANSWER_TO)}"
+    votes = ", ".join(f"{choice!r} by {by}" for by, choice in terms.votes)
+    so_far = f"{votes}, and that does not decide it yet" if votes else ""
+    more = "; ".join(filter(None, (kernel.whom(row.cargo), so_far)))
+    return f"{text} ({more})" if more else text
+
+
+def sentence(text: str) -> str:
+    """*text* with its full stop, if it is no question."""
+    return text if text.endswith("?") else f"{text}."
+
+
+def why_held(row: TaskRow) -> str:
+    """Why a person must decide about *row*."""
+    return moves_of(row)[-1][2].removesuffix(": decide()").rstrip(".")
+
+
+def call_of_answer(kernel: KernelState, row: TaskRow) -> str:
+    """The call by which a person decides what *row* waits for, as text."""
+    if row in kernel.asked and not awaits(row):
+        call = f"orch.answer({escalation_of(kernel, row)!r}, CHOICE, by=…)"
+        return f"Call {call}, which is for all that failed so."
+    wait = wait_of(row)
+    event = "" if wait is None else wait[0] or ""
+    asked = asked_of(event)
+    if asked is not None:
+        run_id, phase = asked
+        return approve(run_id, f"{phase}{tail_of(row.id)}")
+    if is_for_people(event):
+        return f"Call orch.answer({row.id!r}, CHOICE, by=…)."
+    return f"Call orch.decide({row.id!r}, 'complete')."
+
+
+def approve(run_id: str, phase: str) -> str:
+    """The call that approves *phase* of a run, as text."""
+    return f"Call orch.workflows.approve({run_id!r}, {phase!r}, by=…)."
+
+
+def times_asked(row: TaskRow) -> int:
+    """How often people were asked about a failure of *row*."""
+    moves = [state for state, _, _ in moves_of(row)]
+    threes = zip(moves, moves[1:], moves[2:], strict=False)
+    return sum(each == _ASKED for each in threes)
+
+
+def escalation_of(kernel: KernelState, row: TaskRow) -> str:
+    """
+    The id of the escalation of *row*, about whose failure people are asked.
+
+    Each time that they are, it has another number: but for the first, unless there is
+    a task that is called so.
+    """
+    number, bare = times_asked(row), escalation_id(row.id)
+    is_bare = number == 1 and bare not in kernel.tasks
+    return bare if is_bare else escalation_id(row.id, number)

@@ -1,0 +1,414 @@
+"""What keeps a task from starting, in words: for each kind of shortage, what helps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Final
+
+from taskorch._base._limits import NS
+from taskorch._base._visible import counted
+from taskorch.kernel import _limits
+from taskorch.kernel._backfill import length_of
+from taskorch.kernel._explain import _holds
+from taskorch.kernel._explain._holders import NAMED, Held, Holders, enough
+from taskorch.kernel._rows import (
+    QUOTA,
+    TOKEN,
+    AgentRow,
+    RateRow,
+    Shortage,
+    ShortageKind,
+    TaskRow,
+    without_quotas,
+)
+from taskorch.kernel._shortages import returning
+from taskorch.kernel._standing import limits_of, meaning_of, so_many
+from taskorch.kernel._state import KernelState
+from taskorch.model import BURST, STARTS, TASKS, Blocker, Remedy, Resources, Units
+from taskorch.model._explanation import in_words, some
+
+#: Why nothing starts, where only the driver can know.
+NOT_STARTED: Final = Blocker(
+    "not_started",
+    "The orchestrator starts nothing: it is not started, or it stops.",
+    remedies=(Remedy("start", "Call orch.start(), or enter `with orch:`."),),
+)
+
+
+class Words:
+    """Says what *row* lacks, and looks for those who hold it."""
+
+    def __init__(
+        self, kernel: KernelState, row: TaskRow, now: int, paused: Blocker = NOT_STARTED
+    ) -> None:
+        self._kernel = kernel
+        self._row = row
+        self._bucket = row.bucket
+        self._now = now
+        self._paused = paused
+        self._holders = Holders(kernel)
+
+    def of(self, short: Shortage) -> Blocker:
+        """The sentence on *short*, with its values, its holders, and what helps."""
+        return self._BY_KIND[short.kind](self, short)
+
+    # -- what counts everywhere ----------------------------------------------------
+
+    def _not_started(self, _: Shortage) -> Blocker:
+        return self._paused
+
+    def _slot(self, short: Shortage) -> Blocker:
+        kernel, missing = self._kernel, short.missing
+        limit = kernel.concurrency
+        # A slot that is freed may go to an attempt that waits to go on, on that agent.
+        ends = max(missing, 1 + len(returning(kernel)) + kernel.running - limit)
+        held = self._holders_of(None, ends)
+        remedies = _free(None, ends, held)
+        if limit < kernel.room:
+            # The one that allows the least.
+            who, (most, why, _) = min(kernel.holds.items(), key=_most_of)
+            detail = _holds.words_of_hold(who, most, why)
+            remedies += (_holds.remedy(kernel, who),)
+        elif limit < kernel.config.concurrency:
+            # To allow more would change nothing.
+            detail = (
+                f"The system has room for {counted(limit, 'attempt')} at once, of "
+                f"{kernel.config.concurrency} that may run: see health()."
+            )
+        else:
+            slots = "The one slot is" if limit == 1 else f"All {limit} slots are"
+            detail = f"{slots} taken (concurrency={limit})."
+            if kernel.running < limit:
+                detail = "Attempts that wait to go on take all slots that are free."
+            more = limit + missing
+            words = f"Allow more in the next run: TaskOrchestrator(concurrency={more})."
+            remedies += (Remedy("raise_concurrency", words, amount=more),)
+        return Blocker(
+            "slot",
+            detail,
+            *("concurrency", 1, 0, _names(held)),
+            agent=_where(short),
+            remedies=remedies,
+        )
+
+    def _veto(self, short: Shortage) -> Blocker:
+        words = (
+            "The state machine must allow it; it is asked whenever something changes."
+        )
+        remedy = Remedy("policy", words, name="state_machine")
+        detail = f"The state machine does not let it start: {short.name}."
+        return Blocker("veto", detail, remedies=(remedy,))
+
+    def _rate(self, short: Shortage) -> Blocker:
+        rate = short.pool
+        assert isinstance(rate, RateRow)  # noqa: S101 - see `_limits.of_rates`
+        kind, _, who = rate.name.partition("=")
+        burst, seconds = rate.total // TOKEN, (short.until_ns - self._now) / NS
+        more = f" ({burst:,} at one moment)" if burst > 1 else ""
+        left = in_words(seconds)
+        detail = (
+            f"The quota of {kind} {who!r} lets {rate.per_second / 1e6:g} start "
+            f"in a second{more}: the next may in {left}."
+        )
+        remedy = Remedy("wait", f"Wait for {left}.", seconds=seconds)
+        return Blocker("rate", detail, rate.name, until=seconds, remedies=(remedy,))
+
+    def _nobody(self, short: Shortage) -> Blocker:
+        reason = self._bucket.match_reason
+        detail = f"No agent can do it{f': {reason}' if reason else ''}."
+        return Blocker("capability", detail, short.name, remedies=(self._add_agent(),))
+
+    # -- agents --------------------------------------------------------------------
+
+    def _lost(self, short: Shortage) -> Blocker:
+        name = _where(short)
+        detail = f"Agent {name} is lost: it is to be heard of again first."
+        words = f"Agent {name} must give a sign of life, or join again."
+        return self._shut(short, detail, Remedy("agent_back", words, name=name))
+
+    def _draining(self, short: Shortage) -> Blocker:
+        name = _where(short)
+        detail = f"Agent {name} gets no new work: {self._kernel.agents[name].draining}."
+        words = f"Let it have work again: orch.agents.drain({name!r}, on=False)."
+        return self._shut(short, detail, Remedy("agent_back", words, name=name))
+
+    def _breaker(self, short: Shortage) -> Blocker:
+        name, until = _where(short), None
+        what = f" for {short.name}" if short.name else ""
+        state = "half-open, and all its probes are under way"
+        if short.kind == "breaker open":
+            until = max(0, short.until_ns - self._now) / NS
+            state = (
+                "open, because what it does fails: the next probe is in "
+                f"{in_words(until)}"
+            )
+        detail = f"The breaker of agent {name}{what} is {state}."
+        words = f"Wait for a probe on {name} that ends well."
+        back = Remedy("wait", words, seconds=until)
+        return self._shut(short, detail, back, until=until)
+
+    def _failed_there(self, short: Shortage) -> Blocker:
+        detail = (
+            f"It has failed on agent {_where(short)}, as most does there: others come "
+            "first."
+        )
+        return self._shut(short, detail)
+
+    def _shut(
+        self, short: Shortage, detail: str, *back: Remedy, until: float | None = None
+    ) -> Blocker:
+        """The agent of *short* gets no such work: another one may."""
+        name = _where(short)
+        remedies = (*back, *self._others())
+        return Blocker(
+            "agent", detail, name, until=until, agent=name, remedies=remedies
+        )
+
+    def _busy(self, short: Shortage) -> Blocker:
+        agent = short.agent
+        assert agent is not None  # noqa: S101 - it is the agent's slots
+        detail = f"Agent {agent.name} runs {agent.running} of {agent.limit} already."
+        if agent.running < agent.limit:
+            detail = (
+                f"Attempts that wait to go on take the slots of agent {agent.name}."
+            )
+        return self._slots_of(short, agent, detail, self._others())
+
+    def _fails(self, short: Shortage) -> Blocker:
+        agent, better = short.agent, self._kernel.agents[short.name]
+        assert agent is not None  # noqa: S101 - it is the agent that fails
+        done = agent.view.performance(self._bucket.spec.type)
+        detail = (
+            f"Agent {agent.name} has failed {done.failed:,} of "
+            f"{done.failed + done.completed:,} such tasks: it waits for agent "
+            f"{better.name}, which does better."
+        )
+        return self._slots_of(short, better, detail)
+
+    def _slots_of(
+        self,
+        short: Shortage,
+        agent: AgentRow,
+        detail: str,
+        others: tuple[Remedy, ...] = (),
+    ) -> Blocker:
+        """It waits for slots of *agent*."""
+        held = self._holders_of(None, short.missing, agent)
+        name = _where(short)
+        return Blocker(
+            "agent",
+            detail,
+            *(name, 1, 0, _names(held)),
+            agent=name,
+            remedies=(*_free(None, short.missing, held), *others),
+        )
+
+    def _reservation(self, short: Shortage) -> Blocker:
+        first = short.name
+        left = (short.until_ns - self._now) / NS if short.until_ns else None
+        length = length_of(self._kernel, self._row)
+        takes = "nobody knows how long this one takes"
+        if length is not None:
+            takes = f"this one takes about {in_words(length / NS)}"
+        if left is None:
+            when = "and nobody knows how long some of what holds it takes"
+        elif left <= 0:
+            when = "as soon as what holds it ends, which is due"
+        else:
+            when = f"in about {in_words(left)}; and {takes}"
+        detail = (
+            f"{first} comes first: what it needs is reserved for it, {when}. This one "
+            "passes it only if that does not put it off."
+        )
+        words = f"It is enough that {first} starts, or ends."
+        return Blocker(
+            "reservation",
+            detail,
+            first,
+            until=None if left is None else max(0.0, left),
+            agent=_where(short),
+            remedies=(Remedy("complete", words, (first,)),),
+        )
+
+    def _allocator(self, short: Shortage) -> Blocker:
+        words = "The allocator must grant it; it is asked whenever something changes."
+        remedy = Remedy("policy", words, name="allocator")
+        detail = f"The allocator puts it off: {short.name}."
+        return Blocker("allocator", detail, agent=_where(short), remedies=(remedy,))
+
+    # -- amounts -------------------------------------------------------------------
+
+    def _too_small(self, short: Shortage) -> Blocker:
+        name, need, most = short.name, short.need / 1e6, short.have / 1e6
+        place = _limits.place_of(short)
+        remedy = _enlarge(name, short.need)
+        if place.startswith("on agent") and short.agent is not None:
+            own = without_quotas(_limits.wanted(self._bucket, short.agent))
+            remedy = self._add_agent(own)
+        detail = (
+            f"It asks for {need:g} {name}, and the most there is, {place}, is {most:g}."
+        )
+        unknown = _limits.of_no_pool(self._kernel, name)
+        if unknown:
+            detail = f"It asks for {need:g} {name}, and {unknown.rstrip('?')}."
+        return Blocker(
+            "resource",
+            detail,
+            *(name, need, most),
+            agent=_where(short),
+            remedies=(remedy,),
+        )
+
+    def _too_little(self, short: Shortage) -> Blocker:
+        name, where = short.name, _where(short)
+        need, free = short.need / 1e6, short.have / 1e6
+        pool = short.pool
+        agent = short.agent if pool is None else None
+        held = self._holders_of(name, short.missing, agent)
+        ends = _free(name, short.missing, held)
+        least = "" if self._bucket.spec.elastic is None else " at the least"
+        detail = f"It needs {need:g} {name}{least}, and "
+        if pool is None:
+            return Blocker(
+                "agent",
+                f"{detail}agent {where} has {free:g} free.",
+                *(where, need, free, _names(held)),
+                resource=name,
+                agent=where,
+                remedies=(*ends, *self._others()),
+            )
+        room = max(pool.total, short.need)
+        return Blocker(
+            "resource",
+            f"{detail}{free:g} of {room / 1e6:g} is free.",
+            *(name, need, free, _names(held)),
+            agent=where,
+            remedies=(*ends, _enlarge(name, room + short.missing)),
+        )
+
+    def _quota(self, short: Shortage) -> Blocker:
+        pool = self._kernel.pools[short.name]
+        kind, who, what = meaning_of(pool)
+        used, need = pool.used / 1e6, short.need / 1e6
+        detail = (
+            f"The quota of {kind} {who!r} is {so_many(pool.total, what)} at once: "
+            f"{used:g} is in use, and it needs {need:g}."
+        )
+        missing = short.need - (max(pool.total, short.need) - pool.used)
+        held = self._holders_of(pool.name, missing) if missing > 0 else []
+        more = (pool.used + short.need) / 1e6
+        raised = _raised(self._kernel, (kind, who), what, more)
+        words = f"Raise it: orch.resources.set_quotas({raised})."
+        remedy = Remedy("raise_quota", words, name=what, amount=more)
+        ends = () if short.is_hopeless else _free(what, missing, held)
+        return Blocker(
+            "quota",
+            detail,
+            *(pool.name.removeprefix(QUOTA), need, max(0.0, short.have / 1e6)),
+            _names(held),
+            agent=_where(short),
+            remedies=(*ends, remedy),
+        )
+
+    # -- what helps ----------------------------------------------------------------
+
+    def _holders_of(
+        self, name: str | None, need: int, agent: AgentRow | None = None
+    ) -> Held:
+        """Holders, with the attempts that wait for their slots: see `Holders.of`."""
+        held = self._holders.of(name, need, agent)
+        if name is None:
+            rows = [r for r in returning(self._kernel) if agent in (None, r.agent)]
+            held += [(row.id, 1) for row in rows]
+        return held
+
+    def _others(self) -> tuple[Remedy, ...]:
+        """Remedy: add an agent, where the registry matches by capabilities."""
+        return () if self._bucket.spec.requires is None else (self._add_agent(),)
+
+    def _add_agent(self, capacity: Units | None = None) -> Remedy:
+        """An agent more that can do the task; None: with what no pool has."""
+        spec = self._bucket.spec
+        if capacity is None:
+            own = any(name not in self._kernel.pools for name, _ in spec.resources)
+            capacity = spec.resources if own else ()
+        needs = spec.requires or ()
+        skills = " of any kind, with any capabilities"
+        if needs:
+            skills = f" with capabilities={{{', '.join(map(repr, needs))}}}"
+        room = ", ".join(f"{units / 1e6:g} {name}" for name, units in capacity)
+        room = f" and a capacity of {room}" if room else ""
+        return Remedy(
+            "add_agent",
+            f"Add an agent{skills}{room}, by @orch.agent(…).",
+            capabilities=needs,
+            resources=Resources.from_units(capacity),
+        )
+
+    #: Who says it.
+    _BY_KIND: ClassVar[Mapping[ShortageKind, Callable[[Words, Shortage], Blocker]]] = {
+        "not_started": _not_started,
+        "slot": _slot,
+        "veto": _veto,
+        "rate": _rate,
+        "capability": _nobody,
+        "lost": _lost,
+        "draining": _draining,
+        "breaker open": _breaker,
+        "breaker half-open": _breaker,
+        "failed there": _failed_there,
+        "busy": _busy,
+        "fails": _fails,
+        "reservation": _reservation,
+        "allocator": _allocator,
+        "too small": _too_small,
+        "too little": _too_little,
+        "quota": _quota,
+    }
+
+
+def _where(short: Shortage) -> str:
+    return "" if short.agent is None else short.agent.name
+
+
+def _raised(kernel: KernelState, whose: tuple[str, str], what: str, more: float) -> str:
+    """The quota of *whose* as one writes it, with *more* of *what*."""
+    limits = {n: units / 1e6 for n, units in limits_of(kernel, whose)} | {what: more}
+    most, rate, burst = (limits.pop(name, None) for name in (TASKS, STARTS, BURST))
+    parts = [f"{whose[0]}={whose[1]!r}"]
+    if limits:
+        amounts = ", ".join(f"{name!r}: {much:g}" for name, much in limits.items())
+        parts.append(f"resources={{{amounts}}}")
+    if most is not None:
+        parts.append(f"max_parallel={most:g}")
+    if rate is not None:
+        parts.append(f"{STARTS}={rate:g}, {BURST}={burst:.0f}")
+    return f"Quota({', '.join(parts)})"
+
+
+def _free(name: str | None, units: int, held: Held) -> tuple[Remedy, ...]:
+    """The end of those who hold enough of a resource, or of slots, if that is None."""
+    ends = enough(held, units)
+    if sum(many for _, many in held) < units:
+        # Not all that hold it were found.
+        return ()
+    if name is None and units == 1 and len(held) > 1:
+        words = f"It is enough that one of {some(_names(held))} ends."
+    else:
+        words = f"It is enough that {some(ends)} end{'s' * (len(ends) == 1)}."
+    amount = units if name is None else units / 1e6
+    return (Remedy("free", words, ends, name or "slots", amount),)
+
+
+def _enlarge(name: str, units: int) -> Remedy:
+    words = f"Let there be more: orch.resources.resize({{{name!r}: {units / 1e6:g}}})."
+    return Remedy("enlarge_pool", words, name=name, amount=units / 1e6)
+
+
+def _names(held: Held) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for name, _ in held[:NAMED]))
+
+
+def _most_of(held: tuple[str, tuple[int, str, bool]]) -> int:
+    """How many may run while this holds starts back; one that holds all is last."""
+    return held[1][0] or 1 << 30

@@ -1,0 +1,193 @@
+"""
+What a program has around an orchestrator that is simulated: jobs, and who is told.
+
+Both are the code that runs in production; each life of the orchestrator gets them anew,
+as a program that is started again makes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from taskorch._telling._troubles import TroubleTeller
+from taskorch.errors import NotRunningError
+from taskorch.events import TaskEvent, TaskFailed, TaskRewarded, TaskSubmitted
+from taskorch.protocols import Entry
+from taskorch.protocols._driver import DriverView, Tick
+from taskorch.runtime._notices import is_accounted_for
+
+if TYPE_CHECKING:
+    from taskorch.frontends.jobs import JobSystem
+    from taskorch.simulation import SimulatedJournal
+    from taskorch.simulation._life import Life
+    from taskorch.testing._simulation import Simulation
+
+#: A message, as `orch.notify` sends it.
+Message = dict[str, Any]
+
+
+class _Orchestrator:
+    """One life of a simulation, by the names that an orchestrator has for it."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+        self._life = simulation.world.living()
+        self._rt = _Runtime(self._life, simulation)
+        self.resources = SimpleNamespace(
+            usage=self._usage, set_saturation=lambda _: None
+        )
+        self.drivers = SimpleNamespace(add=lambda _: None)
+
+    def __getattr__(self, name: str) -> Any:
+        if self._simulation.world.life is not self._life:
+            msg = "this life of the orchestrator is over: it has crashed"
+            raise NotRunningError(msg)
+        return getattr(self._simulation, name)
+
+    def _usage(self) -> Any:
+        return self._simulation.get_stats().resources
+
+    def agent(self, name: str, **options: Any) -> Callable[[Any], Any]:
+        """An agent that is there in all lives; what does its work is the world's."""
+        if name not in self._simulation.world.agents:
+            del options["executor"]
+            self._simulation.agent(name, **options)
+        return lambda handler: handler
+
+    def reward_task(self, task_id: str, value: float, *, source: str) -> bool:
+        """See `TaskOrchestrator.reward_task`, for a task that is in memory."""
+        latest = self._life.directory.reruns.latest(task_id)
+        row = self._life.kernel.tasks[latest]
+        if row.attempt < 1:
+            return False
+
+        def change(now: int) -> bool:
+            fields = row.id, row.attempt, value, source
+            self._life.kernel.note(TaskRewarded, now, *fields, cargo=row.cargo)
+            return True
+
+        return bool(self._life.step(change))
+
+    def kept_event(self, name: str) -> Any:
+        """The payload of the latest event *name* that is kept, or None."""
+        kept = self._life.kernel.retained.get(name)
+        return None if kept is None else kept.cargo.value
+
+
+class _Runtime:
+    """What a runtime has besides what a life of a simulation has."""
+
+    def __init__(self, life: Life, simulation: Simulation) -> None:
+        self._life = life
+        self.signals = simulation.signals
+        self.notices = SimpleNamespace(teller=None)
+        self.health_checks: list[Any] = []
+        #: What is told is told at once: no thread is begun.
+        self.started = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._life, name)
+
+
+class _Journal:
+    """A simulated journal, with what an index would answer."""
+
+    def __init__(self, journal: SimulatedJournal) -> None:
+        self.read = journal.read
+
+    def ids(self, prefix: str) -> list[str]:
+        """The ids of tasks that begin with *prefix*."""
+        facts = (fact for fact, _ in self.read())
+        names = [fact.task_id for fact in facts if isinstance(fact, TaskSubmitted)]
+        return [name for name in names if name.startswith(prefix)]
+
+    def select(self, ids: Sequence[str], until: int) -> Iterator[Entry]:
+        """The entries about these tasks, up to a number."""
+        names = set(ids)
+        for fact, cargo in self.read():
+            is_one = isinstance(fact, TaskEvent) and fact.task_id in names
+            if is_one and fact.seq <= until:
+                yield fact, cargo
+
+
+class Jobs:
+    """
+    A driver: jobs of a `JobSystem`, which is made anew in each life.
+
+    Args:
+        simulation: Where they are done.
+        make: Makes the system, with its objectives.
+    """
+
+    name: str = "jobs"
+    watches: tuple[()] = ()
+
+    def __init__(self, simulation: Simulation, make: Callable[[], JobSystem]) -> None:
+        self._simulation = simulation
+        self._make = make
+        self._epoch = 0
+        self._system: JobSystem | None = None
+
+    def __deepcopy__(self, _memo: object) -> Jobs:
+        return self
+
+    @property
+    def system(self) -> JobSystem:
+        """
+        That of this life.
+
+        Raises:
+            NotRunningError: The orchestrator is dead.
+        """
+        life = self._simulation.world.living()
+        if self._system is None or self._epoch != life.epoch:
+            self._epoch = life.epoch
+            self._system = self._begun()
+        return self._system
+
+    def _begun(self) -> JobSystem:
+        """As `JobSystem.orchestrator` does it, and the start of that."""
+        system, journal = self._make(), self._simulation.world.journal
+        assert journal is not None
+        orchestrator: Any = _Orchestrator(self._simulation)
+        queue: Any = system._queue
+        system._random.seed(self._epoch)
+        queue.attach(orchestrator)
+        system._orch = orchestrator
+        system._join(orchestrator)
+        queue.restore(orchestrator.kept_event)
+        queue.recall(_Journal(journal), journal.last)
+        return system
+
+    def tick(self, view: DriverView, now: float) -> Tick:
+        """See `Driver.tick`."""
+        return self.system.cycles.tick(view, now)
+
+
+class _AtOnce(TroubleTeller):
+    """What people are told, without a thread."""
+
+    def __init__(self, simulation: Simulation, take: Callable[[Message], None]) -> None:
+        orchestrator: Any = _Orchestrator(simulation)
+        super().__init__(orchestrator, orchestrator._rt)
+        receiver: Any = SimpleNamespace(tell=take)
+        self.add(receiver)
+        simulation.signals.task_failed.connect(self._has_failed)
+
+    def _put(self, take: Callable[..., None], subject: Any) -> None:
+        self._guarded(take, subject)
+        self._guarded(self._look_at_runs, None)
+
+    def _has_failed(self, event: TaskFailed) -> None:
+        """Nobody in this world has a handle, and so nobody was given the error."""
+        row = self._rt.kernel.tasks.get(event.task_id)
+        if row is not None and not is_accounted_for(row):
+            error = event.error_type, event.message
+            self.failed(event.task_id, error, event.at_ns)
+
+
+def tell(simulation: Simulation, take: Callable[[Message], None]) -> None:
+    """Have *take* called with what `orch.notify` sends of troubles, in each life."""
+    simulation.each_life(lambda: _AtOnce(simulation, take))

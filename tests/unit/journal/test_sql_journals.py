@@ -1,0 +1,618 @@
+"""The journals in tables: what one of them says of its rows, all say."""
+
+import sqlite3
+from collections import deque
+from contextlib import closing, suppress
+from functools import partial
+from itertools import count
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.tables_journal import TablesJournal
+from tests.unit.journal.tools import ENTRIES, GROUPS, fact
+
+from taskorch import PostgresJournal, SqliteJournal, Task, TaskOrchestrator
+from taskorch._base._address import KINDS
+from taskorch.errors import JournalError, JournalTakenError
+from taskorch.events import (
+    OrchestratorStarted,
+    TaskCancelled,
+    TaskCompleted,
+    TaskStarted,
+    TaskSubmitted,
+)
+from taskorch.journal import MemoryJournal, _points, _reader
+from taskorch.reading import JournalReader
+from taskorch.testing.laws import check_durable_journal
+
+RESTORE = "restore the journal from a copy"
+NUMBERS = count()
+
+
+class InAFile:
+    """A new journal in a file, and how its rows are changed behind its back."""
+
+    def __init__(self, folder, _):
+        self.place = str(folder / f"{next(NUMBERS)}.db")
+
+    def open(self, **options):
+        return SqliteJournal(self.place, durability="process", **options)
+
+    def edit(self, statement, **words):
+        words = {"facts": "facts", "groups": "groups", "mine": "", **words}
+        words |= {"snapshots": "snapshots", "column": "", "value": ""}
+        with closing(sqlite3.connect(self.place, isolation_level=None)) as db:
+            return db.execute(statement.format(**words)).fetchall()
+
+
+class OnAServer:
+    """One in a PostgreSQL database."""
+
+    def __init__(self, _, postgres):
+        self.server, self.place = postgres, postgres.address()
+
+    def open(self, **options):
+        return PostgresJournal(self.place, durability="process", **options)
+
+    def edit(self, statement, **words):
+        name = self.place.partition("partition=")[2]
+        number = f"(SELECT id FROM taskorch.partitions WHERE name = '{name}')"
+        words |= {"mine": f"partition = {number} AND ", "value": f"{number}, "}
+        words |= {"column": "partition, "}
+        for table in ("facts", "groups", "snapshots"):
+            words[table] = f"taskorch.{table}"
+        return self.server.run(statement.format(**words))
+
+
+class InOtherTables:
+    """One of a kind that is in no module of the library."""
+
+    def __init__(self, folder, _):
+        self.place = str(folder / "all.db")
+        self.name = f"j{next(NUMBERS)}"
+
+    def open(self, **options):
+        return TablesJournal(f"tables://{self.place}?{self.name}", **options)
+
+    def edit(self, statement, **words):
+        mine = f"(SELECT id FROM t_journals WHERE name = '{self.name}')"
+        words |= {"mine": f"journal = {mine} AND ", "value": f"{mine}, "}
+        words |= {"column": "journal, "}
+        for table in ("facts", "groups", "snapshots"):
+            words[table] = f"t_{table}"
+        with closing(sqlite3.connect(self.place, isolation_level=None)) as db:
+            return db.execute(statement.format(**words)).fetchall()
+
+
+BACKENDS = [InAFile, OnAServer, InOtherTables]
+
+
+@pytest.fixture(params=BACKENDS, ids=lambda kind: kind.__name__)
+def backend(request, tmp_path, postgres):
+    return request.param(tmp_path, postgres)
+
+
+def fill(backend, groups=GROUPS, **options):
+    with closing(backend.open(**options)) as journal:
+        epoch = journal.claim()
+        for group in groups:
+            journal.append(epoch, group)
+
+
+def words_of(error):
+    """What is said of a journal, without its name."""
+    return error.value.message.partition(" is damaged: ")[2]
+
+
+# -- damage ----------------------------------------------------------------------------
+
+#: What is done to the rows of `GROUPS`, how many entries come before, and what is said.
+DAMAGE = [
+    ("DELETE FROM {facts} WHERE {mine}seq = 3", 2, "facts 3 to 3 were changed"),
+    ("DELETE FROM {facts} WHERE {mine}seq = 4", 3, "facts 4 to 5 were changed"),
+    ("DELETE FROM {facts} WHERE {mine}seq = 5", 3, "facts 4 to 5 were changed"),
+    ("DELETE FROM {facts} WHERE {mine}seq < 3", 0, "facts 1 to 2 were changed"),
+    ("DELETE FROM {facts} WHERE {mine}seq = 9", 5, "facts 8 to 10 were changed"),
+    ("DELETE FROM {facts} WHERE {mine}seq > 0", 0, "facts 1 to 2 were changed"),
+    (
+        "UPDATE {facts} SET body = '[1]' WHERE {mine}seq = 9",
+        5,
+        "facts 8 to 10 were changed",
+    ),
+    (
+        "UPDATE {facts} SET at_ns = at_ns + 1 WHERE {mine}seq = 3",
+        2,
+        "facts 3 to 3 were changed",
+    ),
+    (
+        "UPDATE {facts} SET task_id = 'v' WHERE {mine}seq = 3",
+        2,
+        "facts 3 to 3 were changed",
+    ),
+    (
+        "UPDATE {facts} SET kind = 'TaskDue' WHERE {mine}seq = 3",
+        2,
+        "facts 3 to 3 were changed",
+    ),
+    (
+        "UPDATE {facts} SET doc = '[2]' WHERE {mine}seq = 5",
+        3,
+        "facts 4 to 5 were changed",
+    ),
+    (
+        "UPDATE {facts} SET seq = 6 WHERE {mine}seq = 5",
+        3,
+        "facts 4 to 5 were changed",
+    ),
+    ("DELETE FROM {groups} WHERE {mine}last = 3", 2, "facts 4 to 5 were changed"),
+    (
+        "UPDATE {groups} SET crc = crc + 1 WHERE {mine}last = 5",
+        3,
+        "facts 4 to 5 were changed",
+    ),
+    (
+        "UPDATE {groups} SET epoch = 7 WHERE {mine}last = 3",
+        2,
+        "facts 3 to 3 were changed",
+    ),
+    (
+        "UPDATE {groups} SET first = 2 WHERE {mine}last = 3",
+        2,
+        "facts 2 to 3 were changed",
+    ),
+    (
+        "UPDATE {groups} SET form = 9 WHERE {mine}last = 3",
+        2,
+        "facts 3 to 3 were changed",
+    ),
+]
+
+
+@pytest.mark.parametrize(("statement", "whole", "words"), DAMAGE)
+def test_a_fact_that_is_gone_or_changed_is_damage(backend, statement, whole, words):
+    """The groups before it are given, and not one after; everybody says the same."""
+    fill(backend)
+    backend.edit(statement)
+    journal, entries = backend.open(), []
+    with pytest.raises(JournalError) as error:
+        entries.extend(entry for entry in journal.read())
+    assert words_of(error) == words
+    assert error.value.hint == RESTORE
+    assert entries == ENTRIES[:whole]
+    with pytest.raises(JournalError) as error:
+        journal.verify()
+    assert words_of(error) == words
+
+
+def test_facts_behind_the_last_group_are_damage(backend):
+    fill(backend)
+    backend.edit(
+        "INSERT INTO {facts} ({column}{more}seq, kind, at_ns, task_id, body)"
+        " VALUES ({value}{one}11, 'TaskDue', 1, 't', '[1]')",
+        more="epoch, " if isinstance(backend, OnAServer) else "",
+        one="1, " if isinstance(backend, OnAServer) else "",
+    )
+    for use in (lambda j: [*j.read()], lambda j: j.claim(), lambda j: j.verify()):
+        with pytest.raises(JournalError) as error:
+            use(backend.open())
+        assert words_of(error) == "fact 11 is the last, and not 10"
+    with pytest.raises(JournalError) as error:
+        list(backend.open().select(["t"], 99))
+    assert words_of(error) == "fact 11 is in no group"
+
+
+@pytest.mark.parametrize(
+    ("statement", "ids"),
+    [
+        ("UPDATE {facts} SET body = '[1]' WHERE {mine}seq = 4", "t"),
+        ("DELETE FROM {facts} WHERE {mine}seq = 4", "t"),
+        ("DELETE FROM {facts} WHERE {mine}seq = 9", "u"),
+    ],
+)
+def test_what_is_asked_of_some_tasks_is_checked_too(backend, statement, ids):
+    fill(backend)
+    backend.edit(statement)
+    with pytest.raises(JournalError, match=r"is damaged: facts .* were changed"):
+        list(backend.open().select([*ids], 99))
+
+
+def test_a_damaged_group_is_not_gone_on_from(backend):
+    fill(backend)
+    backend.edit("DELETE FROM {facts} WHERE {mine}seq = 10")
+    with pytest.raises(JournalError) as error:
+        backend.open().claim()
+    assert words_of(error) == "facts 8 to 10 were changed"
+    assert backend.open().owner()["epoch"] == 1
+
+
+def test_an_orchestrator_and_a_reader_say_that_a_fact_is_gone(backend):
+    """Not a KeyError of the task that it was about."""
+    with TaskOrchestrator(journal=backend.open()) as orch:
+        for number in range(3):
+            orch.submit_task(Task.call(abs, -number, id=f"t/{number}")).result(60)
+    backend.edit("DELETE FROM {snapshots} WHERE {mine}seq > 0")
+    backend.edit(
+        "DELETE FROM {facts} WHERE {mine}kind = 'TaskSubmitted' AND task_id = 't/1'"
+    )
+    words = r"is damaged: facts \d+ to \d+ were changed"
+    with pytest.raises(JournalError, match=words) as error:
+        TaskOrchestrator(journal=backend.open()).start()
+    assert error.value.hint == RESTORE
+    for ask in (
+        lambda reader: list(reader.tasks()),
+        lambda reader: list(reader.happened()),
+        lambda reader: reader.get_stats(),
+    ):
+        with pytest.raises(JournalError, match=words):
+            ask(JournalReader(backend.open()))
+
+
+@pytest.mark.parametrize(
+    ("last", "words"),
+    [
+        (2, "facts 3 to 3 were changed"),
+        (3, "fact 3 was kept, and it ends with fact 3 now"),
+    ],
+)
+def test_a_group_that_comes_again_is_compared_with_what_is_there(backend, last, words):
+    with closing(backend.open()) as journal:
+        epoch = journal.claim()
+        journal.append(epoch, GROUPS[0])
+        strike_once("kept", lambda: journal.append(epoch, GROUPS[1]))
+        backend.edit(f"UPDATE {{groups}} SET crc = crc + 1 WHERE {{mine}}last = {last}")
+        with pytest.raises(JournalError) as error:
+            journal.append(epoch, GROUPS[1])
+        assert words_of(error) == words
+
+
+# -- what is left out ------------------------------------------------------------------
+
+
+def test_a_rest_is_checked_as_a_group_is(backend):
+    fill(backend)
+    with closing(backend.open()) as journal:
+        assert journal.forget(journal.claim(), ["u"]) == 2
+        kept = [entry for entry in ENTRIES if entry[0][1] not in (3, 8)]
+        assert list(journal.read()) == kept
+        assert journal.verify() == len(kept)
+    backend.edit("DELETE FROM {facts} WHERE {mine}seq = 9")
+    with pytest.raises(JournalError) as error:
+        list(backend.open().read())
+    assert words_of(error) == "what is left of facts 6 to 10 was changed"
+
+
+@pytest.mark.parametrize(
+    ("last", "words"),
+    [(3, "facts 2 to 3 are gone"), (1, "facts 1 to 1 are gone")],
+)
+def test_what_is_gone_before_a_rest_is_missed(backend, last, words):
+    """Its sum stands for itself: so it says where it begins."""
+    fill(backend, [[fact(number, f"t{number}")] for number in range(1, 7)])
+    with closing(backend.open()) as journal:
+        epoch = journal.claim()
+        for name in ("t2", "t4", "t3"):
+            assert journal.forget(epoch, [name]) == 1
+    groups = "SELECT last FROM {groups} WHERE {mine}form = 4"
+    assert sorted(backend.edit(groups)) == [(3,), (4,)]
+    backend.edit(f"DELETE FROM {{facts}} WHERE {{mine}}seq = {last}")
+    backend.edit(f"DELETE FROM {{groups}} WHERE {{mine}}last = {last}")
+    with pytest.raises(JournalError) as error:
+        list(backend.open().read())
+    assert words_of(error) == words
+
+
+def test_damage_gets_no_new_sum(backend):
+    fill(backend)
+    backend.edit("UPDATE {facts} SET body = '[1]' WHERE {mine}seq = 3")
+    with closing(backend.open()) as journal:
+        epoch = journal.claim()
+        with pytest.raises(JournalError, match="facts 3 to 3 were changed"):
+            journal.forget(epoch, ["u"])
+    assert len(backend.edit("SELECT seq FROM {facts} WHERE {mine}seq > 0")) == 8
+
+
+def test_a_key_that_two_tasks_had_is_that_of_the_one_that_stays(backend):
+    def submitted(seq, task_id):
+        task = Task("x", idempotency_key="k")
+        return TaskSubmitted(seq, seq, task_id, "x", 0), task
+
+    fill(backend, [[submitted(1, "a")], [submitted(2, "b")]])
+    with closing(backend.open()) as journal:
+        assert journal.id_of_key("k") == "b"
+        journal.forget(journal.claim(), ["b"])
+        assert journal.id_of_key("k") == "a"
+        assert journal.verify() == 1
+
+
+def test_who_reads_while_something_is_left_out_sees_no_damage(backend, monkeypatch):
+    """The part that is read next is of another shape than the one before."""
+    monkeypatch.setattr(_reader, "_BATCH", 3)
+    groups = [[fact(n, f"t{n}")] for n in range(1, 21)]
+    fill(backend, groups)
+    with closing(backend.open()) as journal:
+        epoch = journal.claim()
+        for gone in (["t2", "t5"], ["t3", "t4"], ["t6", "t10"], ["t7", "t9", "t20"]):
+            reader = journal.read()
+            seen = [next(reader) for _ in range(4 if gone[0] < "t6" else 2)]
+            journal.forget(epoch, gone)
+            seen += reader
+            numbers = [entry[0][1] for entry in seen]
+            assert numbers == sorted(set(numbers))
+            left = {entry[0][1] for entry in journal.read()}
+            assert left <= set(numbers)
+        assert journal.verify() == 20 - 9
+
+
+# -- snapshots -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE {snapshots} SET state = '{{}}' WHERE {mine}seq = 5",
+        "UPDATE {snapshots} SET crc = crc + 1 WHERE {mine}seq = 5",
+        "UPDATE {snapshots} SET seq = 10 WHERE {mine}seq = 5",
+    ],
+)
+def test_a_snapshot_that_was_changed_is_not_gone_on_from(backend, statement):
+    with closing(backend.open()) as journal:
+        epoch = journal.claim()
+        for group in GROUPS:
+            journal.append(epoch, group)
+            if group[-1][0][1] in (2, 3, 5):
+                journal.save(epoch, group[-1][0][1], {"at": group[-1][0][1]})
+        assert journal.snapshot() == (5, {"at": 5})
+        kept = backend.edit("SELECT seq FROM {snapshots} WHERE {mine}seq > 0")
+        assert sorted(kept) == [(3,), (5,)]
+        backend.edit(statement)
+        assert journal.snapshot() == (3, {"at": 3})
+        with pytest.raises(JournalError, match=r"the snapshot at fact \d+ was changed"):
+            journal.verify()
+
+
+# -- the same reading ------------------------------------------------------------------
+
+
+class StruckError(Exception):
+    """What a strike raises."""
+
+
+def strike_once(point, do):
+    """Do it, and have it fail where it reaches *point*, if it does."""
+
+    def strike(reached):
+        if reached == point:
+            raise StruckError
+
+    _points.install_fault(strike)
+    try:
+        with suppress(StruckError):
+            do()
+    finally:
+        _points.install_fault(None)
+
+
+IDS = [f"t{number}" for number in range(6)]
+KEYS = [None, None, "k", "é"]
+
+
+@st.composite
+def entries(draw):
+    """One fact, without its number."""
+    kind, task_id = draw(st.sampled_from("ssbbec")), draw(st.sampled_from(IDS))
+    key, at_ns = draw(st.sampled_from(KEYS)), draw(st.integers(0, 9))
+    value = draw(st.one_of(st.none(), st.text(max_size=9), st.integers()))
+    match kind:
+        case "s":
+            task = Task("x", value, idempotency_key=key)
+            return lambda seq: (TaskSubmitted(seq, at_ns, task_id, "x", 0), task)
+        case "b":
+            begun = lambda seq: TaskStarted(seq, at_ns, task_id, 1, "a", (), "")  # noqa: E731
+            return lambda seq: (begun(seq), None)
+        case "e":
+            ended = lambda seq: TaskCompleted(seq, at_ns, task_id, 1, "a", 1)  # noqa: E731
+            return lambda seq: (ended(seq), value)
+        case _:
+            return lambda seq: (TaskCancelled(seq, at_ns, task_id, "x"), None)
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("append"),
+            st.lists(entries(), min_size=1, max_size=5),
+            st.sampled_from([None, None, "begin", "rows", "commit", "kept"]),
+        ),
+        st.tuples(
+            st.just("forget"),
+            st.sets(st.sampled_from(IDS), max_size=3),
+            st.sampled_from([None, "forget", "rests", "forgotten"]),
+        ),
+        st.tuples(st.just("save"), st.integers(0, 30), st.none()),
+        st.tuples(st.sampled_from(["reopen", "take_over"]), st.none(), st.none()),
+    ),
+    min_size=3,
+    max_size=12,
+)
+
+
+class Model:
+    """The journal in memory, from which facts can be left out."""
+
+    def __init__(self):
+        self.journal, self.gone, self.last = MemoryJournal(keep_events=True), set(), 0
+        self.epoch = self.journal.claim()
+
+    def append(self, group):
+        self.journal.append(self.epoch, group)
+        self.last = group[-1][0][1]
+
+    def forget(self, ids):
+        about = {
+            seq for seq, task_id in map(self.of, self.journal.read()) if task_id in ids
+        }
+        gone = about - self.gone
+        self.gone |= gone
+        return len(gone)
+
+    @staticmethod
+    def of(entry):
+        return entry[0][1], getattr(entry[0], "task_id", None)
+
+    def read(self):
+        return [e for e in self.journal.read() if e[0][1] not in self.gone]
+
+
+def check_same(journal, model):
+    kept = model.read()
+    assert list(journal.read()) == kept
+    for after in (model.last // 2, model.last):
+        assert list(journal.read(after)) == [e for e in kept if e[0][1] > after]
+    some = IDS[1::2]
+    of_some = [e for e in kept if model.of(e)[1] in some]
+    selected = [e for e in journal.select(some, 1 << 62) if not_begun(e)]
+    assert selected == [e for e in of_some if not_begun(e)]
+    ends = {model.of(e)[1]: type(e[0]).__name__ for e in of_some if is_end(e)}
+    assert journal.ends(some) == ends
+    submitted = [model.of(e) for e in kept if type(e[0]) is TaskSubmitted]
+    assert journal.submitted(0, 1 << 62, 99) == submitted
+    keys = {e[1].idempotency_key: e[0].task_id for e in kept if is_submission(e)}
+    assert {k: journal.id_of_key(k) for k in keys if k} == {
+        k: v for k, v in keys.items() if k
+    }
+    assert journal.verify() == len(kept)
+    assert journal.last == model.last
+
+
+def not_begun(entry):
+    return type(entry[0]) is not TaskStarted
+
+
+def is_end(entry):
+    return type(entry[0]) in (TaskCompleted, TaskCancelled)
+
+
+def is_submission(entry):
+    return type(entry[0]) is TaskSubmitted
+
+
+class Follower:
+    """Does the same with a journal and with the model of it."""
+
+    def __init__(self, backend):
+        self.backend, self.model = backend, Model()
+        self.saved = deque(maxlen=2)
+        self.take(backend.open())
+
+    def take(self, journal):
+        self.journal, self.epoch = journal, journal.claim()
+
+    def append(self, makers, point):
+        last = self.model.last
+        group = [make(last + n) for n, make in enumerate(makers, 1)]
+        if point is not None:
+            strike_once(point, partial(self.journal.append, self.epoch, group))
+        self.journal.append(self.epoch, group)
+        self.model.append(group)
+
+    def forget(self, ids, point):
+        if point is not None:
+            strike_once(point, partial(self.journal.forget, self.epoch, ids))
+        gone, count = self.journal.forget(self.epoch, ids), self.model.forget(ids)
+        assert gone == count or (point == "forgotten" and gone == 0)
+        if count:
+            self.saved.clear()
+
+    def save(self, seq, _):
+        if not 0 < seq <= self.model.last:
+            with pytest.raises(ValueError, match="which was not kept"):
+                self.journal.save(self.epoch, seq, {"at": seq})
+            return
+        self.journal.save(self.epoch, seq, {"at": seq})
+        kept = {*self.saved, seq}
+        self.saved = deque(sorted(kept)[-2:], maxlen=2)
+
+    def reopen(self, *_):
+        self.journal.close()
+        self.take(self.backend.open())
+
+    def take_over(self, *_):
+        before, epoch = self.journal, self.epoch
+        self.take(self.backend.open(take_over=True))
+        with pytest.raises(JournalTakenError):
+            before.append(epoch, [fact(self.model.last + 1)])
+        before.close()
+
+    def check(self):
+        check_same(self.journal, self.model)
+        latest = self.saved[-1] if self.saved else None
+        expected = None if latest is None else (latest, {"at": latest})
+        assert self.journal.snapshot() == expected
+        check_same(self.backend.open(), self.model)
+
+
+def follow(backend, steps):
+    """Do as *steps* say."""
+    follower = Follower(backend)
+    try:
+        for name, *arguments in steps:
+            getattr(follower, name)(*arguments)
+        follower.check()
+    finally:
+        follower.journal.close()
+
+
+@pytest.mark.parametrize("kind", BACKENDS, ids=lambda kind: kind.__name__)
+def test_whatever_is_done_to_it_each_reads_as_memory_does(
+    kind, tmp_path_factory, postgres
+):
+    @settings(max_examples=8, suppress_health_check=list(HealthCheck))
+    @given(STEPS)
+    def check(steps):
+        follow(kind(tmp_path_factory.mktemp("j"), postgres), steps)
+
+    check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", BACKENDS, ids=lambda kind: kind.__name__)
+def test_whatever_is_done_to_it_for_long_each_reads_as_memory_does(
+    kind, tmp_path_factory, postgres
+):
+    @settings(max_examples=80, suppress_health_check=list(HealthCheck))
+    @given(STEPS)
+    def check(steps):
+        follow(kind(tmp_path_factory.mktemp("j"), postgres), steps)
+
+    check()
+
+
+# -- another database ------------------------------------------------------------------
+
+
+def test_a_journal_of_another_database_is_one_file(tmp_path):
+    latest = []
+
+    def make():
+        latest[:] = [InOtherTables(tmp_path, None)]
+        return reopen()
+
+    def reopen():
+        return latest[0].open()
+
+    check_durable_journal(make, reopen=reopen, examples=3)
+
+
+def test_and_a_line_that_says_where_it_is(tmp_path, monkeypatch):
+    """Then whoever takes the address of a journal takes its address."""
+    monkeypatch.setitem(KINDS, "tables", "tests.tables_journal:TablesJournal")
+    address = f"tables://{tmp_path}/all.db?mine"
+    for _ in range(2):
+        with TaskOrchestrator(journal=address) as orch:
+            assert orch.submit_task(Task.call(abs, -7, id="t")).result(60) == 7
+    reader = JournalReader(address)
+    assert reader.get_task_status("t").attempts == 1
+    assert reader.owner.epoch == 2
+    assert next(type(event) for event in reader.events("t")) is TaskSubmitted
+    assert OrchestratorStarted in {type(event) for event in reader.happened()}

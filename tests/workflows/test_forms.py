@@ -1,0 +1,210 @@
+"""What documents may say is in their classes: reading, schemas and faults come of it."""
+
+from __future__ import annotations
+
+import attrs
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taskorch.errors import ValidationFailedError
+from taskorch.frontends.suite._keys import CONFIGURATION
+from taskorch.workflows._forms import (
+    ID,
+    WRONG,
+    Each,
+    Either,
+    Entry,
+    FaultList,
+    Flag,
+    Maybe,
+    Named,
+    Number,
+    Size,
+    Text,
+    keys_of,
+    may_be,
+    one_of,
+)
+from taskorch.workflows._located import located, with_names_once
+from taskorch.workflows._yaml import read
+
+
+@attrs.frozen
+class Wheel:
+    """
+    A wheel.
+
+    Attributes:
+        size: How large it is.
+        spokes: How many it has.
+    """
+
+    size: float = attrs.field(metadata=may_be(Number(is_above=True), "diameter"))
+    spokes: int = attrs.field(
+        default=0, metadata=may_be(Number(most=99, is_whole=True))
+    )
+
+
+@attrs.frozen
+class Cart:
+    """
+    A cart.
+
+    Attributes:
+        name: What it is called.
+        wheels: Its wheels.
+        front: One that is another.
+        color: Its color.
+        load: What it may carry.
+        note: What is said of it.
+        is_new: Whether it is.
+        parts: Its parts, by name.
+    """
+
+    name: str = attrs.field(metadata=may_be(ID))
+    wheels: list = attrs.field(
+        factory=list, metadata=may_be(Each(Entry(Wheel, make=Wheel), or_one=True))
+    )
+    front: object = attrs.field(
+        default=None, metadata=may_be(Either(one_of("none"), Entry(Wheel)))
+    )
+    color: str = attrs.field(default="red", metadata=may_be(one_of("red", "green")))
+    load: int = attrs.field(default=0, metadata=may_be(Size(), name="max_load"))
+    note: str | None = attrs.field(default="", metadata=may_be(Maybe(Text(True))))
+    is_new: bool = attrs.field(default=False, metadata=may_be(Flag()))
+    parts: dict = attrs.field(factory=dict, metadata=may_be(Named(Text(), plain=True)))
+
+
+CART = Entry(Cart, make=Cart)
+
+
+def read_text(text, form=CART):
+    """What *text* says, and what is wrong with it."""
+    (node,), wrong = read(text, "cart.yaml")
+    faults = FaultList()
+    value = form.read(with_names_once(node, wrong), "", faults)
+    return value, list(faults.findings)
+
+
+def test_a_document_becomes_its_class():
+    text = """
+name: one
+wheels: [{size: 2}, {diameter: 3, spokes: 8}]
+front: {size: 1}
+color: green
+max_load: 1.5 KB
+note: null
+is_new: true
+parts: {bell: brass}
+"""
+    cart, faults = read_text(text)
+    assert not faults
+    assert cart.wheels == [Wheel(2), Wheel(3, 8)]
+    assert cart.front.get("size") == 1
+    assert (cart.name, cart.color, cart.load, cart.note) == ("one", "green", 1500, None)
+    assert (cart.is_new, cart.parts) == (True, {"bell": "brass"})
+
+
+def test_all_that_is_wrong_is_said_at_once_with_its_place_and_the_nearest_word():
+    text = """\
+nme: one
+wheels:
+  - {size: 0}
+  - {size: 1, diameter: 2, spoke: 3}
+  - round
+front: {spokes: 100}
+color: gren
+max_load: lots
+is_new: 1
+parts: {bell: ''}
+"""
+    value, faults = read_text(text)
+    assert value is WRONG
+    assert faults == [
+        ("cart.yaml:1:1", "there is no 'nme' here; did you mean 'name'?"),
+        ("cart.yaml:1:1", "name: it is missing"),
+        ("cart.yaml:3:12", "wheels[0].size: a number above 0 is needed, not 0"),
+        (
+            "cart.yaml:4:25",
+            "wheels[1].diameter (size) is 2 here, and 1 at cart.yaml:4:12",
+        ),
+        (
+            "cart.yaml:4:28",
+            "wheels[1]: there is no 'spoke' here; did you mean 'spokes'?",
+        ),
+        ("cart.yaml:5:5", "wheels[2]: a mapping is needed, not 'round'"),
+        ("cart.yaml:6:8", "front.size: it is missing"),
+        (
+            "cart.yaml:6:17",
+            "front.spokes: a whole number from 0 to 99 is needed, not 100",
+        ),
+        (
+            "cart.yaml:7:8",
+            "color: one of red, green is needed, not 'gren'; did you mean 'green'?",
+        ),
+        ("cart.yaml:8:11", "max_load: a size, such as 100MB, is needed, not 'lots'"),
+        ("cart.yaml:9:9", "is_new: true or false is needed, not 1"),
+        ("cart.yaml:10:15", "parts.bell: a text is needed, not ''"),
+    ]
+
+
+def test_what_stands_in_no_file_has_paths_for_places():
+    faults = FaultList()
+    CART.read(located({"name": "a/b", "wheels": [{"size": "x"}]}), "", faults)
+    assert faults.findings == (
+        ("name", "'a/b' has a slash"),
+        ("wheels[0].size", "a number above 0 is needed, not 'x'"),
+    )
+    with pytest.raises(ValidationFailedError, match="wheels"):
+        faults.refuse()
+
+
+def test_very_many_faults_are_counted():
+    faults = FaultList()
+    CART.read(located({"name": "x", "wheels": [1] * 60}), "", faults)
+    assert len(faults.findings) == 60
+    assert faults.lines[-1] == "and 10 more"
+
+
+def test_a_key_says_what_it_is():
+    key = keys_of(Cart)["max_load"]
+    assert (key.field, key.text, key.default) == ("load", "What it may carry.", 0)
+    assert keys_of(Cart)["name"].is_needed
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 120)
+    | st.sampled_from(("", "one", "a/b", "red", "none", "10MB")),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from((*keys_of(Cart), *keys_of(Wheel), "diameter", "x")),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from((*keys_of(Cart), "x")), VALUES))
+def test_what_is_read_fits_the_schema(document):
+    """A document without faults is one by the schema, but for what is null."""
+    faults = FaultList()
+    CART.read(located(document), "", faults)
+    if not faults and None not in document.values():
+        jsonschema.validate(document, CART.schema())
+
+
+def test_the_schema_of_a_suite_is_a_schema():
+    schema = CONFIGURATION.schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    suite = {"orchestrator": {"task_definitions": {"unit_tests": [{"id": "A"}]}}}
+    jsonschema.validate(suite, schema)
+    suite["orchestrator"]["task_definitions"]["unit_tests"][0]["shards"] = 0
+    with pytest.raises(jsonschema.ValidationError, match="minimum"):
+        jsonschema.validate(suite, schema)
