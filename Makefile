@@ -24,9 +24,9 @@ export PIP_COMPILE := 0
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-check check quick test bench format clean \
+.PHONY: help demo demo-check check quick test ci bench format clean \
         static style imports mypy pyright verifytypes \
-        bench-against bench-quick docs docs-ci fast coverage at-length pages others others-ready wheel soak soak-ci \
+        bench-against bench-quick docs docs-ci fast measured at-length pages others others-ready wheel soak soak-ci \
         stress stress-ci compiled side-by-side
 
 help:
@@ -34,8 +34,8 @@ help:
 	@echo '                 it says where to look at it: make demo STAY=1 lets that page stay'
 	@echo 'make demo-check  the same, and compare its counts with a plain pytest run'
 	@echo 'make check       format, lint, types, import contracts and the quickest tests'
-	@echo 'make fast        all tests but the slow ones'
-	@echo 'make test        all that CI runs'
+	@echo 'make test        all tests but the slow ones, once: some eight minutes'
+	@echo 'make ci          all that CI runs: other Pythons, coverage, the slow tests and more'
 	@echo 'make soak        simulate fresh seeds: make soak MINUTES=10 (SEED=1 begins there)'
 	@echo 'make stress      threads, signals, kills and takeovers: make stress MINUTES=10'
 	@echo 'make bench       the benchmarks, on several: make bench PYTHONS="3.11 newest";'
@@ -76,9 +76,10 @@ check: $(READY)
 	@$(AT_ONCE) static quick
 
 # Each part runs to its end, whatever became of those before; the last lines name what failed.
-PARTS := side-by-side others coverage at-length
+PARTS := side-by-side others test at-length
 
-test: $(READY)
+ci: export COVERAGE := 1
+ci: $(READY)
 	@mkdir -p build; all=; \
 	for part in $(PARTS); do \
 	    { $(MAKE) --no-print-directory $$part; echo $$? > build/$$part.code; } 2>&1 \
@@ -135,8 +136,13 @@ quick: $(READY)
 	    --ignore=tests/unit/testing --ignore=tests/unit/executors \
 	    $(patsubst %,--ignore=tests/packaging/test_%.py,snippets examples)
 
+# For a person: once, on this Python, with a few examples of each law. CI measures what it
+# covers meanwhile.
+test: $(if $(COVERAGE),measured,fast)
+
 fast: $(READY)
-	@$(BIN)/python -m pytest -q $(MANY) -m 'not slow'
+	@echo 'all tests but the slow ones: some eight minutes on two idle cores'
+	@$(BIN)/python -m pytest -q $(MANY) -m 'not slow' --hypothesis-profile=few
 
 # The first look at the tests compiles them, which each process would do for itself; and
 # lists the files of which some are slow, each with their number.
@@ -152,8 +158,8 @@ build/slow.log: $(READY) $(wildcard $(foreach at,* */* */*/* */*/*/*,tests/$(at)
 # newest Python runs those. A few examples of each law reach every line; there are many that
 # may break one. What the tests start as processes of their own is measured only where those
 # end by themselves; so the bound for all rooms is lower than that for the core.
-coverage: $(READY)
-	@echo 'the fast tests once more, with their coverage'
+measured: $(READY)
+	@echo 'the fast tests, with their coverage'
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest -q $(MANY) -m 'not slow' \
 	    --ignore=tests/packaging --ignore=tests/invariants \

@@ -23,7 +23,7 @@ from taskorch.errors import JournalError
 from taskorch.journal import SqliteJournal
 from taskorch.protocols import Entry
 
-#: They take seconds: for `make test`.
+#: They take seconds: for `make ci`.
 pytestmark = pytest.mark.slow
 
 #: As many tasks of each kind.

@@ -25,7 +25,7 @@ PAGES = [
     ]
     if blocks.programs(page.read_text(encoding="utf-8"))
 ]
-#: What takes seconds is for `make test`.
+#: What takes seconds is for `make ci`.
 _SLOW = ("crash-tests.md", "skill.md", "test-your-parts.md", "workflows.md")
 _MARKS = dict.fromkeys(_SLOW, (pytest.mark.slow, pytest.mark.timeout(300)))
 

@@ -28,7 +28,7 @@ from taskorch.testing.strategies import (
     tasks,
 )
 
-#: They take seconds: for `make test`.
+#: They take seconds: for `make ci`.
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[3]
