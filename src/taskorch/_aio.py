@@ -36,6 +36,7 @@ from taskorch._managers import AgentManager, ResourceManager, WorkflowManager
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._with_options import CallOptions
 from taskorch.model import to_patience
+from taskorch.model._checks import called_as
 from taskorch.model._verbs import Verb, verbs_of
 from taskorch.runtime._asyncio import asyncio_loop
 from taskorch.runtime._interrupts import restore_handlers
@@ -291,6 +292,7 @@ class AsyncOrchestrator(_Face):
         buffersize: int | None = None,
     ) -> AsyncIterator[T]: ...
 
+    @called_as("options of tasks go before it: orch.aio.options(retry=3).map(f, items)")
     def map(
         self,
         fn: Callable[..., Any],

@@ -63,7 +63,7 @@ from taskorch.model import (
     check_seconds,
     to_patience,
 )
-from taskorch.model._checks import check_reward, check_word
+from taskorch.model._checks import called_as, check_reward, check_word
 from taskorch.model._ids import has_segments
 from taskorch.model._show import show
 from taskorch.model._verbs import (
@@ -391,6 +391,7 @@ class TaskOrchestrator:
         buffersize: int | None = None,
     ) -> Iterator[T]: ...
 
+    @called_as("options of tasks go before it: orch.options(retry=3).map(f, items)")
     def map(
         self,
         fn: Callable[..., Any],
@@ -1688,6 +1689,10 @@ class TaskOrchestrator:
                     self._rt.schedules = _schedules.schedules_of(host)
         return cast("ScheduleManager", self._rt.schedules)
 
+    @called_as(
+        "orch.schedules.add('nightly', '0 3 * * *', f); or @orch.schedule('0 3 * * *') "
+        "above the function"
+    )
     def schedule(
         self,
         when: str | float | timedelta,
@@ -2005,7 +2010,13 @@ class TaskOrchestrator:
         # After an exception in the block, what is queued does not begin any more. Who
         # has stopped it in the block has the report.
         if not self._rt.closed:
+            self._say_unused(error)
             _lifecycle.end_block(self._lifecycle, self._stop_timeout, error)
+
+    def _say_unused(self, error: BaseException | None) -> None:
+        """Say which schedules end with the block, that have made nothing in it."""
+        if error is None and self._rt.schedules is not None:
+            self.schedules._say_unused()
 
     async def __aenter__(self) -> Self:
         loop = asyncio_loop("the start of an orchestrator", "orch.start")
@@ -2024,6 +2035,7 @@ class TaskOrchestrator:
         trace: TracebackType | None,
     ) -> None:
         if not self._rt.closed:
+            self._say_unused(error)
             await _lifecycle.end_block_of_coroutine(
                 self._lifecycle, self.aio.stop, error
             )

@@ -15,7 +15,7 @@ import pytest
 from tests.cli.tools import taskorch
 from tests.frontends.service.tools import Service
 from tests.integration.test_notifying import Asks, Hook
-from tests.integration.tools import PATIENCE, Recorder, eventually
+from tests.integration.tools import PATIENCE, Hold, Recorder, eventually
 
 from taskorch import InvalidTaskError, Task, TaskOrchestrator, Workflow
 from taskorch.errors import (
@@ -118,6 +118,34 @@ def test_an_answer_is_for_one_time_that_it_was_asked(
     assert orch.answer(question.answer_to, choice, by="ada")
 
 
+def test_an_answer_that_comes_while_it_runs_again_is_too_late() -> None:
+    hold = Hold()
+
+    def first_fails() -> int:
+        if not hold.began.is_set():
+            hold.began.set()
+            fail()
+        return int(hold(7))
+
+    with TaskOrchestrator(retry_handler=ASKS) as orch:
+        handle = orch.submit_task(Task.call(first_fails, id="load"))
+        eventually(orch.questions)
+        assert orch.answer(LOAD, "retry", by="ada")
+        with pytest.raises(
+            AnswerRefusedError, match=r"too late: it is .*'retry' by ada"
+        ):
+            orch.answer(LOAD, "skip", by="bob")
+        assert orch.questions() == orch.escalations() == []
+        hold.release()
+        assert handle.result(PATIENCE) == 7
+
+
+@pytest.mark.parametrize("name", [5, None, b"ask"])
+def test_what_is_no_id_is_none_of_a_question(orch: TaskOrchestrator, name: Any) -> None:
+    with pytest.raises(UnknownTaskError):
+        orch.answer(name, "skip", by="ada")
+
+
 def test_an_escalation_that_there_is_not_is_unknown(orch: TaskOrchestrator) -> None:
     for name in ("escalation/nobody", "escalation/ship", f"{LOAD}@0", f"{LOAD}@x"):
         with pytest.raises(UnknownTaskError):
@@ -164,12 +192,14 @@ def test_changes_that_do_nothing_are_refused_and_nothing_changes(
 def test_a_task_may_be_called_like_an_escalation(hook: Hook) -> None:
     """It is told, listed and answered as what it is; so is the failure of the other."""
     with TaskOrchestrator(retry_handler=ASKS) as orch:
-        orch.notify(hook.url, allow_private=True)
+        told = orch.notify(hook.url, allow_private=True)
         orch.submit_task(Task.call(fail, id="load"))
         eventually(orch.questions)
         (shown,) = orch.questions()
         orch.submit_task(Task.question("Ship?", id=LOAD, options=("skip", "go")))
-        eventually(lambda: len(hook.got) == 2)
+        eventually(lambda: len(hook.got) >= 2)
+        assert told.flush(PATIENCE)
+        assert len(hook.got) == 2
         kinds = {json.loads(body)["message_type"] for _, body in hook.got}
         assert kinds == {"question", "escalation"}
         assert [each.id for each in orch.questions()] == [f"{LOAD}@1", LOAD]

@@ -21,7 +21,7 @@ from taskorch.events import (
     TaskRetrying,
     TaskSuspended,
 )
-from taskorch.kernel import Again, ReturnSlot, StopAttempt
+from taskorch.kernel import Again, ReturnSlot, StopAttempt, check_invariants
 from taskorch.kernel._history import past_of
 from taskorch.model import Resources
 
@@ -991,6 +991,30 @@ def test_a_person_is_asked():
     machine.do(DecideTask("t", "retry"))
     machine.end("t")
     assert machine.state("below") is S.RUNNING
+
+
+@pytest.mark.parametrize("how", ["retry", "fail", "complete", "cancel"])
+def test_people_are_asked_about_what_is_held_for_them_and_nothing_else(how):
+    machine = Machine()
+    machine.submit("t")
+    machine.submit("q", wait=("answer to go?", None, False))
+    machine.submit("e", wait=("go", None, False))
+    machine.policies.chosen["t"] = Again(retry=False, ask="What now?")
+    machine.fail("t")
+    held, asked = machine.row("t"), machine.row("q")
+    assert list(machine.kernel.asked) == [asked, held]
+    # What is put aside is asked about again when it is taken up.
+    machine.suspend("q")
+    assert list(machine.kernel.asked) == [asked, held]
+    if how == "cancel":
+        machine.cancel("t")
+    else:
+        machine.kernel.decide(held, how, machine.now)
+    assert list(machine.kernel.asked) == [asked]
+    check_invariants(machine.kernel)
+    machine.cancel("q")
+    assert not machine.kernel.asked
+    check_invariants(machine.kernel)
 
 
 def test_a_person_is_asked_about_a_task_that_was_to_be_suspended():

@@ -77,6 +77,9 @@ FAULTS = {
     "awaited": (
         lambda m: m.kernel.awaited.update(go={m.row("open"): None}), "wait for an event"
     ),
+    "asked": (
+        lambda m: m.kernel.asked.update({m.row("open"): None}), "people are asked about"
+    ),
     "reached": (
         lambda m: setattr(m.row("blocked").links, "terms", Terms("finished")),
         "blocked is blocked, and may be reached",

@@ -30,6 +30,8 @@ from taskorch.errors import (
     UsageError,
 )
 from taskorch.model import TERMINAL, HealthCheck, Task, TaskState, check_count
+from taskorch.model._checks import called_as
+from taskorch.model._explanation import some
 from taskorch.model._ids import (
     first_of,
     has_segments,
@@ -363,6 +365,8 @@ class ScheduleManager:
         self._number = 0
         #: Until when this life has time to say its schedules, in ns; 0: not begun.
         self._declared_by = 0
+        #: Whether this life has made anything.
+        self._has_made = False
         #: Who makes something, or changes a schedule, has it: one at a time.
         self._making = threading.RLock()
         #: Guards what is known; nothing is made under it.
@@ -370,6 +374,7 @@ class ScheduleManager:
 
     # -- saying what there is ------------------------------------------------------
 
+    @called_as("orch.schedules.add('nightly', '0 3 * * *', f, zone='UTC')")
     def add(
         self,
         name: str,
@@ -430,6 +435,21 @@ class ScheduleManager:
             end=end,
         )
         return self._put(definition, work)
+
+    def _say_unused(self) -> None:
+        """The block ends: say so of what has made nothing, and would have."""
+        with self._lock:
+            names = sorted(self._works) if not self._has_made else []
+            entries = self._entries or {}
+            names = [
+                name for name in names if name in entries and entries[name].slot_ns
+            ]
+        if names:
+            _LOG.warning(
+                "schedules have made nothing (%s), and end with the block: let it wait "
+                "for their times, by threading.Event().wait() at its end",
+                some(names),
+            )
 
     def add_document(
         self,
@@ -1280,6 +1300,7 @@ class ScheduleManager:
         """Note which slots have what they are for."""
         if not orders:
             return
+        self._has_made = True
 
         def change(kernel: Kernel, now: int) -> None:
             for order in orders:

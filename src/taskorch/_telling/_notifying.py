@@ -55,8 +55,8 @@ KINDS: Final = (
 _AT_EXIT: Final = 3.0
 #: Messages that wait for one receiver; more are not sent, and are counted.
 _MAX_WAITING: Final = 1_000
-#: Causes, and numbers of messages, that are remembered.
-_MAX_KNOWN: Final = 10_000
+#: Numbers of messages that are remembered: more than are ever open.
+_MAX_KNOWN: Final = 100_000
 #: Before the second attempt to send, and so on.
 _PAUSES: Final = Backoff(1.0, 60.0)
 _REDIRECTS: Final = range(300, 400)
@@ -112,9 +112,8 @@ class Notifier:
         self._open = 0
         self._closed = threading.Event()
         #: Whether what is open is to be looked at, which it is once for all that comes
-        #: until then; and the numbers of what was open at the last look.
+        #: until then: what was told is known by its number.
         self._is_to_look = False
-        self._told: Collection[str] = ()
         #: The numbers of messages, each of which is sent once.
         self._numbers: dict[str, str] = {}
         self._thread = threading.Thread(
@@ -192,19 +191,15 @@ class Notifier:
             return True
 
     def _messages(self, reminded: str) -> list[dict[str, Any]]:
-        """The question that is *reminded* of; "": what is open and was not told yet."""
+        """The question that is *reminded* of; "": all that are open."""
         with self._changed:
             self._is_to_look = self._is_to_look and bool(reminded)
-        messages = {}
+        messages = []
         for each in self._orch.questions():
             kind = "reminder" if reminded else each.kind
             if kind in self._about and reminded in ("", each.id):
-                message = {"message_type": kind, **each.to_dict()}
-                messages[self._number_of(message)] = message
-        told = self._told
-        if not reminded:
-            self._told = frozenset(messages)
-        return [message for each, message in messages.items() if each not in told]
+                messages.append({"message_type": kind, **each.to_dict()})
+        return messages
 
     # -- telling it ------------------------------------------------------------------
 
@@ -235,7 +230,9 @@ class Notifier:
             since = message.get("timestamp")
         if kind == "reminder":
             since = self._now()
-        text = json.dumps([kind, message["id"], since]).encode()
+        # The id of an escalation has its number only where it needs one.
+        name = message.get("answer_to", message["id"])
+        text = json.dumps([kind, name, since]).encode()
         return hashlib.sha256(text).hexdigest()[:32]
 
     def _deliver(self, message: dict[str, Any]) -> None:

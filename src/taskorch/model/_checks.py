@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, TypeGuard
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any, TypeGuard, TypeVar, cast
 
 from taskorch._base._vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.model._show import show
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def is_number(value: object, least: float, most: float) -> TypeGuard[float]:
@@ -64,6 +67,31 @@ def check_reward(value: object, source: object) -> None:
     if not isinstance(source, str) or not source:
         msg = f"the source of a reward is a text, and not empty; it is {show(source)}"
         raise InvalidTaskError(msg)
+
+
+def called_as(example: str) -> Callable[[F], F]:
+    """
+    A method whose caller is shown an *example*, if it takes no such arguments.
+
+    Without it, who guesses a name of another library's reads what Python says.
+    """
+
+    def decorate(method: F) -> F:
+        @functools.wraps(method)
+        def called(self: Any, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return method(self, *args, **kwargs)
+            except TypeError as error:
+                trace = error.__traceback__
+                if trace is not None and trace.tb_next is None:
+                    # It was raised by the call, and not in the method.
+                    msg = str(error).partition(".")[2]
+                    raise InvalidTaskError(msg, hint=example) from None
+                raise
+
+        return cast("F", called)
+
+    return decorate
 
 
 def check_word(name: str, value: object, words: Iterable[str]) -> None:

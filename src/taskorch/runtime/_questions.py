@@ -344,7 +344,7 @@ def answer(
     """
     check(by, note, changes)
     check_choice(choice)
-    rt.recall((task_of_escalation(name)[0] or name,))
+    rt.recall((task_of_escalation(str(name))[0] or name,))
 
     def change(now: int) -> bool | AnswerRefusedError:
         return vote(rt, name, choice, by, note, changes, now)

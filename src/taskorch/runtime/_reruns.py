@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from taskorch._base._limits import NS
-from taskorch.errors import CycleError
+from taskorch.errors import CycleError, UnknownTaskError
 from taskorch.events import (
     Fact,
     TaskCancelled,
@@ -81,8 +81,17 @@ class Reruns:
             self._latest[stem] = number
 
     def latest(self, task_id: str) -> str:
-        """The run that *task_id* means: the latest, if it does not say which."""
+        """
+        The run that *task_id* means: the latest, if it does not say which.
+
+        Raises:
+            UnknownTaskError: It is a handle.
+        """
         if not isinstance(task_id, str):
+            handle_id = getattr(task_id, "task_id", None)
+            if isinstance(handle_id, str):
+                msg = f"{task_id!r} is a handle, and no id"
+                raise UnknownTaskError(msg, hint="handle.task_id", task_id=handle_id)
             # A look-up reports that there is none.
             return task_id
         if has_number(task_id):

@@ -26,6 +26,7 @@ from taskorch.errors import (
     CycleError,
     DuplicateTaskError,
     InvalidTransitionError,
+    UnknownCapabilityError,
     UnknownTaskError,
     UsageError,
 )
@@ -42,12 +43,14 @@ from taskorch.kernel import (
     typical_ns,
 )
 from taskorch.model import (
+    LOCAL,
     TERMINAL,
     Call,
     Reference,
     Task,
     TaskState,
     Wait,
+    call_type,
 )
 from taskorch.model._ids import earlier_ids, has_number, stem_of
 from taskorch.runtime._batch import SOME, Batch, Entry, Preparation
@@ -326,20 +329,24 @@ class Submission:
         self._consider_changes(entries, now)
         kernel = self._rt.kernel
         fresh = [entry for entry in entries if entry.existing is None]
-        accepted = [
-            kernel.consider(
-                entry.work._row,
-                now,
-                priority=entry.task.priority,
-                parents=entry.parents,
-                not_before_ns=when(entry.task.not_before, now),
-                deadline_ns=when(entry.task.deadline, now),
-                rerun_of=None if entry.again is None else entry.again._row,
-                terms=entry.terms,
-                beside=number,
-            )
-            for number, entry in enumerate(fresh)
-        ]
+        try:
+            accepted = [
+                kernel.consider(
+                    entry.work._row,
+                    now,
+                    priority=entry.task.priority,
+                    parents=entry.parents,
+                    not_before_ns=when(entry.task.not_before, now),
+                    deadline_ns=when(entry.task.deadline, now),
+                    rerun_of=None if entry.again is None else entry.again._row,
+                    terms=entry.terms,
+                    beside=number,
+                )
+                for number, entry in enumerate(fresh)
+            ]
+        except UnknownCapabilityError as error:
+            _say_how_to_call(error, fresh)
+            raise
         committer = self._rt.committer
         for entry, admitted in zip(fresh, accepted, strict=True):
             self._note_names(entry, admitted.row)
@@ -971,3 +978,13 @@ def _refuse_rings(
     if ring:
         msg = f"tasks wait for each other in a ring: {' → '.join((*ring, ring[0]))}"
         raise CycleError(msg, cycle=ring)
+
+
+def _say_how_to_call(error: UnknownCapabilityError, entries: Sequence[Entry]) -> None:
+    """Nobody can do a task; if its payload is a function, it may be meant as a call."""
+    for entry in entries:
+        payload = entry.task.payload
+        is_its = entry.work._row.id == error.task_id
+        if is_its and callable(payload) and not isinstance(payload, LOCAL):
+            call = f"Task.call({call_type(payload)})"
+            error.hint = f"{call} calls a function; else {error.hint}"
