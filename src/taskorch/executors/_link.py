@@ -120,16 +120,25 @@ class Link:
         frames = self._frames.feed(data)
         # Before the last it has said is heard, or it would be given more to do.
         self.is_garbled = self._frames.is_garbled
-        for kind, number, body in frames:
-            if self._is_over:
-                break
-            if kind in _wire.ENDS and number not in self._given:
-                self.refuse()
-            elif kind != _wire.ALIVE:
-                self._hear(kind, number, body)
+        try:
+            self._hear(frames)
+        except Exception:  # noqa: BLE001 - what follows it would not be heard
+            _log.exception("taskorch: what has come over a link cannot be read")
+            self.is_garbled = True
+            self.end("what has come over it cannot be read")
         if self.is_garbled:
             self.end("what has come over it was no frame")
         return not self._is_over
+
+    def _hear(self, frames: list[tuple[int, bytes, bytes]]) -> None:
+        hear, given = self._heard, self._given
+        for kind, number, body in frames:
+            if self._is_over:
+                return
+            if kind in _wire.ENDS and number not in given:
+                self.refuse()
+            elif kind != _wire.ALIVE:
+                hear(kind, number, body)
 
     def _receive(self) -> bytes:
         """What has come, if anything has; the end of it ends the link."""
@@ -146,14 +155,6 @@ class Link:
         if not data:
             self.end("it was closed from there")
         return data
-
-    def _hear(self, kind: int, number: bytes, body: bytes) -> None:
-        try:
-            self._heard(kind, number, body)
-        except Exception:  # noqa: BLE001 - what follows it would not be heard
-            _log.exception("taskorch: what has come over a link cannot be read")
-            self.is_garbled = True
-            self.end("what has come over it cannot be read")
 
     def refuse(self) -> None:
         """It has answered what it was not asked: hear no more of it."""
