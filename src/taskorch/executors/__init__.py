@@ -11,6 +11,8 @@ decide what is run, or when. What is for programs is loaded when it is asked for
 - `_programs`: programs, from a command to the last process that it leaves behind.
 - `_processes`: calls in processes of this machine.
 - `_hosts`: calls in processes of other machines, where an engine places them.
+- `_link`, `_wire`: the link to a worker or a host: what it was given, what is lost with
+  it; and its frames.
 - `_engines`: `ray(…)` and `dask(…)`, by which users name these.
 - `_futures`: attempts as calls on an executor of `concurrent.futures`.
 - `_remote`: what a call in another process is sent as, and comes back as.

@@ -30,7 +30,7 @@ from taskorch.model._show import with_article
 _MOST_SAID: Final = 100_000
 
 
-class Link(Protocol):
+class TaskLink(Protocol):
     """How a task in a worker process reaches the orchestrator."""
 
     @property
@@ -51,7 +51,7 @@ class Here:
     """What a worker process says of itself; in other processes, nothing."""
 
     #: How its tasks reach the orchestrator.
-    link: Link | None = None
+    link: TaskLink | None = None
     #: Bytes that something may have, pickled, which goes to another process.
     most_bytes: int | None = None
     #: It has no link, and what a task says of its progress is dropped.

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import secrets
+import shutil
 import socket
+import ssl
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -14,13 +17,18 @@ import pytest
 from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import InvalidTaskError
-from taskorch.executors._hosts import _door
+from taskorch.executors import _wire
+from taskorch.executors._hosts import _door, _host
 from taskorch.executors._hosts._certificate import certificates_in, made_certificate
-from taskorch.executors._hosts._connection import Stream, introduce, versions
+from taskorch.executors._hosts._connection import (
+    Stream,
+    introduce,
+    versions,
+    within_tls,
+)
 from taskorch.executors._hosts._door import HostDoor
 from taskorch.executors._hosts._engine import HostPlace
 from taskorch.executors._hosts._given import RemoteHost
-from taskorch.executors._processes import _wire
 from taskorch.executors._programs._loop import Loop
 
 #: More than the door lets in at once.
@@ -46,9 +54,9 @@ class Opened:
         self.loop.run(lambda: self.is_over)
         self.loop.close()
 
-    def _join(self, host: RemoteHost, stream: Stream) -> None:
+    def _join(self, host: RemoteHost, sock: socket.socket) -> None:
         self.joined.append(host)
-        stream.sock.close()
+        sock.close()
 
     def come(self) -> None:
         """Come in as a host does that was started a moment ago: again, if need be."""
@@ -61,10 +69,10 @@ class Opened:
 
     def _come(self, host: RemoteHost) -> None:
         with socket.create_connection(self.address, PATIENCE) as sock:
-            stream = Stream(sock, None)
+            stream = Stream(sock)
             introduce(stream, host.number, host.secret)
             hello = repr({**versions(), "pid": 1, "node": "n"}).replace("'", '"')
-            stream.put(_wire.frame(_wire.READY, _wire.NOBODY, hello.encode()))
+            stream.put(_wire.READY, _wire.NOBODY, hello.encode())
             eventually(lambda: host in self.joined)
 
     def close(self) -> None:
@@ -110,8 +118,9 @@ def test_one_stranger_makes_room_and_not_all(opened: Opened) -> None:
             for _ in range(_door._MOST_UNPROVEN)
         ]
         for stranger in strangers:
-            # They were greeted: 4 bytes, and a number.
-            assert len(stranger.recv(36, socket.MSG_WAITALL)) == 36
+            # They were greeted: by a frame with a number.
+            size = _wire.HEAD + 32 + _wire.TAIL
+            assert len(stranger.recv(size, socket.MSG_WAITALL)) == size
         opened.come()
         assert sum(map(is_open, strangers)) > len(strangers) / 2
 
@@ -138,7 +147,9 @@ def test_what_was_refused_is_counted_in_one_line(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         for _ in range(MANY):
-            with socket.create_connection(opened.address, PATIENCE) as stranger:
+            stranger = socket.create_connection(opened.address, PATIENCE)
+            # It may be refused before it is done.
+            with stranger, suppress(OSError):
                 stranger.sendall(bytes(72))
                 stranger.shutdown(socket.SHUT_WR)
         eventually(lambda: refused(caplog) == MANY)
@@ -155,6 +166,73 @@ def refused(caplog: pytest.LogCaptureFixture) -> int:
     return sum(1 if word == "a" else int(word) for word in words)
 
 
+def without_cryptography(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [n for n in sys.modules if n.partition(".")[0] == "cryptography"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+
+
+@pytest.fixture(params=["cryptography", "openssl"])
+def maker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What makes certificates: the library, or the program where that is not there."""
+    if request.param == "openssl":
+        if shutil.which("openssl") is None:
+            pytest.skip("there is no openssl")
+        without_cryptography(monkeypatch)
+    else:
+        pytest.importorskip("cryptography")
+        monkeypatch.setenv("PATH", "")
+    return str(request.param)
+
+
+def test_whoever_trusts_a_certificate_that_was_made_can_speak_by_it(maker: str) -> None:
+    """And who trusts another cannot."""
+    assert maker
+    with made_certificate(None) as files, made_certificate(None) as others:
+        assert spoken(files, trusted=files) == b"said"
+        with pytest.raises(ssl.SSLError, match="certificate verify failed"):
+            spoken(files, trusted=others)
+        key = Path(files[1])
+        assert key.stat().st_mode & 0o077 == 0 or key.parent.stat().st_mode & 0o077 == 0
+    assert not key.exists()
+
+
+def spoken(files: tuple[str, str], trusted: tuple[str, str]) -> bytes:
+    """What comes over TLS from who has *files*."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*files)
+    ours, theirs = socket.socketpair()
+
+    def speak() -> None:
+        with suppress(OSError), within_tls(theirs, context, is_server=True) as sock:
+            sock.settimeout(PATIENCE)
+            sock.do_handshake()
+            sock.sendall(b"said")
+
+    thread = threading.Thread(target=speak)
+    thread.start()
+    trusts = _host._trusting(certificates_in(trusted[0]))
+    try:
+        with within_tls(ours, trusts, is_server=False) as sock:
+            sock.settimeout(PATIENCE)
+            sock.do_handshake()
+            return sock.recv(4)
+    finally:
+        thread.join(PATIENCE)
+
+
+def test_where_nothing_makes_keys_it_is_said_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    without_cryptography(monkeypatch)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(InvalidTaskError) as refused, made_certificate(None):
+        pass
+    assert "neither cryptography nor openssl" in refused.value.message
+    assert "pip install cryptography" in (refused.value.hint or "")
+
+
+@pytest.mark.usefixtures("maker")
 def test_of_a_bundle_hosts_get_the_certificates_alone(tmp_path: Path) -> None:
     bundle, nothing = tmp_path / "bundle.pem", tmp_path / "nothing.pem"
     with made_certificate(None) as files:

@@ -15,11 +15,11 @@ import pytest
 from tests.integration.tools import PATIENCE
 
 from taskorch import Task, TaskOrchestrator
+from taskorch.executors import _wire
 from taskorch.executors._hosts._connection import Stream, introduce, versions
 from taskorch.executors._hosts._engine import Asked, Engine, HostEnded, HostPlace
 from taskorch.executors._hosts._host import RunningHost
 from taskorch.executors._hosts._hosts import Hosts
-from taskorch.executors._processes import _wire
 
 #: What a host that is no good does with its first call: its connection, and the number.
 Odd = Callable[[Stream, bytes], object]
@@ -58,19 +58,18 @@ class OnThreads(Engine):
     def _run_odd(self, given: Mapping[str, Any]) -> str:
         (address,) = given["addresses"]
         with socket.create_connection(address, PATIENCE) as sock:
-            stream = Stream(sock, None)
+            stream = Stream(sock)
             introduce(stream, given["number"], given["secret"])
             hello = json.dumps({**versions(), "pid": 1, "node": "odd"}).encode()
-            stream.put(_wire.frame(_wire.READY, _wire.NOBODY, hello))
-            frames = _wire.Frames()
+            stream.put(_wire.READY, _wire.NOBODY, hello)
             sock.settimeout(PATIENCE)
-            number = b""
-            while not number:
-                for kind, of, _ in frames.feed(stream.take(1)):
-                    number = of if kind == _wire.CALL else number
+            stream.take(_wire.BEGIN, most=_wire.MOST_BYTES)
+            kind, number = _wire.ALIVE, b""
+            while kind != _wire.CALL:
+                kind, number, _ = stream.take(_wire.ALIVE, _wire.CALL)
             self.odd(stream, number)
             with suppress(OSError):
-                while stream.take(1):
+                while sock.recv(1):
                     pass
         self.lost.set()
         return "it was odd"
@@ -114,16 +113,16 @@ def other(number: bytes) -> bytes:
 
 
 def end(stream: Stream, number: bytes) -> None:
-    stream.put(_wire.frame(_wire.END, number, pickle.dumps((7, None))))
+    stream.put(_wire.END, number, pickle.dumps((7, None)))
 
 
 def say_unstarted(stream: Stream, number: bytes) -> None:
     body = pickle.dumps((None, ValueError("of another")))
-    stream.put(_wire.frame(_wire.UNSTARTED, number, body))
+    stream.put(_wire.UNSTARTED, number, body)
 
 
 def give_back(stream: Stream, number: bytes) -> None:
-    stream.put(_wire.frame(_wire.GIVEN_BACK, number))
+    stream.put(_wire.GIVEN_BACK, number)
 
 
 @pytest.mark.parametrize("answer", [end, say_unstarted, give_back])

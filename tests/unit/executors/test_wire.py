@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from taskorch.executors._processes import _wire
-from taskorch.executors._processes._wire import Frames, frame
+from taskorch.executors import _wire
+from taskorch.executors._wire import Frames, frame
 
 ONE = (1).to_bytes(_wire.NUMBER)
 FOUR = [
     (_wire.READY, _wire.NOBODY, b""),
     (_wire.END, ONE, b"an end"),
-    (_wire.TOLD, b"tko2\1\1\1\1", b"tko2 is nothing special within"),
+    (_wire.TOLD, b"tko3\1\1\1\1", b"tko3 is nothing special within"),
     (_wire.RETURNED, b"\xff" * _wire.NUMBER, b"x"),
 ]
 
@@ -46,6 +48,7 @@ def test_a_frame_is_found_with_its_last_byte_and_once() -> None:
         frame(0, ONE, b"no kind"),
         frame(20, ONE, b"no kind"),
         frame(10, ONE, b"no kind"),
+        frame(23, ONE, b"no kind"),
         frame(99, ONE, b"no kind"),
         b"tko1" + frame(_wire.END, ONE, b"another mark")[4:],
     ],
@@ -57,13 +60,66 @@ def test_what_is_no_frame_is_seen_and_those_before_it_are_found(rubbish: bytes) 
     assert frames.is_garbled
 
 
+@pytest.mark.parametrize("at", [21, 22, 60, 120, 121, 125])
+def test_what_comes_into_the_midst_of_a_frame_is_no_part_of_its_body(at: int) -> None:
+    """As when a task writes to the descriptor while a large result is on its way."""
+    whole = frame(_wire.RETURNED, ONE, bytes(100))
+    frames = Frames()
+    data = whole[:at] + b"rubbish" + whole[at:]
+    assert frames.feed(data + frame(_wire.END, ONE, b"x")) == []
+    assert frames.is_garbled
+
+
+def edited(data: bytes, edits: list[tuple[str, int, int]]) -> bytes:
+    for kind, at, size in edits:
+        part = data[at : at + size]
+        if kind == "drop":
+            data = data[:at] + data[at + size :]
+        elif kind == "double":
+            data = data[:at] + part + data[at:]
+        elif kind == "swap":
+            data = data[:at] + data[at + size :] + part
+        else:
+            data = data[:at]
+    return data
+
+
+@given(
+    st.lists(st.binary(max_size=40), min_size=1, max_size=8),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["drop", "double", "swap", "cut"]),
+            st.integers(0, 400),
+            st.integers(1, 200),
+        ),
+        max_size=2,
+    ),
+    st.lists(st.integers(1, 60), max_size=20),
+)
+def test_a_lossy_wire_makes_no_other_bodies(
+    bodies: list[bytes], edits: list[tuple[str, int, int]], cuts: list[int]
+) -> None:
+    """What was dropped, doubled or cut is not there; what is there is what was sent."""
+    numbered = [(i.to_bytes(_wire.NUMBER), body) for i, body in enumerate(bodies, 1)]
+    whole = b"".join(frame(_wire.END, number, body) for number, body in numbered)
+    data, frames, came = edited(whole, edits), Frames(), []
+    for size in [*cuts, len(data)]:
+        came += frames.feed(data[:size])
+        data = data[size:]
+        if frames.is_garbled:
+            break
+    assert {(number, body) for _, number, body in came} <= {*numbered}
+    if not edits:
+        assert came == [(_wire.END, number, body) for number, body in numbered]
+
+
 @pytest.mark.parametrize(
     ("beyond", "is_garbled"), [(0, False), (1, True), (-(2**20), False)]
 )
 def test_a_length_that_nothing_has_is_no_frame(beyond: int, is_garbled: bool) -> None:
     """It is seen before all that is awaited: that would never come."""
     length = _wire.MOST_BYTES + 2**20 + beyond
-    head = b"tko2" + bytes([_wire.END]) + ONE + length.to_bytes(8)
+    head = b"tko3" + bytes([_wire.END]) + ONE + length.to_bytes(8)
     frames = Frames()
     assert frames.feed(head) == []
     assert frames.is_garbled is is_garbled

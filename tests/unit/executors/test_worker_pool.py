@@ -21,7 +21,8 @@ from tests.integration import in_workers
 from tests.integration.tools import PATIENCE, eventually
 
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
-from taskorch.executors._processes import _pool, _process, _wire
+from taskorch.executors import _wire
+from taskorch.executors._processes import _pool, _process
 from taskorch.executors._processes._attempts import Processes
 from taskorch.executors._remote import HERE, TooLargeError, pickled
 from taskorch.model import Call, Task

@@ -10,7 +10,7 @@ engine. Which task runs, and when, is never decided here.
 - `_given`: calls that are given to hosts, and hosts, as the orchestrator knows them.
 - `_door`, `_certificate`: where hosts come in, each once; and how they know the
   orchestrator.
-- `_connection`: frames between the orchestrator and a host.
+- `_connection`: before there is a link: TLS, and who it is.
 - `_host`: what runs on a node: worker processes, at the other end of the connection.
 - `_engine`: what hosts ask of an engine: to place them, and to run single attempts.
 - `_dask`, `_ray`: hosts as long tasks of Dask; as actors of Ray.

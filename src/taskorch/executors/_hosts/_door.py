@@ -20,9 +20,15 @@ from functools import partial
 from typing import Any, Final
 
 from taskorch._base._visible import visible
-from taskorch.executors._hosts._connection import Seal, Stream, versions, welcome
+from taskorch.executors import _wire
+from taskorch.executors._hosts._connection import (
+    Stream,
+    TlsSocket,
+    versions,
+    welcome,
+    within_tls,
+)
 from taskorch.executors._hosts._given import RemoteHost
-from taskorch.executors._processes import _wire
 from taskorch.executors._processes._process import surroundings
 from taskorch.executors._programs._loop import Loop
 
@@ -48,7 +54,7 @@ class HostDoor:
     Args:
         loop: Which looks after it.
         hosts: Those that may come, by their numbers.
-        joined: Called on the loop with each that has, and its connection.
+        joined: Called on the loop with each that has, and its socket.
         tls: The files of a certificate and its key. None: they are made, where hosts
             are not on this machine.
         quiet: Seconds between two lines of the log on connections that were refused.
@@ -58,7 +64,7 @@ class HostDoor:
         self,
         loop: Loop,
         hosts: Mapping[bytes, RemoteHost],
-        joined: Callable[[RemoteHost, Stream], object],
+        joined: Callable[[RemoteHost, socket.socket], object],
         tls: tuple[str, str] | None,
         quiet: float = _QUIET,
     ) -> None:
@@ -140,6 +146,7 @@ class HostDoor:
             self._make_room()
             return
         now = time.monotonic()
+        sock: socket.socket
         try:
             sock, _ = listener.accept()
         except BlockingIOError:
@@ -149,13 +156,20 @@ class HostDoor:
             self._pause()
             self._loop.at(now + _PAUSE, self._go_on)
             return
+        if context is not None:
+            try:
+                sock = within_tls(sock, context, is_server=True)
+            except OSError:
+                # It has gone already.
+                sock.close()
+                return
         with self._lock:
             self._unproven[sock] = now
         self._loop.at(now + _PATIENCE, partial(self._give_up, sock))
         # It may take its time, and be a stranger.
         thread = threading.Thread(
             target=self._welcome,
-            args=(sock, context),
+            args=(sock,),
             name="taskorch-welcome",
             daemon=True,
         )
@@ -193,7 +207,10 @@ class HostDoor:
             if sock in self._unproven:
                 # Its thread reads the end of it, and closes it.
                 with suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
+                    if isinstance(sock, TlsSocket):
+                        sock.cut()
+                    else:
+                        sock.shutdown(socket.SHUT_RDWR)
 
     # -- on a thread for each ------------------------------------------------------
 
@@ -203,26 +220,26 @@ class HostDoor:
             self._unproven.pop(sock, None)
         self._loop.call(self._go_on)
 
-    def _welcome(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
+    def _welcome(self, sock: socket.socket) -> None:
         try:
-            seal = None if context is None else Seal(context, is_server=True)
-            stream = Stream(sock, seal)
+            stream = Stream(sock)
             host = self._hosts[welcome(stream, self._secret_of)]
             self._let_go(sock)
-            why = _objection(host, _hello(stream))
+            _, _, hello = stream.take(_wire.READY)
+            why = _objection(host, json.loads(hello))
             if why:
-                stream.put(_wire.frame(_wire.LEAVE, _wire.NOBODY, why.encode()))
+                stream.put(_wire.LEAVE, _wire.NOBODY, why.encode())
                 msg = f"{host} was refused: {why}"
                 raise ConnectionError(msg)
             begin = {**surroundings(), "main_name": None, "main_path": None}
             begin["path"] = [p for p in sys.path if p]
-            stream.put(_wire.frame(_wire.BEGIN, _wire.NOBODY, pickle.dumps(begin)))
+            stream.put(_wire.BEGIN, _wire.NOBODY, pickle.dumps(begin))
         except (OSError, LookupError, ValueError) as error:
             sock.close()
             self._let_go(sock)
             self._refuse(str(error))
             return
-        self._loop.call(partial(self._joined, host, stream))
+        self._loop.call(partial(self._joined, host, sock))
 
     def _refuse(self, why: str) -> None:
         """Tell of a connection that was refused: now, or in a while, with others."""
@@ -250,18 +267,6 @@ class HostDoor:
     def _secret_of(self, number: bytes) -> bytes | None:
         host = self._hosts.get(number)
         return None if host is None else host.secret
-
-
-def _hello(stream: Stream) -> dict[str, Any]:
-    frames = _wire.Frames()
-    received: list[tuple[int, bytes, bytes]] = []
-    while not received:
-        received = frames.feed(stream.take(1))
-        if frames.is_garbled:
-            msg = "what it says of itself is no frame"
-            raise ConnectionError(msg)
-    hello: dict[str, Any] = json.loads(received[0][2])
-    return hello
 
 
 def _objection(host: RemoteHost, hello: Mapping[str, Any]) -> str:

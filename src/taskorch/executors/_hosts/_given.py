@@ -9,39 +9,32 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taskorch._base._visible import said, visible
 from taskorch.errors import TaskFailedError, TaskorchError
+from taskorch.executors import _wire
 from taskorch.executors._hosts._engine import NoPlaceError
-from taskorch.executors._processes import _wire
+from taskorch.executors._link import LinkedCall
 from taskorch.protocols import Attempt
 
 if TYPE_CHECKING:
-    from contextvars import Context
-
-    from taskorch.executors._hosts._connection import Connection
     from taskorch.executors._hosts._engine import HostPlace
     from taskorch.executors._hosts._kept import StoredValue
+    from taskorch.executors._link import Link
 
 #: What every machine has, and is counted by the orchestrator alone if not said here.
 _ANYWHERE: Final = frozenset({"memory_mb", "disk_mb", "bandwidth_mbps"})
 
 
-class GivenCall:
+class GivenCall(LinkedCall):
     """An attempt that waits for a host, or that one has."""
 
     __slots__ = (
-        "attempt",
-        "call",
         "gone",
         "host",
-        "is_asked",
         "is_idempotent",
-        "is_over",
         "is_recalled",
         "needs",
-        "number",
         "sent",
         "since",
         "single",
-        "variables",
     )
 
     def __init__(
@@ -51,10 +44,7 @@ class GivenCall:
         call: bytes,
         sent: Sequence[StoredValue],
     ) -> None:
-        self.attempt: Attempt = attempt
-        self.number: bytes = number
-        #: Pickled; empty once it was sent, and cannot be wanted again.
-        self.call: bytes = call
+        super().__init__(attempt, number, call)
         #: What it names of that which the engine keeps: it stays there until its end.
         self.sent: Sequence[StoredValue] = sent
         #: Why one of these was not to be had: then it could not be read.
@@ -67,11 +57,8 @@ class GivenCall:
         self.single: Any = None
         #: Whether it may be lost before it has begun, and is made again.
         self.is_idempotent: bool = attempt.task.idempotent
-        self.is_asked: bool = False
         #: Its host was asked to give it back.
         self.is_recalled: bool = False
-        self.is_over: bool = False
-        self.variables: Context | None = None
 
     def trouble(
         self, engine: str, why: str, error: BaseException | None
@@ -102,7 +89,8 @@ class RemoteHost:
         self.free: dict[str, int] = dict(place.amounts)
         #: What the engine finds it by; None before it was started.
         self.handle: Any = None
-        self.connection: Connection | None = None
+        #: None before it has come.
+        self.link: Link | None = None
         #: What it has said of itself.
         self.hello: dict[str, Any] = {}
         #: What it has, in the order in which it was given.
@@ -115,7 +103,9 @@ class RemoteHost:
     @property
     def is_there(self) -> bool:
         """Whether it can be given calls."""
-        return self.connection is not None and not self.is_over and not self.is_leaving
+        if self.link is None or self.link.is_garbled:
+            return False
+        return not self.is_over and not self.is_leaving
 
     @property
     def load(self) -> float:
@@ -124,8 +114,8 @@ class RemoteHost:
 
     def send(self, kind: int, number: bytes, *body: bytes) -> None:
         """Send a frame, without waiting; if it is not there, nothing is sent."""
-        if self.connection is not None:
-            self.connection.send(kind, number, *body)
+        if self.link is not None:
+            self.link.send(kind, number, *body)
 
     def give(self, call: GivenCall) -> None:
         """Let it have a call."""

@@ -20,16 +20,16 @@ from contextlib import suppress
 from typing import Any, Final, cast
 
 from taskorch._base._visible import said
+from taskorch.executors import _wire
 from taskorch.executors._hosts._connection import (
-    Connection,
-    Seal,
     Stream,
     introduce,
     versions,
+    within_tls,
 )
 from taskorch.executors._hosts._engine import Asked
 from taskorch.executors._hosts._kept import KeptEnd
-from taskorch.executors._processes import _wire
+from taskorch.executors._link import Link
 from taskorch.executors._processes._pool import WorkerPool
 from taskorch.executors._processes._process import Assignment, WorkerProcess
 from taskorch.executors._programs._loop import Loop
@@ -74,9 +74,7 @@ class _Workers(WorkerPool):
     ) -> None:
         if kind in {_wire.TOLD, _wire.LOGGED}:
             # Calls have the same numbers here as there.
-            self._host.connection.send(
-                kind, number, worker.pid.to_bytes(_wire.PID), body
-            )
+            self._host.link.send(kind, number, worker.pid.to_bytes(_wire.PID), body)
         else:
             super()._heard(worker, kind, number, body)
 
@@ -95,7 +93,7 @@ class RunningHost:
         arguments: What the orchestrator has said of it, pickled.
     """
 
-    connection: Connection
+    link: Link
 
     def __init__(self, arguments: bytes) -> None:
         self._given: dict[str, Any] = pickle.loads(arguments)  # noqa: S301 - from who started us
@@ -140,9 +138,7 @@ class RunningHost:
         stream = self._introduced()
         try:
             hello = {**versions(), "pid": os.getpid(), "node": socket.gethostname()}
-            stream.put(
-                _wire.frame(_wire.READY, _wire.NOBODY, json.dumps(hello).encode())
-            )
+            stream.put(_wire.READY, _wire.NOBODY, json.dumps(hello).encode())
             begin = self._begun(stream)
         except BaseException:
             stream.sock.close()
@@ -153,10 +149,11 @@ class RunningHost:
         mark = f"{self._given['run_id']}-host{int.from_bytes(self._given['number'])}"
         self._pool = _Workers(self, mark, self._given["slots"], begin)
         loop, lease = self._loop, self._given["lease"]
-        self.connection = Connection(loop, stream, self._heard, self._ended, lease)
+        # The orchestrator gives, and is given nothing.
+        self.link = Link(loop, stream.sock, (), self._heard, self._ended, lease)
         loop.open()
         try:
-            self.connection.open()
+            self.link.open()
             loop.run(lambda: bool(self._why))
         finally:
             loop.close()
@@ -171,7 +168,10 @@ class RunningHost:
         while True:
             sock = self._connect()
             try:
-                stream = Stream(sock, _seal(self._given["certificate"]))
+                if self._given["certificate"] is not None:
+                    context = _trusting(self._given["certificate"])
+                    sock = within_tls(sock, context, is_server=False)
+                stream = Stream(sock)
                 introduce(stream, self._given["number"], self._given["secret"])
             except OSError:
                 sock.close()
@@ -198,12 +198,8 @@ class RunningHost:
         raise ConnectionError(msg) from last
 
     def _begun(self, stream: Stream) -> dict[str, Any]:
-        frames = _wire.Frames()
-        received: list[tuple[int, bytes, bytes]] = []
-        while not received:
-            # Byte by byte: what comes after it is not ours yet.
-            received = frames.feed(stream.take(1))
-        kind, _, body = received[0]
+        kinds = _wire.LEAVE, _wire.BEGIN
+        kind, _, body = stream.take(*kinds, most=_wire.MOST_BYTES)
         if kind == _wire.LEAVE:
             raise ConnectionError(body.decode())
         begun: dict[str, Any] = pickle.loads(body)  # noqa: S301 - it knows the secret
@@ -222,7 +218,7 @@ class RunningHost:
         elif kind in {_wire.TAKE, _wire.FORGET}:
             end = self._kept.pop(number, None)
             if kind == _wire.TAKE and end is not None:
-                self.connection.send(_wire.END, number, pickle.dumps((end, None)))
+                self.link.send(_wire.END, number, pickle.dumps((end, None)))
         elif kind == _wire.LEAVE:
             self._why = rest.decode() or "the orchestrator has ended it"
         elif kind in {_wire.STOP, _wire.GIVE_BACK}:
@@ -234,7 +230,7 @@ class RunningHost:
                 self._pool.stop(call, float(rest))
             elif self._pool.withdraw(call):
                 self._forget(number)
-                self.connection.send(_wire.GIVEN_BACK, number)
+                self.link.send(_wire.GIVEN_BACK, number)
 
     def _begin(self, pool: _Workers, number: bytes, rest: bytes) -> None:
         size = 2 + int.from_bytes(rest[:2])
@@ -272,16 +268,14 @@ class RunningHost:
         except Exception as problem:  # noqa: BLE001 - whatever it is
             text = f"{type(error).__name__}: {error} ({problem})"
             body = pickle.dumps((None, RuntimeError(text)))
-        self.connection.send(kind, number, body)
+        self.link.send(kind, number, body)
 
 
-def _seal(certificate: str | None) -> Seal | None:
-    if certificate is None:
-        return None
+def _trusting(certificate: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     # It came with our arguments: no other is trusted, and its name says nothing.
     context.check_hostname = False
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     with suppress(ssl.SSLError):
         context.load_verify_locations(cadata=certificate)
-    return Seal(context, is_server=False)
+    return context

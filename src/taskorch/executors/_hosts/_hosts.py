@@ -11,6 +11,7 @@ import logging
 import os
 import pickle
 import queue
+import socket
 import threading
 import time
 from collections import deque
@@ -22,16 +23,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taskorch._base._visible import counted, visible
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
+from taskorch.executors import _wire
 from taskorch.executors._ends import until_kill
-from taskorch.executors._hosts._connection import Connection, Stream
 from taskorch.executors._hosts._door import HostDoor
 from taskorch.executors._hosts._engine import NoPlaceError
 from taskorch.executors._hosts._given import GivenCall, RemoteHost, fits, text_of
 from taskorch.executors._hosts._kept import KeptEnd, sending
 from taskorch.executors._hosts._references import References
 from taskorch.executors._hosts._single import Singles
+from taskorch.executors._link import Link
 from taskorch.executors._owned import OwnedExecutor
-from taskorch.executors._processes import _wire
 from taskorch.executors._processes._telling import Telling, handle_record
 from taskorch.executors._programs._fork import at_fork
 from taskorch.executors._programs._loop import Loop
@@ -393,7 +394,7 @@ class Hosts(OwnedExecutor[GivenCall]):
 
     def _order(self) -> None:
         """Under the lock: start one more host, if those who wait are more than come."""
-        coming = [h.place.slots for h in self._hosts.values() if h.connection is None]
+        coming = [h.place.slots for h in self._hosts.values() if h.link is None]
         is_short = self._count_waiting() > sum(coming) + self._starting
         count = len(self._hosts) + self._starting
         if (is_short or count < self._least) and not self._is_full():
@@ -526,10 +527,6 @@ class Hosts(OwnedExecutor[GivenCall]):
     def _finish(self) -> None:
         for host in list(self._hosts.values()):
             self._lost(host, "the orchestrator has ended")
-        # After their connections, which the loop has been asked to close.
-        self._loop.call(self._finished)
-
-    def _finished(self) -> None:
         self._is_finished = True
 
     def _leave(self) -> None:
@@ -552,7 +549,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             # Single attempts may wait for what idle hosts have reserved.
             idle = min(self._idle, _CHECK) if self._singles.calls() else self._idle
             for host in self._hosts.values():
-                if host.connection is None and now - host.since > self._patience:
+                if host.link is None and now - host.since > self._patience:
                     late.append(host)
                 is_idle = host.is_there and not host.given
                 if is_idle and now - host.since >= idle and spare > 0:
@@ -560,7 +557,7 @@ class Hosts(OwnedExecutor[GivenCall]):
                     self._tell_to_leave(host)
             if not self._is_closed:
                 self._serve()
-            coming = [h for h in self._hosts.values() if h.connection is None]
+            coming = [h for h in self._hosts.values() if h.link is None]
             if (coming or self._singles.calls()) and not is_checked and self._is_open:
                 self._checked_at = now
                 self._jobs.put(self._engine.check)
@@ -569,40 +566,35 @@ class Hosts(OwnedExecutor[GivenCall]):
             self._lost(host, text)
             self._jobs.put(partial(self._end, host))
 
-    def _joined(self, host: RemoteHost, stream: Stream) -> None:
+    def _joined(self, host: RemoteHost, sock: socket.socket) -> None:
         if host.is_over or self._is_closed:
-            stream.sock.close()
+            sock.close()
             return
         heard = partial(self._heard, host)
         lost = partial(self._lost, host)
-        connection = Connection(self._loop, stream, heard, lost, self._lease)
-        connection.open()
+        link = Link(self._loop, sock, host.given, heard, lost, self._lease)
+        link.open()
         with self._lock:
             self._failures = 0
             host.since = time.monotonic()
-            host.connection = connection
+            host.link = link
             self._serve()
 
     def _heard(self, host: RemoteHost, kind: int, number: bytes, rest: bytes) -> None:
         call = host.given.get(number)
+        assert host.link is not None  # noqa: S101 - it was heard
         if kind == _wire.LOGGED:
             handle_record(call, rest[_wire.PID :])
         elif kind == _wire.TOLD:
             pid, message = rest[: _wire.PID], rest[_wire.PID :]
             if not self._references.answer(host, call, int.from_bytes(pid), message):
                 Telling(_HostWorker(host, pid), call, number, message).begin()
-        elif call is None or kind not in {
-            _wire.GIVEN_BACK,
-            _wire.END,
-            _wire.UNSTARTED,
-        }:
-            # Whose it is nobody knows, nor what it does with the others that it has.
-            assert host.connection is not None  # noqa: S101 - it was heard
-            host.connection.end("it has answered what it was not asked")
         elif kind == _wire.GIVEN_BACK:
             self._given_back(host, number)
-        else:
+        elif kind in {_wire.END, _wire.UNSTARTED}:
             self._hear_end(host, number, rest, has_begun=kind == _wire.END)
+        else:
+            host.link.refuse()
 
     def _given_back(self, host: RemoteHost, number: bytes) -> None:
         with self._lock:
@@ -667,7 +659,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         self._jobs.put(partial(self._end, host))
         if host.is_over:
             return
-        if host.connection is None:
+        if host.link is None:
             self._lost(host, why)
         else:
             self._lost(host, f"{self._engine.name} says: {why}")
@@ -676,7 +668,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         """The engine sees a host no more: what it has may end, until it ends itself."""
         if host.is_over or host.is_leaving:
             return
-        if host.connection is None:
+        if host.link is None:
             # It will not come; and nobody has it to blame.
             host.is_over = True
             with self._lock:
@@ -697,11 +689,11 @@ class Hosts(OwnedExecutor[GivenCall]):
             lost = list(host.given.values())
             for call in lost:
                 call.is_over, call.host, call.sent = True, None, ()
-        if host.connection is None:
+        if host.link is None:
             if not self._is_closed:
                 self._failed(why, None)
         else:
-            host.connection.close()
+            host.link.close()
             if lost or not host.is_leaving:
                 _log.warning("taskorch: %s is lost: %s", host, visible(why))
                 self._jobs.put(partial(self._engine.abandon, host.handle))
@@ -745,8 +737,8 @@ class Hosts(OwnedExecutor[GivenCall]):
         """In a forked child: close what would keep the connections of the parent."""
         self._door.close()
         for host in list(self._hosts.values()):
-            if host.connection is not None:
-                host.connection.disown()
+            if host.link is not None:
+                host.link.disown()
 
 
 class _HostWorker:

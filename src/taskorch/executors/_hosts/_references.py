@@ -16,10 +16,10 @@ from weakref import WeakValueDictionary
 
 from taskorch._base._visible import visible
 from taskorch.errors import ResultGoneError
+from taskorch.executors import _wire
 from taskorch.executors._hosts._engine import Engine
 from taskorch.executors._hosts._given import GivenCall, RemoteHost, text_of
 from taskorch.executors._hosts._kept import ASKS, KeptEnd, RemoteValue, StoredValue
-from taskorch.executors._processes import _wire
 from taskorch.executors._programs._loop import Loop
 
 #: Seconds that the engine may take to keep a value.
@@ -76,10 +76,10 @@ class References:
         self._loop.at(time.monotonic() + _PATIENCE, late)
 
     def _let_be_silent(self, host: RemoteHost) -> None:
-        if host.connection is not None:
+        if host.link is not None:
             # As long as its store is full, Ray lets no other thread of a host run.
             is_keeping = any(keeper is host for keeper, *_ in self._keeping.values())
-            host.connection.may_be_silent = is_keeping
+            host.link.may_be_silent = is_keeping
 
     def _kept(self, number: bytes, found_by: Any, why: str) -> None:
         if number not in self._keeping:

@@ -18,8 +18,8 @@ from functools import partial
 from typing import Any, Final
 
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
+from taskorch.executors import _wire
 from taskorch.executors._ends import is_no_room
-from taskorch.executors._processes import _wire
 from taskorch.executors._processes._process import Assignment, WorkerProcess
 from taskorch.executors._processes._telling import (
     IN_A_SCRIPT,
@@ -375,7 +375,7 @@ class WorkerPool:
     def _serve(self, worker: WorkerProcess) -> bool:
         """Under the lock: give *worker* what it can do; true if it is idle now."""
         waiting, assignments = self._waiting, worker.given
-        if worker.is_leaving:
+        if worker.is_leaving or worker.is_garbled:
             return False
         if not assignments:
             assignment = waiting.popleft() if waiting else self._taken_from_others()

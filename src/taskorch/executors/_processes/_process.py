@@ -1,5 +1,5 @@
 """
-One worker process, as we see it: its start, its wire, its end.
+One worker process, as we see it: its start, its link, its end.
 
 Decision: 0052.
 """
@@ -21,19 +21,18 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch.executors._processes import _wire
+from taskorch.executors import _wire
+from taskorch.executors._link import Link, LinkedCall
 from taskorch.executors._programs._family import Family, Leftovers
 from taskorch.executors._programs._fork import no_fork
 from taskorch.executors._programs._guard import is_python
-from taskorch.executors._programs._sender import FLAGS, Sender
+from taskorch.executors._programs._sender import FLAGS
 from taskorch.executors._programs._spawn import exit_code_of
 from taskorch.executors._remote import is_session
 from taskorch.model._program import PROGRAM_VARIABLE, RUN_VARIABLE
 from taskorch.protocols import Attempt
 
 if TYPE_CHECKING:
-    from contextvars import Context
-
     from taskorch.executors._programs._loop import Loop
 
 #: What the interpreter of a worker does first: it finds modules where we find them.
@@ -42,39 +41,21 @@ _FIRST: Final = (
     "from taskorch.executors._processes._worker import main; "
     "main(int(sys.argv[2]), int(sys.argv[3]))"
 )
-_CHUNK: Final = 2**18
 #: Seconds that a worker may need to exit by itself once it has closed the wire.
 _MOMENT: Final = 0.5
 #: How often, in seconds, it is looked for its end where the system cannot tell.
 _POLL: Final = 0.02
 
 
-class Assignment:
+class Assignment(LinkedCall):
     """An attempt that waits for a worker, or is made by one."""
 
-    __slots__ = (
-        "attempt",
-        "call",
-        "is_asked",
-        "is_over",
-        "number",
-        "variables",
-        "worker",
-    )
+    __slots__ = ("worker",)
 
     def __init__(self, attempt: Attempt, number: bytes, call: bytes) -> None:
-        self.attempt: Attempt = attempt
-        #: By which its worker knows it.
-        self.number: bytes = number
-        #: What a worker is sent; empty once it is not needed any more.
-        self.call: bytes = call
+        super().__init__(attempt, number, call)
         #: Who has it, begun or not.
         self.worker: WorkerProcess | None = None
-        #: It was asked to end.
-        self.is_asked: bool = False
-        self.is_over: bool = False
-        #: In which what it logs is handled, once it has logged anything.
-        self.variables: Context | None = None
 
 
 class WorkerProcess:
@@ -106,13 +87,13 @@ class WorkerProcess:
         self._run_id = run_id
         self._heard = heard
         self._ended = ended
-        self._frames = _wire.Frames()
         self._process: subprocess.Popen[bytes] | None = None
         self._pidfd = -1
-        #: What frames go through; None before it has begun, and once it has ended.
-        self._wire: Sender | None = None
+        #: None before it was started.
+        self._link: Link | None = None
         # Guards that its number is its own when it is killed.
         self._lock = threading.Lock()
+        self._has_exited = False
         self._is_over = False
         # Messages to it: our end, and its own.
         self._ours: socket.socket | None = None
@@ -124,8 +105,6 @@ class WorkerProcess:
         self.is_ready: bool = False
         #: It was told to go, or is about to end: it can be given nothing more.
         self.is_leaving: bool = False
-        #: It said what is no frame, or of no call that it has, and was killed for that.
-        self.is_garbled: bool = False
         #: It had closed the wire, and was killed for that.
         self.is_mute: bool = False
         #: Its exit code once it has ended, negative for a signal; None if it is lost.
@@ -182,8 +161,9 @@ class WorkerProcess:
             ours.close()
             self.close_messages()
             raise
-        self._wire = Sender(self._loop, ours)
-        self._loop.watch(ours.fileno(), self._read)
+        heard = partial(self._heard, self)
+        self._link = Link(self._loop, ours, self.given, heard, self._unheard)
+        self._link.open()
         self._watch_end()
         self.send(_wire.BEGIN, _wire.NOBODY, pickle.dumps(settings))
 
@@ -200,42 +180,29 @@ class WorkerProcess:
 
     def send(self, kind: int, number: bytes, *body: bytes) -> None:
         """Send a frame, without waiting; if it is dying, that is seen by its end."""
-        wire = self._wire
-        if wire is not None:
-            wire.send(_wire.frame(kind, number, *body))
+        link = self._link
+        if link is not None:
+            link.send(kind, number, *body)
 
-    def _read(self) -> bool:
-        """Take in what has come; whether there may be more."""
-        sock = None if self._wire is None else self._wire.sock
-        if sock is None:
-            return False
-        try:
-            data = sock.recv(_CHUNK, FLAGS)
-        except BlockingIOError:
-            return False
-        except OSError:
-            data = b""
-        if not data:
-            self.is_leaving = True
-            self._loop.unwatch(sock.fileno())
+    def _unheard(self, why: str) -> None:
+        """No more of it is heard, for a reason."""
+        del why
+        self.is_leaving = True
+        if self.is_garbled:
+            self.kill()
+        else:
             # Either it is about to end, or something in it has closed the wire.
             self._loop.at(time.monotonic() + _MOMENT, self._kill_mute)
-            return False
-        frames = self._frames.feed(data)
-        if self._frames.is_garbled:
-            # Before the last it has said is heard, or it would be given more to do.
-            self.give_up()
-        for kind, number, body in frames:
-            self._heard(self, kind, number, body)
-        return not self.is_garbled
+
+    @property
+    def is_garbled(self) -> bool:
+        """It said what is no frame, or of no call that it has: it is killed."""
+        return self._link is not None and self._link.is_garbled
 
     def give_up(self) -> None:
         """It has said what it cannot have to say: hear no more of it, and kill it."""
-        self.is_garbled = self.is_leaving = True
-        sock = None if self._wire is None else self._wire.sock
-        if sock is not None:
-            self._loop.unwatch(sock.fileno())
-        self.kill()
+        if self._link is not None:
+            self._link.refuse()
 
     # -- calls ---------------------------------------------------------------------
 
@@ -245,7 +212,7 @@ class WorkerProcess:
         if len(call) <= _wire.SMALL:
             assert self._ours is not None  # noqa: S101 - it was started
             try:
-                self._ours.send(assignment.number + call, FLAGS)
+                self._ours.send(_wire.frame(_wire.CALL, assignment.number, call), FLAGS)
             except OSError:
                 # There are systems where a message is not to be so long.
                 pass
@@ -261,7 +228,8 @@ class WorkerProcess:
         if self._theirs is not None:
             with suppress(OSError):
                 # The rest of the message is dropped.
-                return self._theirs.recv(_wire.NUMBER, FLAGS)
+                head = _wire.read_head(self._theirs.recv(_wire.HEAD, FLAGS))
+                return None if head is None else head[1]
         return None
 
     def take_all_back(self) -> set[bytes]:
@@ -280,10 +248,8 @@ class WorkerProcess:
     def leave(self) -> None:
         """Ask the worker to end after its call, and set a time limit for that."""
         self.is_leaving = True
-        sock = None if self._wire is None else self._wire.sock
-        if sock is not None:
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_WR)
+        if self._link is not None:
+            self._link.finish()
         self._loop.at(time.monotonic() + 2 * _MOMENT, self.kill)
 
     def kill(self) -> None:
@@ -294,7 +260,7 @@ class WorkerProcess:
                     os.killpg(self._process.pid, signal.SIGKILL)
 
     def _kill_mute(self) -> None:
-        self.is_mute = self._wire is not None and bool(self.given)
+        self.is_mute = not self._has_exited and bool(self.given)
         self.kill()
 
     def _look_again(self) -> None:
@@ -312,9 +278,11 @@ class WorkerProcess:
         except ChildProcessError:
             # Another part of the program has waited for it.
             self.exit_code = None
-        self.is_leaving = True
-        while not self.is_garbled and self._read():
-            pass
+        self.is_leaving = self._has_exited = True
+        if self._link is not None:
+            while self._link.read():
+                pass
+            self._link.close()
         self._close()
         family = Family(self.pid, os.fsencode(f"{PROGRAM_VARIABLE}={self._mark}"))
         self._clear(Leftovers(family, None))
@@ -337,9 +305,6 @@ class WorkerProcess:
             self._loop.unwatch(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
-        wire, self._wire = self._wire, None
-        if wire is not None:
-            wire.close()
 
     def abandon(self) -> None:
         """Kill it, where there is no loop any more that would look after it."""
@@ -355,8 +320,8 @@ class WorkerProcess:
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
-        if self._wire is not None:
-            self._wire.disown()
+        if self._link is not None:
+            self._link.disown()
         for sock in (self._ours, self._theirs):
             if sock is not None:
                 sock.close()

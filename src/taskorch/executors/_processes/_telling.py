@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from taskorch._base._visible import visible
 from taskorch.errors import AttemptInterrupted, TaskFailedError
+from taskorch.executors import _wire
 from taskorch.executors._ends import KILLED_BY_OTHERS
-from taskorch.executors._processes import _wire
 
 if TYPE_CHECKING:
-    from contextvars import Context
-
+    from taskorch.executors._link import LinkedCall
     from taskorch.executors._processes._process import Assignment, WorkerProcess
     from taskorch.protocols import Attempt
 
@@ -34,23 +33,15 @@ class AnswerTarget(Protocol):
         ...
 
 
-class Given(Protocol):
-    """An attempt that a worker has, or one of a host's."""
-
-    @property
-    def attempt(self) -> Attempt:
-        """The attempt."""
-        ...
-
-    #: In which what it logs is handled, once it has logged anything.
-    variables: Context | None
-
-
 class Telling:
     """A message from a task through its context, with an answer if one is expected."""
 
     def __init__(
-        self, worker: AnswerTarget, assignment: Given | None, number: bytes, body: bytes
+        self,
+        worker: AnswerTarget,
+        assignment: LinkedCall | None,
+        number: bytes,
+        body: bytes,
     ) -> None:
         self._worker = worker
         self._number = number
@@ -104,7 +95,7 @@ class Telling:
         self._worker.send(_wire.ANSWER, self._number, answer)
 
 
-def handle_record(assignment: Given | None, body: bytes) -> None:
+def handle_record(assignment: LinkedCall | None, body: bytes) -> None:
     """Hand a record of a worker's to our loggers, in the context of its task."""
     try:
         record = logging.makeLogRecord(pickle.loads(body))  # noqa: S301 - ours

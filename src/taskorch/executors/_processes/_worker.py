@@ -24,7 +24,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 from taskorch._base._visible import said
 from taskorch.errors import NotRunningError
-from taskorch.executors._processes import _wire
+from taskorch.executors import _wire
 from taskorch.executors._remote import HERE, RemoteEnd, pickled
 from taskorch.model._show import show
 
@@ -34,7 +34,7 @@ T = TypeVar("T")
 _MAIN: Final = "__mp_main__"
 _NAMES: Final = (b"__main__", _MAIN.encode())
 _CHUNK: Final = 2**16
-_LARGEST: Final = _wire.SMALL + _wire.NUMBER
+_LARGEST: Final = _wire.HEAD + _wire.SMALL + _wire.TAIL
 
 
 def main(wire: int, messages: int) -> None:
@@ -85,7 +85,7 @@ class _Worker:
         while True:
             try:
                 whole = self._messages.recv(_LARGEST, socket.MSG_DONTWAIT)
-                return whole[: _wire.NUMBER], whole[_wire.NUMBER :]
+                return _wire.call_in(whole)
             except BlockingIOError:
                 pass
             except OSError:
@@ -224,7 +224,7 @@ class _Worker:
                 sock.close()
         HERE.link = None
 
-    # -- what a task asks: see taskorch.executors._remote.Link -----------------------
+    # -- what a task asks: see taskorch.executors._remote.TaskLink -------------------
 
     @property
     def is_to_end(self) -> bool:

@@ -6,10 +6,12 @@ Decision: 0109.
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -19,41 +21,36 @@ if TYPE_CHECKING:
 FLAGS: Final = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
 
 
+#: Seconds after which a descriptor is asked for again.
+_PAUSE: Final = 0.1
+
+
 class Sender:
     """
     Sends bytes over a socket, in order, without waiting.
 
-    `send` is for every thread, `close` for that of the loop.
+    `send` and `finish` are for every thread, `close` for that of the loop.
 
     Args:
         loop: What looks out for room in the socket.
         sock: The socket.
-        sealed: Gives what is sent in place of the bytes: called in their order.
     """
 
-    def __init__(
-        self,
-        loop: Loop,
-        sock: socket.socket,
-        sealed: Callable[[bytes], bytes] | None = None,
-    ) -> None:
+    def __init__(self, loop: Loop, sock: socket.socket) -> None:
         self._loop = loop
         #: The socket; None once it is closed.
         self.sock: socket.socket | None = sock
-        self._sealed = sealed
         # Guards the socket, and the order in which is sent.
         self._lock = threading.Lock()
         self._unsent: deque[memoryview] = deque()
         # The same socket, watched for room: a descriptor is watched for one thing only.
-        self._waiting: socket.socket | None = None
+        self._room = -1
 
     def send(self, data: bytes) -> None:
         """Send *data*; if that fails, whoever reads the socket sees it."""
         with self._lock:
             if self.sock is None:
                 return
-            if self._sealed is not None:
-                data = self._sealed(data)
             if self._unsent:
                 self._unsent.append(memoryview(data))
                 return
@@ -79,26 +76,39 @@ class Sender:
             self._loop.unwatch(sock.fileno())
             sock.close()
 
+    def finish(self) -> None:
+        """Let the other side read an end."""
+        with self._lock:
+            if self.sock is not None:
+                with suppress(OSError):
+                    self.sock.shutdown(socket.SHUT_WR)
+
     def disown(self) -> None:
         """In a forked child: close what is the parent's."""
-        for sock in (self.sock, self._waiting):
-            if sock is not None:
-                sock.close()
+        if self.sock is not None:
+            self.sock.close()
+        if self._room >= 0:
+            os.close(self._room)
 
     def _wait_for_room(self) -> None:
         with self._lock:
-            if self.sock is None or self._waiting is not None or not self._unsent:
+            if self.sock is None or self._room >= 0 or not self._unsent:
                 return
-            self._waiting = self.sock.dup()
-            self._loop.watch(self._waiting.fileno(), self._send_rest, write=True)
+            try:
+                self._room = os.dup(self.sock.fileno())
+            except OSError:
+                # The system has none now.
+                self._loop.at(time.monotonic() + _PAUSE, self._wait_for_room)
+                return
+            self._loop.watch(self._room, self._send_rest, write=True)
 
     def _send_rest(self) -> None:
         with self._lock:
-            assert self._waiting is not None  # noqa: S101 - it is watched
+            assert self.sock is not None  # noqa: S101 - it is watched
             try:
                 while self._unsent:
                     part = self._unsent[0]
-                    sent = self._waiting.send(part, FLAGS)
+                    sent = self.sock.send(part, FLAGS)
                     if sent < len(part):
                         self._unsent[0] = part[sent:]
                         return
@@ -110,7 +120,7 @@ class Sender:
             self._wait_no_more()
 
     def _wait_no_more(self) -> None:
-        if self._waiting is not None:
-            self._loop.unwatch(self._waiting.fileno())
-            self._waiting.close()
-            self._waiting = None
+        if self._room >= 0:
+            self._loop.unwatch(self._room)
+            os.close(self._room)
+            self._room = -1

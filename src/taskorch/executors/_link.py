@@ -1,0 +1,192 @@
+"""
+A link to who makes calls: what it was given, what it says of that, and its end.
+
+A worker process of this machine has one over a pair of sockets, a host of workers
+elsewhere one over TCP or TLS, and so has the host's own side. Here is what holds for
+each of them:
+
+- What comes of a call is told by its number. An answer to what was not asked, or what
+  is no frame, ends the link: whose it is nobody knows, nor what was lost with it.
+- A link that has ended is never heard again, whatever is still on its way. What was
+  given and has no end by then is lost, by those who gave it.
+- With a lease, each side gives a sign of life a few times in it, and a side that hears
+  none for it ends the link. A process of this machine needs none: its end is seen.
+- Nothing that is sent waits for the other side. How much a side is given ahead of what
+  it makes is for those who give it.
+
+Decision: 0198.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Container
+from typing import TYPE_CHECKING, Final
+
+from taskorch._base._lease import Lease
+from taskorch.executors import _wire
+from taskorch.executors._programs._sender import FLAGS, Sender
+
+if TYPE_CHECKING:
+    import socket
+    from contextvars import Context
+
+    from taskorch.executors._programs._loop import Loop
+    from taskorch.protocols import Attempt
+
+_log = logging.getLogger(__name__)
+
+_CHUNK: Final = 2**18
+#: Seconds between two signs of life, at the most.
+BEAT: Final = 1.0
+
+
+class LinkedCall:
+    """An attempt that waits for a link, or that one was given."""
+
+    __slots__ = ("attempt", "call", "is_asked", "is_over", "number", "variables")
+
+    def __init__(self, attempt: Attempt, number: bytes, call: bytes) -> None:
+        self.attempt: Attempt = attempt
+        #: By which it is known on both sides.
+        self.number: bytes = number
+        #: What is sent of it; empty once that is not needed any more.
+        self.call: bytes = call
+        #: It was asked to end.
+        self.is_asked: bool = False
+        self.is_over: bool = False
+        #: In which what it logs is handled, once it has logged anything.
+        self.variables: Context | None = None
+
+
+class Link:
+    """
+    Frames over a socket that a loop looks after.
+
+    `send` is for every thread; the rest is for the loop's.
+
+    Args:
+        loop: The loop.
+        sock: The socket.
+        given: The numbers of what the other side has been given, and has not ended.
+        heard: Called with kind, number and body of each frame that comes.
+        ended: Called once, with the reason, when no more comes.
+        lease: Seconds of silence after which the other side counts as gone; None: it
+            may be silent for as long as it likes.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        given: Container[bytes],
+        heard: Callable[[int, bytes, bytes], object],
+        ended: Callable[[str], object],
+        lease: float | None = None,
+    ) -> None:
+        self._loop = loop
+        self._sender = Sender(loop, sock)
+        self._given = given
+        self._heard, self._ended = heard, ended
+        self._lease = None if lease is None else Lease(lease, time.monotonic())
+        self._frames = _wire.Frames()
+        #: The other side is not lost by its silence, for now.
+        self.may_be_silent: bool = False
+        #: It has said what it cannot have to say: it is to be given nothing more.
+        self.is_garbled: bool = False
+        self._is_over = False
+
+    def open(self) -> None:
+        """Begin to listen."""
+        sock = self._sender.sock
+        assert sock is not None  # noqa: S101 - it is not over
+        sock.setblocking(False)  # noqa: FBT003 - it takes no name
+        self._loop.watch(sock.fileno(), self.read)
+        if self._lease is not None:
+            self._beat(self._lease)
+
+    def send(self, kind: int, number: bytes, *body: bytes) -> None:
+        """Send a frame, without waiting; if the other side has gone, that is told."""
+        self._sender.send(_wire.frame(kind, number, *body))
+
+    def read(self) -> bool:
+        """Take in what has come; whether there may be more."""
+        data = self._receive()
+        if not data:
+            return False
+        if self._lease is not None:
+            self._lease.renew(time.monotonic())
+        frames = self._frames.feed(data)
+        # Before the last it has said is heard, or it would be given more to do.
+        self.is_garbled = self._frames.is_garbled
+        try:
+            self._hear(frames)
+        except Exception:  # noqa: BLE001 - what follows it would not be heard
+            _log.exception("taskorch: what has come over a link cannot be read")
+            self.is_garbled = True
+            self.end("what has come over it cannot be read")
+        if self.is_garbled:
+            self.end("what has come over it was no frame")
+        return not self._is_over
+
+    def _hear(self, frames: list[tuple[int, bytes, bytes]]) -> None:
+        hear, given = self._heard, self._given
+        for kind, number, body in frames:
+            if self._is_over:
+                return
+            if kind in _wire.ENDS and number not in given:
+                self.refuse()
+            elif kind != _wire.ALIVE:
+                hear(kind, number, body)
+
+    def _receive(self) -> bytes:
+        """What has come, if anything has; the end of it ends the link."""
+        sock = self._sender.sock
+        if sock is None:
+            return b""
+        try:
+            data = sock.recv(_CHUNK, FLAGS)
+        except BlockingIOError:
+            return b""
+        except OSError as error:
+            self.end(f"{type(error).__name__}: {error}")
+            return b""
+        if not data:
+            self.end("it was closed from there")
+        return data
+
+    def refuse(self) -> None:
+        """It has answered what it was not asked: hear no more of it."""
+        self.is_garbled = True
+        self.end("it has answered what it was not asked")
+
+    def end(self, why: str) -> None:
+        """End it, for a reason, which those are told who have it."""
+        if not self._is_over:
+            self.close()
+            self._ended(why)
+
+    def close(self) -> None:
+        """End it, and tell nobody."""
+        self._is_over = True
+        self._sender.close()
+
+    def finish(self) -> None:
+        """Say that nothing more will come: the other side ends by that."""
+        self._sender.finish()
+
+    def disown(self) -> None:
+        """In a forked child: close what is the parent's."""
+        self._sender.disown()
+
+    def _beat(self, lease: Lease) -> None:
+        if self._is_over:
+            return
+        now = time.monotonic()
+        if lease.is_over(now) and not self.may_be_silent:
+            self.end(f"nothing was heard for {lease.silence(now):.1f} s")
+            return
+        self.send(_wire.ALIVE, _wire.NOBODY)
+        when = now + min(BEAT, lease.length / 4)
+        self._loop.at(when, lambda: self._beat(lease))
