@@ -10,8 +10,8 @@ when is the orchestrator's decision.
 
 - `_workspace`, `_session`: the workspace; one runner at work.
 - `_config`, `_layout`, `_init`: `workspace.yaml`; where its files are; a new one.
-- `_task_file`, `_fields`, `_problems`: a task file; its fields; what is wrong, and
-  where.
+- `_task_file`, `_fields`, `_problems`: a task file; values of fields; what is wrong,
+  and where.
 - `_scan`: all files, and what they mean together.
 - `_tasks`, `_agents`: tasks, agents and pools for the orchestrator; which program is
   run.
