@@ -558,3 +558,19 @@ def test_ctrl_c_ends_it_at_once_and_the_run_goes_on_later(here):
         eventually(lambda: ran(here) == ["A"])
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 130
+
+
+def test_progress_in_the_end_is_about_the_same_tasks_as_before(here):
+    parts = "{id: W, template: sh, subtasks: [W1, W2], dependencies: [A]}"
+    (here / "suite.yaml").write_text(f"{SUITE}    more_tests: [{parts}]\n")
+    (here / "B.sh").write_text("until [ -e on ]; do sleep 0.05; done; exit 3")
+    with served(here) as service:
+        service.post(EXECUTE)
+        eventually(lambda: service.get("/api/v1/progress")["active_tasks"] == ["B"])
+        assert service.get("/api/v1/progress")["total_tasks"] == 5
+        (here / "on").touch()
+        assert end(service) == "failed"
+        progress = service.get("/api/v1/progress")
+    assert progress["total_tasks"] == 5
+    assert progress["never_began"] == ["C", "W1", "W2"]
+    assert sorted(progress["agents"]) == ["A", "B"]

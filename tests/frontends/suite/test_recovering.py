@@ -271,11 +271,12 @@ def test_time_that_is_over_is_told(tmp_path, hook, of):
     limit = ", timeout_seconds: 1" if of == "phase" else ""
     suite = write(
         tmp_path,
-        "templates: {sh: {command: [sleep, '600']}}\n"
+        "templates: {sh: {command: [sleep, '600']}, quick: {command: ['true']}}\n"
         + section(hook)
         + f"phases: {{FIRST: {{tests: unit_tests{limit}}}}}\n"
-        "orchestrator:\n  task_definitions:\n"
-        "    unit_tests: [{id: A, template: sh}, {id: B, template: sh}]\n",
+        "agent_limits: {max_agents: 3}\n"
+        "orchestrator:\n  task_definitions:\n    unit_tests: "
+        "[{id: A, template: sh}, {id: B, template: sh}, {id: C, template: quick}]\n",
     )
     late = []
     limits = {"timeout": 1, "late": late.append} if of == "run" else {}
@@ -290,7 +291,7 @@ def test_time_that_is_over_is_told(tmp_path, hook, of):
 
 KILLED = """
 import os, sys
-from taskorch.frontends.suite import _formats, _running, load
+from taskorch.frontends.suite import _running, load
 from taskorch.frontends.suite import _receiver
 
 def kill(*_):

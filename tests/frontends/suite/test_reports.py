@@ -245,6 +245,20 @@ def test_markdown_says_what_matters_and_nothing_in_it_is_obeyed():
     assert written(NOTHING)["md"].startswith("# none: passed\n")
 
 
+def test_what_others_kept_from_its_beginning_is_no_trouble_of_its_own():
+    lost = TaskPart(
+        "A", "A", "p", "completed_failure", "a", 1, error="it exited with 3"
+    )
+    held = TaskPart(
+        "B", "B", "p", "cancelled", error="it was called off", because=("A",)
+    )
+    report = SuiteReport("s", False, 0.0, 0.0, 0.0, {}, (), (lost, held), ())
+    for form in ("md", "html"):
+        text = written(report)[form]
+        assert "it exited with 3" in text
+        assert "it was called off" not in text
+
+
 def test_many_failures_are_shown_in_part():
     tests = tuple(outcome_of(f"t::{n}", "failed") for n in range(30))
     task = TaskPart("A", "A", "p", "completed_failure", "a", 1, tests=tests)

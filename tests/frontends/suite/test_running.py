@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from time import monotonic
+from time import monotonic, time
 
 import pytest
 from tests.integration.tools import PATIENCE, eventually
@@ -71,6 +71,20 @@ def test_a_run_to_its_end(here):
         *"DC"
     ]
     assert '"status": "completed"' in _running.read_report(here / "out", "json")
+
+
+def test_an_attempt_that_is_followed_by_another_is_no_end(here):
+    (here / "B.sh").write_text("[ -e tried ] || { touch tried; exit 3; }")
+    (here / "suite.yaml").write_text("failure_handling: {max_retries: 1}\n" + SUITE)
+    seen = []
+    assert go(here, tell=seen.append).passed
+    assert [(e.name, e.agent != "") for e in seen if e.state == "retrying"] == [
+        ("B", True)
+    ]
+    ends = 0
+    for event in seen:
+        ends += event.state != "retrying"
+        assert (event.ended, event.total) == (ends, 4)
 
 
 #: More fail than a rate needs to count; one waits until that is an alert.
@@ -203,8 +217,12 @@ def test_after_a_kill_messages_durations_and_the_timeline_go_on(here):
     finally:
         first.kill()
         first.wait(PATIENCE)
+    killed = time()
+    eventually(lambda: time() - killed > 0.5)
     (here / "B.sh").unlink()
     done = go(here)
+    # It ended with its process, and not when the next one found that out.
+    assert min(bar.end for bar in done.slices if bar.task == "B") <= killed
     bars = [(bar.attempt, bar.outcome) for bar in done.slices if bar.task == "B"]
     assert bars == [(1, "retrying"), (2, "completed")]
     path = here / "out/logs/messages.jsonl"

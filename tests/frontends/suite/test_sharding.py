@@ -71,6 +71,24 @@ def test_shards_together_need_what_the_largest_needs(tmp_path):
         _sharding.judged(parts, about)
 
 
+def test_shards_together_take_from_the_first_start_to_the_last_end(tmp_path):
+    part = {
+        "coverage_data": str(tmp_path / "none"),
+        "counts": {"passed": 1},
+        "exit_code": 0,
+        "memory_mb": 1.0,
+    }
+    parts = [
+        {**part, "started": 1.0, "ended": 5.0},
+        {**part, "started": 3.0, "ended": 9.0},
+    ]
+    about = {"id": "A", "python": "", "cwd": "", "criteria": {"execution_time_max": 8}}
+    assert _sharding.judged(parts, about)["duration_seconds"] == 8.0
+    about["criteria"] = {"execution_time_max": 7.9}
+    with pytest.raises(CriteriaNotMetError, match="execution_time"):
+        _sharding.judged(parts, about)
+
+
 def piles(suite):
     return [
         [word for word in part.arguments if not word.startswith("-")]
