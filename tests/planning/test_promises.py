@@ -688,7 +688,9 @@ def test_what_was_learnt_of_a_method_stays_when_another_is_added():
         domain.method("go", name="third")(lambda _s: [("third",)])
         planner.plan(TaskRequest("r", "go"))
         assert {one.arm: one for one in planner.learned()} == before
-        assert before["fast"].mean > 0 > before["slow"].mean
+        # (foretold - taken) / (foretold + taken)
+        assert before["fast"].mean == pytest.approx(0.9 / 1.1, abs=0.001)
+        assert before["slow"].mean == pytest.approx(-99 / 101, abs=0.001)
 
 
 def test_a_bandit_says_with_what_chance_each_rule_was_chosen():
@@ -709,3 +711,32 @@ def test_a_bandit_says_with_what_chance_each_rule_was_chosen():
             assert 0 <= one.reward <= 1
             chances = planner.rules.probabilities(one.context)
             assert min(chances.values()) >= 0.049
+
+
+def test_what_was_read_before_it_was_published_counts_once(tmp_path):
+    """Learning begins while somebody keeps those who hear of facts waiting."""
+    go, begun = threading.Event(), threading.Event()
+
+    def hold(event):
+        begun.set()
+        assert go.wait(60)
+
+    with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
+        planner = orch.planner
+        domain = planner.domain("d")
+        for name in ("one", "other"):
+            domain.operator(lambda s, _: s.set("there", 1), name=name, run=do)
+            domain.method("go", name=name)(lambda _s, name=name: [(name, 1)])
+        orch.signals.task_submitted.connect(hold)
+        planner.learns = True
+        run = orch.workflows.start(planner.plan(TaskRequest("r", "go")))
+        run.result()
+        assert begun.wait(60)
+        (task_id,) = (handle.task_id for handle in run.handles.values())
+        assert orch.reward_task(task_id, 0.5)
+        planner.learns = False
+        planner.learns = True
+        assert [one.mean for one in planner.learned()] == [0.5]
+        go.set()
+        orch.wait()
+        assert [(one.pulls, one.mean) for one in planner.learned()] == [(1, 0.5)]

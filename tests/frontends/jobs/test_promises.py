@@ -114,6 +114,12 @@ def test_a_second_specialisation_that_comes_while_jobs_are_done_is_learnt_of(tmp
     with again.orchestrator(journal=path):
         again.objective("do", specialization="good")(lambda unit, job: "good")
         assert again.learned()["specialization_selection"] == learnt
+        again.reset()
+    third = small()
+    third.objective("do", specialization="bad")(lambda unit, job: "bad")
+    with third.orchestrator(journal=path):
+        third.objective("do", specialization="good")(lambda unit, job: "good")
+        assert third.learned()["specialization_selection"] == ()
 
 
 def test_a_job_that_is_under_way_when_another_specialisation_comes_is_learnt_from():

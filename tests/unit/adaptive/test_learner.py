@@ -175,6 +175,24 @@ def test_a_snapshot_and_the_facts_after_it_are_what_was_learnt(
         assert kept_by(again) == kept_by(twin)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"version": 0}, {"algorithm": "ucb1"}, {"context": []}, {"learnt": {"x": [1]}}],
+)
+def test_what_was_learnt_otherwise_is_left_out(change, caplog):
+    """And the facts that were learnt from before are not learnt from again."""
+    life = Life(made(), 1)
+    for _ in range(100):
+        life.step()
+    assert life.learner.learned()
+    snapshot = {**life.learner.snapshot(), **change}
+    again = made()
+    again.restore(lambda name: snapshot)
+    again.recall(life.journal, len(life.journal.entries))
+    assert again.learned() == ()
+    assert "what r had learnt is left out" in caplog.text
+
+
 @given(SEEDS)
 def test_without_a_snapshot_all_facts_are(seed):
     life = Life(made(memory=None), seed)
@@ -365,6 +383,20 @@ def test_the_floor_holds_however_late_rewards_are(seed, worth, baseline, floor, 
             learner.give(name, 2 * value - 1)
 
 
+def test_one_good_reward_is_no_proof_for_a_hundred_that_are_under_way():
+    learner, chance = Learner(ARMS, name="r", explore=0.9), random.Random(1)
+    for _ in range(20):
+        learner.learn(Chosen("", "a", 1.0), 0.8)
+    learner.learn(Chosen("", "b", 1.0), 1.0)
+    arms = []
+    for number in range(100):
+        chosen = learner.choose_for(Task("x", id=f"t{number}"), chance)
+        learner.begin(f"t{number}", 1)
+        arms.append(chosen.arm)
+    # All of a part of 0.05 of 121 rewards, if the others bring nothing at all.
+    assert 1 <= len(arms) - arms.count("a") <= 121 * 0.05 + 1
+
+
 def test_an_arm_that_is_better_is_found_under_the_floor():
     learner, chance = Learner(ARMS, name="r", floor=0.05), random.Random(1)
     arms = []
@@ -412,6 +444,23 @@ def test_values_of_a_world_are_within_their_bounds():
         for (_, arm), value in learner.values(events).items():
             covered += value.low <= 2 * worth[arm] - 1 <= value.high
     assert covered >= 0.9 * 180
+
+
+def test_what_is_chosen_where_it_is_good_is_not_thought_good_everywhere():
+    """It is likely in one context, where it does well, and not in the other."""
+    learner, chance = made(reward="given"), random.Random(1)
+    events = []
+    for number in range(1_000):
+        is_good = number % 2
+        likely = 0.9 if is_good else 0.1
+        arm = "b" if chance.random() < likely else "a"
+        choice = f"r:{arm}", likely if arm == "b" else 1 - likely
+        events.append(TaskStarted(number, 0, f"t{number}", 1, "", (), "", choice))
+        value = 1.0 if is_good else -1.0
+        events.append(TaskRewarded(number, 0, f"t{number}", 1, value, "u"))
+    for value in learner.values(events).values():
+        assert abs(value.mean) < 0.2
+        assert value.low < 0 < value.high
 
 
 # -- the four ----------------------------------------------------------------------
