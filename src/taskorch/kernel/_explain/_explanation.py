@@ -19,7 +19,7 @@ from taskorch.kernel._dependencies import awaits
 from taskorch.kernel._explain._estimate import estimate
 from taskorch.kernel._explain._parents import HEIGHT, reruns, wait_of, waits_for
 from taskorch.kernel._explain._position import FAR, ahead
-from taskorch.kernel._explain._words import NOT_STARTED, Words
+from taskorch.kernel._explain._words import NOT_STARTED, Wording
 from taskorch.kernel._history import moves_of
 from taskorch.kernel._rows import (
     Awaited,
@@ -97,7 +97,7 @@ def explain(
             agents = [*dict.fromkeys(s.agent for s in shorts if s.agent is not None)]
             more_agents = max(0, len(agents) - _MOST_AGENTS)
             of_all = (None, *agents[:_MOST_AGENTS])
-            words = Words(kernel, row, now, paused)
+            words = Wording(kernel, row, now, paused)
             then += [words.of(short) for short in shorts if short.agent in of_all]
         elif suspended or not awaits(row):
             then += _event(kernel, row, wait, now)

@@ -25,7 +25,7 @@ from taskorch.kernel._explain._holders import (
     shares_by_hand,
 )
 from taskorch.kernel._explain._parents import reruns, wait_of
-from taskorch.kernel._explain._words import Words
+from taskorch.kernel._explain._words import Wording
 from taskorch.kernel._rows import AgentRow, Bucket, RowExtra, TaskRow, of_quotas
 from taskorch.kernel._shortages import impossible, match
 from taskorch.kernel._state import KernelState
@@ -217,7 +217,7 @@ class Search:
         cause = None
         agents = bucket.agents or _breakers.for_now(kernel, bucket)
         if not agents or (bucket.agents and self._is_beyond_quota(bucket)):
-            words = Words(kernel, row, self._now)
+            words = Wording(kernel, row, self._now)
             found = [words.of(short) for short in impossible(kernel, row)]
             detail = " ".join(dict.fromkeys(blocker.detail for blocker in found))
             remedies = tuple(dict.fromkeys(r for b in found for r in b.remedies))
