@@ -336,11 +336,10 @@ def _refusal(
         # If it has changed its mind, it is asked when something changes.
         earlier = "" if others or row is not bucket.head() else bucket.refusal
         # Whether it would pass another is looked at by itself.
-        if earlier in ("", _backfill.BEHIND):
-            return []
-        if any(place.has_room() for place in bucket.places()):
-            return []
-        return [Shortage("allocator", earlier, agent=agent)]
+        is_final = earlier not in ("", _backfill.BEHIND)
+        if is_final and not any(place.has_room() for place in bucket.places()):
+            return [Shortage("allocator", earlier, agent=agent)]
+        return []
     short = [one for one in pools if not one.is_hopeless]
     if short:
         refusal = _refusal_with(kernel, row, agent, pools, now)

@@ -26,7 +26,7 @@ from taskorch.kernel._explain._people import (
     why_held,
 )
 from taskorch.kernel._explain._position import FAR, ahead
-from taskorch.kernel._explain._words import NOT_STARTED, Words
+from taskorch.kernel._explain._words import NOT_STARTED, Wording
 from taskorch.kernel._history import moves_of
 from taskorch.kernel._rows import (
     Awaited,
@@ -103,7 +103,7 @@ def explain(
             agents = [*dict.fromkeys(s.agent for s in shorts if s.agent is not None)]
             more_agents = max(0, len(agents) - _MOST_AGENTS)
             of_all = (None, *agents[:_MOST_AGENTS])
-            words = Words(kernel, row, now, paused)
+            words = Wording(kernel, row, now, paused)
             then += [words.of(short) for short in shorts if short.agent in of_all]
         elif suspended or not awaits(row):
             then += _event(kernel, row, wait, now)

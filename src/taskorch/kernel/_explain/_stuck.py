@@ -27,7 +27,7 @@ from taskorch.kernel._explain._people import (
     wait_of,
     why_held,
 )
-from taskorch.kernel._explain._words import Words
+from taskorch.kernel._explain._words import Wording
 from taskorch.kernel._rows import AgentRow, Bucket, RowExtra, TaskRow, of_quotas
 from taskorch.kernel._shortages import impossible, match
 from taskorch.kernel._state import KernelState
@@ -235,7 +235,7 @@ class Search:
         cause = None
         agents = bucket.agents or _breakers.for_now(kernel, bucket)
         if not agents or (bucket.agents and self._is_beyond_quota(bucket)):
-            words = Words(kernel, row, self._now)
+            words = Wording(kernel, row, self._now)
             found = [words.of(short) for short in impossible(kernel, row)]
             detail = " ".join(dict.fromkeys(blocker.detail for blocker in found))
             remedies = tuple(dict.fromkeys(r for b in found for r in b.remedies))

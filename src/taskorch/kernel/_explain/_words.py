@@ -35,7 +35,7 @@ NOT_STARTED: Final = Blocker(
 )
 
 
-class Words:
+class Wording:
     """Says what *row* lacks, and looks for those who hold it."""
 
     def __init__(
@@ -346,7 +346,9 @@ class Words:
         )
 
     #: Who says it.
-    _BY_KIND: ClassVar[Mapping[ShortageKind, Callable[[Words, Shortage], Blocker]]] = {
+    _BY_KIND: ClassVar[
+        Mapping[ShortageKind, Callable[[Wording, Shortage], Blocker]]
+    ] = {
         "not_started": _not_started,
         "slot": _slot,
         "veto": _veto,
