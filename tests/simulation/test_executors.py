@@ -11,7 +11,7 @@ from taskorch import Task
 from taskorch.errors import AttemptInterrupted, UsageError
 from taskorch.protocols import AttemptExecutor
 from taskorch.simulation import Outcome
-from taskorch.simulation._attempt import SimulatedAttempt
+from taskorch.simulation._attempts import SimulatedAttempt
 from taskorch.simulation._life import Life
 from taskorch.testing import Simulation
 

@@ -11,13 +11,10 @@ The kernel in virtual time: what a plan would come to, and how the code stands f
 
 - `_world`: what survives an orchestrator, and what time brings.
 - `_life`: one life of an orchestrator, from its start to its end, or its crash.
-- `_timeline`, `_chance`: virtual time; the random source.
 - `_nature`: what the world does to us: by itself, nothing.
-- `_agents`, `_remotes`: agents that do simulated work; those that live elsewhere, as
-  known.
-- `_attempt`, `_run`, `_work`: attempts as executors have them, as agents do; what they
-  come to.
-- `_in_process`, `_hosting`: what threads and `orch.workflows` are in virtual time.
+- `_agents`: agents that do simulated work.
+- `_attempts`, `_run`: attempts as executors have them, and as agents do; virtual time.
+- `_hosting`: what `orch.workflows` needs of a runtime, in virtual time.
 - `_journal`: a journal that survives a crash.
 - `_plans`: what a plan would come to, without a world and without faults.
 """
@@ -27,6 +24,6 @@ from taskorch.simulation._life import Setup as Setup
 from taskorch.simulation._nature import Fate as Fate
 from taskorch.simulation._nature import Nature as Nature
 from taskorch.simulation._run import Attempt as Attempt
-from taskorch.simulation._work import Outcome as Outcome
-from taskorch.simulation._work import What as What
+from taskorch.simulation._run import Outcome as Outcome
+from taskorch.simulation._run import What as What
 from taskorch.simulation._world import World as World

@@ -10,9 +10,7 @@ import attrs
 from taskorch.kernel import AttemptOutcome
 from taskorch.model import Agent, Task
 from taskorch.simulation._nature import Nature
-from taskorch.simulation._run import Fence, SimulatedRun
-from taskorch.simulation._timeline import Agenda
-from taskorch.simulation._work import Outcome, nanoseconds
+from taskorch.simulation._run import Agenda, Fence, Outcome, SimulatedRun, nanoseconds
 
 #: A lease is renewed three times before it would be over: two beats may be lost.
 _BEATS: Final = 3

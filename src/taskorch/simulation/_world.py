@@ -37,10 +37,12 @@ from taskorch.simulation._agents import InProcessAgent, RemoteAgent
 from taskorch.simulation._journal import SimulatedJournal
 from taskorch.simulation._life import Life, Setup
 from taskorch.simulation._nature import Nature
-from taskorch.simulation._run import Fence, SimulatedRun
-from taskorch.simulation._timeline import BEGINNING, Agenda
-from taskorch.simulation._work import (
+from taskorch.simulation._run import (
+    BEGINNING,
+    Agenda,
+    Fence,
     Outcome,
+    SimulatedRun,
     What,
     as_outcome,
     as_what,

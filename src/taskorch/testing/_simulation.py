@@ -75,9 +75,7 @@ from taskorch.runtime._work import Work, task_of
 from taskorch.signals import Signals
 from taskorch.simulation import Attempt, Nature, Setup, SimulatedJournal, What, World
 from taskorch.simulation._life import Life
-from taskorch.simulation._run import Fence, SimulatedRun
-from taskorch.simulation._timeline import BEGINNING
-from taskorch.simulation._work import as_what
+from taskorch.simulation._run import BEGINNING, Fence, SimulatedRun, as_what
 from taskorch.testing._arguments import (
     check_capabilities,
     check_kind,

@@ -1,0 +1,498 @@
+"""
+Attempts in virtual time: as executors, threads and programs have them, and far agents.
+
+What is said to agents and heard of them may be lost, doubled or late. So what matters
+is said again at every sign of life: an order that an agent does not name, a wish to
+stop that it has not followed. An agent does nothing twice, and a fence (epoch, task,
+attempt) tells what is current.
+"""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import Context
+from inspect import iscoroutine
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from taskorch.errors import AttemptLostError, UsageError
+from taskorch.kernel import AttemptOutcome, Kernel, TaskRow
+from taskorch.model import Program, Task, TaskState
+from taskorch.protocols import Attempt, AttemptExecutor, Entry
+from taskorch.runtime._attempts import outcome_of
+from taskorch.runtime._committer import Commits
+from taskorch.runtime._context import CURRENT, AttemptContext, context_of, resolved
+from taskorch.runtime._work import Work, is_cached, task_of
+from taskorch.simulation import _agents
+from taskorch.simulation._agents import InProcessAgent, RemoteAgent, Report
+from taskorch.simulation._run import (
+    Agenda,
+    End,
+    Fence,
+    Outcome,
+    SimulatedRun,
+    is_call,
+    nanoseconds,
+)
+
+if TYPE_CHECKING:
+    from taskorch.runtime._memo import Memo
+
+
+class AttemptLife(Protocol):
+    """What an attempt, and the executor that makes it, ask of their life."""
+
+    epoch: int
+    kernel: Kernel
+    timeline: Agenda
+
+    @property
+    def world(self) -> _agents.AgentWorld:
+        """The world, which has the agents."""
+        ...
+
+    @property
+    def memo(self) -> Memo:
+        """Looks for the results of like tasks."""
+        ...
+
+    def now(self) -> int:
+        """Time in ns, as the process has it."""
+        ...
+
+    def note_progress(self, row: TaskRow, attempt: int, value: Any) -> None:
+        """Note the progress of an attempt."""
+        ...
+
+    def end(
+        self,
+        row: TaskRow,
+        attempt: int,
+        how: AttemptOutcome,
+        result: Any,
+        error: BaseException | None,
+    ) -> None:
+        """An attempt has ended."""
+        ...
+
+
+class SimulatedAttempt:
+    """An attempt of a life: see `taskorch.protocols.Attempt`."""
+
+    __slots__ = ("_life", "_work", "number", "row")
+
+    def __init__(self, life: AttemptLife, row: TaskRow, number: int) -> None:
+        self._life = life
+        self._work: Work = row.cargo
+        self.row: TaskRow = row
+        self.number: int = number
+
+    @property
+    def task_id(self) -> str:
+        return self.row.id
+
+    @property
+    def fence(self) -> tuple[int, int]:
+        return self._life.epoch, self.number
+
+    @property
+    def full_fence(self) -> Fence:
+        """With the task: as remote agents are told it."""
+        return self._life.epoch, self.row.id, self.number
+
+    @property
+    def task(self) -> Task[Any]:
+        return task_of(self.row)
+
+    @property
+    def is_program(self) -> bool:
+        """Whether the attempt is a program, and can be stopped in place."""
+        task = self._work._task
+        return task is not None and isinstance(task.payload, Program)
+
+    @property
+    def context(self) -> AttemptContext:
+        """The context of the attempt, for its function."""
+        return context_of(self._work, self.number)
+
+    @property
+    def cancelled(self) -> bool:
+        extra = self.row.extra
+        is_told = extra is not None and bool(extra.stop)
+        return is_told or self.row.attempt != self.number
+
+    def run(self) -> None:
+        try:
+            fn, args, kwargs = self.call()
+            value = self.variables().run(fn, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - it is the task's
+            self.end(error=error)
+        else:
+            self.end(value)
+
+    def call(
+        self, *, elsewhere: bool = False
+    ) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
+        del elsewhere
+        called = resolved(self._work)
+        if not is_cached(self._work):
+            return called
+        return self._life.memo.wrapped(self.row, self._work, called, elsewhere=True)
+
+    def variables(self) -> Context:
+        variables = self._work._ctx.copy()
+        variables.run(CURRENT.set, self.context)
+        return variables
+
+    def portable(self) -> Callable[[], Any]:
+        msg = "in a simulation there is no other process"
+        raise UsageError(msg, hint="say what the work comes to")
+
+    def told(self, what: str, value: Any) -> None:
+        del what, value
+        self.portable()
+
+    def end(self, value: Any = None, error: BaseException | None = None) -> None:
+        how: AttemptOutcome = "completed"
+        if error is not None:
+            how, error, _ = outcome_of(error, self.task_id, asked=True)
+        self.over(how, value, error)
+
+    def over(
+        self, how: AttemptOutcome, value: Any, error: BaseException | None
+    ) -> None:
+        """End the attempt; *how* is the kernel's word for the outcome."""
+        self._life.end(self.row, self.number, how, value, error)
+
+    def end_soon(self, value: Any = None, error: BaseException | None = None) -> None:
+        timeline = self._life.timeline
+        timeline.at(timeline.now, lambda _: self.end(value, error))
+
+    def unstarted(self, error: BaseException) -> None:
+        self.over("unstarted", None, error)
+
+
+class _InProcessRun(SimulatedRun):
+    """An attempt in the orchestrator's process: its end is reported at once."""
+
+    __slots__ = ("reports_to",)
+
+    def __init__(
+        self, agent: str, attempt: SimulatedAttempt, outcome: Outcome, now: int
+    ) -> None:
+        super().__init__(agent, attempt.full_fence, outcome, now)
+        self.reports_to: SimulatedAttempt = attempt
+
+
+class InProcess(AttemptExecutor[_InProcessRun]):
+    """Runs the attempts of agents without a lease, which die with their life."""
+
+    def __init__(self, life: AttemptLife) -> None:
+        self._life = life
+        self.timeline: Agenda = life.timeline
+        #: What is under way, by task and number.
+        self.runs: dict[tuple[str, int], _InProcessRun] = {}
+
+    # -- as an executor ------------------------------------------------------------
+
+    def begin(self, attempt: Attempt) -> _InProcessRun:
+        """Begin *attempt*, and schedule its end."""
+        assert isinstance(attempt, SimulatedAttempt)  # noqa: S101 - of a simulation
+        row, world, timeline = attempt.row, self._life.world, self.timeline
+        assert row.agent is not None  # noqa: S101 - it has been started
+        agent = world.agents[row.agent.name]
+        assert isinstance(agent, InProcessAgent)  # noqa: S101 - see Life
+        now = timeline.now
+        outcome = world.outcome(row.cargo._task, attempt.full_fence, row.agent.name)
+        run = _InProcessRun(row.agent.name, attempt, outcome, now)
+        self.runs[row.id, attempt.number] = run
+        world.began(run)
+        nature = world.nature
+        ns = nanoseconds(outcome.seconds * nature.pace(run) / agent.speed)
+        run.schedule_progress(ns, timeline, self._progress)
+        if outcome.waits and not attempt.is_program:
+            pause = min(ns, nanoseconds(outcome.waits))
+            run.left_ns = (ns - pause) // 2
+            run.next = timeline.at(now + run.left_ns, self._pause, (run, pause))
+        elif not outcome.hang:
+            run.schedule_end(now + ns, timeline, self._over)
+        fate = nature.fate(run, ns)
+        if fate is not None:
+            act = self._kill if fate.kind == "dies" else self._delay
+            timeline.at(now + fate.after_ns, act, (run.agent, fate.back_ns))
+        return run
+
+    def stop(self, begun: _InProcessRun, grace: float) -> None:
+        """End the attempt now, unless it is stubborn."""
+        del grace
+        if begun.interrupt():
+            self.cut(begun)
+
+    def can_hold(self) -> bool:
+        """Programs can be held: see `holdable`."""
+        return True
+
+    def holdable(self, row: TaskRow) -> bool:
+        """Whether *row* runs here, and can be stopped where it stands."""
+        run = self.runs.get((row.id, row.attempt))
+        return run is not None and run.reports_to.is_program
+
+    def hold(self, begun: _InProcessRun) -> None:
+        """Stop the attempt's time."""
+        begun.left_ns = begun.due_ns - self.timeline.now if begun.due_ns else -1
+        begun.unschedule(self.timeline)
+
+    def resume(self, begun: _InProcessRun) -> None:
+        """Let the attempt's time go on."""
+        is_held = not begun.due_ns and begun.left_ns >= 0
+        if is_held and begun.reports_to.is_program:
+            self.run_rest(begun)
+
+    # -- what it does --------------------------------------------------------------
+
+    def run_rest(self, run: _InProcessRun) -> None:
+        """What was left of the time of *run* when it stood still passes now."""
+        if run.end[0] != "stopped":
+            run.schedule_end(self.timeline.now + run.left_ns, self.timeline, self._over)
+
+    def _over(self, run: _InProcessRun) -> None:
+        """Report the end of an attempt."""
+        how, result, error = run.end
+        attempt = run.reports_to
+        if how == "completed" and run.outcome.calls and is_call(attempt.task):
+            how, result, error = _call(attempt)
+        run.over(how, self.timeline.now)
+        del self.runs[run.task_id, run.attempt]
+        attempt.over(how, result, error)
+
+    def _progress(self, step: tuple[_InProcessRun, Any]) -> None:
+        run, value = step
+        if not run.how:
+            self._life.note_progress(run.reports_to.row, run.attempt, value)
+
+    def _pause(self, waiting: tuple[_InProcessRun, int]) -> None:
+        """An attempt waits for other work, without its slot."""
+        run, pause = waiting
+        life = self._life
+        life.kernel.yield_slot(run.reports_to.row, run.attempt, life.now())
+        run.next = self.timeline.at(self.timeline.now + pause, self._return, run)
+
+    def _return(self, run: _InProcessRun) -> None:
+        life = self._life
+        run.next = 0
+        if life.kernel.reclaim_slot(run.reports_to.row, run.attempt, life.now()):
+            self.run_rest(run)
+
+    def _kill(self, fate: tuple[str, int | None]) -> None:
+        """The workers of an agent die; others take their place."""
+        for run in list(self.runs.values()):
+            if run.agent == fate[0]:
+                msg = f"task {run.task_id}: its worker was killed"
+                run.end = ("lost", None, AttemptLostError(msg, task_id=run.task_id))
+                self.cut(run)
+
+    def _delay(self, fate: tuple[str, int | None]) -> None:
+        """An agent hangs for a while, or for ever."""
+        name, back_ns = fate
+        for run in self.runs.values():
+            if run.agent != name or not run.due_ns:
+                continue
+            if back_ns is None:
+                run.unschedule(self.timeline)
+            else:
+                run.schedule_end(run.due_ns + back_ns, self.timeline, self._over)
+
+    def cut(self, run: _InProcessRun) -> None:
+        """*run* ends now."""
+        run.schedule_end(self.timeline.now, self.timeline, self._over)
+
+
+def _call(attempt: SimulatedAttempt) -> End:
+    """Call the function of a task, which may ask for its context."""
+    try:
+        fn, args, kwargs = attempt.call()
+        token = CURRENT.set(attempt.context)
+        try:
+            value = fn(*args, **kwargs)
+        finally:
+            CURRENT.reset(token)
+    except (Exception, SystemExit, CancelledError) as error:  # noqa: BLE001 - it is the task's
+        how, shown, _ = outcome_of(error, attempt.task_id, asked=False)
+        return how, None, shown
+    if iscoroutine(value):
+        value.close()
+        msg = (
+            f"a simulation has no event loop for {value.__qualname__}(): say what "
+            "its work comes to, as in submit_task(task, work=5.0)"
+        )
+        return "failed", None, TypeError(msg)
+    return "completed", value, None
+
+
+_RUNNING: Final = TaskState.RUNNING
+
+
+class RemotesLife(AttemptLife, Protocol):
+    """What is asked of a life besides what all executors ask."""
+
+    commits: Commits[list[Entry]] | None
+    held_back: dict[tuple[str, int], TaskRow]
+
+
+class _Session:
+    """One instance of a remote agent."""
+
+    __slots__ = ("agent", "instance", "sent")
+
+    def __init__(self, agent: RemoteAgent, instance: int) -> None:
+        self.agent: RemoteAgent = agent
+        self.instance: int = instance
+        #: Attempts that it was told to begin.
+        self.sent: dict[tuple[str, int], TaskRow] = {}
+
+
+class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
+    """
+    The executor for all remote agents that one life has heard of.
+
+    To begin an attempt there, or to stop it, is to send a message.
+    """
+
+    def __init__(self, life: RemotesLife) -> None:
+        self._life = life
+        self._kernel = life.kernel
+        self._epoch = life.epoch
+        self._send = life.world.send
+        self._sessions: dict[str, _Session] = {}
+
+    def join(self, agent: RemoteAgent, instance: int) -> _Session:
+        """An instance is heard of for the first time: an earlier one is lost."""
+        session = _Session(agent, instance)
+        self._sessions[agent.info.name] = session
+        self._kernel.add_agent(agent.info, self._life.now())
+        return session
+
+    def knows(self, name: str) -> bool:
+        """Whether the agent has been heard of in this life."""
+        return name in self._sessions
+
+    # -- what is heard -------------------------------------------------------------
+
+    def hear(self, kind: str, agent: RemoteAgent, content: Any) -> None:
+        """A remote agent says something."""
+        if kind == "beat":
+            self._hear_beat(agent, *content)
+        elif kind == "report":
+            self._hear_report(agent, content)
+        else:
+            fence, value = content
+            row = self._kernel.tasks.get(fence[1])
+            if row is not None and fence[0] == self._epoch:
+                self._life.note_progress(row, fence[2], value)
+
+    def _hear_beat(
+        self, agent: RemoteAgent, instance: int, named: Sequence[Fence]
+    ) -> None:
+        name = agent.info.name
+        session = self._sessions.get(name)
+        if session is None or session.instance < instance:
+            session = self.join(agent, instance)
+        elif session.instance > instance:
+            # It was sent by an instance that has died since.
+            return
+        ours = [fence[1:] for fence in named if fence[0] == self._epoch]
+        # It cannot name the attempts that wait for a commit before it hears of them.
+        ours += [
+            key
+            for key, row in self._life.held_back.items()
+            if row.agent is not None and row.agent.name == name
+        ]
+        abandoned = self._kernel.beat(name, ours, self._life.now())
+        for fence in named:
+            if fence[0] != self._epoch or fence[1:] in abandoned:
+                self._send_stop(session, fence)
+        for key, row in list(session.sent.items()):
+            if row.attempt != key[1] or row.state is not _RUNNING:
+                del session.sent[key]
+            elif key not in ours:
+                # The order may have been lost; an agent ignores one that it had before.
+                self._send_begin(session, row, key[1])
+            elif row.extra is not None and row.extra.stop:
+                self._send_stop(session, (self._epoch, *key))
+
+    def _hear_report(self, agent: RemoteAgent, report: Report) -> None:
+        _, fence, how, result, error = report
+        epoch, task_id, attempt = fence
+        life, kernel = self._life, self._kernel
+        row = kernel.tasks.get(task_id)
+        if epoch == self._epoch and row is not None:
+            life.end(row, attempt, how, result, error)
+        else:
+            kernel.end_reported(fence, how, life.now(), error)
+        # The agent may drop its report once the end is kept.
+        if life.commits is None:
+            self._send_understood(agent, fence)
+        else:
+            life.commits.when(kernel.seq, lambda: self._send_understood(agent, fence))
+
+    # -- what is said --------------------------------------------------------------
+
+    def begin(self, attempt: Attempt) -> tuple[TaskRow, int]:
+        """Tell the agent of its task to begin *attempt*."""
+        row, number = self._kernel.tasks[attempt.task_id], attempt.number
+        assert row.agent is not None  # noqa: S101 - it has been started
+        session = self._sessions[row.agent.name]
+        session.sent[row.id, number] = row
+        self._send_begin(session, row, number)
+        return row, number
+
+    def stop(self, begun: tuple[TaskRow, int], grace: float) -> None:
+        """Tell the agent of the task, if it is a remote one, to stop an attempt."""
+        del grace
+        row, number = begun
+        session = None if row.agent is None else self._sessions.get(row.agent.name)
+        if session is not None:
+            self._send_stop(session, (self._epoch, row.id, number))
+
+    def _send_begin(self, session: _Session, row: TaskRow, attempt: int) -> None:
+        agent = session.agent
+        fence = (self._epoch, row.id, attempt)
+        order = (session.instance, fence, task_of(row))
+        self._send("start", agent.info.name, fence, agent.begin, order)
+
+    def _send_stop(self, session: _Session, fence: Fence) -> None:
+        agent = session.agent
+        self._send("stop", agent.info.name, fence, agent.stop, fence)
+
+    def _send_understood(self, agent: RemoteAgent, fence: Fence) -> None:
+        self._send("answer", agent.info.name, fence, agent.understood, fence)
+
+    # -- whether there is something to wait for ------------------------------------
+
+    def awaits_signs(self) -> bool:
+        """Whether signs of life, or their absence, will still change something."""
+        kernel = self._kernel
+        for name, session in self._sessions.items():
+            agent = session.agent
+            if any(
+                row.attempt == attempt
+                and row.state is _RUNNING
+                and self._may_end(agent, (self._epoch, task_id, attempt))
+                for (task_id, attempt), row in session.sent.items()
+            ):
+                return True
+            if kernel.queued and kernel.agents[name].lost == agent.is_there:
+                # Its next beat, or the end of its lease, may let queued tasks start.
+                return True
+        for (task_id, attempt), leak in kernel.leaked.items():
+            elsewhere = self._sessions.get(leak.agent.name)
+            if elsewhere is not None and self._may_end(
+                elsewhere.agent, (self._epoch, task_id, attempt)
+            ):
+                return True
+        return False
+
+    def _may_end(self, agent: RemoteAgent, fence: Fence) -> bool:
+        """Whether an attempt ends, or the agent is lost, or does not know of it."""
+        run = agent.runs.get(fence)
+        return run is None or not run.is_endless or not agent.is_there
