@@ -23,6 +23,7 @@ from taskorch.adaptive._bandits import UCB1 as UCB1
 from taskorch.adaptive._bandits import Bandit as Bandit
 from taskorch.adaptive._bandits import Thompson as Thompson
 from taskorch.adaptive._facts import Value as Value
+from taskorch.adaptive._facts import off_policy as off_policy
 from taskorch.adaptive._learned import Learned as Learned
 from taskorch.adaptive._learned import LearnedAllocator as LearnedAllocator
 from taskorch.adaptive._learned import LearnedQueue as LearnedQueue
@@ -47,4 +48,5 @@ __all__ = (
     "LinUCB",
     "Thompson",
     "Value",
+    "off_policy",
 )

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 import attrs
 
+from taskorch.adaptive._arms import Chosen
 from taskorch.events import (
     Event,
     TaskCancelled,
@@ -137,7 +138,7 @@ def values_of(
     return {arm: estimate(weighted) for arm, weighted in pairs.items()}
 
 
-def weighted_mean(pairs: Iterable[tuple[float, float]]) -> float | None:
+def _weighted_mean(pairs: Iterable[tuple[float, float]]) -> float | None:
     """The mean of rewards by pairs of a weight and a reward; None: of none."""
     weights = total = 0.0
     for weight, reward in pairs:
@@ -150,7 +151,7 @@ def estimate(pairs: Sequence[tuple[float, float]]) -> Value:
     """An estimate, with Wilson's interval, from pairs of a weight and a reward."""
     weights = sum(weight for weight, _ in pairs)
     # Sums of fractions may come to a little more than there is.
-    mean = min(1.0, max(-1.0, weighted_mean(pairs) or 0.0))
+    mean = min(1.0, max(-1.0, _weighted_mean(pairs) or 0.0))
     # As many attempts of equal weight would say as much.
     count = weights**2 / sum(weight**2 for weight, _ in pairs)
     part = (mean + 1) / 2
@@ -165,3 +166,17 @@ def estimate(pairs: Sequence[tuple[float, float]]) -> Value:
     wide = sqrt(square * widest + square**2 / 4) / (1 + square)
     low, high = middle - wide, middle + wide
     return Value(mean, max(-1.0, 2 * low - 1), min(1.0, 2 * high - 1), len(pairs))
+
+
+def off_policy(log: Iterable[Chosen], policy: Mapping[str, float]) -> float | None:
+    """
+    What *policy*, probabilities by arm, would have been worth: from what others chose.
+
+    The rewards are weighed by how much likelier a choice is by this policy, and by the
+    sum of the weights (self-normalised importance sampling). None: nothing is known.
+    """
+    return _weighted_mean(
+        (policy.get(each.arm, 0.0) / each.propensity, each.reward)
+        for each in log
+        if each.reward is not None and each.propensity > 0
+    )

@@ -23,6 +23,7 @@ Planning: from a request to a workflow that is estimated and in a good order.
 """
 
 from taskorch.adaptive import Chosen as Chosen
+from taskorch.adaptive import off_policy as off_policy
 from taskorch.planning._domain import Decomposition as Decomposition
 from taskorch.planning._domain import Domain as Domain
 from taskorch.planning._estimates import Estimator as Estimator
@@ -30,7 +31,6 @@ from taskorch.planning._gtpyhop import GtpyhopDomain as GtpyhopDomain
 from taskorch.planning._hddl import HddlProblem as HddlProblem
 from taskorch.planning._hddl import read_hddl as read_hddl
 from taskorch.planning._learning import Bandit as Bandit
-from taskorch.planning._learning import off_policy as off_policy
 from taskorch.planning._patterns import Proposal as Proposal
 from taskorch.planning._patterns import Template as Template
 from taskorch.planning._planner import Planner as Planner

@@ -18,7 +18,6 @@ import attrs
 
 from taskorch._base._limits import NS
 from taskorch.adaptive import Chosen, Learner, Value
-from taskorch.adaptive._facts import weighted_mean
 from taskorch.errors import InvalidTaskError, NotRunningError
 from taskorch.events import (
     Event,
@@ -122,20 +121,6 @@ class Bandit:
         """
         key = self._prefix + chosen.context
         self._learner.learn(attrs.evolve(chosen, context=key), value)
-
-
-def off_policy(log: Iterable[Chosen], policy: Mapping[str, float]) -> float | None:
-    """
-    What *policy*, probabilities by arm, would have been worth: from what others chose.
-
-    The rewards are weighed by how much likelier a choice is by this policy, and by the
-    sum of the weights (self-normalised importance sampling). None: nothing is known.
-    """
-    return weighted_mean(
-        (policy.get(each.arm, 0.0) / each.propensity, each.reward)
-        for each in log
-        if each.reward is not None and each.propensity > 0
-    )
 
 
 #: What is chosen for the plan that is made now, and by whom; None: as without learning.

@@ -397,6 +397,14 @@ def test_one_good_reward_is_no_proof_for_a_hundred_that_are_under_way():
     assert 1 <= len(arms) - arms.count("a") <= 121 * 0.05 + 1
 
 
+def test_one_good_reward_makes_up_for_no_loss():
+    """The budget is spent: what was good once may not be so again."""
+    learner, chance = Learner(ARMS, name="r", explore=0.9), random.Random(1)
+    for arm, value in [*[("a", 0.8)] * 20, ("b", 1.0), ("c", 0.0)]:
+        learner.learn(Chosen("", arm, 1.0), value)
+    assert learner.chances("", chance) == pytest.approx({"a": 1.0, "b": 0.0, "c": 0.0})
+
+
 def test_an_arm_that_is_better_is_found_under_the_floor():
     learner, chance = Learner(ARMS, name="r", floor=0.05), random.Random(1)
     arms = []
