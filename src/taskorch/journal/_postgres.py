@@ -422,18 +422,18 @@ class PostgresJournal(PostgresReading, SqlJournal):
         self, session: PostgresSession, rows: Rows, group: GroupRow, before: int
     ) -> None:
         db, parts = session.db, list(_parts(rows))
-        parameters = (
-            self._mine()
-            | group.columns()
-            | {
-                "before": before,
-                "power": self.durability == "power",
-            }
-        )
+        parameters = self._mine() | {
+            "last": group.last,
+            "first": group.first,
+            "crc": group.kept,
+            "before": before,
+            "power": self.durability == "power",
+        }
         since = clock()
         self._in_doubt = True
         if len(parts) == 1:
-            is_kept = db.execute(sql.APPEND, parameters | parts[0]).rowcount == 1
+            append = sql.APPEND_ONE if len(rows) == 1 else sql.APPEND
+            is_kept = db.execute(append, parameters | parts[0]).rowcount == 1
         else:
             with db.transaction():
                 is_kept = db.execute(sql.APPEND, parameters | parts[0]).rowcount == 1

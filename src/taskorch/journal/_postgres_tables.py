@@ -193,13 +193,8 @@ OWNERS: Final = """
 
 #: The rows of a group: each column is one text with a line for each row, which is taken
 #: apart faster than as many parameters.
-_ROWS: Final = r"""
-    INSERT INTO taskorch.facts (
-        partition, epoch, seq, kind, at_ns, task_id, body, doc, key
-    )
-    SELECT owner.id, owner.epoch, seq, kind, at_ns,
-    nullif(task_id, ''), body, nullif(doc, ''), nullif(key, '')
-    FROM owner, unnest(
+_MANY: Final = r"""
+    unnest(
         string_to_array(%(seq)s::text, E'\n')::bigint[],
         string_to_array(%(kind)s::text, E'\n'),
         string_to_array(%(at_ns)s::text, E'\n')::bigint[],
@@ -207,11 +202,24 @@ _ROWS: Final = r"""
         string_to_array(%(body)s::text, E'\n'),
         string_to_array(%(doc)s::text, E'\n'),
         string_to_array(%(key)s::text, E'\n')
-    ) AS given (seq, kind, at_ns, task_id, body, doc, key)
+    )
 """
-#: Keeps a group, or nothing: if another life has begun, if the last fact is not the one
-#: that the owner knows, or if a commit of this session would not wait for the disk.
-APPEND: Final = f"""
+#: One row, as most groups have: there is nothing to take apart.
+_ONE: Final = """
+    (VALUES (
+        %(seq)s::text::bigint, %(kind)s::text, %(at_ns)s::text::bigint,
+        %(task_id)s::text, %(body)s::text, %(doc)s::text, %(key)s::text
+    ))
+"""
+_ROWS: Final = """
+    INSERT INTO taskorch.facts (
+        partition, epoch, seq, kind, at_ns, task_id, body, doc, key
+    )
+    SELECT owner.id, owner.epoch, seq, kind, at_ns,
+    nullif(task_id, ''), body, nullif(doc, ''), nullif(key, '')
+    FROM owner, {rows} AS given (seq, kind, at_ns, task_id, body, doc, key)
+"""
+_APPEND: Final = f"""
     WITH owner AS (
         UPDATE taskorch.partitions SET last = %(last)s,
         lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
@@ -222,12 +230,17 @@ APPEND: Final = f"""
         RETURNING id, epoch
     ), kept AS ({_ROWS}), said AS (
         INSERT INTO taskorch.groups (partition, last, first, epoch, crc, form)
-        SELECT id, %(last)s, %(first)s, epoch, %(crc)s, %(form)s FROM owner
+        SELECT id, %(last)s, %(first)s, epoch, %(crc)s, 3 FROM owner
     )
     SELECT id FROM owner
 """  # noqa: S608 - of our own words
+#: Keeps a group, or nothing: if another life has begun, if the last fact is not the one
+#: that the owner knows, or if a commit of this session would not wait for the disk. The
+#: form of its sum is `FORM`.
+APPEND: Final = _APPEND.format(rows=_MANY)
+APPEND_ONE: Final = _APPEND.format(rows=_ONE)
 #: More rows of a group that is too large for one statement, in the same transaction.
 APPEND_MORE: Final = f"""
     WITH owner AS (SELECT id, epoch FROM taskorch.partitions WHERE name = %(name)s)
-    {_ROWS}
+    {_ROWS.format(rows=_MANY)}
 """  # noqa: S608 - of our own words

@@ -11,6 +11,7 @@ from operator import attrgetter, itemgetter, lt
 from typing import Any, Final, NamedTuple, NoReturn
 from zlib import crc32
 
+from taskorch.errors import JournalError
 from taskorch.events import TASK_ID, TaskSubmitted
 from taskorch.journal import _codec
 from taskorch.journal._codec import Row, Rows
@@ -21,7 +22,7 @@ from taskorch.protocols import Entry
 #: Groups, and rows, that are taken at once; between them the writer can checkpoint.
 _BATCH: Final = 2_000
 #: Facts whose groups are looked for at once.
-_FEW: Final = 100
+_FEW: Final = 500
 #: Readers that are kept while nobody reads.
 _IDLE: Final = 2
 #: The largest number of a fact.
@@ -134,8 +135,7 @@ class GroupRow(NamedTuple):
     def columns(self) -> dict[str, int]:
         """As the table has it: see `KEEP_GROUP`."""
         last, first, epoch, _, form, kept = self
-        names = ("last", "first", "epoch", "crc", "form")
-        return dict(zip(names, (last, first, epoch, kept, form), strict=True))
+        return {"last": last, "first": first, "epoch": epoch, "crc": kept, "form": form}
 
 
 #: The checksum before the first group.
@@ -280,7 +280,7 @@ class Reader:
                 else:
                     reached = more[-1][0]
                     whole = groups[: bisect_right(groups, reached, key=_LAST)]
-        return list(zip(whole, _parted(rows, whole), strict=True))
+        return list(zip(whole, _parted(rows, map(_LAST, whole)), strict=True))
 
     def about(self, task_id: str) -> Iterator[Entry]:
         """The entries about one task, in order, by the index and without a check."""
@@ -428,30 +428,45 @@ class Reader:
         reached = 0
         for place in range(0, len(numbers), _FEW):
             wanted = [n for n in numbers[place : place + _FEW] if n > reached]
-            if not wanted:
-                continue
+            for asked in self._holding(wanted):
+                if asked[0].last > reached:
+                    piece = self._checked(*asked, reached)
+                    yield piece
+                    reached = piece[0].last
+
+    def _checked(
+        self, group: GroupRow, before: GroupRow, rows: list[Row], reached: int
+    ) -> tuple[GroupRow, GroupRow, list[Row]]:
+        """What was asked for, or asked anew: its facts above *reached*, if it is so."""
+        try:
+            self._check(group, before, rows)
+        except JournalError:
+            # Something may have been left out between two questions.
             with self.session.at_once():
-                groups = self._groups(_HOLDING, numbers=wanted)
-                pairs: list[tuple[GroupRow, GroupRow]] = []
-                for number in wanted:
-                    if number <= reached:
-                        continue
-                    spot = bisect_left(groups, number, key=_LAST)
-                    if spot == len(groups):
-                        self.damaged(f"fact {number} is in no group")
-                    group = groups[spot]
-                    pairs.append((group, groups[spot - 1] if spot else NOTHING))
-                    reached = group.last
-                rows = self._ask(
-                    _RANGED,
-                    lows=[_start(group, before) for group, before in pairs],
-                    highs=[group.last for group, _ in pairs],
-                )
-            parts = _parted(rows, [group for group, _ in pairs])
-            for (group, before), part in zip(pairs, parts, strict=True):
-                self._check_order(_start(group, before), part)
-                self._check(group, before, part)
-                yield group, before, part
+                now = self.group_of(group.last)
+                rows = self.whole(*now)
+            return (*now, [row for row in rows if row[0] > reached])
+        return group, before, rows
+
+    def _holding(
+        self, numbers: Sequence[int]
+    ) -> Iterator[tuple[GroupRow, GroupRow, list[Row]]]:
+        """Those of a few facts, and no check."""
+        groups = self._groups(_HOLDING, numbers=numbers) if numbers else []
+        pairs: list[tuple[GroupRow, GroupRow]] = []
+        for number in numbers:
+            if pairs and number <= pairs[-1][0].last:
+                continue
+            spot = bisect_left(groups, number, key=_LAST)
+            if spot == len(groups):
+                self.damaged(f"fact {number} is in no group")
+            pairs.append((groups[spot], groups[spot - 1] if spot else NOTHING))
+        starts = [_start(group, before) for group, before in pairs]
+        ends = [group.last for group, _ in pairs]
+        rows = self._ask(_RANGED, lows=starts, highs=ends) if pairs else []
+        self._check_order(0, rows)
+        for pair, part in zip(pairs, _parted(rows, ends), strict=True):
+            yield (*pair, part)
 
     def whole(self, group: GroupRow, before: GroupRow) -> list[Row]:
         """
@@ -531,10 +546,10 @@ def _start(group: GroupRow, before: GroupRow) -> int:
     return group.first - 1 if group.form in _ALONE else before.last
 
 
-def _parted(rows: list[Row], groups: list[GroupRow]) -> Iterator[list[Row]]:
-    """The rows of each of *groups*, of *rows* in order."""
+def _parted(rows: list[Row], ends: Iterable[int]) -> Iterator[list[Row]]:
+    """*Rows*, which are in order, in parts, each to one of *ends*."""
     place = 0
-    for group in groups:
-        end = bisect_right(rows, group.last, place, key=_NUMBER)
+    for last in ends:
+        end = bisect_right(rows, last, place, key=_NUMBER)
         yield rows[place:end]
         place = end

@@ -59,10 +59,9 @@ _INSERT_FACTS: Final = _inserts(
 )
 _INSERT_KEYS: Final = _inserts("INSERT OR REPLACE INTO keys", ("?", "?"))
 #: Keeps nothing when another life has begun.
-_INSERT_GROUP: Final = """
-    INSERT INTO groups SELECT :last, :first, :epoch, :crc, :form FROM meta
-    WHERE epoch = :epoch
-"""
+_INSERT_GROUP: Final = (
+    "INSERT INTO groups SELECT ?, ?, ?, ?, ? FROM meta WHERE epoch = ?"
+)
 _BEGIN: Final = """
     UPDATE meta SET epoch = epoch + 1, pid = :pid, host = :host, started = :started,
     since = :since
@@ -238,7 +237,8 @@ class SqliteJournal(ReadableJournal, SqlJournal):
                 if rows.keys:
                     _insert(session, _INSERT_KEYS, rows.keys, 2)
                 reach("rows")
-                is_kept = session.change(_INSERT_GROUP, **group.columns()) == 1
+                values = (*group.columns().values(), group.epoch)
+                is_kept = session.db.execute(_INSERT_GROUP, values).rowcount == 1
             except sqlite3.IntegrityError:
                 # The rows exist already, so another owner has written them.
                 self._check_epoch(session)
