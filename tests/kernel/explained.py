@@ -19,7 +19,7 @@ from tests.kernel.test_elastic import Sharing
 
 from taskorch.errors import UsageError
 from taskorch.kernel import Search, TaskRow, check_invariants, explain
-from taskorch.model import TERMINAL, Breaker, Elastic, Resources
+from taskorch.model import TERMINAL, Breaker, Elastic, Fallback, Resources
 
 WAITING = tuple(state for state in LIVE if state is not S.RUNNING)
 #: Steps of a run.
@@ -67,11 +67,11 @@ class Hindered(Run):
         super().submit()
         if isinstance(self.machine.policies, Sharing) and self.dice.random() < 0.5:
             self.count += 1
-            fallback = self.dice.choice(["best_effort", "all_or_nothing"])
+            fallbacks: tuple[Fallback, ...] = ("best_effort", "all_or_nothing")
             request = Elastic(
                 Resources(cpu=self.dice.choice([2, 4])),
                 min={"cpu": self.dice.choice([1, 2])},
-                fallback=fallback,
+                fallback=self.dice.choice(fallbacks),
             )
             with suppress(UsageError):
                 self.machine.submit(

@@ -339,9 +339,8 @@ def turn(blocker: Blocker) -> int:
 
 def missing(blocker: Blocker) -> int:
     """How much is missing, in millionths."""
-    assert blocker.need is not None
-    assert blocker.have is not None
-    return round((blocker.need - blocker.have) * 1e6)
+    (remedy,) = [each for each in blocker.remedies if each.kind == "free"]
+    return round((remedy.amount or 0) * 1e6)
 
 
 def taken(kernel: Kernel) -> list[tuple[Any, str, Any]]:

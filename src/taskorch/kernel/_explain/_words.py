@@ -261,7 +261,8 @@ class Wording:
 
     def _too_little(self, short: Shortage) -> Blocker:
         name, where = short.name, _where(short)
-        need, free = short.need / 1e6, short.have / 1e6
+        # More may be in use than there is.
+        need, free = short.need / 1e6, max(0, short.have) / 1e6
         pool = short.pool
         agent = short.agent if pool is None else None
         held = self._holders_of(name, short.missing, agent)
@@ -346,9 +347,7 @@ class Wording:
         )
 
     #: Who says it.
-    _BY_KIND: ClassVar[
-        Mapping[ShortageKind, Callable[[Wording, Shortage], Blocker]]
-    ] = {
+    _BY_KIND: ClassVar[Mapping[ShortageKind, Callable[..., Blocker]]] = {
         "not_started": _not_started,
         "slot": _slot,
         "veto": _veto,
