@@ -29,7 +29,10 @@ from taskorch.planning._values import PlanEntry, TaskRequest
 from taskorch.policies._kinds import POLICIES, Policies
 from taskorch.protocols import MAY_HAVE
 from taskorch.protocols._members import arguments_of, members_of, methods_of
+from taskorch.schedules._definition import ScheduleEntry
+from taskorch.workflows._documents import QuestionEntry, WaitEntry
 from taskorch.workflows._forms import Each, Either, Entry, Maybe, Named, Tagged, keys_of
+from taskorch.workflows._phases import PhaseEntry
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -486,6 +489,10 @@ def _usual(default):
 
 
 DOCUMENTS = {
+    "A phase of a workflow": Entry(PhaseEntry),
+    "A question of a workflow": Entry(QuestionEntry),
+    "A wait of a workflow": Entry(WaitEntry),
+    "A schedule": Entry(ScheduleEntry),
     "A suite": CONFIGURATION,
     "Adaptive jobs": ADAPTIVE_JOBS,
     "A workspace": Entry(WorkspaceEntry),
