@@ -18,6 +18,7 @@ from taskorch._verbs._table import VERBS
 from taskorch.errors import TaskFailure, TaskorchError, UsageError
 from taskorch.events import CATALOGUE, VIEWS, signal_name
 from taskorch.frontends.jobs._config import CONFIGURATION as ADAPTIVE_JOBS
+from taskorch.frontends.jobs._contract import JobEntry
 from taskorch.frontends.suite._keys import CONFIGURATION
 from taskorch.frontends.workspace._config import WorkspaceEntry
 from taskorch.frontends.workspace._task_file import TaskFile
@@ -495,6 +496,7 @@ DOCUMENTS = {
     "A schedule": Entry(ScheduleEntry),
     "A suite": CONFIGURATION,
     "Adaptive jobs": ADAPTIVE_JOBS,
+    "An adaptive job": Entry(JobEntry),
     "A workspace": Entry(WorkspaceEntry),
     "A task file": Entry(TaskFile),
     "A request": Entry(TaskRequest),
