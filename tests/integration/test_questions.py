@@ -311,9 +311,9 @@ def test_a_question_in_a_document() -> None:
     [
         ({"question": "x?", "optoins": ["a"]}, "tasks.q", "did you mean 'options'"),
         ({"question": "x?", "timeout": 3}, "tasks.q.timeout", "due"),
-        ({"question": "x?", "quorum": 0}, "tasks.q.question", "quorum"),
-        ({"question": "", "due": 3}, "tasks.q.question", "a question is a text"),
-        ({"question": "x?", "due": "soon"}, "tasks.q.question", "due: seconds"),
+        ({"question": "x?", "quorum": 0}, "tasks.q.quorum", "from 1"),
+        ({"question": "", "due": 3}, "tasks.q.question", "a text is needed"),
+        ({"question": "x?", "due": "soon"}, "tasks.q.due", "a number above 0"),
         (
             {"question": "x?", "default": "z", "due": 1},
             "tasks.q.question",

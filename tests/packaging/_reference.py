@@ -18,6 +18,7 @@ from taskorch._verbs._table import VERBS
 from taskorch.errors import TaskFailure, TaskorchError, UsageError
 from taskorch.events import CATALOGUE, VIEWS, signal_name
 from taskorch.frontends.jobs._config import CONFIGURATION as ADAPTIVE_JOBS
+from taskorch.frontends.jobs._contract import JobEntry
 from taskorch.frontends.suite._keys import CONFIGURATION
 from taskorch.frontends.workspace._config import WorkspaceEntry
 from taskorch.frontends.workspace._task_file import TaskFile
@@ -29,7 +30,10 @@ from taskorch.planning._values import PlanEntry, TaskRequest
 from taskorch.policies._kinds import POLICIES, Policies
 from taskorch.protocols import MAY_HAVE
 from taskorch.protocols._members import arguments_of, members_of, methods_of
+from taskorch.schedules._definition import ScheduleEntry
+from taskorch.workflows._documents import QuestionEntry, WaitEntry
 from taskorch.workflows._forms import Each, Either, Entry, Maybe, Named, Tagged, keys_of
+from taskorch.workflows._phases import PhaseEntry
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -487,8 +491,13 @@ def _usual(default):
 
 
 DOCUMENTS = {
+    "A phase of a workflow": Entry(PhaseEntry),
+    "A question of a workflow": Entry(QuestionEntry),
+    "A wait of a workflow": Entry(WaitEntry),
+    "A schedule": Entry(ScheduleEntry),
     "A suite": CONFIGURATION,
     "Adaptive jobs": ADAPTIVE_JOBS,
+    "An adaptive job": Entry(JobEntry),
     "A workspace": Entry(WorkspaceEntry),
     "A task file": Entry(TaskFile),
     "A request": Entry(TaskRequest),

@@ -174,9 +174,6 @@ class ActionEntry:
 def _action_of(
     grow: Mapping[str, float | Times] | None = None, avoid: Avoid | None = None
 ) -> Action:
-    if (grow is None) is (avoid is None):
-        msg = "one of grow and avoid is needed"
-        raise InvalidTaskError(msg)
     if avoid is not None:
         return avoid
     factors = dict(grow or {})
@@ -190,7 +187,7 @@ _ACTION: Final = Either(
         {"avoid": Avoid(), "reset": Reset()},
         more="{avoid: {backoff: 2}} or {grow: {memory_mb: 2, timeout: 1.5}}",
     ),
-    Entry(ActionEntry, make=_action_of),
+    Entry(ActionEntry, make=_action_of, is_one=True),
 )
 
 

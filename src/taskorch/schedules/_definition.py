@@ -13,7 +13,6 @@ from typing import Any, Final
 import attrs
 
 from taskorch._base._limits import NS
-from taskorch._base._vocabulary import meant
 from taskorch.errors import InvalidTaskError, UsageError, ValidationFailedError
 from taskorch.model import Call, Task, check_seconds, id_problem
 from taskorch.model._checks import check_word
@@ -21,18 +20,39 @@ from taskorch.model._ids import has_segments, made_id
 from taskorch.model._show import show
 from taskorch.schedules._times import SlotTimes, moment_ns, slot_name, text_of, zone_of
 from taskorch.workflows import Workflow
+from taskorch.workflows._documents import CATCH_UP, OVERLAP, Timing
+from taskorch.workflows._forms import (
+    Anything,
+    Entry,
+    FaultList,
+    Text,
+    field,
+    keys_of,
+)
+from taskorch.workflows._located import located
 from taskorch.workflows._task_documents import tasks_of
 from taskorch.workflows._writing import write_task
 
-CATCH_UP: Final = ("last", "all", "none")
-OVERLAP: Final = ("skip", "queue", "cancel")
-#: What a document of a schedule may say.
-KEYS: Final = (
-    *("when", "zone", "catch_up", "overlap", "jitter", "start", "end"),
-    *("paused", "task", "workflow", "code"),
-)
 #: What the journal keeps besides: where a schedule comes from, and the like.
 ORIGIN: Final[tuple[str, ...]] = ("run", "source", "undeclared", "before")
+
+
+@attrs.frozen
+class ScheduleEntry(Timing):
+    """
+    A schedule, as a document: when, and what is made.
+
+    Attributes:
+        paused: Why it is paused; "": it is not.
+        task: The task that is made.
+        workflow: Or the workflow, of which a run is made.
+        code: Or what the code calls what it makes.
+    """
+
+    paused: str = field(Text(is_any=True, needs="a text that says why"), default="")
+    task: Any = field(Anything("a task"))
+    workflow: Any = field(Anything("a workflow"))
+    code: Any = field(Anything("a name"))
 
 
 class Backfilled(list[str]):
@@ -220,18 +240,13 @@ def read_definition(
         InvalidTaskError: It is not well formed.
         UsageError: What it makes is not.
     """
-    if not isinstance(document, Mapping):
-        msg = f"schedule {name!r}: a mapping is needed, not {show(document)}"
+    faults = FaultList()
+    if isinstance(document, Mapping):
+        document = _with_workflow(document)
+    entry = Entry(ScheduleEntry).read(located(document), "", faults)
+    if faults or not isinstance(document, Mapping):
+        msg = f"schedule {name!r}: {'; '.join(faults.lines)}"
         raise InvalidTaskError(msg, hint="when: '0 3 * * *', and a task")
-    for key in document:
-        if key not in KEYS:
-            msg = f"schedule {name!r}: there is no key {show(key)}"
-            hint = meant(key, KEYS, f"there are {', '.join(KEYS)}")
-            raise InvalidTaskError(msg, hint=hint)
-    document = _with_workflow(document)
-    if "when" not in document:
-        msg = f"schedule {name!r} does not say when"
-        raise InvalidTaskError(msg, hint="when: '0 3 * * *', or 'every 15m'")
     makes = [key for key in ("task", "workflow", "code") if key in document]
     if len(makes) != 1:
         msg = f"schedule {name!r} makes a task or a workflow: one of the two"
@@ -248,16 +263,10 @@ def read_definition(
             raise InvalidTaskError(msg) from None
     elif makes == ["workflow"]:
         work = Workflow.from_dict(document["workflow"], functions, programs=programs)
-    options = {
-        key: document[key]
-        for key in ("zone", "catch_up", "overlap", "jitter", "start", "end")
-        if key in document
-    }
-    definition, _ = define(name, document["when"], work or Task("code"), **options)
-    paused = document.get("paused", "")
-    if not isinstance(paused, str):
-        msg = f"schedule {name!r}: paused is a text that says why, not {show(paused)}"
-        raise InvalidTaskError(msg)
+    options = {key: document[key] for key in keys_of(Timing) if key in document}
+    when = options.pop("when")
+    definition, _ = define(name, when, work or Task("code"), **options)
+    paused = entry.get("paused", "")
     written = {makes[0]: _without_schedule(document[makes[0]])}
     return attrs.evolve(definition, paused=paused, work=written, is_run=False), work
 

@@ -25,8 +25,8 @@ Workflows: tasks with dependencies, built and checked as one, and run as one.
 - `_words`: how numbers and moments stand in what people read.
 """
 
-from taskorch.workflows._documents import document_schema as document_schema
 from taskorch.workflows._phases import Approval as Approval
+from taskorch.workflows._reading import document_schema as document_schema
 from taskorch.workflows._report import PhaseReport as PhaseReport
 from taskorch.workflows._report import TaskReport as TaskReport
 from taskorch.workflows._report import Verdict as Verdict

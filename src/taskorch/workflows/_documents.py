@@ -9,16 +9,24 @@ Decision: 0014.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
-from importlib.resources import files
 from typing import Any, Final, NoReturn, TypeAlias
 
-from taskorch.model import OPTIONS, Task
-from taskorch.model._describe import texts_of
+import attrs
+
+from taskorch._base._limits import MAX_SECONDS
 from taskorch.model._show import show
+from taskorch.workflows._forms import (
+    Anything,
+    Each,
+    Maybe,
+    Number,
+    Text,
+    field,
+    one_of,
+)
 
 #: What stands in the place of the result of another task.
 RESULT: Final = "$result"
@@ -39,21 +47,11 @@ RETRY: Final = (
     *("max_attempts", "wait", "base", "max_delay", "jitter", "stop_after"),
     "delays",
 )
-#: What a wait for an event may say.
-WAIT: Final = ("wait_for", "timeout", "default")
-#: What a question may say.
-QUESTION: Final = (
-    *("question", "options", "no", "who", "quorum", "not_by", "asked_by"),
-    *("due", "default", "remind", "details"),
-)
-#: What an approval may say, if it is more than the seconds that it waits.
-APPROVAL: Final = ("timeout", "who", "quorum", "not_by", "remind")
 #: What may be said of remembering results.
 CACHE: Final = ("expires", "version", "ignore", "key")
-#: What a phase may say of itself.
-PHASE: Final = ("max_parallel", "gate", "gate_timeout", "on_failure")
-#: What may be said of when it runs.
-SCHEDULE: Final = ("when", "zone", "catch_up", "overlap", "jitter", "start", "end")
+#: What follows for slots that were missed, and for one while the one before runs.
+CATCH_UP: Final = ("last", "all", "none")
+OVERLAP: Final = ("skip", "queue", "cancel")
 #: Options of a task that say when it goes on.
 JOINING: Final = ("join", "on_parent_failure")
 #: How a join says that so many must have completed.
@@ -63,21 +61,90 @@ MAX_SHOWN: Final = 80
 #: How deep a value may be nested.
 _MAX_DEPTH: Final = 50
 
+_COUNT: Final = Number(least=1, is_whole=True)
+_SECONDS: Final = Maybe(Number(most=MAX_SECONDS, is_above=True))
+_NAMES: Final = Each(Text(), needs="a list of texts", or_one=True)
+_MOMENT: Final = Anything(
+    "a date, or seconds since 1970", {"type": ["string", "number"]}
+)
+
 Functions: TypeAlias = Mapping[str, Callable[..., Any]]
 
 
-def document_schema() -> dict[str, Any]:
-    """The JSON Schema of a workflow as a document."""
-    text = files("taskorch.workflows").joinpath("schema-parts.json").read_text()
-    schema: dict[str, Any] = json.loads(text)
-    # What a value of each form may be; the options of a task have such values.
-    forms, texts = schema.pop("forms"), texts_of(Task)
-    schema["$defs"]["options"]["properties"] |= {
-        name: {"description": texts.get(name, ""), **forms[each.form]}
-        for name, each in OPTIONS.items()
-        if each.place != "submission"
-    }
-    return schema
+@attrs.frozen
+class Timing:
+    """
+    When something is made again and again.
+
+    Attributes:
+        when: Fields of cron, a word such as @daily, every 15m, or seconds.
+        zone: Where cron's fields are read.
+        catch_up: Which of the slots that were missed are made.
+        overlap: What follows if the one before has not ended.
+        jitter: Seconds within which a slot is put off by chance.
+        start: No slot is before.
+        end: No slot is after.
+    """
+
+    when: Any = field(
+        Anything("a text, or seconds", {"type": ["string", "number"]}), is_needed=True
+    )
+    zone: str = field(Text(), default="UTC")
+    catch_up: str = field(one_of(*CATCH_UP), default="last")
+    overlap: str = field(one_of(*OVERLAP), default="skip")
+    jitter: Any = field(
+        Anything("seconds", {"type": "number", "minimum": 0}), default=0.0
+    )
+    start: Any = field(_MOMENT)
+    end: Any = field(_MOMENT)
+
+
+@attrs.frozen
+class WaitEntry:
+    """
+    A wait for an event.
+
+    Attributes:
+        wait_for: The name of the event; null waits for the time only.
+        timeout: Seconds that it waits at the most.
+        default: Its result if the time is over; if none is said, it fails then.
+    """
+
+    wait_for: str | None = field(Maybe(Text()), is_needed=True)
+    timeout: float | None = field(_SECONDS)
+    default: Any = field(Anything())
+
+
+@attrs.frozen
+class QuestionEntry:
+    """
+    A question to people.
+
+    Attributes:
+        question: What is asked, in a line.
+        options: The choices.
+        no: Those of them by which the task fails.
+        who: Who may answer; null is anybody.
+        quorum: How many must choose the same.
+        not_by: Who may not.
+        asked_by: Who asks.
+        due: Seconds to answer it.
+        default: The choice if nobody has answered in time.
+        remind: Seconds between two reminders.
+        details: What helps to decide.
+    """
+
+    question: str = field(Text(), is_needed=True)
+    options: list[str] = field(_NAMES, default=("approve", "reject"))
+    no: list[str] | None = field(Maybe(_NAMES))
+    who: list[str] | None = field(Maybe(_NAMES))
+    quorum: int = field(_COUNT, default=1)
+    not_by: list[str] = field(_NAMES, default=())
+    asked_by: str | None = field(Maybe(Text()))
+    due: float | None = field(_SECONDS)
+    default: str | None = field(Maybe(Text()))
+    remind: float | None = field(_SECONDS)
+    details: Any = field(Anything())
 
 
 def object_of(members: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -330,7 +330,7 @@ class OneOf:
     def read(self, node: Located, path: str, faults: FaultList) -> Any:
         value = node.value
         if not isinstance(value, str) or value not in self.meanings:
-            guess = meant(value, self.meanings)
+            guess = meant(value, self.meanings) if isinstance(value, str) else ""
             text = f"{self.needs} is needed, not {shown(node)}"
             faults.add(node.place, f"{text}; {guess}" if guess else text, path)
             return WRONG
@@ -362,16 +362,17 @@ class Flag:
 
 @attrs.frozen
 class Anything:
-    """What is read elsewhere: as plain values."""
+    """What is read elsewhere, as plain values; *json*: its schema."""
 
     needs: str = "anything"
+    json: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
 
     def read(self, node: Located, path: str, faults: FaultList) -> Any:
         del path, faults
         return plain(node)
 
     def schema(self) -> Schema:
-        return {}
+        return dict(self.json)
 
 
 @attrs.frozen
@@ -564,18 +565,21 @@ class Entry:
         nulls: Whether a name without a value counts as not said.
         others: What is done with each name that there is not, and its value; None: it
             is noted.
+        is_one: Whether exactly one of its names must be there.
     """
 
     cls: type
     make: Callable[..., Any] | None = None
     nulls: bool = False
     others: Callable[[Located, Located], None] | None = None
+    is_one: bool = False
     needs: str = "a mapping"
 
     def read(self, node: Located, path: str, faults: FaultList) -> Any:
         keys = keys_of(self.cls)
         before = len(faults)
-        if node.value is None and not any(one.is_needed for one in keys.values()):
+        is_any = not (self.is_one or any(one.is_needed for one in keys.values()))
+        if node.value is None and is_any:
             entry = ReadMapping({}, {}, node.place)
         elif not isinstance(node.value, dict):
             return faults.wrong(node, path, self.needs)
@@ -620,6 +624,8 @@ class Entry:
             if one.is_needed and name not in nodes:
                 inner = f"{path}.{name}" if path else name
                 faults.add(node.place, "it is missing", inner)
+        if self.is_one and len(nodes) != 1:
+            faults.add(node.place, f"one of {', '.join(keys)} is needed", path)
         return ReadMapping(values, nodes, node.place)
 
     def schema(self) -> Schema:
@@ -635,6 +641,8 @@ class Entry:
         needed = [name for name, one in keys.items() if one.is_needed]
         if needed:
             schema["required"] = needed
+        if self.is_one:
+            schema |= {"minProperties": 1, "maxProperties": 1}
         return {**schema, "additionalProperties": False}
 
 

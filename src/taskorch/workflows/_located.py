@@ -11,6 +11,8 @@ from typing import Any, Final, NamedTuple
 
 import attrs
 
+from taskorch.errors import ValidationFailedError
+
 
 class FilePlace(NamedTuple):
     """A place in a file; lines and columns count from 1, and 0 is in no file."""
@@ -61,20 +63,30 @@ def with_names_once(node: Located, faults: list[Fault]) -> Located:
     return Located(members, node.place)
 
 
+#: How deep a document may be nested: a value of its own may be 50 levels deep.
+MAX_DEPTH: Final = 100
 #: The place of what stands in no file.
 NOWHERE: Final = FilePlace("", 0, 0)
 
 
-def located(value: Any) -> Located:
-    """*value*, plain lists and mappings, which stands in no file."""
+def located(value: Any, depth: int = 0) -> Located:
+    """
+    *value*, plain lists and mappings, which stands in no file.
+
+    Raises:
+        ValidationFailedError: It is nested more than a hundred levels deep.
+    """
+    if depth > MAX_DEPTH:
+        text = f"this is nested more than {MAX_DEPTH} levels deep"
+        raise ValidationFailedError(text, findings=(("", text),), hint="")
     if isinstance(value, Mapping):
         members = {
-            str(name): (Located(name, NOWHERE), located(one))
+            str(name): (Located(name, NOWHERE), located(one, depth + 1))
             for name, one in value.items()
         }
         return Located(members, NOWHERE)
     if isinstance(value, list | tuple):
-        return Located([located(one) for one in value], NOWHERE)
+        return Located([located(one, depth + 1) for one in value], NOWHERE)
     return Located(value, NOWHERE)
 
 

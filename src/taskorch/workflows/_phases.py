@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, Self, TypeAlias, get_args
 
 import attrs
 
+from taskorch._base._limits import MAX_SECONDS
 from taskorch.errors import InvalidTaskError
 from taskorch.model import (
     NO_RESOURCES,
@@ -31,10 +32,24 @@ from taskorch.model._ids import in_run, joined, split_last, without_last
 from taskorch.model._question import APPROVAL_OF, to_question
 from taskorch.model._show import show
 from taskorch.workflows import _steps
+from taskorch.workflows._forms import (
+    Each,
+    Either,
+    Entry,
+    Maybe,
+    Number,
+    Text,
+    field,
+    may_be,
+    one_of,
+)
 
 #: What the failure of a phase does to what comes after it.
 OnFailure: TypeAlias = Literal["stop", "continue", "skip"]
 _ON_FAILURE: Final = get_args(OnFailure)
+_COUNT: Final = Number(least=1, is_whole=True)
+_SECONDS: Final = Maybe(Number(most=MAX_SECONDS, is_above=True))
+_NAMES: Final = Each(Text(), needs="a list of texts", or_one=True)
 
 
 def gate_of(phase: str) -> str:
@@ -77,11 +92,19 @@ class Approval:
         remind: Seconds between two reminders; None: there are none.
     """
 
-    timeout: float | None = attrs.field(default=None, converter=to_seconds)
-    who: Iterable[str] | None = attrs.field(default=None, kw_only=True)
-    quorum: int = attrs.field(default=1, kw_only=True)
-    not_by: Iterable[str] = attrs.field(default=(), kw_only=True)
-    remind: float | None = attrs.field(default=None, kw_only=True, converter=to_seconds)
+    timeout: float | None = attrs.field(
+        default=None, converter=to_seconds, metadata=may_be(_SECONDS)
+    )
+    who: Iterable[str] | None = attrs.field(
+        default=None, kw_only=True, metadata=may_be(Maybe(_NAMES))
+    )
+    quorum: int = attrs.field(default=1, kw_only=True, metadata=may_be(_COUNT))
+    not_by: Iterable[str] = attrs.field(
+        default=(), kw_only=True, metadata=may_be(_NAMES)
+    )
+    remind: float | None = attrs.field(
+        default=None, kw_only=True, converter=to_seconds, metadata=may_be(_SECONDS)
+    )
 
     def __attrs_post_init__(self) -> None:
         if self.timeout is not None:
@@ -106,6 +129,42 @@ class Approval:
             event=f"{APPROVAL_OF}{phase}",
         )
         return attrs.evolve(asked, default=default)
+
+
+@attrs.frozen
+class CheckEntry:
+    """
+    One of what a gate asks for, in a document.
+
+    Attributes:
+        file: A file that must exist.
+        call: A function that must say so of the results of the phase.
+        approval: Somebody must approve; a number is the seconds that it waits.
+    """
+
+    file: str = field(Text())
+    call: str = field(Text())
+    approval: Approval | None = field(
+        Maybe(Either(_SECONDS, Entry(Approval, make=Approval)))
+    )
+
+
+@attrs.frozen
+class PhaseEntry:
+    """
+    A group of tasks, and the gate behind it, in a document.
+
+    Attributes:
+        max_parallel: How many of its tasks run at once.
+        gate: What must hold, beside that its tasks have completed.
+        gate_timeout: Seconds that each function in the gate may take.
+        on_failure: What follows if it fails.
+    """
+
+    max_parallel: int | None = field(Maybe(_COUNT))
+    gate: list[Any] = field(Each(Entry(CheckEntry, is_one=True)), default=())
+    gate_timeout: float | None = field(_SECONDS)
+    on_failure: OnFailure = field(one_of(*_ON_FAILURE), default="stop")
 
 
 #: What must hold for a gate to open: a file must exist, a function of the results of

@@ -6,9 +6,11 @@ Decision: 0014.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
@@ -33,31 +35,41 @@ from taskorch.model import (
     check_seconds,
     id_problem,
 )
-from taskorch.model._describe import Declared, Form, declared
+from taskorch.model._describe import Declared, Form, declared, texts_of
 from taskorch.model._question import to_question
 from taskorch.model._show import show
 from taskorch.model._states import JOINS, ON_PARENT_FAILURE
 from taskorch.workflows._documents import (
-    APPROVAL,
     AT_LEAST,
     CACHE,
     ELASTIC,
     JOINING,
     MAX_SHOWN,
-    PHASE,
     PROGRAM,
-    QUESTION,
     RESULT,
     RETRY,
-    SCHEDULE,
-    WAIT,
     Functions,
+    QuestionEntry,
+    Timing,
+    WaitEntry,
     plain,
 )
-from taskorch.workflows._forms import DATE
-from taskorch.workflows._located import FilePlace, with_place
+from taskorch.workflows._forms import (
+    DATE,
+    WRONG,
+    Entry,
+    FaultList,
+    ReadMapping,
+    keys_of,
+)
+from taskorch.workflows._located import NOWHERE, FilePlace, located, with_place
 from taskorch.workflows._names import check_name, guess
-from taskorch.workflows._phases import Approval, check_options, checks_of
+from taskorch.workflows._phases import (
+    Approval,
+    PhaseEntry,
+    check_options,
+    checks_of,
+)
 from taskorch.workflows._steps import gathered, mapped, reduced
 
 #: Faults of a document that are named; others are counted.
@@ -184,11 +196,18 @@ class DocumentReader:
 
     def _schedule(self, document: object) -> Mapping[str, Any]:
         """When it is to run; whether that can be is said where it is scheduled."""
-        members = self._mapping("schedule", document)
-        self._refuse_others("schedule", members, SCHEDULE)
-        if isinstance(document, Mapping) and "when" not in members:
-            self._fault("schedule.when", "it is missing: '0 3 * * *', or 'every 15m'")
-        return members
+        return self._entry("schedule", Entry(Timing), document).values
+
+    def _entry(self, path: str, form: Entry, document: object) -> ReadMapping:
+        """What *document* says, of which *form* says what it may be."""
+        faults = FaultList()
+        node = located(document)
+        entry = form.read(node, path, faults)
+        if document is None:
+            faults.wrong(node, path, form.needs)
+        for where, text in faults.findings:
+            self._fault(where, text)
+        return entry if entry is not WRONG else ReadMapping({}, {}, NOWHERE)
 
     def _phase_of(self, path: str, name: object) -> str | None:
         if name is None or (isinstance(name, str) and name in self._phases):
@@ -199,45 +218,28 @@ class DocumentReader:
 
     def _phase(self, name: str, document: object) -> dict[str, Any]:
         path = f"phases.{name}"
-        members = self._mapping(path, document)
-        self._refuse_others(path, members, PHASE)
-        options = {key: members[key] for key in PHASE if key in members}
+        before = self._count
+        options = dict(self._entry(path, Entry(PhaseEntry), document).values)
         if "gate" in options:
-            gate = self._list(f"{path}.gate", options["gate"])
             options["gate"] = [
-                self._check(f"{path}.gate[{i}]", item) for i, item in enumerate(gate)
+                self._check(f"{path}.gate[{i}].call", check.values)
+                for i, check in enumerate(options["gate"])
             ]
         try:
             check_name("the name of a phase", name)
-            check_options(
-                options.get("max_parallel"),
-                options.get("gate_timeout"),
-                options.get("on_failure", "stop"),
-            )
-            if not self.findings:
+            if self._count == before:
                 checks_of(options.get("gate"))
         except InvalidTaskError as error:
             self._fault(path, error.message)
         return options
 
-    def _check(self, path: str, document: object) -> Any:
-        members = self._mapping(path, document)
-        self._refuse_others(path, members, ("file", "call", "approval"))
-        if len(members) != 1:
-            self._fault(path, "one of file, call and approval is needed")
-        elif "file" in members:
-            return Path(self._text(f"{path}.file", members["file"]))
-        elif "call" in members:
-            return self._function(f"{path}.call", members["call"])
-        elif isinstance(members.get("approval"), Mapping):
-            path = f"{path}.approval"
-            rules = self._mapping(path, members["approval"])
-            self._refuse_others(path, rules, APPROVAL)
-            options = {name: rules[name] for name in APPROVAL if name in rules}
-            return self._made(path, Approval, options) or Approval()
-        elif members.get("approval") is not None:
-            return Approval(self.seconds(f"{path}.approval", members["approval"]))
-        return Approval()
+    def _check(self, path: str, check: Mapping[str, Any]) -> Any:
+        if "file" in check:
+            return Path(check["file"])
+        if "call" in check:
+            return self._function(path, check["call"])
+        approval = check.get("approval")
+        return approval if isinstance(approval, Approval) else Approval(approval)
 
     def _task(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
         for kind, whole in (
@@ -330,17 +332,18 @@ class DocumentReader:
     def _wait(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
         """A wait; its timeout is that of the wait, and not of an attempt."""
         options = [name for name in _OPTIONS if name != "timeout"]
-        self._refuse_others(path, document, (*WAIT, "type", *options))
-        event, timeout = document["wait_for"], document.get("timeout")
+        self._refuse_others(path, document, (*keys_of(WaitEntry), "type", *options))
+        waits = {
+            name: document[name] for name in ("wait_for", "timeout") if name in document
+        }
+        said = self._entry(path, Entry(WaitEntry), waits).values
         default: Any = RAISE
         if "default" in document:
             default = self._plain(f"{path}.default", document["default"])
-        wait = self._made(
-            f"{path}.wait_for", partial(Wait, event, timeout, default), {}
-        )
+        make = partial(Wait, said.get("wait_for"), said.get("timeout"), default)
         return {
             "type": "wait",
-            "payload": wait,
+            "payload": self._made(f"{path}.wait_for", make, {}),
             **self._options(path, document, options),
         }
 
@@ -349,15 +352,23 @@ class DocumentReader:
         if "timeout" in document:
             self._fault(f"{path}.timeout", "a question has due: seconds to answer it")
         options = [name for name in _OPTIONS if name != "timeout"]
-        self._refuse_others(path, document, (*QUESTION, "type", "timeout", *options))
-        asked = {name: document[name] for name in QUESTION[1:] if name in document}
-        if "details" in asked:
-            asked["details"] = self._plain(f"{path}.details", asked["details"])
+        names = keys_of(QuestionEntry)
+        self._refuse_others(path, document, (*names, "type", "timeout", *options))
+        before = self._count
+        asks = {
+            name: document[name]
+            for name in names
+            if name in document and name != "details"
+        }
+        asked = dict(self._entry(path, Entry(QuestionEntry), asks).values)
+        if "details" in document:
+            asked["details"] = self._plain(f"{path}.details", document["details"])
         if asked.get("asked_by") is None:
             asked["asked_by"] = document.get("owner")
-        question = self._made(
-            f"{path}.question", partial(to_question, document["question"]), asked
-        )
+        question = None
+        if self._count == before:
+            make = partial(to_question, asked.pop("question"))
+            question = self._made(f"{path}.question", make, asked)
         fields = self._options(path, document, options)
         return {"type": "question", "payload": question, **fields}
 
@@ -593,3 +604,21 @@ _OPTIONS: Final = {
 
 def _message(error: Exception) -> str:
     return error.message if isinstance(error, TaskorchError) else str(error)
+
+
+def document_schema() -> dict[str, Any]:
+    """The JSON Schema of a workflow as a document."""
+    text = files("taskorch.workflows").joinpath("schema-parts.json").read_text()
+    schema: dict[str, Any] = json.loads(text)
+    # What a value of each form may be; the options of a task have such values.
+    forms, texts = schema.pop("forms"), texts_of(Task)
+    schema["$defs"]["options"]["properties"] |= {
+        name: {"description": texts.get(name, ""), **forms[each.form]}
+        for name, each in OPTIONS.items()
+        if each.place != "submission"
+    }
+    schema["$defs"]["phase"] = Entry(PhaseEntry).schema()
+    schema["properties"]["schedule"] = Entry(Timing).schema()
+    for name, cls in (("step", WaitEntry), ("asked", QuestionEntry)):
+        schema["$defs"][name]["then"]["properties"] = Entry(cls).schema()["properties"]
+    return schema

@@ -19,12 +19,16 @@ import yaml
 
 from taskorch.errors import InvalidTaskError, ValidationFailedError
 from taskorch.model._show import show
-from taskorch.workflows._located import Fault, FilePlace, Located, with_names_once
+from taskorch.workflows._located import (
+    MAX_DEPTH,
+    Fault,
+    FilePlace,
+    Located,
+    with_names_once,
+)
 
 #: Bytes, or characters, of a document: PyYAML takes up to ten seconds for so many.
 _MAX_SIZE: Final = 1 << 20
-#: How deep a document may be nested: a value of its own may be 50 levels deep.
-MAX_DEPTH: Final = 100
 #: The words that are no text, by what they are.
 _SCALARS: Final = {
     "null": re.compile(r"(?:~|null|Null|NULL|)\Z"),

@@ -30,7 +30,7 @@ def test_a_service_takes_commands(tmp_path, monkeypatch, capsys):
         assert client.command("assign_job", **body())["state"] == "completed"
         with pytest.raises(DuplicateTaskError, match="another tadpole_count"):
             client.command("assign_job", **body(tadpole_count=2))
-        with pytest.raises(InvalidTaskError, match="did you mean objective"):
+        with pytest.raises(InvalidTaskError, match="did you mean 'objective'"):
             client.command("assign_job", **body(objektive=1))
         with pytest.raises(UnknownTaskError):
             client.command("job_status", job_id="nobody")

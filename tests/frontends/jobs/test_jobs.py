@@ -247,14 +247,15 @@ def test_all_faults_of_a_job_are_told_at_once():
     with jobs.orchestrator():
         with pytest.raises(InvalidTaskError) as caught:
             jobs.assign_job({"job_id": "a/b", "objektive": "count"})
-        for part in (*REQUIRED[1:], "did you mean objective", "no / may be"):
+        for part in (*REQUIRED[1:], "did you mean 'objective'", "no / may be"):
             assert part in str(caught.value)
         for bad, part in [
-            ({"tadpole_count": 10**9}, "1 to 10,000"),
-            ({"tadpole_count": 0}, "1 to 10,000"),
+            ({"tadpole_count": 10**9}, "1 to 10000"),
+            ({"tadpole_count": 0}, "1 to 10000"),
+            ({"tadpole_count": 1.5}, "a whole number"),
             ({"reward_signal": float("nan")}, "-1 to 1"),
             ({"expected_duration_seconds": 0}, "above 0"),
-            ({"requested_resources": {"compute_unit": 1}}, "mean compute_units"),
+            ({"requested_resources": {"compute_unit": 1}}, "mean 'compute_units'"),
             ({"requested_resources": 4}, "a mapping"),
             ({"metadata": 4}, "a mapping"),
             ({"objective": "cuont"}, "did you mean count"),

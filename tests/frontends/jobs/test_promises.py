@@ -375,7 +375,7 @@ def test_a_job_that_was_taken_is_done_whatever_the_configuration_says_by_now(tmp
         assert sum(later.result("j1", PATIENCE)) == 15
         again = later.assign_job(body("j1", tadpole_count=2))
         assert again["job_id"] == "j1"
-        with pytest.raises(InvalidTaskError, match="worker_id is needed"):
+        with pytest.raises(InvalidTaskError, match="worker_id: it is missing"):
             later.assign_job(body("j1", tadpole_count=3))
 
 

@@ -552,6 +552,12 @@ class JobConfig:
         return tuple(self.get(path, OPTIONAL))
 
     @property
+    def fields(self) -> tuple[str, ...]:
+        """All that a job may say."""
+        tops = [name.partition(".")[0] for name in (*self.required, *self.optional)]
+        return tuple(dict.fromkeys(tops))
+
+    @property
     def chunks(self) -> dict[str, float]:
         """The pieces in which pools are granted."""
         path = "resource_pools.allocation_algorithm.min_chunk"

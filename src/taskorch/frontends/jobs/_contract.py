@@ -8,10 +8,20 @@ from typing import Any, Final
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.frontends.jobs._config import JobConfig, nearest
-from taskorch.model._checks import is_number
+from taskorch.frontends.jobs._config import JobConfig
 from taskorch.model._ids import check_id, has_segments
 from taskorch.model._show import show
+from taskorch.workflows._forms import (
+    Anything,
+    Entry,
+    FaultList,
+    Named,
+    Number,
+    ReadMapping,
+    Text,
+    field,
+)
+from taskorch.workflows._located import located
 
 #: More units than this are no job, but a mistake.
 MOST_UNITS: Final = 10_000
@@ -55,36 +65,69 @@ class Job:
         return {name: value for name, value in body.items() if value is not None}
 
 
+def _job_id(text: str) -> str:
+    check_id(text)
+    if has_segments(text):
+        msg = f"no / may be in it: {show(text)}"
+        raise InvalidTaskError(msg)
+    return text
+
+
+@attrs.frozen
+class Requested:
+    """
+    What all units of a job ask for together.
+
+    Attributes:
+        compute_units: How many compute units.
+        memory_mb: How many MiB.
+        bandwidth_mbps: How much bandwidth.
+    """
+
+    compute_units: float = field(Number())
+    memory_mb: float = field(Number())
+    bandwidth_mbps: float = field(Number())
+
+
+@attrs.frozen
+class JobEntry:
+    """
+    A job, as a document; which keys there are, and must be, the configuration says.
+
+    Attributes:
+        job_id: Its id: the same id is the same job.
+        objective: What it is for: the name of a registered function.
+        requested_resources: What all its units ask for together.
+        tadpole_count: How many units do it.
+        worker_id: The specialisation that is to do it.
+        expected_duration_seconds: How long a unit is expected to take.
+        reward_signal: How much it is worth.
+        metadata: What its function is to know.
+    """
+
+    job_id: str = field(Text(check=_job_id))
+    objective: str = field(Text())
+    requested_resources: Requested = field(Entry(Requested))
+    tadpole_count: int = field(Number(least=1, most=MOST_UNITS, is_whole=True))
+    worker_id: str = field(Text())
+    expected_duration_seconds: float = field(Number(most=1e9, is_above=True))
+    reward_signal: float = field(Number(-1, 1))
+    metadata: Mapping[str, Any] = field(Named(Anything(), plain=True))
+
+
 def schema_of(config: JobConfig) -> dict[str, Any]:
     """The JSON Schema of a body that asks for a job."""
-    amount = {"type": "number", "minimum": 0}
-    resources = [
-        name.partition(".")[2] for name in config.required if name.count(".") == 1
+    schema = Entry(JobEntry).schema()
+    paths = [name.partition(".") for name in config.required]
+    properties = {name: schema["properties"][name] for name in config.fields}
+    properties["requested_resources"]["required"] = [
+        inner for _, _, inner in paths if inner
     ]
-    fields: dict[str, Any] = {
-        "job_id": {"type": "string", "minLength": 1},
-        "objective": {"type": "string", "minLength": 1},
-        "requested_resources": {
-            "type": "object",
-            "required": resources,
-            "additionalProperties": False,
-            "properties": dict.fromkeys(_RESOURCES, amount),
-        },
-        "tadpole_count": {"type": "integer", "minimum": 1, "maximum": MOST_UNITS},
-        "worker_id": {"type": "string", "minLength": 1},
-        "expected_duration_seconds": {"type": "number", "exclusiveMinimum": 0},
-        "reward_signal": {"type": "number", "minimum": -1, "maximum": 1},
-        "metadata": {"type": "object"},
-    }
-    tops = [name.partition(".")[0] for name in (*config.required, *config.optional)]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "type": "object",
-        "required": list(
-            dict.fromkeys(name.partition(".")[0] for name in config.required)
-        ),
-        "additionalProperties": False,
-        "properties": {name: fields[name] for name in dict.fromkeys(tops)},
+        **schema,
+        "properties": properties,
+        "required": list(dict.fromkeys(top for top, _, _ in paths)),
     }
 
 
@@ -95,40 +138,29 @@ def job_of(body: object, config: JobConfig) -> Job:
     Raises:
         InvalidTaskError: It has faults; the message names all of them.
     """
+    faults = FaultList()
+    node = located(body)
     if not isinstance(body, Mapping):
-        msg = f"a job is a mapping, not {show(body)}"
-        raise InvalidTaskError(msg)
-    fields = list(schema_of(config)["properties"])
-    faults = [
-        f"{name} is no field of a job{nearest(name, fields)}"
-        for name in body
-        if name not in fields
-    ]
-    asked = body.get("requested_resources", {})
-    if not isinstance(asked, Mapping):
-        faults.append(f"requested_resources is a mapping, not {show(asked)}")
-        asked = dict.fromkeys(_RESOURCES, 0)
-    faults += [
-        f"requested_resources.{name} is not known{nearest(name, _RESOURCES)}"
-        for name in asked
-        if name not in _RESOURCES
-    ]
+        faults.wrong(node, "", "a mapping")
+        raise InvalidTaskError("; ".join(faults.lines))
+    none = ReadMapping({}, {}, node.place)
+    entry: ReadMapping = Entry(JobEntry).read(node, "", faults)
+    for name, (place, _) in entry.nodes.items():
+        if name not in config.fields:
+            faults.unknown(place, "", config.fields)
+    asked: ReadMapping = entry.get("requested_resources", none)
     for path in config.required:
         top, _, inner = path.partition(".")
-        if (inner or top) not in (asked if inner else body):
-            faults.append(f"{path} is needed")
-    for name in _RESOURCES:
-        total = config.get(f"resource_pools.{name}_total")
-        if name in asked and not is_number(asked[name], 0, total or 1e12):
-            limit = f", and there is {total:g}" if total else ""
-            faults.append(
-                f"requested_resources.{name} is an amount from 0, not "
-                f"{show(asked[name])}{limit}"
-            )
-    faults += _faults_of(body)
+        if (inner or top) not in (asked if inner else entry).nodes:
+            faults.add(node.place, "it is missing", path)
+    for name, amount in asked.values.items():
+        total = config.get(f"resource_pools.{name}_total", amount)
+        if amount > total:
+            text = f"{amount:g} is more than there is: there is {total:g}"
+            faults.add(asked.at(name), text, f"requested_resources.{name}")
     if faults:
-        raise InvalidTaskError("; ".join(faults))
-    return kept_job(body)
+        raise InvalidTaskError("; ".join(faults.lines))
+    return kept_job({**body, "tadpole_count": entry.get("tadpole_count")})
 
 
 def kept_job(body: Mapping[str, Any]) -> Job:
@@ -145,37 +177,3 @@ def kept_job(body: Mapping[str, Any]) -> Job:
         metadata=dict(body.get("metadata") or {}),
         **{name: float(asked.get(name, 0)) for name in _RESOURCES},
     )
-
-
-def _faults_of(body: Mapping[str, Any]) -> list[str]:
-    faults = []
-    if "job_id" in body:
-        try:
-            check_id(body["job_id"])
-            if has_segments(body["job_id"]):
-                msg = f"no / may be in it: {show(body['job_id'])}"
-                raise InvalidTaskError(msg)  # noqa: TRY301 - one handler for both
-        except InvalidTaskError as error:
-            faults.append(f"job_id: {error}")
-    faults += [
-        f"{name} is a text, not {show(body[name])}"
-        for name in ("objective", "worker_id")
-        if name in body and not (isinstance(body[name], str) and body[name])
-    ]
-    count = body.get("tadpole_count", 1)
-    if not is_number(count, 1, MOST_UNITS) or not isinstance(count, int):
-        faults.append(
-            f"tadpole_count is a whole number from 1 to {MOST_UNITS:,}, not "
-            f"{show(count)}"
-        )
-    expected = body.get("expected_duration_seconds", 1)
-    if not is_number(expected, 1e-6, 1e9):
-        faults.append(
-            f"expected_duration_seconds is a number above 0, not {show(expected)}"
-        )
-    reward = body.get("reward_signal", 0)
-    if not is_number(reward, -1, 1):
-        faults.append(f"reward_signal is a number from -1 to 1, not {show(reward)}")
-    if not isinstance(body.get("metadata", {}), Mapping):
-        faults.append(f"metadata is a mapping, not {show(body['metadata'])}")
-    return faults
