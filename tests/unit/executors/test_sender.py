@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import socket
 import threading
 from itertools import groupby
@@ -46,4 +48,31 @@ def test_parts_of_several_threads_come_whole_and_in_order() -> None:
     loop.call(is_over.set)
     for thread in threads:
         thread.join(PATIENCE)
+    loop.close()
+
+
+def test_without_a_descriptor_the_rest_is_sent_once_there_is_one() -> None:
+    """It needs one more to wait for room: without it, nobody would hear the rest."""
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(PATIENCE)
+    loop, is_over, was_tried = Loop(), threading.Event(), threading.Event()
+    loop.open()
+    sender = Sender(loop, ours)
+    thread = threading.Thread(target=loop.run, args=(is_over.is_set,), daemon=True)
+    thread.start()
+    most, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(ours.fileno())
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        sender.send(bytes(8 * PART))
+        loop.call(was_tried.set)
+        assert was_tried.wait(PATIENCE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    with theirs:
+        assert theirs.makefile("rb").read(8 * PART) == bytes(8 * PART)
+    loop.call(sender.close)
+    loop.call(is_over.set)
+    thread.join(PATIENCE)
     loop.close()
