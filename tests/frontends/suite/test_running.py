@@ -284,6 +284,24 @@ def test_when_a_run_is_stopped_the_time_of_its_phase_is_noted(here):
     assert noted() > before + 0.4
 
 
+@pytest.mark.slow
+def test_a_phase_that_was_over_has_all_its_time_when_a_task_is_run_again(here):
+    phases = "phases: {one: {tests: unit_tests, timeout: 8}, two: {tests: slow_tests}}"
+    (here / "suite.yaml").write_text(f"{phases}\n{SUITE}")
+    (here / "D.sh").write_text("touch second; until [ -e go ]; do sleep 0.05; done")
+    begun = []
+    with ThreadPoolExecutor() as threads:
+        run = threads.submit(go, here, begun=lambda orch, _: begun.append(orch))
+        since = monotonic()
+        eventually((here / "second").exists)
+        (here / "A.sh").write_text("sleep 4")
+        eventually(lambda: monotonic() - since > 5)
+        again = begun[0].rerun_task("suite/A")
+        again.result()
+        (here / "go").touch()
+        assert run.result().over_time == ()
+
+
 def test_the_time_of_a_run_may_be_over_before_it_has_begun(here):
     (here / "B.sh").write_text("sleep 600")
     late = []
