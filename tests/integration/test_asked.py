@@ -370,7 +370,11 @@ def test_what_is_left_of_a_cause_is_asked_about_and_told(hook: Hook) -> None:
         orch.submit_task(Task.question("Ship?", id=ASK))
         eventually(lambda: json.loads(hook.got[-1][1])["id"] == ASK)
         said = [json.loads(body)["id"] for _, body in hook.got]
-        assert said == ["escalation/load1", ASK]
+        # Under its new id it is told, too, if somebody looks before it is answered.
+        assert said in (
+            ["escalation/load1", ASK],
+            ["escalation/load1", "escalation/load2", ASK],
+        )
         orch.stop(drain=False)
 
 

@@ -14,7 +14,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
@@ -133,7 +133,8 @@ def _open(rt: Runtime) -> list[list[TaskRow]]:
 def _since(row: TaskRow) -> int:
     """Since when people are asked about *row*, in ns; it may have been put aside."""
     moves = moves_of(row)
-    while len(moves) > 1 and moves[-2][0] is TaskState.SUSPENDED:
+    aside = [TaskState.SUSPENDED, TaskState.BLOCKED]
+    while [state for state, _, _ in moves[-2:]] == aside:
         del moves[-2:]
     return moves[-1][1]
 
@@ -293,7 +294,7 @@ def _below(rows: list[TaskRow]) -> tuple[str, ...]:
             if child.state not in TERMINAL and child.id not in below:
                 below[child.id] = None
                 todo.append(child)
-    return tuple(below)
+    return tuple(islice(below, _MOST_IDS))
 
 
 # -- answers ---------------------------------------------------------------------------
