@@ -48,7 +48,6 @@ from taskorch.model import (
     Task,
     TaskState,
     TaskStatus,
-    question_of,
 )
 from taskorch.model._explanation import some
 from taskorch.model._ids import (
@@ -68,7 +67,7 @@ from taskorch.model._wait import ANSWER_TO, asked_of
 from taskorch.protocols import Recommends, RetryDecision
 from taskorch.protocols._members import has
 from taskorch.runtime._deciders import changed_by
-from taskorch.runtime._work import task_of
+from taskorch.runtime._work import question_in, task_of
 
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
@@ -141,18 +140,7 @@ def _since(row: TaskRow) -> int:
 
 def _question(row: TaskRow) -> Question | None:
     """The question that *row* is; None: it is none."""
-    return _question_of(row.cargo)
-
-
-def _question_of(work: Work | None) -> Question | None:
-    task = None if work is None else work._task
-    return None if task is None else question_of(task.payload)
-
-
-def whom(work: Work | None) -> str:
-    """Who may answer the question that *work* is, in words."""
-    question = _question_of(work)
-    return "" if question is None else question.whom
+    return question_in(row.cargo)
 
 
 def _opened(
