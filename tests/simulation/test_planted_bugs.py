@@ -268,13 +268,13 @@ BUGS_OF_RUNS = {
     ),
     "an approval after a rejection is an error": (
         _approvals.decide,
-        "run._rt.is_left(row) or row.state in TERMINAL",
-        "run._rt.is_left(row) or str(row.state) == 'completed'",
+        "rt.is_left(latest) or latest.state in TERMINAL",
+        "rt.is_left(latest) or str(latest.state) == 'completed'",
     ),
     "an approval after a rejection says that it has decided": (
         _approvals.decide,
-        "return False if is_over",
-        "return str(row.state) == 'failed' if is_over",
+        "return False if was_over",
+        "return str(latest.state) == 'failed' if was_over",
     ),
     "of a phase that goes on, what ended counts as completed": (
         _progress._phase,

@@ -8,10 +8,11 @@ from taskorch.errors import (
     AnswerRefusedError,
     UnknownTaskError,
 )
-from taskorch.model import TERMINAL, question_of
+from taskorch.model import TERMINAL
 from taskorch.model._explanation import some
 from taskorch.model._ids import stem_of, tail_of
 from taskorch.runtime._questions import check, vote, why_unsure
+from taskorch.runtime._work import question_in
 from taskorch.workflows._phases import approval_of, gate_of, phase_of, verdict_of
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ def decide(
             else "wf.phase(name, gate=Approval())"
         )
         raise UnknownTaskError(msg, hint=hint)
-    latest, task = work._row, work._task
-    if task is None or question_of(task.payload) is None:
+    latest = work._row
+    if question_in(work) is None:
         msg = f"{latest.id} is no approval any more"
         raise UnknownTaskError(msg)
     named = f"{stem_of(latest.id)}{tail_of(str(gate))}"

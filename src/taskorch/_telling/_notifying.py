@@ -19,7 +19,7 @@ import socket
 import ssl
 import threading
 import weakref
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
@@ -230,8 +230,9 @@ class Notifier:
             since = message.get("timestamp")
         if kind == "reminder":
             since = self._now()
-        # The id of an escalation has its number only where it needs one.
-        name = message.get("answer_to", message["id"])
+        # The id of an escalation has its number only where it needs one; what a front
+        # end tells may have none.
+        name = message.get("answer_to", _name_of(message))
         text = json.dumps([kind, name, since]).encode()
         return hashlib.sha256(text).hexdigest()[:32]
 
@@ -263,7 +264,7 @@ class Notifier:
             "%s was not told of the %s %s: %s",
             self.name,
             message["message_type"],
-            visible(str(message["id"])),
+            visible(str(_name_of(message))),
             self.trouble or "it was not tried",
         )
 
@@ -284,6 +285,12 @@ def _await_receivers() -> None:
     end = monotonic() + _AT_EXIT
     for receiver in list(_RECEIVERS):
         receiver.await_end(max(0.0, end - monotonic()))
+
+
+def _name_of(message: Mapping[str, Any]) -> str | None:
+    """The id of what *message* is about, if it has one."""
+    name: str | None = message.get("id", message.get("escalation_id"))
+    return name
 
 
 def _remember(remembered: dict[Any, str], key: Any, value: str) -> None:

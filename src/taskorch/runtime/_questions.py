@@ -14,7 +14,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
@@ -48,7 +48,6 @@ from taskorch.model import (
     Task,
     TaskState,
     TaskStatus,
-    question_of,
 )
 from taskorch.model._explanation import some
 from taskorch.model._ids import (
@@ -73,7 +72,7 @@ from taskorch.model._show import show
 from taskorch.protocols import Recommends, RetryDecision
 from taskorch.protocols._members import has
 from taskorch.runtime._deciders import changed_by
-from taskorch.runtime._work import task_of
+from taskorch.runtime._work import question_in, task_of
 
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
@@ -138,25 +137,15 @@ def _open(rt: Runtime) -> list[list[TaskRow]]:
 def _since(row: TaskRow) -> int:
     """Since when people are asked about *row*, in ns; it may have been put aside."""
     moves = moves_of(row)
-    while len(moves) > 1 and moves[-2][0] is TaskState.SUSPENDED:
+    aside = [TaskState.SUSPENDED, TaskState.BLOCKED]
+    while [state for state, _, _ in moves[-2:]] == aside:
         del moves[-2:]
     return moves[-1][1]
 
 
 def _question(row: TaskRow) -> Question | None:
     """The question that *row* is; None: it is none."""
-    return _question_of(row.cargo)
-
-
-def _question_of(work: Work | None) -> Question | None:
-    task = None if work is None else work._task
-    return None if task is None else question_of(task.payload)
-
-
-def whom(work: Work | None) -> str:
-    """Who may answer the question that *work* is, in words."""
-    question = _question_of(work)
-    return "" if question is None else question.whom
+    return question_in(row.cargo)
 
 
 def _opened(
@@ -298,7 +287,7 @@ def _below(rows: list[TaskRow]) -> tuple[str, ...]:
             if child.state not in TERMINAL and child.id not in below:
                 below[child.id] = None
                 todo.append(child)
-    return tuple(below)
+    return tuple(islice(below, _MOST_IDS))
 
 
 # -- answers ---------------------------------------------------------------------------

@@ -59,7 +59,6 @@ from taskorch.runtime._interrupts import DEFERRED, defers_interrupts, raise_defe
 from taskorch.runtime._loops import LoopHost, yield_gil
 from taskorch.runtime._notices import Notices, ResourceExhaustion, Saturation
 from taskorch.runtime._publisher import Publisher
-from taskorch.runtime._questions import whom
 from taskorch.runtime._submission import Submission
 from taskorch.runtime._timer import TimerThread
 from taskorch.runtime._waiting import Waiting
@@ -73,6 +72,7 @@ from taskorch.runtime._work import (
     result_of_wait,
     set_result,
     task_of,
+    whom,
 )
 from taskorch.signals import Signals
 

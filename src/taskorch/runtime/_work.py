@@ -44,6 +44,7 @@ from taskorch.model import (
     TERMINAL,
     Call,
     Missing,
+    Question,
     RecoveryAttempt,
     Task,
     TaskState,
@@ -373,10 +374,8 @@ def added_by(work: Work) -> str:
 
 def is_to_be_redone(work: Work) -> bool:
     """Whether *work* failed, was cancelled or asks somebody: a re-run adds it anew."""
-    task = work._task
-    return work._row.state in (TaskState.FAILED, TaskState.CANCELLED) or (
-        task is not None and question_of(task.payload) is not None
-    )
+    has_failed = work._row.state in (TaskState.FAILED, TaskState.CANCELLED)
+    return has_failed or question_in(work) is not None
 
 
 def since_of(work: Work) -> str:
@@ -887,3 +886,15 @@ def unwanted(work: Work, value: Any) -> BaseException | None:
     task_id = work._row.id
     msg = f"task {task_id} returned {show(value, _SHOWN)}, which is worth a retry"
     return UnwantedResultError(msg, result=value, task_id=task_id)
+
+
+def question_in(work: Work | None) -> Question | None:
+    """The question that *work* is; None: it is none, or has left memory."""
+    task = None if work is None else work._task
+    return None if task is None else question_of(task.payload)
+
+
+def whom(work: Work | None) -> str:
+    """Who may answer the question that *work* is, in words."""
+    question = question_in(work)
+    return "" if question is None else question.whom

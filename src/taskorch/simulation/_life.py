@@ -67,7 +67,6 @@ from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._directory import Directory
 from taskorch.runtime._memo import Memo
 from taskorch.runtime._opening import Folding
-from taskorch.runtime._questions import whom
 from taskorch.runtime._submission import Submission
 from taskorch.runtime._work import (
     Emitted,
@@ -76,6 +75,7 @@ from taskorch.runtime._work import (
     extra_of,
     result_of_wait,
     task_of,
+    whom,
 )
 from taskorch.simulation import _agents, _hosting
 from taskorch.simulation._agents import InProcessAgent, RemoteAgent
