@@ -15,7 +15,7 @@ from tests.telemetry.tools import run
 import taskorch
 from taskorch import RetryPolicy, Task, TaskOrchestrator, Workflow
 from taskorch.errors import InvalidTaskError
-from taskorch.frontends.service._metrics import exposition
+from taskorch.frontends.service._health import exposition
 from taskorch.telemetry import _metrics
 
 PATIENCE = 60.0

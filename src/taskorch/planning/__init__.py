@@ -14,10 +14,11 @@ Planning: from a request to a workflow that is estimated and in a good order.
 - `_values`, `_schemas`: what is asked and answered; as JSON Schemas.
 - `_domain`, `_state`: how what is to be done becomes steps; what holds meanwhile.
 - `_gtpyhop`, `_hddl`: domains of others, behind the face of ours.
-- `_patterns`, `_shapes`: templates and parts that come back; plans of the same shape.
+- `_patterns`: templates, and parts of recorded runs that come back.
 - `_estimates`: how long tasks take, what they need and cost.
 - `_learning`: choices that are learnt.
-- `_aims`, `_problems`: what is to be small; from tasks to a problem of order, and back.
+- `_aims`, `_problems`: what is to be small; from tasks to a problem of order, and back;
+  plans of the same shape.
 - `_scheduling`, `_job_shop`, `_solver`: orders: in general, on machines, by CP-SAT.
 - `_replanning`: what is left of a way to do the same.
 """

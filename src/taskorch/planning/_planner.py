@@ -56,11 +56,13 @@ from taskorch.planning._problems import (
     dependencies_of,
     factors_of,
     failing,
+    like,
     named_by,
     needs_of,
     order_edges,
     problem_of,
     requirements_of,
+    shape_of,
     smallest_conflict,
 )
 from taskorch.planning._replanning import (
@@ -80,7 +82,6 @@ from taskorch.planning._scheduling import (
     parallel,
     topological,
 )
-from taskorch.planning._shapes import like, shape_of
 from taskorch.planning._stages import (
     DependencyResolver,
     Draft,

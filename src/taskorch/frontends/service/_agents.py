@@ -20,21 +20,13 @@ from starlette.concurrency import run_in_threadpool
 
 from taskorch._base._visible import visible
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch.frontends.service._agent_messages import (
-    LEASE,
-    info_of,
-    names,
-    result,
-    secret_of,
-)
 from taskorch.frontends.service._artifacts import Artifacts
 from taskorch.frontends.service._bodies import WIRE, read_object, refuse
 from taskorch.frontends.service._operations import Operation, named, ref
-from taskorch.frontends.service._problems import HttpProblem
-from taskorch.frontends.service._sessions import AgentSession
-from taskorch.frontends.service._values import answer
+from taskorch.frontends.service._problems import HttpProblem, answer
+from taskorch.frontends.service._sessions import AgentSession, Result
 from taskorch.frontends.service._waiter import Waiter
-from taskorch.model import Agent
+from taskorch.model import Agent, Resources, check_capabilities
 from taskorch.protocols import AttemptExecutor
 
 if TYPE_CHECKING:
@@ -42,6 +34,43 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from taskorch.frontends.suite._elsewhere import EndsKept
+
+#: Seconds of a lease, where none is said.
+LEASE: Final = 15.0
+_USUAL_END: Final = {"stdout_tail": "", "stderr_tail": "", "duration": 0.0}
+
+
+def info_of(name: str, message: Mapping[str, Any]) -> Agent:
+    capacity = message.get("capacity")
+    return Agent(
+        name,
+        check_capabilities(message.get("capabilities", [])),
+        message.get("max_concurrency", 1),
+        None if capacity is None else Resources.of(capacity, "capacity"),
+        lease=float(message["lease"]),
+    )
+
+
+def secret_of(value: str) -> str:
+    if not all("!" <= letter <= "~" for letter in value):
+        refuse("session", "characters of ASCII are needed, which nobody guesses")
+    return value
+
+
+def names(message: Mapping[str, Any], member: str) -> list[str]:
+    return list(dict.fromkeys(message.get(member, ())))
+
+
+def result(message: Mapping[str, Any]) -> Result:
+    error, end = message.get("error", {"type": "Error"}), message.get("program")
+    return Result(
+        message["attempt"],
+        message["outcome"],
+        message.get("result"),
+        (error["type"], error.get("message", "")),
+        None if end is None else {**_USUAL_END, **end},
+    )
+
 
 _LOG: Final = logging.getLogger(__name__)
 #: The version of what is said between an agent and the service.

@@ -31,11 +31,11 @@ from taskorch.frontends.service._agents import Agents, schemas
 from taskorch.frontends.service._artifacts import Artifacts, ArtifactsOfTasks
 from taskorch.frontends.service._board import Board
 from taskorch.frontends.service._bodies import read_object
-from taskorch.frontends.service._codes import Codes
 from taskorch.frontends.service._events import Events
 from taskorch.frontends.service._feed import Feed, kept_by
 from taskorch.frontends.service._guard import (
     LOOPBACK,
+    Codes,
     RequestGuard,
     check_hosts,
     check_token,
@@ -43,27 +43,26 @@ from taskorch.frontends.service._guard import (
 )
 from taskorch.frontends.service._health import Overviews, probes
 from taskorch.frontends.service._jobs import Commands
-from taskorch.frontends.service._openapi import description
 from taskorch.frontends.service._operations import (
     Current,
     Operation,
     asked,
     check,
+    description,
     told,
 )
 from taskorch.frontends.service._page import PageOperations
 from taskorch.frontends.service._plans import Plans
 from taskorch.frontends.service._problems import (
     HttpProblem,
+    answer,
     on_fault,
     on_http_error,
     on_problem,
 )
-from taskorch.frontends.service._submissions import Submissions
+from taskorch.frontends.service._submissions import Submissions, work_schemas
 from taskorch.frontends.service._tasks import Tasks
-from taskorch.frontends.service._values import answer
 from taskorch.frontends.service._verbs import operations as verbs
-from taskorch.frontends.service._work_schemas import work_schemas
 from taskorch.model._verbs import TEXT
 from taskorch.reading import JournalReader
 

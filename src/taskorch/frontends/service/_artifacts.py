@@ -13,8 +13,7 @@ from starlette.responses import FileResponse
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.frontends.service._bodies import refuse
 from taskorch.frontends.service._operations import Operation, named, told
-from taskorch.frontends.service._problems import HttpProblem
-from taskorch.frontends.service._values import answer
+from taskorch.frontends.service._problems import HttpProblem, answer
 from taskorch.model import id_problem
 from taskorch.model._ids import segments_of
 from taskorch.model._verbs import TEXT, listed

@@ -23,7 +23,7 @@ import attrs
 from taskorch._telling._following import FOLLOWED
 from taskorch.errors import JournalUnavailableError
 from taskorch.events import Event, fields_of, signal_name
-from taskorch.frontends.service._values import document, dumps
+from taskorch.frontends.service._problems import document, dumps
 from taskorch.frontends.service._waiter import Waiter
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from taskorch._base._vocabulary import nearest
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.service._bodies import read, refuse
 from taskorch.frontends.service._operations import Operation
-from taskorch.frontends.service._values import answer, document
+from taskorch.frontends.service._problems import answer, document
 from taskorch.model._show import show
 from taskorch.model._verbs import TEXT
 

@@ -31,7 +31,7 @@ from taskorch.frontends.service._operations import (
     seconds,
     told,
 )
-from taskorch.frontends.service._values import answer, document
+from taskorch.frontends.service._problems import answer, document
 from taskorch.frontends.service._waiter import Waiter
 from taskorch.model import Health, Stats, TaskStatus
 from taskorch.model._verbs import TEXT, listed

@@ -13,8 +13,7 @@ from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.frontends._incoming import refuse_files
 from taskorch.frontends.service._bodies import read_object, refuse
 from taskorch.frontends.service._operations import RUN, Operation, asked, told
-from taskorch.frontends.service._problems import HttpProblem, problem_of
-from taskorch.frontends.service._values import answer
+from taskorch.frontends.service._problems import HttpProblem, answer, problem_of
 from taskorch.model import check_seconds
 from taskorch.model._verbs import OBJECT, TEXT
 from taskorch.planning import ExecutionPlan

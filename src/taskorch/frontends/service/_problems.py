@@ -1,7 +1,8 @@
-"""Errors as answers: `application/problem+json`, as RFC 9457 has it."""
+"""Errors as answers: `application/problem+json`, as RFC 9457 has it; values as JSON."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -18,11 +19,32 @@ from taskorch.errors import (
     UsageError,
     ValidationFailedError,
 )
-from taskorch.frontends.service._values import dumps
+from taskorch.model._plain import plain, taken_apart
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Scope
+
+
+#: Made once: `json.dumps` makes one for each call that wants something of its own.
+_ENCODER: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+
+
+def dumps(value: object) -> bytes:
+    """*value*, which is plain, as bytes. What is no Unicode is escaped, too."""
+    return _ENCODER.encode(value).encode("ascii")
+
+
+def answer(value: object, status: int = 200, **headers: str) -> Response:
+    """An answer that says *value*; of a name of a header, `_` is a hyphen."""
+    named = {name.replace("_", "-"): text for name, text in headers.items()}
+    return Response(dumps(value), status, named, media_type="application/json")
+
+
+def document(value: object) -> Any:
+    """*value* as JSON can say it: an object of attrs is its fields."""
+    return plain(taken_apart(value))
+
 
 #: What an error is for HTTP, by its code; another of the caller's making is 422.
 _STATUS: Final[Mapping[str, int]] = {

@@ -37,13 +37,10 @@ from taskorch.frontends.service._board import Board
 from taskorch.frontends.service._bodies import read_object, refuse
 from taskorch.frontends.service._feed import Feed, kept_by
 from taskorch.frontends.service._guard import LOOPBACK
-from taskorch.frontends.service._health import metrics, probe
-from taskorch.frontends.service._metrics import exposition
-from taskorch.frontends.service._openapi import PROBLEM
-from taskorch.frontends.service._operations import Operation, asked
+from taskorch.frontends.service._health import exposition, metrics, probe
+from taskorch.frontends.service._operations import PROBLEM, Operation, asked
 from taskorch.frontends.service._page import PageOperations
-from taskorch.frontends.service._problems import HttpProblem
-from taskorch.frontends.service._values import answer
+from taskorch.frontends.service._problems import HttpProblem, answer
 from taskorch.frontends.suite._elsewhere import OWN, EndsKept, admit, join
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._formats import headline

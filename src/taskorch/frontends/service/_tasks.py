@@ -28,7 +28,7 @@ from taskorch.frontends.service._operations import (
     seconds,
     told,
 )
-from taskorch.frontends.service._values import answer
+from taskorch.frontends.service._problems import answer
 from taskorch.model import FILTERS, Answer, TaskFilter, TaskState, TaskStatus
 from taskorch.model._places import place_of
 from taskorch.model._plain import plain, taken_apart

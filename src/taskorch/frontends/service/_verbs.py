@@ -32,7 +32,7 @@ from taskorch.frontends.service._operations import (
     told,
     with_remedies,
 )
-from taskorch.frontends.service._values import answer, document
+from taskorch.frontends.service._problems import answer, document
 from taskorch.model._verbs import OBJECT, TEXT, Schema, listed
 
 if TYPE_CHECKING:

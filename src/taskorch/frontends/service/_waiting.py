@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from taskorch.frontends.service._values import answer
+from taskorch.frontends.service._problems import answer
 
 if TYPE_CHECKING:
     from starlette.requests import Request
