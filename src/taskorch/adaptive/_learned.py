@@ -389,7 +389,8 @@ class LearnedValue(Learned):
             msg = f"arms of {self} are more than {self.baseline} numbers or texts"
             raise InvalidTaskError(msg)
         names, _ = _names(arms)
-        self.arms, self.names = arms, names
+        self.arms: tuple[Any, ...] = arms
+        self.names: tuple[str, ...] = names
         self.learner.change(names)
 
 
