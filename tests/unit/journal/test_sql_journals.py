@@ -349,9 +349,10 @@ def test_who_asks_for_some_tasks_meanwhile_sees_no_damage(backend, monkeypatch):
     groups = [[fact(n, f"t{n % 2}"), fact(n + 1, "x")] for n in range(1, 40, 2)]
     fill(backend, groups)
     with closing(backend.open()) as journal:
+        epoch = journal.claim()
         asked = backend.open().select(["t1"], 99)
         seen = [next(asked) for _ in range(2)]
-        assert journal.forget(journal.claim(), ["x"]) == 20
+        assert journal.forget(epoch, ["x"]) == 20
         assert [e[0][1] for e in [*seen, *asked]] == [*range(1, 40, 2)]
 
 
