@@ -18,7 +18,7 @@ statement needs is in it, or in rows.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from taskorch.journal._session import IS_RARE
 
@@ -28,7 +28,7 @@ LAYOUT: Final = 2
 EARLIER: Final = frozenset({1})
 
 #: What makes the tables; within one transaction.
-MAKE: Final[tuple[str, ...]] = (
+MAKE: Final[tuple[Any, ...]] = (
     # Held while the tables are made, of several that do so at once: "tsko".
     "SELECT pg_advisory_xact_lock(1953721199)",
     "CREATE SCHEMA IF NOT EXISTS taskorch",

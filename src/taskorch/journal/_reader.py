@@ -430,22 +430,22 @@ class Reader:
             wanted = [n for n in numbers[place : place + _FEW] if n > reached]
             for asked in self._holding(wanted):
                 if asked[0].last > reached:
-                    piece = self._checked(*asked, reached)
-                    yield piece
-                    reached = piece[0].last
+                    group, before, rows = self._checked(*asked)
+                    # What was given may be in a rest of more, made meanwhile.
+                    yield group, before, [row for row in rows if row[0] > reached]
+                    reached = group.last
 
     def _checked(
-        self, group: GroupRow, before: GroupRow, rows: list[Row], reached: int
+        self, group: GroupRow, before: GroupRow, rows: list[Row]
     ) -> tuple[GroupRow, GroupRow, list[Row]]:
-        """What was asked for, or asked anew: its facts above *reached*, if it is so."""
+        """What was asked for, or asked anew if it does not fit."""
         try:
             self._check(group, before, rows)
         except JournalError:
             # Something may have been left out between two questions.
             with self.session.at_once():
-                now = self.group_of(group.last)
-                rows = self.whole(*now)
-            return (*now, [row for row in rows if row[0] > reached])
+                group, before = self.group_of(group.last)
+                return group, before, self.whole(group, before)
         return group, before, rows
 
     def _holding(

@@ -266,6 +266,29 @@ def test_a_group_that_comes_again_is_compared_with_what_is_there(backend, last, 
         assert words_of(error) == words
 
 
+def test_another_group_of_the_same_numbers_is_not_the_one_that_was_kept(backend):
+    with closing(backend.open()) as journal:
+        epoch = journal.claim()
+        journal.append(epoch, GROUPS[0])
+        strike_once("kept", lambda: journal.append(epoch, [fact(3, "u")]))
+        with pytest.raises(ValueError, match="fact 3 comes after fact 3 was kept"):
+            journal.append(epoch, [fact(3, "v")])
+        journal.append(epoch, [fact(3, "u")])
+        assert journal.verify() == 3
+
+
+def test_on_a_server_the_last_groups_are_missed_too(tmp_path, postgres):
+    """The number of the last fact stands beside the groups there."""
+    backend = OnAServer(tmp_path, postgres)
+    fill(backend)
+    backend.edit("DELETE FROM {facts} WHERE {mine}seq > 5")
+    backend.edit("DELETE FROM {groups} WHERE {mine}last > 5")
+    for use in (lambda j: [*j.read()], lambda j: j.claim(), lambda j: j.verify()):
+        with pytest.raises(JournalError) as error:
+            use(backend.open())
+        assert words_of(error) == "fact 10 was the last, and it ends with 5"
+
+
 # -- what is left out ------------------------------------------------------------------
 
 
@@ -344,14 +367,42 @@ def test_who_reads_while_something_is_left_out_sees_no_damage(backend, monkeypat
         assert journal.verify() == 20 - 9
 
 
+def test_what_was_read_is_not_read_again_in_what_is_left(backend, monkeypatch):
+    """All becomes one rest, of which a reader had a part."""
+    monkeypatch.setattr(_reader, "_BATCH", 3)
+    groups = [[fact(n, "stays"), fact(n + 1, "goes")] for n in range(1, 20, 2)]
+    fill(backend, groups)
+    with closing(backend.open()) as journal:
+        epoch = journal.claim()
+        reader = journal.read()
+        seen = [next(reader) for _ in range(4)]
+        assert journal.forget(epoch, ["goes"]) == 10
+        numbers = [entry[0][1] for entry in [*seen, *reader]]
+        assert numbers == [1, 2, 3, 4, *range(5, 20, 2)]
+
+
+def test_something_goes_from_a_rest_and_from_the_group_behind_it(backend):
+    fill(backend, [[fact(1, "a"), fact(2, "b")], [fact(3, "a"), fact(4, "b")]])
+    with closing(backend.open()) as journal:
+        epoch = journal.claim()
+        journal.forget(epoch, ["b"])
+        journal.append(epoch, [fact(5, "a"), fact(6, "c")])
+        journal.append(epoch, [fact(7, "a"), fact(8, "c")])
+        assert journal.forget(epoch, ["a"]) == 4
+        assert [entry[0][1] for entry in journal.read()] == [6, 8]
+        assert journal.verify() == 2
+    assert backend.edit("SELECT last FROM {groups} WHERE {mine}last > 0") == [(8,)]
+
+
 def test_who_asks_for_some_tasks_meanwhile_sees_no_damage(backend, monkeypatch):
     monkeypatch.setattr(_reader, "_FEW", 3)
     groups = [[fact(n, f"t{n % 2}"), fact(n + 1, "x")] for n in range(1, 40, 2)]
     fill(backend, groups)
     with closing(backend.open()) as journal:
+        epoch = journal.claim()
         asked = backend.open().select(["t1"], 99)
         seen = [next(asked) for _ in range(2)]
-        assert journal.forget(journal.claim(), ["x"]) == 20
+        assert journal.forget(epoch, ["x"]) == 20
         assert [e[0][1] for e in [*seen, *asked]] == [*range(1, 40, 2)]
 
 
