@@ -19,9 +19,11 @@ from taskorch.workflows._forms import (
     FaultList,
     Flag,
     Maybe,
+    Moment,
     Named,
     Number,
     Size,
+    Tagged,
     Text,
     keys_of,
     may_be,
@@ -166,6 +168,81 @@ def test_very_many_faults_are_counted():
     CART.read(located({"name": "x", "wheels": [1] * 60}), "", faults)
     assert len(faults.findings) == 60
     assert faults.lines[-1] == "and 10 more"
+
+
+def test_what_is_nested_without_end_is_refused():
+    value = {}
+    for _ in range(100_000):
+        value = {"name": value}
+    with pytest.raises(ValidationFailedError, match="more than 100 levels deep"):
+        located(value)
+    while value:
+        value = value.pop("name")
+
+
+@attrs.frozen
+class Lock:
+    """
+    A lock.
+
+    Attributes:
+        key: One way to open it.
+        code: Another.
+    """
+
+    key: str = attrs.field(default=None, metadata=may_be(Text()))
+    code: int = attrs.field(default=None, metadata=may_be(Number(is_whole=True)))
+
+
+@pytest.mark.parametrize("document", [{}, {"key": "x", "code": 1}])
+def test_of_some_keys_exactly_one_is_needed(document):
+    faults = FaultList()
+    Entry(Lock, is_one=True).read(
+        located({"lock": document}).value["lock"][1], "lock", faults
+    )
+    assert faults.findings == (("lock", "one of key, code is needed"),)
+
+
+def test_what_has_no_value_may_count_as_not_said():
+    faults = FaultList()
+    document = located({"key": None, "code": 1})
+    entry = Entry(Lock, nulls=True).read(document, "", faults)
+    assert (dict(entry.values), list(entry.nodes)) == ({"code": 1}, ["code"])
+    Entry(Lock).read(document, "", faults)
+    assert faults.findings == (("key", "a text is needed, not nothing"),)
+
+
+@attrs.frozen
+class Door:
+    """
+    A door.
+
+    Attributes:
+        opens: When it does.
+        lock: What opens it.
+    """
+
+    opens: object = attrs.field(default=None, metadata=may_be(Moment()))
+    lock: object = attrs.field(
+        default=None, metadata=may_be(Tagged("kind", {"lock": Lock, "wheel": Wheel}))
+    )
+
+
+def test_a_mapping_says_of_which_kind_it_is():
+    faults = FaultList()
+    door = {"opens": "2030-01-31T12:00:00+00:00", "lock": {"kind": "lock", "code": 3}}
+    entry = Entry(Door).read(located(door), "", faults)
+    assert not faults
+    assert entry.get("lock") == Lock(code=3)
+    assert entry.get("opens").year == 2030
+    jsonschema.validate(door, Entry(Door).schema())
+    door = {"opens": "2030-31-31T12:00:00+00:00", "lock": {"kind": "whel", "code": 3}}
+    Entry(Door).read(located(door), "", faults)
+    assert [path for path, _ in faults.findings] == ["opens", "lock.kind"]
+    assert "did you mean 'wheel'?" in faults.findings[1][1]
+    faults = FaultList()
+    Entry(Door).read(located({"opens": "soon", "lock": {"code": 3}}), "", faults)
+    assert [path for path, _ in faults.findings] == ["opens", "lock.kind"]
 
 
 def test_a_key_says_what_it_is():
