@@ -203,6 +203,30 @@ def test_of_some_keys_exactly_one_is_needed(document):
     assert faults.findings == (("lock", "one of key, code is needed"),)
 
 
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("4096", 4096), ("2 kB", 2000), ("1.5MiB", 1.5 * 2**20), ("1GB", 10**9)],
+)
+def test_a_size_is_in_bytes(text, size):
+    assert Size().read(located(text), "size", FaultList()) == size
+
+
+def test_a_whole_number_has_no_fraction():
+    faults = FaultList()
+    form = Number(is_whole=True)
+    assert form.read(located(2.0), "n", faults) == 2
+    assert form.read(located(2.5), "n", faults) is WRONG
+    # Whoever looks at it again finds nothing new.
+    form.read(located(2.5), "n", faults)
+    assert faults.findings == (("n", "a whole number from 0 is needed, not 2.5"),)
+
+
+def test_a_schema_has_all_words_for_a_key():
+    jsonschema.validate({"diameter": 1, "size": 1}, Entry(Wheel).schema())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"diametre": 1, "size": 1}, Entry(Wheel).schema())
+
+
 def test_what_has_no_value_may_count_as_not_said():
     faults = FaultList()
     document = located({"key": None, "code": 1})
