@@ -13,14 +13,14 @@ from taskorch.frontends.suite._keys import CONFIGURATION
 from taskorch.workflows._forms import (
     ID,
     WRONG,
+    AnyNames,
+    DocumentOf,
     Each,
     Either,
-    Entry,
     FaultList,
     Flag,
     Maybe,
     Moment,
-    Named,
     Number,
     Size,
     Tagged,
@@ -67,19 +67,21 @@ class Cart:
 
     name: str = attrs.field(metadata=may_be(ID))
     wheels: list = attrs.field(
-        factory=list, metadata=may_be(Each(Entry(Wheel, make=Wheel), or_one=True))
+        factory=list, metadata=may_be(Each(DocumentOf(Wheel, make=Wheel), or_one=True))
     )
     front: object = attrs.field(
-        default=None, metadata=may_be(Either(one_of("none"), Entry(Wheel)))
+        default=None, metadata=may_be(Either(one_of("none"), DocumentOf(Wheel)))
     )
     color: str = attrs.field(default="red", metadata=may_be(one_of("red", "green")))
     load: int = attrs.field(default=0, metadata=may_be(Size(), name="max_load"))
     note: str | None = attrs.field(default="", metadata=may_be(Maybe(Text(True))))
     is_new: bool = attrs.field(default=False, metadata=may_be(Flag()))
-    parts: dict = attrs.field(factory=dict, metadata=may_be(Named(Text(), plain=True)))
+    parts: dict = attrs.field(
+        factory=dict, metadata=may_be(AnyNames(Text(), plain=True))
+    )
 
 
-CART = Entry(Cart, make=Cart)
+CART = DocumentOf(Cart, make=Cart)
 
 
 def read_text(text, form=CART):
@@ -197,7 +199,7 @@ class Lock:
 @pytest.mark.parametrize("document", [{}, {"key": "x", "code": 1}])
 def test_of_some_keys_exactly_one_is_needed(document):
     faults = FaultList()
-    Entry(Lock, is_one=True).read(
+    DocumentOf(Lock, is_one=True).read(
         located({"lock": document}).value["lock"][1], "lock", faults
     )
     assert faults.findings == (("lock", "one of key, code is needed"),)
@@ -222,17 +224,17 @@ def test_a_whole_number_has_no_fraction():
 
 
 def test_a_schema_has_all_words_for_a_key():
-    jsonschema.validate({"diameter": 1, "size": 1}, Entry(Wheel).schema())
+    jsonschema.validate({"diameter": 1, "size": 1}, DocumentOf(Wheel).schema())
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({"diametre": 1, "size": 1}, Entry(Wheel).schema())
+        jsonschema.validate({"diametre": 1, "size": 1}, DocumentOf(Wheel).schema())
 
 
 def test_what_has_no_value_may_count_as_not_said():
     faults = FaultList()
     document = located({"key": None, "code": 1})
-    entry = Entry(Lock, nulls=True).read(document, "", faults)
+    entry = DocumentOf(Lock, nulls=True).read(document, "", faults)
     assert (dict(entry.values), list(entry.nodes)) == ({"code": 1}, ["code"])
-    Entry(Lock).read(document, "", faults)
+    DocumentOf(Lock).read(document, "", faults)
     assert faults.findings == (("key", "a text is needed, not nothing"),)
 
 
@@ -255,17 +257,17 @@ class Door:
 def test_a_mapping_says_of_which_kind_it_is():
     faults = FaultList()
     door = {"opens": "2030-01-31T12:00:00+00:00", "lock": {"kind": "lock", "code": 3}}
-    entry = Entry(Door).read(located(door), "", faults)
+    entry = DocumentOf(Door).read(located(door), "", faults)
     assert not faults
     assert entry.get("lock") == Lock(code=3)
     assert entry.get("opens").year == 2030
-    jsonschema.validate(door, Entry(Door).schema())
+    jsonschema.validate(door, DocumentOf(Door).schema())
     door = {"opens": "2030-31-31T12:00:00+00:00", "lock": {"kind": "whel", "code": 3}}
-    Entry(Door).read(located(door), "", faults)
+    DocumentOf(Door).read(located(door), "", faults)
     assert [path for path, _ in faults.findings] == ["opens", "lock.kind"]
     assert "did you mean 'wheel'?" in faults.findings[1][1]
     faults = FaultList()
-    Entry(Door).read(located({"opens": "soon", "lock": {"code": 3}}), "", faults)
+    DocumentOf(Door).read(located({"opens": "soon", "lock": {"code": 3}}), "", faults)
     assert [path for path, _ in faults.findings] == ["opens", "lock.kind"]
 
 
