@@ -138,6 +138,31 @@ def test_a_configuration_that_is_wrong_says_where(tmp_path, text, words):
     assert "c.yaml" in str(caught.value)
 
 
+def test_all_that_is_wrong_is_said_at_once_with_its_place(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "recovery:\n"
+        "  max_retrys: 1\n"
+        "  matrix: {memory: {orchestrator: {grow: {cpu: 0}}}}\n"
+        "  classes: [{name: memry, text: x}]\n"
+    )
+    with pytest.raises(InvalidTaskError) as caught:
+        RecoveryHandler.from_yaml(path)
+    lines = caught.value.message.split("; c")[0].replace(f"{path}:", "").split("; ")
+    assert [line.split(": ")[0] for line in lines if line[0].isdigit()] == [
+        "2:3",
+        "3:48",
+        "4:20",
+    ]
+
+
+def test_what_is_for_whoever_tells_people_is_not_read(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("recovery: {webhook_secret_env: SECRET, max_retries: 1}\n")
+    made = RecoveryHandler.from_yaml(path)
+    assert (made.max_retries, made.not_read) == (1, ("recovery.webhook_secret_env",))
+
+
 def test_more_memory_up_to_what_there_is_and_then_a_person():
     """Cores up to four, a longer timeout, and what cannot grow further is said."""
     with TaskOrchestrator(

@@ -32,7 +32,15 @@ from taskorch.protocols import MAY_HAVE
 from taskorch.protocols._members import arguments_of, members_of, methods_of
 from taskorch.schedules._definition import ScheduleEntry
 from taskorch.workflows._documents import QuestionEntry, WaitEntry
-from taskorch.workflows._forms import Each, Either, Entry, Maybe, Named, Tagged, keys_of
+from taskorch.workflows._forms import (
+    AnyNames,
+    DocumentOf,
+    Each,
+    Either,
+    Maybe,
+    Tagged,
+    keys_of,
+)
 from taskorch.workflows._phases import PhaseEntry
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -465,7 +473,7 @@ def _keys(form, path):
     if isinstance(form, Maybe | Each):
         mark = "[]" if isinstance(form, Each) else ""
         yield from _keys(form.form, path and f"{path}{mark}")
-    elif isinstance(form, Named):
+    elif isinstance(form, AnyNames):
         yield from _keys(form.form, f"{path}.NAME".removeprefix("."))
     elif isinstance(form, Either):
         yield from _keys(form.first, path)
@@ -474,8 +482,8 @@ def _keys(form, path):
         needs = f"one of {', '.join(form.kinds)}"
         yield f"| `{path}.{form.tag}` | {needs} (needed) | | Which of these it is. |"
         for kind, cls in form.kinds.items():
-            yield from _keys(Entry(cls), f"{path}.{form.tag}={kind}")
-    elif isinstance(form, Entry):
+            yield from _keys(DocumentOf(cls), f"{path}.{form.tag}={kind}")
+    elif isinstance(form, DocumentOf):
         for name, each in keys_of(form.cls).items():
             whole = f"{path}.{name}".removeprefix(".")
             words = "".join(f", `{word}`" for word in each.words)
@@ -491,17 +499,17 @@ def _usual(default):
 
 
 DOCUMENTS = {
-    "A phase of a workflow": Entry(PhaseEntry),
-    "A question of a workflow": Entry(QuestionEntry),
-    "A wait of a workflow": Entry(WaitEntry),
-    "A schedule": Entry(ScheduleEntry),
+    "A phase of a workflow": DocumentOf(PhaseEntry),
+    "A question of a workflow": DocumentOf(QuestionEntry),
+    "A wait of a workflow": DocumentOf(WaitEntry),
+    "A schedule": DocumentOf(ScheduleEntry),
     "A suite": CONFIGURATION,
     "Adaptive jobs": ADAPTIVE_JOBS,
-    "An adaptive job": Entry(JobEntry),
-    "A workspace": Entry(WorkspaceEntry),
-    "A task file": Entry(TaskFile),
-    "A request": Entry(TaskRequest),
-    "A plan": Entry(PlanEntry),
+    "An adaptive job": DocumentOf(JobEntry),
+    "A workspace": DocumentOf(WorkspaceEntry),
+    "A task file": DocumentOf(TaskFile),
+    "A request": DocumentOf(TaskRequest),
+    "A plan": DocumentOf(PlanEntry),
 }
 _DOCUMENTS = """\
 # Keys of documents

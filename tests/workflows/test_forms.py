@@ -13,15 +13,17 @@ from taskorch.frontends.suite._keys import CONFIGURATION
 from taskorch.workflows._forms import (
     ID,
     WRONG,
+    AnyNames,
+    DocumentOf,
     Each,
     Either,
-    Entry,
     FaultList,
     Flag,
     Maybe,
-    Named,
+    Moment,
     Number,
     Size,
+    Tagged,
     Text,
     keys_of,
     may_be,
@@ -65,19 +67,21 @@ class Cart:
 
     name: str = attrs.field(metadata=may_be(ID))
     wheels: list = attrs.field(
-        factory=list, metadata=may_be(Each(Entry(Wheel, make=Wheel), or_one=True))
+        factory=list, metadata=may_be(Each(DocumentOf(Wheel, make=Wheel), or_one=True))
     )
     front: object = attrs.field(
-        default=None, metadata=may_be(Either(one_of("none"), Entry(Wheel)))
+        default=None, metadata=may_be(Either(one_of("none"), DocumentOf(Wheel)))
     )
     color: str = attrs.field(default="red", metadata=may_be(one_of("red", "green")))
     load: int = attrs.field(default=0, metadata=may_be(Size(), name="max_load"))
     note: str | None = attrs.field(default="", metadata=may_be(Maybe(Text(True))))
     is_new: bool = attrs.field(default=False, metadata=may_be(Flag()))
-    parts: dict = attrs.field(factory=dict, metadata=may_be(Named(Text(), plain=True)))
+    parts: dict = attrs.field(
+        factory=dict, metadata=may_be(AnyNames(Text(), plain=True))
+    )
 
 
-CART = Entry(Cart, make=Cart)
+CART = DocumentOf(Cart, make=Cart)
 
 
 def read_text(text, form=CART):
@@ -166,6 +170,105 @@ def test_very_many_faults_are_counted():
     CART.read(located({"name": "x", "wheels": [1] * 60}), "", faults)
     assert len(faults.findings) == 60
     assert faults.lines[-1] == "and 10 more"
+
+
+def test_what_is_nested_without_end_is_refused():
+    value = {}
+    for _ in range(100_000):
+        value = {"name": value}
+    with pytest.raises(ValidationFailedError, match="more than 100 levels deep"):
+        located(value)
+    while value:
+        value = value.pop("name")
+
+
+@attrs.frozen
+class Lock:
+    """
+    A lock.
+
+    Attributes:
+        key: One way to open it.
+        code: Another.
+    """
+
+    key: str = attrs.field(default=None, metadata=may_be(Text()))
+    code: int = attrs.field(default=None, metadata=may_be(Number(is_whole=True)))
+
+
+@pytest.mark.parametrize("document", [{}, {"key": "x", "code": 1}])
+def test_of_some_keys_exactly_one_is_needed(document):
+    faults = FaultList()
+    DocumentOf(Lock, is_one=True).read(
+        located({"lock": document}).value["lock"][1], "lock", faults
+    )
+    assert faults.findings == (("lock", "one of key, code is needed"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("4096", 4096), ("2 kB", 2000), ("1.5MiB", 1.5 * 2**20), ("1GB", 10**9)],
+)
+def test_a_size_is_in_bytes(text, size):
+    assert Size().read(located(text), "size", FaultList()) == size
+
+
+def test_a_whole_number_has_no_fraction():
+    faults = FaultList()
+    form = Number(is_whole=True)
+    assert form.read(located(2.0), "n", faults) == 2
+    assert form.read(located(2.5), "n", faults) is WRONG
+    # Whoever looks at it again finds nothing new.
+    form.read(located(2.5), "n", faults)
+    assert faults.findings == (("n", "a whole number from 0 is needed, not 2.5"),)
+
+
+def test_a_schema_has_all_words_for_a_key():
+    jsonschema.validate({"diameter": 1, "size": 1}, DocumentOf(Wheel).schema())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"diametre": 1, "size": 1}, DocumentOf(Wheel).schema())
+
+
+def test_what_has_no_value_may_count_as_not_said():
+    faults = FaultList()
+    document = located({"key": None, "code": 1})
+    entry = DocumentOf(Lock, nulls=True).read(document, "", faults)
+    assert (dict(entry.values), list(entry.nodes)) == ({"code": 1}, ["code"])
+    DocumentOf(Lock).read(document, "", faults)
+    assert faults.findings == (("key", "a text is needed, not nothing"),)
+
+
+@attrs.frozen
+class Door:
+    """
+    A door.
+
+    Attributes:
+        opens: When it does.
+        lock: What opens it.
+    """
+
+    opens: object = attrs.field(default=None, metadata=may_be(Moment()))
+    lock: object = attrs.field(
+        default=None, metadata=may_be(Tagged("kind", {"lock": Lock, "wheel": Wheel}))
+    )
+
+
+def test_a_mapping_says_of_which_kind_it_is():
+    faults = FaultList()
+    door = {"opens": "2030-01-31T12:00:00+00:00", "lock": {"kind": "lock", "code": 3}}
+    entry = DocumentOf(Door).read(located(door), "", faults)
+    assert not faults
+    assert entry.get("lock") == Lock(code=3)
+    assert entry.get("opens").year == 2030
+    jsonschema.validate(door, DocumentOf(Door).schema())
+    door = {"opens": "2030-31-31T12:00:00+00:00", "lock": {"kind": "whel", "code": 3}}
+    DocumentOf(Door).read(located(door), "", faults)
+    assert [path for path, _ in faults.findings] == ["opens", "lock.kind"]
+    assert "did you mean 'wheel'?" in faults.findings[1][1]
+    faults = FaultList()
+    DocumentOf(Door).read(located({"opens": "soon", "lock": {"code": 3}}), "", faults)
+    assert [path for path, _ in faults.findings] == ["opens", "lock.kind"]
 
 
 def test_a_key_says_what_it_is():

@@ -8,7 +8,7 @@ from typing import Any, Final, get_args
 from taskorch.model._agent import AgentState
 from taskorch.planning._values import PlanEntry, TaskRequest
 from taskorch.workflows import document_schema
-from taskorch.workflows._forms import Entry
+from taskorch.workflows._forms import DocumentOf
 
 Schema = dict[str, Any]
 _TEXT: Final[Mapping[str, Any]] = {"type": "string"}
@@ -34,13 +34,13 @@ def _listed(items: Any) -> Schema:
 
 def request_schema() -> Schema:
     """The JSON Schema of a `TaskRequest` as a document."""
-    request = Entry(TaskRequest).schema()
+    request = DocumentOf(TaskRequest).schema()
     return {"$schema": _DIALECT, "title": "TaskRequest", **request}
 
 
 def plan_schema() -> Schema:
     """The JSON Schema of an `ExecutionPlan` as a document."""
-    plan = Entry(PlanEntry).schema()
+    plan = DocumentOf(PlanEntry).schema()
     plan["properties"]["workflow"] = document_schema()
     del plan["properties"]["workflow"]["$schema"]
     return {"$schema": _DIALECT, "title": "ExecutionPlan", **plan}

@@ -20,17 +20,17 @@ from taskorch.model._show import show
 from taskorch.workflows import Workflow
 from taskorch.workflows._forms import (
     UNLIMITED,
+    AnyNames,
     Anything,
+    DocumentOf,
     Each,
-    Entry,
     FaultList,
-    Form,
     Maybe,
     Moment,
-    Named,
     Number,
     Tagged,
     Text,
+    ValueForm,
     field,
     may_be,
 )
@@ -264,7 +264,7 @@ class TaskRequest:
         default=None,
         converter=_context,
         hash=False,
-        metadata=may_be(Maybe(Named(Anything(), plain=True))),
+        metadata=may_be(Maybe(AnyNames(Anything(), plain=True))),
     )
 
     def __attrs_post_init__(self) -> None:
@@ -290,7 +290,7 @@ class TaskRequest:
         Raises:
             ValidationFailedError: It is not well formed; all faults are named.
         """
-        request: TaskRequest = _read(Entry(cls, make=cls), document, "the request")
+        request: TaskRequest = _read(DocumentOf(cls, make=cls), document, "the request")
         return request
 
     def to_dict(self) -> Document:
@@ -319,7 +319,7 @@ def constraint_to_dict(constraint: Constraint) -> Document:
     return {"kind": kind, **attrs.asdict(constraint)}
 
 
-def _read(form: Form, document: object, subject: str) -> Any:
+def _read(form: ValueForm, document: object, subject: str) -> Any:
     """
     What *document*, which *subject* is called, says.
 
@@ -424,7 +424,7 @@ class Rejected:
     reason: str = attrs.field(metadata=may_be(Text(is_any=True)))
 
 
-_REJECTED: Final = Entry(Rejected, make=lambda name, reason: (name, reason))
+_REJECTED: Final = DocumentOf(Rejected, make=lambda name, reason: (name, reason))
 
 
 @attrs.frozen
@@ -611,7 +611,7 @@ class ExecutionPlan:
         if isinstance(document, Mapping) and document.get("format", FORMAT) != FORMAT:
             text = f"this taskorch reads format {FORMAT}"
             raise refusal(_PLAN, [("format", text)])
-        entry: PlanEntry = _read(Entry(PlanEntry, make=PlanEntry), document, _PLAN)
+        entry: PlanEntry = _read(DocumentOf(PlanEntry, make=PlanEntry), document, _PLAN)
         workflow = Workflow.from_dict(entry.workflow, functions, programs=programs)
         return _plan_of(cls, entry, workflow)
 
@@ -681,7 +681,7 @@ class TaskOfPlanEntry:
     cost: float = field(_AMOUNT, name="estimatedCost", default=0.0)
     memory_mb: float | None = field(_AMOUNT, name="estimatedMemoryMb")
     memory_mb_p90: float | None = field(_AMOUNT, name="estimatedMemoryMbP90")
-    resources: Mapping[str, float] | None = field(Named(_AMOUNT, plain=True))
+    resources: Mapping[str, float] | None = field(AnyNames(_AMOUNT, plain=True))
     agent: str | None = field(Text())
 
     def task(self, workflow: Workflow) -> PlannedTask:
@@ -729,17 +729,21 @@ class PlanEntry:
     """
 
     id: str = field(Text(), is_needed=True)
-    request: TaskRequest = field(Entry(TaskRequest, make=TaskRequest), is_needed=True)
+    request: TaskRequest = field(
+        DocumentOf(TaskRequest, make=TaskRequest), is_needed=True
+    )
     tasks: list[TaskOfPlanEntry] = field(
-        Each(Entry(TaskOfPlanEntry, make=TaskOfPlanEntry)), is_needed=True
+        Each(DocumentOf(TaskOfPlanEntry, make=TaskOfPlanEntry)), is_needed=True
     )
     dependencies: list[Dependency] = field(
-        Each(Entry(Dependency, make=Dependency)), is_needed=True
+        Each(DocumentOf(Dependency, make=Dependency)), is_needed=True
     )
-    workflow: Mapping[str, Any] = field(Named(Anything(), plain=True), is_needed=True)
+    workflow: Mapping[str, Any] = field(
+        AnyNames(Anything(), plain=True), is_needed=True
+    )
     format: int = field(Number(FORMAT, FORMAT, is_whole=True), default=FORMAT)
     resource_requirements: list[ResourceRequirement] = field(
-        Each(Entry(ResourceRequirement, make=ResourceRequirement)),
+        Each(DocumentOf(ResourceRequirement, make=ResourceRequirement)),
         name="resourceRequirements",
         default=(),
     )
@@ -750,11 +754,13 @@ class PlanEntry:
     binding: str | None = field(Maybe(Text(is_any=True)))
     optimizer: str = field(Text(is_any=True), default="as it was written")
     lower_bound: float | None = field(Maybe(_AMOUNT), name="lowerBound")
-    explanation: list[Choice] = field(Each(Entry(Choice, make=_choice)), default=())
-    speeds: dict[str, float] | None = field(
-        Maybe(Named(Number(most=1e12, is_above=True), plain=True))
+    explanation: list[Choice] = field(
+        Each(DocumentOf(Choice, make=_choice)), default=()
     )
-    prices: dict[str, float] | None = field(Maybe(Named(_RATE, plain=True)))
+    speeds: dict[str, float] | None = field(
+        Maybe(AnyNames(Number(most=1e12, is_above=True), plain=True))
+    )
+    prices: dict[str, float] | None = field(Maybe(AnyNames(_RATE, plain=True)))
 
 
 def rates_of(kind: str, rates: object, *, least: float) -> dict[str, float] | None:

@@ -40,8 +40,8 @@ from taskorch.recovery._matrix import (
     rows_of,
 )
 from taskorch.workflows._forms import (
+    DocumentOf,
     Each,
-    Entry,
     FaultList,
     Flag,
     Number,
@@ -105,14 +105,14 @@ class RecoverySection(FailureHandling):
     matrix: Mapping[str, Row] = attrs.field(default=None, metadata=may_be(MATRIX))
     classes: Iterable[Rule] = attrs.field(
         default=(),
-        metadata=may_be(Each(Entry(Rule, make=Rule), needs="a list of rules")),
+        metadata=may_be(Each(DocumentOf(Rule, make=Rule), needs="a list of rules")),
     )
 
 
 #: The sections that are read here.
 _SECTIONS: Final = {
-    "failure_handling": Entry(FailureHandling),
-    "recovery": Entry(RecoverySection),
+    "failure_handling": DocumentOf(FailureHandling),
+    "recovery": DocumentOf(RecoverySection),
 }
 #: What they say for whoever tells people.
 _OTHERS: Final = ("webhook_secret_env", "webhook_may_be_private")
@@ -203,10 +203,12 @@ class RecoveryHandler:
             raise InvalidTaskError(msg, hint=hint)
         faults = FaultList()
         others: dict[str, None] = {}
-        said = _said_in(paths, others, faults)
+        entries = _said_in(paths, others, faults)
         if faults:
             raise InvalidTaskError("; ".join(faults.lines))
-        arguments: dict[str, Any] = {name: value for name, (value, _) in said.items()}
+        arguments: dict[str, Any] = {
+            name: value for name, (value, _) in entries.items()
+        }
         if "matrix" in arguments:
             arguments["matrix"] = rows_of(arguments["matrix"])
         if "human_notification_webhook" in arguments:
@@ -393,7 +395,7 @@ def _said_in(
 
     The names of other sections, and of what is for others, go to *others*.
     """
-    said: dict[str, tuple[Any, Located]] = {}
+    entries: dict[str, tuple[Any, Located]] = {}
     for document in [each for path in paths for each in _documents(Path(path), faults)]:
         if not isinstance(document.value, dict):
             faults.wrong(document, "", "a mapping")
@@ -408,7 +410,7 @@ def _said_in(
                 if word in _OTHERS:
                     others[f"{name}.{word}"] = None
                     continue
-                before, place = said.setdefault(word, (value, section.node(word)))
+                before, place = entries.setdefault(word, (value, section.node(word)))
                 if before != value:
                     faults.disagree(word, place, section.node(word))
-    return said
+    return entries

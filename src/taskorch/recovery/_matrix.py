@@ -23,11 +23,11 @@ from taskorch.model import Resources, check_count
 from taskorch.model._checks import check_word
 from taskorch.recovery._classes import CLASSES, class_of
 from taskorch.workflows._forms import (
+    AnyNames,
+    DocumentOf,
     Each,
     Either,
-    Entry,
     Maybe,
-    Named,
     Number,
     OneOf,
     ReadMapping,
@@ -164,10 +164,12 @@ class ActionEntry:
 
     grow: Mapping[str, Times] | None = attrs.field(
         default=None,
-        metadata=may_be(Named(Either(_FACTOR, Entry(Times, make=Times)), plain=True)),
+        metadata=may_be(
+            AnyNames(Either(_FACTOR, DocumentOf(Times, make=Times)), plain=True)
+        ),
     )
     avoid: Avoid | None = attrs.field(
-        default=None, metadata=may_be(Entry(Avoid, make=Avoid))
+        default=None, metadata=may_be(DocumentOf(Avoid, make=Avoid))
     )
 
 
@@ -187,7 +189,7 @@ _ACTION: Final = Either(
         {"avoid": Avoid(), "reset": Reset()},
         more="{avoid: {backoff: 2}} or {grow: {memory_mb: 2, timeout: 1.5}}",
     ),
-    Entry(ActionEntry, make=_action_of, is_one=True),
+    DocumentOf(ActionEntry, make=_action_of, is_one=True),
 )
 
 
@@ -295,7 +297,7 @@ def matrix_with(rows: Mapping[str, Row]) -> Matrix:
 
 
 #: The form of the rows that differ from the usual ones, by classes.
-MATRIX: Final = Named(Entry(Row), check=class_of)
+MATRIX: Final = AnyNames(DocumentOf(Row), check=class_of)
 
 
 def rows_of(matrix: ReadMapping) -> dict[str, Row]:

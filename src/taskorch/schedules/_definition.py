@@ -23,7 +23,7 @@ from taskorch.workflows import Workflow
 from taskorch.workflows._documents import CATCH_UP, OVERLAP, Timing
 from taskorch.workflows._forms import (
     Anything,
-    Entry,
+    DocumentOf,
     FaultList,
     Text,
     field,
@@ -243,7 +243,7 @@ def read_definition(
     faults = FaultList()
     if isinstance(document, Mapping):
         document = _with_workflow(document)
-    entry = Entry(ScheduleEntry).read(located(document), "", faults)
+    entry = DocumentOf(ScheduleEntry).read(located(document), "", faults)
     if faults or not isinstance(document, Mapping):
         msg = f"schedule {name!r}: {'; '.join(faults.lines)}"
         raise InvalidTaskError(msg, hint="when: '0 3 * * *', and a task")

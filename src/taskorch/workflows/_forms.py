@@ -157,7 +157,7 @@ def shown(node: Located) -> str:
 # -- what a value may be ---------------------------------------------------------------
 
 
-class Form(Protocol):
+class ValueForm(Protocol):
     """
     Protocol: what a value may be.
 
@@ -187,7 +187,7 @@ class Text:
     Attributes:
         is_any: Whether it may be empty.
         check: What the text means; it raises an error of ours if it means nothing.
-        needs: See `Form`.
+        needs: See `ValueForm`.
     """
 
     is_any: bool = False
@@ -255,7 +255,7 @@ class Number:
 
     @property
     def needs(self) -> str:
-        """See `Form`."""
+        """See `ValueForm`."""
         return f"{self._begin} to {self.most:g}" if self.most < _MANY else self._begin
 
     def schema(self) -> Schema:
@@ -323,7 +323,7 @@ class OneOf:
 
     @property
     def needs(self) -> str:
-        """See `Form`."""
+        """See `ValueForm`."""
         words = [*self.meanings, self.more] if self.more else [*self.meanings]
         return f"one of {', '.join(words)}" if words[1:] else words[0]
 
@@ -379,11 +379,11 @@ class Anything:
 class Maybe:
     """What *form* says, or null, which is None."""
 
-    form: Form
+    form: ValueForm
 
     @property
     def needs(self) -> str:
-        """See `Form`."""
+        """See `ValueForm`."""
         return self.form.needs
 
     def read(self, node: Located, path: str, faults: FaultList) -> Any:
@@ -397,12 +397,12 @@ class Maybe:
 class Either:
     """What one of two kinds says: *second* of a mapping, *first* of all else."""
 
-    first: Form
-    second: Form
+    first: ValueForm
+    second: ValueForm
 
     @property
     def needs(self) -> str:
-        """See `Form`."""
+        """See `ValueForm`."""
         return f"{self.first.needs}, or {self.second.needs}"
 
     def read(self, node: Located, path: str, faults: FaultList) -> Any:
@@ -421,11 +421,11 @@ class Each:
     Attributes:
         form: What each of it may be.
         least: So many of them, or more.
-        needs: See `Form`.
+        needs: See `ValueForm`.
         or_one: Whether one alone is such a list, too.
     """
 
-    form: Form
+    form: ValueForm
     least: int = 0
     needs: str = "a list"
     or_one: bool = False
@@ -482,7 +482,7 @@ class ReadMapping:
         return self.nodes[name][1]
 
 
-class Key(NamedTuple):
+class DocumentKey(NamedTuple):
     """
     A key that a document may have: the description of a field of its class.
 
@@ -496,7 +496,7 @@ class Key(NamedTuple):
     """
 
     field: str
-    form: Form
+    form: ValueForm
     words: tuple[str, ...]
     is_needed: bool
     default: Any
@@ -504,10 +504,10 @@ class Key(NamedTuple):
 
 
 def may_be(
-    form: Form, *words: str, name: str = "", is_needed: bool | None = None
+    form: ValueForm, *words: str, name: str = "", is_needed: bool | None = None
 ) -> dict[str, Any]:
     """
-    The metadata of the attrs field of a key: see `Key`.
+    The metadata of the attrs field of a key: see `DocumentKey`.
 
     Args:
         form: What its value may be.
@@ -518,25 +518,25 @@ def may_be(
     return {_KEY: (form, words, name, is_needed)}
 
 
-def field(form: Form, *words: str, default: Any = None, **how: Any) -> Any:
+def field(form: ValueForm, *words: str, default: Any = None, **how: Any) -> Any:
     """A field of a class that is a document and nothing else: see `may_be`."""
     return attrs.field(default=default, metadata=may_be(form, *words, **how))
 
 
 @cache
-def keys_of(cls: type) -> Mapping[str, Key]:
+def keys_of(cls: type) -> Mapping[str, DocumentKey]:
     """The keys of documents of *cls*, in the order of its fields."""
     texts = {
         name: text
         for base in reversed(cls.__mro__)
         for name, text in texts_of(base).items()
     }
-    keys: dict[str, Key] = {}
+    keys: dict[str, DocumentKey] = {}
     for field in attrs.fields(cls):
         if _KEY in field.metadata:
             form, words, other, is_needed = field.metadata[_KEY]
             name: str = other or field.name
-            keys[name] = Key(
+            keys[name] = DocumentKey(
                 field.name,
                 form,
                 words,
@@ -555,7 +555,7 @@ def _meanings(cls: type) -> Mapping[str, str]:
 
 
 @attrs.frozen
-class Entry:
+class DocumentOf:
     """
     A mapping whose keys are described by the fields of a class.
 
@@ -597,7 +597,11 @@ class Entry:
             return faults.raised(error, node.place, path)
 
     def _entry(
-        self, node: Located, path: str, keys: Mapping[str, Key], faults: FaultList
+        self,
+        node: Located,
+        path: str,
+        keys: Mapping[str, DocumentKey],
+        faults: FaultList,
     ) -> ReadMapping:
         meanings = _meanings(self.cls)
         values: dict[str, Any] = {}
@@ -647,7 +651,7 @@ class Entry:
 
 
 @attrs.frozen
-class Named:
+class AnyNames:
     """
     A mapping of names, which may be any, to values of one kind.
 
@@ -657,7 +661,7 @@ class Named:
         plain: Whether it is read as a dict, and not as a `ReadMapping`.
     """
 
-    form: Form
+    form: ValueForm
     check: Callable[[str], Any] | None = None
     plain: bool = False
     needs: str = "a mapping"
@@ -710,12 +714,12 @@ class Tagged:
         if kind is WRONG:
             return WRONG
         cls = self.kinds[kind]
-        return Entry(cls, make=cls).read(Located(others, node.place), path, faults)
+        return DocumentOf(cls, make=cls).read(Located(others, node.place), path, faults)
 
     def schema(self) -> Schema:
         schemas: list[Schema] = []
         for name, cls in self.kinds.items():
-            schema = Entry(cls).schema()
+            schema = DocumentOf(cls).schema()
             schema["properties"] = {self.tag: {"const": name}, **schema["properties"]}
             schema["required"] = [self.tag, *schema.get("required", ())]
             schemas.append(schema)

@@ -33,9 +33,9 @@ from taskorch.model._question import APPROVAL_OF, to_question
 from taskorch.model._show import show
 from taskorch.workflows import _steps
 from taskorch.workflows._forms import (
+    DocumentOf,
     Each,
     Either,
-    Entry,
     Maybe,
     Number,
     Text,
@@ -145,7 +145,7 @@ class CheckEntry:
     file: str = field(Text())
     call: str = field(Text())
     approval: Approval | None = field(
-        Maybe(Either(_SECONDS, Entry(Approval, make=Approval)))
+        Maybe(Either(_SECONDS, DocumentOf(Approval, make=Approval)))
     )
 
 
@@ -162,7 +162,7 @@ class PhaseEntry:
     """
 
     max_parallel: int | None = field(Maybe(_COUNT))
-    gate: list[Any] = field(Each(Entry(CheckEntry, is_one=True)), default=())
+    gate: list[Any] = field(Each(DocumentOf(CheckEntry, is_one=True)), default=())
     gate_timeout: float | None = field(_SECONDS)
     on_failure: OnFailure = field(one_of(*_ON_FAILURE), default="stop")
 

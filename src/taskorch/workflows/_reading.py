@@ -57,7 +57,7 @@ from taskorch.workflows._documents import (
 from taskorch.workflows._forms import (
     DATE,
     WRONG,
-    Entry,
+    DocumentOf,
     FaultList,
     ReadMapping,
     keys_of,
@@ -196,9 +196,9 @@ class DocumentReader:
 
     def _schedule(self, document: object) -> Mapping[str, Any]:
         """When it is to run; whether that can be is said where it is scheduled."""
-        return self._entry("schedule", Entry(Timing), document).values
+        return self._entry("schedule", DocumentOf(Timing), document).values
 
-    def _entry(self, path: str, form: Entry, document: object) -> ReadMapping:
+    def _entry(self, path: str, form: DocumentOf, document: object) -> ReadMapping:
         """What *document* says, of which *form* says what it may be."""
         faults = FaultList()
         node = located(document)
@@ -219,7 +219,7 @@ class DocumentReader:
     def _phase(self, name: str, document: object) -> dict[str, Any]:
         path = f"phases.{name}"
         before = self._count
-        options = dict(self._entry(path, Entry(PhaseEntry), document).values)
+        options = dict(self._entry(path, DocumentOf(PhaseEntry), document).values)
         if "gate" in options:
             options["gate"] = [
                 self._check(f"{path}.gate[{i}].call", check.values)
@@ -336,11 +336,11 @@ class DocumentReader:
         waits = {
             name: document[name] for name in ("wait_for", "timeout") if name in document
         }
-        said = self._entry(path, Entry(WaitEntry), waits).values
+        entry = self._entry(path, DocumentOf(WaitEntry), waits).values
         default: Any = RAISE
         if "default" in document:
             default = self._plain(f"{path}.default", document["default"])
-        make = partial(Wait, said.get("wait_for"), said.get("timeout"), default)
+        make = partial(Wait, entry.get("wait_for"), entry.get("timeout"), default)
         return {
             "type": "wait",
             "payload": self._made(f"{path}.wait_for", make, {}),
@@ -360,7 +360,7 @@ class DocumentReader:
             for name in names
             if name in document and name != "details"
         }
-        asked = dict(self._entry(path, Entry(QuestionEntry), asks).values)
+        asked = dict(self._entry(path, DocumentOf(QuestionEntry), asks).values)
         if "details" in document:
             asked["details"] = self._plain(f"{path}.details", document["details"])
         if asked.get("asked_by") is None:
@@ -617,8 +617,10 @@ def document_schema() -> dict[str, Any]:
         for name, each in OPTIONS.items()
         if each.place != "submission"
     }
-    schema["$defs"]["phase"] = Entry(PhaseEntry).schema()
-    schema["properties"]["schedule"] = Entry(Timing).schema()
+    schema["$defs"]["phase"] = DocumentOf(PhaseEntry).schema()
+    schema["properties"]["schedule"] = DocumentOf(Timing).schema()
     for name, cls in (("step", WaitEntry), ("asked", QuestionEntry)):
-        schema["$defs"][name]["then"]["properties"] = Entry(cls).schema()["properties"]
+        schema["$defs"][name]["then"]["properties"] = DocumentOf(cls).schema()[
+            "properties"
+        ]
     return schema

@@ -16,8 +16,8 @@ from taskorch._base import _vocabulary
 from taskorch.errors import InvalidTaskError
 from taskorch.model._show import show
 from taskorch.workflows._forms import (
+    DocumentOf,
     Each,
-    Entry,
     FaultList,
     Number,
     Text,
@@ -99,11 +99,11 @@ def _one(*words: str) -> Any:
 
 
 def _section(cls: type) -> Any:
-    return field(Entry(cls, nulls=True))
+    return field(DocumentOf(cls, nulls=True))
 
 
 @attrs.frozen
-class About:
+class AboutJobs:
     """
     Whose jobs they are.
 
@@ -224,7 +224,7 @@ class AllocationAlgorithm:
     """
 
     fallback_policy: Any = _one("best_effort", "all_or_nothing")
-    min_chunk: Any = field(Entry(Chunks))
+    min_chunk: Any = field(DocumentOf(Chunks))
     audit_logging: Any = field(Text())
 
 
@@ -366,7 +366,7 @@ class Topics:
 
 
 @attrs.frozen
-class Lifecycle:
+class JobLifecycle:
     """
     The life of a job.
 
@@ -455,16 +455,16 @@ class AdaptiveJobs:
         self_improvement: How all of it gets better.
     """
 
-    task_orchestration_metadata: Any = _section(About)
+    task_orchestration_metadata: Any = _section(AboutJobs)
     job_intake_pipeline: Any = _section(JobIntake)
     resource_pools: Any = _section(ResourcePools)
     tadpole_execution: Any = _section(UnitExecution)
-    job_lifecycle: Any = _section(Lifecycle)
+    job_lifecycle: Any = _section(JobLifecycle)
     self_improvement: Any = _section(SelfImprovement)
 
 
 #: The form of all of a configuration.
-CONFIGURATION: Final = Entry(AdaptiveJobs, nulls=True)
+CONFIGURATION: Final = DocumentOf(AdaptiveJobs, nulls=True)
 
 
 class JobConfig:

@@ -12,10 +12,10 @@ from taskorch.frontends.jobs._config import JobConfig
 from taskorch.model._ids import check_id, has_segments
 from taskorch.model._show import show
 from taskorch.workflows._forms import (
+    AnyNames,
     Anything,
-    Entry,
+    DocumentOf,
     FaultList,
-    Named,
     Number,
     ReadMapping,
     Text,
@@ -107,17 +107,17 @@ class JobEntry:
 
     job_id: str = field(Text(check=_job_id))
     objective: str = field(Text())
-    requested_resources: Requested = field(Entry(Requested))
+    requested_resources: Requested = field(DocumentOf(Requested))
     tadpole_count: int = field(Number(least=1, most=MOST_UNITS, is_whole=True))
     worker_id: str = field(Text())
     expected_duration_seconds: float = field(Number(most=1e9, is_above=True))
     reward_signal: float = field(Number(-1, 1))
-    metadata: Mapping[str, Any] = field(Named(Anything(), plain=True))
+    metadata: Mapping[str, Any] = field(AnyNames(Anything(), plain=True))
 
 
 def schema_of(config: JobConfig) -> dict[str, Any]:
     """The JSON Schema of a body that asks for a job."""
-    schema = Entry(JobEntry).schema()
+    schema = DocumentOf(JobEntry).schema()
     paths = [name.partition(".") for name in config.required]
     properties = {name: schema["properties"][name] for name in config.fields}
     properties["requested_resources"]["required"] = [
@@ -144,7 +144,7 @@ def job_of(body: object, config: JobConfig) -> Job:
         faults.wrong(node, "", "a mapping")
         raise InvalidTaskError("; ".join(faults.lines))
     none = ReadMapping({}, {}, node.place)
-    entry: ReadMapping = Entry(JobEntry).read(node, "", faults)
+    entry: ReadMapping = DocumentOf(JobEntry).read(node, "", faults)
     for name, (place, _) in entry.nodes.items():
         if name not in config.fields:
             faults.unknown(place, "", config.fields)

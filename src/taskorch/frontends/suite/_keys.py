@@ -14,10 +14,10 @@ from taskorch.recovery import AlertRule
 from taskorch.recovery._handler import FailureHandling, RecoverySection
 from taskorch.workflows._forms import (
     ID,
+    AnyNames,
+    DocumentOf,
     Each,
     Either,
-    Entry,
-    Named,
     Number,
     OneOf,
     Text,
@@ -38,7 +38,7 @@ _USUAL: Final = Limits()
 
 
 @attrs.frozen
-class Held:
+class HeldByTask:
     """
     What a task holds while it runs.
 
@@ -56,7 +56,7 @@ class Held:
 
 
 @attrs.frozen
-class Allocation(Held):
+class ClassAllocation(HeldByTask):
     """
     What tasks of a class hold that do not say so themselves.
 
@@ -82,8 +82,8 @@ class Subtask:
 
     id: str = field(ID, is_needed=True)
     name: str = field(Text())
-    resources: Held = field(Entry(Held))
-    success_criteria: Criteria = field(Entry(Criteria))
+    resources: HeldByTask = field(DocumentOf(HeldByTask))
+    success_criteria: Criteria = field(DocumentOf(Criteria))
     arguments: list[str] = field(_WORDS)
 
 
@@ -103,14 +103,16 @@ class TaskEntry(Subtask):
 
     template: str = field(Text())
     dependencies: list[str] = field(Each(ID, needs="a list of ids"))
-    subtasks: list[Any] = field(Each(Either(ID, Entry(Subtask)), needs="a list of ids"))
+    subtasks: list[Any] = field(
+        Each(Either(ID, DocumentOf(Subtask)), needs="a list of ids")
+    )
     priority: str = field(OneOf(PRIORITIES), default="normal")
     role: str = field(Text())
     shards: int = field(Number(least=1, most=999, is_whole=True), default=1)
 
 
 @attrs.frozen
-class About:
+class AboutSuite:
     """
     The suite as a whole.
 
@@ -129,7 +131,7 @@ class About:
     api_port: int = field(_PORT, default=8080)
     metrics_port: int = field(_PORT, default=9090)
     task_definitions: Mapping[str, Any] = field(
-        Named(Each(Entry(TaskEntry), needs="a list of tasks"))
+        AnyNames(Each(DocumentOf(TaskEntry), needs="a list of tasks"))
     )
 
 
@@ -150,7 +152,7 @@ class AgentLimits:
 
 
 @attrs.frozen
-class AgentPool:
+class AgentPoolSection:
     """
     As many agents as there is work for.
 
@@ -173,7 +175,7 @@ class AgentPool:
 
 
 @attrs.frozen
-class PhaseEntry:
+class SuitePhaseEntry:
     """
     A phase: the tasks of a class.
 
@@ -191,7 +193,7 @@ class PhaseEntry:
 
 
 @attrs.frozen
-class Configuration:
+class SuiteConfiguration:
     """
     All of a configuration of a suite.
 
@@ -208,19 +210,21 @@ class Configuration:
         templates: How tasks are run.
     """
 
-    orchestrator: About = field(Entry(About))
-    resource_allocation: Mapping[str, Allocation] = field(Named(Entry(Allocation)))
-    agent_limits: AgentLimits = field(Entry(AgentLimits))
-    failure_handling: FailureHandling = field(Entry(FailureHandling))
-    agent_pool: AgentPool = field(Entry(AgentPool))
-    recovery: RecoverySection = field(Entry(RecoverySection))
-    monitoring: Monitoring = field(Entry(Monitoring))
-    alerts: Mapping[str, AlertRule] = field(
-        Named(Either(one_of("off"), Entry(AlertRule)))
+    orchestrator: AboutSuite = field(DocumentOf(AboutSuite))
+    resource_allocation: Mapping[str, ClassAllocation] = field(
+        AnyNames(DocumentOf(ClassAllocation))
     )
-    phases: Mapping[str, PhaseEntry] = field(Named(Entry(PhaseEntry)))
-    templates: Mapping[str, Template] = field(Named(Entry(Template)))
+    agent_limits: AgentLimits = field(DocumentOf(AgentLimits))
+    failure_handling: FailureHandling = field(DocumentOf(FailureHandling))
+    agent_pool: AgentPoolSection = field(DocumentOf(AgentPoolSection))
+    recovery: RecoverySection = field(DocumentOf(RecoverySection))
+    monitoring: Monitoring = field(DocumentOf(Monitoring))
+    alerts: Mapping[str, AlertRule] = field(
+        AnyNames(Either(one_of("off"), DocumentOf(AlertRule)))
+    )
+    phases: Mapping[str, SuitePhaseEntry] = field(AnyNames(DocumentOf(SuitePhaseEntry)))
+    templates: Mapping[str, Template] = field(AnyNames(DocumentOf(Template)))
 
 
 #: The form of all of a configuration.
-CONFIGURATION: Final = Entry(Configuration)
+CONFIGURATION: Final = DocumentOf(SuiteConfiguration)

@@ -13,7 +13,7 @@ from taskorch._base._limits import MAX_SECONDS
 from taskorch.frontends.suite._criteria import Criteria
 from taskorch.model import NO_RESOURCES, Resources
 from taskorch.recovery import AlertRule, Row, Rule
-from taskorch.workflows._forms import Each, Named, Number, Size, Text, may_be
+from taskorch.workflows._forms import AnyNames, Each, Number, Size, Text, may_be
 
 #: How the tasks of a phase follow each other.
 Mode: TypeAlias = Literal["parallel", "sequential_with_parallel_subtasks", "sequential"]
@@ -46,12 +46,12 @@ class Template:
     pytest: tuple[str, ...] | None = attrs.field(default=None, metadata=may_be(_WORDS))
     command: tuple[str, ...] | None = attrs.field(default=None, metadata=may_be(_ARGV))
     arguments: Mapping[str, tuple[str, ...]] = attrs.field(
-        factory=dict, hash=False, metadata=may_be(Named(_WORDS))
+        factory=dict, hash=False, metadata=may_be(AnyNames(_WORDS))
     )
     results: str | None = attrs.field(default=None, metadata=may_be(Text()))
     coverage: tuple[str, ...] = attrs.field(default=(), metadata=may_be(_WORDS))
     env: Mapping[str, str] = attrs.field(
-        factory=dict, hash=False, metadata=may_be(Named(_TEXT))
+        factory=dict, hash=False, metadata=may_be(AnyNames(_TEXT))
     )
     cwd: Path = attrs.field(default=Path(), metadata=may_be(Text()))
     python: str = attrs.field(factory=lambda: sys.executable, metadata=may_be(Text()))

@@ -97,7 +97,9 @@ def _documents(path: Path, faults: FaultList) -> list[Located]:
 
 
 def _suite(whole: ReadMapping, folder: Path, faults: FaultList) -> Suite:
-    sections = {name: _section(whole, name) for name in keys_of(_keys.Configuration)}
+    sections = {
+        name: _section(whole, name) for name in keys_of(_keys.SuiteConfiguration)
+    }
     for first, second, key in _SHARED:
         if key in sections[first].values and key in sections[second].values:
             mine, its = sections[first], sections[second]

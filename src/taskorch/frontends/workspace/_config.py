@@ -31,10 +31,10 @@ from taskorch.model import id_problem
 from taskorch.model._ids import has_segments
 from taskorch.model._show import show
 from taskorch.workflows._forms import (
-    Entry,
+    AnyNames,
+    DocumentOf,
     FaultList,
     Flag,
-    Named,
     Number,
     ReadMapping,
     field,
@@ -175,12 +175,14 @@ class WorkspaceEntry:
     """
 
     title: str = field(LINE)
-    folders: Folders = field(Entry(Folders, nulls=True))
+    folders: Folders = field(DocumentOf(Folders, nulls=True))
     agent: str = field(LINE, default="agent")
     stdin: bool = field(Flag())
-    agents: Mapping[str, AgentProgram] = field(Named(Entry(AgentProgram, nulls=True)))
-    phases: Mapping[str, PhaseRule] = field(Named(Entry(PhaseRule, nulls=True)))
-    limits: LimitsEntry = field(Entry(LimitsEntry, nulls=True))
+    agents: Mapping[str, AgentProgram] = field(
+        AnyNames(DocumentOf(AgentProgram, nulls=True))
+    )
+    phases: Mapping[str, PhaseRule] = field(AnyNames(DocumentOf(PhaseRule, nulls=True)))
+    limits: LimitsEntry = field(DocumentOf(LimitsEntry, nulls=True))
     grace: float = field(Duration(), default="10s")
 
 

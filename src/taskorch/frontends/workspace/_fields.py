@@ -24,8 +24,8 @@ from taskorch.model._ids import has_segments
 from taskorch.model._show import show
 from taskorch.workflows._forms import (
     WRONG,
+    DocumentOf,
     Each,
-    Entry,
     FaultList,
     Number,
     ReadMapping,
@@ -69,7 +69,7 @@ def read_fields(
         path: What problems call its file.
         problems: What is wrong goes there.
         offset: The line of the file at which the text begins, from 0.
-        others: See `Entry`.
+        others: See `DocumentOf`.
 
     Returns:
         The document; None if nothing can be read.
@@ -79,7 +79,7 @@ def read_fields(
     entry = WRONG
     if not wrong:
         node.value = {} if node.value is None else node.value
-        entry = Entry(cls, nulls=True, others=others).read(node, "", faults)
+        entry = DocumentOf(cls, nulls=True, others=others).read(node, "", faults)
     problems += [
         Problem(path, place.line, place.column, message)
         for place, message in (*wrong, *faults.placed)
@@ -145,7 +145,7 @@ class Paths:
     needs: str = "a list of files"
 
     def read(self, node: Located, path: str, faults: FaultList) -> Any:
-        """See `Form`."""
+        """See `ValueForm`."""
         items = node.value if isinstance(node.value, list) else [node]
         form = Each(Text(check=self._path_of), needs=self.needs, or_one=True)
         values = form.read(node, path, faults)
@@ -169,7 +169,7 @@ class Paths:
         return str(PurePosixPath(text))
 
     def schema(self) -> Schema:
-        """See `Form`."""
+        """See `ValueForm`."""
         return LINES.schema()
 
 
@@ -180,7 +180,7 @@ class CommandLine:
     needs: str = "a command line, or a list of its words,"
 
     def read(self, node: Located, path: str, faults: FaultList) -> Any:
-        """See `Form`."""
+        """See `ValueForm`."""
         if isinstance(node.value, list):
             words = LINES.read(node, path, faults)
         else:
@@ -199,7 +199,7 @@ class CommandLine:
         return tuple(words)
 
     def schema(self) -> Schema:
-        """See `Form`."""
+        """See `ValueForm`."""
         return LINES.schema()
 
 
@@ -210,7 +210,7 @@ class Duration:
     needs: str = "hours, or a text such as '90s', '30m' or '2h', up to a year,"
 
     def read(self, node: Located, path: str, faults: FaultList) -> Any:
-        """See `Form`."""
+        """See `ValueForm`."""
         value = node.value
         hours: float | None = None
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -222,7 +222,7 @@ class Duration:
         return hours * _HOUR
 
     def schema(self) -> Schema:
-        """See `Form`."""
+        """See `ValueForm`."""
         text = {"type": "string", "pattern": f"^\\s*{_DURATION.pattern}\\s*$"}
         number = {"type": "number", "exclusiveMinimum": 0, "maximum": _MAX_HOURS}
         return {"anyOf": [number, text]}
@@ -237,7 +237,7 @@ class Priority:
     )
 
     def read(self, node: Located, path: str, faults: FaultList) -> Any:
-        """See `Form`."""
+        """See `ValueForm`."""
         value = node.value
         if isinstance(value, str) and value.lower() in PRIORITIES:
             return PRIORITIES[value.lower()]
@@ -253,7 +253,7 @@ class Priority:
         return value
 
     def schema(self) -> Schema:
-        """See `Form`."""
+        """See `ValueForm`."""
         return {"type": ["integer", "string"]}
 
 

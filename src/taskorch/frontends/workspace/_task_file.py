@@ -24,7 +24,7 @@ from taskorch.frontends.workspace._fields import (
 from taskorch.frontends.workspace._layout import phase_of, read_start
 from taskorch.frontends.workspace._problems import Problem
 from taskorch.model._show import show
-from taskorch.workflows._forms import Entry, Number, may_be
+from taskorch.workflows._forms import DocumentOf, Number, may_be
 from taskorch.workflows._located import Located, plain
 
 #: Bytes in which the head must end.
@@ -45,7 +45,7 @@ def _words(resource: str, factor: float) -> list[str]:
 
 
 @attrs.frozen
-class Held:
+class HeldByFile:
     """
     What a task takes.
 
@@ -64,11 +64,13 @@ class Held:
     )
 
 
-def _held(cpu: float = 0.0, memory_mb: float = 0.0, memory_gb: float = 0.0) -> Held:
+def _held(
+    cpu: float = 0.0, memory_mb: float = 0.0, memory_gb: float = 0.0
+) -> HeldByFile:
     if memory_mb and memory_gb:
         msg = "memory_gb: memory_mb is said, too"
         raise ValueError(msg)
-    return Held(cpu, memory_mb or 1024 * memory_gb)
+    return HeldByFile(cpu, memory_mb or 1024 * memory_gb)
 
 
 @attrs.frozen
@@ -114,8 +116,9 @@ class TaskFile:
     capability: tuple[str, ...] = attrs.field(default=(), metadata=may_be(LINES))
     timeout: float | None = attrs.field(default=None, metadata=may_be(Duration()))
     estimate: float | None = attrs.field(default=None, metadata=may_be(Duration()))
-    resources: Held = attrs.field(
-        default=Held(), metadata=may_be(Entry(Held, make=_held, nulls=True))
+    resources: HeldByFile = attrs.field(
+        default=HeldByFile(),
+        metadata=may_be(DocumentOf(HeldByFile, make=_held, nulls=True)),
     )
     priority: int = attrs.field(default=0, metadata=may_be(Priority()))
     retries: int = attrs.field(default=0, metadata=may_be(Number(is_whole=True)))
