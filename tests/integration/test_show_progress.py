@@ -17,6 +17,7 @@ from taskorch import (
     TaskOrchestrator,
     Workflow,
 )
+from taskorch._base._backoff import Backoff
 from taskorch._telling import _show_progress
 
 
@@ -87,8 +88,7 @@ def test_a_terminal_has_one_line_that_says_it_all(
 def test_a_log_has_few_lines(
     orch: TaskOrchestrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_show_progress, "_FIRST", 0.02)
-    monkeypatch.setattr(_show_progress, "_LONGEST", 0.03)
+    monkeypatch.setattr(_show_progress, "_PAUSES", Backoff(0.02, 0.03))
     file, hold = io.StringIO(), Hold()
     with orch.show_progress(file=file):
         handle = orch.submit(hold)

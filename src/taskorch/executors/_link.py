@@ -131,11 +131,11 @@ class Link:
         return not self._is_over
 
     def _hear(self, frames: list[tuple[int, bytes, bytes]]) -> None:
-        hear, given = self._heard, self._given
+        hear, numbers = self._heard, self._given
         for kind, number, body in frames:
             if self._is_over:
                 return
-            if kind in _wire.ENDS and number not in given:
+            if kind in _wire.ENDS and number not in numbers:
                 self.refuse()
             elif kind != _wire.ALIVE:
                 hear(kind, number, body)

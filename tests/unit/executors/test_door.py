@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import logging
 import secrets
 import shutil
@@ -10,7 +11,7 @@ import ssl
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,67 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 def refused(caplog: pytest.LogCaptureFixture) -> int:
     words = [line.split()[1] for line in lines(caplog)]
     return sum(1 if word == "a" else int(word) for word in words)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        _wire.frame(_wire.LOGGED, bytes(_wire.NUMBER), b"of another kind"),
+        _wire.frame(_wire.READY, bytes(_wire.NUMBER), bytes(2**12 + 1)),
+        _wire.frame(_wire.READY, bytes(_wire.NUMBER), b"of a wrong end")[:-1] + b"x",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"",
+    ],
+)
+def test_of_who_is_not_known_only_what_was_to_come_is_taken(frame: bytes) -> None:
+    with connected() as (ours, theirs):
+        good = _wire.frame(_wire.READY, bytes(_wire.NUMBER), b"good")
+        theirs.sendall(good + frame)
+        theirs.shutdown(socket.SHUT_WR)
+        stream = Stream(ours)
+        assert stream.take(_wire.READY) == (_wire.READY, bytes(_wire.NUMBER), b"good")
+        with pytest.raises(ConnectionError):
+            stream.take(_wire.READY)
+
+
+@pytest.mark.parametrize(
+    "proof", [b"", bytes(32), b"what it has said itself", b"the secret of another"]
+)
+def test_a_host_works_for_nobody_who_does_not_know_its_secret(proof: bytes) -> None:
+    """Nor for who says to it what it has said, or what another host would believe."""
+    number, secret = secrets.token_bytes(_wire.NUMBER), secrets.token_bytes(32)
+
+    def pretend(sock: socket.socket) -> None:
+        stream = Stream(sock)
+        challenge = bytes(32)
+        stream.put(_wire.CHALLENGE, _wire.NOBODY, challenge)
+        _, _, body = stream.take(_wire.PROOF)
+        answer = proof
+        if proof.startswith(b"what"):
+            answer = body[32:]
+        elif proof.startswith(b"the"):
+            answer = hmac.digest(
+                bytes(32), b"orchestrator" + body[:32] + challenge, "sha256"
+            )
+        stream.put(_wire.PROOF, number, answer)
+
+    with connected() as (ours, theirs):
+        thread = threading.Thread(target=pretend, args=(theirs,))
+        thread.start()
+        with pytest.raises(ConnectionError, match="does not know the secret"):
+            introduce(Stream(ours), number, secret)
+        thread.join(PATIENCE)
+
+
+@contextmanager
+def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two sockets with TCP between them."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname(), PATIENCE) as ours,
+        server.accept()[0] as theirs,
+    ):
+        yield ours, theirs
 
 
 def without_cryptography(monkeypatch: pytest.MonkeyPatch) -> None:

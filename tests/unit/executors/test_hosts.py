@@ -35,6 +35,8 @@ class OnThreads(Engine):
         self.starts = 0
         self.told: list[Sequence[tuple[str, int]]] = []
         self.lost = threading.Event()
+        #: Tells that the first has ended, though it has not.
+        self.say_ended: Callable[[str], object] = str
         #: By which names hosts know this machine, one after the other.
         self.names = ["127.0.0.1"]
 
@@ -52,6 +54,7 @@ class OnThreads(Engine):
         self.told.append(pickle.loads(arguments)["addresses"])
         run = RunningHost(arguments).run
         if self.starts == 1:
+            self.say_ended = ended
             run = partial(self._run_odd, pickle.loads(arguments))
         threading.Thread(target=lambda: ended(run()), daemon=True).start()
 
@@ -135,6 +138,24 @@ def test_a_host_that_answers_what_it_was_not_asked_is_lost(answer: Odd) -> None:
         assert orch.get_task_status(handle.task_id).attempts == 2
         assert engine.lost.wait(PATIENCE)
     assert engine.starts == 2
+
+
+def test_a_host_that_is_lost_to_its_engine_is_heard_no_more() -> None:
+    """Though it goes on, and answers: its calls are made elsewhere by then."""
+
+    def answer_late(stream: Stream, number: bytes) -> None:
+        engine.say_ended("its node has gone")
+        with suppress(OSError):
+            while stream.sock.recv(100):
+                pass
+            end(stream, number)
+
+    engine = OnThreads(answer_late)
+    with on(engine) as orch:
+        handle = orch.submit_task(Task.call(pow, 2, 3, executor="there"))
+        assert handle.result(PATIENCE) == 8
+        assert orch.get_task_status(handle.task_id).attempts == 2
+        assert engine.lost.wait(PATIENCE / 4)
 
 
 def test_hosts_know_this_machine_by_the_name_that_it_has_when_they_start() -> None:
