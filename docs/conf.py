@@ -92,10 +92,10 @@ GIVEN = {
     "orch.options(…)": ("taskorch._with_options", "WithOptions"),
     "orch.aio.options(…)": ("taskorch._aio", "AsyncWithOptions"),
     "orch.events(…), orch.aio.events(…)": (
-        "taskorch._telling._following",
+        "taskorch._telling.following",
         "EventStream",
     ),
-    "orch.show_progress()": ("taskorch._telling._show_progress", "Progress"),
+    "orch.show_progress()": ("taskorch._telling.show_progress", "Progress"),
     "context.workflow, in a coroutine": ("taskorch._managers", "AsyncWorkflowContext"),
 }
 _GROUP = re.compile(

@@ -29,18 +29,15 @@ from typing import (
     overload,
 )
 
-from taskorch._base._limits import FOLLOWED_EVENTS
-from taskorch._base._vocabulary import no_attribute
+from taskorch._base.limits import FOLLOWED_EVENTS
+from taskorch._base.vocabulary import no_attribute
 from taskorch._handles import Ahead, TaskHandle
 from taskorch._managers import AgentManager, ResourceManager, WorkflowManager
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._with_options import CallOptions
-from taskorch.model import to_patience
-from taskorch.model._checks import called_as
+from taskorch.model import called_as, to_patience
 from taskorch.model._verbs import Verb, verbs_of
-from taskorch.runtime._asyncio import asyncio_loop
-from taskorch.runtime._interrupts import restore_handlers
-from taskorch.runtime._work import NO_KWARGS, capture
+from taskorch.runtime import NO_KWARGS, asyncio_loop, capture, restore_handlers
 
 if TYPE_CHECKING:
     from taskorch._managers import (
@@ -49,7 +46,7 @@ if TYPE_CHECKING:
         MemoManager,
         ScheduleManager,
     )
-    from taskorch._telling._following import EventStream
+    from taskorch._telling.following import EventStream
     from taskorch.events import Event
     from taskorch.model import (
         FilterFields,
@@ -68,7 +65,7 @@ if TYPE_CHECKING:
         ValidationResult,
     )
     from taskorch.protocols import Journal
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime import Runtime
     from taskorch.simulation._plans._chance import Durations, Failures
     from taskorch.simulation._plans._report import SimulationReport
     from taskorch.workflows import Workflow

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from taskorch.errors import JournalUnavailableError
-from taskorch.runtime import _context
-from taskorch.runtime._context import AttemptContext
+from taskorch.runtime import AttemptContext, _context
 
 if TYPE_CHECKING:
     from taskorch._managers import AsyncWorkflowContext, WorkflowContext

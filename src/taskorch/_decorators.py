@@ -25,18 +25,17 @@ from typing import (
     overload,
 )
 
-from taskorch._base._vocabulary import in_our_words, unknown_option
+from taskorch._base.vocabulary import in_our_words, unknown_option
 from taskorch.errors import InvalidTaskError
-from taskorch.model import OPTIONS, Task
+from taskorch.model import OPTIONS, Task, show
 from taskorch.model._describe import DECLARED, Declared, declared
-from taskorch.model._show import show
 from taskorch.model._task import FunctionOptions, TaskOptions, call_type
 from taskorch.policies._validator import findings_of
 
 if TYPE_CHECKING:
     from taskorch._handles import TaskHandle
     from taskorch._with_options import CallOptions, WithOptions
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime import Runtime
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -91,7 +90,7 @@ class SubmitsCalls(Generic[T]):
             CallOptions,
             WithOptions,
         )
-        from taskorch.runtime._lifecycle import open_runtime  # noqa: PLC0415 - the same
+        from taskorch.runtime import open_runtime  # noqa: PLC0415 - the same
 
         runtime = self._rt
         if runtime is None:

@@ -24,13 +24,12 @@ from typing import (
 
 from taskorch._futures import TaskFuture, cancel_all
 from taskorch._orchestrator import SpelledOut, TaskOrchestrator
-from taskorch._settings._fields import refuse_unknown
+from taskorch._settings.fields import refuse_unknown
 from taskorch.errors import InvalidTaskError, WouldBlockError
-from taskorch.model import check_count
-from taskorch.model._show import show
+from taskorch.model import check_count, show
 
 if TYPE_CHECKING:
-    from taskorch._settings._fields import SettingsOptions
+    from taskorch._settings.fields import SettingsOptions
 
 P = ParamSpec("P")
 T = TypeVar("T")

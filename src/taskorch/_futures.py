@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from taskorch.errors import InvalidTransitionError, TaskFailedError, TaskorchError
 from taskorch.model import TaskState
-from taskorch.runtime._asyncio import running_loop
-from taskorch.runtime._attempts import ENDS_LOOPS
-from taskorch.runtime._interrupts import defers_interrupts
-from taskorch.runtime._waiting import is_settled
-from taskorch.runtime._work import note_given
+from taskorch.runtime import (
+    ENDS_LOOPS,
+    defers_interrupts,
+    is_settled,
+    note_given,
+    running_loop,
+)
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from taskorch.runtime._work import Work
+    from taskorch.runtime import Work
 
 T = TypeVar("T")
 #: Seconds after which a lock that is not free is taken for one that this thread holds:

@@ -20,29 +20,27 @@ from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Generic, cast
 
-from taskorch._base._visible import counted
-from taskorch._base._vocabulary import no_attribute
+from taskorch._base.visible import counted
+from taskorch._base.vocabulary import no_attribute
 from taskorch._futures import TaskFuture, cancel_pending, is_free
 from taskorch.errors import TaskorchError, UsageError
-from taskorch.model import TERMINAL, TaskState, check_count, to_patience
-from taskorch.model._show import show
-from taskorch.runtime._interrupts import defers_interrupts, takes_interrupts
-from taskorch.runtime._loops import Latch
-from taskorch.runtime._reports import status_of
-from taskorch.runtime._waiting import (
+from taskorch.model import TERMINAL, TaskState, check_count, show, to_patience
+from taskorch.runtime import (
     UNSTARTED,
-    blockade,
-    is_hopeless,
-    is_settled,
-    unresolvable_root,
-)
-from taskorch.runtime._work import (
+    Latch,
     Work,
+    blockade,
+    defers_interrupts,
     error_of,
     gone_result,
+    is_hopeless,
+    is_settled,
     note_given,
     size_of,
+    status_of,
+    takes_interrupts,
     unfinished,
+    unresolvable_root,
 )
 
 if TYPE_CHECKING:
@@ -50,7 +48,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     from taskorch.model import TaskStatus
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime import Runtime
 
     T = TypeVar("T", default=Any)
 else:

@@ -23,23 +23,30 @@ from typing import (
     overload,
 )
 
-from taskorch._base._limits import (
+from taskorch._base.limits import (
     FOLLOWED_EVENTS,
     KEEP_EVENTS,
     MAX_PRIORITY,
     NS,
     SIGNAL_SECONDS,
 )
-from taskorch._base._vocabulary import meant, no_attribute
+from taskorch._base.vocabulary import meant, no_attribute
 from taskorch._contexts import TaskContext
 from taskorch._decorators import decorated
 from taskorch._handles import TaskHandle, as_completed, map_calls
-from taskorch._settings._fields import SETTINGS, Settings
+from taskorch._settings.fields import SETTINGS, Settings
 from taskorch._with_options import CallOptions, WithOptions, refuse_options
 from taskorch.errors import InvalidTaskError, InvalidTransitionError, UnknownTaskError
 from taskorch.events import TaskRewarded
 from taskorch.journal import MemoryJournal
 from taskorch.model import (
+    COUNT,
+    FOR_PROGRAMS,
+    NAME,
+    NOTE,
+    PERSON,
+    PRIORITY,
+    SECONDS,
     Agent,
     Escalation,
     Explanation,
@@ -55,50 +62,47 @@ from taskorch.model import (
     TaskFilter,
     TaskState,
     TaskStatus,
+    called_as,
     check_breaker,
     check_capabilities,
     check_count,
     check_emitted,
     check_id,
+    check_reward,
     check_seconds,
-    to_patience,
-)
-from taskorch.model._checks import called_as, check_reward, check_word
-from taskorch.model._ids import has_segments
-from taskorch.model._show import show
-from taskorch.model._verbs import (
-    COUNT,
-    FOR_PROGRAMS,
-    NAME,
-    NOTE,
-    PERSON,
-    PRIORITY,
-    SECONDS,
+    check_word,
+    has_segments,
     lacks,
+    show,
+    to_patience,
     verb,
 )
 from taskorch.protocols import Journal, Learns, Recalls
 from taskorch.protocols._members import has
-from taskorch.runtime import _lifecycle, _reports
-from taskorch.runtime._asyncio import asyncio, asyncio_loop
-from taskorch.runtime._attempts import MEASURED, AgentRunner, machine_resources
-from taskorch.runtime._context import look_for_sdk
-from taskorch.runtime._interrupts import INTERRUPTS, defers_interrupts
-from taskorch.runtime._lifecycle import Lifecycle
-from taskorch.runtime._questions import (
+from taskorch.runtime import (
+    INTERRUPTS,
+    MEASURED,
+    NO_KWARGS,
+    AgentRunner,
+    Lifecycle,
+    Runtime,
+    _lifecycle,
+    _reports,
     answer,
     approval_of,
-    open_questions,
-    refuse_bypass,
-)
-from taskorch.runtime._reports import look_for_meters
-from taskorch.runtime._runtime import Runtime
-from taskorch.runtime._translation import (
+    asyncio,
+    asyncio_loop,
+    capture,
+    defers_interrupts,
     executor_for,
     is_coroutine_function,
+    look_for_meters,
+    look_for_sdk,
+    machine_resources,
+    open_questions,
     refuse_arguments,
+    refuse_bypass,
 )
-from taskorch.runtime._work import NO_KWARGS, capture
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -116,12 +120,12 @@ if TYPE_CHECKING:
         WorkflowManager,
         WorkflowRun,
     )
-    from taskorch._settings._fields import SettingsOptions
-    from taskorch._telling._failed import FailedTasks
-    from taskorch._telling._following import EventStream
-    from taskorch._telling._notifying import Notifier
-    from taskorch._telling._show_progress import Progress
-    from taskorch._telling._troubles import TroubleTeller
+    from taskorch._settings.fields import SettingsOptions
+    from taskorch._telling.failed import FailedTasks
+    from taskorch._telling.following import EventStream
+    from taskorch._telling.notifying import Notifier
+    from taskorch._telling.show_progress import Progress
+    from taskorch._telling.troubles import TroubleTeller
     from taskorch.events import Event
     from taskorch.frontends.service._server import Server
     from taskorch.model import Breaker, FilterFields, TaskOptions
@@ -154,7 +158,7 @@ class SpelledOut:
     """The signature of a class whose constructor takes settings: each by its name."""
 
     def __get__(self, instance: object, owner: type) -> Signature:
-        from taskorch._settings._fields import signature_of  # noqa: PLC0415 - asked for by few
+        from taskorch._settings.fields import signature_of  # noqa: PLC0415 - asked for by few
 
         return signature_of(owner)
 
@@ -286,7 +290,7 @@ class TaskOrchestrator:
                 what is needed: it says in which line, or in which variable.
             OSError: The file cannot be read.
         """
-        from taskorch._settings._configuration import read_configuration  # noqa: PLC0415 - when asked for
+        from taskorch._settings.configuration import read_configuration  # noqa: PLC0415 - when asked for
 
         found = read_configuration(path, profile)
         orch = cls(**found.arguments(arguments))
@@ -605,7 +609,7 @@ class TaskOrchestrator:
             InvalidTaskError: There is no such class or level, or there is one already.
         """
         from taskorch.recovery import class_of  # noqa: PLC0415 - when needed
-        from taskorch.runtime._attempts import Strategies  # noqa: PLC0415 - as above
+        from taskorch.runtime import Strategies  # noqa: PLC0415 - as above
 
         kind = class_of(failure)
         if level not in (1, 2):
@@ -902,7 +906,7 @@ class TaskOrchestrator:
         Causes are told apart as those of `escalations` are: by the class of the error,
         and by what it says, numbers and the id of the task aside.
         """
-        from taskorch.runtime._questions import by_cause  # noqa: PLC0415 - when asked
+        from taskorch.runtime import by_cause  # noqa: PLC0415 - when asked
 
         return by_cause(self.tasks("failed", mended=False))
 
@@ -1014,7 +1018,7 @@ class TaskOrchestrator:
         Raises:
             InvalidTaskError: An argument is not well formed, or the address private.
         """
-        from taskorch._telling._notifying import notifier  # noqa: PLC0415 - when needed
+        from taskorch._telling.notifying import notifier  # noqa: PLC0415 - when needed
 
         made = notifier(
             self,
@@ -1375,7 +1379,7 @@ class TaskOrchestrator:
         Raises:
             InvalidTaskError: It is neither a run nor handles.
         """
-        from taskorch._telling._show_progress import progress_of  # noqa: PLC0415 - few need it
+        from taskorch._telling.show_progress import progress_of  # noqa: PLC0415 - few need it
 
         self._rt.look_up()
         return progress_of(self._rt, of, label, file)
@@ -1504,7 +1508,7 @@ class TaskOrchestrator:
             InvalidTaskError: An argument is malformed: there is no such event.
             NotRunningError: The orchestrator has stopped.
         """
-        from taskorch._telling._following import EventStream  # noqa: PLC0415 - few need it
+        from taskorch._telling.following import EventStream  # noqa: PLC0415 - few need it
 
         return EventStream(self._rt, task, types, buffer)
 
@@ -1619,7 +1623,7 @@ class TaskOrchestrator:
         """What tells people of what they would not hear otherwise."""
         if self._rt.notices.teller is None:
             # It is imported when needed.
-            from taskorch._telling._troubles import TroubleTeller  # noqa: PLC0415
+            from taskorch._telling.troubles import TroubleTeller  # noqa: PLC0415
 
             with self._once():
                 if self._rt.notices.teller is None:
@@ -1934,7 +1938,7 @@ class TaskOrchestrator:
 
     def _failed_tasks(self) -> FailedTasks:
         """What is known of tasks that have failed."""
-        from taskorch._telling._failed import FailedTasks  # noqa: PLC0415 - when needed
+        from taskorch._telling.failed import FailedTasks  # noqa: PLC0415 - when needed
 
         return FailedTasks(self._rt)
 

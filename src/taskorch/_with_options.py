@@ -8,17 +8,14 @@ from datetime import timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
-from taskorch._base._vocabulary import in_our_words, others_words, unknown_option
+from taskorch._base.vocabulary import in_our_words, others_words, unknown_option
 from taskorch._handles import map_calls
 from taskorch.errors import InvalidTaskError
-from taskorch.model import Task, TaskOptions
-from taskorch.model._ids import id_problem
-from taskorch.model._show import show
-from taskorch.model._task import call_type
+from taskorch.model import Task, TaskOptions, call_type, id_problem, show
 
 if TYPE_CHECKING:
     from taskorch._handles import TaskHandle
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime import Runtime
 
 T = TypeVar("T")
 

@@ -39,7 +39,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import attrs
 
 from taskorch import errors
-from taskorch._base._connections import HttpConnections
+from taskorch._base.connections import HttpConnections
 from taskorch._managers import (
     AgentManager,
     MemoManager,
@@ -48,8 +48,8 @@ from taskorch._managers import (
     WorkflowManager,
 )
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._verbs._remedies import REMEDIES_HEADER
-from taskorch._verbs._table import VERBS
+from taskorch._verbs.remedies import REMEDIES_HEADER
+from taskorch._verbs.table import VERBS
 from taskorch.errors import InvalidTaskError, TaskFailedError, TaskorchError
 from taskorch.model import (
     Call,
@@ -59,9 +59,9 @@ from taskorch.model import (
     TaskFilter,
     TaskState,
     check_seconds,
+    show,
     to_seconds,
 )
-from taskorch.model._show import show
 from taskorch.model._verbs import SECONDS, Argument, Verb
 from taskorch.schedules import Backfilled
 from taskorch.workflows import Workflow

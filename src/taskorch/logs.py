@@ -13,9 +13,9 @@ from collections import OrderedDict, deque
 from collections.abc import MutableMapping
 from typing import Any, Final
 
-from taskorch._base._visible import visible
+from taskorch._base.visible import visible
 from taskorch.model import check_count
-from taskorch.runtime._context import current_or_none
+from taskorch.runtime import current_or_none
 
 __all__ = ("ContextFilter", "TaskLogs", "add_context", "log_context")
 

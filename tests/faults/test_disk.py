@@ -20,7 +20,7 @@ from tests.integration.tools import PATIENCE, Recorder, eventually
 from tests.unit.journal.tools import ENTRIES, GROUPS, fact, filled
 
 from taskorch import Task, TaskOrchestrator
-from taskorch._base._backoff import Backoff
+from taskorch._base.backoff import Backoff
 from taskorch.errors import JournalError, JournalTakenError, JournalUnavailableError
 from taskorch.events import TaskSubmitted
 from taskorch.journal import SqliteJournal, _file

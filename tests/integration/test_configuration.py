@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests.integration.tools import PATIENCE
 
 from taskorch import InvalidTaskError, TaskOrchestrator
-from taskorch._settings._configuration import SETTINGS, _lines, read_configuration
+from taskorch._settings.configuration import SETTINGS, _lines, read_configuration
 
 SECRET = "hunter2-of-the-vault"
 
@@ -237,7 +237,7 @@ def test_an_argument_that_there_is_not_is_named():
 def test_the_import_reads_no_toml():
     code = (
         "import sys; from taskorch import TaskOrchestrator; TaskOrchestrator(); "
-        "print([m for m in ('tomllib', 'taskorch._settings._configuration') if m in sys.modules])"
+        "print([m for m in ('tomllib', 'taskorch._settings.configuration') if m in sys.modules])"
     )
     # What measures the coverage of our own children reads some, too.
     env = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}

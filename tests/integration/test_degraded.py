@@ -28,7 +28,7 @@ from taskorch import (
     TaskState,
     current_context,
 )
-from taskorch._base._backoff import Backoff
+from taskorch._base.backoff import Backoff
 from taskorch.errors import InternalError, JournalError, JournalUnavailableError
 from taskorch.events import OrchestratorStarted
 from taskorch.journal import SqliteJournal

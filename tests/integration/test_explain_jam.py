@@ -19,7 +19,7 @@ from taskorch import (
     TaskState,
     UnknownTaskError,
 )
-from taskorch._base._backoff import Backoff
+from taskorch._base.backoff import Backoff
 from taskorch.errors import JournalUnavailableError
 from taskorch.events import OrchestratorStarted
 from taskorch.journal import SqliteJournal

@@ -17,8 +17,8 @@ from taskorch import (
     TaskOrchestrator,
     Workflow,
 )
-from taskorch._base._backoff import Backoff
-from taskorch._telling import _show_progress
+from taskorch._base.backoff import Backoff
+from taskorch._telling import show_progress
 
 
 class Terminal(io.StringIO):
@@ -35,9 +35,9 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_show_progress, "_LOOK", 0.01)
-    monkeypatch.setattr(_show_progress, "_LONG_LOOK", 0.01)
-    monkeypatch.setattr(_show_progress, "_WORTH", 0.0)
+    monkeypatch.setattr(show_progress, "_LOOK", 0.01)
+    monkeypatch.setattr(show_progress, "_LONG_LOOK", 0.01)
+    monkeypatch.setattr(show_progress, "_WORTH", 0.0)
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
 
@@ -57,7 +57,7 @@ def test_a_terminal_has_one_line_that_says_it_all(
     orch: TaskOrchestrator, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of what there was before, what had not ended counts."""
-    monkeypatch.setattr(_show_progress, "_USUAL", 120)
+    monkeypatch.setattr(show_progress, "_USUAL", 120)
     orch.submit(pow, 2, 3).result(PATIENCE)
     hold = Hold()
     held = orch.submit_task(Task.call(hold, id="the-slow-one"))
@@ -88,7 +88,7 @@ def test_a_terminal_has_one_line_that_says_it_all(
 def test_a_log_has_few_lines(
     orch: TaskOrchestrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_show_progress, "_PAUSES", Backoff(0.02, 0.03))
+    monkeypatch.setattr(show_progress, "_PAUSES", Backoff(0.02, 0.03))
     file, hold = io.StringIO(), Hold()
     with orch.show_progress(file=file):
         handle = orch.submit(hold)
@@ -335,4 +335,4 @@ def test_what_ended_before_and_runs_again_does_not_count_twice(
     ("rate", "text"), [(1234.5, "1,234/s"), (0.5, "30.0/min"), (0.01, "36.0/h")]
 )
 def test_rates_have_a_unit(rate: float, text: str) -> None:
-    assert _show_progress._per_second(rate) == text
+    assert show_progress._per_second(rate) == text

@@ -27,7 +27,7 @@ from taskorch import (
     TaskorchError,
     TaskOrchestrator,
 )
-from taskorch._base._backoff import Backoff
+from taskorch._base.backoff import Backoff
 from taskorch.errors import JournalError, JournalUnavailableError
 from taskorch.runtime import _committer
 

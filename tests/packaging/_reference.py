@@ -11,10 +11,10 @@ from textwrap import fill
 import attrs
 
 from taskorch import TaskOrchestrator, errors
-from taskorch._settings._configuration import SETTINGS as WRITTEN
-from taskorch._settings._configuration import as_variable
-from taskorch._settings._fields import SETTINGS, SIMULATED
-from taskorch._verbs._table import VERBS
+from taskorch._settings.configuration import SETTINGS as WRITTEN
+from taskorch._settings.configuration import as_variable
+from taskorch._settings.fields import SETTINGS, SIMULATED
+from taskorch._verbs.table import VERBS
 from taskorch.errors import TaskFailure, TaskorchError, UsageError
 from taskorch.events import CATALOGUE, VIEWS, signal_name
 from taskorch.frontends.jobs._config import CONFIGURATION as ADAPTIVE_JOBS

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import taskorch
-from taskorch._settings._fields import (
+from taskorch._settings.fields import (
     SETTINGS,
     SIMULATED,
     SettingsOptions,
@@ -35,7 +35,7 @@ from pathlib import Path
 import pytest
 
 from taskorch import InvalidTaskError, TaskExecutor, TaskOrchestrator
-from taskorch._settings._configuration import read_configuration
+from taskorch._settings.configuration import read_configuration
 from taskorch.cli import main
 from taskorch.testing import Simulation
 
@@ -64,7 +64,7 @@ def test_a_setting_is_added_at_its_field_and_is_everywhere(tmp_path):
     copy = tmp_path / "taskorch"
     leave = shutil.ignore_patterns("__pycache__", "*.so")
     shutil.copytree(SOURCE, copy, ignore=leave)
-    file = copy / "_settings" / "_fields.py"
+    file = copy / "_settings" / "fields.py"
     text = file.read_text()
     assert text.count(FIELD) == 1
     file.write_text(text.replace(FIELD, ADDED + FIELD))

@@ -20,7 +20,7 @@ from taskorch._aio import (
     AsyncResources,
     AsyncWorkflows,
 )
-from taskorch._verbs._table import ROOMS, VERBS
+from taskorch._verbs.table import ROOMS, VERBS
 from taskorch.client import AsyncClient, Client
 
 SOURCE = Path(taskorch.__file__).parent
@@ -62,7 +62,7 @@ from taskorch import TaskOrchestrator
 from taskorch.cli import main
 from taskorch.client import Client
 from taskorch.frontends.service import create_app, serve
-from taskorch._verbs._remedies import in_commands, in_requests
+from taskorch._verbs.remedies import in_commands, in_requests
 
 
 def said(*words):

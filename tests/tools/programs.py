@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from taskorch._telling._troubles import TroubleTeller
+from taskorch._telling.troubles import TroubleTeller
 from taskorch.errors import NotRunningError
 from taskorch.events import TaskEvent, TaskFailed, TaskRewarded, TaskSubmitted
 from taskorch.protocols import Entry

@@ -20,7 +20,7 @@ import attrs
 from tests.tools.book import Book, Called, HoldingAlert, Slots
 from tests.tools.programs import Jobs, Message, tell
 
-from taskorch._base._limits import NS
+from taskorch._base.limits import NS
 from taskorch._contexts import current_context
 from taskorch.errors import UsageError
 from taskorch.events import AgentProbed, Event

@@ -15,7 +15,7 @@ import attrs
 import pytest
 
 from taskorch import events
-from taskorch._base import _frozen
+from taskorch._base import frozen
 
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ def family(frozen):
     return Base, Derived, ByIdentity, Short, Named, Own
 
 
-OURS = family(_frozen.frozen)
+OURS = family(frozen.frozen)
 THEIRS = family(attrs.frozen)
 ARGUMENTS = ((1,), (1, "a", [2]), (), (), {"value": 1}, (1,))
 
@@ -86,9 +86,7 @@ def make(cls, arguments):
 
 
 def is_written(cls):
-    return not any(
-        isinstance(value, _frozen._Unwritten) for value in vars(cls).values()
-    )
+    return not any(isinstance(value, frozen._Unwritten) for value in vars(cls).values())
 
 
 def said(cls):
@@ -147,7 +145,7 @@ LOOKS = {
 
 @pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
 def test_whatever_is_looked_at_first_writes_it(look):
-    derived = family(_frozen.frozen)[1]
+    derived = family(frozen.frozen)[1]
     assert not is_written(derived)
 
     # A bare object has no fields, and a frozen one refuses to be changed.
@@ -169,7 +167,7 @@ def test_whatever_is_looked_at_first_writes_it(look):
 @pytest.mark.parametrize("number", range(len(ARGUMENTS)))
 def test_the_first_look_at_what_it_takes_is_answered_as_any_other(number):
     """`inspect` takes what stands in the class, and asks that for a method."""
-    ours = family(_frozen.frozen)[number]
+    ours = family(frozen.frozen)[number]
 
     assert str(inspect.signature(ours)) == str(inspect.signature(THEIRS[number]))
 
@@ -189,7 +187,7 @@ def test_those_of_another_process_are_read_by_one_that_has_used_none():
 
 def test_threads_that_use_it_first_at_the_same_moment_all_get_theirs():
     for _ in range(20):
-        derived = family(_frozen.frozen)[1]
+        derived = family(frozen.frozen)[1]
         barrier = threading.Barrier(8)
         made = []
 
@@ -209,10 +207,10 @@ def test_threads_that_use_it_first_at_the_same_moment_all_get_theirs():
 
 @pytest.mark.parametrize("written", [False, True])
 def test_a_draft_becomes_what_the_class_would_have_made(written):
-    derived = family(_frozen.frozen)[1]
+    derived = family(frozen.frozen)[1]
     if written:
         derived(1, "a")
-    draft = _frozen.draft_of(derived)()
+    draft = frozen.draft_of(derived)()
     draft.number, draft.text, draft.items, draft.loose = 1, "a", (2,), None
     draft.__class__ = derived
 

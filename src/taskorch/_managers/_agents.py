@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, overload
 
-from taskorch._base._visible import said
-from taskorch._base._vocabulary import meant
+from taskorch._base.visible import said
+from taskorch._base.vocabulary import meant
 from taskorch.errors import (
     InvalidTaskError,
     InvalidTransitionError,
@@ -20,6 +20,8 @@ from taskorch.errors import (
 from taskorch.events import LateResultIgnored
 from taskorch.kernel import GOING, awaits_end, past_of
 from taskorch.model import (
+    NAME,
+    OBJECT,
     TERMINAL,
     Agent,
     AgentHealth,
@@ -37,19 +39,26 @@ from taskorch.model import (
     check_count,
     check_id,
     check_seconds,
+    lacks,
     levels_of,
+    show,
+    verb,
 )
-from taskorch.model._show import show
-from taskorch.model._verbs import NAME, OBJECT, lacks, verb
 from taskorch.protocols import AttemptExecutor
-from taskorch.runtime._attempts import AgentRunner, outcome_of, usage_of
-from taskorch.runtime._documents import document_of_end, keep_earlier, keep_late
+from taskorch.runtime import (
+    AgentRunner,
+    document_of_end,
+    keep_earlier,
+    keep_late,
+    outcome_of,
+    usage_of,
+)
 
 if TYPE_CHECKING:
     from taskorch._managers._fleet import SpawnedAgents
     from taskorch.kernel import TaskRow
     from taskorch.policies import AgentPool
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime import Runtime
 
 __all__ = ("AgentManager",)
 

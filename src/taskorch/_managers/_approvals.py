@@ -8,11 +8,8 @@ from taskorch.errors import (
     AnswerRefusedError,
     UnknownTaskError,
 )
-from taskorch.model import TERMINAL
-from taskorch.model._explanation import some
-from taskorch.model._ids import stem_of, tail_of
-from taskorch.runtime._questions import check, vote, why_unsure
-from taskorch.runtime._work import question_in
+from taskorch.model import TERMINAL, some, stem_of, tail_of
+from taskorch.runtime import check, question_in, vote, why_unsure
 from taskorch.workflows._phases import approval_of, gate_of, phase_of, verdict_of
 
 if TYPE_CHECKING:

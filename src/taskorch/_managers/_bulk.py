@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taskorch._managers._members import slices
 from taskorch.errors import CycleError, InvalidTaskError, InvalidTransitionError
-from taskorch.model import TERMINAL, TaskState
-from taskorch.model._show import show
-from taskorch.runtime._reports import since_when
+from taskorch.model import TERMINAL, TaskState, show
+from taskorch.runtime import since_when
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime import Runtime
 
 ACTIONS: Final = ("cancel", "suspend", "resume", "rerun", "set_priority")
 

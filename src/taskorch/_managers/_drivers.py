@@ -15,24 +15,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._base._limits import NS
-from taskorch._base._vocabulary import meant
+from taskorch._base.limits import NS
+from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError, NotRunningError, UnknownTaskError
 from taskorch.events import Event, TaskReady, signal_name
 from taskorch.kernel import PolicyFault
-from taskorch.model import check_id
-from taskorch.model._show import show
+from taskorch.model import check_id, show
 from taskorch.protocols import Driver
 from taskorch.protocols._driver import commands_of
-from taskorch.runtime._clock import wall
-from taskorch.runtime._interrupts import defers_interrupts
-from taskorch.runtime._timer import begin_thread
-from taskorch.runtime._work import NEVER
+from taskorch.runtime import NEVER, begin_thread, defers_interrupts, wall
 
 if TYPE_CHECKING:
     from taskorch.model import AgentTemplate, Explanation, Stats, TaskState, TaskStatus
     from taskorch.protocols import AgentView
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime import Runtime
 
 #: The longest time between two questions, in s: the system's clock may be set, or the
 #: machine sleep, and no clock of ours says so.

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import attrs
 
-from taskorch._base._limits import NS
-from taskorch._base._visible import visible
-from taskorch._base._vocabulary import meant
+from taskorch._base.limits import NS
+from taskorch._base.visible import visible
+from taskorch._base.vocabulary import meant
 from taskorch._managers._line_program import LineProgram
 from taskorch.errors import (
     InvalidTaskError,
@@ -55,13 +55,13 @@ from taskorch.model import (
     level_names,
     levels_had,
     levels_of,
+    show,
 )
-from taskorch.model._show import show
 
 if TYPE_CHECKING:
     from taskorch._managers._tools import ToolServers
     from taskorch.executors._programs._executor import ProgramExecutor
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime import Runtime
 
 _LOG: Final = logging.getLogger(__name__)
 

@@ -14,20 +14,20 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._base._visible import counted
+from taskorch._base.visible import counted
 from taskorch.errors import DependencyFailedError, GateFailedError
-from taskorch.model import Call, TaskState
-from taskorch.model._ids import name_of
-from taskorch.model._show import show
-from taskorch.runtime._context import current_context, result_of
-from taskorch.runtime._deciders import copy_containers
-from taskorch.runtime._timer import begin_thread
-from taskorch.runtime._work import works_above
+from taskorch.model import Call, TaskState, name_of, show
+from taskorch.runtime import (
+    begin_thread,
+    copy_containers,
+    current_context,
+    result_of,
+    works_above,
+)
 from taskorch.workflows._phases import is_same_end
 
 if TYPE_CHECKING:
-    from taskorch.runtime._context import AttemptContext
-    from taskorch.runtime._work import Work
+    from taskorch.runtime import AttemptContext, Work
 
 #: Seconds between looks whether the gate itself is to stop, while it asks.
 _LOOK: Final = 0.2

@@ -26,18 +26,29 @@ from taskorch.errors import (
     UnknownTaskError,
 )
 from taskorch.kernel import can_wait
-from taskorch.model import DEFAULT_ENV, Task, TaskOptions, TaskState, _ids
-from taskorch.model._ids import ids_in_run, in_run, name_of, run_of
-from taskorch.model._made_for import inherited
-from taskorch.model._show import show
-from taskorch.runtime._stale import is_earlier, is_outdated, replaced
-from taskorch.runtime._work import (
+from taskorch.model import (
+    DEFAULT_ENV,
+    Task,
+    TaskOptions,
+    TaskState,
+    _ids,
+    ids_in_run,
+    in_run,
+    inherited,
+    name_of,
+    run_of,
+    show,
+)
+from taskorch.runtime import (
     ADDED,
     Work,
     add_above,
     added_by,
+    is_earlier,
+    is_outdated,
     is_to_be_redone,
     names_above,
+    replaced,
     since_of,
 )
 from taskorch.workflows._graph import ring_error
@@ -51,9 +62,7 @@ if TYPE_CHECKING:
     from taskorch._managers._records import RunRecord
     from taskorch._managers._run import WorkflowRun
     from taskorch.model import InheritEnv
-    from taskorch.runtime._batch import Entry
-    from taskorch.runtime._context import AttemptContext
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime import AttemptContext, Entry, Runtime
 
 
 class WorkflowContext:

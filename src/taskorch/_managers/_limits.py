@@ -10,14 +10,20 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from taskorch._managers._mapping import mapped
-from taskorch.model import NO_RESOURCES, TERMINAL, Call, Resources, Task
-from taskorch.model._ids import PHASE_LIMIT, run_of
-from taskorch.model._resources import to_units
+from taskorch.model import (
+    NO_RESOURCES,
+    PHASE_LIMIT,
+    TERMINAL,
+    Call,
+    Resources,
+    Task,
+    run_of,
+    to_units,
+)
 from taskorch.workflows import _steps
 
 if TYPE_CHECKING:
-    from taskorch.runtime._runtime import Runtime
-    from taskorch.runtime._work import Work
+    from taskorch.runtime import Runtime, Work
 
 
 def of_tasks(tasks: Iterable[Task]) -> set[str]:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from taskorch.errors import AgentProgramError, AttemptLostError
 from taskorch.executors._programs._fork import no_fork
 from taskorch.executors._programs._spawn import exit_code_of
-from taskorch.model._program import RUN_VARIABLE
+from taskorch.model import RUN_VARIABLE
 
 if TYPE_CHECKING:
     from taskorch.executors._programs._executor import ProgramExecutor

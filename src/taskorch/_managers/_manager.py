@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 
-from taskorch._base._vocabulary import no_attribute
+from taskorch._base.vocabulary import no_attribute
 from taskorch._handles import TaskHandle
 from taskorch._managers import _approvals, _limits, _members
 from taskorch._managers._gates import gate, is_gate
@@ -30,24 +30,32 @@ from taskorch.errors import (
     InvalidTransitionError,
     UnknownTaskError,
 )
-from taskorch.model import TERMINAL, Call, Task, TaskState, check_count
-from taskorch.model._ids import (
+from taskorch.model import (
+    NAME,
+    NOTE,
+    PERSON,
+    TERMINAL,
+    Call,
+    Task,
+    TaskState,
+    check_count,
     in_run,
+    lacks,
     name_of,
     names_in_run,
     run_of,
+    show,
     split_first,
     stem_of,
+    verb,
 )
-from taskorch.model._show import show
-from taskorch.model._verbs import NAME, NOTE, PERSON, lacks, verb
-from taskorch.runtime._context import workflow_span
-from taskorch.runtime._stale import is_outdated
-from taskorch.runtime._work import (
+from taskorch.runtime import (
     added_by,
     ended_earlier,
     failed_earlier,
+    is_outdated,
     names_above,
+    workflow_span,
 )
 from taskorch.workflows import Workflow, WorkflowStatus, _steps
 from taskorch.workflows._graph import Parents, order
@@ -56,9 +64,7 @@ from taskorch.workflows._names import check_name
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
     from taskorch.planning import ExecutionPlan
-    from taskorch.runtime._context import AttemptContext
-    from taskorch.runtime._runtime import Runtime
-    from taskorch.runtime._work import Work
+    from taskorch.runtime import AttemptContext, Runtime, Work
 
 #: What does the work of those steps of a workflow that must know their run.
 _REAL: Final[dict[Any, Callable[..., Any]]] = {_steps.gate: gate, _steps.mapped: mapped}

@@ -12,15 +12,12 @@ from taskorch.errors import (
     InvalidTaskError,
     NotRunningError,
 )
-from taskorch.model import Call, Task, TaskState
-from taskorch.model._ids import name_of, run_of
-from taskorch.model._show import show
-from taskorch.runtime._context import current_context, result_of
-from taskorch.runtime._work import error_of
+from taskorch.model import Call, Task, TaskState, name_of, run_of, show
+from taskorch.runtime import current_context, error_of, result_of
 
 if TYPE_CHECKING:
     from taskorch._handles import TaskHandle
-    from taskorch.runtime._context import AttemptContext
+    from taskorch.runtime import AttemptContext
 
 #: Failures that a message shows.
 _SHOWN: Final = 3

@@ -19,16 +19,14 @@ from taskorch.errors import (
     WouldBlockError,
 )
 from taskorch.model import check_count, check_seconds
-from taskorch.runtime._asyncio import resolve_on
-from taskorch.runtime._waiting import is_settled
+from taskorch.runtime import is_settled, resolve_on
 from taskorch.workflows._names import check_name
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from taskorch.kernel import TaskRow
-    from taskorch.runtime._context import AttemptContext
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime import AttemptContext, Runtime
 
 #: What tells that a task may not come any more.
 _ENDS: Final = ("task_completed", "task_failed", "task_cancelled", "task_blocked")

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from taskorch._handles import TaskHandle
 from taskorch.errors import TaskFailure
-from taskorch.model import TaskState
-from taskorch.model._ids import ids_in_run, in_run, names_in_run, stem_of
-from taskorch.model._show import show
-from taskorch.runtime._work import ADDED, names_above
+from taskorch.model import TaskState, ids_in_run, in_run, names_in_run, show, stem_of
+from taskorch.runtime import ADDED, names_above
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
-    from taskorch.runtime._runtime import Runtime
-    from taskorch.runtime._work import Work
+    from taskorch.runtime import Runtime, Work
 
 T = TypeVar("T")
 

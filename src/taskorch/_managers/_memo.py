@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from taskorch.errors import InvalidTaskError
-from taskorch.model._verbs import verb
+from taskorch.model import verb
 
 if TYPE_CHECKING:
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime import Runtime
 
 
 class MemoManager:

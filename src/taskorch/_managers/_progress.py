@@ -10,17 +10,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._base._limits import NS
-from taskorch._base._visible import masked
+from taskorch._base.limits import NS
+from taskorch._base.visible import masked
 from taskorch._managers._members import blockers
 from taskorch._managers._times import known_ends, spells_of
 from taskorch.errors import DependencyFailedError, GateFailedError
-from taskorch.model import TERMINAL, TaskState
-from taskorch.model._ids import earlier_ids, run_of, without_run
-from taskorch.model._places import place_of
+from taskorch.model import (
+    TERMINAL,
+    TaskState,
+    earlier_ids,
+    place_of,
+    run_of,
+    without_run,
+)
 from taskorch.model._read_only import ReadOnly
-from taskorch.runtime._stale import Staleness
-from taskorch.runtime._work import give_error, is_skipped
+from taskorch.runtime import Staleness, give_error, is_skipped
 from taskorch.workflows._graph import longest_path, order
 from taskorch.workflows._phases import approval_of, gate_of
 from taskorch.workflows._report import (
@@ -35,7 +39,7 @@ if TYPE_CHECKING:
     from taskorch._handles import TaskHandle
     from taskorch._managers._run import WorkflowRun
     from taskorch.kernel import TaskRow
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime import Runtime
 
 _S: Final = TaskState
 #: Steps that take no time of their own.

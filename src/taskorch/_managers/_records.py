@@ -7,8 +7,8 @@ from typing import Final
 
 import attrs
 
-from taskorch.model._ids import is_below as begins_below
-from taskorch.model._ids import joined
+from taskorch.model import is_below as begins_below
+from taskorch.model import joined
 
 #: Tasks that the tasks of one run may add to it, unless `start` says otherwise.
 MAX_ADDED: Final = 100_000

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
-from taskorch._base._limits import NS
+from taskorch._base.limits import NS
 from taskorch.errors import (
     AllocationError,
     InvalidTaskError,
@@ -25,6 +25,7 @@ from taskorch.kernel import (
     pool_shortage,
 )
 from taskorch.model import (
+    FOR_PROGRAMS,
     TASKS,
     PoolUsage,
     Quota,
@@ -32,18 +33,18 @@ from taskorch.model import (
     Resources,
     Units,
     check_fraction,
+    check_id,
     check_seconds,
+    lacks,
+    show,
     to_seconds,
+    verb,
 )
-from taskorch.model._ids import check_id
 from taskorch.model._read_only import ReadOnly
-from taskorch.model._show import show
-from taskorch.model._verbs import FOR_PROGRAMS, lacks, verb
-from taskorch.runtime._loops import Latch
-from taskorch.runtime._notices import HYSTERESIS
+from taskorch.runtime import HYSTERESIS, Latch
 
 if TYPE_CHECKING:
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime import Runtime
 
 _SCALE: Final = 1_000_000
 #: Seconds after which a wait looks whether the orchestrator has ended.

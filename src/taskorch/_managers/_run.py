@@ -10,8 +10,8 @@ from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from taskorch._base._visible import counted
-from taskorch._base._vocabulary import no_attribute
+from taskorch._base.visible import counted
+from taskorch._base.vocabulary import no_attribute
 from taskorch._handles import TaskHandle
 from taskorch._managers import _members, _progress
 from taskorch._managers._gates import is_gate
@@ -22,20 +22,31 @@ from taskorch.errors import (
     WouldBlockError,
     WouldDeadlockError,
 )
-from taskorch.model import TERMINAL, TaskState, to_patience
-from taskorch.model._explanation import some
-from taskorch.model._ids import in_run, name_of, names_in_run, run_of, without_last
-from taskorch.runtime._context import current_or_none, result_of
-from taskorch.runtime._loops import Latch
-from taskorch.runtime._stale import is_left_out, is_outdated
-from taskorch.runtime._waiting import blockade, unresolvable_root
-from taskorch.runtime._work import (
+from taskorch.model import (
+    TERMINAL,
+    TaskState,
+    in_run,
+    name_of,
+    names_in_run,
+    run_of,
+    some,
+    to_patience,
+    without_last,
+)
+from taskorch.runtime import (
+    Latch,
+    blockade,
+    current_or_none,
     error_of,
     failed_earlier,
+    is_left_out,
+    is_outdated,
     is_skipped,
     moment,
     names_above,
     note_given,
+    result_of,
+    unresolvable_root,
 )
 from taskorch.workflows import WorkflowStatus
 from taskorch.workflows._graph import Parents
@@ -47,7 +58,7 @@ if TYPE_CHECKING:
     from taskorch._managers._manager import WorkflowManager
     from taskorch.kernel import TaskRow
     from taskorch.planning import ExecutionPlan
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime import Runtime
 
 _LOG: Final = logging.getLogger(__name__)
 #: Seconds after which it is looked again, whatever was heard.

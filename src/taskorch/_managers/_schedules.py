@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._base._frozen import frozen
-from taskorch._base._limits import NS
-from taskorch._base._vocabulary import meant
+from taskorch._base.frozen import frozen
+from taskorch._base.limits import NS
+from taskorch._base.vocabulary import meant
 from taskorch.errors import (
     DuplicateTaskError,
     InvalidTaskError,
@@ -29,22 +29,27 @@ from taskorch.errors import (
     UnknownTaskError,
     UsageError,
 )
-from taskorch.model import TERMINAL, HealthCheck, Task, TaskState, check_count
-from taskorch.model._checks import called_as
-from taskorch.model._explanation import some
-from taskorch.model._ids import (
+from taskorch.model import (
+    TERMINAL,
+    TEXT,
+    HealthCheck,
+    Task,
+    TaskState,
+    called_as,
+    check_count,
     first_of,
     has_segments,
     in_run,
+    lacks,
     makers_of,
     run_of,
+    show,
+    some,
     stem_of,
+    verb,
 )
 from taskorch.model._made_for import MadeFor, note_of
-from taskorch.model._show import show
-from taskorch.model._verbs import TEXT, lacks, verb
-from taskorch.runtime._clock import wall
-from taskorch.runtime._interrupts import defers_interrupts
+from taskorch.runtime import defers_interrupts, wall
 from taskorch.schedules import (
     ORIGIN,
     Backfilled,
@@ -64,7 +69,7 @@ from taskorch.workflows import Workflow
 if TYPE_CHECKING:
     from taskorch.kernel import Kernel
     from taskorch.protocols import DriverView
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime import Runtime
 
 #: The driver of schedules, among others.
 DRIVER: Final = "schedules"

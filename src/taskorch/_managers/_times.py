@@ -10,7 +10,7 @@ from taskorch.model import TaskState
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime import Runtime
 
 #: When a task began to run, when it no longer did, in ns, and what it says of that.
 Spell: TypeAlias = tuple[int, int | None, str]

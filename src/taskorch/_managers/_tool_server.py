@@ -36,11 +36,10 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
 from pydantic import TypeAdapter, ValidationError
 
-from taskorch._base._visible import said, visible
+from taskorch._base.visible import said, visible
 from taskorch.errors import ToolCallError, ToolError, leaves
 from taskorch.executors._programs._fork import no_fork
-from taskorch.model._program import RUN_VARIABLE
-from taskorch.model._show import show
+from taskorch.model import RUN_VARIABLE, show
 
 if TYPE_CHECKING:
     from taskorch.executors._programs._executor import ProgramExecutor

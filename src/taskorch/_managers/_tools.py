@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import attrs
 
-from taskorch._base._visible import visible
+from taskorch._base.visible import visible
 from taskorch._managers._tool_server import (
     OfferedTool,
     ServerPlace,
@@ -41,14 +41,11 @@ from taskorch.errors import (
 )
 from taskorch.executors._programs._executor import ProgramExecutor
 from taskorch.kernel import LEFT_RUNNING, LOCAL, past_of
-from taskorch.model import Agent, TaskState
-from taskorch.model._checks import is_name
-from taskorch.model._show import show
-from taskorch.runtime._attempts import AgentRunner
-from taskorch.runtime._loops import Coroutines, LoopHost
+from taskorch.model import Agent, TaskState, is_name, show
+from taskorch.runtime import AgentRunner, Coroutines, LoopHost
 
 if TYPE_CHECKING:
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime import Runtime
 
 _LOG: Final = logging.getLogger(__name__)
 

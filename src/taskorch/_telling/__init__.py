@@ -6,9 +6,9 @@ task. What happens is in `events`, and what hands it out in `runtime` and `signa
 spans and metrics are in `telemetry`. Each part is loaded by the first who asks for it,
 so nothing is imported here.
 
-- `_troubles`: what has failed, waits for a person or did not happen: told once.
-- `_notifying`: the receivers of such messages: webhooks, services, functions.
-- `_failed`: what an orchestrator knows of a task that has failed.
-- `_following`: `orch.events(…)`: one event after another.
-- `_show_progress`: `orch.show_progress()`: one line that says how far work is.
+- `troubles`: what has failed, waits for a person or did not happen: told once.
+- `notifying`: the receivers of such messages: webhooks, services, functions.
+- `failed`: what an orchestrator knows of a task that has failed.
+- `following`: `orch.events(…)`: one event after another.
+- `show_progress`: `orch.show_progress()`: one line that says how far work is.
 """

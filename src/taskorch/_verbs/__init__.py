@@ -5,6 +5,6 @@ A verb is described at its method (`taskorch.model._verbs`), and nowhere else. T
 collects them. It does nothing itself, and knows no face: `_aio`, `client`, the service
 and the command line are made of it, each in its own words.
 
-- `_table`: the verbs, by how a program calls them; what they return, as JSON.
-- `_remedies`: what to do, for who is there: calls as commands and as requests.
+- `table`: the verbs, by how a program calls them; what they return, as JSON.
+- `remedies`: what to do, for who is there: calls as commands and as requests.
 """

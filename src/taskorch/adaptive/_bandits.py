@@ -14,7 +14,7 @@ from math import isfinite, log, sqrt
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from taskorch.errors import InvalidTaskError
-from taskorch.model._show import show
+from taskorch.model import show
 
 if TYPE_CHECKING:
     from random import Random

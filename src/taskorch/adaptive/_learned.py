@@ -18,8 +18,7 @@ from taskorch.adaptive._facts import Value
 from taskorch.adaptive._learner import Learner
 from taskorch.errors import InvalidTaskError
 from taskorch.events import Event
-from taskorch.model import Task
-from taskorch.model._show import show
+from taskorch.model import Task, show
 from taskorch.protocols import (
     Admission,
     AgentView,

@@ -35,9 +35,15 @@ from taskorch.events import (
     TaskStarted,
     TaskSubmitted,
 )
-from taskorch.model import Task, check_count, check_fraction
-from taskorch.model._checks import check_reward, check_word, is_number
-from taskorch.model._ids import stem_of
+from taskorch.model import (
+    Task,
+    check_count,
+    check_fraction,
+    check_reward,
+    check_word,
+    is_number,
+    stem_of,
+)
 
 if TYPE_CHECKING:
     from random import Random

@@ -40,7 +40,7 @@ from importlib.util import find_spec
 from typing import Any, Final, NoReturn
 
 import taskorch
-from taskorch._base._vocabulary import meant, nearest
+from taskorch._base.vocabulary import meant, nearest
 from taskorch.errors import (
     JournalTakenError,
     JournalUnavailableError,
@@ -108,7 +108,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _all_commands() -> dict[str, tuple[str, str]]:
-    from taskorch._verbs._table import commands  # noqa: PLC0415 - it takes a moment
+    from taskorch._verbs.table import commands  # noqa: PLC0415 - it takes a moment
 
     module = "taskorch.cli._control"
     own = dict(_OWN)
@@ -168,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (TaskorchError, ImportError) as error:
         text = str(error)
         if isinstance(journal, str):
-            from taskorch._verbs._remedies import in_commands  # noqa: PLC0415 - few need it
+            from taskorch._verbs.remedies import in_commands  # noqa: PLC0415 - few need it
 
             text = in_commands(text, journal)
         print(f"taskorch: {text}", file=sys.stderr)

@@ -10,7 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
-from taskorch._settings._configuration import TOKEN_VARIABLE
+from taskorch._settings.configuration import TOKEN_VARIABLE
 from taskorch.cli import OK
 from taskorch.cli._terminal import log_format, on_signals, token_of_environment
 from taskorch.errors import InvalidTaskError

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from taskorch._settings._configuration import TOKEN_VARIABLE
+from taskorch._settings.configuration import TOKEN_VARIABLE
 from taskorch.cli import FAILED, OK
 from taskorch.cli._control import service
 from taskorch.cli._terminal import add_json, is_url, line, print_json, table

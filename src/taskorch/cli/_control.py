@@ -20,11 +20,11 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-from taskorch._base._visible import counted
+from taskorch._base.visible import counted
 from taskorch._managers._records import WILD
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._settings._configuration import TOKEN_VARIABLE
-from taskorch._verbs._table import VERBS, as_json, bound, commands
+from taskorch._settings.configuration import TOKEN_VARIABLE
+from taskorch._verbs.table import VERBS, as_json, bound, commands
 from taskorch.cli import FAILED, OK
 from taskorch.cli._terminal import (
     add_json,
@@ -41,9 +41,15 @@ from taskorch.errors import (
     TaskorchError,
     UnknownTaskError,
 )
-from taskorch.model import TERMINAL, TaskState
-from taskorch.model._explanation import some
-from taskorch.model._ids import number_of, split_first, stem_of, task_of_escalation
+from taskorch.model import (
+    TERMINAL,
+    TaskState,
+    number_of,
+    some,
+    split_first,
+    stem_of,
+    task_of_escalation,
+)
 from taskorch.model._verbs import Argument, Verb
 from taskorch.reading import JournalReader
 

@@ -21,18 +21,18 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import taskorch
-from taskorch._base._address import without_password
-from taskorch._base._visible import counted, visible
-from taskorch._settings._configuration import SETTINGS, read_configuration
+from taskorch._base.address import without_password
+from taskorch._base.visible import counted, visible
+from taskorch._settings.configuration import SETTINGS, read_configuration
 from taskorch.cli import FAILED, OK, version
 from taskorch.cli._terminal import add_json, coloured, line, print_json
 from taskorch.errors import InvalidTaskError, JournalError
 from taskorch.executors._programs import _guardian
 from taskorch.journal import SqliteJournal, open_journal
 from taskorch.journal._file import WAL_RESET, trouble_of_log
-from taskorch.model._program import RUN_VARIABLE
+from taskorch.model import RUN_VARIABLE
 from taskorch.reading import JournalReader
-from taskorch.runtime._attempts import machine_resources
+from taskorch.runtime import machine_resources
 
 #: Free bytes of a disk below which it is said, and below which work soon stops.
 _LITTLE: Final = 1 << 30

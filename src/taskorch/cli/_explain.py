@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from taskorch._verbs._remedies import in_commands
+from taskorch._verbs.remedies import in_commands
 from taskorch.cli import OK
 from taskorch.cli._source import Reader, reader_of
 from taskorch.cli._terminal import (

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final
 
-from taskorch._base._address import without_password
-from taskorch._base._visible import counted, visible
-from taskorch._verbs._remedies import in_commands
+from taskorch._base.address import without_password
+from taskorch._base.visible import counted, visible
+from taskorch._verbs.remedies import in_commands
 from taskorch.cli import OK
 from taskorch.cli._source import Reader, ServiceReader, reader_of
 from taskorch.cli._terminal import (
@@ -33,11 +33,17 @@ from taskorch.cli._terminal import (
 )
 from taskorch.errors import InvalidTaskError, JournalUnavailableError
 from taskorch.events import Event, OrchestratorStopped, TaskEvent, details_of, fields_of
-from taskorch.model import FILTERS, Missing, TaskFilter, TaskState, TaskStatus
-from taskorch.model._explanation import in_words
-from taskorch.model._show import show
+from taskorch.model import (
+    FILTERS,
+    Missing,
+    TaskFilter,
+    TaskState,
+    TaskStatus,
+    in_words,
+    show,
+)
 from taskorch.reading import JournalOwner, JournalReader
-from taskorch.runtime._questions import by_cause
+from taskorch.runtime import by_cause
 
 #: Tasks that are listed, unless it is said how many.
 _MANY: Final = 50

@@ -14,9 +14,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taskorch._base._limits import SIGNAL_SECONDS
-from taskorch._base._visible import counted
-from taskorch._settings._configuration import TOKEN_VARIABLE
+from taskorch._base.limits import SIGNAL_SECONDS
+from taskorch._base.visible import counted
+from taskorch._settings.configuration import TOKEN_VARIABLE
 from taskorch.cli import FAILED, OK
 from taskorch.cli._terminal import (
     add_json,
@@ -27,7 +27,7 @@ from taskorch.cli._terminal import (
 )
 from taskorch.client import Client
 from taskorch.errors import InvalidTaskError
-from taskorch.runtime._interrupts import SLICE
+from taskorch.runtime import SLICE
 
 if TYPE_CHECKING:
     from taskorch.frontends.jobs import JobSystem

@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taskorch._base._limits import SIGNAL_SECONDS
-from taskorch._settings._configuration import TOKEN_VARIABLE
+from taskorch._base.limits import SIGNAL_SECONDS
+from taskorch._settings.configuration import TOKEN_VARIABLE
 from taskorch.cli import OK
 from taskorch.cli._source import ServiceReader
 from taskorch.cli._terminal import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from inspect import cleandoc
 
-from taskorch._base._address import is_address, without_password
+from taskorch._base.address import is_address, without_password
 from taskorch.cli import OK
 from taskorch.errors import InvalidTaskError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._settings._configuration import read_configuration
+from taskorch._settings.configuration import read_configuration
 from taskorch.cli import FAILED, OK
 from taskorch.cli._target import add_limits, functions_of, limits_of, module_of
 from taskorch.cli._terminal import add_json, print_json, seconds

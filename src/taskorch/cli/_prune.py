@@ -7,14 +7,14 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from taskorch._base._visible import counted
+from taskorch._base.visible import counted
 from taskorch.cli import OK
 from taskorch.cli._terminal import add_journal, add_json, print_json, seconds, size
 from taskorch.errors import InvalidTaskError
 from taskorch.journal import SqliteJournal, open_journal
 from taskorch.model import Retention, check_count
 from taskorch.reading import JournalReader
-from taskorch.runtime._reruns import forgettable, prune
+from taskorch.runtime import forgettable, prune
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from taskorch._base._address import without_password
-from taskorch._base._limits import NS
-from taskorch._base._visible import counted
+from taskorch._base.address import without_password
+from taskorch._base.limits import NS
+from taskorch._base.visible import counted
 from taskorch._managers._manager import real_task
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._settings._configuration import read_configuration
+from taskorch._settings.configuration import read_configuration
 from taskorch.cli import FAILED, INTERRUPTED, OK
 from taskorch.cli._target import (
     Target,
@@ -39,10 +39,15 @@ from taskorch.cli._terminal import (
     tracebacks,
 )
 from taskorch.errors import InvalidTaskError, ProgramFailedError
-from taskorch.model import StopReport, TaskState, TaskStatus
-from taskorch.model._explanation import in_words, some
-from taskorch.model._ids import without_run
-from taskorch.runtime._clock import MonotonicClock
+from taskorch.model import (
+    StopReport,
+    TaskState,
+    TaskStatus,
+    in_words,
+    some,
+    without_run,
+)
+from taskorch.runtime import MonotonicClock
 
 _S: Final = TaskState
 _SLOWEST: Final = 5

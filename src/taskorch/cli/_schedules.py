@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any, Final
 
-from taskorch._settings._configuration import TOKEN_VARIABLE
+from taskorch._settings.configuration import TOKEN_VARIABLE
 from taskorch.cli import FAILED, OK
 from taskorch.cli._control import _journal, service
 from taskorch.cli._target import read_document

@@ -11,14 +11,14 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from taskorch._base._address import without_password
-from taskorch._base._limits import SIGNAL_SECONDS
-from taskorch._settings._configuration import TOKEN_VARIABLE
+from taskorch._base.address import without_password
+from taskorch._base.limits import SIGNAL_SECONDS
+from taskorch._settings.configuration import TOKEN_VARIABLE
 from taskorch.cli import OK
 from taskorch.cli._suite import folder_of, line
 from taskorch.cli._terminal import add_allow, logged, on_signals, port, token_of
 from taskorch.errors import InvalidTaskError
-from taskorch.runtime._interrupts import SLICE
+from taskorch.runtime import SLICE
 
 if TYPE_CHECKING:
     from taskorch.frontends.service._suites import SuiteRuns

@@ -17,12 +17,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from taskorch._base._limits import SIGNAL_SECONDS
+from taskorch._base.limits import SIGNAL_SECONDS
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.cli import FAILED, OK
 from taskorch.cli._terminal import logged, on_signals, token_of
 from taskorch.errors import InvalidTaskError, TaskorchError
-from taskorch.runtime._interrupts import SLICE
+from taskorch.runtime import SLICE
 
 _LOG: Final = logging.getLogger(__name__)
 #: Seconds after which whoever asks is told that it waits.

@@ -6,11 +6,11 @@ import argparse
 from typing import Any
 
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._settings._configuration import read_configuration
+from taskorch._settings.configuration import read_configuration
 from taskorch.cli import OK
 from taskorch.cli._target import add_limits, add_target, limits_of, load
 from taskorch.cli._terminal import add_json, print_json, seconds
-from taskorch.model._ids import without_run
+from taskorch.model import without_run
 from taskorch.reading import JournalReader
 
 

@@ -24,7 +24,7 @@ from taskorch.frontends.suite._running import read_report, run
 from taskorch.frontends.suite._telling import Ended
 from taskorch.frontends.suite._without_effect import line_of
 from taskorch.reading import JournalReader
-from taskorch.runtime._interrupts import SLICE
+from taskorch.runtime import SLICE
 from taskorch.workflows._words import duration
 
 if TYPE_CHECKING:

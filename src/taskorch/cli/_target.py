@@ -19,8 +19,7 @@ import attrs
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.cli._terminal import pairs
 from taskorch.errors import InvalidTaskError, TaskorchError
-from taskorch.model import Task
-from taskorch.model._explanation import some
+from taskorch.model import Task, some
 from taskorch.workflows import Workflow
 from taskorch.workflows._names import guess
 

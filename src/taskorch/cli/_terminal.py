@@ -16,12 +16,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
-from taskorch._base._visible import cut, visible, width
-from taskorch._settings._configuration import TOKEN_VARIABLE
+from taskorch._base.visible import cut, visible, width
+from taskorch._settings.configuration import TOKEN_VARIABLE
 from taskorch.errors import InvalidTaskError, TaskorchError
-from taskorch.model import TaskStatus
-from taskorch.model._explanation import in_a_line
-from taskorch.model._plain import plain, taken_apart
+from taskorch.model import TaskStatus, in_a_line, plain, taken_apart
 
 _LINE: Final = "%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s"
 _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
@@ -99,7 +97,7 @@ def add_allow(parser: argparse.ArgumentParser) -> None:
 
 def tracebacks(status: TaskStatus) -> list[str]:
     """The lines of what the attempts of a task raised, the latest last."""
-    from taskorch.runtime._documents import told_trace  # noqa: PLC0415 - seldom asked
+    from taskorch.runtime import told_trace  # noqa: PLC0415 - seldom asked
 
     errors = {f"attempt {n}": error for n, error in status.earlier_errors.items()}
     if status.error is not None:

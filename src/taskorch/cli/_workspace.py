@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from taskorch._base._visible import counted
+from taskorch._base.visible import counted
 from taskorch.cli import FAILED, OK
 from taskorch.cli._terminal import on_signals
 from taskorch.frontends.workspace import Workspace

@@ -16,8 +16,7 @@ from typing import Any, ClassVar, Final, NoReturn, Self, TypeAlias
 import attrs
 
 from taskorch.events._fact import FieldsForAttrs, beside, defaults_of, frozen
-from taskorch.model import Agent, Health, Stats, TypeStats, Units
-from taskorch.model._question import ANSWER_TO, asked_of
+from taskorch.model import ANSWER_TO, Agent, Health, Stats, TypeStats, Units, asked_of
 
 #: Where every fact has its class, its number and its time, and one about a task its id.
 CLS: Final = 0

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._base._limits import MAX_SECONDS
+from taskorch._base.limits import MAX_SECONDS
 from taskorch.errors import InvalidTaskError
-from taskorch.model import Resources
-from taskorch.model._show import show
+from taskorch.model import Resources, show
 
 if TYPE_CHECKING:
     from taskorch.executors._hosts._hosts import Hosts

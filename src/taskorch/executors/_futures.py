@@ -11,7 +11,7 @@ from typing import Any, Final
 from taskorch.errors import AttemptInterrupted
 from taskorch.executors._ends import is_no_room, unawaited
 from taskorch.executors._remote import unsendable
-from taskorch.model._show import show
+from taskorch.model import show
 from taskorch.protocols import Attempt, AttemptExecutor, Executor
 
 #: What is said of calls that the executor has given up.

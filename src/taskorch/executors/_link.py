@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, Final
 
-from taskorch._base._lease import Lease
+from taskorch._base.lease import Lease
 from taskorch.executors import _wire
 from taskorch.executors._programs._sender import FLAGS, Sender
 

@@ -20,11 +20,11 @@ from importlib import import_module
 from types import MethodDescriptorType
 from typing import Any, Final, Protocol
 
-from taskorch._base._frozen import frozen
-from taskorch._base._visible import said
+from taskorch._base.frozen import frozen
+from taskorch._base.visible import said
 from taskorch.errors import InvalidTaskError, TaskFailedError
 from taskorch.executors._ends import strip
-from taskorch.model._show import with_article
+from taskorch.model import with_article
 
 #: Characters of an error, and of its traceback, that come back where it cannot itself.
 _MOST_SAID: Final = 100_000

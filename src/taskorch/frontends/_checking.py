@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
-from taskorch._base._vocabulary import meant
-from taskorch.model._show import show
+from taskorch._base.vocabulary import meant
+from taskorch.model import show
 
 Schema: TypeAlias = Mapping[str, Any]
 #: A path such as `results[0].attempt`, and what is wrong there.

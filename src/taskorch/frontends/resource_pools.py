@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._base._visible import visible
+from taskorch._base.visible import visible
 from taskorch.errors import InvalidTaskError
-from taskorch.model import Resources
-from taskorch.model._show import show
+from taskorch.model import Resources, show
 from taskorch.policies import ProportionalAllocator
 from taskorch.workflows._located import FilePlace, places, plain, with_place
 

@@ -15,7 +15,7 @@ from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final, NoReturn, TypeAlias
 
-from taskorch._base._limits import MAX_ID_LENGTH
+from taskorch._base.limits import MAX_ID_LENGTH
 from taskorch.errors import InvalidTaskError, JournalError, TaskorchError
 from taskorch.events import (
     CATALOGUE,

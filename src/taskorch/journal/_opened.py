@@ -8,8 +8,8 @@ from importlib import import_module
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._base._address import KINDS, kind_of, without_password
-from taskorch._base._visible import masked
+from taskorch._base.address import KINDS, kind_of, without_password
+from taskorch._base.visible import masked
 from taskorch.errors import InvalidTaskError
 
 if TYPE_CHECKING:

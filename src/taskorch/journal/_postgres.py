@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from taskorch._base._visible import visible
+from taskorch._base.visible import visible
 from taskorch.errors import (
     InvalidTaskError,
     JournalError,

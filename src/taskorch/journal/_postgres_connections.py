@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote
 
-from taskorch._base._address import fault_of, is_url, normal
-from taskorch._base._visible import printable
+from taskorch._base.address import fault_of, is_url, normal
+from taskorch._base.visible import printable
 from taskorch.errors import InvalidTaskError, JournalError, JournalUnavailableError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable
 from typing import Final
 
-from taskorch._base._lease import Lease
+from taskorch._base.lease import Lease
 
 #: It is renewed after this share of it.
 _RENEWED: Final = 1 / 3

@@ -21,7 +21,7 @@ from taskorch.journal._postgres_connections import (
 from taskorch.journal._postgres_session import PostgresSession
 from taskorch.journal._reader import Reader
 from taskorch.journal._sql import SqlReading
-from taskorch.model._ids import id_problem
+from taskorch.model import id_problem
 from taskorch.protocols import Entry
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.journal._values import is_known, refused_result
-from taskorch.model._show import show
+from taskorch.model import show
 
 T = TypeVar("T")
 _SUFFIX: Final = re.compile(r"|\.[\w.-]{1,40}", re.ASCII)

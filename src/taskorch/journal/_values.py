@@ -79,8 +79,8 @@ from taskorch.model import (
     TypeStats,
     Wait,
     requested,
+    show,
 )
-from taskorch.model._show import show
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from taskorch._base._vocabulary import meant
+from taskorch._base.vocabulary import meant
 from taskorch.errors import (
     InvalidTransitionError,
     QueueFullError,
@@ -27,8 +27,7 @@ from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import Bucket, TaskRow, Terms
 from taskorch.kernel._shortages import match, vetoed
 from taskorch.kernel._state import KernelState
-from taskorch.model import TERMINAL, TaskState
-from taskorch.model._ids import run_beside
+from taskorch.model import TERMINAL, TaskState, run_beside
 
 # -- accepting a task: first every policy is asked, then the state is changed ----------
 

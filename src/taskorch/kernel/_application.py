@@ -58,8 +58,7 @@ from taskorch.kernel._rows import (
     Terms,
 )
 from taskorch.kernel._state import MANY, KernelState
-from taskorch.model import Elasticity, TaskState, Units
-from taskorch.model._question import is_for_people
+from taskorch.model import Elasticity, TaskState, Units, is_for_people
 
 _S: Final = TaskState
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal
 
-from taskorch._base._limits import NS
+from taskorch._base.limits import NS
 from taskorch.events import AgentDraining, AgentProbed, AgentRestored, AgentTripped
 from taskorch.kernel import _limits, _queue
 from taskorch.kernel._history import row_extra

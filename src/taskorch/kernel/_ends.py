@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from taskorch._base._visible import masked
+from taskorch._base.visible import masked
 from taskorch.events import (
     ComponentFailed,
     TaskBlocked,
@@ -33,8 +33,7 @@ from taskorch.kernel._rows import (
     Terms,
 )
 from taskorch.kernel._state import KernelState
-from taskorch.model import TaskState, Units
-from taskorch.model._explanation import some
+from taskorch.model import TaskState, Units, some
 
 # -- policies that fail: how that is said ----------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, TypeAlias
 
-from taskorch._base._frozen import frozen
+from taskorch._base.frozen import frozen
 from taskorch.kernel._rows import RowExtra, Stop, TaskRow, TypeRow
 from taskorch.model import TERMINAL, TaskState
 

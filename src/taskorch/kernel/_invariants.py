@@ -14,8 +14,7 @@ from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting
 from taskorch.kernel._limits import short_on
 from taskorch.kernel._rows import AgentRow, Bucket, Links, Place, PoolRow, TaskRow
 from taskorch.kernel._state import KernelState
-from taskorch.model import TERMINAL, TaskState
-from taskorch.model._question import is_for_people
+from taskorch.model import TERMINAL, TaskState, is_for_people
 
 
 def check_invariants(kernel: KernelState) -> None:

@@ -11,7 +11,7 @@ from heapq import heappop
 from itertools import chain
 from typing import Any, Final
 
-from taskorch._base._vocabulary import meant
+from taskorch._base.vocabulary import meant
 from taskorch.events import PoolsChanged, ResourcesAllocated, ResourcesReleased
 from taskorch.kernel import _queue
 from taskorch.kernel._rows import (

@@ -10,7 +10,7 @@ from functools import partial
 from heapq import heappop, heappush, heapreplace
 from typing import Any, Final
 
-from taskorch._base._limits import EWMA_WEIGHT
+from taskorch._base.limits import EWMA_WEIGHT
 from taskorch.events import TaskCompleted
 from taskorch.kernel import (
     _admission,

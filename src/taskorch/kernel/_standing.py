@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
-from taskorch._base._limits import ASIDE_NS
+from taskorch._base.limits import ASIDE_NS
 from taskorch.events import (
     Event,
     Fact,

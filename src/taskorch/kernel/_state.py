@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import attrs
 
-from taskorch._base._limits import (
+from taskorch._base.limits import (
     ASIDE_NS,
     CONCURRENCY,
     GRACE_SECONDS,

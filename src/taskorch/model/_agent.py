@@ -10,8 +10,8 @@ from typing import Any, Final, Literal, Self, TypeAlias
 
 import attrs
 
-from taskorch._base._frozen import frozen
-from taskorch._base._vocabulary import meant
+from taskorch._base.frozen import frozen
+from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.model._checks import check_count, check_fraction, is_name
 from taskorch.model._resources import Resources

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._base._frozen import frozen
+from taskorch._base.frozen import frozen
 from taskorch.errors import InvalidTaskError
 from taskorch.model._show import show
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from taskorch._base._frozen import frozen
+from taskorch._base.frozen import frozen
 from taskorch.errors import InvalidTaskError
 from taskorch.model._retry_policy import check_seconds
 from taskorch.model._show import show

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any, TypeGuard, TypeVar, cast
 
-from taskorch._base._vocabulary import meant
+from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.model._show import show
 

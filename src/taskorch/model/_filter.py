@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, Unpack
 
-from taskorch._base._vocabulary import meant, unknown_option
+from taskorch._base.vocabulary import meant, unknown_option
 from taskorch.errors import InvalidTaskError
 from taskorch.model._describe import Match, texts_of
 from taskorch.model._read_only import ReadOnly

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from taskorch._base._limits import MAX_ID_LENGTH
+from taskorch._base.limits import MAX_ID_LENGTH
 from taskorch.errors import InvalidTaskError
 
 # One segment: no leading dot or dash (hidden files, options), no trailing dot.

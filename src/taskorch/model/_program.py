@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import attrs
 
-from taskorch._base._frozen import frozen
+from taskorch._base.frozen import frozen
 from taskorch.errors import InvalidTaskError
 from taskorch.model._show import shown
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base._frozen import frozen
-from taskorch._base._vocabulary import meant
+from taskorch._base.frozen import frozen
+from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.model._checks import is_name
 from taskorch.model._explanation import some

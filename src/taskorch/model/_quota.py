@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import attrs
 
-from taskorch._base._frozen import frozen
-from taskorch._base._limits import MAX_AMOUNT
-from taskorch._base._visible import visible
+from taskorch._base.frozen import frozen
+from taskorch._base.limits import MAX_AMOUNT
+from taskorch._base.visible import visible
 from taskorch.errors import InvalidTaskError
 from taskorch.model._ids import has_segments
 from taskorch.model._read_only import ReadOnly

@@ -12,8 +12,8 @@ from typing import ClassVar, Final, Literal, TypeAlias
 
 import attrs
 
-from taskorch._base._limits import MAX_AMOUNT, MAX_WEIGHT
-from taskorch._base._vocabulary import OTHER_RESOURCES
+from taskorch._base.limits import MAX_AMOUNT, MAX_WEIGHT
+from taskorch._base.vocabulary import OTHER_RESOURCES
 from taskorch.errors import InvalidTaskError
 from taskorch.model._checks import check_word, is_number
 from taskorch.model._show import show

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from taskorch._base._frozen import frozen
-from taskorch._base._visible import counted, visible
+from taskorch._base.frozen import frozen
+from taskorch._base.visible import counted, visible
 from taskorch.model._agent import Performance
 from taskorch.model._ids import has_number, numbered
 from taskorch.model._places import place_of

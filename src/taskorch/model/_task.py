@@ -23,9 +23,9 @@ from typing import (
 
 import attrs
 
-from taskorch._base._frozen import draft_of
-from taskorch._base._visible import masked
-from taskorch._base._vocabulary import suggesting
+from taskorch._base.frozen import draft_of
+from taskorch._base.visible import masked
+from taskorch._base.vocabulary import suggesting
 from taskorch.errors import InvalidTaskError
 from taskorch.model._cache import Cache, to_cache
 from taskorch.model._describe import declared, described, option

@@ -13,8 +13,7 @@ from typing import Final
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.model._checks import is_number
-from taskorch.model._show import show
+from taskorch.model import is_number, show
 from taskorch.planning._scheduling import Problem, Schedule
 from taskorch.planning._values import ExecutionPlan
 from taskorch.workflows._names import guess

@@ -22,9 +22,7 @@ from typing import Any, Final, TypeAlias, TypedDict, TypeVar, Unpack, overload
 import attrs
 
 from taskorch.errors import InvalidTaskError, PlanningError
-from taskorch.model import NO_RESOURCES, Resources, check_seconds
-from taskorch.model._checks import is_number
-from taskorch.model._show import show
+from taskorch.model import NO_RESOURCES, Resources, check_seconds, is_number, show
 from taskorch.planning._state import EVERY, State, Watched
 from taskorch.planning._values import Choice
 from taskorch.runtime._memo import UndescribedError, digest_of

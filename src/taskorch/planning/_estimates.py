@@ -18,15 +18,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from taskorch._base._limits import NS
+from taskorch._base.limits import NS
 from taskorch.events import Event, TaskCompleted, TaskSubmitted
 from taskorch.model import Call, Program, Task, TaskState
 from taskorch.planning._values import Quantity
 from taskorch.protocols import DurableJournal
-from taskorch.runtime._work import task_of
+from taskorch.runtime import task_of
 
 if TYPE_CHECKING:
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime import Runtime
 
 #: Measurements of a type that are counted, and what a type is thought to take of which
 #: nothing at all is known.

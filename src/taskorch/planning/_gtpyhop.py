@@ -20,7 +20,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch.errors import PlanningError
-from taskorch.model._show import show
+from taskorch.model import show
 from taskorch.planning._domain import (
     MAX_SECONDS,
     MAX_STEPS,

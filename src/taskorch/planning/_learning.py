@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._base._limits import NS
+from taskorch._base.limits import NS
 from taskorch.adaptive import Chosen, Learner, Value
 from taskorch.errors import InvalidTaskError, NotRunningError
 from taskorch.events import (
@@ -28,10 +28,10 @@ from taskorch.events import (
 from taskorch.model import Task, check_fraction
 from taskorch.planning._estimates import begin_of_past, task_in
 from taskorch.planning._scheduling import RULES
-from taskorch.runtime._work import task_of
+from taskorch.runtime import task_of
 
 if TYPE_CHECKING:
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime import Runtime
 
 #: In the metadata of the first task of a plan: what was chosen for it.
 MARK: Final = "taskorch.plan"

@@ -9,9 +9,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch.errors import PlanningError
-from taskorch.model import Task, TaskStatus, check_count
-from taskorch.model._ids import run_of
-from taskorch.model._show import show
+from taskorch.model import Task, TaskStatus, check_count, run_of, show
 from taskorch.planning._values import TaskRequest
 from taskorch.workflows import Workflow
 

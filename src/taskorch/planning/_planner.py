@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
 import attrs
 
-from taskorch._base._limits import NS
+from taskorch._base.limits import NS
 from taskorch.adaptive import Chosen, Learning, Value
 from taskorch.errors import (
     InvalidTaskError,
@@ -28,8 +28,7 @@ from taskorch.errors import (
 from taskorch.events import (
     Event,
 )
-from taskorch.model import Task, TaskFilter, TaskState, check_count, check_seconds
-from taskorch.model._show import show
+from taskorch.model import Task, TaskFilter, TaskState, check_count, check_seconds, show
 from taskorch.planning._aims import Aim, aims_of
 from taskorch.planning._domain import (
     MAX_SECONDS,
@@ -114,16 +113,15 @@ from taskorch.planning._values import (
     rates_of,
 )
 from taskorch.policies._router import PINNED
-from taskorch.runtime import _reports
+from taskorch.runtime import _reports, after_of
 from taskorch.runtime._memo import UndescribedError, digest_of
-from taskorch.runtime._work import after_of
 from taskorch.simulation._plans._plan import Means, means_of
 from taskorch.simulation._plans._simulate import simulate
 from taskorch.workflows import Workflow
 from taskorch.workflows._names import guess
 
 if TYPE_CHECKING:
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime import Runtime
 
 #: Plans that are kept.
 _KEPT: Final = 256

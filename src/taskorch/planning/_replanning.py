@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base._limits import NS
+from taskorch._base.limits import NS
 from taskorch.errors import PlanningError
 from taskorch.model import Call, Reference, Task, TaskState
 from taskorch.planning._domain import Decomposition, key_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, get_args
 
-from taskorch.model._agent import AgentState
+from taskorch.model import AgentState
 from taskorch.planning._values import PlanEntry, TaskRequest
 from taskorch.workflows import document_schema
 from taskorch.workflows._forms import DocumentOf

@@ -17,8 +17,7 @@ from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 import attrs
 
 from taskorch.errors import InvalidTaskError, PlanningError
-from taskorch.model import Task
-from taskorch.model._show import show
+from taskorch.model import Task, show
 from taskorch.planning import _solver
 from taskorch.planning._domain import (
     MAX_SECONDS,

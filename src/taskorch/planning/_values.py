@@ -9,14 +9,18 @@ from typing import Any, Final, Self, TypeAlias
 
 import attrs
 
-from taskorch._base._limits import MAX_PRIORITY
-from taskorch._base._visible import counted
+from taskorch._base.limits import MAX_PRIORITY
+from taskorch._base.visible import counted
 from taskorch.errors import InvalidTaskError, ValidationFailedError
-from taskorch.model import NO_RESOURCES, Resources, check_seconds
-from taskorch.model._checks import is_number
-from taskorch.model._explanation import in_a_line
+from taskorch.model import (
+    NO_RESOURCES,
+    Resources,
+    check_seconds,
+    in_a_line,
+    is_number,
+    show,
+)
 from taskorch.model._read_only import ReadOnly
-from taskorch.model._show import show
 from taskorch.workflows import Workflow
 from taskorch.workflows._forms import (
     UNLIMITED,

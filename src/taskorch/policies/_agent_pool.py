@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterable
 from itertools import count, islice
 from typing import Any, Final
 
-from taskorch._base._frozen import frozen
-from taskorch._base._visible import counted
+from taskorch._base.frozen import frozen
+from taskorch._base.visible import counted
 from taskorch.errors import InvalidTaskError
 from taskorch.events import Event, TaskReady
 from taskorch.model import (
@@ -23,8 +23,8 @@ from taskorch.model import (
     check_fraction,
     check_seconds,
     level_names,
+    show,
 )
-from taskorch.model._show import show
 
 #: Decisions that are remembered.
 _KEPT: Final = 100

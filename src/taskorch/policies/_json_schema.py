@@ -12,9 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from taskorch.errors import InvalidTaskError
-from taskorch.model import Call, Program
-from taskorch.model._checks import check_word
-from taskorch.model._show import show
+from taskorch.model import Call, Program, check_word, show
 from taskorch.protocols import Context, Finding, Verdict
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import Any, Final, TypedDict, cast
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.model._show import show
+from taskorch.model import show
 from taskorch.policies._allocator import ProportionalAllocator
 from taskorch.policies._queue import PriorityQueue
 from taskorch.policies._registry import CapabilityRegistry

@@ -11,12 +11,10 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
-from taskorch._base._limits import AGING_SECONDS, MAX_SECONDS
+from taskorch._base.limits import AGING_SECONDS, MAX_SECONDS
 from taskorch.errors import InvalidTaskError
-from taskorch.model import Task, check_count, check_seconds
-from taskorch.model._checks import is_number
+from taskorch.model import Task, check_count, check_seconds, is_number, show
 from taskorch.model._read_only import ReadOnly
-from taskorch.model._show import show
 from taskorch.policies._words import count
 from taskorch.protocols import Admission, Context, Order, OwnerView
 

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
-from taskorch._base._frozen import frozen
+from taskorch._base.frozen import frozen
 from taskorch.errors import InvalidTaskError
-from taskorch.model import check_seconds
-from taskorch.model._show import show
+from taskorch.model import check_seconds, show
 from taskorch.policies._words import count, seconds
 from taskorch.protocols import AgentView, Context, Match
 

@@ -9,12 +9,19 @@ from datetime import UTC
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from taskorch._base._backoff import Backoff
-from taskorch._base._limits import MAX_ATTEMPTS, MAX_SECONDS
+from taskorch._base.backoff import Backoff
+from taskorch._base.limits import MAX_ATTEMPTS, MAX_SECONDS
 from taskorch.errors import InvalidTaskError, Permanent, TaskTimeoutError, leaves
-from taskorch.model import NO_RETRY, Call, RetryPolicy, Task, check_count
-from taskorch.model._checks import check_word, is_number
-from taskorch.model._show import show
+from taskorch.model import (
+    NO_RETRY,
+    Call,
+    RetryPolicy,
+    Task,
+    check_count,
+    check_word,
+    is_number,
+    show,
+)
 from taskorch.policies._words import amount, seconds, share
 from taskorch.protocols import Context, Failure, RetryDecision, RetryHandler
 

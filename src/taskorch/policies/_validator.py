@@ -9,8 +9,8 @@ from datetime import datetime
 from functools import partial
 from typing import Final, TypeAlias, cast
 
-from taskorch._base._limits import MAX_ID_LENGTH, MAX_PRIORITY
-from taskorch._base._vocabulary import meant
+from taskorch._base.limits import MAX_ID_LENGTH, MAX_PRIORITY
+from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.model import (
     JOINS,
@@ -19,18 +19,18 @@ from taskorch.model import (
     AtLeast,
     Cache,
     Call,
+    Form,
     Program,
     Resources,
     RetryPolicy,
     Task,
     Wait,
     check_seconds,
+    has_number,
     id_problem,
     is_plain,
+    show,
 )
-from taskorch.model._describe import Form
-from taskorch.model._ids import has_number
-from taskorch.model._show import show
 from taskorch.protocols import Context, Finding, Validator, Verdict
 from taskorch.protocols._members import check_policy, has
 from taskorch.protocols._reuse import trusted

@@ -8,8 +8,7 @@ from inspect import iscoroutinefunction, isfunction, signature
 from typing import Any, Final, TypeGuard, get_type_hints
 
 from taskorch.errors import InvalidTaskError
-from taskorch.model import Resources, check_seconds
-from taskorch.model._show import show
+from taskorch.model import Resources, check_seconds, show
 from taskorch.protocols._optional import MAY_HAVE
 
 

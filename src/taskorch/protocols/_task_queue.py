@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
-from taskorch._base._frozen import frozen
+from taskorch._base.frozen import frozen
 from taskorch.model import Task
 from taskorch.protocols._context import Context
 from taskorch.protocols._reuse import Reuse

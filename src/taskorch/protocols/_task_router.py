@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from taskorch._base._frozen import frozen
+from taskorch._base.frozen import frozen
 from taskorch.model import Task
 from taskorch.protocols._context import AgentView, Context
 from taskorch.protocols._reuse import Reuse

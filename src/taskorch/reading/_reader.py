@@ -12,8 +12,8 @@ from typing import Any, Final, Unpack
 
 import attrs
 
-from taskorch._base._frozen import frozen
-from taskorch._base._limits import NS
+from taskorch._base.frozen import frozen
+from taskorch._base.limits import NS
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.events import (
     CLS,
@@ -50,21 +50,29 @@ from taskorch.model import (
     TaskState,
     TaskStatus,
     check_seconds,
+    has_number,
+    next_id,
+    run_id_of,
+    show,
+    stem_of,
 )
-from taskorch.model._ids import has_number, next_id, run_id_of, stem_of
-from taskorch.model._show import show
 from taskorch.policies._kinds import Policies
 from taskorch.protocols import DurableJournal, Entry
 from taskorch.reading import _nobody
-from taskorch.runtime import _reports
-from taskorch.runtime._clock import MonotonicClock
-from taskorch.runtime._context import AttemptContext
-from taskorch.runtime._directory import Recollection
-from taskorch.runtime._opening import Folding, Rereading, apply_in_order
-from taskorch.runtime._questions import by_cause
-from taskorch.runtime._runtime import Runtime
-from taskorch.runtime._stale import Cause, Kept
-from taskorch.runtime._work import Work
+from taskorch.runtime import (
+    AttemptContext,
+    Cause,
+    Folding,
+    Kept,
+    MonotonicClock,
+    Recollection,
+    Rereading,
+    Runtime,
+    Work,
+    _reports,
+    apply_in_order,
+    by_cause,
+)
 
 __all__ = ("JournalOwner", "JournalReader", "Outcomes")
 

@@ -14,14 +14,19 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 import attrs
 
-from taskorch._base._frozen import frozen
-from taskorch._base._limits import MAX_SECONDS
-from taskorch._base._vocabulary import suggesting
+from taskorch._base.frozen import frozen
+from taskorch._base.limits import MAX_SECONDS
+from taskorch._base.vocabulary import suggesting
 from taskorch.errors import InvalidTaskError
 from taskorch.events import AlertCleared, AlertRaised, Event
-from taskorch.model import HealthCheck, Stats, check_count, check_seconds
-from taskorch.model._checks import check_word
-from taskorch.model._show import show
+from taskorch.model import (
+    HealthCheck,
+    Stats,
+    check_count,
+    check_seconds,
+    check_word,
+    show,
+)
 from taskorch.protocols import Command, DriverView, RemoveAgent
 from taskorch.recovery._aside import Aside
 from taskorch.recovery._conditions import Condition, Measured, check_apart

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base._vocabulary import meant, suggesting
+from taskorch._base.vocabulary import meant, suggesting
 from taskorch.errors import (
     AttemptLostError,
     InvalidTaskError,

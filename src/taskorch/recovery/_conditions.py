@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._base._vocabulary import meant
+from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError
 
 #: What is measured, by name; None where there is no data.

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base._backoff import Backoff
-from taskorch._base._limits import MAX_ATTEMPTS, MAX_SECONDS
+from taskorch._base.backoff import Backoff
+from taskorch._base.limits import MAX_ATTEMPTS, MAX_SECONDS
 from taskorch.errors import InvalidTaskError
 from taskorch.model import (
     LOCAL,

@@ -17,10 +17,9 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 import attrs
 
-from taskorch._base._vocabulary import OTHER_RESOURCES, suggesting
+from taskorch._base.vocabulary import OTHER_RESOURCES, suggesting
 from taskorch.errors import InvalidTaskError
-from taskorch.model import Resources, check_count
-from taskorch.model._checks import check_word
+from taskorch.model import Resources, check_count, check_word
 from taskorch.recovery._classes import CLASSES, class_of
 from taskorch.workflows._forms import (
     AnyNames,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._base._visible import said
+from taskorch._base.visible import said
 from taskorch.errors import (
     AttemptInterrupted,
     AttemptLostError,
@@ -52,9 +52,9 @@ from taskorch.model import (
     Task,
     TaskState,
     Units,
+    show,
+    stamp,
 )
-from taskorch.model._plain import stamp
-from taskorch.model._show import show
 from taskorch.protocols import Attempt as AnyAttempt
 from taskorch.protocols import AttemptExecutor, Failure
 from taskorch.runtime._asyncio import is_cancellation

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._base._limits import MAX_ID_LENGTH
+from taskorch._base.limits import MAX_ID_LENGTH
 from taskorch.errors import (
     InvalidTaskError,
     UsageError,
@@ -29,12 +29,12 @@ from taskorch.model import (
     Reference,
     Task,
     Wait,
+    ids_in_run,
     is_plain,
     kind_of,
+    named,
+    show,
 )
-from taskorch.model._ids import ids_in_run
-from taskorch.model._show import show
-from taskorch.model._task import named
 from taskorch.policies._validator import is_own_well_formed
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime._translation import (

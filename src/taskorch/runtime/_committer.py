@@ -24,7 +24,7 @@ from typing import (
 
 import attrs
 
-from taskorch._base._backoff import Backoff
+from taskorch._base.backoff import Backoff
 from taskorch.errors import (
     InvalidTaskError,
     JournalError,
@@ -57,8 +57,7 @@ from taskorch.events import (
     make,
 )
 from taskorch.kernel import TaskRow, take_snapshot
-from taskorch.model import TERMINAL, TaskState
-from taskorch.model._show import show
+from taskorch.model import TERMINAL, TaskState, show
 from taskorch.protocols import DurableJournal, Entry, Group, Journal
 from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve, resolve_on
 from taskorch.runtime._documents import document_of

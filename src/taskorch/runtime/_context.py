@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, cast
 
 import attrs
 
-from taskorch._base._limits import NS
+from taskorch._base.limits import NS
 from taskorch.errors import (
     AttemptInterrupted,
     InvalidTaskError,
@@ -32,12 +32,20 @@ from taskorch.events import Fact, TaskSubmitted
 from taskorch.executors._remote import HERE
 from taskorch.executors._threads import Worker
 from taskorch.kernel import TaskRow, without_quotas
-from taskorch.model import Missing, Program, Reference, Resources, Task, TaskState
-from taskorch.model._arguments import replaced
-from taskorch.model._ids import run_of, stem_of
+from taskorch.model import (
+    Missing,
+    Program,
+    Reference,
+    Resources,
+    Task,
+    TaskState,
+    replaced,
+    run_of,
+    show,
+    stem_of,
+)
 from taskorch.model._made_for import MadeFor
 from taskorch.model._read_only import ReadOnly
-from taskorch.model._show import show
 from taskorch.runtime._work import (
     NO_VARIABLES,
     Control,

@@ -17,8 +17,8 @@ from typing import Any, Final, NoReturn, TypeVar, cast
 
 import attrs
 
-from taskorch._base._frozen import draft_of
-from taskorch._base._limits import BLOCKING_SECONDS, NS, SLOW_POLICY_SECONDS
+from taskorch._base.frozen import draft_of
+from taskorch._base.limits import BLOCKING_SECONDS, NS, SLOW_POLICY_SECONDS
 from taskorch.errors import (
     AttemptLostError,
     InvalidTaskError,
@@ -56,9 +56,10 @@ from taskorch.model import (
     Units,
     check_seconds,
     elasticity_of,
+    show,
+    with_article,
 )
 from taskorch.model._read_only import ReadOnly
-from taskorch.model._show import show, with_article
 from taskorch.policies import (
     CapabilityRegistry,
     PriorityQueue,

@@ -62,9 +62,13 @@ from taskorch.model import (
     Task,
     TaskState,
     call_type,
+    number_of,
+    numbered,
+    run_by,
+    run_of,
+    show,
+    stem_of,
 )
-from taskorch.model._ids import number_of, numbered, run_by, run_of, stem_of
-from taskorch.model._show import show
 from taskorch.protocols import AttemptExecutor, DurableJournal, Entry
 from taskorch.runtime._attempts import GONE
 from taskorch.runtime._documents import error_of_document, recall_earlier, recall_late

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from taskorch._base._visible import masked
+from taskorch._base.visible import masked
 from taskorch.errors import (
     AttemptInterrupted,
     InvalidTaskError,
@@ -16,8 +16,7 @@ from taskorch.errors import (
 )
 from taskorch.events import LateResultIgnored, TaskFailed, TaskRetrying
 from taskorch.executors._ends import strip
-from taskorch.model import ProgramResult
-from taskorch.model._places import frames_of
+from taskorch.model import ProgramResult, frames_of
 from taskorch.model._read_only import ReadOnly
 from taskorch.runtime._work import NOTHING_LATE, Work, extra_of
 

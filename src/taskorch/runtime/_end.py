@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from taskorch._base._visible import visible
+from taskorch._base.visible import visible
 from taskorch.errors import InternalError, JournalError, NotRunningError
 from taskorch.kernel import StopAttempt, TaskRow, describe, is_under_way
 from taskorch.model import TERMINAL

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import attrs
 
-from taskorch._base._limits import NS
+from taskorch._base.limits import NS
 from taskorch.errors import DuplicateTaskError
 from taskorch.events import TaskOptionsChanged
 from taskorch.kernel import DIGEST_BITS
@@ -30,11 +30,11 @@ from taskorch.model import (
     Program,
     Reference,
     Task,
+    pythons,
     requested,
+    show,
+    stem_of,
 )
-from taskorch.model._ids import stem_of
-from taskorch.model._plain import pythons
-from taskorch.model._show import show
 from taskorch.runtime._committer import Committer
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from functools import partial
 from time import monotonic
 from typing import Any, Final, TypeVar
 
-from taskorch._base._backoff import Backoff
-from taskorch._base._frozen import frozen
-from taskorch._base._limits import NS
-from taskorch._base._visible import counted, visible
+from taskorch._base.backoff import Backoff
+from taskorch._base.frozen import frozen
+from taskorch._base.limits import NS
+from taskorch._base.visible import counted, visible
 from taskorch.errors import (
     InvalidTaskError,
     InvalidTransitionError,
@@ -29,8 +29,7 @@ from taskorch.errors import (
 from taskorch.events import OrchestratorStarted, OrchestratorStopped
 from taskorch.kernel import Bucket, PolicyFault, TaskRow, is_under_way
 from taskorch.kernel import explain as explain_row
-from taskorch.model import TERMINAL, StopReport, TaskState, Unfinished
-from taskorch.model._show import show
+from taskorch.model import TERMINAL, StopReport, TaskState, Unfinished, show
 from taskorch.runtime import _interrupts
 from taskorch.runtime._asyncio import asyncio
 from taskorch.runtime._context import AttemptContext, current_or_none

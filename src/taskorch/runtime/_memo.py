@@ -38,13 +38,11 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
-from taskorch._base._limits import NS
-from taskorch._base._vocabulary import meant
+from taskorch._base.limits import NS
+from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.kernel import Kernel, TaskRow
-from taskorch.model import Cache, Missing, TaskState
-from taskorch.model._ids import stem_of
-from taskorch.model._show import show
+from taskorch.model import Cache, Missing, TaskState, show, stem_of
 from taskorch.runtime._work import Work
 
 if TYPE_CHECKING:

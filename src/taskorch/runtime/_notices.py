@@ -17,9 +17,9 @@ from time import monotonic
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
-from taskorch._base._backoff import Backoff
-from taskorch._base._limits import ASIDE_NS, NS
-from taskorch._base._visible import counted, said, visible
+from taskorch._base.backoff import Backoff
+from taskorch._base.limits import ASIDE_NS, NS
+from taskorch._base.visible import counted, said, visible
 from taskorch.events import (
     CATALOGUE,
     VIEWS,
@@ -36,8 +36,7 @@ from taskorch.events import (
     TaskReady,
 )
 from taskorch.kernel import Kernel, PoolRow, meaning_of, moves_of
-from taskorch.model import TERMINAL, Call, HealthCheck
-from taskorch.model._ids import PHASE_LIMIT, makers_of
+from taskorch.model import PHASE_LIMIT, TERMINAL, Call, HealthCheck, makers_of
 from taskorch.runtime._documents import trace_of
 from taskorch.runtime._interrupts import defers_interrupts
 from taskorch.runtime._publisher import Receiver
@@ -147,7 +146,7 @@ _KNOWN: Final = frozenset({"decision", "internal", "dependency"})
 #: Modules whose receivers of failures show or count them, and tell nobody.
 _VIEWS: Final = (
     # Not all of its room: who follows events is somebody.
-    "taskorch._telling._troubles",
+    "taskorch._telling.troubles",
     "taskorch.adaptive.",
     "taskorch.frontends.service.",
     "taskorch.planning.",

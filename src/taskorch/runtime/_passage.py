@@ -33,12 +33,16 @@ from taskorch.model import (
     TaskState,
     Units,
     call_type,
+    declared,
+    earlier_ids,
+    may_refer,
+    number_of,
+    references,
+    refuse_in,
+    show,
+    stem_of,
     task_of_call,
 )
-from taskorch.model._arguments import may_refer, references, refuse_in
-from taskorch.model._describe import declared
-from taskorch.model._ids import earlier_ids, number_of, stem_of
-from taskorch.model._show import show
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime._attempts import Attempt, outcome_of, usage_of
 from taskorch.runtime._committer import Committer

@@ -19,7 +19,7 @@ from time import monotonic, sleep
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._base._limits import (
+from taskorch._base.limits import (
     GRACE_SECONDS,
     RECEIVER_BACKLOG,
     SLOW_RECEIVER_SECONDS,
@@ -34,7 +34,7 @@ from taskorch.events import (
     signal_name,
     view_of,
 )
-from taskorch.model._show import show
+from taskorch.model import show
 from taskorch.runtime._asyncio import asyncio
 from taskorch.runtime._interrupts import (
     DEFERRED,

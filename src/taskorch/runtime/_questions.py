@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._base._visible import said
-from taskorch._base._vocabulary import meant
+from taskorch._base.visible import said
+from taskorch._base.vocabulary import meant
 from taskorch.errors import (
     AnswerRefusedError,
     InvalidTaskError,
@@ -38,6 +38,8 @@ from taskorch.kernel import (
     times_asked,
 )
 from taskorch.model import (
+    ANSWER_TO,
+    MAX_NAME,
     TERMINAL,
     Answer,
     Escalation,
@@ -48,27 +50,22 @@ from taskorch.model import (
     Task,
     TaskState,
     TaskStatus,
-)
-from taskorch.model._explanation import some
-from taskorch.model._ids import (
+    asked_of,
+    check_answerer,
     escalation_id,
     has_number,
     last_of,
     number_of,
     numbered,
+    person,
+    plain,
+    show,
+    some,
+    stamp,
     stem_of,
     tail_of,
     task_of_escalation,
 )
-from taskorch.model._plain import plain, stamp
-from taskorch.model._question import (
-    ANSWER_TO,
-    MAX_NAME,
-    asked_of,
-    check_answerer,
-    person,
-)
-from taskorch.model._show import show
 from taskorch.protocols import Recommends, RetryDecision
 from taskorch.protocols._members import has
 from taskorch.runtime._deciders import changed_by

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._base._limits import BLOCKING_SECONDS, FAULT_SECONDS, HELD_SECONDS, NS
-from taskorch._base._visible import counted, visible
+from taskorch._base.limits import BLOCKING_SECONDS, FAULT_SECONDS, HELD_SECONDS, NS
+from taskorch._base.visible import counted, visible
 from taskorch.errors import InvalidTaskError, ProgramFailedError, UnknownTaskError
 from taskorch.events import HealthReported, PerformanceReported, StatsReported
 from taskorch.kernel import (
@@ -63,14 +63,15 @@ from taskorch.model import (
     TaskState,
     TaskStatus,
     TypeStats,
+    in_words,
+    ns_of,
+    place_of,
+    quantile,
+    show,
+    some,
+    stem_of,
 )
-from taskorch.model._explanation import in_words, some
-from taskorch.model._ids import stem_of
-from taskorch.model._places import place_of
-from taskorch.model._plain import ns_of
 from taskorch.model._read_only import ReadOnly
-from taskorch.model._show import show
-from taskorch.model._status import quantile
 from taskorch.runtime._documents import describe_late, earlier_of, late_of
 from taskorch.runtime._runtime import Runtime
 from taskorch.runtime._stale import Cause, Staleness

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from taskorch._base._limits import NS
+from taskorch._base.limits import NS
 from taskorch.errors import CycleError, UnknownTaskError
 from taskorch.events import (
     Fact,
@@ -22,8 +22,9 @@ from taskorch.events import (
     TaskSubmitted,
 )
 from taskorch.kernel import without_tasks
-from taskorch.model import Retention, Task
-from taskorch.model._ids import (
+from taskorch.model import (
+    Retention,
+    Task,
     has_number,
     next_id,
     number_of,

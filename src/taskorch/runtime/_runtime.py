@@ -18,8 +18,8 @@ from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from taskorch._base._limits import BLOCKING_SECONDS
-from taskorch._base._visible import said
+from taskorch._base.limits import BLOCKING_SECONDS
+from taskorch._base.visible import said
 from taskorch.errors import (
     ComponentError,
     InternalError,

@@ -27,8 +27,7 @@ from taskorch.events import (
     TaskSubmitted,
 )
 from taskorch.kernel import SKIPPED, TaskRow
-from taskorch.model import Task, TaskState
-from taskorch.model._ids import number_of, stem_of
+from taskorch.model import Task, TaskState, number_of, stem_of
 from taskorch.protocols import Entry
 from taskorch.runtime._work import (
     ADDED,

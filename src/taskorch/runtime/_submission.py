@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 
-from taskorch._base._limits import NS
+from taskorch._base.limits import NS
 from taskorch.errors import (
     CycleError,
     DuplicateTaskError,
@@ -51,8 +51,10 @@ from taskorch.model import (
     TaskState,
     Wait,
     call_type,
+    earlier_ids,
+    has_number,
+    stem_of,
 )
-from taskorch.model._ids import earlier_ids, has_number, stem_of
 from taskorch.runtime._batch import SOME, Batch, Entry, Preparation
 from taskorch.runtime._directory import bring_back, release_if_back
 from taskorch.runtime._identity import (

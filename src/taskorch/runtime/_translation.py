@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base._limits import MAX_SECONDS, NS
-from taskorch._base._vocabulary import meant
+from taskorch._base.limits import MAX_SECONDS, NS
+from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._processes._attempts import refuse_unsendable
 from taskorch.kernel import Spec, Terms
@@ -31,11 +31,13 @@ from taskorch.model import (
     Task,
     Wait,
     elasticity_of,
+    ns_of,
     plain_but,
+    references,
+    refuse_in,
+    replaced,
+    show,
 )
-from taskorch.model._arguments import references, refuse_in, replaced
-from taskorch.model._plain import ns_of
-from taskorch.model._show import show
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime._work import Work
 

@@ -23,8 +23,7 @@ from taskorch.errors import (
 )
 from taskorch.events import ResultsUsed
 from taskorch.kernel import TaskRow, awaits, wanted
-from taskorch.model import TERMINAL, TaskState
-from taskorch.model._ids import stem_of
+from taskorch.model import TERMINAL, TaskState, stem_of
 from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve_on
 from taskorch.runtime._context import AttemptContext, current_or_none
 from taskorch.runtime._interrupts import defers_interrupts

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
 
-from taskorch._base._limits import NS
+from taskorch._base.limits import NS
 from taskorch.errors import (
     ComponentError,
     DependencyFailedError,
@@ -52,11 +52,11 @@ from taskorch.model import (
     call_type,
     named,
     question_of,
+    show,
+    stem_of,
     task_of_call,
 )
-from taskorch.model._ids import stem_of
 from taskorch.model._read_only import ReadOnly
-from taskorch.model._show import show
 from taskorch.policies._kinds import POLICIES
 from taskorch.runtime._deciders import copy_containers, failure_of
 

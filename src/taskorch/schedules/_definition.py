@@ -12,12 +12,18 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base._limits import NS
+from taskorch._base.limits import NS
 from taskorch.errors import InvalidTaskError, UsageError, ValidationFailedError
-from taskorch.model import Call, Task, check_seconds, id_problem
-from taskorch.model._checks import check_word
-from taskorch.model._ids import has_segments, made_id
-from taskorch.model._show import show
+from taskorch.model import (
+    Call,
+    Task,
+    check_seconds,
+    check_word,
+    has_segments,
+    id_problem,
+    made_id,
+    show,
+)
 from taskorch.schedules._times import SlotTimes, moment_ns, slot_name, text_of, zone_of
 from taskorch.workflows import Workflow
 from taskorch.workflows._documents import CATCH_UP, OVERLAP, Timing

@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from math import isinf
 from typing import Any, Final
 
-from taskorch._base._limits import NS
-from taskorch._base._vocabulary import meant
+from taskorch._base.limits import NS
+from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError
-from taskorch.model._show import show
+from taskorch.model import show
 
 #: Names for what is often said.
 ALIASES: Final = {

@@ -19,10 +19,17 @@ from taskorch.errors import AttemptLostError, UsageError
 from taskorch.kernel import AttemptOutcome, Kernel, TaskRow
 from taskorch.model import Program, Task, TaskState
 from taskorch.protocols import Attempt, AttemptExecutor, Entry
-from taskorch.runtime._attempts import outcome_of
-from taskorch.runtime._committer import Commits
-from taskorch.runtime._context import CURRENT, AttemptContext, context_of, resolved
-from taskorch.runtime._work import Work, is_cached, task_of
+from taskorch.runtime import (
+    CURRENT,
+    AttemptContext,
+    Commits,
+    Work,
+    context_of,
+    is_cached,
+    outcome_of,
+    resolved,
+    task_of,
+)
 from taskorch.simulation import _agents
 from taskorch.simulation._agents import InProcessAgent, RemoteAgent, Report
 from taskorch.simulation._run import (

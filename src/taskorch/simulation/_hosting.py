@@ -22,10 +22,7 @@ from taskorch.errors import (
     WouldDeadlockError,
 )
 from taskorch.kernel import PolicyFault, TaskRow
-from taskorch.runtime import _passage
-from taskorch.runtime._deciders import PolicyDeciders
-from taskorch.runtime._waiting import is_settled
-from taskorch.runtime._work import Work
+from taskorch.runtime import PolicyDeciders, Work, _passage, is_settled
 
 T = TypeVar("T")
 

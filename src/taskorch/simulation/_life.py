@@ -19,8 +19,8 @@ from typing import Any, Final, Protocol
 
 import attrs
 
-from taskorch._base._limits import NS
-from taskorch._base._visible import said
+from taskorch._base.limits import NS
+from taskorch._base.visible import said
 from taskorch.errors import (
     ComponentError,
     InternalError,
@@ -60,23 +60,23 @@ from taskorch.kernel import (
 from taskorch.model import TERMINAL, Task, TaskState, Units
 from taskorch.policies._kinds import Policies
 from taskorch.protocols import AttemptExecutor, Entry
-from taskorch.runtime._attempts import tidy
-from taskorch.runtime._committer import Commits
-from taskorch.runtime._context import AttemptContext
-from taskorch.runtime._deciders import PolicyDeciders
-from taskorch.runtime._directory import Directory
-from taskorch.runtime._memo import Memo
-from taskorch.runtime._opening import Folding
-from taskorch.runtime._submission import Submission
-from taskorch.runtime._work import (
+from taskorch.runtime import (
+    AttemptContext,
+    Commits,
+    Directory,
     Emitted,
+    Folding,
+    PolicyDeciders,
+    Submission,
     Work,
     add_above,
     extra_of,
     result_of_wait,
     task_of,
+    tidy,
     whom,
 )
+from taskorch.runtime._memo import Memo
 from taskorch.simulation import _agents, _hosting
 from taskorch.simulation._agents import InProcessAgent, RemoteAgent
 from taskorch.simulation._attempts import InProcess, Remotes, SimulatedAttempt

@@ -10,11 +10,10 @@ from typing import Any, Final, Self, TypeAlias, cast
 
 import attrs
 
-from taskorch._base._limits import NS
+from taskorch._base.limits import NS
 from taskorch.errors import AttemptInterrupted, AttemptLostError, InvalidTaskError
 from taskorch.kernel import AttemptOutcome
-from taskorch.model import Call, Task, check_seconds
-from taskorch.model._show import show
+from taskorch.model import Call, Task, check_seconds, show
 
 #: Where virtual time begins, in ns: the first of January 2026.
 BEGINNING: Final = 1_767_225_600_000_000_000

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from taskorch._base._limits import NS
+from taskorch._base.limits import NS
 from taskorch.errors import InvalidTaskError, NotRunningError, UsageError
 from taskorch.events import (
     TASK_ID,
@@ -27,12 +27,9 @@ from taskorch.events import (
     TaskFailed,
 )
 from taskorch.kernel import LOCAL, recover
-from taskorch.model import TERMINAL, Agent, Task, TaskState
-from taskorch.model._ids import stem_of
-from taskorch.model._show import show
+from taskorch.model import TERMINAL, Agent, Task, TaskState, show, stem_of
 from taskorch.protocols import Entry
-from taskorch.runtime._context import AttemptContext
-from taskorch.runtime._work import Work
+from taskorch.runtime import AttemptContext, Work
 from taskorch.simulation._agents import InProcessAgent, RemoteAgent
 from taskorch.simulation._journal import SimulatedJournal
 from taskorch.simulation._life import Life, Setup

@@ -24,7 +24,7 @@ from opentelemetry.metrics import (
     Observation,
 )
 
-from taskorch._base._limits import NS
+from taskorch._base.limits import NS
 from taskorch.events import (
     Event,
     TaskBlocked,
@@ -37,8 +37,7 @@ from taskorch.events import (
     TaskSuspended,
     signal_name,
 )
-from taskorch.model import Stats
-from taskorch.model._ids import PHASE_LIMIT
+from taskorch.model import PHASE_LIMIT, Stats
 from taskorch.telemetry import _conventions as names
 from taskorch.telemetry._signals import AnySignals
 

@@ -23,7 +23,7 @@ from taskorch.events import (
     TaskSubmitted,
     TaskUnblocked,
 )
-from taskorch.model._ids import (
+from taskorch.model import (
     has_segments,
     last_of,
     split_last,

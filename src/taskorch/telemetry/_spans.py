@@ -48,8 +48,7 @@ from taskorch.events import (
     TaskSuspended,
     signal_name,
 )
-from taskorch.model import Resources
-from taskorch.model._ids import PHASE_LIMIT
+from taskorch.model import PHASE_LIMIT, Resources
 from taskorch.telemetry import _conventions as names
 from taskorch.telemetry._carrier import environment_of, inherited, parsed, text_of
 from taskorch.telemetry._runs import Runs, start

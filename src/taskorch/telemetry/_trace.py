@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._base._limits import NS
+from taskorch._base.limits import NS
 from taskorch.events import (
     Event,
     OrchestratorStarted,

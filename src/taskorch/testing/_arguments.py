@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from taskorch.errors import InvalidTaskError
-from taskorch.model import Resources, check_seconds
-from taskorch.model._show import show, with_article
+from taskorch.model import Resources, check_seconds, show, with_article
 
 
 def check_kind(name: str, value: object, kind: type[Any]) -> None:

@@ -33,8 +33,7 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.journal import _points
-from taskorch.model import check_count, check_seconds
-from taskorch.model._show import show
+from taskorch.model import check_count, check_seconds, show
 
 _JOURNAL: Final = "journal.db"
 #: Runs in a row that end before their point comes: threads make more groups of the

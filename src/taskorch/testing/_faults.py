@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base._limits import NS
+from taskorch._base.limits import NS
 from taskorch.errors import JournalUnavailableError
 from taskorch.events import TASK_ID, Fact, TaskEvent
 from taskorch.protocols import Entry, Journal

@@ -14,9 +14,9 @@ from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 
-from taskorch._base._vocabulary import meant
+from taskorch._base.vocabulary import meant
 from taskorch.events import CATALOGUE, Event, details_of, fields_of
-from taskorch.model._show import show
+from taskorch.model import show
 
 Arrangement: TypeAlias = Literal["strict", "subsequence", "any"]
 

@@ -7,11 +7,11 @@ from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, Unpack, cast
 
-from taskorch._base._limits import (
+from taskorch._base.limits import (
     KEEP_EVENTS,
     NS,
 )
-from taskorch._base._vocabulary import meant
+from taskorch._base.vocabulary import meant
 from taskorch._contexts import TaskContext
 from taskorch._handles import TaskHandle
 from taskorch._managers import (
@@ -23,7 +23,7 @@ from taskorch._managers import (
     manager_of,
 )
 from taskorch._orchestrator import SpelledOut
-from taskorch._settings._fields import SIMULATED, Settings, SimulatedSettings
+from taskorch._settings.fields import SIMULATED, Settings, SimulatedSettings
 from taskorch.errors import (
     AnswerRefusedError,
     InvalidTaskError,
@@ -63,15 +63,19 @@ from taskorch.model import (
     check_event,
     check_id,
     check_seconds,
+    check_word,
+    show,
 )
-from taskorch.model._checks import check_word
-from taskorch.model._show import show
 from taskorch.protocols import Entry, Hears
-from taskorch.runtime import _reports
-from taskorch.runtime._context import AttemptContext
-from taskorch.runtime._deciders import PolicyDeciders
-from taskorch.runtime._questions import open_questions, vote
-from taskorch.runtime._work import Work, task_of
+from taskorch.runtime import (
+    AttemptContext,
+    PolicyDeciders,
+    Work,
+    _reports,
+    open_questions,
+    task_of,
+    vote,
+)
 from taskorch.signals import Signals
 from taskorch.simulation import Attempt, Nature, Setup, SimulatedJournal, What, World
 from taskorch.simulation._life import Life
@@ -90,7 +94,7 @@ from taskorch.testing._watch import Breach, Watch
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime import Runtime
 
 #: What there is if nothing is said.
 _POOLS: Final = Resources(cpu=4, memory_mb=8_192)

@@ -95,8 +95,7 @@ from taskorch.kernel import (
     shortage,
     wanted,
 )
-from taskorch.model import TERMINAL, TaskState, Units
-from taskorch.model._ids import run_by
+from taskorch.model import TERMINAL, TaskState, Units, run_by
 from taskorch.protocols import Entry
 
 _S: Final = TaskState

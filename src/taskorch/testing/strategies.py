@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base._limits import MAX_PRIORITY
+from taskorch._base.limits import MAX_PRIORITY
 from taskorch.model import (
     OPTIONS,
     Agent,

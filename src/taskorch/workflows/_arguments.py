@@ -12,9 +12,15 @@ from typing import Any
 
 import attrs
 
-from taskorch.model import Call, Reference, Task
-from taskorch.model._arguments import references, refuse_in, replaced
-from taskorch.model._ids import joined
+from taskorch.model import (
+    Call,
+    Reference,
+    Task,
+    joined,
+    references,
+    refuse_in,
+    replaced,
+)
 
 
 def with_references(call: Call, change: Callable[[Any], Any]) -> Call:

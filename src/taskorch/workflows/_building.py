@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, Unpack, cast
 
-from taskorch._base._vocabulary import no_attribute
+from taskorch._base.vocabulary import no_attribute
 from taskorch.errors import InvalidTaskError
 from taskorch.model import (
     DEFAULT_ENV,
@@ -15,10 +15,10 @@ from taskorch.model import (
     Task,
     TaskOptions,
     UntimedOptions,
+    call_of,
     check_count,
 )
 from taskorch.model._describe import Declared, declared
-from taskorch.model._task import call_of
 from taskorch.workflows import _steps
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 import attrs
 
-from taskorch._base._limits import MAX_SECONDS
-from taskorch.model._show import show
+from taskorch._base.limits import MAX_SECONDS
+from taskorch.model import show
 from taskorch.workflows._forms import (
     Anything,
     Each,

@@ -23,14 +23,17 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import attrs
 
-from taskorch._base._limits import MAX_AMOUNT
-from taskorch._base._vocabulary import meant
+from taskorch._base.limits import MAX_AMOUNT
+from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError, TaskorchError, ValidationFailedError
-from taskorch.model import check_seconds, id_problem
-from taskorch.model._checks import is_number
-from taskorch.model._describe import texts_of
-from taskorch.model._ids import has_segments
-from taskorch.model._show import show
+from taskorch.model import (
+    check_seconds,
+    has_segments,
+    id_problem,
+    is_number,
+    show,
+    texts_of,
+)
 from taskorch.workflows._located import FilePlace, Located, plain
 
 #: What a form returns of a value that is wrong.

@@ -8,11 +8,9 @@ from collections.abc import Container, Iterable
 from functools import lru_cache
 from typing import Final
 
-from taskorch._base._vocabulary import meant
+from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError
-from taskorch.model import Call, Program, Task, id_problem
-from taskorch.model._ids import has_segments
-from taskorch.model._show import show
+from taskorch.model import Call, Program, Task, has_segments, id_problem, show
 from taskorch.workflows import _steps
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")

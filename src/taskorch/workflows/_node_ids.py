@@ -10,9 +10,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.model import Task, id_problem
-from taskorch.model._ids import has_number
-from taskorch.model._show import show
+from taskorch.model import Task, has_number, id_problem, show
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_.]+")
 #: Characters of what is made up: the whole id has room for more.

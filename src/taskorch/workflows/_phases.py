@@ -13,9 +13,10 @@ from typing import Any, Final, Literal, Self, TypeAlias, get_args
 
 import attrs
 
-from taskorch._base._limits import MAX_SECONDS
+from taskorch._base.limits import MAX_SECONDS
 from taskorch.errors import InvalidTaskError
 from taskorch.model import (
+    APPROVAL_OF,
     NO_RESOURCES,
     RAISE,
     Call,
@@ -25,12 +26,15 @@ from taskorch.model import (
     Wait,
     check_count,
     check_seconds,
+    check_word,
+    in_run,
+    joined,
+    show,
+    split_last,
+    to_question,
     to_seconds,
+    without_last,
 )
-from taskorch.model._checks import check_word
-from taskorch.model._ids import in_run, joined, split_last, without_last
-from taskorch.model._question import APPROVAL_OF, to_question
-from taskorch.model._show import show
 from taskorch.workflows import _steps
 from taskorch.workflows._forms import (
     DocumentOf,

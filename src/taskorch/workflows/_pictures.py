@@ -12,7 +12,7 @@ from typing import Final
 
 import attrs
 
-from taskorch._base._visible import visible
+from taskorch._base.visible import visible
 from taskorch.workflows._drawing import fitted, frame, legend, note, said, svg, width_of
 from taskorch.workflows._graph import Parents, layers
 from taskorch.workflows._layout import PictureLayout

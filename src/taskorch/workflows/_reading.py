@@ -14,11 +14,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
-from taskorch._base._limits import MAX_PRIORITY
+from taskorch._base.limits import MAX_PRIORITY
 from taskorch.errors import InvalidTaskError, TaskorchError, ValidationFailedError
 from taskorch.model import (
+    JOINS,
     NO_RESOURCES,
     NO_RETRY,
+    ON_PARENT_FAILURE,
     OPTIONS,
     RAISE,
     AtLeast,
@@ -34,11 +36,10 @@ from taskorch.model import (
     call_type,
     check_seconds,
     id_problem,
+    show,
+    to_question,
 )
 from taskorch.model._describe import Declared, Form, declared, texts_of
-from taskorch.model._question import to_question
-from taskorch.model._show import show
-from taskorch.model._states import JOINS, ON_PARENT_FAILURE
 from taskorch.workflows._documents import (
     AT_LEAST,
     CACHE,

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base._visible import counted, visible
+from taskorch._base.visible import counted, visible
 from taskorch.model import TaskState
 from taskorch.workflows._status import listed
 from taskorch.workflows._words import duration, moment

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base._visible import counted
+from taskorch._base.visible import counted
 from taskorch.model import TaskState
 from taskorch.model._read_only import ReadOnly
 from taskorch.workflows._words import duration

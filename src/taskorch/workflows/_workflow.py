@@ -18,13 +18,22 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import attrs
 
-from taskorch._base._visible import counted
-from taskorch._base._vocabulary import no_attribute, suggesting
+from taskorch._base.visible import counted
+from taskorch._base.vocabulary import no_attribute, suggesting
 from taskorch.errors import CycleError, DuplicateTaskError, InvalidTaskError
-from taskorch.model import Call, Program, Reference, Task, Wait
-from taskorch.model._arguments import references, refuse_in
-from taskorch.model._ids import ids_in_run, in_run, joined
-from taskorch.model._show import show
+from taskorch.model import (
+    Call,
+    Program,
+    Reference,
+    Task,
+    Wait,
+    ids_in_run,
+    in_run,
+    joined,
+    references,
+    refuse_in,
+    show,
+)
 from taskorch.workflows import (
     _graph,
     _located,

@@ -20,6 +20,7 @@ from taskorch.model import (
     Cache,
     Call,
     Elastic,
+    Form,
     Join,
     Program,
     Question,
@@ -29,10 +30,10 @@ from taskorch.model import (
     Task,
     Wait,
     call_type,
+    declared,
+    show,
+    to_question,
 )
-from taskorch.model._describe import Form, declared
-from taskorch.model._question import to_question
-from taskorch.model._show import show
 from taskorch.workflows._documents import (
     AT_LEAST,
     MAX_SHOWN,

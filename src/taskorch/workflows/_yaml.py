@@ -18,7 +18,7 @@ from typing import Any, Final
 import yaml
 
 from taskorch.errors import InvalidTaskError, ValidationFailedError
-from taskorch.model._show import show
+from taskorch.model import show
 from taskorch.workflows._located import (
     MAX_DEPTH,
     Fault,

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.frontends.service.tools import orchestrator
 
 from taskorch import InvalidTaskError, Task, TaskOrchestrator
-from taskorch._verbs._remedies import in_tools
+from taskorch._verbs.remedies import in_tools
 from taskorch.errors import AnswerRefusedError, TaskorchError, UnknownTaskError
 from taskorch.frontends._checking import findings_of
 from taskorch.frontends.mcp import TOOLS, OrchestratorPlace, tools_of

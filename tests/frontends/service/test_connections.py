@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 from tests.frontends.service.tools import orchestrator, served
 
-from taskorch._base import _connections
-from taskorch._base._connections import HttpConnections
+from taskorch._base import connections as over_http
+from taskorch._base.connections import HttpConnections
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -95,7 +95,7 @@ def test_one_that_has_rested_for_long_is_not_used(monkeypatch):
         connections = HttpConnections("http", "127.0.0.1", service.server.port)
         ask(connections)
         first = connections._resting[0][2]
-        monkeypatch.setattr(_connections, "_IDLE_SECONDS", 0.0)
+        monkeypatch.setattr(over_http, "_IDLE_SECONDS", 0.0)
         ask(connections)
         assert connections._resting[0][2] is not first
         assert first.sock is None
@@ -106,13 +106,13 @@ def test_those_of_another_process_are_not_used(monkeypatch):
         connections = HttpConnections("http", "127.0.0.1", service.server.port)
         ask(connections)
         parents = connections._resting[0][2]
-        monkeypatch.setattr(_connections, "os", SimpleNamespace(getpid=lambda: -1))
+        monkeypatch.setattr(over_http, "os", SimpleNamespace(getpid=lambda: -1))
         ask(connections)
         assert connections._resting[0][2] is not parents
 
 
 def test_so_many_rest_and_no_more(monkeypatch):
-    monkeypatch.setattr(_connections, "_MOST", 0)
+    monkeypatch.setattr(over_http, "_MOST", 0)
     with served(orchestrator()) as service:
         connections = HttpConnections("http", "127.0.0.1", service.server.port)
         ask(connections)

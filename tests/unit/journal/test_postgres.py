@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from taskorch import PostgresJournal, Task, TaskOrchestrator
-from taskorch._base._address import without_password
-from taskorch._base._visible import visible
+from taskorch._base.address import without_password
+from taskorch._base.visible import visible
 from taskorch.errors import (
     InvalidTaskError,
     JournalError,

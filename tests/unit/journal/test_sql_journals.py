@@ -13,7 +13,7 @@ from tests.tables_journal import TablesJournal
 from tests.unit.journal.tools import ENTRIES, GROUPS, fact
 
 from taskorch import PostgresJournal, SqliteJournal, Task, TaskOrchestrator
-from taskorch._base._address import KINDS
+from taskorch._base.address import KINDS
 from taskorch.errors import JournalError, JournalTakenError
 from taskorch.events import (
     OrchestratorStarted,

@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from taskorch._base._limits import MAX_AMOUNT
+from taskorch._base.limits import MAX_AMOUNT
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Agent, Resources, Task, to_units
 

@@ -7,7 +7,7 @@ import attrs
 import pytest
 
 from taskorch import RetryPolicy
-from taskorch._base._limits import MAX_ID_LENGTH
+from taskorch._base.limits import MAX_ID_LENGTH
 from taskorch.errors import InvalidTaskError
 from taskorch.model import (
     TERMINAL,

@@ -22,7 +22,7 @@ from importlib import import_module
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from taskorch._base._visible import counted, said
+from taskorch._base.visible import counted, said
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._hosts._connection import compared, versions
 from taskorch.executors._hosts._engine import (

@@ -19,7 +19,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-from taskorch._base._visible import visible
+from taskorch._base.visible import visible
 from taskorch.executors import _wire
 from taskorch.executors._hosts._connection import (
     Stream,

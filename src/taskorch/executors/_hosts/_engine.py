@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
-from taskorch._base._frozen import frozen
+from taskorch._base.frozen import frozen
 
 #: What a worker of a host has asked: its process, the number of its call, and that of
 #: the question.

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._base._visible import said, visible
+from taskorch._base.visible import said, visible
 from taskorch.errors import TaskFailedError, TaskorchError
 from taskorch.executors import _wire
 from taskorch.executors._hosts._engine import NoPlaceError

@@ -19,7 +19,7 @@ import time
 from contextlib import suppress
 from typing import Any, Final, cast
 
-from taskorch._base._visible import said
+from taskorch._base.visible import said
 from taskorch.executors import _wire
 from taskorch.executors._hosts._connection import (
     Stream,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from taskorch._base._frozen import frozen
+from taskorch._base.frozen import frozen
 from taskorch.errors import NotRunningError
 from taskorch.executors._remote import HERE, RemoteEnd, end_of
 

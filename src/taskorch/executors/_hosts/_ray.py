@@ -19,7 +19,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any, Final
 
-from taskorch._base._visible import said
+from taskorch._base.visible import said
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.executors._hosts._connection import compared, versions
 from taskorch.executors._hosts._engine import Asked, Engine, HostPlace, NoPlaceError

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-from taskorch._base._visible import visible
+from taskorch._base.visible import visible
 from taskorch.errors import ResultGoneError
 from taskorch.executors import _wire
 from taskorch.executors._hosts._engine import Engine

@@ -12,7 +12,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.executors._ends import until_kill
 from taskorch.executors._owned import OwnedExecutor
 from taskorch.executors._remote import by_value, is_session
-from taskorch.model._show import show
+from taskorch.model import show
 from taskorch.protocols import Attempt
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from taskorch.executors._programs._guard import is_python
 from taskorch.executors._programs._sender import FLAGS
 from taskorch.executors._programs._spawn import exit_code_of
 from taskorch.executors._remote import is_session
-from taskorch.model._program import PROGRAM_VARIABLE, RUN_VARIABLE
+from taskorch.model import PROGRAM_VARIABLE, RUN_VARIABLE
 from taskorch.protocols import Attempt
 
 if TYPE_CHECKING:

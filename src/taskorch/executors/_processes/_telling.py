@@ -9,7 +9,7 @@ import threading
 from concurrent.futures import BrokenExecutor
 from typing import TYPE_CHECKING, Final, Protocol
 
-from taskorch._base._visible import visible
+from taskorch._base.visible import visible
 from taskorch.errors import AttemptInterrupted, TaskFailedError
 from taskorch.executors import _wire
 from taskorch.executors._ends import KILLED_BY_OTHERS

@@ -22,11 +22,11 @@ from contextlib import suppress
 from types import ModuleType
 from typing import Any, Final, NoReturn, TypeVar
 
-from taskorch._base._visible import said
+from taskorch._base.visible import said
 from taskorch.errors import NotRunningError
 from taskorch.executors import _wire
 from taskorch.executors._remote import HERE, RemoteEnd, pickled
-from taskorch.model._show import show
+from taskorch.model import show
 
 T = TypeVar("T")
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from taskorch.errors import AttemptInterrupted, ProgramFailedError
 from taskorch.executors._ends import KILLED_BY_OTHERS, is_no_room, until_kill
-from taskorch.model import Resources
-from taskorch.model._program import of_attempt
+from taskorch.model import Resources, of_attempt
 from taskorch.protocols import Attempt, AttemptExecutor
 
 if TYPE_CHECKING:

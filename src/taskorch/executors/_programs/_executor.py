@@ -20,7 +20,7 @@ from taskorch.executors._programs._memory_kills import MemoryKills
 from taskorch.executors._programs._output import LogFolder
 from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
 from taskorch.executors._programs._run import Common, ProgramRun
-from taskorch.model._program import RUN_VARIABLE
+from taskorch.model import RUN_VARIABLE
 
 if TYPE_CHECKING:
     from taskorch.model import Program

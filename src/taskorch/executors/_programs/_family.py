@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 
-from taskorch._base._backoff import Backoff
+from taskorch._base.backoff import Backoff
 from taskorch.executors._programs import _guardian
 
 # Until it is checked again whether the rest has gone.

@@ -17,10 +17,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
-from taskorch._base._staged import Staged
+from taskorch._base.staged import Staged
 from taskorch.executors._programs._loop import Action, Loop
 from taskorch.executors._programs._temporary import make_temporary
-from taskorch.model._program import ALLOCATION_VARIABLE, CHECKPOINT_VARIABLE
+from taskorch.model import ALLOCATION_VARIABLE, CHECKPOINT_VARIABLE
 
 _log = logging.getLogger(__name__)
 

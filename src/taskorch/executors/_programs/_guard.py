@@ -17,7 +17,7 @@ from pathlib import Path
 
 from taskorch.executors._programs import _guardian
 from taskorch.executors._programs._fork import no_fork
-from taskorch.model._program import RUN_VARIABLE
+from taskorch.model import RUN_VARIABLE
 
 _log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from taskorch._base._visible import after_cut
+from taskorch._base.visible import after_cut
 from taskorch.executors._programs._temporary import make_temporary
 
 _SAME_NAME = 1000

@@ -7,7 +7,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from taskorch._base._staged import Staged
+from taskorch._base.staged import Staged
 
 _log = logging.getLogger(__name__)
 

@@ -36,8 +36,7 @@ from taskorch.executors._programs._spawn import (
     reap,
     spawn,
 )
-from taskorch.model import Program, ProgramResult
-from taskorch.model._program import PROGRAM_VARIABLE, RUN_VARIABLE
+from taskorch.model import PROGRAM_VARIABLE, RUN_VARIABLE, Program, ProgramResult
 
 _log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from taskorch.executors._programs._fork import no_fork
-from taskorch.model._program import ALLOCATION_VARIABLE, CHECKPOINT_VARIABLE
+from taskorch.model import ALLOCATION_VARIABLE, CHECKPOINT_VARIABLE
 
 if TYPE_CHECKING:
     from taskorch.executors._programs._pipes import Input

@@ -8,7 +8,7 @@ import time
 from typing import Final
 
 from taskorch.executors._programs import _guardian
-from taskorch.model._program import RUN_VARIABLE
+from taskorch.model import RUN_VARIABLE
 
 #: Seconds between two looks, of which two must find nobody.
 _PAUSE: Final = 0.005

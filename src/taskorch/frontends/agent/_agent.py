@@ -22,9 +22,9 @@ from random import Random
 from time import monotonic
 from typing import Any, Final
 
-from taskorch._base._backoff import Backoff
-from taskorch._base._lease import Lease
-from taskorch._base._visible import counted, visible
+from taskorch._base.backoff import Backoff
+from taskorch._base.lease import Lease
+from taskorch._base.visible import counted, visible
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.agent._line import Line, Refusal, ServiceAddress, Unreachable
 from taskorch.frontends.agent._runs import MAX_RESULT, AgentRun, OrderRunner

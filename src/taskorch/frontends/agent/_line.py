@@ -14,7 +14,7 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.channel import FrameError, Wire
-from taskorch.model._show import show
+from taskorch.model import show
 
 _OK: Final = 200
 #: Statuses of what may be taken at another time.

@@ -18,18 +18,18 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base._visible import said
+from taskorch._base.visible import said
 from taskorch.executors._ends import is_no_room, until_kill
 from taskorch.executors._programs._executor import ProgramExecutor
 from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
 from taskorch.executors._programs._temporary import make_temporary, remove_tree
 from taskorch.frontends.agent._work import Abilities
-from taskorch.model import Program
-from taskorch.model._program import (
+from taskorch.model import (
     ARTIFACTS_VARIABLE,
     FENCE_VARIABLE,
     PROGRESS_VARIABLE,
     TASK_VARIABLE,
+    Program,
 )
 from taskorch.workflows._documents import object_of
 

@@ -11,8 +11,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.model import Program
-from taskorch.model._show import show
+from taskorch.model import Program, show
 from taskorch.workflows._documents import PROGRAM
 
 _HOLE: Final = re.compile(r"\{(\w+)\}")

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base import _vocabulary
+from taskorch._base import vocabulary
 from taskorch.errors import InvalidTaskError
-from taskorch.model._show import show
+from taskorch.model import show
 from taskorch.workflows._forms import (
     DocumentOf,
     Each,
@@ -585,5 +585,5 @@ class JobConfig:
 
 def nearest(name: str, names: Any) -> str:
     """A question whether the nearest of *names* was meant, or nothing."""
-    near = _vocabulary.nearest(str(name), names, 0.5)
+    near = vocabulary.nearest(str(name), names, 0.5)
     return f": did you mean {near}?" if near else ""

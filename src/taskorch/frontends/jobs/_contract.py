@@ -9,8 +9,7 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.jobs._config import JobConfig
-from taskorch.model._ids import check_id, has_segments
-from taskorch.model._show import show
+from taskorch.model import check_id, has_segments, show
 from taskorch.workflows._forms import (
     AnyNames,
     Anything,

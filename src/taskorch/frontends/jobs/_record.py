@@ -21,7 +21,7 @@ from taskorch.events import (
     TaskSubmitted,
 )
 from taskorch.frontends.jobs._contract import Job
-from taskorch.model._ids import has_number, in_run, stem_of
+from taskorch.model import has_number, in_run, stem_of
 
 ENDED: Final = ("completed", "failed")
 End = TaskCompleted | TaskRetrying | TaskFailed | TaskCancelled

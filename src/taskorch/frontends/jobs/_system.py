@@ -56,11 +56,14 @@ from taskorch.model import (
     Task,
     TaskState,
     TaskStatus,
+    check_id,
+    check_reward,
+    first_of,
+    in_run,
+    ns_of,
+    run_of,
+    show,
 )
-from taskorch.model._checks import check_reward
-from taskorch.model._ids import check_id, first_of, in_run, run_of
-from taskorch.model._plain import ns_of
-from taskorch.model._show import show
 from taskorch.policies import ProportionalAllocator, ScoreQueue
 from taskorch.workflows import Workflow, WorkflowStatus
 

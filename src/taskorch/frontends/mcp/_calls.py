@@ -19,16 +19,23 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base._backoff import Backoff
-from taskorch._base._visible import visible
-from taskorch._verbs._remedies import all_in_tools, in_tools
+from taskorch._base.backoff import Backoff
+from taskorch._base.visible import visible
+from taskorch._verbs.remedies import all_in_tools, in_tools
 from taskorch.errors import AnswerRefusedError, InvalidTaskError, UnknownTaskError
 from taskorch.events import fields_of, signal_name
-from taskorch.model import FILTERS, TaskFilter, TaskState
-from taskorch.model._explanation import in_a_line, some
-from taskorch.model._ids import stem_of, task_of_escalation
-from taskorch.model._made_for import SCHEDULE
-from taskorch.model._plain import plain, taken_apart
+from taskorch.model import (
+    FILTERS,
+    SCHEDULE,
+    TaskFilter,
+    TaskState,
+    in_a_line,
+    plain,
+    some,
+    stem_of,
+    taken_apart,
+    task_of_escalation,
+)
 
 #: Tasks that `find` lists, and the most that it does.
 ROWS: Final = 20

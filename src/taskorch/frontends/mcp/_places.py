@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._telling._following import FOLLOWED
-from taskorch._verbs._table import VERBS
+from taskorch._telling.following import FOLLOWED
+from taskorch._verbs.table import VERBS
 from taskorch.errors import ValidationFailedError
 from taskorch.events import Event
 from taskorch.frontends._incoming import Incoming, keys_of

@@ -14,8 +14,8 @@ from urllib.parse import unquote, urlsplit
 import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
-from taskorch._base._visible import visible
-from taskorch._verbs._remedies import in_tools
+from taskorch._base.visible import visible
+from taskorch._verbs.remedies import in_tools
 from taskorch.errors import TaskorchError
 from taskorch.frontends.mcp import _calls
 from taskorch.frontends.mcp._calls import Caller

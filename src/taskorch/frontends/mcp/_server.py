@@ -19,8 +19,8 @@ from typing import Any, Final
 import attrs
 
 import taskorch
-from taskorch._base._visible import visible
-from taskorch._verbs._remedies import in_tools
+from taskorch._base.visible import visible
+from taskorch._verbs.remedies import in_tools
 from taskorch.errors import (
     AnswerRefusedError,
     InvalidTaskError,

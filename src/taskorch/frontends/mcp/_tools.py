@@ -17,10 +17,10 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._base._limits import MAX_ID_LENGTH
-from taskorch._base._visible import visible
-from taskorch._base._vocabulary import meant
-from taskorch._verbs._table import VERBS
+from taskorch._base.limits import MAX_ID_LENGTH
+from taskorch._base.visible import visible
+from taskorch._base.vocabulary import meant
+from taskorch._verbs.table import VERBS
 from taskorch.errors import (
     AnswerRefusedError,
     DuplicateTaskError,

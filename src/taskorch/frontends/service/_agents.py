@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._base._visible import visible
+from taskorch._base.visible import visible
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.frontends.service._artifacts import Artifacts
 from taskorch.frontends.service._bodies import WIRE, read_object, refuse

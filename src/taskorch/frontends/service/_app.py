@@ -63,7 +63,7 @@ from taskorch.frontends.service._problems import (
 from taskorch.frontends.service._submissions import Submissions, work_schemas
 from taskorch.frontends.service._tasks import Tasks
 from taskorch.frontends.service._verbs import operations as verbs
-from taskorch.model._verbs import TEXT
+from taskorch.model import TEXT
 from taskorch.reading import JournalReader
 
 if TYPE_CHECKING:

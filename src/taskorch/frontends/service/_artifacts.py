@@ -14,9 +14,7 @@ from taskorch._orchestrator import TaskOrchestrator
 from taskorch.frontends.service._bodies import refuse
 from taskorch.frontends.service._operations import Operation, named, told
 from taskorch.frontends.service._problems import HttpProblem, answer
-from taskorch.model import id_problem
-from taskorch.model._ids import segments_of
-from taskorch.model._verbs import TEXT, listed
+from taskorch.model import TEXT, id_problem, listed, segments_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request

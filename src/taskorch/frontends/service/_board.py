@@ -16,7 +16,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from taskorch._telling._following import FOLLOWED
+from taskorch._telling.following import FOLLOWED
 from taskorch.events import (
     Event,
     OrchestratorStarted,
@@ -26,7 +26,7 @@ from taskorch.events import (
 )
 from taskorch.events._ends import end_of_attempt
 from taskorch.frontends.service._waiter import Waiter
-from taskorch.runtime._clock import MonotonicClock
+from taskorch.runtime import MonotonicClock
 
 if TYPE_CHECKING:
     from taskorch.reading import JournalReader

@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn
 
 from starlette.requests import ClientDisconnect, Request
 
-from taskorch._base._limits import RECEIPT_SECONDS
+from taskorch._base.limits import RECEIPT_SECONDS
 from taskorch.frontends._checking import findings_of
 from taskorch.frontends.channel import FrameError, Wire
 from taskorch.frontends.service._problems import HttpProblem

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._telling._following import FOLLOWED
+from taskorch._telling.following import FOLLOWED
 from taskorch.errors import JournalError
 from taskorch.frontends.service._feed import PAGE, Feed, Wanted, chosen
 from taskorch.frontends.service._operations import (
@@ -20,7 +20,7 @@ from taskorch.frontends.service._operations import (
     told,
 )
 from taskorch.frontends.service._problems import answer
-from taskorch.model._verbs import OBJECT, TEXT, listed
+from taskorch.model import OBJECT, TEXT, listed
 from taskorch.workflows._names import guess
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._telling._following import FOLLOWED
+from taskorch._telling.following import FOLLOWED
 from taskorch.errors import JournalUnavailableError
 from taskorch.events import Event, fields_of, signal_name
 from taskorch.frontends.service._problems import document, dumps

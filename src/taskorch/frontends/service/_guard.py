@@ -30,14 +30,14 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
-from taskorch._base._visible import counted, visible
+from taskorch._base.visible import counted, visible
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.channel import is_framed
 from taskorch.frontends.service._bodies import MAX_BODY, too_long
 from taskorch.frontends.service._problems import HttpProblem
 from taskorch.frontends.service._server import KNOWN
-from taskorch.model._show import show
-from taskorch.runtime._work import LOOKS
+from taskorch.model import show
+from taskorch.runtime import LOOKS
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

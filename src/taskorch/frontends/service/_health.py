@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._verbs._table import VERBS
+from taskorch._verbs.table import VERBS
 from taskorch.frontends.service._operations import (
     Current,
     Operation,
@@ -24,9 +24,7 @@ from taskorch.frontends.service._operations import (
     told,
 )
 from taskorch.frontends.service._problems import answer, document
-from taskorch.model import Health, Stats
-from taskorch.model._plain import plain
-from taskorch.model._verbs import OBJECT, TEXT, listed
+from taskorch.model import OBJECT, TEXT, Health, Stats, listed, plain
 from taskorch.planning._schemas import agent_schema
 from taskorch.recovery import Alerts
 from taskorch.telemetry._metrics import AGE, COUNTERS, LEVELS, MANY, OTHER

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._base._vocabulary import nearest
+from taskorch._base.vocabulary import nearest
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.service._bodies import read, refuse
 from taskorch.frontends.service._operations import Operation
 from taskorch.frontends.service._problems import answer, document
-from taskorch.model._show import show
-from taskorch.model._verbs import TEXT
+from taskorch.model import TEXT, show
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from taskorch._base._visible import after_cut
+from taskorch._base.visible import after_cut
 from taskorch.frontends.service._board import Board
 from taskorch.frontends.service._operations import (
     Operation,
@@ -33,8 +33,7 @@ from taskorch.frontends.service._operations import (
 )
 from taskorch.frontends.service._problems import answer, document
 from taskorch.frontends.service._waiter import Waiter
-from taskorch.model import Health, Stats, TaskStatus
-from taskorch.model._verbs import TEXT, listed
+from taskorch.model import TEXT, Health, Stats, TaskStatus, listed
 
 if TYPE_CHECKING:
     from pathlib import Path

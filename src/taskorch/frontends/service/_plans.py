@@ -14,8 +14,7 @@ from taskorch.frontends._incoming import refuse_files
 from taskorch.frontends.service._bodies import read_object, refuse
 from taskorch.frontends.service._operations import RUN, Operation, asked, told
 from taskorch.frontends.service._problems import HttpProblem, answer, problem_of
-from taskorch.model import check_seconds
-from taskorch.model._verbs import OBJECT, TEXT
+from taskorch.model import OBJECT, TEXT, check_seconds
 from taskorch.planning import ExecutionPlan
 from taskorch.planning._schemas import agent_schema, plan_schema, request_schema
 

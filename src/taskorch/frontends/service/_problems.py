@@ -11,15 +11,15 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from taskorch._base._visible import visible
-from taskorch._verbs._remedies import REMEDIES_HEADER, in_requests
+from taskorch._base.visible import visible
+from taskorch._verbs.remedies import REMEDIES_HEADER, in_requests
 from taskorch.errors import (
     DuplicateTaskError,
     TaskorchError,
     UsageError,
     ValidationFailedError,
 )
-from taskorch.model._plain import plain, taken_apart
+from taskorch.model import plain, taken_apart
 
 if TYPE_CHECKING:
     from starlette.requests import Request

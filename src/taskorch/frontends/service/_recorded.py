@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._telling._following import FOLLOWED
+from taskorch._telling.following import FOLLOWED
 from taskorch.errors import JournalError
 from taskorch.frontends.service._app import make_app
 from taskorch.frontends.service._board import Board

@@ -21,9 +21,9 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from taskorch._base._limits import RECEIPT_SECONDS
+from taskorch._base.limits import RECEIPT_SECONDS
 from taskorch.errors import InvalidTaskError
-from taskorch.model._show import show
+from taskorch.model import show
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette

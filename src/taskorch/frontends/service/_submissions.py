@@ -34,7 +34,7 @@ from taskorch.frontends.service._problems import (
     document,
     problem_of,
 )
-from taskorch.model._verbs import NAME, TEXT, listed
+from taskorch.model import NAME, TEXT, listed
 from taskorch.workflows import document_schema
 from taskorch.workflows._task_documents import OF_RUNS
 

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import attrs
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._base._limits import MAX_SECONDS
-from taskorch._base._visible import counted, visible
-from taskorch._base._vocabulary import meant
+from taskorch._base.limits import MAX_SECONDS
+from taskorch._base.visible import counted, visible
+from taskorch._base.vocabulary import meant
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import (
     InvalidTaskError,
@@ -54,8 +54,15 @@ from taskorch.frontends.suite._running import (
 )
 from taskorch.frontends.suite._telling import Ended
 from taskorch.frontends.suite._words import STATUS
-from taskorch.model import TERMINAL, Agent, Resources, TaskState, check_seconds
-from taskorch.model._verbs import TEXT, listed
+from taskorch.model import (
+    TERMINAL,
+    TEXT,
+    Agent,
+    Resources,
+    TaskState,
+    check_seconds,
+    listed,
+)
 from taskorch.protocols import AttemptExecutor
 from taskorch.reading import JournalReader
 

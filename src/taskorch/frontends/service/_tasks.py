@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._base._limits import MAX_SECONDS
-from taskorch._base._visible import said as said_by
+from taskorch._base.limits import MAX_SECONDS
+from taskorch._base.visible import said as said_by
 from taskorch._handles import TaskHandle
-from taskorch._verbs._remedies import in_requests
+from taskorch._verbs.remedies import in_requests
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.frontends.service._operations import (
     Current,
@@ -29,11 +29,22 @@ from taskorch.frontends.service._operations import (
     told,
 )
 from taskorch.frontends.service._problems import answer
-from taskorch.model import FILTERS, Answer, TaskFilter, TaskState, TaskStatus
-from taskorch.model._places import place_of
-from taskorch.model._plain import plain, taken_apart
-from taskorch.model._verbs import ANYTHING, OBJECT, TEXT, Schema, listed
-from taskorch.runtime._documents import told_trace
+from taskorch.model import (
+    ANYTHING,
+    FILTERS,
+    OBJECT,
+    TEXT,
+    Answer,
+    Schema,
+    TaskFilter,
+    TaskState,
+    TaskStatus,
+    listed,
+    place_of,
+    plain,
+    taken_apart,
+)
+from taskorch.runtime import told_trace
 
 if TYPE_CHECKING:
     from starlette.requests import Request

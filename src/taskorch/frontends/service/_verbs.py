@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._verbs._table import VERBS, as_json, bound
+from taskorch._verbs.table import VERBS, as_json, bound
 from taskorch.frontends._checking import findings_of
 from taskorch.frontends.service._bodies import read_object
 from taskorch.frontends.service._operations import (
@@ -33,7 +33,7 @@ from taskorch.frontends.service._operations import (
     with_remedies,
 )
 from taskorch.frontends.service._problems import answer, document
-from taskorch.model._verbs import OBJECT, TEXT, Schema, listed
+from taskorch.model import OBJECT, TEXT, Schema, listed
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base._limits import NS
+from taskorch._base.limits import NS
 from taskorch.frontends.suite._criteria import Criteria
 from taskorch.frontends.suite._folder import RunFolder, kept_in, write_json
 from taskorch.frontends.suite._judging import (
@@ -37,11 +37,9 @@ from taskorch.frontends.suite._results import (
     result_of,
 )
 from taskorch.frontends.suite._whole import totals_in
-from taskorch.model import ProgramResult, Task
-from taskorch.model._ids import stem_of, without_run
-from taskorch.model._program import of_attempt
+from taskorch.model import ProgramResult, Task, of_attempt, stem_of, without_run
 from taskorch.recovery import FailureClass
-from taskorch.runtime._clock import MonotonicClock
+from taskorch.runtime import MonotonicClock
 from taskorch.workflows._words import duration
 
 #: What a benchmark records of itself, as a property of a test.

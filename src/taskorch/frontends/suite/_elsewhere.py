@@ -38,8 +38,16 @@ from taskorch.frontends.suite._attempt import (
 from taskorch.frontends.suite._folder import RunFolder, kept_in, write_json
 from taskorch.frontends.suite._model import Suite
 from taskorch.frontends.suite._process import WORKER, AgentDiedError
-from taskorch.model import Agent, Program, ProgramResult, Resources, Task, TaskState
-from taskorch.model._program import TASK_VARIABLE, of_attempt
+from taskorch.model import (
+    TASK_VARIABLE,
+    Agent,
+    Program,
+    ProgramResult,
+    Resources,
+    Task,
+    TaskState,
+    of_attempt,
+)
 from taskorch.policies import CapabilityRegistry
 from taskorch.protocols import AgentView, Attempt, AttemptExecutor, Context, Match
 

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base._limits import NS
-from taskorch._base._staged import Staged
-from taskorch.runtime._clock import MonotonicClock
+from taskorch._base.limits import NS
+from taskorch._base.staged import Staged
+from taskorch.runtime import MonotonicClock
 
 #: The rights of its files: what tests print may be secret.
 OWN: Final = 0o600

@@ -10,7 +10,7 @@ from html import escape
 from typing import Any, Final
 from xml.etree import ElementTree as ET
 
-from taskorch._base._visible import counted, visible
+from taskorch._base.visible import counted, visible
 from taskorch.frontends.suite._report import Slice, SuiteReport, TaskPart
 from taskorch.frontends.suite._results import BAD
 from taskorch.workflows._report import cell

@@ -7,7 +7,7 @@ from typing import Final
 
 import attrs
 
-from taskorch._base._visible import counted
+from taskorch._base.visible import counted
 from taskorch.errors import TaskFailure
 from taskorch.frontends.suite._criteria import Criteria
 from taskorch.model import ProgramResult

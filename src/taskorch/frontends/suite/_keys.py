@@ -7,7 +7,7 @@ from typing import Any, Final, get_args
 
 import attrs
 
-from taskorch._base._limits import MAX_SECONDS, PRIORITIES
+from taskorch._base.limits import MAX_SECONDS, PRIORITIES
 from taskorch.frontends.suite._criteria import Criteria
 from taskorch.frontends.suite._model import Limits, Mode, Monitoring, Template
 from taskorch.recovery import AlertRule

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from taskorch._base._visible import counted
+from taskorch._base.visible import counted
 from taskorch._contexts import TaskContext
 from taskorch.frontends.suite._folder import History, RunFolder
 from taskorch.frontends.suite._model import Suite, SuitePhase, SuiteTask, parts_of

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from taskorch._base._vocabulary import meant
-from taskorch._telling._notifying import sender_of
+from taskorch._base.vocabulary import meant
+from taskorch._telling.notifying import sender_of
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.suite import _keys, _tasks
 from taskorch.frontends.suite._merge import merged

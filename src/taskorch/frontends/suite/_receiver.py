@@ -14,12 +14,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._telling._notifying import Notifier, sender_of
+from taskorch._telling.notifying import Notifier, sender_of
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.suite._attempt import name_of
 from taskorch.frontends.suite._folder import JsonLines, RunFolder
 from taskorch.frontends.suite._model import Suite, parts_of
-from taskorch.runtime._questions import cause_of
+from taskorch.runtime import cause_of
 
 _LOG: Final = logging.getLogger("taskorch.frontends.suite")
 #: Seconds that one attempt to deliver a message may take, and how many there are.

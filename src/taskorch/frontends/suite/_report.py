@@ -14,8 +14,7 @@ from taskorch.frontends.suite._judging import Counts, share_of
 from taskorch.frontends.suite._model import Suite, SuiteTask, parts_of, template_of
 from taskorch.frontends.suite._results import BAD
 from taskorch.frontends.suite._whole import combined, cover, put_together
-from taskorch.model import TaskState
-from taskorch.model._ids import stem_of
+from taskorch.model import TaskState, stem_of
 from taskorch.workflows import WorkflowReport
 from taskorch.workflows._report import TaskReport
 

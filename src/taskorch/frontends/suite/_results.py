@@ -18,12 +18,10 @@ from xml.etree import ElementTree as ET
 
 import attrs
 
-from taskorch._base._visible import after_cut
+from taskorch._base.visible import after_cut
 from taskorch.errors import ProgramFailedError, TaskFailedError, TaskFailure
 from taskorch.frontends.suite._judging import Counts
-from taskorch.model import ProgramResult
-from taskorch.model._checks import is_number
-from taskorch.model._show import show
+from taskorch.model import ProgramResult, is_number, show
 from taskorch.recovery import FailureClass, classify
 
 #: Bytes of a file of results.

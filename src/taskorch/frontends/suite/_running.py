@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Final
 
-from taskorch._base._staged import Staged
+from taskorch._base.staged import Staged
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import (
     DuplicateTaskError,
@@ -35,7 +35,7 @@ from taskorch.frontends.suite._translation import (
     workflow_of,
 )
 from taskorch.frontends.suite._watching import PhaseClock, watch
-from taskorch.runtime._clock import MonotonicClock
+from taskorch.runtime import MonotonicClock
 
 #: Seconds that notifications have at the end of a run.
 _PATIENCE: Final = 10.0

@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base._limits import NS
+from taskorch._base.limits import NS
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._telling._failed import class_by_cause
+from taskorch._telling.failed import class_by_cause
 from taskorch.events import (
     JournalDegraded,
     JournalRestored,
@@ -39,9 +39,15 @@ from taskorch.frontends.suite._receiver import SuiteWebhook
 from taskorch.frontends.suite._report import Slice, over_memory
 from taskorch.frontends.suite._results import BAD
 from taskorch.frontends.suite._whole import put_together
-from taskorch.model import TERMINAL, Resources, TaskState
-from taskorch.model._ids import first_of, in_run, run_of
-from taskorch.model._plain import stamp
+from taskorch.model import (
+    TERMINAL,
+    Resources,
+    TaskState,
+    first_of,
+    in_run,
+    run_of,
+    stamp,
+)
 from taskorch.recovery._matrix import matrix_with
 from taskorch.workflows import WorkflowReport
 

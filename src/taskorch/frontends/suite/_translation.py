@@ -30,7 +30,7 @@ from taskorch.model import AgentTemplate, Resources, RetryPolicy, Task
 from taskorch.policies import AgentPool, PerformanceRouter
 from taskorch.policies._agent_pool import Spawn
 from taskorch.recovery import RecoveryHandler
-from taskorch.runtime._attempts import machine_resources
+from taskorch.runtime import machine_resources
 from taskorch.workflows import Phase, Workflow
 
 #: What an agent does with a task.

@@ -15,16 +15,23 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._base._limits import NS
+from taskorch._base.limits import NS
 from taskorch.errors import UnknownTaskError
 from taskorch.frontends.suite._folder import JsonLines, RunFolder, kept_in, write_json
 from taskorch.frontends.suite._model import Suite, SuitePhase
-from taskorch.model import TERMINAL, TaskState
-from taskorch.model._ids import in_run, name_of, run_of, stem_of
-from taskorch.model._plain import plain, stamp
+from taskorch.model import (
+    TERMINAL,
+    TaskState,
+    in_run,
+    name_of,
+    plain,
+    run_of,
+    stamp,
+    stem_of,
+)
 from taskorch.protocols import Command, DriverView
 from taskorch.recovery import Alerts, default_rules, metrics_of
-from taskorch.runtime._clock import MonotonicClock
+from taskorch.runtime import MonotonicClock
 from taskorch.workflows._phases import is_gate_id, phase_of
 from taskorch.workflows._words import duration
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from taskorch._base._visible import counted
+from taskorch._base.visible import counted
 from taskorch.workflows._forms import FaultList, ReadMapping, near
 
 

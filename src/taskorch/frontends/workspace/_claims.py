@@ -30,7 +30,7 @@ from typing import Any, Final, cast
 
 import attrs
 
-from taskorch._base._staged import Staged
+from taskorch._base.staged import Staged
 from taskorch.frontends.workspace._layout import WorkspaceLayout
 from taskorch.frontends.workspace._status import Status, read_status
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import attrs
 
-from taskorch._base._vocabulary import nearest
+from taskorch._base.vocabulary import nearest
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.workspace._agents import (
     DEFAULT_AGENT,
@@ -27,9 +27,7 @@ from taskorch.frontends.workspace._fields import (
 )
 from taskorch.frontends.workspace._problems import Problem
 from taskorch.frontends.workspace._task_file import TaskFile
-from taskorch.model import id_problem
-from taskorch.model._ids import has_segments
-from taskorch.model._show import show
+from taskorch.model import has_segments, id_problem, show
 from taskorch.workflows._forms import (
     AnyNames,
     DocumentOf,

@@ -15,13 +15,11 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base._limits import MAX_PRIORITY, PRIORITIES
-from taskorch._base._vocabulary import nearest
+from taskorch._base.limits import MAX_PRIORITY, PRIORITIES
+from taskorch._base.vocabulary import nearest
 from taskorch.errors import UsageError
 from taskorch.frontends.workspace._problems import Problem
-from taskorch.model import id_problem
-from taskorch.model._ids import has_segments
-from taskorch.model._show import show
+from taskorch.model import has_segments, id_problem, show
 from taskorch.workflows._forms import (
     WRONG,
     DocumentOf,

@@ -10,7 +10,7 @@ from typing import Final
 
 import attrs
 
-from taskorch._base._visible import counted
+from taskorch._base.visible import counted
 from taskorch.frontends.workspace._claims import Claims
 from taskorch.frontends.workspace._config import PhaseRule, WorkspaceConfig
 from taskorch.frontends.workspace._layout import WorkspaceLayout, by_numbers, phase_of

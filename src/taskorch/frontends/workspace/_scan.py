@@ -15,10 +15,10 @@ from taskorch.frontends.workspace._layout import WorkspaceLayout, by_numbers
 from taskorch.frontends.workspace._problems import Problem
 from taskorch.frontends.workspace._task_file import TaskFile, read_task_file
 from taskorch.kernel import find_ring
-from taskorch.model import id_problem
-from taskorch.model._ids import (
+from taskorch.model import (
     folder_of,
     has_segments,
+    id_problem,
     split_first,
     without_last,
 )

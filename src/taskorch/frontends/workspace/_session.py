@@ -43,8 +43,7 @@ from taskorch.frontends.workspace._work import (
     unkept,
     waits_for,
 )
-from taskorch.model import Task
-from taskorch.model._ids import stem_of
+from taskorch.model import Task, stem_of
 
 #: Seconds between two looks at the files, at least and at most …
 _LOOK: Final = 0.5

@@ -14,9 +14,7 @@ from typing import Any, Final, Literal, TypeAlias, cast, get_args
 import attrs
 
 from taskorch.frontends.workspace._layout import read_start
-from taskorch.model._checks import is_number
-from taskorch.model._plain import stamp
-from taskorch.model._show import show
+from taskorch.model import is_number, show, stamp
 from taskorch.workflows._names import guess
 
 #: What the status of a task can be. One that waits has no file.

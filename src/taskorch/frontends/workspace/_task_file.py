@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base._vocabulary import OTHER_RESOURCES
+from taskorch._base.vocabulary import OTHER_RESOURCES
 from taskorch.frontends.workspace._fields import (
     LINE,
     LINES,
@@ -23,7 +23,7 @@ from taskorch.frontends.workspace._fields import (
 )
 from taskorch.frontends.workspace._layout import phase_of, read_start
 from taskorch.frontends.workspace._problems import Problem
-from taskorch.model._show import show
+from taskorch.model import show
 from taskorch.workflows._forms import DocumentOf, Number, may_be
 from taskorch.workflows._located import Located, plain
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
-from taskorch._base._backoff import Backoff
-from taskorch._base._limits import NS
+from taskorch._base.backoff import Backoff
+from taskorch._base.limits import NS
 from taskorch.errors import (
     AttemptInterrupted,
     TaskCancelledError,
@@ -34,9 +34,8 @@ from taskorch.frontends.workspace._layout import WorkspaceLayout
 from taskorch.frontends.workspace._progress import missing_inputs, missing_outputs
 from taskorch.frontends.workspace._status import Status, StatusRefusedError
 from taskorch.frontends.workspace._task_file import TaskFile, body_of
-from taskorch.model import Program, ProgramResult, Task
-from taskorch.model._plain import stamp
-from taskorch.runtime._clock import MonotonicClock
+from taskorch.model import Program, ProgramResult, Task, stamp
+from taskorch.runtime import MonotonicClock
 
 if TYPE_CHECKING:
     from taskorch._contexts import TaskContext

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from taskorch._base._limits import NS
-from taskorch._base._staged import Staged
+from taskorch._base.limits import NS
+from taskorch._base.staged import Staged
 from taskorch.errors import (
     InvalidTaskError,
     InvalidTransitionError,
@@ -34,8 +34,8 @@ from taskorch.frontends.workspace._status import (
     read_status,
 )
 from taskorch.frontends.workspace._task_file import head_of
-from taskorch.model._plain import stamp
-from taskorch.runtime._clock import MonotonicClock
+from taskorch.model import stamp
+from taskorch.runtime import MonotonicClock
 from taskorch.workflows._names import guess
 
 if TYPE_CHECKING:

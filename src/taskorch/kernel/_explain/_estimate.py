@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from taskorch._base._limits import NS
-from taskorch._base._visible import counted
+from taskorch._base.limits import NS
+from taskorch._base.visible import counted
 from taskorch.kernel._backfill import reservation
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting, least
 from taskorch.kernel._explain._holders import Holders, shares_by_hand
@@ -15,8 +15,7 @@ from taskorch.kernel._explain._people import wait_of
 from taskorch.kernel._explain._position import ahead
 from taskorch.kernel._rows import AgentRow, TaskRow
 from taskorch.kernel._state import KernelState
-from taskorch.model import Blocker, Estimate, TaskState
-from taskorch.model._explanation import in_words
+from taskorch.model import Blocker, Estimate, TaskState, in_words
 
 _S: Final = TaskState
 #: Tasks on the way up through what a task waits for.

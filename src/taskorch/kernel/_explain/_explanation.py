@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from taskorch._base._limits import NS
+from taskorch._base.limits import NS
 from taskorch.kernel import _limits
 from taskorch.kernel._application import GONE
 from taskorch.kernel._backfill import reservation
@@ -46,9 +46,10 @@ from taskorch.model import (
     Remedy,
     TaskState,
     Units,
+    in_words,
+    is_for_people,
+    some,
 )
-from taskorch.model._explanation import in_words, some
-from taskorch.model._question import is_for_people
 
 _S: Final = TaskState
 #: Tasks through which a failure is followed up where all are asked about.

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import chain
 from typing import Final, TypeAlias
 
-from taskorch._base._frozen import frozen
+from taskorch._base.frozen import frozen
 from taskorch.kernel import _breakers, _limits
 from taskorch.kernel._application import is_under_way
 from taskorch.kernel._control import is_unresolvable
@@ -31,9 +31,15 @@ from taskorch.kernel._explain._words import Wording
 from taskorch.kernel._rows import AgentRow, Bucket, RowExtra, TaskRow, of_quotas
 from taskorch.kernel._shortages import impossible, match
 from taskorch.kernel._state import KernelState
-from taskorch.model import TERMINAL, Remedy, Stuck, TaskState
-from taskorch.model._explanation import some
-from taskorch.model._question import ANSWER_TO, is_for_people
+from taskorch.model import (
+    ANSWER_TO,
+    TERMINAL,
+    Remedy,
+    Stuck,
+    TaskState,
+    is_for_people,
+    some,
+)
 
 _S: Final = TaskState
 #: Tasks that are looked at in one slice.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Final
 
-from taskorch._base._limits import NS
-from taskorch._base._visible import counted
+from taskorch._base.limits import NS
+from taskorch._base.visible import counted
 from taskorch.kernel import _limits
 from taskorch.kernel._backfill import length_of
 from taskorch.kernel._explain import _holds
@@ -24,8 +24,17 @@ from taskorch.kernel._rows import (
 from taskorch.kernel._shortages import returning
 from taskorch.kernel._standing import limits_of, meaning_of, so_many
 from taskorch.kernel._state import KernelState
-from taskorch.model import BURST, STARTS, TASKS, Blocker, Remedy, Resources, Units
-from taskorch.model._explanation import in_words, some
+from taskorch.model import (
+    BURST,
+    STARTS,
+    TASKS,
+    Blocker,
+    Remedy,
+    Resources,
+    Units,
+    in_words,
+    some,
+)
 
 #: Why nothing starts, where only the driver can know.
 NOT_STARTED: Final = Blocker(

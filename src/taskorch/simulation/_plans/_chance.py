@@ -10,19 +10,17 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 import attrs
 
-from taskorch._base._limits import NS, SAMPLE_SIZE
-from taskorch._base._vocabulary import meant
+from taskorch._base.limits import NS, SAMPLE_SIZE
+from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.events import TASK_ID, TaskCompleted, TaskSubmitted
-from taskorch.model import Call, Task, Wait, check_seconds
-from taskorch.model._explanation import some
-from taskorch.model._show import show
+from taskorch.model import Call, Task, Wait, check_seconds, show, some
 from taskorch.simulation._plans._plan import SimulatedPlan
 from taskorch.workflows import _steps
 
 if TYPE_CHECKING:
     from taskorch.protocols import Journal
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime import Runtime
 
 #: Seconds, or a function of the task, or of the task and a random source.
 Seconds: TypeAlias = float | Callable[..., float | None]

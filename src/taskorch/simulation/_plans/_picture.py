@@ -10,7 +10,7 @@ import re
 from collections.abc import Container, Mapping, Sequence
 from typing import Final, TypeAlias
 
-from taskorch._base._limits import NS
+from taskorch._base.limits import NS
 from taskorch.telemetry._slices import lanes
 from taskorch.workflows._drawing import fitted, frame, legend, note, said, width_of
 from taskorch.workflows._words import duration

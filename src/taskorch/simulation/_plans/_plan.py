@@ -15,26 +15,35 @@ from taskorch.errors import (
     ValidationFailedError,
 )
 from taskorch.kernel import KernelConfig, Spec, Terms, limits_of
-from taskorch.model import Agent, Call, Resources, Task, Units, Wait, kind_of, to_units
-from taskorch.model._explanation import some
-from taskorch.model._show import show
+from taskorch.model import (
+    Agent,
+    Call,
+    Resources,
+    Task,
+    Units,
+    Wait,
+    kind_of,
+    show,
+    some,
+    to_units,
+)
 from taskorch.policies import SourceRegistry
 from taskorch.policies._kinds import POLICIES, Policies
-from taskorch.runtime._deciders import _STRUCTURE
-from taskorch.runtime._translation import (
+from taskorch.runtime import (
+    Work,
     is_simple,
     needs_of,
     spec_of,
     terms_of,
 )
-from taskorch.runtime._work import Work
+from taskorch.runtime._deciders import _STRUCTURE
 from taskorch.workflows import Workflow
 from taskorch.workflows._graph import refuse_rings
 from taskorch.workflows._names import stem_of, unused
 
 if TYPE_CHECKING:
     from taskorch.protocols import Context
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime import Runtime
 
 #: The beginning of the name of the pool of a phase.
 PHASE: Final = "phase "

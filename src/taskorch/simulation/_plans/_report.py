@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._base._limits import NS
-from taskorch._base._visible import counted, visible
+from taskorch._base.limits import NS
+from taskorch._base.visible import counted, visible
 from taskorch.kernel import LOCAL
+from taskorch.model import quantile
 from taskorch.model._read_only import ReadOnly
-from taskorch.model._status import quantile
 from taskorch.simulation._plans._picture import page
 from taskorch.simulation._plans._study import Study
 from taskorch.simulation._plans._words import number, percent

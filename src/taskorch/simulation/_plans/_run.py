@@ -34,11 +34,9 @@ from taskorch.kernel import (
     is_alive,
     latest_finish_first,
 )
-from taskorch.model import TERMINAL, Task, TaskState, Units
-from taskorch.model._ids import run_of
+from taskorch.model import TERMINAL, Task, TaskState, Units, run_of
 from taskorch.policies._kinds import Policies
-from taskorch.runtime._deciders import PolicyDeciders
-from taskorch.runtime._translation import when
+from taskorch.runtime import PolicyDeciders, when
 from taskorch.simulation._plans._chance import Chance
 from taskorch.simulation._plans._plan import Means, SimulatedPlan
 

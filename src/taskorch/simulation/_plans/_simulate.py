@@ -6,15 +6,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from taskorch.errors import InvalidTaskError
-from taskorch.model import check_count
-from taskorch.model._show import show
+from taskorch.model import check_count, show
 from taskorch.simulation._plans._chance import Durations, Failures, history_of, odds_of
 from taskorch.simulation._plans._plan import means_of, plan_of
 from taskorch.simulation._plans._report import SimulationReport, report_of
 from taskorch.simulation._plans._study import Study
 
 if TYPE_CHECKING:
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime import Runtime
 
 
 def simulate(

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator
 import attrs
 
 from taskorch.kernel import LOCAL, Spec
-from taskorch.model import Agent
-from taskorch.model._status import quantile
+from taskorch.model import Agent, quantile
 from taskorch.simulation._plans._chance import Chance, Odds
 from taskorch.simulation._plans._plan import PHASE, Means, SimulatedPlan
 from taskorch.simulation._plans._run import Course, carry_out

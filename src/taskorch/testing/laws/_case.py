@@ -21,8 +21,7 @@ from typing import Any, Final, NoReturn, TypeVar, cast
 import attrs
 from attrs.exceptions import FrozenInstanceError
 
-from taskorch.model import Task
-from taskorch.model._show import show, with_article
+from taskorch.model import Task, show, with_article
 
 _PLAIN: Final = (
     type(None),

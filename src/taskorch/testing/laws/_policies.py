@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._base._limits import MAX_ATTEMPTS, MAX_SECONDS
+from taskorch._base.limits import MAX_ATTEMPTS, MAX_SECONDS
 from taskorch.errors import (
     AttemptLostError,
     InvalidTaskError,

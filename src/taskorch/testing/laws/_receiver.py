@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from taskorch._telling._notifying import KINDS, headers_of
+from taskorch._telling.notifying import KINDS, headers_of
 from taskorch.protocols import Receiver
 from taskorch.testing.laws._case import Case, brief, cases
 from taskorch.testing.laws._home import elsewhere

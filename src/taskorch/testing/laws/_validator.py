@@ -9,8 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from taskorch.model import OPTIONS, Cache, Resources, RetryPolicy, Task
-from taskorch.model._describe import Form
+from taskorch.model import OPTIONS, Cache, Form, Resources, RetryPolicy, Task
 from taskorch.protocols import Finding, Validator, Verdict
 from taskorch.testing.laws._case import (
     Case,

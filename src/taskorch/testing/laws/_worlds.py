@@ -9,18 +9,18 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._base._limits import MAX_AMOUNT, MAX_PRIORITY
+from taskorch._base.limits import MAX_AMOUNT, MAX_PRIORITY
 from taskorch.model import (
     NO_RESOURCES,
     OPTIONS,
     Cache,
+    Form,
     Performance,
     Resources,
     RetryPolicy,
     Task,
     TaskState,
 )
-from taskorch.model._describe import Form
 from taskorch.protocols import (
     AgentView,
     Contender,

@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from taskorch._base._address import without_password
+from taskorch._base.address import without_password
 
 if TYPE_CHECKING:
     from taskorch.model._verbs import Verb
@@ -190,7 +190,7 @@ def _shown(word: str) -> str:
 
 def _verb(call: str) -> Verb | None:
     # Most texts have no call in them, and the table takes a moment to load.
-    from taskorch._verbs._table import VERBS  # noqa: PLC0415 - see above
+    from taskorch._verbs.table import VERBS  # noqa: PLC0415 - see above
 
     return VERBS.get(call)
 

@@ -25,15 +25,19 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from urllib.parse import SplitResult, urlsplit
 
-from taskorch._base._backoff import Backoff
-from taskorch._base._visible import visible
+from taskorch._base.backoff import Backoff
+from taskorch._base.visible import visible
 from taskorch.errors import InvalidTaskError
 from taskorch.events import QuestionAsked, QuestionReminded
-from taskorch.model import HealthCheck, check_count, check_seconds
-from taskorch.model._checks import check_word
-from taskorch.model._plain import stamp
-from taskorch.model._show import show
-from taskorch.runtime._clock import wall
+from taskorch.model import (
+    HealthCheck,
+    check_count,
+    check_seconds,
+    check_word,
+    show,
+    stamp,
+)
+from taskorch.runtime import wall
 
 if TYPE_CHECKING:
     from datetime import timedelta

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from taskorch._base._address import without_password
+from taskorch._base.address import without_password
 
 #: What a terminal or a page obeys instead of showing it: control characters but for
 #: the end of a line and the tabulator, marks of direction, other ends of lines, and

@@ -20,13 +20,13 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base._address import is_address
-from taskorch._base._limits import MAX_AMOUNT
-from taskorch._base._vocabulary import nearest
-from taskorch._settings._fields import SETTINGS as ALL_SETTINGS
-from taskorch._settings._fields import Description, Written
+from taskorch._base.address import is_address
+from taskorch._base.limits import MAX_AMOUNT
+from taskorch._base.vocabulary import nearest
+from taskorch._settings.fields import SETTINGS as ALL_SETTINGS
+from taskorch._settings.fields import Description, Written
 from taskorch.errors import InvalidTaskError
-from taskorch.model._program import OUR_VARIABLES
+from taskorch.model import OUR_VARIABLES
 
 _FILE: Final = "taskorch.toml"
 _PROJECT: Final = "pyproject.toml"

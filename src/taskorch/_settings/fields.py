@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, cast
 
 import attrs
 
-from taskorch._base._limits import (
+from taskorch._base.limits import (
     CONCURRENCY,
     GRACE_SECONDS,
     KEEP_FINISHED,
@@ -25,14 +25,12 @@ from taskorch._base._limits import (
     MONITOR_SECONDS,
     NS,
 )
-from taskorch._base._vocabulary import meant, unknown_option
+from taskorch._base.vocabulary import meant, unknown_option
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._futures import FuturesExecutor
 from taskorch.executors._processes._attempts import Processes
 from taskorch.kernel import KernelConfig
-from taskorch.model import Resources, check_count, check_seconds
-from taskorch.model._checks import is_number
-from taskorch.model._show import show
+from taskorch.model import Resources, check_count, check_seconds, is_number, show
 from taskorch.policies import PriorityQueue
 from taskorch.policies._kinds import (
     POLICIES,
@@ -42,7 +40,7 @@ from taskorch.policies._kinds import (
 )
 from taskorch.protocols import AttemptExecutor, Journal, SetsGrace, WaitsForBetter
 from taskorch.protocols._members import has
-from taskorch.runtime._translation import BUILT_IN
+from taskorch.runtime import BUILT_IN
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor

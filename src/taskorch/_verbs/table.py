@@ -19,8 +19,7 @@ from taskorch._managers import (
     WorkflowRun,
 )
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch.model import AgentInstance, Health, Stats
-from taskorch.model._plain import plain, taken_apart
+from taskorch.model import AgentInstance, Health, Stats, plain, taken_apart
 from taskorch.model._verbs import Verb, verbs_of
 
 if TYPE_CHECKING:

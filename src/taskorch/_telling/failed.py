@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._base._limits import NS
-from taskorch.runtime._questions import failure_of
+from taskorch._base.limits import NS
+from taskorch.runtime import failure_of
 
 if TYPE_CHECKING:
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime import Runtime
 
 #: The class of a failure that no attempt told of, by its cause.
 _BY_CAUSE: Final = {

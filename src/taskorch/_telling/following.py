@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from taskorch._base._vocabulary import meant
+from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError, NotRunningError, WouldBlockError
 from taskorch.events import (
     SIGNALS,
@@ -23,14 +23,11 @@ from taskorch.events import (
     TaskReady,
     signal_name,
 )
-from taskorch.model import check_count
-from taskorch.model._show import show
-from taskorch.runtime._asyncio import asyncio, resolve_on
-from taskorch.runtime._loops import Latch
-from taskorch.runtime._work import Work
+from taskorch.model import check_count, show
+from taskorch.runtime import Latch, Work, asyncio, resolve_on
 
 if TYPE_CHECKING:
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime import Runtime
 
 _MONITORING: Final = {StatsReported, HealthReported, PerformanceReported}
 #: Events that are another one's, seen from a different side, or follow of it: they have

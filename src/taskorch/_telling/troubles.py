@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
 
-from taskorch._base._limits import NS
-from taskorch._base._visible import counted, visible
+from taskorch._base.limits import NS
+from taskorch._base.visible import counted, visible
 from taskorch.errors import NotRunningError, UnknownTaskError
 from taskorch.events import (
     AlertCleared,
@@ -38,17 +38,27 @@ from taskorch.events import (
     signal_name,
 )
 from taskorch.kernel import moves_of
-from taskorch.model import HealthCheck, TaskState
-from taskorch.model._ids import has_number, in_run, number_of, stem_of
-from taskorch.model._plain import stamp
-from taskorch.runtime._notices import is_accounted_for, schedule_of
-from taskorch.runtime._questions import cause_of, failure_of
-from taskorch.runtime._timer import begin_thread
+from taskorch.model import (
+    HealthCheck,
+    TaskState,
+    has_number,
+    in_run,
+    number_of,
+    stamp,
+    stem_of,
+)
+from taskorch.runtime import (
+    begin_thread,
+    cause_of,
+    failure_of,
+    is_accounted_for,
+    schedule_of,
+)
 
 if TYPE_CHECKING:
-    from taskorch._telling._notifying import Notifier
+    from taskorch._telling.notifying import Notifier
     from taskorch.kernel import TaskRow
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime import Runtime
 
 _LOG: Final = logging.getLogger("taskorch.schedules")
 _BLOCKED_LOG: Final = logging.getLogger("taskorch.blocked")

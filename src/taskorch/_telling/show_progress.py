@@ -18,20 +18,19 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TextIO
 
 import attrs
 
-from taskorch._base._backoff import Backoff
-from taskorch._base._limits import NS
-from taskorch._base._visible import cut, visible, width
+from taskorch._base.backoff import Backoff
+from taskorch._base.limits import NS
+from taskorch._base.visible import cut, visible, width
 from taskorch._handles import TaskHandle
 from taskorch._managers import WorkflowRun
 from taskorch.errors import InvalidTaskError
-from taskorch.model import TERMINAL, TaskState
-from taskorch.model._show import show
-from taskorch.runtime._reports import totals
+from taskorch.model import TERMINAL, TaskState, show
+from taskorch.runtime import totals
 from taskorch.workflows._words import duration
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime import Runtime
 
 #: Seconds between two looks, and between two of what takes longer.
 _LOOK: Final = 0.25
