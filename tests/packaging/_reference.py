@@ -11,6 +11,15 @@ from textwrap import fill
 import attrs
 
 from taskorch import TaskOrchestrator, errors
+from taskorch._documents.forms import (
+    AnyNames,
+    DocumentOf,
+    Each,
+    Either,
+    Maybe,
+    Tagged,
+    keys_of,
+)
 from taskorch._settings.configuration import SETTINGS as WRITTEN
 from taskorch._settings.configuration import as_variable
 from taskorch._settings.fields import SETTINGS, SIMULATED
@@ -32,15 +41,6 @@ from taskorch.protocols import MAY_HAVE
 from taskorch.protocols._members import arguments_of, members_of, methods_of
 from taskorch.schedules._definition import ScheduleEntry
 from taskorch.workflows._documents import QuestionEntry, WaitEntry
-from taskorch.workflows._forms import (
-    AnyNames,
-    DocumentOf,
-    Each,
-    Either,
-    Maybe,
-    Tagged,
-    keys_of,
-)
 from taskorch.workflows._phases import PhaseEntry
 
 DOCS = Path(__file__).parents[2] / "docs"

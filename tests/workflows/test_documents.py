@@ -22,7 +22,8 @@ from taskorch import (
     ValidationFailedError,
     Workflow,
 )
-from taskorch.workflows import _yaml, document_schema
+from taskorch._documents import yaml_text
+from taskorch.workflows import document_schema
 
 SCHEMA = jsonschema.Draft202012Validator(document_schema())
 
@@ -491,7 +492,7 @@ def test_a_deep_yaml_is_refused_where_it_is_too_deep(text):
     ],
 )
 def test_a_plan_that_is_refused_has_the_place_of_the_fault(text, place, problem):
-    _, ((where, said),) = _yaml.read(text, "f.yaml")
+    _, ((where, said),) = yaml_text.read(text, "f.yaml")
     assert str(where).startswith(place)
     assert problem in said
 
@@ -534,8 +535,8 @@ def test_a_text_is_needed(tmp_path):
 
 def test_without_pyyaml_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "yaml", None)
-    monkeypatch.delitem(sys.modules, "taskorch.workflows._yaml", raising=False)
-    monkeypatch.delattr("taskorch.workflows._yaml", raising=False)
+    monkeypatch.delitem(sys.modules, "taskorch._documents.yaml_text", raising=False)
+    monkeypatch.delattr("taskorch._documents.yaml_text", raising=False)
     with pytest.raises(ImportError, match=r"pip install 'taskorch\[yaml\]'"):
         Workflow.from_yaml("tasks: {}")
 

@@ -8,9 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskorch.errors import ValidationFailedError
-from taskorch.frontends.suite._keys import CONFIGURATION
-from taskorch.workflows._forms import (
+from taskorch._documents.forms import (
     ID,
     WRONG,
     AnyNames,
@@ -29,8 +27,10 @@ from taskorch.workflows._forms import (
     may_be,
     one_of,
 )
-from taskorch.workflows._located import located, with_names_once
-from taskorch.workflows._yaml import read
+from taskorch._documents.located import located, with_names_once
+from taskorch._documents.yaml_text import read
+from taskorch.errors import ValidationFailedError
+from taskorch.frontends.suite._keys import CONFIGURATION
 
 
 @attrs.frozen

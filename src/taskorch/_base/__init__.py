@@ -8,6 +8,7 @@ file imports nothing, so that each costs only who needs it.
 - `limits`: every default number of the library, each with its reason.
 - `vocabulary`: other words for what there is, and slips of the pen: what was meant.
 - `visible`: texts for people that hold what tasks or users have supplied.
+- `words`: how numbers and moments stand in what people read.
 - `address`: addresses of servers, where a path may stand, too; their passwords.
 - `lease`: how long somebody counts as there, from their latest sign of life on.
 - `frozen`: frozen attrs classes whose methods are written when they are first used.

@@ -21,12 +21,12 @@ import attrs
 from taskorch._base.backoff import Backoff
 from taskorch._base.limits import NS
 from taskorch._base.visible import cut, visible, width
+from taskorch._base.words import duration
 from taskorch._handles import TaskHandle
 from taskorch._managers import WorkflowRun
 from taskorch.errors import InvalidTaskError
 from taskorch.model import TERMINAL, TaskState, show
 from taskorch.runtime import totals
-from taskorch.workflows._words import duration
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow

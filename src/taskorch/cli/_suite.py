@@ -12,6 +12,7 @@ from textwrap import indent
 from time import sleep
 from typing import TYPE_CHECKING, Final
 
+from taskorch._base.words import duration
 from taskorch.cli import FAILED, INTERRUPTED, NOT_NOW, OK, USAGE
 from taskorch.cli._terminal import port
 from taskorch.errors import InvalidTaskError, JournalTakenError
@@ -25,7 +26,6 @@ from taskorch.frontends.suite._telling import Ended
 from taskorch.frontends.suite._without_effect import line_of
 from taskorch.reading import JournalReader
 from taskorch.runtime import SLICE
-from taskorch.workflows._words import duration
 
 if TYPE_CHECKING:
     from taskorch._orchestrator import TaskOrchestrator

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from taskorch._base.visible import visible
+from taskorch._documents.located import FilePlace, places, plain, with_place
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Resources, show
 from taskorch.policies import ProportionalAllocator
-from taskorch.workflows._located import FilePlace, places, plain, with_place
 
 if TYPE_CHECKING:
     import os
@@ -86,7 +86,7 @@ def load(path: str | os.PathLike[str]) -> Pools:
         ValidationFailedError: The file is no YAML.
         OSError: It cannot be read.
     """
-    from taskorch.workflows._yaml import load as load_yaml  # noqa: PLC0415 - optional
+    from taskorch._documents.yaml_text import load as load_yaml  # noqa: PLC0415 - optional
 
     text = Path(path).read_bytes()
     node = load_yaml(text, "the resource pools", file=str(path))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, get_args
 
+from taskorch._documents.forms import DocumentOf
 from taskorch.model import AgentState
 from taskorch.planning._values import PlanEntry, TaskRequest
 from taskorch.workflows import document_schema
-from taskorch.workflows._forms import DocumentOf
 
 Schema = dict[str, Any]
 _TEXT: Final[Mapping[str, Any]] = {"type": "string"}

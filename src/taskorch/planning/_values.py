@@ -11,18 +11,7 @@ import attrs
 
 from taskorch._base.limits import MAX_PRIORITY
 from taskorch._base.visible import counted
-from taskorch.errors import InvalidTaskError, ValidationFailedError
-from taskorch.model import (
-    NO_RESOURCES,
-    Resources,
-    check_seconds,
-    in_a_line,
-    is_number,
-    show,
-)
-from taskorch.model._read_only import ReadOnly
-from taskorch.workflows import Workflow
-from taskorch.workflows._forms import (
+from taskorch._documents.forms import (
     UNLIMITED,
     AnyNames,
     Anything,
@@ -38,7 +27,18 @@ from taskorch.workflows._forms import (
     field,
     may_be,
 )
-from taskorch.workflows._located import located
+from taskorch._documents.located import located
+from taskorch.errors import InvalidTaskError, ValidationFailedError
+from taskorch.model import (
+    NO_RESOURCES,
+    Resources,
+    check_seconds,
+    in_a_line,
+    is_number,
+    show,
+)
+from taskorch.model._read_only import ReadOnly
+from taskorch.workflows import Workflow
 from taskorch.workflows._names import check_name
 
 Document: TypeAlias = dict[str, Any]

@@ -17,6 +17,7 @@ import attrs
 from taskorch._base.frozen import frozen
 from taskorch._base.limits import MAX_SECONDS
 from taskorch._base.vocabulary import suggesting
+from taskorch._documents.forms import Number, Text, may_be, one_of
 from taskorch.errors import InvalidTaskError
 from taskorch.events import AlertCleared, AlertRaised, Event
 from taskorch.model import (
@@ -32,7 +33,6 @@ from taskorch.recovery._aside import Aside
 from taskorch.recovery._conditions import Condition, Measured, check_apart
 from taskorch.recovery._metrics import from_stats, of_machine, used_mb
 from taskorch.recovery._slower import Pace, paces
-from taskorch.workflows._forms import Number, Text, may_be, one_of
 
 _LOG: Final = logging.getLogger("taskorch.alerts")
 

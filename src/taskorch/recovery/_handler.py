@@ -17,6 +17,17 @@ import attrs
 
 from taskorch._base.backoff import Backoff
 from taskorch._base.limits import MAX_ATTEMPTS, MAX_SECONDS
+from taskorch._documents.forms import (
+    DocumentOf,
+    Each,
+    FaultList,
+    Flag,
+    Number,
+    ReadMapping,
+    Text,
+    may_be,
+)
+from taskorch._documents.located import Located, with_names_once
 from taskorch.errors import InvalidTaskError
 from taskorch.model import (
     LOCAL,
@@ -39,17 +50,6 @@ from taskorch.recovery._matrix import (
     matrix_with,
     rows_of,
 )
-from taskorch.workflows._forms import (
-    DocumentOf,
-    Each,
-    FaultList,
-    Flag,
-    Number,
-    ReadMapping,
-    Text,
-    may_be,
-)
-from taskorch.workflows._located import Located, with_names_once
 
 #: How many of the latest failures are remembered.
 _MOST: Final = 10_000
@@ -376,7 +376,7 @@ def _check_count(name: str, value: object, *, least: int) -> None:
 
 def _documents(path: Path, faults: FaultList) -> list[Located]:
     try:
-        from taskorch.workflows._yaml import read  # noqa: PLC0415 - it needs that
+        from taskorch._documents.yaml_text import read  # noqa: PLC0415 - it needs that
     except ImportError as error:
         msg = "a configuration is written in YAML: pip install 'taskorch[yaml]'"
         raise ImportError(msg, name="yaml") from error

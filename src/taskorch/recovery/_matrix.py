@@ -18,10 +18,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 import attrs
 
 from taskorch._base.vocabulary import OTHER_RESOURCES, suggesting
-from taskorch.errors import InvalidTaskError
-from taskorch.model import Resources, check_count, check_word
-from taskorch.recovery._classes import CLASSES, class_of
-from taskorch.workflows._forms import (
+from taskorch._documents.forms import (
     AnyNames,
     DocumentOf,
     Each,
@@ -34,6 +31,9 @@ from taskorch.workflows._forms import (
     may_be,
     one_of,
 )
+from taskorch.errors import InvalidTaskError
+from taskorch.model import Resources, check_count, check_word
+from taskorch.recovery._classes import CLASSES, class_of
 
 #: When a person is asked: never, as soon as it fails, once the retries are used up,
 #: once its timeout is twice what it was, or once other tasks fail in the same way.

@@ -13,6 +13,15 @@ from typing import Any, Final
 import attrs
 
 from taskorch._base.limits import NS
+from taskorch._documents.forms import (
+    Anything,
+    DocumentOf,
+    FaultList,
+    Text,
+    field,
+    keys_of,
+)
+from taskorch._documents.located import located
 from taskorch.errors import InvalidTaskError, UsageError, ValidationFailedError
 from taskorch.model import (
     Call,
@@ -27,15 +36,6 @@ from taskorch.model import (
 from taskorch.schedules._times import SlotTimes, moment_ns, slot_name, text_of, zone_of
 from taskorch.workflows import Workflow
 from taskorch.workflows._documents import CATCH_UP, OVERLAP, Timing
-from taskorch.workflows._forms import (
-    Anything,
-    DocumentOf,
-    FaultList,
-    Text,
-    field,
-    keys_of,
-)
-from taskorch.workflows._located import located
 from taskorch.workflows._task_documents import tasks_of
 from taskorch.workflows._writing import write_task
 

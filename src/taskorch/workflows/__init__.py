@@ -15,14 +15,11 @@ Workflows: tasks with dependencies, built and checked as one, and run as one.
 - `_steps`, `_arguments`: what tasks call that are added; tasks among arguments.
 - `_names`, `_node_ids`: ids of tasks, names of workflows; the tasks of a graph's nodes.
 - `_graph`: who waits for whom.
-- `_documents`, `_task_documents`, `_located`: workflows and tasks as documents; with
-  places.
-- `_forms`: what documents of any kind may say, as fields of classes; their reader.
-- `_reading`, `_writing`, `_yaml`: from a document to tasks, and back; YAML.
+- `_documents`, `_task_documents`: workflows and tasks as documents.
+- `_reading`, `_writing`: from a document to tasks, and back.
 - `_status`, `_report`: how far a run is; what became of it.
 - `_pictures`, `_drawing`, `_layout`: for Mermaid and notebooks; where boxes and lines
   stand.
-- `_words`: how numbers and moments stand in what people read.
 """
 
 from taskorch.workflows._phases import Approval as Approval

@@ -17,8 +17,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 import attrs
 
 from taskorch._base.limits import MAX_SECONDS
-from taskorch.model import show
-from taskorch.workflows._forms import (
+from taskorch._documents.forms import (
     Anything,
     Each,
     Maybe,
@@ -27,6 +26,7 @@ from taskorch.workflows._forms import (
     field,
     one_of,
 )
+from taskorch.model import show
 
 #: What stands in the place of the result of another task.
 RESULT: Final = "$result"

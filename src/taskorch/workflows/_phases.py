@@ -14,6 +14,17 @@ from typing import Any, Final, Literal, Self, TypeAlias, get_args
 import attrs
 
 from taskorch._base.limits import MAX_SECONDS
+from taskorch._documents.forms import (
+    DocumentOf,
+    Each,
+    Either,
+    Maybe,
+    Number,
+    Text,
+    field,
+    may_be,
+    one_of,
+)
 from taskorch.errors import InvalidTaskError
 from taskorch.model import (
     APPROVAL_OF,
@@ -36,17 +47,6 @@ from taskorch.model import (
     without_last,
 )
 from taskorch.workflows import _steps
-from taskorch.workflows._forms import (
-    DocumentOf,
-    Each,
-    Either,
-    Maybe,
-    Number,
-    Text,
-    field,
-    may_be,
-    one_of,
-)
 
 #: What the failure of a phase does to what comes after it.
 OnFailure: TypeAlias = Literal["stop", "continue", "skip"]

@@ -15,6 +15,15 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
 from taskorch._base.limits import MAX_PRIORITY
+from taskorch._documents.forms import (
+    DATE,
+    WRONG,
+    DocumentOf,
+    FaultList,
+    ReadMapping,
+    keys_of,
+)
+from taskorch._documents.located import NOWHERE, FilePlace, located, with_place
 from taskorch.errors import InvalidTaskError, TaskorchError, ValidationFailedError
 from taskorch.model import (
     JOINS,
@@ -55,15 +64,6 @@ from taskorch.workflows._documents import (
     WaitEntry,
     plain,
 )
-from taskorch.workflows._forms import (
-    DATE,
-    WRONG,
-    DocumentOf,
-    FaultList,
-    ReadMapping,
-    keys_of,
-)
-from taskorch.workflows._located import NOWHERE, FilePlace, located, with_place
 from taskorch.workflows._names import check_name, guess
 from taskorch.workflows._phases import (
     Approval,

@@ -9,9 +9,9 @@ from typing import Any, Final
 import attrs
 
 from taskorch._base.visible import counted, visible
+from taskorch._base.words import duration, moment
 from taskorch.model import TaskState
 from taskorch.workflows._status import listed
-from taskorch.workflows._words import duration, moment
 
 #: Tasks that the text of a report lists, of those that did not complete.
 _SHOWN: Final = 50

@@ -8,9 +8,9 @@ from typing import Any, Final
 import attrs
 
 from taskorch._base.visible import counted
+from taskorch._base.words import duration
 from taskorch.model import TaskState
 from taskorch.model._read_only import ReadOnly
-from taskorch.workflows._words import duration
 
 _S: Final = TaskState
 #: States in the order in which they are told.

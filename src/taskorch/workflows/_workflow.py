@@ -20,6 +20,7 @@ import attrs
 
 from taskorch._base.visible import counted
 from taskorch._base.vocabulary import no_attribute, suggesting
+from taskorch._documents import located
 from taskorch.errors import CycleError, DuplicateTaskError, InvalidTaskError
 from taskorch.model import (
     Call,
@@ -36,7 +37,6 @@ from taskorch.model import (
 )
 from taskorch.workflows import (
     _graph,
-    _located,
     _names,
     _pictures,
     _reading,
@@ -581,17 +581,17 @@ class Workflow(Builder[Node]):
             CycleError: As for `from_dict`.
         """
         try:
-            from taskorch.workflows import _yaml  # noqa: PLC0415 - optional, 15 ms
+            from taskorch._documents import yaml_text  # noqa: PLC0415 - optional, 15 ms
         except ImportError as error:
             msg = "Workflow.from_yaml needs PyYAML: pip install 'taskorch[yaml]'"
             raise ImportError(msg, name="yaml") from error
         hint = "write a large one as JSON: Workflow.from_dict(json.loads(text))"
-        node = _yaml.load(text, "the workflow", hint=hint)
+        node = yaml_text.load(text, "the workflow", hint=hint)
         return cls._read(
-            _located.plain(node),
+            located.plain(node),
             functions or {},
             programs=programs,
-            places=dict(_located.places(node)),
+            places=dict(located.places(node)),
         )
 
     # -- phases --------------------------------------------------------------------

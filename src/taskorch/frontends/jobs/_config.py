@@ -13,9 +13,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch._base import vocabulary
-from taskorch.errors import InvalidTaskError
-from taskorch.model import show
-from taskorch.workflows._forms import (
+from taskorch._documents.forms import (
     DocumentOf,
     Each,
     FaultList,
@@ -24,7 +22,9 @@ from taskorch.workflows._forms import (
     field,
     one_of,
 )
-from taskorch.workflows._located import Located, located, places, plain
+from taskorch._documents.located import Located, located, places, plain
+from taskorch.errors import InvalidTaskError
+from taskorch.model import show
 
 #: What each transition may do, in the words of the configuration.
 ACTIONS: Final[Mapping[str, tuple[str, ...]]] = {

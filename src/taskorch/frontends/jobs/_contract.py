@@ -7,10 +7,7 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch.errors import InvalidTaskError
-from taskorch.frontends.jobs._config import JobConfig
-from taskorch.model import check_id, has_segments, show
-from taskorch.workflows._forms import (
+from taskorch._documents.forms import (
     AnyNames,
     Anything,
     DocumentOf,
@@ -20,7 +17,10 @@ from taskorch.workflows._forms import (
     Text,
     field,
 )
-from taskorch.workflows._located import located
+from taskorch._documents.located import located
+from taskorch.errors import InvalidTaskError
+from taskorch.frontends.jobs._config import JobConfig
+from taskorch.model import check_id, has_segments, show
 
 #: More units than this are no job, but a mistake.
 MOST_UNITS: Final = 10_000

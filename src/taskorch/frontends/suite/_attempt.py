@@ -13,6 +13,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch._base.limits import NS
+from taskorch._base.words import duration
 from taskorch.frontends.suite._criteria import Criteria
 from taskorch.frontends.suite._folder import RunFolder, kept_in, write_json
 from taskorch.frontends.suite._judging import (
@@ -40,7 +41,6 @@ from taskorch.frontends.suite._whole import totals_in
 from taskorch.model import ProgramResult, Task, of_attempt, stem_of, without_run
 from taskorch.recovery import FailureClass
 from taskorch.runtime import MonotonicClock
-from taskorch.workflows._words import duration
 
 #: What a benchmark records of itself, as a property of a test.
 _RECORDED: Final = ("serial_seconds", "parallel_seconds")

@@ -8,7 +8,7 @@ from typing import Final
 import attrs
 
 from taskorch._base.limits import MAX_SECONDS
-from taskorch.workflows._forms import Number, keys_of, may_be
+from taskorch._documents.forms import Number, keys_of, may_be
 
 _SHARE: Final = Number(most=1)
 _ABOVE: Final = Number(is_above=True)

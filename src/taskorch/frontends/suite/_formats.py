@@ -11,10 +11,10 @@ from typing import Any, Final
 from xml.etree import ElementTree as ET
 
 from taskorch._base.visible import counted, visible
+from taskorch._base.words import duration, moment
 from taskorch.frontends.suite._report import Slice, SuiteReport, TaskPart
 from taskorch.frontends.suite._results import BAD
 from taskorch.workflows._report import cell
-from taskorch.workflows._words import duration, moment
 
 #: Failures that Markdown shows at length, and lines of each.
 _SHOWN: Final = 20

@@ -8,11 +8,7 @@ from typing import Any, Final, get_args
 import attrs
 
 from taskorch._base.limits import MAX_SECONDS, PRIORITIES
-from taskorch.frontends.suite._criteria import Criteria
-from taskorch.frontends.suite._model import Limits, Mode, Monitoring, Template
-from taskorch.recovery import AlertRule
-from taskorch.recovery._handler import FailureHandling, RecoverySection
-from taskorch.workflows._forms import (
+from taskorch._documents.forms import (
     ID,
     AnyNames,
     DocumentOf,
@@ -24,6 +20,10 @@ from taskorch.workflows._forms import (
     field,
     one_of,
 )
+from taskorch.frontends.suite._criteria import Criteria
+from taskorch.frontends.suite._model import Limits, Mode, Monitoring, Template
+from taskorch.recovery import AlertRule
+from taskorch.recovery._handler import FailureHandling, RecoverySection
 from taskorch.workflows._phases import OnFailure
 
 _SOME: Final = Number(least=1, is_whole=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from taskorch.workflows._forms import FaultList
-from taskorch.workflows._located import Located
+from taskorch._documents.forms import FaultList
+from taskorch._documents.located import Located
 
 
 def merged(documents: Iterable[Located], faults: FaultList) -> Located | None:

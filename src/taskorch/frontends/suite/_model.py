@@ -10,10 +10,10 @@ from typing import Final, Literal, TypeAlias
 import attrs
 
 from taskorch._base.limits import MAX_SECONDS
+from taskorch._documents.forms import AnyNames, Each, Number, Size, Text, may_be
 from taskorch.frontends.suite._criteria import Criteria
 from taskorch.model import NO_RESOURCES, Resources
 from taskorch.recovery import AlertRule, Row, Rule
-from taskorch.workflows._forms import AnyNames, Each, Number, Size, Text, may_be
 
 #: How the tasks of a phase follow each other.
 Mode: TypeAlias = Literal["parallel", "sequential_with_parallel_subtasks", "sequential"]

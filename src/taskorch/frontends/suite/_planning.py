@@ -9,6 +9,7 @@ from statistics import mean
 from typing import Any
 
 from taskorch._base.visible import counted
+from taskorch._base.words import duration
 from taskorch._contexts import TaskContext
 from taskorch.frontends.suite._folder import History, RunFolder
 from taskorch.frontends.suite._model import Suite, SuitePhase, SuiteTask, parts_of
@@ -22,7 +23,6 @@ from taskorch.frontends.suite._translation import (
 )
 from taskorch.model import Task
 from taskorch.simulation._plans._report import SimulationReport
-from taskorch.workflows._words import duration
 
 #: Seconds of a task of which nothing at all is known.
 _UNKNOWN = 60.0

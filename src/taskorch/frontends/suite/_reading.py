@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from taskorch._base.vocabulary import meant
+from taskorch._documents.forms import FaultList, ReadMapping, keys_of
+from taskorch._documents.located import FilePlace, Located
 from taskorch._telling.notifying import sender_of
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.suite import _keys, _tasks
@@ -18,8 +20,6 @@ from taskorch.frontends.suite._without_effect import note_all
 from taskorch.model import Resources
 from taskorch.recovery import AlertRule, Grow, Row, default_rules
 from taskorch.recovery._matrix import rows_of
-from taskorch.workflows._forms import FaultList, ReadMapping, keys_of
-from taskorch.workflows._located import FilePlace, Located
 
 #: Bytes of a file: more than people write by hand.
 _MAX_SIZE: Final = 1 << 20
@@ -78,7 +78,7 @@ def _documents(path: Path, faults: FaultList) -> list[Located]:
     with path.open("rb") as file:
         text = file.read(_MAX_SIZE + 1)
     try:
-        from taskorch.workflows import _yaml  # noqa: PLC0415 - optional
+        from taskorch._documents import yaml_text  # noqa: PLC0415 - optional
     except ImportError as error:
         msg = "a suite is written in YAML: pip install 'taskorch[suite]'"
         raise ImportError(msg, name="yaml") from error
@@ -87,7 +87,7 @@ def _documents(path: Path, faults: FaultList) -> list[Located]:
         faults.add(where, f"it has more than the {_MAX_SIZE:,} bytes that are read")
         return []
     try:
-        documents, wrong = _yaml.read(text.decode("utf-8-sig"), str(path))
+        documents, wrong = yaml_text.read(text.decode("utf-8-sig"), str(path))
     except UnicodeDecodeError as error:
         faults.add(where, f"it is no UTF-8 text: byte {error.start:,} is not")
         return []

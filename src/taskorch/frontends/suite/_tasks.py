@@ -7,6 +7,8 @@ from typing import Final
 
 import attrs
 
+from taskorch._documents.forms import FaultList, ReadMapping, near
+from taskorch._documents.located import FilePlace, Located
 from taskorch.frontends.suite import _words
 from taskorch.frontends.suite._criteria import Criteria
 from taskorch.frontends.suite._model import (
@@ -18,8 +20,6 @@ from taskorch.frontends.suite._model import (
 )
 from taskorch.kernel import find_ring
 from taskorch.model import Resources
-from taskorch.workflows._forms import FaultList, ReadMapping, near
-from taskorch.workflows._located import FilePlace, Located
 
 #: Of the classes of tests that everybody has, the name and the mode of their phase.
 _USUAL: Final[Mapping[str, tuple[str, Mode]]] = {

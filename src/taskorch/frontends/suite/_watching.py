@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from taskorch._base.limits import NS
+from taskorch._base.words import duration
 from taskorch.errors import UnknownTaskError
 from taskorch.frontends.suite._folder import JsonLines, RunFolder, kept_in, write_json
 from taskorch.frontends.suite._model import Suite, SuitePhase
@@ -33,7 +34,6 @@ from taskorch.protocols import Command, DriverView
 from taskorch.recovery import Alerts, default_rules, metrics_of
 from taskorch.runtime import MonotonicClock
 from taskorch.workflows._phases import is_gate_id, phase_of
-from taskorch.workflows._words import duration
 
 if TYPE_CHECKING:
     from taskorch._orchestrator import TaskOrchestrator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from taskorch._base.visible import counted
-from taskorch.workflows._forms import FaultList, ReadMapping, near
+from taskorch._documents.forms import FaultList, ReadMapping, near
 
 
 def note_all(configuration: Mapping[str, ReadMapping], notes: FaultList) -> None:

@@ -8,9 +8,9 @@ from typing import Final
 
 import attrs
 
+from taskorch._documents.forms import Flag, may_be
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.workspace._fields import COUNT, LINES, CommandLine
-from taskorch.workflows._forms import Flag, may_be
 
 
 @attrs.frozen

@@ -10,6 +10,16 @@ from typing import Final
 import attrs
 
 from taskorch._base.vocabulary import nearest
+from taskorch._documents.forms import (
+    AnyNames,
+    DocumentOf,
+    FaultList,
+    Flag,
+    Number,
+    ReadMapping,
+    field,
+    may_be,
+)
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.workspace._agents import (
     DEFAULT_AGENT,
@@ -28,16 +38,6 @@ from taskorch.frontends.workspace._fields import (
 from taskorch.frontends.workspace._problems import Problem
 from taskorch.frontends.workspace._task_file import TaskFile
 from taskorch.model import has_segments, id_problem, show
-from taskorch.workflows._forms import (
-    AnyNames,
-    DocumentOf,
-    FaultList,
-    Flag,
-    Number,
-    ReadMapping,
-    field,
-    may_be,
-)
 
 FILE: Final = "workspace.yaml"
 _HOUR: Final = 3600.0

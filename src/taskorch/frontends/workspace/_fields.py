@@ -17,10 +17,7 @@ import attrs
 
 from taskorch._base.limits import MAX_PRIORITY, PRIORITIES
 from taskorch._base.vocabulary import nearest
-from taskorch.errors import UsageError
-from taskorch.frontends.workspace._problems import Problem
-from taskorch.model import has_segments, id_problem, show
-from taskorch.workflows._forms import (
+from taskorch._documents.forms import (
     WRONG,
     DocumentOf,
     Each,
@@ -32,7 +29,10 @@ from taskorch.workflows._forms import (
     keys_of,
     shown,
 )
-from taskorch.workflows._located import Fault, Located
+from taskorch._documents.located import Fault, Located
+from taskorch.errors import UsageError
+from taskorch.frontends.workspace._problems import Problem
+from taskorch.model import has_segments, id_problem, show
 from taskorch.workflows._names import guess
 
 #: A line and a column, from 1.
@@ -88,12 +88,12 @@ def read_fields(
 def _read(text: str, path: str) -> tuple[Located, list[Fault]]:
     """What *text*, one document, says, and all that is wrong with it."""
     try:
-        from taskorch.workflows import _yaml  # noqa: PLC0415 - it needs an extra
+        from taskorch._documents import yaml_text  # noqa: PLC0415 - it needs an extra
     except ImportError as error:
         msg = "task files need PyYAML, which is not installed"
         hint = "pip install 'taskorch[cli]'"
         raise UsageError(msg, hint=hint) from error
-    return _yaml.read_one(text, path)
+    return yaml_text.read_one(text, path)
 
 
 def path_problem(text: str) -> str | None:

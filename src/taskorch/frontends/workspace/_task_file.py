@@ -9,6 +9,8 @@ from typing import Any, Final
 import attrs
 
 from taskorch._base.vocabulary import OTHER_RESOURCES
+from taskorch._documents.forms import DocumentOf, Number, may_be
+from taskorch._documents.located import Located, plain
 from taskorch.frontends.workspace._fields import (
     LINE,
     LINES,
@@ -24,8 +26,6 @@ from taskorch.frontends.workspace._fields import (
 from taskorch.frontends.workspace._layout import phase_of, read_start
 from taskorch.frontends.workspace._problems import Problem
 from taskorch.model import show
-from taskorch.workflows._forms import DocumentOf, Number, may_be
-from taskorch.workflows._located import Located, plain
 
 #: Bytes in which the head must end.
 MAX_HEAD: Final = 1 << 16

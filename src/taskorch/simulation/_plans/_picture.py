@@ -11,9 +11,9 @@ from collections.abc import Container, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from taskorch._base.limits import NS
+from taskorch._base.words import duration
 from taskorch.telemetry._slices import lanes
 from taskorch.workflows._drawing import fitted, frame, legend, note, said, width_of
-from taskorch.workflows._words import duration
 
 #: `(task, start, end, agent, attempt, outcome)`: times in ns.
 Bar: TypeAlias = tuple[str, int, int, str, int, str]

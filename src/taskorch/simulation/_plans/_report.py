@@ -11,6 +11,7 @@ import attrs
 
 from taskorch._base.limits import NS
 from taskorch._base.visible import counted, visible
+from taskorch._base.words import duration
 from taskorch.kernel import LOCAL
 from taskorch.model import quantile
 from taskorch.model._read_only import ReadOnly
@@ -19,7 +20,6 @@ from taskorch.simulation._plans._study import Study
 from taskorch.simulation._plans._words import number, percent
 from taskorch.telemetry import Slice
 from taskorch.telemetry._slices import write_slices
-from taskorch.workflows._words import duration
 
 if TYPE_CHECKING:
     import os

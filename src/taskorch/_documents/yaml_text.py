@@ -17,15 +17,15 @@ from typing import Any, Final
 
 import yaml
 
-from taskorch.errors import InvalidTaskError, ValidationFailedError
-from taskorch.model import show
-from taskorch.workflows._located import (
+from taskorch._documents.located import (
     MAX_DEPTH,
     Fault,
     FilePlace,
     Located,
     with_names_once,
 )
+from taskorch.errors import InvalidTaskError, ValidationFailedError
+from taskorch.model import show
 
 #: Bytes, or characters, of a document: PyYAML takes up to ten seconds for so many.
 _MAX_SIZE: Final = 1 << 20

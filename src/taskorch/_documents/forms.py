@@ -25,6 +25,7 @@ import attrs
 
 from taskorch._base.limits import MAX_AMOUNT
 from taskorch._base.vocabulary import meant
+from taskorch._documents.located import FilePlace, Located, plain
 from taskorch.errors import InvalidTaskError, TaskorchError, ValidationFailedError
 from taskorch.model import (
     check_seconds,
@@ -34,7 +35,6 @@ from taskorch.model import (
     show,
     texts_of,
 )
-from taskorch.workflows._located import FilePlace, Located, plain
 
 #: What a form returns of a value that is wrong.
 WRONG: Final[Any] = object()
