@@ -10,6 +10,7 @@ from tests.cli.tools import forget, taskorch, told
 from tests.frontends.service.tools import served
 
 from taskorch import Approval, Task, TaskOrchestrator, Workflow
+from taskorch.events import AgentJoined, PoolsChanged, TaskCancelled
 from taskorch.reading import JournalReader
 
 
@@ -282,3 +283,18 @@ def test_a_question_is_shown_and_answered(tmp_path, capsys):
     with run_again as orch:
         assert orch.handle("ship").result(30) == "shipped"
     forget(tmp_path)
+
+
+def test_a_command_changes_no_pool_and_brings_no_agent(tmp_path, capsys):
+    """What it is not told to change stays as the last life has left it."""
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path, resources={"gpu": 2}) as orch:
+        orch.hold_starts("for the test")
+        orch.submit_task(Task.call(ship, id="other", resources={"gpu": 1}))
+        orch.stop(drain=False)
+    before = max(fact.seq for fact in JournalReader(path).happened())
+
+    assert taskorch(capsys, "cancel", path, "other")[0] == 0
+    news = [type(fact) for fact in JournalReader(path).happened() if fact.seq > before]
+    assert TaskCancelled in news
+    assert not {PoolsChanged, AgentJoined} & {*news}

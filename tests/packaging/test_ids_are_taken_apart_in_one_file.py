@@ -18,7 +18,7 @@ OTHER_TEXTS = {
     "executors/_programs/_spawn.py": "names of programs",
     "frontends/_checking.py": "references of a JSON Schema",
     "frontends/mcp/_resources.py": "addresses",
-    "frontends/service/_work_schemas.py": "references of a JSON Schema",
+    "frontends/service/_submissions.py": "references of a JSON Schema",
     "frontends/suite/_placeholders.py": "paths of files",
     "frontends/workspace/_fields.py": "paths of files",
     "frontends/workspace/_layout.py": "paths of files",

@@ -16,7 +16,7 @@ import taskorch
 SOURCE = Path(taskorch.__file__).parent
 
 #: How many there may be. Whoever makes them fewer lowers the number here.
-MOST_FUNCTIONS = 234
+MOST_FUNCTIONS = 224
 MOST_CLASSES = 31
 #: How far below its number a count may be before the number has to follow.
 SLACK = 5

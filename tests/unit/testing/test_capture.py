@@ -80,6 +80,7 @@ def test_what_happened_before_the_block_or_after_it_is_not_there():
 
         orch.submit_task(Task.call(pow, 1, 1, id="before"))
         assert entered.wait(PATIENCE)
+        orch.submit_task(Task.call(pow, 1, 1, id="untold"))
         with capture_events(orch) as seen:
             held.set()
             orch.submit_task(Task.call(pow, 1, 1, id="inside"))
