@@ -157,6 +157,15 @@ def shown(node: Located) -> str:
     return "nothing" if value is None else show(value, 40)
 
 
+def _any_of(*schemas: Schema) -> Schema:
+    """The schema of what fits one of these, each once."""
+    flat: list[Schema] = []
+    for schema in schemas:
+        parts = schema["anyOf"] if [*schema] == ["anyOf"] else [schema]
+        flat += [part for part in parts if part not in flat]
+    return {"anyOf": flat}
+
+
 # -- what a value may be ---------------------------------------------------------------
 
 
@@ -393,7 +402,7 @@ class Maybe:
         return None if node.value is None else self.form.read(node, path, faults)
 
     def schema(self) -> Schema:
-        return {"anyOf": [self.form.schema(), {"type": "null"}]}
+        return _any_of(self.form.schema(), {"type": "null"})
 
 
 @attrs.frozen
@@ -413,7 +422,7 @@ class Either:
         return form.read(node, path, faults)
 
     def schema(self) -> Schema:
-        return {"anyOf": [self.first.schema(), self.second.schema()]}
+        return _any_of(self.first.schema(), self.second.schema())
 
 
 @attrs.frozen
@@ -451,7 +460,7 @@ class Each:
         schema: Schema = {"type": "array", "items": self.form.schema()}
         if self.least:
             schema["minItems"] = self.least
-        return {"anyOf": [schema, self.form.schema()]} if self.or_one else schema
+        return _any_of(schema, self.form.schema()) if self.or_one else schema
 
 
 # -- mappings --------------------------------------------------------------------------

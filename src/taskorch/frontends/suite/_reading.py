@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +17,7 @@ from taskorch.frontends.suite._model import Limits, Monitoring, Retries, Suite
 from taskorch.frontends.suite._placeholders import check_templates
 from taskorch.frontends.suite._without_effect import note_all
 from taskorch.model import Resources
-from taskorch.recovery import AlertRule, Grow, Row, default_rules
+from taskorch.recovery import AlertRule, Grow, default_rules
 from taskorch.recovery._matrix import rows_of
 
 #: Bytes of a file: more than people write by hand.
@@ -117,8 +116,8 @@ def _suite(whole: ReadMapping, folder: Path, faults: FaultList) -> Suite:
         **_taken(about, "api_port", "metrics_port"),
     }
     none = ReadMapping({}, {}, whole.place)
-    matrix = rows_of(recovery.get("matrix", none))
-    _check_grown(matrix, recovery, faults)
+    matrix: ReadMapping = recovery.get("matrix", none)
+    _check_grown(matrix, faults)
     watch |= _taken(about, "log_level") | _taken(pool, "agent_timeout")
     return Suite(
         name=about.get("name", "suite"),
@@ -139,7 +138,7 @@ def _suite(whole: ReadMapping, folder: Path, faults: FaultList) -> Suite:
             **_webhook(recovery, faults),
         ),
         recovery=bool(recovery.nodes),
-        matrix=matrix,
+        matrix=rows_of(matrix),
         classes=tuple(recovery.get("classes", ())),
         alerts=_alerts(sections["alerts"], faults) if "alerts" in whole.nodes else None,
         missing=missing,
@@ -162,19 +161,15 @@ def _webhook(recovery: ReadMapping, faults: FaultList) -> dict[str, Any]:
     return settings
 
 
-def _check_grown(
-    matrix: Mapping[str, Row], section: ReadMapping, faults: FaultList
-) -> None:
+def _check_grown(matrix: ReadMapping, faults: FaultList) -> None:
     """Note what the next attempts shall have more of, and no task of a suite holds."""
-    for name, row in matrix.items():
-        if not isinstance(row.orchestrator, Grow):
-            continue
-        node, path = section.node("matrix"), f"recovery.matrix.{name}.orchestrator.grow"
-        for part in path.split(".")[2:]:
-            node = node.value[part][1]
-        for word, _ in node.value.values():
-            if word.value not in _GROWN:
-                faults.unknown(word, path, _GROWN)
+    for name, row in matrix.values.items():
+        if isinstance(row.get("orchestrator"), Grow):
+            _, grow = row.node("orchestrator").value["grow"]
+            for word, _ in (grow.value or {}).values():
+                if word.value not in _GROWN:
+                    path = f"recovery.matrix.{name}.orchestrator.grow"
+                    faults.unknown(word, path, _GROWN)
 
 
 def _alerts(section: ReadMapping, faults: FaultList) -> dict[str, AlertRule | None]:
