@@ -186,7 +186,10 @@ def test_plan_says_order_time_and_what_is_missing(here, capsys):
     ("arguments", "part"),
     [
         (["run", "none.yaml"], "none.yaml"),
-        (["run", "suite.yaml", "bad.yaml"], "bad.yaml:1:1: the file has no 'template'"),
+        (
+            ["run", "suite.yaml", "bad.yaml"],
+            "bad.yaml:1:1: there is no 'template' here",
+        ),
         (["run", "suite.yaml", "--failed"], "there is no run in"),
     ],
 )
