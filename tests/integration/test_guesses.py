@@ -13,6 +13,7 @@ from tests.integration.tools import PATIENCE, in_loop
 
 from taskorch import InvalidTaskError, Task, TaskOrchestrator
 from taskorch.errors import UnknownCapabilityError, UnknownTaskError
+from taskorch.model import called_as
 
 
 def f(number: int = 1) -> int:
@@ -138,3 +139,16 @@ async def test_of_a_coroutine_they_are_told_too(
         async with TaskOrchestrator() as orch:
             orch.schedules.add("nightly", 3_600, f)
     assert len(lines(caplog)) == 1
+
+
+def test_an_error_of_python_within_a_method_stays_what_it_is():
+    class Thing:
+        @called_as("thing.act(1)")
+        def act(self, number):
+            return number + "1"
+
+    with pytest.raises(TypeError, match="unsupported operand"):
+        Thing().act(1)
+    with pytest.raises(InvalidTaskError, match="number") as refused:
+        Thing().act()
+    assert refused.value.hint == "thing.act(1)"
