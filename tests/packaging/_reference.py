@@ -28,6 +28,7 @@ from taskorch.errors import TaskFailure, TaskorchError, UsageError
 from taskorch.events import CATALOGUE, VIEWS, signal_name
 from taskorch.frontends.jobs._config import CONFIGURATION as ADAPTIVE_JOBS
 from taskorch.frontends.jobs._contract import JobEntry
+from taskorch.frontends.resource_pools import PoolsEntry
 from taskorch.frontends.suite._keys import CONFIGURATION
 from taskorch.frontends.workspace._config import WorkspaceEntry
 from taskorch.frontends.workspace._task_file import TaskFile
@@ -506,6 +507,7 @@ DOCUMENTS = {
     "A suite": CONFIGURATION,
     "Adaptive jobs": ADAPTIVE_JOBS,
     "An adaptive job": DocumentOf(JobEntry),
+    "The block `resource_pools`, besides each `NAME_total`": DocumentOf(PoolsEntry),
     "A workspace": DocumentOf(WorkspaceEntry),
     "A task file": DocumentOf(TaskFile),
     "A request": DocumentOf(TaskRequest),
