@@ -41,7 +41,15 @@ from taskorch.policies._kinds import POLICIES, Policies
 from taskorch.protocols import MAY_HAVE
 from taskorch.protocols._members import arguments_of, members_of, methods_of
 from taskorch.schedules._definition import ScheduleEntry
-from taskorch.workflows._documents import QuestionEntry, WaitEntry
+from taskorch.workflows._documents import (
+    CacheEntry,
+    ElasticEntry,
+    JoinEntry,
+    ProgramEntry,
+    QuestionEntry,
+    RetryEntry,
+    WaitEntry,
+)
 from taskorch.workflows._phases import PhaseEntry
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -503,6 +511,11 @@ DOCUMENTS = {
     "A phase of a workflow": DocumentOf(PhaseEntry),
     "A question of a workflow": DocumentOf(QuestionEntry),
     "A wait of a workflow": DocumentOf(WaitEntry),
+    "A program of a workflow": DocumentOf(ProgramEntry),
+    "`retry` of a task": DocumentOf(RetryEntry),
+    "`cache` of a task": DocumentOf(CacheEntry),
+    "`resources` of a task, if they may be granted in part": DocumentOf(ElasticEntry),
+    "`join` of a task, if it is no word": DocumentOf(JoinEntry),
     "A schedule": DocumentOf(ScheduleEntry),
     "A suite": CONFIGURATION,
     "Adaptive jobs": ADAPTIVE_JOBS,

@@ -47,7 +47,8 @@ if TYPE_CHECKING:
 _CALLS: Final = ("call", "map", "reduce")
 #: The parts of the schema that are in those of the tasks, or are put otherwise.
 _TAKEN_APART: Final = (
-    *("options", "task", "work", "step", "asked", "whole", "argument", "item"),
+    *("options", "task", "work", "program", "step", "asked", "whole"),
+    *("argument", "item"),
 )
 
 
