@@ -42,13 +42,12 @@ from taskorch.protocols import MAY_HAVE
 from taskorch.protocols._members import arguments_of, members_of, methods_of
 from taskorch.schedules._definition import ScheduleEntry
 from taskorch.workflows._documents import (
+    KINDS,
     CacheEntry,
     ElasticEntry,
     JoinEntry,
-    ProgramEntry,
-    QuestionEntry,
     RetryEntry,
-    WaitEntry,
+    WorkflowEntry,
 )
 from taskorch.workflows._phases import PhaseEntry
 
@@ -508,10 +507,12 @@ def _usual(default):
 
 
 DOCUMENTS = {
+    "A workflow": DocumentOf(WorkflowEntry),
     "A phase of a workflow": DocumentOf(PhaseEntry),
-    "A question of a workflow": DocumentOf(QuestionEntry),
-    "A wait of a workflow": DocumentOf(WaitEntry),
-    "A program of a workflow": DocumentOf(ProgramEntry),
+    **{
+        f"A task of a workflow with `{kind}`": DocumentOf(cls)
+        for kind, cls in KINDS.items()
+    },
     "`retry` of a task": DocumentOf(RetryEntry),
     "`cache` of a task": DocumentOf(CacheEntry),
     "`resources` of a task, if they may be granted in part": DocumentOf(ElasticEntry),

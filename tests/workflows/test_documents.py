@@ -330,6 +330,18 @@ def test_all_faults_are_named_at_once():
     ]
 
 
+@pytest.mark.parametrize(
+    "kind",
+    ["map", "wait_for", "question", "call", "program", "gather", "reduce", "type"],
+)
+def test_a_misspelt_kind_of_work_is_met_with_its_name(kind):
+    """What stands beside it is not blamed for that."""
+    document = {"tasks": {"a": {f"{kind}s": "x", "over": [], "env": {}}}}
+    with pytest.raises(ValidationFailedError, match=f"mean '{kind}'") as caught:
+        Workflow.from_dict(document, programs=True)
+    assert len(caught.value.findings) == 2
+
+
 def test_no_fault_shows_what_may_be_secret():
     program = {"program": ["x"], "env": {"TOKEN": 4711}, "stdin": 4711}
     with pytest.raises(ValidationFailedError, match="put it in quotes") as caught:
@@ -344,6 +356,7 @@ VALUES = (
     *("2030-01-31T12:00:00Z", "2030-13-31T12:00:00Z", "2030-01-31", "linear"),
     *([], ["x"], [""], [1], [0.5], {}, {"x": 1}, {"x": "1"}, {"x": -1}),
     *({"at_least": 2}, {"elastic": {"x": 1}}, {"elastic": 1}, {"max_attempts": 2}),
+    {"elastic": {}},
 )
 
 

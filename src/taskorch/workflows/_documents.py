@@ -177,6 +177,54 @@ class _Jitter:
         return {"anyOf": [Number(0, 1).schema(), {"const": "full"}]}
 
 
+#: What is read by what knows the functions, and the other tasks.
+_FUNCTION: Final = Anything("the name of a function", {"type": "string"})
+_ARGUMENT: Final = Anything(
+    "any value, or the result of a task", {"$ref": "#/$defs/argument"}
+)
+
+
+@attrs.frozen
+class MapEntry:
+    """
+    A call of a function with each item, as tasks of their own.
+
+    Attributes:
+        map: The function.
+        over: The items.
+        max_parallel: So many at a time, at the most.
+    """
+
+    map: Any = field(_FUNCTION, is_needed=True)
+    over: Any = field(_ARGUMENT, is_needed=True)
+    max_parallel: Any = field(Maybe(_COUNT))
+
+
+@attrs.frozen
+class CallEntry:
+    """
+    A call of a function that the reader has given this name.
+
+    Attributes:
+        call: The function.
+        args: Its arguments.
+        kwargs: Those by name.
+        executor: What it runs on; null is as its function says.
+    """
+
+    call: Any = field(_FUNCTION, is_needed=True)
+    args: Any = field(
+        Anything("a list", {"type": "array", "items": {"$ref": "#/$defs/argument"}})
+    )
+    kwargs: Any = field(
+        Anything(
+            "a mapping",
+            {"type": "object", "additionalProperties": {"$ref": "#/$defs/argument"}},
+        )
+    )
+    executor: Any = field(Maybe(_WORD))
+
+
 @attrs.frozen
 class _Command:
     """A program and its arguments."""
@@ -230,6 +278,103 @@ class ProgramEntry:
     check: Any = field(Flag(), default=True)
     log: Any = field(_PATH)
     pid_file: Any = field(_PATH)
+
+
+@attrs.frozen
+class GatherEntry:
+    """
+    Complete when its parts are; their results in a list.
+
+    Attributes:
+        gather: The parts, by their ids.
+    """
+
+    gather: Any = field(
+        Anything("a list of ids", {"type": "array", "items": {"$ref": "#/$defs/id"}}),
+        is_needed=True,
+    )
+
+
+@attrs.frozen
+class ReduceEntry:
+    """
+    The items of a result put together, two by two.
+
+    Attributes:
+        reduce: The function of two.
+        over: The items.
+        start: What the first of them is put to.
+    """
+
+    reduce: Any = field(_FUNCTION, is_needed=True)
+    over: Any = field(_ARGUMENT, is_needed=True)
+    start: Any = field(_ARGUMENT)
+
+
+@attrs.frozen
+class AgentEntry:
+    """
+    Work for an agent that can do this type.
+
+    Attributes:
+        type: What it is.
+        payload: What it is done with.
+    """
+
+    type: Any = field(_WORD, is_needed=True)
+    payload: Any = field(Anything())
+
+
+#: What a task may be, by the key that says so; of two the earlier counts.
+KINDS: Final[Mapping[str, type]] = {
+    "map": MapEntry,
+    "wait_for": WaitEntry,
+    "question": QuestionEntry,
+    "call": CallEntry,
+    "program": ProgramEntry,
+    "gather": GatherEntry,
+    "reduce": ReduceEntry,
+    "type": AgentEntry,
+}
+
+
+@attrs.frozen
+class WorkflowEntry:
+    """
+    A workflow.
+
+    Attributes:
+        workflow: Its name: one word, which begins the ids of runs.
+        schedule: When it is to run.
+        phases: Groups of tasks, one after another, in this order.
+        tasks: The tasks by their ids, in any order.
+    """
+
+    workflow: Any = field(
+        Anything("a name", {"$ref": "#/$defs/name"}), default="workflow"
+    )
+    schedule: Any = field(DocumentOf(Timing))
+    phases: Any = field(
+        Anything(
+            "a mapping",
+            {
+                "type": "object",
+                "propertyNames": {"$ref": "#/$defs/name"},
+                "additionalProperties": {"$ref": "#/$defs/phase"},
+            },
+        )
+    )
+    tasks: Any = field(
+        Anything(
+            "a mapping",
+            {
+                "type": "object",
+                "propertyNames": {"$ref": "#/$defs/id"},
+                "additionalProperties": {"$ref": "#/$defs/task"},
+            },
+        ),
+        is_needed=True,
+    )
 
 
 @attrs.frozen
@@ -329,7 +474,9 @@ class _Requested:
         return (_ELASTIC if is_elastic else _RIGID).read(node, path, faults)
 
     def schema(self) -> dict[str, Any]:
-        return {"anyOf": [_RIGID.schema(), _ELASTIC.schema()]}
+        elastic = _ELASTIC.schema()
+        elastic["properties"]["elastic"]["minProperties"] = 1
+        return {"anyOf": [_RIGID.schema(), elastic]}
 
 
 #: What the options of a task may be in a document, by their forms; ids and values are

@@ -39,20 +39,23 @@ from taskorch.model import (
 from taskorch.model._describe import Declared, Form, declared, texts_of
 from taskorch.workflows._documents import (
     FORMS,
+    KINDS,
     MAX_SHOWN,
     RESULT,
+    CallEntry,
     Functions,
+    MapEntry,
     ProgramEntry,
     QuestionEntry,
     Timing,
     WaitEntry,
+    WorkflowEntry,
     plain,
 )
 from taskorch.workflows._names import check_name, guess
 from taskorch.workflows._phases import (
     Approval,
     PhaseEntry,
-    check_options,
     checks_of,
 )
 from taskorch.workflows._steps import gathered, mapped, reduced
@@ -147,7 +150,7 @@ class DocumentReader:
 
     def workflow(self, document: object) -> tuple[str, Phases, Tasks]:
         members = self._mapping("", document)
-        self._refuse_others("", members, ("workflow", "schedule", "phases", "tasks"))
+        self._refuse_others("", members, [*keys_of(WorkflowEntry)])
         if "schedule" in members:
             self.schedule = self._schedule(members["schedule"])
         name = members.get("workflow", "workflow")
@@ -231,32 +234,21 @@ class DocumentReader:
         return approval if isinstance(approval, Approval) else Approval(approval)
 
     def _task(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
-        for kind, whole in (
-            ("map", self._map),
-            ("wait_for", self._wait),
-            ("question", self._question),
-        ):
-            if kind in document:
-                return whole(path, document)
-        kinds: dict[str, tuple[Callable[..., dict[str, Any]], tuple[str, ...]]] = {
-            "call": (self._call, ("args", "kwargs", "executor")),
-            "program": (self._program, tuple(keys_of(ProgramEntry))[1:]),
-            "gather": (self._gather, ()),
-            "reduce": (self._reduce, ("over", "start")),
-        }
-        chosen = next((kind for kind in kinds if kind in document), None)
-        if chosen is not None:
-            take, others = kinds[chosen]
-            fields, allowed = take(path, document), (chosen, *others, "type")
-        else:
-            allowed = ("type", "payload")
-            fields = {
-                "payload": self._plain(f"{path}.payload", document.get("payload"))
-            }
-            if "type" not in document:
-                self._fault(path, "it has no type, no call and no program")
-        self._refuse_others(path, document, (*allowed, *_OPTIONS))
-        return {**fields, **self._options(path, document, _OPTIONS)}
+        kind = next((kind for kind in KINDS if kind in document), "type")
+        names = keys_of(KINDS[kind])
+        allowed = dict.fromkeys((*names, "type", *_OPTIONS))
+        if kind not in document:
+            # The word for what it is may be misspelt, and the others are right then.
+            allowed |= dict.fromkeys(
+                name for one in KINDS.values() for name in keys_of(one)
+            )
+        self._refuse_others(path, document, [*allowed])
+        fields = _WORK[kind](self, path, document)
+        if kind == "map":
+            return fields
+        # What a kind calls as an option is its own.
+        options = [name for name in _OPTIONS if name not in names]
+        return {**fields, **self._options(path, document, options)}
 
     def _options(
         self, path: str, document: Mapping[str, Any], names: Iterable[str]
@@ -269,6 +261,17 @@ class DocumentReader:
             if name in document:
                 options[name] = self._option(name, f"{path}.{name}", document[name])
         return options
+
+    def _agent(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
+        if "type" not in document:
+            self._fault(path, "it has no type, no call and no program")
+        return {"payload": self._plain(f"{path}.payload", document.get("payload"))}
+
+    def _key(self, cls: type, path: str, name: str, document: Mapping[str, Any]) -> Any:
+        """What *document*, one of *cls*, says by *name*; None if it says nothing."""
+        if name not in document:
+            return None
+        return self._said(f"{path}.{name}", keys_of(cls)[name].form, document[name])
 
     def _option(self, name: str, path: str, value: object) -> Any:
         form = OPTIONS[name].form
@@ -298,15 +301,9 @@ class DocumentReader:
 
     def _map(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
         """A map: what is said of `after` and of joins is for it, the rest for calls."""
-        allowed = ("map", "over", "max_parallel", "type", *_OPTIONS)
-        self._refuse_others(path, document, allowed)
         fn = self._function(f"{path}.map", document["map"])
         over = self._over(path, document)
-        most = document.get("max_parallel")
-        try:
-            check_options(most, None, "stop")
-        except InvalidTaskError as error:
-            self._fault(f"{path}.max_parallel", error.message)
+        most = self._key(MapEntry, path, "max_parallel", document)
         options = self._options(path, document, _OPTIONS)
         # When a task goes on is said by these.
         joining = ("after", "join", "on_parent_failure")
@@ -328,8 +325,6 @@ class DocumentReader:
 
     def _wait(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
         """A wait; its timeout is that of the wait, and not of an attempt."""
-        options = [name for name in _OPTIONS if name != "timeout"]
-        self._refuse_others(path, document, (*keys_of(WaitEntry), "type", *options))
         waits = {
             name: document[name] for name in ("wait_for", "timeout") if name in document
         }
@@ -338,23 +333,16 @@ class DocumentReader:
         if "default" in document:
             default = self._plain(f"{path}.default", document["default"])
         make = partial(Wait, entry.get("wait_for"), entry.get("timeout"), default)
-        return {
-            "type": "wait",
-            "payload": self._made(f"{path}.wait_for", make, {}),
-            **self._options(path, document, options),
-        }
+        return {"type": "wait", "payload": self._made(f"{path}.wait_for", make, {})}
 
     def _question(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
         """A question to people; its time is said by `due`."""
         if "timeout" in document:
             self._fault(f"{path}.timeout", "a question has due: seconds to answer it")
-        options = [name for name in _OPTIONS if name != "timeout"]
-        names = keys_of(QuestionEntry)
-        self._refuse_others(path, document, (*names, "type", "timeout", *options))
         before = self._count
         asks = {
             name: document[name]
-            for name in names
+            for name in keys_of(QuestionEntry)
             if name in document and name != "details"
         }
         asked = dict(self._entry(path, DocumentOf(QuestionEntry), asks).values)
@@ -366,8 +354,7 @@ class DocumentReader:
         if self._count == before:
             make = partial(to_question, asked.pop("question"))
             question = self._made(f"{path}.question", make, asked)
-        fields = self._options(path, document, options)
-        return {"type": "question", "payload": question, **fields}
+        return {"type": "question", "payload": question}
 
     def _over(self, path: str, document: Mapping[str, Any]) -> Any:
         if "over" not in document:
@@ -378,9 +365,7 @@ class DocumentReader:
         fn = self._function(f"{path}.call", document["call"])
         args = self._list(f"{path}.args", document.get("args", []))
         kwargs = self._mapping(f"{path}.kwargs", document.get("kwargs", {}))
-        executor = document.get("executor")
-        if executor is not None:
-            executor = self._text(f"{path}.executor", executor)
+        executor = self._key(CallEntry, path, "executor", document)
         noted = declared(fn) or Declared({})
         call = Call(
             fn,
@@ -491,6 +476,17 @@ _READ: Final[dict[Form, Callable[[DocumentReader, str, object], Any]]] = {
     "ids": DocumentReader.after,
     "values": DocumentReader.values,
 }
+#: How the kinds of work are read.
+_WORK: Final[Mapping[str, Callable[..., dict[str, Any]]]] = {
+    "map": DocumentReader._map,  # noqa: SLF001 - its own, like the next
+    "wait_for": DocumentReader._wait,  # noqa: SLF001
+    "question": DocumentReader._question,  # noqa: SLF001
+    "call": DocumentReader._call,  # noqa: SLF001
+    "program": DocumentReader._program,  # noqa: SLF001
+    "gather": DocumentReader._gather,  # noqa: SLF001
+    "reduce": DocumentReader._reduce,  # noqa: SLF001
+    "type": DocumentReader._agent,  # noqa: SLF001
+}
 #: The options that a task of a workflow may have, beside its type.
 _OPTIONS: Final = [
     name
@@ -507,23 +503,33 @@ def document_schema() -> dict[str, Any]:
     """The JSON Schema of a workflow as a document."""
     text = files("taskorch.workflows").joinpath("schema-parts.json").read_text()
     schema: dict[str, Any] = json.loads(text)
-    texts, tasks = texts_of(Task), schema.pop("of_tasks")
+    texts, forms = texts_of(Task), schema.pop("forms")
+    for form, may_be in FORMS.items():
+        forms[form] = may_be.schema()
+        if "anyOf" in forms[form]:
+            # What is long stands once.
+            schema["$defs"][form] = forms[form]
+            forms[form] = {"$ref": f"#/$defs/{form}"}
     schema["$defs"]["options"]["properties"] |= {
-        name: {
-            "description": texts.get(name, ""),
-            **(tasks.get(each.form) or FORMS[each.form].schema()),
-        }
+        name: {"description": texts.get(name, ""), **forms[each.form]}
         for name, each in OPTIONS.items()
         if each.place != "submission"
     }
     schema["$defs"]["phase"] = DocumentOf(PhaseEntry).schema()
-    schema["properties"]["schedule"] = DocumentOf(Timing).schema()
-    for name, cls in (
-        ("program", ProgramEntry),
-        ("step", WaitEntry),
-        ("asked", QuestionEntry),
-    ):
-        schema["$defs"][name]["then"]["properties"] = DocumentOf(cls).schema()[
-            "properties"
-        ]
-    return schema
+    schema["$defs"]["task"] |= _kinds_schema([*KINDS])
+    return {**schema, **DocumentOf(WorkflowEntry).schema()}
+
+
+def _kinds_schema(kinds: Sequence[str]) -> dict[str, Any]:
+    """The schema of what is one of these *kinds*, and of the last if of no other."""
+    kind, *others = kinds
+    entry = DocumentOf(KINDS[kind]).schema()
+    needed = [name for name in entry["required"] if name != kind or not others]
+    work = {
+        "description": (KINDS[kind].__doc__ or "").strip().partition("\n")[0],
+        "properties": entry["properties"],
+        **({"required": needed} if needed else {}),
+    }
+    if not others:
+        return work
+    return {"if": {"required": [kind]}, "then": work, "else": _kinds_schema(others)}

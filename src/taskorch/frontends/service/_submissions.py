@@ -46,10 +46,7 @@ if TYPE_CHECKING:
 #: The kinds of work that name a function.
 _CALLS: Final = ("call", "map", "reduce")
 #: The parts of the schema that are in those of the tasks, or are put otherwise.
-_TAKEN_APART: Final = (
-    *("options", "task", "work", "program", "step", "asked", "whole"),
-    *("argument", "item"),
-)
+_TAKEN_APART: Final = ("options", "task", "argument", "item")
 
 
 def work_schemas(functions: Iterable[str], *, programs: bool) -> dict[str, Any]:
