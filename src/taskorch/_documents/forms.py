@@ -634,13 +634,14 @@ class DocumentOf:
     def read(self, node: Located, path: str, faults: FaultList) -> Any:
         keys = keys_of(self.cls)
         before = len(faults)
-        is_any = not (self.is_one or any(one.is_needed for one in keys.values()))
-        if node.value is None and is_any:
-            entry = ReadMapping({}, {}, node.place)
-        elif not isinstance(node.value, dict):
-            return faults.wrong(node, path, self.needs)
-        else:
+        if isinstance(node.value, dict):
             entry = self._entry(node, path, keys, faults)
+        elif node.value is None and not (
+            self.is_one or any(one.is_needed for one in keys.values())
+        ):
+            entry = ReadMapping({}, {}, node.place)
+        else:
+            return faults.wrong(node, path, self.needs)
         if self.make is None:
             return entry
         if len(faults) > before:
