@@ -92,7 +92,6 @@ def work_schemas(functions: Iterable[str], *, programs: bool) -> dict[str, Any]:
     schemas = {
         **{name: part for name, part in parts.items() if name not in _TAKEN_APART},
         **_arguments(parts["argument"]),
-        "text": NAME,
         "workflow": schema,
         "task": {"anyOf": alone},
         "nodeTask": {"anyOf": kinds},
