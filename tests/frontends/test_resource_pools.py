@@ -5,6 +5,7 @@ import pytest
 from taskorch import Elastic, Task, TaskOrchestrator
 from taskorch.errors import InvalidTaskError, ValidationFailedError
 from taskorch.frontends import resource_pools
+from taskorch.policies import ProportionalAllocator
 
 CONFIGURATION = """
 other: whatever
@@ -86,35 +87,56 @@ def test_totals_alone_will_do():
     pools = resource_pools.parse({"cpu_total": 4})
     assert dict(pools.resources) == {"cpu": 4}
     assert dict(resource_pools.parse({"thread_pool": {}}).resources) == {}
+    # A section in which nothing stands says nothing.
+    sections = {"thread_pool": None, "allocation_algorithm": {"min_chunk": None}}
+    pools = resource_pools.parse(sections)
+    assert pools.allocator.chunks == ProportionalAllocator().chunks
+    assert pools.fallback == "best_effort"
+    twice = {"threads_total": 4, "thread_pool": {"max_threads": 4}}
+    assert dict(resource_pools.parse(twice).resources) == {"threads": 4}
+    least = resource_pools.parse({"allocation_algorithm": {"min_chunk": {}}})
+    assert dict(least.allocator.chunks) == {}
 
 
 @pytest.mark.parametrize(
     ("block", "said"),
     [
         (None, "resource_pools: a mapping is needed"),
-        ({"cpu_total": -1}, "cpu"),
-        ({"cpu_total": "four"}, "cpu"),
-        ({"cpu": 4}, "cpu is not known here: did you mean cpu_total"),
-        ({"thread_pol": {}}, "not known here: did you mean thread_pool"),
+        ([], "resource_pools: a mapping is needed"),
+        ({"cpu_total": -1}, r"resource_pools\.cpu_total: a number from 0 is needed"),
+        ({"cpu_total": "four"}, r"cpu_total: a number from 0 is needed, not 'four'"),
+        ({"cpu_total": None}, r"cpu_total: a number from 0 is needed, not nothing"),
+        ({"cpu": 4}, "no 'cpu' here; there are thread_pool, .*, cpu_total"),
+        ({"tokens": 4}, "no 'tokens' here; did you mean 'tokens_total'"),
+        ({"thread_pol": {}}, "no 'thread_pol' here; did you mean 'thread_pool'"),
         ({"thread_pool": 3}, "thread_pool: a mapping"),
-        ({"thread_pool": {"most": 3}}, r"thread_pool\.most: most is not known"),
+        ({"thread_pool": {"most": 3}}, r"thread_pool: there is no 'most' here"),
         (
             {"thread_pool": {"adaptive_throttling": "enabled"}},
-            "adaptive_throttling is 'enabled', and disabled is known",
+            "adaptive_throttling: disabled is needed, not 'enabled'",
+        ),
+        (
+            {"threads_total": 4, "thread_pool": {"max_threads": 8}},
+            "max_threads: there are 4 by threads_total, and 8 here",
         ),
         (
             {"allocation_algorithm": {"fallback_policy": "none"}},
-            "best_effort or all_or_nothing is known",
+            "one of best_effort, all_or_nothing is needed, not 'none'",
         ),
-        ({"allocation_algorithm": {"chunk": {}}}, "chunk is not known"),
+        ({"allocation_algorithm": {"chunk": {}}}, "no 'chunk' here"),
         (
             {"cpu_total": 1, "allocation_algorithm": {"min_chunk": {"cpu": 2}}},
-            "a chunk of cpu is 2, and there is 1",
+            r"min_chunk\.cpu: a chunk of cpu is 2, and there is 1",
         ),
         (
             {"cpu_total": 1, "allocation_algorithm": {"min_chunk": {"cpu": 0}}},
-            "more than 0",
+            r"min_chunk\.cpu: a number above 0 is needed",
         ),
+        (
+            {"cpu_total": 1, "allocation_algorithm": {"min_chunk": {"cpu": 1e-9}}},
+            "below the smallest amount",
+        ),
+        ({"memory_gb_total": 1, "memory_mb_total": 5}, "are the same resource"),
     ],
 )
 def test_what_is_wrong_is_named(block, said):
@@ -145,10 +167,10 @@ resource_pools:
     with pytest.raises(InvalidTaskError) as caught:
         resource_pools.load(path)
 
-    told = caught.value.message.split("; ")
-    assert [line.split(": ")[0] for line in told] == [
-        f"{path}:5:26",
-        f"{path}:3:15",
-        f"{path}:6:43",
-    ]
-    assert "did you mean thread_pool?" in told[1]
+    message = caught.value.message
+    for line in (
+        "3:3: resource_pools: there is no 'thread_pol' here; did you mean",
+        "5:26: resource_pools.thread_pool.adaptive_throttling: disabled is needed",
+        "6:43: resource_pools.allocation_algorithm.min_chunk.cpu: a chunk of cpu is 8",
+    ):
+        assert f"{path}:{line}" in message

@@ -28,6 +28,7 @@ from taskorch.errors import TaskFailure, TaskorchError, UsageError
 from taskorch.events import CATALOGUE, VIEWS, signal_name
 from taskorch.frontends.jobs._config import CONFIGURATION as ADAPTIVE_JOBS
 from taskorch.frontends.jobs._contract import JobEntry
+from taskorch.frontends.resource_pools import PoolsEntry
 from taskorch.frontends.suite._keys import CONFIGURATION
 from taskorch.frontends.workspace._config import WorkspaceEntry
 from taskorch.frontends.workspace._task_file import TaskFile
@@ -40,7 +41,14 @@ from taskorch.policies._kinds import POLICIES, Policies
 from taskorch.protocols import MAY_HAVE
 from taskorch.protocols._members import arguments_of, members_of, methods_of
 from taskorch.schedules._definition import ScheduleEntry
-from taskorch.workflows._documents import QuestionEntry, WaitEntry
+from taskorch.workflows._documents import (
+    KINDS,
+    CacheEntry,
+    ElasticEntry,
+    JoinEntry,
+    RetryEntry,
+    WorkflowEntry,
+)
 from taskorch.workflows._phases import PhaseEntry
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -499,13 +507,21 @@ def _usual(default):
 
 
 DOCUMENTS = {
+    "A workflow": DocumentOf(WorkflowEntry),
     "A phase of a workflow": DocumentOf(PhaseEntry),
-    "A question of a workflow": DocumentOf(QuestionEntry),
-    "A wait of a workflow": DocumentOf(WaitEntry),
+    **{
+        f"A task of a workflow with `{kind}`": DocumentOf(cls)
+        for kind, cls in KINDS.items()
+    },
+    "`retry` of a task": DocumentOf(RetryEntry),
+    "`cache` of a task": DocumentOf(CacheEntry),
+    "`resources` of a task, if they may be granted in part": DocumentOf(ElasticEntry),
+    "`join` of a task, if it is no word": DocumentOf(JoinEntry),
     "A schedule": DocumentOf(ScheduleEntry),
     "A suite": CONFIGURATION,
     "Adaptive jobs": ADAPTIVE_JOBS,
     "An adaptive job": DocumentOf(JobEntry),
+    "The block `resource_pools`, besides each `NAME_total`": DocumentOf(PoolsEntry),
     "A workspace": DocumentOf(WorkspaceEntry),
     "A task file": DocumentOf(TaskFile),
     "A request": DocumentOf(TaskRequest),

@@ -166,8 +166,8 @@ BAD = [
     ({"tasks": {"a": {"program": "ls"}}}, "tasks.a.program", True),
     ({"tasks": {"a": {"program": {"ls": 1}}}}, "tasks.a.program", True),
     ({"tasks": {"a": {"program": [""]}}}, "tasks.a.program", True),
-    ({"tasks": {"a": {"program": ["a", 5]}}}, "tasks.a.program", True),
-    ({"tasks": {"a": {"program": ["a"], "env": {"A": 5}}}}, "tasks.a.program", True),
+    ({"tasks": {"a": {"program": ["a", 5]}}}, "tasks.a.program[1]", True),
+    ({"tasks": {"a": {"program": ["a"], "env": {"A": 5}}}}, "tasks.a.env.A", True),
     (
         {"tasks": {"a": {"program": ["a"], "inherit_env": "A"}}},
         "tasks.a.inherit_env",
@@ -178,7 +178,7 @@ BAD = [
         "tasks.a.inherit_env",
         True,
     ),
-    ({"tasks": {"a": {"program": ["a"], "check": 1}}}, "tasks.a.program", True),
+    ({"tasks": {"a": {"program": ["a"], "check": 1}}}, "tasks.a.check", True),
     ({"tasks": {"a": {"program": ["a\0"]}}}, "tasks.a.program", False),
     ({"tasks": {"a": {"type": "x", "after": "b"}}}, "tasks.a.after", True),
     ({"tasks": {"a": {"type": "x", "after": ["b"]}}}, "tasks.a.after[0]", False),
@@ -190,12 +190,12 @@ BAD = [
     ({"tasks": {"a": {"type": "x", "requires": [5]}}}, "tasks.a.requires[0]", True),
     (
         {"tasks": {"a": {"type": "x", "resources": {"cpu": -1}}}},
-        "tasks.a.resources",
+        "tasks.a.resources.cpu",
         True,
     ),
     (
         {"tasks": {"a": {"type": "x", "resources": {"cpu": "1"}}}},
-        "tasks.a.resources",
+        "tasks.a.resources.cpu",
         True,
     ),
     ({"tasks": {"a": {"type": "x", "resources": [1]}}}, "tasks.a.resources", True),
@@ -220,12 +220,12 @@ BAD = [
     ({"tasks": {"a": {"type": "x", "retry": True}}}, "tasks.a.retry", True),
     (
         {"tasks": {"a": {"type": "x", "retry": {"max_attempts": 0}}}},
-        "tasks.a.retry",
+        "tasks.a.retry.max_attempts",
         True,
     ),
     (
         {"tasks": {"a": {"type": "x", "retry": {"wait": "random"}}}},
-        "tasks.a.retry",
+        "tasks.a.retry.wait",
         True,
     ),
     ({"tasks": {"a": {"type": "x", "retry": {"wait": 5}}}}, "tasks.a.retry.wait", True),
@@ -249,6 +249,45 @@ BAD = [
         False,
     ),
     ({5: 6, "tasks": {}}, "", None),
+    (
+        {"tasks": {"a": {"type": "x", "resources": {"eastic": {}, "min": {}}}}},
+        ("tasks.a.resources", "tasks.a.resources.elastic"),
+        True,
+    ),
+    (
+        {"tasks": {"a": {"type": "x", "resources": {"elastic": 5, "min": {}}}}},
+        "tasks.a.resources.elastic",
+        True,
+    ),
+    (
+        {"tasks": {"a": {"type": "x", "resources": {"elastic": {"cpu": 0}}}}},
+        "tasks.a.resources",
+        False,
+    ),
+    (
+        {"tasks": {"a": {"type": "x", "retry": {"base": -1, "jitter": 2}}}},
+        ("tasks.a.retry.base", "tasks.a.retry.jitter"),
+        True,
+    ),
+    (
+        {"tasks": {"a": {"type": "x", "retry": {"delays": []}}}},
+        "tasks.a.retry.delays",
+        True,
+    ),
+    ({"tasks": {"a": {"type": "x", "cache": 1}}}, "tasks.a.cache", True),
+    (
+        {"tasks": {"a": {"type": "x", "cache": {"expires": 0}}}},
+        "tasks.a.cache.expires",
+        True,
+    ),
+    ({"tasks": {"a": {"type": "x", "join": "al"}}}, "tasks.a.join", True),
+    (
+        {"tasks": {"a": {"type": "x", "join": {"at_least": 0}}}},
+        "tasks.a.join.at_least",
+        True,
+    ),
+    ({"tasks": {"a": {"program": ["a"], "env": {1: "b"}}}}, "tasks.a.env", False),
+    ({"tasks": {"a": {"program": ["a"], "cwd": ""}}}, "tasks.a.cwd", True),
 ]
 
 
@@ -266,7 +305,8 @@ def test_a_bad_document_is_refused_with_the_path_of_the_fault(document, path, se
     with pytest.raises(ValidationFailedError) as caught:
         Workflow.from_dict(document, FUNCTIONS, programs=True)
 
-    assert [p for p, _ in caught.value.findings] == [path]
+    paths = [path] if isinstance(path, str) else [*path]
+    assert [p for p, _ in caught.value.findings] == paths
     assert all(text for _, text in caught.value.findings)
     if seen is not None:
         assert SCHEMA.is_valid(document) is not seen
@@ -286,8 +326,73 @@ def test_all_faults_are_named_at_once():
         "tasks.a.after[0]",
         "tasks.a.timeout",
         "tasks.b.call",
-        "tasks.b.retry",
+        "tasks.b.retry.base",
     ]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["map", "wait_for", "question", "call", "program", "gather", "reduce", "type"],
+)
+def test_a_misspelt_kind_of_work_is_met_with_its_name(kind):
+    """What stands beside it is not blamed for that."""
+    document = {"tasks": {"a": {f"{kind}s": "x", "over": [], "env": {}}}}
+    with pytest.raises(ValidationFailedError, match=f"mean '{kind}'") as caught:
+        Workflow.from_dict(document, programs=True)
+    assert len(caught.value.findings) == 2
+
+
+def test_no_fault_shows_what_may_be_secret():
+    program = {"program": ["x"], "env": {"TOKEN": 4711}, "stdin": 4711}
+    with pytest.raises(ValidationFailedError, match="put it in quotes") as caught:
+        Workflow.from_dict({"tasks": {"a": program}}, programs=True)
+    assert len(caught.value.findings) == 2
+    assert "4711" not in str(caught.value)
+
+
+#: Of each kind of value some that are good somewhere, and some that are not.
+VALUES = (
+    *(True, False, 0, 1, 2.0, -1, 0.5, 10**13, "", " ", "x", "all", "skip", "full"),
+    *("2030-01-31T12:00:00Z", "2030-13-31T12:00:00Z", "2030-01-31", "linear"),
+    *([], ["x"], [""], [1], [0.5], {}, {"x": 1}, {"x": "1"}, {"x": -1}),
+    *({"at_least": 2}, {"elastic": {"x": 1}}, {"elastic": 1}, {"max_attempts": 2}),
+    {"elastic": {}},
+)
+
+
+def documents_of_one_value():
+    options = document_schema()["$defs"]["options"]["properties"]
+    for value in VALUES:
+        for name in options:
+            if name not in ("phase", "after"):
+                yield {"type": "x", name: value}
+        for name in ("env", "inherit_env", "cwd", "stdin", "check", "log", "program"):
+            yield {"program": ["x"], name: value}
+        for name in ("max_attempts", "wait", "base", "jitter", "stop_after", "delays"):
+            yield {"type": "x", "retry": {name: value}}
+        for name in ("expires", "version", "ignore", "key"):
+            yield {"type": "x", "cache": {name: value}}
+        for name in ("min", "weight", "fallback"):
+            most = {"x": 1, "at_least": 2, "elastic": 1, "max_attempts": 2}
+            yield {"type": "x", "resources": {"elastic": most, name: value}}
+
+
+def test_the_schema_and_the_reader_agree():
+    """Of what needs no other part of the document: what one takes, the other does."""
+    differ = []
+    for task in documents_of_one_value():
+        document = {"tasks": {"a": task}}
+        try:
+            workflow = Workflow.from_dict(document, programs=True)
+        except ValidationFailedError:
+            is_read = False
+        else:
+            is_read = True
+            again = workflow.to_dict()
+            assert Workflow.from_dict(again, programs=True).to_dict() == again
+        if is_read is not SCHEMA.is_valid(document):
+            differ.append(task)
+    assert not differ
 
 
 def test_programs_are_started_only_where_that_is_allowed():

@@ -17,6 +17,7 @@ from taskorch._documents.forms import (
     Either,
     FaultList,
     Flag,
+    Made,
     Maybe,
     Moment,
     Number,
@@ -31,6 +32,7 @@ from taskorch._documents.located import located, with_names_once
 from taskorch._documents.yaml_text import read
 from taskorch.errors import ValidationFailedError
 from taskorch.frontends.suite._keys import CONFIGURATION
+from taskorch.model import Resources
 
 
 @attrs.frozen
@@ -221,6 +223,38 @@ def test_a_whole_number_has_no_fraction():
     # Whoever looks at it again finds nothing new.
     form.read(located(2.5), "n", faults)
     assert faults.findings == (("n", "a whole number from 0 is needed, not 2.5"),)
+
+
+@pytest.mark.parametrize(
+    ("form", "value", "needed"),
+    [
+        (Text(), " ", "a text is needed, not ' '"),
+        (Text(is_blank=True), "", "a text is needed, not ''"),
+        (Text(is_secret=True), 4711, "a text is needed: put it in quotes"),
+        (Moment(zero=False), 0, "a number of seconds, or a date"),
+        (Moment(), "2030-13-01T00:00Z", "a number of seconds, or a date"),
+        (Made(Number(), Resources.of), 5, "a mapping of names to amounts, not 5"),
+        (Made(Number(), Resources.of), "5", "a number from 0 is needed"),
+        (AnyNames(Number()), {1: 2}, "a name is text, not 1"),
+        (Number(1e-6, 1e6), 2e6, "a number from 0.000001 to 1,000,000 is needed"),
+        (Number(), 1e13, "a number from 0 to 1e+12 is needed"),
+    ],
+)
+def test_a_form_says_what_it_needs(form, value, needed):
+    faults = FaultList()
+    assert form.read(located(value), "it", faults) is not None
+    ((_, text),) = faults.findings
+    assert needed in text
+
+
+def test_what_is_made_of_a_form_is_read():
+    faults = FaultList()
+    made = Made(AnyNames(Number(), plain=True), Resources.of)
+    assert made.read(located({"cpu": 2}), "it", faults) == Resources(cpu=2)
+    assert Text(is_blank=True).read(located(" "), "it", faults) == " "
+    assert Moment().read(located(0), "it", faults) == 0
+    assert not faults
+    assert made.schema() == made.form.schema()
 
 
 def test_a_schema_has_all_words_for_a_key():

@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import attrs
 
-from taskorch._base.limits import MAX_AMOUNT
+from taskorch._base.limits import MAX_AMOUNT, MAX_SECONDS
 from taskorch._base.vocabulary import meant
 from taskorch._documents.located import FilePlace, Located, plain
 from taskorch.errors import InvalidTaskError, TaskorchError, ValidationFailedError
@@ -43,7 +43,9 @@ Schema = dict[str, Any]
 UNLIMITED: Final = sys.float_info.max
 #: A date with a time zone, as in ISO 8601.
 DATE: Final = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|z|[+-]\d\d:\d\d)"
+    r"[1-9]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
+    r"[Tt ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6})?)?"
+    r"(Z|z|[+-]([01]\d|2[0-3]):[0-5]\d)"
 )
 #: Faults that a message names.
 _MOST_NAMED: Final = 50
@@ -157,6 +159,12 @@ def shown(node: Located) -> str:
     return "nothing" if value is None else show(value, 40)
 
 
+def _figure(number: float) -> str:
+    """*number* for people: 0.000001, 1,000,000, 1e+12."""
+    is_long = abs(number) >= _MANY
+    return f"{number:g}" if is_long else f"{number:,.6f}".rstrip("0").removesuffix(".")
+
+
 def _any_of(*schemas: Schema) -> Schema:
     """The schema of what fits one of these, each once."""
     flat: list[Schema] = []
@@ -198,22 +206,30 @@ class Text:
 
     Attributes:
         is_any: Whether it may be empty.
+        is_blank: Whether it may be of spaces alone.
+        is_secret: Whether no message shows it.
         check: What the text means; it raises an error of ours if it means nothing.
         needs: See `ValueForm`.
     """
 
     is_any: bool = False
+    is_blank: bool = False
+    is_secret: bool = False
     check: Callable[[str], Any] | None = None
     needs: str = "a text"
 
     def read(self, node: Located, path: str, faults: FaultList) -> Any:
         value = node.value
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            text = f"{self.needs} is needed, not {shown(node)}: put it in quotes"
+        is_text = isinstance(value, str)
+        if not is_text or not (
+            self.is_any or (value if self.is_blank else value.strip())
+        ):
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            text = f"{self.needs} is needed"
+            text += "" if self.is_secret else f", not {shown(node)}"
+            text += ": put it in quotes" if is_number else ""
             faults.add(node.place, text, path)
             return WRONG
-        if not isinstance(value, str) or not (self.is_any or value.strip()):
-            return faults.wrong(node, path, self.needs)
         try:
             return value if self.check is None else self.check(value)
         except ValueError as error:
@@ -255,7 +271,7 @@ class Number:
         if not fits:
             # Where there is hardly a limit, only what is above it needs to hear of it.
             too_much = isinstance(value, int | float) and value > self.most
-            text = f"{self._begin} to {self.most:g}" if too_much else self.needs
+            text = f"{self._begin} to {_figure(self.most)}" if too_much else self.needs
             wrong: float = faults.wrong(node, path, text)
             return wrong
         return int(value) if self.is_whole else float(value)
@@ -263,12 +279,13 @@ class Number:
     @property
     def _begin(self) -> str:
         text = "a whole number" if self.is_whole else "a number"
-        return f"{text} {'above' if self.is_above else 'from'} {self.least:g}"
+        return f"{text} {'above' if self.is_above else 'from'} {_figure(self.least)}"
 
     @property
     def needs(self) -> str:
         """See `ValueForm`."""
-        return f"{self._begin} to {self.most:g}" if self.most < _MANY else self._begin
+        is_many = self.most >= _MANY
+        return self._begin if is_many else f"{self._begin} to {_figure(self.most)}"
 
     def schema(self) -> Schema:
         kind = "integer" if self.is_whole else "number"
@@ -281,8 +298,9 @@ class Number:
 
 @attrs.frozen
 class Moment:
-    """Seconds, or a date with a time zone."""
+    """Seconds, or a date with a time zone; *zero*: whether it may be 0 seconds."""
 
+    zero: bool = True
     needs: str = "a number of seconds, or a date as in 2030-01-31T12:00:00+00:00,"
 
     def read(self, node: Located, path: str, faults: FaultList) -> Any:
@@ -293,13 +311,14 @@ class Moment:
             except ValueError as error:
                 return faults.raised(error, node.place, path)
         try:
-            return check_seconds("it", value)
+            return check_seconds("it", value, zero=self.zero)
         except InvalidTaskError:
             return faults.wrong(node, path, self.needs)
 
     def schema(self) -> Schema:
-        date = {"type": "string", "format": "date-time"}
-        return {"anyOf": [{"type": "number", "minimum": 0}, date]}
+        least = "minimum" if self.zero else "exclusiveMinimum"
+        seconds = {"type": "number", least: 0, "maximum": MAX_SECONDS}
+        return {"anyOf": [seconds, {"type": "string", "pattern": f"^{DATE.pattern}$"}]}
 
 
 @attrs.frozen
@@ -403,6 +422,31 @@ class Maybe:
 
     def schema(self) -> Schema:
         return _any_of(self.form.schema(), {"type": "null"})
+
+
+@attrs.frozen
+class Made:
+    """What *make*, which may raise an error of ours, makes of what *form* says."""
+
+    form: ValueForm
+    make: Callable[[Any], Any]
+
+    @property
+    def needs(self) -> str:
+        """See `ValueForm`."""
+        return self.form.needs
+
+    def read(self, node: Located, path: str, faults: FaultList) -> Any:
+        value = self.form.read(node, path, faults)
+        if value is WRONG:
+            return WRONG
+        try:
+            return self.make(value)
+        except ValueError as error:
+            return faults.raised(error, node.place, path)
+
+    def schema(self) -> Schema:
+        return self.form.schema()
 
 
 @attrs.frozen
@@ -590,13 +634,14 @@ class DocumentOf:
     def read(self, node: Located, path: str, faults: FaultList) -> Any:
         keys = keys_of(self.cls)
         before = len(faults)
-        is_any = not (self.is_one or any(one.is_needed for one in keys.values()))
-        if node.value is None and is_any:
-            entry = ReadMapping({}, {}, node.place)
-        elif not isinstance(node.value, dict):
-            return faults.wrong(node, path, self.needs)
-        else:
+        if isinstance(node.value, dict):
             entry = self._entry(node, path, keys, faults)
+        elif node.value is None and not (
+            self.is_one or any(one.is_needed for one in keys.values())
+        ):
+            entry = ReadMapping({}, {}, node.place)
+        else:
+            return faults.wrong(node, path, self.needs)
         if self.make is None:
             return entry
         if len(faults) > before:
@@ -685,6 +730,10 @@ class AnyNames:
         nodes = node.value or {}
         for name, (place, value) in nodes.items():
             inner = f"{path}.{name}" if path else name
+            if not isinstance(place.value, str):
+                text = f"a name is text, not {show(place.value, 40)}"
+                faults.add(place.place, text, path)
+                continue
             try:
                 parsed = self.form.read(value, inner, faults)
                 if self.check is not None:

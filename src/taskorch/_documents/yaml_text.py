@@ -39,6 +39,8 @@ _SCALARS: Final = {
         r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z"
     ),
 }
+#: How what is no text begins, where it is not empty.
+_FIRST: Final = frozenset("~nNtTfF+-.0123456789")
 
 
 def _number(kind: str, text: str) -> float:
@@ -138,9 +140,12 @@ class _YamlReader:
                 if node.value is not None:
                     yield node
 
-    def _node(self, event: Any, events: Iterator[Any], depth: int) -> Located:
+    def _place(self, event: Any) -> FilePlace:
         mark = event.start_mark
-        place = FilePlace(self._file, mark.line + 1, mark.column + 1)
+        return FilePlace(self._file, mark.line + 1, mark.column + 1)
+
+    def _node(self, event: Any, events: Iterator[Any], depth: int) -> Located:
+        place = self._place(event)
         if isinstance(event, yaml.AliasEvent):
             fault = f"an alias (*{event.anchor}) stands for other text: write that out"
             self.faults.append((place, fault))
@@ -169,17 +174,24 @@ class _YamlReader:
         for name in events:
             if isinstance(name, yaml.MappingEndEvent):
                 break
+            is_text = isinstance(name, yaml.ScalarEvent)
+            if is_text and name.tag is None and depth < MAX_DEPTH:
+                # A name is text, whatever else it looks like.
+                yield (
+                    Located(name.value, self._place(name)),
+                    self._node(next(events), events, depth),
+                )
+                continue
             key = self._node(name, events, depth)
             value = self._node(next(events), events, depth)
-            if isinstance(name, yaml.ScalarEvent):
-                # A name is text, whatever else it looks like.
+            if is_text:
                 yield Located(name.value, key.place), value
             elif not isinstance(name, yaml.AliasEvent):
                 self.faults.append((key.place, "a name is text"))
 
     def _scalar(self, event: Any, place: FilePlace) -> object:
         text: str = event.value
-        if not event.implicit[0]:
+        if not event.implicit[0] or (text and text[0] not in _FIRST):
             return text
         kind = next((k for k, words in _SCALARS.items() if words.match(text)), None)
         if kind is None:

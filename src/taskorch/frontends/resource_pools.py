@@ -12,7 +12,7 @@ else in the file has no effect; `Pools.without_effect` names it, and the log doe
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -20,9 +20,21 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from taskorch._base.visible import visible
-from taskorch._documents.located import FilePlace, places, plain, with_place
+from taskorch._documents.forms import (
+    WRONG,
+    AnyNames,
+    Anything,
+    DocumentOf,
+    FaultList,
+    Number,
+    ReadMapping,
+    field,
+    keys_of,
+    one_of,
+)
+from taskorch._documents.located import Located, located, plain
 from taskorch.errors import InvalidTaskError
-from taskorch.model import Resources, show
+from taskorch.model import FALLBACKS, Resources
 from taskorch.policies import ProportionalAllocator
 
 if TYPE_CHECKING:
@@ -45,13 +57,57 @@ _INSTEAD: Final = {
     ),
 }
 _NOTHING: Final = "nothing here acts on it"
+_BLOCK: Final = "resource_pools"
+_DIVISION: Final = "allocation_algorithm"
 _TOTAL: Final = "_total"
-#: What may be said of a block besides amounts, and the only thing that it may be.
-_THREADS: Final = {
-    "allocation_strategy": ("proportional_chunking",),
-    "adaptive_throttling": ("disabled",),
-}
-_FALLBACKS: Final = ("best_effort", "all_or_nothing")
+
+
+@attrs.frozen
+class ThreadsEntry:
+    """
+    The pool `threads`.
+
+    Attributes:
+        max_threads: How many there are.
+        allocation_strategy: How they are divided: in whole chunks.
+        adaptive_throttling: Nothing here slows starts down.
+    """
+
+    max_threads: Any = field(Number())
+    allocation_strategy: Any = field(
+        one_of("proportional_chunking"), default="proportional_chunking"
+    )
+    adaptive_throttling: Any = field(one_of("disabled"), default="disabled")
+
+
+@attrs.frozen
+class DivisionEntry:
+    """
+    How pools are divided among elastic requests.
+
+    Attributes:
+        fallback_policy: What follows where not all that is asked for is free.
+        min_chunk: The pools that are divided, and the pieces in which they are.
+        audit_logging: It has no effect.
+    """
+
+    fallback_policy: Any = field(one_of(*FALLBACKS), default=FALLBACKS[0])
+    min_chunk: Any = field(AnyNames(Number(is_above=True)))
+    audit_logging: Any = field(Anything())
+
+
+@attrs.frozen
+class PoolsEntry:
+    """
+    The block of pools, besides each `NAME_total`.
+
+    Attributes:
+        thread_pool: The pool `threads`.
+        allocation_algorithm: How pools are divided among elastic requests.
+    """
+
+    thread_pool: Any = field(DocumentOf(ThreadsEntry, nulls=True))
+    allocation_algorithm: Any = field(DocumentOf(DivisionEntry, nulls=True))
 
 
 @attrs.frozen
@@ -90,19 +146,14 @@ def load(path: str | os.PathLike[str]) -> Pools:
 
     text = Path(path).read_bytes()
     node = load_yaml(text, "the resource pools", file=str(path))
-    document = plain(node)
-    if not isinstance(document, Mapping) or "resource_pools" not in document:
-        names = (
-            [str(name) for name in document] if isinstance(document, Mapping) else []
-        )
-        near = get_close_matches("resource_pools", names)
+    sections = dict(node.value) if isinstance(node.value, dict) else {}
+    if _BLOCK not in sections:
+        near = get_close_matches(_BLOCK, sections)
         hint = f", and there is {near[0]}" if near else ""
-        msg = f"{path}: there is no block resource_pools{hint}"
+        msg = f"{path}: there is no block {_BLOCK}{hint}"
         raise InvalidTaskError(msg)
-    pools = _parse(document["resource_pools"], dict(places(node)))
-    others = {
-        name: value for name, value in document.items() if name != "resource_pools"
-    }
+    pools = _parse(sections.pop(_BLOCK)[1])
+    others = {name: plain(value) for name, (_, value) in sections.items()}
     idle = {name: _INSTEAD.get(name, _NOTHING) for name in _parts(others)}
     pools = attrs.evolve(pools, without_effect={**idle, **pools.without_effect})
     if pools.without_effect:
@@ -125,94 +176,63 @@ def parse(block: Mapping[str, Any]) -> Pools:
     Raises:
         InvalidTaskError: It is not well formed; the message names all that is wrong.
     """
-    return _parse(block, {})
+    return _parse(located(block))
 
 
-def _parse(block: object, by_path: Mapping[str, FilePlace]) -> Pools:
-    """What the *block* says; *by_path* are the places of what stands in its file."""
-    reader = _PoolReader()
-    pools = reader.pools(block)
-    if reader.faults:
-        lines = (with_place(path, text, by_path) for path, text in reader.faults)
-        raise InvalidTaskError("; ".join(lines))
-    return pools
+def _parse(block: Located) -> Pools:
+    faults = FaultList()
+    amounts: dict[str, float] = {}
+
+    def total(key: Located, value: Located) -> None:
+        name = str(key.value)
+        if name.endswith(_TOTAL):
+            amount = Number().read(value, f"{_BLOCK}.{name}", faults)
+            if amount is not WRONG:
+                amounts[name.removesuffix(_TOTAL)] = amount
+        else:
+            faults.unknown(key, _BLOCK, (*keys_of(PoolsEntry), f"{name}{_TOTAL}"))
+
+    form = DocumentOf(PoolsEntry, nulls=True, others=total)
+    if block.value is None:
+        faults.wrong(block, _BLOCK, form.needs)
+    entry = form.read(block, _BLOCK, faults)
+    nothing = ReadMapping({}, {}, block.place)
+    if entry is WRONG:
+        entry = nothing
+    threads, division = entry.get("thread_pool", nothing), entry.get(_DIVISION, nothing)
+    most = threads.get("max_threads", amounts.get("threads"))
+    if most is not None and amounts.setdefault("threads", most) != most:
+        text = f"there are {amounts['threads']:g} by threads_total, and {most:g} here"
+        path = f"{_BLOCK}.thread_pool.max_threads"
+        faults.add(threads.at("max_threads"), text, path)
+    resources = Resources()
+    try:
+        resources = Resources.of(amounts)
+    except InvalidTaskError as error:
+        faults.raised(error, block.place, _BLOCK)
+    allocator = _allocator(division, resources, faults)
+    if faults:
+        raise InvalidTaskError("; ".join(faults.lines))
+    audit = f"{_BLOCK}.{_DIVISION}.audit_logging"
+    idle = {audit: _INSTEAD[audit]} if "audit_logging" in division.values else {}
+    fallback = division.get("fallback_policy", FALLBACKS[0])
+    return Pools(resources, allocator, fallback, idle)
 
 
-class _PoolReader:
-    """Reads a block, and notes all that is wrong with it, by its path."""
-
-    def __init__(self) -> None:
-        self.faults: list[tuple[str, str]] = []
-
-    def pools(self, block: object) -> Pools:
-        where = "resource_pools"
-        rest = self._mapping(where, block)
-        amounts = {
-            name.removesuffix(_TOTAL): rest.pop(name)
-            for name in list(rest)
-            if name.endswith(_TOTAL)
-        }
-        inner = f"{where}.thread_pool"
-        threads = self._mapping(inner, rest.pop("thread_pool", {}))
-        if "max_threads" in threads:
-            amounts["threads"] = threads.pop("max_threads")
-        for name, choices in _THREADS.items():
-            self._one_of(f"{inner}.{name}", threads.pop(name, choices[0]), choices)
-        self._refuse_rest(inner, threads, ("max_threads", *_THREADS))
-        inner = f"{where}.allocation_algorithm"
-        algorithm = self._mapping(inner, rest.pop("allocation_algorithm", {}))
-        fallback = algorithm.pop("fallback_policy", _FALLBACKS[0])
-        self._one_of(f"{inner}.fallback_policy", fallback, _FALLBACKS)
-        unheard = f"{inner}.audit_logging"
-        says_so = algorithm.pop("audit_logging", None) is not None
-        idle = {unheard: _INSTEAD[unheard]} if says_so else {}
-        chunks = None
-        if "min_chunk" in algorithm:
-            chunks = self._mapping(f"{inner}.min_chunk", algorithm.pop("min_chunk"))
-        names = ("fallback_policy", "min_chunk", "audit_logging")
-        self._refuse_rest(inner, algorithm, names)
-        sections = ("thread_pool", "allocation_algorithm")
-        self._refuse_rest(where, rest, (*sections, *(name + _TOTAL for name in rest)))
-        resources = self._amounts(where, amounts)
-        least = self._amounts(f"{inner}.min_chunk", chunks or {})
-        for name, size in least.items():
-            if size > resources.get(name, 0.0):
-                limit = f"{resources.get(name, 0.0):g}"
-                text = f"a chunk of {name} is {size:g}, and there is {limit}"
-                self.faults.append((f"{inner}.min_chunk.{name}", text))
-        if self.faults:
-            return Pools(resources, ProportionalAllocator())
-        try:
-            allocator = ProportionalAllocator(chunks)
-        except InvalidTaskError as error:
-            self.faults.append((f"{inner}.min_chunk", error.message))
-            allocator = ProportionalAllocator()
-        return Pools(resources, allocator, fallback, idle)
-
-    def _amounts(self, where: str, amounts: Mapping[str, Any]) -> Resources:
-        try:
-            return Resources.of(amounts, where)
-        except InvalidTaskError as error:
-            self.faults.append((where, error.message.removeprefix(f"{where}: ")))
-            return Resources()
-
-    def _mapping(self, where: str, value: object) -> dict[str, Any]:
-        if not isinstance(value, Mapping):
-            self.faults.append((where, f"a mapping is needed, not {show(value)}"))
-            return {}
-        return {str(name): each for name, each in value.items()}
-
-    def _one_of(self, where: str, value: object, choices: tuple[str, ...]) -> None:
-        if value not in choices:
-            name, words = where.rpartition(".")[2], " or ".join(choices)
-            text = f"{name} is {show(value)}, and {words} is known"
-            self.faults.append((where, text))
-
-    def _refuse_rest(
-        self, where: str, rest: Mapping[str, Any], allowed: Iterable[str]
-    ) -> None:
-        names = tuple(allowed)
-        for name in rest:
-            near = get_close_matches(name, names, 1, 0.5)
-            meant = f": did you mean {near[0]}?" if near else ""
-            self.faults.append((f"{where}.{name}", f"{name} is not known here{meant}"))
+def _allocator(
+    division: ReadMapping, resources: Resources, faults: FaultList
+) -> ProportionalAllocator:
+    """What divides *resources* in the pieces that *division* names, if it does."""
+    pieces = division.get("min_chunk")
+    if pieces is None:
+        return ProportionalAllocator()
+    path = f"{_BLOCK}.{_DIVISION}.min_chunk"
+    for name, size in pieces.values.items():
+        if size > (whole := resources.get(name, 0.0)):
+            text = f"a chunk of {name} is {size:g}, and there is {whole:g}"
+            faults.add(pieces.at(name), text, f"{path}.{name}")
+    try:
+        return ProportionalAllocator(pieces.values)
+    except InvalidTaskError as error:
+        faults.raised(error, pieces.place, path)
+        return ProportionalAllocator()

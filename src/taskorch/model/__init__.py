@@ -149,6 +149,7 @@ from taskorch.model._quota import TASKS as TASKS
 from taskorch.model._quota import PoolUsage as PoolUsage
 from taskorch.model._quota import Quota as Quota
 from taskorch.model._quota import QuotaUsage as QuotaUsage
+from taskorch.model._resources import FALLBACKS as FALLBACKS
 from taskorch.model._resources import Elastic as Elastic
 from taskorch.model._resources import Elasticity as Elasticity
 from taskorch.model._resources import Fallback as Fallback

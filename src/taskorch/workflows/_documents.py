@@ -16,46 +16,50 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 import attrs
 
-from taskorch._base.limits import MAX_SECONDS
+from taskorch._base.limits import (
+    MAX_ATTEMPTS,
+    MAX_PRIORITY,
+    MAX_SECONDS,
+    MAX_WEIGHT,
+)
 from taskorch._documents.forms import (
+    AnyNames,
     Anything,
+    DocumentOf,
     Each,
+    Either,
+    FaultList,
+    Flag,
+    Made,
     Maybe,
+    Moment,
     Number,
     Text,
+    ValueForm,
     field,
+    keys_of,
     one_of,
 )
-from taskorch.model import show
+from taskorch._documents.located import Located
+from taskorch.model import (
+    FALLBACKS,
+    JOINS,
+    ON_PARENT_FAILURE,
+    AtLeast,
+    Cache,
+    Elastic,
+    Form,
+    Resources,
+    RetryPolicy,
+    is_number,
+    show,
+)
 
 #: What stands in the place of the result of another task.
 RESULT: Final = "$result"
-#: What may stand beside a program.
-PROGRAM: Final = (
-    "env",
-    "inherit_env",
-    "cwd",
-    "stdin",
-    "check",
-    "log",
-    "pid_file",
-)
-#: What is said of resources that may be granted in part; the first must be.
-ELASTIC: Final = ("elastic", "min", "weight", "fallback")
-#: What a retry policy is made of, as far as a document can say it.
-RETRY: Final = (
-    *("max_attempts", "wait", "base", "max_delay", "jitter", "stop_after"),
-    "delays",
-)
-#: What may be said of remembering results.
-CACHE: Final = ("expires", "version", "ignore", "key")
 #: What follows for slots that were missed, and for one while the one before runs.
 CATCH_UP: Final = ("last", "all", "none")
 OVERLAP: Final = ("skip", "queue", "cancel")
-#: Options of a task that say when it goes on.
-JOINING: Final = ("join", "on_parent_failure")
-#: How a join says that so many must have completed.
-AT_LEAST: Final = "at_least"
 #: Characters of a value that a message shows.
 MAX_SHOWN: Final = 80
 #: How deep a value may be nested.
@@ -145,6 +149,359 @@ class QuestionEntry:
     default: str | None = field(Maybe(Text()))
     remind: float | None = field(_SECONDS)
     details: Any = field(Anything())
+
+
+#: A text of a task, which may be of spaces alone.
+_WORD: Final = Text(is_blank=True)
+_PATH: Final = Maybe(_WORD)
+_LIMIT: Final = Number(most=MAX_SECONDS, is_above=True)
+_DURATION: Final = Number(most=MAX_SECONDS)
+_ATTEMPTS: Final = Number(1, MAX_ATTEMPTS, is_whole=True)
+_AMOUNTS: Final = AnyNames(Number(), plain=True)
+
+
+@attrs.frozen
+class _Jitter:
+    """A fraction, or `full`."""
+
+    needs: str = "a number from 0 to 1, or full,"
+
+    def read(self, node: Located, path: str, faults: FaultList) -> Any:
+        if node.value == "full":
+            return "full"
+        if is_number(node.value, 0, 1):
+            return node.value
+        return faults.wrong(node, path, self.needs)
+
+    def schema(self) -> dict[str, Any]:
+        return {"anyOf": [Number(0, 1).schema(), {"const": "full"}]}
+
+
+#: What is read by what knows the functions, and the other tasks.
+_FUNCTION: Final = Anything("the name of a function", {"type": "string"})
+_ARGUMENT: Final = Anything(
+    "any value, or the result of a task", {"$ref": "#/$defs/argument"}
+)
+
+
+@attrs.frozen
+class MapEntry:
+    """
+    A call of a function with each item, as tasks of their own.
+
+    Attributes:
+        map: The function.
+        over: The items.
+        max_parallel: So many at a time, at the most.
+    """
+
+    map: Any = field(_FUNCTION, is_needed=True)
+    over: Any = field(_ARGUMENT, is_needed=True)
+    max_parallel: Any = field(Maybe(_COUNT))
+
+
+@attrs.frozen
+class CallEntry:
+    """
+    A call of a function that the reader has given this name.
+
+    Attributes:
+        call: The function.
+        args: Its arguments.
+        kwargs: Those by name.
+        executor: What it runs on; null is as its function says.
+    """
+
+    call: Any = field(_FUNCTION, is_needed=True)
+    args: Any = field(
+        Anything("a list", {"type": "array", "items": {"$ref": "#/$defs/argument"}})
+    )
+    kwargs: Any = field(
+        Anything(
+            "a mapping",
+            {"type": "object", "additionalProperties": {"$ref": "#/$defs/argument"}},
+        )
+    )
+    executor: Any = field(Maybe(_WORD))
+
+
+@attrs.frozen
+class _Command:
+    """A program and its arguments."""
+
+    needs: str = "a list of a program and its arguments"
+
+    def read(self, node: Located, path: str, faults: FaultList) -> Any:
+        return Each(Text(is_any=True), 1, self.needs).read(node, path, faults)
+
+    def schema(self) -> dict[str, Any]:
+        schema = Each(Text(is_any=True), 1).schema()
+        return {**schema, "prefixItems": [_WORD.schema()]}
+
+
+@attrs.frozen
+class _Inherited:
+    """True, or a list of names."""
+
+    needs: str = "true, or a list of names,"
+
+    def read(self, node: Located, path: str, faults: FaultList) -> Any:
+        if node.value is True:
+            return True
+        return Each(_WORD, needs=self.needs).read(node, path, faults)
+
+    def schema(self) -> dict[str, Any]:
+        return {"anyOf": [{"const": True}, Each(_WORD).schema()]}
+
+
+@attrs.frozen
+class ProgramEntry:
+    """
+    A program.
+
+    Attributes:
+        args: The program and its arguments.
+        env: Variables to set.
+        inherit_env: Which of our variables it gets besides the usual ones; true is all.
+        cwd: The folder in which it runs.
+        stdin: What it can read.
+        check: Whether an exit code other than 0 is a failure.
+        log: The file for what it writes.
+        pid_file: The file that has its process id while it runs.
+    """
+
+    args: Any = field(_Command(), name="program", is_needed=True)
+    env: Any = field(AnyNames(Text(is_any=True, is_secret=True), plain=True))
+    inherit_env: Any = field(_Inherited())
+    cwd: Any = field(_PATH)
+    stdin: Any = field(Maybe(Text(is_any=True, is_secret=True)))
+    check: Any = field(Flag(), default=True)
+    log: Any = field(_PATH)
+    pid_file: Any = field(_PATH)
+
+
+@attrs.frozen
+class GatherEntry:
+    """
+    Complete when its parts are; their results in a list.
+
+    Attributes:
+        gather: The parts, by their ids.
+    """
+
+    gather: Any = field(
+        Anything("a list of ids", {"type": "array", "items": {"$ref": "#/$defs/id"}}),
+        is_needed=True,
+    )
+
+
+@attrs.frozen
+class ReduceEntry:
+    """
+    The items of a result put together, two by two.
+
+    Attributes:
+        reduce: The function of two.
+        over: The items.
+        start: What the first of them is put to.
+    """
+
+    reduce: Any = field(_FUNCTION, is_needed=True)
+    over: Any = field(_ARGUMENT, is_needed=True)
+    start: Any = field(_ARGUMENT)
+
+
+@attrs.frozen
+class AgentEntry:
+    """
+    Work for an agent that can do this type.
+
+    Attributes:
+        type: What it is.
+        payload: What it is done with.
+    """
+
+    type: Any = field(_WORD, is_needed=True)
+    payload: Any = field(Anything())
+
+
+#: What a task may be, by the key that says so; of two the earlier counts.
+KINDS: Final[Mapping[str, type]] = {
+    "map": MapEntry,
+    "wait_for": WaitEntry,
+    "question": QuestionEntry,
+    "call": CallEntry,
+    "program": ProgramEntry,
+    "gather": GatherEntry,
+    "reduce": ReduceEntry,
+    "type": AgentEntry,
+}
+
+
+@attrs.frozen
+class WorkflowEntry:
+    """
+    A workflow.
+
+    Attributes:
+        workflow: Its name: one word, which begins the ids of runs.
+        schedule: When it is to run.
+        phases: Groups of tasks, one after another, in this order.
+        tasks: The tasks by their ids, in any order.
+    """
+
+    workflow: Any = field(
+        Anything("a name", {"$ref": "#/$defs/name"}), default="workflow"
+    )
+    schedule: Any = field(DocumentOf(Timing))
+    phases: Any = field(
+        Anything(
+            "a mapping",
+            {
+                "type": "object",
+                "propertyNames": {"$ref": "#/$defs/name"},
+                "additionalProperties": {"$ref": "#/$defs/phase"},
+            },
+        )
+    )
+    tasks: Any = field(
+        Anything(
+            "a mapping",
+            {
+                "type": "object",
+                "propertyNames": {"$ref": "#/$defs/id"},
+                "additionalProperties": {"$ref": "#/$defs/task"},
+            },
+        ),
+        is_needed=True,
+    )
+
+
+@attrs.frozen
+class ElasticEntry:
+    """
+    A request that may be granted in part.
+
+    Attributes:
+        resources: All that it could use.
+        min: The least that is of use.
+        weight: How much it counts against others.
+        fallback: What follows where its whole share is not free.
+    """
+
+    resources: Any = field(_AMOUNTS, name="elastic", is_needed=True)
+    min: Any = field(_AMOUNTS)
+    weight: Any = field(Number(1e-6, MAX_WEIGHT), default=1)
+    fallback: Any = field(one_of(*FALLBACKS), default=FALLBACKS[0])
+
+
+@attrs.frozen
+class RetryEntry:
+    """
+    How often an attempt may fail, and how long to wait in between.
+
+    Attributes:
+        max_attempts: Attempts in all, the first try included.
+        wait: How the delay grows.
+        base: Seconds before the second attempt.
+        max_delay: The longest delay in seconds.
+        jitter: A fraction by which the delay is spread; `full` draws it between 0 and
+            its ceiling.
+        stop_after: No retry begins later than so many seconds after the first attempt.
+        delays: Seconds before the second attempt, before the third, and so on.
+    """
+
+    max_attempts: Any = field(_ATTEMPTS, default=1)
+    wait: Any = field(one_of("exponential", "linear", "fixed"), default="exponential")
+    base: Any = field(_DURATION, default=1.0)
+    max_delay: Any = field(_DURATION, default=60.0)
+    jitter: Any = field(_Jitter(), default=0.5)
+    stop_after: Any = field(Maybe(_DURATION))
+    delays: Any = field(Each(_DURATION, 1, "a list of seconds"))
+
+
+@attrs.frozen
+class CacheEntry:
+    """
+    How a result is remembered, for like tasks.
+
+    Attributes:
+        expires: Seconds for which it is good; null is for ever.
+        version: Of the function: with one, its code is not looked at.
+        ignore: Arguments that make no difference.
+        key: A text that stands for all arguments.
+    """
+
+    expires: Any = field(Maybe(_LIMIT))
+    version: Any = field(Text(is_any=True), default="")
+    ignore: Any = field(Each(Text(is_any=True), needs="a list of names of arguments"))
+    key: Any = field(Text(is_any=True), default="")
+
+
+@attrs.frozen
+class JoinEntry:
+    """
+    When a task goes on.
+
+    Attributes:
+        count: So many of its parents have completed.
+    """
+
+    count: Any = field(_COUNT, name="at_least", is_needed=True)
+
+
+#: A request of resources; what may be granted in part stands in `elastic`.
+_ELASTIC: Final = DocumentOf(ElasticEntry, make=Elastic)
+_RIGID: Final = Made(_AMOUNTS, Resources.of)
+
+
+@attrs.frozen
+class _Requested:
+    """Amounts of resources, or those of a request that may be granted in part."""
+
+    needs: str = "a mapping of names to amounts"
+
+    def read(self, node: Located, path: str, faults: FaultList) -> Any:
+        members = node.value
+        if not isinstance(members, dict):
+            return faults.wrong(node, path, self.needs)
+        # A resource may be called so, too; but its amount is a number.
+        is_elastic = any(
+            isinstance(members[name][1].value, dict)
+            for name in keys_of(ElasticEntry)
+            if name in members
+        )
+        return (_ELASTIC if is_elastic else _RIGID).read(node, path, faults)
+
+    def schema(self) -> dict[str, Any]:
+        elastic = _ELASTIC.schema()
+        elastic["properties"]["elastic"]["minProperties"] = 1
+        return {"anyOf": [_RIGID.schema(), elastic]}
+
+
+#: What the options of a task may be in a document, by their forms; ids and values are
+#: read by what knows the other tasks.
+FORMS: Final[Mapping[Form, ValueForm]] = {
+    "type": _WORD,
+    "name": _WORD,
+    "names": Each(_WORD),
+    "join": Either(one_of(*JOINS), DocumentOf(JoinEntry, make=AtLeast)),
+    "on_parent_failure": one_of(*ON_PARENT_FAILURE),
+    "priority": Number(-MAX_PRIORITY, MAX_PRIORITY, is_whole=True),
+    "resources": _Requested(),
+    "retry": Either(
+        Made(_ATTEMPTS, RetryPolicy), DocumentOf(RetryEntry, make=RetryPolicy)
+    ),
+    "duration": _LIMIT,
+    "duration_or_zero": _DURATION,
+    "moment": Moment(zero=False),
+    "moment_or_zero": Moment(),
+    "flag": Flag(),
+    "cache": Either(
+        Made(Flag(), lambda is_cached: Cache() if is_cached else None),
+        DocumentOf(CacheEntry, make=Cache),
+    ),
+}
 
 
 def object_of(members: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -8,67 +8,54 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
-from taskorch._base.limits import MAX_PRIORITY
 from taskorch._documents.forms import (
-    DATE,
     WRONG,
     DocumentOf,
     FaultList,
     ReadMapping,
+    ValueForm,
     keys_of,
 )
 from taskorch._documents.located import NOWHERE, FilePlace, located, with_place
 from taskorch.errors import InvalidTaskError, TaskorchError, ValidationFailedError
 from taskorch.model import (
-    JOINS,
-    NO_RESOURCES,
-    NO_RETRY,
-    ON_PARENT_FAILURE,
     OPTIONS,
     RAISE,
-    AtLeast,
-    Cache,
     Call,
-    Elastic,
     Program,
     Reference,
-    Resources,
-    RetryPolicy,
     Task,
     Wait,
     call_type,
-    check_seconds,
     id_problem,
     show,
     to_question,
 )
 from taskorch.model._describe import Declared, Form, declared, texts_of
 from taskorch.workflows._documents import (
-    AT_LEAST,
-    CACHE,
-    ELASTIC,
-    JOINING,
+    FORMS,
+    KINDS,
     MAX_SHOWN,
-    PROGRAM,
     RESULT,
-    RETRY,
+    CallEntry,
     Functions,
+    MapEntry,
+    ProgramEntry,
     QuestionEntry,
     Timing,
     WaitEntry,
+    WorkflowEntry,
     plain,
 )
 from taskorch.workflows._names import check_name, guess
 from taskorch.workflows._phases import (
     Approval,
     PhaseEntry,
-    check_options,
     checks_of,
 )
 from taskorch.workflows._steps import gathered, mapped, reduced
@@ -163,7 +150,7 @@ class DocumentReader:
 
     def workflow(self, document: object) -> tuple[str, Phases, Tasks]:
         members = self._mapping("", document)
-        self._refuse_others("", members, ("workflow", "schedule", "phases", "tasks"))
+        self._refuse_others("", members, [*keys_of(WorkflowEntry)])
         if "schedule" in members:
             self.schedule = self._schedule(members["schedule"])
         name = members.get("workflow", "workflow")
@@ -201,14 +188,18 @@ class DocumentReader:
 
     def _entry(self, path: str, form: DocumentOf, document: object) -> ReadMapping:
         """What *document* says, of which *form* says what it may be."""
+        entry = self._said(path, form, document)
+        if entry is not None and document is None:
+            self._fault(path, f"{form.needs} is needed, not nothing")
+        return ReadMapping({}, {}, NOWHERE) if entry is None else entry
+
+    def _said(self, path: str, form: ValueForm, value: object) -> Any:
+        """What *value* says, of which *form* says what it may be; None: it is wrong."""
         faults = FaultList()
-        node = located(document)
-        entry = form.read(node, path, faults)
-        if document is None:
-            faults.wrong(node, path, form.needs)
-        for where, text in faults.findings:
+        parsed = form.read(located(value), path, faults)
+        for where, text in faults.findings if faults else ():
             self._fault(where, text)
-        return entry if entry is not WRONG else ReadMapping({}, {}, NOWHERE)
+        return None if parsed is WRONG else parsed
 
     def _phase_of(self, path: str, name: object) -> str | None:
         if name is None or (isinstance(name, str) and name in self._phases):
@@ -243,32 +234,21 @@ class DocumentReader:
         return approval if isinstance(approval, Approval) else Approval(approval)
 
     def _task(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
-        for kind, whole in (
-            ("map", self._map),
-            ("wait_for", self._wait),
-            ("question", self._question),
-        ):
-            if kind in document:
-                return whole(path, document)
-        kinds: dict[str, tuple[Callable[..., dict[str, Any]], tuple[str, ...]]] = {
-            "call": (self._call, ("args", "kwargs", "executor")),
-            "program": (self._program, PROGRAM),
-            "gather": (self._gather, ()),
-            "reduce": (self._reduce, ("over", "start")),
-        }
-        chosen = next((kind for kind in kinds if kind in document), None)
-        if chosen is not None:
-            take, others = kinds[chosen]
-            fields, allowed = take(path, document), (chosen, *others, "type")
-        else:
-            allowed = ("type", "payload")
-            fields = {
-                "payload": self._plain(f"{path}.payload", document.get("payload"))
-            }
-            if "type" not in document:
-                self._fault(path, "it has no type, no call and no program")
-        self._refuse_others(path, document, (*allowed, *_OPTIONS))
-        return {**fields, **self._options(path, document, _OPTIONS)}
+        kind = next((kind for kind in KINDS if kind in document), "type")
+        names = keys_of(KINDS[kind])
+        allowed = dict.fromkeys((*names, "type", *_OPTIONS))
+        if kind not in document:
+            # The word for what it is may be misspelt, and the others are right then.
+            allowed |= dict.fromkeys(
+                name for one in KINDS.values() for name in keys_of(one)
+            )
+        self._refuse_others(path, document, [*allowed])
+        fields = _WORK[kind](self, path, document)
+        if kind == "map":
+            return fields
+        # What a kind calls as an option is its own.
+        options = [name for name in _OPTIONS if name not in names]
+        return {**fields, **self._options(path, document, options)}
 
     def _options(
         self, path: str, document: Mapping[str, Any], names: Iterable[str]
@@ -276,11 +256,28 @@ class DocumentReader:
         """The type, if it is said, and the options by these *names* that are."""
         options: dict[str, Any] = {}
         if "type" in document:
-            options["type"] = self._text(f"{path}.type", document["type"])
+            options["type"] = self._option("type", f"{path}.type", document["type"])
         for name in names:
             if name in document:
-                options[name] = _OPTIONS[name](self, f"{path}.{name}", document[name])
+                options[name] = self._option(name, f"{path}.{name}", document[name])
         return options
+
+    def _agent(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
+        if "type" not in document:
+            self._fault(path, "it has no type, no call and no program")
+        return {"payload": self._plain(f"{path}.payload", document.get("payload"))}
+
+    def _key(self, cls: type, path: str, name: str, document: Mapping[str, Any]) -> Any:
+        """What *document*, one of *cls*, says by *name*; None if it says nothing."""
+        if name not in document:
+            return None
+        return self._said(f"{path}.{name}", keys_of(cls)[name].form, document[name])
+
+    def _option(self, name: str, path: str, value: object) -> Any:
+        form = OPTIONS[name].form
+        if form in _READ:
+            return _READ[form](self, path, value)
+        return self._said(path, FORMS[form], value)
 
     # -- what is done --------------------------------------------------------------
 
@@ -304,17 +301,13 @@ class DocumentReader:
 
     def _map(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
         """A map: what is said of `after` and of joins is for it, the rest for calls."""
-        allowed = ("map", "over", "max_parallel", "type", *_OPTIONS)
-        self._refuse_others(path, document, allowed)
         fn = self._function(f"{path}.map", document["map"])
         over = self._over(path, document)
-        most = document.get("max_parallel")
-        try:
-            check_options(most, None, "stop")
-        except InvalidTaskError as error:
-            self._fault(f"{path}.max_parallel", error.message)
+        most = self._key(MapEntry, path, "max_parallel", document)
         options = self._options(path, document, _OPTIONS)
-        names = [name for name in ("after", *JOINING) if name in options]
+        # When a task goes on is said by these.
+        joining = ("after", "join", "on_parent_failure")
+        names = [name for name in joining if name in options]
         own: dict[str, Any] = {name: options.pop(name) for name in names}
         call = Call(mapped, (Call(fn), over, options, most))
         return {"type": "map", "payload": call, **own}
@@ -332,8 +325,6 @@ class DocumentReader:
 
     def _wait(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
         """A wait; its timeout is that of the wait, and not of an attempt."""
-        options = [name for name in _OPTIONS if name != "timeout"]
-        self._refuse_others(path, document, (*keys_of(WaitEntry), "type", *options))
         waits = {
             name: document[name] for name in ("wait_for", "timeout") if name in document
         }
@@ -342,23 +333,16 @@ class DocumentReader:
         if "default" in document:
             default = self._plain(f"{path}.default", document["default"])
         make = partial(Wait, entry.get("wait_for"), entry.get("timeout"), default)
-        return {
-            "type": "wait",
-            "payload": self._made(f"{path}.wait_for", make, {}),
-            **self._options(path, document, options),
-        }
+        return {"type": "wait", "payload": self._made(f"{path}.wait_for", make, {})}
 
     def _question(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
         """A question to people; its time is said by `due`."""
         if "timeout" in document:
             self._fault(f"{path}.timeout", "a question has due: seconds to answer it")
-        options = [name for name in _OPTIONS if name != "timeout"]
-        names = keys_of(QuestionEntry)
-        self._refuse_others(path, document, (*names, "type", "timeout", *options))
         before = self._count
         asks = {
             name: document[name]
-            for name in names
+            for name in keys_of(QuestionEntry)
             if name in document and name != "details"
         }
         asked = dict(self._entry(path, DocumentOf(QuestionEntry), asks).values)
@@ -370,8 +354,7 @@ class DocumentReader:
         if self._count == before:
             make = partial(to_question, asked.pop("question"))
             question = self._made(f"{path}.question", make, asked)
-        fields = self._options(path, document, options)
-        return {"type": "question", "payload": question, **fields}
+        return {"type": "question", "payload": question}
 
     def _over(self, path: str, document: Mapping[str, Any]) -> Any:
         if "over" not in document:
@@ -382,9 +365,7 @@ class DocumentReader:
         fn = self._function(f"{path}.call", document["call"])
         args = self._list(f"{path}.args", document.get("args", []))
         kwargs = self._mapping(f"{path}.kwargs", document.get("kwargs", {}))
-        executor = document.get("executor")
-        if executor is not None:
-            executor = self._text(f"{path}.executor", executor)
+        executor = self._key(CallEntry, path, "executor", document)
         noted = declared(fn) or Declared({})
         call = Call(
             fn,
@@ -415,107 +396,21 @@ class DocumentReader:
         if not self._programs:
             text = "programs are not allowed here; programs=True allows them"
             self._fault(f"{path}.program", text)
+        names = keys_of(ProgramEntry)
+        order = {name: document[name] for name in names if name in document}
         before = self._count
-        names = document.get("inherit_env", True)
-        if names is not True and not isinstance(names, list):
-            self._fault(f"{path}.inherit_env", "true, or a list of names")
-        args = self._list(f"{path}.program", document["program"])
+        entry = self._entry(path, DocumentOf(ProgramEntry), order).values
         if self._count > before:
             return {}
-        options = {name: document[name] for name in PROGRAM if name in document}
-        payload = self._made(f"{path}.program", partial(Program, args), options)
-        return {"type": "program", "payload": payload}
+        options = {names[name].field: value for name, value in entry.items()}
+        make = partial(Program, **options)
+        return {"type": "program", "payload": self._made(f"{path}.program", make, {})}
 
     # -- options -------------------------------------------------------------------
 
     def after(self, path: str, value: object) -> list[str]:
         names = self._list(path, value)
         return [self._other(f"{path}[{i}]", name) for i, name in enumerate(names)]
-
-    def join(self, path: str, value: object) -> Any:
-        if isinstance(value, str) and value in JOINS:
-            return value
-        if isinstance(value, Mapping) and list(value) == [AT_LEAST]:
-            at_least = self._made(path, AtLeast, {"count": value[AT_LEAST]})
-            return "all" if at_least is None else at_least
-        words, near = ", ".join(map(repr, JOINS)), guess(str(value), JOINS)
-        self._fault(path, f"{words}, or {{{AT_LEAST}: number}} is needed{near}")
-        return "all"
-
-    def on_parent_failure(self, path: str, value: object) -> Any:
-        if isinstance(value, str) and value in ON_PARENT_FAILURE:
-            return value
-        words = ", ".join(map(repr, ON_PARENT_FAILURE))
-        near = guess(str(value), ON_PARENT_FAILURE)
-        text = f"one of {words} is needed, not {show(value, MAX_SHOWN)}{near}"
-        self._fault(path, text)
-        return "block"
-
-    def priority(self, path: str, value: object) -> int:
-        if type(value) is int and abs(value) <= MAX_PRIORITY:
-            return value
-        self._fault(path, f"a whole number within ±{MAX_PRIORITY:,} is needed")
-        return 0
-
-    def names(self, path: str, value: object) -> list[str]:
-        items = self._list(path, value)
-        return [self._text(f"{path}[{i}]", item) for i, item in enumerate(items)]
-
-    def resources(self, path: str, value: object) -> Resources:
-        document = self._mapping(path, value)
-        if not isinstance(document.get(ELASTIC[0]), Mapping):
-            return self._made(path, Resources, document) or NO_RESOURCES
-        self._refuse_others(path, document, ELASTIC)
-        options = {name: document[name] for name in ELASTIC[1:] if name in document}
-        make = partial(Elastic, document[ELASTIC[0]])
-        return self._made(path, make, options) or NO_RESOURCES
-
-    def retry(self, path: str, value: object) -> RetryPolicy:
-        if isinstance(value, int) and not isinstance(value, bool):
-            value = {"max_attempts": value}
-        document = self._mapping(path, value)
-        self._refuse_others(path, document, RETRY)
-        wait = document.get("wait", "fixed")
-        if not isinstance(wait, str):
-            self._fault(f"{path}.wait", "'exponential', 'linear' or 'fixed'")
-            return NO_RETRY
-        options = {name: document[name] for name in document if name in RETRY}
-        return self._made(path, RetryPolicy, options) or NO_RETRY
-
-    def cache(self, path: str, value: object) -> Cache | None:
-        if isinstance(value, bool):
-            return Cache() if value else None
-        document = self._mapping(path, value)
-        self._refuse_others(path, document, CACHE)
-        options = {name: document[name] for name in document if name in CACHE}
-        cache: Cache | None = self._made(path, Cache, options)
-        return cache
-
-    def seconds(self, path: str, value: object, *, zero: bool = False) -> float | None:
-        try:
-            return check_seconds("it", value, zero=zero)
-        except InvalidTaskError as error:
-            self._fault(path, error.message.removeprefix("it: "))
-            return None
-
-    def moment(
-        self, path: str, value: object, *, zero: bool
-    ) -> float | datetime | None:
-        try:
-            if isinstance(value, str):
-                if DATE.fullmatch(value):
-                    return datetime.fromisoformat(value)
-                self._fault(path, "seconds, or a date as in 2030-01-31T12:00:00+00:00")
-                return None
-            return check_seconds("it", value, zero=zero)
-        except ValueError as error:
-            self._fault(path, _message(error).removeprefix("it: "))
-            return None
-
-    def flag(self, path: str, value: object) -> bool:
-        if not isinstance(value, bool):
-            self._fault(path, f"true or false, not {show(value, MAX_SHOWN)}")
-        return value is True
 
     def values(self, path: str, value: object) -> Mapping[str, Any]:
         return cast("Mapping[str, Any]", self._plain(path, self._mapping(path, value)))
@@ -576,31 +471,28 @@ class DocumentReader:
             self._fault(path, f"there is no {show(name, MAX_SHOWN)} here{near}")
 
 
-#: How a document says a value of each form.
+#: What is read by what knows the other tasks, or goes through as it is.
 _READ: Final[dict[Form, Callable[[DocumentReader, str, object], Any]]] = {
-    "type": DocumentReader._text,  # noqa: SLF001 - its own
-    "name": DocumentReader._text,  # noqa: SLF001
     "ids": DocumentReader.after,
-    "join": DocumentReader.join,
-    "on_parent_failure": DocumentReader.on_parent_failure,
-    "priority": DocumentReader.priority,
-    "names": DocumentReader.names,
-    "resources": DocumentReader.resources,
-    "duration": DocumentReader.seconds,
-    "duration_or_zero": partial(DocumentReader.seconds, zero=True),
-    "moment": partial(DocumentReader.moment, zero=False),
-    "moment_or_zero": partial(DocumentReader.moment, zero=True),
-    "retry": DocumentReader.retry,
-    "flag": DocumentReader.flag,
     "values": DocumentReader.values,
-    "cache": DocumentReader.cache,
+}
+#: How the kinds of work are read.
+_WORK: Final[Mapping[str, Callable[..., dict[str, Any]]]] = {
+    "map": DocumentReader._map,  # noqa: SLF001 - its own, like the next
+    "wait_for": DocumentReader._wait,  # noqa: SLF001
+    "question": DocumentReader._question,  # noqa: SLF001
+    "call": DocumentReader._call,  # noqa: SLF001
+    "program": DocumentReader._program,  # noqa: SLF001
+    "gather": DocumentReader._gather,  # noqa: SLF001
+    "reduce": DocumentReader._reduce,  # noqa: SLF001
+    "type": DocumentReader._agent,  # noqa: SLF001
 }
 #: The options that a task of a workflow may have, beside its type.
-_OPTIONS: Final = {
-    name: _READ[each.form]
+_OPTIONS: Final = [
+    name
     for name, each in OPTIONS.items()
     if each.place != "submission" and name != "type"
-}
+]
 
 
 def _message(error: Exception) -> str:
@@ -611,17 +503,33 @@ def document_schema() -> dict[str, Any]:
     """The JSON Schema of a workflow as a document."""
     text = files("taskorch.workflows").joinpath("schema-parts.json").read_text()
     schema: dict[str, Any] = json.loads(text)
-    # What a value of each form may be; the options of a task have such values.
-    forms, texts = schema.pop("forms"), texts_of(Task)
+    texts, forms = texts_of(Task), schema.pop("forms")
+    for form, may_be in FORMS.items():
+        forms[form] = may_be.schema()
+        if "anyOf" in forms[form]:
+            # What is long stands once.
+            schema["$defs"][form] = forms[form]
+            forms[form] = {"$ref": f"#/$defs/{form}"}
     schema["$defs"]["options"]["properties"] |= {
         name: {"description": texts.get(name, ""), **forms[each.form]}
         for name, each in OPTIONS.items()
         if each.place != "submission"
     }
     schema["$defs"]["phase"] = DocumentOf(PhaseEntry).schema()
-    schema["properties"]["schedule"] = DocumentOf(Timing).schema()
-    for name, cls in (("step", WaitEntry), ("asked", QuestionEntry)):
-        schema["$defs"][name]["then"]["properties"] = DocumentOf(cls).schema()[
-            "properties"
-        ]
-    return schema
+    schema["$defs"]["task"] |= _kinds_schema([*KINDS])
+    return {**schema, **DocumentOf(WorkflowEntry).schema()}
+
+
+def _kinds_schema(kinds: Sequence[str]) -> dict[str, Any]:
+    """The schema of what is one of these *kinds*, and of the last if of no other."""
+    kind, *others = kinds
+    entry = DocumentOf(KINDS[kind]).schema()
+    needed = [name for name in entry["required"] if name != kind or not others]
+    work = {
+        "description": (KINDS[kind].__doc__ or "").strip().partition("\n")[0],
+        "properties": entry["properties"],
+        **({"required": needed} if needed else {}),
+    }
+    if not others:
+        return work
+    return {"if": {"required": [kind]}, "then": work, "else": _kinds_schema(others)}

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._documents.forms import keys_of
 from taskorch.errors import InvalidTaskError
 from taskorch.model import (
     DEFAULT_ENV,
@@ -35,11 +36,11 @@ from taskorch.model import (
     to_question,
 )
 from taskorch.workflows._documents import (
-    AT_LEAST,
     MAX_SHOWN,
     RESULT,
-    RETRY,
+    CacheEntry,
     Functions,
+    RetryEntry,
     plain,
 )
 from taskorch.workflows._phases import Approval, PhaseRules, approval_of, gate_of
@@ -275,7 +276,7 @@ def _usual_despite(task: Task, noted: Iterable[str]) -> dict[str, Any]:
 
 def _written_join(join: Join) -> Any:
     if isinstance(join, AtLeast):
-        return {AT_LEAST: join.count}
+        return {"at_least": join.count}
     if not isinstance(join, str):
         msg = "its join is a function"
         raise _UnsayableError(msg)
@@ -313,16 +314,19 @@ def _written_moment(value: float | datetime) -> float | str:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
+def _unusual(value: object, usual: object, cls: type) -> dict[str, Any]:
+    """What *value* has otherwise than as *usual*, of what documents of *cls* say."""
+    values = {
+        name: (getattr(value, each.field), getattr(usual, each.field))
+        for name, each in keys_of(cls).items()
+    }
+    return {name: mine for name, (mine, its) in values.items() if mine != its}
+
+
 def _written_cache(cache: Cache) -> dict[str, Any] | bool:
-    document: dict[str, Any] = {}
-    if cache.expires is not None:
-        document["expires"] = cache.expires
-    if cache.version:
-        document["version"] = cache.version
+    document = _unusual(cache, Cache(), CacheEntry)
     if cache.ignore:
         document["ignore"] = sorted(cache.ignore)
-    if cache.key:
-        document["key"] = cache.key
     return document or True
 
 
@@ -336,10 +340,10 @@ def _written_retry(policy: RetryPolicy) -> dict[str, Any]:
     if policy.retry_if_result is not None:
         msg = "retry.retry_if_result is a function"
         raise _UnsayableError(msg)
-    document = {name: getattr(policy, name) for name in RETRY}
+    document = _unusual(policy, NO_RETRY, RetryEntry)
     if policy.delays is not None:
         document["delays"] = list(policy.delays)
-    return {k: v for k, v in document.items() if v != getattr(NO_RETRY, k)}
+    return document
 
 
 def _name_of(fn: object, functions: Functions) -> str:

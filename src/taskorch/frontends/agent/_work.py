@@ -10,9 +10,10 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._documents.forms import keys_of
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Program, show
-from taskorch.workflows._documents import PROGRAM
+from taskorch.workflows._documents import ProgramEntry
 
 _HOLE: Final = re.compile(r"\{(\w+)\}")
 
@@ -65,8 +66,9 @@ class Abilities:
         """
         kind, payload = order["type"], order.get("payload")
         if "program" in order:
-            options = {name: order[name] for name in PROGRAM if name in order}
-            return Program(order["program"], **options)
+            names = keys_of(ProgramEntry).items()
+            options = {one.field: order[name] for name, one in names if name in order}
+            return Program(**options)
         if kind in self.functions:
             function = self.functions[kind]
             return lambda: function(payload)

@@ -46,9 +46,7 @@ if TYPE_CHECKING:
 #: The kinds of work that name a function.
 _CALLS: Final = ("call", "map", "reduce")
 #: The parts of the schema that are in those of the tasks, or are put otherwise.
-_TAKEN_APART: Final = (
-    *("options", "task", "work", "step", "asked", "whole", "argument", "item"),
-)
+_TAKEN_APART: Final = ("options", "task", "argument", "item")
 
 
 def work_schemas(functions: Iterable[str], *, programs: bool) -> dict[str, Any]:
@@ -94,7 +92,6 @@ def work_schemas(functions: Iterable[str], *, programs: bool) -> dict[str, Any]:
     schemas = {
         **{name: part for name, part in parts.items() if name not in _TAKEN_APART},
         **_arguments(parts["argument"]),
-        "text": NAME,
         "workflow": schema,
         "task": {"anyOf": alone},
         "nodeTask": {"anyOf": kinds},

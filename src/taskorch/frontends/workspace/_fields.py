@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from functools import cache, lru_cache
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -145,8 +145,7 @@ class Paths:
     def read(self, node: Located, path: str, faults: FaultList) -> Any:
         """See `ValueForm`."""
         items = node.value if isinstance(node.value, list) else [node]
-        form = Each(Text(check=self._path_of), needs=self.needs, or_one=True)
-        values = form.read(node, path, faults)
+        values = _paths_in(self.base, self.needs).read(node, path, faults)
         if values is WRONG:
             return WRONG
         met: set[str] = set()
@@ -158,17 +157,24 @@ class Paths:
             met.add(name)
         return list(dict.fromkeys(values))
 
-    def _path_of(self, text: str) -> str:
-        text = _line_of(text)
-        problem = path_problem(text)
-        if problem is not None:
-            msg = f"{show(text, 80)} {problem} ({self.base})"
-            raise ValueError(msg)
-        return str(PurePosixPath(text))
-
     def schema(self) -> Schema:
         """See `ValueForm`."""
         return LINES.schema()
+
+
+@cache
+def _paths_in(base: str, needs: str) -> Each:
+    """The form of paths as seen from *base*."""
+
+    def path_of(text: str) -> str:
+        text = _line_of(text)
+        problem = path_problem(text)
+        if problem is not None:
+            msg = f"{show(text, 80)} {problem} ({base})"
+            raise ValueError(msg)
+        return str(PurePosixPath(text))
+
+    return Each(Text(check=path_of), needs=needs, or_one=True)
 
 
 @attrs.frozen
@@ -304,7 +310,8 @@ _OTHER_WORDS: Final = {
 }
 
 
-def _meant(name: str, names: Iterable[str]) -> str | None:
+@lru_cache
+def _meant(name: str, names: tuple[str, ...]) -> str | None:
     """For which of *names* others say *name*."""
     word = re.sub("[-_ .]", "", name).lower()
     fit = (ours for ours, others in _OTHER_WORDS.items() if others.match(word))
