@@ -27,9 +27,17 @@ from typing import (
 
 from taskorch._base.vocabulary import in_our_words, unknown_option
 from taskorch.errors import InvalidTaskError
-from taskorch.model import OPTIONS, Task, show
-from taskorch.model._describe import DECLARED, Declared, declared
-from taskorch.model._task import FunctionOptions, TaskOptions, call_type
+from taskorch.model import (
+    DECLARED,
+    OPTIONS,
+    Declared,
+    FunctionOptions,
+    Task,
+    TaskOptions,
+    call_type,
+    declared,
+    show,
+)
 from taskorch.policies._validator import findings_of
 
 if TYPE_CHECKING:

@@ -128,8 +128,7 @@ if TYPE_CHECKING:
     from taskorch._telling.troubles import TroubleTeller
     from taskorch.events import Event
     from taskorch.frontends.service._server import Server
-    from taskorch.model import Breaker, FilterFields, TaskOptions
-    from taskorch.model._task import FunctionOptions
+    from taskorch.model import Breaker, FilterFields, FunctionOptions, TaskOptions
     from taskorch.planning import ExecutionPlan, Planner
     from taskorch.recovery import Alerts, RecoveryHandler
     from taskorch.signals import Signals

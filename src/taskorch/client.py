@@ -52,17 +52,19 @@ from taskorch._verbs.remedies import REMEDIES_HEADER
 from taskorch._verbs.table import VERBS
 from taskorch.errors import InvalidTaskError, TaskFailedError, TaskorchError
 from taskorch.model import (
+    SECONDS,
+    Argument,
     Call,
     FilterFields,
     Reference,
     Task,
     TaskFilter,
     TaskState,
+    Verb,
     check_seconds,
     show,
     to_seconds,
 )
-from taskorch.model._verbs import SECONDS, Argument, Verb
 from taskorch.schedules import Backfilled
 from taskorch.workflows import Workflow
 from taskorch.workflows._writing import write_task

@@ -17,13 +17,13 @@ from taskorch._managers._times import known_ends, spells_of
 from taskorch.errors import DependencyFailedError, GateFailedError
 from taskorch.model import (
     TERMINAL,
+    ReadOnly,
     TaskState,
     earlier_ids,
     place_of,
     run_of,
     without_run,
 )
-from taskorch.model._read_only import ReadOnly
 from taskorch.runtime import Staleness, give_error, is_skipped
 from taskorch.workflows._graph import longest_path, order
 from taskorch.workflows._phases import approval_of, gate_of

@@ -30,6 +30,7 @@ from taskorch.model import (
     PoolUsage,
     Quota,
     QuotaUsage,
+    ReadOnly,
     Resources,
     Units,
     check_fraction,
@@ -40,7 +41,6 @@ from taskorch.model import (
     to_seconds,
     verb,
 )
-from taskorch.model._read_only import ReadOnly
 from taskorch.runtime import HYSTERESIS, Latch
 
 if TYPE_CHECKING:

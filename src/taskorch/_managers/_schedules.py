@@ -33,6 +33,7 @@ from taskorch.model import (
     TERMINAL,
     TEXT,
     HealthCheck,
+    MadeFor,
     Task,
     TaskState,
     called_as,
@@ -42,13 +43,13 @@ from taskorch.model import (
     in_run,
     lacks,
     makers_of,
+    note_of,
     run_of,
     show,
     some,
     stem_of,
     verb,
 )
-from taskorch.model._made_for import MadeFor, note_of
 from taskorch.runtime import defers_interrupts, wall
 from taskorch.schedules import (
     ORIGIN,

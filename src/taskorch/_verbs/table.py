@@ -19,8 +19,15 @@ from taskorch._managers import (
     WorkflowRun,
 )
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch.model import AgentInstance, Health, Stats, plain, taken_apart
-from taskorch.model._verbs import Verb, verbs_of
+from taskorch.model import (
+    AgentInstance,
+    Health,
+    Stats,
+    Verb,
+    plain,
+    taken_apart,
+    verbs_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

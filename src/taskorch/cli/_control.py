@@ -43,14 +43,15 @@ from taskorch.errors import (
 )
 from taskorch.model import (
     TERMINAL,
+    Argument,
     TaskState,
+    Verb,
     number_of,
     some,
     split_first,
     stem_of,
     task_of_escalation,
 )
-from taskorch.model._verbs import Argument, Verb
 from taskorch.reading import JournalReader
 
 _PASSING: Final = (TaskState.QUEUED, TaskState.PENDING, TaskState.RETRYING)

@@ -54,7 +54,10 @@ from taskorch.model._checks import check_reward as check_reward
 from taskorch.model._checks import check_word as check_word
 from taskorch.model._checks import is_name as is_name
 from taskorch.model._checks import is_number as is_number
+from taskorch.model._describe import DECLARED as DECLARED
+from taskorch.model._describe import Declared as Declared
 from taskorch.model._describe import Form as Form
+from taskorch.model._describe import Option as Option
 from taskorch.model._describe import declared as declared
 from taskorch.model._describe import texts_of as texts_of
 from taskorch.model._explanation import Blocker as Blocker
@@ -101,7 +104,9 @@ from taskorch.model._ids import task_of_escalation as task_of_escalation
 from taskorch.model._ids import without_last as without_last
 from taskorch.model._ids import without_run as without_run
 from taskorch.model._made_for import SCHEDULE as SCHEDULE
+from taskorch.model._made_for import MadeFor as MadeFor
 from taskorch.model._made_for import inherited as inherited
+from taskorch.model._made_for import note_of as note_of
 from taskorch.model._missing import Missing as Missing
 from taskorch.model._places import frames_of as frames_of
 from taskorch.model._places import place_of as place_of
@@ -149,6 +154,7 @@ from taskorch.model._quota import TASKS as TASKS
 from taskorch.model._quota import PoolUsage as PoolUsage
 from taskorch.model._quota import Quota as Quota
 from taskorch.model._quota import QuotaUsage as QuotaUsage
+from taskorch.model._read_only import ReadOnly as ReadOnly
 from taskorch.model._resources import Elastic as Elastic
 from taskorch.model._resources import Elasticity as Elasticity
 from taskorch.model._resources import Fallback as Fallback
@@ -193,6 +199,7 @@ from taskorch.model._task import NO_RETRY as NO_RETRY
 from taskorch.model._task import OPTIONS as OPTIONS
 from taskorch.model._task import Call as Call
 from taskorch.model._task import FilterFields as FilterFields
+from taskorch.model._task import FunctionOptions as FunctionOptions
 from taskorch.model._task import Task as Task
 from taskorch.model._task import TaskOptions as TaskOptions
 from taskorch.model._task import UntimedOptions as UntimedOptions
@@ -214,7 +221,10 @@ from taskorch.model._verbs import PERSON as PERSON
 from taskorch.model._verbs import PRIORITY as PRIORITY
 from taskorch.model._verbs import SECONDS as SECONDS
 from taskorch.model._verbs import TEXT as TEXT
+from taskorch.model._verbs import Argument as Argument
 from taskorch.model._verbs import Schema as Schema
+from taskorch.model._verbs import Verb as Verb
 from taskorch.model._verbs import lacks as lacks
 from taskorch.model._verbs import listed as listed
 from taskorch.model._verbs import verb as verb
+from taskorch.model._verbs import verbs_of as verbs_of

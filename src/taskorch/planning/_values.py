@@ -31,13 +31,13 @@ from taskorch._documents.located import located
 from taskorch.errors import InvalidTaskError, ValidationFailedError
 from taskorch.model import (
     NO_RESOURCES,
+    ReadOnly,
     Resources,
     check_seconds,
     in_a_line,
     is_number,
     show,
 )
-from taskorch.model._read_only import ReadOnly
 from taskorch.workflows import Workflow
 from taskorch.workflows._names import check_name
 

@@ -11,8 +11,7 @@ from itertools import chain
 from typing import Final
 
 from taskorch.errors import InvalidTaskError
-from taskorch.model import NO_RESOURCES, Resources, Units, to_units
-from taskorch.model._read_only import ReadOnly
+from taskorch.model import NO_RESOURCES, ReadOnly, Resources, Units, to_units
 from taskorch.policies._shares import Amounts, Demand, Portion, divide, fitting
 from taskorch.policies._words import amount, count
 from taskorch.protocols import (

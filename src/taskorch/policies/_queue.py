@@ -13,8 +13,7 @@ from typing import Final
 
 from taskorch._base.limits import AGING_SECONDS, MAX_SECONDS
 from taskorch.errors import InvalidTaskError
-from taskorch.model import Task, check_count, check_seconds, is_number, show
-from taskorch.model._read_only import ReadOnly
+from taskorch.model import ReadOnly, Task, check_count, check_seconds, is_number, show
 from taskorch.policies._words import count
 from taskorch.protocols import Admission, Context, Order, OwnerView
 

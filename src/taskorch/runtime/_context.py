@@ -33,8 +33,10 @@ from taskorch.executors._remote import HERE
 from taskorch.executors._threads import Worker
 from taskorch.kernel import TaskRow, without_quotas
 from taskorch.model import (
+    MadeFor,
     Missing,
     Program,
+    ReadOnly,
     Reference,
     Resources,
     Task,
@@ -44,8 +46,6 @@ from taskorch.model import (
     show,
     stem_of,
 )
-from taskorch.model._made_for import MadeFor
-from taskorch.model._read_only import ReadOnly
 from taskorch.runtime._work import (
     NO_VARIABLES,
     Control,

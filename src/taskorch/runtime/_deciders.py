@@ -50,6 +50,7 @@ from taskorch.model import (
     Elastic,
     Elasticity,
     Missing,
+    ReadOnly,
     Resources,
     Task,
     TaskState,
@@ -59,7 +60,6 @@ from taskorch.model import (
     show,
     with_article,
 )
-from taskorch.model._read_only import ReadOnly
 from taskorch.policies import (
     CapabilityRegistry,
     PriorityQueue,

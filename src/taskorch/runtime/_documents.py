@@ -16,8 +16,7 @@ from taskorch.errors import (
 )
 from taskorch.events import LateResultIgnored, TaskFailed, TaskRetrying
 from taskorch.executors._ends import strip
-from taskorch.model import ProgramResult, frames_of
-from taskorch.model._read_only import ReadOnly
+from taskorch.model import ProgramResult, ReadOnly, frames_of
 from taskorch.runtime._work import NOTHING_LATE, Work, extra_of
 
 # -- what is kept of the end of an attempt, besides the fact, and read back ------------

@@ -53,6 +53,7 @@ from taskorch.model import (
     HistoryEntry,
     ProgramResult,
     QueueStats,
+    ReadOnly,
     Remedy,
     Resources,
     RetryStats,
@@ -71,7 +72,6 @@ from taskorch.model import (
     some,
     stem_of,
 )
-from taskorch.model._read_only import ReadOnly
 from taskorch.runtime._documents import describe_late, earlier_of, late_of
 from taskorch.runtime._runtime import Runtime
 from taskorch.runtime._stale import Cause, Staleness

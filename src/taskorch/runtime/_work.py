@@ -45,6 +45,7 @@ from taskorch.model import (
     Call,
     Missing,
     Question,
+    ReadOnly,
     RecoveryAttempt,
     Task,
     TaskState,
@@ -56,7 +57,6 @@ from taskorch.model import (
     stem_of,
     task_of_call,
 )
-from taskorch.model._read_only import ReadOnly
 from taskorch.policies._kinds import POLICIES
 from taskorch.runtime._deciders import copy_containers, failure_of
 

@@ -22,12 +22,13 @@ from taskorch.model import (
     Agent,
     Breaker,
     Cache,
+    Form,
+    Option,
     Resources,
     RetryPolicy,
     Task,
     id_problem,
 )
-from taskorch.model._describe import Form, Option
 
 try:
     from hypothesis import strategies as st

@@ -12,13 +12,14 @@ from taskorch.model import (
     DEFAULT_ENV,
     RAISE,
     Call,
+    Declared,
     Task,
     TaskOptions,
     UntimedOptions,
     call_of,
     check_count,
+    declared,
 )
-from taskorch.model._describe import Declared, declared
 from taskorch.workflows import _steps
 
 if TYPE_CHECKING:

@@ -35,7 +35,9 @@ from taskorch.model import (
     AtLeast,
     Cache,
     Call,
+    Declared,
     Elastic,
+    Form,
     Program,
     Reference,
     Resources,
@@ -44,11 +46,12 @@ from taskorch.model import (
     Wait,
     call_type,
     check_seconds,
+    declared,
     id_problem,
     show,
+    texts_of,
     to_question,
 )
-from taskorch.model._describe import Declared, Form, declared, texts_of
 from taskorch.workflows._documents import (
     AT_LEAST,
     CACHE,

@@ -9,8 +9,7 @@ import attrs
 
 from taskorch._base.visible import counted
 from taskorch._base.words import duration
-from taskorch.model import TaskState
-from taskorch.model._read_only import ReadOnly
+from taskorch.model import ReadOnly, TaskState
 
 _S: Final = TaskState
 #: States in the order in which they are told.

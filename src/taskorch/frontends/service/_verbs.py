@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from taskorch.model._verbs import Argument, Verb
+    from taskorch.model import Argument, Verb
 
 _AGENT: Final = told(id=TEXT, status=TEXT, health=OBJECT)
 _STATUS: Final = {"type": "object", "required": ["task_id", "state"]}

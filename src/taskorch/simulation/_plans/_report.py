@@ -13,8 +13,7 @@ from taskorch._base.limits import NS
 from taskorch._base.visible import counted, visible
 from taskorch._base.words import duration
 from taskorch.kernel import LOCAL
-from taskorch.model import quantile
-from taskorch.model._read_only import ReadOnly
+from taskorch.model import ReadOnly, quantile
 from taskorch.simulation._plans._picture import page
 from taskorch.simulation._plans._study import Study
 from taskorch.simulation._plans._words import number, percent
