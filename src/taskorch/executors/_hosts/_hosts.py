@@ -34,8 +34,8 @@ from taskorch.executors._hosts._single import Singles
 from taskorch.executors._link import Link
 from taskorch.executors._owned import OwnedExecutor
 from taskorch.executors._processes._telling import Telling, handle_record
-from taskorch.executors._programs._fork import at_fork
 from taskorch.executors._programs._loop import Loop
+from taskorch.executors._programs._spawn import at_fork
 from taskorch.executors._remote import pickled, unsendable
 from taskorch.protocols import Attempt
 

@@ -30,9 +30,9 @@ from taskorch.executors._processes._telling import (
     unreadable,
     worker_failed_to_start,
 )
-from taskorch.executors._programs._fork import at_fork
 from taskorch.executors._programs._guard import ProcessGuard
 from taskorch.executors._programs._loop import Loop
+from taskorch.executors._programs._spawn import at_fork
 from taskorch.executors._remote import HERE, RemoteEnd, pickled, unsendable
 from taskorch.protocols import Attempt
 

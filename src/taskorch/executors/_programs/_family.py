@@ -1,15 +1,28 @@
-"""Whatever processes a program has started: finding them, and ending what is left."""
+"""
+Whatever processes a program has started: finding them, and ending what is left.
+
+What earlier runs have left behind is ended, too. Whom the kernel of the machine has
+killed for want of memory is known as far as it says so: Linux counts such kills for
+each cgroup, and a program is in ours. That a program was killed with signal 9 by nobody
+here, while the count grew by one that no other program stands for, is all the proof
+that there is: the signal itself says nothing.
+"""
 
 from __future__ import annotations
 
 import math
 import os
+import re
 import signal
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
 
 from taskorch._base.backoff import Backoff
 from taskorch.executors._programs import _guardian
+from taskorch.model import RUN_VARIABLE
 
 # Until it is checked again whether the rest has gone.
 _PAUSES = Backoff(0.005, 0.05)
@@ -145,3 +158,117 @@ def _group_exists(group: int) -> bool:
     except PermissionError:
         pass  # it has other rights than we, but it is there
     return True
+
+
+_MOST_BYTES: Final = 4096
+_COUNT: Final = re.compile(rb"^oom_kill (\d+)$", re.MULTILINE)
+
+
+class MemoryKills:
+    """The count of our cgroup, which *own* names; for one thread at a time."""
+
+    def __init__(
+        self,
+        own: Path = Path("/proc/self/cgroup"),
+        root: Path = Path("/sys/fs/cgroup"),
+    ) -> None:
+        self._file = _file_of(own, root)
+        #: Number of kills that have been attributed to a program.
+        self._claimed = 0
+
+    def count(self) -> int:
+        """How many there were so far; 0 if nobody says."""
+        if self._file is None:
+            return 0
+        try:
+            match = _COUNT.search(_content(self._file))
+        except OSError:
+            return 0
+        return 0 if match is None else int(match[1])
+
+    def claim(self, since: int) -> bool:
+        """
+        Whether there was one more than *since*, for which nobody stands yet.
+
+        From now on the caller does.
+        """
+        claimed = max(since, self._claimed)
+        if self.count() <= claimed:
+            return False
+        self._claimed = claimed + 1
+        return True
+
+
+def _content(path: Path) -> bytes:
+    """What the system says, in one piece: it is asked before each program starts."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(file, _MOST_BYTES)
+    finally:
+        os.close(file)
+
+
+def _file_of(own: Path, root: Path) -> Path | None:
+    """The file with the count, of cgroup version 2 or 1."""
+    try:
+        lines = own.read_text(errors="replace").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if "memory" in controllers.split(","):
+            folder, name = root / "memory", "memory.oom_control"
+        elif (number, controllers) == ("0", ""):
+            folder, name = root, "memory.events"
+        else:
+            continue
+        # In a container, ours may be mounted in the place of the uppermost one.
+        for file in (folder / path.lstrip("/") / name, folder / name):
+            with suppress(OSError):
+                if _COUNT.search(file.read_bytes()):
+                    return file
+    return None
+
+
+#: Seconds between two looks, of which two must find nobody.
+_PAUSE: Final = 0.005
+#: Seconds in which a look does not count while some process begins to execute another
+#: program: until it has begun, it shows no environment.
+_HIDDEN: Final = 1.0
+#: Seconds after which one that cannot be killed holds up nobody any more.
+_PATIENCE: Final = 5.0
+
+
+def sweep(runs: str) -> int:
+    """
+    Kill what carries the mark of a run whose id begins with *runs* (Linux only).
+
+    Returns how many processes there were. The guardian of such a run does the same,
+    unless it was killed as well.
+    """
+    if sys.platform != "linux":
+        return 0
+    mark = f"{RUN_VARIABLE}={runs}".encode()
+
+    def belongs(pid: int) -> bool:
+        return any(each.startswith(mark) for each in _guardian.variables_of(pid))
+
+    killed: set[int] = set()
+    begun = time.monotonic()
+    calm = 0
+    while calm < 2 and time.monotonic() < begun + _PATIENCE:  # noqa: PLR2004 - see above
+        may_hide = time.monotonic() < begun + _HIDDEN
+        hidden = may_hide and _guardian.find(_guardian.is_executing)
+        alive = [pid for pid in _guardian.find(belongs) if _is_alive(pid)]
+        for pid in alive:
+            _guardian.send(pid, belongs, signal.SIGKILL)
+        killed.update(alive)
+        calm = 0 if alive or hidden else calm + 1
+        time.sleep(_PAUSE)
+    return len(killed)
+
+
+def _is_alive(pid: int) -> bool:
+    state = _guardian.state_of(pid)
+    return state is not None and state.alive
