@@ -30,6 +30,7 @@ from taskorch._base.limits import (
     NS,
     SIGNAL_SECONDS,
 )
+from taskorch._base.members import has
 from taskorch._base.vocabulary import meant, no_attribute
 from taskorch._contexts import TaskContext
 from taskorch._decorators import decorated
@@ -78,7 +79,6 @@ from taskorch.model import (
     verb,
 )
 from taskorch.protocols import Journal, Learns, Recalls
-from taskorch.protocols._members import has
 from taskorch.runtime import (
     INTERRUPTS,
     MEASURED,

@@ -11,6 +11,7 @@ from textwrap import fill
 import attrs
 
 from taskorch import TaskOrchestrator, errors
+from taskorch._base.members import arguments_of, members_of, methods_of
 from taskorch._documents.forms import (
     AnyNames,
     DocumentOf,
@@ -38,7 +39,6 @@ from taskorch.model._describe import texts_of
 from taskorch.planning._values import PlanEntry, TaskRequest
 from taskorch.policies._kinds import POLICIES, Policies
 from taskorch.protocols import MAY_HAVE
-from taskorch.protocols._members import arguments_of, members_of, methods_of
 from taskorch.schedules._definition import ScheduleEntry
 from taskorch.workflows._documents import QuestionEntry, WaitEntry
 from taskorch.workflows._phases import PhaseEntry

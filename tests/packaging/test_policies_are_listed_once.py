@@ -15,10 +15,10 @@ import pytest
 
 import taskorch
 from taskorch import TaskOrchestrator
+from taskorch._base.members import arguments_of, members_of, methods_of
 from taskorch.model._describe import texts_of
 from taskorch.policies._kinds import POLICIES, Policies, PolicySettings
 from taskorch.protocols import MAY_HAVE, _optional
-from taskorch.protocols._members import arguments_of, members_of, methods_of
 
 SOURCE = Path(taskorch.__file__).parent
 HOWTO = Path(__file__).parents[2] / "docs" / "howto"
