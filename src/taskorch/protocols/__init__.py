@@ -14,7 +14,7 @@ The contracts: seven decide, four serve, one is asked by time, four are told of 
 - `_policies`: the seven; whose word it is that an answer can be used again.
 - `_driver`: what is to be done by now, and when to ask again.
 - `_attempt_executor`: where attempts run, and what is asked of it.
-- `_durable_journal`: where facts are kept; what is asked of one that outlives the process.
+- `_durable_journal`: where facts are kept; a journal that outlives the process.
 - `_told`: parts that are called when something goes wrong.
 - `_optional`: what policies may have besides, and whether one has it.
 """
