@@ -212,7 +212,7 @@ def inside(text: str | None) -> AbstractContextManager[None]:
     """In another process: what is done within belongs to the trace of `trace_of`."""
     if text is None:
         return nullcontext()
-    from taskorch.telemetry._carrier import inside as within  # noqa: PLC0415 - traced
+    from taskorch.telemetry._spans import inside as within  # noqa: PLC0415 - traced
 
     return within(text)
 

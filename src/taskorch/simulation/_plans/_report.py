@@ -18,7 +18,7 @@ from taskorch.simulation._plans._picture import page
 from taskorch.simulation._plans._study import Study
 from taskorch.simulation._plans._words import number, percent
 from taskorch.telemetry import Slice
-from taskorch.telemetry._slices import write_slices
+from taskorch.telemetry._trace import write_slices
 
 if TYPE_CHECKING:
     import os
