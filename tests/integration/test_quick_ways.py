@@ -30,7 +30,7 @@ from tests.integration.tools import PATIENCE, eventually
 from taskorch import RetryPolicy, Task, TaskOrchestrator, Workflow, current_context
 from taskorch.errors import UsageError
 from taskorch.journal import MemoryJournal, SqliteJournal
-from taskorch.journal._reading import ReadableJournal
+from taskorch.journal._sqlite import ReadableJournal
 from taskorch.kernel import check_invariants, differences
 from taskorch.kernel._history import past_of
 

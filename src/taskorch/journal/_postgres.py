@@ -38,9 +38,8 @@ from taskorch.journal._postgres_connections import (
     parse,
     truth,
 )
-from taskorch.journal._postgres_lease import LeaseKeeper, clock
 from taskorch.journal._postgres_reading import PostgresReading, has_died, machine
-from taskorch.journal._postgres_session import PostgresSession
+from taskorch.journal._postgres_session import LeaseKeeper, PostgresSession, clock
 from taskorch.journal._reader import GroupRow, Reader
 from taskorch.journal._session import Durability
 from taskorch.journal._sql import SqlJournal
