@@ -1473,7 +1473,7 @@ class TaskOrchestrator:
             UsageError: The plan is not well formed.
             ComponentError: A policy failed.
         """
-        from taskorch.simulation._plans._simulate import simulate  # noqa: PLC0415 - when needed
+        from taskorch.simulation._plans._report import simulate  # noqa: PLC0415 - when needed
 
         self._rt.deciders.refuse_reentry()
         work: object = workflow

@@ -116,7 +116,7 @@ from taskorch.policies._router import PINNED
 from taskorch.runtime import _reports, after_of
 from taskorch.runtime._memo import UndescribedError, digest_of
 from taskorch.simulation._plans._plan import Means, means_of
-from taskorch.simulation._plans._simulate import simulate
+from taskorch.simulation._plans._report import simulate
 from taskorch.workflows import Workflow
 from taskorch.workflows._names import guess
 

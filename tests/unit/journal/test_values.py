@@ -748,7 +748,7 @@ def test_nobody_has_registered_it_any_more():
     ],
 )
 def test_a_decode_that_fails_is_named(monkeypatch, decode_it, why):
-    monkeypatch.setattr(_registered, "BY_CLASS", {}, raising=True)
+    monkeypatch.setattr(_beside, "BY_CLASS", {}, raising=True)
     register(Odd, lambda _: None, decode_it, name="odd")
     monkeypatch.setattr(_classes, "BY_CLASS", _beside.BY_CLASS)
     assert why in back(Odd()).why
