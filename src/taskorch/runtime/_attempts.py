@@ -27,7 +27,7 @@ from taskorch.errors import (
 )
 from taskorch.events import RecoveryAttempted
 from taskorch.executors._ends import is_no_room, unawaited
-from taskorch.executors._owned import OwnedExecutor
+from taskorch.executors._futures import OwnedExecutor
 from taskorch.executors._processes._attempts import Processes
 from taskorch.executors._programs._attempts import Programs
 from taskorch.executors._remote import RemoteEnd, end_of, remote_call

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._ends import until_kill
-from taskorch.executors._owned import OwnedExecutor
+from taskorch.executors._futures import OwnedExecutor
 from taskorch.executors._remote import by_value, is_session
 from taskorch.model import show
 from taskorch.protocols import Attempt

@@ -11,8 +11,8 @@ from typing import Any, Final
 import attrs
 
 from taskorch.frontends.workspace._config import WorkspaceConfig
+from taskorch.frontends.workspace._fields import Problem
 from taskorch.frontends.workspace._layout import WorkspaceLayout, by_numbers
-from taskorch.frontends.workspace._problems import Problem
 from taskorch.frontends.workspace._task_file import TaskFile, read_task_file
 from taskorch.kernel import find_ring
 from taskorch.model import (
