@@ -13,8 +13,8 @@ engine. Which task runs, and when, is never decided here.
   orchestrator.
 - `_connection`: before there is a link: TLS, and who it is.
 - `_host`: what runs on a node: worker processes, at the other end of the connection.
-- `_engine`: what hosts ask of an engine: to place them, to run single attempts; what stands
-  for results in its store.
+- `_engine`: what hosts ask of an engine: to place them, to run single attempts; what
+  stands for results in its store.
 - `_dask`, `_ray`: hosts as long tasks of Dask; as actors of Ray.
 - `_references`: large results that stay in the engine's store.
 """

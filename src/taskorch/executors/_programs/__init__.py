@@ -8,8 +8,8 @@ of the runtime, the guardian imports nothing of ours, and importing this loads n
 - `_attempts`: attempts that are programs: how they are begun, and what their ends mean.
 - `_executor`, `_loop`: the one thread that starts programs and looks after them; its
   loop.
-- `_run`: the life of one program, from its start to the end that is told; files with its
-  process id, and with what it holds.
+- `_run`: the life of one program, from its start to the end that is told; files with
+  its process id, and with what it holds.
 - `_spawn`: a program as a process; what forks must not keep open.
 - `_process`: what others hold of a program: whom to signal, and the end.
 - `_output`: what it reads and writes; the end of it in memory, all in files.

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._verbs.table import VERBS
+from taskorch.frontends.service._bodies import answer, document
 from taskorch.frontends.service._operations import (
     Current,
     Operation,
@@ -23,7 +24,6 @@ from taskorch.frontends.service._operations import (
     number,
     told,
 )
-from taskorch.frontends.service._problems import answer, document
 from taskorch.model import OBJECT, TEXT, Health, Stats, listed, plain
 from taskorch.planning._schemas import agent_schema
 from taskorch.recovery import Alerts

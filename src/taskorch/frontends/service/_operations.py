@@ -23,8 +23,7 @@ from taskorch._aio import is_prompt
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._verbs.remedies import all_in_requests
 from taskorch.errors import UnknownTaskError
-from taskorch.frontends.service._bodies import read_object
-from taskorch.frontends.service._problems import HttpProblem
+from taskorch.frontends.service._bodies import HttpProblem, read_object
 from taskorch.model import ID, OBJECT, TEXT, Schema
 
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response | ASGIApp]]

@@ -18,6 +18,7 @@ from taskorch._base.visible import said as said_by
 from taskorch._handles import TaskHandle
 from taskorch._verbs.remedies import in_requests
 from taskorch.errors import InvalidTaskError, TaskorchError
+from taskorch.frontends.service._bodies import answer
 from taskorch.frontends.service._operations import (
     Current,
     Operation,
@@ -28,7 +29,6 @@ from taskorch.frontends.service._operations import (
     seconds,
     told,
 )
-from taskorch.frontends.service._problems import answer
 from taskorch.model import (
     ANYTHING,
     FILTERS,

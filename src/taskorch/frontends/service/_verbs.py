@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 
 from taskorch._verbs.table import VERBS, as_json, bound
 from taskorch.frontends._checking import findings_of
-from taskorch.frontends.service._bodies import read_object
+from taskorch.frontends.service._bodies import answer, document, read_object
 from taskorch.frontends.service._operations import (
     CHANGED,
     REMEDIES,
@@ -32,7 +32,6 @@ from taskorch.frontends.service._operations import (
     told,
     with_remedies,
 )
-from taskorch.frontends.service._problems import answer, document
 from taskorch.model import OBJECT, TEXT, Schema, listed
 
 if TYPE_CHECKING:
