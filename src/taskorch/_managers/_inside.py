@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     import os
 
     from taskorch._managers._manager import WorkflowManager
-    from taskorch._managers._records import RunRecord
+    from taskorch._managers._members import RunRecord
     from taskorch._managers._run import WorkflowRun
     from taskorch.model import InheritEnv
     from taskorch.runtime import AttemptContext, Entry, Runtime

@@ -21,8 +21,7 @@ from taskorch._managers._gates import gate, is_gate
 from taskorch._managers._inside import WorkflowContext
 from taskorch._managers._mapping import mapped
 from taskorch._managers._meeting import Meetings
-from taskorch._managers._members import slices
-from taskorch._managers._records import MAX_ADDED, WILD, RunRecord, is_below
+from taskorch._managers._members import MAX_ADDED, WILD, RunRecord, is_below, slices
 from taskorch._managers._run import WorkflowRun
 from taskorch.errors import (
     DuplicateTaskError,

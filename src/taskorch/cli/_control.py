@@ -21,7 +21,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from taskorch._base.visible import counted
-from taskorch._managers._records import WILD
+from taskorch._managers._members import WILD
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._settings.configuration import TOKEN_VARIABLE
 from taskorch._verbs.table import VERBS, as_json, bound, commands

@@ -45,7 +45,7 @@ from taskorch.workflows import (
 )
 from taskorch.workflows._arguments import prefixed, refers, with_references
 from taskorch.workflows._building import Builder
-from taskorch.workflows._node_ids import tasks_of
+from taskorch.workflows._graph import tasks_of
 from taskorch.workflows._phases import (
     Check,
     OnFailure,
