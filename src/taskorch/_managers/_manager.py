@@ -38,6 +38,7 @@ from taskorch.model import (
     Task,
     TaskState,
     check_count,
+    check_name,
     in_run,
     lacks,
     name_of,
@@ -58,7 +59,6 @@ from taskorch.runtime import (
 )
 from taskorch.workflows import Workflow, WorkflowStatus, _steps
 from taskorch.workflows._graph import Parents, order
-from taskorch.workflows._names import check_name
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow

@@ -72,6 +72,8 @@ from taskorch.model._filter import FILTERS as FILTERS
 from taskorch.model._filter import TaskFilter as TaskFilter
 from taskorch.model._ids import PHASE_LIMIT as PHASE_LIMIT
 from taskorch.model._ids import check_id as check_id
+from taskorch.model._ids import check_name as check_name
+from taskorch.model._ids import check_task_id as check_task_id
 from taskorch.model._ids import earlier_ids as earlier_ids
 from taskorch.model._ids import escalation_id as escalation_id
 from taskorch.model._ids import first_of as first_of

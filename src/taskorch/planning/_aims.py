@@ -12,11 +12,11 @@ from typing import Final
 
 import attrs
 
+from taskorch._base.vocabulary import guess
 from taskorch.errors import InvalidTaskError
 from taskorch.model import is_number, show
 from taskorch.planning._scheduling import Problem, Schedule
 from taskorch.planning._values import ExecutionPlan
-from taskorch.workflows._names import guess
 
 AIMS: Final = ("makespan", "cost", "peak")
 #: Worse than all that aims may add up to, for a plan that is no better elsewhere.

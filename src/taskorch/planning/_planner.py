@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 import attrs
 
 from taskorch._base.limits import NS
+from taskorch._base.vocabulary import guess
 from taskorch.adaptive import Chosen, Learning, Value
 from taskorch.errors import (
     InvalidTaskError,
@@ -118,7 +119,6 @@ from taskorch.runtime._memo import UndescribedError, digest_of
 from taskorch.simulation._plans._plan import Means, means_of
 from taskorch.simulation._plans._report import simulate
 from taskorch.workflows import Workflow
-from taskorch.workflows._names import guess
 
 if TYPE_CHECKING:
     from taskorch.runtime import Runtime

@@ -33,13 +33,13 @@ from taskorch.model import (
     NO_RESOURCES,
     ReadOnly,
     Resources,
+    check_name,
     check_seconds,
     in_a_line,
     is_number,
     show,
 )
 from taskorch.workflows import Workflow
-from taskorch.workflows._names import check_name
 
 Document: TypeAlias = dict[str, Any]
 #: What stands for the version of the format of requests and plans.

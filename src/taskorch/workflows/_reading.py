@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
 from taskorch._base.limits import MAX_PRIORITY
+from taskorch._base.vocabulary import guess
 from taskorch._documents.forms import (
     DATE,
     WRONG,
@@ -45,6 +46,7 @@ from taskorch.model import (
     Task,
     Wait,
     call_type,
+    check_name,
     check_seconds,
     declared,
     id_problem,
@@ -67,7 +69,6 @@ from taskorch.workflows._documents import (
     WaitEntry,
     plain,
 )
-from taskorch.workflows._names import check_name, guess
 from taskorch.workflows._phases import (
     Approval,
     PhaseEntry,

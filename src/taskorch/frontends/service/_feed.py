@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 from starlette.concurrency import run_in_threadpool
 
+from taskorch._base.vocabulary import guess
 from taskorch._telling.following import FOLLOWED
 from taskorch.errors import JournalError, JournalUnavailableError
 from taskorch.events import Event, fields_of, signal_name
@@ -35,7 +36,6 @@ from taskorch.frontends.service._operations import (
 )
 from taskorch.frontends.service._waiting import Waiter
 from taskorch.model import OBJECT, TEXT, listed
-from taskorch.workflows._names import guess
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -18,7 +18,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch._base.limits import MAX_PRIORITY, PRIORITIES
-from taskorch._base.vocabulary import nearest
+from taskorch._base.vocabulary import guess, nearest
 from taskorch._documents.forms import (
     WRONG,
     DocumentOf,
@@ -34,7 +34,6 @@ from taskorch._documents.forms import (
 from taskorch._documents.located import Fault, Located
 from taskorch.errors import UsageError
 from taskorch.model import has_segments, id_problem, show
-from taskorch.workflows._names import guess
 
 
 @attrs.frozen(order=True)

@@ -13,6 +13,7 @@ import attrs
 
 from taskorch._base.limits import NS
 from taskorch._base.staged import Staged
+from taskorch._base.vocabulary import guess
 from taskorch.errors import (
     InvalidTaskError,
     InvalidTransitionError,
@@ -35,7 +36,6 @@ from taskorch.frontends.workspace._status import (
 from taskorch.frontends.workspace._task_file import head_of
 from taskorch.model import stamp
 from taskorch.runtime import MonotonicClock
-from taskorch.workflows._names import guess
 
 if TYPE_CHECKING:
     from taskorch._handles import TaskHandle
