@@ -1,4 +1,4 @@
-"""What a journal says, by the code that answers an orchestrator; if nobody has it, too."""
+"""What a journal says, by the code that answers an orchestrator, if there is one."""
 
 from __future__ import annotations
 
