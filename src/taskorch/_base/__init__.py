@@ -13,6 +13,7 @@ file imports nothing, so that each costs only who needs it.
 - `lease`: how long somebody counts as there, from their latest sign of life on.
 - `frozen`: frozen attrs classes whose methods are written when they are first used.
 - `members`: the members of a protocol, and whether an object has them.
+- `ends`: what is to be said of a call that came to nothing; how long a kill may take.
 - `staged`: files that are there as a whole, or not at all.
 - `backoff`: pauses between tries, each longer than the one before.
 - `connections`: connections over HTTP that are kept, and used again.

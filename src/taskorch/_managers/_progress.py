@@ -25,14 +25,9 @@ from taskorch.model import (
     without_run,
 )
 from taskorch.runtime import Staleness, give_error, is_skipped
+from taskorch.workflows import PhaseReport, TaskReport, Verdict, WorkflowReport
 from taskorch.workflows._graph import longest_path, order
 from taskorch.workflows._phases import approval_of, gate_of
-from taskorch.workflows._report import (
-    PhaseReport,
-    TaskReport,
-    Verdict,
-    WorkflowReport,
-)
 from taskorch.workflows._status import PhaseStatus, WorkflowStatus, state_of
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ decide what is run, or when. What is for programs is loaded when it is asked for
 - `_futures`: attempts as calls on an executor of `concurrent.futures`; those of ours,
   which end with the orchestrator that they were given to.
 - `_remote`: what a call in another process is sent as, and comes back as.
-- `_ends`: what executors have to say of an attempt that came to nothing.
 """
 
 from __future__ import annotations

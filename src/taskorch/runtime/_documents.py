@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from taskorch._base.ends import strip
 from taskorch._base.visible import masked
 from taskorch.errors import (
     AttemptInterrupted,
@@ -15,7 +16,6 @@ from taskorch.errors import (
     UnkeptResultError,
 )
 from taskorch.events import LateResultIgnored, TaskFailed, TaskRetrying
-from taskorch.executors._ends import strip
 from taskorch.model import ProgramResult, ReadOnly, frames_of
 from taskorch.runtime._work import NOTHING_LATE, Work, extra_of
 

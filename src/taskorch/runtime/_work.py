@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
 
+from taskorch._base.ends import strip
 from taskorch._base.limits import NS
 from taskorch.errors import (
     ComponentError,
@@ -37,7 +38,6 @@ from taskorch.events import (
     TaskParentsAdded,
     TaskRenewed,
 )
-from taskorch.executors._ends import strip
 from taskorch.executors._threads import Worker
 from taskorch.kernel import SKIPPED, Effect, Stop, TaskRow, is_waiting
 from taskorch.model import (

@@ -21,10 +21,10 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from taskorch._base.ends import until_kill
 from taskorch._base.visible import counted, visible
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.executors import _wire
-from taskorch.executors._ends import until_kill
 from taskorch.executors._futures import OwnedExecutor
 from taskorch.executors._hosts._door import HostDoor
 from taskorch.executors._hosts._engine import KeptEnd, NoPlaceError, sending

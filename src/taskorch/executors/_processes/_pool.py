@@ -17,9 +17,9 @@ from concurrent.futures import BrokenExecutor
 from functools import partial
 from typing import Any, Final
 
+from taskorch._base.ends import is_no_room
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.executors import _wire
-from taskorch.executors._ends import is_no_room
 from taskorch.executors._processes._process import Assignment, WorkerProcess
 from taskorch.executors._processes._telling import (
     IN_A_SCRIPT,

@@ -25,9 +25,9 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._base.ends import is_no_room, until_kill
 from taskorch._base.visible import said
 from taskorch.errors import InvalidTaskError
-from taskorch.executors._ends import is_no_room, until_kill
 from taskorch.executors._programs._executor import ProgramExecutor
 from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
 from taskorch.executors._programs._temporary import make_temporary, remove_tree
