@@ -31,6 +31,17 @@ from taskorch._base.limits import (
     SIGNAL_SECONDS,
 )
 from taskorch._base.members import has
+from taskorch._base.verbs import (
+    COUNT,
+    FOR_PROGRAMS,
+    NAME,
+    NOTE,
+    PERSON,
+    PRIORITY,
+    SECONDS,
+    lacks,
+    verb,
+)
 from taskorch._base.vocabulary import meant, no_attribute
 from taskorch._contexts import TaskContext
 from taskorch._decorators import decorated
@@ -41,13 +52,6 @@ from taskorch.errors import InvalidTaskError, InvalidTransitionError, UnknownTas
 from taskorch.events import TaskRewarded
 from taskorch.journal import MemoryJournal
 from taskorch.model import (
-    COUNT,
-    FOR_PROGRAMS,
-    NAME,
-    NOTE,
-    PERSON,
-    PRIORITY,
-    SECONDS,
     Agent,
     Escalation,
     Explanation,
@@ -73,10 +77,8 @@ from taskorch.model import (
     check_seconds,
     check_word,
     has_segments,
-    lacks,
     show,
     to_patience,
-    verb,
 )
 from taskorch.protocols import Journal, Learns, Recalls
 from taskorch.runtime import (
@@ -128,7 +130,8 @@ if TYPE_CHECKING:
     from taskorch._telling.troubles import TroubleTeller
     from taskorch.events import Event
     from taskorch.frontends.service._server import Server
-    from taskorch.model import Breaker, FilterFields, FunctionOptions, TaskOptions
+    from taskorch.model import Breaker, FilterFields, TaskOptions
+    from taskorch.model._task import FunctionOptions
     from taskorch.planning import ExecutionPlan, Planner
     from taskorch.recovery import Alerts, RecoveryHandler
     from taskorch.signals import Signals

@@ -40,6 +40,7 @@ import attrs
 
 from taskorch import errors
 from taskorch._base.connections import HttpConnections
+from taskorch._base.verbs import SECONDS, Argument, Verb
 from taskorch._managers import (
     AgentManager,
     MemoManager,
@@ -52,15 +53,12 @@ from taskorch._verbs.remedies import REMEDIES_HEADER
 from taskorch._verbs.table import VERBS
 from taskorch.errors import InvalidTaskError, TaskFailedError, TaskorchError
 from taskorch.model import (
-    SECONDS,
-    Argument,
     Call,
     FilterFields,
     Reference,
     Task,
     TaskFilter,
     TaskState,
-    Verb,
     check_seconds,
     show,
     to_seconds,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 
+from taskorch._base.verbs import NAME, NOTE, PERSON, lacks, verb
 from taskorch._base.vocabulary import no_attribute
 from taskorch._handles import TaskHandle
 from taskorch._managers import _approvals, _limits, _members
@@ -30,9 +31,6 @@ from taskorch.errors import (
     UnknownTaskError,
 )
 from taskorch.model import (
-    NAME,
-    NOTE,
-    PERSON,
     TERMINAL,
     Call,
     Task,
@@ -40,14 +38,12 @@ from taskorch.model import (
     check_count,
     check_name,
     in_run,
-    lacks,
     name_of,
     names_in_run,
     run_of,
     show,
     split_first,
     stem_of,
-    verb,
 )
 from taskorch.runtime import (
     added_by,

@@ -8,6 +8,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from taskorch._base.limits import NS
+from taskorch._base.read_only import ReadOnly
+from taskorch._base.verbs import FOR_PROGRAMS, lacks, verb
 from taskorch.errors import (
     AllocationError,
     InvalidTaskError,
@@ -25,21 +27,17 @@ from taskorch.kernel import (
     pool_shortage,
 )
 from taskorch.model import (
-    FOR_PROGRAMS,
     TASKS,
     PoolUsage,
     Quota,
     QuotaUsage,
-    ReadOnly,
     Resources,
     Units,
     check_fraction,
     check_id,
     check_seconds,
-    lacks,
     show,
     to_seconds,
-    verb,
 )
 from taskorch.runtime import HYSTERESIS, Latch
 

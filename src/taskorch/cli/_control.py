@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
+from taskorch._base.verbs import Argument, Verb
 from taskorch._base.visible import counted
 from taskorch._managers._members import WILD
 from taskorch._orchestrator import TaskOrchestrator
@@ -43,9 +44,7 @@ from taskorch.errors import (
 )
 from taskorch.model import (
     TERMINAL,
-    Argument,
     TaskState,
-    Verb,
     number_of,
     some,
     split_first,

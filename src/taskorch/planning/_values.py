@@ -10,6 +10,7 @@ from typing import Any, Final, Self, TypeAlias
 import attrs
 
 from taskorch._base.limits import MAX_PRIORITY
+from taskorch._base.read_only import ReadOnly
 from taskorch._base.visible import counted
 from taskorch._documents.forms import (
     UNLIMITED,
@@ -31,7 +32,6 @@ from taskorch._documents.located import located
 from taskorch.errors import InvalidTaskError, ValidationFailedError
 from taskorch.model import (
     NO_RESOURCES,
-    ReadOnly,
     Resources,
     check_name,
     check_seconds,

@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import Final, TypeAlias, cast
 
+from taskorch._base.described import Form
 from taskorch._base.limits import MAX_ID_LENGTH, MAX_PRIORITY
 from taskorch._base.members import has
 from taskorch._base.vocabulary import meant
@@ -20,7 +21,6 @@ from taskorch.model import (
     AtLeast,
     Cache,
     Call,
-    Form,
     Program,
     Resources,
     RetryPolicy,

@@ -39,6 +39,8 @@ from taskorch.protocols._driver import Resume as Resume
 from taskorch.protocols._driver import SetPriority as SetPriority
 from taskorch.protocols._driver import Submit as Submit
 from taskorch.protocols._driver import Suspend as Suspend
+from taskorch.protocols._driver import Tick as Tick
+from taskorch.protocols._driver import commands_of as commands_of
 from taskorch.protocols._durable_journal import DurableJournal as DurableJournal
 from taskorch.protocols._durable_journal import Entry as Entry
 from taskorch.protocols._durable_journal import Group as Group

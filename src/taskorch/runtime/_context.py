@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, cast
 import attrs
 
 from taskorch._base.limits import NS
+from taskorch._base.read_only import ReadOnly
 from taskorch.errors import (
     AttemptInterrupted,
     InvalidTaskError,
@@ -33,10 +34,8 @@ from taskorch.executors._remote import HERE
 from taskorch.executors._threads import Worker
 from taskorch.kernel import TaskRow, without_quotas
 from taskorch.model import (
-    MadeFor,
     Missing,
     Program,
-    ReadOnly,
     Reference,
     Resources,
     Task,
@@ -46,6 +45,7 @@ from taskorch.model import (
     show,
     stem_of,
 )
+from taskorch.model._made_for import MadeFor
 from taskorch.runtime._work import (
     NO_VARIABLES,
     Control,

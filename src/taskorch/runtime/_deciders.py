@@ -20,6 +20,7 @@ import attrs
 from taskorch._base.frozen import draft_of
 from taskorch._base.limits import BLOCKING_SECONDS, NS, SLOW_POLICY_SECONDS
 from taskorch._base.members import answer_of, has, methods_of
+from taskorch._base.read_only import ReadOnly
 from taskorch.errors import (
     AttemptLostError,
     InvalidTaskError,
@@ -51,7 +52,6 @@ from taskorch.model import (
     Elastic,
     Elasticity,
     Missing,
-    ReadOnly,
     Resources,
     Task,
     TaskState,

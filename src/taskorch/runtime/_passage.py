@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from taskorch._base.described import declared
 from taskorch._base.ends import strip, unawaited
 from taskorch.errors import (
     AttemptInterrupted,
@@ -33,7 +34,6 @@ from taskorch.model import (
     TaskState,
     Units,
     call_type,
-    declared,
     earlier_ids,
     may_refer,
     number_of,

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from taskorch._base.limits import BLOCKING_SECONDS, FAULT_SECONDS, HELD_SECONDS, NS
+from taskorch._base.read_only import ReadOnly
 from taskorch._base.visible import counted, visible
 from taskorch.errors import InvalidTaskError, ProgramFailedError, UnknownTaskError
 from taskorch.events import HealthReported, PerformanceReported, StatsReported
@@ -53,7 +54,6 @@ from taskorch.model import (
     HistoryEntry,
     ProgramResult,
     QueueStats,
-    ReadOnly,
     Remedy,
     Resources,
     RetryStats,

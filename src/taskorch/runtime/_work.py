@@ -21,6 +21,7 @@ import attrs
 
 from taskorch._base.ends import strip
 from taskorch._base.limits import NS
+from taskorch._base.read_only import ReadOnly
 from taskorch.errors import (
     ComponentError,
     DependencyFailedError,
@@ -45,7 +46,6 @@ from taskorch.model import (
     Call,
     Missing,
     Question,
-    ReadOnly,
     RecoveryAttempt,
     Task,
     TaskState,

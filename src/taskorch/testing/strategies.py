@@ -16,14 +16,13 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._base.described import Form, Option
 from taskorch._base.limits import MAX_PRIORITY
 from taskorch.model import (
     OPTIONS,
     Agent,
     Breaker,
     Cache,
-    Form,
-    Option,
     Resources,
     RetryPolicy,
     Task,

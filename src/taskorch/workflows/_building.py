@@ -6,19 +6,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, Unpack, cast
 
+from taskorch._base.described import Declared, declared
 from taskorch._base.vocabulary import no_attribute
 from taskorch.errors import InvalidTaskError
 from taskorch.model import (
     DEFAULT_ENV,
     RAISE,
     Call,
-    Declared,
     Task,
     TaskOptions,
     UntimedOptions,
     call_of,
     check_count,
-    declared,
 )
 from taskorch.workflows import _steps
 

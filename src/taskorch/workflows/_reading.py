@@ -14,6 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
+from taskorch._base.described import Declared, Form, declared, texts_of
 from taskorch._base.limits import MAX_PRIORITY
 from taskorch._base.vocabulary import guess
 from taskorch._documents.forms import (
@@ -36,9 +37,7 @@ from taskorch.model import (
     AtLeast,
     Cache,
     Call,
-    Declared,
     Elastic,
-    Form,
     Program,
     Reference,
     Resources,
@@ -48,10 +47,8 @@ from taskorch.model import (
     call_type,
     check_name,
     check_seconds,
-    declared,
     id_problem,
     show,
-    texts_of,
     to_question,
 )
 from taskorch.workflows._documents import (

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._base.described import Form, declared
 from taskorch.errors import InvalidTaskError
 from taskorch.model import (
     DEFAULT_ENV,
@@ -20,7 +21,6 @@ from taskorch.model import (
     Cache,
     Call,
     Elastic,
-    Form,
     Join,
     Program,
     Question,
@@ -30,7 +30,6 @@ from taskorch.model import (
     Task,
     Wait,
     call_type,
-    declared,
     show,
     to_question,
 )

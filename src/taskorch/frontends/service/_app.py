@@ -25,6 +25,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
+from taskorch._base.verbs import TEXT
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.frontends.service._agents import Agents, schemas
@@ -60,7 +61,6 @@ from taskorch.frontends.service._plans import Commands, Plans
 from taskorch.frontends.service._submissions import Submissions, work_schemas
 from taskorch.frontends.service._tasks import Tasks
 from taskorch.frontends.service._verbs import operations as verbs
-from taskorch.model import TEXT
 from taskorch.reading import JournalReader
 
 if TYPE_CHECKING:

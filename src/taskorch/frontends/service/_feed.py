@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 from starlette.concurrency import run_in_threadpool
 
+from taskorch._base.verbs import OBJECT, TEXT, listed
 from taskorch._base.vocabulary import guess
 from taskorch._telling.following import FOLLOWED
 from taskorch.errors import JournalError, JournalUnavailableError
@@ -35,7 +36,6 @@ from taskorch.frontends.service._operations import (
     told,
 )
 from taskorch.frontends.service._waiting import Waiter
-from taskorch.model import OBJECT, TEXT, listed
 
 if TYPE_CHECKING:
     from starlette.requests import Request

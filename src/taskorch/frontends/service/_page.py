@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from taskorch._base.verbs import TEXT, listed
 from taskorch._base.visible import after_cut
 from taskorch._telling.following import FOLLOWED
 from taskorch.events import (
@@ -48,7 +49,7 @@ from taskorch.frontends.service._operations import (
     told,
 )
 from taskorch.frontends.service._waiting import Waiter
-from taskorch.model import TEXT, Health, Stats, TaskStatus, listed
+from taskorch.model import Health, Stats, TaskStatus
 from taskorch.runtime import MonotonicClock
 
 if TYPE_CHECKING:

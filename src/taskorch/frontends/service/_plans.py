@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from anyio import CapacityLimiter, to_thread
 from starlette.concurrency import run_in_threadpool
 
+from taskorch._base.verbs import OBJECT, TEXT
 from taskorch._base.vocabulary import nearest
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import InvalidTaskError, TaskorchError
@@ -23,7 +24,7 @@ from taskorch.frontends.service._bodies import (
     refuse,
 )
 from taskorch.frontends.service._operations import RUN, Operation, asked, told
-from taskorch.model import OBJECT, TEXT, check_seconds, show
+from taskorch.model import check_seconds, show
 from taskorch.planning import ExecutionPlan
 from taskorch.planning._schemas import agent_schema, plan_schema, request_schema
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
+from taskorch._base.verbs import NAME, TEXT, listed
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import UnknownTaskError
 from taskorch.frontends._incoming import Incoming, keys_of
@@ -36,7 +37,6 @@ from taskorch.frontends.service._operations import (
     ref,
     told,
 )
-from taskorch.model import NAME, TEXT, listed
 from taskorch.workflows import document_schema
 from taskorch.workflows._task_documents import OF_RUNS
 

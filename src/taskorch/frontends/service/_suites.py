@@ -21,6 +21,7 @@ import attrs
 from starlette.concurrency import run_in_threadpool
 
 from taskorch._base.limits import MAX_SECONDS
+from taskorch._base.verbs import TEXT, listed
 from taskorch._base.visible import counted, visible
 from taskorch._base.vocabulary import meant
 from taskorch._orchestrator import TaskOrchestrator
@@ -52,15 +53,7 @@ from taskorch.frontends.suite._running import (
 )
 from taskorch.frontends.suite._telling import Ended
 from taskorch.frontends.suite._words import STATUS
-from taskorch.model import (
-    TERMINAL,
-    TEXT,
-    Agent,
-    Resources,
-    TaskState,
-    check_seconds,
-    listed,
-)
+from taskorch.model import TERMINAL, Agent, Resources, TaskState, check_seconds
 from taskorch.protocols import AttemptExecutor
 from taskorch.reading import JournalReader
 

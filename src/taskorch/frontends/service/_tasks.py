@@ -14,6 +14,7 @@ import attrs
 from starlette.concurrency import run_in_threadpool
 
 from taskorch._base.limits import MAX_SECONDS
+from taskorch._base.verbs import ANYTHING, OBJECT, TEXT, Schema, listed
 from taskorch._base.visible import said as said_by
 from taskorch._handles import TaskHandle
 from taskorch._verbs.remedies import in_requests
@@ -30,16 +31,11 @@ from taskorch.frontends.service._operations import (
     told,
 )
 from taskorch.model import (
-    ANYTHING,
     FILTERS,
-    OBJECT,
-    TEXT,
     Answer,
-    Schema,
     TaskFilter,
     TaskState,
     TaskStatus,
-    listed,
     place_of,
     plain,
     taken_apart,

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from taskorch._base.limits import NS
+from taskorch._base.read_only import ReadOnly
 from taskorch._base.visible import counted, visible
 from taskorch._base.words import duration
 from taskorch.errors import InvalidTaskError
 from taskorch.kernel import LOCAL
-from taskorch.model import ReadOnly, check_count, quantile, show
+from taskorch.model import check_count, quantile, show
 from taskorch.simulation._plans._chance import Durations, Failures, history_of, odds_of
 from taskorch.simulation._plans._picture import page
 from taskorch.simulation._plans._plan import means_of, plan_of
