@@ -14,8 +14,8 @@ facts mean, and what a new life makes of them, is in `kernel` and `runtime`.
 - `_file`, `_lock`: opening the file; the lock of its owner.
 - `_repair`: what is done about a disk that has failed.
 - `_postgres`, `_postgres_session`, `_postgres_tables`: the tables in a PostgreSQL
-  database.
-- `_postgres_connections`, `_postgres_reading`: its server; its readers.
+  database; its server.
+- `_postgres_reading`: its readers.
 - `_codec`, `_encoding`: entries and values as text, and back.
 - `_values`, `_classes`: values as what JSON has; instances of the user's classes.
 - `_scripts`: the main module, under a name that says which script it is.

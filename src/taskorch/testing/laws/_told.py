@@ -21,7 +21,7 @@ from taskorch.model import Task
 from taskorch.protocols import AlertAction, AlertCondition, Failure, Receiver, Recovery
 from taskorch.recovery import AlertRule, Alerts, classify
 from taskorch.recovery._alerts import NAMES_OF_AGENT, NAMES_OF_SYSTEM
-from taskorch.recovery._conditions import Condition
+from taskorch.recovery._metrics import Condition
 from taskorch.testing._builders import make_failure
 from taskorch.testing._simulation import Simulation
 from taskorch.testing.laws._case import Case, brief, cases, maker, snapshot
