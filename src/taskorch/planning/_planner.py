@@ -30,7 +30,6 @@ from taskorch.events import (
     Event,
 )
 from taskorch.model import Task, TaskFilter, TaskState, check_count, check_seconds, show
-from taskorch.planning._aims import Aim, aims_of
 from taskorch.planning._domain import (
     MAX_SECONDS,
     MAX_STEPS,
@@ -74,8 +73,10 @@ from taskorch.planning._replanning import (
 )
 from taskorch.planning._scheduling import (
     RULES,
+    Aim,
     Problem,
     Schedule,
+    aims_of,
     heft,
     improve_agents,
     in_order,

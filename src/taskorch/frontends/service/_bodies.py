@@ -28,7 +28,7 @@ from taskorch.errors import (
     UsageError,
     ValidationFailedError,
 )
-from taskorch.frontends._checking import findings_of
+from taskorch.frontends._incoming import findings_of
 from taskorch.frontends.channel import FrameError, Wire
 from taskorch.model import plain, taken_apart
 from taskorch.workflows._documents import object_of, refuse_constant

@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 
 from taskorch._base.verbs import OBJECT, TEXT, Schema, listed
 from taskorch._verbs.table import VERBS, as_json, bound
-from taskorch.frontends._checking import findings_of
+from taskorch.frontends._incoming import findings_of
 from taskorch.frontends.service._bodies import answer, document, read_object
 from taskorch.frontends.service._operations import (
     CHANGED,
