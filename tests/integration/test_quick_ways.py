@@ -30,7 +30,6 @@ from tests.integration.tools import PATIENCE, eventually
 from taskorch import RetryPolicy, Task, TaskOrchestrator, Workflow, current_context
 from taskorch.errors import UsageError
 from taskorch.journal import MemoryJournal, SqliteJournal
-from taskorch.journal._sqlite import ReadableJournal
 from taskorch.kernel import check_invariants, differences
 from taskorch.kernel._history import past_of
 
@@ -278,9 +277,7 @@ class Side:
         futures = [handle.future() for handle in self.handles[::2] if handle.done()]
         facts = []
         if self.folder is not None:
-            facts = [
-                fact for fact, _ in ReadableJournal(self.folder / self.name).read()
-            ]
+            facts = [fact for fact, _ in SqliteJournal(self.folder / self.name).read()]
         elif self.events:
             facts = [fact for fact, _ in self.journal.read()]
         evicted = self.orch._rt.kernel.evicted

@@ -166,8 +166,8 @@ def _dashboard(orch: TaskOrchestrator, folder: Path, *, stay: bool) -> int:
         _say("A dashboard in the browser: taskorch demo --stay")
         return OK
     with orch.serve(port=0) as server:
-        _say(f"{server.page}   until Ctrl-C")
         try:
+            _say(f"{server.page}   until Ctrl-C")
             while True:
                 time.sleep(3_600)
         except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 
@@ -27,7 +28,7 @@ class MonotonicClock:
             return monotonic() + base
 
         #: The time in ns.
-        self.now_ns = now_ns
+        self.now_ns: Callable[[], int] = now_ns
 
 
 def wall() -> float:

@@ -48,7 +48,7 @@ class StopSignal(SystemExit):
         super().__init__(128 + number)
         self.number = number
         #: When it came, of the monotonic clock.
-        self.at = monotonic()
+        self.at: float = monotonic()
 
     @property
     def name(self) -> str:

@@ -175,7 +175,7 @@ class Lifecycle:
         #: The signal that says that it is to end, if one came: see `stop_on`.
         self.stop_signal: _interrupts.StopSignal | None = None
         #: Seconds that such an end may take, and whether it drains the queue, too.
-        self.signal_timeout = 0.0
+        self.signal_timeout: float = 0.0
         self.signal_drains = True
 
     @property

@@ -206,11 +206,12 @@ class Rereading:
         self._journal = journal
         # The facts say what there is, up to the end of the last life.
         rt.new_kernel()
-        self.folding = Folding(rt)
+        self.folding: Folding = Folding(rt)
         #: The number of the last fact that was applied, and the time of the latest.
-        self.last = self.at_ns = 0
+        self.last: int = 0
+        self.at_ns: int = 0
         #: The number of the snapshot that it began with; 0: with none.
-        self.snapshot_at = 0
+        self.snapshot_at: int = 0
 
     def run(self) -> None:
         """

@@ -200,7 +200,7 @@ class Extra:
         self.recoveries: tuple[RecoveryAttempt, ...] = ()
         self.checkpoint: Any = None
         #: Nobody needs to hear how it ends.
-        self.is_watched = False
+        self.is_watched: bool = False
         self.control: Control | None = None
         #: What attempts brought that did not count any more: see `_documents`.
         self.late: Mapping[int, Any] = NOTHING_LATE
