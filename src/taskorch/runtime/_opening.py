@@ -25,7 +25,7 @@ from taskorch.events import (
     TaskRetrying,
     TaskSubmitted,
 )
-from taskorch.executors._programs._family import sweep
+from taskorch.executors._programs._sweep import sweep
 from taskorch.kernel import Restoration, TaskRow, fold, recover
 from taskorch.model import TERMINAL, Task, TaskState
 from taskorch.protocols import DurableJournal, Entry

@@ -13,8 +13,9 @@ of the runtime, the guardian imports nothing of ours, and importing this loads n
 - `_spawn`: a program as a process; what forks must not keep open.
 - `_process`: what others hold of a program: whom to signal, and the end.
 - `_output`: what it reads and writes; the end of it in memory, all in files.
-- `_family`: whatever processes it has started: found, and ended; what earlier runs have
-  left behind; whom the machine has killed for want of memory.
+- `_family`: whatever processes it has started: found, and ended; whom the machine has
+  killed for want of memory.
+- `_sweep`: ends what earlier runs have left behind.
 - `_guard`, `_guardian`: the small process that ends our programs if we die and cannot.
 - `_temporary`: folders that go with the process that made them.
 """

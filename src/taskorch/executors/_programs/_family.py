@@ -1,11 +1,10 @@
 """
 Whatever processes a program has started: finding them, and ending what is left.
 
-What earlier runs have left behind is ended, too. Whom the kernel of the machine has
-killed for want of memory is known as far as it says so: Linux counts such kills for
-each cgroup, and a program is in ours. That a program was killed with signal 9 by nobody
-here, while the count grew by one that no other program stands for, is all the proof
-that there is: the signal itself says nothing.
+Whom the kernel of the machine has killed for want of memory is known as far as it says
+so: Linux counts such kills for each cgroup, and a program is in ours. That a program
+was killed with signal 9 by nobody here, while the count grew by one that no other
+program stands for, is all the proof that there is: the signal itself says nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from typing import Final
 
 from taskorch._base.backoff import Backoff
 from taskorch.executors._programs import _guardian
-from taskorch.model import RUN_VARIABLE
 
 # Until it is checked again whether the rest has gone.
 _PAUSES = Backoff(0.005, 0.05)
@@ -229,46 +227,3 @@ def _file_of(own: Path, root: Path) -> Path | None:
                 if _COUNT.search(file.read_bytes()):
                     return file
     return None
-
-
-#: Seconds between two looks, of which two must find nobody.
-_PAUSE: Final = 0.005
-#: Seconds in which a look does not count while some process begins to execute another
-#: program: until it has begun, it shows no environment.
-_HIDDEN: Final = 1.0
-#: Seconds after which one that cannot be killed holds up nobody any more.
-_PATIENCE: Final = 5.0
-
-
-def sweep(runs: str) -> int:
-    """
-    Kill what carries the mark of a run whose id begins with *runs* (Linux only).
-
-    Returns how many processes there were. The guardian of such a run does the same,
-    unless it was killed as well.
-    """
-    if sys.platform != "linux":
-        return 0
-    mark = f"{RUN_VARIABLE}={runs}".encode()
-
-    def belongs(pid: int) -> bool:
-        return any(each.startswith(mark) for each in _guardian.variables_of(pid))
-
-    killed: set[int] = set()
-    begun = time.monotonic()
-    calm = 0
-    while calm < 2 and time.monotonic() < begun + _PATIENCE:  # noqa: PLR2004 - see above
-        may_hide = time.monotonic() < begun + _HIDDEN
-        hidden = may_hide and _guardian.find(_guardian.is_executing)
-        alive = [pid for pid in _guardian.find(belongs) if _is_alive(pid)]
-        for pid in alive:
-            _guardian.send(pid, belongs, signal.SIGKILL)
-        killed.update(alive)
-        calm = 0 if alive or hidden else calm + 1
-        time.sleep(_PAUSE)
-    return len(killed)
-
-
-def _is_alive(pid: int) -> bool:
-    state = _guardian.state_of(pid)
-    return state is not None and state.alive
