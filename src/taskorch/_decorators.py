@@ -25,11 +25,11 @@ from typing import (
     overload,
 )
 
+from taskorch._base.described import DECLARED, Declared, declared
 from taskorch._base.vocabulary import in_our_words, unknown_option
 from taskorch.errors import InvalidTaskError
-from taskorch.model import OPTIONS, Task, show
-from taskorch.model._describe import DECLARED, Declared, declared
-from taskorch.model._task import FunctionOptions, TaskOptions, call_type
+from taskorch.model import OPTIONS, Task, TaskOptions, call_type, show
+from taskorch.model._task import FunctionOptions
 from taskorch.policies._validator import findings_of
 
 if TYPE_CHECKING:

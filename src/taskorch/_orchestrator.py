@@ -30,6 +30,18 @@ from taskorch._base.limits import (
     NS,
     SIGNAL_SECONDS,
 )
+from taskorch._base.members import has
+from taskorch._base.verbs import (
+    COUNT,
+    FOR_PROGRAMS,
+    NAME,
+    NOTE,
+    PERSON,
+    PRIORITY,
+    SECONDS,
+    lacks,
+    verb,
+)
 from taskorch._base.vocabulary import meant, no_attribute
 from taskorch._contexts import TaskContext
 from taskorch._decorators import decorated
@@ -40,13 +52,6 @@ from taskorch.errors import InvalidTaskError, InvalidTransitionError, UnknownTas
 from taskorch.events import TaskRewarded
 from taskorch.journal import MemoryJournal
 from taskorch.model import (
-    COUNT,
-    FOR_PROGRAMS,
-    NAME,
-    NOTE,
-    PERSON,
-    PRIORITY,
-    SECONDS,
     Agent,
     Escalation,
     Explanation,
@@ -72,13 +77,10 @@ from taskorch.model import (
     check_seconds,
     check_word,
     has_segments,
-    lacks,
     show,
     to_patience,
-    verb,
 )
 from taskorch.protocols import Journal, Learns, Recalls
-from taskorch.protocols._members import has
 from taskorch.runtime import (
     INTERRUPTS,
     MEASURED,
@@ -1474,7 +1476,7 @@ class TaskOrchestrator:
             UsageError: The plan is not well formed.
             ComponentError: A policy failed.
         """
-        from taskorch.simulation._plans._simulate import simulate  # noqa: PLC0415 - when needed
+        from taskorch.simulation._plans._report import simulate  # noqa: PLC0415 - when needed
 
         self._rt.deciders.refuse_reentry()
         work: object = workflow

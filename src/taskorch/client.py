@@ -40,6 +40,7 @@ import attrs
 
 from taskorch import errors
 from taskorch._base.connections import HttpConnections
+from taskorch._base.verbs import SECONDS, Argument, Verb
 from taskorch._managers import (
     AgentManager,
     MemoManager,
@@ -62,7 +63,6 @@ from taskorch.model import (
     show,
     to_seconds,
 )
-from taskorch.model._verbs import SECONDS, Argument, Verb
 from taskorch.schedules import Backfilled
 from taskorch.workflows import Workflow
 from taskorch.workflows._writing import write_task

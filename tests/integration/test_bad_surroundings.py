@@ -28,7 +28,7 @@ from tests.telemetry.tools import Tracing
 
 from taskorch import Task, TaskFailedError, TaskOrchestrator, TaskTimeoutError
 from taskorch.journal import _file, _layout
-from taskorch.telemetry._carrier import parsed
+from taskorch.telemetry._spans import parsed
 
 ROOT = Path(__file__).parents[1]
 HERE = "integration/test_bad_surroundings.py"

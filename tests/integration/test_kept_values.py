@@ -23,7 +23,7 @@ from taskorch import (
 )
 from taskorch.errors import ResultGoneError
 from taskorch.journal import SqliteJournal, register_file
-from taskorch.journal._registered import BY_CLASS, BY_NAME
+from taskorch.journal._beside import BY_CLASS, BY_NAME
 from taskorch.journal._values import refused_result
 
 #: A script; what it prints tells whether it was all there.

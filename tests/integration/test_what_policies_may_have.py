@@ -23,6 +23,7 @@ from taskorch import (
     Task,
     TaskOrchestrator,
 )
+from taskorch._base.members import arguments_of, members_of, methods_of
 from taskorch.adaptive import Learned
 from taskorch.errors import ComponentError
 from taskorch.events import TaskStarted
@@ -38,7 +39,6 @@ from taskorch.policies import (
 )
 from taskorch.policies._kinds import POLICIES, Policies
 from taskorch.protocols import MAY_HAVE, Learns, Named, RanksOwners, Route, TaskRouter
-from taskorch.protocols._members import arguments_of, members_of, methods_of
 from taskorch.recovery import RecoveryHandler, Rule
 from taskorch.testing import Outcome, Simulation
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.kernel.harness import AGING, Machine, S
 
 from taskorch.kernel import Bucket, TaskRow, explain
-from taskorch.kernel._explain._position import ahead
+from taskorch.kernel._explain._holders import ahead
 
 
 def looked_at(bucket: Bucket, row: TaskRow) -> int:

@@ -11,6 +11,8 @@ from textwrap import fill
 import attrs
 
 from taskorch import TaskOrchestrator, errors
+from taskorch._base.described import texts_of
+from taskorch._base.members import arguments_of, members_of, methods_of
 from taskorch._documents.forms import (
     AnyNames,
     DocumentOf,
@@ -35,11 +37,9 @@ from taskorch.frontends.workspace._task_file import TaskFile
 from taskorch.kernel import diagram
 from taskorch.kernel._table import MOVES, After
 from taskorch.model import FILTERS, OPTIONS, Task
-from taskorch.model._describe import texts_of
 from taskorch.planning._values import PlanEntry, TaskRequest
 from taskorch.policies._kinds import POLICIES, Policies
 from taskorch.protocols import MAY_HAVE
-from taskorch.protocols._members import arguments_of, members_of, methods_of
 from taskorch.schedules._definition import ScheduleEntry
 from taskorch.workflows._documents import (
     KINDS,

@@ -16,7 +16,7 @@ OTHER_TEXTS = {
     "executors/_programs/_output.py": "names of logs, which are paths",
     "executors/_programs/_run.py": "names of logs, which are paths",
     "executors/_programs/_spawn.py": "names of programs",
-    "frontends/_checking.py": "references of a JSON Schema",
+    "frontends/_incoming.py": "references of a JSON Schema",
     "frontends/mcp/_resources.py": "addresses",
     "frontends/service/_submissions.py": "references of a JSON Schema",
     "frontends/suite/_placeholders.py": "paths of files",

@@ -14,8 +14,7 @@ from taskorch.events import AgentLost, LateResultIgnored, TaskRetrying
 from taskorch.model import Program, RetryPolicy, Task, TaskState
 from taskorch.simulation import Outcome
 from taskorch.testing import Faults, Simulation
-from taskorch.testing._dice import Dice
-from taskorch.testing._faults import KINDS
+from taskorch.testing._faults import KINDS, Dice
 
 S = TaskState
 #: Faults that are asked about only where others happen.

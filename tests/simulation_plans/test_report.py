@@ -10,7 +10,7 @@ from tests.simulation_plans.plans import chain, work
 from taskorch import Resources, RetryPolicy, Task, TaskOrchestrator
 from taskorch._base.words import duration
 from taskorch.simulation._plans._picture import page
-from taskorch.simulation._plans._words import number, percent
+from taskorch.simulation._plans._report import number, percent
 
 
 def fan(count, **options):

@@ -32,7 +32,7 @@ from taskorch.events import (
 )
 from taskorch.model import HistoryEntry
 from taskorch.telemetry import Slice, Trace
-from taskorch.telemetry._slices import lanes, write_slices
+from taskorch.telemetry._trace import lanes, write_slices
 
 _PHASES = {"X": {"ts", "dur", "name", "cat"}, "M": {"name", "ts"}}
 

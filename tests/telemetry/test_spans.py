@@ -29,7 +29,7 @@ from taskorch.errors import InvalidTaskError, TaskCancelledError, WorkflowFailed
 from taskorch.events import TaskSubmitted
 from taskorch.model import call_type
 from taskorch.runtime._context import inside, look_for_sdk
-from taskorch.telemetry._carrier import parsed
+from taskorch.telemetry._spans import parsed
 
 PATIENCE = 60.0
 

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 from taskorch._telling.troubles import TroubleTeller
 from taskorch.errors import NotRunningError
 from taskorch.events import TaskEvent, TaskFailed, TaskRewarded, TaskSubmitted
-from taskorch.protocols import Entry
-from taskorch.protocols._driver import DriverView, Tick
+from taskorch.protocols import DriverView, Entry, Tick
 from taskorch.runtime._notices import is_accounted_for
 
 if TYPE_CHECKING:

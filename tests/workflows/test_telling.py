@@ -8,7 +8,7 @@ from tests.workflows.functions import zero
 from taskorch import TaskOrchestrator, TaskState, Workflow
 from taskorch._base.visible import counted
 from taskorch._base.words import duration
-from taskorch.workflows._report import PhaseReport, TaskReport, WorkflowReport
+from taskorch.workflows import PhaseReport, TaskReport, WorkflowReport
 from taskorch.workflows._status import PhaseStatus, WorkflowStatus, listed, state_of
 
 _S = TaskState

@@ -12,6 +12,11 @@ file imports nothing, so that each costs only who needs it.
 - `address`: addresses of servers, where a path may stand, too; their passwords.
 - `lease`: how long somebody counts as there, from their latest sign of life on.
 - `frozen`: frozen attrs classes whose methods are written when they are first used.
+- `members`: the members of a protocol, and whether an object has them.
+- `ends`: what is to be said of a call that came to nothing; how long a kill may take.
+- `described`: how options are described, each once, where they are declared.
+- `verbs`: what can be done with an orchestrator, said at the methods that do it.
+- `read_only`: mappings that nobody changes.
 - `staged`: files that are there as a whole, or not at all.
 - `backoff`: pauses between tries, each longer than the one before.
 - `connections`: connections over HTTP that are kept, and used again.

@@ -167,6 +167,12 @@ def meant(name: object, choices: Iterable[str], otherwise: str = "") -> str:
     return f"did you mean {str(near)!r}?" if near else otherwise
 
 
+def guess(name: str, names: Iterable[str]) -> str:
+    """What *name* may have meant, as the end of a message."""
+    near = meant(name, names)
+    return f"; {near}" if near else ""
+
+
 def others_words(choices: Container[str]) -> dict[str, str]:
     """The words of others for some of *choices*, and which of these each means."""
     means = {

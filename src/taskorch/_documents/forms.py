@@ -23,18 +23,12 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import attrs
 
+from taskorch._base.described import texts_of
 from taskorch._base.limits import MAX_AMOUNT, MAX_SECONDS
 from taskorch._base.vocabulary import meant
 from taskorch._documents.located import FilePlace, Located, plain
 from taskorch.errors import InvalidTaskError, TaskorchError, ValidationFailedError
-from taskorch.model import (
-    check_seconds,
-    has_segments,
-    id_problem,
-    is_number,
-    show,
-    texts_of,
-)
+from taskorch.model import check_seconds, has_segments, id_problem, is_number, show
 
 #: What a form returns of a value that is wrong.
 WRONG: Final[Any] = object()

@@ -9,9 +9,8 @@ The managers behind the orchestrator: `orch.workflows`, `orch.agents`, ….
    runtime, and a description needs none: `workflows` stands below it.
 
 - `_manager`: `orch.workflows`: starts workflows, and controls their runs.
-- `_run`, `_members`, `_records`: a run as a value; its tasks; what is remembered beside
-  them.
-- `_progress`, `_times`: how far it is, how long the rest may take; how long tasks took.
+- `_run`, `_members`: a run as a value; its tasks; what is remembered beside them.
+- `_progress`: how far it is, how long the rest may take; how long tasks took.
 - `_gates`, `_approvals`: whether a phase has passed; a person says yes or no to it.
 - `_limits`: how many tasks of a phase run at once.
 - `_inside`, `_mapping`, `_meeting`: what a task may do to its run; maps over results;

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, overload
 
+from taskorch._base.verbs import NAME, OBJECT, lacks, verb
 from taskorch._base.visible import said
 from taskorch._base.vocabulary import meant
 from taskorch.errors import (
@@ -20,8 +21,6 @@ from taskorch.errors import (
 from taskorch.events import LateResultIgnored
 from taskorch.kernel import GOING, awaits_end, past_of
 from taskorch.model import (
-    NAME,
-    OBJECT,
     TERMINAL,
     Agent,
     AgentHealth,
@@ -39,10 +38,8 @@ from taskorch.model import (
     check_count,
     check_id,
     check_seconds,
-    lacks,
     levels_of,
     show,
-    verb,
 )
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime import (

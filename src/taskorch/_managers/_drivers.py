@@ -21,8 +21,7 @@ from taskorch.errors import InvalidTaskError, NotRunningError, UnknownTaskError
 from taskorch.events import Event, TaskReady, signal_name
 from taskorch.kernel import PolicyFault
 from taskorch.model import check_id, show
-from taskorch.protocols import Driver
-from taskorch.protocols._driver import commands_of
+from taskorch.protocols import Driver, commands_of
 from taskorch.runtime import NEVER, begin_thread, defers_interrupts, wall
 
 if TYPE_CHECKING:

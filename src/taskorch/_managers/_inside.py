@@ -32,6 +32,7 @@ from taskorch.model import (
     TaskOptions,
     TaskState,
     _ids,
+    check_task_id,
     ids_in_run,
     in_run,
     inherited,
@@ -52,14 +53,14 @@ from taskorch.runtime import (
     since_of,
 )
 from taskorch.workflows._graph import ring_error
-from taskorch.workflows._names import check_task_id, stem_of, unused
+from taskorch.workflows._names import stem_of, unused
 from taskorch.workflows._phases import phase_of
 
 if TYPE_CHECKING:
     import os
 
     from taskorch._managers._manager import WorkflowManager
-    from taskorch._managers._records import RunRecord
+    from taskorch._managers._members import RunRecord
     from taskorch._managers._run import WorkflowRun
     from taskorch.model import InheritEnv
     from taskorch.runtime import AttemptContext, Entry, Runtime

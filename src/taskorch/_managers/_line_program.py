@@ -21,8 +21,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from taskorch.errors import AgentProgramError, AttemptLostError
-from taskorch.executors._programs._fork import no_fork
-from taskorch.executors._programs._spawn import exit_code_of
+from taskorch.executors._programs._spawn import exit_code_of, no_fork
 from taskorch.model import RUN_VARIABLE
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 
+from taskorch._base.verbs import NAME, NOTE, PERSON, lacks, verb
 from taskorch._base.vocabulary import no_attribute
 from taskorch._handles import TaskHandle
 from taskorch._managers import _approvals, _limits, _members
@@ -21,8 +22,7 @@ from taskorch._managers._gates import gate, is_gate
 from taskorch._managers._inside import WorkflowContext
 from taskorch._managers._mapping import mapped
 from taskorch._managers._meeting import Meetings
-from taskorch._managers._members import slices
-from taskorch._managers._records import MAX_ADDED, WILD, RunRecord, is_below
+from taskorch._managers._members import MAX_ADDED, WILD, RunRecord, is_below, slices
 from taskorch._managers._run import WorkflowRun
 from taskorch.errors import (
     DuplicateTaskError,
@@ -31,23 +31,19 @@ from taskorch.errors import (
     UnknownTaskError,
 )
 from taskorch.model import (
-    NAME,
-    NOTE,
-    PERSON,
     TERMINAL,
     Call,
     Task,
     TaskState,
     check_count,
+    check_name,
     in_run,
-    lacks,
     name_of,
     names_in_run,
     run_of,
     show,
     split_first,
     stem_of,
-    verb,
 )
 from taskorch.runtime import (
     added_by,
@@ -59,7 +55,6 @@ from taskorch.runtime import (
 )
 from taskorch.workflows import Workflow, WorkflowStatus, _steps
 from taskorch.workflows._graph import Parents, order
-from taskorch.workflows._names import check_name
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow

@@ -18,9 +18,8 @@ from taskorch.errors import (
     NotRunningError,
     WouldBlockError,
 )
-from taskorch.model import check_count, check_seconds
+from taskorch.model import check_count, check_name, check_seconds
 from taskorch.runtime import is_settled, resolve_on
-from taskorch.workflows._names import check_name
 
 if TYPE_CHECKING:
     from datetime import timedelta

@@ -1,18 +1,61 @@
-"""The tasks of a run: which they are, how they are called, and how they are found."""
+"""The tasks of a run: how they are found; what is remembered of runs beside them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+import attrs
 
 from taskorch._handles import TaskHandle
 from taskorch.errors import TaskFailure
-from taskorch.model import TaskState, ids_in_run, in_run, names_in_run, show, stem_of
+from taskorch.model import (
+    TaskState,
+    ids_in_run,
+    in_run,
+    joined,
+    names_in_run,
+    show,
+    stem_of,
+)
+from taskorch.model import is_below as begins_below
 from taskorch.runtime import ADDED, names_above
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
     from taskorch.runtime import Runtime, Work
+
+
+#: Tasks that the tasks of one run may add to it, unless `start` says otherwise.
+MAX_ADDED: Final = 100_000
+#: What makes a name a pattern.
+WILD: Final = frozenset("*?[")
+
+
+@attrs.define
+class RunRecord:
+    """What is remembered of a run in this life, beside its tasks."""
+
+    #: How many tasks the workflow had; None: it was started in an earlier life.
+    size: int | None = None
+    #: How many were added by tasks of its own, and how many may be.
+    added: int = 0
+    max_added: int = MAX_ADDED
+    #: Where it is paused: "" is all of it, else names below which it is.
+    paused: list[str] = attrs.field(factory=list[str])
+
+    def is_paused_at(self, name: str) -> bool:
+        """Whether a task called *name* is to be suspended when it is added."""
+        return any(is_below(name, below) for below in self.paused)
+
+
+def is_below(name: str, part: str) -> bool:
+    """Whether *name* is *part*, or begins with it; "" is all."""
+    if WILD.isdisjoint(part):
+        return not part or name == part or begins_below(name, part)
+    return fnmatchcase(name, part) or fnmatchcase(name, joined(part, "*"))
+
 
 T = TypeVar("T")
 

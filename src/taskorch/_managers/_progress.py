@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from statistics import median
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
 from taskorch._base.limits import NS
+from taskorch._base.read_only import ReadOnly
 from taskorch._base.visible import masked
 from taskorch._managers._members import blockers
-from taskorch._managers._times import known_ends, spells_of
 from taskorch.errors import DependencyFailedError, GateFailedError
+from taskorch.kernel import LEFT_RUNNING, past_of
 from taskorch.model import (
     TERMINAL,
     TaskState,
@@ -23,16 +24,10 @@ from taskorch.model import (
     run_of,
     without_run,
 )
-from taskorch.model._read_only import ReadOnly
 from taskorch.runtime import Staleness, give_error, is_skipped
+from taskorch.workflows import PhaseReport, TaskReport, Verdict, WorkflowReport
 from taskorch.workflows._graph import longest_path, order
 from taskorch.workflows._phases import approval_of, gate_of
-from taskorch.workflows._report import (
-    PhaseReport,
-    TaskReport,
-    Verdict,
-    WorkflowReport,
-)
 from taskorch.workflows._status import PhaseStatus, WorkflowStatus, state_of
 
 if TYPE_CHECKING:
@@ -40,6 +35,50 @@ if TYPE_CHECKING:
     from taskorch._managers._run import WorkflowRun
     from taskorch.kernel import TaskRow
     from taskorch.runtime import Runtime
+
+
+#: When a task began to run, when it no longer did, in ns, and what it says of that.
+Spell: TypeAlias = tuple[int, int | None, str]
+
+
+def spells_of(row: TaskRow) -> Iterator[Spell]:
+    """When *row* was running: its attempts, without the time that it was suspended."""
+    began: int | None = None
+    for state, at, detail in list(past_of(row)):
+        if state is TaskState.RUNNING:
+            began = at if began is None else began
+        elif began is not None:
+            yield began, at, detail
+            began = None
+    if began is not None:
+        yield began, None, ""
+
+
+def known_ends(rt: Runtime, rows: Iterable[TaskRow]) -> dict[int, int]:
+    """
+    What to take for the ends of attempts of *rows* that were cut off with a process.
+
+    Their history has them end when the next life began. What is known of them is that
+    they ran when the last fact of theirs came.
+
+    Returns:
+        By the instant in the history, that of the last fact before it, in ns.
+    """
+    last_facts: dict[int, int] = {}
+    if rt.directory.recovered is None:
+        return last_facts
+    cut_off = {
+        end: row.id
+        for row in rows
+        for _, end, detail in spells_of(row)
+        if end is not None and LEFT_RUNNING in detail
+    }
+    for end, task_id in cut_off.items():
+        last = rt.directory.recovered.last_before_life(task_id, end)
+        if last is not None:
+            last_facts[end] = last
+    return last_facts
+
 
 _S: Final = TaskState
 #: Steps that take no time of their own.

@@ -8,6 +8,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from taskorch._base.limits import NS
+from taskorch._base.read_only import ReadOnly
+from taskorch._base.verbs import FOR_PROGRAMS, lacks, verb
 from taskorch.errors import (
     AllocationError,
     InvalidTaskError,
@@ -25,7 +27,6 @@ from taskorch.kernel import (
     pool_shortage,
 )
 from taskorch.model import (
-    FOR_PROGRAMS,
     TASKS,
     PoolUsage,
     Quota,
@@ -35,12 +36,9 @@ from taskorch.model import (
     check_fraction,
     check_id,
     check_seconds,
-    lacks,
     show,
     to_seconds,
-    verb,
 )
-from taskorch.model._read_only import ReadOnly
 from taskorch.runtime import HYSTERESIS, Latch
 
 if TYPE_CHECKING:

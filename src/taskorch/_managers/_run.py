@@ -48,11 +48,10 @@ from taskorch.runtime import (
     result_of,
     unresolvable_root,
 )
-from taskorch.workflows import WorkflowStatus
+from taskorch.workflows import WorkflowReport, WorkflowStatus
 from taskorch.workflows._graph import Parents
 from taskorch.workflows._phases import approval_of, is_gate_id, is_same_end, phase_of
 from taskorch.workflows._pictures import drawing, page
-from taskorch.workflows._report import WorkflowReport
 
 if TYPE_CHECKING:
     from taskorch._managers._manager import WorkflowManager

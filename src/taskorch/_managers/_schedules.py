@@ -21,6 +21,7 @@ import attrs
 
 from taskorch._base.frozen import frozen
 from taskorch._base.limits import NS
+from taskorch._base.verbs import TEXT, lacks, verb
 from taskorch._base.vocabulary import meant
 from taskorch.errors import (
     DuplicateTaskError,
@@ -31,7 +32,6 @@ from taskorch.errors import (
 )
 from taskorch.model import (
     TERMINAL,
-    TEXT,
     HealthCheck,
     Task,
     TaskState,
@@ -40,15 +40,14 @@ from taskorch.model import (
     first_of,
     has_segments,
     in_run,
-    lacks,
     makers_of,
+    note_of,
     run_of,
     show,
     some,
     stem_of,
-    verb,
 )
-from taskorch.model._made_for import MadeFor, note_of
+from taskorch.model._made_for import MadeFor
 from taskorch.runtime import defers_interrupts, wall
 from taskorch.schedules import (
     ORIGIN,

@@ -38,7 +38,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from taskorch._base.visible import said, visible
 from taskorch.errors import ToolCallError, ToolError, leaves
-from taskorch.executors._programs._fork import no_fork
+from taskorch.executors._programs._spawn import no_fork
 from taskorch.model import RUN_VARIABLE, show
 
 if TYPE_CHECKING:

@@ -25,6 +25,7 @@ from taskorch._base.limits import (
     MONITOR_SECONDS,
     NS,
 )
+from taskorch._base.members import has
 from taskorch._base.vocabulary import meant, unknown_option
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._futures import FuturesExecutor
@@ -39,7 +40,6 @@ from taskorch.policies._kinds import (
     check_policies,
 )
 from taskorch.protocols import AttemptExecutor, Journal, SetsGrace, WaitsForBetter
-from taskorch.protocols._members import has
 from taskorch.runtime import BUILT_IN
 
 if TYPE_CHECKING:

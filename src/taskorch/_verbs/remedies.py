@@ -22,7 +22,7 @@ from urllib.parse import quote
 from taskorch._base.address import without_password
 
 if TYPE_CHECKING:
-    from taskorch.model._verbs import Verb
+    from taskorch._base.verbs import Verb
 
 #: Of a request: what is to be done about an error is told as `requests`, or `calls`.
 REMEDIES_HEADER: Final = "Taskorch-Remedies"

@@ -1,7 +1,7 @@
 """
 All that can be done with an orchestrator: the verbs of it and of its managers.
 
-They are described at the methods: see `taskorch.model._verbs`.
+They are described at the methods: see `taskorch._base.verbs`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from taskorch._base.verbs import Verb, verbs_of
 from taskorch._handles import TaskHandle
 from taskorch._managers import (
     AgentManager,
@@ -20,7 +21,6 @@ from taskorch._managers import (
 )
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.model import AgentInstance, Health, Stats, plain, taken_apart
-from taskorch.model._verbs import Verb, verbs_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

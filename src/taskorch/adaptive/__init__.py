@@ -9,8 +9,8 @@ would do. What is learnt is a projection of the facts: deleting it changes no ta
 
 - `_arms`: arms in contexts: which is chosen, so that a floor holds; what came of each.
 - `_learner`: what learns of them: from facts, of this life and earlier, and snapshots.
-- `_bandits`, `_linear`: which of a few arms is pulled next, by the rewards of earlier
-  pulls; the one that looks at features.
+- `_bandits`: which of a few arms is pulled next, by the rewards of earlier pulls;
+  the one that looks at features.
 - `_facts`: what facts say of choices and rewards, and what would have come of others.
 - `_learned`: a router, a queue, an allocator and a value, each with one that learns.
 """
@@ -21,6 +21,7 @@ from taskorch.adaptive._arms import Chosen as Chosen
 from taskorch.adaptive._arms import Learning as Learning
 from taskorch.adaptive._bandits import UCB1 as UCB1
 from taskorch.adaptive._bandits import Bandit as Bandit
+from taskorch.adaptive._bandits import LinUCB as LinUCB
 from taskorch.adaptive._bandits import Thompson as Thompson
 from taskorch.adaptive._facts import Value as Value
 from taskorch.adaptive._facts import off_policy as off_policy
@@ -31,7 +32,6 @@ from taskorch.adaptive._learned import LearnedRouter as LearnedRouter
 from taskorch.adaptive._learned import LearnedValue as LearnedValue
 from taskorch.adaptive._learner import SNAPSHOTS as SNAPSHOTS
 from taskorch.adaptive._learner import Learner as Learner
-from taskorch.adaptive._linear import LinUCB as LinUCB
 
 __all__ = (
     "SNAPSHOTS",

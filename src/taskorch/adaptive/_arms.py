@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
-from taskorch.adaptive._bandits import UCB1, Bandit, Thompson
-from taskorch.adaptive._linear import LinUCB
+from taskorch.adaptive._bandits import UCB1, Bandit, LinUCB, Thompson
 
 if TYPE_CHECKING:
     from random import Random

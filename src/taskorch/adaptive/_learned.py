@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
+from taskorch._base.members import has
 from taskorch.adaptive._arms import Learning
 from taskorch.adaptive._facts import Value
 from taskorch.adaptive._learner import Learner
@@ -37,7 +38,7 @@ from taskorch.protocols import (
     TaskQueue,
     TaskRouter,
 )
-from taskorch.protocols._members import check_policy, has
+from taskorch.protocols._optional import check_policy
 
 if TYPE_CHECKING:
     from random import Random

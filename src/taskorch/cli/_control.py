@@ -20,8 +20,9 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
+from taskorch._base.verbs import Argument, Verb
 from taskorch._base.visible import counted
-from taskorch._managers._records import WILD
+from taskorch._managers._members import WILD
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._settings.configuration import TOKEN_VARIABLE
 from taskorch._verbs.table import VERBS, as_json, bound, commands
@@ -50,7 +51,6 @@ from taskorch.model import (
     stem_of,
     task_of_escalation,
 )
-from taskorch.model._verbs import Argument, Verb
 from taskorch.reading import JournalReader
 
 _PASSING: Final = (TaskState.QUEUED, TaskState.PENDING, TaskState.RETRYING)

@@ -152,8 +152,7 @@ def _serve_suite(args: argparse.Namespace) -> int:
         suite_app,
     )
     from taskorch.frontends.suite._folder import RunFolder  # noqa: PLC0415
-    from taskorch.frontends.suite._reading import load  # noqa: PLC0415
-    from taskorch.frontends.suite._without_effect import line_of  # noqa: PLC0415
+    from taskorch.frontends.suite._reading import line_of, load  # noqa: PLC0415
 
     _refuse_tools(args, "a suite")
     suite = load(*args.config)

@@ -19,11 +19,10 @@ from taskorch.errors import InvalidTaskError, JournalTakenError
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._formats import first_line, headline, status
 from taskorch.frontends.suite._planning import plan
-from taskorch.frontends.suite._reading import load
+from taskorch.frontends.suite._reading import line_of, load
 from taskorch.frontends.suite._report import SuiteReport
 from taskorch.frontends.suite._running import read_report, run
 from taskorch.frontends.suite._telling import Ended
-from taskorch.frontends.suite._without_effect import line_of
 from taskorch.reading import JournalReader
 from taskorch.runtime import SLICE
 

@@ -16,12 +16,12 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._base.vocabulary import guess
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.cli._terminal import pairs
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.model import Task, some
 from taskorch.workflows import Workflow
-from taskorch.workflows._names import guess
 
 _DOCUMENTS: Final = (".yaml", ".yml", ".json")
 #: What a name of tasks without a workflow becomes.

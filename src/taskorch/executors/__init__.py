@@ -14,10 +14,9 @@ decide what is run, or when. What is for programs is loaded when it is asked for
 - `_link`, `_wire`: the link to a worker or a host: what it was given, what is lost with
   it; and its frames.
 - `_engines`: `ray(…)` and `dask(…)`, by which users name these.
-- `_futures`: attempts as calls on an executor of `concurrent.futures`.
+- `_futures`: attempts as calls on an executor of `concurrent.futures`; those of ours,
+  which end with the orchestrator that they were given to.
 - `_remote`: what a call in another process is sent as, and comes back as.
-- `_owned`: executors that end with the orchestrator that they were given to.
-- `_ends`: what executors have to say of an attempt that came to nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from taskorch.executors._engines import dask as dask
     from taskorch.executors._engines import ray as ray
-    from taskorch.executors._hosts._kept import RemoteValue as RemoteValue
+    from taskorch.executors._hosts._engine import RemoteValue as RemoteValue
 
 __all__ = ("RemoteValue", "dask", "ray")
 
@@ -37,7 +36,7 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> Any:
         # When asked for.
         if name == "RemoteValue":
-            from taskorch.executors._hosts._kept import RemoteValue  # noqa: PLC0415
+            from taskorch.executors._hosts._engine import RemoteValue  # noqa: PLC0415
 
             return RemoteValue
         if name in __all__:

@@ -1,18 +1,67 @@
-"""Attempts as calls on an executor of `concurrent.futures`, or on one like it."""
+"""
+Attempts as calls on an executor of `concurrent.futures`, or on one like it.
+
+And executors of ours that end with the orchestrator that they were given to.
+"""
 
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Callable, Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import Context
 from types import CoroutineType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from taskorch._base.ends import is_no_room, unawaited
 from taskorch.errors import AttemptInterrupted
-from taskorch.executors._ends import is_no_room, unawaited
 from taskorch.executors._remote import unsendable
 from taskorch.model import show
 from taskorch.protocols import Attempt, AttemptExecutor, Executor
+
+B = TypeVar("B")
+
+
+class OwnedExecutor(AttemptExecutor[B]):
+    """
+    An executor that one orchestrator ends: nobody else has it.
+
+    All others are ended by who has made them.
+    """
+
+    @abstractmethod
+    def bind(
+        self,
+        run_id: Callable[[], str],
+        cores: Callable[[], int],
+        is_durable: Callable[[], bool],
+    ) -> None:
+        """Bind it to one life of an orchestrator with *cores* cores."""
+        ...
+
+    @abstractmethod
+    def end_all(self, grace: float) -> None:
+        """End all attempts within *grace* seconds."""
+        ...
+
+    @abstractmethod
+    def close(self, patience: float) -> None:
+        """End all that it has begun, and wait *patience* seconds for that."""
+        ...
+
+    def where(self, begun: B) -> str:
+        """A sentence: where an attempt is, or what it waits for; or "" for none."""
+        del begun
+        return ""
+
+    def findings(self) -> Iterable[tuple[str, str]]:
+        """
+        What is to be said of it: pairs of `ok`, `degraded` or `failed`, and words.
+
+        It may take seconds.
+        """
+        return ()
+
 
 #: What is said of calls that the executor has given up.
 _GIVEN_UP: Final = (concurrent.futures.BrokenExecutor, AttemptInterrupted)

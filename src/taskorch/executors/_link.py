@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final
 
 from taskorch._base.lease import Lease
 from taskorch.executors import _wire
-from taskorch.executors._programs._sender import FLAGS, Sender
+from taskorch.executors._programs._output import FLAGS, Sender
 
 if TYPE_CHECKING:
     import socket

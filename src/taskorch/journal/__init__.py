@@ -10,18 +10,16 @@ facts mean, and what a new life makes of them, is in `kernel` and `runtime`.
 - `_memory`: the journal in memory.
 - `_sql`, `_session`: the journal in tables, whatever database has them.
 - `_reader`, `_forgetting`: what is read and checked; what is left out for good.
-- `_sqlite`, `_sqlite_session`, `_layout`: the tables in a file.
-- `_file`, `_lock`, `_reading`: opening the file; the lock of its owner; readers beside
-  it.
+- `_sqlite`, `_sqlite_session`, `_layout`: the tables in a file, written and read.
+- `_file`, `_lock`: opening the file; the lock of its owner.
 - `_repair`: what is done about a disk that has failed.
 - `_postgres`, `_postgres_session`, `_postgres_tables`: the tables in a PostgreSQL
-  database.
-- `_postgres_connections`, `_postgres_lease`, `_postgres_reading`: its server, owner,
-  readers.
+  database; its server.
+- `_postgres_reading`: its readers.
 - `_codec`, `_encoding`: entries and values as text, and back.
-- `_values`, `_classes`, `_registered`: values as what JSON has; classes of the user's.
+- `_values`, `_classes`: values as what JSON has; instances of the user's classes.
 - `_scripts`: the main module, under a name that says which script it is.
-- `_beside`: files of large values.
+- `_beside`: what users have it keep in their own way; files of large values.
 - `_points`: where a test may strike while a journal is written.
 """
 
@@ -31,14 +29,14 @@ from typing import TYPE_CHECKING
 from taskorch.journal._memory import MemoryJournal as MemoryJournal
 
 if TYPE_CHECKING:
+    from taskorch.journal._beside import register as register
+    from taskorch.journal._beside import register_file as register_file
     from taskorch.journal._codec import Row as Row
     from taskorch.journal._codec import decode as decode
     from taskorch.journal._codec import document as document
     from taskorch.journal._codec import encode as encode
     from taskorch.journal._opened import open_journal as open_journal
     from taskorch.journal._postgres import PostgresJournal as PostgresJournal
-    from taskorch.journal._registered import register as register
-    from taskorch.journal._registered import register_file as register_file
     from taskorch.journal._sql import SqlJournal as SqlJournal
     from taskorch.journal._sqlite import SqliteJournal as SqliteJournal
 
@@ -52,8 +50,8 @@ _LATE = {
     "document": "_codec",
     "open_journal": "_opened",
     "encode": "_codec",
-    "register": "_registered",
-    "register_file": "_registered",
+    "register": "_beside",
+    "register_file": "_beside",
 }
 
 

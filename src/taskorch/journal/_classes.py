@@ -22,8 +22,7 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
-from taskorch.journal._beside import keep, load
-from taskorch.journal._registered import BY_CLASS, BY_NAME, Pair
+from taskorch.journal._beside import BY_CLASS, BY_NAME, Pair, keep, load
 from taskorch.journal._scripts import OtherScriptError, main_named, named_module
 from taskorch.journal._values import (
     OWN,

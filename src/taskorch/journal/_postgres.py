@@ -31,16 +31,17 @@ from taskorch.journal import _postgres_tables as sql
 from taskorch.journal._codec import Rows
 from taskorch.journal._lock import began_at, host
 from taskorch.journal._points import reach
-from taskorch.journal._postgres_connections import (
+from taskorch.journal._postgres_reading import PostgresReading, has_died, machine
+from taskorch.journal._postgres_session import (
+    LeaseKeeper,
+    PostgresSession,
+    clock,
     is_refusal,
     load,
     number,
     parse,
     truth,
 )
-from taskorch.journal._postgres_lease import LeaseKeeper, clock
-from taskorch.journal._postgres_reading import PostgresReading, has_died, machine
-from taskorch.journal._postgres_session import PostgresSession
 from taskorch.journal._reader import GroupRow, Reader
 from taskorch.journal._session import Durability
 from taskorch.journal._sql import SqlJournal

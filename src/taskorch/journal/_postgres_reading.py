@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from taskorch.errors import InvalidTaskError, JournalError, JournalUnavailableError
 from taskorch.journal import _postgres_tables as sql
 from taskorch.journal._lock import is_alive
-from taskorch.journal._postgres_connections import (
+from taskorch.journal._postgres_session import (
     PostgresAddress,
     PostgresConnections,
+    PostgresSession,
     error_of,
     has_hung_up,
     load,
 )
-from taskorch.journal._postgres_session import PostgresSession
 from taskorch.journal._reader import Reader
 from taskorch.journal._sql import SqlReading
 from taskorch.model import id_problem

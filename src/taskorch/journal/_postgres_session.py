@@ -1,17 +1,115 @@
-"""What is said to the tables of a journal in PostgreSQL."""
+"""
+Connections to a PostgreSQL server, what is said to its tables, and its errors.
+
+psycopg makes the connections. The lease of a journal is here as its owner knows it.
+
+Decisions: 0093, 0103.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterator, Mapping
+import select
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
+from urllib.parse import unquote
 
+from taskorch._base.address import fault_of, is_url, normal
+from taskorch._base.lease import Lease
+from taskorch._base.visible import printable
+from taskorch.errors import InvalidTaskError, JournalError, JournalUnavailableError
 from taskorch.journal._session import Session
 
 if TYPE_CHECKING:
     import psycopg
+
+
+#: It is renewed after this share of it.
+_RENEWED: Final = 1 / 3
+#: Of its end, the owner is sure so much earlier: clocks do not run alike.
+_MARGIN: Final = 1 / 10
+#: Seconds in which it can be given back, at the end, if the server answers.
+_PATIENCE: Final = 5.0
+#: It goes on while the machine sleeps, as the clock of the server does.
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def clock() -> float:
+    """Seconds of a clock of this machine, which nobody sets."""
+    return time.clock_gettime(_CLOCK)
+
+
+class LeaseKeeper:
+    """
+    Keeps the lease in which nobody takes a journal from its owner, on a thread.
+
+    Args:
+        seconds: How long it lasts from each renewal.
+        since: When it was first given, by `clock`, or earlier.
+        renew: A method that renews it, and returns whether it is to be called again.
+        release: A method that gives it back, called by `end`. Neither keeps its object
+            in memory; without that, the thread ends.
+    """
+
+    def __init__(
+        self,
+        seconds: float,
+        since: float,
+        renew: Callable[[], bool],
+        release: Callable[[], object],
+    ) -> None:
+        self._lease = Lease(seconds * (1 - _MARGIN), since)
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(
+            target=_keep,
+            args=(
+                weakref.WeakMethod(renew),
+                weakref.WeakMethod(release),
+                self._is_over,
+                seconds * _RENEWED,
+            ),
+            name="taskorch-lease",
+            daemon=True,
+        )
+        self._thread.start()
+
+    def lasts(self) -> bool:
+        """Whether nobody can have taken the journal, as far as clocks say."""
+        return not self._lease.is_over(clock())
+
+    def renewed(self, since: float) -> None:
+        """It was renewed: by what was asked of the server at *since*, by `clock`."""
+        self._lease.renew(since)
+
+    def end(self) -> None:
+        """Renew it no more, and give it back; a server that is silent may not hear."""
+        self._is_over.set()
+        if self._thread is not threading.current_thread():
+            self._thread.join(_PATIENCE)
+
+
+def _keep(
+    renew: weakref.WeakMethod[Callable[[], bool]],
+    release: weakref.WeakMethod[Callable[[], object]],
+    is_over: threading.Event,
+    pause: float,
+) -> None:
+    while not is_over.wait(pause):
+        renewal = renew()
+        if renewal is None or not renewal():
+            return
+        # Nobody else may need the journal.
+        del renewal
+    give_back = release()
+    if give_back is not None:
+        give_back()
+
 
 _VALUE: Final = re.compile(r"(?<!:):([a-z]+)")
 #: Of a list, each by the index: `= ANY` would leave that to a planner, which may read
@@ -96,3 +194,311 @@ class PostgresSession(Session):
 
     def close(self) -> None:
         self.db.close()
+
+
+#: What an address may say besides what is the client library's.
+_OURS: Final = ("partition", "lease", "standby")
+#: Connections that are kept while nobody uses them.
+_IDLE: Final = 3
+#: What is said to the client library, unless the address says it: seconds to connect,
+#: and to find out that the machine of a server is gone, which may be silent for long.
+_DEFAULTS: Final = {
+    "connect_timeout": "5",
+    "tcp_user_timeout": "15000",
+    "keepalives_idle": "5",
+    "keepalives_interval": "3",
+    "keepalives_count": "3",
+}
+#: What may pass by itself, by its class: a connection, conflicts, no room or memory, a
+#: server that stops, the system's errors and others; one that only reads, locks.
+_PASSING: Final = ("08", "40", "53", "57", "58", "XX")
+_PASSING_CODES: Final = frozenset({"25006", "55P03"})
+_READ_ONLY: Final = "25006"
+_FORBIDDEN: Final = "42501"
+#: Tables, columns or the schema are not there.
+_MISSING: Final = frozenset({"3F000", "42P01", "42703"})
+#: A connection is lost; the server ends it, or stops.
+_ENDED: Final = ("080", "57P")
+#: What a pgbouncer says that ends no transaction of several statements.
+_NO_TRANSACTIONS: Final = "statement pooling mode"
+#: A page or an index is damaged.
+_DAMAGE: Final = frozenset({"XX001", "XX002"})
+#: What the client library says of a name in an address that is none of its own.
+_OPTION: Final = re.compile(
+    r'invalid (?:URI query parameter|connection option)[: ]+"([a-z_]{1,40})"'
+)
+#: Said of who may not connect, or cannot with such an address. Those errors have no
+#: code; a server that speaks another language is waited for.
+_REFUSALS: Final = re.compile(
+    "authentication failed|no password supplied|pg_hba.conf|not permitted to log in"
+    "|does not exist|no such (database|user)|not currently accepting connections"
+    "|permission denied|unrecognized configuration parameter|certificate"
+    "|does not support SSL|is bad: (invalid|could not parse)"
+)
+
+
+class PostgresAddress(NamedTuple):
+    """A server, and what is said of a journal there beside it."""
+
+    #: For the client library; it may have a password.
+    conninfo: str
+    #: For people, without a password.
+    name: str
+    #: `partition`, `lease` and `standby`, as far as they are said.
+    said: Mapping[str, str]
+
+
+def load() -> Any:
+    """
+    The module psycopg.
+
+    Raises:
+        JournalError: It is not installed, or finds no client library.
+    """
+    try:
+        import psycopg  # noqa: PLC0415 - few need it
+    except ImportError as error:
+        msg = f"a journal in PostgreSQL needs psycopg: {error}"
+        hint = "pip install 'taskorch[postgres]'"
+        raise JournalError(msg, hint=hint) from None
+    return psycopg
+
+
+def parse(dsn: str) -> PostgresAddress:
+    """
+    The parts of *dsn*, an address or text of `name=value`.
+
+    Raises:
+        InvalidTaskError: It is neither.
+        JournalError: psycopg is not installed.
+    """
+    options: dict[str, str] = {}
+    dsn, why = normal(dsn), ""
+    if is_url(dsn):
+        why = fault_of(dsn)
+        # What is libpq's stays as it is written.
+        dsn, _, query = dsn.partition("?")
+        pairs = [pair.partition("=") for pair in query.split("&") if pair]
+        options = {name: unquote(value) for name, _, value in pairs if name in _OURS}
+        rest = "&".join("".join(pair) for pair in pairs if pair[0] not in _OURS)
+        dsn = f"{dsn}?{rest}" if rest else dsn
+    driver = load()
+    parameters: dict[str, Any] = {}
+    try:
+        if not why:
+            parameters = driver.conninfo.conninfo_to_dict(dsn)
+    except driver.Error as error:
+        # What it says of others may be a part of a password.
+        option = _OPTION.search(str(error))
+        why = f"it has no option {option[1]}" if option else "it cannot be read"
+    if not why and not all(p.isdecimal() for p in _ports(parameters.get("port"))):
+        why = "a port is no number"
+    if why:
+        msg = f"the address of the server is not well formed: {why}"
+        hint = "postgresql://host:5432/database?user=name&partition=name"
+        raise InvalidTaskError(msg, hint=hint)
+    for key, value in _DEFAULTS.items():
+        parameters.setdefault(key, value)
+    parameters.setdefault("application_name", "taskorch")
+    return PostgresAddress(
+        driver.conninfo.make_conninfo(**parameters), _shown(parameters), options
+    )
+
+
+def _ports(text: Any) -> list[str]:
+    """The ports of an address that are said."""
+    return [port for port in str(text or "").split(",") if port]
+
+
+def _shown(parameters: Mapping[str, Any]) -> str:
+    user, host = parameters.get("user", ""), parameters.get("host", "")
+    port, name = parameters.get("port", ""), parameters.get("dbname", "")
+    where = f"{user}@{host}" if user else host
+    return printable(f"postgresql://{where}{f':{port}' if port else ''}/{name}")
+
+
+class PostgresConnections:
+    """
+    Connections to one server: each is used by one thread at a time.
+
+    Nothing is expected of a connection but that it carries out the next transaction:
+    so it may as well lead to a pgbouncer that gives each transaction another session.
+    """
+
+    def __init__(self, address: PostgresAddress) -> None:
+        self._conninfo = address.conninfo
+        self._mutex = threading.Lock()
+        self._idle: list[psycopg.Connection[Any]] = []
+        self._is_open = True
+        weakref.finalize(self, _close, self._idle)
+
+    @contextlib.contextmanager
+    def use(
+        self, first: Callable[[psycopg.Connection[Any]], Any] = lambda _: None
+    ) -> Iterator[tuple[psycopg.Connection[Any], Any]]:
+        """
+        A connection, and what *first* has returned; after an error it is used no more.
+
+        Where *first* finds that one has been ended while nobody used it, as a server or
+        a pgbouncer that is restarted does with all, another is taken.
+        """
+        while True:
+            connection, is_new = self._borrow()
+            try:
+                answer = first(connection)
+            except BaseException as error:
+                connection.close()
+                if is_new or not has_hung_up(error):
+                    raise
+            else:
+                break
+        try:
+            yield connection, answer
+        except BaseException:
+            connection.close()
+            raise
+        self._give_back(connection)
+
+    def close(self) -> None:
+        """Close those that nobody uses; others are closed when they are given back."""
+        with self._mutex:
+            self._is_open = False
+            _close(self._idle)
+
+    def leave_to_parent(self) -> list[psycopg.Connection[Any]]:
+        """In a child: those of the parent, neither to be used nor closed."""
+        self._mutex = threading.Lock()
+        idle = self._idle.copy()
+        self._idle.clear()
+        return idle
+
+    def _borrow(self) -> tuple[psycopg.Connection[Any], bool]:
+        """A connection, and whether it was made just now."""
+        while True:
+            with self._mutex:
+                connection = self._idle.pop() if self._idle else None
+            if connection is None:
+                return self._connect(), True
+            if not _has_ended(connection):
+                return connection, False
+            connection.close()
+
+    def _give_back(self, connection: psycopg.Connection[Any]) -> None:
+        with self._mutex:
+            if self._is_open and len(self._idle) < _IDLE:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        # Statements are not prepared: another session would not know them.
+        connection: psycopg.Connection[Any] = load().connect(
+            self._conninfo, autocommit=True, prepare_threshold=None
+        )
+        return connection
+
+
+def _close(idle: list[psycopg.Connection[Any]]) -> None:
+    while idle:
+        idle.pop().close()
+
+
+def _has_ended(connection: psycopg.Connection[Any]) -> bool:
+    """Whether the server has hung up, as far as is known without asking."""
+    if connection.closed:
+        return True
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def has_hung_up(error: BaseException | None) -> bool:
+    """Whether *error* says that a connection has ended: another may do."""
+    if not isinstance(error, load().OperationalError):
+        return False
+    code: str = getattr(error, "sqlstate", None) or ""
+    return not code or code[:3] in _ENDED
+
+
+def error_of(
+    error: Exception, name: str, wanted: str, *, unknown: bool
+) -> JournalError:
+    """
+    The error for whoever *wanted* the journal *name*, made from one of psycopg's.
+
+    Args:
+        error: What psycopg raised.
+        name: Of the journal, for people.
+        wanted: `"read"`, `"written"`, `"claimed"` or `"changed"`.
+        unknown: Whether something may have been kept, if the connection was lost.
+    """
+    code = getattr(error, "sqlstate", None) or ""
+    why = " ".join(str(error).split()) or type(error).__name__
+    if code in _DAMAGE:
+        return JournalError(
+            f"{name} is damaged, says the server: {why}",
+            hint="restore the database from a copy",
+        )
+    hint: str | None = None
+    if _NO_TRANSACTIONS in why:
+        msg = f"{name} cannot be {wanted}: {why}"
+        hint = "let the pgbouncer have pool_mode = transaction, or session"
+        return JournalError(msg, hint=hint)
+    if code in _MISSING:
+        msg = f"{name}: tables of taskorch are missing: {why}"
+        hint = "restore them from a copy, or let an orchestrator make new ones"
+        return JournalError(msg, hint=hint)
+    if code == _FORBIDDEN:
+        msg = f"{name} cannot be {wanted}: {why}"
+        hint = (
+            "let its owner grant this role the schema taskorch and its tables, or make "
+            "them: taskorch migrate postgresql://…"
+        )
+        return JournalError(msg, hint=hint)
+    is_lost = not code and isinstance(error, load().OperationalError)
+    if is_lost or code[:2] in _PASSING or code in _PASSING_CODES:
+        if code == _READ_ONLY:
+            hint = "name the primary: postgresql://a,b/db?target_session_attrs=primary"
+        elif is_refusal(error):
+            hint = "mend the address, or what the server grants to its user"
+        elif wanted != "written":
+            hint = "look whether the server runs, and whether the address is right"
+        outcome = "unknown" if unknown and (is_lost or code[:2] == "57") else "refused"
+        msg = f"{name} cannot be {wanted} now: {why}"
+        return JournalUnavailableError(msg, outcome=outcome, hint=hint)
+    return JournalError(f"{name} cannot be {wanted}: {why}")
+
+
+def is_refusal(error: BaseException | None) -> bool:
+    """Whether *error* says that an address will not do, however long one waits."""
+    is_coded = getattr(error, "sqlstate", None) is not None
+    return not is_coded and _REFUSALS.search(str(error)) is not None
+
+
+def truth(name: str, text: str) -> bool:
+    """
+    What an address says of *name*, which is true or false.
+
+    Raises:
+        InvalidTaskError: It says neither.
+    """
+    words: dict[str, bool] = {"1": True, "true": True, "0": False, "false": False}
+    if text.lower() not in words:
+        msg = f"{name}={text!r} of the address is neither true nor false"
+        raise InvalidTaskError(msg, hint=f"…?{name}=true")
+    return words[text.lower()]
+
+
+def number(name: str, text: str) -> float:
+    """
+    The number that an address says of *name*.
+
+    Raises:
+        InvalidTaskError: It is none.
+    """
+    as_number: Callable[[str], float] = float
+    try:
+        return as_number(text)
+    except ValueError:
+        msg = f"{name}={text!r} of the address is no number"
+        raise InvalidTaskError(msg, hint=f"…?{name}=5") from None

@@ -5,7 +5,7 @@ Frozen values: what users write down and what they are told.
 2. No value knows of the kernel, of time, or of any I/O.
 3. Durations are seconds (float) here, and whole nanoseconds below.
 
-- `_task`, `_describe`: the task; how its options are described, each once.
+- `_task`: the task, with its options.
 - `_ids`: what an id may look like.
 - `_program`, `_question`: what a task may be beside a call.
 - `_retry_policy`, `_cache`: attempts; how long results and what has ended are kept.
@@ -15,13 +15,11 @@ Frozen values: what users write down and what they are told.
 - `_status`: what the orchestrator says of one task, and of all.
 - `_explanation`: why a task does not run, or what became of it.
 - `_filter`: which tasks are asked for.
-- `_verbs`: what can be done with an orchestrator, said at the methods that do it.
 - `_arguments`: a task that is named among the arguments of another.
 - `_missing`, `_made_for`, `_places`: what is gone since; which slot a task is of; lines
   of code.
 - `_checks`, `_show`, `_plain`: whether an argument is what it says; values in messages,
   as JSON.
-- `_read_only`: mappings that nobody changes.
 """
 
 from taskorch.model._agent import AGENT_KINDS as AGENT_KINDS
@@ -54,9 +52,6 @@ from taskorch.model._checks import check_reward as check_reward
 from taskorch.model._checks import check_word as check_word
 from taskorch.model._checks import is_name as is_name
 from taskorch.model._checks import is_number as is_number
-from taskorch.model._describe import Form as Form
-from taskorch.model._describe import declared as declared
-from taskorch.model._describe import texts_of as texts_of
 from taskorch.model._explanation import Blocker as Blocker
 from taskorch.model._explanation import Estimate as Estimate
 from taskorch.model._explanation import Explanation as Explanation
@@ -69,6 +64,8 @@ from taskorch.model._filter import FILTERS as FILTERS
 from taskorch.model._filter import TaskFilter as TaskFilter
 from taskorch.model._ids import PHASE_LIMIT as PHASE_LIMIT
 from taskorch.model._ids import check_id as check_id
+from taskorch.model._ids import check_name as check_name
+from taskorch.model._ids import check_task_id as check_task_id
 from taskorch.model._ids import earlier_ids as earlier_ids
 from taskorch.model._ids import escalation_id as escalation_id
 from taskorch.model._ids import first_of as first_of
@@ -102,6 +99,7 @@ from taskorch.model._ids import without_last as without_last
 from taskorch.model._ids import without_run as without_run
 from taskorch.model._made_for import SCHEDULE as SCHEDULE
 from taskorch.model._made_for import inherited as inherited
+from taskorch.model._made_for import note_of as note_of
 from taskorch.model._missing import Missing as Missing
 from taskorch.model._places import frames_of as frames_of
 from taskorch.model._places import place_of as place_of
@@ -204,18 +202,3 @@ from taskorch.model._task import kind_of as kind_of
 from taskorch.model._task import named as named
 from taskorch.model._task import plain_but as plain_but
 from taskorch.model._task import task_of_call as task_of_call
-from taskorch.model._verbs import ANYTHING as ANYTHING
-from taskorch.model._verbs import COUNT as COUNT
-from taskorch.model._verbs import FOR_PROGRAMS as FOR_PROGRAMS
-from taskorch.model._verbs import ID as ID
-from taskorch.model._verbs import NAME as NAME
-from taskorch.model._verbs import NOTE as NOTE
-from taskorch.model._verbs import OBJECT as OBJECT
-from taskorch.model._verbs import PERSON as PERSON
-from taskorch.model._verbs import PRIORITY as PRIORITY
-from taskorch.model._verbs import SECONDS as SECONDS
-from taskorch.model._verbs import TEXT as TEXT
-from taskorch.model._verbs import Schema as Schema
-from taskorch.model._verbs import lacks as lacks
-from taskorch.model._verbs import listed as listed
-from taskorch.model._verbs import verb as verb

@@ -17,6 +17,7 @@ from typing import Final
 
 from taskorch._base.limits import MAX_ID_LENGTH
 from taskorch.errors import InvalidTaskError
+from taskorch.model._show import show
 
 # One segment: no leading dot or dash (hidden files, options), no trailing dot.
 _SEGMENT: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9._\-]*[A-Za-z0-9_\-])?"
@@ -63,6 +64,35 @@ def check_id(value: str) -> str:
     if problem is not None:
         raise InvalidTaskError(problem)
     return value
+
+
+def check_name(subject: str, name: object) -> str:
+    """
+    Return *name* if it can be the name or the id of a workflow: one segment of an id.
+
+    Raises:
+        InvalidTaskError: It cannot.
+    """
+    problem = id_problem(name)
+    if problem is None and isinstance(name, str) and not has_segments(name):
+        return name
+    msg = f"{subject}: {problem or f'{show(name)} has a slash'}"
+    hint = "one word: the ids of its tasks are this, a slash and the id of the task"
+    raise InvalidTaskError(msg, hint=hint)
+
+
+def check_task_id(name: object) -> str:
+    """
+    Return *name* if it is a safe id.
+
+    Raises:
+        InvalidTaskError: It is not.
+    """
+    problem = id_problem(name)
+    if problem is not None or not isinstance(name, str):
+        msg = f"id: {problem}"
+        raise InvalidTaskError(msg)
+    return name
 
 
 def escalation_id(task_id: str, number: int = 0) -> str:

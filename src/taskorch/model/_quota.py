@@ -8,10 +8,10 @@ import attrs
 
 from taskorch._base.frozen import frozen
 from taskorch._base.limits import MAX_AMOUNT
+from taskorch._base.read_only import ReadOnly
 from taskorch._base.visible import visible
 from taskorch.errors import InvalidTaskError
 from taskorch.model._ids import has_segments
-from taskorch.model._read_only import ReadOnly
 from taskorch.model._resources import Resources, Units, to_units
 from taskorch.model._show import show
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 
 from taskorch._base.frozen import frozen
+from taskorch._base.read_only import ReadOnly
 from taskorch._base.visible import counted, visible
 from taskorch.model._agent import Performance
 from taskorch.model._ids import has_number, numbered
 from taskorch.model._places import place_of
 from taskorch.model._plain import fields_of, plain
-from taskorch.model._read_only import ReadOnly
 from taskorch.model._resources import Resources
 from taskorch.model._show import shown
 from taskorch.model._states import TaskState

@@ -23,12 +23,12 @@ from typing import (
 
 import attrs
 
+from taskorch._base.described import declared, described, option
 from taskorch._base.frozen import draft_of
 from taskorch._base.visible import masked
 from taskorch._base.vocabulary import suggesting
 from taskorch.errors import InvalidTaskError
 from taskorch.model._cache import Cache, to_cache
-from taskorch.model._describe import declared, described, option
 from taskorch.model._program import DEFAULT_ENV, InheritEnv, Program
 from taskorch.model._question import RAISE, Answer, Wait, to_question
 from taskorch.model._resources import Resources

@@ -17,9 +17,9 @@ Planning: from a request to a workflow that is estimated and in a good order.
 - `_patterns`: templates, and parts of recorded runs that come back.
 - `_estimates`: how long tasks take, what they need and cost.
 - `_learning`: choices that are learnt.
-- `_aims`, `_problems`: what is to be small; from tasks to a problem of order, and back;
-  plans of the same shape.
-- `_scheduling`, `_job_shop`, `_solver`: orders: in general, on machines, by CP-SAT.
+- `_problems`: from tasks to a problem of order, and back; plans of the same shape.
+- `_scheduling`, `_job_shop`, `_solver`: orders, and what is to be small: in general, on
+  machines, by CP-SAT.
 - `_replanning`: what is left of a way to do the same.
 """
 

@@ -21,12 +21,19 @@ from typing import Any, Final, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 import attrs
 
+from taskorch._base.vocabulary import guess
 from taskorch.errors import InvalidTaskError, PlanningError
-from taskorch.model import NO_RESOURCES, Resources, check_seconds, is_number, show
+from taskorch.model import (
+    NO_RESOURCES,
+    Resources,
+    check_name,
+    check_seconds,
+    is_number,
+    show,
+)
 from taskorch.planning._state import EVERY, State, Watched
 from taskorch.planning._values import Choice
 from taskorch.runtime._memo import UndescribedError, digest_of
-from taskorch.workflows._names import check_name, guess
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: A task of a domain: its name and its arguments.

@@ -20,7 +20,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch.errors import PlanningError
-from taskorch.model import show
+from taskorch.model import check_name, show
 from taskorch.planning._domain import (
     MAX_SECONDS,
     MAX_STEPS,
@@ -34,7 +34,6 @@ from taskorch.planning._domain import (
     version_of,
 )
 from taskorch.planning._values import Choice
-from taskorch.workflows._names import check_name
 
 _SHOWN: Final = 8
 #: Stands for what a step has seen and changed if nobody could look.

@@ -18,10 +18,10 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
+from taskorch._base.vocabulary import guess
 from taskorch.errors import InvalidTaskError, PlanningError
 from taskorch.planning._domain import Decomposition, Domain
 from taskorch.planning._state import State
-from taskorch.workflows._names import guess
 
 Form: TypeAlias = "str | list[Form]"
 Binding: TypeAlias = dict[str, str]

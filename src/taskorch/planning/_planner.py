@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 import attrs
 
 from taskorch._base.limits import NS
+from taskorch._base.vocabulary import guess
 from taskorch.adaptive import Chosen, Learning, Value
 from taskorch.errors import (
     InvalidTaskError,
@@ -29,7 +30,6 @@ from taskorch.events import (
     Event,
 )
 from taskorch.model import Task, TaskFilter, TaskState, check_count, check_seconds, show
-from taskorch.planning._aims import Aim, aims_of
 from taskorch.planning._domain import (
     MAX_SECONDS,
     MAX_STEPS,
@@ -73,8 +73,10 @@ from taskorch.planning._replanning import (
 )
 from taskorch.planning._scheduling import (
     RULES,
+    Aim,
     Problem,
     Schedule,
+    aims_of,
     heft,
     improve_agents,
     in_order,
@@ -116,9 +118,8 @@ from taskorch.policies._router import PINNED
 from taskorch.runtime import _reports, after_of
 from taskorch.runtime._memo import UndescribedError, digest_of
 from taskorch.simulation._plans._plan import Means, means_of
-from taskorch.simulation._plans._simulate import simulate
+from taskorch.simulation._plans._report import simulate
 from taskorch.workflows import Workflow
-from taskorch.workflows._names import guess
 
 if TYPE_CHECKING:
     from taskorch.runtime import Runtime

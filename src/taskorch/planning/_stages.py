@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 import attrs
 
+from taskorch._base.vocabulary import guess
 from taskorch.errors import InvalidTaskError, PlanningError
 from taskorch.model import Task, show
 from taskorch.planning import _solver
@@ -45,7 +46,7 @@ from taskorch.planning._values import (
     ValidationResult,
 )
 from taskorch.workflows import Workflow
-from taskorch.workflows._names import guess, unused
+from taskorch.workflows._names import unused
 
 #: What it is found out of: a request, a document of one, or a text.
 Given: TypeAlias = TaskRequest | Mapping[str, Any] | str

@@ -10,6 +10,7 @@ from typing import Any, Final, Self, TypeAlias
 import attrs
 
 from taskorch._base.limits import MAX_PRIORITY
+from taskorch._base.read_only import ReadOnly
 from taskorch._base.visible import counted
 from taskorch._documents.forms import (
     UNLIMITED,
@@ -32,14 +33,13 @@ from taskorch.errors import InvalidTaskError, ValidationFailedError
 from taskorch.model import (
     NO_RESOURCES,
     Resources,
+    check_name,
     check_seconds,
     in_a_line,
     is_number,
     show,
 )
-from taskorch.model._read_only import ReadOnly
 from taskorch.workflows import Workflow
-from taskorch.workflows._names import check_name
 
 Document: TypeAlias = dict[str, Any]
 #: What stands for the version of the format of requests and plans.

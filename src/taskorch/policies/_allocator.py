@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Final
 
+from taskorch._base.read_only import ReadOnly
+from taskorch._base.visible import counted
 from taskorch.errors import InvalidTaskError
 from taskorch.model import NO_RESOURCES, Resources, Units, to_units
-from taskorch.model._read_only import ReadOnly
 from taskorch.policies._shares import Amounts, Demand, Portion, divide, fitting
-from taskorch.policies._words import amount, count
+from taskorch.policies._words import amount
 from taskorch.protocols import (
     Allocation,
     AllocationRequest,
@@ -287,7 +288,9 @@ class _Division:
         ]
         if not parts:
             return "all of it was free"
-        why = f"{count(contend, 'request')} contend" if contend > 1 else "more is held"
+        why = (
+            f"{counted(contend, 'request')} contend" if contend > 1 else "more is held"
+        )
         return f"{', '.join(parts)}: {why}"
 
     def _shortage(self, need: Amounts, room: Amounts, noun: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any, Final, TypedDict, cast
 
 import attrs
 
+from taskorch._base.members import has
 from taskorch.errors import InvalidTaskError
 from taskorch.model import show
 from taskorch.policies._allocator import ProportionalAllocator
@@ -36,7 +37,7 @@ from taskorch.protocols import (
     TaskRouter,
     Validator,
 )
-from taskorch.protocols._members import check_policy, has
+from taskorch.protocols._optional import check_policy
 
 
 @attrs.frozen(kw_only=True, eq=False)

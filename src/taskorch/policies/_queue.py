@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from taskorch._base.limits import AGING_SECONDS, MAX_SECONDS
+from taskorch._base.read_only import ReadOnly
+from taskorch._base.visible import counted
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Task, check_count, check_seconds, is_number, show
-from taskorch.model._read_only import ReadOnly
-from taskorch.policies._words import count
 from taskorch.protocols import Admission, Context, Order, OwnerView
 
 
@@ -83,7 +83,7 @@ class PriorityQueue:
         most = self.max_queued
         if most is None or (queued := context.view.queued) < most:
             return self._admitted
-        reason = f"{count(queued, 'task')} queued already, and max_queued is {most:,}"
+        reason = f"{counted(queued, 'task')} queued already, and max_queued is {most:,}"
         return Admission(admitted=False, reason=reason)
 
     def __repr__(self) -> str:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, TypeAlias
 import attrs
 
 from taskorch._base.frozen import frozen
+from taskorch._base.visible import counted
 from taskorch.errors import InvalidTaskError
 from taskorch.model import check_seconds, show
-from taskorch.policies._words import count, seconds
+from taskorch.policies._words import seconds
 from taskorch.protocols import AgentView, Context, Match
 
 if TYPE_CHECKING:
@@ -42,9 +43,8 @@ class CapabilityRegistry:
             if all(need in agent.capabilities for need in needs)
         )
         if names:
-            reason = (
-                f"{len(names):,} of {count(len(agents), 'agent')} can do {named(needs)}"
-            )
+            total = counted(len(agents), "agent")
+            reason = f"{len(names):,} of {total} can do {named(needs)}"
         else:
             reason = _missing(needs, agents)
         return Match(names, reason, reusable=CapabilityRegistry)
@@ -279,10 +279,10 @@ def _reason(
 ) -> str:
     abilities = named(needs)
     if names:
-        total = count(len(agents), "agent")
+        total = counted(len(agents), "agent")
         return f"{len(names):,} of {total} can do {abilities}, says the source"
     able = sum(has.issuperset(needs) for has in records.values())
     if able:
-        agents_named = count(able, "agent")
+        agents_named = counted(able, "agent")
         return f"the source names {agents_named} for {abilities}, and none has joined"
     return f"the source names nobody for {abilities}"

@@ -10,8 +10,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from taskorch._base.visible import counted
 from taskorch.model import check_count, check_fraction
-from taskorch.policies._words import count, seconds, share
+from taskorch.policies._words import seconds, share
 from taskorch.protocols import AgentView, Context, Route
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class PerformanceRouter:
         if len(candidates) == 1:
             name = candidates[0].name
             return Route(name, "the only candidate", reusable=PerformanceRouter)
-        total = count(len(candidates), "agent")
+        total = counted(len(candidates), "agent")
         pinned = task.metadata.get(PINNED) if task.metadata else None
         if pinned is not None and any(agent.name == pinned for agent in candidates):
             return Route(str(pinned), f"the plan's choice of {total}")
@@ -181,7 +182,7 @@ class LeastLoadedRouter:
         if len(candidates) == 1:
             name = candidates[0].name
             return Route(name, "the only candidate", reusable=LeastLoadedRouter)
-        total = count(len(candidates), "agent")
+        total = counted(len(candidates), "agent")
         compared, how = candidates, f"least of {total}"
         # A draw that is not needed would change all later ones of the same seed.
         if self.choices is not None and self.choices < len(candidates):

@@ -9,7 +9,9 @@ from datetime import datetime
 from functools import partial
 from typing import Final, TypeAlias, cast
 
+from taskorch._base.described import Form
 from taskorch._base.limits import MAX_ID_LENGTH, MAX_PRIORITY
+from taskorch._base.members import has
 from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.model import (
@@ -19,7 +21,6 @@ from taskorch.model import (
     AtLeast,
     Cache,
     Call,
-    Form,
     Program,
     Resources,
     RetryPolicy,
@@ -32,8 +33,8 @@ from taskorch.model import (
     show,
 )
 from taskorch.protocols import Context, Finding, Validator, Verdict
-from taskorch.protocols._members import check_policy, has
-from taskorch.protocols._reuse import trusted
+from taskorch.protocols._optional import check_policy
+from taskorch.protocols._policies import trusted
 
 #: The longest type or capability, in characters: more than any qualified name.
 _MAX_NAME: Final = 500

@@ -21,8 +21,3 @@ def share(value: float) -> str:
 def amount(value: float) -> str:
     """An amount of a resource, in full: whether it fits may hang on the last digit."""
     return f"{value:,.15g}"
-
-
-def count(number: int, noun: str) -> str:
-    """*number* of a thing: `1 task`, `2 tasks`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

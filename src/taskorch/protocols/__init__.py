@@ -1,7 +1,7 @@
 """
 The contracts: seven decide, four serve, one is asked by time, four are told of trouble.
 
-1. One file a protocol; its laws stand in its docstring, numbered.
+1. The laws of a protocol stand in its docstring, numbered.
 2. A policy is asked one question and answers with a value that carries its reason.
 3. A policy keeps nothing that matters: all state is the orchestrator's.
 4. An answer that says `reusable` is not asked for again for like tasks: that is the
@@ -11,21 +11,17 @@ The contracts: seven decide, four serve, one is asked by time, four are told of 
 5. What a policy may have besides is a protocol, too, that none needs: `MAY_HAVE`.
 
 - `_context`: what a policy may see when it decides.
-- `_validator`, `_state_machine`, `_task_queue`, `_agent_registry`, `_task_router`: the
-  first five.
-- `_resource_allocator`, `_retry_handler`: the other two of the seven.
-- `_reuse`: whose word it is that an answer can be used again.
+- `_policies`: the seven; whose word it is that an answer can be used again.
 - `_driver`: what is to be done by now, and when to ask again.
-- `_executor`, `_attempt_executor`: where attempts run, and what is asked of it.
-- `_journal`, `_durable_journal`: where facts are kept; one that outlives the process.
+- `_attempt_executor`: where attempts run, and what is asked of it.
+- `_durable_journal`: where facts are kept; a journal that outlives the process.
 - `_told`: parts that are called when something goes wrong.
-- `_members`, `_optional`: what a protocol asks of a class; what policies may have.
+- `_optional`: what policies may have besides, and whether one has it.
 """
 
-from taskorch.protocols._agent_registry import AgentRegistry as AgentRegistry
-from taskorch.protocols._agent_registry import Match as Match
 from taskorch.protocols._attempt_executor import Attempt as Attempt
 from taskorch.protocols._attempt_executor import AttemptExecutor as AttemptExecutor
+from taskorch.protocols._attempt_executor import Executor as Executor
 from taskorch.protocols._context import AgentView as AgentView
 from taskorch.protocols._context import Contender as Contender
 from taskorch.protocols._context import Context as Context
@@ -43,11 +39,12 @@ from taskorch.protocols._driver import Resume as Resume
 from taskorch.protocols._driver import SetPriority as SetPriority
 from taskorch.protocols._driver import Submit as Submit
 from taskorch.protocols._driver import Suspend as Suspend
+from taskorch.protocols._driver import Tick as Tick
+from taskorch.protocols._driver import commands_of as commands_of
 from taskorch.protocols._durable_journal import DurableJournal as DurableJournal
+from taskorch.protocols._durable_journal import Entry as Entry
 from taskorch.protocols._durable_journal import Group as Group
-from taskorch.protocols._executor import Executor as Executor
-from taskorch.protocols._journal import Entry as Entry
-from taskorch.protocols._journal import Journal as Journal
+from taskorch.protocols._durable_journal import Journal as Journal
 from taskorch.protocols._optional import MAY_HAVE as MAY_HAVE
 from taskorch.protocols._optional import AsksOthers as AsksOthers
 from taskorch.protocols._optional import Backfills as Backfills
@@ -63,29 +60,31 @@ from taskorch.protocols._optional import Recommends as Recommends
 from taskorch.protocols._optional import SetsGrace as SetsGrace
 from taskorch.protocols._optional import WaitsForBetter as WaitsForBetter
 from taskorch.protocols._optional import WatchesTransitions as WatchesTransitions
-from taskorch.protocols._resource_allocator import Allocation as Allocation
-from taskorch.protocols._resource_allocator import (
+from taskorch.protocols._policies import Admission as Admission
+from taskorch.protocols._policies import AgentRegistry as AgentRegistry
+from taskorch.protocols._policies import Allocation as Allocation
+from taskorch.protocols._policies import (
     AllocationRequest as AllocationRequest,
 )
-from taskorch.protocols._resource_allocator import (
+from taskorch.protocols._policies import Failure as Failure
+from taskorch.protocols._policies import Finding as Finding
+from taskorch.protocols._policies import Match as Match
+from taskorch.protocols._policies import Order as Order
+from taskorch.protocols._policies import Permit as Permit
+from taskorch.protocols._policies import (
     ResourceAllocator as ResourceAllocator,
 )
-from taskorch.protocols._retry_handler import Failure as Failure
-from taskorch.protocols._retry_handler import RetryDecision as RetryDecision
-from taskorch.protocols._retry_handler import RetryHandler as RetryHandler
-from taskorch.protocols._reuse import Reuse as Reuse
-from taskorch.protocols._state_machine import Permit as Permit
-from taskorch.protocols._state_machine import StateMachine as StateMachine
-from taskorch.protocols._state_machine import Transition as Transition
-from taskorch.protocols._task_queue import Admission as Admission
-from taskorch.protocols._task_queue import Order as Order
-from taskorch.protocols._task_queue import TaskQueue as TaskQueue
-from taskorch.protocols._task_router import Route as Route
-from taskorch.protocols._task_router import TaskRouter as TaskRouter
+from taskorch.protocols._policies import RetryDecision as RetryDecision
+from taskorch.protocols._policies import RetryHandler as RetryHandler
+from taskorch.protocols._policies import Reuse as Reuse
+from taskorch.protocols._policies import Route as Route
+from taskorch.protocols._policies import StateMachine as StateMachine
+from taskorch.protocols._policies import TaskQueue as TaskQueue
+from taskorch.protocols._policies import TaskRouter as TaskRouter
+from taskorch.protocols._policies import Transition as Transition
+from taskorch.protocols._policies import Validator as Validator
+from taskorch.protocols._policies import Verdict as Verdict
 from taskorch.protocols._told import AlertAction as AlertAction
 from taskorch.protocols._told import AlertCondition as AlertCondition
 from taskorch.protocols._told import Receiver as Receiver
 from taskorch.protocols._told import Recovery as Recovery
-from taskorch.protocols._validator import Finding as Finding
-from taskorch.protocols._validator import Validator as Validator
-from taskorch.protocols._validator import Verdict as Verdict

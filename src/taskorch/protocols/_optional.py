@@ -1,5 +1,5 @@
 """
-What a policy may have besides the methods of its protocol.
+What a policy may have besides the methods of its protocol, and whether it has it.
 
 No policy needs to inherit from these: it is asked for their members, by name, and what
 is None counts as not there. What is there in another form is refused by its name when
@@ -10,18 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
+from inspect import iscoroutinefunction, signature
 from typing import Any, Final, Protocol, runtime_checkable
 
+from taskorch._base.members import arguments_of, members_of, methods_of
+from taskorch.errors import InvalidTaskError
 from taskorch.events import Event
-from taskorch.model import TaskState
+from taskorch.model import Resources, TaskState, check_seconds, show
 from taskorch.protocols._context import Context, OwnerView
 from taskorch.protocols._durable_journal import DurableJournal
-from taskorch.protocols._resource_allocator import ResourceAllocator
-from taskorch.protocols._retry_handler import RetryHandler
-from taskorch.protocols._state_machine import StateMachine
-from taskorch.protocols._task_queue import TaskQueue
-from taskorch.protocols._task_router import TaskRouter
-from taskorch.protocols._validator import Validator
+from taskorch.protocols._policies import (
+    ResourceAllocator,
+    RetryHandler,
+    StateMachine,
+    TaskQueue,
+    TaskRouter,
+    Validator,
+)
 
 
 @runtime_checkable
@@ -267,4 +272,146 @@ MAY_HAVE: Final[Mapping[type, tuple[type, ...]]] = {
     Hears: (TaskRouter, TaskQueue, ResourceAllocator),
     Named: (TaskRouter, TaskQueue, ResourceAllocator),
     AsksOthers: (Validator, TaskRouter, TaskQueue, RetryHandler, ResourceAllocator),
+}
+
+
+def check_policy(name: str, part: object, protocol: type) -> None:
+    """
+    Refuse what cannot be asked as *protocol*, and what it may have besides, say.
+
+    Args:
+        name: The argument that it was given by.
+        part: The policy.
+        protocol: Its protocol.
+
+    Raises:
+        InvalidTaskError: It is a class, it lacks a method, a method cannot be called as
+            the protocol says, or an attribute is of another form: it is named.
+    """
+    if isinstance(part, type):
+        msg = f"{name}= takes an object, not the class {part.__name__}: call it"
+        raise InvalidTaskError(msg)
+    for method in methods_of(protocol):
+        called = _read(name, part, method)
+        if not callable(called):
+            msg = f"{name}={show(part)} has no method {method}()"
+            raise InvalidTaskError(msg, hint="see taskorch.protocols")
+        _check_call(name, part, protocol, method, called)
+    for optional, kinds in MAY_HAVE.items():
+        if protocol in kinds:
+            _check_optional(name, part, optional)
+
+
+def _check_optional(name: str, part: object, optional: type) -> None:
+    methods = methods_of(optional)
+    for member in members_of(optional):
+        value = _read(name, part, member)
+        if value is None:
+            continue
+        if member not in methods:
+            check = _FORMS.get(member)
+            if check is not None:
+                check(f"{name}.{member}", value)
+        elif not callable(value):
+            msg = f"{name}={show(part)}: {member} is no method, but {show(value)}"
+            raise InvalidTaskError(msg, hint=_see(optional))
+        else:
+            _check_call(name, part, optional, member, value)
+            missing = [one for one in methods if _read(name, part, one) is None]
+            if missing and member == methods[0]:
+                # Who has the first, needs the others.
+                msg = (
+                    f"{name}={show(part)} has {member}(), and no method {missing[0]}()"
+                )
+                raise InvalidTaskError(msg, hint=_see(optional))
+
+
+def _check_call(
+    name: str, part: object, protocol: type, method: str, called: Callable[..., object]
+) -> None:
+    if str(getattr(called, "__module__", "")).startswith("taskorch."):
+        # It is ours, and most are.
+        return
+    arguments = arguments_of(protocol, method)
+    try:
+        parameters = signature(called)
+    except (TypeError, ValueError):
+        # It does not say what it takes: it may not be written in Python.
+        return
+    try:
+        parameters.bind(*arguments)
+    except TypeError:
+        given = ", ".join(arguments)
+        msg = f"{name}={show(part)}: {method}() cannot be called with ({given})"
+        raise InvalidTaskError(msg, hint=_see(protocol)) from None
+    if iscoroutinefunction(called):
+        msg = f"{name}={show(part)}: {method}() is async, and nobody awaits it"
+        raise InvalidTaskError(msg, hint=_see(protocol))
+
+
+def _read(name: str, part: object, member: str) -> Any:
+    try:
+        return getattr(part, member, None)
+    except Exception as error:
+        msg = f"{name}={show(part)}: {member} cannot be read: {show(error)}"
+        raise InvalidTaskError(msg) from error
+
+
+def _see(protocol: type) -> str:
+    return f"see taskorch.protocols.{protocol.__name__}"
+
+
+# -- forms of attributes -------------------------------------------------------------
+
+
+def _check_flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        msg = f"{name} is True or False, not {show(value)}"
+        raise InvalidTaskError(msg)
+
+
+def _check_rules(name: str, value: object) -> None:
+    if (
+        not isinstance(value, Collection)
+        or isinstance(value, str)
+        or not all(callable(getattr(rule, "holds", None)) for rule in value)
+    ):
+        msg = f"{name} is a collection of taskorch.recovery.Rule, not {show(value)}"
+        raise InvalidTaskError(msg)
+
+
+def _check_matrix(name: str, value: object) -> None:
+    if not isinstance(value, Mapping):
+        msg = f"{name} is a mapping of kinds of failures to rows, not {show(value)}"
+        raise InvalidTaskError(msg)
+
+
+def _check_chunks(name: str, value: Any) -> None:
+    try:
+        Resources.of(value, name)
+    except InvalidTaskError as error:
+        if error.message.startswith(name):
+            raise
+        # It is about an amount, and does not say of what.
+        msg = f"{name}: {error.message}"
+        raise InvalidTaskError(msg, hint=error.hint) from error
+
+
+def _check_parts(name: str, value: object) -> None:
+    if not isinstance(value, Collection) or isinstance(value, str):
+        msg = f"{name} is a collection of policies, not {show(value)}"
+        raise InvalidTaskError(msg)
+
+
+#: `watches` is checked by who reads it, as what it means is; and so is the name of an
+#: arm, since it is nobody else's.
+_FORMS: Final[Mapping[str, Callable[[str, object], object]]] = {
+    "waits_for_better": _check_flag,
+    "asks": _check_parts,
+    "backfill": _check_flag,
+    "rigid": _check_flag,
+    "chunks": _check_chunks,
+    "timeout_grace_period": check_seconds,
+    "classes": _check_rules,
+    "matrix": _check_matrix,
 }

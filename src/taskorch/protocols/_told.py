@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from taskorch.model import Task
-from taskorch.protocols._retry_handler import Failure
+from taskorch.protocols._policies import Failure
 
 
 @runtime_checkable

@@ -9,8 +9,8 @@ What a journal says to others than its owner, while that runs or when nobody doe
 The facts are folded as a new life would, in a runtime that is never started: nothing is
 written, decided or begun. How a file or a table is read is in `journal`.
 
-- `_reader`: what a journal says, by the code that answers an orchestrator.
-- `_nobody`: what is to be said of a journal that no orchestrator has open.
+- `_reader`: what a journal says, by the code that answers an orchestrator, if there is
+  one.
 """
 
 from taskorch.reading._reader import JournalOwner as JournalOwner

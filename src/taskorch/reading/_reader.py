@@ -1,11 +1,11 @@
-"""What a journal says, by the code that answers an orchestrator."""
+"""What a journal says, by the code that answers an orchestrator, if there is one."""
 
 from __future__ import annotations
 
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Final, Unpack
@@ -39,11 +39,13 @@ from taskorch.kernel import (
     take_snapshot,
 )
 from taskorch.model import (
+    TERMINAL,
     Agent,
     Blocker,
     Explanation,
     FailureCause,
     FilterFields,
+    Remedy,
     Stats,
     Stuck,
     TaskFilter,
@@ -58,7 +60,6 @@ from taskorch.model import (
 )
 from taskorch.policies._kinds import Policies
 from taskorch.protocols import DurableJournal, Entry
-from taskorch.reading import _nobody
 from taskorch.runtime import (
     AttemptContext,
     Cause,
@@ -73,6 +74,79 @@ from taskorch.runtime import (
     apply_in_order,
     by_cause,
 )
+
+_RUN_IT: Final = Remedy("start", "Run the program again that has this journal.")
+#: Why nothing starts.
+NOBODY: Final = Blocker(
+    "not_started",
+    "No orchestrator has its journal open: nothing starts.",
+    remedies=(_RUN_IT,),
+)
+_WAS_RUNNING: Final = Blocker(
+    "not_started",
+    "No orchestrator has its journal open: so it was when the last one ended. The next "
+    "one runs it again, or asks a person if it must not run twice.",
+    remedies=(_RUN_IT,),
+)
+#: What is for people to end, whether an orchestrator is there or not.
+_HELD: Final = (TaskState.BLOCKED, TaskState.SUSPENDED)
+#: What keeps a task whoever runs it: the rest depends on the agents, the slots and the
+#: amounts that the next orchestrator has.
+_LASTING: Final = frozenset(
+    {
+        *("not_started", "dependency", "delay", "deadline", "event", "decision"),
+        *("suspended", "terminal"),
+    }
+)
+_LASTING_CAUSES: Final = frozenset(
+    {"dependency", "suspended", "decision", "event", "gone"}
+)
+
+
+def explained(explanation: Explanation, kernel: Kernel, nobody: Blocker) -> Explanation:
+    """
+    *explanation*, of a task of *kernel*, without what only an orchestrator could say.
+
+    *nobody* says why nothing starts.
+    """
+    if explanation.state in TERMINAL:
+        return explanation
+    if explanation.state is TaskState.RUNNING:
+        return attrs.evolve(explanation, blockers=(_WAS_RUNNING,), agent="", granted="")
+    now, later = (
+        _lasting(explanation.blockers, kernel),
+        _lasting(explanation.then, kernel),
+    )
+    # What passes with time alone does so only while somebody looks.
+    if explanation.state not in _HELD or any(each.until is not None for each in now):
+        first = [each for each in (*now, *later) if each.kind == "not_started"]
+        now = (*(first or [nobody]), *(each for each in now if each not in first))
+        later = tuple(each for each in later if each not in first)
+    return attrs.evolve(explanation, blockers=now, then=later, more_agents=0)
+
+
+def stuck_whoever_opens(groups: Iterable[Stuck]) -> tuple[Stuck, ...]:
+    """Those of *groups* that are stuck whoever opens the journal."""
+    return tuple(group for group in groups if group.kind in _LASTING_CAUSES)
+
+
+def _lasting(blockers: Sequence[Blocker], kernel: Kernel) -> tuple[Blocker, ...]:
+    return tuple(
+        _of_its_parent(each, kernel) for each in blockers if each.kind in _LASTING
+    )
+
+
+def _of_its_parent(blocker: Blocker, kernel: Kernel) -> Blocker:
+    """*blocker*; if it is a task that was running, that is what it says."""
+    name = blocker.name
+    parent = kernel.tasks.get(name) if blocker.kind == "dependency" else None
+    if parent is None or parent.state is not TaskState.RUNNING:
+        return blocker
+    detail = f"It needs {name}, which was running when the last orchestrator ended."
+    words = f"{name} must complete."
+    remedies = (Remedy("complete", words, (name,)),)
+    return attrs.evolve(blocker, detail=detail, remedies=remedies)
+
 
 __all__ = ("JournalOwner", "JournalReader", "Outcomes")
 
@@ -350,7 +424,7 @@ class JournalReader:
                 paused=paused,
             )
             if not lives:
-                explanation = _nobody.explained(explanation, runtime.kernel, paused)
+                explanation = explained(explanation, runtime.kernel, paused)
             cause = self._cause(name) if runtime is not past.runtime else None
             if cause is None:
                 return explanation
@@ -370,7 +444,9 @@ class JournalReader:
         """
         with self._mutex:
             groups = _reports.stuck(self._current().runtime)
-            return groups if self.owner.lives is not False else _nobody.stuck(groups)
+            return (
+                groups if self.owner.lives is not False else stuck_whoever_opens(groups)
+            )
 
     def outcomes(self, every: float | timedelta = 3_600.0) -> list[Outcomes]:
         """
@@ -464,12 +540,12 @@ def _why_paused(kernel: Kernel, *, lives: bool) -> Blocker:
     """Why nothing starts, if nothing does."""
     held = hold_of_starts(kernel, lasts=not lives)
     if held is None:
-        return _UNKNOWN_LIMITS if lives else _nobody.NOBODY
+        return _UNKNOWN_LIMITS if lives else NOBODY
     if lives:
         return held
-    detail = f"{_nobody.NOBODY.detail} In its next life, too: {held.detail}"
-    remedies = (*_nobody.NOBODY.remedies, *held.remedies)
-    return attrs.evolve(_nobody.NOBODY, detail=detail, remedies=remedies)
+    detail = f"{NOBODY.detail} In its next life, too: {held.detail}"
+    remedies = (*NOBODY.remedies, *held.remedies)
+    return attrs.evolve(NOBODY, detail=detail, remedies=remedies)
 
 
 class _Past:

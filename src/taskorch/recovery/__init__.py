@@ -10,9 +10,9 @@ or with the public names of the orchestrator: nothing here touches a task by its
 - `_matrix`, `_handler`: what follows each class, as data; the RetryHandler that looks
   it up.
 - `_aside`: functions of the user's beside the drivers: one that hangs holds up nothing.
-- `_metrics`, `_slower`: what is measured, by its names; whether tasks take longer than
-  usual.
-- `_conditions`, `_alerts`: conditions over that; rules with actions that are undone.
+- `_metrics`: what is measured, by its names; conditions over that; whether tasks take
+  longer than usual.
+- `_alerts`: rules with actions that are undone.
 """
 
 from taskorch.recovery._alerts import ACTIONS as ACTIONS

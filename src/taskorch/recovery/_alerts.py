@@ -30,9 +30,16 @@ from taskorch.model import (
 )
 from taskorch.protocols import Command, DriverView, RemoveAgent
 from taskorch.recovery._aside import Aside
-from taskorch.recovery._conditions import Condition, Measured, check_apart
-from taskorch.recovery._metrics import from_stats, of_machine, used_mb
-from taskorch.recovery._slower import Pace, paces
+from taskorch.recovery._metrics import (
+    Condition,
+    Measured,
+    Pace,
+    check_apart,
+    from_stats,
+    of_machine,
+    paces,
+    used_mb,
+)
 
 _LOG: Final = logging.getLogger("taskorch.alerts")
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from taskorch._base.ends import is_no_room, unawaited
 from taskorch._base.visible import said
 from taskorch.errors import (
     AttemptInterrupted,
@@ -26,8 +27,7 @@ from taskorch.errors import (
     TaskFailedError,
 )
 from taskorch.events import RecoveryAttempted
-from taskorch.executors._ends import is_no_room, unawaited
-from taskorch.executors._owned import OwnedExecutor
+from taskorch.executors._futures import OwnedExecutor
 from taskorch.executors._processes._attempts import Processes
 from taskorch.executors._programs._attempts import Programs
 from taskorch.executors._remote import RemoteEnd, end_of, remote_call

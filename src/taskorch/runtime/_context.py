@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, cast
 import attrs
 
 from taskorch._base.limits import NS
+from taskorch._base.read_only import ReadOnly
 from taskorch.errors import (
     AttemptInterrupted,
     InvalidTaskError,
@@ -45,7 +46,6 @@ from taskorch.model import (
     stem_of,
 )
 from taskorch.model._made_for import MadeFor
-from taskorch.model._read_only import ReadOnly
 from taskorch.runtime._work import (
     NO_VARIABLES,
     Control,
@@ -212,7 +212,7 @@ def inside(text: str | None) -> AbstractContextManager[None]:
     """In another process: what is done within belongs to the trace of `trace_of`."""
     if text is None:
         return nullcontext()
-    from taskorch.telemetry._carrier import inside as within  # noqa: PLC0415 - traced
+    from taskorch.telemetry._spans import inside as within  # noqa: PLC0415 - traced
 
     return within(text)
 

@@ -19,6 +19,8 @@ import attrs
 
 from taskorch._base.frozen import draft_of
 from taskorch._base.limits import BLOCKING_SECONDS, NS, SLOW_POLICY_SECONDS
+from taskorch._base.members import answer_of, has, methods_of
+from taskorch._base.read_only import ReadOnly
 from taskorch.errors import (
     AttemptLostError,
     InvalidTaskError,
@@ -59,7 +61,6 @@ from taskorch.model import (
     show,
     with_article,
 )
-from taskorch.model._read_only import ReadOnly
 from taskorch.policies import (
     CapabilityRegistry,
     PriorityQueue,
@@ -84,8 +85,7 @@ from taskorch.protocols import (
     Transition,
     Verdict,
 )
-from taskorch.protocols._members import answer_of, has, methods_of
-from taskorch.protocols._reuse import Reuse, said_of, trusted
+from taskorch.protocols._policies import Reuse, said_of, trusted
 from taskorch.runtime._interrupts import (
     INTERRUPTS,
     defer_error,

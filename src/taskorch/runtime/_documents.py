@@ -6,6 +6,8 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from taskorch._base.ends import strip
+from taskorch._base.read_only import ReadOnly
 from taskorch._base.visible import masked
 from taskorch.errors import (
     AttemptInterrupted,
@@ -15,9 +17,7 @@ from taskorch.errors import (
     UnkeptResultError,
 )
 from taskorch.events import LateResultIgnored, TaskFailed, TaskRetrying
-from taskorch.executors._ends import strip
 from taskorch.model import ProgramResult, frames_of
-from taskorch.model._read_only import ReadOnly
 from taskorch.runtime._work import NOTHING_LATE, Work, extra_of
 
 # -- what is kept of the end of an attempt, besides the fact, and read back ------------

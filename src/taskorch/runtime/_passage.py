@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from taskorch._base.described import declared
+from taskorch._base.ends import strip, unawaited
 from taskorch.errors import (
     AttemptInterrupted,
     InvalidTaskError,
@@ -22,7 +24,6 @@ from taskorch.errors import (
     TaskorchError,
     UnknownTaskError,
 )
-from taskorch.executors._ends import strip, unawaited
 from taskorch.executors._threads import Worker
 from taskorch.kernel import Bucket, PolicyFault, Spec, TaskRow
 from taskorch.model import (
@@ -33,7 +34,6 @@ from taskorch.model import (
     TaskState,
     Units,
     call_type,
-    declared,
     earlier_ids,
     may_refer,
     number_of,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
+from taskorch._base.members import has
 from taskorch._base.visible import said
 from taskorch._base.vocabulary import meant
 from taskorch.errors import (
@@ -67,7 +68,6 @@ from taskorch.model import (
     task_of_escalation,
 )
 from taskorch.protocols import Recommends, RetryDecision
-from taskorch.protocols._members import has
 from taskorch.runtime._deciders import changed_by
 from taskorch.runtime._work import question_in, task_of
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from taskorch._base.limits import BLOCKING_SECONDS, FAULT_SECONDS, HELD_SECONDS, NS
+from taskorch._base.read_only import ReadOnly
 from taskorch._base.visible import counted, visible
 from taskorch.errors import InvalidTaskError, ProgramFailedError, UnknownTaskError
 from taskorch.events import HealthReported, PerformanceReported, StatsReported
@@ -71,7 +72,6 @@ from taskorch.model import (
     some,
     stem_of,
 )
-from taskorch.model._read_only import ReadOnly
 from taskorch.runtime._documents import describe_late, earlier_of, late_of
 from taskorch.runtime._runtime import Runtime
 from taskorch.runtime._stale import Cause, Staleness

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
 
+from taskorch._base.ends import strip
 from taskorch._base.limits import NS
+from taskorch._base.read_only import ReadOnly
 from taskorch.errors import (
     ComponentError,
     DependencyFailedError,
@@ -37,7 +39,6 @@ from taskorch.events import (
     TaskParentsAdded,
     TaskRenewed,
 )
-from taskorch.executors._ends import strip
 from taskorch.executors._threads import Worker
 from taskorch.kernel import SKIPPED, Effect, Stop, TaskRow, is_waiting
 from taskorch.model import (
@@ -56,7 +57,6 @@ from taskorch.model import (
     stem_of,
     task_of_call,
 )
-from taskorch.model._read_only import ReadOnly
 from taskorch.policies._kinds import POLICIES
 from taskorch.runtime._deciders import copy_containers, failure_of
 

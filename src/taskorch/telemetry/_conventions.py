@@ -1,5 +1,5 @@
 """
-Names of spans' and metrics' attributes.
+Names of spans' and metrics' attributes; signals, as those see them who read them.
 
 Those that begin with `cicd.`, and `error.type`, are OpenTelemetry's semantic
 conventions (`opentelemetry-semantic-conventions` has them under a private name, so they
@@ -9,7 +9,7 @@ are written out here); those of ours begin with `taskorch.`.
 from __future__ import annotations
 
 import sys
-from typing import Final
+from typing import Any, Final, Protocol
 
 # -- OpenTelemetry's ---------------------------------------------------------------
 
@@ -74,3 +74,9 @@ def version() -> str:
 def result_of(cause: str) -> str:
     """How an attempt ended that failed for *cause*."""
     return RESULTS.get(cause, ERROR)
+
+
+class AnySignals(Protocol):
+    """A signal for each class of events, by its name."""
+
+    def __getattr__(self, name: str) -> Any: ...

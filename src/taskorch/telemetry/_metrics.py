@@ -39,7 +39,7 @@ from taskorch.events import (
 )
 from taskorch.model import PHASE_LIMIT, Stats
 from taskorch.telemetry import _conventions as names
-from taskorch.telemetry._signals import AnySignals
+from taskorch.telemetry._conventions import AnySignals
 
 _LOG: Final = logging.getLogger(__name__)
 #: The names of one kind that are told apart: an attribute with more of them would make

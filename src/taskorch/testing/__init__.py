@@ -19,7 +19,7 @@ Tools for the tests of those who use taskorch.
 
 Nothing here is imported by the library itself, and nothing before it is asked for.
 
-- `_simulation`, `_dice`, `_faults`: the simulation; its chance; what goes wrong in it.
+- `_simulation`, `_faults`: the simulation; its chance; what goes wrong in it.
 - `_arguments`: whether arguments are what they say.
 - `_watch`: the guarantees, watched from the facts.
 - `_builders`, `_matchers`, `_capture`: values made by hand; events that are expected,
@@ -53,10 +53,10 @@ if TYPE_CHECKING:
     from taskorch.testing._crash import CrashPoints as CrashPoints
     from taskorch.testing._crash import crash_at as crash_at
     from taskorch.testing._crash import for_every_crash_point as for_every_crash_point
-    from taskorch.testing._dice import Hit as Hit
-    from taskorch.testing._dice import Schedule as Schedule
-    from taskorch.testing._dice import minimise as minimise
     from taskorch.testing._faults import Faults as Faults
+    from taskorch.testing._faults import Hit as Hit
+    from taskorch.testing._faults import Schedule as Schedule
+    from taskorch.testing._faults import minimise as minimise
     from taskorch.testing._matchers import EventMatcher as EventMatcher
     from taskorch.testing._matchers import TextMatcher as TextMatcher
     from taskorch.testing._matchers import assert_events as assert_events
@@ -84,8 +84,7 @@ _WHERE = {
         "crash_at",
         "for_every_crash_point",
     ),
-    "taskorch.testing._dice": ("Hit", "Schedule", "minimise"),
-    "taskorch.testing._faults": ("Faults",),
+    "taskorch.testing._faults": ("Faults", "Hit", "Schedule", "minimise"),
     "taskorch.testing._matchers": (
         "EventMatcher",
         "TextMatcher",

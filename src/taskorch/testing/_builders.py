@@ -19,8 +19,8 @@ from typing import Any, TypeAlias
 
 import attrs
 
+from taskorch._base.visible import counted
 from taskorch.model import NO_RESOURCES, Performance, Resources, Task, TaskState
-from taskorch.policies._words import count
 from taskorch.protocols import (
     AgentView,
     Contender,
@@ -286,7 +286,8 @@ class _View:
 
     def __repr__(self) -> str:
         return (
-            f"<{count(len(self._agents), 'agent')}, {count(len(self._pools), 'pool')}, "
+            f"<{counted(len(self._agents), 'agent')}, "
+            f"{counted(len(self._pools), 'pool')}, "
             f"{self.queued:,} queued, {self.running:,} running>"
         )
 

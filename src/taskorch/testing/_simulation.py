@@ -87,8 +87,7 @@ from taskorch.testing._arguments import (
     check_resources,
     check_speed,
 )
-from taskorch.testing._dice import Dice, Hit, Schedule
-from taskorch.testing._faults import Chaos, Faults
+from taskorch.testing._faults import Chaos, Dice, Faults, Hit, Schedule
 from taskorch.testing._watch import Breach, Watch
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._base.described import Form, Option
 from taskorch._base.limits import MAX_PRIORITY
 from taskorch.model import (
     OPTIONS,
@@ -27,7 +28,6 @@ from taskorch.model import (
     Task,
     id_problem,
 )
-from taskorch.model._describe import Form, Option
 
 try:
     from hypothesis import strategies as st

@@ -13,13 +13,12 @@ Workflows: tasks with dependencies, built and checked as one, and run as one.
 
 - `_workflow`, `_building`, `_phases`: the workflow; how it is built; groups with gates.
 - `_steps`, `_arguments`: what tasks call that are added; tasks among arguments.
-- `_names`, `_node_ids`: ids of tasks, names of workflows; the tasks of a graph's nodes.
-- `_graph`: who waits for whom.
+- `_names`: ids of tasks, names of workflows.
+- `_graph`: who waits for whom; the tasks of a graph's nodes.
 - `_documents`, `_task_documents`: workflows and tasks as documents.
 - `_reading`, `_writing`: from a document to tasks, and back.
 - `_status`, `_report`: how far a run is; what became of it.
-- `_pictures`, `_drawing`, `_layout`: for Mermaid and notebooks; where boxes and lines
-  stand.
+- `_pictures`, `_drawing`: for Mermaid and notebooks; what all pictures share.
 """
 
 from taskorch.workflows._phases import Approval as Approval

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, Unpack, cast
 
+from taskorch._base.described import Declared, declared
 from taskorch._base.vocabulary import no_attribute
 from taskorch.errors import InvalidTaskError
 from taskorch.model import (
@@ -18,7 +19,6 @@ from taskorch.model import (
     call_of,
     check_count,
 )
-from taskorch.model._describe import Declared, declared
 from taskorch.workflows import _steps
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 import attrs
 
+from taskorch._base.described import Form
 from taskorch._base.limits import (
     MAX_ATTEMPTS,
     MAX_PRIORITY,
@@ -48,7 +49,6 @@ from taskorch.model import (
     AtLeast,
     Cache,
     Elastic,
-    Form,
     Resources,
     RetryPolicy,
     is_number,

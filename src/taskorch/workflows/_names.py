@@ -4,47 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Container
 from functools import lru_cache
 from typing import Final
 
-from taskorch._base.vocabulary import meant
-from taskorch.errors import InvalidTaskError
-from taskorch.model import Call, Program, Task, has_segments, id_problem, show
+from taskorch.model import Call, Program, Task
 from taskorch.workflows import _steps
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")
 #: Characters of a generated id, before its number.
 _MAX_STEM: Final = 40
-
-
-def check_name(subject: str, name: object) -> str:
-    """
-    Return *name* if it can be the name or the id of a workflow: one segment of an id.
-
-    Raises:
-        InvalidTaskError: It cannot.
-    """
-    problem = id_problem(name)
-    if problem is None and isinstance(name, str) and not has_segments(name):
-        return name
-    msg = f"{subject}: {problem or f'{show(name)} has a slash'}"
-    hint = "one word: the ids of its tasks are this, a slash and the id of the task"
-    raise InvalidTaskError(msg, hint=hint)
-
-
-def check_task_id(name: object) -> str:
-    """
-    Return *name* if it is a safe id.
-
-    Raises:
-        InvalidTaskError: It is not.
-    """
-    problem = id_problem(name)
-    if problem is not None or not isinstance(name, str):
-        msg = f"id: {problem}"
-        raise InvalidTaskError(msg)
-    return name
 
 
 def stem_of(task: Task) -> str:
@@ -79,9 +48,3 @@ def unused(stem: str, used_names: Container[str], counts: dict[str, int]) -> str
         if name not in used_names:
             counts[stem] = number
             return name
-
-
-def guess(name: str, names: Iterable[str]) -> str:
-    """What *name* may have meant, as the end of a message."""
-    near = meant(name, names)
-    return f"; {near}" if near else ""

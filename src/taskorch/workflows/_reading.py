@@ -13,6 +13,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
+from taskorch._base.described import Declared, Form, declared, texts_of
+from taskorch._base.vocabulary import guess
 from taskorch._documents.forms import (
     WRONG,
     DocumentOf,
@@ -32,11 +34,11 @@ from taskorch.model import (
     Task,
     Wait,
     call_type,
+    check_name,
     id_problem,
     show,
     to_question,
 )
-from taskorch.model._describe import Declared, Form, declared, texts_of
 from taskorch.workflows._documents import (
     FORMS,
     KINDS,
@@ -52,7 +54,6 @@ from taskorch.workflows._documents import (
     WorkflowEntry,
     plain,
 )
-from taskorch.workflows._names import check_name, guess
 from taskorch.workflows._phases import (
     Approval,
     PhaseEntry,

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._base.read_only import ReadOnly
 from taskorch._base.visible import counted
 from taskorch._base.words import duration
 from taskorch.model import TaskState
-from taskorch.model._read_only import ReadOnly
 
 _S: Final = TaskState
 #: States in the order in which they are told.

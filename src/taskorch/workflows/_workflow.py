@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 import attrs
 
 from taskorch._base.visible import counted
-from taskorch._base.vocabulary import no_attribute, suggesting
+from taskorch._base.vocabulary import guess, no_attribute, suggesting
 from taskorch._documents import located
 from taskorch.errors import CycleError, DuplicateTaskError, InvalidTaskError
 from taskorch.model import (
@@ -28,6 +28,8 @@ from taskorch.model import (
     Reference,
     Task,
     Wait,
+    check_name,
+    check_task_id,
     ids_in_run,
     in_run,
     joined,
@@ -45,7 +47,7 @@ from taskorch.workflows import (
 )
 from taskorch.workflows._arguments import prefixed, refers, with_references
 from taskorch.workflows._building import Builder
-from taskorch.workflows._node_ids import tasks_of
+from taskorch.workflows._graph import tasks_of
 from taskorch.workflows._phases import (
     Check,
     OnFailure,
@@ -210,7 +212,7 @@ class Workflow(Builder[Node]):
     """
 
     def __init__(self, name: str) -> None:
-        self.name: str = _names.check_name("the name of a workflow", name)
+        self.name: str = check_name("the name of a workflow", name)
         self._tasks: dict[str, Task] = {}
         #: Of each task, what it waits for: ordered sets. Most are as they were made, a
         #: tuple; what has grown since is a dict.
@@ -278,7 +280,7 @@ class Workflow(Builder[Node]):
             InvalidTaskError: An argument is not well formed.
             DuplicateTaskError: There is such a phase, or a task of its gate's name.
         """
-        name = _names.check_name("the name of a phase", name)
+        name = check_name("the name of a phase", name)
         check_options(max_parallel, gate_timeout, on_failure)
         if name in self._phases:
             msg = f"workflow {self.name!r} has a phase {name!r} already"
@@ -356,7 +358,7 @@ class Workflow(Builder[Node]):
         if not isinstance(other, Workflow):
             msg = f"a Workflow is included, not {show(other)}"
             raise InvalidTaskError(msg)
-        prefix = _names.check_name("name", other.name if name is None else name)
+        prefix = check_name("name", other.name if name is None else name)
         other._refuse_unknown()
         first, outside = self._waits(after, f"what is included as {prefix!r}", "")
         duplicate = next((i for i in other if joined(prefix, i) in self._tasks), None)
@@ -411,7 +413,7 @@ class Workflow(Builder[Node]):
             InvalidTaskError: *run_id* is no safe word, or a task waits for one that
                 there is not.
         """
-        run_id = _names.check_name("the id of a run", run_id)
+        run_id = check_name("the id of a run", run_id)
         self._refuse_unknown()
         tasks: list[Task] = []
         for name, task in self._tasks.items():
@@ -943,13 +945,13 @@ class Workflow(Builder[Node]):
         """The id that a task which is added gets."""
         if task.id is None:
             return _names.unused(_names.stem_of(task), self._tasks, self._counts)
-        name = _names.check_task_id(task.id)
+        name = check_task_id(task.id)
         if name in self._tasks:
             raise self._duplicate(name)
         return name
 
     def _unknown(self, task_id: object) -> str:
-        near = _names.guess(task_id, self._tasks) if isinstance(task_id, str) else ""
+        near = guess(task_id, self._tasks) if isinstance(task_id, str) else ""
         return f"{show(task_id)}, which workflow {self.name!r} does not have{near}"
 
     def _duplicate(self, name: str) -> DuplicateTaskError:

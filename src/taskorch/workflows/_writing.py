@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._base.described import Form, declared
 from taskorch._documents.forms import keys_of
 from taskorch.errors import InvalidTaskError
 from taskorch.model import (
@@ -21,7 +22,6 @@ from taskorch.model import (
     Cache,
     Call,
     Elastic,
-    Form,
     Join,
     Program,
     Question,
@@ -31,7 +31,6 @@ from taskorch.model import (
     Task,
     Wait,
     call_type,
-    declared,
     show,
     to_question,
 )

@@ -19,7 +19,7 @@ from tests.frontends.service.tools import orchestrator
 from taskorch import InvalidTaskError, Task, TaskOrchestrator
 from taskorch._verbs.remedies import in_tools
 from taskorch.errors import AnswerRefusedError, TaskorchError, UnknownTaskError
-from taskorch.frontends._checking import findings_of
+from taskorch.frontends._incoming import findings_of
 from taskorch.frontends.mcp import TOOLS, OrchestratorPlace, tools_of
 from taskorch.frontends.mcp._calls import MOST_SHOWN, Caller
 from taskorch.frontends.mcp._tools import Effect

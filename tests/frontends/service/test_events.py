@@ -11,7 +11,7 @@ from tests.frontends.service.tools import orchestrator, served
 from taskorch import MemoryJournal, Task
 from taskorch.events import SIGNALS, signal_name
 from taskorch.frontends.service import _feed
-from taskorch.frontends.service._waiter import Waiter
+from taskorch.frontends.service._waiting import Waiter
 from taskorch.reading import JournalReader
 
 EVENTS = "/api/v1/events"
@@ -118,7 +118,7 @@ def test_a_head_of_a_stream_ends(service):
 
 
 def test_a_quiet_stream_says_that_it_lives_and_where_it_is(service, monkeypatch):
-    monkeypatch.setattr("taskorch.frontends.service._events.QUIET_SECONDS", 0.01)
+    monkeypatch.setattr("taskorch.frontends.service._feed.QUIET_SECONDS", 0.01)
     with service.follow("?names=task_failed") as stream:
         begin = stream.response.readline(), stream.response.readline()
         run(service, "a")
@@ -192,7 +192,7 @@ def test_ten_thousand_events_are_kept(service):
 
 def test_a_stream_ends_with_the_service(service, monkeypatch):
     """It does not wait for the next event, or for the next sign that it lives."""
-    monkeypatch.setattr("taskorch.frontends.service._events.QUIET_SECONDS", 1e6)
+    monkeypatch.setattr("taskorch.frontends.service._feed.QUIET_SECONDS", 1e6)
     with service.follow(f"?{ENDS}") as stream:
         run(service, "a")
         stream.take(1)

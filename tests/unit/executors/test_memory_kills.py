@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from taskorch.executors._programs._memory_kills import MemoryKills
+from taskorch.executors._programs._family import MemoryKills
 
 V2 = "low 0\nhigh 0\nmax 7\noom 1\noom_kill {}\noom_group_kill 5\n"
 V1 = "oom_kill_disable 0\nunder_oom 0\noom_kill {}\n"

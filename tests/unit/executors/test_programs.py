@@ -27,10 +27,10 @@ from tests.unit.executors.tools import PATIENCE, eventually, is_alive, is_gone
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._programs import (
     _executor,
-    _fork,
     _guardian,
     _output,
     _run,
+    _spawn,
 )
 from taskorch.executors._programs._executor import (
     ProgramEnd,
@@ -1452,8 +1452,8 @@ def test_forks_may_happen_while_programs_are_started(tmp_path):
 
 def test_a_start_that_hangs_does_not_hold_up_a_fork(monkeypatch):
     """A fork waits for a start only so long, and the child has nothing to wait for."""
-    monkeypatch.setattr(_fork, "_FORK_PATIENCE", 0.01)
-    gate = _fork._Gate()
+    monkeypatch.setattr(_spawn, "_FORK_PATIENCE", 0.01)
+    gate = _spawn._Gate()
     with gate:
         gate.before_fork()
         gate.after_fork()

@@ -11,7 +11,7 @@ from itertools import groupby
 from tests.integration.tools import PATIENCE
 
 from taskorch.executors._programs._loop import Loop
-from taskorch.executors._programs._sender import Sender
+from taskorch.executors._programs._output import Sender
 
 PART = 2**18
 

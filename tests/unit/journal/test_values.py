@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from taskorch import Task
 from taskorch.errors import InvalidTaskError
 from taskorch.events import OrchestratorStopped, TaskProgressed
-from taskorch.journal import _classes, _registered, register
+from taskorch.journal import _beside, _classes, register
 from taskorch.journal._codec import decode, document, encode
 from taskorch.model import Missing, Resources, RetryPolicy
 
@@ -210,12 +210,12 @@ class Money:
 @pytest.fixture(scope="module", autouse=True)
 def _registered_money():
     """Not for the rest of the session."""
-    classes, names = dict(_registered.BY_CLASS), dict(_registered.BY_NAME)
+    classes, names = dict(_beside.BY_CLASS), dict(_beside.BY_NAME)
     register(Money, lambda money: (money.cents,), lambda kept: Money(*kept))
     yield
     for table, before in (
-        (_registered.BY_CLASS, classes),
-        (_registered.BY_NAME, names),
+        (_beside.BY_CLASS, classes),
+        (_beside.BY_NAME, names),
     ):
         table.clear()
         table.update(before)
@@ -730,7 +730,7 @@ def test_nobody_has_registered_it_any_more():
 
     register(Once, lambda _: None, lambda _: Once(), name="once")
     row = encode((STOPPED, {"a": Once()}))
-    del _registered.BY_NAME["once"], _registered.BY_CLASS[Once]
+    del _beside.BY_NAME["once"], _beside.BY_CLASS[Once]
     lost = back_of(row)
     assert lost.name == "once"
     assert "nothing is registered under the name 'once'" in lost.why
@@ -748,9 +748,9 @@ def test_nobody_has_registered_it_any_more():
     ],
 )
 def test_a_decode_that_fails_is_named(monkeypatch, decode_it, why):
-    monkeypatch.setattr(_registered, "BY_CLASS", {}, raising=True)
+    monkeypatch.setattr(_beside, "BY_CLASS", {}, raising=True)
     register(Odd, lambda _: None, decode_it, name="odd")
-    monkeypatch.setattr(_classes, "BY_CLASS", _registered.BY_CLASS)
+    monkeypatch.setattr(_classes, "BY_CLASS", _beside.BY_CLASS)
     assert why in back(Odd()).why
 
 

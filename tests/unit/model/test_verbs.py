@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from taskorch.model._verbs import (
+from taskorch._base.verbs import (
     FOR_PROGRAMS,
     NAME,
     SECONDS,

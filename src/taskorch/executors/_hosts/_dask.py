@@ -32,8 +32,8 @@ from taskorch.executors._hosts._engine import (
     HostPlace,
     NoPlaceError,
 )
+from taskorch.executors._hosts._given import run_single
 from taskorch.executors._hosts._host import RunningHost
-from taskorch.executors._hosts._single import run_single
 from taskorch.executors._remote import RemoteEnd
 
 _log = logging.getLogger(__name__)

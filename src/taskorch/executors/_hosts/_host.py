@@ -27,8 +27,7 @@ from taskorch.executors._hosts._connection import (
     versions,
     within_tls,
 )
-from taskorch.executors._hosts._engine import Asked
-from taskorch.executors._hosts._kept import KeptEnd
+from taskorch.executors._hosts._engine import Asked, KeptEnd
 from taskorch.executors._link import Link
 from taskorch.executors._processes._pool import WorkerPool
 from taskorch.executors._processes._process import Assignment, WorkerProcess

@@ -21,21 +21,25 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from taskorch._base.ends import until_kill
 from taskorch._base.visible import counted, visible
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.executors import _wire
-from taskorch.executors._ends import until_kill
+from taskorch.executors._futures import OwnedExecutor
 from taskorch.executors._hosts._door import HostDoor
-from taskorch.executors._hosts._engine import NoPlaceError
-from taskorch.executors._hosts._given import GivenCall, RemoteHost, fits, text_of
-from taskorch.executors._hosts._kept import KeptEnd, sending
+from taskorch.executors._hosts._engine import KeptEnd, NoPlaceError, sending
+from taskorch.executors._hosts._given import (
+    GivenCall,
+    RemoteHost,
+    Singles,
+    fits,
+    text_of,
+)
 from taskorch.executors._hosts._references import References
-from taskorch.executors._hosts._single import Singles
 from taskorch.executors._link import Link
-from taskorch.executors._owned import OwnedExecutor
 from taskorch.executors._processes._telling import Telling, handle_record
-from taskorch.executors._programs._fork import at_fork
 from taskorch.executors._programs._loop import Loop
+from taskorch.executors._programs._spawn import at_fork
 from taskorch.executors._remote import pickled, unsendable
 from taskorch.protocols import Attempt
 

@@ -23,8 +23,8 @@ from taskorch._base.visible import said
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.executors._hosts._connection import compared, versions
 from taskorch.executors._hosts._engine import Asked, Engine, HostPlace, NoPlaceError
+from taskorch.executors._hosts._given import run_single
 from taskorch.executors._hosts._host import RunningHost
-from taskorch.executors._hosts._single import run_single
 from taskorch.executors._remote import RemoteEnd
 
 _log = logging.getLogger(__name__)

@@ -17,9 +17,14 @@ from weakref import WeakValueDictionary
 from taskorch._base.visible import visible
 from taskorch.errors import ResultGoneError
 from taskorch.executors import _wire
-from taskorch.executors._hosts._engine import Engine
+from taskorch.executors._hosts._engine import (
+    ASKS,
+    Engine,
+    KeptEnd,
+    RemoteValue,
+    StoredValue,
+)
 from taskorch.executors._hosts._given import GivenCall, RemoteHost, text_of
-from taskorch.executors._hosts._kept import ASKS, KeptEnd, RemoteValue, StoredValue
 from taskorch.executors._programs._loop import Loop
 
 #: Seconds that the engine may take to keep a value.

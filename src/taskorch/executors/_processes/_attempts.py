@@ -8,9 +8,9 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
+from taskorch._base.ends import until_kill
 from taskorch.errors import InvalidTaskError
-from taskorch.executors._ends import until_kill
-from taskorch.executors._owned import OwnedExecutor
+from taskorch.executors._futures import OwnedExecutor
 from taskorch.executors._remote import by_value, is_session
 from taskorch.model import show
 from taskorch.protocols import Attempt

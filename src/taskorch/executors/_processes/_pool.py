@@ -17,9 +17,9 @@ from concurrent.futures import BrokenExecutor
 from functools import partial
 from typing import Any, Final
 
+from taskorch._base.ends import is_no_room
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.executors import _wire
-from taskorch.executors._ends import is_no_room
 from taskorch.executors._processes._process import Assignment, WorkerProcess
 from taskorch.executors._processes._telling import (
     IN_A_SCRIPT,
@@ -30,9 +30,9 @@ from taskorch.executors._processes._telling import (
     unreadable,
     worker_failed_to_start,
 )
-from taskorch.executors._programs._fork import at_fork
 from taskorch.executors._programs._guard import ProcessGuard
 from taskorch.executors._programs._loop import Loop
+from taskorch.executors._programs._spawn import at_fork
 from taskorch.executors._remote import HERE, RemoteEnd, pickled, unsendable
 from taskorch.protocols import Attempt
 

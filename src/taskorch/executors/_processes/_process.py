@@ -24,10 +24,9 @@ from typing import TYPE_CHECKING, Any, Final
 from taskorch.executors import _wire
 from taskorch.executors._link import Link, LinkedCall
 from taskorch.executors._programs._family import Family, Leftovers
-from taskorch.executors._programs._fork import no_fork
 from taskorch.executors._programs._guard import is_python
-from taskorch.executors._programs._sender import FLAGS
-from taskorch.executors._programs._spawn import exit_code_of
+from taskorch.executors._programs._output import FLAGS
+from taskorch.executors._programs._spawn import exit_code_of, no_fork
 from taskorch.executors._remote import is_session
 from taskorch.model import PROGRAM_VARIABLE, RUN_VARIABLE
 from taskorch.protocols import Attempt

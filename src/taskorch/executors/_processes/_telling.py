@@ -9,10 +9,10 @@ import threading
 from concurrent.futures import BrokenExecutor
 from typing import TYPE_CHECKING, Final, Protocol
 
+from taskorch._base.ends import KILLED_BY_OTHERS
 from taskorch._base.visible import visible
 from taskorch.errors import AttemptInterrupted, TaskFailedError
 from taskorch.executors import _wire
-from taskorch.executors._ends import KILLED_BY_OTHERS
 
 if TYPE_CHECKING:
     from taskorch.executors._link import LinkedCall

@@ -8,16 +8,14 @@ of the runtime, the guardian imports nothing of ours, and importing this loads n
 - `_attempts`: attempts that are programs: how they are begun, and what their ends mean.
 - `_executor`, `_loop`: the one thread that starts programs and looks after them; its
   loop.
-- `_run`: the life of one program, from its start to the end that is told.
-- `_spawn`, `_fork`: a program as a process; what forks must not keep open.
+- `_run`: the life of one program, from its start to the end that is told; files with
+  its process id, and with what it holds.
+- `_spawn`: a program as a process; what forks must not keep open.
 - `_process`: what others hold of a program: whom to signal, and the end.
-- `_pipes`, `_output`, `_sender`: what it reads and writes; the end of it in memory, all
-  in files.
-- `_grant`: what a program of an elastic task holds, and how it says that it looks.
-- `_pid_file`: the file with its process id, for watchers outside.
-- `_family`: whatever processes it has started: found, and ended.
-- `_memory_kills`: whom the machine has killed for want of memory.
-- `_guard`, `_guardian`: the small process that ends our programs if we die and cannot.
+- `_output`: what it reads and writes; the end of it in memory, all in files.
+- `_family`: whatever processes it has started: found, and ended; whom the machine has
+  killed for want of memory.
 - `_sweep`: ends what earlier runs have left behind.
+- `_guard`, `_guardian`: the small process that ends our programs if we die and cannot.
 - `_temporary`: folders that go with the process that made them.
 """

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from taskorch._base.ends import KILLED_BY_OTHERS, is_no_room, until_kill
 from taskorch.errors import AttemptInterrupted, ProgramFailedError
-from taskorch.executors._ends import KILLED_BY_OTHERS, is_no_room, until_kill
 from taskorch.model import Resources, of_attempt
 from taskorch.protocols import Attempt, AttemptExecutor
 

@@ -11,15 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taskorch.executors._programs._family import Family, Leftovers
-from taskorch.executors._programs._fork import at_fork
-from taskorch.executors._programs._grant import AttemptHolding
+from taskorch.executors._programs._family import Family, Leftovers, MemoryKills
 from taskorch.executors._programs._guard import ProcessGuard
 from taskorch.executors._programs._loop import Loop
-from taskorch.executors._programs._memory_kills import MemoryKills
 from taskorch.executors._programs._output import LogFolder
 from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
-from taskorch.executors._programs._run import Common, ProgramRun
+from taskorch.executors._programs._run import AttemptHolding, Common, ProgramRun
+from taskorch.executors._programs._spawn import at_fork
 from taskorch.model import RUN_VARIABLE
 
 if TYPE_CHECKING:

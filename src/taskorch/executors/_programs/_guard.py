@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from taskorch.executors._programs import _guardian
-from taskorch.executors._programs._fork import no_fork
+from taskorch.executors._programs._spawn import no_fork
 from taskorch.model import RUN_VARIABLE
 
 _log = logging.getLogger(__name__)

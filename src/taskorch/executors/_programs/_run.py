@@ -1,12 +1,21 @@
-"""The life of one program, from its start to the end that is told."""
+"""
+The life of one program, from its start to the end that is told.
+
+Its process id stands in a file for watchers outside, and what it holds, if its task is
+elastic, in another. Such a program asks for its share by writing a line into a pipe:
+that is its checkpoint. The file is then written anew, with the number of checkpoints so
+far in it, so that the program knows when the answer to its own is there.
+"""
 
 from __future__ import annotations
 
 import enum
 import itertools
+import json
 import logging
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,18 +24,16 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from functools import partial
-from typing import Final
+from pathlib import Path
+from typing import Final, Protocol
 
 import attrs
 
-from taskorch.executors._programs._family import Family, Leftovers
-from taskorch.executors._programs._grant import AttemptHolding, ProgramGrant
+from taskorch._base.staged import Staged
+from taskorch.executors._programs._family import Family, Leftovers, MemoryKills
 from taskorch.executors._programs._guard import ProcessGuard
 from taskorch.executors._programs._loop import Action, Loop
-from taskorch.executors._programs._memory_kills import MemoryKills
-from taskorch.executors._programs._output import LogFolder, OutputLog
-from taskorch.executors._programs._pid_file import PidFile
-from taskorch.executors._programs._pipes import Input, Output
+from taskorch.executors._programs._output import Input, LogFolder, Output, OutputLog
 from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
 from taskorch.executors._programs._spawn import (
     Child,
@@ -36,9 +43,136 @@ from taskorch.executors._programs._spawn import (
     reap,
     spawn,
 )
-from taskorch.model import PROGRAM_VARIABLE, RUN_VARIABLE, Program, ProgramResult
+from taskorch.executors._programs._temporary import make_temporary
+from taskorch.model import (
+    ALLOCATION_VARIABLE,
+    CHECKPOINT_VARIABLE,
+    PROGRAM_VARIABLE,
+    RUN_VARIABLE,
+    Program,
+    ProgramResult,
+)
 
 _log = logging.getLogger(__name__)
+
+
+class PidFile:
+    """A file with the process id of a running program; never raises."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = None if path is None else str(Path(path).absolute())
+        #: Where it is now.
+        self._written: str | None = None
+
+    def write(self, pid: int) -> None:
+        """Write the file in one step: a reader finds the whole number."""
+        path = self._path
+        if path is None:
+            return
+        try:
+            Staged(path, f"{pid}\n").commit()
+            self._written = path
+        except OSError as error:
+            _log.warning("taskorch: %s could not be written: %s", path, error)
+
+    def remove(self) -> None:
+        """Remove it: the number may go to another process from now on."""
+        written, self._written = self._written, None
+        if written is not None:
+            with suppress(OSError):
+                os.unlink(written)  # noqa: PTH108
+
+
+#: Bytes of the pipe that are read at a time.
+_SLICE: Final = 4096
+
+
+class AttemptHolding(Protocol):
+    """What an attempt holds."""
+
+    def held(self) -> Mapping[str, float]:
+        """Resources that the program holds now."""
+        ...
+
+    def reach_checkpoint(self) -> Mapping[str, float]:
+        """Resources that the program holds from this checkpoint on."""
+        ...
+
+
+class ProgramGrant:
+    """The file and the pipe of one program; all is for the supervisor's thread."""
+
+    def __init__(
+        self, loop: Loop, holding: AttemptHolding, *, safe: Callable[[Action], Action]
+    ) -> None:
+        self._loop = loop
+        self._holding = holding
+        self._safe = safe
+        self._folder: Path | None = None
+        self._fds: list[int] = []
+        #: Checkpoints so far, and what is in the file.
+        self._count = 0
+        self._written = ""
+
+    def open(self) -> dict[str, str]:
+        """
+        Make both; the variables that name them.
+
+        Raises:
+            OSError: There is no room for them.
+        """
+        folder = self._folder = make_temporary()
+        pipe = folder / "checkpoint"
+        os.mkfifo(pipe, 0o600)
+        # With an end of ours to write to, it does not end whenever a writer does.
+        for way in (os.O_RDONLY, os.O_WRONLY):
+            self._fds.append(os.open(pipe, way | os.O_NONBLOCK | os.O_CLOEXEC))
+        self._file = folder / "allocation.json"
+        self._write(self._holding.held())
+        self._loop.watch(self._fds[0], self._safe(self._read))
+        return {ALLOCATION_VARIABLE: str(self._file), CHECKPOINT_VARIABLE: str(pipe)}
+
+    def close(self) -> None:
+        """Remove both, if they are there."""
+        fds, self._fds = self._fds, []
+        for fd in fds:
+            self._loop.unwatch(fd)
+            os.close(fd)
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _read(self) -> None:
+        """Lines have come: it has been at as many checkpoints, and is at one now."""
+        lines = 0
+        with suppress(BlockingIOError):
+            while data := os.read(self._fds[0], _SLICE):
+                lines += data.count(b"\n")
+        if not lines:
+            return
+        self._count += lines
+        self._rewrite(self._holding.reach_checkpoint())
+
+    def refresh(self) -> None:
+        """Write the file anew if it holds something else than that says."""
+        self._rewrite(self._holding.held())
+
+    def _rewrite(self, held: Mapping[str, float]) -> None:
+        try:
+            self._write(held)
+        except OSError as error:
+            _log.warning("taskorch: %s could not be written: %s", self._file, error)
+
+    def _write(self, held: Mapping[str, float]) -> None:
+        amounts = {
+            name: int(much) if much == int(much) else much
+            for name, much in held.items()
+        }
+        text = f"{json.dumps({'checkpoints': self._count, 'allocation': amounts})}\n"
+        if text != self._written:
+            Staged(self._file, text).commit()
+            self._written = text
+
 
 # How often, in seconds, to ask for the end of a program where the system cannot tell.
 _POLL_SECONDS = 0.02

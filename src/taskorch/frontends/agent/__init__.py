@@ -7,10 +7,10 @@ attempts, and no tasks: what is retried, waited for or called off is the service
 
 - `_agent`: asks for work, renews its leases, and tells how attempts have ended.
 - `_line`: the connection to the service, made again whenever it has broken.
-- `_runs`: the attempts under way: programs, and calls on threads.
-- `_work`: what it can do: programs, and functions that its owner has named.
+- `_runs`: the attempts under way, and what it can do: programs, and functions that its
+  owner has named.
 """
 
 from taskorch.frontends.agent._agent import Agent as Agent
+from taskorch.frontends.agent._runs import Abilities as Abilities
 from taskorch.frontends.agent._runs import progress as progress
-from taskorch.frontends.agent._work import Abilities as Abilities

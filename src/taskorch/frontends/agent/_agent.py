@@ -27,8 +27,7 @@ from taskorch._base.lease import Lease
 from taskorch._base.visible import counted, visible
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.agent._line import Line, Refusal, ServiceAddress, Unreachable
-from taskorch.frontends.agent._runs import MAX_RESULT, AgentRun, OrderRunner
-from taskorch.frontends.agent._work import Abilities
+from taskorch.frontends.agent._runs import MAX_RESULT, Abilities, AgentRun, OrderRunner
 
 _LOG: Final = logging.getLogger("taskorch.agent")
 _PROTOCOL: Final = 1

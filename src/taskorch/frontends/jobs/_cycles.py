@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch.protocols._driver import DriverView, Tick
+from taskorch.protocols import DriverView, Tick
 
 #: Seconds between two cycles of each kind, and what the configuration calls it.
 CYCLES: Final[Mapping[str, tuple[float, str]]] = {

@@ -31,7 +31,7 @@ from taskorch.errors import (
     UnknownTaskError,
     UsageError,
 )
-from taskorch.frontends._checking import findings_of
+from taskorch.frontends._incoming import findings_of
 from taskorch.frontends.mcp import _calls
 from taskorch.frontends.mcp._calls import Caller, Form
 from taskorch.model import FILTERS, TaskState

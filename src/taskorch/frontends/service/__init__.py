@@ -16,18 +16,17 @@ prometheus-client: `pip install 'taskorch[serve]'`.
 - `_guard`: who may ask at all; codes by which a browser gets in.
 - `_verbs`: the operations on what an orchestrator has, made of the table of verbs.
 - `_operations`: what the service can do, and its description.
-- `_bodies`: what comes in a body, bounded.
-- `_problems`: errors as answers; values as JSON can say them.
+- `_bodies`: what comes in a body, bounded; errors as answers; values as JSON can say
+  them.
 - `_tasks`, `_submissions`: lists of tasks, and results; tasks and workflows that come
   in.
-- `_plans`, `_jobs`: plans and adaptive jobs.
+- `_plans`: plans and adaptive jobs.
 - `_suites`, `_recorded`: a test suite as a service; a journal, to be looked at.
 - `_agents`, `_sessions`, `_artifacts`: agents: their work and words; files.
-- `_events`, `_feed`: what has happened, and what comes, as it comes.
+- `_feed`: what has happened, and what comes, as it comes.
 - `_health`: whether all is well, and how several things stand; what Prometheus reads.
-- `_waiter`, `_waiting`: waits on a loop for threads; what answers while it is not our
-  turn.
-- `_page`, `_board`: the page in a browser, and what it shows of the whole.
+- `_waiting`: waits on a loop for threads; what answers while it is not our turn.
+- `_page`: the page in a browser, and what it shows of the whole.
 - `page`: the files of that page.
 """
 

@@ -21,11 +21,16 @@ from starlette.concurrency import run_in_threadpool
 from taskorch._base.visible import visible
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.frontends.service._artifacts import Artifacts
-from taskorch.frontends.service._bodies import WIRE, read_object, refuse
+from taskorch.frontends.service._bodies import (
+    WIRE,
+    HttpProblem,
+    answer,
+    read_object,
+    refuse,
+)
 from taskorch.frontends.service._operations import Operation, named, ref
-from taskorch.frontends.service._problems import HttpProblem, answer
 from taskorch.frontends.service._sessions import AgentSession, Result
-from taskorch.frontends.service._waiter import Waiter
+from taskorch.frontends.service._waiting import Waiter
 from taskorch.model import Agent, Resources, check_capabilities
 from taskorch.protocols import AttemptExecutor
 

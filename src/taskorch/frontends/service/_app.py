@@ -25,14 +25,20 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
+from taskorch._base.verbs import TEXT
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.frontends.service._agents import Agents, schemas
 from taskorch.frontends.service._artifacts import Artifacts, ArtifactsOfTasks
-from taskorch.frontends.service._board import Board
-from taskorch.frontends.service._bodies import read_object
-from taskorch.frontends.service._events import Events
-from taskorch.frontends.service._feed import Feed, kept_by
+from taskorch.frontends.service._bodies import (
+    HttpProblem,
+    answer,
+    on_fault,
+    on_http_error,
+    on_problem,
+    read_object,
+)
+from taskorch.frontends.service._feed import Events, Feed, kept_by
 from taskorch.frontends.service._guard import (
     LOOPBACK,
     Codes,
@@ -42,7 +48,6 @@ from taskorch.frontends.service._guard import (
     sends_body,
 )
 from taskorch.frontends.service._health import Overviews, probes
-from taskorch.frontends.service._jobs import Commands
 from taskorch.frontends.service._operations import (
     Current,
     Operation,
@@ -51,19 +56,11 @@ from taskorch.frontends.service._operations import (
     description,
     told,
 )
-from taskorch.frontends.service._page import PageOperations
-from taskorch.frontends.service._plans import Plans
-from taskorch.frontends.service._problems import (
-    HttpProblem,
-    answer,
-    on_fault,
-    on_http_error,
-    on_problem,
-)
+from taskorch.frontends.service._page import Board, PageOperations
+from taskorch.frontends.service._plans import Commands, Plans
 from taskorch.frontends.service._submissions import Submissions, work_schemas
 from taskorch.frontends.service._tasks import Tasks
 from taskorch.frontends.service._verbs import operations as verbs
-from taskorch.model import TEXT
 from taskorch.reading import JournalReader
 
 if TYPE_CHECKING:

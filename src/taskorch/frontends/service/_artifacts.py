@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse
 
+from taskorch._base.verbs import TEXT, listed
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch.frontends.service._bodies import refuse
+from taskorch.frontends.service._bodies import HttpProblem, answer, refuse
 from taskorch.frontends.service._operations import Operation, named, told
-from taskorch.frontends.service._problems import HttpProblem, answer
-from taskorch.model import TEXT, id_problem, listed, segments_of
+from taskorch.model import id_problem, segments_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request

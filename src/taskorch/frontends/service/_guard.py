@@ -33,8 +33,7 @@ from starlette.datastructures import Headers
 from taskorch._base.visible import counted, visible
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.channel import is_framed
-from taskorch.frontends.service._bodies import MAX_BODY, too_long
-from taskorch.frontends.service._problems import HttpProblem
+from taskorch.frontends.service._bodies import MAX_BODY, HttpProblem, too_long
 from taskorch.frontends.service._server import KNOWN
 from taskorch.model import show
 from taskorch.runtime import LOOKS

@@ -14,8 +14,10 @@ from prometheus_client.core import (
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from taskorch._base.verbs import OBJECT, TEXT, listed
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._verbs.table import VERBS
+from taskorch.frontends.service._bodies import answer, document
 from taskorch.frontends.service._operations import (
     Current,
     Operation,
@@ -23,8 +25,7 @@ from taskorch.frontends.service._operations import (
     number,
     told,
 )
-from taskorch.frontends.service._problems import answer, document
-from taskorch.model import OBJECT, TEXT, Health, Stats, listed, plain
+from taskorch.model import Health, Stats, plain
 from taskorch.planning._schemas import agent_schema
 from taskorch.recovery import Alerts
 from taskorch.telemetry._metrics import AGE, COUNTERS, LEVELS, MANY, OTHER

@@ -5,25 +5,42 @@ The page is three files, given to whoever asks: they tell nothing. All that they
 they ask for with a key, which they get for the code in the part of the address that a
 browser sends to nobody, `http://127.0.0.1:8080/#code=…`: see `_codes`.
 
+The board hears every event and keeps what a picture needs: counts, rates, and when each
+agent did what. A picture is asked for by its width, and the answer has as many
+rectangles as can be told apart on it, however many attempts there were.
+
 Decision: 0090.
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
+import threading
 from codecs import getincrementaldecoder
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from importlib.resources import files
 from itertools import islice
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from taskorch._base.verbs import TEXT, listed
 from taskorch._base.visible import after_cut
-from taskorch.frontends.service._board import Board
+from taskorch._telling.following import FOLLOWED
+from taskorch.events import (
+    Event,
+    OrchestratorStarted,
+    TaskCompleted,
+    TaskFailed,
+    TaskStarted,
+)
+from taskorch.events._ends import end_of_attempt
+from taskorch.frontends.service._bodies import answer, document
 from taskorch.frontends.service._operations import (
     Operation,
     named,
@@ -31,14 +48,293 @@ from taskorch.frontends.service._operations import (
     seconds,
     told,
 )
-from taskorch.frontends.service._problems import answer, document
-from taskorch.frontends.service._waiter import Waiter
-from taskorch.model import TEXT, Health, Stats, TaskStatus, listed
+from taskorch.frontends.service._waiting import Waiter
+from taskorch.model import Health, Stats, TaskStatus
+from taskorch.runtime import MonotonicClock
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from starlette.requests import Request
+
+    from taskorch.reading import JournalReader
+    from taskorch.signals import Signals
+
+
+#: Attempts that are kept, at least; twice as many at the most.
+KEPT: Final = 100_000
+#: Seconds of the past whose ends are counted, and the most rectangles of an answer.
+_SECONDS: Final = 600
+_RECTANGLES: Final = 10_000
+#: Rows of one agent that are told apart: it may do so many things at once.
+_ROWS: Final = 8
+_NS: Final = 1_000_000_000
+#: What became of the task of an attempt, from what matters least: one rectangle shows
+#: the last.
+OUTCOMES: Final = (
+    *("running", "completed", "suspended", "cancelled", "retrying", "blocked"),
+    "failed",
+)
+
+
+class _Span(NamedTuple):
+    """An attempt that has ended: times are nanoseconds since 1970."""
+
+    agent: str
+    start: int
+    end: int
+    task_id: str
+    outcome: str
+
+
+class _Open(NamedTuple):
+    """An attempt that runs."""
+
+    agent: str
+    start: int
+
+
+class Rectangle(NamedTuple):
+    """
+    What one agent did in some columns of a picture.
+
+    Attributes:
+        lane: The number of the agent in the answer.
+        row: Of the agent, from 0.
+        first: The first column.
+        last: The last column.
+        outcome: A number of `OUTCOMES`.
+        many: How many attempts it stands for.
+        task_id: The task of the latest of these.
+    """
+
+    lane: int
+    row: int
+    first: int
+    last: int
+    outcome: int
+    many: int
+    task_id: str
+
+
+class Board:
+    """
+    Follows an orchestrator's events, from now on, until `close`.
+
+    Args:
+        signals: Whose events they are.
+        journal: What reads those of before.
+        keep: Waits until all is in the journal that has happened: see `kept_by`.
+    """
+
+    def __init__(
+        self,
+        signals: Signals,
+        journal: JournalReader | None = None,
+        keep: Callable[[], object] | None = None,
+    ) -> None:
+        self._lock = threading.Lock()
+        self._clock = MonotonicClock()
+        self._signals = signals
+        self._spans: list[_Span] = []
+        self._open: dict[str, _Open] = {}
+        #: The time of the latest event. What an earlier life had begun ended with it.
+        self._latest = 0
+        self._left: dict[str, int] = {}
+        #: Of each second since 1970, how many tasks have completed, and failed.
+        self._ends: OrderedDict[int, list[int]] = OrderedDict()
+        #: Changes with every event that it has heard.
+        self.heard = 0
+        #: Tells it from that of another server, or of the run before.
+        self.name = secrets.token_hex(8)
+        #: Those that wait for the next one.
+        self.followers: set[Waiter] = set()
+        #: The number of the last event that was read and not heard.
+        self.past = 0
+        #: What is heard meanwhile.
+        self._early: list[Event] | None = []
+        for name in FOLLOWED:
+            getattr(signals, name).connect(self.hear)
+        if journal is not None:
+            if keep is not None:
+                keep()
+            self.past = journal.last
+            for event in journal.happened():
+                if event.seq > self.past:
+                    break
+                self._take(event)
+        with self._lock:
+            early, self._early = self._early, None
+            for event in early or ():
+                if event.seq > self.past:
+                    self._take(event)
+
+    def close(self) -> None:
+        """Hear of nothing any more."""
+        for name in FOLLOWED:
+            getattr(self._signals, name).disconnect(self.hear)
+        for follower in list(self.followers):
+            follower.wake()
+
+    def now(self) -> int:
+        """Nanoseconds since 1970, of the clock that events have their times from."""
+        return self._clock.now_ns()
+
+    def hear(self, event: Event) -> None:
+        """Take *event* in; one that says nothing about an attempt is only counted."""
+        with self._lock:
+            if self._early is not None:
+                self._early.append(event)
+                return
+            if event.seq <= self.past:
+                # It was read already, and comes late.
+                return
+            self._take(event)
+        for follower in list(self.followers):
+            follower.wake()
+
+    def _take(self, event: Event) -> None:
+        self.heard += 1
+        if isinstance(event, TaskStarted):
+            self._open[event.task_id] = _Open(event.agent_id, event.at_ns)
+        elif isinstance(event, OrchestratorStarted):
+            # What becomes of their tasks is said next.
+            self._left = dict.fromkeys(self._open, self._latest)
+        elif (state := end_of_attempt(event)) is not None:
+            self._end(event, state.value)
+        self._latest = max(self._latest, event.at_ns)
+
+    def _end(self, event: Any, outcome: str) -> None:
+        started = self._open.pop(event.task_id, None)
+        if started is not None:
+            end = self._left.pop(event.task_id, event.at_ns)
+            self._spans.append(
+                _Span(started.agent, started.start, end, event.task_id, outcome)
+            )
+            if len(self._spans) >= 2 * KEPT:
+                del self._spans[:KEPT]
+        if isinstance(event, (TaskCompleted, TaskFailed)):
+            second = event.at_ns // _NS
+            counts = self._ends.setdefault(second, [0, 0])
+            counts[isinstance(event, TaskFailed)] += 1
+            while len(self._ends) > _SECONDS:
+                self._ends.popitem(last=False)
+
+    def rates(self, now: int, seconds: int = 120) -> list[list[int]]:
+        """Of the last *seconds* before *now*: how many tasks completed, and failed."""
+        last = now // _NS
+        with self._lock:
+            return [
+                list(self._ends.get(second, (0, 0)))
+                for second in range(last - seconds + 1, last + 1)
+            ]
+
+    def timeline(
+        self, start: int, end: int, width: int, lanes: int, now: int
+    ) -> dict[str, Any]:
+        """
+        What was done between two moments, for a picture of *width* columns.
+
+        Each attempt that has any part in that time is counted, whether it has a
+        rectangle of its own or none.
+
+        Args:
+            start: Nanoseconds since 1970; 0 is the first attempt that is kept.
+            end: The same; 0 is *now*.
+            width: Columns of the picture.
+            lanes: Agents that it has room for, those that came first.
+            now: Until when what runs has run.
+        """
+        with self._lock:
+            spans = list(self._spans)
+            spans += (
+                _Span(each.agent, each.start, now, task_id, "running")
+                for task_id, each in self._open.items()
+            )
+        spans.sort(key=lambda span: span.start)
+        start = start or (spans[0].start if spans else now - _NS)
+        end = max(end or now, start + width)
+        shown = [s for s in spans if s.end >= start and s.start <= end]
+        agents = list(dict.fromkeys(sorted({span.agent for span in shown})))
+        picture = _Picture(start, end, width, agents[:lanes])
+        rectangles = list(picture.rectangles(shown))
+        counts = Counter((span.agent, span.outcome) for span in shown)
+        return {
+            "start": start / _NS,
+            "end": end / _NS,
+            "agents": agents[:lanes],
+            "agents_left_out": max(0, len(agents) - lanes),
+            "rows": picture.rows(),
+            "outcomes": OUTCOMES,
+            "counts": [
+                [counts[agent, outcome] for outcome in OUTCOMES]
+                for agent in agents[:lanes]
+            ],
+            "attempts": len(shown),
+            "attempts_left_out": picture.left_out,
+            "rectangles": rectangles,
+        }
+
+
+class _Picture:
+    """Puts attempts in rows, and those that are too short to be told apart together."""
+
+    def __init__(self, start: int, end: int, width: int, agents: list[str]) -> None:
+        self._start = start
+        self._scale = width / (end - start)
+        self._width = width
+        self._lane_of = {name: place for place, name in enumerate(agents)}
+        #: Of each lane its rows: the latest rectangle of each.
+        self._latest: list[list[Rectangle]] = [[] for _ in agents]
+        self.left_out = 0
+
+    def rows(self) -> list[int]:
+        """How many rows each lane has."""
+        return [max(1, len(rows)) for rows in self._latest]
+
+    def rectangles(self, spans: Iterable[_Span]) -> Iterator[Rectangle]:
+        """The rectangles of *spans*, which are in the order of their starts."""
+        drawn = 0
+        for span in spans:
+            lane = self._lane_of.get(span.agent)
+            if lane is None or drawn >= _RECTANGLES:
+                self.left_out += 1
+                continue
+            done = self._add(lane, span)
+            if done is not None:
+                drawn += 1
+                yield done
+        for rows in self._latest:
+            yield from rows
+
+    def _add(self, lane: int, span: _Span) -> Rectangle | None:
+        """Add a span; the rectangle of its row that is whole now, if there is one."""
+        first, last = self._column(span.start), self._column(span.end)
+        outcome = OUTCOMES.index(span.outcome)
+        rows = self._latest[lane]
+        new = Rectangle(lane, 0, first, last, outcome, 1, span.task_id)
+        place = next((i for i, old in enumerate(rows) if old.last < first), None)
+        if place is not None:
+            done, rows[place] = rows[place], new._replace(row=place)
+            return done
+        # What lies in one column is one with what is there already.
+        place = next((i for i, old in enumerate(rows) if old.first >= first), None)
+        if place is None and len(rows) < _ROWS:
+            rows.append(new._replace(row=len(rows)))
+            return None
+        place = len(rows) - 1 if place is None else place
+        old = rows[place]
+        rows[place] = old._replace(
+            last=max(old.last, last),
+            outcome=max(old.outcome, outcome),
+            many=old.many + 1,
+            task_id=span.task_id,
+        )
+        return None
+
+    def _column(self, at: int) -> int:
+        return min(self._width - 1, max(0, int((at - self._start) * self._scale)))
+
 
 #: What the browser may do with the page: nothing from elsewhere, nothing in line.
 _POLICY: Final = (

@@ -11,11 +11,9 @@ from taskorch._orchestrator import TaskOrchestrator
 from taskorch._telling.following import FOLLOWED
 from taskorch.errors import JournalError
 from taskorch.frontends.service._app import make_app
-from taskorch.frontends.service._board import Board
-from taskorch.frontends.service._events import Events
-from taskorch.frontends.service._feed import Feed
+from taskorch.frontends.service._feed import Events, Feed
 from taskorch.frontends.service._guard import LOOPBACK
-from taskorch.frontends.service._page import PageOperations
+from taskorch.frontends.service._page import Board, PageOperations
 from taskorch.frontends.service._tasks import Tasks
 from taskorch.frontends.service._verbs import operations as verbs
 from taskorch.model import Health, HealthCheck

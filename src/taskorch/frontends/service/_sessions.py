@@ -31,7 +31,7 @@ from taskorch.errors import (
     UnknownTaskError,
 )
 from taskorch.executors._programs._attempts import failure_of
-from taskorch.frontends.service._waiter import Waiter
+from taskorch.frontends.service._waiting import Waiter
 from taskorch.model import Agent, Program, ProgramResult
 from taskorch.protocols import Attempt, AttemptExecutor
 from taskorch.workflows._writing import write_work

@@ -15,10 +15,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
+from taskorch._base.verbs import NAME, TEXT, listed
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import UnknownTaskError
 from taskorch.frontends._incoming import Incoming, keys_of
-from taskorch.frontends.service._bodies import read, read_object, refuse
+from taskorch.frontends.service._bodies import (
+    HttpProblem,
+    answer,
+    document,
+    problem_of,
+    read,
+    read_object,
+    refuse,
+)
 from taskorch.frontends.service._operations import (
     RUN,
     TASK_ID,
@@ -28,13 +37,6 @@ from taskorch.frontends.service._operations import (
     ref,
     told,
 )
-from taskorch.frontends.service._problems import (
-    HttpProblem,
-    answer,
-    document,
-    problem_of,
-)
-from taskorch.model import NAME, TEXT, listed
 from taskorch.workflows import document_schema
 from taskorch.workflows._task_documents import OF_RUNS
 

@@ -21,6 +21,7 @@ import attrs
 from starlette.concurrency import run_in_threadpool
 
 from taskorch._base.limits import MAX_SECONDS
+from taskorch._base.verbs import TEXT, listed
 from taskorch._base.visible import counted, visible
 from taskorch._base.vocabulary import meant
 from taskorch._orchestrator import TaskOrchestrator
@@ -33,14 +34,12 @@ from taskorch.errors import (
 from taskorch.events import AgentLost, AgentReturned
 from taskorch.frontends.service._agents import Agents, schemas
 from taskorch.frontends.service._app import existing, make_app
-from taskorch.frontends.service._board import Board
-from taskorch.frontends.service._bodies import read_object, refuse
+from taskorch.frontends.service._bodies import HttpProblem, answer, read_object, refuse
 from taskorch.frontends.service._feed import Feed, kept_by
 from taskorch.frontends.service._guard import LOOPBACK
 from taskorch.frontends.service._health import exposition, metrics, probe
 from taskorch.frontends.service._operations import PROBLEM, Operation, asked
-from taskorch.frontends.service._page import PageOperations
-from taskorch.frontends.service._problems import HttpProblem, answer
+from taskorch.frontends.service._page import Board, PageOperations
 from taskorch.frontends.suite._elsewhere import OWN, EndsKept, admit, join
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._formats import headline
@@ -54,15 +53,7 @@ from taskorch.frontends.suite._running import (
 )
 from taskorch.frontends.suite._telling import Ended
 from taskorch.frontends.suite._words import STATUS
-from taskorch.model import (
-    TERMINAL,
-    TEXT,
-    Agent,
-    Resources,
-    TaskState,
-    check_seconds,
-    listed,
-)
+from taskorch.model import TERMINAL, Agent, Resources, TaskState, check_seconds
 from taskorch.protocols import AttemptExecutor
 from taskorch.reading import JournalReader
 

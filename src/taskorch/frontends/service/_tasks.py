@@ -14,10 +14,12 @@ import attrs
 from starlette.concurrency import run_in_threadpool
 
 from taskorch._base.limits import MAX_SECONDS
+from taskorch._base.verbs import ANYTHING, OBJECT, TEXT, Schema, listed
 from taskorch._base.visible import said as said_by
 from taskorch._handles import TaskHandle
 from taskorch._verbs.remedies import in_requests
 from taskorch.errors import InvalidTaskError, TaskorchError
+from taskorch.frontends.service._bodies import answer
 from taskorch.frontends.service._operations import (
     Current,
     Operation,
@@ -28,18 +30,12 @@ from taskorch.frontends.service._operations import (
     seconds,
     told,
 )
-from taskorch.frontends.service._problems import answer
 from taskorch.model import (
-    ANYTHING,
     FILTERS,
-    OBJECT,
-    TEXT,
     Answer,
-    Schema,
     TaskFilter,
     TaskState,
     TaskStatus,
-    listed,
     place_of,
     plain,
     taken_apart,

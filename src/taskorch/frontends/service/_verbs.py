@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
+from taskorch._base.verbs import OBJECT, TEXT, Schema, listed
 from taskorch._verbs.table import VERBS, as_json, bound
-from taskorch.frontends._checking import findings_of
-from taskorch.frontends.service._bodies import read_object
+from taskorch.frontends._incoming import findings_of
+from taskorch.frontends.service._bodies import answer, document, read_object
 from taskorch.frontends.service._operations import (
     CHANGED,
     REMEDIES,
@@ -32,14 +33,12 @@ from taskorch.frontends.service._operations import (
     told,
     with_remedies,
 )
-from taskorch.frontends.service._problems import answer, document
-from taskorch.model import OBJECT, TEXT, Schema, listed
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from taskorch.model._verbs import Argument, Verb
+    from taskorch._base.verbs import Argument, Verb
 
 _AGENT: Final = told(id=TEXT, status=TEXT, health=OBJECT)
 _STATUS: Final = {"type": "object", "required": ["task_id", "state"]}

@@ -1,21 +1,54 @@
 """
-What answers while an orchestrator waits for its turn: probes, and no more.
+What waits on an event loop for threads; what answers while it is not our turn.
+
+While an orchestrator waits for its turn, probes are answered, and no more.
 
 Decision: 0124.
 """
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from taskorch.frontends.service._problems import answer
+from taskorch.frontends.service._bodies import answer
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
+
+
+class Waiter:
+    """A wait for something new, on one event loop."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._news = asyncio.Event()
+        self._is_woken = False
+
+    def wake(self) -> None:
+        """From any thread: there is something new."""
+        # One call into the loop is enough, however much is new.
+        if not self._is_woken:
+            self._is_woken = True
+            # The loop may have ended by now.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._news.set)
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait for `wake`, at most *seconds*; whether it came."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        was_woken = self._news.is_set()
+        # Before it looks for itself: what comes from now on is new.
+        self._is_woken = False
+        self._news.clear()
+        return was_woken
 
 
 def waiting_app(subject: str) -> Starlette:

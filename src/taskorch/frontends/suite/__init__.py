@@ -8,9 +8,9 @@ It needs PyYAML and jsonschema: `pip install 'taskorch[suite]'`; pytest and cove
 are needed where the tests run. `taskorch suite` is its command line. What runs when is
 the orchestrator's decision: a suite is a workflow of it.
 
-- `_reading`, `_merge`: files of a configuration, as one, and all that is wrong there.
+- `_reading`: files of a configuration, as one; all that is wrong there, or has no
+  effect.
 - `_keys`, `_words`: the names that it may have; its words, and what they are to us.
-- `_without_effect`: what it says that has no effect: told, not refused.
 - `_tasks`, `_placeholders`: its tasks and phases; templates, and places for what
   differs.
 - `_model`: the suite: what the configuration says, checked.

@@ -1,24 +1,205 @@
-"""Reads the files of a configuration, and says all that is wrong with them at once."""
+"""
+Reads the files of a configuration, and says all that is wrong with them at once.
+
+What several documents all say must agree. What has no effect is told, not refused.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from taskorch._base.visible import counted
 from taskorch._base.vocabulary import meant
-from taskorch._documents.forms import FaultList, ReadMapping, keys_of
+from taskorch._documents.forms import FaultList, ReadMapping, keys_of, near
 from taskorch._documents.located import FilePlace, Located
 from taskorch._telling.notifying import sender_of
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.suite import _keys, _tasks
-from taskorch.frontends.suite._merge import merged
 from taskorch.frontends.suite._model import Limits, Monitoring, Retries, Suite
 from taskorch.frontends.suite._placeholders import check_templates
-from taskorch.frontends.suite._without_effect import note_all
 from taskorch.model import Resources
 from taskorch.recovery import AlertRule, Grow, default_rules
 from taskorch.recovery._matrix import rows_of
+
+
+def merged(documents: Iterable[Located], faults: FaultList) -> Located | None:
+    """
+    All documents merged into one, in which mappings are dicts of name to value.
+
+    Mappings of the same name are put together, and so are lists of entries that have
+    an `id`. All else that is said twice must be the same.
+
+    Returns:
+        The document, or None if there is none.
+    """
+    whole: Located | None = None
+    for document in documents:
+        one = _single(document, faults)
+        whole = one if whole is None else _both(whole, one, "the document", faults)
+    return whole
+
+
+def _single(node: Located, faults: FaultList) -> Located:
+    """*node* with dicts for mappings; what one names twice is put together."""
+    if isinstance(node.value, list):
+        return Located([_single(item, faults) for item in node.value], node.place)
+    if not isinstance(node.value, tuple):
+        return node
+    entries: dict[str, tuple[Located, Located]] = {}
+    for key, value in node.value:
+        one = _single(value, faults)
+        if key.value in entries:
+            first, before = entries[key.value]
+            entries[key.value] = first, _both(before, one, key.value, faults)
+        else:
+            entries[key.value] = key, one
+    return Located(entries, node.place)
+
+
+def _both(first: Located, second: Located, name: str, faults: FaultList) -> Located:
+    """What *first* and *second*, both called *name*, say together."""
+    if isinstance(first.value, dict) and isinstance(second.value, dict):
+        joined = dict(first.value)
+        for key, (place, value) in second.value.items():
+            if key in joined:
+                earlier, before = joined[key]
+                joined[key] = earlier, _both(before, value, key, faults)
+            else:
+                joined[key] = place, value
+        return Located(joined, first.place)
+    if _has_ids(first) and _has_ids(second):
+        entries = {_id_of(entry): entry for entry in first.value}
+        for entry in second.value:
+            named = _id_of(entry)
+            earlier = entries.get(named)
+            entries[named] = (
+                entry if earlier is None else _both(earlier, entry, named, faults)
+            )
+        return Located(list(entries.values()), first.place)
+    if _plain(first) != _plain(second):
+        faults.disagree(name, first, second)
+    return first
+
+
+def _has_ids(node: Located) -> bool:
+    return isinstance(node.value, list) and all(
+        isinstance(entry.value, dict)
+        and "id" in entry.value
+        and isinstance(entry.value["id"][1].value, str)
+        for entry in node.value
+    )
+
+
+def _id_of(entry: Located) -> str:
+    return str(entry.value["id"][1].value)
+
+
+def _plain(node: Located) -> object:
+    """What *node* says, as it is compared: 1 is 1.0, and no truth."""
+    value = node.value
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, (_, item) in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return (isinstance(value, bool), value)
+
+
+def note_all(configuration: Mapping[str, ReadMapping], notes: FaultList) -> None:
+    """Note what *configuration*, by its sections, has without effect."""
+    failures = ("failure_handling", "recovery")
+    if not any(configuration[section].get("max_retries") for section in failures):
+        why = "there are no retries: max_retries says how many"
+        for section in failures:
+            _note(configuration[section], section, "retry_delay_seconds", why, notes)
+    _note_threshold(configuration, failures, notes)
+    none = ReadMapping({}, {}, configuration["orchestrator"].place)
+    definitions: ReadMapping = configuration["orchestrator"].get(
+        "task_definitions", none
+    )
+    _note_classes(configuration["resource_allocation"], definitions, notes)
+    tasks = [task for each in definitions.values.values() for task in each]
+    _note_templates(configuration["templates"], tasks, notes)
+    for task in tasks:
+        _note_task(task, configuration["templates"].values, notes)
+
+
+def _note_threshold(
+    configuration: Mapping[str, ReadMapping],
+    sections: Iterable[str],
+    notes: FaultList,
+) -> None:
+    """A threshold above the attempts that there are: nobody would ever be told."""
+    retries = max(configuration[section].get("max_retries", 0) for section in sections)
+    for section in sections:
+        threshold = configuration[section].get("escalation_threshold", 0)
+        if threshold > 1 + retries:
+            attempts = counted(1 + retries, "attempt")
+            why = (
+                f"max_retries makes {attempts} at the most, and nobody is told of what "
+                "fails with the last"
+            )
+            _note(configuration[section], section, "escalation_threshold", why, notes)
+
+
+def _note_classes(
+    allocation: ReadMapping, definitions: ReadMapping, notes: FaultList
+) -> None:
+    for kind in allocation.values:
+        where = f"resource_allocation.{kind}"
+        if definitions.nodes and kind not in definitions.nodes:
+            node, _ = allocation.nodes[kind]
+            message = f"there are no such tasks: {near(node, definitions.nodes)}"
+            notes.add(node.place, f"{where}: {message}")
+
+
+def _note_templates(
+    templates: ReadMapping, tasks: Iterable[ReadMapping], notes: FaultList
+) -> None:
+    users = {task.get("id"): task.get("template") for task in tasks}
+    for name, template in templates.values.items():
+        if "command" in template.nodes:
+            why = "it is for pytest, and this is a command"
+            for key in ("coverage", "python"):
+                _note(template, f"templates.{name}", key, why, notes)
+        words: ReadMapping | None = template.get("arguments")
+        for task_id in () if words is None else words.nodes:
+            other = users.get(task_id, name)
+            if words is not None and other != name:
+                why = f"{task_id} is run by {other or 'no template'}"
+                _note(words, f"templates.{name}.arguments", task_id, why, notes)
+
+
+def _note_task(
+    task: ReadMapping, templates: Mapping[str, ReadMapping], notes: FaultList
+) -> None:
+    if not task.get("subtasks"):
+        return
+    why = "its subtasks are run in its place: say it there"
+    _note(task, str(task.get("id")), "arguments", why, notes)
+    template = templates.get(task.get("template", ""))
+    words: ReadMapping | None = None if template is None else template.get("arguments")
+    if words is not None:
+        where = f"templates.{task.get('template')}.arguments"
+        _note(words, where, str(task.get("id")), why, notes)
+
+
+def _note(
+    entry: ReadMapping, where: str, name: str, why: str, notes: FaultList
+) -> None:
+    if name in entry.nodes:
+        notes.add(entry.nodes[name][0].place, f"{where}.{name}: {why}")
+
+
+def line_of(findings: Iterable[tuple[str, str]]) -> str:
+    """One line that names all entries without effect; "" if there are none."""
+    names = dict.fromkeys(message.partition(": ")[0] for _, message in findings)
+    if not names:
+        return ""
+    return f"without effect: {', '.join(names)} (taskorch suite plan says why)"
+
 
 #: Bytes of a file: more than people write by hand.
 _MAX_SIZE: Final = 1 << 20

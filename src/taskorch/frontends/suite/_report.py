@@ -15,8 +15,7 @@ from taskorch.frontends.suite._model import Suite, SuiteTask, parts_of, template
 from taskorch.frontends.suite._results import BAD
 from taskorch.frontends.suite._whole import combined, cover, put_together
 from taskorch.model import TaskState, stem_of
-from taskorch.workflows import WorkflowReport
-from taskorch.workflows._report import TaskReport
+from taskorch.workflows import TaskReport, WorkflowReport
 
 #: Tests that are named as the slowest.
 _SLOWEST: Final = 10

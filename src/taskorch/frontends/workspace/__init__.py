@@ -9,12 +9,11 @@ in `workspace/`, as plain files that any shell can read. A translator only: what
 when is the orchestrator's decision.
 
 - `_workspace`, `_session`: the workspace; one runner at work.
-- `_config`, `_layout`, `_init`: `workspace.yaml`; where its files are; a new one.
-- `_task_file`, `_fields`, `_problems`: a task file; values of fields; what is wrong,
-  and where.
+- `_config`: `workspace.yaml`; which program is run for a task.
+- `_layout`: where its files are; a new one.
+- `_task_file`, `_fields`: a task file; values of fields; what is wrong, and where.
 - `_scan`: all files, and what they mean together.
-- `_tasks`, `_agents`: tasks, agents and pools for the orchestrator; which program is
-  run.
+- `_tasks`: tasks, agents and pools for the orchestrator.
 - `_work`: does one task: claims it, runs its program, looks at what that left.
 - `_claims`: which of several runners does a task, line by line.
 - `_status`: what became of a task, as a file.
@@ -23,7 +22,7 @@ when is the orchestrator's decision.
 """
 
 from taskorch.frontends.workspace._dry_run import DryRun
-from taskorch.frontends.workspace._problems import Problem
+from taskorch.frontends.workspace._fields import Problem
 from taskorch.frontends.workspace._progress import Report
 from taskorch.frontends.workspace._workspace import Workspace
 

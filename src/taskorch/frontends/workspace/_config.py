@@ -1,8 +1,13 @@
-"""`workspace.yaml`: what holds for a whole workspace. All of it is optional."""
+"""
+`workspace.yaml`: what holds for a whole workspace. All of it is optional.
+
+And agent programs: what is run for a task, and by which name it goes.
+"""
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -21,23 +26,96 @@ from taskorch._documents.forms import (
     may_be,
 )
 from taskorch.errors import InvalidTaskError
-from taskorch.frontends.workspace._agents import (
-    DEFAULT_AGENT,
-    PRESETS,
-    AgentProgram,
-    agent_program,
-)
 from taskorch.frontends.workspace._fields import (
     COUNT,
     LINE,
+    LINES,
     WORD,
+    CommandLine,
     Duration,
     Paths,
+    Problem,
     read_fields,
 )
-from taskorch.frontends.workspace._problems import Problem
 from taskorch.frontends.workspace._task_file import TaskFile
 from taskorch.model import has_segments, id_problem, show
+
+
+@attrs.frozen
+class AgentProgram:
+    """
+    A program that does tasks.
+
+    Attributes:
+        name: Its name; its slots are `name-1`, `name-2` and so on.
+        args: The program and its arguments; `{task_file}`, `{task_id}` and `{outputs}`
+            stand for the file of the task, its id, and the folder for what it makes.
+        stdin: Whether it reads the Markdown of the task file from its standard input.
+        capabilities: What it is capable of.
+        limit: How many of it run at once; None is without limit.
+    """
+
+    name: str
+    args: tuple[str, ...] = attrs.field(
+        metadata=may_be(CommandLine(), name="command", is_needed=False)
+    )
+    stdin: bool = attrs.field(default=False, metadata=may_be(Flag()))
+    capabilities: tuple[str, ...] = attrs.field(default=(), metadata=may_be(LINES))
+    limit: int | None = attrs.field(default=None, metadata=may_be(COUNT))
+
+
+def filled(word: str, names: Mapping[str, str]) -> str:
+    """*word* with what the names in it stand for; other braces stay as they are."""
+    for name, text in names.items():
+        word = word.replace(f"{{{name}}}", text)
+    return word
+
+
+DEFAULT_AGENT: Final = AgentProgram("agent", ("agent", "run", "{task_file}"))
+
+#: How known coding agents are run without a person.
+PRESETS: Final[Mapping[str, AgentProgram]] = {
+    agent.name: agent
+    for agent in (
+        DEFAULT_AGENT,
+        AgentProgram(
+            "aider", ("aider", "--yes-always", "--message-file", "{task_file}")
+        ),
+        AgentProgram("claude", ("claude", "-p"), stdin=True),
+        AgentProgram("codex", ("codex", "exec", "-"), stdin=True),
+        AgentProgram("gemini", ("gemini",), stdin=True),
+        AgentProgram("goose", ("goose", "run", "-i", "{task_file}")),
+    )
+}
+
+
+def agent_program(command: str, agents: Mapping[str, AgentProgram]) -> AgentProgram:
+    """
+    The agent that *command* means: one of *agents*, a preset, or a command line.
+
+    Its name is that of none of *agents*, unless it is that one.
+
+    Raises:
+        InvalidTaskError: It is none of these.
+    """
+    for programs in (agents, PRESETS):
+        if command in programs:
+            return programs[command]
+    try:
+        words = tuple(shlex.split(command))
+    except ValueError as error:
+        msg = f"the agent {command!r} cannot be split as a shell does: {error}"
+        raise InvalidTaskError(msg) from error
+    if not words or not words[0]:
+        presets = ", ".join(PRESETS)
+        msg = "the program of the agent is missing"
+        hint = f"a command line such as 'agent run {{task_file}}', or one of {presets}"
+        raise InvalidTaskError(msg, hint=hint)
+    name = DEFAULT_AGENT.name
+    while name in agents:
+        name = f"default-{name}"
+    return AgentProgram(name, words)
+
 
 FILE: Final = "workspace.yaml"
 _HOUR: Final = 3600.0

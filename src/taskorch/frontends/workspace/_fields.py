@@ -1,6 +1,8 @@
 """
 What values `workspace.yaml` and task files may have that other documents have not.
 
+And what is wrong with a file, and where: as compilers and editors say it.
+
 Decisions: 0102, 0196.
 """
 
@@ -16,7 +18,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch._base.limits import MAX_PRIORITY, PRIORITIES
-from taskorch._base.vocabulary import nearest
+from taskorch._base.vocabulary import guess, nearest
 from taskorch._documents.forms import (
     WRONG,
     DocumentOf,
@@ -31,9 +33,31 @@ from taskorch._documents.forms import (
 )
 from taskorch._documents.located import Fault, Located
 from taskorch.errors import UsageError
-from taskorch.frontends.workspace._problems import Problem
 from taskorch.model import has_segments, id_problem, show
-from taskorch.workflows._names import guess
+
+
+@attrs.frozen(order=True)
+class Problem:
+    """
+    A fault in a file; `str()` of it is `file:line:column: text`.
+
+    Attributes:
+        path: The file, as seen from the folder of the workspace.
+        line: From 1.
+        column: From 1, in characters.
+        text: What is wrong, and what to do.
+        stops: Whether the task, or whatever the file says, cannot be used so.
+    """
+
+    path: str
+    line: int
+    column: int
+    text: str
+    stops: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}:{self.column}: {self.text}"
+
 
 #: A line and a column, from 1.
 Place = tuple[int, int]

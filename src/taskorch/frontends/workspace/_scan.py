@@ -10,9 +10,10 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._base.vocabulary import guess
 from taskorch.frontends.workspace._config import WorkspaceConfig
+from taskorch.frontends.workspace._fields import Problem
 from taskorch.frontends.workspace._layout import WorkspaceLayout, by_numbers
-from taskorch.frontends.workspace._problems import Problem
 from taskorch.frontends.workspace._task_file import TaskFile, read_task_file
 from taskorch.kernel import find_ring
 from taskorch.model import (
@@ -22,7 +23,6 @@ from taskorch.model import (
     split_first,
     without_last,
 )
-from taskorch.workflows._names import guess
 
 #: Files of other kinds in the folder of tasks.
 _NO_TASKS: Final = frozenset({"README.md", "TEMPLATE.md"})

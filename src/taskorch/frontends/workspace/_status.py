@@ -13,9 +13,9 @@ from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 import attrs
 
+from taskorch._base.vocabulary import guess
 from taskorch.frontends.workspace._layout import read_start
 from taskorch.model import is_number, show, stamp
-from taskorch.workflows._names import guess
 
 #: What the status of a task can be. One that waits has no file.
 State: TypeAlias = Literal["completed", "running", "blocked", "failed"]

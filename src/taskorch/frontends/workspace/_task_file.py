@@ -19,12 +19,12 @@ from taskorch.frontends.workspace._fields import (
     Paths,
     Place,
     Priority,
+    Problem,
     meant_by,
     read_fields,
     texts_in,
 )
 from taskorch.frontends.workspace._layout import phase_of, read_start
-from taskorch.frontends.workspace._problems import Problem
 from taskorch.model import show
 
 #: Bytes in which the head must end.

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch.frontends.workspace._agents import AgentProgram
-from taskorch.frontends.workspace._config import WorkspaceConfig
+from taskorch.frontends.workspace._config import AgentProgram, WorkspaceConfig
 from taskorch.frontends.workspace._task_file import TaskFile
 from taskorch.model import Resources, Task
 

@@ -21,7 +21,6 @@ from taskorch.errors import (
     TaskFailure,
     TaskTimeoutError,
 )
-from taskorch.frontends.workspace._agents import AgentProgram, filled
 from taskorch.frontends.workspace._claims import (
     TASK_VARIABLE,
     Claims,
@@ -30,6 +29,7 @@ from taskorch.frontends.workspace._claims import (
     TaskClaim,
     kill_group,
 )
+from taskorch.frontends.workspace._config import AgentProgram, filled
 from taskorch.frontends.workspace._layout import WorkspaceLayout
 from taskorch.frontends.workspace._progress import missing_inputs, missing_outputs
 from taskorch.frontends.workspace._status import Status, StatusRefusedError

@@ -13,18 +13,18 @@ import attrs
 
 from taskorch._base.limits import NS
 from taskorch._base.staged import Staged
+from taskorch._base.vocabulary import guess
 from taskorch.errors import (
     InvalidTaskError,
     InvalidTransitionError,
     UnknownTaskError,
     ValidationFailedError,
 )
-from taskorch.frontends.workspace import _dry_run, _init, _progress
-from taskorch.frontends.workspace._agents import agent_program
+from taskorch.frontends.workspace import _dry_run, _layout, _progress
 from taskorch.frontends.workspace._claims import Claims
-from taskorch.frontends.workspace._config import read_config
+from taskorch.frontends.workspace._config import agent_program, read_config
+from taskorch.frontends.workspace._fields import Problem
 from taskorch.frontends.workspace._layout import WorkspaceLayout, phase_of
-from taskorch.frontends.workspace._problems import Problem
 from taskorch.frontends.workspace._progress import Report, WorkspaceProgress, report_on
 from taskorch.frontends.workspace._scan import Scanner, WorkspacePlan
 from taskorch.frontends.workspace._session import WorkspaceSession
@@ -36,7 +36,6 @@ from taskorch.frontends.workspace._status import (
 from taskorch.frontends.workspace._task_file import head_of
 from taskorch.model import stamp
 from taskorch.runtime import MonotonicClock
-from taskorch.workflows._names import guess
 
 if TYPE_CHECKING:
     from taskorch._handles import TaskHandle
@@ -99,7 +98,7 @@ class Workspace:
         """
         Path(root).mkdir(parents=True, exist_ok=True)
         self = cls(root)
-        return _init.init(self.root, self._layout, self.title)
+        return _layout.init(self.root, self._layout, self.title)
 
     @property
     def title(self) -> str:

@@ -8,8 +8,8 @@ whether a task starts is decided below.
 - `_explanation`: why a task does not run, or what became of it.
 - `_words`, `_parents`, `_holds`: what keeps it: shortages in words, others, a hold.
 - `_people`: what people are asked, and how they answer.
-- `_holders`, `_position`, `_estimate`: who has it, who comes before, and when.
-- `_stuck`, `_turns`: what can never proceed; whether turns were kept.
+- `_holders`, `_estimate`: who has it, who comes before, and when.
+- `_stuck`: what can never proceed; whether turns were kept.
 """
 
 from taskorch.kernel._explain._explanation import explain as explain
@@ -21,5 +21,5 @@ from taskorch.kernel._explain._people import escalation_of as escalation_of
 from taskorch.kernel._explain._people import times_asked as times_asked
 from taskorch.kernel._explain._stuck import Search as Search
 from taskorch.kernel._explain._stuck import Waits as Waits
-from taskorch.kernel._explain._turns import passed_over as passed_over
+from taskorch.kernel._explain._stuck import passed_over as passed_over
 from taskorch.kernel._explain._words import NOT_STARTED as NOT_STARTED

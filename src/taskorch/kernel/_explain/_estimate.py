@@ -9,10 +9,9 @@ from taskorch._base.limits import NS
 from taskorch._base.visible import counted
 from taskorch.kernel._backfill import reservation
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting, least
-from taskorch.kernel._explain._holders import Holders, shares_by_hand
+from taskorch.kernel._explain._holders import Holders, ahead, shares_by_hand
 from taskorch.kernel._explain._parents import how
 from taskorch.kernel._explain._people import wait_of
-from taskorch.kernel._explain._position import ahead
 from taskorch.kernel._rows import AgentRow, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import Blocker, Estimate, TaskState, in_words

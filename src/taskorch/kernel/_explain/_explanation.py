@@ -17,6 +17,7 @@ from taskorch.kernel._backfill import reservation
 from taskorch.kernel._control import is_unresolvable
 from taskorch.kernel._dependencies import awaits
 from taskorch.kernel._explain._estimate import estimate
+from taskorch.kernel._explain._holders import FAR, ahead
 from taskorch.kernel._explain._parents import HEIGHT, reruns, waits_for
 from taskorch.kernel._explain._people import (
     asks,
@@ -25,7 +26,6 @@ from taskorch.kernel._explain._people import (
     wait_of,
     why_held,
 )
-from taskorch.kernel._explain._position import FAR, ahead
 from taskorch.kernel._explain._words import NOT_STARTED, Wording
 from taskorch.kernel._history import moves_of
 from taskorch.kernel._rows import (

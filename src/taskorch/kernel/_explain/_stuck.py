@@ -1,19 +1,23 @@
-"""What can never proceed as things stand: found in slices, each task looked at once."""
+"""
+What can never proceed as things stand: found in slices, each task looked at once.
+
+And whether who is above a soft quota has begun before others within theirs.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Final, TypeAlias
 
 from taskorch._base.frozen import frozen
 from taskorch.kernel import _breakers, _limits
-from taskorch.kernel._application import is_under_way
+from taskorch.kernel._application import agent_of, is_under_way
 from taskorch.kernel._control import is_unresolvable
 from taskorch.kernel._dependencies import awaits, is_broken, is_waiting, least
-from taskorch.kernel._explain._explanation import answers
+from taskorch.kernel._explain._explanation import answers, explain
 from taskorch.kernel._explain._holders import (
     Share,
     leaked_shares,
@@ -28,6 +32,7 @@ from taskorch.kernel._explain._people import (
     why_held,
 )
 from taskorch.kernel._explain._words import Wording
+from taskorch.kernel._limits import exceeded
 from taskorch.kernel._rows import AgentRow, Bucket, RowExtra, TaskRow, of_quotas
 from taskorch.kernel._shortages import impossible, match
 from taskorch.kernel._state import KernelState
@@ -40,6 +45,46 @@ from taskorch.model import (
     is_for_people,
     some,
 )
+
+
+def passed_over(
+    kernel: KernelState, last: TaskRow, firsts: Iterable[TaskRow], now: int
+) -> TaskRow | None:
+    """
+    A task of *firsts* that, within its soft quotas, could have begun before *last*.
+
+    The last fact of the step was the start of *last*, above its soft quota: to look,
+    what that has taken is given back for a moment. *firsts* are the queued tasks that
+    are the first of their kind.
+    """
+    elastic = last.bucket.spec.elastic is not None
+    if elastic or kernel.under_way is not None:
+        # What is divided, or reserved, would be divided in another way.
+        return None
+    _take(kernel, last, -1)
+    try:
+        for row in firsts:
+            if row.bucket.spec.elastic is None and _could_start(kernel, row, now):
+                return row
+    finally:
+        _take(kernel, last, 1)
+    return None
+
+
+def _could_start(kernel: KernelState, row: TaskRow, now: int) -> bool:
+    told = explain(kernel, row, now)
+    return told.runnable and exceeded(kernel, row.bucket) is None
+
+
+def _take(kernel: KernelState, row: TaskRow, sign: int) -> None:
+    agent = agent_of(row)
+    kernel.running += sign
+    agent.running += sign
+    for name, units in row.alloc:
+        agent.used[name] += sign * units
+        if name in kernel.pools:
+            kernel.pools[name].used += sign * units
+
 
 _S: Final = TaskState
 #: Tasks that are looked at in one slice.

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from taskorch._base.limits import NS
 from taskorch._base.words import duration
-from taskorch.telemetry._slices import lanes
+from taskorch.telemetry._trace import lanes
 from taskorch.workflows._drawing import fitted, frame, legend, note, said, width_of
 
 #: `(task, start, end, agent, attempt, outcome)`: times in ns.

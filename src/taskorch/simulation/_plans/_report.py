@@ -1,28 +1,47 @@
-"""What a simulation says."""
+"""What the runs of a plan say together, and how: from what a user says to a report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from taskorch._base.limits import NS
+from taskorch._base.read_only import ReadOnly
 from taskorch._base.visible import counted, visible
 from taskorch._base.words import duration
+from taskorch.errors import InvalidTaskError
 from taskorch.kernel import LOCAL
-from taskorch.model import quantile
-from taskorch.model._read_only import ReadOnly
+from taskorch.model import check_count, quantile, show
+from taskorch.simulation._plans._chance import Durations, Failures, history_of, odds_of
 from taskorch.simulation._plans._picture import page
+from taskorch.simulation._plans._plan import means_of, plan_of
 from taskorch.simulation._plans._study import Study
-from taskorch.simulation._plans._words import number, percent
 from taskorch.telemetry import Slice
-from taskorch.telemetry._slices import write_slices
+from taskorch.telemetry._trace import write_slices
 
 if TYPE_CHECKING:
     import os
+
+    from taskorch.runtime import Runtime
+
+
+def number(value: float) -> str:
+    """An amount, to three figures behind which nothing whole is lost."""
+    if value >= 100 or value == int(value):  # noqa: PLR2004 - three figures
+        return f"{round(value):,}"
+    return f"{value:.3g}"
+
+
+def percent(value: float) -> str:
+    """A share in percent: `18 %`, `0.4 %`."""
+    if 0 < value < 0.1:  # noqa: PLR2004 - what is shown
+        return "less than 0.1 %"
+    return f"{value:.2g} %" if value < 10 else f"{round(value):,} %"  # noqa: PLR2004 - two figures
+
 
 _UNITS: Final = 1_000_000
 #: Lines of one kind, and names in one line, that a text shows.
@@ -438,3 +457,24 @@ def report_of(study: Study) -> SimulationReport:
 
 def _capital(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}"
+
+
+def simulate(
+    runtime: Runtime,
+    work: object,
+    durations: Durations,
+    failures: Failures,
+    draws: int,
+    seed: int,
+) -> SimulationReport:
+    """See `TaskOrchestrator.simulate`."""
+    check_count("draws", draws, least=1)
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        msg = f"seed is an integer, not {show(seed)}"
+        raise InvalidTaskError(msg)
+    kernel = runtime.kernel
+    plan = plan_of(work, lambda name: name in kernel.tasks or name in kernel.evicted)
+    odds = odds_of(
+        plan, durations, failures, partial(history_of, runtime), spread=draws > 1
+    )
+    return report_of(Study(means_of(runtime), plan, odds, draws, seed))

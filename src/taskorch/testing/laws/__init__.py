@@ -20,10 +20,9 @@ Law checks: whether a class of yours keeps the laws of its protocol.
 - `_driver`: what is asked by time.
 - `_executor`, `_attempt_executor`, `_home`: where attempts run; calls that phone home.
 - `_journal`, `_durable_journal`: where facts are kept.
-- `_alert_rule`, `_receiver`, `_recovery`: what is called when something goes wrong.
+- `_told`: what is called when something goes wrong.
 """
 
-from taskorch.testing.laws._alert_rule import check_alert_rule as check_alert_rule
 from taskorch.testing.laws._attempt_executor import (
     check_attempt_executor as check_attempt_executor,
 )
@@ -45,9 +44,10 @@ from taskorch.testing.laws._policies import (
 )
 from taskorch.testing.laws._policies import check_task_queue as check_task_queue
 from taskorch.testing.laws._policies import check_task_router as check_task_router
-from taskorch.testing.laws._receiver import check_receiver as check_receiver
-from taskorch.testing.laws._recovery import check_recovery as check_recovery
 from taskorch.testing.laws._resource_allocator import (
     check_resource_allocator as check_resource_allocator,
 )
+from taskorch.testing.laws._told import check_alert_rule as check_alert_rule
+from taskorch.testing.laws._told import check_receiver as check_receiver
+from taskorch.testing.laws._told import check_recovery as check_recovery
 from taskorch.testing.laws._validator import check_validator as check_validator

@@ -10,8 +10,7 @@ from typing import Any, Final
 from taskorch._managers._drivers import View
 from taskorch.errors import TaskorchError
 from taskorch.model import Task
-from taskorch.protocols import Driver
-from taskorch.protocols._driver import commands_of
+from taskorch.protocols import Driver, commands_of
 from taskorch.testing._simulation import Simulation
 from taskorch.testing.laws._case import Case, brief, cases, maker
 

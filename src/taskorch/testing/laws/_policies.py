@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from taskorch._base.limits import MAX_ATTEMPTS, MAX_SECONDS
+from taskorch._base.members import has
 from taskorch.errors import (
     AttemptLostError,
     InvalidTaskError,
@@ -38,8 +39,7 @@ from taskorch.protocols import (
     TaskRouter,
     Transition,
 )
-from taskorch.protocols._members import has
-from taskorch.protocols._reuse import said_of
+from taskorch.protocols._policies import said_of
 from taskorch.testing._builders import make_failure
 from taskorch.testing.laws._case import Case, brief, cases, maker, twice
 from taskorch.testing.laws._worlds import (

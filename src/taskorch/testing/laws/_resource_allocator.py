@@ -15,7 +15,7 @@ from taskorch.protocols import (
     PoolView,
     ResourceAllocator,
 )
-from taskorch.protocols._reuse import said_of
+from taskorch.protocols._policies import said_of
 from taskorch.testing._builders import make_agent, make_pool
 from taskorch.testing.laws._case import Case, brief, cases, maker
 from taskorch.testing.laws._worlds import (

@@ -9,12 +9,12 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
+from taskorch._base.described import Form
 from taskorch._base.limits import MAX_AMOUNT, MAX_PRIORITY
 from taskorch.model import (
     NO_RESOURCES,
     OPTIONS,
     Cache,
-    Form,
     Performance,
     Resources,
     RetryPolicy,

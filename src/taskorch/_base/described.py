@@ -1,9 +1,9 @@
 """
-How the options of a task are described, and which a function has for its calls.
+How options are described, and which of them a function has for its calls.
 
-Each is described once, where its field stands in `Task`. What an option may be is its
-*form*. Validation, documents, schemas, command lines and tests know the forms; which
-option has which form, they take from here.
+Each option of a task is described once, where its field stands in `Task`. What it may
+be is its *form*. Validation, documents, schemas, command lines and tests know the
+forms; which option has which form, they take from here.
 
 Decision: 0071.
 """

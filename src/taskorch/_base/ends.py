@@ -1,4 +1,4 @@
-"""What executors have to say of an attempt that came to nothing."""
+"""What is to be said of a call that came to nothing, and how long a kill may take."""
 
 from __future__ import annotations
 

@@ -1,0 +1,39 @@
+"""The members of a protocol, read from it; and whether an object has them."""
+
+from __future__ import annotations
+
+from functools import cache
+from inspect import isfunction, signature
+from typing import Any, TypeGuard, get_type_hints
+
+
+@cache
+def members_of(protocol: type) -> tuple[str, ...]:
+    """The names of the methods and attributes of *protocol*, in order."""
+    return tuple(name for name in vars(protocol) if not name.startswith("_"))
+
+
+@cache
+def methods_of(protocol: type) -> tuple[str, ...]:
+    """The names of the methods of *protocol*, in order."""
+    members = vars(protocol)
+    return tuple(name for name in members_of(protocol) if isfunction(members[name]))
+
+
+def arguments_of(protocol: type, method: str) -> tuple[str, ...]:
+    """The names of what *method* of *protocol* is given, in order."""
+    return tuple(signature(vars(protocol)[method]).parameters)[1:]
+
+
+def answer_of(protocol: type, method: str) -> Any:
+    """What *method* of *protocol* returns: a class."""
+    return get_type_hints(vars(protocol)[method])["return"]
+
+
+def has(part: object, protocol: type) -> TypeGuard[Any]:
+    """
+    Whether *part* has the members of *protocol*; what is None, it has not.
+
+    Unlike `isinstance`, it sees what a part hands on that has none of its own.
+    """
+    return all(getattr(part, name, None) is not None for name in members_of(protocol))
