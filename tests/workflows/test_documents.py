@@ -794,7 +794,10 @@ def test_phases_joins_and_steps_as_a_document():
         ({"tasks": {"t": {"call": "zero", "phase": "b"}}}, "tasks.t.phase"),
         ({"tasks": {"t": {"call": "zero", "phase": 1}}}, "tasks.t.phase"),
         ({"tasks": {"t": {"call": "zero", "join": "some"}}}, "tasks.t.join"),
-        ({"tasks": {"t": {"call": "zero", "join": {"at_least": 0}}}}, "tasks.t.join"),
+        (
+            {"tasks": {"t": {"call": "zero", "join": {"at_least": 0}}}},
+            "tasks.t.join.at_least",
+        ),
         (
             {"tasks": {"t": {"call": "zero", "on_parent_failure": 1}}},
             "tasks.t.on_parent_failure",
