@@ -287,12 +287,6 @@ class Shown:
         self.open()
 
     def open(self):
-        self.orch = TaskOrchestrator(
-            journal=self.path,
-            concurrency=SLOTS,
-            resources={"cpu": 8},
-            unknown_capability="wait",
-        )
         # One that was stopped without time to end has the journal a moment longer.
         eventually(self.is_begun)
         agents, settle = self.orch.agents, self.random.choice([0.05, 1_000])
@@ -435,6 +429,13 @@ class Shown:
             self.orch.release_starts(who)
 
     def is_begun(self):
+        # One that has not got the journal cannot be started again.
+        self.orch = TaskOrchestrator(
+            journal=self.path,
+            concurrency=SLOTS,
+            resources={"cpu": 8},
+            unknown_capability="wait",
+        )
         with suppress(JournalTakenError):
             self.orch.start()
             return True
