@@ -250,8 +250,8 @@ def test_all_faults_of_a_job_are_told_at_once():
         for part in (*REQUIRED[1:], "did you mean 'objective'", "no / may be"):
             assert part in str(caught.value)
         for bad, part in [
-            ({"tadpole_count": 10**9}, "1 to 10000"),
-            ({"tadpole_count": 0}, "1 to 10000"),
+            ({"tadpole_count": 10**9}, "1 to 10,000"),
+            ({"tadpole_count": 0}, "1 to 10,000"),
             ({"tadpole_count": 1.5}, "a whole number"),
             ({"reward_signal": float("nan")}, "-1 to 1"),
             ({"expected_duration_seconds": 0}, "above 0"),
