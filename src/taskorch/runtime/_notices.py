@@ -325,6 +325,7 @@ class Notices:
             gone = weakref.finalize(work, self._gone, name, text, _facts(found.row))
             self._away[name] = gone
 
+    @defers_interrupts
     def _gone(self, name: str, text: str, facts: _Facts | None) -> None:
         if self._away.pop(name, None) is not None:
             self._pass_on(facts)
