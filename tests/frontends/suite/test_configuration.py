@@ -399,7 +399,7 @@ monitoring: {log_rotation_size: lots}
         ),
         (
             "suite.yaml:6:13",
-            "orchestrator.api_port: a whole number from 1 to 65535 is needed, not 80800",
+            "orchestrator.api_port: a whole number from 1 to 65,535 is needed, not 80800",
         ),
         (
             "suite.yaml:9:9",
