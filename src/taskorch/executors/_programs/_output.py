@@ -415,6 +415,8 @@ class Sender:
             self.sock.close()
         if self._room >= 0:
             os.close(self._room)
+            # A number that is closed twice may be another file's by then.
+            self._room = -1
 
     def _wait_for_room(self) -> None:
         with self._lock:
