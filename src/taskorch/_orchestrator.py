@@ -513,15 +513,23 @@ class TaskOrchestrator:
             timeout: Seconds, or a timedelta, for all of them together.
 
         Raises:
+            InvalidTaskError: Something is no handle.
             TimeoutError: Some have not ended within *timeout*.
             TaskFailure: What became of the first, in their order, that has no result,
                 or its own exception. The others go on.
         """
+        unchecked: Any = handles
+        those: list[Any] = [None]
+        if isinstance(unchecked, Iterable):
+            those = list(unchecked)
+        if not all(isinstance(each, TaskHandle) for each in those):
+            msg = "orch.gather takes handles, in a list or another iterable"
+            raise InvalidTaskError(msg, hint="orch.gather([one, other])")
         patience = to_patience(timeout)
         end = None if patience is None else monotonic() + patience
         return [
             each.result(None if end is None else max(0.0, end - monotonic()))
-            for each in list(handles)
+            for each in those
         ]
 
     # -- agents --------------------------------------------------------------------

@@ -241,6 +241,16 @@ def test_results_are_gathered_in_order(orch: TaskOrchestrator) -> None:
     ]
 
 
+def test_what_is_no_handle_is_refused(orch: TaskOrchestrator) -> None:
+    one, other = orch.submit(pow, 2, 3), orch.submit(pow, 2, 4)
+    wrong: list[Any] = [[one, 3], one, None]
+    for handles in wrong:
+        with pytest.raises(InvalidTaskError, match=r"orch\.gather\(\[one, other\]\)"):
+            orch.gather(handles)
+    with pytest.raises(InvalidTaskError, match=r"orch\.gather\(\[one, other\]\)"):
+        orch.gather(one, other)  # type: ignore[arg-type]
+
+
 def test_what_has_no_result_is_raised_and_the_others_go_on(
     orch: TaskOrchestrator,
 ) -> None:
