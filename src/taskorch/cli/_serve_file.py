@@ -319,12 +319,14 @@ def _found_in(modules: Sequence[ModuleType], path: str) -> TaskOrchestrator:
     ]
     orchestrators = list({id(orch): orch for orch in orchestrators}.values())
     if not orchestrators:
-        made = [
+        candidates = [
             make()
             for module in modules
             if callable(make := getattr(module, _MAKES, None))
         ]
-        orchestrators = [each for each in made if isinstance(each, TaskOrchestrator)]
+        orchestrators = [
+            each for each in candidates if isinstance(each, TaskOrchestrator)
+        ]
     if len(orchestrators) != 1:
         count = len(orchestrators)
         many = f"{count} orchestrators" if orchestrators else "no orchestrator"
