@@ -68,6 +68,14 @@ def test_durable_goes_on_after_a_kill(tmp_path):
     assert again.stdout == "total 55\n"
 
 
+def test_own_learning_router_knows_the_night_before():
+    assert output_of("own_learning_router.py") == ["monday ['monday-0']", "tuesday []"]
+
+
+def test_own_recovery_keeps_its_laws():
+    assert output_of("own_recovery.py") == ["they keep their laws"]
+
+
 def test_own_validator_names_every_fault():
     assert output_of("own_validator.py") == [
         "cat.png is 640 wide",
