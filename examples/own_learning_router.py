@@ -24,7 +24,7 @@ class FewestFailures:
         self, task: Task, candidates: Sequence[AgentView], context: Context
     ) -> Route:
         best = min(candidates, key=lambda agent: self.failures[agent.name])
-        self.chosen[task.id] = best.name
+        self.chosen[str(task.id)] = best.name
         return Route(best.name, f"{self.failures[best.name]} failures")
 
     # These three make it one that learns: see `taskorch.protocols.Learns`.
@@ -40,7 +40,7 @@ class FewestFailures:
         self.failures.update(kept("failures") or {})
 
     def learn(self, event: TaskFailed) -> None:
-        self.failures[event.agent_id] += 1
+        self.failures[str(event.agent_id)] += 1
         self.orch.emit("failures", dict(self.failures), keep=86_400)
 
 
