@@ -9,7 +9,7 @@ from taskorch.frontends.service import create_app, new_token, serve
 orch = TaskOrchestrator(unknown_capability="wait")
 token = new_token()
 app = create_app(orch, token=token, agents=True)
-with orch, serve(app, port=0) as server:  # in production: port=8080
+with orch, serve(app, port=0) as server:
     command = [sys.executable, "-m", "taskorch", "agent", "--agent-id", "gpu_1"]
     command += ["--orchestrator-endpoint", server.url, "--can", "gpu"]
     worker = subprocess.Popen(command, env={"TASKORCH_TOKEN": token})
