@@ -12,7 +12,9 @@ import taskorch
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-ABOVE = ["README.md", "AGENTS.md", "CONTRIBUTING.md", "examples/README.md"]
+ABOVE = [
+    *("README.md", "AGENTS.md", "CONTRIBUTING.md", "STYLE.md", "examples/README.md"),
+]
 PAGES = [*sorted(DOCS.rglob("*.md")), *(ROOT / name for name in ABOVE)]
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#]+)(?:#[^)]*)?\)")
 
@@ -130,10 +132,21 @@ def test_the_index_has_a_tree_of_every_group():
     text = (DOCS / "index.md").read_text(encoding="utf-8")
     named = "".join(found["links"] for found in site["_GROUP"].finditer(text))
 
-    pages = [page for page in PAGES if page.parent.parent == DOCS]
-    links = set(site["_LINK"].findall(named))
-    there = {str(page.relative_to(DOCS).with_suffix("")) for page in pages}
-    assert {one for one in there if not one.startswith("decisions/")} <= links
+    links = site["_LINK"].findall(named)
+    pages = {page for page in PAGES if DOCS in page.parents} - {DOCS / "index.md"}
+    names = {str(page.relative_to(DOCS).with_suffix("")) for page in pages}
+    assert {name for name in names if not name.startswith("decisions/")} == set(links)
+    assert len(links) == len(set(links)), "a page has one place in the menu"
+
+
+def test_the_site_names_first_what_one_uses_first():
+    site = runpy.run_path(str(DOCS / "conf.py"))
+    for package, first in site["FIRST"].items():
+        assert tuple(site["public_names"](package))[: len(first)] == first
+    names = site["public_names"]("taskorch")
+    assert names[0] == "TaskOrchestrator"
+    assert names.index("TaskHandle") < names.index("DuplicateTaskError")
+    assert names.index("DuplicateTaskError") < names.index("AgentRegistry")
 
 
 def test_the_page_of_extras_names_each_and_all_has_the_others():
