@@ -470,49 +470,96 @@ def verbs_page() -> str:
 
 def documents_page():
     lines = [_DOCUMENTS]
+    #: Where the keys of a class of entries stand: each once.
+    places = {
+        form.cls: f"[{title}](#{_anchor(title)})"
+        for title, form in DOCUMENTS.items()
+        if isinstance(form, DocumentOf)
+    }
     for title, form in DOCUMENTS.items():
-        lines += [f"## {title}", "", "| key | it may be | usual | what it is |"]
-        lines += ["|---|---|---|---|", *_keys(form, ""), ""]
+        lines += [f"## {title}", "", *_keys(form, "", places), ""]
     return "\n".join(lines)
 
 
-def _keys(form, path):
+def _anchor(title):
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def _keys(form, path, places):
     """A line for each key of a document, and for those within it."""
     if isinstance(form, Maybe | Each):
         mark = "[]" if isinstance(form, Each) else ""
-        yield from _keys(form.form, path and f"{path}{mark}")
+        yield from _keys(form.form, path and f"{path}{mark}", places)
     elif isinstance(form, AnyNames):
-        yield from _keys(form.form, f"{path}.NAME".removeprefix("."))
+        yield from _keys(form.form, f"{path}.NAME".removeprefix("."), places)
     elif isinstance(form, Either):
-        yield from _keys(form.first, path)
-        yield from _keys(form.second, path)
+        yield from _keys(form.first, path, places)
+        yield from _keys(form.second, path, places)
     elif isinstance(form, Tagged):
-        needs = f"one of {', '.join(form.kinds)}"
-        yield f"| `{path}.{form.tag}` | {needs} (needed) | | Which of these it is. |"
+        yield f"- `{path}.{form.tag}`: one of {', '.join(form.kinds)}, needed."
         for kind, cls in form.kinds.items():
-            yield from _keys(DocumentOf(cls), f"{path}.{form.tag}={kind}")
+            yield from _keys(DocumentOf(cls), f"{path}.{form.tag}={kind}", places)
     elif isinstance(form, DocumentOf):
         for name, each in keys_of(form.cls).items():
-            whole = f"{path}.{name}".removeprefix(".")
-            words = "".join(f", `{word}`" for word in each.words)
-            needs = each.form.needs.rstrip(",") + " (needed)" * each.is_needed
-            text = " ".join(each.text.split()).replace("None", "null")
-            yield f"| `{whole}`{words} | {needs} | {_usual(each.default)} | {text} |"
-            yield from _keys(each.form, whole)
+            yield from _key(f"{path}.{name}".removeprefix("."), each, places)
 
 
-def _usual(default):
-    is_plain = isinstance(default, str | int | float) and default != ""
-    return f"`{json.dumps(default)}`" if is_plain else ""
+def _key(whole, key, places):
+    words = "".join(f", `{word}`" for word in key.words)
+    text = " ".join(key.text.split()).replace("None", "null")
+    entry = _entry(key.form)
+    alike = next((cls for cls in places if entry and _has_all_keys(cls, entry)), None)
+    if alike:
+        names = [f"`{name}`" for name in keys_of(entry)]
+        some = f"{', '.join(names)} of " if len(names) < len(keys_of(alike)) else ""
+        text += f" Keys: {some}{places[alike]}."
+    parts = [_value(key, entry, text), text]
+    yield f"- `{whole}`{words}: " + " ".join(filter(None, parts))
+    if entry is not None:
+        places.setdefault(entry, f"as of `{whole}`")
+    if not alike:
+        yield from _keys(key.form, whole, places)
+
+
+def _has_all_keys(cls, entry):
+    """Whether a class of entries has each key of another, and means the same."""
+    others = keys_of(cls)
+    return all(
+        name in others
+        and (others[name].form.needs, others[name].text) == (key.form.needs, key.text)
+        for name, key in keys_of(entry).items()
+    )
+
+
+def _entry(form):
+    """The class of what stands under a key, if it is one."""
+    while isinstance(form, Maybe | Each | AnyNames):
+        form = form.form
+    return form.cls if isinstance(form, DocumentOf) else None
+
+
+def _value(key, entry, text):
+    """What a key may have, unless its text says so, and what it has by default."""
+    needs = re.sub("^an? ", "", key.form.needs.rstrip(","))
+    needs = re.sub("list of (texts|ids|files)", r"\1", needs)
+    needs = re.sub("^hours, or .* a year$", "duration", needs)
+    choices = needs.removeprefix("one of ").split(", ")
+    is_in_text = len(choices) > 1 and all(f"`{choice}`" in text for choice in choices)
+    if is_in_text or (entry is not None and needs == "mapping"):
+        needs = ""
+    usual = key.default
+    if key.is_needed:
+        needs = f"{needs}, needed".removeprefix(", ")
+    elif isinstance(usual, str | int | float) and usual != "":
+        usual = f"`{json.dumps(usual)}`"
+        needs = f"{needs} ({usual})" if needs else f"By default {usual}"
+    return f"{needs}." if needs else ""
 
 
 DOCUMENTS = {
     "A workflow": DocumentOf(WorkflowEntry),
     "A phase of a workflow": DocumentOf(PhaseEntry),
-    **{
-        f"A task of a workflow with `{kind}`": DocumentOf(cls)
-        for kind, cls in KINDS.items()
-    },
+    **{f"A task with `{kind}`": DocumentOf(cls) for kind, cls in KINDS.items()},
     "`retry` of a task": DocumentOf(RetryEntry),
     "`cache` of a task": DocumentOf(CacheEntry),
     "`resources` of a task, if they may be granted in part": DocumentOf(ElasticEntry),
@@ -530,8 +577,9 @@ DOCUMENTS = {
 _DOCUMENTS = """\
 # Keys of documents
 
-What stands in files, by the kind of file. `NAME` is any name, `[]` each of a list. Other words for a key stand behind
-it. All that is wrong with a document is said at once, with its place and the nearest key that there is.
+The keys of each kind of file, with the default in brackets. `NAME` is any name, `[]` each item of a list. Other names of a
+key follow it. A duration is hours, or text such as `90s`, `30m` or `2h`, up to a year. An error lists all faults, with places
+and the nearest keys.
 """
 
 
