@@ -58,9 +58,8 @@ def events_page() -> str:
     lines = [
         "# Events",
         "",
-        "Every event has `seq`, `at_ns`, `at` (seconds since the epoch) and `timestamp`",
-        "(UTC); events of a task have `task_id`. The signal is `orch.signals.` and the name",
-        "in the second column.",
+        "Every event has `seq`, `at_ns`, `at` (seconds since 1970) and `timestamp` (UTC).",
+        "Events of a task have `task_id`. The second column is the name below `orch.signals`.",
         "",
         "| event | signal | fields | what happened |",
         "|---|---|---|---|",
@@ -92,9 +91,7 @@ def options_page() -> str:
     texts = texts_of(Task)
     for each in OPTIONS.values():
         usual = "" if each.default is attrs.NOTHING else f"`{each.default!r}`"
-        changes = (
-            "no: it is what the task is" if each.identity else "until it has ended"
-        )
+        changes = "no" if each.identity else "yes"
         lines.append(
             f"| `{each.name}` | {_FORMS[each.form]} | {usual} | {changes} "
             f"| {_PLACES[each.place]} | {texts[each.name]} |"
@@ -109,53 +106,53 @@ _OPTIONS = """\
 # Options of a task, and filters
 
 `Task(type, payload, …)` takes these by name, and so do `Task.call`, `Task.program`, `@task`, the
-builders of workflows, the documents of workflows and the bodies of `POST /api/v1/tasks`.
+builders of workflows, the documents of workflows and the bodies of `POST /api/v1/tasks`. A second submission under
+an id may change an option, until the task has ended, unless the option says what the task is.
 
-| option | its value | usual | may change under an id | may be said | what it is |
+| option | value | default | may change | where | what it is |
 |---|---|---|---|---|---|"""
 
 _FORMS = {
-    "type": "a text of at most 500 characters",
-    "id": "a safe path",
-    "key": "a text of at most 200 characters",
-    "name": "a text of at most 500 characters",
-    "names": "a list of texts",
-    "ids": "a list of ids, handles or tasks",
+    "type": "text, at most 500 characters",
+    "id": "safe path",
+    "key": "text, at most 200 characters",
+    "name": "text, at most 500 characters",
+    "names": "texts",
+    "ids": "ids, handles or tasks",
     "join": '`"all"`, `"finished"`, `"any"`, `AtLeast(k)` or a function',
     "on_parent_failure": '`"block"`, `"skip"`, `"fail"` or `"run"`',
-    "priority": "a whole number within ±1,000,000",
-    "resources": "`Resources`, `Elastic` or a mapping",
-    "retry": "a `RetryPolicy`",
-    "duration": "seconds, more than 0, or a timedelta",
-    "duration_or_zero": "seconds, 0 or more, or a timedelta",
-    "moment": "seconds, more than 0, a timedelta or an aware datetime",
-    "moment_or_zero": "seconds, 0 or more, a timedelta or an aware datetime",
-    "cache": "a `Cache`, or `True`",
+    "priority": "whole number within ±1,000,000",
+    "resources": "`Resources`, `Elastic` or mapping",
+    "retry": "`RetryPolicy`",
+    "duration": "seconds above 0, or timedelta",
+    "duration_or_zero": "seconds, or timedelta",
+    "moment": "seconds above 0, timedelta or aware datetime",
+    "moment_or_zero": "seconds, timedelta or aware datetime",
+    "cache": "`Cache` or `True`",
     "flag": "`True` or `False`",
-    "values": "a mapping of names to values",
+    "values": "mapping of names to values",
 }
 _PLACES = {
-    "function": "anywhere, with a function too",
+    "function": "anywhere",
     "workflow": "with a task",
-    "submission": "with a task outside of a workflow",
+    "submission": "with a task outside workflows",
 }
 _FILTERS_HEAD = """\
-## What tasks are looked for by
+## Filters
 
-A `TaskFilter` takes these. So do `orch.tasks`, `orch.aio.tasks`, `JournalReader.tasks`,
-`Client.tasks` and `Simulation.tasks`, by name; the query of `GET /api/v1/tasks`; and, as flags,
-`taskorch inspect`.
+`TaskFilter` takes these, and so do `orch.tasks`, `orch.aio.tasks`, `JournalReader.tasks`,
+`Client.tasks` and `Simulation.tasks`, the query of `GET /api/v1/tasks`, and, as flags, `taskorch inspect`.
 
-| name | how it is compared | what it is |
+| name | comparison | what it is |
 |---|---|---|"""
 _HOWS = {
-    "state": "it is the one",
-    "equal": "it is the same",
-    "pattern": "it matches: `nightly/*`",
-    "contains": "it has these names and values, among others; over HTTP an object of JSON",
-    "since": "it is not earlier: a date, or seconds ago",
-    "longer": "it is longer: seconds",
-    "whether": "it is so, or not: `True`, `False`",
+    "state": "equal",
+    "equal": "equal",
+    "pattern": "pattern: `nightly/*`",
+    "contains": "has these names and values; over HTTP a JSON object",
+    "since": "not earlier: date, or seconds ago",
+    "longer": "longer, in seconds",
+    "whether": "`True` or `False`",
 }
 
 
@@ -181,11 +178,10 @@ def settings_page() -> str:
 _SETTINGS = """\
 # Settings of an orchestrator
 
-`TaskOrchestrator` takes these by name, and so does `TaskExecutor`. What is a plain value can stand
-[in a file and in the environment](../howto/configuration.md), too, for `TaskOrchestrator.from_config`;
-`"none"` is `None` there.
+`TaskOrchestrator` and `TaskExecutor` take these by name. `TaskOrchestrator.from_config` reads those with plain values
+[from a file and the environment](../howto/configuration.md); `"none"` is `None` there.
 
-| setting | what it is | it may be | usual | in a file | as a variable |
+| setting | what it is | value | default | in a file | variable |
 |---|---|---|---|---|---|"""
 _PARTS = """\
 ## What is code
@@ -250,21 +246,19 @@ def _flowing(text: str) -> str:
 _POLICIES = """\
 # Policies
 
-Seven policies decide everything. Each is an argument of `TaskOrchestrator`, of `TaskExecutor` and of
-`Simulation`; what has the methods of its protocol can take its place
-([how](../howto/own-parts.md), [which there are](../howto/policies.md)). One without a method, or
-with a method that cannot be called so, is refused by name when the orchestrator is made.
+Seven policies decide everything. Each is an argument of `TaskOrchestrator`, `TaskExecutor` and `Simulation`.
+[Several come with the library](../howto/policies.md), and [any object with the methods](../howto/own-parts.md) will do. The
+orchestrator refuses one that lacks a method or takes other arguments, by name.
 
-| argument | protocol, in `taskorch.protocols` | it is asked → and answers | by default |
+| argument | protocol, in `taskorch.protocols` | method → answer | default |
 |---|---|---|---|"""
 
 _MAY_HAVE = """\
 ## What a policy may have besides
 
-None of this is needed. A policy that has the methods or attributes of one of these protocols, which are
-in `taskorch.protocols` too, is asked for them, or read; it need not inherit from anything. What is `None`
-counts as not there; one that is there in another form is refused by name when the orchestrator, or the
-simulation, is made.
+All of this is optional. A policy may have the methods or attributes of these protocols, which are in
+`taskorch.protocols` too; it need not inherit. `None` counts as absent. The orchestrator or the simulation refuses a
+member of another form, by name.
 
 | protocol | of | it has | what that is |
 |---|---|---|---|"""
@@ -360,10 +354,9 @@ _ROOTS = {
 _ERRORS = """\
 # Errors
 
-All are in `taskorch.errors`, and below `TaskorchError`. Each has a `.code`, which stays the same and
-is for programs; a `.message`, which says what happened and where; a `.hint`, which says what to do
-about this very one (the last column is what that is in general); and the `.task_id`, if it is about
-one task.
+All are in `taskorch.errors`, and subclasses of `TaskorchError`. Each has a stable `.code` for programs, a `.message` that says
+what happened and where, a `.hint` that says what to do (the last column has the general one), and the `.task_id`, if there
+is one.
 
 ```python
 from taskorch import TaskOrchestrator
@@ -377,9 +370,8 @@ with TaskOrchestrator() as orch:
         print(error.hint)  # orch.tasks() lists the tasks that are known
 ```
 
-What your own function raised is raised again by `handle.result()`, as it is. What failed where
-nobody asked is in the log, and [can be heard](../howto/follow.md). The [command line](command-line.md)
-has exit codes of its own.
+`handle.result()` raises the exception of your own function unchanged. A failure that nobody asks for is in the log, and
+[an event](../howto/follow.md). The [command line](command-line.md) has exit codes of its own.
 """
 
 _NO_ERRORS = """\
@@ -420,11 +412,11 @@ _REMEDIES = {
 _VERBS = """\
 # Verbs
 
-What can be done with an orchestrator, each at one place: the method. `orch.aio` has all of them, as awaitables;
-`Client` and `Client.aio` have those with a request, by the name in the fourth column; answers are the JSON of the
-request. A command takes a journal that nobody uses, or the URL of a service. `*` ends what nobody can bring back.
+What an orchestrator can do. `orch.aio` has each method as an awaitable. `Client` and `Client.aio` have those with a request,
+under the name in the fourth column, and return the JSON of its answer. A command takes a journal that nobody uses, or the URL
+of a service. `*` cannot be undone.
 
-| call | what it does | request, below `/api/v1` | client | command | it has not |
+| method | what it does | request, below `/api/v1` | client | command | missing |
 |---|---|---|---|---|---|"""
 
 
@@ -457,7 +449,10 @@ def verbs_page() -> str:
             request += f" ({', '.join(fields)})"
         words = [verb.command_name, *verb.command_words]
         command = f"`{' '.join(words).replace('+', '/')}`" if verb.command else ""
-        reasons = "; ".join(f"{face}: {why}" for face, why in verb.lacks.items())
+        faces: dict[str, list[str]] = {}
+        for face, why in verb.lacks.items():
+            faces.setdefault(why, []).append(face)
+        reasons = "; ".join(f"{', '.join(each)}: {why}" for why, each in faces.items())
         lines.append(
             f"| `{call}`{' *' * verb.is_final} | {verb.text} | {request} "
             f"| {f'`{verb.operation}`' if verb.request else ''} | {command} | {reasons} |"
