@@ -149,6 +149,30 @@ def test_the_site_names_first_what_one_uses_first():
     assert names.index("DuplicateTaskError") < names.index("AgentRegistry")
 
 
+#: Words of other tools for which somebody may look, though we have no such thing.
+LOOKED_FOR = """\
+DAG, worker, work pool, task queue, notification, webhook, role, permission, SLA, parameters, logical date, deployment,
+sensor, trigger rule, artifact, lineage, dead letter, cron, backfill, retry failed task, human in the loop, dashboard,
+rate limit, concurrency limit, cache, tenant, leader, event log, unschedulable, controller, listener, incarnation"""
+
+
+def test_the_glossary_says_our_word_for_each_of_the_field():
+    """And a page for each, that exists as every link does."""
+    page = (DOCS / "glossary.md").read_text(encoding="utf-8")
+    table = page.partition("\n## Our words")[0]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in table.splitlines()
+        if line.startswith("| ") and not line.startswith("| elsewhere")
+    ]
+    assert [row for row in rows if len(row) != 3 or not LINK.search(row[2])] == []
+    words = [
+        re.sub(r" \(.*\)", "", word) for row in rows for word in row[0].split(", ")
+    ]
+    assert set(re.split(r",\s+", LOOKED_FOR)) - set(words) == set()
+    assert len(words) == len(set(words)), "a word has one row"
+
+
 def test_the_page_of_extras_names_each_and_all_has_the_others():
     """With the packages that each brings; the names of before are parts of these."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
