@@ -112,7 +112,8 @@ GIVEN = {
 _GROUP = re.compile(r"^## (?P<caption>.+)\n\n(?P<links>(?:- .+\n)+)", re.MULTILINE)
 _LINK = re.compile(r"^- \[[^]]+\]\(([\w/.-]+)\.md\)", re.MULTILINE)
 #: A link to an example, from a page in a folder, and to the folder of the decisions.
-_EXAMPLE = re.compile(r"\]\(\.\./\.\./examples/(\w+)\.py\)")
+_EXAMPLE = re.compile(r"\]\(\.\./\.\./examples/(\w+\.(?:py|sh))\)")
+_LANGUAGES = {".py": "python", ".sh": "sh"}
 _DECISIONS = "](decisions/)"
 
 
@@ -226,17 +227,14 @@ def write_examples(app: Sphinx) -> None:
     )
     folder = here / "examples"
     folder.mkdir(exist_ok=True)
-    for example in sorted(found.glob("examples/*.py")):
+    for example in sorted(found.glob("examples/*.*")):
+        if example.suffix not in _LANGUAGES:
+            continue
         code = example.read_text(encoding="utf-8").splitlines()
-        lines = [
-            example.name,
-            "=" * len(example.name),
-            "",
-            ".. code-block:: python",
-            "",
-        ]
+        language = f".. code-block:: {_LANGUAGES[example.suffix]}"
+        lines = [example.name, "=" * len(example.name), "", language, ""]
         lines += [f"   {line}".rstrip() for line in code]
-        page = folder / f"{example.stem}.rst"
+        page = folder / f"{example.name}.rst"
         page.write_text("\n".join(lines), encoding="utf-8")
 
 

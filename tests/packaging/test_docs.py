@@ -59,6 +59,24 @@ def test_links_to_elsewhere_are_whole(page):
     assert [link for link in links if not whole.fullmatch(link)] == []
 
 
+#: On the site, an example is a page.
+EXAMPLE = re.compile(r"examples/\w+\.(py|sh)")
+
+
+def test_pages_of_the_site_lead_to_pages_of_the_site():
+    """It has nothing else of the repository, and a link that ends nowhere ends `make docs`."""
+    outside = {
+        f"{page.relative_to(ROOT)}: {link.resolve().relative_to(ROOT)}"
+        for page in PAGES
+        if DOCS in page.parents
+        for link in links_of(page)
+        if DOCS not in link.resolve().parents
+    }
+    assert {
+        one for one in outside if not EXAMPLE.fullmatch(one.split(": ")[1])
+    } == set()
+
+
 def test_the_index_leads_to_every_page():
     there = {page for page in PAGES if page.parent.parent == DOCS}
     pages = {page for page in there if page.parent.name != "decisions"}
