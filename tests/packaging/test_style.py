@@ -13,6 +13,14 @@ PAGES = [
     *sorted((ROOT / "docs/howto").glob("*.md")),
     *sorted((ROOT / "docs/tutorial").glob("*.md")),
     ROOT / "docs/index.md",
+    *(
+        ROOT / f"docs/explanation/{name}.md"
+        for name in ("capacity", "durability", "faults")
+    ),
+    *(
+        ROOT / f"docs/reference/{name}.md"
+        for name in ("benchmarks", "command-line", "extras")
+    ),
     ROOT / "README.md",
     ROOT / "STYLE.md",
 ]
