@@ -418,7 +418,7 @@ _REMEDIES = {
     "TaskFailure": "catch it for all of these",
     "TaskTimeoutError": "raise `timeout` or `deadline`, or let the task ask `context.cancelled`",
     "TaskorchError": "catch it for all of these",
-    "UnkeptResultError": "return what [can be kept](../howto/durable.md#what-is-kept)",
+    "UnkeptResultError": "return what [can be kept](../howto/durable.md#values-that-a-journal-keeps)",
     "UnknownAgentError": "register one of this name: `orch.agent(name, …)`",
     "UnknownCapabilityError": "register an agent that has it",
     "UnsatisfiableError": "ask for less, or make the pool larger",
