@@ -270,3 +270,10 @@ def test_one_program_counts_the_same_on_all_machines(where):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "2,262 primes below 20,000\n"
+
+
+@pytest.mark.parametrize("name", ["examples/howto/postgresql.py"])
+def test_what_needs_a_server_is_a_program(name):
+    """The types are checked with those of all examples; `test_postgres_page` runs it."""
+    path = EXAMPLES.parent / name
+    compile(path.read_text(encoding="utf-8"), str(path), "exec")
