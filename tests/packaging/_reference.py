@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from textwrap import fill
 
@@ -34,9 +35,10 @@ from taskorch.frontends.resource_pools import PoolsEntry
 from taskorch.frontends.suite._keys import CONFIGURATION
 from taskorch.frontends.workspace._config import WorkspaceEntry
 from taskorch.frontends.workspace._task_file import TaskFile
-from taskorch.kernel import diagram
+from taskorch.kernel import TRANSITIONS
 from taskorch.kernel._table import MOVES, After
-from taskorch.model import FILTERS, OPTIONS, Task
+from taskorch.model import FILTERS, OPTIONS, Task, TaskState
+from taskorch.model._states import TERMINAL
 from taskorch.planning._values import PlanEntry, TaskRequest
 from taskorch.policies._kinds import POLICIES, Policies
 from taskorch.protocols import MAY_HAVE
@@ -268,53 +270,68 @@ def states_page() -> str:
     return f"""# States
 
 {_STATES}
-```mermaid
-{diagram()}
-```
+A state may become:
 
-The table is fixed (`taskorch.kernel.TRANSITIONS`, from which this picture is drawn). A
-StateMachine of yours can forbid a transition and name the states for the outside; it can
-add none.
+{_transitions()}
+
+This is `taskorch.kernel.TRANSITIONS`; `diagram()` draws it. Your StateMachine can forbid and rename, not add.
 
 ## What each fact does
 
-Nothing but a fact changes the state of a task. Here stands which may come in which state, what the
-state is then, and which function of the kernel lets it follow: the table is in `kernel/_table.py`.
-Which [commands](commands.md) make the fact is a question of its own. A task that is QUEUED again at
-once has been RETRYING for no time.
+Only facts (events, as the kernel notes them) change a state. `kernel/_table.py` has their functions, and [another
+page](commands.md) the commands that make them. A task that is QUEUED again at once was RETRYING for no time.
 
-| fact | state before → after | function |
-|---|---|---|
 {_moves()}
 """
 
 
+def _transitions() -> str:
+    return "\n".join(
+        f"- {before.name if before else 'new'} → {_named(afters)}"
+        for before, afters in TRANSITIONS.items()
+        if before not in TERMINAL
+    )
+
+
+def _named(states: Iterable[TaskState]) -> str:
+    chosen = {*states}
+    return ", ".join(state.name for state in TaskState if state in chosen)
+
+
 def _moves() -> str:
-    lines = []
+    """The facts of each change, once."""
+    facts: dict[str, list[str]] = {}
     for each in MOVES:
         name = f"`{each.fact.__name__}`" + " of a parent" * each.of_dependent
-        changes = "; ".join(_changes(each.after))
-        file = each.function.__module__.rpartition(".")[2]
-        where = f"`kernel/{file}.py`, `{each.function.__qualname__}`"
-        lines.append(f"| {name} | {changes} | {where} |")
-    return "\n".join(lines)
+        facts.setdefault("; ".join(_changes(each.after)), []).append(name)
+    return "\n".join(f"- {', '.join(names)}: {after}" for after, names in facts.items())
 
 
 def _changes(after: After) -> list[str]:
     """The same changes once, for all the states before."""
-    alike: dict[str, list[str]] = {}
+    alike: dict[str, list[TaskState | None]] = {}
     for before, afters in after.items():
-        names = ["as before" if one is before else one.name for one in afters]
-        alike.setdefault(", ".join(names), []).append(before.name if before else "new")
-    return [f"{', '.join(names)} → {follow}" for follow, names in alike.items()]
+        names = ["same" if one is before else one.name for one in afters]
+        alike.setdefault(", ".join(names), []).append(before)
+    return [f"{_all(befores)} → {follow}" for follow, befores in alike.items()]
+
+
+def _all(befores: Iterable[TaskState | None]) -> str:
+    """The names of states, in a word if they are most."""
+    states = {*befores}
+    others = {*TaskState} - states
+    if others in (set(), TERMINAL):
+        return "not ended" if others else "any"
+    if len(others) == 1:
+        return f"not {_named(others)}"
+    return "new" if states == {None} else _named(state for state in states if state)
 
 
 _STATES = """\
-PENDING waits for dependencies or for `not_before`, QUEUED for a slot, an agent and
-resources, RETRYING for its delay, SUSPENDED for `resume_task`, BLOCKED for a person, for
-an event from outside, for the re-run of a dependency that did not complete, or for what a
-task of an earlier life needs and is gone. COMPLETED, FAILED and CANCELLED are terminal: a
-task reaches exactly one of them, once, and a re-run is a new task, `id~2`.
+PENDING waits for dependencies or `not_before`, QUEUED for a slot, a worker and resources, RETRYING for its delay,
+SUSPENDED for `resume_task`. BLOCKED waits for a person, an event from outside, a failed dependency, or a function or
+worker that is gone. COMPLETED, FAILED and CANCELLED are terminal: a task reaches one of them, once. A re-run is a new
+task, `id~2`.
 """
 
 
