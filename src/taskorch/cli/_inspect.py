@@ -31,7 +31,11 @@ from taskorch.cli._terminal import (
     table,
     tracebacks,
 )
-from taskorch.errors import InvalidTaskError, JournalUnavailableError
+from taskorch.errors import (
+    InvalidTaskError,
+    JournalUnavailableError,
+    TaskorchError,
+)
 from taskorch.events import Event, OrchestratorStopped, TaskEvent, details_of, fields_of
 from taskorch.model import (
     FILTERS,
@@ -142,6 +146,8 @@ def _lists(args: argparse.Namespace) -> bool:
 
 def _show_task(args: argparse.Namespace, reader: Reader) -> None:
     status = reader.get_task_status(args.task)
+    if args.traceback and isinstance(reader, ServiceReader):
+        status = reader.with_traceback(status)
     if args.json:
         happened = [_plain(event) for event in reader.events(status.task_id)]
         trace = {"traceback": tracebacks(status)} if args.traceback else {}
@@ -152,7 +158,7 @@ def _show_task(args: argparse.Namespace, reader: Reader) -> None:
     took = "" if status.duration is None else f" ({in_words(status.duration)})"
     metadata = [f"{name}={show(value)}" for name, value in status.metadata.items()]
     completed = status.state is TaskState.COMPLETED
-    error = "" if status.error is None else in_commands(str(status.error), args.journal)
+    error = _whole(status.error, args.journal)
     facts = {
         "type": status.type,
         "agent": status.agent_id or "",
@@ -173,7 +179,7 @@ def _show_task(args: argparse.Namespace, reader: Reader) -> None:
             f"{datetime.fromtimestamp(entry.at, UTC):%H:%M:%S.%f}"[:-3],
             entry.state.value,
             # What is said above is not said again.
-            "" if entry.detail == error else line(entry.detail),
+            "" if error.endswith(entry.detail) else line(entry.detail),
         )
         for entry in status.history
     ]
@@ -181,6 +187,16 @@ def _show_task(args: argparse.Namespace, reader: Reader) -> None:
     print(table(("time (UTC)", "state", ""), rows, indent="  "))
     if args.traceback:
         print("\n".join(["", *tracebacks(status)]))
+
+
+def _whole(error: BaseException | None, place: str) -> str:
+    """What *error* is and says, with commands about *place*."""
+    if error is None:
+        return ""
+    text = in_commands(str(error), place)
+    if isinstance(error, TaskorchError):
+        return text
+    return f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
 def _result(value: Any) -> str:

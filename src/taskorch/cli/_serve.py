@@ -16,7 +16,14 @@ from taskorch._base.limits import SIGNAL_SECONDS
 from taskorch._settings.configuration import TOKEN_VARIABLE
 from taskorch.cli import OK
 from taskorch.cli._suite import folder_of, line
-from taskorch.cli._terminal import add_allow, logged, on_signals, port, token_of
+from taskorch.cli._terminal import (
+    add_allow,
+    is_terminal,
+    logged,
+    on_signals,
+    port,
+    token_of,
+)
 from taskorch.errors import InvalidTaskError
 from taskorch.runtime import SLICE
 
@@ -79,6 +86,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_allow(parser)
     parser.add_argument(
+        "--agents",
+        action="store_true",
+        help="of FILE.py: let workers elsewhere (taskorch agent) ask for work, "
+        "with the token",
+    )
+    parser.add_argument(
         "--no-token",
         action="store_true",
         help="let all who can reach the port use it; otherwise a token is needed, that "
@@ -102,6 +115,11 @@ def _run(args: argparse.Namespace) -> int:
         from taskorch.cli._serve_file import serve_file  # noqa: PLC0415 - for it alone
 
         return serve_file(args)
+    if args.agents:
+        msg = (
+            "--agents is for an orchestrator: a suite has agents anyway, a journal none"
+        )
+        raise InvalidTaskError(msg, hint="taskorch serve app.py --agents")
     return _serve_suite(args) if args.journal is None else _serve_journal(args)
 
 
@@ -119,7 +137,7 @@ def _serve_journal(args: argparse.Namespace) -> int:
         on_signals(lambda *_: asked.set(), signal.SIGTERM),
         serve(app, port=_PORT if args.port is None else args.port) as server,
     ):
-        server.token = token if is_new else None
+        server.token = token if is_new or is_terminal() else None
         print(f"{name}: {server.url}")
         print(f"page: {server.page}")
         if is_new:
@@ -172,7 +190,7 @@ def _serve_suite(args: argparse.Namespace) -> int:
         serve(suite_app(runs, token=token), port=number) as api,
         serve(metrics_app(runs, token=token), port=metrics) as numbers,
     ):
-        api.token = token if is_new else None
+        api.token = token if is_new or is_terminal() else None
         print(f"{suite.title}: {api.url}, metrics: {numbers.url}/metrics")
         if is_new:
             print(f"token: {token}")

@@ -20,7 +20,7 @@ from typing import Any, Final
 from taskorch._base.limits import SIGNAL_SECONDS
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.cli import FAILED, OK
-from taskorch.cli._terminal import logged, on_signals, token_of
+from taskorch.cli._terminal import is_terminal, logged, on_signals, token_of
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.runtime import SLICE
 
@@ -70,11 +70,14 @@ def serve_file(args: argparse.Namespace) -> int:
             return OK
         try:
             tools = args.allow if args.mcp else None
-            app = create_app(orch, token=token, page=True, mcp=tools)
+            app = create_app(
+                orch, token=token, page=True, mcp=tools, agents=args.agents
+            )
             with serve(app, port=port) as api:
                 # Its tools are at /mcp there, if it has any.
                 print(f"{source}: {api.url}")
-                api.token = token if is_new else None
+                # In a terminal, whoever started it reads the code that lets them in.
+                api.token = token if is_new or is_terminal() else None
                 print(f"page: {api.page}")
                 if is_new:
                     print(f"token: {token}")
