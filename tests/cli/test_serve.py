@@ -68,6 +68,7 @@ def test_the_orchestrator_of_a_module_is_served(tmp_path, name):
         (["-m", ":orch"], "MODULE:NAME"),
         (["-m", "app_for_faults", "--output", "x"], "--output is for a suite"),
         (["-m", "app_for_faults", "--journal", "runs.db"], "serve one of these"),
+        (["--journal", "runs.db", "--agents"], "--agents is for an orchestrator"),
         ([], "serve one of these"),
     ],
 )
@@ -154,6 +155,31 @@ def test_a_night_that_fails_is_in_the_log_of_the_service(tmp_path):
             assert process.wait(PATIENCE) == 0
         finally:
             process.kill()
+
+
+def test_a_worker_elsewhere_does_the_work_of_a_file_that_is_served(tmp_path):
+    """With `--agents`; without it, nobody may come."""
+    (tmp_path / "app.py").write_text(
+        "from taskorch import Task, TaskOrchestrator\n"
+        "orch = TaskOrchestrator(unknown_capability='wait')\n"
+        "orch.submit_task(Task('dumps', {'a': 1}, id='there'))\n"
+    )
+    with started("serve", "app.py", "--agents", "--port", "0", cwd=tmp_path) as process:
+        try:
+            url, token = page = page_of(process)
+            worker = started(
+                *("agent", "--agent-id", "one", "--orchestrator-endpoint", url),
+                *("--call", "dumps=json:dumps"),
+                TASKORCH_TOKEN=token,
+            )
+            with worker:
+                path = f"/api/v1/tasks/there/result?wait={PATIENCE:.0f}"
+                assert ask(page, path)["result"] == '{"a": 1}'
+                worker.terminate()
+                assert worker.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+            worker.kill()
 
 
 def test_a_journal_is_served_while_its_owner_runs(tmp_path):
