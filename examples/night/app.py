@@ -37,7 +37,9 @@ def load(takings):
 
 def report(takings):
     """Let a worker print them."""
-    current_context().workflow.add(Task("print", takings, id="print"))
+    run = current_context().workflow
+    assert run is not None  # it is called in a run
+    run.add(Task("print", takings, id="print"))
 
 
 night = Workflow("night")
