@@ -168,6 +168,7 @@ def test_a_service_is_asked_as_its_journal_is(tmp_path, capsys, monkeypatch):
             ["inspect", "good/1"],
             ["inspect", "bad"],
             ["inspect", "--state", "failed"],
+            ["inspect", "--state", "blocked"],
             ["inspect", "--tasks", "--limit", "2"],
             ["inspect", "--id", "good/*", "--json"],
         ):
@@ -176,6 +177,8 @@ def test_a_service_is_asked_as_its_journal_is(tmp_path, capsys, monkeypatch):
             theirs = taskorch(capsys, verb, url, *rest)
             expected = mine[1].replace(str(path), url)
             assert (theirs[0], theirs[1]) == (mine[0], expected), words
+        said = taskorch(capsys, "inspect", url, "--state", "blocked")[1]
+        assert said.endswith("  bad did not complete\n")
         said = taskorch(capsys, "inspect", url, "bad", "--traceback")[1]
         assert '    raise ValueError("no way")\nValueError: no way\n' in said
         assert "  error      ValueError: no way\n" in said
