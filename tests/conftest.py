@@ -124,6 +124,18 @@ def pytest_collection():
         gc.enable()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _freeze_what_stays():
+    """
+    What is there after the tests of a file stays as well, and is not looked at again.
+
+    Mostly modules that were imported for them. Looks for garbage took a tenth of all time.
+    """
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
 def caplog(caplog):
     """A log to which nothing of earlier tests is written, when its garbage is collected."""
