@@ -3,6 +3,7 @@
 import faulthandler
 import gc
 import importlib
+import logging
 import os
 import pkgutil
 import signal
@@ -90,6 +91,8 @@ def pytest_runtest_logfinish():
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session):
     """Nor does a process of the tests wait for ever for threads that they left."""
+    # What is said of failures that nobody asked for, as the interpreter ends, was of tests.
+    logging.lastResort = None
     if not hasattr(session.config, "workerinput"):
         end_process_after(session.config, MERCY)
         return
