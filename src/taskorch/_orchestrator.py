@@ -179,7 +179,7 @@ class TaskOrchestrator:
     place of Python's own for SIGINT, and the last `stop` takes it back.
 
     Args:
-        registry: Which agents match a task (`CapabilityRegistry`).
+        registry: Which workers match a task (`CapabilityRegistry`).
         router: Which of them does it (`PerformanceRouter`).
         validator: Whether a task is accepted (`StructuralValidator`).
         state_machine: A view of the states of your own (`StandardStateMachine`).
@@ -210,7 +210,7 @@ class TaskOrchestrator:
             prints, in files beside the journal; 0 keeps nothing, None all. `log` reads
             them.
         max_queued: Queued tasks beyond which none is admitted; None is without limit.
-        unknown_capability: Whether a task that no agent can do is refused
+        unknown_capability: Whether a task that no worker can do is refused
             (`"refuse"`) or waits for one (`"wait"`).
         stop_timeout: Seconds that the end of the block waits for work to finish;
             None is for ever.
@@ -1679,7 +1679,7 @@ class TaskOrchestrator:
         return cast("TroubleTeller", self._rt.notices.teller)
 
     @verb(
-        "What is measured, by its names: of all, by type of task, by agent.",
+        "What is measured, by its names: of all, by type of task, by worker.",
         "thread",
         "GET /metrics",
         operation="measured",
