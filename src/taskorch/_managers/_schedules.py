@@ -63,7 +63,7 @@ from taskorch.schedules import (
     slot_name,
     slot_of_name,
 )
-from taskorch.workflows import Workflow
+from taskorch.workflows import Workflow, WorkflowFunction
 
 if TYPE_CHECKING:
     from taskorch.kernel import Kernel
@@ -383,7 +383,7 @@ class ScheduleManager:
         self,
         name: str,
         when: str | float | timedelta | None,
-        what: Task | Workflow | Callable[..., Any],
+        what: Task | Workflow | WorkflowFunction[...] | Callable[..., Any],
         *,
         zone: str = "UTC",
         catch_up: str = "last",

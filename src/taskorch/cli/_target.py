@@ -16,12 +16,13 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._base.building import as_workflow
 from taskorch._base.vocabulary import guess
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.cli._terminal import pairs
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.model import Task, some
-from taskorch.workflows import Workflow
+from taskorch.workflows import Workflow, WorkflowFunction
 
 _DOCUMENTS: Final = (".yaml", ".yml", ".json")
 #: What a name of tasks without a workflow becomes.
@@ -194,26 +195,33 @@ def _workflow(names: Mapping[str, Any], name: str, where: str) -> Workflow:
             msg = f"{name} in {where} is no workflow, no task and no list of tasks"
             raise InvalidTaskError(msg, hint="a function may return one, too")
         return workflow
-    workflows = {
+    workflows: dict[int, Any] = {
         id(value): value for value in names.values() if isinstance(value, Workflow)
+    } or {
+        id(value): value
+        for value in names.values()
+        if isinstance(value, WorkflowFunction)
     }
     if len(workflows) == 1:
-        return next(iter(workflows.values()))
+        with _importing(where):
+            workflow: Workflow = as_workflow(next(iter(workflows.values())))
+        return workflow
     if len(workflows) > 1:
         msg = f"{where} defines {len(workflows)} workflows: {_offer(names)}"
         raise InvalidTaskError(msg, hint=f"say which: {where}:NAME")
-    workflow = _made_of(names.get(_NAME), Path(where).stem)
-    if workflow is None:
+    listed = _made_of(names.get(_NAME), Path(where).stem)
+    if listed is None:
         msg = f"{where} defines no workflow, and no list of tasks called {_NAME!r}"
         raise InvalidTaskError(
             msg, hint=f"define one, or name what returns one: {where}:NAME"
         )
-    return workflow
+    return listed
 
 
 def _offer(names: Mapping[str, Any]) -> str:
     """What could be named."""
-    fit = [name for name, value in names.items() if isinstance(value, Workflow)]
+    kinds = Workflow | WorkflowFunction
+    fit = [name for name, value in names.items() if isinstance(value, kinds)]
     return ", ".join(fit) or "no workflow"
 
 
