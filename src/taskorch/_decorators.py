@@ -26,7 +26,7 @@ from typing import (
     overload,
 )
 
-from taskorch._base.building import adding, workflow_in_building
+from taskorch._base.building import adding, called_in, workflow_in_building
 from taskorch._base.described import (
     DECLARED,
     Declared,
@@ -368,10 +368,12 @@ def _noting(fn: Any, noted: Declared) -> Any:
         options = {**inner.options, **noted.options}
         executor = inner.executor if noted.executor is None else noted.executor
         noted = Declared(options, executor)
-    if type(fn) is FunctionType:
-        fn = adding(fn)
     try:
+        # What was decorated may be submitted itself, by another name.
         setattr(fn, DECLARED, noted)
+        if type(fn) is FunctionType:
+            setattr(called_in(fn), DECLARED, noted)
+            fn = adding(fn)
     except AttributeError:
         msg = f"@task: nothing can be noted of {show(fn)}"
         hint = "Task.call(function, …) takes the options each time"

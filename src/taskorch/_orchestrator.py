@@ -1732,8 +1732,8 @@ class TaskOrchestrator:
         """
         given: Any = when
         if callable(given) and "cron" in options:
-            times = options.pop("cron")
-            return self.schedule(times, name=name, **options)(given)
+            decorate = self.schedule(options.pop("cron"), name=name, **options)
+            return cast("Callable[[F], F]", decorate(given))
         unknown = [each for each in options if each not in _OPTIONS_OF_SCHEDULES]
         is_times = isinstance(given, str | int | float)
         if unknown or not (is_times or hasattr(given, "total_seconds")):
@@ -1819,12 +1819,9 @@ class TaskOrchestrator:
         "thread",
         lacks=FOR_PROGRAMS,
     )
-    def wait(
-        self,
-        handles: Iterable[TaskHandle[Any]] | float | timedelta | None = None,
-        /,
-        timeout: float | timedelta | None = None,
-    ) -> bool | DoneAndNotDone:
+    def wait(  # type: ignore[misc]  # the first may be a timeout, too
+        self, handles: Any = None, /, timeout: Any = None
+    ) -> Any:
         """
         Wait until nothing can proceed by itself and all receivers have been served.
 
@@ -2095,7 +2092,7 @@ def _handles_of(handles: Any, method: str) -> list[TaskHandle[Any]]:
     Raises:
         InvalidTaskError: Something is no handle.
     """
-    those = list(handles) if isinstance(handles, Iterable) else [None]
+    those: list[Any] = list(handles) if isinstance(handles, Iterable) else [None]
     if not all(isinstance(each, TaskHandle) for each in those):
         msg = f"orch.{method} takes handles, in a list or another iterable"
         raise InvalidTaskError(msg, hint=f"orch.{method}([one, other])")

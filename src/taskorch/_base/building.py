@@ -15,14 +15,14 @@ from types import FunctionType
 from typing import Any, Final
 
 
-class _Written(threading.local):
+class _Building(threading.local):
     """Of each thread, what is being written down, the innermost last."""
 
     def __init__(self) -> None:
         self.workflows: list[Any] = []
 
 
-_WRITTEN: Final = _Written()
+_WRITTEN: Final = _Building()
 
 
 def workflow_in_building() -> Any:

@@ -329,7 +329,7 @@ def _attribute_meant(thing: object, name: str) -> str | None:
     return next(iter(get_close_matches(word, attributes, n=1)), None)
 
 
-class Retries(NamedTuple):
+class CountedRetries(NamedTuple):
     """
     What `retries=3, retry_delay=5` says, until a policy is made of it.
 
@@ -408,7 +408,7 @@ def _counted(owner: str, options: dict[str, Any], name: str) -> dict[str, Any]:
         msg = f"{owner}: retries= is a number of tries after the first, 0 or more"
         raise TypeError(msg)
     attempts = retries + 1
-    options[name] = attempts if delay is None else Retries(attempts, delay)
+    options[name] = attempts if delay is None else CountedRetries(attempts, delay)
     return options
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from importlib.util import module_from_spec, spec_from_file_location
 from keyword import iskeyword
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import attrs
 
@@ -204,8 +204,7 @@ def _workflow(names: Mapping[str, Any], name: str, where: str) -> Workflow:
     }
     if len(workflows) == 1:
         with _importing(where):
-            workflow: Workflow = as_workflow(next(iter(workflows.values())))
-        return workflow
+            return cast("Workflow", as_workflow(next(iter(workflows.values()))))
     if len(workflows) > 1:
         msg = f"{where} defines {len(workflows)} workflows: {_offer(names)}"
         raise InvalidTaskError(msg, hint=f"say which: {where}:NAME")
@@ -220,8 +219,11 @@ def _workflow(names: Mapping[str, Any], name: str, where: str) -> Workflow:
 
 def _offer(names: Mapping[str, Any]) -> str:
     """What could be named."""
-    kinds = Workflow | WorkflowFunction
-    fit = [name for name, value in names.items() if isinstance(value, kinds)]
+    fit = [
+        name
+        for name, value in names.items()
+        if isinstance(value, Workflow | WorkflowFunction)
+    ]
     return ", ".join(fit) or "no workflow"
 
 

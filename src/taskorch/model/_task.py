@@ -31,7 +31,7 @@ from taskorch._base.described import (
 )
 from taskorch._base.frozen import draft_of
 from taskorch._base.visible import masked
-from taskorch._base.vocabulary import Retries, suggesting
+from taskorch._base.vocabulary import CountedRetries, suggesting
 from taskorch.errors import InvalidTaskError
 from taskorch.model._cache import Cache, to_cache
 from taskorch.model._program import DEFAULT_ENV, InheritEnv, Program
@@ -114,13 +114,13 @@ def _resources(value: Resources | Mapping[str, float]) -> Resources:
 
 def _retry_policy(value: RetryPolicy | int) -> RetryPolicy:
     unchecked: object = value
-    if isinstance(unchecked, Retries):
+    if isinstance(unchecked, CountedRetries):
         return _policy_of(unchecked)
     # A bool is an int, and no number of attempts: see `_resources`.
     return RetryPolicy(value) if type(value) is int else value  # type: ignore[return-value]
 
 
-def _policy_of(retries: Retries) -> RetryPolicy:
+def _policy_of(retries: CountedRetries) -> RetryPolicy:
     attempts, delay = retries
     if isinstance(delay, list | tuple):
         missing = attempts - 1 - len(delay)

@@ -236,7 +236,8 @@ class Builder(Generic[NodeT]):
             **noted.options,
             **task_options,
         }
-        call = Call(fn.fn if isinstance(fn, FunctionWithOptions) else fn)
+        unchecked: object = fn
+        call = Call(unchecked.fn if isinstance(unchecked, FunctionWithOptions) else fn)
         return self.task(_steps.reduced, call, over, *start, **options)
 
 

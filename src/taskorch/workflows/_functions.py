@@ -51,6 +51,10 @@ class WorkflowFunction(WritesWorkflow, Generic[P]):
         self.fn: Callable[P, Any] = fn
         update_wrapper(self, fn)
 
+    def __reduce__(self) -> str:
+        # It stands in its module under this name.
+        return self.fn.__qualname__
+
     @property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
         """Its parameters by name, with their annotations and defaults."""
