@@ -1814,14 +1814,17 @@ class TaskOrchestrator:
         timeout: float | timedelta | None = None,
     ) -> DoneAndNotDone[T]: ...
 
-    @verb(
+    @verb(  # type: ignore[misc]  # the first argument may be a timeout, too
         "Wait until nothing can proceed.",
         "thread",
         lacks=FOR_PROGRAMS,
     )
-    def wait(  # type: ignore[misc]  # the first may be a timeout, too
-        self, handles: Any = None, /, timeout: Any = None
-    ) -> Any:
+    def wait(
+        self,
+        handles: Iterable[TaskHandle[Any]] | float | timedelta | None = None,
+        /,
+        timeout: float | timedelta | None = None,
+    ) -> bool | DoneAndNotDone:
         """
         Wait until nothing can proceed by itself and all receivers have been served.
 

@@ -143,10 +143,7 @@ _INSTEAD_OF: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "signal": (
         ("emit", "orch.emit(event, payload) sends an event to what waits for it"),
     ),
-    "run": (
-        ("to_mermaid", "orch.workflows.start(workflow).result() runs it"),
-        ("restart", "orch.workflows.start(workflow).result() runs it"),
-    ),
+    "run": (("to_mermaid", "orch.workflows.start(workflow).result() runs it"),),
     "get": (("cancel_task", "orch.handle(id).result(), or handle.result()"),),
     "schedule_task": (("schedules", _SCHEDULE),),
     "traceback": (
