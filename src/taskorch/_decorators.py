@@ -34,6 +34,7 @@ from taskorch._base.described import (
     declared,
 )
 from taskorch._base.vocabulary import (
+    NOT_OF_FUNCTIONS,
     OF_FUNCTIONS,
     in_our_words,
     other_attribute,
@@ -381,6 +382,18 @@ def _noting(fn: Any, noted: Declared) -> Any:
     return fn
 
 
+def _refuse_word(calls: SubmitsCalls[Any], name: str, *_: Any, **_options: Any) -> None:
+    """
+    Refuse what others have as the attribute *name* of a function.
+
+    Raises:
+        InvalidTaskError: Always: it says what is here in the place of it.
+    """
+    fn = call_type(calls.fn)
+    msg = f"{fn}.{name} is what others have"
+    raise InvalidTaskError(msg, hint=NOT_OF_FUNCTIONS[name].format(fn=fn))
+
+
 def _let_submit(fn: Any, runtime: Runtime | None) -> None:
     """Give *fn* its `submit`, `map` and `options`, unless it has other such names."""
     calls: SubmitsCalls[Any] = SubmitsCalls(fn, runtime=runtime)
@@ -390,6 +403,7 @@ def _let_submit(fn: Any, runtime: Runtime | None) -> None:
         "options": calls.options,
     }
     ours |= {name: getattr(calls, name) for name in OF_FUNCTIONS}
+    ours |= {name: partial(_refuse_word, calls, name) for name in NOT_OF_FUNCTIONS}
     for name, method in ours.items():
         old = getattr(fn, name, None)
         if isinstance(old, partial):

@@ -494,6 +494,7 @@ class TaskOrchestrator:
         """
         return decorated(fn, self._rt, executor, task_options)
 
+    @called_as("orch.as_completed(handles, timeout=5)")
     def as_completed(
         self,
         handles: Iterable[TaskHandle[T]],
@@ -507,6 +508,7 @@ class TaskOrchestrator:
         """
         return as_completed(handles, timeout)
 
+    @called_as("orch.gather(handles, timeout=5)")
     def gather(
         self,
         handles: Iterable[TaskHandle[T]],
@@ -1819,6 +1821,7 @@ class TaskOrchestrator:
         "thread",
         lacks=FOR_PROGRAMS,
     )
+    @called_as("done, not_done = orch.wait(handles, timeout=5)")
     def wait(
         self,
         handles: Iterable[TaskHandle[Any]] | float | timedelta | None = None,

@@ -33,8 +33,12 @@ _SAME_OPTIONS: Final[Mapping[str, str]] = {
     "maximum_attempts": "max_attempts",
     "initial_interval": "base",
     "maximum_interval": "max_delay",
-    **dict.fromkeys(("max_workers", "workers"), "concurrency"),
+    "retry_policy": "retry",
+    **dict.fromkeys(("max_workers", "workers", "parallelism"), "concurrency"),
     "cron": "when",
+    **dict.fromkeys(("timezone", "tz"), "zone"),
+    "start_date": "start",
+    "end_date": "end",
 }
 #: What Airflow calls them, and when a task goes on here.
 _TRIGGER_RULES: Final = {
@@ -85,6 +89,16 @@ _MEANT: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("labels", "tags"), ("metadata", "requires")),
     **dict.fromkeys(("cache_key_fn", "memoize", "persist_result"), ("cache",)),
     "backend": ("journal",),
+    "key": ("id",),
+    "name": ("id", "type"),
+    "pool": ("resources",),
+    "queue": ("requires",),
+    "autoretry_for": ("retry",),
+    "retry_exponential_backoff": ("retry",),
+    "acks_late": ("idempotent",),
+    **dict.fromkeys(("coalesce", "misfire_grace_time", "catchup"), ("catch_up",)),
+    **dict.fromkeys(("max_instances", "max_active_runs"), ("overlap",)),
+    **dict.fromkeys(("seconds", "minutes", "hours", "hour", "minute"), ("when",)),
 }
 #: How an option is written that is often called otherwise.
 _EXAMPLES: Final = {
@@ -97,6 +111,7 @@ _EXAMPLES: Final = {
 }
 _CONTEXT: Final = "the function asks taskorch.current_context(), and takes no self"
 _SCHEDULE: Final = "orch.schedules.add('name', '0 3 * * *', what) runs it on time"
+_START: Final = "orch.workflows.start(workflow).result() runs it"
 _ON_END: Final = (
     "orch.signals has what has ended; orch.notify(…) sends word of failures"
 )
@@ -118,6 +133,14 @@ _INSTEAD: Final[Mapping[str, str]] = {
     **dict.fromkeys(("cron", "schedule", "schedule_interval", "interval"), _SCHEDULE),
     **dict.fromkeys(("on_failure", "on_success", "on_completion"), _ON_END),
     **dict.fromkeys(("on_failure_callback", "on_success_callback"), _ON_END),
+    "rate_limit": "orch.resources.set_quotas(Quota(…)) bounds how many start in a time",
+    "log_prints": "logging in a function goes to the log of the program",
+    "depends_on_past": "overlap='queue' of a schedule waits for the run before",
+    "chunksize": "each call is a task of its own",
+    "return_exceptions": "handle.exception() is that of each",
+    "with_results": "each handle that comes has its result()",
+    "num_returns": "orch.as_completed(handles) gives the first that end",
+    "return_when": "orch.as_completed(handles) gives the first that end",
 }
 #: The same of what others offer at the root of their packages.
 ELSEWHERE: Final[Mapping[str, str]] = {
@@ -129,6 +152,10 @@ ELSEWHERE: Final[Mapping[str, str]] = {
     **dict.fromkeys(("shared_task", "delayed", "remote"), _TASK),
     **dict.fromkeys(("PythonOperator", "BashOperator"), _OPERATOR),
     **dict.fromkeys(("Celery", "Client", "Queue", "Scheduler", "Parallel"), _ORCH),
+    "materialize": "orch.workflows.start(workflow).result() runs a graph",
+    **dict.fromkeys(("unmapped", "allow_failure"), "f.map(node) and join='finished'"),
+    "Retry": "RetryPolicy(max_attempts=3) says when a task is tried again",
+    "AsyncResult": "orch.handle(id) is the handle of a task",
     **dict.fromkeys(("mark", "fixture"), "taskorch.testing has what tests need"),
     "chain": "f then g is orch.submit(g, orch.submit(f)), or workflow.chain(a, b)",
     "group": "calls side by side are orch.map(f, items)",
@@ -143,9 +170,26 @@ _INSTEAD_OF: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "signal": (
         ("emit", "orch.emit(event, payload) sends an event to what waits for it"),
     ),
-    "run": (("to_mermaid", "orch.workflows.start(workflow).result() runs it"),),
+    **dict.fromkeys(
+        ("run", "submit", "delay", "execute_in_process", "test", "apply_async"),
+        (("to_mermaid", _START), ("parameters", _START)),
+    ),
+    **dict.fromkeys(
+        ("execute_workflow", "start_workflow", "run_workflow"), (("workflows", _START),)
+    ),
+    **dict.fromkeys(("serve", "deploy"), (("parameters", _SCHEDULE),)),
+    **dict.fromkeys(
+        ("add_job", "scheduled_job", "schedule_task", "add_schedule"),
+        (("schedules", _SCHEDULE), ("backfill", _SCHEDULE)),
+    ),
+    **dict.fromkeys(
+        ("enqueue_in", "enqueue_at", "call_later", "call_at"),
+        (("options", "orch.options(not_before=60).submit(f, x) begins later"),),
+    ),
+    "scatter": (("as_completed", "arguments go with each call: orch.submit(f, x)"),),
+    "failed": (("exception", "handle.exception() is not None if it has failed"),),
+    "running": (("exception", "handle.status.state says what it does"),),
     "get": (("cancel_task", "orch.handle(id).result(), or handle.result()"),),
-    "schedule_task": (("schedules", _SCHEDULE),),
     "traceback": (
         ("exception", "handle.exception() is the error, with its traceback"),
     ),
@@ -204,10 +248,11 @@ _SAME_ATTRIBUTES: Final[Mapping[str, tuple[str, str | Callable[..., Any]]]] = {
     "rerun": ("rerun_task", "rerun_task"),
     "enqueue": ("submit_task", "submit"),
     "shutdown": ("submit_task", _shutdown),
-    "with_options": ("options", "options"),
+    **dict.fromkeys(("with_options", "override"), ("options", "options")),
     "cancel": ("as_completed", _cancel),
     "run": ("as_completed", _run),
     "starmap": ("as_completed", _starmap),
+    "imap": ("as_completed", "map"),
     # Of a function that `@task` has decorated.
     **dict.fromkeys(("delay", "remote"), ("with_noted", "submit")),
     "apply_async": ("with_noted", _apply_async),
@@ -215,13 +260,24 @@ _SAME_ATTRIBUTES: Final[Mapping[str, tuple[str, str | Callable[..., Any]]]] = {
     "set_downstream": ("after", "__rshift__"),
     "set_upstream": ("after", "__rrshift__"),
 }
-#: Those of a decorated function.
-OF_FUNCTIONS: Final = ("delay", "remote", "apply_async", "with_options")
+#: What others have as attributes of a decorated function: what ours has in its place.
+NOT_OF_FUNCTIONS: Final[Mapping[str, str]] = {
+    "expand": "{fn}.map(items), of a list or of a node of a workflow",
+    "partial": "{fn}.map(items), with functools.partial for what is the same in all calls",
+    "apply": "{fn}(…), which calls it now",
+    **dict.fromkeys(
+        ("s", "si", "signature"), "{fn}.submit(…), to which handles may go"
+    ),
+}
+#: Those of the same that a decorated function has.
+OF_FUNCTIONS: Final = ("delay", "remote", "apply_async", "with_options", "override")
 #: What others call what an orchestrator has, and what handles, runs and workflows have.
 _OTHER_NAMES: Final = {
     "signals": "on once add_listener add_event_listener subscribe listen",
-    "submit": "run execute enqueue delay apply apply_async spawn call schedule",
-    "submit_task": "add add_task create_task enqueue_task send_task run_task put",
+    "submit": "run execute delay apply apply_async spawn call start_soon create_task "
+    "to_thread run_in_executor ensure_future",
+    "submit_task": "add add_task enqueue_task send_task run_task put",
+    "handle": "async_result fetch fetch_job get_job get_handle",
     "agent": "register register_agent add_agent worker register_worker",
     "stop": "close shutdown terminate join_all",
     "start": "open begin launch run submit execute",
@@ -229,13 +285,15 @@ _OTHER_NAMES: Final = {
     "tasks": "list list_tasks get_tasks all_tasks query",
     "get_task_status": "status get_status get_task task_status get_state",
     "cancel_task": "cancel revoke kill abort",
+    "cancel": "revoke kill abort terminate stop",
+    "done": "is_finished is_done finished is_ready",
     "suspend_task": "suspend pause pause_task hold",
     "resume_task": "resume unpause continue_task",
     "rerun_task": "rerun retry retry_task restart_task",
     "get_stats": "stats statistics get_statistics get_metrics metrics",
     "health": "get_health health_check is_healthy",
-    "result": "get wait join get_result output results",
-    "task_id": "id",
+    "result": "get wait join get_result output results return_value value",
+    "task_id": "id key job_id",
     "workflow_id": "id run_id",
     "status": "state get_status get_state",
     "task": "step add_task add_step add_node submit call",
@@ -269,23 +327,29 @@ def guess(name: str, names: Iterable[str]) -> str:
 
 def others_words(choices: Container[str]) -> dict[str, str]:
     """The words of others for some of *choices*, and which of these each means."""
+    others = {word: (name,) for word, name in _SAME_OPTIONS.items()} | {**_MEANT}
     means = {
         word: next((name for name in names if name in choices), None)
-        for word, names in _MEANT.items()
+        for word, names in others.items()
     }
     return {word: name for word, name in means.items() if name is not None}
 
 
 def unknown_option(owner: str, name: str, names: Iterable[str]) -> TypeError:
     """The error of an option that there is not: it names the one that was meant."""
+    return TypeError(f"{owner} has no option {name!r}: {remedy_of(name, names)}")
+
+
+def remedy_of(name: str, names: Iterable[str]) -> str:
+    """What to do in the place of an option *name* where there are others."""
     choices = tuple(names)
     if name in _INSTEAD:
-        return TypeError(f"{owner} has no option {name!r}: {_INSTEAD[name]}")
+        return _INSTEAD[name]
     close = nearest(name, choices)
     remedy = meant(name, choices, f"there are {', '.join(choices)}")
     if close in _EXAMPLES and close != name:
         remedy += f" As in {_EXAMPLES[close]}"
-    return TypeError(f"{owner} has no option {name!r}: {remedy}")
+    return remedy
 
 
 def other_attribute(thing: object, name: str) -> Any:

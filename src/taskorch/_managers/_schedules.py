@@ -22,7 +22,7 @@ import attrs
 from taskorch._base.frozen import frozen
 from taskorch._base.limits import NS
 from taskorch._base.verbs import TEXT, lacks, verb
-from taskorch._base.vocabulary import meant
+from taskorch._base.vocabulary import meant, other_attribute
 from taskorch.errors import (
     DuplicateTaskError,
     InvalidTaskError,
@@ -375,6 +375,11 @@ class ScheduleManager:
         self._making = threading.RLock()
         #: Guards what is known; nothing is made under it.
         self._lock = threading.RLock()
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            return other_attribute(self, name)
 
     # -- saying what there is ------------------------------------------------------
 

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any, TypeGuard, TypeVar, cast
 
-from taskorch._base.vocabulary import in_our_words, meant
+from taskorch._base.vocabulary import in_our_words, meant, remedy_of
 from taskorch.errors import InvalidTaskError
 from taskorch.model._show import show
 
@@ -92,6 +92,9 @@ def called_as(example: str) -> Callable[[F], F]:
                     if ours.keys() != kwargs.keys():
                         return called(self, *args, **ours)
                     msg = str(error).partition(".")[2]
+                    unknown = next((name for name in kwargs if name not in names), "")
+                    if unknown:
+                        msg += f": {remedy_of(unknown, names[1:])}"
                     raise InvalidTaskError(msg, hint=example) from None
                 raise
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import update_wrapper
-from typing import Any, Final, Generic, ParamSpec, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, overload
 
 from taskorch._base.building import WritesWorkflow, workflow_in_building
+from taskorch._base.vocabulary import other_attribute
 from taskorch.errors import InvalidTaskError
 from taskorch.model import check_name, show
 from taskorch.workflows._workflow import Node, Workflow
@@ -50,6 +51,11 @@ class WorkflowFunction(WritesWorkflow, Generic[P]):
         )
         self.fn: Callable[P, Any] = fn
         update_wrapper(self, fn)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            return other_attribute(self, name)
 
     def __reduce__(self) -> str:
         # It stands in its module under this name.
