@@ -228,6 +228,7 @@ class AsyncOrchestrator(_Face):
     answer: Final = awaited(TaskOrchestrator.answer)
     handle: Final = awaited(TaskOrchestrator.handle)
     get_task_status: Final = awaited(TaskOrchestrator.get_task_status)
+    log: Final = awaited(TaskOrchestrator.log)
     get_stats: Final = awaited(TaskOrchestrator.get_stats)
     explain: Final = awaited(TaskOrchestrator.explain)
     stuck: Final = awaited(TaskOrchestrator.stuck)

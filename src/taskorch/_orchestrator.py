@@ -72,6 +72,7 @@ from taskorch.model import (
     Stuck,
     Task,
     TaskFilter,
+    TaskLog,
     TaskState,
     TaskStatus,
     called_as,
@@ -185,7 +186,7 @@ class TaskOrchestrator:
     place of Python's own for SIGINT, and the last `stop` takes it back.
 
     Args:
-        registry: Which agents match a task (`CapabilityRegistry`).
+        registry: Which workers match a task (`CapabilityRegistry`).
         router: Which of them does it (`PerformanceRouter`).
         validator: Whether a task is accepted (`StructuralValidator`).
         state_machine: A view of the states of your own (`StandardStateMachine`).
@@ -212,8 +213,11 @@ class TaskOrchestrator:
         keep_finished_mb: MB that they may hold, about, of what nobody else has:
             results, arguments, payloads, and what was in hand when they failed. The
             oldest leave memory first, and the latest few stay. None is without limit.
+        keep_logs_mb: MB that are kept of what one attempt of a function logs and
+            prints, in files beside the journal; 0 keeps nothing, None all. `log` reads
+            them.
         max_queued: Queued tasks beyond which none is admitted; None is without limit.
-        unknown_capability: Whether a task that no agent can do is refused
+        unknown_capability: Whether a task that no worker can do is refused
             (`"refuse"`) or waits for one (`"wait"`).
         stop_timeout: Seconds that the end of the block waits for work to finish;
             None is for ever.
@@ -257,6 +261,7 @@ class TaskOrchestrator:
             report=_reports.report,
             rerun_failed=said.rerun_failed,
             keep_finished_mb=said.keep_finished_mb,
+            keep_logs_mb=said.keep_logs_mb,
         )
         self._lifecycle = Lifecycle(self._rt)
         #: Held by who makes a part that joins others: see `_once`.
@@ -1325,6 +1330,39 @@ class TaskOrchestrator:
         self._rt.look_up(task_id)
         return _reports.status(self._rt, task_id)
 
+    @verb(
+        "What a task has logged and printed.",
+        "thread",
+        "GET /tasks/{task_id}/log",
+        refuses=(404,),
+        forms={"attempt": COUNT, "after": COUNT},
+        lacks=lacks(command="`logs` shows it"),
+    )
+    def log(
+        self, task_id: str, *, attempt: int | None = None, after: int | None = None
+    ) -> TaskLog:
+        """
+        What a task has logged and printed: the latest attempt, 64 KiB of it at most.
+
+        A function's is kept with a journal, up to `keep_logs_mb` of each attempt: what
+        it prints, and each record that the level of its logger lets pass. A program's
+        is its output.
+
+        Args:
+            task_id: Its id.
+            attempt: The number of an earlier attempt.
+            after: Where to begin, as the `next` of the part before says it; None: the
+                end of it.
+
+        Raises:
+            UnknownTaskError: No task has this id.
+            OSError: It was kept, and cannot be read.
+        """
+        status = self.get_task_status(task_id)
+        from taskorch.journal._logs import log_of  # noqa: PLC0415 - few ask
+
+        return log_of(self._rt.attempts.programs.logs, status, attempt, after)
+
     def tasks(
         self,
         state: TaskFilter | TaskState | str | None = None,
@@ -1644,7 +1682,7 @@ class TaskOrchestrator:
         return cast("TroubleTeller", self._rt.notices.teller)
 
     @verb(
-        "What is measured, by its names: of all, by type of task, by agent.",
+        "What is measured, by its names: of all, by type of task, by worker.",
         "thread",
         "GET /metrics",
         operation="measured",

@@ -5,6 +5,8 @@ As a program, `python blocks.py PAGE FOLDER`, it runs them one after another, ea
 process and an empty folder of its own. The processes are forks: importing taskorch for
 each of them would take longer than most of them do. With `notebook` as a third word, it
 runs them as a cell of a notebook does, inside a running loop.
+
+The files of examples that the page has shown above a block are in its folder.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import ast
 import asyncio
 import os
 import re
+import shutil
 import sys
 import types
 from dataclasses import dataclass, field
@@ -20,7 +23,10 @@ from pathlib import Path
 
 import taskorch
 
+ROOT = Path(__file__).parents[2]
 _FENCE = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+#: A comment that names a file, whose text is in the block below.
+_SHOWS = re.compile(r"^<!-- (examples/\S+) -->$", re.MULTILINE)
 _SAID_BESIDE = re.compile(r"^\s*print\(.*\)  # ([\dA-Z].*)$")
 _SAID_BELOW = re.compile(r"^\s*# +(.*)$")
 #: The first line of a block that goes on where the one before it has ended, for a page
@@ -36,6 +42,8 @@ class Program:
 
     line: int
     text: str = ""
+    #: The files that the page shows as far as here.
+    files: list[str] = field(default_factory=list)
     #: What is said to be printed, and the pattern of such a line.
     says: list[tuple[str, str]] = field(default_factory=list)
 
@@ -83,6 +91,7 @@ def programs(text: str) -> list[Program]:
         line = text.count("\n", 0, match.start(3)) + 1
         if not block.startswith(GOES_ON):
             found.append(Program(line))
+        found[-1].files = _SHOWS.findall(text, 0, match.start())
         found[-1].add(line, block)
     return found
 
@@ -127,6 +136,8 @@ def run(page: Path, folder: Path, how: str = "script") -> int:
     for program in programs(page.read_text(encoding="utf-8")):
         script = folder / str(program.line) / f"{name}.py"
         script.parent.mkdir()
+        for shown in program.files:
+            shutil.copy(ROOT / shown, script.parent)
         script.write_text(program.text, encoding="utf-8")
         if (child := os.fork()) == 0:
             _become(script, notebook=how == "notebook")

@@ -21,6 +21,7 @@ from taskorch._base.limits import (
     GRACE_SECONDS,
     KEEP_FINISHED,
     KEEP_FINISHED_MB,
+    KEEP_LOGS_MB,
     MAX_KEPT_MB,
     MONITOR_SECONDS,
     NS,
@@ -68,6 +69,7 @@ class SettingsOptions(SimulatedSettings, total=False):
     durability: Literal["power", "process"]
     executors: Mapping[str, Executor | AttemptExecutor[Any] | int] | None
     keep_finished_mb: float | None
+    keep_logs_mb: float | None
     max_queued: int | None
     stop_timeout: float | timedelta | None
     rerun_failed: bool
@@ -301,6 +303,9 @@ class Settings(Policies):
     )
     keep_finished_mb: float | None = attrs.field(
         default=KEEP_FINISHED_MB, metadata=_setting(_MEGABYTES, none=True)
+    )
+    keep_logs_mb: float | None = attrs.field(
+        default=KEEP_LOGS_MB, metadata=_setting(_MEGABYTES, none=True)
     )
     max_queued: int | None = attrs.field(
         default=None, metadata=_setting(_count(0), none=True)

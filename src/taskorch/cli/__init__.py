@@ -15,8 +15,8 @@ the user's can do too.
 - `_serve`, `_serve_file`: a suite or a journal over HTTP; the orchestrator of a file.
 - `_mcp`: tools for language models, of a journal, a service or a file.
 - `_agent`, `_agents`: does the work of a service; lists its agents, alerts and holds.
-- `_inspect`, `_explain`: what a journal or a service says of tasks; why one does not
-  run.
+- `_inspect`, `_explain`, `_logs`: what a journal or a service says of tasks; why one
+  does not run; what it logs and prints.
 - `_control`: rerun, restart, cancel, decide, approve, answer and the like.
 - `_jobs`, `_suite`, `_workspace`: adaptive jobs, test suites and task files.
 - `_schedules`: what is made again and again.
@@ -66,6 +66,7 @@ _OWN: Final = {
     "plan": ("plan what a request asks for", "taskorch.cli._plan"),
     "inspect": ("show what is in a journal, or a service", "taskorch.cli._inspect"),
     "explain": ("say why a task does not run", "taskorch.cli._explain"),
+    "logs": ("show what a task logs and prints", "taskorch.cli._logs"),
     "schedules": (
         "show and change what is made again and again",
         "taskorch.cli._schedules",

@@ -25,6 +25,7 @@ from taskorch.model import (
     StateStats,
     Stats,
     TaskFilter,
+    TaskLog,
     TaskState,
     TaskStatus,
     TypeStats,
@@ -108,6 +109,12 @@ class ServiceReader:
     def health(self) -> dict[str, Any]:
         """How the service is."""
         return self._client.health()
+
+    def log(
+        self, task_id: str, *, attempt: int | None = None, after: int | None = None
+    ) -> TaskLog:
+        """See `JournalReader.log`."""
+        return TaskLog(**self._client.log(task_id, attempt=attempt, after=after))
 
     def events(self, task_id: str) -> list[Event]:
         """What is known of the events of one task."""

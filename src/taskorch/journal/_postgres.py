@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from taskorch._base.visible import visible
@@ -76,8 +77,8 @@ class PostgresJournal(PostgresReading, SqlJournal):
 
     Args:
         dsn: The server and database: `postgresql://user@host/database`, which may also
-            say `?partition=…`, `lease=…` and `standby=true`; or text of `name=value`,
-            as libpq has it.
+            say `?partition=…`, `lease=…`, `standby=true` and `logs=…`; or text of
+            `name=value`, as libpq has it.
         partition: Which journal of the database.
         lease: Seconds after its latest sign of life in which nobody takes it from its
             owner; by the clock of the database, so that of a client may be wrong.
@@ -89,6 +90,8 @@ class PostgresJournal(PostgresReading, SqlJournal):
             process; a crash of the server may take the latest groups, each as a whole.
         keep_for: How long tasks are kept after their end: see `SqliteJournal`.
         keep_latest: How many ended tasks are kept, the latest; None: all.
+        logs: A folder for what tasks log and print, which all standbys share; None:
+            it is not kept.
 
     Raises:
         InvalidTaskError: An argument is out of its range, or *dsn* not well formed.
@@ -107,6 +110,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
         durability: Durability = "power",
         keep_for: float | timedelta | None = None,
         keep_latest: int | None = None,
+        logs: str | os.PathLike[str] | None = None,
     ) -> None:
         address = parse(dsn)
         options = address.said
@@ -131,6 +135,9 @@ class PostgresJournal(PostgresReading, SqlJournal):
             msg = f"lease={self.lease} s is too short: at least {_SHORTEST_LEASE}"
             raise InvalidTaskError(msg)
         self.standby: bool = standby
+        logs = options.get("logs") if logs is None else logs
+        #: The folder that is shared; each journal has one of its own in it.
+        self.logs: Path | None = None if logs is None else Path(logs).absolute()
         self._mutex = threading.Lock()
         #: The life that `wait_for_turn` has begun, for `claim`.
         self._begun: int | None = None
@@ -154,6 +161,13 @@ class PostgresJournal(PostgresReading, SqlJournal):
     def identity(self) -> str:
         """See `DurableJournal.identity`: it is known once it was claimed."""
         return self._identity
+
+    def logs_folder(self) -> str | None:
+        """See `DurableJournal.logs_folder`: that of its id, in the one it was given."""
+        if self.logs is None:
+            return None
+        uid = self._uid or self.owner().get("uid", "")
+        return str(self.logs / uid) if uid else None
 
     # ---------------------------------------------------------------------- owning
 

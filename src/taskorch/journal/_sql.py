@@ -15,6 +15,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 from zlib import crc32
 
@@ -22,6 +23,7 @@ from taskorch.errors import JournalError, JournalTakenError, JournalUnavailableE
 from taskorch.journal import _forgetting
 from taskorch.journal._codec import Row, Rows
 from taskorch.journal._encoding import EncodingJournal
+from taskorch.journal._logs import remove_logs
 from taskorch.journal._points import reach
 from taskorch.journal._reader import (
     FORM,
@@ -483,6 +485,9 @@ class SqlJournal(SqlReading):
             with self._owning(session):
                 count = _forgetting.forget(Reader(session), ids)
             reach("forgotten")
+            folder = self.logs_folder()
+            if folder is not None:
+                remove_logs(Path(folder), ids)
             self._left_out(session, count)
         return count
 

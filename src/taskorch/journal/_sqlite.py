@@ -11,6 +11,7 @@ Decision: 0012.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 import threading
@@ -28,6 +29,7 @@ from taskorch.journal._codec import WIDTH, Rows
 from taskorch.journal._file import FAILURES
 from taskorch.journal._layout import check_layout, migrate
 from taskorch.journal._lock import Lock, began_at, host, is_alive
+from taskorch.journal._logs import put_aside
 from taskorch.journal._points import reach
 from taskorch.journal._reader import GroupRow, IdleReaders, Reader
 from taskorch.journal._session import Durability, damage
@@ -44,6 +46,7 @@ from taskorch.journal._sqlite_session import (
 _WAL_RESET_FIXED: Final = (3, 51, 3)
 
 
+_log = logging.getLogger(__name__)
 #: How a journal is opened that nobody has open.
 _WITHOUT_LOCK: Final = ("alone", "immutable")
 
@@ -383,6 +386,10 @@ class SqliteJournal(ReadableJournal, SqlJournal):
             hint = f"restore it from a copy, or remove {self.path}.lock to begin anew"
             raise JournalError(msg, hint=hint)
         _file.create(self.path)
+        aside = put_aside(Path(self.logs_folder()))
+        if aside is not None:
+            text = "%s is new: the logs of the one before it are in %s now"
+            _log.warning(text, self.path, aside)
 
     def _begin_life(self, lock: Lock) -> int:
         reach("claim")

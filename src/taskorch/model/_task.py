@@ -203,7 +203,7 @@ class Task(Generic[T]):
     `retry=3`.
 
     Attributes:
-        type: What kind of work it is; an agent with this capability does it.
+        type: What kind of work it is; a worker with this capability does it.
         payload: Whatever the agent needs to know.
         id: Its name for ever; made up at submission if None.
         priority: Higher runs first; one level is worth a minute of waiting.
@@ -216,7 +216,7 @@ class Task(Generic[T]):
         on_parent_failure: What follows if they cannot let it go any more: it is
             `"block"`ed until what failed is run again; `"skip"` cancels it, `"fail"`
             fails it, and `"run"` runs it anyway once all have ended.
-        requires: Capabilities that the agent must have; None means one: the task's
+        requires: Capabilities that the worker must have; None means one: the task's
             type.
         resources: What it holds while it runs; `Elastic(…)` may be granted in part.
         timeout: Seconds that one attempt may run.

@@ -379,7 +379,7 @@ async function taskPage(route, known) {
     } else keep[3](null, () => []);
     keep[2](said?.text, () => said ? [el("h2", {}, "Why"), el("p", { class: "name lines" }, said.text)] : []);
     const part = await ask(`${path}/log${next === null ? "" : `?after=${next}`}`).catch(() => null);
-    if (part?.there) {
+    if (part?.exists) {
       if (next === null || part.next < next) log.textContent = "";
       next = part.next;
       log.hidden = logHead.hidden = false;
