@@ -26,6 +26,7 @@ from taskorch import (
     Workflow,
     current_context,
     task,
+    workflow,
 )
 
 PATIENCE = 30
@@ -642,6 +643,180 @@ def test_streams_are_set_as_arrows_are() -> None:
     b.set_upstream(a)
     b.set_downstream([c, d])
     assert flow.dependencies == {"a": (), "b": ("a",), "c": ("b",), "d": ("b",)}
+
+
+LEADS_ON: dict[str, tuple[Callable[[Any], object], str]] = {
+    "f.expand": (lambda orch: square.expand(x=[1]), r"square\.map"),  # type: ignore[attr-defined]
+    "f.s": (lambda orch: square.s(1), r"square\.submit"),  # type: ignore[attr-defined]
+    "f.partial": (lambda orch: square.partial(1), "functools"),  # type: ignore[attr-defined]
+    "f.apply": (lambda orch: square.apply((1,)), r"square\(…\)"),  # type: ignore[attr-defined]
+    "key": (lambda orch: orch.submit(square, 1, key="k"), r"options\(id=…\)"),
+    "job_timeout": (lambda orch: orch.enqueue(square, 1, job_timeout=5), "timeout=…"),
+    "later": (lambda orch: orch.enqueue_in(5, square), "not_before=60"),
+    "a coroutine": (lambda orch: orch.submit(negative(1)), "submit the function"),
+    "flags": (lambda orch: orch.gather([], return_exceptions=True), "exception"),
+    "first": (lambda orch: orch.wait([], num_returns=1), r"orch\.as_completed"),
+    "pairs": (lambda orch: orch.as_completed([], with_results=True), r"result\(\)"),
+    "coalesce": (
+        lambda orch: orch.schedules.add("n", 60, square, coalesce=True),
+        "did you mean 'catch_up'",
+    ),
+    "add_job": (lambda orch: orch.add_job(square), r"orch\.schedules\.add"),
+    "schedules.add_job": (lambda orch: orch.schedules.add_job(1), r"schedules\.add"),
+    "revoke": (lambda orch: orch.submit(square, 1).revoke(), "did you mean 'cancel'"),
+    "key of a handle": (lambda orch: orch.submit(square, 1).key, "'task_id'"),
+    "start_soon": (lambda orch: orch.start_soon(square), "did you mean 'submit'"),
+    "pool": (lambda orch: task(pool="db"), "resources=Resources"),  # type: ignore[call-overload]
+    "name": (lambda orch: task(name="a"), "did you mean 'type'"),  # type: ignore[call-overload]
+}
+
+
+@pytest.mark.parametrize("guess", LEADS_ON)
+def test_what_means_something_else_leads_on(orch: TaskOrchestrator, guess: str) -> None:
+    ask, ours = LEADS_ON[guess]
+    refusals = (InvalidTaskError, TypeError, AttributeError)
+    with pytest.raises(refusals, match=ours):
+        ask(orch)
+
+
+@workflow
+def graph() -> None:
+    square(3)
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [("serve", r"orch\.schedules\.add"), ("execute_in_process", r"orch\.workflows")],
+)
+def test_so_does_a_workflow_function(name: str, ours: str) -> None:
+    with pytest.raises(AttributeError, match=ours):
+        getattr(graph, name)
+
+
+# -- what the page promises ------------------------------------------------------------
+
+
+def _streams() -> bool:
+    flow: Any = Workflow("x")
+    a, b, c = (flow.task(str, id=name) for name in "abc")
+    a >> b
+    c.set_upstream(b)
+    return dict(flow.dependencies) == {"a": (), "b": ("a",), "c": ("b",)}
+
+
+async def _gathered() -> Any:
+    async with TaskOrchestrator() as other:
+        return await asyncio.gather(other.submit(pow, 2, 3))
+
+
+def _with_block() -> bool:
+    with Workflow("x") as flow:
+        square(3)
+    return list(flow) == ["square"]
+
+
+def _policy(**options: Any) -> Any:
+    return Task.call(print, **options).retry
+
+
+#: Of each row of the page that says what works: that it does.
+ROWS: dict[str, Callable[[Any], object]] = {
+    "`@dag`, `DAG(…)`": lambda orch: _with_block(),
+    '`@task`, `f.override(task_id="a")`': lambda orch: (
+        square.override(task_id="a").submit(3).result() == 9  # type: ignore[attr-defined]
+    ),
+    "`a >> b`, `b.set_upstream(a)`": lambda orch: _streams(),
+    "`task_id`, `execution_timeout`, `depends_on`": lambda orch: (
+        Task.call(print, task_id="a", execution_timeout=5, depends_on=["b"])  # type: ignore[call-arg]
+        == Task.call(print, id="a", timeout=5, after=["b"])
+    ),
+    "`retries=3, retry_delay=timedelta(minutes=5)`": lambda orch: (
+        _policy(retries=3, retry_delay=timedelta(minutes=5))
+        == RetryPolicy(4, wait="fixed", base=300, max_delay=300, jitter=0)
+    ),
+    '`trigger_rule="all_done"`': lambda orch: (
+        Task.call(print, trigger_rule="all_done").join == "finished"  # type: ignore[call-arg]
+    ),
+    "`parallelism`": lambda orch: TaskOrchestrator(parallelism=4).concurrency == 4,  # type: ignore[call-arg]
+    "`@task`, `f.submit(x)`, `f.map(items)`": lambda orch: (
+        [square.submit(2).result(), *square.map([3])] == [4, 9]
+    ),
+    "`f.with_options(retries=3)`": lambda orch: (
+        square.with_options(retries=3).submit(3).result() == 9  # type: ignore[attr-defined]
+    ),
+    "`timeout_seconds`, `retry_delay_seconds=[1, 10]`": lambda orch: (
+        _policy(timeout_seconds=5, retries=2, retry_delay_seconds=[1, 10])
+        == RetryPolicy(delays=[1, 10])
+    ),
+    "`RetryPolicy(max_retries=3)`": lambda orch: (
+        RetryPolicy(max_retries=3) == RetryPolicy(4)  # type: ignore[call-arg]
+    ),
+    "`start_to_close_timeout`": lambda orch: (
+        Task.call(print, start_to_close_timeout=5).timeout == 5  # type: ignore[call-arg]
+    ),
+    "`RetryPolicy(maximum_attempts=3, initial_interval=2)`": lambda orch: (
+        RetryPolicy(maximum_attempts=3, initial_interval=2)  # type: ignore[call-arg]
+        == RetryPolicy(3, base=2)
+    ),
+    "`retry_policy=`": lambda orch: (
+        _policy(retry_policy=RetryPolicy(3)) == RetryPolicy(3)
+    ),
+    "`f.delay(x)`, `f.apply_async((x,), countdown=60)`": lambda orch: (
+        square.delay(3).get() == 9  # type: ignore[attr-defined]
+        and square.apply_async((3,), countdown=0).get() == 9  # type: ignore[attr-defined]
+    ),
+    "`handle.get()`, `ready()`, `successful()`": lambda orch: (
+        (handle := orch.submit(square, 3)).get() == 9
+        and handle.ready()
+        and handle.successful()
+    ),
+    "`max_retries=3`": lambda orch: _policy(max_retries=3) == RetryPolicy(4),
+    "`queue.enqueue(f, x)`, `job_id`, `job_timeout`": lambda orch: (
+        orch.enqueue(square, 3).get() == 9
+        and orch.options(job_id="j", job_timeout=5).submit(square, 3).task_id == "j"
+    ),
+    "`client.submit(f, x)`, `client.gather(futures)`, `as_completed`": lambda orch: (
+        orch.gather([orch.submit(square, 3)])
+        == [each.result() for each in orch.as_completed([orch.submit(square, 3)])]
+    ),
+    "`client.cancel(future)`": lambda orch: orch.cancel(
+        orch.submit_task(Task.wait_for("never"))
+    ),
+    "`f.remote(x)`, `f.options(…)`": lambda orch: (
+        square.options(priority=3).remote(3).get() == 9
+    ),
+    "`ThreadPoolExecutor(max_workers=4)`": lambda orch: (
+        TaskOrchestrator(max_workers=4).concurrency == 4  # type: ignore[call-arg]
+    ),
+    "`wait(futures)`": lambda orch: (
+        concurrent.futures.wait([orch.submit(square, 3).future()]).done
+    ),
+    "`shutdown(wait=True)`": lambda orch: orch.shutdown(wait=True),
+    "`pool.starmap(f, pairs)`": lambda orch: list(orch.starmap(pow, [(2, 3)])) == [8],
+    "`asyncio.run(f())`": lambda orch: orch.run(square, 3) == 9,
+    "`await asyncio.gather(*handles)`": lambda orch: asyncio.run(_gathered()) == [8],
+    '`scheduler.add_job(f, "cron", hour=3)`': lambda orch: (
+        orch.schedule(square, cron="every 1h") and orch.schedules.remove("square")
+    ),
+    "`job.execute_in_process()`": lambda orch: orch.run(graph) == {"square": 9},
+}
+
+
+def test_the_page_says_of_all_of_them_that_they_work() -> None:
+    page = Path(__file__).parents[2] / "docs/howto/from-others.md"
+    rows = [
+        [cell.strip() for cell in line.strip("| ").split(" | ")]
+        for line in page.read_text("utf-8").splitlines()
+        if line.startswith("| ") and not line.startswith("| there")
+    ]
+    works = {there for there, _, how in rows if how != "ours"}
+    asides = {'`schedule="@daily"`'}
+    assert works - asides == {*ROWS}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_what_the_page_says_to_work_does(orch: TaskOrchestrator, row: str) -> None:
+    assert ROWS[row](orch)
 
 
 def test_in_a_coroutine_it_is_the_same() -> None:

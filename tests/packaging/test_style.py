@@ -30,7 +30,6 @@ NOT_YET: set[str] = {
     "docs/howto/durable.md",
     "docs/howto/every-night.md",
     "docs/howto/follow.md",
-    "docs/howto/from-others.md",
     "docs/howto/logging.md",
     "docs/howto/own-parts.md",
     "docs/howto/questions.md",

@@ -44,6 +44,9 @@ def end_building() -> None:
 class WritesWorkflow:
     """What writes down a workflow when it is called, and so is no work itself."""
 
+    #: By this, those know it that may not import this file.
+    writes_workflow: Final = True
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Write it down."""
         raise NotImplementedError

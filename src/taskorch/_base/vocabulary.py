@@ -16,8 +16,6 @@ from functools import partial, wraps
 from itertools import islice
 from typing import Any, Final, NamedTuple, TypeVar
 
-from taskorch._base.building import WritesWorkflow
-
 C = TypeVar("C", bound=type)
 
 #: Options of others, and which of ours is exactly that.
@@ -215,7 +213,7 @@ def _shutdown(orch: Any, wait: bool = True) -> Any:
 
 
 def _run(orch: Any, work: Any, /, *args: Any, **kwargs: Any) -> Any:
-    if isinstance(work, WritesWorkflow):
+    if hasattr(type(work), "writes_workflow"):
         return orch.workflows.start(work(*args, **kwargs)).result()
     if hasattr(work, "to_mermaid"):
         return orch.workflows.start(work, *args, **kwargs).result()
@@ -263,7 +261,7 @@ _SAME_ATTRIBUTES: Final[Mapping[str, tuple[str, str | Callable[..., Any]]]] = {
 #: What others have as attributes of a decorated function: what ours has in its place.
 NOT_OF_FUNCTIONS: Final[Mapping[str, str]] = {
     "expand": "{fn}.map(items), of a list or of a node of a workflow",
-    "partial": "{fn}.map(items), with functools.partial for what is the same in all calls",
+    "partial": "{fn}.map(items), and functools.partial for other arguments",
     "apply": "{fn}(…), which calls it now",
     **dict.fromkeys(
         ("s", "si", "signature"), "{fn}.submit(…), to which handles may go"
