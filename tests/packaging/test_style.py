@@ -32,9 +32,7 @@ NOT_YET: set[str] = {
     "docs/howto/follow.md",
     "docs/howto/from-others.md",
     "docs/howto/logging.md",
-    "docs/howto/own-parts.md",
     "docs/howto/questions.md",
-    "docs/howto/resources.md",
     "docs/howto/told.md",
 }
 
