@@ -71,7 +71,8 @@ def night(
         load = add.options(id=f"load/{region}", priority=number)
         last = load(values, more=number)
     if mail:
-        last >> later(last)
+        node: Any = last
+        node >> later(last)
 
 
 @pytest.fixture
