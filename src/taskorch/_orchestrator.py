@@ -1860,7 +1860,7 @@ class TaskOrchestrator:
         lacks=FOR_PROGRAMS,
     )
     @called_as("done, not_done = orch.wait(handles, timeout=5)")
-    def wait(
+    def wait(  # pyright: ignore[reportInconsistentOverload]
         self,
         handles: Iterable[TaskHandle[Any]] | float | timedelta | None = None,
         /,
