@@ -371,7 +371,7 @@ class Commands:
     def _ask(self, **order: object) -> int:
         if self._parent is None:
             self._parent = subprocess.Popen(
-                [sys.executable, "-W", "error", __file__],
+                [sys.executable, __file__],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
