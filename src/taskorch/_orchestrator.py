@@ -23,6 +23,7 @@ from typing import (
     overload,
 )
 
+from taskorch._base.building import as_workflow
 from taskorch._base.limits import (
     FOLLOWED_EVENTS,
     KEEP_EVENTS,
@@ -42,10 +43,16 @@ from taskorch._base.verbs import (
     lacks,
     verb,
 )
-from taskorch._base.vocabulary import meant, no_attribute
+from taskorch._base.vocabulary import meant, other_attribute
 from taskorch._contexts import TaskContext
 from taskorch._decorators import decorated
-from taskorch._handles import TaskHandle, as_completed, map_calls
+from taskorch._handles import (
+    DoneAndNotDone,
+    TaskHandle,
+    as_completed,
+    map_calls,
+    wait_for,
+)
 from taskorch._settings.fields import SETTINGS, Settings
 from taskorch._with_options import CallOptions, WithOptions, refuse_options
 from taskorch.errors import InvalidTaskError, InvalidTransitionError, UnknownTaskError
@@ -138,7 +145,7 @@ if TYPE_CHECKING:
     from taskorch.signals import Signals
     from taskorch.simulation._plans._chance import Durations, Failures
     from taskorch.simulation._plans._report import SimulationReport
-    from taskorch.workflows import Workflow
+    from taskorch.workflows import Workflow, WorkflowFunction
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -307,7 +314,7 @@ class TaskOrchestrator:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            raise no_attribute(self, name)
+            return other_attribute(self, name)
 
     # -- submitting ----------------------------------------------------------------
 
@@ -492,6 +499,7 @@ class TaskOrchestrator:
         """
         return decorated(fn, self._rt, executor, task_options)
 
+    @called_as("orch.as_completed(handles, timeout=5)")
     def as_completed(
         self,
         handles: Iterable[TaskHandle[T]],
@@ -505,6 +513,7 @@ class TaskOrchestrator:
         """
         return as_completed(handles, timeout)
 
+    @called_as("orch.gather(handles, timeout=5)")
     def gather(
         self,
         handles: Iterable[TaskHandle[T]],
@@ -523,13 +532,7 @@ class TaskOrchestrator:
             TaskFailure: What became of the first, in their order, that has no result,
                 or its own exception. The others go on.
         """
-        unchecked: Any = handles
-        those: list[Any] = [None]
-        if isinstance(unchecked, Iterable):
-            those = list(unchecked)
-        if not all(isinstance(each, TaskHandle) for each in those):
-            msg = "orch.gather takes handles, in a list or another iterable"
-            raise InvalidTaskError(msg, hint="orch.gather([one, other])")
+        those = _handles_of(handles, "gather")
         patience = to_patience(timeout)
         end = None if patience is None else monotonic() + patience
         return [
@@ -1486,7 +1489,7 @@ class TaskOrchestrator:
     )
     def simulate(
         self,
-        workflow: Workflow | ExecutionPlan | Iterable[Task],
+        workflow: Workflow | WorkflowFunction[...] | ExecutionPlan | Iterable[Task],
         durations: Durations = None,
         *,
         failures: Failures = None,
@@ -1525,7 +1528,7 @@ class TaskOrchestrator:
         from taskorch.simulation._plans._report import simulate  # noqa: PLC0415 - when needed
 
         self._rt.deciders.refuse_reentry()
-        work: object = workflow
+        work: object = as_workflow(workflow)
         if "taskorch.planning" in sys.modules:
             from taskorch.planning import ExecutionPlan  # noqa: PLC0415 - is there
 
@@ -1759,14 +1762,18 @@ class TaskOrchestrator:
             def backup(): ...
 
         Args:
-            when: Its times.
+            when: Its times. Or the function, with its times as `cron=`: then it is
+                added now, and nothing is decorated.
             name: The name of the schedule; None is that of the function.
             options: `zone`, `catch_up`, `overlap`, `jitter`, `start` and `end`.
 
         Raises:
             InvalidTaskError: An argument cannot be, or the times never come.
         """
-        given: object = when
+        given: Any = when
+        if callable(given) and "cron" in options:
+            decorate = self.schedule(options.pop("cron"), name=name, **options)
+            return cast("Callable[[F], F]", decorate(given))
         unknown = [each for each in options if each not in _OPTIONS_OF_SCHEDULES]
         is_times = isinstance(given, str | int | float)
         if unknown or not (is_times or hasattr(given, "total_seconds")):
@@ -1836,33 +1843,53 @@ class TaskOrchestrator:
         kept = self._rt.kernel.retained.get(name)
         return None if kept is None else kept.cargo.value
 
-    @verb(
+    @overload
+    def wait(self, timeout: float | timedelta | None = None) -> bool: ...
+
+    @overload
+    def wait(  # pyright: ignore[reportInconsistentOverload]
+        self,
+        handles: Iterable[TaskHandle[T]],
+        /,
+        timeout: float | timedelta | None = None,
+    ) -> DoneAndNotDone[T]: ...
+
+    @verb(  # type: ignore[misc]  # the first argument may be a timeout, too
         "Wait until nothing can proceed.",
         "thread",
         lacks=FOR_PROGRAMS,
     )
-    def wait(self, timeout: float | timedelta | None = None) -> bool:
+    @called_as("done, not_done = orch.wait(handles, timeout=5)")
+    def wait(
+        self,
+        handles: Iterable[TaskHandle[Any]] | float | timedelta | None = None,
+        /,
+        timeout: float | timedelta | None = None,
+    ) -> bool | DoneAndNotDone:
         """
         Wait until nothing can proceed by itself and all receivers have been served.
 
+        Or for some handles: `done, not_done = orch.wait(handles, timeout=5)`, as
+        `concurrent.futures.wait` does. What is blocked for good is done, too.
+
         Args:
+            handles: Of any orchestrators; what is no such is a timeout.
             timeout: Seconds to wait; None is for ever.
 
         Returns:
-            Whether it came to that in time.
+            Whether it came to that in time; or which of *handles* are done, and which
+            are not.
 
         Raises:
+            InvalidTaskError: Something is no handle, and no duration.
             WouldBlockError: The caller is on the loop that must do the work.
             WouldDeadlockError: The caller is a task, which would wait for itself.
         """
-        unchecked: Any = timeout
-        those = unchecked if isinstance(unchecked, list | tuple | set) else [unchecked]
-        if any(isinstance(each, TaskHandle) for each in those):
-            msg = "orch.wait waits for all that there is, not for some handles"
-            hint = "orch.gather(handles), or taskorch.as_completed(handles)"
-            raise InvalidTaskError(msg, hint=hint)
+        if isinstance(handles, Iterable):
+            return wait_for(_handles_of(handles, "wait"), timeout)
+        patience = timeout if handles is None else handles
         self._rt.submit_rest()
-        return self._rt.waiting.until_quiet(to_patience(timeout))
+        return self._rt.waiting.until_quiet(to_patience(patience))
 
     def stop(
         self, drain: bool = True, timeout: float | timedelta | None = None
@@ -2100,6 +2127,20 @@ class TaskOrchestrator:
             f"<TaskOrchestrator {state}: {kernel.queued} queued, {kernel.active} "
             f"running, {kernel.completed} completed, {kernel.failed} failed>"
         )
+
+
+def _handles_of(handles: Any, method: str) -> list[TaskHandle[Any]]:
+    """
+    *handles*, as a list.
+
+    Raises:
+        InvalidTaskError: Something is no handle.
+    """
+    those: list[Any] = list(handles) if isinstance(handles, Iterable) else [None]
+    if not all(isinstance(each, TaskHandle) for each in those):
+        msg = f"orch.{method} takes handles, in a list or another iterable"
+        raise InvalidTaskError(msg, hint=f"orch.{method}([one, other])")
+    return those
 
 
 def _check_priority(priority: object) -> None:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from taskorch._base.visible import counted
-from taskorch._base.vocabulary import no_attribute
+from taskorch._base.vocabulary import other_attribute
 from taskorch._handles import TaskHandle
 from taskorch._managers import _members, _progress
 from taskorch._managers._gates import is_gate
@@ -127,7 +127,7 @@ class WorkflowRun:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            raise no_attribute(self, name)
+            return other_attribute(self, name)
 
     @property
     def handles(self) -> Mapping[str, TaskHandle[Any]]:

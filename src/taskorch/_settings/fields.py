@@ -27,7 +27,7 @@ from taskorch._base.limits import (
     NS,
 )
 from taskorch._base.members import has
-from taskorch._base.vocabulary import meant, unknown_option
+from taskorch._base.vocabulary import in_our_words, meant, unknown_option
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._futures import FuturesExecutor
 from taskorch.executors._processes._attempts import Processes
@@ -350,10 +350,9 @@ class Settings(Policies):
             TypeError: There is no such setting: it names the one that was meant.
             InvalidTaskError: One is not what it may be, or two do not go together.
         """
-        refuse_unknown(owner, arguments, descriptions)
-        values = {
-            name: descriptions[name].checked(it) for name, it in arguments.items()
-        }
+        ours = in_our_words(owner.__name__, arguments, descriptions)
+        refuse_unknown(owner, ours, descriptions)
+        values = {name: descriptions[name].checked(it) for name, it in ours.items()}
         # Compared with None: what is empty is false, and meant all the same.
         for name in POLICIES:
             if values.get(name) is None:
