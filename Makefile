@@ -15,7 +15,7 @@ AT_ONCE := $(MAKE) --no-print-directory --keep-going -j3 \
 MINUTES ?= 10
 # The tests run in a few processes at once; more than a small machine has cores, since
 # many of them wait for time to pass.
-MANY   := -n 4 --dist worksteal
+MANY   := -n 6 --dist worksteal
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Most of what is installed is never imported; what is, its first import compiles.

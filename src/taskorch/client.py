@@ -820,6 +820,9 @@ def _failure(error: Mapping[str, Any], task_id: str) -> TaskorchError:
     cls = _ERRORS.get(error.get("code", ""))
     if cls is None or issubclass(cls, TaskFailedError):
         return TaskFailedError(
-            f"{error['type']}: {error['message']}", type=error["type"], task_id=task_id
+            f"{error['type']}: {error['message']}",
+            type=error["type"],
+            traceback=error.get("traceback", ""),
+            task_id=task_id,
         )
     return cls(error["message"], hint=error.get("hint"), task_id=task_id)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -237,6 +239,35 @@ def test_a_night_that_fails_is_in_the_log_of_the_service(tmp_path):
             assert process.wait(PATIENCE) == 0
         finally:
             process.kill()
+
+
+def test_who_starts_it_in_a_terminal_is_let_in(tmp_path):
+    """With the token of the environment, too, which nobody has to type."""
+    (tmp_path / "app.py").write_text(HEAD)
+    terminal, end = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "taskorch", "serve", "app.py", "--port", "0"],
+        stdout=end,
+        stderr=end,
+        cwd=tmp_path,
+        env={**os.environ, "TASKORCH_TOKEN": "one-that-nobody-types", "TERM": "xterm"},
+    ) as process:
+        os.close(end)
+        try:
+            text = ""
+            while not (match := re.search(r"page: (\S+)#code=(\S+)\r\n", text)):
+                text += os.read(terminal, 1_000).decode()
+            assert "one-that" not in text
+            request = urllib.request.Request(
+                f"{match[1]}api/v1/page/key",
+                json.dumps({"code": match[2]}).encode(),
+                {"Content-Type": "application/json"},
+            )
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+                assert answer.status == 200
+        finally:
+            process.kill()
+            os.close(terminal)
 
 
 def test_a_journal_is_served_while_its_owner_runs(tmp_path):

@@ -61,10 +61,9 @@ def events_page() -> str:
         "# Events",
         "",
         "Every event has `seq`, `at_ns`, `at` (seconds since 1970) and `timestamp` (UTC).",
-        "Events of a task have `task_id`. The second column is the name below `orch.signals`.",
+        "Events of a task have `task_id`. Behind its class stands the name of its signal, below",
+        "`orch.signals`, and in brackets its other fields.",
         "",
-        "| event | signal | fields | what happened |",
-        "|---|---|---|---|",
     ]
     inside = {
         view: fact
@@ -81,10 +80,8 @@ def events_page() -> str:
         summary = inspect.getdoc(cls).splitlines()[0]
         if cls in inside and "view" not in summary:
             summary += f" A view of `{inside[cls].__name__}`."
-        fields = ", ".join(f"`{name}`" for name in names)
-        lines.append(
-            f"| `{cls.__name__}` | `{signal_name(cls)}` | {fields} | {summary} |"
-        )
+        fields = f" ({', '.join(f'`{name}`' for name in names)})" if names else ""
+        lines.append(f"- `{cls.__name__}`, `{signal_name(cls)}`{fields}: {summary}")
     return "\n".join(lines) + "\n"
 
 
@@ -278,7 +275,7 @@ This is `taskorch.kernel.TRANSITIONS`; `diagram()` draws it. Your StateMachine c
 
 ## What each fact does
 
-Only facts (events, as the kernel notes them) change a state. `kernel/_table.py` has their functions, and [another
+Only facts (events of the kernel) change a state. `kernel/_table.py` has their functions, and [another
 page](commands.md) the commands that make them. A task that is QUEUED again at once was RETRYING for no time.
 
 {_moves()}
@@ -328,7 +325,7 @@ def _all(befores: Iterable[TaskState | None]) -> str:
 
 
 _STATES = """\
-PENDING waits for dependencies or `not_before`, QUEUED for a slot, a worker and resources, RETRYING for its delay,
+PENDING waits for dependencies or `not_before`, QUEUED for a slot, a worker (class `Agent`) and resources, RETRYING for its delay,
 SUSPENDED for `resume_task`. BLOCKED waits for a person, an event from outside, a failed dependency, or a function or
 worker that is gone. COMPLETED, FAILED and CANCELLED are terminal: a task reaches one of them, once. A re-run is a new
 task, `id~2`.
@@ -418,7 +415,7 @@ _REMEDIES = {
     "TaskFailure": "catch it for all of these",
     "TaskTimeoutError": "raise `timeout` or `deadline`, or let the task ask `context.cancelled`",
     "TaskorchError": "catch it for all of these",
-    "UnkeptResultError": "return what [can be kept](../howto/durable.md#what-is-kept)",
+    "UnkeptResultError": "return what [can be kept](../howto/durable.md#values-that-a-journal-keeps)",
     "UnknownAgentError": "register one of this name: `orch.agent(name, …)`",
     "UnknownCapabilityError": "register an agent that has it",
     "UnsatisfiableError": "ask for less, or make the pool larger",
@@ -430,11 +427,9 @@ _VERBS = """\
 # Verbs
 
 What an orchestrator can do. `orch.aio` has each method as an awaitable. `Client` and `Client.aio` have those with a request,
-under the name in the fourth column, and return the JSON of its answer. A command takes a journal that nobody uses, or the URL
-of a service. `*` cannot be undone.
-
-| method | what it does | request, below `/api/v1` | client | command | missing |
-|---|---|---|---|---|---|"""
+under the same name unless the entry has another, and return the JSON of its answer. Addresses are below `/api/v1`. A command
+takes a journal that nobody uses, or the URL of a service. `*` cannot be undone.
+"""
 
 
 #: Methods that are no verbs, and why; those of a line have the same reason.
@@ -460,23 +455,30 @@ BY_HAND = {
 def verbs_page() -> str:
     lines = [_VERBS]
     for call, verb in VERBS.items():
-        fields = [each.key for each in verb.fields] if verb.request else []
-        request = f"`{verb.request}`" if verb.request else ""
-        if fields:
-            request += f" ({', '.join(fields)})"
-        words = [verb.command_name, *verb.command_words]
-        command = f"`{' '.join(words).replace('+', '/')}`" if verb.command else ""
-        faces: dict[str, list[str]] = {}
+        faces = []
+        if verb.request:
+            fields = ", ".join(each.key for each in verb.fields)
+            client = f", client `{verb.operation}`" * (verb.operation != call)
+            faces.append(f"`{verb.request}`" + f" ({fields})" * bool(fields) + client)
+        if verb.command:
+            words = " ".join([verb.command_name, *verb.command_words])
+            faces.append(f"`taskorch {words.replace('+', '/')}`")
+        lacks: dict[str, list[str]] = {}
         for face, why in verb.lacks.items():
-            faces.setdefault(why, []).append(face)
-        reasons = "; ".join(f"{', '.join(each)}: {why}" for why, each in faces.items())
+            lacks.setdefault(why, []).append(face.replace("http", "HTTP"))
+        faces += [f"{', '.join(each)}: {why}" for why, each in lacks.items()]
         lines.append(
-            f"| `{call}`{' *' * verb.is_final} | {verb.text} | {request} "
-            f"| {f'`{verb.operation}`' if verb.request else ''} | {command} | {reasons} |"
+            f"- `{call}`{' *' * verb.is_final}: {verb.text} {'; '.join(faces)}".rstrip()
         )
-    lines += ["", "## By hand", "", "| methods | why they are no verbs |", "|---|---|"]
+    lines += [
+        "",
+        "## By hand",
+        "",
+        "These methods are no verbs, for these reasons:",
+        "",
+    ]
     for names, why in BY_HAND.items():
-        lines.append(f"| {', '.join(f'`{name}`' for name in names.split())} | {why} |")
+        lines.append(f"- {', '.join(f'`{name}`' for name in names.split())}: {why}")
     return "\n".join(lines) + "\n"
 
 

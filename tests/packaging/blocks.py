@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -104,9 +105,9 @@ def _become(script: Path, *, notebook: bool) -> None:
     sys.argv[:] = [str(script)]
     sys.path[0] = str(script.parent)
     os.chdir(script.parent)
-    output = os.open("output", os.O_WRONLY | os.O_CREAT)
-    os.dup2(output, 1)
-    os.close(output)
+    _say_to(Path("output"), 1)
+    # Nobody asks it anything.
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     source = script.read_text(encoding="utf-8")
     if not notebook:
         exec(compile(source, script, "exec"), main.__dict__)
@@ -127,10 +128,8 @@ def _become(script: Path, *, notebook: bool) -> None:
     asyncio.run(kernel())
 
 
-def run(page: Path, folder: Path, how: str = "script") -> int:
+def run(page: Path, folder: Path, how: str) -> int:
     """Run them all, each as *folder*/LINE/PAGE.py; the number of those that failed."""
-    for name in taskorch.__all__:
-        getattr(taskorch, name)
     failed = 0
     name = re.sub(r"\W", "_", page.name.lower())
     for program in programs(page.read_text(encoding="utf-8")):
@@ -140,12 +139,30 @@ def run(page: Path, folder: Path, how: str = "script") -> int:
             shutil.copy(ROOT / shown, script.parent)
         script.write_text(program.text, encoding="utf-8")
         if (child := os.fork()) == 0:
+            _say_to(folder / "errors", 2)
             _become(script, notebook=how == "notebook")
-            return 0
+            sys.exit()
         _, status = os.waitpid(child, 0)
         failed += status != 0
     return failed
 
 
+def _say_to(file: Path, number: int) -> None:
+    """What this process writes to the descriptor *number* goes to *file*."""
+    output = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, number)
+    os.close(output)
+
+
+def main() -> None:
+    """Run what is asked for until there is no more."""
+    for name in taskorch.__all__:
+        getattr(taskorch, name)
+    # By hand: what is forked must not have read further.
+    while asked := sys.stdin.buffer.raw.readline():
+        page, folder, how = json.loads(asked)
+        print(run(Path(page), Path(folder), how), flush=True)
+
+
 if __name__ == "__main__":
-    sys.exit(run(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:]))
+    main()

@@ -151,11 +151,12 @@ class ScheduleStatus:
         sentences = [summary, come]
         if self.running:
             rule = {
-                "skip": "a slot that comes before it has ended is skipped",
-                "queue": "the next waits for it",
-                "cancel": "the next cancels it",
+                "skip": "a slot that comes before is skipped",
+                "queue": "the next one waits",
+                "cancel": "the next one cancels what runs",
             }[self.overlap]
-            sentences.append(f"{', '.join(self.running)} has not ended: {rule}.")
+            have = "has" if len(self.running) == 1 else "have"
+            sentences.append(f"{some(self.running)} {have} not ended: {rule}.")
         if self.trouble:
             sentences.append(self.trouble)
         return " ".join(sentences)

@@ -20,7 +20,8 @@ the user's can do too.
 - `_control`: rerun, restart, cancel, decide, approve, answer and the like.
 - `_jobs`, `_suite`, `_workspace`: adaptive jobs, test suites and task files.
 - `_schedules`: what is made again and again.
-- `_migrate`, `_prune`: the tables of journals in PostgreSQL; what ended long ago goes.
+- `_migrate`, `_prune`, `_copy`: the tables of journals in PostgreSQL; what ended long
+  ago goes; the history of a journal in another.
 - `_doctor`, `_completion`: whether this machine is fit for work; completion in a shell.
 - `_demo`: a small workflow that is killed, goes on, and is explained.
 - `_skill`: what a language model needs to write with taskorch.
@@ -79,6 +80,7 @@ _OWN: Final = {
         }.items()
     },
     "prune": ("let what ended long ago leave a journal", "taskorch.cli._prune"),
+    "copy": ("copy the history of a journal to a new one", "taskorch.cli._copy"),
     "migrate": (
         "make the tables of journals in PostgreSQL",
         "taskorch.cli._migrate",

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch._verbs.remedies import in_commands
 from taskorch.cli import FAILED, OK
 from taskorch.cli._terminal import coloured
 from taskorch.model import Task
@@ -123,7 +124,11 @@ def _run(args: argparse.Namespace) -> int:
         twice = len(after) - len(set(after))
         _say(f"{len(set(after))} steps in two lives, {twice} of them done twice")
         _head("4. Why does the night not end? orch.explain says it")
-        for text in str(orch.explain(run.handles["send"].task_id)).splitlines():
+        explanation = str(orch.explain(run.handles["send"].task_id))
+        if not args.stay:
+            # Of this journal, which is nobody's soon.
+            explanation = in_commands(explanation, str(folder / "night.db"))
+        for text in explanation.splitlines():
             _say(text)
         return _dashboard(orch, folder, stay=args.stay)
 
@@ -182,6 +187,7 @@ def _dashboard(orch: TaskOrchestrator, folder: Path, *, stay: bool) -> int:
     with orch.serve(port=0) as server:
         try:
             _say(f"{server.page}   until Ctrl-C")
+            _say("Answer the question there, as ada: the night ends.")
             while True:
                 time.sleep(3_600)
         except KeyboardInterrupt:

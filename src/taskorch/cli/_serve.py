@@ -16,7 +16,14 @@ from taskorch._base.limits import SIGNAL_SECONDS
 from taskorch._settings.configuration import TOKEN_VARIABLE
 from taskorch.cli import OK
 from taskorch.cli._suite import folder_of, line
-from taskorch.cli._terminal import add_allow, logged, on_signals, port, token_of
+from taskorch.cli._terminal import (
+    add_allow,
+    is_terminal,
+    logged,
+    on_signals,
+    port,
+    token_of,
+)
 from taskorch.errors import InvalidTaskError
 from taskorch.runtime import SLICE
 
@@ -142,7 +149,7 @@ def _serve_journal(args: argparse.Namespace) -> int:
         on_signals(lambda *_: asked.set(), signal.SIGTERM),
         serve(app, port=_PORT if args.port is None else args.port) as server,
     ):
-        server.token = token if is_new else None
+        server.token = token if is_new or is_terminal() else None
         print(f"{name}: {server.url}")
         print(f"page: {server.page}")
         if is_new:
@@ -195,7 +202,7 @@ def _serve_suite(args: argparse.Namespace) -> int:
         serve(suite_app(runs, token=token), port=number) as api,
         serve(metrics_app(runs, token=token), port=metrics) as numbers,
     ):
-        api.token = token if is_new else None
+        api.token = token if is_new or is_terminal() else None
         print(f"{suite.title}: {api.url}, metrics: {numbers.url}/metrics")
         if is_new:
             print(f"token: {token}")

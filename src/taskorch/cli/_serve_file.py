@@ -21,7 +21,7 @@ from taskorch._base.described import declared
 from taskorch._base.limits import SIGNAL_SECONDS
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.cli import FAILED, OK
-from taskorch.cli._terminal import logged, on_signals, token_of
+from taskorch.cli._terminal import is_terminal, logged, on_signals, token_of
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.runtime import SLICE
 
@@ -84,7 +84,8 @@ def serve_file(args: argparse.Namespace) -> int:
             with serve(app, port=port) as api:
                 # Its tools are at /mcp there, if it has any.
                 print(f"{source}: {api.url}")
-                api.token = token if is_new else None
+                # In a terminal, whoever started it reads the code that lets them in.
+                api.token = token if is_new or is_terminal() else None
                 print(f"page: {api.page}")
                 if is_new:
                     print(f"token: {token}")

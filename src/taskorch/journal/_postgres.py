@@ -112,6 +112,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
         keep_latest: int | None = None,
         logs: str | os.PathLike[str] | None = None,
     ) -> None:
+        self._dsn = dsn
         address = parse(dsn)
         options = address.said
         if lease is None:
@@ -168,6 +169,36 @@ class PostgresJournal(PostgresReading, SqlJournal):
             return None
         uid = self._uid or self.owner().get("uid", "")
         return str(self.logs / uid) if uid else None
+
+    def exists(self) -> bool:
+        """See `SqlJournal.exists`: whether there is such a partition."""
+        with self._speaking("read") as db:
+            return self._layout(db) is not None and self.partition in self._partitions(
+                db
+            )
+
+    def draft(self) -> PostgresJournal:
+        """See `SqlJournal.draft`: another partition."""
+        draft = PostgresJournal(
+            self._dsn,
+            partition=f"{self.partition}.copy",
+            durability=self.durability,
+            standby=False,
+        )
+        if draft.exists():
+            with self._speaking("written") as db, db.transaction():
+                for statement in sql.DROP:
+                    db.execute(statement, (draft.partition,))
+        return draft
+
+    def replace_by(self, draft: SqlJournal) -> None:
+        """See `SqlJournal.replace_by`: the partition gets its name."""
+        assert isinstance(draft, PostgresJournal)  # noqa: S101 - it is ours
+        if self.exists():
+            msg = f"{self.name} exists already"
+            raise InvalidTaskError(msg, hint="name one that does not")
+        with self._speaking("written") as db:
+            db.execute(sql.RENAME, (self.partition, draft.partition))
 
     # ---------------------------------------------------------------------- owning
 

@@ -19,7 +19,12 @@ from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 from zlib import crc32
 
-from taskorch.errors import JournalError, JournalTakenError, JournalUnavailableError
+from taskorch.errors import (
+    InvalidTaskError,
+    JournalError,
+    JournalTakenError,
+    JournalUnavailableError,
+)
 from taskorch.journal import _forgetting
 from taskorch.journal._codec import Row, Rows
 from taskorch.journal._encoding import EncodingJournal
@@ -126,6 +131,19 @@ class SqlReading(EncodingJournal):
         with self._reading() as reader:
             if reader is not None:
                 yield from reader.entries(after)
+
+    def rows(self) -> Iterator[Row]:
+        """
+        All rows, in order, as `append` takes them; the groups are checked.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        with self._reading() as reader:
+            if reader is not None:
+                for begin, rows in reader.parts(0):
+                    yield from (row for row in rows if row[0] > begin)
 
     def select(self, ids: Collection[str], until: int) -> Iterator[Entry]:
         """
@@ -320,6 +338,35 @@ class SqlJournal(SqlReading):
     def _set_latest(self, last: int, crc: int) -> None:
         """The latest group ends with the fact *last*, and has the checksum *crc*."""
         self._latest = self._acknowledged = last, crc
+
+    def exists(self) -> bool:
+        """
+        Whether it is there, with anything in it or nothing.
+
+        Raises:
+            JournalUnavailableError: It cannot be read now.
+        """
+        return bool(self.owner())
+
+    def draft(self) -> SqlJournal:
+        """
+        An empty journal that may become this one, which does not exist yet.
+
+        Raises:
+            InvalidTaskError: A journal of this kind is made by no copy.
+        """
+        msg = f"{self._name} cannot be made by a copy"
+        raise InvalidTaskError(msg, hint="copy it to a file, or into PostgreSQL")
+
+    def replace_by(self, draft: SqlJournal) -> None:
+        """
+        Become *draft*, which is closed and was made by `draft`.
+
+        Raises:
+            InvalidTaskError: This one has come to exist meanwhile.
+            JournalUnavailableError: It cannot be written now.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def _writing(self, epoch: int) -> AbstractContextManager[Any]:

@@ -11,6 +11,7 @@ Decision: 0012.
 from __future__ import annotations
 
 import contextlib
+import glob
 import logging
 import os
 import sqlite3
@@ -22,7 +23,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from taskorch.errors import JournalError, JournalTakenError, JournalUnavailableError
+from taskorch.errors import (
+    InvalidTaskError,
+    JournalError,
+    JournalTakenError,
+    JournalUnavailableError,
+)
 from taskorch.events import SEQ
 from taskorch.journal import _beside, _file, _forgetting, _repair
 from taskorch.journal._codec import WIDTH, Rows
@@ -338,6 +344,33 @@ class SqliteJournal(ReadableJournal, SqlJournal):
     def logs_folder(self) -> str:
         """See `DurableJournal.logs_folder`: beside the file."""
         return f"{self.path}.logs"
+
+    def exists(self) -> bool:
+        """See `SqlJournal.exists`: whether there is a file, or was one."""
+        return self.path.exists() or Path(f"{self.path}.lock").exists()
+
+    def draft(self) -> SqliteJournal:
+        """See `SqlJournal.draft`: a file beside it."""
+        draft = SqliteJournal(f"{self.path}.copy", durability=self.durability)
+        for path in self.path.parent.glob(f"{glob.escape(draft.path.name)}*"):
+            path.unlink()
+        return draft
+
+    def replace_by(self, draft: SqlJournal) -> None:
+        """See `SqlJournal.replace_by`: the file gets its name."""
+        assert isinstance(draft, SqliteJournal)  # noqa: S101 - it is ours
+        place, log = draft.path, Path(f"{draft.path}-wal")
+        if log.exists() and log.stat().st_size:
+            msg = f"{place} was not closed: its log {log} is not empty"
+            raise JournalUnavailableError(msg, outcome="refused", hint="try it again")
+        try:
+            # Unlike a rename, it takes no place that is taken.
+            os.link(place, self.path)
+        except FileExistsError:
+            msg = f"{self.path} exists already"
+            raise InvalidTaskError(msg, hint="name one that does not") from None
+        for path in (place, Path(f"{place}.lock")):
+            path.unlink(missing_ok=True)
 
     def description(self) -> str:
         """See `DurableJournal.description`: the path, and whether SQLite is old."""

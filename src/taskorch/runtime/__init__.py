@@ -123,6 +123,7 @@ from taskorch.runtime._work import Emitted as Emitted
 from taskorch.runtime._work import Work as Work
 from taskorch.runtime._work import add_above as add_above
 from taskorch.runtime._work import added_by as added_by
+from taskorch.runtime._work import adder_of as adder_of
 from taskorch.runtime._work import after_of as after_of
 from taskorch.runtime._work import capture as capture
 from taskorch.runtime._work import ended_earlier as ended_earlier

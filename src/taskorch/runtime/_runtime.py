@@ -65,11 +65,11 @@ from taskorch.runtime._timer import TimerThread
 from taskorch.runtime._waiting import Waiting
 from taskorch.runtime._work import (
     ALL_KEPT,
-    NO_KWARGS,
     Emitted,
     Launch,
     Weights,
     Work,
+    forget_task,
     result_of_wait,
     set_result,
     task_of,
@@ -658,10 +658,7 @@ class Runtime:
             if self.committer is None:
                 # A journal would be asked for what has left memory.
                 self.submission.remember(row, work)
-            # The handle, if there is one, keeps the result, but not the arguments.
-            work._task = work._extra = None
-            work._above = work._after = ()
-            work._args, work._kwargs = (), NO_KWARGS
+            forget_task(work)
 
     def _say_slow(self, now: int) -> None:
         slow, self.deciders.slow = self.deciders.slow, []

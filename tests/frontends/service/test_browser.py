@@ -69,9 +69,16 @@ def rows_are(page, count):
     page.locator(f"tbody tr:nth-child({count}):last-child").wait_for()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 360])
-def test_nobody_is_shut_out(browser, scheme, width):
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (1280, "light"),
+        (360, "dark"),
+        pytest.param(1280, "dark", marks=pytest.mark.slow),
+        pytest.param(360, "light", marks=pytest.mark.slow),
+    ],
+)
+def test_nobody_is_shut_out(browser, width, scheme):
     """Neither in the light nor in the dark, on the smallest of screens (or at 200 %)."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     with shown() as service:
