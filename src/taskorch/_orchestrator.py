@@ -662,7 +662,7 @@ class TaskOrchestrator:
     # -- control -------------------------------------------------------------------
 
     @verb(
-        "Call a task off. `changed` is false if it has ended, or is so already.",
+        "Cancel a task. `changed` is false if it has ended, or is so already.",
         "commit",
         "POST /tasks/{task_id}/cancel",
         gives="changed",
@@ -696,7 +696,7 @@ class TaskOrchestrator:
         )
 
     @verb(
-        "Put a task aside. `changed` is false if it has ended, or is so already.",
+        "Suspend a task. `changed` is false if it has ended, or is so already.",
         "commit",
         "POST /tasks/{task_id}/suspend",
         gives="changed",
@@ -790,7 +790,7 @@ class TaskOrchestrator:
         return bool(rt.step(change, keep=True))
 
     @verb(
-        "Settle a task that is held for a decision, or waits.",
+        "Decide a task that is on hold, or waits.",
         "commit",
         "POST /tasks/{task_id}/decision",
         gives="changed",
@@ -911,7 +911,7 @@ class TaskOrchestrator:
         return open_questions(self._rt, self.answer)
 
     @verb(
-        "What has failed and was not mended since, by cause.",
+        "Failures that were not repaired, by cause.",
         "thread",
         "GET /failures",
         gives="failures",
@@ -1001,7 +1001,7 @@ class TaskOrchestrator:
         return answer(self._rt, task_id, choice, by, note, changes)
 
     @verb(
-        "Tell a receiver of questions, escalations and failures.",
+        "Send questions, escalations and failures as notifications.",
         "thread",
         lacks=FOR_PROGRAMS,
     )
@@ -1054,7 +1054,7 @@ class TaskOrchestrator:
         return made
 
     @verb(
-        "Say how good an attempt at a task was; what learns hears it.",
+        "Reward an attempt, for policies that learn.",
         "commit",
         "POST /tasks/{task_id}/reward",
         gives="changed",
@@ -1107,7 +1107,7 @@ class TaskOrchestrator:
         return bool(rt.step(change, keep=True))
 
     @verb(
-        "Say that an event from outside has come, for which tasks may wait.",
+        "Report an event from outside, for which tasks may wait.",
         "commit",
         "POST /events",
         gives="released",
@@ -1191,7 +1191,7 @@ class TaskOrchestrator:
         return cast("TaskHandle[Any]", self._rt.rerun(task_id, below))
 
     @verb(
-        "Do the same to all tasks in memory for which every condition holds.",
+        "Change all tasks in memory for which every condition holds.",
         "journal",
         "POST /task-changes",
         gives="task_ids",
@@ -1215,7 +1215,7 @@ class TaskOrchestrator:
         priority: int | None = None,
     ) -> list[str]:
         """
-        Do the same to all tasks in memory for which every condition holds.
+        Change all tasks in memory for which every condition holds.
 
         It is done in slices, so that others can go on meanwhile; what the state of a
         task, or the state machine, does not allow is left out.
@@ -1331,7 +1331,7 @@ class TaskOrchestrator:
         return _reports.status(self._rt, task_id)
 
     @verb(
-        "What a task has logged and printed.",
+        "The log and output of a task.",
         "thread",
         "GET /tasks/{task_id}/log",
         refuses=(404,),
@@ -1463,7 +1463,7 @@ class TaskOrchestrator:
         return _reports.explain(self._rt, task_id, estimates=estimates)
 
     @verb(
-        "What can never proceed as things stand, and why.",
+        "Tasks that can never proceed, and why.",
         "thread",
         "GET /stuck",
         gives="stuck",
@@ -1483,7 +1483,7 @@ class TaskOrchestrator:
         return _reports.stuck(self._rt)
 
     @verb(
-        "What a workflow or a list of tasks would come to here, without running it.",
+        "The forecast of a workflow or a list of tasks, without running it.",
         "thread",
         lacks=lacks("`POST /simulations` takes documents", "`simulate` takes a file"),
     )
@@ -1497,7 +1497,7 @@ class TaskOrchestrator:
         seed: int = 0,
     ) -> SimulationReport:
         """
-        What a workflow or a list of tasks would come to here, without running it.
+        The forecast of a workflow or a list of tasks, without running it.
 
         The kernel carries it out in virtual time, with the agents, the pools, the
         concurrency and the policies of this orchestrator, as if it were idle and had
@@ -1564,7 +1564,7 @@ class TaskOrchestrator:
         return EventStream(self._rt, task, types, buffer)
 
     @verb(
-        "How each component is.",
+        "The health of each component.",
         "not",
         "GET /health",
         lacks=lacks(command="`inspect` shows it"),
@@ -1575,7 +1575,7 @@ class TaskOrchestrator:
         return _reports.health(self._rt)
 
     @verb(
-        "What the executors beyond this machine say of themselves.",
+        "The report of executors beyond this machine.",
         "thread",
         "GET /doctor",
         gives="checks",
@@ -1682,7 +1682,7 @@ class TaskOrchestrator:
         return cast("TroubleTeller", self._rt.notices.teller)
 
     @verb(
-        "What is measured, by its names: of all, by type of task, by worker.",
+        "Metrics by name: of all, by type of task, by worker.",
         "thread",
         "GET /metrics",
         operation="measured",

@@ -181,7 +181,7 @@ class AgentManager:
         return self._fleet.instance(self._fleet.spawn(type, config or {}).id)
 
     @verb(
-        "Let a worker go, at the latest after `grace` s.",
+        "End a worker, at the latest after `grace` s.",
         "journal",
         "POST /agents/{agent_id}/terminate",
         operation="terminate_agent",
@@ -206,7 +206,7 @@ class AgentManager:
         self._fleet.terminate(agent_id, grace)
 
     @verb(
-        "Drain a worker: it ends its attempts and gets nothing new; or again.",
+        "Drain a worker: it ends its attempts and gets no new work; or undo that.",
         "journal",
         "POST /agents/{agent_id}/drain",
         operation="drain_agent",
@@ -248,7 +248,7 @@ class AgentManager:
         return drained
 
     @verb(
-        "All workers, in the order they came in.",
+        "All workers, the oldest first.",
         "journal",
         "GET /agents",
         operation="agents",
@@ -260,7 +260,7 @@ class AgentManager:
         return self._fleet.all()
 
     @verb(
-        "A worker, how it does, and what it holds.",
+        "A worker, its performance and resources.",
         "journal",
         "GET /agents/{agent_id}",
         operation="agent",
@@ -296,7 +296,7 @@ class AgentManager:
         return {one.id: one.health for one in self._fleet.all()}
 
     @verb(
-        "Which workers have what is required, and why the others do not.",
+        "Workers that meet requirements, and why others do not.",
         "journal",
         "POST /agent-matches",
         operation="match_agents",
@@ -472,7 +472,7 @@ class AgentManager:
         return fleet.provision(wanted)
 
     @verb(
-        "What worker pools have decided, and why.",
+        "Decisions of worker pools, and why.",
         "journal",
         "GET /scaling",
         gives="decisions",

@@ -119,7 +119,7 @@ class WorkflowManager:
             return other_attribute(self, name)
 
     @verb(
-        "Start a workflow; under an id that is known, it is the run there is.",
+        "Start a workflow; under a known id, return that run.",
         "thread",
         lacks=lacks("`start_workflow` takes documents", "`run` does it"),
     )
@@ -515,7 +515,7 @@ class WorkflowManager:
         return done
 
     @verb(
-        "Let nothing of a run begin.",
+        "Pause a run: none of its tasks begins.",
         "journal",
         "POST /workflows/{workflow_id}/pause",
         operation="pause_workflow",
@@ -687,7 +687,7 @@ class WorkflowManager:
             rt.step(partial(rerun, part), keep=True)
 
     @verb(
-        "Approve what a gate asks.",
+        "Approve a gate.",
         "journal",
         "POST /workflows/{workflow_id}/approve",
         operation="approve_workflow",
@@ -720,7 +720,7 @@ class WorkflowManager:
         return _approvals.decide(self.get(run_id), gate, by, note, passed=True)
 
     @verb(
-        "Reject what a gate asks.",
+        "Reject a gate.",
         "journal",
         "POST /workflows/{workflow_id}/reject",
         operation="reject_workflow",

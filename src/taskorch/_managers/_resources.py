@@ -185,7 +185,7 @@ class ResourceManager:
         return ReadOnly(by_pool)
 
     @verb(
-        "Say how much all tasks of a type, a run or an owner may have.",
+        "Set limits of all tasks of a type, a run or a tenant.",
         "journal",
         lacks=FOR_PROGRAMS,
     )
@@ -375,7 +375,7 @@ class ResourceManager:
         self._rt.step(change, keep=True)
 
     @verb(
-        "What is held by hand, the oldest first.",
+        "Allocations by hand, the oldest first.",
         "journal",
         lacks=lacks("`GET /resources` has it", "`inspect` shows it"),
     )
@@ -386,7 +386,7 @@ class ResourceManager:
         older_than: float | timedelta | None = None,
     ) -> list[HeldResources]:
         """
-        What is held by hand, the oldest first.
+        Allocations by hand, the oldest first.
 
         Args:
             owner: Only what is theirs; None is everybody's.

@@ -420,8 +420,8 @@ class ScheduleManager:
                 cancels the one before.
             jitter: Seconds, within which each slot is put off: by chance, but always
                 the same.
-            start: No slot is before.
-            end: No slot is after.
+            start: First possible time.
+            end: Last possible time.
 
         Returns:
             How it stands.
@@ -575,7 +575,7 @@ class ScheduleManager:
         return True
 
     @verb(
-        "Make nothing for the slots that come.",
+        "Pause a schedule: its ticks make no tasks.",
         "thread",
         "POST /schedules/{name}/pause",
         operation="pause_schedule",
@@ -638,7 +638,7 @@ class ScheduleManager:
         return True
 
     @verb(
-        "Make now what a schedule makes.",
+        "Run a schedule now.",
         "thread",
         "POST /schedules/{name}/trigger",
         operation="trigger_schedule",
@@ -689,7 +689,7 @@ class ScheduleManager:
         return is_slot or bool(self._host.known([made_id]))
 
     @verb(
-        "Make what would have been made.",
+        "Run a schedule's past ticks.",
         "thread",
         "POST /schedules/{name}/backfill",
         operation="backfill_schedule",
@@ -808,7 +808,7 @@ class ScheduleManager:
         return moments
 
     @verb(
-        "When a schedule comes next.",
+        "A schedule and its next tick.",
         "thread",
         "GET /schedules/{name}",
         operation="schedule_status",

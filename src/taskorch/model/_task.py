@@ -441,7 +441,7 @@ class Task(Generic[T]):
         TaskTimeoutError.
 
         Args:
-            text: What is asked, in a line.
+            text: The question, in a line.
             options: The choices.
             no: Those of them by which it fails; None: `reject` and `no`, if there. A
                 no of one person stands at once, whatever the quorum is.

@@ -411,7 +411,7 @@ def changed(
 def dependencies_of(
     workflow: Workflow, reasons: Mapping[tuple[str, str], str]
 ) -> tuple[Dependency, ...]:
-    """What waits for what, and why."""
+    """Why tasks wait for others."""
     return tuple(
         Dependency(name, up, reasons.get((name, up), "needed"))
         for name, above in workflow.dependencies.items()

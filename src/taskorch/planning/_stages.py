@@ -61,7 +61,7 @@ class Draft:
         workflow: The tasks.
         reasons: Why a task waits for another, by both of their ids.
         costs: What tasks cost, by their ids.
-        choices: Why it is as it is.
+        choices: Reasons.
         whole: If a run does a part of it, all of it.
         earlier: By their ids in that, the handles of what runs do.
     """

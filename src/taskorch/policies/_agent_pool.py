@@ -136,10 +136,10 @@ class AgentPool:
         template: The type of its agents.
         min_agents: So many there are always.
         max_agents: So many at the most.
-        scale_up_threshold: The load above which there are to be more.
+        scale_up_threshold: The load above which it grows.
         scale_down_threshold: The share of the settling time in which an agent is to be
             needed, to stay.
-        settle: Seconds that are looked back at before there are fewer.
+        settle: The settling time: seconds before it shrinks.
         interval: Seconds between two looks, at the most.
         wait: Seconds within which a task that waits is to begin.
 

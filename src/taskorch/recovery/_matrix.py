@@ -50,8 +50,8 @@ class Times:
     So many times as much, and no more than `most`.
 
     Attributes:
-        factor: How many times, from 1.
-        most: The most that comes of it; None: only what there is bounds it.
+        factor: The factor.
+        most: The most; None: all that exists.
     """
 
     factor: float = attrs.field(metadata=may_be(_FACTOR, name="times"))
@@ -129,7 +129,7 @@ class Avoid:
     The next attempt goes to another agent, as long as there is one.
 
     Attributes:
-        backoff: How many times as long each delay is as the one before.
+        backoff: The factor by which delays grow.
     """
 
     backoff: float = attrs.field(
@@ -156,9 +156,8 @@ class ActionEntry:
     What the orchestrator does with the next attempt, in a document.
 
     Attributes:
-        grow: It asks for more: by names of resources and `timeout`, how many times as
-            much.
-        avoid: It goes to another agent, as long as there is one.
+        grow: More resources or `timeout`, by name.
+        avoid: Another worker, if there is one.
     """
 
     grow: Mapping[str, Times] | None = attrs.field(
@@ -231,17 +230,15 @@ class Row:
     A row of the matrix; it may be changed at any time, and holds from then on.
 
     Attributes:
-        agent: What the agent is advised to do, in words; None: nothing of its own.
-        orchestrator: What the orchestrator does with the next attempt; None: there is
-            none.
+        agent: Advice for the worker, in words; None: none.
+        orchestrator: What happens to the next attempt; None: there is none.
         human: When a person is asked: `never`, `always` (instead of another attempt),
             `persistent` (once the retries are used up), `twice` (once its timeout is
             twice what it was, or the retries are used up) or `widespread` (once the
             retries are used up, if three tasks or more have failed so within
             five minutes).
-        actions: What a person is recommended to do.
-        most_retries: How often it is tried again at the most, whatever the handler
-            says; None: that alone counts.
+        actions: Advice for people.
+        most_retries: The most retries; None: as the handler decides.
     """
 
     agent: str | None = attrs.field(default=None, metadata=may_be(Maybe(Text())))
