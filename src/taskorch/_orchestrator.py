@@ -194,45 +194,43 @@ class TaskOrchestrator:
         retry_handler: What follows a failure (`BackoffRetryHandler`).
         allocator: Who gets resources (`ProportionalAllocator`: all or nothing, and of
             elastic requests a share).
-        journal: None keeps all in memory. A path makes it durable: what was submitted
-            there survives the process, and goes on when the same path is opened again.
-            So does the address of a database: `postgresql://host/database`. Or a
-            journal: `SqliteJournal(…)`, `PostgresJournal(…)`, `MemoryJournal(…)`, or
-            one of your own.
-        durability: Of a journal that is given by its path: `"power"` survives a loss
-            of power, `"process"` only the death of the process, and is much faster.
-        resources: The pools; None is this machine's `cpu`, `memory_mb` and `disk_mb`,
-            as far as they are known.
+        journal: None keeps all in memory. A path makes tasks durable: they survive the
+            process, and go on when it is opened again. So does the address of a
+            database: `postgresql://host/database`. Or `SqliteJournal(…)`,
+            `PostgresJournal(…)`, `MemoryJournal(…)`, or one of your own.
+        durability: Of a journal by its path: `"power"` survives a loss of power;
+            `"process"` only the death of the process, but is much faster.
+        resources: The resource pools; None is this machine's `cpu`, `memory_mb` and
+            `disk_mb`, as far as known.
         concurrency: Attempts that run at once.
         executors: Executors of your own, by name: of `concurrent.futures`, or each an
-            `AttemptExecutor`. A number by the name `"process"` says how many worker
-            processes there are at the most, instead of one for each core.
-        keep_finished: Finished tasks that stay in memory. Of older ones it is known
-            how they ended, in a byte each, or in about a hundred if the id is of your
-            own choice.
-        keep_finished_mb: MB that they may hold, about, of what nobody else has:
-            results, arguments, payloads, and what was in hand when they failed. The
-            oldest leave memory first, and the latest few stay. None is without limit.
-        keep_logs_mb: MB that are kept of what one attempt of a function logs and
-            prints, in files beside the journal; 0 keeps nothing, None all. `log` reads
-            them.
+            `AttemptExecutor`. A number for `"process"` is the most worker processes,
+            instead of one for each core.
+        keep_finished: Finished tasks that stay in memory. Of older ones only the state
+            stays, in a byte each, or about a hundred with an id of your own.
+        keep_finished_mb: MB, about, of their results, arguments, payloads and errors
+            that nobody else has. The oldest leave memory first; the latest few stay.
+            None is without limit.
+        keep_logs_mb: MB of log and output that are kept of an attempt of a function, in
+            files beside the journal; 0 keeps nothing, None all. `log` reads them.
         max_queued: Queued tasks beyond which none is admitted; None is without limit.
         unknown_capability: Whether a task that no worker can do is refused
             (`"refuse"`) or waits for one (`"wait"`).
-        stop_timeout: Seconds that the end of the block waits for work to finish;
-            None is for ever.
-        grace: Seconds, or a timedelta, that what is asked to stop has for that: what is
-            cancelled, what is out of time, and what runs at the end. Then it is killed,
-            or given up.
-        rerun_failed: Whether a task or a workflow that had failed in an earlier life
-            of a durable orchestrator runs again when it is submitted again, and what
-            is stale. In the same life what fails stays failed.
+        stop_timeout: Seconds that the end of the block waits for work; None is for
+            ever.
+        grace: Seconds, or a timedelta, that an attempt has to stop: when it is
+            cancelled, out of time, or still runs at the end. Then it is killed, or
+            given up.
+        rerun_failed: Whether a task or workflow that failed in an earlier incarnation,
+            or is stale, runs again when you submit it again. Within one incarnation it
+            stays failed.
         seed: Repeats every random choice.
         monitor_interval: Seconds between monitoring events, while somebody listens.
-        tracer_provider: Whose OpenTelemetry spans are made; None is the provider that
-            has been set for the process by now, or by the start. If none has, no spans
-            are made, and nothing of OpenTelemetry is imported.
-        meter_provider: What measures by OpenTelemetry; None: that of the process.
+        tracer_provider: The provider of OpenTelemetry spans; None is that of the
+            process, now or at the start. Without one there are no spans, and
+            OpenTelemetry is not imported.
+        meter_provider: The provider of OpenTelemetry metrics; None: that of the
+            process.
 
     Raises:
         InvalidTaskError: An argument is out of its range, or a part lacks a method.

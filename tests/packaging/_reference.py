@@ -204,19 +204,15 @@ def policies_page() -> str:
     names = {protocol: name for name, protocol in POLICIES.items()}
     for optional, kinds in MAY_HAVE.items():
         asked = ", ".join(f"`{names[kind]}`" for kind in kinds)
-        members = ", ".join(
-            f"`{_member(optional, one)}`" for one in members_of(optional)
-        )
-        what = inspect.getdoc(optional).splitlines()[0]
-        lines.append(f"| `{optional.__name__}` | {asked} | {members} | {what} |")
-    for optional in MAY_HAVE:
-        _, _, more = inspect.getdoc(optional).partition("\n\n")
-        lines += ["", f"### {optional.__name__}", ""]
+        what, _, more = inspect.getdoc(optional).partition("\n\n")
+        lines += [f"### {optional.__name__}", "", f"Of {asked}. {what}", ""]
         lines += [f"{_flowing(more)}\n"] if more else []
         for one in members_of(optional):
             lines.append(
-                f"- `{_member(optional, one)}`: {_flowing(_told(optional, one))}"
+                f"- `{_member(optional, one)}`: {_flowing(_described(optional, one))}"
             )
+        lines.append("")
+    lines.pop()
     return "\n".join(lines) + "\n"
 
 
@@ -232,7 +228,7 @@ def _answer(protocol: type, method: str) -> str:
     return inspect.signature(vars(protocol)[method]).return_annotation
 
 
-def _told(protocol: type, name: str) -> str:
+def _described(protocol: type, name: str) -> str:
     member = vars(protocol)[name]
     text = inspect.getdoc(getattr(member, "fget", member))
     return re.sub(r"\n    (\w+): ", r"\n`\1`: ", text.replace("Args:", ""))
@@ -256,12 +252,9 @@ orchestrator refuses one that lacks a method or takes other arguments, by name.
 _MAY_HAVE = """\
 ## What a policy may have besides
 
-All of this is optional. A policy may have the methods or attributes of these protocols, which are in
-`taskorch.protocols` too; it need not inherit. `None` counts as absent. The orchestrator or the simulation refuses a
-member of another form, by name.
-
-| protocol | of | it has | what that is |
-|---|---|---|---|"""
+A policy may also have the methods or attributes of these protocols of `taskorch.protocols`; it need not inherit. `None`
+counts as absent. The orchestrator or the simulation refuses a member of another form, by name.
+"""
 
 
 def states_page() -> str:
@@ -337,14 +330,11 @@ def errors_page() -> str:
     lines = [_ERRORS]
     for title, root in _ROOTS.items():
         lines += [f"## {title}", ""]
-        lines += [
-            "| error | `.code` | what happened | what to do |",
-            "|---|---|---|---|",
-        ]
         for cls in _classes_of(root):
-            what = inspect.getdoc(cls).splitlines()[0].replace("|", "\\|")
+            what = inspect.getdoc(cls).splitlines()[0]
             remedy = cls.default_hint or _REMEDIES[cls.__name__]
-            lines.append(f"| `{cls.__name__}` | `{cls.code}` | {what} | {remedy} |")
+            remedy = re.sub("^[a-z](?=[a-z]+ )", lambda first: first[0].upper(), remedy)
+            lines.append(f"- `{cls.__name__}`, `{cls.code}`: {what} *{remedy}.*")
         lines.append("")
     return "\n".join([*lines, _NO_ERRORS])
 
@@ -361,17 +351,17 @@ def _classes_of(root: type) -> list[type]:
 
 
 _ROOTS = {
-    "What you asked for cannot be": UsageError,
-    "What became of a task": TaskFailure,
-    "The journal, and all else": TaskorchError,
+    "Impossible calls": UsageError,
+    "Failures of tasks": TaskFailure,
+    "The journal, and the rest": TaskorchError,
 }
 
 _ERRORS = """\
 # Errors
 
 All are in `taskorch.errors`, and subclasses of `TaskorchError`. Each has a stable `.code` for programs, a `.message` that says
-what happened and where, a `.hint` that says what to do (the last column has the general one), and the `.task_id`, if there
-is one.
+what happened and where, a `.hint` that says what to do, and the `.task_id`, if there is one. Below stand code, meaning and, in
+italics, the general hint.
 
 ```python
 from taskorch import TaskOrchestrator
@@ -392,33 +382,33 @@ with TaskOrchestrator() as orch:
 _NO_ERRORS = """\
 ## Raised by you
 
-`Permanent` says, in a task, that another attempt is of no use; `AttemptInterrupted` is raised in a
-task, by a checkpoint, when its attempt is to stop. Neither is an error of ours.
+A task raises `Permanent` if another attempt is of no use. A checkpoint raises `AttemptInterrupted` in a task whose attempt is to
+stop. Neither is an error of ours.
 """
 
 _REMEDIES = {
-    "AgentProgramError": "the message has what it said; see `start` of its template",
-    "AllocationError": "`orch.resources.allocations()` lists those that are there",
+    "AgentProgramError": "read the message; see `start` of its template",
+    "AllocationError": "`orch.resources.allocations()` lists the present ones",
     "AnswerRefusedError": "the message says why: who may answer, and until when",
     "AttemptLostError": "give the task a `RetryPolicy`; the message says how the worker ended",
     "ComponentError": "mend the policy that `.component` names; its cause is chained",
     "InvalidTaskError": "the message names the argument, and what it may be",
     "InvalidTransitionError": "look at the task's state first",
-    "JournalError": "the message says what is wrong with the file",
+    "JournalError": "the message says what is wrong",
     "NotRunningError": "use the orchestrator in a `with` block, or call `start()`",
-    "OutcomeUnknownError": "look there what was done, then `orch.decide(id, …)`",
+    "OutcomeUnknownError": "look at the effect, then `orch.decide(id, …)`",
     "ProgramFailedError": "`.result` has its exit code, what it printed, and its log",
     "ToolCallError": "the message says what does not fit; `.result` has the answer",
-    "ToolError": "the message has what the tool, or its server, said",
-    "TaskCancelledError": "`.reason` says who called it off",
-    "TaskExpiredError": "raise the `max_age` of the queue, or let more run at once",
+    "ToolError": "read the answer of the tool, or its server, in the message",
+    "TaskCancelledError": "`.reason` says who cancelled it",
+    "TaskExpiredError": "raise the `max_age` of the queue, or the concurrency",
     "TaskFailedError": "the message has what it raised; `orch.rerun_task(id)` runs it again",
     "TaskFailure": "catch it for all of these",
     "TaskTimeoutError": "raise `timeout` or `deadline`, or let the task ask `context.cancelled`",
     "TaskorchError": "catch it for all of these",
     "UnkeptResultError": "return what [can be kept](../howto/durable.md#values-that-a-journal-keeps)",
     "UnknownAgentError": "register one of this name: `orch.agent(name, …)`",
-    "UnknownCapabilityError": "register an agent that has it",
+    "UnknownCapabilityError": "register a worker that has it",
     "UnsatisfiableError": "ask for less, or make the pool larger",
     "UnwantedResultError": "raise `max_attempts`, or look at what it returns",
     "UsageError": "catch it for all of these",
@@ -427,7 +417,7 @@ _REMEDIES = {
 _VERBS = """\
 # Verbs
 
-What an orchestrator can do. `orch.aio` has each method as an awaitable. `Client` and `Client.aio` have those with a request,
+All acts of an orchestrator. `orch.aio` has each method as an awaitable. `Client` and `Client.aio` have those with a request,
 under the same name unless the entry has another, and return its JSON. Addresses are below `/api/v1`. A command takes a journal
 that nobody uses, or the URL of a service. *Program*: neither HTTP nor a command has it. `*` cannot be undone.
 """

@@ -132,7 +132,7 @@ class ResourceManager:
         forms={
             "resources": {"type": "object", "additionalProperties": {"type": "number"}}
         },
-        lacks=lacks(command="a program says what there is"),
+        lacks=lacks(command="a program sets the totals"),
     )
     def resize(self, resources: Resources | Mapping[str, float]) -> None:
         """

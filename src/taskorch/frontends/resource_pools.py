@@ -86,7 +86,7 @@ class DivisionEntry:
     Shares of elastic requests.
 
     Attributes:
-        fallback_policy: What follows if not all is free.
+        fallback_policy: The rule if not all is free.
         min_chunk: The pools to divide, and the pieces.
         audit_logging: It has no effect.
     """

@@ -418,7 +418,7 @@ class Rejected:
     What was not chosen, in a document.
 
     Attributes:
-        name: What it is.
+        name: Its name.
         reason: The reason against it.
     """
 

@@ -231,12 +231,11 @@ class Row:
 
     Attributes:
         agent: Advice for the worker, in words; None: none.
-        orchestrator: What happens to the next attempt; None: there is none.
-        human: When a person is asked: `never`, `always` (instead of another attempt),
-            `persistent` (once the retries are used up), `twice` (once its timeout is
-            twice what it was, or the retries are used up) or `widespread` (once the
-            retries are used up, if three tasks or more have failed so within
-            five minutes).
+        orchestrator: A change of the next attempt; None: no attempt.
+        human: When a person is asked: `never`, or `always` instead of another attempt.
+            `persistent`: once the retries are used up. `twice`: the same, or once its
+            timeout has doubled. `widespread`: as `persistent`, if three tasks or more failed
+            so within five minutes.
         actions: Advice for people.
         most_retries: The most retries; None: as the handler decides.
     """

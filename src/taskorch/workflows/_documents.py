@@ -84,7 +84,7 @@ class Timing:
         when: Cron fields, @daily and the like, every 15m, or seconds.
         zone: Time zone of the cron fields.
         catch_up: Missed times to run.
-        overlap: What follows while the last run goes on.
+        overlap: The rule while the last run goes on.
         jitter: Seconds of random delay, at most.
         start: First possible time.
         end: Last possible time.
@@ -128,14 +128,14 @@ class QuestionEntry:
         question: The question, in a line.
         options: The choices.
         no: Choices by which the task fails.
-        who: Who may answer; null is anybody.
+        who: People who may answer; null is anybody.
         quorum: Equal answers that it needs.
-        not_by: Who may not.
-        asked_by: Who asks.
+        not_by: People who may not.
+        asked_by: The person who asks.
         due: Seconds to answer it.
         default: The choice at the end of that time.
         remind: Seconds between two reminders.
-        details: What helps to decide.
+        details: Help for the decision.
     """
 
     question: str = field(Text(), is_needed=True)
@@ -303,7 +303,7 @@ class ReduceEntry:
     Attributes:
         reduce: The function of two.
         over: The items.
-        start: What the first item is combined with.
+        start: The start value.
     """
 
     reduce: Any = field(_FUNCTION, is_needed=True)
@@ -317,8 +317,8 @@ class AgentEntry:
     Work for an agent that can do this type.
 
     Attributes:
-        type: What it is.
-        payload: What it is done with.
+        type: Its type.
+        payload: Its input.
     """
 
     type: Any = field(_WORD, is_needed=True)
@@ -386,7 +386,7 @@ class ElasticEntry:
         resources: All that it could use.
         min: The least that is of use.
         weight: How much it counts against others.
-        fallback: What follows where its whole share is not free.
+        fallback: The rule if its whole share is not free.
     """
 
     resources: Any = field(_AMOUNTS, name="elastic", is_needed=True)

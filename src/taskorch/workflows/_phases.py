@@ -160,9 +160,9 @@ class PhaseEntry:
 
     Attributes:
         max_parallel: How many of its tasks run at once.
-        gate: What must hold besides.
+        gate: Further conditions for its end.
         gate_timeout: Seconds for each function in the gate.
-        on_failure: What follows if it fails.
+        on_failure: The effect of a failure.
     """
 
     max_parallel: int | None = field(Maybe(_COUNT))
@@ -186,7 +186,7 @@ class PhaseRules:
         checks: What must hold for its gate to open, beside that its tasks have
             completed.
         gate_timeout: Seconds that each function among them may take; None is for ever.
-        on_failure: What follows if it fails.
+        on_failure: The effect of a failure.
         before: The phase before.
         tasks: The ids of its tasks, without its gate.
     """

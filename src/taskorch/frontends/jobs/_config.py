@@ -110,7 +110,7 @@ class AboutJobs:
     Attributes:
         name: Its name.
         version: Its version.
-        mission: What it is for.
+        mission: Its purpose.
         integration_points: Functions of others, as `FILE#HOOK`.
     """
 
@@ -141,7 +141,7 @@ class EscalationPolicy:
 
     Attributes:
         saturation_threshold: The share of the fullest pool that counts as pressure.
-        mitigation_actions: What happens to new jobs then.
+        mitigation_actions: Actions on new jobs then.
     """
 
     saturation_threshold: Any = field(Number(0.01, 1))
@@ -218,7 +218,7 @@ class AllocationAlgorithm:
     How pools are divided.
 
     Attributes:
-        fallback_policy: What follows if not all is free.
+        fallback_policy: The rule if not all is free.
         min_chunk: Pieces in which pools are divided.
         audit_logging: The topic of the ledger.
     """
@@ -270,7 +270,7 @@ class Multithreading:
     Threads of a unit.
 
     Attributes:
-        scheduler: What runs them.
+        scheduler: Their executor.
         default_threads_per_tadpole: Of a unit, at first.
         max_threads_per_tadpole: Of a unit, at most.
         communication_channel: Their channel.
@@ -329,7 +329,7 @@ def _transition(name: str) -> Any:
     A transition.
 
     Attributes:
-        trigger: What it follows.
+        trigger: Its cause.
         actions: The actions to do.
     """
     return _section(cls)
@@ -368,7 +368,7 @@ class Topics:
 @attrs.frozen
 class JobLifecycle:
     """
-    The life of a job.
+    States of a job.
 
     Attributes:
         states: Its states: all of them.
@@ -388,7 +388,7 @@ class RewardProcessing:
 
     Attributes:
         reinforcement_signal_source: Where rewards come from.
-        adaptation_targets: What is adapted.
+        adaptation_targets: Adapted values.
     """
 
     reinforcement_signal_source: Any = _one("job_payload.reward_signal")
@@ -402,7 +402,7 @@ class MetadataCapture:
 
     Attributes:
         metrics_collected: Of each job.
-        persistence_targets: What the journal keeps of it.
+        persistence_targets: Learnt values that the journal keeps.
     """
 
     metrics_collected: Any = field(_some(*METRICS))
@@ -451,7 +451,7 @@ class AdaptiveJobs:
         job_intake_pipeline: How jobs come in.
         resource_pools: What all units share.
         tadpole_execution: How units are done.
-        job_lifecycle: The life of a job.
+        job_lifecycle: States of a job.
         self_improvement: How it learns.
     """
 

@@ -183,7 +183,7 @@ class SuitePhaseEntry:
         tests: The class of its tasks.
         mode: How they follow each other.
         timeout_seconds: Seconds for the phase.
-        on_failure: What follows if one fails.
+        on_failure: The effect of a failure.
     """
 
     tests: str = field(Text(), is_needed=True)
