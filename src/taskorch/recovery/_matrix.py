@@ -234,8 +234,8 @@ class Row:
         orchestrator: A change of the next attempt; None: no attempt.
         human: When a person is asked: `never`, or `always` instead of another attempt.
             `persistent`: once the retries are used up. `twice`: the same, or once its
-            timeout has doubled. `widespread`: as `persistent`, if three tasks or more failed
-            so within five minutes.
+            timeout has doubled. `widespread`: as `persistent`, if three tasks or more
+            failed so within five minutes.
         actions: Advice for people.
         most_retries: The most retries; None: as the handler decides.
     """
