@@ -1845,7 +1845,7 @@ class TaskOrchestrator:
     def wait(self, timeout: float | timedelta | None = None) -> bool: ...
 
     @overload
-    def wait(
+    def wait(  # pyright: ignore[reportInconsistentOverload]
         self,
         handles: Iterable[TaskHandle[T]],
         /,

@@ -269,7 +269,7 @@ This is `taskorch.kernel.TRANSITIONS`; `diagram()` draws it. Your StateMachine c
 
 ## What each fact does
 
-Only facts (events, as the kernel notes them) change a state. `kernel/_table.py` has their functions, and [another
+Only facts (events of the kernel) change a state. `kernel/_table.py` has their functions, and [another
 page](commands.md) the commands that make them. A task that is QUEUED again at once was RETRYING for no time.
 
 {_moves()}
@@ -319,7 +319,7 @@ def _all(befores: Iterable[TaskState | None]) -> str:
 
 
 _STATES = """\
-PENDING waits for dependencies or `not_before`, QUEUED for a slot, a worker and resources, RETRYING for its delay,
+PENDING waits for dependencies or `not_before`, QUEUED for a slot, a worker (class `Agent`) and resources, RETRYING for its delay,
 SUSPENDED for `resume_task`. BLOCKED waits for a person, an event from outside, a failed dependency, or a function or
 worker that is gone. COMPLETED, FAILED and CANCELLED are terminal: a task reaches one of them, once. A re-run is a new
 task, `id~2`.
