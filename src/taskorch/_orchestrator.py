@@ -552,7 +552,7 @@ class TaskOrchestrator:
         breaker: Breaker | None = None,
     ) -> Callable[[F], F]:
         """
-        Decorate `handler(task, context)` as an agent.
+        Decorate `handler(task, context)` as a worker.
 
         Args:
             name: The agent's name.
@@ -1166,7 +1166,7 @@ class TaskOrchestrator:
             downstream: Whether to run again, too, what is stale for that, however
                 indirectly, of the tasks in memory; what has not ended of it is
                 cancelled, and begins anew. None: what is of the same workflow, if that
-                was started, or asked for, in this life.
+                was started, or asked for, in this incarnation.
 
         Raises:
             UnknownTaskError: No task has this id, or it has left memory, and there is
@@ -1497,7 +1497,7 @@ class TaskOrchestrator:
         """
         The forecast of a workflow or a list of tasks, without running it.
 
-        The kernel carries it out in virtual time, with the agents, the pools, the
+        The kernel carries it out in virtual time, with the workers, the pools, the
         concurrency and the policies of this orchestrator, as if it were idle and had
         just begun. It need not be started, and nothing of it changes. Policies are
         asked as copies of theirs, where they can be copied; the validator is not
@@ -1624,7 +1624,7 @@ class TaskOrchestrator:
 
     @property
     def agents(self) -> AgentManager:
-        """Spawns agents, says how they do, and lets those elsewhere join."""
+        """Spawns workers, says how they do, and lets those elsewhere join."""
         from taskorch._managers import AgentManager  # noqa: PLC0415 - when needed
 
         return AgentManager(self._rt, self)
@@ -1688,7 +1688,7 @@ class TaskOrchestrator:
     )
     def metrics(self) -> dict[str, Any]:
         """
-        What is measured, by its names: of the system, of types of tasks, of agents.
+        What is measured, by its names: of the system, of types of tasks, of workers.
 
         Each name is in `taskorch.recovery.METRICS`, with its unit. What nobody has
         measured is None.
@@ -1821,7 +1821,7 @@ class TaskOrchestrator:
         look_for_meters(self._rt, meter_provider)
 
     def _restore_limits(self) -> None:
-        """Before anything begins: what earlier lives have left to those above."""
+        """Restore what earlier incarnations left, before anything begins."""
         _reports.tell_of_earlier(self._rt)
         if self._rt.kernel.schedules or self._configured:
             self.schedules.restore(self._configured)
@@ -1940,7 +1940,7 @@ class TaskOrchestrator:
             port: 0 takes one that is free.
             token: What every request must have; None makes one. `server.token` has it.
             functions: What tasks that come in may call, by name.
-            agents: Whether agents may come and ask for work, as `taskorch agent` does.
+            agents: Whether workers may come and ask for work, as `taskorch agent` does.
             mcp: The tools that language models may use at `/mcp`, by name, beside those
                 that change nothing. None: there is no such path.
 
@@ -1976,9 +1976,9 @@ class TaskOrchestrator:
         The first one raises SystemExit on the main thread, or cancels the main task of
         `asyncio.run`, and so ends the `with` or `async with` block, which then waits
         instead of cancelling: in memory for all that can still proceed; with a journal
-        for what runs, and the queue is left to the next life. A second one cancels what
-        runs, and a third one waits for nothing any more. The process exits with 128
-        and the number of the signal.
+        for what runs, and the queue is left to the next incarnation. A second one
+        cancels what runs, and a third one waits for nothing any more. The process exits
+        with 128 and the number of the signal.
 
         It may be called before the block and in it. A handler that a signal had is
         called first, and is put back at the stop; a signal that is ignored, as nohup
@@ -2060,11 +2060,11 @@ class TaskOrchestrator:
 
     def _set_apart(self, glue: tuple[str, ...], stand_ins: frozenset[str]) -> None:
         """
-        Say of which types and agents `get_stats` tells apart from the others.
+        Say of which types and workers `get_stats` tells apart from the others.
 
         Args:
             glue: Types of tasks that only hold the others together.
-            stand_ins: Agents that do nothing while others can do all that they can.
+            stand_ins: Workers that do nothing while others can do all that they can.
         """
         self._rt.glue, self._rt.stand_ins = glue, stand_ins
 

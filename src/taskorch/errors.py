@@ -2,14 +2,14 @@
 Every error that taskorch raises, in one tree.
 
     TaskorchError
-    ├── UsageError                    the caller asked for what cannot be
+    ├── UsageError                    an impossible call
     │   ├── InvalidTaskError          (ValueError) a task or an option is malformed
     │   │   └── UnkeptResultError     the journal cannot keep what a task returned
     │   ├── ValidationFailedError     (ValueError) the validator refused; .findings
     │   ├── DuplicateTaskError        a known id with other content; .differences
     │   ├── UnknownTaskError          (LookupError) no task has this id
-    │   ├── UnknownAgentError         (LookupError) no agent has this name
-    │   ├── UnknownCapabilityError    no agent can do it; .capability, .known
+    │   ├── UnknownAgentError         (LookupError) no worker has this name
+    │   ├── UnknownCapabilityError    no worker can do it; .capability, .known
     │   ├── UnsatisfiableError        more than there will ever be; .need, .most
     │   ├── ResourcesTakenError       too little is free now; .resource, .holders
     │   ├── AllocationError           it is released already, or somebody else's
@@ -21,7 +21,7 @@ Every error that taskorch raises, in one tree.
     │   ├── ReentryError              a policy called the orchestrator that asked it
     │   ├── WouldBlockError           it would block the loop that must do the work
     │   └── WouldDeadlockError        the wait could never end; .holders
-    ├── TaskFailure                   what became of a task
+    ├── TaskFailure                   a task did not complete
     │   ├── TaskFailedError           .type, .message, .traceback
     │   ├── UnwantedResultError       `retry_if_result` holds for it; .result
     │   ├── TaskTimeoutError          its attempt or its deadline ran out
@@ -34,12 +34,12 @@ Every error that taskorch raises, in one tree.
     │   ├── ToolError                 a tool of another server failed; .result
     │   │   └── ToolCallError         and it would again
     │   ├── ResultGoneError           its result has left memory, or is lost
-    │   ├── ComponentError            a policy of the user's failed; .component
+    │   ├── ComponentError            a policy failed; .component
     │   ├── GateFailedError           a phase of a workflow has not passed; .findings
     │   └── WorkflowFailedError       (ExceptionGroup) it cannot complete; .failures
     ├── JournalError                  the journal cannot be used
     │   ├── JournalUnavailableError   it cannot be written now; .outcome
-    │   └── JournalTakenError         somebody else owns it now
+    │   └── JournalTakenError         another leader writes it now
     └── InternalError                 a fault of taskorch itself: please report it
 
 Outside the tree: `Permanent`, which a task raises to say that a retry is no use,
@@ -585,7 +585,7 @@ class AgentProgramError(TaskFailure):
     """
     The program of a worker could not be started, refused, or gave no answer.
 
-    It is that of an agent whose template has `executor="lines"`.
+    It is that of a worker whose template has `executor="lines"`.
     """
 
     code = "agent_program"

@@ -101,7 +101,7 @@ class TaskSubmitted(TaskEvent):
         type: The type of the task.
         priority: The priority of the task.
         after: Ids of what it waits for.
-        requires: Capabilities that the agent must have; None: it runs here.
+        requires: Capabilities that the worker must have; None: it runs here.
         resources: What it asks for, in millionths.
         rerun_of: The id of the task that this one runs again.
         timeout_ns: The most that one attempt may take, in ns.
@@ -118,7 +118,7 @@ class TaskSubmitted(TaskEvent):
         wait: It is a wait: for what event, for how many ns, and whether there is a
             default; of a question with reminders, after how many ns each comes.
         trace: The span in which it was submitted, as a `traceparent` of W3C Trace
-            Context: its attempts belong to that trace, in later lives too.
+            Context: its attempts belong to that trace, in later incarnations too.
         owner: For whom it is done.
         elastic: Of a request that may be granted in part: the least that was named, in
             millionths; the weight, in millionths; and the fallback.
@@ -177,7 +177,7 @@ class TaskRouted(TaskEvent):
 
     Attributes:
         attempt: The number of the attempt, from 1.
-        agent_id: The agent.
+        agent_id: The worker.
         reason: Why.
     """
 
@@ -193,9 +193,9 @@ class TaskStarted(TaskEvent):
 
     Attributes:
         attempt: Counted from 1.
-        agent_id: The agent.
+        agent_id: The worker.
         allocation: What it holds of the pools, in millionths.
-        reason: Why this agent.
+        reason: Why this worker.
         choice: What a policy that learns has chosen for it: the name of the arm, and
             how probable it was that this one would be chosen; None: nobody learns.
     """
@@ -214,7 +214,7 @@ class TaskCompleted(TaskEvent):
 
     Attributes:
         attempt: The number of the attempt, from 1.
-        agent_id: The agent.
+        agent_id: The worker.
         latency_ns: From the start of the attempt to its end.
         cause: What ended it, if no attempt did: `event`, `timeout` (of a wait) or
             `decision`.
@@ -270,7 +270,7 @@ class TaskFailed(TaskEvent):
 
     Attributes:
         attempt: The last attempt, or 0 if none began.
-        agent_id: The agent.
+        agent_id: The worker.
         error_type: The class of the error.
         message: What the error says.
         cause: `error`, `timeout`, `deadline`, `expired`, `poisoned`, `component`,
@@ -305,13 +305,13 @@ class TaskRetrying(TaskEvent):
 
     Attributes:
         attempt: The number of the attempt, from 1.
-        agent_id: The agent.
+        agent_id: The worker.
         error_type: The class of the error.
         message: What the error says.
-        cause: `error` or `timeout`; `lost` (its worker died), `missing` (its agent does
-            not know of it, or has left), `interrupted` (the orchestrator stopped),
+        cause: `error` or `timeout`; `lost` (its worker died), `missing` (its worker
+            does not know of it, or has left), `interrupted` (the orchestrator stopped),
             `stopped`, `unstarted` (the system had no thread, process or descriptor for
-            it) or `returned` (its agent gave it back before it began).
+            it) or `returned` (its worker gave it back before it began).
         delay_ns: Until the next attempt may start.
         charged: False if the attempt was lost through no fault of the task's.
         reason: Why.
@@ -471,7 +471,7 @@ class TaskOptionsChanged(TaskEvent):
         changed: The names of the options that are others.
         priority: Its priority.
         key: Its place in the queue: lower starts first.
-        requires: Capabilities that the agent must have; None: it runs here.
+        requires: Capabilities that the worker must have; None: it runs here.
         resources: What it needs, in whole units.
         timeout_ns: How long an attempt may take, in ns; None is for ever.
         idempotent: Whether an attempt that was cut off may be run again.
@@ -480,7 +480,7 @@ class TaskOptionsChanged(TaskEvent):
         deadline_ns: To have ended by this time, in ns since the epoch; None is never.
         owner: For whom it is done.
         elastic: As of `TaskSubmitted`.
-        avoid: Agents that it does not go to as long as there is another.
+        avoid: Workers that it does not go to as long as there is another.
         reason: Why the retry handler chose them; "" if it was submitted with them.
     """
 
@@ -672,7 +672,7 @@ class SlotLeaked(TaskEvent):
 
     Attributes:
         attempt: The number of the attempt, from 1.
-        agent_id: The agent.
+        agent_id: The worker.
     """
 
     attempt: int
@@ -686,7 +686,7 @@ class SlotRecovered(TaskEvent):
 
     Attributes:
         attempt: The number of the attempt, from 1.
-        agent_id: The agent.
+        agent_id: The worker.
     """
 
     attempt: int
@@ -936,7 +936,7 @@ class AgentLost(Event):
     A worker is silent, or left: it loses its attempts.
 
     Attributes:
-        agent_id: The agent.
+        agent_id: The worker.
         reason: Why.
     """
 
@@ -950,7 +950,7 @@ class AgentReturned(Event):
     A lost worker gives a sign of life.
 
     Attributes:
-        agent_id: The agent.
+        agent_id: The worker.
     """
 
     agent_id: str
@@ -962,7 +962,7 @@ class AgentTripped(Event):
     A worker's circuit breaker opened: no work of that kind for a while.
 
     Attributes:
-        agent_id: The agent.
+        agent_id: The worker.
         capability: For which capability; "" is for all that it does.
         until_ns: When the first probe may go there, in ns since the epoch.
         reason: Why.
@@ -980,7 +980,7 @@ class AgentProbed(Event):
     A worker's circuit breaker is half-open: it gets a few attempts as probes.
 
     Attributes:
-        agent_id: The agent.
+        agent_id: The worker.
         capability: For which capability; "" is for all that it does.
     """
 
@@ -994,7 +994,7 @@ class AgentRestored(Event):
     A worker's circuit breaker is closed again: it gets work as before.
 
     Attributes:
-        agent_id: The agent.
+        agent_id: The worker.
         capability: For which capability; "" is for all that it does.
         reason: Why.
     """
@@ -1010,7 +1010,7 @@ class AgentDraining(Event):
     A worker drains: it gets no new work; or it works again.
 
     Attributes:
-        agent_id: The agent.
+        agent_id: The worker.
         draining: False: it gets work again.
         reason: Why.
     """
@@ -1350,7 +1350,7 @@ class OrchestratorStarted(Event):
     The orchestrator started to run tasks.
 
     Attributes:
-        epoch: The number of this life; with the number of an attempt, its fence.
+        epoch: The number of this incarnation; with the number of an attempt, its fence.
         concurrency: How many attempts run at once at the most; 0: nobody has said it.
     """
 

@@ -338,7 +338,7 @@ class TypeStats:
 @frozen
 class AgentStats:
     """
-    Counts and resources of one agent.
+    Counts and resources of one worker.
 
     Attributes:
         running: Attempts that it runs now.
@@ -404,7 +404,7 @@ class Stats:
         state_machine: How many tasks are in each state.
         retries: What the retry handler did.
         resources: By resource.
-        agents: By agent.
+        agents: By worker.
         types: By type of task.
         failures: Failures by cause: `error`, `timeout`, `expired`, `poisoned`, ….
         leaked: Slots held by work that would not stop.

@@ -284,7 +284,7 @@ def _plain(name: str) -> str:
 
 class LibraryDecomposer:
     """
-    The TaskDecomposer that looks in domains, then in templates, then at agents.
+    The TaskDecomposer that looks in domains, then in templates, then at workers.
 
     Args:
         library: What has `domains`, `templates`, `agent_types()` and `prefer`.

@@ -366,7 +366,7 @@ class PlannedTask:
         cost: In the unit of your costs.
         resources: Its resources while it runs.
         memory_mb: What it is thought to need of memory, if that is known.
-        agent: The agent that is to do it, if it can; None: whoever the router says.
+        agent: The worker that is to do it, if it can; None: whoever the router says.
         after: Ids of the tasks that it waits for.
     """
 
@@ -459,7 +459,7 @@ class ExecutionPlan:
     A workflow that has not been started, and what is known of it beforehand.
 
     `orch.workflows.start(plan)` runs it, `orch.simulate(plan)` carries it out in
-    virtual time. It says an order and, where they differ, agents; never times.
+    virtual time. It says an order and, where they differ, workers; never times.
 
     Attributes:
         id: That of the request.
@@ -477,8 +477,8 @@ class ExecutionPlan:
         cache: Whether it was taken from the cache, or why it was not.
         optimizer: What chose the order.
         lower_bound: Seconds that no order can beat; None: nobody has looked.
-        speeds: By agent, how fast it was taken to be; None: as measured.
-        prices: By agent, what a second of it was taken to cost; None: nothing.
+        speeds: By worker, how fast it was taken to be; None: as measured.
+        prices: By worker, what a second of it was taken to cost; None: nothing.
         whole: Of a plan that goes on from a run, the tasks of all of it; None: it does
             not.
         earlier: By their ids in that, the handles of those that earlier runs do.
@@ -767,7 +767,7 @@ class PlanEntry:
 
 def rates_of(kind: str, rates: object, *, least: float) -> dict[str, float] | None:
     """
-    Numbers by the names of agents; None: none are said.
+    Numbers by the names of workers; None: none are said.
 
     Raises:
         InvalidTaskError: They are none.

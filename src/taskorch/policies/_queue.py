@@ -37,7 +37,7 @@ class PriorityQueue:
 
     Args:
         aging: Seconds of waiting that one level of priority is worth.
-        max_queued: How many tasks may wait for an agent or for resources; one more is
+        max_queued: How many tasks may wait for a worker or for resources; one more is
             refused. None is without limit.
         max_age: Seconds, or a timedelta, that a task may wait before it expires; None
             is for ever.
@@ -105,7 +105,7 @@ class FifoQueue(PriorityQueue):
     The TaskQueue that is first in, first out: priorities count for nothing.
 
     Args:
-        max_queued: How many tasks may wait for an agent or for resources; one more is
+        max_queued: How many tasks may wait for a worker or for resources; one more is
             refused. None is without limit.
         max_age: Seconds, or a timedelta, that a task may wait before it expires; None
             is for ever.
@@ -151,7 +151,7 @@ class DeadlineQueue(PriorityQueue):
         default: Seconds from its submission in which a task without a deadline is
             placed as if it were due; None places it after all others. It is for the
             order only: the task is not ended by it.
-        max_queued: How many tasks may wait for an agent or for resources; one more is
+        max_queued: How many tasks may wait for a worker or for resources; one more is
             refused. None is without limit.
         max_age: Seconds, or a timedelta, that a task may wait before it expires; None
             is for ever.
@@ -219,7 +219,7 @@ class FairShareQueue(PriorityQueue):
             equally: a weight is then multiplied by all that an owner holds and asks
             for.
         aging: Seconds of waiting that one level of priority is worth.
-        max_queued: How many tasks may wait for an agent or for resources; one more is
+        max_queued: How many tasks may wait for a worker or for resources; one more is
             refused. None is without limit.
         max_age: Seconds, or a timedelta, that a task may wait before it expires; None
             is for ever.
@@ -293,7 +293,7 @@ class ScoreQueue(PriorityQueue):
         weights: Of each objective, by its name in the metadata, how many seconds of
             waiting it is worth: `{"reward_signal": 600, "resource_pressure": -120}`.
         aging: Seconds of waiting that one level of priority is worth.
-        max_queued: How many tasks may wait for an agent or for resources; one more is
+        max_queued: How many tasks may wait for a worker or for resources; one more is
             refused. None is without limit.
         max_age: Seconds, or a timedelta, that a task may wait before it expires; None
             is for ever.

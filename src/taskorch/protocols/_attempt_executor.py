@@ -97,7 +97,7 @@ class Attempt(Protocol):
         coroutine to await.
 
         Args:
-            elsewhere: Whether an agent's handler gets a task and a context that can be
+            elsewhere: Whether a worker's handler gets a task and a context that can be
                 sent to another process: without functions, and to be read only.
 
         Raises:

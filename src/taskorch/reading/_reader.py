@@ -178,7 +178,7 @@ class JournalOwner:
     The orchestrator that opened a journal last.
 
     Attributes:
-        epoch: The number of its life; 0: nobody has yet.
+        epoch: The number of its incarnation; 0: nobody has yet.
         pid: Its process.
         host: The machine of that.
         since: When it began, in UTC, as in `2026-11-21T20:12:10Z`.

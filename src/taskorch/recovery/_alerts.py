@@ -221,11 +221,11 @@ def default_rules() -> tuple[AlertRule, ...]:
 @frozen
 class Alert:
     """
-    How a rule stands, for the system or for one agent.
+    How a rule stands, for the system or for one worker.
 
     Attributes:
         name: The name of the rule.
-        subject: The agent; "" for the system.
+        subject: The worker; "" for the system.
         state: `ok`, `pending`, `firing` or `no data`.
         since: Since when, in seconds since the epoch.
         severity: That of the rule.
@@ -380,9 +380,9 @@ class Alerts:
     A driver that watches rules: `orch.alerts`, or `simulation.drivers.add(Alerts())`.
 
     All is measured at fixed times, on the orchestrator's clock. What an alert has done
-    is undone once it is over, and once its rule is removed; in a new life nothing is
-    held, and what is still so is found again. An alert that fires does not end because
-    data is missing.
+    is undone once it is over, and once its rule is removed; in a new incarnation
+    nothing is held, and what is still so is found again. An alert that fires does not
+    end because data is missing.
 
     Args:
         interval: Seconds between two measurements.

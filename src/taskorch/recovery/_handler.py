@@ -122,9 +122,9 @@ class RecoveryHandler:
     """
     The RetryHandler that decides by what kind of failure it was.
 
-    `orch.recover` adds what agents try themselves, inside an attempt; this says what
+    `orch.recover` adds what workers try themselves, inside an attempt; this says what
     follows once an attempt has failed all the same: another attempt that asks for
-    more, or on another agent, or a question to a person. A task that asks for no
+    more, or on another worker, or a question to a person. A task that asks for no
     resources or has no timeout does not get more of them. One with a `RetryPolicy` of
     its own has the attempts and the delays of that. `Permanent` ends a task at once.
 
@@ -342,7 +342,7 @@ def _count(attempts: int) -> str:
 def _bounds(
     failure: Failure, context: Context
 ) -> Iterator[tuple[str, Mapping[str, float]]]:
-    """By agent that can do the task, the most that there is of each resource."""
+    """By worker that can do the task, the most that there is of each resource."""
     pools = {name: pool.total for name, pool in context.view.pools().items()}
     task = failure.task
     for agent in context.view.agents():

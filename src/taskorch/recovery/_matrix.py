@@ -1,7 +1,7 @@
 """
 What follows a failure of each class: the three levels, as data.
 
-1. On the agent, inside the attempt: functions that `orch.recover` decorates.
+1. On the worker, inside the attempt: functions that `orch.recover` decorates.
 2. By the orchestrator, with the next attempt: a `Grow`, an `Avoid` or a `Reset`.
 3. A person is asked.
 
@@ -126,7 +126,7 @@ def _check_backoff(_avoid: Any, _field: Any, value: Any) -> None:
 @attrs.frozen
 class Avoid:
     """
-    The next attempt goes to another agent, as long as there is one.
+    The next attempt goes to another worker, as long as there is one.
 
     Attributes:
         backoff: The factor by which delays grow.
@@ -142,7 +142,7 @@ class Reset:
     """
     What `orch.recover(…, level=2)` decorates is called, and then there is another try.
 
-    Where nothing was decorated, the next attempt goes to another agent.
+    Where nothing was decorated, the next attempt goes to another worker.
     """
 
 
@@ -372,7 +372,7 @@ def grown(
         action: How much more.
         resources: What it asked for.
         timeout: What it was given, in seconds.
-        bounds: By agent that can do it, the most that there is of each resource.
+        bounds: By worker that can do it, the most that there is of each resource.
         longest: The most that the timeout may become.
 
     Returns:

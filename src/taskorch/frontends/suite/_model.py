@@ -126,7 +126,7 @@ class SuitePhase:
 @attrs.frozen
 class Limits:
     """
-    The fleet of agents.
+    The fleet of workers.
 
     Attributes:
         min_agents: At least.
@@ -176,7 +176,7 @@ class Monitoring:
     Attributes:
         metrics_interval: Seconds between measurements.
         health_check_interval: Seconds between checks of a worker.
-        agent_timeout: Without a sign of life, after which an agent is lost that comes
+        agent_timeout: Without a sign of life, after which a worker is lost that comes
             from elsewhere and does not say itself; None: as the service has it.
         log_rotation_size: Bytes of a log; then a new one begins.
         log_retention_days: Days that an old one stays.
@@ -214,7 +214,7 @@ class Suite:
         version: Its version.
         phases: Its phases, in order.
         templates: How tasks are run, by name.
-        limits: The fleet of agents.
+        limits: The fleet of workers.
         retries: What follows a failure.
         monitoring: What is watched and kept.
         recovery: Whether what follows a failure depends on what kind it is.

@@ -1,7 +1,7 @@
 """
 `workspace.yaml`: what holds for a whole workspace. All of it is optional.
 
-And agent programs: what is run for a task, and by which name it goes.
+And worker programs: what is run for a task, and by which name it goes.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ PRESETS: Final[Mapping[str, AgentProgram]] = {
 
 def agent_program(command: str, agents: Mapping[str, AgentProgram]) -> AgentProgram:
     """
-    The agent that *command* means: one of *agents*, a preset, or a command line.
+    The worker that *command* means: one of *agents*, a preset, or a command line.
 
     Its name is that of none of *agents*, unless it is that one.
 
@@ -185,7 +185,7 @@ class WorkspaceConfig:
 
     @property
     def programs(self) -> dict[str, AgentProgram]:
-        """All agents by their names: `agent` first, which may be one of the others."""
+        """All workers by their names: `agent` first, which may be one of the others."""
         first = {self.agent.name: self.agent}
         return first | {**self.agents} | first
 
