@@ -439,7 +439,7 @@ class WorkflowManager:
         return counts
 
     def _record(self, run_id: str) -> RunRecord:
-        """A run as it is known; one of an earlier incarnation as the journal shows it."""
+        """A run as known; one of an earlier incarnation as the journal shows it."""
         record = self._records.get(run_id)
         if record is None:
             record = RunRecord()

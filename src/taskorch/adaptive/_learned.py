@@ -268,7 +268,7 @@ class Learned:
 
     def evaluate(self, events: Iterable[Event]) -> dict[str, Value]:
         """
-        What would have come of each arm, chosen always: from the facts of a journal.
+        What would have come of each arm, chosen always: from the events of a journal.
 
         An estimate by the method of self-normalised inverse propensities: a reward
         counts the more, the less probable its choice was; its interval is Wilson's,
@@ -441,7 +441,7 @@ def _names(arms: Sequence[Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """
     What arms are called, each by another name, and how earlier versions called them.
 
-    Snapshots and facts of those say `r`, `r~2`, `r~2'`, `r~2''` where arms are alike.
+    Snapshots and events of those say `r`, `r~2`, `r~2'`, `r~2''` where arms are alike.
     """
     own: list[str] = []
     for arm in arms:

@@ -1,7 +1,7 @@
 """
 The catalogue: one class for every fact.
 
-A fact is noted as an object of its class, and stays that: receivers get it, journals
+A fact is noted as an object of its class, and stays that: listeners get it, journals
 keep it, and the fold applies it.
 
 Decision: 0001.
@@ -28,12 +28,12 @@ TASK_ID: Final = 3
 @frozen
 class Event(tuple[Any, ...]):  # noqa: SLOT001 - `frozen` gives it some
     """
-    A fact: something that has happened.
+    An event: something that has happened.
 
     Attributes:
-        seq: Rises with every fact of one orchestrator. `TaskValidated`, `TaskRouted`
-            and `TaskTimedOut` share the number of the fact that they are a view of, and
-            `TaskReady` that of the fact that let the task go.
+        seq: Rises with every event of one orchestrator. `TaskValidated`, `TaskRouted`
+            and `TaskTimedOut` share the number of the event that they are a view of,
+            and `TaskReady` that of the event that let the task go.
         at_ns: Nanoseconds since the epoch, on a clock that never goes back.
     """
 
@@ -60,7 +60,7 @@ class Event(tuple[Any, ...]):  # noqa: SLOT001 - `frozen` gives it some
         return f"{type(self).__name__}({fields})"
 
     def __replace__(self, **changes: Any) -> Self:
-        """The fact with other values of some fields; `copy.replace` calls it."""
+        """The event with other values of some fields; `copy.replace` calls it."""
         return type(self)(**{**fields_of(self), **changes})
 
     def __getnewargs__(self) -> tuple[Any, ...]:
@@ -80,7 +80,7 @@ Fact: TypeAlias = Event
 @frozen
 class TaskEvent(Event):
     """
-    A fact about one task.
+    An event about one task.
 
     Attributes:
         task_id: The id of the task.
@@ -249,7 +249,7 @@ class TaskCompleted(TaskEvent):
         return None if self._load is None else self._load()
 
     def with_result(self, load: Callable[[], object]) -> TaskCompleted:
-        """The same fact, whose result *load* fetches."""
+        """The same event, whose result *load* fetches."""
         fact = tuple.__new__(TaskCompleted, self)
         fact.__dict__["_load"] = load
         return fact
@@ -1314,7 +1314,7 @@ class ReceiverFailed(Event):
 
     Attributes:
         signal: The signal.
-        receiver: The name of the receiver.
+        receiver: The name of the listener.
         error_type: The class of the error.
         message: What the error says.
     """
@@ -1332,7 +1332,7 @@ class EventsLost(Event):
 
     Attributes:
         signal: The signal.
-        receiver: The name of the receiver.
+        receiver: The name of the listener.
         lost: How many.
     """
 
@@ -1511,7 +1511,7 @@ SIGNALS: Final[dict[str, type[Event]]] = {signal_name(c): c for c in CATALOGUE}
 
 def make(fact: tuple[Any, ...]) -> Any:
     """
-    The event of *fact*: a fact is one itself.
+    The event of *fact*: an event is one itself.
 
     A journal of the user's own may give it back as a plain tuple, `(class, *fields)`,
     without what is as usual at its end.
@@ -1551,7 +1551,7 @@ def view_of(cls: type[Event], fact: Fact) -> Event | None:
     """
     The event of class *cls* that *fact* contains, or None.
 
-    A fact contains itself; some contain another event too: see `VIEWS`.
+    An event contains itself; some contain another event too: see `VIEWS`.
     """
     if cls not in VIEWS[type(fact)]:
         return None

@@ -164,8 +164,8 @@ class Explanation:
         cause: Of the latest failure: `error`, `timeout`, `lost`, `deadline`,
             `poisoned`, ….
         retries: Why each attempt after the first was made, as the retry policy said.
-        order: What puts a queued task behind others, if more than their age does: an
-            owner who has more than others, or a batch of which others must end first.
+        order: What puts a queued task behind others, if more than their age does: a
+            tenant who has more than others, or a batch of which others must end first.
             Of the first that cannot start, where the queue backfills, what is reserved
             for it, and from when on.
         late: Which attempts ended after they had been given up, to no effect: what they

@@ -408,7 +408,7 @@ class Stats:
         types: By type of task.
         failures: Failures by cause: `error`, `timeout`, `expired`, `poisoned`, ….
         leaked: Slots held by work that would not stop.
-        events_lost: Events that slow receivers lost.
+        events_lost: Events that slow listeners lost.
         holds: Who holds starts back, and why: a sentence for each, see `hold_starts`.
         glue: Types of tasks that only hold the others together, as gates of a suite do.
     """

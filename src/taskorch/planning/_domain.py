@@ -197,7 +197,7 @@ class Domain:
             fn: The function.
             name: The name of the step; None is that of the function.
             run: What its task calls with the arguments of the step; None: its task is
-                of the type *name*, with the list of arguments for its payload, and an
+                of the type *name*, with the list of arguments for its payload, and a
                 worker does it.
             duration: Seconds, or a function of the arguments; None: what is known.
             cost: What it costs, or a function of the arguments.

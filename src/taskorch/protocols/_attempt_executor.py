@@ -165,7 +165,7 @@ class Attempt(Protocol):
         Report that the attempt could not be begun.
 
         If *error* says that the system has no thread, process or descriptor left, it is
-        made later, uncharged; else it has failed. `begin` says the same by raising it.
+        made later, without a try, else it fails. `begin` says the same by raising it.
         """
         ...
 

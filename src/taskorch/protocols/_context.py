@@ -102,16 +102,16 @@ class Contender:
 
 
 class OwnerView(Protocol):
-    """An owner of tasks as it stands now; read only, and live."""
+    """A tenant of tasks as it stands now; read only, and live."""
 
     @property
     def name(self) -> str | None:
-        """Name of the owner; None for all tasks without an owner."""
+        """Name of the tenant; None for all tasks without a tenant."""
         ...
 
     @property
     def running(self) -> int:
-        """Number of slots that attempts of the owner hold."""
+        """Number of slots that attempts of the tenant hold."""
         ...
 
     @property
@@ -132,7 +132,7 @@ class OwnerView(Protocol):
     @property
     def share(self) -> float:
         """
-        Dominant share of the owner.
+        Dominant share of the tenant.
 
         Of each pool and of the slots, it holds a part of what there is, from 0 to 1:
         this is the largest of these.
@@ -141,7 +141,7 @@ class OwnerView(Protocol):
 
     @property
     def demand(self) -> float:
-        """Dominant share of what the owner holds and wants; above 1, too little."""
+        """Dominant share of what the tenant holds and wants; above 1, too little."""
         ...
 
 

@@ -214,10 +214,10 @@ class TaskQueue(Protocol):
     It is asked under the orchestrator's lock: it must be fast and do no I/O.
 
     A queue may have one more method (`RanksOwners`), `standing(owner, context)`, which
-    says of an `OwnerView` with a number where it stands: of the owners whose tasks can
+    says of an `OwnerView` with a number where it stands: of the tenants whose tasks can
     start, the one that stands lowest is served first, and of equals the one that was
-    served longest ago. The keys then order the tasks of one owner. It is asked again
-    when what is held for the owner has changed, or what it wants.
+    served longest ago. The keys then order the tasks of one tenant. It is asked again
+    when what is held for the tenant has changed, or what it wants.
 
     A queue may have a true attribute `backfill` (`Backfills`): then the first task in
     order that cannot start has a reservation, and later ones pass it only if that does
@@ -229,7 +229,8 @@ class TaskQueue(Protocol):
            it never changes while the task waits, except by `set_priority`.
         2. Keys can be compared with each other: a total order.
         3. It changes none of its arguments.
-        4. A standing is a number, and follows from the owner and the sizes of the pools
+        4. A standing is a number, and follows from the tenant and the sizes of the
+           pools
            only: it is kept while these are the same, whatever the time.
     """
 
@@ -423,7 +424,7 @@ class Failure:
     Attributes:
         task: The task.
         error: What it raised, or a `TaskTimeoutError`, or a `ProgramFailedError`.
-        attempts: Attempts charged to the task so far, this one included.
+        attempts: Attempts that counted as a try so far, this one included.
         elapsed: Seconds from the start of the first attempt to now.
         last_delay: The delay before this attempt in seconds; 0 before the first.
         agent: The worker that ran the attempt.
