@@ -119,7 +119,7 @@ class WorkflowManager:
             return other_attribute(self, name)
 
     @verb(
-        "Start a workflow; under an id that is known, it is the run there is.",
+        "Start a workflow; under a known id, return that run.",
         "thread",
         lacks=lacks("`start_workflow` takes documents", "`run` does it"),
     )
@@ -137,9 +137,9 @@ class WorkflowManager:
             workflow: The workflow, as it is now; a function that `@workflow` has
                 decorated, for the one without arguments; or a plan of `orch.planner`.
             id: The id of the run: the same workflow under the same id is the same run,
-                in a later life of a durable orchestrator too. Options of its tasks may
-                be others (see `submit_task`), and tasks that are new to it join the
-                run. None makes up a new id.
+                in a later incarnation of a durable orchestrator too. Options of its
+                tasks may be others (see `submit_task`), and tasks that are new to it
+                join the run. None makes up a new id.
             max_added: How many tasks its tasks may add to it while it runs.
 
         Raises:
@@ -243,7 +243,7 @@ class WorkflowManager:
         return cast("list[TaskHandle[Any]]", works)
 
     def _had_failed(self, run_id: str) -> bool:
-        """Whether a run had failed in an earlier life."""
+        """Whether a run had failed in an earlier incarnation."""
         return any(map(failed_earlier, self.get(run_id).handles.values()))
 
     def _check_known(self, workflow: Workflow, run_id: str) -> bool:
@@ -353,7 +353,8 @@ class WorkflowManager:
         """
         The runs whose ids match a pattern, as in `find("nightly-*")`.
 
-        They are those of this life, and those of earlier lives that have not ended.
+        They are those of this incarnation, and those of earlier incarnations that have
+        not ended.
 
         Raises:
             InvalidTaskError: *pattern* is no text.
@@ -380,7 +381,7 @@ class WorkflowManager:
         return runs
 
     def _recall_reruns(self, works: Mapping[str, TaskHandle[Any]]) -> None:
-        """Look for re-runs of an earlier life that have ended: the journal has them."""
+        """Look for ended re-runs of an earlier incarnation: the journal has them."""
         self._rt.recall(stem_of(work.task_id) for work in works.values())
 
     def _made(
@@ -438,7 +439,7 @@ class WorkflowManager:
         return counts
 
     def _record(self, run_id: str) -> RunRecord:
-        """What is remembered of a run: of one of an earlier life, what it shows."""
+        """A run as known; one of an earlier incarnation as the journal shows it."""
         record = self._records.get(run_id)
         if record is None:
             record = RunRecord()
@@ -515,7 +516,7 @@ class WorkflowManager:
         return done
 
     @verb(
-        "Let nothing of a run begin.",
+        "Pause a run: none of its tasks begins.",
         "journal",
         "POST /workflows/{workflow_id}/pause",
         operation="pause_workflow",
@@ -664,7 +665,7 @@ class WorkflowManager:
         self._rerun_stale(run)
 
     def _same_run(self, task_id: str) -> Callable[[TaskRow], bool] | None:
-        """What is of the same run as a task, if that is known as one in this life."""
+        """The tasks of a task's run, if this incarnation knows it."""
         run_id = run_of(str(task_id))
         if run_id not in self._records:
             return None
@@ -687,7 +688,7 @@ class WorkflowManager:
             rt.step(partial(rerun, part), keep=True)
 
     @verb(
-        "Approve what a gate asks.",
+        "Approve a gate.",
         "journal",
         "POST /workflows/{workflow_id}/approve",
         operation="approve_workflow",
@@ -720,7 +721,7 @@ class WorkflowManager:
         return _approvals.decide(self.get(run_id), gate, by, note, passed=True)
 
     @verb(
-        "Reject what a gate asks.",
+        "Reject a gate.",
         "journal",
         "POST /workflows/{workflow_id}/reject",
         operation="reject_workflow",

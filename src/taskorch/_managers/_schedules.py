@@ -271,7 +271,7 @@ class ScheduleHost(ABC):
 
 @attrs.define(eq=False)
 class _Entry:
-    """A schedule of this life."""
+    """A schedule of this incarnation."""
 
     definition: Definition
     #: None: nobody has said yet what it makes, or it cannot be read.
@@ -355,8 +355,8 @@ class ScheduleManager:
 
     A slot has a task of the id `name/2026-11-25T0300Z`, its time in UTC; a workflow
     has a run `name-2026-11-25T0300Z`. So it is made once, in any number of lives. With
-    a journal, schedules are kept: the next life goes on with them, and catches up. What
-    only code can say (a lambda) is kept by its name, and must be added again.
+    a journal, schedules are kept: the next incarnation goes on with them, and catches
+    up. What only code can say (a lambda) is kept by its name, and must be added again.
     """
 
     def __init__(self, host: ScheduleHost) -> None:
@@ -420,8 +420,8 @@ class ScheduleManager:
                 cancels the one before.
             jitter: Seconds, within which each slot is put off: by chance, but always
                 the same.
-            start: No slot is before.
-            end: No slot is after.
+            start: First possible time.
+            end: Last possible time.
 
         Returns:
             How it stands.
@@ -575,7 +575,7 @@ class ScheduleManager:
         return True
 
     @verb(
-        "Make nothing for the slots that come.",
+        "Pause a schedule: its ticks make no tasks.",
         "thread",
         "POST /schedules/{name}/pause",
         operation="pause_schedule",
@@ -638,7 +638,7 @@ class ScheduleManager:
         return True
 
     @verb(
-        "Make now what a schedule makes.",
+        "Run a schedule now.",
         "thread",
         "POST /schedules/{name}/trigger",
         operation="trigger_schedule",
@@ -660,7 +660,7 @@ class ScheduleManager:
 
         Raises:
             UnknownTaskError: There is no such schedule.
-            InvalidTaskError: Nobody has said in this life what it makes; or
+            InvalidTaskError: Nobody has said in this incarnation what it makes; or
                 *parameters* is no mapping by names.
         """
         values: object = parameters
@@ -689,7 +689,7 @@ class ScheduleManager:
         return is_slot or bool(self._host.known([made_id]))
 
     @verb(
-        "Make what would have been made.",
+        "Run a schedule's past ticks.",
         "thread",
         "POST /schedules/{name}/backfill",
         operation="backfill_schedule",
@@ -808,7 +808,7 @@ class ScheduleManager:
         return moments
 
     @verb(
-        "When a schedule comes next.",
+        "A schedule and its next tick.",
         "thread",
         "GET /schedules/{name}",
         operation="schedule_status",
@@ -917,7 +917,7 @@ class ScheduleManager:
 
     def restore(self, documents: Mapping[str, Any] | None) -> None:
         """
-        Go on with what earlier lives have left, and add those that a file says.
+        Go on with what earlier incarnations have left, and add those that a file says.
 
         Those that came from a file which does not say them any more are paused. None:
         there is no file.
@@ -1003,7 +1003,7 @@ class ScheduleManager:
         Under the lock: know what *entry* makes; its function may have come by now.
 
         Raises:
-            InvalidTaskError: Nobody has said it in this life.
+            InvalidTaskError: Nobody has said it in this incarnation.
         """
         if entry.work is None:
             definition = entry.definition
@@ -1018,7 +1018,7 @@ class ScheduleManager:
             raise InvalidTaskError(_nobody_said(entry.definition))
 
     def _find_unfinished(self) -> None:
-        """What earlier lives have made, and has not ended."""
+        """What earlier incarnations have made, and has not ended."""
         assert self._entries is not None  # noqa: S101 - it was just made
         for task_id, metadata in self._host.unfinished():
             name, made_id = MadeFor(metadata).schedule, stem_of(task_id)
@@ -1394,7 +1394,7 @@ class ScheduleManager:
 
     def say_what_is_gone(self, now: int) -> int | None:
         """
-        Say which schedules this life does not declare, once it has had time to.
+        Say which schedules this incarnation does not declare, once it has had time to.
 
         Returns:
             When to ask again, of the system's clock; None: never.
@@ -1433,7 +1433,7 @@ class ScheduleManager:
         return None
 
     def reset(self) -> None:
-        """A new life begins."""
+        """A new incarnation begins."""
         with self._lock:
             self._entries = None
             self._declared_by = 0

@@ -50,10 +50,10 @@ class ScheduleEntry(Timing):
     A schedule, as a document: when, and what is made.
 
     Attributes:
-        paused: Why it is paused; "": it is not.
-        task: The task that is made.
-        workflow: Or the workflow, of which a run is made.
-        code: Or what the code calls what it makes.
+        paused: The reason of a pause; "": none.
+        task: A task.
+        workflow: Or a workflow.
+        code: Or the name of a function.
     """
 
     paused: str = field(Text(is_any=True, needs="a text that says why"), default="")
@@ -91,7 +91,7 @@ class Definition:
     start_ns: int | None = None
     #: No slot is after, in ns.
     end_ns: int | None = None
-    #: Why it is paused; "": it is not.
+    #: The reason of a pause; "": none.
     paused: str = ""
     #: What is made: the document of a task or of a workflow, or how the code that adds
     #: it calls it.
