@@ -1164,9 +1164,9 @@ class TaskOrchestrator:
         Args:
             task_id: Its id.
             downstream: Whether to run again, too, what is stale for that, however
-                indirectly, of the tasks in memory; what has not ended of it is
-                cancelled, and begins anew. None: what is of the same workflow, if that
-                was started, or asked for, in this incarnation.
+                indirectly: what is of the same run of a workflow, and of all other
+                tasks those in memory. What has not ended of it is cancelled, and begins
+                anew. None: only what is of the same run.
 
         Raises:
             UnknownTaskError: No task has this id, or it has left memory, and there is
@@ -1181,12 +1181,10 @@ class TaskOrchestrator:
         if not isinstance(downstream, bool | None):
             msg = f"downstream is True, False or None, not {show(downstream)}"
             raise InvalidTaskError(msg, hint="True runs what depends on it again, too")
-        below: Callable[[Any], bool] | None = None
-        if downstream:
-            below = bool
-        elif downstream is None and self._rt.manager is not None:
-            below = self._rt.manager._same_run(task_id)
-        return cast("TaskHandle[Any]", self._rt.rerun(task_id, below))
+        again = self._rt.rerun(task_id, downstream=bool(downstream))
+        if again._row.run and downstream is not False:
+            self.workflows._rerun_below(again)
+        return cast("TaskHandle[Any]", again)
 
     @verb(
         "Change all tasks in memory for which every condition holds.",

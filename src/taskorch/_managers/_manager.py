@@ -6,7 +6,7 @@ import graphlib
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from fnmatch import fnmatchcase
 from functools import partial
@@ -41,7 +41,6 @@ from taskorch.model import (
     in_run,
     name_of,
     names_in_run,
-    run_of,
     show,
     split_first,
     stem_of,
@@ -52,6 +51,7 @@ from taskorch.runtime import (
     failed_earlier,
     is_outdated,
     names_above,
+    used_by,
     workflow_span,
 )
 from taskorch.workflows import Workflow, WorkflowStatus, _steps
@@ -664,28 +664,43 @@ class WorkflowManager:
             rt.step(partial(rerun, part), keep=True)
         self._rerun_stale(run)
 
-    def _same_run(self, task_id: str) -> Callable[[TaskRow], bool] | None:
-        """The tasks of a task's run, if this incarnation knows it."""
-        run_id = run_of(str(task_id))
-        if run_id not in self._records:
-            return None
-        return lambda row: row.run == run_id
+    def _rerun_below(self, work: Work) -> None:
+        """Of the run of a task that was run again: run again what is stale for that."""
+        self._rerun_stale(self.get(work._row.run), {stem_of(work._row.id)})
 
-    def _rerun_stale(self, run: WorkflowRun) -> None:
-        """Run again what had the results of runs that are not the latest any more."""
+    def _rerun_stale(
+        self, run: WorkflowRun, since: Collection[str] | None = None
+    ) -> None:
+        """
+        Run again what had the results of runs that are not the latest any more.
+
+        Of a run that stays as it was otherwise, only what is below the tasks *since*.
+        """
         rt = self._rt
         if rt.directory.reruns.is_empty:
             return
+        again: set[str] = set()
 
         def rerun(part: Sequence[tuple[str, TaskHandle[Any]]], now: int) -> None:
             rt.refuse_submission()
             for name, work in part:
+                if since is not None:
+                    above = {*map(stem_of, names_above(work))}
+                    above.update(map(stem_of, used_by(work)))
+                    if above.isdisjoint(since) and above.isdisjoint(again):
+                        continue
                 new = rt.submission.rerun_stale(work, now)
                 if new is not None:
                     run._works[name] = cast("TaskHandle[Any]", new)
+                    again.add(stem_of(new._row.id))
 
-        for part in slices(_backwards(run)[::-1]):
-            rt.step(partial(rerun, part), keep=True)
+        while True:
+            for part in slices(_backwards(run)[::-1]):
+                rt.step(partial(rerun, part), keep=True)
+            if not again:
+                return
+            # What has asked for a result may stand before the task that had it.
+            since, again = again, set()
 
     @verb(
         "Approve a gate.",
