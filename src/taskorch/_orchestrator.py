@@ -157,6 +157,7 @@ _OPTIONS_OF_SCHEDULES: Final = (
     "jitter",
     "start",
     "end",
+    "parameters",
 )
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -1761,7 +1762,8 @@ class TaskOrchestrator:
             when: Its times. Or the function, with its times as `cron=`: then it is
                 added now, and nothing is decorated.
             name: The name of the schedule; None is that of the function.
-            options: `zone`, `catch_up`, `overlap`, `jitter`, `start` and `end`.
+            options: `zone`, `catch_up`, `overlap`, `jitter`, `start`, `end` and
+                `parameters`.
 
         Raises:
             InvalidTaskError: An argument cannot be, or the times never come.
