@@ -324,13 +324,15 @@ class WorkflowRun:
 
     def _drawn(self) -> tuple[Parents, dict[str, str], dict[str, str]]:
         """What its tasks come after, and their types and states."""
-        rows = {name: work._row for name, work in self.handles.items()}
+        works = self.handles
+        rows = {name: work._row for name, work in works.items()}
         waits = self._above(rows)
         above = dict(waits)
-        for name, row in rows.items():
+        for name in rows:
+            # Of a task that has left memory, only the handle has it.
             adder = without_last(name)
             # The calls of a map: it takes what they come to.
-            if adder in rows and not waits[name] and _members.is_added(row.cargo):
+            if adder in rows and not waits[name] and _members.is_added(works[name]):
                 above[name] = waits[adder]
                 above[adder] = (*above[adder], name)
         return (

@@ -21,7 +21,7 @@ from taskorch.protocols import RetryDecision
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 PAGES = (
-    *("", "tasks", "timeline", "workflows", "agents", "questions", "schedules"),
+    *("", "runs", "tasks", "schedules", "questions", "timeline", "agents"),
     "metrics",
 )
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -58,6 +58,15 @@ def go(page, service, view):
     page.wait_for_selector("main[data-shown]")
     page.goto(f"{service.server.url}/#/{view}")
     page.wait_for_selector(f'main[data-shown="#/{view}"]')
+
+
+def confirm(page, by="ada"):
+    """Go on with an act that asks first: its text, as the service says it."""
+    page.wait_for_selector("#act-go:enabled")
+    words = page.text_content("#act-text")
+    page.fill("#act-by", by)
+    page.click("#act-go")
+    return words
 
 
 def text_is(page, selector, text):
@@ -180,10 +189,15 @@ def test_its_buttons_do_what_they_say(browser):
             # By the keyboard alone.
             page.focus("#do-cancel")
             page.keyboard.press("Enter")
+            page.wait_for_selector("#act-go:enabled")
+            page.keyboard.type("ada")
+            page.keyboard.press("Enter")
             page.wait_for_selector("#do-rerun")
             assert handle.status.state == "cancelled"
+            assert "by ada" in handle.status.history[-1].detail
             goes.set()
             page.click("#do-rerun")
+            assert confirm(page) == "Runs 1 task again."
             text_is(page, "dd .state", "completed")
             assert service.orch.handle("mine").result(PATIENCE) == 0
 
@@ -204,10 +218,12 @@ def test_what_is_held_for_a_decision_is_decided(browser):
         with opened(browser, service, "task/one") as page:
             mended.set()
             page.click("#do-retry")
+            confirm(page)
             text_is(page, "dd .state", "completed")
             assert orch.handle("one").result() == "well"
             go(page, service, "task/two")
             page.click("#do-fail")
+            confirm(page)
             text_is(page, "dd .state", "failed")
 
 
@@ -220,7 +236,7 @@ def test_questions_and_approvals_are_answered(browser):
         flow.phase("first", gate=Approval()).task(int, id="a")
         run = orch.workflows.start(flow, id="run")
         with opened(browser, service) as page:
-            page.click("text=2 questions wait for an answer.")
+            page.click("text=2 questions wait for a person")
             ship = page.locator("section", has_text="Ship it?")
             # Who may not is told so, and nothing is lost of what was written.
             ship.get_by_label("Your name").fill("eve")
@@ -348,10 +364,12 @@ def test_runs_are_paused_cancelled_and_run_again(browser):
             page.click("#do-resume")
             page.wait_for_selector("text=/run is running/")
             page.click("#do-cancel")
+            assert confirm(page) == "Cancels 2 tasks."
             eventually(lambda: run.status().state != "running")
             goes.set()
             eventually(lambda: run.status().state == "cancelled")
             page.click("#do-restart")
+            assert confirm(page) == "Runs 2 tasks again."
             eventually(lambda: run.status().state == "completed")
             page.wait_for_selector("text=/run is completed/")
             go(page, service, "workflows")
@@ -371,7 +389,8 @@ def test_schedules_are_paused_and_made_now(browser):
             page.click("button:text-is('Resume')")
             page.wait_for_selector("button:text-is('Pause')")
             assert not schedules.status("nightly").paused
-            page.click("text=Make it now")
+            page.click("text=Run now")
+            confirm(page)
             page.wait_for_selector("#notice:has-text('Made: nightly/')")
             made = [each.task_id for each in service.orch.tasks(id="nightly/*")]
             assert len(made) == 1
@@ -566,9 +585,9 @@ def test_a_failed_run_is_shown_though_it_was_run_again(browser):
         is_mended.set()
         orch.rerun_task("a/0").result(PATIENCE)
         orch.hold_starts("deploy freeze")
-        page.wait_for_selector("text=Starts are held by user: deploy freeze.")
+        page.wait_for_selector("#verdict:has-text('Starts are held by user: deploy freeze.')")
         page.wait_for_selector("#health:text-is('degraded')")
-        text_is(page, "#broken", "Failed, and not mended since: 1")
+        text_is(page, "#broken", "1 task failed and is not mended")
         page.click("#tile-failed")
         page.wait_for_selector("text=mended since by")
         page.click("td:has-text('a/0~1') a")
@@ -620,7 +639,7 @@ def test_a_suite_is_run_and_looked_at_in_a_browser(browser, tmp_path):
             eventually(lambda: service.get("/api/v1/status")["status"] == "completed")
             page.wait_for_selector("#health:text-is('ended')")
             go(page, service, "workflows/suite")
-            page.wait_for_selector("a:text-is('suite/C')")
+            page.wait_for_selector("a:text-is('C')")
             go(page, service, "timeline")
             page.wait_for_selector("td:text-is('0')")
             # The next run takes its place, and that is said.
@@ -641,5 +660,5 @@ def test_a_journal_is_looked_at_in_a_browser(browser, tmp_path):
                 assert page.locator("h1:has-text('That did not')").count() == 0
             page.wait_for_selector("code:has-text('taskorch rerun runs.db after')")
             # What it has not is not offered, and nothing can be changed.
-            assert page.locator("nav a:text-is('Workflows')").count() == 0
+            assert page.locator("nav a:text-is('Schedules')").count() == 0
             assert page.locator("main button").count() == 0
