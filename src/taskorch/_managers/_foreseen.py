@@ -20,7 +20,7 @@ from taskorch._managers._manager import (
 )
 from taskorch.kernel import hangs_on
 from taskorch.model import TERMINAL, TaskState, name_of, run_of, stem_of
-from taskorch.runtime import added_by
+from taskorch.runtime import added_by, runs_above
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,16 +76,16 @@ def _again(run: WorkflowRun, is_first: Callable[[Work], bool]) -> list[str]:
     """The first ones, and those that have had what one of these has come to."""
     again: dict[str, str] = {}
     renewed: set[str] = set()
-    handles = run.handles
-    above = run._above(handles)
+    ordered = _backwards(run)[::-1]
     with run._rt.lock:
-        for name, work in reversed(_backwards(run)):
+        for name, work in ordered:
             if name_of(added_by(work)) in renewed:
                 # What has added it makes all anew.
                 renewed.add(name)
                 continue
             row = work._row
-            is_stale = not again.keys().isdisjoint(above[name]) and (
+            had = (name_of(each) for each in runs_above(run._rt, work))
+            is_stale = not again.keys().isdisjoint(had) and (
                 row.state in TERMINAL or not hangs_on(row)
             )
             if is_first(work) or is_stale:

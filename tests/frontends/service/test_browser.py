@@ -585,7 +585,9 @@ def test_a_failed_run_is_shown_though_it_was_run_again(browser):
         is_mended.set()
         orch.rerun_task("a/0").result(PATIENCE)
         orch.hold_starts("deploy freeze")
-        page.wait_for_selector("#verdict:has-text('Starts are held by user: deploy freeze.')")
+        page.wait_for_selector(
+            "#verdict:has-text('Starts are held by user: deploy freeze.')"
+        )
         page.wait_for_selector("#health:text-is('degraded')")
         text_is(page, "#broken", "1 task failed and is not mended")
         page.click("#tile-failed")

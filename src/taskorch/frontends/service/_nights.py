@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.concurrency import run_in_threadpool
 
 from taskorch._base.verbs import OBJECT, TEXT, listed
+from taskorch._base.visible import said
 from taskorch.errors import TaskorchError, UnknownTaskError
 from taskorch.frontends.service._bodies import answer
 from taskorch.frontends.service._operations import (
@@ -540,18 +541,16 @@ def _task(run_id: str, status: TaskStatus) -> dict[str, Any]:
         "ended": status.ended.timestamp() if status.ended else None,
         "seconds": status.duration,
         "blocked_by": [*status.blocked_by],
-        "error": None
-        if error is None
-        else {"type": type(error).__name__, "message": _first_line(error)},
+        "error": None if error is None else _error(error),
         "stale": status.stale,
         "spans": _spans(status),
     }
 
 
-def _first_line(error: BaseException) -> str:
-    with suppress(Exception):
-        return str(error).partition("\n")[0][:300]
-    return ""
+def _error(error: BaseException) -> dict[str, str]:
+    """The class of an error, and the first line of what it says."""
+    kind, message = said(error)
+    return {"type": kind, "message": message.partition("\n")[0][:300]}
 
 
 def _spans(status: TaskStatus) -> list[list[Any]]:

@@ -72,6 +72,7 @@ _MESSAGE: Final = 300
 #: it was cancelled since what it needs did not complete.
 STUCK: Final = "stuck"
 SKIPPED: Final = "skipped"
+_WAITS: Final = frozenset({_S.QUEUED, _S.BLOCKED, STUCK})
 _ENDED: Final = frozenset({_S.FAILED, _S.CANCELLED, STUCK, SKIPPED})
 #: Errors of tasks that failed since others did.
 _OF_OTHERS: Final = frozenset({"DependencyFailedError"})
@@ -134,6 +135,7 @@ class RunLine:
         reruns: How many runs again its tasks have had.
         open: The tasks that have not completed: the number of the latest run of each,
             and its state.
+        held: Of the tasks that are suspended, the states in which they were.
         error: The latest failure in it that no other one caused.
     """
 
@@ -149,6 +151,7 @@ class RunLine:
     total: int = 0
     reruns: int = 0
     open: dict[str, tuple[int, str]] = attrs.field(factory=dict[str, tuple[int, str]])
+    held: dict[str, str] = attrs.field(factory=dict[str, str])
     counts: Counter[str] = attrs.field(factory=Counter[str])
     error: Broken | None = None
 
@@ -382,10 +385,16 @@ class RunIndex:
         if line is None:
             return
         state = _STATES[type(event)]
+        stem = stem_of(event.task_id)
         if type(event) is TaskStarted and not line.started_ns:
             line.started_ns = event.at_ns
-        if type(event) is TaskResumed and event.held:
-            state = _S.RUNNING
+        if type(event) is TaskSuspended:
+            line.held[stem] = line.open[stem][1]
+        elif type(event) is TaskResumed:
+            # It goes on as it was: what asked somebody asks, and what waited waits.
+            before = line.held.pop(stem, _S.QUEUED)
+            was_idle = before in (_S.BLOCKED, STUCK, _S.PENDING)
+            state = _S.RUNNING if event.held else before if was_idle else _S.QUEUED
         self._put(line, event, state)
 
     def _blocked(self, event: TaskBlocked) -> None:
@@ -401,9 +410,15 @@ class RunIndex:
 
     def _put(self, line: RunLine, event: Any, state: str) -> None:
         stem, number = stem_of(event.task_id), number_of(event.task_id)
-        if line.open[stem][0] <= number:
-            line.put(stem, number, state)
-            self._note_end(line, event.at_ns)
+        latest, before = line.open[stem]
+        if latest > number:
+            return
+        if before == _S.SUSPENDED and stem in line.held and state in _WAITS:
+            # What it waits for changes, and it stays suspended.
+            line.held[stem] = state
+            return
+        line.put(stem, number, state)
+        self._note_end(line, event.at_ns)
 
     def _note_end(self, line: RunLine, at_ns: int) -> None:
         line.ended_ns = at_ns if line.is_over() else 0

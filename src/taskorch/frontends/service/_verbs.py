@@ -156,7 +156,7 @@ async def _carry_out(
 
 def _note_who(request: Request, verb: Verb, arguments: Mapping[str, Any]) -> None:
     """Say in the log who has done something, if the dashboard says it."""
-    name = unquote(request.headers.get(BY, ""))[:_NAME]
+    name = " ".join(unquote(request.headers.get(BY, ""))[:_NAME].split())
     if name:
         subject = ", ".join(map(str, arguments.values()))
         _LOG.info("%s", visible(f"{name}: {verb.operation} {subject}".rstrip()))
