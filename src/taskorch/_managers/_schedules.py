@@ -774,6 +774,7 @@ class ScheduleManager:
                 entry = self._entry(name)
                 self._ensure_work(entry)
                 definition, work = entry.definition, entry.work
+            assert work is not None  # noqa: S101 - it was ensured
             options: dict[str, Any] = {
                 "zone": definition.zone,
                 "catch_up": definition.catch_up,

@@ -145,6 +145,17 @@ def test_what_memory_has_is_entered():
             )
 
 
+def check_rerun(service, run, task_id):
+    query = f"operation=rerun_task&subject={task_id.replace('/', '%2F')}"
+    said = service.get(f"/api/v1/previews?{query.replace('~', '%7E')}")
+    before = {work.task_id for work in run.handles.values()}
+    service.orch.rerun_task(stem_of(task_id))
+    # What is stale is run again in steps of its own.
+    after = {work.task_id for work in run.handles.values()}
+    again = {stem_of(each) for each in after - before}
+    assert {stem_of(each) for each in said["tasks"]} == again, task_id
+
+
 def test_a_preview_of_a_restart_names_what_is_run_again():
     """Whatever was done before: and the lines of the runs are right after all of it."""
     with TaskOrchestrator() as orch, orch.serve(port=0) as server:
@@ -154,7 +165,14 @@ def test_a_preview_of_a_restart_names_what_is_run_again():
         rng = random.Random(30)
         for run in [*runs, *runs]:
             run_id = run.workflow_id
-            act = rng.choice(("restart", "restart", "cancel", "pause", "resume"))
+            act = rng.choice(("restart", "restart", "cancel", "pause", "resume", "one"))
+            # A preview is true at its moment.
+            settle(orch)
+            if act == "one":
+                ended = [w for w in run.handles.values() if w.status.is_terminal]
+                if ended:
+                    check_rerun(service, run, rng.choice(ended).task_id)
+                continue
             if act != "restart":
                 with suppress(TaskorchError):
                     getattr(orch.workflows, act)(run_id)

@@ -304,10 +304,15 @@ class RunOperations:
     async def _list(self, request: Request) -> Response:
         query = request.query_params
         limit = number(query, "limit", 1, _MOST_RUNS, _PAGE)
-        times = [seconds(query, name, 1e11) or 0.0 for name in ("since", "until")]
+        since, until = (
+            seconds(query, name, 1e11) or 0.0 for name in ("since", "until")
+        )
         which = wanted(
-            *(query.get(name, "") for name in ("id", "schedule", "state")),
-            *(int(each * _NS) for each in times),
+            query.get("id", ""),
+            query.get("schedule", ""),
+            query.get("state", ""),
+            int(since * _NS),
+            int(until * _NS),
         )
         after, day = query.get("after", ""), query.get("day", "")
 

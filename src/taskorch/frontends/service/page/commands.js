@@ -32,7 +32,7 @@ const pages = (live) => Object.entries(TITLES).filter(([view]) => live || !LIVE.
 async function named(text) {
   const pattern = text.includes("*") ? text : `*${text}*`;
   const { runs } = await ask(`/api/v1/runs?${new URLSearchParams({ id: pattern, limit: "6" })}`);
-  const schedules = [...new Set(runs.map((each) => each.schedule).filter(Boolean))];
+  const schedules = [...new Set(runs.map((each) => each.schedule).filter((each) => each.includes(text)))];
   return [...schedules.map((each) => ({ kind: "schedule", text: each, run: () => go("schedules", each) })),
     ...runs.map((each) => ({ kind: `run, ${each.state}`, text: each.id, run: () => go("runs", each.id) }))];
 }

@@ -58,7 +58,7 @@ export async function taskPage(route, known) {
   let board = known; // until it is known whether it is live, nothing is offered
   let running = false;
   let next = null;
-  let wasOver = null;
+  let told = ""; // of which run, ended or not, the earlier ones are shown
   const button = (words, operation, id) => act(words, id, () => perform(operation, route.id), load);
   const asking = (words, operation, id, more = {}) => actAfterAsking(words, id, { operation, subject: route.id, ...more }, load);
   const load = async () => {
@@ -123,9 +123,9 @@ export async function taskPage(route, known) {
         : card("Result", el("pre", { tabindex: "0", "aria-label": "Result" }, String(textOf(result.result)).slice(0, 20000))));
     } else keep[3](null, () => []);
     keep[2](said?.text, () => said ? card("Why", el("p", { class: "name lines" }, said.text)) : []);
-    if (over !== wasOver) {
+    if (`${task.run_id} ${over}` !== told) {
       const before = await ask(`${path}/earlier`).catch(() => null);
-      if (before) wasOver = over;
+      if (before) told = `${task.run_id} ${over}`;
       keep[7](before?.runs, () => before && before.runs.length > 1 ? card("Its runs, and the same task in earlier runs", runsOf(before.runs, task.run_id)) : []);
       keep[8](before?.arguments, () => before?.arguments.length ? card("Called with", el("dl", { id: "arguments" }, before.arguments.map(([key, value]) =>
         [el("dt", {}, key), el("dd", {}, el("code", {}, value))]))) : []);
