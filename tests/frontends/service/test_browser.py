@@ -577,7 +577,7 @@ def test_the_keyboard_has_commands_and_says_which(browser):
         page.wait_for_selector("#help", state="detached")
         page.keyboard.press("Control+k")
         page.keyboard.type("sales-20")
-        page.wait_for_selector("#commands li:has-text('sales-20')")
+        page.wait_for_selector("#commands li[aria-selected='true']:has-text('run,')")
         page.keyboard.press("Enter")
         page.wait_for_selector("h1:has-text('Run sales-20')")
         page.keyboard.press("g")
