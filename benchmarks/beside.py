@@ -27,7 +27,7 @@ _WHAT = 37
 LEGEND = (
     "taskorch: the median. measured: what the goal bounds, against the peer of the same "
     "run. met: yes,\nNO, or aim where the better figure that is aimed at was reached as "
-    "well. Notes: of the newest."
+    "well."
 )
 
 

@@ -48,38 +48,48 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_attr_annotations = False
 
-#: The packages of the reference, and what each is for.
+#: The packages of the reference, and what each has.
 PACKAGES = {
-    "taskorch": "A first program",
-    "taskorch.model": "Tasks, resources and what is said of them",
-    "taskorch.protocols": "Protocols",
-    "taskorch.policies": "Policies",
-    "taskorch.workflows": "Workflows",
-    "taskorch.events": "Events, as classes",
-    "taskorch.signals": "Signals",
-    "taskorch.errors": "Errors",
-    "taskorch.journal": "Journals",
-    "taskorch.planning": "Plans of requests",
-    "taskorch.reading": "Journals, read by others",
-    "taskorch.client": "An orchestrator that is served",
-    "taskorch.frontends.service": "To serve an orchestrator",
-    "taskorch.frontends.agent": "An agent of a service",
-    "taskorch.frontends.mcp": "Tools for language models",
-    "taskorch.logs": "Logs",
-    "taskorch.recovery": "Failures, what follows them, and alerts",
-    "taskorch.telemetry": "Telemetry",
-    "taskorch.testing": "Testing",
-    "taskorch.testing.laws": "Laws",
-    "taskorch.testing.strategies": "Strategies for hypothesis",
-    "taskorch.frontends.workspace": "Task files",
-    "taskorch.frontends.suite": "Test suites",
-    "taskorch.frontends.jobs": "Adaptive jobs",
-    "taskorch.adaptive": "Policies that learn",
-    "taskorch.frontends.channel": "Short messages",
-    "taskorch.frontends.joblib": "joblib",
-    "taskorch.frontends.resource_pools": "Resource pools in YAML",
-    "taskorch.frontends.wfformat": "Recorded workflows",
-    "taskorch.cli": "The command line, called from Python",
+    "taskorch": "orchestrator, tasks, workflows, handles",
+    "taskorch.model": "tasks and resources",
+    "taskorch.protocols": "what policies, journals and executors have",
+    "taskorch.policies": "queues, routers, validators, retries",
+    "taskorch.workflows": "workflows, phases, gates",
+    "taskorch.events": "classes of events",
+    "taskorch.signals": "signals of an orchestrator",
+    "taskorch.errors": "exceptions",
+    "taskorch.journal": "SQLite, PostgreSQL, memory",
+    "taskorch.planning": "plans of requests",
+    "taskorch.reading": "read the journal of another program",
+    "taskorch.client": "client of a service",
+    "taskorch.frontends.service": "server, HTTP",
+    "taskorch.frontends.agent": "worker of a service",
+    "taskorch.frontends.mcp": "tools for language models",
+    "taskorch.logs": "log records by task",
+    "taskorch.recovery": "failures, recovery, alerts",
+    "taskorch.telemetry": "spans and metrics",
+    "taskorch.testing": "tests of your parts",
+    "taskorch.testing.laws": "laws of the protocols",
+    "taskorch.testing.strategies": "strategies for hypothesis",
+    "taskorch.frontends.workspace": "task files",
+    "taskorch.frontends.suite": "test suites",
+    "taskorch.frontends.jobs": "adaptive jobs",
+    "taskorch.adaptive": "policies that learn",
+    "taskorch.frontends.channel": "short messages",
+    "taskorch.frontends.joblib": "backend of joblib",
+    "taskorch.frontends.resource_pools": "resource pools in YAML",
+    "taskorch.frontends.wfformat": "recorded workflows",
+    "taskorch.cli": "the command line from Python",
+}
+#: What one uses first of a package: its page begins with these, in this order.
+FIRST = {
+    "taskorch": (
+        *("TaskOrchestrator", "task", "Task", "TaskHandle", "as_completed"),
+        *("RetryPolicy", "Workflow", "WorkflowRun", "TaskContext", "current_context"),
+        *("SqliteJournal", "PostgresJournal", "MemoryJournal", "Resources", "Elastic"),
+        *("AtLeast", "Program", "ProgramResult", "Approval", "TaskStatus", "TaskState"),
+        *("Explanation", "StopReport", "TaskExecutor", "SimulationReport"),
+    ),
 }
 #: The classes of what an orchestrator has and gives, which nobody imports: by the way
 #: to it, the module and the name.
@@ -98,12 +108,12 @@ GIVEN = {
     "orch.show_progress()": ("taskorch._telling.show_progress", "Progress"),
     "context.workflow, in a coroutine": ("taskorch._managers", "AsyncWorkflowContext"),
 }
-_GROUP = re.compile(
-    r"- \*\*(?P<caption>[^*]+)\*\*: (?P<links>.*?)(?=\n- |\Z)", re.DOTALL
-)
-_LINK = re.compile(r"\]\(([\w/.-]+)\.md\)")
+#: A part of the index that is a list of links; its table is for words, not for pages.
+_GROUP = re.compile(r"^## (?P<caption>.+)\n\n(?P<links>(?:- .+\n)+)", re.MULTILINE)
+_LINK = re.compile(r"^- \[[^]]+\]\(([\w/.-]+)\.md\)", re.MULTILINE)
 #: A link to an example, from a page in a folder, and to the folder of the decisions.
-_EXAMPLE = re.compile(r"\]\(\.\./\.\./examples/(\w+)\.py\)")
+_EXAMPLE = re.compile(r"\]\(\.\./\.\./examples/(\w+\.(?:py|sh))\)")
+_LANGUAGES = {".py": "python", ".sh": "sh"}
 _DECISIONS = "](decisions/)"
 
 
@@ -123,22 +133,43 @@ def add_trees(app: Sphinx, page: str, source: list[str]) -> None:
     """Give the index the tree of the pages that it names."""
     if page != "index":
         return
+    trees = ""
     for group in _GROUP.finditer(source[0]):
-        pages = _LINK.findall(group["links"])
+        trees += _tree(group["caption"], _LINK.findall(group["links"]))
         if group["caption"] == "Reference":
-            pages += [f"reference/api/{name}" for name in ("given", *PACKAGES)]
-        source[0] += _tree(group["caption"], pages)
+            pages = [f"reference/api/{name}" for name in PACKAGES]
+            pages.insert(1, "reference/api/given")
+            trees += _tree("Packages", pages)
     examples = sorted(Path(app.srcdir).glob("examples/*.rst"))
-    source[0] += _tree("Examples", [f"examples/{one.stem}" for one in examples])
-    source[0] += _tree("Words and decisions", ["glossary", "decisions/index"])
+    trees += _tree("Examples", [f"examples/{one.stem}" for one in examples])
+    source[0] += trees + _tree("Decisions", ["decisions/index"])
+
+
+def leave_out_of_search(app: Sphinx, _doctree: object) -> None:
+    """Keep decisions out of the search: it is for those who use taskorch."""
+    page = app.env.docname
+    if page.startswith("decisions/"):
+        app.env.metadata[page]["nosearch"] = ""
 
 
 def public_names(package: str) -> list[str]:
-    """What is to be imported from *package*, in the order of the alphabet."""
+    """What one imports from *package*: first what one needs first, protocols last."""
     module = import_module(package)
     named = getattr(module, "__all__", ())
-    found = [name for name in named or dir(module) if name[0] != "_"]
-    return sorted(name for name in found if name in named or _is_ours(module, name))
+    first = FIRST.get(package, ())
+    names = [name for name in named or dir(module) if name[0] != "_"]
+
+    def place(name: str) -> tuple[int, int, str]:
+        value = getattr(module, name)
+        if name in first:
+            return 0, first.index(name), name
+        is_error = isinstance(value, type) and issubclass(value, Exception)
+        is_protocol = getattr(value, "_is_protocol", False)
+        return 1 + is_error + 2 * is_protocol, 0, name
+
+    return sorted(
+        (name for name in names if name in named or _is_ours(module, name)), key=place
+    )
 
 
 def _is_ours(module: ModuleType, name: str) -> bool:
@@ -154,9 +185,10 @@ def write_reference(app: Sphinx) -> None:
     folder.mkdir(exist_ok=True)
     #: What another page has already, and is to be found there.
     told: set[int] = set()
-    for package, title in PACKAGES.items():
+    for package, content in PACKAGES.items():
         module = import_module(package)
-        lines = [title, "=" * len(title), "", f"``{package}``", ""]
+        title = f"{package}: {content}"
+        lines = [title, "=" * len(title), ""]
         lines += [*for_sphinx((inspect.getdoc(module) or "").splitlines()), ""]
         for name in public_names(package):
             value = getattr(module, name)
@@ -177,7 +209,7 @@ def write_reference(app: Sphinx) -> None:
 
 def write_given(app: Sphinx) -> None:
     """Write the page of what an orchestrator has and gives."""
-    title = "What an orchestrator has and gives"
+    title = "orch.workflows, orch.agents, orch.resources, orch.aio"
     lines = [title, "=" * len(title), ""]
     for way, (module, name) in GIVEN.items():
         lines += [f"``{way}``", "-" * (len(way) + 4), ""]
@@ -195,17 +227,14 @@ def write_examples(app: Sphinx) -> None:
     )
     folder = here / "examples"
     folder.mkdir(exist_ok=True)
-    for example in sorted(found.glob("examples/*.py")):
+    for example in sorted(found.glob("examples/*.*")):
+        if example.suffix not in _LANGUAGES:
+            continue
         code = example.read_text(encoding="utf-8").splitlines()
-        lines = [
-            example.name,
-            "=" * len(example.name),
-            "",
-            ".. code-block:: python",
-            "",
-        ]
+        language = f".. code-block:: {_LANGUAGES[example.suffix]}"
+        lines = [example.name, "=" * len(example.name), "", language, ""]
         lines += [f"   {line}".rstrip() for line in code]
-        page = folder / f"{example.stem}.rst"
+        page = folder / f"{example.name}.rst"
         page.write_text("\n".join(lines), encoding="utf-8")
 
 
@@ -255,6 +284,7 @@ def setup(app: Sphinx) -> None:
     app.connect("builder-inited", write_decisions)
     app.connect("source-read", lead)
     app.connect("source-read", add_trees)
+    app.connect("doctree-read", leave_out_of_search)
     app.connect("autodoc-skip-member", is_told_already)
     # Before napoleon.
     app.connect("autodoc-process-docstring", change_docstring, priority=400)

@@ -1,10 +1,8 @@
 """
-A router of your own: tasks that share a customer go to the same agent, so that what
-it has loaded for that customer serves again.
+A router of your own: tasks of one customer go to the same agent, whose caches are warm.
 
-It keeps nothing in memory (the choice is a hash of customer and agent), so it chooses
-the same after a restart; and it chooses among the agents that have room now, so it
-never makes a task wait for a busy favourite.
+The choice is a hash of customer and agent, so a restart keeps it. Only agents that have
+room are candidates, so no task waits for a busy favourite.
 """
 
 from collections.abc import Sequence

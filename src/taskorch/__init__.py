@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from taskorch.simulation._plans._report import SimulationReport as SimulationReport
     from taskorch.workflows import Approval as Approval
     from taskorch.workflows import Workflow as Workflow
+    from taskorch.workflows import workflow as workflow
 
 __version__ = "0.1.0"
 
@@ -126,7 +127,7 @@ _WHERE = {
         "Validator",
     ),
     "taskorch.simulation._plans._report": ("ScheduledAttempt", "SimulationReport"),
-    "taskorch.workflows": ("Approval", "Workflow"),
+    "taskorch.workflows": ("Approval", "Workflow", "workflow"),
 }
 
 #: Where the classes are that this module once offered as well.

@@ -31,7 +31,7 @@ from typing import (
 
 from taskorch._base.limits import FOLLOWED_EVENTS
 from taskorch._base.verbs import Verb, verbs_of
-from taskorch._base.vocabulary import no_attribute
+from taskorch._base.vocabulary import other_attribute
 from taskorch._handles import Ahead, TaskHandle
 from taskorch._managers import AgentManager, ResourceManager, WorkflowManager
 from taskorch._orchestrator import TaskOrchestrator
@@ -206,7 +206,7 @@ class AsyncOrchestrator(_Face):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            raise no_attribute(self, name)
+            return other_attribute(self, name)
 
     cancel_task: Final = awaited(TaskOrchestrator.cancel_task)
     suspend_task: Final = awaited(TaskOrchestrator.suspend_task)
@@ -228,6 +228,7 @@ class AsyncOrchestrator(_Face):
     answer: Final = awaited(TaskOrchestrator.answer)
     handle: Final = awaited(TaskOrchestrator.handle)
     get_task_status: Final = awaited(TaskOrchestrator.get_task_status)
+    log: Final = awaited(TaskOrchestrator.log)
     get_stats: Final = awaited(TaskOrchestrator.get_stats)
     explain: Final = awaited(TaskOrchestrator.explain)
     stuck: Final = awaited(TaskOrchestrator.stuck)

@@ -1,22 +1,23 @@
 """
 `@taskorch.task`: options that go with a function wherever it is submitted.
 
-The function stays what it was, and has `submit`, `map` and `options` besides.
+The function stays what it was, and has `submit`, `map` and `options` besides. Where a
+workflow is written down, its calls are tasks of that.
 
-Decision: 0202.
+Decision: 0202, 0212.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from datetime import timedelta
+from functools import partial
 from types import FunctionType
 from typing import (
     TYPE_CHECKING,
     Any,
     Final,
     Generic,
-    NoReturn,
     ParamSpec,
     Protocol,
     TypeVar,
@@ -25,8 +26,20 @@ from typing import (
     overload,
 )
 
-from taskorch._base.described import DECLARED, Declared, declared
-from taskorch._base.vocabulary import in_our_words, unknown_option
+from taskorch._base.building import adding, called_in, workflow_in_building
+from taskorch._base.described import (
+    DECLARED,
+    Declared,
+    FunctionWithOptions,
+    declared,
+)
+from taskorch._base.vocabulary import (
+    NOT_OF_FUNCTIONS,
+    OF_FUNCTIONS,
+    in_our_words,
+    other_attribute,
+    unknown_option,
+)
 from taskorch.errors import InvalidTaskError
 from taskorch.model import OPTIONS, Task, TaskOptions, call_type, show
 from taskorch.model._task import FunctionOptions
@@ -49,21 +62,16 @@ _NAMES: Final = tuple(
 _NO_FUNCTIONS: Final = (type, staticmethod, classmethod)
 #: What belongs to one task, and so to no function.
 _OF_ONE: Final = OPTIONS.keys() - _NAMES
-#: What others call `submit` and `options`.
-_OTHERS: Final = {
-    "delay": "submit(…), whose handle has result()",
-    "apply_async": "submit(…), or options(not_before=60).submit(…)",
-    "remote": "submit(…)",
-    "with_options": "options(…).submit(…)",
-}
 
 
-class SubmitsCalls(Generic[T]):
+class SubmitsCalls(FunctionWithOptions, Generic[T]):
     """
     Submits calls of one function: what `f.submit`, `f.map` and `f.options` do.
 
     It asks the orchestrator that it was made for, by `@orch.task`; or else that of the
-    task in which it is called; or else the only one that is open in this process.
+    task in which it is called; or else the only one that is open in this process. Where
+    a workflow is written down, it adds tasks to that. It may stand for the function
+    wherever a task is made of one: `orch.submit(f.options(timeout=5), 1)`.
 
     Args:
         fn: What is called.
@@ -77,13 +85,43 @@ class SubmitsCalls(Generic[T]):
         options: CallOptions | None = None,
         runtime: Runtime | None = None,
     ) -> None:
-        self._fn = fn
+        super().__init__(fn)
         self._options = options
         self._rt = runtime
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            return other_attribute(self, name)
+
+    @property
+    def with_noted(self) -> Declared:
+        """The options of its calls, those of the function among them."""
+        noted = declared(self.fn) or Declared({})
+        if self._options is None:
+            return noted
+        own = self._options.declared
+        executor = noted.executor if own.executor is None else own.executor
+        return Declared({**noted.options, **own.options}, executor)
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> T:
+        """
+        Add a call to the workflow that is being written down.
+
+        Raises:
+            InvalidTaskError: None is: options are for tasks.
+        """
+        workflow = workflow_in_building()
+        if workflow is None:
+            name = call_type(self.fn)
+            msg = f"{name}.options(…) has options for tasks, and this call makes none"
+            raise InvalidTaskError(msg, hint=f"{name}.options(…).submit(…)")
+        node: T = workflow.task(self, *args, kwargs=kwargs or None)
+        return node
+
     def __reduce__(self) -> tuple[Any, ...]:
         # Where it is unpickled, there is another orchestrator, or none.
-        return SubmitsCalls, (self._fn, self._options)
+        return SubmitsCalls, (self.fn, self._options)
 
     def _calls(self) -> WithOptions:
         from taskorch._with_options import (  # noqa: PLC0415 - a function may wait long
@@ -94,7 +132,7 @@ class SubmitsCalls(Generic[T]):
 
         runtime = self._rt
         if runtime is None:
-            runtime = open_runtime(call_type(self._fn))
+            runtime = open_runtime(call_type(self.fn))
         return WithOptions(runtime, self._options or CallOptions(None, {}))
 
     def submit(self, /, *args: Any, **kwargs: Any) -> TaskHandle[T]:
@@ -109,8 +147,11 @@ class SubmitsCalls(Generic[T]):
             refuse_options,
         )
 
-        refuse_options(self._fn, kwargs)
-        return self._calls().submit(self._fn, *args, **kwargs)
+        refuse_options(self.fn, kwargs)
+        if workflow_in_building() is not None:
+            node: Any = self(*args, **kwargs)
+            return cast("TaskHandle[T]", node)
+        return self._calls().submit(self.fn, *args, **kwargs)
 
     def map(
         self,
@@ -126,8 +167,11 @@ class SubmitsCalls(Generic[T]):
             NotRunningError: It cannot be told which orchestrator is meant.
             UsageError: A task was refused.
         """
+        workflow = workflow_in_building()
+        if workflow is not None:
+            return cast("Iterator[T]", _map_in(workflow, self, iterables))
         return self._calls().map(
-            self._fn, *iterables, timeout=timeout, buffersize=buffersize
+            self.fn, *iterables, timeout=timeout, buffersize=buffersize
         )
 
     def options(
@@ -143,7 +187,24 @@ class SubmitsCalls(Generic[T]):
         """
         from taskorch._with_options import CallOptions  # noqa: PLC0415 - as above
 
-        return SubmitsCalls(self._fn, CallOptions(executor, task_options), self._rt)
+        options = CallOptions(executor, task_options)
+        if self._options is not None:
+            options = self._options.changed(options)
+        return SubmitsCalls(self.fn, options, self._rt)
+
+
+def _map_in(workflow: Any, fn: Any, iterables: tuple[Iterable[Any], ...]) -> Any:
+    """
+    The node of a map in a workflow that is being written down.
+
+    Raises:
+        InvalidTaskError: Its function has not one argument.
+    """
+    if len(iterables) != 1:
+        msg = f"in a workflow, {call_type(fn.fn)}.map takes one list, or one node"
+        hint = "map over pairs, or call the function in a loop"
+        raise InvalidTaskError(msg, hint=hint)
+    return workflow.map(fn, *iterables)
 
 
 class TaskFunction(Protocol[P, R_co, T]):
@@ -264,13 +325,14 @@ def decorated(
     Raises:
         TypeError, InvalidTaskError: As for `task`.
     """
-    for name in task_options:
+    ours = in_our_words(_WHAT, task_options, OPTIONS)
+    for name in ours:
         if name in _OF_ONE:
             msg = f"@task: {name} is for one task, and a function is submitted often"
             raise InvalidTaskError(msg, hint=f"Task.call(function, {name}=…)")
-        if name not in (*_NAMES, "retries"):
+        if name not in _NAMES:
             raise unknown_option(_WHAT, name, ("executor", *_NAMES))
-    options = cast("TaskOptions", in_our_words(_WHAT, task_options))
+    options = cast("TaskOptions", ours)
     probe = Task.call(print, executor=executor, **options)
     findings = findings_of(probe)
     if findings:
@@ -287,22 +349,49 @@ def decorated(
             msg = f"@task is for functions, and {show(fn)} is none"
             hint = "put @staticmethod and @classmethod above @task"
             raise InvalidTaskError(msg, hint=hint)
-        inner, all_noted = declared(fn), noted
-        if inner is not None:
-            all_options = {**inner.options, **noted.options}
-            all_executors = inner.executor if executor is None else executor
-            all_noted = Declared(all_options, all_executors)
-        try:
-            setattr(fn, DECLARED, all_noted)
-        except AttributeError:
-            msg = f"@task: nothing can be noted of {show(fn)}"
-            hint = "Task.call(function, …) takes the options each time"
-            raise InvalidTaskError(msg, hint=hint) from None
+        fn = _noting(fn, noted)
         if type(fn) is FunctionType:
             _let_submit(fn, runtime)
         return fn
 
     return decorate if fn is None else decorate(fn)
+
+
+def _noting(fn: Any, noted: Declared) -> Any:
+    """
+    *fn*, of which the options of a decorator are noted, before those that it has.
+
+    Raises:
+        InvalidTaskError: Nothing can be noted of it.
+    """
+    inner = declared(fn)
+    if inner is not None:
+        options = {**inner.options, **noted.options}
+        executor = inner.executor if noted.executor is None else noted.executor
+        noted = Declared(options, executor)
+    try:
+        # What was decorated may be submitted itself, by another name.
+        setattr(fn, DECLARED, noted)
+        if type(fn) is FunctionType:
+            setattr(called_in(fn), DECLARED, noted)
+            fn = adding(fn)
+    except AttributeError:
+        msg = f"@task: nothing can be noted of {show(fn)}"
+        hint = "Task.call(function, …) takes the options each time"
+        raise InvalidTaskError(msg, hint=hint) from None
+    return fn
+
+
+def _refuse_word(calls: SubmitsCalls[Any], name: str, *_: Any, **_options: Any) -> None:
+    """
+    Refuse what others have as the attribute *name* of a function.
+
+    Raises:
+        InvalidTaskError: Always: it says what is here in the place of it.
+    """
+    fn = call_type(calls.fn)
+    msg = f"{fn}.{name} is what others have"
+    raise InvalidTaskError(msg, hint=NOT_OF_FUNCTIONS[name].format(fn=fn))
 
 
 def _let_submit(fn: Any, runtime: Runtime | None) -> None:
@@ -313,34 +402,12 @@ def _let_submit(fn: Any, runtime: Runtime | None) -> None:
         "map": calls.map,
         "options": calls.options,
     }
-    ours |= {name: OtherName(fn.__name__, name) for name in _OTHERS}
+    ours |= {name: getattr(calls, name) for name in OF_FUNCTIONS}
+    ours |= {name: partial(_refuse_word, calls, name) for name in NOT_OF_FUNCTIONS}
     for name, method in ours.items():
-        is_ours = isinstance(
-            getattr(getattr(fn, name, None), "__self__", None), SubmitsCalls
-        )
+        old = getattr(fn, name, None)
+        if isinstance(old, partial):
+            old = old.args[0]
+        is_ours = isinstance(getattr(old, "__self__", old), SubmitsCalls)
         if is_ours or not hasattr(fn, name):
             setattr(fn, name, method)
-
-
-class OtherName:
-    """
-    What others call `submit` or `options`: it says how that is called here.
-
-    Args:
-        fn: The name of the function.
-        name: How others call it.
-    """
-
-    def __init__(self, fn: str, name: str) -> None:
-        self._fn = fn
-        self._name = name
-
-    def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        """
-        Refuse the call.
-
-        Raises:
-            InvalidTaskError: Always.
-        """
-        msg = f"{self._fn}.{self._name} is what others have"
-        raise InvalidTaskError(msg, hint=f"here it is {self._fn}.{_OTHERS[self._name]}")

@@ -18,10 +18,10 @@ from contextlib import suppress
 from datetime import timedelta
 from itertools import islice
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Generic, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, cast
 
 from taskorch._base.visible import counted
-from taskorch._base.vocabulary import no_attribute
+from taskorch._base.vocabulary import other_attribute
 from taskorch._futures import TaskFuture, cancel_pending, is_free
 from taskorch.errors import TaskorchError, UsageError
 from taskorch.model import TERMINAL, TaskState, check_count, show, to_patience
@@ -84,7 +84,7 @@ class TaskHandle(Work, Generic[T]):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            raise no_attribute(self, name)
+            return other_attribute(self, name)
 
     @property
     def task_id(self) -> str:
@@ -341,6 +341,30 @@ def as_completed(
             handle._rt.waiting.abandon(handle, waiter)
 
 
+class DoneAndNotDone(NamedTuple, Generic[T]):
+    """
+    What `orch.wait(handles)` gives.
+
+    Attributes:
+        done: Handles of tasks that have ended, or are blocked for good.
+        not_done: The others.
+    """
+
+    done: set[TaskHandle[T]]
+    not_done: set[TaskHandle[T]]
+
+
+def wait_for(
+    handles: Iterable[TaskHandle[T]], timeout: float | timedelta | None
+) -> DoneAndNotDone[T]:
+    """Wait until all *handles* are done, or *timeout* is over."""
+    not_done = set(handles)
+    done: set[TaskHandle[T]] = set()
+    with suppress(TimeoutError):
+        done.update(as_completed(not_done, timeout))
+    return DoneAndNotDone(done, not_done - done)
+
+
 class Ahead(Generic[T]):
     """
     Submits calls as results are taken, so that what they are made of may be endless.
@@ -441,7 +465,7 @@ class MapResults(Iterator[T]):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            raise no_attribute(self, name)
+            return other_attribute(self, name)
 
     @defers_interrupts
     def __next__(self) -> T:

@@ -23,6 +23,7 @@ from typing import (
     overload,
 )
 
+from taskorch._base.building import as_workflow
 from taskorch._base.limits import (
     FOLLOWED_EVENTS,
     KEEP_EVENTS,
@@ -42,10 +43,16 @@ from taskorch._base.verbs import (
     lacks,
     verb,
 )
-from taskorch._base.vocabulary import meant, no_attribute
+from taskorch._base.vocabulary import meant, other_attribute
 from taskorch._contexts import TaskContext
 from taskorch._decorators import decorated
-from taskorch._handles import TaskHandle, as_completed, map_calls
+from taskorch._handles import (
+    DoneAndNotDone,
+    TaskHandle,
+    as_completed,
+    map_calls,
+    wait_for,
+)
 from taskorch._settings.fields import SETTINGS, Settings
 from taskorch._with_options import CallOptions, WithOptions, refuse_options
 from taskorch.errors import InvalidTaskError, InvalidTransitionError, UnknownTaskError
@@ -65,6 +72,7 @@ from taskorch.model import (
     Stuck,
     Task,
     TaskFilter,
+    TaskLog,
     TaskState,
     TaskStatus,
     called_as,
@@ -137,7 +145,7 @@ if TYPE_CHECKING:
     from taskorch.signals import Signals
     from taskorch.simulation._plans._chance import Durations, Failures
     from taskorch.simulation._plans._report import SimulationReport
-    from taskorch.workflows import Workflow
+    from taskorch.workflows import Workflow, WorkflowFunction
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -178,7 +186,7 @@ class TaskOrchestrator:
     place of Python's own for SIGINT, and the last `stop` takes it back.
 
     Args:
-        registry: Which agents match a task (`CapabilityRegistry`).
+        registry: Which workers match a task (`CapabilityRegistry`).
         router: Which of them does it (`PerformanceRouter`).
         validator: Whether a task is accepted (`StructuralValidator`).
         state_machine: A view of the states of your own (`StandardStateMachine`).
@@ -205,8 +213,11 @@ class TaskOrchestrator:
         keep_finished_mb: MB that they may hold, about, of what nobody else has:
             results, arguments, payloads, and what was in hand when they failed. The
             oldest leave memory first, and the latest few stay. None is without limit.
+        keep_logs_mb: MB that are kept of what one attempt of a function logs and
+            prints, in files beside the journal; 0 keeps nothing, None all. `log` reads
+            them.
         max_queued: Queued tasks beyond which none is admitted; None is without limit.
-        unknown_capability: Whether a task that no agent can do is refused
+        unknown_capability: Whether a task that no worker can do is refused
             (`"refuse"`) or waits for one (`"wait"`).
         stop_timeout: Seconds that the end of the block waits for work to finish;
             None is for ever.
@@ -250,6 +261,7 @@ class TaskOrchestrator:
             report=_reports.report,
             rerun_failed=said.rerun_failed,
             keep_finished_mb=said.keep_finished_mb,
+            keep_logs_mb=said.keep_logs_mb,
         )
         self._lifecycle = Lifecycle(self._rt)
         #: Held by who makes a part that joins others: see `_once`.
@@ -302,7 +314,7 @@ class TaskOrchestrator:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            raise no_attribute(self, name)
+            return other_attribute(self, name)
 
     # -- submitting ----------------------------------------------------------------
 
@@ -487,6 +499,7 @@ class TaskOrchestrator:
         """
         return decorated(fn, self._rt, executor, task_options)
 
+    @called_as("orch.as_completed(handles, timeout=5)")
     def as_completed(
         self,
         handles: Iterable[TaskHandle[T]],
@@ -500,6 +513,7 @@ class TaskOrchestrator:
         """
         return as_completed(handles, timeout)
 
+    @called_as("orch.gather(handles, timeout=5)")
     def gather(
         self,
         handles: Iterable[TaskHandle[T]],
@@ -518,13 +532,7 @@ class TaskOrchestrator:
             TaskFailure: What became of the first, in their order, that has no result,
                 or its own exception. The others go on.
         """
-        unchecked: Any = handles
-        those: list[Any] = [None]
-        if isinstance(unchecked, Iterable):
-            those = list(unchecked)
-        if not all(isinstance(each, TaskHandle) for each in those):
-            msg = "orch.gather takes handles, in a list or another iterable"
-            raise InvalidTaskError(msg, hint="orch.gather([one, other])")
+        those = _handles_of(handles, "gather")
         patience = to_patience(timeout)
         end = None if patience is None else monotonic() + patience
         return [
@@ -1322,6 +1330,39 @@ class TaskOrchestrator:
         self._rt.look_up(task_id)
         return _reports.status(self._rt, task_id)
 
+    @verb(
+        "What a task has logged and printed.",
+        "thread",
+        "GET /tasks/{task_id}/log",
+        refuses=(404,),
+        forms={"attempt": COUNT, "after": COUNT},
+        lacks=lacks(command="`logs` shows it"),
+    )
+    def log(
+        self, task_id: str, *, attempt: int | None = None, after: int | None = None
+    ) -> TaskLog:
+        """
+        What a task has logged and printed: the latest attempt, 64 KiB of it at most.
+
+        A function's is kept with a journal, up to `keep_logs_mb` of each attempt: what
+        it prints, and each record that the level of its logger lets pass. A program's
+        is its output.
+
+        Args:
+            task_id: Its id.
+            attempt: The number of an earlier attempt.
+            after: Where to begin, as the `next` of the part before says it; None: the
+                end of it.
+
+        Raises:
+            UnknownTaskError: No task has this id.
+            OSError: It was kept, and cannot be read.
+        """
+        status = self.get_task_status(task_id)
+        from taskorch.journal._logs import log_of  # noqa: PLC0415 - few ask
+
+        return log_of(self._rt.attempts.programs.logs, status, attempt, after)
+
     def tasks(
         self,
         state: TaskFilter | TaskState | str | None = None,
@@ -1453,7 +1494,7 @@ class TaskOrchestrator:
     )
     def simulate(
         self,
-        workflow: Workflow | ExecutionPlan | Iterable[Task],
+        workflow: Workflow | WorkflowFunction[...] | ExecutionPlan | Iterable[Task],
         durations: Durations = None,
         *,
         failures: Failures = None,
@@ -1492,7 +1533,7 @@ class TaskOrchestrator:
         from taskorch.simulation._plans._report import simulate  # noqa: PLC0415 - when needed
 
         self._rt.deciders.refuse_reentry()
-        work: object = workflow
+        work: object = as_workflow(workflow)
         if "taskorch.planning" in sys.modules:
             from taskorch.planning import ExecutionPlan  # noqa: PLC0415 - is there
 
@@ -1646,7 +1687,7 @@ class TaskOrchestrator:
         return cast("TroubleTeller", self._rt.notices.teller)
 
     @verb(
-        "What is measured, by its names: of all, by type of task, by agent.",
+        "What is measured, by its names: of all, by type of task, by worker.",
         "thread",
         "GET /metrics",
         operation="measured",
@@ -1726,14 +1767,18 @@ class TaskOrchestrator:
             def backup(): ...
 
         Args:
-            when: Its times.
+            when: Its times. Or the function, with its times as `cron=`: then it is
+                added now, and nothing is decorated.
             name: The name of the schedule; None is that of the function.
             options: `zone`, `catch_up`, `overlap`, `jitter`, `start` and `end`.
 
         Raises:
             InvalidTaskError: An argument cannot be, or the times never come.
         """
-        given: object = when
+        given: Any = when
+        if callable(given) and "cron" in options:
+            decorate = self.schedule(options.pop("cron"), name=name, **options)
+            return cast("Callable[[F], F]", decorate(given))
         unknown = [each for each in options if each not in _OPTIONS_OF_SCHEDULES]
         is_times = isinstance(given, str | int | float)
         if unknown or not (is_times or hasattr(given, "total_seconds")):
@@ -1803,33 +1848,53 @@ class TaskOrchestrator:
         kept = self._rt.kernel.retained.get(name)
         return None if kept is None else kept.cargo.value
 
-    @verb(
+    @overload
+    def wait(self, timeout: float | timedelta | None = None) -> bool: ...
+
+    @overload
+    def wait(
+        self,
+        handles: Iterable[TaskHandle[T]],
+        /,
+        timeout: float | timedelta | None = None,
+    ) -> DoneAndNotDone[T]: ...
+
+    @verb(  # type: ignore[misc]  # the first argument may be a timeout, too
         "Wait until nothing can proceed.",
         "thread",
         lacks=FOR_PROGRAMS,
     )
-    def wait(self, timeout: float | timedelta | None = None) -> bool:
+    @called_as("done, not_done = orch.wait(handles, timeout=5)")
+    def wait(
+        self,
+        handles: Iterable[TaskHandle[Any]] | float | timedelta | None = None,
+        /,
+        timeout: float | timedelta | None = None,
+    ) -> bool | DoneAndNotDone:
         """
         Wait until nothing can proceed by itself and all receivers have been served.
 
+        Or for some handles: `done, not_done = orch.wait(handles, timeout=5)`, as
+        `concurrent.futures.wait` does. What is blocked for good is done, too.
+
         Args:
+            handles: Of any orchestrators; what is no such is a timeout.
             timeout: Seconds to wait; None is for ever.
 
         Returns:
-            Whether it came to that in time.
+            Whether it came to that in time; or which of *handles* are done, and which
+            are not.
 
         Raises:
+            InvalidTaskError: Something is no handle, and no duration.
             WouldBlockError: The caller is on the loop that must do the work.
             WouldDeadlockError: The caller is a task, which would wait for itself.
         """
-        unchecked: Any = timeout
-        those = unchecked if isinstance(unchecked, list | tuple | set) else [unchecked]
-        if any(isinstance(each, TaskHandle) for each in those):
-            msg = "orch.wait waits for all that there is, not for some handles"
-            hint = "orch.gather(handles), or taskorch.as_completed(handles)"
-            raise InvalidTaskError(msg, hint=hint)
+        if isinstance(handles, Iterable):
+            return wait_for(_handles_of(handles, "wait"), timeout)
+        patience = timeout if handles is None else handles
         self._rt.submit_rest()
-        return self._rt.waiting.until_quiet(to_patience(timeout))
+        return self._rt.waiting.until_quiet(to_patience(patience))
 
     def stop(
         self, drain: bool = True, timeout: float | timedelta | None = None
@@ -2067,6 +2132,20 @@ class TaskOrchestrator:
             f"<TaskOrchestrator {state}: {kernel.queued} queued, {kernel.active} "
             f"running, {kernel.completed} completed, {kernel.failed} failed>"
         )
+
+
+def _handles_of(handles: Any, method: str) -> list[TaskHandle[Any]]:
+    """
+    *handles*, as a list.
+
+    Raises:
+        InvalidTaskError: Something is no handle.
+    """
+    those: list[Any] = list(handles) if isinstance(handles, Iterable) else [None]
+    if not all(isinstance(each, TaskHandle) for each in those):
+        msg = f"orch.{method} takes handles, in a list or another iterable"
+        raise InvalidTaskError(msg, hint=f"orch.{method}([one, other])")
+    return those
 
 
 def _check_priority(priority: object) -> None:

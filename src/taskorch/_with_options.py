@@ -8,10 +8,18 @@ from datetime import timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
+from taskorch._base.described import Declared
 from taskorch._base.vocabulary import in_our_words, others_words, unknown_option
 from taskorch._handles import map_calls
 from taskorch.errors import InvalidTaskError
-from taskorch.model import Task, TaskOptions, call_type, id_problem, show
+from taskorch.model import (
+    OPTIONS,
+    Task,
+    TaskOptions,
+    call_type,
+    id_problem,
+    show,
+)
 
 if TYPE_CHECKING:
     from taskorch._handles import TaskHandle
@@ -65,11 +73,23 @@ class CallOptions:
     """
 
     def __init__(self, executor: str | None, options: TaskOptions) -> None:
-        for name in options:
-            if name not in _NAMES:
+        ours = in_our_words(_WHAT, options, OPTIONS)
+        for name in ours:
+            if name not in OPTIONS:
                 raise unknown_option(_WHAT, name, ("executor", *_NAMES))
         self._executor = executor
-        self._options = cast("TaskOptions", in_our_words(_WHAT, options))
+        self._options = cast("TaskOptions", ours)
+
+    @property
+    def declared(self) -> Declared:
+        """The options, as those of a function."""
+        return Declared(self._options, self._executor)
+
+    def changed(self, other: CallOptions) -> CallOptions:
+        """These options, of which those that *other* has are others."""
+        executor = self._executor if other._executor is None else other._executor
+        both: Any = {**self._options, **other._options}
+        return CallOptions(executor, both)
 
     def task(
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

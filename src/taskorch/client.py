@@ -547,6 +547,7 @@ class Client:
     # -- what is as it is beside the orchestrator: a line for checkers --------------
 
     get_task_status: Final = asking(TaskOrchestrator.get_task_status, document)
+    log: Final = asking(TaskOrchestrator.log, document)
     get_stats: Final = asking(TaskOrchestrator.get_stats, document)
     health: Final = asking(TaskOrchestrator.health, document)
     doctor: Final = asking(TaskOrchestrator.doctor, documents)
@@ -712,6 +713,7 @@ class AsyncClient:
     agent_instances: Final = on_thread(Client.agent_instances)
     alerts: Final = on_thread(Client.alerts)
     get_task_status: Final = on_thread(Client.get_task_status)
+    log: Final = on_thread(Client.log)
     get_stats: Final = on_thread(Client.get_stats)
     health: Final = on_thread(Client.health)
     doctor: Final = on_thread(Client.doctor)
@@ -818,6 +820,9 @@ def _failure(error: Mapping[str, Any], task_id: str) -> TaskorchError:
     cls = _ERRORS.get(error.get("code", ""))
     if cls is None or issubclass(cls, TaskFailedError):
         return TaskFailedError(
-            f"{error['type']}: {error['message']}", type=error["type"], task_id=task_id
+            f"{error['type']}: {error['message']}",
+            type=error["type"],
+            traceback=error.get("traceback", ""),
+            task_id=task_id,
         )
     return cls(error["message"], hint=error.get("hint"), task_id=task_id)

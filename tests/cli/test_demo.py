@@ -58,8 +58,8 @@ def test_what_was_killed_goes_on_and_nothing_is_done_twice(
         "load",
     ]
     assert "Send the report?" in text
-    assert "orch.answer('tonight/send'" in text
     (journal,) = tmp_path.glob("taskorch-demo-*/night.db")
+    assert f"taskorch answer {journal} tonight/send CHOICE --by NAME" in text
     assert f"taskorch inspect {journal}" in text
     reader = JournalReader(journal)
     assert reader.get_task_status("tonight/load").state is TaskState.COMPLETED

@@ -11,7 +11,7 @@ import pytest
 from tests.cli.tools import taskorch, told
 from tests.frontends.service.tools import Service
 
-from taskorch import Task, TaskOrchestrator
+from taskorch import Task, TaskOrchestrator, Workflow
 from taskorch.events import StartsHeld, StartsReleased
 from taskorch.reading import JournalReader
 
@@ -166,7 +166,9 @@ def test_a_service_is_asked_as_its_journal_is(tmp_path, capsys, monkeypatch):
             ["explain", "after"],
             ["explain"],
             ["inspect", "good/1"],
+            ["inspect", "bad"],
             ["inspect", "--state", "failed"],
+            ["inspect", "--state", "blocked"],
             ["inspect", "--tasks", "--limit", "2"],
             ["inspect", "--id", "good/*", "--json"],
         ):
@@ -175,6 +177,11 @@ def test_a_service_is_asked_as_its_journal_is(tmp_path, capsys, monkeypatch):
             theirs = taskorch(capsys, verb, url, *rest)
             expected = mine[1].replace(str(path), url)
             assert (theirs[0], theirs[1]) == (mine[0], expected), words
+        said = taskorch(capsys, "inspect", url, "--state", "blocked")[1]
+        assert said.endswith("  bad did not complete\n")
+        said = taskorch(capsys, "inspect", url, "bad", "--traceback")[1]
+        assert '    raise ValueError("no way")\nValueError: no way\n' in said
+        assert "  error      ValueError: no way\n" in said
         (mine,) = told(taskorch(capsys, "inspect", path, "bad", "--json")[1])
         (theirs,) = told(taskorch(capsys, "inspect", url, "bad", "--json")[1])
         names = [event["event"] for event in mine["events"]]
@@ -185,8 +192,37 @@ def test_a_service_is_asked_as_its_journal_is(tmp_path, capsys, monkeypatch):
         said = taskorch(capsys, "inspect", url, "bad", "--follow")[1]
         assert said.startswith("bad is failed")
         assert taskorch(capsys, "inspect", url, "nobody")[0] == 2
+        monkeypatch.setenv("TASKORCH_TOKEN", "another one, of 24 letters")
+        said = taskorch(capsys, "inspect", url)[2]
+        assert f"export TASKORCH_TOKEN=…, with the token of {url}" in said
     assert "cannot be reached" in taskorch(capsys, "inspect", url)[2]
     assert taskorch(capsys, "explain", url, "bad")[0] != 0
+
+
+def test_a_list_after_a_restart_has_the_cause_alone(tmp_path, capsys, monkeypatch):
+    """Not the earlier life, which stands beside it, nor what a program could call."""
+    path = tmp_path / "j.db"
+    parts = Workflow("parts")
+    parts.map(broken_part, [1, 2], id="map")
+    with TaskOrchestrator(journal=path) as orch:
+        orch.workflows.start(parts, id="run")
+        orch.wait(30)
+    with TaskOrchestrator(journal=path) as orch, orch.serve(port=0) as server:
+        monkeypatch.setenv("TASKORCH_TOKEN", server.token)
+        for place in (path, server.url):
+            said = taskorch(capsys, "inspect", place, "--state", "failed")[1]
+            causes = {
+                row.split("  ")[0]: row.split("  ")[-1] for row in said.splitlines()
+            }
+            assert causes["run/map/0"] == "ValueError: no part 1"
+            assert "2 of its 2 calls did not: " in causes["run/map"]
+            assert "orch." not in said
+            assert "earlier life" not in said
+
+
+def broken_part(number):
+    msg = f"no part {number}"
+    raise ValueError(msg)
 
 
 def broken():

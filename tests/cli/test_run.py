@@ -63,6 +63,23 @@ def test_the_last_block_is_what_a_person_needs(here, capsys):
     assert summary == "FAILED: 1 blocked, 4 completed, 3 failed\n"
 
 
+def test_the_calls_of_a_map_count_whenever_they_are_made(here, capsys):
+    """They are no tasks of the workflow before the map has begun."""
+    (here / "mapped.py").write_text(
+        "import time\nfrom taskorch import Workflow\n"
+        "def late():\n    time.sleep(0.2)\n    return [1, 2]\n"
+        "wf = Workflow('wf')\nwf.map(abs, wf.task(late), id='sizes')\n"
+    )
+    code, out, err = taskorch(capsys, "run", "mapped.py")
+    assert code == 0, err
+    ends = [line for line in out.splitlines() if line.startswith("completed ")]
+    assert sorted(ends) == [
+        *("completed late", "completed sizes"),
+        *("completed sizes/0", "completed sizes/1"),
+    ]
+    assert out.endswith("\ncompleted: 4 completed\n")
+
+
 def test_with_a_journal_it_goes_on_and_runs_again_what_failed(here, capsys):
     assert taskorch(capsys, "run", "flow_file.py", "--journal", "runs.db")[0] == 1
     forget(here)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -16,6 +18,7 @@ from tests.frontends.agent.tools import free_port
 from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import Task, TaskOrchestrator, cli
+from taskorch.client import Client
 
 APP = """\
 from taskorch import Task, TaskOrchestrator
@@ -69,6 +72,8 @@ def test_the_orchestrator_of_a_module_is_served(tmp_path, name):
         (["-m", "app_for_faults", "--output", "x"], "--output is for a suite"),
         (["-m", "app_for_faults", "--journal", "runs.db"], "serve one of these"),
         ([], "serve one of these"),
+        (["--journal", "runs.db", "--agents"], "--agents is for an orchestrator"),
+        (["--config", "suite.yaml", "--host", "x"], "--host is for an orchestrator"),
     ],
 )
 def test_what_cannot_be_served_is_refused(tmp_path, monkeypatch, capsys, words, said):
@@ -109,6 +114,86 @@ def test_what_is_wrong_in_a_file_has_its_place(
     told = capsys.readouterr().err
     assert f"{path}:{line}: " in told
     assert said in told
+
+
+TEAM = {
+    "app.py": """\
+from taskorch import TaskOrchestrator
+orch = TaskOrchestrator(journal="team.db")
+""",
+    "sales.py": """\
+from app import orch
+from taskorch import task
+
+@task(retries=1)
+def report(day):
+    return f"report of {day}"
+
+@orch.schedule("every 24h", name="sales")
+def nightly():
+    return report("today")
+""",
+    "stock.py": """\
+import sales
+from app import orch
+from sales import report
+orch.schedules.add("stock", "every 12h", sales.nightly)
+""",
+    "_part.py": "raise AssertionError('it is a part of others')",
+}
+
+
+def test_a_folder_of_files_is_one_service(tmp_path):
+    flows = tmp_path / "flows"
+    flows.mkdir()
+    for name, text in TEAM.items():
+        (flows / name).write_text(text)
+    words = ["flows", "--port", "0", "--functions", "--agents", "--host", "orch.test"]
+    with started("serve", *words, cwd=tmp_path) as process:
+        try:
+            address, token = page = page_of(process)
+            names = {
+                each["name"] for each in ask(page, "/api/v1/schedules")["schedules"]
+            }
+            assert names == {"sales", "stock"}
+            client = Client(address, token=token, functions={"report": str})
+            task = Task.call(str, "monday", id="one")
+            assert client.submit_task(task).result(PATIENCE) == "report of monday"
+            ask(page, "/api/v1/agents")
+            request = urllib.request.Request(f"{address}/livez")
+            request.add_header("Host", "orch.test")
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+                assert answer.status == 200
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"a.py": HEAD, "b.py": HEAD}, "2 orchestrators"),
+        ({"a.py": "", "b.py": ""}, "no orchestrator"),
+        ({"a.py": HEAD, "queue.py": ""}, "that of a module of Python"),
+        ({"a.py": HEAD, "x/a.py": ""}, "its name is that of"),
+        ({"readme.md": ""}, "no file of Python"),
+        ({"a.py": f"{HEAD}import gone_in_a"}, "a.py:3: "),
+    ],
+)
+def test_files_that_make_no_one_service_are_refused(
+    tmp_path, monkeypatch, capsys, files, said
+):
+    for name, text in files.items():
+        path = tmp_path / "flows" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    monkeypatch.setattr("sys.modules", {**sys.modules})
+    folders = sorted({str((tmp_path / "flows" / name).parent) for name in files})
+    assert cli.main(["serve", *folders, "--port", "0", "--no-token"]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_an_empty_token_is_none(tmp_path, monkeypatch, capsys):
@@ -154,6 +239,35 @@ def test_a_night_that_fails_is_in_the_log_of_the_service(tmp_path):
             assert process.wait(PATIENCE) == 0
         finally:
             process.kill()
+
+
+def test_who_starts_it_in_a_terminal_is_let_in(tmp_path):
+    """With the token of the environment, too, which nobody has to type."""
+    (tmp_path / "app.py").write_text(HEAD)
+    terminal, end = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "taskorch", "serve", "app.py", "--port", "0"],
+        stdout=end,
+        stderr=end,
+        cwd=tmp_path,
+        env={**os.environ, "TASKORCH_TOKEN": "one-that-nobody-types", "TERM": "xterm"},
+    ) as process:
+        os.close(end)
+        try:
+            text = ""
+            while not (match := re.search(r"page: (\S+)#code=(\S+)\r\n", text)):
+                text += os.read(terminal, 1_000).decode()
+            assert "one-that" not in text
+            request = urllib.request.Request(
+                f"{match[1]}api/v1/page/key",
+                json.dumps({"code": match[2]}).encode(),
+                {"Content-Type": "application/json"},
+            )
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+                assert answer.status == 200
+        finally:
+            process.kill()
+            os.close(terminal)
 
 
 def test_a_journal_is_served_while_its_owner_runs(tmp_path):

@@ -138,7 +138,7 @@ class Sender:
 
     def _send(self):
         for _ in range(self.count):
-            if not self.ready.get(timeout=60):
+            if not self.ready.get(timeout=120):
                 return
             time.sleep(self.random.expovariate(1 / 0.002))
             self.sent += 1

@@ -966,7 +966,7 @@ def test_durability_is_for_a_journal_that_is_given_by_its_path(of_its_own, tmp_p
         ("getStats", "get_stats"),
         ("getTaskStatus", "get_task_status"),
         ("on", "signals"),
-        ("cancel", "cancel_task"),
+        ("revoke", "cancel_task"),
         ("sumbit", "submit"),
     ],
 )

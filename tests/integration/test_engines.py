@@ -123,11 +123,13 @@ def written(file: Path) -> list[int]:
     return [int(word) for word in file.read_text().split()]
 
 
+@pytest.mark.slow
 def test_they_keep_the_laws(make: Make) -> None:
     with executing(make()) as executor:
         check_attempt_executor(lambda: executor, examples=2, patience=PATIENCE)
 
 
+@pytest.mark.slow
 def test_so_do_tasks_of_the_engine_itself(make: Make) -> None:
     with executing(make(hosts=(0, 0))) as executor:
         check_attempt_executor(lambda: executor, examples=2, patience=PATIENCE)
@@ -516,6 +518,7 @@ def test_resources_are_those_of_a_host(dask_only: Any) -> None:
         assert "no worker of Dask has gpu=1" in str(error)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_cluster_grows_with_what_waits_and_shrinks_again() -> None:
     # Each host is a worker of Dask's and two processes of ours, one after another.

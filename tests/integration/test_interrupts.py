@@ -179,8 +179,15 @@ class Self:
         interrupt()
 
 
+class DiesFinally:
+    """Likewise, in the moment in which something is done that was to be done then."""
+
+    def __init__(self):
+        weakref.finalize(self, signal.raise_signal, signal.SIGINT)
+
+
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("kind", [Dies, DiesWeakly])
+@pytest.mark.parametrize("kind", [Dies, DiesWeakly, DiesFinally])
 def test_one_where_python_would_forget_it_arrives_after_that(kind):
     """It would be printed there, and nobody would hear of it."""
     refs = []
@@ -196,6 +203,19 @@ def take_down(kind, refs):
     del dead
     while True:
         time.sleep(0.01)
+
+
+def test_one_in_what_is_finalized_by_hand_arrives_at_once():
+    """There it is raised to the caller, and what is done may take its time."""
+
+    def last():
+        interrupt()
+        pytest.fail("it was not interrupted")
+
+    with TaskOrchestrator():
+        finalize = weakref.finalize(last, last)
+        with pytest.raises(KeyboardInterrupt):
+            finalize()
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
@@ -363,6 +383,32 @@ def test_one_does_not_cut_short_what_a_wait_does_with_its_lock(when):
         with pytest.raises(KeyboardInterrupt):
             wait_for_nobody(condition)
         assert condition.acquire(False)
+
+
+class LetGo:
+    """A lock whose functions are in C, as those of a future's: one comes as it is let go."""
+
+    def __init__(self):
+        self.taken_again = []
+        self.acquire = self.release = self.locked = bool
+        self._release_save = partial(signal.raise_signal, signal.SIGINT)
+        self._acquire_restore = self.taken_again.append
+        self._is_owned = partial(bool, 1)
+
+    def __enter__(self):
+        return True
+
+    def __exit__(self, *_):
+        pass
+
+
+def test_one_as_a_wait_begins_leaves_the_lock_to_who_holds_it():
+    """As that of a future: what was let go is taken again before it arrives."""
+    with TaskOrchestrator():
+        lock = LetGo()
+        with pytest.raises(KeyboardInterrupt):
+            wait_for_nobody(threading.Condition(lock))
+        assert lock.taken_again == [None]
 
 
 class Taken:

@@ -132,7 +132,7 @@ def test_other_classes_suggest_too():
 @pytest.mark.parametrize(
     ("make", "meant"),
     [
-        (lambda: TaskOrchestrator(max_workers=3), "concurrency"),
+        (lambda: TaskOrchestrator(n_jobs=3), "concurrency"),
         (lambda: TaskOrchestrator(database="runs.db"), "journal"),
         (lambda: RetryPolicy(3, delay=1), "base"),
         (lambda: RetryPolicy(3, exceptions=(OSError,)), "retry_on"),
@@ -161,7 +161,7 @@ def divide(first, second):
 @pytest.mark.parametrize(
     ("thing", "name", "meant"),
     [
-        ("handle", "get", "result"),
+        ("handle", "output", "result"),
         ("handle", "id", "task_id"),
         ("handle", "state", "status"),
         ("run", "run_id", "workflow_id"),

@@ -165,6 +165,20 @@ def test_a_slot_that_has_its_task_keeps_it_though_that_was_not_noted(
 # -- again and already -----------------------------------------------------------------
 
 
+def test_what_has_not_ended_is_named_in_a_sentence():
+    """One, or several; and what becomes of the next slot."""
+    asks = Workflow("asks")
+    asks.add(Task.question("go on?", id="go"))
+    with TaskOrchestrator() as orch:
+        orch.schedules.add("s", "@daily", asks)
+        one, two = orch.schedules.backfill("s", "2026-01-01", "2026-01-02")
+        end = "not ended: a slot that comes before is skipped."
+        assert f" {one} and {two} have {end}" in str(orch.schedules.status("s"))
+        orch.workflows.cancel(two)
+        eventually(lambda: f" {one} has {end}" in str(orch.schedules.status("s")))
+        orch.workflows.cancel(one)
+
+
 def test_a_backfill_says_what_was_done_and_does_it_again_if_it_is_asked_to():
     calls = []
     with TaskOrchestrator() as orch:

@@ -147,6 +147,36 @@ def test_a_failed_run_is_told_by_its_task_and_is_mended_by_a_later_one(
         assert part(orch, "schedules").status == "ok"
 
 
+def triple(number: int) -> int:
+    if number > 1:
+        msg = f"no rows of {number}"
+        raise ValueError(msg)
+    return 3 * number
+
+
+def test_a_map_that_fails_since_a_call_did_is_one_failure(hook: Hook) -> None:
+    """Its error is that of the call, as it was: the map has nothing to add."""
+    flow = Workflow("flow")
+    flow.map(triple, [1, 2], id="triples")
+    with TaskOrchestrator() as orch:
+        orch.notify(hook.url, allow_private=True)
+        orch.schedules.add("nightly", "@yearly", flow)
+        run = orch.schedules.trigger("nightly")
+        eventually(lambda: orch.get_task_status(f"{run}/triples").is_terminal)
+        failed = f"{run}/triples/1 failed: ValueError: no rows of 2"
+        eventually(lambda: part(orch, "schedules").detail == f"nightly: {failed}")
+        OUTCOMES["first"] = "another, which is told after all that was before it"
+        orch.schedules.add("first", "@yearly", first)
+        last = orch.schedules.trigger("first")
+        eventually(lambda: last in told(hook))
+        assert told(hook) == {f"{run}/triples/1", last}
+        assert f"nightly: {failed};" in part(orch, "schedules").detail
+
+
+def told(hook: Hook) -> set[str]:
+    return {each["id"] for each in messages(hook, "failure")}
+
+
 def test_an_earlier_slot_that_ends_late_mends_nothing(hook: Hook, caplog: Any) -> None:
     caplog.set_level(logging.INFO, logger="taskorch")
     hold, calls = Hold(), []

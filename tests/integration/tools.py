@@ -104,9 +104,11 @@ def eventually(
 ) -> None:
     """Poll for a fact of the operating system's, which sends no event."""
     end = time.monotonic() + patience
+    pause = 0.002
     while not fact():
         assert time.monotonic() < end, what or "it never came to that"
-        time.sleep(0.002)
+        time.sleep(pause)
+        pause = min(1.1 * pause, 0.01)
 
 
 def part(orch: Any, name: str) -> Any:

@@ -17,6 +17,7 @@ from tests.kernel.seen import VERBS, looking
 from tests.kernel.worlds import many
 
 import taskorch
+from taskorch._verbs.table import VERBS as PUBLIC
 from taskorch.events import CATALOGUE, Event
 from taskorch.kernel import Kernel
 
@@ -26,44 +27,57 @@ KERNEL = Path(taskorch.__file__).parent / "kernel"
 Facts = Mapping[str, set[type[Event]]]
 NAMES = {cls.__name__: cls for cls in CATALOGUE}
 
+#: What may become of tasks that wait for one that has ended: a word of the page.
+ENDS = frozenset(
+    NAMES[f"Task{name}"]
+    for name in ("Completed", "Failed", "Released", "Blocked", "Cancelled")
+)
+
 HEAD = """\
 # The commands of the kernel
 
-Whatever befalls a task, an agent or a pool is said to the kernel as one of these commands: nothing
-else changes its state ([why so](../decisions/0044-verbs-of-the-kernel.md)). Each is a function of
-the state, its first argument, and `Kernel` binds it as a method: `kernel.cancel(row, now, reason)`
-calls the function that stands beside `cancel` below. A command asks the policies, is refused whole or
-records as facts what is so from now on, and lets the state follow each fact
-([which moves there are](states.md#what-each-fact-does)). Nothing starts before `dispatch`. With which
-a life begins, `fold` and `recover`, stands beside the commands: they are functions of `taskorch.kernel`.
+Only these commands change the state of the kernel ([why](../decisions/0044-verbs-of-the-kernel.md)). Each is a function of
+the state, in `taskorch/kernel/`, and a method of `Kernel`. It asks the policies. Then it is refused whole, or records facts
+(events), and lets the state [follow each](states.md#what-each-fact-does). Nothing starts before `dispatch`. A run of the
+program begins with `fold` and `recover`.
 
-The facts of a command are those about the task, the agent or the pool that it is given, and those
-about other tasks, for which something follows at once: what waited for a task that ended, what ran
-on an agent that is lost, what is due. They have been seen in the worlds of the tests, and no others
-have. The frequent ones, and `TaskReady`, are made only where somebody listens. A command without any
-says something of the driver, or answers a question; *the driver* is whoever calls the kernel: the
-runtime, or a simulation.
+Behind the arrow stand facts about the task, worker (class `Agent`) or resource pool of the command, then those about other
+tasks, which follow at once. *ends* means {ends}.
+The tests have seen no other facts. Frequent ones, and `TaskReady`, need listeners. The *driver* is the runtime, or a simulation. A
+command without a text is [the verb](../reference/verbs.md) of its name.
 """
-TABLE = """\
-
-| command | what it does | where | facts | about other tasks |
-|---|---|---|---|---|"""
+NO_FACT = "Without facts: "
 
 
 def page(own: Facts, others: Facts) -> str:
     """The page, with these facts about what a verb is given, and about other tasks."""
-    lines = [HEAD.rstrip("\n")]
+    lines = [HEAD.format(ends=listed(ENDS)).rstrip("\n")]
     for title, names in groups().items():
-        lines += ["", f"## {title}", TABLE]
+        lines += ["", f"## {title}", ""]
         for name in names:
-            verb = VERBS[name]
-            file = verb.__module__.rpartition(".")[2]
-            text = " ".join((getdoc(verb) or "").partition("\n\n")[0].split())
-            text = text.replace("|", "\\|")
-            where = f"`kernel/{file}.py`, `{verb.__qualname__}`"
-            facts = f"{listed(own[name])} | {listed(others[name])}"
-            lines.append(f"| `{name}` | {text} | {where} | {facts} |")
+            facts = [shortened(own[name])] * bool(own[name])
+            if others[name]:
+                facts.append(f"others: {shortened(others[name])}")
+            if facts:
+                lines.append(f"- `{name}`{text_of(name)} → {'; '.join(facts)}")
+        silent = [f"`{name}`" for name in names if not own[name] | others[name]]
+        lines += [f"- {NO_FACT}{', '.join(silent)}."] * bool(silent)
     return "\n".join([*lines, ""])
+
+
+def text_of(name: str) -> str:
+    """What the command does, if it is none that users have by the same name."""
+    if not PUBLIC.keys().isdisjoint({name, f"{name}_task", f"{name}_tasks"}):
+        return ""
+    text = (getdoc(VERBS[name]) or "").partition("\n\n")[0]
+    return f": {' '.join(text.split())}"
+
+
+def shortened(facts: set[type[Event]]) -> str:
+    """The names of *facts*, with the word for those that stand together."""
+    if facts >= ENDS:
+        return ", ".join(["*ends*", listed(facts - ENDS)]).removesuffix(", ")
+    return listed(facts)
 
 
 def groups() -> dict[str, list[str]]:
@@ -83,15 +97,18 @@ def listed(classes: Iterable[type[Event]]) -> str:
 
 
 def facts_of(text: str) -> tuple[Facts, Facts]:
-    """What stands in the last two columns of the page."""
+    """What stands behind the arrows of the page."""
     own: Facts = defaultdict(set)
     others: Facts = defaultdict(set)
     for line in text.splitlines():
-        cells = re.split(r"(?<!\\)\|", line)
-        if line.startswith("| `"):
-            name = cells[1].strip(" `")
-            for facts, cell in ((own, cells[-3]), (others, cells[-2])):
-                facts[name].update(NAMES[each] for each in re.findall(r"\w+", cell))
+        if line.startswith("- `"):
+            command, _, facts = line.rpartition(" → ")
+            name = command.split("`")[1]
+            before, _, after = facts.partition("others: ")
+            for seen, names in ((own, before), (others, after)):
+                if "*ends*" in names:
+                    seen[name].update(ENDS)
+                seen[name].update(NAMES[each] for each in re.findall(r"`(\w+)`", names))
     return own, others
 
 

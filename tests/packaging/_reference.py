@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from textwrap import fill
 
@@ -34,9 +35,10 @@ from taskorch.frontends.resource_pools import PoolsEntry
 from taskorch.frontends.suite._keys import CONFIGURATION
 from taskorch.frontends.workspace._config import WorkspaceEntry
 from taskorch.frontends.workspace._task_file import TaskFile
-from taskorch.kernel import diagram
+from taskorch.kernel import TRANSITIONS
 from taskorch.kernel._table import MOVES, After
-from taskorch.model import FILTERS, OPTIONS, Task
+from taskorch.model import FILTERS, OPTIONS, Task, TaskState
+from taskorch.model._states import TERMINAL
 from taskorch.planning._values import PlanEntry, TaskRequest
 from taskorch.policies._kinds import POLICIES, Policies
 from taskorch.protocols import MAY_HAVE
@@ -58,12 +60,10 @@ def events_page() -> str:
     lines = [
         "# Events",
         "",
-        "Every event has `seq`, `at_ns`, `at` (seconds since the epoch) and `timestamp`",
-        "(UTC); events of a task have `task_id`. The signal is `orch.signals.` and the name",
-        "in the second column.",
+        "Every event has `seq`, `at_ns`, `at` (seconds since 1970) and `timestamp` (UTC).",
+        "Events of a task have `task_id`. Behind its class stands the name of its signal, below",
+        "`orch.signals`, and in brackets its other fields.",
         "",
-        "| event | signal | fields | what happened |",
-        "|---|---|---|---|",
     ]
     inside = {
         view: fact
@@ -80,10 +80,8 @@ def events_page() -> str:
         summary = inspect.getdoc(cls).splitlines()[0]
         if cls in inside and "view" not in summary:
             summary += f" A view of `{inside[cls].__name__}`."
-        fields = ", ".join(f"`{name}`" for name in names)
-        lines.append(
-            f"| `{cls.__name__}` | `{signal_name(cls)}` | {fields} | {summary} |"
-        )
+        fields = f" ({', '.join(f'`{name}`' for name in names)})" if names else ""
+        lines.append(f"- `{cls.__name__}`, `{signal_name(cls)}`{fields}: {summary}")
     return "\n".join(lines) + "\n"
 
 
@@ -92,9 +90,7 @@ def options_page() -> str:
     texts = texts_of(Task)
     for each in OPTIONS.values():
         usual = "" if each.default is attrs.NOTHING else f"`{each.default!r}`"
-        changes = (
-            "no: it is what the task is" if each.identity else "until it has ended"
-        )
+        changes = "no" if each.identity else "yes"
         lines.append(
             f"| `{each.name}` | {_FORMS[each.form]} | {usual} | {changes} "
             f"| {_PLACES[each.place]} | {texts[each.name]} |"
@@ -109,53 +105,53 @@ _OPTIONS = """\
 # Options of a task, and filters
 
 `Task(type, payload, …)` takes these by name, and so do `Task.call`, `Task.program`, `@task`, the
-builders of workflows, the documents of workflows and the bodies of `POST /api/v1/tasks`.
+builders of workflows, the documents of workflows and the bodies of `POST /api/v1/tasks`. A second submission under
+an id may change an option, until the task has ended, unless the option says what the task is.
 
-| option | its value | usual | may change under an id | may be said | what it is |
+| option | value | default | may change | where | what it is |
 |---|---|---|---|---|---|"""
 
 _FORMS = {
-    "type": "a text of at most 500 characters",
-    "id": "a safe path",
-    "key": "a text of at most 200 characters",
-    "name": "a text of at most 500 characters",
-    "names": "a list of texts",
-    "ids": "a list of ids, handles or tasks",
+    "type": "text, at most 500 characters",
+    "id": "safe path",
+    "key": "text, at most 200 characters",
+    "name": "text, at most 500 characters",
+    "names": "texts",
+    "ids": "ids, handles or tasks",
     "join": '`"all"`, `"finished"`, `"any"`, `AtLeast(k)` or a function',
     "on_parent_failure": '`"block"`, `"skip"`, `"fail"` or `"run"`',
-    "priority": "a whole number within ±1,000,000",
-    "resources": "`Resources`, `Elastic` or a mapping",
-    "retry": "a `RetryPolicy`",
-    "duration": "seconds, more than 0, or a timedelta",
-    "duration_or_zero": "seconds, 0 or more, or a timedelta",
-    "moment": "seconds, more than 0, a timedelta or an aware datetime",
-    "moment_or_zero": "seconds, 0 or more, a timedelta or an aware datetime",
-    "cache": "a `Cache`, or `True`",
+    "priority": "whole number within ±1,000,000",
+    "resources": "`Resources`, `Elastic` or mapping",
+    "retry": "`RetryPolicy`",
+    "duration": "seconds above 0, or timedelta",
+    "duration_or_zero": "seconds, or timedelta",
+    "moment": "seconds above 0, timedelta or aware datetime",
+    "moment_or_zero": "seconds, timedelta or aware datetime",
+    "cache": "`Cache` or `True`",
     "flag": "`True` or `False`",
-    "values": "a mapping of names to values",
+    "values": "mapping of names to values",
 }
 _PLACES = {
-    "function": "anywhere, with a function too",
+    "function": "anywhere",
     "workflow": "with a task",
-    "submission": "with a task outside of a workflow",
+    "submission": "with a task outside workflows",
 }
 _FILTERS_HEAD = """\
-## What tasks are looked for by
+## Filters
 
-A `TaskFilter` takes these. So do `orch.tasks`, `orch.aio.tasks`, `JournalReader.tasks`,
-`Client.tasks` and `Simulation.tasks`, by name; the query of `GET /api/v1/tasks`; and, as flags,
-`taskorch inspect`.
+`TaskFilter` takes these, and so do `orch.tasks`, `orch.aio.tasks`, `JournalReader.tasks`,
+`Client.tasks` and `Simulation.tasks`, the query of `GET /api/v1/tasks`, and, as flags, `taskorch inspect`.
 
-| name | how it is compared | what it is |
+| name | comparison | what it is |
 |---|---|---|"""
 _HOWS = {
-    "state": "it is the one",
-    "equal": "it is the same",
-    "pattern": "it matches: `nightly/*`",
-    "contains": "it has these names and values, among others; over HTTP an object of JSON",
-    "since": "it is not earlier: a date, or seconds ago",
-    "longer": "it is longer: seconds",
-    "whether": "it is so, or not: `True`, `False`",
+    "state": "equal",
+    "equal": "equal",
+    "pattern": "pattern: `nightly/*`",
+    "contains": "has these names and values; over HTTP a JSON object",
+    "since": "not earlier: date, or seconds ago",
+    "longer": "longer, in seconds",
+    "whether": "`True` or `False`",
 }
 
 
@@ -181,11 +177,10 @@ def settings_page() -> str:
 _SETTINGS = """\
 # Settings of an orchestrator
 
-`TaskOrchestrator` takes these by name, and so does `TaskExecutor`. What is a plain value can stand
-[in a file and in the environment](../howto/configuration.md), too, for `TaskOrchestrator.from_config`;
-`"none"` is `None` there.
+`TaskOrchestrator` and `TaskExecutor` take these by name. `TaskOrchestrator.from_config` reads those with plain values
+[from a file and the environment](../howto/configuration.md); `"none"` is `None` there.
 
-| setting | what it is | it may be | usual | in a file | as a variable |
+| setting | what it is | value | default | in a file | variable |
 |---|---|---|---|---|---|"""
 _PARTS = """\
 ## What is code
@@ -250,21 +245,19 @@ def _flowing(text: str) -> str:
 _POLICIES = """\
 # Policies
 
-Seven policies decide everything. Each is an argument of `TaskOrchestrator`, of `TaskExecutor` and of
-`Simulation`; what has the methods of its protocol can take its place
-([how](../howto/own-parts.md), [which there are](../howto/policies.md)). One without a method, or
-with a method that cannot be called so, is refused by name when the orchestrator is made.
+Seven policies decide everything. Each is an argument of `TaskOrchestrator`, `TaskExecutor` and `Simulation`.
+[Several come with the library](../howto/policies.md), and [any object with the methods](../howto/own-parts.md) will do. The
+orchestrator refuses one that lacks a method or takes other arguments, by name.
 
-| argument | protocol, in `taskorch.protocols` | it is asked → and answers | by default |
+| argument | protocol, in `taskorch.protocols` | method → answer | default |
 |---|---|---|---|"""
 
 _MAY_HAVE = """\
 ## What a policy may have besides
 
-None of this is needed. A policy that has the methods or attributes of one of these protocols, which are
-in `taskorch.protocols` too, is asked for them, or read; it need not inherit from anything. What is `None`
-counts as not there; one that is there in another form is refused by name when the orchestrator, or the
-simulation, is made.
+All of this is optional. A policy may have the methods or attributes of these protocols, which are in
+`taskorch.protocols` too; it need not inherit. `None` counts as absent. The orchestrator or the simulation refuses a
+member of another form, by name.
 
 | protocol | of | it has | what that is |
 |---|---|---|---|"""
@@ -274,53 +267,68 @@ def states_page() -> str:
     return f"""# States
 
 {_STATES}
-```mermaid
-{diagram()}
-```
+A state may become:
 
-The table is fixed (`taskorch.kernel.TRANSITIONS`, from which this picture is drawn). A
-StateMachine of yours can forbid a transition and name the states for the outside; it can
-add none.
+{_transitions()}
+
+This is `taskorch.kernel.TRANSITIONS`; `diagram()` draws it. Your StateMachine can forbid and rename, not add.
 
 ## What each fact does
 
-Nothing but a fact changes the state of a task. Here stands which may come in which state, what the
-state is then, and which function of the kernel lets it follow: the table is in `kernel/_table.py`.
-Which [commands](commands.md) make the fact is a question of its own. A task that is QUEUED again at
-once has been RETRYING for no time.
+Only facts (events, as the kernel notes them) change a state. `kernel/_table.py` has their functions, and [another
+page](commands.md) the commands that make them. A task that is QUEUED again at once was RETRYING for no time.
 
-| fact | state before → after | function |
-|---|---|---|
 {_moves()}
 """
 
 
+def _transitions() -> str:
+    return "\n".join(
+        f"- {before.name if before else 'new'} → {_named(afters)}"
+        for before, afters in TRANSITIONS.items()
+        if before not in TERMINAL
+    )
+
+
+def _named(states: Iterable[TaskState]) -> str:
+    chosen = {*states}
+    return ", ".join(state.name for state in TaskState if state in chosen)
+
+
 def _moves() -> str:
-    lines = []
+    """The facts of each change, once."""
+    facts: dict[str, list[str]] = {}
     for each in MOVES:
         name = f"`{each.fact.__name__}`" + " of a parent" * each.of_dependent
-        changes = "; ".join(_changes(each.after))
-        file = each.function.__module__.rpartition(".")[2]
-        where = f"`kernel/{file}.py`, `{each.function.__qualname__}`"
-        lines.append(f"| {name} | {changes} | {where} |")
-    return "\n".join(lines)
+        facts.setdefault("; ".join(_changes(each.after)), []).append(name)
+    return "\n".join(f"- {', '.join(names)}: {after}" for after, names in facts.items())
 
 
 def _changes(after: After) -> list[str]:
     """The same changes once, for all the states before."""
-    alike: dict[str, list[str]] = {}
+    alike: dict[str, list[TaskState | None]] = {}
     for before, afters in after.items():
-        names = ["as before" if one is before else one.name for one in afters]
-        alike.setdefault(", ".join(names), []).append(before.name if before else "new")
-    return [f"{', '.join(names)} → {follow}" for follow, names in alike.items()]
+        names = ["same" if one is before else one.name for one in afters]
+        alike.setdefault(", ".join(names), []).append(before)
+    return [f"{_all(befores)} → {follow}" for follow, befores in alike.items()]
+
+
+def _all(befores: Iterable[TaskState | None]) -> str:
+    """The names of states, in a word if they are most."""
+    states = {*befores}
+    others = {*TaskState} - states
+    if others in (set(), TERMINAL):
+        return "not ended" if others else "any"
+    if len(others) == 1:
+        return f"not {_named(others)}"
+    return "new" if states == {None} else _named(state for state in states if state)
 
 
 _STATES = """\
-PENDING waits for dependencies or for `not_before`, QUEUED for a slot, an agent and
-resources, RETRYING for its delay, SUSPENDED for `resume_task`, BLOCKED for a person, for
-an event from outside, for the re-run of a dependency that did not complete, or for what a
-task of an earlier life needs and is gone. COMPLETED, FAILED and CANCELLED are terminal: a
-task reaches exactly one of them, once, and a re-run is a new task, `id~2`.
+PENDING waits for dependencies or `not_before`, QUEUED for a slot, a worker and resources, RETRYING for its delay,
+SUSPENDED for `resume_task`. BLOCKED waits for a person, an event from outside, a failed dependency, or a function or
+worker that is gone. COMPLETED, FAILED and CANCELLED are terminal: a task reaches one of them, once. A re-run is a new
+task, `id~2`.
 """
 
 
@@ -360,10 +368,9 @@ _ROOTS = {
 _ERRORS = """\
 # Errors
 
-All are in `taskorch.errors`, and below `TaskorchError`. Each has a `.code`, which stays the same and
-is for programs; a `.message`, which says what happened and where; a `.hint`, which says what to do
-about this very one (the last column is what that is in general); and the `.task_id`, if it is about
-one task.
+All are in `taskorch.errors`, and subclasses of `TaskorchError`. Each has a stable `.code` for programs, a `.message` that says
+what happened and where, a `.hint` that says what to do (the last column has the general one), and the `.task_id`, if there
+is one.
 
 ```python
 from taskorch import TaskOrchestrator
@@ -377,9 +384,8 @@ with TaskOrchestrator() as orch:
         print(error.hint)  # orch.tasks() lists the tasks that are known
 ```
 
-What your own function raised is raised again by `handle.result()`, as it is. What failed where
-nobody asked is in the log, and [can be heard](../howto/follow.md). The [command line](command-line.md)
-has exit codes of its own.
+`handle.result()` raises the exception of your own function unchanged. A failure that nobody asks for is in the log, and
+[an event](../howto/follow.md). The [command line](command-line.md) has exit codes of its own.
 """
 
 _NO_ERRORS = """\
@@ -409,7 +415,7 @@ _REMEDIES = {
     "TaskFailure": "catch it for all of these",
     "TaskTimeoutError": "raise `timeout` or `deadline`, or let the task ask `context.cancelled`",
     "TaskorchError": "catch it for all of these",
-    "UnkeptResultError": "return what [can be kept](../howto/durable.md#what-is-kept)",
+    "UnkeptResultError": "return what [can be kept](../howto/durable.md#values-that-a-journal-keeps)",
     "UnknownAgentError": "register one of this name: `orch.agent(name, …)`",
     "UnknownCapabilityError": "register an agent that has it",
     "UnsatisfiableError": "ask for less, or make the pool larger",
@@ -420,12 +426,10 @@ _REMEDIES = {
 _VERBS = """\
 # Verbs
 
-What can be done with an orchestrator, each at one place: the method. `orch.aio` has all of them, as awaitables;
-`Client` and `Client.aio` have those with a request, by the name in the fourth column; answers are the JSON of the
-request. A command takes a journal that nobody uses, or the URL of a service. `*` ends what nobody can bring back.
-
-| call | what it does | request, below `/api/v1` | client | command | it has not |
-|---|---|---|---|---|---|"""
+What an orchestrator can do. `orch.aio` has each method as an awaitable. `Client` and `Client.aio` have those with a request,
+under the same name unless the entry has another, and return the JSON of its answer. Addresses are below `/api/v1`. A command
+takes a journal that nobody uses, or the URL of a service. `*` cannot be undone.
+"""
 
 
 #: Methods that are no verbs, and why; those of a line have the same reason.
@@ -451,68 +455,125 @@ BY_HAND = {
 def verbs_page() -> str:
     lines = [_VERBS]
     for call, verb in VERBS.items():
-        fields = [each.key for each in verb.fields] if verb.request else []
-        request = f"`{verb.request}`" if verb.request else ""
-        if fields:
-            request += f" ({', '.join(fields)})"
-        words = [verb.command_name, *verb.command_words]
-        command = f"`{' '.join(words).replace('+', '/')}`" if verb.command else ""
-        reasons = "; ".join(f"{face}: {why}" for face, why in verb.lacks.items())
+        faces = []
+        if verb.request:
+            fields = ", ".join(each.key for each in verb.fields)
+            client = f", client `{verb.operation}`" * (verb.operation != call)
+            faces.append(f"`{verb.request}`" + f" ({fields})" * bool(fields) + client)
+        if verb.command:
+            words = " ".join([verb.command_name, *verb.command_words])
+            faces.append(f"`taskorch {words.replace('+', '/')}`")
+        lacks: dict[str, list[str]] = {}
+        for face, why in verb.lacks.items():
+            lacks.setdefault(why, []).append(face.replace("http", "HTTP"))
+        faces += [f"{', '.join(each)}: {why}" for why, each in lacks.items()]
         lines.append(
-            f"| `{call}`{' *' * verb.is_final} | {verb.text} | {request} "
-            f"| {f'`{verb.operation}`' if verb.request else ''} | {command} | {reasons} |"
+            f"- `{call}`{' *' * verb.is_final}: {verb.text} {'; '.join(faces)}".rstrip()
         )
-    lines += ["", "## By hand", "", "| methods | why they are no verbs |", "|---|---|"]
+    lines += [
+        "",
+        "## By hand",
+        "",
+        "These methods are no verbs, for these reasons:",
+        "",
+    ]
     for names, why in BY_HAND.items():
-        lines.append(f"| {', '.join(f'`{name}`' for name in names.split())} | {why} |")
+        lines.append(f"- {', '.join(f'`{name}`' for name in names.split())}: {why}")
     return "\n".join(lines) + "\n"
 
 
 def documents_page():
     lines = [_DOCUMENTS]
+    #: Where the keys of a class of entries stand: each once.
+    places = {
+        form.cls: f"[{title}](#{_anchor(title)})"
+        for title, form in DOCUMENTS.items()
+        if isinstance(form, DocumentOf)
+    }
     for title, form in DOCUMENTS.items():
-        lines += [f"## {title}", "", "| key | it may be | usual | what it is |"]
-        lines += ["|---|---|---|---|", *_keys(form, ""), ""]
+        lines += [f"## {title}", "", *_keys(form, "", places), ""]
     return "\n".join(lines)
 
 
-def _keys(form, path):
+def _anchor(title):
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def _keys(form, path, places):
     """A line for each key of a document, and for those within it."""
     if isinstance(form, Maybe | Each):
         mark = "[]" if isinstance(form, Each) else ""
-        yield from _keys(form.form, path and f"{path}{mark}")
+        yield from _keys(form.form, path and f"{path}{mark}", places)
     elif isinstance(form, AnyNames):
-        yield from _keys(form.form, f"{path}.NAME".removeprefix("."))
+        yield from _keys(form.form, f"{path}.NAME".removeprefix("."), places)
     elif isinstance(form, Either):
-        yield from _keys(form.first, path)
-        yield from _keys(form.second, path)
+        yield from _keys(form.first, path, places)
+        yield from _keys(form.second, path, places)
     elif isinstance(form, Tagged):
-        needs = f"one of {', '.join(form.kinds)}"
-        yield f"| `{path}.{form.tag}` | {needs} (needed) | | Which of these it is. |"
+        yield f"- `{path}.{form.tag}`: one of {', '.join(form.kinds)}, needed."
         for kind, cls in form.kinds.items():
-            yield from _keys(DocumentOf(cls), f"{path}.{form.tag}={kind}")
+            yield from _keys(DocumentOf(cls), f"{path}.{form.tag}={kind}", places)
     elif isinstance(form, DocumentOf):
         for name, each in keys_of(form.cls).items():
-            whole = f"{path}.{name}".removeprefix(".")
-            words = "".join(f", `{word}`" for word in each.words)
-            needs = each.form.needs.rstrip(",") + " (needed)" * each.is_needed
-            text = " ".join(each.text.split()).replace("None", "null")
-            yield f"| `{whole}`{words} | {needs} | {_usual(each.default)} | {text} |"
-            yield from _keys(each.form, whole)
+            yield from _key(f"{path}.{name}".removeprefix("."), each, places)
 
 
-def _usual(default):
-    is_plain = isinstance(default, str | int | float) and default != ""
-    return f"`{json.dumps(default)}`" if is_plain else ""
+def _key(whole, key, places):
+    words = "".join(f", `{word}`" for word in key.words)
+    text = " ".join(key.text.split()).replace("None", "null")
+    entry = _entry(key.form)
+    alike = next((cls for cls in places if entry and _has_all_keys(cls, entry)), None)
+    if alike:
+        names = [f"`{name}`" for name in keys_of(entry)]
+        some = f"{', '.join(names)} of " if len(names) < len(keys_of(alike)) else ""
+        text += f" Keys: {some}{places[alike]}."
+    parts = [_value(key, entry, text), text]
+    yield f"- `{whole}`{words}: " + " ".join(filter(None, parts))
+    if entry is not None:
+        places.setdefault(entry, f"as of `{whole}`")
+    if not alike:
+        yield from _keys(key.form, whole, places)
+
+
+def _has_all_keys(cls, entry):
+    """Whether a class of entries has each key of another, and means the same."""
+    others = keys_of(cls)
+    return all(
+        name in others
+        and (others[name].form.needs, others[name].text) == (key.form.needs, key.text)
+        for name, key in keys_of(entry).items()
+    )
+
+
+def _entry(form):
+    """The class of what stands under a key, if it is one."""
+    while isinstance(form, Maybe | Each | AnyNames):
+        form = form.form
+    return form.cls if isinstance(form, DocumentOf) else None
+
+
+def _value(key, entry, text):
+    """What a key may have, unless its text says so, and what it has by default."""
+    needs = re.sub("^an? ", "", key.form.needs.rstrip(","))
+    needs = re.sub("list of (texts|ids|files)", r"\1", needs)
+    needs = re.sub("^hours, or .* a year$", "duration", needs)
+    choices = needs.removeprefix("one of ").split(", ")
+    is_in_text = len(choices) > 1 and all(f"`{choice}`" in text for choice in choices)
+    if is_in_text or (entry is not None and needs == "mapping"):
+        needs = ""
+    usual = key.default
+    if key.is_needed:
+        needs = f"{needs}, needed".removeprefix(", ")
+    elif isinstance(usual, str | int | float) and usual != "":
+        usual = f"`{json.dumps(usual)}`"
+        needs = f"{needs} ({usual})" if needs else f"By default {usual}"
+    return f"{needs}." if needs else ""
 
 
 DOCUMENTS = {
     "A workflow": DocumentOf(WorkflowEntry),
     "A phase of a workflow": DocumentOf(PhaseEntry),
-    **{
-        f"A task of a workflow with `{kind}`": DocumentOf(cls)
-        for kind, cls in KINDS.items()
-    },
+    **{f"A task with `{kind}`": DocumentOf(cls) for kind, cls in KINDS.items()},
     "`retry` of a task": DocumentOf(RetryEntry),
     "`cache` of a task": DocumentOf(CacheEntry),
     "`resources` of a task, if they may be granted in part": DocumentOf(ElasticEntry),
@@ -530,8 +591,9 @@ DOCUMENTS = {
 _DOCUMENTS = """\
 # Keys of documents
 
-What stands in files, by the kind of file. `NAME` is any name, `[]` each of a list. Other words for a key stand behind
-it. All that is wrong with a document is said at once, with its place and the nearest key that there is.
+The keys of each kind of file, with the default in brackets. `NAME` is any name, `[]` each item of a list. Other names of a
+key follow it. A duration is hours, or text such as `90s`, `30m` or `2h`, up to a year. An error lists all faults, with places
+and the nearest keys.
 """
 
 

@@ -5,14 +5,18 @@ As a program, `python blocks.py PAGE FOLDER`, it runs them one after another, ea
 process and an empty folder of its own. The processes are forks: importing taskorch for
 each of them would take longer than most of them do. With `notebook` as a third word, it
 runs them as a cell of a notebook does, inside a running loop.
+
+The files of examples that the page has shown above a block are in its folder.
 """
 
 from __future__ import annotations
 
 import ast
 import asyncio
+import json
 import os
 import re
+import shutil
 import sys
 import types
 from dataclasses import dataclass, field
@@ -20,7 +24,10 @@ from pathlib import Path
 
 import taskorch
 
+ROOT = Path(__file__).parents[2]
 _FENCE = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+#: A comment that names a file, whose text is in the block below.
+_SHOWS = re.compile(r"^<!-- (examples/\S+) -->$", re.MULTILINE)
 _SAID_BESIDE = re.compile(r"^\s*print\(.*\)  # ([\dA-Z].*)$")
 _SAID_BELOW = re.compile(r"^\s*# +(.*)$")
 #: The first line of a block that goes on where the one before it has ended, for a page
@@ -36,6 +43,8 @@ class Program:
 
     line: int
     text: str = ""
+    #: The files that the page shows as far as here.
+    files: list[str] = field(default_factory=list)
     #: What is said to be printed, and the pattern of such a line.
     says: list[tuple[str, str]] = field(default_factory=list)
 
@@ -83,6 +92,7 @@ def programs(text: str) -> list[Program]:
         line = text.count("\n", 0, match.start(3)) + 1
         if not block.startswith(GOES_ON):
             found.append(Program(line))
+        found[-1].files = _SHOWS.findall(text, 0, match.start())
         found[-1].add(line, block)
     return found
 
@@ -95,9 +105,9 @@ def _become(script: Path, *, notebook: bool) -> None:
     sys.argv[:] = [str(script)]
     sys.path[0] = str(script.parent)
     os.chdir(script.parent)
-    output = os.open("output", os.O_WRONLY | os.O_CREAT)
-    os.dup2(output, 1)
-    os.close(output)
+    _say_to(Path("output"), 1)
+    # Nobody asks it anything.
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     source = script.read_text(encoding="utf-8")
     if not notebook:
         exec(compile(source, script, "exec"), main.__dict__)
@@ -118,23 +128,41 @@ def _become(script: Path, *, notebook: bool) -> None:
     asyncio.run(kernel())
 
 
-def run(page: Path, folder: Path, how: str = "script") -> int:
+def run(page: Path, folder: Path, how: str) -> int:
     """Run them all, each as *folder*/LINE/PAGE.py; the number of those that failed."""
-    for name in taskorch.__all__:
-        getattr(taskorch, name)
     failed = 0
     name = re.sub(r"\W", "_", page.name.lower())
     for program in programs(page.read_text(encoding="utf-8")):
         script = folder / str(program.line) / f"{name}.py"
         script.parent.mkdir()
+        for shown in program.files:
+            shutil.copy(ROOT / shown, script.parent)
         script.write_text(program.text, encoding="utf-8")
         if (child := os.fork()) == 0:
+            _say_to(folder / "errors", 2)
             _become(script, notebook=how == "notebook")
-            return 0
+            sys.exit()
         _, status = os.waitpid(child, 0)
         failed += status != 0
     return failed
 
 
+def _say_to(file: Path, number: int) -> None:
+    """What this process writes to the descriptor *number* goes to *file*."""
+    output = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, number)
+    os.close(output)
+
+
+def main() -> None:
+    """Run what is asked for until there is no more."""
+    for name in taskorch.__all__:
+        getattr(taskorch, name)
+    # By hand: what is forked must not have read further.
+    while asked := sys.stdin.buffer.raw.readline():
+        page, folder, how = json.loads(asked)
+        print(run(Path(page), Path(folder), how), flush=True)
+
+
 if __name__ == "__main__":
-    sys.exit(run(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:]))
+    main()

@@ -12,7 +12,9 @@ import taskorch
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-ABOVE = ["README.md", "AGENTS.md", "CONTRIBUTING.md", "examples/README.md"]
+ABOVE = [
+    *("README.md", "AGENTS.md", "CONTRIBUTING.md", "STYLE.md", "examples/README.md"),
+]
 PAGES = [*sorted(DOCS.rglob("*.md")), *(ROOT / name for name in ABOVE)]
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#]+)(?:#[^)]*)?\)")
 
@@ -55,6 +57,24 @@ def test_links_to_elsewhere_are_whole(page):
     whole = re.compile(r"https?://[\w.-]+\.\w+(:\d+)?(/[^\s]*)?")
     links = EXTERNAL.findall(page.read_text())
     assert [link for link in links if not whole.fullmatch(link)] == []
+
+
+#: On the site, an example is a page.
+EXAMPLE = re.compile(r"examples/\w+\.(py|sh)")
+
+
+def test_pages_of_the_site_lead_to_pages_of_the_site():
+    """It has nothing else of the repository, and a link that ends nowhere ends `make docs`."""
+    outside = {
+        f"{page.relative_to(ROOT)}: {link.resolve().relative_to(ROOT)}"
+        for page in PAGES
+        if DOCS in page.parents
+        for link in links_of(page)
+        if DOCS not in link.resolve().parents
+    }
+    assert {
+        one for one in outside if not EXAMPLE.fullmatch(one.split(": ")[1])
+    } == set()
 
 
 def test_the_index_leads_to_every_page():
@@ -130,10 +150,45 @@ def test_the_index_has_a_tree_of_every_group():
     text = (DOCS / "index.md").read_text(encoding="utf-8")
     named = "".join(found["links"] for found in site["_GROUP"].finditer(text))
 
-    pages = [page for page in PAGES if page.parent.parent == DOCS]
-    links = set(site["_LINK"].findall(named))
-    there = {str(page.relative_to(DOCS).with_suffix("")) for page in pages}
-    assert {one for one in there if not one.startswith("decisions/")} <= links
+    links = site["_LINK"].findall(named)
+    pages = {page for page in PAGES if DOCS in page.parents} - {DOCS / "index.md"}
+    names = {str(page.relative_to(DOCS).with_suffix("")) for page in pages}
+    assert {name for name in names if not name.startswith("decisions/")} == set(links)
+    assert len(links) == len(set(links)), "a page has one place in the menu"
+
+
+def test_the_site_names_first_what_one_uses_first():
+    site = runpy.run_path(str(DOCS / "conf.py"))
+    for package, first in site["FIRST"].items():
+        assert tuple(site["public_names"](package))[: len(first)] == first
+    names = site["public_names"]("taskorch")
+    assert names[0] == "TaskOrchestrator"
+    assert names.index("TaskHandle") < names.index("DuplicateTaskError")
+    assert names.index("DuplicateTaskError") < names.index("AgentRegistry")
+
+
+#: Words of other tools for which somebody may look, though we have no such thing.
+LOOKED_FOR = """\
+DAG, worker, work pool, task queue, notification, webhook, role, permission, SLA, parameters, logical date, deployment,
+sensor, trigger rule, artifact, lineage, dead letter, cron, backfill, retry failed task, human in the loop, dashboard,
+rate limit, concurrency limit, cache, tenant, leader, event log, unschedulable, controller, listener, incarnation"""
+
+
+def test_the_glossary_says_our_word_for_each_of_the_field():
+    """And a page for each, that exists as every link does."""
+    page = (DOCS / "glossary.md").read_text(encoding="utf-8")
+    table = page.partition("\n## Our words")[0]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in table.splitlines()
+        if line.startswith("| ") and not line.startswith("| elsewhere")
+    ]
+    assert [row for row in rows if len(row) != 3 or not LINK.search(row[2])] == []
+    words = [
+        re.sub(r" \(.*\)", "", word) for row in rows for word in row[0].split(", ")
+    ]
+    assert set(re.split(r",\s+", LOOKED_FOR)) - set(words) == set()
+    assert len(words) == len(set(words)), "a word has one row"
 
 
 def test_the_page_of_extras_names_each_and_all_has_the_others():

@@ -68,6 +68,26 @@ def test_durable_goes_on_after_a_kill(tmp_path):
     assert again.stdout == "total 55\n"
 
 
+def test_plan_again_takes_the_taxi():
+    *first, rest, results = output_of("plan_again.py")
+    assert {*first} == {"a book", "there is no train today"}
+    assert (rest, results) == ("['go-taxi']", "{'go-taxi': 'taxi'}")
+
+
+def test_plan_hddl_drives_where_there_are_roads():
+    fault, *steps = output_of("plan_hddl.py")
+    assert "drive" in fault
+    assert steps == ["['red', 'a', 'b']", "['red', 'b', 'c']"]
+
+
+def test_own_learning_router_knows_the_night_before():
+    assert output_of("own_learning_router.py") == ["monday ['monday-0']", "tuesday []"]
+
+
+def test_own_recovery_keeps_its_laws():
+    assert output_of("own_recovery.py") == ["they keep their laws"]
+
+
 def test_own_validator_names_every_fault():
     assert output_of("own_validator.py") == [
         "cat.png is 640 wide",
@@ -250,3 +270,10 @@ def test_one_program_counts_the_same_on_all_machines(where):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "2,262 primes below 20,000\n"
+
+
+@pytest.mark.parametrize("name", ["examples/howto/postgresql.py"])
+def test_what_needs_a_server_is_a_program(name):
+    """The types are checked with those of all examples; `test_postgres_page` runs it."""
+    path = EXAMPLES.parent / name
+    compile(path.read_text(encoding="utf-8"), str(path), "exec")

@@ -7,9 +7,13 @@ One that cannot run (it shows a mistake, or is a part of your program) begins wi
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -35,36 +39,49 @@ _MARKS = dict.fromkeys(_SLOW, (pytest.mark.slow, pytest.mark.timeout(300)))
     [pytest.param(page, marks=_MARKS.get(page.name, ())) for page in PAGES],
     ids=lambda p: str(p.relative_to(ROOT)),
 )
-def test_each_block_of_a_page_runs_and_prints_what_it_says(page, tmp_path):
+def test_each_block_of_a_page_runs_and_prints_what_it_says(page, tmp_path, runner):
     """The name of the page in tracebacks, and its line numbers, lead to the place."""
-    run_blocks(page, tmp_path)
+    run_blocks(runner, page, tmp_path)
 
 
 @pytest.mark.parametrize(
     "page", ["README", "docs/tutorial/first", "docs/howto/asyncio"]
 )
-def test_the_first_pages_run_in_a_notebook(page, tmp_path):
+def test_the_first_pages_run_in_a_notebook(page, tmp_path, runner):
     """There a loop runs already, and functions are in no file."""
-    run_blocks(ROOT / f"{page}.md", tmp_path, "notebook")
+    run_blocks(runner, ROOT / f"{page}.md", tmp_path, "notebook")
 
 
 @pytest.mark.slow
-def test_durable_tasks_run_in_a_notebook(tmp_path):
-    run_blocks(ROOT / "docs/howto/durable.md", tmp_path, "notebook")
+def test_durable_tasks_run_in_a_notebook(tmp_path, runner):
+    run_blocks(runner, ROOT / "docs/howto/durable.md", tmp_path, "notebook")
 
 
-def run_blocks(page, tmp_path, *how):
-    done = subprocess.run(
-        [sys.executable, "-W", "error", blocks.__file__, page, tmp_path, *how],
-        capture_output=True,
+@pytest.fixture(scope="module")
+def runner():
+    """What runs the blocks of pages, one page after another."""
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", blocks.__file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
         encoding="utf-8",
-        check=False,
-    )
+        start_new_session=True,
+    ) as process:
+        yield process
+        process.stdin.close()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
-    assert done.returncode == 0, done.stderr
+
+def run_blocks(runner, page, folder, how="script"):
+    print(json.dumps([str(page), str(folder), how]), file=runner.stdin, flush=True)
+    failed = runner.stdout.readline().strip()
+
+    errors = (folder / "errors").read_text(encoding="utf-8")
+    assert failed == "0", errors
     for program in blocks.programs(page.read_text(encoding="utf-8")):
-        output = (tmp_path / str(program.line) / "output").read_text(encoding="utf-8")
+        output = (folder / str(program.line) / "output").read_text(encoding="utf-8")
         assert program.unsaid(output) == [], f"line {program.line} printed:\n{output}"
 
 

@@ -37,6 +37,14 @@ def test_each_file_of_the_page_is_there_with_a_function_of_it() -> None:
     assert files == {file for file, _ in named()}
 
 
+def test_each_function_of_the_page_is_there() -> None:
+    """Also those that stand behind no file, or behind another one of the same file."""
+    names = set(re.findall(r"`([a-z_]+)`", PAGE.read_text()))
+    sources = (path.read_text(encoding="utf-8") for path in ROOT.rglob("*.py"))
+    functions = {name for text in sources for name in re.findall(r"def (\w+)\(", text)}
+    assert names - functions == set()
+
+
 def test_tasks_go_through_all_functions_of_the_page(tmp_path: Path) -> None:
     seen: set[tuple[str, str]] = set()
     root = f"{ROOT}/"

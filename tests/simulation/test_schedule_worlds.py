@@ -123,7 +123,7 @@ OVERLAPS = ("skip", "queue", "cancel")
 CATCH_UPS = ("last", "all", "none")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=settings().max_examples * 4 // 5, deadline=None)
 @example(length=0.21, overlap="skip", catch_up="none", lives=[(1.0, 1.5703125)])
 @given(
     length=st.sampled_from([0.21, 0.73, 1.37, 2.61]),
@@ -172,7 +172,7 @@ def test_a_kill_between_any_two_steps_changes_nothing(overlap, catch_up, length)
                 assert gone == set()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=settings().max_examples * 3 // 10, deadline=None)
 @given(
     length=st.sampled_from([0.21, 0.73, 1.37]),
     crashes=st.lists(st.floats(0.1, 2.9), max_size=3),
@@ -451,7 +451,7 @@ WORLDS = {
 }
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=settings().max_examples * 4 // 5, deadline=None)
 # The clock is set back while a run waits; what is made is another kind from now on; a
 # change is lost by a death.
 @example(

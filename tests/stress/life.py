@@ -384,9 +384,11 @@ class Life:
             fault("it was not done in time:", repr(error))
 
     def go_on(self):
-        """On the main thread, until it is interrupted."""
-        while True:
+        """On the main thread, until it is interrupted, which is soon."""
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
             self.act(self.random)
+        fault("an interrupt is lost")
 
     def carry_on(self, seed):
         random = Random(seed)

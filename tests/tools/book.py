@@ -4,6 +4,30 @@ What is to hold of the facts of a world of rooms, whatever has made them.
 A page for each promise, read from the first fact to the last. It shares nothing with
 the code that it judges: no state, no helper, no order but that of the facts.
 
+What it checks, by the names that a breach has:
+
+    once        a task is accepted once, runs once at a time, and has one end, after
+                which nothing follows
+    slots       each slot of a schedule is made once, not early, or skipped with a reason
+    answers     an answer counts once, of who may give it, while that is asked, for the
+                run that asks; it decides at once if it is the last that is needed, and
+                nothing else does
+    memo        a task has the result of an equal call alone, which has completed and is
+                not too old
+    breaker     it opens if enough tasks have failed, for its time, twice as long each
+                time; lets so many probes through, and closes once they ended well
+    held        nothing starts that is held back; whoever holds lets go
+    alerts      an alert is raised once, holds what it says, and lets go when it is over;
+                in a new life none fires
+    pool        an agent that goes has nothing to do
+    owed        what follows from an answer, an alert or a new life follows at once
+    jobs        a unit that fails is run again once
+    rewards     each source rewards each unit once, with what it has said
+    told        a failure that nobody has heard of is told, and a cause under one number
+                in all lives, until it is mended
+    rest        in the end nothing runs, nothing is held, and the pool is as small as it
+                may be
+
 Decision: 0149.
 """
 

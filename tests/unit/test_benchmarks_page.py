@@ -15,12 +15,16 @@ def test_a_table_takes_the_place_of_the_one_before(tmp_path):
     page.write_text(f"above\n\n{BEGIN}\n{END}\n\nbelow\n")
 
     for line in ("old", "new"):
-        write_page(page, ["head", line], date(2026, 11, 22))
+        table = ["head", f"{line}\n    a note", "          names of columns"]
+        write_page(page, table, date(2026, 11, 22))
 
     text = page.read_text()
     assert text.startswith(f"above\n\n{BEGIN}\n")
     assert text.endswith(f"{END}\n\nbelow\n")
-    assert "Measured on 2026-11-22:\n\n```text\nhead\nnew\n```" in text
+    assert (
+        "Measured on 2026-11-22:\n\n```text\nhead\nnew\n          names of columns\n```"
+        in text
+    )
     assert "old" not in text
 
 

@@ -434,7 +434,7 @@ def test_what_is_no_task_no_function_no_workflow_and_no_node():
         with pytest.raises(InvalidTaskError, match=match):
             build()
     with pytest.raises(TypeError, match="'retry'"):
-        wf.task(zero, max_retries=3)
+        wf.task(zero, max_tries=3)
     with pytest.raises(InvalidTaskError, match="idempotency key"):
         wf.task(zero, idempotency_key="k")
     assert len(wf) == 0

@@ -7,6 +7,7 @@ from itertools import combinations, pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.integration.tools import PATIENCE
 from tests.pictures import boxes, drawn, texts
 from tests.workflows.functions import FUNCTIONS, step, zero
 
@@ -372,6 +373,23 @@ def test_the_calls_of_a_map_hang_on_it():
     columns = {told.splitlines()[0]: x for told, (x, *_) in boxes(root).items()}
     assert columns["source"] < columns["map/0"] == columns["map/1"] < columns["map"]
     assert columns["map"] < columns["below"]
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_run_whose_tasks_have_left_memory_is_shown_as_before(durable, tmp_path):
+    """Who has kept the run still sees what was added, and by what."""
+    pictures = []
+    for keep in (0, 100):
+        journal = tmp_path / f"{keep}.db" if durable else None
+        with TaskOrchestrator(journal=journal, keep_finished=keep) as orch:
+            wf = Workflow("w")
+            wf.map(abs, [1, 2], id="up")
+            run = orch.workflows.start(wf, id="r")
+            assert orch.wait(PATIENCE)
+            orch.submit(zero).result(PATIENCE)
+            pictures.append(run.picture())
+            assert orch.workflows.start(wf, id="r").handles == run.handles
+    assert pictures[0] == pictures[1]
 
 
 def test_what_is_added_to_a_workflow_later_is_not_in_its_run():

@@ -15,6 +15,7 @@ file imports nothing, so that each costs only who needs it.
 - `members`: the members of a protocol, and whether an object has them.
 - `ends`: what is to be said of a call that came to nothing; how long a kill may take.
 - `described`: how options are described, each once, where they are declared.
+- `building`: the workflow that is being written down, and calls that add tasks to it.
 - `verbs`: what can be done with an orchestrator, said at the methods that do it.
 - `read_only`: mappings that nobody changes.
 - `staged`: files that are there as a whole, or not at all.

@@ -120,9 +120,28 @@ class Declared:
     executor: str | None = None
 
 
+class FunctionWithOptions:
+    """
+    A function, and options for its calls: what `f.options(…)` gives.
+
+    Attributes:
+        fn: The function.
+    """
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self.fn: Callable[..., Any] = fn
+
+    @property
+    def with_noted(self) -> Declared:
+        """The options of its calls, those of the function among them."""
+        raise NotImplementedError
+
+
 def declared(fn: Callable[..., Any]) -> Declared | None:
     """What was declared with *fn*, or with what an object, method or partial calls."""
     while True:
+        if isinstance(fn, FunctionWithOptions):
+            return fn.with_noted
         declaration = getattr(fn, DECLARED, None)
         # The class is compared, since a mock has every attribute that it is asked for.
         if type(declaration) is Declared:

@@ -12,6 +12,7 @@ CONCURRENCY: Final = 10
 KEEP_FINISHED: Final = 10_000
 #: MB that they may hold: results, arguments, payloads, locals of what failed.
 KEEP_FINISHED_MB: Final = 32.0
+KEEP_LOGS_MB: Final = 1.0
 #: Seconds that one level of priority is worth: no task of level 0 waits longer than
 #: a minute behind younger tasks of level 1.
 AGING_SECONDS: Final = 60.0

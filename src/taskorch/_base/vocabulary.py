@@ -1,21 +1,49 @@
 """
 Words that mean something here which is called otherwise: which one was meant.
 
-Others say `cpus`, `retries` and `depends_on`, and pens slip: what refuses a word, an
-option or an attribute that there is not names the nearest that there is.
+Others say `execution_timeout`, `depends_on` and `f.delay(x)`. A word that means exactly
+what one of ours does works: `_SAME_OPTIONS` and `_SAME_ATTRIBUTES` are all such.
+Checkers and pages know ours alone. Others mislead, and pens slip: what refuses a word,
+an option or an attribute that there is not names the nearest that there is.
 
-Decision: 0109.
+Decision: 0109, 0212.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping
-from functools import wraps
+from functools import partial, wraps
 from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 C = TypeVar("C", bound=type)
 
+#: Options of others, and which of ours is exactly that.
+_SAME_OPTIONS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("timeout_seconds", "execution_timeout", "job_timeout"), "timeout"),
+    "start_to_close_timeout": "timeout",
+    **dict.fromkeys(("task_id", "job_id"), "id"),
+    "depends_on": "after",
+    "trigger_rule": "join",
+    **dict.fromkeys(("countdown", "eta"), "not_before"),
+    "max_retries": "retries",
+    "retry_delay_seconds": "retry_delay",
+    "maximum_attempts": "max_attempts",
+    "initial_interval": "base",
+    "maximum_interval": "max_delay",
+    "retry_policy": "retry",
+    **dict.fromkeys(("max_workers", "workers", "parallelism"), "concurrency"),
+    "cron": "when",
+    **dict.fromkeys(("timezone", "tz"), "zone"),
+    "start_date": "start",
+    "end_date": "end",
+}
+#: What Airflow calls them, and when a task goes on here.
+_TRIGGER_RULES: Final = {
+    "all_success": "all",
+    "all_done": "finished",
+    "one_success": "any",
+}
 #: Other names of resources: the name here, and by how much an amount is multiplied.
 OTHER_RESOURCES: Final[Mapping[str, tuple[str, float]]] = {
     **dict.fromkeys(("cpus", "cpu_cores", "cores", "num_cpus", "vcpus"), ("cpu", 1)),
@@ -59,6 +87,16 @@ _MEANT: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("labels", "tags"), ("metadata", "requires")),
     **dict.fromkeys(("cache_key_fn", "memoize", "persist_result"), ("cache",)),
     "backend": ("journal",),
+    "key": ("id",),
+    "name": ("id", "type"),
+    "pool": ("resources",),
+    "queue": ("requires",),
+    "autoretry_for": ("retry",),
+    "retry_exponential_backoff": ("retry",),
+    "acks_late": ("idempotent",),
+    **dict.fromkeys(("coalesce", "misfire_grace_time", "catchup"), ("catch_up",)),
+    **dict.fromkeys(("max_instances", "max_active_runs"), ("overlap",)),
+    **dict.fromkeys(("seconds", "minutes", "hours", "hour", "minute"), ("when",)),
 }
 #: How an option is written that is often called otherwise.
 _EXAMPLES: Final = {
@@ -71,12 +109,21 @@ _EXAMPLES: Final = {
 }
 _CONTEXT: Final = "the function asks taskorch.current_context(), and takes no self"
 _SCHEDULE: Final = "orch.schedules.add('name', '0 3 * * *', what) runs it on time"
+_START: Final = "orch.workflows.start(workflow).result() runs it"
 _ON_END: Final = (
     "orch.signals has what has ended; orch.notify(…) sends word of failures"
 )
 _FUTURES: Final = (
     "concurrent.futures.wait and as_completed know their own futures alone: use "
-    "taskorch.as_completed(handles), or orch.gather(handles)"
+    "orch.wait(handles) or taskorch.as_completed(handles), or give them "
+    "[handle.future() for handle in handles]"
+)
+_GRAPH: Final = "a graph of tasks is a taskorch.Workflow; @taskorch.workflow writes one"
+_TASK: Final = "@taskorch.task decorates a function, and f.submit(x) makes a task"
+_OPERATOR: Final = "Task.call(f), or wf.task(f); Task.program([…]), or wf.program([…])"
+_ORCH: Final = (
+    "with taskorch.TaskOrchestrator() as orch: orch.submit(f, x); and "
+    "taskorch.client.Client talks to a service"
 )
 #: What to do where others have an option, and here it is no option.
 _INSTEAD: Final[Mapping[str, str]] = {
@@ -84,12 +131,30 @@ _INSTEAD: Final[Mapping[str, str]] = {
     **dict.fromkeys(("cron", "schedule", "schedule_interval", "interval"), _SCHEDULE),
     **dict.fromkeys(("on_failure", "on_success", "on_completion"), _ON_END),
     **dict.fromkeys(("on_failure_callback", "on_success_callback"), _ON_END),
+    "rate_limit": "orch.resources.set_quotas(Quota(…)) bounds how many start in a time",
+    "log_prints": "logging in a function goes to the log of the program",
+    "depends_on_past": "overlap='queue' of a schedule waits for the run before",
+    "chunksize": "each call is a task of its own",
+    "return_exceptions": "handle.exception() is that of each",
+    "with_results": "each handle that comes has its result()",
+    "num_returns": "orch.as_completed(handles) gives the first that end",
+    "return_when": "orch.as_completed(handles) gives the first that end",
 }
 #: The same of what others offer at the root of their packages.
 ELSEWHERE: Final[Mapping[str, str]] = {
-    "flow": "a flow is a function that submits and takes results, as in "
-    "orch.submit(flow), or a taskorch.Workflow",
-    **dict.fromkeys(("dag", "DAG"), "a graph of tasks is a taskorch.Workflow"),
+    "flow": "@taskorch.workflow writes down a graph; and a @task function may submit "
+    "others and take their results",
+    **dict.fromkeys(("dag", "job", "graph", "pipeline"), _GRAPH),
+    **dict.fromkeys(("DAG", "Flow"), _GRAPH),
+    **dict.fromkeys(("op", "asset", "step", "activity", "actor"), _TASK),
+    **dict.fromkeys(("shared_task", "delayed", "remote"), _TASK),
+    **dict.fromkeys(("PythonOperator", "BashOperator"), _OPERATOR),
+    **dict.fromkeys(("Celery", "Client", "Queue", "Scheduler", "Parallel"), _ORCH),
+    "materialize": "orch.workflows.start(workflow).result() runs a graph",
+    **dict.fromkeys(("unmapped", "allow_failure"), "f.map(node) and join='finished'"),
+    "Retry": "RetryPolicy(max_attempts=3) says when a task is tried again",
+    "AsyncResult": "orch.handle(id) is the handle of a task",
+    **dict.fromkeys(("mark", "fixture"), "taskorch.testing has what tests need"),
     "chain": "f then g is orch.submit(g, orch.submit(f)), or workflow.chain(a, b)",
     "group": "calls side by side are orch.map(f, items)",
     "chord": "what comes after all of them takes their handles: orch.submit(g, hs)",
@@ -99,35 +164,118 @@ ELSEWHERE: Final[Mapping[str, str]] = {
     "gather": "orch.gather(handles) gives their results",
 }
 #: The same of what others have as attributes, by what has them here.
-_INSTEAD_OF: Final[Mapping[str, tuple[str, str]]] = {
-    "starmap": ("map", "orch.map(f, *zip(*pairs)) takes an iterable an argument"),
-    "signal": ("emit", "orch.emit(event, payload) sends an event to what waits for it"),
-    "run": (
-        "submit_task",
-        "orch.submit(f, x).result(), or orch.workflows.start(workflow)",
+_INSTEAD_OF: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
+    "signal": (
+        ("emit", "orch.emit(event, payload) sends an event to what waits for it"),
     ),
-    "schedule_task": ("schedules", _SCHEDULE),
-    "set_upstream": (
-        "workflow",
-        "a >> b, or workflow.chain(a, b), lets b come after a",
+    **dict.fromkeys(
+        ("run", "submit", "delay", "execute_in_process", "test", "apply_async"),
+        (("to_mermaid", _START), ("parameters", _START)),
     ),
-    "set_downstream": ("workflow", "a >> b, or workflow.chain(a, b), does"),
-    "traceback": ("exception", "handle.exception() is the error, with its traceback"),
-    "logs": ("task_id", "taskorch logs TASK shows what a program has printed"),
-    "ready": ("done", "handle.done() says whether it has ended"),
-    "successful": ("exception", "handle.exception() is None if it has completed"),
-    "result": ("close", "list(orch.map(f, items)) has all results, in order"),
-    "results": ("close", "list(orch.map(f, items)) has all results, in order"),
-    "_condition": (
-        "task_id",
-        _FUTURES,
+    **dict.fromkeys(
+        ("execute_workflow", "start_workflow", "run_workflow"), (("workflows", _START),)
+    ),
+    **dict.fromkeys(("serve", "deploy"), (("parameters", _SCHEDULE),)),
+    **dict.fromkeys(
+        ("add_job", "scheduled_job", "schedule_task", "add_schedule"),
+        (("schedules", _SCHEDULE), ("backfill", _SCHEDULE)),
+    ),
+    **dict.fromkeys(
+        ("enqueue_in", "enqueue_at", "call_later", "call_at"),
+        (("options", "orch.options(not_before=60).submit(f, x) begins later"),),
+    ),
+    "scatter": (("as_completed", "arguments go with each call: orch.submit(f, x)"),),
+    "failed": (("exception", "handle.exception() is not None if it has failed"),),
+    "running": (("exception", "handle.status.state says what it does"),),
+    "get": (("cancel_task", "orch.handle(id).result(), or handle.result()"),),
+    "traceback": (
+        ("exception", "handle.exception() is the error, with its traceback"),
+    ),
+    "logs": (("task_id", "taskorch logs TASK shows what a program has printed"),),
+    "result": (
+        ("close", "list(orch.map(f, items)) has all results, in order"),
+        ("after", "a node has a result when its run has: run.result()[node.id]"),
+    ),
+    "results": (("close", "list(orch.map(f, items)) has all results, in order"),),
+    "_condition": (("task_id", _FUTURES),),
+}
+
+
+def _successful(handle: Any) -> bool:
+    return handle.done() and handle.exception(0) is None
+
+
+def _shutdown(orch: Any, wait: bool = True) -> Any:
+    if wait is not True:
+        msg = "shutdown(wait=False) leaves work behind: orch.stop(drain=False) ends it"
+        raise TypeError(msg)
+    return orch.stop()
+
+
+def _run(orch: Any, work: Any, /, *args: Any, **kwargs: Any) -> Any:
+    if hasattr(type(work), "writes_workflow"):
+        return orch.workflows.start(work(*args, **kwargs)).result()
+    if hasattr(work, "to_mermaid"):
+        return orch.workflows.start(work, *args, **kwargs).result()
+    return orch.submit(work, *args, **kwargs).result()
+
+
+def _starmap(orch: Any, fn: Any, items: Iterable[Iterable[Any]]) -> Any:
+    return orch.map(fn, *zip(*items, strict=True))
+
+
+def _cancel(orch: Any, task: Any) -> Any:
+    return orch.cancel_task(task) if isinstance(task, str) else task.cancel()
+
+
+def _apply_async(
+    calls: Any, args: Iterable[Any] = (), kwargs: Any = None, **options: Any
+) -> Any:
+    return calls.options(**options).submit(*args, **(kwargs or {}))
+
+
+#: Attributes of others, by what has them here, and which of ours is exactly that, or
+#: what does exactly that.
+_SAME_ATTRIBUTES: Final[Mapping[str, tuple[str, str | Callable[..., Any]]]] = {
+    # Of a handle, and of a run.
+    "get": ("result", "result"),
+    "ready": ("done", "done"),
+    "successful": ("exception", _successful),
+    # Of an orchestrator. What waits is not for coroutines.
+    "status": ("get_task_status", "get_task_status"),
+    "rerun": ("rerun_task", "rerun_task"),
+    "enqueue": ("submit_task", "submit"),
+    "shutdown": ("submit_task", _shutdown),
+    **dict.fromkeys(("with_options", "override"), ("options", "options")),
+    "cancel": ("as_completed", _cancel),
+    "run": ("as_completed", _run),
+    "starmap": ("as_completed", _starmap),
+    "imap": ("as_completed", "map"),
+    # Of a function that `@task` has decorated.
+    **dict.fromkeys(("delay", "remote"), ("with_noted", "submit")),
+    "apply_async": ("with_noted", _apply_async),
+    # Of a node.
+    "set_downstream": ("after", "__rshift__"),
+    "set_upstream": ("after", "__rrshift__"),
+}
+#: What others have as attributes of a decorated function: what ours has in its place.
+NOT_OF_FUNCTIONS: Final[Mapping[str, str]] = {
+    "expand": "{fn}.map(items), of a list or of a node of a workflow",
+    "partial": "{fn}.map(items), and functools.partial for other arguments",
+    "apply": "{fn}(…), which calls it now",
+    **dict.fromkeys(
+        ("s", "si", "signature"), "{fn}.submit(…), to which handles may go"
     ),
 }
+#: Those of the same that a decorated function has.
+OF_FUNCTIONS: Final = ("delay", "remote", "apply_async", "with_options", "override")
 #: What others call what an orchestrator has, and what handles, runs and workflows have.
 _OTHER_NAMES: Final = {
     "signals": "on once add_listener add_event_listener subscribe listen",
-    "submit": "run execute enqueue delay apply apply_async spawn call schedule",
-    "submit_task": "add add_task create_task enqueue_task send_task run_task put",
+    "submit": "run execute delay apply apply_async spawn call start_soon create_task "
+    "to_thread run_in_executor ensure_future",
+    "submit_task": "add add_task enqueue_task send_task run_task put",
+    "handle": "async_result fetch fetch_job get_job get_handle",
     "agent": "register register_agent add_agent worker register_worker",
     "stop": "close shutdown terminate join_all",
     "start": "open begin launch run submit execute",
@@ -135,13 +283,15 @@ _OTHER_NAMES: Final = {
     "tasks": "list list_tasks get_tasks all_tasks query",
     "get_task_status": "status get_status get_task task_status get_state",
     "cancel_task": "cancel revoke kill abort",
+    "cancel": "revoke kill abort terminate stop",
+    "done": "is_finished is_done finished is_ready",
     "suspend_task": "suspend pause pause_task hold",
     "resume_task": "resume unpause continue_task",
     "rerun_task": "rerun retry retry_task restart_task",
     "get_stats": "stats statistics get_statistics get_metrics metrics",
     "health": "get_health health_check is_healthy",
-    "result": "get wait join get_result output results",
-    "task_id": "id",
+    "result": "get wait join get_result output results return_value value",
+    "task_id": "id key job_id",
     "workflow_id": "id run_id",
     "status": "state get_status get_state",
     "task": "step add_task add_step add_node submit call",
@@ -175,31 +325,50 @@ def guess(name: str, names: Iterable[str]) -> str:
 
 def others_words(choices: Container[str]) -> dict[str, str]:
     """The words of others for some of *choices*, and which of these each means."""
+    others = {word: (name,) for word, name in _SAME_OPTIONS.items()} | {**_MEANT}
     means = {
         word: next((name for name in names if name in choices), None)
-        for word, names in _MEANT.items()
+        for word, names in others.items()
     }
     return {word: name for word, name in means.items() if name is not None}
 
 
 def unknown_option(owner: str, name: str, names: Iterable[str]) -> TypeError:
     """The error of an option that there is not: it names the one that was meant."""
+    return TypeError(f"{owner} has no option {name!r}: {remedy_of(name, names)}")
+
+
+def remedy_of(name: str, names: Iterable[str]) -> str:
+    """What to do in the place of an option *name* where there are others."""
     choices = tuple(names)
     if name in _INSTEAD:
-        return TypeError(f"{owner} has no option {name!r}: {_INSTEAD[name]}")
+        return _INSTEAD[name]
     close = nearest(name, choices)
     remedy = meant(name, choices, f"there are {', '.join(choices)}")
     if close in _EXAMPLES and close != name:
         remedy += f" As in {_EXAMPLES[close]}"
-    return TypeError(f"{owner} has no option {name!r}: {remedy}")
+    return remedy
 
 
-def no_attribute(thing: object, name: str) -> AttributeError:
+def other_attribute(thing: object, name: str) -> Any:
+    """
+    The attribute of *thing* that others call *name*.
+
+    Raises:
+        AttributeError: There is none: it names the one that may be meant.
+    """
+    anchor, ours = _SAME_ATTRIBUTES.get(name, ("", ""))
+    if not anchor or not hasattr(type(thing), anchor):
+        raise _no_attribute(thing, name)
+    return getattr(thing, ours) if isinstance(ours, str) else partial(ours, thing)
+
+
+def _no_attribute(thing: object, name: str) -> AttributeError:
     """The error of an attribute that *thing* has not: it names the one meant."""
     text = f"{type(thing).__name__!r} object has no attribute {name!r}"
-    anchor, remedy = _INSTEAD_OF.get(name, ("", ""))
-    if anchor and hasattr(type(thing), anchor):
-        return AttributeError(f"{text}: {remedy}", name=name)
+    for anchor, remedy in _INSTEAD_OF.get(name, ()):
+        if hasattr(type(thing), anchor):
+            return AttributeError(f"{text}: {remedy}", name=name)
     near = None if name.startswith("_") else _attribute_meant(thing, name)
     if near is not None:
         text += f": did you mean {near!r}?"
@@ -219,32 +388,94 @@ def _attribute_meant(thing: object, name: str) -> str | None:
     return next(iter(get_close_matches(word, attributes, n=1)), None)
 
 
-def in_our_words(owner: str, options: Mapping[str, Any]) -> dict[str, Any]:
+class CountedRetries(NamedTuple):
     """
-    *options* with `retry`, which counts the first try, in the place of `retries`.
+    What `retries=3, retry_delay=5` says, until a policy is made of it.
+
+    Attributes:
+        attempts: Tries in all, the first one included.
+        delay: Seconds before each other try; or those before the second, the third and
+            so on, of which the last one is for all that follow.
+    """
+
+    attempts: int
+    delay: Any
+
+
+def in_our_words(
+    owner: str, options: Mapping[str, Any], names: Container[str]
+) -> dict[str, Any]:
+    """
+    *options* by the names that they have here.
+
+    `retry`, which counts the first try, stands for `retries`, which does not.
+
+    Args:
+        owner: Who takes them.
+        options: Those that are given. What is unknown stays as it is.
+        names: The options that there are.
 
     Raises:
-        TypeError: There are both; or the number is none, or less than 0.
+        TypeError: Two say the same; or one has a value that has no meaning here.
     """
-    ours = dict(options)
-    retries = ours.pop("retries", None)
+    ours: dict[str, Any] = {}
+    counts = next((name for name in ("retry", "max_attempts") if name in names), "")
+    combined = {"retry": ("retries", "retry_delay"), "max_attempts": ("retries",)}
+    for name, value in options.items():
+        word = name if name in names else _SAME_OPTIONS.get(name, name)
+        if word not in names and word not in combined.get(counts, ()):
+            word = name
+        if word in ours or (word != name and word in options):
+            msg = f"{owner}: {name}= and {word}= say the same: use one of them"
+            raise TypeError(msg)
+        ours[word] = value if word == name else _in_our_values(owner, name, value)
+    return _counted(owner, ours, counts) if counts else ours
+
+
+def _in_our_values(owner: str, name: str, value: Any) -> Any:
+    """What *value* of the option *name*, a word of others, is here."""
+    if name == "trigger_rule":
+        if not isinstance(value, str) or value not in _TRIGGER_RULES:
+            rules = ", ".join(_TRIGGER_RULES)
+            msg = (
+                f"{owner}: trigger_rule= is one of {rules}; for all others, join= "
+                "takes a function of the states"
+            )
+            raise TypeError(msg)
+        return _TRIGGER_RULES[value]
+    if name == "depends_on" and not isinstance(value, list | tuple | set | frozenset):
+        return [value]
+    return value
+
+
+def _counted(owner: str, options: dict[str, Any], name: str) -> dict[str, Any]:
+    """*options* with *name*, which counts all tries, in the place of `retries`."""
+    retries = options.pop("retries", None)
+    delay = options.pop("retry_delay", None)
     if retries is None:
-        return ours
-    if "retry" in ours:
-        msg = f"{owner}: retries= and retry= say the same: use one of them"
+        if delay is not None:
+            msg = (
+                f"{owner}: retry_delay= needs retries=, the number of tries after the "
+                "first: retries=3, retry_delay=5"
+            )
+            raise TypeError(msg)
+        return options
+    if name in options:
+        msg = f"{owner}: retries= and {name}= say the same: use one of them"
         raise TypeError(msg)
     if type(retries) is not int or retries < 0:
         msg = f"{owner}: retries= is a number of tries after the first, 0 or more"
         raise TypeError(msg)
-    ours["retry"] = retries + 1
-    return ours
+    attempts = retries + 1
+    options[name] = attempts if delay is None else CountedRetries(attempts, delay)
+    return options
 
 
 def suggesting(cls: C) -> C:
     """
     Decorate *cls*: an unknown option is refused with the nearest known one.
 
-    If it takes `retry`, it takes `retries` as well.
+    A known one may be called by another word: see `in_our_words`.
     """
     make: Callable[..., None] = cls.__init__  # type: ignore[misc]  # of this very class
     # By its code: `inspect` takes longer to import than all that a name needs here.
@@ -257,12 +488,19 @@ def suggesting(cls: C) -> C:
             make(self, *args, **options)
         except TypeError:
             # Checked only after a TypeError: mostly, every option is known.
-            if options.get("retries") is not None and "retry" in names:
-                init(self, *args, **in_our_words(cls.__name__, options))
+            ours = in_our_words(cls.__name__, options, names)
+            if ours.keys() != options.keys():
+                init(self, *args, **ours)
                 return
             for name in options:
                 if name not in names:
                     raise unknown_option(cls.__name__, name, names) from None
+            if args and callable(args[0]) and hasattr(cls, "call"):
+                called = getattr(args[0], "__name__", "f")
+                msg = (
+                    f"{cls.__name__}.call({called}, …) is the {cls.__name__} of a call"
+                )
+                raise TypeError(msg) from None
             raise
 
     # From Python 3.14 on, `wraps` hands on only what is evaluated when asked for.

@@ -151,7 +151,7 @@ class AgentManager:
         return self._fleet.template(template)
 
     @verb(
-        "Start an agent of a template.",
+        "Start a worker of a template.",
         "journal",
         "POST /agents",
         operation="spawn_agent",
@@ -166,7 +166,7 @@ class AgentManager:
         config: Mapping[str, Any] | None = None,
     ) -> AgentInstance:
         """
-        Start an agent of a template.
+        Start a worker of a template.
 
         Args:
             type: The name of the template.
@@ -181,7 +181,7 @@ class AgentManager:
         return self._fleet.instance(self._fleet.spawn(type, config or {}).id)
 
     @verb(
-        "Let an agent go, at the latest after `grace` s.",
+        "Let a worker go, at the latest after `grace` s.",
         "journal",
         "POST /agents/{agent_id}/terminate",
         operation="terminate_agent",
@@ -206,7 +206,7 @@ class AgentManager:
         self._fleet.terminate(agent_id, grace)
 
     @verb(
-        "Let an agent end what it has, and give it nothing new; or again.",
+        "Drain a worker: it ends its attempts and gets nothing new; or again.",
         "journal",
         "POST /agents/{agent_id}/drain",
         operation="drain_agent",
@@ -248,7 +248,7 @@ class AgentManager:
         return drained
 
     @verb(
-        "All agents, in the order they came in.",
+        "All workers, in the order they came in.",
         "journal",
         "GET /agents",
         operation="agents",
@@ -260,7 +260,7 @@ class AgentManager:
         return self._fleet.all()
 
     @verb(
-        "An agent, how it does, and what it holds.",
+        "A worker, how it does, and what it holds.",
         "journal",
         "GET /agents/{agent_id}",
         operation="agent",
@@ -296,7 +296,7 @@ class AgentManager:
         return {one.id: one.health for one in self._fleet.all()}
 
     @verb(
-        "Which agents have what is required, and why the others do not.",
+        "Which workers have what is required, and why the others do not.",
         "journal",
         "POST /agent-matches",
         operation="match_agents",
@@ -472,7 +472,7 @@ class AgentManager:
         return fleet.provision(wanted)
 
     @verb(
-        "What pools of agents have decided, and why.",
+        "What worker pools have decided, and why.",
         "journal",
         "GET /scaling",
         gives="decisions",

@@ -45,6 +45,7 @@ from taskorch.runtime import (
     Work,
     add_above,
     added_by,
+    adder_of,
     is_earlier,
     is_outdated,
     is_to_be_redone,
@@ -524,17 +525,14 @@ class _Renewing:
             return True
         if not since or _ids.stem_of(adder) == _ids.stem_of(since):
             return False
-        is_known = work._task is not None
-        if is_known and not _members.is_added(work):
-            return False
-        return is_earlier(self._rt, work, since)
+        return _members.is_added(work) and is_earlier(self._rt, work, since)
 
 
 def _keep_adder(entry: Entry, existing: Work) -> None:
     """What is there stays what it was added by: its metadata does not change."""
-    metadata = None if existing._task is None else existing._task.metadata
-    if metadata and ADDED in metadata:
-        mine = {**(entry.given.metadata or {}), ADDED: metadata[ADDED]}
+    adder = adder_of(existing)
+    if adder is not None:
+        mine = {**(entry.given.metadata or {}), ADDED: adder}
         entry.given = attrs.evolve(entry.given, metadata=mine)
 
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 
+from taskorch._base.building import as_workflow
 from taskorch._base.verbs import NAME, NOTE, PERSON, lacks, verb
-from taskorch._base.vocabulary import no_attribute
+from taskorch._base.vocabulary import other_attribute
 from taskorch._handles import TaskHandle
 from taskorch._managers import _approvals, _limits, _members
 from taskorch._managers._gates import gate, is_gate
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
     from taskorch.planning import ExecutionPlan
     from taskorch.runtime import AttemptContext, Runtime, Work
+    from taskorch.workflows import WorkflowFunction
 
 #: What does the work of those steps of a workflow that must know their run.
 _REAL: Final[dict[Any, Callable[..., Any]]] = {_steps.gate: gate, _steps.mapped: mapped}
@@ -114,7 +116,7 @@ class WorkflowManager:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            raise no_attribute(self, name)
+            return other_attribute(self, name)
 
     @verb(
         "Start a workflow; under an id that is known, it is the run there is.",
@@ -123,7 +125,7 @@ class WorkflowManager:
     )
     def start(
         self,
-        workflow: Workflow | ExecutionPlan,
+        workflow: Workflow | WorkflowFunction[...] | ExecutionPlan,
         id: str | None = None,  # noqa: A002 - the contract's name
         *,
         max_added: int = MAX_ADDED,
@@ -132,7 +134,8 @@ class WorkflowManager:
         Run a workflow: all its tasks are submitted, or none.
 
         Args:
-            workflow: The workflow, as it is now; or a plan of `orch.planner`.
+            workflow: The workflow, as it is now; a function that `@workflow` has
+                decorated, for the one without arguments; or a plan of `orch.planner`.
             id: The id of the run: the same workflow under the same id is the same run,
                 in a later life of a durable orchestrator too. Options of its tasks may
                 be others (see `submit_task`), and tasks that are new to it join the
@@ -146,6 +149,7 @@ class WorkflowManager:
             UsageError: A task was refused: see `submit_tasks`.
         """
         rt = self._rt
+        workflow = as_workflow(workflow)
         if not isinstance(workflow, Workflow) and "taskorch.planning" in sys.modules:
             from taskorch.planning import ExecutionPlan  # noqa: PLC0415 - is there
 

@@ -20,7 +20,7 @@ from taskorch.model import (
     stem_of,
 )
 from taskorch.model import is_below as begins_below
-from taskorch.runtime import ADDED, names_above
+from taskorch.runtime import adder_of, names_above
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
@@ -65,8 +65,7 @@ _SLICE: Final = 500
 
 def is_added(work: Work) -> bool:
     """Whether another task of the run has added this one."""
-    task = work._task
-    return task is not None and bool((task.metadata or {}).get(ADDED))
+    return bool(adder_of(work))
 
 
 def with_error(name: str, error: BaseException) -> str:

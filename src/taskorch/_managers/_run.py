@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from taskorch._base.visible import counted
-from taskorch._base.vocabulary import no_attribute
+from taskorch._base.vocabulary import other_attribute
 from taskorch._handles import TaskHandle
 from taskorch._managers import _members, _progress
 from taskorch._managers._gates import is_gate
@@ -127,7 +127,7 @@ class WorkflowRun:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            raise no_attribute(self, name)
+            return other_attribute(self, name)
 
     @property
     def handles(self) -> Mapping[str, TaskHandle[Any]]:
@@ -324,15 +324,14 @@ class WorkflowRun:
 
     def _drawn(self) -> tuple[Parents, dict[str, str], dict[str, str]]:
         """What its tasks come after, and their types and states."""
-        works = self.handles
-        rows = {name: work._row for name, work in works.items()}
+        handles = self.handles
+        rows = {name: work._row for name, work in handles.items()}
         waits = self._above(rows)
         above = dict(waits)
-        for name in rows:
-            # Of a task that has left memory, only the handle has it.
+        for name, work in handles.items():
             adder = without_last(name)
             # The calls of a map: it takes what they come to.
-            if adder in rows and not waits[name] and _members.is_added(works[name]):
+            if adder in rows and not waits[name] and _members.is_added(work):
                 above[name] = waits[adder]
                 above[adder] = (*above[adder], name)
         return (

@@ -22,7 +22,7 @@ import attrs
 from taskorch._base.frozen import frozen
 from taskorch._base.limits import NS
 from taskorch._base.verbs import TEXT, lacks, verb
-from taskorch._base.vocabulary import meant
+from taskorch._base.vocabulary import meant, other_attribute
 from taskorch.errors import (
     DuplicateTaskError,
     InvalidTaskError,
@@ -63,7 +63,7 @@ from taskorch.schedules import (
     slot_name,
     slot_of_name,
 )
-from taskorch.workflows import Workflow
+from taskorch.workflows import Workflow, WorkflowFunction
 
 if TYPE_CHECKING:
     from taskorch.kernel import Kernel
@@ -151,11 +151,12 @@ class ScheduleStatus:
         sentences = [summary, come]
         if self.running:
             rule = {
-                "skip": "a slot that comes before it has ended is skipped",
-                "queue": "the next waits for it",
-                "cancel": "the next cancels it",
+                "skip": "a slot that comes before is skipped",
+                "queue": "the next one waits",
+                "cancel": "the next one cancels what runs",
             }[self.overlap]
-            sentences.append(f"{', '.join(self.running)} has not ended: {rule}.")
+            have = "has" if len(self.running) == 1 else "have"
+            sentences.append(f"{some(self.running)} {have} not ended: {rule}.")
         if self.trouble:
             sentences.append(self.trouble)
         return " ".join(sentences)
@@ -376,6 +377,11 @@ class ScheduleManager:
         #: Guards what is known; nothing is made under it.
         self._lock = threading.RLock()
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            return other_attribute(self, name)
+
     # -- saying what there is ------------------------------------------------------
 
     @called_as("orch.schedules.add('nightly', '0 3 * * *', f, zone='UTC')")
@@ -383,7 +389,7 @@ class ScheduleManager:
         self,
         name: str,
         when: str | float | timedelta | None,
-        what: Task | Workflow | Callable[..., Any],
+        what: Task | Workflow | WorkflowFunction[...] | Callable[..., Any],
         *,
         zone: str = "UTC",
         catch_up: str = "last",

@@ -22,7 +22,7 @@ import attrs
 
 from taskorch._base.address import is_address
 from taskorch._base.limits import MAX_AMOUNT
-from taskorch._base.vocabulary import nearest
+from taskorch._base.vocabulary import in_our_words, nearest
 from taskorch._settings.fields import SETTINGS as ALL_SETTINGS
 from taskorch._settings.fields import Description, Written
 from taskorch.errors import InvalidTaskError
@@ -126,6 +126,7 @@ class Configuration:
 
     def arguments(self, passed: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of an orchestrator: those that are *passed* come first."""
+        passed = in_our_words("from_config()", passed, SETTINGS)
         arguments = {name: setting.value for name, setting in self.settings.items()}
         arguments |= passed
         if arguments.get("journal") is None and "durability" not in passed:

@@ -21,12 +21,13 @@ from taskorch._base.limits import (
     GRACE_SECONDS,
     KEEP_FINISHED,
     KEEP_FINISHED_MB,
+    KEEP_LOGS_MB,
     MAX_KEPT_MB,
     MONITOR_SECONDS,
     NS,
 )
 from taskorch._base.members import has
-from taskorch._base.vocabulary import meant, unknown_option
+from taskorch._base.vocabulary import in_our_words, meant, unknown_option
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._futures import FuturesExecutor
 from taskorch.executors._processes._attempts import Processes
@@ -68,6 +69,7 @@ class SettingsOptions(SimulatedSettings, total=False):
     durability: Literal["power", "process"]
     executors: Mapping[str, Executor | AttemptExecutor[Any] | int] | None
     keep_finished_mb: float | None
+    keep_logs_mb: float | None
     max_queued: int | None
     stop_timeout: float | timedelta | None
     rerun_failed: bool
@@ -302,6 +304,9 @@ class Settings(Policies):
     keep_finished_mb: float | None = attrs.field(
         default=KEEP_FINISHED_MB, metadata=_setting(_MEGABYTES, none=True)
     )
+    keep_logs_mb: float | None = attrs.field(
+        default=KEEP_LOGS_MB, metadata=_setting(_MEGABYTES, none=True)
+    )
     max_queued: int | None = attrs.field(
         default=None, metadata=_setting(_count(0), none=True)
     )
@@ -345,10 +350,9 @@ class Settings(Policies):
             TypeError: There is no such setting: it names the one that was meant.
             InvalidTaskError: One is not what it may be, or two do not go together.
         """
-        refuse_unknown(owner, arguments, descriptions)
-        values = {
-            name: descriptions[name].checked(it) for name, it in arguments.items()
-        }
+        ours = in_our_words(owner.__name__, arguments, descriptions)
+        refuse_unknown(owner, ours, descriptions)
+        values = {name: descriptions[name].checked(it) for name, it in ours.items()}
         # Compared with None: what is empty is false, and meant all the same.
         for name in POLICIES:
             if values.get(name) is None:

@@ -23,7 +23,11 @@ import attrs
 
 from taskorch._base.limits import NS
 from taskorch._base.visible import counted, visible
-from taskorch.errors import NotRunningError, UnknownTaskError
+from taskorch.errors import (
+    DependencyFailedError,
+    NotRunningError,
+    UnknownTaskError,
+)
 from taskorch.events import (
     AlertCleared,
     AlertRaised,
@@ -137,13 +141,20 @@ class Troubles:
         self._causes: dict[Cause, int] = {}
 
     def failed(
-        self, key: tuple[Kind, str], task_id: str, slot: str, cause: Cause, at_ns: int
+        self,
+        key: tuple[Kind, str],
+        task_id: str,
+        slot: str,
+        cause: Cause,
+        at_ns: int,
+        message: str,
     ) -> Trouble | None:
         """
-        A task has failed; the trouble, if its cause is news.
+        A task has failed with *message*; the trouble, if its cause is news.
 
-        It is over already if a later slot of the schedule has completed; what else
-        fails so before that slot is the same trouble.
+        That one failed since another did, as a map does after its calls, is no news and
+        no failure more. It is over already if a later slot of the schedule has
+        completed; what else fails so before that slot is the same trouble.
         """
         kind, name = key
         if kind == "task":
@@ -165,10 +176,13 @@ class Troubles:
                 trouble = Trouble(kind, name, task_id, slot, at_ns)
                 _remember(self.open, key, trouble)
         trouble.slot = max(trouble.slot, slot, key=_time)
-        trouble.text = f"{task_id} failed: {cause[0]}: {cause[1]}"
-        # One that failed as an orchestrator began may be found, and heard of later.
-        trouble.count += trouble.tasks.get(task_id) != at_ns
+        before = trouble.tasks.get(task_id)
         trouble.tasks[task_id] = at_ns
+        if cause[0] == DependencyFailedError.__name__ and trouble.messages:
+            return None
+        trouble.text = f"{task_id} failed: {cause[0]}: {message}".removesuffix(": ")
+        # One that failed as an orchestrator began may be found, and heard of later.
+        trouble.count += before != at_ns
         if cause in trouble.messages:
             return None
         trouble.messages[cause] = {}
@@ -373,7 +387,7 @@ class TroubleTeller:
         elif run:
             key = "run", run
         cause = cause_of(task_id, *error)
-        trouble = self._troubles.failed(key, stem, slot, cause, at_ns)
+        trouble = self._troubles.failed(key, stem, slot, cause, at_ns, error[1])
         if trouble is not None and is_told:
             self._tell_failure(trouble, cause, task_id, error)
             if self._troubles.open.get(key) is not trouble:

@@ -64,11 +64,17 @@ _SCHEMA: Final = (
     "the resource taskorch://schema",
 )
 
+#: Who can do a task: in a program, and besides by a command.
+_WORKER: Final = (
+    ", by @orch.agent(…).",
+    ": by taskorch agent, or in the program by @orch.agent(…).",
+)
+
 
 def in_commands(text: str, journal: str) -> str:
     """*text* with commands of `taskorch` about a journal in the place of calls."""
     command = partial(_command, without_password(journal))
-    return _CALL.sub(partial(_replaced, command), text)
+    return _CALL.sub(partial(_replaced, command), text).replace(*_WORKER)
 
 
 def in_requests(text: str) -> str:

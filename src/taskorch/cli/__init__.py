@@ -15,12 +15,13 @@ the user's can do too.
 - `_serve`, `_serve_file`: a suite or a journal over HTTP; the orchestrator of a file.
 - `_mcp`: tools for language models, of a journal, a service or a file.
 - `_agent`, `_agents`: does the work of a service; lists its agents, alerts and holds.
-- `_inspect`, `_explain`: what a journal or a service says of tasks; why one does not
-  run.
+- `_inspect`, `_explain`, `_logs`: what a journal or a service says of tasks; why one
+  does not run; what it logs and prints.
 - `_control`: rerun, restart, cancel, decide, approve, answer and the like.
 - `_jobs`, `_suite`, `_workspace`: adaptive jobs, test suites and task files.
 - `_schedules`: what is made again and again.
-- `_migrate`, `_prune`: the tables of journals in PostgreSQL; what ended long ago goes.
+- `_migrate`, `_prune`, `_copy`: the tables of journals in PostgreSQL; what ended long
+  ago goes; the history of a journal in another.
 - `_doctor`, `_completion`: whether this machine is fit for work; completion in a shell.
 - `_demo`: a small workflow that is killed, goes on, and is explained.
 - `_skill`: what a language model needs to write with taskorch.
@@ -66,6 +67,7 @@ _OWN: Final = {
     "plan": ("plan what a request asks for", "taskorch.cli._plan"),
     "inspect": ("show what is in a journal, or a service", "taskorch.cli._inspect"),
     "explain": ("say why a task does not run", "taskorch.cli._explain"),
+    "logs": ("show what a task logs and prints", "taskorch.cli._logs"),
     "schedules": (
         "show and change what is made again and again",
         "taskorch.cli._schedules",
@@ -78,6 +80,7 @@ _OWN: Final = {
         }.items()
     },
     "prune": ("let what ended long ago leave a journal", "taskorch.cli._prune"),
+    "copy": ("copy the history of a journal to a new one", "taskorch.cli._copy"),
     "migrate": (
         "make the tables of journals in PostgreSQL",
         "taskorch.cli._migrate",

@@ -35,7 +35,7 @@ from taskorch.cli._terminal import (
     print_json,
     token_of_environment,
 )
-from taskorch.client import Client
+from taskorch.client import Client, ServiceError
 from taskorch.errors import (
     InvalidTaskError,
     JournalTakenError,
@@ -62,6 +62,7 @@ _WORDS: Final = {
     "RUN+PHASE": "a phase that asks for it",
     "EVENT": "its name",
 }
+_UNAUTHORIZED: Final = 401
 #: How what is said by name is shown, by its type.
 _METAVARS: Final = {"string": "TEXT", "integer": "N", "number": "NUMBER"}
 _TYPES: Final[Mapping[str, Callable[[str], Any]]] = {"integer": int, "number": float}
@@ -433,6 +434,12 @@ def service(url: str) -> Iterator[Client]:
     try:
         # They are told in words of their own: see `in_commands`.
         yield Client(url, token=token_of_environment(), remedies="calls")
+    except ServiceError as error:
+        if error.status != _UNAUTHORIZED:
+            raise
+        # How a request would have it is of no use here.
+        hint = f"export {TOKEN_VARIABLE}=…, with the token of {url}"
+        raise TaskorchError(error.message, hint=hint) from error
     except OSError as error:
         msg = f"{url} cannot be reached: {error.strerror or error}"
         hint = "check the address, and whether the service runs"

@@ -8,6 +8,7 @@ process that it kills itself.
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,9 +18,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch._verbs.remedies import in_commands
 from taskorch.cli import FAILED, OK
 from taskorch.cli._terminal import coloured
 from taskorch.model import Task
+from taskorch.reading import JournalReader
 from taskorch.workflows import Workflow
 
 #: Seconds that a step takes, so that there is a moment at which to kill it.
@@ -29,6 +32,8 @@ _SOME: Final = 3
 #: Seconds for the first life to come so far; a busy machine takes some.
 _PATIENCE: Final = 60.0
 _RUN: Final = "tonight"
+_JOURNAL: Final = "night.db"
+_CALLS: Final = "calls.txt"
 _STORES: Final = ("berlin", "lagos", "lima", "osaka")
 
 
@@ -77,13 +82,13 @@ def _night(calls: str) -> Workflow:
 
 
 def _live(folder: Path) -> TaskOrchestrator:
-    return TaskOrchestrator(journal=folder / "night.db", concurrency=1)
+    return TaskOrchestrator(journal=folder / _JOURNAL, concurrency=1)
 
 
 def _first_life(folder: Path) -> int:
     """What the process runs that is to be killed."""
     with _live(folder) as orch:
-        orch.workflows.start(_night(str(folder / "calls.txt")), _RUN)
+        orch.workflows.start(_night(str(folder / _CALLS)), _RUN)
         orch.wait()
     return OK
 
@@ -95,13 +100,13 @@ def _run(args: argparse.Namespace) -> int:
     if args.first_life:
         return _first_life(Path(args.first_life))
     folder = Path(tempfile.mkdtemp(prefix="taskorch-demo-"))
-    calls = folder / "calls.txt"
+    calls = folder / _CALLS
     _head("1. A workflow runs in a process of its own, with a journal")
-    _say(f"{folder / 'night.db'}")
+    _say(f"{folder / _JOURNAL}")
     command = [sys.executable, "-m", "taskorch", "demo", "--first-life", str(folder)]
     with subprocess.Popen(command) as process:  # noqa: S603 - our own
         try:
-            shown = _show_some(calls, process)
+            shown = _show_some(folder, process)
         finally:
             process.kill()
     if not shown:
@@ -119,23 +124,37 @@ def _run(args: argparse.Namespace) -> int:
         twice = len(after) - len(set(after))
         _say(f"{len(set(after))} steps in two lives, {twice} of them done twice")
         _head("4. Why does the night not end? orch.explain says it")
-        for text in str(orch.explain(run.handles["send"].task_id)).splitlines():
+        explanation = str(orch.explain(run.handles["send"].task_id))
+        if not args.stay:
+            # Of this journal, which is nobody's soon.
+            explanation = in_commands(explanation, str(folder / "night.db"))
+        for text in explanation.splitlines():
             _say(text)
         return _dashboard(orch, folder, stay=args.stay)
 
 
-def _show_some(calls: Path, process: subprocess.Popen[Any]) -> int:
-    """Show the first steps of *process*, and say how many; 0: it came to none."""
+def _show_some(folder: Path, process: subprocess.Popen[Any]) -> int:
+    """
+    Show the first steps of *process*, and say how many; 0: it came to none.
+
+    The process is stopped when this returns: in the middle of a step. Between a step
+    and its commit it goes on, since such a step is rightly done again.
+    """
     end = time.monotonic() + _PATIENCE
     shown = 0
-    while shown < _SOME:
-        if process.poll() is not None or time.monotonic() > end:
-            return 0
+    while process.poll() is None and time.monotonic() < end:
         time.sleep(0.02)
-        steps = _lines(calls)
+        steps = _lines(folder / _CALLS)
         _steps(steps[shown:])
         shown = len(steps)
-    return shown
+        if shown < _SOME:
+            continue
+        process.send_signal(signal.SIGSTOP)
+        done = JournalReader(folder / _JOURNAL).get_stats().state_machine.completed
+        if done == len(_lines(folder / _CALLS)):
+            return shown
+        process.send_signal(signal.SIGCONT)
+    return 0
 
 
 def _lines(calls: Path) -> list[str]:
@@ -157,7 +176,7 @@ def _say(text: str) -> None:
 
 def _dashboard(orch: TaskOrchestrator, folder: Path, *, stay: bool) -> int:
     _head("5. Look at it")
-    _say(f"taskorch inspect {folder / 'night.db'}")
+    _say(f"taskorch inspect {folder / _JOURNAL}")
     if find_spec("starlette") is None or find_spec("uvicorn") is None:
         _say("A dashboard in the browser: pip install 'taskorch[serve]', then")
         _say("taskorch demo --stay")
@@ -168,6 +187,7 @@ def _dashboard(orch: TaskOrchestrator, folder: Path, *, stay: bool) -> int:
     with orch.serve(port=0) as server:
         try:
             _say(f"{server.page}   until Ctrl-C")
+            _say("Answer the question there, as ada: the night ends.")
             while True:
                 time.sleep(3_600)
         except KeyboardInterrupt:

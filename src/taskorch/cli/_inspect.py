@@ -31,10 +31,15 @@ from taskorch.cli._terminal import (
     table,
     tracebacks,
 )
-from taskorch.errors import InvalidTaskError, JournalUnavailableError
+from taskorch.errors import (
+    InvalidTaskError,
+    JournalUnavailableError,
+    TaskorchError,
+)
 from taskorch.events import Event, OrchestratorStopped, TaskEvent, details_of, fields_of
 from taskorch.model import (
     FILTERS,
+    FailureCause,
     Missing,
     TaskFilter,
     TaskState,
@@ -142,6 +147,8 @@ def _lists(args: argparse.Namespace) -> bool:
 
 def _show_task(args: argparse.Namespace, reader: Reader) -> None:
     status = reader.get_task_status(args.task)
+    if args.traceback and isinstance(reader, ServiceReader):
+        status = reader.with_traceback(status)
     if args.json:
         happened = [_plain(event) for event in reader.events(status.task_id)]
         trace = {"traceback": tracebacks(status)} if args.traceback else {}
@@ -152,7 +159,7 @@ def _show_task(args: argparse.Namespace, reader: Reader) -> None:
     took = "" if status.duration is None else f" ({in_words(status.duration)})"
     metadata = [f"{name}={show(value)}" for name, value in status.metadata.items()]
     completed = status.state is TaskState.COMPLETED
-    error = "" if status.error is None else in_commands(str(status.error), args.journal)
+    error = _cause_and_remedy(status, args.journal)
     facts = {
         "type": status.type,
         "agent": status.agent_id or "",
@@ -173,7 +180,7 @@ def _show_task(args: argparse.Namespace, reader: Reader) -> None:
             f"{datetime.fromtimestamp(entry.at, UTC):%H:%M:%S.%f}"[:-3],
             entry.state.value,
             # What is said above is not said again.
-            "" if entry.detail == error else line(entry.detail),
+            "" if _says(error, entry.detail) else line(entry.detail),
         )
         for entry in status.history
     ]
@@ -181,6 +188,19 @@ def _show_task(args: argparse.Namespace, reader: Reader) -> None:
     print(table(("time (UTC)", "state", ""), rows, indent="  "))
     if args.traceback:
         print("\n".join(["", *tracebacks(status)]))
+
+
+def _cause_and_remedy(status: TaskStatus, place: str) -> str:
+    """Why a task is as it is, and the commands about *place* that help."""
+    error = status.error
+    hint = error.hint if isinstance(error, TaskorchError) else ""
+    text = cause_of(status)
+    return in_commands(f"{text} ({hint})" if hint else text, place)
+
+
+def _says(error: str, detail: str) -> bool:
+    """Whether what is said of the *error* has *detail*, or is all that this has."""
+    return detail in error or (error != "" and error in detail)
 
 
 def _result(value: Any) -> str:
@@ -220,12 +240,13 @@ def _list(args: argparse.Namespace, reader: Reader) -> None:
     if not shown:
         print("No task is like that.")
         return
-    print(table(("task", "state", "submitted (UTC)", "took", ""), map(_row, shown)))
+    rows = (_row(status, args.journal) for status in shown)
+    print(table(("task", "state", "submitted (UTC)", "took", ""), rows))
     if len(some) > len(shown):
         print(f"There are more than {args.limit}: --limit 0 shows all.")
 
 
-def _row(status: TaskStatus) -> tuple[str, ...]:
+def _row(status: TaskStatus, place: str) -> tuple[str, ...]:
     detail = cause_of(status)
     if not detail and status.attempts > 1:
         detail = f"attempt {status.attempts}"
@@ -241,7 +262,7 @@ def _row(status: TaskStatus) -> tuple[str, ...]:
         status.state.value,
         moment(status.submitted),
         took,
-        line(detail),
+        line(in_commands(detail, place)),
     )
 
 
@@ -289,7 +310,7 @@ def _show_all(args: argparse.Namespace, reader: Reader) -> None:
     for group in stuck:
         print(f"\n{in_commands(str(group), args.journal)}")
     if stats.state_machine.failed:
-        print(f"\n{_still(reader, shlex.quote(without_password(args.journal)))}")
+        print(f"\n{_still(reader, without_password(args.journal))}")
 
 
 def _still(reader: Reader, place: str) -> str:
@@ -300,15 +321,18 @@ def _still(reader: Reader, place: str) -> str:
     if not many:
         return "Nothing that is kept is still broken: what failed was run again."
     count = f"{many:,}{' or more' * (many == _MOST)}"
-    command = f"taskorch inspect {place} --state failed --no-mended"
+    command = f"taskorch inspect {shlex.quote(place)} --state failed --no-mended"
     rows = [
-        (f"{cause.count:,}", line(f"{cause.error_type}: {cause.message}"))
-        for cause in causes[:_CAUSES]
+        (f"{cause.count:,}", line(_said_by(cause, place))) for cause in causes[:_CAUSES]
     ]
     if len(causes) > _CAUSES:
         rows.append(("", f"and {counted(len(causes) - _CAUSES, 'more cause')}"))
     text = table(("failures", "cause"), rows)
     return f"{text}\n\nFailed, and not mended since, {count}: {command}"
+
+
+def _said_by(cause: FailureCause, place: str) -> str:
+    return in_commands(f"{cause.error_type}: {cause.message}", place)
 
 
 def _who(owner: JournalOwner) -> str:

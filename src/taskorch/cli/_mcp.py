@@ -107,7 +107,7 @@ def _opened(name: str) -> Iterator[Any]:
         from taskorch.cli._serve_file import orchestrator_of  # noqa: PLC0415
         from taskorch.frontends.mcp import OrchestratorPlace  # noqa: PLC0415
 
-        orch = orchestrator_of(Path(name))
+        orch, _ = orchestrator_of([Path(name)])
         try:
             orch.start()
             yield OrchestratorPlace(orch)

@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -107,12 +107,12 @@ def _run(args: argparse.Namespace) -> int:
         try:
             names = _submit(args, orch, target, only)
             # Without a journal there was nothing before.
-            before = _done_before(orch, names, began) if args.is_durable else []
+            before = _done_before(orch, names(), began) if args.is_durable else []
             progress.show(names, before)
             stopped = _wait(orch, presses)
             progress.end()
             statuses = {
-                name: orch.get_task_status(task) for task, name in names.items()
+                name: orch.get_task_status(task) for task, name in names().items()
             }
         except BaseException:
             orch.stop(drain=False, timeout=0)
@@ -150,8 +150,14 @@ def _submit(
     orch: TaskOrchestrator,
     target: Target,
     only: set[str] | None,
-) -> dict[str, str]:
-    """Submit what is to run: the names in the workflow, by the ids of the tasks."""
+) -> Callable[[], dict[str, str]]:
+    """
+    Submit what is to run.
+
+    Returns:
+        What gives the names in the workflow, by the ids of the tasks; those of tasks
+        that were added since, such as the calls of a map, are among them.
+    """
     workflow = target.workflow
     run_id = args.id
     if run_id is None and args.is_durable:
@@ -167,12 +173,13 @@ def _submit(
         handles = orch.workflows._start_part(  # noqa: SLF001 - it is not all of it
             run_id, map(real_task, tasks)
         )
-        return {
+        names = {
             handle.task_id: without_run(task.id or "")
             for handle, task in zip(handles, tasks, strict=True)
         }
+        return lambda: names
     run = orch.workflows.start(workflow, id=run_id)
-    return {handle.task_id: name for name, handle in run.handles.items()}
+    return lambda: {handle.task_id: name for name, handle in run.handles.items()}
 
 
 def _done_before(
@@ -242,6 +249,7 @@ class _Progress:
         self._orch = orch
         self._args = args
         self._names: Mapping[str, str] = {}
+        self._ask: Callable[[], Mapping[str, str]] = dict
         self._ended: dict[str, str] = {}
         self._mutex = threading.Lock()
         self._early: list[Any] = []
@@ -250,13 +258,16 @@ class _Progress:
         for kind in ("completed", "failed", "cancelled", "retrying"):
             getattr(orch.signals, f"task_{kind}").connect(self._heard)
 
-    def show(self, names: Mapping[str, str], before: Iterable[str]) -> None:
+    def show(
+        self, names: Callable[[], Mapping[str, str]], before: Iterable[str]
+    ) -> None:
         """From now on; what has ended meanwhile, too, and what had ended *before*."""
         with self._mutex:
-            self._names = names
+            self._ask = names
+            self._names = names()
             self._ended = dict.fromkeys(before, "completed")
             if self._ended and not (self._args.quiet or self._args.json):
-                done = f"{len(self._ended):,} of {counted(len(names), 'task')}"
+                done = f"{len(self._ended):,} of {counted(len(self._names), 'task')}"
                 print(f"{done} had completed before: what is left is run.", flush=True)
             early, self._early = self._early, []
         for event in early:
@@ -284,6 +295,8 @@ class _Progress:
             if not self._names:
                 self._early.append(event)
                 return
+            if event.task_id not in self._names:
+                self._names = self._ask()
             name = self._names.get(event.task_id)
             if name is None:
                 return

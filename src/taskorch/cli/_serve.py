@@ -16,7 +16,14 @@ from taskorch._base.limits import SIGNAL_SECONDS
 from taskorch._settings.configuration import TOKEN_VARIABLE
 from taskorch.cli import OK
 from taskorch.cli._suite import folder_of, line
-from taskorch.cli._terminal import add_allow, logged, on_signals, port, token_of
+from taskorch.cli._terminal import (
+    add_allow,
+    is_terminal,
+    logged,
+    on_signals,
+    port,
+    token_of,
+)
 from taskorch.errors import InvalidTaskError
 from taskorch.runtime import SLICE
 
@@ -32,12 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add them."""
     parser.set_defaults(run=_run)
     parser.add_argument(
-        "file",
-        nargs="?",
+        "files",
+        nargs="*",
         type=Path,
         metavar="FILE.py",
-        help="a file that makes an orchestrator: it is started, with its schedules, "
-        "and can be asked over HTTP",
+        help="files, or folders of them, of which one makes an orchestrator, and the "
+        "others import it: it is started, with its schedules, and can be asked over "
+        "HTTP",
     )
     parser.add_argument(
         "-m",
@@ -73,6 +81,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the metrics alone; 0: a free one (as configured: 9090)",
     )
     parser.add_argument(
+        "--functions",
+        action="store_true",
+        help="of FILE.py: let callers call what the files decorate with @task, by name",
+    )
+    parser.add_argument(
+        "--agents",
+        action="store_true",
+        help="of FILE.py: let workers come and ask for work, as `taskorch agent` does",
+    )
+    parser.add_argument(
+        "--host",
+        action="append",
+        metavar="NAME",
+        help="of FILE.py: a name by which it may be called, besides those of this "
+        "machine",
+    )
+    parser.add_argument(
         "--mcp",
         action="store_true",
         help="of FILE.py: let language models ask at /mcp, with the token",
@@ -90,18 +115,23 @@ def _run(args: argparse.Namespace) -> int:
     if args.allow and not args.mcp:
         msg = "--allow names tools of MCP, and nothing has them"
         raise InvalidTaskError(msg, hint="say --mcp, too")
-    sources = args.file, args.module, args.config, args.journal
+    sources = args.files or None, args.module, args.config, args.journal
     if sum(each is not None for each in sources) != 1:
         msg = (
             "serve one of these: FILE.py, -m MODULE:NAME, --journal of a run, or "
             "--config of a suite"
         )
         raise InvalidTaskError(msg, hint="taskorch serve app.py")
-    if args.file is not None or args.module is not None:
+    if args.files or args.module is not None:
         _refuse_for_suites(args, "an orchestrator")
         from taskorch.cli._serve_file import serve_file  # noqa: PLC0415 - for it alone
 
         return serve_file(args)
+    kind = "a suite" if args.journal is None else "a journal"
+    for name in ("functions", "agents", "host"):
+        if getattr(args, name):
+            msg = f"--{name} is for an orchestrator, and not for {kind}"
+            raise InvalidTaskError(msg)
     return _serve_suite(args) if args.journal is None else _serve_journal(args)
 
 
@@ -119,7 +149,7 @@ def _serve_journal(args: argparse.Namespace) -> int:
         on_signals(lambda *_: asked.set(), signal.SIGTERM),
         serve(app, port=_PORT if args.port is None else args.port) as server,
     ):
-        server.token = token if is_new else None
+        server.token = token if is_new or is_terminal() else None
         print(f"{name}: {server.url}")
         print(f"page: {server.page}")
         if is_new:
@@ -172,7 +202,7 @@ def _serve_suite(args: argparse.Namespace) -> int:
         serve(suite_app(runs, token=token), port=number) as api,
         serve(metrics_app(runs, token=token), port=metrics) as numbers,
     ):
-        api.token = token if is_new else None
+        api.token = token if is_new or is_terminal() else None
         print(f"{suite.title}: {api.url}, metrics: {numbers.url}/metrics")
         if is_new:
             print(f"token: {token}")

@@ -11,16 +11,17 @@ import sys
 import sysconfig
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, Final
 
+from taskorch._base.described import declared
 from taskorch._base.limits import SIGNAL_SECONDS
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.cli import FAILED, OK
-from taskorch.cli._terminal import logged, on_signals, token_of
+from taskorch.cli._terminal import is_terminal, logged, on_signals, token_of
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.runtime import SLICE
 
@@ -42,9 +43,10 @@ def serve_file(args: argparse.Namespace) -> int:
     """Start the orchestrator of a file or module, and serve it until a signal comes."""
     # They are of extras, and take their time.
     from taskorch.frontends.service import create_app, serve  # noqa: PLC0415
+    from taskorch.frontends.service._guard import LOOPBACK  # noqa: PLC0415
 
     token, is_new = token_of(args)
-    source = args.module if args.file is None else args.file
+    source = args.module or ", ".join(map(str, args.files))
     port = 8080 if args.port is None else args.port
     asked = threading.Event()
     waiting = ProbesWhileWaiting(str(source), port)
@@ -58,10 +60,10 @@ def serve_file(args: argparse.Namespace) -> int:
     with on_signals(end, signal.SIGTERM), logged("INFO"):
         try:
             with waiting:
-                orch = (
-                    orchestrator_named(source)
-                    if args.file is None
-                    else orchestrator_of(source)
+                orch, modules = (
+                    orchestrator_of(args.files)
+                    if args.files
+                    else orchestrator_named(args.module)
                 )
                 orch.start()
         except KeyboardInterrupt:
@@ -70,11 +72,20 @@ def serve_file(args: argparse.Namespace) -> int:
             return OK
         try:
             tools = args.allow if args.mcp else None
-            app = create_app(orch, token=token, page=True, mcp=tools)
+            app = create_app(
+                orch,
+                token=token,
+                functions=_decorated(modules) if args.functions else None,
+                hosts=[*LOOPBACK, *(args.host or ())],
+                agents=args.agents,
+                page=True,
+                mcp=tools,
+            )
             with serve(app, port=port) as api:
                 # Its tools are at /mcp there, if it has any.
                 print(f"{source}: {api.url}")
-                api.token = token if is_new else None
+                # In a terminal, whoever started it reads the code that lets them in.
+                api.token = token if is_new or is_terminal() else None
                 print(f"page: {api.page}")
                 if is_new:
                     print(f"token: {token}")
@@ -96,6 +107,27 @@ def serve_file(args: argparse.Namespace) -> int:
             print(f"taskorch: {source} has ended by itself: {why}", file=sys.stderr)
             return FAILED
     return OK
+
+
+def _decorated(modules: Iterable[ModuleType]) -> dict[str, Callable[..., Any]]:
+    """
+    The functions that the modules themselves decorate with `@task`, by name.
+
+    Raises:
+        InvalidTaskError: Two have the same name.
+    """
+    functions: dict[str, Callable[..., Any]] = {}
+    for module in modules:
+        for name, value in vars(module).items():
+            if not isinstance(value, FunctionType) or declared(value) is None:
+                continue
+            if value.__module__ != module.__name__:
+                continue
+            if functions.setdefault(name, value) is not value:
+                both = f"{functions[name].__module__} and {module.__name__}"
+                msg = f"{both} both decorate a function {name!r} with @task"
+                raise InvalidTaskError(msg, hint="give one of them another name")
+    return functions
 
 
 class ProbesWhileWaiting:
@@ -180,25 +212,67 @@ def _place_of(error: BaseException) -> str:
     return place
 
 
-def orchestrator_of(path: Path) -> TaskOrchestrator:
+def orchestrator_of(
+    paths: Sequence[Path],
+) -> tuple[TaskOrchestrator, list[ModuleType]]:
     """
-    The orchestrator that a file makes, which is not started.
+    The orchestrator that one of several files makes, which is not started.
+
+    The others import it from that one, by the name of the file.
+
+    Args:
+        paths: The files, and folders of files.
+
+    Returns:
+        The orchestrator, and the modules.
 
     Raises:
-        InvalidTaskError: It makes none, or several.
-        OSError: It cannot be read.
+        InvalidTaskError: They make none, or several.
+        OSError: One cannot be read.
     """
+    files = list(dict.fromkeys(file for path in paths for file in _files_in(path)))
+    by_name: dict[str, Path] = {}
+    for file in files:
+        other = by_name.setdefault(file.stem, file)
+        if other != file or file.stem in sys.stdlib_module_names:
+            whose = (
+                f"that of {other}" if other != file else "that of a module of Python"
+            )
+            msg = f"{file}: its name is {whose}"
+            raise InvalidTaskError(msg, hint="give it another")
+    # What one needs of another is imported by its name.
+    sys.path[:0] = dict.fromkeys(str(file.parent) for file in files)
     with _placing():
-        module = _loaded(path)
-        return _found_in(module, path)
+        modules = [_loaded(file) for file in files]
+        return _found_in(modules, ", ".join(map(str, paths))), modules
 
 
-def orchestrator_named(words: str) -> TaskOrchestrator:
+def _files_in(path: Path) -> list[Path]:
+    """
+    The file *path*, or those of the folder that are no part of another.
+
+    Raises:
+        InvalidTaskError: There are none in the folder.
+    """
+    path = path.absolute()
+    if not path.is_dir():
+        return [path]
+    files = [each for each in sorted(path.glob("*.py")) if each.name[0] not in "._"]
+    if not files:
+        msg = f"there is no file of Python in {path}"
+        raise InvalidTaskError(msg, hint="such as app.py")
+    return files
+
+
+def orchestrator_named(words: str) -> tuple[TaskOrchestrator, list[ModuleType]]:
     """
     The orchestrator that a module has, as `app:orch`, which is not started.
 
     What stands behind the colon is one, or a function that makes one; without a colon,
     the module is looked through as a file is.
+
+    Returns:
+        The orchestrator, and the module.
 
     Raises:
         InvalidTaskError: There is none.
@@ -226,7 +300,7 @@ def orchestrator_named(words: str) -> TaskOrchestrator:
             raise
     if not inside:
         with _placing():
-            return _found_in(module, words)
+            return _found_in([module], words), [module]
     orch: object = getattr(module, inside, None)
     if callable(orch) and not isinstance(orch, TaskOrchestrator):
         with _placing():
@@ -234,40 +308,54 @@ def orchestrator_named(words: str) -> TaskOrchestrator:
     if not isinstance(orch, TaskOrchestrator):
         msg = f"{words} is no orchestrator, and no function that makes one"
         raise InvalidTaskError(msg, hint=f"{inside} = TaskOrchestrator(…)")
-    return orch
+    return orch, [module]
 
 
-def _found_in(module: ModuleType, path: object) -> TaskOrchestrator:
+def _found_in(modules: Sequence[ModuleType], path: str) -> TaskOrchestrator:
     orchestrators = [
-        value for value in vars(module).values() if isinstance(value, TaskOrchestrator)
+        value
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, TaskOrchestrator)
     ]
     orchestrators = list({id(orch): orch for orch in orchestrators}.values())
-    make = getattr(module, _MAKES, None)
-    if not orchestrators and callable(make):
-        candidate = make()
-        orchestrators = [candidate] if isinstance(candidate, TaskOrchestrator) else []
+    if not orchestrators:
+        candidates = [
+            make()
+            for module in modules
+            if callable(make := getattr(module, _MAKES, None))
+        ]
+        orchestrators = [
+            each for each in candidates if isinstance(each, TaskOrchestrator)
+        ]
     if len(orchestrators) != 1:
-        many = (
-            "no orchestrator"
-            if not orchestrators
-            else f"{len(orchestrators)} orchestrators"
-        )
-        msg = f"{path} makes {many}, and one is served"
+        count = len(orchestrators)
+        many = f"{count} orchestrators" if orchestrators else "no orchestrator"
+        msg = f"{path}: it makes {many}, and one is served"
         hint = f"orch = TaskOrchestrator(…), or a function {_MAKES}() that returns it"
+        if orchestrators and len(modules) > 1:
+            hint = "make it in one file, and import it in the others"
         raise InvalidTaskError(msg, hint=hint)
     return orchestrators[0]
 
 
 def _loaded(path: Path) -> ModuleType:
-    path = path.absolute()
+    """
+    The module of a file, which is loaded once, whoever imports it first.
+
+    Raises:
+        InvalidTaskError: Its name is no module's.
+        OSError: It cannot be read.
+    """
     name = path.stem
     if not path.is_file() or not name.isidentifier():
         # What is missing is said as the system says it.
         path.open("rb").close()
         msg = f"{path.name} is no module of Python"
         raise InvalidTaskError(msg, hint="such as app.py")
-    # What it makes again and again is imported by its name.
-    sys.path.insert(0, str(path.parent))
+    loaded = sys.modules.get(name)
+    if loaded is not None and getattr(loaded, "__file__", None) == str(path):
+        return loaded
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         msg = f"{path.name} is no module of Python"

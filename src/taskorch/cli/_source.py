@@ -12,7 +12,7 @@ import attrs
 
 from taskorch import errors
 from taskorch.cli._terminal import is_url
-from taskorch.errors import TaskorchError
+from taskorch.errors import TaskFailedError, TaskorchError
 from taskorch.events import SIGNALS, Event
 from taskorch.model import (
     AgentStats,
@@ -25,6 +25,7 @@ from taskorch.model import (
     StateStats,
     Stats,
     TaskFilter,
+    TaskLog,
     TaskState,
     TaskStatus,
     TypeStats,
@@ -89,6 +90,18 @@ class ServiceReader:
         """See `JournalReader.get_task_status`."""
         return _status(self._client.get_task_status(task_id))
 
+    def with_traceback(self, status: TaskStatus) -> TaskStatus:
+        """*status*, with the traceback of its error: alone, it has the place only."""
+        try:
+            if status.state is TaskState.FAILED:
+                self._client.result(status.run_id, timeout=0)
+        except TaskFailedError as error:
+            return attrs.evolve(status, error=error)
+        except TaskorchError:
+            # What has no traceback has been said by the status.
+            pass
+        return status
+
     def tasks(self, which: TaskFilter) -> Iterator[TaskStatus]:
         """See `JournalReader.tasks`."""
         return map(_status, self._client.tasks(which))
@@ -108,6 +121,12 @@ class ServiceReader:
     def health(self) -> dict[str, Any]:
         """How the service is."""
         return self._client.health()
+
+    def log(
+        self, task_id: str, *, attempt: int | None = None, after: int | None = None
+    ) -> TaskLog:
+        """See `JournalReader.log`."""
+        return TaskLog(**self._client.log(task_id, attempt=attempt, after=after))
 
     def events(self, task_id: str) -> list[Event]:
         """What is known of the events of one task."""
@@ -170,7 +189,14 @@ def _error(document: Mapping[str, Any]) -> Exception:
     cls = getattr(errors, document["type"], None)
     is_ours = isinstance(cls, type) and issubclass(cls, TaskorchError)
     base = TaskorchError if is_ours else Exception
-    error: Exception = type(document["type"], (base,), {})(document["message"])
+    # It is shown by its name alone.
+    named = type(document["type"], (base,), {"__module__": "builtins"})
+    message, hint = document["message"], document.get("hint", "")
+    error: Exception
+    if is_ours:
+        error = named(message.removesuffix(f" ({hint})"), hint=hint)
+    else:
+        error = named(message)
     error.__cause__ = RemoteTraceback(_frame(document.get("where", "")))
     return error
 

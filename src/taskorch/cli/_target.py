@@ -12,16 +12,17 @@ from contextlib import contextmanager
 from importlib.util import module_from_spec, spec_from_file_location
 from keyword import iskeyword
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import attrs
 
+from taskorch._base.building import as_workflow
 from taskorch._base.vocabulary import guess
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.cli._terminal import pairs
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.model import Task, some
-from taskorch.workflows import Workflow
+from taskorch.workflows import Workflow, WorkflowFunction
 
 _DOCUMENTS: Final = (".yaml", ".yml", ".json")
 #: What a name of tasks without a workflow becomes.
@@ -194,26 +195,35 @@ def _workflow(names: Mapping[str, Any], name: str, where: str) -> Workflow:
             msg = f"{name} in {where} is no workflow, no task and no list of tasks"
             raise InvalidTaskError(msg, hint="a function may return one, too")
         return workflow
-    workflows = {
+    workflows: dict[int, Any] = {
         id(value): value for value in names.values() if isinstance(value, Workflow)
+    } or {
+        id(value): value
+        for value in names.values()
+        if isinstance(value, WorkflowFunction)
     }
     if len(workflows) == 1:
-        return next(iter(workflows.values()))
+        with _importing(where):
+            return cast("Workflow", as_workflow(next(iter(workflows.values()))))
     if len(workflows) > 1:
         msg = f"{where} defines {len(workflows)} workflows: {_offer(names)}"
         raise InvalidTaskError(msg, hint=f"say which: {where}:NAME")
-    workflow = _made_of(names.get(_NAME), Path(where).stem)
-    if workflow is None:
+    listed = _made_of(names.get(_NAME), Path(where).stem)
+    if listed is None:
         msg = f"{where} defines no workflow, and no list of tasks called {_NAME!r}"
         raise InvalidTaskError(
             msg, hint=f"define one, or name what returns one: {where}:NAME"
         )
-    return workflow
+    return listed
 
 
 def _offer(names: Mapping[str, Any]) -> str:
     """What could be named."""
-    fit = [name for name, value in names.items() if isinstance(value, Workflow)]
+    fit = [
+        name
+        for name, value in names.items()
+        if isinstance(value, Workflow | WorkflowFunction)
+    ]
     return ", ".join(fit) or "no workflow"
 
 

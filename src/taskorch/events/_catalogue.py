@@ -173,7 +173,7 @@ class TaskReady(TaskEvent):
 @frozen
 class TaskRouted(TaskEvent):
     """
-    An agent was chosen; a view of `TaskStarted`.
+    A worker was chosen; a view of `TaskStarted`.
 
     Attributes:
         attempt: The number of the attempt, from 1.
@@ -921,7 +921,7 @@ class StartsReleased(Event):
 @frozen
 class AgentJoined(Event):
     """
-    An agent was added.
+    A worker was added.
 
     Attributes:
         agent: What is known of it.
@@ -933,7 +933,7 @@ class AgentJoined(Event):
 @frozen
 class AgentLost(Event):
     """
-    An agent is not heard of, or has left: it has no attempts any more, and gets none.
+    A worker is silent, or has left: it has no attempts any more, and gets none.
 
     Attributes:
         agent_id: The agent.
@@ -947,7 +947,7 @@ class AgentLost(Event):
 @frozen
 class AgentReturned(Event):
     """
-    An agent that was lost is heard of again.
+    A worker that was lost is heard of again.
 
     Attributes:
         agent_id: The agent.
@@ -959,7 +959,7 @@ class AgentReturned(Event):
 @frozen
 class AgentTripped(Event):
     """
-    A breaker of an agent has opened: it gets no work of that kind for a while.
+    A worker's circuit breaker has opened: it gets no work of that kind for a while.
 
     Attributes:
         agent_id: The agent.
@@ -977,7 +977,7 @@ class AgentTripped(Event):
 @frozen
 class AgentProbed(Event):
     """
-    A breaker of an agent is half-open: some attempts are let through, as probes.
+    A worker's circuit breaker is half-open: some attempts are let through, as probes.
 
     Attributes:
         agent_id: The agent.
@@ -991,7 +991,7 @@ class AgentProbed(Event):
 @frozen
 class AgentRestored(Event):
     """
-    A breaker of an agent is closed again: it gets work as before.
+    A worker's circuit breaker is closed again: it gets work as before.
 
     Attributes:
         agent_id: The agent.
@@ -1007,7 +1007,7 @@ class AgentRestored(Event):
 @frozen
 class AgentDraining(Event):
     """
-    An agent is to end what it has begun and gets nothing new, or gets work again.
+    A worker drains: it ends its attempts and gets nothing new; or it gets work again.
 
     Attributes:
         agent_id: The agent.

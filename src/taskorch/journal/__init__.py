@@ -20,6 +20,8 @@ facts mean, and what a new life makes of them, is in `kernel` and `runtime`.
 - `_values`, `_classes`: values as what JSON has; instances of the user's classes.
 - `_scripts`: the main module, under a name that says which script it is.
 - `_beside`: what users have it keep in their own way; files of large values.
+- `_logs`: files of what tasks log and print.
+- `_copying`: a journal with all that another has.
 - `_points`: where a test may strike while a journal is written.
 """
 

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from taskorch._base.visible import visible
@@ -76,8 +77,8 @@ class PostgresJournal(PostgresReading, SqlJournal):
 
     Args:
         dsn: The server and database: `postgresql://user@host/database`, which may also
-            say `?partition=…`, `lease=…` and `standby=true`; or text of `name=value`,
-            as libpq has it.
+            say `?partition=…`, `lease=…`, `standby=true` and `logs=…`; or text of
+            `name=value`, as libpq has it.
         partition: Which journal of the database.
         lease: Seconds after its latest sign of life in which nobody takes it from its
             owner; by the clock of the database, so that of a client may be wrong.
@@ -89,6 +90,8 @@ class PostgresJournal(PostgresReading, SqlJournal):
             process; a crash of the server may take the latest groups, each as a whole.
         keep_for: How long tasks are kept after their end: see `SqliteJournal`.
         keep_latest: How many ended tasks are kept, the latest; None: all.
+        logs: A folder for what tasks log and print, which all standbys share; None:
+            it is not kept.
 
     Raises:
         InvalidTaskError: An argument is out of its range, or *dsn* not well formed.
@@ -107,7 +110,9 @@ class PostgresJournal(PostgresReading, SqlJournal):
         durability: Durability = "power",
         keep_for: float | timedelta | None = None,
         keep_latest: int | None = None,
+        logs: str | os.PathLike[str] | None = None,
     ) -> None:
+        self._dsn = dsn
         address = parse(dsn)
         options = address.said
         if lease is None:
@@ -131,6 +136,9 @@ class PostgresJournal(PostgresReading, SqlJournal):
             msg = f"lease={self.lease} s is too short: at least {_SHORTEST_LEASE}"
             raise InvalidTaskError(msg)
         self.standby: bool = standby
+        logs = options.get("logs") if logs is None else logs
+        #: The folder that is shared; each journal has one of its own in it.
+        self.logs: Path | None = None if logs is None else Path(logs).absolute()
         self._mutex = threading.Lock()
         #: The life that `wait_for_turn` has begun, for `claim`.
         self._begun: int | None = None
@@ -154,6 +162,43 @@ class PostgresJournal(PostgresReading, SqlJournal):
     def identity(self) -> str:
         """See `DurableJournal.identity`: it is known once it was claimed."""
         return self._identity
+
+    def logs_folder(self) -> str | None:
+        """See `DurableJournal.logs_folder`: that of its id, in the one it was given."""
+        if self.logs is None:
+            return None
+        uid = self._uid or self.owner().get("uid", "")
+        return str(self.logs / uid) if uid else None
+
+    def exists(self) -> bool:
+        """See `SqlJournal.exists`: whether there is such a partition."""
+        with self._speaking("read") as db:
+            return self._layout(db) is not None and self.partition in self._partitions(
+                db
+            )
+
+    def draft(self) -> PostgresJournal:
+        """See `SqlJournal.draft`: another partition."""
+        draft = PostgresJournal(
+            self._dsn,
+            partition=f"{self.partition}.copy",
+            durability=self.durability,
+            standby=False,
+        )
+        if draft.exists():
+            with self._speaking("written") as db, db.transaction():
+                for statement in sql.DROP:
+                    db.execute(statement, (draft.partition,))
+        return draft
+
+    def replace_by(self, draft: SqlJournal) -> None:
+        """See `SqlJournal.replace_by`: the partition gets its name."""
+        assert isinstance(draft, PostgresJournal)  # noqa: S101 - it is ours
+        if self.exists():
+            msg = f"{self.name} exists already"
+            raise InvalidTaskError(msg, hint="name one that does not")
+        with self._speaking("written") as db:
+            db.execute(sql.RENAME, (self.partition, draft.partition))
 
     # ---------------------------------------------------------------------- owning
 

@@ -197,7 +197,7 @@ class PostgresSession(Session):
 
 
 #: What an address may say besides what is the client library's.
-_OURS: Final = ("partition", "lease", "standby")
+_OURS: Final = ("partition", "lease", "standby", "logs")
 #: Connections that are kept while nobody uses them.
 _IDLE: Final = 3
 #: What is said to the client library, unless the address says it: seconds to connect,
@@ -244,7 +244,7 @@ class PostgresAddress(NamedTuple):
     conninfo: str
     #: For people, without a password.
     name: str
-    #: `partition`, `lease` and `standby`, as far as they are said.
+    #: `partition`, `lease`, `standby` and `logs`, as far as they are said.
     said: Mapping[str, str]
 
 

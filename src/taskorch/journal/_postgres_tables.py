@@ -146,6 +146,20 @@ NEW_PARTITION: Final = """
     ON CONFLICT (name) DO NOTHING
 """
 
+#: What takes a partition and all that is in it away; and what gives it another name.
+DROP: Final = (
+    *(
+        f"""
+        DELETE FROM taskorch.{table} WHERE partition = (
+            SELECT id FROM taskorch.partitions WHERE name = %s
+        )
+        """  # noqa: S608 - of our own words
+        for table in ("facts", "groups", "snapshots")
+    ),
+    "DELETE FROM taskorch.partitions WHERE name = %s",
+)
+RENAME: Final = "UPDATE taskorch.partitions SET name = %s WHERE name = %s"
+
 # -- the owner -------------------------------------------------------------------------
 
 #: All that is said of a partition; `left` in seconds of the clock of the database.

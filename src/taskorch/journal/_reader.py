@@ -253,12 +253,17 @@ class Reader:
 
     def entries(self, after: int) -> Iterator[Entry]:
         """All entries above *after*, in order; incomplete groups are left out."""
+        for begin, rows in self.parts(after):
+            yield from self._entries(rows, begin)
+
+    def parts(self, after: int) -> Iterator[tuple[int, list[Row]]]:
+        """All rows above *after* by groups, each with the number it begins above."""
         before = self.before(min(after, MOST - 1) + 1)
         while window := self._window(before):
             for group, rows in window:
                 self._check(group, before, rows)
                 # What was read may be in a rest of more, since it was made meanwhile.
-                yield from self._entries(rows, max(after, before.last))
+                yield max(after, before.last), rows
                 before = group
         self._check_end()
 

@@ -15,13 +15,20 @@ from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 from zlib import crc32
 
-from taskorch.errors import JournalError, JournalTakenError, JournalUnavailableError
+from taskorch.errors import (
+    InvalidTaskError,
+    JournalError,
+    JournalTakenError,
+    JournalUnavailableError,
+)
 from taskorch.journal import _forgetting
 from taskorch.journal._codec import Row, Rows
 from taskorch.journal._encoding import EncodingJournal
+from taskorch.journal._logs import remove_logs
 from taskorch.journal._points import reach
 from taskorch.journal._reader import (
     FORM,
@@ -124,6 +131,19 @@ class SqlReading(EncodingJournal):
         with self._reading() as reader:
             if reader is not None:
                 yield from reader.entries(after)
+
+    def rows(self) -> Iterator[Row]:
+        """
+        All rows, in order, as `append` takes them; the groups are checked.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        with self._reading() as reader:
+            if reader is not None:
+                for begin, rows in reader.parts(0):
+                    yield from (row for row in rows if row[0] > begin)
 
     def select(self, ids: Collection[str], until: int) -> Iterator[Entry]:
         """
@@ -319,6 +339,35 @@ class SqlJournal(SqlReading):
         """The latest group ends with the fact *last*, and has the checksum *crc*."""
         self._latest = self._acknowledged = last, crc
 
+    def exists(self) -> bool:
+        """
+        Whether it is there, with anything in it or nothing.
+
+        Raises:
+            JournalUnavailableError: It cannot be read now.
+        """
+        return bool(self.owner())
+
+    def draft(self) -> SqlJournal:
+        """
+        An empty journal that may become this one, which does not exist yet.
+
+        Raises:
+            InvalidTaskError: A journal of this kind is made by no copy.
+        """
+        msg = f"{self._name} cannot be made by a copy"
+        raise InvalidTaskError(msg, hint="copy it to a file, or into PostgreSQL")
+
+    def replace_by(self, draft: SqlJournal) -> None:
+        """
+        Become *draft*, which is closed and was made by `draft`.
+
+        Raises:
+            InvalidTaskError: This one has come to exist meanwhile.
+            JournalUnavailableError: It cannot be written now.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     def _writing(self, epoch: int) -> AbstractContextManager[Any]:
         """
@@ -483,6 +532,9 @@ class SqlJournal(SqlReading):
             with self._owning(session):
                 count = _forgetting.forget(Reader(session), ids)
             reach("forgotten")
+            folder = self.logs_folder()
+            if folder is not None:
+                remove_logs(Path(folder), ids)
             self._left_out(session, count)
         return count
 

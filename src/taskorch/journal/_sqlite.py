@@ -11,6 +11,8 @@ Decision: 0012.
 from __future__ import annotations
 
 import contextlib
+import glob
+import logging
 import os
 import sqlite3
 import threading
@@ -21,13 +23,19 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from taskorch.errors import JournalError, JournalTakenError, JournalUnavailableError
+from taskorch.errors import (
+    InvalidTaskError,
+    JournalError,
+    JournalTakenError,
+    JournalUnavailableError,
+)
 from taskorch.events import SEQ
 from taskorch.journal import _beside, _file, _forgetting, _repair
 from taskorch.journal._codec import WIDTH, Rows
 from taskorch.journal._file import FAILURES
 from taskorch.journal._layout import check_layout, migrate
 from taskorch.journal._lock import Lock, began_at, host, is_alive
+from taskorch.journal._logs import put_aside
 from taskorch.journal._points import reach
 from taskorch.journal._reader import GroupRow, IdleReaders, Reader
 from taskorch.journal._session import Durability, damage
@@ -44,6 +52,7 @@ from taskorch.journal._sqlite_session import (
 _WAL_RESET_FIXED: Final = (3, 51, 3)
 
 
+_log = logging.getLogger(__name__)
 #: How a journal is opened that nobody has open.
 _WITHOUT_LOCK: Final = ("alone", "immutable")
 
@@ -336,6 +345,33 @@ class SqliteJournal(ReadableJournal, SqlJournal):
         """See `DurableJournal.logs_folder`: beside the file."""
         return f"{self.path}.logs"
 
+    def exists(self) -> bool:
+        """See `SqlJournal.exists`: whether there is a file, or was one."""
+        return self.path.exists() or Path(f"{self.path}.lock").exists()
+
+    def draft(self) -> SqliteJournal:
+        """See `SqlJournal.draft`: a file beside it."""
+        draft = SqliteJournal(f"{self.path}.copy", durability=self.durability)
+        for path in self.path.parent.glob(f"{glob.escape(draft.path.name)}*"):
+            path.unlink()
+        return draft
+
+    def replace_by(self, draft: SqlJournal) -> None:
+        """See `SqlJournal.replace_by`: the file gets its name."""
+        assert isinstance(draft, SqliteJournal)  # noqa: S101 - it is ours
+        place, log = draft.path, Path(f"{draft.path}-wal")
+        if log.exists() and log.stat().st_size:
+            msg = f"{place} was not closed: its log {log} is not empty"
+            raise JournalUnavailableError(msg, outcome="refused", hint="try it again")
+        try:
+            # Unlike a rename, it takes no place that is taken.
+            os.link(place, self.path)
+        except FileExistsError:
+            msg = f"{self.path} exists already"
+            raise InvalidTaskError(msg, hint="name one that does not") from None
+        for path in (place, Path(f"{place}.lock")):
+            path.unlink(missing_ok=True)
+
     def description(self) -> str:
         """See `DurableJournal.description`: the path, and whether SQLite is old."""
         return f"{self.path}; {_file.WAL_RESET}" if self.wal_reset_bug else self._name
@@ -383,6 +419,10 @@ class SqliteJournal(ReadableJournal, SqlJournal):
             hint = f"restore it from a copy, or remove {self.path}.lock to begin anew"
             raise JournalError(msg, hint=hint)
         _file.create(self.path)
+        aside = put_aside(Path(self.logs_folder()))
+        if aside is not None:
+            text = "%s is new: the logs of the one before it are in %s now"
+            _log.warning(text, self.path, aside)
 
     def _begin_life(self, lock: Lock) -> int:
         reach("claim")

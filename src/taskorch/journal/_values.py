@@ -43,6 +43,7 @@ from typing import (
 
 import attrs
 
+from taskorch._base.building import called_in
 from taskorch.errors import InvalidTaskError, JournalError
 from taskorch.journal._scripts import (
     HERE,
@@ -599,7 +600,7 @@ def refused_result(fn: Any) -> tuple[str, str] | None:
     """
     if not isinstance(fn, FunctionType):
         return None
-    if fn.__code__.co_flags & _GENERATOR:
+    if called_in(fn).__code__.co_flags & _GENERATOR:
         why = f"{fn.__qualname__} is a generator function: its result would be lost"
         return why, "return a list"
     try:

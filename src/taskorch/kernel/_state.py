@@ -214,7 +214,7 @@ def _number(digits: str) -> int:
 # -- the table of states: which change may follow which, as data, in one place ---------
 
 # The table is fixed. A user's StateMachine can forbid a transition, never add one.
-# The diagram in the docs is drawn from it. Which fact makes which of these changes,
+# The table in the docs is made of it. Which fact makes which of these changes,
 # and which function does it, is in `_table`, which stands above what it names.
 
 

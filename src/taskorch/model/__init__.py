@@ -13,6 +13,7 @@ Frozen values: what users write down and what they are told.
 - `_agent`: agents, and how they are spawned.
 - `_states`: the states of a task, and when its parents let it go.
 - `_status`: what the orchestrator says of one task, and of all.
+- `_log`: what it has logged and printed.
 - `_explanation`: why a task does not run, or what became of it.
 - `_filter`: which tasks are asked for.
 - `_arguments`: a task that is named among the arguments of another.
@@ -97,6 +98,7 @@ from taskorch.model._ids import tail_of as tail_of
 from taskorch.model._ids import task_of_escalation as task_of_escalation
 from taskorch.model._ids import without_last as without_last
 from taskorch.model._ids import without_run as without_run
+from taskorch.model._log import TaskLog as TaskLog
 from taskorch.model._made_for import SCHEDULE as SCHEDULE
 from taskorch.model._made_for import inherited as inherited
 from taskorch.model._made_for import note_of as note_of

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any, TypeGuard, TypeVar, cast
 
-from taskorch._base.vocabulary import meant
+from taskorch._base.vocabulary import in_our_words, meant, remedy_of
 from taskorch.errors import InvalidTaskError
 from taskorch.model._show import show
 
@@ -77,6 +77,9 @@ def called_as(example: str) -> Callable[[F], F]:
     """
 
     def decorate(method: F) -> F:
+        code = method.__code__
+        names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
         @functools.wraps(method)
         def called(self: Any, *args: Any, **kwargs: Any) -> Any:
             try:
@@ -85,7 +88,13 @@ def called_as(example: str) -> Callable[[F], F]:
                 trace = error.__traceback__
                 if trace is not None and trace.tb_next is None:
                     # It was raised by the call, and not in the method.
+                    ours = in_our_words(method.__name__, kwargs, names)
+                    if ours.keys() != kwargs.keys():
+                        return called(self, *args, **ours)
                     msg = str(error).partition(".")[2]
+                    unknown = next((name for name in kwargs if name not in names), "")
+                    if unknown:
+                        msg += f": {remedy_of(unknown, names[1:])}"
                     raise InvalidTaskError(msg, hint=example) from None
                 raise
 

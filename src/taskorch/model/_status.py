@@ -11,6 +11,7 @@ import attrs
 from taskorch._base.frozen import frozen
 from taskorch._base.read_only import ReadOnly
 from taskorch._base.visible import counted, visible
+from taskorch.errors import TaskorchError
 from taskorch.model._agent import Performance
 from taskorch.model._ids import has_number, numbered
 from taskorch.model._places import place_of
@@ -178,8 +179,9 @@ class TaskStatus:
         """
         The status as JSON can say it, for a log, a page or another program.
 
-        Dates are texts of ISO 8601. An error is its `type`, its `message`, and `where`
-        it was raised, as in `flow.py:12 in work`, if that is known. What JSON has no
+        Dates are texts of ISO 8601. An error is its `type`, its `message`, `where` it
+        was raised, as in `flow.py:12 in work`, if that is known, and the `hint` at the
+        end of its message, if it has one. What JSON has no
         word for, in a result too, is shown as a text.
         """
         fields = {name: getattr(self, name) for name in attrs.fields_dict(TaskStatus)}
@@ -205,8 +207,9 @@ def _told(error: BaseException) -> dict[str, str]:
     except Exception:  # noqa: BLE001 - its __str__ is the user's
         message = "(it cannot be printed)"
     document = {"type": type(error).__name__, "message": message}
-    where = place_of(error)
-    return {**document, "where": where} if where else document
+    hint = error.hint if isinstance(error, TaskorchError) else ""
+    more = {"where": place_of(error), "hint": hint}
+    return document | {name: text for name, text in more.items() if text}
 
 
 @frozen

@@ -23,10 +23,15 @@ from typing import (
 
 import attrs
 
-from taskorch._base.described import declared, described, option
+from taskorch._base.described import (
+    FunctionWithOptions,
+    declared,
+    described,
+    option,
+)
 from taskorch._base.frozen import draft_of
 from taskorch._base.visible import masked
-from taskorch._base.vocabulary import suggesting
+from taskorch._base.vocabulary import CountedRetries, suggesting
 from taskorch.errors import InvalidTaskError
 from taskorch.model._cache import Cache, to_cache
 from taskorch.model._program import DEFAULT_ENV, InheritEnv, Program
@@ -108,8 +113,20 @@ def _resources(value: Resources | Mapping[str, float]) -> Resources:
 
 
 def _retry_policy(value: RetryPolicy | int) -> RetryPolicy:
+    unchecked: object = value
+    if isinstance(unchecked, CountedRetries):
+        return _policy_of(unchecked)
     # A bool is an int, and no number of attempts: see `_resources`.
     return RetryPolicy(value) if type(value) is int else value  # type: ignore[return-value]
+
+
+def _policy_of(retries: CountedRetries) -> RetryPolicy:
+    attempts, delay = retries
+    if isinstance(delay, list | tuple):
+        missing = attempts - 1 - len(delay)
+        delays = [*delay, *list(delay[-1:]) * missing][: attempts - 1]
+        return RetryPolicy(delays=delays) if delays else RetryPolicy(attempts)
+    return RetryPolicy(attempts, wait="fixed", base=delay, max_delay=delay, jitter=0)
 
 
 def _moment(value: float | timedelta | datetime | None) -> float | datetime | None:
@@ -186,7 +203,7 @@ class Task(Generic[T]):
     `retry=3`.
 
     Attributes:
-        type: What kind of work it is; an agent with this capability does it.
+        type: What kind of work it is; a worker with this capability does it.
         payload: Whatever the agent needs to know.
         id: Its name for ever; made up at submission if None.
         priority: Higher runs first; one level is worth a minute of waiting.
@@ -199,7 +216,7 @@ class Task(Generic[T]):
         on_parent_failure: What follows if they cannot let it go any more: it is
             `"block"`ed until what failed is run again; `"skip"` cancels it, `"fail"`
             fails it, and `"run"` runs it anyway once all have ended.
-        requires: Capabilities that the agent must have; None means one: the task's
+        requires: Capabilities that the worker must have; None means one: the task's
             type.
         resources: What it holds while it runs; `Elastic(…)` may be granted in part.
         timeout: Seconds that one attempt may run.
@@ -665,6 +682,8 @@ def call_of(
     if noted is not None:
         options = cast("TaskOptions", {**noted.options, **options})
         executor = noted.executor if executor is None else executor
+    if isinstance(fn, FunctionWithOptions):
+        fn = fn.fn
     payload = None
     if kwargs is not None or executor is not None:
         payload = Call(fn, args, _NONE if kwargs is None else kwargs, executor)

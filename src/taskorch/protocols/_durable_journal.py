@@ -397,7 +397,12 @@ class DurableJournal(Journal, Protocol):
         return ""
 
     def logs_folder(self) -> str | None:
-        """The folder for what programs print, on this machine; None: a temporary."""
+        """
+        The folder for what tasks log and print, on this machine.
+
+        What is forgotten leaves it, too. None: programs have a temporary one, and of
+        functions nothing is kept.
+        """
         return None
 
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from pathlib import Path
 from typing import Any, Final, Unpack
 
 import attrs
@@ -29,6 +30,7 @@ from taskorch.events import (
     make,
 )
 from taskorch.journal import MemoryJournal, SqlJournal, open_journal
+from taskorch.journal._logs import log_of
 from taskorch.journal._values import only_looking
 from taskorch.kernel import (
     Kernel,
@@ -49,6 +51,7 @@ from taskorch.model import (
     Stats,
     Stuck,
     TaskFilter,
+    TaskLog,
     TaskState,
     TaskStatus,
     check_seconds,
@@ -302,6 +305,21 @@ class JournalReader:
             stale = self._cause(name) is not None
             last, good = self._later(name)
             return attrs.evolve(status, stale=stale, rerun=last, mended_by=good)
+
+    def log(
+        self, task_id: str, *, attempt: int | None = None, after: int | None = None
+    ) -> TaskLog:
+        """
+        What a task has logged and printed: see `TaskOrchestrator.log`.
+
+        Raises:
+            UnknownTaskError: No task has this id.
+            JournalError: See `JournalReader`.
+            OSError: It was kept, and cannot be read.
+        """
+        status = self.get_task_status(task_id)
+        folder = self._journal.logs_folder()
+        return log_of(None if folder is None else Path(folder), status, attempt, after)
 
     def _later(self, task_id: str) -> tuple[str, str]:
         """The latest run after this one, and the first that completed; or ""."""

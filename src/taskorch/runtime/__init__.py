@@ -13,6 +13,7 @@ and `_batch`, and ends in `_passage`: see docs/explanation/way-of-a-task.md. Fro
 bottom up:
 
 - `_interrupts`, `_asyncio`, `_loops`, `_clock`: signals, event loops, the time.
+- `_written`, `_output`: what is printed and logged; what is kept of it.
 - `_reruns`, `_deciders`, `_work`: ids of runs, the policies guarded, a task here.
 - `_documents`, `_translation`, `_memo`: what is kept, what options mean, old results.
 - `_context`, `_timer`, `_publisher`: what attempts are given, what is due, who listens.
@@ -124,6 +125,7 @@ from taskorch.runtime._work import Emitted as Emitted
 from taskorch.runtime._work import Work as Work
 from taskorch.runtime._work import add_above as add_above
 from taskorch.runtime._work import added_by as added_by
+from taskorch.runtime._work import adder_of as adder_of
 from taskorch.runtime._work import after_of as after_of
 from taskorch.runtime._work import capture as capture
 from taskorch.runtime._work import ended_earlier as ended_earlier

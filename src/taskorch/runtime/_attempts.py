@@ -305,6 +305,12 @@ class Attempt:
         if what == "progress":
             self._rt.progress(self._work, self.number, value)
             return None
+        if what in ("printed", "logged"):
+            output = self._rt.output
+            if output is not None:
+                keep = output.keep if what == "printed" else output.keep_record
+                keep(self.task_id, self.number, value)
+            return None
         context = context_of(self._work, self.number)
         if what == "checkpoint":
             context._checkpoint(value)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context, ContextVar
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, cast
 
@@ -46,6 +46,7 @@ from taskorch.model import (
     stem_of,
 )
 from taskorch.model._made_for import MadeFor
+from taskorch.runtime import _written
 from taskorch.runtime._work import (
     NO_VARIABLES,
     Control,
@@ -471,6 +472,8 @@ class AttemptContext:
             self.time_left,
             in_workflow=bool(self._run_id),
         )
+        if self._rt.output is not None:
+            copy.output_left = self._rt.output.most
         made_for = self._made_for
         if made_for.schedule is not None:
             copy.schedule, copy.slot = made_for.schedule, made_for.slot
@@ -534,6 +537,8 @@ class RemoteContext:
         self._in_workflow = in_workflow
         #: The `traceparent` of the attempt's span, if it has one.
         self.trace: str | None = None
+        #: Characters of what it prints that are still kept; 0: nothing is.
+        self.output_left: int = 0
 
     @property
     def cancelled(self) -> bool:
@@ -620,11 +625,34 @@ def call_with(
 ) -> Any:
     """In the other process: call *fn*, which may ask for its *context*."""
     token = CURRENT.set(cast("AttemptContext", context))
+    if context.output_left:
+        _send_printed()
     try:
         with inside(context.trace):
             return fn(*args, **kwargs)
     finally:
         CURRENT.reset(token)
+
+
+class _PrintSender:
+    """Sends what a task prints in a worker process to the orchestrator."""
+
+    def printed(self, text: str) -> None:
+        context: object = CURRENT.get()
+        if not isinstance(context, RemoteContext) or context.output_left <= 0:
+            return
+        context.output_left -= len(text)
+        if HERE.link is not None:
+            HERE.link.tell("printed", (context.task_id, context.attempt), text)
+
+    def logged(self, record: logging.LogRecord) -> None:
+        """Records are handed up already."""
+
+
+@cache
+def _send_printed() -> None:
+    """From the first call on, for good: it is a process of ours."""
+    _written.begin(_PrintSender())
 
 
 def context_of(work: Work, attempt: int) -> AttemptContext:

@@ -25,13 +25,13 @@ import opcode
 import signal
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from time import monotonic, sleep
 from types import FrameType
 from typing import Any, Final, TypeVar, cast
-from weakref import WeakSet
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -85,7 +85,21 @@ _DEFERS: Final[dict[int, bool]] = {
     if hasattr(of, name)
 }
 #: What Python calls when something dies that is held weakly, by module and name.
-_CALLBACKS: Final = {("_weakrefset", "_remove"), ("weakref", "remove")}
+_CALLBACKS: Final = {
+    ("_weakrefset", "_remove"),
+    ("weakref", "remove"),
+    ("weakref", "_cb"),
+    ("concurrent.futures.thread", "weakref_cb"),
+    ("concurrent.futures.process", "weakref_cb"),
+}
+#: What it calls as a `weakref.finalize`, which users call, too: then without the second
+#: argument, which is the dead reference.
+_FINALIZE: Final = weakref.finalize.__call__.__code__
+_DEAD: Final = _FINALIZE.co_varnames[1]
+#: Waits at a condition: until it has this variable, an interrupt leaves what it has let
+#: go, and whoever holds the condition gives back what is not theirs.
+_WAIT: Final = threading.Condition.wait.__code__
+_LET_GO: Final = "gotit"
 #: What loads a module.
 _IMPORT: Final = cast("Any", importlib)._bootstrap._find_and_load.__code__
 #: From CPython 3.14 on, `with` looks up `__enter__` by this instruction and calls it by
@@ -95,10 +109,10 @@ _LOOKS_UP_ENTER: Final = bytes((opcode.opmap.get("LOAD_SPECIAL", 0), 0))
 #: So often an interrupt finds such a call before it counts as one that waits there.
 _ENTERING: Final = 20
 #: Those that were started on the main thread and have not stopped.
-_guarded: Final[WeakSet[Any]] = WeakSet()
+_guarded: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
 #: Of each signal that `stop_on` was told of, what it had for a handler before, and
 #: the lifecycles that are to stop at it.
-_stopping_at: Final[dict[int, tuple[Any, WeakSet[Any]]]] = {}
+_stopping_at: Final[dict[int, tuple[Any, weakref.WeakSet[Any]]]] = {}
 #: Seconds after which a step counts as hung, and another Ctrl-C cuts it short.
 _PATIENCE: Final = 5.0
 #: Seconds until a deferred signal is sent again: at first, and at the longest.
@@ -156,7 +170,7 @@ def _is_deferred_in(frame: FrameType | None) -> bool:
             return deferred
         if frame.f_code is _IMPORT and _is_for_us(frame):
             return True
-        if _is_ignored_in(frame):
+        if _is_ignored_in(frame) or _is_letting_go(frame):
             return True
         frame = frame.f_back
     return False
@@ -167,7 +181,16 @@ def _is_ignored_in(frame: FrameType) -> bool:
     name = frame.f_code.co_name
     if name == "__del__":
         return True
+    if frame.f_code is _FINALIZE:
+        return frame.f_locals.get(_DEAD) is not None
     return (frame.f_globals.get("__name__"), name) in _CALLBACKS
+
+
+def _is_letting_go(frame: FrameType) -> bool:
+    """Whether *frame* begins to wait at a condition, whose lock it may have let go."""
+    if frame.f_code is not _WAIT or _LET_GO not in _WAIT.co_varnames:
+        return False
+    return _LET_GO not in frame.f_locals
 
 
 def _is_entering(frame: FrameType | None) -> bool:
@@ -250,7 +273,7 @@ def stop_on(lifecycle: Any, number: int) -> None:
         signal.signal(number, _on_interrupt)
         if found is _on_interrupt:
             found = signal.default_int_handler
-        _stopping_at[number] = found, WeakSet()
+        _stopping_at[number] = found, weakref.WeakSet()
     _stopping_at[number][1].add(lifecycle)
 
 

@@ -210,6 +210,8 @@ class Lifecycle:
                     rt.note(OrchestratorStarted)
                 else:
                     restore()
+                    if rt.output is not None:
+                        rt.output.begin()
             except BaseException:
                 _OPEN.discard(rt)
                 _interrupts.unguard(rt)
@@ -351,6 +353,8 @@ class Lifecycle:
             self._wait(rt.committer.write_all, _JOURNAL_MARGIN)
         self._report = self._make_report(left, given_up, drained)
         self._end_threads()
+        if rt.output is not None:
+            rt.output.end()
         rt.waiting.hurried = False
         _OPEN.discard(rt)
         # Sent again after this, a signal that was deferred would do what it did before.

@@ -38,11 +38,13 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
+from taskorch._base.building import called_in
 from taskorch._base.limits import NS
 from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.kernel import Kernel, TaskRow
 from taskorch.model import Cache, Missing, TaskState, show, stem_of
+from taskorch.runtime._translation import is_coroutine_function
 from taskorch.runtime._work import Work
 
 if TYPE_CHECKING:
@@ -494,11 +496,12 @@ class _Describer:
 
     def function(self, fn: FunctionType, how: str) -> bytes:
         """A function; one of a library that stands where it says is not followed."""
-        if not _is_own(fn.__globals__, fn.__code__.co_filename):
+        called = called_in(fn)
+        if not _is_own(called.__globals__, called.__code__.co_filename):
             path = _path_of(fn)
             if path is not None:
-                return packed(b"path", _text(path), _code(fn.__code__).text)
-        return self._number(fn, how)
+                return packed(b"path", _text(path), _code(called.__code__).text)
+        return self._number(called, how)
 
     def cls(self, cls: type, how: str) -> bytes:
         """A class; one of a library that stands where it says is not followed."""
@@ -759,6 +762,7 @@ def key_of(
     """
     if cache.key:
         return _key_that_was_said(kind, cache, fn)
+    fn = called_in(fn)
     parts = [("(function)", _function(fn, cache))]
     if hasattr(fn, "__wrapped__") or hasattr(fn, "__signature__"):
         # What it says that it takes is what another takes: it sees how it is called.
@@ -1006,7 +1010,7 @@ class Memo:
             key = self._key(row, work, fn, args, kwargs)
             found = self.look(row, work, key, joins=False)
             return called if found is None else (_same, (found.work._value,), {})
-        if inspect.iscoroutinefunction(fn):
+        if is_coroutine_function(fn):
             return self.call_async, (row, work, fn, args, kwargs), {}
         return self.call, (row, work, fn, args, kwargs), {}
 

@@ -397,9 +397,14 @@ class Recovery:
                 sweep(f"{identity}.")
             rt.run_id = f"{identity}.{rt.epoch}"
         if logs is not None:
-            from pathlib import Path  # noqa: PLC0415 - for programs with a journal
+            from pathlib import Path  # noqa: PLC0415 - for what a journal has beside it
 
-            rt.attempts.programs.logs = Path(logs)
+            folder = Path(logs)
+            rt.attempts.programs.logs = folder
+            if rt.output_bytes:
+                from taskorch.runtime._output import KeptOutput  # noqa: PLC0415 - likewise
+
+                rt.output = KeptOutput(folder, rt.output_bytes)
 
     def _check_needs(self, row: TaskRow, now: int) -> None:
         """Hold *row* if what it needs is gone; let it go if that is back."""

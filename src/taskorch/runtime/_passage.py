@@ -567,7 +567,11 @@ def _known_call(rt: Runtime, fn: Callable[..., Any]) -> KnownCall:
     """
     if not callable(fn):
         msg = f"a function is submitted, not {show(fn)}"
-        raise InvalidTaskError(msg, hint="orch.submit_task(Task(…)) takes tasks")
+        hint = "orch.submit_task(Task(…)) takes tasks"
+        if isinstance(fn, CoroutineType):
+            fn.close()
+            hint = f"submit the function, which is called then: {fn.__name__}"
+        raise InvalidTaskError(msg, hint=hint)
     if type(fn) is partial:
         refuse_in(fn)
     executor = executor_for(fn, None, rt.executors)

@@ -10,6 +10,7 @@ Decisions: 0039, 0166.
 
 from __future__ import annotations
 
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -64,11 +65,11 @@ from taskorch.runtime._timer import TimerThread
 from taskorch.runtime._waiting import Waiting
 from taskorch.runtime._work import (
     ALL_KEPT,
-    NO_KWARGS,
     Emitted,
     Launch,
     Weights,
     Work,
+    forget_task,
     result_of_wait,
     set_result,
     task_of,
@@ -78,6 +79,7 @@ from taskorch.signals import Signals
 
 if TYPE_CHECKING:
     from taskorch.runtime._memo import Memo
+    from taskorch.runtime._output import KeptOutput
     from taskorch.telemetry._metrics import Metrics
     from taskorch.telemetry._spans import Spans
 
@@ -290,6 +292,7 @@ class Runtime:
         report: Callable[[Any], None],
         rerun_failed: bool = False,
         keep_finished_mb: float | None = None,
+        keep_logs_mb: float | None = 0.0,
     ) -> None:
         random = Random(seed)  # noqa: S311 - for decisions, not for secrets
         self.name: str = "taskorch"
@@ -394,6 +397,12 @@ class Runtime:
         self._numbers: Iterator[int] = count(1)
         #: What calls come to, by the names of their functions.
         self.known_calls: dict[str, _passage.KnownCall] = {}
+        #: Bytes of what an attempt logs and prints that are kept, with a journal that
+        #: has a folder for it; and what keeps it, once that was opened.
+        self.output_bytes: int = (
+            sys.maxsize if keep_logs_mb is None else int(keep_logs_mb * 2**20)
+        )
+        self.output: KeptOutput | None = None
         #: How many bytes finished tasks hold, and may hold.
         self.weights: Weights = Weights(self, keep_finished_mb)
         self.submission: Submission = Submission(self)
@@ -649,10 +658,7 @@ class Runtime:
             if self.committer is None:
                 # A journal would be asked for what has left memory.
                 self.submission.remember(row, work)
-            # The handle, if there is one, keeps the result, but not the arguments.
-            work._task = work._extra = None
-            work._above = work._after = ()
-            work._args, work._kwargs = (), NO_KWARGS
+            forget_task(work)
 
     def _say_slow(self, now: int) -> None:
         slow, self.deciders.slow = self.deciders.slow, []

@@ -10,11 +10,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from types import FunctionType
 from typing import Any, Final
 
 import attrs
 
+from taskorch._base.building import WritesWorkflow, called_in
 from taskorch._base.limits import MAX_SECONDS, NS
 from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError
@@ -70,19 +72,23 @@ def refuse_arguments(name: str, handler: Callable[..., Any]) -> None:
 def is_coroutine_function(fn: Any) -> bool:
     """Whether calling *fn* gives a coroutine; looks through partials and objects."""
     if type(fn) is FunctionType:
+        fn = called_in(fn)
         return bool(fn.__code__.co_flags & _COROUTINE_FLAG) or (
             bool(fn.__dict__) and inspect.iscoroutinefunction(fn)
         )
-    if inspect.iscoroutinefunction(fn):
+    while isinstance(fn, partial):
+        fn = fn.func
+    if inspect.iscoroutinefunction(called_in(fn)):
         return True
     call = getattr(type(fn), "__call__", None)  # noqa: B004 - the method itself
-    return not isinstance(fn, type) and inspect.iscoroutinefunction(call)
+    return not isinstance(fn, type) and inspect.iscoroutinefunction(called_in(call))
 
 
 def kind_of_generator(fn: Any) -> str:
     """What *fn* is: "a generator function", "an async generator function", or ""."""
+    fn = called_in(fn)
     call = getattr(type(fn), "__call__", None)  # noqa: B004 - the method itself
-    for each in (fn,) if isinstance(fn, type) else (fn, call):
+    for each in (fn,) if isinstance(fn, type) else (fn, called_in(call)):
         if inspect.isgeneratorfunction(each):
             return "a generator function"
         if inspect.isasyncgenfunction(each):
@@ -91,6 +97,9 @@ def kind_of_generator(fn: Any) -> str:
 
 
 def _refuse_generator(fn: Any) -> None:
+    if isinstance(fn, WritesWorkflow):
+        msg = f"{show(fn)} writes down a workflow, and is no task"
+        raise InvalidTaskError(msg, hint="orch.workflows.start(…) runs what it gives")
     kind = kind_of_generator(fn)
     if kind:
         msg = f"{show(fn)} is {kind}: nobody would go through what it yields"
@@ -110,7 +119,9 @@ def executor_for(
         InvalidTaskError: There is no such executor.
     """
     is_async = is_coroutine_function(fn)
-    if type(fn) is not FunctionType or fn.__code__.co_flags & _GENERATOR_FLAGS:
+    if type(fn) is not FunctionType or (
+        called_in(fn).__code__.co_flags & _GENERATOR_FLAGS
+    ):
         _refuse_generator(fn)
     if name is None or name == "auto":
         return executors["asyncio" if is_async else "thread"]

@@ -181,6 +181,7 @@ class Extra:
 
     __slots__ = (
         "added",
+        "adder",
         "checkpoint",
         "control",
         "earlier",
@@ -215,6 +216,8 @@ class Extra:
         #: The run of its task from which on what was added is its own: see
         #: `TaskRenewed`. Empty: all that was ever added is.
         self.since: str = ""
+        #: Once it has left memory: what its metadata says of who has added it.
+        self.adder: Any = None
         #: Ids of the tasks whose results its attempts have asked for.
         self.used: dict[str, None] = NOTHING_USED
 
@@ -365,11 +368,34 @@ def names_above(work: Work) -> tuple[str, ...]:
     return after_of(work) if extra is None else after_of(work) + extra.added
 
 
+def adder_of(work: Work) -> Any:
+    """What the metadata of *work* says of the task that has added it: see `ADDED`."""
+    task = work._task
+    if task is None:
+        return None if work._extra is None else work._extra.adder
+    return None if task.metadata is None else task.metadata.get(ADDED)
+
+
 def added_by(work: Work) -> str:
     """The id of the task, and of the run of that, which has added *work*, or ""."""
-    task = work._task
-    adder = None if task is None else (task.metadata or {}).get(ADDED)
+    adder = adder_of(work)
     return adder if isinstance(adder, str) else ""
+
+
+def forget_task(work: Work) -> None:
+    """
+    Under the lock: *work* leaves memory, without all that only its attempts need.
+
+    The handle, if there is one, keeps the result, and who has added the task.
+    """
+    adder, extra = adder_of(work), None
+    if adder is not None:
+        extra = Extra()
+        extra.adder = adder
+    # In this order: others ask without the lock.
+    work._extra, work._task = extra, None
+    work._above = work._after = ()
+    work._args, work._kwargs = (), NO_KWARGS
 
 
 def is_to_be_redone(work: Work) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._base.building import as_workflow
 from taskorch._base.limits import NS
 from taskorch._documents.forms import (
     Anything,
@@ -221,6 +222,7 @@ def of_workflow(
         InvalidTaskError: It says none, or options are said besides; or it cannot be.
         ImportError: cronsim is not installed.
     """
+    work = as_workflow(work)
     schedule = work.schedule if isinstance(work, Workflow) else None
     if schedule is None:
         msg = f"schedule {name!r} does not say when"
@@ -297,6 +299,7 @@ def _nobody(task_id: str) -> Any:
 
 
 def _work_of(name: str, work: object) -> Task | Workflow:
+    work = as_workflow(work)
     if isinstance(work, Workflow):
         return work
     if isinstance(work, Task):

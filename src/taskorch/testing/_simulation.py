@@ -297,7 +297,7 @@ class Simulation:
         resources: The pools; None is 4 `cpu` and 8,192 `memory_mb`.
         concurrency: Attempts that run at once.
         keep_finished: Finished tasks that stay in memory.
-        unknown_capability: Whether a task that no agent can do is refused
+        unknown_capability: Whether a task that no worker can do is refused
             (`"refuse"`) or waits for one (`"wait"`).
         grace: Seconds that an attempt has to end when it is asked to.
         faults: What goes wrong; None is nothing.

@@ -12,6 +12,7 @@ Workflows: tasks with dependencies, built and checked as one, and run as one.
    conversions only.
 
 - `_workflow`, `_building`, `_phases`: the workflow; how it is built; groups with gates.
+- `_functions`: functions that write down workflows, `@taskorch.workflow`.
 - `_steps`, `_arguments`: what tasks call that are added; tasks among arguments.
 - `_names`: ids of tasks, names of workflows.
 - `_graph`: who waits for whom; the tasks of a graph's nodes.
@@ -21,6 +22,8 @@ Workflows: tasks with dependencies, built and checked as one, and run as one.
 - `_pictures`, `_drawing`: for Mermaid and notebooks; what all pictures share.
 """
 
+from taskorch.workflows._functions import WorkflowFunction as WorkflowFunction
+from taskorch.workflows._functions import workflow as workflow
 from taskorch.workflows._phases import Approval as Approval
 from taskorch.workflows._reading import document_schema as document_schema
 from taskorch.workflows._report import PhaseReport as PhaseReport

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, Unpack, cast
 
-from taskorch._base.described import Declared, declared
-from taskorch._base.vocabulary import no_attribute
+from taskorch._base.building import begin_building, end_building
+from taskorch._base.described import Declared, FunctionWithOptions, declared
+from taskorch._base.vocabulary import in_our_words, other_attribute
 from taskorch.errors import InvalidTaskError
 from taskorch.model import (
     DEFAULT_ENV,
+    OPTIONS,
     RAISE,
     Call,
     Task,
@@ -38,7 +40,15 @@ class Builder(Generic[NodeT]):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            raise no_attribute(self, name)
+            return other_attribute(self, name)
+
+    def __enter__(self) -> Self:
+        """Within the block, calls of `@task` functions on this thread add tasks."""
+        begin_building(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        end_building()
 
     def add(self, task: Task) -> NodeT:
         """
@@ -183,12 +193,13 @@ class Builder(Generic[NodeT]):
         _refuse_arguments("map", task_options, "kwargs", "executor")
         # The options as a task holds them: Resources made of mappings, durations in
         # seconds.
-        each = Task.call(fn, **task_options)
+        ours = in_our_words("map", task_options, OPTIONS)
+        each = Task.call(fn, **cast("TaskOptions", ours))
         noted = declared(fn)
-        names = {**({} if noted is None else noted.options), **task_options}
+        names = {**({} if noted is None else noted.options), **ours}
         options = {name: getattr(each, name) for name in names}
         own = {name: options.pop(name) for name in _OWN if name in options}
-        args = (Call(fn), over, options, max_parallel)
+        args = (Call(each.payload.fn), over, options, max_parallel)
         return self.task(
             _steps.mapped, *args, **cast("TaskOptions", {**own, "type": "map"})
         )
@@ -225,7 +236,9 @@ class Builder(Generic[NodeT]):
             **noted.options,
             **task_options,
         }
-        return self.task(_steps.reduced, Call(fn), over, *start, **options)
+        unchecked: object = fn
+        call = Call(unchecked.fn if isinstance(unchecked, FunctionWithOptions) else fn)
+        return self.task(_steps.reduced, call, over, *start, **options)
 
 
 def _refuse_arguments(method: str, options: Mapping[str, Any], *names: str) -> None:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import attrs
 
+from taskorch._base.building import workflow_in_building
 from taskorch._base.visible import counted
-from taskorch._base.vocabulary import guess, no_attribute, suggesting
+from taskorch._base.vocabulary import guess, other_attribute, suggesting
 from taskorch._documents import located
 from taskorch.errors import CycleError, DuplicateTaskError, InvalidTaskError
 from taskorch.model import (
@@ -121,10 +122,31 @@ class Node:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            raise no_attribute(self, name)
+            return other_attribute(self, name)
+
+    def _refuse_use(self) -> None:
+        """
+        Refuse a use as a value where code would go another way with the result.
+
+        Raises:
+            TypeError: A workflow is written down, and the result is not known.
+        """
+        if workflow_in_building() is not None:
+            msg = f"a Node is no condition and no text: {self!r} has not run yet"
+            raise TypeError(msg)
+
+    def __bool__(self) -> bool:
+        self._refuse_use()
+        return True
+
+    def __format__(self, spec: str) -> str:
+        self._refuse_use()
+        return format(str(self), spec)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Node):
+            if other is not None:
+                self._refuse_use()
             return NotImplemented
         return self.workflow is other.workflow and self.id == other.id
 
@@ -357,7 +379,8 @@ class Workflow(Builder[Node]):
         """
         if not isinstance(other, Workflow):
             msg = f"a Workflow is included, not {show(other)}"
-            raise InvalidTaskError(msg)
+            hint = "call it: wf.include(night(…))" if callable(other) else None
+            raise InvalidTaskError(msg, hint=hint)
         prefix = check_name("name", other.name if name is None else name)
         other._refuse_unknown()
         first, outside = self._waits(after, f"what is included as {prefix!r}", "")

@@ -84,6 +84,9 @@ class Counting(BaseHTTPRequestHandler):
             time.sleep(2 * self.lease)
         elif verb == "heartbeat" and said["running"]:
             self.heard.append(time.monotonic())
+        elif verb == "complete":
+            ended = [each["attempt"] for each in said["results"]]
+            answer["results"] = [{"attempt": each, "fate": "counted"} for each in ended]
         body = json.dumps(answer).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))

@@ -80,9 +80,16 @@ def rows_are(page, count):
     page.locator(f"tbody tr:nth-child({count}):last-child").wait_for()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 360])
-def test_nobody_is_shut_out(browser, scheme, width):
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (1280, "light"),
+        (360, "dark"),
+        pytest.param(1280, "dark", marks=pytest.mark.slow),
+        pytest.param(360, "light", marks=pytest.mark.slow),
+    ],
+)
+def test_nobody_is_shut_out(browser, width, scheme):
     """Neither in the light nor in the dark, on the smallest of screens (or at 200 %)."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     with shown() as service:
@@ -452,9 +459,16 @@ def nights(**options):
         yield service
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
-def test_nights_are_for_all_and_no_word_is_broken(browser, scheme, width):
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (1280, "dark"),
+        pytest.param(390, "dark", marks=pytest.mark.slow),
+        pytest.param(1280, "light", marks=pytest.mark.slow),
+        pytest.param(390, "light", marks=pytest.mark.slow),
+    ],
+)
+def test_nights_are_for_all_and_no_word_is_broken(browser, width, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     size = {"width": width, "height": 800}
     with nights() as service:

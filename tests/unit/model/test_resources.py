@@ -109,10 +109,9 @@ def test_other_words_mean_the_same():
 @pytest.mark.parametrize(
     ("word", "ours"),
     [
-        ("max_retries", "retry=RetryPolicy"),
         ("max_attempts", "retry=RetryPolicy"),
         ("cpus", "resources=Resources"),
-        ("depends_on", "'after'"),
+        ("needs", "'after'"),
         ("priorty", "'priority'"),
     ],
 )

@@ -131,6 +131,16 @@ def test_shares_are_in_proportion_to_weight_and_request():
     assert cpus(elastic(8, weight=2), 16, *both) == (8, "all of it was free")
 
 
+@pytest.mark.parametrize(
+    ("weights", "shares"), [((2, 1, 1), (8, 4, 4)), ((2, 1, 4), (5, 2, 9))]
+)
+def test_the_shares_that_the_page_shows(weights, shares):
+    """Of 16 in the proportion of 2, 1 and 4 the first has the largest remainder."""
+    kinds = [kind(16, 1, weight=weight) for weight in weights]
+    granted = [cpus(elastic(16, weight=weight), 16, *kinds)[0] for weight in weights]
+    assert tuple(granted) == shares
+
+
 def test_a_remainder_goes_to_those_that_come_first():
     """16 among three alike: 6, 5 and 5; who has the 6 keeps it."""
     assert cpus(elastic(8), 16, kind(8, waiting=3))[0] == 6

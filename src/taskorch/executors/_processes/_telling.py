@@ -108,6 +108,7 @@ def handle_record(assignment: LinkedCall | None, body: bytes) -> None:
     if assignment is None:
         logger.handle(record)
         return
+    assignment.attempt.told("logged", record)
     if assignment.variables is None:
         assignment.variables = assignment.attempt.variables()
     assignment.variables.run(logger.handle, record)

@@ -140,7 +140,7 @@ class EscalationPolicy:
     What follows pressure.
 
     Attributes:
-        saturation_threshold: How full the fullest pool is from which on that is so.
+        saturation_threshold: How full the fullest pool is then.
         mitigation_actions: What is done then with new jobs.
     """
 
@@ -330,7 +330,7 @@ def _transition(name: str) -> Any:
 
     Attributes:
         trigger: What it follows.
-        actions: What is done with it; what is left out is not done.
+        actions: Actions; those left out are not done.
     """
     return _section(cls)
 

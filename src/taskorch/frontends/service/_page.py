@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import threading
-from codecs import getincrementaldecoder
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -30,7 +29,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from taskorch._base.verbs import TEXT, listed
-from taskorch._base.visible import after_cut
 from taskorch._telling.following import FOLLOWED
 from taskorch.events import (
     Event,
@@ -56,8 +54,6 @@ from taskorch.model import Health, Stats, TaskStatus
 from taskorch.runtime import MonotonicClock
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from starlette.requests import Request
 
     from taskorch.reading import JournalReader
@@ -410,8 +406,6 @@ _PAUSE: Final = 0.1
 _KEEP: Final = 1.0
 _MAX_WIDTH: Final = 4_000
 _MAX_LANES: Final = 500
-#: Bytes of a log that one answer has.
-_LOG: Final = 64 << 10
 _MOMENT: Final = {"type": "number", "minimum": 0, "maximum": 1e11}
 _WHOLE: Final = {"type": "integer", "minimum": 0}
 
@@ -509,15 +503,6 @@ class PageOperations:
                 },
                 answer=told(rectangles=listed({"type": "array"})),
             ),
-            Operation(
-                *("GET", "/api/v1/tasks/{task_id}/log", "log"),
-                "What the program of a task's latest attempt has written, from a byte "
-                "on; without `after`, the end of it.",
-                self._log,
-                query={"after": _WHOLE},
-                answer=told(text=TEXT, next=_WHOLE),
-                refuses=(404,),
-            ),
             *RunOperations(self._orch, self._board, live=self._live).operations(),
             *(
                 [
@@ -607,13 +592,6 @@ class PageOperations:
         )
         return answer(await run_in_threadpool(ask))
 
-    async def _log(self, request: Request) -> Response:
-        query = request.query_params
-        after = number(query, "after", 0, 10**15, 0) if "after" in query else None
-        task_id = named(request, "task_id")
-        status = await run_in_threadpool(self._orch().get_task_status, task_id)
-        return answer(await run_in_threadpool(_read_log, status.log_path, after))
-
     async def _picture(self, request: Request) -> Response:
         run_id = named(request, "workflow_id")
 
@@ -629,19 +607,3 @@ async def _file(name: str, media: str, _request: Request) -> Response:
     text = files(__package__ or "").joinpath("page", name).read_text("utf-8")
     headers = {"content-security-policy": _POLICY, "cache-control": "no-cache"}
     return Response(text, 200, headers, media_type=f"{media}; charset=utf-8")
-
-
-def _read_log(path: Path | None, after: int | None) -> dict[str, Any]:
-    if path is None or not path.is_file():
-        return {"text": "", "next": 0, "there": False}
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        is_cut = after is None or after > size
-        begin = max(0, size - _LOG) if is_cut else after or 0
-        file.seek(begin)
-        content = file.read(_LOG)
-    end = begin + len(content)
-    decoder = getincrementaldecoder("utf-8")("replace")
-    text = decoder.decode(after_cut(content) if is_cut and begin else content)
-    # A letter that is half written, or half in this part, begins the next one.
-    return {"text": text, "next": end - len(decoder.getstate()[0]), "there": True}

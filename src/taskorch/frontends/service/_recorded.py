@@ -34,7 +34,7 @@ _PAUSE: Final = 0.5
 _ASKED: Final = frozenset(
     {
         *("get_task_status", "get_stats", "failures", "explain", "stuck", "health"),
-        "measured",
+        *("measured", "log"),
     }
 )
 
@@ -56,6 +56,7 @@ class Recorded:
         self.get_stats = reader.get_stats
         self.failures = reader.failures
         self.explain = reader.explain
+        self.log = reader.log
         self.stuck = reader.stuck
 
     def health(self) -> Health:

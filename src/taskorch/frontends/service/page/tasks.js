@@ -51,7 +51,7 @@ export async function taskPage(route, known) {
   const keep = parts.map(keeper);
   const showAsked = questionsIn(form, () => load());
   const log = el("pre", { tabindex: "0", "aria-label": "Output" });
-  // What a program has written; what functions log has its place here, too.
+  // What a program has written, or a function has logged and printed.
   const output = card("Output", log);
   buttons.className = "row";
   output.hidden = true;
@@ -131,7 +131,7 @@ export async function taskPage(route, known) {
         [el("dt", {}, key), el("dd", {}, el("code", {}, value))]))) : []);
     }
     const part = await ask(`${path}/log${next === null ? "" : `?after=${next}`}`).catch(() => null);
-    if (part?.there) {
+    if (part?.exists) {
       if (next === null || part.next < next) log.textContent = "";
       next = part.next;
       output.hidden = false;

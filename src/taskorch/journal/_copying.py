@@ -1,0 +1,141 @@
+"""
+A journal with all that another has: of another database, or of the same.
+
+The copy has another name until it is whole: whoever opens it finds all, or none.
+
+Decision: 0215.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from taskorch.errors import InvalidTaskError
+from taskorch.journal._codec import Row
+from taskorch.journal._opened import open_journal
+from taskorch.journal._postgres import PostgresJournal
+from taskorch.journal._sql import SqlJournal
+from taskorch.journal._sqlite import SqliteJournal
+
+#: What a value that is in a file beside its journal begins with, in a document.
+_IN_A_FILE: Final = '{"$file":['
+#: Rows that are written at once.
+_MANY: Final = 5_000
+
+
+@attrs.frozen
+class Copied:
+    """
+    What a copy has.
+
+    Attributes:
+        events: How many events.
+        source: The journal that was copied, for people.
+        target: The new one, for people.
+        logs: The folder of logs that stays where it is, since the new journal has none;
+            None: they were copied, or there are none.
+    """
+
+    events: int
+    source: str
+    target: str
+    logs: Path | None
+
+
+def copy_journal(source: str, target: str) -> Copied:
+    """
+    Make a journal of all that *source* has, with the same numbers of events.
+
+    Nobody may use *source* meanwhile: it is claimed. Who goes on with the copy does all
+    that has not ended; so does who goes on with *source*, and only one of them may.
+
+    Args:
+        source: The path of a journal, or its address.
+        target: The path or the address of one that does not exist.
+
+    Raises:
+        InvalidTaskError: *target* exists, or cannot have what *source* has.
+        JournalTakenError: Somebody uses *source*.
+        JournalError: *source* is damaged, or there is none; nothing was copied.
+    """
+    with closing(open_journal(source)) as old, closing(open_journal(target)) as new:
+        old.check_readable()
+        if new.exists():
+            msg = f"{new.description()} exists already"
+            raise InvalidTaskError(msg, hint="name one that does not")
+        epoch = old.claim()
+        if isinstance(new, PostgresJournal):
+            _refuse_files(old)
+        draft = new.draft()
+        with closing(draft):
+            count = _fill(draft, old, epoch)
+        if isinstance(old, SqliteJournal) and isinstance(new, SqliteJournal):
+            _copy_folder(Path(f"{old.path}.values"), Path(f"{new.path}.values"))
+        new.replace_by(draft)
+        return Copied(count, old.description(), new.description(), _copy_logs(old, new))
+
+
+def _fill(draft: SqlJournal, old: SqlJournal, epoch: int) -> int:
+    """Write all that *old* has into *draft*, in a life above *epoch*."""
+    life = draft.claim()
+    while life <= epoch:
+        # What a task hands out as its fence must not be lower than it was.
+        life = draft.claim()
+    count = 0
+    for rows in _batches(old):
+        draft.append(life, rows)
+        count += len(rows)
+    saved = old.snapshot()
+    if saved is not None and saved[0] <= draft.last:
+        draft.save(life, *saved)
+    return count
+
+
+def _batches(journal: SqlJournal) -> Iterator[list[Row]]:
+    batch: list[Row] = []
+    for row in journal.rows():
+        batch.append(row)
+        if len(batch) >= _MANY:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _refuse_files(journal: SqlJournal) -> None:
+    """
+    Refuse a journal that has values in files beside it.
+
+    Raises:
+        InvalidTaskError: It has.
+    """
+    for number, _, _, task_id, _, text in journal.rows():
+        if _IN_A_FILE in text:
+            msg = (
+                f"{journal.description()} keeps a value of task {task_id} in a file "
+                f"beside it (event {number}), and a database has no such place"
+            )
+            hint = "prune those tasks first, or copy it to another file"
+            raise InvalidTaskError(msg, hint=hint)
+
+
+def _copy_logs(old: SqlJournal, new: SqlJournal) -> Path | None:
+    folder = old.logs_folder()
+    if folder is None or not Path(folder).is_dir():
+        return None
+    target = new.logs_folder()
+    if target is None:
+        return Path(folder)
+    _copy_folder(Path(folder), Path(target))
+    return None
+
+
+def _copy_folder(folder: Path, target: Path) -> None:
+    if folder.is_dir():
+        shutil.copytree(folder, target, dirs_exist_ok=True)

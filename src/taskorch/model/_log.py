@@ -1,0 +1,40 @@
+"""What a task has logged and printed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from taskorch._base.frozen import frozen
+
+
+@frozen
+class TaskLog:
+    """
+    A part of what one attempt of a task has logged and printed.
+
+    Attributes:
+        task_id: The id of the task.
+        attempt: The number of the attempt, from 1; 0: none has begun.
+        text: The part, as it was written.
+        next: Where the next part begins, in bytes: `orch.log(id, after=log.next)`.
+        exists: Whether a file was found; without one, *text* is empty.
+    """
+
+    task_id: str
+    attempt: int
+    text: str
+    next: int
+    exists: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        return {
+            "task_id": self.task_id,
+            "attempt": self.attempt,
+            "text": self.text,
+            "next": self.next,
+            "exists": self.exists,
+        }
+
+    def __str__(self) -> str:
+        return self.text

@@ -1,0 +1,106 @@
+"""
+What is printed and logged in this process, as it is written.
+
+Streams are looked at in `sys`, and records where logging makes them. No handler is
+added: once there is one, `logging.basicConfig` does nothing. `print` itself is left
+alone: functions are pickled, and compared, by their names.
+
+Decision: 0214.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Iterable
+from typing import Any, Final, Protocol, Self
+
+
+class Listener(Protocol):
+    """What is told of each text and each record, on the thread that writes it."""
+
+    def printed(self, text: str) -> None:
+        """*text* was written to `sys.stdout` or `sys.stderr`, but not by logging."""
+        ...
+
+    def logged(self, record: logging.LogRecord) -> None:
+        """A record was made, which the level of its logger lets pass."""
+        ...
+
+
+class _WatchedStream:
+    """A stream, of which what is written is told as well."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        count: int = self._stream.write(text)
+        # What logging writes is a record, and told as one.
+        if _LISTENERS and sys._getframe(1).f_globals is not _OF_LOGGING:
+            for listener in _LISTENERS:
+                listener.printed(text)
+        return count
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+
+
+_LOCK: Final = threading.Lock()
+_LISTENERS: list[Listener] = []
+_NAMES: Final = ("stdout", "stderr")
+_OF_LOGGING: Final = vars(logging)
+_FACTORY: Any = logging.LogRecord
+
+
+def begin(listener: Listener) -> None:
+    """From now on *listener* is told."""
+    global _LISTENERS, _FACTORY  # noqa: PLW0603 - as in sys and logging
+    with _LOCK:
+        for name in _NAMES:
+            stream = getattr(sys, name)
+            # There may be none: in a program without a console.
+            if stream is not None and not isinstance(stream, _WatchedStream):
+                setattr(sys, name, _WatchedStream(stream))
+        if logging.getLogRecordFactory() is not _made:
+            _FACTORY = logging.getLogRecordFactory()
+            logging.setLogRecordFactory(_made)
+        # Who is being told goes on with the list of before.
+        _LISTENERS = [*_LISTENERS, listener]
+
+
+def end(listener: Listener) -> None:
+    """*listener* is told no more; after the last, all is as it was."""
+    global _LISTENERS  # noqa: PLW0603 - see `begin`
+    with _LOCK:
+        _LISTENERS = [each for each in _LISTENERS if each is not listener]
+        if _LISTENERS:
+            return
+        # What somebody has put over it since stays, and calls it for nothing.
+        for name in _NAMES:
+            stream = getattr(sys, name)
+            if isinstance(stream, _WatchedStream):
+                setattr(sys, name, stream._stream)
+        if logging.getLogRecordFactory() is _made:
+            logging.setLogRecordFactory(_FACTORY)
+
+
+def _made(*fields: Any, **more: Any) -> logging.LogRecord:
+    record: logging.LogRecord = _FACTORY(*fields, **more)
+    # What `makeLogRecord` makes has no name yet, and nothing in it.
+    name: str | None = record.name
+    if name is not None:
+        for listener in _LISTENERS:
+            listener.logged(record)
+    return record

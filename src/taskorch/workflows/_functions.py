@@ -1,0 +1,140 @@
+"""
+`@taskorch.workflow`: a function that writes down a workflow, in plain Python.
+
+Decision: 0212.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, overload
+
+from taskorch._base.building import WritesWorkflow, workflow_in_building
+from taskorch._base.vocabulary import other_attribute
+from taskorch.errors import InvalidTaskError
+from taskorch.model import check_name, show
+from taskorch.workflows._workflow import Node, Workflow
+
+P = ParamSpec("P")
+
+#: What to do about code that needs a result while the workflow is written down.
+_NOT_YET: Final = (
+    "a node stands for a result that is known when the workflow runs: f.map(node) "
+    "calls f with each item, and a task may add tasks: context.workflow"
+)
+
+
+class WorkflowFunction(WritesWorkflow, Generic[P]):
+    """
+    A function that writes down a workflow; made by `taskorch.workflow`.
+
+    Called, it gives a new `Workflow`. Where a workflow is taken, it stands for the one
+    that it gives without arguments.
+
+    Attributes:
+        name: The name of its workflows.
+        fn: The function.
+
+    Raises:
+        InvalidTaskError: *fn* is no plain function, or *name* no safe word.
+    """
+
+    def __init__(self, fn: Callable[P, Any], name: str | None = None) -> None:
+        unfit = inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn)
+        if not inspect.isfunction(fn) or unfit:
+            msg = f"@workflow is for plain functions, and {show(fn)} is none"
+            raise InvalidTaskError(msg, hint="a plain def that calls task functions")
+        self.name: str = check_name(
+            "the name of a workflow", fn.__name__ if name is None else name
+        )
+        self.fn: Callable[P, Any] = fn
+        update_wrapper(self, fn)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            return other_attribute(self, name)
+
+    def __reduce__(self) -> str:
+        # It stands in its module under this name.
+        return self.fn.__qualname__
+
+    @property
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        """Its parameters by name, with their annotations and defaults."""
+        return inspect.signature(self.fn).parameters
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Workflow:
+        """
+        Write down a workflow: the function is called now, once.
+
+        Raises:
+            InvalidTaskError: Another is being written down; or the function returns
+                what is no node.
+            TypeError: It has no such parameters, or needs a result.
+        """
+        if workflow_in_building() is not None:
+            msg = f"{self.name} is a workflow, and another is being written down"
+            hint = "call a function without @workflow, or wf.include(…) one by hand"
+            raise InvalidTaskError(msg, hint=hint)
+        workflow = Workflow(self.name)
+        try:
+            with workflow:
+                returned = self.fn(*args, **kwargs)
+        except TypeError as error:
+            if "Node" in str(error):
+                error.add_note(_NOT_YET)
+            raise
+        nodes = returned if isinstance(returned, list | tuple) else [returned]
+        if not all(node is None or isinstance(node, Node) for node in nodes):
+            msg = f"{self.name} returns {show(returned)}, which goes nowhere"
+            hint = "return nothing, or nodes; results are in run.result()"
+            raise InvalidTaskError(msg, hint=hint)
+        return workflow
+
+    def __repr__(self) -> str:
+        return f"<WorkflowFunction {self.name!r}{inspect.signature(self.fn)}>"
+
+
+@overload
+def workflow(fn: Callable[P, Any], /) -> WorkflowFunction[P]: ...
+
+
+@overload
+def workflow(
+    *, name: str | None = None
+) -> Callable[[Callable[P, Any]], WorkflowFunction[P]]: ...
+
+
+def workflow(
+    fn: Callable[..., Any] | None = None, /, *, name: str | None = None
+) -> Any:
+    """
+    Let a function write down a workflow: `for` and `if` are those of Python.
+
+        @taskorch.workflow
+        def night(day: str, regions: tuple[str, ...] = ("eu", "us")):
+            rows = extract(day)
+            for region in regions:
+                load.options(id=f"load/{region}")(rows, region)
+
+        orch.workflows.start(night("monday"), id="monday")
+
+    In it, a call of a function that `@task` has decorated is a task, and what it gives
+    is a node, to be handed to others. `f.submit(x)` and `f.map(node)` are tasks, too.
+    All other code runs now. The parameters are those of the workflow.
+
+    Args:
+        fn: The function, where there are no options: `@taskorch.workflow`.
+        name: The name of its workflows; None is that of the function.
+
+    Raises:
+        InvalidTaskError: It is no plain function, or *name* no safe word.
+    """
+
+    def decorate(function: Callable[..., Any]) -> WorkflowFunction[...]:
+        return WorkflowFunction(function, name)
+
+    return decorate if fn is None else decorate(fn)

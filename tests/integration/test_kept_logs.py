@@ -1,0 +1,363 @@
+"""What tasks log and print is kept with them, and can be read by their ids."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import contextlib
+import io
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from taskorch import RetryPolicy, SqliteJournal, Task, TaskOrchestrator, current_context
+from taskorch.cli import main
+from taskorch.client import Client
+from taskorch.journal import MemoryJournal, PostgresJournal
+from taskorch.reading import JournalReader
+
+LOG = logging.getLogger("tests.kept_logs")
+LOG.setLevel("INFO")
+
+
+def speak(name: str) -> str:
+    print(f"{name} prints")
+    LOG.info("%s logs", name)
+    LOG.debug("this its level keeps out")
+    try:
+        raise ValueError(name)
+    except ValueError:
+        LOG.exception("%s fails", name)
+    print(f"{name} complains", "twice", sep=", ", file=sys.stderr)
+    return name
+
+
+async def speak_in_a_coroutine(name: str) -> str:
+    print(f"{name} prints")
+    await asyncio.sleep(0)
+    return speak(name)
+
+
+def fail_once() -> None:
+    print("attempt", current_context().attempt)
+    if current_context().attempt == 1:
+        raise OSError
+
+
+def say(texts: list[str]) -> None:
+    for text in texts:
+        print(text, end="")
+
+
+def log_badly() -> None:
+    # pytest's own handlers raise what they cannot write.
+    alone = LOG.getChild("alone")
+    alone.propagate = False
+    alone.addHandler(logging.NullHandler())
+    alone.info("%d of them", "many")
+
+
+def meet(name: int) -> None:
+    TOGETHER.wait(60)
+    for number in range(50):
+        print(name, number)
+
+
+def speak_twice() -> None:
+    print("one")
+    IS_READ.wait(60)
+    print("two")
+
+
+TOGETHER = threading.Barrier(4)
+IS_READ = threading.Event()
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines, without the moments of records."""
+    return [
+        line.partition(" ")[2] if line[:2] == "20" and line[10:11] == "T" else line
+        for line in text.splitlines()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fn", "executor"),
+    [(speak, None), (speak_in_a_coroutine, None), (speak, "process")],
+    ids=["thread", "loop", "process"],
+)
+def test_what_a_task_logs_and_prints_is_kept_with_it(tmp_path, capfd, fn, executor):
+    with TaskOrchestrator(
+        journal=tmp_path / "runs.db", executors={"process": 1}
+    ) as orch:
+        for name in ("one", "a/two"):
+            task = Task.call(fn, name, id=name, executor=executor)
+            orch.submit_task(task).result()
+        print("this is no task's")
+        now = {name: orch.log(name).text for name in ("one", "a/two")}
+    reader = JournalReader(tmp_path / "runs.db")
+    for name, text in now.items():
+        assert reader.log(name).text == text
+        lines = lines_of(text)
+        assert lines[-2:] == [f"ValueError: {name}", f"{name} complains, twice"]
+        first = lines[lines.index(f"INFO tests.kept_logs: {name} logs") - 1]
+        assert first == f"{name} prints"
+        assert f"ERROR tests.kept_logs: {name} fails" in lines
+        assert "keeps out" not in text
+    shown = capfd.readouterr()
+    assert shown.out.count("one prints") >= 1
+    assert "one complains, twice" in shown.err
+
+
+def test_each_attempt_has_its_own(tmp_path):
+    with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
+        retry = RetryPolicy(max_attempts=2, base=0)
+        orch.submit_task(Task.call(fail_once, id="twice", retry=retry)).result()
+        orch.submit_task(Task.call(len, "", id="silent")).result()
+        assert orch.log("twice").text == "attempt 2\n"
+        assert orch.log("twice", attempt=1).text == "attempt 1\n"
+        assert not orch.log("twice", attempt=3).exists
+        assert not orch.log("silent").exists
+        assert orch.log("silent").text == ""
+
+
+@given(
+    texts=st.lists(st.text(st.characters(codec="utf-8"), max_size=80), max_size=20),
+    size=st.integers(0, 400),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_parts_are_the_whole_and_no_more_than_its_limit(tmp_path, texts, size):
+    """By any limit, what is kept is the beginning, and parts follow each other."""
+    limit = size / 2**20
+    with TaskOrchestrator(
+        journal=tmp_path / f"{os.urandom(8).hex()}.db",
+        durability="process",
+        keep_logs_mb=limit,
+    ) as orch:
+        orch.submit_task(Task.call(say, texts, id="say")).result()
+        whole = "".join(texts).encode()
+        kept, after = "", 0
+        while (part := orch.log("say", after=after)).next != after:
+            kept, after = kept + part.text, part.next
+    if int(size) == 0 or not whole:
+        assert kept == ""
+    elif len(whole) <= size:
+        assert kept.encode() == whole
+    else:
+        begin = whole[:size].decode(errors="ignore")
+        assert kept.startswith(begin)
+        assert f"full at {size} bytes" in kept
+        assert len(kept.encode()) < size + 100
+
+
+def test_tasks_that_write_at_once_keep_their_own(tmp_path):
+    with TaskOrchestrator(journal=tmp_path / "runs.db", concurrency=4) as orch:
+        handles = [orch.submit_task(Task.call(meet, n, id=f"t{n}")) for n in range(4)]
+        for handle in handles:
+            handle.result()
+        for number in range(4):
+            expected = "".join(f"{number} {each}\n" for each in range(50))
+            assert orch.log(f"t{number}").text == expected
+
+
+def test_without_a_journal_and_with_nothing_to_keep_there_is_none(tmp_path):
+    for journal in (None, MemoryJournal()):
+        with TaskOrchestrator(journal=journal) as orch:
+            orch.submit_task(Task.call(print, "x", id="x")).result()
+            assert not orch.log("x").exists
+    with TaskOrchestrator(journal=tmp_path / "runs.db", keep_logs_mb=0) as orch:
+        orch.submit_task(Task.call(print, "x", id="x")).result()
+        assert not orch.log("x").exists
+    assert not (tmp_path / "runs.db.logs").exists()
+
+
+def test_print_and_logging_are_what_they_were(tmp_path):
+    def now():
+        streams = sys.stdout, sys.stderr
+        return *streams, logging.getLogRecordFactory(), logging.root.handlers[:]
+
+    before, printing = now(), print
+    with (
+        TaskOrchestrator(journal=tmp_path / "one.db") as one,
+        TaskOrchestrator(journal=tmp_path / "two.db") as two,
+    ):
+        assert builtins.print is printing
+        assert logging.root.handlers == before[-1]
+        two.stop()
+        one.submit_task(Task.call(speak, "x", id="x")).result()
+        assert "x prints" in one.log("x").text
+    assert now() == before
+
+
+def test_a_record_that_a_handler_shows_is_kept_once(tmp_path, capfd):
+    with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
+        # As `logging.basicConfig` in a program that has started already.
+        handler = logging.StreamHandler()
+        LOG.addHandler(handler)
+        try:
+            orch.submit_task(Task.call(speak, "x", id="x")).result()
+        finally:
+            LOG.removeHandler(handler)
+        assert orch.log("x").text.count("x logs") == 1
+    assert "x logs" in capfd.readouterr().err
+
+
+def test_a_stream_that_somebody_puts_in_its_place_stays(tmp_path):
+    with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
+        with contextlib.redirect_stdout(io.StringIO()) as theirs:
+            orch.submit_task(Task.call(print, "theirs", id="x")).result()
+            sys.stdout.writelines(["and ", "ours"])
+        assert theirs.getvalue() == "theirs\nand ours"
+        orch.submit_task(Task.call(print, "seen", id="y")).result()
+        assert orch.log("y").text == "seen\n"
+        assert sys.stdout.isatty() == sys.__stdout__.isatty()
+
+
+def test_a_record_that_cannot_be_written_out_is_kept_as_far_as_it_can(tmp_path):
+    with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
+        orch.submit_task(Task.call(log_badly, id="log")).result()
+        assert "'%d of them' ('many',)" in orch.log("log").text
+
+
+def test_what_cannot_be_kept_is_told_once_and_harms_no_task(tmp_path, caplog):
+    (tmp_path / "runs.db.logs").write_text("no folder")
+    with TaskOrchestrator(journal=SqliteJournal(tmp_path / "other.db")) as orch:
+        (tmp_path / "other.db.logs").write_text("no folder")
+        for name in ("a", "b"):
+            orch.submit_task(Task.call(speak, name, id=name)).result()
+    warnings = [r.getMessage() for r in caplog.records if "not kept" in r.getMessage()]
+    assert len(warnings) == 1
+    assert "what task a logs and prints is not kept" in warnings[0]
+
+
+def test_what_is_forgotten_takes_its_logs_along(tmp_path):
+    def journal(**keep):
+        return SqliteJournal(tmp_path / "runs.db", **keep)
+
+    with TaskOrchestrator(journal=journal()) as orch:
+        for name in ("old", "run/old", "run/old/deep"):
+            orch.submit_task(Task.call(print, name, id=name)).result()
+        orch.submit_task(Task.call(print, "new", id="run/new")).result()
+    with TaskOrchestrator(journal=journal(keep_latest=1)) as orch:
+        assert orch.log("run/new").text == "new\n"
+    logs = tmp_path / "runs.db.logs"
+    assert [p.relative_to(logs) for p in logs.rglob("*.log")] == [Path("run/new/1.log")]
+    assert [p.name for p in logs.iterdir()] == ["run"]
+
+
+def test_a_new_journal_has_none_of_one_that_was_removed(tmp_path, caplog):
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path) as orch:
+        orch.submit_task(Task.call(print, "old", id="x")).result()
+    for each in tmp_path.glob("runs.db*"):
+        if each.is_file():
+            each.unlink()
+    with TaskOrchestrator(journal=path) as orch:
+        orch.submit_task(Task.call(len, "", id="x")).result()
+        assert orch.log("x").text == ""
+        orch.rerun_task("x").result()
+    assert (tmp_path / "runs.db.logs.1/x/1.log").read_text() == "old\n"
+    assert "the logs of the one before it are in" in caplog.text
+
+
+KILLED = """
+import os, signal, sys
+from taskorch import Task, TaskOrchestrator
+
+def work():
+    print("before the kill")
+    if "first" in sys.argv:
+        os.kill(os.getpid(), signal.SIGKILL)
+    print("after it")
+
+with TaskOrchestrator(journal="runs.db") as orch:
+    orch.submit_task(Task.call(work, id="work", idempotent=True)).result()
+"""
+
+
+def test_a_kill_takes_nothing_that_was_written(tmp_path, capsys):
+    (tmp_path / "program.py").write_text(KILLED)
+    codes = [
+        subprocess.run(
+            [sys.executable, "program.py", word], cwd=tmp_path, check=False, timeout=120
+        ).returncode
+        for word in ("first", "second")
+    ]
+    assert codes == [-signal.SIGKILL, 0]
+    place = str(tmp_path / "runs.db")
+    assert main(["logs", place, "work", "--attempt", "1"]) == 0
+    assert capsys.readouterr().out == "before the kill\n"
+    assert main(["logs", place, "work"]) == 0
+    assert capsys.readouterr().out == "before the kill\nafter it\n"
+
+
+def test_the_command_says_why_there_is_nothing(tmp_path, capsys):
+    place = str(tmp_path / "runs.db")
+    with TaskOrchestrator(journal=place) as orch:
+        orch.submit_task(Task.call(len, "", id="silent")).result()
+        orch.submit_task(Task.call(len, "", id="late", not_before=3600))
+        orch.stop(drain=False)
+    for words, answer in (
+        (["silent"], "Attempt 1 of silent has logged nothing."),
+        (["silent", "--attempt", "4"], "silent has 1 attempt."),
+        (["late"], "late has not begun: it has logged nothing."),
+        (["silent", "--follow", "--attempt", "1"], "do not go together"),
+    ):
+        assert main(["logs", place, *words]) != 0
+        assert answer in capsys.readouterr().err
+
+
+def test_it_is_followed_while_it_is_written(tmp_path):
+    place = str(tmp_path / "runs.db")
+    with TaskOrchestrator(journal=place) as orch:
+        handle = orch.submit_task(Task.call(speak_twice, id="work"))
+        words = [sys.executable, "-m", "taskorch", "logs", place, "work", "-f"]
+        with subprocess.Popen(
+            [*words, "--every", "0.05"], stdout=subprocess.PIPE, text=True
+        ) as command:
+            assert command.stdout is not None
+            assert command.stdout.readline() == "one\n"
+            IS_READ.set()
+            handle.result()
+            assert command.stdout.read() == "two\n"
+        assert command.returncode == 0
+
+
+def test_a_service_tells_the_same(tmp_path, capsys):
+    with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
+        orch.submit_task(Task.call(speak, "x", id="x")).result()
+        with orch.serve(port=0, token="a-token-of-sixteen-letters") as server:
+            client = Client(server.url, token="a-token-of-sixteen-letters")
+            assert client.log("x") == orch.log("x").to_dict()
+            assert client.log("x", attempt=1, after=3)["text"] == orch.log("x").text[3:]
+            assert not client.log("x", attempt=2)["exists"]
+            os.environ["TASKORCH_TOKEN"] = "a-token-of-sixteen-letters"
+            try:
+                assert main(["logs", server.url, "x"]) == 0
+            finally:
+                del os.environ["TASKORCH_TOKEN"]
+            assert capsys.readouterr().out.endswith(orch.log("x").text)
+        assert asyncio.run(orch.aio.log("x")) == orch.log("x")
+
+
+def test_with_postgresql_standbys_share_a_folder(postgres, tmp_path):
+    address = f"{postgres.address()}&logs={tmp_path}"
+    with TaskOrchestrator(journal=PostgresJournal(address)) as orch:
+        orch.submit_task(Task.call(print, "one", id="x")).result()
+    with TaskOrchestrator(journal=PostgresJournal(address, keep_latest=0)) as orch:
+        pass
+    assert not list(tmp_path.rglob("*.log"))
+    other = postgres.address()
+    with TaskOrchestrator(journal=PostgresJournal(other, logs=tmp_path)) as orch:
+        orch.submit_task(Task.call(print, "other", id="x")).result()
+        assert orch.log("x").text == "other\n"
+    assert JournalReader(f"{other}&logs={tmp_path}").log("x").text == "other\n"
+    assert not JournalReader(other).log("x").exists
