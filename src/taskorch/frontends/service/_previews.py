@@ -188,11 +188,11 @@ def _trigger_schedule(orch: Any, name: str, _: Mapping[str, str]) -> Foreseen:
 
 def _backfill_schedule(orch: Any, name: str, query: Mapping[str, str]) -> Foreseen:
     since, until = query.get("since", ""), query.get("until", "")
-    ids, made = orch.schedules._foreseen(name, since, until)  # noqa: SLF001 - no verb
-    new = [each for each in ids if each not in made]
+    ids, existing = orch.schedules._foreseen(name, since, until)  # noqa: SLF001 - no verb
+    new = [each for each in ids if each not in existing]
     text = f"Makes {len(new):,} of {counted(len(ids), 'tick')}."
-    if made:
-        verb = "has" if len(made) == 1 else "have"
+    if existing:
+        verb = "has" if len(existing) == 1 else "have"
         text += (
             f" {len(made):,} {verb} been made already, and nothing is done for them."
         )
