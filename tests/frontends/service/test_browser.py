@@ -600,7 +600,7 @@ def test_the_keyboard_has_commands_and_says_which(browser):
         # What the page can do is a command, too, and asks as its button does.
         page.keyboard.press("Control+k")
         page.keyboard.type("run now: sales")
-        page.wait_for_selector("#commands li[aria-selected='true']:has-text('sales')")
+        page.wait_for_selector("#commands li[aria-selected='true']:has-text('act')")
         page.keyboard.press("Enter")
         page.wait_for_selector("#act-text:has-text('Starts sales once')")
         page.keyboard.press("Escape")

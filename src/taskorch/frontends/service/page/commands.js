@@ -42,7 +42,7 @@ export function openPalette(live) {
     autocomplete: "off", placeholder: "a page, a run, a schedule, a task, or an act" });
   const list = el("ul", { id: "commands", role: "listbox", "aria-label": "Commands" });
   const dialog = opened(el("dialog", { class: "palette", "aria-label": "Commands", id: "palette" }, field, list));
-  const fixed = [...acts(), ...pages(live), { kind: "help", text: "Keys", run: openHelp }];
+  const [places, doings] = [[...pages(live), { kind: "help", text: "Keys", run: openHelp }], acts()];
   let shown = [];
   let chosen = 0;
   let asked = 0;
@@ -57,14 +57,15 @@ export function openPalette(live) {
   const look = async () => {
     const text = field.value.trim();
     const mine = ++asked;
-    const fits = fixed.filter((each) => each.text.toLowerCase().includes(text.toLowerCase()));
+    // Where one can go stands before what one can do.
+    const [fits, can] = [places, doings].map((some) => some.filter((each) => each.text.toLowerCase().includes(text.toLowerCase())));
     const task = text ? [{ kind: "find task", text, run: () => find(text) }] : [];
-    shown = [...fits, ...task].slice(0, MOST);
+    shown = [...fits, ...can, ...task].slice(0, MOST);
     draw();
     if (!text) return;
     const found = await named(text).catch(() => []);
     if (mine !== asked) return;
-    shown = [...fits, ...found, ...task].slice(0, MOST);
+    shown = [...fits, ...found, ...can, ...task].slice(0, MOST);
     draw();
   };
   field.addEventListener("input", () => { chosen = 0; look(); });
