@@ -230,6 +230,51 @@ def test_the_nights_of_schedules_and_what_waits():
             assert service.ask("GET", f"/api/v1/nights{wrong}").status == 400
 
 
+def test_a_night_is_a_day_of_the_schedules_zone(tmp_path):
+    """Whether its events are heard or read, or memory has what it made."""
+    pytest.importorskip("cronsim")
+    path = tmp_path / "runs.db"
+    moment = datetime(2026, 1, 5, 12, tzinfo=UTC)
+
+    def days(service):
+        eventually(lambda: not service.get("/api/v1/nights")["is_reading"])
+        said = service.get("/api/v1/nights?until=2026-01-05&days=3")
+        (row,) = said["schedules"]
+        return [each["at"] for each in row["cells"]]
+
+    want = ["2026-01-05", "2026-01-04"]
+    for options in ({}, {"journal": path}):
+        with TaskOrchestrator(**options) as orch:
+            # In UTC it is the day before.
+            times = "0 0 * * *"
+            orch.schedules.add("s", times, Task.call(well), zone="Europe/Berlin")
+            orch.schedules.backfill("s", moment - timedelta(days=2), moment)
+            settle(orch)
+            with orch.serve(port=0) as server:
+                assert days(Service(orch, server, server.token)) == want
+    with recorded(path) as service:
+        assert days(service) == want
+
+
+def test_ticks_that_got_nothing_are_shown_with_the_reason():
+    pytest.importorskip("cronsim")
+    with shown() as service:
+        schedules = service.orch.schedules
+        schedules.add("s", 0.2, Task.call(well))
+        eventually(lambda: service.get("/api/v1/runs")["runs"])
+        schedules.pause("s", "no supplier")
+
+        def skipped():
+            (row,) = service.get("/api/v1/nights?by=ticks")["schedules"]
+            return [each for each in row["cells"] if each["state"] == "skipped"]
+
+        while not skipped():
+            schedules.resume("s")
+            schedules.pause("s", "no supplier")
+        assert "no supplier" in skipped()[0]["reason"]
+        assert skipped()[0]["run"] is None
+
+
 def test_runs_are_listed_page_by_page_the_latest_first():
     with shown() as service:
         for number in range(5):

@@ -130,6 +130,8 @@ def _enter(orch: TaskOrchestrator, index: RunIndex) -> int:
     """Enter the tasks in memory as they are; the number of the latest event."""
     rt = orch._rt  # noqa: SLF001 - all of it is of one moment
     with rt.lock:
+        for name, (document, _) in rt.kernel.schedules.items():
+            index.declare(name, document, rt.kernel.waiting_slots[name])
         for row in list(rt.kernel.tasks.values()):
             extra, state = row.extra, str(row.state)
             reason = "" if extra is None else extra.stop_reason
@@ -506,12 +508,13 @@ def _maps(names: Mapping[str, TaskStatus]) -> dict[str, list[TaskStatus]]:
     return under
 
 
-def _urgency(status: TaskStatus) -> tuple[int, str]:
+def _urgency(status: TaskStatus) -> tuple[int, int, str]:
     """Where a call stands: what failed first, what has completed last."""
     order = ("failed", "blocked", "retrying", "running", "suspended", "cancelled")
     state = status.state.value
     place = order.index(state) if state in order else len(order)
-    return place + (state == "completed"), status.task_id
+    # Calls have numbers: 2 stands before 10.
+    return place + (state == "completed"), len(status.task_id), status.task_id
 
 
 def _in_numbers(run_id: str, calls: list[TaskStatus]) -> dict[str, Any]:

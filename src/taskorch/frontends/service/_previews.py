@@ -194,7 +194,7 @@ def _backfill_schedule(orch: Any, name: str, query: Mapping[str, str]) -> Forese
     if existing:
         verb = "has" if len(existing) == 1 else "have"
         text += (
-            f" {len(made):,} {verb} been made already, and nothing is done for them."
+            f" {len(existing):,} {verb} been made already, and nothing is done for them."
         )
     return Foreseen(tuple(new), text, does_something=bool(new))
 

@@ -467,8 +467,13 @@ class RunIndex:
 
     def _changed(self, event: ScheduleChanged) -> None:
         if event.document:
-            document = json.loads(event.document)
-            self._schedule(event.name).zone = str(document.get("zone", "UTC"))
+            self.declare(event.name, event.document)
+
+    def declare(self, name: str, document: str, waiting: Iterable[int] = ()) -> None:
+        """A schedule is there, as its *document* says, and these ticks wait."""
+        schedule = self._schedule(name)
+        schedule.zone = str(json.loads(document).get("zone", "UTC"))
+        schedule.waiting.update(dict.fromkeys(waiting))
 
     def _were_lost(self, event: EventsLost) -> None:
         if "Board" in event.receiver:

@@ -84,7 +84,7 @@ function tasksTable(said, unfolded, calls, toggle, now) {
     const part = row(each, below);
     if (!each.error) return [part];
     part.classList.add("has-error");
-    const words = each.error.type === "DependencyFailedError" ? `since others failed: ${each.blocked_by.join(", ") || "see above"}` : errorLine(each.error);
+    const words = each.error.type === "DependencyFailedError" ? (each.blocked_by.length ? `since this did not complete: ${each.blocked_by.join(", ")}` : "since calls of it failed") : errorLine(each.error);
     return [part, el("tr", { class: below ? "below error" : "error" }, el("td", { colspan: 7 }, name(words)))];
   };
   for (const each of said.tasks) {
