@@ -1386,6 +1386,11 @@ class TaskOrchestrator:
         self._rt.look_up()
         return _reports.listed(self._rt, TaskFilter.of(state, fields))
 
+    def _newest_tasks(self, which: TaskFilter, after: str) -> Iterator[TaskStatus]:
+        """The same, the last submitted first; only those behind the task *after*."""
+        self._rt.look_up()
+        return _reports.newest(self._rt, which, after)
+
     @verb(
         "Counts and times.",
         "journal",

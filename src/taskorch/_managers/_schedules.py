@@ -680,8 +680,8 @@ class ScheduleManager:
 
         Raises:
             UnknownTaskError: There is no such schedule.
-            InvalidTaskError: Nobody has said in this incarnation what it makes; or a parameter
-                is of another type, missing or unknown.
+            InvalidTaskError: Nobody has said in this incarnation what it makes; or a
+                parameter is of another type, missing or unknown.
         """
         by_names(parameters)
         with self._making:
@@ -749,6 +749,20 @@ class ScheduleManager:
                 parameter is of another type, missing or unknown.
         """
         by_names(parameters)
+        slots = self._slots_between(name, since, until)
+        ids: _Ids = []
+        already: _Ids = []
+        for place in range(0, len(slots), _BATCH):
+            self._fill(
+                *(name, slots[place : place + _BATCH], (ids, already), parameters),
+                again=again,
+            )
+        return Backfilled(ids, already)
+
+    def _slots_between(
+        self, name: str, since: datetime | str | float, until: datetime | str | float
+    ) -> _Slots:
+        """The slots of a backfill."""
         with self._lock:
             entry = self._entry(name)
             definition = entry.definition
@@ -764,14 +778,43 @@ class ScheduleManager:
         if len(slots) > _BACKFILL:
             msg = f"more than {_BACKFILL:,} slots are between the two"
             raise InvalidTaskError(msg, hint="backfill in parts")
-        ids: _Ids = []
-        already: _Ids = []
-        for place in range(0, len(slots), _BATCH):
-            self._fill(
-                *(name, slots[place : place + _BATCH], (ids, already), parameters),
-                again=again,
-            )
-        return Backfilled(ids, already)
+        return slots
+
+    def _foreseen(
+        self, name: str, since: datetime | str | float, until: datetime | str | float
+    ) -> tuple[_Ids, set[str]]:
+        """What a backfill is for: the ids of all slots, and those that are made."""
+        slots = self._slots_between(name, since, until)
+        with self._lock:
+            definition = self._entry(name).definition
+        names = [definition.slot_id(slot) for slot in slots]
+        return names, self._host.known(names)
+
+    def _edit(self, name: str, **changes: str) -> ScheduleStatus:
+        """
+        Change the times of a schedule, or what becomes of ticks, as `add` would.
+
+        Raises:
+            UnknownTaskError: There is no such schedule.
+            InvalidTaskError: A change cannot be.
+        """
+        with self._making:
+            with self._lock:
+                entry = self._entry(name)
+                self._ensure_work(entry)
+                definition, work = entry.definition, entry.work
+            assert work is not None  # noqa: S101 - it was ensured
+            options: dict[str, Any] = {
+                "zone": definition.zone,
+                "catch_up": definition.catch_up,
+                "overlap": definition.overlap,
+                "jitter": definition.jitter,
+                "start": _moment_or_none(definition.start_ns, entry),
+                "end": _moment_or_none(definition.end_ns, entry),
+                "parameters": definition.parameters or None,
+            }
+            when = changes.pop("when", definition.when)
+            return self.add(name, when, work, **{**options, **changes})
 
     def _fill(
         self,
@@ -858,30 +901,44 @@ class ScheduleManager:
         """
         with self._lock:
             entry = self._entry(name)
-            definition = entry.definition
-            work = entry.work
-            makes = next(iter(definition.work.values()), "?") if work is None else ""
-            if isinstance(work, Workflow | WorkflowFunction):
-                makes = work.name
-            elif work is not None:
-                makes = work.type
-            first = next(_slots(entry, max(entry.done_ns, 0), None), None)
             self._forget_ended(entry)
-            return ScheduleStatus(
-                name=name,
-                when=definition.when,
-                zone=definition.zone,
-                makes=str(makes),
-                catch_up=definition.catch_up,
-                overlap=definition.overlap,
-                jitter=definition.jitter,
-                next=None if first is None else _moment(first, entry),
-                done=_moment(entry.done_ns, entry),
-                running=tuple(entry.made),
-                paused=definition.paused,
-                trouble=" ".join(self._troubles(entry)),
-                document=definition.document(),
-            )
+            return self._status_of(entry)
+
+    def _standing(self) -> _Statuses:
+        """
+        How all schedules stand, for who looks often.
+
+        What they have made is not asked: `running` may have what has ended since.
+        """
+        with self._lock:
+            entries = self._known()
+            return [self._status_of(entries[name]) for name in sorted(entries)]
+
+    def _status_of(self, entry: _Entry) -> ScheduleStatus:
+        """Under the lock: how *entry* stands."""
+        definition = entry.definition
+        work = entry.work
+        makes = next(iter(definition.work.values()), "?") if work is None else ""
+        if isinstance(work, Workflow | WorkflowFunction):
+            makes = work.name
+        elif work is not None:
+            makes = work.type
+        first = next(_slots(entry, max(entry.done_ns, 0), None), None)
+        return ScheduleStatus(
+            name=definition.name,
+            when=definition.when,
+            zone=definition.zone,
+            makes=str(makes),
+            catch_up=definition.catch_up,
+            overlap=definition.overlap,
+            jitter=definition.jitter,
+            next=None if first is None else _moment(first, entry),
+            done=_moment(entry.done_ns, entry),
+            running=tuple(entry.made),
+            paused=definition.paused,
+            trouble=" ".join(self._troubles(entry)),
+            document=definition.document(),
+        )
 
     def _troubles(self, entry: _Entry) -> _Ids:
         """Under the lock: why the next slot does not come, or not as it should."""
@@ -1579,6 +1636,10 @@ def _missed(
             latest = entry.times.until(until)
             return count, before, last if latest is None else [latest]
     return count, before if count else 0, last
+
+
+def _moment_or_none(ns: int | None, entry: _Entry) -> datetime | None:
+    return None if ns is None else _moment(ns, entry)
 
 
 def _task_of(work: Task, order: _SlotOrder) -> Task:
