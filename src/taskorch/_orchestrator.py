@@ -1847,7 +1847,7 @@ class TaskOrchestrator:
     def wait(self, timeout: float | timedelta | None = None) -> bool: ...
 
     @overload
-    def wait(  # pyright: ignore[reportInconsistentOverload]
+    def wait(
         self,
         handles: Iterable[TaskHandle[T]],
         /,
@@ -1860,7 +1860,7 @@ class TaskOrchestrator:
         lacks=FOR_PROGRAMS,
     )
     @called_as("done, not_done = orch.wait(handles, timeout=5)")
-    def wait(
+    def wait(  # pyright: ignore[reportInconsistentOverload]
         self,
         handles: Iterable[TaskHandle[Any]] | float | timedelta | None = None,
         /,
