@@ -234,6 +234,7 @@ def test_a_function_with_options_stands_for_it(orch: TaskOrchestrator) -> None:
     handle = orch.submit(urgent, calls)
     assert (handle.result(PATIENCE), handle.status.priority) == (3, 5)
     both = urgent.with_options(timeout=60, retries=0)
+    assert Task.call(both.options(priority=9), []).priority == 9
     task = Task.call(both, [])
     assert (task.priority, task.timeout, task.retry.max_attempts) == (5, 60, 1)
     assert task.type == "third_time"

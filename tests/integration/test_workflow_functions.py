@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import inspect
 import pickle
 import subprocess
@@ -71,7 +72,8 @@ def night(
         load = add.options(id=f"load/{region}", priority=number)
         last = load(values, more=number)
     if mail:
-        last >> later(last)
+        node: Any = last
+        node >> later(last)
 
 
 @pytest.fixture
@@ -369,6 +371,34 @@ def test_what_it_does_decides_about_its_cache(orch: TaskOrchestrator) -> None:
     assert one.submit(1).result(PATIENCE) == 2
     assert other.submit(1).result(PATIENCE) == 3
     assert same.submit(x=1).result(PATIENCE) == 2
+
+
+RATES = """
+from taskorch import task
+
+@task
+def rate():
+    return {rate}
+
+def price(value):
+    return value * rate()
+"""
+
+
+def test_so_does_what_it_calls(
+    orch: TaskOrchestrator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    prices = []
+    for rate in (10, 2000):
+        (tmp_path / "rates_of_a_shop.py").write_text(RATES.format(rate=rate))
+        importlib.invalidate_caches()
+        monkeypatch.delitem(sys.modules, "rates_of_a_shop", raising=False)
+        module = importlib.import_module("rates_of_a_shop")
+        cached = orch.options(cache=Cache(expires=60))
+        prices.append(cached.submit(module.price, 3).result(PATIENCE))
+    assert prices == [30, 6000]
 
 
 def test_what_stands_in_its_module_already_is_left_there() -> None:

@@ -4,8 +4,8 @@ A page that is followed as a reader follows it: its files, its commands, their o
 - A block below `<!-- NAME.py -->` is a file, or what is new in it. A statement takes the
   place of the one that it defines anew. Another goes behind the one before it in the
   block, or else before the one after it, or else to the end.
-- A block of `console` has commands, behind `$`, and what they print, in any order. `…` is
-  any text; as a line, any lines. Times and durations are those of the day. A date of the
+- A block of `console` has commands, behind `$`, and what they print. `…` is any text; as
+  a line, any lines. The lines between two of these may come in any order. Times and durations are those of the day. A date of the
   page is as far from today as from its own. An instant is what it was when it was shown
   first: so the id of a run in a command is that of the run which was shown above.
 - What serves goes on until `^C`. What only shows is asked again until it shows what the
@@ -13,6 +13,8 @@ A page that is followed as a reader follows it: its files, its commands, their o
 
 Each command of taskorch is a process, forked from one that has imported it all: to import
 it takes longer than most commands do.
+
+Decision: 0211.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -187,23 +190,49 @@ class Reader:
 
     def _differences(self, shown: str, output: str, *, others: bool) -> list[str]:
         """The lines of either that are not in the other one."""
-        lines = [line.rstrip() for line in output.splitlines() if line.strip()]
+        lines = _lines(output)
+        first, *parts = map(_lines, re.split(r"^…$", shown, flags=re.MULTILINE))
         instants = dict(self._instants)
+        if others or not parts:
+            first += chain(*parts)
+            problems = self._unlike(first, lines, instants, others=others)
+        else:
+            # Before the first … and after the last one, there is nothing else.
+            *middle, last = parts
+            begin, end = len(first), max(len(first), len(lines) - len(last))
+            problems = [
+                *self._unlike(first, lines[:begin], instants),
+                *self._unlike(
+                    [*chain(*middle)], lines[begin:end], instants, others=True
+                ),
+                *self._unlike(last, lines[end:], instants),
+            ]
+        if not problems:
+            self._instants = instants
+        return problems
+
+    def _unlike(
+        self,
+        shown: list[str],
+        printed: list[str],
+        instants: dict[str, str],
+        *,
+        others: bool = False,
+    ) -> list[str]:
+        """The lines that were not printed; and, unless there may be *others*, not shown."""
         missing = []
-        for line in filter(None, map(str.rstrip, shown.splitlines())):
-            if line == "…":
-                others = True
-                continue
-            for number, each in enumerate(lines):
-                if self._is_like(line, each, instants):
-                    del lines[number]
-                    break
-            else:
+        rest = list(printed)
+        for line in shown:
+            same = next(
+                (one for one in rest if self._is_like(line, one, instants)), None
+            )
+            if same is None:
                 missing.append(f"the page has: {line}")
-        if missing or (lines and not others):
-            return [*missing, *(f"and it has not: {line}" for line in lines)]
-        self._instants = instants
-        return []
+            else:
+                rest.remove(same)
+        return missing + (
+            [] if others else [f"and it has not: {line}" for line in rest]
+        )
 
     def _is_like(self, line: str, printed: str, instants: dict[str, str]) -> bool:
         """Whether a line of the page stands for one that was printed."""
@@ -245,6 +274,10 @@ class Reader:
     def _shifted(self, text: str) -> str:
         day = date.fromisoformat(text[:10]) + self._later
         return f"{day}{text[10:]}"
+
+
+def _lines(text: str) -> list[str]:
+    return [line.rstrip() for line in text.splitlines() if line.strip()]
 
 
 # -- commands --------------------------------------------------------------------------
@@ -338,7 +371,7 @@ class Commands:
     def _ask(self, **order: object) -> int:
         if self._parent is None:
             self._parent = subprocess.Popen(
-                [sys.executable, "-W", "error", __file__],
+                [sys.executable, __file__],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,

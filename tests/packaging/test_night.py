@@ -83,11 +83,12 @@ def test_what_differs_from_the_page_is_named(tmp_path):
         reader.follow(f"```console\n$ head printed\n{shown}\n```\n")
 
     follow("1 task took 3 ms\n", "1 task took 12.5 ms")
-    follow(f"a\n{two} ended\nb\n", f"…\n{one} ended")
+    follow(f"a\n{two} ended\nb\n", f"…\n{one} ended\n…")
     follow(f"{two} has ended\n", f"{one} … ended")
     for printed, shown in (
         *(("2 tasks\n", "1 task"), (f"{other}\n", one)),
         *(("1 task\nb\n", "1 task"), ("1 task\n", "1 task\nb")),
+        *(("a\nb\nc\n", "a\n…\nb"), ("a\nb\nc\n", "b\n…")),
     ):
         with pytest.raises(AssertionError, match=r"the page has|and it has not"):
             follow(printed, shown)

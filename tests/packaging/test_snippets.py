@@ -123,6 +123,17 @@ def test_a_block_is_a_program_and_some_go_on():
     ]
 
 
+def test_a_program_has_the_files_that_its_page_shows_above(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "<!-- examples/night/press.py -->\n```python\n```\n\n"
+        "```python\nfrom press import print_takings\nprint(1)  # 1\n```\n"
+    )
+    first, second = blocks.programs(page.read_text())
+    assert first.files == second.files == ["examples/night/press.py"]
+    run_blocks(page, tmp_path)
+
+
 def test_what_a_block_says_that_it_prints_is_looked_for():
     """As a line, as its beginning, or as the first word; numbers in texts may differ."""
     _, second = blocks.programs(PAGE)

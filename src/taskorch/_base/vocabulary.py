@@ -425,8 +425,8 @@ def in_our_words(
         word = name if name in names else _SAME_OPTIONS.get(name, name)
         if word not in names and word not in combined.get(counts, ()):
             word = name
-        if word in ours or (word != name and word in options):
-            msg = f"{owner}: {name}= and {word}= say the same: use one of them"
+        if word in ours:
+            msg = f"{owner}: two options say the same as {word}=: use one of them"
             raise TypeError(msg)
         ours[word] = value if word == name else _in_our_values(owner, name, value)
     return _counted(owner, ours, counts) if counts else ours

@@ -418,7 +418,7 @@ class Shown(Protocol):
         ...
 
     def health(self) -> Health:
-        """How each component is."""
+        """The health of each component."""
         ...
 
     def get_task_status(self, task_id: str) -> TaskStatus:
