@@ -157,14 +157,15 @@ _HOWS = {
 
 
 def settings_page() -> str:
-    lines = [_SETTINGS]
+    variable = as_variable("resources", WRITTEN["resources"][1])
+    lines = [_SETTINGS.format(variable=variable)]
     texts = texts_of(TaskOrchestrator, "Args")
     for name, (setting, written) in WRITTEN.items():
         usual = json.dumps(setting.default).replace("null", '"none"')
-        needs = written.needs + (', or `"none"`' if setting.none else "")
+        needs = _shorter(written.needs) + (', or `"none"`' if setting.none else "")
         lines.append(
             f"| `{name}` | {texts[name]} | {needs} | `{usual}` "
-            f"| `{name} = {written.example}` | `{as_variable(name, written)}` |"
+            f"| `{name} = {written.example}` |"
         )
     lines += ["", _PARTS]
     lines += [
@@ -179,10 +180,11 @@ _SETTINGS = """\
 # Settings of an orchestrator
 
 `TaskOrchestrator` and `TaskExecutor` take these by name. `TaskOrchestrator.from_config` reads those with plain values
-[from a file and the environment](../howto/configuration.md); `"none"` is `None` there.
+[from a file and the environment](../howto/configuration.md); `"none"` is `None` there. The variable of `resources` is
+`{variable}`, and so on.
 
-| setting | what it is | value | default | in a file | variable |
-|---|---|---|---|---|---|"""
+| setting | what it is | value | default | in a file |
+|---|---|---|---|---|"""
 _PARTS = """\
 ## What is code
 
@@ -580,8 +582,9 @@ def _value(key, entry, text):
     is_in_text = len(choices) > 1 and all(f"`{choice}`" in text for choice in choices)
     if needs.startswith("one of ") and all(map(str.isidentifier, choices)):
         needs = f"`{'|'.join(choices)}`"
-    for words, sign in _SHORTER.items():
-        needs = re.sub(words, sign, needs)
+    needs = _shorter(needs)
+    if needs == "text" and not key.is_needed and key.default in (None, ""):
+        needs = ""
     if is_in_text or (entry is not None and needs == "mapping"):
         needs = ""
     usual = key.default
@@ -593,8 +596,17 @@ def _value(key, entry, text):
     return f"{needs}." if needs else ""
 
 
-#: What a value may be, in fewer words.
+def _shorter(needs):
+    """What a value may be, in fewer words."""
+    for words, sign in _SHORTER.items():
+        needs = re.sub(words, sign, needs)
+    return needs
+
+
 _SHORTER = {
+    "^an? ": "",
+    r" of (\S+) or more": r" ≥\1",
+    r", (\S+) or more\b": r" ≥\1",
     "whole number": "integer",
     r"number of seconds\b": "seconds",
     r" from (\S+) to ": r" \1…",
@@ -626,8 +638,9 @@ _DOCUMENTS = """\
 # Keys of documents
 
 The keys of each kind of file, with the default in brackets. `NAME` is any name, `[]` each item of a list. Other names of a
-key follow it. `a|b` is one of these words. A duration is hours, or text such as `90s`, `30m` or `2h`, up to a year. An error
-lists all faults, with places and the nearest keys.
+key follow it. `a|b` is one of these words. A key with keys below it takes a mapping, another one without a form a text. A
+duration is hours, or text such as `90s`, `30m` or `2h`, up to a year. An error lists all faults, with places and the nearest
+keys.
 """
 
 
