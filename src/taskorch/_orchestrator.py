@@ -157,6 +157,7 @@ _OPTIONS_OF_SCHEDULES: Final = (
     "jitter",
     "start",
     "end",
+    "parameters",
 )
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -1164,9 +1165,9 @@ class TaskOrchestrator:
         Args:
             task_id: Its id.
             downstream: Whether to run again, too, what is stale for that, however
-                indirectly, of the tasks in memory; what has not ended of it is
-                cancelled, and begins anew. None: what is of the same workflow, if that
-                was started, or asked for, in this incarnation.
+                indirectly: what is of the same run of a workflow, and of all other
+                tasks those in memory. What has not ended of it is cancelled, and begins
+                anew. None: only what is of the same run.
 
         Raises:
             UnknownTaskError: No task has this id, or it has left memory, and there is
@@ -1181,12 +1182,10 @@ class TaskOrchestrator:
         if not isinstance(downstream, bool | None):
             msg = f"downstream is True, False or None, not {show(downstream)}"
             raise InvalidTaskError(msg, hint="True runs what depends on it again, too")
-        below: Callable[[Any], bool] | None = None
-        if downstream:
-            below = bool
-        elif downstream is None and self._rt.manager is not None:
-            below = self._rt.manager._same_run(task_id)
-        return cast("TaskHandle[Any]", self._rt.rerun(task_id, below))
+        again = self._rt.rerun(task_id, downstream=bool(downstream))
+        if again._row.run and downstream is not False:
+            self.workflows._rerun_below(again)
+        return cast("TaskHandle[Any]", again)
 
     @verb(
         "Change all tasks in memory for which every condition holds.",
@@ -1386,6 +1385,11 @@ class TaskOrchestrator:
         """
         self._rt.look_up()
         return _reports.listed(self._rt, TaskFilter.of(state, fields))
+
+    def _newest_tasks(self, which: TaskFilter, after: str) -> Iterator[TaskStatus]:
+        """The same, the last submitted first; only those behind the task *after*."""
+        self._rt.look_up()
+        return _reports.newest(self._rt, which, after)
 
     @verb(
         "Counts and times.",
@@ -1763,7 +1767,8 @@ class TaskOrchestrator:
             when: Its times. Or the function, with its times as `cron=`: then it is
                 added now, and nothing is decorated.
             name: The name of the schedule; None is that of the function.
-            options: `zone`, `catch_up`, `overlap`, `jitter`, `start` and `end`.
+            options: `zone`, `catch_up`, `overlap`, `jitter`, `start`, `end` and
+                `parameters`.
 
         Raises:
             InvalidTaskError: An argument cannot be, or the times never come.
@@ -1858,7 +1863,7 @@ class TaskOrchestrator:
         lacks=FOR_PROGRAMS,
     )
     @called_as("done, not_done = orch.wait(handles, timeout=5)")
-    def wait(
+    def wait(  # pyright: ignore[reportInconsistentOverload]
         self,
         handles: Iterable[TaskHandle[Any]] | float | timedelta | None = None,
         /,

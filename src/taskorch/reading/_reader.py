@@ -372,6 +372,11 @@ class JournalReader:
             asked = TaskFilter.of(state, fields)
             return self._pages(_reports.listed(runtime, asked))
 
+    def _newest_tasks(self, which: TaskFilter, after: str) -> Iterator[TaskStatus]:
+        """The same, the last submitted first; only those behind the task *after*."""
+        with self._mutex:
+            return self._pages(_reports.newest(self._current().runtime, which, after))
+
     def _pages(self, statuses: Iterator[TaskStatus]) -> Iterator[TaskStatus]:
         while True:
             # The caller's own code runs between two of them.

@@ -54,6 +54,7 @@ from taskorch.model import (
     is_number,
     show,
 )
+from taskorch.workflows._parameters import TYPES
 
 #: What stands in the place of the result of another task.
 RESULT: Final = "$result"
@@ -339,12 +340,29 @@ KINDS: Final[Mapping[str, type]] = {
 
 
 @attrs.frozen
+class ParameterEntry:
+    """
+    A parameter of a workflow.
+
+    Attributes:
+        type: What its values are.
+        choices: Or the values that it may have.
+        default: Its value where none is given.
+    """
+
+    type: Any = field(one_of(*TYPES))
+    choices: Any = field(Each(Text(is_any=True), 1, "a list of texts"))
+    default: Any = field(Anything("a value"))
+
+
+@attrs.frozen
 class WorkflowEntry:
     """
     A workflow.
 
     Attributes:
         workflow: One word; ids of runs begin with it.
+        parameters: What its runs are given, by name.
         schedule: When it is to run.
         phases: Groups of tasks, in this order.
         tasks: The tasks by id.
@@ -353,6 +371,7 @@ class WorkflowEntry:
     workflow: Any = field(
         Anything("a name", {"$ref": "#/$defs/name"}), default="workflow"
     )
+    parameters: Any = field(AnyNames(DocumentOf(ParameterEntry)))
     schedule: Any = field(DocumentOf(Timing))
     phases: Any = field(
         Anything(
