@@ -528,7 +528,15 @@ def _key(whole, key, places):
     part = None if alike or not entry else _part_of(entry, places)
     if part:
         text += f" Keys: those of {places[part]}, and:"
-    parts = [_value(key, entry, text), text]
+    value = _value(key, entry, text)
+    if value.startswith("number ") and re.match(
+        "Seconds (for|to|before|between|of) ", text
+    ):
+        value = value.replace("number", "seconds", 1)
+        text = text[len("Seconds ")].upper() + text[len("Seconds ") + 1 :]
+    if value and _says_the_name(text, whole):
+        text = ""
+    parts = [value, text]
     yield f"- `{whole}`{words}: " + " ".join(filter(None, parts))
     if entry is not None:
         places.setdefault(entry, f"`{_within(key.form, whole)}`")
@@ -538,6 +546,12 @@ def _key(whole, key, places):
         for line in _keys(key.form, whole, places):
             if not line.startswith(tuple(known)):
                 yield line
+
+
+def _says_the_name(text, whole):
+    """Whether a text has no other words than the name of its key."""
+    words = set(re.findall(r"\w+", text.lower())) - {"a", "the", "its", "of", "at"}
+    return words <= set(re.split(r"[\W_]+", whole.lower().rpartition(".")[2]))
 
 
 def _part_of(entry, places):
