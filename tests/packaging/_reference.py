@@ -534,7 +534,7 @@ def _key(whole, key, places):
     ):
         value = value.replace("number", "seconds", 1)
         text = text[len("Seconds ")].upper() + text[len("Seconds ") + 1 :]
-    if value and _says_the_name(text, whole):
+    if value and _says_no_more(text, f"{whole.rpartition('.')[2]} {value}"):
         text = ""
     parts = [value, text]
     yield f"- `{whole}`{words}: " + " ".join(filter(None, parts))
@@ -548,10 +548,10 @@ def _key(whole, key, places):
                 yield line
 
 
-def _says_the_name(text, whole):
-    """Whether a text has no other words than the name of its key."""
+def _says_no_more(text, known):
+    """Whether a text has no other words than *known*, the key and its value."""
     words = set(re.findall(r"\w+", text.lower())) - {"a", "the", "its", "of", "at"}
-    return words <= set(re.split(r"[\W_]+", whole.lower().rpartition(".")[2]))
+    return words <= set(re.split(r"[\W_]+", known.lower()))
 
 
 def _part_of(entry, places):
@@ -619,6 +619,8 @@ def _shorter(needs):
 
 _SHORTER = {
     "^an? ": "",
+    "^the name of a function": "function",
+    "^any value, or the result of a task": "value or result",
     r" of (\S+) or more": r" ≥\1",
     r", (\S+) or more\b": r" ≥\1",
     "whole number": "integer",
@@ -652,9 +654,9 @@ _DOCUMENTS = """\
 # Keys of documents
 
 The keys of each kind of file, with the default in brackets. `NAME` is any name, `[]` each item of a list. Other names of a
-key follow it. `a|b` is one of these words. A key with keys below it takes a mapping, another one without a form a text. A
-duration is hours, or text such as `90s`, `30m` or `2h`, up to a year. An error lists all faults, with places and the nearest
-keys.
+key follow it. `a|b` is one of these words, a function its name, a result that of a task. A key with keys below it takes a
+mapping, another one without a form a text. A duration is hours, or text such as `90s`, `30m` or `2h`, up to a year. An error
+lists all faults, with places and the nearest keys.
 """
 
 
