@@ -955,7 +955,7 @@ def why_stale(found: Explanation, cause: Cause, latest: str) -> str:
     subject = "it" if is_own else cause.task_id
     why = f"{subject} had {cause.had}, which was run again since, as {latest}"
     if cause.had == latest:
-        why = f"{subject} began while {latest} was blocked, which it is not any more"
+        why = f"{subject} began while {latest} was blocked, which went on since"
     if is_own:
         call = "Call" if found.state in TERMINAL else "Once it has ended, call"
         return f"It is stale: {why}. {call} {again})."

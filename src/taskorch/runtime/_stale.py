@@ -6,8 +6,8 @@ has asked for the results of, from the run that has added it, and from the lates
 there are. A run counts from its submission on, even if it brings the same result as the
 one before.
 
-So is what ran without a task that was blocked, and is not any more: that goes on as the
-same run. Times, and in a journal numbers, say which of the two came first.
+So is what ran without a task that was blocked, and went on since, as the same run. Times,
+and in a journal numbers, say which of the two came first.
 
 Decisions: 0065, 0117, 0216.
 """
@@ -21,10 +21,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 from taskorch.events import (
     Fact,
     ResultsUsed,
-    TaskBlocked,
     TaskCancelled,
     TaskCompleted,
-    TaskFailed,
     TaskParentsAdded,
     TaskRenewed,
     TaskRepointed,
@@ -156,7 +154,7 @@ def replaced(rt: AnyRuntime, work: Work, *, with_used: bool = True) -> str:
     """
     Under the lock: a run that *work* depends on, after which there was a later one.
 
-    Or one that was blocked when it began, and is not any more. Empty if there is none.
+    Or one that was blocked when it began, and went on since. Empty if there is none.
     Of a run that it was given although there was a later one already, nothing is to be
     said. Where it has left memory, the journal is asked.
     """
@@ -195,9 +193,9 @@ def _may_lack(task: Task | TaskSubmitted) -> bool:
 
 def _late(rt: AnyRuntime, work: Work) -> str:
     """
-    Under the lock: a parent that was blocked when *work* began, and is not any more.
+    Under the lock: a parent that was blocked when *work* began, and went on since.
 
-    It has completed since, or may do so. Empty if there is none, or it did not matter.
+    Whatever that has come to. Empty if there is none, or it did not matter.
     """
     row, tasks = work._row, rt.kernel.tasks
     terms = None if row.links is None else row.links.terms
@@ -217,9 +215,15 @@ def _late(rt: AnyRuntime, work: Work) -> str:
             return "" if kept is None else kept.late(row.id)
         if parent.state is _COMPLETED and parent.ended_ns <= row.started_ns:
             before += 1
-        elif not is_broken(parent):
+        elif not is_broken(parent) or _went_on(parent, row.started_ns):
             late = late or name
     return "" if _sufficed(terms.join, before) else late
+
+
+def _went_on(parent: TaskRow, since_ns: int) -> bool:
+    """Whether *parent* was freed of a blockade after a time, whatever followed."""
+    past = () if parent.extra is None else parent.extra.past or ()
+    return any(state is TaskState.PENDING and at > since_ns for state, at, _ in past)
 
 
 def _sufficed(join: str | int, done: int) -> bool:
@@ -370,7 +374,7 @@ class Kept:
         return self.late(task_id)
 
     def late(self, task_id: str) -> str:
-        """A parent that was blocked when *task_id* began, and is not: see `_late`."""
+        """A parent that was blocked when *task_id* began, and went on: see `_late`."""
         submitted: TaskSubmitted | None = None
         start = 0
         for fact in self._facts(task_id):
@@ -391,14 +395,13 @@ class Kept:
         return "" if _sufficed(submitted.join, before) else late
 
     def _opened(self, task_id: str) -> int:
-        """Where it completed, or was not blocked any more; 0: neither, or it failed."""
-        seq = 0
-        for fact in self._facts(task_id):
-            if type(fact) in (TaskUnblocked, TaskCompleted):
-                seq = fact.seq
-            elif type(fact) in (TaskBlocked, TaskFailed, TaskCancelled):
-                seq = 0
-        return seq
+        """Where it completed, or else was not blocked any more; 0: nowhere."""
+        seqs = [
+            fact.seq
+            for fact in self._facts(task_id)
+            if type(fact) in (TaskUnblocked, TaskCompleted)
+        ]
+        return max(seqs, default=0)
 
     def _has_completed(self, task_id: str) -> bool:
         return any(type(fact) is TaskCompleted for fact in self._facts(task_id))
