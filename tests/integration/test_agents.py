@@ -327,6 +327,29 @@ def test_an_agent_that_joins_gets_the_tasks_that_waited_for_it():
     assert joined[0].agent.name == "late"
 
 
+@pytest.mark.parametrize("level", ["hgih", "0", "101", "", "2x"])
+def test_a_level_that_is_none_is_refused_and_waits_for_nobody(level):
+    name = f"check:{level}"
+    with TaskOrchestrator(unknown_capability="wait") as orch:
+        with pytest.raises(InvalidTaskError) as matched:
+            orch.agents.match([name])
+        for work in (
+            Task("review", {}, requires=["other", name]),
+            Task.call(int, requires=[name]),
+        ):
+            with pytest.raises(InvalidTaskError) as refused:
+                orch.submit_task(work)
+            assert matched.value.message in refused.value.message
+            assert refused.value.hint == matched.value.hint
+        # What somebody can do may have a colon, and so may a type.
+        orch.agent("odd", capabilities=[name])(lambda task, context: "done")
+        some = orch.submit_task(Task("review", {}, requires=[name, "check"]))
+        typed = orch.submit_task(Task(name, {}))
+        assert orch.wait(PATIENCE)
+        assert (some.done(), typed.result(PATIENCE)) == (False, "done")
+        orch.submit_task(Task("etl:load", {}))
+
+
 def test_an_agent_may_join_before_the_start():
     """And from inside a task."""
     orch = TaskOrchestrator()

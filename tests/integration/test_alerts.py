@@ -74,6 +74,37 @@ def test_an_action_that_hung_is_undone_once_it_has_ended(
     eventually(lambda: steps == ["done", "undone"])
 
 
+@pytest.mark.parametrize("how", ["remove", "rule"])
+def test_what_a_rule_holds_is_released_as_it_is_removed_or_replaced(how: str) -> None:
+    """Not at the next look, which is an hour off."""
+    with TaskOrchestrator(concurrency=1) as orch:
+        orch.watch_alerts(Alerts(interval=3_600, rules=()))
+        orch.alerts.rule("mine", when=lambda _: True, action="pause_new_tasks")
+        orch.drivers.wake("alerts")
+        eventually(lambda: alert(orch, "mine").state == "firing")
+        held = orch.submit(int)
+        assert not held.done()
+        if how == "remove":
+            assert orch.alerts.remove("mine")
+        else:
+            orch.alerts.rule("mine", when=lambda _: False)
+        assert held.result(PATIENCE) == 0
+
+
+def test_a_rule_that_is_removed_as_it_is_looked_at_holds_nothing() -> None:
+    with TaskOrchestrator(concurrency=1) as orch:
+        orch.watch_alerts(Alerts(interval=3_600, rules=()))
+
+        def gone(_: Any) -> bool:
+            return orch.alerts.remove("mine")
+
+        orch.alerts.rule("mine", when=gone, action="pause_new_tasks")
+        orch.drivers.wake("alerts")
+        eventually(lambda: not orch.alerts.list())
+        for _ in range(20):
+            assert orch.submit(int).result(PATIENCE) == 0
+
+
 def test_an_action_that_raises_is_told_by_the_name_of_its_rule(
     watched: TaskOrchestrator, caplog: Any
 ) -> None:

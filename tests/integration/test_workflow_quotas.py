@@ -59,6 +59,18 @@ def test_one_run_is_bounded_and_another_of_the_same_workflow_is_not():
     assert (night.most, day.most) == (2, 3)
 
 
+def test_a_simulation_bounds_no_task_by_its_id():
+    """As in a run: what is submitted alone is of no run, whatever its id."""
+    orch = TaskOrchestrator(concurrency=8)
+    orch.resources.set_quotas(BOUND, Quota(type="slow", max_parallel=1))
+    own = [Task.call(pow, 2, n, id=f"night/own{n}") for n in range(3)]
+    report = orch.simulate(own, 10)
+    assert report.makespan == 10
+    assert "The quotas of runs, night, bound nothing" in str(report)
+    slow = [Task.call(pow, 2, n, id=f"night/{n}", type="slow") for n in range(3)]
+    assert orch.simulate(slow, 10).makespan == 30
+
+
 def test_a_later_life_knows_it(tmp_path):
     path = tmp_path / "runs.db"
     wf = Workflow("build")
@@ -77,18 +89,6 @@ def test_a_later_life_knows_it(tmp_path):
         run = orch.workflows.get("night")
         assert run.result(timeout=PATIENCE)["total"] == 7
         assert orch.resources.quotas() == []
-
-
-def test_a_simulated_plan_knows_it():
-    orch = TaskOrchestrator(concurrency=8)
-    tasks = [
-        Task.call(pow, 2, n, id=f"{run}/{n}")
-        for n in range(3)
-        for run in ("night", "day")
-    ]
-    assert orch.simulate(tasks, 1.0).makespan == 1
-    orch.resources.set_quotas(BOUND)
-    assert orch.simulate(tasks, 1.0).makespan == 3
 
 
 @pytest.mark.parametrize(

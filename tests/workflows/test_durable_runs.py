@@ -1,5 +1,6 @@
 """Runs on a durable orchestrator: a program that is run again means the same run."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tests.workflows.tools import failures
 from taskorch import (
     DuplicateTaskError,
     NotRunningError,
+    RetryPolicy,
     Task,
     TaskOrchestrator,
     TaskState,
@@ -21,6 +23,7 @@ from taskorch import (
 from taskorch.errors import WouldBlockError
 from taskorch.model import Reference
 from taskorch.policies import PerformanceRouter
+from taskorch.reading import JournalReader
 
 
 @pytest.fixture
@@ -217,3 +220,148 @@ def test_a_re_run_takes_its_run_along_in_each_life(
         assert latest == {name: f"x/{again}" for name, again in expected.items()}
         stale = {name for name, work in run.handles.items() if work.status.stale}
         assert stale == ({"b", "c"} if downstream is False else set())
+
+
+def with_clean_up(**terms) -> Workflow:
+    """What runs though `middle` is blocked, and a task after it."""
+    wf = Workflow("w")
+    first = wf.task(step, "first", id="first")
+    middle = wf.task(step, "middle", first, id="middle")
+    wf.task(step, "last", wf.task(step, "sum", middle, id="sum", **terms), id="last")
+    return wf
+
+
+RUNS_WITHOUT = [{"join": "finished"}, {"on_parent_failure": "run"}]
+
+
+@pytest.mark.parametrize("again", ["restart", "rerun_task"])
+@pytest.mark.parametrize("terms", RUNS_WITHOUT, ids=["finished", "run"])
+@pytest.mark.parametrize("keep_finished", [100, 0], ids=["in memory", "in the journal"])
+def test_what_ran_without_a_blocked_task_runs_again_with_it(
+    path, keep_finished, terms, again
+):
+    BROKEN.add("first")
+    with life(path, keep_finished=keep_finished) as orch:
+        run = orch.workflows.start(with_clean_up(**terms), id="x")
+        assert run.handles["last"].result(PATIENCE) == "last(sum(None))"
+        assert run.handles["middle"].status.state is TaskState.BLOCKED
+        assert not any(work.status.stale for work in run.handles.values())
+    BROKEN.clear()
+    with life(path, keep_finished=keep_finished) as orch:
+        if again == "restart":
+            orch.workflows.restart("x")
+        else:
+            orch.rerun_task("x/first")
+        results = orch.workflows.get("x").result(PATIENCE)
+        assert results["last"] == "last(sum(middle(first())))"
+        works = orch.workflows.get("x").handles.values()
+        assert {work.task_id for work in works} == {
+            "x/first~2",
+            "x/middle",
+            "x/sum~2",
+            "x/last~2",
+        }
+        assert not any(work.status.stale for work in works)
+
+
+@pytest.mark.parametrize("keep_finished", [100, 0], ids=["in memory", "in the journal"])
+def test_what_ran_without_a_blocked_task_is_stale_once_that_goes_on(
+    path, keep_finished
+):
+    BROKEN.add("first")
+    with life(path, keep_finished=keep_finished) as orch:
+        run = orch.workflows.start(with_clean_up(join="finished"), id="x")
+        run.handles["last"].result(PATIENCE)
+        BROKEN.discard("first")
+        orch.rerun_task("x/first", downstream=False)
+        assert orch.handle("x/middle").result(PATIENCE)
+        assert set(orch.workflows.status("x").stale) == {"sum", "last"}
+        assert orch.get_task_status("x/sum").stale
+        if keep_finished:
+            assert "it began while x/middle was blocked" in str(orch.explain("x/sum"))
+            why = str(orch.explain("x/last"))
+            assert "x/sum began while x/middle was blocked" in why
+    reader = JournalReader(path)
+    stale = {status.task_id for status in reader.tasks() if status.stale}
+    assert stale == {"x/sum", "x/last"}
+    assert "it began while x/middle was blocked" in str(reader.explain("x/sum"))
+    with life(path, keep_finished=keep_finished) as orch:
+        assert set(orch.workflows.status("x").stale) == {"sum", "last"}
+        orch.workflows.restart("x")
+        result = orch.workflows.get("x").result(PATIENCE)["last"]
+        assert result == "last(sum(middle(first())))"
+
+
+def test_it_is_so_for_what_a_person_completes(path):
+    """Nothing is run again but what ran without that."""
+    BROKEN.add("first")
+    with life(path) as orch:
+        run = orch.workflows.start(with_clean_up(join="finished"), id="x")
+        run.handles["last"].result(PATIENCE)
+        orch.decide("x/middle", "complete", result="by hand")
+        assert orch.get_task_status("x/sum").stale
+        orch.rerun_task("x/sum")
+        assert orch.handle("x/last").result(PATIENCE) == "last(sum(by hand))"
+
+
+@pytest.mark.parametrize("keep_finished", [100, 0], ids=["in memory", "in the journal"])
+def test_what_ended_late_and_did_not_matter_makes_nothing_stale(path, keep_finished):
+    BROKEN.add("first")
+    wf = with_clean_up(join="finished")
+    wf.task(step, "quick", id="quick")
+    wf.task(step, "any", id="any", after=["quick", "middle"], join="any")
+    with life(path, keep_finished=keep_finished) as orch:
+        run = orch.workflows.start(wf, id="x")
+        run.handles["any"].result(PATIENCE)
+        run.handles["last"].result(PATIENCE)
+        BROKEN.clear()
+        orch.rerun_task("x/first", downstream=False)
+        assert orch.handle("x/middle").result(PATIENCE)
+        assert set(orch.workflows.status("x").stale) == {"sum", "last"}
+    stale = {each.task_id for each in JournalReader(path).tasks() if each.stale}
+    assert stale == {"x/sum", "x/last"}
+
+
+def stops() -> None:
+    """Run until it is cancelled."""
+    CALLS.append("stops")
+    while True:
+        current_context().checkpoint()
+        time.sleep(0.005)
+
+
+def any_one(states: dict[str, TaskState]) -> bool:
+    return TaskState.COMPLETED in states.values()
+
+
+@pytest.mark.parametrize("journal", [True, False], ids=["journal", "no journal"])
+@pytest.mark.parametrize("keep_finished", [100, 1])
+def test_what_did_not_run_without_it_is_not_stale(path, keep_finished, journal):
+    """One was cancelled, one let go by a function, and one waits to be tried again."""
+    BROKEN.update(("first", "tries"))
+    wf = with_clean_up(join="finished")
+    wf.task(stops, id="stops", after=["middle"], join="finished")
+    wf.task(step, "asks", id="asks", after=["quick", "middle"], join=any_one)
+    wf.task(step, "quick", id="quick")
+    retry = RetryPolicy(max_attempts=2, delays=(3_600,))
+    wf.task(step, "tries", id="tries", after=["middle"], join="finished", retry=retry)
+    options = {"journal": path, "durability": "process"} if journal else {}
+    with TaskOrchestrator(keep_finished=keep_finished, **options) as orch:
+        run = orch.workflows.start(wf, id="x")
+        eventually(lambda: "stops" in CALLS)
+        orch.cancel_task("x/stops")
+        for name, state in (("tries", "retrying"), ("stops", "cancelled")):
+            eventually(lambda n=name, s=state: orch.handle(f"x/{n}").status.state == s)
+        for name in ("asks", "last"):
+            run.handles[name].result(PATIENCE)
+        BROKEN.clear()
+        if journal:
+            orch.rerun_task("x/first", downstream=False)
+            assert orch.handle("x/middle").result(PATIENCE)
+            assert set(orch.workflows.status("x").stale) == {"sum", "last"}
+        else:
+            orch.decide("x/middle", "complete")
+            # What has left memory, nobody knows.
+            stale = {"sum"} if keep_finished > 1 else set()
+            assert set(orch.workflows.status("x").stale) == stale
+        orch.cancel_task("x/tries")

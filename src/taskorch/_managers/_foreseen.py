@@ -20,7 +20,7 @@ from taskorch._managers._manager import (
 )
 from taskorch.kernel import hangs_on
 from taskorch.model import TERMINAL, TaskState, name_of, stem_of
-from taskorch.runtime import added_by, runs_above
+from taskorch.runtime import added_by, may_run_without, runs_above
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,27 +74,47 @@ def _again(run: WorkflowRun, is_first: Callable[[Work], bool]) -> list[str]:
     """The first ones, and those that have had what one of these has come to."""
     again: dict[str, str] = {}
     renewed: set[str] = set()
+    #: What is blocked, and goes on as the same run.
+    freed: set[str] = set()
     ordered = _backwards(run)[::-1]
-    count = -1
-    with run._rt.lock:
-        # A map has used what its calls came to, and stands before them.
-        while count < len(again):
-            count = len(again)
+    size = -1
+    # What has asked for a result may stand before the task that had it.
+    while size < len(again) + len(freed):
+        size = len(again) + len(freed)
+        with run._rt.lock:
             for name, work in ordered:
-                if name_of(added_by(work)) in renewed:
-                    # What has added it makes all anew.
-                    renewed.add(name)
-                    continue
-                row = work._row
-                had = (name_of(each) for each in runs_above(run._rt, work))
-                is_stale = not again.keys().isdisjoint(had) and (
-                    row.state in TERMINAL or not hangs_on(row)
-                )
-                if name not in again and (is_first(work) or is_stale):
-                    again[name] = row.id
-                    if row.state is TaskState.COMPLETED:
-                        renewed.add(name)
+                if name not in again:
+                    _foresee(run, name, work, is_first, again, renewed, freed)
     return [*again.values()]
+
+
+def _foresee(
+    run: WorkflowRun,
+    name: str,
+    work: Work,
+    is_first: Callable[[Work], bool],
+    again: dict[str, str],
+    renewed: set[str],
+    freed: set[str],
+) -> None:
+    """Under the lock: enter a task in what becomes of it, by what becomes of others."""
+    if name_of(added_by(work)) in renewed:
+        # What has added it makes all anew.
+        renewed.add(name)
+        return
+    row = work._row
+    had = {name_of(each) for each in runs_above(run._rt, work)}
+    has_begun = row.state in TERMINAL or not hangs_on(row)
+    if not (has_begun or (again.keys() | freed).isdisjoint(had)):
+        freed.add(name)
+    is_stale = has_begun and (
+        not again.keys().isdisjoint(had)
+        or (bool(row.attempt) and may_run_without(work) and not freed.isdisjoint(had))
+    )
+    if is_first(work) or is_stale:
+        again[name] = row.id
+        if row.state is TaskState.COMPLETED:
+            renewed.add(name)
 
 
 def open_of(run: WorkflowRun) -> list[str]:

@@ -718,30 +718,35 @@ class WorkflowManager:
         Of a run that stays as it was otherwise, only what is below the tasks *since*.
         """
         rt = self._rt
-        if rt.directory.reruns.is_empty:
-            return
-        again: set[str] = set()
+        below = set(since or ())
 
-        def rerun(part: Sequence[tuple[str, TaskHandle[Any]]], now: int) -> None:
+        def rerun(
+            part: Sequence[tuple[str, TaskHandle[Any]]], now: int, *, every: bool
+        ) -> bool:
             rt.refuse_submission()
+            is_more = False
             for name, work in part:
-                if since is not None:
-                    above = {*map(stem_of, names_above(work))}
-                    above.update(map(stem_of, used_by(work)))
-                    if above.isdisjoint(since) and above.isdisjoint(again):
-                        continue
+                above = (*names_above(work), *used_by(work))
+                if not (every or any(stem_of(each) in below for each in above)):
+                    continue
                 new = rt.submission.rerun_stale(work, now)
                 if new is not None:
                     run._works[name] = cast("TaskHandle[Any]", new)
-                    again.add(stem_of(new._row.id))
+                elif every:
+                    continue
+                stem = stem_of(work._row.id)
+                is_more |= new is not None or stem not in below
+                below.add(stem)
+            return is_more
 
-        while True:
+        every = since is None
+        is_more = True
+        while is_more:
+            is_more = False
             for part in slices(_backwards(run)[::-1]):
-                rt.step(partial(rerun, part), keep=True)
-            if not again:
-                return
+                is_more |= rt.step(partial(rerun, part, every=every), keep=True)
             # What has asked for a result may stand before the task that had it.
-            since, again = again, set()
+            every = False
 
     @verb(
         "Approve a gate.",

@@ -25,7 +25,7 @@ from taskorch.model import (
     without_run,
 )
 from taskorch.model._made_for import PARAMETERS
-from taskorch.runtime import Staleness, give_error, is_skipped
+from taskorch.runtime import Staleness, give_error, is_skipped, may_run_without
 from taskorch.workflows import PhaseReport, TaskReport, Verdict, WorkflowReport
 from taskorch.workflows._graph import longest_path, order
 from taskorch.workflows._phases import approval_of, gate_of
@@ -135,11 +135,13 @@ def stale_names(
     runtime: Runtime, handles: Mapping[str, TaskHandle[Any]]
 ) -> tuple[str, ...]:
     """Under the lock: which of *handles*, by their names, are of stale tasks."""
-    if runtime.directory.reruns.is_empty:
-        return ()
+    # Where nothing was run again, few can be stale.
+    is_each = not runtime.directory.reruns.is_empty
     staleness = Staleness(runtime)
     return tuple(
-        name for name, work in handles.items() if staleness.cause(work) is not None
+        name
+        for name, work in handles.items()
+        if (is_each or may_run_without(work)) and staleness.cause(work) is not None
     )
 
 

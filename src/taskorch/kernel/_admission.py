@@ -15,6 +15,7 @@ import attrs
 
 from taskorch._base.vocabulary import meant
 from taskorch.errors import (
+    InvalidTaskError,
     InvalidTransitionError,
     QueueFullError,
     UnknownCapabilityError,
@@ -27,7 +28,7 @@ from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import Bucket, TaskRow, Terms
 from taskorch.kernel._shortages import match, vetoed
 from taskorch.kernel._state import KernelState
-from taskorch.model import TERMINAL, TaskState, run_beside
+from taskorch.model import TERMINAL, TaskState, levels_of, run_beside
 
 # -- accepting a task: first every policy is asked, then the state is changed ----------
 
@@ -374,11 +375,13 @@ def check_possible(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
 
     Raises:
         UnknownCapabilityError: No agent matches.
+        InvalidTaskError: No agent will: a level of a capability is none.
         UnsatisfiableError: Every agent that matches, or a pool, is too small.
     """
     if not bucket.matching:
         if kernel.config.refuse_unknown:
             raise _unknown_capability(kernel, bucket, row)
+        _refuse_no_level(kernel, bucket, row)
         return
     if bucket.agents:
         return
@@ -416,6 +419,28 @@ def check_possible(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
         hint=hint,
         task_id=row.id,
     )
+
+
+def _refuse_no_level(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
+    """
+    Refuse what asks for a level of a capability that is none, and would wait for ever.
+
+    Raises:
+        InvalidTaskError: It does.
+    """
+    spec = bucket.spec
+    levels = [name for name in spec.requires or () if ":" in name]
+    if not levels:
+        return
+    # A type may have a colon, and so may what an agent calls what it can do.
+    whole = {spec.type}
+    for agent in kernel.agents.values():
+        whole.update(agent.info.capabilities)
+    try:
+        levels_of(levels, whole)
+    except InvalidTaskError as error:
+        msg = f"task {row.id}: {error.message}"
+        raise InvalidTaskError(msg, hint=error.hint, task_id=row.id) from None
 
 
 def _unknown_capability(

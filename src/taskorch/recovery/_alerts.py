@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from math import sqrt
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -458,8 +459,11 @@ class Alerts:
         rule = self._rules.pop(name, None)
         if rule is None:
             return False
-        for key in [key for key in self._watched if key[0] == name]:
-            self._left.append((rule, key[1], self._watched.pop(key)))
+        self._leave(rule)
+        if self.real is not None:
+            # Nothing is held until the next look for a rule that there is no more.
+            with suppress(InvalidTaskError):
+                self.real.drivers.wake(self.name)
         return True
 
     def list(self) -> tuple[Alert, ...]:
@@ -509,16 +513,17 @@ class Alerts:
         """See `Driver.tick`."""
         stats = view.get_stats()
         commands: list[Command] = []
-        for rule, subject, watched in self._left:
+        left, self._left = self._left, []
+        for rule, subject, watched in left:
             if watched.state == "firing":
                 commands += self._end(rule, subject, watched, now, "its rule is gone")
-        self._left.clear()
+        rules = list(self._rules.values())
         completed = sum(agent.completed for agent in stats.agents.values())
         failed = sum(agent.failed for agent in stats.agents.values())
         self._samples.append((now, completed, failed))
         general = self._of_system(view, stats)
         agents = _of_agents(stats)
-        for rule in list(self._rules.values()):
+        for rule in rules:
             try:
                 commands += self._look_at(rule, general, agents, stats, now)
             except Exception as error:  # noqa: BLE001 - the user's: others are watched
@@ -527,7 +532,16 @@ class Alerts:
                 self._faults.pop(rule.name, None)
         for name in self._faults.keys() - self._rules.keys():
             del self._faults[name]
+        for rule in rules:
+            if self._rules.get(rule.name) is not rule:
+                # It was removed as it was looked at, and the next look is at once.
+                self._leave(rule)
         return commands, now + self.interval
+
+    def _leave(self, rule: AlertRule) -> None:
+        """Watch what a rule has found no more."""
+        for key in [key for key in self._watched if key[0] == rule.name]:
+            self._left.append((rule, key[1], self._watched.pop(key)))
 
     def _look_at(
         self,

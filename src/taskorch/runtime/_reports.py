@@ -951,11 +951,14 @@ def why_stale(found: Explanation, cause: Cause, latest: str) -> str:
             "if it is still needed."
         )
     again = f"orch.rerun_task({stem_of(cause.task_id)!r}"
-    if cause.task_id == found.task_id:
-        why = f"it had {cause.had}, which was run again since, as {latest}"
+    is_own = cause.task_id == found.task_id
+    subject = "it" if is_own else cause.task_id
+    why = f"{subject} had {cause.had}, which was run again since, as {latest}"
+    if cause.had == latest:
+        why = f"{subject} began while {latest} was blocked, which went on since"
+    if is_own:
         call = "Call" if found.state in TERMINAL else "Once it has ended, call"
         return f"It is stale: {why}. {call} {again})."
-    why = f"{cause.task_id} had {cause.had}, which was run again since, as {latest}"
     return f"It is stale: {why}. Call {again}, downstream=True)."
 
 

@@ -6,7 +6,10 @@ has asked for the results of, from the run that has added it, and from the lates
 there are. A run counts from its submission on, even if it brings the same result as the
 one before.
 
-Decisions: 0065, 0117.
+So is what ran without a task that was blocked, and went on since, as the same run. Times,
+and in a journal numbers, say which of the two came first.
+
+Decisions: 0065, 0117, 0216.
 """
 
 from __future__ import annotations
@@ -16,7 +19,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from taskorch.events import (
-    CLS,
     Fact,
     ResultsUsed,
     TaskCancelled,
@@ -24,10 +26,12 @@ from taskorch.events import (
     TaskParentsAdded,
     TaskRenewed,
     TaskRepointed,
+    TaskStarted,
     TaskSubmitted,
+    TaskUnblocked,
 )
-from taskorch.kernel import SKIPPED, TaskRow
-from taskorch.model import Task, TaskState, number_of, stem_of
+from taskorch.kernel import SKIPPED, TaskRow, is_broken, is_under_way
+from taskorch.model import TERMINAL, Task, TaskState, number_of, stem_of
 from taskorch.protocols import Entry
 from taskorch.runtime._work import (
     ADDED,
@@ -51,7 +55,7 @@ class Cause(NamedTuple):
 
     #: The task itself, or one that it depends on: this had an earlier run.
     task_id: str
-    #: That earlier run.
+    #: That earlier run; or the latest, which had been blocked when the task began.
     had: str
     #: Whether that has added it; else it has had the result.
     by_adder: bool = False
@@ -81,7 +85,10 @@ class Staleness:
         if work._row.id not in rt.kernel.tasks:
             return None if self._kept is None else self._kept.cause(work._row.id)
         reruns = rt.directory.reruns
-        if reruns.is_empty or not reruns.is_latest(work._row.id):
+        if reruns.is_empty:
+            late = _late(rt, work)
+            return Cause(work._row.id, late) if late else None
+        if not reruns.is_latest(work._row.id):
             return None
         begun: set[_Node] = set()
         first = (work._row, True)
@@ -147,18 +154,21 @@ def replaced(rt: AnyRuntime, work: Work, *, with_used: bool = True) -> str:
     """
     Under the lock: a run that *work* depends on, after which there was a later one.
 
-    Empty if there is none. Of a run that it was given although there was a later one
-    already, nothing is to be said. Where it has left memory, the journal is asked.
+    Or one that was blocked when it began, and went on since. Empty if there is none.
+    Of a run that it was given although there was a later one already, nothing is to be
+    said. Where it has left memory, the journal is asked.
     """
     row, tasks, reruns = work._row, rt.kernel.tasks, rt.directory.reruns
     if row.id not in tasks:
         kept = _kept(rt)
         names = (*names_above(work), *used_by(work))
-        if kept is None or all(map(kept.is_latest, names)):
+        if kept is None:
+            return ""
+        if all(map(kept.is_latest, names)) and not may_run_without(work):
             return ""
         return kept.replaced(row.id)
     if reruns.is_empty:
-        return ""
+        return _late(rt, work)
     for name in runs_above(rt, work, with_used=with_used):
         latest = reruns.latest(stem_of(name))
         newest = tasks.get(latest)
@@ -166,7 +176,59 @@ def replaced(rt: AnyRuntime, work: Work, *, with_used: bool = True) -> str:
             newest is None or newest.seq > row.seq
         ):
             return name
-    return ""
+    return _late(rt, work)
+
+
+def may_run_without(work: Work) -> bool:
+    """Whether *work* may run without the result of some task that it waits for."""
+    task = work._task
+    return task is not None and _may_lack(task)
+
+
+def _may_lack(task: Task | TaskSubmitted) -> bool:
+    if task.join == "asked" or callable(task.join):
+        return False
+    return task.join != "all" or task.on_parent_failure == "run"
+
+
+def _late(rt: AnyRuntime, work: Work) -> str:
+    """
+    Under the lock: a parent that was blocked when *work* began, and went on since.
+
+    Whatever that has come to. Empty if there is none, or it did not matter.
+    """
+    row, tasks = work._row, rt.kernel.tasks
+    terms = None if row.links is None else row.links.terms
+    if terms is None or not (terms.joined and row.attempt) or terms.join == "asked":
+        return ""
+    if not (row.state in TERMINAL or is_under_way(row)):
+        # Its next attempt is given what there is then.
+        return ""
+    if row.state is TaskState.CANCELLED:
+        return ""
+    late = ""
+    before = 0
+    for name in parents_of(work):
+        parent = tasks.get(name)
+        if parent is None:
+            kept = _kept(rt)
+            return "" if kept is None else kept.late(row.id)
+        if parent.state is _COMPLETED and parent.ended_ns <= row.started_ns:
+            before += 1
+        elif not is_broken(parent) or _went_on(parent, row.started_ns):
+            late = late or name
+    return "" if _sufficed(terms.join, before) else late
+
+
+def _went_on(parent: TaskRow, since_ns: int) -> bool:
+    """Whether *parent* was freed of a blockade after a time, whatever followed."""
+    past = () if parent.extra is None else parent.extra.past or ()
+    return any(state is TaskState.PENDING and at > since_ns for state, at, _ in past)
+
+
+def _sufficed(join: str | int, done: int) -> bool:
+    """Whether so many parents that had completed let a task go, without the others."""
+    return join not in _ALL and done >= (join if isinstance(join, int) else 1)
 
 
 def is_outdated(rt: AnyRuntime, work: Work) -> bool:
@@ -309,7 +371,48 @@ class Kept:
             began = self.began(latest)
             if latest != name and (not began or began > self.began(task_id)):
                 return name
-        return ""
+        return self.late(task_id)
+
+    def late(self, task_id: str) -> str:
+        """A parent that was blocked when *task_id* began, and went on: see `_late`."""
+        submitted: TaskSubmitted | None = None
+        start = 0
+        for fact in self._facts(task_id):
+            if type(fact) is TaskSubmitted:
+                submitted = fact
+            elif type(fact) is TaskStarted:
+                start = fact.seq
+            elif type(fact) is TaskCancelled:
+                return ""
+        if submitted is None or not start or not _may_lack(submitted):
+            return ""
+        opened = {name: self._opened(name) for name in self._parents(task_id)}
+        late = next((name for name, seq in opened.items() if seq > start), "")
+        before = sum(
+            0 < seq < start and self._has_completed(name)
+            for name, seq in opened.items()
+        )
+        return "" if _sufficed(submitted.join, before) else late
+
+    def _opened(self, task_id: str) -> int:
+        """Where it completed, or else was not blocked any more; 0: nowhere."""
+        seqs = [
+            fact.seq
+            for fact in self._facts(task_id)
+            if type(fact) in (TaskUnblocked, TaskCompleted)
+        ]
+        return max(seqs, default=0)
+
+    def _has_completed(self, task_id: str) -> bool:
+        return any(type(fact) is TaskCompleted for fact in self._facts(task_id))
+
+    def _parents(self, task_id: str) -> list[str]:
+        """The runs that *task_id* came after in the end: see `parents_of`."""
+        found: list[str] = []
+        for fact in self._facts(task_id):
+            if isinstance(fact, TaskSubmitted | TaskParentsAdded):
+                found += fact.after
+        return _newest([self._turned(name, task_id) for name in found])
 
     def _added_by(self, task_id: str) -> str:
         """The id of what has added it: see `added_by`."""
@@ -339,25 +442,19 @@ class Kept:
 
     def runs_above(self, task_id: str, *, with_used: bool = True) -> list[str]:
         """Runs that *task_id* waited for, or asked: see `runs_above`."""
-        found: list[str] = []
         used: list[str] = []
         join: str | int = "all"
         for fact in self._facts(task_id):
             if type(fact) is TaskSubmitted:
                 submitted: TaskSubmitted = fact
                 join = submitted.join
-                found += submitted.after
-            elif type(fact) is TaskParentsAdded:
-                found += fact.after
             elif type(fact) is ResultsUsed and with_used:
                 used += fact.of
             elif type(fact) is TaskCancelled and not fact.reason.startswith(SKIPPED):
                 return []
-        found = _newest([self._turned(name, task_id) for name in found])
+        found = self._parents(task_id)
         if join not in _ALL:
-            done = [
-                n for n in found if any(f[CLS] is TaskCompleted for f in self._facts(n))
-            ]
+            done = [name for name in found if self._has_completed(name)]
             found = _that_count(join, found, done)
         return _newest([*found, *used]) if used else found
 

@@ -6,6 +6,7 @@ import copy
 import json
 import threading
 import time
+from collections import Counter
 
 import pytest
 import yaml
@@ -182,6 +183,47 @@ def test_each_unit_that_fails_is_run_again_once(units, together):
     assert status["rewards"] == {"job_payload.reward_signal": 0.25}
 
 
+def failing_first(jobs, times):
+    tried = Counter()
+
+    @jobs.objective("do")
+    def do(unit, job):
+        tried[unit.index] += 1
+        if tried[unit.index] <= times:
+            msg = f"try {tried[unit.index]}"
+            raise ConnectionError(msg)
+        return unit.index
+
+
+@pytest.mark.parametrize("is_heard", [True, False])
+def test_whoever_waits_for_a_job_waits_for_the_second_try_of_each_unit(is_heard):
+    jobs, hold = small(), threading.Event()
+    failing_first(jobs, 1)
+    with jobs.orchestrator() as orch:
+
+        def late(_event):
+            hold.wait(PATIENCE)
+
+        if not is_heard:
+            # Who hears of a failure does so only after the test.
+            orch.signals.task_started.connect(late)
+        jobs.assign_job(one("j", 3))
+        assert jobs.result("j", PATIENCE) == [0, 1, 2]
+        hold.set()
+        orch.wait(PATIENCE)
+        assert jobs.status("j")["state"] == "completed"
+        assert jobs.status("j")["recoveries"] == 3
+
+
+def test_whoever_waits_for_a_job_is_told_what_the_second_try_raised():
+    jobs = small()
+    failing_first(jobs, 2)
+    with jobs.orchestrator():
+        jobs.assign_job(one("j"))
+        with pytest.raises(ConnectionError, match="try 2"):
+            jobs.result("j", PATIENCE)
+
+
 def test_a_configuration_without_recovery_has_none():
     actions = ["release_resources", "publish_failure_event"]
     jobs = small(
@@ -194,7 +236,9 @@ def test_a_configuration_without_recovery_has_none():
     jobs.objective("do")(lambda unit, job: 1 / 0)
     with jobs.orchestrator() as orch:
         jobs.assign_job(one("j"))
-        orch.wait(PATIENCE)
+        with pytest.raises(ZeroDivisionError):
+            jobs.result("j", PATIENCE)
+        assert orch.wait(PATIENCE)
         assert jobs.status("j")["recoveries"] == 0
         assert jobs.status("j")["rewards"] == {"failure": -1.0}
 

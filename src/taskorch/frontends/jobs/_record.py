@@ -105,6 +105,10 @@ class JobRecord:
         """Whether a unit has failed that had been run again."""
         return bool(self._failed_again)
 
+    def was_run_again(self, task_id: str) -> bool:
+        """Whether a unit was run again."""
+        return task_id in self._run_again
+
     def recover(self, task_id: str) -> None:
         """The unit is run again from now on."""
         self._run_again.add(task_id)

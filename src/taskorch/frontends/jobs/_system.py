@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from random import Random
 from statistics import median
-from threading import RLock
+from threading import Lock, RLock
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
@@ -59,6 +59,7 @@ from taskorch.model import (
     check_id,
     check_reward,
     first_of,
+    has_number,
     in_run,
     ns_of,
     run_of,
@@ -134,6 +135,8 @@ class JobSystem:
             "keep": self.config.has(_KEEPS, SNAPSHOTS),
         }
         self._lock = RLock()
+        #: Held while a unit is run again; `_lock` may be taken in it.
+        self._recovering = Lock()
         self._objectives: dict[str, _Objective] = {}
         self._hooks: dict[str, Callable[..., Any]] = {}
         self._records: dict[str, JobRecord] = {}
@@ -863,17 +866,30 @@ class JobSystem:
         Raises:
             UnknownTaskError: There is no such job.
             TimeoutError: It has not ended in that time.
-            Exception: What a unit raised.
+            NotRunningError: The orchestrator has stopped before the end.
+            Exception: What a unit raised that is not run again.
         """
         with self._lock:
             record = self._known_record(job_id)
         until = None if timeout is None else time.monotonic() + timeout
         return [
-            self._running.handle(task_id).result(
-                None if until is None else max(0.0, until - time.monotonic())
-            )
-            for task_id in record.unit_ids
+            self._unit_result(record, task_id, until) for task_id in record.unit_ids
         ]
+
+    def _unit_result(self, record: JobRecord, task_id: str, until: float | None) -> Any:
+        """The result of a unit: that of its second run, if the first fails."""
+        handle = self._running.handle(task_id)
+        left = None if until is None else max(0.0, until - time.monotonic())
+        error = handle.exception(left)
+        recovers = self._does("running_to_failed", "schedule_recovery_attempt")
+        is_first = not has_number(handle.task_id)
+        if error is not None and recovers and is_first and record.is_followed:
+            if handle.status.state is TaskState.FAILED:
+                self._recover(record, task_id)
+            again = self._running.handle(task_id)
+            if again.task_id != handle.task_id:
+                return self._unit_result(record, task_id, until)
+        return handle.result(0)
 
     def all_jobs(self) -> dict[str, str]:
         """The state of each job that is known, of earlier lives as well, by its id."""
@@ -1084,16 +1100,23 @@ class JobSystem:
         )
         with self._lock:
             to_recover = record.to_recover if recovers else []
-            for task_id in to_recover:
-                record.recover(task_id)
         for task_id in to_recover:
-            self._try(job_id, self._running.rerun_task, task_id)
+            self._try(job_id, self._recover, record, task_id)
         has_failed = record.has_failed_again or (record.to_recover and not recovers)
         if has_failed and _FAILURE not in record.rewards:
             self._try(job_id, self._give, job_id, -1.0, _FAILURE)
         has_done = record.state == "completed" and improves and signal is not None
         if has_done and _SIGNAL not in record.rewards:
             self._try(job_id, self._give, job_id, signal, _SIGNAL)
+
+    def _recover(self, record: JobRecord, task_id: str) -> None:
+        """Run a unit that has failed again, once, whoever sees it first."""
+        with self._recovering:
+            with self._lock:
+                was_run_again = record.was_run_again(task_id)
+                record.recover(task_id)
+            if not (was_run_again or has_number(self._running.handle(task_id).task_id)):
+                self._running.rerun_task(task_id)
 
     @staticmethod
     def _try(job_id: str, act: Callable[..., object], *arguments: Any) -> None:

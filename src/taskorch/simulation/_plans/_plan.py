@@ -198,7 +198,12 @@ def means_of(runtime: Runtime) -> Means:
             for pool in kernel.pools.values()
             if not pool.is_quota
         )
-        quotas = tuple((*whose, limits_of(kernel, whose)) for whose in kernel.quotas)
+        # Those of runs are left out: no task of a plan is of a run.
+        quotas = tuple(
+            (*whose, limits_of(kernel, whose))
+            for whose in kernel.quotas
+            if not whose[0].endswith("workflow")
+        )
         concurrency = kernel.config.concurrency
     return Means(
         parts=runtime.deciders.parts,

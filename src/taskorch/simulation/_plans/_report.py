@@ -15,7 +15,7 @@ from taskorch._base.visible import counted, visible
 from taskorch._base.words import duration
 from taskorch.errors import InvalidTaskError
 from taskorch.kernel import LOCAL
-from taskorch.model import check_count, quantile, show
+from taskorch.model import check_count, quantile, show, some
 from taskorch.simulation._plans._chance import Durations, Failures, history_of, odds_of
 from taskorch.simulation._plans._picture import page
 from taskorch.simulation._plans._plan import means_of, plan_of
@@ -474,6 +474,11 @@ def simulate(
         raise InvalidTaskError(msg)
     kernel = runtime.kernel
     plan = plan_of(work, lambda name: name in kernel.tasks or name in kernel.evicted)
+    if kernel.workflows:
+        plan.assumed.append(
+            f"The quotas of runs, {some([*kernel.workflows])}, bound nothing: no task "
+            "of a plan is of a run."
+        )
     odds = odds_of(
         plan, durations, failures, partial(history_of, runtime), spread=draws > 1
     )

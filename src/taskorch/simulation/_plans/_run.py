@@ -34,7 +34,7 @@ from taskorch.kernel import (
     is_alive,
     latest_finish_first,
 )
-from taskorch.model import TERMINAL, Task, TaskState, Units, run_of
+from taskorch.model import TERMINAL, Task, TaskState, Units
 from taskorch.policies._kinds import Policies
 from taskorch.runtime import PolicyDeciders, when
 from taskorch.simulation._plans._chance import Chance
@@ -177,11 +177,7 @@ class _PlanRun:
             bucket = buckets.get(spec)
             if bucket is None:
                 bucket = buckets[spec] = kernel.bucket(spec)
-            row = TaskRow(name, number, bucket, number, now)
-            # Its tasks have not been submitted: nothing but their ids says of which
-            # run they are to be.
-            row.run = run_of(name)
-            rows.append(row)
+            rows.append(TaskRow(name, number, bucket, number, now))
         admitted: list[Any] = []
         refused = self.course.never
         consider = kernel.consider
@@ -220,7 +216,7 @@ class _PlanRun:
         `tests/simulation_plans/test_laws.py` holds the two equal.
         """
         kernel, now, plan = self.kernel, self.begins, self.plan
-        if not plan.is_plain or kernel.workflows or not self.is_standard:
+        if not plan.is_plain or not self.is_standard:
             return False
         buckets: dict[Spec, Bucket] = {}
         try:
