@@ -120,7 +120,7 @@ BAD = [
 def test_another_value_is_refused_by_its_name_and_nothing_begins(orch, kind, values):
     declared = Workflow("w", parameters={"x": kind})
     for value in values:
-        with pytest.raises(InvalidTaskError, match="parameters of w: x is .*, not "):
+        with pytest.raises(InvalidTaskError, match=r"parameters of w: x is .*, not "):
             orch.workflows.start(declared, parameters={"x": value})
     assert orch.workflows.find() == []
 
@@ -243,7 +243,9 @@ def test_a_backfill_with_other_parameters_is_another_run_and_the_same_is_not(orc
     for parameters in ({"shop": "bergen"}, {"parts": 2}, {"slot": "2024-01-01"}):
         made = orch.schedules.backfill("n", FIRST, LAST, parameters=parameters)
         assert made.already == ()
-        assert all(each.startswith(f"{own}-") for each, own in zip(made, first))
+        assert all(
+            each.startswith(f"{own}-") for each, own in zip(made, first, strict=True)
+        )
         ids[tuple(parameters)] = made
         again = orch.schedules.backfill("n", FIRST, LAST, parameters=parameters)
         assert (again, again.already) == (made, tuple(made))
