@@ -38,7 +38,7 @@ _DIGEST: Final = 8
 _WHOLE: Final = re.compile(r"[+-]?\d+", re.ASCII)
 
 
-class _UnfitError(ValueError):
+class _OtherKindError(ValueError):
     """A value is not of a type, and does not say one."""
 
 
@@ -276,7 +276,7 @@ def _converted(kind: Any, value: Any) -> Any:
         return _READERS[cls](value)
     if isinstance(cls, type) and cls is not _EMPTY and not isinstance(value, cls):
         if not issubclass(cls, Enum):
-            raise _UnfitError
+            raise _OtherKindError
         members, names = [*cls], [*cls.__members__]
         choices = [*members, *cls.__members__.values()]
         return _chosen(choices, [*(each.value for each in members), *names], value)
@@ -291,7 +291,7 @@ def _chosen(choices: Sequence[Any], values: Sequence[Any], value: Any) -> Any:
     for choice, own in zip(choices, values, strict=False):
         if isinstance(value, str) and str(own) == value:
             return choice
-    raise _UnfitError
+    raise _OtherKindError
 
 
 def _of_union(kinds: Sequence[Any], value: Any) -> Any:
@@ -304,15 +304,15 @@ def _of_union(kinds: Sequence[Any], value: Any) -> Any:
                 return _converted(kind, value)
             except ValueError:
                 continue
-    raise _UnfitError
+    raise _OtherKindError
 
 
 def _sequence(cls: type, args: tuple[Any, ...], value: Any) -> Any:
     if not isinstance(value, list | tuple):
-        raise _UnfitError
+        raise _OtherKindError
     if cls is tuple and args and args[-1] is not Ellipsis:
         if len(args) != len(value):
-            raise _UnfitError
+            raise _OtherKindError
         return tuple(_converted(k, each) for k, each in zip(args, value, strict=True))
     kind = args[0] if args else _EMPTY
     return cls(_converted(kind, each) for each in value)
@@ -320,7 +320,7 @@ def _sequence(cls: type, args: tuple[Any, ...], value: Any) -> Any:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or isinstance(value, Enum):
-        raise _UnfitError
+        raise _OtherKindError
     return value
 
 
@@ -329,7 +329,7 @@ def _flag(value: Any) -> bool:
         return value
     word = _FLAGS.get(value.lower()) if isinstance(value, str) else None
     if word is None:
-        raise _UnfitError
+        raise _OtherKindError
     return word
 
 
@@ -337,19 +337,19 @@ def _whole(value: Any) -> int:
     if isinstance(value, str) and _WHOLE.fullmatch(value):
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise _UnfitError
+        raise _OtherKindError
     return value
 
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise _UnfitError
+        raise _OtherKindError
     try:
         number = float(value)
     except OverflowError:
-        raise _UnfitError from None
+        raise _OtherKindError from None
     if not math.isfinite(number):
-        raise _UnfitError
+        raise _OtherKindError
     return number
 
 
@@ -357,7 +357,7 @@ def _day(value: Any) -> date:
     if isinstance(value, str):
         return date.fromisoformat(value)
     if isinstance(value, datetime) or not isinstance(value, date):
-        raise _UnfitError
+        raise _OtherKindError
     return value
 
 
@@ -365,7 +365,7 @@ def _time(value: Any) -> datetime:
     if isinstance(value, str):
         return datetime.fromisoformat(value)
     if not isinstance(value, datetime):
-        raise _UnfitError
+        raise _OtherKindError
     return value
 
 
