@@ -532,7 +532,7 @@ class Client:
     # -- agents --------------------------------------------------------------------
 
     def agent_instances(self) -> list[dict[str, Any]]:
-        """All agents as documents: see `AgentInstance.to_dict`."""
+        """All workers as documents: see `AgentInstance.to_dict`."""
         return self._listed("/agent-instances", "agents")
 
     def alerts(self) -> list[dict[str, Any]]:

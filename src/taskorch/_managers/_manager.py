@@ -6,7 +6,7 @@ import graphlib
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from fnmatch import fnmatchcase
 from functools import partial
@@ -40,7 +40,6 @@ from taskorch.model import (
     in_run,
     name_of,
     names_in_run,
-    run_of,
     show,
     split_first,
     stem_of,
@@ -52,6 +51,7 @@ from taskorch.runtime import (
     failed_earlier,
     is_outdated,
     names_above,
+    used_by,
     workflow_span,
 )
 from taskorch.workflows import Workflow, WorkflowFunction, WorkflowStatus, _steps
@@ -120,7 +120,7 @@ class WorkflowManager:
             return other_attribute(self, name)
 
     @verb(
-        "Start a workflow; under an id that is known, it is the run there is.",
+        "Start a workflow; under a known id, return that run.",
         "thread",
         lacks=lacks("`start_workflow` takes documents", "`run` does it"),
     )
@@ -140,9 +140,9 @@ class WorkflowManager:
                 decorated, which is called with *parameters*; or a plan of
                 `orch.planner`.
             id: The id of the run: the same workflow under the same id is the same run,
-                in a later life of a durable orchestrator too. Options of its tasks may
-                be others (see `submit_task`), and tasks that are new to it join the
-                run. None makes up a new id.
+                in a later incarnation of a durable orchestrator too. Options of its
+                tasks may be others (see `submit_task`), and tasks that are new to it
+                join the run. None makes up a new id.
             max_added: How many tasks its tasks may add to it while it runs.
             parameters: Those of the workflow, by name; they are kept, and each task has
                 them in `current_context().parameters`.
@@ -284,7 +284,7 @@ class WorkflowManager:
         return cast("list[TaskHandle[Any]]", works)
 
     def _had_failed(self, run_id: str) -> bool:
-        """Whether a run had failed in an earlier life."""
+        """Whether a run had failed in an earlier incarnation."""
         return any(map(failed_earlier, self.get(run_id).handles.values()))
 
     def _check_known(self, workflow: Workflow, run_id: str) -> bool:
@@ -394,7 +394,8 @@ class WorkflowManager:
         """
         The runs whose ids match a pattern, as in `find("nightly-*")`.
 
-        They are those of this life, and those of earlier lives that have not ended.
+        They are those of this incarnation, and those of earlier incarnations that have
+        not ended.
 
         Raises:
             InvalidTaskError: *pattern* is no text.
@@ -421,7 +422,7 @@ class WorkflowManager:
         return runs
 
     def _recall_reruns(self, works: Mapping[str, TaskHandle[Any]]) -> None:
-        """Look for re-runs of an earlier life that have ended: the journal has them."""
+        """Look for ended re-runs of an earlier incarnation: the journal has them."""
         self._rt.recall(stem_of(work.task_id) for work in works.values())
 
     def _made(
@@ -479,7 +480,7 @@ class WorkflowManager:
         return counts
 
     def _record(self, run_id: str) -> RunRecord:
-        """What is remembered of a run: of one of an earlier life, what it shows."""
+        """A run as known; one of an earlier incarnation as the journal shows it."""
         record = self._records.get(run_id)
         if record is None:
             record = RunRecord()
@@ -556,7 +557,7 @@ class WorkflowManager:
         return done
 
     @verb(
-        "Let nothing of a run begin.",
+        "Pause a run: none of its tasks begins.",
         "journal",
         "POST /workflows/{workflow_id}/pause",
         operation="pause_workflow",
@@ -704,31 +705,46 @@ class WorkflowManager:
             rt.step(partial(rerun, part), keep=True)
         self._rerun_stale(run)
 
-    def _same_run(self, task_id: str) -> Callable[[TaskRow], bool] | None:
-        """What is of the same run as a task, if that is known as one in this life."""
-        run_id = run_of(str(task_id))
-        if run_id not in self._records:
-            return None
-        return lambda row: row.run == run_id
+    def _rerun_below(self, work: Work) -> None:
+        """Of the run of a task that was run again: run again what is stale for that."""
+        self._rerun_stale(self.get(work._row.run), {stem_of(work._row.id)})
 
-    def _rerun_stale(self, run: WorkflowRun) -> None:
-        """Run again what had the results of runs that are not the latest any more."""
+    def _rerun_stale(
+        self, run: WorkflowRun, since: Collection[str] | None = None
+    ) -> None:
+        """
+        Run again what had the results of runs that are not the latest any more.
+
+        Of a run that stays as it was otherwise, only what is below the tasks *since*.
+        """
         rt = self._rt
         if rt.directory.reruns.is_empty:
             return
+        again: set[str] = set()
 
         def rerun(part: Sequence[tuple[str, TaskHandle[Any]]], now: int) -> None:
             rt.refuse_submission()
             for name, work in part:
+                if since is not None:
+                    above = {*map(stem_of, names_above(work))}
+                    above.update(map(stem_of, used_by(work)))
+                    if above.isdisjoint(since) and above.isdisjoint(again):
+                        continue
                 new = rt.submission.rerun_stale(work, now)
                 if new is not None:
                     run._works[name] = cast("TaskHandle[Any]", new)
+                    again.add(stem_of(new._row.id))
 
-        for part in slices(_backwards(run)[::-1]):
-            rt.step(partial(rerun, part), keep=True)
+        while True:
+            for part in slices(_backwards(run)[::-1]):
+                rt.step(partial(rerun, part), keep=True)
+            if not again:
+                return
+            # What has asked for a result may stand before the task that had it.
+            since, again = again, set()
 
     @verb(
-        "Approve what a gate asks.",
+        "Approve a gate.",
         "journal",
         "POST /workflows/{workflow_id}/approve",
         operation="approve_workflow",
@@ -761,7 +777,7 @@ class WorkflowManager:
         return _approvals.decide(self.get(run_id), gate, by, note, passed=True)
 
     @verb(
-        "Reject what a gate asks.",
+        "Reject a gate.",
         "journal",
         "POST /workflows/{workflow_id}/reject",
         operation="reject_workflow",

@@ -274,7 +274,7 @@ class ScheduleHost(ABC):
 
 @attrs.define(eq=False)
 class _Entry:
-    """A schedule of this life."""
+    """A schedule of this incarnation."""
 
     definition: Definition
     #: None: nobody has said yet what it makes, or it cannot be read.
@@ -367,8 +367,8 @@ class ScheduleManager:
 
     A slot has a task of the id `name/2026-11-25T0300Z`, its time in UTC; a workflow
     has a run `name-2026-11-25T0300Z`. So it is made once, in any number of lives. With
-    a journal, schedules are kept: the next life goes on with them, and catches up. What
-    only code can say (a lambda) is kept by its name, and must be added again.
+    a journal, schedules are kept: the next incarnation goes on with them, and catches
+    up. What only code can say (a lambda) is kept by its name, and must be added again.
     """
 
     def __init__(self, host: ScheduleHost) -> None:
@@ -435,8 +435,8 @@ class ScheduleManager:
                 cancels the one before.
             jitter: Seconds, within which each slot is put off: by chance, but always
                 the same.
-            start: No slot is before.
-            end: No slot is after.
+            start: First possible time.
+            end: Last possible time.
             parameters: Those of the workflow, by name; of other work, what
                 `current_context().parameters` has.
 
@@ -594,7 +594,7 @@ class ScheduleManager:
         return True
 
     @verb(
-        "Make nothing for the slots that come.",
+        "Pause a schedule: its ticks make no tasks.",
         "thread",
         "POST /schedules/{name}/pause",
         operation="pause_schedule",
@@ -657,7 +657,7 @@ class ScheduleManager:
         return True
 
     @verb(
-        "Make now what a schedule makes.",
+        "Run a schedule now.",
         "thread",
         "POST /schedules/{name}/trigger",
         operation="trigger_schedule",
@@ -680,8 +680,8 @@ class ScheduleManager:
 
         Raises:
             UnknownTaskError: There is no such schedule.
-            InvalidTaskError: Nobody has said in this life what it makes; or a parameter
-                is of another type, missing or unknown.
+            InvalidTaskError: Nobody has said in this incarnation what it makes; or a
+                parameter is of another type, missing or unknown.
         """
         by_names(parameters)
         with self._making:
@@ -704,7 +704,7 @@ class ScheduleManager:
         return is_slot or bool(self._host.known([made_id]))
 
     @verb(
-        "Make what would have been made.",
+        "Run a schedule's past ticks.",
         "thread",
         "POST /schedules/{name}/backfill",
         operation="backfill_schedule",
@@ -749,6 +749,20 @@ class ScheduleManager:
                 parameter is of another type, missing or unknown.
         """
         by_names(parameters)
+        slots = self._slots_between(name, since, until)
+        ids: _Ids = []
+        already: _Ids = []
+        for place in range(0, len(slots), _BATCH):
+            self._fill(
+                *(name, slots[place : place + _BATCH], (ids, already), parameters),
+                again=again,
+            )
+        return Backfilled(ids, already)
+
+    def _slots_between(
+        self, name: str, since: datetime | str | float, until: datetime | str | float
+    ) -> _Slots:
+        """The slots of a backfill."""
         with self._lock:
             entry = self._entry(name)
             definition = entry.definition
@@ -764,14 +778,43 @@ class ScheduleManager:
         if len(slots) > _BACKFILL:
             msg = f"more than {_BACKFILL:,} slots are between the two"
             raise InvalidTaskError(msg, hint="backfill in parts")
-        ids: _Ids = []
-        already: _Ids = []
-        for place in range(0, len(slots), _BATCH):
-            self._fill(
-                *(name, slots[place : place + _BATCH], (ids, already), parameters),
-                again=again,
-            )
-        return Backfilled(ids, already)
+        return slots
+
+    def _foreseen(
+        self, name: str, since: datetime | str | float, until: datetime | str | float
+    ) -> tuple[_Ids, set[str]]:
+        """What a backfill is for: the ids of all slots, and those that are made."""
+        slots = self._slots_between(name, since, until)
+        with self._lock:
+            definition = self._entry(name).definition
+        names = [definition.slot_id(slot) for slot in slots]
+        return names, self._host.known(names)
+
+    def _edit(self, name: str, **changes: str) -> ScheduleStatus:
+        """
+        Change the times of a schedule, or what becomes of ticks, as `add` would.
+
+        Raises:
+            UnknownTaskError: There is no such schedule.
+            InvalidTaskError: A change cannot be.
+        """
+        with self._making:
+            with self._lock:
+                entry = self._entry(name)
+                self._ensure_work(entry)
+                definition, work = entry.definition, entry.work
+            assert work is not None  # noqa: S101 - it was ensured
+            options: dict[str, Any] = {
+                "zone": definition.zone,
+                "catch_up": definition.catch_up,
+                "overlap": definition.overlap,
+                "jitter": definition.jitter,
+                "start": _moment_or_none(definition.start_ns, entry),
+                "end": _moment_or_none(definition.end_ns, entry),
+                "parameters": definition.parameters or None,
+            }
+            when = changes.pop("when", definition.when)
+            return self.add(name, when, work, **{**options, **changes})
 
     def _fill(
         self,
@@ -842,7 +885,7 @@ class ScheduleManager:
         return moments
 
     @verb(
-        "When a schedule comes next.",
+        "A schedule and its next tick.",
         "thread",
         "GET /schedules/{name}",
         operation="schedule_status",
@@ -858,30 +901,44 @@ class ScheduleManager:
         """
         with self._lock:
             entry = self._entry(name)
-            definition = entry.definition
-            work = entry.work
-            makes = next(iter(definition.work.values()), "?") if work is None else ""
-            if isinstance(work, Workflow | WorkflowFunction):
-                makes = work.name
-            elif work is not None:
-                makes = work.type
-            first = next(_slots(entry, max(entry.done_ns, 0), None), None)
             self._forget_ended(entry)
-            return ScheduleStatus(
-                name=name,
-                when=definition.when,
-                zone=definition.zone,
-                makes=str(makes),
-                catch_up=definition.catch_up,
-                overlap=definition.overlap,
-                jitter=definition.jitter,
-                next=None if first is None else _moment(first, entry),
-                done=_moment(entry.done_ns, entry),
-                running=tuple(entry.made),
-                paused=definition.paused,
-                trouble=" ".join(self._troubles(entry)),
-                document=definition.document(),
-            )
+            return self._status_of(entry)
+
+    def _standing(self) -> _Statuses:
+        """
+        How all schedules stand, for who looks often.
+
+        What they have made is not asked: `running` may have what has ended since.
+        """
+        with self._lock:
+            entries = self._known()
+            return [self._status_of(entries[name]) for name in sorted(entries)]
+
+    def _status_of(self, entry: _Entry) -> ScheduleStatus:
+        """Under the lock: how *entry* stands."""
+        definition = entry.definition
+        work = entry.work
+        makes = next(iter(definition.work.values()), "?") if work is None else ""
+        if isinstance(work, Workflow | WorkflowFunction):
+            makes = work.name
+        elif work is not None:
+            makes = work.type
+        first = next(_slots(entry, max(entry.done_ns, 0), None), None)
+        return ScheduleStatus(
+            name=definition.name,
+            when=definition.when,
+            zone=definition.zone,
+            makes=str(makes),
+            catch_up=definition.catch_up,
+            overlap=definition.overlap,
+            jitter=definition.jitter,
+            next=None if first is None else _moment(first, entry),
+            done=_moment(entry.done_ns, entry),
+            running=tuple(entry.made),
+            paused=definition.paused,
+            trouble=" ".join(self._troubles(entry)),
+            document=definition.document(),
+        )
 
     def _troubles(self, entry: _Entry) -> _Ids:
         """Under the lock: why the next slot does not come, or not as it should."""
@@ -951,7 +1008,7 @@ class ScheduleManager:
 
     def restore(self, documents: Mapping[str, Any] | None) -> None:
         """
-        Go on with what earlier lives have left, and add those that a file says.
+        Go on with what earlier incarnations have left, and add those that a file says.
 
         Those that came from a file which does not say them any more are paused. None:
         there is no file.
@@ -1037,7 +1094,7 @@ class ScheduleManager:
         Under the lock: know what *entry* makes; its function may have come by now.
 
         Raises:
-            InvalidTaskError: Nobody has said it in this life.
+            InvalidTaskError: Nobody has said it in this incarnation.
         """
         if entry.work is None:
             definition = entry.definition
@@ -1052,7 +1109,7 @@ class ScheduleManager:
             raise InvalidTaskError(_nobody_said(entry.definition))
 
     def _find_unfinished(self) -> None:
-        """What earlier lives have made, and has not ended."""
+        """What earlier incarnations have made, and has not ended."""
         assert self._entries is not None  # noqa: S101 - it was just made
         for task_id, metadata in self._host.unfinished():
             name, made_id = MadeFor(metadata).schedule, stem_of(task_id)
@@ -1429,7 +1486,7 @@ class ScheduleManager:
 
     def say_what_is_gone(self, now: int) -> int | None:
         """
-        Say which schedules this life does not declare, once it has had time to.
+        Say which schedules this incarnation does not declare, once it has had time to.
 
         Returns:
             When to ask again, of the system's clock; None: never.
@@ -1468,7 +1525,7 @@ class ScheduleManager:
         return None
 
     def reset(self) -> None:
-        """A new life begins."""
+        """A new incarnation begins."""
         with self._lock:
             self._entries = None
             self._declared_by = 0
@@ -1579,6 +1636,10 @@ def _missed(
             latest = entry.times.until(until)
             return count, before, last if latest is None else [latest]
     return count, before if count else 0, last
+
+
+def _moment_or_none(ns: int | None, entry: _Entry) -> datetime | None:
+    return None if ns is None else _moment(ns, entry)
 
 
 def _task_of(work: Task, order: _SlotOrder) -> Task:

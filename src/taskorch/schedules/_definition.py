@@ -55,10 +55,10 @@ class ScheduleEntry(Timing):
 
     Attributes:
         parameters: Those of what is made, by name.
-        paused: Why it is paused; "": it is not.
-        task: The task that is made.
-        workflow: Or the workflow, of which a run is made.
-        code: Or what the code calls what it makes.
+        paused: The reason of a pause; "": none.
+        task: A task.
+        workflow: Or a workflow.
+        code: Or the name of a function.
     """
 
     parameters: Any = field(AnyNames(Anything(), plain=True))
@@ -97,7 +97,7 @@ class Definition:
     start_ns: int | None = None
     #: No slot is after, in ns.
     end_ns: int | None = None
-    #: Why it is paused; "": it is not.
+    #: The reason of a pause; "": none.
     paused: str = ""
     #: What is made: the document of a task or of a workflow, or how the code that adds
     #: it calls it.

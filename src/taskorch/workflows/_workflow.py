@@ -300,7 +300,7 @@ class Workflow(Builder[Node]):
 
         Args:
             name: One word.
-            max_parallel: How many of its tasks run at once; None is without limit.
+            max_parallel: Tasks at once; None is without limit.
             gate: A path (that file must exist), a function (called with the results
                 of the phase by id; what it returns must be true), `Approval()`
                 (somebody must approve), or a list of these.

@@ -247,7 +247,7 @@ class Submissions:
             ),
             Operation(
                 *("POST", "/api/v1/workflows", "start_workflow"),
-                "Start a workflow; under an id that is known, it is the run there is.",
+                "Start a workflow; under a known id, return that run.",
                 self._start,
                 header=_KEY,
                 body=_START,
