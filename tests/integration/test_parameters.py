@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from datetime import UTC, date, datetime, timedelta, timezone
 from enum import Enum
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from taskorch.errors import (
     InvalidTaskError,
     ValidationFailedError,
 )
+from taskorch.events import ScheduleSkipped as Skipped
 from taskorch.reading import JournalReader
 
 PATIENCE = 60
@@ -44,6 +46,19 @@ def known() -> dict[str, Any]:
 def night(slot: date, shop: str = "all", parts: int = 1) -> None:
     for part in range(parts):
         known.options(id=f"{shop}-{slot}-{part}")()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The system's clock, which may be set: seconds by which it differs."""
+    shift, real = [0.0], time.time
+    monkeypatch.setattr(time, "time", lambda: real() + shift[0])
+    monkeypatch.setattr(time, "time_ns", lambda: int((real() + shift[0]) * 1e9))
+
+    def put(seconds):
+        shift[0] = seconds
+
+    return put
 
 
 @pytest.fixture
@@ -260,19 +275,29 @@ def test_a_backfill_with_other_parameters_is_another_run_and_the_same_is_not(orc
     assert rerun == ids["shop",]
 
 
-def test_other_parameters_do_not_do_what_the_night_itself_is_for(tmp_path):
-    with TaskOrchestrator(journal=str(tmp_path / "j.db")) as orch:
-        flow = Workflow("flow", parameters={"shop": "all"})
-        flow.task(known, id="k")
-        since = datetime.now(UTC) - timedelta(hours=3)
-        options = {"catch_up": "all", "start": since, "overlap": "queue"}
-        orch.schedules.add("n", "every 1h", flow, **options)
+def test_other_parameters_do_not_do_what_the_night_itself_is_for(tmp_path, clock):
+    journal = tmp_path / "j.db"
+    with TaskOrchestrator(journal=str(journal)) as orch:
+        orch.schedules.add("n", "every 24h", night)
         orch.schedules.pause("n", "not yet")
-        now = datetime.now(UTC)
-        other = orch.schedules.backfill("n", since, now, parameters={"shop": "x"})
-        own = orch.schedules.backfill("n", since, now)
-        assert own.already == ()
-        assert not {*own} & {*other}
+        began = time.time()
+        clock(3 * 86_400)
+        span = (began, time.time())
+        made = orch.schedules.backfill("n", *span, parameters={"shop": "x"})
+        assert len(made) == 3
+        orch.schedules.resume("n")
+    skipped = [e for e in JournalReader(journal).happened() if type(e) is Skipped]
+    assert [e.slots for e in skipped] == [3]
+
+
+def test_one_function_with_other_parameters_is_no_schedule_by_an_old_name(tmp_path):
+    names = {"a": "oslo", "b": "bergen"}
+    for life in (["a", "b"], ["b"]):
+        with TaskOrchestrator(journal=str(tmp_path / "j.db")) as orch:
+            for name in life:
+                shop = {"shop": names[name]}
+                orch.schedules.add(name, "every 24h", night, parameters=shop)
+            assert "makes the same" not in orch.schedules.status("a").trouble
 
 
 @pytest.mark.parametrize("is_function", [False, True])
@@ -373,9 +398,10 @@ def test_a_run_of_a_file_takes_them_and_goes_on_under_its_own_id(
     monkeypatch.setattr(sys, "path", [*sys.path])
     journal = tmp_path / "j.db"
 
-    def run(*parameters):
+    def run(*parameters, only=None):
         sys.modules.pop("parametered_file", None)
         words = [word for each in parameters for word in ("--parameter", each)]
+        words += ["--only", only] if only else []
         target = (f"{file}:night", "--journal", journal)
         return command(capsys, "run", *target, *words)
 
@@ -385,8 +411,13 @@ def test_a_run_of_a_file_takes_them_and_goes_on_under_its_own_id(
     assert (code, "had completed before" in out) == (0, True)
     code, _, err = run("slot=2026-01-02", "shp=x")
     assert (code, "did you mean 'shop'" in err) == (2, True)
-    ids = [status.task_id for status in JournalReader(journal).tasks()]
-    assert len({each.partition("/")[0] for each in ids}) == len(ids) == 2
+    assert run("slot=2026-01-03", only="k-2026-01-03")[0] == 0
+    statuses = [*JournalReader(journal).tasks()]
+    runs = {status.task_id.partition("/")[0] for status in statuses}
+    assert len(runs) == len(statuses) == 3
+    kept = [status.metadata["taskorch.parameters"] for status in statuses]
+    days = [f"{values['slot']} {values['shop']}" for values in kept]
+    assert sorted(days) == ["2026-01-02 all", "2026-01-02 oslo", "2026-01-03 all"]
     sys.modules.pop("parametered_file", None)
 
 
