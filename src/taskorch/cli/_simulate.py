@@ -53,6 +53,8 @@ def _duration(text: str) -> tuple[str, float]:
 
 def _run(args: argparse.Namespace) -> int:
     target = load(args)
+    if target.parameters:
+        checked(target.workflow, target.parameters)
     options = limits_of(args)
     orch = target.orchestrator
     if orch is None or options:

@@ -345,7 +345,7 @@ class ParameterEntry:
     A parameter of a workflow.
 
     Attributes:
-        type: What its values are.
+        type: The type of its values.
         choices: Or the values that it may have.
         default: Its value where none is given.
     """
