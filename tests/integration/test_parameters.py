@@ -300,6 +300,31 @@ def test_one_function_with_other_parameters_is_no_schedule_by_an_old_name(tmp_pa
             assert "makes the same" not in orch.schedules.status("a").trouble
 
 
+class Place(Enum):
+    HERE = (1, object())
+    THERE = (2, object())
+
+
+def test_what_no_id_can_say_is_no_other_run_by_chance(orch):
+    @workflow
+    def trip(to: list[Place], days: list[date], more: object = None) -> None:
+        known.options(id="k")()
+
+    values = {"to": ["HERE"], "days": ["2024-01-01"]}
+    orch.schedules.add("n", "every 24h", trip, parameters=values)
+    ids = orch.schedules.backfill("n", FIRST, FIRST)
+    for other in ({"to": ["THERE"]}, {"days": ["2024-01-02"]}, {"days": []}):
+        ids += orch.schedules.backfill("n", FIRST, FIRST, parameters=other)
+    assert len(set(ids)) == 4
+    (kept,) = results_of(orch, ids[1])
+    assert kept == {"to": ["THERE"], "days": [date(2024, 1, 1)], "more": None}
+    more = {"more": object()}
+    (kept,) = results_of(orch, orch.schedules.trigger("n", more))
+    assert "more" not in kept
+    with pytest.raises(InvalidTaskError, match="parameters of a backfill are"):
+        orch.schedules.backfill("n", FIRST, FIRST, parameters=more)
+
+
 @pytest.mark.parametrize("is_function", [False, True])
 def test_bad_parameters_are_refused_where_they_are_given(orch, is_function):
     flow: Any = night

@@ -153,21 +153,16 @@ def kept(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     The values that are kept with a run: texts, numbers, flags, days and times.
 
-    That of an enum is its value. What code alone can hold is for the call only.
+    That of an enum is its value, or its name if no such value is kept. What code alone
+    can hold is for the call only.
     """
-    plain = {
-        name: each.value if isinstance(each, Enum) else each
-        for name, each in values.items()
-    }
+    plain = {name: _without_enums(each) for name, each in values.items()}
     return {name: each for name, each in plain.items() if _is_kept(each)}
 
 
 def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values as JSON has them: days and times are ISO texts."""
-    return {
-        name: each.isoformat() if isinstance(each, date) else each
-        for name, each in values.items()
-    }
+    return {name: _with_texts(each) for name, each in values.items()}
 
 
 def digest_of(values: Mapping[str, Any]) -> str:
@@ -232,6 +227,21 @@ def write(parameters: Parameters) -> dict[str, Any]:
 
 def _is_name(name: object) -> bool:
     return isinstance(name, str) and name.isidentifier()
+
+
+def _without_enums(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value if _is_kept(value.value) else value.name
+    if isinstance(value, list | tuple):
+        items = [*map(_without_enums, value)]
+        return items if isinstance(value, list) else tuple(items)
+    return value
+
+
+def _with_texts(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [*map(_with_texts, value)]
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def _is_kept(value: Any) -> bool:
