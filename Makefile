@@ -134,7 +134,7 @@ quick: $(READY)
 	@$(BIN)/python -m pytest -q $(MANY) -m 'not slow' --hypothesis-profile=few \
 	    tests/kernel tests/unit tests/workflows tests/packaging \
 	    --ignore=tests/unit/testing --ignore=tests/unit/executors \
-	    $(patsubst %,--ignore=tests/packaging/test_%.py,snippets examples)
+	    $(patsubst %,--ignore=tests/packaging/test_%.py,snippets examples night)
 
 # For a person: once, on this Python, with a few examples of each law. CI measures what it
 # covers meanwhile.

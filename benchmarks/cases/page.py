@@ -26,7 +26,16 @@ _FRAMES = """seconds => new Promise(done => {
   };
   requestAnimationFrame(next);
 })"""
-_PATHS = ("/", "/page/page.css", "/page/page.js", "/page/views.js")
+_PATHS = (
+    *("/", "/page/page.css"),
+    *(
+        f"/page/{name}.js"
+        for name in (
+            *("page", "views", "parts", "overview", "runs", "run", "graph"),
+            *("tasks", "workers", "people", "commands"),
+        )
+    ),
+)
 
 
 @case("page", needs=("starlette", "uvicorn", "prometheus_client", "playwright"))

@@ -15,7 +15,7 @@ class TaskContext(AttemptContext):
     """
     What a task knows of itself while an attempt of it runs.
 
-    An agent's handler gets it as its second argument; a plain function asks
+    A worker's handler gets it as its second argument; a plain function asks
     `taskorch.current_context()`.
     """
 

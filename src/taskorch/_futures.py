@@ -171,7 +171,7 @@ def cancel_pending(handles: Sequence[Work], *, keep: bool) -> list[Work]:
     Cancel those of *handles*, all of one orchestrator, that have not begun.
 
     Returns those that were cancelled; with *keep*, once that is kept. Without, they do
-    not begin in this life, and the journal learns of it as soon as it can.
+    not begin in this incarnation, and the journal learns of it as soon as it can.
 
     An iterator that is left cancels what it has not come to, and the collector closes
     it wherever it comes by, in the midst of a step of this thread, too. Then they are

@@ -157,6 +157,7 @@ _OPTIONS_OF_SCHEDULES: Final = (
     "jitter",
     "start",
     "end",
+    "parameters",
 )
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -194,45 +195,43 @@ class TaskOrchestrator:
         retry_handler: What follows a failure (`BackoffRetryHandler`).
         allocator: Who gets resources (`ProportionalAllocator`: all or nothing, and of
             elastic requests a share).
-        journal: None keeps all in memory. A path makes it durable: what was submitted
-            there survives the process, and goes on when the same path is opened again.
-            So does the address of a database: `postgresql://host/database`. Or a
-            journal: `SqliteJournal(…)`, `PostgresJournal(…)`, `MemoryJournal(…)`, or
-            one of your own.
-        durability: Of a journal that is given by its path: `"power"` survives a loss
-            of power, `"process"` only the death of the process, and is much faster.
-        resources: The pools; None is this machine's `cpu`, `memory_mb` and `disk_mb`,
-            as far as they are known.
+        journal: None keeps all in memory. A path makes tasks durable: they survive the
+            process, and go on when it is opened again. So does the address of a
+            database: `postgresql://host/database`. Or `SqliteJournal(…)`,
+            `PostgresJournal(…)`, `MemoryJournal(…)`, or one of your own.
+        durability: Of a journal by its path: `"power"` survives a loss of power;
+            `"process"` only the death of the process, but is much faster.
+        resources: The resource pools; None is this machine's `cpu`, `memory_mb` and
+            `disk_mb`, as far as known.
         concurrency: Attempts that run at once.
         executors: Executors of your own, by name: of `concurrent.futures`, or each an
-            `AttemptExecutor`. A number by the name `"process"` says how many worker
-            processes there are at the most, instead of one for each core.
-        keep_finished: Finished tasks that stay in memory. Of older ones it is known
-            how they ended, in a byte each, or in about a hundred if the id is of your
-            own choice.
-        keep_finished_mb: MB that they may hold, about, of what nobody else has:
-            results, arguments, payloads, and what was in hand when they failed. The
-            oldest leave memory first, and the latest few stay. None is without limit.
-        keep_logs_mb: MB that are kept of what one attempt of a function logs and
-            prints, in files beside the journal; 0 keeps nothing, None all. `log` reads
-            them.
+            `AttemptExecutor`. A number for `"process"` is the most worker processes,
+            instead of one for each core.
+        keep_finished: Finished tasks that stay in memory. Of older ones only the state
+            stays, in a byte each, or about a hundred with an id of your own.
+        keep_finished_mb: MB, about, of their results, arguments, payloads and errors
+            that nobody else has. The oldest leave memory first; the latest few stay.
+            None is without limit.
+        keep_logs_mb: MB of log and output that are kept of an attempt of a function, in
+            files beside the journal; 0 keeps nothing, None all. `log` reads them.
         max_queued: Queued tasks beyond which none is admitted; None is without limit.
         unknown_capability: Whether a task that no worker can do is refused
             (`"refuse"`) or waits for one (`"wait"`).
-        stop_timeout: Seconds that the end of the block waits for work to finish;
-            None is for ever.
-        grace: Seconds, or a timedelta, that what is asked to stop has for that: what is
-            cancelled, what is out of time, and what runs at the end. Then it is killed,
-            or given up.
-        rerun_failed: Whether a task or a workflow that had failed in an earlier life
-            of a durable orchestrator runs again when it is submitted again, and what
-            is stale. In the same life what fails stays failed.
+        stop_timeout: Seconds that the end of the block waits for work; None is for
+            ever.
+        grace: Seconds, or a timedelta, that an attempt has to stop: when it is
+            cancelled, out of time, or still runs at the end. Then it is killed, or
+            given up.
+        rerun_failed: Whether a task or workflow that failed in an earlier incarnation,
+            or is stale, runs again when you submit it again. Within one incarnation it
+            stays failed.
         seed: Repeats every random choice.
         monitor_interval: Seconds between monitoring events, while somebody listens.
-        tracer_provider: Whose OpenTelemetry spans are made; None is the provider that
-            has been set for the process by now, or by the start. If none has, no spans
-            are made, and nothing of OpenTelemetry is imported.
-        meter_provider: What measures by OpenTelemetry; None: that of the process.
+        tracer_provider: The provider of OpenTelemetry spans; None is that of the
+            process, now or at the start. Without one there are no spans, and
+            OpenTelemetry is not imported.
+        meter_provider: The provider of OpenTelemetry metrics; None: that of the
+            process.
 
     Raises:
         InvalidTaskError: An argument is out of its range, or a part lacks a method.
@@ -554,7 +553,7 @@ class TaskOrchestrator:
         breaker: Breaker | None = None,
     ) -> Callable[[F], F]:
         """
-        Decorate `handler(task, context)` as an agent.
+        Decorate `handler(task, context)` as a worker.
 
         Args:
             name: The agent's name.
@@ -662,7 +661,7 @@ class TaskOrchestrator:
     # -- control -------------------------------------------------------------------
 
     @verb(
-        "Call a task off. `changed` is false if it has ended, or is so already.",
+        "Cancel a task. `changed` is false if it has ended, or is so already.",
         "commit",
         "POST /tasks/{task_id}/cancel",
         gives="changed",
@@ -696,7 +695,7 @@ class TaskOrchestrator:
         )
 
     @verb(
-        "Put a task aside. `changed` is false if it has ended, or is so already.",
+        "Suspend a task. `changed` is false if it has ended, or is so already.",
         "commit",
         "POST /tasks/{task_id}/suspend",
         gives="changed",
@@ -790,7 +789,7 @@ class TaskOrchestrator:
         return bool(rt.step(change, keep=True))
 
     @verb(
-        "Settle a task that is held for a decision, or waits.",
+        "Decide a task that is on hold, or waits.",
         "commit",
         "POST /tasks/{task_id}/decision",
         gives="changed",
@@ -911,7 +910,7 @@ class TaskOrchestrator:
         return open_questions(self._rt, self.answer)
 
     @verb(
-        "What has failed and was not mended since, by cause.",
+        "Failures that were not repaired, by cause.",
         "thread",
         "GET /failures",
         gives="failures",
@@ -1001,7 +1000,7 @@ class TaskOrchestrator:
         return answer(self._rt, task_id, choice, by, note, changes)
 
     @verb(
-        "Tell a receiver of questions, escalations and failures.",
+        "Send questions, escalations and failures as notifications.",
         "thread",
         lacks=FOR_PROGRAMS,
     )
@@ -1054,7 +1053,7 @@ class TaskOrchestrator:
         return made
 
     @verb(
-        "Say how good an attempt at a task was; what learns hears it.",
+        "Reward an attempt, for policies that learn.",
         "commit",
         "POST /tasks/{task_id}/reward",
         gives="changed",
@@ -1107,7 +1106,7 @@ class TaskOrchestrator:
         return bool(rt.step(change, keep=True))
 
     @verb(
-        "Say that an event from outside has come, for which tasks may wait.",
+        "Report an event from outside, for which tasks may wait.",
         "commit",
         "POST /events",
         gives="released",
@@ -1166,9 +1165,9 @@ class TaskOrchestrator:
         Args:
             task_id: Its id.
             downstream: Whether to run again, too, what is stale for that, however
-                indirectly, of the tasks in memory; what has not ended of it is
-                cancelled, and begins anew. None: what is of the same workflow, if that
-                was started, or asked for, in this life.
+                indirectly: what is of the same run of a workflow, and of all other
+                tasks those in memory. What has not ended of it is cancelled, and begins
+                anew. None: only what is of the same run.
 
         Raises:
             UnknownTaskError: No task has this id, or it has left memory, and there is
@@ -1183,15 +1182,13 @@ class TaskOrchestrator:
         if not isinstance(downstream, bool | None):
             msg = f"downstream is True, False or None, not {show(downstream)}"
             raise InvalidTaskError(msg, hint="True runs what depends on it again, too")
-        below: Callable[[Any], bool] | None = None
-        if downstream:
-            below = bool
-        elif downstream is None and self._rt.manager is not None:
-            below = self._rt.manager._same_run(task_id)
-        return cast("TaskHandle[Any]", self._rt.rerun(task_id, below))
+        again = self._rt.rerun(task_id, downstream=bool(downstream))
+        if again._row.run and downstream is not False:
+            self.workflows._rerun_below(again)
+        return cast("TaskHandle[Any]", again)
 
     @verb(
-        "Do the same to all tasks in memory for which every condition holds.",
+        "Change all tasks in memory for which every condition holds.",
         "journal",
         "POST /task-changes",
         gives="task_ids",
@@ -1215,7 +1212,7 @@ class TaskOrchestrator:
         priority: int | None = None,
     ) -> list[str]:
         """
-        Do the same to all tasks in memory for which every condition holds.
+        Change all tasks in memory for which every condition holds.
 
         It is done in slices, so that others can go on meanwhile; what the state of a
         task, or the state machine, does not allow is left out.
@@ -1331,7 +1328,7 @@ class TaskOrchestrator:
         return _reports.status(self._rt, task_id)
 
     @verb(
-        "What a task has logged and printed.",
+        "The log and output of a task.",
         "thread",
         "GET /tasks/{task_id}/log",
         refuses=(404,),
@@ -1388,6 +1385,11 @@ class TaskOrchestrator:
         """
         self._rt.look_up()
         return _reports.listed(self._rt, TaskFilter.of(state, fields))
+
+    def _newest_tasks(self, which: TaskFilter, after: str) -> Iterator[TaskStatus]:
+        """The same, the last submitted first; only those behind the task *after*."""
+        self._rt.look_up()
+        return _reports.newest(self._rt, which, after)
 
     @verb(
         "Counts and times.",
@@ -1463,7 +1465,7 @@ class TaskOrchestrator:
         return _reports.explain(self._rt, task_id, estimates=estimates)
 
     @verb(
-        "What can never proceed as things stand, and why.",
+        "Tasks that can never proceed, and why.",
         "thread",
         "GET /stuck",
         gives="stuck",
@@ -1483,7 +1485,7 @@ class TaskOrchestrator:
         return _reports.stuck(self._rt)
 
     @verb(
-        "What a workflow or a list of tasks would come to here, without running it.",
+        "The forecast of a workflow or a list of tasks, without running it.",
         "thread",
         lacks=lacks("`POST /simulations` takes documents", "`simulate` takes a file"),
     )
@@ -1497,9 +1499,9 @@ class TaskOrchestrator:
         seed: int = 0,
     ) -> SimulationReport:
         """
-        What a workflow or a list of tasks would come to here, without running it.
+        The forecast of a workflow or a list of tasks, without running it.
 
-        The kernel carries it out in virtual time, with the agents, the pools, the
+        The kernel carries it out in virtual time, with the workers, the pools, the
         concurrency and the policies of this orchestrator, as if it were idle and had
         just begun. It need not be started, and nothing of it changes. Policies are
         asked as copies of theirs, where they can be copied; the validator is not
@@ -1564,7 +1566,7 @@ class TaskOrchestrator:
         return EventStream(self._rt, task, types, buffer)
 
     @verb(
-        "How each component is.",
+        "The health of each component.",
         "not",
         "GET /health",
         lacks=lacks(command="`inspect` shows it"),
@@ -1575,7 +1577,7 @@ class TaskOrchestrator:
         return _reports.health(self._rt)
 
     @verb(
-        "What the executors beyond this machine say of themselves.",
+        "The report of executors beyond this machine.",
         "thread",
         "GET /doctor",
         gives="checks",
@@ -1626,7 +1628,7 @@ class TaskOrchestrator:
 
     @property
     def agents(self) -> AgentManager:
-        """Spawns agents, says how they do, and lets those elsewhere join."""
+        """Spawns workers, says how they do, and lets those elsewhere join."""
         from taskorch._managers import AgentManager  # noqa: PLC0415 - when needed
 
         return AgentManager(self._rt, self)
@@ -1682,7 +1684,7 @@ class TaskOrchestrator:
         return cast("TroubleTeller", self._rt.notices.teller)
 
     @verb(
-        "What is measured, by its names: of all, by type of task, by worker.",
+        "Metrics by name: of all, by type of task, by worker.",
         "thread",
         "GET /metrics",
         operation="measured",
@@ -1690,7 +1692,7 @@ class TaskOrchestrator:
     )
     def metrics(self) -> dict[str, Any]:
         """
-        What is measured, by its names: of the system, of types of tasks, of agents.
+        What is measured, by its names: of the system, of types of tasks, of workers.
 
         Each name is in `taskorch.recovery.METRICS`, with its unit. What nobody has
         measured is None.
@@ -1765,7 +1767,8 @@ class TaskOrchestrator:
             when: Its times. Or the function, with its times as `cron=`: then it is
                 added now, and nothing is decorated.
             name: The name of the schedule; None is that of the function.
-            options: `zone`, `catch_up`, `overlap`, `jitter`, `start` and `end`.
+            options: `zone`, `catch_up`, `overlap`, `jitter`, `start`, `end` and
+                `parameters`.
 
         Raises:
             InvalidTaskError: An argument cannot be, or the times never come.
@@ -1823,7 +1826,7 @@ class TaskOrchestrator:
         look_for_meters(self._rt, meter_provider)
 
     def _restore_limits(self) -> None:
-        """Before anything begins: what earlier lives have left to those above."""
+        """Restore what earlier incarnations left, before anything begins."""
         _reports.tell_of_earlier(self._rt)
         if self._rt.kernel.schedules or self._configured:
             self.schedules.restore(self._configured)
@@ -1860,7 +1863,7 @@ class TaskOrchestrator:
         lacks=FOR_PROGRAMS,
     )
     @called_as("done, not_done = orch.wait(handles, timeout=5)")
-    def wait(
+    def wait(  # pyright: ignore[reportInconsistentOverload]
         self,
         handles: Iterable[TaskHandle[Any]] | float | timedelta | None = None,
         /,
@@ -1942,7 +1945,7 @@ class TaskOrchestrator:
             port: 0 takes one that is free.
             token: What every request must have; None makes one. `server.token` has it.
             functions: What tasks that come in may call, by name.
-            agents: Whether agents may come and ask for work, as `taskorch agent` does.
+            agents: Whether workers may come and ask for work, as `taskorch agent` does.
             mcp: The tools that language models may use at `/mcp`, by name, beside those
                 that change nothing. None: there is no such path.
 
@@ -1978,9 +1981,9 @@ class TaskOrchestrator:
         The first one raises SystemExit on the main thread, or cancels the main task of
         `asyncio.run`, and so ends the `with` or `async with` block, which then waits
         instead of cancelling: in memory for all that can still proceed; with a journal
-        for what runs, and the queue is left to the next life. A second one cancels what
-        runs, and a third one waits for nothing any more. The process exits with 128
-        and the number of the signal.
+        for what runs, and the queue is left to the next incarnation. A second one
+        cancels what runs, and a third one waits for nothing any more. The process exits
+        with 128 and the number of the signal.
 
         It may be called before the block and in it. A handler that a signal had is
         called first, and is put back at the stop; a signal that is ignored, as nohup
@@ -2062,11 +2065,11 @@ class TaskOrchestrator:
 
     def _set_apart(self, glue: tuple[str, ...], stand_ins: frozenset[str]) -> None:
         """
-        Say of which types and agents `get_stats` tells apart from the others.
+        Say of which types and workers `get_stats` tells apart from the others.
 
         Args:
             glue: Types of tasks that only hold the others together.
-            stand_ins: Agents that do nothing while others can do all that they can.
+            stand_ins: Workers that do nothing while others can do all that they can.
         """
         self._rt.glue, self._rt.stand_ins = glue, stand_ins
 

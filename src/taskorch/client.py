@@ -65,6 +65,7 @@ from taskorch.model import (
 )
 from taskorch.schedules import Backfilled
 from taskorch.workflows import Workflow
+from taskorch.workflows._parameters import as_json
 from taskorch.workflows._writing import write_task
 
 P = ParamSpec("P")
@@ -330,9 +331,12 @@ class Client:
         run_id: str | None = None,
         *,
         key: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
     ) -> str:
         """See `orch.workflows.start`, of a document; the id of the run."""
-        body = {"workflow": document} | ({} if run_id is None else {"id": run_id})
+        body: dict[str, Any] = {"workflow": document}
+        body |= {} if run_id is None else {"id": run_id}
+        body |= {} if parameters is None else {"parameters": as_json(parameters)}
         return str(self._ask("POST", "/workflows", body, key=key)["workflow_id"])
 
     def _document(self, task: Task[Any]) -> dict[str, Any]:
@@ -507,20 +511,28 @@ class Client:
         return bool(self._ask("POST", path, said)["changed"])
 
     def backfill_schedule(
-        self, name: str, since: str, until: str, *, again: bool = False
+        self,
+        name: str,
+        since: str,
+        until: str,
+        *,
+        again: bool = False,
+        parameters: Mapping[str, Any] | None = None,
     ) -> Backfilled:
         """See `orch.schedules.backfill`."""
         path = f"/schedules/{quote(name, safe='')}/backfill"
         period: dict[str, Any] = {"since": since, "until": until}
         if again:
             period["again"] = True
+        if parameters is not None:
+            period["parameters"] = as_json(parameters)
         answer = self._ask("POST", path, period)
         return Backfilled(answer["ids"], answer["already"])
 
     # -- agents --------------------------------------------------------------------
 
     def agent_instances(self) -> list[dict[str, Any]]:
-        """All agents as documents: see `AgentInstance.to_dict`."""
+        """All workers as documents: see `AgentInstance.to_dict`."""
         return self._listed("/agent-instances", "agents")
 
     def alerts(self) -> list[dict[str, Any]]:

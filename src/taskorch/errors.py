@@ -2,14 +2,14 @@
 Every error that taskorch raises, in one tree.
 
     TaskorchError
-    ├── UsageError                    the caller asked for what cannot be
+    ├── UsageError                    an impossible call
     │   ├── InvalidTaskError          (ValueError) a task or an option is malformed
     │   │   └── UnkeptResultError     the journal cannot keep what a task returned
     │   ├── ValidationFailedError     (ValueError) the validator refused; .findings
     │   ├── DuplicateTaskError        a known id with other content; .differences
     │   ├── UnknownTaskError          (LookupError) no task has this id
-    │   ├── UnknownAgentError         (LookupError) no agent has this name
-    │   ├── UnknownCapabilityError    no agent can do it; .capability, .known
+    │   ├── UnknownAgentError         (LookupError) no worker has this name
+    │   ├── UnknownCapabilityError    no worker can do it; .capability, .known
     │   ├── UnsatisfiableError        more than there will ever be; .need, .most
     │   ├── ResourcesTakenError       too little is free now; .resource, .holders
     │   ├── AllocationError           it is released already, or somebody else's
@@ -21,7 +21,7 @@ Every error that taskorch raises, in one tree.
     │   ├── ReentryError              a policy called the orchestrator that asked it
     │   ├── WouldBlockError           it would block the loop that must do the work
     │   └── WouldDeadlockError        the wait could never end; .holders
-    ├── TaskFailure                   what became of a task
+    ├── TaskFailure                   a task did not complete
     │   ├── TaskFailedError           .type, .message, .traceback
     │   ├── UnwantedResultError       `retry_if_result` holds for it; .result
     │   ├── TaskTimeoutError          its attempt or its deadline ran out
@@ -34,12 +34,12 @@ Every error that taskorch raises, in one tree.
     │   ├── ToolError                 a tool of another server failed; .result
     │   │   └── ToolCallError         and it would again
     │   ├── ResultGoneError           its result has left memory, or is lost
-    │   ├── ComponentError            a policy of the user's failed; .component
+    │   ├── ComponentError            a policy failed; .component
     │   ├── GateFailedError           a phase of a workflow has not passed; .findings
     │   └── WorkflowFailedError       (ExceptionGroup) it cannot complete; .failures
     ├── JournalError                  the journal cannot be used
     │   ├── JournalUnavailableError   it cannot be written now; .outcome
-    │   └── JournalTakenError         somebody else owns it now
+    │   └── JournalTakenError         another leader writes it now
     └── InternalError                 a fault of taskorch itself: please report it
 
 Outside the tree: `Permanent`, which a task raises to say that a retry is no use,
@@ -250,7 +250,7 @@ class TaskorchError(_DescribedError):
 
 
 class UsageError(TaskorchError):
-    """The caller asked for something that cannot be."""
+    """The call asked for something impossible."""
 
     code = "usage"
 
@@ -263,7 +263,7 @@ class InvalidTaskError(UsageError, ValueError):
 
 class UnkeptResultError(InvalidTaskError):
     """
-    The journal cannot keep what the task returned: the task fails, and at once.
+    The journal cannot keep the task's result: the task fails at once.
 
     It is not tried again, since it would return the like again.
     """
@@ -311,14 +311,14 @@ class UnknownTaskError(UsageError, LookupError):
 
 
 class UnknownAgentError(UsageError, LookupError):
-    """No agent has this name."""
+    """No worker has this name."""
 
     code = "unknown_agent"
 
 
 class UnknownCapabilityError(UsageError):
     """
-    No agent has what the task needs.
+    No worker has the capabilities of the task.
 
     Attributes:
         capability: What is missing.
@@ -333,7 +333,7 @@ class UnknownCapabilityError(UsageError):
 
 class UnsatisfiableError(UsageError):
     """
-    The task asks for more than any agent or pool will ever have.
+    The task asks for more than any worker or resource pool will ever have.
 
     Attributes:
         resource: The resource that is short.
@@ -350,7 +350,7 @@ class UnsatisfiableError(UsageError):
 
 class ResourcesTakenError(UsageError):
     """
-    Enough of a resource exists, and too little of it is free.
+    A resource exists, but too little is free.
 
     Attributes:
         resource: The resource that is short.
@@ -370,7 +370,7 @@ class ResourcesTakenError(UsageError):
 
 class AllocationError(UsageError):
     """
-    The allocation is not there any more, or is not the caller's.
+    The allocation is gone, or not the caller's.
 
     Attributes:
         allocation_id: Its id.
@@ -385,7 +385,7 @@ class AllocationError(UsageError):
 
 class CycleError(UsageError):
     """
-    Tasks that depend on each other in a ring.
+    Tasks depend on each other in a ring.
 
     Attributes:
         cycle: The ids of one ring; each needs the next, and the last the first.
@@ -466,7 +466,7 @@ class QueueFullError(UsageError):
 
 
 class ReentryError(UsageError):
-    """A policy called the orchestrator that was asking it."""
+    """A policy called its orchestrator."""
 
     code = "reentry"
     default_hint = "a policy decides from its arguments and its context alone"
@@ -494,7 +494,7 @@ class WouldDeadlockError(UsageError):
 
 
 class TaskFailure(TaskorchError):  # noqa: N818 - what became of a task, not ours
-    """What became of a task that did not complete."""
+    """A task did not complete."""
 
     code = "task_failure"
 
@@ -583,9 +583,9 @@ class ProgramFailedError(TaskFailure):
 
 class AgentProgramError(TaskFailure):
     """
-    The program of an agent could not be started, or said no, or gave no answer.
+    The program of a worker could not be started, refused, or gave no answer.
 
-    It is that of an agent whose template has `executor="lines"`.
+    It is that of a worker whose template has `executor="lines"`.
     """
 
     code = "agent_program"
@@ -599,7 +599,7 @@ class AttemptLostError(TaskFailure):
 
 class OutcomeUnknownError(AttemptLostError):
     """
-    Nobody knows whether what an attempt asked others to do has been done.
+    Nobody knows whether an attempt took effect elsewhere.
 
     An attempt may raise it itself, with its `task_id`: it is made again, or held for a
     decision if the task says `idempotent=False`.
@@ -610,7 +610,7 @@ class OutcomeUnknownError(AttemptLostError):
 
 class ToolError(TaskFailure):
     """
-    A tool of a server of the Model Context Protocol failed, or cannot be reached.
+    A tool of an MCP server failed, or cannot be reached.
 
     Attributes:
         result: What the tool has answered, if it has; None: it has not.
@@ -623,7 +623,7 @@ class ToolError(TaskFailure):
 
 class ResultGoneError(TaskFailure):
     """
-    The task has completed, and its result cannot be had any more.
+    The task completed, but its result is gone.
 
     It finished so long ago that its result has left memory; or the class of what the
     journal kept is gone, or was changed; or the node of a cluster is gone that had it.
@@ -635,7 +635,7 @@ class ResultGoneError(TaskFailure):
 
 class ComponentError(TaskFailure):
     """
-    A policy of the user's raised, or returned what its protocol does not allow.
+    A policy raised, or returned what its protocol does not allow.
 
     Attributes:
         component: The role of the policy: `router`, `validator`, `queue`, …
@@ -664,7 +664,7 @@ class WorkflowFailedError(  # pyright: ignore[reportIncompatibleVariableOverride
     TaskFailure, ExceptionGroup[Exception]
 ):
     """
-    A workflow cannot complete: all has ended that could, and something failed.
+    A workflow cannot complete: tasks failed, and the others ended.
 
     It is a group of the errors of these tasks, for `except*`.
 
@@ -745,7 +745,7 @@ class JournalUnavailableError(JournalError):
 
 
 class JournalTakenError(JournalError):
-    """Another orchestrator owns the journal now: this one may not write any more."""
+    """Another orchestrator has the journal; this one may not write."""
 
     code = "journal_taken"
     default_hint = "stop this one: the other has taken over its work"
@@ -764,7 +764,7 @@ class Permanent(Exception):  # noqa: N818 - reads as a statement where it is rai
 
 class ToolCallError(ToolError, Permanent):
     """
-    A call of a tool is not as its server says it must be, or an answer is not.
+    The arguments or the answer of a tool do not fit its schema.
 
     To call it again is of no use.
     """

@@ -204,6 +204,8 @@ def test_what_a_pattern_means_is_run_again(tmp_path, capsys):
     code, out, _ = taskorch(capsys, "rerun", path, "map/scale/[01]", "--json")
     again = ["map/scale/0~2", "map/scale/1~2"]
     assert (code, [said["task"] for said in told(out)]) == (0, again)
+    assert taskorch(capsys, "rerun", path, "map/scale/2")[0] == 0
+    assert state(path, "map/total~2") == "pending", "by its name, its run follows"
     code, _, err = taskorch(capsys, "rerun", path, "map/none/*")
     assert (code, "nothing that has ended is called like 'map/none/*'" in err) == (
         2,

@@ -96,7 +96,7 @@ HEAD = "from taskorch import TaskOrchestrator\norch = TaskOrchestrator()\n"
         ("orch.alerts.rule('x', when='running > 1', severity='bad')", 3, "severity"),
         ("orch.add(", 3, "SyntaxError"),
         ("import json\njson.loads('{')", 4, "JSONDecodeError"),
-        ("orch.schedule(int, cron='0 3 * * *')", 3, "orch.schedules.add('int'"),
+        ("orch.schedule(int)", 3, "orch.schedules.add('int'"),
         ("orch.schedule('0 3 * * *', zon='UTC')", 3, "'zon' is no option"),
     ],
 )

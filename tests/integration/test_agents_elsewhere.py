@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.integration.tools import eventually, in_loop
+from tests.integration.tools import begun, eventually, in_loop
 
 from taskorch import (
     InvalidTaskError,
@@ -139,9 +139,13 @@ def test_nobody_else_is_heard_of(orch, name):
             ask()
 
 
+def on_its_journal(folder):
+    return TaskOrchestrator(journal=folder / "runs.db", unknown_capability="wait")
+
+
 def test_of_what_an_earlier_life_had_it_do_only_what_is_done_counts(tmp_path):
     def life():
-        return TaskOrchestrator(journal=tmp_path / "runs.db", unknown_capability="wait")
+        return begun(lambda: on_its_journal(tmp_path))
 
     with life() as orch:
         orch.agents.join(far(max_concurrency=2), box := Mailbox())
@@ -186,7 +190,7 @@ def test_a_judged_failure_of_an_earlier_life_counts_once(
     """By the retry policy, whether its task waits for an agent or for a slot."""
 
     def life():
-        return TaskOrchestrator(journal=tmp_path / "runs.db", unknown_capability="wait")
+        return begun(lambda: on_its_journal(tmp_path))
 
     policy = RetryPolicy(most, wait="fixed", base=delay, max_delay=delay, jitter=0)
     with life() as orch:
@@ -228,7 +232,7 @@ def test_what_is_judged_counts_whatever_its_agent_was_given(tmp_path):
     """A value of another kind counts only if it is said to be judged."""
 
     def life():
-        return TaskOrchestrator(journal=tmp_path / "runs.db", unknown_capability="wait")
+        return begun(lambda: on_its_journal(tmp_path))
 
     with life() as orch:
         orch.agents.join(far(), box := Mailbox())

@@ -149,6 +149,7 @@ def test_every_setting_can_be_a_variable():
         TASKORCH_EXECUTORS="process=3",
         TASKORCH_KEEP_FINISHED="0",
         TASKORCH_KEEP_FINISHED_MB="64",
+        TASKORCH_KEEP_LOGS_MB="8",
         TASKORCH_MAX_QUEUED="none",
         TASKORCH_UNKNOWN_CAPABILITY="wait",
         TASKORCH_STOP_TIMEOUT="2.5",

@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from taskorch import RetryPolicy, SqliteJournal, Task, TaskOrchestrator, current_context
@@ -63,6 +63,8 @@ def log_badly() -> None:
     alone.propagate = False
     alone.addHandler(logging.NullHandler())
     alone.info("%d of them", "many")
+    # As who unpacks records of other processes does.
+    logging.makeLogRecord({"msg": "unpacked"})
 
 
 def meet(name: int) -> None:
@@ -72,9 +74,13 @@ def meet(name: int) -> None:
 
 
 def speak_twice() -> None:
+    if current_context().attempt == 2:
+        print("three")
+        return
     print("one")
     IS_READ.wait(60)
     print("two")
+    raise OSError
 
 
 TOGETHER = threading.Barrier(4)
@@ -133,6 +139,8 @@ def test_each_attempt_has_its_own(tmp_path):
     texts=st.lists(st.text(st.characters(codec="utf-8"), max_size=80), max_size=20),
     size=st.integers(0, 400),
 )
+@example(texts=["12345", "67890"], size=10)
+@example(texts=["x" * 400], size=10)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_parts_are_the_whole_and_no_more_than_its_limit(tmp_path, texts, size):
     """By any limit, what is kept is the beginning, and parts follow each other."""
@@ -155,7 +163,8 @@ def test_parts_are_the_whole_and_no_more_than_its_limit(tmp_path, texts, size):
         begin = whole[:size].decode(errors="ignore")
         assert kept.startswith(begin)
         assert f"full at {size} bytes" in kept
-        assert len(kept.encode()) < size + 100
+        # The note, and what stands for a letter that was cut.
+        assert len(kept.encode()) < size + 66
 
 
 def test_tasks_that_write_at_once_keep_their_own(tmp_path):
@@ -191,23 +200,34 @@ def test_print_and_logging_are_what_they_were(tmp_path):
     ):
         assert builtins.print is printing
         assert logging.root.handlers == before[-1]
-        two.stop()
         one.submit_task(Task.call(speak, "x", id="x")).result()
+        two.stop()
+        one.submit_task(Task.call(speak, "y", id="y")).result()
         assert "x prints" in one.log("x").text
+        assert "y prints" in one.log("y").text
+        assert not (tmp_path / "two.db.logs").exists()
     assert now() == before
+
+
+class OwnFormatter(logging.Formatter):
+    def formatException(self, ei):
+        return "a traceback of its own"
 
 
 def test_a_record_that_a_handler_shows_is_kept_once(tmp_path, capfd):
     with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
         # As `logging.basicConfig` in a program that has started already.
         handler = logging.StreamHandler()
+        handler.setFormatter(OwnFormatter())
         LOG.addHandler(handler)
         try:
             orch.submit_task(Task.call(speak, "x", id="x")).result()
         finally:
             LOG.removeHandler(handler)
         assert orch.log("x").text.count("x logs") == 1
-    assert "x logs" in capfd.readouterr().err
+    shown = capfd.readouterr().err
+    assert "x logs" in shown
+    assert "a traceback of its own" in shown
 
 
 def test_a_stream_that_somebody_puts_in_its_place_stays(tmp_path):
@@ -224,7 +244,9 @@ def test_a_stream_that_somebody_puts_in_its_place_stays(tmp_path):
 def test_a_record_that_cannot_be_written_out_is_kept_as_far_as_it_can(tmp_path):
     with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
         orch.submit_task(Task.call(log_badly, id="log")).result()
-        assert "'%d of them' ('many',)" in orch.log("log").text
+        assert lines_of(orch.log("log").text) == [
+            "INFO tests.kept_logs.alone: '%d of them' ('many',)"
+        ]
 
 
 def test_what_cannot_be_kept_is_told_once_and_harms_no_task(tmp_path, caplog):
@@ -243,7 +265,7 @@ def test_what_is_forgotten_takes_its_logs_along(tmp_path):
         return SqliteJournal(tmp_path / "runs.db", **keep)
 
     with TaskOrchestrator(journal=journal()) as orch:
-        for name in ("old", "run/old", "run/old/deep"):
+        for name in ("old", "run", "run/old", "run/old/deep"):
             orch.submit_task(Task.call(print, name, id=name)).result()
         orch.submit_task(Task.call(print, "new", id="run/new")).result()
     with TaskOrchestrator(journal=journal(keep_latest=1)) as orch:
@@ -318,7 +340,8 @@ def test_the_command_says_why_there_is_nothing(tmp_path, capsys):
 def test_it_is_followed_while_it_is_written(tmp_path):
     place = str(tmp_path / "runs.db")
     with TaskOrchestrator(journal=place) as orch:
-        handle = orch.submit_task(Task.call(speak_twice, id="work"))
+        retry = RetryPolicy(max_attempts=2, base=0)
+        handle = orch.submit_task(Task.call(speak_twice, id="work", retry=retry))
         words = [sys.executable, "-m", "taskorch", "logs", place, "work", "-f"]
         with subprocess.Popen(
             [*words, "--every", "0.05"], stdout=subprocess.PIPE, text=True
@@ -327,7 +350,7 @@ def test_it_is_followed_while_it_is_written(tmp_path):
             assert command.stdout.readline() == "one\n"
             IS_READ.set()
             handle.result()
-            assert command.stdout.read() == "two\n"
+            assert command.stdout.read() == "two\n--- attempt 2 ---\nthree\n"
         assert command.returncode == 0
 
 
@@ -352,12 +375,13 @@ def test_with_postgresql_standbys_share_a_folder(postgres, tmp_path):
     address = f"{postgres.address()}&logs={tmp_path}"
     with TaskOrchestrator(journal=PostgresJournal(address)) as orch:
         orch.submit_task(Task.call(print, "one", id="x")).result()
-    with TaskOrchestrator(journal=PostgresJournal(address, keep_latest=0)) as orch:
-        pass
-    assert not list(tmp_path.rglob("*.log"))
     other = postgres.address()
     with TaskOrchestrator(journal=PostgresJournal(other, logs=tmp_path)) as orch:
         orch.submit_task(Task.call(print, "other", id="x")).result()
         assert orch.log("x").text == "other\n"
+    assert JournalReader(address).log("x").text == "one\n"
+    with TaskOrchestrator(journal=PostgresJournal(address, keep_latest=0)):
+        pass
+    assert len([*tmp_path.rglob("*.log")]) == 1
     assert JournalReader(f"{other}&logs={tmp_path}").log("x").text == "other\n"
     assert not JournalReader(other).log("x").exists

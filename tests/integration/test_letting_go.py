@@ -310,6 +310,24 @@ def test_of_a_task_that_has_left_memory_there_is_no_object(
 MB = 1 << 20
 
 
+def takes(thing: Any) -> int:
+    return 7
+
+
+def test_of_a_task_that_has_left_memory_a_handle_keeps_no_arguments() -> None:
+    """Only its result, which somebody may still ask for; its id may be used again."""
+    with TaskOrchestrator(keep_finished=0) as orch:
+        big = Big()
+        refs = [weakref.ref(big)]
+        handle = orch.submit_task(Task.call(takes, big, id="named"))
+        del big
+        handle.result(PATIENCE)
+        for _ in range(2):
+            orch.submit(int).result(PATIENCE)
+        gone(refs)
+        assert handle.result() == 7
+
+
 def returns_much() -> bytes:
     return bytes(MB)
 

@@ -21,7 +21,7 @@ from urllib.parse import urlencode
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.integration.tools import eventually
+from tests.integration.tools import begun, eventually
 
 from taskorch import (
     RetryPolicy,
@@ -33,7 +33,6 @@ from taskorch import (
 )
 from taskorch.errors import (
     AnswerRefusedError,
-    JournalTakenError,
     TaskorchError,
     UsageError,
 )
@@ -287,8 +286,14 @@ class Shown:
         self.open()
 
     def open(self):
-        # One that was stopped without time to end has the journal a moment longer.
-        eventually(self.is_begun)
+        self.orch = begun(
+            lambda: TaskOrchestrator(
+                journal=self.path,
+                concurrency=SLOTS,
+                resources={"cpu": 8},
+                unknown_capability="wait",
+            )
+        )
         agents, settle = self.orch.agents, self.random.choice([0.05, 1_000])
         agents.template("worker", capabilities=["w"], handler=lambda task, _: task.id)
         agents.pool("worker", max_agents=2, interval=0.02, settle=settle)
@@ -427,19 +432,6 @@ class Shown:
     def release(self):
         for who in ("user", "alert slow"):
             self.orch.release_starts(who)
-
-    def is_begun(self):
-        # One that has not got the journal cannot be started again.
-        self.orch = TaskOrchestrator(
-            journal=self.path,
-            concurrency=SLOTS,
-            resources={"cpu": 8},
-            unknown_capability="wait",
-        )
-        with suppress(JournalTakenError):
-            self.orch.start()
-            return True
-        return False
 
     def restart(self):
         self.orch.stop(drain=False, timeout=0 if self.random.random() < 0.5 else 5)

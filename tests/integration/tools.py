@@ -6,10 +6,12 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import attrs
+
+from taskorch import JournalTakenError, TaskOrchestrator
 
 #: Seconds after which a test that should long be over fails.
 PATIENCE = 60.0
@@ -109,6 +111,26 @@ def eventually(
         assert time.monotonic() < end, what or "it never came to that"
         time.sleep(pause)
         pause = min(1.1 * pause, 0.01)
+
+
+def begun(make: Callable[[], TaskOrchestrator]) -> TaskOrchestrator:
+    """
+    What *make* makes, started, once nobody has its journal any more.
+
+    Who was stopped without time to end has it a moment longer.
+    """
+    started: list[TaskOrchestrator] = []
+
+    def is_begun() -> bool:
+        # One that has not got the journal cannot be started again.
+        orch = make()
+        with suppress(JournalTakenError):
+            orch.start()
+            started.append(orch)
+        return bool(started)
+
+    eventually(is_begun)
+    return started[0]
 
 
 def part(orch: Any, name: str) -> Any:

@@ -38,13 +38,12 @@ HEAD = """\
 
 Only these commands change the state of the kernel ([why](../decisions/0044-verbs-of-the-kernel.md)). Each is a function of
 the state, in `taskorch/kernel/`, and a method of `Kernel`. It asks the policies. Then it is refused whole, or records facts
-(events), and lets the state [follow each](states.md#what-each-fact-does). Nothing starts before `dispatch`. A run of the
-program begins with `fold` and `recover`.
+(events), and lets the state [follow each](states.md#what-each-fact-does). Nothing starts before `dispatch`. An incarnation
+begins with `fold` and `recover`.
 
 Behind the arrow stand facts about the task, worker (class `Agent`) or resource pool of the command, then those about other
-tasks, which follow at once. *ends* means {ends}.
-The tests have seen no other facts. Frequent ones, and `TaskReady`, need listeners. The *driver* is the runtime, or a simulation. A
-command without a text is [the verb](../reference/verbs.md) of its name.
+tasks, which follow at once: the tests have seen no others. The word *ends* means {ends}.
+Frequent facts, and `TaskReady`, need listeners. A command without a text is [the verb](../reference/verbs.md) of its name.
 """
 NO_FACT = "Without facts: "
 

@@ -10,6 +10,8 @@ What is between the fences is for whoever reads the page as it stands. Change th
 and copy it into the pages that show it:
 
     python tests/packaging/_included.py
+
+Decision: 0211.
 """
 
 from __future__ import annotations

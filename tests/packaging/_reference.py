@@ -61,15 +61,15 @@ def events_page() -> str:
         "# Events",
         "",
         "Every event has `seq`, `at_ns`, `at` (seconds since 1970) and `timestamp` (UTC).",
-        "Events of a task have `task_id`. Behind its class stands the name of its signal, below",
-        "`orch.signals`, and in brackets its other fields.",
+        "Events of a task have `task_id`. The signal of `TaskStarted` is `orch.signals.task_started`,",
+        "and so on. Other fields stand in brackets.",
         "",
     ]
     inside = {
-        view: fact
-        for fact, views in VIEWS.items()
+        view: event
+        for event, views in VIEWS.items()
         for view in views
-        if view is not fact
+        if view is not event
     }
     for cls in CATALOGUE:
         names = [
@@ -81,7 +81,8 @@ def events_page() -> str:
         if cls in inside and "view" not in summary:
             summary += f" A view of `{inside[cls].__name__}`."
         fields = f" ({', '.join(f'`{name}`' for name in names)})" if names else ""
-        lines.append(f"- `{cls.__name__}`, `{signal_name(cls)}`{fields}: {summary}")
+        assert signal_name(cls) == re.sub(r"(?!^)(?=[A-Z])", "_", cls.__name__).lower()
+        lines.append(f"- `{cls.__name__}`{fields}: {summary}")
     return "\n".join(lines) + "\n"
 
 
@@ -203,19 +204,15 @@ def policies_page() -> str:
     names = {protocol: name for name, protocol in POLICIES.items()}
     for optional, kinds in MAY_HAVE.items():
         asked = ", ".join(f"`{names[kind]}`" for kind in kinds)
-        members = ", ".join(
-            f"`{_member(optional, one)}`" for one in members_of(optional)
-        )
-        what = inspect.getdoc(optional).splitlines()[0]
-        lines.append(f"| `{optional.__name__}` | {asked} | {members} | {what} |")
-    for optional in MAY_HAVE:
-        _, _, more = inspect.getdoc(optional).partition("\n\n")
-        lines += ["", f"### {optional.__name__}", ""]
+        what, _, more = inspect.getdoc(optional).partition("\n\n")
+        lines += [f"### {optional.__name__}", "", f"Of {asked}. {what}", ""]
         lines += [f"{_flowing(more)}\n"] if more else []
         for one in members_of(optional):
             lines.append(
-                f"- `{_member(optional, one)}`: {_flowing(_told(optional, one))}"
+                f"- `{_member(optional, one)}`: {_flowing(_described(optional, one))}"
             )
+        lines.append("")
+    lines.pop()
     return "\n".join(lines) + "\n"
 
 
@@ -231,7 +228,7 @@ def _answer(protocol: type, method: str) -> str:
     return inspect.signature(vars(protocol)[method]).return_annotation
 
 
-def _told(protocol: type, name: str) -> str:
+def _described(protocol: type, name: str) -> str:
     member = vars(protocol)[name]
     text = inspect.getdoc(getattr(member, "fget", member))
     return re.sub(r"\n    (\w+): ", r"\n`\1`: ", text.replace("Args:", ""))
@@ -255,12 +252,9 @@ orchestrator refuses one that lacks a method or takes other arguments, by name.
 _MAY_HAVE = """\
 ## What a policy may have besides
 
-All of this is optional. A policy may have the methods or attributes of these protocols, which are in
-`taskorch.protocols` too; it need not inherit. `None` counts as absent. The orchestrator or the simulation refuses a
-member of another form, by name.
-
-| protocol | of | it has | what that is |
-|---|---|---|---|"""
+A policy may also have the methods or attributes of these protocols of `taskorch.protocols`; it need not inherit. `None`
+counts as absent. The orchestrator or the simulation refuses a member of another form, by name.
+"""
 
 
 def states_page() -> str:
@@ -336,14 +330,11 @@ def errors_page() -> str:
     lines = [_ERRORS]
     for title, root in _ROOTS.items():
         lines += [f"## {title}", ""]
-        lines += [
-            "| error | `.code` | what happened | what to do |",
-            "|---|---|---|---|",
-        ]
         for cls in _classes_of(root):
-            what = inspect.getdoc(cls).splitlines()[0].replace("|", "\\|")
+            what = inspect.getdoc(cls).splitlines()[0]
             remedy = cls.default_hint or _REMEDIES[cls.__name__]
-            lines.append(f"| `{cls.__name__}` | `{cls.code}` | {what} | {remedy} |")
+            remedy = re.sub("^[a-z](?=[a-z]+ )", lambda first: first[0].upper(), remedy)
+            lines.append(f"- `{cls.__name__}`, `{cls.code}`: {what} *{remedy}.*")
         lines.append("")
     return "\n".join([*lines, _NO_ERRORS])
 
@@ -360,17 +351,17 @@ def _classes_of(root: type) -> list[type]:
 
 
 _ROOTS = {
-    "What you asked for cannot be": UsageError,
-    "What became of a task": TaskFailure,
-    "The journal, and all else": TaskorchError,
+    "Impossible calls": UsageError,
+    "Failures of tasks": TaskFailure,
+    "The journal, and the rest": TaskorchError,
 }
 
 _ERRORS = """\
 # Errors
 
 All are in `taskorch.errors`, and subclasses of `TaskorchError`. Each has a stable `.code` for programs, a `.message` that says
-what happened and where, a `.hint` that says what to do (the last column has the general one), and the `.task_id`, if there
-is one.
+what happened and where, a `.hint` that says what to do, and the `.task_id`, if there is one. Below stand code, meaning and, in
+italics, the general hint.
 
 ```python
 from taskorch import TaskOrchestrator
@@ -391,33 +382,33 @@ with TaskOrchestrator() as orch:
 _NO_ERRORS = """\
 ## Raised by you
 
-`Permanent` says, in a task, that another attempt is of no use; `AttemptInterrupted` is raised in a
-task, by a checkpoint, when its attempt is to stop. Neither is an error of ours.
+A task raises `Permanent` if another attempt is of no use. A checkpoint raises `AttemptInterrupted` in a task whose attempt is to
+stop. Neither is an error of ours.
 """
 
 _REMEDIES = {
-    "AgentProgramError": "the message has what it said; see `start` of its template",
-    "AllocationError": "`orch.resources.allocations()` lists those that are there",
+    "AgentProgramError": "read the message; see `start` of its template",
+    "AllocationError": "`orch.resources.allocations()` lists the present ones",
     "AnswerRefusedError": "the message says why: who may answer, and until when",
     "AttemptLostError": "give the task a `RetryPolicy`; the message says how the worker ended",
     "ComponentError": "mend the policy that `.component` names; its cause is chained",
     "InvalidTaskError": "the message names the argument, and what it may be",
     "InvalidTransitionError": "look at the task's state first",
-    "JournalError": "the message says what is wrong with the file",
+    "JournalError": "the message says what is wrong",
     "NotRunningError": "use the orchestrator in a `with` block, or call `start()`",
-    "OutcomeUnknownError": "look there what was done, then `orch.decide(id, …)`",
+    "OutcomeUnknownError": "look at the effect, then `orch.decide(id, …)`",
     "ProgramFailedError": "`.result` has its exit code, what it printed, and its log",
     "ToolCallError": "the message says what does not fit; `.result` has the answer",
-    "ToolError": "the message has what the tool, or its server, said",
-    "TaskCancelledError": "`.reason` says who called it off",
-    "TaskExpiredError": "raise the `max_age` of the queue, or let more run at once",
+    "ToolError": "read the answer of the tool, or its server, in the message",
+    "TaskCancelledError": "`.reason` says who cancelled it",
+    "TaskExpiredError": "raise the `max_age` of the queue, or the concurrency",
     "TaskFailedError": "the message has what it raised; `orch.rerun_task(id)` runs it again",
     "TaskFailure": "catch it for all of these",
     "TaskTimeoutError": "raise `timeout` or `deadline`, or let the task ask `context.cancelled`",
     "TaskorchError": "catch it for all of these",
     "UnkeptResultError": "return what [can be kept](../howto/durable.md#values-that-a-journal-keeps)",
     "UnknownAgentError": "register one of this name: `orch.agent(name, …)`",
-    "UnknownCapabilityError": "register an agent that has it",
+    "UnknownCapabilityError": "register a worker that has it",
     "UnsatisfiableError": "ask for less, or make the pool larger",
     "UnwantedResultError": "raise `max_attempts`, or look at what it returns",
     "UsageError": "catch it for all of these",
@@ -426,29 +417,28 @@ _REMEDIES = {
 _VERBS = """\
 # Verbs
 
-What an orchestrator can do. `orch.aio` has each method as an awaitable. `Client` and `Client.aio` have those with a request,
-under the same name unless the entry has another, and return the JSON of its answer. Addresses are below `/api/v1`. A command
-takes a journal that nobody uses, or the URL of a service. `*` cannot be undone.
+All acts of an orchestrator. `orch.aio` has each method as an awaitable. `Client` and `Client.aio` have those with a request,
+under the same name unless the entry has another, and return its JSON. Addresses are below `/api/v1`. A command takes a journal
+that nobody uses, or the URL of a service. *Program*: neither HTTP nor a command has it. `*` cannot be undone.
 """
 
 
 #: Methods that are no verbs, and why; those of a line have the same reason.
 BY_HAND = {
-    "submit submit_task submit_tasks map options": "what they take has a form of its own on each face: "
-    "functions, documents, `taskorch run`",
-    "tasks events show_progress": "they go on and on: pages, streams and lines, on each face in its way",
-    "gather as_completed": "what they take are handles, and these have faces of their own",
-    "task agent recover note_event watch_alerts schedule": "they take functions of the program",
-    "start stop serve stop_on": "they are of the program, and so is its end",
-    "agents.template agents.pool agents.mcp agents.provision_new_agent": "a program says which agents there may be",
+    "submit submit_task submit_tasks map options": "functions, documents and `taskorch run` have forms of their own",
+    "tasks events show_progress": "endless: pages, streams and lines",
+    "gather as_completed": "of handles",
+    "task agent recover note_event watch_alerts schedule": "of functions of the program",
+    "start stop serve stop_on": "the start and end of the program",
+    "agents.template agents.pool agents.mcp agents.provision_new_agent": "a program says which workers there may be",
     "agents.health": "`agents.get` has it",
     "agents.join agents.beat agents.leave agents.is_lost agents.keep agents.bring_late agents.awaits_end "
-    "agents.check_made agents.program_of": "what remote agents say, by messages of their own",
-    "resources.allocate": "what it gives is held by the process that asked",
-    "schedules.add schedules.add_document": "`taskorch schedules JOURNAL add` has them; a service takes no new ones",
+    "agents.check_made agents.program_of": "messages of remote workers",
+    "resources.allocate": "the process that asks holds it",
+    "schedules.add schedules.add_document": "`taskorch schedules JOURNAL add`; a service takes no new ones",
     "schedules.next schedules.explain": "`schedule_status` has it",
     "schedules.check schedules.restore schedules.due schedules.carry_out schedules.set_back schedules.say_what_is_gone "
-    "schedules.reset": "what drives schedules",
+    "schedules.reset": "the work of schedules",
 }
 
 
@@ -465,7 +455,13 @@ def verbs_page() -> str:
             faces.append(f"`taskorch {words.replace('+', '/')}`")
         lacks: dict[str, list[str]] = {}
         for face, why in verb.lacks.items():
-            lacks.setdefault(why, []).append(face.replace("http", "HTTP"))
+            other = re.fullmatch(r"`(\w+)` (has|shows) (it|them)", why)
+            if other and face == "command":
+                faces.append(f"`taskorch {other[1]}`")
+            elif "the program" in why:
+                faces = ["*program*"]
+            else:
+                lacks.setdefault(why, []).append(face.replace("http", "HTTP"))
         faces += [f"{', '.join(each)}: {why}" for why, each in lacks.items()]
         lines.append(
             f"- `{call}`{' *' * verb.is_final}: {verb.text} {'; '.join(faces)}".rstrip()
@@ -474,7 +470,7 @@ def verbs_page() -> str:
         "",
         "## By hand",
         "",
-        "These methods are no verbs, for these reasons:",
+        "These methods are no verbs:",
         "",
     ]
     for names, why in BY_HAND.items():
@@ -526,13 +522,36 @@ def _key(whole, key, places):
     if alike:
         names = [f"`{name}`" for name in keys_of(entry)]
         some = f"{', '.join(names)} of " if len(names) < len(keys_of(alike)) else ""
-        text += f" Keys: {some}{places[alike]}."
+        text += f" Keys: {some or 'those of '}{places[alike]}."
+    part = None if alike or not entry else _part_of(entry, places)
+    if part:
+        text += f" Keys: those of {places[part]}, and:"
     parts = [_value(key, entry, text), text]
     yield f"- `{whole}`{words}: " + " ".join(filter(None, parts))
     if entry is not None:
-        places.setdefault(entry, f"as of `{whole}`")
+        places.setdefault(entry, f"`{_within(key.form, whole)}`")
     if not alike:
-        yield from _keys(key.form, whole, places)
+        inside = _within(key.form, whole)
+        known = [f"- `{inside}.{name}`" for name in keys_of(part)] if part else []
+        for line in _keys(key.form, whole, places):
+            if not line.startswith(tuple(known)):
+                yield line
+
+
+def _part_of(entry, places):
+    """The largest class of entries that has a place, and whose keys *entry* has too."""
+    parts = [
+        cls for cls in places if len(keys_of(cls)) > 2 and _has_all_keys(entry, cls)
+    ]
+    return max(parts, key=lambda cls: len(keys_of(cls)), default=None)
+
+
+def _within(form, path):
+    """The path of the class of entries that *form* has within it."""
+    while isinstance(form, Maybe | Each | AnyNames | Either):
+        path += {Each: "[]", AnyNames: ".NAME"}.get(type(form), "")
+        form = form.second if isinstance(form, Either) else form.form
+    return path
 
 
 def _has_all_keys(cls, entry):
@@ -547,8 +566,8 @@ def _has_all_keys(cls, entry):
 
 def _entry(form):
     """The class of what stands under a key, if it is one."""
-    while isinstance(form, Maybe | Each | AnyNames):
-        form = form.form
+    while isinstance(form, Maybe | Each | AnyNames | Either):
+        form = form.second if isinstance(form, Either) else form.form
     return form.cls if isinstance(form, DocumentOf) else None
 
 
@@ -559,6 +578,10 @@ def _value(key, entry, text):
     needs = re.sub("^hours, or .* a year$", "duration", needs)
     choices = needs.removeprefix("one of ").split(", ")
     is_in_text = len(choices) > 1 and all(f"`{choice}`" in text for choice in choices)
+    if needs.startswith("one of ") and all(map(str.isidentifier, choices)):
+        needs = f"`{'|'.join(choices)}`"
+    for words, sign in _SHORTER.items():
+        needs = re.sub(words, sign, needs)
     if is_in_text or (entry is not None and needs == "mapping"):
         needs = ""
     usual = key.default
@@ -569,6 +592,17 @@ def _value(key, entry, text):
         needs = f"{needs} ({usual})" if needs else f"By default {usual}"
     return f"{needs}." if needs else ""
 
+
+#: What a value may be, in fewer words.
+_SHORTER = {
+    "whole number": "integer",
+    r"number of seconds\b": "seconds",
+    r" from (\S+) to ": r" \1…",
+    " from ": " ≥",
+    " above ": " >",
+    " within ±": " ±",
+    "true or false": "boolean",
+}
 
 DOCUMENTS = {
     "A workflow": DocumentOf(WorkflowEntry),
@@ -592,8 +626,8 @@ _DOCUMENTS = """\
 # Keys of documents
 
 The keys of each kind of file, with the default in brackets. `NAME` is any name, `[]` each item of a list. Other names of a
-key follow it. A duration is hours, or text such as `90s`, `30m` or `2h`, up to a year. An error lists all faults, with places
-and the nearest keys.
+key follow it. `a|b` is one of these words. A duration is hours, or text such as `90s`, `30m` or `2h`, up to a year. An error
+lists all faults, with places and the nearest keys.
 """
 
 

@@ -13,6 +13,8 @@ A page that is followed as a reader follows it: its files, its commands, their o
 
 Each command of taskorch is a process, forked from one that has imported it all: to import
 it takes longer than most commands do.
+
+Decision: 0211.
 """
 
 from __future__ import annotations
@@ -369,7 +371,7 @@ class Commands:
     def _ask(self, **order: object) -> int:
         if self._parent is None:
             self._parent = subprocess.Popen(
-                [sys.executable, "-W", "error", __file__],
+                [sys.executable, __file__],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,

@@ -143,8 +143,8 @@ def test_an_option_is_added_at_its_field_and_is_everywhere(tmp_path):
     assert text.count(FIELD) == 1
     text = text.replace(FIELD, FIELD + FIELD.replace("owner", "colour"))
     text = text.replace(
-        "        owner: For whom it is done",
-        "        colour: What it is painted with.\n        owner: For whom it is done",
+        "        owner: Its tenant",
+        "        colour: What it is painted with.\n        owner: Its tenant",
     )
     file.write_text(text)
     story = tmp_path / "story.py"

@@ -12,23 +12,18 @@ ROOT = Path(__file__).parents[2]
 PAGES = [
     *sorted((ROOT / "docs/howto").glob("*.md")),
     *sorted((ROOT / "docs/tutorial").glob("*.md")),
+    *sorted((ROOT / "docs/explanation").glob("*.md")),
+    *sorted((ROOT / "docs/reference").glob("*.md")),
     ROOT / "docs/index.md",
-    *(
-        ROOT / f"docs/explanation/{name}.md"
-        for name in ("capacity", "durability", "faults")
-    ),
-    *(
-        ROOT / f"docs/reference/{name}.md"
-        for name in ("benchmarks", "command-line", "extras")
-    ),
+    ROOT / "docs/glossary.md",
     ROOT / "README.md",
     ROOT / "STYLE.md",
 ]
 LONGEST = 35
-#: Pages that are not yet as they should be. It only gets shorter.
-NOT_YET: set[str] = {
-    "docs/howto/every-night.md",
-    "docs/howto/logging.md",
+#: Pages that explain the kernel, whose events are facts.
+KERNEL = {
+    f"docs/explanation/{name}.md"
+    for name in ("commands", "design", "simulation", "states", "way-of-a-task")
 }
 
 #: What must not stand in prose, and what to write. Code is not looked at.
@@ -85,10 +80,13 @@ def sentences(text: str) -> Iterator[str]:
             yield from re.split(r"(?<=[.!?]) (?=[A-Z(])", line)
 
 
-def faults(text: str) -> list[str]:
+def faults(text: str, may_have: str = "") -> list[str]:
+    """What is wrong with a text, in which the word *may_have* is right."""
     text = prose(text)
     problems = []
     for pattern, better in (WORDS | TURNS).items():
+        if better == may_have:
+            continue
         for match in re.finditer(pattern, text, re.IGNORECASE):
             around = text[max(0, match.start() - 30) : match.end() + 20]
             problems.append(f"{match[0]!r}: {better} (in {' '.join(around.split())!r})")
@@ -110,7 +108,7 @@ def test_a_page_is_written_as_the_guide_says(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     if page.name == "STYLE.md":
         text = "\n".join(line for line in text.splitlines() if line[:1] != "|")
-    problems = faults(text)
+    problems = faults(text, "event" if name_of(page) in KERNEL else "")
     assert not problems, "\n".join(["", *problems])
 
 

@@ -8,5 +8,6 @@ Random worlds, and a search in them for seeds that break a promise of ours.
 - `rooms`, `book`: worlds with all above the kernel, and what is to hold of their facts.
 - `programs`: what a program has around it in them: jobs, and who is told.
 - `workflow_runs`, `opinion`: random runs of workflows, and what must become of one.
+- `nights`: nights of several schedules, to look at in a browser.
 - `soak`: fresh seeds for as long as you like.
 """

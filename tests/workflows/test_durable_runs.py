@@ -194,3 +194,26 @@ async def test_on_a_running_loop(tmp_path: Path):
         await orch.aio.workflows.restart("x")
         assert (await run)["b"] == "b(a())"
         assert not await orch.aio.workflows.cancel("x")
+
+
+@pytest.mark.parametrize("keep_finished", [100, 0], ids=["in memory", "in the journal"])
+@pytest.mark.parametrize("downstream", [None, True, False])
+@pytest.mark.parametrize("asked_for", [True, False])
+def test_a_re_run_takes_its_run_along_in_each_life(
+    path, keep_finished, downstream, asked_for
+):
+    with life(path) as orch:
+        assert orch.workflows.start(build(), id="x").result(PATIENCE)
+    with life(path, keep_finished=keep_finished) as orch:
+        if asked_for:
+            orch.workflows.get("x")
+        orch.rerun_task("x/a", downstream=downstream)
+        assert orch.wait(PATIENCE)
+        run = orch.workflows.get("x")
+        expected = {"a": "a~2", "b": "b", "c": "c"}
+        if downstream is not False:
+            expected |= {"b": "b~2", "c": "c~2"}
+        latest = {name: work.task_id for name, work in run.handles.items()}
+        assert latest == {name: f"x/{again}" for name, again in expected.items()}
+        stale = {name for name, work in run.handles.items() if work.status.stale}
+        assert stale == ({"b", "c"} if downstream is False else set())

@@ -2,6 +2,7 @@
 
 import random
 import re
+import threading
 from itertools import combinations, pairwise
 
 import pytest
@@ -375,6 +376,14 @@ def test_the_calls_of_a_map_hang_on_it():
     assert columns["map"] < columns["below"]
 
 
+MAY = threading.Event()
+
+
+def when_it_may(value):
+    assert MAY.wait(PATIENCE)
+    return value
+
+
 @pytest.mark.parametrize("durable", [False, True])
 def test_a_run_whose_tasks_have_left_memory_is_shown_as_before(durable, tmp_path):
     """Who has kept the run still sees what was added, and by what."""
@@ -383,8 +392,10 @@ def test_a_run_whose_tasks_have_left_memory_is_shown_as_before(durable, tmp_path
         journal = tmp_path / f"{keep}.db" if durable else None
         with TaskOrchestrator(journal=journal, keep_finished=keep) as orch:
             wf = Workflow("w")
-            wf.map(abs, [1, 2], id="up")
+            wf.map(abs, wf.task(when_it_may, [1, 2], id="source"), id="up")
+            MAY.clear()
             run = orch.workflows.start(wf, id="r")
+            MAY.set()
             assert orch.wait(PATIENCE)
             orch.submit(zero).result(PATIENCE)
             pictures.append(run.picture())

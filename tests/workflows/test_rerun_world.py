@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.tools import PATIENCE, eventually
+from tests.integration.tools import PATIENCE, begun, eventually
 from tests.workflows.tools import inside
 
 from taskorch import Task, TaskOrchestrator, TaskState, Workflow
@@ -170,10 +170,11 @@ class World:
 
     def live(self) -> None:
         keep = self.random.choice((0, 5, 1_000))
-        self.orch = TaskOrchestrator(
-            journal=self.path, keep_finished=keep, durability="process"
+        self.orch = begun(
+            lambda: TaskOrchestrator(
+                journal=self.path, keep_finished=keep, durability="process"
+            )
         )
-        self.orch.start()
         self.orch.workflows.start(build(), id="r")
 
     def die(self) -> None:

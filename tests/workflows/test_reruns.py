@@ -560,6 +560,27 @@ def test_what_has_asked_for_a_result_is_stale_with_it(orch, fn):
     assert not stale(orch)
 
 
+def asks_for_the_last() -> Any:
+    return NOW["orch"].handle("x/last").result()
+
+
+@pytest.mark.parametrize("how", ["rerun_task", "restart"])
+def test_what_stands_before_the_task_that_it_asked_is_run_again(orch, how):
+    NOW["orch"] = orch
+    wf = Workflow("w")
+    wf.task(asks_for_the_last, id="asks")
+    wf.task(scale, wf.task(scale, 1, id="first"), id="last")
+    assert orch.workflows.start(wf, id="x").result(PATIENCE)["asks"] == 4
+    NOW["factor"] = 3
+    if how == "restart":
+        orch.rerun_task("x/first", downstream=False)
+        orch.workflows.restart("x")
+    else:
+        orch.rerun_task("x/first")
+    assert orch.workflows.get("x").result(PATIENCE)["asks"] == 9
+    assert not stale(orch)
+
+
 def test_what_others_have_submitted_is_found_as_ever(orch):
     """Only what came of an earlier run is made again by a later one."""
     NOW["orch"] = orch

@@ -16,10 +16,11 @@ The managers behind the orchestrator: `orch.workflows`, `orch.agents`, ….
 - `_inside`, `_mapping`, `_meeting`: what a task may do to its run; maps over results;
   barriers.
 - `_bulk`: one change to many tasks.
+- `_foreseen`: what an act would touch, for who asks a person first.
 - `_agents`: `orch.agents`: those that live elsewhere, their leases and what they are
   given.
-- `_fleet`, `_line_program`: agents that are spawned; one that is a long-lived program.
-- `_tools`, `_tool_server`: agents that are servers of tools (MCP), and one of these.
+- `_fleet`, `_line_program`: workers that are spawned; one that is a long-lived program.
+- `_tools`, `_tool_server`: workers that are servers of tools (MCP), and one of these.
 - `_resources`: `orch.resources`: how much there is, and what is taken by hand.
 - `_schedules`: `orch.schedules`: what is made again and again.
 - `_drivers`: `orch.drivers`: what is asked by time.

@@ -1,5 +1,5 @@
 """
-Agents that live elsewhere: `orch.agents`.
+Workers that live elsewhere: `orch.agents`.
 
 Decision: 0058.
 """
@@ -70,10 +70,10 @@ _OF_AGENTS: Final = lacks(command="`agents` has it")
 
 class AgentManager:
     """
-    `orch.agents`: spawns agents, says how they do, and lets others join by leases.
+    `orch.agents`: spawns workers, says how they do, and lets others join by leases.
 
-    An agent in another process, or on another machine, joins by itself. Whoever speaks
-    with such an agent is its executor, and says here what is heard of it. One that is
+    A worker in another process, or on another machine, joins by itself. Whoever speaks
+    with such a worker is its executor, and says here what is heard of it. One that is
     silent for its lease is lost: what it had is made again, and what it brings of that
     later is kept, and does not count.
     """
@@ -107,7 +107,7 @@ class AgentManager:
         names: str = "{type}-{number}",
     ) -> AgentTemplate:
         """
-        Say how agents of a type are made; `spawn` makes them. See `AgentTemplate`.
+        Say how workers of a type are made; `spawn` makes them. See `AgentTemplate`.
 
         One of the same name is replaced, for those that are spawned later.
 
@@ -118,7 +118,7 @@ class AgentManager:
             capabilities: What they can do, as names, or each with its level.
             affinities: Types of tasks that they are better for, each with a weight.
             handler: `handler(task, context)`, if no command does the work.
-            start: The command, if one does; `{id}` in it is the id of the agent.
+            start: The command, if one does; `{id}` in it is the id of the worker.
             max_concurrency: Attempts that each runs at once; None is without limit.
             capacity: What each has; None names nothing.
             request: What a task takes on it that does not say itself.
@@ -175,13 +175,13 @@ class AgentManager:
 
         Raises:
             InvalidTaskError: There is no such template, or it was given up because its
-                agents fail; or the id is taken, a key is unknown, or the command cannot
-                be started.
+                workers fail; or the id is taken, a key is unknown, or the command
+                cannot be started.
         """
         return self._fleet.instance(self._fleet.spawn(type, config or {}).id)
 
     @verb(
-        "Let a worker go, at the latest after `grace` s.",
+        "End a worker, at the latest after `grace` s.",
         "journal",
         "POST /agents/{agent_id}/terminate",
         operation="terminate_agent",
@@ -194,7 +194,7 @@ class AgentManager:
     )
     def terminate(self, agent_id: str, grace: float = 30.0) -> None:
         """
-        Let an agent go: it gets no new work, and leaves when it has none.
+        Let a worker go: it gets no new work, and leaves when it has none.
 
         After *grace* seconds it leaves in any case: what it has not ended begins anew
         elsewhere, unless it must not run twice.
@@ -206,7 +206,7 @@ class AgentManager:
         self._fleet.terminate(agent_id, grace)
 
     @verb(
-        "Drain a worker: it ends its attempts and gets nothing new; or again.",
+        "Drain a worker: it ends its attempts and gets no new work; or undo that.",
         "journal",
         "POST /agents/{agent_id}/drain",
         operation="drain_agent",
@@ -219,7 +219,7 @@ class AgentManager:
         self, agent_id: str, reason: str = "it is drained", *, on: bool = True
     ) -> bool:
         """
-        Let an agent end what it has begun, and give it nothing new; or let it again.
+        Let a worker end what it has begun, and give it nothing new; or let it again.
 
         A restart knows it, if there is a journal.
 
@@ -248,7 +248,7 @@ class AgentManager:
         return drained
 
     @verb(
-        "All workers, in the order they came in.",
+        "All workers, the oldest first.",
         "journal",
         "GET /agents",
         operation="agents",
@@ -256,11 +256,11 @@ class AgentManager:
         lacks=_OF_AGENTS,
     )
     def list(self) -> Sequence[AgentInstance]:
-        """Return all agents, in the order in which they came."""
+        """Return all workers, in the order in which they came."""
         return self._fleet.all()
 
     @verb(
-        "A worker, how it does, and what it holds.",
+        "A worker, its performance and resources.",
         "journal",
         "GET /agents/{agent_id}",
         operation="agent",
@@ -269,7 +269,7 @@ class AgentManager:
     )
     def get(self, agent_id: str) -> AgentInstance:
         """
-        One agent, as it is now.
+        One worker, as it is now.
 
         Raises:
             UnknownAgentError: There is none of this id.
@@ -286,7 +286,7 @@ class AgentManager:
         self, agent_id: str | None = None
     ) -> AgentHealth | dict[str, AgentHealth]:
         """
-        How an agent does; or all of them, by id.
+        How a worker does; or all of them, by id.
 
         Raises:
             UnknownAgentError: There is none of this id.
@@ -296,7 +296,7 @@ class AgentManager:
         return {one.id: one.health for one in self._fleet.all()}
 
     @verb(
-        "Which workers have what is required, and why the others do not.",
+        "Workers that meet requirements, and why others do not.",
         "journal",
         "POST /agent-matches",
         operation="match_agents",
@@ -312,7 +312,7 @@ class AgentManager:
         type: str | None = None,  # noqa: A002 - as tasks have it
     ) -> tuple[AgentMatch, ...]:
         """
-        All agents, with those first that have what is required and get work.
+        All workers, with those first that have what is required and get work.
 
         Args:
             requirements: Capabilities: `[Capability("test", level=2)]`, or names.
@@ -350,7 +350,7 @@ class AgentManager:
         idempotent, or is *repeatable*.
 
         Args:
-            name: The name of the agent.
+            name: The name of the worker.
             command: The command that is the server, which speaks on its standard
                 streams.
             env: Variables that it has besides those of every shell: `PATH`, `HOME`.
@@ -424,7 +424,7 @@ class AgentManager:
         wait: float = 10.0,
     ) -> AgentPool:
         """
-        Keep as many agents of a template as there is work for: see `AgentPool`.
+        Keep as many workers of a template as there is work for: see `AgentPool`.
 
         Raises:
             InvalidTaskError: There is no such template, or a pool of it already; or the
@@ -456,12 +456,12 @@ class AgentManager:
 
     def provision_new_agent(self, requirements: Iterable[str]) -> AgentInstance | None:
         """
-        Spawn an agent that has what is required, if none is there that has.
+        Spawn a worker that has what is required, if none is there that has.
 
         A pool does it by itself, for tasks that wait (`unknown_capability="wait"`).
 
         Returns:
-            The agent that is there, or was spawned; None: no template could have it,
+            The worker that is there, or was spawned; None: no template could have it,
             or its pool is as large as it may be. `explain_scaling` says which.
         """
         fleet = self._fleet
@@ -472,7 +472,7 @@ class AgentManager:
         return fleet.provision(wanted)
 
     @verb(
-        "What worker pools have decided, and why.",
+        "Decisions of worker pools, and why.",
         "journal",
         "GET /scaling",
         gives="decisions",
@@ -524,7 +524,7 @@ class AgentManager:
 
     def join(self, agent: Agent, executor: AttemptExecutor[Any]) -> None:
         """
-        An agent has come, or has started anew: it gets work from now on.
+        A worker has come, or has started anew: it gets work from now on.
 
         Programs that need one of its capabilities (`Task.program(…, requires=…)`) are
         for it, too. Attempts that it had before are lost.
@@ -534,7 +534,7 @@ class AgentManager:
             executor: Begins and stops its attempts: by messages, mostly.
 
         Raises:
-            InvalidTaskError: The name is taken by an agent that is there, or it has no
+            InvalidTaskError: The name is taken by a worker that is there, or it has no
                 lease, or another value that can never work.
         """
         check_id(agent.name)
@@ -561,13 +561,13 @@ class AgentManager:
         round_trip: float | None = None,
     ) -> _Attempts:
         """
-        An agent is heard of.
+        A worker is heard of.
 
         Args:
             name: Its name.
-            attempts: Ids of tasks and numbers of attempts, of this life, of all that it
-                has begun and not ended, and of all that is on its way to it. One that
-                it has not named for a whole lease is made again.
+            attempts: Ids of tasks and numbers of attempts, of this incarnation, of all
+                that it has begun and not ended, and of all that is on its way to it.
+                One that it has not named for a whole lease is made again.
             round_trip: Seconds that its latest sign of life took there and back, as it
                 has measured; None: it does not say.
 
@@ -575,7 +575,7 @@ class AgentManager:
             Those of them that do not count any more: it should stop them.
 
         Raises:
-            UnknownAgentError: No agent of this name, with a lease, has joined.
+            UnknownAgentError: No worker of this name, with a lease, has joined.
         """
         rt = self._rt
         self._check(name)
@@ -600,7 +600,7 @@ class AgentManager:
 
     def leave(self, name: str, unbegun: Collection[tuple[str, int]] = ()) -> bool:
         """
-        An agent goes, and has ended what it had begun: all of that is made again.
+        A worker goes, and has ended what it had begun: all of that is made again.
 
         Args:
             name: Its name.
@@ -611,7 +611,7 @@ class AgentManager:
             Whether it was there: False if it counted as lost.
 
         Raises:
-            UnknownAgentError: No agent of this name, with a lease, has joined.
+            UnknownAgentError: No worker of this name, with a lease, has joined.
         """
         rt = self._rt
         self._check(name)
@@ -621,10 +621,10 @@ class AgentManager:
 
     def is_lost(self, name: str) -> bool:
         """
-        Whether an agent counts as lost: it was silent for its lease, or has left.
+        Whether a worker counts as lost: it was silent for its lease, or has left.
 
         Raises:
-            UnknownAgentError: No agent of this name, with a lease, has joined.
+            UnknownAgentError: No worker of this name, with a lease, has joined.
         """
         self._check(name)
         return self._rt.kernel.agents[name].lost
@@ -633,7 +633,7 @@ class AgentManager:
         """
         Wait until all that was told so far is kept, if there is a journal.
 
-        Then an agent may forget that it has ended an attempt.
+        Then a worker may forget that it has ended an attempt.
 
         Raises:
             JournalUnavailableError: It cannot be kept now: nobody knows whether it is.
@@ -651,7 +651,7 @@ class AgentManager:
         judged: bool = False,
     ) -> bool:
         """
-        Take what came of an attempt of an earlier life, with which its agent went on.
+        Take the end of an attempt of an earlier incarnation, from its worker.
 
         What it returned completes its task, unless that has ended since, or is under
         way in this process; another agent's attempt is stopped. Anything else changes
@@ -665,15 +665,16 @@ class AgentManager:
             fence: Its life and number, as `Attempt.fence`.
             value: What it returned.
             error: What it raised.
-            agent: The name of the agent that made it.
-            judged: Whether that is what the task itself has come to, whatever its agent
-                was given to do for it.
+            agent: The name of the worker that made it.
+            judged: Whether that is what the task itself has come to, whatever its
+                worker was given to do for it.
 
         Returns:
             Whether it counts.
 
         Raises:
-            InvalidTaskError: It is of this life, or the agent never had the task.
+            InvalidTaskError: It is of this incarnation, or the worker never had the
+                task.
             UnknownTaskError: No task has this id.
         """
         self.check_made(task_id, fence, agent)
@@ -752,15 +753,15 @@ class AgentManager:
 
     def awaits_end(self, task_id: str, fence: tuple[int, int], agent: str) -> bool:
         """
-        Whether nobody knows how an attempt of an earlier life has ended.
+        Whether nobody knows how an attempt of an earlier incarnation has ended.
 
-        Its agent may still bring that, as its task was not begun again: see
+        Its worker may still bring that, as its task was not begun again: see
         `bring_late`.
 
         Args:
             task_id: The id of a task.
             fence: The life and the number of the attempt, as `Attempt.fence`.
-            agent: The name of the agent that made it.
+            agent: The name of the worker that made it.
 
         Raises:
             UnknownTaskError: No task has this id.
@@ -775,15 +776,16 @@ class AgentManager:
 
     def check_made(self, task_id: str, fence: tuple[int, int], agent: str) -> None:
         """
-        Refuse what no agent of this name has made in an earlier life.
+        Refuse what no worker of this name has made in an earlier incarnation.
 
         Args:
             task_id: The id of a task.
             fence: The life and the number of an attempt, as `Attempt.fence`.
-            agent: The name of the agent.
+            agent: The name of the worker.
 
         Raises:
-            InvalidTaskError: It is of this life, or the agent never had the task.
+            InvalidTaskError: It is of this incarnation, or the worker never had the
+                task.
             UnknownTaskError: No task has this id.
         """
         rt = self._rt
@@ -819,4 +821,4 @@ class AgentManager:
 
 
 def _no_handler(_task: object, _context: object) -> None:
-    """What an agent elsewhere does, it does elsewhere."""
+    """What a worker elsewhere does, it does elsewhere."""

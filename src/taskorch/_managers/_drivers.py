@@ -76,7 +76,7 @@ class View:
         return self._orch.explain(task_id)  # type: ignore[no-any-return]
 
     def agents(self) -> list[AgentView]:
-        """All agents that have ever joined, also those that are lost."""
+        """All workers that have ever joined, also those that are lost."""
         with self._kernel() as kernel:
             return [row.view for row in kernel.agents.values()]
 
@@ -90,7 +90,7 @@ class View:
         return counts
 
     def is_of(self, agent_id: str, template: AgentTemplate) -> bool:
-        """Whether an agent is of a template, by an id that this makes."""
+        """Whether a worker is of a template, by an id that this makes."""
         if not template.has_named(agent_id):
             return False
         fleet = self._fleet
@@ -99,7 +99,7 @@ class View:
         return spawned is None or spawned.template.name in ("", template.name)
 
     def agent_totals(self, template: AgentTemplate) -> tuple[int, float | None]:
-        """Of agents of a template: attempts that have ended, and the latency."""
+        """Of workers of a template: attempts that have ended, and the latency."""
         ended, weight, sum_ns = 0, 0, 0.0
         with self._kernel() as kernel:
             for name, row in kernel.agents.items():
@@ -124,12 +124,12 @@ class View:
         }
 
     def starting(self, template: str) -> list[str]:
-        """Ids of agents of a template that were started and have not joined yet."""
+        """Ids of workers of a template that were started and have not joined yet."""
         fleet = self._fleet
         return [] if fleet is None else list(fleet.starting(template))
 
     def given_up(self, template: str) -> str:
-        """Why agents of a template are not spawned any more, or ""."""
+        """Why workers of a template are not spawned any more, or ""."""
         fleet = self._fleet
         return "" if fleet is None else str(fleet.given_up.get(template, ""))
 

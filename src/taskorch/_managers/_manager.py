@@ -6,7 +6,7 @@ import graphlib
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from fnmatch import fnmatchcase
 from functools import partial
@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 
-from taskorch._base.building import as_workflow
 from taskorch._base.verbs import NAME, NOTE, PERSON, lacks, verb
 from taskorch._base.vocabulary import other_attribute
 from taskorch._handles import TaskHandle
-from taskorch._managers import _approvals, _limits, _members
+from taskorch._managers import _approvals, _limits, _members, _progress
 from taskorch._managers._gates import gate, is_gate
 from taskorch._managers._inside import WorkflowContext
 from taskorch._managers._mapping import mapped
@@ -41,27 +40,29 @@ from taskorch.model import (
     in_run,
     name_of,
     names_in_run,
-    run_of,
     show,
     split_first,
     stem_of,
 )
+from taskorch.model._made_for import PARAMETERS
 from taskorch.runtime import (
     added_by,
     ended_earlier,
     failed_earlier,
     is_outdated,
     names_above,
+    used_by,
     workflow_span,
 )
-from taskorch.workflows import Workflow, WorkflowStatus, _steps
+from taskorch.workflows import Workflow, WorkflowFunction, WorkflowStatus, _steps
+from taskorch.workflows._functions import written
 from taskorch.workflows._graph import Parents, order
+from taskorch.workflows._parameters import by_names
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
     from taskorch.planning import ExecutionPlan
     from taskorch.runtime import AttemptContext, Runtime, Work
-    from taskorch.workflows import WorkflowFunction
 
 #: What does the work of those steps of a workflow that must know their run.
 _REAL: Final[dict[Any, Callable[..., Any]]] = {_steps.gate: gate, _steps.mapped: mapped}
@@ -119,7 +120,7 @@ class WorkflowManager:
             return other_attribute(self, name)
 
     @verb(
-        "Start a workflow; under an id that is known, it is the run there is.",
+        "Start a workflow; under a known id, return that run.",
         "thread",
         lacks=lacks("`start_workflow` takes documents", "`run` does it"),
     )
@@ -129,32 +130,41 @@ class WorkflowManager:
         id: str | None = None,  # noqa: A002 - the contract's name
         *,
         max_added: int = MAX_ADDED,
+        parameters: Mapping[str, Any] | None = None,
     ) -> WorkflowRun:
         """
         Run a workflow: all its tasks are submitted, or none.
 
         Args:
             workflow: The workflow, as it is now; a function that `@workflow` has
-                decorated, for the one without arguments; or a plan of `orch.planner`.
+                decorated, which is called with *parameters*; or a plan of
+                `orch.planner`.
             id: The id of the run: the same workflow under the same id is the same run,
-                in a later life of a durable orchestrator too. Options of its tasks may
-                be others (see `submit_task`), and tasks that are new to it join the
-                run. None makes up a new id.
+                in a later incarnation of a durable orchestrator too. Options of its
+                tasks may be others (see `submit_task`), and tasks that are new to it
+                join the run. None makes up a new id.
             max_added: How many tasks its tasks may add to it while it runs.
+            parameters: Those of the workflow, by name; they are kept, and each task has
+                them in `current_context().parameters`.
 
         Raises:
-            InvalidTaskError: It is no workflow, or *id* is no safe word.
-            DuplicateTaskError: *id* is that of a run of another workflow: it has tasks
-                that this one has not, or other tasks under the same ids.
+            InvalidTaskError: It is no workflow, or *id* is no safe word; or a parameter
+                is of another type, missing or unknown.
+            DuplicateTaskError: *id* is that of a run of another workflow, or with other
+                parameters: it has tasks that this one has not, or other tasks under the
+                same ids.
             UsageError: A task was refused: see `submit_tasks`.
         """
         rt = self._rt
-        workflow = as_workflow(workflow)
-        if not isinstance(workflow, Workflow) and "taskorch.planning" in sys.modules:
+        values: dict[str, Any] = {}
+        if isinstance(workflow, Workflow | WorkflowFunction):
+            workflow, values = written(workflow, parameters)
+        elif "taskorch.planning" in sys.modules:
             from taskorch.planning import ExecutionPlan  # noqa: PLC0415 - is there
 
             if isinstance(workflow, ExecutionPlan):
-                run = self.start(workflow.workflow, id, max_added=max_added)
+                plan = workflow.workflow
+                run = self.start(plan, id, max_added=max_added, parameters=parameters)
                 run.plan = workflow
                 return run
         if not isinstance(workflow, Workflow):
@@ -163,16 +173,39 @@ class WorkflowManager:
         check_count("max_added", max_added, least=0)
         if id is not None:
             check_name("the id of a run", id)
+        note = {PARAMETERS: values} if values else None
         rt.look_up()
         if id is None:
             run_id = f"{workflow.name}-{rt.new_id()}"
-            return self._start(workflow, run_id, max_added, is_new=True)
+            return self._start(workflow, run_id, max_added, is_new=True, note=note)
         with self._starting:
             is_new = self._check_known(workflow, id)
-            run = self._start(workflow, id, max_added, is_new=is_new)
+            if not is_new:
+                self._refuse_others(id, values, set(by_names(parameters)))
+            run = self._start(workflow, id, max_added, is_new=is_new, note=note)
             if not is_new:
                 self._rerun_stale(run)
             return run
+
+    def _refuse_others(
+        self, run_id: str, values: Mapping[str, Any], explicit: set[str]
+    ) -> None:
+        """
+        Refuse values other than those of the run that there is.
+
+        Raises:
+            DuplicateTaskError: One is another: one that it has, or that is *explicit*.
+        """
+        own = _progress.parameters_of(self.get(run_id))
+        others = [
+            f"{name} is {show(own.get(name))}, not {show(value)}"
+            for name, value in values.items()
+            if (name in own or name in explicit)
+            and (name not in own or own[name] != value)
+        ]
+        if others:
+            msg = f"the run {run_id!r} has other parameters: {', '.join(others)}"
+            raise DuplicateTaskError(msg, hint="choose another id for the run")
 
     def _start_noted(
         self, workflow: Workflow, run_id: str, note: Mapping[str, Any]
@@ -236,14 +269,22 @@ class WorkflowManager:
             self._restart(run, ended_earlier)
         return run
 
-    def _start_part(self, run_id: str, tasks: Iterable[Task]) -> list[TaskHandle[Any]]:
-        """Submit some tasks of a workflow as a run, to which they may add others."""
+    def _start_part(
+        self, run_id: str, tasks: Iterable[Task], values: Mapping[str, Any]
+    ) -> list[TaskHandle[Any]]:
+        """
+        Submit some tasks of a workflow as a run, to which they may add others.
+
+        *values* are the parameters of the run.
+        """
         self._record(run_id)
+        note = {PARAMETERS: values} if values else None
+        tasks = _noted({str(task.id): task for task in tasks}, note).values()
         works = self._rt.submit_tasks(tasks, run=run_id)
         return cast("list[TaskHandle[Any]]", works)
 
     def _had_failed(self, run_id: str) -> bool:
-        """Whether a run had failed in an earlier life."""
+        """Whether a run had failed in an earlier incarnation."""
         return any(map(failed_earlier, self.get(run_id).handles.values()))
 
     def _check_known(self, workflow: Workflow, run_id: str) -> bool:
@@ -353,7 +394,8 @@ class WorkflowManager:
         """
         The runs whose ids match a pattern, as in `find("nightly-*")`.
 
-        They are those of this life, and those of earlier lives that have not ended.
+        They are those of this incarnation, and those of earlier incarnations that have
+        not ended.
 
         Raises:
             InvalidTaskError: *pattern* is no text.
@@ -380,7 +422,7 @@ class WorkflowManager:
         return runs
 
     def _recall_reruns(self, works: Mapping[str, TaskHandle[Any]]) -> None:
-        """Look for re-runs of an earlier life that have ended: the journal has them."""
+        """Look for ended re-runs of an earlier incarnation: the journal has them."""
         self._rt.recall(stem_of(work.task_id) for work in works.values())
 
     def _made(
@@ -438,7 +480,7 @@ class WorkflowManager:
         return counts
 
     def _record(self, run_id: str) -> RunRecord:
-        """What is remembered of a run: of one of an earlier life, what it shows."""
+        """A run as known; one of an earlier incarnation as the journal shows it."""
         record = self._records.get(run_id)
         if record is None:
             record = RunRecord()
@@ -515,7 +557,7 @@ class WorkflowManager:
         return done
 
     @verb(
-        "Let nothing of a run begin.",
+        "Pause a run: none of its tasks begins.",
         "journal",
         "POST /workflows/{workflow_id}/pause",
         operation="pause_workflow",
@@ -663,31 +705,46 @@ class WorkflowManager:
             rt.step(partial(rerun, part), keep=True)
         self._rerun_stale(run)
 
-    def _same_run(self, task_id: str) -> Callable[[TaskRow], bool] | None:
-        """What is of the same run as a task, if that is known as one in this life."""
-        run_id = run_of(str(task_id))
-        if run_id not in self._records:
-            return None
-        return lambda row: row.run == run_id
+    def _rerun_below(self, work: Work) -> None:
+        """Of the run of a task that was run again: run again what is stale for that."""
+        self._rerun_stale(self.get(work._row.run), {stem_of(work._row.id)})
 
-    def _rerun_stale(self, run: WorkflowRun) -> None:
-        """Run again what had the results of runs that are not the latest any more."""
+    def _rerun_stale(
+        self, run: WorkflowRun, since: Collection[str] | None = None
+    ) -> None:
+        """
+        Run again what had the results of runs that are not the latest any more.
+
+        Of a run that stays as it was otherwise, only what is below the tasks *since*.
+        """
         rt = self._rt
         if rt.directory.reruns.is_empty:
             return
+        again: set[str] = set()
 
         def rerun(part: Sequence[tuple[str, TaskHandle[Any]]], now: int) -> None:
             rt.refuse_submission()
             for name, work in part:
+                if since is not None:
+                    above = {*map(stem_of, names_above(work))}
+                    above.update(map(stem_of, used_by(work)))
+                    if above.isdisjoint(since) and above.isdisjoint(again):
+                        continue
                 new = rt.submission.rerun_stale(work, now)
                 if new is not None:
                     run._works[name] = cast("TaskHandle[Any]", new)
+                    again.add(stem_of(new._row.id))
 
-        for part in slices(_backwards(run)[::-1]):
-            rt.step(partial(rerun, part), keep=True)
+        while True:
+            for part in slices(_backwards(run)[::-1]):
+                rt.step(partial(rerun, part), keep=True)
+            if not again:
+                return
+            # What has asked for a result may stand before the task that had it.
+            since, again = again, set()
 
     @verb(
-        "Approve what a gate asks.",
+        "Approve a gate.",
         "journal",
         "POST /workflows/{workflow_id}/approve",
         operation="approve_workflow",
@@ -720,7 +777,7 @@ class WorkflowManager:
         return _approvals.decide(self.get(run_id), gate, by, note, passed=True)
 
     @verb(
-        "Reject what a gate asks.",
+        "Reject a gate.",
         "journal",
         "POST /workflows/{workflow_id}/reject",
         operation="reject_workflow",

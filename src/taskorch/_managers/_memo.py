@@ -27,7 +27,7 @@ class MemoManager:
         self._rt: Runtime = runtime
 
     @verb(
-        "Forget results that are remembered: like tasks are made again.",
+        "Clear cached results: like tasks run again.",
         "thread",
         "POST /memo/clear",
         operation="clear_memo",

@@ -24,6 +24,7 @@ from taskorch.model import (
     run_of,
     without_run,
 )
+from taskorch.model._made_for import PARAMETERS
 from taskorch.runtime import Staleness, give_error, is_skipped
 from taskorch.workflows import PhaseReport, TaskReport, Verdict, WorkflowReport
 from taskorch.workflows._graph import longest_path, order
@@ -119,7 +120,15 @@ def status(run: WorkflowRun, is_paused: bool) -> WorkflowStatus:
             }
         ),
         stale=stale,
+        parameters=ReadOnly(parameters_of(run)),
     )
+
+
+def parameters_of(run: WorkflowRun) -> dict[str, Any]:
+    """The parameters of *run*: each of its tasks has them."""
+    tasks = (work._task for work in run.handles.values())
+    noted = (task.metadata.get(PARAMETERS) for task in tasks if task and task.metadata)
+    return dict(next(filter(None, noted), {}))
 
 
 def stale_names(

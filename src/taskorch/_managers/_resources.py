@@ -132,7 +132,7 @@ class ResourceManager:
         forms={
             "resources": {"type": "object", "additionalProperties": {"type": "number"}}
         },
-        lacks=lacks(command="a program says what there is"),
+        lacks=lacks(command="a program sets the totals"),
     )
     def resize(self, resources: Resources | Mapping[str, float]) -> None:
         """
@@ -185,13 +185,13 @@ class ResourceManager:
         return ReadOnly(by_pool)
 
     @verb(
-        "Say how much all tasks of a type, a run or an owner may have.",
+        "Set limits of all tasks of a type, a run or a tenant.",
         "journal",
         lacks=FOR_PROGRAMS,
     )
     def set_quotas(self, *quotas: Quota) -> None:
         """
-        Say how much all tasks of a type, a run or an owner may have; from now on.
+        Say how much all tasks of a type, a run or a tenant may have; from now on.
 
         Or how many of them may start in a second. Nothing is taken from anybody: where
         more is in use already, nothing new is granted until enough has been given back.
@@ -201,7 +201,7 @@ class ResourceManager:
 
         Args:
             quotas: Each takes the place of the one that there was for the same type,
-                run or owner, as soft as it is; one without limits lifts it. The others
+                run or tenant, as soft as it is; one without limits lifts it. The others
                 stay.
 
         Raises:
@@ -289,7 +289,7 @@ class ResourceManager:
                 wait, None is for ever. Those who wait are served in the order in which
                 they came, before tasks.
             id: A name for it, so that a script that is run again has it again: if the
-                same owner holds the same under this id, that is the answer.
+                same tenant holds the same under this id, that is the answer.
 
         Raises:
             UnsatisfiableError: There is not so much, in use or not.
@@ -375,7 +375,7 @@ class ResourceManager:
         self._rt.step(change, keep=True)
 
     @verb(
-        "What is held by hand, the oldest first.",
+        "Allocations by hand, the oldest first.",
         "journal",
         lacks=lacks("`GET /resources` has it", "`inspect` shows it"),
     )
@@ -386,7 +386,7 @@ class ResourceManager:
         older_than: float | timedelta | None = None,
     ) -> list[HeldResources]:
         """
-        What is held by hand, the oldest first.
+        Allocations by hand, the oldest first.
 
         Args:
             owner: Only what is theirs; None is everybody's.

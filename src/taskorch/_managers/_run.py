@@ -377,7 +377,7 @@ class WorkflowRun:
 
         Raises:
             WorkflowFailedError: It cannot complete.
-            NotRunningError: Nobody will go on with it in this life.
+            NotRunningError: Nobody will go on with it in this incarnation.
             ResultGoneError: A result has left memory.
         """
         rt = self._rt

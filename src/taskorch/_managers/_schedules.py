@@ -1,7 +1,7 @@
 """
 What is made again and again: `orch.schedules`, and that of a simulation.
 
-Decisions: 0085, 0096, 0126, 0127.
+Decisions: 0085, 0096, 0126, 0127, 0217.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ from taskorch.schedules import (
     Definition,
     Importable,
     SlotTimes,
+    Work,
     define,
     moment_ns,
     of_earlier,
@@ -64,6 +65,8 @@ from taskorch.schedules import (
     slot_of_name,
 )
 from taskorch.workflows import Workflow, WorkflowFunction
+from taskorch.workflows._functions import checked, written
+from taskorch.workflows._parameters import SLOT, by_names, digest_of, kept
 
 if TYPE_CHECKING:
     from taskorch.kernel import Kernel
@@ -271,11 +274,11 @@ class ScheduleHost(ABC):
 
 @attrs.define(eq=False)
 class _Entry:
-    """A schedule of this life."""
+    """A schedule of this incarnation."""
 
     definition: Definition
     #: None: nobody has said yet what it makes, or it cannot be read.
-    work: Task | Workflow | None
+    work: Work | None
     times: SlotTimes
     done_ns: int
     #: The slot that comes next, and when it is due; None: none comes.
@@ -304,7 +307,7 @@ class _Entry:
 
     @property
     def is_run(self) -> bool:
-        return isinstance(self.work, Workflow)
+        return isinstance(self.work, Workflow | WorkflowFunction)
 
     @property
     def before_ns(self) -> int:
@@ -329,12 +332,21 @@ class _SlotOrder:
     by: str
     #: What must have ended before.
     after: tuple[str, ...] = ()
+    #: Those that are given besides the schedule's own.
     parameters: Mapping[str, Any] | None = None
 
     @property
-    def note(self) -> dict[str, Any]:
-        name = self.entry.definition.name
-        return note_of(name, _moment(self.slot_ns, self.entry), self.parameters)
+    def values(self) -> dict[str, Any]:
+        """The parameters that are given for it."""
+        return {**self.entry.definition.parameters, **(self.parameters or {})}
+
+    @property
+    def slot(self) -> datetime:
+        return _moment(self.slot_ns, self.entry)
+
+    def note(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What is noted with what is made with these values."""
+        return note_of(self.entry.definition.name, self.slot, values)
 
 
 _Orders: TypeAlias = list[_SlotOrder]
@@ -355,15 +367,15 @@ class ScheduleManager:
 
     A slot has a task of the id `name/2026-11-25T0300Z`, its time in UTC; a workflow
     has a run `name-2026-11-25T0300Z`. So it is made once, in any number of lives. With
-    a journal, schedules are kept: the next life goes on with them, and catches up. What
-    only code can say (a lambda) is kept by its name, and must be added again.
+    a journal, schedules are kept: the next incarnation goes on with them, and catches
+    up. What only code can say (a lambda) is kept by its name, and must be added again.
     """
 
     def __init__(self, host: ScheduleHost) -> None:
         self._host = host
         self._entries: dict[str, _Entry] | None = None
         #: Of this life's code: what each makes.
-        self._works: dict[str, Task | Workflow] = {}
+        self._works: dict[str, Work] = {}
         #: Those of them that a file says.
         self._of_file: set[str] = set()
         self._heap: _Heap = []
@@ -397,6 +409,7 @@ class ScheduleManager:
         jitter: float | timedelta = 0.0,
         start: datetime | str | float | None = None,
         end: datetime | str | float | None = None,
+        parameters: Mapping[str, Any] | None = None,
     ) -> ScheduleStatus:
         """
         Add a schedule, or change the one of this name.
@@ -408,7 +421,9 @@ class ScheduleManager:
             name: Its name, one word.
             when: `"0 3 * * *"`, in the five fields of cron or in six with seconds;
                 `"@daily"`; `"every 15m"`; or seconds, or a timedelta.
-            what: A task without an id, a workflow, or a function without arguments.
+            what: A task without an id, a workflow, or a function without arguments; or
+                a function that `@workflow` has decorated, which is called for each
+                slot.
                 Of a workflow that says a schedule in its document, *when* may be None.
             zone: The name of a zone: there, cron's fields are read. Distances count
                 from *start*, or from the beginning of 1970.
@@ -420,8 +435,10 @@ class ScheduleManager:
                 cancels the one before.
             jitter: Seconds, within which each slot is put off: by chance, but always
                 the same.
-            start: No slot is before.
-            end: No slot is after.
+            start: First possible time.
+            end: Last possible time.
+            parameters: Those of the workflow, by name; of other work, what
+                `current_context().parameters` has.
 
         Returns:
             How it stands.
@@ -432,7 +449,7 @@ class ScheduleManager:
         """
         if when is None:
             options = zone, catch_up, overlap, jitter, start, end
-            return self._put(*of_workflow(name, what, options))
+            return self._put(*of_workflow(name, what, options, parameters))
         definition, work = define(
             name,
             when,
@@ -443,6 +460,7 @@ class ScheduleManager:
             jitter=jitter,
             start=start,
             end=end,
+            parameters=parameters,
         )
         return self._put(definition, work)
 
@@ -487,7 +505,7 @@ class ScheduleManager:
             raise InvalidTaskError(msg, hint="task: {program: [echo, hello]}")
         return self._put(definition, work)
 
-    def _put(self, definition: Definition, work: Task | Workflow) -> ScheduleStatus:
+    def _put(self, definition: Definition, work: Work) -> ScheduleStatus:
         host, name, now = self._host, definition.name, self._host.wall()
         with self._making:
             with self._lock:
@@ -534,7 +552,8 @@ class ScheduleManager:
             old = entry.definition
             if name in self._works or old.source not in ("", "code"):
                 continue
-            if old.work == new.work and old.timing() == new.timing():
+            is_same = old.work == new.work and old.parameters == new.parameters
+            if is_same and old.timing() == new.timing():
                 entry.renamed = new.name
 
     @verb(
@@ -575,7 +594,7 @@ class ScheduleManager:
         return True
 
     @verb(
-        "Make nothing for the slots that come.",
+        "Pause a schedule: its ticks make no tasks.",
         "thread",
         "POST /schedules/{name}/pause",
         operation="pause_schedule",
@@ -638,7 +657,7 @@ class ScheduleManager:
         return True
 
     @verb(
-        "Make now what a schedule makes.",
+        "Run a schedule now.",
         "thread",
         "POST /schedules/{name}/trigger",
         operation="trigger_schedule",
@@ -653,22 +672,18 @@ class ScheduleManager:
 
         Args:
             name: The schedule.
-            parameters: What `current_context().parameters` has in what is made.
+            parameters: Those of the workflow, which go before those of the schedule;
+                of other work, what `current_context().parameters` has besides.
 
         Returns:
             The id of the task, or of the run.
 
         Raises:
             UnknownTaskError: There is no such schedule.
-            InvalidTaskError: Nobody has said in this life what it makes; or
-                *parameters* is no mapping by names.
+            InvalidTaskError: Nobody has said in this incarnation what it makes; or a
+                parameter is of another type, missing or unknown.
         """
-        values: object = parameters
-        if values is not None and not (
-            isinstance(values, Mapping) and set(map(type, values)) <= {str}
-        ):
-            msg = f"parameters is a mapping by names, not {show(parameters)}"
-            raise InvalidTaskError(msg)
+        by_names(parameters)
         with self._making:
             with self._lock:
                 entry = self._entry(name)
@@ -689,7 +704,7 @@ class ScheduleManager:
         return is_slot or bool(self._host.known([made_id]))
 
     @verb(
-        "Make what would have been made.",
+        "Run a schedule's past ticks.",
         "thread",
         "POST /schedules/{name}/backfill",
         operation="backfill_schedule",
@@ -706,6 +721,7 @@ class ScheduleManager:
         until: datetime | str | float,
         *,
         again: bool = False,
+        parameters: Mapping[str, Any] | None = None,
     ) -> Backfilled:
         """
         Make what would have been made from *since* to *until*.
@@ -720,6 +736,8 @@ class ScheduleManager:
                 it is in that of the schedule.
             until: The last moment, which is not later than now.
             again: Run what has been made already, and has ended, again.
+            parameters: As for `trigger`. With others than those of the schedule, what
+                is made for a slot is made besides, under an id of its own.
 
         Returns:
             The ids of the tasks, or of the runs, of all slots; in its attribute
@@ -727,8 +745,24 @@ class ScheduleManager:
 
         Raises:
             UnknownTaskError: There is no such schedule.
-            InvalidTaskError: They are no moments, or there are too many slots.
+            InvalidTaskError: They are no moments, or there are too many slots; or a
+                parameter is of another type, missing or unknown.
         """
+        by_names(parameters)
+        slots = self._slots_between(name, since, until)
+        ids: _Ids = []
+        already: _Ids = []
+        for place in range(0, len(slots), _BATCH):
+            self._fill(
+                *(name, slots[place : place + _BATCH], (ids, already), parameters),
+                again=again,
+            )
+        return Backfilled(ids, already)
+
+    def _slots_between(
+        self, name: str, since: datetime | str | float, until: datetime | str | float
+    ) -> _Slots:
+        """The slots of a backfill."""
         with self._lock:
             entry = self._entry(name)
             definition = entry.definition
@@ -744,14 +778,52 @@ class ScheduleManager:
         if len(slots) > _BACKFILL:
             msg = f"more than {_BACKFILL:,} slots are between the two"
             raise InvalidTaskError(msg, hint="backfill in parts")
-        ids: _Ids = []
-        already: _Ids = []
-        for place in range(0, len(slots), _BATCH):
-            self._fill(name, slots[place : place + _BATCH], (ids, already), again=again)
-        return Backfilled(ids, already)
+        return slots
+
+    def _foreseen(
+        self, name: str, since: datetime | str | float, until: datetime | str | float
+    ) -> tuple[_Ids, set[str]]:
+        """What a backfill is for: the ids of all slots, and those that are made."""
+        slots = self._slots_between(name, since, until)
+        with self._lock:
+            definition = self._entry(name).definition
+        names = [definition.slot_id(slot) for slot in slots]
+        return names, self._host.known(names)
+
+    def _edit(self, name: str, **changes: str) -> ScheduleStatus:
+        """
+        Change the times of a schedule, or what becomes of ticks, as `add` would.
+
+        Raises:
+            UnknownTaskError: There is no such schedule.
+            InvalidTaskError: A change cannot be.
+        """
+        with self._making:
+            with self._lock:
+                entry = self._entry(name)
+                self._ensure_work(entry)
+                definition, work = entry.definition, entry.work
+            assert work is not None  # noqa: S101 - it was ensured
+            options: dict[str, Any] = {
+                "zone": definition.zone,
+                "catch_up": definition.catch_up,
+                "overlap": definition.overlap,
+                "jitter": definition.jitter,
+                "start": _moment_or_none(definition.start_ns, entry),
+                "end": _moment_or_none(definition.end_ns, entry),
+                "parameters": definition.parameters or None,
+            }
+            when = changes.pop("when", definition.when)
+            return self.add(name, when, work, **{**options, **changes})
 
     def _fill(
-        self, name: str, slots: _Slots, filled: tuple[_Ids, _Ids], *, again: bool
+        self,
+        name: str,
+        slots: _Slots,
+        filled: tuple[_Ids, _Ids],
+        parameters: Mapping[str, Any] | None,
+        *,
+        again: bool,
     ) -> None:
         """Make what *slots* are for; note the ids of all, and of those left alone."""
         ids, already = filled
@@ -759,17 +831,22 @@ class ScheduleManager:
             with self._lock:
                 entry = self._entry(name)
                 self._ensure_work(entry)
-            names = [entry.definition.slot_id(slot) for slot in slots]
+            own_ids = [entry.definition.slot_id(slot) for slot in slots]
+            names = [_id_with(entry, slot, parameters) for slot in slots]
             existing = self._host.known(names)
             ended = self._host.ended([*existing]) if again else set()
             orders: _Orders = []
-            for slot, made_id in zip(slots, names, strict=True):
+            for slot, made_id, own_id in zip(slots, names, own_ids, strict=True):
                 after = tuple(ids[-1:])
+                # With other parameters, the slot itself is not done.
+                by = "backfill" if made_id == own_id else "trigger"
                 if made_id not in existing:
-                    orders.append(_SlotOrder(entry, slot, made_id, "backfill", after))
+                    orders.append(
+                        _SlotOrder(entry, slot, made_id, by, after, parameters)
+                    )
                 elif made_id in ended:
                     rerun_id = self._again(made_id)
-                    self._tell([_SlotOrder(entry, slot, rerun_id, "backfill")])
+                    self._tell([_SlotOrder(entry, slot, rerun_id, by)])
                 else:
                     already.append(made_id)
                 ids.append(made_id)
@@ -808,7 +885,7 @@ class ScheduleManager:
         return moments
 
     @verb(
-        "When a schedule comes next.",
+        "A schedule and its next tick.",
         "thread",
         "GET /schedules/{name}",
         operation="schedule_status",
@@ -824,30 +901,44 @@ class ScheduleManager:
         """
         with self._lock:
             entry = self._entry(name)
-            definition = entry.definition
-            work = entry.work
-            makes = next(iter(definition.work.values()), "?") if work is None else ""
-            if isinstance(work, Workflow):
-                makes = work.name
-            elif work is not None:
-                makes = work.type
-            first = next(_slots(entry, max(entry.done_ns, 0), None), None)
             self._forget_ended(entry)
-            return ScheduleStatus(
-                name=name,
-                when=definition.when,
-                zone=definition.zone,
-                makes=str(makes),
-                catch_up=definition.catch_up,
-                overlap=definition.overlap,
-                jitter=definition.jitter,
-                next=None if first is None else _moment(first, entry),
-                done=_moment(entry.done_ns, entry),
-                running=tuple(entry.made),
-                paused=definition.paused,
-                trouble=" ".join(self._troubles(entry)),
-                document=definition.document(),
-            )
+            return self._status_of(entry)
+
+    def _standing(self) -> _Statuses:
+        """
+        How all schedules stand, for who looks often.
+
+        What they have made is not asked: `running` may have what has ended since.
+        """
+        with self._lock:
+            entries = self._known()
+            return [self._status_of(entries[name]) for name in sorted(entries)]
+
+    def _status_of(self, entry: _Entry) -> ScheduleStatus:
+        """Under the lock: how *entry* stands."""
+        definition = entry.definition
+        work = entry.work
+        makes = next(iter(definition.work.values()), "?") if work is None else ""
+        if isinstance(work, Workflow | WorkflowFunction):
+            makes = work.name
+        elif work is not None:
+            makes = work.type
+        first = next(_slots(entry, max(entry.done_ns, 0), None), None)
+        return ScheduleStatus(
+            name=definition.name,
+            when=definition.when,
+            zone=definition.zone,
+            makes=str(makes),
+            catch_up=definition.catch_up,
+            overlap=definition.overlap,
+            jitter=definition.jitter,
+            next=None if first is None else _moment(first, entry),
+            done=_moment(entry.done_ns, entry),
+            running=tuple(entry.made),
+            paused=definition.paused,
+            trouble=" ".join(self._troubles(entry)),
+            document=definition.document(),
+        )
 
     def _troubles(self, entry: _Entry) -> _Ids:
         """Under the lock: why the next slot does not come, or not as it should."""
@@ -917,7 +1008,7 @@ class ScheduleManager:
 
     def restore(self, documents: Mapping[str, Any] | None) -> None:
         """
-        Go on with what earlier lives have left, and add those that a file says.
+        Go on with what earlier incarnations have left, and add those that a file says.
 
         Those that came from a file which does not say them any more are paused. None:
         there is no file.
@@ -977,7 +1068,7 @@ class ScheduleManager:
         return self._entries
 
     def _read(self, name: str, document: dict[str, Any], done_ns: int) -> _Entry:
-        work: Task | Workflow | None = None
+        work: Work | None = None
         origin = {key: document.pop(key) for key in ORIGIN if key in document}
         document, done_ns = of_earlier(document, done_ns)
         try:
@@ -1003,7 +1094,7 @@ class ScheduleManager:
         Under the lock: know what *entry* makes; its function may have come by now.
 
         Raises:
-            InvalidTaskError: Nobody has said it in this life.
+            InvalidTaskError: Nobody has said it in this incarnation.
         """
         if entry.work is None:
             definition = entry.definition
@@ -1018,7 +1109,7 @@ class ScheduleManager:
             raise InvalidTaskError(_nobody_said(entry.definition))
 
     def _find_unfinished(self) -> None:
-        """What earlier lives have made, and has not ended."""
+        """What earlier incarnations have made, and has not ended."""
         assert self._entries is not None  # noqa: S101 - it was just made
         for task_id, metadata in self._host.unfinished():
             name, made_id = MadeFor(metadata).schedule, stem_of(task_id)
@@ -1291,10 +1382,11 @@ class ScheduleManager:
         tasks = list[Task]()
         for order in orders:
             work = order.entry.work
-            if isinstance(work, Workflow):
+            if isinstance(work, Workflow | WorkflowFunction):
+                workflow, values = _workflow_for(work, order)
                 # It is there already, if it was made in an earlier life, and edited.
                 with suppress(DuplicateTaskError):
-                    self._host.start(work, order.made_id, order.note)
+                    self._host.start(workflow, order.made_id, order.note(values))
             elif work is not None:
                 tasks.append(_task_of(work, order))
         if tasks:
@@ -1394,7 +1486,7 @@ class ScheduleManager:
 
     def say_what_is_gone(self, now: int) -> int | None:
         """
-        Say which schedules this life does not declare, once it has had time to.
+        Say which schedules this incarnation does not declare, once it has had time to.
 
         Returns:
             When to ask again, of the system's clock; None: never.
@@ -1433,7 +1525,7 @@ class ScheduleManager:
         return None
 
     def reset(self) -> None:
-        """A new life begins."""
+        """A new incarnation begins."""
         with self._lock:
             self._entries = None
             self._declared_by = 0
@@ -1546,8 +1638,12 @@ def _missed(
     return count, before if count else 0, last
 
 
+def _moment_or_none(ns: int | None, entry: _Entry) -> datetime | None:
+    return None if ns is None else _moment(ns, entry)
+
+
 def _task_of(work: Task, order: _SlotOrder) -> Task:
-    metadata = {**(work.metadata or {}), **order.note}
+    metadata = {**(work.metadata or {}), **order.note(order.values)}
     if not order.after:
         return attrs.evolve(work, id=order.made_id, metadata=metadata)
     return attrs.evolve(
@@ -1558,6 +1654,51 @@ def _task_of(work: Task, order: _SlotOrder) -> Task:
         join="finished",
         on_parent_failure="run",
     )
+
+
+def _workflow_for(
+    work: Workflow | WorkflowFunction[...], order: _SlotOrder
+) -> tuple[Workflow, dict[str, Any]]:
+    """
+    The workflow of a slot, and the parameters that are kept with its run.
+
+    Raises:
+        InvalidTaskError: The parameters are not those of the workflow, or the function
+            that writes it down has raised.
+    """
+    try:
+        return written(work, order.values, order.slot)
+    except UsageError:
+        raise
+    except Exception as error:
+        msg = f"{work.name} raises {type(error).__name__}: {error}"
+        raise InvalidTaskError(msg) from error
+
+
+def _id_with(entry: _Entry, slot_ns: int, parameters: Mapping[str, Any] | None) -> str:
+    """
+    The id of what is made for a slot with these parameters besides the schedule's own.
+
+    Raises:
+        InvalidTaskError: They are not those of what is made, or no id can say them.
+    """
+    work, own_id = entry.work, entry.definition.slot_id(slot_ns)
+    if not parameters or work is None:
+        return own_id
+    own = _SlotOrder(entry, slot_ns, own_id, "backfill")
+    other = attrs.evolve(own, parameters=parameters)
+    digests: list[str] = []
+    for order in (own, other):
+        values = order.values
+        if not isinstance(work, Task):
+            values = kept(checked(work, values, order.slot))
+            if SLOT not in order.values:
+                # Each slot has its own, which its id says.
+                values.pop(SLOT, None)
+        digests.append(digest_of(values))
+    if digests[0] == digests[1]:
+        return own_id
+    return entry.definition.slot_id(slot_ns, f"-{digests[1]}")
 
 
 def is_run(made_id: str) -> bool:

@@ -8,7 +8,8 @@ The arms of a bandit are policies that exist, so nothing worse is done than one 
 would do. What is learnt is a projection of the facts: deleting it changes no task.
 
 - `_arms`: arms in contexts: which is chosen, so that a floor holds; what came of each.
-- `_learner`: what learns of them: from facts, of this life and earlier, and snapshots.
+- `_learner`: what learns of them: from facts, of this incarnation and earlier, and
+snapshots.
 - `_bandits`: which of a few arms is pulled next, by the rewards of earlier pulls;
   the one that looks at features.
 - `_facts`: what facts say of choices and rewards, and what would have come of others.

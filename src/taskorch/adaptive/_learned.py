@@ -55,7 +55,7 @@ class Learned:
     `LearnedValue`. Each arm does what it does by itself; which is asked for a task is
     decided by a bandit, from the rewards of earlier tasks. It becomes part of one
     orchestrator, hears its events, and has its journal keep what it has learnt, each
-    hundred rewards, as an event from which a later life goes on.
+    hundred rewards, as an event from which a later incarnation goes on.
 
     `TaskStarted.choice` says which arm was chosen and how probable that was; the reason
     of a route or an allocation says it, too, so `explain` does.
@@ -81,7 +81,7 @@ class Learned:
         options: More arguments of the bandit. UCB1 has a `width` of 0.1 here, and not
             of 2 as in the paper: arms that are policies differ by little, and all of
             them do the work.
-        keep: Whether the journal keeps what was learnt, for the next life.
+        keep: Whether the journal keeps what was learnt, for the next incarnation.
 
     Raises:
         InvalidTaskError: An argument is out of its range, or the arms are not alike.
@@ -263,12 +263,12 @@ class Learned:
         return self.learner.snapshot()
 
     def save(self, orchestrator: Any = None) -> None:
-        """Have the journal keep a snapshot, for the next life."""
+        """Have the journal keep a snapshot, for the next incarnation."""
         self.learner.save(orchestrator)
 
     def evaluate(self, events: Iterable[Event]) -> dict[str, Value]:
         """
-        What would have come of each arm, chosen always: from the facts of a journal.
+        What would have come of each arm, chosen always: from the events of a journal.
 
         An estimate by the method of self-normalised inverse propensities: a reward
         counts the more, the less probable its choice was; its interval is Wilson's,
@@ -293,7 +293,7 @@ class LearnedRouter(Learned):
     def route(
         self, task: Task, candidates: Sequence[AgentView], context: Context
     ) -> Route:
-        """The agent that the router chosen for *task* names."""
+        """The worker that the router chosen for *task* names."""
         if len(candidates) == 1:
             name = candidates[0].name
             return Route(name, "the only candidate", reusable=LearnedRouter)
@@ -441,7 +441,7 @@ def _names(arms: Sequence[Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """
     What arms are called, each by another name, and how earlier versions called them.
 
-    Snapshots and facts of those say `r`, `r~2`, `r~2'`, `r~2''` where arms are alike.
+    Snapshots and events of those say `r`, `r~2`, `r~2'`, `r~2''` where arms are alike.
     """
     own: list[str] = []
     for arm in arms:

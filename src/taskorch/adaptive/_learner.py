@@ -70,13 +70,13 @@ class Learner:
     Learns from reward which of its arms to choose; it `Learns`, `Recalls` and `Hears`.
 
     In each context it learns by itself. What it chooses stands in `TaskStarted.choice`,
-    so that all that it learns is a projection of facts: `hear` takes them as they
-    happen, `replay` those of earlier lives, and a snapshot says up to which it has
-    learnt. All rewards of facts are from -1 to 1, those of `learn` from 0 to 1.
+    so that all that it learns is a projection of events: `hear` takes them as they
+    happen, `replay` those of earlier incarnations, and a snapshot says up to which it
+    has learnt. All rewards of events are from -1 to 1, those of `learn` from 0 to 1.
 
     Args:
         arms: Their names, each another one. None: each context has arms of its own.
-            `choose` says them, and a context stands in the facts beside its arm.
+            `choose` says them, and a context stands in the events beside its arm.
         name: Tells it from others that learn, in journals.
         algorithm: See `Learned`, as for all below.
         context: Names of what a task is told apart by.
@@ -426,7 +426,7 @@ class Learner:
         Called at the start, after `restore`: learn what the snapshot has not yet.
 
         Args:
-            journal: The facts of earlier lives, a `DurableJournal`.
+            journal: The events of earlier incarnations, a `DurableJournal`.
             last: The number of the last of them.
         """
         self._journal = journal
@@ -451,7 +451,7 @@ class Learner:
         last: int = _NO_END,
     ) -> None:
         """
-        Learn from facts of earlier lives.
+        Learn from events of earlier incarnations.
 
         Args:
             entries: Each with what the journal has beside it: of `TaskSubmitted` that
@@ -473,7 +473,7 @@ class Learner:
             )
 
     def _entries(self, ids: Collection[str]) -> Sequence[tuple[Event, Any]]:
-        """The facts about tasks, with what the journal has beside them."""
+        """The events about tasks, with what the journal has beside them."""
         if not ids:
             return ()
         wanted = {*ids, *map(stem_of, ids)}
@@ -498,7 +498,7 @@ class Learner:
                 self._take_in(event)
 
     def _know_again(self, event: TaskStarted, task: Task | None) -> None:
-        """The fact of a start says what was chosen; the context is that of the task."""
+        """The event of a start has the choice; the context is that of the task."""
         subject = self._subject(event.task_id, event.attempt)
         if event.choice is None or self._arms.begun.get(*subject):
             return
@@ -563,7 +563,7 @@ class Learner:
             }
 
     def save(self, orchestrator: Any = None) -> None:
-        """Have the journal keep a snapshot, for the next life."""
+        """Have the journal keep a snapshot, for the next incarnation."""
         orch = self._orch if orchestrator is None else orchestrator
         if orch is not None and self.keep:
             try:
@@ -573,7 +573,7 @@ class Learner:
 
     def restore(self, kept: Callable[[str], Any]) -> None:
         """
-        Called at the start: go on with what an earlier life has learnt.
+        Called at the start: go on with what an earlier incarnation has learnt.
 
         Arms are known again by their names: one that is gone is forgotten, a new one is
         untried. What was learnt otherwise (by another version, algorithm or context) is

@@ -48,6 +48,8 @@ from taskorch.model import (
     without_run,
 )
 from taskorch.runtime import MonotonicClock
+from taskorch.workflows._functions import written
+from taskorch.workflows._parameters import digest_of
 
 _S: Final = TaskState
 _SLOWEST: Final = 5
@@ -160,10 +162,13 @@ def _submit(
     """
     workflow = target.workflow
     run_id = args.id
-    if run_id is None and args.is_durable:
-        run_id = workflow.name
+    _, values = written(workflow, target.parameters)
+    if run_id is None and (args.is_durable or only is not None):
+        # Another run for other parameters; the same command goes on with its own.
+        apart = f"-{digest_of(values)}" if args.parameters else ""
+        run_id = f"{workflow.name}{apart}"
     if only is not None:
-        run_id = run_id or workflow.name
+        assert run_id is not None  # noqa: S101 - see above
         tasks = [
             task
             for task in workflow.tasks(run_id)
@@ -171,14 +176,14 @@ def _submit(
         ]
         # A part of it is a run, too.
         handles = orch.workflows._start_part(  # noqa: SLF001 - it is not all of it
-            run_id, map(real_task, tasks)
+            run_id, map(real_task, tasks), values
         )
         names = {
             handle.task_id: without_run(task.id or "")
             for handle, task in zip(handles, tasks, strict=True)
         }
         return lambda: names
-    run = orch.workflows.start(workflow, id=run_id)
+    run = orch.workflows.start(workflow, id=run_id, parameters=target.parameters)
     return lambda: {handle.task_id: name for name, handle in run.handles.items()}
 
 
@@ -431,6 +436,8 @@ def _repeat(args: argparse.Namespace, name: str) -> str:
     for option in ("functions", "journal", "id"):
         if getattr(args, option) is not None:
             words += [f"--{option}", getattr(args, option)]
+    for parameter in args.parameters:
+        words += ["--parameter", parameter]
     for resource in args.resources:
         words += ["--resources", resource]
     return shlex.join([*words, "--only", name])

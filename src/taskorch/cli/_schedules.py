@@ -10,7 +10,14 @@ from taskorch._settings.configuration import TOKEN_VARIABLE
 from taskorch.cli import FAILED, OK
 from taskorch.cli._control import _journal, service
 from taskorch.cli._target import read_document
-from taskorch.cli._terminal import add_json, is_url, line, print_json
+from taskorch.cli._terminal import (
+    add_json,
+    add_parameter,
+    is_url,
+    line,
+    parameters_of,
+    print_json,
+)
 from taskorch.client import Client
 from taskorch.errors import InvalidTaskError
 from taskorch.schedules import Backfilled, Importable
@@ -45,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="of `backfill`: run what has been made already again",
     )
+    add_parameter(parser, "of `add`, `trigger` and `backfill`: ")
     parser.add_argument(
         "--when", metavar="TIMES", help="of `add`: '0 3 * * *', or 'every 15m'"
     )
@@ -151,19 +159,18 @@ def _change(args: argparse.Namespace, orch: Any) -> int:
 
 
 def _made(args: argparse.Namespace, orch: Any) -> Backfilled:
+    parameters = parameters_of(args.parameters) or None
     if args.verb == "trigger":
         if isinstance(orch, Client):
-            return Backfilled(orch.trigger_schedule(args.name))
-        return Backfilled([orch.schedules.trigger(args.name)])
+            return Backfilled(orch.trigger_schedule(args.name, parameters))
+        return Backfilled([orch.schedules.trigger(args.name, parameters)])
     if args.since is None or args.until is None:
         msg = "backfill goes from --since TIME to --until TIME"
         raise InvalidTaskError(msg, hint="such as 2026-11-25T03:00")
-    if isinstance(orch, Client):
-        return orch.backfill_schedule(
-            args.name, args.since, args.until, again=args.again
-        )
-    backfilled: Backfilled = orch.schedules.backfill(
-        args.name, args.since, args.until, again=args.again
+    is_remote = isinstance(orch, Client)
+    backfill = orch.backfill_schedule if is_remote else orch.schedules.backfill
+    backfilled: Backfilled = backfill(
+        *(args.name, args.since, args.until), again=args.again, parameters=parameters
     )
     return backfilled
 
@@ -178,6 +185,8 @@ def _add(args: argparse.Namespace, orch: Any) -> int:
     options = ("when", "zone", "catch_up", "overlap", "jitter")
     fields = {name: getattr(args, name) for name in options}
     fields = {name: value for name, value in fields.items() if value is not None}
+    if args.parameters:
+        fields["parameters"] = parameters_of(args.parameters)
     if args.workflow is not None:
         workflow = read_document(args.workflow, Importable())
         when = fields.pop("when", None)

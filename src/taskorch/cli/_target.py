@@ -12,17 +12,17 @@ from contextlib import contextmanager
 from importlib.util import module_from_spec, spec_from_file_location
 from keyword import iskeyword
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import attrs
 
-from taskorch._base.building import as_workflow
 from taskorch._base.vocabulary import guess
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch.cli._terminal import pairs
+from taskorch.cli._terminal import add_parameter, pairs, parameters_of
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.model import Task, some
 from taskorch.workflows import Workflow, WorkflowFunction
+from taskorch.workflows._functions import checked
 
 _DOCUMENTS: Final = (".yaml", ".yml", ".json")
 #: What a name of tasks without a workflow becomes.
@@ -35,6 +35,8 @@ class Target:
 
     workflow: Workflow
     orchestrator: TaskOrchestrator | None
+    #: Those that the workflow has not been written down with.
+    parameters: dict[str, str] = attrs.Factory(dict)
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +55,7 @@ def add_target(parser: argparse.ArgumentParser) -> None:
         metavar="MODULE",
         help="of FILE.yaml: the module with the functions that it calls",
     )
+    add_parameter(parser)
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
@@ -84,8 +87,10 @@ def load(args: argparse.Namespace) -> Target:
         OSError: The file cannot be read.
     """
     text: str = args.target
+    parameters = parameters_of(args.parameters)
     if not args.is_module and Path(text).suffix in _DOCUMENTS:
-        return Target(read_document(Path(text), functions_of(args.functions)), None)
+        workflow = read_document(Path(text), functions_of(args.functions))
+        return Target(workflow, None, parameters)
     where, _, name = text.partition(":")
     names = module_of(where, is_module=args.is_module)
     defined = [one for one in names.values() if isinstance(one, TaskOrchestrator)]
@@ -93,9 +98,12 @@ def load(args: argparse.Namespace) -> Target:
     if len(orchestrators) > 1:
         msg = f"{where} defines {len(orchestrators)} orchestrators"
         raise InvalidTaskError(msg, hint="define one in a file")
-    return Target(
-        _workflow(names, name, where), orchestrators[0] if orchestrators else None
-    )
+    work = _workflow(names, name, where)
+    if isinstance(work, WorkflowFunction):
+        values, parameters = checked(work, parameters), {}
+        with _importing(f"{where}:{name}" if name else where):
+            work = work(**values)
+    return Target(work, orchestrators[0] if orchestrators else None, parameters)
 
 
 def module_of(where: str, *, is_module: bool) -> dict[str, Any]:
@@ -181,12 +189,16 @@ def _is_ours(file: str) -> bool:
     return file in (__file__, importlib.__file__) or file.startswith("<frozen import")
 
 
-def _workflow(names: Mapping[str, Any], name: str, where: str) -> Workflow:
+def _workflow(
+    names: Mapping[str, Any], name: str, where: str
+) -> Workflow | WorkflowFunction[...]:
     if name:
         if name not in names:
             msg = f"{where} does not define {name!r}"
             raise InvalidTaskError(msg, hint=f"it defines: {_offer(names)}")
         value = names[name]
+        if isinstance(value, WorkflowFunction):
+            return value
         if callable(value):
             with _importing(f"{where}:{name}"):
                 value = value()
@@ -203,8 +215,8 @@ def _workflow(names: Mapping[str, Any], name: str, where: str) -> Workflow:
         if isinstance(value, WorkflowFunction)
     }
     if len(workflows) == 1:
-        with _importing(where):
-            return cast("Workflow", as_workflow(next(iter(workflows.values()))))
+        work: Workflow | WorkflowFunction[...] = next(iter(workflows.values()))
+        return work
     if len(workflows) > 1:
         msg = f"{where} defines {len(workflows)} workflows: {_offer(names)}"
         raise InvalidTaskError(msg, hint=f"say which: {where}:NAME")

@@ -269,6 +269,38 @@ def pairs(texts: Iterable[str]) -> dict[str, Any]:
     return values
 
 
+def add_parameter(parser: argparse.ArgumentParser, of: str = "") -> None:
+    """`--parameter`, which says the values of parameters."""
+    parser.add_argument(
+        "--parameter",
+        dest="parameters",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help=f"{of}the value of a parameter; may be repeated",
+    )
+
+
+def parameters_of(texts: Iterable[str]) -> dict[str, str]:
+    """
+    `NAME=VALUE` of each; values are texts.
+
+    Raises:
+        InvalidTaskError: One is none, or a name is there twice.
+    """
+    values: dict[str, str] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not name or not sign:
+            msg = f"--parameter {text!r} says no value"
+            raise InvalidTaskError(msg, hint="write --parameter NAME=VALUE")
+        if name in values:
+            msg = f"--parameter {name} stands there twice"
+            raise InvalidTaskError(msg, hint="say it once")
+        values[name] = value
+    return values
+
+
 def port(text: str) -> int:
     """The port that an argument names; 0 is a free one."""
     if text.isascii() and text.isdigit() and int(text[:6]) < 1 << 16:

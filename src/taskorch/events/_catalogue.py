@@ -1,7 +1,7 @@
 """
 The catalogue: one class for every fact.
 
-A fact is noted as an object of its class, and stays that: receivers get it, journals
+A fact is noted as an object of its class, and stays that: listeners get it, journals
 keep it, and the fold applies it.
 
 Decision: 0001.
@@ -28,12 +28,12 @@ TASK_ID: Final = 3
 @frozen
 class Event(tuple[Any, ...]):  # noqa: SLOT001 - `frozen` gives it some
     """
-    A fact: something that has happened.
+    An event: something that has happened.
 
     Attributes:
-        seq: Rises with every fact of one orchestrator. `TaskValidated`, `TaskRouted`
-            and `TaskTimedOut` share the number of the fact that they are a view of, and
-            `TaskReady` that of the fact that let the task go.
+        seq: Rises with every event of one orchestrator. `TaskValidated`, `TaskRouted`
+            and `TaskTimedOut` share the number of the event that they are a view of,
+            and `TaskReady` that of the event that let the task go.
         at_ns: Nanoseconds since the epoch, on a clock that never goes back.
     """
 
@@ -60,7 +60,7 @@ class Event(tuple[Any, ...]):  # noqa: SLOT001 - `frozen` gives it some
         return f"{type(self).__name__}({fields})"
 
     def __replace__(self, **changes: Any) -> Self:
-        """The fact with other values of some fields; `copy.replace` calls it."""
+        """The event with other values of some fields; `copy.replace` calls it."""
         return type(self)(**{**fields_of(self), **changes})
 
     def __getnewargs__(self) -> tuple[Any, ...]:
@@ -80,7 +80,7 @@ Fact: TypeAlias = Event
 @frozen
 class TaskEvent(Event):
     """
-    A fact about one task.
+    An event about one task.
 
     Attributes:
         task_id: The id of the task.
@@ -101,7 +101,7 @@ class TaskSubmitted(TaskEvent):
         type: The type of the task.
         priority: The priority of the task.
         after: Ids of what it waits for.
-        requires: Capabilities that the agent must have; None: it runs here.
+        requires: Capabilities that the worker must have; None: it runs here.
         resources: What it asks for, in millionths.
         rerun_of: The id of the task that this one runs again.
         timeout_ns: The most that one attempt may take, in ns.
@@ -118,7 +118,7 @@ class TaskSubmitted(TaskEvent):
         wait: It is a wait: for what event, for how many ns, and whether there is a
             default; of a question with reminders, after how many ns each comes.
         trace: The span in which it was submitted, as a `traceparent` of W3C Trace
-            Context: its attempts belong to that trace, in later lives too.
+            Context: its attempts belong to that trace, in later incarnations too.
         owner: For whom it is done.
         elastic: Of a request that may be granted in part: the least that was named, in
             millionths; the weight, in millionths; and the fallback.
@@ -163,7 +163,7 @@ class TaskValidated(TaskEvent):
 @frozen
 class TaskReady(TaskEvent):
     """
-    The task waits for nothing any more but its turn: it is queued.
+    The task is queued.
 
     Said while somebody listens, each time: of a task that is queued as it comes, after
     its last parent, a delay, a retry or a suspension. No journal has it.
@@ -177,7 +177,7 @@ class TaskRouted(TaskEvent):
 
     Attributes:
         attempt: The number of the attempt, from 1.
-        agent_id: The agent.
+        agent_id: The worker.
         reason: Why.
     """
 
@@ -193,9 +193,9 @@ class TaskStarted(TaskEvent):
 
     Attributes:
         attempt: Counted from 1.
-        agent_id: The agent.
+        agent_id: The worker.
         allocation: What it holds of the pools, in millionths.
-        reason: Why this agent.
+        reason: Why this worker.
         choice: What a policy that learns has chosen for it: the name of the arm, and
             how probable it was that this one would be chosen; None: nobody learns.
     """
@@ -210,11 +210,11 @@ class TaskStarted(TaskEvent):
 @frozen
 class TaskCompleted(TaskEvent):
     """
-    The task ended well.
+    The task completed.
 
     Attributes:
         attempt: The number of the attempt, from 1.
-        agent_id: The agent.
+        agent_id: The worker.
         latency_ns: From the start of the attempt to its end.
         cause: What ended it, if no attempt did: `event`, `timeout` (of a wait) or
             `decision`.
@@ -249,7 +249,7 @@ class TaskCompleted(TaskEvent):
         return None if self._load is None else self._load()
 
     def with_result(self, load: Callable[[], object]) -> TaskCompleted:
-        """The same fact, whose result *load* fetches."""
+        """The same event, whose result *load* fetches."""
         fact = tuple.__new__(TaskCompleted, self)
         fact.__dict__["_load"] = load
         return fact
@@ -266,11 +266,11 @@ def _completed(result: object, *values: Any) -> TaskCompleted:
 @frozen
 class TaskFailed(TaskEvent):
     """
-    The task ended badly, for good.
+    The task failed for good.
 
     Attributes:
         attempt: The last attempt, or 0 if none began.
-        agent_id: The agent.
+        agent_id: The worker.
         error_type: The class of the error.
         message: What the error says.
         cause: `error`, `timeout`, `deadline`, `expired`, `poisoned`, `component`,
@@ -305,13 +305,13 @@ class TaskRetrying(TaskEvent):
 
     Attributes:
         attempt: The number of the attempt, from 1.
-        agent_id: The agent.
+        agent_id: The worker.
         error_type: The class of the error.
         message: What the error says.
-        cause: `error` or `timeout`; `lost` (its worker died), `missing` (its agent does
-            not know of it, or has left), `interrupted` (the orchestrator stopped),
+        cause: `error` or `timeout`; `lost` (its worker died), `missing` (its worker
+            does not know of it, or has left), `interrupted` (the orchestrator stopped),
             `stopped`, `unstarted` (the system had no thread, process or descriptor for
-            it) or `returned` (its agent gave it back before it began).
+            it) or `returned` (its worker gave it back before it began).
         delay_ns: Until the next attempt may start.
         charged: False if the attempt was lost through no fault of the task's.
         reason: Why.
@@ -364,7 +364,7 @@ class TaskBlocked(TaskEvent):
 @frozen
 class TaskReleased(TaskEvent):
     """
-    The join of a task with terms of its own holds: it waits for no other task.
+    The join of a task holds: it waits for no other task.
 
     Attributes:
         reason: Why.
@@ -376,7 +376,7 @@ class TaskReleased(TaskEvent):
 @frozen
 class TaskRecalled(TaskEvent):
     """
-    The task was released since all its parents had ended, and waits for them again.
+    The released task waits for its parents again.
 
     It had not begun, and something that had ended, or was blocked, is to run after all.
 
@@ -390,7 +390,7 @@ class TaskRecalled(TaskEvent):
 @frozen
 class TaskUnblocked(TaskEvent):
     """
-    What blocked the task is gone: it waits as before.
+    The task is no longer blocked: it waits as before.
 
     Attributes:
         reason: Why.
@@ -434,7 +434,7 @@ class TaskDue(TaskEvent):
 @frozen
 class TaskCancelled(TaskEvent):
     """
-    The task was cancelled, and its work has ended or was given up.
+    The task was cancelled; its work ended or was given up.
 
     Attributes:
         reason: Why.
@@ -462,7 +462,7 @@ class TaskReprioritised(TaskEvent):
 @frozen
 class TaskOptionsChanged(TaskEvent):
     """
-    The task has other options: these hold from now on.
+    The task has other options from now on.
 
     It was submitted again with them, or the retry handler chose them for its next
     attempts.
@@ -471,7 +471,7 @@ class TaskOptionsChanged(TaskEvent):
         changed: The names of the options that are others.
         priority: Its priority.
         key: Its place in the queue: lower starts first.
-        requires: Capabilities that the agent must have; None: it runs here.
+        requires: Capabilities that the worker must have; None: it runs here.
         resources: What it needs, in whole units.
         timeout_ns: How long an attempt may take, in ns; None is for ever.
         idempotent: Whether an attempt that was cut off may be run again.
@@ -480,7 +480,7 @@ class TaskOptionsChanged(TaskEvent):
         deadline_ns: To have ended by this time, in ns since the epoch; None is never.
         owner: For whom it is done.
         elastic: As of `TaskSubmitted`.
-        avoid: Agents that it does not go to as long as there is another.
+        avoid: Workers that it does not go to as long as there is another.
         reason: Why the retry handler chose them; "" if it was submitted with them.
     """
 
@@ -530,7 +530,7 @@ class TaskParentsAdded(TaskEvent):
 @frozen
 class TaskRenewed(TaskEvent):
     """
-    The re-run makes anew what the task adds to its run: calls of a map, questions.
+    The re-run adds again to its run: calls of a map, questions.
 
     Attributes:
         since: The id of the run of the task from which on what was added is its own:
@@ -543,7 +543,7 @@ class TaskRenewed(TaskEvent):
 @frozen
 class ResultsUsed(TaskEvent):
     """
-    A running task has asked for the results of others, without depending on them.
+    A running task asked for results of tasks that it does not depend on.
 
     If one of these is run again, what the task came to is stale.
 
@@ -606,7 +606,7 @@ class TaskTimedOut(TaskEvent):
 @frozen
 class AttemptWaiting(TaskEvent):
     """
-    An attempt waits for another task, and gave its slot back meanwhile.
+    An attempt waits for another task, without its slot.
 
     Attributes:
         attempt: The number of the attempt, from 1.
@@ -630,7 +630,7 @@ class AttemptReturned(TaskEvent):
 @frozen
 class LateResultIgnored(TaskEvent):
     """
-    An attempt that is not the current one ended: nothing comes of it.
+    An attempt ended that is not the current one; it changes nothing.
 
     Attributes:
         attempt: The number of the attempt, from 1.
@@ -650,7 +650,7 @@ class LateResultIgnored(TaskEvent):
 @frozen
 class AllocationChanged(TaskEvent):
     """
-    What a running attempt holds of an elastic request has grown, or shrunk.
+    The share of a running elastic request changed.
 
     Attributes:
         attempt: The number of the attempt, from 1.
@@ -668,11 +668,11 @@ class AllocationChanged(TaskEvent):
 @frozen
 class SlotLeaked(TaskEvent):
     """
-    Work would not stop in its grace: its slot and resources stay taken.
+    Work did not stop in its grace; it keeps slot and resources.
 
     Attributes:
         attempt: The number of the attempt, from 1.
-        agent_id: The agent.
+        agent_id: The worker.
     """
 
     attempt: int
@@ -682,11 +682,11 @@ class SlotLeaked(TaskEvent):
 @frozen
 class SlotRecovered(TaskEvent):
     """
-    Work that would not stop has ended after all: its slot is free again.
+    Leaked work ended: its slot is free again.
 
     Attributes:
         attempt: The number of the attempt, from 1.
-        agent_id: The agent.
+        agent_id: The worker.
     """
 
     attempt: int
@@ -710,7 +710,7 @@ class TaskProgressed(TaskEvent):
 @frozen
 class RecoveryAttempted(TaskEvent):
     """
-    A failed attempt was to be mended where it ran: see `TaskOrchestrator.recover`.
+    A repair of a failed attempt: see `TaskOrchestrator.recover`.
 
     Attributes:
         attempt: The number of the attempt, from 1.
@@ -748,7 +748,7 @@ class TaskCheckpointed(TaskEvent):
 @frozen
 class QuestionAsked(TaskEvent):
     """
-    People are asked from now on; a view of `TaskBlocked`.
+    A question was asked; a view of `TaskBlocked`.
 
     By a question, by the approval of a phase, or about a failure.
 
@@ -764,7 +764,7 @@ class QuestionAsked(TaskEvent):
 @frozen
 class QuestionAnswered(TaskEvent):
     """
-    Somebody has answered a question; what has come of it is in the fact that follows.
+    Somebody answered a question; the next event has the effect.
 
     Attributes:
         by: Who.
@@ -798,7 +798,7 @@ class AnswerRefused(TaskEvent):
 @frozen
 class QuestionReminded(TaskEvent):
     """
-    A question is still open, and it is time to say so again.
+    The reminder of an open question.
 
     Attributes:
         times: How often that has been said.
@@ -810,7 +810,7 @@ class QuestionReminded(TaskEvent):
 @frozen
 class TaskRewarded(TaskEvent):
     """
-    Somebody said how good an attempt was; it changes nothing for the task.
+    Somebody rewarded an attempt; the task does not change.
 
     Attributes:
         attempt: The number of the attempt, from 1.
@@ -849,7 +849,7 @@ class EventEmitted(Event):
 @frozen
 class AlertRaised(Event):
     """
-    The condition of an alert has held for as long as it must.
+    An alert fires.
 
     Attributes:
         name: The name of its rule.
@@ -867,7 +867,7 @@ class AlertRaised(Event):
 @frozen
 class AlertCleared(Event):
     """
-    An alert is over, and what was done about it is undone.
+    An alert is over, and its action undone.
 
     Attributes:
         name: The name of its rule.
@@ -886,7 +886,7 @@ class AlertCleared(Event):
 @frozen
 class StartsHeld(Event):
     """
-    Somebody holds starts back: nothing new starts, or only so much.
+    Starts are on hold: nothing new starts, or only so much.
 
     Attributes:
         by: Who holds them; they have one hold, and this one takes its place.
@@ -904,7 +904,7 @@ class StartsHeld(Event):
 @frozen
 class StartsReleased(Event):
     """
-    Somebody holds no starts back any more.
+    Starts are no longer on hold.
 
     Attributes:
         by: Who held them.
@@ -933,10 +933,10 @@ class AgentJoined(Event):
 @frozen
 class AgentLost(Event):
     """
-    A worker is silent, or has left: it has no attempts any more, and gets none.
+    A worker is silent, or left: it loses its attempts.
 
     Attributes:
-        agent_id: The agent.
+        agent_id: The worker.
         reason: Why.
     """
 
@@ -947,10 +947,10 @@ class AgentLost(Event):
 @frozen
 class AgentReturned(Event):
     """
-    A worker that was lost is heard of again.
+    A lost worker gives a sign of life.
 
     Attributes:
-        agent_id: The agent.
+        agent_id: The worker.
     """
 
     agent_id: str
@@ -959,10 +959,10 @@ class AgentReturned(Event):
 @frozen
 class AgentTripped(Event):
     """
-    A worker's circuit breaker has opened: it gets no work of that kind for a while.
+    A worker's circuit breaker opened: no work of that kind for a while.
 
     Attributes:
-        agent_id: The agent.
+        agent_id: The worker.
         capability: For which capability; "" is for all that it does.
         until_ns: When the first probe may go there, in ns since the epoch.
         reason: Why.
@@ -977,10 +977,10 @@ class AgentTripped(Event):
 @frozen
 class AgentProbed(Event):
     """
-    A worker's circuit breaker is half-open: some attempts are let through, as probes.
+    A worker's circuit breaker is half-open: it gets a few attempts as probes.
 
     Attributes:
-        agent_id: The agent.
+        agent_id: The worker.
         capability: For which capability; "" is for all that it does.
     """
 
@@ -994,7 +994,7 @@ class AgentRestored(Event):
     A worker's circuit breaker is closed again: it gets work as before.
 
     Attributes:
-        agent_id: The agent.
+        agent_id: The worker.
         capability: For which capability; "" is for all that it does.
         reason: Why.
     """
@@ -1007,10 +1007,10 @@ class AgentRestored(Event):
 @frozen
 class AgentDraining(Event):
     """
-    A worker drains: it ends its attempts and gets nothing new; or it gets work again.
+    A worker drains: it gets no new work; or it works again.
 
     Attributes:
-        agent_id: The agent.
+        agent_id: The worker.
         draining: False: it gets work again.
         reason: Why.
     """
@@ -1023,7 +1023,7 @@ class AgentDraining(Event):
 @frozen
 class PoolsChanged(Event):
     """
-    Pools were added, removed or changed in size.
+    Resource pools were added, removed or changed in size.
 
     Attributes:
         totals: The pools that are new or of another size, each with its total, in
@@ -1041,7 +1041,7 @@ class PoolsChanged(Event):
 @frozen
 class PoolSaturated(Event):
     """
-    A pool is nearly used up; reported once, and only to receivers.
+    A resource pool is nearly used up; reported once, to listeners only.
 
     Attributes:
         pool: The resource.
@@ -1057,7 +1057,7 @@ class PoolSaturated(Event):
 @frozen
 class PoolRelieved(Event):
     """
-    A pool that was saturated has room again.
+    A saturated resource pool has room again.
 
     Attributes:
         pool: The resource.
@@ -1073,7 +1073,7 @@ class PoolRelieved(Event):
 @frozen
 class QuotaExceeded(Event):
     """
-    A soft quota is exceeded; reported once, and only to receivers.
+    A soft quota is exceeded; reported once, to listeners only.
 
     Attributes:
         kind: Whom the quota is for: `type`, `owner` or `workflow`.
@@ -1093,7 +1093,7 @@ class QuotaExceeded(Event):
 @frozen
 class QuotaRelieved(Event):
     """
-    A soft quota that was exceeded is well kept again.
+    A soft quota is no longer exceeded.
 
     Attributes:
         kind: Whom the quota is for: `type`, `owner` or `workflow`.
@@ -1129,7 +1129,7 @@ class QuotasChanged(Event):
 @frozen
 class ResultRemembered(TaskEvent):
     """
-    A task is about to make a result that like tasks will have, too.
+    A task is about to make a result for the cache.
 
     Attributes:
         kind: The type of the task.
@@ -1148,7 +1148,7 @@ class ResultRemembered(TaskEvent):
 @frozen
 class ResultReused(TaskEvent):
     """
-    A task is not made, since a like one has its result.
+    A task takes a cached result.
 
     Attributes:
         key: What they have in common, as a digest.
@@ -1164,7 +1164,7 @@ class ResultReused(TaskEvent):
 @frozen
 class ResultsForgotten(Event):
     """
-    Results are not remembered any more: like tasks are made again.
+    Cached results were cleared: like tasks run again.
 
     Attributes:
         keys: The keys of these results.
@@ -1192,7 +1192,7 @@ class ScheduleChanged(Event):
 @frozen
 class ScheduleFired(Event):
     """
-    A slot of a schedule has come, and has its task.
+    A tick of a schedule came, and has its task.
 
     Attributes:
         name: The name of the schedule.
@@ -1210,7 +1210,7 @@ class ScheduleFired(Event):
 @frozen
 class ScheduleQueued(Event):
     """
-    A slot of a schedule has come, and waits: what it made before has not ended.
+    A tick of a schedule came, and waits for the run before.
 
     Attributes:
         name: The name of the schedule.
@@ -1224,7 +1224,7 @@ class ScheduleQueued(Event):
 @frozen
 class ScheduleSkipped(Event):
     """
-    Slots of a schedule have come, and get no task.
+    Ticks of a schedule came, and get no task.
 
     Attributes:
         name: The name of the schedule.
@@ -1260,7 +1260,7 @@ class ResourcesAllocated(Event):
 @frozen
 class ResourcesReleased(Event):
     """
-    What was taken by hand was given back.
+    Resources that were allocated by hand were released.
 
     Attributes:
         allocation_id: The id of the allocation.
@@ -1278,7 +1278,7 @@ class ResourcesReleased(Event):
 @frozen
 class ComponentFailed(Event):
     """
-    A part of the user's raised, or returned what its protocol does not allow.
+    A policy raised, or returned what its protocol does not allow.
 
     Attributes:
         component: Which part: `router`, `queue`, ….
@@ -1296,7 +1296,7 @@ class ComponentFailed(Event):
 @frozen
 class PolicySlow(Event):
     """
-    A policy took long, while all waited for it; the validator alone holds up nobody.
+    A policy took long while all waited; a validator holds up nobody.
 
     Attributes:
         component: Which part: `router`, `queue`, ….
@@ -1310,11 +1310,11 @@ class PolicySlow(Event):
 @frozen
 class ReceiverFailed(Event):
     """
-    A receiver of a signal, or a done-callback, raised.
+    A listener, or a done-callback, raised.
 
     Attributes:
         signal: The signal.
-        receiver: The name of the receiver.
+        receiver: The name of the listener.
         error_type: The class of the error.
         message: What the error says.
     """
@@ -1328,11 +1328,11 @@ class ReceiverFailed(Event):
 @frozen
 class EventsLost(Event):
     """
-    A receiver was so slow that events were dropped before it.
+    A listener was so slow that it lost events.
 
     Attributes:
         signal: The signal.
-        receiver: The name of the receiver.
+        receiver: The name of the listener.
         lost: How many.
     """
 
@@ -1350,7 +1350,7 @@ class OrchestratorStarted(Event):
     The orchestrator started to run tasks.
 
     Attributes:
-        epoch: The number of this life; with the number of an attempt, its fence.
+        epoch: The number of this incarnation; with the number of an attempt, its fence.
         concurrency: How many attempts run at once at the most; 0: nobody has said it.
     """
 
@@ -1383,7 +1383,7 @@ class JournalRestored(Event):
 @frozen
 class StatsReported(Event):
     """
-    Monitoring: the statistics, at an interval, if there is a receiver.
+    Monitoring: the statistics, at an interval, for listeners.
 
     Attributes:
         stats: What `get_stats()` says.
@@ -1395,7 +1395,7 @@ class StatsReported(Event):
 @frozen
 class HealthReported(Event):
     """
-    Monitoring: the health, at an interval, if there is a receiver.
+    Monitoring: the health, at an interval, for listeners.
 
     Attributes:
         health: What `health()` says.
@@ -1407,7 +1407,7 @@ class HealthReported(Event):
 @frozen
 class PerformanceReported(Event):
     """
-    Monitoring: times by type, at an interval, if there is a receiver.
+    Monitoring: times by type, at an interval, for listeners.
 
     Attributes:
         types: By type of task.
@@ -1511,7 +1511,7 @@ SIGNALS: Final[dict[str, type[Event]]] = {signal_name(c): c for c in CATALOGUE}
 
 def make(fact: tuple[Any, ...]) -> Any:
     """
-    The event of *fact*: a fact is one itself.
+    The event of *fact*: an event is one itself.
 
     A journal of the user's own may give it back as a plain tuple, `(class, *fields)`,
     without what is as usual at its end.
@@ -1551,7 +1551,7 @@ def view_of(cls: type[Event], fact: Fact) -> Event | None:
     """
     The event of class *cls* that *fact* contains, or None.
 
-    A fact contains itself; some contain another event too: see `VIEWS`.
+    An event contains itself; some contain another event too: see `VIEWS`.
     """
     if cls not in VIEWS[type(fact)]:
         return None

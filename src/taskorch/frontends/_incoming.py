@@ -261,7 +261,13 @@ class Incoming:
             refuse_files(document, self.refuse)
         return Workflow.from_dict(document, self.functions, programs=self.programs)
 
-    def start(self, document: Any, run_id: Any, key: str | None) -> WorkflowRun:
+    def start(
+        self,
+        document: Any,
+        run_id: Any,
+        key: str | None,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> WorkflowRun:
         """
         Start a workflow.
 
@@ -269,6 +275,7 @@ class Incoming:
             document: Of it.
             run_id: The id of the run; None: it follows from the key, or is new.
             key: Of the whole.
+            parameters: Those of the run.
 
         Raises:
             UsageError: It was refused.
@@ -280,7 +287,7 @@ class Incoming:
         if run_id is None and key is not None:
             digest = hashlib.sha256(key.encode()).hexdigest()[:24]
             run_id = f"{workflow.name}-{digest}"
-        return self.orch.workflows.start(workflow, run_id)
+        return self.orch.workflows.start(workflow, run_id, parameters=parameters)
 
 
 def keys_of(key: str | None, documents: Sequence[object]) -> list[str] | None:

@@ -69,8 +69,8 @@ class ThreadsEntry:
 
     Attributes:
         max_threads: How many there are.
-        allocation_strategy: How they are divided: in whole chunks.
-        adaptive_throttling: Nothing here slows starts down.
+        allocation_strategy: In whole chunks.
+        adaptive_throttling: Nothing slows starts.
     """
 
     max_threads: Any = field(Number())
@@ -83,11 +83,11 @@ class ThreadsEntry:
 @attrs.frozen
 class DivisionEntry:
     """
-    How pools are divided among elastic requests.
+    Shares of elastic requests.
 
     Attributes:
-        fallback_policy: What follows where not all that is asked for is free.
-        min_chunk: The pools that are divided, and the pieces in which they are.
+        fallback_policy: The rule if not all is free.
+        min_chunk: The pools to divide, and the pieces.
         audit_logging: It has no effect.
     """
 
@@ -103,7 +103,7 @@ class PoolsEntry:
 
     Attributes:
         thread_pool: The pool `threads`.
-        allocation_algorithm: How pools are divided among elastic requests.
+        allocation_algorithm: Shares of elastic requests.
     """
 
     thread_pool: Any = field(DocumentOf(ThreadsEntry, nulls=True))

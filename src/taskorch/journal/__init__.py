@@ -4,7 +4,7 @@ Where events are kept. A journal stores facts and knows nothing of tasks.
 For a journal of your own (`taskorch.protocols.DurableJournal`): `encode` makes of an
 entry `(seq, kind, at_ns, task_id, body, doc)`, numbers and text for a file or a table,
 `decode` makes the entry of that again, and `document` keeps a value as it is now. What
-facts mean, and what a new life makes of them, is in `kernel` and `runtime`.
+facts mean, and what a new incarnation makes of them, is in `kernel` and `runtime`.
 
 - `_opened`: the journal that a text says: a file, or the address of a server.
 - `_memory`: the journal in memory.

@@ -147,7 +147,7 @@ NEW_PARTITION: Final = """
 """
 
 #: What takes a partition and all that is in it away; and what gives it another name.
-DROP: Final = (
+DROP: Final[tuple[Any, ...]] = (
     *(
         f"""
         DELETE FROM taskorch.{table} WHERE partition = (

@@ -393,7 +393,7 @@ class Reader:
 
     def check_latest(self, life: int) -> GroupRow:
         """
-        The latest group, checked: whole, and of no later life than *life*.
+        The latest group, checked: whole, and of no later incarnation than *life*.
 
         Raises:
             JournalError: It is not.

@@ -226,7 +226,7 @@ def _first_state(
 
 
 def accept(kernel: KernelState, admitted: Admitted, now: int) -> None:
-    """Take in a task that was considered; asks nobody any more."""
+    """Accept a task that was considered; ask nobody."""
     row = admitted.row
     enter(kernel, admitted, now)
     kernel.seq += 1
@@ -594,7 +594,7 @@ def consider_change(
 
 
 def apply(kernel: KernelState, change: Change, now: int) -> None:
-    """Apply the options that were checked in this step to their task."""
+    """Apply options that were checked in this step."""
     row, names = change.row, change.names
     extra, spec = row_extra(row), change.bucket.spec
     deadline_ns = change.deadline_ns if "deadline" in names else extra.deadline_ns

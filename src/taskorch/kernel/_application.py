@@ -301,7 +301,7 @@ def is_stronger(why: Stop, other: Stop) -> bool:
 
 
 def waiting(kernel: KernelState, row: TaskRow, _event: AttemptWaiting) -> None:
-    """The attempt waits for another task: its slot is free meanwhile."""
+    """The attempt waits for another task, without its slot."""
     extra = row_extra(row)
     extra.yielded = True
     _give_back(kernel, agent_of(row), (), 1, extra.share)

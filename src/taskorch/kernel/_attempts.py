@@ -91,7 +91,7 @@ def end(
     usage: Units = (),
 ) -> bool:
     """
-    An attempt has ended; whether that counts.
+    An attempt ended; whether that counts.
 
     What it raised is handed to the retry handler, and not kept: only its type and its
     message, which are *described*. It was seen to use *usage*.
@@ -152,7 +152,7 @@ def fail_late(
     described: tuple[str, str],
     usage: Units = (),
 ) -> None:
-    """An attempt whose end nobody knew has failed: it counts as any (`awaits_end`)."""
+    """An attempt of unknown end failed (`awaits_end`)."""
     _after_failure(kernel, row, error, (*described, "error"), now, usage)
     _ends.decide(kernel, now)
 
@@ -328,7 +328,7 @@ def allow_repeat(
     reason: str,
 ) -> bool:
     """
-    Whether the running *attempt* may be made again if nobody knows how it ends.
+    Whether *attempt* may run again if nobody knows its end.
 
     It is as if the task had been submitted with `idempotent` so, for *reason*.
 
@@ -429,7 +429,7 @@ def stop(kernel: KernelState, row: TaskRow, why: Stop, reason: str, now: int) ->
 
 
 def give_up(kernel: KernelState, row: TaskRow, now: int) -> None:
-    """The grace is over and the work has not ended: its slot leaks."""
+    """The grace is over, but not the work: its slot leaks."""
     extra = row_extra(row)
     tell(kernel, SlotLeaked, row, now, row.attempt, agent_of(row).name)
     if extra.stop == "cancel":
@@ -443,7 +443,7 @@ def give_up(kernel: KernelState, row: TaskRow, now: int) -> None:
 
 
 def yield_slot(kernel: KernelState, row: TaskRow, attempt: int, now: int) -> bool:
-    """The attempt waits for another task: its slot is free meanwhile."""
+    """The attempt waits for another task, without its slot."""
     if row.attempt != attempt or row.state is not _RUNNING:
         return False
     if row_extra(row).yielded:
@@ -453,7 +453,7 @@ def yield_slot(kernel: KernelState, row: TaskRow, attempt: int, now: int) -> boo
 
 
 def reclaim_slot(kernel: KernelState, row: TaskRow, attempt: int, now: int) -> bool:
-    """The wait is over; True if the attempt has its slot at once."""
+    """The wait is over; whether the attempt has its slot at once."""
     if row.attempt != attempt or row.extra is None or not row.extra.yielded:
         return True
     kernel.returning.append(row)

@@ -273,7 +273,7 @@ def probe(kernel: KernelState, agent: AgentRow, now: int) -> None:
 
 
 def drain(kernel: KernelState, name: str, why: str, now: int) -> bool:
-    """Agent *name* gets no new work, and *why*; "": it does. Whether that is new."""
+    """Worker *name* gets no new work, and *why*; "": it does. Whether that is new."""
     agent = kernel.agents[name]
     before = agent.draining
     if before != why:

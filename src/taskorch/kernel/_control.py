@@ -241,7 +241,7 @@ def miss_deadline(kernel: KernelState, row: TaskRow, now: int) -> None:
 
 
 def miss(kernel: KernelState, row: TaskRow, reason: str, now: int) -> None:
-    """What *row*, which is QUEUED, needs is gone: it is held until that is back."""
+    """A QUEUED *row* lacks its worker or function: it waits on hold."""
     _ends.hold(kernel, row, ("UnknownCapabilityError", reason, GONE), now)
 
 
@@ -367,7 +367,7 @@ def add(
     kernel: KernelState, info: Agent, now: int, *, goes_on: bool = False
 ) -> AgentRow:
     """
-    An agent joins; what nobody could do before may start now.
+    A worker joins; waiting tasks may start.
 
     One whose name is known has started anew: what it had is lost, unless it *goes_on*,
     and only says what it can do from now on.
@@ -412,7 +412,7 @@ def beat(
     round_trip: float | None = None,
 ) -> list[tuple[str, int]]:
     """
-    An agent with a lease gives a sign of life, and names all *attempts* that it runs.
+    A worker with a lease gives a sign of life, and names all its *attempts*.
 
     They are of this epoch, each a task and a number. Those that are not current any
     more are returned: it is to stop them. *round_trip*: how many seconds an earlier
@@ -487,7 +487,7 @@ def leave(
     kernel: KernelState, name: str, unbegun: Collection[tuple[str, int]], now: int
 ) -> bool:
     """
-    An agent with a lease says that it goes; whether it was there.
+    A worker with a lease leaves; whether it was there.
 
     What it has not ended is for others. Of this epoch, it has never begun the attempts
     *unbegun*, each a task and a number.
@@ -535,7 +535,7 @@ def add_parents(
     kernel: KernelState, row: TaskRow, parents: Sequence[TaskRow], now: int
 ) -> tuple[TaskRow, ...]:
     """
-    Make *row* wait for *parents* too; return those that are new to the task.
+    Make *row* wait for *parents* too; return the new ones.
 
     If it was cancelled while it waited, that is for its next run.
 
@@ -694,7 +694,7 @@ def _search(
 
 
 def repoint(kernel: KernelState, row: TaskRow, rerun: TaskRow, now: int) -> None:
-    """Make the dependents of *row*, which has ended, depend on *rerun* instead."""
+    """Make the dependents of *row*, which ended, depend on *rerun*."""
     if row.links is None or not row.links.dependents:
         return
     live = _hanging_on(row)

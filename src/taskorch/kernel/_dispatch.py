@@ -297,7 +297,7 @@ def grow(kernel: KernelState, now: int) -> None:
 
 
 def adjust(kernel: KernelState, row: TaskRow, attempt: int, now: int) -> None:
-    """The attempt of *row* is at a checkpoint: from now on it holds its share."""
+    """The attempt of *row* is at a checkpoint: it takes its share."""
     if row in kernel.holders and row.attempt == attempt and row.state is _RUNNING:
         kernel.holders[row] = True
         _review(kernel, row, now, only_more=False)

@@ -41,7 +41,7 @@ from taskorch.model import TaskState, Units, some
 def note_fault(
     kernel: KernelState, task_id: str | None, fault: PolicyFault, now: int
 ) -> None:
-    """The fact that a policy failed; what fails at present is remembered."""
+    """A policy failed."""
     many = kernel.faults.get(fault.component, (0, 0, ""))[0]
     kernel.faults[fault.component] = many + 1, now, describe(fault.error)
     kernel.note(

@@ -44,7 +44,7 @@ class Kernel(KernelState):
     complete: Final = _quick.complete
     complete_for_next: Final = _quick.complete_for_next
 
-    # A task comes, or is to wait for more.
+    # A task comes, or waits for more.
     bucket: Final = _queue.bucket_of
     consider: Final = _admission.consider
     in_order: Final = _admission.in_order
@@ -80,7 +80,7 @@ class Kernel(KernelState):
     consider_change: Final = _admission.consider_change
     change_options: Final = _admission.apply
 
-    # Agents, time, and what leaves memory.
+    # Workers, time and memory.
     add_agent: Final = _control.add
     match: Final = _shortages.match
     note_fault: Final = _ends.note_fault
@@ -91,7 +91,7 @@ class Kernel(KernelState):
     tick: Final = _control.tick
     evict: Final = _application.evict
 
-    # How much there is, and what people take of it by hand.
+    # Resource pools, quotas, and allocations by hand.
     change_pools: Final = _limits.change_pools
     change_quotas: Final = _standing.change_quotas
     claimed: Final = _limits.need_of
@@ -101,18 +101,18 @@ class Kernel(KernelState):
     serve_claims: Final = _limits.serve
     release_allocation: Final = _limits.release_by_hand
 
-    # What is known of schedules after a restart.
+    # Schedules.
     change_schedule: Final = _standing.change_schedule
     fire_schedule: Final = _standing.fire
     queue_schedule: Final = _standing.queue
     skip_schedule: Final = _standing.skip
 
-    # Whose result is that of a like task.
+    # Cached results.
     remember_result: Final = _standing.remember
     reuse_result: Final = _standing.reuse
     forget_results: Final = _standing.forget
 
-    # The state of the driver itself.
+    # The state of the runtime itself.
     pause: Final = _standing.pause
     unpause: Final = _standing.unpause
     limit: Final = _standing.limit

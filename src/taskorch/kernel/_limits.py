@@ -353,7 +353,7 @@ def _held(kernel: KernelState, name: str) -> int:
 
 
 def allocate(kernel: KernelState, claim: Claim, now: int) -> bool:
-    """Grant *claim* if there is all that it asks for; whether there is."""
+    """Grant *claim* if all of it is free; whether it is."""
     if pool_shortage(kernel, need_of(kernel, claim)) is not None:
         return False
     before = _in_use(kernel, claim.units)
@@ -379,7 +379,7 @@ def withdraw(kernel: KernelState, claim: Claim) -> None:
 
 
 def serve(kernel: KernelState, now: int) -> list[Claim]:
-    """Grant what can be granted to those who wait, before `dispatch`; what was."""
+    """Grant waiting claims, before `dispatch`; return those granted."""
     if kernel.paused:
         return []
     found = [claim for claim in kernel.claims if allocate(kernel, claim, now)]
@@ -389,7 +389,7 @@ def serve(kernel: KernelState, now: int) -> list[Claim]:
 
 
 def release_by_hand(kernel: KernelState, row: AllocationRow, now: int) -> None:
-    """What *row* holds is free."""
+    """Free the allocation *row*."""
     before = _in_use(kernel, row.units)
     kernel.note(ResourcesReleased, now, row.id, row.owner, row.units, before)
     _give_back(kernel, row)

@@ -937,7 +937,7 @@ class AllocationRow:
 
     @property
     def units(self) -> Units:
-        """What was asked for."""
+        """The request."""
         return without_quotas(self.alloc)
 
 

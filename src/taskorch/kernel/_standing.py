@@ -53,7 +53,7 @@ from taskorch.model import BURST, SOFT, STARTS, TASKS, TaskState, Units
 def change_schedule(
     kernel: KernelState, name: str, document: str, done_ns: int, now: int
 ) -> None:
-    """Set or change a schedule, which is done up to *done_ns*; without one: remove."""
+    """Set a schedule, done up to *done_ns*; without one, remove it."""
     kernel.note(ScheduleChanged, now, name, document, done_ns)
     _set_schedule(kernel, name, document, done_ns)
 
@@ -61,13 +61,13 @@ def change_schedule(
 def fire(
     kernel: KernelState, name: str, slot_ns: int, task_id: str, by: str, now: int
 ) -> None:
-    """A slot has its task."""
+    """A tick has its task."""
     kernel.note(ScheduleFired, now, name, slot_ns, task_id, by)
     _made(kernel, name, slot_ns, by)
 
 
 def queue(kernel: KernelState, name: str, slot_ns: int, now: int) -> None:
-    """A slot has come, and waits for what was made before."""
+    """A tick waits for the run before."""
     kernel.note(ScheduleQueued, now, name, slot_ns)
     _wait(kernel, name, slot_ns)
 
@@ -75,7 +75,7 @@ def queue(kernel: KernelState, name: str, slot_ns: int, now: int) -> None:
 def skip(
     kernel: KernelState, name: str, slot_ns: int, count: int, why: str, now: int
 ) -> None:
-    """So many slots get none, up to the one at *slot_ns*; those that wait go on so."""
+    """Ticks up to *slot_ns* get no task; waiting ones stay."""
     kernel.note(ScheduleSkipped, now, name, slot_ns, count, why)
     _advance(kernel, name, slot_ns)
 
@@ -175,7 +175,7 @@ def remember(
     why: str,
     now: int,
 ) -> None:
-    """A task of a *kind* is about to make the result of *key*: that was not there."""
+    """A task of a *kind* makes the result of *key*."""
     kernel.note(ResultRemembered, now, task_id, kind, key, parts, why)
     _put(kernel, task_id, kind, key, parts, now)
 
@@ -183,12 +183,12 @@ def remember(
 def reuse(
     kernel: KernelState, task_id: str, key: str, source_id: str, why: str, now: int
 ) -> None:
-    """A task has the result of another one: that changes nothing."""
+    """A task takes the result of another one."""
     kernel.note(ResultReused, now, task_id, key, source_id, why)
 
 
 def forget(kernel: KernelState, keys: Iterable[str], now: int) -> None:
-    """Remember nothing of *keys*."""
+    """Clear the results of *keys*."""
     gone = tuple(key for key in keys if key in kernel.remembered)
     if gone:
         kernel.note(ResultsForgotten, now, gone)
@@ -394,7 +394,7 @@ _Holder: TypeAlias = TaskRow | Leak | AllocationRow
 
 
 def change_quotas(kernel: KernelState, quotas: Iterable[Change], now: int) -> None:
-    """Replace the quotas of those named in *quotas*; empty limits remove a quota."""
+    """Replace *quotas*; empty limits remove one."""
     latest = {(kind, subject): limits for kind, subject, limits in quotas}
     fresh = tuple(
         (*whose, limits)

@@ -10,7 +10,7 @@ Frozen values: what users write down and what they are told.
 - `_program`, `_question`: what a task may be beside a call.
 - `_retry_policy`, `_cache`: attempts; how long results and what has ended are kept.
 - `_resources`, `_quota`: amounts; how much one may have, and who has it.
-- `_agent`: agents, and how they are spawned.
+- `_agent`: workers, and how they are spawned.
 - `_states`: the states of a task, and when its parents let it go.
 - `_status`: what the orchestrator says of one task, and of all.
 - `_log`: what it has logged and printed.

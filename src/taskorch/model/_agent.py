@@ -1,4 +1,4 @@
-"""Agents: what runs attempts, and how agents are spawned."""
+"""Workers: what runs attempts, and how workers are spawned."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def _as_said(capacity: Resources | None) -> Resources | None:
 @frozen
 class Breaker:
     """
-    When an agent that fails gets no more work, and for how long.
+    When a worker that fails gets no more work, and for how long.
 
-    It counts the latest ends of attempts on the agent, and, for one with several
+    It counts the latest ends of attempts on the worker, and, for one with several
     capabilities, those for each capability. It opens if enough different tasks have
-    failed there, most of what ended there failed, and most of the other agents do
+    failed there, most of what ended there failed, and most of the other workers do
     better: what fails everywhere is the fault of the tasks. Once it has been open for
     its time it is half-open: so many attempts are let through, as probes. If all end
     well it is closed; if one fails, it is open for twice as long, up to 16 times.
@@ -49,8 +49,8 @@ class Breaker:
         open: Seconds until the first probe.
         probes: Attempts at once while it is half-open, and that must end well.
         rate: The least share of the ends in that time that are failures, from 0 to 1.
-        most_open: The most of the agents (with that capability) that are without work
-            because of breakers at once, as a share above 0, to 1. Agents without a
+        most_open: The most of the workers (with that capability) that are without work
+            because of breakers at once, as a share above 0, to 1. Workers without a
             breaker count, too. Of two or more one always may be; one that is alone
             with what it does is not, unless this is 1.
     """
@@ -92,9 +92,9 @@ def check_breaker(breaker: Breaker | None) -> Breaker | None:
 @frozen
 class Agent:
     """
-    What is known of an agent when it joins.
+    What is known of a worker when it joins.
 
-    The built-in agent `local` runs plain functions and programs.
+    The built-in worker `local` runs plain functions and programs.
 
     Attributes:
         name: Its name.
@@ -123,7 +123,7 @@ class Agent:
 @frozen
 class Performance:
     """
-    How well an agent has done at one type of task: a projection of events.
+    How well a worker has done at one type of task: a projection of events.
 
     Attempts that were cancelled, suspended or lost are not counted.
 
@@ -143,7 +143,7 @@ class Performance:
         """
         The share of attempts that completed, from 0 to 1.
 
-        By Laplace's rule of succession, (completed + 1) / (attempts + 2): an agent
+        By Laplace's rule of succession, (completed + 1) / (attempts + 2): a worker
         that nobody has tried stands at one half.
         """
         return (self.completed + 1) / (self.completed + self.failed + 2)
@@ -164,10 +164,10 @@ AgentState: TypeAlias = Literal[
 
 class Capability(str):
     """
-    Something that an agent can do, and how well: `Capability("test", level=2)`.
+    Something that a worker can do, and how well: `Capability("test", level=2)`.
 
     It is the name that a task requires: `Task(…, requires=[Capability("test", 2)])` is
-    for agents whose level of it is 2 or higher.
+    for workers whose level of it is 2 or higher.
 
     Args:
         name: What it is.
@@ -207,7 +207,7 @@ def _check_level(name: str, level: object) -> None:
 
 def level_names(levels: Mapping[str, int]) -> tuple[str, ...]:
     """
-    The names that an agent with these *levels* has: one for each level up to its own.
+    The names that a worker with these *levels* has: one for each level up to its own.
 
     Raises:
         InvalidTaskError: A name or a level cannot be.
@@ -256,9 +256,9 @@ def levels_of(names: Any, whole: Collection[str] = ()) -> dict[str, int]:
 
 def levels_had(names: Iterable[str]) -> dict[str, int]:
     """
-    The levels of what an agent has, by its names of capabilities.
+    The levels of what a worker has, by its names of capabilities.
 
-    An agent may come with any names: what is no level of one is a name as it stands.
+    A worker may come with any names: what is no level of one is a name as it stands.
     """
     levels: dict[str, int] = {}
     for each in names:
@@ -270,7 +270,7 @@ def levels_had(names: Iterable[str]) -> dict[str, int]:
 
 @lru_cache(maxsize=256)
 def _ids(name: str, names: str) -> re.Pattern[str]:
-    """What matches the ids that *names* makes for the agents of a template."""
+    """What matches the ids that *names* makes for the workers of a template."""
     text, fields = "", []
     try:
         for literal, field, _, _ in Formatter().parse(names):
@@ -292,20 +292,20 @@ def _ids(name: str, names: str) -> re.Pattern[str]:
 @frozen
 class AgentTemplate:
     """
-    How agents of a type are made: `orch.agents.template(…)`.
+    How workers of a type are made: `orch.agents.template(…)`.
 
     Attributes:
-        name: The type of agent.
+        name: The type of worker.
         kind: `code`, `test`, `review`, `utility` or `hybrid`.
         executor: `auto`, `thread`, `asyncio`, `process` or `program`, as for
-            `orch.agent`; `lines`: one program for each agent, which reads tasks and
+            `orch.agent`; `lines`: one program for each worker, which reads tasks and
             writes answers, a line of JSON each; `service`: a command that joins by
             HTTP, such as `taskorch agent`.
         capabilities: What they can do, each with its level, from 1.
         affinities: Types of tasks that they are better for than others, each with a
-            weight: among agents that match, `match` names the highest first.
+            weight: among workers that match, `match` names the highest first.
         handler: `handler(task, context)`, unless the executor is `lines` or `service`.
-        start: The command, of those two; `{id}` in it is the id of the agent.
+        start: The command, of those two; `{id}` in it is the id of the worker.
         max_concurrency: Attempts that each runs at once.
         capacity: What each has; None names nothing.
         request: What a task takes on it that does not say itself.
@@ -332,7 +332,7 @@ class AgentTemplate:
     __repr__ = shown
 
     def id_of(self, number: int) -> str:
-        """The id of the agent of this *number*, from 1."""
+        """The id of the worker of this *number*, from 1."""
         return self.names.format(type=self.name, number=number)
 
     def has_named(self, agent_id: str) -> bool:
@@ -345,7 +345,7 @@ class AgentTemplate:
         return _ids(self.name, self.names).fullmatch(agent_id) is not None
 
     def agent(self, agent_id: str) -> Agent:
-        """An agent of this type, by this id, as it joins."""
+        """A worker of this type, by this id, as it joins."""
         return Agent(
             agent_id,
             level_names(self.capabilities),
@@ -359,7 +359,7 @@ class AgentTemplate:
 @frozen
 class AgentHealth:
     """
-    How an agent does: `orch.agents.health("agent_007")`.
+    How a worker does: `orch.agents.health("agent_007")`.
 
     Attributes:
         id: Its id.
@@ -387,7 +387,7 @@ class AgentHealth:
 @frozen
 class AgentInstance:
     """
-    An agent, as it is at one instant.
+    A worker, as it is at one instant.
 
     Attributes:
         id: Its id.
@@ -446,10 +446,10 @@ class AgentInstance:
 @frozen
 class AgentMatch:
     """
-    Whether an agent has what is required: `orch.agents.match(…)`.
+    Whether a worker has what is required: `orch.agents.match(…)`.
 
     Attributes:
-        agent: The agent.
+        agent: The worker.
         matches: Whether it has all of it, and gets work.
         reason: Why it stands where it does, or why it does not match.
         score: The highest comes first.
@@ -464,13 +464,13 @@ class AgentMatch:
 @frozen
 class ScalingDecision:
     """
-    What a pool of agents decided, and why: `orch.agents.explain_scaling()`.
+    What a pool of workers decided, and why: `orch.agents.explain_scaling()`.
 
     Attributes:
         at: When, in seconds since the epoch.
         pool: The name of the pool.
-        before: Agents there were.
-        after: Agents there are to be.
+        before: Workers there were.
+        after: Workers there are to be.
         reason: Why, in words, with the samples that it goes by.
         load: The share of the slots that are, or would be, in use.
     """

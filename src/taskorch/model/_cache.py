@@ -56,7 +56,7 @@ class Cache:
 
     Attributes:
         expires: Seconds, or a timedelta, for which it is good; None is for ever.
-        version: Of the function: with one, its code is not looked at. Without, its
+        version: The function's version, which counts instead of its code. Without, its
             code as it was loaded counts, what it closes over, and the functions,
             classes and constants of your own that it reads.
         ignore: Arguments that make no difference.

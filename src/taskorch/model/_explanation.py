@@ -42,8 +42,8 @@ class Remedy:
         tasks: `resume`, `decide`: the task. `rerun`: those that are run again, in this
             order. `complete`: those that are to complete. `free`: those whose end is
             enough, allocations by hand among them. `release`: the allocations.
-        name: `free`, `enlarge_pool`: the resource, or `slots`. `agent_back`: the agent.
-            `policy`: `state_machine`, `allocator` or `join`. `emit`: the event.
+        name: `free`, `enlarge_pool`: the resource, or `slots`. `agent_back`: the
+            worker. `policy`: `state_machine`, `allocator` or `join`. `emit`: the event.
             `release_starts`: who holds them.
         amount: `free`: how much more. `raise_quota`, `raise_concurrency`,
             `enlarge_pool`: the new value.
@@ -81,14 +81,14 @@ class Blocker:
             `suspended`, `decision`, `stopping`, `not_started`, `starts_held`, `journal`
             or `terminal`.
         detail: One sentence, for people.
-        name: What is short: the name of a resource, an agent, a capability, a task.
+        name: What is short: the name of a resource, a worker, a capability, a task.
         need: How much is needed; None if that is no amount.
         have: How much there is; None if that is no amount.
         holders: Ids of the tasks that hold it, and allocations by hand; the first
             hundred.
         until: Seconds until it passes by itself, where that is known.
-        resource: Of an agent's capacity, the resource that is short; "" are slots.
-        agent: It counts on this agent only, and any one agent is enough; "": on all.
+        resource: Of a worker's capacity, the resource that is short; "" are slots.
+        agent: It counts on this worker only, and any one worker is enough; "": on all.
         remedies: What lifts it: any one of these does. Nothing, if nothing can.
     """
 
@@ -152,10 +152,10 @@ class Explanation:
             `ways`.
         position: Its place among the queued tasks with the same requirements, from 1;
             None if it is not queued, or too far back to be counted without estimates.
-        routed: Why it went to its agent, once it has one.
+        routed: Why it went to its worker, once it has one.
         then: What keeps it next, as things stand, once the blockers are lifted.
-        more_agents: Matching agents without room that are not among the blockers: there
-            are many.
+        more_agents: Matching workers without room that are not among the blockers:
+            there are many.
         estimate: When it may start; None if that was not asked, or it has started.
         agent: Who runs it, or ran it last.
         granted: What it holds or held, and why so much.
@@ -164,8 +164,8 @@ class Explanation:
         cause: Of the latest failure: `error`, `timeout`, `lost`, `deadline`,
             `poisoned`, ….
         retries: Why each attempt after the first was made, as the retry policy said.
-        order: What puts a queued task behind others, if more than their age does: an
-            owner who has more than others, or a batch of which others must end first.
+        order: What puts a queued task behind others, if more than their age does: a
+            tenant who has more than others, or a batch of which others must end first.
             Of the first that cannot start, where the queue backfills, what is reserved
             for it, and from when on.
         late: Which attempts ended after they had been given up, to no effect: what they
@@ -357,7 +357,7 @@ def _sentences(
     blockers: Iterable[Blocker], more_agents: int, *, later: bool = False
 ) -> list[str]:
     """
-    What keeps a task, and what helps; agents are alternatives.
+    What keeps a task, and what helps; workers are alternatives.
 
     Of what comes later, and will mostly have passed by then, that much is enough.
     """
@@ -407,7 +407,7 @@ def _few(blockers: Iterable[Blocker]) -> list[Blocker]:
 def _sentence(
     blocker: Blocker, *, later: bool, others: dict[str, None] | None = None
 ) -> list[str]:
-    """What *blocker* says, and what helps; another agent goes into *others*."""
+    """What *blocker* says, and what helps; another worker goes into *others*."""
     detail = in_a_line(blocker.detail)
     if later and _is_passing(blocker):
         return [detail]

@@ -45,7 +45,7 @@ def _filters() -> dict[str, Filter]:
     filters = [
         Filter("state", "state", "Their state."),
         *of_options,
-        Filter("agent", "equal", "Who runs them, or ran them last."),
+        Filter("agent", "equal", "The worker that runs them, or ran them last."),
         Filter("since", "since", "Submitted since then, or not longer ago."),
         Filter("older_than", "longer", "Seconds that they have been in their state."),
         Filter("mended", "whether", "Whether a later run of them has completed."),

@@ -1,4 +1,4 @@
-"""What a task has logged and printed."""
+"""The log and output of a task."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 SCHEDULE: Final = "taskorch.schedule"
 #: The slot, as an ISO text in the zone of the schedule.
 SLOT: Final = "taskorch.slot"
-#: What was said besides, where it was made by hand.
+#: The parameters of the run.
 PARAMETERS: Final = "taskorch.parameters"
 _NOTHING: Final[Mapping[str, Any]] = {}
 
@@ -26,7 +26,7 @@ class MadeFor:
     Attributes:
         schedule: The name of the schedule; None: no schedule has made it.
         slot: Its slot, in the zone of the schedule; for what was made by hand, when.
-        parameters: What was said to `orch.schedules.trigger`.
+        parameters: Those of its run.
     """
 
     __slots__ = ("parameters", "schedule", "slot")

@@ -1,5 +1,5 @@
 """
-What stands for something that an earlier life knew and this one does not.
+What stands for something that an earlier incarnation knew and this one does not.
 
 Decision: 0125.
 """

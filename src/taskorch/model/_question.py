@@ -132,7 +132,7 @@ class Answer:
     What came of a question: the result of its task.
 
     Attributes:
-        choice: What was chosen.
+        choice: The choice.
         by: Who chose it, in the order of their answers; nobody if its time was over.
         note: What the last of them wrote.
         changes: What they want changed: as the last of them said it.
@@ -154,9 +154,9 @@ class Question(Wait):
     Attributes:
         text: What is asked.
         options: The choices.
-        no: Those of them by which the task fails.
+        no: Choices by which the task fails.
         who: Who may answer; None is anybody.
-        quorum: How many must choose the same.
+        quorum: Equal answers that it needs.
         not_by: Who may not.
         asked_by: Who asks.
         remind: Seconds between two reminders; None: there are none.
@@ -272,7 +272,7 @@ class OpenQuestion:
         text: What is asked.
         options: The choices.
         who: Who may answer; None is anybody.
-        quorum: How many must choose the same.
+        quorum: Equal answers that it needs.
         not_by: Who may not.
         asked_at: Since when it waits: seconds since the epoch.
         due: When its time is over, or that of the first of its tasks: seconds since the

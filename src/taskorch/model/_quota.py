@@ -35,7 +35,7 @@ def _resources(value: Resources | Mapping[str, float]) -> Resources:
 @frozen(kw_only=True)
 class Quota:
     """
-    How much all tasks of a type, of a run or of an owner may have at once.
+    How much all tasks of a type, of a run or of a tenant may have at once.
 
     A quota can also bound how many of their attempts may start in a second. A task that
     would exceed the quota waits, and `explain` says for what. A quota that becomes less
@@ -147,7 +147,7 @@ class Quota:
     @property
     def subject(self) -> tuple[str, str]:
         """
-        Kind and name of the tasks or of the owner that the quota is for.
+        Kind and name of the tasks or of the tenant that the quota is for.
 
         The kind is `type`, `owner` or `workflow`, or `soft type` and so on.
         """

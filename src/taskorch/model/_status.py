@@ -338,7 +338,7 @@ class TypeStats:
 @frozen
 class AgentStats:
     """
-    Counts and resources of one agent.
+    Counts and resources of one worker.
 
     Attributes:
         running: Attempts that it runs now.
@@ -404,11 +404,11 @@ class Stats:
         state_machine: How many tasks are in each state.
         retries: What the retry handler did.
         resources: By resource.
-        agents: By agent.
+        agents: By worker.
         types: By type of task.
         failures: Failures by cause: `error`, `timeout`, `expired`, `poisoned`, ….
         leaked: Slots held by work that would not stop.
-        events_lost: Events that slow receivers lost.
+        events_lost: Events that slow listeners lost.
         holds: Who holds starts back, and why: a sentence for each, see `hold_starts`.
         glue: Types of tasks that only hold the others together, as gates of a suite do.
     """

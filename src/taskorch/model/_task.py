@@ -204,35 +204,34 @@ class Task(Generic[T]):
 
     Attributes:
         type: What kind of work it is; a worker with this capability does it.
-        payload: Whatever the agent needs to know.
+        payload: The input of the work.
         id: Its name for ever; made up at submission if None.
         priority: Higher runs first; one level is worth a minute of waiting.
-        after: What it waits for: ids, handles or tasks; repeats are allowed.
-        join: When these let it go: when `"all"` or `"any"` one have completed,
-            `AtLeast(k)` have, or all have `"finished"`, however; or a function that
-            says so, of a mapping of their ids to their states. It is asked under the
-            lock whenever one has ended, as a policy is: it answers at once, and calls
-            nothing of the orchestrator.
-        on_parent_failure: What follows if they cannot let it go any more: it is
-            `"block"`ed until what failed is run again; `"skip"` cancels it, `"fail"`
-            fails it, and `"run"` runs it anyway once all have ended.
+        after: Its parents: ids, handles or tasks; repeats are allowed.
+        join: When it may run: once `"all"` or `"any"` of its parents, or `AtLeast(k)`,
+            completed, or all `"finished"`, however; or a function of a mapping of their
+            ids to states. As a policy, it is asked under the lock whenever one ends,
+            answers at once, and calls nothing of the orchestrator.
+        on_parent_failure: The rule if that cannot come true any more: `"block"` waits
+            until failed parents run again, `"skip"` cancels it, `"fail"` fails it, and
+            `"run"` runs it once all have ended.
         requires: Capabilities that the worker must have; None means one: the task's
             type.
-        resources: What it holds while it runs; `Elastic(…)` may be granted in part.
+        resources: Its resources while it runs; `Elastic(…)` may be granted in part.
         timeout: Seconds that one attempt may run.
-        expected: Seconds that an attempt is expected to take: what must end first of a
-            batch starts first, and `simulate` knows how long it takes. None: as long as
-            those of its type have taken.
+        expected: Expected seconds of an attempt, for the order within a batch and for
+            `simulate`. None: as its type took before.
         deadline: When it must have ended: seconds from submission, or an aware
             datetime.
         not_before: When it may start: seconds from submission, or an aware datetime.
         retry: What follows a failed attempt; a number is that of attempts.
         idempotency_key: Submitting the same key again returns the first task's handle.
         idempotent: False: after an attempt whose end nobody knows, a person decides.
-        metadata: Anything that the user wants to find again; a router may read it.
-        owner: For whom it is done: a person, a team, a tenant. With `FairShareQueue`,
-            owners share what there is.
-        cache: A `Cache`, or True: its result is that of a like task, if there is one.
+        metadata: Your labels, to find it again; a router may read them.
+        owner: Its tenant: a person or a team. With `FairShareQueue`, tenants share the
+            machine.
+        cache: A `Cache`, or True: it takes the cached result of a like task, if there
+            is one.
     """
 
     #: Among the arguments of another task: see `taskorch.model._arguments`.
@@ -441,7 +440,7 @@ class Task(Generic[T]):
         TaskTimeoutError.
 
         Args:
-            text: What is asked, in a line.
+            text: The question, in a line.
             options: The choices.
             no: Those of them by which it fails; None: `reject` and `no`, if there. A
                 no of one person stands at once, whatever the quorum is.

@@ -1,7 +1,7 @@
 """
 Planning: from a request to a workflow that is estimated and in a good order.
 
-1. A plan holds a workflow that has not been started, and says an order and agents,
+1. A plan holds a workflow that has not been started, and says an order and workers,
    never times: the kernel starts what can start.
 2. The kernel knows nothing of plans, and what is learnt changes no fact.
 3. Each of the five stages is a protocol of one method.

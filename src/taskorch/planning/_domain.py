@@ -62,11 +62,11 @@ class Operator:
     Attributes:
         name: Its name, and the type of its tasks.
         apply: `apply(state, *args)` gives the state after it, or None if it cannot be.
-        run: What its task calls with the arguments; None: an agent does it.
+        run: What its task calls with the arguments; None: a worker does it.
         duration: Seconds, or a function of the arguments; None: what history says.
         cost: A number, or a function of the arguments.
         resources: What it holds.
-        requires: Capabilities of its agent; None: its name.
+        requires: Capabilities of its worker; None: its name.
     """
 
     name: str
@@ -197,12 +197,12 @@ class Domain:
             fn: The function.
             name: The name of the step; None is that of the function.
             run: What its task calls with the arguments of the step; None: its task is
-                of the type *name*, with the list of arguments for its payload, and an
-                agent does it.
+                of the type *name*, with the list of arguments for its payload, and a
+                worker does it.
             duration: Seconds, or a function of the arguments; None: what is known.
             cost: What it costs, or a function of the arguments.
             resources: What its task holds.
-            requires: Capabilities of the agent.
+            requires: Capabilities of the worker.
 
         Raises:
             InvalidTaskError: The name is taken, or a number is none that it can be.

@@ -417,7 +417,7 @@ def begin_of_past(rt: Runtime) -> int:
 
 class Measurements:
     """
-    What tasks took, in this life and in earlier ones, for an estimator.
+    What tasks took, in this incarnation and in earlier ones, for an estimator.
 
     Args:
         runtime: Of the orchestrator.

@@ -308,7 +308,7 @@ def worth(foretold: float, seconds: float) -> float:
 
 def evaluate(learner: Learner, events: Iterable[Event]) -> dict[str, dict[str, Value]]:
     """
-    What each arm would have come to, chosen always: from the facts of a journal.
+    What each arm would have come to, chosen always: from the events of a journal.
 
     Returns:
         By what was to be chosen and by arm, as of `taskorch.adaptive.Learned.evaluate`.

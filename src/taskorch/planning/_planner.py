@@ -526,7 +526,7 @@ class Planner:
 
     def _refuse_unknown(self, request: TaskRequest, means: Means) -> None:
         """
-        Refuse what no agent has, where there are agents.
+        Refuse what no worker has, where there are workers.
 
         Raises:
             PlanningError: A requirement is unknown.
@@ -638,7 +638,7 @@ class Planner:
         """
         *plan* with what the simulator says of its duration, and what binds.
 
-        The simulator knows no agents that differ: of these the *schedule* says it.
+        The simulator knows no workers that differ: of these the *schedule* says it.
         """
         seconds, source = float(plan.estimated_duration), "simulated"
         cost = math.fsum(task.cost for task in plan.tasks)
@@ -740,7 +740,7 @@ class Planner:
         return findings, seconds if ended else None
 
     def _paced(self, plan: ExecutionPlan) -> float | None:
-        """How long a plan takes with agents that differ; None: they do not."""
+        """How long a plan takes with workers that differ; None: they do not."""
         problem = problem_of(
             plan.tasks,
             plan.workflow,
@@ -796,14 +796,14 @@ class Planner:
 
         No constraint is broken by it that the plan kept.
 
-        What comes of it is an order, by priorities and by waits, and which agent is to
+        What comes of it is an order, by priorities and by waits, and which worker is to
         do what, where they differ: no times, so that a wrong estimate costs little.
 
         Args:
             plan: The plan.
             seconds: How long is looked for a better one.
             seed: Repeats what is drawn.
-            speeds: By agent, how fast it is, where the usual is 1; None: as in the
+            speeds: By worker, how fast it is, where the usual is 1; None: as in the
                 plan, or as measured.
             waits: Whether a task may be let wait for another that it does not need,
                 where the order of priorities does not suffice. If that one fails for
@@ -811,7 +811,7 @@ class Planner:
             aims: What is to be small: `makespan`, `cost` and `peak`, which is how much
                 of all that there is is in use at once; with numbers, how much each
                 counts, of what it is in the plan that was given.
-            prices: By agent, what a second of it costs, besides the costs of tasks;
+            prices: By worker, what a second of it costs, besides the costs of tasks;
                 None: as in the plan, or nothing.
             learn: Whether the rule may be chosen by what was learnt, if it `learns`.
 
@@ -939,7 +939,7 @@ class Planner:
         waits: bool,
         is_narrow: bool,
     ) -> ExecutionPlan:
-        """*plan* with the order of a schedule, and its agents."""
+        """*plan* with the order of a schedule, and its workers."""
         tasks = plan.tasks
         order = best.order()
         edges = []

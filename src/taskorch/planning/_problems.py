@@ -55,7 +55,7 @@ def ticks(seconds: float) -> int:
 
 
 def needs_of(task: Task) -> frozenset[str] | None:
-    """Capabilities that the agent of a task must have; None: no agent does it."""
+    """Capabilities that the worker of a task must have; None: no worker does it."""
     if isinstance(task.payload, LOCAL):
         return None
     return frozenset((task.type,) if task.requires is None else task.requires)
@@ -78,8 +78,8 @@ def problem_of(
         workflow: The tasks themselves.
         means: What there is.
         constraints: Those of peaks narrow what there is.
-        speeds: By agent, how fast it is, where the usual is 1.
-        prices: By agent, what a second of it costs.
+        speeds: By worker, how fast it is, where the usual is 1.
+        prices: By worker, what a second of it costs.
     """
     place = {task.id: number for number, task in enumerate(tasks)}
     durations = [ticks(float(task.duration)) for task in tasks]
@@ -139,7 +139,7 @@ def _lengths(
     *,
     is_priced: bool = False,
 ) -> tuple[list[dict[int, int]] | None, tuple[str, ...]]:
-    """How long each takes on each agent, if that differs; and their names."""
+    """How long each takes on each worker, if that differs; and their names."""
     every = [
         factors_of(task.type, agents or (), means, speeds)
         for task, agents in zip(tasks, able, strict=True)
@@ -169,7 +169,7 @@ def factors_of(
     means: Means,
     speeds: Mapping[str, float] | None,
 ) -> dict[str, float]:
-    """By agent, how much longer it takes than the usual."""
+    """By worker, how much longer it takes than the usual."""
     if speeds is not None:
         return {agent.name: 1 / speeds.get(agent.name, 1.0) for agent in agents}
     averages = {
@@ -411,7 +411,7 @@ def changed(
 def dependencies_of(
     workflow: Workflow, reasons: Mapping[tuple[str, str], str]
 ) -> tuple[Dependency, ...]:
-    """What waits for what, and why."""
+    """Why tasks wait for others."""
     return tuple(
         Dependency(name, up, reasons.get((name, up), "needed"))
         for name, above in workflow.dependencies.items()

@@ -1,11 +1,11 @@
 """
-In which order tasks should begin, and which agent should do each; and to what end.
+In which order tasks should begin, and which worker should do each; and to what end.
 
 Resources are shared by schedule generation (R. Kolisch, *Serial and parallel
 resource-constrained project scheduling methods revisited*, European Journal of
 Operational Research 90, 1996), made better by double justification (V. Valls, F.
 Ballestín and S. Quintanilla, *Justification and RCPSP: a technique that pays*, the same
-165, 2005) and by drawing the order anew within a window of the best schedule. Agents
+165, 2005) and by drawing the order anew within a window of the best schedule. Workers
 that differ are chosen by the earliest end (HEFT: H. Topcuoglu, S. Hariri and M. Wu,
 IEEE Transactions on Parallel and Distributed Systems 13, 2002).
 
@@ -48,10 +48,10 @@ class Problem:
         parents: Of each task, those that it waits for.
         demands: Of each task, what it holds of each resource.
         capacities: What there is of each resource.
-        lengths: Of each task, how long it takes on each agent that can do it; empty: no
-            agent is asked. None: there are no agents that differ.
+        lengths: Of each task, how long it takes on each worker that can do it; empty:
+            no worker is asked. None: there are no workers that differ.
         costs: Of each task, what it costs on each of these; None: nothing.
-        agents: The names of the agents, by their numbers.
+        agents: The names of the workers, by their numbers.
         resources: What each resource is called, for people.
     """
 
@@ -65,7 +65,7 @@ class Problem:
     resources: Sequence[str] = ()
 
     def cost(self, schedule: Schedule) -> float:
-        """What the agents of a schedule cost."""
+        """What the workers of a schedule cost."""
         if self.costs is None:
             return 0.0
         both = zip(self.costs, schedule.agents, strict=True)
@@ -107,7 +107,7 @@ class Schedule:
     Attributes:
         starts: Of each task, its begin.
         ends: Of each task, its end.
-        agents: Of each task, the number of its agent; None: of no one.
+        agents: Of each task, the number of its worker; None: of no one.
         how: How it was found, in words.
     """
 
@@ -418,7 +418,7 @@ def heft(problem: Problem) -> Schedule:
 
 def in_order(problem: Problem, agents: Sequence[str | None]) -> Schedule:
     """
-    Each task, in the order of their numbers, by the agent that is said for it.
+    Each task, in the order of their numbers, by the worker that is said for it.
 
     One for which none is said, or one that cannot do it, is done where it ends first.
     """
@@ -468,7 +468,7 @@ def _placed(
 
 
 def _gap(busy: Sequence[tuple[int, int]], ready: int, length: int) -> int:
-    """When an agent has so much time, from *ready* on."""
+    """When a worker has so much time, from *ready* on."""
     start = ready
     for begin, end in busy:
         if start + length <= begin:
@@ -485,7 +485,7 @@ def improve_agents(
     begin: Schedule | None = None,
 ) -> tuple[Schedule, int]:
     """
-    The best that is found for agents that differ, and the lower bound.
+    The best that is found for workers that differ, and the lower bound.
 
     Args:
         problem: What is to be put in order.
@@ -647,7 +647,7 @@ class Aim:
         return sum(weight * parts[name] for name, weight in self._weights.items())
 
     def value(self, schedule: Schedule) -> float:
-        """What a schedule of agents that differ is worth; one that is late, little."""
+        """What a schedule of workers that differ is worth; one that is late, little."""
         late = max(0.0, schedule.makespan - self._limit)
         worth = self.worth(schedule.makespan, self._problem.cost(schedule), 0.0)
         return worth + (_LATE * (1 + late / self._span) if late else 0.0)

@@ -1,4 +1,4 @@
-"""The JSON Schemas of requests, plans and agents, as they are written and read."""
+"""The JSON Schemas of requests, plans and workers, as they are written and read."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class Draft:
         workflow: The tasks.
         reasons: Why a task waits for another, by both of their ids.
         costs: What tasks cost, by their ids.
-        choices: Why it is as it is.
+        choices: Reasons.
         whole: If a run does a part of it, all of it.
         earlier: By their ids in that, the handles of what runs do.
     """
@@ -284,7 +284,7 @@ def _plain(name: str) -> str:
 
 class LibraryDecomposer:
     """
-    The TaskDecomposer that looks in domains, then in templates, then at agents.
+    The TaskDecomposer that looks in domains, then in templates, then at workers.
 
     Args:
         library: What has `domains`, `templates`, `agent_types()` and `prefer`.

@@ -106,7 +106,7 @@ class Deadline:
     The plan must have ended in time.
 
     Attributes:
-        seconds: So many after it begins.
+        seconds: After its start.
     """
 
     seconds: float = attrs.field(
@@ -123,7 +123,7 @@ class MaxCost:
     All tasks together cost no more.
 
     Attributes:
-        amount: At the most, in the unit of the costs that were said.
+        amount: At most, in the unit of your costs.
     """
 
     amount: float = attrs.field(
@@ -141,7 +141,7 @@ class MaxPeak:
 
     Attributes:
         resource: Its name.
-        amount: At the most.
+        amount: At most.
     """
 
     resource: str = attrs.field(validator=_text("a resource"), metadata=may_be(Text()))
@@ -159,8 +159,8 @@ class Before:
     Tasks end before others begin.
 
     Attributes:
-        first: An id or a type: these end before.
-        then: An id or a type: these begin after.
+        first: An id or type that ends before.
+        then: An id or type that begins after.
     """
 
     first: str = attrs.field(
@@ -228,17 +228,15 @@ class TaskRequest:
     What somebody wants done, before it is known by which tasks.
 
     Attributes:
-        id: Its name, one word; it names the plan, and its run, too.
-        type: What is to be done: a task of a domain, a template, or the type of one
-            task.
+        id: One word, also the name of the plan and its run.
+        type: A task of a domain, a template, or the type of one task.
         description: For people.
-        requirements: Capabilities that an agent must have for each of its tasks.
-        constraints: What must hold of the plan: `Deadline`, `MaxCost`, `MaxPeak`,
-            `Before`.
+        requirements: Capabilities that each of its tasks needs.
+        constraints: Bounds of the plan.
         priority: That of its tasks.
-        deadline: When it must have ended: seconds from its start, or an aware datetime.
-        context: `args` are the arguments of what is to be done, `state` is what holds
-            before; a template takes the other members by their names.
+        deadline: Its end: seconds from its start, or an aware datetime.
+        context: `args` are arguments, `state` is the state before; a template takes
+            other members by name.
 
     Raises:
         InvalidTaskError: A field is not well formed.
@@ -365,10 +363,10 @@ class PlannedTask:
         id: Its id in the plan.
         type: Its type.
         duration: Seconds.
-        cost: In the unit of the costs that were said.
-        resources: What it holds while it runs.
+        cost: In the unit of your costs.
+        resources: Its resources while it runs.
         memory_mb: What it is thought to need of memory, if that is known.
-        agent: The agent that is to do it, if it can; None: whoever the router says.
+        agent: The worker that is to do it, if it can; None: whoever the router says.
         after: Ids of the tasks that it waits for.
     """
 
@@ -388,9 +386,9 @@ class Dependency:
     A task that waits for another.
 
     Attributes:
-        task: The id of the one that waits.
-        needs: The id of the one that it waits for.
-        reason: Why: what it reads, a constraint, or the order that was chosen.
+        task: The task that waits.
+        needs: The task that it waits for.
+        reason: Input, constraint, or chosen order.
     """
 
     task: str = attrs.field(metadata=may_be(Text()))
@@ -405,8 +403,8 @@ class ResourceRequirement:
 
     Attributes:
         resource: Its name.
-        peak: The most that is in use at once.
-        total: Amount times seconds, over the whole plan.
+        peak: The most at once.
+        total: Amount times seconds.
     """
 
     resource: str = attrs.field(metadata=may_be(Text()))
@@ -420,8 +418,8 @@ class Rejected:
     What was not chosen, in a document.
 
     Attributes:
-        name: What it is.
-        reason: Why it was not chosen.
+        name: Its name.
+        reason: The reason against it.
     """
 
     name: str = attrs.field(metadata=may_be(Text(is_any=True)))
@@ -437,9 +435,9 @@ class Choice:
     Why it came to a part of a plan.
 
     Attributes:
-        task: What was to be decided.
-        chosen: What was chosen.
-        rejected: What else was tried or could have been, each with the reason.
+        task: The decision.
+        chosen: The choice.
+        rejected: Other choices, with reasons.
     """
 
     task: str = attrs.field(metadata=may_be(Text(is_any=True)))
@@ -461,26 +459,26 @@ class ExecutionPlan:
     A workflow that has not been started, and what is known of it beforehand.
 
     `orch.workflows.start(plan)` runs it, `orch.simulate(plan)` carries it out in
-    virtual time. It says an order and, where they differ, agents; never times.
+    virtual time. It says an order and, where they differ, workers; never times.
 
     Attributes:
-        id: Its name: that of the request.
-        request: What was asked for.
-        workflow: The tasks, and what they wait for.
+        id: That of the request.
+        request: The request.
+        workflow: Tasks and dependencies.
         tasks: What is known of each, in the order in which they are to begin.
-        dependencies: What waits for what, and why.
-        resource_requirements: How much of each resource it takes.
+        dependencies: Why tasks wait for others.
+        resource_requirements: Its use of each resource.
         estimated_duration: Seconds until it has ended; as a number the median.
-        estimated_cost: The sum of the costs of its tasks.
-        critical_path: Ids of the chain of tasks that takes longest.
+        estimated_cost: The sum of its tasks.
+        critical_path: The longest chain of tasks.
         binding: The constraint that leaves the least room, in words; None: no one
             is near.
         choices: Why it is as it is: see `explain`.
         cache: Whether it was taken from the cache, or why it was not.
-        optimizer: What has put its tasks in order.
+        optimizer: What chose the order.
         lower_bound: Seconds that no order can beat; None: nobody has looked.
-        speeds: By agent, how fast it was taken to be; None: as measured.
-        prices: By agent, what a second of it was taken to cost; None: nothing.
+        speeds: By worker, how fast it was taken to be; None: as measured.
+        prices: By worker, what a second of it was taken to cost; None: nothing.
         whole: Of a plan that goes on from a run, the tasks of all of it; None: it does
             not.
         earlier: By their ids in that, the handles of those that earlier runs do.
@@ -667,14 +665,14 @@ class TaskOfPlanEntry:
     Attributes:
         id: Its id in the plan.
         type: Its type.
-        duration: Seconds, at most half of the time.
-        duration_p90: Seconds, at most nine times in ten.
-        source: What they rest on, in words.
-        cost: In the unit of the costs that were said.
-        memory_mb: MiB that it is thought to need, at most half of the time.
-        memory_mb_p90: MiB, at most nine times in ten.
-        resources: What it holds while it runs.
-        agent: The agent that is to do it, if it can.
+        duration: Seconds, the median.
+        duration_p90: Seconds, the P90.
+        source: Their source, in words.
+        cost: In the unit of your costs.
+        memory_mb: MiB, the median.
+        memory_mb_p90: MiB, the P90.
+        resources: Its resources while it runs.
+        agent: Its worker, if it can.
     """
 
     id: str = field(Text(), is_needed=True)
@@ -714,22 +712,22 @@ class PlanEntry:
 
     Attributes:
         format: The version of the format.
-        id: Its name: that of the request.
-        request: What was asked for.
-        tasks: What is known of each task, in the order in which they are to begin.
-        dependencies: What waits for what, and why.
-        resource_requirements: How much of each resource it takes.
-        estimated_duration: Seconds until it has ended, at most half of the time.
-        estimated_duration_p90: Seconds, at most nine times in ten.
-        estimated_cost: The sum of the costs of its tasks.
-        critical_path: Ids of the chain of tasks that takes longest.
-        binding: The constraint that leaves the least room, in words.
-        optimizer: What has put its tasks in order.
-        lower_bound: Seconds that no order can beat.
-        explanation: Why it is as it is.
-        speeds: By agent, how fast it was taken to be.
-        prices: By agent, what a second of it was taken to cost.
-        workflow: The tasks, and what they wait for.
+        id: That of the request.
+        request: The request.
+        tasks: Each task, in the order of starts.
+        dependencies: Why tasks wait for others.
+        resource_requirements: Its use of each resource.
+        estimated_duration: Seconds to its end, the median.
+        estimated_duration_p90: Seconds, the P90.
+        estimated_cost: The sum of its tasks.
+        critical_path: The longest chain of tasks.
+        binding: The tightest constraint, in words.
+        optimizer: What chose the order.
+        lower_bound: Seconds that any order needs.
+        explanation: Reasons.
+        speeds: Assumed speed, by worker.
+        prices: Assumed cost of a second, by worker.
+        workflow: Tasks and dependencies.
     """
 
     id: str = field(Text(), is_needed=True)
@@ -769,7 +767,7 @@ class PlanEntry:
 
 def rates_of(kind: str, rates: object, *, least: float) -> dict[str, float] | None:
     """
-    Numbers by the names of agents; None: none are said.
+    Numbers by the names of workers; None: none are said.
 
     Raises:
         InvalidTaskError: They are none.

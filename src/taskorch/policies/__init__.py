@@ -15,11 +15,11 @@ The policies that come with the library: a default for each protocol, and a seco
 - `_validator`, `_json_schema`: what is wrong with a task; with a payload.
 - `_state_machine`: the table of states, as it is, and seen as four.
 - `_queue`: in which order tasks run.
-- `_registry`: which agents can do a task; from records outside, too.
+- `_registry`: which workers can do a task; from records outside, too.
 - `_router`: which of them does it.
 - `_allocator`, `_shares`: who gets what: all or nothing, or a share; its sums.
 - `_retry`: whether and when to try again.
-- `_agent_pool`: how many agents of a type there are.
+- `_agent_pool`: how many workers of a type there are.
 - `_words`: how numbers stand in a reason.
 """
 

@@ -1,5 +1,5 @@
 """
-How many agents of a type there are: more under load, fewer when they idle.
+How many workers of a type there are: more under load, fewer when they idle.
 
 Decisions: 0083, 0153.
 """
@@ -35,11 +35,11 @@ _APART: Final = 0.1
 @frozen
 class PoolSample:
     """
-    What a pool of agents saw at one time.
+    What a pool of workers saw at one time.
 
     Attributes:
         at: When, in seconds.
-        agents: Agents that there are, those that start included.
+        agents: Workers that there are, those that start included.
         running: Attempts that they run.
         waiting: Queued tasks that they can do.
         arrived: Attempts that have come for them so far: begun, or waiting.
@@ -57,7 +57,7 @@ class PoolSample:
 @frozen
 class Spawn:
     """
-    Command of a driver: spawn an agent.
+    Command of a driver: spawn a worker.
 
     Attributes:
         template: Its type.
@@ -68,7 +68,7 @@ class Spawn:
     agent_id: str
 
     def apply(self, orchestrator: Any, /) -> object:
-        """Do it; in a simulation, an agent is just there."""
+        """Do it; in a simulation, a worker is just there."""
         agents = getattr(orchestrator, "agents", None)
         if agents is not None:
             return agents.spawn(self.template.name, {"id": self.agent_id})
@@ -86,7 +86,7 @@ class Spawn:
 @frozen
 class Terminate:
     """
-    Command of a driver: an agent gets no new work, and goes when it has none.
+    Command of a driver: a worker gets no new work, and goes when it has none.
 
     Attributes:
         agent_id: Its id.
@@ -119,27 +119,27 @@ def _rate(first: PoolSample, last: PoolSample) -> float:
 
 class AgentPool:
     """
-    A driver: keeps as many agents of a template as there is work for.
+    A driver: keeps as many workers of a template as there is work for.
 
     It looks at intervals, and when a task comes that finds no slot. What runs, what
     waits and what comes in the next `wait` seconds has to be begun in these: that needs
     so many slots, by how long one takes; all that there is to do, while that is not
     known. The load is that need divided by the slots there are.
 
-    If it is above `scale_up_threshold`, there are as many agents at once as bring it
+    If it is above `scale_up_threshold`, there are as many workers at once as bring it
     there, but never more slots than tasks that run and wait. There are fewer once some
-    were needed too seldom: an agent stays if it was needed in `scale_down_threshold` of
+    were needed too seldom: a worker stays if it was needed in `scale_down_threshold` of
     the settling time at least. So a lower threshold is the price of fewer starts and
-    ends: agents idle for longer. None that runs something is let go for it.
+    ends: workers idle for longer. None that runs something is let go for it.
 
     Args:
-        template: The type of its agents.
+        template: The type of its workers.
         min_agents: So many there are always.
         max_agents: So many at the most.
-        scale_up_threshold: The load above which there are to be more.
-        scale_down_threshold: The share of the settling time in which an agent is to be
+        scale_up_threshold: The load above which it grows.
+        scale_down_threshold: The share of the settling time in which a worker is to be
             needed, to stay.
-        settle: Seconds that are looked back at before there are fewer.
+        settle: The settling time: seconds before it shrinks.
         interval: Seconds between two looks, at the most.
         wait: Seconds within which a task that waits is to begin.
 
@@ -228,7 +228,7 @@ class AgentPool:
 
     def desired(self, samples: Iterable[PoolSample], now: float) -> tuple[int, str]:
         """
-        How many agents there are to be, and why: nothing but *samples* decides.
+        How many workers there are to be, and why: nothing but *samples* decides.
 
         Args:
             samples: What was seen, oldest first; at least one.
@@ -333,7 +333,7 @@ class AgentPool:
         return min(before, kept), f"{why}; {kept} were needed in {share}"
 
     def _waiting(self, view: Any) -> int:
-        """Queued tasks that its agents can do."""
+        """Queued tasks that its workers can do."""
         return sum(
             many
             for requires, many in view.waiting().items()
@@ -362,7 +362,7 @@ class AgentPool:
         self.decisions.append(decision)
 
     def __deepcopy__(self, memo: Any) -> AgentPool:
-        """Like it, as it was before it looked: a simulation begins each life so."""
+        """Like it, before it looked: a simulation begins each incarnation so."""
         copy = AgentPool(
             self.template,
             min_agents=self.min_agents,

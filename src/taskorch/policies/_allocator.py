@@ -261,7 +261,7 @@ class _Division:
         return tuple(room)
 
     def _on_agent(self, share: Amounts | None) -> Amounts | None:
-        """*share*, as far as the agent is large enough for it."""
+        """*share*, as far as the worker is large enough for it."""
         capacity = self._request.agent.capacity
         if share is None or capacity is None:
             return share

@@ -37,7 +37,7 @@ class PriorityQueue:
 
     Args:
         aging: Seconds of waiting that one level of priority is worth.
-        max_queued: How many tasks may wait for an agent or for resources; one more is
+        max_queued: How many tasks may wait for a worker or for resources; one more is
             refused. None is without limit.
         max_age: Seconds, or a timedelta, that a task may wait before it expires; None
             is for ever.
@@ -105,7 +105,7 @@ class FifoQueue(PriorityQueue):
     The TaskQueue that is first in, first out: priorities count for nothing.
 
     Args:
-        max_queued: How many tasks may wait for an agent or for resources; one more is
+        max_queued: How many tasks may wait for a worker or for resources; one more is
             refused. None is without limit.
         max_age: Seconds, or a timedelta, that a task may wait before it expires; None
             is for ever.
@@ -151,7 +151,7 @@ class DeadlineQueue(PriorityQueue):
         default: Seconds from its submission in which a task without a deadline is
             placed as if it were due; None places it after all others. It is for the
             order only: the task is not ended by it.
-        max_queued: How many tasks may wait for an agent or for resources; one more is
+        max_queued: How many tasks may wait for a worker or for resources; one more is
             refused. None is without limit.
         max_age: Seconds, or a timedelta, that a task may wait before it expires; None
             is for ever.
@@ -194,32 +194,32 @@ _LARGEST: Final = 1e9
 
 class FairShareQueue(PriorityQueue):
     """
-    A TaskQueue by which owners share slots and resources, by weight.
+    A TaskQueue by which tenants share slots and resources, by weight.
 
-    Of the owners whose tasks wait, the next to be served is the one whose share is the
+    Of the tenants whose tasks wait, the next to be served is the one whose share is the
     smallest for its weight: of the resource of which it holds most in proportion to
     what there is (slots count, too), how much that is. That is weighted dominant
     resource fairness; of equals, the one that was served longest ago is next. Which of
-    its tasks starts then, is decided as in PriorityQueue: priority counts within an
-    owner, not between owners. Tasks without an owner share as if they were one more
-    owner's.
+    its tasks starts then, is decided as in PriorityQueue: priority counts within a
+    tenant, not between tenants. Tasks without a tenant share as if they were one more
+    tenant's.
 
-    No owner starves: with S slots, and n owners whose tasks take a slot each and L
-    seconds at most, the task that is k-th in its owner's order starts at most `k * L *
+    No tenant starves: with S slots, and n tenants whose tasks take a slot each and L
+    seconds at most, the task that is k-th in its tenant's order starts at most `k * L *
     (1 + ceil(n / S))` seconds after it could. Nothing is left idle for the sake of
-    fairness: what an owner does not want, the others have.
+    fairness: what a tenant does not want, the others have.
 
     Source: A. Ghodsi and others, *Dominant Resource Fairness: Fair Allocation of
     Multiple Resource Types*, NSDI 2011.
 
     Args:
-        weights: By owner, how much larger its share is to be than one of weight 1; None
-            is the tasks without an owner. Whoever is not named has 1.
-        by_demand: Whether owners share in proportion to what they want, instead of
-            equally: a weight is then multiplied by all that an owner holds and asks
+        weights: By tenant, how much larger its share is than one of weight 1; None
+            is the tasks without a tenant. Whoever is not named has 1.
+        by_demand: Whether tenants share in proportion to what they want, instead of
+            equally: a weight is then multiplied by all that a tenant holds and asks
             for.
         aging: Seconds of waiting that one level of priority is worth.
-        max_queued: How many tasks may wait for an agent or for resources; one more is
+        max_queued: How many tasks may wait for a worker or for resources; one more is
             refused. None is without limit.
         max_age: Seconds, or a timedelta, that a task may wait before it expires; None
             is for ever.
@@ -293,7 +293,7 @@ class ScoreQueue(PriorityQueue):
         weights: Of each objective, by its name in the metadata, how many seconds of
             waiting it is worth: `{"reward_signal": 600, "resource_pressure": -120}`.
         aging: Seconds of waiting that one level of priority is worth.
-        max_queued: How many tasks may wait for an agent or for resources; one more is
+        max_queued: How many tasks may wait for a worker or for resources; one more is
             refused. None is without limit.
         max_age: Seconds, or a timedelta, that a task may wait before it expires; None
             is for ever.

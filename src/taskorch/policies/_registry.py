@@ -1,4 +1,4 @@
-"""Which agents can do a task: those that have what it needs."""
+"""Which workers can do a task: those that have what it needs."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ class CapabilityRegistry:
     """
     The AgentRegistry that matches capabilities by name.
 
-    An agent matches if it has every capability of `task.requires`; a task that says
-    nothing needs one, its type. An empty `requires` is matched by every agent. The
-    agents keep the order in which they joined.
+    A worker matches if it has every capability of `task.requires`; a task that says
+    nothing needs one, its type. An empty `requires` is matched by every worker. The
+    workers keep the order in which they joined.
 
-    Where nobody matches, the reason names what no agent has or, if each capability is
-    to be found somewhere, the agent that lacks the fewest and what it lacks.
+    Where nobody matches, the reason names what no worker has or, if each capability is
+    to be found somewhere, the worker that lacks the fewest and what it lacks.
     """
 
     def matches(
         self, task: Task, agents: Sequence[AgentView], context: Context
     ) -> Match:
-        """The agents, of all *agents*, that have what *task* needs."""
+        """The workers, of all *agents*, that have what *task* needs."""
         needs = needs_of(task)
         names = tuple(
             agent.name
@@ -69,7 +69,7 @@ def _missing(needs: Sequence[str], agents: Sequence[AgentView]) -> str:
 
 
 def needs_of(task: Task) -> list[str]:
-    """What an agent must be able to do for *task*."""
+    """What a worker must be able to do for *task*."""
     capabilities = (task.type,) if task.requires is None else task.requires
     # Sorted, since the order of a set differs from run to run.
     return sorted(set(capabilities))
@@ -101,15 +101,15 @@ class _Snapshot:
 
 class SourceRegistry:
     """
-    The AgentRegistry that reads the capabilities of agents from a source of yours.
+    The AgentRegistry that reads the capabilities of workers from a source of yours.
 
     The source is a database, a service discovery, a file. It is never read while the
     orchestrator waits: what was read last is the answer until the next reading ends.
-    An agent matches if the source says that it has every capability of
+    A worker matches if the source says that it has every capability of
     `task.requires`, or the task's type where the task says nothing; an empty
-    `requires` is matched by every agent of the source. What the agents say of
-    themselves does not count. Names that no agent of the orchestrator has are left
-    out, and the agents keep the order in which they joined.
+    `requires` is matched by every worker of the source. What the workers say of
+    themselves does not count. Names that no worker of the orchestrator has are left
+    out, and the workers keep the order in which they joined.
 
     A callable is read when this is made; by `refresh()`, on the caller's thread; and
     where somebody asks and the records are older than *max_age*, on a thread of its
@@ -120,11 +120,11 @@ class SourceRegistry:
 
     A mapping is copied and never changes: its answers hold for all like tasks.
 
-    A task that waits for an agent is looked at again when an agent joins or an attempt
+    A task that waits for a worker is looked at again when a worker joins or an attempt
     ends, not when the records change.
 
     Args:
-        source: The records: names of agents and their capabilities, or a callable
+        source: The records: names of workers and their capabilities, or a callable
             without arguments that returns them and may take its time.
         max_age: Seconds, or a timedelta, after which a callable is read again; None
             leaves that to `refresh()`.
@@ -177,7 +177,7 @@ class SourceRegistry:
     def matches(
         self, task: Task, agents: Sequence[AgentView], context: Context
     ) -> Match:
-        """The agents, of all *agents*, that the source names for *task*."""
+        """The workers, of all *agents*, that the source names for *task*."""
         snapshot = self._snapshot
         late = "" if self._is_fixed else self._watch(snapshot, context.now)
         needs = needs_of(task)

@@ -1,5 +1,5 @@
 """
-Which agent does it: mostly the one that does best.
+Which worker does it: mostly the one that does best.
 
 Decision: 0156.
 """
@@ -32,17 +32,17 @@ class PerformanceRouter:
     """
     The TaskRouter that goes by performance, and keeps exploring.
 
-    The agent with the highest score is chosen. The score is the product of:
+    The worker with the highest score is chosen. The score is the product of:
 
     - its success rate at tasks of this type, by Laplace's rule of succession, so that
-      an agent nobody has tried stands at one half;
+      a worker nobody has tried stands at one half;
     - the best latency among the candidates divided by its own; an unknown latency
       counts as the best;
-    - the share of it that is idle. Of an agent with a limit that is the share of its
+    - the share of it that is idle. Of a worker with a limit that is the share of its
       slots that are free. One without a limit is as busy as its share of all that the
-      candidates run, which splits the work among such agents by how good they are.
+      candidates run, which splits the work among such workers by how good they are.
 
-    Of equal ones the agent that runs least is chosen, then the one that joined first.
+    Of equal ones the worker that runs least is chosen, then the one that joined first.
 
     Of more than 32 candidates, 16 are drawn, all alike, and the best of those is chosen
     (of equal ones that run as much, the one drawn first): so a choice among thousands
@@ -50,12 +50,12 @@ class PerformanceRouter:
     best tenth. Only if even that one mostly fails, all are compared.
 
     With probability *exploration*, any candidate is drawn instead, all alike: that is
-    how a new agent, or one that has recovered, gets a chance to show itself. It costs
+    how a new worker, or one that has recovered, gets a chance to show itself. It costs
     about that share of the gain; 0 never explores. A single candidate needs no
     decision, and the answer holds for all like tasks.
 
-    An agent that fails at once is always free, and would get what the others have no
-    room for: all that there is. So a task waits for a busy agent rather than go to a
+    A worker that fails at once is always free, and would get what the others have no
+    room for: all that there is. So a task waits for a busy worker rather than go to a
     free one, if the success rate there is more than four times as high; `explain` says
     so (`waits_for_better`).
 
@@ -83,7 +83,7 @@ class PerformanceRouter:
     def route(
         self, task: Task, candidates: Sequence[AgentView], context: Context
     ) -> Route:
-        """The agent that runs the next attempt of *task*."""
+        """The worker that runs the next attempt of *task*."""
         if len(candidates) == 1:
             name = candidates[0].name
             return Route(name, "the only candidate", reusable=PerformanceRouter)
@@ -149,14 +149,14 @@ class LeastLoadedRouter:
     """
     The TaskRouter that goes by load alone, and leaves nothing to chance.
 
-    The load of an agent is the share of its slots that are busy. An agent without a
+    The load of a worker is the share of its slots that are busy. A worker without a
     limit is as busy as its share of all that those compared run. The least load is
-    chosen; of equal ones the agent that runs least, then the one that joined first.
+    chosen; of equal ones the worker that runs least, then the one that joined first.
 
     With *choices*, so many candidates are drawn, all alike, and the least loaded of
     those is chosen; of equal ones the one drawn first. Two are enough to come close to
     the best balance, and that is the better rule where several orchestrators share
-    their agents: each sees its own load only, and if all chose the least loaded, they
+    their workers: each sees its own load only, and if all chose the least loaded, they
     would choose the same one. It takes no longer among thousands. Source:
     M. Mitzenmacher, *The Power of Two Choices in Randomized Load Balancing*, IEEE
     Transactions on Parallel and Distributed Systems 12 (10), 2001.
@@ -178,7 +178,7 @@ class LeastLoadedRouter:
     def route(
         self, task: Task, candidates: Sequence[AgentView], context: Context
     ) -> Route:
-        """The agent that runs the next attempt of *task*."""
+        """The worker that runs the next attempt of *task*."""
         if len(candidates) == 1:
             name = candidates[0].name
             return Route(name, "the only candidate", reusable=LeastLoadedRouter)

@@ -55,7 +55,7 @@ class StructuralValidator:
     The Validator that checks the form of a task: kinds, ranges, and what contradicts.
 
     Every fault is a finding, and all are found at once. What it cannot know it leaves
-    to the orchestrator: whether a dependency exists, whether an agent can do it,
+    to the orchestrator: whether a dependency exists, whether a worker can do it,
     whether a payload can be stored, whether a date has passed.
 
     The verdict holds for all tasks of a kind if the task was accepted and says nothing

@@ -97,7 +97,7 @@ class Attempt(Protocol):
         coroutine to await.
 
         Args:
-            elsewhere: Whether an agent's handler gets a task and a context that can be
+            elsewhere: Whether a worker's handler gets a task and a context that can be
                 sent to another process: without functions, and to be read only.
 
         Raises:
@@ -165,7 +165,7 @@ class Attempt(Protocol):
         Report that the attempt could not be begun.
 
         If *error* says that the system has no thread, process or descriptor left, it is
-        made later, uncharged; else it has failed. `begin` says the same by raising it.
+        made later, without a try, else it fails. `begin` says the same by raising it.
         """
         ...
 

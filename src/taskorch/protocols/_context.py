@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 class AgentView(Protocol):
-    """An agent as it stands now; read only, and live."""
+    """A worker as it stands now; read only, and live."""
 
     @property
     def name(self) -> str:
-        """Name of the agent."""
+        """Name of the worker."""
         ...
 
     @property
     def capabilities(self) -> tuple[str, ...]:
-        """Capabilities of the agent, sorted."""
+        """Capabilities of the worker, sorted."""
         ...
 
     @property
@@ -32,12 +32,12 @@ class AgentView(Protocol):
 
     @property
     def running(self) -> int:
-        """Number of attempts that the agent runs now."""
+        """Number of attempts that the worker runs now."""
         ...
 
     @property
     def capacity(self) -> Resources | None:
-        """Capacity of the agent; None: only the pools are its limit."""
+        """Capacity of the worker; None: only the pools are its limit."""
         ...
 
     @property
@@ -47,7 +47,7 @@ class AgentView(Protocol):
 
     @property
     def is_lost(self) -> bool:
-        """Whether the agent is lost, as one with a lease may be, and gets no work."""
+        """Whether the worker is lost, as one with a lease may be, and gets no work."""
         ...
 
     def performance(self, task_type: str) -> Performance:
@@ -102,21 +102,21 @@ class Contender:
 
 
 class OwnerView(Protocol):
-    """An owner of tasks as it stands now; read only, and live."""
+    """A tenant of tasks as it stands now; read only, and live."""
 
     @property
     def name(self) -> str | None:
-        """Name of the owner; None for all tasks without an owner."""
+        """Name of the tenant; None for all tasks without a tenant."""
         ...
 
     @property
     def running(self) -> int:
-        """Number of slots that attempts of the owner hold."""
+        """Number of slots that attempts of the tenant hold."""
         ...
 
     @property
     def queued(self) -> int:
-        """Number of the owner's tasks that wait for a slot, an agent or resources."""
+        """Number of the owner's tasks that wait for a slot, a worker or resources."""
         ...
 
     @property
@@ -132,7 +132,7 @@ class OwnerView(Protocol):
     @property
     def share(self) -> float:
         """
-        Dominant share of the owner.
+        Dominant share of the tenant.
 
         Of each pool and of the slots, it holds a part of what there is, from 0 to 1:
         this is the largest of these.
@@ -141,7 +141,7 @@ class OwnerView(Protocol):
 
     @property
     def demand(self) -> float:
-        """Dominant share of what the owner holds and wants; above 1, too little."""
+        """Dominant share of what the tenant holds and wants; above 1, too little."""
         ...
 
 
@@ -150,7 +150,7 @@ class StateView(Protocol):
 
     @property
     def queued(self) -> int:
-        """Tasks that wait for a slot, an agent or resources."""
+        """Tasks that wait for a slot, a worker or resources."""
         ...
 
     @property
@@ -159,7 +159,7 @@ class StateView(Protocol):
         ...
 
     def agents(self) -> Sequence[AgentView]:
-        """All agents, in the order in which they joined."""
+        """All workers, in the order in which they joined."""
         ...
 
     def pools(self) -> Mapping[str, PoolView]:

@@ -3,7 +3,7 @@ The eighth question: what is to be done by now, and when to ask again.
 
 A driver is asked at the times that it names, on the orchestrator's clock, and answers
 with commands that anybody could give. So what decides by time (schedules, alerts, pools
-of agents) runs in a simulation as it is, in virtual time.
+of workers) runs in a simulation as it is, in virtual time.
 
 Decision: 0084.
 """
@@ -66,7 +66,7 @@ class DriverView(Protocol):
         ...
 
     def agents(self) -> Sequence[AgentView]:
-        """All agents that have ever joined, also those that are lost."""
+        """All workers that have ever joined, also those that are lost."""
         ...
 
     def waiting(self) -> Mapping[tuple[str, ...] | None, int]:
@@ -74,19 +74,19 @@ class DriverView(Protocol):
         ...
 
     def is_of(self, agent_id: str, template: AgentTemplate) -> bool:
-        """Whether an agent is of a template, by an id that this makes."""
+        """Whether a worker is of a template, by an id that this makes."""
         ...
 
     def agent_totals(self, template: AgentTemplate) -> tuple[int, float | None]:
-        """Of agents of a template: attempts that have ended, and the latency."""
+        """Of workers of a template: attempts that have ended, and the latency."""
         ...
 
     def starting(self, template: str) -> Sequence[str]:
-        """Ids of agents of a template that were started and have not joined yet."""
+        """Ids of workers of a template that were started and have not joined yet."""
         ...
 
     def given_up(self, template: str) -> str:
-        """Why agents of a template are not spawned any more, or ""."""
+        """Why workers of a template are not spawned any more, or ""."""
         ...
 
 
@@ -250,7 +250,7 @@ class ChangePools:
 @frozen
 class AddAgent:
     """
-    Add an agent.
+    Add a worker.
 
     Attributes:
         agent: What it is.
@@ -281,7 +281,7 @@ class AddAgent:
 @frozen
 class RemoveAgent:
     """
-    An agent gets no more work, and what it runs begins anew elsewhere.
+    A worker gets no more work, and what it runs begins anew elsewhere.
 
     Attributes:
         name: Its name; it has a lease.

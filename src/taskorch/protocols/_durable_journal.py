@@ -46,7 +46,7 @@ class Journal(Protocol):
         2. A group is kept whole or not at all.
         3. After `append` has raised `JournalUnavailableError`, the same group may be
            appended again, and is then kept once, whatever had become of it before.
-        4. `claim` gives numbers that rise. An `append` of an earlier owner raises
+        4. `claim` gives numbers that rise. An `append` of an earlier leader raises
            `JournalTakenError`, and keeps nothing.
         5. The numbers of the facts rise. A group that begins at or below the last
            number kept is refused with a ValueError, and nothing of it is kept; only
@@ -147,13 +147,13 @@ class DurableJournal(Journal, Protocol):
 
     Laws:
         1. What `append` has returned from is read by every other object that opens the
-           same journal, while the owner lives and after its end, orderly or not. Of a
+           same journal, while the leader lives and after its end, orderly or not. Of a
            group that was never returned from, it reads all or nothing.
-        2. One owner writes. While it has not closed it, `claim` by another object
+        2. One leader writes. While it has not closed it, `claim` by another object
            raises `JournalTakenError`, or takes the journal from it: then its `append`,
            `save` and `upkeep` raise `JournalTakenError`, and keep nothing. The numbers
            that `claim` gives rise, whichever object gives them. The death of the
-           owner's process ends its claim; a child that was forked has no part in it.
+           leader's process ends its claim; a child that was forked has no part in it.
            `wait_for_turn` ends nobody's claim, and changes nothing of what is read.
            `when_lost` tells nothing while nobody else has claimed it.
         3. It may be read from any thread, before it is claimed, and while `append`

@@ -32,106 +32,105 @@ from taskorch.protocols._policies import (
 @runtime_checkable
 class Learns(Protocol):
     """
-    A policy that learns from what becomes of tasks: it says what it has chosen.
+    A policy that learns from outcomes: it says what it chose.
 
-    It needs all three methods. `taskorch.adaptive.Learned` is one. Events that it
-    connects to in `attach` say what became of an attempt, and `TaskRewarded` what
-    `orch.reward_task` has said of one; `orch.emit(name, payload, keep=…)` keeps what it
-    has learnt for `restore`. In a `Simulation` it is neither attached nor restored, but
-    asked what it has chosen; and it may hear of events there (`Hears`).
+    It needs all three methods. `taskorch.adaptive.Learned` is one. It connects to
+    events in `attach`: they have the outcomes of attempts, and `TaskRewarded` the
+    rewards. `orch.emit(name, payload, keep=…)` keeps what it learnt for `restore`. A
+    `Simulation` neither attaches nor restores it, but asks what it chose; there it may
+    hear events (`Hears`).
     """
 
     def choice_of(self, task_id: str, attempt: int) -> tuple[str, float] | None:
         """
-        The name of what was chosen for an attempt, and how probable that was.
+        The choice for an attempt, and its probability; None: no choice.
 
-        It is asked once as an attempt begins, under the orchestrator's lock, and stands
-        in `TaskStarted.choice`: so it is asked where a journal keeps that event, or
-        anybody hears of it, as one does who connects to `signals.task_started` in
-        `attach`. None: nothing was chosen. If it raises, the attempt begins all the
-        same, and no choice is told.
+        It is asked once as an attempt begins, under the orchestrator's lock, for
+        `TaskStarted.choice`: only if a journal keeps that event or somebody listens, as
+        after `signals.task_started.connect` in `attach`. If it raises, the attempt
+        begins without a choice.
         """
         ...
 
     def attach(self, orchestrator: Any) -> None:
         """
-        Become a part of *orchestrator*, at the end of its making: hear its `signals`.
+        Connect to the `signals` of *orchestrator*, at the end of its constructor.
 
-        What it raises, the constructor of the orchestrator raises, too.
+        The constructor raises what this raises.
         """
         ...
 
     def restore(self, kept: Callable[[str], Any]) -> None:
         """
-        Go on with what an earlier life has learnt.
+        Go on with what an earlier incarnation learnt.
 
-        It is called by `start`, if there is a journal. What it raises, `start` raises,
-        and nothing has begun.
+        `start` calls it, if there is a journal, and raises what this raises, before
+        anything begins.
 
         Args:
-            kept: Gives the payload of the latest event of a name that is kept, or None.
+            kept: Returns the payload of the latest kept event of a name, or None.
         """
         ...
 
 
 @runtime_checkable
 class Recalls(Protocol):
-    """A policy that `Learns`, and reads the facts of earlier lives in their journal."""
+    """A policy that `Learns`, and reads earlier incarnations in the journal."""
 
     def recall(self, journal: DurableJournal, last: int) -> None:
         """
-        Learn what the facts of earlier lives say; called by `start`, after `restore`.
+        Learn from the events of earlier incarnations.
 
-        What it raises, `start` raises, and nothing has begun.
+        `start` calls it after `restore`, and raises what this raises, before anything
+        begins.
 
         Args:
             journal: The journal.
-            last: The number of the last fact of earlier lives.
+            last: The number of the last event of earlier incarnations.
         """
         ...
 
 
 @runtime_checkable
 class Hears(Protocol):
-    """A policy that hears of facts in a `Simulation`, where nothing is attached."""
+    """A policy that hears events in a `Simulation`."""
 
     def hear(self, event: Event) -> None:
         """
-        Take notice of *event*; called for each fact, in order, before it is kept.
+        Hear *event*; called for each, in order, before it is kept.
 
-        What it raises, `run` of the simulation raises.
+        `run` of the simulation raises what this raises.
         """
         ...
 
 
 @runtime_checkable
 class Named(Protocol):
-    """An arm of `taskorch.adaptive.Learned` with a name; others have their class's."""
+    """An arm of `taskorch.adaptive.Learned` with a name of its own."""
 
     @property
     def name(self) -> str:
-        """By which what was learnt of it is known again; read as `Learned` is made."""
+        """The key of what was learnt of it; read as `Learned` is made."""
         ...
 
 
 @runtime_checkable
 class AsksOthers(Protocol):
-    """A policy that asks others: what may change is lent to it as it is to them."""
+    """A policy that asks other policies."""
 
     @property
     def asks(self) -> Collection[Any]:
         """
         The policies that it asks; read as the orchestrator is made.
 
-        If one of them is of a class of yours, so is this one, as far as it concerns
-        what may be changed: it is given a copy of the task.
+        If one of them is of a class of yours, this one gets a copy of the task too.
         """
         ...
 
 
 @runtime_checkable
 class WaitsForBetter(Protocol):
-    """A router by which a task waits for a busy agent if those with room only fail."""
+    """A router that waits for a busy worker if those with room only fail."""
 
     @property
     def waits_for_better(self) -> bool:
@@ -146,36 +145,36 @@ class WatchesTransitions(Protocol):
     @property
     def watches(self) -> Collection[tuple[TaskState | None, TaskState]]:
         """
-        Pairs of states before and after: `check` is asked about these; read once.
+        Pairs of states before and after that `check` is asked about; read once.
 
-        It counts if it is said where `check` is defined, or by a class derived from it.
+        A class that overrides `check` must set it again.
         """
         ...
 
 
 @runtime_checkable
 class RanksOwners(Protocol):
-    """A queue by which owners share: it says which of them is served first."""
+    """A queue that says which tenant is served first."""
 
     def standing(self, owner: OwnerView, context: Context) -> float:
         """
-        Where *owner* stands, as a number: the lowest is served first.
+        A number for the tenant *owner*: the lowest is served first.
 
-        Of equals, the one that was served longest ago is. It is asked under the lock,
-        again when what is held for the owner has changed, or what it wants. If it
-        raises, or answers no number, a task of that owner fails.
+        Of equals, the one that was served longest ago is first. It is asked under the
+        lock, again when the tenant's resources or demand change. If it raises, or
+        answers no number, a task of that tenant fails.
         """
         ...
 
 
 @runtime_checkable
 class Backfills(Protocol):
-    """A queue whose first task has room kept for it; it has no method `standing`."""
+    """A queue that keeps room for its first task; it has no method `standing`."""
 
     @property
     def backfill(self) -> bool:
         """
-        Whether later tasks pass one that cannot start only if it is not put off by it.
+        Whether later tasks pass one that waits only if that does not delay it.
 
         Read as the orchestrator is made.
         """
@@ -184,12 +183,12 @@ class Backfills(Protocol):
 
 @runtime_checkable
 class SetsGrace(Protocol):
-    """A retry handler that says how long what is asked to stop has for that."""
+    """A retry handler with a grace of its own."""
 
     @property
     def timeout_grace_period(self) -> float | timedelta | None:
         """
-        Seconds, where nothing is said by `grace=`; None: the usual.
+        Seconds, unless `grace=` has some; None: the usual.
 
         Read as the orchestrator is made.
         """
@@ -198,29 +197,29 @@ class SetsGrace(Protocol):
 
 @runtime_checkable
 class Classifies(Protocol):
-    """A retry handler with rules of its own for what kind of failure something is."""
+    """A retry handler with rules of its own for classes of failures."""
 
     @property
     def classes(self) -> Collection[Any]:
         """
-        Rules as of `taskorch.recovery.Rule`, which come before the usual ones.
+        Rules such as `taskorch.recovery.Rule`, before the usual ones.
 
-        Read at each failure, and what they say is `Failure.kind`. If one raises, the
-        retry handler has failed, and so has the task.
+        Read at each failure, for `Failure.kind`. If one raises, the task fails, naming
+        the retry handler.
         """
         ...
 
 
 @runtime_checkable
 class Recommends(Protocol):
-    """A retry handler that says what people are to do about failures of a kind."""
+    """A retry handler with advice for people."""
 
     @property
     def matrix(self) -> Mapping[str, Any]:
         """
         By the kind of failure, rows with `actions`, a tuple of texts.
 
-        Read when a person is asked. An empty one is the usual one, that of
+        Read when a person is asked. An empty one means
         `taskorch.recovery.default_matrix`.
         """
         ...
@@ -228,15 +227,14 @@ class Recommends(Protocol):
 
 @runtime_checkable
 class GrantsWhole(Protocol):
-    """An allocator that grants all of what fits, and nothing of what does not."""
+    """An allocator that grants a request whole or not at all."""
 
     @property
     def rigid(self) -> bool:
         """
-        Whether it does: then it is asked only where there is room; read once.
+        Whether it does: then it is asked only if there is room; read once.
 
-        It counts if it is said where `allocate` is defined, or by a class derived from
-        it.
+        A class that overrides `allocate` must set it again.
         """
         ...
 
@@ -250,8 +248,7 @@ class GrantsChunks(Protocol):
         """
         The sizes of the pieces, by resource: others are granted whole; read once.
 
-        It counts if it is said where `allocate` is defined, or by a class derived from
-        it.
+        A class that overrides `allocate` must set it again.
         """
         ...
 

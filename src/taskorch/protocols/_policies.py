@@ -214,10 +214,10 @@ class TaskQueue(Protocol):
     It is asked under the orchestrator's lock: it must be fast and do no I/O.
 
     A queue may have one more method (`RanksOwners`), `standing(owner, context)`, which
-    says of an `OwnerView` with a number where it stands: of the owners whose tasks can
+    says of an `OwnerView` with a number where it stands: of the tenants whose tasks can
     start, the one that stands lowest is served first, and of equals the one that was
-    served longest ago. The keys then order the tasks of one owner. It is asked again
-    when what is held for the owner has changed, or what it wants.
+    served longest ago. The keys then order the tasks of one tenant. It is asked again
+    when what is held for the tenant has changed, or what it wants.
 
     A queue may have a true attribute `backfill` (`Backfills`): then the first task in
     order that cannot start has a reservation, and later ones pass it only if that does
@@ -229,7 +229,8 @@ class TaskQueue(Protocol):
            it never changes while the task waits, except by `set_priority`.
         2. Keys can be compared with each other: a total order.
         3. It changes none of its arguments.
-        4. A standing is a number, and follows from the owner and the sizes of the pools
+        4. A standing is a number, and follows from the tenant and the sizes of the
+           pools
            only: it is kept while these are the same, whatever the time.
     """
 
@@ -248,10 +249,10 @@ class Match:
     The answer of an AgentRegistry.
 
     Attributes:
-        agents: Names of the agents that can do the task.
+        agents: Names of the workers that can do the task.
         reason: Why these, or why none.
         reusable: Whether it holds for every task with the same type, requirements and
-            resources, for as long as no agent joins or leaves.
+            resources, for as long as no worker joins or leaves.
     """
 
     agents: tuple[str, ...]
@@ -262,15 +263,15 @@ class Match:
 @runtime_checkable
 class AgentRegistry(Protocol):
     """
-    Protocol: says which agents match a task.
+    Protocol: says which workers match a task.
 
     It is asked under the orchestrator's lock: it must be fast and do no I/O.
 
     Laws:
         1. Only names of *agents* are returned, each once.
-        2. The answer does not depend on how busy the agents are: an agent that is
+        2. The answer does not depend on how busy the workers are: a worker that is
            full now still matches.
-        3. It is a function of task, agents and context: asked twice, it says the
+        3. It is a function of task, workers and context: asked twice, it says the
            same.
         4. It changes none of its arguments.
     """
@@ -278,7 +279,7 @@ class AgentRegistry(Protocol):
     def matches(
         self, task: Task, agents: Sequence[AgentView], context: Context
     ) -> Match:
-        """The agents, of all *agents*, that can do *task*."""
+        """The workers, of all *agents*, that can do *task*."""
         ...
 
 
@@ -290,7 +291,7 @@ class Route:
     Attributes:
         agent: The name of one of the candidates.
         reason: Why this one; `explain` shows it.
-        reusable: Whether it holds for every like task while the same agents are
+        reusable: Whether it holds for every like task while the same workers are
             candidates.
     """
 
@@ -302,13 +303,13 @@ class Route:
 @runtime_checkable
 class TaskRouter(Protocol):
     """
-    Protocol: chooses an agent.
+    Protocol: chooses a worker.
 
     It is asked under the orchestrator's lock: it must be fast and do no I/O. It may
     have what `WaitsForBetter` and, if it learns, `Learns` say.
 
     Laws:
-        1. The agent of the answer is one of *candidates*.
+        1. The worker of the answer is one of *candidates*.
         2. Randomness comes from `context.random` only: the same seed and the same
            questions give the same answers.
         3. It changes none of its arguments.
@@ -318,11 +319,11 @@ class TaskRouter(Protocol):
         self, task: Task, candidates: Sequence[AgentView], context: Context
     ) -> Route:
         """
-        The agent that runs the next attempt of *task*.
+        The worker that runs the next attempt of *task*.
 
         Args:
             task: The task that is to start.
-            candidates: The agents that match it and have room for it now; never
+            candidates: The workers that match it and have room for it now; never
                 empty.
             context: What else is known.
         """
@@ -332,11 +333,11 @@ class TaskRouter(Protocol):
 @frozen
 class AllocationRequest:
     """
-    What a task asks for, on the agent that would run it.
+    What a task asks for, on the worker that would run it.
 
     Attributes:
         task: The task.
-        agent: The agent that is to run it.
+        agent: The worker that is to run it.
         resources: What the task asks for of the pools.
         least: Of an elastic request, what it cannot do without, in whole chunks; None:
             it is rigid, and granted whole or not at all.
@@ -423,10 +424,10 @@ class Failure:
     Attributes:
         task: The task.
         error: What it raised, or a `TaskTimeoutError`, or a `ProgramFailedError`.
-        attempts: Attempts charged to the task so far, this one included.
+        attempts: Attempts that counted as a try so far, this one included.
         elapsed: Seconds from the start of the first attempt to now.
         last_delay: The delay before this attempt in seconds; 0 before the first.
-        agent: The agent that ran the attempt.
+        agent: The worker that ran the attempt.
         kind: What kind of failure it is, such as `memory_error`: see
             `taskorch.recovery.classify`.
         usage: What the attempt was seen to use: `memory_mb` at its peak, and
@@ -456,10 +457,10 @@ class RetryDecision:
         delay: Seconds until the next attempt may start.
         reason: Why; the event and `explain` show it.
         resources: What the next attempts ask for; None: what the last did. More than
-            any agent that could do the task has is not applied, and that is said.
+            any worker that could do the task has is not applied, and that is said.
         timeout: Seconds that each of the next attempts may take; None: as before.
-        avoid: Agents that the next attempts do not go to, besides those that were named
-            before, as long as there is another.
+        avoid: Workers that the next attempts do not go to, besides those that were
+            named before, as long as there is another.
         ask: A question to a person. The task is held, and what waits for it waits on,
             until `orch.decide` says what becomes of it. It is asked instead of another
             attempt: `retry` is False.

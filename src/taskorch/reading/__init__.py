@@ -6,8 +6,8 @@ What a journal says to others than its owner, while that runs or when nobody doe
     for status in JournalReader("runs.db").tasks("failed"):
         print(status.task_id, status.error)
 
-The facts are folded as a new life would, in a runtime that is never started: nothing is
-written, decided or begun. How a file or a table is read is in `journal`.
+The facts are folded as a new incarnation would, in a runtime that is never started:
+nothing is written, decided or begun. How a file or a table is read is in `journal`.
 
 - `_reader`: what a journal says, by the code that answers an orchestrator, if there is
   one.

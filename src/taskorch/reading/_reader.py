@@ -178,7 +178,7 @@ class JournalOwner:
     The orchestrator that opened a journal last.
 
     Attributes:
-        epoch: The number of its life; 0: nobody has yet.
+        epoch: The number of its incarnation; 0: nobody has yet.
         pid: Its process.
         host: The machine of that.
         since: When it began, in UTC, as in `2026-11-21T20:12:10Z`.
@@ -212,7 +212,7 @@ class Outcomes:
 
 class JournalReader:
     """
-    Reads a journal, as of its last commit: while its owner runs, and without a claim.
+    Reads a journal, as of its last commit: while its leader runs, and without a claim.
 
     It writes nothing: neither into the journal nor beside it. Each question is answered
     as of the last commit before it, by the code that answers an orchestrator; the
@@ -272,7 +272,7 @@ class JournalReader:
         All events of all tasks, in order.
 
         Args:
-            after: Only what came after the fact of this number: see `last`.
+            after: Only what came after the event of this number: see `last`.
 
         Raises:
             JournalError: While iterating: see `JournalReader`.
@@ -289,7 +289,7 @@ class JournalReader:
         """
         The state of a task, with its history.
 
-        Only its own facts are read, and those of the tasks that it waits for.
+        Only its own events are read, and those of the tasks that it waits for.
 
         Args:
             task_id: Its id; `x` is the latest run of a task, and `x~1` the first.
@@ -348,7 +348,7 @@ class JournalReader:
         return name
 
     def _facts(self, task_id: str) -> list[Entry]:
-        """The facts about one run of a task."""
+        """The events about one run of a task."""
         if self._file is not None:
             return list(self._file.task_facts(task_id))
         return list(self._journal.select((task_id,), sys.maxsize))
@@ -371,6 +371,11 @@ class JournalReader:
             runtime = self._current().runtime
             asked = TaskFilter.of(state, fields)
             return self._pages(_reports.listed(runtime, asked))
+
+    def _newest_tasks(self, which: TaskFilter, after: str) -> Iterator[TaskStatus]:
+        """The same, the last submitted first; only those behind the task *after*."""
+        with self._mutex:
+            return self._pages(_reports.newest(self._current().runtime, which, after))
 
     def _pages(self, statuses: Iterator[TaskStatus]) -> Iterator[TaskStatus]:
         while True:
@@ -506,7 +511,7 @@ class JournalReader:
     @property
     def last(self) -> int:
         """
-        The number of the last fact that is kept: it rises when something happens.
+        The number of the last event that is kept: it rises when something happens.
 
         Raises:
             JournalError: See `JournalReader`.
@@ -633,7 +638,7 @@ def _runtime(journal: DurableJournal, slots: int = _ANY) -> Runtime:
 
 def _folded(journal: DurableJournal, task_id: str, facts_of: Any) -> Runtime:
     """
-    A runtime with what the facts about one task lead to, and others that it needs.
+    A runtime with what the events about one task lead to, and others that it needs.
 
     Raises:
         UnknownTaskError: There is no such task.

@@ -108,18 +108,17 @@ class AlertRule:
 
     Attributes:
         name: Its name.
-        when: The condition, as text over what is measured (`failure_rate > 0.2`), or a
-            function of it.
-        until: The condition under which it is over; None: once `when` does not hold.
-        over: Seconds over which rates are measured.
-        least: Of how many ended attempts a rate is worth something.
-        wait: Seconds for which `when` must hold first.
-        hold: Seconds for which `until` must hold before it is over.
+        when: A condition on metrics (`failure_rate > 0.2`), or a function of them.
+        until: The condition of its end; None: when `when` no longer holds.
+        over: Seconds of a rate.
+        least: The fewest ended attempts for a rate.
+        wait: Seconds that `when` must hold first.
+        hold: Seconds that `until` must hold.
         severity: `info`, `warning` or `critical`.
         action: `pause_new_tasks`, `reduce_parallel_tasks`, `reassign_tasks`,
             `investigate_bottlenecks`, or a function of the orchestrator and the alert,
-            which returns another to undo it; None: it is told, and nothing is done.
-        per: `system`, or `agent`: each agent has an alert of its own.
+            which returns another to undo it; None: only a message.
+        per: `system`, or `agent`: an alert for each worker.
 
     Raises:
         InvalidTaskError: A value is out of its range, or a condition cannot be read.
@@ -222,11 +221,11 @@ def default_rules() -> tuple[AlertRule, ...]:
 @frozen
 class Alert:
     """
-    How a rule stands, for the system or for one agent.
+    How a rule stands, for the system or for one worker.
 
     Attributes:
         name: The name of the rule.
-        subject: The agent; "" for the system.
+        subject: The worker; "" for the system.
         state: `ok`, `pending`, `firing` or `no data`.
         since: Since when, in seconds since the epoch.
         severity: That of the rule.
@@ -381,9 +380,9 @@ class Alerts:
     A driver that watches rules: `orch.alerts`, or `simulation.drivers.add(Alerts())`.
 
     All is measured at fixed times, on the orchestrator's clock. What an alert has done
-    is undone once it is over, and once its rule is removed; in a new life nothing is
-    held, and what is still so is found again. An alert that fires does not end because
-    data is missing.
+    is undone once it is over, and once its rule is removed; in a new incarnation
+    nothing is held, and what is still so is found again. An alert that fires does not
+    end because data is missing.
 
     Args:
         interval: Seconds between two measurements.

@@ -122,10 +122,10 @@ class Rule:
     All that is given must hold.
 
     Attributes:
-        name: The class, or another word for it.
-        error: The name of the class of what was raised, or of one of its bases.
-        text: A regular expression, searched for in the last ten thousand letters of
-            the message and the output.
+        name: The class, or a synonym.
+        error: The exception's class, or a base of it.
+        text: A regular expression for the last ten thousand letters of message and
+            output.
         exit_code: Exit codes of programs; negative: signals.
         when: Whether it is one, by the exception itself.
 

@@ -67,9 +67,9 @@ class FailureHandling:
 
     Attributes:
         max_retries: Attempts after the first.
-        retry_delay_seconds: What is waited before each of them.
-        escalation_threshold: Failures after which a person is needed.
-        timeout_grace_period: What an attempt that is out of time has to end.
+        retry_delay_seconds: Seconds before each.
+        escalation_threshold: Failures until a person is asked.
+        timeout_grace_period: Seconds that an attempt has to end after its timeout.
     """
 
     max_retries: int = attrs.field(
@@ -89,14 +89,14 @@ class FailureHandling:
 @attrs.frozen
 class RecoverySection(FailureHandling):
     """
-    What follows a failure, by what kind it is.
+    What follows a failure, by its kind.
 
     Attributes:
-        human_notification_webhook: Where people are told of what has failed for good.
-        webhook_secret_env: The variable that has the secret by which that is signed.
-        webhook_may_be_private: Whether it may be in a private network.
-        matrix: Rows that differ from the usual ones, by the class of failures.
-        classes: Rules for what kind of failure it is, which come first.
+        human_notification_webhook: The webhook for failures that are final.
+        webhook_secret_env: The variable with its secret, which signs messages.
+        webhook_may_be_private: Whether it may be private.
+        matrix: Rows that differ from the usual, by class of failure.
+        classes: Rules for the class of a failure, before ours.
     """
 
     human_notification_webhook: str = attrs.field(default=None, metadata=may_be(Text()))
@@ -122,9 +122,9 @@ class RecoveryHandler:
     """
     The RetryHandler that decides by what kind of failure it was.
 
-    `orch.recover` adds what agents try themselves, inside an attempt; this says what
+    `orch.recover` adds what workers try themselves, inside an attempt; this says what
     follows once an attempt has failed all the same: another attempt that asks for
-    more, or on another agent, or a question to a person. A task that asks for no
+    more, or on another worker, or a question to a person. A task that asks for no
     resources or has no timeout does not get more of them. One with a `RetryPolicy` of
     its own has the attempts and the delays of that. `Permanent` ends a task at once.
 
@@ -342,7 +342,7 @@ def _count(attempts: int) -> str:
 def _bounds(
     failure: Failure, context: Context
 ) -> Iterator[tuple[str, Mapping[str, float]]]:
-    """By agent that can do the task, the most that there is of each resource."""
+    """By worker that can do the task, the most that there is of each resource."""
     pools = {name: pool.total for name, pool in context.view.pools().items()}
     task = failure.task
     for agent in context.view.agents():

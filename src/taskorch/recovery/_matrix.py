@@ -1,7 +1,7 @@
 """
 What follows a failure of each class: the three levels, as data.
 
-1. On the agent, inside the attempt: functions that `orch.recover` decorates.
+1. On the worker, inside the attempt: functions that `orch.recover` decorates.
 2. By the orchestrator, with the next attempt: a `Grow`, an `Avoid` or a `Reset`.
 3. A person is asked.
 
@@ -50,8 +50,8 @@ class Times:
     So many times as much, and no more than `most`.
 
     Attributes:
-        factor: How many times, from 1.
-        most: The most that comes of it; None: only what there is bounds it.
+        factor: The factor.
+        most: The most; None: all that exists.
     """
 
     factor: float = attrs.field(metadata=may_be(_FACTOR, name="times"))
@@ -126,10 +126,10 @@ def _check_backoff(_avoid: Any, _field: Any, value: Any) -> None:
 @attrs.frozen
 class Avoid:
     """
-    The next attempt goes to another agent, as long as there is one.
+    The next attempt goes to another worker, as long as there is one.
 
     Attributes:
-        backoff: How many times as long each delay is as the one before.
+        backoff: The factor by which delays grow.
     """
 
     backoff: float = attrs.field(
@@ -142,7 +142,7 @@ class Reset:
     """
     What `orch.recover(…, level=2)` decorates is called, and then there is another try.
 
-    Where nothing was decorated, the next attempt goes to another agent.
+    Where nothing was decorated, the next attempt goes to another worker.
     """
 
 
@@ -156,9 +156,8 @@ class ActionEntry:
     What the orchestrator does with the next attempt, in a document.
 
     Attributes:
-        grow: It asks for more: by names of resources and `timeout`, how many times as
-            much.
-        avoid: It goes to another agent, as long as there is one.
+        grow: More resources or `timeout`, by name.
+        avoid: Another worker, if there is one.
     """
 
     grow: Mapping[str, Times] | None = attrs.field(
@@ -231,17 +230,14 @@ class Row:
     A row of the matrix; it may be changed at any time, and holds from then on.
 
     Attributes:
-        agent: What the agent is advised to do, in words; None: nothing of its own.
-        orchestrator: What the orchestrator does with the next attempt; None: there is
-            none.
-        human: When a person is asked: `never`, `always` (instead of another attempt),
-            `persistent` (once the retries are used up), `twice` (once its timeout is
-            twice what it was, or the retries are used up) or `widespread` (once the
-            retries are used up, if three tasks or more have failed so within
-            five minutes).
-        actions: What a person is recommended to do.
-        most_retries: How often it is tried again at the most, whatever the handler
-            says; None: that alone counts.
+        agent: Advice for the worker, in words; None: none.
+        orchestrator: A change of the next attempt; None: no attempt.
+        human: When a person is asked: `never`, or `always` instead of another attempt.
+            `persistent`: once the retries are used up. `twice`: the same, or once its
+            timeout has doubled. `widespread`: as `persistent`, if three tasks or more
+            failed so within five minutes.
+        actions: Advice for people.
+        most_retries: The most retries; None: as the handler decides.
     """
 
     agent: str | None = attrs.field(default=None, metadata=may_be(Maybe(Text())))
@@ -376,7 +372,7 @@ def grown(
         action: How much more.
         resources: What it asked for.
         timeout: What it was given, in seconds.
-        bounds: By agent that can do it, the most that there is of each resource.
+        bounds: By worker that can do it, the most that there is of each resource.
         longest: The most that the timeout may become.
 
     Returns:

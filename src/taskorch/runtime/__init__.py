@@ -95,10 +95,13 @@ from taskorch.runtime._runtime import Runtime as Runtime
 from taskorch.runtime._stale import Cause as Cause
 from taskorch.runtime._stale import Kept as Kept
 from taskorch.runtime._stale import Staleness as Staleness
+from taskorch.runtime._stale import dependents as dependents
 from taskorch.runtime._stale import is_earlier as is_earlier
 from taskorch.runtime._stale import is_left_out as is_left_out
 from taskorch.runtime._stale import is_outdated as is_outdated
 from taskorch.runtime._stale import replaced as replaced
+from taskorch.runtime._stale import runs_above as runs_above
+from taskorch.runtime._stale import used_by as used_by
 from taskorch.runtime._submission import Submission as Submission
 from taskorch.runtime._timer import begin_thread as begin_thread
 from taskorch.runtime._translation import BUILT_IN as BUILT_IN

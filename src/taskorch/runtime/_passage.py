@@ -332,14 +332,12 @@ def submit_run(
     return works if rt.step(change, keep=True) else None
 
 
-def rerun(
-    rt: Runtime, task_id: str, below: Callable[[TaskRow], bool] | None = None
-) -> Work:
+def rerun(rt: Runtime, task_id: str, *, downstream: bool = False) -> Work:
     """
     Run a finished task again.
 
-    Then run again what depends on it, of the rows that are *below*; what has not ended
-    of that is cancelled, unless it waits for the task.
+    Then, if it is to go *downstream*, run again what depends on it, of what is in
+    memory; what has not ended of that is cancelled, unless it waits for the task.
 
     Raises:
         UnknownTaskError: There is none, or it has left memory, and no journal has
@@ -355,9 +353,8 @@ def rerun(
     def change(now: int) -> Work:
         rt.refuse_new()
         again = rt.submission.rerun(task_id, now, anew=True)
-        if below is not None:
-            rows = dependents(rt, again._row)
-            works.extend(row.cargo for row in rows if below(row))
+        if downstream:
+            works.extend(row.cargo for row in dependents(rt, again._row))
         return again
 
     result: Work = rt.step(change, keep=True)

@@ -358,7 +358,7 @@ def vote(
     Args:
         rt: The runtime.
         name: The id.
-        choice: What was chosen.
+        choice: The choice.
         by: By whom.
         note: What they wrote.
         changes: What they want changed.

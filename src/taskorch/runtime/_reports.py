@@ -720,6 +720,29 @@ def listed(runtime: Runtime, asked: TaskFilter) -> Iterator[TaskStatus]:
     return _through_memory(runtime, which, iter(ids))
 
 
+def newest(
+    runtime: Runtime, asked: TaskFilter, after: str = ""
+) -> Iterator[TaskStatus]:
+    """
+    The same, the last submitted first; those behind the task *after*, if it is known.
+
+    Which tasks there are is looked at once; of a journal, all their ids.
+    """
+    which = _Wanted(runtime, asked)
+    with runtime.lock:
+        ids = dict.fromkeys(runtime.kernel.tasks)
+    names: list[str] = []
+    recovered, seen, until = runtime.directory.recovered, 0, runtime.committed
+    while recovered is not None and (page := recovered.submitted(seen, until, _PAGE)):
+        seen = page[-1][0]
+        names += [task_id for _, task_id in page]
+    ids = dict.fromkeys([*names, *ids])
+    names = list(reversed(ids))
+    if after in ids:
+        del names[: names.index(after) + 1]
+    return _through_memory(runtime, which, iter(names))
+
+
 def _through_memory(
     runtime: Runtime, which: _Wanted, ids: Iterator[str]
 ) -> Iterator[TaskStatus]:

@@ -14,6 +14,7 @@ from taskorch.schedules._definition import ORIGIN as ORIGIN
 from taskorch.schedules._definition import Backfilled as Backfilled
 from taskorch.schedules._definition import Definition as Definition
 from taskorch.schedules._definition import Importable as Importable
+from taskorch.schedules._definition import Work as Work
 from taskorch.schedules._definition import define as define
 from taskorch.schedules._definition import of_workflow as of_workflow
 from taskorch.schedules._definition import read_definition as read_definition

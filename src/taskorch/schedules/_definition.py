@@ -6,15 +6,15 @@ import json
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._base.building import as_workflow
 from taskorch._base.limits import NS
 from taskorch._documents.forms import (
+    AnyNames,
     Anything,
     DocumentOf,
     FaultList,
@@ -35,11 +35,15 @@ from taskorch.model import (
     show,
 )
 from taskorch.schedules._times import SlotTimes, moment_ns, slot_name, text_of, zone_of
-from taskorch.workflows import Workflow
+from taskorch.workflows import Workflow, WorkflowFunction
 from taskorch.workflows._documents import CATCH_UP, OVERLAP, Timing
+from taskorch.workflows._functions import checked
+from taskorch.workflows._parameters import as_json, by_names, kept
 from taskorch.workflows._task_documents import tasks_of
 from taskorch.workflows._writing import write_task
 
+#: What a schedule makes.
+Work: TypeAlias = Task | Workflow | WorkflowFunction[...]
 #: What the journal keeps besides: where a schedule comes from, and the like.
 ORIGIN: Final[tuple[str, ...]] = ("run", "source", "undeclared", "before")
 
@@ -50,12 +54,14 @@ class ScheduleEntry(Timing):
     A schedule, as a document: when, and what is made.
 
     Attributes:
-        paused: Why it is paused; "": it is not.
-        task: The task that is made.
-        workflow: Or the workflow, of which a run is made.
-        code: Or what the code calls what it makes.
+        parameters: Those of what is made, by name.
+        paused: The reason of a pause; "": none.
+        task: A task.
+        workflow: Or a workflow.
+        code: Or the name of a function.
     """
 
+    parameters: Any = field(AnyNames(Anything(), plain=True))
     paused: str = field(Text(is_any=True, needs="a text that says why"), default="")
     task: Any = field(Anything("a task"))
     workflow: Any = field(Anything("a workflow"))
@@ -91,7 +97,7 @@ class Definition:
     start_ns: int | None = None
     #: No slot is after, in ns.
     end_ns: int | None = None
-    #: Why it is paused; "": it is not.
+    #: The reason of a pause; "": none.
     paused: str = ""
     #: What is made: the document of a task or of a workflow, or how the code that adds
     #: it calls it.
@@ -105,6 +111,8 @@ class Definition:
     #: Slots up to this one may have been made before the system's clock was set back,
     #: in ns; 0: none.
     before_ns: int = 0
+    #: The parameters of what is made, as JSON has them.
+    parameters: Mapping[str, Any] = attrs.Factory(dict)
 
     def times(self) -> SlotTimes:
         """Its slots."""
@@ -117,10 +125,10 @@ class Definition:
         drawn = zlib.crc32(f"{self.name}/{slot_ns}".encode()) / 2**32
         return int(drawn * self.jitter * NS)
 
-    def slot_id(self, slot_ns: int) -> str:
-        """The id of what is made for a slot."""
+    def slot_id(self, slot_ns: int, apart: str = "") -> str:
+        """The id of what is made for a slot; with *apart*, of what is made besides."""
         is_run = self.is_run or "workflow" in self.work
-        return made_id(self.name, slot_name(slot_ns), is_run=is_run)
+        return made_id(self.name, slot_name(slot_ns) + apart, is_run=is_run)
 
     def timing(self) -> tuple[object, ...]:
         """All that says when its slots are."""
@@ -136,6 +144,8 @@ class Definition:
             document["start"] = self.start_ns / NS
         if self.end_ns is not None:
             document["end"] = self.end_ns / NS
+        if self.parameters:
+            document["parameters"] = dict(self.parameters)
         if self.paused:
             document["paused"] = self.paused
         return {**document, **self.work}
@@ -173,7 +183,8 @@ def define(
     jitter: float | timedelta = 0.0,
     start: object = None,
     end: object = None,
-) -> tuple[Definition, Task | Workflow]:
+    parameters: object = None,
+) -> tuple[Definition, Work]:
     """
     A schedule, and what it makes.
 
@@ -205,16 +216,17 @@ def define(
         start_ns,
         end_ns,
         work=_written(work),
+        parameters=_parameters_of(name, work, parameters),
     )
-    is_run = isinstance(work, Workflow) and "code" in definition.work
+    is_run = not isinstance(work, Task) and "code" in definition.work
     definition = attrs.evolve(definition, is_run=is_run)
     definition.times()
     return definition, work
 
 
 def of_workflow(
-    name: str, work: object, options: tuple[object, ...]
-) -> tuple[Definition, Task | Workflow]:
+    name: str, work: object, options: tuple[object, ...], parameters: object = None
+) -> tuple[Definition, Work]:
     """
     The schedule that a workflow says itself, if *options* are as they come.
 
@@ -222,7 +234,6 @@ def of_workflow(
         InvalidTaskError: It says none, or options are said besides; or it cannot be.
         ImportError: cronsim is not installed.
     """
-    work = as_workflow(work)
     schedule = work.schedule if isinstance(work, Workflow) else None
     if schedule is None:
         msg = f"schedule {name!r} does not say when"
@@ -231,7 +242,7 @@ def of_workflow(
         msg = f"schedule {name!r}: its workflow says when, and how"
         raise InvalidTaskError(msg, hint="say all of it there, or all of it here")
     others: dict[str, Any] = {**schedule}
-    return define(name, others.pop("when"), work, **others)
+    return define(name, others.pop("when"), work, **others, parameters=parameters)
 
 
 def read_definition(
@@ -240,7 +251,7 @@ def read_definition(
     functions: Mapping[str, Callable[..., Any]] | None = None,
     *,
     programs: bool = True,
-) -> tuple[Definition, Task | Workflow | None]:
+) -> tuple[Definition, Work | None]:
     """
     A schedule of a document, and what it makes: None, if only code can say that.
 
@@ -259,7 +270,7 @@ def read_definition(
     if len(makes) != 1:
         msg = f"schedule {name!r} makes a task or a workflow: one of the two"
         raise InvalidTaskError(msg, hint="task: {call: 'module:function'}")
-    work: Task | Workflow | None = None
+    work: Work | None = None
     names = {} if functions is None else functions
     if makes == ["task"]:
         try:
@@ -271,12 +282,19 @@ def read_definition(
             raise InvalidTaskError(msg) from None
     elif makes == ["workflow"]:
         work = Workflow.from_dict(document["workflow"], functions, programs=programs)
+    else:
+        called = names.get(document["code"])
+        work = called if isinstance(called, WorkflowFunction) else None
     options = {key: document[key] for key in keys_of(Timing) if key in document}
     when = options.pop("when")
-    definition, _ = define(name, when, work or Task("code"), **options)
+    parameters = entry.get("parameters")
+    definition, _ = define(
+        name, when, work or Task("code"), **options, parameters=parameters
+    )
     paused = entry.get("paused", "")
     written = {makes[0]: _without_schedule(document[makes[0]])}
-    return attrs.evolve(definition, paused=paused, work=written, is_run=False), work
+    is_run = isinstance(work, WorkflowFunction)
+    return attrs.evolve(definition, paused=paused, work=written, is_run=is_run), work
 
 
 def _with_workflow(document: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -298,9 +316,32 @@ def _nobody(task_id: str) -> Any:
     raise InvalidTaskError(msg)
 
 
-def _work_of(name: str, work: object) -> Task | Workflow:
-    work = as_workflow(work)
-    if isinstance(work, Workflow):
+def _parameters_of(name: str, work: Work, parameters: object) -> dict[str, Any]:
+    """
+    The parameters of a schedule, as JSON has them.
+
+    Raises:
+        InvalidTaskError: What it makes cannot be made with them.
+    """
+    values = by_names(parameters)
+    if not isinstance(work, Task):
+        # Each slot has its own time.
+        checked_values = checked(work, values, datetime.fromtimestamp(0, UTC))
+        values = {key: checked_values[key] for key in values}
+    document = as_json(kept(values))
+    try:
+        json.dumps(document, allow_nan=False)
+        is_plain = document.keys() == values.keys()
+    except (TypeError, ValueError):
+        is_plain = False
+    if not is_plain:
+        msg = f"the parameters of schedule {name!r} are texts, numbers, flags and times"
+        raise InvalidTaskError(msg)
+    return document
+
+
+def _work_of(name: str, work: object) -> Work:
+    if isinstance(work, Workflow | WorkflowFunction):
         return work
     if isinstance(work, Task):
         for option in ("id", "idempotency_key", "not_before", "deadline"):
@@ -359,8 +400,12 @@ def _named(work: Task | Workflow) -> dict[str, Callable[..., Any]]:
     return named
 
 
-def _written(work: Task | Workflow) -> dict[str, Any]:
+def _written(work: Work) -> dict[str, Any]:
     """The document of what is made; if there is none, what the code calls it."""
+    if isinstance(work, WorkflowFunction):
+        module, path = work.fn.__module__, work.fn.__qualname__
+        is_importable = module != "__main__" and "<" not in path
+        return {"code": f"{module}:{path}" if is_importable else work.name}
     try:
         if isinstance(work, Workflow):
             document = _without_schedule(work.to_dict(_named(work)))

@@ -1,7 +1,7 @@
 """
 One blinker signal for every event class, ordered and strong.
 
-blinker holds receivers weakly by default, calls them in no order, and lets one that
+blinker holds listeners weakly by default, calls them in no order, and lets one that
 raises stop the rest. Ours are held strongly, called in the order in which they were
 connected, and guarded by the publisher.
 """
@@ -17,7 +17,7 @@ from taskorch.events import SIGNALS, Event
 
 
 def _key(receiver: Any) -> object:
-    """What tells receivers apart: bound methods are new objects each time."""
+    """What tells listeners apart: bound methods are new objects each time."""
     bound = getattr(receiver, "__self__", None)
     if bound is not None and hasattr(receiver, "__func__"):
         return id(bound), id(receiver.__func__)
@@ -29,7 +29,7 @@ class TaskSignal(blinker.Signal):
     The signal of one event class.
 
     `connect(receiver)` calls `receiver(event)` for every event from then on, on the
-    publisher's thread; an `async def` receiver runs on the loop. A receiver may call
+    publisher's thread; an `async def` listener runs on the loop. A listener may call
     the orchestrator. It works as a decorator.
     """
 
@@ -53,7 +53,7 @@ class TaskSignal(blinker.Signal):
         Args:
             receiver: A function, or a coroutine function, of one argument.
             sender: Not used: all events come from one orchestrator.
-            weak: Not used: receivers are held until they are disconnected.
+            weak: Not used: listeners are held until they are disconnected.
         """
         if not callable(receiver):
             msg = f"a receiver is called with the event; {receiver!r} cannot be"
@@ -72,7 +72,7 @@ class TaskSignal(blinker.Signal):
 
     @property
     def ordered(self) -> tuple[Callable[..., Any], ...]:
-        """The receivers in the order in which they were connected."""
+        """The listeners in the order in which they were connected."""
         return tuple(self._ordered.values())
 
 
@@ -81,7 +81,7 @@ class Signals:
     `orch.signals.task_completed` and all the others, by the names of their events.
 
     Args:
-        changed: Called when a receiver comes or goes.
+        changed: Called when a listener comes or goes.
     """
 
     def __init__(self, changed: Callable[[], None]) -> None:
@@ -106,7 +106,7 @@ class Signals:
     def connected(
         self,
     ) -> dict[type[Event], tuple[str, tuple[Callable[..., Any], ...]]]:
-        """The receivers by event class."""
+        """The listeners by event class."""
         return {
             signal.event_class: (signal.name, signal.ordered)
             for signal in list(self._made.values())

@@ -226,7 +226,7 @@ def batches(
     Args:
         task: What the tasks are made from; `tasks()` if it is left out.
         ids: Their ids, none of which comes twice; t0, t1, … if it is left out.
-        min_size: How many there are at least.
+        min_size: At least.
         max_size: How many there are at most.
         max_after: How many one task waits for, at most.
     """

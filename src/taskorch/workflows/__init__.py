@@ -13,6 +13,7 @@ Workflows: tasks with dependencies, built and checked as one, and run as one.
 
 - `_workflow`, `_building`, `_phases`: the workflow; how it is built; groups with gates.
 - `_functions`: functions that write down workflows, `@taskorch.workflow`.
+- `_parameters`: what may be given to a run, and values that are checked.
 - `_steps`, `_arguments`: what tasks call that are added; tasks among arguments.
 - `_names`: ids of tasks, names of workflows.
 - `_graph`: who waits for whom; the tasks of a graph's nodes.

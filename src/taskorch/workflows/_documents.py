@@ -54,6 +54,7 @@ from taskorch.model import (
     is_number,
     show,
 )
+from taskorch.workflows._parameters import TYPES
 
 #: What stands in the place of the result of another task.
 RESULT: Final = "$result"
@@ -81,13 +82,13 @@ class Timing:
     When something is made again and again.
 
     Attributes:
-        when: Fields of cron, a word such as @daily, every 15m, or seconds.
-        zone: Where cron's fields are read.
-        catch_up: Which of the slots that were missed are made.
-        overlap: What follows if the one before has not ended.
-        jitter: Seconds within which a slot is put off by chance.
-        start: No slot is before.
-        end: No slot is after.
+        when: Cron fields, @daily and the like, every 15m, or seconds.
+        zone: Time zone of the cron fields.
+        catch_up: Missed times to run.
+        overlap: The rule while the last run goes on.
+        jitter: Seconds of random delay, at most.
+        start: First possible time.
+        end: Last possible time.
     """
 
     when: Any = field(
@@ -109,9 +110,9 @@ class WaitEntry:
     A wait for an event.
 
     Attributes:
-        wait_for: The name of the event; null waits for the time only.
-        timeout: Seconds that it waits at the most.
-        default: Its result if the time is over; if none is said, it fails then.
+        wait_for: The event; null waits for the time only.
+        timeout: Seconds, at most.
+        default: Its result after the timeout; without one it fails.
     """
 
     wait_for: str | None = field(Maybe(Text()), is_needed=True)
@@ -125,17 +126,17 @@ class QuestionEntry:
     A question to people.
 
     Attributes:
-        question: What is asked, in a line.
+        question: The question, in a line.
         options: The choices.
-        no: Those of them by which the task fails.
-        who: Who may answer; null is anybody.
-        quorum: How many must choose the same.
-        not_by: Who may not.
-        asked_by: Who asks.
+        no: Choices by which the task fails.
+        who: People who may answer; null is anybody.
+        quorum: Equal answers that it needs.
+        not_by: People who may not.
+        asked_by: The person who asks.
         due: Seconds to answer it.
-        default: The choice if nobody has answered in time.
+        default: The choice at the end of that time.
         remind: Seconds between two reminders.
-        details: What helps to decide.
+        details: Help for the decision.
     """
 
     question: str = field(Text(), is_needed=True)
@@ -192,7 +193,7 @@ class MapEntry:
     Attributes:
         map: The function.
         over: The items.
-        max_parallel: So many at a time, at the most.
+        max_parallel: Calls at once.
     """
 
     map: Any = field(_FUNCTION, is_needed=True)
@@ -208,8 +209,8 @@ class CallEntry:
     Attributes:
         call: The function.
         args: Its arguments.
-        kwargs: Those by name.
-        executor: What it runs on; null is as its function says.
+        kwargs: Arguments by name.
+        executor: Its executor; null is that of its function.
     """
 
     call: Any = field(_FUNCTION, is_needed=True)
@@ -262,12 +263,12 @@ class ProgramEntry:
     Attributes:
         args: The program and its arguments.
         env: Variables to set.
-        inherit_env: Which of our variables it gets besides the usual ones; true is all.
-        cwd: The folder in which it runs.
-        stdin: What it can read.
+        inherit_env: More of our variables; true is all.
+        cwd: Its folder.
+        stdin: Its input.
         check: Whether an exit code other than 0 is a failure.
-        log: The file for what it writes.
-        pid_file: The file that has its process id while it runs.
+        log: The file for its output.
+        pid_file: The file for its process id.
     """
 
     args: Any = field(_Command(), name="program", is_needed=True)
@@ -303,7 +304,7 @@ class ReduceEntry:
     Attributes:
         reduce: The function of two.
         over: The items.
-        start: What the first of them is put to.
+        start: The start value.
     """
 
     reduce: Any = field(_FUNCTION, is_needed=True)
@@ -317,8 +318,8 @@ class AgentEntry:
     Work for an agent that can do this type.
 
     Attributes:
-        type: What it is.
-        payload: What it is done with.
+        type: Its type.
+        payload: Its input.
     """
 
     type: Any = field(_WORD, is_needed=True)
@@ -339,20 +340,38 @@ KINDS: Final[Mapping[str, type]] = {
 
 
 @attrs.frozen
+class ParameterEntry:
+    """
+    A parameter of a workflow.
+
+    Attributes:
+        type: What its values are.
+        choices: Or the values that it may have.
+        default: Its value where none is given.
+    """
+
+    type: Any = field(one_of(*TYPES))
+    choices: Any = field(Each(Text(is_any=True), 1, "a list of texts"))
+    default: Any = field(Anything("a value"))
+
+
+@attrs.frozen
 class WorkflowEntry:
     """
     A workflow.
 
     Attributes:
-        workflow: Its name: one word, which begins the ids of runs.
+        workflow: One word; ids of runs begin with it.
+        parameters: What its runs are given, by name.
         schedule: When it is to run.
-        phases: Groups of tasks, one after another, in this order.
-        tasks: The tasks by their ids, in any order.
+        phases: Groups of tasks, in this order.
+        tasks: The tasks by id.
     """
 
     workflow: Any = field(
         Anything("a name", {"$ref": "#/$defs/name"}), default="workflow"
     )
+    parameters: Any = field(AnyNames(DocumentOf(ParameterEntry)))
     schedule: Any = field(DocumentOf(Timing))
     phases: Any = field(
         Anything(
@@ -386,7 +405,7 @@ class ElasticEntry:
         resources: All that it could use.
         min: The least that is of use.
         weight: How much it counts against others.
-        fallback: What follows where its whole share is not free.
+        fallback: The rule if its whole share is not free.
     """
 
     resources: Any = field(_AMOUNTS, name="elastic", is_needed=True)
@@ -405,10 +424,9 @@ class RetryEntry:
         wait: How the delay grows.
         base: Seconds before the second attempt.
         max_delay: The longest delay in seconds.
-        jitter: A fraction by which the delay is spread; `full` draws it between 0 and
-            its ceiling.
-        stop_after: No retry begins later than so many seconds after the first attempt.
-        delays: Seconds before the second attempt, before the third, and so on.
+        jitter: The fraction of spread; `full` draws between 0 and the delay.
+        stop_after: Seconds after the first attempt; then no retry begins.
+        delays: Seconds before the second attempt, the third, and so on.
     """
 
     max_attempts: Any = field(_ATTEMPTS, default=1)
@@ -427,7 +445,7 @@ class CacheEntry:
 
     Attributes:
         expires: Seconds for which it is good; null is for ever.
-        version: Of the function: with one, its code is not looked at.
+        version: The function's version, which counts instead of its code.
         ignore: Arguments that make no difference.
         key: A text that stands for all arguments.
     """

@@ -1,13 +1,14 @@
 """
 `@taskorch.workflow`: a function that writes down a workflow, in plain Python.
 
-Decision: 0212.
+Decisions: 0212, 0217.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, overload
 
@@ -15,6 +16,7 @@ from taskorch._base.building import WritesWorkflow, workflow_in_building
 from taskorch._base.vocabulary import other_attribute
 from taskorch.errors import InvalidTaskError
 from taskorch.model import check_name, show
+from taskorch.workflows import _parameters
 from taskorch.workflows._workflow import Node, Workflow
 
 P = ParamSpec("P")
@@ -92,10 +94,62 @@ class WorkflowFunction(WritesWorkflow, Generic[P]):
             msg = f"{self.name} returns {show(returned)}, which goes nowhere"
             hint = "return nothing, or nodes; results are in run.result()"
             raise InvalidTaskError(msg, hint=hint)
+        bound = inspect.signature(self.fn).bind(*args, **kwargs)
+        bound.apply_defaults()
+        workflow._values = _parameters.kept(bound.arguments)  # noqa: SLF001 - its maker
         return workflow
 
     def __repr__(self) -> str:
         return f"<WorkflowFunction {self.name!r}{inspect.signature(self.fn)}>"
+
+
+def checked(
+    work: Workflow | WorkflowFunction[...],
+    parameters: object,
+    slot: datetime | None = None,
+) -> dict[str, Any]:
+    """
+    The values of the parameters of a workflow; where it declares none, all are taken.
+
+    Args:
+        work: The workflow, or the function that writes it down.
+        parameters: Values by name.
+        slot: The scheduled time of what a schedule makes.
+
+    Raises:
+        InvalidTaskError: A value is of another type, or one is missing or unknown.
+    """
+    if isinstance(work, WorkflowFunction):
+        named = _parameters.of_function(work.fn)
+        return _parameters.values_of(work.name, named, parameters, slot)
+    values = _parameters.by_names(parameters)
+    if work._values is not None and values:  # noqa: SLF001 - see below
+        msg = f"{work.name} is written down, with its parameters"
+        hint = f"hand on the function itself: start({work.name}, parameters=…)"
+        raise InvalidTaskError(msg, hint=hint)
+    if work.parameters is None:
+        return values
+    return _parameters.values_of(work.name, work.parameters, values, slot)
+
+
+def written(
+    work: Workflow | WorkflowFunction[...],
+    parameters: object,
+    slot: datetime | None = None,
+) -> tuple[Workflow, dict[str, Any]]:
+    """
+    The workflow of these parameters, and the values that are kept with its run.
+
+    Raises:
+        InvalidTaskError: As for `checked`.
+    """
+    values = checked(work, parameters, slot)
+    if isinstance(work, WorkflowFunction):
+        work = work(**values)
+    own = work._values  # noqa: SLF001 - it is a part of it
+    if own is not None:
+        return work, own
+    return work, values if work.parameters is None else _parameters.kept(values)
 
 
 @overload

@@ -142,8 +142,8 @@ class CheckEntry:
 
     Attributes:
         file: A file that must exist.
-        call: A function that must say so of the results of the phase.
-        approval: Somebody must approve; a number is the seconds that it waits.
+        call: A function of the phase's results that must agree.
+        approval: Somebody must approve; a number is its timeout in seconds.
     """
 
     file: str = field(Text())
@@ -160,9 +160,9 @@ class PhaseEntry:
 
     Attributes:
         max_parallel: How many of its tasks run at once.
-        gate: What must hold, beside that its tasks have completed.
-        gate_timeout: Seconds that each function in the gate may take.
-        on_failure: What follows if it fails.
+        gate: Further conditions for its end.
+        gate_timeout: Seconds for each function in the gate.
+        on_failure: The effect of a failure.
     """
 
     max_parallel: int | None = field(Maybe(_COUNT))
@@ -182,11 +182,11 @@ class PhaseRules:
 
     Attributes:
         name: Its name.
-        max_parallel: How many of its tasks run at once; None is without limit.
+        max_parallel: Tasks at once; None is without limit.
         checks: What must hold for its gate to open, beside that its tasks have
             completed.
         gate_timeout: Seconds that each function among them may take; None is for ever.
-        on_failure: What follows if it fails.
+        on_failure: The effect of a failure.
         before: The phase before.
         tasks: The ids of its tasks, without its gate.
     """

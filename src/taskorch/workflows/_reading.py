@@ -10,13 +10,15 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib.resources import files
+from inspect import Parameter
 from pathlib import Path
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, Literal, TypeAlias, cast
 
 from taskorch._base.described import Declared, Form, declared, texts_of
 from taskorch._base.vocabulary import guess
 from taskorch._documents.forms import (
     WRONG,
+    AnyNames,
     DocumentOf,
     FaultList,
     ReadMapping,
@@ -47,12 +49,20 @@ from taskorch.workflows._documents import (
     CallEntry,
     Functions,
     MapEntry,
+    ParameterEntry,
     ProgramEntry,
     QuestionEntry,
     Timing,
     WaitEntry,
     WorkflowEntry,
     plain,
+)
+from taskorch.workflows._parameters import (
+    TYPES,
+    Parameters,
+    in_words,
+    parameter_of,
+    values_of,
 )
 from taskorch.workflows._phases import (
     Approval,
@@ -77,9 +87,9 @@ def read(
     *,
     programs: bool,
     places: Mapping[str, FilePlace] = _NOWHERE,
-) -> tuple[str, Phases, Tasks, Mapping[str, Any] | None]:
+) -> tuple[str, Phases, Tasks, tuple[Mapping[str, Any] | None, Parameters | None]]:
     """
-    The name, the phases, the tasks and the schedule of a document.
+    The name, the phases and the tasks of a document, its schedule and its parameters.
 
     Args:
         document: Plain lists and dicts.
@@ -98,7 +108,7 @@ def read(
     reader = DocumentReader(functions, programs=programs)
     name, phases, tasks = reader.workflow(document)
     reader.refuse("the document of the workflow", places)
-    return name, phases, tasks, reader.schedule
+    return name, phases, tasks, (reader.schedule, reader.parameters)
 
 
 class DocumentReader:
@@ -114,6 +124,8 @@ class DocumentReader:
         self._phases: Phases = {}
         #: When it is to run, if it says so.
         self.schedule: Mapping[str, Any] | None = None
+        #: What it declares, if it does.
+        self.parameters: Parameters | None = None
 
     def _fault(self, path: str, text: str) -> None:
         if self._is_full:
@@ -154,6 +166,13 @@ class DocumentReader:
         self._refuse_others("", members, [*keys_of(WorkflowEntry)])
         if "schedule" in members:
             self.schedule = self._schedule(members["schedule"])
+        if "parameters" in members:
+            form = AnyNames(DocumentOf(ParameterEntry))
+            entries = self._said("parameters", form, members["parameters"])
+            self.parameters = {
+                name: self._parameter(f"parameters.{name}", name, entry)
+                for name, entry in ({} if entries is None else entries.values).items()
+            }
         name = members.get("workflow", "workflow")
         try:
             check_name("the name of a workflow", name)
@@ -182,6 +201,28 @@ class DocumentReader:
                 except (TypeError, ValueError) as error:
                     self._fault(path, str(error))
         return str(name), self._phases, tasks
+
+    def _parameter(self, path: str, name: str, entry: ReadMapping) -> Parameter:
+        """One that a run may have: its type, and its default, which is of that type."""
+        if not name.isidentifier():
+            self._fault(path, "the name of a parameter is one word, without signs")
+            return parameter_of("_")
+        kind: Any = TYPES.get(entry.get("type"), Parameter.empty)
+        if "choices" in entry.values:
+            if "type" in entry.values:
+                self._fault(path, "it has a type or choices, one of the two")
+            kind = Literal[tuple(entry.get("choices"))]
+        parameter = parameter_of(name, kind)
+        if "default" in entry.values:
+            default = entry.get("default")
+            try:
+                values = values_of("it", {name: parameter}, {name: default})
+            except InvalidTaskError:
+                text = f"{in_words(kind)} is needed, not {show(default, MAX_SHOWN)}"
+                self._fault(f"{path}.default", text)
+            else:
+                parameter = parameter.replace(default=values[name])
+        return parameter
 
     def _schedule(self, document: object) -> Mapping[str, Any]:
         """When it is to run; whether that can be is said where it is scheduled."""

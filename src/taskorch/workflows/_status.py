@@ -86,6 +86,7 @@ class WorkflowStatus:
         phases: Its phases by name, in order.
         stale: The tasks that have, or work with, what one that they depend on had come
             to before it was run again: see `TaskStatus.stale`.
+        parameters: The values of its parameters, by name.
     """
 
     workflow_id: str
@@ -102,6 +103,9 @@ class WorkflowStatus:
         factory=lambda: ReadOnly(dict[str, PhaseStatus]())
     )
     stale: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = attrs.field(
+        factory=lambda: ReadOnly(dict[str, Any]())
+    )
 
     @property
     def percent(self) -> float:
@@ -132,6 +136,9 @@ class WorkflowStatus:
             text += f"{_some(self.remaining_path, ' → ')}."
         if self.eta:
             text += f" About {duration(self.eta)} left, by estimate."
+        if self.parameters:
+            values = [f"{name}={value}" for name, value in self.parameters.items()]
+            text += f" Its parameters: {_some(tuple(values), ', ')}."
         return text
 
 

@@ -12,6 +12,7 @@ from collections.abc import (
     Sequence,
 )
 from datetime import timedelta
+from inspect import Parameter
 from itertools import chain, product
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
@@ -41,6 +42,7 @@ from taskorch.model import (
 from taskorch.workflows import (
     _graph,
     _names,
+    _parameters,
     _pictures,
     _reading,
     _steps,
@@ -228,12 +230,16 @@ class Workflow(Builder[Node]):
 
     Args:
         name: One word: it begins the ids of runs.
+        parameters: The type, or the default, of each parameter of its runs, by name:
+            `{"day": date, "shop": "all"}`. None declares none, and any are taken.
 
     Raises:
-        InvalidTaskError: *name* is no safe word.
+        InvalidTaskError: *name* is no safe word, or *parameters* no such mapping.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(
+        self, name: str, *, parameters: Mapping[str, Any] | None = None
+    ) -> None:
         self.name: str = check_name("the name of a workflow", name)
         self._tasks: dict[str, Task] = {}
         #: Of each task, what it waits for: ordered sets. Most are as they were made, a
@@ -258,6 +264,12 @@ class Workflow(Builder[Node]):
         self.schedule: Mapping[str, Any] | None = None
         #: The same graph for networkx, once a ring had to be looked for.
         self._graph: Any = None
+        #: Its parameters by name, with types and defaults; None: it declares none.
+        self.parameters: Mapping[str, Parameter] | None = _parameters.declared(
+            parameters
+        )
+        #: Of one that a function has written down, the arguments of that call.
+        self._values: dict[str, Any] | None = None
 
     # -- building ------------------------------------------------------------------
 
@@ -288,7 +300,7 @@ class Workflow(Builder[Node]):
 
         Args:
             name: One word.
-            max_parallel: How many of its tasks run at once; None is without limit.
+            max_parallel: Tasks at once; None is without limit.
             gate: A path (that file must exist), a function (called with the results
                 of the phase by id; what it returns must be true), `Approval()`
                 (somebody must approve), or a list of these.
@@ -552,9 +564,9 @@ class Workflow(Builder[Node]):
     def _read(
         cls, document: object, functions: Mapping[str, Callable[..., Any]], **how: Any
     ) -> Workflow:
-        name, phases, tasks, schedule = _reading.read(document, functions, **how)
+        name, phases, tasks, more = _reading.read(document, functions, **how)
         workflow = cls(name)
-        workflow.schedule = schedule
+        workflow.schedule, workflow.parameters = more
         for phase, options in phases.items():
             workflow.phase(phase, **options)
         workflow._fill(tasks)
@@ -580,6 +592,12 @@ class Workflow(Builder[Node]):
             document = {
                 "workflow": document.pop("workflow"),
                 "schedule": self.schedule,
+                **document,
+            }
+        if self.parameters is not None:
+            document = {
+                "workflow": document.pop("workflow"),
+                "parameters": _parameters.write(self.parameters),
                 **document,
             }
         return document

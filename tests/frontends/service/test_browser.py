@@ -6,8 +6,10 @@ import json
 import re
 import shutil
 import threading
+import time
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.frontends.service import suites
@@ -21,7 +23,7 @@ from taskorch.protocols import RetryDecision
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 PAGES = (
-    *("", "tasks", "timeline", "workflows", "agents", "questions", "schedules"),
+    *("", "runs", "tasks", "schedules", "questions", "timeline", "agents"),
     "metrics",
 )
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -58,6 +60,15 @@ def go(page, service, view):
     page.wait_for_selector("main[data-shown]")
     page.goto(f"{service.server.url}/#/{view}")
     page.wait_for_selector(f'main[data-shown="#/{view}"]')
+
+
+def confirm(page, by="ada"):
+    """Go on with an act that asks first: its text, as the service says it."""
+    page.wait_for_selector("#act-go:enabled")
+    words = page.text_content("#act-text")
+    page.fill("#act-by", by)
+    page.click("#act-go")
+    return words
 
 
 def text_is(page, selector, text):
@@ -187,10 +198,15 @@ def test_its_buttons_do_what_they_say(browser):
             # By the keyboard alone.
             page.focus("#do-cancel")
             page.keyboard.press("Enter")
+            page.wait_for_selector("#act-go:enabled")
+            page.keyboard.type("ada")
+            page.keyboard.press("Enter")
             page.wait_for_selector("#do-rerun")
             assert handle.status.state == "cancelled"
+            assert "by ada" in handle.status.history[-1].detail
             goes.set()
             page.click("#do-rerun")
+            assert confirm(page) == "Runs 1 task again."
             text_is(page, "dd .state", "completed")
             assert service.orch.handle("mine").result(PATIENCE) == 0
 
@@ -211,10 +227,12 @@ def test_what_is_held_for_a_decision_is_decided(browser):
         with opened(browser, service, "task/one") as page:
             mended.set()
             page.click("#do-retry")
+            confirm(page)
             text_is(page, "dd .state", "completed")
             assert orch.handle("one").result() == "well"
             go(page, service, "task/two")
             page.click("#do-fail")
+            confirm(page)
             text_is(page, "dd .state", "failed")
 
 
@@ -227,7 +245,7 @@ def test_questions_and_approvals_are_answered(browser):
         flow.phase("first", gate=Approval()).task(int, id="a")
         run = orch.workflows.start(flow, id="run")
         with opened(browser, service) as page:
-            page.click("text=2 questions wait for an answer.")
+            page.click("text=2 questions wait for a person")
             ship = page.locator("section", has_text="Ship it?")
             # Who may not is told so, and nothing is lost of what was written.
             ship.get_by_label("Your name").fill("eve")
@@ -355,10 +373,12 @@ def test_runs_are_paused_cancelled_and_run_again(browser):
             page.click("#do-resume")
             page.wait_for_selector("text=/run is running/")
             page.click("#do-cancel")
+            assert confirm(page) == "Cancels 2 tasks."
             eventually(lambda: run.status().state != "running")
             goes.set()
             eventually(lambda: run.status().state == "cancelled")
             page.click("#do-restart")
+            assert confirm(page) == "Runs 2 tasks again."
             eventually(lambda: run.status().state == "completed")
             page.wait_for_selector("text=/run is completed/")
             go(page, service, "workflows")
@@ -378,10 +398,214 @@ def test_schedules_are_paused_and_made_now(browser):
             page.click("button:text-is('Resume')")
             page.wait_for_selector("button:text-is('Pause')")
             assert not schedules.status("nightly").paused
-            page.click("text=Make it now")
+            page.click("text=Run now")
+            confirm(page)
             page.wait_for_selector("#notice:has-text('Made: nightly/')")
             made = [each.task_id for each in service.orch.tasks(id="nightly/*")]
             assert len(made) == 1
+
+
+#: Finds words in cells of tables that stand on two lines; paths and ids may.
+BROKEN_WORDS = """() => {
+  const broken = [];
+  for (const cell of document.querySelectorAll("td, th")) {
+    const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+    for (let node; (node = walker.nextNode());) {
+      for (const { 0: word, index } of node.data.matchAll(/[^\\s]+/g)) {
+        if (word.length > 24) continue;
+        const range = document.createRange();
+        range.setStart(node, index);
+        range.setEnd(node, index + word.length);
+        const tops = new Set([...range.getClientRects()].map((each) => Math.round(each.top)));
+        if (tops.size > 1) broken.push(word);
+      }
+    }
+  }
+  return broken;
+}"""
+
+
+def load_of(number):
+    if number == 3:
+        raise LookupError(HOSTILE)
+    return number
+
+
+def pipeline(name="sales"):
+    flow = Workflow(name)
+    first = flow.task(int, id="extract")
+    parts = flow.map(load_of, flow.task(list, range(6), id="partition"), id="load")
+    flow.task(len, parts, id="report", after=[first])
+    return flow
+
+
+@contextmanager
+def nights(**options):
+    """Nights of three schedules, one of which fails; somebody is asked something."""
+    pytest.importorskip("cronsim")
+    now = datetime.now(UTC)
+    with shown(**options) as service:
+        orch = service.orch
+        for name, work in (
+            ("sales", pipeline()),
+            ("backup", Task.call(int)),
+            ("x" * 60, Task.call(int)),
+        ):
+            orch.schedules.add(name, "0 3 * * *", work, zone="Europe/Berlin")
+            orch.schedules.backfill(name, now - timedelta(days=4), now)
+        orch.schedules.pause("backup", f"because {HOSTILE}")
+        orch.submit_task(Task.question(f"Load {HOSTILE}?", id="ask"))
+        eventually(lambda: orch.get_stats().state_machine.blocked >= 5)
+        yield service
+
+
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (1280, "dark"),
+        pytest.param(390, "dark", marks=pytest.mark.slow),
+        pytest.param(1280, "light", marks=pytest.mark.slow),
+        pytest.param(390, "light", marks=pytest.mark.slow),
+    ],
+)
+def test_nights_are_for_all_and_no_word_is_broken(browser, width, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    size = {"width": width, "height": 800}
+    with nights() as service:
+        run = service.get("/api/v1/runs?schedule=sales")["runs"][0]["id"]
+        views = ["", "?by=ticks", "runs", "schedules", "schedules/sales", "tasks"]
+        views += [f"runs/{run}", f"task/{run}%2Fload%2F3", "questions", "agents"]
+        with opened(browser, service, color_scheme=scheme, viewport=size) as page:
+            for view in views:
+                go(page, service, view)
+                if view == "":
+                    page.wait_for_selector("#grid")
+                found = axe.run(page).response["violations"]
+                assert [(each["id"], each["nodes"][0]["html"]) for each in found] == []
+                assert page.locator("main img").count() == 0
+                assert page.evaluate(
+                    "document.documentElement.scrollWidth <= innerWidth"
+                ), view
+                assert page.evaluate(BROKEN_WORDS) == [], view
+
+
+def test_a_morning(browser):
+    """Is last night all right? What failed, why, and once more: four clicks."""
+    with nights() as service, opened(browser, service) as page:
+        began = time.perf_counter()
+        page.goto(service.server.page)
+        page.wait_for_selector("#verdict:has-text('1 schedule did not end well')")
+        page.wait_for_selector("#verdict:has-text('1 question waits for a person')")
+        page.click("#grid tr:has-text('sales') .cell.failed >> nth=0")  # 1
+        page.wait_for_selector("h1:has-text('Run sales-')")
+        page.click("section:has-text('What failed') a:text-is('load/3')")  # 2
+        page.wait_for_selector("#traceback:has-text('LookupError')")
+        assert time.perf_counter() - began < PATIENCE
+        page.wait_for_selector("#arguments:has-text('3')")
+        page.click("#do-rerun")  # 3
+        words = confirm(page)  # 4
+        # The map had its result, and what comes after the map waits.
+        assert words.startswith("Runs 2 tasks again. The others had its earlier")
+        # The map asks for it once more.
+        page.wait_for_selector("h1:has-text('load/3~')")
+        page.wait_for_selector("td a:has-text('load/3~1')")
+
+
+def test_a_night_is_looked_at_in_many_ways(browser):
+    with nights() as service, opened(browser, service) as page:
+        orch = service.orch
+        page.wait_for_selector("#grid")
+        # The grid has one stop for the Tab key; arrows lead on.
+        page.focus("#grid a.cell[tabindex='0']")
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("ArrowRight")
+        label = page.evaluate("document.activeElement.getAttribute('aria-label')")
+        assert label.startswith("sales, ")
+        assert "failed" in label
+        assert HOSTILE in label
+        page.click("text=Show the latest runs")
+        page.wait_for_selector("#grid th:text-is('last')")
+        assert page.url.endswith("#/?by=ticks")
+        # The list of runs: the address says which.
+        go(page, service, "runs")
+        page.select_option("#by-state", "broken")
+        page.click("button:text-is('Find')")
+        rows_are(page, 4)
+        page.reload()
+        rows_are(page, 4)
+        page.click("tbody a >> nth=0")
+        # The calls of a map are folded; those that failed stand first.
+        page.wait_for_selector("#calls-of-load:has-text('Show 6 calls')")
+        assert page.locator(".graph a").count() == 4
+        page.click("#calls-of-load")
+        page.wait_for_selector("tr:has-text('load/3')")
+        calls = page.locator("#tasks-of-run tr.below td:first-child a")
+        assert calls.all_inner_texts()[0] == "load/3"
+        assert calls.count() == 6
+        # With a good run beside it.
+        good = pipeline()
+        orch.workflows.start(good, id="good-run")
+        page.fill("#compare-with", "good-run")
+        page.click("#do-compare")
+        page.wait_for_selector("#compared")
+        assert "with=good-run" in page.url
+
+
+def test_a_schedule_is_run_filled_changed_and_removed(browser):
+    with nights() as service, opened(browser, service, "schedules/sales") as page:
+        schedules = service.orch.schedules
+        page.wait_for_selector("section:has-text('History') tbody tr:nth-child(4)")
+        page.fill("#backfill-since", "2026-01-01T00:00")
+        page.fill("#backfill-until", "2026-01-03T12:00")
+        page.click("#do-backfill")
+        page.wait_for_selector("#act-go:enabled")
+        # Nothing is made that nobody has gone on with.
+        page.click("#act-not")
+        assert not service.get("/api/v1/runs?id=sales-2026-01-*")["runs"]
+        page.click("#do-backfill")
+        assert confirm(page) == "Makes 3 of 3 ticks."
+        eventually(
+            lambda: len(service.get("/api/v1/runs?id=sales-2026-01-*")["runs"]) == 3
+        )
+        page.fill("#edit-when", "30 4 * * *")
+        page.click("#do-edit")
+        page.wait_for_selector("code:text-is('30 4 * * *')")
+        page.fill("#edit-when", "whenever")
+        page.click("#do-edit")
+        page.wait_for_selector("#notice:has-text('whenever')")
+        page.click("#do-pause-sales")
+        page.wait_for_selector("#do-resume-sales")
+        assert "by ada" in schedules.status("sales").paused
+        page.click("#do-remove-sales")
+        assert "Removes the schedule" in confirm(page)
+        page.wait_for_selector('main[data-shown="#/schedules"]')
+        assert "sales" not in [each.name for each in schedules.list()]
+
+
+def test_the_keyboard_has_commands_and_says_which(browser):
+    with nights() as service, opened(browser, service) as page:
+        page.wait_for_selector("#grid")
+        page.keyboard.press("?")
+        page.wait_for_selector("#help:has-text('Ctrl')")
+        page.keyboard.press("Escape")
+        page.wait_for_selector("#help", state="detached")
+        page.keyboard.press("Control+k")
+        page.keyboard.type("sales-20")
+        page.wait_for_selector("#commands li[aria-selected='true']:has-text('run,')")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("h1:has-text('Run sales-20')")
+        page.keyboard.press("g")
+        page.keyboard.press("s")
+        page.wait_for_selector('main[data-shown="#/schedules"]')
+        # What the page can do is a command, too, and asks as its button does.
+        page.keyboard.press("Control+k")
+        page.keyboard.type("run now: sales")
+        page.wait_for_selector("#commands li[aria-selected='true']:has-text('act')")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#act-text:has-text('Starts sales once')")
+        page.keyboard.press("Escape")
+        page.keyboard.press("/")
+        assert page.evaluate("document.activeElement.id") == "wanted"
 
 
 def test_agents_say_why_they_get_nothing_and_alerts_what_they_do(browser):
@@ -573,9 +797,11 @@ def test_a_failed_run_is_shown_though_it_was_run_again(browser):
         is_mended.set()
         orch.rerun_task("a/0").result(PATIENCE)
         orch.hold_starts("deploy freeze")
-        page.wait_for_selector("text=Starts are held by user: deploy freeze.")
+        page.wait_for_selector(
+            "#verdict:has-text('Starts are held by user: deploy freeze.')"
+        )
         page.wait_for_selector("#health:text-is('degraded')")
-        text_is(page, "#broken", "Failed, and not mended since: 1")
+        text_is(page, "#broken", "1 task failed and is not mended")
         page.click("#tile-failed")
         page.wait_for_selector("text=mended since by")
         page.click("td:has-text('a/0~1') a")
@@ -627,7 +853,7 @@ def test_a_suite_is_run_and_looked_at_in_a_browser(browser, tmp_path):
             eventually(lambda: service.get("/api/v1/status")["status"] == "completed")
             page.wait_for_selector("#health:text-is('ended')")
             go(page, service, "workflows/suite")
-            page.wait_for_selector("a:text-is('suite/C')")
+            page.wait_for_selector("a:text-is('C')")
             go(page, service, "timeline")
             page.wait_for_selector("td:text-is('0')")
             # The next run takes its place, and that is said.
@@ -643,10 +869,13 @@ def test_a_journal_is_looked_at_in_a_browser(browser, tmp_path):
             rows_are(page, 1)
             orch.submit_task(Task.call(int, id="after")).result(PATIENCE)
             rows_are(page, 2)
-            for view in ("", "timeline", "metrics", "events", "task/after"):
+            orch.workflows.start(pipeline(), id="run")
+            page.wait_for_selector("td a:has-text('run/load')")
+            views = ("", "timeline", "metrics", "events", "runs", "runs/run")
+            for view in (*views, "task/after"):
                 go(page, service, view)
                 assert page.locator("h1:has-text('That did not')").count() == 0
             page.wait_for_selector("code:has-text('taskorch rerun runs.db after')")
             # What it has not is not offered, and nothing can be changed.
-            assert page.locator("nav a:text-is('Workflows')").count() == 0
+            assert page.locator("nav a:text-is('Schedules')").count() == 0
             assert page.locator("main button").count() == 0

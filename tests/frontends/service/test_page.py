@@ -16,10 +16,22 @@ from tests.integration.tools import PATIENCE, eventually
 from taskorch import Program, Task, TaskOrchestrator
 from taskorch.reading import JournalReader
 
+#: The files of the page, as the one that names the others and these say.
+PATHS = (
+    *("/", "/page/page.css"),
+    *(
+        f"/page/{name}.js"
+        for name in (
+            *("page", "views", "parts", "overview", "runs", "run", "graph"),
+            *("tasks", "workers", "people", "commands"),
+        )
+    ),
+)
+
 
 def test_the_page_is_for_all_and_tells_nothing():
     with shown() as service:
-        for path in ("/", "/page/page.js", "/page/views.js", "/page/page.css"):
+        for path in PATHS:
             answer = service.send("GET", path)
             assert answer.status == 200
             policy = answer.headers["content-security-policy"]
@@ -80,8 +92,7 @@ def test_a_key_is_one_for_the_next_life_with_the_same_token_and_no_other():
 
 def test_the_page_is_small():
     with shown() as service:
-        paths = ("/", "/page/page.js", "/page/views.js", "/page/page.css")
-        assert sum(len(service.send("GET", path).body) for path in paths) < 150_000
+        assert sum(len(service.send("GET", path).body) for path in PATHS) < 150_000
 
 
 def test_a_page_that_asks_on_does_not_hold_up_the_end_of_its_server(caplog):

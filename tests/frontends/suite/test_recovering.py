@@ -280,11 +280,14 @@ def test_time_that_is_over_is_told(tmp_path, hook, of):
     )
     late = []
     limits = {"timeout": 1, "late": late.append} if of == "run" else {}
-    _running.run(suite, tmp_path / "out", **limits)
+    report = _running.run(suite, tmp_path / "out", **limits)
     (told,) = said_by(hook)
     name = "FIRST" if of == "phase" else "suite"
     assert (told["task_id"], told["issue_type"]) == (name, "timeout_error")
-    assert told["tasks"] == ["suite/A", "suite/B"]
+    # A machine that is busy may not come to the third in time.
+    cancelled = [f"suite/{task.id}" for task in report.tasks if not task.has_passed]
+    assert told["tasks"] == cancelled
+    assert set(cancelled) >= {"suite/A", "suite/B"}
     assert "longer than its timeout" in told["context"]["error_message"]
     assert len(late) == (of == "run")
 

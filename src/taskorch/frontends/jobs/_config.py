@@ -108,10 +108,10 @@ class AboutJobs:
     Whose jobs they are.
 
     Attributes:
-        name: The name of the configuration.
+        name: Its name.
         version: Its version.
-        mission: What it is for.
-        integration_points: Functions that others bind: `FILE#HOOK` each.
+        mission: Its purpose.
+        integration_points: Functions of others, as `FILE#HOOK`.
     """
 
     name: Any = field(Text())
@@ -126,8 +126,8 @@ class PayloadContract:
     What a job says.
 
     Attributes:
-        required_fields: Fields that a job must have.
-        optional_fields: Fields that it may have.
+        required_fields: Required.
+        optional_fields: Optional.
     """
 
     required_fields: Any = field(_FIELDS)
@@ -140,8 +140,8 @@ class EscalationPolicy:
     What follows pressure.
 
     Attributes:
-        saturation_threshold: How full the fullest pool is then.
-        mitigation_actions: What is done then with new jobs.
+        saturation_threshold: The share of the fullest pool that counts as pressure.
+        mitigation_actions: Actions on new jobs then.
     """
 
     saturation_threshold: Any = field(Number(0.01, 1))
@@ -151,11 +151,11 @@ class EscalationPolicy:
 @attrs.frozen
 class ClassificationEngine:
     """
-    In which order jobs begin.
+    The order of jobs.
 
     Attributes:
         algorithm: By a score.
-        scoring_inputs: What counts in the score.
+        scoring_inputs: Parts of the score.
         escalation_policy: What follows pressure.
     """
 
@@ -172,7 +172,7 @@ class JobIntake:
     Attributes:
         api_endpoint: The path over HTTP.
         payload_contract: What a job says.
-        classification_engine: In which order jobs begin.
+        classification_engine: The order of jobs.
     """
 
     api_endpoint: Any = field(Text())
@@ -187,8 +187,8 @@ class ThreadPool:
 
     Attributes:
         max_threads: How many there are.
-        allocation_strategy: How they are divided: in whole chunks.
-        adaptive_throttling: Whether units start one after the other under pressure.
+        allocation_strategy: In whole chunks.
+        adaptive_throttling: Whether units start one by one under pressure.
     """
 
     max_threads: Any = field(Number(1, 100_000, is_whole=True))
@@ -199,12 +199,12 @@ class ThreadPool:
 @attrs.frozen
 class Chunks:
     """
-    Pieces in which pools are granted.
+    Pieces in which pools are divided.
 
     Attributes:
-        compute_units: So many compute units.
-        memory_mb: So many MiB.
-        bandwidth_mbps: So much bandwidth.
+        compute_units: Compute units.
+        memory_mb: MiB.
+        bandwidth_mbps: Bandwidth.
     """
 
     compute_units: Any = field(_CHUNK)
@@ -218,8 +218,8 @@ class AllocationAlgorithm:
     How pools are divided.
 
     Attributes:
-        fallback_policy: What follows where not all that is asked for is free.
-        min_chunk: Pieces in which pools are granted.
+        fallback_policy: The rule if not all is free.
+        min_chunk: Pieces in which pools are divided.
         audit_logging: The topic of the ledger.
     """
 
@@ -234,9 +234,9 @@ class ResourcePools:
     What all units share.
 
     Attributes:
-        compute_units_total: How many compute units there are.
-        memory_mb_total: How many MiB.
-        bandwidth_mbps_total: How much bandwidth.
+        compute_units_total: Compute units.
+        memory_mb_total: MiB.
+        bandwidth_mbps_total: Bandwidth.
         thread_pool: Threads of all units.
         allocation_algorithm: How pools are divided.
     """
@@ -254,9 +254,9 @@ class SpawningRules:
     What units are.
 
     Attributes:
-        default_specialization: The specialisation of a function that does not say.
-        communication_mode: How units tell what they do.
-        id_format: What their ids are.
+        default_specialization: The usual specialisation.
+        communication_mode: How units report.
+        id_format: Their ids.
     """
 
     default_specialization: Any = field(Text())
@@ -270,10 +270,10 @@ class Multithreading:
     Threads of a unit.
 
     Attributes:
-        scheduler: What runs them.
-        default_threads_per_tadpole: How many a unit asks for at first.
-        max_threads_per_tadpole: How many it has at the most.
-        communication_channel: How they are reached.
+        scheduler: Their executor.
+        default_threads_per_tadpole: Of a unit, at first.
+        max_threads_per_tadpole: Of a unit, at most.
+        communication_channel: Their channel.
     """
 
     scheduler: Any = _one("thread_pool_executor")
@@ -285,13 +285,13 @@ class Multithreading:
 @attrs.frozen
 class CommunicationEncoding:
     """
-    How what units tell is packed.
+    How reports are packed.
 
     Attributes:
-        symbol_set: What it is made of.
+        symbol_set: Its symbols.
         negotiation_protocol: How both ends agree.
-        compression: Whether frames are packed with what was learnt.
-        worker_feedback_channel: The hook that hears what units tell.
+        compression: Whether a learnt dictionary packs frames.
+        worker_feedback_channel: The hook that hears reports.
     """
 
     symbol_set: Any = _one("adaptive_binary_symbols")
@@ -308,7 +308,7 @@ class UnitExecution:
     Attributes:
         spawning_rules: What units are.
         multithreading: Threads of a unit.
-        communication_encoding: How what units tell is packed.
+        communication_encoding: How reports are packed.
     """
 
     spawning_rules: Any = _section(SpawningRules)
@@ -329,8 +329,8 @@ def _transition(name: str) -> Any:
     A transition.
 
     Attributes:
-        trigger: What it follows.
-        actions: Actions; those left out are not done.
+        trigger: Its cause.
+        actions: The actions to do.
     """
     return _section(cls)
 
@@ -354,11 +354,11 @@ class Transitions:
 @attrs.frozen
 class Topics:
     """
-    Topics to which messages are published.
+    Topics of messages.
 
     Attributes:
-        job_events: What becomes of jobs.
-        resource_updates: What is granted and released.
+        job_events: Ends and starts of jobs.
+        resource_updates: Grants and releases.
     """
 
     job_events: Any = field(Text())
@@ -368,12 +368,12 @@ class Topics:
 @attrs.frozen
 class JobLifecycle:
     """
-    The life of a job.
+    States of a job.
 
     Attributes:
         states: Its states: all of them.
-        state_transitions: What is done when it goes from one to another.
-        telemetry_topics: Topics to which messages are published.
+        state_transitions: Actions between states.
+        telemetry_topics: Topics of messages.
     """
 
     states: Any = field(_some(*STATES))
@@ -384,11 +384,11 @@ class JobLifecycle:
 @attrs.frozen
 class RewardProcessing:
     """
-    What is learnt from rewards.
+    Learning from rewards.
 
     Attributes:
         reinforcement_signal_source: Where rewards come from.
-        adaptation_targets: What is adapted.
+        adaptation_targets: Adapted values.
     """
 
     reinforcement_signal_source: Any = _one("job_payload.reward_signal")
@@ -398,11 +398,11 @@ class RewardProcessing:
 @attrs.frozen
 class MetadataCapture:
     """
-    What is measured and kept.
+    Metrics.
 
     Attributes:
-        metrics_collected: Metrics of each job.
-        persistence_targets: What of learning the journal keeps.
+        metrics_collected: Of each job.
+        persistence_targets: Learnt values that the journal keeps.
     """
 
     metrics_collected: Any = field(_some(*METRICS))
@@ -415,9 +415,9 @@ class OptimisationHooks:
     The three cycles.
 
     Attributes:
-        micro_cycle: What is done each second.
-        macro_cycle: What is done each ten seconds.
-        meta_cycle: What is done each minute.
+        micro_cycle: Each second.
+        macro_cycle: Each ten seconds.
+        meta_cycle: Each minute.
     """
 
     micro_cycle: Any = _one("adjust_thread_weights")
@@ -428,11 +428,11 @@ class OptimisationHooks:
 @attrs.frozen
 class SelfImprovement:
     """
-    How all of it gets better.
+    How it learns.
 
     Attributes:
-        reward_processing: What is learnt from rewards.
-        metadata_capture: What is measured and kept.
+        reward_processing: Learning from rewards.
+        metadata_capture: Metrics.
         optimisation_hooks: The three cycles.
     """
 
@@ -451,8 +451,8 @@ class AdaptiveJobs:
         job_intake_pipeline: How jobs come in.
         resource_pools: What all units share.
         tadpole_execution: How units are done.
-        job_lifecycle: The life of a job.
-        self_improvement: How all of it gets better.
+        job_lifecycle: States of a job.
+        self_improvement: How it learns.
     """
 
     task_orchestration_metadata: Any = _section(AboutJobs)

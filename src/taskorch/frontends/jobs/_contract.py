@@ -33,16 +33,16 @@ class Job:
     A job, as its user has asked for it.
 
     Attributes:
-        job_id: Its id: the same id is the same job.
-        objective: What it is for: the name of a registered function.
+        job_id: The same id is the same job.
+        objective: The name of a registered function.
         compute_units: How many compute units all its units ask for together.
         memory_mb: How much memory, likewise.
         bandwidth_mbps: How much bandwidth, likewise.
-        tadpole_count: How many units do it.
+        tadpole_count: Units.
         worker_id: The specialisation that is to do it, or None: any.
         expected_duration_seconds: How long a unit is expected to take, or None.
         reward_signal: How much it is worth, from -1 to 1, or None: that is not said.
-        metadata: What its function is to know.
+        metadata: For its function.
     """
 
     job_id: str
@@ -78,9 +78,9 @@ class Requested:
     What all units of a job ask for together.
 
     Attributes:
-        compute_units: How many compute units.
-        memory_mb: How many MiB.
-        bandwidth_mbps: How much bandwidth.
+        compute_units: Compute units.
+        memory_mb: MiB.
+        bandwidth_mbps: Bandwidth.
     """
 
     compute_units: float = field(Number())
@@ -94,14 +94,14 @@ class JobEntry:
     A job, as a document; which keys there are, and must be, the configuration says.
 
     Attributes:
-        job_id: Its id: the same id is the same job.
-        objective: What it is for: the name of a registered function.
-        requested_resources: What all its units ask for together.
-        tadpole_count: How many units do it.
-        worker_id: The specialisation that is to do it.
-        expected_duration_seconds: How long a unit is expected to take.
-        reward_signal: How much it is worth.
-        metadata: What its function is to know.
+        job_id: The same id is the same job.
+        objective: The name of a registered function.
+        requested_resources: For all its units together.
+        tadpole_count: Units.
+        worker_id: Its specialisation.
+        expected_duration_seconds: Expected seconds of a unit.
+        reward_signal: Its worth.
+        metadata: For its function.
     """
 
     job_id: str = field(Text(check=_job_id))

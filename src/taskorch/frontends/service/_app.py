@@ -48,6 +48,7 @@ from taskorch.frontends.service._guard import (
     sends_body,
 )
 from taskorch.frontends.service._health import Overviews, probes
+from taskorch.frontends.service._nights import earlier_of
 from taskorch.frontends.service._operations import (
     Current,
     Operation,
@@ -129,7 +130,8 @@ def create_app(
     brought = Submissions(orch, functions or {}, programs=programs)
     kept = None if artifacts is None else Artifacts(Path(artifacts))
     remote_agents = Agents(orch, kept)
-    board = Board(orch.signals, journal, keep) if page else None
+    earlier = earlier_of(orch) if journal is None else None
+    board = Board(orch.signals, journal, keep, earlier) if page else None
     shown = None if board is None else PageOperations(lambda: orch, lambda: board)
 
     path = None

@@ -201,7 +201,7 @@ class Overviews:
             ),
             Operation(
                 *("GET", "/api/v1/schedules/{name}", "schedule_status"),
-                "When a schedule comes next.",
+                "A schedule and its next tick.",
                 self._schedule,
                 query={"count": {"type": "integer"}},
                 refuses=(404,),

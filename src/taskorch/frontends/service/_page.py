@@ -19,9 +19,9 @@ import secrets
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib.resources import files
-from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -39,6 +39,7 @@ from taskorch.events import (
 )
 from taskorch.events._ends import end_of_attempt
 from taskorch.frontends.service._bodies import answer, document
+from taskorch.frontends.service._nights import RunOperations
 from taskorch.frontends.service._operations import (
     Operation,
     named,
@@ -46,6 +47,8 @@ from taskorch.frontends.service._operations import (
     seconds,
     told,
 )
+from taskorch.frontends.service._previews import Previews
+from taskorch.frontends.service._runs import BROKEN, RunIndex
 from taskorch.frontends.service._waiting import Waiter
 from taskorch.model import Health, Stats, TaskStatus
 from taskorch.runtime import MonotonicClock
@@ -59,6 +62,8 @@ if TYPE_CHECKING:
 
 #: Attempts that are kept, at least; twice as many at the most.
 KEPT: Final = 100_000
+#: Events of a journal that are read, the latest ones.
+_READ: Final = 2_000_000
 #: Seconds of the past whose ends are counted, and the most rectangles of an answer.
 _SECONDS: Final = 600
 _RECTANGLES: Final = 10_000
@@ -121,6 +126,7 @@ class Board:
         signals: Whose events they are.
         journal: What reads those of before.
         keep: Waits until all is in the journal that has happened: see `kept_by`.
+        earlier: Without *journal*: calls `read` or `enter`, now or on a thread.
     """
 
     def __init__(
@@ -128,7 +134,9 @@ class Board:
         signals: Signals,
         journal: JournalReader | None = None,
         keep: Callable[[], object] | None = None,
+        earlier: Callable[[Board], None] | None = None,
     ) -> None:
+        self._is_closed = False
         self._lock = threading.Lock()
         self._clock = MonotonicClock()
         self._signals = signals
@@ -147,26 +155,70 @@ class Board:
         self.followers: set[Waiter] = set()
         #: The number of the last event that was read and not heard.
         self.past = 0
-        #: What is heard meanwhile.
+        #: What became of each run.
+        self._runs = RunIndex()
+        #: What is heard meanwhile; None: nothing is read any more.
         self._early: list[Event] | None = []
         for name in FOLLOWED:
             getattr(signals, name).connect(self.hear)
         if journal is not None:
-            if keep is not None:
-                keep()
-            self.past = journal.last
-            for event in journal.happened():
-                if event.seq > self.past:
-                    break
+            self.read(journal, keep)
+        elif earlier is None:
+            self._begin(0)
+        else:
+            earlier(self)
+
+    def read(
+        self, journal: JournalReader, keep: Callable[[], object] | None = None
+    ) -> None:
+        """
+        Read the events of before, as many as count; then those that came meanwhile.
+
+        Raises:
+            JournalError: It cannot be read.
+        """
+        if keep is not None:
+            keep()
+        past = journal.last
+        for event in journal.happened(max(0, past - _READ)):
+            if event.seq > past or self._is_closed:
+                break
+            with self._lock:
                 self._take(event)
+        self._begin(past)
+
+    def enter(self, enter: Callable[[RunIndex], int]) -> None:
+        """Let *enter* enter the tasks of before; it returns the number of an event."""
+        self._begin(enter(self._runs))
+
+    def _begin(self, past: int) -> None:
+        """All up to the event of number *past* is known: what comes is folded."""
+        self.past = past
         with self._lock:
             early, self._early = self._early, None
             for event in early or ():
-                if event.seq > self.past:
+                if event.seq > past:
                     self._take(event)
+
+    @contextmanager
+    def runs(self) -> Iterator[RunIndex]:
+        """What became of each run, which nobody changes within the block."""
+        with self._lock:
+            yield self._runs
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it hears of nothing any more."""
+        return self._is_closed
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether the events of before are still being read."""
+        return self._early is not None
 
     def close(self) -> None:
         """Hear of nothing any more."""
+        self._is_closed = True
         for name in FOLLOWED:
             getattr(self._signals, name).disconnect(self.hear)
         for follower in list(self.followers):
@@ -179,18 +231,17 @@ class Board:
     def hear(self, event: Event) -> None:
         """Take *event* in; one that says nothing about an attempt is only counted."""
         with self._lock:
+            self.heard += 1
             if self._early is not None:
                 self._early.append(event)
-                return
-            if event.seq <= self.past:
-                # It was read already, and comes late.
-                return
-            self._take(event)
+            elif event.seq > self.past:
+                # Others were read already, and come late.
+                self._take(event)
         for follower in list(self.followers):
             follower.wake()
 
     def _take(self, event: Event) -> None:
-        self.heard += 1
+        self._runs.take(event)
         if isinstance(event, TaskStarted):
             self._open[event.task_id] = _Open(event.agent_id, event.at_ns)
         elif isinstance(event, OrchestratorStarted):
@@ -339,19 +390,20 @@ _POLICY: Final = (
 )
 _FILES: Final = {
     "/": ("index.html", "text/html"),
-    "/page/page.js": ("page.js", "text/javascript"),
-    "/page/views.js": ("views.js", "text/javascript"),
     "/page/page.css": ("page.css", "text/css"),
+    **{
+        f"/page/{name}.js": (f"{name}.js", "text/javascript")
+        for name in (
+            *("page", "views", "parts", "overview", "runs", "run", "graph"),
+            *("tasks", "workers", "people", "commands"),
+        )
+    },
 }
 #: Seconds that an answer may wait for news, and between two answers at the least.
 _MAX_WAIT: Final = 30.0
 _PAUSE: Final = 0.1
 #: Seconds for which an answer holds if nothing has happened.
 _KEEP: Final = 1.0
-#: Seconds that may be spent on each answer.
-_SHORT: Final = 0.02
-#: Failures that are counted one by one.
-_MOST: Final = 1_000
 _MAX_WIDTH: Final = 4_000
 _MAX_LANES: Final = 500
 _MOMENT: Final = {"type": "number", "minimum": 0, "maximum": 1e11}
@@ -366,7 +418,7 @@ class Shown(Protocol):
         ...
 
     def health(self) -> Health:
-        """How each component is."""
+        """The health of each component."""
         ...
 
     def get_task_status(self, task_id: str) -> TaskStatus:
@@ -402,11 +454,6 @@ class PageOperations:
         #: How many questions there were, of so many tasks that were blocked, and when.
         self._questions = self._blocked = 0
         self._asked = -_KEEP
-        #: How many failures were not mended, of so many that had ended, and when they
-        #: are counted again at the earliest.
-        self._broken = 0
-        self._ended = (0, 0)
-        self._again = 0.0
         self._is_closed = False
 
     def close(self) -> None:
@@ -456,15 +503,17 @@ class PageOperations:
                 },
                 answer=told(rectangles=listed({"type": "array"})),
             ),
+            *RunOperations(self._orch, self._board, live=self._live).operations(),
             *(
                 [
+                    *Previews(self._orch).operations(),
                     Operation(
                         *("GET", "/api/v1/workflows/{workflow_id}/picture", "picture"),
                         "The graph of a run, drawn with the states of its tasks.",
                         self._picture,
                         answer=told(svg=TEXT),
                         refuses=(404,),
-                    )
+                    ),
                 ]
                 if self._live
                 else []
@@ -505,8 +554,8 @@ class PageOperations:
             "live": self._live,
             "journal": self._journal,
             "questions": self._count_questions(orch, stats) if self._live else 0,
-            "broken": self._count_broken(orch, stats),
-            "most": _MOST,
+            "broken": self._count_broken(),
+            "most": BROKEN,
             "statistics": document(stats),
             "health": document(orch.health()),
             "rates": board.rates(at),
@@ -522,20 +571,13 @@ class PageOperations:
             self._questions = len(orch.questions()) if blocked else 0
         return self._questions
 
-    def _count_broken(self, orch: Any, stats: Stats) -> int | None:
-        """How many failures no later run has mended; None: it is not counted now."""
-        states, now = stats.state_machine, monotonic()
-        ended = states.failed, states.completed
-        if ended != self._ended:
-            if now < self._again:
-                return None
-            self._ended = ended
-            broken = orch.tasks("failed", mended=False) if states.failed else ()
-            self._broken = sum(1 for _ in islice(broken, _MOST))
-            took = monotonic() - now
-            # What takes long is done seldom.
-            self._again = now + (0.0 if took < _SHORT else took / _SHORT)
-        return self._broken
+    def _count_broken(self) -> int | None:
+        """How many tasks failed and are not mended; None: it is not known yet."""
+        board = self._board()
+        if board.is_reading:
+            return None
+        with board.runs() as index:
+            return len(index.broken)
 
     async def _timeline(self, request: Request) -> Response:
         query = request.query_params

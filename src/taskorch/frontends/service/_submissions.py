@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._base.verbs import NAME, TEXT, listed
+from taskorch._base.verbs import NAME, OBJECT, TEXT, listed
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import UnknownTaskError
 from taskorch.frontends._incoming import Incoming, keys_of
@@ -201,7 +201,9 @@ _SIMULATE: Final = asked(
     draws={"type": "integer", "minimum": 1, "maximum": 100},
     seed={"type": "integer", "minimum": 0},
 )
-_START: Final = asked("workflow", workflow=ref("Workflow"), id=ref("Name"))
+_START: Final = asked(
+    "workflow", workflow=ref("Workflow"), id=ref("Name"), parameters=OBJECT
+)
 
 
 class Submissions:
@@ -245,7 +247,7 @@ class Submissions:
             ),
             Operation(
                 *("POST", "/api/v1/workflows", "start_workflow"),
-                "Start a workflow; under an id that is known, it is the run there is.",
+                "Start a workflow; under a known id, return that run.",
                 self._start,
                 header=_KEY,
                 body=_START,
@@ -288,7 +290,8 @@ class Submissions:
         body = await read_object(request, _START)
         key = _key_of(request)
         run = await run_in_threadpool(
-            self._incoming.start, body["workflow"], body.get("id"), key
+            self._incoming.start,
+            *(body["workflow"], body.get("id"), key, body.get("parameters")),
         )
         place = f"/api/v1/workflows/{run.workflow_id}"
         return answer({"workflow_id": run.workflow_id}, 202, Location=place)

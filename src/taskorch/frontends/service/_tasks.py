@@ -94,13 +94,15 @@ class Tasks:
         return [
             Operation(
                 *("GET", "/api/v1/tasks", "tasks"),
-                "List tasks, the first submitted first; `next` leads to the next page.",
+                "List tasks, the first submitted first, or with `newest` the last one; "
+                "`next` leads to the next page.",
                 self._list,
                 query={
                     **{
                         name: {"description": each.text, **_FILTER_SCHEMAS[each.how]}
                         for name, each in FILTERS.items()
                     },
+                    "newest": {"type": "boolean"},
                     "limit": {"type": "integer", "minimum": 1, "maximum": _MAX_PAGE},
                     "cursor": {"type": "string", "pattern": f"^{_PLACE.pattern}$"},
                 },
@@ -127,6 +129,16 @@ class Tasks:
         which = _asked_for(query)
         cursor = query.get("cursor")
         since = None if cursor is None else _PageStart.of(cursor)
+        if query.get("newest", "false") not in ("true", "false"):
+            raise bad_query(name="newest", text="true, or false")
+        if query.get("newest") == "true":
+            after = "" if since is None else since.task_id
+
+            def latest() -> list[TaskStatus]:
+                statuses = self._orch()._newest_tasks(which, after)  # noqa: SLF001
+                return list(islice(statuses, limit + 1))
+
+            return _page_of(await run_in_threadpool(latest), limit)
         if since is not None:
             # It is later than what the filter says: those of the last page held, too.
             later: dict[str, Any] = {"since": since.at}
@@ -137,13 +149,7 @@ class Tasks:
             # One more tells whether there is a next page.
             return list(islice(_after(since, statuses), limit + 1))
 
-        statuses = await run_in_threadpool(page)
-        following = None
-        if len(statuses) > limit:
-            statuses.pop()
-            last = statuses[-1]
-            following = _PageStart(last.submitted or _EPOCH, last.task_id).cursor()
-        return answer({"tasks": [s.to_dict() for s in statuses], "next": following})
+        return _page_of(await run_in_threadpool(page), limit)
 
     async def _result(self, request: Request) -> Response:
         wait = seconds(request.query_params, "wait", _MAX_WAIT) or 0.0
@@ -259,6 +265,16 @@ class _PageStart:
         """What a client sends to go on from here."""
         at = (self.at - _EPOCH) // timedelta(microseconds=1)
         return f"{at}-{self.task_id}"
+
+
+def _page_of(statuses: list[TaskStatus], limit: int) -> Response:
+    """The answer that has *limit* tasks, and where the next page begins."""
+    following = None
+    if len(statuses) > limit:
+        statuses.pop()
+        last = statuses[-1]
+        following = _PageStart(last.submitted or _EPOCH, last.task_id).cursor()
+    return answer({"tasks": [s.to_dict() for s in statuses], "next": following})
 
 
 def _after(

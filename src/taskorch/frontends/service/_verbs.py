@@ -9,14 +9,17 @@ Decision: 0190.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
 
 from starlette.concurrency import run_in_threadpool
 
 from taskorch._base.verbs import OBJECT, TEXT, Schema, listed
+from taskorch._base.visible import visible
 from taskorch._verbs.table import VERBS, as_json, bound
 from taskorch.frontends._incoming import findings_of
 from taskorch.frontends.service._bodies import answer, document, read_object
@@ -66,6 +69,10 @@ _ANSWERS: Final[Mapping[str, Schema]] = {
     "stuck": {"type": "object", "required": ["stuck"]},
     "terminate_agent": OBJECT,
 }
+#: The header in which the dashboard says who acts, and how long a name may be.
+BY: Final = "x-taskorch-by"
+_NAME: Final = 100
+_LOG: Final = logging.getLogger(__name__)
 #: What explains, and so says what is to be done: as requests, or as calls.
 _EXPLAINS: Final = frozenset({"explain", "stuck"})
 
@@ -140,9 +147,19 @@ async def _carry_out(
         if verb.waits == "journal" and "{task_id}" in verb.path and not verb.changes
         else run_in_threadpool(perform)
     )
+    if verb.changes:
+        _note_who(request, verb, arguments)
     if verb.operation in _EXPLAINS:
         members = with_remedies(request, members)
     return answer(members, verb.status)
+
+
+def _note_who(request: Request, verb: Verb, arguments: Mapping[str, Any]) -> None:
+    """Say in the log who has done something, if the dashboard says it."""
+    name = " ".join(unquote(request.headers.get(BY, ""))[:_NAME].split())
+    if name:
+        subject = ", ".join(map(str, arguments.values()))
+        _LOG.info("%s", visible(f"{name}: {verb.operation} {subject}".rstrip()))
 
 
 def _in_path(verb: Verb) -> list[Argument]:

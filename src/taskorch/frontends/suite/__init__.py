@@ -1,5 +1,5 @@
 """
-Test suites: a configuration of phases and tasks, run by a fleet of agents.
+Test suites: a configuration of phases and tasks, run by a fleet of workers.
 
     configuration = suite.load("orchestrator_config.yaml", "templates.yaml")
     report = suite.run(configuration, "out")
@@ -15,16 +15,16 @@ the orchestrator's decision: a suite is a workflow of it.
   differs.
 - `_model`: the suite: what the configuration says, checked.
 - `_sharding`, `_planning`: the files of a task in parts; the dry run.
-- `_translation`: the suite as a workflow, and an orchestrator with its agents, as many
+- `_translation`: the suite as a workflow, and an orchestrator with its workers, as many
   as there is work for.
 - `_running`, `_folder`: runs it, or goes on with it; where a run keeps its files.
-- `_process`, `_worker`: an agent, and its process as we see it; that process.
-- `_elsewhere`: agents of other processes.
+- `_process`, `_worker`: a worker, and its process as we see it; that process.
+- `_elsewhere`: workers of other processes.
 - `_attempt`, `_plugin`, `_results`: one attempt, and what it came to.
 - `_criteria`, `_judging`: what must hold; numbers, and whether it has.
 - `_whole`: what the parts of a task, and all tasks, come to together.
 - `_watching`: what is measured meanwhile, and the time of a phase.
-- `_messages`, `_telling`, `_receiver`: what is said between us and agents; who is told
+- `_messages`, `_telling`, `_receiver`: what is said between us and workers; who is told
   of what happens, here and elsewhere; who did what when.
 - `_report`, `_formats`: the final report, as a value and in its four forms.
 """

@@ -21,13 +21,12 @@ class Criteria:
     What must hold for a test task to have succeeded; None is not asked for.
 
     Attributes:
-        pass_rate: The share of tests that pass, at least.
-        coverage: The share of lines that are covered, at least.
+        pass_rate: The least share of tests that pass.
+        coverage: The least share of covered lines.
         execution_time_max: Seconds that it may take.
         memory_max: MiB that it may use.
-        speedup_min: Seconds of the serial run over those of the parallel one, at
-            least.
-        memory_efficiency: The share of the memory granted that is used, at least.
+        speedup_min: The least speedup over a serial run.
+        memory_efficiency: The least share of granted memory that is used.
     """
 
     pass_rate: float | None = attrs.field(

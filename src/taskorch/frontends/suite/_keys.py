@@ -43,10 +43,10 @@ class HeldByTask:
     What a task holds while it runs.
 
     Attributes:
-        memory_mb: MiB of memory.
+        memory_mb: MiB.
         cpu_cores: Cores.
-        disk_mb: MiB of the disk.
-        timeout_seconds: Seconds that an attempt may take.
+        disk_mb: MiB.
+        timeout_seconds: Seconds for an attempt.
     """
 
     memory_mb: float = field(_AMOUNT, "mem_mb", "ram_mb")
@@ -75,9 +75,9 @@ class Subtask:
     Attributes:
         id: Its id: one word.
         name: What people call it.
-        resources: What it holds while it runs.
-        success_criteria: What must hold for it to have succeeded.
-        arguments: What stands for `{arguments}` of its template.
+        resources: Its resources while it runs.
+        success_criteria: When it counts as a success.
+        arguments: The `{arguments}` of its template.
     """
 
     id: str = field(ID, is_needed=True)
@@ -94,11 +94,11 @@ class TaskEntry(Subtask):
 
     Attributes:
         template: The name of its template.
-        dependencies: Ids of the tasks that must have succeeded before.
-        subtasks: What is run in its place: ids, or parts that say what differs.
+        dependencies: Tasks that must succeed before.
+        subtasks: Parts that run in its place: ids, or what differs.
         priority: Higher runs first.
-        role: What its agent is called in messages.
-        shards: In how many parts its files are run at once, if pytest runs them.
+        role: The name of its worker in messages.
+        shards: Parts of its files that pytest runs at once.
     """
 
     template: str = field(Text())
@@ -119,10 +119,10 @@ class AboutSuite:
     Attributes:
         name: Its name.
         version: Its version.
-        log_level: From which level on something is told while it runs.
+        log_level: The least level that is shown.
         api_port: Of the service.
         metrics_port: Of its metrics.
-        task_definitions: The tasks, by their class: `unit_tests` and the like.
+        task_definitions: The tasks, by class: `unit_tests` and the like.
     """
 
     name: str = field(Text(), default="suite")
@@ -138,10 +138,10 @@ class AboutSuite:
 @attrs.frozen
 class AgentLimits:
     """
-    What all agents of this process may be, and hold.
+    Limits of all workers of this process.
 
     Attributes:
-        max_agents: How many there are at the most.
+        max_agents: At most.
         total_memory_mb: MiB that all may reserve.
         total_cpu_cores: Cores that all may reserve.
     """
@@ -154,16 +154,16 @@ class AgentLimits:
 @attrs.frozen
 class AgentPoolSection:
     """
-    As many agents as there is work for.
+    A worker pool that follows the work.
 
     Attributes:
-        min_agents: How many there are at least.
-        max_agents: How many there are at the most.
-        scale_up_threshold: The load above which there are to be more.
-        scale_down_threshold: The share of the settling time in which one has to be
+        min_agents: At least.
+        max_agents: At most.
+        scale_up_threshold: The load above which it grows.
+        scale_down_threshold: The share of the settling time in which a worker must be
             needed.
-        settle_seconds: Seconds that are looked back at before there are fewer.
-        agent_timeout: Seconds of silence after which an agent from elsewhere is lost.
+        settle_seconds: The settling time: seconds before it shrinks.
+        agent_timeout: Seconds of silence until a worker elsewhere is lost.
     """
 
     min_agents: int = field(_SOME, default=1)
@@ -182,8 +182,8 @@ class SuitePhaseEntry:
     Attributes:
         tests: The class of its tasks.
         mode: How they follow each other.
-        timeout_seconds: Seconds for all of it.
-        on_failure: What follows if one fails.
+        timeout_seconds: Seconds for the phase.
+        on_failure: The effect of a failure.
     """
 
     tests: str = field(Text(), is_needed=True)
@@ -199,14 +199,14 @@ class SuiteConfiguration:
 
     Attributes:
         orchestrator: The suite as a whole, and its tasks.
-        resource_allocation: What tasks hold that do not say so, by their class.
-        agent_limits: What all agents of this process may be, and hold.
+        resource_allocation: Usual resources of tasks, by class.
+        agent_limits: Limits of all workers of this process.
         failure_handling: What follows a failure.
-        agent_pool: As many agents as there is work for.
-        recovery: What follows a failure, by what kind it is.
+        agent_pool: A worker pool that follows the work.
+        recovery: What follows a failure, by its kind.
         monitoring: What is measured and kept.
-        alerts: Rules that are watched beside the usual four; `"off"` leaves one out.
-        phases: Phases, in order, where they are not as usual.
+        alerts: Rules beside the usual four; `"off"` removes one.
+        phases: Phases in order, if not the usual ones.
         templates: How tasks are run.
     """
 

@@ -34,12 +34,11 @@ class Template:
         pytest: The arguments of pytest; or None.
         command: A program and its arguments; or None.
         arguments: Of tasks by id, what stands for `{arguments}`.
-        results: Where a command leaves what it found, JUnit XML or JSON; None: its
-            exit code says all.
-        coverage: The packages or folders whose coverage is measured.
+        results: The command's report, JUnit XML or JSON; None: its exit code counts.
+        coverage: Packages or folders for coverage.
         env: Variables to set.
-        cwd: The folder it runs in.
-        python: The interpreter that runs pytest.
+        cwd: Its folder.
+        python: The interpreter for pytest.
     """
 
     name: str
@@ -68,15 +67,15 @@ class SuiteTask:
         kind: The class of tests that it belongs to, such as `unit_tests`.
         template: The name of its template; None: none is named.
         dependencies: The ids of the tasks that must have succeeded before.
-        resources: What it holds while it runs.
+        resources: Its resources while it runs.
         timeout: Seconds that an attempt may take; None is without limit.
-        criteria: What must hold for it to have succeeded.
+        criteria: When it counts as a success.
         subtasks: What is run in its place.
         priority: Higher runs first.
-        role: What its agent is called in messages.
+        role: The name of its worker in messages.
         arguments: What stands for `{arguments}` of its template; None: the template
             says.
-        shards: In how many parts its files are run at once, if pytest runs them.
+        shards: Parts of its files that pytest runs at once.
     """
 
     id: str
@@ -111,7 +110,7 @@ class SuitePhase:
         tasks: Its tasks.
         timeout: Seconds for all of it, if the configuration says so; None is without
             limit.
-        max_parallel: How many of its tasks run at once; None is without limit.
+        max_parallel: Tasks at once; None is without limit.
         on_failure: What follows if one fails: `stop`, `continue` or `skip`.
     """
 
@@ -127,15 +126,15 @@ class SuitePhase:
 @attrs.frozen
 class Limits:
     """
-    The fleet of agents.
+    The fleet of workers.
 
     Attributes:
-        min_agents: How many there are at least.
+        min_agents: At least.
         max_agents: How many there are at most; None: as many as there are cores.
         resources: What all together may reserve; what is not named is not limited.
         scale_up: The load above which there are to be more of them.
-        scale_down: The share of the settling time in which one has to be needed.
-        settle: Seconds that are looked back at before there are fewer.
+        scale_down: The share of the settling time in which a worker must be needed.
+        settle: The settling time: seconds before it shrinks.
         is_pool: Whether there are as many as there is work for, from `min_agents` to
             `max_agents`; else they are all there from the beginning.
     """
@@ -156,7 +155,7 @@ class Retries:
 
     Attributes:
         max_retries: Attempts after the first.
-        delay: What is waited before each of them.
+        delay: Seconds before each.
         escalation_threshold: Failures after which messages say that a person is needed.
         grace: What an attempt has to end when it is asked to.
     """
@@ -175,17 +174,17 @@ class Monitoring:
     What of it has no effect is named by `Suite.without_effect`.
 
     Attributes:
-        metrics_interval: Between two measurements.
-        health_check_interval: Between two looks at an agent.
-        agent_timeout: Without a sign of life, after which an agent is lost that comes
+        metrics_interval: Seconds between measurements.
+        health_check_interval: Seconds between checks of a worker.
+        agent_timeout: Without a sign of life, after which a worker is lost that comes
             from elsewhere and does not say itself; None: as the service has it.
-        log_rotation_size: Bytes of a log, after which a new one is begun.
-        log_retention_days: For how long an old one is kept.
+        log_rotation_size: Bytes of a log; then a new one begins.
+        log_retention_days: Days that an old one stays.
         log_level: From which level on something is told: INFO is all, WARNING what did
             not succeed.
-        human_notification_webhook: Where people are told of what has failed for good.
+        human_notification_webhook: The webhook for failures that are final.
         webhook_secret_env: The variable that has the secret by which it is signed.
-        webhook_may_be_private: Whether it may be in a private network.
+        webhook_may_be_private: Whether it may be private.
         api_port: Of the service.
         metrics_port: Of its metrics.
     """
@@ -215,12 +214,12 @@ class Suite:
         version: Its version.
         phases: Its phases, in order.
         templates: How tasks are run, by name.
-        limits: The fleet of agents.
+        limits: The fleet of workers.
         retries: What follows a failure.
         monitoring: What is watched and kept.
         recovery: Whether what follows a failure depends on what kind it is.
         matrix: What of that differs from the usual, by class of failures.
-        classes: Rules for what kind of failure it is, which come first.
+        classes: Rules for the class of a failure, before ours.
         alerts: The rules that differ from the usual four, by name; None of one: it is
             not watched. None: there are no alerts at all.
         missing: What must be added before it can be run, with places.

@@ -13,7 +13,7 @@ when is the orchestrator's decision.
 - `_layout`: where its files are; a new one.
 - `_task_file`, `_fields`: a task file; values of fields; what is wrong, and where.
 - `_scan`: all files, and what they mean together.
-- `_tasks`: tasks, agents and pools for the orchestrator.
+- `_tasks`: tasks, workers and pools for the orchestrator.
 - `_work`: does one task: claims it, runs its program, looks at what that left.
 - `_claims`: which of several runners does a task, line by line.
 - `_status`: what became of a task, as a file.

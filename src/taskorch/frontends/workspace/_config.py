@@ -1,7 +1,7 @@
 """
 `workspace.yaml`: what holds for a whole workspace. All of it is optional.
 
-And agent programs: what is run for a task, and by which name it goes.
+And worker programs: what is run for a task, and by which name it goes.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class AgentProgram:
         args: The program and its arguments; `{task_file}`, `{task_id}` and `{outputs}`
             stand for the file of the task, its id, and the folder for what it makes.
         stdin: Whether it reads the Markdown of the task file from its standard input.
-        capabilities: What it is capable of.
-        limit: How many of it run at once; None is without limit.
+        capabilities: Its capabilities.
+        limit: At once; None is without limit.
     """
 
     name: str
@@ -91,7 +91,7 @@ PRESETS: Final[Mapping[str, AgentProgram]] = {
 
 def agent_program(command: str, agents: Mapping[str, AgentProgram]) -> AgentProgram:
     """
-    The agent that *command* means: one of *agents*, a preset, or a command line.
+    The worker that *command* means: one of *agents*, a preset, or a command line.
 
     Its name is that of none of *agents*, unless it is that one.
 
@@ -130,10 +130,10 @@ class PhaseRule:
     The rules for the tasks of a phase.
 
     Attributes:
-        limit: How many of its tasks run at once; None is without limit.
-        timeout: Seconds that one of them may take; None is for ever.
-        gate: Files that must be there before the next phase begins.
-        approval: Whether somebody must have approved it before that.
+        limit: Tasks at once; None is without limit.
+        timeout: Seconds for a task; None is for ever.
+        gate: Files that must exist before the next phase.
+        approval: Whether it needs an approval.
     """
 
     limit: int | None = attrs.field(default=None, metadata=may_be(COUNT))
@@ -161,13 +161,13 @@ class WorkspaceConfig:
 
     Attributes:
         title: For the dashboard.
-        tasks: The name of the folder with the task files.
-        workspace: The name of the folder for status, outputs, logs and pids.
+        tasks: The folder of task files.
+        workspace: The folder for status, outputs, logs and pids.
         agent: Who does a task that does not say by whom.
-        agents: Others, by their names.
-        phases: Rules by the name of a phase, or by that without its number.
-        max_agents: Tasks that run at once.
-        max_cpu: Cores that one task may take.
+        agents: More workers, by name.
+        phases: Rules by the name of a phase, with or without its number.
+        max_agents: Tasks at once.
+        max_cpu: Cores of a task.
         max_memory_mb: MiB that one task may take.
         grace: Seconds between asking a program to end and killing it.
     """
@@ -185,7 +185,7 @@ class WorkspaceConfig:
 
     @property
     def programs(self) -> dict[str, AgentProgram]:
-        """All agents by their names: `agent` first, which may be one of the others."""
+        """All workers by their names: `agent` first, which may be one of the others."""
         first = {self.agent.name: self.agent}
         return first | {**self.agents} | first
 
@@ -210,8 +210,8 @@ class Folders:
     Where its files are.
 
     Attributes:
-        tasks: The name of the folder with the task files.
-        workspace: The name of the folder for status, outputs, logs and pids.
+        tasks: The folder of task files.
+        workspace: The folder for status, outputs, logs and pids.
     """
 
     tasks: str = field(WORD, default="tasks")
@@ -221,12 +221,12 @@ class Folders:
 @attrs.frozen
 class LimitsEntry:
     """
-    What tasks may take.
+    Limits of tasks.
 
     Attributes:
-        max_concurrent_agents: Tasks that run at once.
-        max_cpu_per_agent: Cores that one task may take.
-        max_memory_gb: GiB that one task may take.
+        max_concurrent_agents: Tasks at once.
+        max_cpu_per_agent: Cores of a task.
+        max_memory_gb: GiB of a task.
     """
 
     max_concurrent_agents: int = field(COUNT, default=10)
@@ -242,12 +242,12 @@ class WorkspaceEntry:
     Attributes:
         title: For the dashboard.
         folders: Where its files are.
-        agent: Who does a task that does not say by whom: a name, or a command line.
-        stdin: Whether that reads the task file from its standard input.
-        agents: Others, by their names.
-        phases: Rules by the name of a phase, or by that without its number.
-        limits: What tasks may take.
-        grace: The time between asking a program to end and killing it.
+        agent: The usual worker: a name, or a command line.
+        stdin: Whether that reads the task file from standard input.
+        agents: More workers, by name.
+        phases: Rules by the name of a phase, with or without its number.
+        limits: Limits of tasks.
+        grace: The time between SIGTERM and SIGKILL.
     """
 
     title: str = field(LINE)

@@ -23,8 +23,8 @@ class WorkspaceLayout:
 
     Attributes:
         root: The folder that all is in, absolute: programs run here.
-        tasks: The name of the folder with the task files.
-        workspace: The name of the folder for status, outputs, logs and pids.
+        tasks: The folder of task files.
+        workspace: The folder for status, outputs, logs and pids.
     """
 
     root: Path

@@ -51,8 +51,8 @@ class HeldByFile:
 
     Attributes:
         cpu: Cores.
-        memory_mb: MiB of memory.
-        memory_gb: GiB of memory, in its place.
+        memory_mb: MiB.
+        memory_gb: Or GiB.
     """
 
     cpu: float = attrs.field(default=0.0, metadata=may_be(Number(), *_words("cpu", 1)))
@@ -81,18 +81,18 @@ class TaskFile:
     Attributes:
         task_id: Its path in the folder of tasks, without the suffix.
         path: Its path as seen from the folder of the workspace.
-        dependencies: Ids of tasks that must have completed.
-        inputs: Files that must be there before it starts, in the folder of outputs.
-        outputs: Files that must be there when it has ended, in its folder of outputs.
-        gate: Files that must be there when it has ended, in the workspace.
-        agent: The name of the agent that does it; None is any that can.
-        command: The program that does it, in the place of the agent's.
-        capability: What its agent must be capable of.
-        timeout: Seconds; None is what holds for its phase.
-        estimate: Seconds that it will take, by whoever wrote it.
-        resources: What it takes: no more than an agent has.
+        dependencies: Tasks that must complete before.
+        inputs: Files of the folder of outputs that must exist at its start.
+        outputs: Files of its folder of outputs that must exist at its end.
+        gate: Files of the workspace that must exist at its end.
+        agent: Its worker; None is any that can.
+        command: Its program, instead of the worker's.
+        capability: Capabilities that it needs.
+        timeout: Seconds; None is that of its phase.
+        estimate: Seconds, as its author estimates.
+        resources: At most what a worker has.
         priority: Higher runs first.
-        retries: How often it is run again if it has failed.
+        retries: Retries after a failure.
         rest: Texts in fields that mean nothing here, by the name of the field.
         places: Where its fields, and the items of its lists, stand.
     """

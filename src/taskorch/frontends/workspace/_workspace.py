@@ -50,14 +50,14 @@ class Workspace:
     Args:
         root: The folder that both are in.
         agent: Who does a task that does not say by whom: a command line such as
-            `agent run {task_file}`, or the name of a preset or of one of the agents of
+            `agent run {task_file}`, or the name of a preset or of one of the workers of
             `workspace.yaml`; None is what that says.
-        stdin: Whether that agent reads the Markdown of the task from its standard
+        stdin: Whether that worker reads the Markdown of the task from its standard
             input.
         tell: Takes a line for people about each thing that happens; None tells nobody.
 
     Raises:
-        InvalidTaskError: There is no such folder, or no such agent.
+        InvalidTaskError: There is no such folder, or no such worker.
     """
 
     def __init__(
@@ -232,7 +232,7 @@ class Workspace:
 
     def can_launch(self, task_id: str) -> bool:
         """
-        Whether a task could be launched now, if there is a free agent.
+        Whether a task could be launched now, if there is a free worker.
 
         It has neither ended nor begun, what it waits for has completed, its inputs are
         there, and the phases before have passed.

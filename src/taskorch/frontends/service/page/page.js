@@ -1,4 +1,5 @@
 // What all pages share: the token, requests, the parts of the page, and which is shown.
+import { listen } from "/page/commands.js";
 import { LIVE, TITLES, VIEWS } from "/page/views.js";
 
 const main = document.getElementById("main");
@@ -47,6 +48,9 @@ export async function ask(path, { method = "GET", body = undefined, signal } = {
   const token = sessionStorage.getItem("taskorch-token");
   if (token) headers.Authorization = `Bearer ${token}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
+  // Who acts: the log of the service says so.
+  const by = localStorage.getItem("taskorch-name");
+  if (by && method === "POST") headers["X-Taskorch-By"] = encodeURIComponent(by);
   const answer = await fetch(path, {
     method, headers, signal, body: body === undefined ? undefined : JSON.stringify(body),
   });
@@ -104,6 +108,8 @@ function routeOf() {
   };
 }
 
+// Under which page of the menu those stand that have no line of their own.
+const PARENTS = { task: "tasks", workflows: "runs" };
 let drawn = "";
 function showNav(view) {
   const asked = last?.questions || 0;
@@ -115,7 +121,7 @@ function showNav(view) {
   nav.replaceChildren(...Object.entries(TITLES)
     .filter(([name]) => last?.live !== false || !LIVE.includes(name))
     .map(([name, title]) => el("a", {
-      id: `to-${name}`, href: href(name), "aria-current": name === view ? "page" : null,
+      id: `to-${name}`, href: href(name), "aria-current": name === PARENTS[view] || name === view ? "page" : null,
     }, name === "questions" && asked ? `${title} (${asked})` : title)));
   if (focused) document.getElementById(focused)?.focus();
 }
@@ -135,7 +141,7 @@ function askToken() {
     },
   }, el("label", { class: "field", for: "token" }, "Token, as the service printed it", field),
   el("button", {}, "Open"));
-  main.replaceChildren(el("h1", {}, "A token is needed"), form);
+  main.replaceChildren(el("h1", {}, "A token is needed"), el("div", { class: "card" }, form));
   field.focus();
 }
 
@@ -145,7 +151,7 @@ async function show() {
   shown?.stop?.();
   shown = null;
   showNav(route.view);
-  document.title = `${TITLES[route.view] || route.id} – taskorch`;
+  document.title = `${route.id || TITLES[route.view]} – taskorch`;
   try {
     const view = await VIEWS[route.view](route, last);
     if (mine !== epoch) {
@@ -217,6 +223,7 @@ async function follow() {
       const is = !said.live ? "recorded" : said.health.live ? said.health.status : "ended";
       state.textContent = is;
       state.className = `state ${is}`;
+      state.title = said.live ? "the health of the orchestrator" : "read from a journal: nothing can be changed here";
       if (isOther || isBack || slept) show();
       else if (shown) {
         showNav(routeOf().view);
@@ -253,7 +260,7 @@ async function follow() {
 }
 
 // The task of this id, or those whose ids have it in them.
-async function find(text) {
+export async function find(text) {
   if (!text) return;
   if (!text.includes("*")) {
     try {
@@ -288,5 +295,6 @@ document.getElementById("search").addEventListener("submit", (event) => {
   event.preventDefault();
   find(new FormData(event.target).get("wanted").trim());
 });
+listen(() => last?.live !== false);
 show();
 follow();

@@ -1,0 +1,207 @@
+"""
+What an act would touch, asked before it is done; and the edit of a schedule.
+
+The dashboard shows it to a person who is about to do something that cannot be undone.
+
+Decision: 0213.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.concurrency import run_in_threadpool
+
+from taskorch._base.verbs import OBJECT, TEXT, listed
+from taskorch._base.visible import counted
+from taskorch._managers import _foreseen
+from taskorch._managers._foreseen import Foreseen
+from taskorch.frontends.service._bodies import answer, read_object
+from taskorch.frontends.service._operations import (
+    Current,
+    Operation,
+    asked,
+    bad_query,
+    named,
+    told,
+)
+from taskorch.model import TERMINAL
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+#: Ids that an answer names.
+_SHOWN: Final = 50
+_EDIT: Final = asked(
+    when=TEXT,
+    zone=TEXT,
+    catch_up={"enum": ["last", "all", "none"]},
+    overlap={"enum": ["skip", "queue", "cancel"]},
+)
+
+
+class Previews:
+    """
+    The operation that says what another one would touch.
+
+    Args:
+        orch: Who would do it.
+    """
+
+    def __init__(self, orch: Current) -> None:
+        self._orch = orch
+        self._acts: Mapping[str, Callable[[Any, str, Mapping[str, str]], Foreseen]] = {
+            "cancel_task": _cancel_task,
+            "rerun_task": _rerun_task,
+            "decide": _decide,
+            "cancel_workflow": _cancel_workflow,
+            "restart_workflow": _restart_workflow,
+            "trigger_schedule": _trigger_schedule,
+            "backfill_schedule": _backfill_schedule,
+            "remove_schedule": _remove_schedule,
+        }
+
+    def operations(self) -> list[Operation]:
+        """The operations before and beside the verbs."""
+        return [
+            Operation(
+                *("POST", "/api/v1/schedules/{name}/edit", "edit_schedule"),
+                "Change the times of a schedule, or what becomes of its ticks. A "
+                "program that declares it says them anew when it starts.",
+                self._edit,
+                body=_EDIT,
+                answer=OBJECT,
+                refuses=(404, 422),
+            ),
+            Operation(
+                *("GET", "/api/v1/previews", "preview"),
+                "What an operation would touch now, without doing it: `subject` is the "
+                "task, run or schedule; `since` and `until` are those of a backfill.",
+                self._preview,
+                query={
+                    "operation": {"enum": [*self._acts]},
+                    "subject": TEXT,
+                    "since": TEXT,
+                    "until": TEXT,
+                },
+                needs=("operation", "subject"),
+                answer=told(
+                    text=TEXT,
+                    tasks=listed(TEXT),
+                    count={"type": "integer"},
+                    does_something={"type": "boolean"},
+                ),
+                refuses=(404, 422),
+            ),
+        ]
+
+    async def _edit(self, request: Request) -> Response:
+        changes = await read_object(request, _EDIT)
+        manager, name = self._orch().schedules, named(request, "name")
+        status = await run_in_threadpool(partial(manager._edit, name, **changes))  # noqa: SLF001 - no verb
+        return answer(status.to_dict())
+
+    async def _preview(self, request: Request) -> Response:
+        query = request.query_params
+        act = self._acts.get(query.get("operation", ""))
+        if act is None:
+            text = f"there are {', '.join(self._acts)}"
+            raise bad_query(name="operation", text=text)
+        subject = query.get("subject", "")
+        orch = self._orch()
+        foreseen = await run_in_threadpool(act, orch, subject, query)
+        return answer(
+            {
+                "text": foreseen.text,
+                "tasks": foreseen.task_ids[:_SHOWN],
+                "count": len(foreseen.task_ids),
+                "does_something": foreseen.does_something,
+            }
+        )
+
+
+def _cancel_task(orch: Any, task_id: str, _: Mapping[str, str]) -> Foreseen:
+    status = orch.get_task_status(task_id)
+    if status.state in TERMINAL:
+        text = f"It has ended already: it is {status.state}."
+        return Foreseen((), text, does_something=False)
+    waiting = _foreseen.waiting_for(orch, task_id)
+    text = f"Cancels {status.task_id}, which is {status.state}."
+    if waiting:
+        verb = "waits" if len(waiting) == 1 else "wait"
+        text += f" {counted(len(waiting), 'task')} {verb} for it, and will lack it."
+    return Foreseen((status.task_id,), text)
+
+
+def _rerun_task(orch: Any, task_id: str, _: Mapping[str, str]) -> Foreseen:
+    status = orch.get_task_status(task_id)
+    if status.state not in TERMINAL:
+        text = f"It has not ended: it is {status.state}."
+        return Foreseen((), text, does_something=False)
+    ids = _foreseen.rerun(orch, task_id)
+    text = f"Runs {counted(len(ids), 'task')} again."
+    if len(ids) > 1:
+        text += " The others had its earlier result."
+    waiting = len([i for i in _foreseen.waiting_for(orch, task_id) if i not in ids])
+    if waiting:
+        verb = "waits" if waiting == 1 else "wait"
+        text += f" {counted(waiting, 'task')} {verb} for what it comes to."
+    return Foreseen(tuple(ids), text)
+
+
+def _decide(orch: Any, task_id: str, _: Mapping[str, str]) -> Foreseen:
+    waiting = _foreseen.waiting_for(orch, task_id)
+    text = f"Decides on {task_id}; {counted(len(waiting), 'task')} wait for it."
+    return Foreseen((task_id, *waiting), text)
+
+
+def _cancel_workflow(orch: Any, run_id: str, _: Mapping[str, str]) -> Foreseen:
+    ids = _foreseen.open_of(orch.workflows.get(run_id))
+    if not ids:
+        return Foreseen((), "All its tasks have ended.", does_something=False)
+    return Foreseen(tuple(ids), f"Cancels {counted(len(ids), 'task')}.")
+
+
+def _restart_workflow(orch: Any, run_id: str, _: Mapping[str, str]) -> Foreseen:
+    ids = _foreseen.restarted(orch.workflows, run_id)
+    if not ids:
+        text = "Nothing of it failed or was cancelled."
+        return Foreseen((), text, does_something=False)
+    opened = {*_foreseen.open_of(orch.workflows.get(run_id))}.difference(ids)
+    text = f"Runs {counted(len(ids), 'task')} again."
+    if opened:
+        verb = "goes" if len(opened) == 1 else "go"
+        text += f" {counted(len(opened), 'task')} that waited {verb} on."
+    return Foreseen(tuple(ids), text)
+
+
+def _trigger_schedule(orch: Any, name: str, _: Mapping[str, str]) -> Foreseen:
+    status = orch.schedules.status(name)
+    text = f"Starts {status.makes} once, now, besides its times."
+    if status.running:
+        text += f" {', '.join(status.running[:3])} has not ended, and goes on."
+    return Foreseen((), text)
+
+
+def _backfill_schedule(orch: Any, name: str, query: Mapping[str, str]) -> Foreseen:
+    since, until = query.get("since", ""), query.get("until", "")
+    ids, existing = orch.schedules._foreseen(name, since, until)  # noqa: SLF001 - no verb
+    new = [each for each in ids if each not in existing]
+    text = f"Makes {len(new):,} of {counted(len(ids), 'tick')}."
+    if existing:
+        verb = "has" if len(existing) == 1 else "have"
+        text += (
+            f" {len(existing):,} {verb} been made already, and nothing is done for them."
+        )
+    return Foreseen(tuple(new), text, does_something=bool(new))
+
+
+def _remove_schedule(orch: Any, name: str, _: Mapping[str, str]) -> Foreseen:
+    running = orch.schedules.status(name).running
+    text = "Removes the schedule: nothing comes of it any more."
+    if running:
+        text += f" What it has made goes on: {', '.join(running[:3])}."
+    return Foreseen((), text)

@@ -1,0 +1,633 @@
+"""
+What became of the runs of workflows and of what schedules made, folded from events.
+
+An orchestrator is asked for one run at a time. A page that shows months of nights would
+ask for thousands, and a journal that nobody has open could not be asked at all. So the
+board, which hears every event, keeps a line for each run: its state, its times, who
+began it, and those of its tasks that have not completed. What has completed is a
+number, so a run that is over takes a few hundred bytes, however large it was.
+
+Decision: 0213.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import insort
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date, datetime, timedelta
+from fnmatch import fnmatchcase
+from itertools import islice
+from operator import attrgetter
+from statistics import median
+from typing import Any, Final, NamedTuple
+from zoneinfo import ZoneInfo
+
+import attrs
+
+from taskorch._base.visible import masked
+from taskorch.events import (
+    AttemptReturned,
+    Event,
+    EventsLost,
+    ScheduleChanged,
+    ScheduleFired,
+    ScheduleQueued,
+    ScheduleSkipped,
+    TaskBlocked,
+    TaskCancelled,
+    TaskCompleted,
+    TaskDue,
+    TaskFailed,
+    TaskReleased,
+    TaskResumed,
+    TaskRetrying,
+    TaskStarted,
+    TaskSubmitted,
+    TaskSuspended,
+    TaskUnblocked,
+)
+from taskorch.model import (
+    TaskState,
+    first_of,
+    makers_of,
+    number_of,
+    run_by,
+    stem_of,
+)
+from taskorch.workflows._status import state_of
+
+_S: Final = TaskState
+_NS: Final = 1_000_000_000
+#: Runs, failures, and ticks of one schedule that were skipped, which are kept.
+RUNS: Final = 20_000
+BROKEN: Final = 10_000
+_SKIPS: Final = 1_000
+#: Completed runs of one schedule that say how long it usually takes.
+_USUAL: Final = 20
+#: Of a message of an error, as many characters.
+_MESSAGE: Final = 300
+#: States of one task that are not those of `TaskState`: it waits for what has failed;
+#: it was cancelled since what it needs did not complete.
+STUCK: Final = "stuck"
+SKIPPED: Final = "skipped"
+_WAITS: Final = frozenset({_S.QUEUED, _S.BLOCKED, STUCK})
+_ENDED: Final = frozenset({_S.FAILED, _S.CANCELLED, STUCK, SKIPPED})
+#: Errors of tasks that failed since others did.
+_OF_OTHERS: Final = frozenset({"DependencyFailedError"})
+#: What a person looks at first, of several runs that share a place.
+SEVERITY: Final = (
+    *("failed", "blocked", "cancelled", "suspended", "running", "pending"),
+    *("waiting", "skipped", "mended", "completed"),
+)
+_RANK: Final = {state: place for place, state in enumerate(SEVERITY)}
+#: What each of these events says of the state of its task.
+_STATES: Final[Mapping[type[Event], str]] = {
+    TaskStarted: _S.RUNNING,
+    TaskFailed: _S.FAILED,
+    TaskRetrying: _S.RETRYING,
+    TaskSuspended: _S.SUSPENDED,
+    TaskResumed: _S.QUEUED,
+    TaskUnblocked: _S.QUEUED,
+    TaskReleased: _S.QUEUED,
+    TaskDue: _S.QUEUED,
+    AttemptReturned: _S.QUEUED,
+}
+
+
+class Broken(NamedTuple):
+    """
+    A failure that no later run of its task has mended.
+
+    Attributes:
+        task_id: The task.
+        at_ns: When it failed, in ns since 1970.
+        error_type: The class of the error.
+        message: What that says.
+        is_own: Whether it failed by itself, and not since another one had failed.
+    """
+
+    task_id: str
+    at_ns: int
+    error_type: str
+    message: str
+    is_own: bool
+
+
+@attrs.define(eq=False)
+class RunLine:
+    """
+    What became of one run of a workflow, or of one task that a schedule has made.
+
+    Attributes:
+        run_id: Its id.
+        is_workflow: Whether it is a run of a workflow.
+        submitted_ns: When it was submitted, in ns since 1970, as all times here.
+        schedule: The schedule that has made it, or "".
+        slot_ns: The scheduled time, or 0.
+        by: Who began it: `clock`, `trigger`, `backfill`, or "" for a program;
+            `schedule`, if nobody knows which of these.
+        zone: The zone of its schedule.
+        started_ns: When its first attempt began, or 0.
+        ended_ns: When its latest task ended; 0 while something is to come.
+        total: How many tasks it has; of a task that was run again, one.
+        reruns: How many runs again its tasks have had.
+        open: The tasks that have not completed: the number of the latest run of each,
+            and its state.
+        held: Of the tasks that are suspended, the states in which they were.
+        error: The latest failure in it that no other one caused.
+    """
+
+    run_id: str
+    is_workflow: bool
+    submitted_ns: int
+    schedule: str = ""
+    slot_ns: int = 0
+    by: str = ""
+    zone: str = "UTC"
+    started_ns: int = 0
+    ended_ns: int = 0
+    total: int = 0
+    reruns: int = 0
+    open: dict[str, tuple[int, str]] = attrs.field(factory=dict[str, tuple[int, str]])
+    held: dict[str, str] = attrs.field(factory=dict[str, str])
+    counts: Counter[str] = attrs.field(factory=Counter[str])
+    error: Broken | None = None
+
+    @property
+    def state(self) -> str:
+        """As that of a workflow; `mended`: it completed once it was run again."""
+        counts = {TaskState(k): n for k, n in self.counts.items() if k in _BY_VALUE}
+        stuck, skipped = self.counts[STUCK], self.counts[SKIPPED]
+        counts[_S.BLOCKED] = counts.get(_S.BLOCKED, 0) + stuck
+        counts[_S.CANCELLED] = counts.get(_S.CANCELLED, 0) + skipped
+        state = state_of(counts, stuck, skipped * (skipped < self.total)).value
+        return "mended" if state == "completed" and self.reruns else state
+
+    @property
+    def completed(self) -> int:
+        """How many of its tasks have completed."""
+        return self.total - len(self.open)
+
+    def put(self, stem: str, number: int, state: str) -> None:
+        """The latest run of one of its tasks, *number*, comes into a state."""
+        before = self.open.get(stem)
+        if before is not None:
+            self.counts[before[1]] -= 1
+        self.open[stem] = number, state
+        self.counts[state] += 1
+
+    def complete(self, stem: str) -> None:
+        """One of its tasks has completed."""
+        before = self.open.pop(stem, None)
+        if before is not None:
+            self.counts[before[1]] -= 1
+
+    def is_over(self) -> bool:
+        """Whether nothing of it goes on by itself, or by somebody's word."""
+        return all(state in _ENDED or not n for state, n in self.counts.items())
+
+    def seconds(self, now_ns: int) -> float | None:
+        """How long it took, or takes since it began, by *now_ns*."""
+        if not self.started_ns:
+            return None
+        return max(0, (self.ended_ns or now_ns) - self.started_ns) / _NS
+
+    def to_dict(self, now_ns: int) -> dict[str, Any]:
+        """The line as JSON has it; times are seconds since 1970."""
+        error = self.error
+        return {
+            "id": self.run_id,
+            "workflow": self.is_workflow,
+            "schedule": self.schedule,
+            "slot": self.slot_ns / _NS if self.slot_ns else None,
+            "by": self.by,
+            "zone": self.zone,
+            "state": self.state,
+            "submitted": self.submitted_ns / _NS,
+            "started": self.started_ns / _NS if self.started_ns else None,
+            "ended": self.ended_ns / _NS if self.ended_ns else None,
+            "seconds": self.seconds(now_ns),
+            "total": self.total,
+            "completed": self.completed,
+            "failed": self.counts[_S.FAILED],
+            "stuck": self.counts[STUCK],
+            "reruns": self.reruns,
+            "error": None if error is None else told(error),
+        }
+
+
+_BY_VALUE: Final = frozenset(state.value for state in TaskState)
+
+
+def told(broken: Broken) -> dict[str, Any]:
+    """A failure as JSON has it."""
+    return {
+        "task": broken.task_id,
+        "at": broken.at_ns / _NS,
+        "type": broken.error_type,
+        "message": broken.message,
+    }
+
+
+class Skip(NamedTuple):
+    """Ticks of a schedule that got nothing: the last of them, how many, and why."""
+
+    slot_ns: int
+    many: int
+    reason: str
+
+
+@attrs.define(eq=False)
+class ScheduleLine:
+    """What a schedule has made: its runs in the order of their ticks."""
+
+    runs: list[RunLine] = attrs.field(factory=list[RunLine])
+    skips: deque[Skip] = attrs.field(factory=lambda: deque[Skip](maxlen=_SKIPS))
+    waiting: dict[int, None] = attrs.field(factory=dict[int, None])
+    zone: str = "UTC"
+
+    def usual(self) -> float | None:
+        """The median of the seconds of its latest good runs; None: there is none."""
+        good = (r for r in reversed(self.runs) if r.state in ("completed", "mended"))
+        took = [s for r in islice(good, _USUAL) if (s := r.seconds(0)) is not None]
+        return median(took) if took else None
+
+
+class RunIndex:
+    """
+    The lines of all runs, by their ids, in the order in which they were submitted.
+
+    It has no lock: whoever folds into it, or asks, has one.
+    """
+
+    def __init__(self) -> None:
+        self.lines: OrderedDict[str, RunLine] = OrderedDict()
+        self.schedules: dict[str, ScheduleLine] = {}
+        #: What failed and was not mended since, by the bare id; the latest last.
+        self.broken: OrderedDict[str, Broken] = OrderedDict()
+        #: How many events nobody has heard here.
+        self.lost = 0
+        #: The runs of tasks whose ids do not say it.
+        self._elsewhere: dict[str, str] = {}
+        self._folds: Mapping[type[Event], Callable[[Any], None]] = {
+            TaskSubmitted: self._submitted,
+            TaskCompleted: self._completed,
+            TaskBlocked: self._blocked,
+            TaskCancelled: self._cancelled,
+            ScheduleFired: self._fired,
+            ScheduleSkipped: self._was_skipped,
+            ScheduleQueued: self._queued,
+            ScheduleChanged: self._changed,
+            EventsLost: self._were_lost,
+            **dict.fromkeys(_STATES, self._moved),
+        }
+
+    # -- folding -------------------------------------------------------------------
+
+    def take(self, event: Event) -> None:
+        """Fold *event* in."""
+        fold = self._folds.get(type(event))
+        if fold is not None:
+            fold(event)
+
+    def enter(
+        self, task_id: str, run_id: str, state: str, at: tuple[int, int, int]
+    ) -> RunLine | None:
+        """
+        Enter a task as it is now, whose events nobody can tell any more.
+
+        Args:
+            task_id: Its id.
+            run_id: The run that it is of, or "".
+            state: Its state.
+            at: When it was submitted, when its latest attempt began, and when it ended.
+        """
+        submitted_ns, started_ns, ended_ns = at
+        if state == _S.COMPLETED:
+            self.broken.pop(stem_of(task_id), None)
+        line = self._line_for(task_id, run_id, submitted_ns)
+        if line is None:
+            return None
+        self._submit(line, task_id, state)
+        if state == _S.COMPLETED:
+            line.complete(stem_of(task_id))
+        if started_ns and not 0 < line.started_ns <= started_ns:
+            line.started_ns = started_ns
+        line.ended_ns = max(line.ended_ns, ended_ns) if line.is_over() else 0
+        return line
+
+    def _line_for(self, task_id: str, run_id: str, at_ns: int) -> RunLine | None:
+        """The line of a task that comes; None: it is of no run, and of no schedule."""
+        stem = stem_of(task_id)
+        key = run_id
+        if not run_id:
+            if not any(task == stem for _, _, task in makers_of(stem)):
+                return None
+            key = stem
+        elif first_of(stem) != run_id:
+            self._elsewhere[stem] = run_id
+        line = self.lines.get(key)
+        if line is None:
+            line = self.lines[key] = RunLine(key, bool(run_id), at_ns)
+            if len(self.lines) > RUNS:
+                self._forget()
+        return line
+
+    def _submit(self, line: RunLine, task_id: str, state: str) -> None:
+        stem, number = stem_of(task_id), number_of(task_id)
+        before = line.open.get(stem)
+        if number > 1:
+            line.reruns += 1
+        if before is None and number == 1:
+            line.total += 1
+        if before is None or before[0] <= number:
+            line.put(stem, number, state)
+
+    def _forget(self) -> None:
+        """The oldest run that is over has no line any more."""
+        old = next((r for r in islice(self.lines.values(), 100) if r.ended_ns), None)
+        line = next(iter(self.lines.values())) if old is None else old
+        del self.lines[line.run_id]
+        if line.schedule:
+            runs = self.schedules[line.schedule].runs
+            runs[:] = [each for each in runs if each is not line]
+
+    def _line_of(self, task_id: str) -> RunLine | None:
+        """The line of a task that was submitted; None: it has none."""
+        stem = stem_of(task_id)
+        line = self.lines.get(self._elsewhere.get(stem) or first_of(stem))
+        if line is None or stem not in line.open:
+            line = self.lines.get(stem)
+        return line if line is not None and stem in line.open else None
+
+    def _submitted(self, event: TaskSubmitted) -> None:
+        run_id = run_by(event.task_id, event.run)
+        line = self._line_for(event.task_id, run_id, event.at_ns)
+        if line is not None:
+            state = _S.PENDING if event.after or event.wait else _S.QUEUED
+            self._submit(line, event.task_id, state)
+            line.ended_ns = 0
+
+    def _completed(self, event: TaskCompleted) -> None:
+        stem = stem_of(event.task_id)
+        self.broken.pop(stem, None)
+        line = self._line_of(event.task_id)
+        if line is not None and line.open[stem][0] <= number_of(event.task_id):
+            line.complete(stem)
+            self._note_end(line, event.at_ns)
+
+    def _moved(self, event: Any) -> None:
+        if type(event) is TaskFailed:
+            self._failed(event)
+        line = self._line_of(event.task_id)
+        if line is None:
+            return
+        state = _STATES[type(event)]
+        stem = stem_of(event.task_id)
+        if type(event) is TaskStarted and not line.started_ns:
+            line.started_ns = event.at_ns
+        if type(event) is TaskSuspended:
+            line.held[stem] = line.open[stem][1]
+        elif type(event) is TaskResumed:
+            # It goes on as it was: what asked somebody asks, and what waited waits.
+            before = line.held.pop(stem, _S.QUEUED)
+            was_idle = before in (_S.BLOCKED, STUCK, _S.PENDING)
+            state = _S.RUNNING if event.held else before if was_idle else _S.QUEUED
+        self._put(line, event, state)
+
+    def _blocked(self, event: TaskBlocked) -> None:
+        line = self._line_of(event.task_id)
+        if line is not None:
+            self._put(line, event, STUCK if event.blocked_by else _S.BLOCKED)
+
+    def _cancelled(self, event: TaskCancelled) -> None:
+        line = self._line_of(event.task_id)
+        if line is not None:
+            is_skipped = event.reason.startswith(SKIPPED)
+            self._put(line, event, SKIPPED if is_skipped else _S.CANCELLED)
+
+    def _put(self, line: RunLine, event: Any, state: str) -> None:
+        stem, number = stem_of(event.task_id), number_of(event.task_id)
+        latest, before = line.open[stem]
+        if latest > number:
+            return
+        if before == _S.SUSPENDED and stem in line.held and state in _WAITS:
+            # What it waits for changes, and it stays suspended.
+            line.held[stem] = state
+            return
+        line.put(stem, number, state)
+        self._note_end(line, event.at_ns)
+
+    def _note_end(self, line: RunLine, at_ns: int) -> None:
+        line.ended_ns = at_ns if line.is_over() else 0
+
+    def _failed(self, event: TaskFailed) -> None:
+        error = event.error_type, event.message
+        self.fail(event.task_id, event.at_ns, error, is_own=not event.root_causes)
+
+    def fail(
+        self, task_id: str, at_ns: int, error: tuple[str, str], *, is_own: bool
+    ) -> None:
+        """A task has failed, with the type and the message of its *error*."""
+        stem, message = stem_of(task_id), masked(error[1][:_MESSAGE])
+        is_own = is_own and error[0] not in _OF_OTHERS
+        broken = Broken(task_id, at_ns, error[0], message, is_own)
+        self.broken.pop(stem, None)
+        self.broken[stem] = broken
+        if len(self.broken) > BROKEN:
+            self.broken.popitem(last=False)
+        line = self._line_of(task_id)
+        if line is not None and (is_own or line.error is None):
+            line.error = broken
+
+    def _fired(self, event: ScheduleFired) -> None:
+        schedule = self._schedule(event.name)
+        schedule.waiting.pop(event.slot_ns, None)
+        line = self.lines.get(stem_of(event.task_id))
+        if line is not None and not line.schedule:
+            self.assign(line, event.name, event.slot_ns, event.by)
+
+    def assign(self, line: RunLine, schedule: str, slot_ns: int, by: str) -> None:
+        """*line* was made by a schedule."""
+        of_schedule = self._schedule(schedule)
+        line.schedule, line.slot_ns, line.by = schedule, slot_ns, by
+        line.zone = of_schedule.zone
+        insort(of_schedule.runs, line, key=attrgetter("slot_ns"))
+
+    def _was_skipped(self, event: ScheduleSkipped) -> None:
+        schedule = self._schedule(event.name)
+        for slot_ns in [each for each in schedule.waiting if each <= event.slot_ns]:
+            del schedule.waiting[slot_ns]
+        schedule.skips.append(Skip(event.slot_ns, event.slots, event.reason))
+
+    def _queued(self, event: ScheduleQueued) -> None:
+        self._schedule(event.name).waiting[event.slot_ns] = None
+
+    def _changed(self, event: ScheduleChanged) -> None:
+        if event.document:
+            self.declare(event.name, event.document)
+
+    def declare(self, name: str, document: str, waiting: Iterable[int] = ()) -> None:
+        """A schedule is there, as its *document* says, and these ticks wait."""
+        schedule = self._schedule(name)
+        schedule.zone = str(json.loads(document).get("zone", "UTC"))
+        schedule.waiting.update(dict.fromkeys(waiting))
+
+    def _were_lost(self, event: EventsLost) -> None:
+        if "Board" in event.receiver:
+            self.lost += event.lost
+
+    def _schedule(self, name: str) -> ScheduleLine:
+        return self.schedules.setdefault(name, ScheduleLine())
+
+    # -- asking --------------------------------------------------------------------
+
+    def newest(self, wanted: Callable[[RunLine], bool]) -> Iterator[RunLine]:
+        """The runs that are *wanted*, the one that was submitted last first."""
+        return (line for line in reversed(self.lines.values()) if wanted(line))
+
+    def day_of(self, line: RunLine) -> str:
+        """The day of a run, in the zone of its schedule."""
+        schedule = self.schedules.get(line.schedule)
+        zone = ZoneInfo("UTC" if schedule is None else schedule.zone)
+        return _day(line.slot_ns or line.submitted_ns, zone).isoformat()
+
+    def alike(self, run_id: str) -> Iterator[RunLine]:
+        """
+        The other runs of the same schedule, the latest tick first.
+
+        Of a run that no schedule has made, those whose ids begin alike, up to a number
+        or a date at the end.
+        """
+        line = self.lines.get(run_id)
+        if line is not None and line.schedule:
+            runs: Iterable[RunLine] = reversed(self.schedules[line.schedule].runs)
+        else:
+            stem = run_id.rstrip("0123456789-_.TZ")
+            runs = self.newest(lambda each: each.run_id.startswith(stem))
+            runs = (each for each in runs if not each.schedule)
+        return (each for each in runs if each.run_id != run_id)
+
+    def last_good(self, run_id: str) -> RunLine | None:
+        """The latest run like this one, and before it, that has completed."""
+        line = self.lines.get(run_id)
+        before = line and (line.slot_ns or line.submitted_ns)
+        for each in self.alike(run_id):
+            if before and (each.slot_ns or each.submitted_ns) > before:
+                continue
+            if each.state in ("completed", "mended"):
+                return each
+        return None
+
+    def nights(
+        self, name: str, days: int, until: date | None, now_ns: int
+    ) -> Iterator[dict[str, Any]]:
+        """
+        What a schedule has made on each of some days, the latest first.
+
+        Args:
+            name: The schedule, in whose zone the days are.
+            days: How many days.
+            until: The last of them; None: today.
+            now_ns: The time.
+        """
+        schedule = self.schedules.get(name)
+        if schedule is None:
+            return
+        zone = ZoneInfo(schedule.zone)
+        last = _day(now_ns, zone) if until is None else until
+        first = last - timedelta(days=days - 1)
+        ticks: dict[date, list[RunLine | Skip | int]] = {}
+        # The latest first: the months before are not looked at.
+        for line in reversed(schedule.runs):
+            day = _day(line.slot_ns, zone)
+            if day < first:
+                break
+            ticks.setdefault(day, []).append(line)
+        for skip in schedule.skips:
+            ticks.setdefault(_day(skip.slot_ns, zone), []).append(skip)
+        for slot_ns in schedule.waiting:
+            ticks.setdefault(_day(slot_ns, zone), []).append(slot_ns)
+        for day in sorted(ticks, reverse=True):
+            if first <= day <= last:
+                yield _cell(day.isoformat(), ticks[day], now_ns)
+
+    def ticks(self, name: str, most: int, now_ns: int) -> Iterator[dict[str, Any]]:
+        """What a schedule has made for each of its latest ticks, the latest first."""
+        schedule = self.schedules.get(name)
+        if schedule is None:
+            return
+        ticks: list[tuple[int, RunLine | Skip | int]] = [
+            (line.slot_ns, line) for line in islice(reversed(schedule.runs), most)
+        ]
+        ticks += [(skip.slot_ns, skip) for skip in schedule.skips]
+        ticks += [(slot_ns, slot_ns) for slot_ns in schedule.waiting]
+        ticks.sort(key=lambda tick: tick[0], reverse=True)
+        for slot_ns, tick in ticks[:most]:
+            yield _cell(slot_ns / _NS, [tick], now_ns)
+
+
+def _cell(
+    key: str | float, ticks: list[RunLine | Skip | int], now_ns: int
+) -> dict[str, Any]:
+    """What stands in one place of the grid: the worst of what came there."""
+    states = Counter[str]()
+    shown: RunLine | None = None
+    reason = ""
+    for tick in ticks:
+        if isinstance(tick, Skip):
+            states["skipped"] += tick.many
+            reason = tick.reason
+        elif isinstance(tick, int):
+            states["waiting"] += 1
+        else:
+            states[tick.state] += 1
+            if shown is None or _RANK[tick.state] < _RANK[shown.state]:
+                shown = tick
+    return {
+        "at": key,
+        "state": min(states, key=_RANK.__getitem__),
+        "states": states,
+        "run": None if shown is None else shown.to_dict(now_ns),
+        "reason": reason,
+    }
+
+
+def _day(ns: int, zone: ZoneInfo) -> date:
+    return datetime.fromtimestamp(ns / _NS, zone).date()
+
+
+def wanted(
+    ids: str, schedule: str, state: str, since_ns: int, until_ns: int
+) -> Callable[[RunLine], bool]:
+    """
+    A filter of runs, of what is not empty.
+
+    Args:
+        ids: A pattern of their ids.
+        schedule: The schedule that has made them.
+        state: Their state; `open` is all that have not ended, `broken` what failed and
+            is not mended.
+        since_ns: Not submitted before.
+        until_ns: Not submitted after.
+    """
+
+    def accept(line: RunLine) -> bool:
+        at = line.slot_ns or line.submitted_ns
+        return (
+            (not ids or fnmatchcase(line.run_id, ids))
+            and (not schedule or line.schedule == schedule)
+            and since_ns <= at
+            and (not until_ns or at <= until_ns)
+            and (not state or line.state == state or _is(line, state))
+        )
+
+    return accept
+
+
+def _is(line: RunLine, state: str) -> bool:
+    if state == "open":
+        return not line.ended_ns
+    return state == "broken" and line.state in ("failed", "cancelled", "blocked")

@@ -1,0 +1,197 @@
+// One run: what failed, its graph, its tasks with their attempts on one line, and how it differs from another.
+import { ask, el, go, href } from "/page/page.js";
+import { graphOf } from "/page/graph.js";
+import { progressOf } from "/page/overview.js";
+import {
+  act, actAfterAsking, BY, card, count, counted, errorLine, every, field, keeper, lasting, link, mark, name, perform,
+  runLink, state, taskLink, when, whenText,
+} from "/page/parts.js";
+import { questionsIn } from "/page/people.js";
+
+const nowOf = (board) => board?.now || Date.now() / 1000;
+
+// -- attempts on a line ---------------------------------------------------------------
+
+// Where the attempts of all tasks lie: [begin, end] in seconds.
+function bounds(spans, now) {
+  const begins = spans.map(([begin]) => begin);
+  const ends = spans.map(([, end]) => end ?? now);
+  const begin = begins.reduce((least, each) => Math.min(least, each), Infinity);
+  const end = ends.reduce((most, each) => Math.max(most, each), -Infinity);
+  return [begin, Math.max(end, begin + 1e-6)];
+}
+
+function barsOf(spans, [begin, end], now) {
+  const scale = 100 / (end - begin);
+  return el("span", { class: "spans", "aria-hidden": "true" }, spans.map(([from, to, state]) => {
+    const bar = el("span", { class: `span ${state}`, title: `${whenText(from)}, ${lasting((to ?? now) - from)}: ${state}` });
+    bar.style.insetInlineStart = `${Math.min(99.6, (from - begin) * scale)}%`;
+    bar.style.width = `${((to ?? now) - from) * scale}%`;
+    return bar;
+  }));
+}
+
+// -- how it differs from another run ---------------------------------------------------
+
+const took = (each) => each.spans.reduce((sum, [from, to]) => sum + ((to ?? from) - from), 0);
+
+// What is told of a task that is in both: longer, elsewhere, another end. Small differences are none.
+function differences(each, other) {
+  const [now, before] = [took(each), took(other)];
+  const told = [];
+  if (Math.abs(now - before) > Math.max(0.2 * before, 0.05)) {
+    const times = before > 0 && now > before ? ` (${(now / before).toPrecision(2)} times as long)` : "";
+    told.push(el("span", { class: now > before ? "more" : "less" }, `took ${lasting(now)}, was ${lasting(before)}${times}`));
+  }
+  if (each.agent && other.agent && each.agent !== other.agent) told.push(el("span", {}, `ran on ${each.agent}, was ${other.agent}`));
+  if (each.state !== other.state) told.push(el("span", {}, `is ${each.state}, was ${other.state}`));
+  if (each.attempts !== other.attempts) told.push(el("span", {}, `${counted(each.attempts, "attempt")}, ${count(other.attempts)} before`));
+  if (each.type !== other.type) told.push(el("span", {}, `is of the type ${each.type}, was ${other.type}`));
+  return told;
+}
+
+const withMaps = (said) => [...said.tasks, ...Object.values(said.maps).flatMap((map) => map.first)];
+
+function comparison(said, other) {
+  const before = new Map(withMaps(other).map((each) => [each.name, each]));
+  const names = new Set(withMaps(said).map((each) => each.name));
+  const rows = withMaps(said).map((each) => [each, before.has(each.name) ? differences(each, before.get(each.name)) : [el("span", {}, "is new here")]])
+    .filter(([, told]) => told.length).sort(([a], [b]) => took(b) - took(a));
+  const gone = [...before.keys()].filter((each) => !names.has(each));
+  const items = [...rows.slice(0, 100).map(([each, told]) => [mark(each.state), taskLink(each.id, each.id, each.name), ": ", told.map((part, i) => [i ? "; " : "", part])]),
+    ...gone.slice(0, 100).map((each) => [name(each), ": was there, and is not here"])];
+  return card("Compared", el("p", { id: "compared" }, "with ", runLink(other.run.id), `, which took ${lasting(other.run.seconds)}; this one ${said.run.ended ? "took" : "has taken"} ${lasting(said.run.seconds)}.`),
+    items.length ? el("ul", { class: "plain" }, items.map((item) => el("li", {}, item))) : el("p", { class: "quiet" }, "No task differs much: in time, place, attempts or end."),
+    el("p", {}, el("a", { href: href("runs", said.run.id) }, "Compare no more")));
+}
+
+// -- the tasks ---------------------------------------------------------------------------
+
+const ORDER = ["failed", "blocked", "retrying", "running", "suspended", "cancelled"];
+export const urgency = (each) => ORDER.includes(each.state) ? ORDER.indexOf(each.state) : ORDER.length;
+
+function tasksTable(said, unfolded, calls, toggle, now) {
+  const spans = withMaps(said).flatMap((each) => each.spans);
+  const range = spans.length ? bounds(spans, now) : [now - 1, now];
+  const rows = [];
+  const row = (each, below) => el("tr", { class: below ? "below" : null, id: `row-${each.name}` },
+    el("td", {}, taskLink(each.id, each.id, each.name), each.stale ? el("span", { class: "quiet" }, " stale") : null),
+    el("td", {}, state(each.state)), el("td", { class: "number" }, count(each.attempts)), el("td", {}, name(each.agent || "–")),
+    el("td", {}, when(each.started)), el("td", { class: "number" }, lasting(took(each) || each.seconds)),
+    el("td", { class: "bars" }, barsOf(each.spans, range, now)));
+  // An error has a line of its own, below its task; of what only lacks another, one word is enough.
+  const withError = (each, below) => {
+    const part = row(each, below);
+    if (!each.error) return [part];
+    part.classList.add("has-error");
+    const words = each.error.type === "DependencyFailedError" ? (each.blocked_by.length ? `since this did not complete: ${each.blocked_by.join(", ")}` : "since calls of it failed") : errorLine(each.error);
+    return [part, el("tr", { class: below ? "below error" : "error" }, el("td", { colspan: 7 }, name(words)))];
+  };
+  for (const each of said.tasks) {
+    rows.push(...withError(each, false));
+    const map = said.maps[each.name];
+    if (!map) continue;
+    const many = Object.values(map.states).reduce((sum, one) => sum + one, 0);
+    const isOpen = unfolded.has(each.name);
+    rows.push(el("tr", { class: "below" }, el("td", { colspan: 2 },
+      el("button", { type: "button", class: "link", id: `calls-of-${each.name}`, "aria-expanded": String(isOpen), onclick: () => toggle(each.name) },
+        `${isOpen ? "Hide" : "Show"} ${counted(many, "call")}`), " ",
+      Object.entries(map.states).map(([which, n]) => [mark(which), `${count(n)} ${which} `])),
+    el("td", { class: "number" }, count(map.attempts)), el("td", {}, "–"), el("td", {}, when(map.started)), el("td", { class: "number" }, map.longest === null ? "–" : `≤ ${lasting(map.longest)}`),
+    el("td", { class: "bars" }, barsOf(map.first.flatMap((call) => call.spans), range, now))));
+    if (isOpen) {
+      const shown = calls.get(each.name) || map.first;
+      rows.push(...shown.flatMap((call) => withError(call, true)));
+      if (shown.length < many) rows.push(el("tr", { class: "below" }, el("td", { colspan: 7 }, `${count(many - shown.length)} more are not shown.`)));
+    }
+  }
+  const heads = ["Task", "State", "#Attempts", "Worker", "Started", "#Took", "Attempts, from the first to the last"];
+  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Tasks of the run" }, el("table", { id: "tasks-of-run" },
+    el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col", class: head.startsWith("#") ? "number" : null }, head.replace("#", ""))))),
+    el("tbody", {}, rows)));
+}
+
+// -- the page ------------------------------------------------------------------------------
+
+export async function runPage(route) {
+  const id = route.id;
+  const other = route.query.with || "";
+  const parts = Object.fromEntries(["title", "facts", "buttons", "broken", "compared", "graph", "phases", "asked", "list"].map((each) => [each, el("div")]));
+  const keep = Object.fromEntries(Object.entries(parts).map(([each, part]) => [each, keeper(part)]));
+  parts.buttons.className = "row";
+  const showAsked = questionsIn(parts.asked, () => load());
+  const unfolded = new Set();
+  const calls = new Map();
+  let board = null;
+  let said = null;
+  let compared = null;
+  let words = "";
+
+  const toggle = async (task) => {
+    if (unfolded.delete(task)) return show();
+    unfolded.add(task);
+    show();
+    if (said.maps[task].left_out) {
+      calls.set(task, (await ask(`/api/v1/runs/${encodeURIComponent(id)}?under=${encodeURIComponent(task)}`)).tasks);
+      show();
+    }
+  };
+  const button = (text, verb) => act(text, verb, () => perform(`${verb}_workflow`, id), load);
+  const show = () => {
+    const run = said.run;
+    const now = nowOf(board);
+    const live = Boolean(board?.live && board.health.live) && run.workflow !== false;
+    const isOver = Boolean(run.ended);
+    keep.facts([run, said.attempts, said.last_good, words], () => [el("dl", { class: "facts" }, [
+      ["State", state(run.state)], ["Schedule", run.schedule ? link("schedules", run.schedule) : "–"], ["Tick", when(run.slot, run.zone)],
+      ["Begun by", BY[run.by] || "–"], ["Started", when(run.started)], ["Ended", when(run.ended)], ["Took", lasting(run.seconds)],
+      ["Tasks", `${count(run.completed)} of ${count(run.total)} completed`], ["Attempts", count(said.attempts)],
+      ["Runs again", count(run.reruns)]].map(([word, value]) => el("div", {}, el("dt", {}, word), el("dd", {}, value)))),
+    words ? el("p", { class: "quiet" }, words) : null]);
+    keep.buttons([live, run.state, isOver, said.last_good, other], () => [
+      live && (run.state === "failed" || run.state === "cancelled" || run.failed) ? actAfterAsking("Run what failed again", "restart", { operation: "restart_workflow", subject: id }, load) : null,
+      live && !isOver && run.state !== "suspended" ? button("Pause", "pause") : null,
+      live && !isOver ? button("Resume", "resume") : null,
+      live && !isOver ? actAfterAsking("Cancel", "cancel", { operation: "cancel_workflow", subject: id, danger: true, wantsReason: true }, load) : null,
+      other ? null : compareForm()]);
+    const failed = withMaps(said).filter((each) => each.state === "failed" && each.error && each.error.type !== "DependencyFailedError");
+    keep.broken(failed, () => failed.length ? card("What failed", el("ul", { class: "plain" }, failed.slice(0, 10).map((each) => el("li", {},
+      mark("failed"), taskLink(each.id, each.id, each.name), el("div", { class: "name quiet" }, errorLine(each.error)))))) : []);
+    keep.graph([said.tasks.map((each) => [each.name, each.state, each.after]), Object.values(said.maps).map((map) => map.states)], () =>
+      said.tasks.length > 1 ? card("Graph", graphOf(said.tasks, said.maps)) : []);
+    keep.list([said.tasks, said.maps, [...unfolded], [...calls.keys()], isOver || Math.floor(now)], () => [tasksTable(said, unfolded, calls, toggle, now),
+      said.left_out ? el("p", { class: "quiet" }, `${counted(said.left_out, "task")} more are not shown.`) : null]);
+    keep.compared([compared?.run, said.run, said.tasks], () => compared ? comparison(said, compared) : []);
+  };
+  const compareForm = () => el("form", {
+    class: "row",
+    onsubmit: (event) => {
+      event.preventDefault();
+      go("runs", id, { with: new FormData(event.target).get("with") });
+    },
+  }, field("Compare with", el("input", { id: "compare-with", name: "with", value: said.last_good || "", placeholder: "the id of a run" })), el("button", { id: "do-compare" }, "Compare"));
+  const load = async () => {
+    said = await ask(`/api/v1/runs/${encodeURIComponent(id)}`);
+    if (other && !compared) compared = await ask(`/api/v1/runs/${encodeURIComponent(other)}`);
+    if (board?.live && said.run.workflow !== false) {
+      const path = `/api/v1/workflows/${encodeURIComponent(id)}`;
+      const status = await ask(path).catch(() => null);
+      words = status?.text || "";
+      keep.phases(status?.phases, () => Object.keys(status?.phases || {}).length ? card("Phases", progressOf([status])) : []);
+      const open = status?.asks.length ? (await ask("/api/v1/questions")).questions.filter((each) => each.id.startsWith(`${id}/`)) : [];
+      showAsked(open);
+    }
+    show();
+  };
+  await load();
+  return {
+    parts: [el("h1", {}, "Run ", name(id)), parts.facts, parts.buttons, parts.asked, parts.broken, parts.compared, parts.phases, parts.graph, card("Tasks", parts.list)],
+    stop: every(1000, load, () => !said.run.ended),
+    update(latest) {
+      const first = board === null;
+      board = latest;
+      if (first) load().catch(() => {});
+      else show();
+    },
+  };
+}

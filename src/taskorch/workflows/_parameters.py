@@ -1,0 +1,380 @@
+"""
+The parameters of a workflow: what each may be, and values that are checked.
+
+Decision: 0217.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import math
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
+from enum import Enum
+from typing import Any, Final, Literal, TypeAlias
+
+from taskorch._base.vocabulary import guess
+from taskorch.errors import InvalidTaskError
+from taskorch.model import show
+
+#: The parameter that has the scheduled time of what a schedule makes.
+SLOT: Final = "slot"
+_EMPTY: Final = inspect.Parameter.empty
+#: Parameters by name, with their types and defaults.
+Parameters: TypeAlias = Mapping[str, inspect.Parameter]
+#: The types that a document can name.
+TYPES: Final[Mapping[str, type]] = {
+    each.__name__: each for each in (bool, date, datetime, float, int, str)
+}
+#: Values that are kept with a run.
+_KEPT: Final = (str, int, float, date, type(None))
+#: Characters of an id that stand for parameters.
+_DIGEST: Final = 8
+_WHOLE: Final = re.compile(r"[+-]?\d+", re.ASCII)
+
+
+class _UnfitError(ValueError):
+    """A value is not of a type, and does not say one."""
+
+
+_FLAGS: Final[Mapping[str, bool]] = {
+    **dict.fromkeys(("true", "yes", "on", "1"), True),
+    **dict.fromkeys(("false", "no", "off", "0"), False),
+}
+
+
+def declared(parameters: object) -> Parameters | None:
+    """
+    What `Workflow(parameters=…)` declares: a type, or a default, for each name.
+
+    Raises:
+        InvalidTaskError: It is no mapping by names.
+    """
+    if parameters is None:
+        return None
+    if not isinstance(parameters, Mapping) or not all(map(_is_name, parameters)):
+        msg = f"parameters is a mapping by names, not {show(parameters)}"
+        raise InvalidTaskError(msg, hint="parameters={'day': date, 'shop': 'all'}")
+    return {
+        name: parameter_of(name, each)
+        if isinstance(each, type) or typing.get_origin(each) is not None
+        else parameter_of(name, default=each)
+        for name, each in parameters.items()
+    }
+
+
+def parameter_of(
+    name: str, kind: Any = _EMPTY, default: Any = _EMPTY
+) -> inspect.Parameter:
+    """A parameter by its name, its type and its default."""
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind
+    )
+
+
+def of_function(fn: Callable[..., Any]) -> Parameters:
+    """The parameters of *fn* that can be given by name."""
+    try:
+        signature = inspect.signature(fn, eval_str=True)
+    except Exception:  # noqa: BLE001 - an annotation is any code
+        signature = inspect.signature(fn)
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {
+        name: each for name, each in signature.parameters.items() if each.kind in named
+    }
+
+
+def values_of(
+    who: str,
+    parameters: Parameters,
+    values: object,
+    slot: datetime | None = None,
+) -> dict[str, Any]:
+    """
+    The value of each parameter, of its type: what is given, or its default.
+
+    Args:
+        who: What has these parameters.
+        parameters: Their types and defaults.
+        values: What is given, by name. A text is converted to the type.
+        slot: The scheduled time, for the parameter `slot`.
+
+    Raises:
+        InvalidTaskError: A value is of another type, or one is missing or unknown.
+    """
+    by_name = by_names(values)
+    faults = [
+        f"there is no parameter {show(name)}{guess(name, parameters)}"
+        for name in by_name
+        if name not in parameters
+    ]
+    bound: dict[str, Any] = {}
+    for name, parameter in parameters.items():
+        kind = _kind_of(parameter)
+        if name in by_name:
+            try:
+                bound[name] = _converted(kind, by_name[name])
+            except ValueError:
+                faults.append(f"{name} is {in_words(kind)}, not {show(by_name[name])}")
+        elif name == SLOT and slot is not None:
+            bound[name] = _slot_as(kind, slot)
+        elif parameter.default is _EMPTY:
+            faults.append(f"{name} is missing, which is {in_words(kind)}")
+        else:
+            bound[name] = parameter.default
+    if faults:
+        msg = f"the parameters of {who}: {'; '.join(faults)}"
+        names = ", ".join(parameters)
+        raise InvalidTaskError(msg, hint=f"it has {names or 'no parameters'}")
+    return bound
+
+
+def by_names(values: object) -> dict[str, Any]:
+    """
+    What is given, by name.
+
+    Raises:
+        InvalidTaskError: It is no mapping by names.
+    """
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping) or not set(map(type, values)) <= {str}:
+        msg = f"parameters is a mapping by names, not {show(values)}"
+        raise InvalidTaskError(msg, hint="parameters={'shop': 'oslo'}")
+    return dict(values)
+
+
+def kept(values: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    The values that are kept with a run: texts, numbers, flags, days and times.
+
+    That of an enum is its value. What code alone can hold is for the call only.
+    """
+    plain = {
+        name: each.value if isinstance(each, Enum) else each
+        for name, each in values.items()
+    }
+    return {name: each for name, each in plain.items() if _is_kept(each)}
+
+
+def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as JSON has them: days and times are ISO texts."""
+    return {
+        name: each.isoformat() if isinstance(each, date) else each
+        for name, each in values.items()
+    }
+
+
+def digest_of(values: Mapping[str, Any]) -> str:
+    """
+    A word that stands for values in an id: the same for the same values.
+
+    Raises:
+        InvalidTaskError: They are more than texts, numbers, flags and times.
+    """
+    try:
+        text = json.dumps(as_json(values), sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError):
+        msg = "the parameters of an id are texts, numbers, flags and times"
+        raise InvalidTaskError(msg) from None
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGEST]
+
+
+def in_words(kind: Any) -> str:
+    """What a value of a type is: `a date such as 2026-11-25`."""
+    if kind is _EMPTY or kind is Any:
+        return "any value"
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return f"one of {', '.join(str(each.value) for each in kind)}"
+    if typing.get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, typing.get_args(kind)))}"
+    words = {
+        bool: "true or false",
+        date: "a date such as 2026-11-25",
+        datetime: "a time such as 2026-11-25T03:00+01:00",
+        float: "a number",
+        int: "a whole number",
+        str: "a text",
+    }
+    name = kind.__name__ if isinstance(kind, type) else str(kind)
+    return words.get(kind, name)
+
+
+def write(parameters: Parameters) -> dict[str, Any]:
+    """
+    Parameters as a document has them.
+
+    Raises:
+        InvalidTaskError: A type, or a default, is none that a document can say.
+    """
+    document: dict[str, Any] = {}
+    for name, parameter in parameters.items():
+        kind = _kind_of(parameter)
+        entry: dict[str, Any] = {}
+        if typing.get_origin(kind) is Literal:
+            entry["choices"] = [*typing.get_args(kind)]
+        elif kind in TYPES.values():
+            entry["type"] = kind.__name__
+        elif kind is not _EMPTY:
+            msg = f"the parameter {name} is {in_words(kind)}, which no document says"
+            hint = f"types of documents: {', '.join(TYPES)}; or choices"
+            raise InvalidTaskError(msg, hint=hint)
+        if parameter.default is not _EMPTY:
+            entry.update(as_json({"default": parameter.default}))
+        document[name] = entry
+    return document
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and name.isidentifier()
+
+
+def _is_kept(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_kept, value))
+    return isinstance(value, _KEPT)
+
+
+def _kind_of(parameter: inspect.Parameter) -> Any:
+    """The type that a parameter declares, or that of its default."""
+    kind, default = parameter.annotation, parameter.default
+    if isinstance(kind, str):
+        # Of a function whose annotations cannot be evaluated.
+        return TYPES.get(kind.rpartition(".")[2], _EMPTY)
+    if kind is _EMPTY and default is not _EMPTY and default is not None:
+        return type(default)
+    return kind
+
+
+def _slot_as(kind: Any, slot: datetime) -> Any:
+    if kind is date:
+        return slot.date()
+    return slot.isoformat() if kind is str else slot
+
+
+def _converted(kind: Any, value: Any) -> Any:
+    """
+    A value of a type, of one that is of it or says it as a text.
+
+    Raises:
+        ValueError: It does neither.
+    """
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        return _chosen(args, args, value)
+    if origin in (typing.Union, types.UnionType):
+        return _of_union(args, value)
+    cls = origin or kind
+    if cls in (list, tuple):
+        return _sequence(cls, args, value)
+    if cls in _READERS:
+        return _READERS[cls](value)
+    if isinstance(cls, type) and cls is not _EMPTY and not isinstance(value, cls):
+        if not issubclass(cls, Enum):
+            raise _UnfitError
+        members, names = [*cls], [*cls.__members__]
+        choices = [*members, *cls.__members__.values()]
+        return _chosen(choices, [*(each.value for each in members), *names], value)
+    return value
+
+
+def _chosen(choices: Sequence[Any], values: Sequence[Any], value: Any) -> Any:
+    """The choice whose value is *value*, or is the text that says it."""
+    for choice, own in zip(choices, values, strict=False):
+        if type(own) is type(value) and own == value:
+            return choice
+    for choice, own in zip(choices, values, strict=False):
+        if isinstance(value, str) and str(own) == value:
+            return choice
+    raise _UnfitError
+
+
+def _of_union(kinds: Sequence[Any], value: Any) -> Any:
+    if value is None and type(None) in kinds:
+        return None
+    # A text says whatever it can say, before it is a text.
+    for kind in sorted(kinds, key=lambda each: each is str):
+        if kind is not type(None):
+            try:
+                return _converted(kind, value)
+            except ValueError:
+                continue
+    raise _UnfitError
+
+
+def _sequence(cls: type, args: tuple[Any, ...], value: Any) -> Any:
+    if not isinstance(value, list | tuple):
+        raise _UnfitError
+    if cls is tuple and args and args[-1] is not Ellipsis:
+        if len(args) != len(value):
+            raise _UnfitError
+        return tuple(_converted(k, each) for k, each in zip(args, value, strict=True))
+    kind = args[0] if args else _EMPTY
+    return cls(_converted(kind, each) for each in value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or isinstance(value, Enum):
+        raise _UnfitError
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    word = _FLAGS.get(value.lower()) if isinstance(value, str) else None
+    if word is None:
+        raise _UnfitError
+    return word
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _UnfitError
+    return value
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise _UnfitError
+    try:
+        number = float(value)
+    except OverflowError:
+        raise _UnfitError from None
+    if not math.isfinite(number):
+        raise _UnfitError
+    return number
+
+
+def _day(value: Any) -> date:
+    if isinstance(value, str):
+        return date.fromisoformat(value)
+    if isinstance(value, datetime) or not isinstance(value, date):
+        raise _UnfitError
+    return value
+
+
+def _time(value: Any) -> datetime:
+    if isinstance(value, str):
+        return datetime.fromisoformat(value)
+    if not isinstance(value, datetime):
+        raise _UnfitError
+    return value
+
+
+#: What reads a value of a type, or a text that says one.
+_READERS: Final[Mapping[Any, Callable[[Any], Any]]] = {
+    bool: _flag,
+    date: _day,
+    datetime: _time,
+    float: _number,
+    int: _whole,
+    str: _text,
+}
