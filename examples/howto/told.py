@@ -4,7 +4,7 @@ from taskorch import TaskOrchestrator
 
 
 def load_sales() -> None:
-    raise ConnectionError("no answer")
+    raise TimeoutError
 
 
 with TaskOrchestrator() as orch:
