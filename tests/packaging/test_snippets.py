@@ -123,7 +123,7 @@ def test_a_block_is_a_program_and_some_go_on():
     ]
 
 
-def test_a_program_has_the_files_that_its_page_shows_above(tmp_path):
+def test_a_program_has_the_files_that_its_page_shows_above(tmp_path, runner):
     page = tmp_path / "page.md"
     page.write_text(
         "<!-- examples/night/press.py -->\n```python\n```\n\n"
@@ -131,7 +131,7 @@ def test_a_program_has_the_files_that_its_page_shows_above(tmp_path):
     )
     first, second = blocks.programs(page.read_text())
     assert first.files == second.files == ["examples/night/press.py"]
-    run_blocks(page, tmp_path)
+    run_blocks(runner, page, tmp_path)
 
 
 def test_what_a_block_says_that_it_prints_is_looked_for():
