@@ -123,7 +123,7 @@ def test_a_block_is_a_program_and_some_go_on():
     ]
 
 
-def test_a_program_has_the_files_that_its_page_shows_above(tmp_path, runner):
+def test_a_program_has_the_files_that_its_page_shows_above(runner, tmp_path):
     page = tmp_path / "page.md"
     page.write_text(
         "<!-- examples/night/press.py -->\n```python\n```\n\n"

@@ -20,7 +20,7 @@ from taskorch._managers._manager import (
 )
 from taskorch.kernel import hangs_on
 from taskorch.model import TERMINAL, TaskState, name_of, stem_of
-from taskorch.runtime import added_by, dependents, runs_above
+from taskorch.runtime import added_by, runs_above
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,19 +63,11 @@ def rerun(orch: Any, task_id: str) -> list[str]:
         UnknownTaskError: There is no such task.
     """
     work = orch.handle(task_id)
-    is_below = orch.workflows._same_run(task_id)
-    again = {stem_of(work.task_id): work.task_id}
-    if is_below is None:
-        # Nothing of its run is known in this life: it is run again alone.
-        return [*again.values()]
-    rt = orch._rt
-    with rt.lock:
-        for row in dependents(rt, work._row):
-            had = map(stem_of, runs_above(rt, row.cargo))
-            is_stale = is_below(row) and not again.keys().isdisjoint(had)
-            if is_stale and (row.state in TERMINAL or not hangs_on(row)):
-                again[stem_of(row.id)] = row.id
-    return [*again.values()]
+    if not work._row.run:
+        return [work.task_id]
+    stem = stem_of(work.task_id)
+    run = orch.workflows.get(work._row.run)
+    return _again(run, lambda each: stem_of(each._row.id) == stem)
 
 
 def _again(run: WorkflowRun, is_first: Callable[[Work], bool]) -> list[str]:

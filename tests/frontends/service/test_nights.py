@@ -384,7 +384,7 @@ def test_previews_say_what_would_be_touched_and_touch_nothing():
         )
         assert (said["count"], said["text"]) == (
             2,
-            "Makes 2 of 4 ticks. 2 have been made already, and nothing is done for them.",
+            "Makes 2 of 4 ticks. 2 have been made already, and stay as they are.",
         )
         assert preview("trigger_schedule", "nightly")["text"].startswith("Starts ")
         assert len(orch.schedules.list()) == 1

@@ -193,9 +193,7 @@ def _backfill_schedule(orch: Any, name: str, query: Mapping[str, str]) -> Forese
     text = f"Makes {len(new):,} of {counted(len(ids), 'tick')}."
     if existing:
         verb = "has" if len(existing) == 1 else "have"
-        text += (
-            f" {len(existing):,} {verb} been made already, and nothing is done for them."
-        )
+        text += f" {len(existing):,} {verb} been made already, and stay as they are."
     return Foreseen(tuple(new), text, does_something=bool(new))
 
 
