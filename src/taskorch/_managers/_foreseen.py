@@ -75,21 +75,25 @@ def _again(run: WorkflowRun, is_first: Callable[[Work], bool]) -> list[str]:
     again: dict[str, str] = {}
     renewed: set[str] = set()
     ordered = _backwards(run)[::-1]
+    count = -1
     with run._rt.lock:
-        for name, work in ordered:
-            if name_of(added_by(work)) in renewed:
-                # What has added it makes all anew.
-                renewed.add(name)
-                continue
-            row = work._row
-            had = (name_of(each) for each in runs_above(run._rt, work))
-            is_stale = not again.keys().isdisjoint(had) and (
-                row.state in TERMINAL or not hangs_on(row)
-            )
-            if is_first(work) or is_stale:
-                again[name] = row.id
-                if row.state is TaskState.COMPLETED:
+        # A map has used what its calls came to, and stands before them.
+        while count < len(again):
+            count = len(again)
+            for name, work in ordered:
+                if name_of(added_by(work)) in renewed:
+                    # What has added it makes all anew.
                     renewed.add(name)
+                    continue
+                row = work._row
+                had = (name_of(each) for each in runs_above(run._rt, work))
+                is_stale = not again.keys().isdisjoint(had) and (
+                    row.state in TERMINAL or not hangs_on(row)
+                )
+                if name not in again and (is_first(work) or is_stale):
+                    again[name] = row.id
+                    if row.state is TaskState.COMPLETED:
+                        renewed.add(name)
     return [*again.values()]
 
 
