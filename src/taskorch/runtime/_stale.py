@@ -6,8 +6,8 @@ has asked for the results of, from the run that has added it, and from the lates
 there are. A run counts from its submission on, even if it brings the same result as the
 one before.
 
-So is what ran without a task that was blocked, and went on since, as the same run. Times,
-and in a journal numbers, say which of the two came first.
+So is what ran without a task that was blocked, and went on since, as the same run.
+Times, and in a journal numbers, say which of the two came first.
 
 Decisions: 0065, 0117, 0216.
 """

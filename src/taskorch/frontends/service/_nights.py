@@ -280,7 +280,7 @@ class RunOperations:
                 "days": days,
                 "schedules": schedules,
                 "broken": {
-                    "count": len(index.broken),
+                    "count": index.unmended,
                     "tasks": [told_of(each) for each in broken],
                 },
                 "questions": {

@@ -147,7 +147,7 @@ class Board:
         self._left: dict[str, int] = {}
         #: Of each second since 1970, how many tasks have completed, and failed.
         self._ends: OrderedDict[int, list[int]] = OrderedDict()
-        #: Changes with every event that it has heard.
+        #: How many events it has taken in.
         self.heard = 0
         #: Tells it from that of another server, or of the run before.
         self.name = secrets.token_hex(8)
@@ -199,6 +199,8 @@ class Board:
             for event in early or ():
                 if event.seq > past:
                     self._take(event)
+        for follower in list(self.followers):
+            follower.wake()
 
     @contextmanager
     def runs(self) -> Iterator[RunIndex]:
@@ -231,16 +233,18 @@ class Board:
     def hear(self, event: Event) -> None:
         """Take *event* in; one that says nothing about an attempt is only counted."""
         with self._lock:
-            self.heard += 1
             if self._early is not None:
                 self._early.append(event)
-            elif event.seq > self.past:
-                # Others were read already, and come late.
-                self._take(event)
+                return
+            if event.seq <= self.past:
+                # It was read already, and comes late.
+                return
+            self._take(event)
         for follower in list(self.followers):
             follower.wake()
 
     def _take(self, event: Event) -> None:
+        self.heard += 1
         self._runs.take(event)
         if isinstance(event, TaskStarted):
             self._open[event.task_id] = _Open(event.agent_id, event.at_ns)
@@ -577,7 +581,7 @@ class PageOperations:
         if board.is_reading:
             return None
         with board.runs() as index:
-            return len(index.broken)
+            return index.unmended
 
     async def _timeline(self, request: Request) -> Response:
         query = request.query_params

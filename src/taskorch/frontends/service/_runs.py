@@ -267,6 +267,8 @@ class RunIndex:
         self.schedules: dict[str, ScheduleLine] = {}
         #: What failed and was not mended since, by the bare id; the latest last.
         self.broken: OrderedDict[str, Broken] = OrderedDict()
+        #: How many runs of each of these have failed, and were not mended since.
+        self._failures: Counter[str] = Counter()
         #: How many events nobody has heard here.
         self.lost = 0
         #: The runs of tasks whose ids do not say it.
@@ -283,6 +285,15 @@ class RunIndex:
             EventsLost: self._were_lost,
             **dict.fromkeys(_STATES, self._moved),
         }
+
+    @property
+    def unmended(self) -> int:
+        """How many runs of tasks failed, of which no later run has completed."""
+        return self._failures.total()
+
+    def _mend(self, stem: str) -> None:
+        self.broken.pop(stem, None)
+        self._failures.pop(stem, None)
 
     # -- folding -------------------------------------------------------------------
 
@@ -306,7 +317,7 @@ class RunIndex:
         """
         submitted_ns, started_ns, ended_ns = at
         if state == _S.COMPLETED:
-            self.broken.pop(stem_of(task_id), None)
+            self._mend(stem_of(task_id))
         line = self._line_for(task_id, run_id, submitted_ns)
         if line is None:
             return None
@@ -372,7 +383,7 @@ class RunIndex:
 
     def _completed(self, event: TaskCompleted) -> None:
         stem = stem_of(event.task_id)
-        self.broken.pop(stem, None)
+        self._mend(stem)
         line = self._line_of(event.task_id)
         if line is not None and line.open[stem][0] <= number_of(event.task_id):
             line.complete(stem)
@@ -436,8 +447,10 @@ class RunIndex:
         broken = Broken(task_id, at_ns, error[0], message, is_own)
         self.broken.pop(stem, None)
         self.broken[stem] = broken
+        self._failures[stem] += 1
         if len(self.broken) > BROKEN:
-            self.broken.popitem(last=False)
+            oldest, _ = self.broken.popitem(last=False)
+            del self._failures[oldest]
         line = self._line_of(task_id)
         if line is not None and (is_own or line.error is None):
             line.error = broken
