@@ -1850,7 +1850,7 @@ class TaskOrchestrator:
     def wait(self, timeout: float | timedelta | None = None) -> bool: ...
 
     @overload
-    def wait(  # pyright: ignore[reportInconsistentOverload]
+    def wait(
         self,
         handles: Iterable[TaskHandle[T]],
         /,

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -67,7 +67,7 @@ def night(
     count: int = 3, regions: tuple[str, ...] = ("eu", "us"), *, mail: bool = False
 ) -> None:
     """What is done every night."""
-    values = numbers(count)
+    values, last = numbers(count), cast("Any", None)
     for number, region in enumerate(regions):
         load = add.options(id=f"load/{region}", priority=number)
         last = load(values, more=number)

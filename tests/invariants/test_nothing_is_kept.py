@@ -16,7 +16,7 @@ import types
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import pytest
@@ -97,13 +97,23 @@ def come_to_rest(orch: Any, resident: Any) -> None:
     eventually(lambda: kernel.active == (resident is not None))
 
 
-@pytest.mark.parametrize("durable", [False, True], ids=["in memory", "kept"])
-@pytest.mark.parametrize(
-    "acts", [use.ON_THREADS, use.ON_LOOPS], ids=["threads", "loops"]
-)
-@pytest.mark.parametrize(
-    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))]
-)
+ACTS = {"threads": use.ON_THREADS, "loops": use.ON_LOOPS}
+
+
+def cases() -> Iterator[Any]:
+    """Every seed with all; at once, each two of a seed, a way and a place once."""
+    for seed, (way, how), is_kept in product(range(4), enumerate(ACTS), (False, True)):
+        is_slow = seed > 1 or (seed + way + is_kept) % 2
+        yield pytest.param(
+            seed,
+            ACTS[how],
+            is_kept,
+            id=f"{seed}-{how}-{'kept' if is_kept else 'in memory'}",
+            marks=[pytest.mark.slow] * bool(is_slow),
+        )
+
+
+@pytest.mark.parametrize(("seed", "acts", "durable"), list(cases()))
 def test_what_users_let_go_of_is_gone(seed, acts, durable, tmp_path):
     looks = []
     # Threads that tests before have given up may still have theirs.

@@ -157,14 +157,15 @@ _HOWS = {
 
 
 def settings_page() -> str:
-    lines = [_SETTINGS]
+    variable = as_variable("resources", WRITTEN["resources"][1])
+    lines = [_SETTINGS.format(variable=variable)]
     texts = texts_of(TaskOrchestrator, "Args")
     for name, (setting, written) in WRITTEN.items():
         usual = json.dumps(setting.default).replace("null", '"none"')
-        needs = written.needs + (', or `"none"`' if setting.none else "")
+        needs = _shorter(written.needs) + (', or `"none"`' if setting.none else "")
         lines.append(
             f"| `{name}` | {texts[name]} | {needs} | `{usual}` "
-            f"| `{name} = {written.example}` | `{as_variable(name, written)}` |"
+            f"| `{name} = {written.example}` |"
         )
     lines += ["", _PARTS]
     lines += [
@@ -179,10 +180,11 @@ _SETTINGS = """\
 # Settings of an orchestrator
 
 `TaskOrchestrator` and `TaskExecutor` take these by name. `TaskOrchestrator.from_config` reads those with plain values
-[from a file and the environment](../howto/configuration.md); `"none"` is `None` there.
+[from a file and the environment](../howto/configuration.md); `"none"` is `None` there. The variable of `resources` is
+`{variable}`, and so on.
 
-| setting | what it is | value | default | in a file | variable |
-|---|---|---|---|---|---|"""
+| setting | what it is | value | default | in a file |
+|---|---|---|---|---|"""
 _PARTS = """\
 ## What is code
 
@@ -526,7 +528,15 @@ def _key(whole, key, places):
     part = None if alike or not entry else _part_of(entry, places)
     if part:
         text += f" Keys: those of {places[part]}, and:"
-    parts = [_value(key, entry, text), text]
+    value = _value(key, entry, text)
+    if value.startswith("number ") and re.match(
+        "Seconds (for|to|before|between|of) ", text
+    ):
+        value = value.replace("number", "seconds", 1)
+        text = text[len("Seconds ")].upper() + text[len("Seconds ") + 1 :]
+    if value and _says_no_more(text, f"{whole.rpartition('.')[2]} {value}"):
+        text = ""
+    parts = [value, text]
     yield f"- `{whole}`{words}: " + " ".join(filter(None, parts))
     if entry is not None:
         places.setdefault(entry, f"`{_within(key.form, whole)}`")
@@ -536,6 +546,12 @@ def _key(whole, key, places):
         for line in _keys(key.form, whole, places):
             if not line.startswith(tuple(known)):
                 yield line
+
+
+def _says_no_more(text, known):
+    """Whether a text has no other words than *known*, the key and its value."""
+    words = set(re.findall(r"\w+", text.lower())) - {"a", "the", "its", "of", "at"}
+    return words <= set(re.split(r"[\W_]+", known.lower()))
 
 
 def _part_of(entry, places):
@@ -580,8 +596,9 @@ def _value(key, entry, text):
     is_in_text = len(choices) > 1 and all(f"`{choice}`" in text for choice in choices)
     if needs.startswith("one of ") and all(map(str.isidentifier, choices)):
         needs = f"`{'|'.join(choices)}`"
-    for words, sign in _SHORTER.items():
-        needs = re.sub(words, sign, needs)
+    needs = _shorter(needs)
+    if needs == "text" and not key.is_needed and key.default in (None, ""):
+        needs = ""
     if is_in_text or (entry is not None and needs == "mapping"):
         needs = ""
     usual = key.default
@@ -593,8 +610,19 @@ def _value(key, entry, text):
     return f"{needs}." if needs else ""
 
 
-#: What a value may be, in fewer words.
+def _shorter(needs):
+    """What a value may be, in fewer words."""
+    for words, sign in _SHORTER.items():
+        needs = re.sub(words, sign, needs)
+    return needs
+
+
 _SHORTER = {
+    "^an? ": "",
+    "^the name of a function": "function",
+    "^any value, or the result of a task": "value or result",
+    r" of (\S+) or more": r" ≥\1",
+    r", (\S+) or more\b": r" ≥\1",
     "whole number": "integer",
     r"number of seconds\b": "seconds",
     r" from (\S+) to ": r" \1…",
@@ -626,7 +654,8 @@ _DOCUMENTS = """\
 # Keys of documents
 
 The keys of each kind of file, with the default in brackets. `NAME` is any name, `[]` each item of a list. Other names of a
-key follow it. `a|b` is one of these words. A duration is hours, or text such as `90s`, `30m` or `2h`, up to a year. An error
+key follow it. `a|b` is one of these words, a function its name, a result that of a task. A key with keys below it takes a
+mapping, another one without a form a text. A duration is hours, or text such as `90s`, `30m` or `2h`, up to a year. An error
 lists all faults, with places and the nearest keys.
 """
 

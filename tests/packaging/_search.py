@@ -20,9 +20,9 @@ LANGUAGE = SearchEnglish({})
 
 
 def words_of_others() -> list[str]:
-    """Each word of the first column of the first table, without a remark behind it."""
-    table = GLOSSARY.read_text(encoding="utf-8").partition("\n## Our words")[0]
-    cells = re.findall(r"^\| (?!elsewhere)([^|]+) \|", table, re.MULTILINE)
+    """Each word of the first list, without a remark behind it."""
+    text = GLOSSARY.read_text(encoding="utf-8").partition("\n## Our words")[0]
+    cells = re.findall(r"^- \*\*(.+?)\*\*:", text, re.MULTILINE)
     words = [word for cell in cells for word in cell.split(", ")]
     return [re.sub(r" \(.*\)", "", word).replace("`", "") for word in words]
 

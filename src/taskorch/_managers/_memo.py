@@ -32,7 +32,7 @@ class MemoManager:
         "POST /memo/clear",
         operation="clear_memo",
         gives="count",
-        command="forget: forget results that are remembered",
+        command="forget: clear cached results",
         is_final=True,
     )
     def clear(self, *, type: str | None = None, task: str | None = None) -> int:  # noqa: A002 - as Task calls it

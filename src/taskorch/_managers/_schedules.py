@@ -1696,6 +1696,9 @@ def _id_with(entry: _Entry, slot_ns: int, parameters: Mapping[str, Any] | None) 
                 # Each slot has its own, which its id says.
                 values.pop(SLOT, None)
         digests.append(digest_of(values))
+    if not parameters.keys() <= values.keys():
+        msg = "the parameters of a backfill are texts, numbers, flags and times"
+        raise InvalidTaskError(msg)
     if digests[0] == digests[1]:
         return own_id
     return entry.definition.slot_id(slot_ns, f"-{digests[1]}")

@@ -75,7 +75,7 @@ _OWN: Final = {
     **{
         name: (purpose, "taskorch.cli._agents")
         for name, purpose in {
-            "agents": "show and change the agents of a service",
+            "agents": "show and change the workers of a service",
             "alerts": "show how the alerts of a service stand",
         }.items()
     },
@@ -85,13 +85,13 @@ _OWN: Final = {
         "make the tables of journals in PostgreSQL",
         "taskorch.cli._migrate",
     ),
-    "suite": ("run a test suite with a fleet of agents", "taskorch.cli._suite"),
+    "suite": ("run a test suite with a fleet of workers", "taskorch.cli._suite"),
     "serve": (
         "run what a file makes, or a test suite, over HTTP",
         "taskorch.cli._serve",
     ),
     "mcp": ("give language models tools, by MCP", "taskorch.cli._mcp"),
-    "agent": ("do the work of an orchestrator elsewhere", "taskorch.cli._agent"),
+    "agent": ("be a worker of an orchestrator elsewhere", "taskorch.cli._agent"),
     "workspace": ("run a folder of task files", "taskorch.cli._workspace"),
     "jobs": ("run adaptive jobs, and ask for them", "taskorch.cli._jobs"),
     "demo": ("show in some seconds what it does", "taskorch.cli._demo"),

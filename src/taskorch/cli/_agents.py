@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "url",
         metavar="URL",
         help="a service: http://127.0.0.1:8080, whose token is in "
-        f"{TOKEN_VARIABLE}; agents are there while it runs",
+        f"{TOKEN_VARIABLE}; workers are there while it runs",
     )
     if command == "agents":
         parser.add_argument(
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "names",
             metavar="NAME",
             nargs="*",
-            help="an agent; of `spawn` and `scaling`, a template; of `match`, "
+            help="a worker; of `spawn` and `scaling`, a template; of `match`, "
             "capabilities",
         )
         parser.add_argument("--id", metavar="ID", help="of `spawn`: the id it has")

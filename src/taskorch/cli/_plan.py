@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="FILE.py, which defines domains, or an orchestrator whose planner has "
         "domains and templates; or a request or a plan in FILE.json; or "
         "`schema:request`, `schema:plan` and `schema:agent`, the formats of these and "
-        "of agents",
+        "of workers",
     )
     parser.add_argument(
         "request",

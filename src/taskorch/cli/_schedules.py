@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="the schedule")
     parser.add_argument(
-        "-n", type=int, default=5, metavar="N", help="how many slots `show` names (5)"
+        "-n", type=int, default=5, metavar="N", help="how many ticks `show` names (5)"
     )
     parser.add_argument("--reason", metavar="TEXT", help="why it is paused")
     parser.add_argument("--since", metavar="TIME", help="where `backfill` begins")
@@ -64,7 +64,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--overlap", choices=("skip", "queue", "cancel"), help="of `add` (skip)"
     )
     parser.add_argument(
-        "--jitter", type=float, metavar="SECONDS", help="of `add`: puts slots off"
+        "--jitter",
+        type=float,
+        metavar="SECONDS",
+        help="of `add`: random delay of ticks",
     )
     parser.add_argument(
         "--workflow",

@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--journal",
         metavar="JOURNAL",
-        help="to look at, also while its owner runs: runs.db, or postgresql://…",
+        help="to look at, also while its leader runs: runs.db, or postgresql://…",
     )
     parser.add_argument(
         "--config",

@@ -12,6 +12,7 @@ from taskorch.cli._target import add_limits, add_target, limits_of, load
 from taskorch.cli._terminal import add_json, print_json, seconds
 from taskorch.model import without_run
 from taskorch.reading import JournalReader
+from taskorch.workflows._functions import checked
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +54,8 @@ def _duration(text: str) -> tuple[str, float]:
 
 def _run(args: argparse.Namespace) -> int:
     target = load(args)
+    if target.parameters:
+        checked(target.workflow, target.parameters)
     options = limits_of(args)
     orch = target.orchestrator
     if orch is None or options:

@@ -5,7 +5,7 @@ Each is only a translator: it reads, checks, submits and reports, and decides no
 What it needs of the orchestrator it asks of its public names; nothing below knows a
 front end.
 
-- `suite`: test suites: a configuration of phases and tasks, run by a fleet of agents.
+- `suite`: test suites: a configuration of phases and tasks, run by a fleet of workers.
 - `workspace`: task files: a folder of Markdown that is run as it lies.
 - `jobs`: adaptive jobs: a configuration in YAML, and the jobs that it takes.
 - `service`: the orchestrator over HTTP, and the page in a browser.

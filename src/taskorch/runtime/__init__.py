@@ -95,7 +95,6 @@ from taskorch.runtime._runtime import Runtime as Runtime
 from taskorch.runtime._stale import Cause as Cause
 from taskorch.runtime._stale import Kept as Kept
 from taskorch.runtime._stale import Staleness as Staleness
-from taskorch.runtime._stale import dependents as dependents
 from taskorch.runtime._stale import is_earlier as is_earlier
 from taskorch.runtime._stale import is_left_out as is_left_out
 from taskorch.runtime._stale import is_outdated as is_outdated

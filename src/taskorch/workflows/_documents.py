@@ -345,7 +345,7 @@ class ParameterEntry:
     A parameter of a workflow.
 
     Attributes:
-        type: What its values are.
+        type: The type of its values.
         choices: Or the values that it may have.
         default: Its value where none is given.
     """
@@ -444,7 +444,7 @@ class CacheEntry:
     How a result is remembered, for like tasks.
 
     Attributes:
-        expires: Seconds for which it is good; null is for ever.
+        expires: Seconds until it expires; null is never.
         version: The function's version, which counts instead of its code.
         ignore: Arguments that make no difference.
         key: A text that stands for all arguments.

@@ -38,7 +38,7 @@ _DIGEST: Final = 8
 _WHOLE: Final = re.compile(r"[+-]?\d+", re.ASCII)
 
 
-class _UnfitError(ValueError):
+class _OtherKindError(ValueError):
     """A value is not of a type, and does not say one."""
 
 
@@ -153,21 +153,16 @@ def kept(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     The values that are kept with a run: texts, numbers, flags, days and times.
 
-    That of an enum is its value. What code alone can hold is for the call only.
+    That of an enum is its value, or its name if no such value is kept. What code alone
+    can hold is for the call only.
     """
-    plain = {
-        name: each.value if isinstance(each, Enum) else each
-        for name, each in values.items()
-    }
+    plain = {name: _without_enums(each) for name, each in values.items()}
     return {name: each for name, each in plain.items() if _is_kept(each)}
 
 
 def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values as JSON has them: days and times are ISO texts."""
-    return {
-        name: each.isoformat() if isinstance(each, date) else each
-        for name, each in values.items()
-    }
+    return {name: _with_texts(each) for name, each in values.items()}
 
 
 def digest_of(values: Mapping[str, Any]) -> str:
@@ -234,6 +229,21 @@ def _is_name(name: object) -> bool:
     return isinstance(name, str) and name.isidentifier()
 
 
+def _without_enums(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value if _is_kept(value.value) else value.name
+    if isinstance(value, list | tuple):
+        items = [*map(_without_enums, value)]
+        return items if isinstance(value, list) else tuple(items)
+    return value
+
+
+def _with_texts(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [*map(_with_texts, value)]
+    return value.isoformat() if isinstance(value, date) else value
+
+
 def _is_kept(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_is_kept, value))
@@ -276,7 +286,7 @@ def _converted(kind: Any, value: Any) -> Any:
         return _READERS[cls](value)
     if isinstance(cls, type) and cls is not _EMPTY and not isinstance(value, cls):
         if not issubclass(cls, Enum):
-            raise _UnfitError
+            raise _OtherKindError
         members, names = [*cls], [*cls.__members__]
         choices = [*members, *cls.__members__.values()]
         return _chosen(choices, [*(each.value for each in members), *names], value)
@@ -291,7 +301,7 @@ def _chosen(choices: Sequence[Any], values: Sequence[Any], value: Any) -> Any:
     for choice, own in zip(choices, values, strict=False):
         if isinstance(value, str) and str(own) == value:
             return choice
-    raise _UnfitError
+    raise _OtherKindError
 
 
 def _of_union(kinds: Sequence[Any], value: Any) -> Any:
@@ -304,15 +314,15 @@ def _of_union(kinds: Sequence[Any], value: Any) -> Any:
                 return _converted(kind, value)
             except ValueError:
                 continue
-    raise _UnfitError
+    raise _OtherKindError
 
 
 def _sequence(cls: type, args: tuple[Any, ...], value: Any) -> Any:
     if not isinstance(value, list | tuple):
-        raise _UnfitError
+        raise _OtherKindError
     if cls is tuple and args and args[-1] is not Ellipsis:
         if len(args) != len(value):
-            raise _UnfitError
+            raise _OtherKindError
         return tuple(_converted(k, each) for k, each in zip(args, value, strict=True))
     kind = args[0] if args else _EMPTY
     return cls(_converted(kind, each) for each in value)
@@ -320,7 +330,7 @@ def _sequence(cls: type, args: tuple[Any, ...], value: Any) -> Any:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or isinstance(value, Enum):
-        raise _UnfitError
+        raise _OtherKindError
     return value
 
 
@@ -329,7 +339,7 @@ def _flag(value: Any) -> bool:
         return value
     word = _FLAGS.get(value.lower()) if isinstance(value, str) else None
     if word is None:
-        raise _UnfitError
+        raise _OtherKindError
     return word
 
 
@@ -337,19 +347,19 @@ def _whole(value: Any) -> int:
     if isinstance(value, str) and _WHOLE.fullmatch(value):
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise _UnfitError
+        raise _OtherKindError
     return value
 
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise _UnfitError
+        raise _OtherKindError
     try:
         number = float(value)
     except OverflowError:
-        raise _UnfitError from None
+        raise _OtherKindError from None
     if not math.isfinite(number):
-        raise _UnfitError
+        raise _OtherKindError
     return number
 
 
@@ -357,7 +367,7 @@ def _day(value: Any) -> date:
     if isinstance(value, str):
         return date.fromisoformat(value)
     if isinstance(value, datetime) or not isinstance(value, date):
-        raise _UnfitError
+        raise _OtherKindError
     return value
 
 
@@ -365,7 +375,7 @@ def _time(value: Any) -> datetime:
     if isinstance(value, str):
         return datetime.fromisoformat(value)
     if not isinstance(value, datetime):
-        raise _UnfitError
+        raise _OtherKindError
     return value
 
 

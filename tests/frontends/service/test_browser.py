@@ -480,8 +480,11 @@ def test_nights_are_for_all_and_no_word_is_broken(browser, width, scheme):
                 go(page, service, view)
                 if view == "":
                     page.wait_for_selector("#grid")
-                found = axe.run(page).response["violations"]
-                assert [(each["id"], each["nodes"][0]["html"]) for each in found] == []
+                # It takes its time: the other runs look at all pages.
+                if (width, scheme) != (1280, "dark") or view in ("", "schedules/sales"):
+                    found = axe.run(page).response["violations"]
+                    faults = [(each["id"], each["nodes"][0]["html"]) for each in found]
+                    assert faults == []
                 assert page.locator("main img").count() == 0
                 assert page.evaluate(
                     "document.documentElement.scrollWidth <= innerWidth"
@@ -526,7 +529,10 @@ def test_a_night_is_looked_at_in_many_ways(browser):
         page.click("text=Show the latest runs")
         page.wait_for_selector("#grid th:text-is('last')")
         assert page.url.endswith("#/?by=ticks")
-        # The list of runs: the address says which.
+        # The list of runs: the address says which, of the earlier ones, too.
+        go(page, service, f"runs?schedule={'x' * 60}&limit=3")
+        page.click("text=Earlier ones")
+        rows_are(page, 1)
         go(page, service, "runs")
         page.select_option("#by-state", "broken")
         page.click("button:text-is('Find')")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -355,6 +356,50 @@ def test_a_task_has_its_runs_those_of_earlier_nights_and_its_arguments():
         eventually(
             lambda: service.get("/api/v1/runs/night-4")["last_good"] == "night-3"
         )
+        # A later one says nothing of how it was before.
+        assert service.get("/api/v1/runs/night-1")["last_good"] is None
+        broken = service.get("/api/v1/nights")["broken"]
+        assert {each["task"] for each in broken["tasks"]} == {
+            *(f"night-{number}/load" for number in (0, 1, 4))
+        }
+
+
+def test_what_waits_for_what_failed_has_failed_and_who_is_asked_is_waited_for():
+    with shown() as service:
+        orch = service.orch
+        flow = Workflow("stuck")
+        flow.task(well, id="b", after=[flow.task(ill, id="a")])
+        orch.workflows.start(flow, id="stuck")
+        asks = Workflow("asks")
+        asks.add(Task.question("Well?", id="q"))
+        orch.workflows.start(asks, id="asks")
+
+        def states():
+            return {name: line["state"] for name, line in lines(service).items()}
+
+        eventually(lambda: states() == {"stuck": "failed", "asks": "blocked"})
+        assert lines(service)["stuck"]["stuck"] == 1
+        assert lines(service)["asks"]["ended"] is None
+        orch.workflows.pause("asks")
+        eventually(lambda: states()["asks"] == "suspended")
+        orch.workflows.resume("asks")
+        eventually(lambda: states()["asks"] == "blocked")
+
+
+def test_a_preview_knows_what_runs_with_an_earlier_result():
+    goes = threading.Event()
+    with shown(concurrency=4) as service:
+        flow = Workflow("flow")
+        first, other = flow.task(well, id="first"), flow.task(ill, id="other")
+        flow.task(goes.wait, PATIENCE, id="waits", after=[first, other], join="any")
+        run = service.orch.workflows.start(flow, id="r")
+        eventually(lambda: run.handles["waits"].status.state == "running")
+        asked = "operation=rerun_task&subject=r%2Ffirst"
+        said = service.get(f"/api/v1/previews?{asked}")
+        assert said["tasks"] == ["r/first", "r/waits"]
+        service.orch.rerun_task("r/first")
+        eventually(lambda: run.handles["waits"].task_id == "r/waits~2")
+        goes.set()
 
 
 def test_previews_say_what_would_be_touched_and_touch_nothing():

@@ -1,5 +1,5 @@
 """
-A suite in our words: a workflow, and an orchestrator with a fleet of agents.
+A suite in our words: a workflow, and an orchestrator with a fleet of workers.
 
 Decision: 0043.
 """

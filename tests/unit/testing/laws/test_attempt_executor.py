@@ -171,13 +171,13 @@ def shortest() -> Iterator[AttemptExecutor[Any]]:
         (threads, "call"),
         (orchestrator, "call"),
         (thread_pool, "call"),
-        (like_a_pool, "call"),
+        pytest.param(like_a_pool, "call", marks=pytest.mark.slow),
         (loop, "coroutine"),
-        (orchestrator, "coroutine"),
+        pytest.param(orchestrator, "coroutine", marks=pytest.mark.slow),
         (programs, "program"),
-        (orchestrator_of_programs, "program"),
+        pytest.param(orchestrator_of_programs, "program", marks=pytest.mark.slow),
         (processes, "call"),
-        (orchestrator_of_processes, "call"),
+        pytest.param(orchestrator_of_processes, "call", marks=pytest.mark.slow),
     ],
 )
 def test_ours_keep_the_laws(opened: Any, work: Any) -> None:

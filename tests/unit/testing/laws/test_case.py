@@ -61,7 +61,7 @@ def test_there_is_a_check_for_every_protocol_with_laws():
 
 def test_the_laws_are_read_from_the_docstring_whole():
     assert laws_of(TaskRouter) == {
-        1: "The agent of the answer is one of candidates.",
+        1: "The worker of the answer is one of candidates.",
         2: (
             "Randomness comes from context.random only: the same seed and the same "
             "questions give the same answers."

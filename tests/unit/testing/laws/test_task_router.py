@@ -130,7 +130,7 @@ def test_the_message_names_law_answer_candidates_and_case():
     found = violation(check_task_router, KnowsBetter(), seed=7, agents=lambda _: agents)
 
     assert str(found) == (
-        "TaskRouter law 1: the agent of the answer is one of candidates. It answered "
+        "TaskRouter law 1: the worker of the answer is one of candidates. It answered "
         "Route(agent='zed', reason='', reusable=False) for candidates a, b. "
         "(case 1, seed 7: check_task_router(..., seed=7))"
     )
