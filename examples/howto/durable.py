@@ -7,7 +7,7 @@ SHOPS = ["berlin", "lima", "osaka"]
 
 
 def download(shop: str) -> int:
-    print("downloading the sales of", shop)
+    print(f"downloading the sales of {shop}")
     return 100 * len(shop)  # a long request
 
 

@@ -17,7 +17,7 @@ with orch:
         print(decision.before, "→", decision.after, decision.reason)
 
     orch.agents.spawn("checker", {"id": "night-shift"})
-    for found in orch.agents.match(["check:4"]):
-        print(found.agent.id, found.matches, found.reason)
+    for candidate in orch.agents.match(["check:4"]):
+        print(candidate.agent.id, candidate.matches, candidate.reason)
     orch.agents.drain("night-shift", "its disk is full")
     orch.agents.terminate("night-shift")

@@ -9,7 +9,7 @@ would do. What is learnt is a projection of the facts: deleting it changes no ta
 
 - `_arms`: arms in contexts: which is chosen, so that a floor holds; what came of each.
 - `_learner`: what learns of them: from facts, of this incarnation and earlier, and
-snapshots.
+  snapshots.
 - `_bandits`: which of a few arms is pulled next, by the rewards of earlier pulls;
   the one that looks at features.
 - `_facts`: what facts say of choices and rewards, and what would have come of others.

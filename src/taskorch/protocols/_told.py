@@ -80,8 +80,7 @@ class AlertAction(Protocol):
         2. Once it is undone nothing of it is left: no hold of starts, no other size of
            a pool, no worker that gets no work.
         3. It may be called again without having been undone: in a new incarnation of
-        the
-           orchestrator no alert fires, and what still is so is found again.
+           the orchestrator no alert fires, and what still is so is found again.
         4. It returns within five seconds, and so does what undoes it.
     """
 
