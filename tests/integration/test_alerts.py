@@ -91,16 +91,20 @@ def test_what_a_rule_holds_is_released_as_it_is_removed_or_replaced(how: str) ->
         assert held.result(PATIENCE) == 0
 
 
-def test_a_rule_that_is_removed_as_it_is_looked_at_holds_nothing() -> None:
+@pytest.mark.parametrize("by", ["itself", "the one before it"])
+def test_a_rule_that_is_removed_during_a_look_holds_nothing(by: str) -> None:
     with TaskOrchestrator(concurrency=1) as orch:
         orch.watch_alerts(Alerts(interval=3_600, rules=()))
 
         def gone(_: Any) -> bool:
             return orch.alerts.remove("mine")
 
-        orch.alerts.rule("mine", when=gone, action="pause_new_tasks")
+        if by != "itself":
+            orch.alerts.rule("first", when=lambda _: gone(_) is None)
+        when = gone if by == "itself" else lambda _: True
+        orch.alerts.rule("mine", when=when, action="pause_new_tasks")
         orch.drivers.wake("alerts")
-        eventually(lambda: not orch.alerts.list())
+        eventually(lambda: "mine" not in {one.name for one in orch.alerts.list()})
         for _ in range(20):
             assert orch.submit(int).result(PATIENCE) == 0
 

@@ -408,11 +408,11 @@ class Kept:
 
     def _parents(self, task_id: str) -> list[str]:
         """The runs that *task_id* came after in the end: see `parents_of`."""
-        found: list[str] = []
+        names: list[str] = []
         for fact in self._facts(task_id):
             if isinstance(fact, TaskSubmitted | TaskParentsAdded):
-                found += fact.after
-        return _newest([self._turned(name, task_id) for name in found])
+                names += fact.after
+        return _newest([self._turned(name, task_id) for name in names])
 
     def _added_by(self, task_id: str) -> str:
         """The id of what has added it: see `added_by`."""
@@ -452,11 +452,11 @@ class Kept:
                 used += fact.of
             elif type(fact) is TaskCancelled and not fact.reason.startswith(SKIPPED):
                 return []
-        found = self._parents(task_id)
+        parents = self._parents(task_id)
         if join not in _ALL:
-            done = [name for name in found if self._has_completed(name)]
-            found = _that_count(join, found, done)
-        return _newest([*found, *used]) if used else found
+            done = [name for name in parents if self._has_completed(name)]
+            parents = _that_count(join, parents, done)
+        return _newest([*parents, *used]) if used else parents
 
     def _turned(self, name: str, task_id: str) -> str:
         """The run that *task_id* had, after it had waited for *name*."""
@@ -502,30 +502,30 @@ def runs_above(rt: AnyRuntime, work: Work, *, with_used: bool = True) -> list[st
         return [] if kept is None else kept.runs_above(row.id, with_used=with_used)
     if row.state is TaskState.CANCELLED and not is_skipped(row):
         return []
-    found = parents_of(work)
+    parents = parents_of(work)
     used = used_by(work) if with_used else ()
     terms = None if row.links is None else row.links.terms
     if terms is not None and terms.joined:
         tasks, evicted = rt.kernel.tasks, rt.kernel.evicted
         done = [
             name
-            for name in found
+            for name in parents
             if _COMPLETED is (tasks[name].state if name in tasks else evicted.get(name))
         ]
-        found = _that_count(terms.join, found, done)
-    return _newest([*found, *used]) if used else found
+        parents = _that_count(terms.join, parents, done)
+    return _newest([*parents, *used]) if used else parents
 
 
 def parents_of(work: Work) -> list[str]:
     """Under the lock: the ids of the runs that *work* came after in the end."""
     turned = {} if work._extra is None else work._extra.turned
-    found: list[str] = []
+    runs: list[str] = []
     for name in names_above(work):
         run = name
         while run in turned:
             run = turned[run]
-        found.append(run)
-    return _newest(found) if found else found
+        runs.append(run)
+    return _newest(runs) if runs else runs
 
 
 def dependents(rt: AnyRuntime, row: TaskRow) -> list[TaskRow]:
