@@ -1115,7 +1115,8 @@ class JobSystem:
             with self._lock:
                 was_run_again = record.was_run_again(task_id)
                 record.recover(task_id)
-            if not (was_run_again or has_number(self._running.handle(task_id).task_id)):
+            latest = self._running.get_task_status(task_id).task_id
+            if not (was_run_again or has_number(latest)):
                 self._running.rerun_task(task_id)
 
     @staticmethod
