@@ -108,7 +108,7 @@ def test_what_a_task_logs_and_prints_is_kept_with_it(tmp_path, capfd, fn, execut
             task = Task.call(fn, name, id=name, executor=executor)
             orch.submit_task(task).result()
         print("this is no task's")
-        now = {name: orch.log(name).text for name in ("one", "a/two")}
+        now = {name: str(orch.log(name)) for name in ("one", "a/two")}
     reader = JournalReader(tmp_path / "runs.db")
     for name, text in now.items():
         assert reader.log(name).text == text
