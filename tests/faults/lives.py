@@ -200,6 +200,7 @@ def calls(orch, handle):
         "stuck": orch.stuck,
         "handle": lambda: orch.handle("held"),
         "get_task_status": lambda: orch.get_task_status("held"),
+        "log": lambda: orch.log("done"),
         "tasks": orch.tasks,
         "get_stats": orch.get_stats,
         "health": orch.health,

@@ -376,11 +376,6 @@ BUGS_OF_RUNS = {
         "(TaskState.FAILED, TaskState.CANCELLED)",
         "(TaskState.FAILED,)",
     ),
-    "a restart leaves out a gate that asks about what was blocked": (
-        _manager._asks_too_early,
-        "parent._row.state not in TERMINAL and not _members.blockers(parent._row)",
-        "False",
-    ),
     "a restart does not wait for a gate that has not begun": (
         _manager._asks_too_early,
         "_may_ask(work) and work._row.attempt",
