@@ -49,19 +49,6 @@ def night(slot: date, shop: str = "all", parts: int = 1) -> None:
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    """The system's clock, which may be set: seconds by which it differs."""
-    shift, real = [0.0], time.time
-    monkeypatch.setattr(time, "time", lambda: real() + shift[0])
-    monkeypatch.setattr(time, "time_ns", lambda: int((real() + shift[0]) * 1e9))
-
-    def put(seconds):
-        shift[0] = seconds
-
-    return put
-
-
-@pytest.fixture
 def orch():
     with TaskOrchestrator() as one:
         yield one

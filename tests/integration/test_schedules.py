@@ -31,19 +31,6 @@ BETWEEN_MS = Path(__file__).parent / "data" / "journal-with-starts-between-ms.db
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    """The system's clock, which may be set: seconds by which it differs."""
-    shift, real = [0.0], time.time
-    monkeypatch.setattr(time, "time", lambda: real() + shift[0])
-    monkeypatch.setattr(time, "time_ns", lambda: int((real() + shift[0]) * 1e9))
-
-    def put(seconds):
-        shift[0] = seconds
-
-    return put
-
-
-@pytest.fixture
 def module(tmp_path, monkeypatch):
     """A module that can be written anew."""
     monkeypatch.syspath_prepend(str(tmp_path))

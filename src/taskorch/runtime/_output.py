@@ -44,10 +44,13 @@ class KeptOutput:
 
     def __init__(self, folder: Path, most: int) -> None:
         self._files = LogFiles(folder, most)
-        #: Bytes that are kept of one attempt.
-        self.most: int = most
         #: Whether the latest text could not be kept.
         self._has_failed = False
+
+    @property
+    def most(self) -> int:
+        """Bytes that are kept of one attempt."""
+        return self._files.most
 
     def begin(self) -> None:
         """Keep what is written in this process from now on."""

@@ -292,6 +292,12 @@ def test_runs_are_listed_page_by_page_the_latest_first():
         assert after is None
         for query, count in (("id=*-3", 1), ("state=completed", 5), ("state=open", 0)):
             assert len(service.get(f"/api/v1/runs?{query}")["runs"]) == count
+        # A run that a page has shown may be in another state by the next one.
+        behind = service.get("/api/v1/runs?state=completed&id=*-[01]&after=run-3")
+        assert [each["id"] for each in behind["runs"]] == ["run-1", "run-0"]
+        answer = service.ask("GET", "/api/v1/runs?after=gone")
+        assert answer.status == 400
+        assert "begin anew" in answer.said["detail"]
 
 
 def test_a_run_says_what_comes_after_what_and_folds_its_maps(tmp_path):

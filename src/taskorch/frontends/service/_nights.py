@@ -10,6 +10,7 @@ Decision: 0213.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -35,7 +36,6 @@ from taskorch.frontends.service._operations import (
     told,
 )
 from taskorch.frontends.service._runs import SKIPPED, STUCK, RunLine, wanted
-from taskorch.frontends.service._runs import told as told_of
 from taskorch.model import (
     TaskState,
     TaskStatus,
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from taskorch.frontends.service._page import Board
     from taskorch.frontends.service._runs import RunIndex
 
+_LOG: Final = logging.getLogger(__name__)
 _NS: Final = 1_000_000_000
 #: Days, or ticks, of the grid; runs of a page of the list.
 _DAYS: Final = 30
@@ -121,8 +122,8 @@ def _read(orch: TaskOrchestrator, journal: DurableJournal, board: Board) -> None
         sleep(_PAUSE)
     try:
         board.read(JournalReader(journal), kept_by(orch))
-    except TaskorchError:
-        # What cannot be read is not shown; what comes is.
+    except TaskorchError as error:
+        _LOG.warning("the dashboard shows no runs from before its start: %s", error)
         board.enter(lambda _: 0)
 
 
@@ -281,7 +282,7 @@ class RunOperations:
                 "schedules": schedules,
                 "broken": {
                     "count": index.unmended,
-                    "tasks": [told_of(each) for each in broken],
+                    "tasks": [each.to_dict() for each in broken],
                 },
                 "questions": {
                     "count": len(questions),
@@ -322,13 +323,12 @@ class RunOperations:
             board = self._board()
             now_ns = board.now()
             with board.runs() as index:
-                runs = index.newest(which)
+                if after and after not in index.lines:
+                    text = f"there is no run {show(after)} any more: begin anew"
+                    raise bad_query(name="after", text=text)
+                runs = index.newest(which, after)
                 if day:
                     runs = (line for line in runs if index.day_of(line) == day)
-                if after:
-                    for line in runs:
-                        if line.run_id == after:
-                            break
                 lines = [*islice(runs, limit + 1)]
                 total = len(index.lines)
                 rows = [line.to_dict(now_ns) for line in lines[:limit]]

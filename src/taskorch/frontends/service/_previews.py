@@ -8,7 +8,7 @@ Decision: 0213.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -123,6 +123,11 @@ class Previews:
         )
 
 
+def _tasks(ids: Collection[str], one: str, many: str) -> str:
+    """How many tasks do something: the verb of one, and that of many."""
+    return f"{counted(len(ids), 'task')} {one if len(ids) == 1 else many}"
+
+
 def _cancel_task(orch: Any, task_id: str, _: Mapping[str, str]) -> Foreseen:
     status = orch.get_task_status(task_id)
     if status.state in TERMINAL:
@@ -131,8 +136,7 @@ def _cancel_task(orch: Any, task_id: str, _: Mapping[str, str]) -> Foreseen:
     waiting = _foreseen.waiting_for(orch, task_id)
     text = f"Cancels {status.task_id}, which is {status.state}."
     if waiting:
-        verb = "waits" if len(waiting) == 1 else "wait"
-        text += f" {counted(len(waiting), 'task')} {verb} for it, and will lack it."
+        text += f" {_tasks(waiting, 'waits', 'wait')} for it, and will lack it."
     return Foreseen((status.task_id,), text)
 
 
@@ -145,16 +149,15 @@ def _rerun_task(orch: Any, task_id: str, _: Mapping[str, str]) -> Foreseen:
     text = f"Runs {counted(len(ids), 'task')} again."
     if len(ids) > 1:
         text += " The others had its earlier result."
-    waiting = len([i for i in _foreseen.waiting_for(orch, task_id) if i not in ids])
+    waiting = [i for i in _foreseen.waiting_for(orch, task_id) if i not in ids]
     if waiting:
-        verb = "waits" if waiting == 1 else "wait"
-        text += f" {counted(waiting, 'task')} {verb} for what it comes to."
+        text += f" {_tasks(waiting, 'waits', 'wait')} for what it comes to."
     return Foreseen(tuple(ids), text)
 
 
 def _decide(orch: Any, task_id: str, _: Mapping[str, str]) -> Foreseen:
     waiting = _foreseen.waiting_for(orch, task_id)
-    text = f"Decides on {task_id}; {counted(len(waiting), 'task')} wait for it."
+    text = f"Decides on {task_id}; {_tasks(waiting, 'waits', 'wait')} for it."
     return Foreseen((task_id, *waiting), text)
 
 
@@ -173,8 +176,7 @@ def _restart_workflow(orch: Any, run_id: str, _: Mapping[str, str]) -> Foreseen:
     opened = {*_foreseen.open_of(orch.workflows.get(run_id))}.difference(ids)
     text = f"Runs {counted(len(ids), 'task')} again."
     if opened:
-        verb = "goes" if len(opened) == 1 else "go"
-        text += f" {counted(len(opened), 'task')} that waited {verb} on."
+        text += f" {_tasks(opened, 'that waited goes', 'that waited go')} on."
     return Foreseen(tuple(ids), text)
 
 

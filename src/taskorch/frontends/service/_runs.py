@@ -18,7 +18,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta
 from fnmatch import fnmatchcase
-from itertools import islice
+from itertools import dropwhile, islice
 from operator import attrgetter
 from statistics import median
 from typing import Any, Final, NamedTuple
@@ -113,6 +113,15 @@ class Broken(NamedTuple):
     error_type: str
     message: str
     is_own: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """The failure as JSON has it."""
+        return {
+            "task": self.task_id,
+            "at": self.at_ns / _NS,
+            "type": self.error_type,
+            "message": self.message,
+        }
 
 
 @attrs.define(eq=False)
@@ -214,21 +223,11 @@ class RunLine:
             "failed": self.counts[_S.FAILED],
             "stuck": self.counts[STUCK],
             "reruns": self.reruns,
-            "error": None if error is None else told(error),
+            "error": None if error is None else error.to_dict(),
         }
 
 
 _BY_VALUE: Final = frozenset(state.value for state in TaskState)
-
-
-def told(broken: Broken) -> dict[str, Any]:
-    """A failure as JSON has it."""
-    return {
-        "task": broken.task_id,
-        "at": broken.at_ns / _NS,
-        "type": broken.error_type,
-        "message": broken.message,
-    }
 
 
 class Skip(NamedTuple):
@@ -497,9 +496,19 @@ class RunIndex:
 
     # -- asking --------------------------------------------------------------------
 
-    def newest(self, wanted: Callable[[RunLine], bool]) -> Iterator[RunLine]:
-        """The runs that are *wanted*, the one that was submitted last first."""
-        return (line for line in reversed(self.lines.values()) if wanted(line))
+    def newest(
+        self, wanted: Callable[[RunLine], bool], after: str = ""
+    ) -> Iterator[RunLine]:
+        """
+        The runs that are *wanted*, the one that was submitted last first.
+
+        With *after*, only those that stand behind that run, whether it is wanted now
+        or not.
+        """
+        lines = reversed(self.lines.values())
+        if after:
+            lines = islice(dropwhile(lambda line: line.run_id != after, lines), 1, None)
+        return filter(wanted, lines)
 
     def day_of(self, line: RunLine) -> str:
         """The day of a run, in the zone of its schedule."""
