@@ -16,6 +16,7 @@ from typing import Final
 
 import attrs
 
+from taskorch._base.address import without_password
 from taskorch.errors import InvalidTaskError
 from taskorch.journal._codec import Row
 from taskorch.journal._opened import open_journal
@@ -36,8 +37,8 @@ class Copied:
 
     Attributes:
         events: How many events.
-        source: The journal that was copied, for people.
-        target: The new one, for people.
+        source: The journal that was copied, as it was named, without a password.
+        target: The new one, likewise.
         logs: The folder of logs that stays where it is, since the new journal has none;
             None: they were copied, or there are none.
     """
@@ -67,18 +68,19 @@ def copy_journal(source: str, target: str) -> Copied:
     with closing(open_journal(source)) as old, closing(open_journal(target)) as new:
         old.check_readable()
         if new.exists():
-            msg = f"{new.description()} exists already"
+            msg = f"{without_password(target)} exists already"
             raise InvalidTaskError(msg, hint="name one that does not")
         epoch = old.claim()
         if isinstance(new, PostgresJournal):
-            _refuse_files(old)
+            _refuse_files(old, without_password(source))
         draft = new.draft()
         with closing(draft):
             count = _fill(draft, old, epoch)
         if isinstance(old, SqliteJournal) and isinstance(new, SqliteJournal):
             _copy_folder(Path(f"{old.path}.values"), Path(f"{new.path}.values"))
         new.replace_by(draft)
-        return Copied(count, old.description(), new.description(), _copy_logs(old, new))
+        names = without_password(source), without_password(target)
+        return Copied(count, *names, _copy_logs(old, new))
 
 
 def _fill(draft: SqlJournal, old: SqlJournal, epoch: int) -> int:
@@ -108,9 +110,9 @@ def _batches(journal: SqlJournal) -> Iterator[list[Row]]:
         yield batch
 
 
-def _refuse_files(journal: SqlJournal) -> None:
+def _refuse_files(journal: SqlJournal, name: str) -> None:
     """
-    Refuse a journal that has values in files beside it.
+    Refuse a journal, called *name*, that has values in files beside it.
 
     Raises:
         InvalidTaskError: It has.
@@ -118,7 +120,7 @@ def _refuse_files(journal: SqlJournal) -> None:
     for number, _, _, task_id, _, text in journal.rows():
         if _IN_A_FILE in text:
             msg = (
-                f"{journal.description()} keeps a value of task {task_id} in a file "
+                f"{name} keeps a value of task {task_id} in a file "
                 f"beside it (event {number}), and a database has no such place"
             )
             hint = "prune those tasks first, or copy it to another file"
