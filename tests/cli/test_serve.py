@@ -19,6 +19,7 @@ from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import Task, TaskOrchestrator, cli
 from taskorch.client import Client
+from taskorch.errors import UsageError
 
 APP = """\
 from taskorch import Task, TaskOrchestrator
@@ -135,11 +136,19 @@ def nightly():
 """,
     "stock.py": """\
 import sales
+from _tools import inside
 from app import orch
 from sales import report
 orch.schedules.add("stock", "every 12h", sales.nightly)
 """,
-    "_part.py": "raise AssertionError('it is a part of others')",
+    "_part.py": "import sales  # it is a part of others, and not loaded by itself\nx = 1 / 0",
+    "_tools.py": """\
+from taskorch import task
+
+@task
+def inside(day):
+    return day
+""",
 }
 
 
@@ -159,6 +168,10 @@ def test_a_folder_of_files_is_one_service(tmp_path):
             client = Client(address, token=token, functions={"report": str})
             task = Task.call(str, "monday", id="one")
             assert client.submit_task(task).result(PATIENCE) == "report of monday"
+            # It is decorated, but not in a file that is served.
+            client = Client(address, token=token, functions={"inside": str})
+            with pytest.raises(UsageError, match="inside"):
+                client.submit_task(Task.call(str, "monday", id="two"))
             ask(page, "/api/v1/agents")
             request = urllib.request.Request(f"{address}/livez")
             request.add_header("Host", "orch.test")

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import yaml
@@ -213,6 +214,22 @@ def test_whoever_waits_for_a_job_waits_for_the_second_try_of_each_unit(is_heard)
         orch.wait(PATIENCE)
         assert jobs.status("j")["state"] == "completed"
         assert jobs.status("j")["recoveries"] == 3
+
+
+def test_of_many_who_wait_one_runs_a_unit_again():
+    jobs = small()
+    failing_first(jobs, 1)
+    with jobs.orchestrator() as orch:
+        for number in range(10):
+            jobs.assign_job(one(f"j{number}", 3))
+            with ThreadPoolExecutor(16) as pool:
+                results = pool.map(
+                    lambda _, name=f"j{number}": jobs.result(name, PATIENCE), range(16)
+                )
+                assert [*results] == [[0, 1, 2]] * 16
+        orch.wait(PATIENCE)
+        runs = Counter(s.task_id.partition("~")[2] for s in orch.tasks(id="job-j*"))
+        assert set(runs) <= {"", "2"}
 
 
 def test_whoever_waits_for_a_job_is_told_what_the_second_try_raised():

@@ -503,3 +503,24 @@ def test_tasks_are_listed_the_latest_first(tmp_path):
             assert asked.status == 400
     with recorded(path) as service:
         assert pages(service) == want
+
+
+def test_an_event_that_was_read_and_comes_late_counts_once(tmp_path):
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path) as orch:
+        ended = []
+        orch.signals.task_completed.connect(ended.append, weak=False)
+        orch.submit_task(Task.call(well, id="a")).result(PATIENCE)
+        eventually(lambda: ended)
+        with orch.serve(port=0) as server:
+            service = Service(orch, server, server.token)
+            eventually(lambda: service.get("/api/v1/board")["broken"] is not None)
+            heard = service.get("/api/v1/board")["heard"]
+            # As from a publisher that was slow when the journal was read.
+            orch.signals.task_completed.send(ended[-1])
+            orch.submit_task(Task.call(well, id="b")).result(PATIENCE)
+            # Submitted, started, and completed.
+            eventually(lambda: service.get("/api/v1/board")["heard"] >= heard + 3)
+            board = service.get("/api/v1/board")
+            assert board["heard"] == heard + 3
+            assert sum(completed for completed, _ in board["rates"]) == 2
