@@ -129,12 +129,15 @@ verifytypes: $(READY)
 # ------------------------------------------------------------------------ tests
 
 # What decides, and what knows all files: there most mistakes show, in a minute. Nothing of
-# the front ends, of what really runs and of what fails; and a few examples of each law.
+# the front ends, of what really runs and of what fails; no server of PostgreSQL, and no
+# test that starts many interpreters; and a few examples of each law.
 quick: $(READY)
 	@$(BIN)/python -m pytest -q $(MANY) -m 'not slow' --hypothesis-profile=few \
 	    tests/kernel tests/unit tests/workflows tests/packaging \
 	    --ignore=tests/unit/testing --ignore=tests/unit/executors \
-	    $(patsubst %,--ignore=tests/packaging/test_%.py,snippets examples night)
+	    $(patsubst %,--ignore=tests/unit/journal/test_%.py,postgres sql_journals copying) \
+	    $(patsubst %,--ignore=tests/packaging/test_%.py,snippets examples night \
+	        an_option_is_described_once a_verb_is_described_once import_cost import_contracts)
 
 # For a person: once, on this Python, with a few examples of each law. CI measures what it
 # covers meanwhile.
