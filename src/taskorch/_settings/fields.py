@@ -73,6 +73,7 @@ class SettingsOptions(SimulatedSettings, total=False):
     max_queued: int | None
     stop_timeout: float | timedelta | None
     rerun_failed: bool
+    enforce: bool
     seed: int | None
     monitor_interval: float | timedelta
     tracer_provider: TracerProvider | None
@@ -320,6 +321,7 @@ class Settings(Policies):
         default=GRACE_SECONDS, metadata=_setting(_seconds(), simulated=True)
     )
     rerun_failed: bool = attrs.field(default=False, metadata=_setting(_FLAG))
+    enforce: bool = attrs.field(default=False, metadata=_setting(_FLAG))
     seed: int | None = attrs.field(default=None, metadata=_setting(_INTEGER, none=True))
     monitor_interval: float = attrs.field(
         default=MONITOR_SECONDS, metadata=_setting(_seconds(zero=False))

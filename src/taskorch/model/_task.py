@@ -34,7 +34,7 @@ from taskorch._base.visible import masked
 from taskorch._base.vocabulary import CountedRetries, suggesting
 from taskorch.errors import InvalidTaskError
 from taskorch.model._cache import Cache, to_cache
-from taskorch.model._program import DEFAULT_ENV, InheritEnv, Program
+from taskorch.model._program import DEFAULT_ENV, Enforce, InheritEnv, Program
 from taskorch.model._question import RAISE, Answer, Wait, to_question
 from taskorch.model._resources import Resources
 from taskorch.model._retry_policy import RetryPolicy, to_limit, to_seconds
@@ -486,6 +486,11 @@ class Task(Generic[T]):
         cwd: str | os.PathLike[str] | None = None,
         stdin: str | bytes | None = None,
         check: bool = True,
+        limits: Mapping[str, float] | None = None,
+        reads: Iterable[str | os.PathLike[str]] | None = None,
+        writes: Iterable[str | os.PathLike[str]] | None = None,
+        network: bool | None = None,
+        enforce: Enforce = None,
         **task_options: Unpack[TaskOptions],
     ) -> Task[ProgramResult]:
         """
@@ -499,6 +504,12 @@ class Task(Generic[T]):
             cwd: The folder to run in; None is ours.
             stdin: What it reads; None is nothing at all.
             check: Whether an exit code other than 0 is a failure.
+            limits: The most that it may use, beside what `resources` say.
+            reads: The folders and files that it may read; None: all.
+            writes: The folders and files that it may write; None: all.
+            network: False: it can open no socket.
+            enforce: Whether all of that, and its `memory_mb`, `cpu` and `disk_mb`, is
+                held: see `Program`.
             task_options: The keyword arguments of `Task`; `type` is `"program"`.
 
         Raises:
@@ -511,6 +522,11 @@ class Task(Generic[T]):
             cwd=cwd,
             stdin=stdin,
             check=check,
+            limits={} if limits is None else limits,
+            reads=reads,
+            writes=writes,
+            network=network,
+            enforce=enforce,
         )
         task_options.setdefault("type", "program")
         return cls(payload=payload, **task_options)  # type: ignore[misc,return-value]

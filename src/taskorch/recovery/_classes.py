@@ -433,6 +433,9 @@ def _of_program(error: ProgramFailedError, output: str) -> FailureClass | None:
             return FailureClass("import_error", "there is no such program")
         failure_class = None if cause is None else _of_one(cause)
         return failure_class or _of_text(error.message)
+    if result.exceeded:
+        name = _BY_LIMIT.get(result.exceeded, "system_error")
+        return FailureClass(name, f"it passed its limit, {result.exceeded}")
     if result.oom_killed:
         return FailureClass("memory_error", "Linux killed it for want of memory")
     code = result.exit_code
@@ -754,5 +757,11 @@ _BY_CODE: Final[Mapping[int, str]] = {
     75: "system_error",
     76: "network_error",
     77: "permission_error",
+}
+#: By the limit for which a program was ended.
+_BY_LIMIT: Final[Mapping[str, str]] = {
+    "memory_mb": "memory_error",
+    "cpu_seconds": "timeout_error",
+    "group": "permission_error",
 }
 _CERTAIN_CODES: Final = frozenset({124, 126, 127})
