@@ -389,11 +389,12 @@ class Program:
 
     __repr__ = shown
 
-    @property
-    def is_confined(self) -> bool:
-        """Whether it declares by itself what is only there to be held."""
+    def enforced(self, usual: Enforce) -> Enforce:
+        """Whether what it declares is held, where that is *usual* or not."""
+        if self.enforce is not None:
+            return self.enforce
         scopes = self.reads is not None or self.writes is not None
-        return bool(self.limits) or scopes or self.network is False
+        return bool(self.limits) or scopes or self.network is False or usual
 
     def inherits(self, name: str) -> bool:
         """Whether the program gets our variable *name*."""

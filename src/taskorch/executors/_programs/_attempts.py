@@ -15,7 +15,7 @@ from taskorch.errors import (
     ProgramFailedError,
     UnenforceableError,
 )
-from taskorch.model import Resources, of_attempt
+from taskorch.model import NO_RESOURCES, Resources, of_attempt
 from taskorch.protocols import Attempt, AttemptExecutor
 
 if TYPE_CHECKING:
@@ -64,13 +64,17 @@ class Programs(AttemptExecutor["ProgramProcess"]):
             error = failure_of(task_id, program, end.result, was_asked=end.was_asked)
             attempt.end(None if error is not None else end.result, error)
 
+        resources = NO_RESOURCES
+        if program.enforced(self.enforce):
+            # An attempt may have got more than the one before it, or less than asked.
+            resources = Resources.from_units(attempt.told("allocation", None))
         return self._opened().start(
             program,
             name=f"{task_id}/{attempt.fence[1]}",
             env=of_attempt(task_id, attempt.fence),
             on_end=on_end,
             holding=_Holding(attempt) if task.resources.is_elastic else None,
-            resources=task.resources,
+            resources=resources,
             enforce=self.enforce,
         )
 

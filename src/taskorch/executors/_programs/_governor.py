@@ -722,7 +722,7 @@ def _number_in(path: Path) -> int:
 
 
 def _write(path: Path, value: str) -> None:
-    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)
     try:
         os.write(file, value.encode())
     finally:

@@ -221,10 +221,7 @@ def held_to(
 
     *enforce* counts where the program itself says nothing.
     """
-    if program.enforce is not None:
-        enforce = program.enforce
-    elif program.is_confined:
-        enforce = True
+    enforce = program.enforced(enforce)
     if not enforce:
         return None
     limits = {_LIMIT_OF.get(name, name): much for name, much in resources.items()}
