@@ -176,7 +176,9 @@ def bind_socket():
 @attempt
 def unnamed_file():
     file = os.open(OUTSIDE, os.O_TMPFILE | os.O_WRONLY)
-    os.link(f"/proc/self/fd/{file}", f"{OUTSIDE}/named", follow_symlinks=True)
+    source, name = f"/proc/self/fd/{file}".encode(), f"{OUTSIDE}/named".encode()
+    if LIBC.linkat(-100, source, -100, name, 0x400):
+        raise OSError("linkat")
 
 
 @attempt
