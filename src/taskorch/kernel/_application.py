@@ -772,6 +772,8 @@ def options_changed(
         event.owner,
         cast("Elasticity | None", event.elastic),
         avoid=event.avoid,
+        # What it is allowed to write is part of what it is, and never changes.
+        writes=row.bucket.spec.writes,
     )
     extra.priority = event.priority
     replace(kernel, row, event.key, _queue.bucket_of(kernel, spec))

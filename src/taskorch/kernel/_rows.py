@@ -82,6 +82,8 @@ class Spec:
     workflow: str | None = None
     #: Agents that its tasks do not go to, as long as there is another.
     avoid: tuple[str, ...] = ()
+    #: What its tasks may write: literal prefixes, none inside another; "" is all.
+    writes: tuple[str, ...] = ()
 
 
 class TaskRow:
