@@ -163,6 +163,7 @@ from taskorch.model._retry_policy import RetryPolicy as RetryPolicy
 from taskorch.model._retry_policy import check_seconds as check_seconds
 from taskorch.model._retry_policy import to_patience as to_patience
 from taskorch.model._retry_policy import to_seconds as to_seconds
+from taskorch.model._scopes import EVERYTHING as EVERYTHING
 from taskorch.model._scopes import above_of as above_of
 from taskorch.model._scopes import lock_of as lock_of
 from taskorch.model._scopes import prefix_of as prefix_of
