@@ -10,6 +10,7 @@ Frozen values: what users write down and what they are told.
 - `_program`, `_question`: what a task may be beside a call.
 - `_retry_policy`, `_cache`: attempts; how long results and what has ended are kept.
 - `_resources`, `_quota`: amounts; how much one may have, and who has it.
+- `_scopes`: what a task may write, and how two overlap.
 - `_agent`: workers, and how they are spawned.
 - `_states`: the states of a task, and when its parents let it go.
 - `_status`: what the orchestrator says of one task, and of all.
@@ -165,6 +166,13 @@ from taskorch.model._retry_policy import RetryPolicy as RetryPolicy
 from taskorch.model._retry_policy import check_seconds as check_seconds
 from taskorch.model._retry_policy import to_patience as to_patience
 from taskorch.model._retry_policy import to_seconds as to_seconds
+from taskorch.model._scopes import EVERYTHING as EVERYTHING
+from taskorch.model._scopes import above_of as above_of
+from taskorch.model._scopes import lock_of as lock_of
+from taskorch.model._scopes import prefix_of as prefix_of
+from taskorch.model._scopes import prefixes_of as prefixes_of
+from taskorch.model._scopes import scope_problem as scope_problem
+from taskorch.model._scopes import scopes_overlap as scopes_overlap
 from taskorch.model._show import show as show
 from taskorch.model._show import with_article as with_article
 from taskorch.model._states import JOINS as JOINS

@@ -38,6 +38,7 @@ from taskorch.model._program import DEFAULT_ENV, Enforce, InheritEnv, Program
 from taskorch.model._question import RAISE, Answer, Wait, to_question
 from taskorch.model._resources import Resources
 from taskorch.model._retry_policy import RetryPolicy, to_limit, to_seconds
+from taskorch.model._scopes import to_writes
 from taskorch.model._show import shown
 from taskorch.model._states import Join, OnParentFailure
 
@@ -152,6 +153,7 @@ class _Shared(TypedDict, total=False):
     metadata: Mapping[str, Any] | None
     owner: str | None
     cache: Cache | bool | None
+    writes: Iterable[str] | None
 
 
 class FunctionOptions(_Shared, total=False):
@@ -232,6 +234,9 @@ class Task(Generic[T]):
             machine.
         cache: A `Cache`, or True: it takes the cached result of a like task, if there
             is one.
+        writes: What it may write: paths below the folder of the project, such as
+            `"src/a/**"`. Two tasks that may write the same file do not run together.
+            None says nothing; of a program, they are below its `cwd`.
     """
 
     #: Among the arguments of another task: see `taskorch.model._arguments`.
@@ -314,6 +319,12 @@ class Task(Generic[T]):
     )
     cache: Cache | None = attrs.field(
         default=None, kw_only=True, converter=to_cache, metadata=option("cache")
+    )
+    writes: Iterable[str] | None = attrs.field(
+        default=None,
+        kw_only=True,
+        converter=to_writes,
+        metadata=option("paths", identity=True, kind=True),
     )
     # The id under which this object was last submitted, so that `after=[task]` finds
     # a task that was given no id.

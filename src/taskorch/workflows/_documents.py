@@ -503,6 +503,7 @@ FORMS: Final[Mapping[Form, ValueForm]] = {
     "type": _WORD,
     "name": _WORD,
     "names": Each(_WORD),
+    "paths": Each(Text()),
     "join": Either(one_of(*JOINS), DocumentOf(JoinEntry, make=AtLeast)),
     "on_parent_failure": one_of(*ON_PARENT_FAILURE),
     "priority": Number(-MAX_PRIORITY, MAX_PRIORITY, is_whole=True),

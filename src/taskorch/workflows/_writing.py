@@ -455,6 +455,7 @@ _WRITE: Final[dict[Form, Callable[[Any], Any]]] = {
     **dict.fromkeys(("moment", "moment_or_zero"), _written_moment),
     "join": _written_join,
     "names": sorted,
+    "paths": list,
     "resources": _written_resources,
     "retry": _written_retry,
     "cache": _written_cache,
