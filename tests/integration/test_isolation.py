@@ -17,14 +17,14 @@ import pytest
 from tests.integration.test_limits import python
 from tests.integration.tools import PATIENCE
 
-from taskorch import Task, TaskOrchestrator
+from taskorch import Program, Task, TaskOrchestrator
 from taskorch.errors import ProgramFailedError, UnenforceableError
 
 ESCAPES = pathlib.Path(__file__).with_name("escapes.py")
 
 
 @pytest.fixture(scope="module")
-def orch():
+def orch(tmp_path_factory):
     """An orchestrator on a machine that can hold scopes."""
     if sys.platform != "linux":
         pytest.skip("Linux holds scopes")
@@ -33,8 +33,9 @@ def orch():
             Task.program(
                 ["true"],
                 reads=["/"],
-                writes=["/"],
+                writes=["none/"],
                 network=False,
+                cwd=tmp_path_factory.mktemp("probe"),
                 enforce="if possible",
             )
         )
@@ -44,13 +45,17 @@ def orch():
         yield orch
 
 
+def task_of(args, **options) -> Task:
+    """A program that is held to what it declares, and so to what its task writes."""
+    return Task.program(args, **{"enforce": "writes" in options or None, **options})
+
+
 def run(orch, code: str, **options):
-    return orch.submit_task(Task.program(python(code), **options)).result(PATIENCE)
+    return orch.submit_task(task_of(python(code), **options)).result(PATIENCE)
 
 
 def refused(orch, code: str, **options) -> str:
-    handle = orch.submit_task(Task.program(python(code), **options))
-    error = handle.exception(PATIENCE)
+    error = orch.submit_task(task_of(python(code), **options)).exception(PATIENCE)
     assert isinstance(error, ProgramFailedError)
     return str(error)
 
@@ -93,12 +98,13 @@ def test_nothing_gets_out_of_what_was_promised(orch, outside):
     own, beside, victim, name = outside
     before = tree(beside)
     words = [sys.executable, "-I", "-S", ESCAPES, own, beside, victim.pid, name]
-    task = Task.program(
+    program = Program(
         [str(word) for word in words],
         reads=[ESCAPES, own],
         writes=[f"{own}/**"],
         network=False,
     )
+    task = Task("program", program)
     result = orch.submit_task(task).result(PATIENCE)
     number, *worked = result.stdout_tail.split()
     assert int(number) >= 60
@@ -176,7 +182,7 @@ def test_a_program_has_a_temporary_folder_of_its_own(orch, tmp_path):
 def test_a_scope_behind_a_link_is_refused(orch, tmp_path):
     """Somebody may have put it there who may not write where it leads."""
     (tmp_path / "own").symlink_to("/etc")
-    handle = orch.submit_task(Task.program(["true"], writes=["own/**"], cwd=tmp_path))
+    handle = orch.submit_task(task_of(["true"], writes=["own/**"], cwd=tmp_path))
     error = handle.exception(PATIENCE)
     assert isinstance(error, UnenforceableError)
     assert "leads to /etc by a link" in str(error)
@@ -206,7 +212,7 @@ def test_limits_and_scopes_together(orch, tmp_path):
 
 def test_a_program_that_is_not_there(orch, tmp_path):
     error = orch.submit_task(
-        Task.program(["no-such-program"], writes=["**"], cwd=tmp_path)
+        task_of(["no-such-program"], writes=["**"], cwd=tmp_path)
     ).exception(PATIENCE)
     assert error.result is None
     assert "not on the PATH" in str(error)
@@ -234,7 +240,7 @@ def test_work_in_a_worktree_can_be_committed(orch, tmp_path):
         if echo x > "{main}/.git/hooks/pre-commit"; then exit 4; fi
         if echo x > "{main}/other"; then exit 5; fi
         """
-    task = Task.program(["sh", "-c", program], writes=["**"], cwd=tree_)
+    task = task_of(["sh", "-c", program], writes=["**"], cwd=tree_)
     result = orch.submit_task(task).result(PATIENCE)
     assert result.exit_code == 0
     words = ["git", "log", "--format=%s", "side"]

@@ -338,7 +338,8 @@ class Program:
             `written_mb`. They go before what its task's `resources` say.
         reads: The folders and files that it may read, beside what every program needs;
             None: all. A glob stands for the folder before its first `*`.
-        writes: The folders and files that it may write, likewise; None: all.
+        writes: The folders and files that it may write, likewise, beside what its task
+            says; None: all, if that says nothing.
         network: False: it can open no socket.
         enforce: Whether all of that is held. True refuses to start it where something
             cannot be; "if possible" starts it all the same, and its result says what

@@ -499,7 +499,6 @@ class Task(Generic[T]):
         check: bool = True,
         limits: Mapping[str, float] | None = None,
         reads: Iterable[str | os.PathLike[str]] | None = None,
-        writes: Iterable[str | os.PathLike[str]] | None = None,
         network: bool | None = None,
         enforce: Enforce = None,
         **task_options: Unpack[TaskOptions],
@@ -517,10 +516,9 @@ class Task(Generic[T]):
             check: Whether an exit code other than 0 is a failure.
             limits: The most that it may use, beside what `resources` say.
             reads: The folders and files that it may read; None: all.
-            writes: The folders and files that it may write; None: all.
             network: False: it can open no socket.
-            enforce: Whether all of that, and its `memory_mb`, `cpu` and `disk_mb`, is
-                held: see `Program`.
+            enforce: Whether it is held to all of that, to the `memory_mb`, `cpu` and
+                `disk_mb` of its `resources`, and to its `writes`: see `Program`.
             task_options: The keyword arguments of `Task`; `type` is `"program"`.
 
         Raises:
@@ -535,7 +533,6 @@ class Task(Generic[T]):
             check=check,
             limits={} if limits is None else limits,
             reads=reads,
-            writes=writes,
             network=network,
             enforce=enforce,
         )

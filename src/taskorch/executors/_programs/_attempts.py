@@ -8,6 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+import attrs
+
 from taskorch._base.ends import KILLED_BY_OTHERS, is_no_room, until_kill
 from taskorch.errors import (
     AttemptInterrupted,
@@ -15,7 +17,7 @@ from taskorch.errors import (
     ProgramFailedError,
     UnenforceableError,
 )
-from taskorch.model import NO_RESOURCES, Resources, of_attempt
+from taskorch.model import LIMITS, Resources, of_attempt
 from taskorch.protocols import Attempt, AttemptExecutor
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Characters of what a program said last that its error begins with.
 _MAX_LINE: Final = 500
+#: Limits that resources of other names are.
+_LIMIT_OF: Final = {"disk_mb": "written_mb"}
 #: Names of variables that the error of a program mentions.
 _SOME_NAMES: Final = 3
 
@@ -64,18 +68,13 @@ class Programs(AttemptExecutor["ProgramProcess"]):
             error = failure_of(task_id, program, end.result, was_asked=end.was_asked)
             attempt.end(None if error is not None else end.result, error)
 
-        resources = NO_RESOURCES
-        if program.enforced(self.enforce):
-            # An attempt may have got more than the one before it, or less than asked.
-            resources = Resources.from_units(attempt.told("allocation", None))
+        program = as_declared(program, attempt, self.enforce)
         return self._opened().start(
             program,
             name=f"{task_id}/{attempt.fence[1]}",
             env=of_attempt(task_id, attempt.fence),
             on_end=on_end,
             holding=_Holding(attempt) if task.resources.is_elastic else None,
-            resources=resources,
-            enforce=self.enforce,
         )
 
     def stop(self, begun: ProgramProcess, grace: float) -> None:
@@ -124,6 +123,30 @@ class Programs(AttemptExecutor["ProgramProcess"]):
 
                 self._executor = ProgramExecutor(run_id=self._run_id(), logs=self.logs)
             return self._executor
+
+
+def as_declared(program: Program, attempt: Attempt, usual: Enforce) -> Program:
+    """
+    *program* with all that it is to be held to, also what its task declares.
+
+    *usual* says whether a program is held that says nothing of that.
+    """
+    enforce = program.enforced(usual)
+    if not enforce:
+        return program
+    # An attempt may have got more than the one before it, or less than asked.
+    granted = dict(Resources.from_units(attempt.told("allocation", None)))
+    amounts = {_LIMIT_OF.get(name, name): much for name, much in granted.items()}
+    limits = {name: amounts[name] for name in LIMITS if name in amounts}
+    writes = program.writes
+    if attempt.task.writes is not None:
+        writes = (*(writes or ()), *attempt.task.writes)
+    return attrs.evolve(
+        program,
+        limits=limits | dict(program.limits),
+        writes=writes,
+        enforce=enforce,
+    )
 
 
 class _Holding:

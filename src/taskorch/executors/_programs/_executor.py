@@ -17,17 +17,12 @@ from taskorch.executors._programs._guard import ProcessGuard
 from taskorch.executors._programs._loop import Loop
 from taskorch.executors._programs._output import LogFolder
 from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
-from taskorch.executors._programs._run import (
-    AttemptHolding,
-    Common,
-    ProgramRun,
-    held_to,
-)
+from taskorch.executors._programs._run import AttemptHolding, Common, ProgramRun
 from taskorch.executors._programs._spawn import at_fork
-from taskorch.model import NO_RESOURCES, RUN_VARIABLE
+from taskorch.model import RUN_VARIABLE
 
 if TYPE_CHECKING:
-    from taskorch.model import Enforce, Program
+    from taskorch.model import Program
 
 _log = logging.getLogger(__name__)
 
@@ -115,8 +110,6 @@ class ProgramExecutor:
         env: Mapping[str, str],
         on_end: Callable[[ProgramEnd], object],
         holding: AttemptHolding | None = None,
-        resources: Mapping[str, float] = NO_RESOURCES,
-        enforce: Enforce = None,
     ) -> ProgramProcess:
         """
         Start a program; for any thread, and without waiting for it.
@@ -132,8 +125,6 @@ class ProgramExecutor:
             holding: What the attempt holds, if that may change while it runs: then it
                 is in a file, and the program may say that it is at a checkpoint. Asked
                 on the supervisor's thread.
-            resources: The resources of its task, which are limits if it is held.
-            enforce: Whether it is held, if it does not say so itself.
 
         Returns:
             The process, at once; its `pid` is known a little later.
@@ -151,7 +142,6 @@ class ProgramExecutor:
             on_end=on_end,
             on_over=self._forget,
             holding=holding,
-            held_to=held_to(program, resources, enforce=enforce),
         )
         with self._lock:
             if self._closed:

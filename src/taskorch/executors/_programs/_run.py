@@ -50,10 +50,8 @@ from taskorch.executors._programs._temporary import make_temporary, remove_tree
 from taskorch.model import (
     ALLOCATION_VARIABLE,
     CHECKPOINT_VARIABLE,
-    LIMITS,
     PROGRAM_VARIABLE,
     RUN_VARIABLE,
-    Enforce,
     Program,
     ProgramResult,
     Resources,
@@ -187,8 +185,6 @@ _KILL_SECONDS = 1.0
 
 _numbers = itertools.count(1)
 
-#: Limits that resources of other names are.
-_LIMIT_OF: Final = {"disk_mb": "written_mb"}
 #: Limits that the system tells of by a signal.
 _LIMIT_BY_SIGNAL: Final = {
     -signal.SIGXCPU: "cpu_seconds",
@@ -197,37 +193,6 @@ _LIMIT_BY_SIGNAL: Final = {
 
 #: Exit codes of what signal 9 has ended, and of a shell of which it has ended a part.
 _KILLED: Final = (-signal.SIGKILL, 128 + signal.SIGKILL)
-
-
-@attrs.frozen
-class HeldTo:
-    """
-    What a program is to be held to.
-
-    Attributes:
-        limits: By name, as of `Program.limits`.
-        partly: Whether it may be started though something cannot be held.
-    """
-
-    limits: Mapping[str, float]
-    partly: bool
-
-
-def held_to(
-    program: Program, resources: Mapping[str, float], *, enforce: Enforce
-) -> HeldTo | None:
-    """
-    What *program* is to be held to, whose task has *resources*; None: to nothing.
-
-    *enforce* counts where the program itself says nothing.
-    """
-    enforce = program.enforced(enforce)
-    if not enforce:
-        return None
-    limits = {_LIMIT_OF.get(name, name): much for name, much in resources.items()}
-    limits |= dict(program.limits)
-    kept = {name: limits[name] for name in LIMITS if limits.get(name)}
-    return HeldTo(kept, partly=enforce == "if possible")
 
 
 @attrs.frozen
@@ -280,7 +245,6 @@ class ProgramRun:
         on_end: Callable[[ProgramEnd], object],
         on_over: Callable[[ProgramRun], object],
         holding: AttemptHolding | None = None,
-        held_to: HeldTo | None = None,
     ) -> None:
         self.process = ProgramProcess(partial(common.loop.call, self._safe(self._tick)))
         self._common = common
@@ -296,7 +260,6 @@ class ProgramRun:
         self._child: Child | None = None
         #: What it used, once it has ended.
         self._used = ReapedUsage()
-        self._held_to = held_to
         self._hold: Hold | None = None
         #: By what it is held, and what is not held.
         self._enforced: tuple[str, ...] = ()
@@ -382,7 +345,7 @@ class ProgramRun:
             if self._grant is not None:
                 self._env |= self._grant.open()
             stdin = None if self._program.stdin is None else self._input
-            prefix = () if self._held_to is None else self._held(self._held_to)
+            prefix = self._held() if self._program.enforced(None) else ()
             child = spawn(self._program, self._env, stdin, prefix)
         except UnheldError as error:
             self._finish(ProgramEnd(None, error))
@@ -404,7 +367,7 @@ class ProgramRun:
         self._connect(child)
         self._schedule()
 
-    def _held(self, held_to: HeldTo) -> tuple[str, ...]:
+    def _held(self) -> tuple[str, ...]:
         """
         The words before those of the program, by which it is held.
 
@@ -412,11 +375,13 @@ class ProgramRun:
             UnheldError: Something cannot be held.
             OSError: It could not be started anyhow.
         """
-        program, partly = self._program, held_to.partly
+        program = self._program
+        partly = program.enforce == "if possible"
         check_startable(program, self._env)
         prefix: tuple[str, ...] = ()
-        if held_to.limits:
-            hold, unheld = self._common.governor.hold(held_to.limits, partly=partly)
+        if program.limits:
+            limits = dict(program.limits)
+            hold, unheld = self._common.governor.hold(limits, partly=partly)
             self._hold, prefix = hold, hold.prefix(self._env)
             self._enforced, self._unenforced = tuple(hold.ways.values()), unheld
         if program.reads is None and program.writes is None and program.network is None:
