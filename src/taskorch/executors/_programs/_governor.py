@@ -59,7 +59,7 @@ _SHORTEST: Final = 0.005
 _MEMBERS: Final = 0.05
 _SHARE: Final = 10
 #: Seconds in which a group must be empty once all in it are killed.
-_PATIENCE: Final = 2.0
+_PATIENCE: Final = 1.0
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PREFIX: Final = "taskorch-"
 _names: Final = count(1)
@@ -151,8 +151,8 @@ class Hold:
 
     def look(self) -> str:
         """Measure; the name of the limit that was passed, or ""."""
-        begun = time.monotonic()
         pids = self._found()
+        begun = time.monotonic()
         self._measure(pids)
         self._measure_written(pids)
         if not self.exceeded:
@@ -195,7 +195,14 @@ class Hold:
             self._members = [pid for pid in self._family.find() if pid > 0]
             took = time.monotonic() - now
             self._members_at = now + max(_MEMBERS, _SHARE * took)
-        return self._members
+        # To ask for children is quick, and finds all but those who hide.
+        pids = dict.fromkeys(self._members)
+        waiting = list(pids)
+        while waiting:
+            children = _children_of(waiting.pop())
+            waiting += [pid for pid in children if pid not in pids]
+            pids |= dict.fromkeys(children)
+        return list(pids)
 
     def _measure(self, pids: list[int]) -> None:
         used, memory, seconds, threads = self.used, 0, 0.0, 0
@@ -282,8 +289,7 @@ class _Group(Hold):
     def _found(self) -> list[int]:
         if not self._each:
             return super()._found()
-        text = _text_of(self._each[0] / "cgroup.procs")
-        return [int(pid) for pid in text.split()]
+        return _members_of(self._each[0])
 
     def look(self) -> str:
         """
@@ -337,11 +343,9 @@ class _Group(Hold):
             with suppress(OSError):
                 _write(self._folders["pids"] / "pids.max", "0")
         for folder in self._each:
-            text = _text_of(folder / "cgroup.procs")
-            for pid in text.split():
-                if int(pid) != os.getpid():
-                    with suppress(OSError):
-                        os.kill(int(pid), signal.SIGKILL)
+            for pid in _members_of(folder):
+                with suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
 
     def end(self) -> bool:
         """Take the last measure, kill who is left, and remove the group if it can."""
@@ -648,7 +652,9 @@ def _controllers(folder: Path) -> list[str]:
 
 
 def _step_down(folder: Path) -> None:
-    pids = [int(pid) for pid in _text_of(folder / "cgroup.procs").split()]
+    if "0" in _text_of(folder / "cgroup.procs").split():
+        return
+    pids = [*_members_of(folder), os.getpid()]
     for pid in pids:
         state = _guardian.state_of(pid)
         if pid != os.getpid() and (state is None or state.parent != os.getpid()):
@@ -684,6 +690,13 @@ def _sweep(place: _Place) -> None:
 # -- what processes have
 
 
+def _members_of(folder: Path) -> list[int]:
+    """The processes of a group, but for this one."""
+    pids = map(int, _text_of(folder / "cgroup.procs").split())
+    # Of another namespace the number is 0, which would be our own process group.
+    return [pid for pid in pids if pid > 1 and pid != os.getpid()]
+
+
 def _memory_of(pid: int) -> int:
     """Bytes of memory of a process, its part of what it shares; 0 if it is gone."""
     found = _PSS.findall(_bytes_of(f"/proc/{pid}/smaps_rollup"))
@@ -693,6 +706,11 @@ def _memory_of(pid: int) -> int:
     pages = _bytes_of(f"/proc/{pid}/statm").split()
     own = int(pages[1]) - int(pages[2]) if pages else 0
     return max(0, own) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _children_of(pid: int) -> list[int]:
+    """The processes that the first thread of a process has begun, as far as known."""
+    return [*map(int, _bytes_of(f"/proc/{pid}/task/{pid}/children").split())]
 
 
 def _times_of(pid: int) -> tuple[float, int]:

@@ -31,7 +31,7 @@ import attrs
 
 from taskorch._base.staged import Staged
 from taskorch.executors._programs._family import Family, Leftovers, MemoryKills
-from taskorch.executors._programs._governor import Governor, Hold, UnheldError
+from taskorch.executors._programs._governor import WATCH, Governor, Hold, UnheldError
 from taskorch.executors._programs._guard import ProcessGuard
 from taskorch.executors._programs._loop import Action, Loop
 from taskorch.executors._programs._output import Input, LogFolder, Output, OutputLog
@@ -185,6 +185,9 @@ _KILL_SECONDS = 1.0
 
 _numbers = itertools.count(1)
 
+#: What a process must have had of its limit, and MiB besides, to have passed it.
+_SURELY: Final = 1.1
+_SHARED_MB: Final = 16.0
 #: Limits that the system tells of by a signal.
 _LIMIT_BY_SIGNAL: Final = {
     -signal.SIGXCPU: "cpu_seconds",
@@ -590,6 +593,7 @@ class ProgramRun:
         if not exceeded and not self._was_asked:
             by_signal = _LIMIT_BY_SIGNAL.get(result.exit_code, "")
             exceeded = by_signal if by_signal in hold.limits else ""
+            exceeded = exceeded or _unseen(hold, result.memory_mb)
         if hold.oom_killed:
             # Where version 2 counts them for the groups above, too, this one is ours.
             self._common.memory_kills.claim(self._memory_kills)
@@ -641,6 +645,14 @@ class ProgramRun:
         if fd >= 0:
             self._common.loop.unwatch(fd)
             os.close(fd)
+
+
+def _unseen(hold: Hold, largest: float | None) -> str:
+    """The limit that a program passed between two looks, by its *largest* process."""
+    limit = hold.limits.get("memory_mb", math.inf)
+    # Some of that it shares with others, such as libraries.
+    surely = largest is not None and largest > _SURELY * limit + _SHARED_MB
+    return "memory_mb" if surely and hold.ways.get("memory_mb") == WATCH else ""
 
 
 def _highest(held: float, largest: float | None, hold: Hold) -> float | None:
