@@ -60,6 +60,8 @@ _MEMBERS: Final = 0.05
 _SHARE: Final = 10
 #: Seconds in which a group must be empty once all in it are killed.
 _PATIENCE: Final = 1.0
+#: The flag of a process that has begun to end (PF_EXITING of Linux).
+_ENDING: Final = 0x4
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PREFIX: Final = "taskorch-"
 _names: Final = count(1)
@@ -316,7 +318,9 @@ class _Group(Hold):
                 self._has_joined = self._has_joined or pid == launcher
                 return False
             is_joining = pid == launcher and not self._has_joined
-            return bool(inside) and not is_joining and family.belongs(pid)
+            # Who is about to end has left it already.
+            gone = not inside or _is_ending(pid)
+            return not gone and not is_joining and family.belongs(pid)
 
         outside = any(is_outside(pid) for pid in family.find() if pid > 0)
         took = time.monotonic() - now
@@ -711,6 +715,13 @@ def _memory_of(pid: int) -> int:
 def _children_of(pid: int) -> list[int]:
     """The processes that the first thread of a process has begun, as far as known."""
     return [*map(int, _bytes_of(f"/proc/{pid}/task/{pid}/children").split())]
+
+
+def _is_ending(pid: int) -> bool:
+    """Whether a process has begun to end, or has ended."""
+    stat = _bytes_of(f"/proc/{pid}/stat")
+    fields = stat[stat.rfind(b")") + 1 :].split()
+    return not fields or bool(int(fields[6]) & _ENDING)
 
 
 def _times_of(pid: int) -> tuple[float, int]:

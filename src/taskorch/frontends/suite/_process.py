@@ -64,7 +64,7 @@ class AgentProcess:
         hear: Callable[[dict[str, Any]], object],
         is_to_end: Callable[[], bool],
         grace: float,
-        begun: Callable[[int], object],
+        begun: Callable[[int], object] | None = None,
     ) -> dict[str, Any]:
         """
         Run one task to its end.
@@ -92,7 +92,8 @@ class AgentProcess:
                     return event
                 if event["event"] == "begun":
                     self._group = event["group"]
-                    begun(self._group)
+                    if begun is not None:
+                        begun(self._group)
                 else:
                     hear(event)
 
