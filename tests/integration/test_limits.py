@@ -10,6 +10,7 @@ import os
 import pathlib
 import sys
 import textwrap
+import time
 
 import pytest
 from tests.integration.tools import PATIENCE, eventually
@@ -22,6 +23,7 @@ from taskorch.errors import (
     TaskTimeoutError,
     UnenforceableError,
 )
+from taskorch.executors import processes
 from taskorch.recovery import Grow, RecoveryHandler, Row
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux holds limits")
@@ -332,6 +334,56 @@ def test_who_leaves_the_group_is_ended(orch, group, best):
     error = failed(orch, code, limits={"memory_mb": 100})
     assert error.result.exceeded == "group"
     assert "left the group" in str(error)
+
+
+# -- functions -----------------------------------------------------------------------
+
+
+def take(mb: int) -> int:
+    return len(bytearray(mb << 20))
+
+
+def test_a_worker_process_is_held_and_the_next_call_has_a_new_one(way):
+    """Only the call that passes the limit fails, as want of memory."""
+    limits = {"memory_mb": 150, "cpu_seconds": 60}
+    matrix = RecoveryHandler(escalate=False, max_retries=0)
+    with TaskOrchestrator(
+        executors={"process": processes(1, limits=limits)}, retry_handler=matrix
+    ) as orch:
+        hog, last = (
+            orch.submit_task(Task.call(take_long, mb, executor="process"))
+            for mb in (400, 2)
+        )
+        error = hog.exception(PATIENCE)
+        assert isinstance(error, MemoryLimitError)
+        assert (error.limit, error.result) == (150, None)
+        assert "of 150 MB of memory" in str(error)
+        assert last.result(PATIENCE) == 2 << 20
+
+
+def take_long(mb: int) -> int:
+    data = bytearray(mb << 20)
+    if mb > 100:
+        time.sleep(600)
+    return len(data)
+
+
+def test_what_cannot_hold_worker_processes_is_told(monkeypatch):
+    monkeypatch.setenv(VARIABLE, "off")
+    own = {"process": processes(limits={"processes": 5})}
+    with TaskOrchestrator(executors=own) as orch:
+        call = orch.submit_task(Task.call(take, 1, executor="process"))
+        assert isinstance(call.exception(PATIENCE), UnenforceableError)
+
+
+def test_a_function_in_a_thread_cannot_be_limited():
+    """It is said by name, with what to do."""
+    for option in ({"enforce": True}, {"limits": {"memory_mb": 5}}):
+        with pytest.raises(TypeError, match="thread cannot be limited"):
+            Task.call(take, 1, **option)
+    for wrong in ({"count": 0}, {"limits": {"memory": 5}}, {"limits": {"cpu": 0}}):
+        with pytest.raises(InvalidTaskError):
+            processes(**wrong)
 
 
 # -- what stays as it is --------------------------------------------------------------

@@ -206,6 +206,13 @@ def _journal(name: str, value: object) -> object:
     return value
 
 
+def _processes(setting: str, executor: Any) -> Processes:
+    if isinstance(executor, Processes):
+        return executor
+    check_count(setting, executor, least=1)
+    return Processes(executor)
+
+
 def _executors(setting: str, value: object) -> dict[str, AttemptExecutor[Any]]:
     """The executors of *value*, each as what runs attempts."""
     usual = "executors={'cpu': ProcessPoolExecutor()}"
@@ -217,9 +224,8 @@ def _executors(setting: str, value: object) -> dict[str, AttemptExecutor[Any]]:
         if not isinstance(name, str) or not name.strip():
             msg = f"{setting}: a name is needed, not {show(name)}"
             raise InvalidTaskError(msg, hint=usual)
-        if name == "process" and type(executor) is int:
-            check_count(f"{setting}: process", executor, least=1)
-            checked[name] = Processes(executor)
+        if name == "process" and type(executor) in (int, Processes):
+            checked[name] = _processes(f"{setting}: process", executor)
             continue
         if name in BUILT_IN:
             msg = f"{setting}: the name {name!r} is taken"

@@ -730,11 +730,18 @@ def call_of(
 
 def _refuse_argument(fn: Callable[..., Any], name: str) -> None:
     """
-    Refuse *name* among the options, if it is an argument of *fn*.
+    Refuse *name* among the options, if it is an argument of *fn*, or for programs.
 
     Raises:
         TypeError: It is: it says where it belongs.
     """
+    if name in ("enforce", "limits"):
+        msg = (
+            f"Task.call has no {name}: a function in a thread cannot be limited. Use "
+            "executor='process', and executors={'process': processes(limits=…)} of "
+            "taskorch.executors; or Task.program"
+        )
+        raise TypeError(msg)
     import inspect  # noqa: PLC0415 - for errors
 
     try:
