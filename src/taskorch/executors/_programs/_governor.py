@@ -126,6 +126,8 @@ class Hold:
 
     #: The files that a process writes `0` to, to be of the family.
     joins: tuple[str, ...] = ()
+    #: Whether it finds all of the family at once, and ends it.
+    knows_all: bool = False
     #: The limits that nothing but a look sees.
     watched: tuple[str, ...] = _WATCHED
 
@@ -244,6 +246,8 @@ class Hold:
 class _Group(Hold):
     """A family in a group of the system's; a folder for each controller."""
 
+    knows_all: bool = True
+
     def __init__(
         self, limits: Mapping[str, float], folders: Mapping[str, Path]
     ) -> None:
@@ -252,6 +256,8 @@ class _Group(Hold):
         self._each = sorted(set(folders.values()))
         self._has_joined = False
         self._remove_by = math.inf
+        # Most programs are over before they could leave.
+        self._members_at = time.monotonic() + _LONGEST
         if "memory" in folders:
             self.watched = tuple(set(_WATCHED) - {"memory_mb"})
         self.joins = tuple(str(each / "cgroup.procs") for each in self._each)

@@ -11,7 +11,7 @@ Decision: 0230.
 
 from __future__ import annotations
 
-import json
+import marshal
 import os
 import re
 import sys
@@ -130,7 +130,7 @@ def confine(
         "unset": [each for each in ("LC_CTYPE",) if each not in env],
     }
     launcher = str(Path(_confine.__file__).resolve())
-    prefix = (sys.executable, "-I", "-S", launcher, json.dumps(spec))
+    prefix = (sys.executable, "-I", "-S", launcher, marshal.dumps(spec).hex())
     enforced = tuple(dict.fromkeys(possible[name] for name in held))
     return Confinement(prefix, enforced, unheld)
 

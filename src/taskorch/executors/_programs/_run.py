@@ -180,6 +180,8 @@ class ProgramGrant:
 
 # How often, in seconds, to ask for the end of a program where the system cannot tell.
 _POLL_SECONDS = 0.02
+# How often, in seconds, to look whether nobody is left in a group.
+_MOMENT = 0.002
 # How long, in seconds, to wait for a program that is given up and killed.
 _KILL_SECONDS = 1.0
 
@@ -541,7 +543,9 @@ class ProgramRun:
         self._used = reap(child)
         # A program that ends by itself may leave something outside its group; one that
         # is ended may not.
-        everywhere = self.process.kill_at is not None or self._hold is not None
+        everywhere = self.process.kill_at is not None
+        if self._hold is not None:
+            everywhere = not self._hold.knows_all
         family = self._family(everywhere=everywhere)
         self._leftovers = Leftovers(family, self.process.asked_at)
         self._clear_by = time.monotonic() + self._common.leftover_grace
@@ -556,7 +560,7 @@ class ProgramRun:
         if again is None and (self._hold is None or self._hold.end()):
             self._conclude()
         else:
-            self._next_check = again or time.monotonic() + _POLL_SECONDS
+            self._next_check = again or time.monotonic() + _MOMENT
 
     def _conclude(self) -> None:
         self._output.finish()
