@@ -82,6 +82,7 @@ from taskorch.runtime._questions import cause_of as cause_of
 from taskorch.runtime._questions import check as check
 from taskorch.runtime._questions import failure_of as failure_of
 from taskorch.runtime._questions import open_questions as open_questions
+from taskorch.runtime._questions import opened_questions as opened_questions
 from taskorch.runtime._questions import refuse_bypass as refuse_bypass
 from taskorch.runtime._questions import vote as vote
 from taskorch.runtime._questions import why_unsure as why_unsure
