@@ -281,7 +281,9 @@ def _show(
         return
     if after_another:
         print()
-    print("\n".join(in_lines(reader, whole)))
+    first, *rest = in_lines(reader, whole)
+    state = whole["run"].get("state", "")
+    print(first.replace(f" is {state}", f" is {coloured(state)}"), *rest, sep="\n")
     heads = ("task", "state", "attempts", "started (UTC)", "took", "")
     print(f"\n{table(heads, task_rows(whole), indent='  ')}")
     if whole["left_out"]:
@@ -297,7 +299,7 @@ def in_lines(reader: Reader, whole: Mapping[str, Any]) -> list[str]:
         # A service may have forgotten the line of an old run, and knows its tasks.
         counts = ", ".join(f"{n:,} {state}" for state, n in whole["states"].items())
         return [f"{line(run['id'])}: {counts}"]
-    first = f"{line(run['id'])} is {coloured(run['state'])}"
+    first = f"{line(run['id'])} is {run['state']}"
     if isinstance(reader, JournalReader) and not run["ended"]:
         gone = reader.owner.lives is False
         first += ", as far as is kept: its orchestrator is gone" * gone
