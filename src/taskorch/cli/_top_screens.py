@@ -159,8 +159,10 @@ class Table(DataTable[Text]):
         self._shown = shown
         self._keys = [each for each, _ in rows]
         self.clear(columns=True)
-        for each in heads:
-            self.add_column(Text(each, "bold"))
+        for place, each in enumerate(heads):
+            # It would measure them later, and not each time.
+            widest = max((cells[place].cell_len for _, cells in rows), default=0)
+            self.add_column(Text(each, "bold"), width=max(widest, width(each)))
         for _, cells in rows:
             self.add_row(*cells)
         row = self._keys.index(key) if key in self._keys else at.row
@@ -305,7 +307,8 @@ class Looking(Screen[None]):
                 if not does:
                     self.notify(f"{line(subject)}: {text}", markup=False)
                     return
-                question = f"{verb} {line(subject)}?\n\n{line(text)}"
+                what = "Run again" if verb == "restart" else verb.capitalize()
+                question = f"{what}: {line(subject)}?\n\n{line(text)}"
                 self.app.push_screen(
                     Confirm(question), lambda yes: change(called) if yes else None
                 )
@@ -569,7 +572,8 @@ class FirstView(Looking):
         if item is None or item.kind != "question":
             item = next((i for i in self._items.values() if i.kind == "question"), None)
         if item is None:
-            self.notify("Nobody is asked anything.", markup=False)
+            words = "No question is in the list." if self._items else "Nothing is listed."
+            self.notify(words, markup=False)
         else:
             self.answer(item.id)
 
@@ -823,7 +827,10 @@ class Question(ModalScreen["tuple[str, str, str] | None"]):
             words += f"\n{counted(len(blocked), 'task')} wait for it"
         with Vertical(classes="box"):
             yield Static(Text(words), id="question")
-            yield Input(_user(), placeholder="who answers", id="by")
+            who = asked["who"]
+            user = _user() if who is None or _user() in who else ""
+            hint = "who answers" if who is None else f"who answers: {', '.join(who)}"
+            yield Input(user, placeholder=hint, id="by")
             yield OptionList(
                 *(Text(line(each)) for each in asked["options"]), id="options"
             )
