@@ -406,6 +406,12 @@ def _change(args: argparse.Namespace, act: Act) -> int:
     names = _named(args, act)
     with at(args.journal) as orch:
         previews = {name: foreseen(orch, act, name) for name in names}
+        previews = {
+            name: each
+            for name, each in previews.items()
+            # A pattern means those of which there is something to do.
+            if each[2] or name in args.names
+        }
         if act.asks and not args.yes:
             texts = {name: text for name, (_, text, does) in previews.items() if does}
             if texts and not _agrees(args, texts):

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
-from urllib.parse import quote
 
 import attrs
 
@@ -32,10 +31,10 @@ from taskorch.model import (
     TypeStats,
 )
 from taskorch.reading import JournalReader
-from taskorch.reading._nights import RunsOfJournal, RunViews
 
 if TYPE_CHECKING:
     from taskorch.client import Client
+    from taskorch.reading._nights import RunViews
 
 #: What both are asked.
 Reader: TypeAlias = "JournalReader | ServiceReader"
@@ -66,8 +65,11 @@ def runs_of(reader: Reader) -> RunsSource:
     """What says of runs what *reader* says of tasks."""
     if isinstance(reader, ServiceReader):
         return ServiceRuns(reader.client)
-    lines = RunsOfJournal(reader)
-    return RunViews(lambda: reader, lambda: lines, live=False)
+    # It loads zones and statistics.
+    from taskorch.reading import _nights  # noqa: PLC0415 - see above
+
+    lines = _nights.RunsOfJournal(reader)
+    return _nights.RunViews(lambda: reader, lambda: lines, live=False)
 
 
 class ServiceRuns:
@@ -91,15 +93,21 @@ class ServiceRuns:
 
     def run(self, run_id: str, under: str | None = None) -> dict[str, Any]:
         """See `RunViews.run`."""
-        return self._ask(f"/runs/{quote(run_id, safe='')}", under=under)
+        return self._ask(f"/runs/{_quoted(run_id)}", under=under)
 
     def earlier(self, task_id: str) -> dict[str, Any]:
         """See `RunViews.earlier`."""
-        return self._ask(f"/tasks/{quote(task_id, safe='')}/earlier")
+        return self._ask(f"/tasks/{_quoted(task_id)}/earlier")
 
     def _ask(self, path: str, **which: Any) -> dict[str, Any]:
         query = {name: str(each) for name, each in which.items() if each}
         return self._client._ask("GET", path, query=query)  # noqa: SLF001 - no verb
+
+
+def _quoted(name: str) -> str:
+    from urllib.parse import quote  # noqa: PLC0415 - only services need it
+
+    return quote(name, safe="")
 
 
 class InWords(dict[str, Any]):

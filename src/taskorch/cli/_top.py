@@ -22,6 +22,8 @@ from taskorch.cli._terminal import add_json, coloured, is_terminal, print_json, 
 from taskorch.errors import InvalidTaskError
 from taskorch.reading._nights import DAYS
 
+#: Seconds between two looks, at the least.
+_SOONEST: Final = 0.1
 #: States that have the colour of another word.
 _LIKE: Final = {
     "mended": "completed",
@@ -74,8 +76,7 @@ def _run(args: argparse.Namespace) -> int:
     with reader_of(args.journal) as reader:
         runs = runs_of(reader)
         if is_seen and not args.once and not args.json:
-            _watch(args.journal, reader, runs, args)
-            return OK
+            return _watch(args.journal, reader, runs, args)
         picture = look(args.journal, reader, runs, args.days)
         if args.json:
             print_json({**picture.nights, "statistics": picture.stats})
@@ -86,9 +87,9 @@ def _run(args: argparse.Namespace) -> int:
     return OK
 
 
-def _watch(place: str, reader: Reader, runs: RunsSource, args: Any) -> None:
+def _watch(place: str, reader: Reader, runs: RunsSource, args: Any) -> int:
     """
-    Draw until a person has seen enough.
+    Draw until a person has seen enough; the exit code.
 
     Raises:
         ImportError: textual is not installed.
@@ -104,7 +105,9 @@ def _watch(place: str, reader: Reader, runs: RunsSource, args: Any) -> None:
     watch = Watch(place, reader, runs, days=args.days)
     # What cannot be asked at all is told as any command tells it.
     watch.look()
-    Top(watch, every=args.every).run()
+    top = Top(watch, every=max(args.every, _SOONEST))
+    top.run()
+    return top.return_code or OK
 
 
 def _written(pieces: Line) -> str:

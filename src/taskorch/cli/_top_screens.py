@@ -300,12 +300,15 @@ class Looking(Screen[None]):
         reason = f"cancelled by {_user()}, in taskorch top"
 
         def preview() -> Callable[[], None]:
-            which = act if is_run else Act(act.of_task, act.of_task, "", "")
+            which = act if is_run else Act(act.of_task, act.of_task, "", act.done)
             called, text, does = foreseen(client, which, subject)
 
             def ask() -> None:
                 if not does:
                     self.notify(f"{line(subject)}: {text}", markup=False)
+                    return
+                if not act.asks:
+                    change(called)
                     return
                 what = "Run again" if verb == "restart" else verb.capitalize()
                 question = f"{what}: {line(subject)}?\n\n{line(text)}"
@@ -414,7 +417,10 @@ class FirstView(Looking):
         self.say("verdict", Text.assemble(_signed(state, words), Text(notes, "yellow")))
         self._show_grid(picture)
         if self._lists_runs:
-            self._show_runs(rows)
+            self._show_runs(rows, f"latest runs: {len(rows):,}")
+        elif not self.pattern and not any(first.items(picture)):
+            words = "nothing to look at; the latest runs:"
+            self._show_runs(picture.nights["runs"], words)
         else:
             self._show_items(picture)
         self._show_cell()
@@ -447,6 +453,8 @@ class FirstView(Looking):
             rows.append((each["name"], cells))
         grid = self.query_one("#grid", Table)
         grid.display = bool(picture.nights["schedules"])
+        if not grid.display and self.focused in (None, grid):
+            self.query_one("#todo").focus()
         heads = ["schedule", "  last", "next (UTC) " if picture.is_live else ""]
         grid.fill([*heads, *(f" {day[-2:]}" for day in days)], rows)
 
@@ -459,7 +467,7 @@ class FirstView(Looking):
         self._items = {f"{each.kind}:{each.id}": each for each in todo}
         more = first.left_out(picture)
         words = f"to look at: {len(todo):,}{f', and {more}' * bool(more)}"
-        self.say("what", words if todo or more else "nothing to look at: all is well")
+        self.say("what", words)
         rows = [
             (
                 key,
@@ -474,7 +482,7 @@ class FirstView(Looking):
         ]
         self.query_one("#todo", Table).fill(["", "what", "since (UTC)", "why"], rows)
 
-    def _show_runs(self, runs: Sequence[Mapping[str, Any]]) -> None:
+    def _show_runs(self, runs: Sequence[Mapping[str, Any]], words: str) -> None:
         self._items = {
             f"run:{each['id']}": Item(
                 *("run", each["id"], each["state"], None),
@@ -482,7 +490,7 @@ class FirstView(Looking):
             )
             for each in runs
         }
-        self.say("what", f"latest runs: {len(runs):,}")
+        self.say("what", words)
         rows = [(f"run:{each['id']}", _run_row(each)) for each in runs]
         heads = ["", "run", "started (UTC)", "took", "tasks", "error"]
         self.query_one("#todo", Table).fill(heads, rows)
@@ -572,8 +580,7 @@ class FirstView(Looking):
         if item is None or item.kind != "question":
             item = next((i for i in self._items.values() if i.kind == "question"), None)
         if item is None:
-            words = "No question is in the list." if self._items else "Nothing is listed."
-            self.notify(words, markup=False)
+            self.notify("No question is in the list.", markup=False)
         else:
             self.answer(item.id)
 
@@ -638,7 +645,7 @@ class RunScreen(Looking):
             _signed(state, head), "\n", "\n".join(_in_two(rest, self.size.width - 4))
         )
         self.say("about", about)
-        self.say("why", in_commands("\n".join(why), self.watch.place))
+        self.say("why", visible(in_commands("\n".join(why), self.watch.place)))
         heads = ["", "task", "state", "tries", "started (UTC)", "took", "error"]
         self.query_one("#tasks", Table).fill(heads, [*self._rows(whole, calls)])
 
@@ -982,16 +989,25 @@ class Top(App[None]):
             show = screen.look()
         except Exception as error:  # noqa: BLE001 - what goes on is shown, whatever comes
             lost = error
-            self._call(lambda: screen.lost(lost))
+            self._call(lambda: self._tell(screen, lost))
             return
 
         def see() -> None:
             # It may have been left meanwhile.
-            if screen in self.screen_stack:
+            if screen not in self.screen_stack:
+                return
+            try:
                 show()
+            except Exception as error:  # noqa: BLE001 - as above
+                screen.lost(error)
+            else:
                 screen.seen()
 
         self._call(see)
+
+    def _tell(self, screen: Looking, error: Exception) -> None:
+        if screen in self.screen_stack:
+            screen.lost(error)
 
     def _call(self, show: Callable[[], None]) -> None:
         """Call *show* where the screens live; what has ended shows nothing."""
