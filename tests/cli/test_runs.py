@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.cli.tools import taskorch, told
-from tests.frontends.service.tools import recorded, served
+from tests.frontends.service.tools import recorded, served, shown
 from tests.integration.tools import eventually
 
 from taskorch import Task, TaskOrchestrator, Workflow, current_context
 from taskorch.reading import JournalReader
+from taskorch.reading._nights import RunsOfJournal, RunViews
 
 pytest.importorskip("cronsim")
 
@@ -43,7 +44,9 @@ def run(path):
     """Two nights of a pipeline, three of a task alone, a run that asks somebody."""
     with TaskOrchestrator(journal=path, rerun_failed=False) as orch:
         orch.schedules.add("night", "0 3 * * *", pipeline(), zone="Europe/Berlin")
-        orch.schedules.backfill("night", TICK, TICK + timedelta(days=1, hours=1))
+        orch.schedules.backfill(
+            "night", TICK - timedelta(hours=2), TICK + timedelta(days=1)
+        )
         orch.schedules.add("alone", "0 4 * * *", well, overlap="queue")
         orch.schedules.backfill("alone", TICK, TICK + timedelta(days=3))
         asks = Workflow("asks")
@@ -192,6 +195,35 @@ def test_a_run_is_shown_with_its_tasks_and_what_blocks_it(journal, capsys):
     assert both.endswith(asks)
 
 
+def test_a_journal_that_goes_on_is_read_on(tmp_path):
+    """What was read before is not read again, and nothing is missed."""
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path) as orch:
+        reader = JournalReader(path)
+        lines = RunsOfJournal(reader)
+        views = RunViews(lambda: reader, lambda: lines, live=False)
+        for number in range(3):
+            flow = Workflow("flow")
+            flow.task(well, id="a")
+            flow.task(call, 2, id="b", after=["a"])
+            orch.workflows.start(flow, id=f"flow-{number}")
+            orch.wait()
+            if number == 1:
+                orch.workflows.restart("flow-0")
+                orch.wait()
+            kept = JournalReader(path)
+            anew = RunsOfJournal(kept)
+            fresh = RunViews(lambda kept=kept: kept, lambda anew=anew: anew, live=False)
+            assert views.page() == fresh.page()
+    rows = {row["id"]: row for row in views.page()["runs"]}
+    assert [rows[f"flow-{n}"]["state"] for n in range(3)] == [
+        "mended",
+        "failed",
+        "failed",
+    ]
+    assert {row["total"] for row in rows.values()} == {2}
+
+
 # -- acts ------------------------------------------------------------------------------
 
 
@@ -254,7 +286,7 @@ def test_a_pattern_means_what_is_broken_or_open(journal, capsys):
 
 
 def test_runs_of_a_service_are_changed(capsys, monkeypatch):
-    with served(TaskOrchestrator()) as service:
+    with shown() as service:
         orch = service.orch
         monkeypatch.setenv("TASKORCH_TOKEN", service.token)
         place = service.server.url
@@ -273,6 +305,7 @@ def test_runs_of_a_service_are_changed(capsys, monkeypatch):
         assert act("pause", "flow") == (0, "flow is paused")
         assert orch.get_task_status("flow/a").state == "suspended"
         assert act("resume", "flow") == (0, "flow goes on")
+
         assert act("cancel", "flow", "--yes") == (
             0,
             "flow was cancelled: Cancels 2 tasks.",
@@ -283,6 +316,14 @@ def test_runs_of_a_service_are_changed(capsys, monkeypatch):
         eventually(lambda: orch.get_task_status(f"{alone}~2").state == "completed")
         code, out = act("cancel", alone, "--yes")
         assert (code, f"{alone} has nothing to cancel" in out) == (1, True)
+
+
+def test_a_service_without_a_dashboard_says_so(capsys, monkeypatch):
+    with served(TaskOrchestrator()) as service:
+        monkeypatch.setenv("TASKORCH_TOKEN", service.token)
+        code, out, err = taskorch(capsys, "runs", service.server.url)
+    assert (code, out) == (2, "")
+    assert "the service has no dashboard" in err
 
 
 @pytest.mark.parametrize(

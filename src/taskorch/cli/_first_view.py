@@ -317,7 +317,8 @@ def in_text(
     yield [("", f"{line(picture.place)}  {now}")]
     state, words = verdict(picture)
     yield [sign(state), ("", f" {words}")]
-    yield from ([("late", f"! {line(note)}")] for note in picture.notes)
+    for note in picture.notes:
+        yield [("late", _fitting(f"! {line(note)}", room if cuts else None))]
     schedules = picture.nights["schedules"]
     if schedules:
         yield []
@@ -329,10 +330,8 @@ def in_text(
         for each in todo:
             name = line(each.id)
             padded = f" {name}{' ' * (most - width(name))}  {short(each.at):12}  "
-            text = line(each.text)
-            most_text = max(20, room - width(padded) - 1)
-            if cuts and width(text) > most_text:
-                text = f"{cut(text, most_text - 1)}…"
+            left = max(20, room - width(padded) - 1)
+            text = _fitting(line(each.text), left if cuts else None)
             yield [sign(each.state), ("", f"{padded}{text}".rstrip())]
     if more := left_out(picture):
         yield [("", f"  and {more}")]
@@ -344,6 +343,12 @@ def in_text(
             yield [sign(run["state"]), ("", text.rstrip())]
     yield []
     yield [("", f"load: {load(picture.stats)}")]
+
+
+def _fitting(text: str, room: int | None) -> str:
+    if room is None or width(text) <= room:
+        return text
+    return f"{cut(text, room - 1)}…"
 
 
 def _grid_lines(picture: Picture, room: int, sign: Any) -> Iterator[Line]:

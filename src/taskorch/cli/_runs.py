@@ -22,7 +22,7 @@ from taskorch._verbs.remedies import in_commands
 from taskorch._verbs.table import VERBS, bound
 from taskorch.cli import FAILED, OK
 from taskorch.cli._control import at
-from taskorch.cli._source import Reader, RunsSource, reader_of, runs_of
+from taskorch.cli._source import Reader, RunsSource, ask_dashboard, reader_of, runs_of
 from taskorch.cli._terminal import (
     add_journal,
     add_json,
@@ -154,6 +154,9 @@ def _run(args: argparse.Namespace) -> int:
         if args.names:
             msg = f"runs list: {' '.join(args.names)!r} is one word too many"
             raise InvalidTaskError(msg, hint="--id PATTERN says which runs are listed")
+        if args.limit < 0:
+            msg = f"--limit {args.limit}: a number of runs is needed"
+            raise InvalidTaskError(msg, hint="0 is all")
         with reader_of(args.journal) as reader:
             return _list(args, reader)
     if not args.names:
@@ -482,7 +485,7 @@ def _preview(orch: Any, verb: str, name: str) -> tuple[str, bool]:
         return "", True
     if isinstance(orch, Client):
         query = {"operation": VERBS[verb].operation, "subject": name}
-        answer = orch._ask("GET", "/previews", query=query)  # noqa: SLF001 - no verb
+        answer = ask_dashboard(orch, "/previews", query)
         return answer["text"], answer["does_something"]
     preview = _FORESEEN[verb](orch, name)
     return preview.text, preview.does_something

@@ -101,7 +101,28 @@ class ServiceRuns:
 
     def _ask(self, path: str, **which: Any) -> dict[str, Any]:
         query = {name: str(each) for name, each in which.items() if each}
-        return self._client._ask("GET", path, query=query)  # noqa: SLF001 - no verb
+        return ask_dashboard(self._client, path, query)
+
+
+def ask_dashboard(
+    client: Client, path: str, query: Mapping[str, str]
+) -> dict[str, Any]:
+    """
+    What a service tells its dashboard.
+
+    Raises:
+        TaskorchError: It has none, or refuses.
+    """
+    from taskorch.client import ServiceError  # noqa: PLC0415 - as that of `reader_of`
+
+    try:
+        return client._ask("GET", path, query=query)  # noqa: SLF001 - no verb
+    except ServiceError as error:
+        if error.problem.get("code") != "unknown_path":
+            raise
+        msg = "the service has no dashboard, so it keeps no list of runs"
+        hint = "orch.serve(), taskorch serve, or create_app(page=True) has one"
+        raise TaskorchError(msg, hint=hint) from error
 
 
 def _quoted(name: str) -> str:

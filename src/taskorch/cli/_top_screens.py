@@ -198,6 +198,7 @@ class Looking(Screen[None]):
         self.watch = watch
         self.pattern = ""
         self._is_lost = False
+        self._since = ""
 
     def look(self) -> Callable[[], None]:
         """On a thread: ask; what is returned shows the answer."""
@@ -391,6 +392,7 @@ class FirstView(Looking):
     def body(self) -> ComposeResult:
         """See `Looking.body`."""
         yield Static(id="verdict")
+        yield Static(id="notes")
         yield Table(id="grid", cursor="cell", fixed=3)
         yield Static(id="cell")
         yield Static(id="what")
@@ -413,8 +415,10 @@ class FirstView(Looking):
         now, under_way = f"{at:%Y-%m-%d %H:%M:%S} UTC", first.load(picture.stats)
         self.say("head", f"{line(picture.place)}  {now}  {under_way}")
         state, words = first.verdict(picture)
-        notes = "".join(f"\n! {line(note)}" for note in picture.notes)
-        self.say("verdict", Text.assemble(_signed(state, words), Text(notes, "yellow")))
+        self.say("verdict", _signed(state, words))
+        notes = "\n".join(f"! {line(note)}" for note in picture.notes)
+        self.say("notes", Text(notes, _COLOURS["late"]))
+        self.query_one("#notes").display = bool(notes)
         self._show_grid(picture)
         if self._lists_runs:
             self._show_runs(rows, f"latest runs: {len(rows):,}")
@@ -904,8 +908,11 @@ class Top(App[None]):
     TITLE = "taskorch top"
     ENABLE_COMMAND_PALETTE = False
     CSS = """
-    #head, #trouble, #verdict, #cell, #what, #about, #why, #task { padding: 0 1; }
-    #head, #what { height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
+    #head, #trouble, #verdict, #notes, #cell, #what, #about, #why { padding: 0 1; }
+    #task { padding: 0 1; }
+    #head, #notes, #what { text-wrap: nowrap; text-overflow: ellipsis; }
+    #head, #what { height: 1; }
+    #notes { max-height: 3; }
     #head { background: $primary-background; }
     #what { text-style: bold; }
     #trouble { display: none; background: $error; color: $text; max-height: 3; }
