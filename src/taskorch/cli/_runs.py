@@ -264,7 +264,8 @@ def took(row: Mapping[str, Any]) -> str:
 
 def began_by(row: Mapping[str, Any]) -> str:
     """Who has begun a run."""
-    return _BY.get(row["by"], row["by"])
+    by: str = row["by"]
+    return _BY.get(by, by)
 
 
 # -- one run ---------------------------------------------------------------------------

@@ -195,7 +195,7 @@ class Looking(Screen[None]):
 
     def __init__(self, watch: Watch) -> None:
         super().__init__()
-        self.watch = watch
+        self.source = watch
         self.pattern = ""
         self._is_lost = False
         self._since = ""
@@ -228,7 +228,7 @@ class Looking(Screen[None]):
         if not self._is_lost:
             self._since = now
         self._is_lost = True
-        said = visible(self.watch.said_of(error))
+        said = visible(self.source.said_of(error))
         self.say(
             "trouble", f"! since {self._since}: {said}; what stands here is of before"
         )
@@ -239,7 +239,7 @@ class Looking(Screen[None]):
         if self._is_lost:
             self._is_lost = False
             self.query_one("#trouble").display = False
-            self.notify(f"{self.watch.place} is back", markup=False)
+            self.notify(f"{self.source.place} is back", markup=False)
 
     def action_back(self) -> None:
         """Leave the filter, or the screen."""
@@ -289,11 +289,11 @@ class Looking(Screen[None]):
         self._act(ACTS[verb], verb, task_id, is_run=False)
 
     def _act(self, act: Act, verb: str, subject: str, *, is_run: bool) -> None:
-        client = self.watch.client
+        client = self.source.client
         if client is None:
             self.notify(
                 "A journal is only read here: name the URL of its service, or use "
-                f"taskorch runs {self.watch.place} {verb}",
+                f"taskorch runs {self.source.place} {verb}",
                 severity="warning",
                 markup=False,
             )
@@ -331,7 +331,7 @@ class Looking(Screen[None]):
 
     def answer(self, question_id: str) -> None:
         """Answer a question, once a person has chosen."""
-        client = self.watch.client
+        client = self.source.client
         if client is None:
             self.notify(
                 "A journal takes no answers here: name the URL of its service",
@@ -347,7 +347,11 @@ class Looking(Screen[None]):
                 return lambda: self.notify(
                     f"{line(question_id)} waits for no answer any more", markup=False
                 )
-            return lambda: self.top.push_screen(Question(question), reply)
+
+            def show() -> None:
+                self.top.push_screen(Question(question), reply)
+
+            return show
 
         def reply(choice: tuple[str, str, str] | None) -> None:
             if choice is None:
@@ -400,13 +404,13 @@ class FirstView(Looking):
 
     def look(self) -> Callable[[], None]:
         """See `Looking.look`."""
-        picture = self.watch.look()
+        picture = self.source.look()
         rows: list[Mapping[str, Any]] = []
         if self._lists_runs:
             pattern = self.pattern
             is_part = pattern and WILD.isdisjoint(pattern)
-            which = {"id": f"*{pattern}*" if is_part else pattern}
-            page = self.watch.runs.page(**which, limit=_RUNS)
+            wanted = f"*{pattern}*" if is_part else pattern
+            page = self.source.runs.page(id=wanted, limit=_RUNS)
             rows = [] if page is None else page["runs"]
         return lambda: self._show(picture, rows)
 
@@ -539,7 +543,7 @@ class FirstView(Looking):
         """Open a run of the grid."""
         place = self._cell()
         if place is not None and place["cell"]["run"] is not None:
-            self.top.open(RunScreen(self.watch, place["cell"]["run"]["id"]))
+            self.top.open(RunScreen(self.source, place["cell"]["run"]["id"]))
 
     def on_data_table_row_selected(self, _: DataTable.RowSelected) -> None:
         """Open what is to be looked at."""
@@ -547,13 +551,13 @@ class FirstView(Looking):
         if item is None:
             return
         if item.kind == "run":
-            self.top.open(RunScreen(self.watch, item.id))
+            self.top.open(RunScreen(self.source, item.id))
         elif item.kind == "schedule":
             self.notify(f"{line(item.id)} {line(item.text)}", markup=False)
-        elif item.kind == "question" and self.watch.client is not None:
+        elif item.kind == "question" and self.source.client is not None:
             self.answer(item.id)
         else:
-            self.top.open(TaskScreen(self.watch, item.id))
+            self.top.open(TaskScreen(self.source, item.id))
 
     def _item(self) -> Item | None:
         return self._items.get(self.query_one("#todo", Table).key)
@@ -613,7 +617,7 @@ class RunScreen(Looking):
 
     def __init__(self, watch: Watch, run_id: str) -> None:
         super().__init__(watch)
-        self._id = run_id
+        self._subject = run_id
         #: Maps whose calls are all shown.
         self._open: set[str] = set()
 
@@ -625,11 +629,11 @@ class RunScreen(Looking):
 
     def look(self) -> Callable[[], None]:
         """See `Looking.look`."""
-        whole = self.watch.runs.run(self._id)
-        lines = in_lines(self.watch.reader, whole)
-        why = [text for _, text in explained(self.watch.reader, whole)][:1]
+        whole = self.source.runs.run(self._subject)
+        lines = in_lines(self.source.reader, whole)
+        why = [text for _, text in explained(self.source.reader, whole)][:1]
         calls = {
-            name: self.watch.runs.run(self._id, name)["tasks"]
+            name: self.source.runs.run(self._subject, name)["tasks"]
             for name in self._open
             if name in whole["maps"]
         }
@@ -642,14 +646,14 @@ class RunScreen(Looking):
         why: Iterable[str],
         calls: Mapping[str, Sequence[Mapping[str, Any]]],
     ) -> None:
-        self.say("head", f"run {line(self._id)}  {line(self.watch.place)}")
+        self.say("head", f"run {line(self._subject)}  {line(self.source.place)}")
         head, *rest = "\n".join(lines).split("\n")
         state = whole["run"].get("state", "")
         about = Text.assemble(
             _signed(state, head), "\n", "\n".join(_in_two(rest, self.size.width - 4))
         )
         self.say("about", about)
-        self.say("why", visible(in_commands("\n".join(why), self.watch.place)))
+        self.say("why", visible(in_commands("\n".join(why), self.source.place)))
         heads = ["", "task", "state", "tries", "started (UTC)", "took", "error"]
         self.query_one("#tasks", Table).fill(heads, [*self._rows(whole, calls)])
 
@@ -691,14 +695,14 @@ class RunScreen(Looking):
         """Open a task, or the calls of a map."""
         kind, _colon, name = self.query_one("#tasks", Table).key.partition(":")
         if kind == "task":
-            self.top.open(TaskScreen(self.watch, name))
+            self.top.open(TaskScreen(self.source, name))
         elif kind == "map":
             self._open ^= {name}
             self.top.wake()
 
     def action_act(self, verb: str) -> None:
         """Change the run."""
-        self.act(verb, self._id)
+        self.act(verb, self._subject)
 
 
 def _in_two(fields: Sequence[str], room: int) -> list[str]:
@@ -735,7 +739,7 @@ class TaskScreen(Looking):
 
     def __init__(self, watch: Watch, task_id: str) -> None:
         super().__init__(watch)
-        self._id = task_id
+        self._subject = task_id
 
     def body(self) -> ComposeResult:
         """See `Looking.body`."""
@@ -744,22 +748,22 @@ class TaskScreen(Looking):
 
     def look(self) -> Callable[[], None]:
         """See `Looking.look`."""
-        reader = self.watch.reader
-        status = reader.get_task_status(self._id)
+        reader = self.source.reader
+        status = reader.get_task_status(self._subject)
         if isinstance(reader, ServiceReader):
             status = reader.with_traceback(status)
-        why = str(reader.explain(self._id))
+        why = str(reader.explain(self._subject))
         try:
-            log = reader.log(self._id).text[-_LOG:]
+            log = reader.log(self._subject).text[-_LOG:]
         except (TaskorchError, OSError) as error:
             log = f"(it cannot be read: {error})"
-        earlier = self.watch.runs.earlier(self._id)["runs"]
+        earlier = self.source.runs.earlier(self._subject)["runs"]
         return lambda: self._show(status, why, log, earlier)
 
     def _show(
         self, status: Any, why: str, log: str, earlier: Iterable[Mapping[str, Any]]
     ) -> None:
-        self.say("head", f"task {line(self._id)}  {line(self.watch.place)}")
+        self.say("head", f"task {line(self._subject)}  {line(self.source.place)}")
         state = status.state.value
         words = f"{line(status.run_id)} is {state}"
         facts = [
@@ -773,7 +777,7 @@ class TaskScreen(Looking):
         )
         sections = {
             "error": line(cause_of(status)),
-            "why it is so": visible(in_commands(why, self.watch.place)),
+            "why it is so": visible(in_commands(why, self.source.place)),
             "traceback": "\n".join(tracebacks(status)),
             "log": visible(log).rstrip() or "nothing was logged",
         }
@@ -788,11 +792,11 @@ class TaskScreen(Looking):
 
     def action_act(self, verb: str) -> None:
         """Change the task."""
-        self.act_on_task(verb, self._id)
+        self.act_on_task(verb, self._subject)
 
     def action_answer(self) -> None:
         """Answer, if it is a question."""
-        self.answer(self._id)
+        self.answer(self._subject)
 
 
 # -- what is asked ---------------------------------------------------------------------
@@ -935,7 +939,7 @@ class Top(App[None]):
 
     def __init__(self, watch: Watch, *, every: float) -> None:
         super().__init__()
-        self._watch = watch
+        self._source = watch
         self._every = every
         self._wake = threading.Event()
         self._has_ended = False
@@ -945,7 +949,7 @@ class Top(App[None]):
 
     def on_mount(self) -> None:
         """Begin."""
-        self.push_screen(FirstView(self._watch))
+        self.push_screen(FirstView(self._source))
         self._thread.start()
 
     def on_unmount(self) -> None:
@@ -973,7 +977,7 @@ class Top(App[None]):
             try:
                 then = work()
             except (TaskorchError, OSError) as error:
-                words = visible(self._watch.said_of(error))
+                words = visible(self._source.said_of(error))
                 self._call(lambda: self.notify(words, severity="error", markup=False))
             else:
                 self._call(then)
