@@ -216,12 +216,12 @@ def on_screen(place, story, *, size=(80, 24), every=0.05):
     """Let *story* see what is drawn of *place*."""
     pytest.importorskip("textual")
     from taskorch.cli._source import reader_of, runs_of
-    from taskorch.cli._top_screens import Top, Watch
+    from taskorch.cli._top_screens import Top, TopSource
 
     async def sit():
         with reader_of(str(place)) as reader:
-            watch = Watch(str(place), reader, runs_of(reader), days=30)
-            app = Top(watch, every=every)
+            source = TopSource(str(place), reader, runs_of(reader), days=30)
+            app = Top(source, every=every)
             async with app.run_test(size=size, notifications=True) as pilot:
                 await story(Seen(app, pilot))
 

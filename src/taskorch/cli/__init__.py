@@ -20,7 +20,8 @@ the user's can do too.
 - `_control`: rerun, restart, cancel, decide, approve, answer and the like.
 - `_jobs`, `_suite`, `_workspace`: adaptive jobs, test suites and task files.
 - `_schedules`, `_runs`: what is made again and again; runs of workflows and schedules.
-- `_top`, `_top_screens`: the first view of the dashboard in a terminal.
+- `_top`, `_first_view`, `_top_screens`: the dashboard in a terminal: what it says, and
+  what draws it.
 - `_migrate`, `_prune`, `_copy`: the tables of journals in PostgreSQL; what ended long
   ago goes; the history of a journal in another.
 - `_doctor`, `_completion`: whether this machine is fit for work; completion in a shell.

@@ -330,8 +330,8 @@ def in_text(
         for each in todo:
             name = line(each.id)
             padded = f" {name}{' ' * (most - width(name))}  {short(each.at):12}  "
-            left = max(20, room - width(padded) - 1)
-            text = _fitting(line(each.text), left if cuts else None)
+            rest = max(20, room - width(padded) - 1)
+            text = _fitting(line(each.text), rest if cuts else None)
             yield [sign(each.state), ("", f"{padded}{text}".rstrip())]
     if more := left_out(picture):
         yield [("", f"  and {more}")]

@@ -62,7 +62,7 @@ _WAITS: Final = frozenset(
 
 
 @attrs.frozen
-class Act:
+class RunAct:
     """
     A change of a run: the verbs that make it.
 
@@ -81,15 +81,15 @@ class Act:
     asks: bool = False
 
 
-ACTS: Final[Mapping[str, Act]] = {
-    "restart": Act(
+ACTS: Final[Mapping[str, RunAct]] = {
+    "restart": RunAct(
         *("workflows.restart", "rerun_task", "broken", "was restarted"), asks=True
     ),
-    "cancel": Act(
+    "cancel": RunAct(
         *("workflows.cancel", "cancel_task", "open", "was cancelled"), asks=True
     ),
-    "pause": Act("workflows.pause", "suspend_task", "open", "is paused"),
-    "resume": Act("workflows.resume", "resume_task", "open", "goes on"),
+    "pause": RunAct("workflows.pause", "suspend_task", "open", "is paused"),
+    "resume": RunAct("workflows.resume", "resume_task", "open", "goes on"),
 }
 #: What says beforehand what a verb would touch.
 _FORESEEN: Final[Mapping[str, Any]] = {
@@ -406,7 +406,7 @@ def explained(reader: Reader, whole: Mapping[str, Any]) -> Iterator[tuple[str, s
 # -- acts ------------------------------------------------------------------------------
 
 
-def _change(args: argparse.Namespace, act: Act) -> int:
+def _change(args: argparse.Namespace, act: RunAct) -> int:
     names = _named(args, act)
     with at(args.journal) as orch:
         previews = {name: foreseen(orch, act, name) for name in names}
@@ -436,7 +436,7 @@ def _change(args: argparse.Namespace, act: Act) -> int:
     return code
 
 
-def _named(args: argparse.Namespace, act: Act) -> list[str]:
+def _named(args: argparse.Namespace, act: RunAct) -> list[str]:
     """The runs that are named; of a pattern, those that are meant."""
     if all(WILD.isdisjoint(name) for name in args.names):
         return list(dict.fromkeys(args.names))
@@ -456,7 +456,7 @@ def _named(args: argparse.Namespace, act: Act) -> list[str]:
     return [*names]
 
 
-def foreseen(orch: Any, act: Act, name: str) -> tuple[str, str, bool]:
+def foreseen(orch: Any, act: RunAct, name: str) -> tuple[str, str, bool]:
     """
     The verb of a run, what it would touch in words, and whether it does anything.
 

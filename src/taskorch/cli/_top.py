@@ -95,17 +95,17 @@ def _watch(place: str, reader: Reader, runs: RunsSource, args: Any) -> int:
         ImportError: textual is not installed.
     """
     try:
-        from taskorch.cli._top_screens import Top, Watch  # noqa: PLC0415 - see above
+        from taskorch.cli._top_screens import Top, TopSource  # noqa: PLC0415 - see above
     except ImportError as error:
         if error.name is None or error.name.startswith("taskorch"):
             raise
         text = f"taskorch top needs {error.name}: pip install 'taskorch[tui]'"
         text += "; taskorch top --once needs nothing"
         raise ImportError(text, name=error.name) from error
-    watch = Watch(place, reader, runs, days=args.days)
+    source = TopSource(place, reader, runs, days=args.days)
     # What cannot be asked at all is told as any command tells it.
-    watch.look()
-    top = Top(watch, every=max(args.every, _SOONEST))
+    source.look()
+    top = Top(source, every=max(args.every, _SOONEST))
     top.run()
     return top.return_code or OK
 

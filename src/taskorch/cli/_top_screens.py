@@ -32,7 +32,7 @@ from taskorch.cli import _first_view as first
 from taskorch.cli._first_view import SIGNS, Item, Picture
 from taskorch.cli._runs import (
     ACTS,
-    Act,
+    RunAct,
     began_by,
     do,
     error_of,
@@ -73,7 +73,7 @@ _RUNS: Final = 100
 _PATIENCE: Final = 0.5
 
 
-class Watch:
+class TopSource:
     """
     What the screens ask, and what they change.
 
@@ -126,7 +126,7 @@ def _matches(pattern: str, *texts: str) -> bool:
     return any(wanted in text.lower() for text in texts)
 
 
-class Table(DataTable[Text]):
+class SteadyTable(DataTable[Text]):
     """A table that keeps its place by what stands there, and not by the number."""
 
     def __init__(self, *, id: str, cursor: Any = "row", fixed: int = 0) -> None:  # noqa: A002 - as textual has it
@@ -193,9 +193,9 @@ class Looking(Screen[None]):
         Binding("q", "app.quit", "quit"),
     ]
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, source: TopSource) -> None:
         super().__init__()
-        self.source = watch
+        self.source = source
         self.pattern = ""
         self._is_lost = False
         self._since = ""
@@ -228,10 +228,9 @@ class Looking(Screen[None]):
         if not self._is_lost:
             self._since = now
         self._is_lost = True
-        said = visible(self.source.said_of(error))
-        self.say(
-            "trouble", f"! since {self._since}: {said}; what stands here is of before"
-        )
+        text = visible(self.source.said_of(error))
+        trouble = f"! since {self._since}: {text}; what stands here is of before"
+        self.say("trouble", trouble)
         self.query_one("#trouble").display = True
 
     def seen(self) -> None:
@@ -270,7 +269,7 @@ class Looking(Screen[None]):
 
     def _close(self, box: Input) -> None:
         box.display = bool(box.value)
-        tables = self.query(Table)
+        tables = self.query(SteadyTable)
         (tables.first() if tables else self).focus()
 
     @property
@@ -288,7 +287,7 @@ class Looking(Screen[None]):
         """The same of one task."""
         self._act(ACTS[verb], verb, task_id, is_run=False)
 
-    def _act(self, act: Act, verb: str, subject: str, *, is_run: bool) -> None:
+    def _act(self, act: RunAct, verb: str, subject: str, *, is_run: bool) -> None:
         client = self.source.client
         if client is None:
             self.notify(
@@ -301,7 +300,7 @@ class Looking(Screen[None]):
         reason = f"cancelled by {_user()}, in taskorch top"
 
         def preview() -> Callable[[], None]:
-            which = act if is_run else Act(act.of_task, act.of_task, "", act.done)
+            which = act if is_run else RunAct(act.of_task, act.of_task, "", act.done)
             called, text, does = foreseen(client, which, subject)
 
             def ask() -> None:
@@ -311,8 +310,8 @@ class Looking(Screen[None]):
                 if not act.asks:
                     change(called)
                     return
-                what = "Run again" if verb == "restart" else verb.capitalize()
-                question = f"{what}: {line(subject)}?\n\n{line(text)}"
+                act_name = "Run again" if verb == "restart" else verb.capitalize()
+                question = f"{act_name}: {line(subject)}?\n\n{line(text)}"
                 self.app.push_screen(
                     Confirm(question), lambda yes: change(called) if yes else None
                 )
@@ -349,7 +348,7 @@ class Looking(Screen[None]):
                 )
 
             def show() -> None:
-                self.top.push_screen(Question(question), reply)
+                self.top.push_screen(AskPerson(question), reply)
 
             return show
 
@@ -386,8 +385,8 @@ class FirstView(Looking):
         Binding("l", "list", "list"),
     ]
 
-    def __init__(self, watch: Watch) -> None:
-        super().__init__(watch)
+    def __init__(self, source: TopSource) -> None:
+        super().__init__(source)
         self._runs_of_cells: dict[tuple[str, str], Mapping[str, Any]] = {}
         self._items: dict[str, Item] = {}
         self._lists_runs = False
@@ -397,10 +396,10 @@ class FirstView(Looking):
         """See `Looking.body`."""
         yield Static(id="verdict")
         yield Static(id="notes")
-        yield Table(id="grid", cursor="cell", fixed=3)
+        yield SteadyTable(id="grid", cursor="cell", fixed=3)
         yield Static(id="cell")
         yield Static(id="what")
-        yield Table(id="todo")
+        yield SteadyTable(id="todo")
 
     def look(self) -> Callable[[], None]:
         """See `Looking.look`."""
@@ -459,7 +458,7 @@ class FirstView(Looking):
                 for cell in first.cells_of(each, days)
             ]
             rows.append((each["name"], cells))
-        grid = self.query_one("#grid", Table)
+        grid = self.query_one("#grid", SteadyTable)
         grid.display = bool(picture.nights["schedules"])
         if not grid.display and self.focused in (None, grid):
             self.query_one("#todo").focus()
@@ -488,7 +487,9 @@ class FirstView(Looking):
             )
             for key, each in self._items.items()
         ]
-        self.query_one("#todo", Table).fill(["", "what", "since (UTC)", "why"], rows)
+        self.query_one("#todo", SteadyTable).fill(
+            ["", "what", "since (UTC)", "why"], rows
+        )
 
     def _show_runs(self, runs: Sequence[Mapping[str, Any]], words: str) -> None:
         self._items = {
@@ -501,13 +502,13 @@ class FirstView(Looking):
         self.say("what", words)
         rows = [(f"run:{each['id']}", _run_row(each)) for each in runs]
         heads = ["", "run", "started (UTC)", "took", "tasks", "error"]
-        self.query_one("#todo", Table).fill(heads, rows)
+        self.query_one("#todo", SteadyTable).fill(heads, rows)
 
     # -- the cursor ----------------------------------------------------------------
 
     def _cell(self) -> Mapping[str, Any] | None:
         """The place of the grid that the cursor is on."""
-        grid = self.query_one("#grid", Table)
+        grid = self.query_one("#grid", SteadyTable)
         column = grid.cursor_coordinate.column - 3
         name = grid.key
         if column >= 0:
@@ -518,7 +519,7 @@ class FirstView(Looking):
 
     def _show_cell(self) -> None:
         """Say in words what the cursor is on."""
-        if self.query_one("#grid", Table).has_focus:
+        if self.query_one("#grid", SteadyTable).has_focus:
             place = self._cell()
             words = "" if place is None else first.in_words_of(**place)
         else:
@@ -560,17 +561,17 @@ class FirstView(Looking):
             self.top.open(TaskScreen(self.source, item.id))
 
     def _item(self) -> Item | None:
-        return self._items.get(self.query_one("#todo", Table).key)
+        return self._items.get(self.query_one("#todo", SteadyTable).key)
 
     def action_list(self) -> None:
         """Show the latest runs, or what to look at."""
         self._lists_runs = not self._lists_runs
-        self.query_one("#todo", Table).move_cursor(row=0)
+        self.query_one("#todo", SteadyTable).move_cursor(row=0)
         self.top.wake()
 
     def action_act(self, verb: str) -> None:
         """Run what the cursor is on again, or cancel it."""
-        if self.query_one("#grid", Table).has_focus:
+        if self.query_one("#grid", SteadyTable).has_focus:
             place = self._cell()
             run = None if place is None else place["cell"]["run"]
             if run is not None:
@@ -615,8 +616,8 @@ class RunScreen(Looking):
         Binding("u", "act('resume')", "resume"),
     ]
 
-    def __init__(self, watch: Watch, run_id: str) -> None:
-        super().__init__(watch)
+    def __init__(self, source: TopSource, run_id: str) -> None:
+        super().__init__(source)
         self._subject = run_id
         #: Maps whose calls are all shown.
         self._open: set[str] = set()
@@ -624,7 +625,7 @@ class RunScreen(Looking):
     def body(self) -> ComposeResult:
         """See `Looking.body`."""
         yield Static(id="about")
-        yield Table(id="tasks")
+        yield SteadyTable(id="tasks")
         yield Static(id="why")
 
     def look(self) -> Callable[[], None]:
@@ -655,7 +656,7 @@ class RunScreen(Looking):
         self.say("about", about)
         self.say("why", visible(in_commands("\n".join(why), self.source.place)))
         heads = ["", "task", "state", "tries", "started (UTC)", "took", "error"]
-        self.query_one("#tasks", Table).fill(heads, [*self._rows(whole, calls)])
+        self.query_one("#tasks", SteadyTable).fill(heads, [*self._rows(whole, calls)])
 
     def _rows(
         self,
@@ -693,7 +694,7 @@ class RunScreen(Looking):
 
     def on_data_table_row_selected(self, _: DataTable.RowSelected) -> None:
         """Open a task, or the calls of a map."""
-        kind, _colon, name = self.query_one("#tasks", Table).key.partition(":")
+        kind, _colon, name = self.query_one("#tasks", SteadyTable).key.partition(":")
         if kind == "task":
             self.top.open(TaskScreen(self.source, name))
         elif kind == "map":
@@ -708,11 +709,11 @@ class RunScreen(Looking):
 def _in_two(fields: Sequence[str], room: int) -> list[str]:
     """Short lines, two in one where there is room: a terminal is wider than high."""
     half = (len(fields) + 1) // 2
-    left, right = fields[:half], [*fields[half:], ""]
-    most = max(map(width, left), default=0)
-    if most + 2 + max(map(width, right), default=0) > room:
+    firsts, seconds = fields[:half], [*fields[half:], ""]
+    most = max(map(width, firsts), default=0)
+    if most + 2 + max(map(width, seconds), default=0) > room:
         return [*fields]
-    pairs = zip(left, right, strict=False)
+    pairs = zip(firsts, seconds, strict=False)
     return [f"{a}{' ' * (most - width(a))}  {b}".rstrip() for a, b in pairs]
 
 
@@ -737,8 +738,8 @@ class TaskScreen(Looking):
         Binding("a", "answer", "answer"),
     ]
 
-    def __init__(self, watch: Watch, task_id: str) -> None:
-        super().__init__(watch)
+    def __init__(self, source: TopSource, task_id: str) -> None:
+        super().__init__(source)
         self._subject = task_id
 
     def body(self) -> ComposeResult:
@@ -822,7 +823,7 @@ class Confirm(ModalScreen[bool]):
             )
 
 
-class Question(ModalScreen["tuple[str, str, str] | None"]):
+class AskPerson(ModalScreen["tuple[str, str, str] | None"]):
     """Asks a person what the orchestrator asks, and who answers."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -905,7 +906,7 @@ class Top(App[None]):
     `taskorch top`.
 
     Args:
-        watch: What it shows.
+        source: What it shows.
         every: Seconds between two looks.
     """
 
@@ -929,7 +930,7 @@ class Top(App[None]):
     #why { max-height: 30%; color: $text-muted; }
     #filter { display: none; height: 3; }
     #options { height: auto; max-height: 8; }
-    Confirm, Question, Help { align: center middle; }
+    Confirm, AskPerson, Help { align: center middle; }
     .box { width: 72; max-width: 96%; height: auto; max-height: 90%; padding: 1 2; }
     .box { border: round $primary; background: $surface; }
     """
@@ -937,9 +938,9 @@ class Top(App[None]):
         Binding("ctrl+c", "quit", "quit", show=False, priority=True)
     ]
 
-    def __init__(self, watch: Watch, *, every: float) -> None:
+    def __init__(self, source: TopSource, *, every: float) -> None:
         super().__init__()
-        self._source = watch
+        self._source = source
         self._every = every
         self._wake = threading.Event()
         self._has_ended = False
