@@ -8,6 +8,7 @@ Decision: 0213.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -39,11 +40,14 @@ class Foreseen:
         task_ids: The tasks, or the runs, or what would be made, in their order.
         text: What would become of them, in a sentence or two.
         does_something: Whether there is anything to do.
+        parameters: What a form asks for: `name`, what it `is`, whether it is `needed`,
+            else its `value`.
     """
 
     task_ids: tuple[str, ...]
     text: str
     does_something: bool = True
+    parameters: Sequence[Mapping[str, Any]] = ()
 
 
 def restarted(manager: WorkflowManager, run_id: str) -> list[str]:

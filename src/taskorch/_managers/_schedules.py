@@ -65,8 +65,8 @@ from taskorch.schedules import (
     slot_of_name,
 )
 from taskorch.workflows import Workflow, WorkflowFunction
-from taskorch.workflows._functions import checked, written
-from taskorch.workflows._parameters import SLOT, by_names, digest_of, kept
+from taskorch.workflows._functions import checked, declared_by, written
+from taskorch.workflows._parameters import SLOT, by_names, digest_of, fields, kept
 
 if TYPE_CHECKING:
     from taskorch.kernel import Kernel
@@ -789,6 +789,21 @@ class ScheduleManager:
             definition = self._entry(name).definition
         names = [definition.slot_id(slot) for slot in slots]
         return names, self._host.known(names)
+
+    def _parameters(self, name: str) -> list[dict[str, Any]]:
+        """
+        What a form asks for before the schedule runs by hand.
+
+        Raises:
+            UnknownTaskError: There is no such schedule.
+            InvalidTaskError: Nobody has said in this incarnation what it makes.
+        """
+        with self._lock:
+            entry = self._entry(name)
+            self._ensure_work(entry)
+            work, values = entry.work, entry.definition.parameters
+        assert work is not None  # noqa: S101 - it was ensured
+        return fields({} if isinstance(work, Task) else declared_by(work), values)
 
     def _edit(self, name: str, **changes: str) -> ScheduleStatus:
         """

@@ -438,6 +438,7 @@ def test_previews_say_what_would_be_touched_and_touch_nothing():
             "Makes 2 of 4 ticks. 2 have been made already, and stay as they are.",
         )
         assert preview("trigger_schedule", "nightly")["text"].startswith("Starts ")
+        assert preview("trigger_schedule", "nightly")["parameters"] == []
         assert len(orch.schedules.list()) == 1
         assert len(list(orch.tasks(id="nightly/*"))) == 2
         for query in ("operation=stop&subject=x", "subject=x"):

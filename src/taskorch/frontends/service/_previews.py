@@ -78,7 +78,8 @@ class Previews:
             Operation(
                 *("GET", "/api/v1/previews", "preview"),
                 "What an operation would touch now, without doing it: `subject` is the "
-                "task, run or schedule; `since` and `until` are those of a backfill.",
+                "task, run or schedule; `since` and `until` are those of a backfill. "
+                "`parameters` are what a run of a schedule may be asked for.",
                 self._preview,
                 query={
                     "operation": {"enum": [*self._acts]},
@@ -92,6 +93,7 @@ class Previews:
                     tasks=listed(TEXT),
                     count={"type": "integer"},
                     does_something={"type": "boolean"},
+                    parameters=listed(OBJECT),
                 ),
                 refuses=(404, 422),
             ),
@@ -118,6 +120,7 @@ class Previews:
                 "tasks": foreseen.task_ids[:_SHOWN],
                 "count": len(foreseen.task_ids),
                 "does_something": foreseen.does_something,
+                "parameters": list(foreseen.parameters),
             }
         )
 
@@ -149,7 +152,7 @@ def _trigger_schedule(orch: Any, name: str, _: Mapping[str, str]) -> Foreseen:
     text = f"Starts {status.makes} once, now, besides its times."
     if status.running:
         text += f" {', '.join(status.running[:3])} has not ended, and goes on."
-    return Foreseen((), text)
+    return Foreseen((), text, parameters=orch.schedules._parameters(name))  # noqa: SLF001 - no verb
 
 
 def _backfill_schedule(orch: Any, name: str, query: Mapping[str, str]) -> Foreseen:
