@@ -161,6 +161,8 @@ _OPTIONS_OF_SCHEDULES: Final = (
 )
 F = TypeVar("F", bound="Callable[..., Any]")
 
+#: Seconds between two looks whether a backfill came further.
+_LOOK: Final = 0.25
 #: `max_concurrency` was not given: it depends on the kind of handler.
 _BY_KIND: Final[Any] = object()
 
@@ -1872,6 +1874,8 @@ class TaskOrchestrator:
         """
         Wait until nothing can proceed by itself and all receivers have been served.
 
+        A backfill that goes on is waited for, too; the next tick of a schedule is not.
+
         Or for some handles: `done, not_done = orch.wait(handles, timeout=5)`, as
         `concurrent.futures.wait` does. What is blocked for good is done, too.
 
@@ -1890,9 +1894,24 @@ class TaskOrchestrator:
         """
         if isinstance(handles, Iterable):
             return wait_for(_handles_of(handles, "wait"), timeout)
-        patience = timeout if handles is None else handles
+        patience = to_patience(timeout if handles is None else handles)
         self._rt.submit_rest()
-        return self._rt.waiting.until_quiet(to_patience(patience))
+        if not self._rt.waiting.until_quiet(patience):
+            return False
+        return self._rt.schedules is None or self._wait_for_backfills(patience)
+
+    def _wait_for_backfills(self, patience: float | None) -> bool:
+        """All is quiet: wait until that is so with no backfill that goes on."""
+        rt = self._rt
+        end = None if patience is None else monotonic() + patience
+        while rt.begins and rt.started and not (rt.draining or rt.closed):
+            pause = _LOOK if end is None else min(max(end - monotonic(), 0.0), _LOOK)
+            if not self.schedules._wait_for_backfills(pause):
+                return True
+            rest = None if end is None else max(end - monotonic(), 0.0)
+            if not rt.waiting.until_quiet(rest) or rest == 0.0:
+                return False
+        return True
 
     def stop(
         self, drain: bool = True, timeout: float | timedelta | None = None

@@ -102,6 +102,7 @@ class Kernel(KernelState):
     release_allocation: Final = _limits.release_by_hand
 
     # Schedules.
+    change_backfill: Final = _standing.change_backfill
     change_schedule: Final = _standing.change_schedule
     fire_schedule: Final = _standing.fire
     queue_schedule: Final = _standing.queue

@@ -474,6 +474,7 @@ class KernelState:
         "aside_ns",
         "asked",
         "awaited",
+        "backfills",
         "blocked",
         "bucket_no",
         "buckets",
@@ -667,6 +668,9 @@ class KernelState:
         #: Of each schedule, slots that are not decided about, and have their task
         #: already. Checked: `check_schedules`.
         self.filled_slots: dict[str, dict[int, None]] = {}
+        #: The backfills, by their ids: of each its document, which is not empty.
+        #: Checked: `check_schedules`.
+        self.backfills: dict[str, str] = {}
         #: By keys, whose result it is: the task, its type, its arguments, since when.
         self.remembered: dict[
             str, tuple[str, str, tuple[tuple[str, str], ...], int]

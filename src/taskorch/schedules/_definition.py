@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from typing import Any, Final, TypeAlias
@@ -66,19 +66,6 @@ class ScheduleEntry(Timing):
     task: Any = field(Anything("a task"))
     workflow: Any = field(Anything("a workflow"))
     code: Any = field(Anything("a name"))
-
-
-class Backfilled(list[str]):
-    """
-    The ids of what is made for the slots of a backfill.
-
-    Attributes:
-        already: Those that were there already, and for which nothing was done.
-    """
-
-    def __init__(self, ids: Iterable[str], already: Iterable[str] = ()) -> None:
-        super().__init__(ids)
-        self.already: tuple[str, ...] = tuple(already)
 
 
 @attrs.frozen
