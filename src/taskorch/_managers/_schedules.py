@@ -473,6 +473,8 @@ class ScheduleManager:
         start: datetime | str | float | None = None,
         end: datetime | str | float | None = None,
         parameters: Mapping[str, Any] | None = None,
+        keep_for: float | timedelta | None = None,
+        keep_latest: int | None = None,
     ) -> ScheduleStatus:
         """
         Add a schedule, or change the one of this name.
@@ -502,6 +504,9 @@ class ScheduleManager:
             end: Last possible time.
             parameters: Those of the workflow, by name; of other work, what
                 `current_context().parameters` has.
+            keep_for: How long its runs are kept after their end, in seconds or as a
+                timedelta; with *keep_latest* in the place of what the journal says.
+            keep_latest: How many of its ended runs are kept, the latest.
 
         Returns:
             How it stands.
@@ -511,7 +516,8 @@ class ScheduleManager:
             ImportError: Times of cron need cronsim: `pip install 'taskorch[cron]'`.
         """
         if when is None:
-            options = zone, catch_up, overlap, jitter, start, end
+            kept = keep_for, keep_latest
+            options = zone, catch_up, overlap, jitter, start, end, *kept
             return self._put(*of_workflow(name, what, options, parameters))
         definition, work = define(
             name,
@@ -524,6 +530,8 @@ class ScheduleManager:
             start=start,
             end=end,
             parameters=parameters,
+            keep_for=keep_for,
+            keep_latest=keep_latest,
         )
         return self._put(definition, work)
 
@@ -1089,6 +1097,8 @@ class ScheduleManager:
                 "start": _moment_or_none(definition.start_ns, entry),
                 "end": _moment_or_none(definition.end_ns, entry),
                 "parameters": definition.parameters or None,
+                "keep_for": definition.keep_for,
+                "keep_latest": definition.keep_latest,
             }
             when = changes.pop("when", definition.when)
             return self.add(name, when, work, **{**options, **changes})

@@ -4,16 +4,16 @@ Leaving out the facts about some tasks, for good, within one transaction.
 A group of which something goes is written anew, as a *rest*: it keeps the checksum of
 the group that it was, from which the next group goes on, and has one of its own over
 what is left. Rests beside each other become one. So what stays is checked as before,
-and no group behind is touched.
+and no group behind is touched. A snapshot stays that names none of these tasks.
 
-Decision: 0051.
+Decisions: 0051, 0220.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterator
-from typing import Final
+from typing import Any, Final
 
 from taskorch.journal import _codec
 from taskorch.journal._codec import Row
@@ -25,7 +25,9 @@ from taskorch.journal._reader import (
     GroupRow,
     Reader,
     rest_checksum,
+    snapshot_checksum,
 )
+from taskorch.journal._values import state_text
 
 #: A rest has no more facts than this, if the groups that it is made of allow it.
 _MANY: Final = 1_000
@@ -35,12 +37,22 @@ _FREE_SHARE: Final = 0.25
 _FREE_PAGES: Final = 64
 
 _DROP: Final = "DELETE FROM {groups} WHERE {mine}last > :after AND last <= :last"
+_DROP_FACTS: Final = """
+    DELETE FROM {facts} WHERE {mine}seq IN (SELECT value FROM {numbers})
+"""
 _DROP_SNAPSHOTS: Final = "DELETE FROM {snapshots} WHERE {mine}seq > 0"
+_KEEP_SNAPSHOT: Final = """
+    INSERT INTO {snapshots} ({column}seq, crc, state) VALUES ({value}:seq, :crc, :state)
+"""
+#: Those lists of a snapshot that name tasks.
+_NAMING: Final = ("tasks", "gone")
 
 
-def forget(reader: Reader, ids: Collection[str]) -> int:
+def forget(reader: Reader, ids: Collection[str], facts: Collection[int] = ()) -> int:
     """
     Leave out the facts about the tasks of *ids*, and return how many they were.
+
+    So are single *facts*, by their numbers, which are about no task.
 
     It is done within a transaction of the caller's.
 
@@ -49,27 +61,46 @@ def forget(reader: Reader, ids: Collection[str]) -> int:
     """
     session = reader.session
     names = {_codec.column(task_id) for task_id in ids}
-    numbers = reader.numbers(names)
+    numbers = sorted({*(reader.numbers(names) if names else ()), *facts})
     if not numbers:
         return 0
-    rests = list(_rests(reader, numbers, names))
+    saved = _staying(reader, names)
+    rests = list(_rests(reader, numbers, names, frozenset(facts)))
     reach("forget")
-    session.leave_out([*names])
+    if names:
+        session.leave_out([*names])
+    if facts:
+        session.change(_DROP_FACTS, numbers=sorted(facts))
     reach("rests")
     for after, rest in rests:
         session.change(_DROP, after=after, last=rest.last)
         session.change(KEEP_GROUP, **rest.columns())
-    # They name tasks that are gone, and are checked by groups that are.
+    # They may name tasks that are gone, and are checked by groups that are.
     session.change(_DROP_SNAPSHOTS)
+    if saved is not None:
+        seq, state = saved
+        text = state_text(state)
+        crc = snapshot_checksum(seq, text, reader.group_of(seq)[0].crc)
+        session.change(_KEEP_SNAPSHOT, seq=seq, crc=crc, state=text)
     return len(numbers)
 
 
+def _staying(reader: Reader, names: set[str]) -> tuple[int, dict[str, Any]] | None:
+    """The latest snapshot, if it names none of the tasks that go."""
+    saved = reader.snapshot()
+    if saved is None:
+        return None
+    state = saved[1]
+    named = (map(_codec.column, state.get(each, ())) for each in _NAMING)
+    return saved if all(names.isdisjoint(each) for each in named) else None
+
+
 def _rests(
-    reader: Reader, numbers: list[int], names: set[str]
+    reader: Reader, numbers: list[int], names: set[str], facts: frozenset[int]
 ) -> Iterator[tuple[int, GroupRow]]:
     """What groups become that have facts of *numbers*, each with where it begins."""
     latest, after, rest = NOTHING, 0, list[Row]()
-    for group, start, rows in _pieces(reader, numbers, names):
+    for group, start, rows in _pieces(reader, numbers, names, facts):
         if latest is not NOTHING and (start != latest.last or len(rest) >= _MANY):
             yield after, _rest(after, latest, rest)
             latest = NOTHING
@@ -81,7 +112,7 @@ def _rests(
 
 
 def _pieces(
-    reader: Reader, numbers: list[int], names: set[str]
+    reader: Reader, numbers: list[int], names: set[str], facts: frozenset[int]
 ) -> Iterator[tuple[GroupRow, int, list[Row]]]:
     """
     Those groups, each with the number above which it begins, and the rows that stay.
@@ -94,7 +125,8 @@ def _pieces(
         if before.form == REST and before.last != reached:
             earlier = reader.before(before.last)
             yield before, earlier.last, reader.whole(before, earlier)
-        yield group, before.last, [row for row in rows if row[3] not in names]
+        stay = [row for row in rows if row[3] not in names and row[0] not in facts]
+        yield group, before.last, stay
         reached = group.last
 
 

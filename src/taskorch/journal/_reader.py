@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 from zlib import crc32
 
 from taskorch.errors import JournalError
-from taskorch.events import TASK_ID, TaskSubmitted
+from taskorch.events import TASK_ID, Fact, TaskSubmitted
 from taskorch.journal import _codec
 from taskorch.journal._codec import Row, Rows
 from taskorch.journal._scripts import Beside
@@ -255,6 +255,12 @@ class Reader:
         """All entries above *after*, in order; incomplete groups are left out."""
         for begin, rows in self.parts(after):
             yield from self._entries(rows, begin)
+
+    def facts(self, after: int) -> Iterator[Fact]:
+        """All facts above *after*, in order, and nothing of what was kept of them."""
+        for begin, rows in self.parts(after):
+            bare = [(*row[:5], "") for row in rows]
+            yield from (fact for fact, _ in _codec.entries(bare, begin))
 
     def parts(self, after: int) -> Iterator[tuple[int, list[Row]]]:
         """All rows above *after* by groups, each with the number it begins above."""

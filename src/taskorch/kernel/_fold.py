@@ -472,6 +472,11 @@ def _comparable_fields(row: TaskRow) -> tuple[Any, ...]:
     )
 
 
+def has_effect(cls: type[Fact]) -> bool:
+    """Whether facts of a class, which are about no task, change the state."""
+    return cls in _OTHERS or cls in _WITH_CARGO
+
+
 def _differing_keys(what: str, one: Any, other: Any) -> list[str]:
     missing = [key for key in one if key not in other]
     extra = [key for key in other if key not in one]

@@ -309,6 +309,14 @@ def forget_ended(kernel: KernelState) -> None:
     kernel.evicted.clear()
 
 
+def forget_tasks(kernel: KernelState, ids: Iterable[str], runs: Iterable[str]) -> None:
+    """The driver's journal has tasks that are out of memory no longer, and *runs*."""
+    for task_id in ids:
+        kernel.evicted.discard(task_id)
+    for run_id in runs:
+        kernel.runs.pop(run_id, None)
+
+
 def fail_everything(
     kernel: KernelState, rows: Iterable[TaskRow], message: str, now: int
 ) -> None:

@@ -146,6 +146,12 @@ class Evicted:
             if task_id not in self:
                 self.by_id[task_id] = _BYTES[state]
 
+    def discard(self, task_id: str) -> None:
+        """Forget one, if it is known."""
+        if self.by_id.pop(task_id, None) is None and self.get(task_id) is not None:
+            stem = _stem_of(task_id)
+            self._series[stem][_number(task_id[len(stem) :])] = 0
+
     def clear(self) -> None:
         """Forget them all."""
         self.by_id.clear()

@@ -63,6 +63,7 @@ class Previews:
             "backfill_schedule": _backfill_schedule,
             "remove_schedule": _remove_schedule,
             "cancel_backfill": _cancel_backfill,
+            "prune": _prune,
         }
 
     def operations(self) -> list[Operation]:
@@ -198,6 +199,11 @@ def _backfill_schedule(orch: Any, name: str, query: Mapping[str, str]) -> Forese
         verb = "has" if len(existing) == 1 else "have"
         text += f" {len(existing):,} {verb} been made already, and stay as they are."
     return Foreseen(tuple(new), text, does_something=bool(new))
+
+
+def _prune(orch: Any, schedule: str, _: Mapping[str, str]) -> Foreseen:
+    pruned = orch.prune(schedule="" if schedule == "*" else schedule, dry_run=True)
+    return Foreseen((), f"{pruned}", does_something=bool(pruned.tasks))
 
 
 def _cancel_backfill(orch: Any, backfill_id: str, _: Mapping[str, str]) -> Foreseen:
