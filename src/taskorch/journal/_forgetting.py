@@ -11,9 +11,10 @@ Decisions: 0051, 0220.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Collection, Iterator
-from typing import Any, Final
+from typing import Final
 
 from taskorch.journal import _codec
 from taskorch.journal._codec import Row
@@ -27,7 +28,6 @@ from taskorch.journal._reader import (
     rest_checksum,
     snapshot_checksum,
 )
-from taskorch.journal._values import state_text
 
 #: A rest has no more facts than this, if the groups that it is made of allow it.
 _MANY: Final = 1_000
@@ -40,9 +40,12 @@ _DROP: Final = "DELETE FROM {groups} WHERE {mine}last > :after AND last <= :last
 _DROP_FACTS: Final = """
     DELETE FROM {facts} WHERE {mine}seq IN (SELECT value FROM {numbers})
 """
-_DROP_SNAPSHOTS: Final = "DELETE FROM {snapshots} WHERE {mine}seq > 0"
-_KEEP_SNAPSHOT: Final = """
-    INSERT INTO {snapshots} ({column}seq, crc, state) VALUES ({value}:seq, :crc, :state)
+_DROP_SNAPSHOT: Final = "DELETE FROM {snapshots} WHERE {mine}seq = :seq"
+_CHANGE_SNAPSHOT: Final = "UPDATE {snapshots} SET crc = :crc WHERE {mine}seq = :seq"
+_COUNT: Final = "SELECT count(*) FROM {facts} WHERE {mine}seq > :after AND seq <= :last"
+_IS_SAME: Final = """
+    SELECT count(*) FROM {groups} WHERE {mine}last = :last AND crc = :crc
+    AND form = :form
 """
 #: Those lists of a snapshot that name tasks.
 _NAMING: Final = ("tasks", "gone")
@@ -64,7 +67,7 @@ def forget(reader: Reader, ids: Collection[str], facts: Collection[int] = ()) ->
     numbers = sorted({*(reader.numbers(names) if names else ()), *facts})
     if not numbers:
         return 0
-    saved = _staying(reader, names)
+    snapshots = _staying(reader, names)
     rests = list(_rests(reader, numbers, names, frozenset(facts)))
     reach("forget")
     if names:
@@ -75,24 +78,73 @@ def forget(reader: Reader, ids: Collection[str], facts: Collection[int] = ()) ->
     for after, rest in rests:
         session.change(_DROP, after=after, last=rest.last)
         session.change(KEEP_GROUP, **rest.columns())
-    # They may name tasks that are gone, and are checked by groups that are.
-    session.change(_DROP_SNAPSHOTS)
-    if saved is not None:
-        seq, state = saved
-        text = state_text(state)
-        crc = snapshot_checksum(seq, text, reader.group_of(seq)[0].crc)
-        session.change(_KEEP_SNAPSHOT, seq=seq, crc=crc, state=text)
+    for seq, (state, head) in snapshots.items():
+        now = reader.group_of(seq)[0].crc
+        if not state:
+            session.change(_DROP_SNAPSHOT, seq=seq)
+        elif now != head:
+            crc = snapshot_checksum(seq, state, now)
+            session.change(_CHANGE_SNAPSHOT, seq=seq, crc=crc)
     return len(numbers)
 
 
-def _staying(reader: Reader, names: set[str]) -> tuple[int, dict[str, Any]] | None:
-    """The latest snapshot, if it names none of the tasks that go."""
-    saved = reader.snapshot()
-    if saved is None:
-        return None
-    state = saved[1]
-    named = (map(_codec.column, state.get(each, ())) for each in _NAMING)
-    return saved if all(names.isdisjoint(each) for each in named) else None
+def _staying(reader: Reader, names: set[str]) -> dict[int, tuple[str, int]]:
+    """
+    The snapshots by their numbers: each as a text, and the checksum of its group.
+
+    "" is one that names a task that goes, or is damaged.
+    """
+    snapshots: dict[int, tuple[str, int]] = {}
+    for seq, text in reader.snapshots():
+        state = json.loads(text) if text else {}
+        named = (map(_codec.column, state.get(each, ())) for each in _NAMING)
+        stays = all(names.isdisjoint(each) for each in named)
+        snapshots[seq] = text if stays else "", reader.group_of(seq)[0].crc
+    return snapshots
+
+
+def parts(reader: Reader) -> Iterator[tuple[GroupRow, list[GroupRow]]]:
+    """
+    Groups of very many facts, and what each may become: rests of some of its facts.
+
+    So that what is left out later takes the time of a rest. They are checked; the
+    latest group is none of them, since it may be in doubt.
+    """
+    latest, before = reader.latest(), NOTHING
+    while groups := reader.groups_after(before.last):
+        for group in groups:
+            after, before_it, before = before.last, before, group
+            if group.last >= latest.last or group.last - after <= 2 * _MANY:
+                continue
+            ((count,),) = reader.session.ask(_COUNT, after=after, last=group.last)
+            if count > 2 * _MANY:
+                yield group, _parted(group, after, reader.whole(group, before_it))
+
+
+def _parted(group: GroupRow, after: int, rows: list[Row]) -> list[GroupRow]:
+    """What *group*, which is above *after* and has these *rows*, is made of."""
+    rests: list[GroupRow] = []
+    for place in range(0, len(rows), _MANY):
+        some = rows[place : place + _MANY]
+        # What goes on from it goes on from the last part.
+        is_last = place + _MANY >= len(rows)
+        last = group.last if is_last else some[-1][0]
+        rests.append(_rest(after, group._replace(last=last), some))
+        after = last
+    return rests
+
+
+def replace(reader: Reader, group: GroupRow, rests: list[GroupRow]) -> None:
+    """Have *rests* in the place of *group*, unless it has become another since."""
+    session = reader.session
+    ((is_same,),) = session.ask(
+        _IS_SAME, last=group.last, crc=group.kept, form=group.form
+    )
+    if is_same:
+        reach("parts")
+        session.change(_DROP, after=group.last - 1, last=group.last)
+        for rest in rests:
+            session.change(KEEP_GROUP, **rest.columns())
 
 
 def _rests(

@@ -378,6 +378,15 @@ class Reader:
                         return seq, state
         return None
 
+    def snapshots(self) -> Iterator[tuple[int, str]]:
+        """The numbers and texts of all snapshots; "" is one that is not whole."""
+        for (seq,) in self._ask(_SNAPSHOTS) if self.session.has_keys else ():
+            text = ""
+            with self._as_good_as_none():
+                if self._snapshot(seq) is not None:
+                    ((text, _),) = self._ask(_SNAPSHOT, seq=seq)
+            yield seq, text
+
     @contextlib.contextmanager
     def _as_good_as_none(self) -> Iterator[None]:
         try:
@@ -422,6 +431,10 @@ class Reader:
         if not groups:
             self.damaged(f"fact {number} is in no group")
         return groups[0], self.before(groups[0].last)
+
+    def groups_after(self, number: int) -> list[GroupRow]:
+        """Some groups that end after the fact *number*, in order; none: the end."""
+        return self._groups(_NEXT, after=number, most=_BATCH)
 
     def before(self, number: int) -> GroupRow:
         """The last group that ends before the fact *number*."""

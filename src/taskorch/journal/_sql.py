@@ -549,6 +549,21 @@ class SqlJournal(SqlReading):
             remove_logs(Path(folder), ids)
         return count
 
+    def prepare_to_forget(self, epoch: int) -> None:
+        """
+        See `DurableJournal.prepare_to_forget`: no group has very many facts any more.
+
+        Raises:
+            JournalTakenError: Somebody else has claimed it since.
+            JournalUnavailableError: It cannot be read or written now.
+            JournalError: The journal is damaged.
+        """
+        self._check_owner(epoch)
+        with self._reading() as reader:
+            for group, rests in () if reader is None else _forgetting.parts(reader):
+                with self._writing(epoch) as session, self._owning(session):
+                    _forgetting.replace(Reader(session), group, rests)
+
     def forget_facts(self, epoch: int, numbers: Collection[int]) -> int:
         """
         See `DurableJournal.forget_facts`.

@@ -302,6 +302,20 @@ class DurableJournal(Journal, Protocol):
         del epoch, ids
         return 0
 
+    def prepare_to_forget(self, epoch: int) -> None:
+        """
+        Have each `forget` that follows soon take little time for few tasks.
+
+        It may take long itself, and others append meanwhile. What is read stays.
+
+        Args:
+            epoch: What `claim` gave to the caller.
+
+        Raises:
+            JournalTakenError: Somebody else has claimed it since.
+        """
+        del epoch
+
     def forget_facts(self, epoch: int, numbers: Collection[int]) -> int:
         """
         Remove single facts that are about no task, for good.

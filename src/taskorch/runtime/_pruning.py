@@ -60,9 +60,10 @@ _LOOK: Final = 60.0
 #: more, and as many as there were: to look reads them all.
 _SELDOM: Final = 3_600.0
 _MANY: Final = 20_000
-#: Tasks of the first batch, and how long one may take, in s.
-_BATCH: Final = 50
-_SHORT: Final = 0.02
+#: Tasks of a batch, at least and at most, and how long one is to take, in s. Much of it
+#: is the same for few tasks and for many.
+_BATCH: Final = (100, 1_000)
+_SHORT: Final = 0.03
 #: Rows that leave memory at once, and single facts that leave the journal at once.
 _ROWS: Final = 500
 _FACTS: Final = 1_000
@@ -444,7 +445,7 @@ class Pruner:
         self._looked = -_SELDOM
         self._facts = 0
         self._seq = 0
-        self._batch = _BATCH
+        self._batch = _BATCH[0]
 
     @property
     def journal_retention(self) -> Retention:
@@ -549,17 +550,21 @@ class Pruner:
 
     def _let_go(self, past: Past, gone: Bundles) -> Pruned:
         committer = self._committer
+        if not gone:
+            return _pruned(gone, ())
         self._evict(gone)
         # Of what goes it names nothing; and it has the sums over all that was.
         committer.save_now()
+        committer.journal.prepare_to_forget(self._rt.epoch)
         went: Bundles = []
         for batch in self._batches(gone):
             self._refuse_stopped()
             began = monotonic()
             went += committer.apart(lambda batch=batch: self._forget(batch))
             took = monotonic() - began
-            faster = min(2.0, _SHORT / max(took, 0.001))
-            self._batch = min(max(1, int(self._batch * faster)), _FACTS)
+            least, most = _BATCH
+            factor = min(2.0, _SHORT / max(took, 0.001))
+            self._batch = min(max(least, int(self._batch * factor)), most)
         numbers = past.superseded(went)
         epoch, journal = self._rt.epoch, committer.journal
         for place in range(0, len(numbers), _FACTS):
