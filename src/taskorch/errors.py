@@ -596,6 +596,7 @@ class MemoryLimitError(ProgramFailedError):
     """
 
     code = "memory_limit"
+    default_hint = "grant it more memory_mb, or let it use less"
 
     peak: float = 0.0
     limit: float = 0.0
