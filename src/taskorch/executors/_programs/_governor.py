@@ -709,9 +709,9 @@ def _members_of(folder: Path) -> list[int]:
 
 def _memory_of(pid: int) -> int:
     """Bytes of memory of a process, its part of what it shares; 0 if it is gone."""
-    found = _PSS.findall(_bytes_of(f"/proc/{pid}/smaps_rollup"))
-    if found:
-        return 1024 * sum(map(int, found))
+    sizes = _PSS.findall(_bytes_of(f"/proc/{pid}/smaps_rollup"))
+    if sizes:
+        return 1024 * sum(map(int, sizes))
     # Of one with other rights, all that it has in memory but files is told.
     pages = _bytes_of(f"/proc/{pid}/statm").split()
     own = int(pages[1]) - int(pages[2]) if pages else 0
