@@ -33,8 +33,8 @@ TYPES: Final[Mapping[str, type]] = {
 }
 #: Values that are kept with a run.
 _KEPT: Final = (str, int, float, date, type(None))
-#: Characters of an id that stand for parameters.
-_DIGEST: Final = 8
+#: Characters of an id that stand for parameters: more, if others have the first.
+DIGESTS: Final = (8, 16, 64)
 _WHOLE: Final = re.compile(r"[+-]?\d+", re.ASCII)
 
 
@@ -165,19 +165,30 @@ def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _with_texts(each) for name, each in values.items()}
 
 
-def digest_of(values: Mapping[str, Any]) -> str:
+def as_text(values: Mapping[str, Any]) -> str:
     """
-    A word that stands for values in an id: the same for the same values.
+    A text that says values: the same for the same values, and for no others.
 
     Raises:
         InvalidTaskError: They are more than texts, numbers, flags and times.
     """
     try:
-        text = json.dumps(as_json(values), sort_keys=True, allow_nan=False)
+        return json.dumps(as_json(values), sort_keys=True, allow_nan=False)
     except (TypeError, ValueError):
         msg = "the parameters of an id are texts, numbers, flags and times"
         raise InvalidTaskError(msg) from None
-    return hashlib.sha256(text.encode()).hexdigest()[:_DIGEST]
+
+
+def digest_of(values: Mapping[str, Any], length: int = DIGESTS[0]) -> str:
+    """
+    A word that stands for values in an id: the same for the same values.
+
+    Others may have it, too, and then have not the longer one.
+
+    Raises:
+        InvalidTaskError: They are more than texts, numbers, flags and times.
+    """
+    return hashlib.sha256(as_text(values).encode()).hexdigest()[:length]
 
 
 def in_words(kind: Any) -> str:

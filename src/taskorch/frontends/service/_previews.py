@@ -61,6 +61,8 @@ class Previews:
             "trigger_schedule": _trigger_schedule,
             "backfill_schedule": _backfill_schedule,
             "remove_schedule": _remove_schedule,
+            "cancel_backfill": _cancel_backfill,
+            "prune": _prune,
         }
 
     def operations(self) -> list[Operation]:
@@ -164,6 +166,22 @@ def _backfill_schedule(orch: Any, name: str, query: Mapping[str, str]) -> Forese
         verb = "has" if len(existing) == 1 else "have"
         text += f" {len(existing):,} {verb} been made already, and stay as they are."
     return Foreseen(tuple(new), text, does_something=bool(new))
+
+
+def _prune(orch: Any, schedule: str, _: Mapping[str, str]) -> Foreseen:
+    pruned = orch.prune(schedule="" if schedule == "*" else schedule, dry_run=True)
+    return Foreseen((), f"{pruned}", does_something=bool(pruned.tasks))
+
+
+def _cancel_backfill(orch: Any, backfill_id: str, _: Mapping[str, str]) -> Foreseen:
+    status = orch.schedules.backfill_status(backfill_id)
+    if not status.left:
+        text = f"It is {status.state}, and nothing is to come."
+        return Foreseen((), text, does_something=False)
+    text = f"Leaves out {counted(status.left, 'tick')}, which then never run."
+    if status.running:
+        text += f" {len(status.running):,} that run go on."
+    return Foreseen((), text)
 
 
 def _remove_schedule(orch: Any, name: str, _: Mapping[str, str]) -> Foreseen:
