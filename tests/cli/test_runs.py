@@ -45,10 +45,10 @@ def run(path):
     with TaskOrchestrator(journal=path, rerun_failed=False) as orch:
         orch.schedules.add("night", "0 3 * * *", pipeline(), zone="Europe/Berlin")
         orch.schedules.backfill(
-            "night", TICK - timedelta(hours=2), TICK + timedelta(days=1)
+            "night", TICK - timedelta(hours=2), TICK + timedelta(days=1), limit=9
         )
         orch.schedules.add("alone", "0 4 * * *", well, overlap="queue")
-        orch.schedules.backfill("alone", TICK, TICK + timedelta(days=3))
+        orch.schedules.backfill("alone", TICK, TICK + timedelta(days=3), limit=9)
         asks = Workflow("asks")
         asks.add(Task.question("Well?", who=["ada"], id="sign"))
         asks.task(well, id="then", after=["sign"])
@@ -158,7 +158,7 @@ def test_a_long_list_is_asked_for_in_pages(tmp_path, capsys):
     path = tmp_path / "runs.db"
     with TaskOrchestrator(journal=path) as orch:
         orch.schedules.add("often", "*/15 * * * *", well, overlap="queue")
-        orch.schedules.backfill("often", TICK, TICK + timedelta(hours=60))
+        orch.schedules.backfill("often", TICK, TICK + timedelta(hours=60), limit=300)
         orch.wait()
     every = ids(listed(capsys, path, "--limit", "0"))
     assert len(every) == len({*every}) == 241

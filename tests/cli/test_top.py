@@ -56,7 +56,7 @@ def make(orch):
     orch.schedules.add("beta", "0 0 * * *", pipeline())
     orch.schedules.add("gamma", "0 0 * * *", sick)
     for name in ("alpha-is-well", "beta", "gamma"):
-        orch.schedules.backfill(name, since, now)
+        orch.schedules.backfill(name, since, now, limit=9)
     orch.submit_task(Task.question("Load it?", who=["ada"], id="sign-off"))
     eventually(
         lambda: (
