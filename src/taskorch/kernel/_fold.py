@@ -173,6 +173,7 @@ def _submitted(kernel: KernelState, fact: TaskSubmitted, cargo: Any) -> None:
         fact.idempotent,
         fact.owner,
         elastic,
+        writes=fact.writes,
     )
     bucket = _queue.bucket_of(kernel, spec)
     run = _admission.shared_run(kernel, run_by(task_id, fact.run))

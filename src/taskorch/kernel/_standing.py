@@ -38,6 +38,7 @@ from taskorch.kernel._rows import (
     TaskRow,
     of_quotas,
     without_quotas,
+    without_scopes,
 )
 from taskorch.kernel._state import KernelState
 from taskorch.model import BURST, SOFT, STARTS, TASKS, TaskState, Units
@@ -523,11 +524,14 @@ def _held(kernel: KernelState) -> list[tuple[_Holder, AgentRow]]:
 def _discharge(kernel: KernelState, held: list[tuple[_Holder, AgentRow]]) -> None:
     """Remove the units of quotas from all holders."""
     for holder, agent in held:
+        scopes = tuple([pair for pair in holder.alloc if pair[0] in kernel.scopes])
         for name, units in of_quotas(holder.alloc):
+            if name in kernel.scopes:
+                continue
             agent.used[name] -= units
             if name in kernel.pools:
                 kernel.pools[name].used -= units
-        holder.alloc = without_quotas(holder.alloc)
+        holder.alloc = without_quotas(holder.alloc) + scopes
 
 
 def _charge(kernel: KernelState, held: list[tuple[_Holder, AgentRow]]) -> None:
@@ -535,7 +539,8 @@ def _charge(kernel: KernelState, held: list[tuple[_Holder, AgentRow]]) -> None:
     if kernel.quotas:
         for holder, agent in held:
             holder.alloc = _charged(kernel, holder)
-            _limits.acquire(kernel, agent, of_quotas(holder.alloc))
+            quotas = without_scopes(of_quotas(holder.alloc))
+            _limits.acquire(kernel, agent, quotas)
     for pool in kernel.pools.values():
         if pool.is_quota:
             pool.owed = max(0, pool.used - pool.total)
