@@ -20,7 +20,8 @@ It is no place for threads, for what users hold, or for words to them: those are
 
 - `_rows`, `_state`: of what the state consists; which states follow which.
 - `_deciders`, `_history`: the policies as they are asked; what has been of a row.
-- `_queue`, `_limits`, `_scopes`: what waits; what limits starts; who may write what.
+- `_queue`, `_limits`: what waits; what limits starts.
+- `_scopes`, `_budgets`: who may write what; what is spent and does not come back.
 - `_dependencies`, `_breakers`: who waits for whom; agents that get no work.
 - `_application`, `_ends`: what facts about tasks do; how tasks end.
 - `_backfill`, `_standing`: who may pass; what holds until somebody changes it.
