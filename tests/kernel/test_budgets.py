@@ -22,10 +22,11 @@ def machine():
 
 
 def budget(machine, name, *, parent="", is_open=False, **amounts):
-    units = Resources(**amounts).units
-    machine.kernel.change_budget(
-        name, units, machine.now, parent=parent, is_open=is_open
-    )
+    units, kernel = Resources(**amounts).units, machine.kernel
+    if name in kernel.budgets:
+        kernel.change_budget(name, units, machine.now, is_open=is_open)
+    else:
+        kernel.declare_budget(name, units, parent, machine.now)
     return machine.settle()
 
 
@@ -155,7 +156,7 @@ def test_explain_says_how_much_is_left_who_reserved_it_and_how_to_raise_it(machi
         machine, "b"
     )
     assert "Others have reserved of it: a" in why(machine, "b")
-    assert "orch.budget('release', tokens=110)" in why(machine, "b")
+    assert "raise_budget('release', {'tokens': 110})" in why(machine, "b")
     machine.end("a")
     assert "30 of 100 tokens are left" in why(machine, "b")
     assert "reserved" not in why(machine, "b")
@@ -212,8 +213,21 @@ def test_a_part_draws_on_the_whole(machine):
     assert machine.row("b").state is S.RUNNING
     assert state(machine) == (10, 80)
     # The parent stays, whatever is said later.
-    budget(machine, "agents", parent="", tokens=60)
+    units = Resources(tokens=60).units
+    machine.kernel.declare_budget("agents", units, "", machine.now)
     assert machine.kernel.budgets["agents"].parent == "release"
+    assert machine.settle() == []
+
+
+def test_what_was_raised_stays_raised_when_it_is_declared_again(machine):
+    budget(machine, "release", tokens=150)
+    units = Resources(tokens=100).units
+    machine.kernel.declare_budget("release", units, "", machine.now)
+    assert draw(machine, "a", 150) == ["a"]
+    machine.kernel.declare_budget("release", units[:0], "", machine.now)
+    units = Resources(tokens=90).units
+    machine.kernel.declare_budget("release", units, "", machine.now)
+    assert draw(machine, "b", 1) == []
 
 
 def test_it_is_the_same_after_a_restart(machine):

@@ -1145,12 +1145,14 @@ class BudgetChanged(Event):
         totals: How much there is of each resource, in millionths.
         parent: The budget that it is part of; "" is none.
         is_open: Whether it keeps no task from starting any more.
+        declared: How much there was to be, as it was declared last.
     """
 
     budget: str
     totals: Units
     parent: str = ""
     is_open: bool = False
+    declared: Units = ()
 
 
 @frozen

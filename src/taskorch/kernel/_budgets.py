@@ -42,30 +42,40 @@ _KNOWN: Final = ("", "error", "stopped")
 _UNBEGUN: Final = ("unstarted", "returned", "gone")
 
 
-def change(
-    kernel: KernelState,
-    name: str,
-    totals: Units,
-    now: int,
-    *,
-    parent: str = "",
-    is_open: bool = False,
+def declare(
+    kernel: KernelState, name: str, totals: Units, parent: str, now: int
 ) -> None:
-    """Set how much there is of budget *name*; a new one is part of *parent*."""
+    """
+    Let there be a budget *name*, which is part of *parent* if it is new.
+
+    One that was declared with the same *totals* stays as it is, if it was raised too.
+    """
     row = kernel.budgets.get(name)
-    if row is None:
-        before: tuple[Units, bool] = (), False
-    else:
-        parent, before = row.parent, (totals_of(row), row.is_open)
-        totals = tuple(sorted((dict(before[0]) | dict(totals)).items()))
-    if (totals, is_open) != before:
-        kernel.note(BudgetChanged, now, name, totals, parent, is_open)
-        _apply(kernel, name, totals, parent, is_open=is_open)
+    if row is None or row.declared != totals:
+        parent = parent if row is None else row.parent
+        _change(kernel, (name, totals, parent, False, totals), now)
+
+
+def change(
+    kernel: KernelState, name: str, totals: Units, now: int, *, is_open: bool = False
+) -> None:
+    """Set how much there is of a budget, or let it keep nobody from starting."""
+    row = kernel.budgets[name]
+    whole = tuple(sorted((dict(totals_of(row)) | dict(totals)).items()))
+    _change(kernel, (name, whole, row.parent, is_open, row.declared), now)
+
+
+def _change(
+    kernel: KernelState, fields: tuple[str, Units, str, bool, Units], now: int
+) -> None:
+    kernel.note(BudgetChanged, now, *fields)
+    _apply(kernel, *fields)
 
 
 def changed(kernel: KernelState, event: BudgetChanged, _now: int) -> None:
     """What the fact does to the state."""
-    _apply(kernel, event.budget, event.totals, event.parent, is_open=event.is_open)
+    flags = event.is_open, event.declared
+    _apply(kernel, event.budget, event.totals, event.parent, *flags)
 
 
 def low(kernel: KernelState, event: BudgetLow, _now: int) -> None:
@@ -84,9 +94,15 @@ def totals_of(row: BudgetRow) -> Units:
 
 
 def _apply(
-    kernel: KernelState, name: str, totals: Units, parent: str, *, is_open: bool
+    kernel: KernelState,
+    name: str,
+    totals: Units,
+    parent: str,
+    is_open: bool,
+    declared: Units,
 ) -> None:
     row = kernel.budgets.setdefault(name, BudgetRow(name, parent))
+    row.declared = declared
     for what, total in totals:
         pool = row.pools.get(what)
         if pool is None:
@@ -232,11 +248,15 @@ def _waits_at(place: Place) -> bool:
 
 
 def restore(
-    kernel: KernelState, name: str, parent: str, totals: Units, state: list[int]
+    kernel: KernelState,
+    name: str,
+    parent: str,
+    amounts: tuple[Units, Units],
+    state: list[int],
 ) -> None:
-    """A budget as a snapshot has it."""
+    """A budget as a snapshot has it: *amounts* are those that it has, and declared."""
     is_low, asked, is_open = state
-    _apply(kernel, name, totals, parent, is_open=bool(is_open))
+    _apply(kernel, name, amounts[0], parent, bool(is_open), amounts[1])
     row = kernel.budgets[name]
     row.is_low, row.asked = bool(is_low), asked
 

@@ -497,7 +497,8 @@ def _beside_of(kernel: KernelState) -> dict[str, Any]:
     }
     for name, budget in kernel.budgets.items():
         flags = budget.is_low, budget.asked, budget.is_open
-        said[f"budget {name}"] = (budget.parent, budget.spent, flags)
+        spent = budget.spent, budget.declared
+        said[f"budget {name}"] = (budget.parent, spent, flags)
     return said
 
 
@@ -633,6 +634,7 @@ def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
                 name,
                 row.parent,
                 _units_out(_budgets.totals_of(row)),
+                _units_out(row.declared),
                 [int(row.is_low), row.asked, int(row.is_open)],
                 _units_out(tuple(row.spent.items())),
             ]
@@ -766,8 +768,9 @@ class Restoration:
         quotas = [(*whose, _units_in(limits)) for *whose, limits in state["quotas"]]
         _standing.apply(kernel, quotas, state["at_ns"])
         # Older snapshots know nothing of these four.
-        for name, parent, totals, flags, _ in state.get("budgets", ()):
-            _budgets.restore(kernel, name, parent, _units_in(totals), flags)
+        for name, parent, totals, declared, flags, _ in state.get("budgets", ()):
+            amounts = _units_in(totals), _units_in(declared)
+            _budgets.restore(kernel, name, parent, amounts, flags)
         for key, task_id, kind, parts, at_ns in state.get("remembered", ()):
             made = tuple((name, digest) for name, digest in parts)
             kernel.remembered[key] = task_id, kind, made, at_ns

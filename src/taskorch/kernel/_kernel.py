@@ -95,6 +95,7 @@ class Kernel(KernelState):
     # Resource pools, quotas, and allocations by hand.
     change_pools: Final = _limits.change_pools
     change_quotas: Final = _standing.change_quotas
+    declare_budget: Final = _budgets.declare
     change_budget: Final = _budgets.change
     spend: Final = _attempts.spend
     claimed: Final = _limits.need_of

@@ -609,13 +609,24 @@ class PoolRow:
 class BudgetRow:
     """The state of one budget: what is spent of it does not come back."""
 
-    __slots__ = ("asked", "is_low", "is_open", "name", "parent", "pools", "spent")
+    __slots__ = (
+        "asked",
+        "declared",
+        "is_low",
+        "is_open",
+        "name",
+        "parent",
+        "pools",
+        "spent",
+    )
 
     def __init__(self, name: str, parent: str = "") -> None:
         #: Its name.
         self.name: str = name
         #: The budget that it is part of, or "".
         self.parent: str = parent
+        #: How much there was to be, as it was declared last; it may be raised since.
+        self.declared: Units = ()
         #: Of each resource, how much there is, and how much is reserved or spent.
         self.pools: dict[str, PoolRow] = {}
         #: Of each resource, how much is spent. Checked: `check_budgets`.

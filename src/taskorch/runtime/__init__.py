@@ -42,6 +42,7 @@ from taskorch.runtime._batch import Entry as Entry
 from taskorch.runtime._clock import MonotonicClock as MonotonicClock
 from taskorch.runtime._clock import wall as wall
 from taskorch.runtime._committer import Commits as Commits
+from taskorch.runtime._context import BUDGET as BUDGET
 from taskorch.runtime._context import CURRENT as CURRENT
 from taskorch.runtime._context import AttemptContext as AttemptContext
 from taskorch.runtime._context import context_of as context_of

@@ -234,7 +234,17 @@ LOCAL: Final = _Local()
 CURRENT: Final[ContextVar[AttemptContext | None]] = ContextVar(
     "taskorch_current", default=None
 )
+#: The budget on which what is submitted draws, unless it says itself.
+BUDGET: Final[ContextVar[str]] = ContextVar("taskorch_budget", default="")
 LOG: Final = logging.getLogger("taskorch.task")
+
+
+def current_budget() -> str:
+    """The budget of the block, or else of the attempt, that the caller is in; or ""."""
+    inside: object = CURRENT.get()
+    if BUDGET.get() or not isinstance(inside, AttemptContext):
+        return BUDGET.get()
+    return inside._row.bucket.spec.budget
 
 
 def result_of(parent: Work) -> Any:
@@ -460,6 +470,10 @@ class AttemptContext:
             raise ResultGoneError(msg, hint=hint, task_id=self.task_id)
         return state
 
+    def _spend(self, amounts: Mapping[str, float]) -> None:
+        """See `TaskContext.spent`."""
+        self._rt.spend(self._work, self.attempt, units_spent(amounts))
+
     def remote(self) -> RemoteContext:
         """A copy for another process."""
         copy = RemoteContext(
@@ -589,6 +603,13 @@ class RemoteContext:
             self._refuse("progress()")
         HERE.link.tell("progress", (self.task_id, self.attempt), value)
 
+    def spent(self, **amounts: float) -> None:
+        """See `TaskContext.spent`; only from worker processes of ours."""
+        units = units_spent(amounts)
+        if HERE.link is None:
+            self._refuse("spent()")
+        HERE.link.tell("spent", (self.task_id, self.attempt), units)
+
     def checkpoint(self, state: Any = None) -> None:
         """See `TaskContext.checkpoint`; only from worker processes of ours."""
         if HERE.link is None:
@@ -607,6 +628,20 @@ class RemoteContext:
         return logging.LoggerAdapter(
             LOG, {"task_id": self.task_id, "attempt": self.attempt}
         )
+
+
+def units_spent(amounts: Mapping[str, float]) -> Units:
+    """
+    What was spent, in whole millionths: a part of one counts as one.
+
+    Raises:
+        InvalidTaskError: It is no amount: negative, or no number.
+    """
+    checked = Resources.of(amounts)
+    units = dict(checked.units)
+    for name, amount in amounts.items():
+        units.setdefault(name, 1 if amount > 0 else 0)
+    return tuple(sorted(units.items()))
 
 
 def _can_be_pickled(value: Any) -> bool:

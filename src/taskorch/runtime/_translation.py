@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -261,6 +261,16 @@ def spec_of(task: Task) -> Spec:
         task.owner,
         elasticity_of(task.resources),
         writes=prefixes_of(task.writes, _folder_of(task)) if task.writes else (),
+    )
+
+
+def drawing(spec: Spec, budget: str, names: Container[str]) -> Spec:
+    """*spec* of a task that draws on *budget*, which has the resources *names*."""
+    return attrs.evolve(
+        spec,
+        budget=budget,
+        resources=tuple(pair for pair in spec.resources if pair[0] not in names),
+        spends=tuple(pair for pair in spec.resources if pair[0] in names),
     )
 
 

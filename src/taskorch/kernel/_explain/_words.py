@@ -332,7 +332,8 @@ class Wording:
         needs = f", and it needs {need:g}" if short.need > 1 else ""
         detail = f"Of budget {name!r}, {left:g} of {total:g} {what} are left{needs}."
         more = (pool.total + short.missing) / 1e6
-        raised = f"orch.budget({name!r}, {what}={more:.12g})"
+        totals = f"{{{what!r}: {more:.12g}}}"
+        raised = f"orch.resources.raise_budget({name!r}, {totals})"
         remedy = Remedy("raise_budget", f"Raise it: {raised}.", name=what, amount=more)
         held = self._holders_of(short.name, short.missing)
         if held and not short.is_hopeless:
