@@ -206,7 +206,7 @@ def _act(rt: Runtime, name: str, number: int, handle: Any) -> None:
     elif answer.changes:
         change(rt, name, answer.changes)
     else:
-        more = tuple((what, units + units // 2) for what, units in totals)
+        more = tuple((resource, units + units // 2) for resource, units in totals)
         _step(rt, name, more, is_open=False)
 
 

@@ -90,7 +90,7 @@ def exhausted(kernel: KernelState, event: BudgetExhausted, _now: int) -> None:
 
 def totals_of(row: BudgetRow) -> Units:
     """How much there is of each resource of a budget."""
-    return tuple(sorted((what, pool.total) for what, pool in row.pools.items()))
+    return tuple(sorted((resource, pool.total) for resource, pool in row.pools.items()))
 
 
 def _apply(
@@ -103,12 +103,12 @@ def _apply(
 ) -> None:
     row = kernel.budgets.setdefault(name, BudgetRow(name, parent))
     row.declared = declared
-    for what, total in totals:
-        pool = row.pools.get(what)
+    for resource, total in totals:
+        pool = row.pools.get(resource)
         if pool is None:
-            path = f"{PURSE}{name}:{what}"
-            pool = row.pools[what] = kernel.beside[path] = PoolRow(path, total)
-            row.spent[what] = 0
+            path = f"{PURSE}{name}:{resource}"
+            pool = row.pools[resource] = kernel.beside[path] = PoolRow(path, total)
+            row.spent[resource] = 0
             # What its tasks reserve, is to be found out anew.
             for bucket in kernel.buckets.values():
                 bucket.purses = None
@@ -128,9 +128,9 @@ def purses_of(kernel: KernelState, bucket: Bucket) -> tuple[tuple[PoolRow, int],
         units = dict(bucket.spec.spends)
         bucket.purses = tuple(
             [
-                (pool, units.get(what, 0))
+                (pool, units.get(resource, 0))
                 for row in _chain(kernel, bucket.spec.budget)
-                for what, pool in row.pools.items()
+                for resource, pool in row.pools.items()
             ]
         )
     return bucket.purses
@@ -153,9 +153,9 @@ def shortages(kernel: KernelState, bucket: Bucket) -> Iterator[Shortage]:
     """Of which budgets too little is left for a task of *bucket*."""
     for pool, units in purses_of(kernel, bucket):
         free, need = pool.total - pool.used, max(1, units)
-        budget, what = _parts(kernel, pool)
+        budget, resource = _parts(kernel, pool)
         if need > free and not budget.is_open:
-            is_hopeless = need > pool.total - budget.spent[what]
+            is_hopeless = need > pool.total - budget.spent[resource]
             yield Shortage("budget", pool.name, need, free, None, pool, 0, is_hopeless)
 
 
@@ -165,9 +165,9 @@ def must_wait(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> bo
     if short is None:
         return False
     pool = kernel.beside[short.name]
-    budget, what = _parts(kernel, pool)
+    budget, resource = _parts(kernel, pool)
     if short.is_hopeless:
-        _ask(kernel, budget, what, short.need, now)
+        _ask(kernel, budget, resource, short.need, now)
     _queue.park(kernel, bucket, row, (_queue.place_at(bucket, pool, short.need),))
     if bucket.agents_version < 0:
         kernel.parked_any[bucket] = None
@@ -175,18 +175,23 @@ def must_wait(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> bo
 
 
 def _ask(
-    kernel: KernelState, budget: BudgetRow, what: str, need: int, now: int
+    kernel: KernelState, budget: BudgetRow, resource: str, need: int, now: int
 ) -> None:
     """A task waits for more than there will be: people are asked, unless they are."""
     if budget.asked <= 0 and not budget.is_open:
         budget.asked = 1 - budget.asked
-        told = budget.spent[what], budget.pools[what].total, need, budget.asked
-        kernel.note(BudgetExhausted, now, budget.name, what, *told)
+        amounts = (
+            budget.spent[resource],
+            budget.pools[resource].total,
+            need,
+            budget.asked,
+        )
+        kernel.note(BudgetExhausted, now, budget.name, resource, *amounts)
 
 
 def _parts(kernel: KernelState, pool: PoolRow) -> tuple[BudgetRow, str]:
-    name, _, what = pool.name.removeprefix(PURSE).rpartition(":")
-    return kernel.budgets[name], what
+    name, _, resource = pool.name.removeprefix(PURSE).rpartition(":")
+    return kernel.budgets[name], resource
 
 
 def count(kernel: KernelState, row: TaskRow, units: Units) -> None:
@@ -197,13 +202,13 @@ def count(kernel: KernelState, row: TaskRow, units: Units) -> None:
     held, spent = dict(row.alloc), dict(units)
     extra.spent.update(dict.fromkeys(spent))
     for pool, _ in purses_of(kernel, row.bucket):
-        budget, what = _parts(kernel, pool)
-        many = spent.get(what, 0)
+        budget, resource = _parts(kernel, pool)
+        many = spent.get(resource, 0)
         reserved = min(many, held.get(pool.name, 0))
         if reserved:
             held[pool.name] -= reserved
         pool.used += many - reserved
-        budget.spent[what] += many
+        budget.spent[resource] += many
         kernel.spent[budget.name] = None
     row.alloc = tuple([pair for pair in held.items() if pair[1]])
 
@@ -217,13 +222,13 @@ def settle(kernel: KernelState, row: TaskRow, alloc: Units, cause: str) -> None:
     """
     if cause in _UNBEGUN:
         return
-    said = (row_extra(row).spent or {}) if cause in _KNOWN else {}
+    reported = (row_extra(row).spent or {}) if cause in _KNOWN else {}
     for name, units in alloc:
         if name.startswith(PURSE):
             pool = kernel.beside[name]
-            budget, what = _parts(kernel, pool)
-            if what not in said:
-                budget.spent[what] += units
+            budget, resource = _parts(kernel, pool)
+            if resource not in reported:
+                budget.spent[resource] += units
                 pool.used += units
                 kernel.spent[budget.name] = None
 
@@ -233,14 +238,14 @@ def review(kernel: KernelState, now: int) -> None:
     names, kernel.spent = kernel.spent, {}
     for name in names:
         budget = kernel.budgets[name]
-        for what, pool in budget.pools.items():
-            spent = budget.spent[what]
+        for resource, pool in budget.pools.items():
+            spent = budget.spent[resource]
             if not budget.is_low and 5 * spent >= 4 * pool.total:
                 budget.is_low = True
-                kernel.note(BudgetLow, now, name, what, spent, pool.total)
+                kernel.note(BudgetLow, now, name, resource, spent, pool.total)
             for place in pool.short.values():
                 if place.need > pool.total - spent and _waits_at(place):
-                    _ask(kernel, budget, what, place.need, now)
+                    _ask(kernel, budget, resource, place.need, now)
 
 
 def _waits_at(place: Place) -> bool:
@@ -265,6 +270,6 @@ def restore_spent(kernel: KernelState, spent: Mapping[str, Units]) -> None:
     """What is *spent* of each budget, as a snapshot says; what is held, is held."""
     for name, units in spent.items():
         row = kernel.budgets[name]
-        for what, many in units:
-            row.pools[what].used += many - row.spent[what]
-            row.spent[what] = many
+        for resource, many in units:
+            row.pools[resource].used += many - row.spent[resource]
+            row.spent[resource] = many

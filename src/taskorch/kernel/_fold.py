@@ -490,7 +490,7 @@ def _differing_keys(what: str, one: Any, other: Any) -> list[str]:
 
 def _beside_of(kernel: KernelState) -> dict[str, Any]:
     """What is written and spent, in values that can be compared."""
-    said: dict[str, Any] = {
+    values: dict[str, Any] = {
         f"beside {name}": (pool.used, pool.total)
         for name, pool in kernel.beside.items()
         if pool.used or not pool.is_lock
@@ -498,8 +498,8 @@ def _beside_of(kernel: KernelState) -> dict[str, Any]:
     for name, budget in kernel.budgets.items():
         flags = budget.is_low, budget.asked, budget.is_open
         spent = budget.spent, budget.declared
-        said[f"budget {name}"] = (budget.parent, spent, flags)
-    return said
+        values[f"budget {name}"] = (budget.parent, spent, flags)
+    return values
 
 
 def _books_differ(live: KernelState, folded: KernelState) -> list[str]:

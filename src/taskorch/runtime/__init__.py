@@ -106,6 +106,7 @@ from taskorch.runtime._stale import used_by as used_by
 from taskorch.runtime._submission import Submission as Submission
 from taskorch.runtime._timer import begin_thread as begin_thread
 from taskorch.runtime._translation import BUILT_IN as BUILT_IN
+from taskorch.runtime._translation import drawing as drawing
 from taskorch.runtime._translation import executor_for as executor_for
 from taskorch.runtime._translation import is_coroutine_function as is_coroutine_function
 from taskorch.runtime._translation import is_simple as is_simple

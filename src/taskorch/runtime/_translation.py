@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from types import FunctionType
 from typing import Any, Final
 
@@ -282,9 +281,8 @@ def _folder_of(task: Task) -> str:
     """
     if not isinstance(task.payload, Program) or task.payload.cwd is None:
         return ""
-    project = Path.cwd()
-    folder = Path(os.path.normpath(project / task.payload.cwd))
-    return str(folder.relative_to(project)) if folder.is_relative_to(project) else ""
+    folder = os.path.relpath(os.path.normpath(task.payload.cwd))
+    return "" if folder.split(os.sep, 1)[0] == os.pardir else folder
 
 
 def when(value: float | datetime | None, now: int) -> int | None:

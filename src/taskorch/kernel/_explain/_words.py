@@ -325,16 +325,19 @@ class Wording:
 
     def _budget(self, short: Shortage) -> Blocker:
         """Too little is left of its budget, or reserved by others."""
-        name, _, what = short.name.removeprefix(PURSE).rpartition(":")
+        name, _, resource = short.name.removeprefix(PURSE).rpartition(":")
         pool, budget = self._kernel.beside[short.name], self._kernel.budgets[name]
-        left = max(0, pool.total - budget.spent[what]) / 1e6
+        rest = max(0, pool.total - budget.spent[resource]) / 1e6
         total, need = pool.total / 1e6, short.need / 1e6
         needs = f", and it needs {need:g}" if short.need > 1 else ""
-        detail = f"Of budget {name!r}, {left:g} of {total:g} {what} are left{needs}."
+        detail = (
+            f"Of budget {name!r}, {rest:g} of {total:g} {resource} are left{needs}."
+        )
         more = (pool.total + short.missing) / 1e6
-        totals = f"{{{what!r}: {more:.12g}}}"
+        totals = f"{{{resource!r}: {more:.12g}}}"
         raised = f"orch.resources.raise_budget({name!r}, {totals})"
-        remedy = Remedy("raise_budget", f"Raise it: {raised}.", name=what, amount=more)
+        words = f"Raise it: {raised}."
+        remedy = Remedy("raise_budget", words, name=resource, amount=more)
         held = self._holders_of(short.name, short.missing)
         if held and not short.is_hopeless:
             detail = f"{detail} Others have reserved of it: {some(_names(held))}."
@@ -342,11 +345,11 @@ class Wording:
             "budget",
             detail,
             *(name, need, max(0.0, short.have / 1e6), _names(held)),
-            resource=what,
+            resource=resource,
             remedies=(remedy,),
         )
 
-    # -- what is written -----------------------------------------------------------
+    # -- resource is written -----------------------------------------------------------
 
     def _scope(self, short: Shortage) -> Blocker:
         """Another may write what it may write: who, and what of it."""
