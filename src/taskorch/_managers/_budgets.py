@@ -188,7 +188,8 @@ def _ask(rt: Runtime, name: str, number: int) -> None:
     except TaskorchError:
         # It stops: the next life asks.
         return
-    work.add_done_callback(lambda handle: _act(rt, name, number, handle))
+    handle: Any = work
+    handle.add_done_callback(lambda ended: _act(rt, name, number, ended))
 
 
 def _act(rt: Runtime, name: str, number: int, handle: Any) -> None:

@@ -129,9 +129,10 @@ class Configuration:
         passed = in_our_words("from_config()", passed, SETTINGS)
         arguments = {name: setting.value for name, setting in self.settings.items()}
         arguments |= passed
-        if arguments.get("journal") is None and "durability" not in passed:
-            # It says how a file is written, and there is none.
-            arguments.pop("durability", None)
+        if arguments.get("journal") is None:
+            # It says how a file is written, and there is none; nor logs beside it.
+            for name in {"durability", "keep_logs_mb"}.difference(passed):
+                arguments.pop(name, None)
         return arguments
 
 

@@ -40,7 +40,13 @@ from taskorch.policies._kinds import (
     PolicySettings,
     check_policies,
 )
-from taskorch.protocols import AttemptExecutor, Journal, SetsGrace, WaitsForBetter
+from taskorch.protocols import (
+    AttemptExecutor,
+    DurableJournal,
+    Journal,
+    SetsGrace,
+    WaitsForBetter,
+)
 from taskorch.runtime import BUILT_IN
 
 if TYPE_CHECKING:
@@ -369,6 +375,11 @@ class Settings(Policies):
             msg = "durability= is for a journal that is given by its path"
             hint = "SqliteJournal(path, durability=…) has its own"
             raise InvalidTaskError(msg, hint=hint)
+        if settings.keep_logs_mb not in (0, KEEP_LOGS_MB) and not isinstance(
+            settings.journal, str | os.PathLike | DurableJournal
+        ):
+            msg = "keep_logs_mb= is for a journal, beside which logs are kept"
+            raise InvalidTaskError(msg, hint="journal='runs.db', or keep_logs_mb=0")
         check_policies(settings)
         handler = settings.retry_handler
         if "grace" not in values and has(handler, SetsGrace):

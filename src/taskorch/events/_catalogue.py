@@ -1323,6 +1323,20 @@ class ScheduleSkipped(Event):
 
 
 @frozen
+class BackfillChanged(Event):
+    """
+    A backfill of a schedule was begun, came further, was paused, or has ended.
+
+    Attributes:
+        backfill_id: Its id.
+        document: What it is and how far it came, as JSON; "" if it is kept no longer.
+    """
+
+    backfill_id: str
+    document: str
+
+
+@frozen
 class ResourcesAllocated(Event):
     """
     Resources were allocated from the pools by hand.
@@ -1568,6 +1582,7 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     ScheduleFired,
     ScheduleQueued,
     ScheduleSkipped,
+    BackfillChanged,
     ResourcesAllocated,
     ResourcesReleased,
     ComponentFailed,

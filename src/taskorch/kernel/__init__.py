@@ -68,6 +68,7 @@ from taskorch.kernel._explain import words_of_holds as words_of_holds
 from taskorch.kernel._fold import Restoration as Restoration
 from taskorch.kernel._fold import differences as differences
 from taskorch.kernel._fold import fold as fold
+from taskorch.kernel._fold import has_effect as has_effect
 from taskorch.kernel._fold import recover as recover
 from taskorch.kernel._fold import take_snapshot as take_snapshot
 from taskorch.kernel._fold import without_tasks as without_tasks

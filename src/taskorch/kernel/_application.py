@@ -13,7 +13,8 @@ Decisions: 0009, 0141.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Collection
 from typing import Any, Final, cast
 
 from taskorch.events import (
@@ -527,7 +528,17 @@ def _finish(kernel: KernelState, row: TaskRow) -> None:
 
 def evict(kernel: KernelState) -> None:
     """Remove the oldest finished task from memory."""
-    row = kernel.finished.popleft()
+    _leave(kernel, kernel.finished.popleft())
+
+
+def evict_rows(kernel: KernelState, rows: Collection[TaskRow]) -> None:
+    """Remove finished tasks from memory, wherever they stand among the others."""
+    kernel.finished = deque(row for row in kernel.finished if row not in rows)
+    for row in rows:
+        _leave(kernel, row)
+
+
+def _leave(kernel: KernelState, row: TaskRow) -> None:
     tasks = kernel.tasks
     if len(tasks) > kernel.most_tasks:
         kernel.most_tasks = len(tasks)

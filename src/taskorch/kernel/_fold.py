@@ -25,6 +25,7 @@ from taskorch.events import (
     AgentReturned,
     AgentTripped,
     AnswerRefused,
+    BackfillChanged,
     BudgetChanged,
     BudgetExhausted,
     BudgetLow,
@@ -344,6 +345,7 @@ _OTHERS: Final[dict[Any, Callable[[KernelState, Any, int], None]]] = {
     BudgetExhausted: _budgets.exhausted,
     ResultRemembered: _standing.remembered,
     ResultsForgotten: _standing.forgotten,
+    BackfillChanged: _standing.backfill_changed,
     ScheduleChanged: _standing.schedule_changed,
     ScheduleFired: _standing.fired,
     ScheduleQueued: _standing.queued,
@@ -480,6 +482,11 @@ def _comparable_fields(row: TaskRow) -> tuple[Any, ...]:
     )
 
 
+def has_effect(cls: type[Fact]) -> bool:
+    """Whether facts of a class, which are about no task, change the state."""
+    return cls in _OTHERS or cls in _WITH_CARGO
+
+
 def _differing_keys(what: str, one: Any, other: Any) -> list[str]:
     missing = [key for key in one if key not in other]
     extra = [key for key in other if key not in one]
@@ -513,6 +520,7 @@ def _books_differ(live: KernelState, folded: KernelState) -> list[str]:
             said[f"waiting slots of {name}"] = list(kernel.waiting_slots[name])
             said[f"filled slots of {name}"] = list(kernel.filled_slots[name])
         said |= _beside_of(kernel)
+        said["backfills"] = list(kernel.backfills.items())
         said["holds"] = list(kernel.holds.items())
         said["remembered"] = list(kernel.remembered.items())
         for whose, rate in kernel.rates.items():
@@ -645,6 +653,7 @@ def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
             [name, *told, [*kernel.waiting_slots[name]], [*kernel.filled_slots[name]]]
             for name, told in kernel.schedules.items()
         ],
+        "backfills": [[*told] for told in kernel.backfills.items()],
         "types": {name: _type_out(row) for name, row in kernel.types.items()},
         "causes": dict(kernel.causes),
         # The facts of the events that are kept: with each, there is a document.
@@ -767,7 +776,7 @@ class Restoration:
         kernel.pools = {name: PoolRow(name, total) for name, total in state["pools"]}
         quotas = [(*whose, _units_in(limits)) for *whose, limits in state["quotas"]]
         _standing.apply(kernel, quotas, state["at_ns"])
-        # Older snapshots know nothing of these four.
+        # Older snapshots know nothing of these five.
         for name, parent, totals, declared, flags, _ in state.get("budgets", ()):
             amounts = _units_in(totals), _units_in(declared)
             _budgets.restore(kernel, name, parent, amounts, flags)
@@ -779,6 +788,7 @@ class Restoration:
             _standing.restore_schedule(
                 kernel, name, (document, done_ns), slots or ((), ())
             )
+        kernel.backfills.update(state.get("backfills", ()))
         for who, most, reason, lasts in state.get("holds", ()):
             _standing.restore_hold(kernel, who, (most, reason, lasts))
         for name, owner, units, since_ns in state["allocations"]:

@@ -147,6 +147,12 @@ class Evicted:
             if task_id not in self:
                 self.by_id[task_id] = _BYTES[state]
 
+    def discard(self, task_id: str) -> None:
+        """Forget one, if it is known."""
+        if self.by_id.pop(task_id, None) is None and self.get(task_id) is not None:
+            stem = _stem_of(task_id)
+            self._series[stem][_number(task_id[len(stem) :])] = 0
+
     def clear(self) -> None:
         """Forget them all."""
         self.by_id.clear()
@@ -475,6 +481,7 @@ class KernelState:
         "aside_ns",
         "asked",
         "awaited",
+        "backfills",
         "beside",
         "blocked",
         "bucket_no",
@@ -706,6 +713,9 @@ class KernelState:
         #: Of each schedule, slots that are not decided about, and have their task
         #: already. Checked: `check_schedules`.
         self.filled_slots: dict[str, dict[int, None]] = {}
+        #: The backfills, by their ids: of each its document, which is not empty.
+        #: Checked: `check_schedules`.
+        self.backfills: dict[str, str] = {}
         #: By keys, whose result it is: the task, its type, its arguments, since when.
         self.remembered: dict[
             str, tuple[str, str, tuple[tuple[str, str], ...], int]

@@ -89,6 +89,8 @@ class Timing:
         jitter: Seconds of random delay, at most.
         start: First possible time.
         end: Last possible time.
+        keep_for: Seconds for which its runs are kept after their end.
+        keep_latest: How many of its ended runs are kept.
     """
 
     when: Any = field(
@@ -102,6 +104,8 @@ class Timing:
     )
     start: Any = field(_MOMENT)
     end: Any = field(_MOMENT)
+    keep_for: float | None = field(Maybe(Number(most=MAX_SECONDS)))
+    keep_latest: int | None = field(Maybe(Number(least=0, is_whole=True)))
 
 
 @attrs.frozen
