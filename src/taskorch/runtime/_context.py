@@ -40,6 +40,7 @@ from taskorch.model import (
     Resources,
     Task,
     TaskState,
+    is_number,
     replaced,
     run_of,
     show,
@@ -630,6 +631,10 @@ class RemoteContext:
         )
 
 
+#: The smallest amount.
+_LEAST: Final = 0.000_001
+
+
 def units_spent(amounts: Mapping[str, float]) -> Units:
     """
     What was spent, in whole millionths: a part of one counts as one.
@@ -637,11 +642,13 @@ def units_spent(amounts: Mapping[str, float]) -> Units:
     Raises:
         InvalidTaskError: It is no amount: negative, or no number.
     """
-    checked = Resources.of(amounts)
-    units = dict(checked.units)
-    for name, amount in amounts.items():
-        units.setdefault(name, 1 if amount > 0 else 0)
-    return tuple(sorted(units.items()))
+    checked = Resources.of(
+        {
+            name: _LEAST if is_number(amount, 0, _LEAST) and amount else amount
+            for name, amount in amounts.items()
+        }
+    )
+    return tuple(sorted((*checked.units, *((name, 0) for name in checked.zeros))))
 
 
 def _can_be_pickled(value: Any) -> bool:
