@@ -132,7 +132,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="`open` has not ended; `broken` failed, was cancelled or is blocked",
     )
     which.add_argument("--day", metavar="DATE", help="a night: 2026-11-25")
-    which.add_argument("--since", type=since, metavar="TIME", help="not before")
+    which.add_argument(
+        "--since",
+        type=since,
+        metavar="TIME",
+        help="scheduled not before, or submitted, without a schedule: 1d, 2026-11-25",
+    )
     which.add_argument("--until", type=since, metavar="TIME", help="not after")
     which.add_argument("--after", metavar="RUN", help="go on behind this run")
     which.add_argument(
