@@ -1,7 +1,7 @@
 """Programs are held to what they declare: limits, by each way that a machine may have."""
 
 # pyright: basic, reportAttributeAccessIssue=false, reportArgumentType=false
-# pyright: reportOptionalMemberAccess=false
+# pyright: reportOptionalMemberAccess=false, reportCallIssue=false
 
 from __future__ import annotations
 
@@ -10,12 +10,20 @@ import os
 import pathlib
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
 from tests.integration.tools import PATIENCE, eventually
 
-from taskorch import InvalidTaskError, RetryPolicy, Task, TaskOrchestrator
+from taskorch import (
+    Elastic,
+    InvalidTaskError,
+    Resources,
+    RetryPolicy,
+    Task,
+    TaskOrchestrator,
+)
 from taskorch.cli import main as taskorch_main
 from taskorch.errors import (
     MemoryLimitError,
@@ -24,6 +32,7 @@ from taskorch.errors import (
     UnenforceableError,
 )
 from taskorch.executors import processes
+from taskorch.policies import ProportionalAllocator
 from taskorch.recovery import Grow, RecoveryHandler, Row
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux holds limits")
@@ -367,7 +376,7 @@ def take(mb: int) -> int:
     return len(bytearray(mb << 20))
 
 
-def test_a_worker_process_is_held_and_the_next_call_has_a_new_one(way):
+def test_a_worker_process_is_held_and_the_next_call_has_a_new_one():
     """Only the call that passes the limit fails, as want of memory."""
     limits = {"memory_mb": 150, "cpu_seconds": 60}
     matrix = RecoveryHandler(escalate=False, max_retries=0)
@@ -516,6 +525,36 @@ def test_more_memory_is_granted_once_it_was_too_little(way):
         code = "x = bytearray(60 << 20); import time; time.sleep(0.4)"
         result = run(orch, code, resources={"memory_mb": 40}, enforce=True, retry=retry)
         assert dict(result.limits) == {"memory_mb": 120}
+
+
+def test_what_an_elastic_task_is_granted_later_raises_its_limit(way):
+    """It is held to the most that it was granted; a limit of its own stays."""
+    code = """
+        import json, os, time
+        def held():
+            return json.load(open(os.environ["TASKORCH_ALLOCATION"]))["allocation"]
+        print(held()["memory_mb"], flush=True)
+        with open(os.environ["TASKORCH_CHECKPOINT"], "w") as pipe:
+            pipe.write("\\n")
+        while held()["memory_mb"] < 200:
+            time.sleep(0.01)
+        x = bytearray(90 << 20)
+        time.sleep(0.3)
+        """
+    go = threading.Event()
+    request = Elastic(Resources(memory_mb=200), min={"memory_mb": 60})
+    pieces = ProportionalAllocator({"memory_mb": 20})
+    with TaskOrchestrator(resources={"memory_mb": 200}, allocator=pieces) as orch:
+        other = orch.submit_task(Task.call(go.wait, resources={"memory_mb": 140}))
+        eventually(lambda: orch.get_task_status(other.task_id).state == "running")
+        handle = orch.submit_task(
+            Task.program(python(code), resources=request, enforce=True)
+        )
+        eventually(lambda: orch.get_task_status(handle.task_id).state == "running")
+        go.set()
+        result = handle.result(PATIENCE)
+    assert result.stdout_tail == "60\n"
+    assert dict(result.limits) == {"memory_mb": 200}
 
 
 def test_it_is_the_same_after_a_restart(way, tmp_path):
