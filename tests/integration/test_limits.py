@@ -150,7 +150,9 @@ def test_a_hog_is_ended_with_all_it_has_started(orch, way, kind):
     """And the error says how much it had, of how much, and who held it."""
     handle = orch.submit_task(
         Task.program(
-            python(HOGS[kind]), limits={"memory_mb": 50}, env={"HOG": f"{way} {kind}"}
+            python(HOGS[kind]),
+            limits={"memory_mb": 50},
+            env={"HOG": f"{os.getpid()} {way} {kind}"},
         )
     )
     error = handle.exception(PATIENCE)
@@ -163,7 +165,7 @@ def test_a_hog_is_ended_with_all_it_has_started(orch, way, kind):
     assert f"{error.peak:.0f} of 50 MB" in str(error)
     assert error.result.exceeded == "memory_mb"
     assert f"It used {error.peak:.0f} of 50 MB" in str(orch.explain(handle.task_id))
-    assert not carrying(f"HOG={way} {kind}")
+    assert not carrying(f"HOG={os.getpid()} {way} {kind}")
 
 
 def carrying(mark: str) -> list[int]:
@@ -278,10 +280,10 @@ def test_a_bomb_of_forks_stays_small(orch, group):
                 break
         """
     limits = {"processes": 20, "memory_mb": 200}
-    result = run(orch, code, limits=limits, env={"BOMB": "1"})
+    result = run(orch, code, limits=limits, env={"BOMB": str(os.getpid())})
     assert result.stdout_tail == "no more\n"
     assert result.processes == 20
-    assert not carrying("BOMB=1")
+    assert not carrying(f"BOMB={os.getpid()}")
 
 
 def test_cores(orch, group):
@@ -449,10 +451,10 @@ def test_what_cannot_be_started_is_told_as_without_limits(orch, name):
 
 def test_cancelled_and_timed_out(orch):
     """A program that is held ends as any other."""
-    options = {"limits": {"memory_mb": 100}, "env": {"HELD": "1"}}
+    options = {"limits": {"memory_mb": 100}, "env": {"HELD": str(os.getpid())}}
     handle = orch.submit_task(Task.program(python(LONG), timeout=0.3, **options))
     assert isinstance(handle.exception(PATIENCE), TaskTimeoutError)
-    eventually(lambda: not carrying("HELD=1"))
+    eventually(lambda: not carrying(f"HELD={os.getpid()}"))
 
 
 # -- what is declared -----------------------------------------------------------------
