@@ -644,8 +644,8 @@ class Pruner:
         rt.kernel.forget_tasks(ids, runs)
         for task_id in ids:
             rt.directory.reruns.forget(task_id)
-        for tell in rt.when_forgotten:
-            tell(runs)
+        if rt.manager is not None:
+            rt.manager.forget_runs(runs)
 
 
 def _pruned(
