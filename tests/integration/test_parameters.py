@@ -244,9 +244,7 @@ def test_a_backfill_with_other_parameters_is_another_run_and_the_same_is_not(orc
     first = orch.schedules.backfill("n", FIRST, LAST, limit=2)
     ids = {(): first}
     for parameters in ({"shop": "bergen"}, {"parts": 2}, {"slot": "2024-01-01"}):
-        made = orch.schedules.backfill(
-            "n", FIRST, LAST, parameters=parameters, limit=2
-        )
+        made = orch.schedules.backfill("n", FIRST, LAST, parameters=parameters, limit=2)
         assert made.already == ()
         assert all(
             each.startswith(f"{own}-") for each, own in zip(made, first, strict=True)

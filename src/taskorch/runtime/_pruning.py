@@ -20,6 +20,7 @@ import threading
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -560,7 +561,7 @@ class Pruner:
         for batch in self._batches(gone):
             self._refuse_stopped()
             began = monotonic()
-            went += committer.apart(lambda batch=batch: self._forget(batch))
+            went += committer.apart(partial(self._forget, batch))
             took = monotonic() - began
             least, most = _BATCH
             factor = min(2.0, _SHORT / max(took, 0.001))
@@ -570,7 +571,7 @@ class Pruner:
         for place in range(0, len(numbers), _FACTS):
             self._refuse_stopped()
             part = numbers[place : place + _FACTS]
-            committer.apart(lambda part=part: journal.forget_facts(epoch, part))
+            committer.apart(partial(journal.forget_facts, epoch, part))
         self._facts -= len(numbers)
         return _pruned(went, numbers)
 
