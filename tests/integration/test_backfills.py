@@ -154,7 +154,7 @@ def test_a_service_has_them_and_says_what_a_cancel_leaves_out(capsys, monkeypatc
         orch.schedules.add("n", "every 1h", lambda: goes.wait(PATIENCE))
         app = service.create_app(orch, token=token)
         with service.serve(app, port=0) as api:
-            client = Client(api.url)
+            client = Client(api.url, token=token)
             filled = client.backfill_schedule(
                 "n", *SPAN, limit=3, order="newest", by="ada", stop_on_failure=True
             )

@@ -262,16 +262,25 @@ class _Ticks:
             slot: each for slot, each in self._filled.items() if slot > self._done_ns
         }
 
-    def superseded(self, until_ns: int, staying: Collection[str]) -> Iterator[int]:
+    def superseded(self, until_ns: int, staying: Collection[str]) -> list[int]:
         """Numbers of old facts without which the others come to the same."""
-        needed = self._needed()
+        needed, others, numbers = self._needed(), _Ticks(), list[int]()
         for fact in self._facts:
-            if fact.at_ns > until_ns or fact.seq in needed:
-                continue
-            if type(fact) is ScheduleFired and stem_of(fact.task_id) in staying:
-                # It says which schedule has made what is there still.
-                continue
-            yield fact.seq
+            # One says which schedule has made what is there still.
+            stays = type(fact) is ScheduleFired and stem_of(fact.task_id) in staying
+            if stays or fact.at_ns > until_ns or fact.seq in needed:
+                others.take(fact)
+            else:
+                numbers.append(fact.seq)
+        # What is old and what is not may belong together: then all of it stays.
+        return numbers if others.state == self.state else []
+
+    @property
+    def state(self) -> tuple[object, ...]:
+        """What the facts lead to."""
+        if not self.document:
+            return ("",)
+        return self.document, self._done_ns, [*self._waiting], [*self._filled]
 
     def _needed(self) -> set[int]:
         if not self.document:
