@@ -6,21 +6,23 @@ the group that it was, from which the next group goes on, and has one of its own
 what is left. Rests beside each other become one. So what stays is checked as before,
 and no group behind is touched.
 
-Decision: 0051.
+Of the rows that go, a rest keeps hashes in the tree over all rows: see `_chain`.
+
+Decisions: 0051, 0227.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from taskorch.journal import _codec
+from taskorch.journal._chain import Subtree, gone_of, joined, spread
 from taskorch.journal._codec import Row
 from taskorch.journal._points import reach
 from taskorch.journal._reader import (
     KEEP_GROUP,
-    NOTHING,
     REST,
     GroupRow,
     Reader,
@@ -64,45 +66,84 @@ def forget(reader: Reader, ids: Collection[str]) -> int:
     return len(numbers)
 
 
+class _Piece(NamedTuple):
+    """A group of which something goes, or a rest before it."""
+
+    group: GroupRow
+    #: The number above which it begins.
+    start: int
+    #: The rows that stay.
+    rows: list[Row]
+    #: The hashes of those that go, or went before.
+    gone: list[Subtree]
+
+
 def _rests(
     reader: Reader, numbers: list[int], names: set[str]
 ) -> Iterator[tuple[int, GroupRow]]:
     """What groups become that have facts of *numbers*, each with where it begins."""
-    latest, after, rest = NOTHING, 0, list[Row]()
-    for group, start, rows in _pieces(reader, numbers, names):
-        if latest is not NOTHING and (start != latest.last or len(rest) >= _MANY):
-            yield after, _rest(after, latest, rest)
-            latest = NOTHING
-        if latest is NOTHING:
-            after, rest = start, []
-        rest += rows
-        latest = group
-    yield after, _rest(after, latest, rest)
+    pieces: list[_Piece] = []
+    count = 0
+    for piece in _pieces(reader, numbers, names):
+        if pieces and (
+            piece.start != pieces[-1].group.last
+            or count >= _MANY
+            # What an earlier version wrote is in no chain.
+            or bool(piece.group.hash) != bool(pieces[-1].group.hash)
+        ):
+            yield _rest(pieces)
+            pieces, count = [], 0
+        pieces.append(piece)
+        count += len(piece.rows)
+    yield _rest(pieces)
 
 
-def _pieces(
-    reader: Reader, numbers: list[int], names: set[str]
-) -> Iterator[tuple[GroupRow, int, list[Row]]]:
+def _pieces(reader: Reader, numbers: list[int], names: set[str]) -> Iterator[_Piece]:
     """
-    Those groups, each with the number above which it begins, and the rows that stay.
+    Those groups; each is checked: damage must not get a new checksum.
 
-    Each is checked: damage must not get a new checksum.
+    Raises:
+        JournalError: One is damaged.
     """
-    reached = 0
+    reached, start = 0, reader.chain_start()
     for group, before, rows in reader.holding(numbers):
         # So that the rests of many times do not stay beside each other.
         if before.form == REST and before.last != reached:
             earlier = reader.before(before.last)
-            yield before, earlier.last, reader.whole(before, earlier)
-        yield group, before.last, [row for row in rows if row[3] not in names]
+            rest = reader.whole(before, earlier)
+            reader.check_link(before, earlier, rest, start)
+            yield _piece(before, earlier, rest, names)
+        reader.check_link(group, before, rows, start)
+        yield _piece(group, before, rows, names)
         reached = group.last
 
 
-def _rest(after: int, latest: GroupRow, rows: list[Row]) -> GroupRow:
-    """What is left of the groups above *after*, to *latest*, which has the *rows*."""
+def _piece(
+    group: GroupRow, before: GroupRow, rows: list[Row], names: set[str]
+) -> _Piece:
+    stay = [row for row in rows if row[3] not in names]
+    gone: list[Subtree] = []
+    if group.hash:
+        gone = [
+            subtree
+            for subtree, row in spread(rows, group.size, gone_of(group.gone))
+            if row is None or row[3] in names
+        ]
+    return _Piece(group, before.last, stay, gone)
+
+
+def _rest(pieces: list[_Piece]) -> tuple[int, GroupRow]:
+    """What is left of *pieces*, which follow each other, and where it begins."""
+    latest, after = pieces[-1].group, pieces[0].start
+    rows = [row for piece in pieces for row in piece.rows]
     last, first, epoch = latest.last, after + 1, latest.epoch
     kept = rest_checksum(rows, first, last, epoch, latest.crc)
-    return GroupRow(last, first, epoch, latest.crc, REST, kept)
+    size, digest = latest.size, latest.hash
+    rest = GroupRow(last, first, epoch, latest.crc, REST, kept, size, digest)
+    if digest:
+        gone = joined(subtree for piece in pieces for subtree in piece.gone)
+        rest = rest._replace(gone=rest.gone_text(gone, rows))
+    return after, rest
 
 
 def has_room(db: sqlite3.Connection) -> bool:

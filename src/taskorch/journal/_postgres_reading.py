@@ -187,7 +187,7 @@ class PostgresReading(SqlReading):
             JournalError: It has gone back to what was before, or is not there.
         """
         # What was known before it answers: another thread may append meanwhile.
-        seen, last = self._seen, self._acknowledged[0]
+        seen, last = self._seen, self._acknowledged.last
         cursor: psycopg.Cursor[dict[str, Any]]
         cursor = db.cursor(row_factory=load().rows.dict_row)
         owner = cursor.execute(sql.OWNER, (self.partition,)).fetchone()

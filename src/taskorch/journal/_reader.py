@@ -6,14 +6,15 @@ import contextlib
 import json
 import threading
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter, itemgetter, lt
 from typing import Any, Final, NamedTuple, NoReturn
 from zlib import crc32
 
 from taskorch.errors import JournalError
-from taskorch.events import TASK_ID, TaskSubmitted
-from taskorch.journal import _codec
+from taskorch.events import TaskSubmitted
+from taskorch.journal import _chain, _codec
+from taskorch.journal._chain import ChainStart, Subtree
 from taskorch.journal._codec import Row, Rows
 from taskorch.journal._scripts import Beside
 from taskorch.journal._session import IS_RARE, Session, damage
@@ -49,7 +50,9 @@ _ABOUT: Final = f"""
 _LATEST_OF: Final = f"""
     {_FACTS}{{facts}} WHERE {{mine}}kind = :kind AND {IS_RARE} ORDER BY seq DESC LIMIT 1
 """
-_GROUPS: Final = "SELECT last, first, epoch, crc, {form} FROM {groups} WHERE {mine}"
+_GROUPS: Final = (
+    "SELECT last, first, epoch, crc, {form}, {chained} FROM {groups} WHERE {mine}"
+)
 _NEXT: Final = f"{_GROUPS}last > :after ORDER BY last LIMIT :most"
 _AT: Final = f"{_GROUPS}last >= :number ORDER BY last LIMIT 1"
 _BEFORE: Final = f"{_GROUPS}last < :number ORDER BY last DESC LIMIT 1"
@@ -64,8 +67,8 @@ _HOLDING: Final = f"""
 """  # noqa: S608 - of our own words
 #: Writes what `GroupRow.columns` gives.
 KEEP_GROUP: Final = """
-    INSERT INTO {groups} ({column}last, first, epoch, crc, form)
-    VALUES ({value}:last, :first, :epoch, :crc, :form)
+    INSERT INTO {groups} ({column}last, first, epoch, crc, form, size, hash, gone)
+    VALUES ({value}:last, :first, :epoch, :crc, :form, :size, :hash, :gone)
 """
 _END: Final = """
     SELECT (SELECT max(seq) FROM {facts} WHERE {mine}seq > 0), {kept}
@@ -105,6 +108,20 @@ MOVED_DIGITS: Final = 12
 MOVED_BITS: Final = 31
 #: What is checked by itself, and says where it begins.
 _ALONE: Final = frozenset({REST, MOVED})
+#: Columns of a group that are numbers always; and of what kinds the others are, of one
+#: that is in no chain, of one that is, and of a rest.
+_NUMBERED: Final = 5
+_CHAINED: Final = frozenset(
+    {
+        (type(None), type(None), type(None)),
+        (int, bytes, type(None)),
+        (int, bytes, str),
+    }
+)
+#: Of what kinds the columns of a row are.
+_TYPES: Final = (int, str, int, str, str, str)
+#: In a document, what names the key of a task.
+_KEYED: Final = '"idempotency_key"'
 _NUMBER: Final = itemgetter(0)
 _LAST: Final = attrgetter("last")
 
@@ -131,11 +148,42 @@ class GroupRow(NamedTuple):
     form: int
     #: As it is kept: with that of a rest over what is left.
     kept: int
+    #: How many rows the chain has up to its last, and its hash; b"": it is in no chain.
+    size: int = 0
+    hash: bytes = b""
+    #: What is kept of the rows that are gone: see `_chain.gone_text`.
+    gone: str = ""
 
-    def columns(self) -> dict[str, int]:
+    def columns(self) -> dict[str, Any]:
         """As the table has it: see `KEEP_GROUP`."""
-        last, first, epoch, _, form, kept = self
-        return {"last": last, "first": first, "epoch": epoch, "crc": kept, "form": form}
+        return {
+            "last": self.last,
+            "first": self.first,
+            "epoch": self.epoch,
+            "crc": self.kept,
+            "form": self.form,
+            "size": self.size if self.hash else None,
+            "hash": self.hash or None,
+            "gone": self.gone or None,
+        }
+
+    def chained(self, before: GroupRow, start: bytes, texts: Iterable[bytes]) -> bytes:
+        """
+        The hash that it has in the chain, if it is whole.
+
+        Args:
+            before: The group before it.
+            start: What the chain begins with.
+            texts: What its sum is made of: see `checked_texts`.
+        """
+        numbers = self.first, self.last, self.epoch, self.crc, self.size
+        return _chain.link(before.hash or start, numbers, texts)
+
+    def gone_text(self, gone: Iterable[Subtree], rows: Sequence[Row]) -> str:
+        """What is kept of the rows that are *gone*, if it is a rest that has *rows*."""
+        columns = self.first, self.last, self.epoch, self.kept, self.size
+        head = " ".join((*map(str, columns), self.hash.hex()))
+        return _chain.gone_text(gone, head, checked_texts(rows, self.epoch))
 
 
 #: The checksum before the first group.
@@ -340,15 +388,54 @@ class Reader:
 
     def verify(self) -> int:
         """Read all, as of one moment; the number of facts."""
+        count = 0
+        for begin, rows in self.proved():
+            count += len(self._entries(rows, begin.last))
+        return count
+
+    def chain_start(self) -> ChainStart | None:
+        """Where the chain begins; None: the journal has none."""
+        ((text,),) = self._ask("SELECT {chain}")
+        if text is None:
+            return None
+        log, _, after = str(text).partition(" ")
+        if not (log and after.isdecimal()):
+            self.damaged("it does not say where its chain begins")
+        return ChainStart(log, int(after))
+
+    def proved(
+        self, visit: Callable[[GroupRow, list[Row]], object] | None = None
+    ) -> Iterator[tuple[GroupRow, list[Row]]]:
+        """
+        All rows by groups, each with the group before it, of one moment.
+
+        All is checked: sums and hashes, and, once all groups were given, keys,
+        snapshots and pages.
+
+        Args:
+            visit: Is called with each group and its rows.
+
+        Raises:
+            JournalError: It is damaged; the first damage is said.
+        """
         with self.session.at_once():
-            count, submitted = 0, dict[str, str]()
-            for fact, task in self.entries(0):
-                count += 1
-                if type(fact) is TaskSubmitted and task.idempotency_key is not None:
-                    key, task_id = task.idempotency_key, fact[TASK_ID]
-                    submitted[_codec.column(key)] = _codec.column(task_id)
+            start = self.chain_start()
+            keys, before = dict[str, str](), NOTHING
+            if (number := self.session.misfit()) is not None:
+                self.damaged(f"fact {number} was changed")
+            while window := self._window(before):
+                for group, rows in window:
+                    self._check(group, before, rows)
+                    self._check_types(rows)
+                    self.check_link(group, before, rows, start)
+                    if visit is not None:
+                        visit(group, rows)
+                    keys |= _keys_of(rows)
+                    yield before, rows
+                    before = group
+            self._check_end()
             if self.session.has_keys:
-                if self.session.keys() != submitted:
+                if self.session.keys() != keys:
                     self.damaged("its idempotency keys are not those of its tasks")
                 for (seq,) in self._ask(_SNAPSHOTS):
                     if self._snapshot(seq) is None:
@@ -356,7 +443,53 @@ class Reader:
             # This reads the indexes, too, which nothing above has used.
             if verdict := self.session.check_pages():
                 self.damaged(verdict)
-        return count
+
+    def check_link(
+        self,
+        group: GroupRow,
+        before: GroupRow,
+        rows: list[Row],
+        start: ChainStart | None,
+    ) -> None:
+        """
+        Check that *group*, whose sum is right, is the one that came after *before*.
+
+        Raises:
+            JournalError: Its hash is not right, or it has none and should.
+        """
+        last, first = group.last, group.first
+        if start is None or last <= start.after:
+            if group.hash:
+                self.damaged(f"its chain begins before fact {first}, and should not")
+            return
+        if not group.hash:
+            self.damaged(f"facts {first} to {last} are in no chain")
+        if group.form in _ALONE:
+            self._check_rest(group, before, rows)
+        elif (
+            group.gone
+            or group.size != before.size + len(rows)
+            or group.hash
+            != group.chained(before, start.hash, checked_texts(rows, group.epoch))
+        ):
+            self.damaged(f"facts {first} to {last} were changed: their hash is another")
+
+    def _check_rest(self, group: GroupRow, before: GroupRow, rows: list[Row]) -> None:
+        with contextlib.suppress(ValueError):
+            gone = _chain.gone_of(group.gone)
+            count = len(rows) + sum(1 << each.level for each in gone)
+            if (
+                group.size == before.size + count
+                and group.gone_text(gone, rows) == group.gone
+            ):
+                return
+        self.damaged(f"what is left of facts {group.first} to {group.last} was changed")
+
+    def _check_types(self, rows: list[Row]) -> None:
+        """What was read as text may be a number, where tables are not strict."""
+        for row in rows:
+            if tuple(map(type, row)) != _TYPES:
+                self.damaged(f"fact {row[0]} was changed")
 
     # ------------------------------------------------------------------- snapshots
 
@@ -495,7 +628,7 @@ class Reader:
         return rows
 
     def _check(self, group: GroupRow, before: GroupRow, rows: list[Row]) -> None:
-        last, first, epoch, crc, form, kept = group
+        last, first, epoch, crc, form, kept, *_ = group
         computed = None
         # Where tables are not strict, a text may have become a number.
         with contextlib.suppress(TypeError):
@@ -516,13 +649,24 @@ class Reader:
     def _groups(self, statement: str, **values: Any) -> list[GroupRow]:
         rows = self._ask(statement, **values)
         for group in rows:
-            if not all(type(number) is int for number in group):
+            if not (
+                all(type(number) is int for number in group[:_NUMBERED])
+                and tuple(map(type, group[_NUMBERED:])) in _CHAINED
+            ):
                 self.damaged(f"the group up to fact {group[0]} cannot be read")
         return [
             GroupRow(
-                last, first, epoch, crc & _HEAD if form == REST else crc, form, crc
+                last,
+                first,
+                epoch,
+                crc & _HEAD if form == REST else crc,
+                form,
+                crc,
+                size or 0,
+                digest or b"",
+                gone or "",
             )
-            for last, first, epoch, crc, form in rows
+            for last, first, epoch, crc, form, size, digest, gone in rows
         ]
 
     def _check_order(self, after: int, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -544,6 +688,18 @@ class Reader:
     def damaged(self, why: str) -> NoReturn:
         """Raise the JournalError that says *why*."""
         raise damage(self.session.name, why)
+
+
+def _keys_of(rows: Iterable[Row]) -> dict[str, str]:
+    """The ids of tasks by their idempotency keys, as submissions among *rows* say."""
+    keys = {}
+    for _, kind, _, task_id, _, text in rows:
+        if kind == TaskSubmitted.__name__ and _KEYED in text:
+            with contextlib.suppress(KeyError, TypeError, ValueError):
+                key = json.loads(text)["$Task"]["idempotency_key"]
+                if key is not None:
+                    keys[_codec.column(key)] = task_id
+    return keys
 
 
 def _start(group: GroupRow, before: GroupRow) -> int:
