@@ -90,6 +90,11 @@ _SUBMITTED: Final = """
     SELECT seq, task_id FROM {facts} WHERE {mine}kind = 'TaskSubmitted'
     AND seq > :after AND seq <= :until ORDER BY seq LIMIT :most
 """
+_UNTIL: Final = "SELECT max(seq) FROM {facts} WHERE {mine}at_ns <= :at"
+#: The form is `REST`.
+_RESTS: Final = """
+    SELECT 1 FROM {groups} WHERE {mine}{form} = 4 AND first <= :until LIMIT 1
+"""
 _SNAPSHOTS: Final = "SELECT seq FROM {snapshots} WHERE {mine}seq > 0 ORDER BY seq DESC"
 _SNAPSHOT: Final = "SELECT state, crc FROM {snapshots} WHERE {mine}seq = :seq"
 
@@ -377,6 +382,15 @@ class Reader:
         """How many ended, by the period of *every_ns* and the class of the fact."""
         rows = self._ask(_ENDS_BY_TIME, every=every_ns)
         return {(period, kind): count for period, kind, count in rows}
+
+    def last_until(self, at_ns: int) -> int:
+        """The number of the last row up to a time; 0: there is none."""
+        ((number,),) = self._ask(_UNTIL, at=at_ns)
+        return int(number or 0)
+
+    def has_left_out(self, until: int) -> bool:
+        """Whether there is a rest that begins up to the fact *until*."""
+        return bool(self._ask(_RESTS, until=until))
 
     def latest_of(self, kind: str) -> Entry | None:
         """The latest fact of a class that is rare, by its index and without a check."""

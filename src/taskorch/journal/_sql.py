@@ -41,6 +41,7 @@ from taskorch.journal._points import reach
 from taskorch.journal._reader import (
     FORM,
     KEEP_GROUP,
+    MOST,
     NOTHING,
     GroupRow,
     Reader,
@@ -310,6 +311,27 @@ class SqlReading(EncodingJournal):
             JournalUnavailableError: It cannot be read now.
         """
         return self._answer(lambda reader: reader.ends_by_time(every_ns), {})
+
+    def last_until(self, at_ns: int) -> int:
+        """
+        The number of the last fact with a row of its own, up to a time in ns, or 0.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        return self._answer(lambda reader: reader.last_until(at_ns), 0)
+
+    def has_left_out(self, until: int | None = None) -> bool:
+        """
+        Whether anything was left out of what is kept up to the fact *until*.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        until = MOST if until is None else until
+        return self._answer(lambda reader: reader.has_left_out(until), otherwise=False)
 
     @property
     def last(self) -> int:

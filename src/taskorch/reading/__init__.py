@@ -11,6 +11,7 @@ nothing is written, decided or begun. How a file or a table is read is in `journ
 
 - `_reader`: what a journal says, by the code that answers an orchestrator, if there is
   one.
+- `_past`: a journal as it was.
 """
 
 from taskorch.reading._reader import JournalOwner as JournalOwner
