@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
 from taskorch._base.visible import cut, visible, width
@@ -247,7 +247,8 @@ def _event_or_moment(text: str) -> int | datetime:
     moment = since(text)
     if isinstance(moment, datetime):
         return moment
-    return datetime.now(UTC) - timedelta(seconds=moment)
+    now = time.time()  # noqa: TID251 - what was asked for is before it
+    return datetime.fromtimestamp(now - moment, UTC)
 
 
 def tell_left_out(reader: Any) -> None:

@@ -294,7 +294,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
         with self._speaking("changed") as db:
             if self._layout(db) in (None, *sql.EARLIER):
                 self._make_tables(db)
-            self._check_layout(db)
+            self._check_layout(db, only_read=False)
         return sql.LAYOUT
 
     def _make_tables(self, db: psycopg.Connection[Any]) -> None:
@@ -312,7 +312,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
             owners = cursor.execute(sql.OWNERS).fetchall()
             if all(has_died(owner) for owner in owners):
                 self._make_tables(db)
-        self._check_layout(db)
+        self._check_layout(db, only_read=False)
 
     def _check_server(self, db: psycopg.Connection[Any]) -> int:
         """Check that the server keeps what it is given; the number of the database."""

@@ -217,6 +217,16 @@ class PostgresSession(Session):
         self.db.close()
 
 
+class UnchainedPostgresSession(PostgresSession):
+    """A connection to those of a layout without a chain."""
+
+    WORDS: ClassVar[Mapping[str, str]] = {
+        **PostgresSession.WORDS,
+        "chained": "NULL, NULL, NULL",
+        "chain": "NULL",
+    }
+
+
 #: What an address may say besides what is the client library's.
 _OURS: Final = ("partition", "lease", "standby", "logs")
 #: Connections that are kept while nobody uses them.

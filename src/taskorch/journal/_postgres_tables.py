@@ -26,6 +26,8 @@ from taskorch.journal._session import IS_RARE
 LAYOUT: Final = 3
 #: Those that become it when the tables are made.
 EARLIER: Final = frozenset({1, 2})
+#: The one of these that can be read as it is: its groups are in no chain.
+UNCHAINED: Final = 2
 
 #: What makes the tables; within one transaction.
 MAKE: Final[tuple[Any, ...]] = (
