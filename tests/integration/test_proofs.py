@@ -198,10 +198,9 @@ def test_who_writes_all_anew_is_found_by_a_checkpoint_alone(file, tmp_path, key,
     second = make_checkpoint(file.place, key, to=[place])
 
     def late(rows):
-        number, kind, at, name, body, text = rows[first.size]
-        return [*rows[: first.size], (number, kind, at + 1, name, body, text)] + rows[
-            first.size + 1 :
-        ]
+        number, kind, at, *others = rows[first.size]
+        before, after = rows[: first.size], rows[first.size + 1 :]
+        return [*before, (number, kind, at + 1, *others), *after]
 
     new = rewritten(file, tmp_path, late)
     alone = verify(new.place)
@@ -263,7 +262,7 @@ def test_an_old_checkpoint_that_is_kept_again_changes_nothing(file, key, place):
     whole = Path(file.place).read_bytes()
     live(file.place, 1)
     make_checkpoint(file.place, key, to=[place])
-    with open(place, "a") as anchor:
+    with Path(place).open("a") as anchor:
         anchor.write(f"\n{old}")
     trust = [f"{key}.pub"]
     result = verify(file.place, [place], trust=trust)
@@ -285,7 +284,7 @@ def test_a_clock_that_lies_is_said(file, key, place, at, words):
     live(file.place)
     made = make_checkpoint(file.place, key, to=[place])
     lie = read_private_key(key).signed(attrs.evolve(made, at=at, signatures=()))
-    with open(place, "a") as anchor:
+    with Path(place).open("a") as anchor:
         anchor.write(f"\n{lie}")
     result = verify(file.place, [place], trust=[f"{key}.pub"])
     assert result.ok
@@ -309,7 +308,7 @@ def test_a_key_that_is_not_trusted_proves_nothing(file, tmp_path, key, place):
     # Who has the lost key says what he likes.
     point = both.checkpoints[0].checkpoint
     lie = attrs.evolve(point, root=b"\0" * 32, signatures=())
-    with open(place, "a") as anchor:
+    with Path(place).open("a") as anchor:
         anchor.write(f"\n{read_private_key(key).signed(lie)}")
     assert verify(file.place, [place], trust=[f"{new}.pub"]).ok
     assert not verify(file.place, [place], trust=[f"{key}.pub"]).ok
