@@ -95,7 +95,10 @@ class OnAServer:
                 " ORDER BY ordinal_position"
             )
         ]
-        words = ", ".join(names)
+        # What is of the owner may be a time that Python does not have.
+        words = ", ".join(
+            f"{name}::text" if name == "lease_until" else name for name in names
+        )
         return names, self.server.run(
             f"SELECT {words} FROM taskorch.{table} WHERE {self._mine(table)} ORDER BY 2"
         )
@@ -111,12 +114,12 @@ class OnAServer:
                         [value],
                     )
             return
+        marks = ", ".join([f"({', '.join(['%s'] * len(names))})"] * len(rows))
         self.server.run(f"DELETE FROM taskorch.{table} WHERE {self._mine(table)}")
-        marks = ", ".join(["%s"] * len(names))
-        for row in rows:
+        if rows:
             self.server.run(
-                f"INSERT INTO taskorch.{table} ({', '.join(names)}) VALUES ({marks})",
-                list(row),
+                f"INSERT INTO taskorch.{table} ({', '.join(names)}) VALUES {marks}",
+                [value for row in rows for value in row],
             )
 
 

@@ -13,7 +13,6 @@ import threading
 from base64 import b64decode, b64encode
 from contextlib import closing, suppress
 from hashlib import sha256
-from itertools import islice
 from pathlib import Path
 
 import attrs
@@ -392,8 +391,8 @@ def test_what_is_left_is_proved_by_the_old_checkpoints(backend, key, place):
         proofs.append(prove_event(backend.place, 1, [place]))
     assert f"Retention has left out {result.left_out} rows" in str(result)
     assert [proof["path"] for proof in proofs] == [proofs[0]["path"]] * 4
-    with pytest.raises(InvalidTaskError, match="no event 3 in its chain"):
-        prove_event(backend.place, 3, [place])
+    with pytest.raises(InvalidTaskError, match="no event 4 in its chain"):
+        prove_event(backend.place, 4, [place])
     # What is left is guarded as before.
     names, rows = backend.rows("facts")
     body = names.index("body")
@@ -549,13 +548,12 @@ def test_each_event_is_proved_and_each_two_checkpoints(backend, key, place):
 
 
 def test_the_start_of_an_attempt_is_proved_by_the_row_of_its_end(file, key, place):
-    live(file.place)
+    with TaskOrchestrator(journal=file.place) as orch:
+        list(orch.map(abs, range(50)))
     make_checkpoint(file.place, key, to=[place])
     numbers = {fact.seq for fact, _ in open_journal(file.place).read()}
-    (start,) = islice(
-        sorted(numbers - {r[0] for r in open_journal(file.place).rows()}), 1
-    )
-    assert "TaskCompleted" in prove_event(file.place, start, [place])["row"]
+    starts = sorted(numbers - {row[0] for row in open_journal(file.place).rows()})
+    assert "TaskCompleted" in prove_event(file.place, starts[0], [place])["row"]
 
 
 def test_a_proof_that_was_changed_proves_nothing(file, tmp_path, key, place):
@@ -582,8 +580,10 @@ def test_a_proof_that_was_changed_proves_nothing(file, tmp_path, key, place):
             {"checkpoint": extension["later"], "later": extension["checkpoint"]},
         ]
         for change in changes:
-            with pytest.raises(InvalidTaskError):
-                check_proof({**proof, **change}, trust)
+            other_proof = {**proof, **change}
+            if other_proof != proof:
+                with pytest.raises(InvalidTaskError):
+                    check_proof(other_proof, trust)
     for change in ({"row": event["row"] + " "}, {"place": 3}, {"place": -1}):
         with pytest.raises(InvalidTaskError):
             check_proof({**event, **change}, trust)
@@ -617,7 +617,7 @@ def test_the_root_is_that_of_rfc_6962(file, key, place):
         live(file.place, life)
 
 
-@given(st.data())
+@given(data=st.data())
 def test_the_root_stays_whatever_goes_and_in_whatever_order(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("gone")
     file = InAFile(folder, None)
@@ -778,7 +778,7 @@ def test_the_commands(tmp_path, capsys, monkeypatch):
     capsys.readouterr()
     assert main(["verify", "runs.db", *trusting]) == 0
     assert capsys.readouterr().out.count("the journal extends it") == 2
-    assert main(["prove", "runs.db", "3", "--anchor", "runs.anchor"]) == 0
+    assert main(["prove", "runs.db", "4", "--anchor", "runs.anchor"]) == 0
     Path("event.json").write_text(capsys.readouterr().out)
     assert main(["prove", "--check", "event.json", "--trust", "audit.key.pub"]) == 0
     assert "TaskSubmitted" in capsys.readouterr().out
@@ -791,7 +791,7 @@ def test_the_commands(tmp_path, capsys, monkeypatch):
     assert main(["verify", "runs.db", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["ok"] is False
     assert main(["verify", "runs.db", *trusting]) == 1
-    assert "runs.db is not what it was: facts 3 to" in capsys.readouterr().out
+    assert "runs.db is not what it was: facts 1 to 3 were" in capsys.readouterr().out
     for wrong in (
         ["checkpoint", "runs.db"],
         ["checkpoint", "runs.db", "--new-key", "x.key"],

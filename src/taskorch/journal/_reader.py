@@ -18,6 +18,7 @@ from taskorch.journal._chain import ChainStart, Subtree
 from taskorch.journal._codec import Row, Rows
 from taskorch.journal._scripts import Beside
 from taskorch.journal._session import IS_RARE, Session, damage
+from taskorch.journal._values import restored
 from taskorch.protocols import Entry
 
 #: Groups, and rows, that are taken at once; between them the writer can checkpoint.
@@ -435,8 +436,6 @@ class Reader:
         with self.session.at_once():
             start = self.chain_start()
             keys, before = dict[str, str](), NOTHING
-            if (number := self.session.misfit()) is not None:
-                self.damaged(f"fact {number} was changed")
             while window := self._window(before):
                 for group, rows in window:
                     self._check(group, before, rows)
@@ -448,6 +447,8 @@ class Reader:
                     yield before, rows
                     before = group
             self._check_end()
+            if (number := self.session.misfit()) is not None:
+                self.damaged(f"fact {number} was changed")
             if self.session.has_keys:
                 if self.session.keys() != keys:
                     self.damaged("its idempotency keys are not those of its tasks")
@@ -711,7 +712,9 @@ def _keys_of(rows: Iterable[Row]) -> dict[str, str]:
         if kind == TaskSubmitted.__name__ and _KEYED in text:
             with contextlib.suppress(KeyError, TypeError, ValueError):
                 key = json.loads(text)["$Task"]["idempotency_key"]
-                if key is not None:
+                # What is no valid text is kept in another way.
+                key = restored(key, list)
+                if isinstance(key, str):
                     keys[_codec.column(key)] = task_id
     return keys
 

@@ -640,31 +640,42 @@ def check_proof(proof: Mapping[str, Any], trust: Iterable[Path]) -> Proved:
     """
     keys = read_public_keys(trust)
     try:
-        if proof["form"] != _FORM:
-            msg = f"{show(proof['form'])} is no form of a proof that is known here"
-            raise InvalidTaskError(msg, hint=f"it is {_FORM}")
-        path = [b64decode(each, validate=True) for each in proof["path"]]
-        first = checkpoint_of(proof["checkpoint"])
-        by = _trusted(first, keys)
-        if "later" in proof:
-            later = checkpoint_of(proof["later"])
-            _trusted(later, keys)
-            is_good = first.log == later.log and 0 < first.size < later.size
-            is_good = is_good and extended(
-                first.size, 0, later.size, first.root, path
-            ) == (first.root, later.root)
-            proved = Proved("", first, later, by)
-        else:
-            row, place = proof["row"], proof["place"]
-            is_good = type(place) is int and 0 <= place < first.size
-            leaf = leaf_of(row.encode())
-            is_good = is_good and (
-                included(place, 0, first.size, leaf, path) == first.root
-            )
-            proved = Proved(row, first, None, by)
+        form = proof["form"]
+        proved = _proved(proof, keys) if form == _FORM else None
+    except InvalidTaskError:
+        raise
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         msg = "this is no proof, or not all of one"
         raise InvalidTaskError(msg, hint="taskorch prove makes them") from error
+    if proved is None:
+        msg = f"{show(form)} is no form of a proof that is known here"
+        raise InvalidTaskError(msg, hint=f"it is {_FORM}")
+    return proved
+
+
+def _proved(proof: Mapping[str, Any], keys: Mapping[str, PublicKey]) -> Proved:
+    path = [b64decode(each, validate=True) for each in proof["path"]]
+    first = checkpoint_of(proof["checkpoint"])
+    by = _trusted(first, keys)
+    if "later" in proof:
+        later = checkpoint_of(proof["later"])
+        _trusted(later, keys)
+        is_good = (
+            first.log == later.log
+            and 0 < first.size < later.size
+            and extended(first.size, 0, later.size, first.root, path)
+            == (first.root, later.root)
+        )
+        proved = Proved("", first, later, by)
+    else:
+        row, place = proof["row"], proof["place"]
+        is_good = (
+            type(place) is int
+            and 0 <= place < first.size
+            and included(place, 0, first.size, leaf_of(row.encode()), path)
+            == first.root
+        )
+        proved = Proved(row, first, None, by)
     if not is_good or path:
         msg = "it does not lead to the root of its checkpoint: it proves nothing"
         raise InvalidTaskError(msg)
