@@ -114,15 +114,15 @@ def _checkpoint(args: argparse.Namespace) -> int:
         msg = "a checkpoint needs a journal and a key"
         hint = "taskorch checkpoint JOURNAL --key FILE --to PLACE; --new-key FILE"
         raise InvalidTaskError(msg, hint=hint)
-    made = make_checkpoint(args.journal, args.key, to=args.to)
+    checkpoint = make_checkpoint(args.journal, args.key, to=args.to)
     if args.json:
-        print_json({"checkpoint": str(made), "places": args.to})
+        print_json({"checkpoint": str(checkpoint), "places": args.to})
     elif args.to:
         places = ", ".join(args.to)
-        text = f"Checkpoint of event {made.last}, {made.at}, is kept in {places}."
+        text = f"Checkpoint of event {checkpoint.last}, {checkpoint.at}, is kept in {places}."
         print(line(text))
     else:
-        print(visible(str(made)), end="")
+        print(visible(str(checkpoint)), end="")
     return OK
 
 

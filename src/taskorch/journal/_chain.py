@@ -120,10 +120,10 @@ def joined(subtrees: Iterable[Subtree]) -> list[Subtree]:
     for subtree in subtrees:
         place, level, digest = subtree
         while stack:
-            left = stack[-1]
-            if left.level != level or left.place ^ place != 1 << level:
+            sibling = stack[-1]
+            if sibling.level != level or sibling.place ^ place != 1 << level:
                 break
-            place, level, digest = left.place, level + 1, node(left.hash, digest)
+            place, level, digest = sibling.place, level + 1, node(sibling.hash, digest)
             stack.pop()
         stack.append(Subtree(place, level, digest))
     return stack
@@ -135,8 +135,8 @@ def root_of(subtrees: Iterable[Subtree]) -> bytes:
     if not parts:
         return sha256().digest()
     digest = parts[-1].hash
-    for left in reversed(parts[:-1]):
-        digest = node(left.hash, digest)
+    for sibling in reversed(parts[:-1]):
+        digest = node(sibling.hash, digest)
     return digest
 
 

@@ -95,8 +95,8 @@ def checkpoints_at(place: str) -> Iterator[Checkpoint]:
         # A repository without such notes has none.
         names = _git(folder, "notes", f"--ref={ref}", "list").split()[::2]
         texts = [_git(folder, "cat-file", "blob", name) for name in names]
-        found = [checkpoint_of(note) for text in texts for note in notes_of(text)]
-        yield from sorted(found, key=lambda each: (each.at, each.size))
+        checkpoints = [checkpoint_of(note) for text in texts for note in notes_of(text)]
+        yield from sorted(checkpoints, key=lambda each: (each.at, each.size))
         return
     for note in notes_of(Path(place).read_text(encoding="utf-8")):
         yield checkpoint_of(note)

@@ -103,7 +103,7 @@ def checkpoint_of(note: str) -> Checkpoint:
     signatures = [_SIGNED.fullmatch(line) for line in signed.splitlines()]
     try:
         origin, size, root, event, time, gone = lines
-        made = Checkpoint(
+        checkpoint = Checkpoint(
             origin.removeprefix(_ORIGIN),
             int(size),
             b64decode(root, validate=True),
@@ -112,13 +112,13 @@ def checkpoint_of(note: str) -> Checkpoint:
             int(gone.removeprefix("left out ")),
             tuple(_signature(match[1], match[2]) for match in signatures if match),
         )
-        datetime.fromisoformat(made.at)
+        datetime.fromisoformat(checkpoint.at)
     except (ValueError, Base64Error):
-        made = None
-    if made is None or None in signatures or made.text != f"{text}\n":
+        checkpoint = None
+    if checkpoint is None or None in signatures or checkpoint.text != f"{text}\n":
         msg = f"{show(note[:200])} is no checkpoint of a journal"
         raise InvalidTaskError(msg, hint="taskorch checkpoint makes them")
-    return made
+    return checkpoint
 
 
 def _signature(name: str, text: str) -> Signature:

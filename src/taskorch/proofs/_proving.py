@@ -460,20 +460,20 @@ def make_checkpoint(
         raise JournalError(msg, hint="open it with an orchestrator, which begins one")
     keys = {private.public.key: private.public}
     # What another has signed, or nobody, is no reason to refuse.
-    known = [_compared(_signed(each, "", keys), seen, tree.roots) for each in earlier]
-    for each in known:
+    checked = [_compared(_signed(each, "", keys), seen, tree.roots) for each in earlier]
+    for each in checked:
         if each.state in _BAD:
-            msg = f"{name} is not what it was: {_problem(known)}"
+            msg = f"{name} is not what it was: {_problem(checked)}"
             hint = "look what happened; to begin anew, name another place"
             raise JournalError(msg, hint=hint)
-    made = private.signed(
+    checkpoint = private.signed(
         Checkpoint(
             seen.log, seen.size, tree.root(), seen.last, stamp(wall()), seen.left_out
         )
     )
     for place in places:
-        anchor(made, place)
-    return made
+        anchor(checkpoint, place)
+    return checkpoint
 
 
 def _is_there(place: str) -> bool:

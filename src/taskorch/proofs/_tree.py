@@ -44,10 +44,10 @@ def included(place: int, low: int, high: int, leaf: bytes, path: list[bytes]) ->
         return leaf
     middle = _middle(low, high)
     if place < middle:
-        left = included(place, low, middle, leaf, path)
-        return node(left, path.pop(0))
-    right = included(place, middle, high, leaf, path)
-    return node(path.pop(0), right)
+        first = included(place, low, middle, leaf, path)
+        return node(first, path.pop(0))
+    second = included(place, middle, high, leaf, path)
+    return node(path.pop(0), second)
 
 
 def consistency(old: int, low: int, high: int, *, is_whole: bool = True) -> list[Range]:
@@ -92,8 +92,8 @@ def extended(
         before, now = extended(old, low, middle, root, path, is_whole=is_whole)
         return before, node(now, path.pop(0))
     before, now = extended(old, middle, high, root, path, is_whole=False)
-    left = path.pop(0)
-    return node(left, before), node(left, now)
+    first = path.pop(0)
+    return node(first, before), node(first, now)
 
 
 class GrowingTree:
@@ -129,11 +129,11 @@ class GrowingTree:
         for subtree in subtrees:
             place, level, digest = subtree
             while parts:
-                left = parts[-1]
-                if left[1] != level or left[0] ^ place != 1 << level:
+                first = parts[-1]
+                if first[1] != level or first[0] ^ place != 1 << level:
                     break
                 parts.pop()
-                place, level, digest = left[0], level + 1, node(left[2], digest)
+                place, level, digest = first[0], level + 1, node(first[2], digest)
             parts.append(Subtree(place, level, digest))
         self.size = subtrees[-1].end
         self._note()
