@@ -119,8 +119,8 @@ def _checkpoint(args: argparse.Namespace) -> int:
         print_json({"checkpoint": str(checkpoint), "places": args.to})
     elif args.to:
         places = ", ".join(args.to)
-        text = f"Checkpoint of event {checkpoint.last}, {checkpoint.at}, is kept in {places}."
-        print(line(text))
+        event = f"event {checkpoint.last}, {checkpoint.at}"
+        print(line(f"Checkpoint of {event}, is kept in {places}."))
     else:
         print(visible(str(checkpoint)), end="")
     return OK

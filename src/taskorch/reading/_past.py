@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from taskorch.errors import InvalidTaskError, JournalTakenError
 from taskorch.events import (
@@ -87,9 +87,11 @@ class PastJournal(DurableJournal):
         """The latest start of an orchestrator that is read."""
         if isinstance(self._journal, SqlJournal):
             latest = self._journal.latest_of(OrchestratorStarted.__name__)
-            if latest is None or latest[0].seq <= self.until:
-                return None if latest is None else latest[0]
-        starts = (f for f, _ in self.read() if type(f) is OrchestratorStarted)
+            if latest is None:
+                return None
+            if latest[0].seq <= self.until:
+                return cast("OrchestratorStarted", latest[0])
+        starts = [f for f, _ in self.read() if type(f) is OrchestratorStarted]
         return max(starts, key=lambda fact: fact.seq, default=None)
 
     def claim(self) -> int:
