@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
+from itertools import repeat
 from typing import Final, NamedTuple
 
 from taskorch.journal._codec import Row
@@ -60,11 +61,8 @@ def link(previous: bytes, numbers: Iterable[int], texts: Iterable[bytes]) -> byt
         numbers: What is kept of it: see `_reader.GroupRow`.
         texts: What its sum is made of.
     """
-    digest = sha256(previous)
-    digest.update(" ".join(map(str, numbers)).encode() + b"\n")
-    for text in texts:
-        digest.update(text)
-    return digest.digest()
+    head = " ".join(map(str, numbers)).encode()
+    return sha256(b"".join((previous, head, b"\n", *texts))).digest()
 
 
 def leaf_bytes(row: Row) -> bytes:
@@ -154,8 +152,13 @@ def spread(
     Yields:
         A leaf, and its row; or what is gone, and None.
     """
-    hashes, reached = leaves(rows), 0
+    hashes = leaves(rows)
     place = size - len(rows) - sum(1 << each.level for each in gone)
+    if not gone:
+        places = range(place, size)
+        yield from zip(map(Subtree, places, repeat(0), hashes), rows, strict=True)
+        return
+    reached = 0
     for each in gone:
         while place < each.place and reached < len(rows):
             yield Subtree(place, 0, hashes[reached]), rows[reached]

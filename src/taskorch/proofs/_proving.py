@@ -47,6 +47,8 @@ from taskorch.runtime import wall
 #: Seconds by which a clock may be ahead of ours before it is said.
 _SKEW: Final = 60.0
 _FORM: Final = "taskorch/proof/1"
+#: Rows whose leaves are reckoned at once.
+_MANY: Final = 1_000
 #: Where the end of an attempt has the number of its start, if it has it with it.
 _COMPLETED: Final = "TaskCompleted"
 
@@ -242,19 +244,34 @@ def _read(journal: SqlJournal, visit: Visitor | None) -> _Pass:
         JournalError: It is damaged.
     """
     last = size = left_out = 0
+    waiting: list[Row] = []
+
+    def show() -> None:
+        if visit is not None and waiting:
+            visit([each for each, _ in spread(waiting, size, ())], waiting)
+        waiting.clear()
 
     def see(group: GroupRow, rows: list[Row]) -> None:
         nonlocal last, size, left_out
         last = group.last
         if not group.hash:
             return
+        if not group.gone:
+            size = group.size
+            if visit is not None:
+                waiting.extend(rows)
+            if len(waiting) >= _MANY:
+                show()
+            return
+        show()
         left_out += group.size - size - len(rows)
         size = group.size
         if visit is not None:
-            gone = gone_of(group.gone) if group.gone else ()
+            gone = gone_of(group.gone)
             visit([each for each, _ in spread(rows, size, gone)], rows)
 
     start = journal.proved(see)
+    show()
     if start is None:
         return _Pass("", last, last, 0, 0)
     return _Pass(start.log, start.after, last, size, left_out)
