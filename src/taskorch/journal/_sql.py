@@ -320,7 +320,7 @@ class SqlReading(EncodingJournal):
             JournalError: The journal is damaged.
             JournalUnavailableError: It cannot be read now.
         """
-        return self._answer(lambda reader: reader.last_until(at_ns), 0)
+        return self._answer(lambda reader: reader.last_until(min(at_ns, MOST)), 0)
 
     def has_left_out(self, until: int | None = None) -> bool:
         """
