@@ -119,6 +119,7 @@ _FORMS = {
     "name": "text, at most 500 characters",
     "names": "texts",
     "ids": "ids, handles or tasks",
+    "paths": "paths",
     "join": '`"all"`, `"finished"`, `"any"`, `AtLeast(k)` or a function',
     "on_parent_failure": '`"block"`, `"skip"`, `"fail"` or `"run"`',
     "priority": "whole number within ±1,000,000",

@@ -36,6 +36,7 @@ from taskorch.events._catalogue import AnswerRefused as AnswerRefused
 from taskorch.events._catalogue import AttemptReturned as AttemptReturned
 from taskorch.events._catalogue import AttemptStopping as AttemptStopping
 from taskorch.events._catalogue import AttemptWaiting as AttemptWaiting
+from taskorch.events._catalogue import BackfillChanged as BackfillChanged
 from taskorch.events._catalogue import ComponentFailed as ComponentFailed
 from taskorch.events._catalogue import Event as Event
 from taskorch.events._catalogue import EventEmitted as EventEmitted

@@ -124,6 +124,8 @@ class TaskSubmitted(TaskEvent):
             millionths; the weight, in millionths; and the fallback.
         run: The run of a workflow that it is of, where its id does not say it; "" is
             none. None: what stands before the first slash of its id, if it has one.
+        writes: What it may write: the folders and files before the first wildcard of
+            each path; "" is everything.
     """
 
     type: str
@@ -146,6 +148,7 @@ class TaskSubmitted(TaskEvent):
     owner: str | None = None
     elastic: tuple[Units, int, str] | None = None
     run: str | None = None
+    writes: tuple[str, ...] = ()
 
 
 @frozen
@@ -219,8 +222,9 @@ class TaskCompleted(TaskEvent):
         cause: What ended it, if no attempt did: `event`, `timeout` (of a wait) or
             `decision`.
         reason: And why; or why it was not suspended before, though it was to be.
-        usage: What the attempt was seen to use, in millionths: `memory_mb` at its
-            peak, and `cpu_seconds`; nothing where nobody measured it.
+        usage: What the attempt was seen to use, in millionths: `memory_mb` and
+            `processes` at their peak, `cpu_seconds` and `written_mb`; nothing where
+            nobody measured it.
     """
 
     attempt: int
@@ -1240,6 +1244,20 @@ class ScheduleSkipped(Event):
 
 
 @frozen
+class BackfillChanged(Event):
+    """
+    A backfill of a schedule was begun, came further, was paused, or has ended.
+
+    Attributes:
+        backfill_id: Its id.
+        document: What it is and how far it came, as JSON; "" if it is kept no longer.
+    """
+
+    backfill_id: str
+    document: str
+
+
+@frozen
 class ResourcesAllocated(Event):
     """
     Resources were allocated from the pools by hand.
@@ -1481,6 +1499,7 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     ScheduleFired,
     ScheduleQueued,
     ScheduleSkipped,
+    BackfillChanged,
     ResourcesAllocated,
     ResourcesReleased,
     ComponentFailed,

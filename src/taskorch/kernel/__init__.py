@@ -20,7 +20,7 @@ It is no place for threads, for what users hold, or for words to them: those are
 
 - `_rows`, `_state`: of what the state consists; which states follow which.
 - `_deciders`, `_history`: the policies as they are asked; what has been of a row.
-- `_queue`, `_limits`: what waits; what limits starts.
+- `_queue`, `_limits`, `_scopes`: what waits; what limits starts; who may write what.
 - `_dependencies`, `_breakers`: who waits for whom; agents that get no work.
 - `_application`, `_ends`: what facts about tasks do; how tasks end.
 - `_backfill`, `_standing`: who may pass; what holds until somebody changes it.
@@ -66,6 +66,7 @@ from taskorch.kernel._explain import words_of_holds as words_of_holds
 from taskorch.kernel._fold import Restoration as Restoration
 from taskorch.kernel._fold import differences as differences
 from taskorch.kernel._fold import fold as fold
+from taskorch.kernel._fold import has_effect as has_effect
 from taskorch.kernel._fold import recover as recover
 from taskorch.kernel._fold import take_snapshot as take_snapshot
 from taskorch.kernel._fold import without_tasks as without_tasks

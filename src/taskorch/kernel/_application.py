@@ -13,7 +13,8 @@ Decisions: 0009, 0141.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Collection
 from typing import Any, Final, cast
 
 from taskorch.events import (
@@ -42,7 +43,7 @@ from taskorch.events import (
     TaskUnblocked,
     make,
 )
-from taskorch.kernel import _breakers, _dependencies, _limits, _queue
+from taskorch.kernel import _breakers, _dependencies, _limits, _queue, _scopes
 from taskorch.kernel._history import remember, row_extra
 from taskorch.kernel._rows import (
     DEPENDENCY,
@@ -128,6 +129,8 @@ def begin(
         kernel.under_way[row] = None
     if kernel.rates:
         _limits.take(kernel, row.bucket.spec, now)
+    if row.bucket.spec.writes:
+        alloc = (*alloc, *_scopes.held_by(kernel, row.bucket))
     if alloc:
         row.alloc = alloc
         _limits.acquire(kernel, agent, alloc)
@@ -207,6 +210,8 @@ def _take_away(kernel: KernelState, row: TaskRow) -> tuple[Units, int, Share | N
     # resources.
     slots = 0 if extra.yielded else 1
     extra.yielded = False
+    if kernel.writers:
+        _scopes.goes_on(kernel, row, row.attempt)
     alloc, row.alloc = row.alloc, ()
     share, extra.share = extra.share, None
     return alloc, slots, share
@@ -304,6 +309,7 @@ def waiting(kernel: KernelState, row: TaskRow, _event: AttemptWaiting) -> None:
     """The attempt waits for another task, without its slot."""
     extra = row_extra(row)
     extra.yielded = True
+    _scopes.keeps(kernel, row, row.attempt)
     _give_back(kernel, agent_of(row), (), 1, extra.share)
 
 
@@ -311,6 +317,7 @@ def returned(kernel: KernelState, row: TaskRow, _event: AttemptReturned) -> None
     """Give the attempt of *row* a slot again."""
     extra = row_extra(row)
     extra.yielded = False
+    _scopes.goes_on(kernel, row, row.attempt)
     if extra.share is not None:
         _queue.hold(kernel, extra.share, (), 1)
     kernel.running += 1
@@ -327,6 +334,7 @@ def slot_leaked(kernel: KernelState, row: TaskRow, event: SlotLeaked) -> None:
     alloc, slots, share = _take_away(kernel, row)
     leak = Leak(agent, alloc, row, slots, event.at_ns, share)
     kernel.leaked[row.id, event.attempt] = leak
+    _scopes.keeps(kernel, row, event.attempt)
     if kernel.config.waits_for_better:
         # Who waits for the end of an attempt there may wait in vain now.
         _queue.unpark_all(kernel)
@@ -335,6 +343,7 @@ def slot_leaked(kernel: KernelState, row: TaskRow, event: SlotLeaked) -> None:
 def slot_recovered(kernel: KernelState, row: TaskRow, event: SlotRecovered) -> None:
     """What would not stop has ended after all."""
     leak = kernel.leaked.pop((row.id, event.attempt))
+    _scopes.goes_on(kernel, row, event.attempt)
     leak.agent.leaked -= 1
     _give_back(kernel, leak.agent, leak.alloc, leak.slots, leak.share)
 
@@ -345,6 +354,8 @@ def allocation_changed(
     """The attempt holds more than before, or less: the rest is for others."""
     agent, before, after = agent_of(row), dict(event.before), dict(event.after)
     row.alloc = event.after
+    if row.bucket.spec.writes:
+        row.alloc = (*event.after, *_scopes.held_by(kernel, row.bucket))
     more, less = _above(after, before), _above(before, after)
     share = None if row.extra is None else row.extra.share
     if share is not None:
@@ -500,7 +511,17 @@ def _finish(kernel: KernelState, row: TaskRow) -> None:
 
 def evict(kernel: KernelState) -> None:
     """Remove the oldest finished task from memory."""
-    row = kernel.finished.popleft()
+    _leave(kernel, kernel.finished.popleft())
+
+
+def evict_rows(kernel: KernelState, rows: Collection[TaskRow]) -> None:
+    """Remove finished tasks from memory, wherever they stand among the others."""
+    kernel.finished = deque(row for row in kernel.finished if row not in rows)
+    for row in rows:
+        _leave(kernel, row)
+
+
+def _leave(kernel: KernelState, row: TaskRow) -> None:
     tasks = kernel.tasks
     if len(tasks) > kernel.most_tasks:
         kernel.most_tasks = len(tasks)
@@ -671,6 +692,7 @@ def suspended(kernel: KernelState, row: TaskRow, event: TaskSuspended) -> None:
         extra.suspending = extra.held = True
         extra.left_ns = max(1, extra.timer - now) if extra.timer else 0
         extra.timer = 0
+        _scopes.keeps(kernel, row, row.attempt)
         kernel.move(row, _S.SUSPENDED, now, "stopped where it stands")
     elif row.state is _S.RUNNING or extra.suspending:
         asked = "as it was asked to while it ran"
@@ -711,6 +733,7 @@ def _continue_attempt(kernel: KernelState, row: TaskRow, reason: str, now: int) 
         # The attempt ended while it was held: another fact follows.
         return
     extra.held = extra.suspending = False
+    _scopes.goes_on(kernel, row, row.attempt)
     if extra.left_ns:
         extra.timer = now + extra.left_ns
         _queue.arm(kernel, extra.timer, _queue.TIMEOUT, row, row.attempt)
@@ -772,6 +795,8 @@ def options_changed(
         event.owner,
         cast("Elasticity | None", event.elastic),
         avoid=event.avoid,
+        # What it is allowed to write is part of what it is, and never changes.
+        writes=row.bucket.spec.writes,
     )
     extra.priority = event.priority
     replace(kernel, row, event.key, _queue.bucket_of(kernel, spec))

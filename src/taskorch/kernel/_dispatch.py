@@ -10,7 +10,15 @@ from collections.abc import Mapping
 from typing import Final
 
 from taskorch.events import AllocationChanged, TaskStarted
-from taskorch.kernel import _backfill, _breakers, _ends, _limits, _queue, _shortages
+from taskorch.kernel import (
+    _backfill,
+    _breakers,
+    _ends,
+    _limits,
+    _queue,
+    _scopes,
+    _shortages,
+)
 from taskorch.kernel._application import agent_of, begin, tell
 from taskorch.kernel._deciders import PolicyFault
 from taskorch.kernel._ends import note_fault
@@ -25,6 +33,7 @@ from taskorch.kernel._rows import (
     Shortage,
     TaskRow,
     without_quotas,
+    without_scopes,
 )
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState, Units
@@ -50,6 +59,8 @@ def place(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
         if bucket.agents_version != kernel.agents_version:
             _shortages.match(kernel, bucket, row, now)
         if bucket.soft and _limits.defer_if_over_quota(kernel, bucket, row):
+            return
+        if bucket.spec.writes and _scopes.must_wait(kernel, bucket, row):
             return
         veto = _shortages.of_veto(kernel, row, now) if kernel.watched else None
         if veto is not None:
@@ -171,6 +182,7 @@ def _try(
                 and agent.info.breaker is None
                 and len(bucket.agents) == 1
                 and bucket.agents_version >= 0
+                and not bucket.spec.writes
             ):
                 if not bucket.bounds:
                     bucket.route = agent
@@ -216,13 +228,15 @@ def tell_of_start(kernel: KernelState, row: TaskRow, now: int) -> None:
     assert kernel.sink is not None  # noqa: S101 - set with tell_started
     assert row.agent is not None  # noqa: S101 - it has just started
     choice = kernel.deciders.choice(row) if kernel.learns else None
+    # What it may write, its submission says.
+    alloc = without_scopes(row.alloc) if row.bucket.spec.writes else row.alloc
     fact = TaskStarted(
         kernel.seq,
         now,
         row.id,
         row.attempt,
         row.agent.name,
-        row.alloc,
+        alloc,
         row.reason,
         choice,
     )
@@ -318,7 +332,8 @@ def _could_use_more(kernel: KernelState, row: TaskRow) -> bool:
 def _review(kernel: KernelState, row: TaskRow, now: int, *, only_more: bool) -> None:
     """Ask what *row* is to hold; if *only_more*, nothing is taken from it."""
     bucket = row.bucket
-    alloc = without_quotas(row.alloc) if kernel.quotas else row.alloc
+    before = without_scopes(row.alloc) if bucket.spec.writes else row.alloc
+    alloc = without_quotas(before) if kernel.quotas else before
     held = _shortages.in_pools(kernel, alloc)
     request = _shortages.in_pools(kernel, bucket.spec.resources)
     least = _shortages.in_pools(kernel, bucket.need)
@@ -342,7 +357,7 @@ def _review(kernel: KernelState, row: TaskRow, now: int, *, only_more: bool) -> 
     if kernel.quotas:
         whose = _limits.subjects(bucket.spec)
         after = _limits.charged(_limits.bounds_of(kernel, whose), after)
-    tell(kernel, AllocationChanged, row, now, row.attempt, row.alloc, after, reason)
+    tell(kernel, AllocationChanged, row, now, row.attempt, before, after, reason)
     if only_more:
         # Who is at a checkpoint asks by itself.
         kernel.effects.append(TellAllocation(row, row.attempt))

@@ -25,6 +25,7 @@ from taskorch.events import (
     AgentReturned,
     AgentTripped,
     AnswerRefused,
+    BackfillChanged,
     EventEmitted,
     Fact,
     OrchestratorStarted,
@@ -172,6 +173,7 @@ def _submitted(kernel: KernelState, fact: TaskSubmitted, cargo: Any) -> None:
         fact.idempotent,
         fact.owner,
         elastic,
+        writes=fact.writes,
     )
     bucket = _queue.bucket_of(kernel, spec)
     run = _admission.shared_run(kernel, run_by(task_id, fact.run))
@@ -334,6 +336,7 @@ _OTHERS: Final[dict[Any, Callable[[KernelState, Any, int], None]]] = {
     QuotasChanged: _standing.quotas_changed,
     ResultRemembered: _standing.remembered,
     ResultsForgotten: _standing.forgotten,
+    BackfillChanged: _standing.backfill_changed,
     ScheduleChanged: _standing.schedule_changed,
     ScheduleFired: _standing.fired,
     ScheduleQueued: _standing.queued,
@@ -470,6 +473,11 @@ def _comparable_fields(row: TaskRow) -> tuple[Any, ...]:
     )
 
 
+def has_effect(cls: type[Fact]) -> bool:
+    """Whether facts of a class, which are about no task, change the state."""
+    return cls in _OTHERS or cls in _WITH_CARGO
+
+
 def _differing_keys(what: str, one: Any, other: Any) -> list[str]:
     missing = [key for key in one if key not in other]
     extra = [key for key in other if key not in one]
@@ -488,6 +496,7 @@ def _books_differ(live: KernelState, folded: KernelState) -> list[str]:
             said[f"schedule {name}"] = told
             said[f"waiting slots of {name}"] = list(kernel.waiting_slots[name])
             said[f"filled slots of {name}"] = list(kernel.filled_slots[name])
+        said["backfills"] = list(kernel.backfills.items())
         said["holds"] = list(kernel.holds.items())
         said["remembered"] = list(kernel.remembered.items())
         for whose, rate in kernel.rates.items():
@@ -609,6 +618,7 @@ def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
             [name, *told, [*kernel.waiting_slots[name]], [*kernel.filled_slots[name]]]
             for name, told in kernel.schedules.items()
         ],
+        "backfills": [[*told] for told in kernel.backfills.items()],
         "types": {name: _type_out(row) for name, row in kernel.types.items()},
         "causes": dict(kernel.causes),
         # The facts of the events that are kept: with each, there is a document.
@@ -731,7 +741,7 @@ class Restoration:
         kernel.pools = {name: PoolRow(name, total) for name, total in state["pools"]}
         quotas = [(*whose, _units_in(limits)) for *whose, limits in state["quotas"]]
         _standing.apply(kernel, quotas, state["at_ns"])
-        # Older snapshots know nothing of these three.
+        # Older snapshots know nothing of these four.
         for key, task_id, kind, parts, at_ns in state.get("remembered", ()):
             made = tuple((name, digest) for name, digest in parts)
             kernel.remembered[key] = task_id, kind, made, at_ns
@@ -740,6 +750,7 @@ class Restoration:
             _standing.restore_schedule(
                 kernel, name, (document, done_ns), slots or ((), ())
             )
+        kernel.backfills.update(state.get("backfills", ()))
         for who, most, reason, lasts in state.get("holds", ()):
             _standing.restore_hold(kernel, who, (most, reason, lasts))
         for name, owner, units, since_ns in state["allocations"]:

@@ -90,6 +90,7 @@ class Kernel(KernelState):
     excuse: Final = _control.excuse
     tick: Final = _control.tick
     evict: Final = _application.evict
+    evict_rows: Final = _application.evict_rows
 
     # Resource pools, quotas, and allocations by hand.
     change_pools: Final = _limits.change_pools
@@ -102,6 +103,7 @@ class Kernel(KernelState):
     release_allocation: Final = _limits.release_by_hand
 
     # Schedules.
+    change_backfill: Final = _standing.change_backfill
     change_schedule: Final = _standing.change_schedule
     fire_schedule: Final = _standing.fire
     queue_schedule: Final = _standing.queue
@@ -123,6 +125,7 @@ class Kernel(KernelState):
     keep_finished: Final = _standing.keep_finished
     remember_ended: Final = _standing.remember_ended
     forget_ended: Final = _standing.forget_ended
+    forget_tasks: Final = _standing.forget_tasks
     fail_everything: Final = _standing.fail_everything
 
 

@@ -33,6 +33,8 @@ from taskorch.model import (
 
 #: Pools whose names begin so are those of quotas.
 QUOTA: Final = "quota:"
+#: What may be written, of which a task holds part, begins so: see `_scopes`.
+SCOPE: Final = f"{QUOTA}writes="
 #: Why an agent is drained that is to leave: it is not any more if it joins anew.
 GOING: Final = "it is to go"
 #: The built-in agent, which runs plain functions and programs.
@@ -82,6 +84,8 @@ class Spec:
     workflow: str | None = None
     #: Agents that its tasks do not go to, as long as there is another.
     avoid: tuple[str, ...] = ()
+    #: What its tasks may write: literal prefixes, none inside another; "" is all.
+    writes: tuple[str, ...] = ()
 
 
 class TaskRow:
@@ -557,6 +561,7 @@ class PoolRow:
 
     __slots__ = (
         "beyond",
+        "is_lock",
         "is_quota",
         "name",
         "owed",
@@ -572,6 +577,8 @@ class PoolRow:
         self.name: str = name
         #: Whether it says how much those of a kind may have: see `_standing`.
         self.is_quota: bool = name.startswith(QUOTA)
+        #: Whether it stands for what may be written: see `_scopes`.
+        self.is_lock: bool = name.startswith(SCOPE)
         #: How much there is. Checked: `check_books`.
         self.total: int = total
         #: How much of the total is above the quota, if that is soft; else nothing.
@@ -673,6 +680,8 @@ ShortageKind: TypeAlias = Literal[
     "quota",
     "rate",
     "allocator",
+    "scope",
+    "turn",
 ]
 
 
@@ -687,7 +696,8 @@ class Shortage(NamedTuple):
     #: Of `too small`, `too little`, `quota` and `rate`: the resource, the pool, the
     #: rate. Of a breaker: for which capability; "" is for all. `fails`: the agent that
     #: does better. `reservation`: the task that comes first. `capability`: those that
-    #: are required. `veto`, `allocator`: the policy's reason.
+    #: are required. `veto`, `allocator`: the policy's reason. `scope`: the folder or
+    #: file that another may write; `turn`: the task whose turn it is to write.
     name: str = ""
     #: How much it needs: slots, units, parts of a token.
     need: int = 1
@@ -1005,6 +1015,7 @@ class Bucket:
         "forgotten",
         "heap",
         "last_key",
+        "locks",
         "match_reason",
         "matching",
         "need",
@@ -1096,6 +1107,8 @@ class Bucket:
         self.bounds: tuple[tuple[str, str], ...] = ()
         #: What its tasks ask for, with what they take of quotas; and the latter alone.
         self.charges: dict[Units, tuple[Units, Units]] = {}
+        #: What its tasks hold while they may write: see `_scopes`. None: nobody asked.
+        self.locks: tuple[tuple[PoolRow, int], ...] | None = None
         #: Those whose tokens its tasks take when they start.
         self.rates: tuple[RateRow, ...] = ()
         #: The version for which an agent is known that can do its tasks.
@@ -1357,6 +1370,11 @@ def without_quotas(alloc: Units) -> Units:
 def of_quotas(alloc: Units) -> Units:
     """What *alloc* has of quotas."""
     return tuple(pair for pair in alloc if pair[0].startswith(QUOTA))
+
+
+def without_scopes(alloc: Units) -> Units:
+    """*alloc* without what may be written by its holder."""
+    return tuple(pair for pair in alloc if not pair[0].startswith(SCOPE))
 
 
 def nonzero(pairs: Iterable[tuple[str, int]]) -> Units:

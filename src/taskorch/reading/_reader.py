@@ -49,6 +49,7 @@ from taskorch.model import (
     Explanation,
     FailureCause,
     FilterFields,
+    OpenQuestion,
     Remedy,
     Stats,
     Stuck,
@@ -80,6 +81,7 @@ from taskorch.runtime import (
     _reports,
     apply_in_order,
     by_cause,
+    opened_questions,
 )
 
 _RUN_IT: Final = Remedy("start", "Run the program again that has this journal.")
@@ -372,6 +374,11 @@ class JournalReader:
             return list(self._file.task_facts(task_id))
         return list(self._journal.select((task_id,), sys.maxsize))
 
+    def _above(self, task_id: str) -> tuple[str, ...]:
+        """The tasks that a task comes after, as it was submitted."""
+        events = self.events(task_id)
+        return next((e.after for e in events if isinstance(e, TaskSubmitted)), ())
+
     # -- all of them ---------------------------------------------------------------
 
     def tasks(
@@ -490,6 +497,13 @@ class JournalReader:
                 groups if self.owner.lives is not False else stuck_whoever_opens(groups)
             )
 
+    def _questions(self) -> list[OpenQuestion]:
+        """What waits for an answer, which nobody takes here."""
+        with self._mutex:
+            runtime = self._current().runtime
+            with runtime.lock:
+                return opened_questions(runtime, _takes_no_answer)
+
     def outcomes(self, every: float | timedelta = 3_600.0) -> list[Outcomes]:
         """
         Results over time: how many tasks ended, and how.
@@ -607,6 +621,11 @@ def _owner_then(journal: PastJournal) -> JournalOwner:
     return JournalOwner(
         began.epoch, None, "", since, lives=OrchestratorStopped not in later
     )
+
+
+def _takes_no_answer(*_: object, **__: object) -> bool:
+    msg = "a journal that is read takes no answers"
+    raise InvalidTaskError(msg, hint="taskorch answer, with its service's URL")
 
 
 def _why_paused(kernel: Kernel, *, lives: bool) -> Blocker:

@@ -21,6 +21,7 @@ bottom up:
 - `_committer`, `_attempts`: facts that are kept; attempts under way.
 - `_identity`, `_directory`, `_stale`: what a task is, what an id means, what is old.
 - `_batch`, `_submission`, `_passage`: tasks on their way in, taken in, to their end.
+- `_pruning`: what ended long ago leaves the journal, while others work, too.
 - `_end`, `_opening`: the end of a life, and the beginning of the next.
 - `_runtime`: the lock, the steps, and all parts; what a simulation has of them, too.
 - `_lifecycle`, `_questions`, `_reports`: start and stop, people, how things stand.
@@ -75,6 +76,10 @@ from taskorch.runtime._notices import schedule_of as schedule_of
 from taskorch.runtime._opening import Folding as Folding
 from taskorch.runtime._opening import Rereading as Rereading
 from taskorch.runtime._opening import apply_in_order as apply_in_order
+from taskorch.runtime._pruning import Pruned as Pruned
+from taskorch.runtime._pruning import foreseen as foreseen
+from taskorch.runtime._pruning import forgettable as forgettable
+from taskorch.runtime._pruning import prune as prune
 from taskorch.runtime._questions import answer as answer
 from taskorch.runtime._questions import approval_of as approval_of
 from taskorch.runtime._questions import by_cause as by_cause
@@ -82,6 +87,7 @@ from taskorch.runtime._questions import cause_of as cause_of
 from taskorch.runtime._questions import check as check
 from taskorch.runtime._questions import failure_of as failure_of
 from taskorch.runtime._questions import open_questions as open_questions
+from taskorch.runtime._questions import opened_questions as opened_questions
 from taskorch.runtime._questions import refuse_bypass as refuse_bypass
 from taskorch.runtime._questions import vote as vote
 from taskorch.runtime._questions import why_unsure as why_unsure
@@ -89,8 +95,6 @@ from taskorch.runtime._reports import look_for_meters as look_for_meters
 from taskorch.runtime._reports import since_when as since_when
 from taskorch.runtime._reports import status_of as status_of
 from taskorch.runtime._reports import totals as totals
-from taskorch.runtime._reruns import forgettable as forgettable
-from taskorch.runtime._reruns import prune as prune
 from taskorch.runtime._runtime import Runtime as Runtime
 from taskorch.runtime._stale import Cause as Cause
 from taskorch.runtime._stale import Kept as Kept

@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextvars import Context
 from itertools import count
 from random import Random
@@ -80,6 +80,7 @@ from taskorch.signals import Signals
 if TYPE_CHECKING:
     from taskorch.runtime._memo import Memo
     from taskorch.runtime._output import KeptOutput
+    from taskorch.runtime._pruning import Pruner
     from taskorch.telemetry._metrics import Metrics
     from taskorch.telemetry._spans import Spans
 
@@ -221,6 +222,7 @@ class Runtime:
         "opened_at",
         "orphans",
         "pools",
+        "pruner",
         "publisher",
         "rerun_failed",
         "room",
@@ -240,6 +242,7 @@ class Runtime:
         "waiting",
         "wanted",
         "weights",
+        "when_forgotten",
         "work_class",
     )
 
@@ -386,6 +389,10 @@ class Runtime:
         self.fault: InternalError | JournalError | None = None
         #: What else has a say in the health: what notifies.
         self.health_checks: list[Callable[[], HealthCheck]] = []
+        #: Lets what ended long ago leave the journal, if there is one to be asked.
+        self.pruner: Pruner | None = None
+        #: Who hears, under the lock, which runs have left the journal.
+        self.when_forgotten: list[Callable[[Collection[str]], object]] = []
         self.started: bool = False
         #: Makes spans, if there is an SDK for them.
         self.spans: Spans | None = None

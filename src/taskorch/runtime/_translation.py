@@ -8,9 +8,11 @@ earlier life has left, and for a plan.
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from types import FunctionType
 from typing import Any, Final
 
@@ -28,6 +30,7 @@ from taskorch.model import (
     RAISE,
     AtLeast,
     Call,
+    Program,
     Question,
     Reference,
     Task,
@@ -35,6 +38,7 @@ from taskorch.model import (
     elasticity_of,
     ns_of,
     plain_but,
+    prefixes_of,
     references,
     refuse_in,
     replaced,
@@ -256,7 +260,21 @@ def spec_of(task: Task) -> Spec:
         task.idempotent,
         task.owner,
         elasticity_of(task.resources),
+        writes=prefixes_of(task.writes, _folder_of(task)) if task.writes else (),
     )
+
+
+def _folder_of(task: Task) -> str:
+    """
+    Below which folder of the project *task* writes: of a program, below its `cwd`.
+
+    A folder elsewhere, such as a worktree, stands for the project.
+    """
+    if not isinstance(task.payload, Program) or task.payload.cwd is None:
+        return ""
+    project = Path.cwd()
+    folder = Path(os.path.normpath(project / task.payload.cwd))
+    return str(folder.relative_to(project)) if folder.is_relative_to(project) else ""
 
 
 def when(value: float | datetime | None, now: int) -> int | None:

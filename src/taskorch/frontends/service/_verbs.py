@@ -62,7 +62,7 @@ _MEMBERS: Final[Mapping[str, Schema]] = {
 #: What it says where it is the whole, and where it has more.
 _ANSWERS: Final[Mapping[str, Schema]] = {
     "agent": _AGENT,
-    "backfill_schedule": told(ids=listed(TEXT), already=listed(TEXT)),
+    "backfill_schedule": told(ids=listed(TEXT), already=listed(TEXT), backfill_id=TEXT),
     "get_task_status": _STATUS,
     "hold_starts": OBJECT,
     "spawn_agent": _AGENT,
@@ -211,7 +211,11 @@ def _status(status: Any) -> dict[str, Any]:
 
 
 _SHAPES: Final[Mapping[str, Callable[[Any], Any]]] = {
-    "backfill_schedule": lambda ids: {"ids": [*ids], "already": [*ids.already]},
+    "backfill_schedule": lambda ids: {
+        "ids": [*ids],
+        "already": [*ids.already],
+        "backfill_id": ids.backfill_id,
+    },
     "explain": _explained,
     "stuck": lambda groups: {"stuck": [_explained(each) for each in groups]},
     "trigger_schedule": lambda made_id: {"ids": [made_id]},

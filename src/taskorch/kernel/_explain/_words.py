@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar, Final
 
 from taskorch._base.limits import NS
@@ -13,6 +13,7 @@ from taskorch.kernel._explain import _holds
 from taskorch.kernel._explain._holders import NAMED, Held, Holders, enough
 from taskorch.kernel._rows import (
     QUOTA,
+    SCOPE,
     TOKEN,
     AgentRow,
     RateRow,
@@ -26,6 +27,7 @@ from taskorch.kernel._standing import limits_of, meaning_of, so_many
 from taskorch.kernel._state import KernelState
 from taskorch.model import (
     BURST,
+    EVERYTHING,
     STARTS,
     TASKS,
     Blocker,
@@ -320,6 +322,34 @@ class Wording:
             remedies=(*ends, remedy),
         )
 
+    # -- what is written -----------------------------------------------------------
+
+    def _scope(self, short: Shortage) -> Blocker:
+        """Another may write what it may write: who, and what of it."""
+        held = self._holders_of(short.name, short.need)
+        ends = enough(held, short.missing)
+        names = _names(held)
+        others = [f"{name} ({_paths(self._kernel, name)})" for name in names]
+        detail = f"It may write {_listed(self._bucket.spec.writes)}, and so may "
+        words = f"It is enough that {some(ends)} end{'s' * (len(ends) == 1)}."
+        path = short.name.removeprefix(SCOPE) or EVERYTHING
+        return Blocker(
+            "scope",
+            f"{detail}{some(others)}.",
+            *(path, 1, 0, names),
+            remedies=(Remedy("free", words, ends, path, 1),),
+        )
+
+    def _turn(self, short: Shortage) -> Blocker:
+        first = short.name
+        detail = (
+            f"{first} comes first, and both may write the same: it waits for what "
+            "others may write."
+        )
+        words = f"It is enough that {first} starts, or ends."
+        remedy = Remedy("complete", words, (first,))
+        return Blocker("scope", detail, first, remedies=(remedy,))
+
     # -- what helps ----------------------------------------------------------------
 
     def _holders_of(
@@ -374,7 +404,19 @@ class Wording:
         "too small": _too_small,
         "too little": _too_little,
         "quota": _quota,
+        "scope": _scope,
+        "turn": _turn,
     }
+
+
+def _listed(paths: Iterable[str]) -> str:
+    return ", ".join(path or EVERYTHING for path in paths)
+
+
+def _paths(kernel: KernelState, name: str) -> str:
+    """What the holder *name* may write: a task, or an attempt that would not stop."""
+    row = kernel.tasks.get(name.partition(" ")[0])
+    return "it would not stop" if row is None else _listed(row.bucket.spec.writes)
 
 
 def _where(short: Shortage) -> str:
