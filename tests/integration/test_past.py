@@ -50,9 +50,9 @@ def test_it_is_what_a_journal_says_that_ended_then(place, tmp_path):
     entries = list(open_journal(place).read())
     for number in range(0, len(entries) + 1, 3):
         then = JournalReader(place, at=number)
-        with closing(SqliteJournal(tmp_path / f"{number}.db")) as cut:
+        with closing(SqliteJournal(tmp_path / f"cut-{number}.db")) as cut:
             cut.append(cut.claim(), entries[:number])
-        alone = JournalReader(tmp_path / f"{number}.db")
+        alone = JournalReader(tmp_path / f"cut-{number}.db")
         assert said(then) == said(alone)
         assert then.last == alone.last == number
         assert list(then.happened()) == [fact for fact, _ in entries[:number]]
