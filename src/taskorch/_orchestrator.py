@@ -125,6 +125,7 @@ if TYPE_CHECKING:
     from taskorch._decorators import TaskDecorator, TaskFunction
     from taskorch._managers import (
         AgentManager,
+        Budget,
         DriverManager,
         MemoManager,
         ResourceManager,
@@ -1635,6 +1636,35 @@ class TaskOrchestrator:
         from taskorch._managers import ResourceManager  # noqa: PLC0415 - when needed
 
         return ResourceManager(self._rt)
+
+    def budget(
+        self, name: str, /, *, parent: str | None = None, **amounts: float
+    ) -> Budget:
+        """
+        Declare a budget: what its tasks spend of it does not come back.
+
+            with orch.budget("release", tokens=200_000, eur=15):
+                orch.submit_task(Task("review", diff, resources={"tokens": 20_000}))
+
+        What is submitted in the block, or by such a task, or with `budget="release"`,
+        draws on it: it reserves its `resources` as it starts, and says by
+        `context.spent` what it has spent. At four fifths there is an event,
+        `BudgetLow`. When it is used up, tasks wait and people are asked: see
+        `questions`.
+
+        Args:
+            name: Its name. One that is there with the same amounts stays as it is, with
+                all that was spent; with others it is changed to these.
+            parent: The budget that a new one is part of, and draws on too; None is that
+                of the block.
+            amounts: How much there is of each resource, in all.
+
+        Raises:
+            InvalidTaskError: A name or an amount is none, or there is no such parent.
+        """
+        from taskorch._managers import declare  # noqa: PLC0415 - when needed
+
+        return declare(self._rt, name, parent, amounts)
 
     @property
     def agents(self) -> AgentManager:

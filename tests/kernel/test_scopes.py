@@ -288,7 +288,7 @@ def test_locks_that_nobody_needs_are_forgotten():
         writes(machine, f"t{number}", f"x/{number}")
         machine.end(f"t{number}")
         kernel.most_buckets = kernel.most_scopes = 20
-    assert len(kernel.scopes) < 60
+    assert len(kernel.beside) < 60
     assert writes(machine, "last", "keep") == []
     assert machine.end("lasts") == ["last"]
 

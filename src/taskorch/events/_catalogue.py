@@ -126,6 +126,8 @@ class TaskSubmitted(TaskEvent):
             none. None: what stands before the first slash of its id, if it has one.
         writes: What it may write: the folders and files before the first wildcard of
             each path; "" is everything.
+        budget: The budget that it draws on; "" is none.
+        spends: How much of it each attempt reserves, in millionths.
     """
 
     type: str
@@ -149,6 +151,8 @@ class TaskSubmitted(TaskEvent):
     elastic: tuple[Units, int, str] | None = None
     run: str | None = None
     writes: tuple[str, ...] = ()
+    budget: str = ""
+    spends: Units = ()
 
 
 @frozen
@@ -486,6 +490,7 @@ class TaskOptionsChanged(TaskEvent):
         elastic: As of `TaskSubmitted`.
         avoid: Workers that it does not go to as long as there is another.
         reason: Why the retry handler chose them; "" if it was submitted with them.
+        spends: How much of its budget each attempt reserves, in millionths.
     """
 
     changed: tuple[str, ...]
@@ -501,6 +506,7 @@ class TaskOptionsChanged(TaskEvent):
     elastic: tuple[Units, int, str] | None = None
     avoid: tuple[str, ...] = ()
     reason: str = ""
+    spends: Units = ()
 
 
 @frozen
@@ -1131,6 +1137,80 @@ class QuotasChanged(Event):
 
 
 @frozen
+class BudgetChanged(Event):
+    """
+    A budget was set, or there is more or less of it than before.
+
+    Attributes:
+        budget: Its name.
+        totals: How much there is of each resource, in millionths.
+        parent: The budget that it is part of; "" is none.
+        is_open: Whether it keeps no task from starting any more.
+        declared: How much there was to be, as it was declared last.
+    """
+
+    budget: str
+    totals: Units
+    parent: str = ""
+    is_open: bool = False
+    declared: Units = ()
+
+
+@frozen
+class BudgetSpent(TaskEvent):
+    """
+    An attempt said what it has spent, by `context.spent`.
+
+    Attributes:
+        attempt: The number of the attempt, from 1.
+        spent: How much of each resource, in millionths.
+    """
+
+    attempt: int
+    spent: Units
+
+
+@frozen
+class BudgetLow(Event):
+    """
+    Four fifths of a budget are spent; said once, until there is more of it.
+
+    Attributes:
+        budget: Its name.
+        resource: The resource.
+        spent: How much is spent, in millionths.
+        total: How much there is in all, in millionths.
+    """
+
+    budget: str
+    resource: str
+    spent: int
+    total: int
+
+
+@frozen
+class BudgetExhausted(Event):
+    """
+    A task cannot start, since its budget is used up: people are asked.
+
+    Attributes:
+        budget: Its name.
+        resource: The resource.
+        spent: How much is spent, in millionths.
+        total: How much there is in all, in millionths.
+        need: How much the task reserves, in millionths.
+        number: How often this was so, with this time.
+    """
+
+    budget: str
+    resource: str
+    spent: int
+    total: int
+    need: int
+    number: int
+
+
+@frozen
 class ResultRemembered(TaskEvent):
     """
     A task is about to make a result for the cache.
@@ -1492,6 +1572,10 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     QuotaExceeded,
     QuotaRelieved,
     QuotasChanged,
+    BudgetChanged,
+    BudgetSpent,
+    BudgetLow,
+    BudgetExhausted,
     ResultRemembered,
     ResultReused,
     ResultsForgotten,

@@ -23,6 +23,7 @@ from taskorch.events import (
     AttemptReturned,
     AttemptStopping,
     AttemptWaiting,
+    BudgetSpent,
     Event,
     QuestionAnswered,
     QuestionReminded,
@@ -43,7 +44,14 @@ from taskorch.events import (
     TaskUnblocked,
     make,
 )
-from taskorch.kernel import _breakers, _dependencies, _limits, _queue, _scopes
+from taskorch.kernel import (
+    _breakers,
+    _budgets,
+    _dependencies,
+    _limits,
+    _queue,
+    _scopes,
+)
 from taskorch.kernel._history import remember, row_extra
 from taskorch.kernel._rows import (
     DEPENDENCY,
@@ -57,6 +65,7 @@ from taskorch.kernel._rows import (
     Stop,
     TaskRow,
     Terms,
+    beside,
 )
 from taskorch.kernel._state import MANY, KernelState
 from taskorch.model import Elasticity, TaskState, Units, is_for_people
@@ -131,6 +140,8 @@ def begin(
         _limits.take(kernel, row.bucket.spec, now)
     if row.bucket.spec.writes:
         alloc = (*alloc, *_scopes.held_by(kernel, row.bucket))
+    if row.bucket.spec.budget:
+        alloc = (*alloc, *_budgets.reserved_by(kernel, row))
     if alloc:
         row.alloc = alloc
         _limits.acquire(kernel, agent, alloc)
@@ -186,12 +197,18 @@ def began_ns(row: TaskRow) -> int:
     return row.started_ns if row.attempt == 1 else row_extra(row).first_ns
 
 
-def _free(kernel: KernelState, row: TaskRow) -> None:
-    """Give back what *row* holds, if an attempt of its is under way."""
+def _free(kernel: KernelState, row: TaskRow, cause: str = "") -> None:
+    """
+    Give back what *row* holds, if an attempt of its is under way.
+
+    Of the *cause* of its end depends what it counts as having spent.
+    """
     if not is_under_way(row) or (row.id, row.attempt) in kernel.leaked:
         return
     alloc, slots, share = _take_away(kernel, row)
     row_extra(row).held = False
+    if row.bucket.spec.budget:
+        _budgets.settle(kernel, row, alloc, cause)
     _give_back(kernel, agent_of(row), alloc, slots, share)
 
 
@@ -272,7 +289,7 @@ def retrying(kernel: KernelState, row: TaskRow, event: TaskRetrying) -> None:
     if event.cause != "stopped":
         extra.error = (event.error_type, event.message, event.cause)
         extra.failure_class, extra.usage = event.failure_class, event.usage
-    _free(kernel, row)
+    _free(kernel, row, event.cause)
     extra.stop = ""
     kernel.move(row, _S.RETRYING, now, event.reason)
     if extra.suspending:
@@ -343,6 +360,8 @@ def slot_leaked(kernel: KernelState, row: TaskRow, event: SlotLeaked) -> None:
 def slot_recovered(kernel: KernelState, row: TaskRow, event: SlotRecovered) -> None:
     """What would not stop has ended after all."""
     leak = kernel.leaked.pop((row.id, event.attempt))
+    if row.bucket.spec.budget:
+        _budgets.settle(kernel, row, leak.alloc, "leaked")
     _scopes.goes_on(kernel, row, event.attempt)
     leak.agent.leaked -= 1
     _give_back(kernel, leak.agent, leak.alloc, leak.slots, leak.share)
@@ -353,9 +372,7 @@ def allocation_changed(
 ) -> None:
     """The attempt holds more than before, or less: the rest is for others."""
     agent, before, after = agent_of(row), dict(event.before), dict(event.after)
-    row.alloc = event.after
-    if row.bucket.spec.writes:
-        row.alloc = (*event.after, *_scopes.held_by(kernel, row.bucket))
+    row.alloc = (*event.after, *beside(row.alloc))
     more, less = _above(after, before), _above(before, after)
     share = None if row.extra is None else row.extra.share
     if share is not None:
@@ -436,7 +453,7 @@ def failed(kernel: KernelState, row: TaskRow, event: TaskFailed) -> None:
             kernel.retries_exhausted += 1
     if cause == "poisoned":
         extra.crashes += 1
-    _free(kernel, row)
+    _free(kernel, row, event.cause)
     extra.error = (event.error_type, message, cause)
     extra.failure_class, extra.usage = event.failure_class, event.usage
     extra.stop = ""
@@ -454,7 +471,7 @@ def cancelled(kernel: KernelState, row: TaskRow, event: TaskCancelled) -> None:
     extra = row_extra(row)
     if row.state is _S.QUEUED:
         _queue.remove(kernel, row)
-    _free(kernel, row)
+    _free(kernel, row, "cancelled")
     extra.stop = ""
     extra.stop_reason = event.reason
     pass_on(extra, event.root_causes)
@@ -560,7 +577,7 @@ def blocked(kernel: KernelState, row: TaskRow, event: TaskBlocked) -> None:
     if cause == "lost":
         extra.crashes += 1
     extra.error = (event.error_type, event.message, cause)
-    _free(kernel, row)
+    _free(kernel, row, cause)
     extra.decision = True
     extra.suspending = False
     extra.stop = ""
@@ -795,8 +812,10 @@ def options_changed(
         event.owner,
         cast("Elasticity | None", event.elastic),
         avoid=event.avoid,
-        # What it is allowed to write is part of what it is, and never changes.
+        # What it may write, and its budget, are part of what it is.
         writes=row.bucket.spec.writes,
+        budget=row.bucket.spec.budget,
+        spends=event.spends,
     )
     extra.priority = event.priority
     replace(kernel, row, event.key, _queue.bucket_of(kernel, spec))
@@ -827,6 +846,11 @@ def replace(
         _queue.enqueue(kernel, row, again=True)
 
 
+def spent(kernel: KernelState, row: TaskRow, event: BudgetSpent) -> None:
+    """The attempt of *row* says what it has spent."""
+    _budgets.count(kernel, row, event.spent)
+
+
 #: By the class of the fact.
 APPLY: Final[dict[type[Event], Callable[..., None]]] = {
     AllocationChanged: allocation_changed,
@@ -836,6 +860,7 @@ APPLY: Final[dict[type[Event], Callable[..., None]]] = {
     AttemptReturned: returned,
     AttemptStopping: stopping,
     AttemptWaiting: waiting,
+    BudgetSpent: spent,
     SlotLeaked: slot_leaked,
     SlotRecovered: slot_recovered,
     TaskBlocked: blocked,

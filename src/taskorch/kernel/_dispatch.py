@@ -13,6 +13,7 @@ from taskorch.events import AllocationChanged, TaskStarted
 from taskorch.kernel import (
     _backfill,
     _breakers,
+    _budgets,
     _ends,
     _limits,
     _queue,
@@ -32,8 +33,8 @@ from taskorch.kernel._rows import (
     RateRow,
     Shortage,
     TaskRow,
+    without_beside,
     without_quotas,
-    without_scopes,
 )
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState, Units
@@ -60,7 +61,7 @@ def place(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
             _shortages.match(kernel, bucket, row, now)
         if bucket.soft and _limits.defer_if_over_quota(kernel, bucket, row):
             return
-        if bucket.spec.writes and _scopes.must_wait(kernel, bucket, row):
+        if _must_wait(kernel, bucket, row, now):
             return
         veto = _shortages.of_veto(kernel, row, now) if kernel.watched else None
         if veto is not None:
@@ -85,6 +86,16 @@ def place(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
     except PolicyFault as fault:
         kernel.last = None
         component_failed(kernel, row, fault, now)
+
+
+def _must_wait(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> bool:
+    """Whether what *row* draws on, or may write, is not free: *bucket* is parked."""
+    spec = bucket.spec
+    if spec.budget and _budgets.must_wait(kernel, bucket, row, now):
+        if kernel.first is row:
+            _queue.let_go(kernel)
+        return True
+    return bool(spec.writes) and _scopes.must_wait(kernel, bucket, row)
 
 
 def _start_or_park(
@@ -183,6 +194,7 @@ def _try(
                 and len(bucket.agents) == 1
                 and bucket.agents_version >= 0
                 and not bucket.spec.writes
+                and not bucket.spec.budget
             ):
                 if not bucket.bounds:
                     bucket.route = agent
@@ -228,8 +240,8 @@ def tell_of_start(kernel: KernelState, row: TaskRow, now: int) -> None:
     assert kernel.sink is not None  # noqa: S101 - set with tell_started
     assert row.agent is not None  # noqa: S101 - it has just started
     choice = kernel.deciders.choice(row) if kernel.learns else None
-    # What it may write, its submission says.
-    alloc = without_scopes(row.alloc) if row.bucket.spec.writes else row.alloc
+    # What it may write, and what it reserves of a budget, its submission says.
+    alloc = without_beside(row.alloc) if kernel.beside else row.alloc
     fact = TaskStarted(
         kernel.seq,
         now,
@@ -332,7 +344,7 @@ def _could_use_more(kernel: KernelState, row: TaskRow) -> bool:
 def _review(kernel: KernelState, row: TaskRow, now: int, *, only_more: bool) -> None:
     """Ask what *row* is to hold; if *only_more*, nothing is taken from it."""
     bucket = row.bucket
-    before = without_scopes(row.alloc) if bucket.spec.writes else row.alloc
+    before = without_beside(row.alloc)
     alloc = without_quotas(before) if kernel.quotas else before
     held = _shortages.in_pools(kernel, alloc)
     request = _shortages.in_pools(kernel, bucket.spec.resources)

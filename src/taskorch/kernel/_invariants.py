@@ -54,6 +54,7 @@ def check_invariants(kernel: KernelState) -> None:
     check_queues(kernel, faults)
     check_schedules(kernel, faults)
     check_scopes(kernel, faults)
+    check_budgets(kernel, faults)
     for row in kernel.tasks.values():
         check_alloc(row, faults)
         if row.links is not None and row.state not in TERMINAL:
@@ -214,8 +215,9 @@ def check_scopes(kernel: KernelState, faults: list[str]) -> None:
         above = dict.fromkeys(up for path in locks for up in above_of(path))
         used.update(dict.fromkeys((f"{SCOPE}{path}" for path in locks), UNLIMITED))
         used.update(dict.fromkeys((f"{SCOPE}{path}" for path in above), 1))
-    for name in dict.fromkeys([*used, *kernel.scopes]):
-        scope = kernel.scopes.get(name)
+    locks_known = [name for name, pool in kernel.beside.items() if pool.is_lock]
+    for name in dict.fromkeys([*used, *locks_known]):
+        scope = kernel.beside.get(name)
         if used[name] != (scope.used if scope is not None else 0):
             faults.append(f"{used[name]} of {name} is held, and not known as such")
     lasting = {
@@ -231,6 +233,20 @@ def check_scopes(kernel: KernelState, faults: list[str]) -> None:
         faults.append(f"it is the turn of {first.id}, which is {first.state}")
     if (kernel.turn.used, kernel.passing.used) != (first is not None,) * 2:
         faults.append("a turn is somebody's, and others would not wait for it")
+
+
+def check_budgets(kernel: KernelState, faults: list[str]) -> None:
+    """Of a budget, as much is taken as is spent and reserved."""
+    allocs = [row.alloc for _, row in _holding(kernel)]
+    allocs += [leak.alloc for leak in kernel.leaked.values()]
+    held = Counter[str]()
+    for alloc in allocs:
+        held.update(dict(alloc))
+    for name, budget in kernel.budgets.items():
+        for what, pool in budget.pools.items():
+            taken = budget.spent[what] + held[pool.name]
+            if pool.used != taken:
+                faults.append(f"of {what} of {name}, {taken} is taken, not {pool.used}")
 
 
 def check_schedules(kernel: KernelState, faults: list[str]) -> None:

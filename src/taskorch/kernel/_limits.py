@@ -256,8 +256,8 @@ def acquire(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:
         pool = kernel.pools.get(name)
         if pool is not None:
             pool.used += units
-        elif name in kernel.scopes:
-            kernel.scopes[name].used += units
+        elif name in kernel.beside:
+            kernel.beside[name].used += units
             continue
         # Whatever its capacity names now: that may change while it works.
         agent.used[name] = agent.used.get(name, 0) + units
@@ -275,8 +275,8 @@ def release(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:
                 _queue.wake_some(kernel, pool.short)
             if pool.parked:
                 _queue.reopen_all(kernel, pool.parked)
-        elif name in kernel.scopes:
-            scope = kernel.scopes[name]
+        elif name in kernel.beside:
+            scope = kernel.beside[name]
             scope.used -= units
             if scope.short:
                 _queue.wake_some(kernel, scope.short)

@@ -248,10 +248,10 @@ def _pop_free(place: Place) -> TaskRow | None:
         short = short_lock(bucket.locks or ())
         if short is None:
             return row
-        there = place_at(bucket, *short)
+        other = place_at(bucket, *short)
         places = bucket.parked or ()
-        bucket.parked = tuple([there if p is place else p for p in places])
-        there.add(bucket, row)
+        bucket.parked = tuple([other if p is place else p for p in places])
+        other.add(bucket, row)
     return None
 
 

@@ -35,6 +35,8 @@ from taskorch.model import (
 QUOTA: Final = "quota:"
 #: What may be written, of which a task holds part, begins so: see `_scopes`.
 SCOPE: Final = f"{QUOTA}writes="
+#: The same of budgets: see `_budgets`.
+PURSE: Final = f"{QUOTA}budget="
 #: Why an agent is drained that is to leave: it is not any more if it joins anew.
 GOING: Final = "it is to go"
 #: The built-in agent, which runs plain functions and programs.
@@ -86,6 +88,9 @@ class Spec:
     avoid: tuple[str, ...] = ()
     #: What its tasks may write: literal prefixes, none inside another; "" is all.
     writes: tuple[str, ...] = ()
+    #: The budget that they draw on, or ""; and how much of it each reserves.
+    budget: str = ""
+    spends: Units = ()
 
 
 class TaskRow:
@@ -292,6 +297,7 @@ class RowExtra:
         "rerun_of",
         "resume_ns",
         "share",
+        "spent",
         "stop",
         "stop_reason",
         "suspending",
@@ -364,6 +370,9 @@ class RowExtra:
         self.yielded: bool = False
         #: Why the StateMachine would not let it start.
         self.veto: str = ""
+        #: Of which resources its latest attempt has said what it has spent of a budget;
+        #: None: it draws on none.
+        self.spent: dict[str, None] | None = None
         #: Of whose share what its attempt holds is; None: owners do not share, or it
         #: holds nothing. Checked: `check_shares`.
         self.share: Share | None = None
@@ -597,6 +606,40 @@ class PoolRow:
         self.view: PoolView = PoolView(self)
 
 
+class BudgetRow:
+    """The state of one budget: what is spent of it does not come back."""
+
+    __slots__ = (
+        "asked",
+        "declared",
+        "is_low",
+        "is_open",
+        "name",
+        "parent",
+        "pools",
+        "spent",
+    )
+
+    def __init__(self, name: str, parent: str = "") -> None:
+        #: Its name.
+        self.name: str = name
+        #: The budget that it is part of, or "".
+        self.parent: str = parent
+        #: How much there was to be, as it was declared last; it may be raised since.
+        self.declared: Units = ()
+        #: Of each resource, how much there is, and how much is reserved or spent.
+        self.pools: dict[str, PoolRow] = {}
+        #: Of each resource, how much is spent. Checked: `check_budgets`.
+        self.spent: dict[str, int] = {}
+        #: It was told that little is left, since there is as much as now.
+        self.is_low: bool = False
+        #: How often people were asked since it was used up; and whether they are to
+        #: answer still.
+        self.asked: int = 0
+        #: It keeps nobody from starting any more.
+        self.is_open: bool = False
+
+
 class RateRow:
     """
     How many attempts of those of a kind may start in a time: tokens that come back.
@@ -682,6 +725,7 @@ ShortageKind: TypeAlias = Literal[
     "allocator",
     "scope",
     "turn",
+    "budget",
 ]
 
 
@@ -698,6 +742,7 @@ class Shortage(NamedTuple):
     #: does better. `reservation`: the task that comes first. `capability`: those that
     #: are required. `veto`, `allocator`: the policy's reason. `scope`: the folder or
     #: file that another may write; `turn`: the task whose turn it is to write.
+    #: `budget`: the pool of the budget.
     name: str = ""
     #: How much it needs: slots, units, parts of a token.
     need: int = 1
@@ -1023,6 +1068,7 @@ class Bucket:
         "number",
         "open",
         "parked",
+        "purses",
         "quota_route",
         "rates",
         "refusal",
@@ -1109,6 +1155,8 @@ class Bucket:
         self.charges: dict[Units, tuple[Units, Units]] = {}
         #: What its tasks hold while they may write: see `_scopes`. None: nobody asked.
         self.locks: tuple[tuple[PoolRow, int], ...] | None = None
+        #: What its tasks reserve of budgets: see `_budgets`. None: nobody asked.
+        self.purses: tuple[tuple[PoolRow, int], ...] | None = None
         #: Those whose tokens its tasks take when they start.
         self.rates: tuple[RateRow, ...] = ()
         #: The version for which an agent is known that can do its tasks.
@@ -1372,9 +1420,14 @@ def of_quotas(alloc: Units) -> Units:
     return tuple(pair for pair in alloc if pair[0].startswith(QUOTA))
 
 
-def without_scopes(alloc: Units) -> Units:
-    """*alloc* without what may be written by its holder."""
-    return tuple(pair for pair in alloc if not pair[0].startswith(SCOPE))
+def beside(alloc: Units) -> Units:
+    """What *alloc* has of the pools that no policy sees: see `KernelState.beside`."""
+    return tuple(pair for pair in alloc if pair[0].startswith((SCOPE, PURSE)))
+
+
+def without_beside(alloc: Units) -> Units:
+    """*alloc* without these: what they are follows from the submission."""
+    return tuple(pair for pair in alloc if not pair[0].startswith((SCOPE, PURSE)))
 
 
 def nonzero(pairs: Iterable[tuple[str, int]]) -> Units:

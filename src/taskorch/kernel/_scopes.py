@@ -42,7 +42,7 @@ from taskorch.model import Units, above_of, lock_of
 def locks_of(kernel: KernelState, bucket: Bucket) -> tuple[tuple[PoolRow, int], ...]:
     """The locks that a start of a task of *bucket* takes, and how much of each."""
     if bucket.locks is None:
-        if len(kernel.scopes) > kernel.most_scopes:
+        if len(kernel.beside) > kernel.most_scopes:
             _forget_idle(kernel)
         units: dict[str, int] = {}
         for prefix in bucket.spec.writes:
@@ -59,9 +59,9 @@ def locks_of(kernel: KernelState, bucket: Bucket) -> tuple[tuple[PoolRow, int], 
 
 def _scope(kernel: KernelState, path: str) -> PoolRow:
     name = f"{SCOPE}{path}"
-    scope = kernel.scopes.get(name)
+    scope = kernel.beside.get(name)
     if scope is None:
-        scope = kernel.scopes[name] = PoolRow(name, UNLIMITED)
+        scope = kernel.beside[name] = PoolRow(name, UNLIMITED)
     return scope
 
 
@@ -72,12 +72,12 @@ def _forget_idle(kernel: KernelState) -> None:
         for bucket in kernel.buckets.values()
         for scope, _ in bucket.locks or ()
     }
-    kernel.scopes = {
+    kernel.beside = {
         name: scope
-        for name, scope in kernel.scopes.items()
-        if scope.used or name in used
+        for name, scope in kernel.beside.items()
+        if scope.used or name in used or not scope.is_lock
     }
-    kernel.most_scopes = MANY + 2 * len(kernel.scopes)
+    kernel.most_scopes = MANY + 2 * len(kernel.beside)
 
 
 def held_by(kernel: KernelState, bucket: Bucket) -> Units:

@@ -36,9 +36,10 @@ from taskorch.kernel._rows import (
     Leak,
     PoolRow,
     TaskRow,
+    beside,
     of_quotas,
+    without_beside,
     without_quotas,
-    without_scopes,
 )
 from taskorch.kernel._state import KernelState
 from taskorch.model import BURST, SOFT, STARTS, TASKS, TaskState, Units
@@ -524,14 +525,12 @@ def _held(kernel: KernelState) -> list[tuple[_Holder, AgentRow]]:
 def _discharge(kernel: KernelState, held: list[tuple[_Holder, AgentRow]]) -> None:
     """Remove the units of quotas from all holders."""
     for holder, agent in held:
-        scopes = tuple([pair for pair in holder.alloc if pair[0] in kernel.scopes])
-        for name, units in of_quotas(holder.alloc):
-            if name in kernel.scopes:
-                continue
+        others = beside(holder.alloc)
+        for name, units in of_quotas(without_beside(holder.alloc)):
             agent.used[name] -= units
             if name in kernel.pools:
                 kernel.pools[name].used -= units
-        holder.alloc = without_quotas(holder.alloc) + scopes
+        holder.alloc = without_quotas(holder.alloc) + others
 
 
 def _charge(kernel: KernelState, held: list[tuple[_Holder, AgentRow]]) -> None:
@@ -539,7 +538,7 @@ def _charge(kernel: KernelState, held: list[tuple[_Holder, AgentRow]]) -> None:
     if kernel.quotas:
         for holder, agent in held:
             holder.alloc = _charged(kernel, holder)
-            quotas = without_scopes(of_quotas(holder.alloc))
+            quotas = without_beside(of_quotas(holder.alloc))
             _limits.acquire(kernel, agent, quotas)
     for pool in kernel.pools.values():
         if pool.is_quota:

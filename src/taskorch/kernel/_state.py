@@ -28,6 +28,7 @@ from taskorch.kernel._rows import (
     AgentRow,
     AllocationRow,
     Bucket,
+    BudgetRow,
     Claim,
     Entry,
     Leak,
@@ -481,9 +482,11 @@ class KernelState:
         "asked",
         "awaited",
         "backfills",
+        "beside",
         "blocked",
         "bucket_no",
         "buckets",
+        "budgets",
         "by_hand",
         "cancelled",
         "causes",
@@ -550,12 +553,12 @@ class KernelState:
         "running",
         "runs",
         "schedules",
-        "scopes",
         "seq",
         "served",
         "share_no",
         "shares",
         "sink",
+        "spent",
         "stale_entries",
         "starts",
         "stopped",
@@ -673,9 +676,15 @@ class KernelState:
         self.pools: dict[str, PoolRow] = {
             name: PoolRow(name, units) for name, units in pools
         }
-        #: What may be written, by folder or file: who may write it holds all of it, and
-        #: a unit of each folder above. See `_scopes`. Checked: `check_scopes`.
-        self.scopes: dict[str, PoolRow] = {}
+        #: Pools that no policy sees, by their names: what may be written, by folder or
+        #: file (who may write it holds all of it, and a unit of each folder above: see
+        #: `_scopes`), and budgets. Checked: `check_scopes`, `check_budgets`.
+        self.beside: dict[str, PoolRow] = {}
+        #: What is spent, and does not come back: see `_budgets`. Checked:
+        #: `check_budgets`.
+        self.budgets: dict[str, BudgetRow] = {}
+        #: Budgets of which something has been spent since the last dispatch.
+        self.spent: dict[str, None] = {}
         #: Above how many the ones are dropped that nobody holds or waits for.
         self.most_scopes: int = MANY
         #: The task that nobody passes who came after it: it waits for what others may

@@ -150,6 +150,7 @@ from taskorch.model._quota import BURST as BURST
 from taskorch.model._quota import SOFT as SOFT
 from taskorch.model._quota import STARTS as STARTS
 from taskorch.model._quota import TASKS as TASKS
+from taskorch.model._quota import BudgetUsage as BudgetUsage
 from taskorch.model._quota import PoolUsage as PoolUsage
 from taskorch.model._quota import Quota as Quota
 from taskorch.model._quota import QuotaUsage as QuotaUsage

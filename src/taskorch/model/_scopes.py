@@ -64,10 +64,10 @@ def prefixes_of(scopes: Iterable[str], folder: str = "") -> tuple[str, ...]:
     *folder* is a path below that of the project; "" is the project itself.
     """
     above = prefix_of(folder)
-    found = {
+    prefixes = {
         "/".join(filter(None, (above, prefix_of(scope)))): None for scope in scopes
     }
-    by_lock = {lock_of(prefix): prefix for prefix in found}
+    by_lock = {lock_of(prefix): prefix for prefix in prefixes}
     return tuple(
         sorted(
             prefix
@@ -86,11 +86,11 @@ def lock_of(prefix: str) -> str:
 
 def above_of(path: str) -> list[str]:
     """The folders above *path*, the nearest first, "" last; none above ""."""
-    found: list[str] = []
+    folders: list[str] = []
     while path:
         path = path.rpartition("/")[0]
-        found.append(path)
-    return found
+        folders.append(path)
+    return folders
 
 
 def scopes_overlap(one: Iterable[str], other: Iterable[str]) -> bool:

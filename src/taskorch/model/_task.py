@@ -154,6 +154,7 @@ class _Shared(TypedDict, total=False):
     owner: str | None
     cache: Cache | bool | None
     writes: Iterable[str] | None
+    budget: str | None
 
 
 class FunctionOptions(_Shared, total=False):
@@ -237,6 +238,8 @@ class Task(Generic[T]):
         writes: What it may write: paths below the folder of the project, such as
             `"src/a/**"`. Two tasks that may write the same file do not run together.
             None says nothing; of a program, they are below its `cwd`.
+        budget: The budget that it draws on: see `orch.budget`. It reserves what its
+            `resources` name that the budget has.
     """
 
     #: Among the arguments of another task: see `taskorch.model._arguments`.
@@ -325,6 +328,9 @@ class Task(Generic[T]):
         kw_only=True,
         converter=to_writes,
         metadata=option("paths", identity=True, kind=True),
+    )
+    budget: str | None = attrs.field(
+        default=None, kw_only=True, metadata=option("name", identity=True, kind=True)
     )
     # The id under which this object was last submitted, so that `after=[task]` finds
     # a task that was given no id.

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import Final, TypeAlias, cast
 
 from taskorch._base.described import Form
@@ -402,6 +401,8 @@ def _link_findings(payload: object, writes: Sequence[str]) -> Iterator[Finding]:
 
     A folder that does not exist yet is none; neither is a link that is made later.
     """
+    from pathlib import Path  # noqa: PLC0415 - few tasks say what they write
+
     folder = payload.cwd if isinstance(payload, Program) else None
     for place, scope in enumerate(writes):
         for path in reversed([prefix_of(scope), *above_of(prefix_of(scope))]):

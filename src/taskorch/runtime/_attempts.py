@@ -305,6 +305,9 @@ class Attempt:
         if what == "progress":
             self._rt.progress(self._work, self.number, value)
             return None
+        if what == "spent":
+            self._rt.spend(self._work, self.number, value)
+            return None
         if what in ("printed", "logged"):
             output = self._rt.output
             if output is not None:

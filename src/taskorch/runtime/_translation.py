@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from types import FunctionType
 from typing import Any, Final
 
@@ -264,6 +263,16 @@ def spec_of(task: Task) -> Spec:
     )
 
 
+def drawing(spec: Spec, budget: str, names: Container[str]) -> Spec:
+    """*spec* of a task that draws on *budget*, which has the resources *names*."""
+    return attrs.evolve(
+        spec,
+        budget=budget,
+        resources=tuple(pair for pair in spec.resources if pair[0] not in names),
+        spends=tuple(pair for pair in spec.resources if pair[0] in names),
+    )
+
+
 def _folder_of(task: Task) -> str:
     """
     Below which folder of the project *task* writes: of a program, below its `cwd`.
@@ -272,9 +281,8 @@ def _folder_of(task: Task) -> str:
     """
     if not isinstance(task.payload, Program) or task.payload.cwd is None:
         return ""
-    project = Path.cwd()
-    folder = Path(os.path.normpath(project / task.payload.cwd))
-    return str(folder.relative_to(project)) if folder.is_relative_to(project) else ""
+    folder = os.path.relpath(os.path.normpath(task.payload.cwd))
+    return "" if folder.split(os.sep, 1)[0] == os.pardir else folder
 
 
 def when(value: float | datetime | None, now: int) -> int | None:

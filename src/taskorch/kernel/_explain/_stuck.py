@@ -81,8 +81,8 @@ def _take(kernel: KernelState, row: TaskRow, sign: int) -> None:
     kernel.running += sign
     agent.running += sign
     for name, units in row.alloc:
-        if name in kernel.scopes:
-            kernel.scopes[name].used += sign * units
+        if name in kernel.beside:
+            kernel.beside[name].used += sign * units
             continue
         agent.used[name] += sign * units
         if name in kernel.pools:

@@ -12,6 +12,7 @@ from taskorch.kernel._backfill import length_of
 from taskorch.kernel._explain import _holds
 from taskorch.kernel._explain._holders import NAMED, Held, Holders, enough
 from taskorch.kernel._rows import (
+    PURSE,
     QUOTA,
     SCOPE,
     TOKEN,
@@ -322,7 +323,33 @@ class Wording:
             remedies=(*ends, remedy),
         )
 
-    # -- what is written -----------------------------------------------------------
+    def _budget(self, short: Shortage) -> Blocker:
+        """Too little is left of its budget, or reserved by others."""
+        name, _, resource = short.name.removeprefix(PURSE).rpartition(":")
+        pool, budget = self._kernel.beside[short.name], self._kernel.budgets[name]
+        rest = max(0, pool.total - budget.spent[resource]) / 1e6
+        total, need = pool.total / 1e6, short.need / 1e6
+        needs = f", and it needs {need:g}" if short.need > 1 else ""
+        detail = (
+            f"Of budget {name!r}, {rest:g} of {total:g} {resource} are left{needs}."
+        )
+        more = (pool.total + short.missing) / 1e6
+        totals = f"{{{resource!r}: {more:.12g}}}"
+        raised = f"orch.resources.raise_budget({name!r}, {totals})"
+        words = f"Raise it: {raised}."
+        remedy = Remedy("raise_budget", words, name=resource, amount=more)
+        held = self._holders_of(short.name, short.missing)
+        if held and not short.is_hopeless:
+            detail = f"{detail} Others have reserved of it: {some(_names(held))}."
+        return Blocker(
+            "budget",
+            detail,
+            *(name, need, max(0.0, short.have / 1e6), _names(held)),
+            resource=resource,
+            remedies=(remedy,),
+        )
+
+    # -- resource is written -----------------------------------------------------------
 
     def _scope(self, short: Shortage) -> Blocker:
         """Another may write what it may write: who, and what of it."""
@@ -406,6 +433,7 @@ class Wording:
         "quota": _quota,
         "scope": _scope,
         "turn": _turn,
+        "budget": _budget,
     }
 
 
