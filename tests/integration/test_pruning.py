@@ -304,7 +304,8 @@ def test_so_does_that_of_a_thousand_nights(tmp_path, clock):
     assert all(kept <= 40 and logs <= 40 for _, kept, logs, _ in sizes)
     facts, objects = ([size[place] for size in sizes] for place in (0, 3))
     assert max(facts[1:]) <= facts[0] + 20
-    assert max(objects[1:]) < objects[0] * 1.05
+    # Three thousand tasks, of which each would leave one at least.
+    assert max(objects) < min(objects) + 1_000
 
 
 # -- facts about no task ---------------------------------------------------------------
@@ -412,17 +413,16 @@ with TaskOrchestrator(journal=SqliteJournal(path)) as orch:
 @pytest.mark.slow
 def test_a_kill_at_any_time_leaves_whole_tasks_and_true_sums(tmp_path):
     path, count = tmp_path / "j.db", 0
-    for life in range(8):
-        process = subprocess.Popen(
+    for life in range(4):
+        with subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(KILLED), str(path)],
             stdout=subprocess.PIPE,
             text=True,
-        )
-        line = process.stdout.readline()
-        time.sleep(0.02 * life)
-        os.kill(process.pid, signal.SIGKILL)
-        lines = [line, *process.stdout.readlines()]
-        process.wait()
+        ) as process:
+            line = process.stdout.readline()
+            time.sleep(0.03 * life)
+            os.kill(process.pid, signal.SIGKILL)
+            lines = [line, *process.stdout.readlines()]
         completed = JournalReader(path).get_stats().state_machine.completed
         assert completed >= max(int(each) for each in lines if each.strip())
         assert completed >= count

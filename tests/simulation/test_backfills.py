@@ -96,9 +96,10 @@ def test_through_kills_no_tick_is_lost_and_none_runs_twice(
 @pytest.mark.parametrize("is_run", [False, True])
 @pytest.mark.parametrize("again", [False, True])
 def test_a_kill_between_any_two_steps_loses_nothing(is_run, again):
-    for facts in range(1, 40, 2):
-        for stage in ("made", "sent", "kept", "told"):
-            through_kills(0.4, is_run, 2, again, [(facts, stage)])
+    stages = ("made", "sent", "kept", "told")
+    for facts in range(1, 29, 2):
+        stage = stages[facts // 2 % 4]
+        through_kills(0.4, is_run, 2, again, [(facts, stage), (facts + 1, "kept")])
 
 
 def through_kills(seconds, is_run, limit, again, kills):
