@@ -235,14 +235,15 @@ def test_a_limit_above_the_machine_is_none(orch):
 
 
 def test_a_part_of_a_program_that_is_killed_fails_all_of_it(orch, group):
-    """Though it would have gone on: what it brought lacks that part."""
+    """Though it goes on, and whatever its exit code is: what it brought lacks a part."""
     code = f"""
         import os
         if os.fork() == 0:
             x = {ZEROS}
+            os._exit(0)
         os.wait()
         """
-    error = failed(orch, code, limits={"memory_mb": 80})
+    error = failed(orch, code, limits={"memory_mb": 80}, check=False)
     assert isinstance(error, MemoryLimitError)
 
 
@@ -475,6 +476,9 @@ def test_resources_are_limits_where_that_is_asked_for(way):
         assert dict(free.limits) == {}
         own = run(orch, "pass", resources=resources, limits={"memory_mb": 90})
         assert dict(own.limits) == {"memory_mb": 90}
+    with TaskOrchestrator(resources={"disk_mb": 50}, enforce=True) as orch:
+        disk = run(orch, "pass", resources={"disk_mb": 8})
+        assert dict(disk.limits) == {"written_mb": 8}
 
 
 def test_what_cannot_be_held_is_refused_or_named(monkeypatch):
@@ -549,6 +553,8 @@ def test_what_an_elastic_task_is_granted_later_raises_its_limit(way):
     with TaskOrchestrator(resources={"memory_mb": 200}, allocator=pieces) as orch:
         other = orch.submit_task(Task.call(go.wait, resources={"memory_mb": 140}))
         eventually(lambda: orch.get_task_status(other.task_id).state == "running")
+        greedy = HOGS["itself"]
+        assert failed(orch, greedy, resources=request, enforce=True).limit == 60
         handle = orch.submit_task(
             Task.program(python(code), resources=request, enforce=True)
         )
