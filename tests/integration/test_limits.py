@@ -450,6 +450,22 @@ def test_what_cannot_be_started_is_told_as_without_limits(orch, name):
     assert errors[1].result is None
 
 
+def test_all_that_is_left_of_it_ends_with_it(orch):
+    """Also in a session of its own; without limits, a program may leave that."""
+    code = """
+        import os, time
+        if os.fork() == 0:
+            os.setsid()
+            os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+            os.dup2(1, 2)
+            time.sleep(600)
+        """
+    mark = f"{os.getpid()} left"
+    result = run(orch, code, limits={"cpu_seconds": 30}, env={"HELD": mark})
+    assert result.exit_code == 0
+    assert not carrying(f"HELD={mark}")
+
+
 def test_cancelled_and_timed_out(orch):
     """A program that is held ends as any other."""
     options = {"limits": {"memory_mb": 100}, "env": {"HELD": str(os.getpid())}}
