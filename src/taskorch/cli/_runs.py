@@ -28,6 +28,7 @@ from taskorch.cli._terminal import (
     add_json,
     coloured,
     fields,
+    is_agreed,
     is_url,
     line,
     moment,
@@ -513,15 +514,15 @@ def _call(orch: Any, verb: str, name: str, **more: Any) -> Any:
 
 def _agrees(args: argparse.Namespace, texts: Mapping[str, str]) -> bool:
     """
-    Whether a person who is asked agrees.
+    Whether a person who is told what is touched agrees.
 
     Raises:
         InvalidTaskError: Nobody can be asked.
     """
     for name, text in texts.items():
         print(f"{line(name)}: {line(text)}", file=sys.stderr)
-    if args.json or sys.stdin is None or not sys.stdin.isatty():
-        msg = f"runs {args.verb} cannot be undone, and nobody can be asked"
-        raise InvalidTaskError(msg, hint=f"taskorch runs … {args.verb} … --yes")
-    print("Do that? [y/N] ", end="", flush=True, file=sys.stderr)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    why, hint = f"a {args.verb} cannot be undone", f"runs … {args.verb} … --yes"
+    if args.json:
+        msg = f"a program is not asked, and {why}"
+        raise InvalidTaskError(msg, hint=hint)
+    return is_agreed(why, hint)
