@@ -48,7 +48,7 @@ _MANY: Final = 50
 #: Tasks of a run of which it is said why they do not run.
 _EXPLAINED: Final = 3
 #: Calls of a map that are shown, those first that a person looks for.
-_CALLS: Final = 3
+CALLS: Final = 3
 #: Who has begun a run, by what an event says of it.
 _BY: Final = {
     "": "a program",
@@ -353,7 +353,7 @@ def task_rows(whole: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         calls = whole["maps"].get(task["name"])
         if calls is not None:
             yield _calls_row(calls)
-            for call in calls["first"][:_CALLS]:
+            for call in calls["first"][:CALLS]:
                 if call["state"] != TaskState.COMPLETED:
                     yield _task_row(call, f"  {call['name']}")
 
