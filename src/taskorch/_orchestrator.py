@@ -125,6 +125,7 @@ if TYPE_CHECKING:
     from taskorch._decorators import TaskDecorator, TaskFunction
     from taskorch._managers import (
         AgentManager,
+        Budget,
         DriverManager,
         MemoManager,
         ResourceManager,
@@ -231,6 +232,9 @@ class TaskOrchestrator:
         rerun_failed: Whether a task or workflow that failed in an earlier incarnation,
             or is stale, runs again when you submit it again. Within one incarnation it
             stays failed.
+        enforce: Whether programs are held to the `memory_mb`, `cpu` and `disk_mb` of
+            their tasks, if they do not say so themselves: see `Program`. One that
+            cannot be fails, and is not started.
         seed: Repeats every random choice.
         monitor_interval: Seconds between monitoring events, while somebody listens.
         tracer_provider: The provider of OpenTelemetry spans; None is that of the
@@ -268,6 +272,7 @@ class TaskOrchestrator:
             keep_finished_mb=said.keep_finished_mb,
             keep_logs_mb=said.keep_logs_mb,
         )
+        self._rt.attempts.programs.enforce = said.enforce
         self._lifecycle = Lifecycle(self._rt)
         #: Held by who makes a part that joins others: see `_once`.
         self._making = threading.RLock()
@@ -1631,6 +1636,35 @@ class TaskOrchestrator:
         from taskorch._managers import ResourceManager  # noqa: PLC0415 - when needed
 
         return ResourceManager(self._rt)
+
+    def budget(
+        self, name: str, /, *, parent: str | None = None, **amounts: float
+    ) -> Budget:
+        """
+        Declare a budget: what its tasks spend of it does not come back.
+
+            with orch.budget("release", tokens=200_000, eur=15):
+                orch.submit_task(Task("review", diff, resources={"tokens": 20_000}))
+
+        What is submitted in the block, or by such a task, or with `budget="release"`,
+        draws on it: it reserves its `resources` as it starts, and says by
+        `context.spent` what it has spent. At four fifths there is an event,
+        `BudgetLow`. When it is used up, tasks wait and people are asked: see
+        `questions`.
+
+        Args:
+            name: Its name. One that is there with the same amounts stays as it is, with
+                all that was spent; with others it is changed to these.
+            parent: The budget that a new one is part of, and draws on too; None is that
+                of the block.
+            amounts: How much there is of each resource, in all.
+
+        Raises:
+            InvalidTaskError: A name or an amount is none, or there is no such parent.
+        """
+        from taskorch._managers import declare  # noqa: PLC0415 - when needed
+
+        return declare(self._rt, name, parent, amounts)
 
     @property
     def agents(self) -> AgentManager:

@@ -125,7 +125,7 @@ def test_groups_of_one_become_few(tmp_path, monkeypatch):
     assert pruned(path, Retention(most=29)) == 1
     ((after,),) = db.execute("SELECT count(*) FROM groups WHERE form = 4")
     ((version,),) = db.execute("PRAGMA user_version")
-    assert (after, version) == (1, _layout.RESTS)
+    assert (after, version) == (1, _layout.LAYOUT)
     db.close()
     assert SqliteJournal(path).verify()
     # Every third goes: what is left of many is in some.

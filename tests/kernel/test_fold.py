@@ -26,6 +26,10 @@ from taskorch.events import (
     AttemptStopping,
     AttemptWaiting,
     BackfillChanged,
+    BudgetChanged,
+    BudgetExhausted,
+    BudgetLow,
+    BudgetSpent,
     EventEmitted,
     OrchestratorStarted,
     PoolsChanged,
@@ -566,6 +570,24 @@ def drained(m):
     m.settle()
 
 
+def spent(machine):
+    """A budget with a part is used up, and raised."""
+    kernel, units = machine.kernel, Resources(tokens=100).units
+    kernel.declare_budget("whole", units, "", machine.now)
+    kernel.declare_budget("part", units, "whole", machine.now)
+    for name in ("s1", "s2", "s3"):
+        spends = Resources(tokens=45).units
+        machine.submit(name, budget="part", spends=spends)
+    kernel.spend(machine.row("s1"), 1, Resources(tokens=50).units, machine.now)
+    machine.end("s1")
+    machine.end("s2", "lost")
+    machine.settle()
+    units = Resources(tokens=300).units
+    kernel.change_budget("whole", units, machine.now)
+    kernel.change_budget("part", units, machine.now, is_open=True)
+    machine.settle()
+
+
 STORIES = {
     TaskSubmitted: [submit_with_everything],
     TaskStarted: [submit_with_everything],
@@ -604,6 +626,10 @@ STORIES = {
     ResourcesAllocated: [taken_by_hand, given_back],
     ResourcesReleased: [given_back],
     QuotasChanged: [bounded, bounded_otherwise],
+    BudgetChanged: [spent],
+    BudgetSpent: [spent],
+    BudgetLow: [spent],
+    BudgetExhausted: [spent],
     ResultRemembered: [remembered],
     ResultsForgotten: [remembered],
     BackfillChanged: [scheduled],

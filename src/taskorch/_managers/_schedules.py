@@ -72,7 +72,7 @@ from taskorch.schedules import (
     slot_of_name,
 )
 from taskorch.workflows import Workflow, WorkflowFunction
-from taskorch.workflows._functions import checked, written
+from taskorch.workflows._functions import checked, declared_by, written
 from taskorch.workflows._parameters import (
     DIGESTS,
     SLOT,
@@ -80,6 +80,7 @@ from taskorch.workflows._parameters import (
     as_text,
     by_names,
     digest_of,
+    fields,
     kept,
 )
 
@@ -1094,6 +1095,21 @@ class ScheduleManager:
             definition = self._entry(name).definition
         names = [definition.slot_id(slot) for slot in slots]
         return names, self._host.known(names)
+
+    def _parameters(self, name: str) -> list[dict[str, Any]]:
+        """
+        What a form asks for before the schedule runs by hand.
+
+        Raises:
+            UnknownTaskError: There is no such schedule.
+            InvalidTaskError: Nobody has said in this incarnation what it makes.
+        """
+        with self._lock:
+            entry = self._entry(name)
+            self._ensure_work(entry)
+            work, values = entry.work, entry.definition.parameters
+        assert work is not None  # noqa: S101 - it was ensured
+        return fields({} if isinstance(work, Task) else declared_by(work), values)
 
     def _edit(self, name: str, **changes: str) -> ScheduleStatus:
         """

@@ -300,6 +300,9 @@ def tell_of_submission(
         spec.owner,
         spec.elastic,
         run_beside(row.id, row.run),
+        spec.writes,
+        spec.budget,
+        spec.spends,
     )
     assert kernel.sink is not None  # noqa: S101 - set with tell_submitted
     kernel.sink.append((fact, row.cargo))
@@ -644,6 +647,9 @@ def apply(kernel: KernelState, change: Change, now: int) -> None:
         deadline_ns,
         spec.owner,
         spec.elastic,
+        (),
+        "",
+        spec.spends,
     )
     # The new `not_before` or deadline may have come already.
     _control.tick(kernel, now)

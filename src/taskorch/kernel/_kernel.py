@@ -16,6 +16,7 @@ from taskorch.kernel import (
     _application,
     _attempts,
     _breakers,
+    _budgets,
     _control,
     _dispatch,
     _ends,
@@ -95,6 +96,9 @@ class Kernel(KernelState):
     # Resource pools, quotas, and allocations by hand.
     change_pools: Final = _limits.change_pools
     change_quotas: Final = _standing.change_quotas
+    declare_budget: Final = _budgets.declare
+    change_budget: Final = _budgets.change
+    spend: Final = _attempts.spend
     claimed: Final = _limits.need_of
     allocate: Final = _limits.allocate
     await_allocation: Final = _limits.wait

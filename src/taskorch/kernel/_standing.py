@@ -36,7 +36,9 @@ from taskorch.kernel._rows import (
     Leak,
     PoolRow,
     TaskRow,
+    beside,
     of_quotas,
+    without_beside,
     without_quotas,
 )
 from taskorch.kernel._state import KernelState
@@ -523,11 +525,12 @@ def _held(kernel: KernelState) -> list[tuple[_Holder, AgentRow]]:
 def _discharge(kernel: KernelState, held: list[tuple[_Holder, AgentRow]]) -> None:
     """Remove the units of quotas from all holders."""
     for holder, agent in held:
-        for name, units in of_quotas(holder.alloc):
+        others = beside(holder.alloc)
+        for name, units in of_quotas(without_beside(holder.alloc)):
             agent.used[name] -= units
             if name in kernel.pools:
                 kernel.pools[name].used -= units
-        holder.alloc = without_quotas(holder.alloc)
+        holder.alloc = without_quotas(holder.alloc) + others
 
 
 def _charge(kernel: KernelState, held: list[tuple[_Holder, AgentRow]]) -> None:
@@ -535,7 +538,8 @@ def _charge(kernel: KernelState, held: list[tuple[_Holder, AgentRow]]) -> None:
     if kernel.quotas:
         for holder, agent in held:
             holder.alloc = _charged(kernel, holder)
-            _limits.acquire(kernel, agent, of_quotas(holder.alloc))
+            quotas = without_beside(of_quotas(holder.alloc))
+            _limits.acquire(kernel, agent, quotas)
     for pool in kernel.pools.values():
         if pool.is_quota:
             pool.owed = max(0, pool.used - pool.total)

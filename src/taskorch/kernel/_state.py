@@ -28,6 +28,7 @@ from taskorch.kernel._rows import (
     AgentRow,
     AllocationRow,
     Bucket,
+    BudgetRow,
     Claim,
     Entry,
     Leak,
@@ -481,9 +482,11 @@ class KernelState:
         "asked",
         "awaited",
         "backfills",
+        "beside",
         "blocked",
         "bucket_no",
         "buckets",
+        "budgets",
         "by_hand",
         "cancelled",
         "causes",
@@ -504,15 +507,19 @@ class KernelState:
         "faults",
         "filled_slots",
         "finished",
+        "first",
+        "first_after",
         "growing",
         "hand_over",
         "holders",
         "holds",
+        "ineligible",
         "keep",
         "last",
         "leaked",
         "learns",
         "most_buckets",
+        "most_scopes",
         "most_tasks",
         "most_timers",
         "moved",
@@ -521,6 +528,7 @@ class KernelState:
         "open",
         "parked",
         "parked_any",
+        "passing",
         "paused",
         "pending",
         "plain",
@@ -550,6 +558,7 @@ class KernelState:
         "share_no",
         "shares",
         "sink",
+        "spent",
         "stale_entries",
         "starts",
         "stopped",
@@ -563,6 +572,7 @@ class KernelState:
         "timer_no",
         "timers",
         "touched",
+        "turn",
         "types",
         "undecided",
         "under_way",
@@ -571,6 +581,7 @@ class KernelState:
         "watched",
         "whom",
         "workflows",
+        "writers",
     )
 
     def __init__(  # noqa: PLR0915 - all that there is
@@ -665,6 +676,34 @@ class KernelState:
         self.pools: dict[str, PoolRow] = {
             name: PoolRow(name, units) for name, units in pools
         }
+        #: Pools that no policy sees, by their names: what may be written, by folder or
+        #: file (who may write it holds all of it, and a unit of each folder above: see
+        #: `_scopes`), and budgets. Checked: `check_scopes`, `check_budgets`.
+        self.beside: dict[str, PoolRow] = {}
+        #: What is spent, and does not come back: see `_budgets`. Checked:
+        #: `check_budgets`.
+        self.budgets: dict[str, BudgetRow] = {}
+        #: Budgets of which something has been spent since the last dispatch.
+        self.spent: dict[str, None] = {}
+        #: Above how many the ones are dropped that nobody holds or waits for.
+        self.most_scopes: int = MANY
+        #: The task that nobody passes who came after it: it waits for what others may
+        #: write. Checked: `check_scopes`.
+        self.first: TaskRow | None = None
+        #: How many tasks there were when its turn began: those may pass it.
+        self.first_after: int = 0
+        #: Who waits for such a turn; one unit is in use while it is somebody's.
+        #: Checked: `check_scopes`.
+        self.turn: PoolRow = PoolRow("turn", 1)
+        #: Who has what it may write, and waits since it may not pass the `first`.
+        #: Checked: `check_scopes`.
+        self.passing: PoolRow = PoolRow("passing", 1)
+        #: Attempts that may write, and of which nobody knows when they end: they wait
+        #: for other tasks, are stopped where they stand, or would not stop. Checked:
+        #: `check_scopes`.
+        self.writers: dict[tuple[str, int], Bucket] = {}
+        #: Buckets that have no turn, since one of these keeps them waiting.
+        self.ineligible: dict[Bucket, None] = {}
         #: The schedules: of each its document, and up to when its slots are decided
         #: about, in ns. Checked: `check_schedules`.
         self.schedules: dict[str, tuple[str, int]] = {}

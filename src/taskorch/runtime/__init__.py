@@ -43,6 +43,7 @@ from taskorch.runtime._batch import Entry as Entry
 from taskorch.runtime._clock import MonotonicClock as MonotonicClock
 from taskorch.runtime._clock import wall as wall
 from taskorch.runtime._committer import Commits as Commits
+from taskorch.runtime._context import BUDGET as BUDGET
 from taskorch.runtime._context import CURRENT as CURRENT
 from taskorch.runtime._context import AttemptContext as AttemptContext
 from taskorch.runtime._context import context_of as context_of
@@ -87,6 +88,7 @@ from taskorch.runtime._questions import cause_of as cause_of
 from taskorch.runtime._questions import check as check
 from taskorch.runtime._questions import failure_of as failure_of
 from taskorch.runtime._questions import open_questions as open_questions
+from taskorch.runtime._questions import opened_questions as opened_questions
 from taskorch.runtime._questions import refuse_bypass as refuse_bypass
 from taskorch.runtime._questions import vote as vote
 from taskorch.runtime._questions import why_unsure as why_unsure
@@ -108,6 +110,7 @@ from taskorch.runtime._stale import used_by as used_by
 from taskorch.runtime._submission import Submission as Submission
 from taskorch.runtime._timer import begin_thread as begin_thread
 from taskorch.runtime._translation import BUILT_IN as BUILT_IN
+from taskorch.runtime._translation import drawing as drawing
 from taskorch.runtime._translation import executor_for as executor_for
 from taskorch.runtime._translation import is_coroutine_function as is_coroutine_function
 from taskorch.runtime._translation import is_simple as is_simple

@@ -29,6 +29,7 @@ from taskorch.errors import (
     InvalidTaskError,
     JournalError,
     JournalUnavailableError,
+    NotRunningError,
     TaskorchError,
     WouldBlockError,
 )
@@ -57,7 +58,7 @@ from taskorch.events import (
     make,
 )
 from taskorch.kernel import TaskRow, take_snapshot
-from taskorch.model import TERMINAL, TaskState, show
+from taskorch.model import TERMINAL, TaskState, Units, show
 from taskorch.protocols import DurableJournal, Entry, Group, Journal
 from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve, resolve_on
 from taskorch.runtime._documents import document_of
@@ -1027,3 +1028,16 @@ def progress(rt: Runtime, work: Work, attempt: int, value: Any) -> None:
             rt.kernel.note(TaskProgressed, now, row.id, attempt, value, cargo=work)
 
     rt.step(change)
+
+
+def spend(rt: Runtime, work: Work, attempt: int, units: Units) -> None:
+    """
+    An attempt has spent *units*.
+
+    Raises:
+        NotRunningError: It has ended, or was given up.
+    """
+    row = work._row
+    if not rt.step(lambda now: rt.kernel.spend(row, attempt, units, now)):
+        msg = f"attempt {attempt} of task {row.id} has ended: it spends nothing more"
+        raise NotRunningError(msg, task_id=row.id)

@@ -268,6 +268,7 @@ class Runtime:
     checkpoint: Final = _committer.checkpoint
     allow_repeat: Final = _committer.allow_repeat
     progress: Final = _committer.progress
+    spend: Final = _committer.spend
     receivers_changed: Final = _notices.receivers_changed
     receiver_failed: Final = _notices.receiver_failed
 
@@ -486,6 +487,7 @@ class Runtime:
             or kernel.claims
             or kernel.returning
             or kernel.growing
+            or kernel.spent
             or kernel.above
             or kernel.under_way is not None
             or kernel.shares is not None
@@ -510,7 +512,7 @@ class Runtime:
         if kernel.claims:
             for claim in kernel.serve_claims(now):
                 claim.cargo()
-        if kernel.open or kernel.returning or kernel.growing:
+        if kernel.open or kernel.returning or kernel.growing or kernel.spent:
             kernel.dispatch(now)
         if self.orphans and kernel.parked:
             hold_orphans(self, now)

@@ -211,6 +211,29 @@ def in_words(kind: Any) -> str:
     return words.get(kind, name)
 
 
+def fields(parameters: Parameters, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """
+    What a form asks for: the name of each parameter, what it is, and its value.
+
+    Args:
+        parameters: Those that are declared. The scheduled time is not asked for.
+        values: Values that go before their defaults, also of names that nothing
+            declares.
+    """
+    named = {each: parameter_of(each, default=values[each]) for each in values}
+    asked: list[dict[str, Any]] = []
+    for name, parameter in {**named, **parameters}.items():
+        if name == SLOT:
+            continue
+        value = values.get(name, parameter.default)
+        kind = in_words(_kind_of(parameter))
+        field: dict[str, Any] = {"name": name, "is": kind, "needed": value is _EMPTY}
+        if value is not _EMPTY:
+            field["value"] = as_json(kept({name: value})).get(name)
+        asked.append(field)
+    return asked
+
+
 def write(parameters: Parameters) -> dict[str, Any]:
     """
     Parameters as a document has them.

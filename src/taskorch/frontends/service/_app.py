@@ -48,7 +48,6 @@ from taskorch.frontends.service._guard import (
     sends_body,
 )
 from taskorch.frontends.service._health import Overviews, probes
-from taskorch.frontends.service._nights import earlier_of
 from taskorch.frontends.service._operations import (
     Current,
     Operation,
@@ -59,6 +58,7 @@ from taskorch.frontends.service._operations import (
 )
 from taskorch.frontends.service._page import Board, PageOperations
 from taskorch.frontends.service._plans import Commands, Plans
+from taskorch.frontends.service._run_operations import earlier_of
 from taskorch.frontends.service._submissions import Submissions, work_schemas
 from taskorch.frontends.service._tasks import Tasks
 from taskorch.frontends.service._verbs import operations as verbs
