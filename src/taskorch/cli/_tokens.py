@@ -50,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--role",
         action="append",
         metavar="ROLE",
-        help="look, submit, operate, administer, worker, speak_for, or one of your own; "
-        "may be given again",
+        help="look, submit, operate, administer, worker, speak_for, or one of your "
+        "own; may be given again",
     )
     parser.add_argument(
         "--tenant",

@@ -95,7 +95,9 @@ _OTHERS: Final[Mapping[str, str]] = MappingProxyType(
 _OF_TOKENS: Final = frozenset(
     {"make_token", "revoke_token", "rotate_token", "change_token", "make_role"}
 )
-_OF_VERBS: Final = {verb.operation: verb.role for verb in VERBS.values()}
+_OF_VERBS: Final = {
+    verb.operation: verb.role for verb in VERBS.values() if verb.request
+}
 
 
 def role_of(operation: str) -> str:

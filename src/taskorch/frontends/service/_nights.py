@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
+from taskorch._base.people import caller
 from taskorch._base.verbs import OBJECT, TEXT, listed
 from taskorch._base.visible import said
 from taskorch.errors import TaskorchError, UnknownTaskError
@@ -376,7 +377,9 @@ class RunOperations:
             line = index.lines.get(run_id)
             row = None if line is None else line.to_dict(now_ns)
             good = index.last_good(run_id)
-            last_good = None if good is None else good.run_id
+            who = caller()
+            is_seen = good is not None and (who is None or _is_seen(who, good))
+            last_good = good.run_id if good is not None and is_seen else None
         statuses = self._latest(orch, run_id, line)
         if not statuses:
             msg = f"there is no run {show(run_id)}"

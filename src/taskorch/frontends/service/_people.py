@@ -22,6 +22,7 @@ from taskorch.frontends.service._bodies import (
 )
 from taskorch.frontends.service._guard import WHO, Doors
 from taskorch.frontends.service._operations import Operation, asked, named, told
+from taskorch.frontends.service._tenants import is_for_bound
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -110,7 +111,11 @@ class Sessions:
     async def _me(self, request: Request) -> Response:
         who: Caller = request.scope[WHO]
         # What is for everybody need not be named.
-        names = {each.name for each in self._operations() if not each.is_open}
+        names = {
+            each.name
+            for each in self._operations()
+            if not each.is_open and (who.tenants is None or is_for_bound(each))
+        }
         names = {each for each in names if role_of(each) != EVERYBODY}
         document: dict[str, Any] = {
             "name": who.name,

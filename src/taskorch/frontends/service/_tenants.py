@@ -12,6 +12,7 @@ Decision: 0222.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,6 +42,15 @@ _OWN: Final = frozenset(
 _OF_ALL: Final = frozenset({"explain", "earlier_runs"})
 
 
+_PARTS: Final = frozenset({"task_id", "workflow_id", "run_id"})
+
+
+def is_for_bound(operation: Operation) -> bool:
+    """Whether it is for who is bound to tenants, about what is theirs."""
+    parts = _PARTS.intersection(re.findall(r"{(\w+)}", operation.path))
+    return operation.name in _OWN or bool(operation.name not in _OF_ALL and parts)
+
+
 class Tenancy:
     """
     Whose tasks and runs are.
@@ -61,8 +71,7 @@ class Tenancy:
         """
         if who.tenants is None or operation.name in _OWN:
             return
-        parts = request.path_params.keys() & {"task_id", "workflow_id", "run_id"}
-        if operation.name in _OF_ALL or not parts:
+        if not is_for_bound(operation):
             raise HttpProblem(
                 *(403, "not_for_tenants", "that tells of all tenants at once"),
                 hint="ask with a token that is bound to none",
