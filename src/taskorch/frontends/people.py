@@ -260,7 +260,7 @@ class TokenInfo:
     made: datetime
     expires: datetime | None = None
     used: datetime | None = None
-    _digest: str = attrs.field(default="", repr=False, eq=False)
+    _digest: str = attrs.field(default="", alias="digest", repr=False, eq=False)
 
     def to_dict(self) -> dict[str, Any]:
         """It as JSON has it; the hash is not in it."""
