@@ -464,6 +464,21 @@ def test_another_spelling_of_a_name_is_the_same_person(house, tokens, spelling):
     assert ask(app, "POST", "/api/v1/tasks/hers/answer", bot, said).status == 200
 
 
+def test_who_asks_is_who_has_proved_it(house, tokens):
+    """So nobody approves what they have asked for themselves."""
+    app, _ = house
+    ada = tokens.add("ada", ["submit", "operate"])
+    bob = tokens.add("bob", ["operate"])
+    said = {"question": "ship?", "id": "own", "not_by": ["requester"], "owner": "acme"}
+    assert ask(app, "POST", "/api/v1/tasks", ada, said).status == 202
+    said = {**said, "id": "other", "asked_by": "bob"}
+    refused = ask(app, "POST", "/api/v1/tasks", ada, said)
+    assert (refused.status, b"name of another" in refused.body) == (422, True)
+    path, said = "/api/v1/tasks/own/answer", {"choice": "approve"}
+    assert ask(app, "POST", path, ada, said).code == "answer_refused"
+    assert ask(app, "POST", path, bob, said).status == 200
+
+
 def test_every_event_that_names_a_caller_reads_as_before_without_one():
     for cls in CATALOGUE:
         if cls not in CAUSED:

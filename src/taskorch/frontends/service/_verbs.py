@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._base.people import SPEAK_FOR, person
+from taskorch._base.people import may_speak_as, person
 from taskorch._base.verbs import OBJECT, TEXT, Schema, listed
 from taskorch._base.visible import visible
 from taskorch._verbs.table import VERBS, as_json, bound
@@ -224,7 +224,7 @@ def name_for(who: Caller, name: str | None) -> str:
     """
     if name is None or person(name) == person(who.name):
         return who.name
-    if who.may(SPEAK_FOR):
+    if may_speak_as(name):
         return name
     raise HttpProblem(
         *(403, "not_your_name", f"{who.name} may not speak for others"),
