@@ -11,7 +11,8 @@ from tests.integration.tools import PATIENCE
 
 from taskorch import TaskOrchestrator
 from taskorch.client import Client, ServiceError
-from taskorch.frontends.service import Tokens, create_app, new_token, serve
+from taskorch.frontends.people import Tokens
+from taskorch.frontends.service import create_app, new_token, serve
 
 
 @pytest.fixture(params=["file", "service"])

@@ -27,7 +27,8 @@ from taskorch.client import Client
 from taskorch.frontends.mcp import TOOLS, OrchestratorPlace
 from taskorch.frontends.mcp._http import McpPath
 from taskorch.frontends.mcp._server import MOST_BYTES, make_server
-from taskorch.frontends.service import Tokens, create_app, serve
+from taskorch.frontends.people import Tokens
+from taskorch.frontends.service import create_app, serve
 from taskorch.frontends.service._app import make_app
 from taskorch.frontends.service._guard import Doors
 from taskorch.reading import JournalReader

@@ -17,7 +17,8 @@ from tests.frontends.service.tools import Service, recorded, shown
 from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import Approval, Task, TaskOrchestrator, Workflow
-from taskorch.frontends.service import Tokens, new_token
+from taskorch.frontends.people import Tokens
+from taskorch.frontends.service import new_token
 from taskorch.model import FILTERS, Answer
 from taskorch.protocols import RetryDecision
 

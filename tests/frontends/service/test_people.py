@@ -23,14 +23,8 @@ from taskorch.client import Client, ServiceError
 from taskorch.errors import InvalidTaskError
 from taskorch.events import CATALOGUE, CAUSED, fields_of
 from taskorch.frontends.agent import Abilities, Agent
-from taskorch.frontends.people import role_of
-from taskorch.frontends.service import (
-    ProxyHeader,
-    Tokens,
-    caller_of,
-    create_app,
-    new_token,
-)
+from taskorch.frontends.people import ProxyHeader, Tokens, caller_of, role_of
+from taskorch.frontends.service import create_app, new_token
 from taskorch.frontends.service._app import make_app
 from taskorch.frontends.service._guard import Doors
 from taskorch.frontends.service._operations import Operation

@@ -35,8 +35,6 @@ prometheus-client: `pip install 'taskorch[serve]'`.
 
 from __future__ import annotations
 
-from taskorch.frontends.people import Identity, ProxyHeader, Tokens, caller_of
-
 try:
     from taskorch.frontends.service._app import create_app
     from taskorch.frontends.service._guard import new_token
@@ -48,14 +46,4 @@ except ImportError as _error:
     _text = f"the service needs {_error.name}: pip install 'taskorch[serve]'"
     raise ImportError(_text, name=_error.name) from _error
 
-__all__ = (
-    "Identity",
-    "ProxyHeader",
-    "Server",
-    "Tokens",
-    "caller_of",
-    "create_app",
-    "new_token",
-    "recorded_app",
-    "serve",
-)
+__all__ = ("Server", "create_app", "new_token", "recorded_app", "serve")
