@@ -142,6 +142,11 @@ def test_a_journal_is_known_again_in_its_next_life(tmp_path, request, kind):
         ("submit", {}, "tasks, or a workflow"),
         ("submit", {"tasks": []}, "tasks: "),
         ("submit", {"tasks": [{"type": "echo"}], "id": "x"}, "id is for a workflow"),
+        (
+            "submit",
+            {"tasks": [{"type": "echo"}], "parameters": {"a": 1}},
+            "parameters is for a run of a workflow",
+        ),
         ("submit", {"tasks": [{"type": "echo"}], "durations": {}}, "for a dry run"),
         ("hold", {}, "a reason is needed"),
         ("hold", {"task": "x", "reason": "y"}, "reason is for a hold of all"),
@@ -269,6 +274,12 @@ def test_what_is_submitted_with_a_key_is_there_once(orch, place):
     run = use(place, "submit", workflow=flow, key="k")["run"]
     assert use(place, "submit", workflow=flow, key="k")["run"] == run
     assert use(place, "wait", task=f"{run}/a", seconds=30)["result"] == 8
+
+    declared = {**flow, "parameters": {"shop": {"type": "str", "default": "all"}}}
+    run = use(place, "submit", workflow=declared, parameters={"shop": "oslo"})["run"]
+    assert orch.workflows.get(run).status().parameters == {"shop": "oslo"}
+    with pytest.raises(InvalidTaskError, match="there is no parameter 'shp'"):
+        use(place, "submit", workflow=declared, parameters={"shp": "oslo"})
 
 
 @pytest.mark.parametrize(

@@ -386,11 +386,12 @@ def submit(place: Any, values: Mapping[str, Any], _: ToolUser) -> dict[str, Any]
     if ("tasks" in values) == ("workflow" in values):
         msg = "submit: tasks, or a workflow, is needed, and not both"
         raise InvalidTaskError(msg, hint='submit {"tasks": [{"type": "build"}]}')
-    misplaced = ["id"] if "tasks" in values else []
-    misplaced += [] if values.get("dry_run") else ["durations"]
+    misplaced = ["id", "parameters"] if "tasks" in values else []
+    misplaced += ["parameters"] if values.get("dry_run") else ["durations"]
     for name in misplaced:
         if name in values:
-            msg = f"submit: {name} is for a {'workflow' if name == 'id' else 'dry run'}"
+            place_of = {"id": "workflow", "parameters": "run of a workflow"}
+            msg = f"submit: {name} is for a {place_of.get(name, 'dry run')}"
             raise InvalidTaskError(msg, hint="leave it out")
     if values.get("dry_run"):
         return _simulated(place, values)
@@ -398,7 +399,12 @@ def submit(place: Any, values: Mapping[str, Any], _: ToolUser) -> dict[str, Any]
     if "tasks" in values:
         ids = place.submit_documents(values["tasks"], key=key)
         return {"ids": ids, "run": None, "text": f"Submitted: {some(ids)}."}
-    run = place.start_workflow(values["workflow"], values.get("id"), key=key)
+    run = place.start_workflow(
+        values["workflow"],
+        values.get("id"),
+        key=key,
+        parameters=values.get("parameters"),
+    )
     return {"ids": [], "run": run, "text": f"The run {run} has begun."}
 
 

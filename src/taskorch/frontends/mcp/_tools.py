@@ -379,6 +379,9 @@ TOOLS: Final[tuple[Tool, ...]] = (
             ),
             ToolArgument("id", _ID, "The id of the run of a workflow."),
             ToolArgument(
+                "parameters", _OBJECT, "Values for those that the workflow declares."
+            ),
+            ToolArgument(
                 "key",
                 _NAME,
                 "The same call with the same key again means what is there already.",

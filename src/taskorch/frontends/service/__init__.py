@@ -28,7 +28,7 @@ prometheus-client: `pip install 'taskorch[serve]'`.
 - `_health`: whether all is well, and how several things stand; what Prometheus reads.
 - `_waiting`: waits on a loop for threads; what answers while it is not our turn.
 - `_page`: the page in a browser, and what it shows of the whole.
-- `_runs`, `_nights`: what became of each run, folded from events; the grid, the list.
+- `_run_operations`: the grid of nights, the list of runs, one run.
 - `_previews`: what an act would touch, before somebody does it.
 - `page`: the files of that page.
 """
