@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import attrs
 
 from taskorch._base.limits import NS
+from taskorch._base.people import caller
 from taskorch.errors import (
     CycleError,
     DuplicateTaskError,
+    InvalidTaskError,
     InvalidTransitionError,
     UnknownCapabilityError,
     UnknownTaskError,
@@ -323,6 +325,7 @@ class Submission:
             PolicyFault: A policy failed; nothing has changed.
         """
         self._name(entries, now)
+        _refuse_others(entries)
         objects = {id(entry.given): entry for entry in entries}
         self._compare(entries, objects, replace=replace, renewing=renewing)
         self._run_again(entries, now)
@@ -853,6 +856,26 @@ class Submission:
             row.named = True
         if task.idempotency_key is not None:
             self._rt.directory.keys[task.idempotency_key] = row.id
+
+
+def _refuse_others(entries: Sequence[Entry]) -> None:
+    """
+    Refuse what is there already for another tenant than those of who asks.
+
+    Raises:
+        InvalidTaskError: One is.
+    """
+    who = caller()
+    if who is None or who.tenants is None:
+        return
+    for entry in entries:
+        if entry.existing is None:
+            continue
+        owner = entry.existing._row.bucket.spec.owner
+        # What asks people in a run of theirs is for nobody in particular.
+        if not (who.sees(owner) or (owner is None and entry.run)):
+            msg = f"id: {entry.existing._row.id} is taken"
+            raise InvalidTaskError(msg)
 
 
 def _length(entry: Entry) -> float | None:
