@@ -232,6 +232,9 @@ class TaskOrchestrator:
         rerun_failed: Whether a task or workflow that failed in an earlier incarnation,
             or is stale, runs again when you submit it again. Within one incarnation it
             stays failed.
+        enforce: Whether programs are held to the `memory_mb`, `cpu` and `disk_mb` of
+            their tasks, if they do not say so themselves: see `Program`. One that
+            cannot be fails, and is not started.
         seed: Repeats every random choice.
         monitor_interval: Seconds between monitoring events, while somebody listens.
         tracer_provider: The provider of OpenTelemetry spans; None is that of the
@@ -269,6 +272,7 @@ class TaskOrchestrator:
             keep_finished_mb=said.keep_finished_mb,
             keep_logs_mb=said.keep_logs_mb,
         )
+        self._rt.attempts.programs.enforce = said.enforce
         self._lifecycle = Lifecycle(self._rt)
         #: Held by who makes a part that joins others: see `_once`.
         self._making = threading.RLock()

@@ -45,10 +45,10 @@ def run(path):
     with TaskOrchestrator(journal=path, rerun_failed=False) as orch:
         orch.schedules.add("night", "0 3 * * *", pipeline(), zone="Europe/Berlin")
         orch.schedules.backfill(
-            "night", TICK - timedelta(hours=2), TICK + timedelta(days=1)
+            "night", TICK - timedelta(hours=2), TICK + timedelta(days=1), limit=9
         )
         orch.schedules.add("alone", "0 4 * * *", well, overlap="queue")
-        orch.schedules.backfill("alone", TICK, TICK + timedelta(days=3))
+        orch.schedules.backfill("alone", TICK, TICK + timedelta(days=3), limit=9)
         asks = Workflow("asks")
         asks.add(Task.question("Well?", who=["ada"], id="sign"))
         asks.task(well, id="then", after=["sign"])
@@ -138,6 +138,8 @@ def test_the_list_is_of_what_is_wanted_newest_first(journal, capsys):
     assert {
         row["schedule"] for row in listed(capsys, journal, "--schedule", "alone")
     } == {"alone"}
+    assert ids(listed(capsys, journal, "--since", "1h")) == ["asks-1"]
+    assert len(listed(capsys, journal, "--until", "1h")) == 5
     only = listed(capsys, journal, *FILTERS[6])
     assert ids(only) == ["night-2026-01-03T0200Z"]
 
@@ -150,6 +152,17 @@ def test_pages_of_the_list_are_the_whole_list(journal, capsys, limit):
         rows += ids(page)
         after = ("--after", page[-1]["id"])
     assert rows == ids(listed(capsys, journal, "--limit", "0"))
+
+
+def test_a_long_list_is_asked_for_in_pages(tmp_path, capsys):
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path) as orch:
+        orch.schedules.add("often", "*/15 * * * *", well, overlap="queue")
+        orch.schedules.backfill("often", TICK, TICK + timedelta(hours=60), limit=300)
+        orch.wait()
+    every = ids(listed(capsys, path, "--limit", "0"))
+    assert len(every) == len({*every}) == 241
+    assert ids(listed(capsys, path, "--limit", "210")) == every[:210]
 
 
 def test_the_list_says_who_began_a_run_and_what_failed(journal, capsys):
@@ -248,7 +261,7 @@ def test_what_cannot_be_undone_is_asked_and_nobody_is_no_yes(
         monkeypatch.setattr("sys.stdin", Terminal(answer))
         code, out, err = taskorch(capsys, *words)
         assert (code, out) == (1, "Nothing was done.\n")
-        assert "Do that? [y/N]" in err
+        assert "Go on? [y/N]" in err
     # Programs are not asked.
     monkeypatch.setattr("sys.stdin", Terminal("y\n"))
     assert taskorch(capsys, *words, "--json")[0] == 2

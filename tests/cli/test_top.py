@@ -56,7 +56,7 @@ def make(orch):
     orch.schedules.add("beta", "0 0 * * *", pipeline())
     orch.schedules.add("gamma", "0 0 * * *", sick)
     for name in ("alpha-is-well", "beta", "gamma"):
-        orch.schedules.backfill(name, since, now)
+        orch.schedules.backfill(name, since, now, limit=9)
     orch.submit_task(Task.question("Load it?", who=["ada"], id="sign-off"))
     eventually(
         lambda: (
@@ -206,13 +206,13 @@ class Seen:
             if all(w in text for w in words) and not any(w in text for w in without):
                 return text
             assert asyncio.get_running_loop().time() < end, f"{words}, in:\n{text}"
-            await self.pilot.pause(0.02)
+            await self.pilot.pause(0.05)
 
     async def press(self, *keys):
         await self.pilot.press(*keys)
 
 
-def on_screen(place, story, *, size=(80, 24), every=0.05):
+def on_screen(place, story, *, size=(80, 24), every=0.1):
     """Let *story* see what is drawn of *place*."""
     pytest.importorskip("textual")
     from taskorch.cli._source import reader_of, runs_of
@@ -284,10 +284,10 @@ def test_a_question_is_answered_by_who_may(monkeypatch):
         async def story(seen):
             await seen.until("1 question waits", "Load it?")
             await seen.press("slash", *"sign", "enter")
-            await seen.until("to look at: 1", without=("beta",))
+            await seen.until("to look at: 1", without=("alpha-is-well",))
             await seen.press("escape")
             await seen.press("slash", "escape")
-            await seen.until("beta")
+            await seen.until("alpha-is-well")
             await seen.press("a")
             await seen.until("ada may answer", "approve", "reject")
             await seen.press("escape")
@@ -303,6 +303,7 @@ def test_a_question_is_answered_by_who_may(monkeypatch):
         assert "ada" in str(orch.get_task_status("sign-off").history)
 
 
+@pytest.mark.slow
 def test_a_journal_is_only_read(journal):
     async def story(seen):
         await seen.until("1 question waits", "nobody has the journal open")

@@ -79,6 +79,7 @@ class SettingsOptions(SimulatedSettings, total=False):
     max_queued: int | None
     stop_timeout: float | timedelta | None
     rerun_failed: bool
+    enforce: bool
     seed: int | None
     monitor_interval: float | timedelta
     tracer_provider: TracerProvider | None
@@ -211,6 +212,13 @@ def _journal(name: str, value: object) -> object:
     return value
 
 
+def _processes(setting: str, executor: Any) -> Processes:
+    if isinstance(executor, Processes):
+        return executor
+    check_count(setting, executor, least=1)
+    return Processes(executor)
+
+
 def _executors(setting: str, value: object) -> dict[str, AttemptExecutor[Any]]:
     """The executors of *value*, each as what runs attempts."""
     usual = "executors={'cpu': ProcessPoolExecutor()}"
@@ -222,9 +230,8 @@ def _executors(setting: str, value: object) -> dict[str, AttemptExecutor[Any]]:
         if not isinstance(name, str) or not name.strip():
             msg = f"{setting}: a name is needed, not {show(name)}"
             raise InvalidTaskError(msg, hint=usual)
-        if name == "process" and type(executor) is int:
-            check_count(f"{setting}: process", executor, least=1)
-            checked[name] = Processes(executor)
+        if name == "process" and type(executor) in (int, Processes):
+            checked[name] = _processes(f"{setting}: process", executor)
             continue
         if name in BUILT_IN:
             msg = f"{setting}: the name {name!r} is taken"
@@ -326,6 +333,7 @@ class Settings(Policies):
         default=GRACE_SECONDS, metadata=_setting(_seconds(), simulated=True)
     )
     rerun_failed: bool = attrs.field(default=False, metadata=_setting(_FLAG))
+    enforce: bool = attrs.field(default=False, metadata=_setting(_FLAG))
     seed: int | None = attrs.field(default=None, metadata=_setting(_INTEGER, none=True))
     monitor_interval: float = attrs.field(
         default=MONITOR_SECONDS, metadata=_setting(_seconds(zero=False))

@@ -226,8 +226,9 @@ class TaskCompleted(TaskEvent):
         cause: What ended it, if no attempt did: `event`, `timeout` (of a wait) or
             `decision`.
         reason: And why; or why it was not suspended before, though it was to be.
-        usage: What the attempt was seen to use, in millionths: `memory_mb` at its
-            peak, and `cpu_seconds`; nothing where nobody measured it.
+        usage: What the attempt was seen to use, in millionths: `memory_mb` and
+            `processes` at their peak, `cpu_seconds` and `written_mb`; nothing where
+            nobody measured it.
     """
 
     attempt: int

@@ -114,14 +114,17 @@ from taskorch.model._plain import stamp as stamp
 from taskorch.model._plain import taken_apart as taken_apart
 from taskorch.model._program import ALLOCATION_VARIABLE as ALLOCATION_VARIABLE
 from taskorch.model._program import ARTIFACTS_VARIABLE as ARTIFACTS_VARIABLE
+from taskorch.model._program import CGROUP_VARIABLE as CGROUP_VARIABLE
 from taskorch.model._program import CHECKPOINT_VARIABLE as CHECKPOINT_VARIABLE
 from taskorch.model._program import DEFAULT_ENV as DEFAULT_ENV
 from taskorch.model._program import FENCE_VARIABLE as FENCE_VARIABLE
+from taskorch.model._program import LIMITS as LIMITS
 from taskorch.model._program import OUR_VARIABLES as OUR_VARIABLES
 from taskorch.model._program import PROGRAM_VARIABLE as PROGRAM_VARIABLE
 from taskorch.model._program import PROGRESS_VARIABLE as PROGRESS_VARIABLE
 from taskorch.model._program import RUN_VARIABLE as RUN_VARIABLE
 from taskorch.model._program import TASK_VARIABLE as TASK_VARIABLE
+from taskorch.model._program import Enforce as Enforce
 from taskorch.model._program import InheritEnv as InheritEnv
 from taskorch.model._program import Program as Program
 from taskorch.model._program import ProgramResult as ProgramResult

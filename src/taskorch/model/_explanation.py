@@ -180,6 +180,8 @@ class Explanation:
             there; or "".
         recovery: Which function of `TaskOrchestrator.recover` tries to mend its attempt
             now, and since when; or "".
+        usage: Of a program: what its latest attempt used of what it declares, and what
+            held it, as in `It used 953 of 512 MB of memory`; or "".
     """
 
     task_id: str
@@ -203,6 +205,7 @@ class Explanation:
     cache: str = ""
     place: str = ""
     recovery: str = ""
+    usage: str = ""
 
     @property
     def runnable(self) -> bool:
@@ -275,6 +278,8 @@ class Explanation:
             lines.append(self.place)
         if self.recovery:
             lines.append(self.recovery)
+        if self.usage:
+            lines.append(self.usage)
         older = len(self.retries) - _SOME
         if older > 0:
             lines.append(f"It was tried again {older:,} times, and then:")

@@ -89,7 +89,7 @@ class Timing:
         jitter: Seconds of random delay, at most.
         start: First possible time.
         end: Last possible time.
-        keep_for: Seconds for which its runs are kept after their end.
+        keep_for: How long its runs are kept after their end, in seconds.
         keep_latest: How many of its ended runs are kept.
     """
 
@@ -273,6 +273,10 @@ class ProgramEntry:
         check: Whether an exit code other than 0 is a failure.
         log: The file for its output.
         pid_file: The file for its process id.
+        limits: The most that it may use, by name.
+        reads: The folders and files that it may read.
+        network: False is none.
+        enforce: Whether it is held to all of that, or only if possible.
     """
 
     args: Any = field(_Command(), name="program", is_needed=True)
@@ -283,6 +287,10 @@ class ProgramEntry:
     check: Any = field(Flag(), default=True)
     log: Any = field(_PATH)
     pid_file: Any = field(_PATH)
+    limits: Any = field(AnyNames(Number(is_above=True), plain=True), default={})
+    reads: Any = field(Maybe(Each(Text())))
+    network: Any = field(Maybe(Flag()))
+    enforce: Any = field(Maybe(Either(Flag(), one_of("if possible"))))
 
 
 @attrs.frozen

@@ -19,6 +19,7 @@ from taskorch.errors import (
 from taskorch.events import (
     AgentLost,
 )
+from taskorch.executors._programs._governor import Governor
 from taskorch.frontends.suite import _report
 from taskorch.frontends.suite._folder import OWN, History, RunFolder, kept_in
 from taskorch.frontends.suite._formats import written
@@ -100,9 +101,10 @@ def run(
         _put_aside(place, but=stays)
     suite = sharded(suite, place.make())
     agents: dict[str, SuiteAgent] = {}
+    governor = Governor() if suite.limits.enforce else None
 
     def agent(name: str) -> SuiteAgent:
-        agents[name] = SuiteAgent(name, place, suite.retries.grace)
+        agents[name] = SuiteAgent(name, place, suite.retries.grace, governor)
         return agents[name]
 
     def left(event: AgentLost) -> None:
