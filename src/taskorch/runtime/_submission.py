@@ -185,6 +185,7 @@ class Submission:
         if (
             batch.needs_more
             or not self._is_new(batch)
+            or self._has_lost(batch)
             or not self._is_agreed(batch, now)
         ):
             return None
@@ -244,6 +245,15 @@ class Submission:
             # The run that an id means may be there, though the first has gone.
             ids = [*ids, *[reruns.latest(task_id) for task_id in ids if task_id]]
         return kernel.tasks.keys().isdisjoint(ids) and kernel.evicted.isdisjoint(ids)
+
+    def _has_lost(self, batch: Batch) -> bool:
+        """Under the lock: whether what a task waits for has left the journal since."""
+        directory = self._rt.directory
+        if not directory.departures:
+            return False
+        own = {*batch.works}
+        above = {each for work in batch.works for each in work._above}
+        return any(directory.is_gone(each) for each in above if each not in own)
 
     def _is_agreed(self, batch: Batch, now: int) -> bool:
         """
