@@ -125,6 +125,25 @@ def is_terminal() -> bool:
     return os.environ.get("TERM") != "dumb"
 
 
+def is_agreed(why: str, hint: str) -> bool:
+    """
+    Whether a person at the terminal agrees; no answer is no.
+
+    Args:
+        why: What nobody can undo.
+        hint: How it is done without being asked.
+
+    Raises:
+        InvalidTaskError: There is nobody to be asked.
+    """
+    stream: TextIO | None = sys.stdin
+    if stream is None or not stream.isatty():
+        msg = f"nobody is here to be asked, and {why}"
+        raise InvalidTaskError(msg, hint=hint)
+    print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
+    return stream.readline().strip().lower() in ("y", "yes")
+
+
 def coloured(word: str, text: str | None = None) -> str:
     """*text*, or *word* itself, in the colour that *word* has, where there are any."""
     text = word if text is None else text
@@ -229,6 +248,33 @@ def since(text: str) -> float | datetime:
         return datetime.fromisoformat(text).astimezone()
     except ValueError:
         return seconds(text)
+
+
+def add_at(parser: argparse.ArgumentParser) -> None:
+    """The option of commands that read a journal as it was."""
+    parser.add_argument(
+        "--at",
+        type=_event_or_moment,
+        metavar="EVENT|TIME",
+        help="as of the event of this number, a date, or so long ago: 2h",
+    )
+
+
+def _event_or_moment(text: str) -> int | datetime:
+    if text.isdecimal():
+        return int(text)
+    moment = since(text)
+    if isinstance(moment, datetime):
+        return moment
+    now = time.time()  # noqa: TID251 - what was asked for is before it
+    return datetime.fromtimestamp(now - moment, UTC)
+
+
+def tell_left_out(reader: Any) -> None:
+    """Say of a journal as it was that something may be missing in it, if it may."""
+    if getattr(reader, "until", None) is not None and reader.has_left_out:
+        text = "Retention has left out some tasks since: they are not counted here."
+        print(text, file=sys.stderr)
 
 
 def log_format() -> logging.Formatter:
