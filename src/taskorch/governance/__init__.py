@@ -1,7 +1,13 @@
 """
 Policies as data: what may be submitted, started and asked for, and why not.
 
+- `_operators`: the operators, and the values at dotted paths, as closures.
+- `_cel`: conditions in CEL.
 - `_policies`: policies as values, what is judged, and what the judgement says.
+- `_history`: what has happened, as far as history rules ask.
+- `_set`: policies made ready to judge, with an index.
+- `_reading`: policies, and cases to test them, as documents.
+- `_runtime`: the constitutional runtime, which puts these together.
 
 Decisions: 0223, 0224.
 """
@@ -18,16 +24,21 @@ from taskorch.governance._policies import (
     Verdict,
     Violation,
 )
+from taskorch.governance._reading import PolicyCase, read_cases
+from taskorch.governance._runtime import ConstitutionalRuntime
 
 __all__ = [
     "Change",
+    "ConstitutionalRuntime",
     "Evaluation",
     "History",
     "Operation",
     "Past",
     "Policy",
+    "PolicyCase",
     "Rule",
     "Severity",
     "Verdict",
     "Violation",
+    "read_cases",
 ]
