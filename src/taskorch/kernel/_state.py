@@ -22,7 +22,7 @@ from taskorch._base.limits import (
 )
 from taskorch.errors import InternalError
 from taskorch.events import Event, Fact, TaskCompleted, TaskStarted, TaskSubmitted
-from taskorch.kernel._deciders import Deciders, contenders
+from taskorch.kernel._deciders import Deciders, Ruling, contenders
 from taskorch.kernel._history import Effect, remember
 from taskorch.kernel._rows import (
     AgentRow,
@@ -487,6 +487,7 @@ class KernelState:
         "context",
         "deciders",
         "deciding",
+        "denied",
         "delayed",
         "dropped",
         "effects",
@@ -501,6 +502,7 @@ class KernelState:
         "hand_over",
         "holders",
         "holds",
+        "judged",
         "keep",
         "last",
         "leaked",
@@ -536,6 +538,7 @@ class KernelState:
         "rigid",
         "room",
         "running",
+        "ruling",
         "runs",
         "schedules",
         "seq",
@@ -814,6 +817,14 @@ class KernelState:
         #: Of each part of the user's that has failed in this life: how often, when the
         #: last time, and what it raised then.
         self.faults: dict[str, tuple[int, int, str]] = {}
+
+        #: Whether rules are asked before starts: see `Deciders.judge`.
+        self.judged: bool = False
+        #: What rules said of the start that is under way; None: they were not asked.
+        self.ruling: Ruling | None = None
+        #: Tasks that rules keep from starting, on hold until they allow it. After a
+        #: restart, `recover` finds them.
+        self.denied: dict[TaskRow, None] = {}
 
         #: The number of the latest fact.
         self.seq: int = 0
