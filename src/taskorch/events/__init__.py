@@ -17,6 +17,7 @@ the state in `kernel`.
 
 from taskorch.events._catalogue import AT_NS as AT_NS
 from taskorch.events._catalogue import CATALOGUE as CATALOGUE
+from taskorch.events._catalogue import CAUSED as CAUSED
 from taskorch.events._catalogue import CLS as CLS
 from taskorch.events._catalogue import SEQ as SEQ
 from taskorch.events._catalogue import SIGNALS as SIGNALS

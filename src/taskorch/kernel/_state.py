@@ -21,7 +21,14 @@ from taskorch._base.limits import (
     POISON_ATTEMPTS,
 )
 from taskorch.errors import InternalError
-from taskorch.events import Event, Fact, TaskCompleted, TaskStarted, TaskSubmitted
+from taskorch.events import (
+    CAUSED,
+    Event,
+    Fact,
+    TaskCompleted,
+    TaskStarted,
+    TaskSubmitted,
+)
 from taskorch.kernel._deciders import Deciders, Ruling, contenders
 from taskorch.kernel._history import Effect, remember
 from taskorch.kernel._rows import (
@@ -478,6 +485,7 @@ class KernelState:
         "bucket_no",
         "buckets",
         "by_hand",
+        "caller",
         "cancelled",
         "causes",
         "claims",
@@ -487,8 +495,8 @@ class KernelState:
         "context",
         "deciders",
         "deciding",
-        "denied",
         "delayed",
+        "denied",
         "dropped",
         "effects",
         "elastic",
@@ -537,8 +545,8 @@ class KernelState:
         "returning",
         "rigid",
         "room",
-        "running",
         "ruling",
+        "running",
         "runs",
         "schedules",
         "seq",
@@ -828,6 +836,8 @@ class KernelState:
 
         #: The number of the latest fact.
         self.seq: int = 0
+        #: Who asks for what is done now; "": nobody whose name was proved.
+        self.caller: str = ""
         #: Where facts go, as `(fact, cargo)`; None: nobody listens.
         self.sink: list[tuple[Fact, Any]] | None = None
         #: Whether `TaskSubmitted` is made: somebody listens for it. So with the next
@@ -851,7 +861,11 @@ class KernelState:
         self.seq += 1
         if self.sink is not None:
             made: Any = cls
-            self.sink.append((made(self.seq, now, *fields), cargo))
+            if self.caller and cls in CAUSED:
+                fact = made(self.seq, now, *fields, caller=self.caller)
+            else:
+                fact = made(self.seq, now, *fields)
+            self.sink.append((fact, cargo))
 
     def move(self, row: TaskRow, after: TaskState, now: int, detail: str = "") -> None:
         """
