@@ -20,6 +20,7 @@ the user's can do too.
 - `_control`: rerun, restart, cancel, decide, approve, answer and the like.
 - `_jobs`, `_suite`, `_workspace`: adaptive jobs, test suites and task files.
 - `_schedules`: what is made again and again.
+- `_policy`: whether policies are well formed, and what they would say.
 - `_migrate`, `_prune`, `_copy`: the tables of journals in PostgreSQL; what ended long
   ago goes; the history of a journal in another.
 - `_doctor`, `_completion`: whether this machine is fit for work; completion in a shell.
@@ -79,6 +80,7 @@ _OWN: Final = {
             "alerts": "show how the alerts of a service stand",
         }.items()
     },
+    "policy": ("check, test and explain policies", "taskorch.cli._policy"),
     "prune": ("let what ended long ago leave a journal", "taskorch.cli._prune"),
     "copy": ("copy the history of a journal to a new one", "taskorch.cli._copy"),
     "migrate": (

@@ -23,6 +23,7 @@ from taskorch.governance._policies import (
     Severity,
     Verdict,
     Violation,
+    operation_of,
 )
 from taskorch.governance._reading import PolicyCase, read_cases
 from taskorch.governance._runtime import ConstitutionalRuntime
@@ -40,5 +41,6 @@ __all__ = [
     "Severity",
     "Verdict",
     "Violation",
+    "operation_of",
     "read_cases",
 ]
