@@ -11,6 +11,7 @@ from tests.integration.tools import PATIENCE, Recorder, eventually
 
 from taskorch import (
     InvalidTaskError,
+    RetryPolicy,
     Task,
     TaskFailedError,
     TaskOrchestrator,
@@ -360,7 +361,9 @@ def test_an_answer_holds_for_the_next_attempts_too() -> None:
         return where
 
     with TaskOrchestrator(governance=ConstitutionalRuntime([ASKS])) as orch:
-        handle = orch.submit_task(Task.call(flaky, "prod", id="a", retry=3))
+        handle = orch.submit_task(
+            Task.call(flaky, "prod", id="a", retry=RetryPolicy(3, base=0.01))
+        )
         eventually(lambda: is_blocked(orch, "a"))
         orch.answer("escalation/a", "retry", by="ada")
         assert handle.result(PATIENCE) == "prod"
