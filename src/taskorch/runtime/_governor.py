@@ -74,7 +74,7 @@ _HEARD: Final[frozenset[type[Event]]] = frozenset(
 )
 
 
-class Admitted(Protocol):
+class Accepted(Protocol):
     """Protocol: a task that was accepted; see `Entry`."""
 
     @property
@@ -175,7 +175,7 @@ class Governor:
             )
         return task, verdict
 
-    def admitted(self, entries: Iterable[Admitted], now: int) -> None:
+    def admitted(self, entries: Iterable[Accepted], now: int) -> None:
         """Under the lock: say what there was to tell of tasks that were accepted."""
         for entry in entries:
             verdict = entry.verdict
@@ -207,20 +207,20 @@ class Governor:
             run=row.run or "",
         )
         verdict = self.constitution.judge(operation, now)
-        told = _told(verdict) if verdict.violations else ()
+        fields = _told(verdict) if verdict.violations else ()
         extra = row.extra
         if verdict.decision == "allow":
-            return Ruling(_permit(verdict), violated=told)
+            return Ruling(_permit(verdict), violated=fields)
         short = verdict.policies_hash.partition(":")[2][:12]
         reason = f"{verdict.reason} [policies {short}]"
         asks = verdict.decision == "ask"
         if asks and extra is not None and extra.permitted == reason:
             # People have let this very thing pass.
-            return Ruling(_permit(verdict, people=True), violated=told)
+            return Ruling(_permit(verdict, people=True), violated=fields)
         if verdict.opens_at is not None:
             # A float of seconds has no more than microseconds.
             self._look_by(int(verdict.opens_at * NS) + _MICROSECOND)
-        return Ruling((), reason, asks, told)
+        return Ruling((), reason, asks, fields)
 
     # -- what has happened -------------------------------------------------------------
 
@@ -407,10 +407,10 @@ class Governor:
         verdict = self.constitution.judge(operation, self._rt.now())
         if not verdict.violations:
             return None
-        told = _told(verdict)
+        event = _told(verdict)
         self._rt.step(
             lambda now: self._rt.kernel.note(
-                PolicyViolated, now, row.id, *told, cargo=work
+                PolicyViolated, now, row.id, *event, cargo=work
             )
         )
         self._tell(verdict, f"task {row.id}")
@@ -452,8 +452,8 @@ class Governor:
             return
         name = operation.name
         self._tell(verdict, name)
-        told = _told(verdict, verb)
-        self._rt.note(PolicyViolated, operation.id, *told)
+        event = _told(verdict, verb)
+        self._rt.note(PolicyViolated, operation.id, *event)
         if verdict.decision != "allow":
             raise _denied(
                 verdict, f"{name} was refused: {verdict.reason}", operation.id
