@@ -32,4 +32,4 @@ with TaskOrchestrator(governance="policies.yaml") as orch:
         orch.submit_task(Task.call(call, type="delete"))
     except PolicyDeniedError as error:
         print(error.verdict.reason)
-    print(orch.submit(call, token="secret").result())
+    print(orch.submit(call, token="1234").result())
