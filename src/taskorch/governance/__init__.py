@@ -1,10 +1,18 @@
 """
 Policies as data: what may be submitted, started and asked for, and why not.
 
+- `_operators`: the operators, and the values at dotted paths, as closures.
+- `_cel`: conditions in CEL.
 - `_policies`: policies as values, what is judged, and what the judgement says.
+- `_history`: what has happened, as far as history rules ask.
+- `_set`: policies made ready to judge, with an index.
+- `_reading`: policies, and cases to test them, as documents.
+- `_waivers`: violations that people let pass, and which of these waivers count.
+- `_audit`: what policies say of the past: audits, and replays of a journal.
 - `_receipts`: what is handed to others as proof, and what signs it.
+- `_runtime`: the constitutional runtime, which puts these together.
 
-Decisions: 0223, 0224.
+Decisions: 0223, 0224, 0225, 0226.
 """
 
 from taskorch.governance._policies import (
@@ -19,24 +27,31 @@ from taskorch.governance._policies import (
     Verdict,
     Violation,
 )
+from taskorch.governance._reading import PolicyCase, read_cases
 from taskorch.governance._receipts import (
     sealed,
     signing_key,
     statement_of,
     unsealed,
 )
+from taskorch.governance._runtime import ConstitutionalRuntime
+from taskorch.governance._waivers import Waiver
 
 __all__ = [
     "Change",
+    "ConstitutionalRuntime",
     "Evaluation",
     "History",
     "Operation",
     "Past",
     "Policy",
+    "PolicyCase",
     "Rule",
     "Severity",
     "Verdict",
     "Violation",
+    "Waiver",
+    "read_cases",
     "sealed",
     "signing_key",
     "statement_of",

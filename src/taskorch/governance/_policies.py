@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, NoReturn, TypeAlias, get_args
 
 import attrs
 
 from taskorch._base.frozen import frozen
 from taskorch._base.vocabulary import meant
 from taskorch._documents.forms import (
-    Anything,
     AnyNames,
+    Anything,
     DocumentOf,
     Each,
     Flag,
@@ -29,6 +29,8 @@ from taskorch._documents.forms import (
     one_of,
 )
 from taskorch.errors import InvalidTaskError
+from taskorch.governance._cel import checked_condition
+from taskorch.governance._operators import test_of
 from taskorch.model import (
     Call,
     Task,
@@ -49,6 +51,8 @@ Missing: TypeAlias = Literal["violates", "passes", "error"]
 #: What came of one rule.
 Outcome: TypeAlias = Literal["held", "violated", "error"]
 
+#: The decisions.
+DECISIONS: Final[tuple[Decision, ...]] = get_args(Decision)
 #: The operators of rules.
 OPERATORS: Final = (
     "equals",
@@ -74,7 +78,7 @@ _FORMS: Final = ("formerly", "count", "since", "never_after")
 EVENTS: Final = ("submitted", "started", "completed", "failed", "cancelled")
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 #: What stands in evidence for a value that is secret.
-SECRET: Final = "•••"
+SECRET: Final = "•••"  # noqa: S105 - it hides one
 
 
 class Severity(StrEnum):
@@ -109,15 +113,20 @@ class Severity(StrEnum):
 _DECISIONS: Final[tuple[Decision, ...]] = ("allow", "allow", "ask", "deny")
 
 
-def _refuse(text: str, hint: str = "") -> InvalidTaskError:
-    return InvalidTaskError(text, hint=hint or None)
+def _refuse(text: str, hint: str = "") -> NoReturn:
+    raise InvalidTaskError(text, hint=hint or None)
 
 
 def _word(subject: str, value: object, words: Iterable[str]) -> None:
     words = tuple(words)
     if value not in words:
         text = f"{subject}: one of {', '.join(words)} is needed, not {show(value)}"
-        raise _refuse(text, meant(str(value), words))
+        _refuse(text, meant(str(value), words))
+
+
+def _severity(value: object) -> Severity:
+    _word("severity", value, Severity)
+    return Severity(str(value))
 
 
 def _texts(values: Iterable[str] | str) -> tuple[str, ...]:
@@ -128,7 +137,7 @@ def _check_texts(subject: str, values: object) -> None:
     if not isinstance(values, tuple) or not all(
         isinstance(one, str) and one for one in values
     ):
-        raise _refuse(f"{subject}: a list of texts is needed, not {show(values)}")
+        _refuse(f"{subject}: a list of texts is needed, not {show(values)}")
 
 
 def steps_of(path: str) -> tuple[str | int, ...]:
@@ -143,24 +152,24 @@ def steps_of(path: str) -> tuple[str | int, ...]:
     """
     unchecked: object = path
     if not isinstance(unchecked, str) or not path.strip():
-        raise _refuse(f"condition: a dotted path is needed, not {show(path)}")
+        _refuse(f"condition: a dotted path is needed, not {show(path)}")
     steps: list[str | int] = []
     for part in path.split("."):
         name, *places = part.split("[")
         steps.append(name)
         for place in places:
             if not place.endswith("]") or not place[:-1].isdecimal():
-                raise _refuse(f"condition: {show(path)} is no dotted path")
+                _refuse(f"condition: {show(path)} is no dotted path")
             steps.append(int(place[:-1]))
         if not name:
-            raise _refuse(f"condition: {show(path)} is no dotted path")
+            _refuse(f"condition: {show(path)} is no dotted path")
     if steps[0] in ("operation", "task"):
         steps = steps[1:]
     fields = [field.name for field in attrs.fields(Operation)]
     if not steps or steps[0] not in fields:
         first = str(steps[0]) if steps else ""
         text = f"condition: an operation has no {show(first)}, in {show(path)}"
-        raise _refuse(text, meant(first, fields, f"it has {', '.join(fields)}"))
+        _refuse(text, meant(first, fields, f"it has {', '.join(fields)}"))
     return tuple(steps)
 
 
@@ -205,7 +214,8 @@ class Rule:
         _word("missing", self.missing, get_args(Missing))
         if self.operator in _OF_PRESENCE and self.value is not None:
             text = f"value: {self.operator} compares with nothing"
-            raise _refuse(text, "leave `value` out")
+            _refuse(text, "leave `value` out")
+        test_of(self.operator, self.value)
 
 
 @frozen
@@ -282,16 +292,16 @@ class History:
         forms = [name for name in _FORMS if getattr(self, name) is not None]
         if len(forms) != 1:
             text = f"history {self.id}: exactly one of {', '.join(_FORMS)} is needed"
-            raise _refuse(text)
+            _refuse(text)
         for name, form in (("at_most", "count"), ("no", "since")):
             if (getattr(self, name) is not None) != (forms[0] == form):
                 text = f"history {self.id}: {name} and {form} go together"
-                raise _refuse(text)
+                _refuse(text)
         if self.at_most is not None and (
             type(self.at_most) is not int or self.at_most < 0
         ):
             text = f"at_most: a number from 0 is needed, not {show(self.at_most)}"
-            raise _refuse(text)
+            _refuse(text)
         if self.within is not None:
             check_seconds("within", self.within, zero=False)
         _check_texts("same", self.same)
@@ -351,13 +361,15 @@ class Policy:
     id: str = attrs.field(metadata=may_be(Text()))
     principle: str = attrs.field(metadata=may_be(Text()))
     severity: Severity = attrs.field(
-        converter=lambda value: _severity(value),
+        converter=_severity,
         metadata=may_be(OneOf({str(one): one for one in Severity})),
     )
     rules: tuple[Rule, ...] = attrs.field(
         default=(), converter=tuple, metadata=may_be(Each(_RULE))
     )
-    when: str | None = attrs.field(default=None, metadata=may_be(Maybe(Text())))
+    when: str | None = attrs.field(
+        default=None, metadata=may_be(Maybe(Text(check=checked_condition)))
+    )
     history: tuple[History, ...] = attrs.field(
         default=(), converter=tuple, metadata=may_be(Each(_HISTORY))
     )
@@ -376,7 +388,7 @@ class Policy:
         metadata=may_be(Each(one_of(*_MOMENTS), least=1, or_one=True)),
     )
     then: Decision | None = attrs.field(
-        default=None, metadata=may_be(one_of(*get_args(Decision)))
+        default=None, metadata=may_be(one_of(*DECISIONS))
     )
     change: Mapping[str, Any] = attrs.field(
         default=_NOTHING,
@@ -396,8 +408,10 @@ class Policy:
         for moment in self.at:
             _word("at", moment, _MOMENTS)
         if self.then is not None:
-            _word("then", self.then, get_args(Decision))
+            _word("then", self.then, DECISIONS)
         _word("revoked", self.revoked, ("finish", "stop"))
+        if self.when is not None:
+            checked_condition(self.when)
         self._check_demands()
         self._check_change()
 
@@ -407,25 +421,25 @@ class Policy:
             unchecked: object = one
             if not isinstance(unchecked, Rule | History):
                 text = f"policy {self.id}: a Rule or a History, not {show(one)}"
-                raise _refuse(text)
+                _refuse(text)
             if one.id in names:
-                raise _refuse(f"policy {self.id}: two rules have the id {one.id!r}")
+                _refuse(f"policy {self.id}: two rules have the id {one.id!r}")
             names.add(one.id)
         if not names and self.when is None:
-            raise _refuse(
+            _refuse(
                 f"policy {self.id}: it demands nothing",
                 "give it `rules`, `history` or `when`",
             )
 
     def _check_change(self) -> None:
         if self.then is not None and self.change:
-            raise _refuse(f"policy {self.id}: `change` and `then` exclude each other")
+            _refuse(f"policy {self.id}: `change` and `then` exclude each other")
         for path in self.change:
             if steps_of(path)[0] not in ("payload", "metadata"):
                 text = f"policy {self.id}: {path} cannot be changed"
-                raise _refuse(text, "what is in `payload` and `metadata` can")
+                _refuse(text, "what is in `payload` and `metadata` can")
         if self.change and "submit" not in self.at:
-            raise _refuse(f"policy {self.id}: a change is made at the submission alone")
+            _refuse(f"policy {self.id}: a change is made at the submission alone")
 
     @property
     def decision(self) -> Decision:
@@ -436,11 +450,6 @@ class Policy:
         """It as a document has it, without what is usual."""
         document: dict[str, Any] = plain(taken_apart(self, whole=False))
         return document
-
-
-def _severity(value: object) -> Severity:
-    _word("severity", value, Severity)
-    return Severity(str(value))
 
 
 @frozen
@@ -495,7 +504,12 @@ class Operation:
 
     @classmethod
     def of_task(
-        cls, task: Task[Any], *, moment: Moment = "submit", id: str = "", **fields: Any
+        cls,
+        task: Task[Any],
+        *,
+        moment: Moment = "submit",
+        task_id: str = "",
+        **fields: Any,
     ) -> Operation:
         """
         The operation that *task* is.
@@ -503,13 +517,13 @@ class Operation:
         Args:
             task: The task.
             moment: When it is judged.
-            id: The id of the task, where it has been given one since.
+            task_id: The id of the task, where it has been given one since.
             fields: More fields.
         """
         requires = (task.type,) if task.requires is None else tuple(task.requires)
         return cls(
             type=task.type,
-            id=id or task.id or "",
+            id=task_id or task.id or "",
             moment=moment,
             payload=task.payload,
             resources=_amounts(task),
@@ -576,7 +590,8 @@ class Violation:
         expected: What the rule demands.
         actual: What the operation has, cut short; hidden where it is secret.
         waived_by: The id of the waiver that covers it; None: none does.
-        decision: What follows: see `Policy.then`. Where it is waived or mended, `allow`.
+        decision: What follows: see `Policy.then`. Where it is waived, or mended by a
+            change, `allow`.
     """
 
     policy_id: str

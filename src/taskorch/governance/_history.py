@@ -1,0 +1,315 @@
+"""
+What has happened, as far as history rules ask: folds over events, with windows.
+
+An event is taken in once, and a question costs the same however long the history is:
+each rule keeps, by the values that must be the same, the latest event that it looks
+for, or those within its window.
+
+Decision: 0224.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from taskorch.events import (
+    Event,
+    TaskBlocked,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+    TaskRetrying,
+    TaskStarted,
+    TaskSubmitted,
+    TaskSuspended,
+)
+from taskorch.governance._operators import NOWHERE, getter
+from taskorch.governance._policies import History, Operation, Past, steps_of
+from taskorch.model import plain
+
+#: The events by their classes.
+_EVENTS: Final[Mapping[type[Event], str]] = {
+    TaskSubmitted: "submitted",
+    TaskStarted: "started",
+    TaskCompleted: "completed",
+    TaskFailed: "failed",
+    TaskCancelled: "cancelled",
+}
+#: Events after which an attempt does not run any more.
+_ENDS: Final = (
+    TaskBlocked,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+    TaskRetrying,
+    TaskSuspended,
+)
+#: What history rules hear of.
+HEARD: Final[frozenset[type[Event]]] = frozenset({*_EVENTS, *_ENDS})
+#: The moments that are events themselves.
+_AS_EVENTS: Final = {"submit": "submitted", "start": "started"}
+_NS: Final = 1_000_000_000
+#: Keys beyond which those that are out of date are dropped, now and then.
+_MANY: Final = 1_000
+
+#: What finds the operation that a task is; None: nobody knows it any more.
+Find: TypeAlias = Callable[[str], Operation | None]
+
+
+class Answer(NamedTuple):
+    """
+    What a history rule says.
+
+    Attributes:
+        holds: Whether it holds.
+        event: The number of the event that decides; None: there is none.
+        detail: What there was, in words.
+        opens_ns: When it holds by itself, if nothing happens meanwhile; None: never.
+    """
+
+    holds: bool
+    event: int | None = None
+    detail: str = ""
+    opens_ns: int | None = None
+
+
+class _Kept:
+    """What one rule keeps under one key."""
+
+    __slots__ = ("at_ns", "breach", "long", "recent", "running", "seq", "total")
+
+    def __init__(self) -> None:
+        #: The latest event that is looked for: its time and its number.
+        self.at_ns: int = 0
+        self.seq: int = 0
+        #: The number of the first event since that must not be; 0: there is none.
+        self.breach: int = 0
+        #: How many there were, where all count.
+        self.total: int = 0
+        #: The latest within the window: time, number, task. One more than may be is
+        #: enough to know that there are too many.
+        self.recent: deque[tuple[int, int, str]] = deque()
+        #: Of attempts that run, by task, the number of the event that they began with.
+        self.running: dict[str, int] = {}
+        #: Those of them that are not among the latest, likewise.
+        self.long: dict[str, int] = {}
+
+
+class _Rule:
+    """One history rule, and what it keeps."""
+
+    def __init__(self, rule: History) -> None:
+        self.rule = rule
+        self._keys = [getter(steps_of(path)) for path in rule.same]
+        self._within = None if rule.within is None else int(rule.within * _NS)
+        self._kept: dict[str, _Kept] = {}
+        self._counts_running = rule.count is not None and rule.past.event == "started"
+        #: Under which key an attempt of a task is counted as running.
+        self._running: dict[str, str] = {}
+        self._most = _MANY
+
+    def key(self, operation: Operation) -> str:
+        """What the values of *operation* are that must be the same."""
+        if not self._keys:
+            return ""
+        values = [get(operation) for get in self._keys]
+        known = [[] if value is NOWHERE else [plain(value)] for value in values]
+        return json.dumps(known, sort_keys=True)
+
+    # -- what happens ------------------------------------------------------------------
+
+    def hear(self, event: str, fact: Any, operation: Operation) -> None:
+        """Take in *fact*, an *event* of the task that *operation* is."""
+        rule = self.rule
+        if rule.no is not None and _is_of(rule.no, event, operation):
+            kept = self._kept.get(self.key(operation))
+            if kept is not None and not kept.breach:
+                kept.breach = fact.seq
+        if not _is_of(rule.past, event, operation):
+            return
+        key = self.key(operation)
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = self._kept[key] = _Kept()
+        kept.at_ns, kept.seq, kept.breach = fact.at_ns, fact.seq, 0
+        if rule.count is not None:
+            kept.total += 1
+            if self._within is not None:
+                self._count_in(kept, key, fact)
+        if len(self._kept) > self._most:
+            self._forget(fact.at_ns)
+
+    def _count_in(self, kept: _Kept, key: str, fact: Any) -> None:
+        kept.recent.append((fact.at_ns, fact.seq, fact.task_id))
+        if self._counts_running:
+            self.ended(fact.task_id)
+            kept.running[fact.task_id] = fact.seq
+            self._running[fact.task_id] = key
+        if len(kept.recent) > (self.rule.at_most or 0) + 1:
+            _let_go(kept)
+        self._age(kept, fact.at_ns)
+
+    def ended(self, task_id: str) -> None:
+        """The attempt of a task does not run any more."""
+        key = self._running.pop(task_id, None)
+        kept = None if key is None else self._kept.get(key)
+        if kept is not None:
+            kept.running.pop(task_id, None)
+            kept.long.pop(task_id, None)
+
+    def _age(self, kept: _Kept, now: int) -> None:
+        """Let go of what is not within the window any more."""
+        if self._within is None:
+            return
+        since = now - self._within
+        while kept.recent and kept.recent[0][0] <= since:
+            _let_go(kept)
+
+    def _forget(self, now: int) -> None:
+        """Drop the keys under which nothing is left that counts."""
+        if self._within is not None:
+            since = now - self._within
+            for key, kept in list(self._kept.items()):
+                self._age(kept, now)
+                if kept.at_ns <= since and not (kept.recent or kept.long):
+                    del self._kept[key]
+        self._most = max(_MANY, 2 * len(self._kept))
+
+    # -- what is asked -----------------------------------------------------------------
+
+    def ask(self, operation: Operation, now: int) -> Answer:
+        """What the rule says of *operation* at *now*; nothing changes."""
+        kept = self._kept.get(self.key(operation))
+        if self.rule.count is not None:
+            return self._count(kept, operation, now)
+        is_there = kept is not None and not self._is_old(kept.at_ns, now)
+        past = _shown(self.rule.past)
+        form = self.rule.form
+        if kept is None or not is_there:
+            holds = form == "never_after"
+            return Answer(holds, None, f"there was no {past}")
+        if form == "never_after":
+            opens = None if self._within is None else kept.at_ns + self._within + 1
+            return Answer(False, kept.seq, f"there was {past}", opens)  # noqa: FBT003
+        if kept.breach:
+            assert self.rule.no is not None  # noqa: S101 - `since` has it
+            detail = f"after {past} came {_shown(self.rule.no)}"
+            return Answer(False, kept.breach, detail)  # noqa: FBT003
+        return Answer(True, kept.seq, f"there was {past}")  # noqa: FBT003
+
+    def _count(self, kept: _Kept | None, operation: Operation, now: int) -> Answer:
+        rule = self.rule
+        most = rule.at_most or 0
+        event = _AS_EVENTS.get(operation.moment, "")
+        number = int(_is_of(rule.past, event, operation))
+        opens = last = None
+        if kept is not None and self._within is None:
+            number, last = number + kept.total, kept.seq
+        elif kept is not None and self._within is not None:
+            # Of the latest, no more are kept than count.
+            since = now - self._within
+            recent = [at for at, _, _ in kept.recent if at > since]
+            old = [
+                task_id
+                for at, seq, task_id in kept.recent
+                if at <= since and kept.running.get(task_id) == seq
+            ]
+            number += len(recent) + len(old) + len(kept.long)
+            last = kept.seq if number else None
+            over = number - most
+            if 0 < over <= len(recent):
+                opens = recent[over - 1] + self._within + 1
+        detail = f"{number} of at most {most} {_shown(rule.past)}"
+        return Answer(number <= most, last, detail, opens)
+
+    def _is_old(self, at_ns: int, now: int) -> bool:
+        return self._within is not None and at_ns <= now - self._within
+
+
+def _let_go(kept: _Kept) -> None:
+    """The oldest of the latest is none of them any more; what runs counts on."""
+    _, seq, task_id = kept.recent.popleft()
+    if kept.running.get(task_id) == seq:
+        kept.long[task_id] = seq
+
+
+def _is_of(past: Past, event: str, operation: Operation) -> bool:
+    return (
+        past.event == event
+        and (past.type == "*" or fnmatchcase(operation.type, past.type))
+        and (past.id == "*" or fnmatchcase(operation.id, past.id))
+    )
+
+
+def _shown(past: Past) -> str:
+    text = f"{past.event} {past.type}"
+    return text if past.id == "*" else f"{text} ({past.id})"
+
+
+class Memory:
+    """
+    What all history rules of a set of policies keep.
+
+    Args:
+        rules: The rules, by the ids of their policies and their own.
+    """
+
+    def __init__(self, rules: Mapping[tuple[str, str], History]) -> None:
+        self._rules = {name: _Rule(rule) for name, rule in rules.items()}
+        self._latest_ns = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._rules)
+
+    @property
+    def within_ns(self) -> int | None:
+        """The longest window, in ns; None: a rule has none, or there is no rule."""
+        windows = [rule.rule.within for rule in self._rules.values()]
+        known = [seconds for seconds in windows if seconds is not None]
+        return int(max(known) * _NS) if known and len(known) == len(windows) else None
+
+    def hear(self, facts: Iterable[Any], find: Find) -> None:
+        """
+        Take in *facts*, in their order.
+
+        Args:
+            facts: Events.
+            find: What finds the operation that a task is.
+        """
+        for fact in facts:
+            cls = type(fact)
+            if cls not in HEARD:
+                continue
+            self._latest_ns = max(self._latest_ns, fact.at_ns)
+            event = _EVENTS.get(cls)
+            if cls in _ENDS:
+                for rule in self._rules.values():
+                    rule.ended(fact.task_id)
+            if event is None or not self._is_looked_for(event):
+                continue
+            operation = find(fact.task_id)
+            if operation is None:
+                continue
+            for rule in self._rules.values():
+                rule.hear(event, fact, operation)
+
+    def _is_looked_for(self, event: str) -> bool:
+        return any(
+            event == rule.rule.past.event
+            or (rule.rule.no is not None and event == rule.rule.no.event)
+            for rule in self._rules.values()
+        )
+
+    def ended(self, task_id: str) -> None:
+        """The attempt of a task does not run any more, though no event says so."""
+        for rule in self._rules.values():
+            rule.ended(task_id)
+
+    def ask(self, name: tuple[str, str], operation: Operation, now: int) -> Answer:
+        """What the rule *name* says of *operation* at *now*, in ns; nothing changes."""
+        # A clock that was set back brings nothing back into a window.
+        return self._rules[name].ask(operation, max(self._latest_ns, now))
