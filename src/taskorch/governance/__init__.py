@@ -15,6 +15,8 @@ Policies as data: what may be submitted, started and asked for, and why not.
 Decisions: 0223, 0224, 0225, 0226.
 """
 
+from taskorch._base.canonical import canonical
+from taskorch.governance._audit import Audit, Replay, Replayed
 from taskorch.governance._policies import (
     Change,
     Evaluation,
@@ -38,6 +40,7 @@ from taskorch.governance._runtime import ConstitutionalRuntime
 from taskorch.governance._waivers import Waiver
 
 __all__ = [
+    "Audit",
     "Change",
     "ConstitutionalRuntime",
     "Evaluation",
@@ -46,11 +49,14 @@ __all__ = [
     "Past",
     "Policy",
     "PolicyCase",
+    "Replay",
+    "Replayed",
     "Rule",
     "Severity",
     "Verdict",
     "Violation",
     "Waiver",
+    "canonical",
     "read_cases",
     "sealed",
     "signing_key",

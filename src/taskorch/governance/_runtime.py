@@ -13,6 +13,7 @@ from typing import Any, Self
 import attrs
 
 from taskorch.errors import InvalidTaskError
+from taskorch.governance._audit import Audits
 from taskorch.governance._history import Memory
 from taskorch.governance._operators import UnfitError
 from taskorch.governance._policies import Moment, Operation, Policy, Verdict, Violation
@@ -23,7 +24,7 @@ from taskorch.model import Task, show
 _NS = 1_000_000_000
 
 
-class ConstitutionalRuntime:
+class ConstitutionalRuntime(Audits):
     """
     Judges what is submitted, started and asked for, by policies.
 
@@ -38,6 +39,7 @@ class ConstitutionalRuntime:
     """
 
     def __init__(self, policies: Iterable[Policy] = ()) -> None:
+        super().__init__()
         self._set = PolicySet(policies)
         self._memory = Memory(self._set.histories)
         #: Called when the policies, or what they are waived by, have changed.
@@ -107,20 +109,6 @@ class ConstitutionalRuntime:
             tell()
 
     # -- judging -----------------------------------------------------------------------
-
-    def covers(self, policy_id: str, operation: Operation, now: float) -> str | None:
-        """
-        The id of the waiver that covers a policy for *operation*; None: none does.
-
-        It is asked once for each policy that is violated, and nowhere else.
-
-        Args:
-            policy_id: The id of the policy.
-            operation: What is judged.
-            now: When: seconds since the epoch.
-        """
-        del policy_id, operation, now
-        return None
 
     def validate_operation(
         self, operation: Task[Any] | Operation, *, now: float | None = None
