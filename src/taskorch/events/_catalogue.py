@@ -124,6 +124,7 @@ class TaskSubmitted(TaskEvent):
             millionths; the weight, in millionths; and the fallback.
         run: The run of a workflow that it is of, where its id does not say it; "" is
             none. None: what stands before the first slash of its id, if it has one.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     type: str
@@ -146,6 +147,7 @@ class TaskSubmitted(TaskEvent):
     owner: str | None = None
     elastic: tuple[Units, int, str] | None = None
     run: str | None = None
+    caller: str = ""
 
 
 @frozen
@@ -198,6 +200,9 @@ class TaskStarted(TaskEvent):
         reason: Why this worker.
         choice: What a policy that learns has chosen for it: the name of the arm, and
             how probable it was that this one would be chosen; None: nobody learns.
+        permit: By what it was allowed, where rules were asked: the hash of the set of
+            policies, then each rule, as `policy/rule`; with `@` and the number of the
+            event that satisfied it, or with `~` and the waiver, or `people`.
     """
 
     attempt: int
@@ -205,6 +210,7 @@ class TaskStarted(TaskEvent):
     allocation: Units = ()
     reason: str = ""
     choice: tuple[str, float] | None = None
+    permit: tuple[str, ...] = ()
 
 
 @frozen
@@ -221,6 +227,7 @@ class TaskCompleted(TaskEvent):
         reason: And why; or why it was not suspended before, though it was to be.
         usage: What the attempt was seen to use, in millionths: `memory_mb` at its
             peak, and `cpu_seconds`; nothing where nobody measured it.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     attempt: int
@@ -229,6 +236,7 @@ class TaskCompleted(TaskEvent):
     cause: str = ""
     reason: str = ""
     usage: Units = ()
+    caller: str = ""
     _load: Callable[[], object] | None = beside(
         alias="load", default=None, kw_only=True
     )
@@ -282,6 +290,7 @@ class TaskFailed(TaskEvent):
         usage: As of `TaskCompleted`, of the last attempt.
         failure_class: What kind of failure it was, such as `memory_error`; "" where
             no attempt of its own failed.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     attempt: int
@@ -294,6 +303,7 @@ class TaskFailed(TaskEvent):
     root_causes: tuple[str, ...] = ()
     usage: Units = ()
     failure_class: str = ""
+    caller: str = ""
 
 
 @frozen
@@ -351,6 +361,7 @@ class TaskBlocked(TaskEvent):
             handler asks a person, and the reason is the question.
         error_type: The class of the error.
         message: What the error says.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     blocked_by: tuple[str, ...]
@@ -359,6 +370,7 @@ class TaskBlocked(TaskEvent):
     cause: str = "dependency"
     error_type: str = ""
     message: str = ""
+    caller: str = ""
 
 
 @frozen
@@ -368,9 +380,11 @@ class TaskReleased(TaskEvent):
 
     Attributes:
         reason: Why.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     reason: str
+    caller: str = ""
 
 
 @frozen
@@ -382,9 +396,11 @@ class TaskRecalled(TaskEvent):
 
     Attributes:
         reason: Why.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     reason: str
+    caller: str = ""
 
 
 @frozen
@@ -394,9 +410,11 @@ class TaskUnblocked(TaskEvent):
 
     Attributes:
         reason: Why.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     reason: str
+    caller: str = ""
 
 
 @frozen
@@ -407,9 +425,11 @@ class TaskSuspended(TaskEvent):
     Attributes:
         held: True for a stopped program: its attempt continues later, and keeps what it
             holds.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     held: bool
+    caller: str = ""
 
 
 @frozen
@@ -420,10 +440,12 @@ class TaskResumed(TaskEvent):
     Attributes:
         held: True for a program that was continued in the same attempt.
         reason: Why.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     held: bool
     reason: str = ""
+    caller: str = ""
 
 
 @frozen
@@ -439,10 +461,12 @@ class TaskCancelled(TaskEvent):
     Attributes:
         reason: Why.
         root_causes: Ids of the tasks where the failure began for which it was skipped.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     reason: str
     root_causes: tuple[str, ...] = ()
+    caller: str = ""
 
 
 @frozen
@@ -453,10 +477,12 @@ class TaskReprioritised(TaskEvent):
     Attributes:
         priority: The new priority.
         key: Its new place in the queue: lower starts first.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     priority: int
     key: Any = None
+    caller: str = ""
 
 
 @frozen
@@ -482,6 +508,7 @@ class TaskOptionsChanged(TaskEvent):
         elastic: As of `TaskSubmitted`.
         avoid: Workers that it does not go to as long as there is another.
         reason: Why the retry handler chose them; "" if it was submitted with them.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     changed: tuple[str, ...]
@@ -497,6 +524,7 @@ class TaskOptionsChanged(TaskEvent):
     elastic: tuple[Units, int, str] | None = None
     avoid: tuple[str, ...] = ()
     reason: str = ""
+    caller: str = ""
 
 
 @frozen
@@ -507,10 +535,12 @@ class TaskRepointed(TaskEvent):
     Attributes:
         rerun_id: The id of the new task.
         dependents: Ids of the tasks that depend on the new one from now on.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     rerun_id: str
     dependents: tuple[str, ...]
+    caller: str = ""
 
 
 @frozen
@@ -522,9 +552,11 @@ class TaskParentsAdded(TaskEvent):
 
     Attributes:
         after: Ids of those that were added.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     after: tuple[str, ...]
+    caller: str = ""
 
 
 @frozen
@@ -535,9 +567,11 @@ class TaskRenewed(TaskEvent):
     Attributes:
         since: The id of the run of the task from which on what was added is its own:
             this one, or an earlier one, after which only what failed was made again.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     since: str
+    caller: str = ""
 
 
 @frozen
@@ -564,10 +598,12 @@ class TaskRejected(TaskEvent):
     Attributes:
         type: The type of the task.
         findings: Where, and what is wrong there.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     type: str
     findings: tuple[tuple[str, str], ...]
+    caller: str = ""
 
 
 # -- attempts ----------------------------------------------------------------------
@@ -582,11 +618,13 @@ class AttemptStopping(TaskEvent):
         attempt: The number of the attempt, from 1.
         why: `cancel`, `suspend`, `timeout` or `deadline`.
         reason: Why.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     attempt: int
     why: str
     reason: str = ""
+    caller: str = ""
 
 
 @frozen
@@ -771,12 +809,14 @@ class QuestionAnswered(TaskEvent):
         choice: What they chose.
         note: What they wrote.
         changes: What they want changed, as JSON has it.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     by: str
     choice: str
     note: str = ""
     changes: Any = None
+    caller: str = ""
 
 
 @frozen
@@ -788,11 +828,13 @@ class AnswerRefused(TaskEvent):
         by: Whose.
         choice: What they chose.
         why: Why not.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     by: str
     choice: str
     why: str
+    caller: str = ""
 
 
 @frozen
@@ -816,11 +858,38 @@ class TaskRewarded(TaskEvent):
         attempt: The number of the attempt, from 1.
         value: From -1 to 1.
         source: Who says so.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     attempt: int
     value: float
     source: str
+    caller: str = ""
+
+
+@frozen
+class PolicyViolated(TaskEvent):
+    """
+    Policies are violated: by a task that was accepted, or was to start, or since.
+
+    Attributes:
+        moment: When it was judged: `submit`, `start`, `progress`, `result` or `verb`.
+        decision: What follows: `allow`, `ask` or `deny`.
+        policies_hash: What tells the set of policies from any other.
+        violations: Each as policy, rule, severity, message, and the waiver that covers
+            it, or "".
+        changes: The paths of what was changed in the task.
+        verb: What somebody asked for; "": that is not what was judged.
+        caller: Who asked for it; "": nobody whose name was proved.
+    """
+
+    moment: str
+    decision: str
+    policies_hash: str
+    violations: tuple[tuple[str, ...], ...] = ()
+    changes: tuple[str, ...] = ()
+    verb: str = ""
+    caller: str = ""
 
 
 # -- from outside ------------------------------------------------------------------
@@ -836,11 +905,13 @@ class EventEmitted(Event):
         let_go: How many tasks had waited for it.
         until_ns: Until when it is kept for tasks that come to wait for it, in ns since
             the epoch; 0: it is not.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     name: str
     let_go: int
     until_ns: int = 0
+    caller: str = ""
 
 
 # -- alerts ------------------------------------------------------------------------
@@ -893,12 +964,14 @@ class StartsHeld(Event):
         most: How many attempts may run at once; 0: nothing starts.
         reason: Why.
         lasts: Whether that outlives this life of the orchestrator.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     by: str
     most: int
     reason: str
     lasts: bool = True
+    caller: str = ""
 
 
 @frozen
@@ -909,10 +982,12 @@ class StartsReleased(Event):
     Attributes:
         by: Who held them.
         reason: Why, where they did not say so themselves.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     by: str
     reason: str = ""
+    caller: str = ""
 
 
 # -- agents, parts and receivers ---------------------------------------------------
@@ -925,9 +1000,11 @@ class AgentJoined(Event):
 
     Attributes:
         agent: What is known of it.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     agent: Agent
+    caller: str = ""
 
 
 @frozen
@@ -938,10 +1015,12 @@ class AgentLost(Event):
     Attributes:
         agent_id: The worker.
         reason: Why.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     agent_id: str
     reason: str
+    caller: str = ""
 
 
 @frozen
@@ -1013,11 +1092,13 @@ class AgentDraining(Event):
         agent_id: The worker.
         draining: False: it gets work again.
         reason: Why.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     agent_id: str
     draining: bool
     reason: str
+    caller: str = ""
 
 
 @frozen
@@ -1031,11 +1112,13 @@ class PoolsChanged(Event):
         gone: The pools that are not there any more.
         before: Of those in `totals`, what the total was, in millionths; a pool that is
             not named is new.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     totals: Units
     gone: tuple[str, ...] = ()
     before: Units = ()
+    caller: str = ""
 
 
 @frozen
@@ -1121,9 +1204,11 @@ class QuotasChanged(Event):
             may run at once, `starts_per_second` how many may start in a second, and
             `burst` how many of these at one moment; without limits, there is no quota
             any more.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     quotas: tuple[tuple[str, str, Units], ...]
+    caller: str = ""
 
 
 @frozen
@@ -1168,9 +1253,11 @@ class ResultsForgotten(Event):
 
     Attributes:
         keys: The keys of these results.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     keys: tuple[str, ...]
+    caller: str = ""
 
 
 @frozen
@@ -1182,11 +1269,13 @@ class ScheduleChanged(Event):
         name: The name of the schedule.
         document: What it is, as JSON; "" if it was removed.
         done_ns: Up to when its slots are done, in ns since the epoch.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     name: str
     document: str
     done_ns: int
+    caller: str = ""
 
 
 @frozen
@@ -1199,12 +1288,14 @@ class ScheduleFired(Event):
         slot_ns: The time of the slot, in ns since the epoch.
         task_id: The id of its task, or of its run of a workflow.
         by: `clock`, `trigger` or `backfill`.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     name: str
     slot_ns: int
     task_id: str
     by: str = "clock"
+    caller: str = ""
 
 
 @frozen
@@ -1215,10 +1306,12 @@ class ScheduleQueued(Event):
     Attributes:
         name: The name of the schedule.
         slot_ns: The time of the slot, in ns since the epoch.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     name: str
     slot_ns: int
+    caller: str = ""
 
 
 @frozen
@@ -1231,12 +1324,14 @@ class ScheduleSkipped(Event):
         slot_ns: The time of the last of them, in ns since the epoch.
         slots: How many they are.
         reason: Why they get none.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     name: str
     slot_ns: int
     slots: int
     reason: str
+    caller: str = ""
 
 
 @frozen
@@ -1456,6 +1551,7 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     AnswerRefused,
     QuestionReminded,
     TaskRewarded,
+    PolicyViolated,
     EventEmitted,
     AlertRaised,
     AlertCleared,
@@ -1497,6 +1593,10 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
 )
 
 
+#: The events that somebody may have asked for, and that say who it was.
+CAUSED: Final = frozenset(cls for cls in CATALOGUE if "caller" in cls.__match_args__)
+
+
 def signal_name(cls: type[Event]) -> str:
     """The name of the signal of *cls*: its own in snake case."""
     name = cls.__name__
@@ -1520,8 +1620,11 @@ def make(fact: tuple[Any, ...]) -> Any:
 
 
 def fields_of(event: Event) -> dict[str, Any]:
-    """The fields of *event* by their names."""
-    return dict(zip(type(event).__match_args__, event[SEQ:], strict=True))
+    """The fields of *event* by their names; `caller` only if there is one."""
+    fields = dict(zip(type(event).__match_args__, event[SEQ:], strict=True))
+    if not fields.get("caller", True):
+        del fields["caller"]
+    return fields
 
 
 def details_of(event: Event) -> dict[str, Any]:

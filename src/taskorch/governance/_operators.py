@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, TypeAlias, cast
@@ -60,6 +61,8 @@ def getter(steps: tuple[str | int, ...]) -> Getter:
 
 
 def _member(value: Any, step: str | int) -> Any:
+    if type(value) is dict:
+        return value.get(step, NOWHERE)
     if isinstance(value, Mapping):
         return cast("Mapping[object, Any]", value).get(step, NOWHERE)
     if isinstance(step, int):
@@ -160,7 +163,7 @@ def _is_among(value: Any, members: Collection[Any]) -> bool:
 
 def _equals(expected: Any) -> Test:
     kind = _kind(expected)
-    if kind == "a text" or kind == "a flag":
+    if kind in ("a text", "a flag"):
         plain_type = type(expected)
 
         def is_it(actual: Any) -> bool:
@@ -199,21 +202,26 @@ def _contains(expected: Any) -> Test:
     return contains
 
 
+_COMPARISONS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
+    "greater_than": operator.gt,
+    "less_than": operator.lt,
+    "greater_than_or_equal": operator.ge,
+    "less_than_or_equal": operator.le,
+}
+
+
 def _compares(name: str, expected: Any) -> Test:
+    compare = _COMPARISONS[name]
     if isinstance(expected, bool) or not isinstance(expected, int | float):
         msg = f"value: {name} needs a number, not {show(expected)}"
         raise InvalidTaskError(msg)
 
-    def number(actual: Any) -> Any:
-        return _demand(actual, "a number")
+    def compares(actual: Any) -> bool:
+        if type(actual) is not int:
+            actual = _demand(actual, "a number")
+        return bool(compare(actual, expected))
 
-    tests: dict[str, Test] = {
-        "greater_than": lambda actual: number(actual) > expected,
-        "less_than": lambda actual: number(actual) < expected,
-        "greater_than_or_equal": lambda actual: number(actual) >= expected,
-        "less_than_or_equal": lambda actual: number(actual) <= expected,
-    }
-    return tests[name]
+    return compares
 
 
 def _is_in(expected: Any) -> Test:
@@ -255,9 +263,9 @@ def _negated(test: Test) -> Test:
     return lambda actual: not test(actual)
 
 
-def test_of(operator: str, expected: Any) -> Test:
+def test_of(name: str, expected: Any) -> Test:
     """
-    What tests whether a value satisfies *operator* with *expected*.
+    What tests whether a value satisfies the operator *name* with *expected*.
 
     It raises an `UnfitError` of what cannot be compared. `exists` and `not_exists` are
     given `NOWHERE`, the others never.
@@ -265,23 +273,23 @@ def test_of(operator: str, expected: Any) -> Test:
     Raises:
         InvalidTaskError: *expected* is nothing that the operator compares with.
     """
-    if operator == "exists":
+    if name == "exists":
         return lambda actual: actual is not NOWHERE and actual is not None
-    if operator == "not_exists":
+    if name == "not_exists":
         return lambda actual: actual is NOWHERE or actual is None
     try:
-        if operator in ("equals", "not_equals"):
+        if name in ("equals", "not_equals"):
             test = _equals(expected)
-        elif operator in ("contains", "not_contains"):
+        elif name in ("contains", "not_contains"):
             test = _contains(expected)
-        elif operator in ("in", "not_in"):
+        elif name in ("in", "not_in"):
             test = _is_in(expected)
-        elif operator == "regex_match":
+        elif name == "regex_match":
             test = _matches(expected)
         else:
             _kind(expected)
-            test = _compares(operator, expected)
+            test = _compares(name, expected)
     except UnfitError as error:
         msg = f"value: {error}"
         raise InvalidTaskError(msg) from None
-    return _negated(test) if operator.startswith("not_") else test
+    return _negated(test) if name.startswith("not_") else test

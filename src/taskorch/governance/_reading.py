@@ -23,7 +23,6 @@ from taskorch._documents.forms import (
     Maybe,
     ReadMapping,
     Text,
-    field,
     may_be,
     one_of,
 )
@@ -50,7 +49,7 @@ class PolicyDocument:
     """
 
     policies: Any = attrs.field(metadata=may_be(Each(_POLICY)))
-    description: str = field(Text(is_any=True), default="")
+    description: str = attrs.field(default="", metadata=may_be(Text(is_any=True)))
 
 
 def read_policies(paths: Iterable[FilePath]) -> list[Policy]:
@@ -154,22 +153,25 @@ class PolicyCase:
     A case: an operation, and what the policies are to say of it.
 
     Attributes:
-        name: What it is called.
         operation: The operation, its fields by their names.
         decision: What is to be decided: `allow`, `ask` or `deny`.
-        violations: The ids of the policies that are to be violated, if that is said.
-        before: Events before it, for history rules: each with the fields of an
-            operation, `event` (`started`, …) and `ago`, in seconds.
+        name: What it is called.
+        violations: The ids of the policies that are to be violated; None: any.
+        before: Events before it, for history rules: each has the fields of an
+            operation, `event` (`started`, …), and `ago`, in seconds.
     """
 
-    name: str = field(Text(), default="")
     operation: Operation = attrs.field(
-        kw_only=True,
-        metadata=may_be(Made(AnyNames(Anything(), plain=True), operation_of)),
+        metadata=may_be(Made(AnyNames(Anything(), plain=True), operation_of))
     )
-    decision: str = attrs.field(kw_only=True, metadata=may_be(one_of(*DECISIONS)))
-    violations: Any = field(Maybe(Each(Text(), or_one=True)))
-    before: Any = field(Each(AnyNames(Anything(), plain=True)), default=())
+    decision: str = attrs.field(metadata=may_be(one_of(*DECISIONS)))
+    name: str = attrs.field(default="", metadata=may_be(Text()))
+    violations: list[str] | None = attrs.field(
+        default=None, metadata=may_be(Maybe(Each(Text(), or_one=True)))
+    )
+    before: list[dict[str, Any]] = attrs.field(
+        factory=list, metadata=may_be(Each(AnyNames(Anything(), plain=True)))
+    )
 
 
 @attrs.frozen

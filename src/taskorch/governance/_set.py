@@ -103,7 +103,16 @@ class _Fault(NamedTuple):
 class _Ready:
     """A policy, made ready."""
 
-    __slots__ = ("change", "condition", "demands", "histories", "ids", "policy")
+    __slots__ = (
+        "change",
+        "condition",
+        "demands",
+        "held",
+        "histories",
+        "ids",
+        "policy",
+        "tests",
+    )
 
     def __init__(self, policy: Policy) -> None:
         self.policy: Policy = policy
@@ -122,6 +131,12 @@ class _Ready:
             for rule in policy.rules
         )
         self.histories: tuple[History, ...] = policy.history
+        #: Of a policy that has rules alone, what tests them; and what is said if all
+        #: hold.
+        self.tests: tuple[tuple[Getter, Test], ...] = ()
+        if not (self.ids or self.condition or self.histories):
+            self.tests = tuple((one.get, one.test) for one in self.demands)
+        self.held: tuple[Evaluation, ...] = tuple(one.held for one in self.demands)
         self.change: tuple[tuple[Getter, Any], ...] = tuple(
             (getter(steps_of(path)), value) for path, value in policy.change.items()
         )
@@ -218,8 +233,10 @@ class PolicySet:
         judgement = _Judgement(operation, now_ns, covers, memory)
         if asked.joined is not None:
             judgement.may_hold = asked.joined(judgement.document)
+        is_task = operation.moment != "verb"
         for ready in asked.policies:
-            judgement.ask(ready)
+            if not (is_task and ready.tests and judgement.holds(ready)):
+                judgement.ask(ready)
         return judgement.verdict(self.hash)
 
 
@@ -293,6 +310,18 @@ class _Judgement:
             self._operation,
             self._now / _NS,
         )
+
+    def holds(self, ready: _Ready) -> bool:
+        """Whether all rules of a policy hold that has nothing else; most do."""
+        operation = self._operation
+        try:
+            for get, test in ready.tests:
+                if not test(get(operation)):
+                    return False
+        except Exception:  # noqa: BLE001 - `ask` says what is wrong
+            return False
+        self._evaluations += ready.held
+        return True
 
     def ask(self, ready: _Ready) -> None:
         """Have one policy judge."""

@@ -300,6 +300,7 @@ def tell_of_submission(
         spec.owner,
         spec.elastic,
         run_beside(row.id, row.run),
+        kernel.caller,
     )
     assert kernel.sink is not None  # noqa: S101 - set with tell_submitted
     kernel.sink.append((fact, row.cargo))

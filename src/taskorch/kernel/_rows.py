@@ -283,6 +283,7 @@ class RowExtra:
         "left_ns",
         "limit_ns",
         "past",
+        "permitted",
         "priority",
         "rerun_id",
         "rerun_of",
@@ -358,6 +359,8 @@ class RowExtra:
         self.rerun_id: str | None = None
         #: Its attempt waits for another task, without a slot. Checked: `check_books`.
         self.yielded: bool = False
+        #: What people were asked by policies before a start, and let pass; or "".
+        self.permitted: str = ""
         #: Why the StateMachine would not let it start.
         self.veto: str = ""
         #: Of whose share what its attempt holds is; None: owners do not share, or it
@@ -659,6 +662,7 @@ ShortageKind: TypeAlias = Literal[
     "not_started",
     "slot",
     "veto",
+    "rules",
     "capability",
     "lost",
     "draining",
@@ -687,7 +691,7 @@ class Shortage(NamedTuple):
     #: Of `too small`, `too little`, `quota` and `rate`: the resource, the pool, the
     #: rate. Of a breaker: for which capability; "" is for all. `fails`: the agent that
     #: does better. `reservation`: the task that comes first. `capability`: those that
-    #: are required. `veto`, `allocator`: the policy's reason.
+    #: are required. `veto`, `rules`, `allocator`: the reason.
     name: str = ""
     #: How much it needs: slots, units, parts of a token.
     need: int = 1

@@ -21,8 +21,15 @@ from taskorch._base.limits import (
     POISON_ATTEMPTS,
 )
 from taskorch.errors import InternalError
-from taskorch.events import Event, Fact, TaskCompleted, TaskStarted, TaskSubmitted
-from taskorch.kernel._deciders import Deciders, contenders
+from taskorch.events import (
+    CAUSED,
+    Event,
+    Fact,
+    TaskCompleted,
+    TaskStarted,
+    TaskSubmitted,
+)
+from taskorch.kernel._deciders import Deciders, Ruling, contenders
 from taskorch.kernel._history import Effect, remember
 from taskorch.kernel._rows import (
     AgentRow,
@@ -478,6 +485,7 @@ class KernelState:
         "bucket_no",
         "buckets",
         "by_hand",
+        "caller",
         "cancelled",
         "causes",
         "claims",
@@ -488,6 +496,7 @@ class KernelState:
         "deciders",
         "deciding",
         "delayed",
+        "denied",
         "dropped",
         "effects",
         "elastic",
@@ -501,6 +510,7 @@ class KernelState:
         "hand_over",
         "holders",
         "holds",
+        "judged",
         "keep",
         "last",
         "leaked",
@@ -535,6 +545,7 @@ class KernelState:
         "returning",
         "rigid",
         "room",
+        "ruling",
         "running",
         "runs",
         "schedules",
@@ -815,8 +826,18 @@ class KernelState:
         #: last time, and what it raised then.
         self.faults: dict[str, tuple[int, int, str]] = {}
 
+        #: Whether rules are asked before starts: see `Deciders.judge`.
+        self.judged: bool = False
+        #: What rules said of the start that is under way; None: they were not asked.
+        self.ruling: Ruling | None = None
+        #: Tasks that rules keep from starting, on hold until they allow it. After a
+        #: restart, `recover` finds them.
+        self.denied: dict[TaskRow, None] = {}
+
         #: The number of the latest fact.
         self.seq: int = 0
+        #: Who asks for what is done now; "": nobody whose name was proved.
+        self.caller: str = ""
         #: Where facts go, as `(fact, cargo)`; None: nobody listens.
         self.sink: list[tuple[Fact, Any]] | None = None
         #: Whether `TaskSubmitted` is made: somebody listens for it. So with the next
@@ -840,7 +861,11 @@ class KernelState:
         self.seq += 1
         if self.sink is not None:
             made: Any = cls
-            self.sink.append((made(self.seq, now, *fields), cargo))
+            if self.caller and cls in CAUSED:
+                fact = made(self.seq, now, *fields, caller=self.caller)
+            else:
+                fact = made(self.seq, now, *fields)
+            self.sink.append((fact, cargo))
 
     def move(self, row: TaskRow, after: TaskState, now: int, detail: str = "") -> None:
         """

@@ -140,7 +140,6 @@ from taskorch.model._question import check_answerer as check_answerer
 from taskorch.model._question import check_emitted as check_emitted
 from taskorch.model._question import check_event as check_event
 from taskorch.model._question import is_for_people as is_for_people
-from taskorch.model._question import person as person
 from taskorch.model._question import question_of as question_of
 from taskorch.model._question import to_question as to_question
 from taskorch.model._quota import BURST as BURST

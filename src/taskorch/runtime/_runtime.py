@@ -20,6 +20,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from taskorch._base.limits import BLOCKING_SECONDS
+from taskorch._base.people import caller_name
 from taskorch._base.visible import said
 from taskorch.errors import (
     ComponentError,
@@ -599,9 +600,11 @@ class Runtime:
                     now = self.now()
                     if committer is not None:
                         committer.caller_will_commit = True
+                    self.kernel.caller = caller_name()
                     try:
                         result = change(now)
                     finally:
+                        self.kernel.caller = ""
                         launch = self.settle(now)
                         if committer is not None:
                             committer.caller_will_commit = False

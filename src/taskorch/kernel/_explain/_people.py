@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _S: Final = TaskState
 #: What a history has where an attempt has failed, and a person was asked.
 _ASKED: Final = (_S.RETRYING, _S.QUEUED, _S.BLOCKED)
+#: How it says that policies ask people about a start.
+ASKING: Final = "policies ask whether it may start: "
 
 
 def wait_of(row: TaskRow) -> Awaited | None:
@@ -84,9 +86,18 @@ def approve(run_id: str, phase: str) -> str:
 
 def times_asked(row: TaskRow) -> int:
     """How often people were asked about a failure of *row*."""
-    moves = [state for state, _, _ in moves_of(row)]
-    threes = zip(moves, moves[1:], moves[2:], strict=False)
-    return sum(each == _ASKED for each in threes)
+    moves = moves_of(row)
+    states = [state for state, _, _ in moves]
+    threes = zip(states, states[1:], states[2:], strict=False)
+    about_starts = sum(
+        state is _S.BLOCKED and detail.startswith(ASKING) for state, _, detail in moves
+    )
+    # A retry that is asked about has all three, too.
+    twice = sum(
+        state is _S.BLOCKED and detail.startswith(ASKING) and before is _S.RETRYING
+        for before, (state, _, detail) in zip(states, moves[2:], strict=False)
+    )
+    return sum(each == _ASKED for each in threes) + about_starts - twice
 
 
 def escalation_of(kernel: KernelState, row: TaskRow) -> str:
