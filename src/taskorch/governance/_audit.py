@@ -230,7 +230,7 @@ class _Past:
     def operation(self, task_id: str, **fields: Any) -> Operation:
         """The operation that the task is."""
         task = attrs.evolve(self.task, **self.changes) if self.changes else self.task
-        return Operation.of_task(task, id=task_id, run=self.run, **fields)
+        return Operation.of_task(task, task_id=task_id, run=self.run, **fields)
 
 
 def entries_of(source: Source) -> Iterator[Entry]:
@@ -421,7 +421,7 @@ def receipts(
         if isinstance(fact, TaskSubmitted) and isinstance(value, Task):
             # Of several runs the latest is meant.
             task, run_id, made = value, fact.task_id, []
-            submitted_by = getattr(fact, "caused_by", "") or ""
+            submitted_by = fact.caller
         elif isinstance(fact, TaskStarted) and task and fact.task_id == run_id:
             made.append(_receipt(fact, task, submitted_by, book, ranks))
     if task is None:

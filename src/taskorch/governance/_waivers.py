@@ -13,6 +13,7 @@ Decision: 0225.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from fnmatch import translate
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 import attrs
 
 from taskorch._base.frozen import frozen
-from taskorch._base.limits import NS
+from taskorch._base.limits import MAX_SECONDS, NS
 from taskorch._base.vocabulary import meant
 from taskorch.errors import (
     AnswerRefusedError,
@@ -37,10 +38,12 @@ from taskorch.events import (
     EventEmitted,
     Fact,
     TaskCancelled,
+    TaskCompleted,
     TaskFailed,
     TaskSubmitted,
 )
 from taskorch.model import (
+    ANSWER_TO,
     OF_WAIVERS,
     Answer,
     Question,
@@ -64,12 +67,16 @@ WaiverState: TypeAlias = Literal[
 STATES: Final[tuple[WaiverState, ...]] = get_args(WaiverState)
 #: The type of the questions that ask for waivers.
 TYPE: Final = "waiver"
+_PREFIX: Final = f"{TYPE}/"
 #: The longest pattern, in characters: longer than any id.
 _MAX_PATTERN: Final = 500
 #: The longest question, in characters.
 _MAX_TEXT: Final = 400
 _WILD: Final = re.compile(r"[*?\[\]]")
 _REVOKED: Final = " revoked"
+#: How long it is kept that a waiver was revoked, in ns: as good as for ever.
+_LONG_NS: Final = MAX_SECONDS * NS
+_ENDS: Final = (TaskCompleted, TaskFailed, TaskCancelled)
 
 
 @frozen
@@ -86,6 +93,7 @@ class WaiverRequest(Question):
         types: Patterns of types of tasks, of which one must match; none: all do.
         expires_ns: Until when it would count, in ns since the epoch.
         reason: What it is for.
+        requested_ns: When it was asked for, in ns since the epoch.
     """
 
     policy_id: str = ""
@@ -93,6 +101,7 @@ class WaiverRequest(Question):
     types: tuple[str, ...] = ()
     expires_ns: int = 0
     reason: str = ""
+    requested_ns: int = 0
 
     def announces(
         self, task_id: str, answer: Answer, now: int
@@ -108,6 +117,8 @@ class WaiverRequest(Question):
             "requested_by": self.asked_by,
             "approvals": self.quorum,
             "approved_by": list(answer.by),
+            "requested_ns": self.requested_ns,
+            "since_ns": now,
             "expires_ns": self.expires_ns,
         }
         return f"{OF_WAIVERS}{task_id}", scope, self.expires_ns
@@ -265,6 +276,8 @@ class WaiverBook:
         self._waivers: dict[str, Waiver] = {}
         self._expires_ns: dict[str, int] = {}
         self._scopes: dict[str, _Scopes] = {}
+        #: What revoked waivers, by their ids.
+        self._revocations: dict[str, Mapping[str, Any]] = {}
         #: When those in force expire, the soonest first.
         self._ends: list[tuple[int, str]] = []
         #: The id that was asked about last, and what patterns match of it.
@@ -273,21 +286,27 @@ class WaiverBook:
     def __len__(self) -> int:
         return len(self._waivers)
 
+    def __contains__(self, waiver_id: str) -> bool:
+        return waiver_id in self._waivers
+
     def note(self, fact: Fact, value: Any) -> None:
         """Take in an event, and what the journal keeps beside it."""
         kind = fact[CLS]
         if kind is EventEmitted:
-            self._note_emitted(fact, value)
+            name: str = fact.name  # type: ignore[attr-defined]  # of this class
+            self.emitted(name, value)
         elif kind is TaskSubmitted:
             request = value.payload if isinstance(value, Task) else None
             if isinstance(request, WaiverRequest):
-                self.ask(fact[TASK_ID], request, fact.at_ns)
-        elif kind in (TaskFailed, TaskCancelled) and fact[TASK_ID] in self._waivers:
-            self.end(fact[TASK_ID], fact, fact.at_ns)
+                self.ask(fact[TASK_ID], request)
+        elif kind in _ENDS and fact[TASK_ID] in self._waivers:
+            self._end(fact[TASK_ID], fact, value)
 
-    def ask(self, waiver_id: str, request: WaiverRequest, now_ns: int) -> Waiver:
+    def ask(self, waiver_id: str, request: WaiverRequest) -> None:
         """Take in a request."""
-        waiver = Waiver(
+        if waiver_id in self._waivers:
+            return
+        self._waivers[waiver_id] = Waiver(
             waiver_id,
             request.policy_id,
             request.pattern,
@@ -295,42 +314,71 @@ class WaiverBook:
             request.reason,
             request.asked_by or "",
             request.quorum,
-            now_ns / NS,
+            request.requested_ns / NS,
             request.expires_ns / NS,
         )
-        self._waivers[waiver_id] = waiver
         self._expires_ns[waiver_id] = request.expires_ns
-        return waiver
+        if waiver_id in self._revocations:
+            self._revoke(waiver_id)
 
-    def end(self, waiver_id: str, fact: Fact, now_ns: int) -> None:
-        """The question has ended without an approval."""
-        waiver = self._waivers[waiver_id]
-        if waiver.state != "asked":
+    def emitted(self, name: str, value: Any) -> None:
+        """Take in an event from outside: it may put a waiver in force, or revoke it."""
+        if not name.startswith(OF_WAIVERS) or not isinstance(value, Mapping):
+            return
+        waiver_id = name.removeprefix(OF_WAIVERS)
+        if not waiver_id.endswith(_REVOKED):
+            self._put_in_force(waiver_id, value)
+            return
+        waiver_id = waiver_id.removesuffix(_REVOKED)
+        self._revocations[waiver_id] = value
+        if waiver_id in self._waivers:
+            self._revoke(waiver_id)
+
+    def _end(self, waiver_id: str, fact: Fact, value: Any) -> None:
+        """Its question has ended."""
+        if self._waivers[waiver_id].state != "asked":
+            return
+        if isinstance(fact, TaskCompleted):
+            if isinstance(value, Answer):
+                self._change(waiver_id, approved_by=value.by, since=fact.at)
             return
         if isinstance(fact, TaskCancelled):
             changes = {"state": "withdrawn", "ended_for": fact.reason}
-        elif now_ns >= self._expires_ns[waiver_id]:
-            # It is seen by its time.
+        elif fact.at_ns >= self._expires_ns[waiver_id]:
+            # Its time says so.
             return
         else:
-            changes = {"state": "rejected", "ended_for": fact.message}
-        self._change(waiver_id, ended_at=now_ns / NS, **changes)
+            message: str = fact.message  # type: ignore[attr-defined]  # of this class
+            changes = {"state": "rejected", "ended_for": message}
+        self._change(waiver_id, ended_at=fact.at, **changes)
 
-    def put_in_force(
-        self, waiver_id: str, approved_by: Iterable[str], now_ns: int
-    ) -> None:
-        """It counts from now on, if it is not too late."""
-        self._let_go_expired(now_ns)
+    def _put_in_force(self, waiver_id: str, value: Mapping[str, Any]) -> None:
+        # Its question may have left the journal.
+        request = WaiverRequest(
+            f"{ANSWER_TO}{TYPE}",
+            text=TYPE,
+            quorum=value["approvals"],
+            asked_by=value["requested_by"],
+            policy_id=value["policy_id"],
+            pattern=value["pattern"],
+            types=tuple(value["types"]),
+            expires_ns=value["expires_ns"],
+            reason=value["reason"],
+            requested_ns=value["requested_ns"],
+        )
+        self.ask(waiver_id, request)
+        self._let_go_expired(value["since_ns"])
         self._change(
             waiver_id,
             state="active",
-            approved_by=tuple(approved_by),
-            since=now_ns / NS,
+            approved_by=tuple(value["approved_by"]),
+            since=value["since_ns"] / NS,
         )
         waiver = self._waivers[waiver_id]
-        scopes = self._scopes.setdefault(waiver.policy_id, _Scopes())
-        scopes.add(waiver)
+        self._scopes.setdefault(waiver.policy_id, _Scopes()).add(waiver)
         heappush(self._ends, (self._expires_ns[waiver_id], waiver_id))
+        if waiver_id in self._revocations:
+            self._revoke(waiver_id)
 
     def _let_go_expired(self, now_ns: int) -> None:
         """Those that count no longer are compared no longer."""
@@ -338,18 +386,17 @@ class WaiverBook:
             waiver = self._waivers[heappop(self._ends)[1]]
             self._scopes[waiver.policy_id].remove(waiver)
 
-    def revoke(self, waiver_id: str, by: str, reason: str, now_ns: int) -> None:
-        """It counts no longer."""
-        waiver = self._waivers[waiver_id]
+    def _revoke(self, waiver_id: str) -> None:
+        value, waiver = self._revocations[waiver_id], self._waivers[waiver_id]
         scopes = self._scopes.get(waiver.policy_id)
         if scopes is not None:
             scopes.remove(waiver)
         self._change(
             waiver_id,
             state="revoked",
-            ended_at=now_ns / NS,
-            ended_by=by,
-            ended_for=reason,
+            ended_at=value["at_ns"] / NS,
+            ended_by=value["by"],
+            ended_for=value["reason"],
         )
 
     def covers(self, policy_id: str, operation: Operation, at: float) -> str | None:
@@ -390,43 +437,10 @@ class WaiverBook:
             return attrs.evolve(waiver, state="expired")
         return waiver
 
-    def until(self, waiver_id: str) -> int:
-        """Until when a waiver counts, in ns since the epoch."""
-        return self._expires_ns[waiver_id]
-
     def all(self, now_ns: int) -> list[Waiver]:
         """All waivers as they are now, in the order of their requests."""
-        return [self.at(waiver_id, now_ns) for waiver_id in self._waivers]
-
-    def _note_emitted(self, fact: Fact, value: Any) -> None:
-        name: str = fact.name  # type: ignore[attr-defined]  # of this class
-        if not name.startswith(OF_WAIVERS) or not isinstance(value, Mapping):
-            return
-        waiver_id = name.removeprefix(OF_WAIVERS)
-        if waiver_id.endswith(_REVOKED):
-            waiver_id = waiver_id.removesuffix(_REVOKED)
-            if waiver_id in self._waivers:
-                self.revoke(waiver_id, value["by"], value["reason"], fact.at_ns)
-            return
-        if waiver_id not in self._waivers:
-            # Its question has left the journal.
-            self._restore(waiver_id, value)
-        self.put_in_force(waiver_id, value["approved_by"], fact.at_ns)
-
-    def _restore(self, waiver_id: str, value: Mapping[str, Any]) -> None:
-        expires_ns = value["expires_ns"]
-        self._waivers[waiver_id] = Waiver(
-            waiver_id,
-            value["policy_id"],
-            value["pattern"],
-            tuple(value["types"]),
-            value["reason"],
-            value["requested_by"],
-            value["approvals"],
-            value["requested_ns"] / NS,
-            expires_ns / NS,
-        )
-        self._expires_ns[waiver_id] = expires_ns
+        every = (self.at(waiver_id, now_ns) for waiver_id in self._waivers)
+        return sorted(every, key=lambda one: (one.requested_at, one.id))
 
     def _change(self, waiver_id: str, **changes: Any) -> None:
         self._waivers[waiver_id] = attrs.evolve(self._waivers[waiver_id], **changes)
@@ -444,6 +458,38 @@ class Waivers:
         #: The orchestrator that has these policies, and its runtime.
         self._orch: Any = None
         self._rt: Any = None
+
+    def hear_waivers(self, items: Iterable[tuple[Fact, Any]]) -> bool:
+        """
+        Under the lock: take in events with the objects that they are about.
+
+        Returns:
+            Whether a waiver counts from now on that did not before.
+        """
+        is_more = False
+        for fact, cargo in items:
+            kind = fact[CLS]
+            if kind is EventEmitted:
+                name: str = fact.name  # type: ignore[attr-defined]  # of this class
+                if name.startswith(OF_WAIVERS):
+                    self._book.emitted(name, cargo.value)
+                    is_more = True
+            elif kind is TaskSubmitted:
+                if fact[TASK_ID].startswith(_PREFIX):
+                    self._book.note(fact, cargo._task)  # noqa: SLF001 - the task of a work
+            elif kind in _ENDS and fact[TASK_ID] in self._book:
+                self._book.note(fact, getattr(cargo, "_value", None))
+        return is_more
+
+    def restore_waivers(self) -> None:
+        """Under the lock: take in what earlier incarnations left in the kernel."""
+        kernel = self._rt.kernel
+        for name, event in kernel.retained.items():
+            self._book.emitted(name, event.cargo.value)
+        for row in kernel.asked:
+            task = None if row.cargo is None else row.cargo._task  # noqa: SLF001
+            if task is not None and isinstance(task.payload, WaiverRequest):
+                self._book.ask(row.id, task.payload)
 
     def covers(self, policy_id: str, operation: Operation, at: float) -> str | None:
         """See `WaiverBook.covers`."""
@@ -520,9 +566,10 @@ class Waivers:
             types=kinds,
             expires_ns=expires_ns,
             reason=reason,
+            requested_ns=now_ns,
         )
         task: Task[Any] = Task(
-            type=TYPE, id=f"{TYPE}/{rt.new_id()}", payload=request, deadline=until
+            type=TYPE, id=f"{_PREFIX}{rt.new_id()}", payload=request, deadline=until
         )
         handle = self._orch.submit_task(task)
         return self.waiver(handle.task_id)
@@ -573,10 +620,11 @@ class Waivers:
                 msg = f"{waiver_id} is not in force: it is {waiver.state}"
                 hint = "rt.reject_waiver(id, by=…)" if waiver.state == "asked" else None
                 raise InvalidTransitionError(msg, hint=hint, task_id=waiver_id)
-            until_ns = self._book.until(waiver_id)
-            said = {"by": by, "reason": reason}
-            rt.keep_event(f"{OF_WAIVERS}{waiver_id}{_REVOKED}", said, until_ns, now)
-            self._book.revoke(waiver_id, by, reason, now)
+            value = {"by": by, "reason": reason, "at_ns": now}
+            name = f"{OF_WAIVERS}{waiver_id}{_REVOKED}"
+            # Whoever lists waivers later knows it by this alone.
+            rt.keep_event(name, value, now + _LONG_NS, now)
+            self._book.emitted(name, value)
             return self._book.at(waiver_id, now)
 
         waiver: Waiver = rt.step(change, keep=True)
@@ -593,8 +641,10 @@ class Waivers:
         if state is not None and state not in STATES:
             msg = f"state: one of {', '.join(STATES)} is needed, not {show(state)}"
             raise InvalidTaskError(msg, hint=meant(str(state), STATES) or None)
-        now_ns = self._running().now()
-        every = self._book.all(now_ns)
+        rt = self._running()
+        if rt.committer is not None:
+            self._recall(rt.committer.journal.ids(_PREFIX))
+        every = self._book.all(rt.now())
         return [each for each in every if state is None or each.state == state]
 
     def waiver(self, waiver_id: str) -> Waiver:
@@ -604,7 +654,17 @@ class Waivers:
         Raises:
             UnknownTaskError: There is none of this id.
         """
-        return self._book.at(waiver_id, self._running().now())
+        rt = self._running()
+        if rt.committer is not None and isinstance(waiver_id, str):
+            self._recall((waiver_id,))
+        return self._book.at(waiver_id, rt.now())
+
+    def _recall(self, ids: Iterable[str]) -> None:
+        """Take in what the journal knows of waivers that have left memory."""
+        missing = [each for each in ids if each not in self._book]
+        entries = self._rt.committer.journal.select(missing, sys.maxsize)
+        for fact, value in entries if missing else ():
+            self._book.note(fact, value)
 
     def _running(self) -> Any:
         """The runtime of the orchestrator that has these policies."""
