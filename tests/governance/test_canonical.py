@@ -65,8 +65,10 @@ def test_the_examples_of_the_rfc():
 
 @pytest.mark.parametrize(
     "value",
-    [float("nan"), float("inf"), -float("inf"), 2**53, -(2**53), "\ud800", {1: 2}, {1}]
-    + [b"", {"a": [object()]}, {"\udfff": 1}],
+    [
+        *(float("nan"), float("inf"), -float("inf"), 2**53, -(2**53), "\ud800"),
+        *({1: 2}, {1}, b"", {"a": [object()]}, {"\udfff": 1}),
+    ],
 )
 def test_what_not_every_reader_has_exactly_is_refused(value):
     with pytest.raises(ValueError):
