@@ -48,7 +48,7 @@ def test_the_examples_of_the_rfc():
     assert canonical(
         {
             "numbers": [333333333.33333329, 1e30, 4.50, 2e-3, 1e-27],
-            "string": "\u20ac$\u000f\nA'B\"\\\\\"/",
+            "string": '\u20ac$\u000f\nA\'B"\\\\"/',
             "literals": [None, True, False],
         }
     ) == (
@@ -81,8 +81,10 @@ VALUES = st.recursive(
     | st.integers(-(2**53) + 1, 2**53 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(max_size=4), inner, max_size=4)
+    ),
     max_leaves=8,
 )
 

@@ -37,7 +37,7 @@ def put_in_force(made, name, policy, pattern, types=(), expires=100, since=1):
     made.ask(name, request)
     event = request.announces(name, Answer("approve", ("bob",)), since * S)
     if event is not None:
-        made.emitted(*event[:2])
+        made.take_in(*event[:2])
 
 
 def covers(made, policy, task_id="", kind="", at=10.0):
@@ -52,12 +52,20 @@ def test_a_waiver_covers_its_policy_and_no_other():
 
 
 def test_a_pattern_means_the_whole_id_and_is_no_part_of_everything():
-    made = book(("p", "maintenance/*", ()), ("p", "load", ()), ("q", "maintenance_*", ()))
+    made = book(
+        ("p", "maintenance/*", ()), ("p", "load", ()), ("q", "maintenance_*", ())
+    )
     assert covers(made, "p", "maintenance/x")
     assert covers(made, "p", "load")
     assert covers(made, "p", "load~2"), "all runs of a task have its id"
     assert covers(made, "q", "maintenance_x")
-    for other in ("xmaintenance/x", "maintenance", "x/maintenance/x", "loads", "reload"):
+    for other in (
+        "xmaintenance/x",
+        "maintenance",
+        "x/maintenance/x",
+        "loads",
+        "reload",
+    ):
         assert covers(made, "p", other) is None
     # What the operation says elsewhere is not looked at.
     operation = Operation(type="load", id="a", payload={"text": "load maintenance/x"})
@@ -96,16 +104,20 @@ def test_what_is_revoked_covers_nothing_in_whatever_order_it_is_told():
         revoked = f"{event[0]} revoked", {"by": "cyd", "reason": "done", "at_ns": 5 * S}
         made = WaiverBook()
         for name, value in [event[:2], revoked][::order]:
-            made.emitted(name, value)
+            made.take_in(name, value)
         assert covers(made, "p", "x") is None
         waiver = made.at("w", 10 * S)
-        assert (waiver.state, waiver.ended_by, waiver.ended_for) == ("revoked", "cyd", "done")
+        assert (waiver.state, waiver.ended_by, waiver.ended_for) == (
+            "revoked",
+            "cyd",
+            "done",
+        )
 
 
 def test_of_several_another_still_covers():
     made = book(("p", "a*", ()), ("p", "*b", ()), ("p", "ab", ()))
     for name in ("w0", "w2"):
-        made.emitted(
+        made.take_in(
             f"taskorch waiver {name} revoked", {"by": "c", "reason": "r", "at_ns": S}
         )
     assert covers(made, "p", "ab") == "w1"

@@ -38,16 +38,17 @@ from taskorch.events import (
     EventEmitted,
     Fact,
     TaskCancelled,
-    TaskCompleted,
     TaskFailed,
     TaskSubmitted,
 )
+from taskorch.kernel import moves_of
 from taskorch.model import (
     ANSWER_TO,
     OF_WAIVERS,
     Answer,
     Question,
     Task,
+    TaskState,
     check_answerer,
     check_seconds,
     is_name,
@@ -76,7 +77,11 @@ _WILD: Final = re.compile(r"[*?\[\]]")
 _REVOKED: Final = " revoked"
 #: How long it is kept that a waiver was revoked, in ns: as good as for ever.
 _LONG_NS: Final = MAX_SECONDS * NS
-_ENDS: Final = (TaskCompleted, TaskFailed, TaskCancelled)
+#: The states in which a question ends without an approval, by the event.
+_ENDED: Final[Mapping[type, TaskState]] = {
+    TaskFailed: TaskState.FAILED,
+    TaskCancelled: TaskState.CANCELLED,
+}
 
 
 @frozen
@@ -293,14 +298,15 @@ class WaiverBook:
         """Take in an event, and what the journal keeps beside it."""
         kind = fact[CLS]
         if kind is EventEmitted:
-            name: str = fact.name  # type: ignore[attr-defined]  # of this class
-            self.emitted(name, value)
+            self.emitted(fact, value)
         elif kind is TaskSubmitted:
             request = value.payload if isinstance(value, Task) else None
             if isinstance(request, WaiverRequest):
                 self.ask(fact[TASK_ID], request)
-        elif kind in _ENDS and fact[TASK_ID] in self._waivers:
-            self._end(fact[TASK_ID], fact, value)
+        elif kind in _ENDED and fact[TASK_ID] in self._waivers:
+            ended: Any = fact
+            detail = ended.reason if kind is TaskCancelled else ended.message
+            self.end(fact[TASK_ID], _ENDED[kind], fact.at_ns, detail)
 
     def ask(self, waiver_id: str, request: WaiverRequest) -> None:
         """Take in a request."""
@@ -321,36 +327,40 @@ class WaiverBook:
         if waiver_id in self._revocations:
             self._revoke(waiver_id)
 
-    def emitted(self, name: str, value: Any) -> None:
-        """Take in an event from outside: it may put a waiver in force, or revoke it."""
+    def emitted(self, fact: Any, value: Any) -> bool:
+        """
+        Take in an event from outside.
+
+        Returns:
+            Whether it puts a waiver in force, or revokes one.
+        """
+        return self.take_in(fact.name, value)
+
+    def take_in(self, name: str, value: Any) -> bool:
+        """Take in an event from outside by its name and its payload."""
         if not name.startswith(OF_WAIVERS) or not isinstance(value, Mapping):
-            return
+            return False
         waiver_id = name.removeprefix(OF_WAIVERS)
         if not waiver_id.endswith(_REVOKED):
             self._put_in_force(waiver_id, value)
-            return
+            return True
         waiver_id = waiver_id.removesuffix(_REVOKED)
         self._revocations[waiver_id] = value
         if waiver_id in self._waivers:
             self._revoke(waiver_id)
+        return True
 
-    def _end(self, waiver_id: str, fact: Fact, value: Any) -> None:
-        """Its question has ended."""
+    def end(self, waiver_id: str, state: TaskState, at_ns: int, detail: str) -> None:
+        """Its question has ended, without an approval."""
         if self._waivers[waiver_id].state != "asked":
             return
-        if isinstance(fact, TaskCompleted):
-            if isinstance(value, Answer):
-                self._change(waiver_id, approved_by=value.by, since=fact.at)
-            return
-        if isinstance(fact, TaskCancelled):
-            changes = {"state": "withdrawn", "ended_for": fact.reason}
-        elif fact.at_ns >= self._expires_ns[waiver_id]:
+        if state is not TaskState.CANCELLED and at_ns >= self._expires_ns[waiver_id]:
             # Its time says so.
             return
-        else:
-            message: str = fact.message  # type: ignore[attr-defined]  # of this class
-            changes = {"state": "rejected", "ended_for": message}
-        self._change(waiver_id, ended_at=fact.at, **changes)
+        changes = {"state": "rejected", "ended_for": detail}
+        if state is TaskState.CANCELLED:
+            changes["state"] = "withdrawn"
+        self._change(waiver_id, ended_at=at_ns / NS, **changes)
 
     def _put_in_force(self, waiver_id: str, value: Mapping[str, Any]) -> None:
         # Its question may have left the journal.
@@ -437,6 +447,10 @@ class WaiverBook:
             return attrs.evolve(waiver, state="expired")
         return waiver
 
+    def ids(self, state: WaiverState) -> list[str]:
+        """The ids of those that are in a state, whether they have expired or not."""
+        return [each.id for each in self._waivers.values() if each.state == state]
+
     def all(self, now_ns: int) -> list[Waiver]:
         """All waivers as they are now, in the order of their requests."""
         every = (self.at(waiver_id, now_ns) for waiver_id in self._waivers)
@@ -459,37 +473,40 @@ class Waivers:
         self._orch: Any = None
         self._rt: Any = None
 
+    # -- for the orchestrator ----------------------------------------------------------
+
+    def serve(self, orchestrator: Any) -> None:
+        """Ask for waivers by questions of *orchestrator*."""
+        self._orch, self._rt = orchestrator, orchestrator._rt  # noqa: SLF001 - its part
+
     def hear_waivers(self, items: Iterable[tuple[Fact, Any]]) -> bool:
         """
-        Under the lock: take in events with the objects that they are about.
+        Under the lock: take in events, each with what came with it.
 
         Returns:
-            Whether a waiver counts from now on that did not before.
+            Whether a waiver is in force, or revoked, that was not before.
         """
-        is_more = False
+        is_other = False
         for fact, cargo in items:
-            kind = fact[CLS]
-            if kind is EventEmitted:
-                name: str = fact.name  # type: ignore[attr-defined]  # of this class
-                if name.startswith(OF_WAIVERS):
-                    self._book.emitted(name, cargo.value)
-                    is_more = True
-            elif kind is TaskSubmitted:
-                if fact[TASK_ID].startswith(_PREFIX):
-                    self._book.note(fact, cargo._task)  # noqa: SLF001 - the task of a work
-            elif kind in _ENDS and fact[TASK_ID] in self._book:
-                self._book.note(fact, getattr(cargo, "_value", None))
-        return is_more
+            if fact[CLS] is EventEmitted:
+                is_other |= self._book.emitted(fact, cargo.value)
+        return is_other
 
     def restore_waivers(self) -> None:
         """Under the lock: take in what earlier incarnations left in the kernel."""
-        kernel = self._rt.kernel
-        for name, event in kernel.retained.items():
-            self._book.emitted(name, event.cargo.value)
-        for row in kernel.asked:
-            task = None if row.cargo is None else row.cargo._task  # noqa: SLF001
-            if task is not None and isinstance(task.payload, WaiverRequest):
-                self._book.ask(row.id, task.payload)
+        for event in self._rt.kernel.retained.values():
+            self._book.take_in(event.id, event.cargo.value)
+        for row in self._rt.kernel.asked:
+            self._know(row)
+
+    def _know(self, row: Any) -> None:
+        """Under the lock: what *row* says, if it asks for a waiver."""
+        question = None if row.cargo is None else row.cargo._task.payload  # noqa: SLF001
+        if isinstance(question, WaiverRequest):
+            self._book.ask(row.id, question)
+            if row.state in (TaskState.FAILED, TaskState.CANCELLED):
+                state, at_ns, detail = moves_of(row)[-1]
+                self._book.end(row.id, state, at_ns, detail)
 
     def covers(self, policy_id: str, operation: Operation, at: float) -> str | None:
         """See `WaiverBook.covers`."""
@@ -571,8 +588,7 @@ class Waivers:
         task: Task[Any] = Task(
             type=TYPE, id=f"{_PREFIX}{rt.new_id()}", payload=request, deadline=until
         )
-        handle = self._orch.submit_task(task)
-        return self.waiver(handle.task_id)
+        return self.waiver(self._orch.submit_task(task).task_id)
 
     def approve_waiver(self, waiver_id: str, *, by: str, note: str = "") -> Waiver:
         """
@@ -624,7 +640,7 @@ class Waivers:
             name = f"{OF_WAIVERS}{waiver_id}{_REVOKED}"
             # Whoever lists waivers later knows it by this alone.
             rt.keep_event(name, value, now + _LONG_NS, now)
-            self._book.emitted(name, value)
+            self._book.take_in(name, value)
             return self._book.at(waiver_id, now)
 
         waiver: Waiver = rt.step(change, keep=True)
@@ -642,9 +658,14 @@ class Waivers:
             msg = f"state: one of {', '.join(STATES)} is needed, not {show(state)}"
             raise InvalidTaskError(msg, hint=meant(str(state), STATES) or None)
         rt = self._running()
-        if rt.committer is not None:
-            self._recall(rt.committer.journal.ids(_PREFIX))
-        every = self._book.all(rt.now())
+
+        def look(now: int) -> list[Waiver]:
+            kept = () if rt.committer is None else rt.committer.journal.ids(_PREFIX)
+            asked = self._book.ids("asked")
+            self._recall(dict.fromkeys((*kept, *asked, *map(_id_of, rt.kernel.asked))))
+            return self._book.all(now)
+
+        every: list[Waiver] = rt.step(look)
         return [each for each in every if state is None or each.state == state]
 
     def waiver(self, waiver_id: str) -> Waiver:
@@ -654,17 +675,27 @@ class Waivers:
         Raises:
             UnknownTaskError: There is none of this id.
         """
-        rt = self._running()
-        if rt.committer is not None and isinstance(waiver_id, str):
+
+        def look(now: int) -> Waiver:
             self._recall((waiver_id,))
-        return self._book.at(waiver_id, rt.now())
+            return self._book.at(waiver_id, now)
+
+        waiver: Waiver = self._running().step(look)
+        return waiver
 
     def _recall(self, ids: Iterable[str]) -> None:
-        """Take in what the journal knows of waivers that have left memory."""
-        missing = [each for each in ids if each not in self._book]
-        entries = self._rt.committer.journal.select(missing, sys.maxsize)
-        for fact, value in entries if missing else ():
-            self._book.note(fact, value)
+        """Under the lock: take in what is known of the questions with these ids."""
+        rt = self._rt
+        missing = []
+        for waiver_id in ids:
+            row = rt.kernel.tasks.get(waiver_id)
+            if row is not None:
+                self._know(row)
+            elif waiver_id not in self._book:
+                missing.append(waiver_id)
+        if missing and rt.committer is not None:
+            for fact, value in rt.committer.journal.select(missing, sys.maxsize):
+                self._book.note(fact, value)
 
     def _running(self) -> Any:
         """The runtime of the orchestrator that has these policies."""
@@ -687,6 +718,11 @@ class Waivers:
             raise AnswerRefusedError(msg + waiver.state, task_id=waiver_id)
         self._orch.answer(waiver_id, choice, by=by, note=note)
         return self.waiver(waiver_id)
+
+
+def _id_of(row: Any) -> str:
+    task_id: str = row.id
+    return task_id
 
 
 def _line(text: str) -> str:
