@@ -762,6 +762,20 @@ class Permanent(Exception):  # noqa: N818 - reads as a statement where it is rai
     """Raised by a task to say that a retry is of no use: it fails at once."""
 
 
+class PolicyDeniedError(ValidationFailedError, Permanent):
+    """
+    Policies deny it: a task, its result, or what somebody asks for.
+
+    Attributes:
+        verdict: The `taskorch.governance.Verdict`: what is violated, and why.
+    """
+
+    code = "policy_denied"
+    default_hint = "a waiver lets it pass, or other policies do"
+
+    verdict: Any = None
+
+
 class ToolCallError(ToolError, Permanent):
     """
     The arguments or the answer of a tool do not fit its schema.

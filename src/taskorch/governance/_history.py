@@ -56,8 +56,10 @@ _NS: Final = 1_000_000_000
 #: Keys beyond which those that are out of date are dropped, now and then.
 _MANY: Final = 1_000
 
-#: What finds the operation that a task is; None: nobody knows it any more.
-Find: TypeAlias = Callable[[str], Operation | None]
+#: What finds, of an event and of what came with it, the type of the task; and the
+#: operation that it is, or None: nobody knows it any more.
+FindType: TypeAlias = Callable[[Any, Any], str]
+Find: TypeAlias = Callable[[Any, Any], Operation | None]
 
 
 class Answer(NamedTuple):
@@ -153,13 +155,14 @@ class _Rule:
             _let_go(kept)
         self._age(kept, fact.at_ns)
 
-    def ended(self, task_id: str) -> None:
-        """The attempt of a task does not run any more."""
+    def ended(self, task_id: str) -> bool:
+        """The attempt of a task does not run any more; whether that was counted."""
         key = self._running.pop(task_id, None)
         kept = None if key is None else self._kept.get(key)
         if kept is not None:
             kept.running.pop(task_id, None)
             kept.long.pop(task_id, None)
+        return key is not None
 
     def _age(self, kept: _Kept, now: int) -> None:
         """Let go of what is not within the window any more."""
@@ -187,7 +190,7 @@ class _Rule:
         if self.rule.count is not None:
             return self._count(kept, operation, now)
         is_there = kept is not None and not self._is_old(kept.at_ns, now)
-        past = _shown(self.rule.past)
+        past = words_of(self.rule.past)
         form = self.rule.form
         if kept is None or not is_there:
             holds = form == "never_after"
@@ -197,7 +200,7 @@ class _Rule:
             return Answer(False, kept.seq, f"there was {past}", opens)  # noqa: FBT003
         if kept.breach:
             assert self.rule.no is not None  # noqa: S101 - `since` has it
-            detail = f"after {past} came {_shown(self.rule.no)}"
+            detail = f"after {past} came {words_of(self.rule.no)}"
             return Answer(False, kept.breach, detail)  # noqa: FBT003
         return Answer(True, kept.seq, f"there was {past}")  # noqa: FBT003
 
@@ -223,7 +226,7 @@ class _Rule:
             over = number - most
             if 0 < over <= len(recent):
                 opens = recent[over - 1] + self._within + 1
-        detail = f"{number} of at most {most} {_shown(rule.past)}"
+        detail = f"{number} of at most {most} {words_of(rule.past)}"
         return Answer(number <= most, last, detail, opens)
 
     def _is_old(self, at_ns: int, now: int) -> bool:
@@ -245,7 +248,8 @@ def _is_of(past: Past, event: str, operation: Operation) -> bool:
     )
 
 
-def _shown(past: Past) -> str:
+def words_of(past: Past) -> str:
+    """What is looked for, in words: `started deploy`."""
     text = f"{past.event} {past.type}"
     return text if past.id == "*" else f"{text} ({past.id})"
 
@@ -258,58 +262,101 @@ class Memory:
         rules: The rules, by the ids of their policies and their own.
     """
 
-    def __init__(self, rules: Mapping[tuple[str, str], History]) -> None:
-        self._rules = {name: _Rule(rule) for name, rule in rules.items()}
-        self._latest_ns = 0
+    def __init__(
+        self,
+        rules: Mapping[tuple[str, str], History],
+        before: Memory | None = None,
+    ) -> None:
+        known = {} if before is None else before.rules
+        #: The rules, with what they keep.
+        self.rules: dict[tuple[str, str], _Rule] = {}
+        #: The rules that have heard nothing of what has happened before now.
+        self.new: list[tuple[str, str]] = []
+        for name, rule in rules.items():
+            earlier = known.get(name)
+            if earlier is not None and earlier.rule == rule:
+                self.rules[name] = earlier
+            else:
+                self.rules[name] = _Rule(rule)
+                self.new.append(name)
+        self.latest_ns: int = 0 if before is None else before.latest_ns
+        #: Which rules look for an event of tasks of a type.
+        self._looking: dict[tuple[str, str], tuple[_Rule, ...]] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._rules)
+        return bool(self.rules)
 
     @property
     def within_ns(self) -> int | None:
-        """The longest window, in ns; None: a rule has none, or there is no rule."""
-        windows = [rule.rule.within for rule in self._rules.values()]
+        """The longest window of the new rules, in ns; None: one has none."""
+        windows = [self.rules[name].rule.within for name in self.new]
         known = [seconds for seconds in windows if seconds is not None]
         return int(max(known) * _NS) if known and len(known) == len(windows) else None
 
-    def hear(self, facts: Iterable[Any], find: Find) -> None:
+    def hear(
+        self,
+        items: Iterable[tuple[Any, Any]],
+        type_of: FindType,
+        find: Find,
+        *,
+        only_new: bool = False,
+    ) -> bool:
         """
-        Take in *facts*, in their order.
+        Take in events, in their order; whether a rule has looked for one.
 
         Args:
-            facts: Events.
-            find: What finds the operation that a task is.
+            items: Events, each with what came with it.
+            type_of: What finds the type of the task.
+            find: What finds the operation that the task is.
+            only_new: Whether only the new rules take them in.
         """
-        for fact in facts:
+        rules = [self.rules[name] for name in self.new] if only_new else None
+        was_looked_for = False
+        for fact, cargo in items if self.rules else ():
             cls = type(fact)
             if cls not in HEARD:
                 continue
-            self._latest_ns = max(self._latest_ns, fact.at_ns)
-            event = _EVENTS.get(cls)
+            self.latest_ns = max(self.latest_ns, fact.at_ns)
             if cls in _ENDS:
-                for rule in self._rules.values():
-                    rule.ended(fact.task_id)
-            if event is None or not self._is_looked_for(event):
+                ended = [
+                    rule.ended(fact.task_id) for rule in rules or self.rules.values()
+                ]
+                was_looked_for |= any(ended)
+            event = _EVENTS.get(cls)
+            if event is None:
                 continue
-            operation = find(fact.task_id)
-            if operation is None:
-                continue
-            for rule in self._rules.values():
-                rule.hear(event, fact, operation)
+            looking = [
+                rule
+                for rule in self._looking_for(event, type_of(fact, cargo))
+                if rules is None or rule in rules
+            ]
+            operation = find(fact, cargo) if looking else None
+            if operation is not None:
+                was_looked_for = True
+                for rule in looking:
+                    rule.hear(event, fact, operation)
+        return was_looked_for
 
-    def _is_looked_for(self, event: str) -> bool:
-        return any(
-            event == rule.rule.past.event
-            or (rule.rule.no is not None and event == rule.rule.no.event)
-            for rule in self._rules.values()
-        )
-
-    def ended(self, task_id: str) -> None:
-        """The attempt of a task does not run any more, though no event says so."""
-        for rule in self._rules.values():
-            rule.ended(task_id)
+    def _looking_for(self, event: str, task_type: str) -> tuple[_Rule, ...]:
+        key = event, task_type
+        looking = self._looking.get(key)
+        if looking is None:
+            if len(self._looking) > _MANY:
+                self._looking = {}
+            looking = tuple(
+                rule
+                for rule in self.rules.values()
+                if any(
+                    past is not None
+                    and past.event == event
+                    and (past.type == "*" or fnmatchcase(task_type, past.type))
+                    for past in (rule.rule.past, rule.rule.no)
+                )
+            )
+            self._looking[key] = looking
+        return looking
 
     def ask(self, name: tuple[str, str], operation: Operation, now: int) -> Answer:
         """What the rule *name* says of *operation* at *now*, in ns; nothing changes."""
         # A clock that was set back brings nothing back into a window.
-        return self._rules[name].ask(operation, max(self._latest_ns, now))
+        return self.rules[name].ask(operation, max(self.latest_ns, now))

@@ -672,6 +672,8 @@ class Verdict:
         policies_hash: What tells this set of policies from any other.
         operation: What was judged.
         at: When: seconds since the epoch.
+        opens_at: When it may be another verdict, even if nothing happens meanwhile:
+            seconds since the epoch; None: never.
     """
 
     decision: Decision
@@ -683,6 +685,7 @@ class Verdict:
     policies_hash: str = ""
     operation: Operation = attrs.field(factory=Operation)
     at: float = 0.0
+    opens_at: float | None = None
 
     @property
     def allowed(self) -> bool:

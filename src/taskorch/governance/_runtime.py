@@ -43,7 +43,7 @@ class ConstitutionalRuntime(Audits):
         self._set = PolicySet(policies)
         self._memory = Memory(self._set.histories)
         #: Called when the policies, or what they are waived by, have changed.
-        self._listeners: list[Callable[[], object]] = []
+        self._tell: Callable[[], object] | None = None
         #: The clock of the orchestrator that asks it: ns since the epoch.
         self._now: Callable[[], int] | None = None
 
@@ -85,8 +85,8 @@ class ConstitutionalRuntime(Audits):
         """
         Judge by other policies from now on.
 
-        Tasks that are on hold are judged again. What history rules have counted starts
-        anew with the events that the journal has.
+        Tasks that are on hold are judged again. History rules that are new read what
+        has happened in the journal; without one, they begin with what happens now.
 
         Args:
             policies: The policies, or the path of a file of them.
@@ -99,14 +99,36 @@ class ConstitutionalRuntime(Audits):
         is_path = isinstance(policies, str) or hasattr(policies, "__fspath__")
         read: Any = read_policies((policies,)) if is_path else policies  # type: ignore[arg-type]
         ready = PolicySet(read)
-        memory = Memory(ready.histories)
-        self._set, self._memory = ready, memory
+        self._set, self._memory = ready, Memory(ready.histories, self._memory)
         self.changed()
 
     def changed(self) -> None:
         """Have all that is on hold judged again: policies, or waivers, are others."""
-        for tell in tuple(self._listeners):
-            tell()
+        if self._tell is not None:
+            self._tell()
+
+    # -- for the orchestrator ----------------------------------------------------------
+
+    def join(self, now: Callable[[], int], tell: Callable[[], object]) -> None:
+        """
+        Belong to an orchestrator: for its runtime.
+
+        Args:
+            now: Its clock: ns since the epoch.
+            tell: What is called when policies or waivers have changed.
+
+        Raises:
+            InvalidTaskError: It belongs to another.
+        """
+        if self._tell is not None:
+            msg = "this ConstitutionalRuntime belongs to another orchestrator"
+            raise InvalidTaskError(msg, hint="make one for each")
+        self._now, self._tell = now, tell
+
+    @property
+    def memory(self) -> Memory:
+        """What history rules have heard: for the runtime."""
+        return self._memory
 
     # -- judging -----------------------------------------------------------------------
 

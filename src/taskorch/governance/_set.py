@@ -21,7 +21,7 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.governance._cel import Condition, any_of, condition_of
-from taskorch.governance._history import Memory
+from taskorch.governance._history import Memory, words_of
 from taskorch.governance._operators import (
     NOWHERE,
     Getter,
@@ -267,6 +267,7 @@ class _Judgement:
         "_is_open",
         "_memory",
         "_now",
+        "_opens",
         "_operation",
         "_violations",
         "may_hold",
@@ -285,6 +286,8 @@ class _Judgement:
         self._evaluations: list[Evaluation] = []
         self._violations: list[Violation] = []
         self._changes: list[Change] = []
+        #: When a rule that is violated now holds by itself, in ns; None: none does.
+        self._opens: int | None = None
         self._document: dict[str, Any] | None = None
         #: Whether a condition may be true.
         self.may_hold = True
@@ -309,6 +312,7 @@ class _Judgement:
             policies_hash,
             self._operation,
             self._now / _NS,
+            None if self._opens is None else self._opens / _NS,
         )
 
     def holds(self, ready: _Ready) -> bool:
@@ -393,6 +397,8 @@ class _Judgement:
             )
             if not answer.holds:
                 faults.append(_Fault(past, answer.detail))
+                if answer.opens_ns is not None:
+                    self._opens = min(self._opens or answer.opens_ns, answer.opens_ns)
 
     def _is_changed(self, ready: _Ready) -> bool:
         """Whether the operation has all values that the policy would give it."""
@@ -446,7 +452,7 @@ def _violation(
     elif rule is not None:
         operator, message, actual = rule.form, rule.message, fault.actual
         expected = plain(attrs.asdict(rule.past))
-        usual = f"{operator.replace('_', ' ')} {rule.past.event} {rule.past.type}"
+        usual = _usual(rule)
     else:
         operator, expected, message = WHEN, policy.when, policy.description
         actual, usual = None, f"when {policy.when}"
@@ -465,6 +471,19 @@ def _violation(
         waiver,
         decision,
     )
+
+
+def _usual(rule: History) -> str:
+    """What is wrong where *rule* does not hold, if it has no words of its own."""
+    past = words_of(rule.past)
+    within = "" if rule.within is None else f" within {rule.within:g} s"
+    if rule.count is not None:
+        return f"no more than {rule.at_most} {past} are allowed{within}"
+    if rule.never_after is not None:
+        return f"it may not follow {past}{within}"
+    if rule.since is not None and rule.no is not None:
+        return f"{past} is needed{within}, and no {words_of(rule.no)} since"
+    return f"{past} is needed{within}"
 
 
 def _shown(value: Any) -> Any:

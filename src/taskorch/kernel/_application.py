@@ -72,8 +72,9 @@ EVENT: Final = "event"
 ASKED: Final = "asked"
 #: The same: policies deny its start.
 DENIED: Final = "policy"
-#: The type of the error of a task about whose start people are asked.
+#: The type of the error of a task about whose start people are asked, and how they are.
 ASKS: Final = "PolicyAskedError"
+ASKING: Final = "policies ask whether it may start: "
 #: Causes of a failure that count against the record of the agent, if the task ran.
 _AGENTS_FAULT: Final = ("error", "timeout", "deadline", "component")
 #: Errors that say what the work has come to, and nothing of who did it: criteria of a
@@ -624,7 +625,7 @@ def unblocked(kernel: KernelState, row: TaskRow, event: TaskUnblocked) -> None:
     kernel.asked.pop(row, None)
     kernel.denied.pop(row, None)
     if extra.error is not None and extra.error[0] == ASKS:
-        extra.permitted = extra.error[1]
+        extra.permitted = extra.error[1].removeprefix(ASKING)
     if extra.error is not None and (
         extra.error[2] in (GONE, DENIED) or extra.error[0] == ASKS
     ):

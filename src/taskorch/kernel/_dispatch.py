@@ -13,6 +13,7 @@ from taskorch.events import AllocationChanged, PolicyViolated, TaskStarted
 from taskorch.kernel import _backfill, _breakers, _ends, _limits, _queue, _shortages
 from taskorch.kernel._application import (
     ASKED,
+    ASKING,
     ASKS,
     DENIED,
     agent_of,
@@ -93,8 +94,10 @@ def _is_allowed(kernel: KernelState, row: TaskRow, now: int) -> bool:
         kernel.ruling = ruling
         return True
     _tell_of_violations(kernel, row, ruling, now)
-    kind, cause = (ASKS, ASKED) if ruling.asks else ("PolicyDeniedError", DENIED)
-    _ends.hold(kernel, row, (kind, ruling.denied, cause), now)
+    error = ("PolicyDeniedError", ruling.denied, DENIED)
+    if ruling.asks:
+        error = (ASKS, f"{ASKING}{ruling.denied}", ASKED)
+    _ends.hold(kernel, row, error, now)
     _ends.decide(kernel, now)
     if kernel.under_way is not None:
         _queue.ask_again(kernel)

@@ -500,7 +500,11 @@ def submit_calls(
     known = rt.known_calls.get(fn.__qualname__) if type(fn) is FunctionType else None
     if known is None or known.code is not fn.__code__ or fn.__dict__:
         known = None
-    if (known is None and declared(fn) is not None) or _refer(calls):
+    if (
+        (known is None and declared(fn) is not None)
+        or _refer(calls)
+        or (rt.governor is not None and rt.governor.is_asked_of(fn))
+    ):
         return submit_tasks(
             rt, [Task.call(fn, *args, kwargs=kwargs) for args, kwargs in calls]
         )
@@ -603,6 +607,8 @@ def knows(rt: Runtime, fn: Callable[..., Any]) -> bool:
     """Whether calls of *fn* are accepted without asking a validator."""
     known = rt.known_calls.get(call_type(fn))
     if known is None or known.bucket.forgotten:
+        return False
+    if rt.governor is not None and rt.governor.is_asked_of(fn):
         return False
     return known.bucket.verdict is True
 
@@ -711,6 +717,8 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
     """
     if work._task is not None and error is None and work._task.retry is not NO_RETRY:
         error = unwanted(work, value)
+    if rt.governor is not None and error is None:
+        error = rt.governor.result_error(work, attempt, value)
     committer, lock, kernel = rt.committer, rt.lock, rt.kernel
     document = None
     if committer is not None and (value is not None or error is not None):

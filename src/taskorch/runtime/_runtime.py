@@ -79,6 +79,7 @@ from taskorch.runtime._work import (
 from taskorch.signals import Signals
 
 if TYPE_CHECKING:
+    from taskorch.runtime._governor import Governor
     from taskorch.runtime._memo import Memo
     from taskorch.runtime._output import KeptOutput
     from taskorch.telemetry._metrics import Metrics
@@ -105,6 +106,11 @@ class AnyRuntime(Protocol):
     @property
     def committer(self) -> Committer | None:
         """What keeps facts; None: nothing outlives the process."""
+        ...
+
+    @property
+    def governor(self) -> Governor | None:
+        """Has what comes in judged, if there are policies as data."""
         ...
 
     @property
@@ -203,6 +209,7 @@ class Runtime:
         "first_made",
         "fleet",
         "glue",
+        "governor",
         "halted",
         "joining",
         "kernel",
@@ -372,6 +379,8 @@ class Runtime:
         self.first_made: dict[str, Any] = {}
         #: The rules over what is measured, once they are watched.
         self.alerts: Any = None
+        #: Has what comes in and starts judged, if there are policies as data.
+        self.governor: Governor | None = None
         #: Types of tasks that only hold the others together: see `Stats.glue`.
         self.glue: tuple[str, ...] = ()
         #: Agents that do what no other can: see `AgentStats.stands_by`.
@@ -436,6 +445,8 @@ class Runtime:
         self.kernel.hand_over = self._hand_over
         self.kernel.whom = whom
         self.deciders.bind(self.kernel)
+        if self.deciders.governor is not None:
+            self.kernel.judge_starts(judged=True)
 
     def name_life(self) -> None:
         """Ids of one life differ from those of any other."""
@@ -510,6 +521,9 @@ class Runtime:
                 claim.cargo()
         if kernel.open or kernel.returning or kernel.growing:
             kernel.dispatch(now)
+        if self.governor is not None:
+            # Before what has ended leaves memory.
+            self.governor.hear()
         if self.orphans and kernel.parked:
             hold_orphans(self, now)
         if kernel.touched:
@@ -678,6 +692,9 @@ class Runtime:
         items = self.kernel.sink
         if not items:
             return
+        if self.governor is not None:
+            self.governor.hear()
+            self.governor.handed_over()
         if self.spans is not None:
             signed(items, self.spans)
         if self.committer is not None:

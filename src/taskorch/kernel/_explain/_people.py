@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from taskorch.kernel._application import terms_of_wait
+from taskorch.kernel._application import ASKING, terms_of_wait
 from taskorch.kernel._dependencies import awaits
 from taskorch.kernel._history import moves_of
 from taskorch.model import (
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 _S: Final = TaskState
 #: What a history has where an attempt has failed, and a person was asked.
 _ASKED: Final = (_S.RETRYING, _S.QUEUED, _S.BLOCKED)
-#: How it says that policies ask people about a start.
-ASKING: Final = "policies ask whether it may start: "
 
 
 def wait_of(row: TaskRow) -> Awaited | None:
