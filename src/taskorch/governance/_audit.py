@@ -20,9 +20,11 @@ from taskorch._base.canonical import canonical
 from taskorch._base.frozen import frozen
 from taskorch._base.limits import NS
 from taskorch._base.visible import counted
+from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.events import (
     Fact,
+    PolicyViolated,
     TaskBlocked,
     TaskCancelled,
     TaskCompleted,
@@ -46,9 +48,18 @@ from taskorch.governance._policies import (
 )
 from taskorch.governance._reading import read_policies
 from taskorch.governance._set import PolicySet
-from taskorch.governance._waivers import WaiverBook, WaiverRequest, Waivers
+from taskorch.governance._waivers import Waiver, WaiverBook, WaiverRequest, Waivers
 from taskorch.journal import open_journal
-from taskorch.model import Resources, Task, has_number, plain, show, stamp, stem_of
+from taskorch.model import (
+    Resources,
+    Task,
+    has_number,
+    plain,
+    run_of,
+    show,
+    stamp,
+    stem_of,
+)
 
 if TYPE_CHECKING:
     import os
@@ -67,8 +78,8 @@ _WAIVED: Final = 5
 #: The class of the error of a task that policies keep from starting.
 _DENIED: Final = "PolicyDeniedError"
 _ASKED: Final = "PolicyAskedError"
-#: Stands in a permit for people, who have allowed the start.
-_PEOPLE: Final = "people"
+#: How a rule of a permit ends that people have let pass.
+_BY_PEOPLE: Final = "~people"
 _ENDS: Final = (TaskCompleted, TaskFailed, TaskCancelled)
 #: The format of a receipt.
 _SPEC: Final = "taskorch.receipt/1"
@@ -104,7 +115,8 @@ class Replayed:
     def differs(self) -> bool:
         """Whether it is decided otherwise now; what people allowed they still may."""
         now = self.verdict.decision
-        return now != self.then and not (now == "ask" and _PEOPLE in self.permit)
+        by_people = any(rule.endswith(_BY_PEOPLE) for rule in self.permit)
+        return now != self.then and not (now == "ask" and by_people)
 
     def __str__(self) -> str:
         done = f"{self.then}, and now {self.verdict.decision}"
@@ -207,25 +219,31 @@ class Audit:
 class _Past:
     """What is known of a task at a moment of the past."""
 
-    __slots__ = ("changes", "run", "task")
+    __slots__ = ("attempt", "changes", "place", "run", "task")
 
     def __init__(self, task: Task[Any], run: str) -> None:
         self.task = task
         self.run = run
+        #: The number of its latest attempt.
+        self.attempt = 0
         #: Options that it has got since.
         self.changes: dict[str, Any] = {}
+        #: Where its submission stands among what was judged; None: nowhere.
+        self.place: int | None = None
 
-    def note(self, fact: TaskReprioritised | TaskOptionsChanged) -> None:
-        """Take in other options."""
-        if isinstance(fact, TaskReprioritised):
+    def note(self, fact: Fact) -> None:
+        """Take in another attempt, or other options."""
+        if isinstance(fact, TaskStarted):
+            self.attempt = fact.attempt
+        elif isinstance(fact, TaskReprioritised):
             self.changes["priority"] = fact.priority
-            return
-        self.changes |= {
-            "priority": fact.priority,
-            "resources": Resources.from_units(fact.resources),
-            "timeout": None if fact.timeout_ns is None else fact.timeout_ns / NS,
-            "owner": fact.owner,
-        }
+        elif isinstance(fact, TaskOptionsChanged):
+            self.changes |= {
+                "priority": fact.priority,
+                "resources": Resources.from_units(fact.resources),
+                "timeout": None if fact.timeout_ns is None else fact.timeout_ns / NS,
+                "owner": fact.owner,
+            }
 
     def operation(self, task_id: str, **fields: Any) -> Operation:
         """The operation that the task is."""
@@ -252,29 +270,44 @@ def entries_of(source: Source) -> Iterator[Entry]:
     return entries
 
 
-def replayed(entries: Iterable[Entry], ready: PolicySet) -> Iterator[Replayed]:
+def replayed(entries: Iterable[Entry], ready: PolicySet) -> list[Replayed]:
     """Each submission and each start of *entries*, judged by the policies *ready*."""
     book, memory = WaiverBook(), Memory(ready.histories)
     tasks: dict[str, _Past] = {}
+    moments: list[Replayed] = []
 
-    def find(task_id: str) -> Operation | None:
-        past = tasks.get(task_id)
-        return None if past is None else past.operation(task_id)
+    def find(fact: Any, _: Any) -> Operation | None:
+        past = tasks.get(fact.task_id)
+        return None if past is None else past.operation(fact.task_id)
+
+    def type_of(fact: Any, _: Any) -> str:
+        past = tasks.get(fact.task_id)
+        return "" if past is None else past.task.type
 
     for fact, value in entries:
         if isinstance(fact, TaskSubmitted) and isinstance(value, Task):
-            tasks[fact.task_id] = _Past(value, fact.run or "")
+            run = run_of(fact.task_id) if fact.run is None else fact.run
+            tasks[fact.task_id] = _Past(value, run)
         past = tasks.get(fact.task_id) if isinstance(fact, TaskEvent) else None
         if past is not None and not isinstance(past.task.payload, WaiverRequest):
-            if isinstance(fact, TaskReprioritised | TaskOptionsChanged):
-                past.note(fact)
             judged = _judged(fact, past, ready, book, memory)
             if judged is not None:
-                yield judged
+                past.place = len(moments)
+                moments.append(judged)
+            elif (
+                isinstance(fact, PolicyViolated)
+                and fact.moment == "submit"
+                and past.place is not None
+            ):
+                # What was decided about the submission follows it.
+                then: Any = fact.decision
+                moments[past.place] = attrs.evolve(moments[past.place], then=then)
+            past.note(fact)
         book.note(fact, value)
-        memory.hear([fact], find)
+        memory.hear([(fact, None)], type_of, find)
         if isinstance(fact, _ENDS):
             tasks.pop(fact.task_id, None)
+    return moments
 
 
 def _judged(
@@ -285,16 +318,15 @@ def _judged(
     permit: tuple[str, ...] = ()
     if isinstance(fact, TaskSubmitted):
         moment: Moment = "submit"
-        operation = past.operation(past.task.id or "", moment=moment)
+        operation = past.operation(past.task.id or "", moment=moment, who=fact.caller)
     elif isinstance(fact, TaskStarted):
         moment, permit = "start", fact.permit
-        operation = past.operation(
-            fact.task_id, moment=moment, attempt=fact.attempt, worker=fact.agent_id
-        )
+        operation = past.operation(fact.task_id, moment=moment, attempt=fact.attempt)
     elif isinstance(fact, TaskBlocked) and fact.error_type in (_DENIED, _ASKED):
         moment = "start"
         then = "deny" if fact.error_type == _DENIED else "ask"
-        operation = past.operation(fact.task_id, moment=moment)
+        attempt = past.attempt + 1
+        operation = past.operation(fact.task_id, moment=moment, attempt=attempt)
     else:
         return None
     if not ready.is_asked(moment, operation.type):
@@ -404,7 +436,7 @@ def receipts(
     Raises:
         UnknownTaskError: There is no such task.
     """
-    ranks = {policy.id: policy.severity for policy in policies}
+    severities = {policy.id: policy.severity for policy in policies}
     book = WaiverBook()
     task: Task[Any] | None = None
     run_id, submitted_by = "", ""
@@ -423,7 +455,7 @@ def receipts(
             task, run_id, made = value, fact.task_id, []
             submitted_by = fact.caller
         elif isinstance(fact, TaskStarted) and task and fact.task_id == run_id:
-            made.append(_receipt(fact, task, submitted_by, book, ranks))
+            made.append(_receipt(fact, task, submitted_by, book, severities))
     if task is None:
         msg = f"no task has the id {show(task_id)}"
         raise UnknownTaskError(msg, task_id=task_id)
@@ -435,14 +467,16 @@ def _receipt(
     task: Task[Any],
     submitted_by: str,
     book: WaiverBook,
-    ranks: Mapping[str, Severity],
+    severities: Mapping[str, Severity],
 ) -> dict[str, Any]:
     policies_hash, *rules = fact.permit or ("",)
-    waivers = dict.fromkeys(
-        rule.partition("~")[2] for rule in rules if "~" in rule.partition("@")[0]
-    )
-    asked = {rule.partition("/")[0] for rule in rules if "/" in rule}
-    known = [ranks[each] for each in asked if each in ranks]
+    waived = (rule.partition("~")[2] for rule in rules)
+    waivers = dict.fromkeys(name for name in waived if name in book)
+    known = [
+        severity
+        for policy_id, severity in severities.items()
+        if any(rule.startswith(f"{policy_id}/") for rule in rules)
+    ]
     parameters = canonical(plain(parts_of(task.payload)))
     document: dict[str, Any] = {
         "spec": _SPEC,
@@ -554,6 +588,33 @@ class Audits(Waivers):
             JournalError: The journal cannot be read.
         """
         return receipts(task_id, self._entries(journal), self._set.policies)
+
+    def _check_policy(self, policy_id: str) -> None:
+        ids = [policy.id for policy in self._set.policies]
+        if policy_id not in ids:
+            msg = f"there is no policy {show(policy_id)}"
+            hint = meant(str(policy_id), ids) or f"there are {some(ids) or 'none'}"
+            raise InvalidTaskError(msg, hint=hint)
+
+    def _stop_covered(self, waiver: Waiver) -> None:
+        stops = any(
+            policy.id == waiver.policy_id and policy.revoked == "stop"
+            for policy in self._set.policies
+        )
+        if not stops:
+            return
+        rt, reason = self._rt, f"waiver {waiver.id} is revoked: {waiver.ended_for}"
+
+        def change(now: int) -> None:
+            for row in list(rt.kernel.tasks.values()):
+                if (
+                    row.state is TaskState.RUNNING
+                    and waiver.matches(row.id, row.bucket.spec.type)
+                    and rt.governor.rule(row, now).denied
+                ):
+                    rt.kernel.cancel(row, now, reason)
+
+        rt.step(change, keep=True)
 
     def _entries(self, journal: Source) -> Iterator[Entry]:
         if journal is None:

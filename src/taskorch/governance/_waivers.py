@@ -169,6 +169,13 @@ class Waiver:
     ended_by: str = ""
     ended_for: str = ""
 
+    def matches(self, task_id: str, task_type: str) -> bool:
+        """Whether it is for such a task, whatever has become of it."""
+        is_id = matcher(self.pattern)
+        return bool(is_id(task_id) or is_id(stem_of(task_id))) and (
+            not self.types or any(matcher(each)(task_type) for each in self.types)
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """It as JSON has it."""
         document: dict[str, Any] = plain(attrs.asdict(self, recurse=False))
@@ -221,11 +228,13 @@ class _Scopes:
 
     def add(self, waiver: Waiver) -> None:
         """Take *waiver* in."""
-        patterns = self.by_ends.setdefault(_ends_of(waiver.pattern), {})
-        alike = patterns.get(waiver.pattern)
-        if alike is None:
-            alike = patterns[waiver.pattern] = _Alike(waiver.pattern)
-        alike.waivers[waiver.id] = waiver.expires, [*map(matcher, waiver.types)]
+        # Who compares meanwhile has what there was: what it looks at never changes.
+        ends, pattern = _ends_of(waiver.pattern), waiver.pattern
+        patterns = self.by_ends.get(ends, {})
+        alike = patterns.get(pattern) or _Alike(pattern)
+        one = waiver.expires, [*map(matcher, waiver.types)]
+        alike.waivers = {**alike.waivers, waiver.id: one}
+        self.by_ends[ends] = {**patterns, pattern: alike}
         self._measure()
 
     def remove(self, waiver: Waiver) -> None:
@@ -233,12 +242,16 @@ class _Scopes:
         ends = _ends_of(waiver.pattern)
         patterns = self.by_ends.get(ends, {})
         alike = patterns.get(waiver.pattern)
-        if alike is None or alike.waivers.pop(waiver.id, None) is None:
+        if alike is None or waiver.id not in alike.waivers:
             return
+        alike.waivers = {
+            name: one for name, one in alike.waivers.items() if name != waiver.id
+        }
         if not alike.waivers:
-            del patterns[waiver.pattern]
-        if not patterns:
-            del self.by_ends[ends]
+            others = {name: one for name, one in patterns.items() if one is not alike}
+            self.by_ends[ends] = others
+            if not others:
+                del self.by_ends[ends]
         self._measure()
 
     def _measure(self) -> None:
