@@ -53,10 +53,12 @@ from taskorch.journal import open_journal
 from taskorch.model import (
     Resources,
     Task,
+    TaskState,
     has_number,
     plain,
     run_of,
     show,
+    some,
     stamp,
     stem_of,
 )

@@ -38,6 +38,7 @@ from taskorch.events import (
     EventEmitted,
     Fact,
     TaskCancelled,
+    TaskCompleted,
     TaskFailed,
     TaskSubmitted,
 )
@@ -316,6 +317,10 @@ class WaiverBook:
             request = value.payload if isinstance(value, Task) else None
             if isinstance(request, WaiverRequest):
                 self.ask(fact[TASK_ID], request)
+        elif kind is TaskCompleted and fact[TASK_ID] in self._waivers:
+            if isinstance(value, Answer) and not self._waivers[fact[TASK_ID]].since:
+                # If it was in time, the event that puts it in force follows.
+                self._change(fact[TASK_ID], approved_by=value.by, since=fact.at)
         elif kind in _ENDED and fact[TASK_ID] in self._waivers:
             ended: Any = fact
             detail = ended.reason if kind is TaskCancelled else ended.message
@@ -644,6 +649,7 @@ class Waivers:
             raise InvalidTaskError(msg)
 
         def change(now: int) -> Waiver:
+            self._recall_one(waiver_id)
             waiver = self._book.at(waiver_id, now)
             if waiver.state != "active":
                 msg = f"{waiver_id} is not in force: it is {waiver.state}"
@@ -690,23 +696,25 @@ class Waivers:
         """
 
         def look(now: int) -> Waiver:
-            self._recall((waiver_id,))
+            self._recall_one(waiver_id)
             return self._book.at(waiver_id, now)
 
         waiver: Waiver = self._running().step(look)
         return waiver
+
+    def _recall_one(self, waiver_id: object) -> None:
+        self._recall((waiver_id,) if isinstance(waiver_id, str) else ())
 
     def _recall(self, ids: Iterable[str]) -> None:
         """Under the lock: take in what is known of the questions with these ids."""
         rt = self._rt
         missing = []
         for waiver_id in ids:
-            row = rt.kernel.tasks.get(waiver_id)
-            if row is not None:
-                self._know(row)
-            elif waiver_id not in self._book:
+            if waiver_id not in self._book and rt.committer is not None:
                 missing.append(waiver_id)
-        if missing and rt.committer is not None:
+            elif (row := rt.kernel.tasks.get(waiver_id)) is not None:
+                self._know(row)
+        if missing:
             for fact, value in rt.committer.journal.select(missing, sys.maxsize):
                 self._book.note(fact, value)
 
