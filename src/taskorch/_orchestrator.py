@@ -137,6 +137,7 @@ if TYPE_CHECKING:
     from taskorch._telling.show_progress import Progress
     from taskorch._telling.troubles import TroubleTeller
     from taskorch.events import Event
+    from taskorch.frontends.people import Identity, Tokens
     from taskorch.frontends.service._server import Server
     from taskorch.governance import ConstitutionalRuntime
     from taskorch.model import Breaker, FilterFields, TaskOptions
@@ -1964,6 +1965,8 @@ class TaskOrchestrator:
         functions: Mapping[str, Callable[..., Any]] | None = None,
         agents: bool = False,
         mcp: Collection[str] | None = None,
+        tokens: Tokens | str | os.PathLike[str] | None = None,
+        identity: Identity | None = None,
     ) -> Server:
         """
         Serve this orchestrator on this machine: a page to look at, and an HTTP API.
@@ -1974,10 +1977,16 @@ class TaskOrchestrator:
         Args:
             port: 0 takes one that is free.
             token: What every request must have; None makes one. `server.token` has it.
+                Who has it may do all.
             functions: What tasks that come in may call, by name.
             agents: Whether workers may come and ask for work, as `taskorch agent` does.
             mcp: The tools that language models may use at `/mcp`, by name, beside those
                 that change nothing. None: there is no such path.
+            tokens: Named tokens, or the path of their file: see
+                `taskorch.frontends.people.Tokens`. Each request has one of these, or
+                *token*.
+            identity: Another way to know who asks: see
+                `taskorch.frontends.people.Identity`.
 
         Returns:
             The running server, for a `with` block; or call its `stop`.
@@ -1993,7 +2002,14 @@ class TaskOrchestrator:
         service = import_module("taskorch.frontends.service")
         made = service.new_token() if token is None else token
         app = service.create_app(
-            self, token=made, functions=functions, agents=agents, page=True, mcp=mcp
+            self,
+            token=made,
+            functions=functions,
+            agents=agents,
+            page=True,
+            mcp=mcp,
+            tokens=tokens,
+            identity=identity,
         )
         server: Server = service.serve(app, port=port)
         server.token = made

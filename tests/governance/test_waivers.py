@@ -62,10 +62,10 @@ def danger(name, fn=int, **options):
 
 
 @pytest.fixture
-def governed(tmp_path):
-    """An orchestrator with a journal and policies."""
+def governed():
+    """An orchestrator with policies."""
     rt = policies()
-    with TaskOrchestrator(journal=tmp_path / "runs.db", governance=rt) as orch:
+    with TaskOrchestrator(governance=rt) as orch:
         yield SimpleNamespace(orch=orch, rt=rt)
 
 
@@ -149,15 +149,13 @@ def test_types_narrow_a_waiver(governed):
 # -- who may -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "by", ["ada", "Ada", "ADA", "\uff41\uff44\uff41", " ada", "ada  "]
-)
-def test_nobody_approves_their_own_request_in_whatever_spelling(governed, by):
+def test_nobody_approves_their_own_request_in_whatever_spelling(governed):
     waiver = waiver_of(governed.rt)
-    with pytest.raises(AnswerRefusedError, match="asks"):
-        governed.rt.approve_waiver(waiver.id, by=by)
-    with pytest.raises(AnswerRefusedError):
-        governed.orch.answer(waiver.id, "approve", by=by)
+    for by in ("ada", "Ada", "ADA", "\uff41\uff44\uff41", " ada", "ada  "):
+        with pytest.raises(AnswerRefusedError, match="asks"):
+            governed.rt.approve_waiver(waiver.id, by=by)
+        with pytest.raises(AnswerRefusedError):
+            governed.orch.answer(waiver.id, "approve", by=by)
     assert governed.rt.waiver(waiver.id).state == "asked"
 
 
@@ -378,40 +376,39 @@ def test_without_policies_a_journal_can_be_answered_all_the_same(tmp_path):
 # -- bad input -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"policy": "no-dangers"},
-        {"policy": None},
-        {"pattern": ""},
-        {"pattern": " a"},
-        {"pattern": "x" * 501},
-        {"pattern": 3},
-        {"pattern": "a\nb"},
-        {"types": [""]},
-        {"types": [None]},
-        {"reason": ""},
-        {"reason": "a\nb"},
-        {"requested_by": ""},
-        {"requested_by": "a:b"},
-        {"expires": 0},
-        {"expires": -1},
-        {"expires": float("nan")},
-        {"expires": float("inf")},
-        {"expires": "tomorrow"},
-        {"expires": None},
-        {"expires": timedelta(0)},
-        {"expires": datetime(2099, 1, 1)},  # noqa: DTZ001 - that is the fault
-        {"expires": datetime(2001, 1, 1, tzinfo=UTC)},
-        {"approvals": 0},
-        {"approvals": True},
-        {"approvals": 2, "who": ["bob", "ada"]},
-    ],
-    ids=str,
-)
-def test_what_makes_no_sense_is_refused(governed, arguments):
-    with pytest.raises(InvalidTaskError):
-        waiver_of(governed.rt, **arguments)
+SENSELESS = [
+    {"policy": "no-dangers"},
+    {"policy": None},
+    {"pattern": ""},
+    {"pattern": " a"},
+    {"pattern": "x" * 501},
+    {"pattern": 3},
+    {"pattern": "a\nb"},
+    {"types": [""]},
+    {"types": [None]},
+    {"reason": ""},
+    {"reason": "a\nb"},
+    {"requested_by": ""},
+    {"requested_by": "a:b"},
+    {"expires": 0},
+    {"expires": -1},
+    {"expires": float("nan")},
+    {"expires": float("inf")},
+    {"expires": "tomorrow"},
+    {"expires": None},
+    {"expires": timedelta(0)},
+    {"expires": datetime(2099, 1, 1)},  # noqa: DTZ001 - that is the fault
+    {"expires": datetime(2001, 1, 1, tzinfo=UTC)},
+    {"approvals": 0},
+    {"approvals": True},
+    {"approvals": 2, "who": ["bob", "ada"]},
+]
+
+
+def test_what_makes_no_sense_is_refused(governed):
+    for arguments in SENSELESS:
+        with pytest.raises(InvalidTaskError):
+            pytest.fail(f"{arguments}: {waiver_of(governed.rt, **arguments)}")
     assert not governed.rt.waivers()
     assert not governed.orch.questions()
 

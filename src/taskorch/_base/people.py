@@ -33,19 +33,19 @@ class Caller:
         tenants: The tenants that the caller is bound to; None: it is bound to none, and
             sees all.
         kind: `person` or `program`.
-        verbs: The names of what the caller may do, as `taskorch tokens` has them; None:
-            everything.
+        grants: What the roles come to: names of verbs as the service has them, such as
+            `cancel_task`, and the four roles that stand for many; None: everything.
     """
 
     name: str
     roles: frozenset[str] = frozenset()
     tenants: frozenset[str] | None = None
     kind: str = "person"
-    verbs: frozenset[str] | None = None
+    grants: frozenset[str] | None = None
 
-    def may(self, verb: str) -> bool:
-        """Whether the caller may do what has this name."""
-        return self.verbs is None or verb in self.verbs
+    def may(self, *grants: str) -> bool:
+        """Whether the caller has one of these *grants*."""
+        return self.grants is None or not self.grants.isdisjoint(grants)
 
     def sees(self, tenant: str | None) -> bool:
         """Whether what is done for *tenant* is the caller's to see."""

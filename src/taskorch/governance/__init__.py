@@ -28,6 +28,7 @@ from taskorch.governance._policies import (
     Severity,
     Verdict,
     Violation,
+    operation_of,
 )
 from taskorch.governance._reading import PolicyCase, read_cases
 from taskorch.governance._receipts import (
@@ -57,6 +58,7 @@ __all__ = [
     "Violation",
     "Waiver",
     "canonical",
+    "operation_of",
     "read_cases",
     "sealed",
     "signing_key",

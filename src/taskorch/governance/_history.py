@@ -28,8 +28,14 @@ from taskorch.events import (
     TaskSuspended,
 )
 from taskorch.governance._operators import NOWHERE, getter
-from taskorch.governance._policies import History, Operation, Past, steps_of
-from taskorch.model import plain
+from taskorch.governance._policies import (
+    History,
+    Operation,
+    Past,
+    operation_of,
+    steps_of,
+)
+from taskorch.model import check_seconds, plain
 
 #: The events by their classes.
 _EVENTS: Final[Mapping[type[Event], str]] = {
@@ -360,3 +366,35 @@ class Memory:
         """What the rule *name* says of *operation* at *now*, in ns; nothing changes."""
         # A clock that was set back brings nothing back into a window.
         return self.rules[name].ask(operation, max(self.latest_ns, now))
+
+
+def event_of(
+    document: Mapping[str, Any], now_ns: int, seq: int
+) -> tuple[Any, Operation]:
+    """
+    The event that *document* says, and the operation that its task is.
+
+    Args:
+        document: The fields of the operation, `event`, and `ago`, in seconds.
+        now_ns: Now, in ns.
+        seq: The number that the event gets.
+
+    Raises:
+        InvalidTaskError: It is not well formed.
+    """
+    fields = dict(document)
+    event, ago = fields.pop("event", None), fields.pop("ago", 0)
+    Past(event)
+    at_ns = now_ns - int(check_seconds("ago", ago) * _NS)
+    operation = operation_of(fields)
+    # Of a case, the events are of different tasks unless it names them.
+    task_id = operation.id or f"case-{seq}"
+    facts: dict[str, Any] = {
+        "submitted": (TaskSubmitted, (operation.type, operation.priority)),
+        "started": (TaskStarted, (1, operation.worker)),
+        "completed": (TaskCompleted, (1, operation.worker, 0)),
+        "failed": (TaskFailed, (1, None, "", "", "")),
+        "cancelled": (TaskCancelled, ("",)),
+    }
+    cls, more = facts[event]
+    return cls(seq, at_ns, task_id, *more), operation

@@ -575,6 +575,24 @@ def parts_of(payload: Any) -> Any:
     return payload
 
 
+_FIELDS: Final = tuple(one.name for one in attrs.fields(Operation))
+
+
+def operation_of(document: Mapping[str, Any]) -> Operation:
+    """
+    The operation that *document*, its fields by their names, says.
+
+    Raises:
+        InvalidTaskError: There is no such field.
+    """
+    for name in document:
+        if name not in _FIELDS:
+            msg = f"an operation has no {show(name)}"
+            raise InvalidTaskError(msg, hint=f"it has {', '.join(_FIELDS)}")
+    operation: Operation = Operation(**document)
+    return operation
+
+
 @frozen
 class Violation:
     """

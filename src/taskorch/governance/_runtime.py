@@ -14,10 +14,15 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.governance._audit import Audits
-from taskorch.governance._history import Memory
+from taskorch.governance._history import Memory, event_of
 from taskorch.governance._operators import UnfitError
 from taskorch.governance._policies import Moment, Operation, Policy, Verdict, Violation
-from taskorch.governance._reading import FilePath, policies_of, read_policies
+from taskorch.governance._reading import (
+    FilePath,
+    PolicyCase,
+    policies_of,
+    read_policies,
+)
 from taskorch.governance._set import PolicySet, changed
 from taskorch.model import Task, show
 
@@ -158,6 +163,27 @@ class ConstitutionalRuntime(Audits):
         now_ns = self._clock() if now is None else int(now * _NS)
         return self.judge(judged, now_ns)
 
+    def judge_case(self, case: PolicyCase, *, now: float = 0.0) -> Verdict:
+        """
+        What the policies say of a case, after the events that it names.
+
+        Args:
+            case: The case: see `read_cases`.
+            now: When: seconds since the epoch.
+
+        Raises:
+            InvalidTaskError: An event of it is not well formed.
+        """
+        now_ns = int(now * _NS)
+        memory = Memory(self._set.histories)
+        items = [event_of(each, now_ns, seq) for seq, each in enumerate(case.before, 1)]
+        memory.hear(
+            sorted(items, key=lambda item: item[0].at_ns),
+            lambda _, judged: judged.type,
+            lambda _, judged: judged,
+        )
+        return self._judge(case.operation, now_ns, memory)
+
     def _clock(self) -> int:
         if self._now is not None:
             return self._now()
@@ -184,7 +210,10 @@ class ConstitutionalRuntime(Audits):
             operation: What is judged.
             now_ns: When: ns since the epoch.
         """
-        ready, memory = self._set, self._memory
+        return self._judge(operation, now_ns, self._memory)
+
+    def _judge(self, operation: Operation, now_ns: int, memory: Memory) -> Verdict:
+        ready = self._set
         verdict = ready.judge(operation, now_ns, self.covers, memory)
         if not verdict.changes:
             return verdict

@@ -317,11 +317,15 @@ class Governor:
             self._due_ns = when
             self._rt.timer.wake_by(when)
 
-    def look_if_due(self, now: int) -> int:
-        """Under the lock: look at what is on hold, if it is time; when to look next."""
+    @property
+    def due_ns(self) -> int:
+        """When to look at what is on hold, in ns."""
+        return self._due_ns or NEVER
+
+    def look_if_due(self, now: int) -> None:
+        """Under the lock: look at what is on hold, if it is time."""
         if self._due_ns and now >= self._due_ns:
             self.look(now)
-        return self._due_ns or NEVER
 
     def look(self, now: int) -> None:
         """Under the lock: let what is on hold try again if policies would allow it."""

@@ -20,6 +20,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch._base.backoff import Backoff
+from taskorch._base.people import person as person_key
 from taskorch._base.visible import visible
 from taskorch._verbs.remedies import all_in_tools, in_tools
 from taskorch.errors import AnswerRefusedError, InvalidTaskError, UnknownTaskError
@@ -416,7 +417,12 @@ def form(place: Any, values: Mapping[str, Any], caller: Caller) -> Form | None:
     if asked is None:
         # It is refused as an answer is.
         return None
-    if person not in (asked["who"] or [person]) or person in asked["not_by"]:
+    key = person_key(person)
+    who, not_by = (
+        None if asked[name] is None else {person_key(each) for each in asked[name]}
+        for name in ("who", "not_by")
+    )
+    if (who and key not in who) or key in (not_by or ()):
         msg = f"question {name} is not for {person}"
         raise AnswerRefusedError(msg, hint="tell a person that it waits", task_id=name)
     details = asked["details"]
@@ -479,7 +485,8 @@ def answer(place: Any, values: Mapping[str, Any], caller: Caller) -> dict[str, A
         names = [_document(each)["id"] for each in place.questions()]
         hint = f"open are {some(names)}" if names else "no question is open"
         raise AnswerRefusedError(msg, hint=hint)
-    if not caller.is_person and caller.by not in (asked["who"] or ()):
+    named = {person_key(each) for each in asked["who"] or ()}
+    if not caller.is_person and person_key(caller.by) not in named:
         # Where anybody may answer, any person is meant.
         msg = f"question {name} is for people: its `who` does not name {caller.by}"
         hint = "tell a person that it waits; they answer where they are asked"

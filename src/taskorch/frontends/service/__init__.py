@@ -13,7 +13,8 @@ prometheus-client: `pip install 'taskorch[serve]'`.
 
 - `_server`, `_app`: uvicorn on a thread of its own; the app, and what is asked before
   all.
-- `_guard`: who may ask at all; codes by which a browser gets in.
+- `_guard`: who may ask at all, by which token; sessions of browsers.
+- `_people`, `_tenants`: who asks, and tokens; what who is bound to tenants may see.
 - `_verbs`: the operations on what an orchestrator has, made of the table of verbs.
 - `_operations`: what the service can do, and its description.
 - `_bodies`: what comes in a body, bounded; errors as answers; values as JSON can say
@@ -34,6 +35,8 @@ prometheus-client: `pip install 'taskorch[serve]'`.
 
 from __future__ import annotations
 
+from taskorch.frontends.people import Identity, ProxyHeader, Tokens, caller_of
+
 try:
     from taskorch.frontends.service._app import create_app
     from taskorch.frontends.service._guard import new_token
@@ -45,4 +48,14 @@ except ImportError as _error:
     _text = f"the service needs {_error.name}: pip install 'taskorch[serve]'"
     raise ImportError(_text, name=_error.name) from _error
 
-__all__ = ("Server", "create_app", "new_token", "recorded_app", "serve")
+__all__ = (
+    "Identity",
+    "ProxyHeader",
+    "Server",
+    "Tokens",
+    "caller_of",
+    "create_app",
+    "new_token",
+    "recorded_app",
+    "serve",
+)

@@ -23,10 +23,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
+from taskorch._base.people import caller
 from taskorch._base.verbs import OBJECT, TEXT, listed
 from taskorch._base.visible import said
 from taskorch.errors import TaskorchError, UnknownTaskError
 from taskorch.frontends.service._bodies import answer
+from taskorch.frontends.service._guard import WHO
 from taskorch.frontends.service._operations import (
     Operation,
     bad_query,
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from taskorch._base.people import Caller
     from taskorch._orchestrator import TaskOrchestrator
     from taskorch.frontends.service._page import Board
     from taskorch.frontends.service._runs import RunIndex
@@ -142,6 +145,8 @@ def _enter(orch: TaskOrchestrator, index: RunIndex) -> int:
                 state = SKIPPED
             times = row.submitted_ns, row.started_ns, row.ended_ns
             line = index.enter(row.id, row.run, state, times)
+            if line is not None:
+                line.tenants.add(row.bucket.spec.owner)
             if row.state is TaskState.FAILED and extra is not None:
                 error = ("", "") if extra.error is None else extra.error[:2]
                 is_own = not extra.first_roots
@@ -152,6 +157,12 @@ def _enter(orch: TaskOrchestrator, index: RunIndex) -> int:
                 slot_ns = int(made_for.slot.timestamp()) * _NS
                 index.assign(line, made_for.schedule, slot_ns, "schedule")
         return orch._latest_seq()  # noqa: SLF001 - see above
+
+
+def _is_seen(who: Caller, line: RunLine) -> bool:
+    """Whether a run is for who asks: none of its tasks is another's."""
+    tenants = line.tenants - {None}
+    return who.tenants is None or (bool(tenants) and tenants <= who.tenants)
 
 
 # -- the operations --------------------------------------------------------------------
@@ -305,7 +316,7 @@ class RunOperations:
     # -- runs ----------------------------------------------------------------------
 
     async def _list(self, request: Request) -> Response:
-        query = request.query_params
+        query, who = request.query_params, request.scope[WHO]
         limit = number(query, "limit", 1, _MOST_RUNS, _PAGE)
         since, until = (
             seconds(query, name, 1e11) or 0.0 for name in ("since", "until")
@@ -323,14 +334,18 @@ class RunOperations:
             board = self._board()
             now_ns = board.now()
             with board.runs() as index:
-                if after and after not in index.lines:
+                if after and not (
+                    after in index.lines and _is_seen(who, index.lines[after])
+                ):
                     text = f"there is no run {show(after)} any more: begin anew"
                     raise bad_query(name="after", text=text)
                 runs = index.newest(which, after)
+                if who.tenants is not None:
+                    runs = (line for line in runs if _is_seen(who, line))
                 if day:
                     runs = (line for line in runs if index.day_of(line) == day)
                 lines = [*islice(runs, limit + 1)]
-                total = len(index.lines)
+                total = len(index.lines) if who.tenants is None else len(lines)
                 rows = [line.to_dict(now_ns) for line in lines[:limit]]
             following = lines[limit - 1].run_id if len(lines) > limit else None
             return {
@@ -362,7 +377,9 @@ class RunOperations:
             line = index.lines.get(run_id)
             row = None if line is None else line.to_dict(now_ns)
             good = index.last_good(run_id)
-            last_good = None if good is None else good.run_id
+            who = caller()
+            is_seen = good is not None and (who is None or _is_seen(who, good))
+            last_good = good.run_id if good is not None and is_seen else None
         statuses = self._latest(orch, run_id, line)
         if not statuses:
             msg = f"there is no run {show(run_id)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
@@ -11,11 +12,13 @@ from taskorch._orchestrator import TaskOrchestrator
 from taskorch._telling.following import FOLLOWED
 from taskorch.errors import JournalError
 from taskorch.events import TaskSubmitted
-from taskorch.frontends.service._app import make_app
+from taskorch.frontends.people import Identity, Tokens
+from taskorch.frontends.service._app import make_app, tokens_of
 from taskorch.frontends.service._feed import Events, Feed
-from taskorch.frontends.service._guard import LOOPBACK
+from taskorch.frontends.service._guard import LOOPBACK, Doors
 from taskorch.frontends.service._page import Board, PageOperations
 from taskorch.frontends.service._tasks import Tasks
+from taskorch.frontends.service._tenants import Tenancy
 from taskorch.frontends.service._verbs import operations as verbs
 from taskorch.model import Health, HealthCheck
 from taskorch.recovery import metrics_of
@@ -143,6 +146,8 @@ def recorded_app(
     token: str | None,
     hosts: Iterable[str] = LOOPBACK,
     journal: str = "JOURNAL",
+    tokens: Tokens | str | os.PathLike[str] | None = None,
+    identity: Identity | None = None,
 ) -> Starlette:
     """
     The app of a journal: all that can be asked, and nothing that can be done.
@@ -152,6 +157,8 @@ def recorded_app(
         token: See `create_app`.
         hosts: See `create_app`.
         journal: What commands call it, such as its path.
+        tokens: See `create_app`.
+        identity: See `create_app`.
 
     Raises:
         JournalError: It cannot be read.
@@ -162,7 +169,8 @@ def recorded_app(
     feed = Feed(signals, reader)
     follower = _Follower(reader, signals, board.past)
     asked = cast("TaskOrchestrator", Recorded(reader))
-    page = PageOperations(lambda: asked, lambda: board, journal=journal)
+    tenancy = Tenancy(lambda: asked)
+    page = PageOperations(lambda: asked, lambda: board, tenancy, journal=journal)
 
     def close() -> None:
         follower.close()
@@ -172,12 +180,13 @@ def recorded_app(
 
     return make_app(
         [
-            *verbs(lambda: asked, _ASKED),
-            *Tasks(lambda: asked).operations(),
-            *_questions(Events(lambda: asked, lambda: feed).operations()),
+            *verbs(lambda: asked, tenancy, _ASKED),
+            *Tasks(lambda: asked, tenancy).operations(),
+            *_questions(Events(lambda: asked, lambda: feed, tenancy).operations()),
             *page.operations(),
         ],
-        token=token,
+        doors=Doors(token, tokens_of(tokens), identity),
+        orch=lambda: asked,
         hosts=hosts,
         close=close,
     )
