@@ -49,13 +49,14 @@ from taskorch.governance._policies import (
 from taskorch.governance._reading import read_policies
 from taskorch.governance._set import PolicySet
 from taskorch.governance._waivers import Waiver, WaiverBook, WaiverRequest, Waivers
-from taskorch.journal import open_journal
+from taskorch.journal import SqlJournal, open_journal
 from taskorch.model import (
     Resources,
     Task,
     TaskState,
     has_number,
     plain,
+    run_id_of,
     run_of,
     show,
     some,
@@ -264,6 +265,8 @@ def entries_of(source: Source) -> Iterator[Entry]:
     if isinstance(source, str) or hasattr(source, "__fspath__"):
         path: str | os.PathLike[str] = source
         source = open_journal(path)
+        if isinstance(source, SqlJournal):
+            source.check_readable()
     read = getattr(source, "entries", None) or getattr(source, "read", None)
     if read is None:
         msg = f"{show(source)} is no journal, no reader of one, and no path"
@@ -355,11 +358,7 @@ def audit(task_id: str, entries: Iterable[Entry], ready: PolicySet) -> Audit:
 
     for moment in replayed(seen(), ready):
         runs.setdefault(moment.task_id, []).append(moment)
-    named = [
-        name
-        for name in submitted
-        if name == task_id or (not has_number(task_id) and stem_of(name) == task_id)
-    ]
+    named = [name for name in submitted if _is_run_of(name, task_id)]
     if not named:
         msg = f"no task has the id {show(task_id)}"
         raise UnknownTaskError(msg, task_id=task_id)
@@ -376,6 +375,13 @@ def audit(task_id: str, entries: Iterable[Entry], ready: PolicySet) -> Audit:
         tuple(_recommended(moments, violations, ready.hash)),
         moments,
     )
+
+
+def _is_run_of(run_id: str, task_id: str) -> bool:
+    """Whether *task_id* means this run, or, without a number, all runs of its task."""
+    if has_number(task_id):
+        return run_id == run_id_of(task_id)
+    return stem_of(run_id) == task_id
 
 
 def _distinct(moments: Iterable[Replayed]) -> tuple[Violation, ...]:
@@ -447,10 +453,7 @@ def receipts(
         book.note(fact, value)
         if not isinstance(fact, TaskSubmitted | TaskStarted):
             continue
-        is_named = fact.task_id == task_id or (
-            not has_number(task_id) and stem_of(fact.task_id) == task_id
-        )
-        if not is_named:
+        if not _is_run_of(fact.task_id, task_id):
             continue
         if isinstance(fact, TaskSubmitted) and isinstance(value, Task):
             # Of several runs the latest is meant.
