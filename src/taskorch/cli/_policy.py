@@ -42,8 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "files",
         metavar="FILE",
         nargs="+",
-        help="a file of policies, or a folder of such; `cases` may stand there, or in a "
-        "file of their own",
+        help="a file of policies, or a folder of such; `cases` may stand there, or in "
+        "a file of their own",
     )
     parser.add_argument(
         "--task",

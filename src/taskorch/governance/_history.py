@@ -343,6 +343,11 @@ class Memory:
                     rule.hear(event, fact, operation)
         return was_looked_for
 
+    def ended(self, task_id: str) -> None:
+        """The attempt of a task does not run any more."""
+        for rule in self.rules.values():
+            rule.ended(task_id)
+
     def _looking_for(self, event: str, task_type: str) -> tuple[_Rule, ...]:
         key = event, task_type
         looking = self._looking.get(key)

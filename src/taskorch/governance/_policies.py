@@ -414,6 +414,11 @@ class Policy:
             checked_condition(self.when)
         self._check_demands()
         self._check_change()
+        if self.decision == "ask" and "submit" in self.at and "start" not in self.at:
+            _refuse(
+                f"policy {self.id}: people are asked before a start",
+                "at: [submit, start]; or then: deny",
+            )
 
     def _check_demands(self) -> None:
         names: set[str] = set()

@@ -52,7 +52,8 @@ class PolicyCase:
         name: What it is called.
         violations: The ids of the policies that are to be violated; None: any.
         before: Events before it, for history rules: each has the fields of an
-            operation, `event` (`started`, …), and `ago`, in seconds.
+            operation, `event` (`started`, …), and `ago`, in seconds. What has no id
+            does not run any more.
     """
 
     operation: Operation = attrs.field(

@@ -182,6 +182,10 @@ class ConstitutionalRuntime(Audits):
             lambda _, judged: judged.type,
             lambda _, judged: judged,
         )
+        for fact, judged in items:
+            if not judged.id:
+                # Nobody could say that it ends.
+                memory.ended(fact.task_id)
         return self._judge(case.operation, now_ns, memory)
 
     def _clock(self) -> int:

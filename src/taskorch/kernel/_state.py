@@ -830,8 +830,8 @@ class KernelState:
         self.judged: bool = False
         #: What rules said of the start that is under way; None: they were not asked.
         self.ruling: Ruling | None = None
-        #: Tasks that rules keep from starting, on hold until they allow it. After a
-        #: restart, `recover` finds them.
+        #: Tasks that rules keep from starting, on hold until they allow it. Checked:
+        #: `check_asked`.
         self.denied: dict[TaskRow, None] = {}
 
         #: The number of the latest fact.
