@@ -20,9 +20,10 @@ from taskorch import (
     TaskOrchestrator,
     TaskState,
     UnknownTaskError,
+    cli,
 )
 from taskorch.errors import JournalError, PolicyDeniedError
-from taskorch.governance import ConstitutionalRuntime, canonical
+from taskorch.governance import ConstitutionalRuntime, canonical, read_waivers
 from taskorch.reading import JournalReader
 
 COUNTED = {
@@ -289,3 +290,54 @@ def test_what_is_no_journal_is_refused(tmp_path):
         rt.replay()
     with TaskOrchestrator(governance=rt), pytest.raises(InvalidTaskError):
         rt.audit_operation("a")
+
+
+# -- commands -----------------------------------------------------------------------------
+
+
+def test_commands_say_the_same(past, tmp_path, capsys):
+    def run(*words):
+        code = cli.main([str(word) for word in words])
+        return code, capsys.readouterr().out
+
+    rules, stricter = tmp_path / "rules.json", tmp_path / "stricter.json"
+    rules.write_text(json.dumps({"policies": [NO_DANGER, NOT_URGENT]}))
+    stricter.write_text(json.dumps({"policies": [{**NO_DANGER, "id": "other"}]}))
+    rt = policies()
+    kept, revoked = read_waivers(past)
+    assert (kept.state, revoked.state) == ("active", "revoked")
+    code, out = run("waivers", past)
+    assert code == 0
+    assert out == f"{kept}\n{revoked}\n"
+    assert "no-danger for a until" in out
+    assert "revoked by bob: done" in out
+    assert run("waivers", past, "--state", "revoked")[1] == f"{revoked}\n"
+    assert run("waivers", past, "--state", "asked")[1] == "No waiver is asked.\n"
+    assert json.loads(run("waivers", past, "--json")[1])[0] == kept.to_dict()
+    code, out = run("audit", past, "a", "--policies", rules)
+    assert code == 0
+    assert out.startswith("a: 90 of 100\ncritical no-danger, type (waived by waiver/")
+    out = run("audit", past, "a", "--policies", rules, "--json")[1]
+    assert json.loads(out) == json.loads(
+        json.dumps(rt.audit_operation("a", past).to_dict())
+    )
+    code, out = run("receipt", past, "a", "--policies", rules)
+    assert out.encode() == canonical(rt.receipts("a", past)[0]) + b"\n"
+    assert json.loads(run("receipt", past, "a")[1])["action"]["riskClass"] is None
+    assert run("policy", "replay", rules, "--journal", past) == (
+        0,
+        "6 verdicts, 0 of them other than then\n",
+    )
+    code, out = run("policy", "replay", stricter, "--journal", past)
+    assert code == 1
+    assert "start of a: allow, and now deny: policy other (type)" in out
+    code, out = run("policy", "replay", stricter, "--journal", past, "--json")
+    assert len(json.loads(out)["differences"]) == 2
+    for words in (
+        ("policy", "replay", rules),
+        ("policy", "check", rules, "--journal", past),
+        ("audit", past, "none", "--policies", rules),
+        ("receipt", past, "none"),
+        ("waivers", tmp_path / "none.db"),
+    ):
+        assert run(*words)[0] == 2

@@ -15,6 +15,7 @@ from taskorch import (
     TaskState,
     UnknownTaskError,
 )
+from taskorch._base.people import Caller, asking
 from taskorch.errors import (
     AnswerRefusedError,
     InvalidTransitionError,
@@ -173,6 +174,24 @@ def test_one_person_counts_once_and_who_may_is_said(governed):
     for by in ("BOB", "\uff42\uff4f\uff42"):
         with pytest.raises(AnswerRefusedError, match="before"):
             rt.approve_waiver(anybody.id, by=by)
+
+
+def test_who_is_known_to_ask_speaks_for_nobody_else(governed):
+    eve = Caller("eve", grants=frozenset({"operate"}))
+    with asking(eve):
+        with pytest.raises(InvalidTaskError, match="may not speak for ada"):
+            waiver_of(governed.rt)
+        assert waiver_of(governed.rt, requested_by="Eve").requested_by == "Eve"
+    with asking(Caller("eve", grants=frozenset({"speak_for"}))):
+        waiver = waiver_of(governed.rt)
+    governed.rt.approve_waiver(waiver.id, by="bob")
+    with asking(eve), pytest.raises(InvalidTaskError, match="may not speak for bob"):
+        governed.rt.revoke_waiver(waiver.id, by="bob", reason="done")
+    with asking(eve):
+        assert (
+            governed.rt.revoke_waiver(waiver.id, by="eve", reason="x").state
+            == "revoked"
+        )
 
 
 def test_nothing_gets_round_the_rules_of_a_request(governed):

@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 "--statement",
                 type=Path,
                 metavar="FILE",
-                help="write an in-toto statement: what was tested, with what, how it ended",
+                help="write an in-toto statement: what was tested, and how it ended",
             )
             command.add_argument(
                 "--key",

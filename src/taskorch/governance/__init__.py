@@ -16,7 +16,7 @@ Decisions: 0223, 0224, 0225, 0226.
 """
 
 from taskorch._base.canonical import canonical
-from taskorch.governance._audit import Audit, Replay, Replayed
+from taskorch.governance._audit import Audit, Replay, Replayed, read_waivers
 from taskorch.governance._policies import (
     Change,
     Evaluation,
@@ -60,6 +60,7 @@ __all__ = [
     "canonical",
     "operation_of",
     "read_cases",
+    "read_waivers",
     "sealed",
     "signing_key",
     "statement_of",

@@ -275,6 +275,25 @@ def entries_of(source: Source) -> Iterator[Entry]:
     return entries
 
 
+def read_waivers(journal: Source, at: float | None = None) -> list[Waiver]:
+    """
+    All waivers of a journal, in the order of their requests.
+
+    Args:
+        journal: Its path, a `JournalReader`, or a journal.
+        at: As of when: seconds since the epoch; None: as of the last event.
+
+    Raises:
+        InvalidTaskError: *journal* is none.
+        JournalError: It cannot be read.
+    """
+    book, now_ns = WaiverBook(), 0
+    for fact, value in entries_of(journal):
+        book.note(fact, value)
+        now_ns = fact.at_ns
+    return book.all(now_ns if at is None else max(now_ns, int(at * NS)))
+
+
 def replayed(entries: Iterable[Entry], ready: PolicySet) -> list[Replayed]:
     """Each submission and each start of *entries*, judged by the policies *ready*."""
     book, memory = WaiverBook(), Memory(ready.histories)

@@ -24,6 +24,7 @@ import attrs
 
 from taskorch._base.frozen import frozen
 from taskorch._base.limits import MAX_SECONDS, NS
+from taskorch._base.people import SPEAK_FOR, caller, person
 from taskorch._base.vocabulary import meant
 from taskorch.errors import (
     AnswerRefusedError,
@@ -576,7 +577,7 @@ class Waivers:
             raise InvalidTaskError(msg)
         now_ns = rt.now()
         expires_ns = _end_of(expires, now_ns)
-        check_answerer("requested_by", requested_by)
+        _check_name("requested_by", requested_by)
         what = f"{pattern} of types {', '.join(kinds)}" if kinds else pattern
         until = datetime.fromtimestamp(expires_ns / NS, UTC)
         asked = Task.question(
@@ -643,7 +644,7 @@ class Waivers:
             InvalidTaskError: *by* or *reason* is not well formed.
         """
         rt = self._running()
-        check_answerer("by", by)
+        _check_name("by", by)
         if not is_name(reason):
             msg = f"reason: a line that can be printed is needed, not {show(reason)}"
             raise InvalidTaskError(msg)
@@ -739,6 +740,16 @@ class Waivers:
             raise AnswerRefusedError(msg + waiver.state, task_id=waiver_id)
         self._orch.answer(waiver_id, choice, by=by, note=note)
         return self.waiver(waiver_id)
+
+
+def _check_name(field: str, name: str) -> None:
+    """Refuse what is no name of somebody, or of another than who asks."""
+    check_answerer(field, name)
+    who = caller()
+    is_other = who is not None and who.name and person(who.name) != person(name)
+    if who is not None and is_other and not who.may(SPEAK_FOR):
+        msg = f"{field}: {who.name} asks, and may not speak for {name}"
+        raise InvalidTaskError(msg)
 
 
 def _id_of(row: Any) -> str:
