@@ -28,8 +28,7 @@ from taskorch.frontends.suite._process import SuiteAgent
 from taskorch.frontends.suite._receiver import SuiteWebhook
 from taskorch.frontends.suite._report import SuiteReport
 from taskorch.frontends.suite._sharding import sharded
-from taskorch.frontends.suite._statement import Subject
-from taskorch.frontends.suite._statement import statement as about_run
+from taskorch.frontends.suite._statement import Witness
 from taskorch.frontends.suite._telling import Ended, SuiteTeller
 from taskorch.frontends.suite._translation import (
     add_agents,
@@ -37,7 +36,6 @@ from taskorch.frontends.suite._translation import (
     workflow_of,
 )
 from taskorch.frontends.suite._watching import PhaseClock, watch
-from taskorch.governance import sealed, signing_key
 from taskorch.runtime import MonotonicClock
 
 #: Seconds that notifications have at the end of a run.
@@ -97,7 +95,7 @@ def run(
     check_complete(suite)
     # What they need is missed now, or not at all.
     checkers()
-    signing = None if key is None else signing_key(key)
+    witness = Witness(statement, key)
     place = RunFolder(folder)
     has_ended = place.report("json").exists()
     if failed and not has_ended:
@@ -111,7 +109,7 @@ def run(
         stays = {place.history} if fresh else {place.history, place.collected}
         _put_aside(place, but=stays)
     place.make()
-    subject = None if statement is None else Subject(suite, place)
+    witness.begin(suite, place)
     suite = sharded(suite, place)
     agents: dict[str, SuiteAgent] = {}
 
@@ -157,9 +155,7 @@ def run(
     finally:
         for one in list(agents.values()):
             one.close()
-    if statement is not None and subject is not None:
-        document = about_run(suite, report, subject)
-        Staged(statement, sealed(document, signing)).commit()
+    witness.end(report)
     return report
 
 

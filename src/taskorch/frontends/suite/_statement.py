@@ -12,18 +12,19 @@ import os
 import subprocess
 import sys
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import taskorch
 from taskorch._base.canonical import canonical
+from taskorch._base.staged import Staged
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.suite._folder import RunFolder, kept_in, write_json
 from taskorch.frontends.suite._model import Suite, Template, parts_of
 from taskorch.frontends.suite._report import SuiteReport
 from taskorch.frontends.suite._results import BAD
-from taskorch.governance import statement_of
+from taskorch.governance import sealed, signing_key, statement_of
 from taskorch.model import plain, taken_apart
 
 TEST_RESULT: Final = "https://in-toto.io/attestation/test-result/v0.1"
@@ -69,8 +70,9 @@ class Subject:
             }
             kept = {"parts": [[path, parts[path]] for path in sorted(parts)]}
             if not parts:
-                msg = f"there are no files in {', '.join(map(str, folders))}"
-                raise InvalidTaskError(f"{msg}: {_WHY_NOT}")
+                names = ", ".join(map(str, folders))
+                msg = f"there are no files in {names}: {_WHY_NOT}"
+                raise InvalidTaskError(msg)
             write_json(folder.subject, kept)
         self._parts: list[tuple[str, dict[str, str]]] = kept["parts"]
         self.check()
@@ -141,6 +143,52 @@ class Subject:
         )
 
 
+class Witness:
+    """
+    Writes the statement on a run, if one is asked for.
+
+    Args:
+        path: Where; None: none is asked for.
+        key: The file of the key that signs it; None: nothing does.
+
+    Raises:
+        InvalidTaskError: There is no such key.
+        ImportError: The package `cryptography` is not installed, and a key is named.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None,
+        key: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self._path = path
+        self._key = None if key is None else signing_key(key)
+        self._begun: tuple[Suite, Subject] | None = None
+
+    def begin(self, suite: Suite, folder: RunFolder) -> None:
+        """
+        Before anything runs: take down what is tested.
+
+        Raises:
+            InvalidTaskError: See `Subject`.
+        """
+        if self._path is not None:
+            self._begun = suite, Subject(suite, folder)
+
+    def end(self, report: SuiteReport) -> None:
+        """
+        The run has ended: write the statement.
+
+        Raises:
+            InvalidTaskError: What was tested has changed meanwhile.
+            OSError: The file cannot be written.
+        """
+        if self._path is not None and self._begun is not None:
+            suite, subject = self._begun
+            text = sealed(statement(suite, report, subject), self._key)
+            Staged(self._path, text).commit()
+
+
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -156,7 +204,7 @@ def _edited(folder: Path) -> bool:
 
 
 def _git(folder: Path, *words: str) -> str | None:
-    """What git says, without the end of the line; None: it says nothing, or not well."""
+    """What git says, without the end of its line; None: it cannot say."""
     try:
         done = subprocess.run(  # noqa: S603 - git, by the user's path
             ["git", *words],  # noqa: S607
