@@ -134,7 +134,7 @@ HISTORY = "formerly: {event: completed}"
         ("policies:\n  - id: a\n    wen: x", "3:5", "did you mean 'when'"),
         (
             f"policies: [{{id: a, principle: p, severity: hgh, rules: [{RULE}]}}]",
-            "1:45",
+            "1:44",
             "high",
         ),
         ("policies: [{id: a, principle: p, severity: low}]", "1:12", "demands nothing"),

@@ -80,7 +80,8 @@ UNCHECKED = {
             checked route quota_route route_version route_reason verdict
     """,
     "the driver takes and empties it, or gives it": """
-        KernelState: dropped hand_over whom points sink tell_submitted tell_started
+        KernelState: caller dropped hand_over whom points sink tell_submitted
+            tell_started
             tell_completed tell_ready starts effects touched not_folded
     """,
 }

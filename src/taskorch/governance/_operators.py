@@ -68,15 +68,16 @@ def _member(value: Any, step: str | int) -> Any:
     if isinstance(step, int):
         is_there = isinstance(value, list | tuple) and step < len(value)
         return value[step] if is_there else NOWHERE
-    if isinstance(value, Call):
-        if step == "function":
-            return call_type(value.fn)
-        return getattr(value, step) if step in ("args", "kwargs") else NOWHERE
-    return getattr(value, step) if step in _fields(type(value)) else NOWHERE
+    if step == "function" and isinstance(value, Call):
+        return call_type(value.fn)
+    return getattr(value, step) if step in fields_of(type(value)) else NOWHERE
 
 
-def _fields(cls: type) -> Collection[str]:
+def fields_of(cls: type) -> Collection[str]:
     """The names of the public fields of *cls*, if it has such."""
+    if cls is Call:
+        # What is called is data by its name alone: see `_member`.
+        return ("args", "kwargs")
     if attrs.has(cls):
         names = [field.name for field in attrs.fields(cls)]
     elif dataclasses.is_dataclass(cls):

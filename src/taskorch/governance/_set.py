@@ -14,6 +14,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
@@ -28,6 +29,7 @@ from taskorch.governance._operators import (
     Test,
     UnfitError,
     are_equal,
+    fields_of,
     getter,
     test_of,
 )
@@ -545,7 +547,9 @@ def _with(value: Any, steps: list[str | int], new: Any) -> Any:
         items = list(cast("list[Any]", value))
         items[step] = _with(items[step], rest, new)
         return items if isinstance(value, list) else tuple(items)
-    if attrs.has(type(value)) and isinstance(step, str):
-        return attrs.evolve(value, **{step: _with(getattr(value, step), rest, new)})
+    if isinstance(step, str) and step in fields_of(type(value)):
+        field = {step: _with(getattr(value, step), rest, new)}
+        is_attrs = attrs.has(type(value))
+        return attrs.evolve(value, **field) if is_attrs else replace(value, **field)
     msg = f"there is no {step}"
     raise UnfitError(msg)

@@ -115,6 +115,7 @@ class Kernel(KernelState):
     forget_results: Final = _standing.forget
 
     # The state of the runtime itself.
+    act_for: Final = _standing.act_for
     pause: Final = _standing.pause
     unpause: Final = _standing.unpause
     limit: Final = _standing.limit

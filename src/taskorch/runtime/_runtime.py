@@ -15,6 +15,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context
+from functools import partial
 from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -587,6 +588,9 @@ class Runtime:
         """
         if self.deciders.asking or self.deciders.forked:
             self.deciders.refuse_reentry()
+        who = caller_name()
+        if who:
+            change = partial(self._asked_by, who, change)
         committer = self.committer
         if committer is not None:
             if not self.opened:
@@ -597,6 +601,14 @@ class Runtime:
                 committer.wait_kept(last)
                 return result
         return self._step(change, None)[0]
+
+    def _asked_by(self, who: str, change: Callable[[int], Any], now: int) -> Any:
+        """Make *change*, for which *who* asks."""
+        self.kernel.act_for(who)
+        try:
+            return change(now)
+        finally:
+            self.kernel.act_for("")
 
     @defers_interrupts
     def _step(
@@ -614,11 +626,9 @@ class Runtime:
                     now = self.now()
                     if committer is not None:
                         committer.caller_will_commit = True
-                    self.kernel.caller = caller_name()
                     try:
                         result = change(now)
                     finally:
-                        self.kernel.caller = ""
                         launch = self.settle(now)
                         if committer is not None:
                             committer.caller_will_commit = False

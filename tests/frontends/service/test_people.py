@@ -447,15 +447,13 @@ def test_nobody_speaks_for_others_but_who_may(house, tokens):
     ]
 
 
-@pytest.mark.parametrize(
-    "spelling", ["ADA", " ada", "\uff41\uff44\uff41", "Ada\u00a0", "aDa"]
-)
+@pytest.mark.parametrize("spelling", ["ADA", " ada", "\uff41\uff44\uff41", "aDa"])
 def test_another_spelling_of_a_name_is_the_same_person(house, tokens, spelling):
     """Who asks may not answer, however the name is typed."""
     app, orch = house
     tokens.add("ada", ["operate"])
     with pytest.raises(InvalidTaskError, match="ada has a token already"):
-        tokens.add(spelling.replace("\u00a0", " "), ["administer"])
+        tokens.add(spelling, ["administer"])
     bot = tokens.add("bot", ["operate", "speak_for"])
     ask_first = Task.question("go?", id="own", owner="ada", not_by="requester")
     orch.submit_task(ask_first)

@@ -80,14 +80,17 @@ class Sessions:
         self._operations = operations
 
     def operations(self) -> list[Operation]:
-        """Who one is; to log in, and out."""
+        """Who one is; to log in, and out, if anybody has to."""
+        me = Operation(
+            *("GET", "/api/v1/me", "me"),
+            "Who asks, and what they may do.",
+            self._me,
+            answer=told(name=TEXT, roles=_TEXTS, may=_TEXTS),
+        )
+        if self._doors.is_open:
+            return [me]
         return [
-            Operation(
-                *("GET", "/api/v1/me", "me"),
-                "Who asks, and what they may do.",
-                self._me,
-                answer=told(name=TEXT, roles=_TEXTS, may=_TEXTS),
-            ),
+            me,
             Operation(
                 *("POST", "/api/v1/login", "login"),
                 "Begin a session of a browser, by the token of this request.",
