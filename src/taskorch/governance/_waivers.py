@@ -321,7 +321,8 @@ class WaiverBook:
         elif kind is TaskCompleted and fact[TASK_ID] in self._waivers:
             if isinstance(value, Answer) and not self._waivers[fact[TASK_ID]].since:
                 # If it was in time, the event that puts it in force follows.
-                self._change(fact[TASK_ID], approved_by=value.by, since=fact.at)
+                since = fact.at_ns / NS
+                self._change(fact[TASK_ID], approved_by=value.by, since=since)
         elif kind in _ENDED and fact[TASK_ID] in self._waivers:
             ended: Any = fact
             detail = ended.reason if kind is TaskCancelled else ended.message
