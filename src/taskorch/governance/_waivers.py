@@ -111,10 +111,11 @@ class WaiverRequest(Question):
     requested_ns: int = 0
 
     def announces(
-        self, task_id: str, answer: Answer, now: int
+        self, task_id: str, result: Any, now: int
     ) -> tuple[str, Any, int] | None:
         """See `Question.announces`: the waiver is in force, until it expires."""
-        if answer.choice != "approve" or now >= self.expires_ns:
+        is_approval = isinstance(result, Answer) and result.choice == "approve"
+        if not is_approval or now >= self.expires_ns:
             return None
         scope = {
             "policy_id": self.policy_id,
@@ -123,7 +124,7 @@ class WaiverRequest(Question):
             "reason": self.reason,
             "requested_by": self.asked_by,
             "approvals": self.quorum,
-            "approved_by": list(answer.by),
+            "approved_by": list(result.by),
             "requested_ns": self.requested_ns,
             "since_ns": now,
             "expires_ns": self.expires_ns,

@@ -231,16 +231,16 @@ class Question(Wait):
         return ""
 
     def announces(
-        self, task_id: str, answer: Answer, now: int
+        self, task_id: str, result: Any, now: int
     ) -> tuple[str, Any, int] | None:
         """
-        The event that *answer*, which completes its task, is for others.
+        The event that *result*, with which its task completes, is for others.
 
         Returns:
             Its name, its payload, and until when it is kept, in ns since the epoch;
             None: there is none.
         """
-        del task_id, answer, now
+        del task_id, result, now
         return None
 
     @property

@@ -180,6 +180,25 @@ class Governor:
             )
         return task, verdict
 
+    def confirm(self, entries: Iterable[Admitted], now: int) -> None:
+        """
+        Under the lock: refuse what was allowed by a waiver that counts no longer.
+
+        Raises:
+            PolicyDeniedError: A waiver has expired, or was revoked, since.
+        """
+        for entry in entries:
+            verdict = entry.verdict
+            if verdict is None or len(verdict.open_violations) == len(
+                verdict.violations
+            ):
+                continue
+            again = self.constitution.judge(verdict.operation, now)
+            if again.decision == "deny":
+                task_id = verdict.operation.id
+                msg = f"task {task_id!r} was refused: {again.reason}"
+                raise _denied(again, msg, task_id)
+
     def admitted(self, entries: Iterable[Admitted], now: int) -> None:
         """Under the lock: say what there was to tell of tasks that were accepted."""
         for entry in entries:
