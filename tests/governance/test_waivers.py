@@ -293,6 +293,28 @@ def test_a_waiver_that_expires_between_submission_and_start_starts_nothing():
         assert handle.result(timeout=60) == 0
 
 
+def test_a_waiver_that_is_revoked_during_the_submission_lets_nothing_in(tmp_path):
+    class Interrupted(ConstitutionalRuntime):
+        """Somebody revokes a waiver just after it was asked for."""
+
+        revoked = None
+
+        def judge(self, operation, now_ns):
+            verdict = super().judge(operation, now_ns)
+            waiver, self.revoked = self.revoked, None
+            if waiver is not None:
+                self.revoke_waiver(waiver, by="bob", reason="done")
+            return verdict
+
+    rt = Interrupted.from_dict({"policies": [NO_DANGER]})
+    with TaskOrchestrator(governance=rt, journal=tmp_path / "runs.db") as orch:
+        rt.revoked = active(rt).id
+        with pytest.raises(PolicyDeniedError):
+            orch.submit_task(danger("a"))
+        assert not list(orch.tasks(type="danger"))
+    assert not rt.replay(tmp_path / "runs.db").moments
+
+
 def test_what_is_on_hold_goes_on_when_its_waiver_is_approved(tmp_path):
     rt = policies(AT_START)
     with TaskOrchestrator(governance=rt, journal=tmp_path / "runs.db") as orch:
@@ -306,9 +328,13 @@ def test_what_is_on_hold_goes_on_when_its_waiver_is_approved(tmp_path):
 
 @pytest.mark.parametrize("follows", ["finish", "stop"])
 def test_a_revocation_lets_what_runs_finish_or_stops_it_as_the_policy_says(follows):
-    rt = policies({**AT_START, "revoked": follows}, NOT_URGENT)
-    holds = {name: Hold() for name in ("a", "b", "fine")}
+    rt = policies(NOT_URGENT)
+    holds = {name: Hold() for name in ("a", "b", "fine", "before")}
     with TaskOrchestrator(governance=rt, concurrency=4, grace=0) as orch:
+        # What began under other policies began by no waiver.
+        orch.submit_task(danger("before", holds["before"]))
+        holds["before"].wait()
+        rt.replace(policies({**AT_START, "revoked": follows}, NOT_URGENT).policies)
         waiver = active(rt, pattern="a")
         active(rt, pattern="b")
         for name in ("a", "b"):
@@ -321,7 +347,7 @@ def test_a_revocation_lets_what_runs_finish_or_stops_it_as_the_policy_says(follo
         expected = TaskState.CANCELLED if follows == "stop" else TaskState.RUNNING
         eventually(lambda: orch.get_task_status("a").state is expected)
         assert state in (expected, TaskState.RUNNING)
-        for name in ("b", "fine"):
+        for name in ("b", "fine", "before"):
             assert orch.get_task_status(name).state is TaskState.RUNNING
         for hold in holds.values():
             hold.release()

@@ -182,6 +182,11 @@ def test_it_is_signed_and_no_byte_of_it_changes_unseen(here, capsys):
     envelope = json.loads(text)
     assert envelope["payloadType"] == "application/vnd.in-toto+json"
     assert unsealed(text, key.public_key())["predicate"]["result"] == "PASSED"
+    # As others make the bytes that are signed.
+    payload, kind = b64decode(envelope["payload"]), b"application/vnd.in-toto+json"
+    encoded = b" ".join([b"DSSEv1 28", kind, b"%d" % len(payload), payload])
+    signature = b64decode(envelope["signatures"][0]["sig"])
+    key.public_key().verify(signature, encoded)
     other = ed25519.Ed25519PrivateKey.generate().public_key()
     payload = b64decode(envelope["payload"]).replace(b"PASSED", b"FAILED")
     forged = canonical(
