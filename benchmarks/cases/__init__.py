@@ -16,6 +16,7 @@ MODULES = (
     "elastic",
     "adaptive",
     "recovery",
+    "policies",
     "pools",
     "workflows",
     "explain",

@@ -14,8 +14,10 @@ from taskorch.errors import InvalidTaskError
 from taskorch.governance._operators import UnfitError
 from taskorch.model import show
 
-#: Whether a condition is true of an operation, a document.
-Condition: TypeAlias = Callable[[Mapping[str, Any]], bool]
+#: An operation as conditions see it: see `seen_of`.
+Seen: TypeAlias = Any
+#: Whether a condition is true of an operation.
+Condition: TypeAlias = Callable[[Seen], bool]
 
 #: The names that a condition knows; they mean the same.
 _NAMES: Final = ("operation", "task")
@@ -24,6 +26,13 @@ _MOST_LETTERS: Final = 10_000
 #: Loops within loops over what an operation has: the time grows with their product.
 _MOST_LOOPS: Final = 2
 _LOOPS: Final = ("all", "exists", "exists_one", "filter", "map")
+
+
+def seen_of(document: Mapping[str, Any]) -> Seen:
+    """What conditions see of an operation, its *document*: it is converted once."""
+    from cel import Context  # noqa: PLC0415 - there is a condition
+
+    return Context(dict.fromkeys(_NAMES, document))
 
 
 def _compiled(text: str) -> Any:
@@ -63,9 +72,9 @@ def condition_of(text: str) -> Condition:
         msg = f"when: {show(text)} says nothing of an operation"
         raise InvalidTaskError(msg, hint="operation.type == 'deploy'")
 
-    def holds(document: Mapping[str, Any]) -> bool:
+    def holds(seen: Seen) -> bool:
         try:
-            answer = program.execute(dict.fromkeys(_NAMES, document))
+            answer = program.execute(seen)
         except Exception as error:  # noqa: BLE001 - of a library, over values of users
             # What it says has the names of what is missing, and not the values.
             reason = str(error).partition(": the operation is not")[0]
@@ -84,9 +93,9 @@ def any_of(texts: Iterable[str]) -> Condition:
     # A comment ends with its line.
     program = _compiled(" || ".join(f"({text}\n)" for text in texts))
 
-    def may_hold(document: Mapping[str, Any]) -> bool:
+    def may_hold(seen: Seen) -> bool:
         try:
-            return program.execute(dict.fromkeys(_NAMES, document)) is not False
+            return program.execute(seen) is not False
         except Exception:  # noqa: BLE001 - each is asked by itself then
             return True
 

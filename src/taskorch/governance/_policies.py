@@ -422,11 +422,10 @@ class Policy:
 
     def _check_demands(self) -> None:
         names: set[str] = set()
-        for one in (*self.rules, *self.history):
-            unchecked: object = one
-            if not isinstance(unchecked, Rule | History):
-                text = f"policy {self.id}: a Rule or a History, not {show(one)}"
-                _refuse(text)
+        demands: tuple[Any, ...] = (*self.rules, *self.history)
+        for one in demands:
+            if not isinstance(one, Rule | History):
+                _refuse(f"policy {self.id}: a Rule or a History, not {show(one)}")
             if one.id in names:
                 _refuse(f"policy {self.id}: two rules have the id {one.id!r}")
             names.add(one.id)
@@ -492,11 +491,11 @@ class Operation:
     moment: Moment = "submit"
     verb: str = ""
     who: str = ""
-    roles: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    roles: tuple[str, ...] = attrs.field(default=(), converter=_texts)
     payload: Any = attrs.field(default=None, repr=False, hash=False)
     resources: Mapping[str, float] = attrs.field(default=_NOTHING, hash=False)
     metadata: Mapping[str, Any] = attrs.field(default=_NOTHING, hash=False)
-    requires: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    requires: tuple[str, ...] = attrs.field(default=(), converter=_texts)
     priority: int = 0
     owner: str | None = None
     timeout: float | None = None

@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.governance._cel import Condition, any_of, condition_of
+from taskorch.governance._cel import Condition, Seen, any_of, condition_of, seen_of
 from taskorch.governance._history import Memory, words_of
 from taskorch.governance._operators import (
     NOWHERE,
@@ -234,11 +234,22 @@ class PolicySet:
             asked = self._find(operation.moment, name)
         judgement = _Judgement(operation, now_ns, covers, memory)
         if asked.joined is not None:
-            judgement.may_hold = asked.joined(judgement.document)
+            judgement.may_hold = asked.joined(judgement.seen)
         is_task = operation.moment != "verb"
         for ready in asked.policies:
-            if not (is_task and ready.tests and judgement.holds(ready)):
-                judgement.ask(ready)
+            tests = ready.tests if is_task else ()
+            try:
+                # Nearly all policies have rules alone, and they hold.
+                for get, test in tests:
+                    if not test(get(operation)):
+                        break
+                else:
+                    if tests:
+                        judgement.evaluations += ready.held
+                        continue
+            except Exception:  # noqa: BLE001, S110 - `ask` says what is wrong
+                pass
+            judgement.ask(ready)
         return judgement.verdict(self.hash)
 
 
@@ -264,14 +275,14 @@ class _Judgement:
         "_changes",
         "_covers",
         "_decision",
-        "_document",
-        "_evaluations",
         "_is_open",
         "_memory",
         "_now",
         "_opens",
         "_operation",
+        "_seen",
         "_violations",
+        "evaluations",
         "may_hold",
     )
 
@@ -285,21 +296,22 @@ class _Judgement:
         self._decision: Decision = "allow"
         #: Whether something is violated that nothing covers or mends.
         self._is_open = False
-        self._evaluations: list[Evaluation] = []
+        #: What came of each rule.
+        self.evaluations: list[Evaluation] = []
         self._violations: list[Violation] = []
         self._changes: list[Change] = []
         #: When a rule that is violated now holds by itself, in ns; None: none does.
         self._opens: int | None = None
-        self._document: dict[str, Any] | None = None
+        self._seen: Seen | None = None
         #: Whether a condition may be true.
         self.may_hold = True
 
     @property
-    def document(self) -> dict[str, Any]:
+    def seen(self) -> Seen:
         """The operation as conditions see it."""
-        if self._document is None:
-            self._document = self._operation.to_dict()
-        return self._document
+        if self._seen is None:
+            self._seen = seen_of(self._operation.to_dict())
+        return self._seen
 
     def verdict(self, policies_hash: str) -> Verdict:
         """What has come of it."""
@@ -309,25 +321,13 @@ class _Judgement:
             not self._is_open,
             _reason(violations),
             violations,
-            tuple(self._evaluations),
+            tuple(self.evaluations),
             tuple(self._changes),
             policies_hash,
             self._operation,
             self._now / _NS,
             None if self._opens is None else self._opens / _NS,
         )
-
-    def holds(self, ready: _Ready) -> bool:
-        """Whether all rules of a policy hold that has nothing else; most do."""
-        operation = self._operation
-        try:
-            for get, test in ready.tests:
-                if not test(get(operation)):
-                    return False
-        except Exception:  # noqa: BLE001 - `ask` says what is wrong
-            return False
-        self._evaluations += ready.held
-        return True
 
     def ask(self, ready: _Ready) -> None:
         """Have one policy judge."""
@@ -351,18 +351,18 @@ class _Judgement:
         if not self.may_hold:
             return False
         try:
-            applies = ready.condition(self.document)
+            applies = ready.condition(self.seen)
         except UnfitError as error:
             faults.append(_Fault(None, problem=str(error)))
-            self._evaluations.append(Evaluation(policy_id, WHEN, "error", str(error)))
+            self.evaluations.append(Evaluation(policy_id, WHEN, "error", str(error)))
             return True
         if applies and not (ready.demands or ready.histories):
             faults.append(_Fault(None))
-            self._evaluations.append(Evaluation(policy_id, WHEN, "violated"))
+            self.evaluations.append(Evaluation(policy_id, WHEN, "violated"))
         return applies
 
     def _demand(self, ready: _Ready, faults: list[_Fault]) -> None:
-        policy_id, evaluations = ready.policy.id, self._evaluations
+        policy_id, evaluations = ready.policy.id, self.evaluations
         for rule, get, test, looks_at_nothing, held in ready.demands:
             actual: Any = NOWHERE
             problem = ""
@@ -537,7 +537,7 @@ def _with(value: Any, steps: list[str | int], new: Any) -> Any:
         return new
     step, rest = steps[0], steps[1:]
     if isinstance(value, Mapping):
-        members = dict(cast("Mapping[Any, Any]", value))
+        members: dict[Any, Any] = dict(value)
         if rest and step not in members:
             msg = f"there is no {step}"
             raise UnfitError(msg)

@@ -93,8 +93,9 @@ def check_asked(kernel: KernelState, faults: list[str]) -> None:
 
 def _is_denied(row: TaskRow) -> bool:
     extra = row.extra
-    held = extra is not None and extra.decision and extra.error is not None
-    return bool(held and extra.error[2] == "policy")
+    if extra is None or extra.error is None:
+        return False
+    return extra.decision and extra.error[2] == "policy"
 
 
 def _is_asked(row: TaskRow) -> bool:

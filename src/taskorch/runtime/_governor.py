@@ -147,7 +147,7 @@ class Governor:
 
     def is_asked_of(self, fn: object) -> bool:
         """Whether a policy judges calls of *fn* that are submitted."""
-        return callable(fn) and self.is_asked("submit", call_type(fn))
+        return callable(fn) and self.constitution.is_asked("submit", call_type(fn))
 
     def admit(self, task: Task) -> tuple[Task, Verdict | None]:
         """
