@@ -572,10 +572,10 @@ class Audits(Waivers):
             JournalError: The journal cannot be read.
         """
         ready = self._set
-        if isinstance(policies, str) or hasattr(policies, "__fspath__"):
-            ready = PolicySet(read_policies((policies,)))  # type: ignore[arg-type]
-        elif policies is not None:
-            ready = PolicySet(policies)
+        if policies is not None:
+            is_path = isinstance(policies, str) or hasattr(policies, "__fspath__")
+            other: Any = read_policies((policies,)) if is_path else policies  # type: ignore[arg-type]
+            ready = PolicySet(other)
         return Replay(ready.hash, tuple(replayed(self._entries(journal), ready)))
 
     def audit_operation(self, task_id: str, journal: Source = None) -> Audit:

@@ -710,15 +710,16 @@ class Waivers:
 
     def _recall(self, ids: Iterable[str]) -> None:
         """Under the lock: take in what is known of the questions with these ids."""
-        rt = self._rt
-        missing = []
+        rt: Any = self._rt
+        journal: Any = None if rt.committer is None else rt.committer.journal
+        missing: list[str] = []
         for waiver_id in ids:
-            if waiver_id not in self._book and rt.committer is not None:
+            if waiver_id not in self._book and journal is not None:
                 missing.append(waiver_id)
             elif (row := rt.kernel.tasks.get(waiver_id)) is not None:
                 self._know(row)
         if missing:
-            for fact, value in rt.committer.journal.select(missing, sys.maxsize):
+            for fact, value in journal.select(missing, sys.maxsize):
                 self._book.note(fact, value)
 
     def _running(self) -> Any:

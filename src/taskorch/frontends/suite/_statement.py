@@ -68,13 +68,14 @@ class Subject:
             parts = {
                 path: digest for each in folders for path, digest in self._of(each)
             }
-            kept = {"parts": [[path, parts[path]] for path in sorted(parts)]}
+            kept = {"parts": sorted(parts.items(), key=lambda part: part[0])}
             if not parts:
                 names = ", ".join(map(str, folders))
                 msg = f"there are no files in {names}: {_WHY_NOT}"
                 raise InvalidTaskError(msg)
             write_json(folder.subject, kept)
-        self._parts: list[tuple[str, dict[str, str]]] = kept["parts"]
+        #: Paths, with their digests.
+        self._parts: list[tuple[str, dict[str, str]]] = list(kept["parts"])
         self.check()
 
     @property
