@@ -172,10 +172,12 @@ measured: $(READY)
 	@$(BIN)/coverage report --fail-under=100 --include='$(CORE)'
 
 # Each process is given one at a time, since some take half a minute; and there are six of
-# them, since most tests wait for programs that they start.
+# them, since most tests wait for programs that they start. Beside much else some take
+# minutes: what hangs fails by its own waits, long before the time that is given here.
 at-length: build/slow.log
 	@echo 'the slow tests'
-	@$(BIN)/python -m pytest -q -n 6 --dist load --maxschedchunk 1 -m slow \
+	@$(BIN)/python -m pytest -q -n 6 --dist load --maxschedchunk 1 --timeout 600 \
+	    -m slow \
 	    $$(sed -n 's/: [0-9]*$$//p' build/slow.log)
 
 # The pages, the examples and what is packed: beside other things, where there is a

@@ -10,12 +10,12 @@ policies:
     severity: critical
     rules:
       - {id: type, condition: task.type, operator: not_equals, value: delete}
-  - id: no-tokens
+  - id: no-cards
     principle: privacy
     severity: medium
     rules:
-      - {id: token, condition: task.payload.kwargs.token, operator: not_exists}
-    change: {task.payload.kwargs.token: hidden}
+      - {id: card, condition: task.payload.kwargs.card, operator: not_exists}
+    change: {task.payload.kwargs.card: hidden}
   - id: large
     principle: fairness
     severity: high
@@ -32,4 +32,4 @@ with TaskOrchestrator(governance="policies.yaml") as orch:
         orch.submit_task(Task.call(call, type="delete"))
     except PolicyDeniedError as error:
         print(error.verdict.reason)
-    print(orch.submit(call, token="1234").result())
+    print(orch.submit(call, card="4000 1234").result())

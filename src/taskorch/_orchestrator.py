@@ -325,6 +325,7 @@ class TaskOrchestrator:
         if isinstance(governance, str | os.PathLike):
             governance = ConstitutionalRuntime.from_yaml(governance)
         Governor(self._rt, governance).begin()
+        governance.serve(self)
 
     @property
     def governance(self) -> ConstitutionalRuntime:

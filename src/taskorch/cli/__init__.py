@@ -19,6 +19,7 @@ the user's can do too.
 - `_inspect`, `_explain`, `_logs`: what a journal or a service says of tasks; why one
   does not run; what it logs and prints.
 - `_control`: rerun, restart, cancel, decide, approve, answer and the like.
+- `_waivers`: which waivers there are; audits; receipts.
 - `_jobs`, `_suite`, `_workspace`: adaptive jobs, test suites and task files.
 - `_schedules`: what is made again and again.
 - `_policy`: whether policies are well formed, and what they would say.
@@ -79,6 +80,14 @@ _OWN: Final = {
         for name, purpose in {
             "agents": "show and change the workers of a service",
             "alerts": "show how the alerts of a service stand",
+        }.items()
+    },
+    **{
+        name: (purpose, "taskorch.cli._waivers")
+        for name, purpose in {
+            "waivers": "show which waivers of policies there are",
+            "audit": "say how well a task has kept to policies",
+            "receipt": "say what allowed each start of a task",
         }.items()
     },
     "policy": ("check, test and explain policies", "taskorch.cli._policy"),

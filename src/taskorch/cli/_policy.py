@@ -23,8 +23,9 @@ from taskorch.governance import (
     read_cases,
 )
 from taskorch.model import Task, show
+from taskorch.reading import JournalReader
 
-_ACTS: Final = ("check", "test", "explain")
+_ACTS: Final = ("check", "test", "explain", "replay")
 #: What a document of a task may have besides, which no policy looks at.
 _OTHERS: Final = {field.name for field in attrs.fields(Task)} | {"function"}
 
@@ -36,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "act",
         choices=_ACTS,
         help="check: are they well formed? test: do they say of cases what they are to "
-        "say? explain: what do they say of a task, and why?",
+        "say? explain: what do they say of a task, and why? replay: what would they "
+        "have said of a journal's past?",
     )
     parser.add_argument(
         "files",
@@ -49,6 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--task",
         metavar="FILE",
         help="of explain: the task, or the operation, as JSON or YAML; - reads it",
+    )
+    parser.add_argument(
+        "--journal",
+        metavar="JOURNAL",
+        help="of replay: the journal, which is only read",
     )
     parser.add_argument(
         "--at",
@@ -64,11 +71,18 @@ def _run(args: argparse.Namespace) -> int:
         raise InvalidTaskError(
             msg, hint="taskorch policy explain FILE --task TASK.json"
         )
+    if (args.journal is not None) != (args.act == "replay"):
+        msg = "--journal names what `replay` is about"
+        raise InvalidTaskError(
+            msg, hint="taskorch policy replay FILE --journal runs.db"
+        )
     constitution = ConstitutionalRuntime.from_yaml(*args.files)
     if args.act == "check":
         return _check(args, constitution)
     if args.act == "test":
         return _test(args, constitution)
+    if args.act == "replay":
+        return _replay(args, constitution)
     return _explain(args, constitution)
 
 
@@ -87,6 +101,15 @@ def _check(args: argparse.Namespace, constitution: ConstitutionalRuntime) -> int
     many = f"{number:,} {'policy' if number == 1 else 'policies'}"
     print(f"{many}, {counted(rules, 'rule')}: {constitution.policies_hash}")
     return OK
+
+
+def _replay(args: argparse.Namespace, constitution: ConstitutionalRuntime) -> int:
+    replay = constitution.replay(JournalReader(args.journal))
+    if args.json:
+        print_json(replay.to_dict())
+    else:
+        print("\n".join(map(line, str(replay).split("\n"))))
+    return FAILED if replay.differences else OK
 
 
 def _test(args: argparse.Namespace, constitution: ConstitutionalRuntime) -> int:

@@ -11,11 +11,16 @@ done; these say what may not. From the bottom up:
 - `_history`: what has happened, as far as history rules ask.
 - `_set`: policies made ready to judge, with an index.
 - `_reading`: policies, and cases to test them, as documents.
+- `_waivers`: violations that people let pass, and which of these waivers count.
+- `_audit`: what policies say of the past: audits, and replays of a journal.
+- `_receipts`: what is handed to others as proof, and what signs it.
 - `_runtime`: the constitutional runtime, which puts these together.
 
-Decisions: 0223, 0224.
+Decisions: 0223, 0224, 0225, 0226.
 """
 
+from taskorch._base.canonical import canonical
+from taskorch.governance._audit import Audit, Replay, Replayed, read_waivers
 from taskorch.governance._policies import (
     ChangedValue,
     Evaluation,
@@ -30,9 +35,17 @@ from taskorch.governance._policies import (
     operation_of,
 )
 from taskorch.governance._reading import PolicyCase, read_cases
+from taskorch.governance._receipts import (
+    sealed,
+    signing_key,
+    statement_of,
+    unsealed,
+)
 from taskorch.governance._runtime import ConstitutionalRuntime
+from taskorch.governance._waivers import Waiver
 
 __all__ = [
+    "Audit",
     "ChangedValue",
     "ConstitutionalRuntime",
     "Evaluation",
@@ -41,10 +54,19 @@ __all__ = [
     "Past",
     "Policy",
     "PolicyCase",
+    "Replay",
+    "Replayed",
     "Rule",
     "Severity",
     "Verdict",
     "Violation",
+    "Waiver",
+    "canonical",
     "operation_of",
     "read_cases",
+    "read_waivers",
+    "sealed",
+    "signing_key",
+    "statement_of",
+    "unsealed",
 ]

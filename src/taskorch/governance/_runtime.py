@@ -13,6 +13,7 @@ from typing import Any, Self
 import attrs
 
 from taskorch.errors import InvalidTaskError
+from taskorch.governance._audit import Audits
 from taskorch.governance._history import Memory, event_of
 from taskorch.governance._operators import UnfitError
 from taskorch.governance._policies import Moment, Operation, Policy, Verdict, Violation
@@ -28,7 +29,7 @@ from taskorch.model import Task, show
 _NS = 1_000_000_000
 
 
-class ConstitutionalRuntime:
+class ConstitutionalRuntime(Audits):
     """
     Judges what is submitted, started and asked for, by policies.
 
@@ -43,6 +44,7 @@ class ConstitutionalRuntime:
     """
 
     def __init__(self, policies: Iterable[Policy] = ()) -> None:
+        super().__init__()
         self._set = PolicySet(policies)
         self._memory = Memory(self._set.histories)
         #: Called when the policies, or what they are waived by, have changed.
@@ -134,20 +136,6 @@ class ConstitutionalRuntime:
         return self._memory
 
     # -- judging -----------------------------------------------------------------------
-
-    def covers(self, policy_id: str, operation: Operation, now: float) -> str | None:
-        """
-        The id of the waiver that covers a policy for *operation*; None: none does.
-
-        It is asked once for each policy that is violated, and nowhere else.
-
-        Args:
-            policy_id: The id of the policy.
-            operation: What is judged.
-            now: When: seconds since the epoch.
-        """
-        del policy_id, operation, now
-        return None
 
     def validate_operation(
         self, operation: Task[Any] | Operation, *, now: float | None = None

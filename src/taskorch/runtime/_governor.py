@@ -23,6 +23,7 @@ from taskorch._base.visible import visible
 from taskorch.errors import InvalidTransitionError, PolicyDeniedError
 from taskorch.events import (
     Event,
+    EventEmitted,
     PolicyViolated,
     TaskBlocked,
     TaskCancelled,
@@ -124,7 +125,8 @@ class Governor:
     @property
     def wants(self) -> frozenset[type[Event]]:
         """The events that it must hear of."""
-        return _HEARD if self.constitution.memory else frozenset()
+        heard = _HEARD if self.constitution.memory else frozenset()
+        return heard | {EventEmitted}
 
     # -- who asks ----------------------------------------------------------------------
 
@@ -156,6 +158,9 @@ class Governor:
         Raises:
             PolicyDeniedError: It is denied.
         """
+        if type(task.payload).__name__ == "WaiverRequest":
+            # Or policies that nobody keeps to could never be waived.
+            return task, None
         operation = self._operation(task, **self._asking())
         verdict = self.constitution.judge(operation, self._rt.now())
         if not (verdict.violations or verdict.changes):
@@ -174,6 +179,25 @@ class Governor:
                 metadata=judged.metadata or task.metadata,
             )
         return task, verdict
+
+    def confirm(self, entries: Iterable[Accepted], now: int) -> None:
+        """
+        Under the lock: refuse what was allowed by a waiver that counts no longer.
+
+        Raises:
+            PolicyDeniedError: A waiver has expired, or was revoked, since.
+        """
+        for entry in entries:
+            verdict = entry.verdict
+            if verdict is None or len(verdict.open_violations) == len(
+                verdict.violations
+            ):
+                continue
+            again = self.constitution.judge(verdict.operation, now)
+            if again.decision == "deny":
+                task_id = verdict.operation.id
+                msg = f"task {task_id!r} was refused: {again.reason}"
+                raise _denied(again, msg, task_id)
 
     def admitted(self, entries: Iterable[Accepted], now: int) -> None:
         """Under the lock: say what there was to tell of tasks that were accepted."""
@@ -233,6 +257,7 @@ class Governor:
         self._heard = len(sink)
         memory = self.constitution.memory
         was_looked_for = memory.hear(new, _type_of, self._of_cargo) if new else False
+        was_looked_for |= self.constitution.hear_waivers(new)
         if was_looked_for and self._rt.kernel.denied:
             self._look_by(max(self._rt.now(), self._looked_ns + _PAUSE))
 
@@ -256,6 +281,7 @@ class Governor:
             journal: The journal.
             last: The number of the last event that is read.
         """
+        self.constitution.restore_waivers()
         memory = self.constitution.memory
         if not memory.new:
             return

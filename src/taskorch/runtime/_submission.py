@@ -323,6 +323,8 @@ class Submission:
             UsageError: One is refused; nothing has changed.
             PolicyFault: A policy failed; nothing has changed.
         """
+        if self._rt.governor is not None:
+            self._rt.governor.confirm(entries, now)
         self._name(entries, now)
         objects = {id(entry.given): entry for entry in entries}
         self._compare(entries, objects, replace=replace, renewing=renewing)
