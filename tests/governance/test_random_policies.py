@@ -114,7 +114,7 @@ def lived(path: Path, draw: random.Random, tasks: int, lives: int) -> set[str]:
     """Submit random tasks in several lives, and meddle; the tasks that people let go."""
     answered: set[str] = set()
     number = 0
-    for life in range(lives):
+    for _ in range(lives):
         with TaskOrchestrator(
             journal=path,
             durability="process",
@@ -123,7 +123,7 @@ def lived(path: Path, draw: random.Random, tasks: int, lives: int) -> set[str]:
             keep_finished=draw.choice([0, 100]),
         ) as orch:
             ids: list[str] = []
-            for _ in range(tasks // lives // 10):
+            for _batch in range(tasks // lives // 10):
                 batch = []
                 for _ in range(10):
                     kind = draw.choice("aabbde")
@@ -153,10 +153,8 @@ def lived(path: Path, draw: random.Random, tasks: int, lives: int) -> set[str]:
                     break
             with suppress(TaskorchError):
                 orch.governance.replace(policies())
-            if life < lives - 1:
-                orch.stop(drain=False, timeout=PATIENCE)
-            else:
-                orch.stop(timeout=5)
+            orch.wait(0.2)
+            orch.stop(drain=False, timeout=PATIENCE)
     return answered
 
 
@@ -178,15 +176,12 @@ def check_world(path: Path, seed: int, tasks: int, lives: int) -> None:
 
 
 def test_nothing_starts_that_no_rule_allowed(tmp_path: Path) -> None:
-    check_world(tmp_path / "runs.db", 1, 200, 3)
+    check_world(tmp_path / "runs.db", 1, 120, 2)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [2, 3])
-def test_nothing_starts_that_no_rule_allowed_in_many_lives(
-    tmp_path: Path, seed: int
-) -> None:
-    check_world(tmp_path / "runs.db", seed, 4_000, 8)
+def test_nothing_starts_that_no_rule_allowed_in_many_lives(tmp_path: Path) -> None:
+    check_world(tmp_path / "runs.db", 2, 2_000, 5)
 
 
 def fuzzed(draw: random.Random) -> Operation:

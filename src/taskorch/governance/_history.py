@@ -215,27 +215,41 @@ class _Rule:
     ) -> HistoryAnswer:
         rule = self.rule
         most = rule.at_most or 0
-        event = _AS_EVENTS.get(operation.moment, "")
-        number = int(_is_of(rule.past, event, operation))
-        opens = last = None
-        if kept is not None and self._within is None:
-            number, last = number + kept.total, kept.seq
-        elif kept is not None and self._within is not None:
-            # Of the latest, no more are kept than count.
-            since = now - self._within
-            recent = [at for at, _, _ in kept.recent if at > since]
-            old = [
-                task_id
-                for at, seq, task_id in kept.recent
-                if at <= since and kept.running.get(task_id) == seq
-            ]
-            number += len(recent) + len(old) + len(kept.long)
-            last = kept.seq if number else None
-            over = number - most
-            if 0 < over <= len(recent):
-                opens = recent[over - 1] + self._within + 1
+        before, recent = self._counted(kept, now)
+        number = before + self._is_one(operation)
+        last = kept.seq if kept is not None and before else None
+        over, opens = number - most, None
+        if self._within is not None and 0 < over <= len(recent):
+            opens = recent[over - 1] + self._within + 1
         detail = f"{number} of at most {most} {words_of(rule.past)}"
         return HistoryAnswer(number <= most, last, detail, opens)
+
+    def _is_one(self, operation: Operation) -> bool:
+        """Whether *operation* is such an event itself."""
+        event = _AS_EVENTS.get(operation.moment, "")
+        return _is_of(self.rule.past, event, operation)
+
+    def _counted(self, kept: _KeptEvents | None, now: int) -> tuple[int, list[int]]:
+        """How many there were, and the times of those within the window."""
+        if kept is None:
+            return 0, []
+        if self._within is None:
+            return kept.total, []
+        # Of the latest, no more are kept than count.
+        since = now - self._within
+        recent = [at for at, _, _ in kept.recent if at > since]
+        old = sum(
+            at <= since and kept.running.get(task_id) == seq
+            for at, seq, task_id in kept.recent
+        )
+        return len(recent) + old + len(kept.long), recent
+
+    def room(self, operation: Operation, now: int) -> int | None:
+        """How many like *operation* may follow each other now; None: any number."""
+        if self.rule.count is None or not self._is_one(operation):
+            return None
+        before, _ = self._counted(self._kept.get(self.key(operation)), now)
+        return (self.rule.at_most or 0) - before
 
     def _is_old(self, at_ns: int, now: int) -> bool:
         return self._within is not None and at_ns <= now - self._within
@@ -369,6 +383,37 @@ class Memory:
             )
             self._looking[key] = looking
         return looking
+
+    def room(
+        self, names: Iterable[tuple[str, str]], operation: Operation, now: int
+    ) -> dict[tuple[str, str, str], int]:
+        """
+        How many like *operation* may follow each other now, by rules and their keys.
+
+        Args:
+            names: The rules that were asked, others than history rules among them.
+            operation: The operation.
+            now: The time in ns.
+        """
+        rooms: dict[tuple[str, str, str], int] = {}
+        for name in names:
+            rule = self.rules.get(name)
+            room = None
+            if rule is not None:
+                room = rule.room(operation, max(self.latest_ns, now))
+            if rule is not None and room is not None:
+                rooms[*name, rule.key(operation)] = room
+        return rooms
+
+    def group(
+        self, names: Iterable[tuple[str, str]], operation: Operation
+    ) -> tuple[tuple[str, str, str], ...]:
+        """What *operation* has in common with those that wait for the same events."""
+        return tuple(
+            (*name, self.rules[name].key(operation))
+            for name in names
+            if name in self.rules
+        )
 
     def ask(
         self, name: tuple[str, str], operation: Operation, now: int
