@@ -64,6 +64,7 @@ PACKAGES = {
     "taskorch.reading": "read the journal of another program",
     "taskorch.client": "client of a service",
     "taskorch.frontends.service": "server, HTTP",
+    "taskorch.frontends.people": "tokens, roles, identity",
     "taskorch.frontends.agent": "worker of a service",
     "taskorch.frontends.mcp": "tools for language models",
     "taskorch.logs": "log records by task",

@@ -24,7 +24,7 @@ from taskorch.journal import MemoryJournal, _forgetting, _layout, _points
 from taskorch.model import Retention
 from taskorch.reading import JournalReader
 from taskorch.runtime._passage import add_parents
-from taskorch.runtime._reruns import forgettable, prune
+from taskorch.runtime._pruning import forgettable, prune
 
 ALL = Retention(age=0.0)
 LATER = 2**62
@@ -290,7 +290,7 @@ class Snapshots:
 
 def test_a_snapshot_is_saved_anew_without_what_is_gone_if_it_is_gone_too(monkeypatch):
     monkeypatch.setattr(
-        "taskorch.runtime._reruns.without_tasks", lambda *said: ("without", *said)
+        "taskorch.runtime._pruning.without_tasks", lambda *said: ("without", *said)
     )
     kept = MemoryJournal(keep_events=True)
     with TaskOrchestrator(journal=kept) as orch:

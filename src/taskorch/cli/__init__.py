@@ -21,7 +21,9 @@ the user's can do too.
 - `_control`: rerun, restart, cancel, decide, approve, answer and the like.
 - `_waivers`: which waivers there are; audits; receipts.
 - `_jobs`, `_suite`, `_workspace`: adaptive jobs, test suites and task files.
-- `_schedules`: what is made again and again.
+- `_schedules`, `_runs`: what is made again and again; runs of workflows and schedules.
+- `_top`, `_first_view`, `_top_screens`: the dashboard in a terminal: what it says, and
+  what draws it.
 - `_policy`: whether policies are well formed, and what they would say.
 - `_migrate`, `_prune`, `_copy`: the tables of journals in PostgreSQL; what ended long
   ago goes; the history of a journal in another.
@@ -71,6 +73,8 @@ _OWN: Final = {
     "inspect": ("show what is in a journal, or a service", "taskorch.cli._inspect"),
     "explain": ("say why a task does not run", "taskorch.cli._explain"),
     "logs": ("show what a task logs and prints", "taskorch.cli._logs"),
+    "runs": ("list, show and change runs of workflows", "taskorch.cli._runs"),
+    "top": ("watch nights and runs in a terminal", "taskorch.cli._top"),
     "schedules": (
         "show and change what is made again and again",
         "taskorch.cli._schedules",

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 from zlib import crc32
 
 from taskorch.errors import JournalError
-from taskorch.events import TASK_ID, TaskSubmitted
+from taskorch.events import TASK_ID, Fact, TaskSubmitted
 from taskorch.journal import _codec
 from taskorch.journal._codec import Row, Rows
 from taskorch.journal._scripts import Beside
@@ -256,6 +256,12 @@ class Reader:
         for begin, rows in self.parts(after):
             yield from self._entries(rows, begin)
 
+    def facts(self, after: int) -> Iterator[Fact]:
+        """All facts above *after*, in order, and nothing of what was kept of them."""
+        for begin, rows in self.parts(after):
+            bare = [(*row[:5], "") for row in rows]
+            yield from (fact for fact, _ in _codec.entries(bare, begin))
+
     def parts(self, after: int) -> Iterator[tuple[int, list[Row]]]:
         """All rows above *after* by groups, each with the number it begins above."""
         before = self.before(min(after, MOST - 1) + 1)
@@ -372,6 +378,15 @@ class Reader:
                         return seq, state
         return None
 
+    def snapshots(self) -> Iterator[tuple[int, str]]:
+        """The numbers and texts of all snapshots; "" is one that is not whole."""
+        for (seq,) in self._ask(_SNAPSHOTS) if self.session.has_keys else ():
+            text = ""
+            with self._as_good_as_none():
+                if self._snapshot(seq) is not None:
+                    ((text, _),) = self._ask(_SNAPSHOT, seq=seq)
+            yield seq, text
+
     @contextlib.contextmanager
     def _as_good_as_none(self) -> Iterator[None]:
         try:
@@ -416,6 +431,10 @@ class Reader:
         if not groups:
             self.damaged(f"fact {number} is in no group")
         return groups[0], self.before(groups[0].last)
+
+    def groups_after(self, number: int) -> list[GroupRow]:
+        """Some groups that end after the fact *number*, in order; none: the end."""
+        return self._groups(_NEXT, after=number, most=_BATCH)
 
     def before(self, number: int) -> GroupRow:
         """The last group that ends before the fact *number*."""

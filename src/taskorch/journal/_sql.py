@@ -25,6 +25,7 @@ from taskorch.errors import (
     JournalTakenError,
     JournalUnavailableError,
 )
+from taskorch.events import Fact
 from taskorch.journal import _forgetting
 from taskorch.journal._codec import Row, Rows
 from taskorch.journal._encoding import EncodingJournal
@@ -131,6 +132,18 @@ class SqlReading(EncodingJournal):
         with self._reading() as reader:
             if reader is not None:
                 yield from reader.entries(after)
+
+    def facts(self, after: int = 0) -> Iterator[Fact]:
+        """
+        See `DurableJournal.facts`; the groups are checked as they are read.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        with self._reading() as reader:
+            if reader is not None:
+                yield from reader.facts(after)
 
     def rows(self) -> Iterator[Row]:
         """
@@ -403,8 +416,8 @@ class SqlJournal(SqlReading):
     def _wrote(self, size: int) -> None:
         """So many bytes of text were written."""
 
-    def _left_out(self, session: Any, count: int) -> None:
-        """So many facts were left out."""
+    def _make_room(self, session: Any) -> None:
+        """Give back what was left out takes."""
 
     # -------------------------------------------------------------------- writing
 
@@ -528,15 +541,53 @@ class SqlJournal(SqlReading):
             JournalError: The journal is damaged; nothing was left out.
         """
         self._check_owner(epoch)
-        with self._writing(epoch) as session:
-            with self._owning(session):
-                count = _forgetting.forget(Reader(session), ids)
-            reach("forgotten")
-            folder = self.logs_folder()
-            if folder is not None:
-                remove_logs(Path(folder), ids)
-            self._left_out(session, count)
+        with self._writing(epoch) as session, self._owning(session):
+            count = _forgetting.forget(Reader(session), ids)
+        reach("forgotten")
+        folder = self.logs_folder()
+        if folder is not None:
+            remove_logs(Path(folder), ids)
         return count
+
+    def prepare_to_forget(self, epoch: int) -> None:
+        """
+        See `DurableJournal.prepare_to_forget`: no group has very many facts any more.
+
+        Raises:
+            JournalTakenError: Somebody else has claimed it since.
+            JournalUnavailableError: It cannot be read or written now.
+            JournalError: The journal is damaged.
+        """
+        self._check_owner(epoch)
+        with self._reading() as reader:
+            for group, rests in () if reader is None else _forgetting.parts(reader):
+                with self._writing(epoch) as session, self._owning(session):
+                    _forgetting.replace(Reader(session), group, rests)
+
+    def forget_facts(self, epoch: int, numbers: Collection[int]) -> int:
+        """
+        See `DurableJournal.forget_facts`.
+
+        Raises:
+            JournalTakenError: Somebody else has claimed it since.
+            JournalUnavailableError: It cannot be written now; nothing was left out.
+            JournalError: The journal is damaged; nothing was left out.
+        """
+        self._check_owner(epoch)
+        with self._writing(epoch) as session, self._owning(session):
+            return _forgetting.forget(Reader(session), (), numbers)
+
+    def make_room(self, epoch: int) -> None:
+        """
+        See `DurableJournal.make_room`.
+
+        Raises:
+            JournalTakenError: Somebody else has claimed it since.
+            JournalUnavailableError: It cannot be written now.
+        """
+        self._check_owner(epoch)
+        with self._writing(epoch) as session:
+            self._make_room(session)
 
     def upkeep(self, epoch: int) -> None:
         """See `DurableJournal.upkeep`: it only looks whether it is owned still."""

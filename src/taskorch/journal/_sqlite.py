@@ -482,15 +482,14 @@ class SqliteJournal(ReadableJournal, SqlJournal):
             reach("commit")
             self._in_doubt = True
 
-    def _left_out(self, session: SqliteSession, count: int) -> None:
+    def _make_room(self, session: SqliteSession) -> None:
         """Make the file smaller, if it is worth it."""
         db = session.db
         _beside.clean(db, self.path)
-        if count and _forgetting.has_room(db):
+        if _forgetting.has_room(db):
             db.execute("VACUUM")
             reach("smaller")
-        if count:
-            _file.move_log(db, whole=True)
+        _file.move_log(db, whole=True)
 
     @property
     def log_is_long(self) -> bool:

@@ -47,6 +47,7 @@ from taskorch.model import (
     Explanation,
     FailureCause,
     FilterFields,
+    OpenQuestion,
     Remedy,
     Stats,
     Stuck,
@@ -76,6 +77,7 @@ from taskorch.runtime import (
     _reports,
     apply_in_order,
     by_cause,
+    opened_questions,
 )
 
 _RUN_IT: Final = Remedy("start", "Run the program again that has this journal.")
@@ -368,6 +370,11 @@ class JournalReader:
             return list(self._file.task_facts(task_id))
         return list(self._journal.select((task_id,), sys.maxsize))
 
+    def _above(self, task_id: str) -> tuple[str, ...]:
+        """The tasks that a task comes after, as it was submitted."""
+        events = self.events(task_id)
+        return next((e.after for e in events if isinstance(e, TaskSubmitted)), ())
+
     # -- all of them ---------------------------------------------------------------
 
     def tasks(
@@ -486,6 +493,13 @@ class JournalReader:
                 groups if self.owner.lives is not False else stuck_whoever_opens(groups)
             )
 
+    def _questions(self) -> list[OpenQuestion]:
+        """What waits for an answer, which nobody takes here."""
+        with self._mutex:
+            runtime = self._current().runtime
+            with runtime.lock:
+                return opened_questions(runtime, _takes_no_answer)
+
     def outcomes(self, every: float | timedelta = 3_600.0) -> list[Outcomes]:
         """
         Results over time: how many tasks ended, and how.
@@ -572,6 +586,11 @@ class JournalReader:
                 self._past = _Past(self._journal, self._file, life)
             self._past.catch_up()
             return self._past
+
+
+def _takes_no_answer(*_: object, **__: object) -> bool:
+    msg = "a journal that is read takes no answers"
+    raise InvalidTaskError(msg, hint="taskorch answer, with its service's URL")
 
 
 def _why_paused(kernel: Kernel, *, lives: bool) -> Blocker:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextvars import Context
 from functools import partial
 from itertools import count
@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from taskorch.runtime._governor import Governor
     from taskorch.runtime._memo import Memo
     from taskorch.runtime._output import KeptOutput
+    from taskorch.runtime._pruning import Pruner
     from taskorch.telemetry._metrics import Metrics
     from taskorch.telemetry._spans import Spans
 
@@ -230,6 +231,7 @@ class Runtime:
         "opened_at",
         "orphans",
         "pools",
+        "pruner",
         "publisher",
         "rerun_failed",
         "room",
@@ -249,6 +251,7 @@ class Runtime:
         "waiting",
         "wanted",
         "weights",
+        "when_forgotten",
         "work_class",
     )
 
@@ -276,6 +279,7 @@ class Runtime:
     checkpoint: Final = _committer.checkpoint
     allow_repeat: Final = _committer.allow_repeat
     progress: Final = _committer.progress
+    spend: Final = _committer.spend
     receivers_changed: Final = _notices.receivers_changed
     receiver_failed: Final = _notices.receiver_failed
 
@@ -398,6 +402,10 @@ class Runtime:
         self.fault: InternalError | JournalError | None = None
         #: What else has a say in the health: what notifies.
         self.health_checks: list[Callable[[], HealthCheck]] = []
+        #: Lets what ended long ago leave the journal, if there is one to be asked.
+        self.pruner: Pruner | None = None
+        #: Who hears, under the lock, which runs have left the journal.
+        self.when_forgotten: list[Callable[[Collection[str]], object]] = []
         self.started: bool = False
         #: Makes spans, if there is an SDK for them.
         self.spans: Spans | None = None
@@ -496,6 +504,7 @@ class Runtime:
             or kernel.claims
             or kernel.returning
             or kernel.growing
+            or kernel.spent
             or kernel.above
             or kernel.under_way is not None
             or kernel.shares is not None
@@ -520,7 +529,7 @@ class Runtime:
         if kernel.claims:
             for claim in kernel.serve_claims(now):
                 claim.cargo()
-        if kernel.open or kernel.returning or kernel.growing:
+        if kernel.open or kernel.returning or kernel.growing or kernel.spent:
             kernel.dispatch(now)
         if self.governor is not None:
             # Before what has ended leaves memory.
