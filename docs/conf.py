@@ -61,6 +61,7 @@ PACKAGES = {
     "taskorch.journal": "SQLite, PostgreSQL, memory",
     "taskorch.governance": "policies as data, verdicts",
     "taskorch.planning": "plans of requests",
+    "taskorch.proofs": "prove that a journal was not changed",
     "taskorch.reading": "read the journal of another program",
     "taskorch.client": "client of a service",
     "taskorch.frontends.service": "server, HTTP",

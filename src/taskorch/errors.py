@@ -800,15 +800,14 @@ class PolicyDeniedError(ValidationFailedError, Permanent):
 
 class UnenforceableError(ProgramFailedError, Permanent):
     """
-    A limit or a scope cannot be held on this machine, so nothing was started.
+    This machine cannot hold a limit or a scope: nothing was started.
 
     To try it again here is of no use.
     """
 
     code = "unenforceable"
     default_hint = (
-        "enforce='if possible' runs it all the same, and the result says what was not "
-        "held; `taskorch doctor` says what this machine can hold"
+        "`taskorch doctor` says what can be held; enforce='if possible' runs it anyway"
     )
 
 

@@ -336,6 +336,30 @@ def test_who_leaves_the_group_is_ended(orch, group, best):
     assert "left the group" in str(error)
 
 
+def test_groups_that_a_program_makes_are_in_its_own(orch, group, best):
+    """They have its limits, and end with it."""
+    if os.geteuid() != 0 or best != "cgroup-v1":
+        pytest.skip("only root may make them")
+    code = """
+        import os, time
+        for line in open("/proc/self/cgroup"):
+            _, names, path = line.strip().split(":")
+            if "memory" in names.split(","):
+                own = f"/sys/fs/cgroup/memory{path}/own"
+        os.mkdir(own)
+        if os.fork() == 0:
+            os.setsid()
+            open(f"{own}/cgroup.procs", "w").write("0")
+            os.environ.clear()
+            os.execv("/bin/sleep", ["sleep", "601"])
+        time.sleep(0.3)
+        print(own)
+        """
+    result = run(orch, code, limits={"memory_mb": 100})
+    assert result.exceeded == ""
+    assert not pathlib.Path(result.stdout_tail.strip()).parent.exists()
+
+
 # -- functions -----------------------------------------------------------------------
 
 

@@ -27,6 +27,7 @@ the user's can do too.
 - `_policy`: whether policies are well formed, and what they would say.
 - `_migrate`, `_prune`, `_copy`: the tables of journals in PostgreSQL; what ended long
   ago goes; the history of a journal in another.
+- `_verify`: whether a journal is what it was, checkpoints of it, and proofs.
 - `_doctor`, `_completion`: whether this machine is fit for work; completion in a shell.
 - `_demo`: a small workflow that is killed, goes on, and is explained.
 - `_skill`: what a language model needs to write with taskorch.
@@ -101,6 +102,14 @@ _OWN: Final = {
         "make the tables of journals in PostgreSQL",
         "taskorch.cli._migrate",
     ),
+    **{
+        name: (purpose, "taskorch.cli._verify")
+        for name, purpose in {
+            "verify": "check that nothing of a journal was changed",
+            "checkpoint": "sign what a journal is, and keep that elsewhere",
+            "prove": "prove that an event is in a journal, or check that",
+        }.items()
+    },
     "suite": ("run a test suite with a fleet of workers", "taskorch.cli._suite"),
     "serve": (
         "run what a file makes, or a test suite, over HTTP",

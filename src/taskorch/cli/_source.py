@@ -44,16 +44,19 @@ _TIMES: Final = ("submitted", "started", "ended")
 
 
 @contextmanager
-def reader_of(place: str) -> Iterator[Reader]:
+def reader_of(place: str, at: int | datetime | None = None) -> Iterator[Reader]:
     """
-    What reads a journal, or asks a service.
+    What reads a journal, as it was *at* some event or moment, or asks a service.
 
     Raises:
         TaskorchError: There is none, or it cannot be asked.
     """
     if not is_url(place):
-        yield JournalReader(place)
+        yield JournalReader(place, at=at)
         return
+    if at is not None:
+        msg = "a service says how things are, and not how they were"
+        raise errors.InvalidTaskError(msg, hint="name its journal, with --at")
     # A client loads what speaks HTTP.
     from taskorch.cli._control import service  # noqa: PLC0415 - see above
 

@@ -6,7 +6,9 @@ the group that it was, from which the next group goes on, and has one of its own
 what is left. Rests beside each other become one. So what stays is checked as before,
 and no group behind is touched. A snapshot stays that names none of these tasks.
 
-Decisions: 0051, 0220.
+Of the rows that go, a rest keeps hashes in the tree over all rows: see `_chain`.
+
+Decisions: 0051, 0220, 0227.
 """
 
 from __future__ import annotations
@@ -14,9 +16,10 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection, Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from taskorch.journal import _codec
+from taskorch.journal._chain import ChainStart, Subtree, gone_of, joined, spread
 from taskorch.journal._codec import Row
 from taskorch.journal._points import reach
 from taskorch.journal._reader import (
@@ -110,7 +113,7 @@ def parts(reader: Reader) -> Iterator[tuple[GroupRow, list[GroupRow]]]:
     So that what is left out later takes the time of a rest. They are checked; the
     latest group is none of them, since it may be in doubt.
     """
-    latest, before = reader.latest(), NOTHING
+    latest, before, start = reader.latest(), NOTHING, reader.chain_start()
     while groups := reader.groups_after(before.last):
         for group in groups:
             after, before_it, before = before.last, before, group
@@ -118,20 +121,52 @@ def parts(reader: Reader) -> Iterator[tuple[GroupRow, list[GroupRow]]]:
                 continue
             ((count,),) = reader.session.ask(_COUNT, after=after, last=group.last)
             if count > 2 * _MANY:
-                yield group, _parted(group, after, reader.whole(group, before_it))
+                rows = _whole(reader, group, before_it, start)
+                yield group, _parted(group, after, rows)
+
+
+def _whole(
+    reader: Reader, group: GroupRow, before: GroupRow, start: ChainStart | None
+) -> list[Row]:
+    """
+    The rows of *group*, which comes after *before*: damage must not get a new sum.
+
+    Raises:
+        JournalError: It is damaged.
+    """
+    rows = reader.whole(group, before)
+    reader.check_link(group, before, rows, start)
+    return rows
 
 
 def _parted(group: GroupRow, after: int, rows: list[Row]) -> list[GroupRow]:
     """What *group*, which is above *after* and has these *rows*, is made of."""
     rests: list[GroupRow] = []
+    leaves = _leaves(group, rows)
     for place in range(0, len(rows), _MANY):
         some = rows[place : place + _MANY]
         # What goes on from it goes on from the last part.
         is_last = place + _MANY >= len(rows)
-        last = group.last if is_last else some[-1][0]
-        rests.append(_rest(after, group._replace(last=last), some))
-        after = last
+        part = group
+        gone: list[Subtree] = []
+        if not is_last:
+            part = group._replace(last=some[-1][0])
+        for subtree, row in leaves:
+            if row is None:
+                gone.append(subtree)
+            elif row is some[-1] and not is_last:
+                part = part._replace(size=subtree.end)
+                break
+        rests.append(_rest([_Piece(part, after, some, gone)])[1])
+        after = part.last
     return rests
+
+
+def _leaves(group: GroupRow, rows: list[Row]) -> Iterator[tuple[Subtree, Row | None]]:
+    """The leaves of *group*, which has these *rows*; none if it is in no chain."""
+    if not group.hash:
+        return iter(())
+    return spread(rows, group.size, gone_of(group.gone))
 
 
 def replace(reader: Reader, group: GroupRow, rests: list[GroupRow]) -> None:
@@ -147,46 +182,85 @@ def replace(reader: Reader, group: GroupRow, rests: list[GroupRow]) -> None:
             session.change(KEEP_GROUP, **rest.columns())
 
 
+class _Piece(NamedTuple):
+    """A group of which something goes, or a rest before it."""
+
+    group: GroupRow
+    #: The number above which it begins.
+    start: int
+    #: The rows that stay.
+    rows: list[Row]
+    #: The hashes of those that go, or went before.
+    gone: list[Subtree]
+
+
 def _rests(
     reader: Reader, numbers: list[int], names: set[str], facts: frozenset[int]
 ) -> Iterator[tuple[int, GroupRow]]:
     """What groups become that have facts of *numbers*, each with where it begins."""
-    latest, after, rest = NOTHING, 0, list[Row]()
-    for group, start, rows in _pieces(reader, numbers, names, facts):
-        if latest is not NOTHING and (start != latest.last or len(rest) >= _MANY):
-            yield after, _rest(after, latest, rest)
-            latest = NOTHING
-        if latest is NOTHING:
-            after, rest = start, []
-        rest += rows
-        latest = group
-    yield after, _rest(after, latest, rest)
+    pieces: list[_Piece] = []
+    count = 0
+    for piece in _pieces(reader, numbers, names, facts):
+        if pieces and (
+            piece.start != pieces[-1].group.last
+            or count >= _MANY
+            # What an earlier version wrote is in no chain.
+            or bool(piece.group.hash) != bool(pieces[-1].group.hash)
+        ):
+            yield _rest(pieces)
+            pieces, count = [], 0
+        pieces.append(piece)
+        count += len(piece.rows)
+    yield _rest(pieces)
 
 
 def _pieces(
     reader: Reader, numbers: list[int], names: set[str], facts: frozenset[int]
-) -> Iterator[tuple[GroupRow, int, list[Row]]]:
+) -> Iterator[_Piece]:
     """
-    Those groups, each with the number above which it begins, and the rows that stay.
+    Those groups; each is checked.
 
-    Each is checked: damage must not get a new checksum.
+    Raises:
+        JournalError: One is damaged.
     """
-    reached = 0
+    reached, start = 0, reader.chain_start()
     for group, before, rows in reader.holding(numbers):
         # So that the rests of many times do not stay beside each other.
         if before.form == REST and before.last != reached:
             earlier = reader.before(before.last)
-            yield before, earlier.last, reader.whole(before, earlier)
+            rest = _whole(reader, before, earlier, start)
+            yield _piece(before, earlier, rest, rest)
+        reader.check_link(group, before, rows, start)
         stay = [row for row in rows if row[3] not in names and row[0] not in facts]
-        yield group, before.last, stay
+        yield _piece(group, before, rows, stay)
         reached = group.last
 
 
-def _rest(after: int, latest: GroupRow, rows: list[Row]) -> GroupRow:
-    """What is left of the groups above *after*, to *latest*, which has the *rows*."""
+def _piece(
+    group: GroupRow, before: GroupRow, rows: list[Row], stay: list[Row]
+) -> _Piece:
+    """Of *group*, which comes after *before*, some of its *rows* stay."""
+    kept = {row[0] for row in stay}
+    gone = [
+        subtree
+        for subtree, row in _leaves(group, rows)
+        if row is None or row[0] not in kept
+    ]
+    return _Piece(group, before.last, stay, gone)
+
+
+def _rest(pieces: list[_Piece]) -> tuple[int, GroupRow]:
+    """What is left of *pieces*, which follow each other, and where it begins."""
+    latest, after = pieces[-1].group, pieces[0].start
+    rows = [row for piece in pieces for row in piece.rows]
     last, first, epoch = latest.last, after + 1, latest.epoch
     kept = rest_checksum(rows, first, last, epoch, latest.crc)
-    return GroupRow(last, first, epoch, latest.crc, REST, kept)
+    size, digest = latest.size, latest.hash
+    rest = GroupRow(last, first, epoch, latest.crc, REST, kept, size, digest)
+    if digest:
+        gone = joined(subtree for piece in pieces for subtree in piece.gone)
+        rest = rest._replace(gone=rest.gone_text(gone, rows))
+    return after, rest
 
 
 def has_room(db: sqlite3.Connection) -> bool:

@@ -53,7 +53,9 @@ from taskorch.model import TaskState, Units
 _RUNNING: Final = TaskState.RUNNING
 
 
-def place(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
+def place(  # noqa: C901 - all who are asked, in order
+    kernel: KernelState, bucket: Bucket, row: TaskRow, now: int
+) -> None:
     """
     Ask everybody about *row*, the first of *bucket*, and act on the answers.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context
 from functools import partial
 from itertools import count
@@ -251,7 +251,6 @@ class Runtime:
         "waiting",
         "wanted",
         "weights",
-        "when_forgotten",
         "work_class",
     )
 
@@ -404,8 +403,6 @@ class Runtime:
         self.health_checks: list[Callable[[], HealthCheck]] = []
         #: Lets what ended long ago leave the journal, if there is one to be asked.
         self.pruner: Pruner | None = None
-        #: Who hears, under the lock, which runs have left the journal.
-        self.when_forgotten: list[Callable[[Collection[str]], object]] = []
         self.started: bool = False
         #: Makes spans, if there is an SDK for them.
         self.spans: Spans | None = None
