@@ -331,11 +331,11 @@ class TaskOrchestrator:
         if governance is None:
             return
         from taskorch.governance import ConstitutionalRuntime  # noqa: PLC0415 - few have it
-        from taskorch.runtime._governor import Governor  # noqa: PLC0415 - likewise
+        from taskorch.runtime._governor import PolicyGovernor  # noqa: PLC0415 - likewise
 
         if isinstance(governance, str | os.PathLike):
             governance = ConstitutionalRuntime.from_yaml(governance)
-        Governor(self._rt, governance).begin()
+        PolicyGovernor(self._rt, governance).begin()
         governance.serve(self)
 
     @property

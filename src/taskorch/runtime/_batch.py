@@ -50,7 +50,7 @@ from taskorch.runtime._translation import (
 from taskorch.runtime._work import NO_KWARGS, Work, capture, note_cache
 
 if TYPE_CHECKING:
-    from taskorch.runtime._governor import Governor
+    from taskorch.runtime._governor import PolicyGovernor
     from taskorch.runtime._runtime import AnyRuntime
 
 __all__ = ("Batch", "Entry", "Preparation")
@@ -329,7 +329,7 @@ class Preparation:
             works.append(work)
             buckets.append(bucket)
 
-    def _judged(self, batch: Batch, task: Any, governor: Governor) -> Any:
+    def _judged(self, batch: Batch, task: Any, governor: PolicyGovernor) -> Any:
         """
         *task*, which may be anything, as policies change it.
 

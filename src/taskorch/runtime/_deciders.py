@@ -280,7 +280,7 @@ _RULED: Final = Ruling()
 
 
 class JudgesStarts(Protocol):
-    """Protocol: has starts judged; see `Governor`."""
+    """Protocol: has starts judged; see `PolicyGovernor`."""
 
     def is_asked(self, moment: str, name: str) -> bool:
         """Whether a policy judges tasks of a type then."""

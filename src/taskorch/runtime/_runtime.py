@@ -80,7 +80,7 @@ from taskorch.runtime._work import (
 from taskorch.signals import Signals
 
 if TYPE_CHECKING:
-    from taskorch.runtime._governor import Governor
+    from taskorch.runtime._governor import PolicyGovernor
     from taskorch.runtime._memo import Memo
     from taskorch.runtime._output import KeptOutput
     from taskorch.runtime._pruning import Pruner
@@ -111,7 +111,7 @@ class AnyRuntime(Protocol):
         ...
 
     @property
-    def governor(self) -> Governor | None:
+    def governor(self) -> PolicyGovernor | None:
         """Has what comes in judged, if there are policies as data."""
         ...
 
@@ -384,7 +384,7 @@ class Runtime:
         #: The rules over what is measured, once they are watched.
         self.alerts: Any = None
         #: Has what comes in and starts judged, if there are policies as data.
-        self.governor: Governor | None = None
+        self.governor: PolicyGovernor | None = None
         #: Types of tasks that only hold the others together: see `Stats.glue`.
         self.glue: tuple[str, ...] = ()
         #: Agents that do what no other can: see `AgentStats.stands_by`.
