@@ -142,6 +142,7 @@ if TYPE_CHECKING:
     from taskorch.events import Event
     from taskorch.frontends.people import Identity, Tokens
     from taskorch.frontends.service._server import Server
+    from taskorch.governance import ConstitutionalRuntime
     from taskorch.model import Breaker, FilterFields, TaskOptions
     from taskorch.model._task import FunctionOptions
     from taskorch.planning import ExecutionPlan, Planner
@@ -243,6 +244,8 @@ class TaskOrchestrator:
             OpenTelemetry is not imported.
         meter_provider: The provider of OpenTelemetry metrics; None: that of the
             process.
+        governance: Policies as data: a `taskorch.governance.ConstitutionalRuntime`, or
+            the path of a file of policies.
 
     Raises:
         InvalidTaskError: An argument is out of its range, or a part lacks a method.
@@ -273,6 +276,7 @@ class TaskOrchestrator:
             keep_finished_mb=said.keep_finished_mb,
             keep_logs_mb=said.keep_logs_mb,
         )
+        self._govern(said.governance)
         self._rt.attempts.programs.enforce = said.enforce
         self._lifecycle = Lifecycle(self._rt)
         #: Held by who makes a part that joins others: see `_once`.
@@ -321,6 +325,32 @@ class TaskOrchestrator:
         orch = cls(**found.arguments(arguments))
         orch._configured = found.schedules
         return orch
+
+    def _govern(self, governance: Any) -> None:
+        """Have policies asked, if there are some."""
+        if governance is None:
+            return
+        from taskorch.governance import ConstitutionalRuntime  # noqa: PLC0415 - few have it
+        from taskorch.runtime._governor import PolicyGovernor  # noqa: PLC0415 - likewise
+
+        if isinstance(governance, str | os.PathLike):
+            governance = ConstitutionalRuntime.from_yaml(governance)
+        PolicyGovernor(self._rt, governance).begin()
+        governance.serve(self)
+
+    @property
+    def governance(self) -> ConstitutionalRuntime:
+        """
+        What judges by policies.
+
+        Raises:
+            InvalidTaskError: There are no policies: give `governance=`.
+        """
+        governor = self._rt.governor
+        if governor is None:
+            msg = "this orchestrator has no policies"
+            raise InvalidTaskError(msg, hint="TaskOrchestrator(governance=…)")
+        return governor.constitution
 
     if not TYPE_CHECKING:
 

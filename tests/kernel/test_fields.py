@@ -43,8 +43,8 @@ UNCHECKED = {
     "what follows from facts: `differences` compares it with what a fold comes to": """
         TaskRow: ready_ns started_ns ended_ns attempt reason
         RowExtra: past first_roots suspending charged crashes error failure_class usage
-            failed_on first_ns last_delay_ns stop stop_reason left_ns limit_ns timer
-            resume_ns spent
+            failed_on first_ns last_delay_ns permitted stop stop_reason left_ns limit_ns
+            timer resume_ns spent
         BudgetRow: declared is_low asked is_open
         Terms: reminded remind_at_ns votes
         AgentRow: draining breakers ends falls completed failed records
@@ -78,7 +78,7 @@ UNCHECKED = {
         Bucket: need sized fifo heap last_key stale soft forgotten
     """,
     "an answer that is kept as long as its version holds": """
-        KernelState: plain
+        KernelState: plain judged ruling
         Bucket: locks purses
         Bucket: matching agents needs agents_version match_reason bounds charges rates
             checked route quota_route route_version route_reason verdict

@@ -21,6 +21,7 @@ file imports nothing, so that each costs only who needs it.
 - `read_only`: mappings that nobody changes.
 - `staged`: files that are there as a whole, or not at all.
 - `backoff`: pauses between tries, each longer than the one before.
+- `canonical`: JSON in its one canonical form, which is hashed and signed.
 - `connections`: connections over HTTP that are kept, and used again.
 
 Decision: 0165.

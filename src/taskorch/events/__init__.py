@@ -55,6 +55,7 @@ from taskorch.events._catalogue import OrchestratorStarted as OrchestratorStarte
 from taskorch.events._catalogue import OrchestratorStopped as OrchestratorStopped
 from taskorch.events._catalogue import PerformanceReported as PerformanceReported
 from taskorch.events._catalogue import PolicySlow as PolicySlow
+from taskorch.events._catalogue import PolicyViolated as PolicyViolated
 from taskorch.events._catalogue import PoolRelieved as PoolRelieved
 from taskorch.events._catalogue import PoolSaturated as PoolSaturated
 from taskorch.events._catalogue import PoolsChanged as PoolsChanged

@@ -207,6 +207,9 @@ class TaskStarted(TaskEvent):
         reason: Why this worker.
         choice: What a policy that learns has chosen for it: the name of the arm, and
             how probable it was that this one would be chosen; None: nobody learns.
+        permit: By what it was allowed, where rules were asked: the hash of the set of
+            policies, then each rule, as `policy/rule`; with `@` and the number of the
+            event that satisfied it, or with `~` and the waiver, or `people`.
     """
 
     attempt: int
@@ -214,6 +217,7 @@ class TaskStarted(TaskEvent):
     allocation: Units = ()
     reason: str = ""
     choice: tuple[str, float] | None = None
+    permit: tuple[str, ...] = ()
 
 
 @frozen
@@ -870,6 +874,31 @@ class TaskRewarded(TaskEvent):
     attempt: int
     value: float
     source: str
+    caller: str = ""
+
+
+@frozen
+class PolicyViolated(TaskEvent):
+    """
+    Policies are violated: by a task that was accepted, or was to start, or since.
+
+    Attributes:
+        moment: When it was judged: `submit`, `start`, `progress`, `result` or `verb`.
+        decision: What follows: `allow`, `ask` or `deny`.
+        policies_hash: What tells the set of policies from any other.
+        violations: Each as policy, rule, severity, message, and the waiver that covers
+            it, or "".
+        changes: The paths of what was changed in the task.
+        verb: What somebody asked for; "": that is not what was judged.
+        caller: Who asked for it; "": nobody whose name was proved.
+    """
+
+    moment: str
+    decision: str
+    policies_hash: str
+    violations: tuple[tuple[str, ...], ...] = ()
+    changes: tuple[str, ...] = ()
+    verb: str = ""
     caller: str = ""
 
 
@@ -1624,6 +1653,7 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     AnswerRefused,
     QuestionReminded,
     TaskRewarded,
+    PolicyViolated,
     EventEmitted,
     AlertRaised,
     AlertCleared,

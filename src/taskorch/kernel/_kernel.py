@@ -73,6 +73,8 @@ class Kernel(KernelState):
     resume: Final = _control.resume
     set_priority: Final = _control.set_priority
     decide: Final = _control.decide
+    release_denied: Final = _control.release_denied
+    judge_starts: Final = _control.judge_starts
     answer: Final = _control.answer
     refuse_answer: Final = _control.refuse_answer
     emit: Final = _control.emit

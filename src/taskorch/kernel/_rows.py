@@ -292,6 +292,7 @@ class RowExtra:
         "left_ns",
         "limit_ns",
         "past",
+        "permitted",
         "priority",
         "rerun_id",
         "rerun_of",
@@ -368,6 +369,8 @@ class RowExtra:
         self.rerun_id: str | None = None
         #: Its attempt waits for another task, without a slot. Checked: `check_books`.
         self.yielded: bool = False
+        #: What people were asked by policies before a start, and let pass; or "".
+        self.permitted: str = ""
         #: Why the StateMachine would not let it start.
         self.veto: str = ""
         #: Of which resources its latest attempt has said what it has spent of a budget;
@@ -710,6 +713,7 @@ ShortageKind: TypeAlias = Literal[
     "not_started",
     "slot",
     "veto",
+    "rules",
     "capability",
     "lost",
     "draining",
@@ -741,7 +745,7 @@ class Shortage(NamedTuple):
     #: Of `too small`, `too little`, `quota` and `rate`: the resource, the pool, the
     #: rate. Of a breaker: for which capability; "" is for all. `fails`: the agent that
     #: does better. `reservation`: the task that comes first. `capability`: those that
-    #: are required. `veto`, `allocator`: the policy's reason. `scope`: the folder or
+    #: are required. `veto`, `rules`, `allocator`: the reason. `scope`: the folder or
     #: file that another may write; `turn`: the task whose turn it is to write.
     #: `budget`: the pool of the budget.
     name: str = ""

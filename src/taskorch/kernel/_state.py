@@ -29,7 +29,7 @@ from taskorch.events import (
     TaskStarted,
     TaskSubmitted,
 )
-from taskorch.kernel._deciders import Deciders, contenders
+from taskorch.kernel._deciders import Deciders, Ruling, contenders
 from taskorch.kernel._history import Effect, remember
 from taskorch.kernel._rows import (
     AgentRow,
@@ -506,6 +506,7 @@ class KernelState:
         "deciders",
         "deciding",
         "delayed",
+        "denied",
         "dropped",
         "effects",
         "elastic",
@@ -522,6 +523,7 @@ class KernelState:
         "holders",
         "holds",
         "ineligible",
+        "judged",
         "keep",
         "last",
         "leaked",
@@ -558,6 +560,7 @@ class KernelState:
         "returning",
         "rigid",
         "room",
+        "ruling",
         "running",
         "runs",
         "schedules",
@@ -871,6 +874,14 @@ class KernelState:
         #: Of each part of the user's that has failed in this life: how often, when the
         #: last time, and what it raised then.
         self.faults: dict[str, tuple[int, int, str]] = {}
+
+        #: Whether rules are asked before starts: see `Deciders.judge`.
+        self.judged: bool = False
+        #: What rules said of the start that is under way; None: they were not asked.
+        self.ruling: Ruling | None = None
+        #: Tasks that rules keep from starting, on hold until they allow it. Checked:
+        #: `check_asked`.
+        self.denied: dict[TaskRow, None] = {}
 
         #: The number of the latest fact.
         self.seq: int = 0

@@ -49,9 +49,14 @@ def check_event(name: object) -> str:
             f"characters and without a space at either end, not {show(name)}"
         )
         raise InvalidTaskError(msg)
+    if name.startswith(OF_WAIVERS):
+        msg = f"{show(name)} is no event of yours: its name is reserved"
+        raise InvalidTaskError(msg, hint="rt.request_waiver(…), rt.revoke_waiver(…)")
     return name
 
 
+#: How the events begin that put waivers in force and revoke them.
+OF_WAIVERS: Final = "taskorch waiver "
 #: How the events begin that stand for answers to questions.
 ANSWER_TO: Final = "answer to "
 #: How the events begin that stand for approvals; then come the run and the phase.
@@ -224,6 +229,19 @@ class Question(Wait):
         if self.who is not None and who not in map(person, self.who):
             return f"{by} is none of those who may: {', '.join(self.may_answer)}"
         return ""
+
+    def announces(
+        self, task_id: str, result: Any, now: int
+    ) -> tuple[str, Any, int] | None:
+        """
+        The event that *result*, with which its task completes, is for others.
+
+        Returns:
+            Its name, its payload, and until when it is kept, in ns since the epoch;
+            None: there is none.
+        """
+        del task_id, result, now
+        return None
 
     @property
     def whom(self) -> str:

@@ -403,6 +403,9 @@ def vote(
     if verdict == "complete":
         for each in rows:
             keep_value(rt, each.cargo, result)
+        announced = question.announces(row.id, result, now)
+        if announced is not None:
+            rt.keep_event(*announced, now)
     return bool(verdict)
 
 

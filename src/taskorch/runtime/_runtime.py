@@ -80,6 +80,7 @@ from taskorch.runtime._work import (
 from taskorch.signals import Signals
 
 if TYPE_CHECKING:
+    from taskorch.runtime._governor import PolicyGovernor
     from taskorch.runtime._memo import Memo
     from taskorch.runtime._output import KeptOutput
     from taskorch.runtime._pruning import Pruner
@@ -107,6 +108,11 @@ class AnyRuntime(Protocol):
     @property
     def committer(self) -> Committer | None:
         """What keeps facts; None: nothing outlives the process."""
+        ...
+
+    @property
+    def governor(self) -> PolicyGovernor | None:
+        """Has what comes in judged, if there are policies as data."""
         ...
 
     @property
@@ -205,6 +211,7 @@ class Runtime:
         "first_made",
         "fleet",
         "glue",
+        "governor",
         "halted",
         "joining",
         "kernel",
@@ -265,6 +272,7 @@ class Runtime:
     rerun: Final = _passage.rerun
     add_parents: Final = _passage.add_parents
     emit: Final = _passage.emit
+    keep_event: Final = _passage.keep_event
 
     # What running tasks leave, and who listens.
     checkpoint: Final = _committer.checkpoint
@@ -375,6 +383,8 @@ class Runtime:
         self.first_made: dict[str, Any] = {}
         #: The rules over what is measured, once they are watched.
         self.alerts: Any = None
+        #: Has what comes in and starts judged, if there are policies as data.
+        self.governor: PolicyGovernor | None = None
         #: Types of tasks that only hold the others together: see `Stats.glue`.
         self.glue: tuple[str, ...] = ()
         #: Agents that do what no other can: see `AgentStats.stands_by`.
@@ -441,6 +451,8 @@ class Runtime:
         self.kernel.hand_over = self._hand_over
         self.kernel.whom = whom
         self.deciders.bind(self.kernel)
+        if self.deciders.governor is not None:
+            self.kernel.judge_starts(judged=True)
 
     def name_life(self) -> None:
         """Ids of one life differ from those of any other."""
@@ -516,6 +528,9 @@ class Runtime:
                 claim.cargo()
         if kernel.open or kernel.returning or kernel.growing or kernel.spent:
             kernel.dispatch(now)
+        if self.governor is not None:
+            # Before what has ended leaves memory.
+            self.governor.hear()
         if self.orphans and kernel.parked:
             hold_orphans(self, now)
         if kernel.touched:
@@ -693,6 +708,9 @@ class Runtime:
         items = self.kernel.sink
         if not items:
             return
+        if self.governor is not None:
+            self.governor.hear()
+            self.governor.handed_over()
         if self.spans is not None:
             signed(items, self.spans)
         if self.committer is not None:

@@ -312,7 +312,7 @@ class Submission:
             return None
         return latest_finish_first(works, [work._above for work in works], lengths)
 
-    def admit_entries(
+    def admit_entries(  # noqa: C901 - one step, in order
         self,
         entries: Sequence[Entry],
         now: int,
@@ -334,6 +334,8 @@ class Submission:
             UsageError: One is refused; nothing has changed.
             PolicyFault: A policy failed; nothing has changed.
         """
+        if self._rt.governor is not None:
+            self._rt.governor.confirm(entries, now)
         self._name(entries, now)
         _refuse_others(entries)
         objects = {id(entry.given): entry for entry in entries}
@@ -375,6 +377,8 @@ class Submission:
                 self._renew(old, entry.work, now, is_anew=is_anew)
                 self._replace(old, entry.work, self._rows_of(old), now)
                 self.give_up(old, entry.work, now)
+        if self._rt.governor is not None:
+            self._rt.governor.admitted(entries, now)
         for entry in entries:
             if entry.change is not None:
                 self._change(entry, now)
