@@ -12,6 +12,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "taskorch"
 OWN = "model/_ids.py"
 #: Files that take other texts apart, and which.
 OTHER_TEXTS = {
+    "governance/_audit.py": "rules of permits",
     "runtime/_attempts.py": "paths of control groups",
     "executors/_programs/_output.py": "names of logs, which are paths",
     "executors/_programs/_run.py": "names of logs, which are paths",

@@ -81,8 +81,10 @@ _WAIVED: Final = 5
 #: The class of the error of a task that policies keep from starting.
 _DENIED: Final = "PolicyDeniedError"
 _ASKED: Final = "PolicyAskedError"
-#: How a rule of a permit ends that people have let pass.
-_BY_PEOPLE: Final = "~people"
+#: What stands in a permit behind a rule, before the waiver; and how one ends that
+#: people have let pass.
+_WAIVED_BY: Final = "~"
+_BY_PEOPLE: Final = f"{_WAIVED_BY}people"
 _ENDS: Final = (TaskCompleted, TaskFailed, TaskCancelled)
 #: The format of a receipt.
 _SPEC: Final = "taskorch.receipt/1"
@@ -219,7 +221,7 @@ class Audit:
         return "\n".join([*lines, *(f"- {each}" for each in self.recommendations)])
 
 
-class _Past:
+class _TaskThen:
     """What is known of a task at a moment of the past."""
 
     __slots__ = ("attempt", "changes", "place", "run", "task")
@@ -297,7 +299,7 @@ def read_waivers(journal: Source, at: float | None = None) -> list[Waiver]:
 def replayed(entries: Iterable[Entry], ready: PolicySet) -> list[Replayed]:
     """Each submission and each start of *entries*, judged by the policies *ready*."""
     book, memory = WaiverBook(), Memory(ready.histories)
-    tasks: dict[str, _Past] = {}
+    tasks: dict[str, _TaskThen] = {}
     moments: list[Replayed] = []
 
     def find(fact: Any, _: Any) -> Operation | None:
@@ -311,7 +313,7 @@ def replayed(entries: Iterable[Entry], ready: PolicySet) -> list[Replayed]:
     for fact, value in entries:
         if isinstance(fact, TaskSubmitted) and isinstance(value, Task):
             run = run_of(fact.task_id) if fact.run is None else fact.run
-            tasks[fact.task_id] = _Past(value, run)
+            tasks[fact.task_id] = _TaskThen(value, run)
         past = tasks.get(fact.task_id) if isinstance(fact, TaskEvent) else None
         if past is not None and not isinstance(past.task.payload, WaiverRequest):
             judged = _judged(fact, past, ready, book, memory)
@@ -335,7 +337,7 @@ def replayed(entries: Iterable[Entry], ready: PolicySet) -> list[Replayed]:
 
 
 def _judged(
-    fact: Fact, past: _Past, ready: PolicySet, book: WaiverBook, memory: Memory
+    fact: Fact, past: _TaskThen, ready: PolicySet, book: WaiverBook, memory: Memory
 ) -> Replayed | None:
     """What the policies say of *fact*, if it is a moment at which they are asked."""
     then: Decision = "allow"
@@ -383,13 +385,13 @@ def audit(task_id: str, entries: Iterable[Entry], ready: PolicySet) -> Audit:
         raise UnknownTaskError(msg, task_id=task_id)
     moments = tuple(runs.get(named[-1], ()))
     violations = _distinct(moments)
-    taken = sum(
+    points = sum(
         POINTS[one.severity] // (1 if one.waived_by is None else _WAIVED)
         for one in violations
     )
     return Audit(
         named[-1],
-        max(0, 100 - taken),
+        max(0, 100 - points),
         violations,
         tuple(_recommended(moments, violations, ready.hash)),
         moments,
@@ -467,7 +469,7 @@ def receipts(
     book = WaiverBook()
     task: Task[Any] | None = None
     run_id, submitted_by = "", ""
-    made: list[dict[str, Any]] = []
+    documents: list[dict[str, Any]] = []
     for fact, value in entries:
         book.note(fact, value)
         if not isinstance(fact, TaskSubmitted | TaskStarted):
@@ -476,14 +478,14 @@ def receipts(
             continue
         if isinstance(fact, TaskSubmitted) and isinstance(value, Task):
             # Of several runs the latest is meant.
-            task, run_id, made = value, fact.task_id, []
+            task, run_id, documents = value, fact.task_id, []
             submitted_by = fact.caller
         elif isinstance(fact, TaskStarted) and task and fact.task_id == run_id:
-            made.append(_receipt(fact, task, submitted_by, book, severities))
+            documents.append(_receipt(fact, task, submitted_by, book, severities))
     if task is None:
         msg = f"no task has the id {show(task_id)}"
         raise UnknownTaskError(msg, task_id=task_id)
-    return made
+    return documents
 
 
 def _receipt(
@@ -494,9 +496,9 @@ def _receipt(
     severities: Mapping[str, Severity],
 ) -> dict[str, Any]:
     policies_hash, *rules = fact.permit or ("",)
-    waived = (rule.partition("~")[2] for rule in rules)
-    waivers = dict.fromkeys(name for name in waived if name in book)
-    known = [
+    names = (rule.partition(_WAIVED_BY)[2] for rule in rules)
+    waivers = dict.fromkeys(name for name in names if name in book)
+    asked = [
         severity
         for policy_id, severity in severities.items()
         if any(rule.startswith(f"{policy_id}/") for rule in rules)
@@ -513,8 +515,8 @@ def _receipt(
             "canonical": task.type,
             "paramsHash": f"sha256:{sha256(parameters).hexdigest()}",
             "attempt": fact.attempt,
-            "riskClass": str(max(known, key=lambda one: one.rank)).upper()
-            if known
+            "riskClass": str(max(asked, key=lambda one: one.rank)).upper()
+            if asked
             else None,
         },
         "governance": {
