@@ -718,7 +718,7 @@ class Waivers:
                 missing.append(waiver_id)
             elif (row := rt.kernel.tasks.get(waiver_id)) is not None:
                 self._know(row)
-        if journal is not None:
+        if missing and journal is not None:
             entries: Iterable[tuple[Fact, Any]] = journal.select(missing, sys.maxsize)
             for fact, value in entries:
                 self._book.note(fact, value)
