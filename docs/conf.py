@@ -59,6 +59,7 @@ PACKAGES = {
     "taskorch.signals": "signals of an orchestrator",
     "taskorch.errors": "exceptions",
     "taskorch.journal": "SQLite, PostgreSQL, memory",
+    "taskorch.governance": "policies as data, verdicts",
     "taskorch.planning": "plans of requests",
     "taskorch.reading": "read the journal of another program",
     "taskorch.client": "client of a service",

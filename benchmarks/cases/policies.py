@@ -9,7 +9,7 @@ from benchmarks._registry import Run, case
 from benchmarks._timing import interleave, time_once
 from benchmarks._workloads import noop
 from taskorch import Task, TaskOrchestrator
-from taskorch.governance import ConstitutionalRuntime, History, Past, Policy, Rule
+from taskorch.governance import ConstitutionalRuntime, HistoryRule, Past, Policy, Rule
 
 _POLICIES = 100
 _VERDICTS = 1_000
@@ -36,7 +36,7 @@ def _policies(*, breach: bool = False, condition: bool = False) -> list[Policy]:
 def verdicts(run: Run) -> Iterator[Row]:
     """The time of one verdict with a hundred policies about the type of the task."""
     task = Task("deploy", {"size": 5}, id="a")
-    limit = History("h", count=Past("started", "deploy"), at_most=5, within=60)
+    limit = HistoryRule("h", count=Past("started", "deploy"), at_most=5, within=60)
     counted = Policy("count", "safety", "low", types="deploy", history=[limit])
     sets = {
         "all hold": _policies(),

@@ -23,7 +23,7 @@ from taskorch._base.people import Caller, asking
 from taskorch._verbs.table import bound
 from taskorch.errors import PolicyDeniedError, TaskCancelledError
 from taskorch.events import PolicyViolated, TaskBlocked, TaskRejected, TaskStarted
-from taskorch.governance import ConstitutionalRuntime, History, Past, Policy, Rule
+from taskorch.governance import ConstitutionalRuntime, HistoryRule, Past, Policy, Rule
 from taskorch.model import TaskState
 from taskorch.reading import JournalReader
 
@@ -384,7 +384,7 @@ def test_a_task_that_waits_is_explained_by_what_policies_would_say() -> None:
 
 
 def limited(most: int, within: float | None, **more: Any) -> Policy:
-    count = History(
+    count = HistoryRule(
         "h", count=Past("started", "deploy"), at_most=most, within=within, **more
     )
     return Policy(
@@ -417,7 +417,7 @@ def test_what_has_happened_is_known_after_a_restart(tmp_path: Path) -> None:
         "critical",
         types="ship",
         at="start",
-        history=[History("n", never_after=Past("failed", "deploy"), same="owner")],
+        history=[HistoryRule("n", never_after=Past("failed", "deploy"), same="owner")],
     )
     needs = Policy(
         "needs",
@@ -425,7 +425,7 @@ def test_what_has_happened_is_known_after_a_restart(tmp_path: Path) -> None:
         "critical",
         types="ship",
         at="start",
-        history=[History("f", formerly=Past("completed", "review"), within=3600)],
+        history=[HistoryRule("f", formerly=Past("completed", "review"), within=3600)],
     )
 
     def policies() -> list[Policy]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from taskorch.governance import (
     ConstitutionalRuntime,
-    History,
+    HistoryRule,
     Operation,
     Past,
     Policy,
@@ -47,7 +47,7 @@ HAPPENED = st.builds(
 
 
 @st.composite
-def rules(draw: st.DrawFn) -> History:
+def rules(draw: st.DrawFn) -> HistoryRule:
     form = draw(st.sampled_from(FORMS))
     fields: dict[str, Any] = {form: draw(PASTS)}
     if form == "count":
@@ -56,14 +56,14 @@ def rules(draw: st.DrawFn) -> History:
         fields["no"] = draw(PASTS)
     fields["within"] = draw(st.none() | st.integers(1, 30).map(float))
     fields["same"] = draw(st.sampled_from([(), ("owner",), ("owner", "task.type")]))
-    return History("h", **fields)
+    return HistoryRule("h", **fields)
 
 
 def is_of(past: Past, event: Happened) -> bool:
     return past.event == event.event and fnmatchcase(event.type, past.type)
 
 
-def holds(rule: History, events: list[Happened], asked: Operation) -> bool:
+def holds(rule: HistoryRule, events: list[Happened], asked: Operation) -> bool:
     """What the rule means, by the whole history: the oldest event first."""
     past = rule.past
     alike = [
@@ -103,7 +103,7 @@ def holds(rule: History, events: list[Happened], asked: Operation) -> bool:
     return not any(place > latest[0] and is_of(rule.no, each) for place, each in alike)
 
 
-def verdict_of(rule: History, events: list[Happened], asked: Operation) -> Any:
+def verdict_of(rule: HistoryRule, events: list[Happened], asked: Operation) -> Any:
     policy = Policy("p", "safety", "critical", history=[rule], at=("submit", "start"))
     before = [dict(each._asdict()) for each in events]
     return ConstitutionalRuntime([policy]).judge_case(
@@ -120,7 +120,7 @@ def verdict_of(rule: History, events: list[Happened], asked: Operation) -> Any:
     st.sampled_from(["submit", "start"]),
 )
 def test_a_fold_says_what_the_whole_history_says(
-    rule: History, events: list[Happened], kind: str, owner: str, moment: Any
+    rule: HistoryRule, events: list[Happened], kind: str, owner: str, moment: Any
 ) -> None:
     events = sorted(events, key=lambda each: -each.ago)
     asked = Operation(type=kind, id="new", owner=owner, moment=moment)
@@ -135,7 +135,7 @@ def test_a_fold_says_what_the_whole_history_says(
 
 
 def test_it_is_said_when_a_window_opens() -> None:
-    rule = History("h", count=Past("started", "deploy"), at_most=2, within=60)
+    rule = HistoryRule("h", count=Past("started", "deploy"), at_most=2, within=60)
     events = [
         Happened("started", ago, "deploy", "ada", name)
         for name, ago in (("a", 50.0), ("b", 30.0), ("c", 10.0))
@@ -148,7 +148,7 @@ def test_it_is_said_when_a_window_opens() -> None:
 
 
 def test_a_clock_that_is_set_back_brings_nothing_back() -> None:
-    rule = History("h", never_after=Past("failed", "*"), within=60)
+    rule = HistoryRule("h", never_after=Past("failed", "*"), within=60)
     policy = Policy("p", "safety", "critical", history=[rule])
     rt = ConstitutionalRuntime([policy])
     before = [{"event": "failed", "ago": 100, "type": "deploy"}]

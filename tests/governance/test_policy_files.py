@@ -13,7 +13,7 @@ from taskorch import InvalidTaskError, Task, ValidationFailedError
 from taskorch.cli import main
 from taskorch.governance import (
     ConstitutionalRuntime,
-    History,
+    HistoryRule,
     Past,
     Policy,
     Rule,
@@ -95,7 +95,7 @@ def test_a_file_says_what_python_says(file: Path) -> None:
             at="start",
             then="deny",
             history=[
-                History(
+                HistoryRule(
                     "h",
                     count=Past("started", "deploy"),
                     at_most=2,

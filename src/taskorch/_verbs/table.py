@@ -62,8 +62,8 @@ def bound(orch: Any, call: str) -> Callable[..., Any]:
         return method
 
     def judged(*args: Any, **fields: Any) -> Any:
-        told = signature(method).bind(*args, **fields).arguments
-        rt.governor.refuse_verb(VERBS[call].operation, told)
+        named = signature(method).bind(*args, **fields).arguments
+        rt.governor.refuse_verb(VERBS[call].operation, named)
         return method(*args, **fields)
 
     return judged

@@ -1,6 +1,10 @@
 """
 Policies as data: what may be submitted, started and asked for, and why not.
 
+They are values and documents, and know no orchestrator: its runtime has them asked, by
+`runtime/_governor`. The seven policies of `taskorch.policies` choose among what may be
+done; these say what may not. From the bottom up:
+
 - `_operators`: the operators, and the values at dotted paths, as closures.
 - `_cel`: conditions in CEL.
 - `_policies`: policies as values, what is judged, and what the judgement says.
@@ -18,9 +22,9 @@ Decisions: 0223, 0224, 0225, 0226.
 from taskorch._base.canonical import canonical
 from taskorch.governance._audit import Audit, Replay, Replayed, read_waivers
 from taskorch.governance._policies import (
-    Change,
+    ChangedValue,
     Evaluation,
-    History,
+    HistoryRule,
     Operation,
     Past,
     Policy,
@@ -42,10 +46,10 @@ from taskorch.governance._waivers import Waiver
 
 __all__ = [
     "Audit",
-    "Change",
+    "ChangedValue",
     "ConstitutionalRuntime",
     "Evaluation",
-    "History",
+    "HistoryRule",
     "Operation",
     "Past",
     "Policy",

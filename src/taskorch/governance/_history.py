@@ -29,7 +29,7 @@ from taskorch.events import (
 )
 from taskorch.governance._operators import NOWHERE, getter
 from taskorch.governance._policies import (
-    History,
+    HistoryRule,
     Operation,
     Past,
     operation_of,
@@ -68,7 +68,7 @@ FindType: TypeAlias = Callable[[Any, Any], str]
 Find: TypeAlias = Callable[[Any, Any], Operation | None]
 
 
-class Answer(NamedTuple):
+class HistoryAnswer(NamedTuple):
     """
     What a history rule says.
 
@@ -85,7 +85,7 @@ class Answer(NamedTuple):
     opens_ns: int | None = None
 
 
-class _Kept:
+class _KeptEvents:
     """What one rule keeps under one key."""
 
     __slots__ = ("at_ns", "breach", "long", "recent", "running", "seq", "total")
@@ -110,11 +110,11 @@ class _Kept:
 class _Rule:
     """One history rule, and what it keeps."""
 
-    def __init__(self, rule: History) -> None:
+    def __init__(self, rule: HistoryRule) -> None:
         self.rule = rule
         self._keys = [getter(steps_of(path)) for path in rule.same]
         self._within = None if rule.within is None else int(rule.within * _NS)
-        self._kept: dict[str, _Kept] = {}
+        self._kept: dict[str, _KeptEvents] = {}
         self._counts_running = rule.count is not None and rule.past.event == "started"
         #: Under which key an attempt of a task is counted as running.
         self._running: dict[str, str] = {}
@@ -125,8 +125,8 @@ class _Rule:
         if not self._keys:
             return ""
         values = [get(operation) for get in self._keys]
-        known = [[] if value is NOWHERE else [plain(value)] for value in values]
-        return json.dumps(known, sort_keys=True)
+        texts = [[] if value is NOWHERE else [plain(value)] for value in values]
+        return json.dumps(texts, sort_keys=True)
 
     # -- what happens ------------------------------------------------------------------
 
@@ -142,7 +142,7 @@ class _Rule:
         key = self.key(operation)
         kept = self._kept.get(key)
         if kept is None:
-            kept = self._kept[key] = _Kept()
+            kept = self._kept[key] = _KeptEvents()
         kept.at_ns, kept.seq, kept.breach = fact.at_ns, fact.seq, 0
         if rule.count is not None:
             kept.total += 1
@@ -151,7 +151,7 @@ class _Rule:
         if len(self._kept) > self._most:
             self._forget(fact.at_ns)
 
-    def _count_in(self, kept: _Kept, key: str, fact: Any) -> None:
+    def _count_in(self, kept: _KeptEvents, key: str, fact: Any) -> None:
         kept.recent.append((fact.at_ns, fact.seq, fact.task_id))
         if self._counts_running:
             self.ended(fact.task_id)
@@ -170,7 +170,7 @@ class _Rule:
             kept.long.pop(task_id, None)
         return key is not None
 
-    def _age(self, kept: _Kept, now: int) -> None:
+    def _age(self, kept: _KeptEvents, now: int) -> None:
         """Let go of what is not within the window any more."""
         if self._within is None:
             return
@@ -190,7 +190,7 @@ class _Rule:
 
     # -- what is asked -----------------------------------------------------------------
 
-    def ask(self, operation: Operation, now: int) -> Answer:
+    def ask(self, operation: Operation, now: int) -> HistoryAnswer:
         """What the rule says of *operation* at *now*; nothing changes."""
         kept = self._kept.get(self.key(operation))
         if self.rule.count is not None:
@@ -200,46 +200,62 @@ class _Rule:
         form = self.rule.form
         if kept is None or not is_there:
             holds = form == "never_after"
-            return Answer(holds, None, f"there was no {past}")
+            return HistoryAnswer(holds, None, f"there was no {past}")
         if form == "never_after":
             opens = None if self._within is None else kept.at_ns + self._within + 1
-            return Answer(False, kept.seq, f"there was {past}", opens)  # noqa: FBT003
+            return HistoryAnswer(False, kept.seq, f"there was {past}", opens)  # noqa: FBT003
         if kept.breach:
             assert self.rule.no is not None  # noqa: S101 - `since` has it
             detail = f"after {past} came {words_of(self.rule.no)}"
-            return Answer(False, kept.breach, detail)  # noqa: FBT003
-        return Answer(True, kept.seq, f"there was {past}")  # noqa: FBT003
+            return HistoryAnswer(False, kept.breach, detail)  # noqa: FBT003
+        return HistoryAnswer(True, kept.seq, f"there was {past}")  # noqa: FBT003
 
-    def _count(self, kept: _Kept | None, operation: Operation, now: int) -> Answer:
+    def _count(
+        self, kept: _KeptEvents | None, operation: Operation, now: int
+    ) -> HistoryAnswer:
         rule = self.rule
         most = rule.at_most or 0
-        event = _AS_EVENTS.get(operation.moment, "")
-        number = int(_is_of(rule.past, event, operation))
-        opens = last = None
-        if kept is not None and self._within is None:
-            number, last = number + kept.total, kept.seq
-        elif kept is not None and self._within is not None:
-            # Of the latest, no more are kept than count.
-            since = now - self._within
-            recent = [at for at, _, _ in kept.recent if at > since]
-            old = [
-                task_id
-                for at, seq, task_id in kept.recent
-                if at <= since and kept.running.get(task_id) == seq
-            ]
-            number += len(recent) + len(old) + len(kept.long)
-            last = kept.seq if number else None
-            over = number - most
-            if 0 < over <= len(recent):
-                opens = recent[over - 1] + self._within + 1
+        before, recent = self._counted(kept, now)
+        number = before + self._is_one(operation)
+        last = kept.seq if kept is not None and before else None
+        over, opens = number - most, None
+        if self._within is not None and 0 < over <= len(recent):
+            opens = recent[over - 1] + self._within + 1
         detail = f"{number} of at most {most} {words_of(rule.past)}"
-        return Answer(number <= most, last, detail, opens)
+        return HistoryAnswer(number <= most, last, detail, opens)
+
+    def _is_one(self, operation: Operation) -> bool:
+        """Whether *operation* is such an event itself."""
+        event = _AS_EVENTS.get(operation.moment, "")
+        return _is_of(self.rule.past, event, operation)
+
+    def _counted(self, kept: _KeptEvents | None, now: int) -> tuple[int, list[int]]:
+        """How many there were, and the times of those within the window."""
+        if kept is None:
+            return 0, []
+        if self._within is None:
+            return kept.total, []
+        # Of the latest, no more are kept than count.
+        since = now - self._within
+        recent = [at for at, _, _ in kept.recent if at > since]
+        old = sum(
+            at <= since and kept.running.get(task_id) == seq
+            for at, seq, task_id in kept.recent
+        )
+        return len(recent) + old + len(kept.long), recent
+
+    def room(self, operation: Operation, now: int) -> int | None:
+        """How many like *operation* may follow each other now; None: any number."""
+        if self.rule.count is None or not self._is_one(operation):
+            return None
+        before, _ = self._counted(self._kept.get(self.key(operation)), now)
+        return (self.rule.at_most or 0) - before
 
     def _is_old(self, at_ns: int, now: int) -> bool:
         return self._within is not None and at_ns <= now - self._within
 
 
-def _let_go(kept: _Kept) -> None:
+def _let_go(kept: _KeptEvents) -> None:
     """The oldest of the latest is none of them any more; what runs counts on."""
     _, seq, task_id = kept.recent.popleft()
     if kept.running.get(task_id) == seq:
@@ -270,16 +286,16 @@ class Memory:
 
     def __init__(
         self,
-        rules: Mapping[tuple[str, str], History],
+        rules: Mapping[tuple[str, str], HistoryRule],
         before: Memory | None = None,
     ) -> None:
-        known = {} if before is None else before.rules
+        others = {} if before is None else before.rules
         #: The rules, with what they keep.
         self.rules: dict[tuple[str, str], _Rule] = {}
         #: The rules that have heard nothing of what has happened before now.
         self.new: list[tuple[str, str]] = []
         for name, rule in rules.items():
-            earlier = known.get(name)
+            earlier = others.get(name)
             if earlier is not None and earlier.rule == rule:
                 self.rules[name] = earlier
             else:
@@ -296,8 +312,9 @@ class Memory:
     def within_ns(self) -> int | None:
         """The longest window of the new rules, in ns; None: one has none."""
         windows = [self.rules[name].rule.within for name in self.new]
-        known = [seconds for seconds in windows if seconds is not None]
-        return int(max(known) * _NS) if known and len(known) == len(windows) else None
+        if not windows or None in windows:
+            return None
+        return int(max(filter(None, windows)) * _NS)
 
     def hear(
         self,
@@ -367,7 +384,40 @@ class Memory:
             self._looking[key] = looking
         return looking
 
-    def ask(self, name: tuple[str, str], operation: Operation, now: int) -> Answer:
+    def room(
+        self, names: Iterable[tuple[str, str]], operation: Operation, now: int
+    ) -> dict[tuple[str, str, str], int]:
+        """
+        How many like *operation* may follow each other now, by rules and their keys.
+
+        Args:
+            names: The rules that were asked, others than history rules among them.
+            operation: The operation.
+            now: The time in ns.
+        """
+        rooms: dict[tuple[str, str, str], int] = {}
+        for name in names:
+            rule = self.rules.get(name)
+            room = None
+            if rule is not None:
+                room = rule.room(operation, max(self.latest_ns, now))
+            if rule is not None and room is not None:
+                rooms[*name, rule.key(operation)] = room
+        return rooms
+
+    def group(
+        self, names: Iterable[tuple[str, str]], operation: Operation
+    ) -> tuple[tuple[str, str, str], ...]:
+        """What *operation* has in common with those that wait for the same events."""
+        return tuple(
+            (*name, self.rules[name].key(operation))
+            for name in names
+            if name in self.rules
+        )
+
+    def ask(
+        self, name: tuple[str, str], operation: Operation, now: int
+    ) -> HistoryAnswer:
         """What the rule *name* says of *operation* at *now*, in ns; nothing changes."""
         # A clock that was set back brings nothing back into a window.
         return self.rules[name].ask(operation, max(self.latest_ns, now))

@@ -245,7 +245,7 @@ _PAST: Final = DocumentOf(Past, make=Past)
 
 
 @frozen
-class History:
+class HistoryRule:
     """
     A demand on the events before an operation; exactly one form of the four.
 
@@ -321,7 +321,7 @@ class History:
 
 
 _RULE: Final = DocumentOf(Rule, make=Rule)
-_HISTORY: Final = DocumentOf(History, make=History)
+_HISTORY: Final = DocumentOf(HistoryRule, make=HistoryRule)
 _PATTERNS: Final = Each(Text(), least=1, or_one=True, needs="a list of patterns")
 
 
@@ -370,7 +370,7 @@ class Policy:
     when: str | None = attrs.field(
         default=None, metadata=may_be(Maybe(Text(check=checked_condition)))
     )
-    history: tuple[History, ...] = attrs.field(
+    history: tuple[HistoryRule, ...] = attrs.field(
         default=(), converter=tuple, metadata=may_be(Each(_HISTORY))
     )
     types: tuple[str, ...] = attrs.field(
@@ -424,8 +424,8 @@ class Policy:
         names: set[str] = set()
         demands: tuple[Any, ...] = (*self.rules, *self.history)
         for one in demands:
-            if not isinstance(one, Rule | History):
-                _refuse(f"policy {self.id}: a Rule or a History, not {show(one)}")
+            if not isinstance(one, Rule | HistoryRule):
+                _refuse(f"policy {self.id}: a Rule or a HistoryRule, not {show(one)}")
             if one.id in names:
                 _refuse(f"policy {self.id}: two rules have the id {one.id!r}")
             names.add(one.id)
@@ -659,7 +659,7 @@ class Evaluation:
 
 
 @frozen
-class Change:
+class ChangedValue:
     """
     A value that a policy changes in a task.
 
@@ -703,7 +703,7 @@ class Verdict:
     reason: str = ""
     violations: tuple[Violation, ...] = ()
     evaluations: tuple[Evaluation, ...] = ()
-    changes: tuple[Change, ...] = ()
+    changes: tuple[ChangedValue, ...] = ()
     policies_hash: str = ""
     operation: Operation = attrs.field(factory=Operation)
     at: float = 0.0

@@ -35,10 +35,10 @@ from taskorch.governance._operators import (
 )
 from taskorch.governance._policies import (
     SECRET,
-    Change,
+    ChangedValue,
     Decision,
     Evaluation,
-    History,
+    HistoryRule,
     Moment,
     Operation,
     Policy,
@@ -87,7 +87,7 @@ class _Demand(NamedTuple):
     held: Evaluation
 
 
-class _Fault(NamedTuple):
+class _Unmet(NamedTuple):
     """
     A demand that is not satisfied.
 
@@ -97,7 +97,7 @@ class _Fault(NamedTuple):
         problem: Why it cannot be said whether it is satisfied; "": it is not.
     """
 
-    rule: Rule | History | None
+    rule: Rule | HistoryRule | None
     actual: Any = None
     problem: str = ""
 
@@ -132,7 +132,7 @@ class _Ready:
             )
             for rule in policy.rules
         )
-        self.histories: tuple[History, ...] = policy.history
+        self.histories: tuple[HistoryRule, ...] = policy.history
         #: Of a policy that has rules alone, what tests them; and what is said if all
         #: hold.
         self.tests: tuple[tuple[Getter, Test], ...] = ()
@@ -144,7 +144,7 @@ class _Ready:
         )
 
 
-class _Asked:
+class _AskedPolicies:
     """The policies that judge operations of one kind."""
 
     __slots__ = ("has_history", "joined", "policies")
@@ -186,10 +186,10 @@ class PolicySet:
         self._ready = tuple(
             _Ready(policy) for policy in self.policies if policy.enabled
         )
-        self._asked: dict[tuple[str, str], _Asked] = {}
+        self._asked: dict[tuple[str, str], _AskedPolicies] = {}
 
     @property
-    def histories(self) -> dict[tuple[str, str], History]:
+    def histories(self) -> dict[tuple[str, str], HistoryRule]:
         """The history rules, by the ids of their policies and their own."""
         return {
             (one.policy.id, rule.id): rule
@@ -202,10 +202,10 @@ class PolicySet:
         asked = self._asked.get((moment, name))
         return bool((asked or self._find(moment, name)).policies)
 
-    def _find(self, moment: Moment, name: str) -> _Asked:
+    def _find(self, moment: Moment, name: str) -> _AskedPolicies:
         if len(self._asked) >= _MANY:
             self._asked = {}
-        asked = _Asked(
+        asked = _AskedPolicies(
             tuple(
                 one
                 for one in self._ready
@@ -299,7 +299,7 @@ class _Judgement:
         #: What came of each rule.
         self.evaluations: list[Evaluation] = []
         self._violations: list[Violation] = []
-        self._changes: list[Change] = []
+        self._changes: list[ChangedValue] = []
         #: When a rule that is violated now holds by itself, in ns; None: none does.
         self._opens: int | None = None
         self._seen: Seen | None = None
@@ -337,7 +337,7 @@ class _Judgement:
         # The index has looked at the verb alone.
         if operation.moment == "verb" and not _matches(operation.type, policy.types):
             return
-        faults: list[_Fault] = []
+        faults: list[_Unmet] = []
         if ready.condition is not None and not self._applies(ready, faults):
             return
         if not faults:
@@ -345,7 +345,7 @@ class _Judgement:
         if faults and not self._is_changed(ready):
             self._violated(ready, faults)
 
-    def _applies(self, ready: _Ready, faults: list[_Fault]) -> bool:
+    def _applies(self, ready: _Ready, faults: list[_Unmet]) -> bool:
         assert ready.condition is not None  # noqa: S101 - the caller looked
         policy_id = ready.policy.id
         if not self.may_hold:
@@ -353,15 +353,15 @@ class _Judgement:
         try:
             applies = ready.condition(self.seen)
         except UnfitError as error:
-            faults.append(_Fault(None, problem=str(error)))
+            faults.append(_Unmet(None, problem=str(error)))
             self.evaluations.append(Evaluation(policy_id, WHEN, "error", str(error)))
             return True
         if applies and not (ready.demands or ready.histories):
-            faults.append(_Fault(None))
+            faults.append(_Unmet(None))
             self.evaluations.append(Evaluation(policy_id, WHEN, "violated"))
         return applies
 
-    def _demand(self, ready: _Ready, faults: list[_Fault]) -> None:
+    def _demand(self, ready: _Ready, faults: list[_Unmet]) -> None:
         policy_id, evaluations = ready.policy.id, self.evaluations
         for rule, get, test, looks_at_nothing, held in ready.demands:
             actual: Any = NOWHERE
@@ -385,7 +385,7 @@ class _Judgement:
                 policy_id, rule.id, "error" if problem else "violated", problem
             )
             evaluations.append(outcome)
-            faults.append(_Fault(rule, actual, problem))
+            faults.append(_Unmet(rule, actual, problem))
         for past in ready.histories:
             answer = self._memory.ask((policy_id, past.id), self._operation, self._now)
             evaluations.append(
@@ -398,7 +398,7 @@ class _Judgement:
                 )
             )
             if not answer.holds:
-                faults.append(_Fault(past, answer.detail))
+                faults.append(_Unmet(past, answer.detail))
                 if answer.opens_ns is not None:
                     self._opens = min(self._opens or answer.opens_ns, answer.opens_ns)
 
@@ -413,14 +413,15 @@ class _Judgement:
         except UnfitError:
             return False
 
-    def _violated(self, ready: _Ready, faults: list[_Fault]) -> None:
+    def _violated(self, ready: _Ready, faults: list[_Unmet]) -> None:
         policy = ready.policy
         is_mended = bool(ready.change) and self._operation.moment == "submit"
         # The one place where a waiver is asked for.
         waiver = self._covers(policy.id, self._operation, self._now / _NS)
         if is_mended and waiver is None:
             self._changes += [
-                Change(policy.id, path, value) for path, value in policy.change.items()
+                ChangedValue(policy.id, path, value)
+                for path, value in policy.change.items()
             ]
         for fault in faults:
             decision = policy.decision
@@ -436,7 +437,7 @@ class _Judgement:
 
 
 def _violation(
-    policy: Policy, fault: _Fault, waiver: str | None, decision: Decision
+    policy: Policy, fault: _Unmet, waiver: str | None, decision: Decision
 ) -> Violation:
     rule = fault.rule
     if isinstance(rule, Rule):
@@ -475,7 +476,7 @@ def _violation(
     )
 
 
-def _usual(rule: History) -> str:
+def _usual(rule: HistoryRule) -> str:
     """What is wrong where *rule* does not hold, if it has no words of its own."""
     past = words_of(rule.past)
     within = "" if rule.within is None else f" within {rule.within:g} s"
@@ -516,7 +517,7 @@ def _reason(violations: Iterable[Violation]) -> str:
 # -- changes ---------------------------------------------------------------------------
 
 
-def changed(operation: Operation, changes: Iterable[Change]) -> Operation:
+def changed(operation: Operation, changes: Iterable[ChangedValue]) -> Operation:
     """
     *operation* with *changes*; what cannot be changed stays as it is.
 

@@ -75,7 +75,7 @@ _HEARD: Final[frozenset[type[Event]]] = frozenset(
 )
 
 
-class Admitted(Protocol):
+class Accepted(Protocol):
     """Protocol: a task that was accepted; see `Entry`."""
 
     @property
@@ -110,8 +110,11 @@ class Governor:
         self._heard = 0
         #: When to look at what is on hold; 0: nothing is to be looked at.
         self._due_ns = 0
-        #: When that was done the last time.
+        #: When that was done the last time, and whether all is to be looked at next.
         self._looked_ns = 0
+        self._at_all = False
+        #: What only history rules keep on hold, by these and what must be the same.
+        self._groups: dict[tuple[tuple[str, str, str], ...], dict[TaskRow, None]] = {}
 
     def begin(self) -> None:
         """Have the kernel ask before starts."""
@@ -180,7 +183,7 @@ class Governor:
             )
         return task, verdict
 
-    def confirm(self, entries: Iterable[Admitted], now: int) -> None:
+    def confirm(self, entries: Iterable[Accepted], now: int) -> None:
         """
         Under the lock: refuse what was allowed by a waiver that counts no longer.
 
@@ -199,7 +202,7 @@ class Governor:
                 msg = f"task {task_id!r} was refused: {again.reason}"
                 raise _denied(again, msg, task_id)
 
-    def admitted(self, entries: Iterable[Admitted], now: int) -> None:
+    def admitted(self, entries: Iterable[Accepted], now: int) -> None:
         """Under the lock: say what there was to tell of tasks that were accepted."""
         for entry in entries:
             verdict = entry.verdict
@@ -219,9 +222,16 @@ class Governor:
     # -- before a start ----------------------------------------------------------------
 
     def rule(self, row: TaskRow, now: int) -> Ruling:
-        """Under the lock: what policies say of a start of *row*; nothing changes."""
+        """Under the lock: what policies say of a start of *row*."""
         if not self.constitution.is_asked("start", row.bucket.spec.type):
             return _ALLOWED
+        verdict = self._of_start(row, now)
+        ruling = _ruling(row, verdict)
+        if ruling.denied and not ruling.asks:
+            self._file(row, verdict)
+        return ruling
+
+    def _of_start(self, row: TaskRow, now: int) -> Verdict:
         self.hear()
         operation = self._operation(
             task_of(row),
@@ -230,21 +240,22 @@ class Governor:
             attempt=row.attempt + 1,
             run=row.run or "",
         )
-        verdict = self.constitution.judge(operation, now)
-        told = _told(verdict) if verdict.violations else ()
-        extra = row.extra
-        if verdict.decision == "allow":
-            return Ruling(_permit(verdict), violated=told)
-        short = verdict.policies_hash.partition(":")[2][:12]
-        reason = f"{verdict.reason} [policies {short}]"
-        asks = verdict.decision == "ask"
-        if asks and extra is not None and extra.permitted == reason:
-            # People have let this very thing pass.
-            return Ruling(_permit(verdict, people=True), violated=told)
+        return self.constitution.judge(operation, now)
+
+    def _file(self, row: TaskRow, verdict: Verdict) -> None:
+        """*row* is denied: if only history rules deny it, it is looked at again."""
+        names = [
+            (one.policy_id, one.rule_id)
+            for one in verdict.open_violations
+            if one.decision == "deny"
+        ]
+        memory = self.constitution.memory
+        if not all(name in memory.rules for name in names):
+            return
+        self._groups.setdefault(memory.group(names, verdict.operation), {})[row] = None
         if verdict.opens_at is not None:
             # A float of seconds has no more than microseconds.
             self._look_by(int(verdict.opens_at * NS) + _MICROSECOND)
-        return Ruling((), reason, asks, told)
 
     # -- what has happened -------------------------------------------------------------
 
@@ -257,7 +268,8 @@ class Governor:
         self._heard = len(sink)
         memory = self.constitution.memory
         was_looked_for = memory.hear(new, _type_of, self._of_cargo) if new else False
-        was_looked_for |= self.constitution.hear_waivers(new)
+        if self.constitution.hear_waivers(new):
+            self._at_all = was_looked_for = True
         if was_looked_for and self._rt.kernel.denied:
             self._look_by(max(self._rt.now(), self._looked_ns + _PAUSE))
 
@@ -344,18 +356,63 @@ class Governor:
     def look_if_due(self, now: int) -> None:
         """Under the lock: look at what is on hold, if it is time."""
         if self._due_ns and now >= self._due_ns:
-            self.look(now)
+            self.look(now, at_all=self._at_all)
 
-    def look(self, now: int) -> None:
-        """Under the lock: let what is on hold try again if policies would allow it."""
-        self._due_ns, self._looked_ns = 0, now
+    def look(self, now: int, *, at_all: bool = True) -> None:
+        """
+        Under the lock: let what is on hold try again if policies would allow it.
+
+        Args:
+            now: The time in ns.
+            at_all: Whether at all; else at one of each group that waits for the same
+                events, and at more as long as they may start.
+        """
+        self._due_ns, self._looked_ns, self._at_all = 0, now, False
+        groups, self._groups = self._groups, {}
+        rooms: dict[tuple[str, str, str], int] = {}
+        if at_all:
+            for row in list(self._rt.kernel.denied):
+                self._let_go(row, rooms, now)
+            return
+        for group, rows in groups.items():
+            for number, row in enumerate(rows):
+                if not self._let_go(row, rooms, now) and row in self._groups.get(
+                    group, ()
+                ):
+                    # The others wait for the same.
+                    others = list(rows)[number + 1 :]
+                    self._groups[group] |= dict.fromkeys(others)
+                    break
+
+    def _let_go(
+        self, row: TaskRow, rooms: dict[tuple[str, str, str], int], now: int
+    ) -> bool:
+        """
+        Whether *row*, which may be on hold, may try again.
+
+        The *rooms* are how many may do so at once, where rules count starts.
+        """
         kernel = self._rt.kernel
-        for row in list(kernel.denied):
-            if row.state is not TaskState.BLOCKED:
-                continue
-            ruling = self.rule(row, now)
-            if not ruling.denied or ruling.asks:
-                kernel.release_denied(row, now, "policies do not deny it any more")
+        if row not in kernel.denied or row.state is not TaskState.BLOCKED:
+            return False
+        verdict = self._of_start(row, now)
+        ruling = _ruling(row, verdict)
+        if ruling.denied and not ruling.asks:
+            self._file(row, verdict)
+            return False
+        names = [(one.policy_id, one.rule_id) for one in verdict.evaluations]
+        memory, operation = self.constitution.memory, verdict.operation
+        for key, room in memory.room(names, operation, now).items():
+            if rooms.setdefault(key, room) <= 0:
+                counting = [name for name in names if (*name, key[2]) == key]
+                group = memory.group(counting, operation)
+                self._groups.setdefault(group, {})[row] = None
+                self._look_by(now + NS)
+                return False
+        for key in memory.room(names, operation, now):
+            rooms[key] -= 1
+        kernel.release_denied(row, now, "policies do not deny it any more")
+        return True
 
     def _changed(self) -> None:
         """Policies, or waivers, are others: all is judged anew."""
@@ -433,10 +490,10 @@ class Governor:
         verdict = self.constitution.judge(operation, self._rt.now())
         if not verdict.violations:
             return None
-        told = _told(verdict)
+        event = _told(verdict)
         self._rt.step(
             lambda now: self._rt.kernel.note(
-                PolicyViolated, now, row.id, *told, cargo=work
+                PolicyViolated, now, row.id, *event, cargo=work
             )
         )
         self._tell(verdict, f"task {row.id}")
@@ -478,8 +535,8 @@ class Governor:
             return
         name = operation.name
         self._tell(verdict, name)
-        told = _told(verdict, verb)
-        self._rt.note(PolicyViolated, operation.id, *told)
+        event = _told(verdict, verb)
+        self._rt.note(PolicyViolated, operation.id, *event)
         if verdict.decision != "allow":
             raise _denied(
                 verdict, f"{name} was refused: {verdict.reason}", operation.id
@@ -494,6 +551,20 @@ class Governor:
             text = f"policy {one.policy_id} ({one.rule_id}) is violated by {name}"
             level = _LEVELS[one.severity] if one.waived_by is None else logging.INFO
             _LOG.log(level, "%s", visible(f"{text}{waived}: {one.message}"))
+
+
+def _ruling(row: TaskRow, verdict: Verdict) -> Ruling:
+    """What *verdict* comes to for a start of *row*."""
+    fields = _told(verdict) if verdict.violations else ()
+    if verdict.decision == "allow":
+        return Ruling(_permit(verdict), violated=fields)
+    short = verdict.policies_hash.partition(":")[2][:12]
+    reason = f"{verdict.reason} [policies {short}]"
+    asks = verdict.decision == "ask"
+    if asks and row.extra is not None and row.extra.permitted == reason:
+        # People have let this very thing pass.
+        return Ruling(_permit(verdict, people=True), violated=fields)
+    return Ruling((), reason, asks, fields)
 
 
 def _told(verdict: Verdict, verb: str = "") -> tuple[Any, ...]:
