@@ -21,7 +21,7 @@ from taskorch.journal._session import Session
 
 TABLES = """
     CREATE TABLE IF NOT EXISTS t_journals (
-        id INTEGER PRIMARY KEY, name TEXT UNIQUE, epoch INTEGER, pid INTEGER
+        id INTEGER PRIMARY KEY, name TEXT UNIQUE, epoch INTEGER, pid INTEGER, chain TEXT
     );
     CREATE TABLE IF NOT EXISTS t_facts (
         journal INTEGER, seq INTEGER, kind TEXT, at_ns INTEGER, task_id TEXT, body TEXT,
@@ -29,7 +29,7 @@ TABLES = """
     );
     CREATE TABLE IF NOT EXISTS t_groups (
         journal INTEGER, last INTEGER, first INTEGER, epoch INTEGER, crc INTEGER,
-        form INTEGER, PRIMARY KEY (journal, last)
+        form INTEGER, size INTEGER, hash BLOB, gone TEXT, PRIMARY KEY (journal, last)
     );
     CREATE TABLE IF NOT EXISTS t_snapshots (
         journal INTEGER, seq INTEGER, crc INTEGER, state TEXT, PRIMARY KEY (journal, seq)
@@ -51,6 +51,8 @@ class TablesSession(Session):
         "column": "journal, ",
         "value": ":journal, ",
         "form": "form",
+        "chained": "size, hash, gone",
+        "chain": "(SELECT chain FROM t_journals WHERE id = :journal)",
         "numbers": "json_each(:numbers)",
         "names": "json_each(:names)",
         "named": "json_each(:names) CROSS JOIN t_facts"
@@ -124,7 +126,8 @@ class TablesJournal(SqlJournal):
             db.execute("PRAGMA journal_mode = WAL")
             db.executescript(TABLES)
             db.execute(
-                "INSERT INTO t_journals (name, epoch) VALUES (?, 0)"
+                "INSERT INTO t_journals (name, epoch, chain)"
+                " VALUES (?, 0, hex(randomblob(16)) || ' 0')"
                 " ON CONFLICT DO NOTHING",
                 (self.journal,),
             )
@@ -161,14 +164,15 @@ class TablesJournal(SqlJournal):
         with self.mutex, self.session() as session:
             session.db.execute("BEGIN IMMEDIATE")
             ((life,),) = session.ask("SELECT epoch FROM t_journals WHERE id = :journal")
-            latest = Reader(session).check_latest(life)
+            reader = Reader(session)
+            start, latest = reader.chain_start(), reader.check_latest(life)
             session.change(
                 "UPDATE t_journals SET epoch = epoch + 1, pid = :pid WHERE id = :journal",
                 pid=os.getpid(),
             )
             session.db.execute("COMMIT")
         self._epoch = life + 1
-        self._set_latest(latest.last, latest.crc)
+        self._set_start(start, latest)
         return self._epoch
 
     def close(self):

@@ -9,6 +9,7 @@ MODULES = (
     "peers",
     "telemetry",
     "durable",
+    "proofs",
     "postgresql",
     "latency",
     "memory",

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from taskorch import Task, TaskOrchestrator
 from taskorch.client import Client, ServiceError
-from taskorch.frontends.service import Tokens, create_app, serve
+from taskorch.frontends.people import Tokens
+from taskorch.frontends.service import create_app, serve
 
 tokens = Tokens(Path(tempfile.mkdtemp()) / "tokens.json")
 ada = tokens.add("ada", ["operate"])

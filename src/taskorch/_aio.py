@@ -589,6 +589,8 @@ class AsyncResources(_Face):
 
     resize: Final = awaited(ResourceManager.resize)
     set_quotas: Final = awaited(ResourceManager.set_quotas)
+    budgets: Final = awaited(ResourceManager.budgets)
+    raise_budget: Final = awaited(ResourceManager.raise_budget)
     quotas: Final = awaited(ResourceManager.quotas)
     set_saturation: Final = awaited(ResourceManager.set_saturation)
     usage: Final = awaited(ResourceManager.usage)

@@ -49,6 +49,24 @@ class TaskContext(AttemptContext):
         """
         self._rt.progress(self._work, self.attempt, value)
 
+    def spent(self, **amounts: float) -> None:
+        """
+        Say what the attempt has spent of its budget since it said so last.
+
+        What it has reserved is reduced by it; more than that counts, too. As it ends,
+        the rest of what it reserved comes back. An attempt that never says anything of
+        a resource has spent all that it reserved; so has one that is cut off.
+
+        Args:
+            amounts: By resource, such as `tokens=1_840, eur=0.02`. Of what no budget
+                bounds, there is the event only.
+
+        Raises:
+            InvalidTaskError: An amount is negative, or no number.
+            NotRunningError: The attempt has ended, or was given up.
+        """
+        self._spend(amounts)
+
     def checkpoint(self, state: Any = None) -> None:
         """
         Keep *state* for the next attempt, and stop here if the attempt is to stop.
@@ -85,6 +103,10 @@ class AsyncTaskContext:
     async def progress(self, value: Any) -> None:
         """See `TaskContext.progress`."""
         self._context.progress(value)
+
+    async def spent(self, **amounts: float) -> None:
+        """See `TaskContext.spent`."""
+        self._context.spent(**amounts)
 
     async def checkpoint(self, state: Any = None) -> None:
         """See `TaskContext.checkpoint`."""

@@ -67,6 +67,7 @@ from taskorch.model import (
     HealthCheck,
     OpenQuestion,
     Resources,
+    Retention,
     Stats,
     StopReport,
     Stuck,
@@ -95,6 +96,7 @@ from taskorch.runtime import (
     NO_KWARGS,
     AgentRunner,
     Lifecycle,
+    Pruned,
     Runtime,
     _lifecycle,
     _reports,
@@ -123,6 +125,7 @@ if TYPE_CHECKING:
     from taskorch._decorators import TaskDecorator, TaskFunction
     from taskorch._managers import (
         AgentManager,
+        Budget,
         DriverManager,
         MemoManager,
         ResourceManager,
@@ -160,9 +163,13 @@ _OPTIONS_OF_SCHEDULES: Final = (
     "start",
     "end",
     "parameters",
+    "keep_for",
+    "keep_latest",
 )
 F = TypeVar("F", bound="Callable[..., Any]")
 
+#: Seconds between two looks whether a backfill came further.
+_LOOK: Final = 0.25
 #: `max_concurrency` was not given: it depends on the kind of handler.
 _BY_KIND: Final[Any] = object()
 
@@ -227,6 +234,9 @@ class TaskOrchestrator:
         rerun_failed: Whether a task or workflow that failed in an earlier incarnation,
             or is stale, runs again when you submit it again. Within one incarnation it
             stays failed.
+        enforce: Whether programs are held to the `memory_mb`, `cpu` and `disk_mb` of
+            their tasks, if they do not say so themselves: see `Program`. One that
+            cannot be fails, and is not started.
         seed: Repeats every random choice.
         monitor_interval: Seconds between monitoring events, while somebody listens.
         tracer_provider: The provider of OpenTelemetry spans; None is that of the
@@ -267,6 +277,7 @@ class TaskOrchestrator:
             keep_logs_mb=said.keep_logs_mb,
         )
         self._govern(said.governance)
+        self._rt.attempts.programs.enforce = said.enforce
         self._lifecycle = Lifecycle(self._rt)
         #: Held by who makes a part that joins others: see `_once`.
         self._making = threading.RLock()
@@ -320,11 +331,11 @@ class TaskOrchestrator:
         if governance is None:
             return
         from taskorch.governance import ConstitutionalRuntime  # noqa: PLC0415 - few have it
-        from taskorch.runtime._governor import Governor  # noqa: PLC0415 - likewise
+        from taskorch.runtime._governor import PolicyGovernor  # noqa: PLC0415 - likewise
 
         if isinstance(governance, str | os.PathLike):
             governance = ConstitutionalRuntime.from_yaml(governance)
-        Governor(self._rt, governance).begin()
+        PolicyGovernor(self._rt, governance).begin()
         governance.serve(self)
 
     @property
@@ -1657,6 +1668,35 @@ class TaskOrchestrator:
 
         return ResourceManager(self._rt)
 
+    def budget(
+        self, name: str, /, *, parent: str | None = None, **amounts: float
+    ) -> Budget:
+        """
+        Declare a budget: what its tasks spend of it does not come back.
+
+            with orch.budget("release", tokens=200_000, eur=15):
+                orch.submit_task(Task("review", diff, resources={"tokens": 20_000}))
+
+        What is submitted in the block, or by such a task, or with `budget="release"`,
+        draws on it: it reserves its `resources` as it starts, and says by
+        `context.spent` what it has spent. At four fifths there is an event,
+        `BudgetLow`. When it is used up, tasks wait and people are asked: see
+        `questions`.
+
+        Args:
+            name: Its name. One that is there with the same amounts stays as it is, with
+                all that was spent; with others it is changed to these.
+            parent: The budget that a new one is part of, and draws on too; None is that
+                of the block.
+            amounts: How much there is of each resource, in all.
+
+        Raises:
+            InvalidTaskError: A name or an amount is none, or there is no such parent.
+        """
+        from taskorch._managers import declare  # noqa: PLC0415 - when needed
+
+        return declare(self._rt, name, parent, amounts)
+
     @property
     def agents(self) -> AgentManager:
         """Spawns workers, says how they do, and lets those elsewhere join."""
@@ -1798,8 +1838,8 @@ class TaskOrchestrator:
             when: Its times. Or the function, with its times as `cron=`: then it is
                 added now, and nothing is decorated.
             name: The name of the schedule; None is that of the function.
-            options: `zone`, `catch_up`, `overlap`, `jitter`, `start`, `end` and
-                `parameters`.
+            options: `zone`, `catch_up`, `overlap`, `jitter`, `start`, `end`,
+                `parameters`, `keep_for` and `keep_latest`.
 
         Raises:
             InvalidTaskError: An argument cannot be, or the times never come.
@@ -1903,6 +1943,8 @@ class TaskOrchestrator:
         """
         Wait until nothing can proceed by itself and all receivers have been served.
 
+        A backfill that goes on is waited for, too; the next tick of a schedule is not.
+
         Or for some handles: `done, not_done = orch.wait(handles, timeout=5)`, as
         `concurrent.futures.wait` does. What is blocked for good is done, too.
 
@@ -1921,9 +1963,82 @@ class TaskOrchestrator:
         """
         if isinstance(handles, Iterable):
             return wait_for(_handles_of(handles, "wait"), timeout)
-        patience = timeout if handles is None else handles
+        patience = to_patience(timeout if handles is None else handles)
         self._rt.submit_rest()
-        return self._rt.waiting.until_quiet(to_patience(patience))
+        if not self._rt.waiting.until_quiet(patience):
+            return False
+        return self._rt.schedules is None or self._wait_for_backfills(patience)
+
+    def _wait_for_backfills(self, patience: float | None) -> bool:
+        """All is quiet: wait until that is so with no backfill that goes on."""
+        rt = self._rt
+        end = None if patience is None else monotonic() + patience
+        while rt.begins and rt.started and not (rt.draining or rt.closed):
+            pause = _LOOK if end is None else min(max(end - monotonic(), 0.0), _LOOK)
+            if not self.schedules._wait_for_backfills(pause):
+                return True
+            rest = None if end is None else max(end - monotonic(), 0.0)
+            if not rt.waiting.until_quiet(rest) or rest == 0.0:
+                return False
+        return True
+
+    @verb(
+        "Let what ended long ago leave the journal and memory, with its logs.",
+        "thread",
+        "POST /prune",
+        operation="prune",
+        refuses=(422,),
+        forms={"older_than": SECONDS, "keep_latest": COUNT},
+        lacks=lacks(command="`prune` has it"),
+        is_final=True,
+        needs="administer",
+    )
+    def prune(
+        self,
+        *,
+        older_than: float | timedelta | None = None,
+        keep_latest: int | None = None,
+        schedule: str = "",
+        dry_run: bool = False,
+    ) -> Pruned:
+        """
+        Let leave the journal what ended long ago, while the orchestrator works.
+
+        Whatever something that has not ended is bound to stays: the runs of one task,
+        all that wait for each other, and the tasks of one run go together or not. With
+        a task go its events, its result, its log and its cached result.
+
+        Args:
+            older_than: What ended longer ago goes, in seconds or as a timedelta.
+            keep_latest: How many ended tasks stay, the latest; of *schedule*, runs. If
+                neither is said, what the journal and the schedules say is done now.
+            schedule: Only what this schedule has made.
+            dry_run: Only say what would go.
+
+        Raises:
+            InvalidTaskError: There is no journal that can let anything go, or a value
+                is out of its range.
+            JournalError: The journal cannot be read or written.
+        """
+        rt = self._rt
+        if older_than is not None:
+            older_than = check_seconds("older_than", older_than)
+        if keep_latest is not None:
+            check_count("keep_latest", keep_latest, least=0)
+        if not isinstance(schedule, str):
+            msg = f"a schedule is said by its name, not {show(schedule)}"
+            raise InvalidTaskError(msg)
+        rt.look_up()
+        if rt.pruner is None:
+            msg = "nothing is kept that could be pruned: there is no durable journal"
+            raise InvalidTaskError(msg, hint='TaskOrchestrator(journal="runs.db")')
+        retention = Retention(older_than, keep_latest)
+        by_hand = retention != Retention()
+        if not by_hand:
+            retention = rt.pruner.journal_retention
+        return rt.pruner.run(
+            retention, schedule=schedule, by_hand=by_hand, dry_run=dry_run
+        )
 
     def stop(
         self, drain: bool = True, timeout: float | timedelta | None = None

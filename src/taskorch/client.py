@@ -518,16 +518,30 @@ class Client:
         *,
         again: bool = False,
         parameters: Mapping[str, Any] | None = None,
+        limit: int = 1,
+        order: str = "oldest",
+        stop_on_failure: bool = False,
+        by: str = "",
     ) -> Backfilled:
         """See `orch.schedules.backfill`."""
         path = f"/schedules/{quote(name, safe='')}/backfill"
         period: dict[str, Any] = {"since": since, "until": until}
-        if again:
-            period["again"] = True
         if parameters is not None:
             period["parameters"] = as_json(parameters)
+        # What is as it comes need not be known to an earlier service.
+        if again:
+            period["again"] = True
+        if limit != 1:
+            period["limit"] = limit
+        if order != "oldest":
+            period["order"] = order
+        if stop_on_failure:
+            period["stop_on_failure"] = True
+        if by:
+            period["by"] = by
         answer = self._ask("POST", path, period)
-        return Backfilled(answer["ids"], answer["already"])
+        backfill_id = answer.get("backfill_id", "")
+        return Backfilled(answer["ids"], answer["already"], backfill_id)
 
     # -- agents --------------------------------------------------------------------
 
@@ -564,6 +578,7 @@ class Client:
     health: Final = asking(TaskOrchestrator.health, document)
     doctor: Final = asking(TaskOrchestrator.doctor, documents)
     measured: Final = asking(TaskOrchestrator.metrics, document)
+    prune: Final = asking(TaskOrchestrator.prune, document)
     cancel_task: Final = asking(TaskOrchestrator.cancel_task, bool)
     suspend_task: Final = asking(TaskOrchestrator.suspend_task, bool)
     resume_task: Final = asking(TaskOrchestrator.resume_task, bool)
@@ -593,6 +608,11 @@ class Client:
     resume_schedule: Final = asking(ScheduleManager.resume, bool)
     remove_schedule: Final = asking(ScheduleManager.remove, bool)
     trigger_schedule: Final = asking(ScheduleManager.trigger, texts)
+    find_backfills: Final = asking(ScheduleManager.backfills, documents)
+    backfill_status: Final = asking(ScheduleManager.backfill_status, document)
+    cancel_backfill: Final = asking(ScheduleManager.cancel_backfill, bool)
+    pause_backfill: Final = asking(ScheduleManager.pause_backfill, bool)
+    resume_backfill: Final = asking(ScheduleManager.resume_backfill, bool)
     agents: Final = asking(AgentManager.list, documents)
     agent: Final = asking(AgentManager.get, document)
     spawn_agent: Final = asking(AgentManager.spawn, document)
@@ -730,6 +750,7 @@ class AsyncClient:
     health: Final = on_thread(Client.health)
     doctor: Final = on_thread(Client.doctor)
     measured: Final = on_thread(Client.measured)
+    prune: Final = on_thread(Client.prune)
     cancel_task: Final = on_thread(Client.cancel_task)
     suspend_task: Final = on_thread(Client.suspend_task)
     resume_task: Final = on_thread(Client.resume_task)
@@ -759,6 +780,11 @@ class AsyncClient:
     resume_schedule: Final = on_thread(Client.resume_schedule)
     remove_schedule: Final = on_thread(Client.remove_schedule)
     trigger_schedule: Final = on_thread(Client.trigger_schedule)
+    find_backfills: Final = on_thread(Client.find_backfills)
+    backfill_status: Final = on_thread(Client.backfill_status)
+    cancel_backfill: Final = on_thread(Client.cancel_backfill)
+    pause_backfill: Final = on_thread(Client.pause_backfill)
+    resume_backfill: Final = on_thread(Client.resume_backfill)
     agents: Final = on_thread(Client.agents)
     agent: Final = on_thread(Client.agent)
     spawn_agent: Final = on_thread(Client.spawn_agent)

@@ -29,6 +29,8 @@ Every error that taskorch raises, in one tree.
     │   ├── TaskCancelledError        it was cancelled; .reason
     │   ├── DependencyFailedError     what it needs has failed; .root_causes
     │   ├── ProgramFailedError        a program ended badly; .result
+    │   │   ├── MemoryLimitError      it passed its limit; .peak, .limit, .how
+    │   │   └── UnenforceableError    what it declares cannot be held here
     │   ├── AttemptLostError          the worker died under it
     │   │   └── OutcomeUnknownError   nobody knows what it has done elsewhere
     │   ├── ToolError                 a tool of another server failed; .result
@@ -76,6 +78,7 @@ __all__ = (
     "JournalError",
     "JournalTakenError",
     "JournalUnavailableError",
+    "MemoryLimitError",
     "NotRunningError",
     "OutcomeUnknownError",
     "Permanent",
@@ -93,6 +96,7 @@ __all__ = (
     "TaskorchError",
     "ToolCallError",
     "ToolError",
+    "UnenforceableError",
     "UnkeptResultError",
     "UnknownAgentError",
     "UnknownCapabilityError",
@@ -581,6 +585,24 @@ class ProgramFailedError(TaskFailure):
     result: Any = None
 
 
+class MemoryLimitError(ProgramFailedError):
+    """
+    A program, with all that it had started, passed its limit of memory and was ended.
+
+    Attributes:
+        peak: MiB that it had at the most, as far as that was seen.
+        limit: MiB that it could have.
+        how: What held the limit: "cgroup-v2", "cgroup-v1" or "watch".
+    """
+
+    code = "memory_limit"
+    default_hint = "grant it more memory_mb, or let it use less"
+
+    peak: float = 0.0
+    limit: float = 0.0
+    how: str = ""
+
+
 class AgentProgramError(TaskFailure):
     """
     The program of a worker could not be started, refused, or gave no answer.
@@ -774,6 +796,19 @@ class PolicyDeniedError(ValidationFailedError, Permanent):
     default_hint = "a waiver lets it pass, or other policies do"
 
     verdict: Any = None
+
+
+class UnenforceableError(ProgramFailedError, Permanent):
+    """
+    This machine cannot hold a limit or a scope: nothing was started.
+
+    To try it again here is of no use.
+    """
+
+    code = "unenforceable"
+    default_hint = (
+        "`taskorch doctor` says what can be held; enforce='if possible' runs it anyway"
+    )
 
 
 class ToolCallError(ToolError, Permanent):

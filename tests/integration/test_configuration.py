@@ -206,7 +206,7 @@ def test_what_else_begins_with_our_name_is_left_alone():
 
 
 def test_how_a_file_is_kept_means_nothing_in_memory():
-    write('journal = "runs.db"\ndurability = "process"\n')
+    write('journal = "runs.db"\ndurability = "process"\nkeep_logs_mb = 3\n')
     assert Told.from_config(journal=None).arguments == {"journal": None}
     assert Told.from_config().arguments["durability"] == "process"
     with pytest.raises(InvalidTaskError, match="given by its path"):

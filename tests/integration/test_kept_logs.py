@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from taskorch import RetryPolicy, SqliteJournal, Task, TaskOrchestrator, current_context
 from taskorch.cli import main
 from taskorch.client import Client
+from taskorch.errors import InvalidTaskError
 from taskorch.journal import MemoryJournal, PostgresJournal
 from taskorch.reading import JournalReader
 
@@ -182,6 +183,8 @@ def test_without_a_journal_and_with_nothing_to_keep_there_is_none(tmp_path):
         with TaskOrchestrator(journal=journal) as orch:
             orch.submit_task(Task.call(print, "x", id="x")).result()
             assert not orch.log("x").exists
+        with pytest.raises(InvalidTaskError, match="keep_logs_mb= is for a journal"):
+            TaskOrchestrator(journal=MemoryJournal(), keep_logs_mb=2)
     with TaskOrchestrator(journal=tmp_path / "runs.db", keep_logs_mb=0) as orch:
         orch.submit_task(Task.call(print, "x", id="x")).result()
         assert not orch.log("x").exists

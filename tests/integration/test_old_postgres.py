@@ -116,13 +116,13 @@ def test_what_was_left_out_before_is_missing_to_nobody(postgres, database):
 def test_tables_that_somebody_may_write_to_stay_as_they_are(postgres, database, run):
     in_use(run)
     address = postgres.address("old", database)
-    with pytest.raises(JournalError, match="has layout 1, and 2 is known") as error:
+    with pytest.raises(JournalError, match="has layout 1, and 3 is known") as error:
         PostgresJournal(address).claim()
     assert "stop all that use it, then run: taskorch migrate" in error.value.hint
-    with pytest.raises(JournalError, match="has layout 1, and 2 is known"):
+    with pytest.raises(JournalError, match="has layout 1, and 3 is known"):
         JournalReader(address)
     assert run("SELECT version FROM taskorch.layout") == [(1,)]
-    assert PostgresJournal(address).migrate() == 2
+    assert PostgresJournal(address).migrate() == 3
     with closing(PostgresJournal(address)) as journal:
         assert journal.claim() == 4
 

@@ -58,6 +58,15 @@ RESOURCES = (
     Resources(memory_mb=2),
     Resources(cpu=1, licence=1),
 )
+#: What some tasks may write.
+WRITES: tuple[tuple[str, ...], ...] = (
+    *[()] * 8,
+    ("a",),
+    ("a/b", "c"),
+    ("a/b/x",),
+    ("",),
+    ("c/d",),
+)
 
 
 def _free(policies: Policies, name: str) -> int:
@@ -168,6 +177,7 @@ class Run:
                     join=dice.choice(JOINS),
                     on_failure=dice.choice(FAILURES),
                     wait=dice.choice(WAITS),
+                    writes=WRITES[self.count * 7 % len(WRITES)],
                 )
             except UsageError:
                 assert task_id not in machine.kernel.tasks

@@ -25,6 +25,11 @@ from taskorch.events import (
     AttemptReturned,
     AttemptStopping,
     AttemptWaiting,
+    BackfillChanged,
+    BudgetChanged,
+    BudgetExhausted,
+    BudgetLow,
+    BudgetSpent,
     EventEmitted,
     OrchestratorStarted,
     PoolsChanged,
@@ -485,6 +490,11 @@ def scheduled(m):
     kernel.skip_schedule("gone", 20, 2, "it was paused", m.now)
     kernel.queue_schedule("gone", 20, m.now)
     kernel.fire_schedule("gone", 20, "gone/20", "backfill", m.now)
+    for document in ("{}", '{"place": 1}'):
+        kernel.change_backfill("nightly-backfill-1", document, m.now)
+    kernel.change_backfill("nightly-backfill-2", "{}", m.now)
+    kernel.change_backfill("nightly-backfill-2", "", m.now)
+    assert kernel.backfills == {"nightly-backfill-1": '{"place": 1}'}
     kernel.change_schedule("weekly", "{}", 5, m.now)
     kernel.change_schedule("weekly", "", 5, m.now)
     assert kernel.schedules == {"nightly": ("{}", 20)}
@@ -560,6 +570,24 @@ def drained(m):
     m.settle()
 
 
+def spent(machine):
+    """A budget with a part is used up, and raised."""
+    kernel, units = machine.kernel, Resources(tokens=100).units
+    kernel.declare_budget("whole", units, "", machine.now)
+    kernel.declare_budget("part", units, "whole", machine.now)
+    for name in ("s1", "s2", "s3"):
+        spends = Resources(tokens=45).units
+        machine.submit(name, budget="part", spends=spends)
+    kernel.spend(machine.row("s1"), 1, Resources(tokens=50).units, machine.now)
+    machine.end("s1")
+    machine.end("s2", "lost")
+    machine.settle()
+    units = Resources(tokens=300).units
+    kernel.change_budget("whole", units, machine.now)
+    kernel.change_budget("part", units, machine.now, is_open=True)
+    machine.settle()
+
+
 STORIES = {
     TaskSubmitted: [submit_with_everything],
     TaskStarted: [submit_with_everything],
@@ -598,8 +626,13 @@ STORIES = {
     ResourcesAllocated: [taken_by_hand, given_back],
     ResourcesReleased: [given_back],
     QuotasChanged: [bounded, bounded_otherwise],
+    BudgetChanged: [spent],
+    BudgetSpent: [spent],
+    BudgetLow: [spent],
+    BudgetExhausted: [spent],
     ResultRemembered: [remembered],
     ResultsForgotten: [remembered],
+    BackfillChanged: [scheduled],
     ScheduleChanged: [scheduled],
     ScheduleFired: [scheduled],
     ScheduleQueued: [scheduled],

@@ -217,6 +217,10 @@ BESIDE = {
         lambda m: m.kernel.runs.update(r=["runs"]),
         "runs is of the run '', and stands in 'r'",
     ),
+    "a backfill of which nothing is known": (
+        lambda m: m.kernel.backfills.update({"nightly-backfill-1": ""}),
+        "of a backfill nothing is known: ['nightly-backfill-1']",
+    ),
     "slots of a schedule": (
         lambda m: m.kernel.waiting_slots.update({"nightly": {}}),
         "not of all schedules are there slots: []",

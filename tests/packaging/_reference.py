@@ -119,6 +119,7 @@ _FORMS = {
     "name": "text, at most 500 characters",
     "names": "texts",
     "ids": "ids, handles or tasks",
+    "paths": "paths",
     "join": '`"all"`, `"finished"`, `"any"`, `AtLeast(k)` or a function',
     "on_parent_failure": '`"block"`, `"skip"`, `"fail"` or `"run"`',
     "priority": "whole number within ±1,000,000",
@@ -437,6 +438,7 @@ BY_HAND = {
     "agents.join agents.beat agents.leave agents.is_lost agents.keep agents.bring_late agents.awaits_end "
     "agents.check_made agents.program_of": "messages of remote workers",
     "resources.allocate": "the process that asks holds it",
+    "budget": "a block of a program",
     "schedules.add schedules.add_document": "`taskorch schedules JOURNAL add`; a service takes no new ones",
     "schedules.next schedules.explain": "`schedule_status` has it",
     "schedules.check schedules.restore schedules.due schedules.carry_out schedules.set_back schedules.say_what_is_gone "

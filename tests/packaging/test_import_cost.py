@@ -29,6 +29,7 @@ NOT_LOADED = (
     "ssl",
     "subprocess",
     "tenacity",
+    "textual",
     "urllib.parse",
 )
 

@@ -83,7 +83,7 @@ def make(orch: TaskOrchestrator, nights: int, schedules: int) -> None:
         work = pipeline(name) if number % 2 == 0 else Task.call(sync)
         when = f"{number * 3 % 60} {1 + number % 5} * * *"
         orch.schedules.add(name, when, work, zone="Europe/Berlin")
-        orch.schedules.backfill(name, since, until)
+        orch.schedules.backfill(name, since, until, limit=1_000)
     orch.schedules.pause(NAMES[1], "the supplier moves house")
     orch.submit_task(
         Task.question("The total is odd: load it?", who=["ada", "ben"], id="sign-off")

@@ -28,6 +28,7 @@ Form: TypeAlias = Literal[
     "name",
     "names",
     "ids",
+    "paths",
     "join",
     "on_parent_failure",
     "priority",

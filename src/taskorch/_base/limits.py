@@ -52,6 +52,8 @@ EWMA_WEIGHT: Final = 0.2
 MAX_SECONDS: Final = 100 * 365.25 * 86_400
 #: The longest id, in characters: it becomes part of file names.
 MAX_ID_LENGTH: Final = 200
+#: The longest path of what a task may write, in characters.
+MAX_SCOPE: Final = 500
 #: The largest amount of one resource, so that sums stay far below 2 ** 63 units.
 MAX_AMOUNT: Final = 1e12
 #: The largest weight of an elastic request.

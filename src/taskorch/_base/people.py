@@ -96,3 +96,11 @@ def person(name: str) -> str:
     """
     folded = unicodedata.normalize("NFKC", name).casefold()
     return " ".join(unicodedata.normalize("NFKC", folded).split())
+
+
+def may_speak_as(name: object) -> bool:
+    """Whether who asks may do something under a name; where nobody asks, all may."""
+    who = caller()
+    if who is None or not who.name or who.may(SPEAK_FOR):
+        return True
+    return isinstance(name, str) and person(name) == person(who.name)

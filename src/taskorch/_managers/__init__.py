@@ -22,12 +22,15 @@ The managers behind the orchestrator: `orch.workflows`, `orch.agents`, ….
 - `_fleet`, `_line_program`: workers that are spawned; one that is a long-lived program.
 - `_tools`, `_tool_server`: workers that are servers of tools (MCP), and one of these.
 - `_resources`: `orch.resources`: how much there is, and what is taken by hand.
+- `_budgets`: what is spent and does not come back; the question when it is used up.
 - `_schedules`: `orch.schedules`: what is made again and again.
 - `_drivers`: `orch.drivers`: what is asked by time.
 - `_memo`: `orch.memo`: results that are remembered.
 """
 
 from taskorch._managers._agents import AgentManager as AgentManager
+from taskorch._managers._budgets import Budget as Budget
+from taskorch._managers._budgets import declare as declare
 from taskorch._managers._drivers import DriverManager as DriverManager
 from taskorch._managers._drivers import SimulatedDrivers as SimulatedDrivers
 from taskorch._managers._inside import AsyncWorkflowContext as AsyncWorkflowContext

@@ -8,10 +8,12 @@ Decision: 0213.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from taskorch._base.visible import counted
 from taskorch._managers._manager import (
     WorkflowManager,
     _asks_too_early,
@@ -23,7 +25,7 @@ from taskorch.model import TERMINAL, TaskState, name_of, stem_of
 from taskorch.runtime import added_by, may_run_without, runs_above
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from taskorch._managers._run import WorkflowRun
     from taskorch.runtime import Work
@@ -38,11 +40,14 @@ class Foreseen:
         task_ids: The tasks, or the runs, or what would be made, in their order.
         text: What would become of them, in a sentence or two.
         does_something: Whether there is anything to do.
+        parameters: What a form asks for: `name`, what it `is`, whether it is `needed`,
+            else its `value`.
     """
 
     task_ids: tuple[str, ...]
     text: str
     does_something: bool = True
+    parameters: Sequence[Mapping[str, Any]] = ()
 
 
 def restarted(manager: WorkflowManager, run_id: str) -> list[str]:
@@ -53,6 +58,81 @@ def restarted(manager: WorkflowManager, run_id: str) -> list[str]:
         UnknownTaskError: There is no such run.
     """
     return _again(manager.get(run_id), lambda w: _is_undone(w) or _asks_too_early(w))
+
+
+def many_tasks(ids: Collection[str], one: str, many: str) -> str:
+    """How many tasks do something: the verb of one, and that of many."""
+    return f"{counted(len(ids), 'task')} {one if len(ids) == 1 else many}"
+
+
+def restart_of_run(manager: WorkflowManager, run_id: str) -> Foreseen:
+    """
+    What `manager.restart` would touch.
+
+    Raises:
+        UnknownTaskError: There is no such run.
+    """
+    ids = restarted(manager, run_id)
+    if not ids:
+        text = "Nothing of it failed or was cancelled."
+        return Foreseen((), text, does_something=False)
+    opened = {*open_of(manager.get(run_id))}.difference(ids)
+    text = f"Runs {counted(len(ids), 'task')} again."
+    if opened:
+        text += f" {many_tasks(opened, 'that waited goes', 'that waited go')} on."
+    return Foreseen(tuple(ids), text)
+
+
+def cancel_of_run(manager: WorkflowManager, run_id: str) -> Foreseen:
+    """
+    What `manager.cancel` would touch.
+
+    Raises:
+        UnknownTaskError: There is no such run.
+    """
+    ids = open_of(manager.get(run_id))
+    if not ids:
+        return Foreseen((), "All its tasks have ended.", does_something=False)
+    return Foreseen(tuple(ids), f"Cancels {counted(len(ids), 'task')}.")
+
+
+def cancel_of_task(orch: Any, task_id: str) -> Foreseen:
+    """
+    What `orch.cancel_task` would touch.
+
+    Raises:
+        UnknownTaskError: There is no such task.
+    """
+    status = orch.get_task_status(task_id)
+    if status.state in TERMINAL:
+        text = f"It has ended already: it is {status.state}."
+        return Foreseen((), text, does_something=False)
+    waiting = waiting_for(orch, task_id)
+    text = f"Cancels {status.task_id}, which is {status.state}."
+    if waiting:
+        text += f" {many_tasks(waiting, 'waits', 'wait')} for it, and will lack it."
+    return Foreseen((status.task_id,), text)
+
+
+def rerun_of_task(orch: Any, task_id: str) -> Foreseen:
+    """
+    What `orch.rerun_task` would touch.
+
+    Raises:
+        UnknownTaskError: There is no such task.
+    """
+    status = orch.get_task_status(task_id)
+    if status.state not in TERMINAL:
+        text = f"It has not ended: it is {status.state}."
+        return Foreseen((), text, does_something=False)
+    ids = rerun(orch, task_id)
+    text = f"Runs {counted(len(ids), 'task')} again."
+    if len(ids) > 1:
+        text += " The others had its earlier result."
+    waiting = [i for i in waiting_for(orch, task_id) if i not in ids]
+    if waiting:
+        text += f" {many_tasks(waiting, 'waits', 'wait')} for what it comes to."
+    return Foreseen(tuple(ids), text)
 
 
 def rerun(orch: Any, task_id: str) -> list[str]:

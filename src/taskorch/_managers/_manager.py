@@ -492,6 +492,12 @@ class WorkflowManager:
             record = self._records.setdefault(run_id, record)
         return record
 
+    def forget_runs(self, run_ids: Iterable[str]) -> None:
+        """Under the lock: the journal has these runs no longer."""
+        for run_id in run_ids:
+            self._records.pop(run_id, None)
+            self._runs.pop(run_id, None)
+
     # -- control -------------------------------------------------------------------
 
     def _is_paused(self, run_id: str) -> bool:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 from taskorch._base.limits import NS
 from taskorch._base.read_only import ReadOnly
 from taskorch._base.verbs import FOR_PROGRAMS, lacks, verb
+from taskorch._managers._budgets import change as change_budget
+from taskorch._managers._budgets import usage_of
 from taskorch.errors import (
     AllocationError,
     InvalidTaskError,
@@ -28,6 +30,7 @@ from taskorch.kernel import (
 )
 from taskorch.model import (
     TASKS,
+    BudgetUsage,
     PoolUsage,
     Quota,
     QuotaUsage,
@@ -236,6 +239,39 @@ class ResourceManager:
                 amounts = {resource: units / _SCALE for resource, units in used.items()}
                 usages.append(QuotaUsage(quota, Resources(**amounts), running))
         return usages
+
+    @verb(
+        "The budgets, with what is spent and what is reserved.",
+        "journal",
+        lacks=FOR_PROGRAMS,
+    )
+    def budgets(self) -> list[BudgetUsage]:
+        """The budgets, with what is spent and reserved, all of one instant."""
+        rt = self._rt
+        rt.look_up()
+        with rt.lock:
+            return [usage_of(row) for row in rt.kernel.budgets.values()]
+
+    @verb(
+        "Set how much there is of a budget in all.",
+        "journal",
+        lacks=FOR_PROGRAMS,
+    )
+    def raise_budget(self, name: str, totals: Mapping[str, float]) -> None:
+        """
+        Set how much there is of a budget in all; what is not named stays.
+
+        Tasks that wait for it go on. Less is allowed: what is spent is spent. A budget
+        that is declared again, as a program does after a restart, keeps this.
+
+        Args:
+            name: The budget.
+            totals: How much there is, by resource.
+
+        Raises:
+            InvalidTaskError: There is no such budget, or an amount is none.
+        """
+        change_budget(self._rt, name, totals)
 
     @verb(
         "Set the share of a pool above which it counts as saturated.",

@@ -1,7 +1,7 @@
 """
 What is made again and again: `orch.schedules`, and that of a simulation.
 
-Decisions: 0085, 0096, 0126, 0127, 0217.
+Decisions: 0085, 0096, 0126, 0127, 0217, 0219.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from taskorch.model import (
     TaskState,
     called_as,
     check_count,
+    check_word,
     first_of,
     has_segments,
     in_run,
@@ -50,23 +51,38 @@ from taskorch.model import (
 from taskorch.model._made_for import MadeFor
 from taskorch.runtime import defers_interrupts, wall
 from taskorch.schedules import (
+    MOST_AT_ONCE,
+    ORDERS,
     ORIGIN,
+    Backfill,
     Backfilled,
+    BackfillStatus,
     Definition,
     Importable,
     SlotTimes,
+    TickRun,
     Work,
     define,
     moment_ns,
     of_earlier,
     of_workflow,
+    read_backfill,
     read_definition,
     slot_name,
     slot_of_name,
 )
 from taskorch.workflows import Workflow, WorkflowFunction
-from taskorch.workflows._functions import checked, written
-from taskorch.workflows._parameters import SLOT, by_names, digest_of, kept
+from taskorch.workflows._functions import checked, declared_by, written
+from taskorch.workflows._parameters import (
+    DIGESTS,
+    SLOT,
+    as_json,
+    as_text,
+    by_names,
+    digest_of,
+    fields,
+    kept,
+)
 
 if TYPE_CHECKING:
     from taskorch.kernel import Kernel
@@ -103,8 +119,15 @@ _NOT_IN_FILE: Final = "the configuration does not say it any more"
 _MADE: Final = ("task", "workflow")
 #: Slots in one backfill.
 _BACKFILL: Final = 100_000
+#: Backfills that are kept, if more have not ended: the latest of those that have.
+_KEPT: Final = 50
+#: The longest time until it is looked whether a run of a backfill has ended, in ns.
+_SELDOM: Final = NS
 #: Schedules with troubles that the health names.
 _SHOWN: Final = 5
+_NO_SUCH_VALUES: Final = (
+    "the parameters of a backfill are texts, numbers, flags and times"
+)
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -240,18 +263,47 @@ class ScheduleHost(ABC):
 
     def known(self, made_ids: Sequence[str]) -> set[str]:
         """Which tasks and runs there are, of any life."""
-        return {*self._states_of_all(made_ids)}
+        return {*self.states_of_all(made_ids)}
 
     def ended(self, made_ids: Sequence[str]) -> set[str]:
         """Which tasks and runs have ended, or are not known."""
-        states = self._states_of_all(made_ids)
+        states = self.states_of_all(made_ids)
         return {
             made_id
             for made_id in made_ids
             if states.get(made_id, TaskState.COMPLETED) in TERMINAL
         }
 
-    def _states_of_all(self, made_ids: Sequence[str]) -> dict[str, TaskState]:
+    def parameters_of(self, made_id: str) -> Mapping[str, Any]:
+        """
+        The parameters that are noted with a task, or with a run.
+
+        Raises:
+            UnknownTaskError: There is none.
+        """
+        if is_run(made_id):
+            noted: Mapping[str, Any] = self.orch.workflows.status(made_id).parameters
+            return noted
+        return MadeFor(self.orch.get_task_status(made_id).metadata).parameters
+
+    def had_ended(self, made_id: str, at_ns: int) -> bool:
+        """Whether a task, or a run, that has ended had done so by a time, in ns."""
+        ids = [made_id]
+        if is_run(made_id):
+            names = self.orch.workflows.status(made_id).tasks
+            ids = [in_run(made_id, name) for name in names]
+        at = datetime.fromtimestamp(at_ns / NS, UTC)
+        ends = [self.orch.get_task_status(each).ended for each in ids]
+        return all(ended is None or ended <= at for ended in ends)
+
+    def latest(self, made_id: str) -> str:
+        """The id of the latest run of a task; of a run of a workflow, its id."""
+        if is_run(made_id):
+            return made_id
+        latest: str = self.orch.get_task_status(made_id).task_id
+        return latest
+
+    def states_of_all(self, made_ids: Sequence[str]) -> dict[str, TaskState]:
         """The states of tasks and of runs, as far as they are known."""
         states = self.states([each for each in made_ids if not is_run(each)])
         for run_id in filter(is_run, made_ids):
@@ -259,12 +311,17 @@ class ScheduleHost(ABC):
                 states[run_id] = self.orch.workflows.status(run_id).state
         return states
 
-    def run_again(self, run_id: str) -> None:
-        """Run all tasks of a run again."""
+    def run_again(self, run_id: str, since_ns: int) -> None:
+        """Run all tasks of a run again, but for those that were since a time, in ns."""
         run = self.orch.workflows.get(run_id)
         handles = run.handles
+        since = datetime.fromtimestamp(since_ns / NS, UTC)
         for name in handles:
-            if not any(each in handles for each in run._needs(name)):
+            if any(each in handles for each in run._needs(name)):
+                continue
+            status = self.orch.get_task_status(in_run(run_id, name))
+            submitted = status.submitted
+            if submitted is None or submitted < since:
                 self.again(in_run(run_id, name), downstream=True)
 
     def fault(self, error: Exception) -> None:
@@ -290,6 +347,8 @@ class _Entry:
     waiting: dict[int, None] = attrs.field(factory=dict[int, None])
     #: Slots that are not decided about, and were made by a backfill.
     filled: dict[int, None] = attrs.field(factory=dict[int, None])
+    #: Slots that are not decided about, and are a backfill's to make.
+    claimed: frozenset[int] = frozenset()
     #: When it made something last, in ns.
     made_ns: int = 0
     #: An earlier life may have made slots, and died before it noted that.
@@ -313,6 +372,16 @@ class _Entry:
     def before_ns(self) -> int:
         """Up to when slots may have been made before the clock was set back."""
         return max(self.definition.before_ns, self.older_ns)
+
+    def has_made(self, slot_ns: int, *, by_clock: bool) -> None:
+        """A slot has what it is for: since it came, or before that by a backfill."""
+        if slot_ns in self.waiting:
+            # It was decided about when it came.
+            del self.waiting[slot_ns]
+        elif by_clock:
+            self.decided(slot_ns)
+        elif slot_ns > self.done_ns:
+            self.filled[slot_ns] = None
 
     def decided(self, slot_ns: int) -> None:
         """Each slot up to this one is made, skipped or waits."""
@@ -355,6 +424,8 @@ _Statuses: TypeAlias = list[ScheduleStatus]
 _Ids: TypeAlias = list[str]
 _Slots: TypeAlias = list[int]
 _Moments: TypeAlias = list[datetime]
+_Backfills: TypeAlias = list[BackfillStatus]
+_Values: TypeAlias = list[dict[str, Any]]
 _Heap: TypeAlias = list[tuple[int, int, str]]
 
 
@@ -388,6 +459,11 @@ class ScheduleManager:
         self._making = threading.RLock()
         #: Guards what is known; nothing is made under it.
         self._lock = threading.RLock()
+        #: Under the lock: a backfill has come further.
+        self._came_further = threading.Condition(self._lock)
+        self._backfills: dict[str, Backfill] | None = None
+        #: Their ticks, which are reckoned once.
+        self._backfill_slots: dict[str, _Slots] = {}
 
     if not TYPE_CHECKING:
 
@@ -410,6 +486,8 @@ class ScheduleManager:
         start: datetime | str | float | None = None,
         end: datetime | str | float | None = None,
         parameters: Mapping[str, Any] | None = None,
+        keep_for: float | timedelta | None = None,
+        keep_latest: int | None = None,
     ) -> ScheduleStatus:
         """
         Add a schedule, or change the one of this name.
@@ -439,6 +517,9 @@ class ScheduleManager:
             end: Last possible time.
             parameters: Those of the workflow, by name; of other work, what
                 `current_context().parameters` has.
+            keep_for: How long its runs are kept after their end, in seconds or as a
+                timedelta; with *keep_latest* in the place of what the journal says.
+            keep_latest: How many of its ended runs are kept, the latest.
 
         Returns:
             How it stands.
@@ -448,7 +529,8 @@ class ScheduleManager:
             ImportError: Times of cron need cronsim: `pip install 'taskorch[cron]'`.
         """
         if when is None:
-            options = zone, catch_up, overlap, jitter, start, end
+            kept = keep_for, keep_latest
+            options = zone, catch_up, overlap, jitter, start, end, *kept
             return self._put(*of_workflow(name, what, options, parameters))
         definition, work = define(
             name,
@@ -461,12 +543,21 @@ class ScheduleManager:
             start=start,
             end=end,
             parameters=parameters,
+            keep_for=keep_for,
+            keep_latest=keep_latest,
         )
         return self._put(definition, work)
 
     def _say_unused(self) -> None:
         """The block ends: say so of what has made nothing, and would have."""
         with self._lock:
+            for each in (self._backfills or {}).values():
+                if each.goes_on and not each.is_over:
+                    _LOG.warning(
+                        "the block ends before a backfill does: orch.wait() waits for "
+                        "it; with a journal, the next program goes on with it. %s",
+                        each.status(),
+                    )
             names = sorted(self._works) if not self._has_made else []
             entries = self._entries or {}
             names = [
@@ -581,16 +672,26 @@ class ScheduleManager:
             count, last = self._passed(entry, self._host.wall(), put_off=False)
             count, last = count + len(entry.waiting), max(last, *entry.waiting, 0)
             why = "the schedule was removed"
+            with self._lock:
+                backfills = [
+                    self._called_off(each, why)
+                    for each in self._backfills_now().values()
+                    if each.schedule == name and not each.is_over
+                ]
 
             def change(kernel: Kernel, now: int) -> None:
                 if count:
                     kernel.skip_schedule(name, last, count, why, now)
+                for each in backfills:
+                    kernel.change_backfill(each.backfill_id, each.text(), now)
                 kernel.change_schedule(name, "", 0, now)
 
             with self._lock:
                 self._host.step(change, keep=True)
                 del self._known()[name]
                 self._works.pop(name, None)
+                for each in backfills:
+                    self._backfills_now()[each.backfill_id] = each
         return True
 
     @verb(
@@ -615,9 +716,7 @@ class ScheduleManager:
         Raises:
             UnknownTaskError: There is no such schedule.
         """
-        if not (reason and isinstance(reason, str)):
-            msg = f"a reason is a text, not {show(reason)}"
-            raise InvalidTaskError(msg)
+        reason = _reason_of(reason)
         with self._making, self._lock:
             entry = self._entry(name)
             if entry.definition.paused:
@@ -711,7 +810,7 @@ class ScheduleManager:
         gives="ids",
         status=202,
         refuses=(404, 422),
-        forms={"since": TEXT, "until": TEXT},
+        forms={"since": TEXT, "until": TEXT, "order": {"enum": [*ORDERS]}},
         lacks=_OF_SCHEDULES,
     )
     def backfill(
@@ -722,13 +821,17 @@ class ScheduleManager:
         *,
         again: bool = False,
         parameters: Mapping[str, Any] | None = None,
+        limit: int = 1,
+        order: str = "oldest",
+        stop_on_failure: bool = False,
+        by: str = "",
     ) -> Backfilled:
         """
-        Make what would have been made from *since* to *until*.
+        Make what would have been made from *since* to *until*, a few at a time.
 
-        Tasks come one after the other; runs of a workflow begin at once. A slot that
-        has its task already keeps it: nothing is made twice, and nothing is done for
-        it.
+        The first ones begin at once; the others while the orchestrator runs, and in the
+        next one with this journal. A slot that has its task already keeps it: nothing
+        is made twice, and nothing is done for it.
 
         Args:
             name: The schedule.
@@ -738,26 +841,229 @@ class ScheduleManager:
             again: Run what has been made already, and has ended, again.
             parameters: As for `trigger`. With others than those of the schedule, what
                 is made for a slot is made besides, under an id of its own.
+            limit: How many of its runs go on at a time: 1 to 1,000.
+            order: Which slots come first: `oldest` or `newest`.
+            stop_on_failure: Pause it once a run of it has failed, or waits for a
+                person; else it goes on.
+            by: Who begins it: `backfills()` says so.
 
         Returns:
             The ids of the tasks, or of the runs, of all slots; in its attribute
-            `already`, those for which nothing was done.
+            `already`, those for which nothing is done; in `backfill_id`, the id of the
+            backfill.
 
         Raises:
             UnknownTaskError: There is no such schedule.
             InvalidTaskError: They are no moments, or there are too many slots; or a
                 parameter is of another type, missing or unknown.
         """
+        check_count("limit", limit, least=1)
+        if limit > MOST_AT_ONCE:
+            msg = f"limit is at most {MOST_AT_ONCE:,}, not {limit:,}"
+            raise InvalidTaskError(msg)
+        check_word("order", order, ORDERS)
+        if not isinstance(by, str):
+            msg = f"by is the name of somebody, not {show(by)}"
+            raise InvalidTaskError(msg)
         by_names(parameters)
         slots = self._slots_between(name, since, until)
         ids: _Ids = []
         already: _Ids = []
-        for place in range(0, len(slots), _BATCH):
-            self._fill(
-                *(name, slots[place : place + _BATCH], (ids, already), parameters),
-                again=again,
+        with self._making:
+            with self._lock:
+                entry = self._entry(name)
+                self._ensure_work(entry)
+            values = _plain_parameters(entry, parameters, slots)
+            for place in range(0, len(slots), _BATCH):
+                part = self._ids_with(entry, slots[place : place + _BATCH], values)
+                existing = self._host.known(part)
+                open_ids = (
+                    existing - self._host.ended([*existing]) if again else existing
+                )
+                ids += part
+                already += [made_id for made_id in part if made_id in open_ids]
+            if len(already) == len(ids):
+                return Backfilled(ids, already)
+            now, definition = self._host.wall(), entry.definition
+            backfill = Backfill(
+                f"{name}-backfill-{self._next_number()}",
+                name,
+                definition.timing(),
+                moment_ns("since", since, entry.times.zone) or 0,
+                min(moment_ns("until", until, entry.times.zone) or 0, now),
+                limit,
+                order,
+                values,
+                again,
+                stop_on_failure,
+                by,
+                now,
+                self._host.now(),
+                len(slots),
             )
-        return Backfilled(ids, already)
+            self._add_backfill(backfill)
+            with self._lock:
+                self._claim(entry)
+            try:
+                self._work_off(backfill.backfill_id, now)
+            except NotRunningError:
+                raise
+            except UsageError as error:
+                with self._lock:
+                    runs = self._backfills_now()[backfill.backfill_id].runs
+                is_begun = any(run.is_begun for run in runs.values())
+                if isinstance(error, InvalidTaskError) and not is_begun:
+                    # It would never come further.
+                    self._drop_backfills([backfill.backfill_id])
+                    raise
+                self._is_refused(backfill.backfill_id, error, now)
+        self._host.orch.drivers.wake(DRIVER)
+        return Backfilled(ids, already, backfill.backfill_id)
+
+    @verb(
+        "All backfills, the latest first.",
+        "thread",
+        "GET /backfills",
+        operation="find_backfills",
+        gives="backfills",
+        lacks=_OF_SCHEDULES,
+    )
+    def backfills(self, name: str = "") -> _Backfills:
+        """
+        Return how backfills stand, the latest first; of ended ones, the latest 50.
+
+        Args:
+            name: Those of this schedule alone; "": all.
+        """
+        with self._lock:
+            backfills = [*self._backfills_now().values()]
+        backfills.sort(key=lambda each: -each.number)
+        return [each.status() for each in backfills if name in ("", each.schedule)]
+
+    @verb(
+        "A backfill, and how far it came.",
+        "thread",
+        "GET /backfills/{backfill_id}",
+        operation="backfill_status",
+        refuses=(404,),
+        lacks=_OF_SCHEDULES,
+    )
+    def backfill_status(self, backfill_id: str) -> BackfillStatus:
+        """
+        How a backfill stands: `str()` of it says how many are done, failed, to come.
+
+        Raises:
+            UnknownTaskError: There is no such backfill.
+        """
+        with self._lock:
+            return self._backfill(backfill_id).status()
+
+    @verb(
+        "Let nothing begin any more that a backfill has not begun.",
+        "thread",
+        "POST /backfills/{backfill_id}/cancel",
+        operation="cancel_backfill",
+        gives="changed",
+        refuses=(404,),
+        remote={"reason": "cancelled over HTTP"},
+        lacks=_OF_SCHEDULES,
+        is_final=True,
+    )
+    def cancel_backfill(
+        self,
+        backfill_id: str,
+        *,
+        running: bool = False,
+        reason: str = "cancelled by the user",
+    ) -> bool:
+        """
+        What a backfill has not begun never begins; False if it is over.
+
+        Args:
+            backfill_id: The backfill.
+            running: Cancel what it has begun, too.
+            reason: Why.
+
+        Raises:
+            UnknownTaskError: There is no such backfill.
+        """
+        reason = _reason_of(reason)
+        with self._making:
+            with self._lock:
+                backfill = self._backfill(backfill_id)
+            if backfill.is_over and not (running and backfill.runs):
+                return False
+            changed = self._called_off(backfill, reason)
+            self._keep_backfill(changed)
+            with self._lock:
+                entry = self._known().get(changed.schedule)
+                if entry is not None:
+                    self._claim(entry)
+                    self._plan(entry)
+            if running:
+                self._cancel([*changed.runs], reason)
+        self._host.orch.drivers.wake(DRIVER)
+        return True
+
+    @verb(
+        "Pause a backfill: it begins no runs.",
+        "thread",
+        "POST /backfills/{backfill_id}/pause",
+        operation="pause_backfill",
+        gives="changed",
+        refuses=(404, 422),
+        forms={"reason": {"type": "string", "minLength": 1}},
+        remote={"reason": "paused over HTTP"},
+        lacks=_OF_SCHEDULES,
+    )
+    def pause_backfill(
+        self, backfill_id: str, reason: str = "paused by the user"
+    ) -> bool:
+        """
+        Begin nothing of a backfill until `resume_backfill`; False if there is no need.
+
+        Args:
+            backfill_id: The backfill.
+            reason: Why.
+
+        Raises:
+            UnknownTaskError: There is no such backfill.
+        """
+        reason = _reason_of(reason)
+        with self._making:
+            with self._lock:
+                backfill = self._backfill(backfill_id)
+            if backfill.is_over or backfill.paused:
+                return False
+            self._keep_backfill(attrs.evolve(backfill, paused=reason))
+        return True
+
+    @verb(
+        "Let a backfill go on.",
+        "thread",
+        "POST /backfills/{backfill_id}/resume",
+        operation="resume_backfill",
+        gives="changed",
+        refuses=(404,),
+        lacks=_OF_SCHEDULES,
+    )
+    def resume_backfill(self, backfill_id: str) -> bool:
+        """
+        Let a backfill go on, after a failure too; False if it is not paused.
+
+        Raises:
+            UnknownTaskError: There is no such backfill.
+        """
+        with self._making:
+            with self._lock:
+                backfill = self._backfill(backfill_id)
+            if not backfill.paused:
+                return False
+            self._keep_backfill(
+                attrs.evolve(backfill, paused="", trouble="", look_ns=0)
+            )
+        self._host.orch.drivers.wake(DRIVER)
+        return True
 
     def _slots_between(
         self, name: str, since: datetime | str | float, until: datetime | str | float
@@ -790,6 +1096,21 @@ class ScheduleManager:
         names = [definition.slot_id(slot) for slot in slots]
         return names, self._host.known(names)
 
+    def _parameters(self, name: str) -> list[dict[str, Any]]:
+        """
+        What a form asks for before the schedule runs by hand.
+
+        Raises:
+            UnknownTaskError: There is no such schedule.
+            InvalidTaskError: Nobody has said in this incarnation what it makes.
+        """
+        with self._lock:
+            entry = self._entry(name)
+            self._ensure_work(entry)
+            work, values = entry.work, entry.definition.parameters
+        assert work is not None  # noqa: S101 - it was ensured
+        return fields({} if isinstance(work, Task) else declared_by(work), values)
+
     def _edit(self, name: str, **changes: str) -> ScheduleStatus:
         """
         Change the times of a schedule, or what becomes of ticks, as `add` would.
@@ -812,56 +1133,326 @@ class ScheduleManager:
                 "start": _moment_or_none(definition.start_ns, entry),
                 "end": _moment_or_none(definition.end_ns, entry),
                 "parameters": definition.parameters or None,
+                "keep_for": definition.keep_for,
+                "keep_latest": definition.keep_latest,
             }
             when = changes.pop("when", definition.when)
             return self.add(name, when, work, **{**options, **changes})
 
-    def _fill(
-        self,
-        name: str,
-        slots: _Slots,
-        filled: tuple[_Ids, _Ids],
-        parameters: Mapping[str, Any] | None,
-        *,
-        again: bool,
-    ) -> None:
-        """Make what *slots* are for; note the ids of all, and of those left alone."""
-        ids, already = filled
-        with self._making:
-            with self._lock:
-                entry = self._entry(name)
-                self._ensure_work(entry)
-            own_ids = [entry.definition.slot_id(slot) for slot in slots]
-            names = [_id_with(entry, slot, parameters) for slot in slots]
-            existing = self._host.known(names)
-            ended = self._host.ended([*existing]) if again else set()
-            orders: _Orders = []
-            for slot, made_id, own_id in zip(slots, names, own_ids, strict=True):
-                after = tuple(ids[-1:])
-                # With other parameters, the slot itself is not done.
-                by = "backfill" if made_id == own_id else "trigger"
-                if made_id not in existing:
-                    orders.append(
-                        _SlotOrder(entry, slot, made_id, by, after, parameters)
-                    )
-                elif made_id in ended:
-                    rerun_id = self._again(made_id)
-                    self._tell([_SlotOrder(entry, slot, rerun_id, by)])
-                else:
-                    already.append(made_id)
-                ids.append(made_id)
-            # Of runs, some may be refused: those that began are noted.
-            parts = [[order] for order in orders] if entry.is_run else [orders]
-            for part in parts:
-                self._make(part)
-                self._tell(part)
+    # -- backfills -----------------------------------------------------------------
 
-    def _again(self, made_id: str) -> str:
-        """Run again what has ended; the id of the new run, or that of a workflow's."""
-        if is_run(made_id):
-            self._host.run_again(made_id)
-            return made_id
-        return self._host.again(made_id, downstream=False)
+    # What a backfill makes is decided first, and kept: which ticks, and what of each
+    # was there before. Then it is made, and that is kept with the tick's own event. So
+    # after a kill, what was decided is made if it is not there; and nothing else is.
+
+    def _backfills_now(self) -> dict[str, Backfill]:
+        """Under the lock: the backfills, as the journal has them at first."""
+        self._known()
+        assert self._backfills is not None  # noqa: S101 - they were just read
+        return self._backfills
+
+    def _backfill(self, backfill_id: str) -> Backfill:
+        """Under the lock."""
+        backfills = self._backfills_now()
+        backfill = backfills.get(backfill_id)
+        if backfill is None:
+            msg = f"there is no backfill {show(backfill_id)}"
+            hint = meant(backfill_id, [*backfills], "see orch.schedules.backfills()")
+            raise UnknownTaskError(msg, hint=hint, task_id=str(backfill_id))
+        return backfill
+
+    def _next_number(self) -> int:
+        with self._lock:
+            backfills = self._backfills_now().values()
+            return max((each.number for each in backfills), default=0) + 1
+
+    def _add_backfill(self, backfill: Backfill) -> None:
+        """Keep a new one, and none that ended long ago."""
+        with self._lock:
+            over = [
+                each.backfill_id
+                for each in self._backfills_now().values()
+                if each.is_over and not each.runs
+            ]
+        if len(over) >= _KEPT:
+            self._drop_backfills(over[: len(over) - _KEPT + 1])
+        self._keep_backfill(backfill)
+
+    def _keep_backfill(self, backfill: Backfill, *, keep: bool = True) -> None:
+        """Replace what is known of a backfill."""
+        backfill_id, text = backfill.backfill_id, backfill.text()
+        self._host.step(
+            lambda kernel, now: kernel.change_backfill(backfill_id, text, now),
+            keep=keep,
+        )
+        with self._lock:
+            self._backfills_now()[backfill_id] = backfill
+            self._came_further.notify_all()
+
+    def _drop_backfills(self, ids: _Ids) -> None:
+        def change(kernel: Kernel, now: int) -> None:
+            for backfill_id in ids:
+                kernel.change_backfill(backfill_id, "", now)
+
+        self._host.step(change, keep=False)
+        with self._lock:
+            for backfill_id in ids:
+                self._backfills_now().pop(backfill_id, None)
+            self._came_further.notify_all()
+
+    def _ids_with(
+        self, entry: _Entry, slots: _Slots, parameters: Mapping[str, Any]
+    ) -> _Ids:
+        """
+        The ids of what is made for slots with these parameters besides the own ones.
+
+        Raises:
+            InvalidTaskError: They are not those of what is made, or no id can say them.
+        """
+        values = [_values_of(entry, slot, parameters) for slot in slots]
+        ids = [_id_with(entry, *each) for each in zip(slots, values, strict=True)]
+        taken = self._host.known(ids) if any(values) else set[str]()
+        for number, made_id in enumerate(ids):
+            if values[number] and made_id in taken:
+                ids[number] = self._id_that_is_for(entry, slots[number], values[number])
+        return ids
+
+    def _id_that_is_for(
+        self, entry: _Entry, slot: int, values: Mapping[str, Any]
+    ) -> str:
+        """
+        The id that is free, or has these parameters: of others, the word may be alike.
+
+        Raises:
+            DuplicateTaskError: There is none.
+        """
+        for length in DIGESTS:
+            made_id = _id_with(entry, slot, values, length)
+            try:
+                noted = self._host.parameters_of(made_id)
+            except UnknownTaskError:
+                return made_id
+            if as_text(_plain(noted, has_slot=SLOT in values)) == as_text(values):
+                return made_id
+        msg = f"{made_id} has other parameters"
+        raise DuplicateTaskError(msg, task_id=made_id)
+
+    def _work_off(self, backfill_id: str, now: int) -> None:
+        """
+        Note which runs of a backfill have ended, and begin those that may begin.
+
+        Raises:
+            UsageError: One was refused.
+        """
+        with self._lock:
+            backfill = self._backfills_now().get(backfill_id)
+        if backfill is None:
+            return
+        changed = attrs.evolve(self._with_ends(backfill), trouble="")
+        entry: _Entry | None = None
+        refusal: UsageError | None = None
+        if changed.may_begin:
+            try:
+                with self._lock:
+                    entry = self._entry(backfill.schedule)
+                    self._ensure_work(entry)
+                changed = self._with_next(entry, changed)
+            except NotRunningError:
+                raise
+            except UsageError as error:
+                refusal = error
+        if not changed.ended_ns and changed.state == "done":
+            changed.ended_ns = now
+            log = _LOG.warning if changed.failed else _LOG.info
+            log("%s", changed.status())
+        if changed.text() != backfill.text():
+            changed.moved_ns = now
+            self._keep_backfill(changed, keep=False)
+        else:
+            with self._lock:
+                self._backfills_now()[backfill_id] = changed
+        if refusal is not None:
+            raise refusal
+        if entry is not None:
+            self._begin(entry, changed)
+            if changed.may_begin:
+                # So many had their run already that others are asked in between.
+                changed.look_ns = now
+                return
+        young = _LOOK[0]
+        changed.look_ns = now + min(max((now - changed.moved_ns) // 10, young), _SELDOM)
+
+    def _with_ends(self, backfill: Backfill) -> Backfill:
+        """A backfill without the runs that have ended, which are counted."""
+        begun = [made_id for made_id, run in backfill.runs.items() if run.is_begun]
+        states = self._host.states_of_all(begun)
+        runs = dict(backfill.runs)
+        done, failures, blocked = backfill.done, list[str](), list[str]()
+        for made_id in begun:
+            state = states.get(made_id, TaskState.COMPLETED)
+            if state is TaskState.BLOCKED:
+                blocked.append(made_id)
+            elif state in TERMINAL:
+                del runs[made_id]
+                if state is TaskState.COMPLETED:
+                    done += 1
+                else:
+                    failures.append(made_id)
+        paused = backfill.paused
+        stops = backfill.stop_on_failure and not (paused or backfill.is_over)
+        fresh = [each for each in blocked if each not in backfill.blocked]
+        if stops and (failures or fresh):
+            why = "failed" if failures else "waits for a person or an event"
+            paused = f"{(failures or fresh)[0]} {why}"
+            _LOG.warning("backfill %s is paused: %s", backfill.backfill_id, paused)
+        return attrs.evolve(
+            backfill,
+            runs=runs,
+            done=done,
+            failed=backfill.failed + len(failures),
+            failures=backfill.named_failures(failures),
+            blocked=tuple(blocked),
+            paused=paused,
+        )
+
+    def _with_next(self, entry: _Entry, backfill: Backfill) -> Backfill:
+        """A backfill with the ticks that come next, as far as they may begin."""
+        slots = self._slots_of(backfill)
+        place, already = backfill.place, backfill.already
+        runs, free, looked = dict(backfill.runs), backfill.free, 0
+        now = self._host.now()
+        while free > 0 and place < len(slots) and looked < _BATCH:
+            # Mostly none has its run already, or all have.
+            part = slots[place : place + (_BATCH if looked else free)]
+            names = self._ids_with(entry, part, backfill.parameters)
+            existing = self._host.known(names)
+            ended = self._host.ended([*existing]) if backfill.again else set[str]()
+            for slot, made_id in zip(part, names, strict=True):
+                if free == 0:
+                    break
+                place, looked = place + 1, looked + 1
+                is_over = made_id in ended and self._host.had_ended(
+                    made_id, backfill.asked_ns
+                )
+                if made_id in runs or (made_id in existing and not is_over):
+                    already += 1
+                    continue
+                before = self._host.latest(made_id) if made_id in existing else ""
+                runs[made_id] = TickRun(slot, before, now)
+                free -= 1
+        return attrs.evolve(backfill, runs=runs, place=place, already=already)
+
+    def _called_off(self, backfill: Backfill, why: str) -> Backfill:
+        """A backfill of which nothing begins any more."""
+        existing = self._host.known([*backfill.runs])
+        # A life that was killed may have made what it has not noted.
+        runs = {
+            made_id: attrs.evolve(run, is_begun=True)
+            for made_id, run in backfill.runs.items()
+            if run.is_begun
+            or (made_id in existing and run.before in ("", made_id))
+            or (run.before and self._host.latest(made_id) != run.before)
+        }
+        return attrs.evolve(
+            backfill,
+            runs=runs,
+            cancelled=backfill.cancelled or why,
+            paused="",
+            trouble="",
+            look_ns=0,
+            ended_ns=backfill.ended_ns or self._host.wall(),
+        )
+
+    def _claim(self, entry: _Entry) -> None:
+        """Under the lock: note which slots that come are a backfill's to make."""
+        claimed: set[int] = set()
+        for backfill in self._backfills_now().values():
+            is_own = backfill.schedule == entry.definition.name
+            if not is_own or backfill.cancelled or backfill.until_ns <= entry.done_ns:
+                continue
+            slots = self._slots_of(backfill)
+            if backfill.parameters and _values_of(entry, slots[0], backfill.parameters):
+                # It makes others besides.
+                continue
+            claimed.update(slots[backfill.place :])
+            claimed.update(
+                run.slot_ns for run in backfill.runs.values() if not run.is_begun
+            )
+        entry.claimed = frozenset(slot for slot in claimed if slot > entry.done_ns)
+
+    def _slots_of(self, backfill: Backfill) -> _Slots:
+        """All ticks of a backfill, in its order."""
+        with self._lock:
+            slots = self._backfill_slots.get(backfill.backfill_id)
+        if slots is None:
+            definition = backfill.definition()
+            first = backfill.since_ns - 1
+            bare = _Entry(definition, None, definition.times(), first)
+            slots = [*islice(_slots(bare, first, backfill.until_ns), backfill.ticks)]
+            if backfill.order == "newest":
+                slots.reverse()
+            with self._lock:
+                self._backfill_slots[backfill.backfill_id] = slots
+        return slots
+
+    def _begin(self, entry: _Entry, backfill: Backfill) -> None:
+        """
+        Make what is decided and not made yet; it is noted as far as it was made.
+
+        Raises:
+            UsageError: One was refused.
+        """
+        begun: _Orders = []
+        try:
+            for made_id, run in backfill.runs.items():
+                if not run.is_begun:
+                    begun.append(self._begin_one(entry, backfill, made_id, run))
+        finally:
+            if begun:
+                for order in begun:
+                    made_id = stem_of(order.made_id)
+                    run = attrs.evolve(backfill.runs[made_id], is_begun=True)
+                    backfill.runs[made_id] = run
+                self._tell(begun, backfill)
+
+    def _begin_one(
+        self, entry: _Entry, backfill: Backfill, made_id: str, run: TickRun
+    ) -> _SlotOrder:
+        """Make what is for one tick, unless a life that was killed has made it."""
+        # With other parameters, the slot itself is not done.
+        is_own = made_id == entry.definition.slot_id(run.slot_ns)
+        by = "backfill" if is_own else "trigger"
+        order = _SlotOrder(entry, run.slot_ns, made_id, by, (), backfill.parameters)
+        if run.before:
+            if is_run(made_id):
+                self._host.run_again(made_id, run.asked_ns)
+                return order
+            latest = self._host.latest(made_id)
+            if latest == run.before:
+                latest = self._host.again(made_id, downstream=False)
+            return attrs.evolve(order, made_id=latest)
+        if not self._host.known([made_id]):
+            self._make([order])
+        return order
+
+    def _wait_for_backfills(self, timeout: float) -> bool:
+        """
+        Wait until a backfill has come further, if one goes on by itself.
+
+        Returns:
+            Whether one did.
+        """
+        with self._lock:
+            backfills = [e for e in (self._backfills or {}).values() if e.goes_on]
+            for each in backfills:
+                each.look_ns = 0
+        if not backfills:
+            return False
+        self._host.orch.drivers.wake(DRIVER)
+        with self._lock:
+            if any(each.look_ns == 0 for each in backfills):
+                self._came_further.wait(timeout)
+        return True
 
     # -- asking --------------------------------------------------------------------
 
@@ -988,6 +1579,11 @@ class ScheduleManager:
             name = makers[made_id]
             held = f"{made_id} is blocked until somebody decides, and later slots wait."
             troubles[name] = f"{troubles.get(name, '')} {held}".strip()
+        with self._lock:
+            for each in (self._backfills or {}).values():
+                stopped = each.paused if each.stop_on_failure else ""
+                if why := each.trouble or (stopped and f"It is paused: {stopped}."):
+                    troubles[each.backfill_id] = why
         bad = [f"{name}: {why}" for name, why in troubles.items() if why]
         return HealthCheck(
             "schedules", "degraded" if bad else "ok", " ".join(bad[:_SHOWN])
@@ -1052,10 +1648,16 @@ class ScheduleManager:
         if self._entries is None:
             self._entries = {}
             self._heap.clear()
+            self._backfill_slots.clear()
             with self._host.kernel() as kernel:
                 schedules = dict(kernel.schedules)
+                backfills = dict(kernel.backfills)
                 waiting = {n: dict(slots) for n, slots in kernel.waiting_slots.items()}
                 filled = {n: dict(slots) for n, slots in kernel.filled_slots.items()}
+            self._backfills = {
+                backfill_id: read_backfill(text)
+                for backfill_id, text in backfills.items()
+            }
             for name, (text, done_ns) in schedules.items():
                 entry = self._read(name, json.loads(text), done_ns)
                 entry.waiting, entry.filled = waiting[name], filled[name]
@@ -1064,6 +1666,7 @@ class ScheduleManager:
                 self._find_unfinished()
             for entry in self._entries.values():
                 entry.is_unsure = True
+                self._claim(entry)
                 self._plan(entry)
         return self._entries
 
@@ -1111,6 +1714,8 @@ class ScheduleManager:
     def _find_unfinished(self) -> None:
         """What earlier incarnations have made, and has not ended."""
         assert self._entries is not None  # noqa: S101 - it was just made
+        assert self._backfills is not None  # noqa: S101 - likewise
+        apart = {name for each in self._backfills.values() for name in each.runs}
         for task_id, metadata in self._host.unfinished():
             name, made_id = MadeFor(metadata).schedule, stem_of(task_id)
             if name is None:
@@ -1118,7 +1723,7 @@ class ScheduleManager:
             elif run_of(made_id) != name:
                 made_id = first_of(made_id)
             entry = self._entries.get(name)
-            if entry is not None:
+            if entry is not None and made_id not in apart:
                 entry.made[made_id] = None
 
     def _by_its_id(self, task_id: str) -> tuple[str, str]:
@@ -1202,8 +1807,13 @@ class ScheduleManager:
             for made_id in self._host.ended([*entry.made]):
                 entry.made.pop(made_id, None)
 
-    def due(self, now: int) -> tuple[_Entries, int | None]:
-        """What is due by *now*, of the system's clock; and when something is next."""
+    def due(self, now: int) -> tuple[_Entries, _Ids, int | None]:
+        """
+        What is due by *now*, of the system's clock; and when something is next.
+
+        Returns:
+            The schedules, the ids of backfills, and a time in ns, or None.
+        """
         with self._lock:
             entries = self._known()
             heap, by_name = self._heap, dict[str, _Entry]()
@@ -1224,7 +1834,37 @@ class ScheduleManager:
                     pause = min(max((now - entry.made_ns) // 10, young), old)
                     look = max(now + pause, entry.again_ns)
                     coming = look if coming is None else min(coming, look)
-            return [*by_name.values()], coming
+            backfills: _Ids = []
+            for backfill in self._backfills_now().values():
+                begins = not (backfill.is_over or backfill.paused)
+                if not (begins or backfill.runs):
+                    continue
+                if backfill.look_ns <= now:
+                    backfills.append(backfill.backfill_id)
+                else:
+                    look = backfill.look_ns
+                    coming = look if coming is None else min(coming, look)
+            return [*by_name.values()], backfills, coming
+
+    def work_off(self, backfill_ids: _Ids, now: int) -> None:
+        """Let each of some backfills come further; what is refused is told."""
+        with self._making:
+            for backfill_id in backfill_ids:
+                try:
+                    self._work_off(backfill_id, now)
+                except NotRunningError:
+                    raise
+                except UsageError as error:
+                    self._is_refused(backfill_id, error, now)
+
+    def _is_refused(self, backfill_id: str, error: UsageError, now: int) -> None:
+        """What a backfill begins was refused: it is tried again, and that is told."""
+        with self._lock:
+            backfill = self._backfill(backfill_id)
+            backfill.trouble = f"A run was refused, and is tried again: {error}."
+            backfill.look_ns = now + _AGAIN * NS
+            self._came_further.notify_all()
+        self._host.fault(error)
 
     def carry_out(self, entries: _Entries, now: int) -> None:
         """Make what is due of *entries*, or say why not, and plan what is next."""
@@ -1283,7 +1923,7 @@ class ScheduleManager:
             slots = [] if running else [*waiting, *slots][:1]
         else:
             if slots and definition.overlap == "cancel":
-                self._cancel(definition.name, running)
+                self._cancel(running, f"the next slot of {definition.name} has come")
             # It may have been a run until now: of a task, none waits.
             slots = [*waiting, *slots]
         orders: _Orders = []
@@ -1364,8 +2004,7 @@ class ScheduleManager:
             self._skip(entry, before, count, "nobody was here when they came")
         return kept
 
-    def _cancel(self, name: str, running: Iterable[str]) -> None:
-        why = f"the next slot of {name} has come"
+    def _cancel(self, running: Iterable[str], why: str) -> None:
         for made_id in running:
             if is_run(made_id):
                 self._host.orch.workflows.cancel(made_id, reason=why)
@@ -1398,16 +2037,19 @@ class ScheduleManager:
                     with suppress(DuplicateTaskError):
                         self._host.submit([task])
 
-    def _tell(self, orders: _Orders) -> None:
-        """Note which slots have what they are for."""
+    def _tell(self, orders: _Orders, backfill: Backfill | None = None) -> None:
+        """Note which slots have what they are for, and how far a backfill came so."""
         if not orders:
             return
         self._has_made = True
+        text = "" if backfill is None else backfill.text()
 
         def change(kernel: Kernel, now: int) -> None:
             for order in orders:
                 name = order.entry.definition.name
                 kernel.fire_schedule(name, order.slot_ns, order.made_id, order.by, now)
+            if backfill is not None:
+                kernel.change_backfill(backfill.backfill_id, text, now)
 
         self._host.step(change, keep=False)
         now = self._host.wall()
@@ -1416,18 +2058,13 @@ class ScheduleManager:
                 entry, slot = order.entry, order.slot_ns
                 stem = stem_of(order.made_id)
                 entry.made.pop(stem, None)
-                entry.made[stem] = None
+                if backfill is None:
+                    # Those of a backfill are in no slot's way.
+                    entry.made[stem] = None
                 if order.by == "clock":
                     entry.made_ns, entry.trouble = now, ""
-                if order.by == "trigger":
-                    continue
-                if slot in entry.waiting:
-                    # It was decided about when it came.
-                    del entry.waiting[slot]
-                elif order.by == "clock":
-                    entry.decided(slot)
-                elif slot > entry.done_ns:
-                    entry.filled[slot] = None
+                if order.by != "trigger":
+                    entry.has_made(slot, by_clock=order.by == "clock")
 
     def _submit(self, orders: _Orders, now: int) -> None:
         """Submit what is due of many schedules, at once as far as it can be."""
@@ -1483,6 +2120,8 @@ class ScheduleManager:
             self._keep(*ahead)
             for entry in self._known().values():
                 self._plan(entry)
+            for backfill in self._backfills_now().values():
+                backfill.look_ns = backfill.moved_ns = 0
 
     def say_what_is_gone(self, now: int) -> int | None:
         """
@@ -1527,7 +2166,7 @@ class ScheduleManager:
     def reset(self) -> None:
         """A new incarnation begins."""
         with self._lock:
-            self._entries = None
+            self._entries = self._backfills = None
             self._declared_by = 0
 
 
@@ -1537,11 +2176,14 @@ class _CarryOut:
 
     schedules: ScheduleManager
     entries: list[_Entry]
+    backfills: list[str]
     wall_ns: int
 
     def apply(self, _orchestrator: Any, /) -> None:
         """Do it."""
-        self.schedules.carry_out(self.entries, self.wall_ns)
+        if self.entries:
+            self.schedules.carry_out(self.entries, self.wall_ns)
+        self.schedules.work_off(self.backfills, self.wall_ns)
 
 
 class ScheduleDriver:
@@ -1569,19 +2211,20 @@ class ScheduleDriver:
             self._latest = 0
         self._latest = max(self._latest, wall_ns)
         gone = self._schedules.say_what_is_gone(wall_ns)
-        entries, coming = self._schedules.due(wall_ns)
+        entries, backfills, coming = self._schedules.due(wall_ns)
         if gone is not None:
             coming = gone if coming is None else min(coming, gone)
         when = None if coming is None else now + (coming - wall_ns) / NS
-        if not entries:
+        if not (entries or backfills):
             return [], when
         # What is planned by the command is asked for after it.
-        return [_CarryOut(self._schedules, entries, wall_ns)], now + 0.001
+        return [_CarryOut(self._schedules, entries, backfills, wall_ns)], now + 0.001
 
 
 def _slots(entry: _Entry, after_ns: int, until_ns: int | None) -> Iterator[int]:
     """The slots after a time, up to another, that are not decided about."""
     definition, filled, waiting = entry.definition, entry.filled, entry.waiting
+    claimed = entry.claimed
     if definition.start_ns is not None:
         after_ns = max(after_ns, definition.start_ns - 1)
     slot = entry.times.after(after_ns)
@@ -1590,7 +2233,7 @@ def _slots(entry: _Entry, after_ns: int, until_ns: int | None) -> Iterator[int]:
             return
         if definition.end_ns is not None and slot > definition.end_ns:
             return
-        if slot not in filled and slot not in waiting:
+        if slot not in filled and slot not in waiting and slot not in claimed:
             yield slot
         slot = entry.times.after(slot)
 
@@ -1620,7 +2263,7 @@ def _missed(
     first, (count, since) = since, entry.times.pass_over(since, until, _MOST)
     before, last, limit = since, list[int](), count + _MOST
     if count:
-        decided = (*entry.filled, *entry.waiting)
+        decided = {*entry.filled, *entry.waiting, *entry.claimed}
         count -= sum(first < slot <= since for slot in decided)
     for slot in _slots(entry, since, now):
         moment = slot + definition.put_off_ns(slot) if put_off else slot
@@ -1675,33 +2318,86 @@ def _workflow_for(
         raise InvalidTaskError(msg) from error
 
 
-def _id_with(entry: _Entry, slot_ns: int, parameters: Mapping[str, Any] | None) -> str:
+def _plain_parameters(
+    entry: _Entry, parameters: Mapping[str, Any] | None, slots: _Slots
+) -> dict[str, Any]:
     """
-    The id of what is made for a slot with these parameters besides the schedule's own.
+    Parameters of a backfill as JSON has them.
+
+    Raises:
+        InvalidTaskError: They are not those of what is made, or JSON has none such.
+    """
+    if not parameters:
+        return {}
+    for slot in slots[:1]:
+        _values_of(entry, slot, parameters)
+    plain_values = as_json(kept(parameters))
+    as_text(plain_values)
+    if plain_values.keys() != parameters.keys():
+        raise InvalidTaskError(_NO_SUCH_VALUES)
+    return plain_values
+
+
+def _values_of(
+    entry: _Entry, slot_ns: int, parameters: Mapping[str, Any]
+) -> dict[str, Any]:
+    """
+    All parameters of what is made for a slot, if they are not the schedule's own.
+
+    Args:
+        entry: The schedule.
+        slot_ns: The slot.
+        parameters: Those besides the own ones.
+
+    Returns:
+        The parameters as JSON has them, without the slot if each has its own; none, if
+        they are the schedule's own.
 
     Raises:
         InvalidTaskError: They are not those of what is made, or no id can say them.
     """
-    work, own_id = entry.work, entry.definition.slot_id(slot_ns)
+    work = entry.work
     if not parameters or work is None:
-        return own_id
-    own = _SlotOrder(entry, slot_ns, own_id, "backfill")
-    other = attrs.evolve(own, parameters=parameters)
-    digests: list[str] = []
-    for order in (own, other):
+        return {}
+    own = _SlotOrder(entry, slot_ns, "", "backfill")
+    every: _Values = []
+    for order in (own, attrs.evolve(own, parameters=parameters)):
         values = order.values
         if not isinstance(work, Task):
-            values = kept(checked(work, values, order.slot))
-            if SLOT not in order.values:
-                # Each slot has its own, which its id says.
-                values.pop(SLOT, None)
-        digests.append(digest_of(values))
-    if not parameters.keys() <= values.keys():
-        msg = "the parameters of a backfill are texts, numbers, flags and times"
+            values = checked(work, values, order.slot)
+        every.append(_plain(values, has_slot=SLOT in order.values))
+    if not parameters.keys() <= every[1].keys():
+        raise InvalidTaskError(_NO_SUCH_VALUES)
+    return {} if as_text(every[0]) == as_text(every[1]) else every[1]
+
+
+def _plain(values: Mapping[str, Any], *, has_slot: bool) -> dict[str, Any]:
+    """Values as JSON has them; without the slot, if each slot has its own."""
+    plain_values = as_json(kept(values))
+    if not has_slot:
+        plain_values.pop(SLOT, None)
+    return plain_values
+
+
+def _id_with(
+    entry: _Entry, slot_ns: int, values: Mapping[str, Any], length: int = DIGESTS[0]
+) -> str:
+    """The id of what is made for a slot with *values*; none: with the own ones."""
+    word = values and f"-{digest_of(values, length)}"
+    return entry.definition.slot_id(slot_ns, word or "")
+
+
+def _reason_of(reason: object) -> str:
+    """
+    A reason.
+
+    Raises:
+        InvalidTaskError: It is no text, or empty.
+    """
+    if not (reason and isinstance(reason, str)):
+        msg = f"a reason is a text, not {show(reason)}"
         raise InvalidTaskError(msg)
-    if digests[0] == digests[1]:
-        return own_id
-    return entry.definition.slot_id(slot_ns, f"-{digests[1]}")
+    return reason
 
 
 def is_run(made_id: str) -> bool:
@@ -1867,7 +2563,8 @@ class SimulationHost(ScheduleHost):
     def again(self, task_id: str, *, downstream: bool) -> str:
         """Run a task again that has ended: the id of the new run."""
         del downstream
-        rerun_id: str = self.orch.rerun_task(task_id)
+        # Not as a user's: see `submit`.
+        rerun_id: str = self.orch.world.do_apart(lambda: self._life().rerun(task_id))
         return rerun_id
 
 

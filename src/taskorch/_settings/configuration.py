@@ -26,7 +26,7 @@ from taskorch._base.vocabulary import in_our_words, nearest
 from taskorch._settings.fields import SETTINGS as ALL_SETTINGS
 from taskorch._settings.fields import Description, Written
 from taskorch.errors import InvalidTaskError
-from taskorch.model import OUR_VARIABLES
+from taskorch.model import CGROUP_VARIABLE, OUR_VARIABLES
 
 _FILE: Final = "taskorch.toml"
 _PROJECT: Final = "pyproject.toml"
@@ -39,8 +39,8 @@ _PROFILE: Final = "TASKORCH_PROFILE"
 #: The token of a service: an argument would be seen by every user of the machine.
 TOKEN_VARIABLE: Final = "TASKORCH_TOKEN"  # noqa: S105 - the name of a variable
 #: What is no setting: what a program of ours is told, which may read settings of its
-#: own, and what is for the service.
-_OTHERS: Final = (TOKEN_VARIABLE, *OUR_VARIABLES)
+#: own, what is for the service, and where limits are held.
+_OTHERS: Final = (TOKEN_VARIABLE, CGROUP_VARIABLE, *OUR_VARIABLES)
 #: What Kubernetes sets in every container, if there is a service with our name.
 _OF_A_SERVICE: Final = re.compile(
     r"TASKORCH_(\w+_)?(SERVICE_HOST|(SERVICE_)?PORT(_\w+)?)"
@@ -129,9 +129,10 @@ class Configuration:
         passed = in_our_words("from_config()", passed, SETTINGS)
         arguments = {name: setting.value for name, setting in self.settings.items()}
         arguments |= passed
-        if arguments.get("journal") is None and "durability" not in passed:
-            # It says how a file is written, and there is none.
-            arguments.pop("durability", None)
+        if arguments.get("journal") is None:
+            # It says how a file is written, and there is none; nor logs beside it.
+            for name in {"durability", "keep_logs_mb"}.difference(passed):
+                arguments.pop(name, None)
         return arguments
 
 

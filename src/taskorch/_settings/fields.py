@@ -40,7 +40,13 @@ from taskorch.policies._kinds import (
     PolicySettings,
     check_policies,
 )
-from taskorch.protocols import AttemptExecutor, Journal, SetsGrace, WaitsForBetter
+from taskorch.protocols import (
+    AttemptExecutor,
+    DurableJournal,
+    Journal,
+    SetsGrace,
+    WaitsForBetter,
+)
 from taskorch.runtime import BUILT_IN
 
 if TYPE_CHECKING:
@@ -75,6 +81,7 @@ class SettingsOptions(SimulatedSettings, total=False):
     max_queued: int | None
     stop_timeout: float | timedelta | None
     rerun_failed: bool
+    enforce: bool
     seed: int | None
     monitor_interval: float | timedelta
     tracer_provider: TracerProvider | None
@@ -208,6 +215,13 @@ def _journal(name: str, value: object) -> object:
     return value
 
 
+def _processes(setting: str, executor: Any) -> Processes:
+    if isinstance(executor, Processes):
+        return executor
+    check_count(setting, executor, least=1)
+    return Processes(executor)
+
+
 def _executors(setting: str, value: object) -> dict[str, AttemptExecutor[Any]]:
     """The executors of *value*, each as what runs attempts."""
     usual = "executors={'cpu': ProcessPoolExecutor()}"
@@ -219,9 +233,8 @@ def _executors(setting: str, value: object) -> dict[str, AttemptExecutor[Any]]:
         if not isinstance(name, str) or not name.strip():
             msg = f"{setting}: a name is needed, not {show(name)}"
             raise InvalidTaskError(msg, hint=usual)
-        if name == "process" and type(executor) is int:
-            check_count(f"{setting}: process", executor, least=1)
-            checked[name] = Processes(executor)
+        if name == "process" and type(executor) in (int, Processes):
+            checked[name] = _processes(f"{setting}: process", executor)
             continue
         if name in BUILT_IN:
             msg = f"{setting}: the name {name!r} is taken"
@@ -339,6 +352,7 @@ class Settings(Policies):
         default=GRACE_SECONDS, metadata=_setting(_seconds(), simulated=True)
     )
     rerun_failed: bool = attrs.field(default=False, metadata=_setting(_FLAG))
+    enforce: bool = attrs.field(default=False, metadata=_setting(_FLAG))
     seed: int | None = attrs.field(default=None, metadata=_setting(_INTEGER, none=True))
     monitor_interval: float = attrs.field(
         default=MONITOR_SECONDS, metadata=_setting(_seconds(zero=False))
@@ -391,6 +405,11 @@ class Settings(Policies):
             msg = "durability= is for a journal that is given by its path"
             hint = "SqliteJournal(path, durability=…) has its own"
             raise InvalidTaskError(msg, hint=hint)
+        if settings.keep_logs_mb not in (0, KEEP_LOGS_MB) and not isinstance(
+            settings.journal, str | os.PathLike | DurableJournal
+        ):
+            msg = "keep_logs_mb= is for a journal, beside which logs are kept"
+            raise InvalidTaskError(msg, hint="journal='runs.db', or keep_logs_mb=0")
         check_policies(settings)
         handler = settings.retry_handler
         if "grace" not in values and has(handler, SetsGrace):

@@ -21,10 +21,13 @@ the user's can do too.
 - `_control`: rerun, restart, cancel, decide, approve, answer and the like.
 - `_waivers`: which waivers there are; audits; receipts.
 - `_jobs`, `_suite`, `_workspace`: adaptive jobs, test suites and task files.
-- `_schedules`: what is made again and again.
+- `_schedules`, `_runs`: what is made again and again; runs of workflows and schedules.
+- `_top`, `_first_view`, `_top_screens`: the dashboard in a terminal: what it says, and
+  what draws it.
 - `_policy`: whether policies are well formed, and what they would say.
 - `_migrate`, `_prune`, `_copy`: the tables of journals in PostgreSQL; what ended long
   ago goes; the history of a journal in another.
+- `_verify`: whether a journal is what it was, checkpoints of it, and proofs.
 - `_doctor`, `_completion`: whether this machine is fit for work; completion in a shell.
 - `_demo`: a small workflow that is killed, goes on, and is explained.
 - `_skill`: what a language model needs to write with taskorch.
@@ -71,6 +74,8 @@ _OWN: Final = {
     "inspect": ("show what is in a journal, or a service", "taskorch.cli._inspect"),
     "explain": ("say why a task does not run", "taskorch.cli._explain"),
     "logs": ("show what a task logs and prints", "taskorch.cli._logs"),
+    "runs": ("list, show and change runs of workflows", "taskorch.cli._runs"),
+    "top": ("watch nights and runs in a terminal", "taskorch.cli._top"),
     "schedules": (
         "show and change what is made again and again",
         "taskorch.cli._schedules",
@@ -97,6 +102,14 @@ _OWN: Final = {
         "make the tables of journals in PostgreSQL",
         "taskorch.cli._migrate",
     ),
+    **{
+        name: (purpose, "taskorch.cli._verify")
+        for name, purpose in {
+            "verify": "check that nothing of a journal was changed",
+            "checkpoint": "sign what a journal is, and keep that elsewhere",
+            "prove": "prove that an event is in a journal, or check that",
+        }.items()
+    },
     "suite": ("run a test suite with a fleet of workers", "taskorch.cli._suite"),
     "serve": (
         "run what a file makes, or a test suite, over HTTP",

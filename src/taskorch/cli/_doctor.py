@@ -28,9 +28,11 @@ from taskorch.cli import FAILED, OK, version
 from taskorch.cli._terminal import add_json, coloured, line, print_json
 from taskorch.errors import InvalidTaskError, JournalError
 from taskorch.executors._programs import _guardian
+from taskorch.executors._programs._governor import Governor
+from taskorch.executors._programs._isolation import ways as ways_of_scopes
 from taskorch.journal import SqliteJournal, open_journal
 from taskorch.journal._file import WAL_RESET, trouble_of_log
-from taskorch.model import RUN_VARIABLE
+from taskorch.model import CGROUP_VARIABLE, LIMITS, RUN_VARIABLE
 from taskorch.reading import JournalReader
 from taskorch.runtime import machine_resources
 
@@ -146,9 +148,46 @@ def _machine() -> Iterator[DoctorFinding]:
         yield DoctorFinding("ok", "open files", f"{_limit(files)} at the most")
     processes, _ = resource.getrlimit(resource.RLIMIT_NPROC)
     yield DoctorFinding("ok", "processes", f"{_limit(processes)} at the most")
+    yield _limits()
+    yield _scopes()
     if sys.platform != "linux":
         why = "what programs leave behind is not looked for here"
         yield DoctorFinding("warning", "platform", f"{sys.platform}: {why}")
+
+
+def _limits() -> DoctorFinding:
+    """By what programs can be held to their limits, and which limits cannot be."""
+    ways = Governor().ways()
+    text = _by_way(ways)
+    missing = [name for name in LIMITS if name not in ways]
+    if not missing:
+        return DoctorFinding("ok", "limits", text)
+    advice = (
+        "run it in a cgroup of its own (systemd-run --user --scope -p Delegate=yes …), "
+        f"or set {CGROUP_VARIABLE} to the folder of one"
+    )
+    lacking = f"nothing holds {', '.join(missing)}"
+    return DoctorFinding(
+        "ok", "limits", "; ".join(filter(None, (text, lacking))), advice
+    )
+
+
+def _scopes() -> DoctorFinding:
+    """By what programs can be held to the files and sockets that they declare."""
+    ways = ways_of_scopes()
+    missing = [name for name in ("reads", "writes", "network") if name not in ways]
+    lacking = f"nothing holds {', '.join(missing)}" if missing else ""
+    text = "; ".join(filter(None, (_by_way(ways), lacking)))
+    advice = "it needs Linux 6.2, with Landlock and seccomp" if missing else ""
+    return DoctorFinding("ok", "scopes", text, advice)
+
+
+def _by_way(ways: dict[str, str]) -> str:
+    """What is held, by what holds it."""
+    return "; ".join(
+        f"{way} holds {', '.join(name for name in ways if ways[name] == way)}"
+        for way in dict.fromkeys(ways.values())
+    )
 
 
 def _limit(number: int) -> str:

@@ -8,10 +8,12 @@ from taskorch._verbs.remedies import in_commands
 from taskorch.cli import OK
 from taskorch.cli._source import Reader, reader_of
 from taskorch.cli._terminal import (
+    add_at,
     add_journal,
     add_json,
     add_traceback,
     print_json,
+    tell_left_out,
     tracebacks,
 )
 from taskorch.reading import JournalReader
@@ -27,12 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         help="its id; without one, all that can never proceed is told, by cause",
     )
+    add_at(parser)
     add_traceback(parser)
     add_json(parser)
 
 
 def _run(args: argparse.Namespace) -> int:
-    with reader_of(args.journal) as reader:
+    with reader_of(args.journal, args.at) as reader:
+        tell_left_out(reader)
         return _answer(args, reader)
 
 

@@ -16,6 +16,7 @@ from taskorch._verbs.remedies import in_commands
 from taskorch.cli import OK
 from taskorch.cli._source import Reader, ServiceReader, reader_of
 from taskorch.cli._terminal import (
+    add_at,
     add_journal,
     add_json,
     add_traceback,
@@ -29,6 +30,7 @@ from taskorch.cli._terminal import (
     seconds,
     since,
     table,
+    tell_left_out,
     tracebacks,
 )
 from taskorch.errors import (
@@ -93,6 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--every", type=seconds, default=0.5, metavar="TIME", help="(default: 0.5s)"
     )
+    add_at(parser)
     add_traceback(parser)
     add_json(parser)
 
@@ -118,7 +121,11 @@ def _filter_of(args: argparse.Namespace) -> TaskFilter:
 
 
 def _run(args: argparse.Namespace) -> int:
-    with reader_of(args.journal) as reader:
+    if args.follow and args.at is not None:
+        msg = "--follow goes on with what happens, and --at stops before"
+        raise InvalidTaskError(msg, hint="leave one of them out")
+    with reader_of(args.journal, args.at) as reader:
+        tell_left_out(reader)
         return _answer(args, reader)
 
 
@@ -338,6 +345,9 @@ def _said_by(cause: FailureCause, place: str) -> str:
 def _who(owner: JournalOwner) -> str:
     if not owner.epoch:
         return "no orchestrator has opened it yet" if owner.lives is False else "open"
+    if owner.pid is None:
+        is_open = "somebody" if owner.lives else "nobody"
+        return f"{is_open} had it open; last opened {owner.since}"
     who = f"process {owner.pid} on {owner.host}, since {owner.since}"
     if owner.lives:
         return visible(f"in use by {who}")

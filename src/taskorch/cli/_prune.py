@@ -1,26 +1,35 @@
-"""`taskorch prune`: what ended long ago leaves a journal that nobody uses."""
+"""`taskorch prune`: what ended long ago leaves a journal, or that of a service."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
 
 from taskorch._base.visible import counted
-from taskorch.cli import OK
-from taskorch.cli._terminal import add_journal, add_json, print_json, seconds, size
+from taskorch._settings.configuration import TOKEN_VARIABLE
+from taskorch.cli import FAILED, OK
+from taskorch.cli._control import service
+from taskorch.cli._terminal import add_json, is_url, line, print_json, seconds, size
 from taskorch.errors import InvalidTaskError
 from taskorch.journal import SqliteJournal, open_journal
 from taskorch.model import Retention, check_count
 from taskorch.reading import JournalReader
-from taskorch.runtime import forgettable, prune
+from taskorch.runtime import foreseen, prune
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add them."""
     parser.set_defaults(run=_run)
-    add_journal(parser)
+    parser.add_argument(
+        "journal",
+        metavar="JOURNAL|URL",
+        help="the file or address, while nobody uses it: runs.db, postgresql://…; or "
+        "a service, which goes on meanwhile: "
+        f"http://127.0.0.1:8080, whose token is in {TOKEN_VARIABLE}",
+    )
     parser.add_argument(
         "--older-than",
         type=seconds,
@@ -28,20 +37,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what ended longer ago, unless something that stays is bound to it: 30d",
     )
     parser.add_argument(
-        "--keep", type=int, metavar="N", help="all that ended but the latest N tasks"
+        "--keep",
+        type=int,
+        metavar="N",
+        help="all that ended but the latest N tasks; with --schedule, N runs",
+    )
+    parser.add_argument(
+        "--schedule", default="", metavar="NAME", help="only what this has made"
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="only say how many tasks that would be"
+    )
+    parser.add_argument(
+        "--yes", action="store_true", help="of a service: do not ask before"
     )
     add_json(parser)
 
 
 def _run(args: argparse.Namespace) -> int:
+    if args.keep is not None:
+        check_count("--keep", args.keep, least=0)
+    if is_url(args.journal):
+        return _of_service(args)
     if args.older_than is None and args.keep is None:
         msg = "nothing says what is to leave it"
         raise InvalidTaskError(msg, hint="--older-than 30d, or --keep 10000")
-    if args.keep is not None:
-        check_count("--keep", args.keep, least=0)
     retention = Retention(args.older_than, args.keep)
     now = time.time_ns()  # noqa: TID251 - the age of what is on the disk
     with closing(open_journal(args.journal)) as journal:
@@ -49,11 +69,16 @@ def _run(args: argparse.Namespace) -> int:
         JournalReader(journal)
         path = journal.path if isinstance(journal, SqliteJournal) else None
         before = _size(path)
+        schedule = args.schedule
         if args.dry_run:
-            facts = (fact for fact, _ in journal.read())
-            count = len(forgettable(facts, retention, now))
+            count = foreseen(
+                journal, retention, now, schedule=schedule, by_hand=True
+            ).tasks
         else:
-            count = prune(journal, journal.claim(), retention, now)
+            epoch = journal.claim()
+            count = prune(
+                journal, epoch, retention, now, schedule=schedule, by_hand=True
+            )
     report = {
         "tasks": count,
         "bytes_before": before,
@@ -65,6 +90,41 @@ def _run(args: argparse.Namespace) -> int:
     else:
         _tell(args, path or journal.description(), count, before, _size(path))
     return OK
+
+
+def _of_service(args: argparse.Namespace) -> int:
+    """What a service would forget is shown first; then it is asked to."""
+    options = {"schedule": args.schedule}
+    if args.older_than is not None:
+        options["older_than"] = args.older_than
+    if args.keep is not None:
+        options["keep_latest"] = args.keep
+    with service(args.journal) as client:
+        pruned = client.prune(**options, dry_run=True)
+        if not (args.dry_run or args.yes or args.json):
+            print(line(pruned["text"]))
+        if not args.dry_run and pruned["tasks"]:
+            if not (args.yes or _is_agreed()):
+                return FAILED
+            pruned = client.prune(**options)
+    if args.json:
+        print_json(pruned)
+    elif args.dry_run or args.yes or not pruned["dry_run"]:
+        print(line(pruned["text"]))
+    return OK
+
+
+def _is_agreed() -> bool:
+    """
+    Whether a person at the terminal says so.
+
+    Raises:
+        InvalidTaskError: There is none.
+    """
+    if not sys.stdin.isatty():
+        msg = "nobody is here to be asked, and what is forgotten is gone for good"
+        raise InvalidTaskError(msg, hint="look with --dry-run, then say --yes")
+    return input("Go on? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def _size(path: Path | None) -> int | None:

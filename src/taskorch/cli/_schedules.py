@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import getpass
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,10 +22,11 @@ from taskorch.cli._terminal import (
 )
 from taskorch.client import Client
 from taskorch.errors import InvalidTaskError
-from taskorch.schedules import Backfilled, Importable
+from taskorch.schedules import ORDERS, Backfilled, Importable
 
 _VERBS: Final = (
     *("list", "show", "add", "pause", "resume", "trigger", "backfill", "remove"),
+    *("backfills", "pause-backfill", "resume-backfill", "cancel-backfill"),
 )
 
 
@@ -40,7 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "verb", choices=_VERBS, nargs="?", default="list", help="what to do (list)"
     )
-    parser.add_argument("name", nargs="?", metavar="NAME", help="the schedule")
+    parser.add_argument(
+        "name",
+        nargs="?",
+        metavar="NAME",
+        help="the schedule; for `…-backfill`, the id of the backfill",
+    )
     parser.add_argument(
         "-n", type=int, default=5, metavar="N", help="how many ticks `show` names (5)"
     )
@@ -51,6 +59,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--again",
         action="store_true",
         help="of `backfill`: run what has been made already again",
+    )
+    parser.add_argument(
+        "--limit",
+        type=int,
+        default=1,
+        metavar="N",
+        help="of `backfill`: how many of its runs go on at a time (1)",
+    )
+    parser.add_argument(
+        "--order", choices=ORDERS, default="oldest", help="of `backfill` (oldest)"
+    )
+    parser.add_argument(
+        "--stop-on-failure",
+        action="store_true",
+        help="of `backfill`: pause it once a run has failed",
+    )
+    parser.add_argument(
+        "--running",
+        action="store_true",
+        help="of `cancel-backfill`: cancel what it has begun, too",
     )
     add_parameter(parser, "of `add`, `trigger` and `backfill`: ")
     parser.add_argument(
@@ -85,13 +113,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    if args.verb != "list" and args.name is None:
-        msg = f"schedules {args.verb}: which schedule?"
+    if args.verb not in ("list", "backfills") and args.name is None:
+        msg = f"schedules {args.verb}: which {_subject(args.verb)}?"
         raise InvalidTaskError(msg, hint="its name stands behind that")
     is_service = is_url(args.journal)
     with service(args.journal) if is_service else _journal(args.journal) as orch:
         if args.verb in ("list", "show"):
             return _show(args, orch)
+        if args.verb == "backfills":
+            return _backfills(args, orch)
         return _change(args, orch)
 
 
@@ -116,6 +146,21 @@ def _show(args: argparse.Namespace, orch: Any) -> int:
     return OK
 
 
+def _subject(verb: str) -> str:
+    return "backfill" if verb.endswith("-backfill") else "schedule"
+
+
+def _backfills(args: argparse.Namespace, orch: Any) -> int:
+    find = orch.find_backfills if isinstance(orch, Client) else orch.schedules.backfills
+    for each in find(args.name or ""):
+        status = each if isinstance(each, dict) else each.to_dict()
+        if args.json:
+            print_json(status)
+        else:
+            print(line(status["text"]))
+    return OK
+
+
 def _all(orch: Any) -> list[dict[str, Any]]:
     if isinstance(orch, Client):
         return orch.schedules()
@@ -131,21 +176,15 @@ def _one(orch: Any, name: str, count: int) -> dict[str, Any]:
 
 def _change(args: argparse.Namespace, orch: Any) -> int:
     name, verb = args.name, args.verb
+    words = {"pause": "paused", "resume": "going on", "remove": "gone"}
     if verb == "add":
         return _add(args, orch)
     if verb in ("trigger", "backfill"):
-        run_ids = _made(args, orch)
-        if args.json:
-            print_json({"schedule": name, "ids": run_ids, "already": run_ids.already})
-            return OK
-        done = "  already done (--again makes it again)"
-        already = {*run_ids.already}
-        for run_id in run_ids:
-            print(line(run_id) + (done if run_id in already else ""))
-        if not run_ids:
-            print(f"{line(name)} has no slot there")
-        return OK
-    if isinstance(orch, Client):
+        return _tell_made(args, orch)
+    if _subject(verb) == "backfill":
+        changed = _change_backfill(args, orch)
+        words = {"pause": "paused", "resume": "going on", "cancel": "cancelled"}
+    elif isinstance(orch, Client):
         body = {"reason": args.reason} if verb == "pause" and args.reason else None
         changed = orch.change_schedule(name, verb, body)
     elif verb == "pause":
@@ -154,11 +193,46 @@ def _change(args: argparse.Namespace, orch: Any) -> int:
     else:
         changed = getattr(orch.schedules, verb)(name)
     if args.json:
-        print_json({"schedule": name, "changed": changed})
+        print_json({_subject(verb): name, "changed": changed})
     else:
-        words = {"pause": "paused", "resume": "going on", "remove": "gone"}[verb]
-        print(f"{line(name)} is {words}{'' if changed else ' already'}")
+        word = words[verb.partition("-")[0]]
+        print(f"{line(name)} is {word}{'' if changed else ' already'}")
     return OK if changed else FAILED
+
+
+def _tell_made(args: argparse.Namespace, orch: Any) -> int:
+    name, run_ids = args.name, _made(args, orch)
+    if args.json:
+        report = {"schedule": name, "ids": run_ids, "already": run_ids.already}
+        print_json({**report, "backfill_id": run_ids.backfill_id})
+        return OK
+    done = "  already done (--again makes it again)"
+    already = {*run_ids.already}
+    for run_id in run_ids:
+        print(line(run_id) + (done if run_id in already else ""))
+    if not run_ids:
+        print(f"{line(name)} has no slot there")
+    if run_ids.backfill_id:
+        # Whoever reads ids from the output finds nothing else there.
+        print(line(_told_of(orch, run_ids.backfill_id)), file=sys.stderr)
+    return OK
+
+
+def _change_backfill(args: argparse.Namespace, orch: Any) -> bool:
+    host = orch if isinstance(orch, Client) else orch.schedules
+    options: dict[str, Any] = {} if args.reason is None else {"reason": args.reason}
+    if args.verb == "resume-backfill":
+        return bool(host.resume_backfill(args.name))
+    if args.verb == "pause-backfill":
+        return bool(host.pause_backfill(args.name, **options))
+    return bool(host.cancel_backfill(args.name, running=args.running, **options))
+
+
+def _told_of(orch: Any, backfill_id: str) -> str:
+    """How a backfill stands, in words."""
+    if isinstance(orch, Client):
+        return str(orch.backfill_status(backfill_id)["text"])
+    return str(orch.schedules.backfill_status(backfill_id))
 
 
 def _made(args: argparse.Namespace, orch: Any) -> Backfilled:
@@ -173,9 +247,23 @@ def _made(args: argparse.Namespace, orch: Any) -> Backfilled:
     is_remote = isinstance(orch, Client)
     backfill = orch.backfill_schedule if is_remote else orch.schedules.backfill
     backfilled: Backfilled = backfill(
-        *(args.name, args.since, args.until), again=args.again, parameters=parameters
+        *(args.name, args.since, args.until),
+        again=args.again,
+        parameters=parameters,
+        limit=args.limit,
+        order=args.order,
+        stop_on_failure=args.stop_on_failure,
+        by=_user(),
     )
     return backfilled
+
+
+def _user() -> str:
+    """Who calls the command; "" if the system does not know."""
+    try:
+        return getpass.getuser()
+    except (ImportError, KeyError, OSError):
+        return ""
 
 
 def _add(args: argparse.Namespace, orch: Any) -> int:

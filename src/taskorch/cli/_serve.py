@@ -18,10 +18,12 @@ from taskorch.cli import OK
 from taskorch.cli._suite import folder_of, line
 from taskorch.cli._terminal import (
     add_allow,
+    add_at,
     is_terminal,
     logged,
     on_signals,
     port,
+    tell_left_out,
     token_of,
 )
 from taskorch.errors import InvalidTaskError
@@ -103,6 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of FILE.py: let language models ask at /mcp, with the token",
     )
     add_allow(parser)
+    add_at(parser)
     parser.add_argument(
         "--tokens",
         type=Path,
@@ -129,6 +132,9 @@ def _run(args: argparse.Namespace) -> int:
             "--config of a suite"
         )
         raise InvalidTaskError(msg, hint="taskorch serve app.py")
+    if args.at is not None and args.journal is None:
+        msg = "--at is for a journal that nobody runs"
+        raise InvalidTaskError(msg, hint="say --journal, too")
     if args.files or args.module is not None:
         _refuse_for_suites(args, "an orchestrator")
         from taskorch.cli._serve_file import serve_file  # noqa: PLC0415 - for it alone
@@ -150,9 +156,9 @@ def _serve_journal(args: argparse.Namespace) -> int:
     _refuse_tools(args, "a journal")
     token, is_new = token_of(args)
     name = without_password(args.journal)
-    app = recorded_app(
-        JournalReader(args.journal), token=token, journal=name, tokens=args.tokens
-    )
+    reader = JournalReader(args.journal, at=args.at)
+    tell_left_out(reader)
+    app = recorded_app(reader, token=token, journal=name, tokens=args.tokens)
     asked = threading.Event()
     with (
         on_signals(lambda *_: asked.set(), signal.SIGTERM),

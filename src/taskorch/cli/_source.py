@@ -34,29 +34,104 @@ from taskorch.reading import JournalReader
 
 if TYPE_CHECKING:
     from taskorch.client import Client
+    from taskorch.reading._nights import RunViews
 
 #: What both are asked.
 Reader: TypeAlias = "JournalReader | ServiceReader"
+RunsSource: TypeAlias = "RunViews | ServiceRuns"
 
 _TIMES: Final = ("submitted", "started", "ended")
 
 
 @contextmanager
-def reader_of(place: str) -> Iterator[Reader]:
+def reader_of(place: str, at: int | datetime | None = None) -> Iterator[Reader]:
     """
-    What reads a journal, or asks a service.
+    What reads a journal, as it was *at* some event or moment, or asks a service.
 
     Raises:
         TaskorchError: There is none, or it cannot be asked.
     """
     if not is_url(place):
-        yield JournalReader(place)
+        yield JournalReader(place, at=at)
         return
+    if at is not None:
+        msg = "a service says how things are, and not how they were"
+        raise errors.InvalidTaskError(msg, hint="name its journal, with --at")
     # A client loads what speaks HTTP.
     from taskorch.cli._control import service  # noqa: PLC0415 - see above
 
     with service(place) as client:
         yield ServiceReader(client)
+
+
+def runs_of(reader: Reader) -> RunsSource:
+    """What says of runs what *reader* says of tasks."""
+    if isinstance(reader, ServiceReader):
+        return ServiceRuns(reader.client)
+    # It loads zones and statistics.
+    from taskorch.reading import _nights  # noqa: PLC0415 - see above
+
+    lines = _nights.RunsOfJournal(reader)
+    return _nights.RunViews(lambda: reader, lambda: lines, live=False)
+
+
+class ServiceRuns:
+    """
+    Asks a service what `RunViews` says.
+
+    Args:
+        client: What speaks with the service.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def nights(self, *, days: int) -> dict[str, Any]:
+        """See `RunViews.nights`."""
+        return self._ask("/nights", days=days)
+
+    def page(self, **which: Any) -> dict[str, Any] | None:
+        """See `RunViews.page`; a service refuses a run that is not there any more."""
+        return self._ask("/runs", **which)
+
+    def run(self, run_id: str, under: str | None = None) -> dict[str, Any]:
+        """See `RunViews.run`."""
+        return self._ask(f"/runs/{_quoted(run_id)}", under=under)
+
+    def earlier(self, task_id: str) -> dict[str, Any]:
+        """See `RunViews.earlier`."""
+        return self._ask(f"/tasks/{_quoted(task_id)}/earlier")
+
+    def _ask(self, path: str, **which: Any) -> dict[str, Any]:
+        query = {name: str(each) for name, each in which.items() if each}
+        return ask_dashboard(self._client, path, query)
+
+
+def ask_dashboard(
+    client: Client, path: str, query: Mapping[str, str]
+) -> dict[str, Any]:
+    """
+    What a service tells its dashboard.
+
+    Raises:
+        TaskorchError: It has none, or refuses.
+    """
+    from taskorch.client import ServiceError  # noqa: PLC0415 - as that of `reader_of`
+
+    try:
+        return client._ask("GET", path, query=query)  # noqa: SLF001 - no verb
+    except ServiceError as error:
+        if error.problem.get("code") != "unknown_path":
+            raise
+        msg = "the service has no dashboard, so it keeps no list of runs"
+        hint = "orch.serve(), taskorch serve, or create_app(page=True) has one"
+        raise TaskorchError(msg, hint=hint) from error
+
+
+def _quoted(name: str) -> str:
+    from urllib.parse import quote  # noqa: PLC0415 - only services need it
+
+    return quote(name, safe="")
 
 
 class InWords(dict[str, Any]):
@@ -83,18 +158,18 @@ class ServiceReader:
     """
 
     def __init__(self, client: Client) -> None:
-        self._client = client
+        self.client = client
         self._cursor = "0"
 
     def get_task_status(self, task_id: str) -> TaskStatus:
         """See `JournalReader.get_task_status`."""
-        return _status(self._client.get_task_status(task_id))
+        return _status(self.client.get_task_status(task_id))
 
     def with_traceback(self, status: TaskStatus) -> TaskStatus:
         """*status*, with the traceback of its error: alone, it has the place only."""
         try:
             if status.state is TaskState.FAILED:
-                self._client.result(status.run_id, timeout=0)
+                self.client.result(status.run_id, timeout=0)
         except TaskFailedError as error:
             return attrs.evolve(status, error=error)
         except TaskorchError:
@@ -104,29 +179,29 @@ class ServiceReader:
 
     def tasks(self, which: TaskFilter) -> Iterator[TaskStatus]:
         """See `JournalReader.tasks`."""
-        return map(_status, self._client.tasks(which))
+        return map(_status, self.client.tasks(which))
 
     def get_stats(self) -> Stats:
         """See `JournalReader.get_stats`."""
-        return _stats(self._client.get_stats())
+        return _stats(self.client.get_stats())
 
     def explain(self, task_id: str) -> InWords:
         """See `JournalReader.explain`."""
-        return InWords(self._client.explain(task_id, remedies="calls"))
+        return InWords(self.client.explain(task_id, remedies="calls"))
 
     def stuck(self) -> tuple[InWords, ...]:
         """See `JournalReader.stuck`."""
-        return tuple(map(InWords, self._client.stuck(remedies="calls")))
+        return tuple(map(InWords, self.client.stuck(remedies="calls")))
 
     def health(self) -> dict[str, Any]:
         """How the service is."""
-        return self._client.health()
+        return self.client.health()
 
     def log(
         self, task_id: str, *, attempt: int | None = None, after: int | None = None
     ) -> TaskLog:
         """See `JournalReader.log`."""
-        return TaskLog(**self._client.log(task_id, attempt=attempt, after=after))
+        return TaskLog(**self.client.log(task_id, attempt=attempt, after=after))
 
     def events(self, task_id: str) -> list[Event]:
         """What is known of the events of one task."""
@@ -144,7 +219,7 @@ class ServiceReader:
 
     def _pages(self, after: str, task_id: str | None) -> Iterator[list[Event]]:
         while True:
-            page = self._client.events(after, task=task_id)
+            page = self.client.events(after, task=task_id)
             yield [_event(document) for document in page["events"]]
             is_last, after = page["next"] == after, page["next"]
             self._cursor = after

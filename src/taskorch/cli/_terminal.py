@@ -231,6 +231,33 @@ def since(text: str) -> float | datetime:
         return seconds(text)
 
 
+def add_at(parser: argparse.ArgumentParser) -> None:
+    """The option of commands that read a journal as it was."""
+    parser.add_argument(
+        "--at",
+        type=_event_or_moment,
+        metavar="EVENT|TIME",
+        help="as of the event of this number, a date, or so long ago: 2h",
+    )
+
+
+def _event_or_moment(text: str) -> int | datetime:
+    if text.isdecimal():
+        return int(text)
+    moment = since(text)
+    if isinstance(moment, datetime):
+        return moment
+    now = time.time()  # noqa: TID251 - what was asked for is before it
+    return datetime.fromtimestamp(now - moment, UTC)
+
+
+def tell_left_out(reader: Any) -> None:
+    """Say of a journal as it was that something may be missing in it, if it may."""
+    if getattr(reader, "until", None) is not None and reader.has_left_out:
+        text = "Retention has left out some tasks since: they are not counted here."
+        print(text, file=sys.stderr)
+
+
 def log_format() -> logging.Formatter:
     """How services and agents write a line of their log."""
     formatter = logging.Formatter(_LINE, "%Y-%m-%dT%H:%M:%S")

@@ -89,8 +89,8 @@ class _Place(Protocol):
 def _run(args: argparse.Namespace) -> int:
     if is_url(args.place):
         with service(args.place) as client:
-            return _act(args, _Service(client._ask))  # noqa: SLF001 - it has no other way
-    return _act(args, _File(Tokens(args.place)))
+            return _act(args, _OfService(client._ask))  # noqa: SLF001 - it has no other way
+    return _act(args, _OfFile(Tokens(args.place)))
 
 
 def _act(args: argparse.Namespace, place: _Place) -> int:
@@ -163,7 +163,7 @@ def _say(args: argparse.Namespace, document: Mapping[str, Any], text: str) -> No
         print(text)
 
 
-class _File:
+class _OfFile:
     """Tokens in a file."""
 
     def __init__(self, tokens: Tokens) -> None:
@@ -185,7 +185,7 @@ class _File:
         self._tokens.set_role(name, verbs)
 
 
-class _Service:
+class _OfService:
     """Those of a service."""
 
     def __init__(self, ask: Callable[..., dict[str, Any]]) -> None:

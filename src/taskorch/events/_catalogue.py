@@ -124,6 +124,10 @@ class TaskSubmitted(TaskEvent):
             millionths; the weight, in millionths; and the fallback.
         run: The run of a workflow that it is of, where its id does not say it; "" is
             none. None: what stands before the first slash of its id, if it has one.
+        writes: What it may write: the folders and files before the first wildcard of
+            each path; "" is everything.
+        budget: The budget that it draws on; "" is none.
+        spends: How much of it each attempt reserves, in millionths.
         caller: Who asked for it; "": nobody whose name was proved.
     """
 
@@ -147,6 +151,9 @@ class TaskSubmitted(TaskEvent):
     owner: str | None = None
     elastic: tuple[Units, int, str] | None = None
     run: str | None = None
+    writes: tuple[str, ...] = ()
+    budget: str = ""
+    spends: Units = ()
     caller: str = ""
 
 
@@ -225,8 +232,9 @@ class TaskCompleted(TaskEvent):
         cause: What ended it, if no attempt did: `event`, `timeout` (of a wait) or
             `decision`.
         reason: And why; or why it was not suspended before, though it was to be.
-        usage: What the attempt was seen to use, in millionths: `memory_mb` at its
-            peak, and `cpu_seconds`; nothing where nobody measured it.
+        usage: What the attempt was seen to use, in millionths: `memory_mb` and
+            `processes` at their peak, `cpu_seconds` and `written_mb`; nothing where
+            nobody measured it.
         caller: Who asked for it; "": nobody whose name was proved.
     """
 
@@ -508,6 +516,7 @@ class TaskOptionsChanged(TaskEvent):
         elastic: As of `TaskSubmitted`.
         avoid: Workers that it does not go to as long as there is another.
         reason: Why the retry handler chose them; "" if it was submitted with them.
+        spends: How much of its budget each attempt reserves, in millionths.
         caller: Who asked for it; "": nobody whose name was proved.
     """
 
@@ -524,6 +533,7 @@ class TaskOptionsChanged(TaskEvent):
     elastic: tuple[Units, int, str] | None = None
     avoid: tuple[str, ...] = ()
     reason: str = ""
+    spends: Units = ()
     caller: str = ""
 
 
@@ -1212,6 +1222,82 @@ class QuotasChanged(Event):
 
 
 @frozen
+class BudgetChanged(Event):
+    """
+    A budget was set, or there is more or less of it than before.
+
+    Attributes:
+        budget: Its name.
+        totals: How much there is of each resource, in millionths.
+        parent: The budget that it is part of; "" is none.
+        is_open: Whether it keeps no task from starting any more.
+        declared: How much there was to be, as it was declared last.
+        caller: Who asked for it; "": nobody whose name was proved.
+    """
+
+    budget: str
+    totals: Units
+    parent: str = ""
+    is_open: bool = False
+    declared: Units = ()
+    caller: str = ""
+
+
+@frozen
+class BudgetSpent(TaskEvent):
+    """
+    An attempt said what it has spent, by `context.spent`.
+
+    Attributes:
+        attempt: The number of the attempt, from 1.
+        spent: How much of each resource, in millionths.
+    """
+
+    attempt: int
+    spent: Units
+
+
+@frozen
+class BudgetLow(Event):
+    """
+    Four fifths of a budget are spent; said once, until there is more of it.
+
+    Attributes:
+        budget: Its name.
+        resource: The resource.
+        spent: How much is spent, in millionths.
+        total: How much there is in all, in millionths.
+    """
+
+    budget: str
+    resource: str
+    spent: int
+    total: int
+
+
+@frozen
+class BudgetExhausted(Event):
+    """
+    A task cannot start, since its budget is used up: people are asked.
+
+    Attributes:
+        budget: Its name.
+        resource: The resource.
+        spent: How much is spent, in millionths.
+        total: How much there is in all, in millionths.
+        need: How much the task reserves, in millionths.
+        number: How often this was so, with this time.
+    """
+
+    budget: str
+    resource: str
+    spent: int
+    total: int
+    need: int
+    number: int
+
+
+@frozen
 class ResultRemembered(TaskEvent):
     """
     A task is about to make a result for the cache.
@@ -1331,6 +1417,22 @@ class ScheduleSkipped(Event):
     slot_ns: int
     slots: int
     reason: str
+    caller: str = ""
+
+
+@frozen
+class BackfillChanged(Event):
+    """
+    A backfill of a schedule was begun, came further, was paused, or has ended.
+
+    Attributes:
+        backfill_id: Its id.
+        document: What it is and how far it came, as JSON; "" if it is kept no longer.
+        caller: Who asked for it; "": nobody whose name was proved.
+    """
+
+    backfill_id: str
+    document: str
     caller: str = ""
 
 
@@ -1570,6 +1672,10 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     QuotaExceeded,
     QuotaRelieved,
     QuotasChanged,
+    BudgetChanged,
+    BudgetSpent,
+    BudgetLow,
+    BudgetExhausted,
     ResultRemembered,
     ResultReused,
     ResultsForgotten,
@@ -1577,6 +1683,7 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     ScheduleFired,
     ScheduleQueued,
     ScheduleSkipped,
+    BackfillChanged,
     ResourcesAllocated,
     ResourcesReleased,
     ComponentFailed,

@@ -5,7 +5,8 @@ Here belongs what starts work, sees it end, and can stop or hold it meanwhile; p
 have a package of their own. Nothing here may know of the kernel or the runtime, nor
 decide what is run, or when. What is for programs is loaded when it is asked for.
 
-`ray(…)` and `dask(…)` are for users: what they name is loaded when it is asked for.
+`processes(…)`, `ray(…)` and `dask(…)` are for users: what they name is loaded when it
+is asked for.
 
 - `_threads`: worker threads that are parked, not polled.
 - `_programs`: programs, from a command to the last process that it leaves behind.
@@ -13,7 +14,7 @@ decide what is run, or when. What is for programs is loaded when it is asked for
 - `_hosts`: calls in processes of other machines, where an engine places them.
 - `_link`, `_wire`: the link to a worker or a host: what it was given, what is lost with
   it; and its frames.
-- `_engines`: `ray(…)` and `dask(…)`, by which users name these.
+- `_engines`: `processes(…)`, `ray(…)` and `dask(…)`, by which users name these.
 - `_futures`: attempts as calls on an executor of `concurrent.futures`; those of ours,
   which end with the orchestrator that they were given to.
 - `_remote`: what a call in another process is sent as, and comes back as.
@@ -25,10 +26,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from taskorch.executors._engines import dask as dask
+    from taskorch.executors._engines import processes as processes
     from taskorch.executors._engines import ray as ray
     from taskorch.executors._hosts._engine import RemoteValue as RemoteValue
 
-__all__ = ("RemoteValue", "dask", "ray")
+__all__ = ("RemoteValue", "dask", "processes", "ray")
 
 
 if not TYPE_CHECKING:

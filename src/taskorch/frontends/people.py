@@ -33,12 +33,23 @@ from typing import Any, Final, Protocol
 
 import attrs
 
-from taskorch._base.people import SPEAK_FOR, Caller, person
+from taskorch._base.people import SPEAK_FOR, Caller, caller, person
 from taskorch._base.staged import Staged
 from taskorch._base.vocabulary import meant
 from taskorch._verbs.table import VERBS
 from taskorch.errors import InvalidTaskError
 from taskorch.model import check_answerer, show
+
+__all__ = (
+    "ROLES",
+    "Caller",
+    "Identity",
+    "ProxyHeader",
+    "TokenInfo",
+    "Tokens",
+    "caller",
+    "caller_of",
+)
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -260,7 +271,7 @@ class TokenInfo:
     made: datetime
     expires: datetime | None = None
     used: datetime | None = None
-    _digest: str = attrs.field(default="", repr=False, eq=False)
+    _digest: str = attrs.field(default="", alias="digest", repr=False, eq=False)
 
     def to_dict(self) -> dict[str, Any]:
         """It as JSON has it; the hash is not in it."""
@@ -588,14 +599,14 @@ class Tokens:
             msg = f"{name!r} has a meaning already"
             raise InvalidTaskError(msg, hint="take another name")
         wanted = _names("grants", grants)
-        known = [*ROLES, *_OF_VERBS, *_OTHERS]
+        grantable = [*ROLES, *_OF_VERBS, *_OTHERS]
         for grant in _OF_TOKENS.intersection(wanted):
             msg = f"{grant}: whoever may do that may do all"
             raise InvalidTaskError(msg, hint="give them the role administer")
         for grant in wanted:
-            if grant not in known:
+            if grant not in grantable:
                 msg = f"there is no verb {grant!r}"
-                hint = meant(grant, known) or "GET /api/v1/verbs lists most of them"
+                hint = meant(grant, grantable) or "GET /api/v1/verbs lists most of them"
                 raise InvalidTaskError(msg, hint=hint)
         with self._changing() as kept:
             roles = {**kept.roles, name: wanted}
@@ -700,12 +711,12 @@ def _check_roles(
     roles: Iterable[str], own: Mapping[str, Collection[str]]
 ) -> tuple[str, ...]:
     wanted = _names("roles", roles)
-    known = [*ROLES, *own]
+    names = [*ROLES, *own]
     for role in wanted:
-        if role not in known:
+        if role not in names:
             msg = f"there is no role {role!r}"
-            raise InvalidTaskError(msg, hint=meant(role, known, ", ".join(known)))
+            raise InvalidTaskError(msg, hint=meant(role, names, ", ".join(names)))
     if not wanted:
         msg = "roles: at least one is needed"
-        raise InvalidTaskError(msg, hint=", ".join(known))
+        raise InvalidTaskError(msg, hint=", ".join(names))
     return wanted

@@ -1,15 +1,15 @@
 """
 A journal with all that another has: of another database, or of the same.
 
-The copy has another name until it is whole: whoever opens it finds all, or none.
+The copy has another name until it is whole: whoever opens it finds all, or none. It has
+the same groups, with their sums and hashes: what proves the one proves the other.
 
-Decision: 0215.
+Decisions: 0215, 0227.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,6 @@ import attrs
 
 from taskorch._base.address import without_password
 from taskorch.errors import InvalidTaskError
-from taskorch.journal._codec import Row
 from taskorch.journal._opened import open_journal
 from taskorch.journal._postgres import PostgresJournal
 from taskorch.journal._sql import SqlJournal
@@ -26,8 +25,6 @@ from taskorch.journal._sqlite import SqliteJournal
 
 #: What a value that is in a file beside its journal begins with, in a document.
 _IN_A_FILE: Final = '{"$file":['
-#: Rows that are written at once.
-_MANY: Final = 5_000
 
 
 @attrs.frozen
@@ -89,25 +86,11 @@ def _fill(draft: SqlJournal, old: SqlJournal, epoch: int) -> int:
     while life <= epoch:
         # What a task hands out as its fence must not be lower than it was.
         life = draft.claim()
-    count = 0
-    for rows in _batches(old):
-        draft.append(life, rows)
-        count += len(rows)
+    count = draft.adopt(life, old)
     saved = old.snapshot()
     if saved is not None and saved[0] <= draft.last:
         draft.save(life, *saved)
     return count
-
-
-def _batches(journal: SqlJournal) -> Iterator[list[Row]]:
-    batch: list[Row] = []
-    for row in journal.rows():
-        batch.append(row)
-        if len(batch) >= _MANY:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _refuse_files(journal: SqlJournal, name: str) -> None:

@@ -4,9 +4,10 @@ The tables of the journal, and how an older layout of them becomes the present o
     facts      one row a fact: its number, class, time, task, fields and document; the
                start of an attempt that completes in its group is the last of the fields
                of its completion
-    groups     one row a commit: which facts it kept, and a checksum over them that
-               goes on from the one before it
-    meta       one row: the journal's own id, who owns it, and in which life
+    groups     one row a commit: which facts it kept, a checksum over them, and a hash;
+               both go on from the one before it (see `_chain`)
+    meta       one row: the journal's own id, who owns it, in which life, and where its
+               chain begins
     keys       one row an idempotency key: the task that was submitted with it
     snapshots  the two latest states that the runtime has kept
 
@@ -26,14 +27,13 @@ from taskorch.journal._session import IS_RARE, RESTORE
 #: "tsko": in the head of the file, where `file` and SQLite look for it.
 _APPLICATION: Final = 0x74736B6F
 #: The number of the layout that is written.
-LAYOUT: Final = 2
-#: That of one from which something was left out: its tables are the same, and an
-#: earlier taskorch would take its groups for damaged.
-RESTS: Final = 3
+LAYOUT: Final = 4
 #: SQLite has tables with strict types from here on.
 _STRICT_SINCE: Final = (3, 37)
 _STRICT: Final = " STRICT" if sqlite3.sqlite_version_info >= _STRICT_SINCE else ""
 
+#: A new id.
+_ID: Final = "lower(hex(randomblob(16)))"
 _KEYS: Final = f"""
     CREATE TABLE keys (
         key     TEXT PRIMARY KEY,
@@ -71,7 +71,10 @@ _TABLES: Final = (
         first INTEGER NOT NULL,
         epoch INTEGER NOT NULL,
         crc   INTEGER NOT NULL,
-        form  INTEGER NOT NULL DEFAULT 1
+        form  INTEGER NOT NULL DEFAULT 1,
+        size  INTEGER,
+        hash  BLOB,
+        gone  TEXT
     ){_STRICT}
     """,
     f"""
@@ -82,10 +85,14 @@ _TABLES: Final = (
         host    TEXT,
         started INTEGER,
         since   TEXT,
-        uid     TEXT
+        uid     TEXT,
+        chain   TEXT
     ){_STRICT}
     """,
-    "INSERT INTO meta (id, epoch, uid) VALUES (1, 0, lower(hex(randomblob(16))))",
+    f"""
+    INSERT INTO meta (id, epoch, uid, chain)
+    VALUES (1, 0, {_ID}, {_ID} || ' 0')
+    """,  # noqa: S608 - of our own words
     _KEYS,
     _SNAPSHOTS,
     f"PRAGMA application_id = {_APPLICATION}",
@@ -108,12 +115,27 @@ _STEPS: Final[dict[int, tuple[str, ...]]] = {
         """,  # noqa: S608 - of our own words
         _SNAPSHOTS,
     ),
+    # One of layout 2 from which something was left out has the layout 3: an earlier
+    # taskorch would have taken its groups for damaged.
+    2: (),
+    # What there is stays out of the chain.
+    3: (
+        "ALTER TABLE groups ADD COLUMN size INTEGER",
+        "ALTER TABLE groups ADD COLUMN hash BLOB",
+        "ALTER TABLE groups ADD COLUMN gone TEXT",
+        "ALTER TABLE meta ADD COLUMN chain TEXT",
+        f"""
+        UPDATE meta SET chain =
+        {_ID} || ' ' || coalesce((SELECT max(last) FROM groups), 0)
+        """,  # noqa: S608 - of our own words
+    ),
 }
 #: The tables of each layout that can be read.
 _NAMES: Final = {
     1: frozenset({"facts", "groups", "meta"}),
     2: frozenset({"facts", "groups", "meta", "keys", "snapshots"}),
     3: frozenset({"facts", "groups", "meta", "keys", "snapshots"}),
+    4: frozenset({"facts", "groups", "meta", "keys", "snapshots"}),
 }
 
 
@@ -135,8 +157,8 @@ def check_layout(db: sqlite3.Connection, path: Path) -> int:
     if application != _APPLICATION:
         msg = f"{path} is an SQLite file of something else, not a journal"
         raise JournalError(msg, hint="choose another path; nothing was changed")
-    if layout > RESTS:
-        msg = f"{path} has layout {layout}, of a newer taskorch; {RESTS} is known"
+    if layout > LAYOUT:
+        msg = f"{path} has layout {layout}, of a newer taskorch; {LAYOUT} is known"
         raise JournalError(msg, hint="open it with the taskorch that wrote it")
     names = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
     if layout not in _NAMES or not names >= _NAMES[layout]:

@@ -15,8 +15,9 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -29,7 +30,8 @@ from taskorch.errors import (
 )
 from taskorch.journal import _codec
 from taskorch.journal import _postgres_tables as sql
-from taskorch.journal._codec import Rows
+from taskorch.journal._chain import ChainStart
+from taskorch.journal._codec import Row, Rows
 from taskorch.journal._lock import began_at, host
 from taskorch.journal._points import reach
 from taskorch.journal._postgres_reading import PostgresReading, has_died, machine
@@ -43,7 +45,7 @@ from taskorch.journal._postgres_session import (
     parse,
     truth,
 )
-from taskorch.journal._reader import GroupRow, Reader
+from taskorch.journal._reader import KEEP_GROUP, GroupRow, Reader
 from taskorch.journal._session import Durability
 from taskorch.journal._sql import SqlJournal
 from taskorch.model import check_seconds
@@ -292,7 +294,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
         with self._speaking("changed") as db:
             if self._layout(db) in (None, *sql.EARLIER):
                 self._make_tables(db)
-            self._check_layout(db)
+            self._check_layout(db, only_read=False)
         return sql.LAYOUT
 
     def _make_tables(self, db: psycopg.Connection[Any]) -> None:
@@ -310,7 +312,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
             owners = cursor.execute(sql.OWNERS).fetchall()
             if all(has_died(owner) for owner in owners):
                 self._make_tables(db)
-        self._check_layout(db)
+        self._check_layout(db, only_read=False)
 
     def _check_server(self, db: psycopg.Connection[Any]) -> int:
         """Check that the server keeps what it is given; the number of the database."""
@@ -372,7 +374,8 @@ class PostgresJournal(PostgresReading, SqlJournal):
             owner = self._look(db)
             if not self._is_free(owner):
                 return None
-            latest = Reader(self._session(db)).check_latest(owner["epoch"])
+            reader = Reader(self._session(db))
+            start, latest = reader.chain_start(), reader.check_latest(owner["epoch"])
             since = clock()
             row = db.execute(sql.CLAIM, me).fetchone()
             assert row is not None  # noqa: S101 - the row is locked
@@ -380,7 +383,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
         with self._mutex:
             self._epoch, self._token = row
             self._seen, self._in_doubt = self._epoch, False
-            self._set_latest(latest.last, latest.crc)
+            self._set_start(start, latest)
             self._uid = owner["uid"]
             self._identity = f"{self._uid}-{self._oid:x}"
             self._lease = LeaseKeeper(self.lease, since, self._renew, self._release)
@@ -426,7 +429,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
         since = clock()
         try:
             with self._speaking("written") as db:
-                mine = self._mine() | {"last": self._acknowledged[0]}
+                mine = self._mine() | {"last": self._acknowledged.last}
                 if not db.execute(sql.RENEW, mine).rowcount:
                     self._check_life(self._look(db))
                 elif self._lease is not None:
@@ -472,6 +475,8 @@ class PostgresJournal(PostgresReading, SqlJournal):
             "last": group.last,
             "first": group.first,
             "crc": group.kept,
+            "size": group.size,
+            "hash": group.hash,
             "before": before,
             "power": self.durability == "power",
         }
@@ -493,6 +498,23 @@ class PostgresJournal(PostgresReading, SqlJournal):
         if self._lease is not None:
             self._lease.renewed(since)
             self._trouble = ""
+
+    def _adopt_chain(self, session: PostgresSession, start: ChainStart) -> None:
+        session.db.execute(sql.ADOPT_CHAIN, self._mine() | {"chain": start.text})
+
+    def _adopt(
+        self, session: PostgresSession, groups: Sequence[tuple[GroupRow, list[Row]]]
+    ) -> None:
+        db, mine = session.db, self._mine()
+        # A fact has the life of its group.
+        for life, some in groupby(groups, key=lambda pair: pair[0].epoch):
+            rows = [row for _, each in some for row in each]
+            for part in _parts(Rows(rows)) if rows else ():
+                db.execute(sql.ADOPT, mine | {"life": life} | part)
+        session.change_each(KEEP_GROUP, [group.columns() for group, _ in groups])
+        if groups:
+            last = groups[-1][0].last
+            db.execute(sql.ADOPT_LAST, mine | {"last": last})
 
     def _explain_refusal(self, db: psycopg.Connection[Any], before: int) -> NoReturn:
         """Raise why a group was not kept."""

@@ -15,6 +15,7 @@ from taskorch.journal._postgres_session import (
     PostgresAddress,
     PostgresConnections,
     PostgresSession,
+    UnchainedPostgresSession,
     error_of,
     has_hung_up,
     load,
@@ -57,6 +58,8 @@ class PostgresReading(SqlReading):
         self._connections = PostgresConnections(address)
         #: The number of the partition, once it was seen to be there.
         self._id: int | None = None
+        #: What its tables are, as far as was seen.
+        self._tables: type[PostgresSession] = PostgresSession
         #: The highest life that was seen.
         self._seen = 0
         _OPEN.add(self)
@@ -139,7 +142,7 @@ class PostgresReading(SqlReading):
     def _session(self, db: psycopg.Connection[Any]) -> PostgresSession:
         """The tables over a connection; it has looked for the partition before."""
         assert self._id is not None  # noqa: S101 - see above
-        return PostgresSession(db, self.name, self._id)
+        return self._tables(db, self.name, self._id)
 
     def _answer(self, question: Callable[[Reader], T], otherwise: T) -> T:
         try:
@@ -169,9 +172,21 @@ class PostgresReading(SqlReading):
         row = db.execute(sql.FIND_LAYOUT).fetchone()
         return 0 if row is None else int(row[0])
 
-    def _check_layout(self, db: psycopg.Connection[Any]) -> None:
+    def _check_layout(
+        self, db: psycopg.Connection[Any], *, only_read: bool = True
+    ) -> None:
+        """
+        Check that the tables are known; an earlier layout may do for who *only reads*.
+
+        Raises:
+            JournalError: They are not.
+        """
         layout = self._layout(db)
         if layout is None or layout == sql.LAYOUT:
+            self._tables = PostgresSession
+            return
+        if only_read and layout == sql.UNCHAINED:
+            self._tables = UnchainedPostgresSession
             return
         msg = f"{self.name} has layout {layout}, and {sql.LAYOUT} is known here"
         hint = "bring this taskorch up to date: pip install --upgrade taskorch"
@@ -187,7 +202,7 @@ class PostgresReading(SqlReading):
             JournalError: It has gone back to what was before, or is not there.
         """
         # What was known before it answers: another thread may append meanwhile.
-        seen, last = self._seen, self._acknowledged[0]
+        seen, last = self._seen, self._acknowledged.last
         cursor: psycopg.Cursor[dict[str, Any]]
         cursor = db.cursor(row_factory=load().rows.dict_row)
         owner = cursor.execute(sql.OWNER, (self.partition,)).fetchone()

@@ -14,7 +14,7 @@ import select
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
@@ -120,6 +120,15 @@ _EACH: Final = """
 """
 
 
+#: The life of a fact is that of its group; of a rest, only that of the last is known.
+_MISFIT: Final = """
+    SELECT min(seq) FROM {groups} AS kept
+    JOIN {facts} AS fact ON fact.partition = :partition
+    AND fact.seq BETWEEN kept.first AND kept.last
+    WHERE kept.partition = :partition AND kept.form = 3 AND fact.epoch <> kept.epoch
+"""
+
+
 class PostgresSession(Session):
     """A connection to the tables of a partition, of the present layout."""
 
@@ -131,6 +140,8 @@ class PostgresSession(Session):
         "column": "partition, ",
         "value": ":partition, ",
         "form": "form",
+        "chained": "size, hash, gone",
+        "chain": "(SELECT chain FROM taskorch.partitions WHERE id = :partition)",
         "numbers": "unnest(:numbers::bigint[]) AS listed (value)",
         "names": "unnest(:names::text[]) AS listed (value)",
         "named": (
@@ -160,6 +171,12 @@ class PostgresSession(Session):
     def change(self, statement: str, **values: Any) -> int:
         return self._run(statement, values).rowcount
 
+    def change_each(self, statement: str, each: Iterable[dict[str, Any]]) -> None:
+        """Carry out *statement* with each of some values, in a round trip or two."""
+        text: Any = self.text(statement)
+        mine = {"partition": self._partition}
+        self.db.cursor().executemany(text, [mine | values for values in each])
+
     def _run(self, statement: str, values: dict[str, Any]) -> psycopg.Cursor[Any]:
         values["partition"] = self._partition
         text: Any = self.text(statement)
@@ -187,6 +204,10 @@ class PostgresSession(Session):
         statement = "SELECT key, task_id FROM {facts} WHERE {mine}key IS NOT NULL"
         return dict(self.ask(f"{statement} ORDER BY seq"))
 
+    def misfit(self) -> int | None:
+        ((number,),) = self.ask(_MISFIT)
+        return super().misfit() if number is None else int(number)
+
     def leave_out(self, names: list[str]) -> None:
         self.change(
             "DELETE FROM {facts} USING {names} WHERE {mine}task_id = value", names=names
@@ -194,6 +215,16 @@ class PostgresSession(Session):
 
     def close(self) -> None:
         self.db.close()
+
+
+class UnchainedPostgresSession(PostgresSession):
+    """A connection to those of a layout without a chain."""
+
+    WORDS: ClassVar[Mapping[str, str]] = {
+        **PostgresSession.WORDS,
+        "chained": "NULL, NULL, NULL",
+        "chain": "NULL",
+    }
 
 
 #: What an address may say besides what is the client library's.

@@ -3,11 +3,11 @@ The tables of a journal in PostgreSQL, in the schema `taskorch` of a database.
 
     layout      one row: the number of the layout
     partitions  one row a partition, which is one journal: who owns it, in which life,
-                until when, and the number of its last fact
+                until when, the number of its last fact, and where its chain begins
     facts       one row a fact, as in a file (see `_codec`); `epoch` is the life that
                 wrote it, and `key` an idempotency key
-    groups      one row a commit, as in a file: which facts it kept, and a checksum over
-                them that goes on from the one before it
+    groups      one row a commit, as in a file: which facts it kept, a checksum over
+                them, and a hash; both go on from the one before it (see `_chain`)
     snapshots   of each partition, the two latest states that the runtime has kept
 
 An owner is told by its epoch and its token. Whoever writes does so in a statement that
@@ -23,9 +23,11 @@ from typing import Any, Final
 from taskorch.journal._session import IS_RARE
 
 #: The number of the layout that is written.
-LAYOUT: Final = 2
+LAYOUT: Final = 3
 #: Those that become it when the tables are made.
-EARLIER: Final = frozenset({1})
+EARLIER: Final = frozenset({1, 2})
+#: The one of these that can be read as it is: its groups are in no chain.
+UNCHAINED: Final = 2
 
 #: What makes the tables; within one transaction.
 MAKE: Final[tuple[Any, ...]] = (
@@ -35,7 +37,7 @@ MAKE: Final[tuple[Any, ...]] = (
     "CREATE TABLE IF NOT EXISTS taskorch.layout (version integer NOT NULL)",
     # The number is LAYOUT.
     """
-    INSERT INTO taskorch.layout SELECT 2
+    INSERT INTO taskorch.layout SELECT 3
     WHERE NOT EXISTS (SELECT FROM taskorch.layout)
     """,
     # Most of a page is left free: each commit writes a row of it anew, in its place.
@@ -52,7 +54,8 @@ MAKE: Final[tuple[Any, ...]] = (
         host        text,
         machine     text,
         started     bigint,
-        since       text
+        since       text,
+        chain       text NOT NULL
     ) WITH (fillfactor = 20)
     """,
     """
@@ -98,6 +101,9 @@ MAKE: Final[tuple[Any, ...]] = (
         epoch     bigint NOT NULL,
         crc       bigint NOT NULL,
         form      integer NOT NULL,
+        size      bigint,
+        hash      bytea,
+        gone      text,
         PRIMARY KEY (partition, last)
     )
     """,
@@ -107,7 +113,7 @@ MAKE: Final[tuple[Any, ...]] = (
     """
     DO $$ BEGIN IF (SELECT version FROM taskorch.layout) = 1 THEN
         LOCK TABLE taskorch.partitions, taskorch.facts;
-        INSERT INTO taskorch.groups
+        INSERT INTO taskorch.groups (partition, last, first, epoch, crc, form)
         SELECT partition, upto,
         1 + lag(upto, 1, 0::bigint) OVER (PARTITION BY partition ORDER BY upto), epoch,
         CASE WHEN row_number() OVER (PARTITION BY partition ORDER BY upto) = 1
@@ -135,14 +141,31 @@ MAKE: Final[tuple[Any, ...]] = (
         UPDATE taskorch.layout SET version = 2;
     END IF; END $$
     """,
+    # From here on it is for those of layout 2, whose groups stay out of the chain. One
+    # that comes without a hash, from an owner of an earlier version, is refused.
+    """
+    DO $$ BEGIN IF (SELECT version FROM taskorch.layout) = 2 THEN
+        LOCK TABLE taskorch.partitions;
+        ALTER TABLE taskorch.groups ADD COLUMN IF NOT EXISTS size bigint,
+        ADD COLUMN IF NOT EXISTS hash bytea, ADD COLUMN IF NOT EXISTS gone text,
+        ADD CONSTRAINT groups_are_chained
+        CHECK (form > 3 OR hash IS NOT NULL) NOT VALID;
+        ALTER TABLE taskorch.partitions ADD COLUMN chain text;
+        UPDATE taskorch.partitions SET chain =
+        replace(gen_random_uuid()::text, '-', '') || ' ' || last;
+        ALTER TABLE taskorch.partitions ALTER COLUMN chain SET NOT NULL;
+        UPDATE taskorch.layout SET version = 3;
+    END IF; END $$
+    """,
 )
 
 FIND_LAYOUT: Final = "SELECT version FROM taskorch.layout"
 HAS_LAYOUT: Final = "SELECT to_regclass('taskorch.layout') IS NOT NULL"
 NAMES: Final = "SELECT name FROM taskorch.partitions ORDER BY name"
 NEW_PARTITION: Final = """
-    INSERT INTO taskorch.partitions (name, uid)
-    VALUES (%s, replace(gen_random_uuid()::text, '-', ''))
+    INSERT INTO taskorch.partitions (name, uid, chain)
+    SELECT %s, replace(gen_random_uuid()::text, '-', ''),
+    replace(gen_random_uuid()::text, '-', '') || ' 0'
     ON CONFLICT (name) DO NOTHING
 """
 
@@ -243,8 +266,11 @@ _APPEND: Final = f"""
         ELSE set_config('synchronous_commit', 'off', true) = 'off' END
         RETURNING id, epoch
     ), kept AS ({_ROWS}), said AS (
-        INSERT INTO taskorch.groups (partition, last, first, epoch, crc, form)
-        SELECT id, %(last)s, %(first)s, epoch, %(crc)s, 3 FROM owner
+        INSERT INTO taskorch.groups (
+            partition, last, first, epoch, crc, form, size, hash
+        )
+        SELECT id, %(last)s, %(first)s, epoch, %(crc)s, 3, %(size)s, %(hash)s
+        FROM owner
     )
     SELECT id FROM owner
 """  # noqa: S608 - of our own words
@@ -258,3 +284,17 @@ APPEND_MORE: Final = f"""
     WITH owner AS (SELECT id, epoch FROM taskorch.partitions WHERE name = %(name)s)
     {_ROWS.format(rows=_MANY)}
 """  # noqa: S608 - of our own words
+#: Rows of another journal, of a life there; what comes of it; where its chain begins.
+ADOPT: Final = f"""
+    WITH owner AS (
+        SELECT id, %(life)s::bigint AS epoch FROM taskorch.partitions
+        WHERE name = %(name)s
+    )
+    {_ROWS.format(rows=_MANY)}
+"""  # noqa: S608 - of our own words
+ADOPT_LAST: Final = (
+    "UPDATE taskorch.partitions SET last = %(last)s WHERE name = %(name)s"
+)
+ADOPT_CHAIN: Final = """
+    UPDATE taskorch.partitions SET chain = %(chain)s WHERE name = %(name)s
+"""

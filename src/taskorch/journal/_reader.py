@@ -6,17 +6,19 @@ import contextlib
 import json
 import threading
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter, itemgetter, lt
 from typing import Any, Final, NamedTuple, NoReturn
 from zlib import crc32
 
 from taskorch.errors import JournalError
-from taskorch.events import TASK_ID, TaskSubmitted
-from taskorch.journal import _codec
-from taskorch.journal._codec import Row, Rows
+from taskorch.events import Fact, TaskSubmitted
+from taskorch.journal import _chain, _codec
+from taskorch.journal._chain import ChainStart, Subtree
+from taskorch.journal._codec import WIDTH, Row, Rows
 from taskorch.journal._scripts import Beside
 from taskorch.journal._session import IS_RARE, Session, damage
+from taskorch.journal._values import restored
 from taskorch.protocols import Entry
 
 #: Groups, and rows, that are taken at once; between them the writer can checkpoint.
@@ -49,7 +51,9 @@ _ABOUT: Final = f"""
 _LATEST_OF: Final = f"""
     {_FACTS}{{facts}} WHERE {{mine}}kind = :kind AND {IS_RARE} ORDER BY seq DESC LIMIT 1
 """
-_GROUPS: Final = "SELECT last, first, epoch, crc, {form} FROM {groups} WHERE {mine}"
+_GROUPS: Final = (
+    "SELECT last, first, epoch, crc, {form}, {chained} FROM {groups} WHERE {mine}"
+)
 _NEXT: Final = f"{_GROUPS}last > :after ORDER BY last LIMIT :most"
 _AT: Final = f"{_GROUPS}last >= :number ORDER BY last LIMIT 1"
 _BEFORE: Final = f"{_GROUPS}last < :number ORDER BY last DESC LIMIT 1"
@@ -64,8 +68,8 @@ _HOLDING: Final = f"""
 """  # noqa: S608 - of our own words
 #: Writes what `GroupRow.columns` gives.
 KEEP_GROUP: Final = """
-    INSERT INTO {groups} ({column}last, first, epoch, crc, form)
-    VALUES ({value}:last, :first, :epoch, :crc, :form)
+    INSERT INTO {groups} ({column}last, first, epoch, crc, form, size, hash, gone)
+    VALUES ({value}:last, :first, :epoch, :crc, :form, :size, :hash, :gone)
 """
 _END: Final = """
     SELECT (SELECT max(seq) FROM {facts} WHERE {mine}seq > 0), {kept}
@@ -87,6 +91,11 @@ _SUBMITTED: Final = """
     SELECT seq, task_id FROM {facts} WHERE {mine}kind = 'TaskSubmitted'
     AND seq > :after AND seq <= :until ORDER BY seq LIMIT :most
 """
+_UNTIL: Final = "SELECT max(seq) FROM {facts} WHERE {mine}at_ns <= :at"
+#: The form is `REST`.
+_RESTS: Final = """
+    SELECT 1 FROM {groups} WHERE {mine}{form} = 4 AND first <= :until LIMIT 1
+"""
 _SNAPSHOTS: Final = "SELECT seq FROM {snapshots} WHERE {mine}seq > 0 ORDER BY seq DESC"
 _SNAPSHOT: Final = "SELECT state, crc FROM {snapshots} WHERE {mine}seq = :seq"
 
@@ -105,6 +114,20 @@ MOVED_DIGITS: Final = 12
 MOVED_BITS: Final = 31
 #: What is checked by itself, and says where it begins.
 _ALONE: Final = frozenset({REST, MOVED})
+#: Columns of a group that are numbers always; and of what kinds the others are, of one
+#: that is in no chain, of one that is, and of a rest.
+_NUMBERED: Final = 5
+_CHAINED: Final = frozenset(
+    {
+        (type(None), type(None), type(None)),
+        (int, bytes, type(None)),
+        (int, bytes, str),
+    }
+)
+#: Of what kinds the columns of a row are, of each.
+_TYPES: Final = frozenset({(int, str, int, str, str, str)})
+#: In a document, what names the key of a task.
+_KEYED: Final = '"idempotency_key"'
 _NUMBER: Final = itemgetter(0)
 _LAST: Final = attrgetter("last")
 
@@ -131,26 +154,64 @@ class GroupRow(NamedTuple):
     form: int
     #: As it is kept: with that of a rest over what is left.
     kept: int
+    #: How many rows the chain has up to its last, and its hash; b"": it is in no chain.
+    size: int = 0
+    hash: bytes = b""
+    #: What is kept of the rows that are gone: see `_chain.gone_text`.
+    gone: str = ""
 
-    def columns(self) -> dict[str, int]:
+    def columns(self) -> dict[str, Any]:
         """As the table has it: see `KEEP_GROUP`."""
-        last, first, epoch, _, form, kept = self
-        return {"last": last, "first": first, "epoch": epoch, "crc": kept, "form": form}
+        return {
+            "last": self.last,
+            "first": self.first,
+            "epoch": self.epoch,
+            "crc": self.kept,
+            "form": self.form,
+            "size": self.size if self.hash else None,
+            "hash": self.hash or None,
+            "gone": self.gone or None,
+        }
+
+    def chained(self, before: GroupRow, start: bytes, texts: Iterable[bytes]) -> bytes:
+        """
+        The hash that it has in the chain, if it is whole.
+
+        Args:
+            before: The group before it.
+            start: What the chain begins with.
+            texts: What its sum is made of: see `checked_texts`.
+        """
+        numbers = self.first, self.last, self.epoch, self.crc, self.size
+        return _chain.link(before.hash or start, numbers, texts)
+
+    def gone_text(self, gone: Iterable[Subtree], rows: Sequence[Row]) -> str:
+        """What is kept of the rows that are *gone*, if it is a rest that has *rows*."""
+        columns = self.first, self.last, self.epoch, self.kept, self.size
+        head = " ".join((*map(str, columns), self.hash.hex()))
+        return _chain.gone_text(gone, head, checked_texts(rows, self.epoch))
 
 
 #: The checksum before the first group.
 NOTHING: Final = GroupRow(0, 0, 0, 0, FORM, 0)
 
 
-def checksum(rows: Rows | Iterable[Row], crc: int, epoch: int) -> int:
+def checksum(rows: Rows | Sequence[Row], crc: int, epoch: int) -> int:
     """The checksum of *rows*, continued from *crc*, that of the group before."""
     for text in checked_texts(rows, epoch):
         crc = crc32(text, crc)
     return crc
 
 
-def checked_texts(rows: Rows | Iterable[Row], epoch: int) -> Iterator[bytes]:
+def checked_texts(rows: Rows | Sequence[Row], epoch: int) -> Iterator[bytes]:
     """What the checksum of *rows* is made of."""
+    values = rows.values if isinstance(rows, Rows) else None
+    row = values if values is not None else rows[0] if len(rows) == 1 else None
+    if row is not None and len(row) == WIDTH:
+        # As most groups are, and the same as below.
+        a, b, c, d, e, f = row
+        yield f"{epoch}\n{a}\n{b}\n{c}\n{d}\n{e}\n{f}\n".encode()
+        return
     columns: Iterable[Sequence[Any]]
     columns = rows.columns if isinstance(rows, Rows) else zip(*rows, strict=True)
     yield f"{epoch}\n".encode()
@@ -256,6 +317,12 @@ class Reader:
         for begin, rows in self.parts(after):
             yield from self._entries(rows, begin)
 
+    def facts(self, after: int) -> Iterator[Fact]:
+        """All facts above *after*, in order, and nothing of what was kept of them."""
+        for begin, rows in self.parts(after):
+            bare = [(*row[:5], "") for row in rows]
+            yield from (fact for fact, _ in _codec.entries(bare, begin))
+
     def parts(self, after: int) -> Iterator[tuple[int, list[Row]]]:
         """All rows above *after* by groups, each with the number it begins above."""
         before = self.before(min(after, MOST - 1) + 1)
@@ -330,6 +397,15 @@ class Reader:
         rows = self._ask(_ENDS_BY_TIME, every=every_ns)
         return {(period, kind): count for period, kind, count in rows}
 
+    def last_until(self, at_ns: int) -> int:
+        """The number of the last row up to a time; 0: there is none."""
+        ((number,),) = self._ask(_UNTIL, at=at_ns)
+        return int(number or 0)
+
+    def has_left_out(self, until: int) -> bool:
+        """Whether there is a rest that begins up to the fact *until*."""
+        return bool(self._ask(_RESTS, until=until))
+
     def latest_of(self, kind: str) -> Entry | None:
         """The latest fact of a class that is rare, by its index and without a check."""
         return next(iter(self._entries(self._ask(_LATEST_OF, kind=kind))), None)
@@ -340,15 +416,54 @@ class Reader:
 
     def verify(self) -> int:
         """Read all, as of one moment; the number of facts."""
+        count = 0
+        for begin, rows in self.proved():
+            count += len(self._entries(rows, begin.last))
+        return count
+
+    def chain_start(self) -> ChainStart | None:
+        """Where the chain begins; None: the journal has none."""
+        ((text,),) = self._ask("SELECT {chain}")
+        if text is None:
+            return None
+        log, _, after = str(text).partition(" ")
+        if not (log and after.isdecimal()):
+            self.damaged("it does not say where its chain begins")
+        return ChainStart(log, int(after))
+
+    def proved(
+        self, visit: Callable[[GroupRow, list[Row]], object] | None = None
+    ) -> Iterator[tuple[GroupRow, list[Row]]]:
+        """
+        All rows by groups, each with the group before it, of one moment.
+
+        All is checked: sums and hashes, and, once all groups were given, keys,
+        snapshots and pages.
+
+        Args:
+            visit: Is called with each group and its rows.
+
+        Raises:
+            JournalError: It is damaged; the first damage is said.
+        """
         with self.session.at_once():
-            count, submitted = 0, dict[str, str]()
-            for fact, task in self.entries(0):
-                count += 1
-                if type(fact) is TaskSubmitted and task.idempotency_key is not None:
-                    key, task_id = task.idempotency_key, fact[TASK_ID]
-                    submitted[_codec.column(key)] = _codec.column(task_id)
+            start = self.chain_start()
+            keys, before = dict[str, str](), NOTHING
+            while window := self._window(before):
+                for group, rows in window:
+                    texts = self._texts(group, rows)
+                    self._check(group, before, rows, texts)
+                    self.check_link(group, before, rows, start, texts)
+                    if visit is not None:
+                        visit(group, rows)
+                    keys |= _keys_of(rows)
+                    yield before, rows
+                    before = group
+            self._check_end()
+            if (number := self.session.misfit()) is not None:
+                self.damaged(f"fact {number} was changed")
             if self.session.has_keys:
-                if self.session.keys() != submitted:
+                if self.session.keys() != keys:
                     self.damaged("its idempotency keys are not those of its tasks")
                 for (seq,) in self._ask(_SNAPSHOTS):
                     if self._snapshot(seq) is None:
@@ -356,7 +471,60 @@ class Reader:
             # This reads the indexes, too, which nothing above has used.
             if verdict := self.session.check_pages():
                 self.damaged(verdict)
-        return count
+
+    def check_link(
+        self,
+        group: GroupRow,
+        before: GroupRow,
+        rows: list[Row],
+        start: ChainStart | None,
+        texts: list[bytes] | None = None,
+    ) -> None:
+        """
+        Check that *group*, whose sum is right, is the one that came after *before*.
+
+        Raises:
+            JournalError: Its hash is not right, or it has none and should.
+        """
+        last, first = group.last, group.first
+        if start is None or last <= start.after:
+            if group.hash:
+                self.damaged(f"its chain begins before fact {first}, and should not")
+            return
+        if not group.hash:
+            self.damaged(f"facts {first} to {last} are in no chain")
+        if group.form in _ALONE:
+            self._check_rest(group, before, rows)
+        elif (
+            group.gone
+            or group.size != before.size + len(rows)
+            or group.hash
+            != group.chained(
+                before, start.hash, texts or checked_texts(rows, group.epoch)
+            )
+        ):
+            self.damaged(f"facts {first} to {last} were changed: their hash is another")
+
+    def _check_rest(self, group: GroupRow, before: GroupRow, rows: list[Row]) -> None:
+        with contextlib.suppress(ValueError):
+            gone = _chain.gone_of(group.gone)
+            count = len(rows) + sum(1 << each.level for each in gone)
+            if (
+                group.size == before.size + count
+                and group.gone_text(gone, rows) == group.gone
+            ):
+                return
+        self.damaged(f"what is left of facts {group.first} to {group.last} was changed")
+
+    def _texts(self, group: GroupRow, rows: list[Row]) -> list[bytes] | None:
+        """What the sum of *group* is made of, if it is of the present form."""
+        # Where tables are not strict, what was a text may be a number.
+        kinds = {tuple(map(type, row)) for row in rows}
+        if kinds and kinds != _TYPES:
+            self.damaged(f"facts {rows[0][0]} to {rows[-1][0]} were changed")
+        if group.form != FORM:
+            return None
+        return [*checked_texts(rows, group.epoch)]
 
     # ------------------------------------------------------------------- snapshots
 
@@ -371,6 +539,15 @@ class Reader:
                     if (state := self._snapshot(seq)) is not None:
                         return seq, state
         return None
+
+    def snapshots(self) -> Iterator[tuple[int, str]]:
+        """The numbers and texts of all snapshots; "" is one that is not whole."""
+        for (seq,) in self._ask(_SNAPSHOTS) if self.session.has_keys else ():
+            text = ""
+            with self._as_good_as_none():
+                if self._snapshot(seq) is not None:
+                    ((text, _),) = self._ask(_SNAPSHOT, seq=seq)
+            yield seq, text
 
     @contextlib.contextmanager
     def _as_good_as_none(self) -> Iterator[None]:
@@ -416,6 +593,10 @@ class Reader:
         if not groups:
             self.damaged(f"fact {number} is in no group")
         return groups[0], self.before(groups[0].last)
+
+    def groups_after(self, number: int) -> list[GroupRow]:
+        """Some groups that end after the fact *number*, in order; none: the end."""
+        return self._groups(_NEXT, after=number, most=_BATCH)
 
     def before(self, number: int) -> GroupRow:
         """The last group that ends before the fact *number*."""
@@ -494,8 +675,14 @@ class Reader:
         self._check_order(after, rows)
         return rows
 
-    def _check(self, group: GroupRow, before: GroupRow, rows: list[Row]) -> None:
-        last, first, epoch, crc, form, kept = group
+    def _check(
+        self,
+        group: GroupRow,
+        before: GroupRow,
+        rows: list[Row],
+        texts: list[bytes] | None = None,
+    ) -> None:
+        last, first, epoch, crc, form, kept, *_ = group
         computed = None
         # Where tables are not strict, a text may have become a number.
         with contextlib.suppress(TypeError):
@@ -505,7 +692,12 @@ class Reader:
                 computed = moved_checksum(rows)
             elif rows and rows[0][0] == first and rows[-1][0] == last:
                 check = _CHECKSUMS.get(form)
-                computed = None if check is None else check(rows, before.crc, epoch)
+                if texts is not None:
+                    computed = before.crc
+                    for text in texts:
+                        computed = crc32(text, computed)
+                elif check is not None:
+                    computed = check(rows, before.crc, epoch)
         if form in _ALONE and first > before.last + 1:
             self.damaged(f"facts {before.last + 1} to {first - 1} are gone")
         if computed != kept:
@@ -516,13 +708,24 @@ class Reader:
     def _groups(self, statement: str, **values: Any) -> list[GroupRow]:
         rows = self._ask(statement, **values)
         for group in rows:
-            if not all(type(number) is int for number in group):
+            if not (
+                all(type(number) is int for number in group[:_NUMBERED])
+                and tuple(map(type, group[_NUMBERED:])) in _CHAINED
+            ):
                 self.damaged(f"the group up to fact {group[0]} cannot be read")
         return [
             GroupRow(
-                last, first, epoch, crc & _HEAD if form == REST else crc, form, crc
+                last,
+                first,
+                epoch,
+                crc & _HEAD if form == REST else crc,
+                form,
+                crc,
+                size or 0,
+                digest or b"",
+                gone or "",
             )
-            for last, first, epoch, crc, form in rows
+            for last, first, epoch, crc, form, size, digest, gone in rows
         ]
 
     def _check_order(self, after: int, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -544,6 +747,20 @@ class Reader:
     def damaged(self, why: str) -> NoReturn:
         """Raise the JournalError that says *why*."""
         raise damage(self.session.name, why)
+
+
+def _keys_of(rows: Iterable[Row]) -> dict[str, str]:
+    """The ids of tasks by their idempotency keys, as submissions among *rows* say."""
+    keys = {}
+    for _, kind, _, task_id, _, text in rows:
+        if kind == TaskSubmitted.__name__ and _KEYED in text:
+            with contextlib.suppress(KeyError, TypeError, ValueError):
+                key = json.loads(text)["$Task"]["idempotency_key"]
+                # What is no valid text is kept in another way.
+                key = restored(key, list)
+                if isinstance(key, str):
+                    keys[_codec.column(key)] = task_id
+    return keys
 
 
 def _start(group: GroupRow, before: GroupRow) -> int:

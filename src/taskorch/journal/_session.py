@@ -23,6 +23,10 @@ RESTORE: Final = "restore the journal from a copy"
 IS_RARE: Final = (
     "kind <> 'TaskSubmitted' AND kind <> 'TaskStarted' AND kind <> 'TaskCompleted'"
 )
+#: Where there is no task, or no document, there is no text either.
+_MISFIT: Final = """
+    SELECT min(seq) FROM {facts} WHERE {mine}(task_id = '' OR doc = '')
+"""
 
 
 def damage(name: str, why: str) -> JournalError:
@@ -41,6 +45,8 @@ class Session(ABC):
         {mine}             which rows of a table are this journal's: "" or "… AND "
         {column} {value}   what a new row has besides, for that: "" or "…, "
         {form}             the column that says how the sum of a group was reckoned
+        {chained}          the columns of a group for the chain: size, hash and gone
+        {chain}            where the chain begins: which log, and after which fact
         {numbers}          a list of numbers as rows, whose column is `value`
         {names}            a list of ids as rows, whose column is `value`
         {named}            the facts about the ids of the list `names`, by their index
@@ -92,6 +98,11 @@ class Session(ABC):
     @abstractmethod
     def close(self) -> None:
         """Use the connection no more."""
+
+    def misfit(self) -> int | None:
+        """The number of the first fact that was changed where no sum tells."""
+        ((number,),) = self.ask(_MISFIT)
+        return None if number is None else int(number)
 
     def check_pages(self) -> str:
         """What is damaged of what no statement reads; "" if nothing is."""

@@ -12,7 +12,14 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
@@ -25,7 +32,9 @@ from taskorch.errors import (
     JournalTakenError,
     JournalUnavailableError,
 )
+from taskorch.events import Fact
 from taskorch.journal import _forgetting
+from taskorch.journal._chain import ChainStart
 from taskorch.journal._codec import Row, Rows
 from taskorch.journal._encoding import EncodingJournal
 from taskorch.journal._logs import remove_logs
@@ -33,6 +42,8 @@ from taskorch.journal._points import reach
 from taskorch.journal._reader import (
     FORM,
     KEEP_GROUP,
+    MOST,
+    NOTHING,
     GroupRow,
     Reader,
     checked_texts,
@@ -46,6 +57,8 @@ from taskorch.protocols import Entry
 
 T = TypeVar("T")
 
+#: Rows and groups of another journal that are written at once.
+_MANY: Final = 5_000
 _DROP_GROUP: Final = "DELETE FROM {groups} WHERE {mine}last = :last"
 _DROP_SNAPSHOT: Final = "DELETE FROM {snapshots} WHERE {mine}seq = :seq"
 _SAVE: Final = """
@@ -71,8 +84,8 @@ class SqlReading(EncodingJournal):
         self._name = name
         self._beside = Beside(beside)
         self._pid = os.getpid()
-        #: The latest group that was reported as kept, as `(last, crc)`.
-        self._acknowledged = (0, 0)
+        #: The latest group that was reported as kept.
+        self._acknowledged = NOTHING
         #: Whether the group in hand may have been kept, although we were told no.
         self._in_doubt = False
 
@@ -132,6 +145,18 @@ class SqlReading(EncodingJournal):
             if reader is not None:
                 yield from reader.entries(after)
 
+    def facts(self, after: int = 0) -> Iterator[Fact]:
+        """
+        See `DurableJournal.facts`; the groups are checked as they are read.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        with self._reading() as reader:
+            if reader is not None:
+                yield from reader.facts(after)
+
     def rows(self) -> Iterator[Row]:
         """
         All rows, in order, as `append` takes them; the groups are checked.
@@ -144,6 +169,31 @@ class SqlReading(EncodingJournal):
             if reader is not None:
                 for begin, rows in reader.parts(0):
                     yield from (row for row in rows if row[0] > begin)
+
+    def proved(
+        self, visit: Callable[[GroupRow, list[Row]], object] = lambda *_: None
+    ) -> ChainStart | None:
+        """
+        Check all that is kept, as of one moment, without restoring a value of it.
+
+        It does what `verify` does but for that, and takes a third of the time.
+
+        Args:
+            visit: Is called with each group, and its rows.
+
+        Returns:
+            Where the chain of hashes begins; None: the journal has none.
+
+        Raises:
+            JournalError: The journal is damaged; the first damage is said.
+            JournalUnavailableError: It cannot be read now.
+        """
+        with self._reading() as reader:
+            if reader is None:
+                return None
+            for _ in reader.proved(visit):
+                pass
+            return reader.chain_start()
 
     def select(self, ids: Collection[str], until: int) -> Iterator[Entry]:
         """
@@ -275,6 +325,27 @@ class SqlReading(EncodingJournal):
         """
         return self._answer(lambda reader: reader.ends_by_time(every_ns), {})
 
+    def last_until(self, at_ns: int) -> int:
+        """
+        The number of the last fact with a row of its own, up to a time in ns, or 0.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        return self._answer(lambda reader: reader.last_until(min(at_ns, MOST)), 0)
+
+    def has_left_out(self, until: int | None = None) -> bool:
+        """
+        Whether anything was left out of what is kept up to the fact *until*.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        until = MOST if until is None else until
+        return self._answer(lambda reader: reader.has_left_out(until), otherwise=False)
+
     @property
     def last(self) -> int:
         """The number of the last fact that is kept, or 0."""
@@ -332,12 +403,15 @@ class SqlJournal(SqlReading):
         self.take_over: bool = take_over
         self._epoch = 0
         self._is_closed = False
-        #: The latest group as `(last, crc)`; None: the journal must be asked.
-        self._latest: tuple[int, int] | None = (0, 0)
+        #: The latest group; None: the journal must be asked.
+        self._latest: GroupRow | None = NOTHING
+        #: What the chain begins with; b"": it has none.
+        self._start = b""
 
-    def _set_latest(self, last: int, crc: int) -> None:
-        """The latest group ends with the fact *last*, and has the checksum *crc*."""
-        self._latest = self._acknowledged = last, crc
+    def _set_start(self, start: ChainStart | None, latest: GroupRow) -> None:
+        """A life has begun: *start* is where the chain begins, *latest* where it is."""
+        self._start = b"" if start is None else start.hash
+        self._latest = self._acknowledged = latest
 
     def exists(self) -> bool:
         """
@@ -400,11 +474,21 @@ class SqlJournal(SqlReading):
             before: The last fact that was kept before.
         """
 
+    def _adopt_chain(self, session: Any, start: ChainStart) -> None:
+        """Begin the chain as another journal does."""
+        raise NotImplementedError
+
+    def _adopt(
+        self, session: Any, groups: Sequence[tuple[GroupRow, list[Row]]]
+    ) -> None:
+        """Write groups of another journal as they are there, within `_owning`."""
+        raise NotImplementedError
+
     def _wrote(self, size: int) -> None:
         """So many bytes of text were written."""
 
-    def _left_out(self, session: Any, count: int) -> None:
-        """So many facts were left out."""
+    def _make_room(self, session: Any) -> None:
+        """Give back what was left out takes."""
 
     # -------------------------------------------------------------------- writing
 
@@ -425,34 +509,81 @@ class SqlJournal(SqlReading):
             self._append(session, rows)
         self._in_doubt = False
 
+    def adopt(self, epoch: int, other: SqlReading) -> int:
+        """
+        Write all that *other* has, with its sums and hashes; this one has nothing yet.
+
+        Args:
+            epoch: What `claim` gave, above all lives of *other*.
+            other: A journal that nobody writes to meanwhile.
+
+        Returns:
+            How many rows.
+
+        Raises:
+            JournalError: *other* is damaged.
+            JournalTakenError, JournalUnavailableError: See `append`.
+        """
+        batch: list[tuple[GroupRow, list[Row]]] = []
+        count = waiting = 0
+
+        def write() -> None:
+            nonlocal batch, waiting
+            with self._writing(epoch) as session, self._owning(session):
+                self._adopt(session, batch)
+                self._wrote(
+                    sum(len(row[4]) + len(row[5]) for _, r in batch for row in r)
+                )
+            if batch:
+                self._latest = self._acknowledged = batch[-1][0]
+            batch, waiting = [], 0
+
+        def visit(group: GroupRow, rows: list[Row]) -> None:
+            nonlocal count, waiting
+            batch.append((group, rows))
+            count, waiting = count + len(rows), waiting + len(rows) + 1
+            if waiting >= _MANY:
+                write()
+
+        start = other.proved(visit)
+        write()
+        # One without a chain is as one of an earlier version.
+        start = start or ChainStart(os.urandom(16).hex(), self.last)
+        with self._writing(epoch) as session, self._owning(session):
+            self._adopt_chain(session, start)
+        self._start = start.hash
+        return count
+
     def _append(self, session: Session, rows: Rows) -> None:
         first, last = rows.numbers[0], rows.numbers[-1]
         reach("begin")
-        kept, crc = self._latest or (0, 0)
-        if self._latest is None or first <= kept:
+        before = self._latest or NOTHING
+        if self._latest is None or first <= before.last:
             with self._owning(session):
-                kept, crc = self._find_latest(session)
-                if first <= kept:
-                    self._check_again(session, list(rows), kept)
+                before = self._find_latest(session)
+                if first <= before.last:
+                    self._check_again(session, list(rows), before.last)
                     reach("commit")
                     self._in_doubt = True
-            if first <= kept:
-                self._set_latest(kept, crc)
+            if first <= before.last:
+                self._latest = self._acknowledged = before
                 reach("kept")
                 return
         # If anything fails from here on, the latest group must be asked for.
         self._latest = None
-        size = 0
-        for text in checked_texts(rows, self._epoch):
+        texts, crc = [*checked_texts(rows, self._epoch)], before.crc
+        for text in texts:
             crc = crc32(text, crc)
-            size += len(text)
-        group = GroupRow(last, first, self._epoch, crc, FORM, crc)
-        self._keep(session, rows, group, kept)
-        self._set_latest(last, crc)
-        self._wrote(size)
+        size = before.size + len(rows)
+        group = GroupRow(last, first, self._epoch, crc, FORM, crc, size)
+        if self._start:
+            group = group._replace(hash=group.chained(before, self._start, texts))
+        self._keep(session, rows, group, before.last)
+        self._latest = self._acknowledged = group
+        self._wrote(sum(map(len, texts)))
         reach("kept")
 
-    def _find_latest(self, session: Session) -> tuple[int, int]:
+    def _find_latest(self, session: Session) -> GroupRow:
         """
         After trouble: the latest group that is there.
 
@@ -460,11 +591,14 @@ class SqlJournal(SqlReading):
             JournalError: What was acknowledged is not there.
         """
         reader = Reader(session)
-        latest, (last, crc) = reader.latest(), self._acknowledged
-        if latest.last < last or (last and reader.group_of(last)[0].crc != crc):
+        latest, mine = reader.latest(), self._acknowledged
+        last = mine.last
+        if latest.last < last or (
+            last and not _is_same(reader.group_of(last)[0], mine)
+        ):
             now = latest.last
             self._damaged(f"fact {last} was kept, and it ends with fact {now} now")
-        return latest.last, latest.crc
+        return latest
 
     def _check_again(self, session: Session, rows: list[Row], kept: int) -> None:
         """
@@ -532,11 +666,50 @@ class SqlJournal(SqlReading):
             with self._owning(session):
                 count = _forgetting.forget(Reader(session), ids)
             reach("forgotten")
-            folder = self.logs_folder()
-            if folder is not None:
-                remove_logs(Path(folder), ids)
-            self._left_out(session, count)
+        folder = self.logs_folder()
+        if folder is not None:
+            remove_logs(Path(folder), ids)
         return count
+
+    def prepare_to_forget(self, epoch: int) -> None:
+        """
+        See `DurableJournal.prepare_to_forget`: no group has very many facts any more.
+
+        Raises:
+            JournalTakenError: Somebody else has claimed it since.
+            JournalUnavailableError: It cannot be read or written now.
+            JournalError: The journal is damaged.
+        """
+        self._check_owner(epoch)
+        with self._reading() as reader:
+            for group, rests in () if reader is None else _forgetting.parts(reader):
+                with self._writing(epoch) as session, self._owning(session):
+                    _forgetting.replace(Reader(session), group, rests)
+
+    def forget_facts(self, epoch: int, numbers: Collection[int]) -> int:
+        """
+        See `DurableJournal.forget_facts`.
+
+        Raises:
+            JournalTakenError: Somebody else has claimed it since.
+            JournalUnavailableError: It cannot be written now; nothing was left out.
+            JournalError: The journal is damaged; nothing was left out.
+        """
+        self._check_owner(epoch)
+        with self._writing(epoch) as session, self._owning(session):
+            return _forgetting.forget(Reader(session), (), numbers)
+
+    def make_room(self, epoch: int) -> None:
+        """
+        See `DurableJournal.make_room`.
+
+        Raises:
+            JournalTakenError: Somebody else has claimed it since.
+            JournalUnavailableError: It cannot be written now.
+        """
+        self._check_owner(epoch)
+        with self._writing(epoch) as session:
+            self._make_room(session)
 
     def upkeep(self, epoch: int) -> None:
         """See `DurableJournal.upkeep`: it only looks whether it is owned still."""
@@ -556,3 +729,9 @@ class SqlJournal(SqlReading):
         if self._is_closed:
             msg = f"{self._name} was closed"
             raise JournalUnavailableError(msg, outcome="refused", hint="open it anew")
+
+
+def _is_same(group: GroupRow, acknowledged: GroupRow) -> bool:
+    """Whether *group* is the one that was reported as kept, or what is left of it."""
+    hashes = {group.hash, acknowledged.hash}
+    return group.crc == acknowledged.crc and len(hashes) == 1

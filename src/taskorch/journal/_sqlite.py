@@ -31,13 +31,14 @@ from taskorch.errors import (
 )
 from taskorch.events import SEQ
 from taskorch.journal import _beside, _file, _forgetting, _repair
-from taskorch.journal._codec import WIDTH, Rows
+from taskorch.journal._chain import ChainStart
+from taskorch.journal._codec import WIDTH, Row, Rows
 from taskorch.journal._file import FAILURES
 from taskorch.journal._layout import check_layout, migrate
 from taskorch.journal._lock import Lock, began_at, host, is_alive
 from taskorch.journal._logs import put_aside
 from taskorch.journal._points import reach
-from taskorch.journal._reader import GroupRow, IdleReaders, Reader
+from taskorch.journal._reader import KEEP_GROUP, GroupRow, IdleReaders, Reader
 from taskorch.journal._session import Durability, damage
 from taskorch.journal._sql import SqlJournal, SqlReading
 from taskorch.journal._sqlite_session import (
@@ -262,7 +263,7 @@ _INSERT_FACTS: Final = _inserts(
 _INSERT_KEYS: Final = _inserts("INSERT OR REPLACE INTO keys", ("?", "?"))
 #: Keeps nothing when another life has begun.
 _INSERT_GROUP: Final = (
-    "INSERT INTO groups SELECT ?, ?, ?, ?, ? FROM meta WHERE epoch = ?"
+    "INSERT INTO groups SELECT ?, ?, ?, ?, ?, ?, ?, ? FROM meta WHERE epoch = ?"
 )
 _BEGIN: Final = """
     UPDATE meta SET epoch = epoch + 1, pid = :pid, host = :host, started = :started,
@@ -439,8 +440,9 @@ class SqliteJournal(ReadableJournal, SqlJournal):
             migrate(db, layout)
             session.change(_BEGIN, **me)
             ((epoch, self._uid),) = session.ask("SELECT epoch, uid FROM meta")
+            start = Reader(session_of(db, self.path)).chain_start()
         reach("claimed")
-        self._set_latest(latest.last, latest.crc)
+        self._set_start(start, latest)
         self._note_files()
         lock.sign(pid, host(), since, epoch)
         return int(epoch)
@@ -482,15 +484,26 @@ class SqliteJournal(ReadableJournal, SqlJournal):
             reach("commit")
             self._in_doubt = True
 
-    def _left_out(self, session: SqliteSession, count: int) -> None:
+    def _adopt_chain(self, session: SqliteSession, start: ChainStart) -> None:
+        session.change("UPDATE meta SET chain = :chain", chain=start.text)
+
+    def _adopt(
+        self, session: SqliteSession, groups: Sequence[tuple[GroupRow, list[Row]]]
+    ) -> None:
+        for group, kept in groups:
+            rows = Rows(kept)
+            _insert(session, _INSERT_FACTS, rows.values, WIDTH)
+            _insert(session, _INSERT_KEYS, rows.keys, 2)
+            session.change(KEEP_GROUP, **group.columns())
+
+    def _make_room(self, session: SqliteSession) -> None:
         """Make the file smaller, if it is worth it."""
         db = session.db
         _beside.clean(db, self.path)
-        if count and _forgetting.has_room(db):
+        if _forgetting.has_room(db):
             db.execute("VACUUM")
             reach("smaller")
-        if count:
-            _file.move_log(db, whole=True)
+        _file.move_log(db, whole=True)
 
     @property
     def log_is_long(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final
 
 from taskorch.errors import JournalError
 from taskorch.journal._file import FAILURES, is_passing
-from taskorch.journal._layout import KEY, RESTS, check_layout
+from taskorch.journal._layout import KEY, LAYOUT, check_layout
 from taskorch.journal._session import Session, damage
 
 _LISTED: Final = "(SELECT value FROM json_each(:lost))"
@@ -40,6 +40,8 @@ class SqliteSession(Session):
         "column": "",
         "value": "",
         "form": "form",
+        "chained": "size, hash, gone",
+        "chain": "(SELECT chain FROM meta)",
         "numbers": "json_each(:numbers)",
         "names": "json_each(:names)",
         "named": "json_each(:names) CROSS JOIN facts ON task_id = value",
@@ -105,8 +107,6 @@ class SqliteSession(Session):
         self.change(_LEAVE_OUT, names=names)
         self.change(_LOSE, lost=lost)
         self.change(_KEYS_AGAIN, lost=lost)
-        # A taskorch that knows no rests takes them for damaged groups.
-        self.db.execute(f"PRAGMA user_version = {RESTS}")
 
     def is_damage(self, error: Exception) -> bool:
         return isinstance(error, FAILURES) and not is_passing(error)
@@ -119,10 +119,20 @@ class SqliteSession(Session):
         self.db.close()
 
 
-class _FirstSession(SqliteSession):
+class _UnchainedSession(SqliteSession):
+    """A connection to those of a layout without a chain."""
+
+    WORDS: ClassVar[Mapping[str, str]] = {
+        **SqliteSession.WORDS,
+        "chained": "NULL, NULL, NULL",
+        "chain": "NULL",
+    }
+
+
+class _FirstSession(_UnchainedSession):
     """A connection to those of the first layout."""
 
-    WORDS: ClassVar[Mapping[str, str]] = {**SqliteSession.WORDS, "form": "1"}
+    WORDS: ClassVar[Mapping[str, str]] = {**_UnchainedSession.WORDS, "form": "1"}
     has_keys = False
 
     def id_of_key(self, key: str) -> str | None:
@@ -138,8 +148,10 @@ def session_of(db: sqlite3.Connection, path: Path) -> SqliteSession:
     Raises:
         JournalError: See `check_layout`.
     """
-    cls = _FirstSession if check_layout(db, path) == 1 else SqliteSession
-    return cls(db, str(path))
+    layout = check_layout(db, path)
+    if layout == LAYOUT:
+        return SqliteSession(db, str(path))
+    return (_FirstSession if layout == 1 else _UnchainedSession)(db, str(path))
 
 
 def life_of(session: Session) -> int:

@@ -21,6 +21,7 @@ It is no place for threads, for what users hold, or for words to them: those are
 - `_rows`, `_state`: of what the state consists; which states follow which.
 - `_deciders`, `_history`: the policies as they are asked; what has been of a row.
 - `_queue`, `_limits`: what waits; what limits starts.
+- `_scopes`, `_budgets`: who may write what; what is spent and does not come back.
 - `_dependencies`, `_breakers`: who waits for whom; agents that get no work.
 - `_application`, `_ends`: what facts about tasks do; how tasks end.
 - `_backfill`, `_standing`: who may pass; what holds until somebody changes it.
@@ -38,6 +39,7 @@ from taskorch.kernel._admission import latest_finish_first as latest_finish_firs
 from taskorch.kernel._application import is_under_way as is_under_way
 from taskorch.kernel._attempts import awaits_end as awaits_end
 from taskorch.kernel._breakers import shut_out as shut_out
+from taskorch.kernel._budgets import totals_of as totals_of
 from taskorch.kernel._control import can_wait as can_wait
 from taskorch.kernel._control import is_unresolvable as is_unresolvable
 from taskorch.kernel._control import refuse_rerun as refuse_rerun
@@ -67,6 +69,7 @@ from taskorch.kernel._explain import words_of_holds as words_of_holds
 from taskorch.kernel._fold import Restoration as Restoration
 from taskorch.kernel._fold import differences as differences
 from taskorch.kernel._fold import fold as fold
+from taskorch.kernel._fold import has_effect as has_effect
 from taskorch.kernel._fold import recover as recover
 from taskorch.kernel._fold import take_snapshot as take_snapshot
 from taskorch.kernel._fold import without_tasks as without_tasks
@@ -99,6 +102,7 @@ from taskorch.kernel._rows import AgentRow as AgentRow
 from taskorch.kernel._rows import AllocationRow as AllocationRow
 from taskorch.kernel._rows import AttemptOutcome as AttemptOutcome
 from taskorch.kernel._rows import Bucket as Bucket
+from taskorch.kernel._rows import BudgetRow as BudgetRow
 from taskorch.kernel._rows import Candidates as Candidates
 from taskorch.kernel._rows import Claim as Claim
 from taskorch.kernel._rows import PoolRow as PoolRow

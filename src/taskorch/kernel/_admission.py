@@ -300,6 +300,9 @@ def tell_of_submission(
         spec.owner,
         spec.elastic,
         run_beside(row.id, row.run),
+        spec.writes,
+        spec.budget,
+        spec.spends,
         kernel.caller,
     )
     assert kernel.sink is not None  # noqa: S101 - set with tell_submitted
@@ -645,6 +648,9 @@ def apply(kernel: KernelState, change: Change, now: int) -> None:
         deadline_ns,
         spec.owner,
         spec.elastic,
+        (),
+        "",
+        spec.spends,
     )
     # The new `not_before` or deadline may have come already.
     _control.tick(kernel, now)

@@ -13,7 +13,8 @@ Decisions: 0009, 0141.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Collection
 from typing import Any, Final, cast
 
 from taskorch.events import (
@@ -22,6 +23,7 @@ from taskorch.events import (
     AttemptReturned,
     AttemptStopping,
     AttemptWaiting,
+    BudgetSpent,
     Event,
     QuestionAnswered,
     QuestionReminded,
@@ -42,7 +44,14 @@ from taskorch.events import (
     TaskUnblocked,
     make,
 )
-from taskorch.kernel import _breakers, _dependencies, _limits, _queue
+from taskorch.kernel import (
+    _breakers,
+    _budgets,
+    _dependencies,
+    _limits,
+    _queue,
+    _scopes,
+)
 from taskorch.kernel._history import remember, row_extra
 from taskorch.kernel._rows import (
     DEPENDENCY,
@@ -56,6 +65,7 @@ from taskorch.kernel._rows import (
     Stop,
     TaskRow,
     Terms,
+    beside,
 )
 from taskorch.kernel._state import MANY, KernelState
 from taskorch.model import Elasticity, TaskState, Units, is_for_people
@@ -133,6 +143,10 @@ def begin(
         kernel.under_way[row] = None
     if kernel.rates:
         _limits.take(kernel, row.bucket.spec, now)
+    if row.bucket.spec.writes:
+        alloc = (*alloc, *_scopes.held_by(kernel, row.bucket))
+    if row.bucket.spec.budget:
+        alloc = (*alloc, *_budgets.reserved_by(kernel, row))
     if alloc:
         row.alloc = alloc
         _limits.acquire(kernel, agent, alloc)
@@ -188,12 +202,18 @@ def began_ns(row: TaskRow) -> int:
     return row.started_ns if row.attempt == 1 else row_extra(row).first_ns
 
 
-def _free(kernel: KernelState, row: TaskRow) -> None:
-    """Give back what *row* holds, if an attempt of its is under way."""
+def _free(kernel: KernelState, row: TaskRow, cause: str = "") -> None:
+    """
+    Give back what *row* holds, if an attempt of its is under way.
+
+    Of the *cause* of its end depends what it counts as having spent.
+    """
     if not is_under_way(row) or (row.id, row.attempt) in kernel.leaked:
         return
     alloc, slots, share = _take_away(kernel, row)
     row_extra(row).held = False
+    if row.bucket.spec.budget:
+        _budgets.settle(kernel, row, alloc, cause)
     _give_back(kernel, agent_of(row), alloc, slots, share)
 
 
@@ -212,6 +232,8 @@ def _take_away(kernel: KernelState, row: TaskRow) -> tuple[Units, int, Share | N
     # resources.
     slots = 0 if extra.yielded else 1
     extra.yielded = False
+    if kernel.writers:
+        _scopes.goes_on(kernel, row, row.attempt)
     alloc, row.alloc = row.alloc, ()
     share, extra.share = extra.share, None
     return alloc, slots, share
@@ -272,7 +294,7 @@ def retrying(kernel: KernelState, row: TaskRow, event: TaskRetrying) -> None:
     if event.cause != "stopped":
         extra.error = (event.error_type, event.message, event.cause)
         extra.failure_class, extra.usage = event.failure_class, event.usage
-    _free(kernel, row)
+    _free(kernel, row, event.cause)
     extra.stop = ""
     kernel.move(row, _S.RETRYING, now, event.reason)
     if extra.suspending:
@@ -309,6 +331,7 @@ def waiting(kernel: KernelState, row: TaskRow, _event: AttemptWaiting) -> None:
     """The attempt waits for another task, without its slot."""
     extra = row_extra(row)
     extra.yielded = True
+    _scopes.keeps(kernel, row, row.attempt)
     _give_back(kernel, agent_of(row), (), 1, extra.share)
 
 
@@ -316,6 +339,7 @@ def returned(kernel: KernelState, row: TaskRow, _event: AttemptReturned) -> None
     """Give the attempt of *row* a slot again."""
     extra = row_extra(row)
     extra.yielded = False
+    _scopes.goes_on(kernel, row, row.attempt)
     if extra.share is not None:
         _queue.hold(kernel, extra.share, (), 1)
     kernel.running += 1
@@ -332,6 +356,7 @@ def slot_leaked(kernel: KernelState, row: TaskRow, event: SlotLeaked) -> None:
     alloc, slots, share = _take_away(kernel, row)
     leak = Leak(agent, alloc, row, slots, event.at_ns, share)
     kernel.leaked[row.id, event.attempt] = leak
+    _scopes.keeps(kernel, row, event.attempt)
     if kernel.config.waits_for_better:
         # Who waits for the end of an attempt there may wait in vain now.
         _queue.unpark_all(kernel)
@@ -340,6 +365,9 @@ def slot_leaked(kernel: KernelState, row: TaskRow, event: SlotLeaked) -> None:
 def slot_recovered(kernel: KernelState, row: TaskRow, event: SlotRecovered) -> None:
     """What would not stop has ended after all."""
     leak = kernel.leaked.pop((row.id, event.attempt))
+    if row.bucket.spec.budget:
+        _budgets.settle(kernel, row, leak.alloc, "leaked")
+    _scopes.goes_on(kernel, row, event.attempt)
     leak.agent.leaked -= 1
     _give_back(kernel, leak.agent, leak.alloc, leak.slots, leak.share)
 
@@ -349,7 +377,7 @@ def allocation_changed(
 ) -> None:
     """The attempt holds more than before, or less: the rest is for others."""
     agent, before, after = agent_of(row), dict(event.before), dict(event.after)
-    row.alloc = event.after
+    row.alloc = (*event.after, *beside(row.alloc))
     more, less = _above(after, before), _above(before, after)
     share = None if row.extra is None else row.extra.share
     if share is not None:
@@ -430,7 +458,7 @@ def failed(kernel: KernelState, row: TaskRow, event: TaskFailed) -> None:
             kernel.retries_exhausted += 1
     if cause == "poisoned":
         extra.crashes += 1
-    _free(kernel, row)
+    _free(kernel, row, event.cause)
     extra.error = (event.error_type, message, cause)
     extra.failure_class, extra.usage = event.failure_class, event.usage
     extra.stop = ""
@@ -448,7 +476,7 @@ def cancelled(kernel: KernelState, row: TaskRow, event: TaskCancelled) -> None:
     extra = row_extra(row)
     if row.state is _S.QUEUED:
         _queue.remove(kernel, row)
-    _free(kernel, row)
+    _free(kernel, row, "cancelled")
     extra.stop = ""
     extra.stop_reason = event.reason
     pass_on(extra, event.root_causes)
@@ -506,7 +534,17 @@ def _finish(kernel: KernelState, row: TaskRow) -> None:
 
 def evict(kernel: KernelState) -> None:
     """Remove the oldest finished task from memory."""
-    row = kernel.finished.popleft()
+    _leave(kernel, kernel.finished.popleft())
+
+
+def evict_rows(kernel: KernelState, rows: Collection[TaskRow]) -> None:
+    """Remove finished tasks from memory, wherever they stand among the others."""
+    kernel.finished = deque(row for row in kernel.finished if row not in rows)
+    for row in rows:
+        _leave(kernel, row)
+
+
+def _leave(kernel: KernelState, row: TaskRow) -> None:
     tasks = kernel.tasks
     if len(tasks) > kernel.most_tasks:
         kernel.most_tasks = len(tasks)
@@ -545,7 +583,7 @@ def blocked(kernel: KernelState, row: TaskRow, event: TaskBlocked) -> None:
     if cause == "lost":
         extra.crashes += 1
     extra.error = (event.error_type, event.message, cause)
-    _free(kernel, row)
+    _free(kernel, row, cause)
     extra.decision = True
     extra.suspending = False
     extra.stop = ""
@@ -684,6 +722,7 @@ def suspended(kernel: KernelState, row: TaskRow, event: TaskSuspended) -> None:
         extra.suspending = extra.held = True
         extra.left_ns = max(1, extra.timer - now) if extra.timer else 0
         extra.timer = 0
+        _scopes.keeps(kernel, row, row.attempt)
         kernel.move(row, _S.SUSPENDED, now, "stopped where it stands")
     elif row.state is _S.RUNNING or extra.suspending:
         asked = "as it was asked to while it ran"
@@ -724,6 +763,7 @@ def _continue_attempt(kernel: KernelState, row: TaskRow, reason: str, now: int) 
         # The attempt ended while it was held: another fact follows.
         return
     extra.held = extra.suspending = False
+    _scopes.goes_on(kernel, row, row.attempt)
     if extra.left_ns:
         extra.timer = now + extra.left_ns
         _queue.arm(kernel, extra.timer, _queue.TIMEOUT, row, row.attempt)
@@ -785,6 +825,10 @@ def options_changed(
         event.owner,
         cast("Elasticity | None", event.elastic),
         avoid=event.avoid,
+        # What it may write, and its budget, are part of what it is.
+        writes=row.bucket.spec.writes,
+        budget=row.bucket.spec.budget,
+        spends=event.spends,
     )
     extra.priority = event.priority
     replace(kernel, row, event.key, _queue.bucket_of(kernel, spec))
@@ -815,6 +859,11 @@ def replace(
         _queue.enqueue(kernel, row, again=True)
 
 
+def spent(kernel: KernelState, row: TaskRow, event: BudgetSpent) -> None:
+    """The attempt of *row* says what it has spent."""
+    _budgets.count(kernel, row, event.spent)
+
+
 #: By the class of the fact.
 APPLY: Final[dict[type[Event], Callable[..., None]]] = {
     AllocationChanged: allocation_changed,
@@ -824,6 +873,7 @@ APPLY: Final[dict[type[Event], Callable[..., None]]] = {
     AttemptReturned: returned,
     AttemptStopping: stopping,
     AttemptWaiting: waiting,
+    BudgetSpent: spent,
     SlotLeaked: slot_leaked,
     SlotRecovered: slot_recovered,
     TaskBlocked: blocked,

@@ -16,6 +16,7 @@ from taskorch.events import (
     AttemptReturned,
     AttemptStopping,
     AttemptWaiting,
+    BudgetSpent,
     LateResultIgnored,
     SlotLeaked,
     SlotRecovered,
@@ -373,6 +374,7 @@ def _tell_options(
         spec.elastic,
         spec.avoid,
         reason,
+        spec.spends,
     )
 
 
@@ -437,6 +439,16 @@ def give_up(kernel: KernelState, row: TaskRow, now: int) -> None:
     else:
         _timed_out(kernel, row, now)
     _ends.decide(kernel, now)
+
+
+def spend(
+    kernel: KernelState, row: TaskRow, attempt: int, units: Units, now: int
+) -> bool:
+    """The attempt has spent *units* more; False if it does not run any more."""
+    if row.attempt != attempt or row.state is not _RUNNING:
+        return False
+    tell(kernel, BudgetSpent, row, now, attempt, units)
+    return True
 
 
 # -- waiting inside a task ---------------------------------------------------------

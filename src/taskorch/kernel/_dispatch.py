@@ -10,7 +10,16 @@ from collections.abc import Mapping
 from typing import Final
 
 from taskorch.events import AllocationChanged, PolicyViolated, TaskStarted
-from taskorch.kernel import _backfill, _breakers, _ends, _limits, _queue, _shortages
+from taskorch.kernel import (
+    _backfill,
+    _breakers,
+    _budgets,
+    _ends,
+    _limits,
+    _queue,
+    _scopes,
+    _shortages,
+)
 from taskorch.kernel._application import (
     ASKED,
     ASKING,
@@ -32,6 +41,7 @@ from taskorch.kernel._rows import (
     RateRow,
     Shortage,
     TaskRow,
+    without_beside,
     without_quotas,
 )
 from taskorch.kernel._state import KernelState
@@ -43,7 +53,9 @@ from taskorch.model import TaskState, Units
 _RUNNING: Final = TaskState.RUNNING
 
 
-def place(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
+def place(  # noqa: C901 - all who are asked, in order
+    kernel: KernelState, bucket: Bucket, row: TaskRow, now: int
+) -> None:
     """
     Ask everybody about *row*, the first of *bucket*, and act on the answers.
 
@@ -58,6 +70,8 @@ def place(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
         if bucket.agents_version != kernel.agents_version:
             _shortages.match(kernel, bucket, row, now)
         if bucket.soft and _limits.defer_if_over_quota(kernel, bucket, row):
+            return
+        if _must_wait(kernel, bucket, row, now):
             return
         veto = _shortages.of_veto(kernel, row, now) if kernel.watched else None
         if veto is not None:
@@ -109,6 +123,16 @@ def _tell_of_violations(
 ) -> None:
     if ruling.violated:
         kernel.note(PolicyViolated, now, row.id, *ruling.violated, cargo=row.cargo)
+
+
+def _must_wait(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> bool:
+    """Whether what *row* draws on, or may write, is not free: *bucket* is parked."""
+    spec = bucket.spec
+    if spec.budget and _budgets.must_wait(kernel, bucket, row, now):
+        if kernel.first is row:
+            _queue.let_go(kernel)
+        return True
+    return bool(spec.writes) and _scopes.must_wait(kernel, bucket, row)
 
 
 def _start_or_park(
@@ -207,6 +231,8 @@ def _try(
                 and not (kernel.judged and deciders.is_judged(bucket.spec.type))
                 and len(bucket.agents) == 1
                 and bucket.agents_version >= 0
+                and not bucket.spec.writes
+                and not bucket.spec.budget
             ):
                 if not bucket.bounds:
                     bucket.route = agent
@@ -254,13 +280,15 @@ def tell_of_start(kernel: KernelState, row: TaskRow, now: int) -> None:
     assert kernel.sink is not None  # noqa: S101 - set with tell_started
     assert row.agent is not None  # noqa: S101 - it has just started
     choice = kernel.deciders.choice(row) if kernel.learns else None
+    # What it may write, and what it reserves of a budget, its submission says.
+    alloc = without_beside(row.alloc) if kernel.beside else row.alloc
     fact = TaskStarted(
         kernel.seq,
         now,
         row.id,
         row.attempt,
         row.agent.name,
-        row.alloc,
+        alloc,
         row.reason,
         choice,
         () if kernel.ruling is None else kernel.ruling.permit,
@@ -357,7 +385,8 @@ def _could_use_more(kernel: KernelState, row: TaskRow) -> bool:
 def _review(kernel: KernelState, row: TaskRow, now: int, *, only_more: bool) -> None:
     """Ask what *row* is to hold; if *only_more*, nothing is taken from it."""
     bucket = row.bucket
-    alloc = without_quotas(row.alloc) if kernel.quotas else row.alloc
+    before = without_beside(row.alloc)
+    alloc = without_quotas(before) if kernel.quotas else before
     held = _shortages.in_pools(kernel, alloc)
     request = _shortages.in_pools(kernel, bucket.spec.resources)
     least = _shortages.in_pools(kernel, bucket.need)
@@ -381,7 +410,7 @@ def _review(kernel: KernelState, row: TaskRow, now: int, *, only_more: bool) -> 
     if kernel.quotas:
         whose = _limits.subjects(bucket.spec)
         after = _limits.charged(_limits.bounds_of(kernel, whose), after)
-    tell(kernel, AllocationChanged, row, now, row.attempt, row.alloc, after, reason)
+    tell(kernel, AllocationChanged, row, now, row.attempt, before, after, reason)
     if only_more:
         # Who is at a checkpoint asks by itself.
         kernel.effects.append(TellAllocation(row, row.attempt))

@@ -25,6 +25,10 @@ from taskorch.events import (
     AgentReturned,
     AgentTripped,
     AnswerRefused,
+    BackfillChanged,
+    BudgetChanged,
+    BudgetExhausted,
+    BudgetLow,
     EventEmitted,
     Fact,
     OrchestratorStarted,
@@ -56,6 +60,7 @@ from taskorch.kernel import (
     _application,
     _attempts,
     _breakers,
+    _budgets,
     _control,
     _dependencies,
     _ends,
@@ -172,6 +177,9 @@ def _submitted(kernel: KernelState, fact: TaskSubmitted, cargo: Any) -> None:
         fact.idempotent,
         fact.owner,
         elastic,
+        writes=fact.writes,
+        budget=fact.budget,
+        spends=fact.spends,
     )
     bucket = _queue.bucket_of(kernel, spec)
     run = _admission.shared_run(kernel, run_by(task_id, fact.run))
@@ -332,8 +340,12 @@ _OTHERS: Final[dict[Any, Callable[[KernelState, Any, int], None]]] = {
     AgentDraining: _draining,
     PoolsChanged: _limits.changed,
     QuotasChanged: _standing.quotas_changed,
+    BudgetChanged: _budgets.changed,
+    BudgetLow: _budgets.low,
+    BudgetExhausted: _budgets.exhausted,
     ResultRemembered: _standing.remembered,
     ResultsForgotten: _standing.forgotten,
+    BackfillChanged: _standing.backfill_changed,
     ScheduleChanged: _standing.schedule_changed,
     ScheduleFired: _standing.fired,
     ScheduleQueued: _standing.queued,
@@ -470,12 +482,31 @@ def _comparable_fields(row: TaskRow) -> tuple[Any, ...]:
     )
 
 
+def has_effect(cls: type[Fact]) -> bool:
+    """Whether facts of a class, which are about no task, change the state."""
+    return cls in _OTHERS or cls in _WITH_CARGO
+
+
 def _differing_keys(what: str, one: Any, other: Any) -> list[str]:
     missing = [key for key in one if key not in other]
     extra = [key for key in other if key not in one]
     return (
         [f"{what}: {missing} only here, {extra} only there"] if missing or extra else []
     )
+
+
+def _beside_of(kernel: KernelState) -> dict[str, Any]:
+    """What is written and spent, in values that can be compared."""
+    values: dict[str, Any] = {
+        f"beside {name}": (pool.used, pool.total)
+        for name, pool in kernel.beside.items()
+        if pool.used or not pool.is_lock
+    }
+    for name, budget in kernel.budgets.items():
+        flags = budget.is_low, budget.asked, budget.is_open
+        spent = budget.spent, budget.declared
+        values[f"budget {name}"] = (budget.parent, spent, flags)
+    return values
 
 
 def _books_differ(live: KernelState, folded: KernelState) -> list[str]:
@@ -488,6 +519,8 @@ def _books_differ(live: KernelState, folded: KernelState) -> list[str]:
             said[f"schedule {name}"] = told
             said[f"waiting slots of {name}"] = list(kernel.waiting_slots[name])
             said[f"filled slots of {name}"] = list(kernel.filled_slots[name])
+        said |= _beside_of(kernel)
+        said["backfills"] = list(kernel.backfills.items())
         said["holds"] = list(kernel.holds.items())
         said["remembered"] = list(kernel.remembered.items())
         for whose, rate in kernel.rates.items():
@@ -604,11 +637,23 @@ def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
             [key, task_id, kind, [list(part) for part in parts], at_ns]
             for key, (task_id, kind, parts, at_ns) in kernel.remembered.items()
         ],
+        "budgets": [
+            [
+                name,
+                row.parent,
+                _units_out(_budgets.totals_of(row)),
+                _units_out(row.declared),
+                [int(row.is_low), row.asked, int(row.is_open)],
+                _units_out(tuple(row.spent.items())),
+            ]
+            for name, row in kernel.budgets.items()
+        ],
         "holds": [[who, *hold] for who, hold in kernel.holds.items()],
         "schedules": [
             [name, *told, [*kernel.waiting_slots[name]], [*kernel.filled_slots[name]]]
             for name, told in kernel.schedules.items()
         ],
+        "backfills": [[*told] for told in kernel.backfills.items()],
         "types": {name: _type_out(row) for name, row in kernel.types.items()},
         "causes": dict(kernel.causes),
         # The facts of the events that are kept: with each, there is a document.
@@ -731,7 +776,10 @@ class Restoration:
         kernel.pools = {name: PoolRow(name, total) for name, total in state["pools"]}
         quotas = [(*whose, _units_in(limits)) for *whose, limits in state["quotas"]]
         _standing.apply(kernel, quotas, state["at_ns"])
-        # Older snapshots know nothing of these three.
+        # Older snapshots know nothing of these five.
+        for name, parent, totals, declared, flags, _ in state.get("budgets", ()):
+            amounts = _units_in(totals), _units_in(declared)
+            _budgets.restore(kernel, name, parent, amounts, flags)
         for key, task_id, kind, parts, at_ns in state.get("remembered", ()):
             made = tuple((name, digest) for name, digest in parts)
             kernel.remembered[key] = task_id, kind, made, at_ns
@@ -740,6 +788,7 @@ class Restoration:
             _standing.restore_schedule(
                 kernel, name, (document, done_ns), slots or ((), ())
             )
+        kernel.backfills.update(state.get("backfills", ()))
         for who, most, reason, lasts in state.get("holds", ()):
             _standing.restore_hold(kernel, who, (most, reason, lasts))
         for name, owner, units, since_ns in state["allocations"]:
@@ -864,6 +913,10 @@ class Restoration:
             _count_type(kernel.types[name], told)
         # Of what began before there was a quota, no fact that was folded says that.
         _standing.recharge(kernel)
+        _budgets.restore_spent(
+            kernel,
+            {name: _units_in(spent) for name, *_, spent in state.get("budgets", ())},
+        )
         # There were none before this.
         for kind, subject, spent, at_ns in state.get("rates", ()):
             rate = kernel.rates[kind, subject]

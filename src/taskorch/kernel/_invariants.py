@@ -12,9 +12,25 @@ from collections import Counter
 from taskorch.errors import InternalError
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting
 from taskorch.kernel._limits import short_on
-from taskorch.kernel._rows import AgentRow, Bucket, Links, Place, PoolRow, TaskRow
+from taskorch.kernel._rows import (
+    SCOPE,
+    UNLIMITED,
+    AgentRow,
+    Bucket,
+    Links,
+    Place,
+    PoolRow,
+    TaskRow,
+)
 from taskorch.kernel._state import KernelState
-from taskorch.model import TERMINAL, TaskState, is_for_people
+from taskorch.model import (
+    TERMINAL,
+    TaskState,
+    above_of,
+    is_for_people,
+    lock_of,
+    scopes_overlap,
+)
 
 
 def check_invariants(kernel: KernelState) -> None:
@@ -37,6 +53,8 @@ def check_invariants(kernel: KernelState) -> None:
     check_leases(kernel, faults)
     check_queues(kernel, faults)
     check_schedules(kernel, faults)
+    check_scopes(kernel, faults)
+    check_budgets(kernel, faults)
     for row in kernel.tasks.values():
         check_alloc(row, faults)
         if row.links is not None and row.state not in TERMINAL:
@@ -190,8 +208,61 @@ def check_holders(kernel: KernelState, faults: list[str]) -> None:
     )
 
 
+def check_scopes(kernel: KernelState, faults: list[str]) -> None:
+    """No two that hold something may write the same, and whose turn it is, waits."""
+    writers = [(row.id, row.bucket) for _, row in _holding(kernel)]
+    writers += [(leak.row.id, leak.row.bucket) for leak in kernel.leaked.values()]
+    writers = [(name, bucket) for name, bucket in writers if bucket.spec.writes]
+    faults.extend(
+        f"{one} and {other} may write the same, and both run"
+        for place, (one, mine) in enumerate(writers)
+        for other, its in writers[:place]
+        if scopes_overlap(mine.spec.writes, its.spec.writes)
+    )
+    used: Counter[str] = Counter()
+    for _, bucket in writers:
+        locks = [*map(lock_of, bucket.spec.writes)]
+        above = dict.fromkeys(up for path in locks for up in above_of(path))
+        used.update(dict.fromkeys((f"{SCOPE}{path}" for path in locks), UNLIMITED))
+        used.update(dict.fromkeys((f"{SCOPE}{path}" for path in above), 1))
+    locks_known = [name for name, pool in kernel.beside.items() if pool.is_lock]
+    for name in dict.fromkeys([*used, *locks_known]):
+        scope = kernel.beside.get(name)
+        if used[name] != (scope.used if scope is not None else 0):
+            faults.append(f"{used[name]} of {name} is held, and not known as such")
+    lasting = {
+        (row.id, row.attempt): row.bucket
+        for _, row in _holding(kernel)
+        if row.state is TaskState.SUSPENDED or (row.extra and row.extra.yielded)
+    } | {key: leak.row.bucket for key, leak in kernel.leaked.items()}
+    keeping = {key for key, bucket in lasting.items() if bucket.spec.writes}
+    if keeping != {*kernel.writers}:
+        faults.append(f"{keeping} keep what they may write, not {[*kernel.writers]}")
+    first = kernel.first
+    if first is not None and first.state is not TaskState.QUEUED:
+        faults.append(f"it is the turn of {first.id}, which is {first.state}")
+    if (kernel.turn.used, kernel.passing.used) != (first is not None,) * 2:
+        faults.append("a turn is somebody's, and others would not wait for it")
+
+
+def check_budgets(kernel: KernelState, faults: list[str]) -> None:
+    """Of a budget, as much is taken as is spent and reserved."""
+    allocs = [row.alloc for _, row in _holding(kernel)]
+    allocs += [leak.alloc for leak in kernel.leaked.values()]
+    held = Counter[str]()
+    for alloc in allocs:
+        held.update(dict(alloc))
+    for name, budget in kernel.budgets.items():
+        for what, pool in budget.pools.items():
+            taken = budget.spent[what] + held[pool.name]
+            if pool.used != taken:
+                faults.append(f"of {what} of {name}, {taken} is taken, not {pool.used}")
+
+
 def check_schedules(kernel: KernelState, faults: list[str]) -> None:
-    """Each schedule has its slots, and what waits has come."""
+    """Each schedule has its slots, what waits has come, and backfills say something."""
+    if not all(kernel.backfills.values()):
+        faults.append(f"of a backfill nothing is known: {[*kernel.backfills]}")
     names = kernel.schedules.keys()
     if names != kernel.waiting_slots.keys() or names != kernel.filled_slots.keys():
         faults.append(f"not of all schedules are there slots: {[*names]}")

@@ -16,6 +16,7 @@ from taskorch.kernel import (
     _application,
     _attempts,
     _breakers,
+    _budgets,
     _control,
     _dispatch,
     _ends,
@@ -92,10 +93,14 @@ class Kernel(KernelState):
     excuse: Final = _control.excuse
     tick: Final = _control.tick
     evict: Final = _application.evict
+    evict_rows: Final = _application.evict_rows
 
     # Resource pools, quotas, and allocations by hand.
     change_pools: Final = _limits.change_pools
     change_quotas: Final = _standing.change_quotas
+    declare_budget: Final = _budgets.declare
+    change_budget: Final = _budgets.change
+    spend: Final = _attempts.spend
     claimed: Final = _limits.need_of
     allocate: Final = _limits.allocate
     await_allocation: Final = _limits.wait
@@ -104,6 +109,7 @@ class Kernel(KernelState):
     release_allocation: Final = _limits.release_by_hand
 
     # Schedules.
+    change_backfill: Final = _standing.change_backfill
     change_schedule: Final = _standing.change_schedule
     fire_schedule: Final = _standing.fire
     queue_schedule: Final = _standing.queue
@@ -126,6 +132,7 @@ class Kernel(KernelState):
     keep_finished: Final = _standing.keep_finished
     remember_ended: Final = _standing.remember_ended
     forget_ended: Final = _standing.forget_ended
+    forget_tasks: Final = _standing.forget_tasks
     fail_everything: Final = _standing.fail_everything
 
 

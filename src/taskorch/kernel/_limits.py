@@ -256,6 +256,9 @@ def acquire(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:
         pool = kernel.pools.get(name)
         if pool is not None:
             pool.used += units
+        elif name in kernel.beside:
+            kernel.beside[name].used += units
+            continue
         # Whatever its capacity names now: that may change while it works.
         agent.used[name] = agent.used.get(name, 0) + units
 
@@ -272,6 +275,12 @@ def release(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:
                 _queue.wake_some(kernel, pool.short)
             if pool.parked:
                 _queue.reopen_all(kernel, pool.parked)
+        elif name in kernel.beside:
+            scope = kernel.beside[name]
+            scope.used -= units
+            if scope.short:
+                _queue.wake_some(kernel, scope.short)
+            continue
         agent.used[name] -= units
         if name in agent.short:
             _queue.wake_some(kernel, agent.short[name])
@@ -771,6 +780,8 @@ def defer_if_over_quota(kernel: KernelState, bucket: Bucket, row: TaskRow) -> bo
         return False
     where = places(kernel, bucket)
     if where:
+        if kernel.first is row:
+            _queue.let_go(kernel)
         if bucket.caller is not None and bucket.caller.above:
             bucket.carried, bucket.caller = bucket.caller, None
         _queue.enter_above(kernel, bucket, row)

@@ -21,6 +21,7 @@ from taskorch.kernel._rows import (
     Bucket,
     Entry,
     Place,
+    PoolRow,
     RateRow,
     RetainedEvent,
     Share,
@@ -217,7 +218,9 @@ def among(places: dict[Any, Place], place: Place, share: Share | None) -> Place:
 
 def wake(kernel: KernelState, place: Place) -> None:
     """*place* has room: wake the first that waits there."""
-    row = place.pop()
+    pool = place.pool
+    is_lock = isinstance(pool, PoolRow) and pool.is_lock
+    row = _pop_free(place) if is_lock else place.pop()
     if row is None:
         return
     bucket = row.bucket
@@ -231,6 +234,42 @@ def wake(kernel: KernelState, place: Place) -> None:
     heappush(bucket.open, entry)
     if bucket.share is not None:
         look_again(kernel, bucket.share)
+
+
+def _pop_free(place: Place) -> TaskRow | None:
+    """
+    The first that waits at *place*, a lock, and for no other lock.
+
+    Those before it go and wait there: many wait for several locks, and looking at each
+    of them anew would cost more than all else.
+    """
+    while (row := place.pop()) is not None:
+        bucket = row.bucket
+        short = short_lock(bucket.locks or ())
+        if short is None:
+            return row
+        other = place_at(bucket, *short)
+        places = bucket.parked or ()
+        bucket.parked = tuple([other if p is place else p for p in places])
+        other.add(bucket, row)
+    return None
+
+
+def short_lock(locks: tuple[tuple[PoolRow, int], ...]) -> tuple[PoolRow, int] | None:
+    """The first of *locks* that others hold, and how much is wanted of it."""
+    for scope, much in locks:
+        if much > scope.total - scope.used:
+            return scope, much
+    return None
+
+
+def place_at(bucket: Bucket, pool: PoolRow, need: int) -> Place:
+    """Where *bucket* waits until as much of *pool* is free as it needs."""
+    key: Any = need if bucket.share is None else (need, bucket.share.number)
+    place = pool.short.get(key)
+    if place is None:
+        place = pool.short[key] = Place(pool=pool, name=pool.name, need=need)
+    return place
 
 
 def wake_some(kernel: KernelState, places: dict[Any, Place]) -> None:
@@ -274,6 +313,17 @@ def enter_above(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
     if many or (kernel.points is not None and kernel.points.hit("above.rebuild")):
         heap[:] = [entry for entry in heap if entry[2].above is entry]
         heapify(heap)
+
+
+def let_go(kernel: KernelState) -> None:
+    """The `first` waits no more for what it may write: it is another one's turn."""
+    kernel.first = None
+    kernel.turn.used = 0
+    # Whoever is the next, all who waited behind this one are looked at.
+    passing, kernel.passing = kernel.passing, PoolRow("passing", 1)
+    passing.used = 0
+    wake_some(kernel, kernel.turn.short)
+    wake_some(kernel, passing.short)
 
 
 def waits_for_policy(bucket: Bucket) -> bool:
@@ -407,6 +457,8 @@ def dequeue(kernel: KernelState, row: TaskRow) -> None:
     if kernel.under_way is not None:
         # It may have kept others from passing.
         ask_again(kernel)
+    if kernel.first is row:
+        let_go(kernel)
     bucket = row.bucket
     bucket.leave(row)
     if kernel.points is not None and kernel.points.hit("bucket.compact"):

@@ -17,6 +17,7 @@ from taskorch.kernel import (
     _application,
     _attempts,
     _backfill,
+    _budgets,
     _dependencies,
     _dispatch,
     _ends,
@@ -307,6 +308,7 @@ def _changes_more(kernel: KernelState, extra: RowExtra, agent: AgentRow) -> bool
         or extra.due_ns
         or extra.yielded
         or extra.share is not None
+        or extra.spent is not None
         or extra.rerun_of is not None
         or agent.lease_ns
         or agent.breakers
@@ -413,6 +415,8 @@ def dispatch(  # noqa: C901, PLR0912 - written out for speed
     """Start all that can start, the first in order first."""
     if kernel.moved:
         _limits.forget_moves(kernel)
+    if kernel.spent:
+        _budgets.review(kernel, now)
     if kernel.shares is not None:
         dispatch_by_shares(kernel, now)
         return

@@ -33,6 +33,10 @@ from taskorch.model import (
 
 #: Pools whose names begin so are those of quotas.
 QUOTA: Final = "quota:"
+#: What may be written, of which a task holds part, begins so: see `_scopes`.
+SCOPE: Final = f"{QUOTA}writes="
+#: The same of budgets: see `_budgets`.
+PURSE: Final = f"{QUOTA}budget="
 #: Why an agent is drained that is to leave: it is not any more if it joins anew.
 GOING: Final = "it is to go"
 #: The built-in agent, which runs plain functions and programs.
@@ -82,6 +86,11 @@ class Spec:
     workflow: str | None = None
     #: Agents that its tasks do not go to, as long as there is another.
     avoid: tuple[str, ...] = ()
+    #: What its tasks may write: literal prefixes, none inside another; "" is all.
+    writes: tuple[str, ...] = ()
+    #: The budget that they draw on, or ""; and how much of it each reserves.
+    budget: str = ""
+    spends: Units = ()
 
 
 class TaskRow:
@@ -289,6 +298,7 @@ class RowExtra:
         "rerun_of",
         "resume_ns",
         "share",
+        "spent",
         "stop",
         "stop_reason",
         "suspending",
@@ -363,6 +373,9 @@ class RowExtra:
         self.permitted: str = ""
         #: Why the StateMachine would not let it start.
         self.veto: str = ""
+        #: Of which resources its latest attempt has said what it has spent of a budget;
+        #: None: it draws on none.
+        self.spent: dict[str, None] | None = None
         #: Of whose share what its attempt holds is; None: owners do not share, or it
         #: holds nothing. Checked: `check_shares`.
         self.share: Share | None = None
@@ -560,6 +573,7 @@ class PoolRow:
 
     __slots__ = (
         "beyond",
+        "is_lock",
         "is_quota",
         "name",
         "owed",
@@ -575,6 +589,8 @@ class PoolRow:
         self.name: str = name
         #: Whether it says how much those of a kind may have: see `_standing`.
         self.is_quota: bool = name.startswith(QUOTA)
+        #: Whether it stands for what may be written: see `_scopes`.
+        self.is_lock: bool = name.startswith(SCOPE)
         #: How much there is. Checked: `check_books`.
         self.total: int = total
         #: How much of the total is above the quota, if that is soft; else nothing.
@@ -591,6 +607,40 @@ class PoolRow:
         self.parked: dict[Bucket, None] = {}
         #: The same, as policies see it.
         self.view: PoolView = PoolView(self)
+
+
+class BudgetRow:
+    """The state of one budget: what is spent of it does not come back."""
+
+    __slots__ = (
+        "asked",
+        "declared",
+        "is_low",
+        "is_open",
+        "name",
+        "parent",
+        "pools",
+        "spent",
+    )
+
+    def __init__(self, name: str, parent: str = "") -> None:
+        #: Its name.
+        self.name: str = name
+        #: The budget that it is part of, or "".
+        self.parent: str = parent
+        #: How much there was to be, as it was declared last; it may be raised since.
+        self.declared: Units = ()
+        #: Of each resource, how much there is, and how much is reserved or spent.
+        self.pools: dict[str, PoolRow] = {}
+        #: Of each resource, how much is spent. Checked: `check_budgets`.
+        self.spent: dict[str, int] = {}
+        #: It was told that little is left, since there is as much as now.
+        self.is_low: bool = False
+        #: How often people were asked since it was used up; and whether they are to
+        #: answer still.
+        self.asked: int = 0
+        #: It keeps nobody from starting any more.
+        self.is_open: bool = False
 
 
 class RateRow:
@@ -677,6 +727,9 @@ ShortageKind: TypeAlias = Literal[
     "quota",
     "rate",
     "allocator",
+    "scope",
+    "turn",
+    "budget",
 ]
 
 
@@ -691,7 +744,9 @@ class Shortage(NamedTuple):
     #: Of `too small`, `too little`, `quota` and `rate`: the resource, the pool, the
     #: rate. Of a breaker: for which capability; "" is for all. `fails`: the agent that
     #: does better. `reservation`: the task that comes first. `capability`: those that
-    #: are required. `veto`, `rules`, `allocator`: the reason.
+    #: are required. `veto`, `rules`, `allocator`: the reason. `scope`: the folder or
+    #: file that another may write; `turn`: the task whose turn it is to write.
+    #: `budget`: the pool of the budget.
     name: str = ""
     #: How much it needs: slots, units, parts of a token.
     need: int = 1
@@ -1009,6 +1064,7 @@ class Bucket:
         "forgotten",
         "heap",
         "last_key",
+        "locks",
         "match_reason",
         "matching",
         "need",
@@ -1016,6 +1072,7 @@ class Bucket:
         "number",
         "open",
         "parked",
+        "purses",
         "quota_route",
         "rates",
         "refusal",
@@ -1100,6 +1157,10 @@ class Bucket:
         self.bounds: tuple[tuple[str, str], ...] = ()
         #: What its tasks ask for, with what they take of quotas; and the latter alone.
         self.charges: dict[Units, tuple[Units, Units]] = {}
+        #: What its tasks hold while they may write: see `_scopes`. None: nobody asked.
+        self.locks: tuple[tuple[PoolRow, int], ...] | None = None
+        #: What its tasks reserve of budgets: see `_budgets`. None: nobody asked.
+        self.purses: tuple[tuple[PoolRow, int], ...] | None = None
         #: Those whose tokens its tasks take when they start.
         self.rates: tuple[RateRow, ...] = ()
         #: The version for which an agent is known that can do its tasks.
@@ -1361,6 +1422,16 @@ def without_quotas(alloc: Units) -> Units:
 def of_quotas(alloc: Units) -> Units:
     """What *alloc* has of quotas."""
     return tuple(pair for pair in alloc if pair[0].startswith(QUOTA))
+
+
+def beside(alloc: Units) -> Units:
+    """What *alloc* has of the pools that no policy sees: see `KernelState.beside`."""
+    return tuple(pair for pair in alloc if pair[0].startswith((SCOPE, PURSE)))
+
+
+def without_beside(alloc: Units) -> Units:
+    """*alloc* without these: what they are follows from the submission."""
+    return tuple(pair for pair in alloc if not pair[0].startswith((SCOPE, PURSE)))
 
 
 def nonzero(pairs: Iterable[tuple[str, int]]) -> Units:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from taskorch.kernel import _backfill, _breakers, _limits
+from taskorch.kernel import _backfill, _breakers, _budgets, _limits, _scopes
 from taskorch.kernel._application import agent_of
 from taskorch.kernel._rows import (
     LOCAL,
@@ -157,6 +157,10 @@ def shortages(kernel: KernelState, row: TaskRow, now: int) -> list[Shortage]:
         denied = kernel.deciders.judge(row, now).denied
         shorts += [Shortage("rules", denied)] if denied else []
     shorts += _limits.of_rates(bucket, now)
+    if bucket.spec.budget:
+        shorts += _budgets.shortages(kernel, bucket)
+    if bucket.spec.writes:
+        shorts += _scopes.shortages(kernel, row)
     if not agents:
         shorts.append(_of_nobody(bucket))
     if agents and len(behind) == len(agents):

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from taskorch._base.limits import ASIDE_NS
 from taskorch.events import (
+    BackfillChanged,
     Event,
     Fact,
     QuotasChanged,
@@ -35,7 +36,9 @@ from taskorch.kernel._rows import (
     Leak,
     PoolRow,
     TaskRow,
+    beside,
     of_quotas,
+    without_beside,
     without_quotas,
 )
 from taskorch.kernel._state import KernelState
@@ -80,6 +83,19 @@ def skip(
     _advance(kernel, name, slot_ns)
 
 
+def change_backfill(
+    kernel: KernelState, backfill_id: str, document: str, now: int
+) -> None:
+    """Set how far a backfill came; without a document, forget it."""
+    kernel.note(BackfillChanged, now, backfill_id, document)
+    _set_backfill(kernel, backfill_id, document)
+
+
+def backfill_changed(kernel: KernelState, event: BackfillChanged, _now: int) -> None:
+    """What the fact does to the state."""
+    _set_backfill(kernel, event.backfill_id, event.document)
+
+
 def schedule_changed(kernel: KernelState, event: ScheduleChanged, _now: int) -> None:
     """What the fact does to the state."""
     _set_schedule(kernel, event.name, event.document, event.done_ns)
@@ -121,6 +137,13 @@ def _set_schedule(kernel: KernelState, name: str, document: str, done_ns: int) -
     else:
         for kept in (kernel.schedules, kernel.waiting_slots, kernel.filled_slots):
             kept.pop(name, None)
+
+
+def _set_backfill(kernel: KernelState, backfill_id: str, document: str) -> None:
+    if document:
+        kernel.backfills[backfill_id] = document
+    else:
+        kernel.backfills.pop(backfill_id, None)
 
 
 def _made(kernel: KernelState, name: str, slot_ns: int, by: str) -> None:
@@ -291,6 +314,14 @@ def remember_ended(kernel: KernelState, ended: Mapping[str, TaskState]) -> None:
 def forget_ended(kernel: KernelState) -> None:
     """The driver has another way to know of the tasks that have left memory."""
     kernel.evicted.clear()
+
+
+def forget_tasks(kernel: KernelState, ids: Iterable[str], runs: Iterable[str]) -> None:
+    """The driver's journal has tasks that are out of memory no longer, and *runs*."""
+    for task_id in ids:
+        kernel.evicted.discard(task_id)
+    for run_id in runs:
+        kernel.runs.pop(run_id, None)
 
 
 def fail_everything(
@@ -499,11 +530,12 @@ def _held(kernel: KernelState) -> list[tuple[_Holder, AgentRow]]:
 def _discharge(kernel: KernelState, held: list[tuple[_Holder, AgentRow]]) -> None:
     """Remove the units of quotas from all holders."""
     for holder, agent in held:
-        for name, units in of_quotas(holder.alloc):
+        others = beside(holder.alloc)
+        for name, units in of_quotas(without_beside(holder.alloc)):
             agent.used[name] -= units
             if name in kernel.pools:
                 kernel.pools[name].used -= units
-        holder.alloc = without_quotas(holder.alloc)
+        holder.alloc = without_quotas(holder.alloc) + others
 
 
 def _charge(kernel: KernelState, held: list[tuple[_Holder, AgentRow]]) -> None:
@@ -511,7 +543,8 @@ def _charge(kernel: KernelState, held: list[tuple[_Holder, AgentRow]]) -> None:
     if kernel.quotas:
         for holder, agent in held:
             holder.alloc = _charged(kernel, holder)
-            _limits.acquire(kernel, agent, of_quotas(holder.alloc))
+            quotas = without_beside(of_quotas(holder.alloc))
+            _limits.acquire(kernel, agent, quotas)
     for pool in kernel.pools.values():
         if pool.is_quota:
             pool.owed = max(0, pool.used - pool.total)

@@ -35,6 +35,7 @@ from taskorch.kernel._rows import (
     AgentRow,
     AllocationRow,
     Bucket,
+    BudgetRow,
     Claim,
     Entry,
     Leak,
@@ -152,6 +153,12 @@ class Evicted:
         for task_id, state in ended:
             if task_id not in self:
                 self.by_id[task_id] = _BYTES[state]
+
+    def discard(self, task_id: str) -> None:
+        """Forget one, if it is known."""
+        if self.by_id.pop(task_id, None) is None and self.get(task_id) is not None:
+            stem = _stem_of(task_id)
+            self._series[stem][_number(task_id[len(stem) :])] = 0
 
     def clear(self) -> None:
         """Forget them all."""
@@ -481,9 +488,12 @@ class KernelState:
         "aside_ns",
         "asked",
         "awaited",
+        "backfills",
+        "beside",
         "blocked",
         "bucket_no",
         "buckets",
+        "budgets",
         "by_hand",
         "caller",
         "cancelled",
@@ -506,16 +516,20 @@ class KernelState:
         "faults",
         "filled_slots",
         "finished",
+        "first",
+        "first_after",
         "growing",
         "hand_over",
         "holders",
         "holds",
+        "ineligible",
         "judged",
         "keep",
         "last",
         "leaked",
         "learns",
         "most_buckets",
+        "most_scopes",
         "most_tasks",
         "most_timers",
         "moved",
@@ -524,6 +538,7 @@ class KernelState:
         "open",
         "parked",
         "parked_any",
+        "passing",
         "paused",
         "pending",
         "plain",
@@ -554,6 +569,7 @@ class KernelState:
         "share_no",
         "shares",
         "sink",
+        "spent",
         "stale_entries",
         "starts",
         "stopped",
@@ -567,6 +583,7 @@ class KernelState:
         "timer_no",
         "timers",
         "touched",
+        "turn",
         "types",
         "undecided",
         "under_way",
@@ -575,6 +592,7 @@ class KernelState:
         "watched",
         "whom",
         "workflows",
+        "writers",
     )
 
     def __init__(  # noqa: PLR0915 - all that there is
@@ -669,6 +687,34 @@ class KernelState:
         self.pools: dict[str, PoolRow] = {
             name: PoolRow(name, units) for name, units in pools
         }
+        #: Pools that no policy sees, by their names: what may be written, by folder or
+        #: file (who may write it holds all of it, and a unit of each folder above: see
+        #: `_scopes`), and budgets. Checked: `check_scopes`, `check_budgets`.
+        self.beside: dict[str, PoolRow] = {}
+        #: What is spent, and does not come back: see `_budgets`. Checked:
+        #: `check_budgets`.
+        self.budgets: dict[str, BudgetRow] = {}
+        #: Budgets of which something has been spent since the last dispatch.
+        self.spent: dict[str, None] = {}
+        #: Above how many the ones are dropped that nobody holds or waits for.
+        self.most_scopes: int = MANY
+        #: The task that nobody passes who came after it: it waits for what others may
+        #: write. Checked: `check_scopes`.
+        self.first: TaskRow | None = None
+        #: How many tasks there were when its turn began: those may pass it.
+        self.first_after: int = 0
+        #: Who waits for such a turn; one unit is in use while it is somebody's.
+        #: Checked: `check_scopes`.
+        self.turn: PoolRow = PoolRow("turn", 1)
+        #: Who has what it may write, and waits since it may not pass the `first`.
+        #: Checked: `check_scopes`.
+        self.passing: PoolRow = PoolRow("passing", 1)
+        #: Attempts that may write, and of which nobody knows when they end: they wait
+        #: for other tasks, are stopped where they stand, or would not stop. Checked:
+        #: `check_scopes`.
+        self.writers: dict[tuple[str, int], Bucket] = {}
+        #: Buckets that have no turn, since one of these keeps them waiting.
+        self.ineligible: dict[Bucket, None] = {}
         #: The schedules: of each its document, and up to when its slots are decided
         #: about, in ns. Checked: `check_schedules`.
         self.schedules: dict[str, tuple[str, int]] = {}
@@ -678,6 +724,9 @@ class KernelState:
         #: Of each schedule, slots that are not decided about, and have their task
         #: already. Checked: `check_schedules`.
         self.filled_slots: dict[str, dict[int, None]] = {}
+        #: The backfills, by their ids: of each its document, which is not empty.
+        #: Checked: `check_schedules`.
+        self.backfills: dict[str, str] = {}
         #: By keys, whose result it is: the task, its type, its arguments, since when.
         self.remembered: dict[
             str, tuple[str, str, tuple[tuple[str, str], ...], int]

@@ -10,6 +10,7 @@ Frozen values: what users write down and what they are told.
 - `_program`, `_question`: what a task may be beside a call.
 - `_retry_policy`, `_cache`: attempts; how long results and what has ended are kept.
 - `_resources`, `_quota`: amounts; how much one may have, and who has it.
+- `_scopes`: what a task may write, and how two overlap.
 - `_agent`: workers, and how they are spawned.
 - `_states`: the states of a task, and when its parents let it go.
 - `_status`: what the orchestrator says of one task, and of all.
@@ -113,14 +114,17 @@ from taskorch.model._plain import stamp as stamp
 from taskorch.model._plain import taken_apart as taken_apart
 from taskorch.model._program import ALLOCATION_VARIABLE as ALLOCATION_VARIABLE
 from taskorch.model._program import ARTIFACTS_VARIABLE as ARTIFACTS_VARIABLE
+from taskorch.model._program import CGROUP_VARIABLE as CGROUP_VARIABLE
 from taskorch.model._program import CHECKPOINT_VARIABLE as CHECKPOINT_VARIABLE
 from taskorch.model._program import DEFAULT_ENV as DEFAULT_ENV
 from taskorch.model._program import FENCE_VARIABLE as FENCE_VARIABLE
+from taskorch.model._program import LIMITS as LIMITS
 from taskorch.model._program import OUR_VARIABLES as OUR_VARIABLES
 from taskorch.model._program import PROGRAM_VARIABLE as PROGRAM_VARIABLE
 from taskorch.model._program import PROGRESS_VARIABLE as PROGRESS_VARIABLE
 from taskorch.model._program import RUN_VARIABLE as RUN_VARIABLE
 from taskorch.model._program import TASK_VARIABLE as TASK_VARIABLE
+from taskorch.model._program import Enforce as Enforce
 from taskorch.model._program import InheritEnv as InheritEnv
 from taskorch.model._program import Program as Program
 from taskorch.model._program import ProgramResult as ProgramResult
@@ -146,6 +150,7 @@ from taskorch.model._quota import BURST as BURST
 from taskorch.model._quota import SOFT as SOFT
 from taskorch.model._quota import STARTS as STARTS
 from taskorch.model._quota import TASKS as TASKS
+from taskorch.model._quota import BudgetUsage as BudgetUsage
 from taskorch.model._quota import PoolUsage as PoolUsage
 from taskorch.model._quota import Quota as Quota
 from taskorch.model._quota import QuotaUsage as QuotaUsage
@@ -162,6 +167,13 @@ from taskorch.model._retry_policy import RetryPolicy as RetryPolicy
 from taskorch.model._retry_policy import check_seconds as check_seconds
 from taskorch.model._retry_policy import to_patience as to_patience
 from taskorch.model._retry_policy import to_seconds as to_seconds
+from taskorch.model._scopes import EVERYTHING as EVERYTHING
+from taskorch.model._scopes import above_of as above_of
+from taskorch.model._scopes import lock_of as lock_of
+from taskorch.model._scopes import prefix_of as prefix_of
+from taskorch.model._scopes import prefixes_of as prefixes_of
+from taskorch.model._scopes import scope_problem as scope_problem
+from taskorch.model._scopes import scopes_overlap as scopes_overlap
 from taskorch.model._show import show as show
 from taskorch.model._show import with_article as with_article
 from taskorch.model._states import JOINS as JOINS

@@ -36,17 +36,19 @@ class Remedy:
 
     Attributes:
         kind: `start`, `resume`, `decide`, `rerun`, `complete`, `wait`, `emit`, `free`,
-            `release`, `raise_quota`, `raise_concurrency`, `enlarge_pool`, `add_agent`,
-            `agent_back`, `policy`, `release_starts` or `journal`.
+            `release`, `raise_quota`, `raise_budget`, `raise_concurrency`,
+            `enlarge_pool`, `add_agent`, `agent_back`, `policy`, `release_starts` or
+            `journal`.
         detail: One sentence, for people: what to do.
         tasks: `resume`, `decide`: the task. `rerun`: those that are run again, in this
             order. `complete`: those that are to complete. `free`: those whose end is
             enough, allocations by hand among them. `release`: the allocations.
-        name: `free`, `enlarge_pool`: the resource, or `slots`. `agent_back`: the
+        name: `free`, `enlarge_pool`: the resource, or `slots`; or what it may write.
+            `raise_budget`: the resource. `agent_back`: the
             worker. `policy`: `state_machine`, `allocator`, `join` or `governance`.
             `emit`: the event. `release_starts`: who holds them.
-        amount: `free`: how much more. `raise_quota`, `raise_concurrency`,
-            `enlarge_pool`: the new value.
+        amount: `free`: how much more. `raise_quota`, `raise_budget`,
+            `raise_concurrency`, `enlarge_pool`: the new value.
         seconds: `wait`: for how long.
         capabilities: `add_agent`: what it can do.
         resources: `add_agent`: the capacity that it needs; nothing where the pools are
@@ -77,8 +79,8 @@ class Blocker:
 
     Attributes:
         kind: `dependency`, `event`, `delay`, `deadline`, `capability`, `agent`, `slot`,
-            `resource`, `quota`, `rate`, `reservation`, `allocator`, `veto`,
-            `policy`, `suspended`, `decision`, `stopping`, `not_started`,
+            `resource`, `quota`, `rate`, `budget`, `scope`, `reservation`, `allocator`,
+            `veto`, `policy`, `suspended`, `decision`, `stopping`, `not_started`,
             `starts_held`, `journal` or `terminal`.
         detail: One sentence, for people.
         name: What is short: the name of a resource, a worker, a capability, a task.
@@ -178,6 +180,8 @@ class Explanation:
             there; or "".
         recovery: Which function of `TaskOrchestrator.recover` tries to mend its attempt
             now, and since when; or "".
+        usage: Of a program: what its latest attempt used of what it declares, and what
+            held it, as in `It used 953 of 512 MB of memory`; or "".
     """
 
     task_id: str
@@ -201,6 +205,7 @@ class Explanation:
     cache: str = ""
     place: str = ""
     recovery: str = ""
+    usage: str = ""
 
     @property
     def runnable(self) -> bool:
@@ -273,6 +278,8 @@ class Explanation:
             lines.append(self.place)
         if self.recovery:
             lines.append(self.recovery)
+        if self.usage:
+            lines.append(self.usage)
         older = len(self.retries) - _SOME
         if older > 0:
             lines.append(f"It was tried again {older:,} times, and then:")

@@ -9,6 +9,7 @@ import attrs
 
 from taskorch._base.frozen import frozen
 from taskorch.errors import InvalidTaskError
+from taskorch.model._resources import Resources
 from taskorch.model._show import shown
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ FENCE_VARIABLE: Final = "TASKORCH_FENCE"
 #: which the program says how far it is.
 ARTIFACTS_VARIABLE: Final = "TASKORCH_ARTIFACTS"
 PROGRESS_VARIABLE: Final = "TASKORCH_PROGRESS"
+#: What we are told: the folder in which groups for limits may be made, or `off`.
+CGROUP_VARIABLE: Final = "TASKORCH_CGROUP"
 #: All that programs are told in this way.
 OUR_VARIABLES: Final = (
     RUN_VARIABLE,
@@ -64,6 +67,15 @@ OUR_VARIABLES: Final = (
 #: Names that a program gets besides `DEFAULT_ENV` (`*` at the end of a name stands
 #: for any rest), or True for all that we have.
 InheritEnv: TypeAlias = Literal[True] | Iterable[str]
+
+
+#: What a program can be held to, by the names of limits.
+LIMITS: Final = ("cpu", "cpu_seconds", "memory_mb", "processes", "written_mb")
+_UNLIMITED: Final = Resources()
+
+#: Whether what a program declares is held; None: where it has limits, scopes or a word
+#: on the network of its own, or else as the orchestrator says.
+Enforce: TypeAlias = Literal["if possible"] | bool | None
 
 
 def of_attempt(task_id: str, fence: tuple[int, int]) -> dict[str, str]:
@@ -225,6 +237,61 @@ def _to_check(check: bool) -> bool:
     return check
 
 
+def _to_limits(limits: Mapping[str, float]) -> Resources:
+    amounts = Resources.of(limits, "limits")
+    for name, units in amounts.totals():
+        if name not in LIMITS:
+            msg = f"limits: there is none of the name {name!r}"
+            raise InvalidTaskError(msg, hint=f"there are {', '.join(LIMITS)}")
+        if not units:
+            msg = f"limits: {name} is 0, and no program can do with nothing"
+            raise InvalidTaskError(msg, hint="leave it out for no limit")
+    if amounts["processes"] != int(amounts["processes"]):
+        msg = f"limits: processes is a whole number, not {amounts['processes']:g}"
+        raise InvalidTaskError(msg)
+    return amounts or _UNLIMITED
+
+
+def _to_reads(scopes: Iterable[str | PathLike[str]] | None) -> tuple[str, ...] | None:
+    return _to_scopes("reads", scopes)
+
+
+def _to_writes(scopes: Iterable[str | PathLike[str]] | None) -> tuple[str, ...] | None:
+    return _to_scopes("writes", scopes)
+
+
+def _to_scopes(
+    field: str, scopes: Iterable[str | PathLike[str]] | None
+) -> tuple[str, ...] | None:
+    if scopes is None:
+        return None
+    _refuse_no_list(field, scopes, "a list of paths, as in ['src/a/**', 'notes.md']")
+    plain = tuple(_plain(scope) for scope in scopes)
+    for scope in plain:
+        _check_text(field, scope, str)
+        if scope == "":
+            msg = f"{field}: an empty path names nothing; '**' is all of the folder"
+            raise InvalidTaskError(msg)
+        if ".." in str(scope).split("/"):
+            msg = f"{field}: {scope!r} leads out of its folder by '..'"
+            raise InvalidTaskError(msg, hint="give the path itself")
+    return plain  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
+
+
+def _to_network(network: bool | None) -> bool | None:
+    if network is not None and not _is_a(network, bool):
+        msg = f"network: True, False or None, not {network!r}"
+        raise TypeError(msg)
+    return network
+
+
+def _to_enforce(enforce: Enforce) -> Enforce:
+    if enforce is not None and enforce != "if possible" and not _is_a(enforce, bool):
+        msg = f"enforce: True, False, 'if possible' or None, not {enforce!r}"
+        raise TypeError(msg)
+    return enforce
+
+
 def _show_env(env: Mapping[str, str]) -> str:
     return "{" + ", ".join(f"{name!r}: …" for name in sorted(env)) + "}"
 
@@ -266,6 +333,18 @@ class Program:
         pass_fds: Open file descriptors of ours that it gets, under the same numbers: a
             lock, say, that is held as long as it lives. They mean nothing in another
             life: a durable orchestrator refuses them.
+        limits: The most that it, and all that it starts, may use together: `memory_mb`
+            (MiB), `cpu` (cores), `processes` (with their threads), `cpu_seconds` and
+            `written_mb`. They go before what its task's `resources` say.
+        reads: The folders and files that it may read, beside what every program needs;
+            None: all. A glob stands for the folder before its first `*`.
+        writes: The folders and files that it may write, likewise, beside what its task
+            says; None: all, if that says nothing.
+        network: False: it can open no socket.
+        enforce: Whether all of that is held. True refuses to start it where something
+            cannot be; "if possible" starts it all the same, and its result says what
+            was not held. None: True where it has limits, scopes or `network=False`,
+            or else as the orchestrator says.
 
     Raises:
         TypeError: A value is of the wrong kind.
@@ -295,8 +374,28 @@ class Program:
     pass_fds: tuple[int, ...] = attrs.field(
         default=(), converter=_to_pass_fds, kw_only=True
     )
+    limits: Resources = attrs.field(
+        default=_UNLIMITED, converter=_to_limits, kw_only=True
+    )
+    reads: tuple[str, ...] | None = attrs.field(
+        default=None, converter=_to_reads, kw_only=True
+    )
+    writes: tuple[str, ...] | None = attrs.field(
+        default=None, converter=_to_writes, kw_only=True
+    )
+    network: bool | None = attrs.field(
+        default=None, converter=_to_network, kw_only=True
+    )
+    enforce: Enforce = attrs.field(default=None, converter=_to_enforce, kw_only=True)
 
     __repr__ = shown
+
+    def enforced(self, usual: Enforce) -> Enforce:
+        """Whether what it declares is held, where that is *usual* or not."""
+        if self.enforce is not None:
+            return self.enforce
+        scopes = self.reads is not None or self.writes is not None
+        return bool(self.limits) or scopes or self.network is False or usual
 
     def inherits(self, name: str) -> bool:
         """Whether the program gets our variable *name*."""
@@ -330,8 +429,16 @@ class ProgramResult:
         oom_killed: Whether Linux has killed it, or a part of it, for want of memory, as
             far as the count of our cgroup proves that. False proves nothing.
         memory_mb: The most memory that it had at once, or a child that it waited for;
-            None: nobody knows, as where that is less than our own.
+            where it was held to limits, all that it had started together. None: nobody
+            knows, as where that is less than our own.
         cpu_seconds: Seconds of processors that it took; None: nobody knows.
+        processes: The most processes, with their threads, that there were at once; None
+            where it was held to no limits.
+        written_mb: MiB that it wrote to disks; None: nobody knows.
+        limits: What it was held to.
+        enforced: By what it was held, such as "cgroup-v2, landlock-7"; "" by nothing.
+        unenforced: What was declared and could not be held.
+        exceeded: The limit for which it was ended, such as "memory_mb"; "" for none.
     """
 
     args: tuple[str | bytes, ...]
@@ -346,5 +453,11 @@ class ProgramResult:
     oom_killed: bool = False
     memory_mb: float | None = None
     cpu_seconds: float | None = None
+    processes: int | None = None
+    written_mb: float | None = None
+    limits: Resources = _UNLIMITED
+    enforced: str = ""
+    unenforced: tuple[str, ...] = ()
+    exceeded: str = ""
 
     __repr__ = shown

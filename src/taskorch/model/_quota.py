@@ -231,3 +231,34 @@ class PoolUsage:
         text = f"{self.used:.12g} of {self.total:.12g} in use"
         held = ", ".join(f"{name}: {much:.12g}" for name, much in self.holders.items())
         return visible(f"{text} ({held})" if held else text)
+
+
+@frozen
+class BudgetUsage:
+    """
+    A budget, and what has become of it.
+
+    Attributes:
+        name: Its name.
+        total: How much there is in all, by resource.
+        spent: How much is spent; more than the total, if attempts spent more than they
+            had reserved.
+        reserved: How much attempts that run may still spend.
+        parent: The budget that it is part of, or None.
+        is_open: Whether it keeps no task from starting any more.
+    """
+
+    name: str
+    total: Mapping[str, float]
+    spent: Mapping[str, float]
+    reserved: Mapping[str, float]
+    parent: str | None = None
+    is_open: bool = False
+
+    @property
+    def left(self) -> Mapping[str, float]:
+        """How much is neither spent nor reserved; 0 where there is none."""
+        used = {
+            name: self.spent[name] + self.reserved.get(name, 0) for name in self.total
+        }
+        return {n: max(0.0, much - used[n]) for n, much in self.total.items()}

@@ -34,10 +34,11 @@ from taskorch._base.visible import masked
 from taskorch._base.vocabulary import CountedRetries, suggesting
 from taskorch.errors import InvalidTaskError
 from taskorch.model._cache import Cache, to_cache
-from taskorch.model._program import DEFAULT_ENV, InheritEnv, Program
+from taskorch.model._program import DEFAULT_ENV, Enforce, InheritEnv, Program
 from taskorch.model._question import RAISE, Answer, Wait, to_question
 from taskorch.model._resources import Resources
 from taskorch.model._retry_policy import RetryPolicy, to_limit, to_seconds
+from taskorch.model._scopes import to_writes
 from taskorch.model._show import shown
 from taskorch.model._states import Join, OnParentFailure
 
@@ -152,6 +153,8 @@ class _Shared(TypedDict, total=False):
     metadata: Mapping[str, Any] | None
     owner: str | None
     cache: Cache | bool | None
+    writes: Iterable[str] | None
+    budget: str | None
 
 
 class FunctionOptions(_Shared, total=False):
@@ -232,6 +235,11 @@ class Task(Generic[T]):
             machine.
         cache: A `Cache`, or True: it takes the cached result of a like task, if there
             is one.
+        writes: What it may write: paths below the folder of the project, such as
+            `"src/a/**"`. Two tasks that may write the same file do not run together.
+            None says nothing; of a program, they are below its `cwd`.
+        budget: The budget that it draws on: see `orch.budget`. It reserves what its
+            `resources` name that the budget has.
     """
 
     #: Among the arguments of another task: see `taskorch.model._arguments`.
@@ -314,6 +322,15 @@ class Task(Generic[T]):
     )
     cache: Cache | None = attrs.field(
         default=None, kw_only=True, converter=to_cache, metadata=option("cache")
+    )
+    writes: Iterable[str] | None = attrs.field(
+        default=None,
+        kw_only=True,
+        converter=to_writes,
+        metadata=option("paths", identity=True, kind=True),
+    )
+    budget: str | None = attrs.field(
+        default=None, kw_only=True, metadata=option("name", identity=True, kind=True)
     )
     # The id under which this object was last submitted, so that `after=[task]` finds
     # a task that was given no id.
@@ -486,6 +503,10 @@ class Task(Generic[T]):
         cwd: str | os.PathLike[str] | None = None,
         stdin: str | bytes | None = None,
         check: bool = True,
+        limits: Mapping[str, float] | None = None,
+        reads: Iterable[str | os.PathLike[str]] | None = None,
+        network: bool | None = None,
+        enforce: Enforce = None,
         **task_options: Unpack[TaskOptions],
     ) -> Task[ProgramResult]:
         """
@@ -499,6 +520,11 @@ class Task(Generic[T]):
             cwd: The folder to run in; None is ours.
             stdin: What it reads; None is nothing at all.
             check: Whether an exit code other than 0 is a failure.
+            limits: The most that it may use, beside what `resources` say.
+            reads: The folders and files that it may read; None: all.
+            network: False: it can open no socket.
+            enforce: Whether it is held to all of that, to the `memory_mb`, `cpu` and
+                `disk_mb` of its `resources`, and to its `writes`: see `Program`.
             task_options: The keyword arguments of `Task`; `type` is `"program"`.
 
         Raises:
@@ -511,6 +537,10 @@ class Task(Generic[T]):
             cwd=cwd,
             stdin=stdin,
             check=check,
+            limits={} if limits is None else limits,
+            reads=reads,
+            network=network,
+            enforce=enforce,
         )
         task_options.setdefault("type", "program")
         return cls(payload=payload, **task_options)  # type: ignore[misc,return-value]
@@ -706,11 +736,18 @@ def call_of(
 
 def _refuse_argument(fn: Callable[..., Any], name: str) -> None:
     """
-    Refuse *name* among the options, if it is an argument of *fn*.
+    Refuse *name* among the options, if it is an argument of *fn*, or for programs.
 
     Raises:
         TypeError: It is: it says where it belongs.
     """
+    if name in ("enforce", "limits"):
+        msg = (
+            f"Task.call has no {name}: a function in a thread cannot be limited. Use "
+            "executor='process', and executors={'process': processes(limits=…)} of "
+            "taskorch.executors; or Task.program"
+        )
+        raise TypeError(msg)
     import inspect  # noqa: PLC0415 - for errors
 
     try:

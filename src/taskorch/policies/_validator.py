@@ -26,10 +26,13 @@ from taskorch.model import (
     RetryPolicy,
     Task,
     Wait,
+    above_of,
     check_seconds,
     has_number,
     id_problem,
     is_plain,
+    prefix_of,
+    scope_problem,
     show,
 )
 from taskorch.protocols import Context, Finding, Validator, Verdict
@@ -70,6 +73,8 @@ class StructuralValidator:
     - `id` is a safe path without "~", which only re-runs have;
     - `after` and `requires` are lists, or anything else that can be read twice; an id
       in `after` may be that of a re-run;
+    - `writes` is such a list of paths below the folder of the project, in which no
+      folder before the first wildcard is a link: name where the link leads;
     - `join` is one of its words, an `AtLeast` or a plain function;
       `on_parent_failure` is one of its words;
     - `priority` is between -1,000,000 and 1,000,000;
@@ -158,6 +163,8 @@ def findings_of(task: object) -> list[Finding]:
         findings.append(Finding("cache", f"it is for calls and for agents; {remedy}"))
     if task.deadline is not None and task.not_before is not None:
         findings += _order_findings(task.deadline, task.not_before)
+    if task.writes and not findings:
+        findings += _link_findings(task.payload, [*task.writes])
     return findings
 
 
@@ -356,6 +363,7 @@ _FINDINGS: Final[dict[Form, Callable[[str, object], list[Finding]]]] = {
     **{form: partial(_one_finding, check) for form, check in _ONE.items()},
     "ids": partial(_list_findings, "ids, handles or tasks", _dependency_problem),
     "names": partial(_list_findings, "capabilities", _name_problem),
+    "paths": partial(_list_findings, "paths", scope_problem),
 }
 #: Of each option its name, the value that needs no look, and what finds its faults.
 _CHECKS: Final = tuple(
@@ -385,6 +393,24 @@ def _call_findings(
                 yield Finding("payload.kwargs", message)
     if executor is not None and (problem := _name_problem(executor)) is not None:
         yield Finding("payload.executor", problem)
+
+
+def _link_findings(payload: object, writes: Sequence[str]) -> Iterator[Finding]:
+    """
+    The paths of *writes* that lead through a link: two names would be one file.
+
+    A folder that does not exist yet is none; neither is a link that is made later.
+    """
+    from pathlib import Path  # noqa: PLC0415 - few tasks say what they write
+
+    folder = payload.cwd if isinstance(payload, Program) else None
+    for place, scope in enumerate(writes):
+        for path in reversed([prefix_of(scope), *above_of(prefix_of(scope))]):
+            link = Path(folder or "", path)
+            if path and link.is_symlink():
+                message = f"{path!r} is a link to {link.readlink()}: name that folder"
+                yield Finding(f"writes[{place}]", message)
+                break
 
 
 def _order_findings(deadline: Moment, not_before: Moment) -> Iterator[Finding]:

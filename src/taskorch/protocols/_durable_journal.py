@@ -206,6 +206,10 @@ class DurableJournal(Journal, Protocol):
 
     # -- what it keeps -------------------------------------------------------------
 
+    def facts(self, after: int = 0) -> Iterator[Fact]:
+        """The facts above a number, in order, without what was kept of them."""
+        return (fact for fact, _ in self.read(after))
+
     def select(self, ids: Collection[str], until: int) -> Iterator[Entry]:
         """
         The entries about any task of *ids*, in order.
@@ -297,6 +301,51 @@ class DurableJournal(Journal, Protocol):
         """
         del epoch, ids
         return 0
+
+    def prepare_to_forget(self, epoch: int) -> None:
+        """
+        Have each `forget` that follows soon take little time for few tasks.
+
+        It may take long itself, and others append meanwhile. What is read stays.
+
+        Args:
+            epoch: What `claim` gave to the caller.
+
+        Raises:
+            JournalTakenError: Somebody else has claimed it since.
+        """
+        del epoch
+
+    def forget_facts(self, epoch: int, numbers: Collection[int]) -> int:
+        """
+        Remove single facts that are about no task, for good.
+
+        What is read without them leads to the same.
+
+        Args:
+            epoch: What `claim` gave to the caller.
+            numbers: Their numbers.
+
+        Returns:
+            How many are gone; 0 also means that it can leave out none.
+
+        Raises:
+            JournalTakenError: Somebody else has claimed it since.
+        """
+        del epoch, numbers
+        return 0
+
+    def make_room(self, epoch: int) -> None:
+        """
+        Give back the room of what was removed, while nobody works with the journal.
+
+        Args:
+            epoch: What `claim` gave to the caller.
+
+        Raises:
+            JournalTakenError: Somebody else has claimed it since.
+        """
+        del epoch
 
     # -- whose turn it is ----------------------------------------------------------
 

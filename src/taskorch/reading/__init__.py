@@ -11,6 +11,9 @@ nothing is written, decided or begun. How a file or a table is read is in `journ
 
 - `_reader`: what a journal says, by the code that answers an orchestrator, if there is
   one.
+- `_past`: a journal as it was.
+- `_runs`: what became of each run, folded from events.
+- `_nights`: the grid of nights, the list of runs, one run: of an orchestrator, too.
 """
 
 from taskorch.reading._reader import JournalOwner as JournalOwner

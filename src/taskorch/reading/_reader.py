@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Unpack
@@ -21,6 +22,7 @@ from taskorch.events import (
     AgentJoined,
     Event,
     OrchestratorStarted,
+    OrchestratorStopped,
     TaskCancelled,
     TaskCompleted,
     TaskFailed,
@@ -47,6 +49,7 @@ from taskorch.model import (
     Explanation,
     FailureCause,
     FilterFields,
+    OpenQuestion,
     Remedy,
     Stats,
     Stuck,
@@ -59,10 +62,12 @@ from taskorch.model import (
     next_id,
     run_id_of,
     show,
+    stamp,
     stem_of,
 )
 from taskorch.policies._kinds import Policies
 from taskorch.protocols import DurableJournal, Entry
+from taskorch.reading._past import PastJournal, past_of
 from taskorch.runtime import (
     AttemptContext,
     Cause,
@@ -76,6 +81,7 @@ from taskorch.runtime import (
     _reports,
     apply_in_order,
     by_cause,
+    opened_questions,
 )
 
 _RUN_IT: Final = Remedy("start", "Run the program again that has this journal.")
@@ -222,14 +228,24 @@ class JournalReader:
     Args:
         journal: The path of one in a file, the address of one in PostgreSQL, or a
             `DurableJournal`, which is not claimed.
+        at: The number of an event, or a moment, one without a zone in local time: all
+            is answered as of then. None: as of the last commit.
+
+    Attributes:
+        until: The number of the last event that is read; None: each that comes.
 
     Raises:
         JournalUnavailableError: It cannot be read now, or not by this user.
         JournalError: There is none, or it is damaged, or of a newer taskorch.
-        InvalidTaskError: *journal* is neither.
+        InvalidTaskError: *journal* is neither, or there is no such event.
     """
 
-    def __init__(self, journal: str | os.PathLike[str] | DurableJournal) -> None:
+    def __init__(
+        self,
+        journal: str | os.PathLike[str] | DurableJournal,
+        *,
+        at: int | datetime | None = None,
+    ) -> None:
         #: If it is one of ours, which can be asked for more.
         self._file: SqlJournal | None = None
         if isinstance(journal, str | os.PathLike):
@@ -240,7 +256,12 @@ class JournalReader:
         elif not isinstance(journal, DurableJournal):
             msg = f"{show(journal)} is no path, and no journal that can be asked"
             raise InvalidTaskError(msg, hint="JournalReader('runs.db')")
+        self._whole: DurableJournal = journal
         self._journal: DurableJournal = journal
+        self.until: int | None = None
+        if at is not None:
+            past = past_of(journal, at)
+            self._journal, self._file, self.until = past, None, past.until
         self._mutex = threading.RLock()
         self._past: _Past | None = None
 
@@ -368,6 +389,11 @@ class JournalReader:
             return list(self._file.task_facts(task_id))
         return list(self._journal.select((task_id,), sys.maxsize))
 
+    def _above(self, task_id: str) -> tuple[str, ...]:
+        """The tasks that a task comes after, as it was submitted."""
+        events = self.events(task_id)
+        return next((e.after for e in events if isinstance(e, TaskSubmitted)), ())
+
     # -- all of them ---------------------------------------------------------------
 
     def tasks(
@@ -486,6 +512,13 @@ class JournalReader:
                 groups if self.owner.lives is not False else stuck_whoever_opens(groups)
             )
 
+    def _questions(self) -> list[OpenQuestion]:
+        """What waits for an answer, which nobody takes here."""
+        with self._mutex:
+            runtime = self._current().runtime
+            with runtime.lock:
+                return opened_questions(runtime, _takes_no_answer)
+
     def outcomes(self, every: float | timedelta = 3_600.0) -> list[Outcomes]:
         """
         Results over time: how many tasks ended, and how.
@@ -531,6 +564,8 @@ class JournalReader:
         Raises:
             JournalError: See `JournalReader`.
         """
+        if self.until is not None:
+            return self.until
         if self._file is not None:
             return self._file.last
         return max((fact.seq for fact, _ in self._journal.read()), default=0)
@@ -543,7 +578,22 @@ class JournalReader:
         Raises:
             JournalError: See `JournalReader`.
         """
-        return "" if self._file is None else self._file.owner().get("uid") or ""
+        whole = self._whole
+        return whole.owner().get("uid") or "" if isinstance(whole, SqlJournal) else ""
+
+    @property
+    def has_left_out(self) -> bool:
+        """
+        Whether retention has left out some of what happened up to `until`.
+
+        Tasks that were there then may be missing; those that are there are as they
+        were.
+
+        Raises:
+            JournalError: See `JournalReader`.
+        """
+        whole = self._whole
+        return isinstance(whole, SqlJournal) and whole.has_left_out(self.until)
 
     @property
     def owner(self) -> JournalOwner:
@@ -553,6 +603,8 @@ class JournalReader:
         Raises:
             JournalError: See `JournalReader`.
         """
+        if isinstance(self._journal, PastJournal):
+            return _owner_then(self._journal)
         if self._file is None:
             return JournalOwner(0, None, "", "", lives=None)
         record = self._file.owner()
@@ -572,6 +624,23 @@ class JournalReader:
                 self._past = _Past(self._journal, self._file, life)
             self._past.catch_up()
             return self._past
+
+
+def _owner_then(journal: PastJournal) -> JournalOwner:
+    """What is known of who had the journal open then."""
+    began = journal.began()
+    if began is None:
+        return JournalOwner(0, None, "", "", lives=False)
+    later = (type(fact) for fact, _ in journal.read(began.seq))
+    since = stamp(began.at_ns / NS)
+    return JournalOwner(
+        began.epoch, None, "", since, lives=OrchestratorStopped not in later
+    )
+
+
+def _takes_no_answer(*_: object, **__: object) -> bool:
+    msg = "a journal that is read takes no answers"
+    raise InvalidTaskError(msg, hint="taskorch answer, with its service's URL")
 
 
 def _why_paused(kernel: Kernel, *, lives: bool) -> Blocker:
@@ -597,8 +666,12 @@ class _Past:
     ) -> None:
         #: The number of the life in which it was read.
         self.life = life
-        latest = None if file is None else file.latest_of("OrchestratorStarted")
-        began: OrchestratorStarted | None = None if latest is None else make(latest[0])
+        began: OrchestratorStarted | None = None
+        if isinstance(journal, PastJournal):
+            began = journal.began()
+        elif file is not None:
+            latest = file.latest_of("OrchestratorStarted")
+            began = None if latest is None else make(latest[0])
         self.knows_limits = began is not None and began.concurrency > 0
         slots = _ANY if began is None else began.concurrency or _ANY
         self.runtime = _runtime(journal, slots)
@@ -615,7 +688,10 @@ class _Past:
             runtime.directory.recall(_parents(some))
             rereading.apply(some)
         runtime.committed = rereading.last
-        runtime.now = MonotonicClock(not_before=rereading.at_ns).now_ns
+        if isinstance(self._journal, PastJournal):
+            runtime.now = partial(int, self._journal.now_ns)
+        else:
+            runtime.now = MonotonicClock(not_before=rereading.at_ns).now_ns
 
 
 def _parents(entries: Iterable[Entry]) -> list[str]:
@@ -662,6 +738,8 @@ def _folded(journal: DurableJournal, task_id: str, facts_of: Any) -> Runtime:
     if not entries or entries[0][0][CLS] is not TaskSubmitted:
         raise _unknown(task_id)
     runtime = _runtime(journal)
+    if isinstance(journal, PastJournal):
+        runtime.now = partial(int, journal.now_ns)
     state = take_snapshot(runtime.kernel, entries[-1][0].at_ns)
     state |= {"tasks": [task_id], "places": [1]}
     state["counters"]["seq"] = sys.maxsize

@@ -25,6 +25,7 @@ from taskorch._documents.patterns import searcher
 from taskorch.errors import (
     AttemptLostError,
     InvalidTaskError,
+    MemoryLimitError,
     ProgramFailedError,
     TaskFailedError,
     TaskTimeoutError,
@@ -421,18 +422,24 @@ def _text_of(error: BaseException, output: str) -> str:
     return f"{_message_of(error)}\n{trace}\n{written}\n{output}"
 
 
+def _of_unstarted(error: ProgramFailedError) -> FailureClass | None:
+    cause = error.__cause__
+    missing = "No such file" in error.message or isinstance(cause, FileNotFoundError)
+    if missing or "not found" in error.message:
+        return FailureClass("import_error", "there is no such program")
+    failure_class = None if cause is None else _of_one(cause)
+    return failure_class or _of_text(error.message)
+
+
 def _of_program(error: ProgramFailedError, output: str) -> FailureClass | None:
+    if isinstance(error, MemoryLimitError):
+        return FailureClass("memory_error", "it passed its limit of memory")
     result = _result_of(error)
     if result is None:
-        # It could not be started.
-        cause = error.__cause__
-        missing = "No such file" in error.message or isinstance(
-            cause, FileNotFoundError
-        )
-        if missing or "not found" in error.message:
-            return FailureClass("import_error", "there is no such program")
-        failure_class = None if cause is None else _of_one(cause)
-        return failure_class or _of_text(error.message)
+        return _of_unstarted(error)
+    if result.exceeded:
+        name = _BY_LIMIT.get(result.exceeded, "system_error")
+        return FailureClass(name, f"it passed its limit, {result.exceeded}")
     if result.oom_killed:
         return FailureClass("memory_error", "Linux killed it for want of memory")
     code = result.exit_code
@@ -754,5 +761,10 @@ _BY_CODE: Final[Mapping[int, str]] = {
     75: "system_error",
     76: "network_error",
     77: "permission_error",
+}
+#: By the limit for which a program was ended.
+_BY_LIMIT: Final[Mapping[str, str]] = {
+    "cpu_seconds": "timeout_error",
+    "group": "permission_error",
 }
 _CERTAIN_CODES: Final = frozenset({124, 126, 127})

@@ -22,6 +22,7 @@ bottom up:
 - `_committer`, `_attempts`: facts that are kept; attempts under way.
 - `_identity`, `_directory`, `_stale`: what a task is, what an id means, what is old.
 - `_batch`, `_submission`, `_passage`: tasks on their way in, taken in, to their end.
+- `_pruning`: what ended long ago leaves the journal, while others work, too.
 - `_end`, `_opening`: the end of a life, and the beginning of the next.
 - `_runtime`: the lock, the steps, and all parts; what a simulation has of them, too.
 - `_lifecycle`, `_questions`, `_reports`: start and stop, people, how things stand.
@@ -43,6 +44,7 @@ from taskorch.runtime._batch import Entry as Entry
 from taskorch.runtime._clock import MonotonicClock as MonotonicClock
 from taskorch.runtime._clock import wall as wall
 from taskorch.runtime._committer import Commits as Commits
+from taskorch.runtime._context import BUDGET as BUDGET
 from taskorch.runtime._context import CURRENT as CURRENT
 from taskorch.runtime._context import AttemptContext as AttemptContext
 from taskorch.runtime._context import context_of as context_of
@@ -76,6 +78,10 @@ from taskorch.runtime._notices import schedule_of as schedule_of
 from taskorch.runtime._opening import Folding as Folding
 from taskorch.runtime._opening import Rereading as Rereading
 from taskorch.runtime._opening import apply_in_order as apply_in_order
+from taskorch.runtime._pruning import Pruned as Pruned
+from taskorch.runtime._pruning import foreseen as foreseen
+from taskorch.runtime._pruning import forgettable as forgettable
+from taskorch.runtime._pruning import prune as prune
 from taskorch.runtime._questions import answer as answer
 from taskorch.runtime._questions import approval_of as approval_of
 from taskorch.runtime._questions import by_cause as by_cause
@@ -83,6 +89,7 @@ from taskorch.runtime._questions import cause_of as cause_of
 from taskorch.runtime._questions import check as check
 from taskorch.runtime._questions import failure_of as failure_of
 from taskorch.runtime._questions import open_questions as open_questions
+from taskorch.runtime._questions import opened_questions as opened_questions
 from taskorch.runtime._questions import refuse_bypass as refuse_bypass
 from taskorch.runtime._questions import vote as vote
 from taskorch.runtime._questions import why_unsure as why_unsure
@@ -90,8 +97,6 @@ from taskorch.runtime._reports import look_for_meters as look_for_meters
 from taskorch.runtime._reports import since_when as since_when
 from taskorch.runtime._reports import status_of as status_of
 from taskorch.runtime._reports import totals as totals
-from taskorch.runtime._reruns import forgettable as forgettable
-from taskorch.runtime._reruns import prune as prune
 from taskorch.runtime._runtime import Runtime as Runtime
 from taskorch.runtime._stale import Cause as Cause
 from taskorch.runtime._stale import Kept as Kept
@@ -106,6 +111,7 @@ from taskorch.runtime._stale import used_by as used_by
 from taskorch.runtime._submission import Submission as Submission
 from taskorch.runtime._timer import begin_thread as begin_thread
 from taskorch.runtime._translation import BUILT_IN as BUILT_IN
+from taskorch.runtime._translation import drawing as drawing
 from taskorch.runtime._translation import executor_for as executor_for
 from taskorch.runtime._translation import is_coroutine_function as is_coroutine_function
 from taskorch.runtime._translation import is_simple as is_simple

@@ -305,6 +305,9 @@ class Attempt:
         if what == "progress":
             self._rt.progress(self._work, self.number, value)
             return None
+        if what == "spent":
+            self._rt.spend(self._work, self.number, value)
+            return None
         if what in ("printed", "logged"):
             output = self._rt.output
             if output is not None:
@@ -371,13 +374,18 @@ def usage_of(result: object) -> Units:
     """What was seen to be used for *result*: of a program, or in another process."""
     said: tuple[tuple[str, float | None], ...]
     if type(result) is ProgramResult:
-        said = (("cpu_seconds", result.cpu_seconds), ("memory_mb", result.memory_mb))
+        said = (
+            ("cpu_seconds", result.cpu_seconds),
+            ("memory_mb", result.memory_mb),
+            ("processes", result.processes),
+            ("written_mb", result.written_mb),
+        )
     elif type(result) is RemoteEnd and (result.cpu_seconds or 0) >= _NOTED:
         said = (("cpu_seconds", result.cpu_seconds),)
     else:
         return ()
     # In millionths, as all that the kernel knows.
-    return tuple([(name, int(much * 1e6)) for name, much in said if much is not None])
+    return tuple([(name, int(much * 1e6)) for name, much in said if much])
 
 
 class _Gone(AttemptExecutor[None]):

@@ -22,7 +22,7 @@ from taskorch.errors import (
     ValidationFailedError,
 )
 from taskorch.events import TaskRejected
-from taskorch.kernel import Bucket, Change, PolicyFault, TaskRow, Terms
+from taskorch.kernel import Bucket, Change, PolicyFault, Spec, TaskRow, Terms
 from taskorch.model import (
     Call,
     Program,
@@ -37,7 +37,9 @@ from taskorch.model import (
 )
 from taskorch.policies._validator import is_own_well_formed
 from taskorch.protocols import AttemptExecutor
+from taskorch.runtime._context import current_budget
 from taskorch.runtime._translation import (
+    drawing,
     executor_for,
     is_simple,
     is_usual,
@@ -48,7 +50,7 @@ from taskorch.runtime._translation import (
 from taskorch.runtime._work import NO_KWARGS, Work, capture, note_cache
 
 if TYPE_CHECKING:
-    from taskorch.runtime._governor import Governor
+    from taskorch.runtime._governor import PolicyGovernor
     from taskorch.runtime._runtime import AnyRuntime
 
 __all__ = ("Batch", "Entry", "Preparation")
@@ -256,10 +258,13 @@ class Preparation:
         called: Callable[..., Any] | None
         executor: AttemptExecutor[Any] | None = None
         governor = rt.governor
+        budget = current_budget()
         for task in tasks:
             if governor is not None:
                 task = self._judged(batch, task, governor)  # noqa: PLW2901
             key = kind_of(task) if isinstance(task, Task) else None
+            if budget and key is not None and task.budget is None:
+                key = (budget, key)
             if bucket is None or key is None or key != kind:
                 bucket, fn = self._bucket_of(key, task), None
                 # What the validator wants to see again is looked at each time.
@@ -324,7 +329,7 @@ class Preparation:
             works.append(work)
             buckets.append(bucket)
 
-    def _judged(self, batch: Batch, task: Any, governor: Governor) -> Any:
+    def _judged(self, batch: Batch, task: Any, governor: PolicyGovernor) -> Any:
         """
         *task*, which may be anything, as policies change it.
 
@@ -388,12 +393,29 @@ class Preparation:
                 self.validate(task)
             return bucket
         is_reusable = self.validate(task)
-        bucket = self._rt.kernel_bucket(spec_of(task))
+        bucket = self._rt.kernel_bucket(self.spec_of(task))
         if kind is not None and (is_reusable or self._rt.deciders.is_structural):
             if len(self._known) > _MANY:
                 self._known.clear()
             self._known[kind] = bucket
         return bucket
+
+    def spec_of(self, task: Task) -> Spec:
+        """
+        What is known of *task* where it waits, and what it draws on.
+
+        Raises:
+            InvalidTaskError: There is no such budget.
+        """
+        spec, name = spec_of(task), task.budget or current_budget()
+        if not name:
+            return spec
+        budget = self._rt.kernel.budgets.get(name)
+        if budget is None:
+            msg = f"there is no budget {show(name)}"
+            hint = f"orch.budget({show(name)}, tokens=…) makes it, before its tasks"
+            raise InvalidTaskError(msg, hint=hint, task_id=task.id)
+        return drawing(spec, name, budget.pools)
 
     def _is_agreed(self, task: Task) -> bool:
         """

@@ -29,6 +29,7 @@ from taskorch.errors import (
     InvalidTaskError,
     JournalError,
     JournalUnavailableError,
+    NotRunningError,
     TaskorchError,
     WouldBlockError,
 )
@@ -57,7 +58,7 @@ from taskorch.events import (
     make,
 )
 from taskorch.kernel import TaskRow, take_snapshot
-from taskorch.model import TERMINAL, TaskState, show
+from taskorch.model import TERMINAL, TaskState, Units, show
 from taskorch.protocols import DurableJournal, Entry, Group, Journal
 from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve, resolve_on
 from taskorch.runtime._documents import document_of
@@ -118,6 +119,7 @@ class BareJournal(DurableJournal):
 
 
 G = TypeVar("G", bound=Sized)
+T = TypeVar("T")
 
 #: What is to be done once a fact is kept.
 Release: TypeAlias = Callable[[], object]
@@ -309,6 +311,10 @@ class Committer:
         self._has_ended = False
         self._is_late = False
         self._local = _Local()
+        #: Who hears of all facts at once, under the lock.
+        self.listen: Callable[[list[tuple[Fact, Any]]], object] | None = None
+        #: Whether the next group is followed by a snapshot, however few facts it has.
+        self._is_snapshot_due = False
         #: The number of the fact up to which the latest snapshot goes. A journal that
         #: keeps no snapshots is never due one: no fact is ever so far beyond it.
         self.snapshot_at: int = 0 if self.can_be_asked else sys.maxsize
@@ -360,6 +366,8 @@ class Committer:
                     document = documents.pop(work, None)
                 keep(fact, document)
             self.last = fact.seq
+        if self.listen is not None:
+            self.listen(items)
         if self._rt.wanted:
             self._unpublished += items
         if pending:
@@ -749,7 +757,9 @@ class Committer:
             self._settling, self._unsettled = self._unsettled, []
             facts = self.last - self.snapshot_at
             kernel = self._rt.kernel
-            if facts > max(_SNAPSHOT_FACTS, _SNAPSHOT_SHARE * len(kernel.tasks)):
+            many = max(_SNAPSHOT_FACTS, _SNAPSHOT_SHARE * len(kernel.tasks))
+            if self._is_snapshot_due or facts > many:
+                self._is_snapshot_due = False
                 self.snapshot_at = self.last
                 # Without one, only the next opening takes longer.
                 with suppress(MemoryError):
@@ -861,6 +871,27 @@ class Committer:
             self.poke()
 
     # -- snapshots -----------------------------------------------------------------
+
+    def apart(self, act: Callable[[], T]) -> T:
+        """Do something while no group is being written: not with the lock held."""
+        with self._writing:
+            return act()
+
+    def save_now(self) -> None:
+        """Save a snapshot of now, or with the next group."""
+        rt, state = self._rt, None
+        with self._writing:
+            with rt.lock:
+                if self.trouble or rt.fault is not None:
+                    return
+                self._is_snapshot_due = not self.is_idle()
+                if not self._is_snapshot_due:
+                    state = take_snapshot(rt.kernel, rt.now())
+                    self.snapshot_at = self.last
+            if state is None:
+                self._commit()
+            else:
+                self._save(state)
 
     def _save(self, state: dict[str, Any]) -> None:
         try:
@@ -999,3 +1030,16 @@ def progress(rt: Runtime, work: Work, attempt: int, value: Any) -> None:
             rt.kernel.note(TaskProgressed, now, row.id, attempt, value, cargo=work)
 
     rt.step(change)
+
+
+def spend(rt: Runtime, work: Work, attempt: int, units: Units) -> None:
+    """
+    An attempt has spent *units*.
+
+    Raises:
+        NotRunningError: It has ended, or was given up.
+    """
+    row = work._row
+    if not rt.step(lambda now: rt.kernel.spend(row, attempt, units, now)):
+        msg = f"attempt {attempt} of task {row.id} has ended: it spends nothing more"
+        raise NotRunningError(msg, task_id=row.id)

@@ -40,6 +40,7 @@ from taskorch.model import (
     Resources,
     Task,
     TaskState,
+    is_number,
     replaced,
     run_of,
     show,
@@ -234,7 +235,17 @@ LOCAL: Final = _Local()
 CURRENT: Final[ContextVar[AttemptContext | None]] = ContextVar(
     "taskorch_current", default=None
 )
+#: The budget on which what is submitted draws, unless it says itself.
+BUDGET: Final[ContextVar[str]] = ContextVar("taskorch_budget", default="")
 LOG: Final = logging.getLogger("taskorch.task")
+
+
+def current_budget() -> str:
+    """The budget of the block, or else of the attempt, that the caller is in; or ""."""
+    inside: object = CURRENT.get()
+    if BUDGET.get() or not isinstance(inside, AttemptContext):
+        return BUDGET.get()
+    return inside._row.bucket.spec.budget
 
 
 def result_of(parent: Work) -> Any:
@@ -460,6 +471,10 @@ class AttemptContext:
             raise ResultGoneError(msg, hint=hint, task_id=self.task_id)
         return state
 
+    def _spend(self, amounts: Mapping[str, float]) -> None:
+        """See `TaskContext.spent`."""
+        self._rt.spend(self._work, self.attempt, units_spent(amounts))
+
     def remote(self) -> RemoteContext:
         """A copy for another process."""
         copy = RemoteContext(
@@ -589,6 +604,13 @@ class RemoteContext:
             self._refuse("progress()")
         HERE.link.tell("progress", (self.task_id, self.attempt), value)
 
+    def spent(self, **amounts: float) -> None:
+        """See `TaskContext.spent`; only from worker processes of ours."""
+        units = units_spent(amounts)
+        if HERE.link is None:
+            self._refuse("spent()")
+        HERE.link.tell("spent", (self.task_id, self.attempt), units)
+
     def checkpoint(self, state: Any = None) -> None:
         """See `TaskContext.checkpoint`; only from worker processes of ours."""
         if HERE.link is None:
@@ -607,6 +629,26 @@ class RemoteContext:
         return logging.LoggerAdapter(
             LOG, {"task_id": self.task_id, "attempt": self.attempt}
         )
+
+
+#: The smallest amount.
+_LEAST: Final = 0.000_001
+
+
+def units_spent(amounts: Mapping[str, float]) -> Units:
+    """
+    What was spent, in whole millionths: a part of one counts as one.
+
+    Raises:
+        InvalidTaskError: It is no amount: negative, or no number.
+    """
+    checked = Resources.of(
+        {
+            name: _LEAST if is_number(amount, 0, _LEAST) and amount else amount
+            for name, amount in amounts.items()
+        }
+    )
+    return tuple(sorted((*checked.units, *((name, 0) for name in checked.zeros))))
 
 
 def _can_be_pickled(value: Any) -> bool:

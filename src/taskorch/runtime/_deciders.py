@@ -280,7 +280,7 @@ _RULED: Final = Ruling()
 
 
 class JudgesStarts(Protocol):
-    """Protocol: has starts judged; see `Governor`."""
+    """Protocol: has starts judged; see `PolicyGovernor`."""
 
     def is_asked(self, moment: str, name: str) -> bool:
         """Whether a policy judges tasks of a type then."""
@@ -952,9 +952,12 @@ def changed_by(
     if timeout is not None:
         changes["timeout"] = check_seconds("timeout", timeout, zero=False)
     changed = attrs.evolve(task, **changes)
+    names = dict(spec.spends)
+    units = changed.resources.units
     spec = attrs.evolve(
         spec,
-        resources=changed.resources.units,
+        resources=tuple(pair for pair in units if pair[0] not in names),
+        spends=tuple(pair for pair in units if pair[0] in names),
         elastic=elasticity_of(changed.resources),
         avoid=tuple(sorted({*spec.avoid, *avoid})),
     )

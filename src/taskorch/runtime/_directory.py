@@ -373,6 +373,10 @@ class Directory:
         self.recovered: Recollection | None = None
         #: Idempotency keys.
         self.keys: dict[str, str] = {}
+        #: Tasks that are just leaving the journal, which may still find them; and how
+        #: often that has begun or ended.
+        self.leaving: frozenset[str] = frozenset()
+        self.departures: int = 0
 
     def is_known(self, task_id: str) -> bool:
         """Whether there is, or was, such a run of a task, as far as memory goes."""
@@ -480,9 +484,15 @@ class Directory:
             return
         unknown = self._unknown(names)
         while unknown:
-            found = self.recovered.ends(unknown)
+            departures = self.departures
+            ends = self.recovered.ends(unknown)
             with nullcontext() if lock is None else lock:
-                unknown = self._recalled(found)
+                if departures != self.departures:
+                    # Some of it may have left the journal since it was asked.
+                    continue
+                unknown = self._recalled(
+                    {name: ends[name] for name in ends if name not in self.leaving}
+                )
 
     def _unknown(self, names: Iterable[str]) -> set[str]:
         """The latest runs of *names* of which memory says nothing."""

@@ -12,6 +12,7 @@ from taskorch._base.visible import masked
 from taskorch.errors import (
     AttemptInterrupted,
     InvalidTaskError,
+    MemoryLimitError,
     ProgramFailedError,
     TaskFailedError,
     UnkeptResultError,
@@ -100,6 +101,15 @@ def error_of_document(
     task_id, kind, message = event.task_id, event.error_type, event.message
     result = document.get("result")
     if isinstance(result, ProgramResult):
+        if kind == MemoryLimitError.__name__:
+            return MemoryLimitError(
+                message,
+                result=result,
+                peak=result.memory_mb or 0.0,
+                limit=result.limits["memory_mb"],
+                how=result.enforced.partition(",")[0],
+                task_id=task_id,
+            )
         return ProgramFailedError(message, result=result, task_id=task_id)
     trace = str(document.get("traceback", ""))
     # Errors of ours begin with the task.

@@ -94,7 +94,7 @@ class Accepted(Protocol):
         ...
 
 
-class Governor:
+class PolicyGovernor:
     """
     Has the policies of one orchestrator asked; a part of its runtime.
 

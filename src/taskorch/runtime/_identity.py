@@ -45,7 +45,7 @@ _CHANGING: Final = tuple(name for name, each in OPTIONS.items() if not each.iden
 #: Of these, what the kernel has made of them is compared.
 _IN_SPEC: Final[dict[str, Callable[[Spec], Any]]] = {
     "requires": attrgetter("requires"),
-    "resources": attrgetter("resources", "elastic"),
+    "resources": attrgetter("resources", "elastic", "spends"),
     "timeout": attrgetter("timeout_ns"),
     "idempotent": attrgetter("idempotent"),
     "owner": attrgetter("owner"),
@@ -153,7 +153,8 @@ def changed_task(task: Task, event: TaskOptionsChanged, given: Task | None) -> T
     if given is not None:
         return with_options(task, given)
     timeout = None if event.timeout_ns is None else event.timeout_ns / NS
-    resources = requested(event.resources, cast("Elasticity | None", event.elastic))
+    units = tuple(sorted((*event.resources, *event.spends)))
+    resources = requested(units, cast("Elasticity | None", event.elastic))
     return attrs.evolve(
         task, resources=resources, timeout=timeout, idempotent=event.idempotent
     )

@@ -46,7 +46,7 @@ from taskorch.runtime._interrupts import (
     takes_interrupts,
     unguard,
 )
-from taskorch.runtime._reruns import prune
+from taskorch.runtime._pruning import Pruner, prune
 from taskorch.runtime._work import (
     NEVER,
     Emitted,
@@ -339,6 +339,7 @@ class Recovery:
         prune(journal, rt.epoch, journal.retention(), rt.now())
         if self._committer.can_be_asked:
             rt.directory.recovered = Recollection(rt, journal)
+            rt.pruner = Pruner(rt, self._committer)
         past = Rereading(rt, journal)
         past.run()
         kernel = rt.kernel
@@ -449,6 +450,8 @@ def open_journal(rt: Runtime) -> None:
                 rt.opened_at = rt.committer.last
             rt.loops.opened_here()
             rt.lost.watch()
+            if rt.pruner is not None and rt.takes_up:
+                rt.pruner.begin()
             # The fact that this life has begun is kept before anything is done in it.
             rt.committer.wait_kept(rt.committer.last)
         except BaseException as error:

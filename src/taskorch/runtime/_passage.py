@@ -49,6 +49,7 @@ from taskorch.runtime._committer import Committer
 from taskorch.runtime._context import (
     AttemptContext,
     context_of,
+    current_budget,
     current_or_none,
     resolved,
 )
@@ -500,11 +501,9 @@ def submit_calls(
     known = rt.known_calls.get(fn.__qualname__) if type(fn) is FunctionType else None
     if known is None or known.code is not fn.__code__ or fn.__dict__:
         known = None
-    if (
-        (known is None and declared(fn) is not None)
-        or _refer(calls)
-        or (rt.governor is not None and rt.governor.is_asked_of(fn))
-    ):
+    is_asked = rt.governor is not None and rt.governor.is_asked_of(fn)
+    is_told = known is None and declared(fn) is not None
+    if is_told or is_asked or _refer(calls) or current_budget():
         return submit_tasks(
             rt, [Task.call(fn, *args, kwargs=kwargs) for args, kwargs in calls]
         )

@@ -113,12 +113,13 @@ def open_questions(rt: Runtime, reply: Callable[..., bool]) -> list[OpenQuestion
 
     Each is answered by *reply*, which takes its id first.
     """
-
-    def look(_: int) -> list[OpenQuestion]:
-        return [_opened(rt, rows, reply) for rows in _open(rt)]
-
-    questions: list[OpenQuestion] = rt.step(look)
+    questions: list[OpenQuestion] = rt.step(lambda _: opened_questions(rt, reply))
     return questions
+
+
+def opened_questions(rt: Runtime, reply: Callable[..., bool]) -> list[OpenQuestion]:
+    """Under the lock: see `open_questions`."""
+    return [_opened(rt, rows, reply) for rows in _open(rt)]
 
 
 def _open(rt: Runtime) -> list[list[TaskRow]]:

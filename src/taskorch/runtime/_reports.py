@@ -76,7 +76,7 @@ from taskorch.runtime._documents import describe_late, earlier_of, late_of
 from taskorch.runtime._runtime import Runtime
 from taskorch.runtime._stale import Cause, Staleness
 from taskorch.runtime._waiting import blockade
-from taskorch.runtime._work import Work, give_error, is_cached, note_given
+from taskorch.runtime._work import Work, give_error, is_cached, note_given, task_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -307,9 +307,15 @@ def _log_path(row: TaskRow, work: Work) -> Path | None:
         if executor is None or control.attempt != row.attempt:
             return None
         return executor.log_path(control.handle)
+    ended = _program_result(work)
+    return None if ended is None else ended.log_path
+
+
+def _program_result(work: Work) -> ProgramResult | None:
+    """What the latest program of a task has left, if it has ended."""
     error = work._error
     ended = error.result if isinstance(error, ProgramFailedError) else work._value
-    return ended.log_path if isinstance(ended, ProgramResult) else None
+    return ended if isinstance(ended, ProgramResult) else None
 
 
 def since_when(row: TaskRow) -> int:
@@ -926,8 +932,38 @@ def explanation(
     if runtime.strategies is not None:
         recovery = runtime.strategies.under_way(row)
     return attrs.evolve(
-        found, late=late, where=where, cache=cache, place=place, recovery=recovery
+        found,
+        late=late,
+        where=where,
+        cache=cache,
+        place=place,
+        recovery=recovery,
+        usage=_usage(row, work),
     )
+
+
+def _usage(row: TaskRow, work: Work) -> str:
+    """What the latest program of *row* used of what it declares, and what held it."""
+    result = _program_result(work)
+    if result is None:
+        return ""
+    amounts = {**task_of(row).resources, **result.limits}
+    used = [
+        f"{much:.{digits}f} of {amounts[name]:g} {unit}"
+        for name, much, digits, unit in (
+            ("memory_mb", result.memory_mb, 0, "MB of memory"),
+            ("cpu_seconds", result.cpu_seconds, 1, "seconds of processors"),
+            ("processes", result.processes, 0, "processes"),
+            ("written_mb", result.written_mb, 1, "MB written"),
+        )
+        if much is not None and amounts.get(name)
+    ]
+    clauses = [f"used {', '.join(used)}"] if used else []
+    if result.enforced:
+        clauses.append(f"was held by {result.enforced}")
+    if result.unenforced:
+        clauses.append(f"was not held to {', '.join(result.unenforced)}")
+    return f"It {', and '.join(clauses)}." if clauses else ""
 
 
 def _with_reason(blocker: Blocker, why: str) -> Blocker:

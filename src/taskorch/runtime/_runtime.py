@@ -80,9 +80,10 @@ from taskorch.runtime._work import (
 from taskorch.signals import Signals
 
 if TYPE_CHECKING:
-    from taskorch.runtime._governor import Governor
+    from taskorch.runtime._governor import PolicyGovernor
     from taskorch.runtime._memo import Memo
     from taskorch.runtime._output import KeptOutput
+    from taskorch.runtime._pruning import Pruner
     from taskorch.telemetry._metrics import Metrics
     from taskorch.telemetry._spans import Spans
 
@@ -110,7 +111,7 @@ class AnyRuntime(Protocol):
         ...
 
     @property
-    def governor(self) -> Governor | None:
+    def governor(self) -> PolicyGovernor | None:
         """Has what comes in judged, if there are policies as data."""
         ...
 
@@ -230,6 +231,7 @@ class Runtime:
         "opened_at",
         "orphans",
         "pools",
+        "pruner",
         "publisher",
         "rerun_failed",
         "room",
@@ -276,6 +278,7 @@ class Runtime:
     checkpoint: Final = _committer.checkpoint
     allow_repeat: Final = _committer.allow_repeat
     progress: Final = _committer.progress
+    spend: Final = _committer.spend
     receivers_changed: Final = _notices.receivers_changed
     receiver_failed: Final = _notices.receiver_failed
 
@@ -381,7 +384,7 @@ class Runtime:
         #: The rules over what is measured, once they are watched.
         self.alerts: Any = None
         #: Has what comes in and starts judged, if there are policies as data.
-        self.governor: Governor | None = None
+        self.governor: PolicyGovernor | None = None
         #: Types of tasks that only hold the others together: see `Stats.glue`.
         self.glue: tuple[str, ...] = ()
         #: Agents that do what no other can: see `AgentStats.stands_by`.
@@ -398,6 +401,8 @@ class Runtime:
         self.fault: InternalError | JournalError | None = None
         #: What else has a say in the health: what notifies.
         self.health_checks: list[Callable[[], HealthCheck]] = []
+        #: Lets what ended long ago leave the journal, if there is one to be asked.
+        self.pruner: Pruner | None = None
         self.started: bool = False
         #: Makes spans, if there is an SDK for them.
         self.spans: Spans | None = None
@@ -496,6 +501,7 @@ class Runtime:
             or kernel.claims
             or kernel.returning
             or kernel.growing
+            or kernel.spent
             or kernel.above
             or kernel.under_way is not None
             or kernel.shares is not None
@@ -520,7 +526,7 @@ class Runtime:
         if kernel.claims:
             for claim in kernel.serve_claims(now):
                 claim.cargo()
-        if kernel.open or kernel.returning or kernel.growing:
+        if kernel.open or kernel.returning or kernel.growing or kernel.spent:
             kernel.dispatch(now)
         if self.governor is not None:
             # Before what has ended leaves memory.

@@ -71,7 +71,6 @@ from taskorch.runtime._translation import (
     needs_of_task,
     portable,
     said_ns,
-    spec_of,
     terms_of,
     unchecked_terms,
     when,
@@ -684,6 +683,7 @@ class Submission:
         place_under(work, {parent._row.id: parent for parent in newest.values()})
         parents = [parent._row for parent in work._above]
         is_here = row.id in kernel.tasks
+        spec_of = self.preparation.spec_of
         bucket = row.bucket if is_here else kernel.bucket(spec_of(task))
         if bucket.spec.avoid:
             # A new run goes wherever it can: which agents to avoid is no part of it.

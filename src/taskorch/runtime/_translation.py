@@ -8,7 +8,8 @@ earlier life has left, and for a plan.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from types import FunctionType
@@ -28,6 +29,7 @@ from taskorch.model import (
     RAISE,
     AtLeast,
     Call,
+    Program,
     Question,
     Reference,
     Task,
@@ -35,6 +37,7 @@ from taskorch.model import (
     elasticity_of,
     ns_of,
     plain_but,
+    prefixes_of,
     references,
     refuse_in,
     replaced,
@@ -256,7 +259,30 @@ def spec_of(task: Task) -> Spec:
         task.idempotent,
         task.owner,
         elasticity_of(task.resources),
+        writes=prefixes_of(task.writes, _folder_of(task)) if task.writes else (),
     )
+
+
+def drawing(spec: Spec, budget: str, names: Container[str]) -> Spec:
+    """*spec* of a task that draws on *budget*, which has the resources *names*."""
+    return attrs.evolve(
+        spec,
+        budget=budget,
+        resources=tuple(pair for pair in spec.resources if pair[0] not in names),
+        spends=tuple(pair for pair in spec.resources if pair[0] in names),
+    )
+
+
+def _folder_of(task: Task) -> str:
+    """
+    Below which folder of the project *task* writes: of a program, below its `cwd`.
+
+    A folder elsewhere, such as a worktree, stands for the project.
+    """
+    if not isinstance(task.payload, Program) or task.payload.cwd is None:
+        return ""
+    folder = os.path.relpath(os.path.normpath(task.payload.cwd))
+    return "" if folder.split(os.sep, 1)[0] == os.pardir else folder
 
 
 def when(value: float | datetime | None, now: int) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from typing import Any, Final, TypeAlias
@@ -27,6 +27,7 @@ from taskorch.errors import InvalidTaskError, UsageError, ValidationFailedError
 from taskorch.model import (
     Call,
     Task,
+    check_count,
     check_seconds,
     check_word,
     has_segments,
@@ -68,19 +69,6 @@ class ScheduleEntry(Timing):
     code: Any = field(Anything("a name"))
 
 
-class Backfilled(list[str]):
-    """
-    The ids of what is made for the slots of a backfill.
-
-    Attributes:
-        already: Those that were there already, and for which nothing was done.
-    """
-
-    def __init__(self, ids: Iterable[str], already: Iterable[str] = ()) -> None:
-        super().__init__(ids)
-        self.already: tuple[str, ...] = tuple(already)
-
-
 @attrs.frozen
 class Definition:
     """A schedule: what is made when."""
@@ -113,6 +101,9 @@ class Definition:
     before_ns: int = 0
     #: The parameters of what is made, as JSON has them.
     parameters: Mapping[str, Any] = attrs.Factory(dict)
+    #: How long its runs are kept, in s, and how many: None: as the journal says.
+    keep_for: float | None = None
+    keep_latest: int | None = None
 
     def times(self) -> SlotTimes:
         """Its slots."""
@@ -130,7 +121,7 @@ class Definition:
         is_run = self.is_run or "workflow" in self.work
         return made_id(self.name, slot_name(slot_ns) + apart, is_run=is_run)
 
-    def timing(self) -> tuple[object, ...]:
+    def timing(self) -> tuple[str, str, int | None, int | None]:
         """All that says when its slots are."""
         return self.when, self.zone, self.start_ns, self.end_ns
 
@@ -144,6 +135,10 @@ class Definition:
             document["start"] = self.start_ns / NS
         if self.end_ns is not None:
             document["end"] = self.end_ns / NS
+        if self.keep_for is not None:
+            document["keep_for"] = self.keep_for
+        if self.keep_latest is not None:
+            document["keep_latest"] = self.keep_latest
         if self.parameters:
             document["parameters"] = dict(self.parameters)
         if self.paused:
@@ -184,6 +179,8 @@ def define(
     start: object = None,
     end: object = None,
     parameters: object = None,
+    keep_for: float | timedelta | None = None,
+    keep_latest: int | None = None,
 ) -> tuple[Definition, Work]:
     """
     A schedule, and what it makes.
@@ -206,6 +203,10 @@ def define(
     if start_ns is not None and end_ns is not None and end_ns < start_ns:
         msg = f"schedule {name!r} ends before it starts"
         raise InvalidTaskError(msg)
+    if keep_for is not None:
+        keep_for = check_seconds("keep_for", keep_for)
+    if keep_latest is not None:
+        check_count("keep_latest", keep_latest, least=0)
     definition = Definition(
         name,
         text_of(when),
@@ -217,6 +218,8 @@ def define(
         end_ns,
         work=_written(work),
         parameters=_parameters_of(name, work, parameters),
+        keep_for=keep_for,
+        keep_latest=keep_latest,
     )
     is_run = not isinstance(work, Task) and "code" in definition.work
     definition = attrs.evolve(definition, is_run=is_run)
@@ -238,7 +241,7 @@ def of_workflow(
     if schedule is None:
         msg = f"schedule {name!r} does not say when"
         raise InvalidTaskError(msg, hint="when: '0 3 * * *', or 'every 15m'")
-    if options != ("UTC", "last", "skip", 0.0, None, None):
+    if options != ("UTC", "last", "skip", 0.0, None, None, None, None):
         msg = f"schedule {name!r}: its workflow says when, and how"
         raise InvalidTaskError(msg, hint="say all of it there, or all of it here")
     others: dict[str, Any] = {**schedule}

@@ -95,7 +95,7 @@ from taskorch.kernel import (
     shortage,
     wanted,
 )
-from taskorch.model import TERMINAL, TaskState, Units, run_by
+from taskorch.model import TERMINAL, TaskState, Units, run_by, scopes_overlap
 from taskorch.protocols import Entry
 
 _S: Final = TaskState
@@ -182,6 +182,7 @@ class _Seen:
         "type",
         "under_way",
         "wait",
+        "writes",
     )
 
     def __init__(self, event: TaskSubmitted) -> None:
@@ -189,6 +190,8 @@ class _Seen:
         self.elastic: Any = event.elastic
         self.resources: Units = event.resources
         self.owner: str | None = event.owner
+        #: What it may write, as literal prefixes.
+        self.writes: tuple[str, ...] = event.writes
         #: The run that it is of, or "".
         self.run_id: str = run_by(event.task_id, event.run)
         self.deadline: int | None = event.deadline_ns
@@ -345,7 +348,8 @@ class _Books:
         """The queue of tasks like it; those of a run are alike if it has a quota."""
         kinds = ("workflow", "soft workflow")
         of_run = any((kind, seen.run_id) in self.quotas for kind in kinds)
-        like = (seen.type, *seen.like, seen.run_id if of_run else "")
+        run_id = seen.run_id if of_run else ""
+        like = (seen.type, *seen.like, seen.writes, run_id)
         queue = self.queues.get(like)
         if queue is None:
             queue = self.queues[like] = _WatchedQueue()
@@ -377,6 +381,7 @@ class _Books:
             )
         seen.due = 0
         seen.attempt = attempt
+        self.check_writes(task_id, seen)
         seen.under_way = True
         seen.agent = agent
         seen.alloc = alloc
@@ -399,6 +404,15 @@ class _Books:
         self.last_above = task_id if above else ""
         self.touched[task_id] = None
         self.started.append((task_id, seen))
+
+    def check_writes(self, task_id: str, seen: _Seen) -> None:
+        """Nobody else may write what *seen*, which begins, may write."""
+        leaking = {name for name, _ in self.leaks}
+        for name, other in self.tasks.items() if seen.writes else ():
+            if not other.writes or not (other.under_way or name in leaking):
+                continue
+            if scopes_overlap(seen.writes, other.writes):
+                _breach("writes", f"{task_id} begins, and {name} may write the same")
 
     def take_tokens(self, task_id: str, seen: _Seen, now: int) -> None:
         """Take a token of each rate that holds for the task."""

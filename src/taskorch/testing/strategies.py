@@ -274,6 +274,7 @@ def _drawn(option: Option) -> Strategy[Any]:
         "join": st.sampled_from(("all", "finished")),
         "on_parent_failure": st.sampled_from(("block", "skip", "fail", "run")),
         "names": _NOTHING | _some_types(),
+        "paths": _NOTHING | st.sampled_from((("src/**",), ("src/a", "docs/**"))),
         "resources": st.just(Resources()) | resources(),
         "retry": st.just(RetryPolicy()) | retry_policies(),
         # The usual one comes first: there a failing example shrinks to.

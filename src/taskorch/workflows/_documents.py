@@ -89,6 +89,8 @@ class Timing:
         jitter: Seconds of random delay, at most.
         start: First possible time.
         end: Last possible time.
+        keep_for: How long its runs are kept after their end, in seconds.
+        keep_latest: How many of its ended runs are kept.
     """
 
     when: Any = field(
@@ -102,6 +104,8 @@ class Timing:
     )
     start: Any = field(_MOMENT)
     end: Any = field(_MOMENT)
+    keep_for: float | None = field(Maybe(Number(most=MAX_SECONDS)))
+    keep_latest: int | None = field(Maybe(Number(least=0, is_whole=True)))
 
 
 @attrs.frozen
@@ -269,6 +273,10 @@ class ProgramEntry:
         check: Whether an exit code other than 0 is a failure.
         log: The file for its output.
         pid_file: The file for its process id.
+        limits: The most that it may use, by name.
+        reads: The folders and files that it may read.
+        network: False is none.
+        enforce: Whether it is held to all of that, or only if possible.
     """
 
     args: Any = field(_Command(), name="program", is_needed=True)
@@ -279,6 +287,10 @@ class ProgramEntry:
     check: Any = field(Flag(), default=True)
     log: Any = field(_PATH)
     pid_file: Any = field(_PATH)
+    limits: Any = field(AnyNames(Number(is_above=True), plain=True), default={})
+    reads: Any = field(Maybe(Each(Text())))
+    network: Any = field(Maybe(Flag()))
+    enforce: Any = field(Maybe(Either(Flag(), one_of("if possible"))))
 
 
 @attrs.frozen
@@ -503,6 +515,7 @@ FORMS: Final[Mapping[Form, ValueForm]] = {
     "type": _WORD,
     "name": _WORD,
     "names": Each(_WORD),
+    "paths": Each(Text()),
     "join": Either(one_of(*JOINS), DocumentOf(JoinEntry, make=AtLeast)),
     "on_parent_failure": one_of(*ON_PARENT_FAILURE),
     "priority": Number(-MAX_PRIORITY, MAX_PRIORITY, is_whole=True),

@@ -120,7 +120,7 @@ def checked(
         InvalidTaskError: A value is of another type, or one is missing or unknown.
     """
     if isinstance(work, WorkflowFunction):
-        named = _parameters.of_function(work.fn)
+        named = declared_by(work)
         return _parameters.values_of(work.name, named, parameters, slot)
     values = _parameters.by_names(parameters)
     if work._values is not None and values:  # noqa: SLF001 - see below
@@ -130,6 +130,13 @@ def checked(
     if work.parameters is None:
         return values
     return _parameters.values_of(work.name, work.parameters, values, slot)
+
+
+def declared_by(work: Workflow | WorkflowFunction[...]) -> _parameters.Parameters:
+    """The parameters that a workflow declares, by name: none, if it takes all."""
+    if isinstance(work, WorkflowFunction):
+        return _parameters.of_function(work.fn)
+    return work.parameters or {}
 
 
 def written(

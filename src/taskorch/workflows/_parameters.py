@@ -33,8 +33,8 @@ TYPES: Final[Mapping[str, type]] = {
 }
 #: Values that are kept with a run.
 _KEPT: Final = (str, int, float, date, type(None))
-#: Characters of an id that stand for parameters.
-_DIGEST: Final = 8
+#: Characters of an id that stand for parameters: more, if others have the first.
+DIGESTS: Final = (8, 16, 64)
 _WHOLE: Final = re.compile(r"[+-]?\d+", re.ASCII)
 
 
@@ -165,19 +165,30 @@ def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _with_texts(each) for name, each in values.items()}
 
 
-def digest_of(values: Mapping[str, Any]) -> str:
+def as_text(values: Mapping[str, Any]) -> str:
     """
-    A word that stands for values in an id: the same for the same values.
+    A text that says values: the same for the same values, and for no others.
 
     Raises:
         InvalidTaskError: They are more than texts, numbers, flags and times.
     """
     try:
-        text = json.dumps(as_json(values), sort_keys=True, allow_nan=False)
+        return json.dumps(as_json(values), sort_keys=True, allow_nan=False)
     except (TypeError, ValueError):
         msg = "the parameters of an id are texts, numbers, flags and times"
         raise InvalidTaskError(msg) from None
-    return hashlib.sha256(text.encode()).hexdigest()[:_DIGEST]
+
+
+def digest_of(values: Mapping[str, Any], length: int = DIGESTS[0]) -> str:
+    """
+    A word that stands for values in an id: the same for the same values.
+
+    Others may have it, too, and then have not the longer one.
+
+    Raises:
+        InvalidTaskError: They are more than texts, numbers, flags and times.
+    """
+    return hashlib.sha256(as_text(values).encode()).hexdigest()[:length]
 
 
 def in_words(kind: Any) -> str:
@@ -198,6 +209,29 @@ def in_words(kind: Any) -> str:
     }
     name = kind.__name__ if isinstance(kind, type) else str(kind)
     return words.get(kind, name)
+
+
+def fields(parameters: Parameters, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """
+    What a form asks for: the name of each parameter, what it is, and its value.
+
+    Args:
+        parameters: Those that are declared. The scheduled time is not asked for.
+        values: Values that go before their defaults, also of names that nothing
+            declares.
+    """
+    named = {each: parameter_of(each, default=values[each]) for each in values}
+    asked: list[dict[str, Any]] = []
+    for name, parameter in {**named, **parameters}.items():
+        if name == SLOT:
+            continue
+        value = values.get(name, parameter.default)
+        kind = in_words(_kind_of(parameter))
+        field: dict[str, Any] = {"name": name, "is": kind, "needed": value is _EMPTY}
+        if value is not _EMPTY:
+            field["value"] = as_json(kept({name: value})).get(name)
+        asked.append(field)
+    return asked
 
 
 def write(parameters: Parameters) -> dict[str, Any]:

@@ -156,7 +156,11 @@ def write_work(task: Task) -> dict[str, Any]:
     """
     with _refusing(f"task {task.id} cannot be sent", task.id):
         if isinstance(task.payload, Program):
-            work = _written_program(task.payload)
+            # To be held there, it has to be said there.
+            writes = task.payload.writes
+            work = _written_program(attrs.evolve(task.payload, writes=None))
+            if writes is not None:
+                work["writes"] = _value("writes", list(writes))
         else:
             work = {"payload": _value("payload", task.payload)}
     return {"type": task.type, **work}
@@ -427,17 +431,28 @@ def _written_program(program: Program) -> dict[str, Any]:
         document["inherit_env"] = True
     elif names := sorted(frozenset(program.inherit_env) - DEFAULT_ENV):
         document["inherit_env"] = names
-    for name in ("cwd", "log", "pid_file"):
-        if getattr(program, name) is not None:
-            document[name] = _value(name, getattr(program, name))
-    if program.pass_fds:
-        text = "a program gets open files (pass_fds), which a document cannot say"
-        raise _UnsayableError(text)
-    if program.stdin is not None:
-        document["stdin"] = _value("stdin", program.stdin)
+    if program.limits:
+        document["limits"] = dict(program.limits)
+    reads = None if program.reads is None else list(program.reads)
+    values = {"reads": reads, **{name: getattr(program, name) for name in _SAID}}
+    for name, value in values.items():
+        if value is not None:
+            document[name] = _value(name, value)
     if not program.check:
         document["check"] = False
+    for name, text in _UNSAID.items():
+        if getattr(program, name):
+            raise _UnsayableError(text)
     return document
+
+
+#: What a document says of a program as it is, if it is not None.
+_SAID: Final = ("cwd", "log", "pid_file", "stdin", "network", "enforce")
+#: And what it cannot say.
+_UNSAID: Final = {
+    "pass_fds": "a program gets open files (pass_fds), which a document cannot say",
+    "writes": "a program says what it writes, which in a document its task says",
+}
 
 
 def _value(where: str, value: object, depth: int = 0) -> Any:
@@ -455,6 +470,7 @@ _WRITE: Final[dict[Form, Callable[[Any], Any]]] = {
     **dict.fromkeys(("moment", "moment_or_zero"), _written_moment),
     "join": _written_join,
     "names": sorted,
+    "paths": list,
     "resources": _written_resources,
     "retry": _written_retry,
     "cache": _written_cache,

@@ -21,14 +21,14 @@ from taskorch._verbs.remedies import in_tools
 from taskorch.errors import AnswerRefusedError, TaskorchError, UnknownTaskError
 from taskorch.frontends._incoming import findings_of
 from taskorch.frontends.mcp import TOOLS, OrchestratorPlace, tools_of
-from taskorch.frontends.mcp._calls import MOST_SHOWN, Caller
+from taskorch.frontends.mcp._calls import MOST_SHOWN, ToolUser
 from taskorch.frontends.mcp._tools import Effect
 from taskorch.reading import JournalReader
 
 ROOT = Path(__file__).parents[3]
 BY_NAME = {tool.name: tool for tool in TOOLS}
 CHANGING = [tool.name for tool in TOOLS if tool.effect is not Effect.NONE]
-ME = Caller("mcp")
+ME = ToolUser("mcp")
 
 
 @pytest.fixture
@@ -142,6 +142,11 @@ def test_a_journal_is_known_again_in_its_next_life(tmp_path, request, kind):
         ("submit", {}, "tasks, or a workflow"),
         ("submit", {"tasks": []}, "tasks: "),
         ("submit", {"tasks": [{"type": "echo"}], "id": "x"}, "id is for a workflow"),
+        (
+            "submit",
+            {"tasks": [{"type": "echo"}], "parameters": {"a": 1}},
+            "parameters is for a run of a workflow",
+        ),
         ("submit", {"tasks": [{"type": "echo"}], "durations": {}}, "for a dry run"),
         ("hold", {}, "a reason is needed"),
         ("hold", {"task": "x", "reason": "y"}, "reason is for a hold of all"),
@@ -250,7 +255,7 @@ def test_a_wait_ends_with_the_task_or_with_its_time(orch, place):
 
 def test_a_wait_ends_when_nobody_wants_to_know(orch, place):
     orch.submit_task(Task.wait_for("go", id="later"))
-    caller = Caller("mcp")
+    caller = ToolUser("mcp")
     threading.Timer(0.1, caller.gone.set).start()
     before = time.monotonic()
     answer = BY_NAME["wait"].use(place, {"task": "later", "seconds": 60}, caller)
@@ -269,6 +274,12 @@ def test_what_is_submitted_with_a_key_is_there_once(orch, place):
     run = use(place, "submit", workflow=flow, key="k")["run"]
     assert use(place, "submit", workflow=flow, key="k")["run"] == run
     assert use(place, "wait", task=f"{run}/a", seconds=30)["result"] == 8
+
+    declared = {**flow, "parameters": {"shop": {"type": "str", "default": "all"}}}
+    run = use(place, "submit", workflow=declared, parameters={"shop": "oslo"})["run"]
+    assert orch.workflows.get(run).status().parameters == {"shop": "oslo"}
+    with pytest.raises(InvalidTaskError, match="there is no parameter 'shp'"):
+        use(place, "submit", workflow=declared, parameters={"shp": "oslo"})
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from tests.frontends.service.tools import Service, recorded, shown
 from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import Approval, Task, TaskOrchestrator, Workflow
-from taskorch.frontends.service import Tokens, new_token
+from taskorch.frontends.people import Tokens
+from taskorch.frontends.service import new_token
 from taskorch.model import FILTERS, Answer
 from taskorch.protocols import RetryDecision
 
@@ -403,6 +404,32 @@ def test_schedules_are_paused_and_made_now(browser):
             page.wait_for_selector("#notice:has-text('Made: nightly/')")
             made = [each.task_id for each in service.orch.tasks(id="nightly/*")]
             assert len(made) == 1
+
+
+def test_a_run_by_hand_asks_for_the_parameters_of_its_workflow(browser):
+    pytest.importorskip("cronsim")
+    with shown() as service:
+        schedules = service.orch.schedules
+        night = Workflow("night", parameters={"shop": "all", "rows": int})
+        night.add(Task.call(int, id="load"))
+        schedules.add("nightly", "0 3 * * *", night, parameters={"rows": 5})
+        with opened(browser, service, "schedules/nightly") as page:
+            page.click("text=Run now")
+            page.wait_for_selector("#act-text")
+            assert page.input_value("#parameter-rows") == "5"
+            assert page.input_value("#parameter-shop") == "all"
+            page.fill("#parameter-rows", "many")
+            page.fill("#parameter-shop", "oslo")
+            confirm(page)
+            page.wait_for_selector("#notice:has-text('rows is a whole number')")
+            page.click("text=Run now")
+            page.wait_for_selector("#act-text")
+            page.fill("#parameter-shop", "oslo")
+            confirm(page)
+            page.wait_for_selector("#notice:has-text('Made: nightly-')")
+            (task,) = service.orch.tasks(id="nightly-*")
+            run = service.orch.workflows.get(task.task_id.partition("/")[0])
+            assert run.status().parameters == {"shop": "oslo", "rows": 5}
 
 
 #: Finds words in cells of tables that stand on two lines; paths and ids may.

@@ -153,8 +153,17 @@ def check_rerun(service, run, task_id):
     service.orch.rerun_task(stem_of(task_id))
     # What is stale is run again in steps of its own.
     after = {work.task_id for work in run.handles.values()}
-    again = {stem_of(each) for each in after - before}
-    assert {stem_of(each) for each in said["tasks"]} == again, task_id
+    check_foreseen(said["tasks"], after - before)
+
+
+def check_foreseen(tasks, again):
+    """A map that runs again may have made its calls by now, which nobody foresees."""
+    foreseen, stems = (
+        {stem_of(each) for each in tasks},
+        {stem_of(each) for each in again},
+    )
+    assert foreseen <= stems
+    assert all(each.rpartition("/")[0] in foreseen for each in stems - foreseen)
 
 
 def test_a_preview_of_a_restart_names_what_is_run_again():
@@ -184,9 +193,8 @@ def test_a_preview_of_a_restart_names_what_is_run_again():
             orch.workflows.restart(run_id)
             after = {work.task_id for work in run.handles.values()}
             # What was run again has a new run.
-            again = {stem_of(task_id) for task_id in after - before}
-            assert {stem_of(task_id) for task_id in said["tasks"]} == again, run_id
-            assert said["count"] == len(again)
+            check_foreseen(said["tasks"], after - before)
+            assert said["count"] == len(said["tasks"])
         settle(orch)
         want = {run.workflow_id: said_of(run.status()) for run in runs}
         eventually(lambda: told(service) == want)
@@ -202,7 +210,7 @@ def test_the_nights_of_schedules_and_what_waits():
         orch.schedules.add("good", "0 3 * * *", Task.call(well))
         orch.schedules.add("bad", "0 3 * * *", flow, zone="Europe/Berlin")
         for name in ("good", "bad"):
-            orch.schedules.backfill(name, now - timedelta(days=5), now)
+            orch.schedules.backfill(name, now - timedelta(days=5), now, limit=9)
         settle(orch)
         orch.schedules.pause("good", "no supplier")
         orch.submit_task(Task.question("Ship?", id="ship"))
@@ -438,6 +446,7 @@ def test_previews_say_what_would_be_touched_and_touch_nothing():
             "Makes 2 of 4 ticks. 2 have been made already, and stay as they are.",
         )
         assert preview("trigger_schedule", "nightly")["text"].startswith("Starts ")
+        assert preview("trigger_schedule", "nightly")["parameters"] == []
         assert len(orch.schedules.list()) == 1
         assert len(list(orch.tasks(id="nightly/*"))) == 2
         for query in ("operation=stop&subject=x", "subject=x"):

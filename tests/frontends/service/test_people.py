@@ -23,14 +23,8 @@ from taskorch.client import Client, ServiceError
 from taskorch.errors import InvalidTaskError
 from taskorch.events import CATALOGUE, CAUSED, fields_of
 from taskorch.frontends.agent import Abilities, Agent
-from taskorch.frontends.people import role_of
-from taskorch.frontends.service import (
-    ProxyHeader,
-    Tokens,
-    caller_of,
-    create_app,
-    new_token,
-)
+from taskorch.frontends.people import ProxyHeader, Tokens, caller_of, role_of
+from taskorch.frontends.service import create_app, new_token
 from taskorch.frontends.service._app import make_app
 from taskorch.frontends.service._guard import Doors
 from taskorch.frontends.service._operations import Operation
@@ -50,10 +44,10 @@ DOES = {
         *("remove_schedule", "pause_schedule", "resume_schedule", "trigger_schedule"),
         *("backfill_schedule", "edit_schedule", "cancel_workflow", "pause_workflow"),
         *("resume_workflow", "restart_workflow", "approve_workflow"),
-        "reject_workflow",
+        *("reject_workflow", "cancel_backfill", "pause_backfill", "resume_backfill"),
     },
     "administer": {
-        *("spawn_agent", "terminate_agent", "resize_resources", "tokens"),
+        *("spawn_agent", "terminate_agent", "resize_resources", "prune", "tokens"),
         *("make_token", "rotate_token", "change_token", "revoke_token", "make_role"),
     },
     "worker": {
@@ -354,6 +348,7 @@ def test_the_proved_name_stands_in_all_that_somebody_caused(tmp_path, tokens):
 
     with orch:
         orch.schedules.add("hourly", 3_600, Task("echo", 1))
+        orch.schedules.add("nightly", "0 3 * * *", Task("echo", 1))
         orch.wait(timeout=30)
         before = len(heard)
         post("/starts/hold", {"reason": "a look"})
@@ -372,6 +367,8 @@ def test_the_proved_name_stands_in_all_that_somebody_caused(tmp_path, tokens):
         post("/tasks/two/rerun")
         orch.handle("two").result(timeout=30)
         post("/resources/resize", {"resources": {"licences": 2}})
+        period = {"since": "2026-11-01", "until": "2026-11-03"}
+        post("/schedules/nightly/backfill", period)
         for verb in ("pause", "resume", "trigger", "remove"):
             post(f"/schedules/hourly/{verb}")
         orch.wait(timeout=30)
@@ -379,6 +376,10 @@ def test_the_proved_name_stands_in_all_that_somebody_caused(tmp_path, tokens):
     kept = {each.seq: each for each in JournalReader(tmp_path / "runs.db").happened(0)}
     ends = {"TaskCompleted", "AgentLost"}
     asked = [each for each in mine if type(each).__name__ not in ends]
+    # A backfill goes on by itself, once it has begun.
+    begun = next(each for each in asked if type(each).__name__ == "BackfillChanged")
+    assert (begun.caller, json.loads(begun.document)["by"]) == ("ada", "ada")
+    asked = [each for each in asked if "nightly" not in repr(each)]
     assert {type(each).__name__ for each in asked} >= {
         *("TaskSubmitted", "TaskSuspended", "TaskResumed", "TaskCancelled"),
         *("TaskReprioritised", "StartsHeld", "StartsReleased", "EventEmitted"),
@@ -464,13 +465,27 @@ def test_another_spelling_of_a_name_is_the_same_person(house, tokens, spelling):
     assert ask(app, "POST", "/api/v1/tasks/hers/answer", bot, said).status == 200
 
 
+def test_who_asks_is_who_has_proved_it(house, tokens):
+    """So nobody approves what they have asked for themselves."""
+    app, _ = house
+    ada = tokens.add("ada", ["submit", "operate"])
+    bob = tokens.add("bob", ["operate"])
+    said = {"question": "ship?", "id": "own", "not_by": ["requester"], "owner": "acme"}
+    assert ask(app, "POST", "/api/v1/tasks", ada, said).status == 202
+    said = {**said, "id": "other", "asked_by": "bob"}
+    refused = ask(app, "POST", "/api/v1/tasks", ada, said)
+    assert (refused.status, b"name of another" in refused.body) == (422, True)
+    path, said = "/api/v1/tasks/own/answer", {"choice": "approve"}
+    assert ask(app, "POST", path, ada, said).code == "answer_refused"
+    assert ask(app, "POST", path, bob, said).status == 200
+
+
 def test_every_event_that_names_a_caller_reads_as_before_without_one():
     for cls in CATALOGUE:
         if cls not in CAUSED:
             continue
         names = cls.__match_args__
-        assert names[-1] == "caller"
-        event = cls(*range(len(names) - 1))
+        event = cls(*range(names.index("caller")))
         assert "caller" not in fields_of(event)
         named = event.__replace__(caller="ada")
         assert fields_of(named)["caller"] == "ada"

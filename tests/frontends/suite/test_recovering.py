@@ -387,3 +387,37 @@ def test_who_uses_more_memory_than_was_granted_is_told(tmp_path, hook):
     assert told["how_to_answer"].startswith("It waits for no answer")
     # Whoever stays within it is not worth a word.
     assert "2,000 MB" not in "".join(texts.values())
+
+
+@pytest.mark.parametrize("way", ["group", "off"])
+def test_who_is_held_to_what_it_reserved_is_ended_above_it(tmp_path, monkeypatch, way):
+    """A command and a test of pytest; that fails, as want of memory."""
+    if way == "off":
+        monkeypatch.setenv("TASKORCH_CGROUP", "off")
+    body = "import time; held = bytearray(90 << 20); time.sleep(600)"
+    (tmp_path / "test_large.py").write_text(f"def test_x():\n    {body}\n")
+    tasks = ", ".join(
+        f"{{id: {name}, template: {name}, resources: {{memory_mb: {granted}}}}}"
+        for name, granted in (("small", 400), ("command", 40), ("tests", 60))
+    )
+    suite = write(
+        tmp_path,
+        f"templates: {{small: {{command: [{sys.executable}, -c, pass]}}, "
+        f"command: {{command: [{sys.executable}, -c, {json.dumps(body)}]}}, "
+        "tests: {pytest: [test_large.py]}}\n"
+        "agent_limits: {total_memory_mb: 4096, enforce: true}\n"
+        "recovery: {max_retries: 0}\n"
+        "orchestrator:\n  name: shop\n  task_definitions:\n"
+        f"    unit_tests: [{tasks}]\n",
+    )
+    report = _running.run(suite, tmp_path / "out")
+    ended = {task.id: task for task in report.tasks}
+    assert ended["small"].has_passed
+    for name, granted in (("command", 40), ("tests", 60)):
+        assert f"of {granted} MB of memory, and was ended" in ended[name].error
+        assert ended[name].memory_mb >= granted - 1
+    told = [
+        each["failure_details"]["error_type"]
+        for each in messages(tmp_path, "failure_notification")
+    ]
+    assert told == ["memory_error", "memory_error"]

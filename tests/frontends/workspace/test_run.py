@@ -661,3 +661,21 @@ def test_interrupted_in_any_way_it_goes_on(runs, number):
     assert runs.began().count("a/one") == 1
     assert runs.began().count("a/two") == 2
     assert len(runs.states()) == 3
+
+
+def test_a_task_that_takes_more_than_it_says_is_ended(runs):
+    """If the workspace says so; else what a task says is for the plan alone."""
+    hog = f"{sys.executable} -I -S -c 'x = bytearray(90 << 20)\nimport time\ntime.sleep(0.3)'"
+    hog = hog.replace("\n", "; ")
+    runs.write(
+        a_small=f"resources: {{memory_mb: 200}}|do: {hog}",
+        a_large=f"resources: {{memory_mb: 40}}|do: {hog}",
+    )
+    runs.run()
+    assert runs.states() == {"a/large": "completed", "a/small": "completed"}
+    write(runs.root, {"workspace.yaml": "limits: {enforce: true}\n"})
+    for path in (runs.root / "workspace/status").rglob("*.json"):
+        path.unlink()
+    runs.run()
+    assert runs.states() == {"a/large": "failed", "a/small": "completed"}
+    assert "of 40 MB of memory" in runs.status("a/large")["error"]

@@ -12,7 +12,7 @@ from taskorch._base.ends import until_kill
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._futures import OwnedExecutor
 from taskorch.executors._remote import by_value, is_session
-from taskorch.model import show
+from taskorch.model import NO_RESOURCES, Resources, show
 from taskorch.protocols import Attempt
 
 if TYPE_CHECKING:
@@ -29,10 +29,14 @@ class Processes(OwnedExecutor["Assignment"]):
 
     Args:
         count: How many there are at the most; None: as many as there are cores.
+        limits: What each of them is held to, by name; none by default.
     """
 
-    def __init__(self, count: int | None = None) -> None:
+    def __init__(
+        self, count: int | None = None, limits: Resources = NO_RESOURCES
+    ) -> None:
         self._count = count
+        self._limits = limits
         self._run_id: Callable[[], str] = _own_id
         self._cores: Callable[[], int] = _cores
         self._making = threading.Lock()
@@ -78,7 +82,11 @@ class Processes(OwnedExecutor["Assignment"]):
                 # With the first call.
                 from taskorch.executors._processes._pool import WorkerPool  # noqa: PLC0415
 
-                self._pool = WorkerPool(self._run_id(), self._count or self._cores())
+                self._pool = WorkerPool(
+                    self._run_id(),
+                    self._count or self._cores(),
+                    limits=self._limits,
+                )
             return self._pool
 
 

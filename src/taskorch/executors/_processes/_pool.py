@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, Final
 
 from taskorch._base.ends import is_no_room
-from taskorch.errors import AttemptInterrupted, InvalidTaskError
+from taskorch.errors import AttemptInterrupted, InvalidTaskError, UnenforceableError
 from taskorch.executors import _wire
 from taskorch.executors._processes._process import Assignment, WorkerProcess
 from taskorch.executors._processes._telling import (
@@ -30,10 +30,12 @@ from taskorch.executors._processes._telling import (
     unreadable,
     worker_failed_to_start,
 )
+from taskorch.executors._programs._governor import Governor, UnheldError
 from taskorch.executors._programs._guard import ProcessGuard
 from taskorch.executors._programs._loop import Loop
 from taskorch.executors._programs._spawn import at_fork
 from taskorch.executors._remote import HERE, RemoteEnd, pickled, unsendable
+from taskorch.model import NO_RESOURCES, Resources
 from taskorch.protocols import Attempt
 
 _log = logging.getLogger(__name__)
@@ -55,9 +57,16 @@ class WorkerPool:
     """
 
     def __init__(
-        self, run_id: str, count: int, surroundings: dict[str, Any] | None = None
+        self,
+        run_id: str,
+        count: int,
+        surroundings: dict[str, Any] | None = None,
+        limits: Resources = NO_RESOURCES,
     ) -> None:
         self._run_id = run_id
+        #: What each worker is held to.
+        self._limits = limits
+        self._governor = Governor()
         self._count = count
         #: What workers have of the program that they work for; None: of this one.
         self._surroundings = surroundings
@@ -287,7 +296,13 @@ class WorkerPool:
         )
         try:
             self._guard.start()
+            if self._limits:
+                limits = dict(self._limits)
+                worker.hold, _ = self._governor.hold(limits, partly=False)
             worker.start()
+        except UnheldError as error:
+            self._cannot_start(UnenforceableError(str(error)))
+            return
         except Exception as error:  # noqa: BLE001 - those who wait are told
             self._cannot_start(error)
             return

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from taskorch.executors import _wire
 from taskorch.executors._link import Link, LinkedCall
 from taskorch.executors._programs._family import Family, Leftovers
+from taskorch.executors._programs._governor import Hold
 from taskorch.executors._programs._guard import is_python
 from taskorch.executors._programs._output import FLAGS
 from taskorch.executors._programs._spawn import exit_code_of, no_fork
@@ -106,6 +107,8 @@ class WorkerProcess:
         self.is_leaving: bool = False
         #: It had closed the wire, and was killed for that.
         self.is_mute: bool = False
+        #: What holds it to its limits, if it has any.
+        self.hold: Hold | None = None
         #: Its exit code once it has ended, negative for a signal; None if it is lost.
         self.exit_code: int | None = None
 
@@ -136,9 +139,11 @@ class WorkerProcess:
         try:
             kind = socket.SOCK_DGRAM
             self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, kind)
+            prefix = () if self.hold is None else self.hold.prefix(os.environ)
             with no_fork, theirs:
                 self._process = subprocess.Popen(  # noqa: S603 - our own words
                     [
+                        *prefix,
                         sys.executable,
                         *_flags(),
                         "-c",
@@ -159,7 +164,12 @@ class WorkerProcess:
         except BaseException:
             ours.close()
             self.close_messages()
+            if self.hold is not None:
+                self.hold.end()
             raise
+        if self.hold is not None:
+            self.hold.begin(self._family())
+            self._measure()
         heard = partial(self._heard, self)
         self._link = Link(self._loop, ours, self.given, heard, self._unheard)
         self._link.open()
@@ -283,13 +293,27 @@ class WorkerProcess:
                 pass
             self._link.close()
         self._close()
-        family = Family(self.pid, os.fsencode(f"{PROGRAM_VARIABLE}={self._mark}"))
-        self._clear(Leftovers(family, None))
+        self._clear(Leftovers(self._family(), None))
         return True
+
+    def _family(self) -> Family:
+        return Family(self.pid, os.fsencode(f"{PROGRAM_VARIABLE}={self._mark}"))
+
+    def _measure(self) -> None:
+        """See what it uses, again and again, and kill it if that is too much."""
+        hold = self.hold
+        if hold is None or self._has_exited:
+            return
+        if hold.look():
+            hold.kill()
+        else:
+            self._loop.at(hold.next_look, self._measure)
 
     def _clear(self, leftovers: Leftovers) -> None:
         """Kill what it has left behind; it stays a zombie until then."""
         when = leftovers.end(time.monotonic())
+        if when is None and self.hold is not None and not self.hold.end():
+            when = time.monotonic() + _POLL
         if when is not None:
             self._loop.at(when, partial(self._clear, leftovers))
             return

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from taskorch._base.ends import KILLED_BY_OTHERS
 from taskorch._base.visible import visible
-from taskorch.errors import AttemptInterrupted, TaskFailedError
+from taskorch.errors import AttemptInterrupted, MemoryLimitError, TaskFailedError
 from taskorch.executors import _wire
 
 if TYPE_CHECKING:
     from taskorch.executors._link import LinkedCall
     from taskorch.executors._processes._process import Assignment, WorkerProcess
+    from taskorch.executors._programs._governor import Hold
     from taskorch.protocols import Attempt
 
 _log = logging.getLogger(__name__)
@@ -130,9 +131,29 @@ def lost(assignment: Assignment, worker: WorkerProcess) -> BaseException:
             f"the worker process of task {task_id} was killed: something in the task "
             "closed the descriptor by which the worker speaks to taskorch"
         )
+    if worker.hold is not None and worker.hold.exceeded:
+        return _over_limit(task_id, worker.hold)
     how = _how(worker.exit_code)
     why = f"; {KILLED_BY_OTHERS}" if worker.exit_code == -signal.SIGKILL else ""
     return BrokenExecutor(f"the worker process of task {task_id} {how}{why}")
+
+
+def _over_limit(task_id: str, hold: Hold) -> BaseException:
+    """What to tell a call whose worker was ended for one of its limits."""
+    name, begin = hold.exceeded, f"the worker process of task {task_id}"
+    limit = hold.limits.get(name, 0.0)
+    if name == "memory_mb":
+        used, how = hold.used.memory_mb, hold.ways[name]
+        return MemoryLimitError(
+            f"{begin} used {used:.0f} of {limit:g} MB of memory, and was ended",
+            peak=used,
+            limit=limit,
+            how=how,
+            hint="raise limits= of its processes, or let it use less",
+            task_id=task_id,
+        )
+    passed = f"passed its limit, {name}" if limit else "left the group of its limits"
+    return BrokenExecutor(f"{begin} {passed}, and was ended")
 
 
 def tell_of_failed_start(worker: WorkerProcess) -> None:

@@ -8,9 +8,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+import attrs
+
 from taskorch._base.ends import KILLED_BY_OTHERS, is_no_room, until_kill
-from taskorch.errors import AttemptInterrupted, ProgramFailedError
-from taskorch.model import Resources, of_attempt
+from taskorch.errors import (
+    AttemptInterrupted,
+    MemoryLimitError,
+    ProgramFailedError,
+    UnenforceableError,
+)
+from taskorch.model import LIMITS, Resources, of_attempt
 from taskorch.protocols import Attempt, AttemptExecutor
 
 if TYPE_CHECKING:
@@ -18,10 +25,12 @@ if TYPE_CHECKING:
 
     from taskorch.executors._programs._executor import ProgramExecutor
     from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
-    from taskorch.model import Program, ProgramResult
+    from taskorch.model import Enforce, Program, ProgramResult
 
 #: Characters of what a program said last that its error begins with.
 _MAX_LINE: Final = 500
+#: Limits that resources of other names are.
+_LIMIT_OF: Final = {"disk_mb": "written_mb"}
 #: Names of variables that the error of a program mentions.
 _SOME_NAMES: Final = 3
 
@@ -40,6 +49,8 @@ class Programs(AttemptExecutor["ProgramProcess"]):
         self._executor: ProgramExecutor | None = None
         #: The folder for the logs; None is a temporary one.
         self.logs: Path | None = None
+        #: Whether programs are held to what they declare that do not say so themselves.
+        self.enforce: Enforce = None
 
     def begin(self, attempt: Attempt) -> ProgramProcess:
         """Start the program that is the payload of the task."""
@@ -57,6 +68,7 @@ class Programs(AttemptExecutor["ProgramProcess"]):
             error = failure_of(task_id, program, end.result, was_asked=end.was_asked)
             attempt.end(None if error is not None else end.result, error)
 
+        program = as_declared(program, attempt, self.enforce)
         return self._opened().start(
             program,
             name=f"{task_id}/{attempt.fence[1]}",
@@ -113,6 +125,30 @@ class Programs(AttemptExecutor["ProgramProcess"]):
             return self._executor
 
 
+def as_declared(program: Program, attempt: Attempt, usual: Enforce) -> Program:
+    """
+    *program* with all that it is to be held to, also what its task declares.
+
+    *usual* says whether a program is held that says nothing of that.
+    """
+    enforce = program.enforced(usual)
+    if not enforce:
+        return program
+    # An attempt may have got more than the one before it, or less than asked.
+    granted = dict(Resources.from_units(attempt.told("allocation", None)))
+    amounts = {_LIMIT_OF.get(name, name): much for name, much in granted.items()}
+    limits = {name: amounts[name] for name in LIMITS if name in amounts}
+    writes = program.writes
+    if attempt.task.writes is not None:
+        writes = (*(writes or ()), *attempt.task.writes)
+    return attrs.evolve(
+        program,
+        limits=limits | dict(program.limits),
+        writes=writes,
+        enforce=enforce,
+    )
+
+
 class _Holding:
     """The allocation of an attempt, for its program."""
 
@@ -130,6 +166,8 @@ class _Holding:
 
 
 def _unstarted(task_id: str, error: BaseException) -> ProgramFailedError:
+    if getattr(error, "is_unheld", False):
+        return UnenforceableError(f"task {task_id}: {error}", task_id=task_id)
     why = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return ProgramFailedError(f"task {task_id}: {why}", task_id=task_id)
 
@@ -138,6 +176,8 @@ def failure_of(
     task_id: str, program: Program, result: ProgramResult, *, was_asked: bool
 ) -> ProgramFailedError | None:
     """What is to be said of a program that has failed; None if it has not."""
+    if result.exceeded:
+        return _over_limit(task_id, program, result)
     if result.exit_code == 0 or not program.check:
         return None
     how, why = _how_ended(result, was_asked=was_asked)
@@ -146,6 +186,38 @@ def failure_of(
     spoken = f": {last}" if last else ""
     msg = f"program {str(program.args[0])!r} {how}{spoken} (task {task_id})"
     hint = "; ".join(filter(None, (why, _withheld(result.withheld_env, tail))))
+    return ProgramFailedError(msg, result=result, hint=hint, task_id=task_id)
+
+
+def _over_limit(
+    task_id: str, program: Program, result: ProgramResult
+) -> ProgramFailedError:
+    """What is to be said of a program that was ended for one of its limits."""
+    name, how = result.exceeded, result.enforced.partition(",")[0]
+    begin = f"program {str(program.args[0])!r}"
+    end = f"and was ended (task {task_id})"
+    if name == "group":
+        msg = f"{begin} left the group that holds its limits, {end}"
+        return ProgramFailedError(msg, result=result, hint="", task_id=task_id)
+    limit = result.limits[name]
+    if name == "memory_mb":
+        used = result.memory_mb or limit
+        return MemoryLimitError(
+            f"{begin} used {used:.0f} of {limit:g} MB of memory, {end}",
+            result=result,
+            peak=used,
+            limit=limit,
+            how=how,
+            hint="give its task more memory_mb, or let it use less",
+            task_id=task_id,
+        )
+    amounts = {
+        "cpu_seconds": (result.cpu_seconds, "seconds of processors"),
+        "written_mb": (result.written_mb, "MB written to disks"),
+    }
+    amount, words = amounts[name]
+    msg = f"{begin} used {amount or limit:.1f} of {limit:g} {words}, {end}"
+    hint = f"raise its limit, {name}"
     return ProgramFailedError(msg, result=result, hint=hint, task_id=task_id)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taskorch.executors._programs._family import Family, Leftovers, MemoryKills
+from taskorch.executors._programs._governor import Governor
 from taskorch.executors._programs._guard import ProcessGuard
 from taskorch.executors._programs._loop import Loop
 from taskorch.executors._programs._output import LogFolder
@@ -87,6 +88,7 @@ class ProgramExecutor:
             guard=ProcessGuard(run_id),
             logs=LogFolder(logs),
             memory_kills=MemoryKills(),
+            governor=Governor(),
             max_log_bytes=max_log_bytes,
             tail_bytes=tail_bytes,
             drain_quiet=drain_quiet,

@@ -31,19 +31,22 @@ import attrs
 
 from taskorch._base.staged import Staged
 from taskorch.executors._programs._family import Family, Leftovers, MemoryKills
+from taskorch.executors._programs._governor import WATCH, Governor, Hold, UnheldError
 from taskorch.executors._programs._guard import ProcessGuard
 from taskorch.executors._programs._loop import Action, Loop
 from taskorch.executors._programs._output import Input, LogFolder, Output, OutputLog
 from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
 from taskorch.executors._programs._spawn import (
     Child,
+    ReapedUsage,
+    check_startable,
     environment,
     exit_code_of,
     explain,
     reap,
     spawn,
 )
-from taskorch.executors._programs._temporary import make_temporary
+from taskorch.executors._programs._temporary import make_temporary, remove_tree
 from taskorch.model import (
     ALLOCATION_VARIABLE,
     CHECKPOINT_VARIABLE,
@@ -51,6 +54,7 @@ from taskorch.model import (
     RUN_VARIABLE,
     Program,
     ProgramResult,
+    Resources,
 )
 
 _log = logging.getLogger(__name__)
@@ -176,10 +180,21 @@ class ProgramGrant:
 
 # How often, in seconds, to ask for the end of a program where the system cannot tell.
 _POLL_SECONDS = 0.02
+# How often, in seconds, to look whether nobody is left in a group.
+_MOMENT = 0.002
 # How long, in seconds, to wait for a program that is given up and killed.
 _KILL_SECONDS = 1.0
 
 _numbers = itertools.count(1)
+
+#: What a process must have had of its limit, and MiB besides, to have passed it.
+_SURELY: Final = 1.1
+_SHARED_MB: Final = 16.0
+#: Limits that the system tells of by a signal.
+_LIMIT_BY_SIGNAL: Final = {
+    -signal.SIGXCPU: "cpu_seconds",
+    -signal.SIGXFSZ: "written_mb",
+}
 
 #: Exit codes of what signal 9 has ended, and of a shell of which it has ended a part.
 _KILLED: Final = (-signal.SIGKILL, 128 + signal.SIGKILL)
@@ -194,6 +209,7 @@ class Common:
     guard: ProcessGuard
     logs: LogFolder
     memory_kills: MemoryKills
+    governor: Governor
     #: Bytes of output that a log takes at most.
     max_log_bytes: int
     #: Bytes of each stream that are kept in memory.
@@ -247,8 +263,13 @@ class ProgramRun:
         self._on_over = on_over
         self._phase = _RunPhase.WAITING
         self._child: Child | None = None
-        #: The memory and the seconds of processors that it took, once it has ended.
-        self._used: tuple[float | None, float | None] = (None, None)
+        #: What it used, once it has ended.
+        self._used = ReapedUsage()
+        self._hold: Hold | None = None
+        #: By what it is held, and what is not held.
+        self._enforced: tuple[str, ...] = ()
+        self._unenforced: tuple[str, ...] = ()
+        self._temporary: Path | None = None
         self._pidfd = -1
         self._log = OutputLog(common.max_log_bytes)
         self._pid_file = PidFile(program.pid_file)
@@ -329,7 +350,11 @@ class ProgramRun:
             if self._grant is not None:
                 self._env |= self._grant.open()
             stdin = None if self._program.stdin is None else self._input
-            child = spawn(self._program, self._env, stdin)
+            prefix = self._held() if self._program.enforced(None) else ()
+            child = spawn(self._program, self._env, stdin, prefix)
+        except UnheldError as error:
+            self._finish(ProgramEnd(None, error))
+            return
         except OSError as error:
             self._finish(ProgramEnd(None, explain(error, self._program)))
             return
@@ -339,11 +364,48 @@ class ProgramRun:
         self._began = time.monotonic()
         self._phase = _RunPhase.RUNNING
         self._child = child
+        if self._hold is not None:
+            self._hold.begin(self._family(everywhere=True))
         self._common.guard.add(child.process.pid)
         self._pid_file.write(child.process.pid)
         self.process.attach(child.process.pid)
         self._connect(child)
         self._schedule()
+
+    def _held(self) -> tuple[str, ...]:
+        """
+        The words before those of the program, by which it is held.
+
+        Raises:
+            UnheldError: Something cannot be held.
+            OSError: It could not be started anyhow.
+        """
+        program = self._program
+        partly = program.enforce == "if possible"
+        check_startable(program, self._env)
+        prefix: tuple[str, ...] = ()
+        if program.limits:
+            limits = dict(program.limits)
+            hold, unheld = self._common.governor.hold(limits, partly=partly)
+            self._hold, prefix = hold, hold.prefix(self._env)
+            self._enforced, self._unenforced = tuple(hold.ways.values()), unheld
+        if program.reads is None and program.writes is None and program.network is None:
+            return prefix
+        # It is not light, and few programs have scopes.
+        from taskorch.executors._programs._isolation import confine  # noqa: PLC0415
+
+        if program.writes is not None:
+            self._temporary = make_temporary()
+            self._env["TMPDIR"] = str(self._temporary)
+        confined = confine(
+            program,
+            self._env,
+            temporary=self._temporary,
+            partly=partly,
+        )
+        self._enforced += confined.enforced
+        self._unenforced += confined.unenforced
+        return prefix + confined.prefix
 
     def _connect(self, child: Child) -> None:
         if self._program.stdin is not None:
@@ -367,6 +429,7 @@ class ProgramRun:
             return
         now = time.monotonic()
         if self._phase in (_RunPhase.RUNNING, _RunPhase.DRAINING):
+            self._look(now)
             self._kill_if_due(now)
         if self._phase is _RunPhase.RUNNING and self._grant is not None:
             self._grant.refresh()
@@ -377,6 +440,15 @@ class ProgramRun:
         elif self._phase is _RunPhase.CLEARING:
             self._end_leftovers()
         self._schedule()
+
+    def _look(self, now: float) -> None:
+        """See what it uses, and kill it if that is too much."""
+        hold = self._hold
+        if hold is None or now < hold.next_look or hold.exceeded:
+            return
+        if hold.look():
+            hold.kill()
+            self.process.kill_group()
 
     def _schedule(self) -> None:
         when = self._due()
@@ -396,6 +468,8 @@ class ProgramRun:
             return math.inf
         kill_at = self.process.kill_at
         due = math.inf if self._killed or kill_at is None else kill_at
+        if self._hold is not None and not self._hold.exceeded:
+            due = min(due, self._hold.next_look)
         if self._phase is _RunPhase.DRAINING:
             return min(due, self._drained_at())
         if self._pidfd < 0:
@@ -442,6 +516,7 @@ class ProgramRun:
             self._oom_killed = (
                 exit_code in _KILLED
                 and not self._was_asked
+                and self._hold is None
                 and self._common.memory_kills.claim(self._memory_kills)
             )
         self._ended = time.monotonic()
@@ -468,7 +543,10 @@ class ProgramRun:
         self._used = reap(child)
         # A program that ends by itself may leave something outside its group; one that
         # is ended may not.
-        family = self._family(everywhere=self.process.kill_at is not None)
+        everywhere = self.process.kill_at is not None
+        if self._hold is not None:
+            everywhere = not self._hold.knows_all
+        family = self._family(everywhere=everywhere)
         self._leftovers = Leftovers(family, self.process.asked_at)
         self._clear_by = time.monotonic() + self._common.leftover_grace
         self._end_leftovers()
@@ -479,10 +557,10 @@ class ProgramRun:
             return
         kill_at = self.process.kill_at
         again = self._leftovers.end(self._clear_by if kill_at is None else kill_at)
-        if again is None:
+        if again is None and (self._hold is None or self._hold.end()):
             self._conclude()
         else:
-            self._next_check = again
+            self._next_check = again or time.monotonic() + _MOMENT
 
     def _conclude(self) -> None:
         self._output.finish()
@@ -502,10 +580,37 @@ class ProgramRun:
             truncated_bytes=self._log.dropped,
             log_error=self._log.error,
             oom_killed=self._oom_killed,
-            memory_mb=self._used[0],
-            cpu_seconds=self._used[1],
+            memory_mb=self._used.memory_mb,
+            cpu_seconds=self._used.cpu_seconds,
+            written_mb=self._used.written_mb,
+            enforced=", ".join(dict.fromkeys(self._enforced)),
+            unenforced=self._unenforced,
         )
+        if self._hold is not None:
+            result = self._with_held(result, self._hold)
         self._finish(ProgramEnd(result, None, self._was_asked))
+
+    def _with_held(self, result: ProgramResult, hold: Hold) -> ProgramResult:
+        """*result* with what the hold knows."""
+        used, limits = hold.used, Resources(**hold.limits)
+        exceeded = hold.exceeded
+        if not exceeded and not self._was_asked:
+            by_signal = _LIMIT_BY_SIGNAL.get(result.exit_code, "")
+            exceeded = by_signal if by_signal in hold.limits else ""
+            exceeded = exceeded or _unseen(hold, result.memory_mb)
+        if hold.oom_killed:
+            # Where version 2 counts them for the groups above, too, this one is ours.
+            self._common.memory_kills.claim(self._memory_kills)
+        return attrs.evolve(
+            result,
+            oom_killed=hold.oom_killed,
+            memory_mb=_highest(used.memory_mb, result.memory_mb, hold),
+            cpu_seconds=max(used.cpu_seconds, result.cpu_seconds or 0.0),
+            written_mb=max(used.written_mb, result.written_mb or 0.0),
+            processes=used.processes or None,
+            limits=limits,
+            exceeded=exceeded,
+        )
 
     def _finish(self, end: ProgramEnd) -> None:
         self._phase = _RunPhase.OVER
@@ -528,6 +633,10 @@ class ProgramRun:
         self._pid_file.remove()
         if self._grant is not None:
             self._grant.close()
+        if self._hold is not None and self._child is None:
+            self._hold.end()
+        if self._temporary is not None:
+            remove_tree(self._temporary)
         self._input.close()
         self._output.close()
         self._log.close()
@@ -540,6 +649,26 @@ class ProgramRun:
         if fd >= 0:
             self._common.loop.unwatch(fd)
             os.close(fd)
+
+
+def _unseen(hold: Hold, largest: float | None) -> str:
+    """The limit that a program passed between two looks, by its *largest* process."""
+    limit = hold.limits.get("memory_mb", math.inf)
+    # Some of that it shares with others, such as libraries.
+    surely = largest is not None and largest > _SURELY * limit + _SHARED_MB
+    return "memory_mb" if surely and hold.ways.get("memory_mb") == WATCH else ""
+
+
+def _highest(held: float, largest: float | None, hold: Hold) -> float | None:
+    """
+    The most memory of a program that is held.
+
+    The *largest* of its processes may not have been seen at its largest; it counts
+    files as its own, which a group does not, so the limit of that bounds it.
+    """
+    if largest is not None and hold.joins:
+        largest = min(largest, hold.limits.get("memory_mb", largest))
+    return max(held, largest or 0.0) or None
 
 
 def _ignore(end: ProgramEnd) -> None:

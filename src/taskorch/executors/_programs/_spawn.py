@@ -96,6 +96,8 @@ os.register_at_fork(
 )
 
 
+#: Bytes of what the system counts as written.
+_BLOCK: Final = 512
 _SPEAKS_UTF_8: Final = sys.getfilesystemencoding() == "utf-8"
 #: What is for one program only, and for none that it starts with us.
 _ONES_OWN: Final = (ALLOCATION_VARIABLE, CHECKPOINT_VARIABLE)
@@ -175,34 +177,56 @@ def exit_code_of(process: subprocess.Popen[bytes]) -> int | None:
     return info.si_status if info.si_code == os.CLD_EXITED else -info.si_status
 
 
-def reap(process: subprocess.Popen[bytes]) -> tuple[float | None, float | None]:
+@attrs.frozen
+class ReapedUsage:
+    """
+    What a process, and the children that it waited for, used.
+
+    Attributes:
+        memory_mb: The most memory that one of them had at once, in MiB.
+        cpu_seconds: Of all.
+        written_mb: MiB that all wrote to disks.
+    """
+
+    memory_mb: float | None = None
+    cpu_seconds: float | None = None
+    written_mb: float | None = None
+
+
+def reap(process: subprocess.Popen[bytes]) -> ReapedUsage:
     """
     Let the system forget *process*, which has ended.
 
     Returns:
-        The most memory that it had at once, or a child that it waited for, in MB; and
-        the seconds of processors that they took. None where nobody knows: somebody else
-        has reaped it, or its memory is not above ours, from which it was forked.
+        What it used; None where nobody knows: somebody else has reaped it, or its
+        memory is not above ours, from which it was forked.
     """
     if process.returncode is not None:
-        return None, None
+        return ReapedUsage()
     try:
         _, status, used = os.wait4(process.pid, 0)
     except ChildProcessError:
         process.wait()
-        return None, None
+        return ReapedUsage()
     process.returncode = os.waitstatus_to_exitcode(status)
     unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
     ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     memory = used.ru_maxrss / unit if used.ru_maxrss > ours else None
-    return memory, used.ru_utime + used.ru_stime
+    # macOS counts how often it wrote, and not how much.
+    written = None if sys.platform == "darwin" else used.ru_oublock * _BLOCK / (1 << 20)
+    return ReapedUsage(memory, used.ru_utime + used.ru_stime, written)
 
 
-def spawn(program: Program, env: Mapping[str, str], stdin: Input | None) -> Child:
+def spawn(
+    program: Program,
+    env: Mapping[str, str],
+    stdin: Input | None,
+    prefix: tuple[str, ...] = (),
+) -> Child:
     """
     Start a program in a session of its own, with pipes that never block us.
 
-    In its environment is *env*, and nothing else.
+    In its environment is *env*, and nothing else. It is started by what *prefix* names.
 
     Raises:
         OSError: It cannot be started; `explain` says why.
@@ -228,7 +252,7 @@ def spawn(program: Program, env: Mapping[str, str], stdin: Input | None) -> Chil
         os.set_blocking(stdout, False)
         os.set_blocking(stderr, False)
         process = subprocess.Popen(  # noqa: S603 - a list, and never a shell
-            [_encoded(word) for word in program.args],
+            [_encoded(word) for word in (*prefix, *program.args)],
             stdin=their_stdin,
             stdout=their_stdout,
             stderr=their_stderr,
@@ -239,6 +263,38 @@ def spawn(program: Program, env: Mapping[str, str], stdin: Input | None) -> Chil
         )
         ours.pop_all()
     return Child(process, stdout, stderr)
+
+
+def check_startable(program: Program, env: Mapping[str, str]) -> None:
+    """
+    See that *program* can be started, where a launcher would begin in any case.
+
+    Raises:
+        OSError: It cannot, as `spawn` would say.
+    """
+    name = os.fsdecode(program.args[0])
+    folders = [""] if "/" in name else env.get("PATH", os.defpath).split(":")
+    number = errno.ENOENT
+    for folder in folders:
+        path = Path(program.cwd or ".", folder, name)
+        try:
+            if path.is_dir() or not os.access(path, os.X_OK):
+                number = errno.EACCES if path.exists() else number
+                continue
+            with path.open("rb") as file:
+                start = file.read(4)
+        except PermissionError:
+            # It can be executed, and not be read.
+            return
+        if start.startswith((b"#!", *_BINARIES)):
+            return
+        number = errno.ENOEXEC
+        break
+    raise OSError(number, os.strerror(number), name)
+
+
+#: What binaries of Linux begin with, and of others that it may be taught.
+_BINARIES: Final = (b"\x7fELF", b"MZ", b"\0asm")
 
 
 def _encoded(text: str | bytes) -> str | bytes:

@@ -95,7 +95,8 @@ class Abilities:
         if "program" in order:
             names = keys_of(ProgramEntry).items()
             options = {one.field: order[name] for name, one in names if name in order}
-            return Program(**options)
+            # What its task writes is said beside it.
+            return Program(**options, writes=order.get("writes"))
         if kind in self.functions:
             function = self.functions[kind]
             return lambda: function(payload)
@@ -399,6 +400,14 @@ class OrderRunner:
             "stderr_tail": result.stderr_tail,
             "duration": result.duration,
             "oom_killed": result.oom_killed,
+            "memory_mb": result.memory_mb,
+            "cpu_seconds": result.cpu_seconds,
+            "processes": result.processes,
+            "written_mb": result.written_mb,
+            "limits": dict(result.limits),
+            "enforced": result.enforced,
+            "unenforced": list(result.unenforced),
+            "exceeded": result.exceeded,
         }
         self._on_end(run, {"outcome": "completed", "program": program})
 

@@ -84,10 +84,15 @@ class OrchestratorPlace:
         return self._incoming.submit(documents, keys_of(key, documents))
 
     def start_workflow(
-        self, document: object, run_id: str | None = None, *, key: str | None = None
+        self,
+        document: object,
+        run_id: str | None = None,
+        *,
+        key: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
     ) -> str:
         """See `Client.start_workflow`."""
-        return self._incoming.start(document, run_id, key).workflow_id
+        return self._incoming.start(document, run_id, key, parameters).workflow_id
 
     def simulate(
         self, work: Any, durations: Mapping[str, float] | None = None

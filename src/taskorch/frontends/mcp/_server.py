@@ -28,7 +28,7 @@ from taskorch.errors import (
     TaskorchError,
     ValidationFailedError,
 )
-from taskorch.frontends.mcp._calls import Caller, Form, as_json
+from taskorch.frontends.mcp._calls import Form, ToolUser, as_json
 from taskorch.frontends.mcp._tools import Effect, Tool, tools_of, why_absent
 from taskorch.frontends.people import may
 
@@ -135,7 +135,7 @@ class _Handlers:
         self._long_turns = anyio.CapacityLimiter(_LONG_AT_ONCE)
 
     async def _on_thread(
-        self, caller: Caller, call: Callable[[], Any], *, is_long: bool = False
+        self, caller: ToolUser, call: Callable[[], Any], *, is_long: bool = False
     ) -> Any:
         turns = self._long_turns if is_long else self._turns
         try:
@@ -150,15 +150,15 @@ class _Handlers:
         mine = [each for name, each in self._listed.items() if _may_use(tools[name])]
         return types.ListToolsResult(tools=mine)
 
-    def _caller(self, person: str | None = None) -> Caller:
+    def _caller(self, person: str | None = None) -> ToolUser:
         """Who uses a tool: a program with a token of its own has the name of that."""
         who = proved_caller()
         if who is None or not who.name:
-            return Caller(self._by, person)
+            return ToolUser(self._by, person)
         if who.kind == "program":
-            return Caller(who.name)
+            return ToolUser(who.name)
         # A model with the token of a person is not that person, who can be asked.
-        return Caller(self._by, who.name)
+        return ToolUser(self._by, who.name)
 
     async def call_tool(self, context: Any, params: types.CallToolRequestParams) -> Any:
         tools = self._calls.tools
@@ -283,7 +283,7 @@ class _Calls:
         self.tools = tools
         self.waits = waits
 
-    def read(self, uri: str, caller: Caller) -> types.ReadResourceResult:
+    def read(self, uri: str, caller: ToolUser) -> types.ReadResourceResult:
         """What stands at the address of a resource."""
         try:
             return _resources.read(self.tools, self.place, uri, caller, _QUOTES)
@@ -294,7 +294,7 @@ class _Calls:
         self,
         tool: Tool,
         params: types.CallToolRequestParams,
-        caller: Caller,
+        caller: ToolUser,
         *,
         may_last: bool,
     ) -> Any:
@@ -327,7 +327,7 @@ class _Calls:
             text = "the tool has failed"
             return _failed("internal", text, "the log of the server says why", {})
 
-    def state(self, name: str, caller: Caller) -> dict[str, Any]:
+    def state(self, name: str, caller: ToolUser) -> dict[str, Any]:
         """How a task of the protocol stands, with the answer of `wait` at the end."""
         tool = self.tools["wait"]
 

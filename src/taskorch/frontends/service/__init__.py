@@ -28,14 +28,12 @@ prometheus-client: `pip install 'taskorch[serve]'`.
 - `_health`: whether all is well, and how several things stand; what Prometheus reads.
 - `_waiting`: waits on a loop for threads; what answers while it is not our turn.
 - `_page`: the page in a browser, and what it shows of the whole.
-- `_runs`, `_nights`: what became of each run, folded from events; the grid, the list.
+- `_run_operations`: the grid of nights, the list of runs, one run.
 - `_previews`: what an act would touch, before somebody does it.
 - `page`: the files of that page.
 """
 
 from __future__ import annotations
-
-from taskorch.frontends.people import Identity, ProxyHeader, Tokens, caller_of
 
 try:
     from taskorch.frontends.service._app import create_app
@@ -48,14 +46,4 @@ except ImportError as _error:
     _text = f"the service needs {_error.name}: pip install 'taskorch[serve]'"
     raise ImportError(_text, name=_error.name) from _error
 
-__all__ = (
-    "Identity",
-    "ProxyHeader",
-    "Server",
-    "Tokens",
-    "caller_of",
-    "create_app",
-    "new_token",
-    "recorded_app",
-    "serve",
-)
+__all__ = ("Server", "create_app", "new_token", "recorded_app", "serve")

@@ -48,7 +48,6 @@ from taskorch.frontends.service._guard import (
     sends_body,
 )
 from taskorch.frontends.service._health import Overviews, probes
-from taskorch.frontends.service._nights import earlier_of
 from taskorch.frontends.service._operations import (
     Current,
     Operation,
@@ -62,6 +61,7 @@ from taskorch.frontends.service._people import (
     refuse_role,
 )
 from taskorch.frontends.service._plans import Commands, Plans
+from taskorch.frontends.service._run_operations import earlier_of
 from taskorch.frontends.service._submissions import Submissions, work_schemas
 from taskorch.frontends.service._tasks import Tasks
 from taskorch.frontends.service._tenants import Tenancy

@@ -165,24 +165,24 @@ class Doors:
                 del self._codes[next(iter(self._codes))]
         return code
 
-    def use_code(self, code: str, headers: Headers) -> dict[str, str] | None:
-        """The header that begins a session for a code, or None: it is none."""
+    def use_code(self, code: str, headers: Headers) -> str | None:
+        """The cookie that begins a session for a code; None: it is none."""
         with self._lock:
             if code not in self._codes:
                 return None
             del self._codes[code]
         return self._begin("", headers)
 
-    def begin(self, headers: Headers) -> dict[str, str] | None:
-        """The header that begins a session for a token; None: it has no token."""
+    def begin(self, headers: Headers) -> str | None:
+        """The cookie that begins a session for a token; None: it has no token."""
         token = headers.get("authorization", "").partition(" ")[2].strip()
         if self._token is not None and hmac.compare_digest(token.encode(), self._token):
             return self._begin("", headers)
         named = None if self._tokens is None else self._tokens.find(token)
         return None if named is None else self._begin(named[0], headers)
 
-    def end(self, headers: Headers) -> dict[str, str]:
-        """The header that ends the session of a request."""
+    def end(self, headers: Headers) -> str:
+        """The cookie that ends the session of a request."""
         session = self._session_of(headers)
         with self._lock:
             if session:
@@ -191,7 +191,7 @@ class Doors:
                 del self._ended[next(iter(self._ended))]
         return _cookie(headers, "", "; Max-Age=0")
 
-    def _begin(self, holder: str, headers: Headers) -> dict[str, str]:
+    def _begin(self, holder: str, headers: Headers) -> str:
         begun = f"{_now():x}.{holder}.{secrets.token_hex(16)}"
         return _cookie(headers, f"{begun}.{self._mark(begun, holder)}")
 
@@ -211,12 +211,12 @@ class Doors:
         return values[0] if len(values) == 1 else ""
 
 
-def _cookie(headers: Headers, value: str, more: str = "") -> dict[str, str]:
+def _cookie(headers: Headers, value: str, more: str = "") -> str:
     # Whether TLS was taken off before, only the browser knows.
     is_secure = headers.get("origin", "").startswith("https://")
     secure = "; Secure" if is_secure else ""
     text = f"{cookie_name(headers)}={value}; Path=/; HttpOnly; SameSite=Strict"
-    return {"Set_Cookie": f"{text}{secure}{more}"}
+    return f"{text}{secure}{more}"
 
 
 def _now() -> int:

@@ -40,7 +40,6 @@ from taskorch.events import (
 from taskorch.events._ends import end_of_attempt
 from taskorch.frontends.service._bodies import answer, document
 from taskorch.frontends.service._guard import WHO
-from taskorch.frontends.service._nights import RunOperations
 from taskorch.frontends.service._operations import (
     Operation,
     named,
@@ -49,9 +48,11 @@ from taskorch.frontends.service._operations import (
     told,
 )
 from taskorch.frontends.service._previews import Previews
-from taskorch.frontends.service._runs import BROKEN, RunIndex
+from taskorch.frontends.service._run_operations import RunOperations
 from taskorch.frontends.service._waiting import Waiter
 from taskorch.model import Health, Stats, TaskStatus
+from taskorch.reading._nights import READ
+from taskorch.reading._runs import BROKEN, RunIndex
 from taskorch.runtime import MonotonicClock
 
 if TYPE_CHECKING:
@@ -65,8 +66,6 @@ if TYPE_CHECKING:
 
 #: Attempts that are kept, at least; twice as many at the most.
 KEPT: Final = 100_000
-#: Events of a journal that are read, the latest ones.
-_READ: Final = 2_000_000
 #: Seconds of the past whose ends are counted, and the most rectangles of an answer.
 _SECONDS: Final = 600
 _RECTANGLES: Final = 10_000
@@ -183,7 +182,7 @@ class Board:
         if keep is not None:
             keep()
         past = journal.last
-        for event in journal.happened(max(0, past - _READ)):
+        for event in journal.happened(max(0, past - READ)):
             if event.seq > past or self._is_closed:
                 break
             with self._lock:

@@ -132,26 +132,26 @@ class Sessions:
         return answer(document)
 
     async def _login(self, request: Request) -> Response:
-        headers = self._doors.begin(request.headers)
-        if headers is None:
+        cookie = self._doors.begin(request.headers)
+        if cookie is None:
             raise HttpProblem(
                 *(400, "no_token", "a session begins with a token"),
                 hint="send it: Authorization: Bearer …",
             )
-        return answer({}, **headers)
+        return answer({}, Set_Cookie=cookie)
 
     async def _logout(self, request: Request) -> Response:
-        return answer({}, **self._doors.end(request.headers))
+        return answer({}, Set_Cookie=self._doors.end(request.headers))
 
     async def _use_code(self, request: Request) -> Response:
         body = await read_object(request, _CODE)
-        headers = self._doors.use_code(body["code"], request.headers)
-        if headers is None:
+        cookie = self._doors.use_code(body["code"], request.headers)
+        if cookie is None:
             text = "the code of the link was used, or is of another life"
             raise HttpProblem(
                 401, "no_code", text, hint="take another link, or the token"
             )
-        return answer({}, **headers)
+        return answer({}, Set_Cookie=cookie)
 
 
 class TokenOperations:

@@ -8,7 +8,7 @@ Decision: 0213.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from taskorch._base.verbs import OBJECT, TEXT, listed
 from taskorch._base.visible import counted
 from taskorch._managers import _foreseen
-from taskorch._managers._foreseen import Foreseen
+from taskorch._managers._foreseen import Foreseen, many_tasks
 from taskorch.frontends.service._bodies import answer, read_object
 from taskorch.frontends.service._guard import WHO
 from taskorch.frontends.service._operations import (
@@ -30,7 +30,6 @@ from taskorch.frontends.service._operations import (
 )
 from taskorch.frontends.service._people import refuse_role
 from taskorch.frontends.service._tenants import Tenancy, unknown
-from taskorch.model import TERMINAL
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -67,6 +66,8 @@ class Previews:
             "trigger_schedule": _trigger_schedule,
             "backfill_schedule": _backfill_schedule,
             "remove_schedule": _remove_schedule,
+            "cancel_backfill": _cancel_backfill,
+            "prune": _prune,
         }
 
     def operations(self) -> list[Operation]:
@@ -84,7 +85,8 @@ class Previews:
             Operation(
                 *("GET", "/api/v1/previews", "preview"),
                 "What an operation would touch now, without doing it: `subject` is the "
-                "task, run or schedule; `since` and `until` are those of a backfill.",
+                "task, run or schedule; `since` and `until` are those of a backfill. "
+                "`parameters` are what a run of a schedule may be asked for.",
                 self._preview,
                 query={
                     "operation": {"enum": [*self._acts]},
@@ -98,6 +100,7 @@ class Previews:
                     tasks=listed(TEXT),
                     count={"type": "integer"},
                     does_something={"type": "boolean"},
+                    parameters=listed(OBJECT),
                 ),
                 refuses=(404, 422),
             ),
@@ -135,65 +138,31 @@ class Previews:
                 "tasks": foreseen.task_ids[:_SHOWN],
                 "count": len(foreseen.task_ids),
                 "does_something": foreseen.does_something,
+                "parameters": list(foreseen.parameters),
             }
         )
 
 
-def _tasks(ids: Collection[str], one: str, many: str) -> str:
-    """How many tasks do something: the verb of one, and that of many."""
-    return f"{counted(len(ids), 'task')} {one if len(ids) == 1 else many}"
-
-
 def _cancel_task(orch: Any, task_id: str, _: Mapping[str, str]) -> Foreseen:
-    status = orch.get_task_status(task_id)
-    if status.state in TERMINAL:
-        text = f"It has ended already: it is {status.state}."
-        return Foreseen((), text, does_something=False)
-    waiting = _foreseen.waiting_for(orch, task_id)
-    text = f"Cancels {status.task_id}, which is {status.state}."
-    if waiting:
-        text += f" {_tasks(waiting, 'waits', 'wait')} for it, and will lack it."
-    return Foreseen((status.task_id,), text)
+    return _foreseen.cancel_of_task(orch, task_id)
 
 
 def _rerun_task(orch: Any, task_id: str, _: Mapping[str, str]) -> Foreseen:
-    status = orch.get_task_status(task_id)
-    if status.state not in TERMINAL:
-        text = f"It has not ended: it is {status.state}."
-        return Foreseen((), text, does_something=False)
-    ids = _foreseen.rerun(orch, task_id)
-    text = f"Runs {counted(len(ids), 'task')} again."
-    if len(ids) > 1:
-        text += " The others had its earlier result."
-    waiting = [i for i in _foreseen.waiting_for(orch, task_id) if i not in ids]
-    if waiting:
-        text += f" {_tasks(waiting, 'waits', 'wait')} for what it comes to."
-    return Foreseen(tuple(ids), text)
+    return _foreseen.rerun_of_task(orch, task_id)
 
 
 def _decide(orch: Any, task_id: str, _: Mapping[str, str]) -> Foreseen:
     waiting = _foreseen.waiting_for(orch, task_id)
-    text = f"Decides on {task_id}; {_tasks(waiting, 'waits', 'wait')} for it."
+    text = f"Decides on {task_id}; {many_tasks(waiting, 'waits', 'wait')} for it."
     return Foreseen((task_id, *waiting), text)
 
 
 def _cancel_workflow(orch: Any, run_id: str, _: Mapping[str, str]) -> Foreseen:
-    ids = _foreseen.open_of(orch.workflows.get(run_id))
-    if not ids:
-        return Foreseen((), "All its tasks have ended.", does_something=False)
-    return Foreseen(tuple(ids), f"Cancels {counted(len(ids), 'task')}.")
+    return _foreseen.cancel_of_run(orch.workflows, run_id)
 
 
 def _restart_workflow(orch: Any, run_id: str, _: Mapping[str, str]) -> Foreseen:
-    ids = _foreseen.restarted(orch.workflows, run_id)
-    if not ids:
-        text = "Nothing of it failed or was cancelled."
-        return Foreseen((), text, does_something=False)
-    opened = {*_foreseen.open_of(orch.workflows.get(run_id))}.difference(ids)
-    text = f"Runs {counted(len(ids), 'task')} again."
-    if opened:
-        text += f" {_tasks(opened, 'that waited goes', 'that waited go')} on."
-    return Foreseen(tuple(ids), text)
+    return _foreseen.restart_of_run(orch.workflows, run_id)
 
 
 def _trigger_schedule(orch: Any, name: str, _: Mapping[str, str]) -> Foreseen:
@@ -201,7 +170,7 @@ def _trigger_schedule(orch: Any, name: str, _: Mapping[str, str]) -> Foreseen:
     text = f"Starts {status.makes} once, now, besides its times."
     if status.running:
         text += f" {', '.join(status.running[:3])} has not ended, and goes on."
-    return Foreseen((), text)
+    return Foreseen((), text, parameters=orch.schedules._parameters(name))  # noqa: SLF001 - no verb
 
 
 def _backfill_schedule(orch: Any, name: str, query: Mapping[str, str]) -> Foreseen:
@@ -213,6 +182,22 @@ def _backfill_schedule(orch: Any, name: str, query: Mapping[str, str]) -> Forese
         verb = "has" if len(existing) == 1 else "have"
         text += f" {len(existing):,} {verb} been made already, and stay as they are."
     return Foreseen(tuple(new), text, does_something=bool(new))
+
+
+def _prune(orch: Any, schedule: str, _: Mapping[str, str]) -> Foreseen:
+    pruned = orch.prune(schedule="" if schedule == "*" else schedule, dry_run=True)
+    return Foreseen((), f"{pruned}", does_something=bool(pruned.tasks))
+
+
+def _cancel_backfill(orch: Any, backfill_id: str, _: Mapping[str, str]) -> Foreseen:
+    status = orch.schedules.backfill_status(backfill_id)
+    if not status.left:
+        text = f"It is {status.state}, and nothing is to come."
+        return Foreseen((), text, does_something=False)
+    text = f"Leaves out {counted(status.left, 'tick')}, which then never run."
+    if status.running:
+        text += f" {len(status.running):,} that run go on."
+    return Foreseen((), text)
 
 
 def _remove_schedule(orch: Any, name: str, _: Mapping[str, str]) -> Foreseen:

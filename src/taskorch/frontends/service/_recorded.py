@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._telling.following import FOLLOWED
 from taskorch.errors import JournalError
-from taskorch.events import TaskSubmitted
 from taskorch.frontends.people import Identity, Tokens
 from taskorch.frontends.service._app import make_app, tokens_of
 from taskorch.frontends.service._feed import Events, Feed
@@ -55,6 +54,8 @@ class Recorded:
         #: Asked here as of an orchestrator.
         self.tasks = reader.tasks
         self._newest_tasks = reader._newest_tasks  # noqa: SLF001 - as of an orchestrator
+        self._questions = reader._questions  # noqa: SLF001 - as above
+        self._above = reader._above  # noqa: SLF001 - as above
         self.get_task_status = reader.get_task_status
         self.get_stats = reader.get_stats
         self.failures = reader.failures
@@ -85,11 +86,6 @@ class Recorded:
     def _latest_coverage(self) -> dict[str, float]:
         # What is in a result would have to be imported.
         return {}
-
-    def above(self, task_id: str) -> tuple[str, ...]:
-        """The tasks that a task comes after, as it was submitted."""
-        events = self._reader.events(task_id)
-        return next((e.after for e in events if isinstance(e, TaskSubmitted)), ())
 
     def handle(self, task_id: str) -> Any:
         """What says that there is nothing to wait for."""

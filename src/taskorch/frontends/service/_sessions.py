@@ -30,9 +30,9 @@ from taskorch.errors import (
     TaskFailedError,
     UnknownTaskError,
 )
-from taskorch.executors._programs._attempts import failure_of
+from taskorch.executors._programs._attempts import as_declared, failure_of
 from taskorch.frontends.service._waiting import Waiter
-from taskorch.model import Agent, Program, ProgramResult
+from taskorch.model import Agent, Program, ProgramResult, Resources, Task
 from taskorch.protocols import Attempt, AttemptExecutor
 from taskorch.workflows._writing import write_work
 
@@ -152,7 +152,7 @@ class AgentSession(AttemptExecutor[str]):
             "number": attempt.number,
             "fence": fence,
             **({} if task.timeout is None else {"timeout": task.timeout}),
-            **write_work(task),
+            **write_work(_as_declared(attempt)),
         }
         program = task.payload if isinstance(task.payload, Program) else None
         with self._lock:
@@ -417,6 +417,14 @@ class AgentSession(AttemptExecutor[str]):
             self._ended.popitem(last=False)
 
 
+def _as_declared(attempt: Attempt) -> Task:
+    """The task of *attempt*, whose program says all that it is to be held to."""
+    task = attempt.task
+    if not isinstance(task.payload, Program):
+        return task
+    return attrs.evolve(task, payload=as_declared(task.payload, attempt, None))
+
+
 def _end_of(
     result: Result, task_id: str, program: Program | None
 ) -> tuple[Any, BaseException | None]:
@@ -426,7 +434,10 @@ def _end_of(
     value = result.value
     if result.program is not None:
         args = () if program is None else program.args
-        value = ProgramResult(args, log_path=None, **result.program)
+        end = dict(result.program)
+        end["limits"] = Resources.of(end.get("limits", {}))
+        end["unenforced"] = tuple(end.get("unenforced", ()))
+        value = ProgramResult(args, log_path=None, **end)
         if program is None:
             program = Program(["?"])
         error = failure_of(task_id, program, value, was_asked=False)

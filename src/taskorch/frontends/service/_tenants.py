@@ -100,7 +100,9 @@ class Tenancy:
             return
         orch = self._orch()
         if not is_task:
-            is_theirs = self.has_run(who, subject)
+            # What a schedule makes is a run, too, if it is one task.
+            is_single = operation == "run" and self.has_task(who, subject)
+            is_theirs = is_single or self.has_run(who, subject)
         elif operation == "answer" and self._is_asked(who, subject):
             is_theirs = True
         else:

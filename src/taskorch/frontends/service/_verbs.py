@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._base.people import SPEAK_FOR, person
+from taskorch._base.people import may_speak_as, person
 from taskorch._base.verbs import OBJECT, TEXT, Schema, listed
 from taskorch._base.visible import visible
 from taskorch._verbs.table import VERBS, as_json, bound
@@ -71,7 +71,7 @@ _MEMBERS: Final[Mapping[str, Schema]] = {
 #: What it says where it is the whole, and where it has more.
 _ANSWERS: Final[Mapping[str, Schema]] = {
     "agent": _AGENT,
-    "backfill_schedule": told(ids=listed(TEXT), already=listed(TEXT)),
+    "backfill_schedule": told(ids=listed(TEXT), already=listed(TEXT), backfill_id=TEXT),
     "get_task_status": _STATUS,
     "hold_starts": OBJECT,
     "spawn_agent": _AGENT,
@@ -175,11 +175,8 @@ async def _carry_out(
     return answer(members, verb.status)
 
 
-#: Arguments that say who does something, and what they mean if it is not said.
-_SAYS_WHO: Final[Mapping[str, Collection[str]]] = {
-    "by": frozenset({"answer", "approve_workflow", "reject_workflow", "hold_starts"}),
-    "source": frozenset({"reward_task"}),
-}
+#: Arguments that say who does something.
+_SAYS_WHO: Final = frozenset({"by", "source"})
 #: Whose hold it is: to release that of another is no word of theirs.
 _WHOSE: Final = "release_starts"
 
@@ -200,9 +197,9 @@ def _as_proved(who: Caller, verb: Verb, fields: Mapping[str, Any]) -> dict[str, 
         HttpProblem: They say another, and *who* may not speak for others.
     """
     proved = dict(fields)
-    for name, operations in _SAYS_WHO.items():
-        if verb.operation in operations:
-            proved[name] = name_for(who, proved.get(name))
+    for each in verb.fields:
+        if each.name in _SAYS_WHO and verb.operation != _WHOSE:
+            proved[each.name] = name_for(who, proved.get(each.name))
     if verb.operation == _WHOSE:
         proved.setdefault("by", who.name)
     reason = proved.get("reason")
@@ -224,7 +221,7 @@ def name_for(who: Caller, name: str | None) -> str:
     """
     if name is None or person(name) == person(who.name):
         return who.name
-    if who.may(SPEAK_FOR):
+    if may_speak_as(name):
         return name
     raise HttpProblem(
         *(403, "not_your_name", f"{who.name} may not speak for others"),
@@ -292,7 +289,11 @@ def _status(status: Any) -> dict[str, Any]:
 
 
 _SHAPES: Final[Mapping[str, Callable[[Any], Any]]] = {
-    "backfill_schedule": lambda ids: {"ids": [*ids], "already": [*ids.already]},
+    "backfill_schedule": lambda ids: {
+        "ids": [*ids],
+        "already": [*ids.already],
+        "backfill_id": ids.backfill_id,
+    },
     "explain": _explained,
     "stuck": lambda groups: {"stuck": [_explained(each) for each in groups]},
     "trigger_schedule": lambda made_id: {"ids": [made_id]},

@@ -261,6 +261,8 @@ class SuiteAttempt:
             findings.append(
                 CriterionFinding("results", said=str(results.problem.message))
             )
+        if "exceeded" in event:
+            findings.append(CriterionFinding("memory_limit", said=event["exceeded"]))
         measures = self._measures(event, results)
         findings += judge(self.criteria, measures)
         summary = self._summary(measures, findings, event, now)
@@ -303,7 +305,10 @@ class SuiteAttempt:
         error = CriteriaNotMetError(self._why(bad, tests), hint=f"see {self.log}")
         seconds = summary["duration_seconds"]
         error.result = result_of(summary["exit_code"], self.log, seconds)
-        error.failure_class = self._class_of(error.result, tests, unended)
+        is_over = any(finding.name == "memory_limit" for finding in bad)
+        error.failure_class = self._class_of(
+            error.result, tests, unended, is_over=is_over
+        )
         raise error
 
     def _class_of(
@@ -311,8 +316,12 @@ class SuiteAttempt:
         result: ProgramResult,
         tests: Iterable[TestRecord],
         unended: Collection[str],
+        *,
+        is_over: bool,
     ) -> FailureClass:
         """What kind of failure it is that it does not meet its criteria."""
+        if is_over:
+            return FailureClass("memory_error", "it passed its limit of memory")
         if result.exit_code < 0:
             return class_of_end(result)
         failed = [test for test in tests if test.is_bad and test.id not in unended]

@@ -26,6 +26,7 @@ from taskorch.errors import (
     AttemptInterrupted,
     InvalidTaskError,
     NotRunningError,
+    ProgramFailedError,
     TaskFailure,
     UnknownTaskError,
 )
@@ -135,7 +136,9 @@ def join(
     admit(
         orchestrator,
         attrs.evolve(agent, capabilities=tuple(sorted(does))),
-        Elsewhere(orchestrator, folder, agent.name, executor),
+        Elsewhere(
+            orchestrator, folder, agent.name, executor, enforce=suite.limits.enforce
+        ),
     )
 
 
@@ -148,7 +151,10 @@ class Elsewhere(AttemptExecutor[B]):
         folder: RunFolder,
         name: str,
         executor: AttemptExecutor[B],
+        *,
+        enforce: bool = False,
     ) -> None:
+        self._enforce = enforce
         self._orchestrator = orchestrator
         self._folder = folder
         self._name = name
@@ -163,7 +169,9 @@ class Elsewhere(AttemptExecutor[B]):
         )
         test_attempt = SuiteAttempt(self._name, self._folder, attempt.task, info)
         test_attempt.clear()
-        program_attempt = _Given(attempt, test_attempt, self._counts)
+        program_attempt = _Given(
+            attempt, test_attempt, self._counts, enforce=self._enforce
+        )
         return self._executor.begin(cast("Attempt", program_attempt))
 
     def stop(self, begun: B, grace: float) -> None:
@@ -176,11 +184,30 @@ class Elsewhere(AttemptExecutor[B]):
         return status.state is TaskState.RUNNING and status.attempts == attempt.number
 
 
+def _over_limit(error: ProgramFailedError) -> dict[str, Any]:
+    """The last event of a task that has passed one of its limits."""
+    result: ProgramResult = error.result
+    return {
+        "exit_code": result.exit_code,
+        "seconds": result.duration,
+        "memory_mb": result.memory_mb or 0.0,
+        "cpu_seconds": result.cpu_seconds or 0.0,
+        "disk_mb": result.written_mb or 0.0,
+        "host": "",
+        "exceeded": error.message,
+    }
+
+
 class _Given:
     """An attempt as the executor of the agent sees it: as a program."""
 
     def __init__(
-        self, attempt: Attempt, test_attempt: SuiteAttempt, counts: Any
+        self,
+        attempt: Attempt,
+        test_attempt: SuiteAttempt,
+        counts: Any,
+        *,
+        enforce: bool,
     ) -> None:
         self._attempt = attempt
         self._made = test_attempt
@@ -200,7 +227,7 @@ class _Given:
             {**test_attempt.job(), "mark": self._mark, "about": about},
         )
         args = [test_attempt.python, str(WORKER), str(test_attempt.request.resolve())]
-        program = Program(args, inherit_env=True, check=False)
+        program = Program(args, inherit_env=True, check=False, enforce=enforce)
         self.task: Task = attrs.evolve(attempt.task, payload=program)
 
     def __getattr__(self, name: str) -> Any:
@@ -235,6 +262,9 @@ class _Given:
             AgentDiedError: It was killed.
             NotSharedError: It could not be run there.
         """
+        if isinstance(error, ProgramFailedError) and error.result is not None:
+            # There is no other for a program that is not checked.
+            return self._made.end(_over_limit(error))
         if not isinstance(result, ProgramResult):
             raise self._not_shared(str(error or "it has run no program"))
         event = _last_event(result.stdout_tail, self._mark)

@@ -14,6 +14,7 @@ from taskorch._documents.forms import (
     DocumentOf,
     Each,
     Either,
+    Flag,
     Number,
     OneOf,
     Text,
@@ -144,11 +145,13 @@ class AgentLimits:
         max_agents: At most.
         total_memory_mb: MiB that all may reserve.
         total_cpu_cores: Cores that all may reserve.
+        enforce: Whether a test task is ended that takes more than it has reserved.
     """
 
     max_agents: int | None = field(_SOME)
     total_memory_mb: float = field(_AMOUNT)
     total_cpu_cores: float = field(_AMOUNT)
+    enforce: bool = field(Flag(), default=False)
 
 
 @attrs.frozen

@@ -137,6 +137,7 @@ class Limits:
         settle: The settling time: seconds before it shrinks.
         is_pool: Whether there are as many as there is work for, from `min_agents` to
             `max_agents`; else they are all there from the beginning.
+        enforce: Whether a test task is ended that takes more than it has reserved.
     """
 
     min_agents: int = 1
@@ -146,6 +147,7 @@ class Limits:
     scale_down: float = 0.3
     settle: float = 300.0
     is_pool: bool = False
+    enforce: bool = False
 
 
 @attrs.frozen

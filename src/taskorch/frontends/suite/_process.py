@@ -11,14 +11,17 @@ import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, Final
 
 from taskorch._contexts import TaskContext
-from taskorch.errors import AttemptInterrupted, TaskFailure
+from taskorch.errors import AttemptInterrupted, TaskFailure, UnenforceableError
+from taskorch.executors._programs._family import Family
+from taskorch.executors._programs._governor import Governor, Hold, UnheldError
 from taskorch.frontends.suite._attempt import AttemptInfo, SuiteAttempt
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._judging import CriteriaNotMetError
-from taskorch.model import Task
+from taskorch.model import TASK_VARIABLE, Task
 
 #: What runs in it; also a program for an agent elsewhere.
 WORKER: Final = Path(__file__).with_name("_worker.py")
@@ -26,6 +29,8 @@ WORKER: Final = Path(__file__).with_name("_worker.py")
 _LOOK: Final = 0.1
 #: Seconds that a process has to end when it is not needed any more.
 _PATIENCE: Final = 5.0
+#: Seconds between looks whether all of a task is gone.
+_MOMENT: Final = 0.01
 #: Bytes of an event: beyond that it is none of ours.
 _MAX_LINE: Final = 1 << 20
 
@@ -59,13 +64,14 @@ class AgentProcess:
         hear: Callable[[dict[str, Any]], object],
         is_to_end: Callable[[], bool],
         grace: float,
+        begun: Callable[[int], object] | None = None,
     ) -> dict[str, Any]:
         """
         Run one task to its end.
 
-        What a *job* says: see `_worker`. *hear* is given each event on the way;
-        *is_to_end* is asked now and then whether it is to end early, within *grace*
-        seconds.
+        What a *job* says: see `_worker`. *begun* is given its process group, and *hear*
+        each event on the way; *is_to_end* is asked now and then whether it is to end
+        early, within *grace* seconds.
 
         Returns:
             The last event: how it ended.
@@ -86,6 +92,8 @@ class AgentProcess:
                     return event
                 if event["event"] == "begun":
                     self._group = event["group"]
+                    if begun is not None:
+                        begun(self._group)
                 else:
                     hear(event)
 
@@ -176,10 +184,65 @@ def _session_of(pid: int) -> int | None:
 _SHARE: Final = 0.8
 
 
-class SuiteAgent:
-    """Runs one test task at a time; one that is to end has *grace* seconds for that."""
+#: The amounts that a test task is held to.
+_LIMITED: Final = ("cpu", "memory_mb")
 
-    def __init__(self, name: str, folder: RunFolder, grace: float) -> None:
+
+class TaskHold:
+    """What holds the processes of a test task; None is nothing."""
+
+    def __init__(self, hold: Hold | None, task_id: str) -> None:
+        self._hold = hold
+        self._mark = os.fsencode(f"{TASK_VARIABLE}={task_id}")
+        self.joins: tuple[str, ...] = () if hold is None else hold.joins
+
+    def begun(self, group: int) -> None:
+        """Its process group is *group*."""
+        if self._hold is not None:
+            self._hold.begin(Family(group, self._mark))
+
+    def is_to_end(self) -> bool:
+        """Whether it has passed a limit; it is killed then."""
+        hold = self._hold
+        if hold is not None and monotonic() >= hold.next_look and hold.look():
+            hold.kill()
+        # It has no time to end by itself.
+        return False
+
+    def end(self, event: dict[str, Any]) -> dict[str, Any]:
+        """The last *event* with what was measured, once all of it is gone."""
+        hold = self._hold
+        if hold is None:
+            return event
+        hold.kill()
+        while not hold.end():
+            sleep(_MOMENT)
+        measured = {**event, "memory_mb": hold.used.memory_mb or event.get("memory_mb")}
+        name = hold.exceeded
+        if name and name in hold.limits:
+            used, limit = getattr(hold.used, name), hold.limits[name]
+            way = hold.ways[name]
+            measured["exceeded"] = (
+                f"it used {used:.0f} of {limit:g} MB of memory, and was ended ({way})"
+            )
+        return measured
+
+
+class SuiteAgent:
+    """
+    Runs one test task at a time; one that is to end has *grace* seconds for that.
+
+    With a *governor*, each is held to what it has reserved.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: RunFolder,
+        grace: float,
+        governor: Governor | None = None,
+    ) -> None:
+        self._governor = governor
         self.name: str = name
         self.folder: RunFolder = folder
         self._grace = grace
@@ -209,16 +272,20 @@ class SuiteAgent:
         attempt = SuiteAttempt(self.name, self.folder, task, info)
         process = self._process_for(attempt.python)
         attempt.clear()
+        hold = self._hold(context)
         try:
             end = process.run(
-                attempt.job(),
+                {**attempt.job(), "joins": hold.joins},
                 hear=attempt.hear,
-                is_to_end=lambda: context.cancelled,
+                is_to_end=lambda: context.cancelled or hold.is_to_end(),
                 grace=self._grace * _SHARE,
+                begun=hold.begun,
             )
         except AgentDiedError:
+            hold.end({})
             attempt.cut_off("died")
             raise
+        end = hold.end(end)
         try:
             # One that is being cancelled, or is out of time, stops here.
             context.checkpoint()
@@ -227,6 +294,23 @@ class SuiteAgent:
                 attempt.end(end, stopped=str(why))
             raise
         return attempt.end(end)
+
+    def _hold(self, context: TaskContext) -> TaskHold:
+        """
+        What holds an attempt.
+
+        Raises:
+            UnenforceableError: Nothing can, here.
+        """
+        if self._governor is None:
+            return TaskHold(None, context.task_id)
+        amounts = dict(context.allocation)
+        limits = {name: amounts[name] for name in _LIMITED if amounts.get(name)}
+        try:
+            hold, _ = self._governor.hold(limits, partly=False)
+        except UnheldError as error:
+            raise UnenforceableError(str(error), task_id=context.task_id) from error
+        return TaskHold(hold if limits else None, context.task_id)
 
     def _process_for(self, python: str) -> AgentProcess:
         if python not in self._processes:

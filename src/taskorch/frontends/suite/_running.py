@@ -19,6 +19,7 @@ from taskorch.errors import (
 from taskorch.events import (
     AgentLost,
 )
+from taskorch.executors._programs._governor import Governor
 from taskorch.frontends.suite import _report
 from taskorch.frontends.suite._folder import OWN, History, RunFolder, kept_in
 from taskorch.frontends.suite._formats import written
@@ -112,9 +113,10 @@ def run(
     witness.begin(suite, place)
     suite = sharded(suite, place)
     agents: dict[str, SuiteAgent] = {}
+    governor = Governor() if suite.limits.enforce else None
 
     def agent(name: str) -> SuiteAgent:
-        agents[name] = SuiteAgent(name, place, suite.retries.grace)
+        agents[name] = SuiteAgent(name, place, suite.retries.grace, governor)
         return agents[name]
 
     def left(event: AgentLost) -> None:

@@ -169,6 +169,7 @@ class WorkspaceConfig:
         max_agents: Tasks at once.
         max_cpu: Cores of a task.
         max_memory_mb: MiB that one task may take.
+        enforce: Whether programs are held to the cores and the memory of their tasks.
         grace: Seconds between asking a program to end and killing it.
     """
 
@@ -181,6 +182,7 @@ class WorkspaceConfig:
     max_agents: int = 10
     max_cpu: float = 4.0
     max_memory_mb: float = 8 * 1024.0
+    enforce: bool = False
     grace: float = 10.0
 
     @property
@@ -227,11 +229,13 @@ class LimitsEntry:
         max_concurrent_agents: Tasks at once.
         max_cpu_per_agent: Cores of a task.
         max_memory_gb: GiB of a task.
+        enforce: Whether a program is ended that takes more than its task says.
     """
 
     max_concurrent_agents: int = field(COUNT, default=10)
     max_cpu_per_agent: float = field(Number(), default=4.0)
     max_memory_gb: float = field(Number(), default=8.0)
+    enforce: bool = field(Flag(), default=False)
 
 
 @attrs.frozen
@@ -316,6 +320,7 @@ def _config(entry: ReadMapping, faults: FaultList) -> WorkspaceConfig:
         grace=entry.get("grace", usual.grace),
         max_agents=limits.get("max_concurrent_agents", usual.max_agents),
         max_cpu=limits.get("max_cpu_per_agent", usual.max_cpu),
+        enforce=limits.get("enforce", usual.enforce),
         max_memory_mb=1024 * limits.get("max_memory_gb", usual.max_memory_mb / 1024),
     )
 

@@ -101,6 +101,7 @@ class WorkspaceSession:
             find=self._find,
             tell=tell,
             held_up=lambda task_id: len(self.plan.held_up_by(task_id)),
+            enforce=config.enforce,
         )
         for agent in config.programs.values():
             add_agent(self.orchestrator, agent, self.worker.handler(agent))

@@ -14,6 +14,7 @@ from taskorch._documents.located import Located, plain
 from taskorch.frontends.workspace._fields import (
     LINE,
     LINES,
+    SCOPES,
     CommandLine,
     Duration,
     Paths,
@@ -34,7 +35,7 @@ _MAX_FILE: Final = 1 << 24
 _BEGIN: Final = re.compile(rb"(?:\xef\xbb\xbf)?---[ \t]*\r?\n")
 #: Fields that are lists, and those of them that name files.
 _FILES: Final = ("inputs", "outputs", "gate")
-_LISTS: Final = ("dependencies", "capability", *_FILES)
+_LISTS: Final = ("dependencies", "capability", "writes", *_FILES)
 _END: Final = re.compile(rb"^(?:---|\.\.\.)[ \t]*\r?$", re.MULTILINE)
 
 
@@ -85,6 +86,7 @@ class TaskFile:
         inputs: Files of the folder of outputs that must exist at its start.
         outputs: Files of its folder of outputs that must exist at its end.
         gate: Files of the workspace that must exist at its end.
+        writes: What it may write; tasks that may write the same do not run together.
         agent: Its worker; None is any that can.
         command: Its program, instead of the worker's.
         capability: Capabilities that it needs.
@@ -109,6 +111,7 @@ class TaskFile:
     gate: tuple[str, ...] = attrs.field(
         default=(), metadata=may_be(Paths("a gate is in the folder of the workspace"))
     )
+    writes: tuple[str, ...] | None = attrs.field(default=None, metadata=may_be(SCOPES))
     agent: str | None = attrs.field(default=None, metadata=may_be(LINE))
     command: tuple[str, ...] | None = attrs.field(
         default=None, metadata=may_be(CommandLine())

@@ -63,6 +63,7 @@ def task_for(
         priority=task.priority,
         requires=_requires(config, task),
         resources=Resources(**needs),
+        writes=task.writes,
     )
 
 

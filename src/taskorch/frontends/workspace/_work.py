@@ -77,6 +77,7 @@ class TaskFileWorker:
 
     *find* says the task file of an id as it is now, and the seconds that it may take;
     None if it has gone. *held_up* says how many tasks wait for one, directly or not.
+    *enforce* says whether programs are held to the cores and the memory of their tasks.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class TaskFileWorker:
         find: Callable[[str], tuple[TaskFile, float | None] | None],
         tell: Tell,
         held_up: Callable[[str], int],
+        enforce: bool = False,
     ) -> None:
         self._orch = orchestrator
         self._layout = layout
@@ -95,6 +97,7 @@ class TaskFileWorker:
         self._find = find
         self._tell = tell
         self._held_up = held_up
+        self._enforce = enforce
         self._clock = MonotonicClock()
         self._slots = _Slots()
         #: What is cancelled from now on has not ended: all is to stop.
@@ -238,6 +241,7 @@ class TaskFileWorker:
             "TASK_OUTPUTS": outputs,
             "TASK_FENCE": str(claim.fence),
         }
+        amounts = {"cpu": task.cpu, "memory_mb": task.memory_mb}
         stdin = None
         if agent.stdin and task.command is None:
             stdin = body_of(layout.root / task.path)
@@ -253,6 +257,8 @@ class TaskFileWorker:
             pid_file=layout.pid(task.task_id),
             # Who dies has no claims any more, but only once its programs are gone too.
             pass_fds=self._claims.files,
+            limits={name: much for name, much in amounts.items() if much},
+            enforce=self._enforce,
         )
 
     def _look(self, task: TaskFile, result: ProgramResult) -> _Outcome:

@@ -81,6 +81,9 @@ def _take(kernel: KernelState, row: TaskRow, sign: int) -> None:
     kernel.running += sign
     agent.running += sign
     for name, units in row.alloc:
+        if name in kernel.beside:
+            kernel.beside[name].used += sign * units
+            continue
         agent.used[name] += sign * units
         if name in kernel.pools:
             kernel.pools[name].used += sign * units
@@ -428,6 +431,9 @@ class _Held:
         kernel = self._kernel
         if self._slots.total() >= kernel.config.concurrency:
             return False
+        for scope, much in bucket.locks or ():
+            if much > scope.total - self._units[scope.name]:
+                return False
         return not bucket.agents or any(
             self._slots[agent] < agent.limit
             and all(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar, Final
 
 from taskorch._base.limits import NS
@@ -12,7 +12,9 @@ from taskorch.kernel._backfill import length_of
 from taskorch.kernel._explain import _holds
 from taskorch.kernel._explain._holders import NAMED, Held, Holders, enough
 from taskorch.kernel._rows import (
+    PURSE,
     QUOTA,
+    SCOPE,
     TOKEN,
     AgentRow,
     RateRow,
@@ -26,6 +28,7 @@ from taskorch.kernel._standing import limits_of, meaning_of, so_many
 from taskorch.kernel._state import KernelState
 from taskorch.model import (
     BURST,
+    EVERYTHING,
     STARTS,
     TASKS,
     Blocker,
@@ -326,6 +329,60 @@ class Wording:
             remedies=(*ends, remedy),
         )
 
+    def _budget(self, short: Shortage) -> Blocker:
+        """Too little is left of its budget, or reserved by others."""
+        name, _, resource = short.name.removeprefix(PURSE).rpartition(":")
+        pool, budget = self._kernel.beside[short.name], self._kernel.budgets[name]
+        rest = max(0, pool.total - budget.spent[resource]) / 1e6
+        total, need = pool.total / 1e6, short.need / 1e6
+        needs = f", and it needs {need:g}" if short.need > 1 else ""
+        detail = (
+            f"Of budget {name!r}, {rest:g} of {total:g} {resource} are left{needs}."
+        )
+        more = (pool.total + short.missing) / 1e6
+        totals = f"{{{resource!r}: {more:.12g}}}"
+        raised = f"orch.resources.raise_budget({name!r}, {totals})"
+        words = f"Raise it: {raised}."
+        remedy = Remedy("raise_budget", words, name=resource, amount=more)
+        held = self._holders_of(short.name, short.missing)
+        if held and not short.is_hopeless:
+            detail = f"{detail} Others have reserved of it: {some(_names(held))}."
+        return Blocker(
+            "budget",
+            detail,
+            *(name, need, max(0.0, short.have / 1e6), _names(held)),
+            resource=resource,
+            remedies=(remedy,),
+        )
+
+    # -- resource is written -----------------------------------------------------------
+
+    def _scope(self, short: Shortage) -> Blocker:
+        """Another may write what it may write: who, and what of it."""
+        held = self._holders_of(short.name, short.need)
+        ends = enough(held, short.missing)
+        names = _names(held)
+        others = [f"{name} ({_paths(self._kernel, name)})" for name in names]
+        detail = f"It may write {_listed(self._bucket.spec.writes)}, and so may "
+        words = f"It is enough that {some(ends)} end{'s' * (len(ends) == 1)}."
+        path = short.name.removeprefix(SCOPE) or EVERYTHING
+        return Blocker(
+            "scope",
+            f"{detail}{some(others)}.",
+            *(path, 1, 0, names),
+            remedies=(Remedy("free", words, ends, path, 1),),
+        )
+
+    def _turn(self, short: Shortage) -> Blocker:
+        first = short.name
+        detail = (
+            f"{first} comes first, and both may write the same: it waits for what "
+            "others may write."
+        )
+        words = f"It is enough that {first} starts, or ends."
+        remedy = Remedy("complete", words, (first,))
+        return Blocker("scope", detail, first, remedies=(remedy,))
+
     # -- what helps ----------------------------------------------------------------
 
     def _holders_of(
@@ -381,7 +438,20 @@ class Wording:
         "too small": _too_small,
         "too little": _too_little,
         "quota": _quota,
+        "scope": _scope,
+        "turn": _turn,
+        "budget": _budget,
     }
+
+
+def _listed(paths: Iterable[str]) -> str:
+    return ", ".join(path or EVERYTHING for path in paths)
+
+
+def _paths(kernel: KernelState, name: str) -> str:
+    """What the holder *name* may write: a task, or an attempt that would not stop."""
+    row = kernel.tasks.get(name.partition(" ")[0])
+    return "it would not stop" if row is None else _listed(row.bucket.spec.writes)
 
 
 def _where(short: Shortage) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -31,6 +31,7 @@ from taskorch.policies import SourceRegistry
 from taskorch.policies._kinds import POLICIES, Policies
 from taskorch.runtime import (
     Work,
+    drawing,
     is_simple,
     needs_of,
     spec_of,
@@ -220,11 +221,16 @@ def means_of(runtime: Runtime) -> Means:
 # -- reading -----------------------------------------------------------------------
 
 
-def plan_of(work: object, knows: Callable[[str], bool]) -> SimulatedPlan:
+def plan_of(
+    work: object,
+    knows: Callable[[str], bool],
+    budgets: Callable[[str], Container[str]] = lambda _: (),
+) -> SimulatedPlan:
     """
     The plan of a workflow or of a list of tasks.
 
-    *knows* says of an id whether the orchestrator has a task of it already.
+    *knows* says of an id whether the orchestrator has a task of it already, *budgets*
+    of a name which resources the budget has.
 
     Raises:
         InvalidTaskError: It is neither.
@@ -265,7 +271,7 @@ def plan_of(work: object, knows: Callable[[str], bool]) -> SimulatedPlan:
         key = kind_of(task)
         spec = specs.get(key) if key is not None else None
         if spec is None:
-            spec = spec_of(task)
+            spec = _spec_of(task, budgets)
             if key is not None:
                 specs[key] = spec
             plan.firsts.setdefault(spec, number)
@@ -279,6 +285,14 @@ def plan_of(work: object, knows: Callable[[str], bool]) -> SimulatedPlan:
             plan.is_plain = False
     plan.is_plain = plan.is_plain and not plan.terms and not plan.outside
     return plan
+
+
+def _spec_of(task: Task, budgets: Callable[[str], Container[str]]) -> Spec:
+    spec = spec_of(task)
+    if task.budget is None:
+        return spec
+    # How much is spent, a plan does not know: it bounds nothing there.
+    return attrs.evolve(drawing(spec, "", budgets(task.budget)), spends=())
 
 
 def _check(task: Task) -> None:

@@ -473,7 +473,11 @@ def simulate(
         msg = f"seed is an integer, not {show(seed)}"
         raise InvalidTaskError(msg)
     kernel = runtime.kernel
-    plan = plan_of(work, lambda name: name in kernel.tasks or name in kernel.evicted)
+    plan = plan_of(
+        work,
+        lambda name: name in kernel.tasks or name in kernel.evicted,
+        lambda name: kernel.budgets[name].pools if name in kernel.budgets else (),
+    )
     if kernel.workflows:
         plan.assumed.append(
             f"The quotas of runs, {some([*kernel.workflows])}, bound nothing: no task "

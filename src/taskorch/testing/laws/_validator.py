@@ -52,6 +52,7 @@ _OF_FORM: Final[dict[Form, tuple[Any, ...]]] = {
     "type": ("", " x", "work", "other"),
     "priority": ("high", 10**9, 0, 3, -3),
     "names": ("gpu", ("",), None, (), ("gpu",)),
+    "paths": ("src", ("../x",), None, (), ("src/**",)),
     "resources": ({"cpu": 1}, Resources(), Resources(cpu=1), Resources(cpu=1e9)),
     "duration": (-1, "soon", None, 5.0, 1e6),
     "duration_or_zero": (-1, "soon", None, 0, 5.0),

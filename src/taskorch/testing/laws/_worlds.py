@@ -252,6 +252,7 @@ _SOME: Final[dict[Form, Callable[[Random], Any]]] = {
     "priority": _some_priority,
     "ids": _one_of((), (), ("t-before",), ("t-a", "t-b")),
     "names": lambda random: random.choice((None, None, (), _some_names(random))),
+    "paths": _one_of(None, None, ("src/**",), ("a/b", "docs/*.md")),
     "resources": _some_resources,
     "duration": _one_of(None, None, 0.001, 30, 86_400.0),
     "duration_or_zero": _one_of(None, None, 0, 30),

@@ -156,10 +156,10 @@ export async function perform(operation, subject, body = {}) {
   return ask(path.replace(/{\w+}/, encodeURIComponent(subject)), { method: "POST", body });
 }
 
-export const myName = () => localStorage.getItem("taskorch-name") || "";
+export const myName = () => me?.name || localStorage.getItem("taskorch-name") || "";
 
 // Shows what an act will touch, as the server says it now, and asks whether to go on, and who it is.
-// Resolves with { by, reason }, or null.
+// Resolves with { by, reason, parameters }, or null.
 export function askFirst({ title, operation, subject, query = {}, button, danger = false, wantsReason = false }) {
   return new Promise((resolve) => {
     const touched = el("div", { class: "touched", "aria-live": "polite" }, el("p", { class: "quiet" }, "Looking what it will touch …"));
@@ -174,7 +174,7 @@ export function askFirst({ title, operation, subject, query = {}, button, danger
           event.preventDefault();
           if (!isKnown) localStorage.setItem("taskorch-name", by.value.trim());
           dialog.remove();
-          resolve({ by: by.value.trim(), reason: reason.value.trim() });
+          resolve({ by: by.value.trim(), reason: reason.value.trim(), parameters: parametersOf(dialog) });
         },
       }, el("h2", { id: "act-title" }, title), touched,
       el("div", { class: "row" }, isKnown ? null : field("Your name", by), wantsReason ? field("Why", reason) : null),
@@ -189,11 +189,30 @@ export function askFirst({ title, operation, subject, query = {}, button, danger
       touched.replaceChildren(el("p", { id: "act-text" }, said.text), said.tasks.length
         ? el("ul", { class: "ids" }, said.tasks.map((id) => el("li", {}, name(id))),
           said.count > said.tasks.length ? el("li", {}, `and ${count(said.count - said.tasks.length)} more`) : null) : "");
+      if (said.parameters.length) touched.append(el("div", { class: "row" }, said.parameters.map(parameterField)));
       go.disabled = said.count === 0 && !said.does_something;
     }, (error) => {
       touched.replaceChildren(el("p", { role: "alert" }, `${error.message} ${error.hint || ""}`));
     });
   });
+}
+
+// A list is shown and read as JSON; all else is a text, which the server converts, or refuses.
+const parameterField = (each) => {
+  const { value } = each;
+  const text = value === null || value === undefined ? "" : Array.isArray(value) ? JSON.stringify(value) : String(value);
+  return field(`${each.name} (${each.is})`, el("input", { id: `parameter-${each.name}`, class: "parameter", name: each.name, required: each.needed, autocomplete: "off", value: text, "data-shown": text }));
+};
+// Those that a person has changed: all others keep what the server would give them.
+function parametersOf(dialog) {
+  const changed = [...dialog.querySelectorAll(".parameter")].filter((input) => input.value !== input.dataset.shown);
+  return Object.fromEntries(changed.map(({ name: key, value }) => {
+    try {
+      return [key, value.startsWith("[") ? JSON.parse(value) : value];
+    } catch {
+      return [key, value];
+    }
+  }));
 }
 
 // A button that asks the server to do something, and then shows what has become of it; null if
@@ -228,6 +247,7 @@ export function actAfterAsking(words, verb, { operation, subject, body = {}, tit
     const said = await askFirst({ title: title || `${words}: ${clip(subject, 120)}`, operation, subject, button: words, danger, wantsReason });
     if (said === null) return null;
     const why = wantsReason ? { reason: [`by ${said.by}`, said.reason].filter(Boolean).join(": ") } : {};
-    return perform(operation, subject, { ...body, ...why });
+    const parameters = Object.keys(said.parameters).length ? { parameters: said.parameters } : {};
+    return perform(operation, subject, { ...body, ...why, ...parameters });
   }, after, { ...more, needs: operation, class: danger ? "danger" : null });
 }

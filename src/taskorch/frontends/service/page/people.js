@@ -1,7 +1,7 @@
 // Whom the orchestrator asks, and what it makes again and again.
 import { ask, el, go, href, may, me, say } from "/page/page.js";
 import {
-  act, actAfterAsking, askFirst, BY, card, choice, clip, count, errorLine, every, field, keeper, lasting, link, mark, myName, name, perform,
+  act, actAfterAsking, askFirst, BY, card, choice, clip, count, errorLine, every, field, keeper, lasting, link, mark, meter, myName, name, perform,
   runLink, state, table, taskLink, textOf, when,
 } from "/page/parts.js";
 
@@ -124,12 +124,13 @@ function actsOf(each, after) {
 
 // One schedule: what it has made, tick by tick; a backfill; its times, which can be changed.
 async function schedulePage(scheduleName) {
-  const parts = Object.fromEntries(["facts", "acts", "history"].map((each) => [each, el("div")]));
+  const parts = Object.fromEntries(["facts", "acts", "backfills", "history"].map((each) => [each, el("div")]));
   const keep = Object.fromEntries(Object.entries(parts).map(([each, part]) => [each, keeper(part)]));
   parts.acts.className = "row";
   const path = `/api/v1/schedules/${encodeURIComponent(scheduleName)}`;
   const load = async () => {
-    const [each, nights] = await Promise.all([ask(path), ask("/api/v1/nights?by=ticks&days=100")]);
+    const [each, nights, filled] = await Promise.all([ask(path), ask("/api/v1/nights?by=ticks&days=100"),
+      ask(`/api/v1/backfills?name=${encodeURIComponent(scheduleName)}`)]);
     const zone = each.definition.zone;
     const ticks = nights.schedules.find((one) => one.name === scheduleName)?.cells || [];
     keep.facts(each, () => [el("dl", { class: "facts" }, [["State", standing(each)], ["When", el("code", {}, whenOf(each.definition))],
@@ -139,6 +140,7 @@ async function schedulePage(scheduleName) {
     each.coming.length ? el("p", { class: "quiet" }, "Coming: ", each.coming.map((at, i) => [i ? ", " : "", when(at, zone)])) : null]);
     keep.acts([each.paused], () => [actsOf(each, load), actAfterAsking("Remove", `remove-${each.name}`, { operation: "remove_schedule", subject: each.name, danger: true },
       () => go("schedules"))]);
+    keep.backfills(filled, () => filled.backfills.length ? card("Backfills", backfillsTable(filled.backfills, zone, load)) : []);
     keep.history(ticks, () => table(["Tick", "State", "Run", "Started", "#Took", "#Completed", "Begun by", "!Error, or why not"], ticks.map((tick) => tick.run
       ? [when(tick.run.slot, zone), state(tick.run.state), runLink(tick.run.id), when(tick.run.started), lasting(tick.run.seconds),
         `${count(tick.run.completed)} of ${count(tick.run.total)}`, BY[tick.run.by], name(errorLine(tick.run.error) || "–")]
@@ -150,9 +152,23 @@ async function schedulePage(scheduleName) {
   return {
     parts: [el("h1", {}, "Schedule ", name(scheduleName)), parts.facts, parts.acts, el("div", { class: "cards" }, may("backfill_schedule") ? backfillCard(scheduleName, load) : null,
       may("edit_schedule") ? editCard(said, load) : null),
-      card("History", parts.history)],
+      parts.backfills, card("History", parts.history)],
     stop: every(2000, load),
   };
+}
+
+// How far each backfill came, and what can be done with it.
+function backfillsTable(backfills, zone, after) {
+  const change = (words, verb, each) => act(words, `${verb}-${each.backfill_id}`, () => perform(`${verb}_backfill`, each.backfill_id,
+    verb === "pause" && myName() ? { reason: `paused by ${myName()}` } : {}), after, { needs: `${verb}_backfill`, "aria-label": `${words}: ${each.backfill_id}` });
+  return table(["Backfill", "State", "From", "To", "Share", "#Done", "#Failed", "#Running", "#To come", "Began", "Begun by", "!Why, or trouble", "Acts"], backfills.map((each) => [
+    name(each.backfill_id), each.state, when(each.since, zone), when(each.until, zone),
+    meter(each.ticks - each.left - each.running.length - each.blocked.length, each.ticks, `${each.backfill_id}: over`),
+    count(each.done), count(each.failed), count(each.running.length + each.blocked.length), count(each.left), when(each.begun, zone), name(each.by || "a program"),
+    name(each.cancelled || each.paused || each.trouble || "–"),
+    el("div", { class: "row" }, each.left && each.state !== "cancelled" ? [each.paused ? change("Resume", "resume", each) : change("Pause", "pause", each),
+      actAfterAsking("Cancel", `cancel-${each.backfill_id}`, { operation: "cancel_backfill", subject: each.backfill_id, danger: true, wantsReason: true }, after,
+        { "aria-label": `Cancel: ${each.backfill_id}` })] : "–")]));
 }
 
 // A backfill shows what it would make before anybody asks for it.
@@ -162,18 +178,19 @@ function backfillCard(subject, after) {
     class: "row",
     onsubmit: async (event) => {
       event.preventDefault();
-      const { since, until } = Object.fromEntries(new FormData(event.target));
+      const { since, until, limit } = Object.fromEntries(new FormData(event.target));
       try {
         const asked = await askFirst({ title: `Backfill: ${clip(subject, 120)}`, operation: "backfill_schedule", subject, query: { since, until }, button: "Backfill" });
         if (!asked) return;
-        const made = await perform("backfill_schedule", subject, { since, until });
+        const made = await perform("backfill_schedule", subject, { since, until, limit: Number(limit), by: asked.by });
         await after();
-        say(`Made: ${count(made.ids.length - made.already.length)} of ${count(made.ids.length)}.`);
+        say(`To run: ${count(made.ids.length - made.already.length)} of ${count(made.ids.length)}.`);
       } catch (failed) {
         say(`${failed.message} ${failed.hint || ""}`);
       }
     },
-  }, input("backfill-since", "since", "From"), input("backfill-until", "until", "To"), el("button", { id: "do-backfill" }, "Preview …")));
+  }, input("backfill-since", "since", "From"), input("backfill-until", "until", "To"),
+  field("At a time", el("input", { id: "backfill-limit", name: "limit", type: "number", min: 1, max: 1000, value: 1, required: true })), el("button", { id: "do-backfill" }, "Preview …")));
 }
 
 // The times of a schedule can be changed; what it makes, only its program says.

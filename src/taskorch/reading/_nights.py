@@ -1,43 +1,26 @@
 """
-The operations on runs: the grid of nights, the list, one run, and those of a task.
+The runs of an orchestrator or a journal as people look at them, for every front end.
 
-The grid and the list are read from the lines that the board keeps, so they cost the
-same whether a journal has ten runs or ten thousand. One run is asked for whole, of the
+The grid of nights and the list are read from the lines of runs, so they cost the same
+whether a journal has ten runs or ten thousand. One run is asked for whole, of the
 orchestrator or of what reads its journal.
 
-Decision: 0213.
+Decisions: 0213, 0218.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import date
-from functools import partial
 from itertools import islice
-from time import sleep
-from typing import TYPE_CHECKING, Any, Final
-
-from starlette.concurrency import run_in_threadpool
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from taskorch._base.people import caller
-from taskorch._base.verbs import OBJECT, TEXT, listed
 from taskorch._base.visible import said
 from taskorch.errors import TaskorchError, UnknownTaskError
-from taskorch.frontends.service._bodies import answer
-from taskorch.frontends.service._guard import WHO
-from taskorch.frontends.service._operations import (
-    Operation,
-    bad_query,
-    named,
-    number,
-    seconds,
-    told,
-)
-from taskorch.frontends.service._runs import SKIPPED, STUCK, RunLine, wanted
 from taskorch.model import (
     TaskState,
     TaskStatus,
@@ -54,25 +37,16 @@ from taskorch.model import (
     without_run,
 )
 from taskorch.model._made_for import MadeFor
-from taskorch.protocols import DurableJournal
-from taskorch.reading import JournalReader
+from taskorch.reading._runs import RunIndex, RunLine, wanted
+from taskorch.runtime import MonotonicClock
 
 if TYPE_CHECKING:
-    from starlette.requests import Request
-    from starlette.responses import Response
+    from taskorch.reading._reader import JournalReader
 
-    from taskorch._base.people import Caller
-    from taskorch._orchestrator import TaskOrchestrator
-    from taskorch.frontends.service._page import Board
-    from taskorch.frontends.service._runs import RunIndex
-
-_LOG: Final = logging.getLogger(__name__)
 _NS: Final = 1_000_000_000
 #: Days, or ticks, of the grid; runs of a page of the list.
-_DAYS: Final = 30
-_MOST_DAYS: Final = 400
-_PAGE: Final = 100
-_MOST_RUNS: Final = 1_000
+DAYS: Final = 30
+PAGE: Final = 100
 #: Failures, questions and slow runs that the first view shows.
 _SHOWN: Final = 25
 #: Tasks of a run that are told one by one, and calls of one map.
@@ -87,179 +61,110 @@ _LATE: Final = 60.0
 #: A run is slow that takes so many times as long as it usually does, and this long.
 _SLOW: Final = 2.0
 _SLOW_SECONDS: Final = 10.0
-_PAUSE: Final = 0.05
-_MOMENT: Final = {"type": "number", "minimum": 0, "maximum": 1e11}
-_DAY: Final = {"type": "string", "format": "date"}
+#: Events of a journal that are read, the latest ones.
+READ: Final = 2_000_000
 
 
-# -- what was before the service -------------------------------------------------------
+class HasRuns(Protocol):
+    """A holder of the lines of runs: the board of a service, or a journal's own."""
+
+    def now(self) -> int:
+        """Nanoseconds since 1970."""
+        ...
+
+    def runs(self) -> AbstractContextManager[RunIndex]:
+        """The lines, which nobody changes within the block."""
+        ...
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether the events of before are still being read."""
+        ...
 
 
-def earlier_of(orch: TaskOrchestrator) -> Callable[[Board], None]:
+class RunsOfJournal:
     """
-    What tells a board of the time before: from the journal, or from what memory has.
+    The lines of the runs of a journal, as of its last commit before each question.
 
-    A long journal is read on a thread of its own.
+    Args:
+        reader: What reads it.
     """
 
-    def begin(board: Board) -> None:
-        journal = orch.journal
-        if not isinstance(journal, DurableJournal):
-            board.enter(partial(_enter, orch))
-            return
-        thread = threading.Thread(
-            target=_read, args=(orch, journal, board), name="taskorch-runs", daemon=True
-        )
-        thread.start()
+    is_reading = False
 
-    return begin
+    def __init__(self, reader: JournalReader) -> None:
+        self._reader = reader
+        self._lock = Lock()
+        self._clock = MonotonicClock()
+        self._index = RunIndex()
+        self._last = max(0, reader.last - READ)
 
+    def now(self) -> int:
+        """Nanoseconds since 1970."""
+        return self._clock.now_ns()
 
-def _read(orch: TaskOrchestrator, journal: DurableJournal, board: Board) -> None:
-    from taskorch.frontends.service._feed import kept_by  # noqa: PLC0415 - no ring
-
-    # A service may be made before its orchestrator has begun.
-    while not orch._rt.opened:  # noqa: SLF001 - nobody else knows
-        if board.is_closed:
-            return
-        sleep(_PAUSE)
-    try:
-        board.read(JournalReader(journal), kept_by(orch))
-    except TaskorchError as error:
-        _LOG.warning("the dashboard shows no runs from before its start: %s", error)
-        board.enter(lambda _: 0)
+    @contextmanager
+    def runs(self) -> Iterator[RunIndex]:
+        """The lines, which nobody changes within the block."""
+        with self._lock:
+            for event in self._reader.happened(self._last):
+                self._last = event.seq
+                self._index.take(event)
+            yield self._index
 
 
-def _enter(orch: TaskOrchestrator, index: RunIndex) -> int:
-    """Enter the tasks in memory as they are; the number of the latest event."""
-    rt = orch._rt  # noqa: SLF001 - all of it is of one moment
-    with rt.lock:
-        for name, (document, _) in rt.kernel.schedules.items():
-            index.declare(name, document, rt.kernel.waiting_slots[name])
-        for row in list(rt.kernel.tasks.values()):
-            extra, state = row.extra, str(row.state)
-            reason = "" if extra is None else extra.stop_reason
-            if row.state is TaskState.BLOCKED and extra and extra.blocked_by:
-                state = STUCK
-            elif row.state is TaskState.CANCELLED and reason.startswith(SKIPPED):
-                state = SKIPPED
-            times = row.submitted_ns, row.started_ns, row.ended_ns
-            line = index.enter(row.id, row.run, state, times)
-            if line is not None:
-                line.tenants.add(row.bucket.spec.owner)
-            if row.state is TaskState.FAILED and extra is not None:
-                error = ("", "") if extra.error is None else extra.error[:2]
-                is_own = not extra.first_roots
-                index.fail(row.id, row.ended_ns, error, is_own=is_own)
-            task = row.cargo._task  # noqa: SLF001 - see above
-            made_for = MadeFor(None if task is None else task.metadata)
-            if line and made_for.schedule and made_for.slot and not line.schedule:
-                slot_ns = int(made_for.slot.timestamp()) * _NS
-                index.assign(line, made_for.schedule, slot_ns, "schedule")
-        return orch._latest_seq()  # noqa: SLF001 - see above
+def _sees_all() -> bool:
+    """Whether who asks is bound to no tenants."""
+    who = caller()
+    return who is None or who.tenants is None
 
 
-def _is_seen(who: Caller, line: RunLine) -> bool:
-    """Whether a run is for who asks: none of its tasks is another's."""
+def _is_seen(line: RunLine) -> bool:
+    """Whether a run is for who asks: none of its tasks is another tenant's."""
+    who = caller()
     tenants = line.tenants - {None}
-    return who.tenants is None or (bool(tenants) and tenants <= who.tenants)
+    if who is None or who.tenants is None:
+        return True
+    return bool(tenants) and tenants <= who.tenants
 
 
-# -- the operations --------------------------------------------------------------------
-
-
-class RunOperations:
+class RunViews:
     """
-    The operations on runs.
+    The grid of nights, the list of runs, one run, and those of a task.
 
     Args:
         orch: Whom they are asked of.
-        board: What has followed its events.
+        board: What has the lines of runs.
         live: Whether it is an orchestrator, and not one that reads a journal.
     """
 
     def __init__(
-        self, orch: Callable[[], Any], board: Callable[[], Board], *, live: bool
+        self, orch: Callable[[], Any], board: Callable[[], HasRuns], *, live: bool
     ) -> None:
         self._orch = orch
         self._board = board
         self._live = live
 
-    def operations(self) -> list[Operation]:
-        """The operations on runs."""
-        run = told(run=OBJECT, tasks=listed(OBJECT), maps=OBJECT)
-        return [
-            Operation(
-                *("GET", "/api/v1/nights", "nights"),
-                "How each schedule fared, a place for each of the latest `days`, or of "
-                "the latest ticks (`by=ticks`); what failed and is not mended, what "
-                "waits for a person, what is late or slow.",
-                self._nights,
-                query={
-                    "by": {"enum": ["days", "ticks"]},
-                    "days": {"type": "integer", "minimum": 1, "maximum": _MOST_DAYS},
-                    "until": _DAY,
-                },
-                answer=told(schedules=listed(OBJECT), broken=OBJECT),
-            ),
-            Operation(
-                *("GET", "/api/v1/runs", "runs"),
-                "Runs of workflows, and of what schedules make, the latest first. "
-                "`state` may also be `open` or `broken`; `next` leads on.",
-                self._list,
-                query={
-                    "id": TEXT,
-                    "schedule": TEXT,
-                    "state": TEXT,
-                    "day": _DAY,
-                    "since": _MOMENT,
-                    "until": _MOMENT,
-                    "limit": {"type": "integer", "minimum": 1, "maximum": _MOST_RUNS},
-                    "after": TEXT,
-                },
-                answer=told(runs=listed(OBJECT), next={"type": ["string", "null"]}),
-            ),
-            Operation(
-                *("GET", "/api/v1/runs/{run_id}", "run"),
-                "One run: its tasks with their attempts and what they come after; the "
-                "calls of its maps in numbers, and those that are not done.",
-                self._run,
-                query={"under": TEXT},
-                answer=run,
-                refuses=(404,),
-            ),
-            Operation(
-                *("GET", "/api/v1/tasks/{task_id}/earlier", "earlier_runs"),
-                "The runs of a task, in its own run and in those before of the same "
-                "schedule; and its arguments, as far as they are kept.",
-                self._earlier,
-                answer=told(runs=listed(OBJECT)),
-                refuses=(404,),
-            ),
-        ]
-
     # -- nights --------------------------------------------------------------------
 
-    async def _nights(self, request: Request) -> Response:
-        query = request.query_params
-        days = number(query, "days", 1, _MOST_DAYS, _DAYS)
-        by, until = query.get("by", "days"), query.get("until")
-        if by not in ("days", "ticks"):
-            raise bad_query(name="by", text="days, or ticks")
-        try:
-            last = None if until is None else date.fromisoformat(until)
-        except ValueError:
-            raise bad_query(name="until", text="a day is needed: 2026-11-25") from None
-        return answer(await run_in_threadpool(self._grid, by, days, last))
+    def nights(
+        self, by: str = "days", days: int = DAYS, until: date | None = None
+    ) -> dict[str, Any]:
+        """
+        The grid of schedules, and what a person looks at first.
 
-    def _grid(self, by: str, days: int, until: date | None) -> dict[str, Any]:
+        Args:
+            by: A place for each of the latest `days`, or of the latest `ticks`.
+            days: How many of them.
+            until: The last day; None: today.
+        """
         orch, board = self._orch(), self._board()
         now_ns = board.now()
         now = now_ns / _NS
         # What they have made is in the index, and need not be asked of each.
-        standing = orch.schedules._standing() if self._live else ()  # noqa: SLF001
+        standing = orch.schedules._standing() if self._live else ()
         statuses = {each.name: each for each in standing}
-        questions = orch.questions() if self._live else []
+        questions = orch.questions() if self._live else orch._questions()
         with board.runs() as index:
             names = sorted({*index.schedules, *statuses})
             schedules: list[dict[str, Any]] = []
@@ -315,56 +220,56 @@ class RunOperations:
 
     # -- runs ----------------------------------------------------------------------
 
-    async def _list(self, request: Request) -> Response:
-        query, who = request.query_params, request.scope[WHO]
-        limit = number(query, "limit", 1, _MOST_RUNS, _PAGE)
-        since, until = (
-            seconds(query, name, 1e11) or 0.0 for name in ("since", "until")
-        )
-        which = wanted(
-            query.get("id", ""),
-            query.get("schedule", ""),
-            query.get("state", ""),
-            int(since * _NS),
-            int(until * _NS),
-        )
-        after, day = query.get("after", ""), query.get("day", "")
+    def page(
+        self,
+        *,
+        id: str = "",  # noqa: A002 - as the query has it
+        schedule: str = "",
+        state: str = "",
+        day: str = "",
+        since: float = 0.0,
+        until: float = 0.0,
+        limit: int = PAGE,
+        after: str = "",
+    ) -> dict[str, Any] | None:
+        """
+        A page of the list, the latest run first; `next` leads on.
 
-        def page() -> dict[str, Any]:
-            board = self._board()
-            now_ns = board.now()
-            with board.runs() as index:
-                if after and not (
-                    after in index.lines and _is_seen(who, index.lines[after])
-                ):
-                    text = f"there is no run {show(after)} any more: begin anew"
-                    raise bad_query(name="after", text=text)
-                runs = index.newest(which, after)
-                if who.tenants is not None:
-                    runs = (line for line in runs if _is_seen(who, line))
-                if day:
-                    runs = (line for line in runs if index.day_of(line) == day)
-                lines = [*islice(runs, limit + 1)]
-                total = len(index.lines) if who.tenants is None else len(lines)
-                rows = [line.to_dict(now_ns) for line in lines[:limit]]
-            following = lines[limit - 1].run_id if len(lines) > limit else None
-            return {
-                "runs": rows,
-                "next": following,
-                "total": total,
-                "is_reading": board.is_reading,
-            }
+        Args:
+            id: See `wanted`, as for the next two.
+            schedule: The same.
+            state: The same.
+            day: A day in the zone of the schedule of a run; "": any.
+            since: Seconds since 1970: not submitted before.
+            until: The same: not submitted after; 0: whenever.
+            limit: How many runs.
+            after: Only those behind this run; "": from the first.
 
-        return answer(await run_in_threadpool(page))
+        Returns:
+            The page; None: there is no run *after* any more.
+        """
+        which = wanted(id, schedule, state, int(since * _NS), int(until * _NS))
+        board = self._board()
+        now_ns = board.now()
+        with board.runs() as index:
+            if after and not (after in index.lines and _is_seen(index.lines[after])):
+                return None
+            runs = filter(_is_seen, index.newest(which, after))
+            if day:
+                runs = (line for line in runs if index.day_of(line) == day)
+            lines = [*islice(runs, limit + 1)]
+            total = len(index.lines) if _sees_all() else len(lines)
+            rows = [line.to_dict(now_ns) for line in lines[:limit]]
+        return {
+            "runs": rows,
+            "next": lines[limit - 1].run_id if len(lines) > limit else None,
+            "total": total,
+            "is_reading": board.is_reading,
+        }
 
     # -- one run -------------------------------------------------------------------
 
-    async def _run(self, request: Request) -> Response:
-        run_id = named(request, "run_id")
-        under = request.query_params.get("under")
-        return answer(await run_in_threadpool(self._whole_run, run_id, under))
-
-    def _whole_run(self, run_id: str, under: str | None) -> dict[str, Any]:
+    def run(self, run_id: str, under: str | None = None) -> dict[str, Any]:
         """
         One run; with *under*, the calls of that map alone.
 
@@ -377,9 +282,7 @@ class RunOperations:
             line = index.lines.get(run_id)
             row = None if line is None else line.to_dict(now_ns)
             good = index.last_good(run_id)
-            who = caller()
-            is_seen = good is not None and (who is None or _is_seen(who, good))
-            last_good = good.run_id if good is not None and is_seen else None
+            last_good = good.run_id if good is not None and _is_seen(good) else None
         statuses = self._latest(orch, run_id, line)
         if not statuses:
             msg = f"there is no run {show(run_id)}"
@@ -393,12 +296,14 @@ class RunOperations:
             calls.sort(key=_urgency)
             shown = [_task(run_id, each) for each in calls[:_MOST_TASKS]]
             return {"run": row or {}, "tasks": shown, "maps": {}}
+        noted = (MadeFor(each.metadata).parameters for each in statuses)
         of_maps = {name for name in names if without_last(name) in maps}
         single = [name for name in names if name not in of_maps][:_MOST_TASKS]
-        above = self._above(orch, run_id, single)
+        above = self._above(orch, run_id, {name: names[name] for name in single})
         states = Counter(each.state.value for each in statuses)
         return {
             "run": row or {"id": run_id},
+            "parameters": dict(next(filter(None, noted), {})),
             "last_good": last_good,
             "states": states,
             "attempts": sum(each.attempts for each in statuses),
@@ -424,27 +329,23 @@ class RunOperations:
         return [*latest.values()]
 
     def _above(
-        self, orch: Any, run_id: str, names: Iterable[str]
+        self, orch: Any, run_id: str, statuses: Mapping[str, TaskStatus]
     ) -> Mapping[str, list[str]]:
         """What each of these tasks comes after, within the run."""
         if self._live:
             with suppress(UnknownTaskError):
                 run = orch.workflows.get(run_id)
-                above = run._above(run.handles)  # noqa: SLF001 - as its picture has it
-                return {name: [*above.get(name, ())] for name in names}
+                above = run._above(run.handles)
+                return {name: [*above.get(name, ())] for name in statuses}
             return {}
         return {
-            name: [name_of(each) for each in orch.above(in_run(run_id, name))]
-            for name in names
+            name: [name_of(each) for each in orch._above(status.task_id)]
+            for name, status in statuses.items()
         }
 
     # -- one task ------------------------------------------------------------------
 
-    async def _earlier(self, request: Request) -> Response:
-        task_id = named(request, "task_id")
-        return answer(await run_in_threadpool(self._runs_of_task, task_id))
-
-    def _runs_of_task(self, task_id: str) -> dict[str, Any]:
+    def earlier(self, task_id: str) -> dict[str, Any]:
         """
         The runs of a task, the latest first, and what it was called with.
 
@@ -472,7 +373,7 @@ class RunOperations:
         """What a task was called with, by name, as far as it is kept here."""
         if not self._live:
             return []
-        task = orch.handle(task_id)._task  # noqa: SLF001 - as it was submitted
+        task = orch.handle(task_id)._task
         payload = None if task is None else task.payload
         if payload is None:
             return []

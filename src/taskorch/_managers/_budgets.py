@@ -1,0 +1,234 @@
+"""
+Budgets as programs see them, and the question when one is used up.
+
+The question is a task, so it is asked once, outlives the process, and is answered as
+any other. Who declares the budget acts on the answer: the task of a life before is
+found by its id.
+
+Decision: 0232.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from contextvars import Token
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from taskorch._base.read_only import ReadOnly
+from taskorch.errors import InvalidTaskError, InvalidTransitionError, TaskorchError
+from taskorch.events import BudgetExhausted
+from taskorch.kernel import BudgetRow, totals_of
+from taskorch.model import (
+    TERMINAL,
+    Answer,
+    BudgetUsage,
+    Resources,
+    Task,
+    Units,
+    check_name,
+    show,
+)
+from taskorch.runtime import BUDGET
+
+if TYPE_CHECKING:
+    from taskorch.runtime import Runtime
+
+_SCALE: Final = 1_000_000
+#: What people may answer: there is half as much again, or as much as they say in
+#: `changes`; what waits is cancelled; or the budget keeps nobody waiting any more.
+CHOICES: Final = ("raise", "stop", "finish")
+
+
+class Budget:
+    """
+    A budget: tasks that draw on it spend it, and what is spent does not come back.
+
+    It is a context manager: what is submitted in the block draws on it.
+
+    Attributes:
+        name: Its name.
+    """
+
+    def __init__(self, runtime: Any, name: str) -> None:
+        self._rt: Runtime = runtime
+        self.name: str = name
+        self._tokens: list[Token[str]] = []
+
+    @property
+    def usage(self) -> BudgetUsage:
+        """How much there is, is spent and is reserved, all of one instant."""
+        with self._rt.lock:
+            return usage_of(self._rt.kernel.budgets[self.name])
+
+    def raise_to(self, **totals: float) -> None:
+        """
+        Set how much there is in all; what is not named stays.
+
+        Raises:
+            InvalidTaskError: An amount is none.
+        """
+        change(self._rt, self.name, totals)
+
+    def __enter__(self) -> Self:
+        self._tokens.append(BUDGET.set(self.name))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        BUDGET.reset(self._tokens.pop())
+
+    def __repr__(self) -> str:
+        return f"<Budget {self.name}>"
+
+
+def declare(
+    runtime: Any, name: str, parent: str | None, amounts: Mapping[str, float]
+) -> Budget:
+    """
+    Let there be a budget: see `ResourceManager.budget`.
+
+    Raises:
+        InvalidTaskError: The name or an amount is none, or there is no such parent.
+    """
+    rt: Runtime = runtime
+    check_name("budget", name)
+    totals = _totals_of(name, amounts)
+    if not totals:
+        msg = f"budget {name!r} has no amounts"
+        raise InvalidTaskError(msg, hint=f"orch.budget({name!r}, tokens=200_000)")
+
+    def set_up(now: int) -> bool:
+        kernel = rt.kernel
+        above = BUDGET.get() if parent is None else parent
+        if above and above not in kernel.budgets:
+            msg = f"there is no budget {show(above)}"
+            raise InvalidTaskError(msg, hint="declare the whole before its parts")
+        is_first = not kernel.budgets
+        kernel.declare_budget(name, totals, "" if above == name else above, now)
+        return is_first
+
+    if rt.step(set_up, keep=True):
+        rt.signals.budget_exhausted.connect(_Asking(rt))
+    with rt.lock:
+        row = rt.kernel.budgets[name]
+        number = row.asked
+    if number > 0:
+        _ask(rt, name, number)
+    return Budget(rt, name)
+
+
+def change(runtime: Any, name: str, amounts: Mapping[str, float]) -> None:
+    """
+    Set how much there is of a budget: see `ResourceManager.raise_budget`.
+
+    Raises:
+        InvalidTaskError: There is no such budget, or an amount is none.
+    """
+    totals = _totals_of(name, amounts)
+    _step(runtime, name, totals, is_open=False)
+
+
+def _step(rt: Runtime, name: str, totals: Units, *, is_open: bool) -> None:
+    def step(now: int) -> None:
+        if name not in rt.kernel.budgets:
+            msg = f"there is no budget {show(name)}"
+            raise InvalidTaskError(msg, hint="orch.budget(…) declares it")
+        rt.kernel.change_budget(name, totals, now, is_open=is_open)
+
+    rt.step(step, keep=True)
+
+
+def _totals_of(name: str, amounts: Mapping[str, float]) -> Units:
+    checked = Resources.of(amounts)
+    if checked.zeros:
+        msg = f"budget {name!r}: {checked.zeros[0]} is 0, so nothing could be spent"
+        raise InvalidTaskError(msg, hint="name amounts above 0")
+    return checked.units
+
+
+def usage_of(row: BudgetRow) -> BudgetUsage:
+    """A budget as a value."""
+    names = [name for name, _ in totals_of(row)]
+    spent = {name: row.spent[name] for name in names}
+    used = {name: row.pools[name].used for name in names}
+    return BudgetUsage(
+        row.name,
+        ReadOnly({name: row.pools[name].total / _SCALE for name in names}),
+        ReadOnly({name: spent[name] / _SCALE for name in names}),
+        ReadOnly({name: (used[name] - spent[name]) / _SCALE for name in names}),
+        row.parent or None,
+        row.is_open,
+    )
+
+
+class _Asking:
+    """Asks people when a budget is used up."""
+
+    def __init__(self, rt: Runtime) -> None:
+        self._rt = rt
+
+    def __call__(self, event: BudgetExhausted) -> None:
+        _ask(self._rt, event.budget, event.number)
+
+
+def _ask(rt: Runtime, name: str, number: int) -> None:
+    """Ask what is to become of a budget that is used up, for the *number*th time."""
+    with rt.lock:
+        usage = usage_of(rt.kernel.budgets[name])
+    total, spent = dict(usage.total), dict(usage.spent)
+    parts = [f"{spent[n]:.12g} of {much:.12g} {n}" for n, much in total.items()]
+    question = Task.question(
+        f"Budget {name} has too little left: {', '.join(parts)} spent. What now?",
+        options=CHOICES,
+        id=f"budget-{name}/{number}",
+        details={"budget": name, "total": total, "spent": spent},
+    )
+    try:
+        (work,) = rt.submit_tasks([question])
+    except TaskorchError:
+        # It stops: the next life asks.
+        return
+    handle: Any = work
+    handle.add_done_callback(lambda ended: _act(rt, name, number, ended))
+
+
+def _act(rt: Runtime, name: str, number: int, handle: Any) -> None:
+    """Do what people have said, unless somebody has raised the budget meanwhile."""
+    with rt.lock:
+        row = rt.kernel.budgets[name]
+        is_due, totals = row.asked == number, totals_of(row)
+    if not is_due or handle.cancelled() or handle.exception() is not None:
+        return
+    answer: Answer = handle.result()
+    if answer.choice == "stop":
+        _stop(rt, name)
+    elif answer.choice == "finish":
+        _step(rt, name, (), is_open=True)
+    elif answer.changes:
+        change(rt, name, answer.changes)
+    else:
+        more = tuple((resource, units + units // 2) for resource, units in totals)
+        _step(rt, name, more, is_open=False)
+
+
+def _stop(rt: Runtime, name: str) -> None:
+    """Cancel what draws on a budget, and has not ended."""
+    with rt.lock:
+        budgets = rt.kernel.budgets
+        names = {name: None}
+        for row in budgets.values():
+            if row.parent in names:
+                names[row.name] = None
+        rows = [
+            row
+            for row in rt.kernel.tasks.values()
+            if row.bucket.spec.budget in names and row.state not in TERMINAL
+        ]
+
+    def cancel(now: int) -> None:
+        for row in rows:
+            # The state machine may forbid it.
+            with suppress(InvalidTransitionError):
+                rt.kernel.cancel(row, now, f"budget {name} is used up")
+
+    rt.step(cancel, keep=True)

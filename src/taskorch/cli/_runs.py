@@ -1,0 +1,527 @@
+"""
+`taskorch runs`: the runs of workflows and schedules, listed, shown and changed.
+
+Decision: 0218.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import attrs
+
+from taskorch._base.visible import counted
+from taskorch._managers import _foreseen
+from taskorch._managers._members import WILD
+from taskorch._verbs.remedies import in_commands
+from taskorch._verbs.table import VERBS, bound
+from taskorch.cli import FAILED, OK
+from taskorch.cli._control import at
+from taskorch.cli._source import Reader, RunsSource, ask_dashboard, reader_of, runs_of
+from taskorch.cli._terminal import (
+    add_journal,
+    add_json,
+    coloured,
+    fields,
+    is_url,
+    line,
+    moment,
+    print_json,
+    since,
+    table,
+)
+from taskorch.client import Client
+from taskorch.errors import InvalidTaskError, UnknownTaskError
+from taskorch.model import TaskState, in_words, show
+from taskorch.reading import JournalReader
+from taskorch.reading._nights import PAGE
+from taskorch.reading._runs import SEVERITY
+
+#: Runs that are listed, unless it is said how many.
+_MANY: Final = 50
+#: Tasks of a run of which it is said why they do not run.
+_EXPLAINED: Final = 3
+#: Calls of a map that are shown, those first that a person looks for.
+_CALLS: Final = 3
+#: Who has begun a run, by what an event says of it.
+_BY: Final = {
+    "": "a program",
+    "clock": "its schedule",
+    "schedule": "its schedule",
+    "trigger": "a person (trigger)",
+    "backfill": "a backfill",
+}
+_WAITS: Final = frozenset(
+    {TaskState.BLOCKED, TaskState.PENDING, TaskState.QUEUED, TaskState.SUSPENDED}
+)
+
+
+@attrs.frozen
+class RunAct:
+    """
+    A change of a run: the verbs that make it.
+
+    Attributes:
+        of_workflow: The verb of a run of a workflow.
+        of_task: That of one task, which a schedule has made.
+        which: The state of runs that a pattern means.
+        done: What is said once it is done.
+        asks: Whether a person is asked before: it cannot be undone.
+    """
+
+    of_workflow: str
+    of_task: str
+    which: str
+    done: str
+    asks: bool = False
+
+
+ACTS: Final[Mapping[str, RunAct]] = {
+    "restart": RunAct(
+        *("workflows.restart", "rerun_task", "broken", "was restarted"), asks=True
+    ),
+    "cancel": RunAct(
+        *("workflows.cancel", "cancel_task", "open", "was cancelled"), asks=True
+    ),
+    "pause": RunAct("workflows.pause", "suspend_task", "open", "is paused"),
+    "resume": RunAct("workflows.resume", "resume_task", "open", "goes on"),
+}
+#: What says beforehand what a verb would touch.
+_FORESEEN: Final[Mapping[str, Any]] = {
+    "workflows.restart": lambda orch, name: _foreseen.restart_of_run(
+        orch.workflows, name
+    ),
+    "workflows.cancel": lambda orch, name: _foreseen.cancel_of_run(
+        orch.workflows, name
+    ),
+    "rerun_task": _foreseen.rerun_of_task,
+    "cancel_task": _foreseen.cancel_of_task,
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add them."""
+    parser.set_defaults(run=_run)
+    add_journal(parser, services=True)
+    parser.add_argument(
+        "verb",
+        choices=("list", "show", *ACTS),
+        nargs="?",
+        default="list",
+        help="what to do (list); all but `list` and `show` change a service, or a "
+        "journal that nobody uses",
+    )
+    parser.add_argument(
+        "names",
+        metavar="RUN",
+        nargs="*",
+        help="ids of runs, or patterns: 'sales-*' is what failed of these for "
+        "`restart`, and what has not ended for the others",
+    )
+    which = parser.add_argument_group("list the runs of which all that is said holds")
+    which.add_argument("--id", metavar="PATTERN", help="a pattern of their ids")
+    which.add_argument("--schedule", metavar="NAME", help="what has made them")
+    which.add_argument(
+        "--state",
+        choices=(*SEVERITY, "open", "broken"),
+        help="`open` has not ended; `broken` failed, was cancelled or is blocked",
+    )
+    which.add_argument("--day", metavar="DATE", help="a night: 2026-11-25")
+    which.add_argument(
+        "--since",
+        type=since,
+        metavar="TIME",
+        help="scheduled not before, or submitted, without a schedule: 1d, 2026-11-25",
+    )
+    which.add_argument("--until", type=since, metavar="TIME", help="not after")
+    which.add_argument("--after", metavar="RUN", help="go on behind this run")
+    which.add_argument(
+        "--limit",
+        type=int,
+        default=_MANY,
+        metavar="N",
+        help=f"no more than so many; 0: all (default: {_MANY})",
+    )
+    parser.add_argument(
+        "--yes", action="store_true", help="of `restart` and `cancel`: do not ask"
+    )
+    parser.add_argument("--reason", metavar="TEXT", help="of `cancel`: why")
+    add_json(parser)
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.verb == "list":
+        if args.names:
+            msg = f"runs list: {' '.join(args.names)!r} is one word too many"
+            raise InvalidTaskError(msg, hint="--id PATTERN says which runs are listed")
+        if args.limit < 0:
+            msg = f"--limit {args.limit}: a number of runs is needed"
+            raise InvalidTaskError(msg, hint="0 is all")
+        with reader_of(args.journal) as reader:
+            return _list(args, reader)
+    if not args.names:
+        msg = f"runs {args.verb}: which run?"
+        raise InvalidTaskError(msg, hint="its id stands behind that")
+    if args.verb == "show":
+        with reader_of(args.journal) as reader:
+            runs = runs_of(reader)
+            for place, name in enumerate(args.names):
+                _show(args, reader, runs.run(name), after_another=place > 0)
+        return OK
+    return _change(args, ACTS[args.verb])
+
+
+# -- the list --------------------------------------------------------------------------
+
+
+def _list(args: argparse.Namespace, reader: Reader) -> int:
+    runs = runs_of(reader)
+    which = _which(args)
+    rows: list[dict[str, Any]] = []
+    more, page = _pages(runs, which, args.limit or None, rows)
+    if args.json:
+        for row in rows:
+            print_json(row)
+        return OK
+    if page["is_reading"]:
+        print(
+            "The service still reads its journal: there may be more.", file=sys.stderr
+        )
+    if not rows:
+        print("No run is like that." if which else "There is no run.")
+        return OK
+    heads = ("run", "state", "started (UTC)", "took", "began by", "tasks", "")
+    print(table(heads, map(_row, rows)))
+    if more:
+        print(f"There are more: --after {line(rows[-1]['id'])} goes on, --limit 0: all")
+    return OK
+
+
+def _which(args: argparse.Namespace) -> dict[str, Any]:
+    """What was said of the runs, as the list is asked for it."""
+    names = ("id", "schedule", "state", "day", "after")
+    which = {name: getattr(args, name) for name in names}
+    times = {"since": args.since, "until": args.until}
+    which |= {name: _seconds(each) for name, each in times.items()}
+    return {name: each for name, each in which.items() if each}
+
+
+def _seconds(at: float | datetime | None) -> float | None:
+    """A moment, or how long ago it was, as seconds since 1970."""
+    if at is None or isinstance(at, datetime):
+        return None if at is None else at.timestamp()
+    return _now() - at
+
+
+def _now() -> float:
+    from taskorch.runtime import MonotonicClock  # noqa: PLC0415 - when needed
+
+    return MonotonicClock().now_ns() / 1e9
+
+
+def _pages(
+    runs: RunsSource,
+    which: Mapping[str, Any],
+    most: int | None,
+    rows: list[dict[str, Any]],
+) -> tuple[bool, dict[str, Any]]:
+    """Add the runs to *rows*; whether there are more of them, and the last page."""
+    wanted = dict(which)
+    while True:
+        limit = PAGE if most is None else min(PAGE, most - len(rows))
+        page = runs.page(**wanted, limit=limit)
+        if page is None:
+            msg = f"there is no run {show(wanted['after'])} any more"
+            raise UnknownTaskError(msg, hint="leave out --after")
+        rows += page["runs"]
+        if page["next"] is None or len(rows) == most:
+            return page["next"] is not None, page
+        wanted["after"] = page["next"]
+
+
+def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
+    error = row["error"]
+    return (
+        line(row["id"]),
+        row["state"],
+        utc(row["started"] or row["submitted"], zone=""),
+        took(row),
+        line(began_by(row)),
+        f"{row['completed']:,}/{row['total']:,}",
+        "" if error is None else line(f"{error['type']}: {error['message']}"),
+    )
+
+
+def utc(at: float | None, zone: str = " UTC") -> str:
+    """A moment in seconds since 1970, for people."""
+    return "" if at is None else moment(datetime.fromtimestamp(at, UTC)) + zone
+
+
+def took(row: Mapping[str, Any]) -> str:
+    """How long a run or a task took, or takes."""
+    return "" if row["seconds"] is None else in_words(row["seconds"])
+
+
+def began_by(row: Mapping[str, Any]) -> str:
+    """Who has begun a run."""
+    by: str = row["by"]
+    return _BY.get(by, by)
+
+
+# -- one run ---------------------------------------------------------------------------
+
+
+def _show(
+    args: argparse.Namespace,
+    reader: Reader,
+    whole: dict[str, Any],
+    *,
+    after_another: bool,
+) -> None:
+    blocked = [*explained(reader, whole)]
+    if args.json:
+        rows = [{"task": task, "text": text} for task, text in blocked]
+        print_json({**whole, "blocked": rows})
+        return
+    if after_another:
+        print()
+    first, *rest = in_lines(reader, whole)
+    state = whole["run"].get("state", "")
+    print(first.replace(f" is {state}", f" is {coloured(state)}"), *rest, sep="\n")
+    heads = ("task", "state", "attempts", "started (UTC)", "took", "")
+    print(f"\n{table(heads, task_rows(whole), indent='  ')}")
+    if whole["left_out"]:
+        print(f"  and {counted(whole['left_out'], 'more task')}")
+    for _, text in blocked:
+        print(f"\n{in_commands(text, args.journal)}")
+
+
+def in_lines(reader: Reader, whole: Mapping[str, Any]) -> list[str]:
+    """What is to be known of a run, a line each."""
+    run = whole["run"]
+    if "state" not in run:
+        # A service may have forgotten the line of an old run, and knows its tasks.
+        counts = ", ".join(f"{n:,} {state}" for state, n in whole["states"].items())
+        return [f"{line(run['id'])}: {counts}"]
+    first = f"{line(run['id'])} is {run['state']}"
+    if isinstance(reader, JournalReader) and not run["ended"]:
+        gone = reader.owner.lives is False
+        first += ", as far as is kept: its orchestrator is gone" * gone
+    parameters = (f"{name}={show(each)}" for name, each in whole["parameters"].items())
+    error = run["error"]
+    facts = {
+        "began by": began_by(run),
+        "schedule": run["schedule"],
+        "scheduled": _local(run["slot"], run["zone"]),
+        "parameters": ", ".join(parameters),
+        "submitted": utc(run["submitted"]),
+        "started": utc(run["started"]),
+        "ended": utc(run["ended"]),
+        "took": took(run),
+        "tasks": _counts(run),
+        "error": "" if error is None else f"{error['type']}: {error['message']}",
+        "last good": whole["last_good"] or "",
+    }
+    return [first, fields({name: line(text) for name, text in facts.items()})]
+
+
+def _local(at: float | None, zone: str) -> str:
+    """A scheduled time, in the zone of its schedule."""
+    if at is None:
+        return ""
+    return f"{datetime.fromtimestamp(at, ZoneInfo(zone)):%Y-%m-%d %H:%M} {zone}"
+
+
+def _counts(run: Mapping[str, Any]) -> str:
+    words = [f"{run['completed']:,} of {run['total']:,} completed"]
+    words += [f"{run[name]:,} {name}" for name in ("failed", "stuck") if run[name]]
+    if run["reruns"]:
+        words.append(f"{counted(run['reruns'], 'task')} run again")
+    return ", ".join(words)
+
+
+def task_rows(whole: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """The tasks of a run; the calls of a map below their map."""
+    for task in whole["tasks"]:
+        yield _task_row(task, task["name"])
+        calls = whole["maps"].get(task["name"])
+        if calls is not None:
+            yield _calls_row(calls)
+            for call in calls["first"][:_CALLS]:
+                if call["state"] != TaskState.COMPLETED:
+                    yield _task_row(call, f"  {call['name']}")
+
+
+def _task_row(task: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    text = line(error_of(task))
+    return (
+        f"{' ' * (len(name) - len(name.lstrip()))}{line(name)}",
+        task["state"],
+        str(task["attempts"]),
+        utc(task["started"], zone=""),
+        took(task),
+        f"stale{'; ' * bool(text)}{text}" if task["stale"] else text,
+    )
+
+
+def error_of(task: Mapping[str, Any]) -> str:
+    """The error of a task, where its id stands beside it."""
+    error = task["error"]
+    if error is None:
+        return ""
+    # What is to be done about it is said by what explains.
+    kind, message = error["type"], error["message"].partition(" (orch.")[0]
+    # A journal keeps what was raised as words.
+    before = f"task {task['id']} raised "
+    if message.startswith(before):
+        return str(message.removeprefix(before))
+    before = f"task {task['id']} is {task['state']}: "
+    if message.startswith(before):
+        return str(message.removeprefix(before))
+    return f"{kind}: {message}".removesuffix(": ")
+
+
+def _calls_row(calls: Mapping[str, Any]) -> tuple[str, ...]:
+    states = ", ".join(f"{n:,} {state}" for state, n in calls["states"].items())
+    longest = calls["longest"]
+    return (
+        f"  {counted(sum(calls['states'].values()), 'call')}",
+        "",
+        str(calls["attempts"]),
+        utc(calls["started"], zone=""),
+        "" if longest is None else f"≤ {in_words(longest)}",
+        states,
+    )
+
+
+def explained(reader: Reader, whole: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Of the first tasks of a run that do not go on: the id, and why that is."""
+    waiting = {t["id"]: t for t in whole["tasks"] if t["state"] in _WAITS}
+    # Those that wait for one of these say nothing new.
+    first = [t for t in waiting.values() if waiting.keys().isdisjoint(t["blocked_by"])]
+    for task in first[:_EXPLAINED]:
+        yield task["id"], str(reader.explain(task["id"]))
+
+
+# -- acts ------------------------------------------------------------------------------
+
+
+def _change(args: argparse.Namespace, act: RunAct) -> int:
+    names = _named(args, act)
+    with at(args.journal) as orch:
+        previews = {name: foreseen(orch, act, name) for name in names}
+        previews = {
+            name: each
+            for name, each in previews.items()
+            # A pattern means those of which there is something to do.
+            if each[2] or name in args.names
+        }
+        if act.asks and not args.yes:
+            texts = {name: text for name, (_, text, does) in previews.items() if does}
+            if texts and not _agrees(args, texts):
+                print("Nothing was done.")
+                return FAILED
+        code = OK
+        for name, (verb, text, does) in previews.items():
+            changed = does and do(orch, verb, name, reason=args.reason)
+            code = code if changed else FAILED
+            if args.json:
+                print_json({"run": name, "changed": changed, "text": text})
+            else:
+                words = act.done if changed else f"has nothing to {args.verb}"
+                print(f"{line(name)} {words}{': ' * bool(text)}{line(text)}")
+    goes_on = args.verb in ("restart", "resume") and code == OK
+    if goes_on and not is_url(args.journal) and not args.json:
+        print(f"It runs when the program is run again that has {line(args.journal)}.")
+    return code
+
+
+def _named(args: argparse.Namespace, act: RunAct) -> list[str]:
+    """The runs that are named; of a pattern, those that are meant."""
+    if all(WILD.isdisjoint(name) for name in args.names):
+        return list(dict.fromkeys(args.names))
+    names: dict[str, None] = {}
+    with reader_of(args.journal) as reader:
+        runs = runs_of(reader)
+        for name in args.names:
+            if WILD.isdisjoint(name):
+                names[name] = None
+                continue
+            rows: list[dict[str, Any]] = []
+            _pages(runs, {"id": name, "state": act.which}, None, rows)
+            if not rows:
+                msg = f"no run that is {act.which} is called like {name!r}"
+                raise UnknownTaskError(msg, hint="taskorch runs JOURNAL lists all")
+            names |= dict.fromkeys(row["id"] for row in rows)
+    return [*names]
+
+
+def foreseen(orch: Any, act: RunAct, name: str) -> tuple[str, str, bool]:
+    """
+    The verb of a run, what it would touch in words, and whether it does anything.
+
+    Raises:
+        UnknownTaskError: There is no such run.
+    """
+    try:
+        text, does = _preview(orch, act.of_workflow, name)
+        return act.of_workflow, text, does
+    except UnknownTaskError:
+        # One task, that a schedule has made, is a run, too.
+        try:
+            text, does = _preview(orch, act.of_task, name)
+            return act.of_task, text, does
+        except UnknownTaskError:
+            pass
+        raise
+
+
+def _preview(orch: Any, verb: str, name: str) -> tuple[str, bool]:
+    if verb not in _FORESEEN:
+        # It can be undone: it is enough that there is one.
+        if verb.startswith("workflows."):
+            _call(orch, "workflows.status", name)
+        else:
+            orch.get_task_status(name)
+        return "", True
+    if isinstance(orch, Client):
+        query = {"operation": VERBS[verb].operation, "subject": name}
+        answer = ask_dashboard(orch, "/previews", query)
+        return answer["text"], answer["does_something"]
+    preview = _FORESEEN[verb](orch, name)
+    return preview.text, preview.does_something
+
+
+def do(orch: Any, verb: str, name: str, *, reason: str | None = None) -> bool:
+    """Do it: whether anything has changed."""
+    is_cancel = verb in ("workflows.cancel", "cancel_task")
+    more = {"reason": reason} if reason is not None and is_cancel else {}
+    result = _call(orch, verb, name, **more)
+    return result is not False
+
+
+def _call(orch: Any, verb: str, name: str, **more: Any) -> Any:
+    if isinstance(orch, Client):
+        return getattr(orch, VERBS[verb].operation)(name, **more)
+    return bound(orch, verb)(name, **more)
+
+
+def _agrees(args: argparse.Namespace, texts: Mapping[str, str]) -> bool:
+    """
+    Whether a person who is asked agrees.
+
+    Raises:
+        InvalidTaskError: Nobody can be asked.
+    """
+    for name, text in texts.items():
+        print(f"{line(name)}: {line(text)}", file=sys.stderr)
+    if args.json or sys.stdin is None or not sys.stdin.isatty():
+        msg = f"runs {args.verb} cannot be undone, and nobody can be asked"
+        raise InvalidTaskError(msg, hint=f"taskorch runs … {args.verb} … --yes")
+    print("Do that? [y/N] ", end="", flush=True, file=sys.stderr)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -1,0 +1,1028 @@
+"""
+The screens of `taskorch top`, drawn by textual.
+
+One thread asks what the screen on top shows, again and again, and hands it over: so no
+screen waits, and one whose service has gone away stays as it was and says so.
+
+Decision: 0218.
+"""
+
+from __future__ import annotations
+
+import getpass
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from typing import Any, ClassVar, Final, cast
+
+from rich.text import Text
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.css.query import NoMatches
+from textual.screen import ModalScreen, Screen
+from textual.widgets import DataTable, Footer, Input, OptionList, Static
+
+from taskorch._base.visible import counted, visible, width
+from taskorch._managers._members import WILD
+from taskorch._verbs.remedies import in_commands
+from taskorch.cli import _first_view as first
+from taskorch.cli._first_view import SIGNS, Item, Picture
+from taskorch.cli._runs import (
+    ACTS,
+    RunAct,
+    began_by,
+    do,
+    error_of,
+    explained,
+    foreseen,
+    in_lines,
+    took,
+    utc,
+)
+from taskorch.cli._source import Reader, RunsSource, ServiceReader
+from taskorch.cli._terminal import cause_of, line, tracebacks
+from taskorch.client import ServiceError
+from taskorch.errors import TaskorchError
+from taskorch.model import in_words
+
+#: The colour of each state.
+_COLOURS: Final[Mapping[str, str]] = {
+    "completed": "green",
+    "mended": "green",
+    "failed": "bold red",
+    "cancelled": "red",
+    "blocked": "bold yellow",
+    "stuck": "yellow",
+    "late": "bold yellow",
+    "running": "cyan",
+    "retrying": "cyan",
+    "pending": "cyan",
+    "queued": "cyan",
+    "suspended": "magenta",
+    "waiting": "blue",
+    "skipped": "dim",
+}
+#: Characters of the log of a task that are shown, the last of them.
+_LOG: Final = 20_000
+#: Runs that the list shows.
+_RUNS: Final = 100
+#: Seconds that a thread is waited for at the end.
+_PATIENCE: Final = 0.5
+
+
+class TopSource:
+    """
+    What the screens ask, and what they change.
+
+    Args:
+        place: The journal or the service.
+        reader: What is asked of tasks.
+        runs: What is asked of runs.
+        days: Nights of the grid.
+    """
+
+    def __init__(
+        self, place: str, reader: Reader, runs: RunsSource, *, days: int
+    ) -> None:
+        self.place = place
+        self.reader = reader
+        self.runs = runs
+        self._days = days
+
+    @property
+    def client(self) -> Any:
+        """What acts; None: a journal is only read."""
+        return self.reader.client if isinstance(self.reader, ServiceReader) else None
+
+    def look(self) -> Picture:
+        """The first view, now."""
+        return first.look(self.place, self.reader, self.runs, self._days)
+
+    def said_of(self, error: Exception) -> str:
+        """An error, for people."""
+        if isinstance(error, ServiceError) and error.status == 401:  # noqa: PLR2004
+            return f"the token is refused: {error.message}"
+        if isinstance(error, TaskorchError):
+            return in_commands(str(error), self.place)
+        if isinstance(error, OSError):
+            return f"{self.place} cannot be reached: {error.strerror or error}"
+        return f"{self.place} says what is not understood here: {error!r}"
+
+
+def _signed(state: str, text: str | None = None) -> Text:
+    """The sign of a state, and a text, in its colour."""
+    sign = first.sign_of(state)
+    return Text(sign if text is None else f"{sign} {text}", _COLOURS.get(state, ""))
+
+
+def _matches(pattern: str, *texts: str) -> bool:
+    """Whether one of *texts* has the pattern, or a part of it is that."""
+    wanted = pattern.lower()
+    if not WILD.isdisjoint(wanted):
+        return any(fnmatchcase(text.lower(), wanted) for text in texts)
+    return any(wanted in text.lower() for text in texts)
+
+
+class SteadyTable(DataTable[Text]):
+    """A table that keeps its place by what stands there, and not by the number."""
+
+    def __init__(self, *, id: str, cursor: Any = "row", fixed: int = 0) -> None:  # noqa: A002 - as textual has it
+        super().__init__(
+            id=id,
+            cursor_type=cursor,
+            fixed_columns=fixed,
+            zebra_stripes=False,
+            cell_padding=0 if cursor == "cell" else 1,
+        )
+        self._begin = fixed
+        self._shown: Any = None
+        self._keys: list[str] = []
+
+    def fill(
+        self, heads: Sequence[str], rows: Sequence[tuple[str, list[Text]]]
+    ) -> None:
+        """Show *rows*, each with the key of what it is about."""
+        shown = (
+            [*heads],
+            [(key, [(c.plain, c.style) for c in cells]) for key, cells in rows],
+        )
+        if shown == self._shown:
+            return
+        key, at = self.key, self.cursor_coordinate
+        # The cursor begins at the first column that moves.
+        begin = heads[min(self._begin, len(heads) - 1)]
+        head = self._shown[0][at.column] if self._keys else begin
+        scroll = self.scroll_offset
+        self._shown = shown
+        self._keys = [each for each, _ in rows]
+        self.clear(columns=True)
+        for place, each in enumerate(heads):
+            # It would measure them later, and not each time.
+            widest = max((cells[place].cell_len for _, cells in rows), default=0)
+            self.add_column(Text(each, "bold"), width=max(widest, width(each)))
+        for _, cells in rows:
+            self.add_row(*cells)
+        row = self._keys.index(key) if key in self._keys else at.row
+        column = heads.index(head) if head in heads else at.column
+        if rows:
+            self.move_cursor(
+                row=min(row, len(rows) - 1),
+                column=min(column, len(heads) - 1),
+                animate=False,
+                scroll=False,
+            )
+            self.scroll_to(scroll.x, scroll.y, animate=False)
+
+    @property
+    def key(self) -> str:
+        """What the cursor is on; "": nothing."""
+        row = self.cursor_coordinate.row
+        return self._keys[row] if row < len(self._keys) else ""
+
+
+class Looking(Screen[None]):
+    """A screen that is asked for again and again."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "back", "back", show=False),
+        Binding("slash", "filter", "filter"),
+        Binding("question_mark", "app.help", "help"),
+        Binding("q", "app.quit", "quit"),
+    ]
+
+    def __init__(self, source: TopSource) -> None:
+        super().__init__()
+        self.source = source
+        self.pattern = ""
+        self._is_lost = False
+        self._since = ""
+
+    def look(self) -> Callable[[], None]:
+        """On a thread: ask; what is returned shows the answer."""
+        raise NotImplementedError
+
+    def body(self) -> ComposeResult:
+        """The parts of the screen."""
+        raise NotImplementedError
+
+    def compose(self) -> ComposeResult:
+        """The head, the trouble if there is any, the parts, the filter, the keys."""
+        yield Static(id="head")
+        yield Static(id="trouble")
+        yield from self.body()
+        yield Input(placeholder="a part of a name, or a pattern: sales-*", id="filter")
+        yield Footer(show_command_palette=False)
+
+    def say(self, part: str, text: Text | str) -> None:
+        """Show a text in one of the parts."""
+        self.query_one(f"#{part}", Static).update(
+            Text(text) if isinstance(text, str) else text
+        )
+
+    def lost(self, error: Exception) -> None:
+        """It cannot be asked: what is shown is of before."""
+        now = f"{datetime.now(UTC):%H:%M:%S} UTC"  # noqa: TID251 - for a person's eyes
+        if not self._is_lost:
+            self._since = now
+        self._is_lost = True
+        text = visible(self.source.said_of(error))
+        trouble = f"! since {self._since}: {text}; what stands here is of before"
+        self.say("trouble", trouble)
+        self.query_one("#trouble").display = True
+
+    def seen(self) -> None:
+        """It was asked."""
+        if self._is_lost:
+            self._is_lost = False
+            self.query_one("#trouble").display = False
+            self.notify(f"{self.source.place} is back", markup=False)
+
+    def action_back(self) -> None:
+        """Leave the filter, or the screen."""
+        box = self.query_one("#filter", Input)
+        if box.display:
+            box.value = ""
+            self._close(box)
+        elif len(self.app.screen_stack) > 2:  # noqa: PLR2004 - the blank one, and the first
+            self.app.pop_screen()
+            self.top.wake()
+
+    def action_filter(self) -> None:
+        """Ask for a filter."""
+        box = self.query_one("#filter", Input)
+        box.display = True
+        box.focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Another filter."""
+        if event.input.id == "filter":
+            self.pattern = event.value.strip()
+            self.top.wake()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """The filter stays, if it is one."""
+        if event.input.id == "filter":
+            self._close(event.input)
+
+    def _close(self, box: Input) -> None:
+        box.display = bool(box.value)
+        tables = self.query(SteadyTable)
+        (tables.first() if tables else self).focus()
+
+    @property
+    def top(self) -> Top:
+        """The app."""
+        return cast("Top", self.app)
+
+    # -- acts ----------------------------------------------------------------------
+
+    def act(self, verb: str, run_id: str) -> None:
+        """Ask what an act would touch, then a person, then do it."""
+        self._act(ACTS[verb], verb, run_id, is_run=True)
+
+    def act_on_task(self, verb: str, task_id: str) -> None:
+        """The same of one task."""
+        self._act(ACTS[verb], verb, task_id, is_run=False)
+
+    def _act(self, act: RunAct, verb: str, subject: str, *, is_run: bool) -> None:
+        client = self.source.client
+        if client is None:
+            self.notify(
+                "A journal is only read here: name the URL of its service, or use "
+                f"taskorch runs {self.source.place} {verb}",
+                severity="warning",
+                markup=False,
+            )
+            return
+        reason = f"cancelled by {_user()}, in taskorch top"
+
+        def preview() -> Callable[[], None]:
+            which = act if is_run else RunAct(act.of_task, act.of_task, "", act.done)
+            called, text, does = foreseen(client, which, subject)
+
+            def ask() -> None:
+                if not does:
+                    self.notify(f"{line(subject)}: {text}", markup=False)
+                    return
+                if not act.asks:
+                    change(called)
+                    return
+                act_name = "Run again" if verb == "restart" else verb.capitalize()
+                question = f"{act_name}: {line(subject)}?\n\n{line(text)}"
+                self.app.push_screen(
+                    Confirm(question), lambda yes: change(called) if yes else None
+                )
+
+            return ask
+
+        def change(called: str) -> None:
+            def work() -> Callable[[], None]:
+                changed = do(client, called, subject, reason=reason)
+                words = act.done if changed else "was not changed"
+                return lambda: self.notify(f"{line(subject)} {words}", markup=False)
+
+            self.top.ask(work)
+
+        self.top.ask(preview)
+
+    def answer(self, question_id: str) -> None:
+        """Answer a question, once a person has chosen."""
+        client = self.source.client
+        if client is None:
+            self.notify(
+                "A journal takes no answers here: name the URL of its service",
+                severity="warning",
+                markup=False,
+            )
+            return
+
+        def look() -> Callable[[], None]:
+            asked = {each["id"]: each for each in client.questions()}
+            question = asked.get(question_id)
+            if question is None:
+                return lambda: self.notify(
+                    f"{line(question_id)} waits for no answer any more", markup=False
+                )
+
+            def show() -> None:
+                self.top.push_screen(AskPerson(question), reply)
+
+            return show
+
+        def reply(choice: tuple[str, str, str] | None) -> None:
+            if choice is None:
+                return
+            task_id, option, by = choice
+
+            def work() -> Callable[[], None]:
+                decided = client.answer(task_id, option, by=by)
+                words = "is decided" if decided else "needs more answers"
+                return lambda: self.notify(f"{line(question_id)} {words}", markup=False)
+
+            self.top.ask(work)
+
+        self.top.ask(look)
+
+
+def _user() -> str:
+    """Who uses this terminal, as far as the system knows."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return "somebody"
+
+
+class FirstView(Looking):
+    """The first view: the verdict, the grid of nights, and what to look at."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "act('restart')", "run again"),
+        Binding("c", "act('cancel')", "cancel"),
+        Binding("a", "answer", "answer"),
+        Binding("l", "list", "list"),
+    ]
+
+    def __init__(self, source: TopSource) -> None:
+        super().__init__(source)
+        self._runs_of_cells: dict[tuple[str, str], Mapping[str, Any]] = {}
+        self._items: dict[str, Item] = {}
+        self._lists_runs = False
+        self._days: list[str] = []
+
+    def body(self) -> ComposeResult:
+        """See `Looking.body`."""
+        yield Static(id="verdict")
+        yield Static(id="notes")
+        yield SteadyTable(id="grid", cursor="cell", fixed=3)
+        yield Static(id="cell")
+        yield Static(id="what")
+        yield SteadyTable(id="todo")
+
+    def look(self) -> Callable[[], None]:
+        """See `Looking.look`."""
+        picture = self.source.look()
+        rows: list[Mapping[str, Any]] = []
+        if self._lists_runs:
+            pattern = self.pattern
+            is_part = pattern and WILD.isdisjoint(pattern)
+            wanted = f"*{pattern}*" if is_part else pattern
+            page = self.source.runs.page(id=wanted, limit=_RUNS)
+            rows = [] if page is None else page["runs"]
+        return lambda: self._show(picture, rows)
+
+    def _show(self, picture: Picture, rows: Sequence[Mapping[str, Any]]) -> None:
+        at = datetime.fromtimestamp(picture.nights["now"], UTC)
+        now, under_way = f"{at:%Y-%m-%d %H:%M:%S} UTC", first.load(picture.stats)
+        self.say("head", f"{line(picture.place)}  {now}  {under_way}")
+        state, words = first.verdict(picture)
+        self.say("verdict", _signed(state, words))
+        notes = "\n".join(f"! {line(note)}" for note in picture.notes)
+        self.say("notes", Text(notes, _COLOURS["late"]))
+        self.query_one("#notes").display = bool(notes)
+        self._show_grid(picture)
+        if self._lists_runs:
+            self._show_runs(rows, f"latest runs: {len(rows):,}")
+        elif not self.pattern and not any(first.items(picture)):
+            words = "nothing to look at; the latest runs:"
+            self._show_runs(picture.nights["runs"], words)
+        else:
+            self._show_items(picture)
+        self._show_cell()
+
+    def _show_grid(self, picture: Picture) -> None:
+        days = first.columns(picture.nights)
+        self._days = days
+        schedules = [
+            each
+            for each in picture.nights["schedules"]
+            if _matches(self.pattern, each["name"])
+        ]
+        self._runs_of_cells = {
+            (each["name"], cell["at"]): {"schedule": each, "cell": cell}
+            for each in schedules
+            for cell in each["cells"]
+        }
+        rows: list[tuple[str, list[Text]]] = []
+        for each in schedules:
+            last, text = first.last_of(each)
+            coming = first.standing(each) if picture.is_live else ("", "")
+            cells = [Text(f"{first.name_of(each)} "), _signed(last, f"{text} ")]
+            cells.append(Text(f"{coming[1]} ", _COLOURS.get(coming[0], "")))
+            cells += [
+                Text("   ")
+                if cell is None
+                else Text("  ").append(_signed(cell["state"]))
+                for cell in first.cells_of(each, days)
+            ]
+            rows.append((each["name"], cells))
+        grid = self.query_one("#grid", SteadyTable)
+        grid.display = bool(picture.nights["schedules"])
+        if not grid.display and self.focused in (None, grid):
+            self.query_one("#todo").focus()
+        heads = ["schedule", "  last", "next (UTC) " if picture.is_live else ""]
+        grid.fill([*heads, *(f" {day[-2:]}" for day in days)], rows)
+
+    def _show_items(self, picture: Picture) -> None:
+        todo = [
+            each
+            for each in first.items(picture)
+            if _matches(self.pattern, each.id, each.text)
+        ]
+        self._items = {f"{each.kind}:{each.id}": each for each in todo}
+        more = first.left_out(picture)
+        words = f"to look at: {len(todo):,}{f', and {more}' * bool(more)}"
+        self.say("what", words)
+        rows = [
+            (
+                key,
+                [
+                    _signed(each.state),
+                    Text(line(each.id)),
+                    Text(first.short(each.at)),
+                    Text(line(each.text)),
+                ],
+            )
+            for key, each in self._items.items()
+        ]
+        self.query_one("#todo", SteadyTable).fill(
+            ["", "what", "since (UTC)", "why"], rows
+        )
+
+    def _show_runs(self, runs: Sequence[Mapping[str, Any]], words: str) -> None:
+        self._items = {
+            f"run:{each['id']}": Item(
+                *("run", each["id"], each["state"], None),
+                f"{each['state']}; begun by {began_by(each)}",
+            )
+            for each in runs
+        }
+        self.say("what", words)
+        rows = [(f"run:{each['id']}", _run_row(each)) for each in runs]
+        heads = ["", "run", "started (UTC)", "took", "tasks", "error"]
+        self.query_one("#todo", SteadyTable).fill(heads, rows)
+
+    # -- the cursor ----------------------------------------------------------------
+
+    def _cell(self) -> Mapping[str, Any] | None:
+        """The place of the grid that the cursor is on."""
+        grid = self.query_one("#grid", SteadyTable)
+        column = grid.cursor_coordinate.column - 3
+        name = grid.key
+        if column >= 0:
+            day = self._days[column] if column < len(self._days) else ""
+            return self._runs_of_cells.get((name, day))
+        days = [day for each, day in self._runs_of_cells if each == name]
+        return self._runs_of_cells.get((name, max(days, default="")))
+
+    def _show_cell(self) -> None:
+        """Say in words what the cursor is on."""
+        if self.query_one("#grid", SteadyTable).has_focus:
+            place = self._cell()
+            words = "" if place is None else first.in_words_of(**place)
+        else:
+            item = self._item()
+            words = "" if item is None else f"{line(item.id)}: {line(item.text)}"
+        self.say("cell", words)
+
+    def on_data_table_cell_highlighted(self, _: DataTable.CellHighlighted) -> None:
+        """The cursor is elsewhere in the grid."""
+        self._show_cell()
+
+    def on_data_table_row_highlighted(self, _: DataTable.RowHighlighted) -> None:
+        """The cursor is elsewhere in the list."""
+        self._show_cell()
+
+    def on_descendant_focus(self) -> None:
+        """Another part has the keys."""
+        with suppress(NoMatches):
+            self._show_cell()
+
+    def on_data_table_cell_selected(self, _: DataTable.CellSelected) -> None:
+        """Open a run of the grid."""
+        place = self._cell()
+        if place is not None and place["cell"]["run"] is not None:
+            self.top.open(RunScreen(self.source, place["cell"]["run"]["id"]))
+
+    def on_data_table_row_selected(self, _: DataTable.RowSelected) -> None:
+        """Open what is to be looked at."""
+        item = self._item()
+        if item is None:
+            return
+        if item.kind == "run":
+            self.top.open(RunScreen(self.source, item.id))
+        elif item.kind == "schedule":
+            self.notify(f"{line(item.id)} {line(item.text)}", markup=False)
+        elif item.kind == "question" and self.source.client is not None:
+            self.answer(item.id)
+        else:
+            self.top.open(TaskScreen(self.source, item.id))
+
+    def _item(self) -> Item | None:
+        return self._items.get(self.query_one("#todo", SteadyTable).key)
+
+    def action_list(self) -> None:
+        """Show the latest runs, or what to look at."""
+        self._lists_runs = not self._lists_runs
+        self.query_one("#todo", SteadyTable).move_cursor(row=0)
+        self.top.wake()
+
+    def action_act(self, verb: str) -> None:
+        """Run what the cursor is on again, or cancel it."""
+        if self.query_one("#grid", SteadyTable).has_focus:
+            place = self._cell()
+            run = None if place is None else place["cell"]["run"]
+            if run is not None:
+                self.act(verb, run["id"])
+            return
+        item = self._item()
+        if item is not None and item.kind == "run":
+            self.act(verb, item.id)
+        elif item is not None and item.kind == "task":
+            self.act_on_task(verb, item.id)
+
+    def action_answer(self) -> None:
+        """Answer the question that the cursor is on, or the first one."""
+        item = self._item()
+        if item is None or item.kind != "question":
+            item = next((i for i in self._items.values() if i.kind == "question"), None)
+        if item is None:
+            self.notify("No question is in the list.", markup=False)
+        else:
+            self.answer(item.id)
+
+
+def _run_row(run: Mapping[str, Any]) -> list[Text]:
+    error = run["error"]
+    return [
+        _signed(run["state"]),
+        Text(line(run["id"])),
+        Text(first.short(run["started"] or run["submitted"])),
+        Text(took(run)),
+        Text(f"{run['completed']:,}/{run['total']:,}"),
+        Text("" if error is None else line(f"{error['type']}: {error['message']}")),
+    ]
+
+
+class RunScreen(Looking):
+    """One run: how it stands, and its tasks."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "act('restart')", "run again"),
+        Binding("c", "act('cancel')", "cancel"),
+        Binding("p", "act('pause')", "pause"),
+        Binding("u", "act('resume')", "resume"),
+    ]
+
+    def __init__(self, source: TopSource, run_id: str) -> None:
+        super().__init__(source)
+        self._subject = run_id
+        #: Maps whose calls are all shown.
+        self._open: set[str] = set()
+
+    def body(self) -> ComposeResult:
+        """See `Looking.body`."""
+        yield Static(id="about")
+        yield SteadyTable(id="tasks")
+        yield Static(id="why")
+
+    def look(self) -> Callable[[], None]:
+        """See `Looking.look`."""
+        whole = self.source.runs.run(self._subject)
+        lines = in_lines(self.source.reader, whole)
+        why = [text for _, text in explained(self.source.reader, whole)][:1]
+        calls = {
+            name: self.source.runs.run(self._subject, name)["tasks"]
+            for name in self._open
+            if name in whole["maps"]
+        }
+        return lambda: self._show(whole, lines, why, calls)
+
+    def _show(
+        self,
+        whole: Mapping[str, Any],
+        lines: Iterable[str],
+        why: Iterable[str],
+        calls: Mapping[str, Sequence[Mapping[str, Any]]],
+    ) -> None:
+        self.say("head", f"run {line(self._subject)}  {line(self.source.place)}")
+        head, *rest = "\n".join(lines).split("\n")
+        state = whole["run"].get("state", "")
+        about = Text.assemble(
+            _signed(state, head), "\n", "\n".join(_in_two(rest, self.size.width - 4))
+        )
+        self.say("about", about)
+        self.say("why", visible(in_commands("\n".join(why), self.source.place)))
+        heads = ["", "task", "state", "tries", "started (UTC)", "took", "error"]
+        self.query_one("#tasks", SteadyTable).fill(heads, [*self._rows(whole, calls)])
+
+    def _rows(
+        self,
+        whole: Mapping[str, Any],
+        calls: Mapping[str, Sequence[Mapping[str, Any]]],
+    ) -> Iterable[tuple[str, list[Text]]]:
+        for task in whole["tasks"]:
+            name = task["name"]
+            if _matches(self.pattern, name, error_of(task)):
+                yield f"task:{task['id']}", _task_cells(task, line(name))
+            numbers = whole["maps"].get(name)
+            if numbers is None or not _matches(self.pattern, name):
+                continue
+            states = ", ".join(f"{n:,} {s}" for s, n in numbers["states"].items())
+            many = counted(sum(numbers["states"].values()), "call")
+            fold = "▾" if name in calls else "▸"
+            longest = numbers["longest"]
+            yield (
+                f"map:{name}",
+                [
+                    Text(""),
+                    Text(f"  {fold} {many}"),
+                    Text(""),
+                    Text(str(numbers["attempts"])),
+                    Text(first.short(numbers["started"])),
+                    Text("" if longest is None else f"≤ {in_words(longest)}"),
+                    Text(states),
+                ],
+            )
+            for call in calls.get(name, ()):
+                yield (
+                    f"task:{call['id']}",
+                    _task_cells(call, f"    {line(call['name'])}"),
+                )
+
+    def on_data_table_row_selected(self, _: DataTable.RowSelected) -> None:
+        """Open a task, or the calls of a map."""
+        kind, _colon, name = self.query_one("#tasks", SteadyTable).key.partition(":")
+        if kind == "task":
+            self.top.open(TaskScreen(self.source, name))
+        elif kind == "map":
+            self._open ^= {name}
+            self.top.wake()
+
+    def action_act(self, verb: str) -> None:
+        """Change the run."""
+        self.act(verb, self._subject)
+
+
+def _in_two(fields: Sequence[str], room: int) -> list[str]:
+    """Short lines, two in one where there is room: a terminal is wider than high."""
+    half = (len(fields) + 1) // 2
+    firsts, seconds = fields[:half], [*fields[half:], ""]
+    most = max(map(width, firsts), default=0)
+    if most + 2 + max(map(width, seconds), default=0) > room:
+        return [*fields]
+    pairs = zip(firsts, seconds, strict=False)
+    return [f"{a}{' ' * (most - width(a))}  {b}".rstrip() for a, b in pairs]
+
+
+def _task_cells(task: Mapping[str, Any], name: str) -> list[Text]:
+    return [
+        _signed(task["state"]),
+        Text(name),
+        Text(task["state"], _COLOURS.get(task["state"], "")),
+        Text(str(task["attempts"])),
+        Text(first.short(task["started"])),
+        Text(took(task)),
+        Text("; ".join(filter(None, ("stale" * task["stale"], line(error_of(task)))))),
+    ]
+
+
+class TaskScreen(Looking):
+    """One task: how it stands, why, what it raised, and what it logged."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "act('restart')", "run again"),
+        Binding("c", "act('cancel')", "cancel"),
+        Binding("a", "answer", "answer"),
+    ]
+
+    def __init__(self, source: TopSource, task_id: str) -> None:
+        super().__init__(source)
+        self._subject = task_id
+
+    def body(self) -> ComposeResult:
+        """See `Looking.body`."""
+        with VerticalScroll(id="scroll"):
+            yield Static(id="task")
+
+    def look(self) -> Callable[[], None]:
+        """See `Looking.look`."""
+        reader = self.source.reader
+        status = reader.get_task_status(self._subject)
+        if isinstance(reader, ServiceReader):
+            status = reader.with_traceback(status)
+        why = str(reader.explain(self._subject))
+        try:
+            log = reader.log(self._subject).text[-_LOG:]
+        except (TaskorchError, OSError) as error:
+            log = f"(it cannot be read: {error})"
+        earlier = self.source.runs.earlier(self._subject)["runs"]
+        return lambda: self._show(status, why, log, earlier)
+
+    def _show(
+        self, status: Any, why: str, log: str, earlier: Iterable[Mapping[str, Any]]
+    ) -> None:
+        self.say("head", f"task {line(self._subject)}  {line(self.source.place)}")
+        state = status.state.value
+        words = f"{line(status.run_id)} is {state}"
+        facts = [
+            f"attempts {status.attempts}",
+            f"started {utc(status.started.timestamp())}" if status.started else "",
+            f"took {in_words(status.duration)}" if status.duration is not None else "",
+            f"worker {line(status.agent_id)}" if status.agent_id else "",
+        ]
+        text = Text.assemble(
+            _signed(state, words), "\n  ", "; ".join(filter(None, facts))
+        )
+        sections = {
+            "error": line(cause_of(status)),
+            "why it is so": visible(in_commands(why, self.source.place)),
+            "traceback": "\n".join(tracebacks(status)),
+            "log": visible(log).rstrip() or "nothing was logged",
+        }
+        for name, body in sections.items():
+            if body:
+                text.append(f"\n\n{name}\n", "bold").append(body)
+        text.append("\n\nits latest runs\n", "bold")
+        for each in earlier:
+            row = f" {line(each['run_id'])}  {utc(each['started'])}  {took(each)}\n"
+            text.append(_signed(each["state"])).append(row)
+        self.say("task", text)
+
+    def action_act(self, verb: str) -> None:
+        """Change the task."""
+        self.act_on_task(verb, self._subject)
+
+    def action_answer(self) -> None:
+        """Answer, if it is a question."""
+        self.answer(self._subject)
+
+
+# -- what is asked ---------------------------------------------------------------------
+
+
+class Confirm(ModalScreen[bool]):
+    """Asks whether something is to be done."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "dismiss(True)", "yes"),
+        Binding("n,escape,q", "dismiss(False)", "no"),
+    ]
+
+    def __init__(self, question: str) -> None:
+        super().__init__()
+        self._question = question
+
+    def compose(self) -> ComposeResult:
+        """The question, and the keys."""
+        with Vertical(classes="box"):
+            yield Static(
+                Text(f"{self._question}\n\ny: do it    n: leave it"), id="question"
+            )
+
+
+class AskPerson(ModalScreen["tuple[str, str, str] | None"]):
+    """Asks a person what the orchestrator asks, and who answers."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "leave it")
+    ]
+
+    def __init__(self, question: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._question = question
+
+    def compose(self) -> ComposeResult:
+        """The text, who answers, the choices."""
+        asked = self._question
+        blocked = asked["blocking_tasks"]
+        words = f"{line(asked['id'])}: {line(asked['text'])}\n{line(asked['whom'])}"
+        if blocked:
+            words += f"\n{counted(len(blocked), 'task')} wait for it"
+        with Vertical(classes="box"):
+            yield Static(Text(words), id="question")
+            who = asked["who"]
+            user = _user() if who is None or _user() in who else ""
+            hint = "who answers" if who is None else f"who answers: {', '.join(who)}"
+            yield Input(user, placeholder=hint, id="by")
+            yield OptionList(
+                *(Text(line(each)) for each in asked["options"]), id="options"
+            )
+            yield Static(Text("Tab: name or choice   Enter: answer   Esc: leave it"))
+
+    def on_mount(self) -> None:
+        """The choice comes first."""
+        self.query_one(OptionList).focus()
+
+    def on_input_submitted(self) -> None:
+        """The name is said: now the choice."""
+        self.query_one(OptionList).focus()
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """It is chosen."""
+        by = self.query_one("#by", Input).value.strip()
+        if not by:
+            self.notify("Who answers?", severity="warning")
+            self.query_one("#by").focus()
+            return
+        asked = self._question
+        self.dismiss((asked["answer_to"], asked["options"][event.option_index], by))
+
+
+class Help(ModalScreen[None]):
+    """The keys, and the signs."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,question_mark,enter", "dismiss(None)", "close")
+    ]
+    KEYS: ClassVar = (
+        ("arrows", "from run to run, from line to line"),
+        ("Tab", "to the grid, to the list"),
+        ("Enter", "open a run, a task, the calls of a map; answer a question"),
+        ("Esc", "back"),
+        ("/", "a filter of names"),
+        ("l", "the latest runs, or what to look at"),
+        ("r, c", "run again, cancel: asks first"),
+        ("p, u", "of a run: pause, resume"),
+        ("a", "answer a question"),
+        ("q", "end"),
+    )
+
+    def compose(self) -> ComposeResult:
+        """The keys, and the signs."""
+        text = Text()
+        for key, words in self.KEYS:
+            text.append(f"{key:>8}  ", "bold").append(f"{words}\n")
+        for state, (_, _, words) in SIGNS.items():
+            text.append("\n       ").append(_signed(state)).append(f"  {words}")
+        with VerticalScroll(classes="box"):
+            yield Static(text)
+
+
+class Top(App[None]):
+    """
+    `taskorch top`.
+
+    Args:
+        source: What it shows.
+        every: Seconds between two looks.
+    """
+
+    TITLE = "taskorch top"
+    ENABLE_COMMAND_PALETTE = False
+    CSS = """
+    #head, #trouble, #verdict, #notes, #cell, #what, #about, #why { padding: 0 1; }
+    #task { padding: 0 1; }
+    #head, #notes, #what { text-wrap: nowrap; text-overflow: ellipsis; }
+    #head, #what { height: 1; }
+    #notes { max-height: 3; }
+    #head { background: $primary-background; }
+    #what { text-style: bold; }
+    #trouble { display: none; background: $error; color: $text; max-height: 3; }
+    #verdict { max-height: 5; }
+    #cell { max-height: 2; color: $text-muted; }
+    #grid { height: auto; max-height: 50%; margin: 0 1; }
+    #grid { scrollbar-size-horizontal: 1; }
+    #todo, #tasks { height: 1fr; min-height: 3; }
+    #about { height: auto; max-height: 50%; }
+    #why { max-height: 30%; color: $text-muted; }
+    #filter { display: none; height: 3; }
+    #options { height: auto; max-height: 8; }
+    Confirm, AskPerson, Help { align: center middle; }
+    .box { width: 72; max-width: 96%; height: auto; max-height: 90%; padding: 1 2; }
+    .box { border: round $primary; background: $surface; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+c", "quit", "quit", show=False, priority=True)
+    ]
+
+    def __init__(self, source: TopSource, *, every: float) -> None:
+        super().__init__()
+        self._source = source
+        self._every = every
+        self._wake = threading.Event()
+        self._has_ended = False
+        self._thread = threading.Thread(
+            target=self._follow, name="taskorch-top", daemon=True
+        )
+
+    def on_mount(self) -> None:
+        """Begin."""
+        self.push_screen(FirstView(self._source))
+        self._thread.start()
+
+    def on_unmount(self) -> None:
+        """End; a thread that waits for a service goes with the process."""
+        self._has_ended = True
+        self._wake.set()
+
+    def open(self, screen: Looking) -> None:
+        """Show another screen."""
+        self.push_screen(screen)
+        self.wake()
+
+    def wake(self) -> None:
+        """Look again now."""
+        self._wake.set()
+
+    def action_help(self) -> None:
+        """Show the keys."""
+        self.push_screen(Help())
+
+    def ask(self, work: Callable[[], Callable[[], None]]) -> None:
+        """On a thread of its own: do *work*; what it returns is called here."""
+
+        def run() -> None:
+            try:
+                then = work()
+            except (TaskorchError, OSError) as error:
+                words = visible(self._source.said_of(error))
+                self._call(lambda: self.notify(words, severity="error", markup=False))
+            else:
+                self._call(then)
+            self.wake()
+
+        threading.Thread(target=run, name="taskorch-top-act", daemon=True).start()
+
+    def _follow(self) -> None:
+        while not self._has_ended:
+            self._wake.clear()
+            screen = next(
+                (s for s in reversed(self.screen_stack) if isinstance(s, Looking)), None
+            )
+            if screen is not None:
+                self._look(screen)
+            self._wake.wait(self._every)
+
+    def _look(self, screen: Looking) -> None:
+        try:
+            show = screen.look()
+        except Exception as error:  # noqa: BLE001 - what goes on is shown, whatever comes
+            lost = error
+            self._call(lambda: self._tell(screen, lost))
+            return
+
+        def see() -> None:
+            # It may have been left meanwhile.
+            if screen not in self.screen_stack:
+                return
+            try:
+                show()
+            except Exception as error:  # noqa: BLE001 - as above
+                screen.lost(error)
+            else:
+                screen.seen()
+
+        self._call(see)
+
+    def _tell(self, screen: Looking, error: Exception) -> None:
+        if screen in self.screen_stack:
+            screen.lost(error)
+
+    def _call(self, show: Callable[[], None]) -> None:
+        """Call *show* where the screens live; what has ended shows nothing."""
+        if not self._has_ended:
+            with suppress(RuntimeError):
+                self.call_from_thread(show)

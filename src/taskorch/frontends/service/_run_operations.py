@@ -1,0 +1,231 @@
+"""
+The operations on runs: the grid of nights, the list, one run, and those of a task.
+
+What they answer is in `taskorch.reading`, for commands as well; what was before the
+service began is told to the board from here.
+
+Decisions: 0213, 0218.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import date
+from functools import partial
+from time import sleep
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.concurrency import run_in_threadpool
+
+from taskorch._base.verbs import OBJECT, TEXT, listed
+from taskorch.errors import TaskorchError
+from taskorch.frontends.service._bodies import answer
+from taskorch.frontends.service._operations import (
+    Operation,
+    bad_query,
+    named,
+    number,
+    seconds,
+    told,
+)
+from taskorch.model import TaskState, show
+from taskorch.model._made_for import MadeFor
+from taskorch.protocols import DurableJournal
+from taskorch.reading import JournalReader
+from taskorch.reading._nights import DAYS, PAGE, RunViews
+from taskorch.reading._runs import SKIPPED, STUCK
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from taskorch._orchestrator import TaskOrchestrator
+    from taskorch.frontends.service._page import Board
+    from taskorch.reading._runs import RunIndex
+
+_LOG: Final = logging.getLogger(__name__)
+_NS: Final = 1_000_000_000
+_MOST_DAYS: Final = 400
+_MOST_RUNS: Final = 1_000
+_PAUSE: Final = 0.05
+_MOMENT: Final = {"type": "number", "minimum": 0, "maximum": 1e11}
+_DAY: Final = {"type": "string", "format": "date"}
+
+
+# -- what was before the service -------------------------------------------------------
+
+
+def earlier_of(orch: TaskOrchestrator) -> Callable[[Board], None]:
+    """
+    What tells a board of the time before: from the journal, or from what memory has.
+
+    A long journal is read on a thread of its own.
+    """
+
+    def begin(board: Board) -> None:
+        journal = orch.journal
+        if not isinstance(journal, DurableJournal):
+            board.enter(partial(_enter, orch))
+            return
+        thread = threading.Thread(
+            target=_read, args=(orch, journal, board), name="taskorch-runs", daemon=True
+        )
+        thread.start()
+
+    return begin
+
+
+def _read(orch: TaskOrchestrator, journal: DurableJournal, board: Board) -> None:
+    from taskorch.frontends.service._feed import kept_by  # noqa: PLC0415 - no ring
+
+    # A service may be made before its orchestrator has begun.
+    while not orch._rt.opened:  # noqa: SLF001 - nobody else knows
+        if board.is_closed:
+            return
+        sleep(_PAUSE)
+    try:
+        board.read(JournalReader(journal), kept_by(orch))
+    except TaskorchError as error:
+        _LOG.warning("the dashboard shows no runs from before its start: %s", error)
+        board.enter(lambda _: 0)
+
+
+def _enter(orch: TaskOrchestrator, index: RunIndex) -> int:
+    """Enter the tasks in memory as they are; the number of the latest event."""
+    rt = orch._rt  # noqa: SLF001 - all of it is of one moment
+    with rt.lock:
+        for name, (document, _) in rt.kernel.schedules.items():
+            index.declare(name, document, rt.kernel.waiting_slots[name])
+        for row in list(rt.kernel.tasks.values()):
+            extra, state = row.extra, str(row.state)
+            reason = "" if extra is None else extra.stop_reason
+            if row.state is TaskState.BLOCKED and extra and extra.blocked_by:
+                state = STUCK
+            elif row.state is TaskState.CANCELLED and reason.startswith(SKIPPED):
+                state = SKIPPED
+            times = row.submitted_ns, row.started_ns, row.ended_ns
+            line = index.enter(row.id, row.run, state, times)
+            if line is not None:
+                line.tenants.add(row.bucket.spec.owner)
+            if row.state is TaskState.FAILED and extra is not None:
+                error = ("", "") if extra.error is None else extra.error[:2]
+                is_own = not extra.first_roots
+                index.fail(row.id, row.ended_ns, error, is_own=is_own)
+            task = row.cargo._task  # noqa: SLF001 - see above
+            made_for = MadeFor(None if task is None else task.metadata)
+            if line and made_for.schedule and made_for.slot and not line.schedule:
+                slot_ns = int(made_for.slot.timestamp()) * _NS
+                index.assign(line, made_for.schedule, slot_ns, "schedule")
+        return orch._latest_seq()  # noqa: SLF001 - see above
+
+
+# -- the operations --------------------------------------------------------------------
+
+
+class RunOperations:
+    """
+    The operations on runs.
+
+    Args:
+        orch: Whom they are asked of.
+        board: What has followed its events.
+        live: Whether it is an orchestrator, and not one that reads a journal.
+    """
+
+    def __init__(
+        self, orch: Callable[[], Any], board: Callable[[], Board], *, live: bool
+    ) -> None:
+        self._views = RunViews(orch, board, live=live)
+
+    def operations(self) -> list[Operation]:
+        """The operations on runs."""
+        run = told(run=OBJECT, tasks=listed(OBJECT), maps=OBJECT)
+        return [
+            Operation(
+                *("GET", "/api/v1/nights", "nights"),
+                "How each schedule fared, a place for each of the latest `days`, or of "
+                "the latest ticks (`by=ticks`); what failed and is not mended, what "
+                "waits for a person, what is late or slow.",
+                self._nights,
+                query={
+                    "by": {"enum": ["days", "ticks"]},
+                    "days": {"type": "integer", "minimum": 1, "maximum": _MOST_DAYS},
+                    "until": _DAY,
+                },
+                answer=told(schedules=listed(OBJECT), broken=OBJECT),
+            ),
+            Operation(
+                *("GET", "/api/v1/runs", "runs"),
+                "Runs of workflows, and of what schedules make, the latest first. "
+                "`state` may also be `open` or `broken`; `next` leads on.",
+                self._list,
+                query={
+                    "id": TEXT,
+                    "schedule": TEXT,
+                    "state": TEXT,
+                    "day": _DAY,
+                    "since": _MOMENT,
+                    "until": _MOMENT,
+                    "limit": {"type": "integer", "minimum": 1, "maximum": _MOST_RUNS},
+                    "after": TEXT,
+                },
+                answer=told(runs=listed(OBJECT), next={"type": ["string", "null"]}),
+            ),
+            Operation(
+                *("GET", "/api/v1/runs/{run_id}", "run"),
+                "One run: its tasks with their attempts and what they come after; the "
+                "calls of its maps in numbers, and those that are not done.",
+                self._run,
+                query={"under": TEXT},
+                answer=run,
+                refuses=(404,),
+            ),
+            Operation(
+                *("GET", "/api/v1/tasks/{task_id}/earlier", "earlier_runs"),
+                "The runs of a task, in its own run and in those before of the same "
+                "schedule; and its arguments, as far as they are kept.",
+                self._earlier,
+                answer=told(runs=listed(OBJECT)),
+                refuses=(404,),
+            ),
+        ]
+
+    async def _nights(self, request: Request) -> Response:
+        query = request.query_params
+        days = number(query, "days", 1, _MOST_DAYS, DAYS)
+        by, until = query.get("by", "days"), query.get("until")
+        if by not in ("days", "ticks"):
+            raise bad_query(name="by", text="days, or ticks")
+        try:
+            last = None if until is None else date.fromisoformat(until)
+        except ValueError:
+            raise bad_query(name="until", text="a day is needed: 2026-11-25") from None
+        return answer(await run_in_threadpool(self._views.nights, by, days, last))
+
+    async def _list(self, request: Request) -> Response:
+        query = request.query_params
+        since, until = (
+            seconds(query, name, 1e11) or 0.0 for name in ("since", "until")
+        )
+        texts = {
+            name: query.get(name, "")
+            for name in ("id", "schedule", "state", "day", "after")
+        }
+        limit = number(query, "limit", 1, _MOST_RUNS, PAGE)
+        ask = partial(self._views.page, since=since, until=until, limit=limit, **texts)
+        page = await run_in_threadpool(ask)
+        if page is None:
+            text = f"there is no run {show(texts['after'])} any more: begin anew"
+            raise bad_query(name="after", text=text)
+        return answer(page)
+
+    async def _run(self, request: Request) -> Response:
+        run_id = named(request, "run_id")
+        under = request.query_params.get("under")
+        return answer(await run_in_threadpool(self._views.run, run_id, under))
+
+    async def _earlier(self, request: Request) -> Response:
+        task_id = named(request, "task_id")
+        return answer(await run_in_threadpool(self._views.earlier, task_id))

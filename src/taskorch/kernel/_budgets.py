@@ -1,0 +1,275 @@
+"""
+Budgets: pools that are spent, and do not come back.
+
+A task that draws on a budget reserves what it asks for as its attempt starts, so no two
+can spend the same. While the attempt runs, it says what it has spent: as soon as that
+is more than it has reserved, more is taken. As it ends, what it has spent stays taken,
+and the rest comes back. Where nobody knows what was spent, all that was reserved counts
+as spent: the attempt said nothing, or it was cut off. So what counts is never less than
+what was said.
+
+A budget may be part of another one: what is taken of it is taken of both.
+
+When four fifths are spent, that is told once. When a task cannot start though all that
+is reserved were to come back, people are asked, once: what is to follow is theirs.
+
+Decision: 0232.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from taskorch.events import BudgetChanged, BudgetExhausted, BudgetLow
+from taskorch.kernel import _queue
+from taskorch.kernel._history import row_extra
+from taskorch.kernel._rows import (
+    PURSE,
+    Bucket,
+    BudgetRow,
+    Place,
+    PoolRow,
+    Shortage,
+    TaskRow,
+)
+from taskorch.kernel._state import KernelState
+from taskorch.model import Units
+
+#: Causes of the end of an attempt that says itself what it has spent.
+_KNOWN: Final = ("", "error", "stopped")
+#: Of one that has not begun.
+_UNBEGUN: Final = ("unstarted", "returned", "gone")
+
+
+def declare(
+    kernel: KernelState, name: str, totals: Units, parent: str, now: int
+) -> None:
+    """
+    Let there be a budget *name*, which is part of *parent* if it is new.
+
+    One that was declared with the same *totals* stays as it is, if it was raised too.
+    """
+    row = kernel.budgets.get(name)
+    if row is None or row.declared != totals:
+        parent = parent if row is None else row.parent
+        _change(kernel, (name, totals, parent, False, totals), now)
+
+
+def change(
+    kernel: KernelState, name: str, totals: Units, now: int, *, is_open: bool = False
+) -> None:
+    """Set how much there is of a budget, or let it keep nobody from starting."""
+    row = kernel.budgets[name]
+    whole = tuple(sorted((dict(totals_of(row)) | dict(totals)).items()))
+    _change(kernel, (name, whole, row.parent, is_open, row.declared), now)
+
+
+def _change(
+    kernel: KernelState, fields: tuple[str, Units, str, bool, Units], now: int
+) -> None:
+    kernel.note(BudgetChanged, now, *fields)
+    _apply(kernel, *fields)
+
+
+def changed(kernel: KernelState, event: BudgetChanged, _now: int) -> None:
+    """What the fact does to the state."""
+    flags = event.is_open, event.declared
+    _apply(kernel, event.budget, event.totals, event.parent, *flags)
+
+
+def low(kernel: KernelState, event: BudgetLow, _now: int) -> None:
+    """What the fact does to the state."""
+    kernel.budgets[event.budget].is_low = True
+
+
+def exhausted(kernel: KernelState, event: BudgetExhausted, _now: int) -> None:
+    """What the fact does to the state."""
+    kernel.budgets[event.budget].asked = event.number
+
+
+def totals_of(row: BudgetRow) -> Units:
+    """How much there is of each resource of a budget."""
+    return tuple(sorted((resource, pool.total) for resource, pool in row.pools.items()))
+
+
+def _apply(
+    kernel: KernelState,
+    name: str,
+    totals: Units,
+    parent: str,
+    is_open: bool,
+    declared: Units,
+) -> None:
+    row = kernel.budgets.setdefault(name, BudgetRow(name, parent))
+    row.declared = declared
+    for resource, total in totals:
+        pool = row.pools.get(resource)
+        if pool is None:
+            path = f"{PURSE}{name}:{resource}"
+            pool = row.pools[resource] = kernel.beside[path] = PoolRow(path, total)
+            row.spent[resource] = 0
+            # What its tasks reserve, is to be found out anew.
+            for bucket in kernel.buckets.values():
+                bucket.purses = None
+        pool.total = total
+    row.is_open, row.is_low, row.asked = is_open, False, -abs(row.asked)
+    kernel.spent[name] = None
+    for each in row.pools.values():
+        for place in list(each.short.values()):
+            for bucket in list(place.members):
+                if bucket.parked is not None and place in bucket.parked:
+                    _queue.reopen(kernel, bucket)
+
+
+def purses_of(kernel: KernelState, bucket: Bucket) -> tuple[tuple[PoolRow, int], ...]:
+    """What a start of a task of *bucket* reserves of its budget, and of those above."""
+    if bucket.purses is None:
+        units = dict(bucket.spec.spends)
+        bucket.purses = tuple(
+            [
+                (pool, units.get(resource, 0))
+                for row in _chain(kernel, bucket.spec.budget)
+                for resource, pool in row.pools.items()
+            ]
+        )
+    return bucket.purses
+
+
+def _chain(kernel: KernelState, name: str) -> Iterator[BudgetRow]:
+    while name in kernel.budgets:
+        yield kernel.budgets[name]
+        name = kernel.budgets[name].parent
+
+
+def reserved_by(kernel: KernelState, row: TaskRow) -> Units:
+    """What the attempt of *row*, which begins, reserves."""
+    row_extra(row).spent = {}
+    purses = purses_of(kernel, row.bucket)
+    return tuple([(pool.name, units) for pool, units in purses if units])
+
+
+def shortages(kernel: KernelState, bucket: Bucket) -> Iterator[Shortage]:
+    """Of which budgets too little is left for a task of *bucket*."""
+    for pool, units in purses_of(kernel, bucket):
+        free, need = pool.total - pool.used, max(1, units)
+        budget, resource = _parts(kernel, pool)
+        if need > free and not budget.is_open:
+            is_hopeless = need > pool.total - budget.spent[resource]
+            yield Shortage("budget", pool.name, need, free, None, pool, 0, is_hopeless)
+
+
+def must_wait(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> bool:
+    """Whether a budget has too little left: then *bucket*, with *row*, is parked."""
+    short = next(shortages(kernel, bucket), None)
+    if short is None:
+        return False
+    pool = kernel.beside[short.name]
+    budget, resource = _parts(kernel, pool)
+    if short.is_hopeless:
+        _ask(kernel, budget, resource, short.need, now)
+    _queue.park(kernel, bucket, row, (_queue.place_at(bucket, pool, short.need),))
+    if bucket.agents_version < 0:
+        kernel.parked_any[bucket] = None
+    return True
+
+
+def _ask(
+    kernel: KernelState, budget: BudgetRow, resource: str, need: int, now: int
+) -> None:
+    """A task waits for more than there will be: people are asked, unless they are."""
+    if budget.asked <= 0 and not budget.is_open:
+        budget.asked = 1 - budget.asked
+        amounts = (
+            budget.spent[resource],
+            budget.pools[resource].total,
+            need,
+            budget.asked,
+        )
+        kernel.note(BudgetExhausted, now, budget.name, resource, *amounts)
+
+
+def _parts(kernel: KernelState, pool: PoolRow) -> tuple[BudgetRow, str]:
+    name, _, resource = pool.name.removeprefix(PURSE).rpartition(":")
+    return kernel.budgets[name], resource
+
+
+def count(kernel: KernelState, row: TaskRow, units: Units) -> None:
+    """The running attempt of *row* has spent *units* more."""
+    extra = row_extra(row)
+    if extra.spent is None:
+        return
+    held, spent = dict(row.alloc), dict(units)
+    extra.spent.update(dict.fromkeys(spent))
+    for pool, _ in purses_of(kernel, row.bucket):
+        budget, resource = _parts(kernel, pool)
+        many = spent.get(resource, 0)
+        reserved = min(many, held.get(pool.name, 0))
+        if reserved:
+            held[pool.name] -= reserved
+        pool.used += many - reserved
+        budget.spent[resource] += many
+        kernel.spent[budget.name] = None
+    row.alloc = tuple([pair for pair in held.items() if pair[1]])
+
+
+def settle(kernel: KernelState, row: TaskRow, alloc: Units, cause: str) -> None:
+    """
+    The attempt of *row* ends: what it may have spent of *alloc* is spent.
+
+    All of *alloc* is given back after this. Of what it was said to have spent, that is
+    nothing more, unless it was cut off: then nobody knows.
+    """
+    if cause in _UNBEGUN:
+        return
+    reported = (row_extra(row).spent or {}) if cause in _KNOWN else {}
+    for name, units in alloc:
+        if name.startswith(PURSE):
+            pool = kernel.beside[name]
+            budget, resource = _parts(kernel, pool)
+            if resource not in reported:
+                budget.spent[resource] += units
+                pool.used += units
+                kernel.spent[budget.name] = None
+
+
+def review(kernel: KernelState, now: int) -> None:
+    """Say of which budgets little is left, or too little, since something was spent."""
+    names, kernel.spent = kernel.spent, {}
+    for name in names:
+        budget = kernel.budgets[name]
+        for resource, pool in budget.pools.items():
+            spent = budget.spent[resource]
+            if not budget.is_low and 5 * spent >= 4 * pool.total:
+                budget.is_low = True
+                kernel.note(BudgetLow, now, name, resource, spent, pool.total)
+            for place in pool.short.values():
+                if place.need > pool.total - spent and _waits_at(place):
+                    _ask(kernel, budget, resource, place.need, now)
+
+
+def _waits_at(place: Place) -> bool:
+    return any(place in (bucket.parked or ()) for bucket in place.members)
+
+
+def restore(
+    kernel: KernelState,
+    name: str,
+    parent: str,
+    amounts: tuple[Units, Units],
+    state: list[int],
+) -> None:
+    """A budget as a snapshot has it: *amounts* are those that it has, and declared."""
+    is_low, asked, is_open = state
+    _apply(kernel, name, amounts[0], parent, bool(is_open), amounts[1])
+    row = kernel.budgets[name]
+    row.is_low, row.asked = bool(is_low), asked
+
+
+def restore_spent(kernel: KernelState, spent: Mapping[str, Units]) -> None:
+    """What is *spent* of each budget, as a snapshot says; what is held, is held."""
+    for name, units in spent.items():
+        row = kernel.budgets[name]
+        for resource, many in units:
+            row.pools[resource].used += many - row.spent[resource]
+            row.spent[resource] = many

@@ -1,0 +1,170 @@
+"""
+Who may write what: two tasks that may write the same file do not run together.
+
+What a task may write are the literal prefixes of paths, each a folder or a file with
+all below it. They are granular locks (J. N. Gray et al., *Granularity of locks and
+degrees of consistency in a shared data base*, 1976): a start takes all of each prefix,
+and one unit of every folder above. So two prefixes exclude each other if one is the
+other or above it, and nothing else does. A task takes all of its locks as it starts, or
+none, so they make no deadlock.
+
+A lock is a pool of its own, and what an attempt takes of it stands in what it holds: it
+comes back with all else, whatever becomes of the attempt. It waits there as others do
+at a pool.
+
+Who asks for much would wait for ever while others come who ask for little. So of those
+who wait, the first in order has the *turn*: who was submitted after its turn began, or
+is less urgent, does not pass it if both may write the same. As soon as its locks are
+free, it is the next one's turn. Some attempts keep their locks for nobody knows how
+long. Who waits for these has no turn: it would hold up the others, and an attempt that
+waits for one of them would never end.
+
+Decision: 0231.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from taskorch.kernel import _queue
+from taskorch.kernel._rows import (
+    SCOPE,
+    UNLIMITED,
+    Bucket,
+    PoolRow,
+    Shortage,
+    TaskRow,
+)
+from taskorch.kernel._state import MANY, KernelState
+from taskorch.model import Units, above_of, lock_of
+
+
+def locks_of(kernel: KernelState, bucket: Bucket) -> tuple[tuple[PoolRow, int], ...]:
+    """The locks that a start of a task of *bucket* takes, and how much of each."""
+    if bucket.locks is None:
+        if len(kernel.beside) > kernel.most_scopes:
+            _forget_idle(kernel)
+        units: dict[str, int] = {}
+        for prefix in bucket.spec.writes:
+            path = lock_of(prefix)
+            for folder in above_of(path):
+                units.setdefault(folder, 1)
+            # None of them is inside another: what is above one is no other.
+            units[path] = UNLIMITED
+        bucket.locks = tuple(
+            [(_scope(kernel, path), much) for path, much in sorted(units.items())]
+        )
+    return bucket.locks
+
+
+def _scope(kernel: KernelState, path: str) -> PoolRow:
+    name = f"{SCOPE}{path}"
+    scope = kernel.beside.get(name)
+    if scope is None:
+        scope = kernel.beside[name] = PoolRow(name, UNLIMITED)
+    return scope
+
+
+def _forget_idle(kernel: KernelState) -> None:
+    """Drop the locks that nobody holds, and that no bucket has in hand."""
+    used = {
+        scope.name: None
+        for bucket in kernel.buckets.values()
+        for scope, _ in bucket.locks or ()
+    }
+    kernel.beside = {
+        name: scope
+        for name, scope in kernel.beside.items()
+        if scope.used or name in used or not scope.is_lock
+    }
+    kernel.most_scopes = MANY + 2 * len(kernel.beside)
+
+
+def held_by(kernel: KernelState, bucket: Bucket) -> Units:
+    """What an attempt at a task of *bucket* holds of the locks."""
+    return tuple([(scope.name, much) for scope, much in locks_of(kernel, bucket)])
+
+
+def must_wait(kernel: KernelState, bucket: Bucket, row: TaskRow) -> bool:
+    """Whether another may write the same: *bucket*, whose head is *row*, is parked."""
+    place_at = _queue.place_at
+    short = _queue.short_lock(locks_of(kernel, bucket))
+    if short is not None:
+        places = [place_at(bucket, *short)]
+        if kernel.first is not row and not _takes_turn(kernel, row):
+            places.append(place_at(bucket, kernel.turn, 1))
+    else:
+        if kernel.first is row:
+            _queue.let_go(kernel)
+        if kernel.first is None or not _comes_after(kernel, row, kernel.first):
+            return False
+        places = [place_at(bucket, kernel.passing, 1)]
+    _queue.park(kernel, bucket, row, places)
+    if bucket.agents_version < 0:
+        kernel.parked_any[bucket] = None
+    return True
+
+
+def shortages(kernel: KernelState, row: TaskRow) -> Iterator[Shortage]:
+    """What another may write, or whose turn it is, that keeps *row* from starting."""
+    shorts = [
+        Shortage("scope", scope.name, much, scope.total - scope.used, None, scope)
+        for scope, much in locks_of(kernel, row.bucket)
+        if much > scope.total - scope.used
+    ]
+    yield from shorts
+    first = kernel.first
+    if not shorts and first is not None and _comes_after(kernel, row, first):
+        yield Shortage("turn", first.id)
+
+
+def keeps(kernel: KernelState, row: TaskRow, attempt: int) -> None:
+    """The attempt, if it may write, does so for nobody knows how long."""
+    bucket, first = row.bucket, kernel.first
+    if not bucket.spec.writes:
+        return
+    kernel.writers[row.id, attempt] = bucket
+    if first is not None and _exclude(kernel, first.bucket, bucket):
+        _queue.let_go(kernel)
+        kernel.ineligible[first.bucket] = None
+
+
+def goes_on(kernel: KernelState, row: TaskRow, attempt: int) -> None:
+    """The attempt goes on, or has ended: who waits for it may have a turn again."""
+    if kernel.writers.pop((row.id, attempt), None) is not None:
+        _queue.reopen_all(kernel, kernel.ineligible)
+
+
+def _takes_turn(kernel: KernelState, row: TaskRow) -> bool:
+    """Give the turn to *row*, if it is nobody's; False if *row* is to wait for it."""
+    if kernel.first is not None:
+        return False
+    for writer in kernel.writers.values():
+        if _exclude(kernel, row.bucket, writer):
+            # It has none, and leaves it to the next.
+            kernel.ineligible[row.bucket] = None
+            return True
+    kernel.first, kernel.first_after = row, kernel.submissions
+    kernel.turn.used = kernel.passing.used = 1
+    return True
+
+
+def _comes_after(kernel: KernelState, row: TaskRow, first: TaskRow) -> bool:
+    """Whether *row* may not pass *first*, whose turn it is."""
+    if (row.key, row.seq) < (first.key, first.seq):
+        return False
+    early = row.seq < kernel.first_after and _urgency(row) >= _urgency(first)
+    return not early and _exclude(kernel, row.bucket, first.bucket)
+
+
+def _urgency(row: TaskRow) -> int:
+    return 0 if row.extra is None else row.extra.priority
+
+
+def _exclude(kernel: KernelState, one: Bucket, other: Bucket) -> bool:
+    """Whether tasks of the two buckets may write the same."""
+    units = dict(locks_of(kernel, one))
+    return any(
+        scope in units and units[scope] + much > UNLIMITED
+        for scope, much in locks_of(kernel, other)
+    )

@@ -1,0 +1,101 @@
+"""
+What a task may write: names below one folder, the project, and how two overlap.
+
+A scope is a path with wildcards. What counts is its literal prefix, the folders before
+the first wildcard: two scopes overlap if one prefix is the other, or above it. Nothing
+here looks at a file.
+
+Decision: 0231.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from typing import Any, Final
+
+from taskorch._base.limits import MAX_SCOPE
+
+#: What makes a part of a path a pattern.
+_WILD: Final = frozenset("*?[]{}")
+#: The scope of what may write everything.
+EVERYTHING: Final = "**"
+
+
+def to_writes(value: Any) -> Any:
+    """A list of scopes as a tuple; all else is left to the validator."""
+    return tuple(value) if type(value) is list else value
+
+
+def scope_problem(value: object) -> str | None:
+    """What is wrong with *value* as a scope, as a sentence; None if nothing is."""
+    if not isinstance(value, str):
+        return f"a path is needed, as in 'src/a/**', not a {type(value).__name__}"
+    if not value.strip("/. ") and ".." not in value:
+        return f"{value!r} is no path; {EVERYTHING!r} is everything"
+    if value != value.strip() or not value.isprintable():
+        return f"{value!r} has a space at one end, or what cannot be printed"
+    if len(value) > MAX_SCOPE:
+        return f"at most {MAX_SCOPE} characters are allowed, this has {len(value)}"
+    if value[0] in "/~!" or value[1:2] == ":":
+        return f"{value!r} is no path below the folder of the project"
+    if "\\" in value:
+        return f"{value!r} has a backslash: '/' stands between folders"
+    if ".." in value.split("/"):
+        return f"{value!r} has '..': name the folder itself"
+    return None
+
+
+def prefix_of(scope: str) -> str:
+    """The literal prefix of *scope*, which has no fault; "" is everything."""
+    parts: list[str] = []
+    for part in scope.split("/"):
+        if not _WILD.isdisjoint(part):
+            break
+        if part not in ("", "."):
+            parts.append(part)
+    return "/".join(parts)
+
+
+def prefixes_of(scopes: Iterable[str], folder: str = "") -> tuple[str, ...]:
+    """
+    The literal prefixes of *scopes* below *folder*, sorted; those inside others go.
+
+    *folder* is a path below that of the project; "" is the project itself.
+    """
+    above = prefix_of(folder)
+    prefixes = {
+        "/".join(filter(None, (above, prefix_of(scope)))): None for scope in scopes
+    }
+    by_lock = {lock_of(prefix): prefix for prefix in prefixes}
+    return tuple(
+        sorted(
+            prefix
+            for lock, prefix in by_lock.items()
+            if not any(upper in by_lock for upper in above_of(lock))
+        )
+    )
+
+
+def lock_of(prefix: str) -> str:
+    """*prefix* as it is compared: where case does not count, two names are one file."""
+    if prefix.isascii():
+        return prefix.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", prefix).casefold())
+
+
+def above_of(path: str) -> list[str]:
+    """The folders above *path*, the nearest first, "" last; none above ""."""
+    folders: list[str] = []
+    while path:
+        path = path.rpartition("/")[0]
+        folders.append(path)
+    return folders
+
+
+def scopes_overlap(one: Iterable[str], other: Iterable[str]) -> bool:
+    """Whether tasks with these literal prefixes may write the same file."""
+    mine, theirs = [*map(lock_of, one)], [*map(lock_of, other)]
+    return any(
+        a == b or a in above_of(b) or b in above_of(a) for a in mine for b in theirs
+    )

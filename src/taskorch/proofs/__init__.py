@@ -1,0 +1,31 @@
+"""
+A journal that proves itself: what it is, what it was, and that nothing was changed.
+
+    from taskorch.proofs import make_checkpoint, make_key, verify
+
+    make_key("audit.key")  # and audit.key.pub
+    make_checkpoint("runs.db", "audit.key", to=["/elsewhere/runs.anchor"])
+    verification = verify(
+        "runs.db", ["/elsewhere/runs.anchor"], trust=["audit.key.pub"]
+    )
+    print(verification)
+    assert verification.ok
+
+Signatures need the extra `audit`. What is hashed is in `journal._chain`.
+
+- `_proving`: checkpoints are made, journals checked, events proved.
+- `_notes`: checkpoints as text, and the keys that sign them.
+- `_anchors`: where checkpoints are kept.
+- `_tree`: proofs by the tree over the rows.
+"""
+
+from taskorch.proofs._notes import Checkpoint as Checkpoint
+from taskorch.proofs._notes import make_key as make_key
+from taskorch.proofs._proving import CheckedCheckpoint as CheckedCheckpoint
+from taskorch.proofs._proving import Proved as Proved
+from taskorch.proofs._proving import Verification as Verification
+from taskorch.proofs._proving import check_proof as check_proof
+from taskorch.proofs._proving import make_checkpoint as make_checkpoint
+from taskorch.proofs._proving import prove_event as prove_event
+from taskorch.proofs._proving import prove_extension as prove_extension
+from taskorch.proofs._proving import verify as verify

@@ -1,0 +1,711 @@
+"""
+A journal is checked, and compared with its checkpoints; and what proves parts of it.
+
+Decision: 0228.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
+
+import attrs
+
+from taskorch._base.address import without_password
+from taskorch._base.frozen import frozen
+from taskorch._base.visible import counted
+from taskorch.errors import InvalidTaskError, JournalError, JournalUnavailableError
+from taskorch.journal import SqlJournal, open_journal
+from taskorch.journal._chain import Subtree, gone_of, leaf_bytes, leaf_of, spread
+from taskorch.journal._codec import Row
+from taskorch.journal._reader import GroupRow
+from taskorch.model import show, stamp
+from taskorch.proofs._anchors import anchor, checkpoints_at, is_url
+from taskorch.proofs._notes import (
+    Checkpoint,
+    PublicKey,
+    checkpoint_of,
+    is_signed,
+    read_private_key,
+    read_public_keys,
+)
+from taskorch.proofs._tree import (
+    GrowingTree,
+    Range,
+    RangeHashes,
+    consistency,
+    extended,
+    included,
+    inclusion,
+)
+from taskorch.runtime import wall
+
+#: Seconds by which a clock may be ahead of ours before it is said.
+_SKEW: Final = 60.0
+_FORM: Final = "taskorch/proof/1"
+#: Rows whose leaves are reckoned at once.
+_MANY: Final = 1_000
+#: Where the end of an attempt has the number of its start, if it has it with it.
+_COMPLETED: Final = "TaskCompleted"
+
+Path = str | os.PathLike[str]
+
+
+@frozen
+class CheckedCheckpoint:
+    """
+    A checkpoint beside the journal that it is of.
+
+    Attributes:
+        checkpoint: What it says.
+        place: Where it is kept.
+        signed_by: The trusted key that signed it; "": none did.
+        others: Keys that it names, and that are not trusted.
+        state: `fits`: the journal extends it. `differs`: it does not. `cut`: the
+            journal is shorter. `forgotten`: rows on both sides of its end were left
+            out since, so it cannot be compared. `other`: it is of another journal.
+            `forged`: the signature of a trusted key is none of this text. `ignored`:
+            no trusted key signed it.
+        note: What is strange about it; "": nothing.
+    """
+
+    checkpoint: Checkpoint
+    place: str
+    signed_by: str
+    others: tuple[str, ...]
+    state: str
+    note: str = ""
+
+
+#: Those that say that something was changed.
+_BAD: Final = frozenset({"differs", "cut", "forged"})
+
+
+@frozen
+class Verification:
+    """
+    What was found out about a journal.
+
+    Attributes:
+        journal: Its name, for people.
+        problem: What is not as it was, the first such thing; "": nothing is.
+        log: Which journal it is; "": it has no chain, or could not be read so far.
+        last: The number of its last event.
+        size: How many rows its chain has.
+        left_out: How many of these were left out for good: see retention.
+        unchained: The number of the last event that is older than the chain.
+        root: The root of the tree over the rows; b"": it was not reckoned.
+        checkpoints: Those that it was compared with.
+        is_trusting: Whether nobody has said which keys are trusted.
+    """
+
+    journal: str
+    problem: str
+    log: str = ""
+    last: int = 0
+    size: int = 0
+    left_out: int = 0
+    unchained: int = 0
+    root: bytes = b""
+    checkpoints: tuple[CheckedCheckpoint, ...] = ()
+    is_trusting: bool = True
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was changed, as far as can be said from here."""
+        return not self.problem
+
+    @property
+    def compared(self) -> int:
+        """How many checkpoints the journal extends."""
+        return sum(each.state == "fits" for each in self.checkpoints)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "journal": self.journal,
+            "ok": self.ok,
+            "problem": self.problem,
+            "log": self.log,
+            "last_event": self.last,
+            "rows": self.size,
+            "left_out": self.left_out,
+            "unchained_until": self.unchained,
+            "root": b64encode(self.root).decode(),
+            "checkpoints": [
+                {
+                    "place": each.place,
+                    "last_event": each.checkpoint.last,
+                    "rows": each.checkpoint.size,
+                    "time": each.checkpoint.at,
+                    "signed_by": each.signed_by,
+                    "untrusted": list(each.others),
+                    "state": each.state,
+                    "note": each.note,
+                }
+                for each in self.checkpoints
+            ],
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(_lines(self))
+
+
+def _lines(result: Verification) -> Iterable[str]:
+    if result.problem:
+        yield f"{result.journal} is not what it was: {result.problem}"
+    else:
+        yield f"{result.journal} is what it was, up to event {result.last}."
+    if result.log and result.unchained:
+        yield (
+            f"Events up to {result.unchained} are older than its chain: sums alone "
+            "guard them."
+        )
+    if not result.log and not result.problem:
+        yield (
+            "It has no chain yet: an orchestrator that opens it begins one. Sums alone "
+            "guard it."
+        )
+    if result.left_out:
+        yield f"Retention has left out {counted(result.left_out, 'row')} of it."
+    for each in result.checkpoints:
+        by = f", signed by {each.signed_by}" if each.signed_by else ""
+        others = "".join(
+            f", signed by {key}, which is not trusted" for key in each.others
+        )
+        at = each.checkpoint.at
+        yield (
+            f"Checkpoint of event {each.checkpoint.last}, {at}{by}{others}: "
+            f"{_WORDS[each.state]}{f' ({each.note})' if each.note else ''}"
+        )
+    if not result.checkpoints and not result.problem:
+        yield (
+            "No checkpoint was named: who can write to the journal can write all of it "
+            "anew."
+        )
+    elif result.is_trusting and result.checkpoints:
+        yield "Nobody said which keys are trusted: no signature was checked."
+
+
+_WORDS: Final = {
+    "fits": "the journal extends it.",
+    "differs": "the journal does not extend it.",
+    "cut": "the journal is shorter.",
+    "forgotten": "rows around its end were left out since, so it cannot be compared.",
+    "other": "it is of another journal.",
+    "forged": "the signature is none of this text.",
+    "ignored": "nothing is concluded from it.",
+}
+
+
+# -- what the journal has ------------------------------------------------------------
+
+
+class _Pass(NamedTuple):
+    """What one reading of a journal has shown."""
+
+    log: str
+    unchained: int
+    last: int
+    size: int
+    left_out: int
+
+
+Visitor = Callable[[Sequence[Subtree], Sequence[Row]], object]
+
+
+def _name(journal: Path | SqlJournal) -> str:
+    """What it is called, for people."""
+    if isinstance(journal, SqlJournal):
+        return journal.description()
+    return without_password(str(journal))
+
+
+@contextmanager
+def _opened(journal: Path | SqlJournal) -> Iterator[SqlJournal]:
+    opened = journal if isinstance(journal, SqlJournal) else open_journal(journal)
+    try:
+        opened.check_readable()
+        yield opened
+    finally:
+        if opened is not journal:
+            opened.close()
+
+
+def _read(journal: SqlJournal, visit: Visitor | None) -> _Pass:
+    """
+    Check all of *journal*, and show the leaves of its tree.
+
+    Raises:
+        JournalError: It is damaged.
+    """
+    last = size = left_out = 0
+    waiting: list[Row] = []
+
+    def show() -> None:
+        if visit is not None and waiting:
+            visit([each for each, _ in spread(waiting, size, ())], waiting)
+        waiting.clear()
+
+    def see(group: GroupRow, rows: list[Row]) -> None:
+        nonlocal last, size, left_out
+        last = group.last
+        if not group.hash:
+            return
+        if not group.gone:
+            size = group.size
+            if visit is not None:
+                waiting.extend(rows)
+            if len(waiting) >= _MANY:
+                show()
+            return
+        show()
+        left_out += group.size - size - len(rows)
+        size = group.size
+        if visit is not None:
+            gone = gone_of(group.gone)
+            visit([each for each, _ in spread(rows, size, gone)], rows)
+
+    start = journal.proved(see)
+    show()
+    if start is None:
+        return _Pass("", last, last, 0, 0)
+    return _Pass(start.log, start.after, last, size, left_out)
+
+
+# -- checking ------------------------------------------------------------------------
+
+
+def verify(
+    journal: Path | SqlJournal,
+    anchors: Iterable[str] = (),
+    *,
+    trust: Iterable[Path] | None = None,
+) -> Verification:
+    """
+    Check all that a journal keeps, and that it extends its checkpoints.
+
+    It may be in use meanwhile; then it is checked as of one moment. No value of a task
+    is restored, and no class of the user's is needed.
+
+    Args:
+        journal: The path of one in a file, or the address of one in PostgreSQL.
+        anchors: Where checkpoints are kept: files, or `git:FOLDER`. Without any,
+            whoever has rewritten all from some row on, with right hashes, and whoever
+            has cut off the tail, is not found out.
+        trust: Files of public keys. A checkpoint that none of them signed proves
+            nothing. None: signatures are not checked, and what is kept at *anchors* is
+            believed.
+
+    Returns:
+        What was found out. `ok` is False if anything was changed.
+
+    Raises:
+        InvalidTaskError: What is kept at *anchors*, or a key, is not well formed; or
+            the extra `audit` is missing.
+        JournalUnavailableError: The journal cannot be read now.
+        OSError: An anchor or a key cannot be read.
+    """
+    keys = None if trust is None else read_public_keys(trust)
+    places = list(anchors)
+    # Those first: the journal may grow meanwhile.
+    checked = [
+        _signed(each, place, keys)
+        for place in anchors
+        for each in checkpoints_at(place)
+    ]
+    tree = GrowingTree(each.checkpoint.size for each in checked)
+    name = _name(journal)
+    try:
+        with _opened(journal) as opened:
+            seen = _read(opened, _adding(tree) if checked else None)
+    except JournalUnavailableError:
+        raise
+    except JournalError as error:
+        problem = error.message.partition(" is damaged: ")[2]
+        if not problem:
+            raise
+        return Verification(name, problem, is_trusting=keys is None)
+    checked = [_compared(each, seen, tree.roots) for each in checked]
+    return Verification(
+        name,
+        _problem(checked) if checked or not places else "no checkpoint is kept there",
+        seen.log,
+        seen.last,
+        seen.size,
+        seen.left_out,
+        seen.unchained,
+        tree.root() if checked else b"",
+        tuple(_noted(checked)),
+        trust is None,
+    )
+
+
+def _adding(tree: GrowingTree) -> Visitor:
+    return lambda subtrees, _: tree.add(subtrees)
+
+
+def _signed(
+    checkpoint: Checkpoint, place: str, keys: Mapping[str, PublicKey] | None
+) -> CheckedCheckpoint:
+    """*checkpoint*, and who signed it; `state` is what is known without the journal."""
+    names = tuple(each.key for each in checkpoint.signatures)
+    if keys is None:
+        return CheckedCheckpoint(checkpoint, place, "", names, "")
+    others = tuple(name for name in names if name not in keys)
+    for each in checkpoint.signatures:
+        if each.key in keys:
+            state = "" if is_signed(checkpoint, each, keys) else "forged"
+            return CheckedCheckpoint(checkpoint, place, each.key, others, state)
+    return CheckedCheckpoint(checkpoint, place, "", others, "ignored")
+
+
+def _compared(
+    checked: CheckedCheckpoint, seen: _Pass, roots: Mapping[int, bytes]
+) -> CheckedCheckpoint:
+    checkpoint = checked.checkpoint
+    state = checked.state
+    if not state:
+        if checkpoint.log != seen.log:
+            state = "other"
+        elif checkpoint.size > seen.size:
+            state = "cut"
+        elif checkpoint.size not in roots:
+            state = "forgotten"
+        else:
+            same = roots[checkpoint.size] == checkpoint.root
+            state = "fits" if same else "differs"
+    return attrs.evolve(checked, state=state)
+
+
+def _problem(checked: Sequence[CheckedCheckpoint]) -> str:
+    """The first thing that is not as it was signed."""
+    by_size = sorted(checked, key=lambda each: each.checkpoint.size)
+    good = 0
+    for each in by_size:
+        point = each.checkpoint
+        if each.state == "fits":
+            good = point.last
+        if each.state == "differs":
+            return (
+                f"some of events {good + 1} to {point.last} are not those of the "
+                f"checkpoint of {point.at}; with right hashes: they were written anew, "
+                "or another copy of the journal went on"
+            )
+        if each.state == "cut":
+            return (
+                f"its tail is gone: the checkpoint of {point.at} was of "
+                f"{counted(point.size, 'row')}, up to event {point.last}"
+            )
+        if each.state == "forged":
+            return (
+                f"the checkpoint of {point.at} was changed: the signature of "
+                f"{each.signed_by} is none of its text"
+            )
+    states = {each.state for each in checked}
+    if checked and "fits" not in states:
+        if states == {"ignored"}:
+            return "no trusted key signed any checkpoint"
+        if "forgotten" not in states:
+            return "no checkpoint is of this journal"
+    return ""
+
+
+def _noted(checked: Iterable[CheckedCheckpoint]) -> Iterable[CheckedCheckpoint]:
+    """With what is strange about their order, and their times."""
+    latest: dict[tuple[str, str], Checkpoint] = {}
+    seen: dict[tuple[str, int], bytes] = {}
+    now = stamp(wall() + _SKEW)
+    for each in checked:
+        point, notes = each.checkpoint, list[str]()
+        before = latest.get((each.place, point.log))
+        if seen.setdefault((point.log, point.size), point.root) != point.root:
+            notes.append("another of as many rows has another root: there are two")
+        if before is not None and point.size < before.size:
+            notes.append("an earlier one, kept again after a later one")
+        elif before is not None and point.at < before.at:
+            notes.append("its time is before that of the one before it")
+        if point.at > now:
+            notes.append("its time is in the future")
+        latest[each.place, point.log] = point
+        yield attrs.evolve(each, note="; ".join(notes))
+
+
+# -- checkpoints -----------------------------------------------------------------------
+
+
+def make_checkpoint(
+    journal: Path | SqlJournal, key: Path, *, to: Iterable[str] = ()
+) -> Checkpoint:
+    """
+    Sign what a journal is now, and keep that elsewhere.
+
+    All of the journal is checked before, and that it extends the checkpoints that *to*
+    has already: what was changed is not signed. It may be in use meanwhile.
+
+    Args:
+        journal: See `verify`.
+        key: The file of a key: see `make_key`.
+        to: Where it is kept: files, `git:FOLDER`, or the URL of a webhook.
+
+    Returns:
+        The checkpoint; its text is `str` of it.
+
+    Raises:
+        JournalError: The journal is not what it was, or it has no chain yet.
+        JournalUnavailableError: It cannot be read, or a place has not taken it.
+        InvalidTaskError, OSError: See `verify` and `anchor`.
+    """
+    private = read_private_key(key)
+    places = list(to)
+    name = _name(journal)
+    with _opened(journal) as opened:
+        earlier = [
+            each
+            for place in places
+            if not is_url(place) and _is_there(place)
+            for each in checkpoints_at(place)
+        ]
+        tree = GrowingTree(each.size for each in earlier)
+        seen = _read(opened, _adding(tree))
+    if not seen.log:
+        msg = f"{name} has no chain yet"
+        raise JournalError(msg, hint="open it with an orchestrator, which begins one")
+    keys = {private.public.key: private.public}
+    # What another has signed, or nobody, is no reason to refuse.
+    checked = [_compared(_signed(each, "", keys), seen, tree.roots) for each in earlier]
+    for each in checked:
+        if each.state in _BAD:
+            msg = f"{name} is not what it was: {_problem(checked)}"
+            hint = "look what happened; to begin anew, name another place"
+            raise JournalError(msg, hint=hint)
+    checkpoint = private.signed(
+        Checkpoint(
+            seen.log, seen.size, tree.root(), seen.last, stamp(wall()), seen.left_out
+        )
+    )
+    for place in places:
+        anchor(checkpoint, place)
+    return checkpoint
+
+
+def _is_there(place: str) -> bool:
+    return place.startswith("git:") or os.path.exists(place)  # noqa: PTH110 - text
+
+
+# -- proofs ----------------------------------------------------------------------------
+
+
+@frozen
+class Proved:
+    """
+    What a proof proves.
+
+    Attributes:
+        row: The row of the event, as the journal keeps it; "": it is no proof of one.
+        checkpoint: The checkpoint that it was in, or that was extended.
+        later: The one that extends it; None: it is the proof of an event.
+        signed_by: The trusted key that signed *checkpoint* (and *later*).
+    """
+
+    row: str
+    checkpoint: Checkpoint
+    later: Checkpoint | None
+    signed_by: str
+
+
+def prove_event(
+    journal: Path | SqlJournal, event: int, anchors: Iterable[str]
+) -> dict[str, Any]:
+    """
+    Prove that an event is in a journal, by the first checkpoint that has it.
+
+    Args:
+        journal: See `verify`.
+        event: The number of the event.
+        anchors: Where checkpoints are kept.
+
+    Returns:
+        The proof, for `check_proof`; JSON has all of it. Nothing else of the journal is
+        in it but the row of the event.
+
+    Raises:
+        InvalidTaskError: There is no such event, it was left out, or no checkpoint
+            can prove it.
+        JournalError, OSError: See `verify`.
+    """
+    points = sorted(_checkpoints(anchors), key=lambda each: each.size)
+    with _opened(journal) as opened:
+        tree = GrowingTree(each.size for each in points)
+        place, row = -1, None
+        is_behind = False
+
+        def visit(subtrees: Sequence[Subtree], rows: Sequence[Row]) -> None:
+            nonlocal place, row, is_behind
+            tree.add(subtrees)
+            if is_behind or not rows or rows[-1][0] < event:
+                return
+            is_behind = True
+            for each in rows:
+                if _has(each, event):
+                    row, leaf = each, leaf_of(leaf_bytes(each))
+                    place = next(sub.place for sub in subtrees if sub.hash == leaf)
+
+        seen = _read(opened, visit)
+        if row is None:
+            msg = f"{_name(journal)} has no event {event} in its chain"
+            hint = "it was left out, or is older than the chain, or is no number of one"
+            raise InvalidTaskError(msg, hint=hint)
+        for point in points:
+            if point.size > place and _fits(point, seen, tree.roots):
+                path = _path(opened, inclusion(place, 0, point.size))
+                if path is not None:
+                    return {
+                        "form": _FORM,
+                        "row": leaf_bytes(row).decode(),
+                        "place": place,
+                        "path": path,
+                        "checkpoint": str(point),
+                    }
+    msg = f"no checkpoint that is kept there has event {event}"
+    raise InvalidTaskError(msg, hint="make one: taskorch checkpoint")
+
+
+def _fits(point: Checkpoint, seen: _Pass, roots: Mapping[int, bytes]) -> bool:
+    return point.log == seen.log and roots.get(point.size) == point.root
+
+
+def _path(opened: SqlJournal, ranges: Sequence[Range]) -> list[str] | None:
+    """The hashes over *ranges*; None: one ends among rows that were left out."""
+    hashes = RangeHashes(ranges)
+    _read(opened, lambda subtrees, _: hashes.add(subtrees))
+    if hashes.is_torn:
+        return None
+    return [b64encode(each).decode() for each in hashes.of(ranges)]
+
+
+def _has(row: Row, event: int) -> bool:
+    """Whether *row* is that of *event*, or of the end of the attempt that it began."""
+    return row[0] == event or _start_in(row) == event
+
+
+def _start_in(row: Row) -> int | None:
+    if row[1] != _COMPLETED:
+        return None
+    start = json.loads(row[4])[-1]
+    return start[0] if isinstance(start, list) and start else None
+
+
+def prove_extension(
+    journal: Path | SqlJournal, anchors: Iterable[str]
+) -> dict[str, Any]:
+    """
+    Prove that the latest checkpoint of a journal extends the first one.
+
+    Args:
+        journal: See `verify`.
+        anchors: Where they are kept.
+
+    Returns:
+        The proof, for `check_proof`; nothing of the journal is in it but hashes.
+
+    Raises:
+        InvalidTaskError: There are no two that the journal extends.
+        JournalError, OSError: See `verify`.
+    """
+    points = sorted(_checkpoints(anchors), key=lambda each: each.size)
+    with _opened(journal) as opened:
+        tree = GrowingTree(each.size for each in points)
+        seen = _read(opened, _adding(tree))
+        fit = [each for each in points if each.size and _fits(each, seen, tree.roots)]
+        if len({each.size for each in fit}) > 1:
+            old, new = fit[0], fit[-1]
+            path = _path(opened, consistency(old.size, 0, new.size))
+            if path is not None:
+                return {
+                    "form": _FORM,
+                    "path": path,
+                    "checkpoint": str(old),
+                    "later": str(new),
+                }
+    msg = "no two checkpoints that are kept there are of this journal"
+    raise InvalidTaskError(msg, hint="make one now and one later: taskorch checkpoint")
+
+
+def _checkpoints(anchors: Iterable[str]) -> list[Checkpoint]:
+    return [each for place in anchors for each in checkpoints_at(place)]
+
+
+def check_proof(proof: Mapping[str, Any], trust: Iterable[Path]) -> Proved:
+    """
+    Check a proof, without the journal.
+
+    Args:
+        proof: What `prove_event` or `prove_extension` has made.
+        trust: Files of public keys, one of which has to have signed the checkpoints.
+
+    Returns:
+        What it proves.
+
+    Raises:
+        InvalidTaskError: It proves nothing; the message says why.
+        OSError: A key cannot be read.
+    """
+    keys = read_public_keys(trust)
+    try:
+        form = proof["form"]
+        proved = _proved(proof, keys) if form == _FORM else None
+    except InvalidTaskError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        msg = "this is no proof, or not all of one"
+        raise InvalidTaskError(msg, hint="taskorch prove makes them") from error
+    if proved is None:
+        msg = f"{show(form)} is no form of a proof that is known here"
+        raise InvalidTaskError(msg, hint=f"it is {_FORM}")
+    return proved
+
+
+def _proved(proof: Mapping[str, Any], keys: Mapping[str, PublicKey]) -> Proved:
+    path = [b64decode(each, validate=True) for each in proof["path"]]
+    first = checkpoint_of(proof["checkpoint"])
+    by = _trusted(first, keys)
+    if "later" in proof:
+        later = checkpoint_of(proof["later"])
+        _trusted(later, keys)
+        is_good = (
+            first.log == later.log
+            and 0 < first.size < later.size
+            and extended(first.size, 0, later.size, first.root, path)
+            == (first.root, later.root)
+        )
+        proved = Proved("", first, later, by)
+    else:
+        row, place = proof["row"], proof["place"]
+        is_good = (
+            type(place) is int
+            and 0 <= place < first.size
+            and included(place, 0, first.size, leaf_of(row.encode()), path)
+            == first.root
+        )
+        proved = Proved(row, first, None, by)
+    if not is_good or path:
+        msg = "it does not lead to the root of its checkpoint: it proves nothing"
+        raise InvalidTaskError(msg)
+    return proved
+
+
+def _trusted(checkpoint: Checkpoint, keys: Mapping[str, PublicKey]) -> str:
+    checked = _signed(checkpoint, "", keys)
+    if checked.state == "forged":
+        msg = f"the signature of {checked.signed_by} is none of its checkpoint"
+        raise InvalidTaskError(msg)
+    if not checked.signed_by:
+        by = ", ".join(checked.others) or "nobody"
+        msg = f"its checkpoint of {checkpoint.at} is signed by {by}: no trusted key"
+        raise InvalidTaskError(msg, hint="name its file of public keys")
+    return checked.signed_by

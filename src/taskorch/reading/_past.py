@@ -1,0 +1,156 @@
+"""A journal as it was: what came later is not read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
+from typing import Any, NoReturn, cast
+
+from taskorch.errors import InvalidTaskError, JournalTakenError
+from taskorch.events import (
+    OrchestratorStarted,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+)
+from taskorch.journal import SqlJournal
+from taskorch.model import ns_of, show
+from taskorch.protocols import DurableJournal, Entry
+
+_ENDS = TaskCompleted, TaskFailed, TaskCancelled
+
+
+class PastJournal(DurableJournal):
+    """
+    What *journal* had up to the event *until*, for who only reads.
+
+    Args:
+        journal: It may grow meanwhile.
+        until: The number of the last event that is read.
+        now_ns: What time it was then.
+    """
+
+    def __init__(self, journal: DurableJournal, until: int, now_ns: int) -> None:
+        self._journal = journal
+        self.until = until
+        self.now_ns = now_ns
+
+    def read(self, after: int = 0) -> Iterator[Entry]:
+        """See `Journal.read`."""
+        for entry in self._journal.read(after):
+            if entry[0].seq > self.until:
+                return
+            yield entry
+
+    def select(self, ids: Collection[str], until: int) -> Iterator[Entry]:
+        """See `DurableJournal.select`."""
+        return self._journal.select(ids, min(until, self.until))
+
+    def snapshot(self) -> tuple[int, dict[str, Any]] | None:
+        """See `DurableJournal.snapshot`: one that is later says too much."""
+        kept = self._journal.snapshot()
+        return kept if kept is not None and kept[0] <= self.until else None
+
+    def ends(self, ids: Collection[str]) -> dict[str, str]:
+        """See `DurableJournal.ends`."""
+        return {
+            fact.task_id: type(fact).__name__
+            for fact, _ in self.select(ids, self.until)
+            if isinstance(fact, _ENDS)
+        }
+
+    def ids(self, prefix: str) -> Sequence[str]:
+        """See `DurableJournal.ids`."""
+        names = self._journal.ids(prefix)
+        return [name for name in names if any(self.select((name,), self.until))]
+
+    def submitted(self, after: int, until: int, most: int) -> Sequence[tuple[int, str]]:
+        """See `DurableJournal.submitted`."""
+        return self._journal.submitted(after, min(until, self.until), most)
+
+    def id_of_key(self, key: str) -> str | None:
+        """See `DurableJournal.id_of_key`."""
+        name = self._journal.id_of_key(key)
+        if name is None or any(self.select((name,), self.until)):
+            return name
+        return super().id_of_key(key)
+
+    def description(self) -> str:
+        """See `DurableJournal.description`."""
+        return f"{self._journal.description()}, as of event {self.until}"
+
+    def logs_folder(self) -> str | None:
+        """See `DurableJournal.logs_folder`."""
+        return self._journal.logs_folder()
+
+    def began(self) -> OrchestratorStarted | None:
+        """The latest start of an orchestrator that is read."""
+        if isinstance(self._journal, SqlJournal):
+            latest = self._journal.latest_of(OrchestratorStarted.__name__)
+            if latest is None:
+                return None
+            if latest[0].seq <= self.until:
+                return cast("OrchestratorStarted", latest[0])
+        starts = [f for f, _ in self.read() if type(f) is OrchestratorStarted]
+        return max(starts, key=lambda fact: fact.seq, default=None)
+
+    def claim(self) -> int:
+        """Refuse it."""
+        self._refuse()
+
+    def append(self, epoch: int, group: object) -> None:
+        """Refuse it."""
+        del epoch, group
+        self._refuse()
+
+    def save(self, epoch: int, seq: int, state: dict[str, Any]) -> None:
+        """Refuse it."""
+        del epoch, seq, state
+        self._refuse()
+
+    def document(self, value: object) -> object:
+        """See `Journal.document`."""
+        return value
+
+    def close(self) -> None:
+        """Close nothing: the journal is another's."""
+
+    def _refuse(self) -> NoReturn:
+        msg = f"{self.description()}: what was can only be read"
+        raise JournalTakenError(msg)
+
+
+def past_of(journal: DurableJournal, at: object) -> PastJournal:
+    """
+    *journal* as it was at the event of a number, or at a moment.
+
+    Raises:
+        InvalidTaskError: *at* is neither, or the journal ends before that number.
+        JournalError: It cannot be read.
+    """
+    if type(at) is int:
+        last = _last(journal)
+        if not 0 <= at <= last:
+            msg = f"at={at}: the journal has events 1 to {last}"
+            raise InvalidTaskError(msg, hint="the numbers are those of its events")
+        # One that was left out since has no time: then it is that of the next.
+        first = next(journal.read(max(at - 1, 0)), None)
+        return PastJournal(journal, at, first[0].at_ns if first else 0)
+    if not isinstance(at, datetime):
+        msg = f"at: the number of an event or a datetime is needed, not {show(at)}"
+        raise InvalidTaskError(msg)
+    until, now_ns = 0, ns_of(at)
+    if isinstance(journal, SqlJournal):
+        until = journal.last_until(now_ns)
+    for fact, _ in journal.read(until):
+        # They are in the order of their times, too.
+        if fact.at_ns > now_ns:
+            break
+        until = fact.seq
+    return PastJournal(journal, until, now_ns)
+
+
+def _last(journal: DurableJournal) -> int:
+    if isinstance(journal, SqlJournal):
+        return journal.last
+    return max((fact.seq for fact, _ in journal.read()), default=0)

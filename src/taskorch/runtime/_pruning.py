@@ -1,0 +1,704 @@
+"""
+What ended long ago leaves the journal: which tasks may go, and how, while others work.
+
+Tasks that are bound together stay or go together: those that wait for each other, in
+however many steps, the tasks of one run, and the runs of one task. So what stays finds
+what it was given, and a new life folds it as if the rest had never been.
+
+While the orchestrator works, it goes in batches. A fact that comes meanwhile, and names
+a task, keeps all that is bound to it. Groups of facts are written neither before nor
+behind a batch, and so none can name what the batch takes away.
+
+Decisions: 0051, 0220.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import attrs
+
+from taskorch._base.frozen import frozen
+from taskorch._base.limits import NS
+from taskorch._base.visible import counted
+from taskorch.errors import JournalError, NotRunningError
+from taskorch.events import (
+    BackfillChanged,
+    Fact,
+    ScheduleChanged,
+    ScheduleFired,
+    ScheduleQueued,
+    ScheduleSkipped,
+    TaskCancelled,
+    TaskCompleted,
+    TaskEvent,
+    TaskFailed,
+    TaskParentsAdded,
+    TaskRepointed,
+    TaskSubmitted,
+)
+from taskorch.kernel import has_effect, without_tasks
+from taskorch.model import TERMINAL, Retention, run_by, stem_of
+from taskorch.protocols import DurableJournal
+from taskorch.runtime._timer import begin_thread
+
+if TYPE_CHECKING:
+    from taskorch.runtime._committer import Committer
+    from taskorch.runtime._runtime import Runtime
+
+_ENDS: Final = (TaskCompleted, TaskFailed, TaskCancelled)
+#: How often is looked whether something may go, in s.
+_LOOK: Final = 60.0
+#: What is to go is looked for after so long, in s, or once there are so many facts
+#: more, and as many as there were: to look reads them all.
+_SELDOM: Final = 3_600.0
+_MANY: Final = 20_000
+#: Tasks of a batch, at least and at most, and how long one is to take, in s. Much of it
+#: is the same for few tasks and for many.
+_BATCH: Final = (100, 1_000)
+_SHORT: Final = 0.03
+#: Rows that leave memory at once, and single facts that leave the journal at once.
+_ROWS: Final = 500
+_FACTS: Final = 1_000
+_LOG: Final = logging.getLogger("taskorch.pruning")
+
+
+@frozen
+class Pruned:
+    """
+    What has left the journal, or would.
+
+    Attributes:
+        tasks: How many tasks.
+        runs: How many runs of workflows, and of what schedules make, these were.
+        facts: How many events about no task, such as of ticks.
+        dry_run: Whether nothing has left it, and would.
+    """
+
+    tasks: int
+    runs: int
+    facts: int
+    dry_run: bool = False
+
+    def __str__(self) -> str:
+        verb = "Would forget" if self.dry_run else "Forgot"
+        runs = f" of {counted(self.runs, 'run')}" if self.runs else ""
+        return f"{verb} {counted(self.tasks, 'task')}{runs}."
+
+    def to_dict(self) -> dict[str, Any]:
+        """It as JSON has it."""
+        return {**attrs.asdict(self), "text": str(self)}
+
+
+@attrs.frozen
+class Bundle:
+    """
+    Tasks that stay or go together, and have ended.
+
+    Attributes:
+        ids: The tasks.
+        runs: Their runs of workflows, and the single tasks that a schedule has made.
+        schedules: The schedules that have made some of it.
+        ended_ns: When the last of it ended.
+    """
+
+    ids: tuple[str, ...]
+    runs: tuple[str, ...]
+    schedules: tuple[str, ...]
+    ended_ns: int
+
+
+Bundles: TypeAlias = list[Bundle]
+Retentions: TypeAlias = Mapping[str, Retention]
+
+
+class Past:
+    """What the facts of a journal say of what may leave it."""
+
+    def __init__(self) -> None:
+        self._bound = _Bound()
+        self._ended: dict[str, int] = {}
+        self._runs: dict[str, str] = {}
+        #: By what they have made: a task, without the number of a re-run, or a run.
+        self._schedule_of: dict[str, str] = {}
+        self._ticks: dict[str, _Ticks] = {}
+        #: By the ids of backfills: the numbers and times of their facts, and the last.
+        self._backfills: dict[str, list[BackfillChanged]] = {}
+        #: Numbers and times of facts that change nothing, and are about no task.
+        self._told: list[tuple[int, int]] = []
+        self.count: int = 0
+
+    def take(self, facts: Iterable[Fact]) -> None:
+        """Note what *facts*, in their order, say."""
+        for fact in facts:
+            self.count += 1
+            if isinstance(fact, TaskEvent):
+                self._take_of_task(fact)
+            elif isinstance(fact, _OF_SCHEDULES):
+                self._take_of_schedule(fact)
+            elif isinstance(fact, BackfillChanged):
+                self._backfills.setdefault(fact.backfill_id, []).append(fact)
+            elif not has_effect(type(fact)):
+                self._told.append((fact.seq, fact.at_ns))
+
+    def _take_of_task(self, fact: Any) -> None:
+        task_id = fact.task_id
+        if type(fact) is TaskSubmitted:
+            run = run_by(task_id, fact.run)
+            if run:
+                self._runs[task_id] = run
+            self._bound.bind(task_id, stem_of(task_id), *fact.after, *_as_name(run))
+            self._ended.pop(task_id, None)
+        elif type(fact) is TaskParentsAdded:
+            self._bound.bind(task_id, *fact.after)
+        elif type(fact) is TaskRepointed:
+            self._bound.bind(task_id, *fact.dependents)
+        elif type(fact) in _ENDS:
+            self._ended[task_id] = fact.at_ns
+
+    def _take_of_schedule(self, fact: Any) -> None:
+        self._ticks.setdefault(fact.name, _Ticks()).take(fact)
+        if type(fact) is ScheduleFired:
+            self._schedule_of[stem_of(fact.task_id)] = fact.name
+
+    @property
+    def retentions(self) -> dict[str, Retention]:
+        """How long what a schedule has made is kept, of those that say it."""
+        retentions: dict[str, Retention] = {}
+        for name, ticks in self._ticks.items():
+            retention = retention_of(ticks.document)
+            if retention != Retention():
+                retentions[name] = retention
+        return retentions
+
+    def over(self) -> Bundles:
+        """All that has ended, but for what a backfill waits for; the latest first."""
+        ids_by_root: dict[str, list[str]] = {}
+        for task_id in self._bound.names():
+            ids_by_root.setdefault(self._bound.root(task_id), []).append(task_id)
+        waited_for = {
+            name
+            for facts in self._backfills.values()
+            for name in _runs_of(facts[-1].document)
+        }
+        bundles: Bundles = []
+        for ids in ids_by_root.values():
+            if not all(task_id in self._ended for task_id in ids):
+                continue
+            wholes = {self._runs.get(i) or stem_of(i) for i in ids}
+            if not waited_for.isdisjoint(wholes):
+                continue
+            made = wholes & self._schedule_of.keys()
+            runs = {run for i in ids if (run := self._runs.get(i))} | made
+            schedules = {self._schedule_of[each] for each in made}
+            ended_ns = max(self._ended[task_id] for task_id in ids)
+            bundles.append(
+                Bundle(tuple(ids), tuple(runs), tuple(sorted(schedules)), ended_ns)
+            )
+        bundles.sort(key=lambda bundle: -bundle.ended_ns)
+        return bundles
+
+    def superseded(self, gone: Bundles) -> list[int]:
+        """
+        Facts about no task that are needed no longer once *gone* is: their numbers.
+
+        They are as old as that, and what is left leads to the same.
+        """
+        if not gone:
+            return []
+        until_ns = max(bundle.ended_ns for bundle in gone)
+        ids = {name for bundle in gone for name in (*bundle.runs, *bundle.ids)}
+        ids.update(map(stem_of, [*ids]))
+        staying = self._schedule_of.keys() - ids
+        numbers = [seq for seq, at_ns in self._told if at_ns <= until_ns]
+        for ticks in self._ticks.values():
+            numbers += ticks.superseded(until_ns, staying)
+        for facts in self._backfills.values():
+            last = len(facts) if not facts[-1].document else len(facts) - 1
+            numbers += [fact.seq for fact in facts[:last] if fact.at_ns <= until_ns]
+        return sorted(numbers)
+
+
+class _Ticks:
+    """The facts about one schedule."""
+
+    def __init__(self) -> None:
+        self.document = ""
+        self._facts: list[Any] = []
+        self._done_ns = 0
+        #: By slots that wait, or were filled, the fact that says so.
+        self._waiting: dict[int, Any] = {}
+        self._filled: dict[int, Any] = {}
+
+    def take(self, fact: Any) -> None:
+        self._facts.append(fact)
+        if type(fact) is ScheduleChanged:
+            self.document, self._done_ns = fact.document, fact.done_ns
+            if not fact.document:
+                self._waiting, self._filled = {}, {}
+            return
+        if not self.document or getattr(fact, "by", "") == "trigger":
+            return
+        slot_ns = fact.slot_ns
+        if type(fact) is ScheduleFired and slot_ns in self._waiting:
+            del self._waiting[slot_ns]
+            return
+        if type(fact) is ScheduleFired and fact.by != "clock":
+            if slot_ns > self._done_ns:
+                self._filled[slot_ns] = fact
+            return
+        if type(fact) is ScheduleQueued:
+            self._waiting[slot_ns] = fact
+        self._done_ns = max(self._done_ns, slot_ns)
+        self._filled = {
+            slot: each for slot, each in self._filled.items() if slot > self._done_ns
+        }
+
+    def superseded(self, until_ns: int, staying: Collection[str]) -> list[int]:
+        """Numbers of old facts without which the others come to the same."""
+        needed, others, numbers = self._needed(), _Ticks(), list[int]()
+        for fact in self._facts:
+            # One says which schedule has made what is there still.
+            stays = type(fact) is ScheduleFired and stem_of(fact.task_id) in staying
+            if stays or fact.at_ns > until_ns or fact.seq in needed:
+                others.take(fact)
+            else:
+                numbers.append(fact.seq)
+        # What is old and what is not may belong together: then all of it stays.
+        return numbers if others.state == self.state else []
+
+    @property
+    def state(self) -> tuple[object, ...]:
+        """What the facts lead to."""
+        if not self.document:
+            return ("",)
+        return self.document, self._done_ns, [*self._waiting], [*self._filled]
+
+    def _needed(self) -> set[int]:
+        if not self.document:
+            return set()
+        needed = {
+            each.seq for each in (*self._waiting.values(), *self._filled.values())
+        }
+        changes = [each for each in self._facts if type(each) is ScheduleChanged]
+        since = changes[-1].seq
+        # Slots wait, or are filled, of a schedule that there is.
+        first = min(needed, default=since)
+        needed.add(since)
+        needed.add(max((c.seq for c in changes if c.seq < first), default=since))
+        ticks = [
+            each
+            for each in self._facts
+            if each.seq > since
+            and type(each) is not ScheduleChanged
+            and getattr(each, "by", "clock") == "clock"
+        ]
+        if ticks:
+            # So far its ticks are decided about; if it had to wait, it came, too.
+            last = max(each.slot_ns for each in ticks)
+            needed.update(
+                each.seq
+                for each in self._facts
+                if type(each) is not ScheduleChanged and each.slot_ns == last
+            )
+        return needed
+
+
+_OF_SCHEDULES: Final = (ScheduleChanged, ScheduleFired, ScheduleQueued, ScheduleSkipped)
+
+
+def retention_of(document: str) -> Retention:
+    """How long what a schedule makes is kept, as its document says."""
+    fields = json.loads(document) if document else {}
+    return Retention(fields.get("keep_for"), fields.get("keep_latest"))
+
+
+def going(
+    past: Past,
+    retention: Retention,
+    now: int,
+    *,
+    schedule: str = "",
+    by_hand: bool = False,
+) -> Bundles:
+    """
+    What is not kept, and nothing needs.
+
+    Args:
+        past: What there is.
+        retention: How long it is kept: of what a schedule has made that says how long
+            itself, as that says.
+        now: The time, in ns.
+        schedule: Only what this has made, of which the latest runs are counted.
+        by_hand: What schedules say does not matter.
+    """
+    own = {} if by_hand else past.retentions
+    kept: Counter[str] = Counter()
+    gone: Bundles = []
+    for bundle in past.over():
+        if schedule and schedule not in bundle.schedules:
+            continue
+        # By schedules, runs are counted; else tasks.
+        names = [
+            each
+            for each in bundle.schedules
+            if each in own or (by_hand and each == schedule)
+        ]
+        rules = [(each, own.get(each, retention), len(bundle.runs)) for each in names]
+        if len(names) < max(1, len(bundle.schedules)):
+            rules.append(("", retention, len(bundle.ids)))
+        goes = True
+        for name, rule, count in rules:
+            kept[name] += count
+            is_old = rule.age is not None and bundle.ended_ns < now - int(rule.age * NS)
+            is_many = rule.most is not None and kept[name] > rule.most
+            goes = goes and (is_old or is_many)
+        if goes:
+            gone.append(bundle)
+    return gone
+
+
+def forgettable(facts: Iterable[Fact], retention: Retention, now: int) -> set[str]:
+    """The ids of the tasks that *retention* does not keep, and nothing needs."""
+    past = Past()
+    past.take(facts)
+    return {name for bundle in going(past, retention, now) for name in bundle.ids}
+
+
+def prune(
+    journal: DurableJournal,
+    epoch: int,
+    retention: Retention,
+    now: int,
+    *,
+    schedule: str = "",
+    by_hand: bool = False,
+) -> int:
+    """
+    Remove from *journal* what *retention* does not keep; number of tasks removed.
+
+    This life has claimed it as its *epoch*, and nobody works with what it keeps.
+
+    Raises:
+        JournalError: It cannot be read or written.
+    """
+    if retention == Retention():
+        return 0
+    saved = journal.snapshot()
+    past = Past()
+    past.take(journal.facts())
+    gone = going(past, retention, now, schedule=schedule, by_hand=by_hand)
+    ids = {name for bundle in gone for name in bundle.ids}
+    if saved is not None:
+        # Of these, something still holds slots: its end is to come.
+        holding = {*saved[1].get("gone", ())}
+        gone = [bundle for bundle in gone if holding.isdisjoint(bundle.ids)]
+        ids = {name for bundle in gone for name in bundle.ids}
+    if not ids:
+        return 0
+    if saved is not None:
+        # It holds the sums over all that was, which facts no longer say: a death in the
+        # middle leaves them.
+        seq, state = saved
+        saved = seq, without_tasks(state, ids)
+        journal.save(epoch, *saved)
+    if not journal.forget(epoch, ids):
+        return 0
+    numbers = past.superseded(gone)
+    if numbers:
+        journal.forget_facts(epoch, numbers)
+    journal.make_room(epoch)
+    if saved is not None and journal.snapshot() is None:
+        journal.save(epoch, *saved)
+    return len(ids)
+
+
+def foreseen(
+    journal: DurableJournal,
+    retention: Retention,
+    now: int,
+    *,
+    schedule: str = "",
+    by_hand: bool = False,
+) -> Pruned:
+    """
+    What `prune` would remove, and nothing is removed.
+
+    Raises:
+        JournalError: It cannot be read.
+    """
+    past = Past()
+    past.take(journal.facts())
+    gone = going(past, retention, now, schedule=schedule, by_hand=by_hand)
+    return _pruned(gone, past.superseded(gone), dry_run=True)
+
+
+class Pruner:
+    """Lets what ended long ago leave the journal, and memory, while others work."""
+
+    def __init__(self, rt: Runtime, committer: Committer) -> None:
+        self._rt = rt
+        self._committer = committer
+        #: One at a time.
+        self._turn = threading.Lock()
+        #: Tasks and runs that facts have named since it was looked what may go.
+        self._named: set[str] = set()
+        #: When it was looked last, and how many facts there were, and are now.
+        self._looked = -_SELDOM
+        self._facts = 0
+        self._seq = 0
+        self._batch = _BATCH[0]
+
+    @property
+    def journal_retention(self) -> Retention:
+        """How long the journal says that things are kept."""
+        return self._committer.journal.retention()
+
+    # -- from time to time ---------------------------------------------------------
+
+    def begin(self) -> None:
+        """From now on, look again and again, until the orchestrator stops."""
+        self._seq = self._committer.last
+        self._rt.timer.repeat(_LOOK, self.look)
+
+    def look(self) -> None:
+        """Begin, on a thread of its own, if something may be to go."""
+        rt = self._rt
+        fresh = self._committer.last - self._seq
+        is_due = monotonic() - self._looked > _SELDOM or fresh > max(_MANY, self._facts)
+        if not is_due or rt.closed or rt.draining or not self.settings():
+            return
+        with suppress(RuntimeError):
+            begin_thread(self._keep_small, f"{rt.name}-pruning")
+
+    def settings(self) -> bool:
+        """Whether the journal, or a schedule, says how long something is kept."""
+        with self._rt.lock:
+            documents = [each for each, _ in self._rt.kernel.schedules.values()]
+        kept = [self.journal_retention, *map(retention_of, documents)]
+        return any(each != Retention() for each in kept)
+
+    def _keep_small(self) -> None:
+        try:
+            pruned = self.run(self.journal_retention)
+        except NotRunningError:
+            return
+        except JournalError as error:
+            # What is wrong with it is told by those who write.
+            _LOG.info("nothing has left the journal: %s", error)
+            return
+        if pruned.tasks:
+            _LOG.info("%s", pruned)
+
+    # -- once ----------------------------------------------------------------------
+
+    def run(
+        self,
+        retention: Retention,
+        *,
+        schedule: str = "",
+        by_hand: bool = False,
+        dry_run: bool = False,
+    ) -> Pruned:
+        """
+        Let go what *retention* does not keep: see `going`.
+
+        Raises:
+            JournalError: The journal cannot be read or written.
+            NotRunningError: The orchestrator stops.
+        """
+        rt, committer = self._rt, self._committer
+        with self._turn:
+            with rt.lock:
+                self._named = set()
+                committer.listen = self._hear
+                last = committer.last
+            try:
+                committer.wait_kept(last)
+                past = Past()
+                past.take(self._facts_now())
+                self._looked, self._facts, self._seq = monotonic(), past.count, last
+                now = rt.now()
+                gone = going(past, retention, now, schedule=schedule, by_hand=by_hand)
+                if dry_run:
+                    return _pruned(gone, past.superseded(gone), dry_run=True)
+                return self._let_go(past, gone)
+            finally:
+                with rt.lock:
+                    committer.listen = None
+
+    def _facts_now(self) -> Iterator[Fact]:
+        for number, fact in enumerate(self._committer.journal.facts()):
+            if not number % _FACTS:
+                self._refuse_stopped()
+            yield fact
+
+    def _refuse_stopped(self) -> None:
+        if self._rt.closed:
+            msg = "the orchestrator has stopped"
+            raise NotRunningError(msg)
+
+    def _hear(self, items: Iterable[tuple[Any, Any]]) -> None:
+        """Under the lock: note what *items*, facts that come meanwhile, name."""
+        named = self._named
+        for fact, _ in items:
+            if isinstance(fact, TaskEvent):
+                about: Any = fact
+                named.add(stem_of(about.task_id))
+                if type(fact) is TaskSubmitted:
+                    named.add(run_by(about.task_id, fact.run))
+                for others in ("after", "dependents"):
+                    named.update(map(stem_of, getattr(about, others, ())))
+
+    def _let_go(self, past: Past, gone: Bundles) -> Pruned:
+        committer = self._committer
+        if not gone:
+            return _pruned(gone, ())
+        self._evict(gone)
+        # Of what goes it names nothing; and it has the sums over all that was.
+        committer.save_now()
+        committer.journal.prepare_to_forget(self._rt.epoch)
+        went: Bundles = []
+        for batch in self._batches(gone):
+            self._refuse_stopped()
+            began = monotonic()
+            went += committer.apart(partial(self._forget, batch))
+            took = monotonic() - began
+            least, most = _BATCH
+            factor = min(2.0, _SHORT / max(took, 0.001))
+            self._batch = min(max(least, int(self._batch * factor)), most)
+        numbers = past.superseded(went)
+        epoch, journal = self._rt.epoch, committer.journal
+        for place in range(0, len(numbers), _FACTS):
+            self._refuse_stopped()
+            part = numbers[place : place + _FACTS]
+            committer.apart(partial(journal.forget_facts, epoch, part))
+        self._facts -= len(numbers)
+        return _pruned(went, numbers)
+
+    def _batches(self, gone: Bundles) -> Iterator[Bundles]:
+        """The oldest first; a batch has more tasks, the quicker the last ones were."""
+        batch: Bundles = []
+        count = 0
+        for bundle in reversed(gone):
+            if batch and count + len(bundle.ids) > self._batch:
+                yield batch
+                batch, count = [], 0
+            batch.append(bundle)
+            count += len(bundle.ids)
+        if batch:
+            yield batch
+
+    def _evict(self, gone: Bundles) -> None:
+        """Let leave memory what is to leave the journal."""
+        rt = self._rt
+        ids = [task_id for bundle in gone for task_id in bundle.ids]
+        for place in range(0, len(ids), _ROWS):
+            with rt.lock:
+                tasks, kept = rt.kernel.tasks, self._committer.commits.committed
+                rows = {
+                    row
+                    for task_id in ids[place : place + _ROWS]
+                    if (row := tasks.get(task_id)) is not None
+                    and row.state in TERMINAL
+                    and row.cargo._visible_after <= kept
+                }
+                if rows:
+                    rt.kernel.evict_rows(rows)
+                    rt.drop()
+        with rt.lock:
+            keys, tasks = rt.directory.keys, rt.kernel.tasks
+            rt.directory.keys = {key: i for key, i in keys.items() if i in tasks}
+
+    def _forget(self, batch: Bundles) -> Bundles:
+        """Remove *batch*, but for what was named meanwhile; what has gone."""
+        rt, journal = self._rt, self._committer.journal
+        with rt.lock:
+            held = {row.id for row in (each.row for each in rt.kernel.leaked.values())}
+            went = [each for each in batch if self._may_go(each, held)]
+            ids = {task_id for bundle in went for task_id in bundle.ids}
+            runs = {run for bundle in went for run in bundle.runs}
+            self._leave(ids, runs)
+            rt.directory.leaving = frozenset(ids)
+            rt.directory.departures += 1
+        try:
+            if ids and not journal.forget(rt.epoch, ids):
+                return []
+        finally:
+            with rt.lock:
+                rt.directory.leaving = frozenset()
+                rt.directory.departures += 1
+        return went
+
+    def _may_go(self, bundle: Bundle, held: Collection[str]) -> bool:
+        """Under the lock: whether nothing has come that is bound to it."""
+        named, tasks = self._named, self._rt.kernel.tasks
+        return (
+            named.isdisjoint(bundle.runs)
+            and named.isdisjoint(map(stem_of, bundle.ids))
+            and tasks.keys().isdisjoint(bundle.ids)
+            and not any(task_id in held for task_id in bundle.ids)
+        )
+
+    def _leave(self, ids: Collection[str], runs: Collection[str]) -> None:
+        """Under the lock: nothing in memory knows of these tasks and runs any more."""
+        rt = self._rt
+        rt.kernel.forget_tasks(ids, runs)
+        for task_id in ids:
+            rt.directory.reruns.forget(task_id)
+        if rt.manager is not None:
+            rt.manager.forget_runs(runs)
+
+
+def _pruned(
+    bundles: Bundles, numbers: Collection[int], *, dry_run: bool = False
+) -> Pruned:
+    tasks = sum(len(bundle.ids) for bundle in bundles)
+    runs = sum(len(bundle.runs) for bundle in bundles)
+    return Pruned(tasks, runs, len(numbers), dry_run)
+
+
+def _as_name(run: str) -> tuple[str, ...]:
+    """A name that stands for a run, and that no task can have."""
+    return (f"{run}/",) if run else ()
+
+
+def _runs_of(document: str) -> Iterable[str]:
+    """The runs that a backfill waits for, as its document says."""
+    return json.loads(document)["runs"] if document else ()
+
+
+class _Bound:
+    """Groups of tasks that must be kept or removed together."""
+
+    def __init__(self) -> None:
+        self._above: dict[str, str] = {}
+        #: Stems that no task may have, and parents that are gone, are only names.
+        self._tasks: dict[str, None] = {}
+
+    def bind(self, task_id: str, *others: str) -> None:
+        """The task is bound to *others*."""
+        self._tasks[task_id] = None
+        root = self.root(task_id)
+        for other in others:
+            self._above[self.root(other)] = root
+
+    def root(self, name: str) -> str:
+        """The name that stands for all that *name* is bound to."""
+        above = self._above.setdefault(name, name)
+        while above != name:
+            # Halve the way for those who come later.
+            self._above[name] = above = self._above[above]
+            name, above = above, self._above[above]
+        return name
+
+    def names(self) -> list[str]:
+        return list(self._tasks)

@@ -1,0 +1,343 @@
+"""
+A backfill: past ticks of a schedule that are run, a few at a time, and how far it came.
+
+Decision: 0219.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import attrs
+
+from taskorch._base.frozen import frozen
+from taskorch._base.limits import NS
+from taskorch._base.visible import counted
+from taskorch.model import some
+from taskorch.schedules._definition import Definition
+from taskorch.schedules._times import zone_of
+
+#: In which order the ticks of a backfill are run.
+ORDERS: Final = ("oldest", "newest")
+#: Runs of one backfill at a time.
+MOST_AT_ONCE: Final = 1_000
+#: Failures that a backfill names, the latest.
+_NAMED: Final = 20
+
+
+class Backfilled(list[str]):
+    """
+    The ids of what is made for the slots of a backfill.
+
+    Attributes:
+        already: Those that were there already, and for which nothing is done.
+        backfill_id: The backfill that makes the others; "": there are none.
+    """
+
+    def __init__(
+        self, ids: Iterable[str], already: Iterable[str] = (), backfill_id: str = ""
+    ) -> None:
+        super().__init__(ids)
+        self.already: tuple[str, ...] = tuple(already)
+        self.backfill_id: str = backfill_id
+
+
+@attrs.frozen
+class TickRun:
+    """
+    What a backfill makes for one tick, from the moment on at which that is decided.
+
+    Attributes:
+        slot_ns: The tick.
+        before: What is run again: its latest run of before; "": it is new.
+        asked_ns: When it was decided.
+        is_begun: Whether it has been made.
+    """
+
+    slot_ns: int
+    before: str
+    asked_ns: int
+    is_begun: bool = False
+
+
+@attrs.define(eq=False)
+class Backfill:
+    """
+    What a backfill is, and how far it came; the journal keeps it as its text.
+
+    Attributes:
+        backfill_id: Its id.
+        schedule: Whose ticks they are.
+        times: When, zone, first and last time of the schedule as it began.
+        since_ns: The first moment.
+        until_ns: The last one.
+        limit: How many of its runs go on at a time.
+        order: `oldest` or `newest` first.
+        parameters: Those besides the schedule's own, as JSON has them.
+        again: Whether what has ended is run again.
+        stop_on_failure: Whether it pauses once a run has failed.
+        by: Who began it, or "".
+        begun_ns: When, by the system's clock.
+        asked_ns: When, by the clock of events: what goes on then, or begins later, is
+            not run again.
+        ticks: How many there are.
+        place: How many of them, in the order, are decided about.
+        already: How many of these had their run.
+        done: How many runs have ended, but for the failed ones.
+        failed: How many runs have failed or were cancelled.
+        failures: The latest of these.
+        runs: Those that have not ended, as far as is known, by their ids.
+        paused: Why it begins none, until it is resumed; or "".
+        cancelled: Why it begins none any more; or "".
+        ended_ns: When it ended; 0: it has not.
+    """
+
+    backfill_id: str
+    schedule: str
+    times: tuple[str, str, int | None, int | None]
+    since_ns: int
+    until_ns: int
+    limit: int
+    order: str
+    parameters: dict[str, Any]
+    again: bool
+    stop_on_failure: bool
+    by: str
+    begun_ns: int
+    asked_ns: int
+    ticks: int
+    place: int = 0
+    already: int = 0
+    done: int = 0
+    failed: int = 0
+    failures: tuple[str, ...] = ()
+    runs: dict[str, TickRun] = attrs.Factory(dict)
+    paused: str = ""
+    cancelled: str = ""
+    ended_ns: int = 0
+
+    # -- of this incarnation: not kept ----------------------------------------------
+
+    #: Those runs that wait for a person, or for an event.
+    blocked: tuple[str, ...] = ()
+    #: Why nothing is begun though something could be, or "".
+    trouble: str = ""
+    #: When it came further last, and when it is looked at next, in ns.
+    moved_ns: int = 0
+    look_ns: int = 0
+
+    @property
+    def number(self) -> int:
+        """The number in its id: that of a later backfill is higher."""
+        return int(self.backfill_id.rpartition("-")[2])
+
+    @property
+    def free(self) -> int:
+        """How many may begin now."""
+        if self.paused or self.cancelled:
+            return 0
+        return self.limit - len(self.runs) + len(self.blocked)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it begins nothing any more."""
+        return bool(self.cancelled) or self.place == self.ticks
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether a run may begin now, or one is decided and not made yet."""
+        if self.free > 0 and not self.is_over:
+            return True
+        return not all(run.is_begun for run in self.runs.values())
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether something of it comes about without anybody's doing."""
+        if self.trouble:
+            return False
+        runs = len(self.runs) > len(self.blocked)
+        return runs or not (self.is_over or self.paused)
+
+    @property
+    def state(self) -> str:
+        """`running`, `paused`, `done` or `cancelled`."""
+        if self.cancelled:
+            return "cancelled"
+        if self.is_over and not self.runs:
+            return "done"
+        return "paused" if self.paused else "running"
+
+    def named_failures(self, failures: Iterable[str]) -> tuple[str, ...]:
+        """The latest failures, with some that are new."""
+        return (*self.failures, *failures)[-_NAMED:]
+
+    def definition(self) -> Definition:
+        """The schedule, as far as it says which ticks there are."""
+        when, zone, start_ns, end_ns = self.times
+        return Definition(self.schedule, when, zone, start_ns=start_ns, end_ns=end_ns)
+
+    def text(self) -> str:
+        """It as JSON."""
+        runs = {made_id: attrs.astuple(run) for made_id, run in self.runs.items()}
+        document = {name: getattr(self, name) for name in _KEPT}
+        return json.dumps({**document, "runs": runs}, ensure_ascii=False)
+
+    def status(self) -> BackfillStatus:
+        """How it stands."""
+        zone = zone_of(self.times[1])
+        running = [each for each in self.runs if each not in self.blocked]
+        begun = [each for each in running if self.runs[each].is_begun]
+        return BackfillStatus(
+            backfill_id=self.backfill_id,
+            schedule=self.schedule,
+            state=self.state,
+            since=_moment(self.since_ns).astimezone(zone),
+            until=_moment(self.until_ns).astimezone(zone),
+            limit=self.limit,
+            order=self.order,
+            parameters=dict(self.parameters),
+            again=self.again,
+            stop_on_failure=self.stop_on_failure,
+            by=self.by,
+            begun=_moment(self.begun_ns),
+            ended=_moment(self.ended_ns) if self.ended_ns else None,
+            ticks=self.ticks,
+            already=self.already,
+            done=self.done,
+            failed=self.failed,
+            running=tuple(begun),
+            blocked=self.blocked,
+            left=0
+            if self.cancelled
+            else self.ticks - self.place + len(running) - len(begun),
+            failures=self.failures,
+            paused=self.paused,
+            cancelled=self.cancelled,
+            trouble=self.trouble,
+        )
+
+
+@frozen
+class BackfillStatus:
+    """
+    How a backfill stands.
+
+    `already`, `done`, `failed`, `running`, `blocked` and `left` are all of its ticks;
+    of a cancelled one, those that never begin are in none of them.
+
+    Attributes:
+        backfill_id: Its id.
+        schedule: The schedule whose ticks it runs.
+        state: `running`, `paused`, `done` or `cancelled`.
+        since: Its first moment.
+        until: Its last moment.
+        limit: How many of its runs go on at a time.
+        order: Which ticks come first: `oldest` or `newest`.
+        parameters: Those besides the schedule's own.
+        again: Whether it runs again what has ended.
+        stop_on_failure: Whether it pauses once a run has failed, or is blocked.
+        by: Who began it, or "".
+        begun: When, in UTC.
+        ended: When all of it was over, or it was cancelled, in UTC; or None.
+        ticks: How many there are.
+        already: How many of them had their run before.
+        done: How many runs have ended, but for the failed ones.
+        failed: How many runs have failed or were cancelled.
+        running: The runs that go on.
+        blocked: The runs that wait for a person or for an event, and bound nothing.
+        left: How many have not begun.
+        failures: The latest that have failed.
+        paused: Why it is paused, or "".
+        cancelled: Why it was cancelled, or "".
+        trouble: Why nothing is begun though something could be, or "".
+    """
+
+    backfill_id: str
+    schedule: str
+    state: str
+    since: datetime
+    until: datetime
+    limit: int
+    order: str
+    parameters: Mapping[str, Any]
+    again: bool
+    stop_on_failure: bool
+    by: str
+    begun: datetime
+    ended: datetime | None
+    ticks: int
+    already: int
+    done: int
+    failed: int
+    running: tuple[str, ...]
+    blocked: tuple[str, ...]
+    left: int
+    failures: tuple[str, ...]
+    paused: str
+    cancelled: str
+    trouble: str
+
+    def __str__(self) -> str:
+        who = f" by {self.by}" if self.by else ""
+        counts = (
+            f"Of {counted(self.ticks, 'tick')}: {self.done:,} done, "
+            f"{self.failed:,} failed, {len(self.running):,} running, "
+            f"{self.left:,} to come"
+        )
+        if self.already:
+            counts += f", {self.already:,} had their run before"
+        begun = self.begun.isoformat(timespec="seconds")
+        state = f"{self.backfill_id} is {self.state}"
+        why = self.cancelled or (self.paused if self.state == "paused" else "")
+        sentences = [
+            f"{state}: {why}." if why else f"{state}.",
+            f"{counts}.",
+            f"It began at {begun}{who}.",
+        ]
+        if self.blocked:
+            sentences.append(f"{some(self.blocked)} wait for a person or an event.")
+        if self.failures:
+            sentences.append(f"The latest failures: {some(self.failures)}.")
+        if self.trouble:
+            sentences.append(self.trouble)
+        return " ".join(sentences)
+
+    def to_dict(self) -> dict[str, Any]:
+        """How it stands, as JSON has it."""
+        document = {
+            field.name: getattr(self, field.name) for field in attrs.fields(type(self))
+        }
+        for name in ("since", "until", "begun", "ended"):
+            moment = document[name]
+            document[name] = None if moment is None else moment.isoformat()
+        for name in ("running", "blocked", "failures"):
+            document[name] = [*document[name]]
+        return {**document, "parameters": dict(self.parameters), "text": str(self)}
+
+
+#: What is kept of a backfill, but for its runs.
+_KEPT: Final = tuple(
+    field.name
+    for field in attrs.fields(Backfill)
+    if field.name not in ("runs", "blocked", "trouble", "moved_ns", "look_ns")
+)
+
+
+def read_backfill(text: str) -> Backfill:
+    """A backfill of its text."""
+    document = json.loads(text)
+    runs = {name: TickRun(*run) for name, run in document.pop("runs").items()}
+    when, zone, start_ns, end_ns = document.pop("times")
+    failures = tuple(document.pop("failures"))
+    # A later version may keep more.
+    fields = {name: document[name] for name in _KEPT if name in document}
+    return Backfill(
+        **fields, times=(when, zone, start_ns, end_ns), failures=failures, runs=runs
+    )
+
+
+def _moment(ns: int) -> datetime:
+    return datetime.fromtimestamp(ns / NS, UTC)

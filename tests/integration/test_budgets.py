@@ -1,0 +1,278 @@
+"""Budgets from the outside: what is spent, asked, and known to the next life."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from tests.integration.tools import PATIENCE, Hold, Recorder, eventually
+
+from taskorch import Task, TaskOrchestrator, Workflow, current_context
+from taskorch.errors import InvalidTaskError, NotRunningError
+
+ROOT = Path(__file__).parents[2]
+
+
+def spend(**amounts):
+    current_context().spent(**amounts)
+    return amounts
+
+
+def usage(orch, name="release"):
+    (budget,) = [each for each in orch.resources.budgets() if each.name == name]
+    return budget
+
+
+def asked(orch):
+    eventually(orch.questions)
+    (question,) = orch.questions()
+    return question
+
+
+def drawing(tokens, spent, **options):
+    """A task that reserves some, and spends as many as it says."""
+    needs = {"tokens": tokens}
+    return Task.call(spend, kwargs={"tokens": spent}, resources=needs, **options)
+
+
+@pytest.fixture
+def orch():
+    with TaskOrchestrator(concurrency=4) as orch:
+        yield orch
+
+
+def test_it_is_spent_and_reserved(orch):
+    hold = Hold()
+    with orch.budget("release", tokens=100, eur=0.3) as budget:
+        orch.submit_task(drawing(40, 30)).result(PATIENCE)
+        needs = {"tokens": 20, "eur": 0.1}
+        running = orch.submit_task(Task.call(hold, resources=needs))
+        hold.wait()
+    now = budget.usage
+    assert (now.spent["tokens"], now.reserved["tokens"], now.left["tokens"]) == (
+        30,
+        20,
+        50,
+    )
+    assert now.reserved["eur"] == 0.1
+    hold.release()
+    running.result(PATIENCE)
+    # It has not said what it spent.
+    assert budget.usage.spent == {"tokens": 50, "eur": 0.1}
+    assert orch.resources.budgets() == [budget.usage]
+    assert "release" in repr(budget)
+
+
+def test_what_is_submitted_inside_draws_on_it(orch):
+    def outer():
+        (child,) = orch.submit_tasks([drawing(10, 5)])
+        return child.result(PATIENCE), orch.submit(spend, tokens=2).result(PATIENCE)
+
+    with orch.budget("release", tokens=100):
+        orch.submit(outer).result(PATIENCE)
+    assert usage(orch).spent["tokens"] == 7
+    with orch.budget("other", tokens=10), orch.budget("part", tokens=5):
+        orch.submit(spend, tokens=1).result(PATIENCE)
+        named = drawing(3, 3, budget="release")
+        orch.submit_task(named).result(PATIENCE)
+    assert usage(orch).spent["tokens"] == 10
+    assert usage(orch, "part").parent == "other"
+    assert usage(orch, "other").spent["tokens"] == 1
+    orch.submit(spend, tokens=1).result(PATIENCE)
+    assert usage(orch).spent["tokens"] == 10
+
+
+@pytest.mark.parametrize("amount", [-1, float("nan"), float("inf"), "many", None, True])
+def test_what_is_no_amount_is_refused(orch, amount):
+    with pytest.raises(InvalidTaskError):
+        orch.budget("release", tokens=amount)
+    orch.budget("release", tokens=5)
+    with pytest.raises(InvalidTaskError):
+        orch.resources.raise_budget("release", {"tokens": amount})
+    with orch.budget("release", tokens=5), pytest.raises(InvalidTaskError):
+        raise orch.submit(spend, tokens=amount).exception(PATIENCE)
+
+
+@pytest.mark.parametrize(
+    "declare",
+    [
+        lambda orch: orch.budget("release", tokens=0),
+        lambda orch: orch.budget("release"),
+        lambda orch: orch.budget("a/b", tokens=1),
+        lambda orch: orch.budget("part", parent="nobody", tokens=1),
+        lambda orch: orch.resources.raise_budget("nobody", {"tokens": 1}),
+        lambda orch: orch.submit_task(drawing(1, 1, budget="nobody")),
+    ],
+)
+def test_what_makes_no_budget_is_refused(orch, declare):
+    with pytest.raises(InvalidTaskError):
+        declare(orch)
+    assert orch.resources.budgets() == []
+
+
+def test_after_its_end_an_attempt_spends_nothing(orch):
+    budget = orch.budget("release", tokens=10)
+    context = orch.submit_task(Task.call(current_context, budget="release"))
+    with pytest.raises(NotRunningError, match="has ended"):
+        context.result(PATIENCE).spent(tokens=1)
+    assert budget.usage.spent["tokens"] == 0
+
+
+def test_sums_are_exact(orch):
+    with orch.budget("release", eur=1):
+        for _ in range(10):
+            orch.submit(spend, eur=0.1).result(PATIENCE)
+        assert usage(orch).spent["eur"] == 1
+    # Less than a millionth counts as one.
+    part = orch.budget("part", eur=1)
+    orch.submit_task(Task.call(spend, kwargs={"eur": 1e-9}, budget="part")).result(
+        PATIENCE
+    )
+    assert Decimal(str(part.usage.spent["eur"])) == Decimal("0.000001")
+
+
+@pytest.mark.parametrize(
+    ("choice", "changes", "total"),
+    [
+        ("raise", None, 150),
+        ("raise", {"tokens": 500}, 500),
+        ("finish", None, 100),
+    ],
+)
+def test_people_are_asked_and_work_goes_on(orch, choice, changes, total):
+    low = Recorder(orch, "budget_low")
+    with orch.budget("release", tokens=100) as budget:
+        orch.submit_task(drawing(90, 90)).result(PATIENCE)
+        waiting = orch.submit_task(drawing(40, 10))
+        question = asked(orch)
+    assert "90 of 100 tokens" in question.text
+    assert question.options == ("raise", "stop", "finish")
+    (event,) = low.wait_for(1)
+    assert (event.spent, event.total) == (90_000_000, 100_000_000)
+    (blocker,) = orch.explain(waiting.task_id).blockers
+    assert (blocker.kind, blocker.name, blocker.need) == ("budget", "release", 40)
+    orch.answer(question.id, choice, by="ann", changes=changes)
+    waiting.result(PATIENCE)
+    assert budget.usage.total["tokens"] == total
+    assert budget.usage.is_open is (choice == "finish")
+    assert orch.questions() == []
+
+
+def test_people_stop_it(orch):
+    with orch.budget("release", tokens=100), orch.budget("part", tokens=100):
+        orch.submit_task(drawing(100, 100)).result(PATIENCE)
+        waiting = orch.submit_task(drawing(40, 10))
+        question = asked(orch)
+        orch.submit_task(Task.call(len, "x", id="other"))
+    orch.answer(question.id, "stop", by="ann")
+    eventually(waiting.cancelled)
+    # It had reserved nothing, and has ended before, or waited too.
+    assert orch.status("other").state in ("cancelled", "completed")
+
+
+def test_somebody_raises_it_before_it_is_answered(orch):
+    with orch.budget("release", tokens=100) as budget:
+        orch.submit_task(drawing(90, 90)).result(PATIENCE)
+        waiting = orch.submit_task(drawing(40, 10))
+        question = asked(orch)
+    budget.raise_to(tokens=300)
+    waiting.result(PATIENCE)
+    orch.answer(question.id, "raise", by="ann")
+    eventually(lambda: orch.questions() == [])
+    assert budget.usage.total["tokens"] == 300
+
+
+def test_the_next_life_knows_and_asks(tmp_path):
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path) as orch:
+        orch.budget("release", tokens=100)
+        orch.submit_task(drawing(90, 90, budget="release")).result(PATIENCE)
+        orch.submit_task(drawing(40, 10, budget="release", id="waits"))
+        asked(orch)
+        orch.stop(drain=False, timeout=0)
+    with TaskOrchestrator(journal=path) as orch:
+        assert usage(orch).spent["tokens"] == 90
+        question = asked(orch)
+        orch.budget("release", tokens=100)
+        assert asked(orch).id == question.id
+        orch.answer(question.id, "raise", by="ann")
+        eventually(lambda: orch.status("waits").state == "completed")
+        assert usage(orch).total["tokens"] == 150
+    with TaskOrchestrator(journal=path) as orch:
+        # What was raised stays; other amounts in the program hold.
+        assert orch.budget("release", tokens=100).usage.total["tokens"] == 150
+        assert orch.budget("release", tokens=120).usage.total["tokens"] == 120
+
+
+KILLED = """
+import sys, time
+from taskorch import Task, TaskOrchestrator, current_context
+
+def work():
+    current_context().spent(tokens=5)
+    time.sleep(60)
+
+with TaskOrchestrator(journal="runs.db") as orch:
+    with orch.budget("release", tokens=100):
+        orch.submit_task(Task.call(work, resources={"tokens": 20}))
+        while orch.resources.budgets()[0].spent["tokens"] != 5:
+            time.sleep(0.01)
+    orch.submit_task(Task.call(len, "x", id="kept")).result()
+    print("spent", flush=True)
+    orch.wait()
+"""
+
+
+def test_a_kill_between_spending_and_settling_counts_all_that_was_reserved(tmp_path):
+    (tmp_path / "flow.py").write_text(KILLED)
+    env = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}"}
+    command = [sys.executable, "flow.py"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, stdout=pipe, text=True, env=env, cwd=tmp_path
+    ) as life:
+        assert life.stdout.readline() == "spent\n"
+        life.send_signal(signal.SIGKILL)
+    with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
+        assert usage(orch).spent["tokens"] == 20
+        orch.stop(drain=False, timeout=0)
+
+
+def test_functions_in_worker_processes_and_coroutines_say_it(orch):
+    async def work():
+        await current_context().aio.spent(tokens=3)
+        return await orch.aio.resources.budgets()
+
+    with orch.budget("release", tokens=100):
+        remote = Task.call(spend, kwargs={"tokens": 4}, executor="process")
+        orch.submit_task(remote).result(PATIENCE)
+        orch.submit(work).result(PATIENCE)
+    eventually(lambda: usage(orch).spent["tokens"] == 7)
+    asyncio.run(orch.aio.resources.raise_budget("release", {"tokens": 200}))
+    assert usage(orch).total["tokens"] == 200
+
+
+def test_documents_and_plans(orch):
+    orch.budget("release", tokens=10)
+    task = {
+        "call": "spend",
+        "kwargs": {"tokens": 1},
+        "budget": "release",
+        "resources": {"tokens": 4},
+    }
+    document = {"workflow": "w", "tasks": {"a": task}}
+    workflow = Workflow.from_dict(document, functions={"spend": spend})
+    assert orch.simulate(workflow, durations=1).makespan == 1
+    orch.workflows.start(workflow).result(timeout=PATIENCE)
+    assert usage(orch).spent["tokens"] == 1
+
+
+def test_it_is_run_again_on_the_same_budget(orch):
+    orch.budget("release", tokens=10)
+    orch.submit_task(drawing(4, 4, budget="release", id="a")).result(PATIENCE)
+    orch.rerun_task("a").result(PATIENCE)
+    assert usage(orch).spent["tokens"] == 8

@@ -1,0 +1,439 @@
+"""Two tasks that may write the same file do not run together."""
+
+from itertools import combinations
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.kernel.harness import SEC, Machine, Policies
+
+from taskorch.errors import InternalError
+from taskorch.kernel import Search, check_invariants, explain, take_snapshot
+from taskorch.kernel._application import begin as begin_attempt
+from taskorch.model import Quota, Resources, TaskState, prefixes_of, scopes_overlap
+
+S = TaskState
+PARTS = ("a", "b", "c")
+prefixes = st.lists(st.sampled_from(PARTS), max_size=3).map("/".join)
+scopes = st.lists(prefixes, min_size=1, max_size=3).map(prefixes_of)
+
+
+@pytest.fixture
+def machine():
+    return Machine(concurrency=50)
+
+
+def writes(machine, task_id, *paths, **options):
+    return machine.submit(task_id, writes=prefixes_of(paths), **options)
+
+
+def why(machine, task_id):
+    return explain(machine.kernel, machine.row(task_id), machine.now)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "together"),
+    [
+        ("src/a/**", "src/a/**", False),
+        ("src/**", "src/a/b.py", False),
+        ("src/a/b.py", "src/**", False),
+        ("src/a", "src/ab", True),
+        ("src/a/**", "src/b/**", True),
+        ("**", "docs/x.md", False),
+        ("src/*.py", "src/a/b", False),
+        ("Src/A", "src/a/b", False),
+        ("straße", "STRASSE/x", False),
+        ("e\u0301", "\u00c9/x", False),
+        ("./src//a/", "src/a", False),
+    ],
+)
+def test_prefixes_exclude_each_other(machine, one, other, together):
+    assert writes(machine, "one", one) == ["one"]
+    assert writes(machine, "other", other) == (["other"] if together else [])
+    assert scopes_overlap(prefixes_of([one]), prefixes_of([other])) is not together
+    assert machine.end("one") == ([] if together else ["other"])
+
+
+def test_all_or_nothing(machine):
+    writes(machine, "one", "a")
+    assert writes(machine, "two", "b", "a") == []
+    # It holds nothing of b.
+    assert writes(machine, "three", "b") == []
+    assert why(machine, "three").blockers[0].name == "two"
+    assert machine.end("one") == ["two"]
+    assert machine.end("two") == ["three"]
+
+
+def test_tasks_that_write_nothing_do_not_wait(machine):
+    writes(machine, "one", "**")
+    assert machine.submit("free") == ["free"]
+    assert machine.submit("nothing", writes=()) == ["nothing"]
+
+
+def test_explain_names_who_may_write_it_and_what(machine):
+    writes(machine, "one", "src/a/**", "docs/x.md")
+    writes(machine, "two", "src/**")
+    (blocker,) = why(machine, "two").blockers
+    assert blocker.kind == "scope"
+    assert blocker.holders == ("one",)
+    assert "src, and so may one (docs/x.md, src/a)" in blocker.detail
+    writes(machine, "three", "src/b")
+    (blocker,) = why(machine, "three").blockers
+    assert (blocker.kind, blocker.name) == ("scope", "two")
+    writes(machine, "four", "**")
+    assert "may write **, and so may one" in str(why(machine, "four"))
+
+
+def test_a_wide_one_is_not_passed_for_ever(machine):
+    writes(machine, "n0", "src/a")
+    writes(machine, "early", "src/x")
+    writes(machine, "wide", "src/**")
+    # Submitted after its turn began: these would keep it waiting for ever.
+    for number in range(1, 5):
+        assert writes(machine, f"n{number}", "src/a") == []
+        assert writes(machine, f"m{number}", f"src/m{number}") == []
+        assert writes(machine, f"d{number}", f"docs/{number}") == [f"d{number}"]
+    assert machine.end("n0") == []
+    assert machine.end("early") == ["wide"]
+    assert machine.end("wide") == ["n1", *(f"m{number}" for number in range(1, 5))]
+
+
+def test_who_was_there_before_may_pass(machine):
+    machine.kernel.pause()
+    for number in range(3):
+        writes(machine, f"n{number}", "src/a")
+    writes(machine, "wide", "src/**")
+    writes(machine, "other", "src/b")
+    machine.kernel.unpause()
+    assert machine.settle() == ["n0", "other"]
+    assert machine.end("other") == []
+    assert machine.end("n0") == ["n1"]
+
+
+def test_who_is_less_urgent_does_not(machine):
+    machine.kernel.pause()
+    writes(machine, "narrow", "src/a", priority=2)
+    writes(machine, "wide", "src/**", priority=1)
+    writes(machine, "less", "src/b")
+    writes(machine, "more", "src/c", priority=3)
+    machine.kernel.unpause()
+    assert machine.settle() == ["more", "narrow"]
+    machine.end("more")
+    assert machine.end("narrow") == ["wide"]
+    assert machine.end("wide") == ["less"]
+
+
+@pytest.mark.parametrize("way", ["cancel", "suspend", "change", "deadline"])
+def test_who_does_not_wait_any_more_has_no_turn(machine, way):
+    writes(machine, "one", "src/a")
+    deadline = machine.now + SEC if way == "deadline" else None
+    writes(machine, "wide", "src/**", deadline=deadline)
+    assert writes(machine, "two", "src/b") == []
+    if way == "deadline":
+        assert machine.after(2 * SEC) == ["two"]
+    elif way == "change":
+        assert machine.prioritise("wide", -1) == ["two"]
+    else:
+        assert getattr(machine, way)("wide") == ["two"]
+
+
+@pytest.mark.parametrize("keeps", ["waits", "held", "leaks"])
+def test_an_attempt_of_which_nobody_knows_the_end_holds_up_nobody_else(machine, keeps):
+    writes(machine, "one", "src/a", timeout_ns=SEC)
+    one = machine.row("one")
+    if keeps != "waits":
+        writes(machine, "wide", "src/**")
+        assert writes(machine, "child", "src/b") == []
+    if keeps == "waits":
+        machine.kernel.yield_slot(one, 1, machine.now)
+        writes(machine, "wide", "src/**")
+        # What it waits for may come later than who waits for it.
+        assert writes(machine, "child", "src/b") == ["child"]
+        machine.end("child")
+        machine.kernel.reclaim_slot(one, 1, machine.now)
+        machine.settle()
+        assert writes(machine, "late", "src/b") == []
+    elif keeps == "held":
+        assert machine.suspend("one", holdable=True) == ["child"]
+        machine.resume("one")
+        machine.end("child")
+        assert writes(machine, "late", "src/b") == []
+    else:
+        machine.after(SEC)
+        assert machine.after(60 * SEC) == ["child"]
+        machine.end("child")
+        assert machine.row("wide").state is S.QUEUED
+        assert "one (attempt 1, which would not stop)" in str(why(machine, "wide"))
+        return
+    assert machine.end("one") == ["wide"]
+
+
+def test_the_turn_goes_on_when_who_has_it_waits_for_what_does_not_end(machine):
+    writes(machine, "one", "src/a")
+    writes(machine, "lasts", "docs/a")
+    writes(machine, "wide", "src/**")
+    writes(machine, "docs", "docs/**")
+    assert writes(machine, "narrow", "src/b") == []
+    assert writes(machine, "page", "docs/b") == ["page"]
+    machine.kernel.yield_slot(machine.row("one"), 1, machine.now)
+    assert machine.settle() == ["narrow"]
+    # Now it is the turn of the next.
+    assert writes(machine, "page 2", "docs/c") == []
+    machine.end("one")
+    machine.end("lasts")
+    machine.end("narrow")
+    assert machine.end("page") == ["docs"]
+
+
+def test_who_waits_for_something_else_has_no_turn():
+    machine = Machine(pools=Resources(cpu=1))
+    writes(machine, "one", "src/a", resources=Resources(cpu=1))
+    writes(machine, "wide", "src/**", resources=Resources(cpu=1))
+    assert writes(machine, "late", "src/b") == []
+    machine.submit("cpu", resources=Resources(cpu=1), priority=1)
+    assert machine.end("one") == ["cpu", "late"]
+    machine.end("late")
+    assert machine.end("cpu") == ["wide"]
+
+
+def test_a_veto_a_soft_quota_and_a_registry_that_is_asked_each_time():
+    policies = Policies()
+    policies.keeps_match = False
+    policies.watches = frozenset({(S.QUEUED, S.RUNNING)})
+    machine = Machine(policies=policies)
+    machine.agent("x", "x")
+    machine.change_quotas(Quota(type="call", max_parallel=1, soft=True))
+    needs = {"requires": ("x",)}
+    assert writes(machine, "one", "src/a", **needs) == ["one"]
+    writes(machine, "wide", "src/**", **needs)
+    writes(machine, "two", "src/b", **needs)
+    policies.vetoes["wide", S.RUNNING] = "not now"
+    assert machine.end("one") == ["two"]
+    policies.vetoes.clear()
+    assert machine.end("two") == ["wide"]
+
+
+def test_of_those_above_a_soft_quota():
+    machine = Machine(concurrency=3)
+    machine.change_quotas(Quota(owner="ann", max_parallel=1, soft=True))
+    assert writes(machine, "one", "src/a", owner="ann") == ["one"]
+    assert writes(machine, "wide", "src/**", owner="ann") == []
+    assert writes(machine, "two", "src/b", owner="ben") == []
+    assert machine.submit("x", owner="ann") == ["x"]
+    assert machine.end("one") == ["two"]
+    machine.end("two")
+    assert machine.row("wide").state is S.RUNNING
+
+
+def test_quotas_change_while_something_is_written():
+    machine = Machine(pools=Resources(cpu=4))
+    writes(machine, "one", "src/a", resources=Resources(cpu=1))
+    machine.change_quotas(Quota(type="call", resources={"cpu": 2}))
+    assert writes(machine, "two", "src") == []
+    machine.change_quotas(Quota(type="call"))
+    assert machine.end("one") == ["two"]
+
+
+def test_an_elastic_request_that_grows_keeps_what_it_may_write():
+    from tests.kernel.test_elastic import elastic, machine_of
+
+    machine = machine_of(4)
+    machine.submit("one", resources=elastic(4, 1), writes=("src",))
+    machine.checkpoint("one")
+    machine.submit("two", resources=elastic(4, 1), writes=("docs",))
+    machine.checkpoint("one")
+    machine.settle()
+    assert writes(machine, "three", "src/a") == []
+    folded = machine.folded()
+    assert folded.tasks["one"].alloc == machine.row("one").alloc
+    machine.end("two")
+    machine.change_quotas(Quota(type="call", resources={"cpu": 3}))
+    machine.checkpoint("one")
+    assert machine.end("one") == ["three"]
+
+
+def test_what_a_stuck_attempt_may_write_keeps_others():
+    machine = Machine()
+    writes(machine, "one", "src/a")
+    machine.suspend("one", holdable=True)
+    writes(machine, "two", "src")
+    search = Search(machine.kernel, machine.now, {})
+    for _ in search.slices():
+        pass
+    assert "two" in {name for group in search.groups for name in group.tasks}
+
+
+def test_the_promise_holds_after_a_restart(machine):
+    writes(machine, "one", "src/a")
+    writes(machine, "two", "src/**")
+    machine.suspend("one", holdable=True)
+    machine.restart()
+    # It was cut off, so it holds nothing; either may be the first.
+    assert machine.reopen() == ["two"]
+    machine.resume("one")
+    assert machine.row("one").state is S.QUEUED
+    assert machine.end("two") == ["one"]
+
+
+def test_a_snapshot_leads_to_the_same(machine):
+    writes(machine, "one", "src/a")
+    writes(machine, "two", "src/**")
+    snapshot = take_snapshot(machine.kernel, machine.now)
+    assert "src" not in str(snapshot["pools"])
+    assert machine.folded().tasks["one"].alloc == machine.row("one").alloc
+
+
+def test_locks_that_nobody_needs_are_forgotten():
+    machine = Machine(listening=False, keep_finished=0)
+    kernel = machine.kernel
+    writes(machine, "lasts", "keep/me")
+    kernel.most_buckets = kernel.most_scopes = 20
+    for number in range(100):
+        writes(machine, f"t{number}", f"x/{number}")
+        machine.end(f"t{number}")
+        kernel.most_buckets = kernel.most_scopes = 20
+    assert len(kernel.beside) < 60
+    assert writes(machine, "last", "keep") == []
+    assert machine.end("lasts") == ["last"]
+
+
+@given(st.lists(st.tuples(scopes, st.integers(0, 2)), max_size=12), st.randoms())
+@settings(max_examples=40, deadline=None)
+def test_by_brute_force(tasks, dice):
+    machine = Machine(concurrency=8, listening=False)
+    running: dict[str, tuple[str, ...]] = {}
+    for number, (paths, priority) in enumerate(tasks):
+        begin(
+            machine,
+            running,
+            machine.submit(f"t{number}", writes=paths, priority=priority),
+        )
+        if running and dice.random() < 0.4:
+            name = dice.choice([*running])
+            del running[name]
+            begin(machine, running, machine.end(name))
+    while running:
+        name = dice.choice([*running])
+        del running[name]
+        begin(machine, running, machine.end(name))
+    assert all(row.state is S.COMPLETED for row in machine.kernel.tasks.values())
+
+
+def begin(machine, running, names):
+    """These have begun: no two that run may write the same, nobody waits for nothing."""
+    running |= {name: machine.row(name).bucket.spec.writes for name in names}
+    for one, other in combinations(running.values(), 2):
+        assert not scopes_overlap(one, other)
+    for row in machine.kernel.tasks.values():
+        if row.state is S.QUEUED and len(running) < 8:
+            assert not explain(machine.kernel, row, machine.now).runnable
+
+
+def bent(machine, change):
+    writes(machine, "one", "src/a")
+    writes(machine, "wide", "src/**")
+    check_invariants(machine.kernel)
+    change(machine.kernel)
+    with pytest.raises(InternalError) as fault:
+        check_invariants(machine.kernel)
+    return str(fault.value)
+
+
+def also_runs(kernel):
+    """Another one runs, whatever it may write."""
+    row = kernel.tasks["wide"]
+    row.bucket.pop(row)
+    begin_attempt(kernel, row, kernel.agents["local"], (), "", SEC)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (also_runs, "wide and one may write the same, and both run"),
+        (lambda k: setattr(k.beside["quota:writes=src/a"], "used", 0), "not known"),
+        (lambda k: k.beside.pop("quota:writes=src/a"), "not known"),
+        (lambda k: k.writers.update({("one", 1): None}), "keep what they may write"),
+        (
+            lambda k: setattr(k, "first", k.tasks["one"]),
+            "turn of one, which is running",
+        ),
+        (lambda k: setattr(k.turn, "used", 0), "would not wait for it"),
+        (lambda k: setattr(k, "first", None), "would not wait for it"),
+    ],
+)
+def test_what_is_bent_is_noticed(machine, change, words):
+    assert words in bent(machine, change)
+
+
+def optimum(tasks):
+    """The fewest rounds in which all *tasks* run, those of a round side by side."""
+    count = len(tasks)
+    others = [
+        sum(
+            1 << j
+            for j in range(count)
+            if j != i and scopes_overlap(tasks[i], tasks[j])
+        )
+        for i in range(count)
+    ]
+    alone, best = [True], [0]
+    for chosen in range(1, 1 << count):
+        low = (chosen & -chosen).bit_length() - 1
+        rest = chosen & (chosen - 1)
+        alone.append(alone[rest] and not others[low] & chosen)
+        part, fewest = chosen, count
+        while part:
+            if alone[part]:
+                fewest = min(fewest, best[chosen ^ part] + 1)
+            part = (part - 1) & chosen
+        best.append(fewest)
+    return best[-1]
+
+
+def rounds(tasks, *, by_one):
+    """How many rounds the kernel takes, if all tasks take equally long."""
+    machine = Machine(concurrency=50, listening=False)
+    running: list[str] = []
+    if not by_one:
+        machine.kernel.pause()
+    for number, paths in enumerate(tasks):
+        running += machine.submit(f"t{number}", writes=paths)
+        machine.now += 1
+    machine.kernel.unpause()
+    running += machine.settle()
+    count = 0
+    while running:
+        count += 1
+        for name in running:
+            row = machine.row(name)
+            machine.kernel.complete(row, row.attempt, machine.now)
+        running = machine.settle()
+    return count
+
+
+def parallelism(seeds, count):
+    """The rounds of the exact optimum, in parts of those that the kernel takes."""
+    fewest = batch = stream = 0
+    for seed in seeds:
+        dice = Random(seed)
+        tasks = [
+            prefixes_of(
+                f"{dice.choice('abcd')}/{dice.choice('abcd')}"[: dice.choice([1, 3, 3])]
+                for _ in range(3)
+            )
+            for _ in range(count)
+        ]
+        fewest += optimum(tasks)
+        batch += rounds(tasks, by_one=False)
+        stream += rounds(tasks, by_one=True)
+    return fewest / batch, fewest / stream
+
+
+def test_nearly_as_many_run_together_as_could():
+    assert min(parallelism(range(6), 6)) >= 0.9
+
+
+@pytest.mark.slow
+def test_nearly_as_many_run_together_as_could_of_more():
+    assert min(parallelism(range(60), 9)) >= 0.9
