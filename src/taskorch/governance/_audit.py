@@ -10,6 +10,7 @@ Decision: 0226.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -47,6 +48,7 @@ from taskorch.governance._policies import (
     parts_of,
 )
 from taskorch.governance._reading import read_policies
+from taskorch.governance._receipts import TEST_RESULT, statement_of
 from taskorch.governance._set import PolicySet
 from taskorch.governance._waivers import Waiver, WaiverBook, WaiverRequest, Waivers
 from taskorch.journal import SqlJournal, open_journal
@@ -503,7 +505,6 @@ def _receipt(
         for policy_id, severity in severities.items()
         if any(rule.startswith(f"{policy_id}/") for rule in rules)
     ]
-    parameters = canonical(plain(parts_of(task.payload)))
     document: dict[str, Any] = {
         "spec": _SPEC,
         "id": f"{fact.task_id}#{fact.attempt}",
@@ -513,7 +514,7 @@ def _receipt(
         "action": {
             "id": fact.task_id,
             "canonical": task.type,
-            "paramsHash": f"sha256:{sha256(parameters).hexdigest()}",
+            "paramsHash": _parameters(task),
             "attempt": fact.attempt,
             "riskClass": str(max(asked, key=lambda one: one.rank)).upper()
             if asked
@@ -545,6 +546,67 @@ def _in_receipt(waiver_id: str, book: WaiverBook, now_ns: int) -> dict[str, Any]
         },
         "expires": stamp(waiver.expires, "milliseconds"),
     }
+
+
+def run_statement(run_id: str, journal: Source) -> dict[str, Any]:
+    """
+    The in-toto statement on a run of a workflow, as of a schedule, that has ended.
+
+    Its subject is the tasks of the run: their types and the hashes of their payloads.
+    Its predicate is a test result, in which each task counts as a test. `sealed` makes
+    a file of it.
+
+    Args:
+        run_id: The id of the run.
+        journal: The path of its journal, a `JournalReader`, or a journal.
+
+    Raises:
+        UnknownTaskError: The journal has no tasks of such a run.
+        InvalidTaskError: The run has not ended; or *journal* is none.
+        JournalError: The journal cannot be read.
+    """
+    tasks: dict[str, dict[str, str]] = {}
+    ends: dict[str, bool] = {}
+    for fact, value in entries_of(journal):
+        if not isinstance(fact, TaskEvent):
+            continue
+        # Of a task that was run again, the latest run counts.
+        name = stem_of(fact.task_id)
+        if isinstance(fact, TaskSubmitted):
+            run = run_of(fact.task_id) if fact.run is None else fact.run
+            if run == run_id and isinstance(value, Task):
+                tasks[name] = {"type": value.type, "paramsHash": _parameters(value)}
+                ends.pop(name, None)
+        elif isinstance(fact, _ENDS) and name in tasks:
+            ends[name] = isinstance(fact, TaskCompleted)
+    if not tasks:
+        msg = f"no run has the id {show(run_id)}"
+        raise UnknownTaskError(msg, task_id=run_id)
+    if ends.keys() != tasks.keys():
+        msg = f"run {run_id} has not ended: {some(sorted(tasks.keys() - ends.keys()))}"
+        raise InvalidTaskError(msg)
+    content = canonical(tasks)
+    digest = {"sha256": sha256(content).hexdigest()}
+    predicate = {
+        "result": "PASSED" if all(ends.values()) else "FAILED",
+        "configuration": [
+            {
+                "name": "tasks",
+                "digest": digest,
+                "content": b64encode(content).decode(),
+                "mediaType": "application/json",
+            }
+        ],
+        "passedTests": sorted(name for name, is_good in ends.items() if is_good),
+        "warnedTests": [],
+        "failedTests": sorted(name for name, is_good in ends.items() if not is_good),
+    }
+    return statement_of([{"name": run_id, "digest": digest}], TEST_RESULT, predicate)
+
+
+def _parameters(task: Task[Any]) -> str:
+    """The hash of what *task* is called with."""
+    return f"sha256:{sha256(canonical(plain(parts_of(task.payload)))).hexdigest()}"
 
 
 class Audits(Waivers):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     )
 
 STATEMENT: Final = "https://in-toto.io/Statement/v1"
+#: The type of a predicate about tests.
+TEST_RESULT: Final = "https://in-toto.io/attestation/test-result/v0.1"
 #: What an envelope of DSSE says of its payload.
 _PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 
