@@ -2,6 +2,7 @@
 
 import json
 import re
+from base64 import b64decode
 
 import pytest
 from tests.governance.test_waivers import (
@@ -22,9 +23,16 @@ from taskorch import (
     UnknownTaskError,
     cli,
 )
-from taskorch.errors import JournalError, PolicyDeniedError
-from taskorch.governance import ConstitutionalRuntime, canonical, read_waivers
+from taskorch.errors import JournalError, PolicyDeniedError, WorkflowFailedError
+from taskorch.governance import (
+    ConstitutionalRuntime,
+    canonical,
+    read_waivers,
+    run_statement,
+    sealed,
+)
 from taskorch.reading import JournalReader
+from taskorch.workflows import Workflow
 
 COUNTED = {
     "id": "few",
@@ -290,6 +298,43 @@ def test_what_is_no_journal_is_refused(tmp_path):
         rt.replay()
     with TaskOrchestrator(governance=rt), pytest.raises(InvalidTaskError):
         rt.audit_operation("a")
+
+
+# -- statements ---------------------------------------------------------------------------
+
+
+def test_a_statement_on_a_run_of_a_schedule_says_what_ran_and_how_it_ended(tmp_path):
+    path = tmp_path / "runs.db"
+    wf = Workflow("night")
+    load = wf.task(int, "7", id="load")
+    wf.task(int, load, id="report")
+    with TaskOrchestrator(journal=path) as orch:
+        orch.schedules.add("night", "0 0 1 1 *", wf)
+        run_id = orch.schedules.trigger("night")
+        orch.workflows.get(run_id).result()
+        bad = Workflow("bad")
+        bad.task(int, "x", id="load")
+        with pytest.raises(WorkflowFailedError):
+            orch.workflows.start(bad, id="bad").result()
+        waits = Workflow("open")
+        waits.add(Task.question("go?", id="q"))
+        orch.workflows.start(waits, id="open")
+        with pytest.raises(InvalidTaskError, match="has not ended: open/q"):
+            run_statement("open", JournalReader(path))
+        orch.cancel_task("open/q")
+    statement = run_statement(run_id, path)
+    predicate = statement["predicate"]
+    assert predicate["result"] == "PASSED"
+    assert predicate["passedTests"] == [f"{run_id}/load", f"{run_id}/report"]
+    (what,) = predicate["configuration"]
+    assert statement["subject"] == [{"name": run_id, "digest": what["digest"]}]
+    tasks = json.loads(b64decode(what["content"]))
+    assert list(tasks) == predicate["passedTests"]
+    assert sealed(statement).encode() == canonical(statement)
+    predicate = run_statement("bad", path)["predicate"]
+    assert (predicate["result"], predicate["failedTests"]) == ("FAILED", ["bad/load"])
+    with pytest.raises(UnknownTaskError):
+        run_statement("none", path)
 
 
 # -- commands -----------------------------------------------------------------------------

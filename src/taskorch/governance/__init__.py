@@ -20,7 +20,13 @@ Decisions: 0223, 0224, 0225, 0226.
 """
 
 from taskorch._base.canonical import canonical
-from taskorch.governance._audit import Audit, Replay, Replayed, read_waivers
+from taskorch.governance._audit import (
+    Audit,
+    Replay,
+    Replayed,
+    read_waivers,
+    run_statement,
+)
 from taskorch.governance._policies import (
     ChangedValue,
     Evaluation,
@@ -65,6 +71,7 @@ __all__ = [
     "operation_of",
     "read_cases",
     "read_waivers",
+    "run_statement",
     "sealed",
     "signing_key",
     "statement_of",

@@ -10,6 +10,7 @@ Decision: 0226.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -47,6 +48,7 @@ from taskorch.governance._policies import (
     parts_of,
 )
 from taskorch.governance._reading import read_policies
+from taskorch.governance._receipts import TEST_RESULT, statement_of
 from taskorch.governance._set import PolicySet
 from taskorch.governance._waivers import Waiver, WaiverBook, WaiverRequest, Waivers
 from taskorch.journal import SqlJournal, open_journal
@@ -81,8 +83,10 @@ _WAIVED: Final = 5
 #: The class of the error of a task that policies keep from starting.
 _DENIED: Final = "PolicyDeniedError"
 _ASKED: Final = "PolicyAskedError"
-#: How a rule of a permit ends that people have let pass.
-_BY_PEOPLE: Final = "~people"
+#: What stands in a permit behind a rule, before the waiver; and how one ends that
+#: people have let pass.
+_WAIVED_BY: Final = "~"
+_BY_PEOPLE: Final = f"{_WAIVED_BY}people"
 _ENDS: Final = (TaskCompleted, TaskFailed, TaskCancelled)
 #: The format of a receipt.
 _SPEC: Final = "taskorch.receipt/1"
@@ -219,7 +223,7 @@ class Audit:
         return "\n".join([*lines, *(f"- {each}" for each in self.recommendations)])
 
 
-class _Past:
+class _TaskThen:
     """What is known of a task at a moment of the past."""
 
     __slots__ = ("attempt", "changes", "place", "run", "task")
@@ -297,7 +301,7 @@ def read_waivers(journal: Source, at: float | None = None) -> list[Waiver]:
 def replayed(entries: Iterable[Entry], ready: PolicySet) -> list[Replayed]:
     """Each submission and each start of *entries*, judged by the policies *ready*."""
     book, memory = WaiverBook(), Memory(ready.histories)
-    tasks: dict[str, _Past] = {}
+    tasks: dict[str, _TaskThen] = {}
     moments: list[Replayed] = []
 
     def find(fact: Any, _: Any) -> Operation | None:
@@ -311,7 +315,7 @@ def replayed(entries: Iterable[Entry], ready: PolicySet) -> list[Replayed]:
     for fact, value in entries:
         if isinstance(fact, TaskSubmitted) and isinstance(value, Task):
             run = run_of(fact.task_id) if fact.run is None else fact.run
-            tasks[fact.task_id] = _Past(value, run)
+            tasks[fact.task_id] = _TaskThen(value, run)
         past = tasks.get(fact.task_id) if isinstance(fact, TaskEvent) else None
         if past is not None and not isinstance(past.task.payload, WaiverRequest):
             judged = _judged(fact, past, ready, book, memory)
@@ -335,7 +339,7 @@ def replayed(entries: Iterable[Entry], ready: PolicySet) -> list[Replayed]:
 
 
 def _judged(
-    fact: Fact, past: _Past, ready: PolicySet, book: WaiverBook, memory: Memory
+    fact: Fact, past: _TaskThen, ready: PolicySet, book: WaiverBook, memory: Memory
 ) -> Replayed | None:
     """What the policies say of *fact*, if it is a moment at which they are asked."""
     then: Decision = "allow"
@@ -383,13 +387,13 @@ def audit(task_id: str, entries: Iterable[Entry], ready: PolicySet) -> Audit:
         raise UnknownTaskError(msg, task_id=task_id)
     moments = tuple(runs.get(named[-1], ()))
     violations = _distinct(moments)
-    taken = sum(
+    points = sum(
         POINTS[one.severity] // (1 if one.waived_by is None else _WAIVED)
         for one in violations
     )
     return Audit(
         named[-1],
-        max(0, 100 - taken),
+        max(0, 100 - points),
         violations,
         tuple(_recommended(moments, violations, ready.hash)),
         moments,
@@ -467,7 +471,7 @@ def receipts(
     book = WaiverBook()
     task: Task[Any] | None = None
     run_id, submitted_by = "", ""
-    made: list[dict[str, Any]] = []
+    documents: list[dict[str, Any]] = []
     for fact, value in entries:
         book.note(fact, value)
         if not isinstance(fact, TaskSubmitted | TaskStarted):
@@ -476,14 +480,14 @@ def receipts(
             continue
         if isinstance(fact, TaskSubmitted) and isinstance(value, Task):
             # Of several runs the latest is meant.
-            task, run_id, made = value, fact.task_id, []
+            task, run_id, documents = value, fact.task_id, []
             submitted_by = fact.caller
         elif isinstance(fact, TaskStarted) and task and fact.task_id == run_id:
-            made.append(_receipt(fact, task, submitted_by, book, severities))
+            documents.append(_receipt(fact, task, submitted_by, book, severities))
     if task is None:
         msg = f"no task has the id {show(task_id)}"
         raise UnknownTaskError(msg, task_id=task_id)
-    return made
+    return documents
 
 
 def _receipt(
@@ -494,14 +498,13 @@ def _receipt(
     severities: Mapping[str, Severity],
 ) -> dict[str, Any]:
     policies_hash, *rules = fact.permit or ("",)
-    waived = (rule.partition("~")[2] for rule in rules)
-    waivers = dict.fromkeys(name for name in waived if name in book)
-    known = [
+    names = (rule.partition(_WAIVED_BY)[2] for rule in rules)
+    waivers = dict.fromkeys(name for name in names if name in book)
+    asked = [
         severity
         for policy_id, severity in severities.items()
         if any(rule.startswith(f"{policy_id}/") for rule in rules)
     ]
-    parameters = canonical(plain(parts_of(task.payload)))
     document: dict[str, Any] = {
         "spec": _SPEC,
         "id": f"{fact.task_id}#{fact.attempt}",
@@ -511,10 +514,10 @@ def _receipt(
         "action": {
             "id": fact.task_id,
             "canonical": task.type,
-            "paramsHash": f"sha256:{sha256(parameters).hexdigest()}",
+            "paramsHash": _parameters(task),
             "attempt": fact.attempt,
-            "riskClass": str(max(known, key=lambda one: one.rank)).upper()
-            if known
+            "riskClass": str(max(asked, key=lambda one: one.rank)).upper()
+            if asked
             else None,
         },
         "governance": {
@@ -543,6 +546,67 @@ def _in_receipt(waiver_id: str, book: WaiverBook, now_ns: int) -> dict[str, Any]
         },
         "expires": stamp(waiver.expires, "milliseconds"),
     }
+
+
+def run_statement(run_id: str, journal: Source) -> dict[str, Any]:
+    """
+    The in-toto statement on a run of a workflow, as of a schedule, that has ended.
+
+    Its subject is the tasks of the run: their types and the hashes of their payloads.
+    Its predicate is a test result, in which each task counts as a test. `sealed` makes
+    a file of it.
+
+    Args:
+        run_id: The id of the run.
+        journal: The path of its journal, a `JournalReader`, or a journal.
+
+    Raises:
+        UnknownTaskError: The journal has no tasks of such a run.
+        InvalidTaskError: The run has not ended; or *journal* is none.
+        JournalError: The journal cannot be read.
+    """
+    tasks: dict[str, dict[str, str]] = {}
+    ends: dict[str, bool] = {}
+    for fact, value in entries_of(journal):
+        if not isinstance(fact, TaskEvent):
+            continue
+        # Of a task that was run again, the latest run counts.
+        name = stem_of(fact.task_id)
+        if isinstance(fact, TaskSubmitted):
+            run = run_of(fact.task_id) if fact.run is None else fact.run
+            if run == run_id and isinstance(value, Task):
+                tasks[name] = {"type": value.type, "paramsHash": _parameters(value)}
+                ends.pop(name, None)
+        elif isinstance(fact, _ENDS) and name in tasks:
+            ends[name] = isinstance(fact, TaskCompleted)
+    if not tasks:
+        msg = f"no run has the id {show(run_id)}"
+        raise UnknownTaskError(msg, task_id=run_id)
+    if ends.keys() != tasks.keys():
+        msg = f"run {run_id} has not ended: {some(sorted(tasks.keys() - ends.keys()))}"
+        raise InvalidTaskError(msg)
+    content = canonical(tasks)
+    digest = {"sha256": sha256(content).hexdigest()}
+    predicate = {
+        "result": "PASSED" if all(ends.values()) else "FAILED",
+        "configuration": [
+            {
+                "name": "tasks",
+                "digest": digest,
+                "content": b64encode(content).decode(),
+                "mediaType": "application/json",
+            }
+        ],
+        "passedTests": sorted(name for name, is_good in ends.items() if is_good),
+        "warnedTests": [],
+        "failedTests": sorted(name for name, is_good in ends.items() if not is_good),
+    }
+    return statement_of([{"name": run_id, "digest": digest}], TEST_RESULT, predicate)
+
+
+def _parameters(task: Task[Any]) -> str:
+    """The hash of what *task* is called with."""
+    return f"sha256:{sha256(canonical(plain(parts_of(task.payload)))).hexdigest()}"
 
 
 class Audits(Waivers):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     )
 
 STATEMENT: Final = "https://in-toto.io/Statement/v1"
+#: The type of a predicate about tests.
+TEST_RESULT: Final = "https://in-toto.io/attestation/test-result/v0.1"
 #: What an envelope of DSSE says of its payload.
 _PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 
@@ -63,9 +65,12 @@ def signing_key(path: str | os.PathLike[str]) -> Ed25519PrivateKey:
         InvalidTaskError: There is none.
         ImportError: The package `cryptography` is not installed.
     """
-    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - an extra
-    from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
-
+    try:
+        from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+        from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
+    except ImportError as error:
+        msg = f"signatures need cryptography: pip install cryptography ({error})"
+        raise ImportError(msg) from error
     try:
         key = serialization.load_pem_private_key(Path(path).read_bytes(), None)
     except (OSError, ValueError, TypeError) as error:

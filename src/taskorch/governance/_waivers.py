@@ -580,10 +580,10 @@ class Waivers:
         now_ns = rt.now()
         expires_ns = _end_of(expires, now_ns)
         _check_name("requested_by", requested_by)
-        what = f"{pattern} of types {', '.join(kinds)}" if kinds else pattern
+        scope = f"{pattern} of types {', '.join(kinds)}" if kinds else pattern
         until = datetime.fromtimestamp(expires_ns / NS, UTC)
         asked = Task.question(
-            _line(f"waive {policy_id} for {what}, until {stamp(expires_ns / NS)}?"),
+            _line(f"waive {policy_id} for {scope}, until {stamp(expires_ns / NS)}?"),
             who=who,
             quorum=approvals,
             asked_by=requested_by,
@@ -711,15 +711,16 @@ class Waivers:
     def _recall(self, ids: Iterable[str]) -> None:
         """Under the lock: take in what is known of the questions with these ids."""
         rt: Any = self._rt
-        journal: Any = None if rt.committer is None else rt.committer.journal
+        journal: Any = getattr(rt.committer, "journal", None)
         missing: list[str] = []
         for waiver_id in ids:
             if waiver_id not in self._book and journal is not None:
                 missing.append(waiver_id)
             elif (row := rt.kernel.tasks.get(waiver_id)) is not None:
                 self._know(row)
-        if missing:
-            for fact, value in journal.select(missing, sys.maxsize):
+        if missing and journal is not None:
+            entries: Iterable[tuple[Fact, Any]] = journal.select(missing, sys.maxsize)
+            for fact, value in entries:
                 self._book.note(fact, value)
 
     def _running(self) -> Any:

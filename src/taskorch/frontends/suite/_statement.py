@@ -25,9 +25,9 @@ from taskorch.frontends.suite._model import Suite, Template, parts_of
 from taskorch.frontends.suite._report import SuiteReport
 from taskorch.frontends.suite._results import BAD
 from taskorch.governance import sealed, signing_key, statement_of
+from taskorch.governance._receipts import TEST_RESULT
 from taskorch.model import plain, taken_apart
 
-TEST_RESULT: Final = "https://in-toto.io/attestation/test-result/v0.1"
 #: Files that are hashed where git does not say what is there.
 _MOST_FILES: Final = 20_000
 #: Folders that runs and tools write, beside those that are hidden.
