@@ -8,6 +8,8 @@ from __future__ import annotations
 import ast
 import os
 import pathlib
+import signal
+import subprocess
 import sys
 import textwrap
 import threading
@@ -370,6 +372,37 @@ def test_groups_that_a_program_makes_are_in_its_own(orch, group, best):
     result = run(orch, code, limits={"memory_mb": 100})
     assert result.exceeded == ""
     assert not pathlib.Path(result.stdout_tail.strip()).parent.exists()
+
+
+KILLED = """
+    import os, signal, time
+    from taskorch import Task, TaskOrchestrator
+    with TaskOrchestrator() as orch:
+        handle = orch.submit_task(
+            Task.program(["sleep", "600"], limits={"memory_mb": 100})
+        )
+        while handle.status.state != "running":
+            time.sleep(0.01)
+        time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+
+
+def test_the_groups_of_one_that_was_killed_go_with_the_next(orch, group):
+    """Their programs end at once; what is empty then, the next one removes."""
+    owner = subprocess.Popen([sys.executable, "-c", textwrap.dedent(KILLED)])
+    assert owner.wait(PATIENCE) == -signal.SIGKILL
+    top = pathlib.Path("/sys/fs/cgroup")
+
+    def groups() -> list[str]:
+        return [str(path) for path in top.rglob(f"taskorch-{owner.pid}-*")]
+
+    def has_none() -> bool:
+        with TaskOrchestrator() as new:
+            run(new, "pass", limits={"memory_mb": 100})
+        return not groups()
+
+    eventually(has_none)
 
 
 # -- functions -----------------------------------------------------------------------
