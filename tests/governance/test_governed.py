@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from taskorch.errors import PolicyDeniedError, TaskCancelledError
 from taskorch.events import PolicyViolated, TaskBlocked, TaskRejected, TaskStarted
 from taskorch.governance import ConstitutionalRuntime, HistoryRule, Past, Policy, Rule
 from taskorch.model import TaskState
+from taskorch.policies import PriorityQueue, StandardStateMachine
+from taskorch.protocols import Permit
 from taskorch.reading import JournalReader
 
 NO_DELETES = Policy(
@@ -402,11 +405,12 @@ def test_no_more_start_within_a_window_than_may_and_the_rest_goes_on_by_itself()
         seen.wait_for(6)
     at = [event.at_ns for event in seen.events]
     assert all(later - at[n] >= 5e8 for n, later in enumerate(at[2:]))
-    # The permit names the latest event that was counted.
+    # The permit names the latest event that was counted, if there was one.
     permits = [event.permit[1] for event in seen.events]
-    assert permits[0] == "limit/h"
     numbers = [event.seq for event in seen.events]
-    assert permits[1:] == [f"limit/h@{number}" for number in numbers[:-1]]
+    assert permits[:2] == ["limit/h", f"limit/h@{numbers[0]}"]
+    for permit, before in zip(permits[1:], numbers[:-1], strict=True):
+        assert permit in ("limit/h", f"limit/h@{before}")
 
 
 def test_what_has_happened_is_known_after_a_restart(tmp_path: Path) -> None:
@@ -614,3 +618,90 @@ def test_the_values_in_a_container_are_no_evidence() -> None:
     rt = ConstitutionalRuntime([Policy("p", "privacy", "critical", rules=[made])])
     (violation,) = rt.validate_operation(Task("x", {"a": "hush-hush"})).violations
     assert violation.actual == "a mapping of 1"
+
+
+# -- what seldom happens ---------------------------------------------------------------
+
+
+def test_a_change_mends_a_submission_and_no_start(tmp_path: Path) -> None:
+    """A task of before the policy is not masked, so the severity says what follows."""
+    path = tmp_path / "runs.db"
+    policy = Policy(
+        "masked",
+        "privacy",
+        "critical",
+        rules=[Rule("m", "task.payload.kwargs.token", "not_exists")],
+        change={"task.payload.kwargs.token": "gone"},
+    )
+    with TaskOrchestrator(journal=path) as orch:
+        orch.hold_starts("a moment", lasts=False)
+        orch.submit_task(Task.call(keep, kwargs={"token": "hush"}, id="old"))
+        orch.stop(drain=False)
+    rt = ConstitutionalRuntime([policy])
+    with TaskOrchestrator(journal=path, governance=rt) as orch:
+        eventually(lambda: is_blocked(orch, "old"))
+        assert orch.submit(keep, token="hush").result(PATIENCE) == [{"token": "gone"}]
+        orch.stop(drain=False)
+
+
+def test_rules_that_are_new_hear_what_happens_without_a_journal() -> None:
+    with TaskOrchestrator(governance=ConstitutionalRuntime([])) as orch:
+        orch.governance.replace([limited(1, None)])
+        orch.submit(deploy).result(PATIENCE)
+        orch.submit_task(Task.call(deploy, id="second"))
+        eventually(lambda: is_blocked(orch, "second"))
+        orch.stop(drain=False)
+
+
+def test_a_start_counts_that_was_submitted_long_before_its_window(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "runs.db"
+    window = 1.0
+
+    def life(name: str) -> None:
+        rt = ConstitutionalRuntime([limited(1, window)])
+        with TaskOrchestrator(journal=path, governance=rt) as orch:
+            orch.hold_starts("a moment")
+            orch.submit_task(Task.call(deploy, id=name))
+            if name == "first":
+                time.sleep(1.1 * window)
+            orch.release_starts()
+            orch.handle(name).result(PATIENCE)
+
+    life("first")
+    life("second")
+    happened = JournalReader(path).happened()
+    starts = [event.at_ns for event in happened if isinstance(event, TaskStarted)]
+    assert starts[1] - starts[0] >= window * 1e9
+
+
+def test_what_is_denied_keeps_nobody_from_passing() -> None:
+    rt = ConstitutionalRuntime([AT_START])
+    with TaskOrchestrator(
+        governance=rt, queue=PriorityQueue(backfill=True), concurrency=1
+    ) as orch:
+        orch.submit_task(Task.call(deploy, "friday", id="d", priority=9))
+        assert orch.submit(deploy, "monday").result(PATIENCE) == "monday"
+        eventually(lambda: is_blocked(orch, "d"))
+        orch.cancel_task("d")
+
+
+class Stubborn(StandardStateMachine):
+    watches = frozenset({(TaskState.RUNNING, TaskState.CANCELLED)})
+
+    def check(self, transition: Any, context: Any) -> Permit:
+        return Permit(False, "it goes on")
+
+
+def test_what_the_state_machine_lets_nobody_cancel_goes_on(caplog: Any) -> None:
+    policy = Policy("slow", "safety", "critical", at="progress", when="task.type != ''")
+
+    def work() -> str:
+        current_context().progress("half")
+        return "done"
+
+    rt = ConstitutionalRuntime([policy])
+    with TaskOrchestrator(governance=rt, state_machine=Stubborn()) as orch:
+        assert orch.submit(work).result(PATIENCE) == "done"
+    assert "it goes on" in caplog.text

@@ -134,6 +134,31 @@ def test_a_fold_says_what_the_whole_history_says(
         assert any(is_of(past, named) for past in looked_for)
 
 
+@pytest.mark.parametrize(
+    ("story", "holds"),
+    [
+        ("", False),
+        ("r", True),
+        ("rc", False),
+        ("rcr", True),
+        ("cr", True),
+        ("rcrc", False),
+    ],
+)
+def test_since_looks_at_what_came_after_the_latest(story: str, holds: bool) -> None:
+    """A review, and no change since."""
+    rule = HistoryRule(
+        "h", since=Past("completed", "review"), no=Past("started", "change")
+    )
+    names = {"r": ("completed", "review"), "c": ("started", "change")}
+    events = [
+        Happened(names[letter][0], 50.0 - n, names[letter][1], "ada", f"t{n}")
+        for n, letter in enumerate(story)
+    ]
+    verdict = verdict_of(rule, events, Operation(type="ship", moment="start"))
+    assert verdict.compliant == holds
+
+
 def test_it_is_said_when_a_window_opens() -> None:
     rule = HistoryRule("h", count=Past("started", "deploy"), at_most=2, within=60)
     events = [

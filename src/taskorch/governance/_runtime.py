@@ -47,8 +47,9 @@ class ConstitutionalRuntime(Audits):
         super().__init__()
         self._set = PolicySet(policies)
         self._memory = Memory(self._set.histories)
-        #: Called when the policies, or what they are waived by, have changed.
+        #: What is called when waivers have changed, and to have other policies judge.
         self._tell: Callable[[], object] | None = None
+        self._renew: Callable[[Memory, Callable[[], object]], object] | None = None
         #: The clock of the orchestrator that asks it: ns since the epoch.
         self._now: Callable[[], int] | None = None
 
@@ -104,23 +105,37 @@ class ConstitutionalRuntime(Audits):
         is_path = isinstance(policies, str) or hasattr(policies, "__fspath__")
         read: Any = read_policies((policies,)) if is_path else policies  # type: ignore[arg-type]
         ready = PolicySet(read)
-        self._set, self._memory = ready, Memory(ready.histories, self._memory)
-        self.changed()
+        memory = Memory(ready.histories, self._memory)
+
+        def install() -> None:
+            self._set, self._memory = ready, memory
+
+        if self._renew is None:
+            install()
+        else:
+            self._renew(memory, install)
 
     def changed(self) -> None:
-        """Have all that is on hold judged again: policies, or waivers, are others."""
+        """Have all that is on hold judged again: waivers are others."""
         if self._tell is not None:
             self._tell()
 
     # -- for the orchestrator ----------------------------------------------------------
 
-    def join(self, now: Callable[[], int], tell: Callable[[], object]) -> None:
+    def join(
+        self,
+        now: Callable[[], int],
+        tell: Callable[[], object],
+        renew: Callable[[Memory, Callable[[], object]], object],
+    ) -> None:
         """
         Belong to an orchestrator: for its runtime.
 
         Args:
             now: Its clock: ns since the epoch.
-            tell: What is called when policies or waivers have changed.
+            tell: What is called when waivers have changed.
+            renew: What has other policies judge, given what their history rules hear,
+                and what puts them in force.
 
         Raises:
             InvalidTaskError: It belongs to another.
@@ -128,7 +143,7 @@ class ConstitutionalRuntime(Audits):
         if self._tell is not None:
             msg = "this ConstitutionalRuntime belongs to another orchestrator"
             raise InvalidTaskError(msg, hint="make one for each")
-        self._now, self._tell = now, tell
+        self._now, self._tell, self._renew = now, tell, renew
 
     @property
     def memory(self) -> Memory:

@@ -11,7 +11,7 @@ Decision: 0223.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -41,6 +41,7 @@ from taskorch.runtime._work import NEVER, Work, task_of
 
 if TYPE_CHECKING:
     from taskorch.governance import ConstitutionalRuntime, Operation, Verdict
+    from taskorch.governance._history import Memory
     from taskorch.protocols import DurableJournal
     from taskorch.runtime._runtime import Runtime
 
@@ -57,8 +58,6 @@ _ALLOWED: Final = Ruling()
 _PAUSE: Final = NS // 10
 #: Events of a journal that are taken in together.
 _MANY: Final = 5_000
-#: How often it is tried to read a journal while nothing new comes into it.
-_PATIENCE: Final = 50
 _MICROSECOND: Final = 1_000
 #: The events that history rules may look for, and those that end attempts.
 _HEARD: Final[frozenset[type[Event]]] = frozenset(
@@ -113,6 +112,10 @@ class PolicyGovernor:
         #: When that was done the last time, and whether all is to be looked at next.
         self._looked_ns = 0
         self._at_all = False
+        #: Whether it must hear of events: there are history rules.
+        self._hears: bool = bool(constitution.memory)
+        #: While other policies read the journal: its last fact, and what came since.
+        self._later: tuple[int, list[tuple[Any, Any]]] | None = None
         #: What only history rules keep on hold, by these and what must be the same.
         self._groups: dict[tuple[tuple[str, str, str], ...], dict[TaskRow, None]] = {}
 
@@ -120,7 +123,11 @@ class PolicyGovernor:
         """Have the kernel ask before starts."""
         rt = self._rt
         # A journal brings another clock with it, which goes on from its events.
-        self.constitution.join(lambda: rt.now(), self._changed)  # noqa: PLW0108
+        self.constitution.join(
+            lambda: rt.now(),  # noqa: PLW0108
+            self._changed,
+            self._replace,
+        )
         rt.governor = rt.deciders.governor = self
         rt.kernel.judge_starts(judged=True)
         rt.receivers_changed()
@@ -128,7 +135,7 @@ class PolicyGovernor:
     @property
     def wants(self) -> frozenset[type[Event]]:
         """The events that it must hear of."""
-        heard = _HEARD if self.constitution.memory else frozenset()
+        heard = _HEARD if self._hears else frozenset[type[Event]]()
         return heard | {EventEmitted}
 
     # -- who asks ----------------------------------------------------------------------
@@ -266,6 +273,8 @@ class PolicyGovernor:
             return
         new = sink[self._heard :] if self._heard else sink
         self._heard = len(sink)
+        if self._later is not None:
+            self._later[1].extend(new)
         memory = self.constitution.memory
         was_looked_for = memory.hear(new, _type_of, self._of_cargo) if new else False
         if self.constitution.hear_waivers(new):
@@ -277,26 +286,23 @@ class PolicyGovernor:
         """Under the lock: the facts of the sink were taken away."""
         self._heard = 0
 
-    def _of_cargo(self, fact: Any, work: Work | None) -> Operation | None:
-        row = None if work is None else getattr(work, "_row", None)
-        if row is None:
-            row = self._rt.kernel.tasks.get(fact.task_id)
-        if row is None:
+    def _of_cargo(self, _: Any, work: Work | None) -> Operation | None:
+        row = None if work is None else work._row
+        if row is None:  # pragma: no cover - each of these events comes with its work
             return None
         return self._operation(task_of(row, work), task_id=row.id, run=row.run or "")
 
-    def recall(self, journal: DurableJournal, last: int) -> None:
-        """
-        Under the lock: take in what the journal has of earlier incarnations.
-
-        Args:
-            journal: The journal.
-            last: The number of the last event that is read.
-        """
+    def recall(self, last: int) -> None:
+        """Under the lock: take in what the journal has, up to the event *last*."""
         self.constitution.restore_waivers()
-        memory = self.constitution.memory
-        if not memory.new:
+        self._read(self.constitution.memory, last)
+
+    def _read(self, memory: Memory, last: int) -> None:
+        """Under the lock: have the new rules of *memory* hear events up to *last*."""
+        committer = self._rt.committer
+        if committer is None or not memory.new:
             return
+        journal = committer.journal
         within = memory.within_ns
         since = 0
         if within is not None:
@@ -311,20 +317,22 @@ class PolicyGovernor:
             if type(fact) in _HEARD:
                 group.append((fact, None))
             if len(group) >= _MANY:
-                self._take_in(journal, group, tasks, last)
+                self._take_in(memory, group, tasks, last)
                 group, tasks = [], {}
-        self._take_in(journal, group, tasks, last)
+        self._take_in(memory, group, tasks, last)
         memory.new.clear()
 
     def _take_in(
         self,
-        journal: DurableJournal,
+        memory: Memory,
         group: list[tuple[Any, Any]],
         tasks: dict[str, Task],
         last: int,
     ) -> None:
+        committer = self._rt.committer
+        assert committer is not None  # noqa: S101 - `_read` looked
         unknown = {fact.task_id for fact, _ in group} - tasks.keys()
-        for fact, document in journal.select(unknown, last) if unknown else ():
+        for fact, document in committer.journal.select(unknown, last):
             if type(fact) is TaskSubmitted and isinstance(document, Task):
                 tasks[fact.task_id] = document
 
@@ -338,7 +346,7 @@ class PolicyGovernor:
             task = tasks.get(fact.task_id)
             return "" if task is None else task.type
 
-        self.constitution.memory.hear(group, type_of, find, only_new=True)
+        memory.hear(group, type_of, find, only_new=True)
 
     # -- what is on hold ---------------------------------------------------------------
 
@@ -415,28 +423,48 @@ class PolicyGovernor:
         return True
 
     def _changed(self) -> None:
-        """Policies, or waivers, are others: all is judged anew."""
-        rt = self._rt
-        if not rt.opened or rt.closed:
-            return
-        for _ in range(_PATIENCE):
-            if rt.committer is not None and self.constitution.memory.new:
-                rt.committer.flush()
-            if rt.step(self._renew):
-                return
+        """Waivers are others: all is judged anew."""
+        if self._rt.opened and not self._rt.closed:
+            self._rt.step(self.look)
 
-    def _renew(self, now: int) -> bool:
-        """Under the lock: whether all could be judged anew."""
+    def _replace(self, memory: Memory, install: Callable[[], object]) -> None:
+        """
+        Have other policies judge from now on.
+
+        Args:
+            memory: What their history rules hear; new ones read the journal first.
+            install: What puts them in force.
+        """
         rt, committer = self._rt, self._rt.committer
-        if committer is not None and self.constitution.memory.new:
-            if committer.last > rt.committed:
-                # What is on its way into the journal must be in it.
-                return False
-            self.recall(committer.journal, committer.last)
-        self.constitution.memory.new.clear()
-        rt.kernel.judge_starts(judged=True)
-        self.look(now)
-        return True
+        if rt.closed or not rt.opened:
+            install()
+            return
+        self._hears = self._hears or bool(memory)
+        rt.receivers_changed()
+        if committer is not None and memory.new:
+            committer.wait_kept(rt.step(self._listen))
+
+        def change(now: int) -> None:
+            self.hear()
+            later, self._later = self._later, None
+            if later is not None:
+                last, items = later
+                self._read(memory, last)
+                memory.hear(items, _type_of, self._of_cargo, only_new=True)
+            memory.new.clear()
+            install()
+            rt.kernel.judge_starts(judged=True)
+            self.look(now)
+
+        rt.step(change)
+
+    def _listen(self, _: int) -> int:
+        """Under the lock: keep what happens from now on; the last fact before that."""
+        assert self._rt.committer is not None  # noqa: S101 - the caller looked
+        self._rt.publish()
+        last = self._rt.committer.last
+        self._later = last, []
+        return last
 
     # -- what goes on ------------------------------------------------------------------
 
@@ -624,8 +652,7 @@ def _denied(verdict: Verdict, msg: str, task_id: str | None) -> PolicyDeniedErro
 
 def _type_of(_: Any, work: Work | None) -> str:
     """The type of the task of *work*; "": nobody knows."""
-    row = None if work is None else getattr(work, "_row", None)
-    return "" if row is None else row.bucket.spec.type
+    return "" if work is None else work._row.bucket.spec.type
 
 
 def _first_after(journal: DurableJournal, last: int, at_ns: int) -> int:

@@ -365,7 +365,7 @@ class Recovery:
         rt.weights.let_go(committer.last)
         kernel.listen([], _ALL)
         if rt.governor is not None:
-            rt.governor.recall(journal, past.last)
+            rt.governor.recall(past.last)
         recover(kernel, rt.epoch, now_ns())
         if rt.takes_up:
             self._take_up(now_ns)
