@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
-class _Place(Protocol):
+class _TokenPlace(Protocol):
     """What has tokens: a file, or a service."""
 
     def list(self) -> dict[str, Any]: ...
@@ -93,7 +93,7 @@ def _run(args: argparse.Namespace) -> int:
     return _act(args, _OfFile(Tokens(args.place)))
 
 
-def _act(args: argparse.Namespace, place: _Place) -> int:
+def _act(args: argparse.Namespace, place: _TokenPlace) -> int:
     verb, names = args.verb, args.names
     needed = {"list": 0, "role": None}.get(verb, 1)
     if (needed is not None and len(names) != needed) or (verb == "role" and not names):

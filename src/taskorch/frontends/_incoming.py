@@ -27,8 +27,8 @@ from taskorch._base.vocabulary import meant
 from taskorch._handles import TaskHandle
 from taskorch._managers import WorkflowRun
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch.errors import TaskorchError, UnknownTaskError
-from taskorch.model import Task, joined, show
+from taskorch.errors import UnknownTaskError
+from taskorch.model import Task, show
 from taskorch.workflows import Workflow
 from taskorch.workflows._task_documents import tasks_of
 
@@ -207,17 +207,6 @@ def _bound_caller() -> Caller | None:
     return None if who is None or who.tenants is None else who
 
 
-def _is_known(orch: TaskOrchestrator, task_id: str) -> bool:
-    try:
-        orch.get_task_status(task_id)
-    except UnknownTaskError:
-        return False
-    except TaskorchError:
-        # It was there.
-        return True
-    return True
-
-
 def _is_run(orch: TaskOrchestrator, run_id: str) -> bool:
     try:
         orch.workflows.get(run_id)
@@ -271,7 +260,7 @@ class Incoming:
         self._refuse_others(task_id)
         return self.orch.handle(task_id)
 
-    def _refuse_others(self, task_id: str, *, may_be_new: bool = False) -> None:
+    def _refuse_others(self, task_id: str) -> None:
         """
         Refuse the id of a task of another tenant, for who is bound to tenants.
 
@@ -280,10 +269,6 @@ class Incoming:
         """
         who = _bound_caller()
         if who is None or self.has_task(who, task_id):
-            return
-        if may_be_new:
-            if _is_known(self.orch, task_id):
-                self.refuse("id", f"{task_id} is taken")
             return
         msg = f"no task has the id {task_id!r}"
         raise UnknownTaskError(msg, task_id=task_id)
@@ -319,13 +304,11 @@ class Incoming:
         Raises:
             UsageError: It names what is not theirs.
         """
-        is_named = isinstance(run_id, str)
-        if is_named and _is_run(self.orch, run_id) and not self.has_run(who, run_id):
+        is_run = isinstance(run_id, str) and _is_run(self.orch, run_id)
+        if is_run and not self.has_run(who, run_id):
             self.refuse("id", "it is taken")
         own = workflow._tasks  # noqa: SLF001 - nobody else has it yet
         for name, task in list(own.items()):
-            if is_named:
-                self._refuse_others(joined(run_id, name), may_be_new=True)
             own[name] = self._checked(f"workflow.tasks.{name}.", task, own)
 
     def submit(
@@ -353,8 +336,6 @@ class Incoming:
             ]
         if _bound_caller() is not None:
             ids = {task.id for task in tasks if task.id is not None}
-            for task_id in ids:
-                self._refuse_others(task_id, may_be_new=True)
             tasks = [
                 self._checked(f"tasks[{place}].", task, ids)
                 for place, task in enumerate(tasks)

@@ -631,13 +631,14 @@ class BudgetRow:
         #: How much there was to be, as it was declared last; it may be raised since.
         self.declared: Units = ()
         #: Of each resource, how much there is, and how much is reserved or spent.
+        #: Checked: `check_budgets`.
         self.pools: dict[str, PoolRow] = {}
         #: Of each resource, how much is spent. Checked: `check_budgets`.
         self.spent: dict[str, int] = {}
         #: It was told that little is left, since there is as much as now.
         self.is_low: bool = False
-        #: How often people were asked since it was used up; and whether they are to
-        #: answer still.
+        #: How often people were asked what is to become of it; less than 0: they do not
+        #: have to answer any more.
         self.asked: int = 0
         #: It keeps nobody from starting any more.
         self.is_open: bool = False

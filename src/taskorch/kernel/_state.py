@@ -689,7 +689,7 @@ class KernelState:
         }
         #: Pools that no policy sees, by their names: what may be written, by folder or
         #: file (who may write it holds all of it, and a unit of each folder above: see
-        #: `_scopes`), and budgets. Checked: `check_scopes`, `check_budgets`.
+        #: `_scopes`), and budgets. Checked: `check_scopes`.
         self.beside: dict[str, PoolRow] = {}
         #: What is spent, and does not come back: see `_budgets`. Checked:
         #: `check_budgets`.

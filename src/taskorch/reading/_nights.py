@@ -254,7 +254,7 @@ class RunViews:
         with board.runs() as index:
             if after and not (after in index.lines and _is_seen(index.lines[after])):
                 return None
-            runs = filter(_is_seen, index.newest(which, after))
+            runs: Iterator[RunLine] = filter(_is_seen, index.newest(which, after))
             if day:
                 runs = (line for line in runs if index.day_of(line) == day)
             lines = [*islice(runs, limit + 1)]

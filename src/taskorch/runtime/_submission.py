@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import attrs
 
 from taskorch._base.limits import NS
+from taskorch._base.people import caller
 from taskorch.errors import (
     CycleError,
     DuplicateTaskError,
+    InvalidTaskError,
     InvalidTransitionError,
     UnknownCapabilityError,
     UnknownTaskError,
@@ -183,6 +185,7 @@ class Submission:
         if (
             batch.needs_more
             or not self._is_new(batch)
+            or self._has_lost(batch)
             or not self._is_agreed(batch, now)
         ):
             return None
@@ -242,6 +245,15 @@ class Submission:
             # The run that an id means may be there, though the first has gone.
             ids = [*ids, *[reruns.latest(task_id) for task_id in ids if task_id]]
         return kernel.tasks.keys().isdisjoint(ids) and kernel.evicted.isdisjoint(ids)
+
+    def _has_lost(self, batch: Batch) -> bool:
+        """Under the lock: whether what a task waits for has left the journal since."""
+        directory = self._rt.directory
+        if not directory.departures:
+            return False
+        own = {*batch.works}
+        above = {each for work in batch.works for each in work._above}
+        return any(directory.is_gone(each) for each in above if each not in own)
 
     def _is_agreed(self, batch: Batch, now: int) -> bool:
         """
@@ -325,6 +337,7 @@ class Submission:
         if self._rt.governor is not None:
             self._rt.governor.confirm(entries, now)
         self._name(entries, now)
+        _refuse_others(entries)
         objects = {id(entry.given): entry for entry in entries}
         self._compare(entries, objects, replace=replace, renewing=renewing)
         self._run_again(entries, now)
@@ -857,6 +870,26 @@ class Submission:
             row.named = True
         if task.idempotency_key is not None:
             self._rt.directory.keys[task.idempotency_key] = row.id
+
+
+def _refuse_others(entries: Sequence[Entry]) -> None:
+    """
+    Refuse what is there already for another tenant than those of who asks.
+
+    Raises:
+        InvalidTaskError: One is.
+    """
+    who = caller()
+    if who is None or who.tenants is None:
+        return
+    for entry in entries:
+        if entry.existing is None:
+            continue
+        owner = entry.existing._row.bucket.spec.owner
+        # What asks people in a run of theirs is for nobody in particular.
+        if not (who.sees(owner) or (owner is None and entry.run)):
+            msg = f"id: {entry.existing._row.id} is taken"
+            raise InvalidTaskError(msg)
 
 
 def _length(entry: Entry) -> float | None:

@@ -310,6 +310,11 @@ def test_what_is_submitted_is_for_the_tenant_of_who_submits(house, tokens):
     assert orch.get_task_status("fresh/one").owner == "acme"
     taken = {"workflow": flow, "id": "run-beta"}
     assert ask(app, "POST", "/api/v1/workflows", one, taken).status == 422
+    orch.submit_task(Task("echo", 1, id="loose/one", owner="beta"))
+    loose = {"workflow": flow, "id": "loose"}
+    assert ask(app, "POST", "/api/v1/workflows", one, loose).status in (409, 422)
+    # The same run of theirs, again, is that run.
+    assert ask(app, "POST", "/api/v1/workflows", one, run).status == 202
     other = {"workflow": "f", "tasks": {"one": {"type": "echo", "owner": "beta"}}}
     refused = ask(app, "POST", "/api/v1/workflows", one, {"workflow": other})
     assert refused.status == 422
