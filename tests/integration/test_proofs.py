@@ -115,9 +115,14 @@ def test_some_single_changes_are_found(backend):
 
 @pytest.mark.slow
 def test_every_single_change_is_found(backend):
-    """Each column of each row is another or gone; rows go, come twice, change places."""
+    """
+    Each column of each row is another or gone; rows go, come twice, change places.
+
+    On a server, which takes its time, one of eight.
+    """
     fill(backend)
-    find_all(backend, single_changes(backend))
+    step = 8 if isinstance(backend, OnAServer) else 1
+    find_all(backend, [*single_changes(backend)][::step])
 
 
 class UndoneError(Exception):
