@@ -38,12 +38,8 @@ def merge(project: Path, name: str) -> None:
         raise MergeConflictError(msg)
 
 
-#: Each agent, the file that it changes, and whose result is to be merged before.
-AGENTS = (
-    ("parser", "a.txt", []),
-    ("docs", "b.txt", []),
-    ("rival", "a.txt", ["parser"]),
-)
+#: Each agent, the file that it changes, and whose results are merged before its own.
+AGENTS = (("parser", "a.txt", ""), ("docs", "b.txt", ""), ("rival", "a.txt", "parser"))
 
 with tempfile.TemporaryDirectory() as folder:
     project = Path(folder) / "project"
@@ -54,10 +50,18 @@ with tempfile.TemporaryDirectory() as folder:
     for name, file, before in AGENTS:
         tree = Path(folder) / name
         git(project, "worktree", "add", "-b", name, str(tree))
-        merges = [f"merge-{other}" for other in before]
+        merges = [f"merge-{other}" for other in before.split()]
         tasks.append(Task.call(work, tree, name, file, id=name))
-        order = {"id": f"merge-{name}", "after": [name, *merges]}
-        tasks.append(Task.call(merge, project, name, writes=["**"], **order))
+        tasks.append(
+            Task.call(
+                merge,
+                project,
+                name,
+                id=f"merge-{name}",
+                after=[name, *merges],
+                writes=["**"],
+            )
+        )
     asks = RecoveryHandler(classes=[Rule("logic", error="MergeConflictError")])
     with TaskOrchestrator(retry_handler=asks) as orch:
         orch.submit_tasks(tasks)

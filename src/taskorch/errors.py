@@ -784,17 +784,30 @@ class Permanent(Exception):  # noqa: N818 - reads as a statement where it is rai
     """Raised by a task to say that a retry is of no use: it fails at once."""
 
 
+class PolicyDeniedError(ValidationFailedError, Permanent):
+    """
+    Policies deny it: a task, its result, or what somebody asks for.
+
+    Attributes:
+        verdict: The `taskorch.governance.Verdict`: what is violated, and why.
+    """
+
+    code = "policy_denied"
+    default_hint = "a waiver lets it pass, or other policies do"
+
+    verdict: Any = None
+
+
 class UnenforceableError(ProgramFailedError, Permanent):
     """
-    A limit or a scope cannot be held on this machine, so nothing was started.
+    This machine cannot hold a limit or a scope: nothing was started.
 
     To try it again here is of no use.
     """
 
     code = "unenforceable"
     default_hint = (
-        "enforce='if possible' runs it all the same, and the result says what was not "
-        "held; `taskorch doctor` says what this machine can hold"
+        "`taskorch doctor` says what can be held; enforce='if possible' runs it anyway"
     )
 
 

@@ -261,7 +261,7 @@ def test_what_cannot_be_undone_is_asked_and_nobody_is_no_yes(
         monkeypatch.setattr("sys.stdin", Terminal(answer))
         code, out, err = taskorch(capsys, *words)
         assert (code, out) == (1, "Nothing was done.\n")
-        assert "Do that? [y/N]" in err
+        assert "Go on? [y/N]" in err
     # Programs are not asked.
     monkeypatch.setattr("sys.stdin", Terminal("y\n"))
     assert taskorch(capsys, *words, "--json")[0] == 2

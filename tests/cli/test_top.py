@@ -212,7 +212,7 @@ class Seen:
         await self.pilot.press(*keys)
 
 
-def on_screen(place, story, *, size=(80, 24), every=0.05):
+def on_screen(place, story, *, size=(80, 24), every=0.1):
     """Let *story* see what is drawn of *place*."""
     pytest.importorskip("textual")
     from taskorch.cli._source import reader_of, runs_of

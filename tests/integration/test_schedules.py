@@ -158,7 +158,7 @@ def test_what_has_not_ended_is_named_in_a_sentence():
     asks.add(Task.question("go on?", id="go"))
     with TaskOrchestrator() as orch:
         orch.schedules.add("s", "@daily", asks)
-        one, two = orch.schedules.backfill("s", "2026-01-01", "2026-01-02")
+        one, two = [orch.schedules.trigger("s") for _ in range(2)]
         end = "not ended: a slot that comes before is skipped."
         assert f" {one} and {two} have {end}" in str(orch.schedules.status("s"))
         orch.workflows.cancel(two)

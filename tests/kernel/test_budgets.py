@@ -3,11 +3,17 @@
 from random import Random
 
 import pytest
-from hypothesis import strategies as st
-from tests.kernel.harness import SEC, Machine
+from tests.kernel.harness import SEC, Machine, Policies
 
+from taskorch.errors import InternalError
 from taskorch.events import BudgetExhausted, BudgetLow, make
-from taskorch.kernel import Restoration, explain, take_snapshot
+from taskorch.kernel import (
+    Restoration,
+    Search,
+    check_invariants,
+    explain,
+    take_snapshot,
+)
 from taskorch.model import Resources, TaskState
 
 S = TaskState
@@ -243,7 +249,11 @@ def test_it_is_the_same_after_a_restart(machine):
     assert state(machine) == (40, 20)
 
 
-def test_a_snapshot_leads_to_the_same(machine):
+def test_a_snapshot_leads_to_the_same():
+    machine = Machine(keep_finished=0)
+    budget(machine, "release", tokens=100)
+    draw(machine, "gone", 10)
+    machine.end("gone")
     draw(machine, "a", 20)
     draw(machine, "b", 20)
     spend(machine, "a", tokens=5)
@@ -291,13 +301,50 @@ def test_who_may_write_and_has_no_budget_has_no_turn(machine):
     assert machine.end("one") == ["late"]
 
 
-operations = st.lists(
-    st.tuples(
-        st.sampled_from(["submit", "spend", "end", "fail", "lost", "raise"]),
-        st.integers(0, 40),
-    ),
-    max_size=40,
-)
+def test_where_the_registry_is_asked_each_time():
+    policies = Policies()
+    policies.keeps_match = False
+    machine = Machine(policies=policies)
+    machine.agent("x", "x")
+    budget(machine, "release", tokens=10)
+    assert draw(machine, "a", 10, requires=("x",)) == ["a"]
+    assert draw(machine, "b", 10, requires=("x",)) == []
+    machine.end("a")
+    assert budget(machine, "release", tokens=20) == ["b"]
+
+
+def test_who_waits_for_what_is_spent_is_stuck(machine):
+    draw(machine, "a", 60)
+    draw(machine, "b", 60)
+
+    def stuck():
+        search = Search(machine.kernel, machine.now, {})
+        for _ in search.slices():
+            pass
+        return {group.kind: group.tasks for group in search.groups}
+
+    assert stuck() == {}
+    machine.end("a")
+    assert stuck() == {"budget": ("b",)}
+    budget(machine, "release", tokens=200)
+    assert stuck() == {}
+    pools = machine.kernel.pool_stats()
+    assert (pools["budget release: tokens"].total, pools) == (200, pools)
+
+
+def test_what_is_held_beside_it_is_no_budget():
+    machine = Machine(pools=Resources(cpu=1))
+    budget(machine, "release", tokens=10)
+    draw(machine, "a", 10, resources=Resources(cpu=1), writes=("src",))
+    machine.end("a")
+    assert state(machine) == (10, 0)
+
+
+def test_what_is_bent_is_noticed(machine):
+    draw(machine, "a", 10)
+    machine.kernel.budgets["release"].spent["tokens"] = 5
+    with pytest.raises(InternalError, match="of tokens of release"):
+        check_invariants(machine.kernel)
 
 
 def run(seed, steps):

@@ -12,11 +12,15 @@ SOURCE = Path(__file__).parents[2] / "src" / "taskorch"
 OWN = "model/_ids.py"
 #: Files that take other texts apart, and which.
 OTHER_TEXTS = {
+    "governance/_audit.py": "rules of permits",
     "model/_scopes.py": "paths of files",
     "runtime/_attempts.py": "paths of control groups",
+    "executors/_programs/_governor.py": "paths of control groups",
+    "executors/_programs/_isolation.py": "paths of files",
     "executors/_programs/_output.py": "names of logs, which are paths",
     "executors/_programs/_run.py": "names of logs, which are paths",
     "executors/_programs/_spawn.py": "names of programs",
+    "model/_program.py": "paths of files",
     "frontends/_incoming.py": "references of a JSON Schema",
     "frontends/mcp/_resources.py": "addresses",
     "frontends/service/_submissions.py": "references of a JSON Schema",

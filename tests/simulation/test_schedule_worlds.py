@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from taskorch import Task, Workflow
 from taskorch.errors import NotRunningError, UnknownTaskError
-from taskorch.events import ScheduleFired, ScheduleSkipped
+from taskorch.events import BackfillChanged, ScheduleFired, ScheduleSkipped
 from taskorch.schedules import slot_name
 from taskorch.testing import Simulation
 
@@ -244,18 +244,22 @@ class Ledger:
 
     def forget(self):
         self.said, self.done, self.waiting, self.filled = None, 0, [], set()
+        self.claims = {}
 
     def open(self, until):
         """Slots that are not decided about."""
         every = int(float(self.said["when"][6:-1]) * SECOND)
         until = min(until, int(self.said.get("end", 1e10) * 1e9))
         slots = range((self.done // every + 1) * every, until + 1, every)
-        return [s for s in slots if s not in self.filled and s not in self.waiting]
+        apart = {*self.filled, *self.waiting}.union(*self.claims.values())
+        return [s for s in slots if s not in apart]
 
     def read(self, sim, wall):
         events, self.seen = sim.events[self.seen :], len(sim.events)
         for event in events:
-            if getattr(event, "name", "") == "h":
+            if isinstance(event, BackfillChanged):
+                self.claim(event)
+            elif getattr(event, "name", "") == "h":
                 getattr(self, type(event).__name__)(event, sim, wall)
 
     def ScheduleChanged(self, event, _, wall):
@@ -275,6 +279,16 @@ class Ledger:
             assert event.done_ns < self.done - 3 * HOUR * SECOND
         self.said, self.done = said, event.done_ns
         self.filled = {slot for slot in self.filled if slot > self.done}
+
+    def claim(self, event):
+        """A backfill makes those of its slots that it has not decided about."""
+        said = json.loads(event.document)
+        every = int(float(said["times"][0][6:-1]) * SECOND)
+        first = -(-said["since_ns"] // every) * every
+        slots = [*range(first, said["until_ns"] + 1, every)][: said["ticks"]]
+        begins = [each[0] for each in said["runs"].values() if not each[3]]
+        claimed = {} if said["cancelled"] else {*slots[said["place"] :], *begins}
+        self.claims[event.backfill_id] = claimed
 
     def ScheduleFired(self, event, *_):
         slot = event.slot_ns

@@ -113,7 +113,6 @@ class WorkflowManager:
         self._limited: dict[str, None] = {}
         #: Of tasks that add tasks, the attempt, and the names that it has made up.
         self._counts: dict[str, tuple[int, dict[str, int]]] = {}
-        runtime.when_forgotten.append(self._forget)
 
     if not TYPE_CHECKING:
 
@@ -493,7 +492,7 @@ class WorkflowManager:
             record = self._records.setdefault(run_id, record)
         return record
 
-    def _forget(self, run_ids: Iterable[str]) -> None:
+    def _forget_runs(self, run_ids: Iterable[str]) -> None:
         """Under the lock: the journal has these runs no longer."""
         for run_id in run_ids:
             self._records.pop(run_id, None)

@@ -286,6 +286,16 @@ class ScheduleHost(ABC):
             return noted
         return MadeFor(self.orch.get_task_status(made_id).metadata).parameters
 
+    def had_ended(self, made_id: str, at_ns: int) -> bool:
+        """Whether a task, or a run, that has ended had done so by a time, in ns."""
+        ids = [made_id]
+        if is_run(made_id):
+            names = self.orch.workflows.status(made_id).tasks
+            ids = [in_run(made_id, name) for name in names]
+        at = _as_status_says(at_ns)
+        ends = [self.orch.get_task_status(each).ended for each in ids]
+        return all(ended is None or ended <= at for ended in ends)
+
     def latest(self, made_id: str) -> str:
         """The id of the latest run of a task; of a run of a workflow, its id."""
         if is_run(made_id):
@@ -305,7 +315,7 @@ class ScheduleHost(ABC):
         """Run all tasks of a run again, but for those that were since a time, in ns."""
         run = self.orch.workflows.get(run_id)
         handles = run.handles
-        since = datetime.fromtimestamp(since_ns / NS, UTC)
+        since = _as_status_says(since_ns)
         for name in handles:
             if any(each in handles for each in run._needs(name)):
                 continue
@@ -337,6 +347,8 @@ class _Entry:
     waiting: dict[int, None] = attrs.field(factory=dict[int, None])
     #: Slots that are not decided about, and were made by a backfill.
     filled: dict[int, None] = attrs.field(factory=dict[int, None])
+    #: Slots that are not decided about, and are a backfill's to make.
+    claimed: frozenset[int] = frozenset()
     #: When it made something last, in ns.
     made_ns: int = 0
     #: An earlier life may have made slots, and died before it noted that.
@@ -886,9 +898,12 @@ class ScheduleManager:
                 stop_on_failure,
                 by,
                 now,
+                self._host.now(),
                 len(slots),
             )
             self._add_backfill(backfill)
+            with self._lock:
+                self._claim(entry)
             try:
                 self._work_off(backfill.backfill_id, now)
             except NotRunningError:
@@ -980,6 +995,11 @@ class ScheduleManager:
                 return False
             changed = self._called_off(backfill, reason)
             self._keep_backfill(changed)
+            with self._lock:
+                entry = self._known().get(changed.schedule)
+                if entry is not None:
+                    self._claim(entry)
+                    self._plan(entry)
             if running:
                 self._cancel([*changed.runs], reason)
         self._host.orch.drivers.wake(DRIVER)
@@ -1311,7 +1331,10 @@ class ScheduleManager:
                 if free == 0:
                     break
                 place, looked = place + 1, looked + 1
-                if made_id in runs or (made_id in existing and made_id not in ended):
+                is_over = made_id in ended and self._host.had_ended(
+                    made_id, backfill.asked_ns
+                )
+                if made_id in runs or (made_id in existing and not is_over):
                     already += 1
                     continue
                 before = self._host.latest(made_id) if made_id in existing else ""
@@ -1339,6 +1362,23 @@ class ScheduleManager:
             look_ns=0,
             ended_ns=backfill.ended_ns or self._host.wall(),
         )
+
+    def _claim(self, entry: _Entry) -> None:
+        """Under the lock: note which slots that come are a backfill's to make."""
+        claimed: set[int] = set()
+        for backfill in self._backfills_now().values():
+            is_own = backfill.schedule == entry.definition.name
+            if not is_own or backfill.cancelled or backfill.until_ns <= entry.done_ns:
+                continue
+            slots = self._slots_of(backfill)
+            if backfill.parameters and _values_of(entry, slots[0], backfill.parameters):
+                # It makes others besides.
+                continue
+            claimed.update(slots[backfill.place :])
+            claimed.update(
+                run.slot_ns for run in backfill.runs.values() if not run.is_begun
+            )
+        entry.claimed = frozenset(slot for slot in claimed if slot > entry.done_ns)
 
     def _slots_of(self, backfill: Backfill) -> _Slots:
         """All ticks of a backfill, in its order."""
@@ -1626,6 +1666,7 @@ class ScheduleManager:
                 self._find_unfinished()
             for entry in self._entries.values():
                 entry.is_unsure = True
+                self._claim(entry)
                 self._plan(entry)
         return self._entries
 
@@ -1805,7 +1846,7 @@ class ScheduleManager:
                     coming = look if coming is None else min(coming, look)
             return [*by_name.values()], backfills, coming
 
-    def work_off(self, backfill_ids: _Ids, now: int) -> None:
+    def _work_off_each(self, backfill_ids: _Ids, now: int) -> None:
         """Let each of some backfills come further; what is refused is told."""
         with self._making:
             for backfill_id in backfill_ids:
@@ -1825,8 +1866,13 @@ class ScheduleManager:
             self._came_further.notify_all()
         self._host.fault(error)
 
-    def carry_out(self, entries: _Entries, now: int) -> None:
-        """Make what is due of *entries*, or say why not, and plan what is next."""
+    def carry_out(self, entries: _Entries, backfill_ids: _Ids, now: int) -> None:
+        """Make what is due, or say why not, plan what is next; go on with backfills."""
+        if entries:
+            self._make_due(entries, now)
+        self._work_off_each(backfill_ids, now)
+
+    def _make_due(self, entries: _Entries, now: int) -> None:
         with self._making:
             orders: _Orders = []
             with self._lock:
@@ -2140,9 +2186,7 @@ class _CarryOut:
 
     def apply(self, _orchestrator: Any, /) -> None:
         """Do it."""
-        if self.entries:
-            self.schedules.carry_out(self.entries, self.wall_ns)
-        self.schedules.work_off(self.backfills, self.wall_ns)
+        self.schedules.carry_out(self.entries, self.backfills, self.wall_ns)
 
 
 class ScheduleDriver:
@@ -2183,6 +2227,7 @@ class ScheduleDriver:
 def _slots(entry: _Entry, after_ns: int, until_ns: int | None) -> Iterator[int]:
     """The slots after a time, up to another, that are not decided about."""
     definition, filled, waiting = entry.definition, entry.filled, entry.waiting
+    claimed = entry.claimed
     if definition.start_ns is not None:
         after_ns = max(after_ns, definition.start_ns - 1)
     slot = entry.times.after(after_ns)
@@ -2191,7 +2236,7 @@ def _slots(entry: _Entry, after_ns: int, until_ns: int | None) -> Iterator[int]:
             return
         if definition.end_ns is not None and slot > definition.end_ns:
             return
-        if slot not in filled and slot not in waiting:
+        if slot not in filled and slot not in waiting and slot not in claimed:
             yield slot
         slot = entry.times.after(slot)
 
@@ -2221,7 +2266,7 @@ def _missed(
     first, (count, since) = since, entry.times.pass_over(since, until, _MOST)
     before, last, limit = since, list[int](), count + _MOST
     if count:
-        decided = (*entry.filled, *entry.waiting)
+        decided = {*entry.filled, *entry.waiting, *entry.claimed}
         count -= sum(first < slot <= since for slot in decided)
     for slot in _slots(entry, since, now):
         moment = slot + definition.put_off_ns(slot) if put_off else slot
@@ -2361,6 +2406,11 @@ def _reason_of(reason: object) -> str:
 def is_run(made_id: str) -> bool:
     """Whether an id of what a schedule has made is that of a run of a workflow."""
     return not has_segments(made_id)
+
+
+def _as_status_says(ns: int) -> datetime:
+    """A time of an event as a status of a task has it: in whole microseconds."""
+    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=ns // 1_000)
 
 
 def _moment(ns: int, entry: _Entry) -> datetime:
@@ -2521,7 +2571,8 @@ class SimulationHost(ScheduleHost):
     def again(self, task_id: str, *, downstream: bool) -> str:
         """Run a task again that has ended: the id of the new run."""
         del downstream
-        rerun_id: str = self.orch.rerun_task(task_id)
+        # Not as a user's: see `submit`.
+        rerun_id: str = self.orch.world.do_apart(lambda: self._life().rerun(task_id))
         return rerun_id
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +11,15 @@ from taskorch._base.visible import counted
 from taskorch._settings.configuration import TOKEN_VARIABLE
 from taskorch.cli import FAILED, OK
 from taskorch.cli._control import service
-from taskorch.cli._terminal import add_json, is_url, line, print_json, seconds, size
+from taskorch.cli._terminal import (
+    add_json,
+    is_agreed,
+    is_url,
+    line,
+    print_json,
+    seconds,
+    size,
+)
 from taskorch.errors import InvalidTaskError
 from taskorch.journal import SqliteJournal, open_journal
 from taskorch.model import Retention, check_count
@@ -104,7 +111,8 @@ def _of_service(args: argparse.Namespace) -> int:
         if not (args.dry_run or args.yes or args.json):
             print(line(pruned["text"]))
         if not args.dry_run and pruned["tasks"]:
-            if not (args.yes or _is_agreed()):
+            hint = "look with --dry-run, then say --yes"
+            if not (args.yes or is_agreed("what is forgotten is gone for good", hint)):
                 return FAILED
             pruned = client.prune(**options)
     if args.json:
@@ -112,19 +120,6 @@ def _of_service(args: argparse.Namespace) -> int:
     elif args.dry_run or args.yes or not pruned["dry_run"]:
         print(line(pruned["text"]))
     return OK
-
-
-def _is_agreed() -> bool:
-    """
-    Whether a person at the terminal says so.
-
-    Raises:
-        InvalidTaskError: There is none.
-    """
-    if not sys.stdin.isatty():
-        msg = "nobody is here to be asked, and what is forgotten is gone for good"
-        raise InvalidTaskError(msg, hint="look with --dry-run, then say --yes")
-    return input("Go on? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def _size(path: Path | None) -> int | None:

@@ -28,6 +28,7 @@ from taskorch.cli._terminal import (
     add_json,
     coloured,
     fields,
+    is_agreed,
     is_url,
     line,
     moment,
@@ -47,7 +48,7 @@ _MANY: Final = 50
 #: Tasks of a run of which it is said why they do not run.
 _EXPLAINED: Final = 3
 #: Calls of a map that are shown, those first that a person looks for.
-_CALLS: Final = 3
+CALLS: Final = 3
 #: Who has begun a run, by what an event says of it.
 _BY: Final = {
     "": "a program",
@@ -352,7 +353,7 @@ def task_rows(whole: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         calls = whole["maps"].get(task["name"])
         if calls is not None:
             yield _calls_row(calls)
-            for call in calls["first"][:_CALLS]:
+            for call in calls["first"][:CALLS]:
                 if call["state"] != TaskState.COMPLETED:
                     yield _task_row(call, f"  {call['name']}")
 
@@ -513,15 +514,15 @@ def _call(orch: Any, verb: str, name: str, **more: Any) -> Any:
 
 def _agrees(args: argparse.Namespace, texts: Mapping[str, str]) -> bool:
     """
-    Whether a person who is asked agrees.
+    Whether a person who is told what is touched agrees.
 
     Raises:
         InvalidTaskError: Nobody can be asked.
     """
     for name, text in texts.items():
         print(f"{line(name)}: {line(text)}", file=sys.stderr)
-    if args.json or sys.stdin is None or not sys.stdin.isatty():
-        msg = f"runs {args.verb} cannot be undone, and nobody can be asked"
-        raise InvalidTaskError(msg, hint=f"taskorch runs … {args.verb} … --yes")
-    print("Do that? [y/N] ", end="", flush=True, file=sys.stderr)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    why, hint = f"a {args.verb} cannot be undone", f"runs … {args.verb} … --yes"
+    if args.json:
+        msg = f"a program is not asked, and {why}"
+        raise InvalidTaskError(msg, hint=hint)
+    return is_agreed(why, hint)

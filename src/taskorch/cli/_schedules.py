@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -212,7 +213,8 @@ def _tell_made(args: argparse.Namespace, orch: Any) -> int:
     if not run_ids:
         print(f"{line(name)} has no slot there")
     if run_ids.backfill_id:
-        print(line(_told_of(orch, run_ids.backfill_id)))
+        # Whoever reads ids from the output finds nothing else there.
+        print(line(_told_of(orch, run_ids.backfill_id)), file=sys.stderr)
     return OK
 
 

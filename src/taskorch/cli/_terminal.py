@@ -125,6 +125,25 @@ def is_terminal() -> bool:
     return os.environ.get("TERM") != "dumb"
 
 
+def is_agreed(why: str, hint: str) -> bool:
+    """
+    Whether a person at the terminal agrees; no answer is no.
+
+    Args:
+        why: What nobody can undo.
+        hint: How it is done without being asked.
+
+    Raises:
+        InvalidTaskError: There is nobody to be asked.
+    """
+    stream: TextIO | None = sys.stdin
+    if stream is None or not stream.isatty():
+        msg = f"nobody is here to be asked, and {why}"
+        raise InvalidTaskError(msg, hint=hint)
+    print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
+    return stream.readline().strip().lower() in ("y", "yes")
+
+
 def coloured(word: str, text: str | None = None) -> str:
     """*text*, or *word* itself, in the colour that *word* has, where there are any."""
     text = word if text is None else text
@@ -344,7 +363,10 @@ def token_of(args: argparse.Namespace) -> tuple[str | None, bool]:
     if args.no_token and preset is not None:
         msg = f"--no-token, and a token in {TOKEN_VARIABLE}: which of them?"
         raise InvalidTaskError(msg)
-    if args.no_token:
+    if args.no_token and args.tokens is not None:
+        msg = "--no-token, and a file of tokens: which of them?"
+        raise InvalidTaskError(msg)
+    if args.no_token or (args.tokens is not None and preset is None):
         return None, False
     return (new_token(), True) if preset is None else (preset, False)
 

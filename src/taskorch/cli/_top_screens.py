@@ -32,6 +32,7 @@ from taskorch.cli import _first_view as first
 from taskorch.cli._first_view import SIGNS, Item, Picture
 from taskorch.cli._runs import (
     ACTS,
+    CALLS,
     RunAct,
     began_by,
     do,
@@ -142,16 +143,23 @@ class SteadyTable(DataTable[Text]):
         self._keys: list[str] = []
 
     def fill(
-        self, heads: Sequence[str], rows: Sequence[tuple[str, list[Text]]]
+        self,
+        heads: Sequence[str],
+        rows: Sequence[tuple[str, list[Text]]],
+        begin_at: str = "",
     ) -> None:
-        """Show *rows*, each with the key of what it is about."""
+        """
+        Show *rows*, each with the key of what it is about.
+
+        The cursor begins at the row *begin_at*, or at the first one.
+        """
         shown = (
             [*heads],
             [(key, [(c.plain, c.style) for c in cells]) for key, cells in rows],
         )
         if shown == self._shown:
             return
-        key, at = self.key, self.cursor_coordinate
+        key, at = self.key if self._keys else begin_at, self.cursor_coordinate
         # The cursor begins at the first column that moves.
         begin = heads[min(self._begin, len(heads) - 1)]
         head = self._shown[0][at.column] if self._keys else begin
@@ -172,7 +180,7 @@ class SteadyTable(DataTable[Text]):
                 row=min(row, len(rows) - 1),
                 column=min(column, len(heads) - 1),
                 animate=False,
-                scroll=False,
+                scroll=key == begin_at != "",
             )
             self.scroll_to(scroll.x, scroll.y, animate=False)
 
@@ -656,7 +664,9 @@ class RunScreen(Looking):
         self.say("about", about)
         self.say("why", visible(in_commands("\n".join(why), self.source.place)))
         heads = ["", "task", "state", "tries", "started (UTC)", "took", "error"]
-        self.query_one("#tasks", SteadyTable).fill(heads, [*self._rows(whole, calls)])
+        rows = [*self._rows(whole, calls)]
+        tasks = self.query_one("#tasks", SteadyTable)
+        tasks.fill(heads, rows, begin_at=_first_failed(whole))
 
     def _rows(
         self,
@@ -686,7 +696,8 @@ class RunScreen(Looking):
                     Text(states),
                 ],
             )
-            for call in calls.get(name, ()):
+            # Those that failed are seen, folded or not.
+            for call in calls.get(name) or _failed_calls(numbers):
                 yield (
                     f"task:{call['id']}",
                     _task_cells(call, f"    {line(call['name'])}"),
@@ -704,6 +715,18 @@ class RunScreen(Looking):
     def action_act(self, verb: str) -> None:
         """Change the run."""
         self.act(verb, self._subject)
+
+
+def _failed_calls(numbers: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Of the calls of a map, the first that failed."""
+    return [c for c in numbers["first"] if c["state"] == "failed"][:CALLS]
+
+
+def _first_failed(whole: Mapping[str, Any]) -> str:
+    """The key of the row of what failed first: of a map, a call of it."""
+    calls = [c for each in whole["maps"].values() for c in _failed_calls(each)]
+    tasks = [task for task in whole["tasks"] if task["state"] == "failed"]
+    return next((f"task:{each['id']}" for each in [*calls, *tasks]), "")
 
 
 def _in_two(fields: Sequence[str], room: int) -> list[str]:
@@ -924,7 +947,7 @@ class Top(App[None]):
     #verdict { max-height: 5; }
     #cell { max-height: 2; color: $text-muted; }
     #grid { height: auto; max-height: 50%; margin: 0 1; }
-    #grid { scrollbar-size-horizontal: 1; }
+    SteadyTable { scrollbar-size: 1 1; }
     #todo, #tasks { height: 1fr; min-height: 3; }
     #about { height: auto; max-height: 50%; }
     #why { max-height: 30%; color: $text-muted; }

@@ -662,9 +662,10 @@ class SqlJournal(SqlReading):
             JournalError: The journal is damaged; nothing was left out.
         """
         self._check_owner(epoch)
-        with self._writing(epoch) as session, self._owning(session):
-            count = _forgetting.forget(Reader(session), ids)
-        reach("forgotten")
+        with self._writing(epoch) as session:
+            with self._owning(session):
+                count = _forgetting.forget(Reader(session), ids)
+            reach("forgotten")
         folder = self.logs_folder()
         if folder is not None:
             remove_logs(Path(folder), ids)

@@ -242,10 +242,14 @@ LOG: Final = logging.getLogger("taskorch.task")
 
 def current_budget() -> str:
     """The budget of the block, or else of the attempt, that the caller is in; or ""."""
+    budget, worker = BUDGET.get(), LOCAL.worker
+    if budget:
+        return budget
+    if worker is not None and worker.current is not None:
+        return worker.current[0].bucket.spec.budget
     inside: object = CURRENT.get()
-    if BUDGET.get() or not isinstance(inside, AttemptContext):
-        return BUDGET.get()
-    return inside._row.bucket.spec.budget
+    # In another process it is a copy, and its budget is there.
+    return inside._row.bucket.spec.budget if isinstance(inside, AttemptContext) else ""
 
 
 def result_of(parent: Work) -> Any:

@@ -20,6 +20,7 @@ import threading
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -261,16 +262,25 @@ class _Ticks:
             slot: each for slot, each in self._filled.items() if slot > self._done_ns
         }
 
-    def superseded(self, until_ns: int, staying: Collection[str]) -> Iterator[int]:
+    def superseded(self, until_ns: int, staying: Collection[str]) -> list[int]:
         """Numbers of old facts without which the others come to the same."""
-        needed = self._needed()
+        needed, others, numbers = self._needed(), _Ticks(), list[int]()
         for fact in self._facts:
-            if fact.at_ns > until_ns or fact.seq in needed:
-                continue
-            if type(fact) is ScheduleFired and stem_of(fact.task_id) in staying:
-                # It says which schedule has made what is there still.
-                continue
-            yield fact.seq
+            # One says which schedule has made what is there still.
+            stays = type(fact) is ScheduleFired and stem_of(fact.task_id) in staying
+            if stays or fact.at_ns > until_ns or fact.seq in needed:
+                others.take(fact)
+            else:
+                numbers.append(fact.seq)
+        # What is old and what is not may belong together: then all of it stays.
+        return numbers if others.state == self.state else []
+
+    @property
+    def state(self) -> tuple[object, ...]:
+        """What the facts lead to."""
+        if not self.document:
+            return ("",)
+        return self.document, self._done_ns, [*self._waiting], [*self._filled]
 
     def _needed(self) -> set[int]:
         if not self.document:
@@ -560,7 +570,7 @@ class Pruner:
         for batch in self._batches(gone):
             self._refuse_stopped()
             began = monotonic()
-            went += committer.apart(lambda batch=batch: self._forget(batch))
+            went += committer.apart(partial(self._forget, batch))
             took = monotonic() - began
             least, most = _BATCH
             factor = min(2.0, _SHORT / max(took, 0.001))
@@ -570,7 +580,7 @@ class Pruner:
         for place in range(0, len(numbers), _FACTS):
             self._refuse_stopped()
             part = numbers[place : place + _FACTS]
-            committer.apart(lambda part=part: journal.forget_facts(epoch, part))
+            committer.apart(partial(journal.forget_facts, epoch, part))
         self._facts -= len(numbers)
         return _pruned(went, numbers)
 
@@ -644,8 +654,8 @@ class Pruner:
         rt.kernel.forget_tasks(ids, runs)
         for task_id in ids:
             rt.directory.reruns.forget(task_id)
-        for tell in rt.when_forgotten:
-            tell(runs)
+        if rt.manager is not None:
+            rt.manager._forget_runs(runs)
 
 
 def _pruned(

@@ -81,6 +81,8 @@ class Backfill:
         stop_on_failure: Whether it pauses once a run has failed.
         by: Who began it, or "".
         begun_ns: When, by the system's clock.
+        asked_ns: When, by the clock of events: what goes on then, or begins later, is
+            not run again.
         ticks: How many there are.
         place: How many of them, in the order, are decided about.
         already: How many of these had their run.
@@ -105,6 +107,7 @@ class Backfill:
     stop_on_failure: bool
     by: str
     begun_ns: int
+    asked_ns: int
     ticks: int
     place: int = 0
     already: int = 0
@@ -280,7 +283,7 @@ class BackfillStatus:
     def __str__(self) -> str:
         who = f" by {self.by}" if self.by else ""
         counts = (
-            f"{self.done:,} of {counted(self.ticks, 'tick')} are done, "
+            f"Of {counted(self.ticks, 'tick')}: {self.done:,} done, "
             f"{self.failed:,} failed, {len(self.running):,} running, "
             f"{self.left:,} to come"
         )

@@ -121,7 +121,7 @@ class Definition:
         is_run = self.is_run or "workflow" in self.work
         return made_id(self.name, slot_name(slot_ns) + apart, is_run=is_run)
 
-    def timing(self) -> tuple[object, ...]:
+    def timing(self) -> tuple[str, str, int | None, int | None]:
         """All that says when its slots are."""
         return self.when, self.zone, self.start_ns, self.end_ns
 

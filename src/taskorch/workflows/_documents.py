@@ -89,7 +89,7 @@ class Timing:
         jitter: Seconds of random delay, at most.
         start: First possible time.
         end: Last possible time.
-        keep_for: Seconds for which its runs are kept after their end.
+        keep_for: How long its runs are kept after their end, in seconds.
         keep_latest: How many of its ended runs are kept.
     """
 

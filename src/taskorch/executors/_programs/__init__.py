@@ -15,6 +15,9 @@ of the runtime, the guardian imports nothing of ours, and importing this loads n
 - `_output`: what it reads and writes; the end of it in memory, all in files.
 - `_family`: whatever processes it has started: found, and ended; whom the machine has
   killed for want of memory.
+- `_governor`: holds programs to limits, by groups of the system or by watching them.
+- `_isolation`, `_confine`: what the scopes of a program come to; the launcher that
+  gives up all other rights.
 - `_sweep`: ends what earlier runs have left behind.
 - `_guard`, `_guardian`: the small process that ends our programs if we die and cannot.
 - `_temporary`: folders that go with the process that made them.

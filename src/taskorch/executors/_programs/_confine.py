@@ -63,8 +63,8 @@ def version() -> int:
     """The version of Landlock that the system has; 0 for none."""
     if sys.platform != "linux":
         return 0
-    found: int = _libc.syscall(_CREATE_RULESET, None, 0, _VERSION)
-    return max(0, found)
+    number: int = _libc.syscall(_CREATE_RULESET, None, 0, _VERSION)
+    return max(0, number)
 
 
 def can_filter() -> bool:

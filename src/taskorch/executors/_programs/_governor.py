@@ -166,6 +166,20 @@ class Hold:
         self.next_look = now + pause
         return self.exceeded
 
+    def raise_to(self, amounts: Mapping[str, float]) -> None:
+        """Raise limits to *amounts*, where these are higher; none is lowered."""
+        higher = {
+            name: much
+            for name, much in amounts.items()
+            if much > self.limits.get(name, math.inf)
+        }
+        if higher:
+            self.limits = {**self.limits, **higher}
+            self._apply()
+
+    def _apply(self) -> None:
+        """Have the limits hold from now on."""
+
     def kill(self) -> None:
         """Kill all of the family."""
         family = self._family
@@ -274,13 +288,23 @@ class _Group(Hold):
         try:
             for controller, name, value in self._settings():
                 _write(self._folders[controller] / name, value)
-            # There may be no swap that is counted.
-            for name, value in self._swap():
-                with suppress(OSError):
-                    _write(self._folders["memory"] / name, value)
         except OSError:
             self.remove()
             raise
+        self._limit_swap()
+
+    def _limit_swap(self) -> None:
+        # There may be no swap that is counted.
+        for name, value in self._swap():
+            with suppress(OSError):
+                _write(self._folders["memory"] / name, value)
+
+    def _apply(self) -> None:
+        # In version 1, memory with swap is never less than memory.
+        self._limit_swap()
+        for controller, name, value in self._settings():
+            with suppress(OSError):
+                _write(self._folders[controller] / name, value)
 
     def _settings(self) -> Iterator[tuple[str, str, str]]:
         raise NotImplementedError
@@ -319,7 +343,10 @@ class _Group(Hold):
 
         def is_outside(pid: int) -> bool:
             lines = _bytes_of(f"/proc/{pid}/cgroup").decode(errors="replace")
-            inside = [line.rpartition("/")[2] in names for line in lines.splitlines()]
+            # It may have made groups of its own below, whose limits are ours, too.
+            inside = [
+                not names.isdisjoint(line.split("/")) for line in lines.splitlines()
+            ]
             if sum(inside) == len(self._each):
                 self._has_joined = self._has_joined or pid == launcher
                 return False
@@ -353,9 +380,10 @@ class _Group(Hold):
             with suppress(OSError):
                 _write(self._folders["pids"] / "pids.max", "0")
         for folder in self._each:
-            for pid in _members_of(folder):
-                with suppress(OSError):
-                    os.kill(pid, signal.SIGKILL)
+            for below in _with_all_below(folder):
+                for pid in _members_of(below):
+                    with suppress(OSError):
+                        os.kill(pid, signal.SIGKILL)
 
     def end(self) -> bool:
         """Take the last measure, kill who is left, and remove the group if it can."""
@@ -374,12 +402,13 @@ class _Group(Hold):
     def remove(self) -> bool:
         """Remove the group; whether it is gone."""
         for folder in self._each:
-            try:
-                folder.rmdir()
-            except FileNotFoundError:
-                pass
-            except OSError:
-                return False
+            for below in _with_all_below(folder):
+                try:
+                    below.rmdir()
+                except FileNotFoundError:
+                    pass
+                except OSError:
+                    return False
         return True
 
 
@@ -700,6 +729,11 @@ def _sweep(place: _Place) -> None:
 # -- what processes have
 
 
+def _with_all_below(folder: Path) -> list[Path]:
+    """A group, and before it those that its members have made in it."""
+    return [Path(top) for top, _, _ in os.walk(folder, topdown=False)] or [folder]
+
+
 def _members_of(folder: Path) -> list[int]:
     """The processes of a group, but for this one."""
     pids = map(int, _text_of(folder / "cgroup.procs").split())
@@ -709,9 +743,9 @@ def _members_of(folder: Path) -> list[int]:
 
 def _memory_of(pid: int) -> int:
     """Bytes of memory of a process, its part of what it shares; 0 if it is gone."""
-    found = _PSS.findall(_bytes_of(f"/proc/{pid}/smaps_rollup"))
-    if found:
-        return 1024 * sum(map(int, found))
+    sizes = _PSS.findall(_bytes_of(f"/proc/{pid}/smaps_rollup"))
+    if sizes:
+        return 1024 * sum(map(int, sizes))
     # Of one with other rights, all that it has in memory but files is told.
     pages = _bytes_of(f"/proc/{pid}/statm").split()
     own = int(pages[1]) - int(pages[2]) if pages else 0

@@ -69,13 +69,13 @@ class Confinement:
 
 def ways() -> dict[str, str]:
     """By what each of `reads`, `writes` and `network` can be held here."""
-    found: dict[str, str] = {}
+    by_name: dict[str, str] = {}
     landlock = _confine.version()
     if landlock >= _confine.LEAST_VERSION:
-        found |= dict.fromkeys(("reads", "writes"), f"landlock-{landlock}")
+        by_name |= dict.fromkeys(("reads", "writes"), f"landlock-{landlock}")
     if _confine.can_filter():
-        found["network"] = "seccomp"
-    return found
+        by_name["network"] = "seccomp"
+    return by_name
 
 
 def confine(
