@@ -44,7 +44,8 @@ def sick():
 
 def pipeline():
     flow = Workflow("pipeline")
-    flow.task(well, flow.task(ill, id="fetch"), id="load")
+    fetch = flow.task(ill, flow.task(well, id="connect"), id="fetch")
+    flow.task(well, fetch, id="load")
     return flow
 
 
@@ -251,6 +252,7 @@ def test_a_person_finds_the_failure_and_runs_it_again(monkeypatch, tmp_path):
             await seen.until(f"beta, {day}: failed")
             await seen.press("enter")
             await seen.until(f"run {run_id}", "is failed", "scheduled", "fetch")
+            # What failed first is what Enter opens.
             await seen.press("enter")
             await seen.until("task ", "is failed", r"no page [red]\x1b[31m")
             await seen.press("pagedown")
