@@ -212,6 +212,7 @@ class AsyncOrchestrator(_Face):
     suspend_task: Final = awaited(TaskOrchestrator.suspend_task)
     resume_task: Final = awaited(TaskOrchestrator.resume_task)
     set_priority: Final = awaited(TaskOrchestrator.set_priority)
+    prune: Final = awaited(TaskOrchestrator.prune)
     hold_starts: Final = awaited(TaskOrchestrator.hold_starts)
     release_starts: Final = awaited(TaskOrchestrator.release_starts)
     metrics: Final = awaited(TaskOrchestrator.metrics)

@@ -1,7 +1,7 @@
 """Programs are held to the files and sockets that they declare."""
 
 # pyright: basic, reportAttributeAccessIssue=false, reportArgumentType=false
-# pyright: reportOptionalMemberAccess=false
+# pyright: reportOptionalMemberAccess=false, reportCallIssue=false
 
 from __future__ import annotations
 

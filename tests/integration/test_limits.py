@@ -1,7 +1,7 @@
 """Programs are held to what they declare: limits, by each way that a machine may have."""
 
 # pyright: basic, reportAttributeAccessIssue=false, reportArgumentType=false
-# pyright: reportOptionalMemberAccess=false
+# pyright: reportOptionalMemberAccess=false, reportCallIssue=false
 
 from __future__ import annotations
 
@@ -10,12 +10,20 @@ import os
 import pathlib
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
 from tests.integration.tools import PATIENCE, eventually
 
-from taskorch import InvalidTaskError, RetryPolicy, Task, TaskOrchestrator
+from taskorch import (
+    Elastic,
+    InvalidTaskError,
+    Resources,
+    RetryPolicy,
+    Task,
+    TaskOrchestrator,
+)
 from taskorch.cli import main as taskorch_main
 from taskorch.errors import (
     MemoryLimitError,
@@ -24,6 +32,7 @@ from taskorch.errors import (
     UnenforceableError,
 )
 from taskorch.executors import processes
+from taskorch.policies import ProportionalAllocator
 from taskorch.recovery import Grow, RecoveryHandler, Row
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux holds limits")
@@ -141,7 +150,9 @@ def test_a_hog_is_ended_with_all_it_has_started(orch, way, kind):
     """And the error says how much it had, of how much, and who held it."""
     handle = orch.submit_task(
         Task.program(
-            python(HOGS[kind]), limits={"memory_mb": 50}, env={"HOG": f"{way} {kind}"}
+            python(HOGS[kind]),
+            limits={"memory_mb": 50},
+            env={"HOG": f"{os.getpid()} {way} {kind}"},
         )
     )
     error = handle.exception(PATIENCE)
@@ -154,7 +165,7 @@ def test_a_hog_is_ended_with_all_it_has_started(orch, way, kind):
     assert f"{error.peak:.0f} of 50 MB" in str(error)
     assert error.result.exceeded == "memory_mb"
     assert f"It used {error.peak:.0f} of 50 MB" in str(orch.explain(handle.task_id))
-    assert not carrying(f"HOG={way} {kind}")
+    assert not carrying(f"HOG={os.getpid()} {way} {kind}")
 
 
 def carrying(mark: str) -> list[int]:
@@ -224,14 +235,15 @@ def test_a_limit_above_the_machine_is_none(orch):
 
 
 def test_a_part_of_a_program_that_is_killed_fails_all_of_it(orch, group):
-    """Though it would have gone on: what it brought lacks that part."""
+    """Though it goes on, and whatever its exit code is: what it brought lacks a part."""
     code = f"""
         import os
         if os.fork() == 0:
             x = {ZEROS}
+            os._exit(0)
         os.wait()
         """
-    error = failed(orch, code, limits={"memory_mb": 80})
+    error = failed(orch, code, limits={"memory_mb": 80}, check=False)
     assert isinstance(error, MemoryLimitError)
 
 
@@ -269,10 +281,10 @@ def test_a_bomb_of_forks_stays_small(orch, group):
                 break
         """
     limits = {"processes": 20, "memory_mb": 200}
-    result = run(orch, code, limits=limits, env={"BOMB": "1"})
+    result = run(orch, code, limits=limits, env={"BOMB": str(os.getpid())})
     assert result.stdout_tail == "no more\n"
     assert result.processes == 20
-    assert not carrying("BOMB=1")
+    assert not carrying(f"BOMB={os.getpid()}")
 
 
 def test_cores(orch, group):
@@ -367,7 +379,7 @@ def take(mb: int) -> int:
     return len(bytearray(mb << 20))
 
 
-def test_a_worker_process_is_held_and_the_next_call_has_a_new_one(way):
+def test_a_worker_process_is_held_and_the_next_call_has_a_new_one():
     """Only the call that passes the limit fails, as want of memory."""
     limits = {"memory_mb": 150, "cpu_seconds": 60}
     matrix = RecoveryHandler(escalate=False, max_retries=0)
@@ -440,10 +452,10 @@ def test_what_cannot_be_started_is_told_as_without_limits(orch, name):
 
 def test_cancelled_and_timed_out(orch):
     """A program that is held ends as any other."""
-    options = {"limits": {"memory_mb": 100}, "env": {"HELD": "1"}}
+    options = {"limits": {"memory_mb": 100}, "env": {"HELD": str(os.getpid())}}
     handle = orch.submit_task(Task.program(python(LONG), timeout=0.3, **options))
     assert isinstance(handle.exception(PATIENCE), TaskTimeoutError)
-    eventually(lambda: not carrying("HELD=1"))
+    eventually(lambda: not carrying(f"HELD={os.getpid()}"))
 
 
 # -- what is declared -----------------------------------------------------------------
@@ -464,6 +476,9 @@ def test_resources_are_limits_where_that_is_asked_for(way):
         assert dict(free.limits) == {}
         own = run(orch, "pass", resources=resources, limits={"memory_mb": 90})
         assert dict(own.limits) == {"memory_mb": 90}
+    with TaskOrchestrator(resources={"disk_mb": 50}, enforce=True) as orch:
+        disk = run(orch, "pass", resources={"disk_mb": 8})
+        assert dict(disk.limits) == {"written_mb": 8}
 
 
 def test_what_cannot_be_held_is_refused_or_named(monkeypatch):
@@ -516,6 +531,38 @@ def test_more_memory_is_granted_once_it_was_too_little(way):
         code = "x = bytearray(60 << 20); import time; time.sleep(0.4)"
         result = run(orch, code, resources={"memory_mb": 40}, enforce=True, retry=retry)
         assert dict(result.limits) == {"memory_mb": 120}
+
+
+def test_what_an_elastic_task_is_granted_later_raises_its_limit(way):
+    """It is held to the most that it was granted; a limit of its own stays."""
+    code = """
+        import json, os, time
+        def held():
+            return json.load(open(os.environ["TASKORCH_ALLOCATION"]))["allocation"]
+        print(held()["memory_mb"], flush=True)
+        with open(os.environ["TASKORCH_CHECKPOINT"], "w") as pipe:
+            pipe.write("\\n")
+        while held()["memory_mb"] < 200:
+            time.sleep(0.01)
+        x = bytearray(90 << 20)
+        time.sleep(0.3)
+        """
+    go = threading.Event()
+    request = Elastic(Resources(memory_mb=200), min={"memory_mb": 60})
+    pieces = ProportionalAllocator({"memory_mb": 20})
+    with TaskOrchestrator(resources={"memory_mb": 200}, allocator=pieces) as orch:
+        other = orch.submit_task(Task.call(go.wait, resources={"memory_mb": 140}))
+        eventually(lambda: orch.get_task_status(other.task_id).state == "running")
+        greedy = HOGS["itself"]
+        assert failed(orch, greedy, resources=request, enforce=True).limit == 60
+        handle = orch.submit_task(
+            Task.program(python(code), resources=request, enforce=True)
+        )
+        eventually(lambda: orch.get_task_status(handle.task_id).state == "running")
+        go.set()
+        result = handle.result(PATIENCE)
+    assert result.stdout_tail == "60\n"
+    assert dict(result.limits) == {"memory_mb": 200}
 
 
 def test_it_is_the_same_after_a_restart(way, tmp_path):

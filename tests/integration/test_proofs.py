@@ -412,6 +412,36 @@ def test_a_pruned_journal_keeps_a_few_hashes_alone(file, key, place):
     assert gone < 5_000
 
 
+def test_groups_of_very_many_are_proved_in_their_parts(backend, key, place):
+    """Before something leaves them they are parted, and so are large rests."""
+    names = [f"t{number % 50}" for number in range(5_000)]
+    rows = [(n, "TaskCancelled", n, name, "[]", "") for n, name in enumerate(names, 1)]
+    with closing(open_journal(backend.place)) as journal:
+        epoch = journal.claim()
+        journal.append(epoch, rows)
+        journal.append(epoch, [(5_001, "TaskCancelled", 5_001, "t0", "[]", "")])
+    make_checkpoint(backend.place, key, to=[place])
+    some = names[:40]
+    with closing(open_journal(backend.place)) as journal:
+        epoch = journal.claim()
+        for gone in (["t3"], ["t4", "t5"], some):
+            journal.prepare_to_forget(epoch)
+            # No group has very many facts any more.
+            assert len(backend.rows("groups")[1]) >= len(rows) // 1_000 or gone == some
+            assert verify(backend.place, [place], trust=[f"{key}.pub"]).compared == 1
+            assert journal.forget(epoch, gone)
+            journal.append(epoch, [(journal.last + 1, "TaskCancelled", 1, "x", "", "")])
+            result = verify(backend.place, [place], trust=[f"{key}.pub"])
+            assert (result.ok, result.compared) == (True, 1)
+    assert verify(backend.place).left_out == 5_001 // 50 * 40 + 1
+    names, groups = backend.rows("groups")
+    column = names.index("gone")
+    (n, row) = next((n, row) for n, row in enumerate(groups) if row[column])
+    other = row[column][:-1] + ("0" if row[column][-1] != "0" else "1")
+    groups[n] = (*row[:column], other, *row[column + 1 :])
+    assert is_changed(backend, "groups", groups, names)
+
+
 def test_who_leaves_out_more_than_he_says_is_seen_by_the_counts(file, key, place):
     live(file.place)
     made = make_checkpoint(file.place, key, to=[place])

@@ -7,7 +7,13 @@ from tests.kernel.harness import SEC, Machine, Policies
 
 from taskorch.errors import InternalError
 from taskorch.events import BudgetExhausted, BudgetLow, make
-from taskorch.kernel import Restoration, check_invariants, explain, take_snapshot
+from taskorch.kernel import (
+    Restoration,
+    Search,
+    check_invariants,
+    explain,
+    take_snapshot,
+)
 from taskorch.model import Resources, TaskState
 
 S = TaskState
@@ -301,6 +307,25 @@ def test_where_the_registry_is_asked_each_time():
     assert draw(machine, "b", 10, requires=("x",)) == []
     machine.end("a")
     assert budget(machine, "release", tokens=20) == ["b"]
+
+
+def test_who_waits_for_what_is_spent_is_stuck(machine):
+    draw(machine, "a", 60)
+    draw(machine, "b", 60)
+
+    def stuck():
+        search = Search(machine.kernel, machine.now, {})
+        for _ in search.slices():
+            pass
+        return {group.kind: group.tasks for group in search.groups}
+
+    assert stuck() == {}
+    machine.end("a")
+    assert stuck() == {"budget": ("b",)}
+    budget(machine, "release", tokens=200)
+    assert stuck() == {}
+    pools = machine.kernel.pool_stats()
+    assert (pools["budget release: tokens"].total, pools) == (200, pools)
 
 
 def test_what_is_held_beside_it_is_no_budget():

@@ -492,7 +492,7 @@ class WorkflowManager:
             record = self._records.setdefault(run_id, record)
         return record
 
-    def forget_runs(self, run_ids: Iterable[str]) -> None:
+    def _forget_runs(self, run_ids: Iterable[str]) -> None:
         """Under the lock: the journal has these runs no longer."""
         for run_id in run_ids:
             self._records.pop(run_id, None)

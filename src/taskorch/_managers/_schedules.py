@@ -292,7 +292,7 @@ class ScheduleHost(ABC):
         if is_run(made_id):
             names = self.orch.workflows.status(made_id).tasks
             ids = [in_run(made_id, name) for name in names]
-        at = datetime.fromtimestamp(at_ns / NS, UTC)
+        at = _as_status_says(at_ns)
         ends = [self.orch.get_task_status(each).ended for each in ids]
         return all(ended is None or ended <= at for ended in ends)
 
@@ -315,7 +315,7 @@ class ScheduleHost(ABC):
         """Run all tasks of a run again, but for those that were since a time, in ns."""
         run = self.orch.workflows.get(run_id)
         handles = run.handles
-        since = datetime.fromtimestamp(since_ns / NS, UTC)
+        since = _as_status_says(since_ns)
         for name in handles:
             if any(each in handles for each in run._needs(name)):
                 continue
@@ -1846,7 +1846,7 @@ class ScheduleManager:
                     coming = look if coming is None else min(coming, look)
             return [*by_name.values()], backfills, coming
 
-    def work_off(self, backfill_ids: _Ids, now: int) -> None:
+    def _work_off_each(self, backfill_ids: _Ids, now: int) -> None:
         """Let each of some backfills come further; what is refused is told."""
         with self._making:
             for backfill_id in backfill_ids:
@@ -1866,8 +1866,13 @@ class ScheduleManager:
             self._came_further.notify_all()
         self._host.fault(error)
 
-    def carry_out(self, entries: _Entries, now: int) -> None:
-        """Make what is due of *entries*, or say why not, and plan what is next."""
+    def carry_out(self, entries: _Entries, backfill_ids: _Ids, now: int) -> None:
+        """Make what is due, or say why not, plan what is next; go on with backfills."""
+        if entries:
+            self._make_due(entries, now)
+        self._work_off_each(backfill_ids, now)
+
+    def _make_due(self, entries: _Entries, now: int) -> None:
         with self._making:
             orders: _Orders = []
             with self._lock:
@@ -2181,9 +2186,7 @@ class _CarryOut:
 
     def apply(self, _orchestrator: Any, /) -> None:
         """Do it."""
-        if self.entries:
-            self.schedules.carry_out(self.entries, self.wall_ns)
-        self.schedules.work_off(self.backfills, self.wall_ns)
+        self.schedules.carry_out(self.entries, self.backfills, self.wall_ns)
 
 
 class ScheduleDriver:
@@ -2403,6 +2406,11 @@ def _reason_of(reason: object) -> str:
 def is_run(made_id: str) -> bool:
     """Whether an id of what a schedule has made is that of a run of a workflow."""
     return not has_segments(made_id)
+
+
+def _as_status_says(ns: int) -> datetime:
+    """A time of an event as a status of a task has it: in whole microseconds."""
+    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=ns // 1_000)
 
 
 def _moment(ns: int, entry: _Entry) -> datetime:

@@ -15,7 +15,7 @@ from taskorch.errors import JournalError
 from taskorch.events import Fact, TaskSubmitted
 from taskorch.journal import _chain, _codec
 from taskorch.journal._chain import ChainStart, Subtree
-from taskorch.journal._codec import WIDTH, Row, Rows
+from taskorch.journal._codec import Row, Rows
 from taskorch.journal._scripts import Beside
 from taskorch.journal._session import IS_RARE, Session, damage
 from taskorch.journal._values import restored
@@ -205,11 +205,9 @@ def checksum(rows: Rows | Sequence[Row], crc: int, epoch: int) -> int:
 
 def checked_texts(rows: Rows | Sequence[Row], epoch: int) -> Iterator[bytes]:
     """What the checksum of *rows* is made of."""
-    values = rows.values if isinstance(rows, Rows) else None
-    row = values if values is not None else rows[0] if len(rows) == 1 else None
-    if row is not None and len(row) == WIDTH:
+    if len(rows) == 1:
         # As most groups are, and the same as below.
-        a, b, c, d, e, f = row
+        a, b, c, d, e, f = rows.values if isinstance(rows, Rows) else rows[0]
         yield f"{epoch}\n{a}\n{b}\n{c}\n{d}\n{e}\n{f}\n".encode()
         return
     columns: Iterable[Sequence[Any]]

@@ -193,6 +193,8 @@ def impossible(kernel: KernelState, row: TaskRow) -> list[Shortage]:
             shorts += _of_pools(kernel, bucket, agent)
     shorts += _limits.of_pools(kernel, bucket.need)
     shorts += _of_shared_quotas(kernel, bucket)
+    if bucket.spec.budget:
+        shorts += _budgets.shortages(kernel, bucket)
     return [short for short in shorts if short.is_hopeless]
 
 

@@ -978,11 +978,14 @@ class KernelState:
         return self.timers[0][0] if self.timers else None
 
     def pool_stats(self) -> dict[str, PoolStats]:
-        """The pools as values."""
+        """The pools as values, and budgets by their names and resources."""
+        pools = {n: pool for n, pool in self.pools.items() if not pool.is_quota}
+        for name, budget in self.budgets.items():
+            for resource, pool in budget.pools.items():
+                pools[f"budget {name}: {resource}"] = pool
         return {
             name: PoolStats(pool.total / 1e6, pool.used / 1e6)
-            for name, pool in self.pools.items()
-            if not pool.is_quota
+            for name, pool in pools.items()
         }
 
     def quiescent(self) -> bool:

@@ -302,8 +302,8 @@ class Stuck:
     Tasks that cannot proceed as things stand, all for one reason.
 
     Attributes:
-        kind: `dependency`, `capability`, `resource`, `quota`, `agent`, `waiting`,
-            `allocation`, `suspended`, `decision`, `event` or `gone`.
+        kind: `dependency`, `capability`, `resource`, `quota`, `budget`, `agent`,
+            `waiting`, `allocation`, `suspended`, `decision`, `event` or `gone`.
         detail: One sentence, for people: why.
         tasks: Ids of all of them, those that wait for others of them included.
         remedies: What would let them proceed: any one of these.

@@ -655,7 +655,7 @@ class Pruner:
         for task_id in ids:
             rt.directory.reruns.forget(task_id)
         if rt.manager is not None:
-            rt.manager.forget_runs(runs)
+            rt.manager._forget_runs(runs)
 
 
 def _pruned(

@@ -154,6 +154,33 @@ def test_what_programs_and_functions_come_to_is_told(service):
         assert submit(Task("double", 4)).result(60) == 8
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux holds limits")
+def test_programs_are_held_where_they_run(service, tmp_path):
+    """What the task says, and what the program says, goes there; its end comes back."""
+    with running(service):
+
+        def run(script, task=None, **options):
+            program = Program(["sh", "-c", script], **options)
+            made = Task("program", program, requires=["sh"], **(task or {}))
+            return service.orch.submit_task(made)
+
+        limits = {"cpu_seconds": 30.0}
+        held = run("true", {"resources": {"memory_mb": 200}}, limits=limits)
+        result = held.result(60)
+        assert dict(result.limits) == {"cpu_seconds": 30, "memory_mb": 200}
+        assert result.enforced
+        own = {"cwd": tmp_path, "enforce": "if possible"}
+        script = "echo > own/x; echo > other; exit 0"
+        writes = run(script, {"writes": ["own/**"]}, **own).result(60)
+        assert (tmp_path / "own/x").exists()
+        is_held = "writes" not in writes.unenforced
+        assert (tmp_path / "other").exists() is not is_held
+        burns = run("while :; do :; done", limits={"cpu_seconds": 0.2})
+        error = burns.exception(60)
+        assert isinstance(error, ProgramFailedError)
+        assert error.result.exceeded == "cpu_seconds"
+
+
 def test_a_result_that_does_not_fit_is_the_tasks_failure(service):
     abilities = Abilities((), {"many": lambda n: "x" * n, "odd": lambda n: {n}})
     with running(service, abilities=abilities):

@@ -166,6 +166,20 @@ class Hold:
         self.next_look = now + pause
         return self.exceeded
 
+    def raise_to(self, amounts: Mapping[str, float]) -> None:
+        """Raise limits to *amounts*, where these are higher; none is lowered."""
+        higher = {
+            name: much
+            for name, much in amounts.items()
+            if much > self.limits.get(name, math.inf)
+        }
+        if higher:
+            self.limits = {**self.limits, **higher}
+            self._apply()
+
+    def _apply(self) -> None:
+        """Have the limits hold from now on."""
+
     def kill(self) -> None:
         """Kill all of the family."""
         family = self._family
@@ -274,13 +288,23 @@ class _Group(Hold):
         try:
             for controller, name, value in self._settings():
                 _write(self._folders[controller] / name, value)
-            # There may be no swap that is counted.
-            for name, value in self._swap():
-                with suppress(OSError):
-                    _write(self._folders["memory"] / name, value)
         except OSError:
             self.remove()
             raise
+        self._limit_swap()
+
+    def _limit_swap(self) -> None:
+        # There may be no swap that is counted.
+        for name, value in self._swap():
+            with suppress(OSError):
+                _write(self._folders["memory"] / name, value)
+
+    def _apply(self) -> None:
+        # In version 1, memory with swap is never less than memory.
+        self._limit_swap()
+        for controller, name, value in self._settings():
+            with suppress(OSError):
+                _write(self._folders[controller] / name, value)
 
     def _settings(self) -> Iterator[tuple[str, str, str]]:
         raise NotImplementedError

@@ -107,8 +107,15 @@ class ProgramGrant:
     """The file and the pipe of one program; all is for the supervisor's thread."""
 
     def __init__(
-        self, loop: Loop, holding: AttemptHolding, *, safe: Callable[[Action], Action]
+        self,
+        loop: Loop,
+        holding: AttemptHolding,
+        *,
+        safe: Callable[[Action], Action],
+        before: Callable[[Mapping[str, float]], object] | None = None,
     ) -> None:
+        #: Is given what it holds from now on, before the program can know it.
+        self._before = before
         self._loop = loop
         self._holding = holding
         self._safe = safe
@@ -174,6 +181,8 @@ class ProgramGrant:
         }
         text = f"{json.dumps({'checkpoints': self._count, 'allocation': amounts})}\n"
         if text != self._written:
+            if self._before is not None:
+                self._before(held)
             Staged(self._file, text).commit()
             self._written = text
 
@@ -270,6 +279,9 @@ class ProgramRun:
         self._enforced: tuple[str, ...] = ()
         self._unenforced: tuple[str, ...] = ()
         self._temporary: Path | None = None
+        self._holding = holding
+        #: The limits that are what an elastic task holds, and grow with that.
+        self._growing: tuple[str, ...] = ()
         self._pidfd = -1
         self._log = OutputLog(common.max_log_bytes)
         self._pid_file = PidFile(program.pid_file)
@@ -286,7 +298,9 @@ class ProgramRun:
         self._input = Input(common.loop, data or b"", safe=self._safe)
         self._grant: ProgramGrant | None = None
         if holding is not None:
-            self._grant = ProgramGrant(common.loop, holding, safe=self._safe)
+            self._grant = ProgramGrant(
+                common.loop, holding, safe=self._safe, before=self._grow
+            )
         self._exit_code: int | ChildProcessError = 0
         self._began = self._ended = 0.0
         self._killed = self._was_asked = self._oom_killed = False
@@ -389,6 +403,10 @@ class ProgramRun:
             hold, unheld = self._common.governor.hold(limits, partly=partly)
             self._hold, prefix = hold, hold.prefix(self._env)
             self._enforced, self._unenforced = tuple(hold.ways.values()), unheld
+            if self._holding is not None:
+                held = self._holding.held()
+                same = (name for name in limits if held.get(name) == limits[name])
+                self._growing = tuple(same)
         if program.reads is None and program.writes is None and program.network is None:
             return prefix
         # It is not light, and few programs have scopes.
@@ -449,6 +467,11 @@ class ProgramRun:
         if hold.look():
             hold.kill()
             self.process.kill_group()
+
+    def _grow(self, held: Mapping[str, float]) -> None:
+        """Raise the limits, before the program hears that it holds more."""
+        if self._hold is not None:
+            self._hold.raise_to({name: held.get(name, 0.0) for name in self._growing})
 
     def _schedule(self) -> None:
         when = self._due()

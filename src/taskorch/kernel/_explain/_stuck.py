@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Final, TypeAlias
 
 from taskorch._base.frozen import frozen
-from taskorch.kernel import _breakers, _limits
+from taskorch.kernel import _breakers, _budgets, _limits
 from taskorch.kernel._application import agent_of, is_under_way
 from taskorch.kernel._control import is_unresolvable
 from taskorch.kernel._dependencies import awaits, is_broken, is_waiting, least
@@ -288,7 +288,11 @@ class Search:
             match(kernel, bucket, row, self._now)
         cause = None
         agents = bucket.agents or _breakers.for_now(kernel, bucket)
-        if not agents or (bucket.agents and self._is_beyond_quota(bucket)):
+        if (
+            not agents
+            or (bucket.agents and self._is_beyond_quota(bucket))
+            or (bucket.spec.budget and _is_spent(kernel, bucket))
+        ):
             words = Wording(kernel, row, self._now)
             found = [words.of(short) for short in impossible(kernel, row)]
             detail = " ".join(dict.fromkeys(blocker.detail for blocker in found))
@@ -448,6 +452,11 @@ class _Held:
         if pool is not None and pool.total - self._units[name] < units:
             return False
         return own is None or own - self._of_agent[agent, name] >= units
+
+
+def _is_spent(kernel: KernelState, bucket: Bucket) -> bool:
+    """Whether the budget of *bucket* has too little left, whoever ends."""
+    return any(short.is_hopeless for short in _budgets.shortages(kernel, bucket))
 
 
 def _is_blocked(row: TaskRow) -> bool:
