@@ -104,6 +104,11 @@ def test_a_journal_and_its_service_are_printed_once(journal, capsys, monkeypatch
     with recorded(journal) as service:
         monkeypatch.setenv("TASKORCH_TOKEN", service.token)
         there = taskorch(capsys, "top", service.server.url, "--once")[1]
+        # They are seen, and nobody takes an answer.
+        (asked,) = service.get("/api/v1/questions")["questions"]
+        body = {"choice": "approve", "by": "ada"}
+        assert service.post("/api/v1/tasks/sign-off/answer", body).status == 404
+    assert (asked["id"], asked["who"]) == ("sign-off", ["ada"])
     # What it was asked of, and what is known of that.
     assert there.splitlines()[1] == lines[1]
     assert there.splitlines()[-10:] == lines[-10:]
