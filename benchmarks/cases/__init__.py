@@ -17,6 +17,7 @@ MODULES = (
     "elastic",
     "adaptive",
     "recovery",
+    "policies",
     "pools",
     "workflows",
     "explain",

@@ -140,7 +140,9 @@ if TYPE_CHECKING:
     from taskorch._telling.show_progress import Progress
     from taskorch._telling.troubles import TroubleTeller
     from taskorch.events import Event
+    from taskorch.frontends.people import Identity, Tokens
     from taskorch.frontends.service._server import Server
+    from taskorch.governance import ConstitutionalRuntime
     from taskorch.model import Breaker, FilterFields, TaskOptions
     from taskorch.model._task import FunctionOptions
     from taskorch.planning import ExecutionPlan, Planner
@@ -242,6 +244,8 @@ class TaskOrchestrator:
             OpenTelemetry is not imported.
         meter_provider: The provider of OpenTelemetry metrics; None: that of the
             process.
+        governance: Policies as data: a `taskorch.governance.ConstitutionalRuntime`, or
+            the path of a file of policies.
 
     Raises:
         InvalidTaskError: An argument is out of its range, or a part lacks a method.
@@ -272,6 +276,7 @@ class TaskOrchestrator:
             keep_finished_mb=said.keep_finished_mb,
             keep_logs_mb=said.keep_logs_mb,
         )
+        self._govern(said.governance)
         self._rt.attempts.programs.enforce = said.enforce
         self._lifecycle = Lifecycle(self._rt)
         #: Held by who makes a part that joins others: see `_once`.
@@ -320,6 +325,32 @@ class TaskOrchestrator:
         orch = cls(**found.arguments(arguments))
         orch._configured = found.schedules
         return orch
+
+    def _govern(self, governance: Any) -> None:
+        """Have policies asked, if there are some."""
+        if governance is None:
+            return
+        from taskorch.governance import ConstitutionalRuntime  # noqa: PLC0415 - few have it
+        from taskorch.runtime._governor import PolicyGovernor  # noqa: PLC0415 - likewise
+
+        if isinstance(governance, str | os.PathLike):
+            governance = ConstitutionalRuntime.from_yaml(governance)
+        PolicyGovernor(self._rt, governance).begin()
+        governance.serve(self)
+
+    @property
+    def governance(self) -> ConstitutionalRuntime:
+        """
+        What judges by policies.
+
+        Raises:
+            InvalidTaskError: There are no policies: give `governance=`.
+        """
+        governor = self._rt.governor
+        if governor is None:
+            msg = "this orchestrator has no policies"
+            raise InvalidTaskError(msg, hint="TaskOrchestrator(governance=…)")
+        return governor.constitution
 
     if not TYPE_CHECKING:
 
@@ -1960,6 +1991,7 @@ class TaskOrchestrator:
         forms={"older_than": SECONDS, "keep_latest": COUNT},
         lacks=lacks(command="`prune` has it"),
         is_final=True,
+        needs="administer",
     )
     def prune(
         self,
@@ -2048,6 +2080,8 @@ class TaskOrchestrator:
         functions: Mapping[str, Callable[..., Any]] | None = None,
         agents: bool = False,
         mcp: Collection[str] | None = None,
+        tokens: Tokens | str | os.PathLike[str] | None = None,
+        identity: Identity | None = None,
     ) -> Server:
         """
         Serve this orchestrator on this machine: a page to look at, and an HTTP API.
@@ -2058,10 +2092,16 @@ class TaskOrchestrator:
         Args:
             port: 0 takes one that is free.
             token: What every request must have; None makes one. `server.token` has it.
+                Who has it may do all.
             functions: What tasks that come in may call, by name.
             agents: Whether workers may come and ask for work, as `taskorch agent` does.
             mcp: The tools that language models may use at `/mcp`, by name, beside those
                 that change nothing. None: there is no such path.
+            tokens: Named tokens, or the path of their file: see
+                `taskorch.frontends.people.Tokens`. Each request has one of these, or
+                *token*.
+            identity: Another way to know who asks: see
+                `taskorch.frontends.people.Identity`.
 
         Returns:
             The running server, for a `with` block; or call its `stop`.
@@ -2077,7 +2117,14 @@ class TaskOrchestrator:
         service = import_module("taskorch.frontends.service")
         made = service.new_token() if token is None else token
         app = service.create_app(
-            self, token=made, functions=functions, agents=agents, page=True, mcp=mcp
+            self,
+            token=made,
+            functions=functions,
+            agents=agents,
+            page=True,
+            mcp=mcp,
+            tokens=tokens,
+            identity=identity,
         )
         server: Server = service.serve(app, port=port)
         server.token = made

@@ -784,6 +784,20 @@ class Permanent(Exception):  # noqa: N818 - reads as a statement where it is rai
     """Raised by a task to say that a retry is of no use: it fails at once."""
 
 
+class PolicyDeniedError(ValidationFailedError, Permanent):
+    """
+    Policies deny it: a task, its result, or what somebody asks for.
+
+    Attributes:
+        verdict: The `taskorch.governance.Verdict`: what is violated, and why.
+    """
+
+    code = "policy_denied"
+    default_hint = "a waiver lets it pass, or other policies do"
+
+    verdict: Any = None
+
+
 class UnenforceableError(ProgramFailedError, Permanent):
     """
     This machine cannot hold a limit or a scope: nothing was started.

@@ -13,6 +13,7 @@ from tests.integration.tools import PATIENCE, Hold, Recorder, eventually
 
 from taskorch import Task, TaskOrchestrator, Workflow, current_context
 from taskorch.errors import InvalidTaskError, NotRunningError
+from taskorch.recovery import RecoveryHandler
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,6 +85,9 @@ def test_what_is_submitted_inside_draws_on_it(orch):
     assert usage(orch, "other").spent["tokens"] == 1
     orch.submit(spend, tokens=1).result(PATIENCE)
     assert usage(orch).spent["tokens"] == 10
+    # So does what is submitted by a task that names it.
+    orch.submit_task(Task.call(outer, budget="release")).result(PATIENCE)
+    assert usage(orch).spent["tokens"] == 17
 
 
 @pytest.mark.parametrize("amount", [-1, float("nan"), float("inf"), "many", None, True])
@@ -182,7 +186,10 @@ def test_somebody_raises_it_before_it_is_answered(orch):
     budget.raise_to(tokens=300)
     waiting.result(PATIENCE)
     orch.answer(question.id, "raise", by="ann")
-    eventually(lambda: orch.questions() == [])
+    # What is called when the question has ended, is called before this.
+    called = Hold()
+    orch.submit(len, "x").add_done_callback(lambda _: called.began.set())
+    called.wait()
     assert budget.usage.total["tokens"] == 300
 
 
@@ -244,13 +251,14 @@ def test_a_kill_between_spending_and_settling_counts_all_that_was_reserved(tmp_p
 
 def test_functions_in_worker_processes_and_coroutines_say_it(orch):
     async def work():
-        await current_context().aio.spent(tokens=3)
+        await current_context().aio.spent(tokens=1)
+        await orch.aio.submit_task(Task.call(spend, kwargs={"tokens": 2}))
         return await orch.aio.resources.budgets()
 
     with orch.budget("release", tokens=100):
         remote = Task.call(spend, kwargs={"tokens": 4}, executor="process")
         orch.submit_task(remote).result(PATIENCE)
-        orch.submit(work).result(PATIENCE)
+    orch.submit_task(Task.call(work, budget="release")).result(PATIENCE)
     eventually(lambda: usage(orch).spent["tokens"] == 7)
     asyncio.run(orch.aio.resources.raise_budget("release", {"tokens": 200}))
     assert usage(orch).total["tokens"] == 200
@@ -276,3 +284,20 @@ def test_it_is_run_again_on_the_same_budget(orch):
     orch.submit_task(drawing(4, 4, budget="release", id="a")).result(PATIENCE)
     orch.rerun_task("a").result(PATIENCE)
     assert usage(orch).spent["tokens"] == 8
+
+
+def test_a_retry_that_is_given_more_reserves_it_again():
+    def greedy():
+        if current_context().attempt == 1:
+            current_context().spent(tokens=1)
+            raise MemoryError
+        return usage(orch).reserved["tokens"]
+
+    handler = RecoveryHandler(retry_delay_seconds=0)
+    pools = {"cpu": 4, "memory_mb": 500}
+    with TaskOrchestrator(retry_handler=handler, resources=pools) as orch:
+        orch.budget("release", tokens=100)
+        needs = {"memory_mb": 100, "tokens": 40}
+        task = Task.call(greedy, resources=needs, budget="release", id="a")
+        assert orch.submit_task(task).result(PATIENCE) == 40
+        assert orch.status("a").attempts == 2

@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.integration.tools import PATIENCE, eventually
 from tests.kernel.harness import Machine
+from tests.own_journal import LinesJournal
 
 from taskorch import SqliteJournal, Task, TaskOrchestrator, Workflow
 from taskorch.cli import main
@@ -36,6 +37,7 @@ from taskorch.journal import _forgetting, _points
 from taskorch.kernel import fold
 from taskorch.model import Cache
 from taskorch.reading import JournalReader
+from taskorch.runtime import _pruning
 from taskorch.runtime._pruning import Bundle, Past
 
 DAY = 86_400.0
@@ -177,6 +179,25 @@ def test_what_is_run_again_or_waited_for_meanwhile_stays(tmp_path):
         orch.rerun_task(next(iter(sorted(known))))
         orch.wait(PATIENCE)
     assert SqliteJournal(tmp_path / "j.db").verify()
+
+
+def test_a_handle_of_what_has_gone_has_its_result_and_nothing_waits_for_it(tmp_path):
+    with TaskOrchestrator(journal=tmp_path / "j.db") as orch:
+        many(orch, 3)
+        handle = orch.handle("n/1")
+        assert handle.result() == 9
+        orch.prune(older_than=0)
+        assert handle.result() == 9
+        for task in (Task.call(abs, handle), Task.call(len, "x", after=[handle])):
+            with pytest.raises(UnknownTaskError, match="has left the journal"):
+                orch.submit_task(task)
+        with pytest.raises(UnknownTaskError, match="has left the journal"):
+            orch.submit(abs, handle)
+        flow = Workflow("flow")
+        flow.task(abs, handle, id="a")
+        with pytest.raises(UnknownTaskError, match="has left the journal"):
+            orch.workflows.start(flow, "run")
+        assert ids(orch) == []
 
 
 def test_keys_cached_results_and_logs_go_with_their_tasks(tmp_path):
@@ -469,3 +490,66 @@ def test_a_journal_that_nobody_uses_is_pruned_by_schedule_too(tmp_path, capsys):
     assert "7 tasks would be removed" in capsys.readouterr().out
     assert main(words) == 0
     assert len(list(JournalReader(path).tasks())) == 5 + 3
+
+
+# -- by itself -------------------------------------------------------------------------
+
+
+def test_it_looks_by_itself(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(_pruning, "_LOOK", 0.05)
+    monkeypatch.setattr(_pruning, "_SELDOM", 0.0)
+    caplog.set_level("INFO", "taskorch.pruning")
+    journal = SqliteJournal(tmp_path / "j.db", keep_latest=5)
+    with TaskOrchestrator(journal=journal) as orch:
+        many(orch, 30)
+        eventually(lambda: len(ids(orch)) == 5)
+        struck = []
+
+        def strike(reached):
+            if reached == "forget":
+                struck.append(reached)
+                raise OSError(28, "no space left on device")
+
+        _points.install_fault(strike)
+        try:
+            many(orch, 10, start=30)
+            eventually(lambda: "nothing has left the journal" in caplog.text)
+        finally:
+            _points.install_fault(None)
+        eventually(lambda: len(ids(orch)) == 5)
+        assert struck
+    assert "Forgot 2" in caplog.text
+
+
+def test_a_journal_that_can_forget_nothing_keeps_all(tmp_path):
+    with TaskOrchestrator(journal=LinesJournal(tmp_path / "runs")) as orch:
+        many(orch, 3)
+        assert orch.prune(older_than=0, dry_run=True).tasks == 3
+        assert orch.prune(older_than=0).tasks == 0
+        assert orch.get_task_status("n/1").state == "completed"
+        assert orch.submit_task(Task.call(len, "x", id="c", after=["n/1"])).result(
+            PATIENCE
+        )
+
+
+def test_ids_of_our_own_making_go_too(tmp_path):
+    with TaskOrchestrator(journal=tmp_path / "j.db") as orch:
+        handles = orch.submit_tasks([Task.call(len, "x") for _ in range(5)])
+        assert orch.wait(PATIENCE)
+        assert orch.prune(keep_latest=1).tasks == 4
+        with pytest.raises(UnknownTaskError):
+            orch.get_task_status(handles[0].task_id)
+        # Nobody need be asked while it writes.
+        stop = Event()
+
+        def submit():
+            while not stop.is_set():
+                orch.submit_task(Task.call(len, "x"))
+
+        thread = threading.Thread(target=submit)
+        thread.start()
+        for _ in range(5):
+            orch.prune(keep_latest=1)
+        stop.set()
+        thread.join()
+        assert orch.wait(PATIENCE)

@@ -249,7 +249,11 @@ def test_it_is_the_same_after_a_restart(machine):
     assert state(machine) == (40, 20)
 
 
-def test_a_snapshot_leads_to_the_same(machine):
+def test_a_snapshot_leads_to_the_same():
+    machine = Machine(keep_finished=0)
+    budget(machine, "release", tokens=100)
+    draw(machine, "gone", 10)
+    machine.end("gone")
     draw(machine, "a", 20)
     draw(machine, "b", 20)
     spend(machine, "a", tokens=5)

@@ -16,7 +16,7 @@ STATE = {
         *("TaskRow", "Links", "RowExtra", "Terms", "RetainedEvent", "AgentRow"),
         *("BreakerRow", "PoolRow", "RateRow", "Place", "Candidates", "Room", "Leak"),
         *("Reservation", "AllocationRow", "Claim", "TypeRow", "Record", "Bucket"),
-        "Share",
+        *("Share", "BudgetRow"),
     ),
 }
 #: Fields that no invariant is about, and why not.
@@ -29,7 +29,8 @@ UNCHECKED = {
         Terms: join on_failure wait remind_ns
         RetainedEvent: id seq until_ns cargo
         AgentRow: name info request
-        PoolRow: name is_quota beyond
+        PoolRow: name is_lock is_quota beyond
+        BudgetRow: name parent
         RateRow: name per_second
         Place: agent pool name need above
         AllocationRow: id since_ns
@@ -42,8 +43,9 @@ UNCHECKED = {
     "what follows from facts: `differences` compares it with what a fold comes to": """
         TaskRow: ready_ns started_ns ended_ns attempt reason
         RowExtra: past first_roots suspending charged crashes error failure_class usage
-            failed_on first_ns last_delay_ns stop stop_reason left_ns limit_ns timer
-            resume_ns
+            failed_on first_ns last_delay_ns permitted stop stop_reason left_ns limit_ns
+            timer resume_ns spent
+        BudgetRow: declared is_low asked is_open
         Terms: reminded remind_at_ns votes
         AgentRow: draining breakers ends falls completed failed records
         BreakerRow: state since_ns until_ns trips probes passed
@@ -64,7 +66,8 @@ UNCHECKED = {
     "when it is looked at, or made smaller: a question of speed": """
         KernelState: most_tasks most_buckets most_timers stale_entries timers growing
             agents_version last parked_any returning reserved reserved_at
-            reservation_shrank rescanned_at buckets elastic claims
+            reservation_shrank rescanned_at buckets elastic claims most_scopes
+            first_after ineligible spent
         TaskRow: ticket
         AgentRow: heard_ns round_trip lease_due_ns slots short view watched
         PoolRow: short parked view
@@ -75,12 +78,14 @@ UNCHECKED = {
         Bucket: need sized fifo heap last_key stale soft forgotten
     """,
     "an answer that is kept as long as its version holds": """
-        KernelState: plain
+        KernelState: plain judged ruling
+        Bucket: locks purses
         Bucket: matching agents needs agents_version match_reason bounds charges rates
             checked route quota_route route_version route_reason verdict
     """,
     "the driver takes and empties it, or gives it": """
-        KernelState: dropped hand_over whom points sink tell_submitted tell_started
+        KernelState: caller dropped hand_over whom points sink tell_submitted
+            tell_started
             tell_completed tell_ready starts effects touched not_folded
     """,
 }

@@ -1175,6 +1175,7 @@ def test_each_fact_about_a_task_is_applied():
         events.TaskRejected,
         events.TaskRenewed,
         events.RecoveryAttempted,
+        events.PolicyViolated,
         events.ResultsUsed,
         events.TaskRewarded,
     }

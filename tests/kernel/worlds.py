@@ -307,6 +307,8 @@ def given_up(how: str, m: Machine) -> None:
 def routed_nowhere(m: Machine) -> None:
     """The router fails over a task for which others wait."""
     m.policies.broken.add("router")
+    m.kernel.act_for("ada")
+    m.kernel.act_for("")
     m.kernel.pause()
     m.submit("t", requires=("x",))
     surround(m)

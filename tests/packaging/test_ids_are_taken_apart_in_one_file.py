@@ -12,6 +12,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "taskorch"
 OWN = "model/_ids.py"
 #: Files that take other texts apart, and which.
 OTHER_TEXTS = {
+    "governance/_audit.py": "rules of permits",
     "model/_scopes.py": "paths of files",
     "runtime/_attempts.py": "paths of control groups",
     "executors/_programs/_governor.py": "paths of control groups",

@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from taskorch import Task, Workflow
@@ -76,6 +76,10 @@ def test_so_many_run_at_a_time_in_order(is_run, order, limit):
 
 
 @settings(max_examples=settings().max_examples // 10, deadline=None)
+# It dies between what was made and what was noted.
+@example(seconds=0.4, is_run=False, limit=2, again=True, kills=[(13, "kept")])
+@example(seconds=0.4, is_run=True, limit=2, again=True, kills=[(13, "kept")])
+@example(seconds=0.4, is_run=True, limit=2, again=False, kills=[(7, "kept")])
 @given(
     seconds=st.sampled_from([0.4, 7.0]),
     is_run=st.booleans(),
@@ -138,13 +142,14 @@ def through_kills(seconds, is_run, limit, again, kills):
 
 def test_what_it_makes_is_in_no_ticks_way():
     for crash in (False, True):
-        sim = world(700.0, overlap="skip")
-        sim.schedules.backfill("h", *SPAN)
+        sim = world(50.0)
+        sim.schedules.add("m", "* * * * *", Task("job"), overlap="skip")
+        sim.schedules.backfill("m", "2025-12-31T23:50", "2025-12-31T23:59")
         if crash:
-            sim.run(until=100)
+            sim.run(until=20)
             sim.crash()
-        sim.run(until=1.1 * HOUR)
-        own = ["h/2026-01-01T0100Z"]
+        sim.run(until=200)
+        own = [f"m/2026-01-01T000{minute}Z" for minute in (1, 2, 3)]
         assert {*own} <= {status.task_id for status in sim.tasks()}
 
 

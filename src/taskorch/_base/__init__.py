@@ -17,9 +17,11 @@ file imports nothing, so that each costs only who needs it.
 - `described`: how options are described, each once, where they are declared.
 - `building`: the workflow that is being written down, and calls that add tasks to it.
 - `verbs`: what can be done with an orchestrator, said at the methods that do it.
+- `people`: who asks: a caller whose name was proved; when two names are one person's.
 - `read_only`: mappings that nobody changes.
 - `staged`: files that are there as a whole, or not at all.
 - `backoff`: pauses between tries, each longer than the one before.
+- `canonical`: JSON in its one canonical form, which is hashed and signed.
 - `connections`: connections over HTTP that are kept, and used again.
 
 Decision: 0165.

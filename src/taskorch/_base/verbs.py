@@ -147,6 +147,8 @@ class Verb:
             dots there may be several; one with a plus is two arguments.
         lacks: Why it has no request, or no command.
         is_final: Whether it ends what nobody can bring back.
+        needs: The role of who may do it over HTTP; "": `look`, and `operate` if it
+            changes anything.
     """
 
     function: Callable[..., Any] = attrs.field(repr=False)
@@ -164,6 +166,12 @@ class Verb:
     command: str = ""
     lacks: Mapping[Face, str] = attrs.field(factory=dict)
     is_final: bool = False
+    needs: str = ""
+
+    @property
+    def role(self) -> str:
+        """The role of who may do it over HTTP."""
+        return self.needs or ("operate" if self.changes else "look")
 
     @property
     def name(self) -> str:
@@ -265,6 +273,7 @@ def verb(
     command: str = "",
     lacks: Mapping[Face, str] = _ALL_FACES,
     is_final: bool = False,
+    needs: str = "",
 ) -> Callable[[F], F]:
     """Mark a method as a verb: see `Verb`."""
 
@@ -286,6 +295,7 @@ def verb(
             command,
             lacks,
             is_final,
+            needs,
         )
         return function
 

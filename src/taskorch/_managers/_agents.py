@@ -159,6 +159,7 @@ class AgentManager:
         refuses=(422,),
         forms={"type": NAME, "config": OBJECT},
         lacks=_OF_AGENTS,
+        needs="administer",
     )
     def spawn(
         self,
@@ -191,6 +192,7 @@ class AgentManager:
         forms={"grace": {"type": "number", "minimum": 0}},
         lacks=_OF_AGENTS,
         is_final=True,
+        needs="administer",
     )
     def terminate(self, agent_id: str, grace: float = 30.0) -> None:
         """
@@ -304,6 +306,7 @@ class AgentManager:
         refuses=(422,),
         forms={"type": NAME},
         lacks=_OF_AGENTS,
+        needs="look",
     )
     def match(
         self,

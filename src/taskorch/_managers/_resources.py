@@ -136,6 +136,7 @@ class ResourceManager:
             "resources": {"type": "object", "additionalProperties": {"type": "number"}}
         },
         lacks=lacks(command="a program sets the totals"),
+        needs="administer",
     )
     def resize(self, resources: Resources | Mapping[str, float]) -> None:
         """

@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider  # noqa: TC004 - not there for all
     from opentelemetry.trace import TracerProvider  # noqa: TC004 - nor is this
 
+    from taskorch.governance import ConstitutionalRuntime
+
 
 class SimulatedSettings(PolicySettings, total=False):
     """What `Simulation` takes as well, for checkers."""
@@ -84,6 +86,7 @@ class SettingsOptions(SimulatedSettings, total=False):
     monitor_interval: float | timedelta
     tracer_provider: TracerProvider | None
     meter_provider: MeterProvider | None
+    governance: ConstitutionalRuntime | str | os.PathLike[str] | None
 
 
 class Written(NamedTuple):
@@ -255,10 +258,26 @@ def _executors(setting: str, value: object) -> dict[str, AttemptExecutor[Any]]:
     return checked
 
 
+def _governance(name: str, value: object) -> object:
+    if isinstance(value, str | os.PathLike):
+        path = os.fspath(value)
+        if not path or "\0" in str(path):
+            msg = f"{name}={show(path)} is no path: name a file of policies"
+            raise InvalidTaskError(msg)
+    elif isinstance(value, type) or not hasattr(value, "validate_operation"):
+        msg = f"{name}={show(value)} is no ConstitutionalRuntime, and no path of a file"
+        raise InvalidTaskError(msg, hint=f"{name}='policies.yaml'")
+    return value
+
+
 #: What is checked with the others of its sort, as it is used.
 _PART: Final = SettingKind(lambda _, value: value)
 _JOURNAL: Final = SettingKind(
     _journal, Written("the path of a file, or `postgresql://…`", '"runs.db"', (str,))
+)
+_GOVERNANCE: Final = SettingKind(
+    _governance,
+    Written("the path of a file of policies", '"policies.yaml"', (str,)),
 )
 _MEGABYTES: Final = SettingKind(
     _megabytes, Written(f"a number from 0 to {MAX_KEPT_MB:,}", "32", (int, float))
@@ -343,6 +362,9 @@ class Settings(Policies):
     )
     meter_provider: MeterProvider | None = attrs.field(
         default=None, metadata=_setting(_PART, none=True)
+    )
+    governance: Any = attrs.field(
+        default=None, metadata=_setting(_GOVERNANCE, none=True)
     )
 
     @classmethod

@@ -6,6 +6,7 @@ They are described at the methods: see `taskorch._base.verbs`.
 
 from __future__ import annotations
 
+from inspect import signature
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,10 +50,23 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
 
 
 def bound(orch: Any, call: str) -> Callable[..., Any]:
-    """The method of *orch* that a program calls by *call*."""
+    """
+    The method of *orch* that a program calls by *call*, for somebody who asks for it.
+
+    It raises a PolicyDeniedError if policies deny it.
+    """
     room, _, name = call.rpartition(".")
     method: Callable[..., Any] = getattr(getattr(orch, room) if room else orch, name)
-    return method
+    rt = getattr(orch, "_rt", None)
+    if rt is None or rt.governor is None:
+        return method
+
+    def judged(*args: Any, **fields: Any) -> Any:
+        named = signature(method).bind(*args, **fields).arguments
+        rt.governor.refuse_verb(VERBS[call].operation, named)
+        return method(*args, **fields)
+
+    return judged
 
 
 def commands() -> dict[str, tuple[str, Verb]]:

@@ -13,15 +13,18 @@ the user's can do too.
 - `_run`, `_simulate`, `_plan`: a workflow or tasks to their end; how long; from a
   request.
 - `_serve`, `_serve_file`: a suite or a journal over HTTP; the orchestrator of a file.
+- `_tokens`: who may ask a service.
 - `_mcp`: tools for language models, of a journal, a service or a file.
 - `_agent`, `_agents`: does the work of a service; lists its agents, alerts and holds.
 - `_inspect`, `_explain`, `_logs`: what a journal or a service says of tasks; why one
   does not run; what it logs and prints.
 - `_control`: rerun, restart, cancel, decide, approve, answer and the like.
+- `_waivers`: which waivers there are; audits; receipts.
 - `_jobs`, `_suite`, `_workspace`: adaptive jobs, test suites and task files.
 - `_schedules`, `_runs`: what is made again and again; runs of workflows and schedules.
 - `_top`, `_first_view`, `_top_screens`: the dashboard in a terminal: what it says, and
   what draws it.
+- `_policy`: whether policies are well formed, and what they would say.
 - `_migrate`, `_prune`, `_copy`: the tables of journals in PostgreSQL; what ended long
   ago goes; the history of a journal in another.
 - `_verify`: whether a journal is what it was, checkpoints of it, and proofs.
@@ -84,6 +87,15 @@ _OWN: Final = {
             "alerts": "show how the alerts of a service stand",
         }.items()
     },
+    **{
+        name: (purpose, "taskorch.cli._waivers")
+        for name, purpose in {
+            "waivers": "show which waivers of policies there are",
+            "audit": "say how well a task has kept to policies",
+            "receipt": "say what allowed each start of a task",
+        }.items()
+    },
+    "policy": ("check, test and explain policies", "taskorch.cli._policy"),
     "prune": ("let what ended long ago leave a journal", "taskorch.cli._prune"),
     "copy": ("copy the history of a journal to a new one", "taskorch.cli._copy"),
     "migrate": (
@@ -103,6 +115,7 @@ _OWN: Final = {
         "run what a file makes, or a test suite, over HTTP",
         "taskorch.cli._serve",
     ),
+    "tokens": ("show and change who may ask a service", "taskorch.cli._tokens"),
     "mcp": ("give language models tools, by MCP", "taskorch.cli._mcp"),
     "agent": ("be a worker of an orchestrator elsewhere", "taskorch.cli._agent"),
     "workspace": ("run a folder of task files", "taskorch.cli._workspace"),

@@ -107,6 +107,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_allow(parser)
     add_at(parser)
     parser.add_argument(
+        "--tokens",
+        type=Path,
+        metavar="FILE",
+        help="the named tokens of people and programs: see `taskorch tokens`; then no "
+        "token is made",
+    )
+    parser.add_argument(
         "--no-token",
         action="store_true",
         help="let all who can reach the port use it; otherwise a token is needed, that "
@@ -151,7 +158,7 @@ def _serve_journal(args: argparse.Namespace) -> int:
     name = without_password(args.journal)
     reader = JournalReader(args.journal, at=args.at)
     tell_left_out(reader)
-    app = recorded_app(reader, token=token, journal=name)
+    app = recorded_app(reader, token=token, journal=name, tokens=args.tokens)
     asked = threading.Event()
     with (
         on_signals(lambda *_: asked.set(), signal.SIGTERM),
@@ -184,6 +191,7 @@ def _refuse_tools(args: argparse.Namespace, kind: str) -> None:
 def _serve_suite(args: argparse.Namespace) -> int:
     # They are of extras, and take their time: help and completion do without.
     from taskorch.frontends.service import serve  # noqa: PLC0415
+    from taskorch.frontends.service._app import tokens_of  # noqa: PLC0415
     from taskorch.frontends.service._suites import (  # noqa: PLC0415
         SuiteRuns,
         metrics_app,
@@ -199,6 +207,7 @@ def _serve_suite(args: argparse.Namespace) -> int:
     tempfile.TemporaryFile(dir=RunFolder(folder).make().path).close()
     runs = SuiteRuns(suite, folder, lambda event: _tell(event, line(event)))
     token, is_new = token_of(args)
+    tokens = tokens_of(args.tokens)
     watch = suite.monitoring
     number = watch.api_port if args.port is None else args.port
     metrics = watch.metrics_port if args.metrics_port is None else args.metrics_port
@@ -207,8 +216,8 @@ def _serve_suite(args: argparse.Namespace) -> int:
         # Before anybody can know that it is there.
         on_signals(lambda *_: asked.set(), signal.SIGTERM),
         logged(watch.log_level),
-        serve(suite_app(runs, token=token), port=number) as api,
-        serve(metrics_app(runs, token=token), port=metrics) as numbers,
+        serve(suite_app(runs, token=token, tokens=tokens), port=number) as api,
+        serve(metrics_app(runs, token=token, tokens=tokens), port=metrics) as numbers,
     ):
         api.token = token if is_new or is_terminal() else None
         print(f"{suite.title}: {api.url}, metrics: {numbers.url}/metrics")

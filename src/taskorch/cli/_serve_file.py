@@ -80,6 +80,7 @@ def serve_file(args: argparse.Namespace) -> int:
                 agents=args.agents,
                 page=True,
                 mcp=tools,
+                tokens=args.tokens,
             )
             with serve(app, port=port) as api:
                 # Its tools are at /mcp there, if it has any.

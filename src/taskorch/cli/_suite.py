@@ -63,6 +63,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 "--fresh", action="store_true", help="begin anew, whatever is there"
             )
             command.add_argument(
+                "--statement",
+                type=Path,
+                metavar="FILE",
+                help="write an in-toto statement: what was tested, and how it ended",
+            )
+            command.add_argument(
+                "--key",
+                type=Path,
+                metavar="FILE",
+                help="sign it with this private key (Ed25519, PEM)",
+            )
+            command.add_argument(
                 "-q", "--quiet", action="store_true", help="say only how it ended"
             )
             command.add_argument(
@@ -122,6 +134,9 @@ def _run(arguments: argparse.Namespace) -> int:
             print(line(event), flush=True)
 
     _check_page(arguments)
+    if arguments.key is not None and arguments.statement is None:
+        msg = "--key signs a statement, and none is asked for"
+        raise InvalidTaskError(msg, hint="--statement FILE")
     with ExitStack() as stack:
 
         def begun(orch: TaskOrchestrator, _suite: object) -> None:
@@ -135,6 +150,8 @@ def _run(arguments: argparse.Namespace) -> int:
             folder,
             failed=arguments.failed,
             fresh=arguments.fresh,
+            statement=arguments.statement,
+            key=arguments.key,
             tell=tell,
             begun=begun,
         )

@@ -363,7 +363,10 @@ def token_of(args: argparse.Namespace) -> tuple[str | None, bool]:
     if args.no_token and preset is not None:
         msg = f"--no-token, and a token in {TOKEN_VARIABLE}: which of them?"
         raise InvalidTaskError(msg)
-    if args.no_token:
+    if args.no_token and args.tokens is not None:
+        msg = "--no-token, and a file of tokens: which of them?"
+        raise InvalidTaskError(msg)
+    if args.no_token or (args.tokens is not None and preset is None):
         return None, False
     return (new_token(), True) if preset is None else (preset, False)
 

@@ -17,6 +17,7 @@ the state in `kernel`.
 
 from taskorch.events._catalogue import AT_NS as AT_NS
 from taskorch.events._catalogue import CATALOGUE as CATALOGUE
+from taskorch.events._catalogue import CAUSED as CAUSED
 from taskorch.events._catalogue import CLS as CLS
 from taskorch.events._catalogue import SEQ as SEQ
 from taskorch.events._catalogue import SIGNALS as SIGNALS
@@ -54,6 +55,7 @@ from taskorch.events._catalogue import OrchestratorStarted as OrchestratorStarte
 from taskorch.events._catalogue import OrchestratorStopped as OrchestratorStopped
 from taskorch.events._catalogue import PerformanceReported as PerformanceReported
 from taskorch.events._catalogue import PolicySlow as PolicySlow
+from taskorch.events._catalogue import PolicyViolated as PolicyViolated
 from taskorch.events._catalogue import PoolRelieved as PoolRelieved
 from taskorch.events._catalogue import PoolSaturated as PoolSaturated
 from taskorch.events._catalogue import PoolsChanged as PoolsChanged

@@ -128,6 +128,7 @@ class TaskSubmitted(TaskEvent):
             each path; "" is everything.
         budget: The budget that it draws on; "" is none.
         spends: How much of it each attempt reserves, in millionths.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     type: str
@@ -153,6 +154,7 @@ class TaskSubmitted(TaskEvent):
     writes: tuple[str, ...] = ()
     budget: str = ""
     spends: Units = ()
+    caller: str = ""
 
 
 @frozen
@@ -205,6 +207,9 @@ class TaskStarted(TaskEvent):
         reason: Why this worker.
         choice: What a policy that learns has chosen for it: the name of the arm, and
             how probable it was that this one would be chosen; None: nobody learns.
+        permit: By what it was allowed, where rules were asked: the hash of the set of
+            policies, then each rule, as `policy/rule`; with `@` and the number of the
+            event that satisfied it, or with `~` and the waiver, or `people`.
     """
 
     attempt: int
@@ -212,6 +217,7 @@ class TaskStarted(TaskEvent):
     allocation: Units = ()
     reason: str = ""
     choice: tuple[str, float] | None = None
+    permit: tuple[str, ...] = ()
 
 
 @frozen
@@ -229,6 +235,7 @@ class TaskCompleted(TaskEvent):
         usage: What the attempt was seen to use, in millionths: `memory_mb` and
             `processes` at their peak, `cpu_seconds` and `written_mb`; nothing where
             nobody measured it.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     attempt: int
@@ -237,6 +244,7 @@ class TaskCompleted(TaskEvent):
     cause: str = ""
     reason: str = ""
     usage: Units = ()
+    caller: str = ""
     _load: Callable[[], object] | None = beside(
         alias="load", default=None, kw_only=True
     )
@@ -290,6 +298,7 @@ class TaskFailed(TaskEvent):
         usage: As of `TaskCompleted`, of the last attempt.
         failure_class: What kind of failure it was, such as `memory_error`; "" where
             no attempt of its own failed.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     attempt: int
@@ -302,6 +311,7 @@ class TaskFailed(TaskEvent):
     root_causes: tuple[str, ...] = ()
     usage: Units = ()
     failure_class: str = ""
+    caller: str = ""
 
 
 @frozen
@@ -359,6 +369,7 @@ class TaskBlocked(TaskEvent):
             handler asks a person, and the reason is the question.
         error_type: The class of the error.
         message: What the error says.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     blocked_by: tuple[str, ...]
@@ -367,6 +378,7 @@ class TaskBlocked(TaskEvent):
     cause: str = "dependency"
     error_type: str = ""
     message: str = ""
+    caller: str = ""
 
 
 @frozen
@@ -376,9 +388,11 @@ class TaskReleased(TaskEvent):
 
     Attributes:
         reason: Why.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     reason: str
+    caller: str = ""
 
 
 @frozen
@@ -390,9 +404,11 @@ class TaskRecalled(TaskEvent):
 
     Attributes:
         reason: Why.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     reason: str
+    caller: str = ""
 
 
 @frozen
@@ -402,9 +418,11 @@ class TaskUnblocked(TaskEvent):
 
     Attributes:
         reason: Why.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     reason: str
+    caller: str = ""
 
 
 @frozen
@@ -415,9 +433,11 @@ class TaskSuspended(TaskEvent):
     Attributes:
         held: True for a stopped program: its attempt continues later, and keeps what it
             holds.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     held: bool
+    caller: str = ""
 
 
 @frozen
@@ -428,10 +448,12 @@ class TaskResumed(TaskEvent):
     Attributes:
         held: True for a program that was continued in the same attempt.
         reason: Why.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     held: bool
     reason: str = ""
+    caller: str = ""
 
 
 @frozen
@@ -447,10 +469,12 @@ class TaskCancelled(TaskEvent):
     Attributes:
         reason: Why.
         root_causes: Ids of the tasks where the failure began for which it was skipped.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     reason: str
     root_causes: tuple[str, ...] = ()
+    caller: str = ""
 
 
 @frozen
@@ -461,10 +485,12 @@ class TaskReprioritised(TaskEvent):
     Attributes:
         priority: The new priority.
         key: Its new place in the queue: lower starts first.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     priority: int
     key: Any = None
+    caller: str = ""
 
 
 @frozen
@@ -491,6 +517,7 @@ class TaskOptionsChanged(TaskEvent):
         avoid: Workers that it does not go to as long as there is another.
         reason: Why the retry handler chose them; "" if it was submitted with them.
         spends: How much of its budget each attempt reserves, in millionths.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     changed: tuple[str, ...]
@@ -507,6 +534,7 @@ class TaskOptionsChanged(TaskEvent):
     avoid: tuple[str, ...] = ()
     reason: str = ""
     spends: Units = ()
+    caller: str = ""
 
 
 @frozen
@@ -517,10 +545,12 @@ class TaskRepointed(TaskEvent):
     Attributes:
         rerun_id: The id of the new task.
         dependents: Ids of the tasks that depend on the new one from now on.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     rerun_id: str
     dependents: tuple[str, ...]
+    caller: str = ""
 
 
 @frozen
@@ -532,9 +562,11 @@ class TaskParentsAdded(TaskEvent):
 
     Attributes:
         after: Ids of those that were added.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     after: tuple[str, ...]
+    caller: str = ""
 
 
 @frozen
@@ -545,9 +577,11 @@ class TaskRenewed(TaskEvent):
     Attributes:
         since: The id of the run of the task from which on what was added is its own:
             this one, or an earlier one, after which only what failed was made again.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     since: str
+    caller: str = ""
 
 
 @frozen
@@ -574,10 +608,12 @@ class TaskRejected(TaskEvent):
     Attributes:
         type: The type of the task.
         findings: Where, and what is wrong there.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     type: str
     findings: tuple[tuple[str, str], ...]
+    caller: str = ""
 
 
 # -- attempts ----------------------------------------------------------------------
@@ -592,11 +628,13 @@ class AttemptStopping(TaskEvent):
         attempt: The number of the attempt, from 1.
         why: `cancel`, `suspend`, `timeout` or `deadline`.
         reason: Why.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     attempt: int
     why: str
     reason: str = ""
+    caller: str = ""
 
 
 @frozen
@@ -781,12 +819,14 @@ class QuestionAnswered(TaskEvent):
         choice: What they chose.
         note: What they wrote.
         changes: What they want changed, as JSON has it.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     by: str
     choice: str
     note: str = ""
     changes: Any = None
+    caller: str = ""
 
 
 @frozen
@@ -798,11 +838,13 @@ class AnswerRefused(TaskEvent):
         by: Whose.
         choice: What they chose.
         why: Why not.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     by: str
     choice: str
     why: str
+    caller: str = ""
 
 
 @frozen
@@ -826,11 +868,38 @@ class TaskRewarded(TaskEvent):
         attempt: The number of the attempt, from 1.
         value: From -1 to 1.
         source: Who says so.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     attempt: int
     value: float
     source: str
+    caller: str = ""
+
+
+@frozen
+class PolicyViolated(TaskEvent):
+    """
+    Policies are violated: by a task that was accepted, or was to start, or since.
+
+    Attributes:
+        moment: When it was judged: `submit`, `start`, `progress`, `result` or `verb`.
+        decision: What follows: `allow`, `ask` or `deny`.
+        policies_hash: What tells the set of policies from any other.
+        violations: Each as policy, rule, severity, message, and the waiver that covers
+            it, or "".
+        changes: The paths of what was changed in the task.
+        verb: What somebody asked for; "": that is not what was judged.
+        caller: Who asked for it; "": nobody whose name was proved.
+    """
+
+    moment: str
+    decision: str
+    policies_hash: str
+    violations: tuple[tuple[str, ...], ...] = ()
+    changes: tuple[str, ...] = ()
+    verb: str = ""
+    caller: str = ""
 
 
 # -- from outside ------------------------------------------------------------------
@@ -846,11 +915,13 @@ class EventEmitted(Event):
         let_go: How many tasks had waited for it.
         until_ns: Until when it is kept for tasks that come to wait for it, in ns since
             the epoch; 0: it is not.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     name: str
     let_go: int
     until_ns: int = 0
+    caller: str = ""
 
 
 # -- alerts ------------------------------------------------------------------------
@@ -903,12 +974,14 @@ class StartsHeld(Event):
         most: How many attempts may run at once; 0: nothing starts.
         reason: Why.
         lasts: Whether that outlives this life of the orchestrator.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     by: str
     most: int
     reason: str
     lasts: bool = True
+    caller: str = ""
 
 
 @frozen
@@ -919,10 +992,12 @@ class StartsReleased(Event):
     Attributes:
         by: Who held them.
         reason: Why, where they did not say so themselves.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     by: str
     reason: str = ""
+    caller: str = ""
 
 
 # -- agents, parts and receivers ---------------------------------------------------
@@ -935,9 +1010,11 @@ class AgentJoined(Event):
 
     Attributes:
         agent: What is known of it.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     agent: Agent
+    caller: str = ""
 
 
 @frozen
@@ -948,10 +1025,12 @@ class AgentLost(Event):
     Attributes:
         agent_id: The worker.
         reason: Why.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     agent_id: str
     reason: str
+    caller: str = ""
 
 
 @frozen
@@ -1023,11 +1102,13 @@ class AgentDraining(Event):
         agent_id: The worker.
         draining: False: it gets work again.
         reason: Why.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     agent_id: str
     draining: bool
     reason: str
+    caller: str = ""
 
 
 @frozen
@@ -1041,11 +1122,13 @@ class PoolsChanged(Event):
         gone: The pools that are not there any more.
         before: Of those in `totals`, what the total was, in millionths; a pool that is
             not named is new.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     totals: Units
     gone: tuple[str, ...] = ()
     before: Units = ()
+    caller: str = ""
 
 
 @frozen
@@ -1131,9 +1214,11 @@ class QuotasChanged(Event):
             may run at once, `starts_per_second` how many may start in a second, and
             `burst` how many of these at one moment; without limits, there is no quota
             any more.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     quotas: tuple[tuple[str, str, Units], ...]
+    caller: str = ""
 
 
 @frozen
@@ -1147,6 +1232,7 @@ class BudgetChanged(Event):
         parent: The budget that it is part of; "" is none.
         is_open: Whether it keeps no task from starting any more.
         declared: How much there was to be, as it was declared last.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     budget: str
@@ -1154,6 +1240,7 @@ class BudgetChanged(Event):
     parent: str = ""
     is_open: bool = False
     declared: Units = ()
+    caller: str = ""
 
 
 @frozen
@@ -1252,9 +1339,11 @@ class ResultsForgotten(Event):
 
     Attributes:
         keys: The keys of these results.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     keys: tuple[str, ...]
+    caller: str = ""
 
 
 @frozen
@@ -1266,11 +1355,13 @@ class ScheduleChanged(Event):
         name: The name of the schedule.
         document: What it is, as JSON; "" if it was removed.
         done_ns: Up to when its slots are done, in ns since the epoch.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     name: str
     document: str
     done_ns: int
+    caller: str = ""
 
 
 @frozen
@@ -1283,12 +1374,14 @@ class ScheduleFired(Event):
         slot_ns: The time of the slot, in ns since the epoch.
         task_id: The id of its task, or of its run of a workflow.
         by: `clock`, `trigger` or `backfill`.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     name: str
     slot_ns: int
     task_id: str
     by: str = "clock"
+    caller: str = ""
 
 
 @frozen
@@ -1299,10 +1392,12 @@ class ScheduleQueued(Event):
     Attributes:
         name: The name of the schedule.
         slot_ns: The time of the slot, in ns since the epoch.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     name: str
     slot_ns: int
+    caller: str = ""
 
 
 @frozen
@@ -1315,12 +1410,14 @@ class ScheduleSkipped(Event):
         slot_ns: The time of the last of them, in ns since the epoch.
         slots: How many they are.
         reason: Why they get none.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     name: str
     slot_ns: int
     slots: int
     reason: str
+    caller: str = ""
 
 
 @frozen
@@ -1331,10 +1428,12 @@ class BackfillChanged(Event):
     Attributes:
         backfill_id: Its id.
         document: What it is and how far it came, as JSON; "" if it is kept no longer.
+        caller: Who asked for it; "": nobody whose name was proved.
     """
 
     backfill_id: str
     document: str
+    caller: str = ""
 
 
 @frozen
@@ -1554,6 +1653,7 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     AnswerRefused,
     QuestionReminded,
     TaskRewarded,
+    PolicyViolated,
     EventEmitted,
     AlertRaised,
     AlertCleared,
@@ -1600,6 +1700,10 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
 )
 
 
+#: The events that somebody may have asked for, and that say who it was.
+CAUSED: Final = frozenset(cls for cls in CATALOGUE if "caller" in cls.__match_args__)
+
+
 def signal_name(cls: type[Event]) -> str:
     """The name of the signal of *cls*: its own in snake case."""
     name = cls.__name__
@@ -1623,8 +1727,11 @@ def make(fact: tuple[Any, ...]) -> Any:
 
 
 def fields_of(event: Event) -> dict[str, Any]:
-    """The fields of *event* by their names."""
-    return dict(zip(type(event).__match_args__, event[SEQ:], strict=True))
+    """The fields of *event* by their names; `caller` only if there is one."""
+    fields = dict(zip(type(event).__match_args__, event[SEQ:], strict=True))
+    if not fields.get("caller", True):
+        del fields["caller"]
+    return fields
 
 
 def details_of(event: Event) -> dict[str, Any]:

@@ -14,6 +14,7 @@ front end.
 - `joblib`: `Parallel` runs its calls as tasks, once `register` has been called.
 - `wfformat`: recorded runs of real workflows, as WfCommons collects them.
 - `resource_pools`: the block `resource_pools` of a YAML file.
+- `people`: who may ask a service: named tokens, their roles, and other ways to know.
 - `_incoming`: tasks and workflows that come in as documents; what is wrong with a
   value, by its schema.
 - `channel`: messages in few bytes: symbols for names, and a learnt dictionary.

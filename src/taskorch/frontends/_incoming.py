@@ -16,15 +16,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, NoReturn, TypeAlias
 
 import attrs
 
+from taskorch._base.people import Caller, caller
 from taskorch._base.vocabulary import meant
+from taskorch._handles import TaskHandle
 from taskorch._managers import WorkflowRun
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch.errors import UnknownTaskError
 from taskorch.model import Task, show
 from taskorch.workflows import Workflow
 from taskorch.workflows._task_documents import tasks_of
@@ -194,6 +197,24 @@ def _or(words: list[str]) -> str:
 Refuse: TypeAlias = Callable[[str, str], NoReturn]
 
 
+def _never(_who: Caller, _id: str) -> bool:
+    return False
+
+
+def _bound_caller() -> Caller | None:
+    """Who asks, if they are bound to tenants."""
+    who = caller()
+    return None if who is None or who.tenants is None else who
+
+
+def _is_run(orch: TaskOrchestrator, run_id: str) -> bool:
+    try:
+        orch.workflows.get(run_id)
+    except UnknownTaskError:
+        return False
+    return True
+
+
 @attrs.frozen
 class Incoming:
     """
@@ -204,12 +225,16 @@ class Incoming:
         functions: What tasks may call, by name.
         refuse: How something is refused.
         programs: Whether tasks may start programs, and gates may look for files.
+        has_task: Whether a task is that of a caller who is bound to tenants.
+        has_run: Whether a run is.
     """
 
     orch: TaskOrchestrator
     functions: Mapping[str, Callable[..., Any]]
     refuse: Refuse
     programs: bool = False
+    has_task: Callable[[Caller, str], bool] = _never
+    has_run: Callable[[Caller, str], bool] = _never
 
     def tasks(self, documents: Sequence[object]) -> list[Task[Any]]:
         """
@@ -222,8 +247,69 @@ class Incoming:
             documents,
             self.functions,
             programs=self.programs,
-            handle=self.orch.handle,
+            handle=self._handle,
         )
+
+    def _handle(self, task_id: str) -> TaskHandle[Any]:
+        """
+        What stands for a result of another task.
+
+        Raises:
+            UnknownTaskError: It is not there, or not for who asks.
+        """
+        self._refuse_others(task_id)
+        return self.orch.handle(task_id)
+
+    def _refuse_others(self, task_id: str) -> None:
+        """
+        Refuse the id of a task of another tenant, for who is bound to tenants.
+
+        Raises:
+            UnknownTaskError: It is that of another.
+        """
+        who = _bound_caller()
+        if who is None or self.has_task(who, task_id):
+            return
+        msg = f"no task has the id {task_id!r}"
+        raise UnknownTaskError(msg, task_id=task_id)
+
+    def _owned(self, path: str, owner: str | None) -> str | None:
+        """The tenant of a task that comes in: that of who is bound to one."""
+        who = _bound_caller()
+        assert who is not None  # noqa: S101 - only those who are bound are asked for
+        assert who.tenants is not None  # noqa: S101 - see above
+        if owner is None and len(who.tenants) == 1:
+            return next(iter(who.tenants))
+        if owner is None or owner not in who.tenants:
+            allowed = ", ".join(sorted(who.tenants))
+            self.refuse(f"{path}owner", f"you submit for {allowed or 'nobody'}")
+        return owner
+
+    def _checked(self, path: str, task: Task[Any], ids: Collection[str]) -> Task[Any]:
+        """A task that comes in, as who is bound to tenants may submit it."""
+        owner = self._owned(path, task.owner)
+        for above in task.after:
+            name = above if isinstance(above, str) else getattr(above, "task_id", "")
+            if name and name not in ids:
+                self._refuse_others(name)
+        key = task.idempotency_key
+        # A key of another tenant means another task.
+        key = None if key is None else f"{owner}:{key}"
+        return attrs.evolve(task, owner=owner, idempotency_key=key)
+
+    def _bind(self, who: Caller, workflow: Workflow, run_id: Any) -> None:
+        """
+        Let a workflow that comes in be done for the tenant of who asks.
+
+        Raises:
+            UsageError: It names what is not theirs.
+        """
+        is_run = isinstance(run_id, str) and _is_run(self.orch, run_id)
+        if is_run and not self.has_run(who, run_id):
+            self.refuse("id", "it is taken")
+        own = workflow._tasks  # noqa: SLF001 - nobody else has it yet
+        for name, task in list(own.items()):
+            own[name] = self._checked(f"workflow.tasks.{name}.", task, own)
 
     def submit(
         self, documents: Sequence[object], keys: Sequence[str] | None = None
@@ -247,6 +333,12 @@ class Incoming:
             tasks = [
                 attrs.evolve(task, idempotency_key=key)
                 for task, key in zip(tasks, keys, strict=True)
+            ]
+        if _bound_caller() is not None:
+            ids = {task.id for task in tasks if task.id is not None}
+            tasks = [
+                self._checked(f"tasks[{place}].", task, ids)
+                for place, task in enumerate(tasks)
             ]
         return [handle.task_id for handle in self.orch.submit_tasks(tasks)]
 
@@ -287,6 +379,9 @@ class Incoming:
         if run_id is None and key is not None:
             digest = hashlib.sha256(key.encode()).hexdigest()[:24]
             run_id = f"{workflow.name}-{digest}"
+        who = _bound_caller()
+        if who is not None:
+            self._bind(who, workflow, run_id)
         return self.orch.workflows.start(workflow, run_id, parameters=parameters)
 
 

@@ -50,7 +50,9 @@ _KEPT: Final = 4
 #: Fields that stand around what users have said, beside those of events.
 _AROUND: Final = ("event", "job_id", "kind", "objective", "state", "unit", "schema")
 #: Fields of events with words of users, or of their programs.
-_THEIRS: Final = frozenset({"value", "message", "findings", "stats", "key", "owner"})
+_THEIRS: Final = frozenset(
+    {"value", "message", "findings", "stats", "key", "owner", "caller"}
+)
 _LEVEL: Final = 3
 
 

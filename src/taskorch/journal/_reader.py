@@ -207,7 +207,8 @@ def checked_texts(rows: Rows | Sequence[Row], epoch: int) -> Iterator[bytes]:
     """What the checksum of *rows* is made of."""
     if len(rows) == 1:
         # As most groups are, and the same as below.
-        a, b, c, d, e, f = rows.values if isinstance(rows, Rows) else rows[0]
+        one: Any = rows
+        a, b, c, d, e, f = one.values if isinstance(rows, Rows) else one[0]
         yield f"{epoch}\n{a}\n{b}\n{c}\n{d}\n{e}\n{f}\n".encode()
         return
     columns: Iterable[Sequence[Any]]

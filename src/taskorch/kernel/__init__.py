@@ -47,6 +47,7 @@ from taskorch.kernel._deciders import Again as Again
 from taskorch.kernel._deciders import Deciders as Deciders
 from taskorch.kernel._deciders import PolicyFault as PolicyFault
 from taskorch.kernel._deciders import PolicyGone as PolicyGone
+from taskorch.kernel._deciders import Ruling as Ruling
 from taskorch.kernel._dependencies import awaits as awaits
 from taskorch.kernel._dependencies import find_ring as find_ring
 from taskorch.kernel._dependencies import hangs_on as hangs_on

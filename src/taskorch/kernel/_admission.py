@@ -303,6 +303,7 @@ def tell_of_submission(
         spec.writes,
         spec.budget,
         spec.spends,
+        kernel.caller,
     )
     assert kernel.sink is not None  # noqa: S101 - set with tell_submitted
     kernel.sink.append((fact, row.cargo))

@@ -78,8 +78,13 @@ CONTINUED: Final = "continued"
 GONE: Final = "gone"
 #: The cause of a blockade, and of what ends it: the task waits for an event.
 EVENT: Final = "event"
-#: The same: the retry handler asks a person.
+#: The same: the retry handler, or a policy, asks a person.
 ASKED: Final = "asked"
+#: The same: policies deny its start.
+DENIED: Final = "policy"
+#: The type of the error of a task about whose start people are asked, and how they are.
+ASKS: Final = "PolicyAskedError"
+ASKING: Final = "policies ask whether it may start: "
 #: Causes of a failure that count against the record of the agent, if the task ran.
 _AGENTS_FAULT: Final = ("error", "timeout", "deadline", "component")
 #: Errors that say what the work has come to, and nothing of who did it: criteria of a
@@ -500,6 +505,7 @@ def _end_badly(
 def _end_waits(kernel: KernelState, row: TaskRow) -> None:
     """*row* ends: it waits for no time, no event and no answer any more."""
     kernel.asked.pop(row, None)
+    kernel.denied.pop(row, None)
     _forget_delay(kernel, row)
     if not _dependencies.awaits(row):
         return
@@ -583,12 +589,14 @@ def blocked(kernel: KernelState, row: TaskRow, event: TaskBlocked) -> None:
     extra.stop = ""
     # It may be that it waited for others until now. What was gone may return, and then
     # it waits as before.
-    if cause == GONE:
+    if cause in (GONE, DENIED) or event.error_type == ASKS:
         extra.blocked_by = {}
     else:
         _dependencies.detach(row)
     if cause == ASKED:
         kernel.asked[row] = None
+    elif cause == DENIED:
+        kernel.denied[row] = None
     kernel.move(row, _S.BLOCKED, now, reason)
 
 
@@ -653,7 +661,12 @@ def unblocked(kernel: KernelState, row: TaskRow, event: TaskUnblocked) -> None:
         return
     extra.decision = False
     kernel.asked.pop(row, None)
-    if extra.error is not None and extra.error[2] == GONE:
+    kernel.denied.pop(row, None)
+    if extra.error is not None and extra.error[0] == ASKS:
+        extra.permitted = extra.error[1].removeprefix(ASKING)
+    if extra.error is not None and (
+        extra.error[2] in (GONE, DENIED) or extra.error[0] == ASKS
+    ):
         extra.error = None
     if row.attempt or row.links is None or row.links.terms is None:
         _queue.requeue(kernel, row, now, reason)

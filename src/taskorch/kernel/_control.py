@@ -256,6 +256,22 @@ def is_unresolvable(row: TaskRow) -> bool:
     )
 
 
+def release_denied(kernel: KernelState, row: TaskRow, now: int, reason: str) -> None:
+    """*row*, which rules kept from starting, may try again: they are asked anew."""
+    tell(kernel, TaskUnblocked, row, now, reason)
+    _ends.decide(kernel, now)
+    _queue.ask_again(kernel)
+
+
+def judge_starts(kernel: KernelState, *, judged: bool) -> None:
+    """Rules are asked before starts, or others than before, or none any more."""
+    kernel.judged = judged
+    # Whom tasks go to without being looked at was known for other rules.
+    for bucket in kernel.buckets.values():
+        bucket.route = bucket.quota_route = None
+        bucket.route_version = -1
+
+
 def decide(
     kernel: KernelState, row: TaskRow, verdict: str, now: int, reason: str = ""
 ) -> bool:

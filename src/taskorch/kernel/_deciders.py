@@ -184,6 +184,25 @@ class Again:
     cargo: Any = None
 
 
+@attrs.frozen
+class Ruling:
+    """
+    What rules say of a start.
+
+    Attributes:
+        permit: By what it is allowed; see `TaskStarted`.
+        denied: Why it is not; "": it is.
+        asks: Whether people may allow it.
+        violated: Of `PolicyViolated` what follows the task; nothing: there is nothing
+            to tell.
+    """
+
+    permit: tuple[str, ...] = ()
+    denied: str = ""
+    asks: bool = False
+    violated: tuple[Any, ...] = ()
+
+
 class Deciders(Protocol):
     """Protocol: the policies, as the kernel asks them. All raise PolicyFault."""
 
@@ -236,6 +255,14 @@ class Deciders(Protocol):
         now: int,
     ) -> str | None:
         """Why the transition is forbidden, or None."""
+        ...
+
+    def is_judged(self, task_type: str) -> bool:
+        """Whether rules are asked before tasks of the type start."""
+        ...
+
+    def judge(self, row: TaskRow, now: int) -> Ruling:
+        """What rules say of a start of the task; asked if the kernel is `judged`."""
         ...
 
     def join(self, row: TaskRow, states: dict[str, TaskState], now: int) -> bool:

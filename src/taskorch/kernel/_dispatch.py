@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from taskorch.events import AllocationChanged, TaskStarted
+from taskorch.events import AllocationChanged, PolicyViolated, TaskStarted
 from taskorch.kernel import (
     _backfill,
     _breakers,
@@ -20,8 +20,16 @@ from taskorch.kernel import (
     _scopes,
     _shortages,
 )
-from taskorch.kernel._application import agent_of, begin, tell
-from taskorch.kernel._deciders import PolicyFault
+from taskorch.kernel._application import (
+    ASKED,
+    ASKING,
+    ASKS,
+    DENIED,
+    agent_of,
+    begin,
+    tell,
+)
+from taskorch.kernel._deciders import PolicyFault, Ruling
 from taskorch.kernel._ends import note_fault
 from taskorch.kernel._history import TellAllocation, row_extra
 from taskorch.kernel._rows import (
@@ -45,7 +53,9 @@ from taskorch.model import TaskState, Units
 _RUNNING: Final = TaskState.RUNNING
 
 
-def place(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
+def place(  # noqa: C901 - all who are asked, in order
+    kernel: KernelState, bucket: Bucket, row: TaskRow, now: int
+) -> None:
     """
     Ask everybody about *row*, the first of *bucket*, and act on the answers.
 
@@ -71,6 +81,8 @@ def place(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
             if kernel.under_way is not None:
                 _backfill.blocked(kernel, row)
             return
+        if kernel.judged and not _is_allowed(kernel, row, now):
+            return
         shorts = _limits.short_of_pools(kernel, bucket)
         room = _limits.candidates(kernel, bucket, shorts)
         failing = _failing(kernel, bucket, row, room, now)
@@ -86,6 +98,31 @@ def place(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
     except PolicyFault as fault:
         kernel.last = None
         component_failed(kernel, row, fault, now)
+    kernel.ruling = None
+
+
+def _is_allowed(kernel: KernelState, row: TaskRow, now: int) -> bool:
+    """Whether rules allow *row* to start; if not, it is on hold from now on."""
+    ruling = kernel.deciders.judge(row, now)
+    if not ruling.denied:
+        kernel.ruling = ruling
+        return True
+    _tell_of_violations(kernel, row, ruling, now)
+    error = ("PolicyDeniedError", ruling.denied, DENIED)
+    if ruling.asks:
+        error = (ASKS, f"{ASKING}{ruling.denied}", ASKED)
+    _ends.hold(kernel, row, error, now)
+    _ends.decide(kernel, now)
+    if kernel.under_way is not None:
+        _queue.ask_again(kernel)
+    return False
+
+
+def _tell_of_violations(
+    kernel: KernelState, row: TaskRow, ruling: Ruling, now: int
+) -> None:
+    if ruling.violated:
+        kernel.note(PolicyViolated, now, row.id, *ruling.violated, cargo=row.cargo)
 
 
 def _must_wait(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> bool:
@@ -191,6 +228,7 @@ def _try(
                 and kernel.under_way is None
                 and not agent.lease_ns
                 and agent.info.breaker is None
+                and not (kernel.judged and deciders.is_judged(bucket.spec.type))
                 and len(bucket.agents) == 1
                 and bucket.agents_version >= 0
                 and not bucket.spec.writes
@@ -226,6 +264,8 @@ def start(
     reason: str,
 ) -> None:
     """Begin an attempt of *row*, the head of its bucket, on *agent*."""
+    if kernel.ruling is not None:
+        _tell_of_violations(kernel, row, kernel.ruling, now)
     row.bucket.pop(row)
     kernel.queued -= 1
     kernel.seq += 1
@@ -251,6 +291,7 @@ def tell_of_start(kernel: KernelState, row: TaskRow, now: int) -> None:
         alloc,
         row.reason,
         choice,
+        () if kernel.ruling is None else kernel.ruling.permit,
     )
     kernel.sink.append((fact, row.cargo))
 

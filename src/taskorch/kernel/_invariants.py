@@ -104,6 +104,16 @@ def check_asked(kernel: KernelState, faults: list[str]) -> None:
     asked = [row.id for row in kernel.tasks.values() if _is_asked(row)]
     if sorted(asked) != sorted(row.id for row in kernel.asked):
         faults.append(f"people are asked about {asked}, not {[*kernel.asked]}")
+    denied = [row.id for row in kernel.tasks.values() if _is_denied(row)]
+    if sorted(denied) != sorted(row.id for row in kernel.denied):
+        faults.append(f"rules deny {denied}, not {[*kernel.denied]}")
+
+
+def _is_denied(row: TaskRow) -> bool:
+    extra = row.extra
+    if extra is None or extra.error is None:
+        return False
+    return extra.decision and extra.error[2] == "policy"
 
 
 def _is_asked(row: TaskRow) -> bool:

@@ -73,6 +73,8 @@ class Kernel(KernelState):
     resume: Final = _control.resume
     set_priority: Final = _control.set_priority
     decide: Final = _control.decide
+    release_denied: Final = _control.release_denied
+    judge_starts: Final = _control.judge_starts
     answer: Final = _control.answer
     refuse_answer: Final = _control.refuse_answer
     emit: Final = _control.emit
@@ -119,6 +121,7 @@ class Kernel(KernelState):
     forget_results: Final = _standing.forget
 
     # The state of the runtime itself.
+    act_for: Final = _standing.act_for
     pause: Final = _standing.pause
     unpause: Final = _standing.unpause
     limit: Final = _standing.limit

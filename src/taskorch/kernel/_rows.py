@@ -292,6 +292,7 @@ class RowExtra:
         "left_ns",
         "limit_ns",
         "past",
+        "permitted",
         "priority",
         "rerun_id",
         "rerun_of",
@@ -368,6 +369,8 @@ class RowExtra:
         self.rerun_id: str | None = None
         #: Its attempt waits for another task, without a slot. Checked: `check_books`.
         self.yielded: bool = False
+        #: What people were asked by policies before a start, and let pass; or "".
+        self.permitted: str = ""
         #: Why the StateMachine would not let it start.
         self.veto: str = ""
         #: Of which resources its latest attempt has said what it has spent of a budget;
@@ -628,13 +631,14 @@ class BudgetRow:
         #: How much there was to be, as it was declared last; it may be raised since.
         self.declared: Units = ()
         #: Of each resource, how much there is, and how much is reserved or spent.
+        #: Checked: `check_budgets`.
         self.pools: dict[str, PoolRow] = {}
         #: Of each resource, how much is spent. Checked: `check_budgets`.
         self.spent: dict[str, int] = {}
         #: It was told that little is left, since there is as much as now.
         self.is_low: bool = False
-        #: How often people were asked since it was used up; and whether they are to
-        #: answer still.
+        #: How often people were asked what is to become of it; less than 0: they do not
+        #: have to answer any more.
         self.asked: int = 0
         #: It keeps nobody from starting any more.
         self.is_open: bool = False
@@ -709,6 +713,7 @@ ShortageKind: TypeAlias = Literal[
     "not_started",
     "slot",
     "veto",
+    "rules",
     "capability",
     "lost",
     "draining",
@@ -740,7 +745,7 @@ class Shortage(NamedTuple):
     #: Of `too small`, `too little`, `quota` and `rate`: the resource, the pool, the
     #: rate. Of a breaker: for which capability; "" is for all. `fails`: the agent that
     #: does better. `reservation`: the task that comes first. `capability`: those that
-    #: are required. `veto`, `allocator`: the policy's reason. `scope`: the folder or
+    #: are required. `veto`, `rules`, `allocator`: the reason. `scope`: the folder or
     #: file that another may write; `turn`: the task whose turn it is to write.
     #: `budget`: the pool of the budget.
     name: str = ""

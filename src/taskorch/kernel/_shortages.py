@@ -153,6 +153,9 @@ def shortages(kernel: KernelState, row: TaskRow, now: int) -> list[Shortage]:
         shorts += [slot._replace(agent=None) for slot in slots[:1] if slot]
         slots = [None] * len(agents)
     shorts += _of_veto_so_far(kernel, row, now)
+    if kernel.judged and row.state is _QUEUED:
+        denied = kernel.deciders.judge(row, now).denied
+        shorts += [Shortage("rules", denied)] if denied else []
     shorts += _limits.of_rates(bucket, now)
     if bucket.spec.budget:
         shorts += _budgets.shortages(kernel, bucket)

@@ -288,6 +288,11 @@ def stop_attempt(kernel: KernelState, row: TaskRow) -> None:
     kernel.effects.append(StopAttempt(row, row.attempt, "stop"))
 
 
+def act_for(kernel: KernelState, name: str) -> None:
+    """From here on, somebody whose *name* was proved asks; "": nobody."""
+    kernel.caller = name
+
+
 def own_fact(kernel: KernelState, cls: type[Event], now: int, *fields: Any) -> Fact:
     """A fact that goes to no sink: the driver says it, and keeps it, itself."""
     kernel.seq += 1

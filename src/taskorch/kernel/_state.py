@@ -21,8 +21,15 @@ from taskorch._base.limits import (
     POISON_ATTEMPTS,
 )
 from taskorch.errors import InternalError
-from taskorch.events import Event, Fact, TaskCompleted, TaskStarted, TaskSubmitted
-from taskorch.kernel._deciders import Deciders, contenders
+from taskorch.events import (
+    CAUSED,
+    Event,
+    Fact,
+    TaskCompleted,
+    TaskStarted,
+    TaskSubmitted,
+)
+from taskorch.kernel._deciders import Deciders, Ruling, contenders
 from taskorch.kernel._history import Effect, remember
 from taskorch.kernel._rows import (
     AgentRow,
@@ -488,6 +495,7 @@ class KernelState:
         "buckets",
         "budgets",
         "by_hand",
+        "caller",
         "cancelled",
         "causes",
         "claims",
@@ -498,6 +506,7 @@ class KernelState:
         "deciders",
         "deciding",
         "delayed",
+        "denied",
         "dropped",
         "effects",
         "elastic",
@@ -514,6 +523,7 @@ class KernelState:
         "holders",
         "holds",
         "ineligible",
+        "judged",
         "keep",
         "last",
         "leaked",
@@ -550,6 +560,7 @@ class KernelState:
         "returning",
         "rigid",
         "room",
+        "ruling",
         "running",
         "runs",
         "schedules",
@@ -678,7 +689,7 @@ class KernelState:
         }
         #: Pools that no policy sees, by their names: what may be written, by folder or
         #: file (who may write it holds all of it, and a unit of each folder above: see
-        #: `_scopes`), and budgets. Checked: `check_scopes`, `check_budgets`.
+        #: `_scopes`), and budgets. Checked: `check_scopes`.
         self.beside: dict[str, PoolRow] = {}
         #: What is spent, and does not come back: see `_budgets`. Checked:
         #: `check_budgets`.
@@ -864,8 +875,18 @@ class KernelState:
         #: last time, and what it raised then.
         self.faults: dict[str, tuple[int, int, str]] = {}
 
+        #: Whether rules are asked before starts: see `Deciders.judge`.
+        self.judged: bool = False
+        #: What rules said of the start that is under way; None: they were not asked.
+        self.ruling: Ruling | None = None
+        #: Tasks that rules keep from starting, on hold until they allow it. Checked:
+        #: `check_asked`.
+        self.denied: dict[TaskRow, None] = {}
+
         #: The number of the latest fact.
         self.seq: int = 0
+        #: Who asks for what is done now; "": nobody whose name was proved.
+        self.caller: str = ""
         #: Where facts go, as `(fact, cargo)`; None: nobody listens.
         self.sink: list[tuple[Fact, Any]] | None = None
         #: Whether `TaskSubmitted` is made: somebody listens for it. So with the next
@@ -889,7 +910,11 @@ class KernelState:
         self.seq += 1
         if self.sink is not None:
             made: Any = cls
-            self.sink.append((made(self.seq, now, *fields), cargo))
+            if self.caller and cls in CAUSED:
+                fact = made(self.seq, now, *fields, caller=self.caller)
+            else:
+                fact = made(self.seq, now, *fields)
+            self.sink.append((fact, cargo))
 
     def move(self, row: TaskRow, after: TaskState, now: int, detail: str = "") -> None:
         """

@@ -21,6 +21,7 @@ from taskorch.events import (
     AttemptReturned,
     AttemptStopping,
     AttemptWaiting,
+    BudgetSpent,
     Event,
     QuestionAnswered,
     QuestionReminded,
@@ -121,6 +122,7 @@ MOVES: Final = (
     Moves(AttemptWaiting, _application.waiting, _stays(_RUNNING)),
     Moves(AttemptReturned, _application.returned, _stays(_RUNNING)),
     Moves(AllocationChanged, _application.allocation_changed, _stays(_RUNNING)),
+    Moves(BudgetSpent, _application.spent, _stays(_RUNNING)),
     Moves(SlotLeaked, _application.slot_leaked, _stays(_RUNNING)),
     Moves(
         SlotRecovered,

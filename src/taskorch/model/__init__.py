@@ -132,6 +132,7 @@ from taskorch.model._program import of_attempt as of_attempt
 from taskorch.model._question import ANSWER_TO as ANSWER_TO
 from taskorch.model._question import APPROVAL_OF as APPROVAL_OF
 from taskorch.model._question import MAX_NAME as MAX_NAME
+from taskorch.model._question import OF_WAIVERS as OF_WAIVERS
 from taskorch.model._question import RAISE as RAISE
 from taskorch.model._question import Answer as Answer
 from taskorch.model._question import Escalation as Escalation
@@ -143,7 +144,6 @@ from taskorch.model._question import check_answerer as check_answerer
 from taskorch.model._question import check_emitted as check_emitted
 from taskorch.model._question import check_event as check_event
 from taskorch.model._question import is_for_people as is_for_people
-from taskorch.model._question import person as person
 from taskorch.model._question import question_of as question_of
 from taskorch.model._question import to_question as to_question
 from taskorch.model._quota import BURST as BURST

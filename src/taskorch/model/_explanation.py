@@ -45,8 +45,8 @@ class Remedy:
             enough, allocations by hand among them. `release`: the allocations.
         name: `free`, `enlarge_pool`: the resource, or `slots`; or what it may write.
             `raise_budget`: the resource. `agent_back`: the
-            worker. `policy`: `state_machine`, `allocator` or `join`. `emit`: the event.
-            `release_starts`: who holds them.
+            worker. `policy`: `state_machine`, `allocator`, `join` or `governance`.
+            `emit`: the event. `release_starts`: who holds them.
         amount: `free`: how much more. `raise_quota`, `raise_budget`,
             `raise_concurrency`, `enlarge_pool`: the new value.
         seconds: `wait`: for how long.
@@ -80,8 +80,8 @@ class Blocker:
     Attributes:
         kind: `dependency`, `event`, `delay`, `deadline`, `capability`, `agent`, `slot`,
             `resource`, `quota`, `rate`, `budget`, `scope`, `reservation`, `allocator`,
-            `veto`, `suspended`, `decision`, `stopping`, `not_started`, `starts_held`,
-            `journal` or `terminal`.
+            `veto`, `policy`, `suspended`, `decision`, `stopping`, `not_started`,
+            `starts_held`, `journal` or `terminal`.
         detail: One sentence, for people.
         name: What is short: the name of a resource, a worker, a capability, a task.
         need: How much is needed; None if that is no amount.

@@ -6,7 +6,6 @@ Decisions: 0078, 0197.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from enum import Enum
@@ -15,6 +14,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch._base.frozen import frozen
+from taskorch._base.people import person
 from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.model._checks import is_name
@@ -49,9 +49,14 @@ def check_event(name: object) -> str:
             f"characters and without a space at either end, not {show(name)}"
         )
         raise InvalidTaskError(msg)
+    if name.startswith(OF_WAIVERS):
+        msg = f"{show(name)} is no event of yours: its name is reserved"
+        raise InvalidTaskError(msg, hint="rt.request_waiver(…), rt.revoke_waiver(…)")
     return name
 
 
+#: How the events begin that put waivers in force and revoke them.
+OF_WAIVERS: Final = "taskorch waiver "
 #: How the events begin that stand for answers to questions.
 ANSWER_TO: Final = "answer to "
 #: How the events begin that stand for approvals; then come the run and the phase.
@@ -221,9 +226,22 @@ class Question(Wait):
         if who in map(person, self.not_by):
             is_asking = self.asked_by is not None and who == person(self.asked_by)
             return f"{by}{' asks, and' * is_asking} may not answer it"
-        if self.who is not None and by not in self.who:
+        if self.who is not None and who not in map(person, self.who):
             return f"{by} is none of those who may: {', '.join(self.may_answer)}"
         return ""
+
+    def announces(
+        self, task_id: str, result: Any, now: int
+    ) -> tuple[str, Any, int] | None:
+        """
+        The event that *result*, with which its task completes, is for others.
+
+        Returns:
+            Its name, its payload, and until when it is kept, in ns since the epoch;
+            None: there is none.
+        """
+        del task_id, result, now
+        return None
 
     @property
     def whom(self) -> str:
@@ -369,15 +387,6 @@ class Escalation(OpenQuestion):
         names = ("escalation_id", "timestamp", "task_id", "question")
         fields = {name: getattr(self, name) for name in names}
         return {**OpenQuestion.to_dict(self), **fields}
-
-
-def person(name: str) -> str:
-    """
-    What names have in common that may be one person's: without case and odd space.
-
-    Who may answer is named exactly; who may not, and who has answered, by this.
-    """
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def question_of(payload: object) -> Question | None:

@@ -18,6 +18,7 @@ from itertools import islice
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from taskorch._base.people import caller
 from taskorch._base.visible import said
 from taskorch.errors import TaskorchError, UnknownTaskError
 from taskorch.model import (
@@ -110,6 +111,21 @@ class RunsOfJournal:
                 self._last = event.seq
                 self._index.take(event)
             yield self._index
+
+
+def _sees_all() -> bool:
+    """Whether who asks is bound to no tenants."""
+    who = caller()
+    return who is None or who.tenants is None
+
+
+def _is_seen(line: RunLine) -> bool:
+    """Whether a run is for who asks: none of its tasks is another tenant's."""
+    who = caller()
+    tenants = line.tenants - {None}
+    if who is None or who.tenants is None:
+        return True
+    return bool(tenants) and tenants <= who.tenants
 
 
 class RunViews:
@@ -236,13 +252,13 @@ class RunViews:
         board = self._board()
         now_ns = board.now()
         with board.runs() as index:
-            if after and after not in index.lines:
+            if after and not (after in index.lines and _is_seen(index.lines[after])):
                 return None
-            runs = index.newest(which, after)
+            runs: Iterator[RunLine] = filter(_is_seen, index.newest(which, after))
             if day:
                 runs = (line for line in runs if index.day_of(line) == day)
             lines = [*islice(runs, limit + 1)]
-            total = len(index.lines)
+            total = len(index.lines) if _sees_all() else len(lines)
             rows = [line.to_dict(now_ns) for line in lines[:limit]]
         return {
             "runs": rows,
@@ -266,7 +282,7 @@ class RunViews:
             line = index.lines.get(run_id)
             row = None if line is None else line.to_dict(now_ns)
             good = index.last_good(run_id)
-            last_good = None if good is None else good.run_id
+            last_good = good.run_id if good is not None and _is_seen(good) else None
         statuses = self._latest(orch, run_id, line)
         if not statuses:
             msg = f"there is no run {show(run_id)}"

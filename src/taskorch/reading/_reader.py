@@ -298,11 +298,26 @@ class JournalReader:
         Raises:
             JournalError: While iterating: see `JournalReader`.
         """
+        return (fact for fact, _ in self.entries(after))
+
+    def entries(self, after: int = 0) -> Iterator[Entry]:
+        """
+        All events of all tasks in order, each with what the journal keeps beside it.
+
+        That is the task of a submission, the result of a completion, the payload of an
+        event from outside; None of most.
+
+        Args:
+            after: Only what came after the event of this number.
+
+        Raises:
+            JournalError: While iterating: see `JournalReader`.
+        """
         entries = self._journal.read(after)
         while True:
             with only_looking():
                 some = list(islice(entries, _PAGE))
-            yield from (fact for fact, _ in some)
+            yield from some
             if len(some) < _PAGE:
                 return
 

@@ -146,6 +146,7 @@ class RunLine:
             and its state.
         held: Of the tasks that are suspended, the states in which they were.
         error: The latest failure in it that no other one caused.
+        tenants: Those whom its tasks are done for; None: nobody in particular.
     """
 
     run_id: str
@@ -163,6 +164,7 @@ class RunLine:
     held: dict[str, str] = attrs.field(factory=dict[str, str])
     counts: Counter[str] = attrs.field(factory=Counter[str])
     error: Broken | None = None
+    tenants: set[str | None] = attrs.field(factory=set[str | None])
 
     @property
     def state(self) -> str:
@@ -378,6 +380,7 @@ class RunIndex:
         if line is not None:
             state = _S.PENDING if event.after or event.wait else _S.QUEUED
             self._submit(line, event.task_id, state)
+            line.tenants.add(event.owner)
             line.ended_ns = 0
 
     def _completed(self, event: TaskCompleted) -> None:

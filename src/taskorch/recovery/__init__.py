@@ -6,7 +6,6 @@ measured, and act. What is done is said to the kernel by the answers of a RetryH
 or with the public names of the orchestrator: nothing here touches a task by itself.
 
 - `_classes`, `_words`: the class of a failure; what a program's last words say of it.
-- `_patterns`: regular expressions of users, in bounded time.
 - `_matrix`, `_handler`: what follows each class, as data; the RetryHandler that looks
   it up.
 - `_aside`: functions of the user's beside the drivers: one that hangs holds up nothing.

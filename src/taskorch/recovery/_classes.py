@@ -21,6 +21,7 @@ import attrs
 
 from taskorch._base.vocabulary import meant, suggesting
 from taskorch._documents.forms import Each, Number, Text, may_be
+from taskorch._documents.patterns import searcher
 from taskorch.errors import (
     AttemptLostError,
     InvalidTaskError,
@@ -31,7 +32,6 @@ from taskorch.errors import (
     leaves,
 )
 from taskorch.model import ProgramResult
-from taskorch.recovery._patterns import searcher
 from taskorch.recovery._words import CAUSE, ERROR, HINT, SUMMARY, lines_of, strongest
 
 #: Whether the same once more may succeed, for each class of failures.

@@ -50,6 +50,7 @@ from taskorch.runtime._translation import (
 from taskorch.runtime._work import NO_KWARGS, Work, capture, note_cache
 
 if TYPE_CHECKING:
+    from taskorch.runtime._governor import PolicyGovernor
     from taskorch.runtime._runtime import AnyRuntime
 
 __all__ = ("Batch", "Entry", "Preparation")
@@ -82,6 +83,8 @@ class Entry:
     is_anew: bool = False
     #: What becomes of the options of the one that is there.
     change: Change | None = None
+    #: What policies have to tell of it; None: nothing.
+    verdict: Any = None
     #: The task as it was handed over.
     given: Task = attrs.field(init=False)
 
@@ -108,6 +111,7 @@ class Batch:
         "needs_more",
         "refs",
         "run",
+        "verdicts",
         "works",
     )
 
@@ -132,6 +136,9 @@ class Batch:
         self.are_expected: bool = False
         #: Some wait for others.
         self.are_linked: bool = False
+        #: By their places, of those about which policies have something to tell: the
+        #: task as it was handed over, and the verdict.
+        self.verdicts: dict[int, tuple[Task, Any]] = {}
 
     @property
     def tasks(self) -> Iterator[Task]:
@@ -153,6 +160,8 @@ class Batch:
             refs = self.refs.get(place, ())
             entry = Entry(task, work, bucket, refs, document)
             entry.run = self.run
+            if place in self.verdicts:
+                entry.given, entry.verdict = self.verdicts[place]
             entries.append(entry)
         return entries
 
@@ -214,6 +223,12 @@ class Preparation:
             return None
         if not all(map(is_simple, tasks.values())):
             return None
+        governor = self._rt.governor
+        if governor is not None and any(
+            governor.is_asked("submit", str(task.type)) for task in tasks.values()
+        ):
+            # They are judged with the ids that they have in the run.
+            return None
         batch = Batch(run_id)
         batch.are_shared = True
         batch.ids = ids_in_run(run_id, tasks)
@@ -242,8 +257,11 @@ class Preparation:
         fn: Any = None
         called: Callable[..., Any] | None
         executor: AttemptExecutor[Any] | None = None
+        governor = rt.governor
         budget = current_budget()
         for task in tasks:
+            if governor is not None:
+                task = self._judged(batch, task, governor)  # noqa: PLW2901
             key = kind_of(task) if isinstance(task, Task) else None
             if budget and key is not None and task.budget is None:
                 key = (budget, key)
@@ -310,6 +328,24 @@ class Preparation:
                     documents.append(self.document(kept))
             works.append(work)
             buckets.append(bucket)
+
+    def _judged(self, batch: Batch, task: Any, governor: PolicyGovernor) -> Any:
+        """
+        *task*, which may be anything, as policies change it.
+
+        Raises:
+            PolicyDeniedError: They deny it.
+        """
+        is_task = isinstance(task, Task) and isinstance(task.type, str)
+        if not is_task or not governor.is_asked("submit", task.type):
+            return task
+        # What is not well formed is not judged, but refused.
+        self.validate(task)
+        changed, verdict = governor.admit(task)
+        if verdict is not None:
+            batch.verdicts[len(batch.works)] = task, verdict
+            batch.needs_more = True
+        return changed
 
     def _note_own(self, batch: Batch, task: Task, work: Work) -> None:
         """Note what a task says for itself alone, as far as that matters to *batch*."""

@@ -1008,6 +1008,8 @@ def progress(rt: Runtime, work: Work, attempt: int, value: Any) -> None:
     """A task reported *value*."""
     row = work._row
     extra_of(work).progress = value
+    if rt.governor is not None:
+        rt.governor.progressed(work, attempt, value)
     if rt.committer is not None:
         try:
             rt.committer.journal.document(value)

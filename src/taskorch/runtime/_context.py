@@ -242,9 +242,16 @@ LOG: Final = logging.getLogger("taskorch.task")
 
 def current_budget() -> str:
     """The budget of the block, or else of the attempt, that the caller is in; or ""."""
+    budget, worker = BUDGET.get(), LOCAL.worker
+    if budget:
+        return budget
+    if worker is not None and worker.current is not None:
+        row: TaskRow = worker.current[0]
+        return row.bucket.spec.budget
     inside: object = CURRENT.get()
-    if BUDGET.get() or not isinstance(inside, AttemptContext):
-        return BUDGET.get()
+    if not isinstance(inside, AttemptContext):
+        # In another process it is a copy, and its budget is there.
+        return ""
     return inside._row.bucket.spec.budget
 
 

@@ -13,7 +13,7 @@ from functools import wraps
 from threading import current_thread, get_ident, main_thread
 from time import monotonic
 from types import MappingProxyType
-from typing import Any, Final, NoReturn, TypeVar, cast
+from typing import Any, Final, NoReturn, Protocol, TypeVar, cast
 
 import attrs
 
@@ -39,6 +39,7 @@ from taskorch.kernel import (
     Kernel,
     PolicyFault,
     PolicyGone,
+    Ruling,
     Share,
     ShareView,
     Spec,
@@ -275,6 +276,21 @@ def _guarded(component: str) -> Callable[[F], F]:
     return wrap
 
 
+_RULED: Final = Ruling()
+
+
+class JudgesStarts(Protocol):
+    """Protocol: has starts judged; see `PolicyGovernor`."""
+
+    def is_asked(self, moment: str, name: str) -> bool:
+        """Whether a policy judges tasks of a type then."""
+        ...
+
+    def rule(self, row: TaskRow, now: int) -> Ruling:
+        """What policies say of a start of *row*."""
+        ...
+
+
 class PolicyDeciders:
     """The kernel's questions, answered by the seven."""
 
@@ -288,6 +304,8 @@ class PolicyDeciders:
         self.asking: int = 0
         #: Whether this is a copy in the child of a fork.
         self.forked: int = 0
+        #: Has starts judged, if there are policies as data.
+        self.governor: JudgesStarts | None = None
         #: `(component, seconds)` of slow calls, for the runtime to report.
         self.slow: list[tuple[str, float]] = []
         self.aging_ns: int | None = None
@@ -659,6 +677,17 @@ class PolicyDeciders:
             return state.value
         finally:
             self.asking = asking
+
+    def is_judged(self, task_type: str) -> bool:
+        """See `Deciders.is_judged`."""
+        governor = self.governor
+        return governor is not None and governor.is_asked("start", task_type)
+
+    @_guarded("governance")
+    def judge(self, row: TaskRow, now: int) -> Ruling:
+        """See `Deciders.judge`."""
+        governor = self.governor
+        return _RULED if governor is None else governor.rule(row, now)
 
     @_guarded("join")
     def join(self, row: TaskRow, states: dict[str, TaskState], now: int) -> bool:

@@ -383,6 +383,10 @@ class Directory:
         kernel = self._rt.kernel
         return task_id in kernel.tasks or task_id in kernel.evicted
 
+    def is_gone(self, work: Work) -> bool:
+        """Under the lock: whether a task has left the journal since it was found."""
+        return self.departures > 0 and not self.is_known(work._row.id)
+
     def run_of(self, task_id: str) -> str:
         """
         The run of a workflow that a task is of, by its id; "" if it is of none.
@@ -464,6 +468,10 @@ class Directory:
             msg = f"{_name_of(by)} needs {work!r}, which is of another orchestrator"
             raise UnknownTaskError(msg, hint=_FOREIGN, task_id=by.id)
         row = work._row
+        if self.is_gone(work):
+            msg = f"{_name_of(by)} needs task {row.id}, which has left the journal"
+            hint = "hand over what it has made instead: handle.result()"
+            raise UnknownTaskError(msg, hint=hint, task_id=by.id)
         if row.state not in (TaskState.FAILED, TaskState.CANCELLED):
             return work
         latest = self.reruns.latest(stem_of(row.id))

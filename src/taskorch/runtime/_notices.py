@@ -677,6 +677,7 @@ def _listen(rt: Runtime) -> None:
         if any(view in wanted for view in views)
     }
     keep = rt.memory is None or rt.memory.keep_events
+    heard = frozenset[type[Event]]() if rt.governor is None else rt.governor.wants
     with rt.lock:
         rt.publisher.receivers = wanted
         rt.wanted = frozenset(facts)
@@ -684,11 +685,11 @@ def _listen(rt: Runtime) -> None:
             # The facts of earlier lives are told to nobody.
             return
         sink = rt.kernel.sink
-        if sink is None and (facts or keep):
+        if sink is None and (facts or keep or heard):
             sink = []
-        elif not (facts or keep):
+        elif not (facts or keep or heard):
             sink = None
-        classes = frozenset(CATALOGUE if keep else facts)
+        classes = frozenset(CATALOGUE if keep else facts) | heard
         rt.kernel.listen(sink, classes, ready=TaskReady in facts)
     rt.timer.monitor(any(cls in wanted for cls in MONITORING))
 

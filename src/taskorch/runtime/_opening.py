@@ -364,6 +364,8 @@ class Recovery:
             rt.weights.note(row, rt.weights.weigh(row.cargo, row.cargo._value, None))
         rt.weights.let_go(committer.last)
         kernel.listen([], _ALL)
+        if rt.governor is not None:
+            rt.governor.recall(past.last)
         recover(kernel, rt.epoch, now_ns())
         if rt.takes_up:
             self._take_up(now_ns)
@@ -442,6 +444,8 @@ def open_journal(rt: Runtime) -> None:
                 Recovery(rt).run()
                 rt.opened = True
                 rt.committer.journal.when_lost(rt.fail_stop)
+                if rt.governor is not None:
+                    rt.governor.look(rt.now())
                 rt.settle(rt.now())
                 rt.opened_at = rt.committer.last
             rt.loops.opened_here()

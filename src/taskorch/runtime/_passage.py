@@ -426,6 +426,20 @@ def emit(rt: Runtime, name: str, payload: Any, keep_ns: int) -> int:
     return let_go
 
 
+def keep_event(rt: Runtime, name: str, payload: Any, until_ns: int, now: int) -> None:
+    """
+    Under the lock: emit an event for which nobody waits, and keep it until *until_ns*.
+
+    Raises:
+        InvalidTaskError: The journal cannot keep *payload*.
+    """
+    emitted = Emitted(payload)
+    if rt.committer is not None:
+        emitted.document = rt.committer.journal.document(payload)
+        rt.committer.documents[emitted] = emitted.document
+    rt.kernel.emit(name, emitted, until_ns - now, now)
+
+
 # -- calls on their way in, and attempts on theirs to the end --------------------------
 
 # These functions are methods of the runtime; they are here so that both can be read.
@@ -487,8 +501,9 @@ def submit_calls(
     known = rt.known_calls.get(fn.__qualname__) if type(fn) is FunctionType else None
     if known is None or known.code is not fn.__code__ or fn.__dict__:
         known = None
+    is_asked = rt.governor is not None and rt.governor.is_asked_of(fn)
     is_told = known is None and declared(fn) is not None
-    if is_told or _refer(calls) or current_budget():
+    if is_told or is_asked or _refer(calls) or current_budget():
         return submit_tasks(
             rt, [Task.call(fn, *args, kwargs=kwargs) for args, kwargs in calls]
         )
@@ -591,6 +606,8 @@ def knows(rt: Runtime, fn: Callable[..., Any]) -> bool:
     """Whether calls of *fn* are accepted without asking a validator."""
     known = rt.known_calls.get(call_type(fn))
     if known is None or known.bucket.forgotten:
+        return False
+    if rt.governor is not None and rt.governor.is_asked_of(fn):
         return False
     return known.bucket.verdict is True
 
@@ -699,6 +716,8 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
     """
     if work._task is not None and error is None and work._task.retry is not NO_RETRY:
         error = unwanted(work, value)
+    if rt.governor is not None and error is None:
+        error = rt.governor.result_error(work, attempt, value)
     committer, lock, kernel = rt.committer, rt.lock, rt.kernel
     document = None
     if committer is not None and (value is not None or error is not None):

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import attrs
 
 from taskorch._base.members import has
+from taskorch._base.people import person
 from taskorch._base.visible import said
 from taskorch._base.vocabulary import meant
 from taskorch.errors import (
@@ -58,7 +59,6 @@ from taskorch.model import (
     last_of,
     number_of,
     numbered,
-    person,
     plain,
     show,
     some,
@@ -403,6 +403,9 @@ def vote(
     if verdict == "complete":
         for each in rows:
             keep_value(rt, each.cargo, result)
+        announced = question.announces(row.id, result, now)
+        if announced is not None:
+            rt.keep_event(*announced, now)
     return bool(verdict)
 
 

@@ -15,11 +15,13 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context
+from functools import partial
 from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from taskorch._base.limits import BLOCKING_SECONDS
+from taskorch._base.people import caller_name
 from taskorch._base.visible import said
 from taskorch.errors import (
     ComponentError,
@@ -78,6 +80,7 @@ from taskorch.runtime._work import (
 from taskorch.signals import Signals
 
 if TYPE_CHECKING:
+    from taskorch.runtime._governor import PolicyGovernor
     from taskorch.runtime._memo import Memo
     from taskorch.runtime._output import KeptOutput
     from taskorch.runtime._pruning import Pruner
@@ -105,6 +108,11 @@ class AnyRuntime(Protocol):
     @property
     def committer(self) -> Committer | None:
         """What keeps facts; None: nothing outlives the process."""
+        ...
+
+    @property
+    def governor(self) -> PolicyGovernor | None:
+        """Has what comes in judged, if there are policies as data."""
         ...
 
     @property
@@ -203,6 +211,7 @@ class Runtime:
         "first_made",
         "fleet",
         "glue",
+        "governor",
         "halted",
         "joining",
         "kernel",
@@ -263,6 +272,7 @@ class Runtime:
     rerun: Final = _passage.rerun
     add_parents: Final = _passage.add_parents
     emit: Final = _passage.emit
+    keep_event: Final = _passage.keep_event
 
     # What running tasks leave, and who listens.
     checkpoint: Final = _committer.checkpoint
@@ -373,6 +383,8 @@ class Runtime:
         self.first_made: dict[str, Any] = {}
         #: The rules over what is measured, once they are watched.
         self.alerts: Any = None
+        #: Has what comes in and starts judged, if there are policies as data.
+        self.governor: PolicyGovernor | None = None
         #: Types of tasks that only hold the others together: see `Stats.glue`.
         self.glue: tuple[str, ...] = ()
         #: Agents that do what no other can: see `AgentStats.stands_by`.
@@ -439,6 +451,8 @@ class Runtime:
         self.kernel.hand_over = self._hand_over
         self.kernel.whom = whom
         self.deciders.bind(self.kernel)
+        if self.deciders.governor is not None:
+            self.kernel.judge_starts(judged=True)
 
     def name_life(self) -> None:
         """Ids of one life differ from those of any other."""
@@ -514,6 +528,9 @@ class Runtime:
                 claim.cargo()
         if kernel.open or kernel.returning or kernel.growing or kernel.spent:
             kernel.dispatch(now)
+        if self.governor is not None:
+            # Before what has ended leaves memory.
+            self.governor.hear()
         if self.orphans and kernel.parked:
             hold_orphans(self, now)
         if kernel.touched:
@@ -577,6 +594,9 @@ class Runtime:
         """
         if self.deciders.asking or self.deciders.forked:
             self.deciders.refuse_reentry()
+        who = caller_name()
+        if who:
+            change = partial(self._asked_by, who, change)
         committer = self.committer
         if committer is not None:
             if not self.opened:
@@ -587,6 +607,14 @@ class Runtime:
                 committer.wait_kept(last)
                 return result
         return self._step(change, None)[0]
+
+    def _asked_by(self, who: str, change: Callable[[int], Any], now: int) -> Any:
+        """Make *change*, for which *who* asks."""
+        self.kernel.act_for(who)
+        try:
+            return change(now)
+        finally:
+            self.kernel.act_for("")
 
     @defers_interrupts
     def _step(
@@ -680,6 +708,9 @@ class Runtime:
         items = self.kernel.sink
         if not items:
             return
+        if self.governor is not None:
+            self.governor.hear()
+            self.governor.handed_over()
         if self.spans is not None:
             signed(items, self.spans)
         if self.committer is not None:

@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import attrs
 
 from taskorch._base.limits import NS
+from taskorch._base.people import caller
 from taskorch.errors import (
     CycleError,
     DuplicateTaskError,
+    InvalidTaskError,
     InvalidTransitionError,
     UnknownCapabilityError,
     UnknownTaskError,
@@ -183,6 +185,7 @@ class Submission:
         if (
             batch.needs_more
             or not self._is_new(batch)
+            or self._has_lost(batch)
             or not self._is_agreed(batch, now)
         ):
             return None
@@ -243,6 +246,15 @@ class Submission:
             ids = [*ids, *[reruns.latest(task_id) for task_id in ids if task_id]]
         return kernel.tasks.keys().isdisjoint(ids) and kernel.evicted.isdisjoint(ids)
 
+    def _has_lost(self, batch: Batch) -> bool:
+        """Under the lock: whether what a task waits for has left the journal since."""
+        directory = self._rt.directory
+        if not directory.departures:
+            return False
+        own = {*batch.works}
+        above = {each for work in batch.works for each in work._above}
+        return any(directory.is_gone(each) for each in above if each not in own)
+
     def _is_agreed(self, batch: Batch, now: int) -> bool:
         """
         Under the lock: whether nobody need be asked about any task of *batch*.
@@ -300,7 +312,7 @@ class Submission:
             return None
         return latest_finish_first(works, [work._above for work in works], lengths)
 
-    def admit_entries(
+    def admit_entries(  # noqa: C901 - one step, in order
         self,
         entries: Sequence[Entry],
         now: int,
@@ -322,7 +334,10 @@ class Submission:
             UsageError: One is refused; nothing has changed.
             PolicyFault: A policy failed; nothing has changed.
         """
+        if self._rt.governor is not None:
+            self._rt.governor.confirm(entries, now)
         self._name(entries, now)
+        _refuse_others(entries)
         objects = {id(entry.given): entry for entry in entries}
         self._compare(entries, objects, replace=replace, renewing=renewing)
         self._run_again(entries, now)
@@ -362,6 +377,8 @@ class Submission:
                 self._renew(old, entry.work, now, is_anew=is_anew)
                 self._replace(old, entry.work, self._rows_of(old), now)
                 self.give_up(old, entry.work, now)
+        if self._rt.governor is not None:
+            self._rt.governor.admitted(entries, now)
         for entry in entries:
             if entry.change is not None:
                 self._change(entry, now)
@@ -853,6 +870,26 @@ class Submission:
             row.named = True
         if task.idempotency_key is not None:
             self._rt.directory.keys[task.idempotency_key] = row.id
+
+
+def _refuse_others(entries: Sequence[Entry]) -> None:
+    """
+    Refuse what is there already for another tenant than those of who asks.
+
+    Raises:
+        InvalidTaskError: One is.
+    """
+    who = caller()
+    if who is None or who.tenants is None:
+        return
+    for entry in entries:
+        if entry.existing is None:
+            continue
+        owner = entry.existing._row.bucket.spec.owner
+        # What asks people in a run of theirs is for nobody in particular.
+        if not (who.sees(owner) or (owner is None and entry.run)):
+            msg = f"id: {entry.existing._row.id} is taken"
+            raise InvalidTaskError(msg)
 
 
 def _length(entry: Entry) -> float | None:

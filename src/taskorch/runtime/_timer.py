@@ -163,6 +163,9 @@ class TimerThread:
                 pulse = self._see_that_we_ran(now)
                 rt.kernel.tick(now)
                 has_room = rt.room.try_more(now)
+                held = rt.governor
+                if held is not None:
+                    held.look_if_due(now)
                 notices = rt.notices.look_for_lost(now)
                 launch = rt.settle(now)
                 if now >= self._next_report:
@@ -171,6 +174,7 @@ class TimerThread:
                 due = rt.kernel.next_due()
                 until = NEVER if due is None else due
                 until = min(until, self._next_report, rt.room.due, notices, now + pulse)
+                until = min(until, NEVER if held is None else held.due_ns)
                 if self._repeated:
                     until = min(until, self._repeat(now))
                 if watch is not None:

@@ -21,6 +21,7 @@ import attrs
 
 from taskorch._base.ends import strip
 from taskorch._base.limits import NS
+from taskorch._base.people import act_alone, caller
 from taskorch._base.read_only import ReadOnly
 from taskorch.errors import (
     ComponentError,
@@ -329,6 +330,8 @@ def capture(spans: Spans | None) -> Context:
     if spans is not None:
         return spans.capture()
     found = copy_context()
+    if caller() is not None:
+        found.run(act_alone)
     # Mostly there are none: one object less for each task.
     return found if len(found) else NO_VARIABLES
 

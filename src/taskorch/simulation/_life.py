@@ -239,6 +239,7 @@ class Life(Hosting):
         self.lock: nullcontext[None] = nullcontext()
         self.publisher: SimpleNamespace = SimpleNamespace(lost=0)
         self.committer: None = None
+        self.governor: None = None
         self.spans: None = None
         self.rerun_failed: bool = False
         self.opened_at: int = -1

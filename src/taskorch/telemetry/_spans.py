@@ -38,6 +38,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from taskorch._base.people import act_alone
 from taskorch.events import (
     AttemptStopping,
     Event,
@@ -347,6 +348,7 @@ class Spans:
         return variables
 
     def _submit(self) -> None:
+        act_alone()
         span = start(
             self._tracer,
             "submit",

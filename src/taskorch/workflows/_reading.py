@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from taskorch._base.described import Declared, Form, declared, texts_of
+from taskorch._base.people import caller_name, may_speak_as
 from taskorch._base.vocabulary import guess
 from taskorch._documents.forms import (
     WRONG,
@@ -391,7 +392,10 @@ class DocumentReader:
         if "details" in document:
             asked["details"] = self._plain(f"{path}.details", document["details"])
         if asked.get("asked_by") is None:
-            asked["asked_by"] = document.get("owner")
+            # Whoever has proved a name asks under that.
+            asked["asked_by"] = caller_name() or document.get("owner")
+        elif not may_speak_as(asked["asked_by"]):
+            self._fault(f"{path}.asked_by", "it is the name of another")
         question = None
         if self._count == before:
             make = partial(to_question, asked.pop("question"))

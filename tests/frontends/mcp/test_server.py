@@ -27,8 +27,10 @@ from taskorch.client import Client
 from taskorch.frontends.mcp import TOOLS, OrchestratorPlace
 from taskorch.frontends.mcp._http import McpPath
 from taskorch.frontends.mcp._server import MOST_BYTES, make_server
+from taskorch.frontends.people import Tokens
 from taskorch.frontends.service import create_app, serve
 from taskorch.frontends.service._app import make_app
+from taskorch.frontends.service._guard import Doors
 from taskorch.reading import JournalReader
 
 TOKEN = "x" * 32
@@ -327,6 +329,59 @@ def test_a_service_has_tools_behind_its_token():
         assert service.send("GET", "/mcp").status == 401
 
 
+def test_a_token_has_the_tools_that_its_roles_allow(tmp_path):
+    """A program acts under its own name; a model with a person's token is nobody."""
+    tokens = Tokens(tmp_path / "tokens.json")
+    bot = tokens.add("bot", ["operate"], kind="program")
+    lou = tokens.add("lou", ["look"])
+    ada = tokens.add("ada", ["operate", "submit"])
+    worker = tokens.add("w", ["worker"])
+    acme = tokens.add("acme", ["administer"], tenants=["acme"])
+    changing = ["submit", "cancel", "answer", "hold"]
+    orch = orchestrator()
+    heard = []
+    for name in ("starts_held", "task_submitted", "question_answered"):
+        getattr(orch.signals, name).connect(heard.append)
+
+    async def story(service):
+        async with at_service(service, lou) as client:
+            names = {tool.name for tool in (await client.list_tools()).tools}
+            assert names.isdisjoint(changing)
+            assert "find" in names
+            with pytest.raises(MCPError, match="the token may not use cancel"):
+                await client.call_tool("cancel", {"task": "a"})
+        async with at_service(service, bot) as client:
+            names = {tool.name for tool in (await client.list_tools()).tools}
+            assert {"cancel", "answer", "hold"} <= names
+            assert "submit" not in names
+            await call(client, "hold", reason="a look")
+            await call(client, "answer", question="for-bot", choice="approve")
+        async with at_service(service, ada) as client:
+            await call(client, "submit", tasks=[TASK])
+            answer = await client.call_tool(
+                "answer", {"question": "for-ada", "choice": "approve"}
+            )
+            assert "is for people" in answer.content[0].text
+        async with at_service(service, worker) as client:
+            assert (await client.list_tools()).tools == []
+            with pytest.raises(MCPError, match="may not look"):
+                await client.read_resource("taskorch://statistics")
+        with pytest.raises(BaseException):  # noqa: B017 - it is not let in at all
+            async with at_service(service, acme):
+                pass
+
+    with served(orch, token=None, tokens=tokens, mcp=changing) as service:
+        orch.submit_task(Task.question("go?", id="for-bot", who=["Bot"]))
+        orch.submit_task(Task.question("go?", id="for-ada", who=["ada"]))
+        run(story(service))
+    asked = [each for each in heard if each.caller]
+    assert [(type(e).__name__, e.caller, getattr(e, "by", "")) for e in asked] == [
+        ("StartsHeld", "bot", "bot"),
+        ("QuestionAnswered", "bot", "bot"),
+        ("TaskSubmitted", "ada", ""),
+    ]
+
+
 def test_a_service_that_was_not_asked_for_it_has_none():
     with served(orchestrator()) as service:
         assert service.ask("POST", "/mcp", {}).status == 404
@@ -379,7 +434,8 @@ def test_a_wait_is_over_once_nobody_waits_for_its_answer():
         path = McpPath(make_server(place))
         app = make_app(
             [],
-            token=TOKEN,
+            doors=Doors(TOKEN),
+            orch=lambda: orch,
             hosts=["127.0.0.1"],
             close=int,
             routes=[path.route],

@@ -21,14 +21,14 @@ from taskorch._verbs.remedies import in_tools
 from taskorch.errors import AnswerRefusedError, TaskorchError, UnknownTaskError
 from taskorch.frontends._incoming import findings_of
 from taskorch.frontends.mcp import TOOLS, OrchestratorPlace, tools_of
-from taskorch.frontends.mcp._calls import MOST_SHOWN, Caller
+from taskorch.frontends.mcp._calls import MOST_SHOWN, ToolUser
 from taskorch.frontends.mcp._tools import Effect
 from taskorch.reading import JournalReader
 
 ROOT = Path(__file__).parents[3]
 BY_NAME = {tool.name: tool for tool in TOOLS}
 CHANGING = [tool.name for tool in TOOLS if tool.effect is not Effect.NONE]
-ME = Caller("mcp")
+ME = ToolUser("mcp")
 
 
 @pytest.fixture
@@ -255,7 +255,7 @@ def test_a_wait_ends_with_the_task_or_with_its_time(orch, place):
 
 def test_a_wait_ends_when_nobody_wants_to_know(orch, place):
     orch.submit_task(Task.wait_for("go", id="later"))
-    caller = Caller("mcp")
+    caller = ToolUser("mcp")
     threading.Timer(0.1, caller.gone.set).start()
     before = time.monotonic()
     answer = BY_NAME["wait"].use(place, {"task": "later", "seconds": 60}, caller)

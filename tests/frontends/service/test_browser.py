@@ -17,6 +17,7 @@ from tests.frontends.service.tools import Service, recorded, shown
 from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import Approval, Task, TaskOrchestrator, Workflow
+from taskorch.frontends.people import Tokens
 from taskorch.frontends.service import new_token
 from taskorch.model import FILTERS, Answer
 from taskorch.protocols import RetryDecision
@@ -752,6 +753,53 @@ def test_a_page_without_the_token_asks_for_it(browser):
         context.close()
 
 
+def test_who_is_logged_in_is_shown_and_is_offered_what_they_may_do(browser, tmp_path):
+    tokens = Tokens(tmp_path / "tokens.json")
+    holders = {
+        "lou": tokens.add("lou", ["look"]),
+        "ada": tokens.add("ada", ["operate"]),
+        "acme": tokens.add("acme", ["operate"], tenants=["acme"]),
+    }
+    with shown(tokens=tokens) as service:
+        for owner in ("acme", "beta"):
+            ask = Task.question("Ship it?", id=f"ask-{owner}", owner=owner)
+            service.orch.submit_task(ask)
+        context = browser.new_context()
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE * 1_000)
+        for name, token in holders.items():
+            page.goto(f"{service.server.url}/#/task/ask-acme")
+            page.fill("#token", token)
+            page.click("text=Open")
+            page.wait_for_selector(f"#who:has-text('{name} (')")
+            page.wait_for_selector("h2:has-text('Ship it?')")
+            may = name != "lou"
+            assert page.locator("#do-cancel").count() == may
+            assert page.locator("button:text-is('approve')").count() == may
+            assert page.locator("label:has-text('Your name')").count() == 0
+            titles = page.locator("#nav a").all_inner_texts()
+            assert ("Metrics" in titles) == (name != "acme")
+            kept = page.evaluate(
+                "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])"
+            )
+            session = context.cookies()[0]["value"]
+            assert token not in kept
+            assert session not in kept
+            assert page.evaluate("history.length") > 0
+            assert token not in page.url
+            if name == "acme":
+                go(page, service, "tasks")
+                page.wait_for_selector("a:text-is('ask-acme')")
+                assert page.locator("a:text-is('ask-beta')").count() == 0
+                page.goto(f"{service.server.url}/#/task/ask-acme")
+                page.click("button:text-is('approve')")
+                eventually(lambda: service.orch.handle("ask-acme").done())
+            page.click("#log-out")
+            page.wait_for_selector("#token")
+        context.close()
+        assert service.orch.handle("ask-acme").result().by == ("acme",)
+
+
 def test_neither_the_token_nor_a_way_in_stays_in_the_profile(browser, tmp_path):
     """What a browser keeps of the address, in any of its files, lets in nobody."""
     with shown() as service:
@@ -766,12 +814,14 @@ def test_neither_the_token_nor_a_way_in_stays_in_the_profile(browser, tmp_path):
         assert "#code" not in page.url
         page.reload()
         page.wait_for_selector("#count-completed")
+        session = context.cookies()[0]["value"]
         page.close()
         context.close()
         kept = b"".join(
             path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
         )
         assert service.token.encode() not in kept
+        assert session.encode() not in kept
         sent = {"Content-Type": "application/json"}
         said = json.dumps({"code": code}).encode()
         assert service.send("POST", "/api/v1/page/key", said, sent).status == 401

@@ -256,9 +256,9 @@ def test_requests_with_the_token_are_bounded_too(monkeypatch):
 
 def test_addresses_are_forgotten_at_some_number(monkeypatch):
     monkeypatch.setattr("taskorch.frontends.service._guard._ADDRESSES", 2)
-    from taskorch.frontends.service._guard import RequestGuard
+    from taskorch.frontends.service._guard import Doors, RequestGuard
 
-    guard = RequestGuard(None, token=new_token(), hosts=(), opened=())
+    guard = RequestGuard(None, doors=Doors(new_token()), hosts=(), opened=())
     for name in ("a", "b", "c"):
         guard._bucket_of({"client": (name, 1)})
     guard._bucket_of({})

@@ -55,37 +55,40 @@ def test_a_link_to_the_page_lets_in_once():
             body = json.dumps(said).encode()
             return service.send("POST", "/api/v1/page/key", body, sent)
 
-        key = change(said).said["key"]
-        begun, _, mark = key.rpartition(".")
+        cookie = change(said).headers["set-cookie"].partition(";")[0]
+        name, _, session = cookie.partition("=")
+        begun, _, mark = session.rpartition(".")
         for good, status in (
-            (key, 200),
-            (service.token, 200),
+            (session, 200),
             (code, 401),
+            (service.token, 401),
             (f"{begun}.{mark[:-1]}", 401),
             (f"0{begun[1:]}.{mark}", 401),
             (f"1.x.{mark}", 401),
             (mark, 401),
             (".", 401),
+            ("...", 401),
             ("", 401),
         ):
-            headers = {"Authorization": f"Bearer {good}"}
+            headers = {"Cookie": f"{name}={good}"}
             assert service.send("GET", "/api/v1/board", b"", headers).status == status
-        for bad in (said, {"code": ""}, {"code": key}, {"code": service.token}):
+        for bad in (said, {"code": ""}, {"code": session}, {"code": service.token}):
             assert change(bad).status == 401
         assert change({"cod": code}).status == 422
 
 
-def test_a_key_is_one_for_the_next_life_with_the_same_token_and_no_other():
-    keys = []
+def test_a_session_goes_on_in_the_next_life_with_the_same_token_and_no_other():
+    cookies, port = [], 0
     for token in ("a-token-of-sixteen", "a-token-of-sixteen", "another-of-sixteen"):
-        with shown(token=token) as service:
-            if not keys:
+        with shown(token=token, port=port) as service:
+            port = service.server.port
+            if not cookies:
                 code = service.server.page.partition("#code=")[2]
                 said = json.dumps({"code": code}).encode()
                 sent = {"Content-Type": "application/json"}
                 answer = service.send("POST", "/api/v1/page/key", said, sent)
-                keys.append(answer.said["key"])
-            headers = {"Authorization": f"Bearer {keys[0]}"}
+                cookies.append(answer.headers["set-cookie"].partition(";")[0])
+            headers = {"Cookie": cookies[0]}
             status = service.send("GET", "/api/v1/board", b"", headers).status
             assert status == (401 if token.startswith("another") else 200)
 

@@ -149,9 +149,12 @@ def orchestrator(**options) -> TaskOrchestrator:
 
 
 @contextmanager
-def shown(token=None, **options):
+def shown(token=None, port=0, tokens=None, **options):
     """An orchestrator that is served, its page too."""
-    with TaskOrchestrator(**options) as orch, orch.serve(port=0, token=token) as server:
+    with (
+        TaskOrchestrator(**options) as orch,
+        orch.serve(port=port, token=token, tokens=tokens) as server,
+    ):
         yield Service(orch, server, server.token)
 
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch._base.backoff import Backoff
+from taskorch._base.people import person as person_key
 from taskorch._base.visible import visible
 from taskorch._verbs.remedies import all_in_tools, in_tools
 from taskorch.errors import AnswerRefusedError, InvalidTaskError, UnknownTaskError
@@ -65,7 +66,7 @@ _PAUSES: Final = Backoff(0.02, 1.0)
 
 
 @attrs.frozen
-class Caller:
+class ToolUser:
     """
     Who uses a tool.
 
@@ -106,7 +107,7 @@ class Form:
 # -- asking ------------------------------------------------------------------------
 
 
-def find(place: Any, values: Mapping[str, Any], _: Caller) -> dict[str, Any]:
+def find(place: Any, values: Mapping[str, Any], _: ToolUser) -> dict[str, Any]:
     """The tasks that pass the filter."""
     conditions: Any = {name: values[name] for name in FILTERS if name in values}
     limit = values.get("limit", ROWS)
@@ -154,12 +155,12 @@ def _event(event: Any) -> dict[str, Any]:
     return {"event": signal_name(type(event)), "at": at, **fields}
 
 
-def status(place: Any, values: Mapping[str, Any], _: Caller) -> dict[str, Any]:
+def status(place: Any, values: Mapping[str, Any], _: ToolUser) -> dict[str, Any]:
     """The state of a task."""
     return _shortened(place.get_task_status(values["task"]).to_dict(), MOST_SHOWN)
 
 
-def why(place: Any, values: Mapping[str, Any], _: Caller) -> dict[str, Any]:
+def why(place: Any, values: Mapping[str, Any], _: ToolUser) -> dict[str, Any]:
     """Why a task, a run or a schedule is as it is; or all that is wrong."""
     if "task" not in values:
         return _troubles(place)
@@ -328,7 +329,7 @@ def _causes(failures: list[dict[str, Any]]) -> str:
     )
 
 
-def wait(place: Any, values: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
+def wait(place: Any, values: Mapping[str, Any], caller: ToolUser) -> dict[str, Any]:
     """Wait until a task has ended, or the time is over, or nobody wants to know."""
     task = values["task"]
     end = monotonic() + values.get("seconds", SECONDS)
@@ -349,25 +350,25 @@ def wait(place: Any, values: Mapping[str, Any], caller: Caller) -> dict[str, Any
     return {**document, "ended": now.is_terminal, "text": text}
 
 
-def questions(place: Any, _: Mapping[str, Any], __: Caller) -> dict[str, Any]:
+def questions(place: Any, _: Mapping[str, Any], __: ToolUser) -> dict[str, Any]:
     """The open questions."""
     documents = [_document(each) for each in place.questions()]
     return {"questions": [_shortened(each, MOST_SHOWN) for each in documents]}
 
 
-def schedules(place: Any, values: Mapping[str, Any], _: Caller) -> dict[str, Any]:
+def schedules(place: Any, values: Mapping[str, Any], _: ToolUser) -> dict[str, Any]:
     """All schedules, or one with the times that come."""
     if "name" in values:
         return {"schedules": [place.schedule(values["name"])]}
     return {"schedules": place.schedules()}
 
 
-def plan(place: Any, values: Mapping[str, Any], _: Caller) -> dict[str, Any]:
+def plan(place: Any, values: Mapping[str, Any], _: ToolUser) -> dict[str, Any]:
     """The plan of a request."""
     return {"plan": place.plan(values["request"])}
 
 
-def doctor(place: Any, _: Mapping[str, Any], __: Caller) -> dict[str, Any]:
+def doctor(place: Any, _: Mapping[str, Any], __: ToolUser) -> dict[str, Any]:
     """How the whole is, as far as the place knows."""
     answer = {"statistics": _document(place.get_stats())}
     if hasattr(place, "health"):
@@ -380,7 +381,7 @@ def doctor(place: Any, _: Mapping[str, Any], __: Caller) -> dict[str, Any]:
 # -- changing ----------------------------------------------------------------------
 
 
-def submit(place: Any, values: Mapping[str, Any], _: Caller) -> dict[str, Any]:
+def submit(place: Any, values: Mapping[str, Any], _: ToolUser) -> dict[str, Any]:
     """Submit tasks or a workflow; or say what would come of it."""
     if ("tasks" in values) == ("workflow" in values):
         msg = "submit: tasks, or a workflow, is needed, and not both"
@@ -413,7 +414,7 @@ def _simulated(place: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     return {"ids": [], "run": None, **all_in_tools(plain(report))}
 
 
-def form(place: Any, values: Mapping[str, Any], caller: Caller) -> Form | None:
+def form(place: Any, values: Mapping[str, Any], caller: ToolUser) -> Form | None:
     """What the person at the client is asked, if the choice is to be theirs."""
     person, name = caller.person, values["question"]
     if "choice" in values or person is None:
@@ -422,7 +423,12 @@ def form(place: Any, values: Mapping[str, Any], caller: Caller) -> Form | None:
     if asked is None:
         # It is refused as an answer is.
         return None
-    if person not in (asked["who"] or [person]) or person in asked["not_by"]:
+    key = person_key(person)
+    who, not_by = (
+        None if asked[name] is None else {person_key(each) for each in asked[name]}
+        for name in ("who", "not_by")
+    )
+    if (who and key not in who) or key in (not_by or ()):
         msg = f"question {name} is not for {person}"
         raise AnswerRefusedError(msg, hint="tell a person that it waits", task_id=name)
     details = asked["details"]
@@ -474,7 +480,7 @@ def _names(asked: dict[str, Any]) -> tuple[str, str]:
     return asked["id"], asked["answer_to"]
 
 
-def answer(place: Any, values: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
+def answer(place: Any, values: Mapping[str, Any], caller: ToolUser) -> dict[str, Any]:
     """Answer a question that is for the caller by name, or as a person has said."""
     name = values["question"]
     asked = _open(place, name)
@@ -485,7 +491,8 @@ def answer(place: Any, values: Mapping[str, Any], caller: Caller) -> dict[str, A
         names = [_document(each)["id"] for each in place.questions()]
         hint = f"open are {some(names)}" if names else "no question is open"
         raise AnswerRefusedError(msg, hint=hint)
-    if not caller.is_person and caller.by not in (asked["who"] or ()):
+    named = {person_key(each) for each in asked["who"] or ()}
+    if not caller.is_person and person_key(caller.by) not in named:
         # Where anybody may answer, any person is meant.
         msg = f"question {name} is for people: its `who` does not name {caller.by}"
         hint = "tell a person that it waits; they answer where they are asked"
@@ -506,7 +513,7 @@ def answer(place: Any, values: Mapping[str, Any], caller: Caller) -> dict[str, A
     return {"decided": decided}
 
 
-def cancel(place: Any, values: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
+def cancel(place: Any, values: Mapping[str, Any], caller: ToolUser) -> dict[str, Any]:
     """Cancel a task."""
     changed = place.cancel_task(
         values["task"], reason=f"cancelled over MCP by {caller.by}"
@@ -522,14 +529,14 @@ def _state(place: Any, task: str) -> str:
         return "ended"
 
 
-def rerun(place: Any, values: Mapping[str, Any], _: Caller) -> dict[str, Any]:
+def rerun(place: Any, values: Mapping[str, Any], _: ToolUser) -> dict[str, Any]:
     """Run a task again."""
     downstream = values.get("downstream")
     handle = place.rerun_task(values["task"], downstream=downstream)
     return {"task_id": handle.task_id}
 
 
-def hold(place: Any, values: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
+def hold(place: Any, values: Mapping[str, Any], caller: ToolUser) -> dict[str, Any]:
     """Suspend a task, or hold what would start."""
     if "task" in values:
         for name in ("reason", "most"):
@@ -544,14 +551,14 @@ def hold(place: Any, values: Mapping[str, Any], caller: Caller) -> dict[str, Any
     return {"changed": True}
 
 
-def release(place: Any, values: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
+def release(place: Any, values: Mapping[str, Any], caller: ToolUser) -> dict[str, Any]:
     """Resume a task, or let tasks start again."""
     if "task" in values:
         return {"changed": place.resume_task(values["task"])}
     return {"changed": place.release_starts(values.get("by", caller.by))}
 
 
-def reprioritise(place: Any, values: Mapping[str, Any], _: Caller) -> dict[str, Any]:
+def reprioritise(place: Any, values: Mapping[str, Any], _: ToolUser) -> dict[str, Any]:
     """Move a task in the queue."""
     return {"changed": place.set_priority(values["task"], values["priority"])}
 

@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.routing import Route
 
+from taskorch._base.people import asking
 from taskorch.frontends.mcp._server import MOST_BYTES
+from taskorch.frontends.service._bodies import HttpProblem
+from taskorch.frontends.service._guard import WHO
 
 if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
@@ -59,4 +62,11 @@ class McpPath:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         assert self._manager is not None  # noqa: S101 - the app lives
-        await self._manager.handle_request(scope, receive, send)
+        who = scope[WHO]
+        if who.tenants is not None:
+            # What tools say is of all tenants.
+            problem = HttpProblem(403, "not_for_tenants", "tools are of all tenants")
+            await problem.response(scope)(scope, receive, send)
+            return
+        with asking(who):
+            await self._manager.handle_request(scope, receive, send)

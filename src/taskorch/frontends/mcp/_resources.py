@@ -18,7 +18,7 @@ from taskorch._base.visible import visible
 from taskorch._verbs.remedies import in_tools
 from taskorch.errors import TaskorchError
 from taskorch.frontends.mcp import _calls
-from taskorch.frontends.mcp._calls import Caller
+from taskorch.frontends.mcp._calls import ToolUser
 from taskorch.frontends.mcp._tools import Tool
 from taskorch.workflows import document_schema
 
@@ -52,7 +52,7 @@ class _Source(NamedTuple):
 
     place: Any
     tools: Mapping[str, Tool]
-    caller: Caller
+    caller: ToolUser
 
 
 class _Resource(NamedTuple):
@@ -164,7 +164,7 @@ def templates(place: Any) -> list[types.ResourceTemplate]:
 
 
 def read(
-    tools: Mapping[str, Tool], place: Any, uri: str, caller: Caller, notice: str
+    tools: Mapping[str, Tool], place: Any, uri: str, caller: ToolUser, notice: str
 ) -> types.ReadResourceResult:
     """
     What stands at an address, with a *notice* where it has texts of others.

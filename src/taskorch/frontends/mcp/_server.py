@@ -19,6 +19,7 @@ from typing import Any, Final
 import attrs
 
 import taskorch
+from taskorch._base.people import caller as proved_caller
 from taskorch._base.visible import visible
 from taskorch._verbs.remedies import in_tools
 from taskorch.errors import (
@@ -27,8 +28,9 @@ from taskorch.errors import (
     TaskorchError,
     ValidationFailedError,
 )
-from taskorch.frontends.mcp._calls import Caller, Form, as_json
+from taskorch.frontends.mcp._calls import Form, ToolUser, as_json
 from taskorch.frontends.mcp._tools import Effect, Tool, tools_of, why_absent
+from taskorch.frontends.people import may
 
 try:
     import anyio
@@ -128,12 +130,12 @@ class _Handlers:
         self._calls = calls
         self._by = by
         self._person = person
-        self._listed = [_described(tool) for tool in calls.tools.values()]
+        self._listed = {name: _described(tool) for name, tool in calls.tools.items()}
         self._turns = anyio.CapacityLimiter(_AT_ONCE)
         self._long_turns = anyio.CapacityLimiter(_LONG_AT_ONCE)
 
     async def _on_thread(
-        self, caller: Caller, call: Callable[[], Any], *, is_long: bool = False
+        self, caller: ToolUser, call: Callable[[], Any], *, is_long: bool = False
     ) -> Any:
         turns = self._long_turns if is_long else self._turns
         try:
@@ -144,7 +146,19 @@ class _Handlers:
             caller.gone.set()
 
     async def list_tools(self, _context: Any, _params: Any) -> types.ListToolsResult:
-        return types.ListToolsResult(tools=self._listed)
+        tools = self._calls.tools
+        mine = [each for name, each in self._listed.items() if _may_use(tools[name])]
+        return types.ListToolsResult(tools=mine)
+
+    def _caller(self, person: str | None = None) -> ToolUser:
+        """Who uses a tool: a program with a token of its own has the name of that."""
+        who = proved_caller()
+        if who is None or not who.name:
+            return ToolUser(self._by, person)
+        if who.kind == "program":
+            return ToolUser(who.name)
+        # A model with the token of a person is not that person, who can be asked.
+        return ToolUser(self._by, who.name)
 
     async def call_tool(self, context: Any, params: types.CallToolRequestParams) -> Any:
         tools = self._calls.tools
@@ -152,7 +166,12 @@ class _Handlers:
         if tool is None:
             text = why_absent(self._calls.place, params.name, tools)
             raise MCPError(types.INVALID_PARAMS, text)
-        caller = Caller(self._by, self._person if _can_ask(context) else None)
+        if not _may_use(tool):
+            text = f"the token may not use {tool.name}"
+            raise MCPError(types.INVALID_PARAMS, text)
+        caller = self._caller(self._person)
+        if not _can_ask(context):
+            caller = attrs.evolve(caller, person=None)
         may_last = has_tasks(context)
         use = partial(self._calls.used, tool, params, caller, may_last=may_last)
         return await self._on_thread(caller, use, is_long=tool.is_long and not may_last)
@@ -171,14 +190,16 @@ class _Handlers:
     async def read_resource(
         self, _context: Any, params: types.ReadResourceRequestParams
     ) -> Any:
-        caller = Caller(self._by)
+        _refuse_looks()
+        caller = self._caller()
         return await self._on_thread(
             caller, partial(self._calls.read, params.uri, caller)
         )
 
     async def get_task(self, context: Any, params: types.GetTaskRequestParams) -> Any:
         check_client(context)
-        caller = Caller(self._by)
+        _refuse_looks()
+        caller = self._caller()
         state = partial(self._calls.state, params.task_id, caller)
         return await self._on_thread(caller, state)
 
@@ -194,9 +215,39 @@ class _Handlers:
         self, context: Any, params: types.GetTaskRequestParams
     ) -> dict[str, Any]:
         check_client(context)
+        _refuse_looks()
         cancel = partial(self._calls.cancel, params.task_id)
-        await self._on_thread(Caller(self._by), cancel)
+        await self._on_thread(self._caller(), cancel)
         return {}
+
+
+#: What verbs of a place are called by a service, where that has another name.
+_OPERATIONS: Final[Mapping[str, str]] = {
+    "plan": "make_plan",
+    "schedule": "schedule_status",
+    "schedules": "find_schedules",
+    "submit_documents": "submit_task",
+}
+
+
+def _may_use(tool: Tool) -> bool:
+    """Whether who asks may do all that a tool does."""
+    who = proved_caller()
+    names = [_OPERATIONS.get(name, name) for name in tool.needs]
+    return who is None or all(may(who, name) for name in names)
+
+
+def _refuse_looks() -> None:
+    """
+    Refuse to show anything to who may not look.
+
+    Raises:
+        MCPError: They may not.
+    """
+    who = proved_caller()
+    if who is not None and not may(who, "tasks"):
+        text = "the token may not look at anything"
+        raise MCPError(types.INVALID_PARAMS, text)
 
 
 def _can_ask(context: Any) -> bool:
@@ -232,7 +283,7 @@ class _Calls:
         self.tools = tools
         self.waits = waits
 
-    def read(self, uri: str, caller: Caller) -> types.ReadResourceResult:
+    def read(self, uri: str, caller: ToolUser) -> types.ReadResourceResult:
         """What stands at the address of a resource."""
         try:
             return _resources.read(self.tools, self.place, uri, caller, _QUOTES)
@@ -243,7 +294,7 @@ class _Calls:
         self,
         tool: Tool,
         params: types.CallToolRequestParams,
-        caller: Caller,
+        caller: ToolUser,
         *,
         may_last: bool,
     ) -> Any:
@@ -276,7 +327,7 @@ class _Calls:
             text = "the tool has failed"
             return _failed("internal", text, "the log of the server says why", {})
 
-    def state(self, name: str, caller: Caller) -> dict[str, Any]:
+    def state(self, name: str, caller: ToolUser) -> dict[str, Any]:
         """How a task of the protocol stands, with the answer of `wait` at the end."""
         tool = self.tools["wait"]
 

@@ -33,7 +33,7 @@ from taskorch.errors import (
 )
 from taskorch.frontends._incoming import findings_of
 from taskorch.frontends.mcp import _calls
-from taskorch.frontends.mcp._calls import Caller, Form
+from taskorch.frontends.mcp._calls import Form, ToolUser
 from taskorch.model import FILTERS, TaskState
 
 Schema: TypeAlias = Mapping[str, Any]
@@ -115,7 +115,7 @@ class Tool:
     text: str
     arguments: tuple[ToolArgument, ...]
     answers: Mapping[str, Schema]
-    call: Callable[[Any, Mapping[str, Any], Caller], dict[str, Any]] = attrs.field(
+    call: Callable[[Any, Mapping[str, Any], ToolUser], dict[str, Any]] = attrs.field(
         repr=False
     )
     needs: tuple[str, ...]
@@ -123,8 +123,8 @@ class Tool:
     is_work: bool = False
     is_idempotent: bool = False
     quotes: bool = True
-    form: Callable[[Any, Mapping[str, Any], Caller], Form | None] | None = attrs.field(
-        default=None, repr=False
+    form: Callable[[Any, Mapping[str, Any], ToolUser], Form | None] | None = (
+        attrs.field(default=None, repr=False)
     )
     is_long: bool = False
 
@@ -171,7 +171,7 @@ class Tool:
             raise InvalidTaskError(msg, hint=f"it takes {self._signature}")
 
     def use(
-        self, place: Any, values: Mapping[str, Any], caller: Caller
+        self, place: Any, values: Mapping[str, Any], caller: ToolUser
     ) -> dict[str, Any]:
         """
         What it answers, as JSON has it.

@@ -13,7 +13,8 @@ prometheus-client: `pip install 'taskorch[serve]'`.
 
 - `_server`, `_app`: uvicorn on a thread of its own; the app, and what is asked before
   all.
-- `_guard`: who may ask at all; codes by which a browser gets in.
+- `_guard`: who may ask at all, by which token; sessions of browsers.
+- `_people`, `_tenants`: who asks, and tokens; what who is bound to tenants may see.
 - `_verbs`: the operations on what an orchestrator has, made of the table of verbs.
 - `_operations`: what the service can do, and its description.
 - `_bodies`: what comes in a body, bounded; errors as answers; values as JSON can say

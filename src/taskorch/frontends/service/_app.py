@@ -18,16 +18,17 @@ from collections.abc import (
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
-from taskorch._base.verbs import TEXT
+from taskorch._base.people import asking
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import InvalidTaskError, TaskorchError
+from taskorch.frontends.people import Identity, Tokens
 from taskorch.frontends.service._agents import Agents, schemas
 from taskorch.frontends.service._artifacts import Artifacts, ArtifactsOfTasks
 from taskorch.frontends.service._bodies import (
@@ -36,31 +37,34 @@ from taskorch.frontends.service._bodies import (
     on_fault,
     on_http_error,
     on_problem,
-    read_object,
 )
 from taskorch.frontends.service._feed import Events, Feed, kept_by
 from taskorch.frontends.service._guard import (
     LOOPBACK,
-    Codes,
+    WHO,
+    Doors,
     RequestGuard,
     check_hosts,
-    check_token,
     sends_body,
 )
 from taskorch.frontends.service._health import Overviews, probes
 from taskorch.frontends.service._operations import (
     Current,
     Operation,
-    asked,
     check,
     description,
-    told,
 )
 from taskorch.frontends.service._page import Board, PageOperations
+from taskorch.frontends.service._people import (
+    Sessions,
+    TokenOperations,
+    refuse_role,
+)
 from taskorch.frontends.service._plans import Commands, Plans
 from taskorch.frontends.service._run_operations import earlier_of
 from taskorch.frontends.service._submissions import Submissions, work_schemas
 from taskorch.frontends.service._tasks import Tasks
+from taskorch.frontends.service._tenants import Tenancy
 from taskorch.frontends.service._verbs import operations as verbs
 from taskorch.reading import JournalReader
 
@@ -71,8 +75,6 @@ if TYPE_CHECKING:
 
     from taskorch.frontends.jobs import JobSystem
     from taskorch.frontends.mcp._http import McpPath
-
-_CODE: Final = asked("code", code=TEXT)
 
 
 def create_app(
@@ -88,6 +90,8 @@ def create_app(
     page: bool = False,
     jobs: JobSystem | None = None,
     mcp: Collection[str] | None = None,
+    tokens: Tokens | str | os.PathLike[str] | None = None,
+    identity: Identity | None = None,
 ) -> Starlette:
     """
     Make an ASGI app through which other programs use an orchestrator.
@@ -98,7 +102,9 @@ def create_app(
     Args:
         orch: The orchestrator.
         token: What every request must have, as `Authorization: Bearer …`: see
-            `new_token`. None: nothing, and so whoever reaches the app may use it.
+            `new_token`. Who has it may do all, under any name. None: nothing, and so
+            whoever reaches the app may use it, unless there are *tokens* or an
+            *identity*.
         functions: What tasks that come in may call, by name. Beside these, tasks may be
             of any type that an agent does.
         programs: Whether they may start programs. Who may submit then is who may do
@@ -118,21 +124,27 @@ def create_app(
         mcp: The tools that language models may use at `/mcp`, by name, beside those
             that change nothing: see `taskorch.frontends.mcp`. None: there is no such
             path.
+        tokens: Named tokens, or the path of their file: each request has one of these,
+            or *token*, and may do what the roles of its holder allow.
+        identity: Another way to know who asks, such as a `ProxyHeader`.
 
     Raises:
         ImportError: *mcp* needs `pip install 'taskorch[mcp]'`.
-        InvalidTaskError: The token is too short, *hosts* is no collection, or *mcp* has
-            a name that is none.
+        InvalidTaskError: The token is too short, *hosts* is no collection, *mcp* has
+            a name that is none, or the file of *tokens* is damaged.
     """
     orch._teller()  # noqa: SLF001 - whoever is served has nobody to ask
     keep = kept_by(orch)
     feed = Feed(orch.signals, journal, keep)
-    brought = Submissions(orch, functions or {}, programs=programs)
+    tenancy = Tenancy(lambda: orch)
+    brought = Submissions(orch, functions or {}, tenancy, programs=programs)
     kept = None if artifacts is None else Artifacts(Path(artifacts))
     remote_agents = Agents(orch, kept)
     earlier = earlier_of(orch) if journal is None else None
     board = Board(orch.signals, journal, keep, earlier) if page else None
-    shown = None if board is None else PageOperations(lambda: orch, lambda: board)
+    shown = None
+    if board is not None:
+        shown = PageOperations(lambda: orch, lambda: board, tenancy)
 
     path = None
     if mcp is not None:
@@ -150,13 +162,14 @@ def create_app(
             *probes(orch),
             *brought.operations(),
             *Plans(orch, functions or {}, programs=programs).operations(),
-            *existing(lambda: orch, lambda: feed),
+            *existing(lambda: orch, lambda: feed, tenancy),
             *(remote_agents.operations() if agents else ()),
             *(() if kept is None else ArtifactsOfTasks(orch, kept).operations()),
             *(() if shown is None else shown.operations()),
             *(() if jobs is None else Commands(jobs).operations()),
         ],
-        token=token,
+        doors=Doors(token, tokens_of(tokens), identity),
+        orch=lambda: orch,
         hosts=hosts,
         close=close,
         schemas={
@@ -187,20 +200,28 @@ def _path_of_tools(
     return McpPath(make_server(place, allow=allow, secret=secret))
 
 
-def existing(orch: Current, feed: Callable[[], Feed]) -> list[Operation]:
+def existing(
+    orch: Current, feed: Callable[[], Feed], tenancy: Tenancy
+) -> list[Operation]:
     """The operations on what an orchestrator has, and on its events."""
     return [
-        *verbs(orch, apart=("schedule_status",)),
+        *verbs(orch, tenancy, apart=("schedule_status",)),
         *Overviews(orch).operations(),
-        *Tasks(orch).operations(),
-        *Events(orch, feed).operations(),
+        *Tasks(orch, tenancy).operations(),
+        *Events(orch, feed, tenancy).operations(),
     ]
+
+
+def tokens_of(tokens: Tokens | str | os.PathLike[str] | None) -> Tokens | None:
+    """Named tokens, or those in the file of a path."""
+    return tokens if tokens is None or isinstance(tokens, Tokens) else Tokens(tokens)
 
 
 def make_app(
     operations: Iterable[Operation],
     *,
-    token: str | None,
+    doors: Doors,
+    orch: Current,
     hosts: Iterable[str],
     close: Callable[[], None],
     schemas: Mapping[str, Any] | None = None,
@@ -214,19 +235,19 @@ def make_app(
     *close* is called when it is shut down, before its last answers have ended;
     *schemas* are named by the operations; *refused* is told what was refused, and has
     more members for its answer; *routes* are guarded as the operations are, and not
-    described; *life* is entered as long as the app lives. For the rest see
-    `create_app`.
+    described; *life* is entered as long as the app lives; *doors* say who may ask, and
+    *orch* whose tasks are. For the rest see `create_app`.
 
     Raises:
         InvalidTaskError: See `create_app`.
     """
     # Middleware is made late; what is wrong with it is said now.
-    check_token(token)
     names = check_hosts(hosts)
     every = [*operations]
-    codes = None if token is None else Codes(token)
-    if codes is not None and any(each.path == "/" for each in every):
-        every.append(_key_of(codes))
+    if any(each.path == "/" for each in every):
+        every += Sessions(doors, lambda: every).operations()
+    if doors.tokens is not None:
+        every += TokenOperations(doors.tokens).operations()
     opened = frozenset(each.path for each in every if each.is_open)
     text = description(every, schemas or {})
 
@@ -240,14 +261,18 @@ def make_app(
             yield
             close()
 
-    is_key = _none if codes is None else codes.is_key
     guarded = partial(
-        RequestGuard, token=token, hosts=names, opened=opened, is_key=is_key
+        RequestGuard,
+        doors=doors,
+        hosts=names,
+        opened=opened,
+        streams=frozenset(each.path for each in routes),
     )
+    gate = Gate(Tenancy(orch))
     app = Starlette(
         routes=[
             Route("/openapi.json", openapi, methods=["GET"]),
-            *_routes(every),
+            *_routes(every, gate),
             *routes,
         ],
         middleware=[Middleware(guarded)],
@@ -262,48 +287,19 @@ def make_app(
     # A path with a slash too many is another path.
     app.router.redirect_slashes = False
     app.state.close = close
-    app.state.codes = codes
+    app.state.doors = doors
     app.state.operations = every
     app.state.refused = refused
     return app
 
 
-def _routes(operations: Iterable[Operation]) -> Iterator[Route]:
+def _routes(operations: Iterable[Operation], gate: Gate) -> Iterator[Route]:
     """A route for each path; for a wrong method, the path says the right ones."""
     paths: dict[str, dict[str, Operation]] = {}
     for each in operations:
         paths.setdefault(each.path, {})[each.method] = each
     for path, methods in paths.items():
-        yield Route(path, partial(_by_method, methods), methods=[*methods])
-
-
-def _none(_key: str) -> bool:
-    """Without a token there is nothing that is as good."""
-    return False
-
-
-def _key_of(codes: Codes) -> Operation:
-    """The operation that gives the page a key for the code of its address."""
-
-    async def give(request: Request) -> Response:
-        body = await read_object(request, _CODE)
-        key = codes.key_for(body["code"])
-        if key is None:
-            text = "the code of the link was used, or is of another life"
-            raise HttpProblem(
-                401, "no_code", text, hint="take another link, or the token"
-            )
-        return answer({"key": key})
-
-    return Operation(
-        *("POST", "/api/v1/page/key", "page_key"),
-        "What a browser sends in the place of the token, for the code of a link.",
-        give,
-        body=_CODE,
-        answer=told(key=TEXT),
-        refuses=(401,),
-        is_open=True,
-    )
+        yield Route(path, partial(_by_method, methods, gate), methods=[*methods])
 
 
 def _refuse_body(request: Request) -> None:
@@ -317,12 +313,33 @@ def _refuse_body(request: Request) -> None:
         raise HttpProblem(400, "unwanted_body", f"{request.method} has no body")
 
 
+class Gate:
+    """Lets an operation through to who may do it, with whom it concerns."""
+
+    def __init__(self, tenancy: Tenancy) -> None:
+        self._tenancy = tenancy
+
+    async def check(self, operation: Operation, request: Request) -> None:
+        """
+        Refuse a request whose sender may not send it.
+
+        Raises:
+            HttpProblem: They may not.
+        """
+        who = request.scope[WHO]
+        refuse_role(who, operation.name)
+        await check(operation, request)
+        await self._tenancy.check(who, operation, request)
+
+
 async def _by_method(
-    methods: Mapping[str, Operation], request: Request
+    methods: Mapping[str, Operation], gate: Gate, request: Request
 ) -> Response | ASGIApp:
     operation = methods["GET" if request.method == "HEAD" else request.method]
     if operation.method == "GET":
         _refuse_body(request)
-    if not operation.is_open:
-        await check(operation, request)
-    return await operation.endpoint(request)
+    if operation.is_open:
+        return await operation.endpoint(request)
+    await gate.check(operation, request)
+    with asking(request.scope[WHO]):
+        return await operation.endpoint(request)

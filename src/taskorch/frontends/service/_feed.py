@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from fnmatch import fnmatchcase
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,6 +29,7 @@ from taskorch._telling.following import FOLLOWED
 from taskorch.errors import JournalError, JournalUnavailableError
 from taskorch.events import Event, fields_of, signal_name
 from taskorch.frontends.service._bodies import answer, document, dumps
+from taskorch.frontends.service._guard import WHO
 from taskorch.frontends.service._operations import (
     Current,
     Operation,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from taskorch._orchestrator import TaskOrchestrator
+    from taskorch.frontends.service._tenants import Tenancy
     from taskorch.reading import JournalReader
     from taskorch.signals import Signals
 
@@ -108,19 +111,22 @@ class Wanted:
     Attributes:
         names: Their names; none named: all.
         task: A pattern of the ids of tasks; None: all events.
+        sees: Whether an event is for who asks; None: all are.
     """
 
     names: frozenset[str] = frozenset()
     task: str | None = None
+    sees: Callable[[Event], bool] | None = None
 
     def has(self, feed_event: FeedEvent) -> bool:
         """Whether the filter accepts the event."""
         if self.names and feed_event.name not in self.names:
             return False
-        if self.task is None:
-            return True
-        task_id = getattr(feed_event.event, "task_id", None)
-        return task_id is not None and fnmatchcase(task_id, self.task)
+        if self.task is not None:
+            task_id = getattr(feed_event.event, "task_id", None)
+            if task_id is None or not fnmatchcase(task_id, self.task):
+                return False
+        return self.sees is None or self.sees(feed_event.event)
 
 
 @attrs.frozen
@@ -382,10 +388,13 @@ class EventResponse:
         if page.lost:
             await self._say_missed(send)
         self._after = page.last
-        frames = [
-            event.frame(self._feed.cursor(event.seq))
-            for event in chosen(page, self._wanted)
-        ]
+        # Whose a task is may have to be looked up.
+        events = (
+            chosen(page, self._wanted)
+            if self._wanted.sees is None
+            else await run_in_threadpool(chosen, page, self._wanted)
+        )
+        frames = [event.frame(self._feed.cursor(event.seq)) for event in events]
         if frames:
             await _send(send, b"".join(frames))
         return True
@@ -425,9 +434,12 @@ _CURSOR: Final = {
 class Events:
     """The operations on events."""
 
-    def __init__(self, orch: Current, feed: Callable[[], Feed]) -> None:
+    def __init__(
+        self, orch: Current, feed: Callable[[], Feed], tenancy: Tenancy
+    ) -> None:
         self._orch = orch
         self._feed = feed
+        self._tenancy = tenancy
 
     def operations(self) -> list[Operation]:
         """The operations on events."""
@@ -461,16 +473,21 @@ class Events:
     async def _page(self, request: Request) -> Response:
         query = request.query_params
         limit = number(query, "limit", 1, PAGE, PAGE)
-        which = _wanted(query)
+        which = self._wanted(request)
         cursor = query.get("after")
         feed = self._feed()
         place = feed.oldest if cursor is None else feed.place(cursor)
         if place is None:
             text = "it is none of this orchestrator: begin without"
             raise bad_query(name="after", text=text)
-        page = await run_in_threadpool(feed.page, place, limit)
+
+        def look() -> tuple[EventPage, list[FeedEvent]]:
+            page = feed.page(place, limit)
+            return page, chosen(page, which)
+
+        page, events = await run_in_threadpool(look)
         listing = {
-            "events": [event.document() for event in chosen(page, which)],
+            "events": [event.document() for event in events],
             "next": feed.cursor(page.last),
             "missed": page.lost,
         }
@@ -480,14 +497,17 @@ class Events:
         query = request.query_params
         # A reconnect says where it was, in the path of the first request.
         cursor = request.headers.get("last-event-id") or query.get("after")
-        return EventResponse(self._feed(), cursor, _wanted(query))
+        return EventResponse(self._feed(), cursor, self._wanted(request))
 
-
-def _wanted(query: Mapping[str, str]) -> Wanted:
-    path = "names"
-    names = frozenset(query[path].split(",")) if path in query else frozenset()
-    for name in names:
-        if name not in FOLLOWED:
-            text = f"there is no event {name!r}{guess(name, FOLLOWED)}"
-            raise bad_query(path, text)
-    return Wanted(names, query.get("task"))
+    def _wanted(self, request: Request) -> Wanted:
+        query, who = request.query_params, request.scope[WHO]
+        path = "names"
+        names = frozenset(query[path].split(",")) if path in query else frozenset()
+        for name in names:
+            if name not in FOLLOWED:
+                text = f"there is no event {name!r}{guess(name, FOLLOWED)}"
+                raise bad_query(path, text)
+        sees = None
+        if who.tenants is not None:
+            sees = partial(self._tenancy.has_event, who)
+        return Wanted(names, query.get("task"), sees)

@@ -8,14 +8,14 @@ has not the token is told nothing.
 
 What stands in an address is kept by a browser: in its history, among the sites that it
 shows first, in the files of its sessions. So a link to the page has a code there, which
-works once. For it the page gets a key, which is as good as the token for some days, and
-for a next life of the service that has the same token, too.
+works once. For it, or for a token, the browser gets a cookie that no script can read.
 
-Decision: 0132.
+Decisions: 0132, 0222.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import logging
@@ -24,6 +24,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -33,6 +34,7 @@ from starlette.datastructures import Headers
 from taskorch._base.visible import counted, visible
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.channel import is_framed
+from taskorch.frontends.people import PLAIN, Identity, Tokens
 from taskorch.frontends.service._bodies import MAX_BODY, HttpProblem, too_long
 from taskorch.frontends.service._server import KNOWN
 from taskorch.model import show
@@ -41,23 +43,121 @@ from taskorch.runtime import LOOKS
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from taskorch._base.people import Caller
 
-#: Codes that were not used that there are at the most: the oldest go first.
+#: Codes that were not used that there are at the most: the oldest go first. Of sessions
+#: that have ended, a hundred times as many are known.
 _MOST: Final = 1_000
-#: Seconds for which a key is one.
+#: Seconds for which a session is one.
 _VALID: Final = 7 * 86_400
+#: Seconds after which a stream looks whether whoever reads it may still do so.
+_LOOKS: Final = 0.5
+#: In the scope of a request: who sends it.
+WHO: Final = "taskorch.who"
 
 
-class Codes:
-    """The codes of one service, and its keys, which nobody makes without *token*."""
+def cookie_name(headers: Headers) -> str:
+    """The name of the cookie of a service; cookies do not know ports."""
+    port = headers.get("host", "").rpartition(":")[2]
+    return f"taskorch-{port if port.isdecimal() else ''}"
 
-    def __init__(self, token: str) -> None:
-        self._token = token.encode()
+
+class Doors:
+    """
+    Who may ask: by the one token, by named ones, in a session, or as a proxy says.
+
+    A session stands in a cookie of a browser. That of the one token goes on in the next
+    life of the service, as it is made of it; others end with the service.
+
+    Raises:
+        InvalidTaskError: The token is none.
+    """
+
+    def __init__(
+        self,
+        token: str | None,
+        tokens: Tokens | None = None,
+        identity: Identity | None = None,
+    ) -> None:
+        self._token = check_token(token)
+        self._tokens = tokens
+        self._identity = identity
+        self._secret = secrets.token_bytes(32)
         self._lock = threading.Lock()
         self._codes: dict[str, None] = {}
+        self._ended: dict[str, None] = {}
 
-    def new(self) -> str:
-        """A code that works once."""
+    @property
+    def tokens(self) -> Tokens | None:
+        """The named tokens."""
+        return self._tokens
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anybody may do anything."""
+        return (self._token, self._tokens, self._identity) == (None, None, None)
+
+    # -- who asks ------------------------------------------------------------------
+
+    def who(self, scope: Scope, headers: Headers) -> Caller | None:
+        """
+        Who sends a request; None: nobody who may ask.
+
+        Raises:
+            HttpProblem: It says what it may not say.
+        """
+        if self.is_open:
+            return PLAIN
+        if self._identity is not None:
+            address = str((scope.get("client") or ("",))[0])
+            pairs = [(name.lower(), value) for name, value in headers.items()]
+            try:
+                identified = self._identity.identify(pairs, address)
+            except PermissionError as error:
+                raise HttpProblem(403, "not_identified", str(error)) from None
+            if identified is not None:
+                return identified
+        sent = headers.getlist("authorization")
+        if sent:
+            kind, _, token = (sent[0] if len(sent) == 1 else "").partition(" ")
+            return self._who_has(token.strip()) if kind.lower() == "bearer" else None
+        return self._in_session(scope["method"], headers)
+
+    def _who_has(self, token: str) -> Caller | None:
+        if self._token is not None and hmac.compare_digest(token.encode(), self._token):
+            return PLAIN
+        named = None if self._tokens is None else self._tokens.find(token)
+        return None if named is None else named[1]
+
+    def _in_session(self, method: str, headers: Headers) -> Caller | None:
+        session = self._session_of(headers)
+        if not session:
+            return None
+        # A browser says where a request that changes something comes from: what it
+        # says has been compared already.
+        says = "origin" in headers or headers.get("sec-fetch-site") == "same-origin"
+        if method not in ("GET", "HEAD") and not says:
+            raise HttpProblem(
+                *(403, "foreign_origin", "a cookie alone changes nothing"),
+                hint="send the token: Authorization: Bearer …",
+            )
+        begun, holder, _, mark = ([*session.split("."), "", "", ""])[:4]
+        right = self._mark(session.rpartition(".")[0], holder)
+        if right is None or not hmac.compare_digest(
+            mark.encode("utf-8", "replace"), right.encode()
+        ):
+            return None
+        # It is one of ours, so it has a time.
+        if session in self._ended or _now() - int(begun, 16) > _VALID:
+            return None
+        if not holder:
+            return PLAIN
+        return None if self._tokens is None else self._tokens.caller(holder)
+
+    # -- sessions ------------------------------------------------------------------
+
+    def new_code(self) -> str:
+        """A code that works once, for a session of the one token."""
         code = secrets.token_urlsafe(32)
         with self._lock:
             self._codes[code] = None
@@ -65,28 +165,58 @@ class Codes:
                 del self._codes[next(iter(self._codes))]
         return code
 
-    def key_for(self, code: str) -> str | None:
-        """A key for a code, which is none from now on; None: it is none."""
+    def use_code(self, code: str, headers: Headers) -> str | None:
+        """The cookie that begins a session for a code; None: it is none."""
         with self._lock:
             if code not in self._codes:
                 return None
             del self._codes[code]
-        begun = f"{_now():x}.{secrets.token_urlsafe(16)}"
-        return f"{begun}.{self._mark(begun)}"
+        return self._begin("", headers)
 
-    def is_key(self, text: str) -> bool:
-        """Whether *text* is a key that is valid."""
-        begun, _, mark = text.rpartition(".")
-        if not begun or not hmac.compare_digest(
-            mark.encode("utf-8", "replace"), self._mark(begun).encode()
-        ):
-            return False
-        # It is one of ours, so it has a time.
-        return _now() - int(begun.partition(".")[0], 16) <= _VALID
+    def begin(self, headers: Headers) -> str | None:
+        """The cookie that begins a session for a token; None: it has no token."""
+        token = headers.get("authorization", "").partition(" ")[2].strip()
+        if self._token is not None and hmac.compare_digest(token.encode(), self._token):
+            return self._begin("", headers)
+        named = None if self._tokens is None else self._tokens.find(token)
+        return None if named is None else self._begin(named[0], headers)
 
-    def _mark(self, begun: str) -> str:
-        text = f"key of the page {begun}".encode("utf-8", "replace")
-        return hmac.new(self._token, text, hashlib.sha256).hexdigest()
+    def end(self, headers: Headers) -> str:
+        """The cookie that ends the session of a request."""
+        session = self._session_of(headers)
+        with self._lock:
+            if session:
+                self._ended[session] = None
+            while len(self._ended) > _MOST * 100:
+                del self._ended[next(iter(self._ended))]
+        return _cookie(headers, "", "; Max-Age=0")
+
+    def _begin(self, holder: str, headers: Headers) -> str:
+        begun = f"{_now():x}.{holder}.{secrets.token_hex(16)}"
+        return _cookie(headers, f"{begun}.{self._mark(begun, holder)}")
+
+    def _mark(self, begun: str, holder: str) -> str | None:
+        secret = self._secret if holder else self._token
+        if secret is None:
+            return None
+        text = f"session {begun}".encode("utf-8", "replace")
+        return hmac.new(secret, text, hashlib.sha256).hexdigest()
+
+    @staticmethod
+    def _session_of(headers: Headers) -> str:
+        name = cookie_name(headers)
+        parts = [p.partition("=") for p in headers.get("cookie", "").split(";")]
+        values = [value.strip() for key, _, value in parts if key.strip() == name]
+        # Two are of two makers, and one of them is not us.
+        return values[0] if len(values) == 1 else ""
+
+
+def _cookie(headers: Headers, value: str, more: str = "") -> str:
+    # Whether TLS was taken off before, only the browser knows.
+    is_secure = headers.get("origin", "").startswith("https://")
+    secure = "; Secure" if is_secure else ""
+    text = f"{cookie_name(headers)}={value}; Path=/; HttpOnly; SameSite=Strict"
+    return f"{text}{secure}{more}"
 
 
 def _now() -> int:
@@ -183,28 +313,23 @@ class _Bucket:
 
 
 class RequestGuard:
-    """
-    The outermost layer of the app; *hosts* are names in small letters.
-
-    Raises:
-        InvalidTaskError: The token is none.
-    """
+    """The outermost layer of the app; *hosts* are names in small letters."""
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        token: str | None,
+        doors: Doors,
         hosts: Collection[str],
         opened: Collection[str],
-        is_key: Callable[[str], bool] = lambda _: False,
+        streams: Collection[str] = (),
     ) -> None:
         self._app = app
-        #: What is as good as the token: see `_codes`.
-        self._is_key = is_key
+        self._doors = doors
+        #: Paths that answer in streams, by whatever method.
+        self._streams = streams
         #: Paths that are answered without a token, and tell nothing.
         self._opened = opened
-        self._token = check_token(token)
         self._hosts = hosts
         self._known = _Bucket(_WITH_TOKEN, _WITH_TOKEN)
         self._unknown: OrderedDict[str, _Bucket] = OrderedDict()
@@ -221,8 +346,12 @@ class RequestGuard:
             msg = f"there is no {scope['type']} here"
             raise RuntimeError(msg)
 
+        is_begun = False
+
         async def send_with_headers(message: Message) -> None:
+            nonlocal is_begun
             if message["type"] == "http.response.start":
+                is_begun = True
                 headers = [*message.get("headers", ())]
                 named = {name for name, _ in headers}
                 headers += (each for each in _HEADERS if each[0] not in named)
@@ -240,8 +369,16 @@ class RequestGuard:
         scope["path"] = scope["raw_path"].partition(b"?")[0].decode("latin-1")
         # A page that shows a failure tells nobody: it is logged all the same.
         before = LOOKS.set(scope["method"] == "GET")
+        who = scope.get(WHO, PLAIN)
+        is_stream = scope["method"] == "GET" or scope["path"] in self._streams
         try:
-            await self._app(scope, receive, send_with_headers)
+            if who is PLAIN or not is_stream:
+                await self._app(scope, receive, send_with_headers)
+            else:
+                await self._watched(scope, receive, send_with_headers, lambda: is_begun)
+        except HttpProblem as problem:
+            self._tell(scope, problem)
+            await problem.response(scope)(scope, receive, send_with_headers)
         finally:
             LOOKS.reset(before)
 
@@ -277,23 +414,18 @@ class RequestGuard:
         return host
 
     def _check_token(self, scope: Scope, headers: Headers) -> None:
-        if self._token is None:
-            scope[KNOWN] = True
+        if scope["path"] in self._opened and not self._doors.is_open:
             return
-        if scope["path"] in self._opened:
-            return
-        sent = headers.getlist("authorization")
-        kind, _, token = (sent[0] if len(sent) == 1 else "").partition(" ")
-        token = token.strip()
-        is_right = hmac.compare_digest(token.encode(), self._token)
-        is_right = is_right or (bool(token) and self._is_key(token))
-        if kind.lower() == "bearer" and is_right:
-            if not self._known.take():
+        who = self._doors.who(scope, headers)
+        if who is not None:
+            if not self._doors.is_open and not self._known.take():
                 raise _too_many(_WITH_TOKEN)
             scope[KNOWN] = True
+            scope[WHO] = who
             return
         if not self._bucket_of(scope).take():
             raise _too_many(_WITHOUT)
+        token = headers.get("authorization", "").partition(" ")[2]
         raise HttpProblem(
             401,
             "no_token",
@@ -302,6 +434,39 @@ class RequestGuard:
             'header = "Authorization: Bearer …"',
             headers={"WWW-Authenticate": "Bearer"},
         )
+
+    async def _watched(
+        self, scope: Scope, receive: Receive, send: Send, is_begun: Callable[[], bool]
+    ) -> None:
+        """
+        Answer what is only looked at, as long as whoever asks may see it.
+
+        Raises:
+            HttpProblem: They may not any more, and the answer has not begun.
+        """
+        who, headers = scope[WHO], Headers(scope=scope)
+        answering = asyncio.ensure_future(self._app(scope, receive, send))
+        try:
+            while not (await asyncio.wait({answering}, timeout=_LOOKS))[0]:
+                try:
+                    is_same = self._doors.who(scope, headers) == who
+                except HttpProblem:
+                    is_same = False
+                if not is_same:
+                    break
+        finally:
+            is_over = answering.done()
+            if not is_over:
+                answering.cancel()
+                with suppress(asyncio.CancelledError):
+                    await answering
+        if is_over:
+            answering.result()
+        elif is_begun():
+            await send({"type": "http.response.body", "body": b""})
+        else:
+            text = "what the token may do has changed meanwhile"
+            raise HttpProblem(401, "no_token", text, hint="ask again")
 
     def _bucket_of(self, scope: Scope) -> _Bucket:
         client = scope.get("client")

@@ -1,9 +1,9 @@
 """
 The page that shows an orchestrator in a browser, and what it asks for.
 
-The page is three files, given to whoever asks: they tell nothing. All that they show
-they ask for with a key, which they get for the code in the part of the address that a
-browser sends to nobody, `http://127.0.0.1:8080/#code=…`: see `_codes`.
+The page is some files, given to whoever asks: they tell nothing. All that they show
+they ask for in a session, which begins with a token, or with the code in the part of
+the address that a browser sends to nobody, `http://127.0.0.1:8080/#code=…`.
 
 The board hears every event and keeps what a picture needs: counts, rates, and when each
 agent did what. A picture is asked for by its width, and the answer has as many
@@ -39,6 +39,7 @@ from taskorch.events import (
 )
 from taskorch.events._ends import end_of_attempt
 from taskorch.frontends.service._bodies import answer, document
+from taskorch.frontends.service._guard import WHO
 from taskorch.frontends.service._operations import (
     Operation,
     named,
@@ -57,6 +58,8 @@ from taskorch.runtime import MonotonicClock
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from taskorch._base.people import Caller
+    from taskorch.frontends.service._tenants import Tenancy
     from taskorch.reading import JournalReader
     from taskorch.signals import Signals
 
@@ -436,6 +439,7 @@ class PageOperations:
     Args:
         orch: Whom it shows.
         board: What follows its events.
+        tenancy: What of it a caller may see.
         journal: The path of a journal, if it is that which is shown, and nobody who
             does the work.
     """
@@ -444,11 +448,13 @@ class PageOperations:
         self,
         orch: Callable[[], Shown],
         board: Callable[[], Board],
+        tenancy: Tenancy,
         *,
         journal: str | None = None,
     ) -> None:
         self._orch: Callable[[], Any] = orch
         self._board = board
+        self._tenancy = tenancy
         self._journal = journal
         self._live = journal is None
         self._latest: dict[str, Any] = {}
@@ -509,7 +515,7 @@ class PageOperations:
             *RunOperations(self._orch, self._board, live=self._live).operations(),
             *(
                 [
-                    *Previews(self._orch).operations(),
+                    *Previews(self._orch, self._tenancy).operations(),
                     Operation(
                         *("GET", "/api/v1/workflows/{workflow_id}/picture", "picture"),
                         "The graph of a run, drawn with the states of its tasks.",
@@ -540,7 +546,24 @@ class PageOperations:
                 board.followers.discard(waiter)
             # Not more than ten answers a second, however much comes.
             await asyncio.sleep(_PAUSE)
+        who = request.scope[WHO]
+        if who.tenants is not None:
+            return answer(await run_in_threadpool(self._numbers_for, who))
         return answer(await run_in_threadpool(self._numbers))
+
+    def _numbers_for(self, who: Caller) -> dict[str, Any]:
+        """What is new, for who is bound to tenants: nothing of others."""
+        board, orch = self._board(), self._orch()
+        asked = orch.questions() if self._live else ()
+        return {
+            "board": board.name,
+            "heard": board.heard,
+            "now": board.now() / 1e9,
+            "live": self._live,
+            "journal": self._journal,
+            "questions": len(self._tenancy.questions(who, asked)),
+            "health": {"live": orch.health().live, "status": "ok"},
+        }
 
     def _numbers(self) -> dict[str, Any]:
         board, orch = self._board(), self._orch()

@@ -19,6 +19,7 @@ from taskorch._base.visible import counted
 from taskorch._managers import _foreseen
 from taskorch._managers._foreseen import Foreseen, many_tasks
 from taskorch.frontends.service._bodies import answer, read_object
+from taskorch.frontends.service._guard import WHO
 from taskorch.frontends.service._operations import (
     Current,
     Operation,
@@ -27,6 +28,8 @@ from taskorch.frontends.service._operations import (
     named,
     told,
 )
+from taskorch.frontends.service._people import refuse_role
+from taskorch.frontends.service._tenants import Tenancy, unknown
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -48,10 +51,12 @@ class Previews:
 
     Args:
         orch: Who would do it.
+        tenancy: What of it a caller may see.
     """
 
-    def __init__(self, orch: Current) -> None:
+    def __init__(self, orch: Current, tenancy: Tenancy) -> None:
         self._orch = orch
+        self._tenancy = tenancy
         self._acts: Mapping[str, Callable[[Any, str, Mapping[str, str]], Foreseen]] = {
             "cancel_task": _cancel_task,
             "rerun_task": _rerun_task,
@@ -114,8 +119,19 @@ class Previews:
             text = f"there are {', '.join(self._acts)}"
             raise bad_query(name="operation", text=text)
         subject = query.get("subject", "")
-        orch = self._orch()
+        orch, who = self._orch(), request.scope[WHO]
+        operation = query["operation"]
+        refuse_role(who, operation)
+        if who.tenants is not None:
+            if operation.endswith("_schedule"):
+                raise unknown(subject, is_task=True)
+            is_task = not operation.endswith("_workflow")
+            check = partial(self._tenancy.check_subject, who, operation)
+            await run_in_threadpool(check, subject, is_task)
         foreseen = await run_in_threadpool(act, orch, subject, query)
+        if who.tenants is not None:
+            # What else it touches may be of others.
+            foreseen = Foreseen((), "", does_something=foreseen.does_something)
         return answer(
             {
                 "text": foreseen.text,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
@@ -10,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._telling.following import FOLLOWED
 from taskorch.errors import JournalError
-from taskorch.frontends.service._app import make_app
+from taskorch.frontends.people import Identity, Tokens
+from taskorch.frontends.service._app import make_app, tokens_of
 from taskorch.frontends.service._feed import Events, Feed
-from taskorch.frontends.service._guard import LOOPBACK
+from taskorch.frontends.service._guard import LOOPBACK, Doors
 from taskorch.frontends.service._page import Board, PageOperations
 from taskorch.frontends.service._tasks import Tasks
+from taskorch.frontends.service._tenants import Tenancy
 from taskorch.frontends.service._verbs import operations as verbs
 from taskorch.model import Health, HealthCheck
 from taskorch.recovery import metrics_of
@@ -139,6 +142,8 @@ def recorded_app(
     token: str | None,
     hosts: Iterable[str] = LOOPBACK,
     journal: str = "JOURNAL",
+    tokens: Tokens | str | os.PathLike[str] | None = None,
+    identity: Identity | None = None,
 ) -> Starlette:
     """
     The app of a journal: all that can be asked, and nothing that can be done.
@@ -148,6 +153,8 @@ def recorded_app(
         token: See `create_app`.
         hosts: See `create_app`.
         journal: What commands call it, such as its path.
+        tokens: See `create_app`.
+        identity: See `create_app`.
 
     Raises:
         JournalError: It cannot be read.
@@ -158,7 +165,8 @@ def recorded_app(
     feed = Feed(signals, reader)
     follower = _Follower(reader, signals, board.past)
     asked = cast("TaskOrchestrator", Recorded(reader))
-    page = PageOperations(lambda: asked, lambda: board, journal=journal)
+    tenancy = Tenancy(lambda: asked)
+    page = PageOperations(lambda: asked, lambda: board, tenancy, journal=journal)
 
     def close() -> None:
         follower.close()
@@ -168,12 +176,13 @@ def recorded_app(
 
     return make_app(
         [
-            *verbs(lambda: asked, _ASKED),
-            *Tasks(lambda: asked).operations(),
-            *_questions(Events(lambda: asked, lambda: feed).operations()),
+            *verbs(lambda: asked, tenancy, _ASKED),
+            *Tasks(lambda: asked, tenancy).operations(),
+            *_questions(Events(lambda: asked, lambda: feed, tenancy).operations()),
             *page.operations(),
         ],
-        token=token,
+        doors=Doors(token, tokens_of(tokens), identity),
+        orch=lambda: asked,
         hosts=hosts,
         close=close,
     )

@@ -107,6 +107,8 @@ def _enter(orch: TaskOrchestrator, index: RunIndex) -> int:
                 state = SKIPPED
             times = row.submitted_ns, row.started_ns, row.ended_ns
             line = index.enter(row.id, row.run, state, times)
+            if line is not None:
+                line.tenants.add(row.bucket.spec.owner)
             if row.state is TaskState.FAILED and extra is not None:
                 error = ("", "") if extra.error is None else extra.error[:2]
                 is_own = not extra.first_roots

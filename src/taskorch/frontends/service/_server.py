@@ -322,7 +322,7 @@ class Server:
         The code opens the page once: each time that it is asked for it is another.
         """
         return f"{self.url}/" + (
-            f"#code={self._app.state.codes.new()}" if self.token else ""
+            f"#code={self._app.state.doors.new_code()}" if self.token else ""
         )
 
     def _run(self) -> None:

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from taskorch.frontends.service._tenants import Tenancy
+
 
 #: The kinds of work that name a function.
 _CALLS: Final = ("call", "map", "reduce")
@@ -217,11 +219,14 @@ class Submissions:
         self,
         orch: TaskOrchestrator,
         functions: Mapping[str, Callable[..., Any]],
+        tenancy: Tenancy,
         *,
         programs: bool,
     ) -> None:
         self._orch = orch
-        self._incoming = Incoming(orch, functions, refuse, programs)
+        self._incoming = Incoming(
+            orch, functions, refuse, programs, tenancy.has_task, tenancy.has_run
+        )
 
     def operations(self) -> list[Operation]:
         """The operations that submit tasks."""

@@ -36,10 +36,11 @@ from taskorch.frontends.service._agents import Agents, schemas
 from taskorch.frontends.service._app import existing, make_app
 from taskorch.frontends.service._bodies import HttpProblem, answer, read_object, refuse
 from taskorch.frontends.service._feed import Feed, kept_by
-from taskorch.frontends.service._guard import LOOPBACK
+from taskorch.frontends.service._guard import LOOPBACK, Doors
 from taskorch.frontends.service._health import exposition, metrics, probe
 from taskorch.frontends.service._operations import PROBLEM, Operation, asked
 from taskorch.frontends.service._page import Board, PageOperations
+from taskorch.frontends.service._tenants import Tenancy
 from taskorch.frontends.suite._elsewhere import OWN, EndsKept, admit, join
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._formats import headline
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.types import ASGIApp, Scope
+
+    from taskorch.frontends.people import Tokens
 
 _LOG: Final = logging.getLogger(__name__)
 #: What the status of the service can be.
@@ -484,15 +487,20 @@ def _doers_of(orch: TaskOrchestrator, names: Iterable[str]) -> dict[str, str]:
 
 
 def suite_app(
-    runs: SuiteRuns, *, token: str | None, hosts: Iterable[str] = LOOPBACK
+    runs: SuiteRuns,
+    *,
+    token: str | None,
+    hosts: Iterable[str] = LOOPBACK,
+    tokens: Tokens | None = None,
 ) -> Starlette:
     """
     An ASGI app that runs a suite when it is asked to, and answers for its run.
 
     Of what `create_app` has, it has all but submissions: the work is the suite's.
     """
-    of_run = existing(runs.orchestrator, runs.feed)
-    page = PageOperations(runs.orchestrator, runs.board)
+    tenancy = Tenancy(runs.orchestrator)
+    of_run = existing(runs.orchestrator, runs.feed, tenancy)
+    page = PageOperations(runs.orchestrator, runs.board, tenancy)
     operations = [
         *_Api(runs).operations(),
         *runs.agents.operations(),
@@ -516,7 +524,8 @@ def suite_app(
     problem["properties"]["status"] = {"const": "failed"}
     return make_app(
         operations,
-        token=token,
+        doors=Doors(token, tokens),
+        orch=runs.orchestrator,
         hosts=hosts,
         close=close,
         schemas={**schemas(), "Problem": problem},
@@ -538,11 +547,19 @@ def _of_run(runs: SuiteRuns, operation: Operation) -> Operation:
 
 
 def metrics_app(
-    runs: SuiteRuns, *, token: str | None, hosts: Iterable[str] = LOOPBACK
+    runs: SuiteRuns,
+    *,
+    token: str | None,
+    hosts: Iterable[str] = LOOPBACK,
+    tokens: Tokens | None = None,
 ) -> Starlette:
     """An ASGI app that has the metrics only, for a port of their own."""
     return make_app(
-        [metrics(runs.metrics)], token=token, hosts=hosts, close=lambda: None
+        [metrics(runs.metrics)],
+        doors=Doors(token, tokens),
+        orch=runs.orchestrator,
+        hosts=hosts,
+        close=lambda: None,
     )
 
 

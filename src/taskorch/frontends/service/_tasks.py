@@ -20,6 +20,7 @@ from taskorch._handles import TaskHandle
 from taskorch._verbs.remedies import in_requests
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.frontends.service._bodies import answer
+from taskorch.frontends.service._guard import WHO
 from taskorch.frontends.service._operations import (
     Current,
     Operation,
@@ -45,6 +46,8 @@ from taskorch.runtime import told_trace
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
+
+    from taskorch.frontends.service._tenants import Tenancy
 
 #: Seconds that an answer may wait for a task to end.
 _MAX_WAIT: Final = 60.0
@@ -82,10 +85,12 @@ class Tasks:
 
     Args:
         orch: Whose tasks they are.
+        tenancy: Which of them a caller may see.
     """
 
-    def __init__(self, orch: Current) -> None:
+    def __init__(self, orch: Current, tenancy: Tenancy) -> None:
         self._orch = orch
+        self._tenancy = tenancy
         self._ends = _Ends()
 
     def operations(self) -> list[Operation]:
@@ -124,7 +129,7 @@ class Tasks:
     # -- asking --------------------------------------------------------------------
 
     async def _list(self, request: Request) -> Response:
-        query = request.query_params
+        query, who = request.query_params, request.scope[WHO]
         limit = number(query, "limit", 1, _MAX_PAGE, _PAGE)
         which = _asked_for(query)
         cursor = query.get("cursor")
@@ -136,7 +141,7 @@ class Tasks:
 
             def latest() -> list[TaskStatus]:
                 statuses = self._orch()._newest_tasks(which, after)  # noqa: SLF001
-                return list(islice(statuses, limit + 1))
+                return list(islice(self._tenancy.tasks(who, statuses), limit + 1))
 
             return _page_of(await run_in_threadpool(latest), limit)
         if since is not None:
@@ -145,7 +150,7 @@ class Tasks:
             which = TaskFilter(**{**which.fields, **later})
 
         def page() -> list[TaskStatus]:
-            statuses = self._orch().tasks(which)
+            statuses = self._tenancy.tasks(who, self._orch().tasks(which))
             # One more tells whether there is a next page.
             return list(islice(_after(since, statuses), limit + 1))
 

@@ -18,11 +18,18 @@ from urllib.parse import unquote
 
 from starlette.concurrency import run_in_threadpool
 
+from taskorch._base.people import may_speak_as, person
 from taskorch._base.verbs import OBJECT, TEXT, Schema, listed
 from taskorch._base.visible import visible
 from taskorch._verbs.table import VERBS, as_json, bound
 from taskorch.frontends._incoming import findings_of
-from taskorch.frontends.service._bodies import answer, document, read_object
+from taskorch.frontends.service._bodies import (
+    HttpProblem,
+    answer,
+    document,
+    read_object,
+)
+from taskorch.frontends.service._guard import WHO
 from taskorch.frontends.service._operations import (
     CHANGED,
     REMEDIES,
@@ -36,11 +43,13 @@ from taskorch.frontends.service._operations import (
     told,
     with_remedies,
 )
+from taskorch.frontends.service._tenants import LEFT, Tenancy
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from taskorch._base.people import Caller
     from taskorch._base.verbs import Argument, Verb
 
 _AGENT: Final = told(id=TEXT, status=TEXT, health=OBJECT)
@@ -78,18 +87,23 @@ _EXPLAINS: Final = frozenset({"explain", "stuck"})
 
 
 def operations(
-    orch: Current, names: Collection[str] | None = None, *, apart: Collection[str] = ()
+    orch: Current,
+    tenancy: Tenancy,
+    names: Collection[str] | None = None,
+    *,
+    apart: Collection[str] = (),
 ) -> list[Operation]:
     """
     The operations on what *orch* has.
 
     Args:
         orch: Who is asked.
+        tenancy: What of it a caller may see.
         names: Those that there are; None: all.
         apart: Those that somebody else has.
     """
     return [
-        _operation(orch, call, verb)
+        _operation(orch, tenancy, call, verb)
         for call, verb in VERBS.items()
         if verb.request
         and (names is None or verb.operation in names)
@@ -97,7 +111,7 @@ def operations(
     ]
 
 
-def _operation(orch: Current, call: str, verb: Verb) -> Operation:
+def _operation(orch: Current, tenancy: Tenancy, call: str, verb: Verb) -> Operation:
     is_asked = verb.method == "GET"
     query = {each.key: each.form for each in verb.fields} if is_asked else {}
     if verb.operation in _EXPLAINS:
@@ -108,7 +122,7 @@ def _operation(orch: Current, call: str, verb: Verb) -> Operation:
         f"/api/v1{verb.path}",
         verb.operation,
         verb.text,
-        partial(_carry_out, orch, call, verb),
+        partial(_carry_out, orch, tenancy, call, verb),
         query=query,
         body=verb.body,
         is_body_needed=_needs_body(verb),
@@ -124,22 +138,29 @@ def _needs_body(verb: Verb) -> bool:
 
 
 async def _carry_out(
-    orch: Current, call: str, verb: Verb, request: Request
+    orch: Current, tenancy: Tenancy, call: str, verb: Verb, request: Request
 ) -> Response:
+    who: Caller = request.scope[WHO]
     arguments = {each.name: named(request, each.key) for each in _in_path(verb)}
     body: Mapping[str, Any]
     if verb.body is not None:
-        body = await read_object(request, verb.body, is_needed=_needs_body(verb))
+        form = _form_for(who, verb.body)
+        is_needed = bool(form["required"])
+        body = await read_object(request, form, is_needed=is_needed)
     else:
         body = _queried(verb, request)
     fields = {each.name: body[each.key] for each in verb.fields if each.key in body}
     fields = {**verb.remote, **fields}
+    if who.name:
+        fields = _as_proved(who, verb, fields)
     current = orch()
     method = bound(current, call)
 
     def perform() -> Any:
         # With the call: a long list takes its time to be told, too.
         result = method(*arguments.values(), **fields)
+        if verb.operation in LEFT:
+            result = LEFT[verb.operation](tenancy, who, result)
         return _members(verb, result, arguments | fields)
 
     members = await (
@@ -148,15 +169,72 @@ async def _carry_out(
         else run_in_threadpool(perform)
     )
     if verb.changes:
-        _note_who(request, verb, arguments)
+        _note_who(request, who, verb, arguments)
     if verb.operation in _EXPLAINS:
         members = with_remedies(request, members)
     return answer(members, verb.status)
 
 
-def _note_who(request: Request, verb: Verb, arguments: Mapping[str, Any]) -> None:
-    """Say in the log who has done something, if the dashboard says it."""
+#: Arguments that say who does something.
+_SAYS_WHO: Final = frozenset({"by", "source"})
+#: Whose hold it is: to release that of another is no word of theirs.
+_WHOSE: Final = "release_starts"
+
+
+def _form_for(who: Caller, form: Schema) -> Schema:
+    """What a body must have: whoever is known need not say who they are."""
+    if not who.name:
+        return form
+    needed = [name for name in form["required"] if name not in _SAYS_WHO]
+    return {**form, "required": needed}
+
+
+def _as_proved(who: Caller, verb: Verb, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    The arguments, with the name that was proved.
+
+    Raises:
+        HttpProblem: They say another, and *who* may not speak for others.
+    """
+    proved = dict(fields)
+    for each in verb.fields:
+        if each.name in _SAYS_WHO and verb.operation != _WHOSE:
+            proved[each.name] = name_for(who, proved.get(each.name))
+    if verb.operation == _WHOSE:
+        proved.setdefault("by", who.name)
+    reason = proved.get("reason")
+    if reason is not None and reason == verb.remote.get("reason"):
+        proved["reason"] = reason.replace("over HTTP", f"by {who.name}")
+    return proved
+
+
+def name_for(who: Caller, name: str | None) -> str:
+    """
+    The name under which *who* does something.
+
+    Args:
+        who: The caller.
+        name: The name that was said, if one was.
+
+    Raises:
+        HttpProblem: It is that of another, and they may not speak for others.
+    """
+    if name is None or person(name) == person(who.name):
+        return who.name
+    if may_speak_as(name):
+        return name
+    raise HttpProblem(
+        *(403, "not_your_name", f"{who.name} may not speak for others"),
+        hint="leave the name out: the token says it",
+    )
+
+
+def _note_who(
+    request: Request, who: Caller, verb: Verb, arguments: Mapping[str, Any]
+) -> None:
+    """Say in the log who has done something, if a token or the dashboard says it."""
     name = " ".join(unquote(request.headers.get(BY, ""))[:_NAME].split())
+    name = who.name or name
     if name:
         subject = ", ".join(map(str, arguments.values()))
         _LOG.info("%s", visible(f"{name}: {verb.operation} {subject}".rstrip()))

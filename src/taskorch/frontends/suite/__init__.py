@@ -27,6 +27,7 @@ the orchestrator's decision: a suite is a workflow of it.
 - `_messages`, `_telling`, `_receiver`: what is said between us and workers; who is told
   of what happens, here and elsewhere; who did what when.
 - `_report`, `_formats`: the final report, as a value and in its four forms.
+- `_statement`: the in-toto statement on a run.
 """
 
 from __future__ import annotations

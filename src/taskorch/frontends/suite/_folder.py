@@ -48,6 +48,8 @@ class RunFolder:
         self.collected: Path = self.path / "collected.json"
         #: Which files are in which shard.
         self.shards: Path = self.path / "shards.json"
+        #: What is tested, if a statement is to say so.
+        self.subject: Path = self.path / "subject.json"
         #: What attempts leave to be judged; each task has a folder of its name.
         self.under_way: Path = self.path / "attempts"
 

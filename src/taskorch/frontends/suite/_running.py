@@ -29,6 +29,7 @@ from taskorch.frontends.suite._process import SuiteAgent
 from taskorch.frontends.suite._receiver import SuiteWebhook
 from taskorch.frontends.suite._report import SuiteReport
 from taskorch.frontends.suite._sharding import sharded
+from taskorch.frontends.suite._statement import Witness
 from taskorch.frontends.suite._telling import Ended, SuiteTeller
 from taskorch.frontends.suite._translation import (
     add_agents,
@@ -52,6 +53,8 @@ def run(
     fresh: bool = False,
     elsewhere: bool = False,
     timeout: float | None = None,
+    statement: str | os.PathLike[str] | None = None,
+    key: str | os.PathLike[str] | None = None,
     late: Callable[[str], object] = lambda _: None,
     tell: Callable[[Ended], object] = lambda _: None,
     begun: Callable[[TaskOrchestrator, Suite], object] = lambda _orch, _suite: None,
@@ -70,6 +73,11 @@ def run(
         elsewhere: Whether agents elsewhere may join its orchestrator, and do the work
             while they are there.
         timeout: Seconds after which what is left of it in this process is cancelled.
+        statement: Where an in-toto statement on the run is written once it has ended:
+            what was tested, with what, and the outcome. A run that goes on needs it
+            from its beginning.
+        key: The file of the private key (Ed25519, PEM) by which that is signed; None:
+            it is not.
         late: Is called, with why, when that was so.
         tell: Is called with each task that has ended.
         begun: Is called, before anything begins, with the orchestrator that has started
@@ -79,14 +87,16 @@ def run(
     Raises:
         ValidationFailedError: The suite is not complete: a template is missing.
         InvalidTaskError: There is no run of which something could have failed, or the
-            run that was interrupted is one of another suite.
+            run that was interrupted is one of another suite; or no statement can say
+            what was tested.
         JournalTakenError: It is running already.
         NotRunningError: The orchestrator was stopped: the next run goes on from there.
-        ImportError: jsonschema is not installed.
+        ImportError: jsonschema is not installed, or what signs.
     """
     check_complete(suite)
     # What they need is missed now, or not at all.
     checkers()
+    witness = Witness(statement, key)
     place = RunFolder(folder)
     has_ended = place.report("json").exists()
     if failed and not has_ended:
@@ -99,7 +109,9 @@ def run(
         # A new run has pytest collect the tests again.
         stays = {place.history} if fresh else {place.history, place.collected}
         _put_aside(place, but=stays)
-    suite = sharded(suite, place.make())
+    place.make()
+    witness.begin(suite, place)
+    suite = sharded(suite, place)
     agents: dict[str, SuiteAgent] = {}
     governor = Governor() if suite.limits.enforce else None
 
@@ -142,10 +154,11 @@ def run(
             report = _run(orchestrator, suite, place, teller, clock)
             if receiver is not None:
                 receiver.flush(_PATIENCE)
-            return report
     finally:
         for one in list(agents.values()):
             one.close()
+    witness.end(report)
+    return report
 
 
 def _run(

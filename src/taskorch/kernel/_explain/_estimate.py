@@ -31,6 +31,7 @@ _OUTSIDE: Final = {
     "journal": "the journal cannot be written",
     "event": "it waits for an event",
     "veto": "the state machine does not let it start",
+    "policy": "policies do not let it start",
     "allocator": "only the allocator knows when it grants it",
     "deadline": "its deadline comes first",
 }

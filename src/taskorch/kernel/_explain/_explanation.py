@@ -271,6 +271,11 @@ def _held(kernel: KernelState, row: TaskRow, extra: RowExtra) -> Blocker:
         detail = f"What it needs is gone: {extra.error[1]}."
         back = Remedy("agent_back", "It goes on when that is back.", name=GONE)
         return Blocker("decision", detail, remedies=(back, remedy))
+    if row in kernel.denied and extra.error is not None:
+        detail = f"Policies deny its start: {extra.error[1]}."
+        words = "It goes on when a waiver covers it, or the policies allow it."
+        other = Remedy("policy", words, (row.id,), "governance")
+        return Blocker("policy", detail, "governance", remedies=(other, remedy))
     detail = sentence(f"A person must decide: {why_held(row)}")
     return Blocker("decision", detail, remedies=(*answers(kernel, row), remedy))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from taskorch.kernel._application import terms_of_wait
+from taskorch.kernel._application import ASKING, terms_of_wait
 from taskorch.kernel._dependencies import awaits
 from taskorch.kernel._history import moves_of
 from taskorch.model import (
@@ -84,9 +84,18 @@ def approve(run_id: str, phase: str) -> str:
 
 def times_asked(row: TaskRow) -> int:
     """How often people were asked about a failure of *row*."""
-    moves = [state for state, _, _ in moves_of(row)]
-    threes = zip(moves, moves[1:], moves[2:], strict=False)
-    return sum(each == _ASKED for each in threes)
+    moves = moves_of(row)
+    states = [state for state, _, _ in moves]
+    threes = zip(states, states[1:], states[2:], strict=False)
+    about_starts = sum(
+        state is _S.BLOCKED and detail.startswith(ASKING) for state, _, detail in moves
+    )
+    # A retry that is asked about has all three, too.
+    twice = sum(
+        state is _S.BLOCKED and detail.startswith(ASKING) and before is _S.RETRYING
+        for before, (state, _, detail) in zip(states, moves[2:], strict=False)
+    )
+    return sum(each == _ASKED for each in threes) + about_starts - twice
 
 
 def escalation_of(kernel: KernelState, row: TaskRow) -> str:

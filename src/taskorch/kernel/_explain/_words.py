@@ -111,6 +111,12 @@ class Wording:
         detail = f"The state machine does not let it start: {short.name}."
         return Blocker("veto", detail, remedies=(remedy,))
 
+    def _rules(self, short: Shortage) -> Blocker:
+        words = "A waiver must cover it, or the policies must allow it."
+        remedy = Remedy("policy", words, (self._row.id,), "governance")
+        detail = f"Policies do not let it start: {short.name}."
+        return Blocker("policy", detail, "governance", remedies=(remedy,))
+
     def _rate(self, short: Shortage) -> Blocker:
         rate = short.pool
         assert isinstance(rate, RateRow)  # noqa: S101 - see `_limits.of_rates`
@@ -417,6 +423,7 @@ class Wording:
         "not_started": _not_started,
         "slot": _slot,
         "veto": _veto,
+        "rules": _rules,
         "rate": _rate,
         "capability": _nobody,
         "lost": _lost,

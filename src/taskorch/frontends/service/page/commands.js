@@ -1,7 +1,7 @@
 // What the keyboard can do: a palette of commands, a list of keys, and the keys themselves.
-import { ask, el, find, go } from "/page/page.js";
+import { ask, el, find, go, isThere } from "/page/page.js";
 import { clip } from "/page/parts.js";
-import { LIVE, TITLES } from "/page/views.js";
+import { TITLES } from "/page/views.js";
 
 const JUMPS = { o: "", r: "runs", t: "tasks", s: "schedules", q: "questions", l: "timeline", w: "agents", m: "metrics", e: "events" };
 const HELP = [["Ctrl K", "commands: pages, runs, schedules, tasks, and what this page can do"], ["/", "to the field that finds a task"],
@@ -26,7 +26,7 @@ export function openHelp() {
 const acts = () => [...document.querySelectorAll("main button[id^='do-']:not(:disabled)")].slice(0, 20)
   .map((button) => ({ kind: "act", text: button.getAttribute("aria-label") || button.textContent, run: () => button.click() }));
 
-const pages = (live) => Object.entries(TITLES).filter(([view]) => live || !LIVE.includes(view))
+const pages = () => Object.entries(TITLES).filter(([view]) => isThere(view))
   .map(([view, title]) => ({ kind: "page", text: title, run: () => go(view) }));
 
 async function named(text) {
@@ -37,12 +37,12 @@ async function named(text) {
     ...runs.map((each) => ({ kind: `run, ${each.state}`, text: each.id, run: () => go("runs", each.id) }))];
 }
 
-export function openPalette(live) {
+export function openPalette() {
   const field = el("input", { type: "text", role: "combobox", "aria-expanded": "true", "aria-controls": "commands", "aria-label": "Command",
     autocomplete: "off", placeholder: "a page, a run, a schedule, a task, or an act" });
   const list = el("ul", { id: "commands", role: "listbox", "aria-label": "Commands" });
   const dialog = opened(el("dialog", { class: "palette", "aria-label": "Commands", id: "palette" }, field, list));
-  const [places, doings] = [[...pages(live), { kind: "help", text: "Keys", run: openHelp }], acts()];
+  const [places, doings] = [[...pages(), { kind: "help", text: "Keys", run: openHelp }], acts()];
   let shown = [];
   let chosen = 0;
   let asked = 0;
@@ -84,15 +84,15 @@ export function openPalette(live) {
 }
 
 // Keys that mean something unless somebody writes, or is asked something.
-export function listen(isLive) {
+export function listen() {
   let jump = false;
-  document.getElementById("open-palette").addEventListener("click", () => openPalette(isLive()));
+  document.getElementById("open-palette").addEventListener("click", () => openPalette());
   document.getElementById("open-help").addEventListener("click", openHelp);
   addEventListener("keydown", (event) => {
     const isOpen = document.querySelector("dialog[open]");
     if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") {
       event.preventDefault();
-      if (!isOpen) openPalette(isLive());
+      if (!isOpen) openPalette();
       return;
     }
     if (isOpen || event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, select, textarea")) return;

@@ -1,6 +1,6 @@
 // What all pages share: the token, requests, the parts of the page, and which is shown.
 import { listen } from "/page/commands.js";
-import { LIVE, TITLES, VIEWS } from "/page/views.js";
+import { LIVE, NEEDS, TITLES, VIEWS } from "/page/views.js";
 
 const main = document.getElementById("main");
 const notice = document.getElementById("notice");
@@ -8,16 +8,18 @@ let shown = null; // { route, stop, update }
 let last = null; // the latest answer of /api/v1/board
 let epoch = 0; // raised by each change of page: what was asked before is not shown
 
-// A code stands in the address when the page is first opened. It works once, for a key
-// that this tab keeps; a browser keeps addresses for long, and for others to see. What
-// an address says changes nothing in a tab that is let in.
+// Who is logged in, as the service says; null until that is known.
+export let me = null;
+export const may = (operation) => !me || me.may.includes(operation);
+
+// A code stands in the address when the page is first opened. It works once, for a
+// cookie that no script can read: a browser keeps addresses, and what a page stores.
 let code = "";
 function takeCode() {
   const found = /^#(code|token)=(.+)$/.exec(location.hash);
   if (!found) return;
   history.replaceState(null, "", "#/");
   if (found[1] === "code") code = decoded(found[2]);
-  else if (!sessionStorage.getItem("taskorch-token")) sessionStorage.setItem("taskorch-token", decoded(found[2]));
 }
 
 async function useCode() {
@@ -25,13 +27,29 @@ async function useCode() {
   code = "";
   if (!used) return false;
   try {
-    const { key } = await ask("/api/v1/page/key", { method: "POST", body: { code: used } });
-    sessionStorage.setItem("taskorch-token", key);
+    await ask("/api/v1/page/key", { method: "POST", body: { code: used } });
     return true;
   } catch (error) {
     if (error instanceof Refused) say(`${error.message}. ${error.hint}.`);
     return false;
   }
+}
+
+async function learnWho() {
+  try {
+    me = await ask("/api/v1/me");
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    me = null;
+  }
+  drawn = "";
+  document.getElementById("who").textContent = me?.name ? `${me.name} (${me.roles.join(", ")})` : "";
+  document.getElementById("log-out").hidden = !me || me.open;
+}
+
+async function logOut() {
+  await ask("/api/v1/logout", { method: "POST" }).catch(() => null);
+  location.reload();
 }
 
 export class Refused extends Error {
@@ -43,14 +61,13 @@ export class Refused extends Error {
   }
 }
 
-export async function ask(path, { method = "GET", body = undefined, signal } = {}) {
+export async function ask(path, { method = "GET", body = undefined, signal, token = "" } = {}) {
   const headers = {};
-  const token = sessionStorage.getItem("taskorch-token");
   if (token) headers.Authorization = `Bearer ${token}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   // Who acts: the log of the service says so.
   const by = localStorage.getItem("taskorch-name");
-  if (by && method === "POST") headers["X-Taskorch-By"] = encodeURIComponent(by);
+  if (by && method === "POST" && !me?.name) headers["X-Taskorch-By"] = encodeURIComponent(by);
   const answer = await fetch(path, {
     method, headers, signal, body: body === undefined ? undefined : JSON.stringify(body),
   });
@@ -101,8 +118,9 @@ function decoded(text) {
 function routeOf() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
   const [view = "", id = ""] = path.split("/");
+  const first = Object.keys(TITLES).find((each) => may(NEEDS[each])) ?? "";
   return {
-    view: Object.hasOwn(VIEWS, view) ? view : "",
+    view: view && Object.hasOwn(VIEWS, view) ? view : first,
     id: decoded(id),
     query: Object.fromEntries(new URLSearchParams(query)),
   };
@@ -111,6 +129,7 @@ function routeOf() {
 // Under which page of the menu those stand that have no line of their own.
 const PARENTS = { task: "tasks", workflows: "runs" };
 let drawn = "";
+export const isThere = (view) => (last?.live !== false || !LIVE.includes(view)) && may(NEEDS[view]);
 function showNav(view) {
   const asked = last?.questions || 0;
   const now = `${view} ${asked} ${last?.live}`;
@@ -119,7 +138,7 @@ function showNav(view) {
   const nav = document.getElementById("nav");
   const focused = nav.contains(document.activeElement) ? document.activeElement.id : "";
   nav.replaceChildren(...Object.entries(TITLES)
-    .filter(([name]) => last?.live !== false || !LIVE.includes(name))
+    .filter(([name]) => isThere(name))
     .map(([name, title]) => el("a", {
       id: `to-${name}`, href: href(name), "aria-current": name === PARENTS[view] || name === view ? "page" : null,
     }, name === "questions" && asked ? `${title} (${asked})` : title)));
@@ -133,13 +152,20 @@ function askToken() {
   const field = el("input", { id: "token", type: "password", autocomplete: "off", required: true });
   const form = el("form", {
     class: "row",
-    onsubmit: (event) => {
+    onsubmit: async (event) => {
       event.preventDefault();
-      sessionStorage.setItem("taskorch-token", field.value.trim());
+      try {
+        await ask("/api/v1/login", { method: "POST", token: field.value.trim() });
+      } catch (error) {
+        say(error.message);
+        return;
+      }
+      say("");
+      await learnWho();
       dispatchEvent(new Event("token"));
       show();
     },
-  }, el("label", { class: "field", for: "token" }, "Token, as the service printed it", field),
+  }, el("label", { class: "field", for: "token" }, "Your token", field),
   el("button", {}, "Open"));
   main.replaceChildren(el("h1", {}, "A token is needed"), el("div", { class: "card" }, form));
   field.focus();
@@ -171,6 +197,7 @@ async function show() {
 function offerRun() {
   const button = el("button", {
     id: "do-run",
+    hidden: !may("execute_suite"),
     onclick: async () => {
       button.disabled = true;
       try {
@@ -233,6 +260,7 @@ async function follow() {
     } catch (error) {
       if (error instanceof Refused && error.status === 401) {
         if (await useCode()) {
+          await learnWho();
           show();
           continue;
         }
@@ -276,14 +304,17 @@ export async function find(text) {
 const pause = (ms) => new Promise((go) => setTimeout(go, ms));
 
 takeCode();
-if (!sessionStorage.getItem("taskorch-token")) await useCode();
+await learnWho();
+if (!me && await useCode()) await learnWho();
+code = "";
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the address says which page is shown
   main.focus();
 });
 addEventListener("hashchange", () => {
   takeCode();
-  if (code && !sessionStorage.getItem("taskorch-token")) useCode().then(() => { dispatchEvent(new Event("token")); show(); });
+  if (code && !me) useCode().then(learnWho).then(() => { dispatchEvent(new Event("token")); show(); });
+  code = "";
   show();
   main.focus({ preventScroll: true });
   scrollTo(0, 0);
@@ -291,10 +322,11 @@ addEventListener("hashchange", () => {
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden && last) shown?.update?.(last);
 });
+document.getElementById("log-out").addEventListener("click", logOut);
 document.getElementById("search").addEventListener("submit", (event) => {
   event.preventDefault();
   find(new FormData(event.target).get("wanted").trim());
 });
-listen(() => last?.live !== false);
+listen();
 show();
 follow();

@@ -1,5 +1,5 @@
 // What pages are made of: texts, tables, marks of states, and buttons that act.
-import { ask, el, fail, href, news, Refused, say } from "/page/page.js";
+import { ask, el, fail, href, may, me, news, Refused, say } from "/page/page.js";
 
 export const STATES = ["running", "queued", "pending", "retrying", "blocked", "suspended",
   "completed", "failed", "cancelled"];
@@ -156,14 +156,15 @@ export async function perform(operation, subject, body = {}) {
   return ask(path.replace(/{\w+}/, encodeURIComponent(subject)), { method: "POST", body });
 }
 
-export const myName = () => localStorage.getItem("taskorch-name") || "";
+export const myName = () => me?.name || localStorage.getItem("taskorch-name") || "";
 
 // Shows what an act will touch, as the server says it now, and asks whether to go on, and who it is.
 // Resolves with { by, reason, parameters }, or null.
 export function askFirst({ title, operation, subject, query = {}, button, danger = false, wantsReason = false }) {
   return new Promise((resolve) => {
     const touched = el("div", { class: "touched", "aria-live": "polite" }, el("p", { class: "quiet" }, "Looking what it will touch …"));
-    const by = el("input", { id: "act-by", name: "by", autocomplete: "name", required: true, value: myName() });
+    const isKnown = Boolean(me?.name);
+    const by = el("input", { id: "act-by", name: "by", autocomplete: "name", required: true, value: isKnown ? me.name : myName() });
     const reason = el("input", { id: "act-reason", name: "reason", autocomplete: "off" });
     const go = el("button", { id: "act-go", class: danger ? "danger" : "primary", value: "go", disabled: true }, button);
     const dialog = el("dialog", { class: "act", "aria-labelledby": "act-title" },
@@ -171,18 +172,18 @@ export function askFirst({ title, operation, subject, query = {}, button, danger
         method: "dialog",
         onsubmit: (event) => {
           event.preventDefault();
-          localStorage.setItem("taskorch-name", by.value.trim());
+          if (!isKnown) localStorage.setItem("taskorch-name", by.value.trim());
           dialog.remove();
           resolve({ by: by.value.trim(), reason: reason.value.trim(), parameters: parametersOf(dialog) });
         },
       }, el("h2", { id: "act-title" }, title), touched,
-      el("div", { class: "row" }, field("Your name", by), wantsReason ? field("Why", reason) : null),
+      el("div", { class: "row" }, isKnown ? null : field("Your name", by), wantsReason ? field("Why", reason) : null),
       el("div", { class: "row end" },
         el("button", { type: "button", id: "act-not", onclick: () => dialog.close() }, "Not now"), go)));
     dialog.addEventListener("close", () => { dialog.remove(); resolve(null); });
     document.body.append(dialog);
     dialog.showModal();
-    by.focus();
+    if (!isKnown) by.focus();
     const asked = new URLSearchParams({ operation, subject, ...query });
     ask(`/api/v1/previews?${asked}`).then((said) => {
       touched.replaceChildren(el("p", { id: "act-text" }, said.text), said.tasks.length
@@ -214,8 +215,10 @@ function parametersOf(dialog) {
   }));
 }
 
-// A button that asks the server to do something, and then shows what has become of it.
-export function act(words, verb, send, after, more = {}) {
+// A button that asks the server to do something, and then shows what has become of it; null if
+// *needs*, what it asks for, is not for who is logged in.
+export function act(words, verb, send, after, { needs = "", ...more } = {}) {
+  if (needs && !may(needs)) return null;
   return el("button", {
     id: `do-${verb}`,
     type: "button",
@@ -246,5 +249,5 @@ export function actAfterAsking(words, verb, { operation, subject, body = {}, tit
     const why = wantsReason ? { reason: [`by ${said.by}`, said.reason].filter(Boolean).join(": ") } : {};
     const parameters = Object.keys(said.parameters).length ? { parameters: said.parameters } : {};
     return perform(operation, subject, { ...body, ...why, ...parameters });
-  }, after, { ...more, class: danger ? "danger" : null });
+  }, after, { ...more, needs: operation, class: danger ? "danger" : null });
 }

@@ -1,5 +1,5 @@
 // Whom the orchestrator asks, and what it makes again and again.
-import { ask, el, go, href, say } from "/page/page.js";
+import { ask, el, go, href, may, me, say } from "/page/page.js";
 import {
   act, actAfterAsking, askFirst, BY, card, choice, clip, count, errorLine, every, field, keeper, lasting, link, mark, meter, myName, name, perform,
   runLink, state, table, taskLink, textOf, when,
@@ -49,7 +49,7 @@ function questionForm(each, after) {
     const input = el("input", { id: `${key}-${each.id}`, name: key, autocomplete: "off", ...more });
     return [input, field(words, input)];
   };
-  const [by, byLabel] = labelled("by", "Your name", { required: true, value: myName() });
+  const [by, byLabel] = labelled("by", "Your name", { required: !me?.name, value: myName() });
   const [note, noteLabel] = labelled("note", "Note");
   const example = each.kind === "escalation" ? '{"timeout": 600}' : null;
   const [changes, changesLabel] = labelled("changes", "Changes, as JSON", { placeholder: example });
@@ -63,10 +63,13 @@ function questionForm(each, after) {
         const button = event.submitter;
         button.disabled = true;
         try {
-          const body = { choice: button.value, by: by.value };
+          const body = { choice: button.value };
+          if (!me?.name) {
+            body.by = by.value;
+            localStorage.setItem("taskorch-name", by.value);
+          }
           if (note.value) body.note = note.value;
           if (changes.value.trim()) body.changes = JSON.parse(changes.value);
-          localStorage.setItem("taskorch-name", by.value);
           // The answer is for what is shown here, whatever was asked since.
           const said = await perform("answer", each.answer_to, body);
           say(said.decided ? "" : "Your answer is kept; more are needed to decide it.");
@@ -76,7 +79,7 @@ function questionForm(each, after) {
         }
         button.disabled = false;
       },
-    }, byLabel, noteLabel, changesLabel, each.options.map((option) => el("button", { value: option }, option))));
+    }, may("answer") ? [me?.name ? null : byLabel, noteLabel, changesLabel, each.options.map((option) => el("button", { value: option }, option))] : null));
   // How much waits and runs changes all the time.
   return { part, show: (latest) => keep({ ...latest, system_state: null, details: { ...latest.details, system_state: null } }, () => aboutQuestion(latest)) };
 }
@@ -113,8 +116,8 @@ export async function schedulesPage(route) {
 
 // What can be done with a schedule, wherever it is shown.
 function actsOf(each, after) {
-  const pause = () => act("Pause", `pause-${each.name}`, () => perform("pause_schedule", each.name, myName() ? { reason: `paused by ${myName()}` } : {}), after, { "aria-label": `Pause: ${each.name}` });
-  const resume = () => act("Resume", `resume-${each.name}`, () => perform("resume_schedule", each.name), after, { "aria-label": `Resume: ${each.name}` });
+  const pause = () => act("Pause", `pause-${each.name}`, () => perform("pause_schedule", each.name, myName() ? { reason: `paused by ${myName()}` } : {}), after, { needs: "pause_schedule", "aria-label": `Pause: ${each.name}` });
+  const resume = () => act("Resume", `resume-${each.name}`, () => perform("resume_schedule", each.name), after, { needs: "resume_schedule", "aria-label": `Resume: ${each.name}` });
   return [each.paused ? resume() : pause(), actAfterAsking("Run now", `trigger-${each.name}`, { operation: "trigger_schedule", subject: each.name },
     async (made) => { await after(); say(`Made: ${made.ids.join(", ")}`); }, { "aria-label": `Run now: ${each.name}` })];
 }
@@ -147,7 +150,8 @@ async function schedulePage(scheduleName) {
   await load();
   const said = await ask(path);
   return {
-    parts: [el("h1", {}, "Schedule ", name(scheduleName)), parts.facts, parts.acts, el("div", { class: "cards" }, backfillCard(scheduleName, load), editCard(said, load)),
+    parts: [el("h1", {}, "Schedule ", name(scheduleName)), parts.facts, parts.acts, el("div", { class: "cards" }, may("backfill_schedule") ? backfillCard(scheduleName, load) : null,
+      may("edit_schedule") ? editCard(said, load) : null),
       parts.backfills, card("History", parts.history)],
     stop: every(2000, load),
   };
@@ -156,7 +160,7 @@ async function schedulePage(scheduleName) {
 // How far each backfill came, and what can be done with it.
 function backfillsTable(backfills, zone, after) {
   const change = (words, verb, each) => act(words, `${verb}-${each.backfill_id}`, () => perform(`${verb}_backfill`, each.backfill_id,
-    verb === "pause" && myName() ? { reason: `paused by ${myName()}` } : {}), after, { "aria-label": `${words}: ${each.backfill_id}` });
+    verb === "pause" && myName() ? { reason: `paused by ${myName()}` } : {}), after, { needs: `${verb}_backfill`, "aria-label": `${words}: ${each.backfill_id}` });
   return table(["Backfill", "State", "From", "To", "Share", "#Done", "#Failed", "#Running", "#To come", "Began", "Begun by", "!Why, or trouble", "Acts"], backfills.map((each) => [
     name(each.backfill_id), each.state, when(each.since, zone), when(each.until, zone),
     meter(each.ticks - each.left - each.running.length - each.blocked.length, each.ticks, `${each.backfill_id}: over`),

@@ -136,7 +136,7 @@ export async function runPage(route) {
       show();
     }
   };
-  const button = (text, verb) => act(text, verb, () => perform(`${verb}_workflow`, id), load);
+  const button = (text, verb) => act(text, verb, () => perform(`${verb}_workflow`, id), load, { needs: `${verb}_workflow` });
   const show = () => {
     const run = said.run;
     const now = nowOf(board);

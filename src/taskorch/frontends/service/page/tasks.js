@@ -59,7 +59,7 @@ export async function taskPage(route, known) {
   let running = false;
   let next = null;
   let told = ""; // of which run, ended or not, the earlier ones are shown
-  const button = (words, operation, id) => act(words, id, () => perform(operation, route.id), load);
+  const button = (words, operation, id) => act(words, id, () => perform(operation, route.id), load, { needs: operation });
   const asking = (words, operation, id, more = {}) => actAfterAsking(words, id, { operation, subject: route.id, ...more }, load);
   const load = async () => {
     const [task, said] = await Promise.all([ask(path), ask(`${path}/explanation`).catch(() => null)]);

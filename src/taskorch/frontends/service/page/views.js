@@ -10,6 +10,11 @@ export const TITLES = {
   "": "Overview", runs: "Runs", tasks: "Tasks", schedules: "Schedules", questions: "Questions", timeline: "Timeline",
   agents: "Workers and resources", metrics: "Metrics", events: "Events",
 };
+// What a role must allow for each of them.
+export const NEEDS = {
+  "": "nights", runs: "runs", tasks: "tasks", schedules: "find_schedules", questions: "questions", timeline: "timeline",
+  agents: "agents", metrics: "measured", events: "events",
+};
 // Those that a journal alone cannot fill.
 export const LIVE = ["agents", "questions", "schedules"];
 

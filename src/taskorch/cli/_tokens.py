@@ -1,0 +1,221 @@
+"""`taskorch tokens`: who may ask a service, and what for."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, Protocol
+from urllib.parse import quote
+
+from taskorch._settings.configuration import TOKEN_VARIABLE
+from taskorch.cli import OK
+from taskorch.cli._control import service
+from taskorch.cli._terminal import (
+    add_json,
+    is_url,
+    line,
+    moment,
+    print_json,
+    seconds,
+    table,
+)
+from taskorch.errors import InvalidTaskError
+from taskorch.frontends.people import GRACE, Tokens
+
+_VERBS: Final = ("list", "add", "rotate", "change", "revoke", "role")
+_HEADS: Final = ("NAME", "KIND", "ROLES", "TENANTS", "EXPIRES", "USED", "ID")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add them."""
+    parser.set_defaults(run=_run)
+    parser.add_argument(
+        "place",
+        metavar="FILE|URL",
+        help="the file of the tokens; or a service that has one: "
+        f"http://127.0.0.1:8080, whose token is in {TOKEN_VARIABLE}",
+    )
+    parser.add_argument(
+        "verb", choices=_VERBS, nargs="?", default="list", help="what to do (list)"
+    )
+    parser.add_argument(
+        "names",
+        metavar="NAME",
+        nargs="*",
+        help="whose token; of `change` and `revoke`, its id will do; of `role`, its "
+        "name, and the verbs that it stands for: none removes it",
+    )
+    parser.add_argument(
+        "--role",
+        action="append",
+        metavar="ROLE",
+        help="look, submit, operate, administer, worker, speak_for, or one of your "
+        "own; may be given again",
+    )
+    parser.add_argument(
+        "--tenant",
+        action="append",
+        metavar="NAME",
+        help="a tenant that the holder is bound to; may be given again",
+    )
+    parser.add_argument(
+        "--program", action="store_true", help="of `add`: a program has the token"
+    )
+    parser.add_argument(
+        "--lasts", type=seconds, metavar="TIME", help="until it ends: 90d (for ever)"
+    )
+    parser.add_argument(
+        "--grace",
+        type=seconds,
+        default=GRACE,
+        metavar="TIME",
+        help="of `rotate`: how long the token of before is one, too (1 day)",
+    )
+    add_json(parser)
+
+
+class _TokenPlace(Protocol):
+    """What has tokens: a file, or a service."""
+
+    def list(self) -> dict[str, Any]: ...
+    def add(self, name: str, **fields: Any) -> str: ...
+    def rotate(self, name: str, grace: float, lasts: float | None) -> str: ...
+    def change(self, which: str, **fields: Any) -> int: ...
+    def revoke(self, which: str) -> int: ...
+    def role(self, name: str, verbs: Sequence[str]) -> None: ...
+
+
+def _run(args: argparse.Namespace) -> int:
+    if is_url(args.place):
+        with service(args.place) as client:
+            return _act(args, _OfService(client._ask))  # noqa: SLF001 - it has no other way
+    return _act(args, _OfFile(Tokens(args.place)))
+
+
+def _act(args: argparse.Namespace, place: _TokenPlace) -> int:
+    verb, names = args.verb, args.names
+    needed = {"list": 0, "role": None}.get(verb, 1)
+    if (needed is not None and len(names) != needed) or (verb == "role" and not names):
+        whose = "no name" if needed == 0 else "one name"
+        msg = f"tokens {verb}: {whose} stands behind that"
+        raise InvalidTaskError(msg, hint=f"taskorch tokens {args.place} {verb} NAME")
+    if verb == "list":
+        _list(args, place.list())
+    elif verb == "add":
+        fields = {"roles": args.role or [], "tenants": args.tenant}
+        fields["kind"] = "program" if args.program else "person"
+        fields["lasts"] = args.lasts
+        _tell(args, names[0], place.add(names[0], **fields))
+    elif verb == "rotate":
+        _tell(args, names[0], place.rotate(names[0], args.grace, args.lasts))
+    elif verb == "role":
+        place.role(names[0], names[1:])
+        _say(args, {"role": names[0]}, f"{line(names[0])} is changed")
+    else:
+        if verb == "change":
+            count = place.change(names[0], roles=args.role, tenants=args.tenant)
+        else:
+            count = place.revoke(names[0])
+        done = "changed" if verb == "change" else "revoked"
+        _say(args, {"count": count}, f"{done}: {count}")
+    return OK
+
+
+def _list(args: argparse.Namespace, document: Mapping[str, Any]) -> None:
+    if args.json:
+        print_json(document)
+        return
+    if not document["tokens"]:
+        print("There are no tokens.")
+    else:
+        print(table(_HEADS, _rows(document["tokens"])))
+    for name, verbs in document["roles"].items():
+        print(f"role {line(name)}: {', '.join(map(line, verbs))}")
+
+
+def _rows(tokens: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
+    for each in tokens:
+        times = [
+            "" if each[name] is None else moment(datetime.fromisoformat(each[name]))
+            for name in ("expires", "used")
+        ]
+        tenants = each["tenants"]
+        yield [
+            line(each["name"]),
+            each["kind"],
+            line(", ".join(each["roles"])),
+            "all" if tenants is None else line(", ".join(tenants)) or "none",
+            times[0] or "never",
+            times[1] or "-",
+            each["id"],
+        ]
+
+
+def _tell(args: argparse.Namespace, name: str, token: str) -> None:
+    _say(args, {"token": token}, f"{line(name)}, shown once: {token}")
+
+
+def _say(args: argparse.Namespace, document: Mapping[str, Any], text: str) -> None:
+    if args.json:
+        print_json(document)
+    else:
+        print(text)
+
+
+class _OfFile:
+    """Tokens in a file."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
+        self.add: Any = tokens.add
+        self.revoke: Any = tokens.revoke
+
+    def list(self) -> dict[str, Any]:
+        tokens = [each.to_dict() for each in self._tokens.list()]
+        return {"tokens": tokens, "roles": self._tokens.roles}
+
+    def rotate(self, name: str, grace: float, lasts: float | None) -> str:
+        return self._tokens.rotate(name, grace=grace, lasts=lasts)
+
+    def change(self, which: str, **fields: Any) -> int:
+        return self._tokens.change(which, **fields)
+
+    def role(self, name: str, verbs: Sequence[str]) -> None:
+        self._tokens.set_role(name, verbs)
+
+
+class _OfService:
+    """Those of a service."""
+
+    def __init__(self, ask: Callable[..., dict[str, Any]]) -> None:
+        self._ask = ask
+
+    def list(self) -> dict[str, Any]:
+        return self._ask("GET", "/tokens")
+
+    def add(self, name: str, **fields: Any) -> str:
+        body = {"name": name, **_told(fields)}
+        return str(self._ask("POST", "/tokens", body)["token"])
+
+    def rotate(self, name: str, grace: float, lasts: float | None) -> str:
+        body = {"grace": grace, **_told({"lasts": lasts})}
+        return str(self._ask("POST", f"{_path(name)}/rotate", body)["token"])
+
+    def change(self, which: str, **fields: Any) -> int:
+        answer = self._ask("POST", f"{_path(which)}/change", _told(fields))
+        return int(answer["count"])
+
+    def revoke(self, which: str) -> int:
+        return int(self._ask("POST", f"{_path(which)}/revoke")["count"])
+
+    def role(self, name: str, verbs: Sequence[str]) -> None:
+        self._ask("POST", "/roles", {"name": name, "verbs": [*verbs]})
+
+
+def _path(which: str) -> str:
+    return f"/tokens/{quote(which, safe='')}"
+
+
+def _told(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}

@@ -1,0 +1,722 @@
+"""
+People and programs of a service: their tokens, their roles, and who they are.
+
+A token is kept as a hash, with the name that it proves, what its holder may do, and for
+which tenants. It stands in a file that services and `taskorch tokens` share: who
+changes it replaces it as a whole, and a service looks at it before each answer.
+
+A role is a word for verbs. Four stand for many, and anybody may make others. What each
+route of the service needs stands here, too, in one table: a route that has no line is
+for nobody.
+
+Decision: 0222.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import json
+import logging
+import os
+import secrets
+import stat
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, Protocol
+
+import attrs
+
+from taskorch._base.people import SPEAK_FOR, Caller, caller, person
+from taskorch._base.staged import Staged
+from taskorch._base.vocabulary import meant
+from taskorch._verbs.table import VERBS
+from taskorch.errors import InvalidTaskError
+from taskorch.model import check_answerer, show
+
+__all__ = (
+    "ROLES",
+    "Caller",
+    "Identity",
+    "ProxyHeader",
+    "TokenInfo",
+    "Tokens",
+    "caller",
+    "caller_of",
+)
+
+_LOG: Final = logging.getLogger(__name__)
+
+# -- what each role may do -------------------------------------------------------------
+
+#: The roles that there are, and what each stands for.
+ROLES: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {
+        "look": frozenset({"look"}),
+        "submit": frozenset({"submit", "look"}),
+        "operate": frozenset({"operate", "look"}),
+        "administer": frozenset({"administer", "operate", "submit", "look", "worker"}),
+        "worker": frozenset({"worker"}),
+        SPEAK_FOR: frozenset({SPEAK_FOR}),
+    }
+)
+#: Whoever was let in may ask it.
+EVERYBODY: Final = "everybody"
+
+
+def _all(role: str, names: str) -> dict[str, str]:
+    return dict.fromkeys(names.split(), role)
+
+
+#: The role that each route of the service needs, beside those of verbs.
+_OTHERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        **_all(
+            "look",
+            "tasks result events follow_events metrics verbs resources alerts "
+            "agent_instances schedule_status workflow_report board timeline picture "
+            "nights runs run earlier_runs preview artifacts artifact plan_schemas "
+            "status progress final_report",
+        ),
+        **_all(
+            "submit",
+            "submit_task submit_tasks start_workflow simulate make_plan validate_plan "
+            "optimize_plan estimate_plan start_plan",
+        ),
+        **_all("operate", "edit_schedule command execute_suite"),
+        **_all(
+            "worker",
+            "agent_hello agent_claim agent_heartbeat agent_complete agent_artifact "
+            "agent_leave",
+        ),
+        **_all(
+            "administer",
+            "tokens make_token revoke_token rotate_token change_token make_role",
+        ),
+        **_all(EVERYBODY, "me login logout"),
+    }
+)
+#: Whoever may do one of these may do all in the end.
+_OF_TOKENS: Final = frozenset(
+    {"make_token", "revoke_token", "rotate_token", "change_token", "make_role"}
+)
+_OF_VERBS: Final = {
+    verb.operation: verb.role for verb in VERBS.values() if verb.request
+}
+
+
+def role_of(operation: str) -> str:
+    """The role that an operation of the service needs; "": it is for nobody."""
+    return _OF_VERBS.get(operation) or _OTHERS.get(operation, "")
+
+
+def may(who: Caller, operation: str) -> bool:
+    """Whether *who* may do an operation of the service, for some tenant at least."""
+    role = role_of(operation)
+    return bool(role) and (role == EVERYBODY or who.may(role, operation))
+
+
+#: Whoever has the one plain token: they may do all, and under any name.
+PLAIN: Final = Caller("", frozenset({"administer", SPEAK_FOR}), kind="program")
+
+
+def caller_of(
+    name: str,
+    roles: Iterable[str],
+    *,
+    tenants: Iterable[str] | None = None,
+    kind: str = "person",
+    own: Mapping[str, Collection[str]] = MappingProxyType({}),
+) -> Caller:
+    """
+    The caller of this name, with what its *roles* come to.
+
+    Args:
+        name: The name.
+        roles: Roles that there are, or *own* ones; others give nothing.
+        tenants: Those whom the caller is bound to; None: none.
+        kind: `person` or `program`.
+        own: Roles of one's own: what each stands for.
+    """
+    names = frozenset(roles)
+    bound = None if tenants is None else frozenset(tenants)
+    return Caller(name, names, bound, kind, _grants(names, own))
+
+
+def _grants(roles: Iterable[str], own: Mapping[str, Collection[str]]) -> frozenset[str]:
+    grants: set[str] = set()
+    for role in roles:
+        parts = ROLES.get(role) or own.get(role, ())
+        for part in parts:
+            grants |= ROLES.get(part, {part})
+    return frozenset(grants)
+
+
+# -- another way to know who asks ------------------------------------------------------
+
+
+class Identity(Protocol):
+    """Another way to know who asks than a token."""
+
+    def identify(
+        self, headers: Sequence[tuple[str, str]], address: str
+    ) -> Caller | None:
+        """
+        Who sends a request; None: it does not say.
+
+        Args:
+            headers: Those of the request, with names in small letters.
+            address: Where its connection comes from.
+
+        Raises:
+            PermissionError: It says what it may not say; it is refused.
+        """
+        ...
+
+
+class ProxyHeader:
+    """
+    The name that a proxy has checked, and writes into a header.
+
+    Args:
+        header: The name of the header, such as `X-Forwarded-User`. The proxy must
+            remove one that comes from outside.
+        proxies: The addresses of proxies. From others, a request with this header is
+            refused.
+        people: Who has a name: mostly by `caller_of`. None: that name may not ask.
+
+    Raises:
+        InvalidTaskError: *proxies* are no addresses.
+    """
+
+    def __init__(
+        self,
+        header: str,
+        *,
+        proxies: Collection[str],
+        people: Callable[[str], Caller | None],
+    ) -> None:
+        if isinstance(proxies, str) or not proxies:
+            msg = f"proxies is a collection of addresses, not {show(proxies)}"
+            raise InvalidTaskError(msg, hint="proxies=['127.0.0.1']")
+        self._header = header.lower()
+        self._proxies = frozenset(proxies)
+        self._people = people
+
+    def identify(
+        self, headers: Sequence[tuple[str, str]], address: str
+    ) -> Caller | None:
+        """Who stands in the header: see `Identity`."""
+        # A server may take an underscore for a hyphen, and a proxy may let it through.
+        header = self._header.replace("_", "-")
+        values = [value for name, value in headers if name.replace("_", "-") == header]
+        if not values:
+            return None
+        if address not in self._proxies:
+            msg = f"only a proxy may send {self._header}"
+            raise PermissionError(msg)
+        if len(values) > 1:
+            msg = f"{self._header} is there twice"
+            raise PermissionError(msg)
+        try:
+            who = self._people(check_answerer(self._header, values[0]))
+        except InvalidTaskError:
+            who = None
+        if who is None:
+            msg = "nobody of this name may ask here"
+            raise PermissionError(msg)
+        return who
+
+
+# -- tokens in a file ------------------------------------------------------------------
+
+#: How tokens begin, so that programs that look for secrets in files find them.
+_PREFIX: Final = "tko"
+_VERSION: Final = 1
+#: Seconds for which the token of before is one, after a new one was made.
+GRACE: Final = 86_400.0
+#: Nanoseconds after which a file that is changed again has another time.
+_SETTLED_NS: Final = 100_000_000
+_KINDS: Final = ("person", "program")
+_LONGEST: Final = 200
+
+
+@attrs.frozen
+class TokenInfo:
+    """
+    What is known of a token.
+
+    Attributes:
+        id: Its id, which is no secret.
+        name: The name that it proves.
+        kind: `person` or `program`.
+        roles: The roles of its holder.
+        tenants: The tenants that they are bound to; None: none.
+        made: When it was made.
+        expires: When it ends; None: never.
+        used: When this process was last asked with it; None: not yet.
+    """
+
+    id: str
+    name: str
+    kind: str
+    roles: tuple[str, ...]
+    tenants: tuple[str, ...] | None
+    made: datetime
+    expires: datetime | None = None
+    used: datetime | None = None
+    _digest: str = attrs.field(default="", alias="digest", repr=False, eq=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """It as JSON has it; the hash is not in it."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "kind": self.kind,
+            "roles": list(self.roles),
+            "tenants": None if self.tenants is None else list(self.tenants),
+            "made": self.made.isoformat(),
+            "expires": None if self.expires is None else self.expires.isoformat(),
+            "used": None if self.used is None else self.used.isoformat(),
+        }
+
+    def _kept(self) -> dict[str, Any]:
+        fields = self.to_dict()
+        del fields["used"]
+        return {**fields, "hash": self._digest}
+
+    @classmethod
+    def _read(cls, fields: Mapping[str, Any]) -> TokenInfo:
+        tenants, expires = fields["tenants"], fields["expires"]
+        return cls(
+            str(fields["id"]),
+            str(fields["name"]),
+            str(fields["kind"]),
+            tuple(map(str, fields["roles"])),
+            None if tenants is None else tuple(map(str, tenants)),
+            datetime.fromisoformat(fields["made"]),
+            None if expires is None else datetime.fromisoformat(expires),
+            digest=str(fields["hash"]),
+        )
+
+
+@attrs.frozen
+class _Kept:
+    """What stands in the file."""
+
+    tokens: tuple[TokenInfo, ...] = ()
+    roles: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
+
+    def text(self) -> str:
+        document = {
+            "version": _VERSION,
+            "roles": {name: list(parts) for name, parts in self.roles.items()},
+            "tokens": [each._kept() for each in self.tokens],  # noqa: SLF001 - of this file
+        }
+        return json.dumps(document, indent=1) + "\n"
+
+    @classmethod
+    def of(cls, text: str) -> _Kept:
+        document = json.loads(text)
+        if document["version"] != _VERSION:
+            msg = f"it is of version {document['version']}"
+            raise ValueError(msg)
+        return cls(
+            tuple(TokenInfo._read(each) for each in document["tokens"]),  # noqa: SLF001 - of this file
+            {name: tuple(parts) for name, parts in document["roles"].items()},
+        )
+
+
+class Tokens:
+    """
+    Named tokens, each with the roles of its holder, in a file.
+
+    Several services and commands may use one file at once. A change counts for all of
+    them from their next answer on, and open streams of whom it concerns end soon.
+
+    Args:
+        path: The file. It is made with the first token, for its owner alone; hashes
+            are in it, and no token.
+
+    Raises:
+        InvalidTaskError: The file is damaged, or others may write it.
+        OSError: It cannot be read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
+        self._lock = threading.Lock()
+        self._mark: tuple[int, ...] | None = None
+        self._kept = _Kept()
+        self._by_id: Mapping[str, TokenInfo] = {}
+        self._used: dict[str, datetime] = {}
+        #: The latest time that was seen: a clock that is set back brings nothing back.
+        self._latest = datetime.min.replace(tzinfo=UTC)
+        self._load()
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
+    # -- asking --------------------------------------------------------------------
+
+    def find(self, token: str) -> tuple[str, Caller] | None:
+        """The id of a token and who has it; None: it is none, or none any more."""
+        prefix, _, rest = token.partition("_")
+        name, _, _ = rest.partition("_")
+        info = self._info(name) if prefix == _PREFIX else None
+        # Whether there is such an id is no secret; what is compared takes one time.
+        kept = "0" * 64 if info is None else info._digest  # noqa: SLF001 - of this file
+        is_right = hmac.compare_digest(_digest_of(token), kept)
+        if info is None or not is_right:
+            return None
+        who = self._caller(info)
+        if who is not None:
+            self._used[info.id] = self._now()
+        return None if who is None else (info.id, who)
+
+    def caller(self, token_id: str) -> Caller | None:
+        """Who has the token of this id now; None: it is none any more."""
+        info = self._info(token_id)
+        return None if info is None else self._caller(info)
+
+    def list(self) -> list[TokenInfo]:
+        """The tokens, the first made first; those that have expired, too."""
+        self._look()
+        return [
+            attrs.evolve(each, used=self._used.get(each.id))
+            for each in self._kept.tokens
+        ]
+
+    @property
+    def roles(self) -> dict[str, tuple[str, ...]]:
+        """Roles of one's own: what each stands for."""
+        self._look()
+        return dict(self._kept.roles)
+
+    def _info(self, token_id: str) -> TokenInfo | None:
+        self._look()
+        return self._by_id.get(token_id)
+
+    def _caller(self, info: TokenInfo) -> Caller | None:
+        if info.expires is not None and info.expires <= self._now():
+            return None
+        return caller_of(
+            info.name,
+            info.roles,
+            tenants=info.tenants,
+            kind=info.kind,
+            own=self._kept.roles,
+        )
+
+    def _now(self) -> datetime:
+        now = datetime.fromtimestamp(time.time(), UTC)  # noqa: TID251 - of other processes
+        self._latest = max(self._latest, now)
+        return self._latest
+
+    def _look(self) -> None:
+        """Read the file anew if it is another; of one that is damaged, all are gone."""
+        try:
+            self._load()
+        except (InvalidTaskError, OSError) as error:
+            _LOG.error("%s: nobody is let in: %s", self._path, error)
+            self._kept, self._by_id = _Kept(), {}
+
+    def _load(self) -> None:
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            self._kept, self._by_id, self._mark = _Kept(), {}, None
+            return
+        mark = status.st_mtime_ns, status.st_ino, status.st_size, status.st_mode
+        with self._lock:
+            if mark == self._mark:
+                return
+            # One that was changed just now may be changed again at the same moment.
+            age = time.time_ns() - status.st_mtime_ns  # noqa: TID251 - as files have it
+            self._mark = mark if age > _SETTLED_NS else None
+            if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                msg = f"{self._path}: others than its owner may write it"
+                raise InvalidTaskError(msg, hint=f"chmod 600 {self._path}")
+            try:
+                kept = _Kept.of(self._path.read_text("utf-8"))
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
+                msg = f"{self._path} is no file of tokens: {error}"
+                hint = "restore it from a copy"
+                raise InvalidTaskError(msg, hint=hint) from None
+            self._kept = kept
+            self._by_id = {each.id: each for each in kept.tokens}
+
+    # -- changing ------------------------------------------------------------------
+
+    def add(
+        self,
+        name: str,
+        roles: Iterable[str],
+        *,
+        tenants: Iterable[str] | None = None,
+        kind: str = "person",
+        lasts: float | timedelta | None = None,
+    ) -> str:
+        """
+        Make a token for somebody who has none; it is told here, and never again.
+
+        Args:
+            name: The name that it proves.
+            roles: What its holder may do.
+            tenants: The tenants that they are bound to: they see and touch nothing
+                else. None: they are bound to none.
+            kind: `person` or `program`.
+            lasts: Seconds for which it is one; None: for ever.
+
+        Raises:
+            InvalidTaskError: Somebody has this name already, in whatever spelling; or
+                an argument is not well formed.
+        """
+        _check_name(name)
+        if kind not in _KINDS:
+            msg = f"kind: {' or '.join(_KINDS)} is needed, not {show(kind)}"
+            raise InvalidTaskError(msg)
+        bound = None if tenants is None else _names("tenants", tenants)
+        with self._changing() as kept:
+            now = self._now()
+            same = [each for each in kept.tokens if person(each.name) == person(name)]
+            living = [each for each in same if _lives(each, now)]
+            if living:
+                msg = f"{living[0].name} has a token already"
+                hint = "rotate it, or revoke it before"
+                raise InvalidTaskError(msg, hint=hint)
+            wanted = _check_roles(roles, kept.roles)
+            token, info = self._made(name, kind, wanted, bound, lasts)
+            others = tuple(each for each in kept.tokens if each not in same)
+            self._write(attrs.evolve(kept, tokens=(*others, info)))
+        return token
+
+    def rotate(
+        self, name: str, *, grace: float = GRACE, lasts: float | timedelta | None = None
+    ) -> str:
+        """
+        Make a new token for somebody; the one of before ends after *grace* seconds.
+
+        Args:
+            name: Whose.
+            grace: Seconds for which both are valid.
+            lasts: Seconds for which the new one is; None: for ever.
+
+        Raises:
+            InvalidTaskError: They have none.
+        """
+        with self._changing() as kept:
+            now = self._now()
+            same = [each for each in kept.tokens if person(each.name) == person(name)]
+            living = [each for each in same if _lives(each, now)]
+            if not living:
+                raise _unknown(name, kept)
+            old = living[-1]
+            token, info = self._made(old.name, old.kind, old.roles, old.tenants, lasts)
+            end = now + timedelta(seconds=max(0.0, float(grace)))
+            ends = [each for each in (old.expires, end) if each is not None]
+            others = tuple(each for each in kept.tokens if each not in same)
+            last = attrs.evolve(old, expires=min(ends))
+            self._write(attrs.evolve(kept, tokens=(*others, last, info)))
+        return token
+
+    def check_known(self, which: str) -> None:
+        """
+        Refuse what is neither the id of a token nor a name that has one.
+
+        Raises:
+            InvalidTaskError: It is neither.
+        """
+        self._look()
+        _meant(which, self._kept)
+
+    def revoke(self, which: str) -> int:
+        """
+        End tokens at once: the one of an id, or all of a name; how many.
+
+        Raises:
+            InvalidTaskError: There is none.
+        """
+        with self._changing() as kept:
+            meant_ids = _meant(which, kept)
+            rest = tuple(each for each in kept.tokens if each.id not in meant_ids)
+            self._write(attrs.evolve(kept, tokens=rest))
+        return len(meant_ids)
+
+    def change(
+        self,
+        which: str,
+        roles: Iterable[str] | None = None,
+        *,
+        tenants: Iterable[str] | None = None,
+    ) -> int:
+        """
+        Give tokens other roles or tenants: that of an id, or all of a name; how many.
+
+        What is None stays as it is. To unbind somebody, make them a new token.
+
+        Raises:
+            InvalidTaskError: There is none, or an argument is not well formed.
+        """
+        bound = None if tenants is None else _names("tenants", tenants)
+        with self._changing() as kept:
+            meant_ids = _meant(which, kept)
+            changes: dict[str, Any] = {}
+            if roles is not None:
+                changes["roles"] = _check_roles(roles, kept.roles)
+            if bound is not None:
+                changes["tenants"] = bound
+            changed = tuple(
+                attrs.evolve(each, **changes) if each.id in meant_ids else each
+                for each in kept.tokens
+            )
+            self._write(attrs.evolve(kept, tokens=changed))
+        return len(meant_ids)
+
+    def set_role(self, name: str, grants: Iterable[str]) -> None:
+        """
+        Make a role of one's own, or change it; without *grants* it is removed.
+
+        Args:
+            name: Its name.
+            grants: What it stands for: names of verbs, such as `rerun_task`, and roles
+                that there are.
+
+        Raises:
+            InvalidTaskError: There is no such verb, or the name is that of a role that
+                is always there.
+        """
+        _check_name(name)
+        if name in ROLES or name == EVERYBODY or role_of(name):
+            msg = f"{name!r} has a meaning already"
+            raise InvalidTaskError(msg, hint="take another name")
+        wanted = _names("grants", grants)
+        grantable = [*ROLES, *_OF_VERBS, *_OTHERS]
+        for grant in _OF_TOKENS.intersection(wanted):
+            msg = f"{grant}: whoever may do that may do all"
+            raise InvalidTaskError(msg, hint="give them the role administer")
+        for grant in wanted:
+            if grant not in grantable:
+                msg = f"there is no verb {grant!r}"
+                hint = meant(grant, grantable) or "GET /api/v1/verbs lists most of them"
+                raise InvalidTaskError(msg, hint=hint)
+        with self._changing() as kept:
+            roles = {**kept.roles, name: wanted}
+            if not wanted:
+                del roles[name]
+            self._write(attrs.evolve(kept, roles=roles))
+
+    def _made(
+        self,
+        name: str,
+        kind: str,
+        roles: tuple[str, ...],
+        tenants: tuple[str, ...] | None,
+        lasts: float | timedelta | None,
+    ) -> tuple[str, TokenInfo]:
+        token_id = secrets.token_hex(6)
+        token = f"{_PREFIX}_{token_id}_{secrets.token_urlsafe(32)}"
+        now = self._now()
+        end = None
+        if lasts is not None:
+            end = now + (
+                lasts if isinstance(lasts, timedelta) else timedelta(seconds=lasts)
+            )
+            if end <= now:
+                msg = f"lasts: a time above 0 is needed, not {show(lasts)}"
+                raise InvalidTaskError(msg)
+        digest = _digest_of(token)
+        info = TokenInfo(token_id, name, kind, roles, tenants, now, end, digest=digest)
+        return token, info
+
+    @contextmanager
+    def _changing(self) -> Iterator[_Kept]:
+        """In the block, nobody else changes the file; what stands in it."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
+        file = os.open(f"{self._path}.lock", flags, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            self._mark = None
+            self._load()
+            yield self._kept
+        finally:
+            os.close(file)
+
+    def _write(self, kept: _Kept) -> None:
+        Staged(self._path, kept.text(), 0o600).commit()
+        self._load()
+
+
+def _digest_of(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _lives(info: TokenInfo, now: datetime) -> bool:
+    return info.expires is None or info.expires > now
+
+
+def _meant(which: str, kept: _Kept) -> frozenset[str]:
+    """Ids of the tokens that *which* means: an id, or a name."""
+    ids = frozenset(
+        each.id
+        for each in kept.tokens
+        if which == each.id or person(which) == person(each.name)
+    )
+    if not ids:
+        raise _unknown(which, kept)
+    return ids
+
+
+def _unknown(which: str, kept: _Kept) -> InvalidTaskError:
+    names = sorted({each.name for each in kept.tokens})
+    # It may be a token, which nobody is to read in a log.
+    if which.startswith(f"{_PREFIX}_"):
+        msg = "a token is revoked by its id, or by a name, and not by itself"
+    else:
+        msg = f"nobody has a token by {show(which)}"
+    return InvalidTaskError(msg, hint=meant(which, names) or None)
+
+
+def _check_name(name: str) -> None:
+    untyped: object = name
+    if isinstance(untyped, str) and untyped.startswith(f"{_PREFIX}_"):
+        msg = "name: a token is no name"
+        raise InvalidTaskError(msg)
+    check_answerer("name", untyped)
+
+
+def _names(field: str, names: Iterable[str]) -> tuple[str, ...]:
+    listed: list[object] = [] if isinstance(names, str) else [*names]
+    texts = tuple(dict.fromkeys(str(each) for each in listed))
+    is_right = all(
+        isinstance(each, str) and 0 < len(each) <= _LONGEST and each.isprintable()
+        for each in listed
+    )
+    if isinstance(names, str) or not is_right:
+        msg = f"{field}: a collection of names is needed, not {show(names)}"
+        raise InvalidTaskError(msg)
+    return texts
+
+
+def _check_roles(
+    roles: Iterable[str], own: Mapping[str, Collection[str]]
+) -> tuple[str, ...]:
+    wanted = _names("roles", roles)
+    names = [*ROLES, *own]
+    for role in wanted:
+        if role not in names:
+            msg = f"there is no role {role!r}"
+            raise InvalidTaskError(msg, hint=meant(role, names, ", ".join(names)))
+    if not wanted:
+        msg = "roles: at least one is needed"
+        raise InvalidTaskError(msg, hint=", ".join(names))
+    return wanted

@@ -1,0 +1,224 @@
+"""
+What a caller who is bound to tenants may ask, and about what.
+
+What belongs to another tenant is for such a caller as if it were not there: the answer
+is that to an id that nobody has. What tells of all tenants at once is refused, and so
+is a route that says nothing here.
+
+A task without a tenant, in a run, belongs to those of the run.
+
+Decision: 0222.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+from starlette.concurrency import run_in_threadpool
+
+from taskorch._managers import _foreseen
+from taskorch.errors import TaskorchError, UnknownTaskError
+from taskorch.frontends.service._bodies import HttpProblem
+from taskorch.frontends.service._operations import Current, Operation, named
+from taskorch.model import run_by, show, stem_of
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from taskorch._base.people import Caller
+
+#: What looks itself after what it answers, or concerns no tenant.
+_OWN: Final = frozenset(
+    {
+        *("tasks", "questions", "escalations", "find_workflows", "runs", "board"),
+        *("events", "follow_events", "preview", "me", "login", "logout", "verbs"),
+        *("submit_task", "submit_tasks", "start_workflow"),
+    }
+)
+#: What names work of others, whatever it is asked about.
+_OF_ALL: Final = frozenset({"explain", "earlier_runs"})
+
+
+_PARTS: Final = frozenset({"task_id", "workflow_id", "run_id"})
+
+
+def is_for_bound(operation: Operation) -> bool:
+    """Whether it is for who is bound to tenants, about what is theirs."""
+    parts = _PARTS.intersection(re.findall(r"{(\w+)}", operation.path))
+    return operation.name in _OWN or bool(operation.name not in _OF_ALL and parts)
+
+
+class Tenancy:
+    """
+    Whose tasks and runs are.
+
+    Args:
+        orch: Who has them.
+    """
+
+    def __init__(self, orch: Current) -> None:
+        self._orch = orch
+
+    async def check(self, who: Caller, operation: Operation, request: Request) -> None:
+        """
+        Refuse what is not for *who*.
+
+        Raises:
+            HttpProblem: It is not theirs, or tells of others.
+        """
+        if who.tenants is None or operation.name in _OWN:
+            return
+        if not is_for_bound(operation):
+            raise HttpProblem(
+                *(403, "not_for_tenants", "that tells of all tenants at once"),
+                hint="ask with a token that is bound to none",
+            )
+        await run_in_threadpool(self._check, who, operation.name, request)
+
+    def _check(self, who: Caller, operation: str, request: Request) -> None:
+        part = "task_id" if "task_id" in request.path_params else "workflow_id"
+        part = part if part in request.path_params else "run_id"
+        self.check_subject(who, operation, named(request, part), part == "task_id")
+
+    def check_subject(
+        self,
+        who: Caller,
+        operation: str,
+        subject: str,
+        is_task: bool,
+    ) -> None:
+        """
+        Refuse an *operation* on a task or a run that is not theirs.
+
+        Raises:
+            HttpProblem: It is not.
+        """
+        if who.tenants is None:
+            return
+        orch = self._orch()
+        if not is_task:
+            # What a schedule makes is a run, too, if it is one task.
+            is_single = operation == "run" and self.has_task(who, subject)
+            is_theirs = is_single or self.has_run(who, subject)
+        elif operation == "answer" and self._is_asked(who, subject):
+            is_theirs = True
+        else:
+            is_theirs = self.has_task(who, subject)
+        if not is_theirs:
+            raise unknown(subject, is_task=is_task)
+        others: Iterable[str] = ()
+        if operation == "rerun_task":
+            others = _foreseen.rerun(orch, subject)
+        elif operation == "restart_workflow":
+            others = _foreseen.restarted(orch.workflows, subject)
+        if not all(self.has_task(who, each) for each in others):
+            raise HttpProblem(
+                *(403, "not_for_tenants", "that would run tasks of others again")
+            )
+
+    # -- whose it is ---------------------------------------------------------------
+
+    def has_task(self, who: Caller, task_id: str) -> bool:
+        """Whether a task is there, and is theirs."""
+        owner = self._owner_of(task_id)
+        if owner is None or owner:
+            return owner is not None and who.sees(owner)
+        owners = self._owners_in(run_by(task_id, None), stem_of(task_id))
+        return bool(owners) and all(map(who.sees, owners))
+
+    def has_run(self, who: Caller, run_id: str) -> bool:
+        """Whether a run is there, and is theirs: none of its tasks is another's."""
+        owners = self._owners_in(run_id)
+        return bool(owners) and all(map(who.sees, owners))
+
+    def _owners_in(self, run_id: str, member: str = "") -> frozenset[str]:
+        """The tenants in a run that has *member*; nobody if there is none such."""
+        try:
+            handles = self._orch().workflows.get(run_id).handles
+        except (TaskorchError, AttributeError):
+            # Who reads a journal has no runs.
+            return frozenset()
+        ids = {stem_of(each.task_id) for each in handles.values()}
+        if member and member not in ids:
+            return frozenset()
+        owners = {self._owner_of(each.task_id) for each in handles.values()}
+        return frozenset(owner for owner in owners if owner)
+
+    def _owner_of(self, task_id: str) -> str | None:
+        """The tenant of a task; "": it has none; None: there is no such task."""
+        try:
+            return self._orch().get_task_status(task_id).owner or ""
+        except TaskorchError:
+            return None
+
+    def _is_asked(self, who: Caller, name: str) -> bool:
+        """Whether *name* means a question that they may see."""
+        return any(
+            name in (each.id, each.answer_to, stem_of(each.id))
+            for each in self.questions(who, self._orch().questions())
+        )
+
+    # -- what is left of a list ----------------------------------------------------
+
+    def tasks(self, who: Caller, statuses: Iterable[Any]) -> Iterable[Any]:
+        """Those of *statuses* that are theirs."""
+        if who.tenants is None:
+            return statuses
+        return (
+            each
+            for each in statuses
+            if (
+                who.sees(each.owner) if each.owner else self.has_task(who, each.task_id)
+            )
+        )
+
+    def has_event(self, who: Caller, event: Any) -> bool:
+        """Whether an event is about a task of theirs."""
+        if who.tenants is None:
+            return True
+        task_id = getattr(event, "task_id", None)
+        return task_id is not None and self.has_task(who, task_id)
+
+    def questions(self, who: Caller, questions: Iterable[Any]) -> list[Any]:
+        """Those of *questions* that are theirs, without what they say of others."""
+        if who.tenants is None:
+            return [*questions]
+        return [
+            self._shortened(who, each)
+            for each in questions
+            if all(self.has_task(who, task_id) for task_id in each.tasks or (each.id,))
+        ]
+
+    def _shortened(self, who: Caller, question: Any) -> Any:
+        below = [i for i in question.blocking_tasks if self.has_task(who, i)]
+        changes: dict[str, Any] = {"blocking_tasks": tuple(below)}
+        if question.kind == "escalation":
+            changes["system_state"] = {}
+            changes["details"] = {**question.details, "system_state": {}}
+            changes["details"]["blocking_tasks"] = below
+        return attrs.evolve(question, **changes)
+
+    def runs(self, who: Caller, runs: Iterable[Any]) -> list[Any]:
+        """Those of *runs* that are theirs."""
+        return [each for each in runs if self.has_run(who, each.workflow_id)]
+
+
+#: What is left of what a verb returns, for who is bound.
+LEFT: Final[Mapping[str, Callable[[Tenancy, Caller, Any], Any]]] = {
+    "questions": Tenancy.questions,
+    "escalations": Tenancy.questions,
+    "find_workflows": Tenancy.runs,
+}
+
+
+def unknown(subject: str, *, is_task: bool) -> HttpProblem:
+    """What is answered about what is not there, or not theirs."""
+    error = UnknownTaskError(
+        f"no task has the id {show(subject)}"
+        if is_task
+        else f"there is no run {show(subject)}"
+    )
+    return HttpProblem(404, error.code, error.message)

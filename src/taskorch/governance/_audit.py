@@ -1,0 +1,715 @@
+"""
+What policies say of the past: replays of a journal, and audits of one task.
+
+A replay reads a journal once and has each submission and each start judged by what was
+so at that moment: the waivers that counted then, the events before, the clock of the
+events. So the same journal and the same policies give the same verdicts, anywhere.
+
+Decision: 0226.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import attrs
+
+from taskorch._base.canonical import canonical
+from taskorch._base.frozen import frozen
+from taskorch._base.limits import NS
+from taskorch._base.visible import counted
+from taskorch._base.vocabulary import meant
+from taskorch.errors import InvalidTaskError, UnknownTaskError
+from taskorch.events import (
+    Fact,
+    PolicyViolated,
+    TaskBlocked,
+    TaskCancelled,
+    TaskCompleted,
+    TaskEvent,
+    TaskFailed,
+    TaskOptionsChanged,
+    TaskReprioritised,
+    TaskStarted,
+    TaskSubmitted,
+)
+from taskorch.governance._history import Memory
+from taskorch.governance._policies import (
+    Decision,
+    Moment,
+    Operation,
+    Policy,
+    Severity,
+    Verdict,
+    Violation,
+    parts_of,
+)
+from taskorch.governance._reading import read_policies
+from taskorch.governance._receipts import TEST_RESULT, statement_of
+from taskorch.governance._set import PolicySet
+from taskorch.governance._waivers import Waiver, WaiverBook, WaiverRequest, Waivers
+from taskorch.journal import SqlJournal, open_journal
+from taskorch.model import (
+    Resources,
+    Task,
+    TaskState,
+    has_number,
+    plain,
+    run_id_of,
+    run_of,
+    show,
+    some,
+    stamp,
+    stem_of,
+)
+
+if TYPE_CHECKING:
+    import os
+
+    from taskorch.protocols import Entry
+
+#: What an open violation takes from the score, by its severity; a waived one takes a
+#: fifth of it.
+POINTS: Final[Mapping[Severity, int]] = {
+    Severity.LOW: 5,
+    Severity.MEDIUM: 10,
+    Severity.HIGH: 25,
+    Severity.CRITICAL: 50,
+}
+_WAIVED: Final = 5
+#: The class of the error of a task that policies keep from starting.
+_DENIED: Final = "PolicyDeniedError"
+_ASKED: Final = "PolicyAskedError"
+#: What stands in a permit behind a rule, before the waiver; and how one ends that
+#: people have let pass.
+_WAIVED_BY: Final = "~"
+_BY_PEOPLE: Final = f"{_WAIVED_BY}people"
+_ENDS: Final = (TaskCompleted, TaskFailed, TaskCancelled)
+#: The format of a receipt.
+_SPEC: Final = "taskorch.receipt/1"
+
+#: What is replayed: a path, a reader of a journal, or a journal.
+Source: TypeAlias = Any
+
+
+@frozen
+class Replayed:
+    """
+    One moment of the past, as it was judged then and as it is judged now.
+
+    Attributes:
+        seq: The number of the event.
+        at: When it was: seconds since the epoch.
+        task_id: The id of the task.
+        moment: `submit` or `start`.
+        verdict: What the policies say of it.
+        then: What was done then: `allow`, `deny` or `ask`.
+        permit: By what it was allowed then: see `TaskStarted.permit`.
+    """
+
+    seq: int
+    at: float
+    task_id: str
+    moment: Moment
+    verdict: Verdict
+    then: Decision
+    permit: tuple[str, ...] = ()
+
+    @property
+    def differs(self) -> bool:
+        """Whether it is decided otherwise now; what people allowed they still may."""
+        now = self.verdict.decision
+        by_people = any(rule.endswith(_BY_PEOPLE) for rule in self.permit)
+        return now != self.then and not (now == "ask" and by_people)
+
+    def __str__(self) -> str:
+        done = f"{self.then}, and now {self.verdict.decision}"
+        why = f": {self.verdict.reason}" if self.verdict.reason else ""
+        return (
+            f"{self.seq} {stamp(self.at)} {self.moment} of {self.task_id}: {done}{why}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """It as JSON has it."""
+        return {
+            "seq": self.seq,
+            "at": self.at,
+            "task_id": self.task_id,
+            "moment": self.moment,
+            "then": self.then,
+            "permit": list(self.permit),
+            "differs": self.differs,
+            "verdict": self.verdict.to_dict(),
+        }
+
+
+@frozen
+class Replay:
+    """
+    What policies say of a journal's past.
+
+    What was refused at its submission, or asked for by a verb, is not in it: a journal
+    has no such operations.
+
+    Attributes:
+        policies_hash: What tells the set of policies from others.
+        moments: All that was judged, in order.
+    """
+
+    policies_hash: str
+    moments: tuple[Replayed, ...] = ()
+
+    @property
+    def differences(self) -> tuple[Replayed, ...]:
+        """What is decided otherwise now."""
+        return tuple(one for one in self.moments if one.differs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its sums and its differences, as JSON has them."""
+        return {
+            "policies_hash": self.policies_hash,
+            "judged": len(self.moments),
+            "differences": [one.to_dict() for one in self.differences],
+        }
+
+    def __str__(self) -> str:
+        different = self.differences
+        head = (
+            f"{counted(len(self.moments), 'verdict')}, {len(different)} of them other"
+        )
+        return "\n".join([f"{head} than then", *map(str, different)])
+
+
+@frozen
+class Audit:
+    """
+    How well a task has kept to the policies.
+
+    Attributes:
+        task_id: The id of the run of the task.
+        score: 100 less what each violation takes: `low` 5, `medium` 10, `high` 25,
+            `critical` 50; a waived one a fifth of that. It is never below 0, and a
+            rule counts once however often the task was judged.
+        violations: What it has violated, waived or not, the worst first.
+        recommendations: What to do, in sentences.
+        moments: All verdicts on it, in order.
+    """
+
+    task_id: str
+    score: int
+    violations: tuple[Violation, ...] = ()
+    recommendations: tuple[str, ...] = ()
+    moments: tuple[Replayed, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """It as JSON has it."""
+        return {
+            "task_id": self.task_id,
+            "score": self.score,
+            "violations": [one.to_dict() for one in self.violations],
+            "recommendations": list(self.recommendations),
+            "moments": [one.to_dict() for one in self.moments],
+        }
+
+    def __str__(self) -> str:
+        lines = [f"{self.task_id}: {self.score} of 100"]
+        for one in self.violations:
+            waived = f" (waived by {one.waived_by})" if one.waived_by else ""
+            rule = f"{one.policy_id}, {one.rule_id}"
+            lines.append(f"  {one.severity} {rule}{waived}: {one.message}")
+        return "\n".join([*lines, *(f"- {each}" for each in self.recommendations)])
+
+
+class _TaskThen:
+    """What is known of a task at a moment of the past."""
+
+    __slots__ = ("attempt", "changes", "place", "run", "task")
+
+    def __init__(self, task: Task[Any], run: str) -> None:
+        self.task = task
+        self.run = run
+        #: The number of its latest attempt.
+        self.attempt = 0
+        #: Options that it has got since.
+        self.changes: dict[str, Any] = {}
+        #: Where its submission stands among what was judged; None: nowhere.
+        self.place: int | None = None
+
+    def note(self, fact: Fact) -> None:
+        """Take in another attempt, or other options."""
+        if isinstance(fact, TaskStarted):
+            self.attempt = fact.attempt
+        elif isinstance(fact, TaskReprioritised):
+            self.changes["priority"] = fact.priority
+        elif isinstance(fact, TaskOptionsChanged):
+            self.changes |= {
+                "priority": fact.priority,
+                "resources": Resources.from_units(fact.resources),
+                "timeout": None if fact.timeout_ns is None else fact.timeout_ns / NS,
+                "owner": fact.owner,
+            }
+
+    def operation(self, task_id: str, **fields: Any) -> Operation:
+        """The operation that the task is."""
+        task = attrs.evolve(self.task, **self.changes) if self.changes else self.task
+        return Operation.of_task(task, task_id=task_id, run=self.run, **fields)
+
+
+def entries_of(source: Source) -> Iterator[Entry]:
+    """
+    The events of a journal, with what it keeps beside them.
+
+    Raises:
+        InvalidTaskError: *source* is no journal, no reader of one, and no path.
+        JournalError: It cannot be read.
+    """
+    if isinstance(source, str) or hasattr(source, "__fspath__"):
+        path: str | os.PathLike[str] = source
+        source = open_journal(path)
+        if isinstance(source, SqlJournal):
+            source.check_readable()
+    read = getattr(source, "entries", None) or getattr(source, "read", None)
+    if read is None:
+        msg = f"{show(source)} is no journal, no reader of one, and no path"
+        raise InvalidTaskError(msg, hint="JournalReader('runs.db')")
+    entries: Iterator[Entry] = read()
+    return entries
+
+
+def read_waivers(journal: Source, at: float | None = None) -> list[Waiver]:
+    """
+    All waivers of a journal, in the order of their requests.
+
+    Args:
+        journal: Its path, a `JournalReader`, or a journal.
+        at: As of when: seconds since the epoch; None: as of the last event.
+
+    Raises:
+        InvalidTaskError: *journal* is none.
+        JournalError: It cannot be read.
+    """
+    book, now_ns = WaiverBook(), 0
+    for fact, value in entries_of(journal):
+        book.note(fact, value)
+        now_ns = fact.at_ns
+    return book.all(now_ns if at is None else max(now_ns, int(at * NS)))
+
+
+def replayed(entries: Iterable[Entry], ready: PolicySet) -> list[Replayed]:
+    """Each submission and each start of *entries*, judged by the policies *ready*."""
+    book, memory = WaiverBook(), Memory(ready.histories)
+    tasks: dict[str, _TaskThen] = {}
+    moments: list[Replayed] = []
+
+    def find(fact: Any, _: Any) -> Operation | None:
+        past = tasks.get(fact.task_id)
+        return None if past is None else past.operation(fact.task_id)
+
+    def type_of(fact: Any, _: Any) -> str:
+        past = tasks.get(fact.task_id)
+        return "" if past is None else past.task.type
+
+    for fact, value in entries:
+        if isinstance(fact, TaskSubmitted) and isinstance(value, Task):
+            run = run_of(fact.task_id) if fact.run is None else fact.run
+            tasks[fact.task_id] = _TaskThen(value, run)
+        past = tasks.get(fact.task_id) if isinstance(fact, TaskEvent) else None
+        if past is not None and not isinstance(past.task.payload, WaiverRequest):
+            judged = _judged(fact, past, ready, book, memory)
+            if judged is not None:
+                past.place = len(moments)
+                moments.append(judged)
+            elif (
+                isinstance(fact, PolicyViolated)
+                and fact.moment == "submit"
+                and past.place is not None
+            ):
+                # What was decided about the submission follows it.
+                then: Any = fact.decision
+                moments[past.place] = attrs.evolve(moments[past.place], then=then)
+            past.note(fact)
+        book.note(fact, value)
+        memory.hear([(fact, None)], type_of, find)
+        if isinstance(fact, _ENDS):
+            tasks.pop(fact.task_id, None)
+    return moments
+
+
+def _judged(
+    fact: Fact, past: _TaskThen, ready: PolicySet, book: WaiverBook, memory: Memory
+) -> Replayed | None:
+    """What the policies say of *fact*, if it is a moment at which they are asked."""
+    then: Decision = "allow"
+    permit: tuple[str, ...] = ()
+    if isinstance(fact, TaskSubmitted):
+        moment: Moment = "submit"
+        operation = past.operation(past.task.id or "", moment=moment, who=fact.caller)
+    elif isinstance(fact, TaskStarted):
+        moment, permit = "start", fact.permit
+        operation = past.operation(fact.task_id, moment=moment, attempt=fact.attempt)
+    elif isinstance(fact, TaskBlocked) and fact.error_type in (_DENIED, _ASKED):
+        moment = "start"
+        then = "deny" if fact.error_type == _DENIED else "ask"
+        attempt = past.attempt + 1
+        operation = past.operation(fact.task_id, moment=moment, attempt=attempt)
+    else:
+        return None
+    if not ready.is_asked(moment, operation.type):
+        return None
+    verdict = ready.judge(operation, fact.at_ns, book.covers, memory)
+    return Replayed(fact.seq, fact.at, fact.task_id, moment, verdict, then, permit)
+
+
+def audit(task_id: str, entries: Iterable[Entry], ready: PolicySet) -> Audit:
+    """
+    How well a task has kept to the policies *ready*.
+
+    Raises:
+        UnknownTaskError: There is no such task.
+    """
+    runs: dict[str, list[Replayed]] = {}
+    submitted = []
+
+    def seen() -> Iterator[Entry]:
+        for entry in entries:
+            if isinstance(entry[0], TaskSubmitted):
+                submitted.append(entry[0].task_id)
+            yield entry
+
+    for moment in replayed(seen(), ready):
+        runs.setdefault(moment.task_id, []).append(moment)
+    named = [name for name in submitted if _is_run_of(name, task_id)]
+    if not named:
+        msg = f"no task has the id {show(task_id)}"
+        raise UnknownTaskError(msg, task_id=task_id)
+    moments = tuple(runs.get(named[-1], ()))
+    violations = _distinct(moments)
+    points = sum(
+        POINTS[one.severity] // (1 if one.waived_by is None else _WAIVED)
+        for one in violations
+    )
+    return Audit(
+        named[-1],
+        max(0, 100 - points),
+        violations,
+        tuple(_recommended(moments, violations, ready.hash)),
+        moments,
+    )
+
+
+def _is_run_of(run_id: str, task_id: str) -> bool:
+    """Whether *task_id* means this run, or, without a number, all runs of its task."""
+    if has_number(task_id):
+        return run_id == run_id_of(task_id)
+    return stem_of(run_id) == task_id
+
+
+def _distinct(moments: Iterable[Replayed]) -> tuple[Violation, ...]:
+    """Each rule that was violated once: as it was worst, where nothing waived it."""
+    worst: dict[tuple[str, str], Violation] = {}
+    for moment in moments:
+        for one in moment.verdict.violations:
+            name = one.policy_id, one.rule_id
+            before = worst.get(name)
+            if before is None or (before.waived_by and one.waived_by is None):
+                worst[name] = one
+    return tuple(
+        sorted(
+            worst.values(),
+            key=lambda one: (-one.severity.rank, one.waived_by is not None),
+        )
+    )
+
+
+def _recommended(
+    moments: tuple[Replayed, ...], violations: Iterable[Violation], hash_now: str
+) -> Iterator[str]:
+    if not moments:
+        yield "No policy judges this task: write one, or let it be."
+    for one in violations:
+        rule = f"rule {one.rule_id} of policy {one.policy_id}"
+        if one.waived_by is None:
+            yield f"Mend what {rule} names: {one.message}."
+        else:
+            yield (
+                f"Mend what {rule} names before waiver {one.waived_by} ends: "
+                f"{one.message}."
+            )
+    faults = {
+        (one.policy_id, one.rule_id): one.detail
+        for moment in moments
+        for one in moment.verdict.evaluations
+        if one.outcome == "error"
+    }
+    for (policy_id, rule_id), detail in faults.items():
+        yield (
+            f"Mend rule {rule_id} of policy {policy_id}, which cannot be evaluated: "
+            f"{detail}."
+        )
+    if any(m.then == "allow" and m.verdict.decision == "deny" for m in moments):
+        yield "It ran, and today's policies deny it: look at what it did."
+    if any(m.permit and m.permit[0] != hash_now for m in moments):
+        yield "Other policies allowed it then: a replay tells what has changed."
+
+
+# -- receipts: what allowed one start --------------------------------------------------
+
+
+def receipts(
+    task_id: str, entries: Iterable[Entry], policies: Iterable[Policy] = ()
+) -> list[dict[str, Any]]:
+    """
+    One receipt for each start of a run of a task: see `ConstitutionalRuntime.receipts`.
+
+    Raises:
+        UnknownTaskError: There is no such task.
+    """
+    severities = {policy.id: policy.severity for policy in policies}
+    book = WaiverBook()
+    task: Task[Any] | None = None
+    run_id, submitted_by = "", ""
+    documents: list[dict[str, Any]] = []
+    for fact, value in entries:
+        book.note(fact, value)
+        if not isinstance(fact, TaskSubmitted | TaskStarted):
+            continue
+        if not _is_run_of(fact.task_id, task_id):
+            continue
+        if isinstance(fact, TaskSubmitted) and isinstance(value, Task):
+            # Of several runs the latest is meant.
+            task, run_id, documents = value, fact.task_id, []
+            submitted_by = fact.caller
+        elif isinstance(fact, TaskStarted) and task and fact.task_id == run_id:
+            documents.append(_receipt(fact, task, submitted_by, book, severities))
+    if task is None:
+        msg = f"no task has the id {show(task_id)}"
+        raise UnknownTaskError(msg, task_id=task_id)
+    return documents
+
+
+def _receipt(
+    fact: TaskStarted,
+    task: Task[Any],
+    submitted_by: str,
+    book: WaiverBook,
+    severities: Mapping[str, Severity],
+) -> dict[str, Any]:
+    policies_hash, *rules = fact.permit or ("",)
+    names = (rule.partition(_WAIVED_BY)[2] for rule in rules)
+    waivers = dict.fromkeys(name for name in names if name in book)
+    asked = [
+        severity
+        for policy_id, severity in severities.items()
+        if any(rule.startswith(f"{policy_id}/") for rule in rules)
+    ]
+    document: dict[str, Any] = {
+        "spec": _SPEC,
+        "id": f"{fact.task_id}#{fact.attempt}",
+        "ts": stamp(fact.at, "milliseconds"),
+        "scope": {"tenant": task.owner},
+        "agent": {"id": fact.agent_id, "principal": submitted_by or None},
+        "action": {
+            "id": fact.task_id,
+            "canonical": task.type,
+            "paramsHash": _parameters(task),
+            "attempt": fact.attempt,
+            "riskClass": str(max(asked, key=lambda one: one.rank)).upper()
+            if asked
+            else None,
+        },
+        "governance": {
+            "mode": "on" if fact.permit else "off",
+            "verdict": "ALLOWED",
+            "rules": rules,
+            "compliance": {"policyHash": policies_hash or None, "verdict": "ALLOW"},
+            "waivers": [_in_receipt(name, book, fact.at_ns) for name in waivers],
+        },
+        "chain": {"seq": fact.seq},
+    }
+    return document
+
+
+def _in_receipt(waiver_id: str, book: WaiverBook, now_ns: int) -> dict[str, Any]:
+    waiver = book.at(waiver_id, now_ns)
+    return {
+        "id": waiver.id,
+        "policy": waiver.policy_id,
+        "pattern": waiver.pattern,
+        "reason": waiver.reason,
+        "requestedBy": waiver.requested_by,
+        "approval": {
+            "by": list(waiver.approved_by),
+            "at": None if waiver.since is None else stamp(waiver.since, "milliseconds"),
+        },
+        "expires": stamp(waiver.expires, "milliseconds"),
+    }
+
+
+def run_statement(run_id: str, journal: Source) -> dict[str, Any]:
+    """
+    The in-toto statement on a run of a workflow, as of a schedule, that has ended.
+
+    Its subject is the tasks of the run: their types and the hashes of their payloads.
+    Its predicate is a test result, in which each task counts as a test. `sealed` makes
+    a file of it.
+
+    Args:
+        run_id: The id of the run.
+        journal: The path of its journal, a `JournalReader`, or a journal.
+
+    Raises:
+        UnknownTaskError: The journal has no tasks of such a run.
+        InvalidTaskError: The run has not ended; or *journal* is none.
+        JournalError: The journal cannot be read.
+    """
+    tasks: dict[str, dict[str, str]] = {}
+    ends: dict[str, bool] = {}
+    for fact, value in entries_of(journal):
+        if not isinstance(fact, TaskEvent):
+            continue
+        # Of a task that was run again, the latest run counts.
+        name = stem_of(fact.task_id)
+        if isinstance(fact, TaskSubmitted):
+            run = run_of(fact.task_id) if fact.run is None else fact.run
+            if run == run_id and isinstance(value, Task):
+                tasks[name] = {"type": value.type, "paramsHash": _parameters(value)}
+                ends.pop(name, None)
+        elif isinstance(fact, _ENDS) and name in tasks:
+            ends[name] = isinstance(fact, TaskCompleted)
+    if not tasks:
+        msg = f"no run has the id {show(run_id)}"
+        raise UnknownTaskError(msg, task_id=run_id)
+    if ends.keys() != tasks.keys():
+        msg = f"run {run_id} has not ended: {some(sorted(tasks.keys() - ends.keys()))}"
+        raise InvalidTaskError(msg)
+    content = canonical(tasks)
+    digest = {"sha256": sha256(content).hexdigest()}
+    predicate = {
+        "result": "PASSED" if all(ends.values()) else "FAILED",
+        "configuration": [
+            {
+                "name": "tasks",
+                "digest": digest,
+                "content": b64encode(content).decode(),
+                "mediaType": "application/json",
+            }
+        ],
+        "passedTests": sorted(name for name, is_good in ends.items() if is_good),
+        "warnedTests": [],
+        "failedTests": sorted(name for name, is_good in ends.items() if not is_good),
+    }
+    return statement_of([{"name": run_id, "digest": digest}], TEST_RESULT, predicate)
+
+
+def _parameters(task: Task[Any]) -> str:
+    """The hash of what *task* is called with."""
+    return f"sha256:{sha256(canonical(plain(parts_of(task.payload)))).hexdigest()}"
+
+
+class Audits(Waivers):
+    """What a `ConstitutionalRuntime` says of the past."""
+
+    _set: PolicySet
+
+    def replay(
+        self,
+        journal: Source = None,
+        policies: Iterable[Policy] | str | os.PathLike[str] | None = None,
+    ) -> Replay:
+        """
+        What policies would have said of a journal's past.
+
+        Each submission and each start is judged as of its moment. Nothing follows from
+        it.
+
+        Args:
+            journal: The path of a journal, a `JournalReader`, or a journal; None: that
+                of the orchestrator.
+            policies: Policies, or the path of a file with some; None: these.
+
+        Raises:
+            InvalidTaskError: There is no such journal, or the policies are none.
+            ValidationFailedError: The file of policies is not well formed.
+            JournalError: The journal cannot be read.
+        """
+        ready = self._set
+        if policies is not None:
+            is_path = isinstance(policies, str) or hasattr(policies, "__fspath__")
+            other: Any = read_policies((policies,)) if is_path else policies  # type: ignore[arg-type]
+            ready = PolicySet(other)
+        return Replay(ready.hash, tuple(replayed(self._entries(journal), ready)))
+
+    def audit_operation(self, task_id: str, journal: Source = None) -> Audit:
+        """
+        How well a task has kept to these policies: a score from 0 to 100, and why.
+
+        It takes as long as `replay`.
+
+        Args:
+            task_id: Its id; `x` is the latest run of a task, and `x~1` the first.
+            journal: As of `replay`.
+
+        Raises:
+            UnknownTaskError: No task of the journal has this id.
+            InvalidTaskError: There is no such journal.
+            JournalError: The journal cannot be read.
+        """
+        return audit(task_id, self._entries(journal), self._set)
+
+    def receipts(self, task_id: str, journal: Source = None) -> list[dict[str, Any]]:
+        """
+        One receipt for each start of a task: what allowed it.
+
+        `taskorch.governance.canonical` writes one as the bytes that are to be hashed or
+        signed.
+
+        Args:
+            task_id: Its id; `x` is the latest run of a task, and `x~1` the first.
+            journal: As of `replay`.
+
+        Raises:
+            UnknownTaskError: No task of the journal has this id.
+            InvalidTaskError: There is no such journal.
+            JournalError: The journal cannot be read.
+        """
+        return receipts(task_id, self._entries(journal), self._set.policies)
+
+    def _check_policy(self, policy_id: str) -> None:
+        ids = [policy.id for policy in self._set.policies]
+        if policy_id not in ids:
+            msg = f"there is no policy {show(policy_id)}"
+            hint = meant(str(policy_id), ids) or f"there are {some(ids) or 'none'}"
+            raise InvalidTaskError(msg, hint=hint)
+
+    def _stop_covered(self, waiver: Waiver) -> None:
+        stops = any(
+            policy.id == waiver.policy_id and policy.revoked == "stop"
+            for policy in self._set.policies
+        )
+        if not stops:
+            return
+        rt, reason = self._rt, f"waiver {waiver.id} is revoked: {waiver.ended_for}"
+
+        def change(now: int) -> None:
+            for row in list(rt.kernel.tasks.values()):
+                if (
+                    row.state is TaskState.RUNNING
+                    and waiver.matches(row.id, row.bucket.spec.type)
+                    and rt.governor.rule(row, now).denied
+                ):
+                    rt.kernel.cancel(row, now, reason)
+
+        rt.step(change, keep=True)
+
+    def _entries(self, journal: Source) -> Iterator[Entry]:
+        if journal is None:
+            committer = None if self._rt is None else self._rt.committer
+            if committer is None:
+                msg = "the past is in a journal, and there is none"
+                hint = "TaskOrchestrator(journal='runs.db', governance=rt)"
+                raise InvalidTaskError(msg, hint=hint)
+            journal = committer.journal
+        return entries_of(journal)

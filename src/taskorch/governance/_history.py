@@ -1,0 +1,455 @@
+"""
+What has happened, as far as history rules ask: folds over events, with windows.
+
+An event is taken in once, and a question costs the same however long the history is:
+each rule keeps, by the values that must be the same, the latest event that it looks
+for, or those within its window.
+
+Decision: 0224.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from taskorch.events import (
+    Event,
+    TaskBlocked,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+    TaskRetrying,
+    TaskStarted,
+    TaskSubmitted,
+    TaskSuspended,
+)
+from taskorch.governance._operators import NOWHERE, getter
+from taskorch.governance._policies import (
+    HistoryRule,
+    Operation,
+    Past,
+    operation_of,
+    steps_of,
+)
+from taskorch.model import check_seconds, plain
+
+#: The events by their classes.
+_EVENTS: Final[Mapping[type[Event], str]] = {
+    TaskSubmitted: "submitted",
+    TaskStarted: "started",
+    TaskCompleted: "completed",
+    TaskFailed: "failed",
+    TaskCancelled: "cancelled",
+}
+#: Events after which an attempt does not run any more.
+_ENDS: Final = (
+    TaskBlocked,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+    TaskRetrying,
+    TaskSuspended,
+)
+#: What history rules hear of.
+HEARD: Final[frozenset[type[Event]]] = frozenset({*_EVENTS, *_ENDS})
+#: The moments that are events themselves.
+_AS_EVENTS: Final = {"submit": "submitted", "start": "started"}
+_NS: Final = 1_000_000_000
+#: Keys beyond which those that are out of date are dropped, now and then.
+_MANY: Final = 1_000
+
+#: What finds, of an event and of what came with it, the type of the task; and the
+#: operation that it is, or None: nobody knows it any more.
+FindType: TypeAlias = Callable[[Any, Any], str]
+Find: TypeAlias = Callable[[Any, Any], Operation | None]
+
+
+class HistoryAnswer(NamedTuple):
+    """
+    What a history rule says.
+
+    Attributes:
+        holds: Whether it holds.
+        event: The number of the event that decides; None: there is none.
+        detail: What there was, in words.
+        opens_ns: When it holds by itself, if nothing happens meanwhile; None: never.
+    """
+
+    holds: bool
+    event: int | None = None
+    detail: str = ""
+    opens_ns: int | None = None
+
+
+class _KeptEvents:
+    """What one rule keeps under one key."""
+
+    __slots__ = ("at_ns", "breach", "long", "recent", "running", "seq", "total")
+
+    def __init__(self) -> None:
+        #: The latest event that is looked for: its time and its number.
+        self.at_ns: int = 0
+        self.seq: int = 0
+        #: The number of the first event since that must not be; 0: there is none.
+        self.breach: int = 0
+        #: How many there were, where all count.
+        self.total: int = 0
+        #: The latest within the window: time, number, task. One more than may be is
+        #: enough to know that there are too many.
+        self.recent: deque[tuple[int, int, str]] = deque()
+        #: Of attempts that run, by task, the number of the event that they began with.
+        self.running: dict[str, int] = {}
+        #: Those of them that are not among the latest, likewise.
+        self.long: dict[str, int] = {}
+
+
+class _Rule:
+    """One history rule, and what it keeps."""
+
+    def __init__(self, rule: HistoryRule) -> None:
+        self.rule = rule
+        self._keys = [getter(steps_of(path)) for path in rule.same]
+        self._within = None if rule.within is None else int(rule.within * _NS)
+        self._kept: dict[str, _KeptEvents] = {}
+        self._counts_running = rule.count is not None and rule.past.event == "started"
+        #: Under which key an attempt of a task is counted as running.
+        self._running: dict[str, str] = {}
+        self._most = _MANY
+
+    def key(self, operation: Operation) -> str:
+        """What the values of *operation* are that must be the same."""
+        if not self._keys:
+            return ""
+        values = [get(operation) for get in self._keys]
+        texts = [[] if value is NOWHERE else [plain(value)] for value in values]
+        return json.dumps(texts, sort_keys=True)
+
+    # -- what happens ------------------------------------------------------------------
+
+    def hear(self, event: str, fact: Any, operation: Operation) -> None:
+        """Take in *fact*, an *event* of the task that *operation* is."""
+        rule = self.rule
+        if rule.no is not None and _is_of(rule.no, event, operation):
+            kept = self._kept.get(self.key(operation))
+            if kept is not None and not kept.breach:
+                kept.breach = fact.seq
+        if not _is_of(rule.past, event, operation):
+            return
+        key = self.key(operation)
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = self._kept[key] = _KeptEvents()
+        kept.at_ns, kept.seq, kept.breach = fact.at_ns, fact.seq, 0
+        if rule.count is not None:
+            kept.total += 1
+            if self._within is not None:
+                self._count_in(kept, key, fact)
+        if len(self._kept) > self._most:
+            self._forget(fact.at_ns)
+
+    def _count_in(self, kept: _KeptEvents, key: str, fact: Any) -> None:
+        kept.recent.append((fact.at_ns, fact.seq, fact.task_id))
+        if self._counts_running:
+            self.ended(fact.task_id)
+            kept.running[fact.task_id] = fact.seq
+            self._running[fact.task_id] = key
+        if len(kept.recent) > (self.rule.at_most or 0) + 1:
+            _let_go(kept)
+        self._age(kept, fact.at_ns)
+
+    def ended(self, task_id: str) -> bool:
+        """The attempt of a task does not run any more; whether that was counted."""
+        key = self._running.pop(task_id, None)
+        kept = None if key is None else self._kept.get(key)
+        if kept is not None:
+            kept.running.pop(task_id, None)
+            kept.long.pop(task_id, None)
+        return key is not None
+
+    def _age(self, kept: _KeptEvents, now: int) -> None:
+        """Let go of what is not within the window any more."""
+        if self._within is None:
+            return
+        since = now - self._within
+        while kept.recent and kept.recent[0][0] <= since:
+            _let_go(kept)
+
+    def _forget(self, now: int) -> None:
+        """Drop the keys under which nothing is left that counts."""
+        if self._within is not None:
+            since = now - self._within
+            for key, kept in list(self._kept.items()):
+                self._age(kept, now)
+                if kept.at_ns <= since and not (kept.recent or kept.long):
+                    del self._kept[key]
+        self._most = max(_MANY, 2 * len(self._kept))
+
+    # -- what is asked -----------------------------------------------------------------
+
+    def ask(self, operation: Operation, now: int) -> HistoryAnswer:
+        """What the rule says of *operation* at *now*; nothing changes."""
+        kept = self._kept.get(self.key(operation))
+        if self.rule.count is not None:
+            return self._count(kept, operation, now)
+        is_there = kept is not None and not self._is_old(kept.at_ns, now)
+        past = words_of(self.rule.past)
+        form = self.rule.form
+        if kept is None or not is_there:
+            holds = form == "never_after"
+            return HistoryAnswer(holds, None, f"there was no {past}")
+        if form == "never_after":
+            opens = None if self._within is None else kept.at_ns + self._within + 1
+            return HistoryAnswer(False, kept.seq, f"there was {past}", opens)  # noqa: FBT003
+        if kept.breach:
+            assert self.rule.no is not None  # noqa: S101 - `since` has it
+            detail = f"after {past} came {words_of(self.rule.no)}"
+            return HistoryAnswer(False, kept.breach, detail)  # noqa: FBT003
+        return HistoryAnswer(True, kept.seq, f"there was {past}")  # noqa: FBT003
+
+    def _count(
+        self, kept: _KeptEvents | None, operation: Operation, now: int
+    ) -> HistoryAnswer:
+        rule = self.rule
+        most = rule.at_most or 0
+        before, recent = self._counted(kept, now)
+        number = before + self._is_one(operation)
+        last = kept.seq if kept is not None and before else None
+        over, opens = number - most, None
+        if self._within is not None and 0 < over <= len(recent):
+            opens = recent[over - 1] + self._within + 1
+        detail = f"{number} of at most {most} {words_of(rule.past)}"
+        return HistoryAnswer(number <= most, last, detail, opens)
+
+    def _is_one(self, operation: Operation) -> bool:
+        """Whether *operation* is such an event itself."""
+        event = _AS_EVENTS.get(operation.moment, "")
+        return _is_of(self.rule.past, event, operation)
+
+    def _counted(self, kept: _KeptEvents | None, now: int) -> tuple[int, list[int]]:
+        """How many there were, and the times of those within the window."""
+        if kept is None:
+            return 0, []
+        if self._within is None:
+            return kept.total, []
+        # Of the latest, no more are kept than count.
+        since = now - self._within
+        recent = [at for at, _, _ in kept.recent if at > since]
+        old = sum(
+            at <= since and kept.running.get(task_id) == seq
+            for at, seq, task_id in kept.recent
+        )
+        return len(recent) + old + len(kept.long), recent
+
+    def room(self, operation: Operation, now: int) -> int | None:
+        """How many like *operation* may follow each other now; None: any number."""
+        if self.rule.count is None or not self._is_one(operation):
+            return None
+        before, _ = self._counted(self._kept.get(self.key(operation)), now)
+        return (self.rule.at_most or 0) - before
+
+    def _is_old(self, at_ns: int, now: int) -> bool:
+        return self._within is not None and at_ns <= now - self._within
+
+
+def _let_go(kept: _KeptEvents) -> None:
+    """The oldest of the latest is none of them any more; what runs counts on."""
+    _, seq, task_id = kept.recent.popleft()
+    if kept.running.get(task_id) == seq:
+        kept.long[task_id] = seq
+
+
+def _is_of(past: Past, event: str, operation: Operation) -> bool:
+    return (
+        past.event == event
+        and (past.type == "*" or fnmatchcase(operation.type, past.type))
+        and (past.id == "*" or fnmatchcase(operation.id, past.id))
+    )
+
+
+def words_of(past: Past) -> str:
+    """What is looked for, in words: `started deploy`."""
+    text = f"{past.event} {past.type}"
+    return text if past.id == "*" else f"{text} ({past.id})"
+
+
+class Memory:
+    """
+    What all history rules of a set of policies keep.
+
+    Args:
+        rules: The rules, by the ids of their policies and their own.
+    """
+
+    def __init__(
+        self,
+        rules: Mapping[tuple[str, str], HistoryRule],
+        before: Memory | None = None,
+    ) -> None:
+        others = {} if before is None else before.rules
+        #: The rules, with what they keep.
+        self.rules: dict[tuple[str, str], _Rule] = {}
+        #: The rules that have heard nothing of what has happened before now.
+        self.new: list[tuple[str, str]] = []
+        for name, rule in rules.items():
+            earlier = others.get(name)
+            if earlier is not None and earlier.rule == rule:
+                self.rules[name] = earlier
+            else:
+                self.rules[name] = _Rule(rule)
+                self.new.append(name)
+        self.latest_ns: int = 0 if before is None else before.latest_ns
+        #: Which rules look for an event of tasks of a type.
+        self._looking: dict[tuple[str, str], tuple[_Rule, ...]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.rules)
+
+    @property
+    def within_ns(self) -> int | None:
+        """The longest window of the new rules, in ns; None: one has none."""
+        windows = [self.rules[name].rule.within for name in self.new]
+        if not windows or None in windows:
+            return None
+        return int(max(filter(None, windows)) * _NS)
+
+    def hear(
+        self,
+        items: Iterable[tuple[Any, Any]],
+        type_of: FindType,
+        find: Find,
+        *,
+        only_new: bool = False,
+    ) -> bool:
+        """
+        Take in events, in their order; whether a rule has looked for one.
+
+        Args:
+            items: Events, each with what came with it.
+            type_of: What finds the type of the task.
+            find: What finds the operation that the task is.
+            only_new: Whether only the new rules take them in.
+        """
+        rules = [self.rules[name] for name in self.new] if only_new else None
+        was_looked_for = False
+        for fact, cargo in items if self.rules else ():
+            cls = type(fact)
+            if cls not in HEARD:
+                continue
+            self.latest_ns = max(self.latest_ns, fact.at_ns)
+            if cls in _ENDS:
+                ended = [
+                    rule.ended(fact.task_id) for rule in rules or self.rules.values()
+                ]
+                was_looked_for |= any(ended)
+            event = _EVENTS.get(cls)
+            if event is None:
+                continue
+            looking = [
+                rule
+                for rule in self._looking_for(event, type_of(fact, cargo))
+                if rules is None or rule in rules
+            ]
+            operation = find(fact, cargo) if looking else None
+            if operation is not None:
+                was_looked_for = True
+                for rule in looking:
+                    rule.hear(event, fact, operation)
+        return was_looked_for
+
+    def ended(self, task_id: str) -> None:
+        """The attempt of a task does not run any more."""
+        for rule in self.rules.values():
+            rule.ended(task_id)
+
+    def _looking_for(self, event: str, task_type: str) -> tuple[_Rule, ...]:
+        key = event, task_type
+        looking = self._looking.get(key)
+        if looking is None:
+            if len(self._looking) > _MANY:
+                self._looking = {}
+            looking = tuple(
+                rule
+                for rule in self.rules.values()
+                if any(
+                    past is not None
+                    and past.event == event
+                    and (past.type == "*" or fnmatchcase(task_type, past.type))
+                    for past in (rule.rule.past, rule.rule.no)
+                )
+            )
+            self._looking[key] = looking
+        return looking
+
+    def room(
+        self, names: Iterable[tuple[str, str]], operation: Operation, now: int
+    ) -> dict[tuple[str, str, str], int]:
+        """
+        How many like *operation* may follow each other now, by rules and their keys.
+
+        Args:
+            names: The rules that were asked, others than history rules among them.
+            operation: The operation.
+            now: The time in ns.
+        """
+        rooms: dict[tuple[str, str, str], int] = {}
+        for name in names:
+            rule = self.rules.get(name)
+            room = None
+            if rule is not None:
+                room = rule.room(operation, max(self.latest_ns, now))
+            if rule is not None and room is not None:
+                rooms[*name, rule.key(operation)] = room
+        return rooms
+
+    def group(
+        self, names: Iterable[tuple[str, str]], operation: Operation
+    ) -> tuple[tuple[str, str, str], ...]:
+        """What *operation* has in common with those that wait for the same events."""
+        return tuple(
+            (*name, self.rules[name].key(operation))
+            for name in names
+            if name in self.rules
+        )
+
+    def ask(
+        self, name: tuple[str, str], operation: Operation, now: int
+    ) -> HistoryAnswer:
+        """What the rule *name* says of *operation* at *now*, in ns; nothing changes."""
+        # A clock that was set back brings nothing back into a window.
+        return self.rules[name].ask(operation, max(self.latest_ns, now))
+
+
+def event_of(
+    document: Mapping[str, Any], now_ns: int, seq: int
+) -> tuple[Any, Operation]:
+    """
+    The event that *document* says, and the operation that its task is.
+
+    Args:
+        document: The fields of the operation, `event`, and `ago`, in seconds.
+        now_ns: Now, in ns.
+        seq: The number that the event gets.
+
+    Raises:
+        InvalidTaskError: It is not well formed.
+    """
+    fields = dict(document)
+    event, ago = fields.pop("event", None), fields.pop("ago", 0)
+    Past(event)
+    at_ns = now_ns - int(check_seconds("ago", ago) * _NS)
+    operation = operation_of(fields)
+    # Of a case, the events are of different tasks unless it names them.
+    task_id = operation.id or f"case-{seq}"
+    facts: dict[str, Any] = {
+        "submitted": (TaskSubmitted, (operation.type, operation.priority)),
+        "started": (TaskStarted, (1, operation.worker)),
+        "completed": (TaskCompleted, (1, operation.worker, 0)),
+        "failed": (TaskFailed, (1, None, "", "", "")),
+        "cancelled": (TaskCancelled, ("",)),
+    }
+    cls, more = facts[event]
+    return cls(seq, at_ns, task_id, *more), operation

@@ -1,0 +1,270 @@
+"""
+The constitutional runtime: a set of policies, what has happened, and the verdicts.
+
+Decisions: 0223, 0224.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Self
+
+import attrs
+
+from taskorch.errors import InvalidTaskError
+from taskorch.governance._audit import Audits
+from taskorch.governance._history import Memory, event_of
+from taskorch.governance._operators import UnfitError
+from taskorch.governance._policies import Moment, Operation, Policy, Verdict, Violation
+from taskorch.governance._reading import (
+    FilePath,
+    PolicyCase,
+    policies_of,
+    read_policies,
+)
+from taskorch.governance._set import PolicySet, changed
+from taskorch.model import Task, show
+
+_NS = 1_000_000_000
+
+
+class ConstitutionalRuntime(Audits):
+    """
+    Judges what is submitted, started and asked for, by policies.
+
+    `TaskOrchestrator(governance=…)` has it asked. By itself it judges, too:
+    `validate_operation`. One belongs to one orchestrator at most.
+
+    Args:
+        policies: The policies.
+
+    Raises:
+        InvalidTaskError: Two policies have the same id, or one is no policy.
+    """
+
+    def __init__(self, policies: Iterable[Policy] = ()) -> None:
+        super().__init__()
+        self._set = PolicySet(policies)
+        self._memory = Memory(self._set.histories)
+        #: What is called when waivers have changed, and to have other policies judge.
+        self._tell: Callable[[], object] | None = None
+        self._renew: Callable[[Memory, Callable[[], object]], object] | None = None
+        #: The clock of the orchestrator that asks it: ns since the epoch.
+        self._now: Callable[[], int] | None = None
+
+    @classmethod
+    def from_yaml(cls, *paths: FilePath) -> Self:
+        """
+        The runtime of the policies in files, or in all files of folders.
+
+        Args:
+            paths: Files of YAML or JSON, or folders of such.
+
+        Raises:
+            ValidationFailedError: What is wrong, all of it, with the line of each.
+            OSError: A file cannot be read.
+        """
+        return cls(read_policies(paths))
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Self:
+        """
+        The runtime of the policies that a document says, as a file has it.
+
+        Raises:
+            ValidationFailedError: It is not well formed; all faults are named.
+        """
+        return cls(policies_of(document))
+
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        """The policies, in their order."""
+        return self._set.policies
+
+    @property
+    def policies_hash(self) -> str:
+        """What tells this set of policies from any other: a SHA-256 of its content."""
+        return self._set.hash
+
+    def replace(self, policies: Iterable[Policy] | FilePath) -> None:
+        """
+        Judge by other policies from now on.
+
+        Tasks that are on hold are judged again. History rules that are new read what
+        has happened in the journal; without one, they begin with what happens now.
+
+        Args:
+            policies: The policies, or the path of a file of them.
+
+        Raises:
+            InvalidTaskError: As for the class; then nothing has changed.
+            ValidationFailedError: A file is not well formed; then nothing has changed.
+            OSError: The file cannot be read.
+        """
+        is_path = isinstance(policies, str) or hasattr(policies, "__fspath__")
+        read: Any = read_policies((policies,)) if is_path else policies  # type: ignore[arg-type]
+        ready = PolicySet(read)
+        memory = Memory(ready.histories, self._memory)
+
+        def install() -> None:
+            self._set, self._memory = ready, memory
+
+        if self._renew is None:
+            install()
+        else:
+            self._renew(memory, install)
+
+    def changed(self) -> None:
+        """Have all that is on hold judged again: waivers are others."""
+        if self._tell is not None:
+            self._tell()
+
+    # -- for the orchestrator ----------------------------------------------------------
+
+    def join(
+        self,
+        now: Callable[[], int],
+        tell: Callable[[], object],
+        renew: Callable[[Memory, Callable[[], object]], object],
+    ) -> None:
+        """
+        Belong to an orchestrator: for its runtime.
+
+        Args:
+            now: Its clock: ns since the epoch.
+            tell: What is called when waivers have changed.
+            renew: What has other policies judge, given what their history rules hear,
+                and what puts them in force.
+
+        Raises:
+            InvalidTaskError: It belongs to another.
+        """
+        if self._tell is not None:
+            msg = "this ConstitutionalRuntime belongs to another orchestrator"
+            raise InvalidTaskError(msg, hint="make one for each")
+        self._now, self._tell, self._renew = now, tell, renew
+
+    @property
+    def memory(self) -> Memory:
+        """What history rules have heard: for the runtime."""
+        return self._memory
+
+    # -- judging -----------------------------------------------------------------------
+
+    def validate_operation(
+        self, operation: Task[Any] | Operation, *, now: float | None = None
+    ) -> Verdict:
+        """
+        What the policies say of a task that would be submitted, or of an operation.
+
+        Nothing follows from it, and nothing is kept of it.
+
+        Args:
+            operation: A task, or an `Operation`.
+            now: When: seconds since the epoch; None: now.
+
+        Raises:
+            InvalidTaskError: It is neither.
+        """
+        unchecked: object = operation
+        if isinstance(unchecked, Task):
+            judged = Operation.of_task(unchecked)
+        elif isinstance(unchecked, Operation):
+            judged = unchecked
+        else:
+            msg = f"a Task or an Operation is judged, not {show(operation)}"
+            raise InvalidTaskError(msg)
+        now_ns = self._clock() if now is None else int(now * _NS)
+        return self.judge(judged, now_ns)
+
+    def judge_case(self, case: PolicyCase, *, now: float = 0.0) -> Verdict:
+        """
+        What the policies say of a case, after the events that it names.
+
+        Args:
+            case: The case: see `read_cases`.
+            now: When: seconds since the epoch.
+
+        Raises:
+            InvalidTaskError: An event of it is not well formed.
+        """
+        now_ns = int(now * _NS)
+        memory = Memory(self._set.histories)
+        items = [event_of(each, now_ns, seq) for seq, each in enumerate(case.before, 1)]
+        memory.hear(
+            sorted(items, key=lambda item: item[0].at_ns),
+            lambda _, judged: judged.type,
+            lambda _, judged: judged,
+        )
+        for fact, judged in items:
+            if not judged.id:
+                # Nobody could say that it ends.
+                memory.ended(fact.task_id)
+        return self._judge(case.operation, now_ns, memory)
+
+    def _clock(self) -> int:
+        if self._now is not None:
+            return self._now()
+        # By itself it has no orchestrator whose clock it could ask.
+        return time.time_ns()  # noqa: TID251
+
+    def is_asked(self, moment: Moment, name: str) -> bool:
+        """
+        Whether a policy judges tasks of a type, or a verb.
+
+        Args:
+            moment: When.
+            name: The type, or the verb.
+        """
+        return self._set.is_asked(moment, name)
+
+    def judge(self, operation: Operation, now_ns: int) -> Verdict:
+        """
+        What the policies say of *operation*, with what they change.
+
+        What is changed is judged once more as it is then.
+
+        Args:
+            operation: What is judged.
+            now_ns: When: ns since the epoch.
+        """
+        return self._judge(operation, now_ns, self._memory)
+
+    def _judge(self, operation: Operation, now_ns: int, memory: Memory) -> Verdict:
+        ready = self._set
+        verdict = ready.judge(operation, now_ns, self.covers, memory)
+        if not verdict.changes:
+            return verdict
+        try:
+            mended = changed(operation, verdict.changes)
+        except (UnfitError, TypeError, ValueError) as error:
+            return _unchanged(verdict, str(error))
+        after = ready.judge(mended, now_ns, self.covers, memory)
+        if after.changes:
+            return _unchanged(verdict, "a change calls for another")
+        both = {(one.policy_id, one.rule_id): one for one in verdict.violations}
+        both |= {(one.policy_id, one.rule_id): one for one in after.violations}
+        return attrs.evolve(
+            after,
+            changes=verdict.changes,
+            violations=tuple(both.values()),
+            operation=mended,
+        )
+
+
+def _unchanged(verdict: Verdict, why: str) -> Verdict:
+    """*verdict*, whose changes cannot be made: it is refused instead."""
+    ids = {one.policy_id for one in verdict.changes}
+
+    def denied(one: Violation) -> Violation:
+        return attrs.evolve(one, decision="deny") if one.policy_id in ids else one
+
+    return attrs.evolve(
+        verdict,
+        decision="deny",
+        compliant=False,
+        reason=f"{verdict.reason}; it cannot be changed: {why}",
+        violations=tuple(map(denied, verdict.violations)),
+        changes=(),
+    )

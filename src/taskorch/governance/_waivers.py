@@ -1,0 +1,780 @@
+"""
+Waivers: a violation that people let pass, for some tasks and for a time.
+
+A waiver is asked for by a question, so that the journal, quorums and messages know it
+as they know any question. What puts it in force, and what revokes it, are events from
+outside with reserved names, each kept until the waiver expires: the kernel, its
+snapshots and the retention know these already. One predicate, `Waivers.covers`, says
+whether a waiver counts; whoever wants to know asks it.
+
+Decision: 0225.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from fnmatch import translate
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+
+import attrs
+
+from taskorch._base.frozen import frozen
+from taskorch._base.limits import MAX_SECONDS, NS
+from taskorch._base.people import SPEAK_FOR, caller, person
+from taskorch._base.vocabulary import meant
+from taskorch.errors import (
+    AnswerRefusedError,
+    InvalidTaskError,
+    InvalidTransitionError,
+    NotRunningError,
+    UnknownTaskError,
+)
+from taskorch.events import (
+    CLS,
+    TASK_ID,
+    EventEmitted,
+    Fact,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+    TaskSubmitted,
+)
+from taskorch.kernel import moves_of
+from taskorch.model import (
+    ANSWER_TO,
+    OF_WAIVERS,
+    Answer,
+    Question,
+    Task,
+    TaskState,
+    check_answerer,
+    check_seconds,
+    is_name,
+    plain,
+    show,
+    stamp,
+    stem_of,
+)
+
+if TYPE_CHECKING:
+    from taskorch.governance._policies import Operation
+
+#: What has become of a waiver.
+WaiverState: TypeAlias = Literal[
+    "asked", "active", "expired", "rejected", "withdrawn", "revoked"
+]
+STATES: Final[tuple[WaiverState, ...]] = get_args(WaiverState)
+#: The type of the questions that ask for waivers.
+TYPE: Final = "waiver"
+_PREFIX: Final = f"{TYPE}/"
+#: The longest pattern, in characters: longer than any id.
+_MAX_PATTERN: Final = 500
+#: The longest question, in characters.
+_MAX_TEXT: Final = 400
+_WILD: Final = re.compile(r"[*?\[\]]")
+_REVOKED: Final = " revoked"
+#: How long it is kept that a waiver was revoked, in ns: as good as for ever.
+_LONG_NS: Final = MAX_SECONDS * NS
+#: The states in which a question ends without an approval, by the event.
+_ENDED: Final[Mapping[type, TaskState]] = {
+    TaskFailed: TaskState.FAILED,
+    TaskCancelled: TaskState.CANCELLED,
+}
+
+
+@frozen
+class WaiverRequest(Question):
+    """
+    The question whether there is to be a waiver, as the payload of its task.
+
+    No document and no request of HTTP can make one: what only looks like it is a
+    question like others.
+
+    Attributes:
+        policy_id: The policy that is waived.
+        pattern: A pattern of ids of tasks, as in file names.
+        types: Patterns of types of tasks, of which one must match; none: all do.
+        expires_ns: Until when it would count, in ns since the epoch.
+        reason: What it is for.
+        requested_ns: When it was asked for, in ns since the epoch.
+    """
+
+    policy_id: str = ""
+    pattern: str = "*"
+    types: tuple[str, ...] = ()
+    expires_ns: int = 0
+    reason: str = ""
+    requested_ns: int = 0
+
+    def announces(
+        self, task_id: str, result: Any, now: int
+    ) -> tuple[str, Any, int] | None:
+        """See `Question.announces`: the waiver is in force, until it expires."""
+        is_approval = isinstance(result, Answer) and result.choice == "approve"
+        if not is_approval or now >= self.expires_ns:
+            return None
+        scope = {
+            "policy_id": self.policy_id,
+            "pattern": self.pattern,
+            "types": list(self.types),
+            "reason": self.reason,
+            "requested_by": self.asked_by,
+            "approvals": self.quorum,
+            "approved_by": list(result.by),
+            "requested_ns": self.requested_ns,
+            "since_ns": now,
+            "expires_ns": self.expires_ns,
+        }
+        return f"{OF_WAIVERS}{task_id}", scope, self.expires_ns
+
+
+@frozen
+class Waiver:
+    """
+    A waiver, from the request to its end.
+
+    Attributes:
+        id: Its id: that of the task that asks.
+        policy_id: The policy that is waived, and no other.
+        pattern: A pattern of ids of tasks, as in file names: `*` is any text, `?` any
+            character. The whole id must match, or that of all its runs.
+        types: Patterns of types of tasks, of which one must match; none: all do.
+        reason: What it is for.
+        requested_by: Who asks for it, and may not approve it.
+        approvals: How many people must approve it.
+        requested_at: Since when it is asked for: seconds since the epoch.
+        expires: Until when it counts: seconds since the epoch.
+        state: `asked`, `active`, `expired`, `rejected`, `withdrawn` or `revoked`.
+        approved_by: Who approved it.
+        since: Since when it is in force: seconds since the epoch; None: it never was.
+        ended_at: When it was rejected, withdrawn or revoked: seconds since the epoch.
+        ended_by: Who rejected or revoked it, if that is known.
+        ended_for: Why.
+    """
+
+    id: str
+    policy_id: str
+    pattern: str
+    types: tuple[str, ...]
+    reason: str
+    requested_by: str
+    approvals: int
+    requested_at: float
+    expires: float
+    state: WaiverState = "asked"
+    approved_by: tuple[str, ...] = ()
+    since: float | None = None
+    ended_at: float | None = None
+    ended_by: str = ""
+    ended_for: str = ""
+
+    def matches(self, task_id: str, task_type: str) -> bool:
+        """Whether it is for such a task, whatever has become of it."""
+        is_id = matcher(self.pattern)
+        return bool(is_id(task_id) or is_id(stem_of(task_id))) and (
+            not self.types or any(matcher(each)(task_type) for each in self.types)
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """It as JSON has it."""
+        document: dict[str, Any] = plain(attrs.asdict(self, recurse=False))
+        return document
+
+    def __str__(self) -> str:
+        types = f" of types {', '.join(self.types)}" if self.types else ""
+        by = f" by {' and '.join(self.approved_by)}" if self.approved_by else ""
+        ended = f" by {self.ended_by}" if self.ended_by else ""
+        ended += f": {self.ended_for}" if self.ended_for else ""
+        words = {
+            "asked": f"asked for by {self.requested_by}",
+            "active": f"active{by}",
+            "expired": f"expired{f' (approved{by})' if by else ', nobody decided'}",
+        }.get(self.state, f"{self.state}{ended}")
+        until = f"until {stamp(self.expires)}"
+        return f"{self.id}: {self.policy_id} for {self.pattern}{types} {until}; {words}"
+
+
+def matcher(pattern: str) -> Callable[[str], object]:
+    """Says of a text whether all of it matches *pattern*, in time linear in both."""
+    return re.compile(translate(pattern)).match
+
+
+class _Alike:
+    """Waivers in force of one policy with one pattern, as `covers` compares them."""
+
+    __slots__ = ("is_id", "waivers")
+
+    def __init__(self, pattern: str) -> None:
+        self.is_id = matcher(pattern)
+        #: By their ids: until when each counts, and what its types match.
+        self.waivers: dict[str, tuple[float, list[Callable[[str], object]]]] = {}
+
+
+class _Scopes:
+    """
+    The waivers of one policy that are in force, by the ends of their patterns.
+
+    So of a thousand few are compared.
+    """
+
+    __slots__ = ("by_ends", "lengths")
+
+    def __init__(self) -> None:
+        #: By what the pattern begins and ends with; then by the pattern.
+        self.by_ends: dict[tuple[str, str], dict[str, _Alike]] = {}
+        #: How long these ends are.
+        self.lengths: tuple[tuple[int, int], ...] = ()
+
+    def add(self, waiver: Waiver) -> None:
+        """Take *waiver* in."""
+        # Who compares meanwhile has what there was: what it looks at never changes.
+        ends, pattern = _ends_of(waiver.pattern), waiver.pattern
+        patterns = self.by_ends.get(ends, {})
+        alike = patterns.get(pattern) or _Alike(pattern)
+        one = waiver.expires, [*map(matcher, waiver.types)]
+        alike.waivers = {**alike.waivers, waiver.id: one}
+        self.by_ends[ends] = {**patterns, pattern: alike}
+        self._measure()
+
+    def remove(self, waiver: Waiver) -> None:
+        """Let *waiver* go."""
+        ends = _ends_of(waiver.pattern)
+        patterns = self.by_ends.get(ends, {})
+        alike = patterns.get(waiver.pattern)
+        if alike is None or waiver.id not in alike.waivers:
+            return
+        alike.waivers = {
+            name: one for name, one in alike.waivers.items() if name != waiver.id
+        }
+        if not alike.waivers:
+            others = {name: one for name, one in patterns.items() if one is not alike}
+            self.by_ends[ends] = others
+            if not others:
+                del self.by_ends[ends]
+        self._measure()
+
+    def _measure(self) -> None:
+        lengths = ((len(begin), len(end)) for begin, end in self.by_ends)
+        self.lengths = tuple(dict.fromkeys(lengths))
+
+    def covering(self, names: Iterable[str], kind: str, at: float) -> str | None:
+        """The id of the first that covers a task with one of *names*."""
+        for name in names:
+            for begin, end in self.lengths:
+                patterns = self.by_ends.get(
+                    (name[:begin], name[len(name) - end :] if end else "")
+                )
+                for alike in patterns.values() if patterns else ():
+                    if not alike.is_id(name):
+                        continue
+                    for waiver_id, (expires, types) in alike.waivers.items():
+                        if expires > at and (
+                            not types or any(is_type(kind) for is_type in types)
+                        ):
+                            return waiver_id
+        return None
+
+
+def _ends_of(pattern: str) -> tuple[str, str]:
+    """What a text that matches *pattern* begins with, and ends with."""
+    parts = _WILD.split(pattern)
+    return (pattern, "") if len(parts) == 1 else (parts[0], parts[-1])
+
+
+class WaiverBook:
+    """
+    All waivers that a history tells of, and which of them count now.
+
+    It is a fold: the same events give the same book, live, after a restart, and when a
+    journal is replayed.
+    """
+
+    def __init__(self) -> None:
+        self._waivers: dict[str, Waiver] = {}
+        self._expires_ns: dict[str, int] = {}
+        self._scopes: dict[str, _Scopes] = {}
+        #: What revoked waivers, by their ids.
+        self._revocations: dict[str, Mapping[str, Any]] = {}
+        #: When those in force expire, the soonest first.
+        self._ends: list[tuple[int, str]] = []
+        #: The id that was asked about last, and what patterns match of it.
+        self._latest_names: tuple[str, tuple[str, ...]] = ("", ("",))
+
+    def __len__(self) -> int:
+        return len(self._waivers)
+
+    def __contains__(self, waiver_id: str) -> bool:
+        return waiver_id in self._waivers
+
+    def note(self, fact: Fact, value: Any) -> None:
+        """Take in an event, and what the journal keeps beside it."""
+        kind = fact[CLS]
+        if kind is EventEmitted:
+            self.emitted(fact, value)
+        elif kind is TaskSubmitted:
+            request = value.payload if isinstance(value, Task) else None
+            if isinstance(request, WaiverRequest):
+                self.ask(fact[TASK_ID], request)
+        elif kind is TaskCompleted and fact[TASK_ID] in self._waivers:
+            if isinstance(value, Answer) and not self._waivers[fact[TASK_ID]].since:
+                # If it was in time, the event that puts it in force follows.
+                since = fact.at_ns / NS
+                self._change(fact[TASK_ID], approved_by=value.by, since=since)
+        elif kind in _ENDED and fact[TASK_ID] in self._waivers:
+            ended: Any = fact
+            detail = ended.reason if kind is TaskCancelled else ended.message
+            self.end(fact[TASK_ID], _ENDED[kind], fact.at_ns, detail)
+
+    def ask(self, waiver_id: str, request: WaiverRequest) -> None:
+        """Take in a request."""
+        if waiver_id in self._waivers:
+            return
+        self._waivers[waiver_id] = Waiver(
+            waiver_id,
+            request.policy_id,
+            request.pattern,
+            request.types,
+            request.reason,
+            request.asked_by or "",
+            request.quorum,
+            request.requested_ns / NS,
+            request.expires_ns / NS,
+        )
+        self._expires_ns[waiver_id] = request.expires_ns
+        if waiver_id in self._revocations:
+            self._revoke(waiver_id)
+
+    def emitted(self, fact: Any, value: Any) -> bool:
+        """
+        Take in an event from outside.
+
+        Returns:
+            Whether it puts a waiver in force, or revokes one.
+        """
+        return self.take_in(fact.name, value)
+
+    def take_in(self, name: str, value: Any) -> bool:
+        """Take in an event from outside by its name and its payload."""
+        if not name.startswith(OF_WAIVERS) or not isinstance(value, Mapping):
+            return False
+        waiver_id = name.removeprefix(OF_WAIVERS)
+        if not waiver_id.endswith(_REVOKED):
+            self._put_in_force(waiver_id, value)
+            return True
+        waiver_id = waiver_id.removesuffix(_REVOKED)
+        self._revocations[waiver_id] = value
+        if waiver_id in self._waivers:
+            self._revoke(waiver_id)
+        return True
+
+    def end(self, waiver_id: str, state: TaskState, at_ns: int, detail: str) -> None:
+        """Its question has ended, without an approval."""
+        if self._waivers[waiver_id].state != "asked":
+            return
+        if state is not TaskState.CANCELLED and at_ns >= self._expires_ns[waiver_id]:
+            # Its time says so.
+            return
+        changes = {"state": "rejected", "ended_for": detail}
+        if state is TaskState.CANCELLED:
+            changes["state"] = "withdrawn"
+        self._change(waiver_id, ended_at=at_ns / NS, **changes)
+
+    def _put_in_force(self, waiver_id: str, value: Mapping[str, Any]) -> None:
+        # Its question may have left the journal.
+        request = WaiverRequest(
+            f"{ANSWER_TO}{TYPE}",
+            text=TYPE,
+            quorum=value["approvals"],
+            asked_by=value["requested_by"],
+            policy_id=value["policy_id"],
+            pattern=value["pattern"],
+            types=tuple(value["types"]),
+            expires_ns=value["expires_ns"],
+            reason=value["reason"],
+            requested_ns=value["requested_ns"],
+        )
+        self.ask(waiver_id, request)
+        self._let_go_expired(value["since_ns"])
+        self._change(
+            waiver_id,
+            state="active",
+            approved_by=tuple(value["approved_by"]),
+            since=value["since_ns"] / NS,
+        )
+        waiver = self._waivers[waiver_id]
+        self._scopes.setdefault(waiver.policy_id, _Scopes()).add(waiver)
+        heappush(self._ends, (self._expires_ns[waiver_id], waiver_id))
+        if waiver_id in self._revocations:
+            self._revoke(waiver_id)
+
+    def _let_go_expired(self, now_ns: int) -> None:
+        """Those that count no longer are compared no longer."""
+        while self._ends and self._ends[0][0] <= now_ns:
+            waiver = self._waivers[heappop(self._ends)[1]]
+            self._scopes[waiver.policy_id].remove(waiver)
+
+    def _revoke(self, waiver_id: str) -> None:
+        value, waiver = self._revocations[waiver_id], self._waivers[waiver_id]
+        scopes = self._scopes.get(waiver.policy_id)
+        if scopes is not None:
+            scopes.remove(waiver)
+        self._change(
+            waiver_id,
+            state="revoked",
+            ended_at=value["at_ns"] / NS,
+            ended_by=value["by"],
+            ended_for=value["reason"],
+        )
+
+    def covers(self, policy_id: str, operation: Operation, at: float) -> str | None:
+        """
+        The id of a waiver of the policy that covers *operation*; None: none does.
+
+        This is the one predicate: expiry, revocation and scope are decided here.
+
+        Args:
+            policy_id: The policy that is violated.
+            operation: What violates it.
+            at: Seconds since the epoch, by the clock of the events.
+        """
+        scopes = self._scopes.get(policy_id)
+        if scopes is None:
+            return None
+        task_id, names = self._latest_names
+        if task_id != operation.id:
+            # It is asked of each policy about one operation after another.
+            task_id = operation.id
+            names = tuple(dict.fromkeys((task_id, stem_of(task_id))))
+            self._latest_names = task_id, names
+        return scopes.covering(names, operation.type, at)
+
+    def at(self, waiver_id: str, now_ns: int) -> Waiver:
+        """
+        A waiver as it is now.
+
+        Raises:
+            UnknownTaskError: There is none of this id.
+        """
+        waiver = self._waivers.get(waiver_id)
+        if waiver is None:
+            msg = f"there is no waiver {show(waiver_id)}"
+            raise UnknownTaskError(msg, hint="rt.waivers() lists them")
+        over = now_ns >= self._expires_ns[waiver_id]
+        if over and waiver.state in ("asked", "active"):
+            return attrs.evolve(waiver, state="expired")
+        return waiver
+
+    def ids(self, state: WaiverState) -> list[str]:
+        """The ids of those that are in a state, whether they have expired or not."""
+        return [each.id for each in self._waivers.values() if each.state == state]
+
+    def all(self, now_ns: int) -> list[Waiver]:
+        """All waivers as they are now, in the order of their requests."""
+        every = (self.at(waiver_id, now_ns) for waiver_id in self._waivers)
+        return sorted(every, key=lambda one: (one.requested_at, one.id))
+
+    def _change(self, waiver_id: str, **changes: Any) -> None:
+        self._waivers[waiver_id] = attrs.evolve(self._waivers[waiver_id], **changes)
+
+
+class Waivers:
+    """
+    What may be done about waivers; a `ConstitutionalRuntime` can all of it.
+
+    It needs an orchestrator: its journal has the waivers.
+    """
+
+    def __init__(self) -> None:
+        self._book = WaiverBook()
+        #: The orchestrator that has these policies, and its runtime.
+        self._orch: Any = None
+        self._rt: Any = None
+
+    # -- for the orchestrator ----------------------------------------------------------
+
+    def serve(self, orchestrator: Any) -> None:
+        """Ask for waivers by questions of *orchestrator*."""
+        self._orch, self._rt = orchestrator, orchestrator._rt  # noqa: SLF001 - its part
+
+    def hear_waivers(self, items: Iterable[tuple[Fact, Any]]) -> bool:
+        """
+        Under the lock: take in events, each with what came with it.
+
+        Returns:
+            Whether a waiver is in force, or revoked, that was not before.
+        """
+        is_other = False
+        for fact, cargo in items:
+            if fact[CLS] is EventEmitted:
+                is_other |= self._book.emitted(fact, cargo.value)
+        return is_other
+
+    def restore_waivers(self) -> None:
+        """Under the lock: take in what earlier incarnations left in the kernel."""
+        for event in self._rt.kernel.retained.values():
+            self._book.take_in(event.id, event.cargo.value)
+        for row in self._rt.kernel.asked:
+            self._know(row)
+
+    def _know(self, row: Any) -> None:
+        """Under the lock: what *row* says, if it asks for a waiver."""
+        question = None if row.cargo is None else row.cargo._task.payload  # noqa: SLF001
+        if isinstance(question, WaiverRequest):
+            self._book.ask(row.id, question)
+            if row.state in (TaskState.FAILED, TaskState.CANCELLED):
+                state, at_ns, detail = moves_of(row)[-1]
+                self._book.end(row.id, state, at_ns, detail)
+
+    def covers(self, policy_id: str, operation: Operation, at: float) -> str | None:
+        """See `WaiverBook.covers`."""
+        return self._book.covers(policy_id, operation, at)
+
+    def request_waiver(
+        self,
+        policy_id: str,
+        pattern: str = "*",
+        *,
+        reason: str,
+        requested_by: str,
+        expires: float | timedelta | datetime,
+        approvals: int = 1,
+        types: Iterable[str] | str = (),
+        who: Iterable[str] | None = None,
+    ) -> Waiver:
+        """
+        Ask people for a waiver: violations of a policy are to be let pass for a time.
+
+        It is a question to anybody but *requested_by*. Nothing is waived before enough
+        people have approved it.
+
+        Args:
+            policy_id: The policy; it is the only one that is waived.
+            pattern: A pattern of ids of tasks, as in file names, such as
+                `maintenance/*`: the whole id must match.
+            reason: What it is for, in a line.
+            requested_by: Who asks. They may not approve it, however they are spelt.
+            expires: Seconds or a timedelta from now on, or a datetime with a zone.
+            approvals: How many people must approve it.
+            types: Patterns of types of tasks, of which one must match; none: all do.
+            who: Who may approve it; None: anybody else.
+
+        Raises:
+            InvalidTaskError: An argument is not well formed, or there is no such
+                policy.
+            NotRunningError: No orchestrator has these policies, or it has stopped.
+        """
+        rt = self._running()
+        self._check_policy(policy_id)
+        kinds = (types,) if isinstance(types, str) else tuple(types)
+        for each in (pattern, *kinds):
+            if not is_name(each) or len(each) > _MAX_PATTERN:
+                msg = f"a pattern is a text that can be printed, not {show(each)}"
+                raise InvalidTaskError(msg, hint="'maintenance/*'")
+        if not is_name(reason):
+            msg = f"reason: a line that can be printed is needed, not {show(reason)}"
+            raise InvalidTaskError(msg)
+        now_ns = rt.now()
+        expires_ns = _end_of(expires, now_ns)
+        _check_name("requested_by", requested_by)
+        scope = f"{pattern} of types {', '.join(kinds)}" if kinds else pattern
+        until = datetime.fromtimestamp(expires_ns / NS, UTC)
+        asked = Task.question(
+            _line(f"waive {policy_id} for {scope}, until {stamp(expires_ns / NS)}?"),
+            who=who,
+            quorum=approvals,
+            asked_by=requested_by,
+            not_by="requester",
+            details={
+                "policy": policy_id,
+                "pattern": pattern,
+                "types": list(kinds),
+                "reason": reason,
+                "requested_by": requested_by,
+                "expires": stamp(expires_ns / NS),
+            },
+        ).payload
+        request = WaiverRequest(
+            **{f.name: getattr(asked, f.name) for f in attrs.fields(Question)},
+            policy_id=policy_id,
+            pattern=pattern,
+            types=kinds,
+            expires_ns=expires_ns,
+            reason=reason,
+            requested_ns=now_ns,
+        )
+        task: Task[Any] = Task(
+            type=TYPE, id=f"{_PREFIX}{rt.new_id()}", payload=request, deadline=until
+        )
+        return self.waiver(self._orch.submit_task(task).task_id)
+
+    def approve_waiver(self, waiver_id: str, *, by: str, note: str = "") -> Waiver:
+        """
+        Approve a waiver: once enough people have, it is in force.
+
+        Raises:
+            AnswerRefusedError: *by* asks for it, has answered before or may not; or it
+                has expired, or was rejected, withdrawn, revoked or approved before.
+            UnknownTaskError: There is no such waiver.
+            InvalidTaskError: *by* or *note* is not well formed.
+        """
+        return self._answer(waiver_id, "approve", by, note)
+
+    def reject_waiver(self, waiver_id: str, *, by: str, note: str = "") -> Waiver:
+        """
+        Reject a waiver that is asked for: one person's no stands.
+
+        Raises:
+            AnswerRefusedError: See `approve_waiver`.
+            UnknownTaskError: There is no such waiver.
+            InvalidTaskError: *by* or *note* is not well formed.
+        """
+        return self._answer(waiver_id, "reject", by, note)
+
+    def revoke_waiver(self, waiver_id: str, *, by: str, reason: str) -> Waiver:
+        """
+        Revoke a waiver that is in force: it covers nothing from now on.
+
+        What runs because of it goes on, unless its policy says `revoked: stop`.
+
+        Raises:
+            InvalidTransitionError: It is not in force.
+            UnknownTaskError: There is no such waiver.
+            InvalidTaskError: *by* or *reason* is not well formed.
+        """
+        rt = self._running()
+        _check_name("by", by)
+        if not is_name(reason):
+            msg = f"reason: a line that can be printed is needed, not {show(reason)}"
+            raise InvalidTaskError(msg)
+
+        def change(now: int) -> Waiver:
+            self._recall_one(waiver_id)
+            waiver = self._book.at(waiver_id, now)
+            if waiver.state != "active":
+                msg = f"{waiver_id} is not in force: it is {waiver.state}"
+                hint = "rt.reject_waiver(id, by=…)" if waiver.state == "asked" else None
+                raise InvalidTransitionError(msg, hint=hint, task_id=waiver_id)
+            value = {"by": by, "reason": reason, "at_ns": now}
+            name = f"{OF_WAIVERS}{waiver_id}{_REVOKED}"
+            # Whoever lists waivers later knows it by this alone.
+            rt.keep_event(name, value, now + _LONG_NS, now)
+            self._book.take_in(name, value)
+            return self._book.at(waiver_id, now)
+
+        waiver: Waiver = rt.step(change, keep=True)
+        self._stop_covered(waiver)
+        return waiver
+
+    def waivers(self, state: WaiverState | None = None) -> list[Waiver]:
+        """
+        All waivers, or those in a state, in the order of their requests.
+
+        Raises:
+            InvalidTaskError: There is no such state.
+        """
+        if state is not None and state not in STATES:
+            msg = f"state: one of {', '.join(STATES)} is needed, not {show(state)}"
+            raise InvalidTaskError(msg, hint=meant(str(state), STATES) or None)
+        rt = self._running()
+
+        def look(now: int) -> list[Waiver]:
+            kept = () if rt.committer is None else rt.committer.journal.ids(_PREFIX)
+            asked = self._book.ids("asked")
+            self._recall(dict.fromkeys((*kept, *asked, *map(_id_of, rt.kernel.asked))))
+            return self._book.all(now)
+
+        every: list[Waiver] = rt.step(look)
+        return [each for each in every if state is None or each.state == state]
+
+    def waiver(self, waiver_id: str) -> Waiver:
+        """
+        One waiver, as it is now.
+
+        Raises:
+            UnknownTaskError: There is none of this id.
+        """
+
+        def look(now: int) -> Waiver:
+            self._recall_one(waiver_id)
+            return self._book.at(waiver_id, now)
+
+        waiver: Waiver = self._running().step(look)
+        return waiver
+
+    def _recall_one(self, waiver_id: object) -> None:
+        self._recall((waiver_id,) if isinstance(waiver_id, str) else ())
+
+    def _recall(self, ids: Iterable[str]) -> None:
+        """Under the lock: take in what is known of the questions with these ids."""
+        rt: Any = self._rt
+        journal: Any = getattr(rt.committer, "journal", None)
+        missing: list[str] = []
+        for waiver_id in ids:
+            if waiver_id not in self._book and journal is not None:
+                missing.append(waiver_id)
+            elif (row := rt.kernel.tasks.get(waiver_id)) is not None:
+                self._know(row)
+        if missing and journal is not None:
+            entries: Iterable[tuple[Fact, Any]] = journal.select(missing, sys.maxsize)
+            for fact, value in entries:
+                self._book.note(fact, value)
+
+    def _running(self) -> Any:
+        """The runtime of the orchestrator that has these policies."""
+        if self._rt is None:
+            msg = "waivers are in the journal of an orchestrator, and there is none"
+            hint = "TaskOrchestrator(governance=rt)"
+            raise NotRunningError(msg, hint=hint)
+        return self._rt
+
+    def _check_policy(self, policy_id: str) -> None:
+        """Refuse what is no policy; a set of policies says which there are."""
+
+    def _stop_covered(self, waiver: Waiver) -> None:
+        """Stop what runs because of *waiver*, which is revoked, if policies say so."""
+
+    def _answer(self, waiver_id: str, choice: str, by: str, note: str) -> Waiver:
+        waiver = self.waiver(waiver_id)
+        if waiver.state != "asked":
+            msg = f"the answer of {by} to {waiver_id} does not count: it is "
+            raise AnswerRefusedError(msg + waiver.state, task_id=waiver_id)
+        self._orch.answer(waiver_id, choice, by=by, note=note)
+        return self.waiver(waiver_id)
+
+
+def _check_name(field: str, name: str) -> None:
+    """Refuse what is no name of somebody, or of another than who asks."""
+    check_answerer(field, name)
+    who = caller()
+    is_other = who is not None and who.name and person(who.name) != person(name)
+    if who is not None and is_other and not who.may(SPEAK_FOR):
+        msg = f"{field}: {who.name} asks, and may not speak for {name}"
+        raise InvalidTaskError(msg)
+
+
+def _id_of(row: Any) -> str:
+    task_id: str = row.id
+    return task_id
+
+
+def _line(text: str) -> str:
+    return text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 2]}…?"
+
+
+def _end_of(expires: float | timedelta | datetime, now_ns: int) -> int:
+    """When *expires* is, in ns since the epoch."""
+    if isinstance(expires, datetime):
+        if expires.tzinfo is None:
+            msg = f"expires: a datetime needs a zone, {show(expires)} has none"
+            raise InvalidTaskError(msg, hint="datetime.now(UTC) + timedelta(hours=1)")
+        end_ns = int(expires.timestamp() * 1e6) * 1_000
+    else:
+        end_ns = now_ns + int(check_seconds("expires", expires, zero=False) * NS)
+    if end_ns <= now_ns:
+        msg = f"expires: {show(expires)} has passed"
+        raise InvalidTaskError(msg)
+    return end_ns

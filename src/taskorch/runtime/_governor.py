@@ -1,0 +1,668 @@
+"""
+Where policies as data are asked: of what comes in, starts, goes on, and is asked for.
+
+They are asked on the way in outside the lock; before a start under it, at the moment of
+the start: what has happened by then counts, in the same step too. What they deny then
+is on hold, and is looked at again when policies, waivers or the past are others.
+
+Decision: 0223.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import attrs
+
+from taskorch._base.limits import NS
+from taskorch._base.people import caller
+from taskorch._base.visible import visible
+from taskorch.errors import InvalidTransitionError, PolicyDeniedError
+from taskorch.events import (
+    Event,
+    EventEmitted,
+    PolicyViolated,
+    TaskBlocked,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+    TaskRejected,
+    TaskRetrying,
+    TaskStarted,
+    TaskSubmitted,
+    TaskSuspended,
+)
+from taskorch.kernel import Ruling, TaskRow
+from taskorch.model import TERMINAL, Task, TaskState, call_type
+from taskorch.runtime._work import NEVER, Work, task_of
+
+if TYPE_CHECKING:
+    from taskorch.governance import ConstitutionalRuntime, Operation, Verdict
+    from taskorch.governance._history import Memory
+    from taskorch.protocols import DurableJournal
+    from taskorch.runtime._runtime import Runtime
+
+_LOG: Final = logging.getLogger("taskorch.governance")
+#: How a violation is told in the log, by its severity.
+_LEVELS: Final[Mapping[str, int]] = {
+    "low": logging.INFO,
+    "medium": logging.WARNING,
+    "high": logging.ERROR,
+    "critical": logging.CRITICAL,
+}
+_ALLOWED: Final = Ruling()
+#: Nanoseconds between two looks at what is on hold, when things happen all the time.
+_PAUSE: Final = NS // 10
+#: Events of a journal that are taken in together.
+_MANY: Final = 5_000
+_MICROSECOND: Final = 1_000
+#: The events that history rules may look for, and those that end attempts.
+_HEARD: Final[frozenset[type[Event]]] = frozenset(
+    {
+        TaskBlocked,
+        TaskCancelled,
+        TaskCompleted,
+        TaskFailed,
+        TaskRetrying,
+        TaskStarted,
+        TaskSubmitted,
+        TaskSuspended,
+    }
+)
+
+
+class Accepted(Protocol):
+    """Protocol: a task that was accepted; see `Entry`."""
+
+    @property
+    def verdict(self) -> Any:
+        """What policies say of it, if there is something to tell."""
+        ...
+
+    @property
+    def existing(self) -> Work | None:
+        """The task that was there already."""
+        ...
+
+    @property
+    def work(self) -> Work:
+        """It."""
+        ...
+
+
+class PolicyGovernor:
+    """
+    Has the policies of one orchestrator asked; a part of its runtime.
+
+    Args:
+        rt: The runtime.
+        constitution: What judges.
+    """
+
+    def __init__(self, rt: Runtime, constitution: ConstitutionalRuntime) -> None:
+        self._rt = rt
+        self.constitution: ConstitutionalRuntime = constitution
+        #: How many facts of the sink have been taken in.
+        self._heard = 0
+        #: When to look at what is on hold; 0: nothing is to be looked at.
+        self._due_ns = 0
+        #: When that was done the last time, and whether all is to be looked at next.
+        self._looked_ns = 0
+        self._at_all = False
+        #: Whether it must hear of events: there are history rules.
+        self._hears: bool = bool(constitution.memory)
+        #: While other policies read the journal: its last fact, and what came since.
+        self._later: tuple[int, list[tuple[Any, Any]]] | None = None
+        #: What only history rules keep on hold, by these and what must be the same.
+        self._groups: dict[tuple[tuple[str, str, str], ...], dict[TaskRow, None]] = {}
+
+    def begin(self) -> None:
+        """Have the kernel ask before starts."""
+        rt = self._rt
+        # A journal brings another clock with it, which goes on from its events.
+        self.constitution.join(
+            lambda: rt.now(),  # noqa: PLW0108
+            self._changed,
+            self._replace,
+        )
+        rt.governor = rt.deciders.governor = self
+        rt.kernel.judge_starts(judged=True)
+        rt.receivers_changed()
+
+    @property
+    def wants(self) -> frozenset[type[Event]]:
+        """The events that it must hear of."""
+        heard = _HEARD if self._hears else frozenset[type[Event]]()
+        return heard | {EventEmitted}
+
+    # -- who asks ----------------------------------------------------------------------
+
+    def _operation(self, task: Task, **fields: Any) -> Operation:
+        from taskorch.governance import Operation  # noqa: PLC0415 - loaded by its user
+
+        return Operation.of_task(task, **fields)
+
+    def _asking(self) -> dict[str, Any]:
+        who = caller()
+        return {} if who is None else {"who": who.name, "roles": sorted(who.roles)}
+
+    # -- on the way in -----------------------------------------------------------------
+
+    def is_asked(self, moment: Any, name: str) -> bool:
+        """Whether a policy judges tasks of a type, or a verb, at *moment*."""
+        return self.constitution.is_asked(moment, name)
+
+    def is_asked_of(self, fn: object) -> bool:
+        """Whether a policy judges calls of *fn* that are submitted."""
+        return callable(fn) and self.constitution.is_asked("submit", call_type(fn))
+
+    def admit(self, task: Task) -> tuple[Task, Verdict | None]:
+        """
+        Judge *task*, which is submitted: it, as policies change it, and the verdict.
+
+        The verdict is None if there is nothing to tell.
+
+        Raises:
+            PolicyDeniedError: It is denied.
+        """
+        if type(task.payload).__name__ == "WaiverRequest":
+            # Or policies that nobody keeps to could never be waived.
+            return task, None
+        operation = self._operation(task, **self._asking())
+        verdict = self.constitution.judge(operation, self._rt.now())
+        if not (verdict.violations or verdict.changes):
+            return task, None
+        if verdict.decision == "deny":
+            name = f"task {task.id!r}" if task.id else f"a task of type {task.type!r}"
+            self._tell(verdict, name)
+            findings = _findings(verdict)
+            self._rt.note(TaskRejected, str(task.id or ""), task.type, findings)
+            raise _denied(verdict, f"{name} was refused: {verdict.reason}", task.id)
+        if verdict.changes:
+            judged = verdict.operation
+            task = attrs.evolve(
+                task,
+                payload=judged.payload,
+                metadata=judged.metadata or task.metadata,
+            )
+        return task, verdict
+
+    def confirm(self, entries: Iterable[Accepted], now: int) -> None:
+        """
+        Under the lock: refuse what was allowed by a waiver that counts no longer.
+
+        Raises:
+            PolicyDeniedError: A waiver has expired, or was revoked, since.
+        """
+        for entry in entries:
+            verdict = entry.verdict
+            if verdict is None or len(verdict.open_violations) == len(
+                verdict.violations
+            ):
+                continue
+            again = self.constitution.judge(verdict.operation, now)
+            if again.decision == "deny":
+                task_id = verdict.operation.id
+                msg = f"task {task_id!r} was refused: {again.reason}"
+                raise _denied(again, msg, task_id)
+
+    def admitted(self, entries: Iterable[Accepted], now: int) -> None:
+        """Under the lock: say what there was to tell of tasks that were accepted."""
+        for entry in entries:
+            verdict = entry.verdict
+            if verdict is None:
+                continue
+            work = entry.existing or entry.work
+            task_id = work._row.id
+            self._rt.kernel.note(
+                PolicyViolated, now, task_id, *_told(verdict), cargo=work
+            )
+            say = partial(self._say, verdict, f"task {task_id}")
+            self._rt.publisher.put([(say, None)])
+
+    def _say(self, verdict: Verdict, name: str, _: None) -> None:
+        self._tell(verdict, name)
+
+    # -- before a start ----------------------------------------------------------------
+
+    def rule(self, row: TaskRow, now: int) -> Ruling:
+        """Under the lock: what policies say of a start of *row*."""
+        if not self.constitution.is_asked("start", row.bucket.spec.type):
+            return _ALLOWED
+        verdict = self._of_start(row, now)
+        ruling = _ruling(row, verdict)
+        if ruling.denied and not ruling.asks:
+            self._file(row, verdict)
+        return ruling
+
+    def _of_start(self, row: TaskRow, now: int) -> Verdict:
+        self.hear()
+        operation = self._operation(
+            task_of(row),
+            moment="start",
+            task_id=row.id,
+            attempt=row.attempt + 1,
+            run=row.run or "",
+        )
+        return self.constitution.judge(operation, now)
+
+    def _file(self, row: TaskRow, verdict: Verdict) -> None:
+        """*row* is denied: if only history rules deny it, it is looked at again."""
+        names = [
+            (one.policy_id, one.rule_id)
+            for one in verdict.open_violations
+            if one.decision == "deny"
+        ]
+        memory = self.constitution.memory
+        if not all(name in memory.rules for name in names):
+            return
+        self._groups.setdefault(memory.group(names, verdict.operation), {})[row] = None
+        if verdict.opens_at is not None:
+            # A float of seconds has no more than microseconds.
+            self._look_by(int(verdict.opens_at * NS) + _MICROSECOND)
+
+    # -- what has happened -------------------------------------------------------------
+
+    def hear(self) -> None:
+        """Under the lock: take in the facts of this step that are new."""
+        sink = self._rt.kernel.sink
+        if sink is None:
+            return
+        new = sink[self._heard :] if self._heard else sink
+        self._heard = len(sink)
+        if self._later is not None:
+            self._later[1].extend(new)
+        memory = self.constitution.memory
+        was_looked_for = memory.hear(new, _type_of, self._of_cargo) if new else False
+        if self.constitution.hear_waivers(new):
+            self._at_all = was_looked_for = True
+        if was_looked_for and self._rt.kernel.denied:
+            self._look_by(max(self._rt.now(), self._looked_ns + _PAUSE))
+
+    def handed_over(self) -> None:
+        """Under the lock: the facts of the sink were taken away."""
+        self._heard = 0
+
+    def _of_cargo(self, _: Any, work: Work | None) -> Operation | None:
+        row = None if work is None else work._row
+        if row is None:  # pragma: no cover - each of these events comes with its work
+            return None
+        return self._operation(task_of(row, work), task_id=row.id, run=row.run or "")
+
+    def recall(self, last: int) -> None:
+        """Under the lock: take in what the journal has, up to the event *last*."""
+        self.constitution.restore_waivers()
+        self._read(self.constitution.memory, last)
+
+    def _read(self, memory: Memory, last: int) -> None:
+        """Under the lock: have the new rules of *memory* hear events up to *last*."""
+        committer = self._rt.committer
+        if committer is None or not memory.new:
+            return
+        journal = committer.journal
+        within = memory.within_ns
+        since = 0
+        if within is not None:
+            since = _first_after(journal, last, self._rt.now() - within)
+        tasks: dict[str, Task] = {}
+        group: list[tuple[Any, Any]] = []
+        for fact, document in journal.read(since):
+            if fact.seq > last:
+                break
+            if type(fact) is TaskSubmitted and isinstance(document, Task):
+                tasks[fact.task_id] = document
+            if type(fact) in _HEARD:
+                group.append((fact, None))
+            if len(group) >= _MANY:
+                self._take_in(memory, group, tasks, last)
+                group, tasks = [], {}
+        self._take_in(memory, group, tasks, last)
+        memory.new.clear()
+
+    def _take_in(
+        self,
+        memory: Memory,
+        group: list[tuple[Any, Any]],
+        tasks: dict[str, Task],
+        last: int,
+    ) -> None:
+        committer = self._rt.committer
+        assert committer is not None  # noqa: S101 - `_read` looked
+        unknown = {fact.task_id for fact, _ in group} - tasks.keys()
+        for fact, document in committer.journal.select(unknown, last):
+            if type(fact) is TaskSubmitted and isinstance(document, Task):
+                tasks[fact.task_id] = document
+
+        def find(fact: Any, _: Any) -> Operation | None:
+            task = tasks.get(fact.task_id)
+            if task is None:
+                return None
+            return self._operation(task, task_id=fact.task_id)
+
+        def type_of(fact: Any, _: Any) -> str:
+            task = tasks.get(fact.task_id)
+            return "" if task is None else task.type
+
+        memory.hear(group, type_of, find, only_new=True)
+
+    # -- what is on hold ---------------------------------------------------------------
+
+    def _look_by(self, when: int) -> None:
+        """Under the lock: look at what is on hold at *when*, or before."""
+        if not self._due_ns or when < self._due_ns:
+            self._due_ns = when
+            self._rt.timer.wake_by(when)
+
+    @property
+    def due_ns(self) -> int:
+        """When to look at what is on hold, in ns."""
+        return self._due_ns or NEVER
+
+    def look_if_due(self, now: int) -> None:
+        """Under the lock: look at what is on hold, if it is time."""
+        if self._due_ns and now >= self._due_ns:
+            self.look(now, at_all=self._at_all)
+
+    def look(self, now: int, *, at_all: bool = True) -> None:
+        """
+        Under the lock: let what is on hold try again if policies would allow it.
+
+        Args:
+            now: The time in ns.
+            at_all: Whether at all; else at one of each group that waits for the same
+                events, and at more as long as they may start.
+        """
+        self._due_ns, self._looked_ns, self._at_all = 0, now, False
+        groups, self._groups = self._groups, {}
+        rooms: dict[tuple[str, str, str], int] = {}
+        if at_all:
+            for row in list(self._rt.kernel.denied):
+                self._let_go(row, rooms, now)
+            return
+        for group, rows in groups.items():
+            for number, row in enumerate(rows):
+                if not self._let_go(row, rooms, now) and row in self._groups.get(
+                    group, ()
+                ):
+                    # The others wait for the same.
+                    others = list(rows)[number + 1 :]
+                    self._groups[group] |= dict.fromkeys(others)
+                    break
+
+    def _let_go(
+        self, row: TaskRow, rooms: dict[tuple[str, str, str], int], now: int
+    ) -> bool:
+        """
+        Whether *row*, which may be on hold, may try again.
+
+        The *rooms* are how many may do so at once, where rules count starts.
+        """
+        kernel = self._rt.kernel
+        if row not in kernel.denied or row.state is not TaskState.BLOCKED:
+            return False
+        verdict = self._of_start(row, now)
+        ruling = _ruling(row, verdict)
+        if ruling.denied and not ruling.asks:
+            self._file(row, verdict)
+            return False
+        names = [(one.policy_id, one.rule_id) for one in verdict.evaluations]
+        memory, operation = self.constitution.memory, verdict.operation
+        for key, room in memory.room(names, operation, now).items():
+            if rooms.setdefault(key, room) <= 0:
+                counting = [name for name in names if (*name, key[2]) == key]
+                group = memory.group(counting, operation)
+                self._groups.setdefault(group, {})[row] = None
+                self._look_by(now + NS)
+                return False
+        for key in memory.room(names, operation, now):
+            rooms[key] -= 1
+        kernel.release_denied(row, now, "policies do not deny it any more")
+        return True
+
+    def _changed(self) -> None:
+        """Waivers are others: all is judged anew."""
+        if self._rt.opened and not self._rt.closed:
+            self._rt.step(self.look)
+
+    def _replace(self, memory: Memory, install: Callable[[], object]) -> None:
+        """
+        Have other policies judge from now on.
+
+        Args:
+            memory: What their history rules hear; new ones read the journal first.
+            install: What puts them in force.
+        """
+        rt, committer = self._rt, self._rt.committer
+        if rt.closed or not rt.opened:
+            install()
+            return
+        self._hears = self._hears or bool(memory)
+        rt.receivers_changed()
+        if committer is not None and memory.new:
+            committer.wait_kept(rt.step(self._listen))
+
+        def change(now: int) -> None:
+            self.hear()
+            later, self._later = self._later, None
+            if later is not None:
+                last, items = later
+                self._read(memory, last)
+                memory.hear(items, _type_of, self._of_cargo, only_new=True)
+            memory.new.clear()
+            install()
+            rt.kernel.judge_starts(judged=True)
+            self.look(now)
+
+        rt.step(change)
+
+    def _listen(self, _: int) -> int:
+        """Under the lock: keep what happens from now on; the last fact before that."""
+        assert self._rt.committer is not None  # noqa: S101 - the caller looked
+        self._rt.publish()
+        last = self._rt.committer.last
+        self._later = last, []
+        return last
+
+    # -- what goes on ------------------------------------------------------------------
+
+    def progressed(self, work: Work, attempt: int, value: Any) -> None:
+        """Judge the progress of an attempt: what is denied is cancelled."""
+        row = work._row
+        if not self.constitution.is_asked("progress", row.bucket.spec.type):
+            return
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        verdict = self._judge(
+            work,
+            moment="progress",
+            attempt=attempt,
+            progress=value if is_number else None,
+            result=None if is_number else value,
+        )
+        if verdict is None or verdict.decision == "allow":
+            return
+        reason = f"policies deny it to go on: {verdict.reason}"
+
+        def change(now: int) -> None:
+            if row.attempt == attempt and row.state not in TERMINAL:
+                self._rt.kernel.cancel(row, now, reason)
+
+        try:
+            self._rt.step(change)
+        except InvalidTransitionError as error:
+            _LOG.error("%s", visible(f"{error}"))
+
+    def result_error(self, work: Work, attempt: int, value: Any) -> Exception | None:
+        """Why an attempt that returned *value* fails all the same, if it does."""
+        if not self.constitution.is_asked("result", work._row.bucket.spec.type):
+            return None
+        verdict = self._judge(work, moment="result", attempt=attempt, result=value)
+        if verdict is None or verdict.decision == "allow":
+            return None
+        task_id = work._row.id
+        msg = f"policies deny the result of task {task_id}: {verdict.reason}"
+        return _denied(verdict, msg, task_id)
+
+    def _judge(self, work: Work, **fields: Any) -> Verdict | None:
+        """What policies say of a task that runs; None: nothing is violated."""
+        row = work._row
+        operation = self._operation(
+            task_of(row, work),
+            task_id=row.id,
+            worker="" if row.agent is None else row.agent.name,
+            run=row.run or "",
+            **fields,
+        )
+        verdict = self.constitution.judge(operation, self._rt.now())
+        if not verdict.violations:
+            return None
+        event = _told(verdict)
+        self._rt.step(
+            lambda now: self._rt.kernel.note(
+                PolicyViolated, now, row.id, *event, cargo=work
+            )
+        )
+        self._tell(verdict, f"task {row.id}")
+        return verdict
+
+    # -- what somebody asks for --------------------------------------------------------
+
+    def refuse_verb(self, verb: str, arguments: Mapping[str, Any]) -> None:
+        """
+        Judge what somebody asks for.
+
+        Raises:
+            PolicyDeniedError: It is denied.
+        """
+        if not self.constitution.is_asked("verb", verb):
+            return
+        from taskorch.governance import Operation  # noqa: PLC0415 - loaded by its user
+
+        task_id = str(arguments.get("task_id") or "")
+        fields: dict[str, Any] = {"id": task_id}
+        row = self._rt.kernel.tasks.get(self._rt.directory.reruns.latest(task_id))
+        if row is not None:
+            task = task_of(row)
+            judged = self._operation(task, task_id=row.id)
+            fields = {
+                name: getattr(judged, name)
+                for name in ("type", "id", "payload", "resources", "metadata")
+            }
+            fields |= {"owner": task.owner, "priority": task.priority}
+        operation = Operation(
+            moment="verb",
+            verb=verb,
+            arguments=dict(arguments),
+            **self._asking(),
+            **fields,
+        )
+        verdict = self.constitution.judge(operation, self._rt.now())
+        if not verdict.violations:
+            return
+        name = operation.name
+        self._tell(verdict, name)
+        event = _told(verdict, verb)
+        self._rt.note(PolicyViolated, operation.id, *event)
+        if verdict.decision != "allow":
+            raise _denied(
+                verdict, f"{name} was refused: {verdict.reason}", operation.id
+            )
+
+    # -- telling -----------------------------------------------------------------------
+
+    def _tell(self, verdict: Verdict, name: str) -> None:
+        """Outside the lock: say in the log what is violated."""
+        for one in verdict.violations:
+            waived = "" if one.waived_by is None else f", waived by {one.waived_by}"
+            text = f"policy {one.policy_id} ({one.rule_id}) is violated by {name}"
+            level = _LEVELS[one.severity] if one.waived_by is None else logging.INFO
+            _LOG.log(level, "%s", visible(f"{text}{waived}: {one.message}"))
+
+
+def _ruling(row: TaskRow, verdict: Verdict) -> Ruling:
+    """What *verdict* comes to for a start of *row*."""
+    fields = _told(verdict) if verdict.violations else ()
+    if verdict.decision == "allow":
+        return Ruling(_permit(verdict), violated=fields)
+    short = verdict.policies_hash.partition(":")[2][:12]
+    reason = f"{verdict.reason} [policies {short}]"
+    asks = verdict.decision == "ask"
+    if asks and row.extra is not None and row.extra.permitted == reason:
+        # People have let this very thing pass.
+        return Ruling(_permit(verdict, people=True), violated=fields)
+    return Ruling((), reason, asks, fields)
+
+
+def _told(verdict: Verdict, verb: str = "") -> tuple[Any, ...]:
+    """Of `PolicyViolated` what follows the task."""
+    violations = tuple(
+        (
+            one.policy_id,
+            one.rule_id,
+            str(one.severity),
+            one.message,
+            one.waived_by or "",
+        )
+        for one in verdict.violations
+    )
+    changes = tuple(one.path for one in verdict.changes)
+    fields = (
+        verdict.operation.moment,
+        verdict.decision,
+        verdict.policies_hash,
+        violations,
+        changes,
+        verb,
+    )
+    return fields if verb else fields[:-1]
+
+
+def _permit(verdict: Verdict, *, people: bool = False) -> tuple[str, ...]:
+    """By what a start was allowed: see `TaskStarted`."""
+    waived = {
+        (one.policy_id, one.rule_id): one.waived_by or "people"
+        for one in verdict.violations
+        if one.waived_by is not None or people
+    }
+    rules: list[str] = []
+    for one in verdict.evaluations:
+        name = f"{one.policy_id}/{one.rule_id}"
+        if (one.policy_id, one.rule_id) in waived:
+            name += f"~{waived[one.policy_id, one.rule_id]}"
+        elif one.event is not None:
+            name += f"@{one.event}"
+        rules.append(name)
+    return (verdict.policies_hash, *rules) if rules else ()
+
+
+def _findings(verdict: Verdict) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (f"policy {one.policy_id}/{one.rule_id}", one.message)
+        for one in verdict.open_violations
+    )
+
+
+def _denied(verdict: Verdict, msg: str, task_id: str | None) -> PolicyDeniedError:
+    return PolicyDeniedError(
+        msg, findings=_findings(verdict), verdict=verdict, task_id=task_id or None
+    )
+
+
+def _type_of(_: Any, work: Work | None) -> str:
+    """The type of the task of *work*; "": nobody knows."""
+    return "" if work is None else work._row.bucket.spec.type
+
+
+def _first_after(journal: DurableJournal, last: int, at_ns: int) -> int:
+    """The number of an event before which all are older than *at_ns*."""
+    low, high = 0, last
+    while low < high:
+        middle = (low + high) // 2
+        entry = next(iter(journal.read(middle)), None)
+        if entry is None or entry[0].at_ns >= at_ns:
+            high = middle
+        else:
+            low = middle + 1
+    return max(0, low - 1)

@@ -1,0 +1,349 @@
+"""Policies in files: what is read, what is refused, and at which line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taskorch import InvalidTaskError, Task, ValidationFailedError
+from taskorch.cli import main
+from taskorch.governance import (
+    ConstitutionalRuntime,
+    HistoryRule,
+    Past,
+    Policy,
+    Rule,
+    Severity,
+)
+
+GOOD = """\
+policies:
+  - id: no-deletes
+    principle: safety
+    severity: critical
+    rules:
+      - {id: r1, condition: operation.type, operator: not_equals, value: system_delete,
+         message: Nothing deletes a system.}
+  - id: large
+    principle: fairness
+    severity: high
+    when: task.resources.memory_mb > 4096 && !("gpu" in task.requires)
+    types: [train, "fit-*"]
+  - id: masked
+    principle: privacy
+    severity: low
+    rules: [{id: m, condition: task.payload.token, operator: not_exists}]
+    change: {task.payload.token: gone}
+  - id: rare
+    principle: safety
+    severity: medium
+    types: deploy
+    at: start
+    then: deny
+    history:
+      - {id: h, count: {event: started, type: deploy}, at_most: 2, within: 3600, same: owner}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "policies.yaml"
+    path.write_text(GOOD)
+    return path
+
+
+def test_a_file_says_what_python_says(file: Path) -> None:
+    rt = ConstitutionalRuntime.from_yaml(file)
+    assert rt.policies == (
+        Policy(
+            "no-deletes",
+            "safety",
+            Severity.CRITICAL,
+            rules=[
+                Rule(
+                    "r1",
+                    "operation.type",
+                    "not_equals",
+                    "system_delete",
+                    "Nothing deletes a system.",
+                )
+            ],
+        ),
+        Policy(
+            "large",
+            "fairness",
+            "high",
+            when='task.resources.memory_mb > 4096 && !("gpu" in task.requires)',
+            types=["train", "fit-*"],
+        ),
+        Policy(
+            "masked",
+            "privacy",
+            "low",
+            rules=[Rule("m", "task.payload.token", "not_exists")],
+            change={"task.payload.token": "gone"},
+        ),
+        Policy(
+            "rare",
+            "safety",
+            "medium",
+            types="deploy",
+            at="start",
+            then="deny",
+            history=[
+                HistoryRule(
+                    "h",
+                    count=Past("started", "deploy"),
+                    at_most=2,
+                    within=3600,
+                    same="owner",
+                )
+            ],
+        ),
+    )
+    assert ConstitutionalRuntime(rt.policies).policies_hash == rt.policies_hash
+    again = ConstitutionalRuntime.from_dict(
+        {"policies": [policy.to_dict() for policy in rt.policies]}
+    )
+    assert again.policies == rt.policies
+
+
+def test_a_folder_is_all_its_files(file: Path) -> None:
+    (file.parent / "more.yml").write_text(
+        "policies: [{id: z, principle: p, severity: low, when: 'task.priority > 3'}]"
+    )
+    (file.parent / "notes.txt").write_text("no policies")
+    rt = ConstitutionalRuntime.from_yaml(file.parent)
+    assert [policy.id for policy in rt.policies] == [
+        *("z", "no-deletes", "large", "masked", "rare"),
+    ]
+
+
+RULE = "{id: r, condition: task.type, operator: equals, value: a}"
+HISTORY = "formerly: {event: completed}"
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "words"),
+    [
+        ("policies: [{id: a}]", "1:12", "principle: it is missing"),
+        ("policies:\n  - id: a\n    wen: x", "3:5", "did you mean 'when'"),
+        (
+            f"policies: [{{id: a, principle: p, severity: hgh, rules: [{RULE}]}}]",
+            "1:44",
+            "high",
+        ),
+        ("policies: [{id: a, principle: p, severity: low}]", "1:12", "demands nothing"),
+        (
+            (
+                f"policies:\n- {{id: a, principle: p, severity: low, rules: [{RULE}]}}\n"
+                f"- {{id: a, principle: p, severity: low, rules: [{RULE}]}}"
+            ),
+            "3:8",
+            "policies.yaml:2:8 has the id 'a', too",
+        ),
+        (
+            f"policies: [{{id: a, principle: p, severity: low, rules: [{RULE}, {RULE}]}}]",
+            "1:12",
+            "two rules have the id 'r'",
+        ),
+        (
+            "policies:\n- id: a\n  principle: p\n  severity: low\n  when: task.type ==",
+            "5:9",
+            "no condition of CEL: 1:13",
+        ),
+        (
+            "policies:\n- {id: a, principle: p, severity: low, when: other.type == 'a'}",
+            "2:46",
+            "says nothing of an operation",
+        ),
+        (
+            (
+                "policies:\n- id: a\n  principle: p\n  severity: low\n"
+                "  rules: [{id: r, condition: task.tpye, operator: exists}]"
+            ),
+            "5:30",
+            "did you mean 'type'",
+        ),
+        (
+            (
+                "policies:\n- id: a\n  principle: p\n  severity: low\n"
+                "  rules: [{id: r, condition: task.type, operator: regex_match, value: '('}]"
+            ),
+            "5:11",
+            "no regular expression",
+        ),
+        (
+            (
+                "policies:\n- id: a\n  principle: p\n  severity: low\n"
+                f"  history: [{{id: h, {HISTORY}, count: {{event: started}}, at_most: 1}}]"
+            ),
+            "5:13",
+            "exactly one of",
+        ),
+        (
+            (
+                "policies:\n- id: a\n  principle: p\n  severity: low\n"
+                "  history: [{id: h, count: {event: started}}]"
+            ),
+            "5:13",
+            "at_most and count go together",
+        ),
+        (
+            (
+                "policies:\n- id: a\n  principle: p\n  severity: low\n"
+                "  history: [{id: h, formerly: {event: finished}}]"
+            ),
+            "5:39",
+            "completed",
+        ),
+        (
+            (
+                "policies: [{id: a, principle: p, severity: high, at: [submit], "
+                f"rules: [{RULE}]}}]"
+            ),
+            "1:12",
+            "people are asked before a start",
+        ),
+        (
+            (
+                "policies: [{id: a, principle: p, severity: low, change: {task.type: b}, "
+                f"rules: [{RULE}]}}]"
+            ),
+            "1:12",
+            "task.type cannot be changed",
+        ),
+        ("cases: [{operation: {tpye: a}, decision: deny}]", "1:21", "has no 'tpye'"),
+        ("policies: 5", "1:11", "a list is needed"),
+        ("{}", "1:1", "neither"),
+        ("policies: [a", "1:", "no YAML"),
+        ("x: &a [1]\npolicies: *a", "2:11", "alias"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(
+    tmp_path: Path, text: str, place: str, words: str, capsys: Any
+) -> None:
+    path = tmp_path / "policies.yaml"
+    path.write_text(text)
+    with pytest.raises(ValidationFailedError) as caught:
+        ConstitutionalRuntime.from_yaml(path)
+    lines = str(caught.value).splitlines()
+    assert any(f"policies.yaml:{place}" in line and words in line for line in lines), (
+        lines
+    )
+    assert main(["policy", "check", str(path)]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_ten_thousand_rules_are_read_and_judge(tmp_path: Path) -> None:
+    path = tmp_path / "many.yaml"
+    rules = "\n".join(
+        f"- {{id: p{n}, principle: s, severity: critical, types: t{n}, rules: "
+        f"[{{id: r, condition: task.id, operator: not_equals, value: x{n}}}]}}"
+        for n in range(1_000)
+    )
+    more = ", ".join(
+        f"{{id: r{n}, condition: task.type, operator: not_equals, value: z{n}}}"
+        for n in range(9_000)
+    )
+    path.write_text(
+        f"policies:\n{rules}\n- {{id: last, principle: s, severity: low, rules: [{more}]}}"
+    )
+    rt = ConstitutionalRuntime.from_yaml(path)
+    assert sum(len(policy.rules) for policy in rt.policies) == 10_000
+    assert rt.validate_operation(Task("t7", id="x7")).decision == "deny"
+    assert rt.validate_operation(Task("t7", id="x8")).compliant
+    assert rt.validate_operation(Task("z8999")).decision == "allow"
+    assert not rt.validate_operation(Task("z8999")).compliant
+
+
+NAMES = st.text("abcdef", min_size=1, max_size=4)
+
+
+@given(st.lists(NAMES, unique=True, min_size=1, max_size=5), st.randoms())
+def test_a_set_of_policies_has_one_hash_whatever_their_order(
+    names: list[str], random: Any
+) -> None:
+    policies = [
+        Policy(name, "p", "low", rules=[Rule("r", "task.type", "equals", name)])
+        for name in names
+    ]
+    before = ConstitutionalRuntime(policies).policies_hash
+    random.shuffle(policies)
+    assert ConstitutionalRuntime(policies).policies_hash == before
+    other = Policy(names[0], "p", "medium", rules=policies[0].rules)
+    rest = [policy for policy in policies if policy.id != names[0]]
+    assert ConstitutionalRuntime([other, *rest]).policies_hash != before
+
+
+def test_two_policies_with_one_id_are_refused_in_python_too() -> None:
+    policy = Policy("a", "p", "low", when="task.priority > 1")
+    with pytest.raises(InvalidTaskError, match="two policies have the id 'a'"):
+        ConstitutionalRuntime([policy, policy])
+
+
+CASES = """\
+cases:
+  - name: a deletion
+    operation: {type: system_delete}
+    decision: deny
+    violations: no-deletes
+  - operation: {type: train, resources: {memory_mb: 5000}, requires: [train]}
+    decision: ask
+  - name: a third
+    operation: {type: deploy, owner: ada, moment: start}
+    decision: deny
+    violations: [rare]
+    before:
+      - {event: started, ago: 100, type: deploy, owner: ada}
+      - {event: started, ago: 20, type: deploy, owner: ada}
+  - name: of others
+    operation: {type: deploy, owner: ada, moment: start}
+    decision: allow
+    violations: []
+    before:
+      - {event: started, ago: 4000, type: deploy, owner: ada}
+      - {event: started, ago: 20, type: deploy, owner: bob}
+      - {event: started, ago: 20, type: deploy, owner: ada}
+      - {event: completed, ago: 10, type: deploy, owner: ada}
+"""
+
+
+def test_cases_are_tested_and_those_that_fail_are_named(
+    file: Path, capsys: Any
+) -> None:
+    cases = file.parent / "cases.yaml"
+    cases.write_text(CASES)
+    assert main(["policy", "test", str(file), str(cases)]) == 0
+    assert "4 cases, 0 failed" in capsys.readouterr().out
+    cases.write_text(CASES.replace("decision: ask", "decision: allow"))
+    assert main(["policy", "test", str(file), str(cases)]) == 1
+    printed = capsys.readouterr().out
+    assert "failed train: allow is expected, and it is ask" in printed
+    cases.write_text(CASES.replace("violations: no-deletes", "violations: large"))
+    assert main(["policy", "test", str(file), str(cases), "--json"]) == 1
+    assert "large is to be violated, and it is no-deletes" in capsys.readouterr().out
+
+
+def test_the_verdict_on_the_document_of_a_task_is_explained(
+    file: Path, capsys: Any
+) -> None:
+    task = file.parent / "task.json"
+    task.write_text('{"type": "fit-a", "resources": {"memory_mb": 9000}, "retry": 3}')
+    arguments = ["policy", "explain", str(file), "--task", str(task)]
+    assert main(arguments) == 1
+    printed = capsys.readouterr().out
+    assert "fit-a, at submit: ask" in printed
+    assert "held: no-deletes/r1" in printed
+    assert "violated: large/when (high)" in printed
+    task.write_text('{"type": "report", "payload": {"token": "hush"}}')
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "changed: task.payload.token is 'gone'" in printed
+    assert "hush" not in printed
+    assert main([*arguments, "--json"]) == 0
+    assert "hush" not in capsys.readouterr().out
