@@ -63,8 +63,8 @@ _SELDOM: Final = 3_600.0
 _MANY: Final = 20_000
 #: Tasks of a batch, at least and at most, and how long one is to take, in s. Much of it
 #: is the same for few tasks and for many.
-_BATCH: Final = (100, 1_000)
-_SHORT: Final = 0.03
+_BATCH: Final = (300, 1_000)
+_SHORT: Final = 0.04
 #: Rows that leave memory at once, and single facts that leave the journal at once.
 _ROWS: Final = 500
 _FACTS: Final = 1_000
