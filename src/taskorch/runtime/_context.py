@@ -246,10 +246,13 @@ def current_budget() -> str:
     if budget:
         return budget
     if worker is not None and worker.current is not None:
-        return worker.current[0].bucket.spec.budget
+        row: TaskRow = worker.current[0]
+        return row.bucket.spec.budget
     inside: object = CURRENT.get()
-    # In another process it is a copy, and its budget is there.
-    return inside._row.bucket.spec.budget if isinstance(inside, AttemptContext) else ""
+    if not isinstance(inside, AttemptContext):
+        # In another process it is a copy, and its budget is there.
+        return ""
+    return inside._row.bucket.spec.budget
 
 
 def result_of(parent: Work) -> Any:

@@ -23,6 +23,7 @@ from taskorch._base.visible import visible
 from taskorch.errors import InvalidTransitionError, PolicyDeniedError
 from taskorch.events import (
     Event,
+    EventEmitted,
     PolicyViolated,
     TaskBlocked,
     TaskCancelled,

@@ -375,6 +375,8 @@ def vote(
         InvalidTransitionError: The state machine forbids what follows; then nothing
             has changed.
     """
+    # What is due by now happens first, however late the timer is.
+    rt.kernel.tick(now)
     named = _named(rt, name)
     row, question = named.row, named.question
     why = named.why_not or _why_refused(rt, named, choice, by)
