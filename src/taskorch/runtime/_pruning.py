@@ -29,7 +29,11 @@ import attrs
 from taskorch._base.frozen import frozen
 from taskorch._base.limits import NS
 from taskorch._base.visible import counted
-from taskorch.errors import JournalError, NotRunningError
+from taskorch.errors import (
+    JournalError,
+    JournalUnavailableError,
+    NotRunningError,
+)
 from taskorch.events import (
     BackfillChanged,
     Fact,
@@ -63,8 +67,8 @@ _SELDOM: Final = 3_600.0
 _MANY: Final = 20_000
 #: Tasks of a batch, at least and at most, and how long one is to take, in s. Much of it
 #: is the same for few tasks and for many.
-_BATCH: Final = (100, 1_000)
-_SHORT: Final = 0.03
+_BATCH: Final = (300, 1_000)
+_SHORT: Final = 0.04
 #: Rows that leave memory at once, and single facts that leave the journal at once.
 _ROWS: Final = 500
 _FACTS: Final = 1_000
@@ -564,7 +568,9 @@ class Pruner:
             return _pruned(gone, ())
         self._evict(gone)
         # Of what goes it names nothing; and it has the sums over all that was.
-        committer.save_now()
+        if not committer.save_now():
+            msg = "nothing has left the journal: it could not keep a snapshot before"
+            raise JournalUnavailableError(msg, outcome="refused", hint="try again")
         committer.journal.prepare_to_forget(self._rt.epoch)
         went: Bundles = []
         for batch in self._batches(gone):
