@@ -44,7 +44,8 @@ def sick():
 
 def pipeline():
     flow = Workflow("pipeline")
-    flow.task(well, flow.task(ill, id="fetch"), id="load")
+    fetch = flow.task(ill, flow.task(well, id="connect"), id="fetch")
+    flow.task(well, fetch, id="load")
     return flow
 
 
@@ -103,6 +104,11 @@ def test_a_journal_and_its_service_are_printed_once(journal, capsys, monkeypatch
     with recorded(journal) as service:
         monkeypatch.setenv("TASKORCH_TOKEN", service.token)
         there = taskorch(capsys, "top", service.server.url, "--once")[1]
+        # They are seen, and nobody takes an answer.
+        (asked,) = service.get("/api/v1/questions")["questions"]
+        body = {"choice": "approve", "by": "ada"}
+        assert service.post("/api/v1/tasks/sign-off/answer", body).status == 404
+    assert (asked["id"], asked["who"]) == ("sign-off", ["ada"])
     # What it was asked of, and what is known of that.
     assert there.splitlines()[1] == lines[1]
     assert there.splitlines()[-10:] == lines[-10:]
@@ -251,6 +257,7 @@ def test_a_person_finds_the_failure_and_runs_it_again(monkeypatch, tmp_path):
             await seen.until(f"beta, {day}: failed")
             await seen.press("enter")
             await seen.until(f"run {run_id}", "is failed", "scheduled", "fetch")
+            # What failed first is what Enter opens.
             await seen.press("enter")
             await seen.until("task ", "is failed", r"no page [red]\x1b[31m")
             await seen.press("pagedown")

@@ -8,6 +8,8 @@ from __future__ import annotations
 import ast
 import os
 import pathlib
+import signal
+import subprocess
 import sys
 import textwrap
 import threading
@@ -372,6 +374,37 @@ def test_groups_that_a_program_makes_are_in_its_own(orch, group, best):
     assert not pathlib.Path(result.stdout_tail.strip()).parent.exists()
 
 
+KILLED = """
+    import os, signal, time
+    from taskorch import Task, TaskOrchestrator
+    with TaskOrchestrator() as orch:
+        handle = orch.submit_task(
+            Task.program(["sleep", "600"], limits={"memory_mb": 100})
+        )
+        while handle.status.state != "running":
+            time.sleep(0.01)
+        time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+
+
+def test_the_groups_of_one_that_was_killed_go_with_the_next(orch, group):
+    """Their programs end at once; what is empty then, the next one removes."""
+    owner = subprocess.Popen([sys.executable, "-c", textwrap.dedent(KILLED)])
+    assert owner.wait(PATIENCE) == -signal.SIGKILL
+    top = pathlib.Path("/sys/fs/cgroup")
+
+    def groups() -> list[str]:
+        return [str(path) for path in top.rglob(f"taskorch-{owner.pid}-*")]
+
+    def has_none() -> bool:
+        with TaskOrchestrator() as new:
+            run(new, "pass", limits={"memory_mb": 100})
+        return not groups()
+
+    eventually(has_none)
+
+
 # -- functions -----------------------------------------------------------------------
 
 
@@ -448,6 +481,22 @@ def test_what_cannot_be_started_is_told_as_without_limits(orch, name):
     first, second = (str(e).partition(":")[2] for e in errors)
     assert first == second
     assert errors[1].result is None
+
+
+def test_all_that_is_left_of_it_ends_with_it(orch):
+    """Also in a session of its own; without limits, a program may leave that."""
+    code = """
+        import os, time
+        if os.fork() == 0:
+            os.setsid()
+            os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+            os.dup2(1, 2)
+            time.sleep(600)
+        """
+    mark = f"{os.getpid()} left"
+    result = run(orch, code, limits={"cpu_seconds": 30}, env={"HELD": mark})
+    assert result.exit_code == 0
+    assert not carrying(f"HELD={mark}")
 
 
 def test_cancelled_and_timed_out(orch):

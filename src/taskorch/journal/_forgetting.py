@@ -81,6 +81,7 @@ def forget(reader: Reader, ids: Collection[str], facts: Collection[int] = ()) ->
     for after, rest in rests:
         session.change(_DROP, after=after, last=rest.last)
         session.change(KEEP_GROUP, **rest.columns())
+        session.put_into_life(after, rest.last, rest.epoch)
     for seq, (state, head) in snapshots.items():
         now = reader.group_of(seq)[0].crc
         if not state:

@@ -120,12 +120,17 @@ _EACH: Final = """
 """
 
 
-#: The life of a fact is that of its group; of a rest, only that of the last is known.
+_INTO_LIFE: Final = """
+    UPDATE {facts} SET epoch = :epoch
+    WHERE {mine}seq > :after AND seq <= :last AND epoch <> :epoch
+"""
+#: The life of a fact is that of its group; earlier versions did not say that of rests.
 _MISFIT: Final = """
     SELECT min(seq) FROM {groups} AS kept
     JOIN {facts} AS fact ON fact.partition = :partition
     AND fact.seq BETWEEN kept.first AND kept.last
-    WHERE kept.partition = :partition AND kept.form = 3 AND fact.epoch <> kept.epoch
+    WHERE kept.partition = :partition
+    AND (kept.form = 3 OR kept.gone IS NOT NULL) AND fact.epoch <> kept.epoch
 """
 
 
@@ -203,6 +208,9 @@ class PostgresSession(Session):
     def keys(self) -> dict[str, str]:
         statement = "SELECT key, task_id FROM {facts} WHERE {mine}key IS NOT NULL"
         return dict(self.ask(f"{statement} ORDER BY seq"))
+
+    def put_into_life(self, after: int, last: int, epoch: int) -> None:
+        self.change(_INTO_LIFE, after=after, last=last, epoch=epoch)
 
     def misfit(self) -> int | None:
         ((number,),) = self.ask(_MISFIT)

@@ -104,6 +104,11 @@ class Session(ABC):
         ((number,),) = self.ask(_MISFIT)
         return None if number is None else int(number)
 
+    def put_into_life(  # noqa: B027 - most say that of groups alone
+        self, after: int, last: int, epoch: int
+    ) -> None:
+        """Where facts say in which life they are, those of a rest are in its own."""
+
     def check_pages(self) -> str:
         """What is damaged of what no statement reads; "" if nothing is."""
         return ""

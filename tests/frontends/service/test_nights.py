@@ -422,7 +422,7 @@ def test_previews_say_what_would_be_touched_and_touch_nothing():
     with shown(concurrency=1) as service:
         orch = service.orch
         orch.schedules.add("nightly", "0 3 * * *", Task.call(well))
-        orch.schedules.backfill("nightly", now - timedelta(days=2), now)
+        orch.schedules.backfill("nightly", now - timedelta(days=2), now, limit=9)
         orch.submit_task(Task.call(ill, id="ill"))
         orch.submit_task(Task.call(well, id="after", after=["ill"]))
         settle(orch)

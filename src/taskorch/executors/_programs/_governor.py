@@ -722,8 +722,9 @@ def _sweep(place: _Place) -> None:
                 owner = name.removeprefix(_PREFIX).partition("-")[0]
                 is_ours = name.startswith(_PREFIX) and owner.isdecimal()
                 if is_ours and _guardian.state_of(int(owner)) is None:
-                    with suppress(OSError):
-                        (folder / name).rmdir()
+                    for below in _with_all_below(folder / name):
+                        with suppress(OSError):
+                            below.rmdir()
 
 
 # -- what processes have

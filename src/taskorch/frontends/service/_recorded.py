@@ -36,7 +36,7 @@ _PAUSE: Final = 0.5
 _ASKED: Final = frozenset(
     {
         *("get_task_status", "get_stats", "failures", "explain", "stuck", "health"),
-        *("measured", "log"),
+        *("measured", "log", "questions"),
     }
 )
 
@@ -54,7 +54,7 @@ class Recorded:
         #: Asked here as of an orchestrator.
         self.tasks = reader.tasks
         self._newest_tasks = reader._newest_tasks  # noqa: SLF001 - as of an orchestrator
-        self._questions = reader._questions  # noqa: SLF001 - as above
+        self.questions = self._questions = reader._questions  # noqa: SLF001 - as above
         self._above = reader._above  # noqa: SLF001 - as above
         self.get_task_status = reader.get_task_status
         self.get_stats = reader.get_stats
