@@ -315,6 +315,8 @@ class Committer:
         self.listen: Callable[[list[tuple[Fact, Any]]], object] | None = None
         #: Whether the next group is followed by a snapshot, however few facts it has.
         self._is_snapshot_due = False
+        #: The number of the fact up to which a snapshot of this life is kept.
+        self._saved_at = 0
         #: The number of the fact up to which the latest snapshot goes. A journal that
         #: keeps no snapshots is never due one: no fact is ever so far beyond it.
         self.snapshot_at: int = 0 if self.can_be_asked else sys.maxsize
@@ -877,13 +879,14 @@ class Committer:
         with self._writing:
             return act()
 
-    def save_now(self) -> None:
-        """Save a snapshot of now, or with the next group."""
+    def save_now(self) -> bool:
+        """Save a snapshot of now, or with the next group; whether it is kept."""
         rt, state = self._rt, None
         with self._writing:
             with rt.lock:
+                last = self.last
                 if self.trouble or rt.fault is not None:
-                    return
+                    return False
                 self._is_snapshot_due = not self.is_idle()
                 if not self._is_snapshot_due:
                     state = take_snapshot(rt.kernel, rt.now())
@@ -892,6 +895,7 @@ class Committer:
                 self._commit()
             else:
                 self._save(state)
+            return self._saved_at >= last
 
     def _save(self, state: dict[str, Any]) -> None:
         try:
@@ -899,6 +903,7 @@ class Committer:
         except (JournalError, MemoryError):
             # Only the next opening takes longer; what is wrong will show by itself.
             return
+        self._saved_at = self.commits.committed
 
     # -- the end -------------------------------------------------------------------
 

@@ -29,7 +29,11 @@ import attrs
 from taskorch._base.frozen import frozen
 from taskorch._base.limits import NS
 from taskorch._base.visible import counted
-from taskorch.errors import JournalError, NotRunningError
+from taskorch.errors import (
+    JournalError,
+    JournalUnavailableError,
+    NotRunningError,
+)
 from taskorch.events import (
     BackfillChanged,
     Fact,
@@ -63,8 +67,8 @@ _SELDOM: Final = 3_600.0
 _MANY: Final = 20_000
 #: Tasks of a batch, at least and at most, and how long one is to take, in s. Much of it
 #: is the same for few tasks and for many.
-_BATCH: Final = (100, 1_000)
-_SHORT: Final = 0.03
+_BATCH: Final = (300, 1_000)
+_SHORT: Final = 0.04
 #: Rows that leave memory at once, and single facts that leave the journal at once.
 _ROWS: Final = 500
 _FACTS: Final = 1_000
@@ -120,7 +124,7 @@ Bundles: TypeAlias = list[Bundle]
 Retentions: TypeAlias = Mapping[str, Retention]
 
 
-class Past:
+class EndedTasks:
     """What the facts of a journal say of what may leave it."""
 
     def __init__(self) -> None:
@@ -322,7 +326,7 @@ def retention_of(document: str) -> Retention:
 
 
 def going(
-    past: Past,
+    past: EndedTasks,
     retention: Retention,
     now: int,
     *,
@@ -368,7 +372,7 @@ def going(
 
 def forgettable(facts: Iterable[Fact], retention: Retention, now: int) -> set[str]:
     """The ids of the tasks that *retention* does not keep, and nothing needs."""
-    past = Past()
+    past = EndedTasks()
     past.take(facts)
     return {name for bundle in going(past, retention, now) for name in bundle.ids}
 
@@ -393,7 +397,7 @@ def prune(
     if retention == Retention():
         return 0
     saved = journal.snapshot()
-    past = Past()
+    past = EndedTasks()
     past.take(journal.facts())
     gone = going(past, retention, now, schedule=schedule, by_hand=by_hand)
     ids = {name for bundle in gone for name in bundle.ids}
@@ -435,7 +439,7 @@ def foreseen(
     Raises:
         JournalError: It cannot be read.
     """
-    past = Past()
+    past = EndedTasks()
     past.take(journal.facts())
     gone = going(past, retention, now, schedule=schedule, by_hand=by_hand)
     return _pruned(gone, past.superseded(gone), dry_run=True)
@@ -523,7 +527,7 @@ class Pruner:
                 last = committer.last
             try:
                 committer.wait_kept(last)
-                past = Past()
+                past = EndedTasks()
                 past.take(self._facts_now())
                 self._looked, self._facts, self._seq = monotonic(), past.count, last
                 now = rt.now()
@@ -558,13 +562,15 @@ class Pruner:
                 for others in ("after", "dependents"):
                     named.update(map(stem_of, getattr(about, others, ())))
 
-    def _let_go(self, past: Past, gone: Bundles) -> Pruned:
+    def _let_go(self, past: EndedTasks, gone: Bundles) -> Pruned:
         committer = self._committer
         if not gone:
             return _pruned(gone, ())
         self._evict(gone)
         # Of what goes it names nothing; and it has the sums over all that was.
-        committer.save_now()
+        if not committer.save_now():
+            msg = "nothing has left the journal: it could not keep a snapshot before"
+            raise JournalUnavailableError(msg, outcome="refused", hint="try again")
         committer.journal.prepare_to_forget(self._rt.epoch)
         went: Bundles = []
         for batch in self._batches(gone):
