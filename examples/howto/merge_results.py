@@ -9,7 +9,7 @@ from taskorch.recovery import RecoveryHandler, Rule
 
 
 class MergeConflictError(Exception):
-    """Two results do not fit together: a person, or an agent, decides."""
+    """Two results do not fit together: a person, or a coding agent, decides."""
 
 
 def git(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -21,7 +21,7 @@ def git(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def work(tree: Path, name: str, file: str) -> None:
-    """In the place of an agent: it commits to its branch, in a worktree of its own."""
+    """In the place of a coding agent: it commits to its branch, in its worktree."""
     (tree / file).write_text(f"by {name}\n")
     git(tree, "add", ".")
     git(tree, "commit", "-m", name)
@@ -66,8 +66,8 @@ with tempfile.TemporaryDirectory() as folder:
     with TaskOrchestrator(retry_handler=asks) as orch:
         orch.submit_tasks(tasks)
         orch.wait()
+        # A person mends the branch, and answers "retry"; here, the result is left out.
         (conflict,) = orch.escalations()
         print(conflict.text)
-        # Mend it in the branch, and answer "retry"; here, it is left out.
         conflict.answer("skip", by="ada")
     print(git(project, "log", "--first-parent", "--format=%s").stdout)

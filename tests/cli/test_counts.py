@@ -13,7 +13,7 @@ from taskorch import Task, TaskOrchestrator, Workflow, as_completed
 
 #: A one, and a word that looks like a plural and is no verb.
 MORE = re.compile(
-    r"(?<![\d.,:-])1 (?:more |other )?(?!is\b|was\b|has\b|goes\b)[a-z]+s\b"
+    r"(?<![\d.,:-])1 (?:more |other )?(?!is\b|was\b|has\b|goes\b|holds\b)[a-z]+s\b"
 )
 
 

@@ -36,6 +36,7 @@ from taskorch.kernel import (
     Kernel,
     KernelConfig,
     PolicyFault,
+    Ruling,
     Share,
     Spec,
     TaskRow,
@@ -108,6 +109,8 @@ class Policies:
         #: Delays before the next attempts, by task; an empty list fails.
         self.delays: dict[str, list[int]] = {}
         self.elapsed: list[int] = []
+        #: What rules say of starts, by task.
+        self.rulings: dict[str, Ruling] = {}
         #: What the retry handler answers next, by task; and what was changed by it.
         self.chosen: dict[str, Again] = {}
         self.changes: list[tuple[str, Any]] = []
@@ -185,6 +188,12 @@ class Policies:
     ) -> str | None:
         self._ask("state_machine")
         return self.vetoes.get((row.id, after))
+
+    def is_judged(self, task_type: str) -> bool:
+        return True
+
+    def judge(self, row: TaskRow, now: int) -> Ruling:
+        return self.rulings.get(row.id, Ruling())
 
     def retry(
         self,

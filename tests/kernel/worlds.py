@@ -20,6 +20,7 @@ from taskorch.kernel import (
     AttemptOutcome,
     Claim,
     PolicyFault,
+    Ruling,
     Spec,
     TaskRow,
     Terms,
@@ -317,6 +318,17 @@ def routed_nowhere(m: Machine) -> None:
     m.policies.broken.clear()
 
 
+def denied(m: Machine) -> None:
+    """Rules keep a task from starting, and allow it then."""
+    m.kernel.judge_starts(judged=True)
+    m.policies.rulings["t"] = Ruling(denied="not today")
+    m.submit("t")
+    assert m.row("t") in m.kernel.denied
+    m.policies.rulings.clear()
+    m.kernel.release_denied(m.row("t"), m.now, "the day is over")
+    m.settle()
+
+
 def missed(m: Machine) -> None:
     """What a queued task needs is gone, and another ended with nobody to do it."""
     queued(m)
@@ -520,7 +532,7 @@ OTHER = Again(retry=True, spec=Spec("call", timeout_ns=9 * SEC))
 ANSWERS = (None, ONCE, LATER, ASK, OTHER)
 #: What neither the stories of facts nor the dice come to.
 OWN: tuple[Story, ...] = (
-    *(left, anew, silent, forgotten, missed, otherwise, routed_nowhere),
+    *(left, anew, silent, forgotten, missed, otherwise, routed_nowhere, denied),
     *(by_the_driver, failed_driver, put_aside, suspended_by_the_way, joined),
     *(recalled, recalled_below, partial(recalled, suspended=True), leaks),
     partial(leaks, requires=("x",)),

@@ -127,13 +127,14 @@ def _demand(value: Any, kind: str) -> Any:
     return value
 
 
-def are_equal(one: Any, other: Any) -> bool:
+def are_equal(first: Any, second: Any) -> bool:
     """Whether two values are the same, in what is in them, too."""
-    one, other = pythons(one), pythons(other)
+    one: Any = pythons(first)
+    other: Any = pythons(second)
     kind = _kind(one)
     if kind != _kind(other):
         return False
-    if kind == "a list" and not isinstance(one, set | frozenset):
+    if kind == "a list" and type(one) not in (set, frozenset):
         return len(one) == len(other) and all(
             are_equal(*pair) for pair in zip(one, other, strict=True)
         )

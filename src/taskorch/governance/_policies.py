@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Final, Literal, NoReturn, TypeAlias, get_args
+from typing import Any, Final, Literal, NoReturn, TypeAlias, cast, get_args
 
 import attrs
 
@@ -122,6 +122,11 @@ def _word(subject: str, value: object, words: Iterable[str]) -> None:
     if value not in words:
         text = f"{subject}: one of {', '.join(words)} is needed, not {show(value)}"
         _refuse(text, meant(str(value), words))
+
+
+def _moments(values: Iterable[str] | str) -> tuple[Moment, ...]:
+    # Others are refused by their names.
+    return cast("tuple[Moment, ...]", _texts(values))
 
 
 def _severity(value: object) -> Severity:
@@ -384,7 +389,7 @@ class Policy:
     )
     at: tuple[Moment, ...] = attrs.field(
         default=("submit", "start"),
-        converter=_texts,
+        converter=_moments,
         metadata=may_be(Each(one_of(*_MOMENTS), least=1, or_one=True)),
     )
     then: Decision | None = attrs.field(

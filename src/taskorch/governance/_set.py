@@ -550,7 +550,8 @@ def _with(value: Any, steps: list[str | int], new: Any) -> Any:
         return items if isinstance(value, list) else tuple(items)
     if isinstance(step, str) and step in fields_of(type(value)):
         field = {step: _with(getattr(value, step), rest, new)}
-        is_attrs = attrs.has(type(value))
-        return attrs.evolve(value, **field) if is_attrs else replace(value, **field)
+        thing: Any = value
+        is_attrs = attrs.has(type(thing))
+        return attrs.evolve(thing, **field) if is_attrs else replace(thing, **field)
     msg = f"there is no {step}"
     raise UnfitError(msg)

@@ -234,6 +234,10 @@ class UnchainedPostgresSession(PostgresSession):
         "chain": "NULL",
     }
 
+    def misfit(self) -> int | None:
+        # It is not known of which groups rests were made.
+        return Session.misfit(self)
+
 
 #: What an address may say besides what is the client library's.
 _OURS: Final = ("partition", "lease", "standby", "logs")

@@ -246,7 +246,8 @@ def current_budget() -> str:
     if budget:
         return budget
     if worker is not None and worker.current is not None:
-        row: TaskRow = worker.current[0]
+        row: TaskRow
+        row, _, _ = worker.current
         return row.bucket.spec.budget
     inside: object = CURRENT.get()
     if not isinstance(inside, AttemptContext):

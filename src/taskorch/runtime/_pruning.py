@@ -124,7 +124,7 @@ Bundles: TypeAlias = list[Bundle]
 Retentions: TypeAlias = Mapping[str, Retention]
 
 
-class PastTasks:
+class EndedTasks:
     """What the facts of a journal say of what may leave it."""
 
     def __init__(self) -> None:
@@ -326,7 +326,7 @@ def retention_of(document: str) -> Retention:
 
 
 def going(
-    past: PastTasks,
+    past: EndedTasks,
     retention: Retention,
     now: int,
     *,
@@ -372,7 +372,7 @@ def going(
 
 def forgettable(facts: Iterable[Fact], retention: Retention, now: int) -> set[str]:
     """The ids of the tasks that *retention* does not keep, and nothing needs."""
-    past = PastTasks()
+    past = EndedTasks()
     past.take(facts)
     return {name for bundle in going(past, retention, now) for name in bundle.ids}
 
@@ -397,7 +397,7 @@ def prune(
     if retention == Retention():
         return 0
     saved = journal.snapshot()
-    past = PastTasks()
+    past = EndedTasks()
     past.take(journal.facts())
     gone = going(past, retention, now, schedule=schedule, by_hand=by_hand)
     ids = {name for bundle in gone for name in bundle.ids}
@@ -439,7 +439,7 @@ def foreseen(
     Raises:
         JournalError: It cannot be read.
     """
-    past = PastTasks()
+    past = EndedTasks()
     past.take(journal.facts())
     gone = going(past, retention, now, schedule=schedule, by_hand=by_hand)
     return _pruned(gone, past.superseded(gone), dry_run=True)
@@ -527,7 +527,7 @@ class Pruner:
                 last = committer.last
             try:
                 committer.wait_kept(last)
-                past = PastTasks()
+                past = EndedTasks()
                 past.take(self._facts_now())
                 self._looked, self._facts, self._seq = monotonic(), past.count, last
                 now = rt.now()
@@ -562,7 +562,7 @@ class Pruner:
                 for others in ("after", "dependents"):
                     named.update(map(stem_of, getattr(about, others, ())))
 
-    def _let_go(self, past: PastTasks, gone: Bundles) -> Pruned:
+    def _let_go(self, past: EndedTasks, gone: Bundles) -> Pruned:
         committer = self._committer
         if not gone:
             return _pruned(gone, ())

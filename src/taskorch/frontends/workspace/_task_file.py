@@ -86,7 +86,8 @@ class TaskFile:
         inputs: Files of the folder of outputs that must exist at its start.
         outputs: Files of its folder of outputs that must exist at its end.
         gate: Files of the workspace that must exist at its end.
-        writes: What it may write; tasks that may write the same do not run together.
+        writes: Paths that it may write; tasks that may write the same do not run
+            together.
         agent: Its worker; None is any that can.
         command: Its program, instead of the worker's.
         capability: Capabilities that it needs.
