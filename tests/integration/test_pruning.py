@@ -38,7 +38,7 @@ from taskorch.kernel import fold
 from taskorch.model import Cache
 from taskorch.reading import JournalReader
 from taskorch.runtime import _pruning
-from taskorch.runtime._pruning import Bundle, Past
+from taskorch.runtime._pruning import Bundle, EndedTasks
 
 DAY = 86_400.0
 
@@ -362,7 +362,7 @@ def test_what_is_superseded_changes_nothing_of_a_schedule(steps, until):
             fold(kernel, fact)
         return kernel.schedules, kernel.waiting_slots, kernel.filled_slots
 
-    past = Past()
+    past = EndedTasks()
     past.take(facts)
     names = tuple(f"s/{slot}" for slot in range(13))
     gone = {*past.superseded([Bundle(names, names, ("s",), until)])}
