@@ -347,3 +347,15 @@ def test_the_verdict_on_the_document_of_a_task_is_explained(
     assert "hush" not in printed
     assert main([*arguments, "--json"]) == 0
     assert "hush" not in capsys.readouterr().out
+
+
+def test_a_condition_that_fails_is_not_lost_among_others() -> None:
+    """All are asked in one go first; an error there has each asked by itself."""
+    fails = Policy("fails", "s", "critical", when="task.payload.size > 3")
+    others = [
+        Policy(f"o{n}", "s", "critical", when=f"task.priority == {n + 1}")
+        for n in range(3)
+    ]
+    verdict = ConstitutionalRuntime([*others, fails]).validate_operation(Task("t", {}))
+    assert verdict.decision == "deny"
+    assert [one.policy_id for one in verdict.violations] == ["fails"]
