@@ -181,6 +181,30 @@ def test_the_first_change_is_named(file):
         assert f"facts {first} to {last} were changed" in verify(file.place).problem
 
 
+def test_each_hash_goes_on_from_the_one_before(file):
+    """Over what is kept, to the letter: columns of the rows of a commit."""
+    with TaskOrchestrator(journal=file.place) as orch:
+        list(orch.map(abs, range(5)))
+    ((chain,),) = file.run("SELECT chain FROM meta")
+    before, size, after = sha256(f"taskorch {chain}\n".encode()).digest(), 0, 0
+    groups = file.run("SELECT first, last, epoch, crc, hash FROM groups ORDER BY last")
+    assert len(groups) > 2
+    for first, last, epoch, crc, digest in groups:
+        rows = file.run(
+            "SELECT seq, kind, at_ns, coalesce(task_id, ''), body, coalesce(doc, '')"
+            " FROM facts WHERE seq > ? AND seq <= ? ORDER BY seq",
+            after,
+            last,
+        )
+        size, after = size + len(rows), last
+        columns = "".join(
+            f"{value}\n" for column in zip(*rows, strict=True) for value in column
+        )
+        text = f"{first} {last} {epoch} {crc} {size}\n{epoch}\n{columns}"
+        before = sha256(before + text.encode()).digest()
+        assert digest == before
+
+
 def rewritten(file, tmp_path, change):
     """All anew, with right sums and hashes, as *change* has its rows."""
     new = InAFile(tmp_path, None)

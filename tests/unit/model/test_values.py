@@ -140,6 +140,8 @@ OPTIONS: dict[str, Any] = {
     "metadata": {"a": 1},
     "owner": "me",
     "cache": True,
+    "writes": ["src/**"],
+    "budget": "release",
 }
 
 
