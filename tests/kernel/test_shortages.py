@@ -29,7 +29,7 @@ COUNTED = ("slot", "busy", "too small", "too little", "quota", "scope")
 KINDS = {
     *("not_started", "slot", "veto", "capability", "draining", "busy"),
     *("breaker open", "breaker half-open", "failed there", "fails", "reservation"),
-    *("too small", "too little", "quota", "rate", "allocator", "scope", "turn"),
+    *("too small", "too little", "quota", "rate", "allocator", "scope"),
 }
 
 
