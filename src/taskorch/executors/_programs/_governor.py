@@ -132,10 +132,10 @@ class Hold:
     watched: tuple[str, ...] = _WATCHED
 
     def __init__(self, limits: Mapping[str, float]) -> None:
-        self.limits = limits
+        self.limits: Mapping[str, float] = limits
         #: By the name of each limit, what holds it.
         self.ways: Mapping[str, str] = {}
-        self.used = Used()
+        self.used: Used = Used()
         #: The limit that was passed, and whether the system killed for want of memory.
         self.exceeded: str = ""
         self.oom_killed: bool = False
