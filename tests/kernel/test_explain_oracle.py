@@ -30,8 +30,9 @@ from taskorch.kernel._control import heard
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting
 from taskorch.kernel._explain._people import wait_of
 from taskorch.kernel._history import row_extra
-from taskorch.kernel._rows import TOKEN, PoolRow, RetainedEvent
-from taskorch.model import Agent, Blocker, Explanation, Remedy
+from taskorch.kernel._rows import SCOPE, TOKEN, PoolRow, RetainedEvent
+from taskorch.kernel._scopes import locks_of
+from taskorch.model import EVERYTHING, Agent, Blocker, Explanation, Remedy
 
 WAITING = (S.PENDING, S.QUEUED, S.RETRYING, S.BLOCKED, S.SUSPENDED)
 
@@ -242,6 +243,18 @@ class Oracle:
         pool.total = pool.used + need - less
         kernel.agents_version += 1
 
+    def lift_scope(
+        self, kernel: Kernel, row: TaskRow, blocker: Blocker, *_: Any
+    ) -> None:
+        if is_turn(blocker):
+            queue.let_go(kernel)
+            return
+        path = "" if blocker.name == EVERYTHING else blocker.name
+        lock = kernel.beside[f"{SCOPE}{path}"]
+        # As much as its task takes: all of it, or a unit if it is above what it writes.
+        units = dict(locks_of(kernel, row.bucket))
+        lock.used = lock.total - units[lock]
+
     def lift_rate(self, kernel: Kernel, _: TaskRow, blocker: Blocker, *__: Any) -> None:
         kind, _, who = blocker.name.partition("=")
         rate = kernel.rates[kind, who]
@@ -337,6 +350,11 @@ def turn(blocker: Blocker) -> int:
     return 2 if blocker.kind == "suspended" else 1
 
 
+def is_turn(blocker: Blocker) -> bool:
+    """Whether it is another's turn to write: nobody has that who is put first."""
+    return blocker.kind == "scope" and blocker.remedies[0].kind == "complete"
+
+
 def missing(blocker: Blocker) -> int:
     """How much is missing, in millionths."""
     (remedy,) = [each for each in blocker.remedies if each.kind == "free"]
@@ -346,7 +364,8 @@ def missing(blocker: Blocker) -> int:
 def taken(kernel: Kernel) -> list[tuple[Any, str, Any]]:
     """All that is taken: objects, attributes and values."""
     found: list[tuple[Any, str, Any]] = [(kernel, "running", kernel.running)]
-    found += [(pool, "used", pool.used) for pool in kernel.pools.values()]
+    pools = (*kernel.pools.values(), *kernel.beside.values())
+    found += [(pool, "used", pool.used) for pool in pools]
     for agent in kernel.agents.values():
         found += [(agent, "running", agent.running), (agent, "used", {**agent.used})]
     return found
@@ -504,6 +523,7 @@ def check(run: Run, row: TaskRow, seen: Counter[str]) -> None:
         for left_out in way:
             lifted = [blocker for blocker in way if blocker is not left_out]
             free = told.more_agents or returns(kernel, lifted) or alike(kernel, row)
+            free = free or is_turn(left_out)
             if free or any(covered(other, lifted) for other in ways):
                 seen["covered"] += 1
                 continue
@@ -644,5 +664,5 @@ def test_what_is_named_is_what_happens_in_many_states() -> None:
         states(seed, 60, seen)
     assert seen["states"] > 1_000
     kinds = {"dependency", "slot", "delay", "resource", "agent", "suspended"}
-    kinds |= {"allocator", "veto", "decision", "capability", "not_started"}
+    kinds |= {"allocator", "veto", "decision", "capability", "not_started", "scope"}
     assert kinds <= seen.keys()

@@ -80,6 +80,7 @@ FAULTS = {
     "asked": (
         lambda m: m.kernel.asked.update({m.row("open"): None}), "people are asked about"
     ),
+    "denied": (lambda m: m.kernel.denied.update({m.row("open"): None}), "rules deny []"),
     "reached": (
         lambda m: setattr(m.row("blocked").links, "terms", Terms("finished")),
         "blocked is blocked, and may be reached",

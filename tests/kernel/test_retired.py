@@ -52,6 +52,28 @@ def test_it_is_a_dict_of_states(ended, other):
     assert evicted.isdisjoint(["new", None, *expected]) == (not expected)
 
 
+@given(
+    st.lists(st.tuples(OWN | LIKE, st.sampled_from(STATES), st.booleans())),
+    st.lists(OWN | LIKE),
+    st.data(),
+)
+def test_what_is_forgotten_is_as_if_it_had_never_been(ended, others, data):
+    """Whichever it is, and whether it has ever ended."""
+    evicted, expected = Evicted(), {}
+    for task_id, state, named in ended:
+        if task_id not in expected:
+            is_own = task_id.rpartition("-")[2] in map(str, range(41))
+            evicted.add(task_id, state, named=named or not is_own)
+            expected[task_id] = state
+    some = data.draw(st.lists(st.sampled_from([*expected]))) if expected else []
+    for task_id in [*some, *others]:
+        evicted.discard(task_id)
+        expected.pop(task_id, None)
+        assert task_id not in evicted
+    assert dict(evicted.items()) == expected
+    assert len(evicted) == len(expected)
+
+
 def test_a_number_takes_a_byte():
     """Nothing that is a thousand numbers long grows by an object for each."""
     evicted = Evicted()

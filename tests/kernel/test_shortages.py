@@ -24,12 +24,12 @@ from taskorch.kernel._rows import TOKEN, PoolRow
 from taskorch.model import Agent, Quota, Resources
 
 #: Of these it is told how much is short: with one less, it still is.
-COUNTED = ("slot", "busy", "too small", "too little", "quota")
+COUNTED = ("slot", "busy", "too small", "too little", "quota", "scope")
 #: All kinds that random states have.
 KINDS = {
     *("not_started", "slot", "veto", "capability", "draining", "busy"),
     *("breaker open", "breaker half-open", "failed there", "fails", "reservation"),
-    *("too small", "too little", "quota", "rate", "allocator"),
+    *("too small", "too little", "quota", "rate", "allocator", "scope"),
 }
 
 
@@ -97,7 +97,6 @@ class Trial:
             case "failed there":
                 row_extra(self.row).failed_on = ()
             case _:
-                assert agent is not None or short.pool is not None
                 getattr(self, f"lift_{short.kind.replace(' ', '_').replace('-', '_')}")(
                     agent, short, missing
                 )
@@ -112,6 +111,12 @@ class Trial:
 
     def lift_lost(self, agent: Any, *_: object) -> None:
         heard(self.kernel, agent, self.now)
+
+    def lift_scope(self, _: Any, short: Shortage, missing: int) -> None:
+        self.kernel.beside[short.name].used -= missing
+
+    def lift_turn(self, *_: object) -> None:
+        queue.let_go(self.kernel)
 
     def lift_draining(self, agent: Any, *_: object) -> None:
         self.kernel.drain(agent.name, "", self.now)

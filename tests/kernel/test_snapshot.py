@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.kernel.commands import handle
 from tests.kernel.harness import SEC, Machine, Nobody, Policies, S
 from tests.kernel.random_run import Run
+from tests.kernel.test_elastic import Sharing
 from tests.kernel.test_fold import mended, probed, remembered, scheduled, tripped
 from tests.tools.explore import explore
 
@@ -20,6 +21,7 @@ from taskorch.errors import InternalError
 from taskorch.events import (
     CATALOGUE,
     TASK_ID,
+    AllocationChanged,
     TaskBlocked,
     TaskCompleted,
     TaskEvent,
@@ -44,7 +46,7 @@ from taskorch.kernel import (
 )
 from taskorch.kernel._history import row_extra
 from taskorch.kernel._queue import BREAKER, LEASE, RETAINED, is_alive
-from taskorch.model import TERMINAL, Agent, Breaker, Resources
+from taskorch.model import TERMINAL, Agent, Breaker, Elastic, Quota, Resources
 
 # -- what a driver does --------------------------------------------------------------
 
@@ -478,6 +480,29 @@ def test_what_would_not_stop_is_held_by_a_task_that_has_left_memory():
     assert short.row("next").state is S.QUEUED
     assert (short.running, short.pools["cpu"].used) == (1, 10**6)
     assert machine.state("next") is S.RUNNING
+
+
+@pytest.mark.parametrize("then", [(), (Quota(type="call"),)])
+@pytest.mark.parametrize("first", [(), (Quota(type="call", max_parallel=9),)])
+def test_an_attempt_that_holds_other_amounts_since_there_is_another_quota(first, then):
+    """Its facts are read without those of quotas: what is held adds up all the same."""
+
+    def before(m):
+        m.change_quotas(*first)
+        for name in "tu":
+            m.submit(name, resources=Elastic({"cpu": 4}, min={"cpu": 1}))
+        m.change_quotas(Quota(type="call", max_parallel=8, resources={"cpu": 9}))
+        m.change_quotas(*then)
+        m.checkpoint("t")
+
+    def after(m):
+        assert m.states("t", "u") == [S.RUNNING, S.RUNNING]
+        m.end("t")
+        m.end("u")
+
+    four = Resources(cpu=4)
+    _, _, facts = with_snapshot(before, after, policies=Sharing(), pools=four)
+    assert any(fact[0] is AllocationChanged for fact in facts)
 
 
 def test_a_long_line_of_ancestors_is_not_read():

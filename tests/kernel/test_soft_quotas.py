@@ -445,6 +445,16 @@ def test_what_a_pool_has_is_given_back_for_the_look(machine):
     check_invariants(machine.kernel)
 
 
+def test_what_it_may_write_is_given_back_for_the_look(machine):
+    machine.change_quotas(soft(max_parallel=0))
+    assert machine.submit("a", type="render", writes=("src",)) == ["a"]
+    machine.submit("x", type="upload", writes=("src/app.py",))
+    rows = machine.row("a"), machine.row("x")
+    assert machine.states("x") == ["queued"]
+    assert passed_over(machine.kernel, rows[0], rows[1:], machine.now) is rows[1]
+    check_invariants(machine.kernel)
+
+
 def test_what_only_an_agent_has_is_given_back_for_the_look(machine):
     machine.agent("smith", "iron", capacity=Resources(anvil=1))
     asks = {"type": "forge", "requires": ("iron",), "resources": Resources(anvil=1)}

@@ -66,6 +66,7 @@ from taskorch.kernel._rows import (
     TaskRow,
     Terms,
     beside,
+    without_beside,
 )
 from taskorch.kernel._state import MANY, KernelState
 from taskorch.model import Elasticity, TaskState, Units, is_for_people
@@ -376,7 +377,9 @@ def allocation_changed(
     kernel: KernelState, row: TaskRow, event: AllocationChanged
 ) -> None:
     """The attempt holds more than before, or less: the rest is for others."""
-    agent, before, after = agent_of(row), dict(event.before), dict(event.after)
+    agent, after = agent_of(row), dict(event.after)
+    # What it holds here: where facts of quotas are not folded, that is not `before`.
+    before = dict(without_beside(row.alloc))
     row.alloc = (*event.after, *beside(row.alloc))
     more, less = _above(after, before), _above(before, after)
     share = None if row.extra is None else row.extra.share
