@@ -86,9 +86,9 @@ BUGS = {
     ),
     "a cancelled attempt is released twice": (
         _application.cancelled,
-        "_free(kernel, row)",
+        '_free(kernel, row, "cancelled")',
         (
-            "_free(kernel, row)\n"
+            '_free(kernel, row, "cancelled")\n'
             "    _give_back(kernel, row.agent, (), 1, None) if row.agent else None"
         ),
     ),

@@ -705,12 +705,14 @@ def _step_down(folder: Path) -> None:
 
 
 def _can_make_in(folder: Path) -> bool:
-    probe = folder / f"{_PREFIX}{os.getpid()}-probe"
+    # Two that look at once must not take each other's away.
+    probe = folder / f"{_PREFIX}{os.getpid()}-{next(_names)}"
     try:
-        probe.mkdir(exist_ok=True)
-        probe.rmdir()
+        probe.mkdir()
     except OSError:
         return False
+    with suppress(OSError):
+        probe.rmdir()
     return os.access(folder / "cgroup.procs", os.W_OK)
 
 
