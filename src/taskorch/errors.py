@@ -83,6 +83,7 @@ __all__ = (
     "OutcomeUnknownError",
     "Permanent",
     "PlanningError",
+    "PolicyDeniedError",
     "ProgramFailedError",
     "QueueFullError",
     "ReentryError",

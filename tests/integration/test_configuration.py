@@ -140,13 +140,17 @@ def test_a_pyproject_without_a_table_of_ours_is_passed_by():
         assert read_configuration(environ={}).file is None
 
 
-def test_every_setting_can_be_a_variable():
+def test_every_setting_can_be_a_variable(tmp_path):
+    policies = tmp_path / "policies.yaml"
+    policies.write_text("policies: []")
     found = values(
         TASKORCH_JOURNAL="runs.db",
         TASKORCH_DURABILITY="process",
         TASKORCH_CONCURRENCY="4",
         TASKORCH_RESOURCES="cpu=4, memory_mb=2048.5",
+        TASKORCH_ENFORCE="no",
         TASKORCH_EXECUTORS="process=3",
+        TASKORCH_GOVERNANCE=str(policies),
         TASKORCH_KEEP_FINISHED="0",
         TASKORCH_KEEP_FINISHED_MB="64",
         TASKORCH_KEEP_LOGS_MB="8",

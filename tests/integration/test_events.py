@@ -111,6 +111,10 @@ def test_a_task_that_completes_has_five_events_with_exact_fields() -> None:
             "owner": None,
             "elastic": None,
             "run": None,
+            "writes": (),
+            "budget": "",
+            "spends": (),
+            "caller": "",
         }
         assert fields(events[1]) == {"task_id": "second", "type": "int"}
         assert fields(events[2]) == {
@@ -126,6 +130,7 @@ def test_a_task_that_completes_has_five_events_with_exact_fields() -> None:
             "allocation": units,
             "reason": why,
             "choice": None,
+            "permit": (),
         }
         done = events[4]
         assert (done.attempt, done.agent_id) == (1, "local")
@@ -157,6 +162,7 @@ def test_a_task_that_fails_tells_type_and_message() -> None:
             "usage": (),
             "failure_class": "logic_error",
             "root_causes": (),
+            "caller": "",
         }
 
 

@@ -126,8 +126,11 @@ def test_options_that_are_others_are_named() -> None:
     old, new = Task("t"), Task("t", priority=1, metadata={"a": 1}, owner="o")
     as_before: Any = attrs.make_class(
         "Spec",
-        ["requires", "resources", "elastic", "timeout_ns", "idempotent", "owner"],
-    )((), (), None, None, True, "")
+        [
+            *("requires", "resources", "elastic", "spends"),
+            *("timeout_ns", "idempotent", "owner"),
+        ],
+    )((), (), None, (), None, True, "")
     other = attrs.evolve(as_before, elastic=((), 1, ""), owner="o")
     assert changed_options(old, new, (as_before, as_before), SAME) == (
         "priority",

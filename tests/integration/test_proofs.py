@@ -271,7 +271,9 @@ def test_two_that_went_on_from_one_are_told_apart(file, tmp_path, key, place):
     other, theirs = str(tmp_path / "fork.db"), str(tmp_path / "fork.anchor")
     shutil.copy(file.place, other)
     make_checkpoint(file.place, key, to=[place])
+    # The other one is the shorter: a longer one might be this one, cut.
     live(file.place, 1)
+    live(file.place, 3)
     live(other, 2)
     make_checkpoint(file.place, key, to=[place])
     with pytest.raises(JournalError, match="is not what it was"):

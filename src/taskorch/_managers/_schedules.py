@@ -1226,6 +1226,7 @@ class ScheduleManager:
         Raises:
             DuplicateTaskError: There is none.
         """
+        made_id = ""
         for length in DIGESTS:
             made_id = _id_with(entry, slot, values, length)
             try:
@@ -2386,8 +2387,8 @@ def _id_with(
     entry: _Entry, slot_ns: int, values: Mapping[str, Any], length: int = DIGESTS[0]
 ) -> str:
     """The id of what is made for a slot with *values*; none: with the own ones."""
-    word = values and f"-{digest_of(values, length)}"
-    return entry.definition.slot_id(slot_ns, word or "")
+    word = f"-{digest_of(values, length)}" if values else ""
+    return entry.definition.slot_id(slot_ns, word)
 
 
 def _reason_of(reason: object) -> str:

@@ -157,6 +157,9 @@ class ServicePlace(ServiceReader):
         run_id: str | None = None,
         *,
         key: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
     ) -> str:
         """See `Client.start_workflow`."""
-        return self._client.start_workflow(document, run_id, key=key)
+        return self._client.start_workflow(
+            document, run_id, key=key, parameters=parameters
+        )

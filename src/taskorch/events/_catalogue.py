@@ -1728,7 +1728,8 @@ def make(fact: tuple[Any, ...]) -> Any:
 
 def fields_of(event: Event) -> dict[str, Any]:
     """The fields of *event* by their names; `caller` only if there is one."""
-    fields = dict(zip(type(event).__match_args__, event[SEQ:], strict=True))
+    names = type(event).__match_args__
+    fields: dict[str, Any] = dict(zip(names, event[SEQ:], strict=True))
     if not fields.get("caller", True):
         del fields["caller"]
     return fields

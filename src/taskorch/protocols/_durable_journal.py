@@ -177,8 +177,8 @@ class DurableJournal(Journal, Protocol):
             other journal; or always empty.
         11. After `forget` of tasks, `read` gives what it gave before, but for their
             entries, and with the same numbers; or it returned 0, and all is as it was.
-            A death in the middle leaves all of them or none. `snapshot` gives what was
-            saved last, or None.
+            A death in the middle leaves all of them or none. `snapshot` gives a state
+            that was saved, or None.
     """
 
     # -- snapshots -----------------------------------------------------------------

@@ -171,6 +171,7 @@ BY_TYPE = {
     "tuple[str, ...]": id_lists,
     "tuple[str, ...] | None": st.none() | id_lists,
     "tuple[tuple[str, str], ...]": pairs,
+    "tuple[tuple[str, ...], ...]": st.lists(id_lists, max_size=2).map(tuple),
     "tuple[tuple[str, str, Units], ...]": st.lists(
         st.tuples(texts, texts, units), max_size=2
     ).map(tuple),

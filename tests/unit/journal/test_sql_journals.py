@@ -1,7 +1,6 @@
 """The journals in tables: what one of them says of its rows, all say."""
 
 import sqlite3
-from collections import deque
 from contextlib import closing, suppress
 from functools import partial
 from itertools import count
@@ -492,7 +491,11 @@ STEPS = st.lists(
             st.sets(st.sampled_from(IDS), max_size=3),
             st.sampled_from([None, "forget", "rests", "forgotten"]),
         ),
-        st.tuples(st.just("save"), st.integers(0, 30), st.none()),
+        st.tuples(
+            st.just("save"),
+            st.integers(0, 30),
+            st.sets(st.sampled_from(IDS), max_size=2),
+        ),
         st.tuples(st.sampled_from(["reopen", "take_over"]), st.none(), st.none()),
     ),
     min_size=3,
@@ -565,7 +568,8 @@ class Follower:
 
     def __init__(self, backend):
         self.backend, self.model = backend, Model()
-        self.saved = deque(maxlen=2)
+        #: The two latest snapshots by their numbers, and the tasks that they name.
+        self.saved = {}
         self.take(backend.open())
 
     def take(self, journal):
@@ -588,16 +592,24 @@ class Follower:
         assert gone <= count
         assert (gone > 0) == (count > 0) or point == "forgotten"
         if count:
-            self.saved.clear()
+            self.saved = {
+                seq: names for seq, names in self.saved.items() if ids.isdisjoint(names)
+            }
 
-    def save(self, seq, _):
+    def save(self, seq, names):
         if not 0 < seq <= self.model.last:
             with pytest.raises(ValueError, match="which was not kept"):
-                self.journal.save(self.epoch, seq, {"at": seq})
+                self.journal.save(self.epoch, seq, self.state(seq, names))
             return
-        self.journal.save(self.epoch, seq, {"at": seq})
-        kept = {*self.saved, seq}
-        self.saved = deque(sorted(kept)[-2:], maxlen=2)
+        self.journal.save(self.epoch, seq, self.state(seq, names))
+        self.saved[seq] = names
+        self.saved = dict(sorted(self.saved.items())[-2:])
+
+    @staticmethod
+    def state(seq, names):
+        """Some of *names* are those of tasks, others of what still holds slots."""
+        ids = sorted(names)
+        return {"at": seq, "tasks": ids[::2], "gone": ids[1::2]}
 
     def reopen(self, *_):
         self.journal.close()
@@ -612,8 +624,8 @@ class Follower:
 
     def check(self):
         check_same(self.journal, self.model)
-        latest = self.saved[-1] if self.saved else None
-        expected = None if latest is None else (latest, {"at": latest})
+        latest = max(self.saved.items(), default=None)
+        expected = latest and (latest[0], self.state(*latest))
         assert self.journal.snapshot() == expected
         check_same(self.backend.open(), self.model)
 

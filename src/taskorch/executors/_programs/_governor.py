@@ -132,10 +132,10 @@ class Hold:
     watched: tuple[str, ...] = _WATCHED
 
     def __init__(self, limits: Mapping[str, float]) -> None:
-        self.limits = limits
+        self.limits: Mapping[str, float] = limits
         #: By the name of each limit, what holds it.
         self.ways: Mapping[str, str] = {}
-        self.used = Used()
+        self.used: Used = Used()
         #: The limit that was passed, and whether the system killed for want of memory.
         self.exceeded: str = ""
         self.oom_killed: bool = False
@@ -705,12 +705,14 @@ def _step_down(folder: Path) -> None:
 
 
 def _can_make_in(folder: Path) -> bool:
-    probe = folder / f"{_PREFIX}{os.getpid()}-probe"
+    # Two that look at once must not take each other's away.
+    probe = folder / f"{_PREFIX}{os.getpid()}-{next(_names)}"
     try:
-        probe.mkdir(exist_ok=True)
-        probe.rmdir()
+        probe.mkdir()
     except OSError:
         return False
+    with suppress(OSError):
+        probe.rmdir()
     return os.access(folder / "cgroup.procs", os.W_OK)
 
 
