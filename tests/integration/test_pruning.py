@@ -16,7 +16,7 @@ from contextlib import suppress
 from threading import Event
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.integration.tools import PATIENCE, eventually
 from tests.kernel.harness import Machine
@@ -342,6 +342,7 @@ FACTS = st.one_of(
 
 @settings(deadline=None)
 @given(st.lists(FACTS, max_size=30), st.integers(0, 30))
+@example([("change", 1), ("queue", 2), ("clock", 2), ("clock", 3)], 30)
 def test_what_is_superseded_changes_nothing_of_a_schedule(steps, until):
     facts = []
     for number, (kind, slot) in enumerate(steps, 1):

@@ -203,6 +203,8 @@ def log_of(result: ProgramResult) -> bytes:
         ({"stdin": 3}, TypeError, "read_bytes"),
         ({"stdin": "\ud800"}, InvalidTaskError, "give bytes"),
         ({"check": 1}, TypeError, "True or False"),
+        ({"reads": ["a", ""]}, InvalidTaskError, "an empty path names nothing"),
+        ({"reads": ["a/../b"]}, InvalidTaskError, "leads out of its folder"),
     ],
 )
 def test_a_program_that_cannot_work_is_refused_with_the_remedy(options, error, says):
@@ -219,7 +221,9 @@ def test_a_program_takes_text_bytes_and_paths():
         env={"X": "1"},
         inherit_env=["Y"],
         cwd=pathlib.Path("/"),
+        reads=[pathlib.Path("/c"), "d"],
     )
+    assert program.reads == ("/c", "d")
     assert program.args == ("a", b"\xff", "/b")
     assert program.cwd == "/"
     assert program.inherit_env == DEFAULT_ENV | {"Y"}
