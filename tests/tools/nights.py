@@ -102,7 +102,7 @@ def main() -> None:
     with TaskOrchestrator(concurrency=4, **options) as orch:
         make(orch, args.nights, args.schedules)
         with orch.serve(port=args.port, token=args.token) as server:
-            print(f"{server.url}/#token={args.token}", flush=True)
+            print(f"{server.url}, with the token {args.token}", flush=True)
             threading.Event().wait()
 
 
