@@ -708,7 +708,8 @@ def _can_make_in(folder: Path) -> bool:
     # Two that look at once must not take each other's away.
     probe = folder / f"{_PREFIX}{os.getpid()}-{next(_names)}"
     try:
-        probe.mkdir()
+        # One of a process that is gone may have had this name.
+        probe.mkdir(exist_ok=True)
     except OSError:
         return False
     with suppress(OSError):
