@@ -18,6 +18,7 @@ from taskorch import (
     Task,
     TaskOrchestrator,
     Workflow,
+    WorkflowContext,
 )
 from taskorch.errors import UsageError
 from taskorch.model import Reference
@@ -157,6 +158,10 @@ def test_what_is_not_said_is_as_for_a_task(way):
 
     known = defaults(getattr(Task, way))
     assert defaults(getattr(Workflow, "task" if way == "call" else way)) == known
+    if way != "wait_for":
+        # From within a run, too.
+        inside = getattr(WorkflowContext, "task" if way == "call" else way)
+        assert defaults(inside) == {**known, "before": ()}
 
 
 def test_a_chain_of_nodes_groups_and_ids():

@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from taskorch._managers._manager import WorkflowManager
     from taskorch._managers._members import RunRecord
     from taskorch._managers._run import WorkflowRun
-    from taskorch.model import InheritEnv
+    from taskorch.model import Enforce, InheritEnv
     from taskorch.runtime import AttemptContext, Entry, Runtime
 
 
@@ -113,6 +113,10 @@ class WorkflowContext:
         cwd: str | os.PathLike[str] | None = None,
         stdin: str | bytes | None = None,
         check: bool = True,
+        limits: Mapping[str, float] | None = None,
+        reads: Iterable[str | os.PathLike[str]] | None = None,
+        network: bool | None = None,
+        enforce: Enforce = None,
         before: Iterable[Any] = (),
         **task_options: Unpack[TaskOptions],
     ) -> TaskHandle[Any]:
@@ -130,6 +134,10 @@ class WorkflowContext:
             cwd=cwd,
             stdin=stdin,
             check=check,
+            limits=limits,
+            reads=reads,
+            network=network,
+            enforce=enforce,
             **task_options,
         )
         return self.add(task, before=before)

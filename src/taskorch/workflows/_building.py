@@ -26,7 +26,7 @@ from taskorch.workflows import _steps
 if TYPE_CHECKING:
     import os
 
-    from taskorch.model import InheritEnv
+    from taskorch.model import Enforce, InheritEnv
 
 NodeT = TypeVar("NodeT")
 
@@ -104,6 +104,10 @@ class Builder(Generic[NodeT]):
         cwd: str | os.PathLike[str] | None = None,
         stdin: str | bytes | None = None,
         check: bool = True,
+        limits: Mapping[str, float] | None = None,
+        reads: Iterable[str | os.PathLike[str]] | None = None,
+        network: bool | None = None,
+        enforce: Enforce = None,
         **task_options: Unpack[TaskOptions],
     ) -> NodeT:
         """
@@ -121,6 +125,10 @@ class Builder(Generic[NodeT]):
                 cwd=cwd,
                 stdin=stdin,
                 check=check,
+                limits=limits,
+                reads=reads,
+                network=network,
+                enforce=enforce,
                 **task_options,
             )
         )
