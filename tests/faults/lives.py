@@ -173,6 +173,7 @@ def calls(orch, handle):
             lambda _task, _context: None
         ),
         "cancel_task": lambda: orch.cancel_task("held"),
+        "prune": lambda: orch.prune(keep_latest=1),
         "suspend_task": lambda: orch.suspend_task("held"),
         "resume_task": lambda: orch.resume_task("held"),
         "set_priority": lambda: orch.set_priority("held", 3),

@@ -413,7 +413,7 @@ def test_rows_that_were_changed(
 def test_a_fact_of_a_newer_version(image: Image, tmp_path: Path) -> None:
     """It says that a newer taskorch wrote it."""
     path = image.put(tmp_path)
-    execute("PRAGMA user_version = 4")(path)
+    execute("PRAGMA user_version = 99")(path)
     with pytest.raises(JournalError, match="newer") as caught:
         TaskOrchestrator(journal=path).start()
     assert "the taskorch that wrote it" in caught.value.hint

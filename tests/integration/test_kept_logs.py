@@ -388,3 +388,21 @@ def test_with_postgresql_standbys_share_a_folder(postgres, tmp_path):
     assert len([*tmp_path.rglob("*.log")]) == 1
     assert JournalReader(f"{other}&logs={tmp_path}").log("x").text == "other\n"
     assert not JournalReader(other).log("x").exists
+
+
+def test_a_factory_of_records_that_wraps_ours_is_not_wrapped_again(tmp_path):
+    """As libraries set one, that calls the one before it."""
+    before = logging.getLogRecordFactory()
+    try:
+        with TaskOrchestrator(journal=tmp_path / "one.db"):
+            inner = logging.getLogRecordFactory()
+            logging.setLogRecordFactory(lambda *args, **more: inner(*args, **more))
+        with TaskOrchestrator(journal=tmp_path / "two.db") as orch:
+            orch.submit_task(Task.call(logging.error, "once", id="x")).result()
+            assert orch.log("x").text.count("once") == 1
+        logging.setLogRecordFactory(before)
+        with TaskOrchestrator(journal=tmp_path / "three.db") as orch:
+            orch.submit_task(Task.call(logging.error, "once", id="x")).result()
+            assert orch.log("x").text.count("once") == 1
+    finally:
+        logging.setLogRecordFactory(before)

@@ -62,6 +62,8 @@ _LISTENERS: list[Listener] = []
 _NAMES: Final = ("stdout", "stderr")
 _OF_LOGGING: Final = vars(logging)
 _FACTORY: Any = logging.LogRecord
+#: Whether ours was called for a record without a name.
+_is_reached: bool = False
 
 
 def begin(listener: Listener) -> None:
@@ -73,8 +75,10 @@ def begin(listener: Listener) -> None:
             # There may be none: in a program without a console.
             if stream is not None and not isinstance(stream, _WatchedStream):
                 setattr(sys, name, _WatchedStream(stream))
-        if logging.getLogRecordFactory() is not _made:
-            _FACTORY = logging.getLogRecordFactory()
+        factory = logging.getLogRecordFactory()
+        # One of somebody else that calls ours must not be called by it.
+        if not _calls_ours(factory):
+            _FACTORY = factory
             logging.setLogRecordFactory(_made)
         # Who is being told goes on with the list of before.
         _LISTENERS = [*_LISTENERS, listener]
@@ -96,11 +100,23 @@ def end(listener: Listener) -> None:
             logging.setLogRecordFactory(_FACTORY)
 
 
+def _calls_ours(factory: Any) -> bool:
+    """Whether a factory of records calls ours, wherever that stands."""
+    global _is_reached  # noqa: PLW0603 - see `_made`
+    _is_reached = False
+    # As `makeLogRecord` does it.
+    factory(None, None, "", 0, "", (), None, None)
+    return _is_reached
+
+
 def _made(*fields: Any, **more: Any) -> logging.LogRecord:
+    global _is_reached  # noqa: PLW0603 - read by who has asked for the record
     record: logging.LogRecord = _FACTORY(*fields, **more)
     # What `makeLogRecord` makes has no name yet, and nothing in it.
     name: str | None = record.name
-    if name is not None:
+    if name is None:
+        _is_reached = True
+    else:
         for listener in _LISTENERS:
             listener.logged(record)
     return record

@@ -196,7 +196,7 @@ def tasks(**parts: Any) -> Strategy[Task]:
     """
     Tasks of a few types, with JSON payloads, and nothing to wait for.
 
-    They have no id, no key and no metadata, unless you say so.
+    They have no id, no key, no budget and no metadata, unless you say so.
 
     Args:
         parts: What is fixed, by the names of `Task`.
@@ -206,6 +206,8 @@ def tasks(**parts: Any) -> Strategy[Task]:
     """
     drawn = {name: _drawn(each) for name, each in OPTIONS.items()}
     drawn["payload"] = payloads()
+    # There are those that an orchestrator was given, and no others.
+    drawn["budget"] = _NOTHING
     return st.builds(Task, **_fixed("Task", drawn, parts)).filter(_is_in_time)
 
 
