@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -396,7 +397,7 @@ def test_a_factory_of_records_that_wraps_ours_is_not_wrapped_again(tmp_path):
     try:
         with TaskOrchestrator(journal=tmp_path / "one.db"):
             inner = logging.getLogRecordFactory()
-            logging.setLogRecordFactory(lambda *args, **more: inner(*args, **more))
+            logging.setLogRecordFactory(partial(inner))
         with TaskOrchestrator(journal=tmp_path / "two.db") as orch:
             orch.submit_task(Task.call(logging.error, "once", id="x")).result()
             assert orch.log("x").text.count("once") == 1
