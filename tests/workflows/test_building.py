@@ -139,11 +139,13 @@ def test_generated_ids_are_readable_and_the_same_every_time():
 def test_options_and_programs_arrive_in_the_task():
     wf = Workflow("w")
     a = wf.task(add, 1, id="a", priority=4, timeout=3, executor="thread")
-    b = wf.program(["true"], env={"X": "1"}, check=False, after=[a], id="b")
+    held = {"limits": {"memory_mb": 9}, "reads": ["/usr"], "network": False}
+    held["enforce"] = "if possible"
+    b = wf.program(["true"], env={"X": "1"}, check=False, **held, after=[a], id="b")
 
     assert (a.task.type, a.task.priority, a.task.timeout) == ("add", 4, 3)
     assert a.task.payload.executor == "thread"
-    assert b.task.payload == Program(["true"], env={"X": "1"}, check=False)
+    assert b.task.payload == Program(["true"], env={"X": "1"}, check=False, **held)
     assert b.after == ("a",)
 
 

@@ -498,6 +498,11 @@ def test_a_service_elsewhere_is_used_by_the_same_tools():
             await call(client, "wait", task=f"{name}/b", seconds=30)
             assert "no page" in (await call(client, "why"))["text"]
             assert "no page" in (await call(client, "why", task=name))["text"]
+            asks = {**flow, "parameters": {"shop": {"type": "str", "default": "all"}}}
+            named = {"workflow": asks, "parameters": {"shop": "oslo"}}
+            begun = (await call(client, "submit", **named))["run"]
+            run_status = service.orch.workflows.get(begun).status()
+            assert run_status.parameters == {"shop": "oslo"}
             await call(client, "hold", reason="the disk is full")
             await call(client, "submit", tasks=[{"type": "echo", "id": "c"}])
             for ask in ({}, {"task": "c"}):
