@@ -14,7 +14,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
 from taskorch.events import (
     Event,
@@ -282,7 +282,12 @@ class Memory:
 
     Args:
         rules: The rules, by the ids of their policies and their own.
+
+    Attributes:
+        heard: The events that it takes in.
     """
+
+    heard: ClassVar[frozenset[type[Event]]] = HEARD
 
     def __init__(
         self,
@@ -337,7 +342,7 @@ class Memory:
         was_looked_for = False
         for fact, cargo in items if self.rules else ():
             cls = type(fact)
-            if cls not in HEARD:
+            if cls not in self.heard:
                 continue
             self.latest_ns = max(self.latest_ns, fact.at_ns)
             if cls in _ENDS:

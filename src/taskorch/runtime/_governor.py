@@ -25,15 +25,8 @@ from taskorch.events import (
     Event,
     EventEmitted,
     PolicyViolated,
-    TaskBlocked,
-    TaskCancelled,
-    TaskCompleted,
-    TaskFailed,
     TaskRejected,
-    TaskRetrying,
-    TaskStarted,
     TaskSubmitted,
-    TaskSuspended,
 )
 from taskorch.kernel import Ruling, TaskRow
 from taskorch.model import TERMINAL, Task, TaskState, call_type
@@ -59,19 +52,6 @@ _PAUSE: Final = NS // 10
 #: Events of a journal that are taken in together.
 _MANY: Final = 5_000
 _MICROSECOND: Final = 1_000
-#: The events that history rules may look for, and those that end attempts.
-_HEARD: Final[frozenset[type[Event]]] = frozenset(
-    {
-        TaskBlocked,
-        TaskCancelled,
-        TaskCompleted,
-        TaskFailed,
-        TaskRetrying,
-        TaskStarted,
-        TaskSubmitted,
-        TaskSuspended,
-    }
-)
 
 
 class Accepted(Protocol):
@@ -135,7 +115,9 @@ class PolicyGovernor:
     @property
     def wants(self) -> frozenset[type[Event]]:
         """The events that it must hear of."""
-        heard = _HEARD if self._hears else frozenset[type[Event]]()
+        heard = (
+            self.constitution.memory.heard if self._hears else frozenset[type[Event]]()
+        )
         return heard | {EventEmitted}
 
     # -- who asks ----------------------------------------------------------------------
@@ -314,7 +296,7 @@ class PolicyGovernor:
                 break
             if type(fact) is TaskSubmitted and isinstance(document, Task):
                 tasks[fact.task_id] = document
-            if type(fact) in _HEARD:
+            if type(fact) in memory.heard:
                 group.append((fact, None))
             if len(group) >= _MANY:
                 self._take_in(memory, group, tasks, last)
