@@ -490,6 +490,9 @@ def test_a_journal_that_nobody_uses_is_pruned_by_schedule_too(tmp_path, capsys):
     assert "7 tasks would be removed" in capsys.readouterr().out
     assert main(words) == 0
     assert len(list(JournalReader(path).tasks())) == 5 + 3
+    capsys.readouterr()
+    assert main(["prune", str(path), "--schedule", "slip", "--keep", "3"]) == 0
+    assert "Nothing of a schedule 'slip'" in capsys.readouterr().out
 
 
 # -- by itself -------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from taskorch.cli._terminal import (
 )
 from taskorch.errors import InvalidTaskError
 from taskorch.journal import SqliteJournal, open_journal
-from taskorch.model import Retention, check_count
+from taskorch.model import Retention, check_count, show
 from taskorch.reading import JournalReader
 from taskorch.runtime import foreseen, prune
 
@@ -135,6 +135,9 @@ def _tell(
     after: int | None,
 ) -> None:
     tasks = counted(count, "task")
+    if args.schedule and not count:
+        # It may be a slip: whoever removed a schedule may still prune its runs.
+        print(f"Nothing of a schedule {show(args.schedule)} is there to be removed.")
     if args.dry_run:
         print(f"{tasks} would be removed from {path}.")
         return
