@@ -211,8 +211,10 @@ def test_a_list_after_a_restart_has_the_cause_alone(tmp_path, capsys, monkeypatc
         monkeypatch.setenv("TASKORCH_TOKEN", server.token)
         for place in (path, server.url):
             said = taskorch(capsys, "inspect", place, "--state", "failed")[1]
+            # What lies between two columns is as wide as the longest time is.
             causes = {
-                row.split("  ")[0]: row.split("  ")[-1] for row in said.splitlines()
+                row.split("  ")[0]: row.split("  ")[-1].strip()
+                for row in said.splitlines()
             }
             assert causes["run/map/0"] == "ValueError: no part 1"
             assert "2 of its 2 calls did not: " in causes["run/map"]
