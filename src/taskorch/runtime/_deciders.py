@@ -717,7 +717,7 @@ class PolicyDeciders:
         kind_of_failure = self.kind_of(error)
         less = _less(row) if kind_of_failure == "memory_error" else ""
         if less:
-            reason = f"now it gets all that it asked for; it had {less}"
+            reason = f"now it gets all that it asked for; it had less than that: {less}"
             return Again(
                 retry=True, reason=reason, kind=kind_of_failure, blameless="undersized"
             )
