@@ -37,6 +37,7 @@ from taskorch.frontends.suite._translation import (
     workflow_of,
 )
 from taskorch.frontends.suite._watching import PhaseClock, watch
+from taskorch.policies import Measured
 from taskorch.runtime import MonotonicClock
 
 #: Seconds that notifications have at the end of a run.
@@ -124,6 +125,8 @@ def run(
         if gone is not None:
             gone.close()
 
+    if suite.limits.measured:
+        options.setdefault("allocator", _measured(suite, place))
     orchestrator = orchestrator_of(
         suite,
         elsewhere=elsewhere,
@@ -198,6 +201,15 @@ def _run(
     for suffix, text in written(report).items():
         Staged(place.report(suffix), text, OWN).commit()
     return report
+
+
+def _measured(suite: Suite, place: RunFolder) -> Measured:
+    """What grants as much memory as tasks of a class used, in earlier runs, too."""
+    measured, memory = Measured(), History.read(place.history).memory
+    for part in parts_of(suite):
+        if part.id in memory:
+            measured.observe(part.kind, memory[part.id])
+    return measured
 
 
 def _learn(suite: Suite, place: RunFolder, since: float) -> None:
