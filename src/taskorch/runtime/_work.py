@@ -50,6 +50,7 @@ from taskorch.model import (
     RecoveryAttempt,
     Task,
     TaskState,
+    Units,
     Wait,
     call_type,
     named,

@@ -288,7 +288,7 @@ class SuiteAgent:
             raise
         end = hold.end(end)
         amounts = {name: end[name] for name in _MEASURED if end.get(name)}
-        context._note_usage(Resources(**amounts))
+        context._note_usage(Resources(**amounts))  # noqa: SLF001 - of ours
         try:
             # One that is being cancelled, or is out of time, stops here.
             context.checkpoint()

@@ -125,14 +125,12 @@ def run(
         if gone is not None:
             gone.close()
 
-    if suite.limits.measured:
-        options.setdefault("allocator", _measured(suite, place))
     orchestrator = orchestrator_of(
         suite,
         elsewhere=elsewhere,
         journal=place.journal,
         rerun_failed=failed,
-        **options,
+        **(_measured(suite, place) | options),
     )
     receiver = None
     if suite.monitoring.human_notification_webhook is not None:
@@ -203,13 +201,15 @@ def _run(
     return report
 
 
-def _measured(suite: Suite, place: RunFolder) -> Measured:
-    """What grants as much memory as tasks of a class used, in earlier runs, too."""
+def _measured(suite: Suite, place: RunFolder) -> dict[str, Any]:
+    """An allocator that grants the memory that a class used; in earlier runs, too."""
+    if not suite.limits.measured:
+        return {}
     measured, memory = Measured(), History.read(place.history).memory
     for part in parts_of(suite):
         if part.id in memory:
             measured.observe(part.kind, memory[part.id])
-    return measured
+    return {"allocator": measured}
 
 
 def _learn(suite: Suite, place: RunFolder, since: float) -> None:

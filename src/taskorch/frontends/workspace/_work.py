@@ -34,7 +34,14 @@ from taskorch.frontends.workspace._layout import WorkspaceLayout
 from taskorch.frontends.workspace._progress import missing_inputs, missing_outputs
 from taskorch.frontends.workspace._status import Status, StatusRefusedError
 from taskorch.frontends.workspace._task_file import TaskFile, body_of
-from taskorch.model import Program, ProgramResult, Task, stamp
+from taskorch.model import (
+    NO_RESOURCES,
+    Program,
+    ProgramResult,
+    Resources,
+    Task,
+    stamp,
+)
 from taskorch.runtime import MonotonicClock
 
 if TYPE_CHECKING:
@@ -206,10 +213,10 @@ class TaskFileWorker:
             program = self._program(task, agent, claim)
         except (OSError, ValueError) as error:
             return _Outcome(str(error))
-        kind, resources = "program", None
+        kind, resources = "program", NO_RESOURCES
         if self._measured and task.memory_mb:
             # A size is known of this, which is measured, and not of what waits for it.
-            kind, resources = agent.name, {"memory_mb": task.memory_mb}
+            kind, resources = agent.name, Resources(memory_mb=task.memory_mb)
         handle = self._orch.submit_task(
             Task(
                 kind,
