@@ -9,6 +9,7 @@ from taskorch.errors import MemoryLimitError
 from taskorch.events import TaskFailed, TaskRetrying, TaskStarted, TaskSubmitted
 from taskorch.model import ProgramResult, Resources, Task, TaskState
 from taskorch.policies import Measured, PoolAllocator
+from taskorch.protocols import Allocation
 from taskorch.testing import Faults, Outcome, Simulation
 
 MB = 1_000_000
@@ -172,16 +173,19 @@ def test_a_task_that_must_not_run_twice_gets_all_of_it():
     assert len(of(simulation, TaskSubmitted)) == 41
 
 
+class Miser(PoolAllocator):
+    """It grants a hundredth of what is asked for, each time."""
+
+    rigid = False
+
+    def allocate(self, request, pools, context):
+        answer = super().allocate(request, pools, context)
+        if answer.granted is None:
+            return answer
+        return Allocation(Resources(memory_mb=10), "it is a miser")
+
+
 def test_an_allocator_that_always_grants_too_little_does_not_go_on_for_ever():
-    class Miser(PoolAllocator):
-        rigid = False
-
-        def allocate(self, request, pools, context):
-            answer = super().allocate(request, pools, context)
-            if answer.granted is None:
-                return answer
-            return type(answer)(Resources(memory_mb=10), "it is a miser")
-
     simulation = world([100], allocator=Miser())
     simulation.run()
     (retried,) = of(simulation, TaskRetrying)
@@ -190,6 +194,23 @@ def test_an_allocator_that_always_grants_too_little_does_not_go_on_for_ever():
         "now it gets all that it asked for; it had less than that: it is a miser"
     )
     assert failed.attempt == 2
+
+
+def test_what_must_not_run_twice_does_not_whoever_granted_too_little():
+    simulation = world([], allocator=Miser())
+    once = Task.call(
+        use,
+        100,
+        id="once",
+        requires={"x"},
+        resources=Resources(memory_mb=ASKED),
+        idempotent=False,
+    )
+    simulation.work("call", Outcome(1.0, calls=True))
+    simulation.submit_task(once)
+    simulation.run()
+    (failed,) = of(simulation, TaskFailed)
+    assert (failed.attempt, failed.charged) == (1, True)
 
 
 @pytest.mark.parametrize("kind", [ValueError, KeyError])
@@ -210,3 +231,30 @@ def test_another_failure_is_none_of_it(kind):
     (failed,) = of(simulation, TaskFailed)
     assert (failed.task_id, failed.attempt) == ("bad", 1)
     assert not of(simulation, TaskRetrying)
+
+
+def test_what_waits_for_memory_waits_for_its_size():
+    """Not for all that it asks for: the end of one other is enough."""
+    simulation = world([100] * 40)
+    simulation.at(
+        60,
+        lambda: simulation.submit_tasks(
+            [
+                Task.call(
+                    use,
+                    100,
+                    type=kind,
+                    id=f"{kind}-{number}",
+                    requires={"x"},
+                    resources=Resources(memory_mb=ASKED),
+                )
+                for kind, number in [("new", 0), ("new", 1), ("new", 2), ("a", 0)]
+            ]
+        ),
+    )
+    simulation.work("new", Outcome(2.0, calls=True))
+    told = []
+    simulation.at(60.5, lambda: told.append(str(simulation.explain("a-0"))))
+    simulation.run()
+    assert "It needs 120 memory_mb, and 0 of 3000 is free." in told[0]
+    assert "It is enough that new-0 ends." in told[0]
