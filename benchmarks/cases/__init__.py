@@ -15,6 +15,7 @@ MODULES = (
     "memory",
     "backlog",
     "elastic",
+    "sizes",
     "adaptive",
     "recovery",
     "policies",

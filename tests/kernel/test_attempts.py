@@ -260,6 +260,22 @@ def test_a_retry_handler_that_fails_later_has_not_run_out_of_retries():
     assert machine.kernel.retries_exhausted == 0
 
 
+def test_a_failure_of_which_others_are_to_blame_is_not_charged():
+    """It is told with their cause, and no agent is to blame."""
+    machine = Machine()
+    machine.submit("t")
+    machine.policies.chosen["t"] = Again(
+        retry=True, reason="so", kind="memory_error", blameless="undersized"
+    )
+    assert machine.fail("t") == ["t"]
+    (told,) = machine.told(TaskRetrying)
+    assert told[-6:] == ("undersized", 0, False, "so", (), "memory_error")
+    assert machine.extra("t").charged == machine.kernel.retries_scheduled == 0
+    assert not machine.row("t").extra.failed_on
+    machine.fail("t")
+    assert machine.state("t") is S.FAILED
+
+
 # -- lost workers ------------------------------------------------------------------
 
 

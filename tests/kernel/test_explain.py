@@ -199,8 +199,11 @@ def test_why_it_got_what_it_holds() -> None:
     )
     assert machine.why("free").granted == ""
     assert machine.why("less").granted == (
-        "It holds 0.5 cpu: of 2 cpu, that is what was granted."
+        "It holds 0.5 cpu, less than it asked for: free."
     )
+    machine.end("less")
+    assert machine.why("less").granted == ("It was given less than it asked for: free.")
+    assert machine.why("less").routed == machine.why("asks").routed
     machine.end("asks")
     assert machine.why("asks").granted == "It was given 2 cpu, as it asked for."
 

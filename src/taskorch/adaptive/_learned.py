@@ -29,6 +29,7 @@ from taskorch.protocols import (
     Context,
     GrantsChunks,
     GrantsWhole,
+    Learns,
     Named,
     Order,
     PoolView,
@@ -420,6 +421,10 @@ def _class_of(arms: Sequence[Any]) -> Any:
     (protocol,) = protocols
     for arm in arms:
         check_policy("arms", arm, protocol)
+        if has(arm, Learns):
+            msg = f"arms: {show(arm)} learns by itself, and would be told of nothing"
+            hint = "give its own arms, or what it asks, instead"
+            raise InvalidTaskError(msg, hint=hint)
     if protocol is TaskQueue and any(
         has(arm, RanksOwners) or (has(arm, Backfills) and arm.backfill) for arm in arms
     ):

@@ -204,7 +204,8 @@ class TaskStarted(TaskEvent):
         attempt: Counted from 1.
         agent_id: The worker.
         allocation: What it holds of the pools, in millionths.
-        reason: Why this worker.
+        reason: Why this worker; and why it holds less than it asks for, if that is no
+            elastic request.
         choice: What a policy that learns has chosen for it: the name of the arm, and
             how probable it was that this one would be chosen; None: nobody learns.
         permit: By what it was allowed, where rules were asked: the hash of the set of
@@ -329,7 +330,8 @@ class TaskRetrying(TaskEvent):
         cause: `error` or `timeout`; `lost` (its worker died), `missing` (its worker
             does not know of it, or has left), `interrupted` (the orchestrator stopped),
             `stopped`, `unstarted` (the system had no thread, process or descriptor for
-            it) or `returned` (its worker gave it back before it began).
+            it), `returned` (its worker gave it back before it began) or `undersized`
+            (it was granted less memory than it asked for, and that was too little).
         delay_ns: Until the next attempt may start.
         charged: False if the attempt was lost through no fault of the task's.
         reason: Why.

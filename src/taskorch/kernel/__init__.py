@@ -95,6 +95,7 @@ from taskorch.kernel._queue import RETAINED as RETAINED
 from taskorch.kernel._queue import is_alive as is_alive
 from taskorch.kernel._rows import GOING as GOING
 from taskorch.kernel._rows import LEFT_RUNNING as LEFT_RUNNING
+from taskorch.kernel._rows import LESS as LESS
 from taskorch.kernel._rows import LOCAL as LOCAL
 from taskorch.kernel._rows import QUOTA as QUOTA
 from taskorch.kernel._rows import SKIPPED as SKIPPED

@@ -215,7 +215,7 @@ def _after_failure(
     now: int,
     usage: Units,
 ) -> None:
-    """Retry, ask a person or fail; the attempt is charged."""
+    """Retry, ask a person or fail; the attempt is charged, if the task is to blame."""
     extra = row_extra(row)
     extra.error, extra.usage = error, usage
     elapsed = now - began_ns(row)
@@ -245,7 +245,9 @@ def _after_failure(
         delay, reason = 0, reason or "a person is asked"
         if extra.suspending:
             tell(kernel, TaskResumed, row, now, False, reason)  # noqa: FBT003
-    _again(kernel, row, error, delay, reason, now, charged=True, measured=measured)
+    charged = not answer.blameless
+    error = (error[0], error[1], answer.blameless or error[2])
+    _again(kernel, row, error, delay, reason, now, charged=charged, measured=measured)
     if spec is not None:
         change(kernel, row, answer, spec, now)
     if answer.ask:

@@ -182,6 +182,8 @@ class Again:
     ask: str = ""
     #: The driver's own: what goes with the spec.
     cargo: Any = None
+    #: The cause, if the task is not to blame: then it counts as no try.
+    blameless: str = ""
 
 
 @attrs.frozen

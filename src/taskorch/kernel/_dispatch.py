@@ -33,6 +33,7 @@ from taskorch.kernel._deciders import PolicyFault, Ruling
 from taskorch.kernel._ends import note_fault
 from taskorch.kernel._history import TellAllocation, row_extra
 from taskorch.kernel._rows import (
+    LESS,
     TOKEN,
     AgentRow,
     Bucket,
@@ -240,6 +241,8 @@ def _try(
                     bucket.quota_route = agent
                 bucket.route_reason = reason
                 bucket.route_version = kernel.agents_version
+            if granted != pooled and bucket.spec.elastic is None:
+                reason = f"{reason}{LESS}{refusal or 'no reason given'}"
             if len(pooled) < len(asked):
                 own = (pair for pair in asked if pair[0] not in kernel.pools)
                 granted = tuple(sorted((*granted, *own)))

@@ -49,6 +49,8 @@ SKIPPED: Final = "skipped"
 DEPENDENCY: Final = "dependency"
 #: What is said of an attempt that the end of an orchestrator has cut short.
 LEFT_RUNNING: Final = "the orchestrator stopped while it ran"
+#: Between why an agent was chosen, and why less is granted than was asked for.
+LESS: Final = "; less than it asked for: "
 #: One start, as a rate counts it: a millionth of a start a second comes to one of these
 #: in a nanosecond, so what has come back is always a whole number.
 TOKEN: Final = 10**15

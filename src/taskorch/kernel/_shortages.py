@@ -340,8 +340,8 @@ def _refusal(
         return []
     # A pool that is too small says so itself: were it large enough, what then?
     small = [short for short in pools if short.is_hopeless]
-    refusal = _refusal_with(kernel, row, agent, small, now)
-    if refusal is None:
+    granted, refusal = _answer_with(kernel, row, agent, small, now)
+    if granted is not None:
         # If it has changed its mind, it is asked when something changes.
         earlier = "" if others or row is not bucket.head() else bucket.refusal
         # Whether it would pass another is looked at by itself.
@@ -351,25 +351,30 @@ def _refusal(
         return []
     short = [one for one in pools if not one.is_hopeless]
     if short:
-        refusal = _refusal_with(kernel, row, agent, pools, now)
-    if refusal is not None:
+        granted, refusal = _answer_with(kernel, row, agent, pools, now)
+    if granted is None:
         return [Shortage("allocator", refusal, agent=agent)]
     # Of these pools, those without which it would refuse all the same.
     for one in list(short):
         rest = [other for other in short if other is not one]
-        if _refusal_with(kernel, row, agent, [*small, *rest], now) is None:
+        if _answer_with(kernel, row, agent, [*small, *rest], now)[0] is not None:
             short = rest
-    return short
+    # It may be granted less than it asks for, and then needs no more.
+    enough = dict(granted)
+    return [
+        one._replace(need=min(one.need, enough.get(one.name, one.need)))
+        for one in short
+    ]
 
 
-def _refusal_with(
+def _answer_with(
     kernel: KernelState,
     row: TaskRow,
     agent: AgentRow,
     freed: Iterable[Shortage],
     now: int,
-) -> str | None:
-    """Why the allocator refuses, if as much were free as *freed* lack; or None."""
+) -> tuple[Units | None, str]:
+    """What the allocator grants, or why not, if as much were free as *freed* lack."""
     need = in_pools(kernel, without_quotas(_limits.wanted(row.bucket, agent)))
     for short in freed:
         kernel.pools[short.name].used -= short.missing
@@ -378,4 +383,4 @@ def _refusal_with(
     finally:
         for short in freed:
             kernel.pools[short.name].used += short.missing
-    return None if granted is not None else why or "no reason given"
+    return granted, why or "no reason given"

@@ -346,6 +346,7 @@ class AllocationRequest:
             its least up, and `"all_or_nothing"` waits.
         held: Of an elastic one that runs, what it holds; None: it is to start. What is
             granted then takes the place of that, and may use it.
+        attempt: The number of the attempt, from 1.
     """
 
     task: Task
@@ -355,6 +356,7 @@ class AllocationRequest:
     weight: float = 1
     fallback: Fallback = "best_effort"
     held: Resources | None = None
+    attempt: int = 1
 
 
 @frozen
@@ -391,6 +393,10 @@ class ResourceAllocator(Protocol):
     of each, or what the request names, rounded up to whole ones. What that does not
     name is granted whole; without it, so is every elastic request. One that learns has
     what `Learns` says.
+
+    A rigid request may be granted in part, too: who has learnt what it takes, grants
+    that. The first attempt that is short of memory then is made again, which counts as
+    no try, and its task need not be one that is retried.
 
     About an elastic request it is asked again while the task runs: at each of its
     checkpoints and, after the first, when resources come free: then only a larger grant

@@ -430,6 +430,10 @@ class AttemptContext:
             LOG, {"task_id": self.task_id, "attempt": self.attempt}
         )
 
+    def _note_usage(self, usage: Resources) -> None:
+        """Note what the attempt used, as a handler of ours has measured it."""
+        self._control.usage = usage.units
+
     def _checkpoint(self, state: Any) -> None:
         """See `TaskContext.checkpoint`."""
         self._keep(state)

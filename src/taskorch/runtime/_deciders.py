@@ -31,6 +31,7 @@ from taskorch.errors import (
     UnkeptResultError,
 )
 from taskorch.kernel import (
+    LESS,
     LOCAL,
     Again,
     AgentRow,
@@ -712,9 +713,16 @@ class PolicyDeciders:
         """See `Deciders.retry`."""
         if isinstance(error, UnkeptResultError) and error.task_id == row.id:
             return Again(retry=False, reason="what it returned cannot be kept")
+        error = failure_of(row) if error is None else error
+        kind_of_failure = self.kind_of(error)
+        less = _less(row) if kind_of_failure == "memory_error" else ""
+        if less:
+            reason = f"now it gets all that it asked for; it had less than that: {less}"
+            return Again(
+                retry=True, reason=reason, kind=kind_of_failure, blameless="undersized"
+            )
         extra = row_extra(row)
         task = self._task_for("retry_handler", row)
-        error = failure_of(row) if error is None else error
         usage = Resources.from_units(extra.usage) if extra.usage else NO_RESOURCES
         failure = Failure(
             task,
@@ -723,7 +731,7 @@ class PolicyDeciders:
             elapsed_ns / NS,
             extra.last_delay_ns / NS,
             "" if row.agent is None else row.agent.name,
-            self.kind_of(error),
+            kind_of_failure,
             usage,
             extra.first_timeout_ns / NS if extra.first_timeout_ns else None,
         )
@@ -796,12 +804,15 @@ class PolicyDeciders:
         question.agent = agent.view
         question.resources = Resources.from_units(request) if request else NO_RESOURCES
         question.least = question.held = None
+        question.attempt = row.attempt + 1
         question.weight, question.fallback = 1.0, "best_effort"
         elastic = row.bucket.spec.elastic
         if elastic is not None and least is not None:
             question.least = Resources.from_units(least)
             question.weight, question.fallback = elastic[1] / 1_000_000, elastic[2]
-            question.held = None if held is None else Resources.from_units(held)
+            if held is not None:
+                question.held = Resources.from_units(held)
+                question.attempt = row.attempt
         question.__class__ = AllocationRequest
         known, pools = self._pools
         if known is not self.kernel.pools:
@@ -837,6 +848,17 @@ class PolicyDeciders:
                 _refuse("allocator", f"it granted more {name} than is free")
             if units > asked.get(name, 0):
                 _refuse("allocator", f"it granted more {name} than was asked")
+
+
+def _less(row: TaskRow) -> str:
+    """
+    Why the first attempt of *row* had less than it asked for, if it had.
+
+    It is "" if there is no other attempt for that: what is not idempotent is not made
+    again.
+    """
+    is_first = row.attempt == 1 and row.bucket.spec.idempotent
+    return row.reason.partition(LESS)[2] if is_first else ""
 
 
 def _chunks_of(allocator: ResourceAllocator) -> dict[str, int]:

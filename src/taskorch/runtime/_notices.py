@@ -150,6 +150,7 @@ _VIEWS: Final = (
     "taskorch.adaptive.",
     "taskorch.frontends.service.",
     "taskorch.planning.",
+    "taskorch.policies.",
     "taskorch.telemetry.",
 )
 

@@ -714,6 +714,10 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
     Returns:
         What the worker does next.
     """
+    if work._extra is not None and not used:
+        control = work._extra.control
+        if control is not None and control.attempt == attempt:
+            used = control.usage
     if work._task is not None and error is None and work._task.retry is not NO_RETRY:
         error = unwanted(work, value)
     if rt.governor is not None and error is None:

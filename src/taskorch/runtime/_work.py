@@ -50,6 +50,7 @@ from taskorch.model import (
     RecoveryAttempt,
     Task,
     TaskState,
+    Units,
     Wait,
     call_type,
     named,
@@ -134,7 +135,15 @@ StopReason: TypeAlias = Stop | Literal["stop", "abandoned"]
 class Control:
     """What a running attempt is told: to stop, and why."""
 
-    __slots__ = ("attempt", "effects", "executor", "handle", "interrupted", "why")
+    __slots__ = (
+        "attempt",
+        "effects",
+        "executor",
+        "handle",
+        "interrupted",
+        "usage",
+        "why",
+    )
 
     def __init__(self, attempt: int) -> None:
         self.attempt: int = attempt
@@ -147,6 +156,8 @@ class Control:
         self.handle: Any = None
         #: What is still to be done about it, once there was anything.
         self.effects: EffectQueue | None = None
+        #: What its handler has measured that it used.
+        self.usage: Units = ()
 
     @property
     def is_to_end(self) -> bool:

@@ -29,6 +29,7 @@ from taskorch.runtime import (
     outcome_of,
     resolved,
     task_of,
+    usage_of,
 )
 from taskorch.simulation import _agents
 from taskorch.simulation._agents import InProcessAgent, RemoteAgent, Report
@@ -435,7 +436,8 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
         if epoch == self._epoch and row is not None:
             life.end(row, attempt, how, result, error)
         else:
-            kernel.end_reported(fence, how, life.now(), error)
+            used = usage_of(result) or usage_of(getattr(error, "result", None))
+            kernel.end_reported(fence, how, life.now(), error, used)
         # The agent may drop its report once the end is kept.
         if life.commits is None:
             self._send_understood(agent, fence)

@@ -74,6 +74,7 @@ from taskorch.runtime import (
     result_of_wait,
     task_of,
     tidy,
+    usage_of,
     whom,
 )
 from taskorch.runtime._memo import Memo
@@ -433,7 +434,13 @@ class Life(Hosting):
         """An attempt has ended: tell the kernel, and keep what came of it."""
         job = row.cargo
         if how == "completed":
-            if self.kernel.complete(row, attempt, self.now()) and job is not None:
+            kernel, now, used = self.kernel, self.now(), usage_of(result)
+            counts = (
+                kernel.end_attempt(row, attempt, how, now, usage=used)
+                if used
+                else kernel.complete(row, attempt, now)
+            )
+            if counts and job is not None:
                 job._value = result
             return
         described = ("", "") if error is None else said(error)
@@ -443,7 +450,8 @@ class Life(Hosting):
             and row.state in (_RUNNING, TaskState.SUSPENDED)
         ):
             job._error = error
-        self.kernel.end_attempt(row, attempt, how, self.now(), error, described)
+        used = usage_of(getattr(error, "result", None))
+        self.kernel.end_attempt(row, attempt, how, self.now(), error, described, used)
 
     def note_progress(self, row: TaskRow, attempt: int, value: Any) -> None:
         """Note the progress of an attempt."""

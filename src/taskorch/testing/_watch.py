@@ -127,7 +127,15 @@ _AFTER_STARTS: Final = frozenset(
 _EVERY: Final = 1_000
 #: Causes of a retry that are not the task's fault.
 _BLAMELESS: Final = frozenset(
-    {"lost", "missing", "interrupted", "stopped", "unstarted", "returned"}
+    {
+        "lost",
+        "missing",
+        "interrupted",
+        "stopped",
+        "unstarted",
+        "returned",
+        "undersized",
+    }
 )
 
 #: Causes that leave open what the attempt has done.

@@ -9,7 +9,12 @@ from tests.integration.test_notifying import Hook
 from tests.integration.tools import eventually
 
 from taskorch.frontends.suite import _formats, _running, load
-from taskorch.frontends.suite._folder import JsonLines, RunFolder
+from taskorch.frontends.suite._folder import (
+    History,
+    JsonLines,
+    RunFolder,
+    kept_in,
+)
 from taskorch.frontends.suite._formats import headline
 from taskorch.frontends.suite._results import TestRecord, class_of_tests
 
@@ -421,3 +426,44 @@ def test_who_is_held_to_what_it_reserved_is_ended_above_it(tmp_path, monkeypatch
         for each in messages(tmp_path, "failure_notification")
     ]
     assert told == ["memory_error", "memory_error"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits are of Linux")
+def test_a_test_task_reserves_what_others_of_its_class_have_used(tmp_path):
+    """In this run and in those before; one that needs more is run again with all."""
+    body = "held = bytearray(30 << 20)"
+    large = "held = bytearray(200 << 20)"
+    names = [f"t{number}" for number in range(7)]
+
+    def run(last):
+        tasks = ", ".join(
+            f"{{id: {name}, template: {'large' if name in last else 'small'}, "
+            "resources: {memory_mb: 1000}}"
+            for name in (*names, *last)
+        )
+        suite = write(
+            tmp_path,
+            f"templates: {{small: {{command: [{sys.executable}, -c, '{body}']}}, "
+            f"large: {{command: [{sys.executable}, -c, '{large}']}}}}\n"
+            "agent_limits: {total_memory_mb: 1500, enforce: true, measured: true}\n"
+            "recovery: {max_retries: 0}\n"
+            "orchestrator:\n  name: shop\n  task_definitions:\n"
+            f"    unit_tests: [{tasks}]\n",
+        )
+        report = _running.run(suite, tmp_path / "out")
+        assert all(task.has_passed for task in report.tasks)
+        found = RunFolder(tmp_path / "out")
+        return {
+            task.id: (record["attempt"], record["granted_mb"])
+            for task in report.tasks
+            for record in [kept_in(found.results(task.id))]
+        }
+
+    first = run([])
+    assert first["t0"] == (1, 1000)
+    assert 64 <= first["t6"][1] < 150
+    second = run(["big"])
+    assert second["t0"][1] < 150
+    assert second["big"] == (2, 1000)
+    # It has needed more, so that more is granted from then on.
+    assert max(History.read(RunFolder(tmp_path / "out").history).memory.values()) > 100

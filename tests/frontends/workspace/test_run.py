@@ -679,3 +679,27 @@ def test_a_task_that_takes_more_than_it_says_is_ended(runs):
     runs.run()
     assert runs.states() == {"a/large": "failed", "a/small": "completed"}
     assert "of 40 MB of memory" in runs.status("a/large")["error"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits are of Linux")
+def test_a_task_reserves_what_others_of_its_agent_have_used(runs):
+    """One that needs more than that is begun again, with all that it says."""
+
+    def hog(many):
+        return f"{sys.executable} -I -S -c 'x = bytearray({many} << 20); import time; time.sleep(0.3)'"
+
+    limits = "{max_concurrent_agents: 3, enforce: true, measured: true}"
+    write(runs.root, {"workspace.yaml": f"limits: {limits}\n"})
+    small = f"resources: {{memory_mb: 400}}|do: {hog(20)}"
+    large = f"resources: {{memory_mb: 400}}|do: {hog(150)}"
+    runs.write(**{f"a_{number}": small for number in range(9)}, b_large=large)
+    assert runs.run()[0] == 0
+    assert set(runs.states().values()) == {"completed"}
+    assert len(runs.states()) == 10
+    assert runs.began().count("b/large") == 2
+    assert runs.began().count("a/0") == 1
+    # What needs more than it says fails, as without.
+    runs.write(c_larger=f"resources: {{memory_mb: 100}}|do: {hog(150)}")
+    runs.run()
+    assert runs.states()["c/larger"] == "failed"
+    assert "of 100 MB of memory" in runs.status("c/larger")["error"]

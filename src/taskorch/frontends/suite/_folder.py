@@ -206,11 +206,13 @@ class History:
         tasks: Seconds that a task took, by id: newer ones weigh more.
         tests: The same of each test.
         recent: Of each test, the first letters of its latest outcomes, the newest last.
+        memory: MB that a task had at its peak the last time, by id.
     """
 
     tasks: dict[str, float] = attrs.field(factory=dict[str, float])
     tests: dict[str, float] = attrs.field(factory=dict[str, float])
     recent: dict[str, str] = attrs.field(factory=dict[str, str])
+    memory: dict[str, float] = attrs.field(factory=dict[str, float])
 
     @classmethod
     def read(cls, path: Path) -> History:
@@ -221,6 +223,8 @@ class History:
                 {str(n): float(v) for n, v in document["tasks"].items()},
                 {str(n): float(v) for n, v in document["tests"].items()},
                 {str(n): str(v) for n, v in document["recent"].items()},
+                # Earlier versions did not keep it.
+                {str(n): float(v) for n, v in document.get("memory", {}).items()},
             )
         except (OSError, ValueError, KeyError, AttributeError, TypeError):
             # It is a help, and no more.
@@ -236,6 +240,8 @@ class History:
             if record.get("stopped"):
                 continue
             _mix(self.tasks, record["task_id"], record["duration_seconds"])
+            if record.get("memory_mb"):
+                self.memory[record["task_id"]] = record["memory_mb"]
             for test in record["tests"]:
                 if test["outcome"] == "not_run":
                     continue

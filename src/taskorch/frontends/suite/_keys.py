@@ -146,12 +146,15 @@ class AgentLimits:
         total_memory_mb: MiB that all may reserve.
         total_cpu_cores: Cores that all may reserve.
         enforce: Whether a test task is ended that takes more than it has reserved.
+        measured: Whether a test task reserves the memory that others of its class have
+            used, if that is less than it says.
     """
 
     max_agents: int | None = field(_SOME)
     total_memory_mb: float = field(_AMOUNT)
     total_cpu_cores: float = field(_AMOUNT)
     enforce: bool = field(Flag(), default=False)
+    measured: bool = field(Flag(), default=False)
 
 
 @attrs.frozen

@@ -138,6 +138,8 @@ class Limits:
         is_pool: Whether there are as many as there is work for, from `min_agents` to
             `max_agents`; else they are all there from the beginning.
         enforce: Whether a test task is ended that takes more than it has reserved.
+        measured: Whether a test task reserves the memory that others of its class have
+            used, if that is less than it says.
     """
 
     min_agents: int = 1
@@ -148,6 +150,7 @@ class Limits:
     settle: float = 300.0
     is_pool: bool = False
     enforce: bool = False
+    measured: bool = False
 
 
 @attrs.frozen

@@ -21,7 +21,7 @@ from taskorch.executors._programs._governor import Governor, Hold, UnheldError
 from taskorch.frontends.suite._attempt import AttemptInfo, SuiteAttempt
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._judging import CriteriaNotMetError
-from taskorch.model import TASK_VARIABLE, Task
+from taskorch.model import TASK_VARIABLE, Resources, Task
 
 #: What runs in it; also a program for an agent elsewhere.
 WORKER: Final = Path(__file__).with_name("_worker.py")
@@ -184,7 +184,8 @@ def _session_of(pid: int) -> int | None:
 _SHARE: Final = 0.8
 
 
-#: The amounts that a test task is held to.
+#: The amounts that tell what a test task used, and those that it is held to.
+_MEASURED: Final = ("memory_mb", "cpu_seconds")
 _LIMITED: Final = ("cpu", "memory_mb")
 
 
@@ -286,6 +287,8 @@ class SuiteAgent:
             attempt.cut_off("died")
             raise
         end = hold.end(end)
+        amounts = {name: end[name] for name in _MEASURED if end.get(name)}
+        context._note_usage(Resources(**amounts))  # noqa: SLF001 - of ours
         try:
             # One that is being cancelled, or is out of time, stops here.
             context.checkpoint()

@@ -413,5 +413,14 @@ def _limits(limits: ReadMapping, pool: ReadMapping, faults: FaultList) -> Limits
     # More than one to begin with, and no most: so many there are.
     is_pool = any(name in pool.values for name in _SCALES)
     is_pool = is_pool or ("min_agents" in pool.values and most is not None)
-    enforce = limits.get("enforce", usual.enforce)
-    return Limits(least, most, Resources(**held), up, down, settle, is_pool, enforce)
+    return Limits(
+        least,
+        most,
+        Resources(**held),
+        up,
+        down,
+        settle,
+        is_pool,
+        limits.get("enforce", usual.enforce),
+        limits.get("measured", usual.measured),
+    )

@@ -37,6 +37,7 @@ from taskorch.frontends.suite._translation import (
     workflow_of,
 )
 from taskorch.frontends.suite._watching import PhaseClock, watch
+from taskorch.policies import Measured
 from taskorch.runtime import MonotonicClock
 
 #: Seconds that notifications have at the end of a run.
@@ -129,7 +130,7 @@ def run(
         elsewhere=elsewhere,
         journal=place.journal,
         rerun_failed=failed,
-        **options,
+        **(_measured(suite, place) | options),
     )
     receiver = None
     if suite.monitoring.human_notification_webhook is not None:
@@ -198,6 +199,17 @@ def _run(
     for suffix, text in written(report).items():
         Staged(place.report(suffix), text, OWN).commit()
     return report
+
+
+def _measured(suite: Suite, place: RunFolder) -> dict[str, Any]:
+    """An allocator that grants the memory that a class used; in earlier runs, too."""
+    if not suite.limits.measured:
+        return {}
+    measured, memory = Measured(), History.read(place.history).memory
+    for part in parts_of(suite):
+        if part.id in memory:
+            measured.observe(part.kind, memory[part.id])
+    return {"allocator": measured}
 
 
 def _learn(suite: Suite, place: RunFolder, since: float) -> None:

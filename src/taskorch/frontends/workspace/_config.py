@@ -170,6 +170,8 @@ class WorkspaceConfig:
         max_cpu: Cores of a task.
         max_memory_mb: MiB that one task may take.
         enforce: Whether programs are held to the cores and the memory of their tasks.
+        measured: Whether a program reserves the memory that others of its worker have
+            used, if that is less than its task says.
         grace: Seconds between asking a program to end and killing it.
     """
 
@@ -183,6 +185,7 @@ class WorkspaceConfig:
     max_cpu: float = 4.0
     max_memory_mb: float = 8 * 1024.0
     enforce: bool = False
+    measured: bool = False
     grace: float = 10.0
 
     @property
@@ -230,12 +233,15 @@ class LimitsEntry:
         max_cpu_per_agent: Cores of a task.
         max_memory_gb: GiB of a task.
         enforce: Whether a program is ended that takes more than its task says.
+        measured: Whether a program reserves the memory that others of its worker have
+            used, if that is less than its task says.
     """
 
     max_concurrent_agents: int = field(COUNT, default=10)
     max_cpu_per_agent: float = field(Number(), default=4.0)
     max_memory_gb: float = field(Number(), default=8.0)
     enforce: bool = field(Flag(), default=False)
+    measured: bool = field(Flag(), default=False)
 
 
 @attrs.frozen
@@ -321,6 +327,7 @@ def _config(entry: ReadMapping, faults: FaultList) -> WorkspaceConfig:
         max_agents=limits.get("max_concurrent_agents", usual.max_agents),
         max_cpu=limits.get("max_cpu_per_agent", usual.max_cpu),
         enforce=limits.get("enforce", usual.enforce),
+        measured=limits.get("measured", usual.measured),
         max_memory_mb=1024 * limits.get("max_memory_gb", usual.max_memory_mb / 1024),
     )
 

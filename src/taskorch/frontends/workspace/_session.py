@@ -102,6 +102,7 @@ class WorkspaceSession:
             tell=tell,
             held_up=lambda task_id: len(self.plan.held_up_by(task_id)),
             enforce=config.enforce,
+            measured=config.measured,
         )
         for agent in config.programs.values():
             add_agent(self.orchestrator, agent, self.worker.handler(agent))

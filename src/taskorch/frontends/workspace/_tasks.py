@@ -9,6 +9,7 @@ from taskorch._orchestrator import TaskOrchestrator
 from taskorch.frontends.workspace._config import AgentProgram, WorkspaceConfig
 from taskorch.frontends.workspace._task_file import TaskFile
 from taskorch.model import Resources, Task
+from taskorch.policies import Measured
 
 #: Attempts besides tasks: each runs its program as a task of its own, and there are
 #: gates.
@@ -30,6 +31,7 @@ def orchestrator_for(config: WorkspaceConfig) -> TaskOrchestrator:
         resources=Resources(**pools),
         concurrency=2 * config.max_agents + _SPARE,
         grace=config.grace,
+        allocator=Measured() if config.measured else None,
     )
 
 
@@ -53,7 +55,7 @@ def task_for(
         needs[f"phase {name}"] = 1
     if task.cpu:
         needs["cpu"] = task.cpu
-    if task.memory_mb:
+    if task.memory_mb and not config.measured:
         needs["memory_mb"] = task.memory_mb
     return Task(
         "task file",

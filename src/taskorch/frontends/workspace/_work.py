@@ -34,7 +34,14 @@ from taskorch.frontends.workspace._layout import WorkspaceLayout
 from taskorch.frontends.workspace._progress import missing_inputs, missing_outputs
 from taskorch.frontends.workspace._status import Status, StatusRefusedError
 from taskorch.frontends.workspace._task_file import TaskFile, body_of
-from taskorch.model import Program, ProgramResult, Task, stamp
+from taskorch.model import (
+    NO_RESOURCES,
+    Program,
+    ProgramResult,
+    Resources,
+    Task,
+    stamp,
+)
 from taskorch.runtime import MonotonicClock
 
 if TYPE_CHECKING:
@@ -77,7 +84,8 @@ class TaskFileWorker:
 
     *find* says the task file of an id as it is now, and the seconds that it may take;
     None if it has gone. *held_up* says how many tasks wait for one, directly or not.
-    *enforce* says whether programs are held to the cores and the memory of their tasks.
+    *enforce* says whether programs are held to the cores and the memory of their tasks;
+    *measured*, whether each asks for its memory itself, and its worker is its type.
     """
 
     def __init__(
@@ -90,6 +98,7 @@ class TaskFileWorker:
         tell: Tell,
         held_up: Callable[[str], int],
         enforce: bool = False,
+        measured: bool = False,
     ) -> None:
         self._orch = orchestrator
         self._layout = layout
@@ -98,6 +107,7 @@ class TaskFileWorker:
         self._tell = tell
         self._held_up = held_up
         self._enforce = enforce
+        self._measured = measured
         self._clock = MonotonicClock()
         self._slots = _Slots()
         #: What is cancelled from now on has not ended: all is to stop.
@@ -203,8 +213,18 @@ class TaskFileWorker:
             program = self._program(task, agent, claim)
         except (OSError, ValueError) as error:
             return _Outcome(str(error))
+        kind, resources = "program", NO_RESOURCES
+        if self._measured and task.memory_mb:
+            # A size is known of this, which is measured, and not of what waits for it.
+            kind, resources = agent.name, Resources(memory_mb=task.memory_mb)
         handle = self._orch.submit_task(
-            Task("program", program, timeout=timeout, not_before=pause or None)
+            Task(
+                kind,
+                program,
+                timeout=timeout,
+                not_before=pause or None,
+                resources=resources,
+            )
         )
         try:
             result = handle.result()
@@ -241,7 +261,9 @@ class TaskFileWorker:
             "TASK_OUTPUTS": outputs,
             "TASK_FENCE": str(claim.fence),
         }
-        amounts = {"cpu": task.cpu, "memory_mb": task.memory_mb}
+        amounts = {"cpu": task.cpu}
+        if not self._measured:
+            amounts["memory_mb"] = task.memory_mb
         stdin = None
         if agent.stdin and task.command is None:
             stdin = body_of(layout.root / task.path)

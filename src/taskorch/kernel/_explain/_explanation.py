@@ -29,6 +29,7 @@ from taskorch.kernel._explain._people import (
 from taskorch.kernel._explain._words import NOT_STARTED, Wording
 from taskorch.kernel._history import moves_of
 from taskorch.kernel._rows import (
+    LESS,
     Awaited,
     PoolRow,
     Reservation,
@@ -122,7 +123,7 @@ def explain(
         row.state,
         tuple(blockers),
         position,
-        row.reason,
+        row.reason.partition(LESS)[0],
         tuple(then),
         more_agents,
         guess,
@@ -361,11 +362,16 @@ def _granted(row: TaskRow) -> str:
     if not need or (spec.elastic is not None and not row.alloc):
         # Of an elastic request that has ended nobody knows any more what it held.
         return ""
+    less = row.reason.partition(LESS)[2]
+    if less and not row.alloc:
+        return f"It was given less than it asked for: {less}."
     granted = row.alloc or need
     told = f"It {'holds' if row.alloc else 'was given'} {_amounts(granted)}"
     why = f"as agent {row.agent.name} says of tasks that do not say"
     if spec.resources:
         why = "as it asked for"
+    if less:
+        return f"{told}, less than it asked for: {less}."
     if granted != need:
         return f"{told}: of {_amounts(need)}, that is what was granted."
     return f"{told}, {why}."
