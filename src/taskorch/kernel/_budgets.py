@@ -102,7 +102,7 @@ def _apply(
     declared: Units,
 ) -> None:
     row = kernel.budgets.setdefault(name, BudgetRow(name, parent))
-    row.declared = declared
+    row.declared, is_same = declared, totals == totals_of(row)
     for resource, total in totals:
         pool = row.pools.get(resource)
         if pool is None:
@@ -113,7 +113,8 @@ def _apply(
             for bucket in kernel.buckets.values():
                 bucket.purses = None
         pool.total = total
-    row.is_open, row.is_low, row.asked = is_open, False, -abs(row.asked)
+    row.is_open, row.asked = is_open, -abs(row.asked)
+    row.is_low = row.is_low and is_same
     kernel.spent[name] = None
     for each in row.pools.values():
         for place in list(each.short.values()):
