@@ -150,6 +150,18 @@ def reserved_by(kernel: KernelState, row: TaskRow) -> Units:
     return tuple([(pool.name, units) for pool, units in purses if units])
 
 
+def reserved_of(row: TaskRow) -> Units | None:
+    """What the attempt of *row* has still reserved; None: it draws on no budget."""
+    if not row.bucket.spec.budget:
+        return None
+    reserved: dict[str, int] = {}
+    for name, units in row.alloc:
+        if name.startswith(PURSE):
+            resource = name.rpartition(":")[2]
+            reserved[resource] = max(units, reserved.get(resource, 0))
+    return tuple(sorted(reserved.items()))
+
+
 def shortages(kernel: KernelState, bucket: Bucket) -> Iterator[Shortage]:
     """Of which budgets too little is left for a task of *bucket*."""
     for pool, units in purses_of(kernel, bucket):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Callable
@@ -14,10 +15,18 @@ from taskorch._base.ends import KILLED_BY_OTHERS, is_no_room, until_kill
 from taskorch.errors import (
     AttemptInterrupted,
     MemoryLimitError,
+    NotRunningError,
     ProgramFailedError,
     UnenforceableError,
 )
-from taskorch.model import LIMITS, Resources, of_attempt
+from taskorch.model import (
+    LIMITS,
+    SPENT_VARIABLE,
+    Resources,
+    of_attempt,
+    show,
+    units_in,
+)
 from taskorch.protocols import Attempt, AttemptExecutor
 
 if TYPE_CHECKING:
@@ -25,8 +34,9 @@ if TYPE_CHECKING:
 
     from taskorch.executors._programs._executor import ProgramExecutor
     from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
-    from taskorch.model import Enforce, Program, ProgramResult
+    from taskorch.model import Enforce, Program, ProgramResult, Units
 
+_log = logging.getLogger(__name__)
 #: Characters of what a program said last that its error begins with.
 _MAX_LINE: Final = 500
 #: Limits that resources of other names are.
@@ -65,9 +75,13 @@ class Programs(AttemptExecutor["ProgramProcess"]):
                 attempt.end(error=_unstarted(task_id, end.error))
                 return
             assert end.result is not None  # noqa: S101 - one of the two is there
+            if spending is not None and end.result.exit_code < 0:
+                # It was cut off by a signal: nobody knows what it has spent.
+                spending.take_rest()
             error = failure_of(task_id, program, end.result, was_asked=end.was_asked)
             attempt.end(None if error is not None else end.result, error)
 
+        spending = spending_of(attempt)
         program = as_declared(program, attempt, self.enforce)
         return self._opened().start(
             program,
@@ -75,6 +89,7 @@ class Programs(AttemptExecutor["ProgramProcess"]):
             env=of_attempt(task_id, attempt.fence),
             on_end=on_end,
             holding=_Holding(attempt) if task.resources.is_elastic else None,
+            on_spent=spending and spending.take,
         )
 
     def stop(self, begun: ProgramProcess, grace: float) -> None:
@@ -163,6 +178,46 @@ class _Holding:
         with suppress(AttemptInterrupted):
             self._attempt.told("checkpoint", None)
         return self.held()
+
+
+def spending_of(attempt: Attempt) -> Spending | None:
+    """What hears what the program of an attempt has spent; None: of no budget."""
+    return None if attempt.told("reserved", None) is None else Spending(attempt)
+
+
+class Spending:
+    """Hears from a program what it has spent, and tells its attempt."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+
+    def take(self, lines: list[bytes]) -> None:
+        """Take *lines* of JSON, each with amounts by resource."""
+        amounts: dict[str, int] = {}
+        for line in lines:
+            units = units_in(line) if line.strip() else ()
+            if units is None:
+                _log.warning(
+                    "task %s wrote into %s what is no JSON of amounts, such as "
+                    '{"tokens": 1840}, so all that it has reserved counts as spent: %s',
+                    *(self._attempt.task_id, SPENT_VARIABLE, show(line[:_MAX_LINE])),
+                )
+                self.take_rest()
+                continue
+            for name, much in units:
+                amounts[name] = amounts.get(name, 0) + much
+        self._tell(tuple(sorted(amounts.items())))
+
+    def take_rest(self) -> None:
+        """Nobody knows what it has spent: that counts as all that it has reserved."""
+        self._tell(self._attempt.told("reserved", None) or ())
+
+    def _tell(self, units: Units) -> None:
+        try:
+            if units:
+                self._attempt.told("spending", units)
+        except NotRunningError as error:
+            _log.warning("taskorch: %s", error)
 
 
 def _unstarted(task_id: str, error: BaseException) -> ProgramFailedError:
