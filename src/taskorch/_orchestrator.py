@@ -1680,8 +1680,8 @@ class TaskOrchestrator:
         What is submitted in the block, or by such a task, or with `budget="release"`,
         draws on it: it reserves its `resources` as it starts, and says by
         `context.spent` what it has spent. At four fifths it is told of as an alert, by
-        the log, the health and `notify`. When it is used up, tasks wait and people are asked: see
-        `questions`.
+        the log, the health and `notify`. When it is used up, tasks wait and people are
+        asked: see `questions`.
 
         Args:
             name: Its name. One that is there with the same amounts stays as it is, with

@@ -666,7 +666,6 @@ class TroubleTeller:
                 bad.append(f"{name} is blocked, and a person must decide: {reason}")
         return _check("decisions", bad)
 
-
     def _budgets_check(self) -> HealthCheck:
         bad = []
         for row in list(self._rt.kernel.budgets.values()):

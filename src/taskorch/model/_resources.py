@@ -302,6 +302,7 @@ def _refuse_least(name: str, units: int, asked: Mapping[str, int]) -> None:
         hint = f"a min of {name} up to {asked[name] / _SCALE:g}"
     raise InvalidTaskError(msg, hint=hint)
 
+
 #: The smallest amount.
 _LEAST: Final = 0.000_001
 

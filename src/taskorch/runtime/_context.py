@@ -648,7 +648,6 @@ class RemoteContext:
         )
 
 
-
 def _can_be_pickled(value: Any) -> bool:
     try:
         pickle.dumps(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from functools import cached_property, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +26,8 @@ from taskorch.telemetry._trace import write_slices
 if TYPE_CHECKING:
     import os
 
+    from taskorch.kernel import BudgetRow
+    from taskorch.model import Task
     from taskorch.runtime import Runtime
 
 
@@ -478,6 +480,8 @@ def simulate(
         lambda name: name in kernel.tasks or name in kernel.evicted,
         lambda name: kernel.budgets[name].pools if name in kernel.budgets else (),
     )
+    with runtime.lock:
+        plan.assumed += _beyond_budgets(kernel.budgets, plan.tasks)
     if kernel.workflows:
         plan.assumed.append(
             f"The quotas of runs, {some([*kernel.workflows])}, bound nothing: no task "
@@ -487,3 +491,28 @@ def simulate(
         plan, durations, failures, partial(history_of, runtime), spread=draws > 1
     )
     return report_of(Study(means_of(runtime), plan, odds, draws, seed))
+
+
+def _beyond_budgets(
+    budgets: Mapping[str, BudgetRow], tasks: Iterable[Task]
+) -> list[str]:
+    """Of which budgets *tasks* reserve more than is left, in sentences."""
+    needs: dict[tuple[str, str], int] = {}
+    for task in tasks if budgets else ():
+        name = task.budget or ""
+        pools: Container[str] = budgets[name].pools if name in budgets else ()
+        units = {what: many for what, many in task.resources.units if what in pools}
+        while name in budgets:
+            for what in units.keys() & budgets[name].pools.keys():
+                needs[name, what] = needs.get((name, what), 0) + units[what]
+            name = budgets[name].parent
+    sentences = []
+    for (name, what), need in sorted(needs.items()):
+        row = budgets[name]
+        left = max(0, row.pools[what].total - row.pools[what].used)
+        if need > left and not row.is_open:
+            sentences.append(
+                f"Of budget {name}, {left / 1e6:.12g} {what} are left, and the tasks "
+                f"reserve {need / 1e6:.12g}: here, that keeps none of them waiting."
+            )
+    return sentences
