@@ -545,6 +545,8 @@ class TroubleTeller:
 
     def _budget_low(self, event: BudgetLow) -> None:
         """A budget is told of as an alert is."""
+        if event.budget in self._low:
+            return
         self._low[event.budget] = event.at_ns
         amounts = _spent_of(event.spent, event.total, event.resource)
         _ALERTS_LOG.warning("budget %s is low: %s", event.budget, amounts)
@@ -554,11 +556,17 @@ class TroubleTeller:
     def _budget_changed(self, event: BudgetChanged) -> None:
         row = self._rt.kernel.budgets.get(event.budget)
         since = self._low.get(event.budget)
-        if since is None or row is None or (row.is_low and not row.is_open):
+        if since is None or row is None:
+            return
+        spent = row.spent
+        is_low = any(
+            5 * spent.get(name, 0) >= 4 * total for name, total in event.totals
+        )
+        if is_low and not event.is_open:
             return
         del self._low[event.budget]
         words = "there is more of it"
-        if row.is_open:
+        if event.is_open:
             words = "it keeps no task from starting any more"
         _ALERTS_LOG.info("budget %s is not low any more: %s", event.budget, words)
         fields = f"budget {event.budget}", (event.at_ns - since) / NS, words

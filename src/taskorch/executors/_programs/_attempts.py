@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from taskorch.executors._programs._executor import ProgramExecutor
     from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
-    from taskorch.model import Enforce, Program, ProgramResult, Units
+    from taskorch.model import Enforce, Program, ProgramResult
 
 _log = logging.getLogger(__name__)
 #: Characters of what a program said last that its error begins with.
@@ -196,26 +196,27 @@ class Spending:
         amounts: dict[str, int] = {}
         for line in lines:
             units = units_in(line) if line.strip() else ()
+            for name, much in units or ():
+                amounts[name] = amounts.get(name, 0) + much
             if units is None:
                 _log.warning(
                     "task %s wrote into %s what is no JSON of amounts, such as "
                     '{"tokens": 1840}, so all that it has reserved counts as spent: %s',
                     *(self._attempt.task_id, SPENT_VARIABLE, show(line[:_MAX_LINE])),
                 )
+                self._tell(amounts)
+                amounts = {}
                 self.take_rest()
-                continue
-            for name, much in units:
-                amounts[name] = amounts.get(name, 0) + much
-        self._tell(tuple(sorted(amounts.items())))
+        self._tell(amounts)
 
     def take_rest(self) -> None:
         """Nobody knows what it has spent: that counts as all that it has reserved."""
-        self._tell(self._attempt.told("reserved", None) or ())
+        self._tell(dict(self._attempt.told("reserved", None) or ()))
 
-    def _tell(self, units: Units) -> None:
+    def _tell(self, amounts: Mapping[str, int]) -> None:
         try:
-            if units:
-                self._attempt.told("spending", units)
+            if amounts:
+                self._attempt.told("spending", tuple(sorted(amounts.items())))
         except NotRunningError as error:
             _log.warning("taskorch: %s", error)
 
