@@ -1,4 +1,8 @@
-"""Attempts that are programs: how they are begun, and what their ends mean."""
+"""
+Attempts that are programs: how they are begun, what they spend, what their ends mean.
+
+Decision: 0238.
+"""
 
 from __future__ import annotations
 
