@@ -352,10 +352,10 @@ def _show_budget(args: argparse.Namespace, budget: dict[str, Any]) -> None:
     part = f" (part of {line(budget['parent'])})" if budget["parent"] else ""
     print(f"{line(budget['name'])}{part}: {budget['state']}")
     for name, total in budget["total"].items():
-        spent, held, left = (
+        spent, held, rest = (
             f"{budget[part][name]:.12g}" for part in ("spent", "reserved", "left")
         )
-        amounts = f"{spent} of {total:.12g} spent, {held} reserved, {left} left"
+        amounts = f"{spent} of {total:.12g} spent, {held} reserved, {rest} left"
         print(f"  {line(name)}: {amounts}")
     if budget["question"]:
         name = line(args.journal)

@@ -297,11 +297,11 @@ class BudgetUsage:
         }
 
     def __str__(self) -> str:
-        left, parts = self.left, []
+        rest, parts = self.left, []
         for name, much in self.total.items():
             text = f"{self.spent[name]:.12g} of {much:.12g} {name} spent"
             held = self.reserved.get(name, 0)
             text += f", {held:.12g} reserved" if held else ""
-            parts.append(f"{text}, {left[name]:.12g} left")
+            parts.append(f"{text}, {rest[name]:.12g} left")
         whole = f" (part of {self.parent})" if self.parent else ""
         return visible(f"{self.name}{whole}: {self.state}; {'; '.join(parts)}")

@@ -545,7 +545,7 @@ class Planner:
         name = budget_of(request.constraints)
         rt = self._rt
         rt.look_up()
-        left = []
+        amounts = []
         with rt.lock:
             budgets = rt.kernel.budgets
             if name is not None and name not in budgets:
@@ -558,12 +558,12 @@ class Planner:
             while name in budgets:
                 row = budgets[name]
                 if not row.is_open:
-                    left += [
-                        BudgetLeft(name, what, max(0, pool.total - pool.used) / 1e6)
-                        for what, pool in row.pools.items()
+                    amounts += [
+                        BudgetLeft(name, resource, max(0, each.total - each.used) / 1e6)
+                        for resource, each in row.pools.items()
                     ]
                 name = row.parent
-        return left
+        return amounts
 
     def _refuse_past(self, request: TaskRequest) -> None:
         deadline = request.deadline

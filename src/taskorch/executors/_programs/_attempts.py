@@ -93,7 +93,7 @@ class Programs(AttemptExecutor["ProgramProcess"]):
             env=of_attempt(task_id, attempt.fence),
             on_end=on_end,
             holding=_Holding(attempt) if task.resources.is_elastic else None,
-            on_spent=spending and spending.take,
+            on_spent=None if spending is None else spending.take,
         )
 
     def stop(self, begun: ProgramProcess, grace: float) -> None:

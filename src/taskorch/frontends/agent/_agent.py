@@ -406,8 +406,8 @@ class Agent:
             if run.is_dropped:
                 self._runs.pop(run.name, None)
             else:
-                told = {"attempt": run.name, **end, **run.in_result()}
-                self._ends.append((run, told))
+                result = {"attempt": run.name, **end, **run.in_result()}
+                self._ends.append((run, result))
             self._changed.notify_all()
         if run.is_dropped:
             self._runner.forget(run)

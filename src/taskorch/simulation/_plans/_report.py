@@ -501,18 +501,20 @@ def _beyond_budgets(
     for task in tasks if budgets else ():
         name = task.budget or ""
         pools: Container[str] = budgets[name].pools if name in budgets else ()
-        units = {what: many for what, many in task.resources.units if what in pools}
+        units = {n: many for n, many in task.resources.units if n in pools}
         while name in budgets:
-            for what in units.keys() & budgets[name].pools.keys():
-                needs[name, what] = needs.get((name, what), 0) + units[what]
+            for resource in units.keys() & budgets[name].pools.keys():
+                key = name, resource
+                needs[key] = needs.get(key, 0) + units[resource]
             name = budgets[name].parent
     sentences = []
-    for (name, what), need in sorted(needs.items()):
-        row = budgets[name]
-        left = max(0, row.pools[what].total - row.pools[what].used)
-        if need > left and not row.is_open:
+    for (name, resource), need in sorted(needs.items()):
+        pool = budgets[name].pools[resource]
+        rest = max(0, pool.total - pool.used)
+        if need > rest and not budgets[name].is_open:
             sentences.append(
-                f"Of budget {name}, {left / 1e6:.12g} {what} are left, and the tasks "
-                f"reserve {need / 1e6:.12g}: here, that keeps none of them waiting."
+                f"Of budget {name}, {rest / 1e6:.12g} {resource} are left, and the "
+                f"tasks reserve {need / 1e6:.12g}: here, that keeps none of them "
+                "waiting."
             )
     return sentences
