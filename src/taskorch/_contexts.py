@@ -8,6 +8,8 @@ from taskorch.errors import JournalUnavailableError
 from taskorch.runtime import AttemptContext, _context
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from taskorch._managers import AsyncWorkflowContext, WorkflowContext
 
 
@@ -53,6 +55,7 @@ class TaskContext(AttemptContext):
         """
         Say what the attempt has spent of its budget since it said so last.
 
+        In a durable orchestrator it is kept once this has returned, and waits for that.
         What it has reserved is reduced by it; more than that counts, too. As it ends,
         the rest of what it reserved comes back. An attempt that never says anything of
         a resource has spent all that it reserved; so has one that is cut off.
@@ -106,18 +109,29 @@ class AsyncTaskContext:
 
     async def spent(self, **amounts: float) -> None:
         """See `TaskContext.spent`."""
-        self._context.spent(**amounts)
+        context = self._context
+        await self._until_kept(lambda: context.spent(**amounts))
 
     async def checkpoint(self, state: Any = None) -> None:
         """See `TaskContext.checkpoint`."""
         context = self._context
-        committer = context._work._rt.committer
-        if committer is None:
-            context.checkpoint(state)
-            return
-        with committer.deferred() as seqs:
+
+        def keep() -> None:
             context._keep(state)
             context._take_share()
+
+        await self._until_kept(keep)
+        context._stop_if_asked()
+
+    async def _until_kept(self, act: Callable[[], None]) -> None:
+        """*act*; of a durable orchestrator, wait until what it did is kept."""
+        context = self._context
+        committer = context._work._rt.committer
+        if committer is None:
+            act()
+            return
+        with committer.deferred() as seqs:
+            act()
         while True:
             try:
                 await committer.wait_kept_async(seqs)
@@ -126,7 +140,6 @@ class AsyncTaskContext:
                 # See `Committer.wait_kept_unless`.
                 if context.cancelled:
                     raise
-        context._stop_if_asked()
 
 
 def current_context() -> TaskContext:

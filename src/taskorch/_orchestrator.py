@@ -1679,9 +1679,9 @@ class TaskOrchestrator:
 
         What is submitted in the block, or by such a task, or with `budget="release"`,
         draws on it: it reserves its `resources` as it starts, and says by
-        `context.spent` what it has spent. At four fifths there is an event,
-        `BudgetLow`. When it is used up, tasks wait and people are asked: see
-        `questions`.
+        `context.spent` what it has spent. At four fifths it is told of as an alert, by
+        the log, the health and `notify`. When it is used up, tasks wait and people are
+        asked: see `questions`.
 
         Args:
             name: Its name. One that is there with the same amounts stays as it is, with
@@ -1695,7 +1695,10 @@ class TaskOrchestrator:
         """
         from taskorch._managers import declare  # noqa: PLC0415 - when needed
 
-        return declare(self._rt, name, parent, amounts)
+        budget = declare(self._rt, name, parent, amounts)
+        # That little is left of it, somebody is told.
+        self._teller()
+        return budget
 
     @property
     def agents(self) -> AgentManager:

@@ -622,6 +622,8 @@ class Client:
     explain_scaling: Final = asking(AgentManager.explain_scaling, documents)
     clear_memo: Final = asking(MemoManager.clear, int)
     resize_resources: Final = asking(ResourceManager.resize, nothing)
+    budgets: Final = asking(ResourceManager.budgets, documents)
+    raise_budget: Final = asking(ResourceManager.raise_budget, document)
     # The names that some had first.
     approve: Final = asking(WorkflowManager.approve, bool)
     restart: Final = asking(WorkflowManager.restart, str)
@@ -794,6 +796,8 @@ class AsyncClient:
     explain_scaling: Final = on_thread(Client.explain_scaling)
     clear_memo: Final = on_thread(Client.clear_memo)
     resize_resources: Final = on_thread(Client.resize_resources)
+    budgets: Final = on_thread(Client.budgets)
+    raise_budget: Final = on_thread(Client.raise_budget)
 
 
 for _verb in VERBS.values():

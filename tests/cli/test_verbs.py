@@ -38,6 +38,10 @@ def place(request, tmp_path, monkeypatch):
     orch.workflows.start(wait, id="n2")
     orch.submit_task(Task.wait_for("go", id="wait"))
     orch.submit_task(Task.call(add, 1, 2, id="sum")).result(PATIENCE)
+    orch.budget("release", tokens=100, eur=2)
+    needs = {"tokens": 30}
+    task = Task.call(add, 1, 2, resources=needs, budget="release", id="paid")
+    orch.submit_task(task).result(PATIENCE)
     if request.param == "journal":
         orch.stop(drain=False)
         yield path
@@ -89,6 +93,19 @@ def test_runs_are_changed(place, capsys):
     assert "late" in capsys.readouterr().out
 
 
+def test_budgets_are_shown_and_raised(place, capsys):
+    assert main(["budgets", place]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "release: ok",
+        "  eur: 0 of 2 spent, 0 reserved, 2 left",
+        "  tokens: 30 of 100 spent, 0 reserved, 70 left",
+    ]
+    assert main(["raise-budget", place, "release", '{"tokens": 200}']) == 0
+    assert "30 of 200 spent, 0 reserved, 170 left" in capsys.readouterr().out
+    (budget,) = json.loads(said(capsys, "budgets", place, "--json"))["budgets"]
+    assert budget["left"] == {"tokens": 170, "eur": 2}
+
+
 def test_starts_are_held(place, capsys):
     assert said(capsys, "hold", place, "repair", "--by", "ada") == (
         f"nothing new starts, until: taskorch release {place} --by ada"
@@ -116,6 +133,9 @@ def test_answers_are_json_if_it_is_asked_for(place, capsys):
         (["reward", "sum", "2"], "a number from -1 to 1"),
         (["change", "set_priority"], "priority= and 'set_priority' go together"),
         (["reject", "n1", "--by", "ada"], "'n1' names no phase of a run"),
+        (["raise-budget", "relase", '{"tokens": 1}'], "there are release"),
+        (["raise-budget", "release", '{"tokens": 0}'], "name amounts above 0"),
+        (["raise-budget", "release", "{}"], "name amounts"),
         (["pause-run", "n9"], "no workflow has been started with the id 'n9'"),
     ],
 )

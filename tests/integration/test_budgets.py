@@ -178,6 +178,22 @@ def test_people_stop_it(orch):
     assert orch.status("other").state in ("cancelled", "completed")
 
 
+def test_after_a_stop_people_are_asked_about_what_comes_then(orch):
+    with orch.budget("release", tokens=100) as budget:
+        orch.submit_task(drawing(90, 90)).result(PATIENCE)
+        waiting = orch.submit_task(drawing(40, 10))
+        first = asked(orch)
+        orch.answer(first.id, "stop", by="ann")
+        eventually(waiting.cancelled)
+        assert budget.usage.question is None
+        later = orch.submit_task(drawing(40, 10))
+        second = asked(orch)
+    assert second.id != first.id
+    assert budget.usage.question == second.id
+    orch.answer(second.id, "raise", by="ann")
+    later.result(PATIENCE)
+
+
 def test_somebody_raises_it_before_it_is_answered(orch):
     with orch.budget("release", tokens=100) as budget:
         orch.submit_task(drawing(90, 90)).result(PATIENCE)

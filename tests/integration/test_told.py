@@ -20,7 +20,13 @@ from hypothesis import strategies as st
 from tests.integration.test_notifying import Hook, utc
 from tests.integration.tools import PATIENCE, Hold, eventually, part
 
-from taskorch import InvalidTaskError, Task, TaskOrchestrator, Workflow
+from taskorch import (
+    InvalidTaskError,
+    Task,
+    TaskOrchestrator,
+    Workflow,
+    current_context,
+)
 from taskorch.recovery import Alerts
 
 #: What the work of the next slots comes to: an error's text, or "" for a good end.
@@ -152,6 +158,32 @@ def triple(number: int) -> int:
         msg = f"no rows of {number}"
         raise ValueError(msg)
     return 3 * number
+
+
+def test_a_budget_that_is_low_is_an_alert(hook: Hook, caplog: Any) -> None:
+    caplog.set_level(logging.INFO, logger="taskorch.alerts")
+
+    def spend(many: int) -> None:
+        current_context().spent(tokens=many)
+
+    with TaskOrchestrator() as orch:
+        orch.notify(hook.url, allow_private=True, about=["alert"])
+        with orch.budget("release", tokens=100) as budget:
+            orch.submit(spend, 79).result(PATIENCE)
+            orch.submit(spend, 1).result(PATIENCE)
+        eventually(lambda: messages(hook, "alert"))
+        (message,) = messages(hook)
+        assert (message["name"], message["state"]) == ("budget release", "raised")
+        assert message["text"] == "alert budget release: 80 of 100 tokens spent"
+        assert message["severity"] == "warning"
+        assert part(orch, "budgets").detail == "release: 80 of 100 tokens spent"
+        # It is still low, and that is no news.
+        budget.raise_to(tokens=99)
+        budget.raise_to(tokens=300)
+        eventually(lambda: len(messages(hook)) >= 2)
+        assert [each["state"] for each in messages(hook)] == ["raised", "cleared"]
+        assert part(orch, "budgets").status == "ok"
+        assert "budget release is not low any more" in caplog.text
 
 
 def test_a_map_that_fails_since_a_call_did_is_one_failure(hook: Hook) -> None:

@@ -12,6 +12,7 @@ from taskorch.kernel import (
     Search,
     check_invariants,
     explain,
+    reserved_of,
     take_snapshot,
 )
 from taskorch.model import Resources, TaskState
@@ -393,3 +394,27 @@ def test_never_overspent(seed):
 def test_never_overspent_in_many_runs():
     for seed in range(10_000):
         run(seed, 12)
+
+
+def test_that_it_is_low_is_said_once_until_there_is_more_or_less(machine):
+    draw(machine, "a", 80)
+    machine.end("a")
+    budget(machine, "release", is_open=True)
+    budget(machine, "release")
+    assert len(told(machine, BudgetLow)) == 1
+    budget(machine, "release", tokens=99)
+    assert len(told(machine, BudgetLow)) == 2
+    budget(machine, "release", tokens=200)
+    assert not machine.kernel.budgets["release"].is_low
+
+
+def test_what_is_still_reserved_is_known(machine):
+    budget(machine, "part", parent="release", tokens=50)
+    draw(machine, "a", 20, name="part")
+    assert reserved_of(machine.row("a")) == Resources(tokens=20).units
+    spend(machine, "a", tokens=15)
+    assert reserved_of(machine.row("a")) == Resources(tokens=5).units
+    spend(machine, "a", tokens=15)
+    assert reserved_of(machine.row("a")) == ()
+    machine.submit("free")
+    assert reserved_of(machine.row("free")) is None

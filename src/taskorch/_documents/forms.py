@@ -28,7 +28,14 @@ from taskorch._base.limits import MAX_AMOUNT, MAX_SECONDS
 from taskorch._base.vocabulary import meant
 from taskorch._documents.located import FilePlace, Located, plain
 from taskorch.errors import InvalidTaskError, TaskorchError, ValidationFailedError
-from taskorch.model import check_seconds, has_segments, id_problem, is_number, show
+from taskorch.model import (
+    check_seconds,
+    has_segments,
+    id_problem,
+    is_number,
+    scope_problem,
+    show,
+)
 
 #: What a form returns of a value that is wrong.
 WRONG: Final[Any] = object()
@@ -244,6 +251,14 @@ def _id_of(text: str) -> str:
 
 #: A text that can be the id of a task, of one word.
 ID: Final = Text(check=_id_of)
+
+
+def _scope_of(text: str) -> str:
+    text = text.strip()
+    problem = scope_problem(text)
+    if problem is not None:
+        raise ValueError(problem)
+    return text
 
 
 @attrs.frozen
@@ -499,6 +514,10 @@ class Each:
         if self.least:
             schema["minItems"] = self.least
         return _any_of(schema, self.form.schema()) if self.or_one else schema
+
+
+#: What may be written, as seen from the folder of a project.
+SCOPES: Final = Each(Text(check=_scope_of), needs="a list of paths", or_one=True)
 
 
 # -- mappings --------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from taskorch._base.read_only import ReadOnly
 from taskorch.errors import InvalidTaskError, InvalidTransitionError, TaskorchError
 from taskorch.events import BudgetExhausted
-from taskorch.kernel import BudgetRow, totals_of
+from taskorch.kernel import BudgetRow, Kernel, totals_of
 from taskorch.model import (
     TERMINAL,
     Answer,
@@ -59,7 +59,8 @@ class Budget:
     def usage(self) -> BudgetUsage:
         """How much there is, is spent and is reserved, all of one instant."""
         with self._rt.lock:
-            return usage_of(self._rt.kernel.budgets[self.name])
+            kernel = self._rt.kernel
+            return usage_of(kernel, kernel.budgets[self.name])
 
     def raise_to(self, **totals: float) -> None:
         """
@@ -117,7 +118,7 @@ def declare(
     return Budget(rt, name)
 
 
-def change(runtime: Any, name: str, amounts: Mapping[str, float]) -> None:
+def change(runtime: Any, name: str, amounts: Mapping[str, float]) -> BudgetUsage:
     """
     Set how much there is of a budget: see `ResourceManager.raise_budget`.
 
@@ -125,17 +126,24 @@ def change(runtime: Any, name: str, amounts: Mapping[str, float]) -> None:
         InvalidTaskError: There is no such budget, or an amount is none.
     """
     totals = _totals_of(name, amounts)
-    _step(runtime, name, totals, is_open=False)
+    if not totals:
+        msg = f"nothing is said of how much there is of budget {show(name)}"
+        raise InvalidTaskError(msg, hint='name amounts: {"tokens": 300_000}')
+    return _step(runtime, name, totals, is_open=False)
 
 
-def _step(rt: Runtime, name: str, totals: Units, *, is_open: bool) -> None:
-    def step(now: int) -> None:
+def _step(rt: Runtime, name: str, totals: Units, *, is_open: bool) -> BudgetUsage:
+    def step(now: int) -> BudgetUsage:
         if name not in rt.kernel.budgets:
             msg = f"there is no budget {show(name)}"
-            raise InvalidTaskError(msg, hint="orch.budget(…) declares it")
+            names = ", ".join(rt.kernel.budgets) or "none"
+            hint = f"there are {names}; orch.budget(…) declares one"
+            raise InvalidTaskError(msg, hint=hint)
         rt.kernel.change_budget(name, totals, now, is_open=is_open)
+        return usage_of(rt.kernel, rt.kernel.budgets[name])
 
-    rt.step(step, keep=True)
+    usage: BudgetUsage = rt.step(step, keep=True)
+    return usage
 
 
 def _totals_of(name: str, amounts: Mapping[str, float]) -> Units:
@@ -146,8 +154,11 @@ def _totals_of(name: str, amounts: Mapping[str, float]) -> Units:
     return checked.units
 
 
-def usage_of(row: BudgetRow) -> BudgetUsage:
-    """A budget as a value."""
+def usage_of(kernel: Kernel, row: BudgetRow) -> BudgetUsage:
+    """Under the lock: a budget as a value."""
+    asked = kernel.tasks.get(_question_of(row.name, row.asked))
+    if asked is not None and asked.state in TERMINAL:
+        asked = None
     names = [name for name, _ in totals_of(row)]
     spent = {name: row.spent[name] for name in names}
     used = {name: row.pools[name].used for name in names}
@@ -158,7 +169,14 @@ def usage_of(row: BudgetRow) -> BudgetUsage:
         ReadOnly({name: (used[name] - spent[name]) / _SCALE for name in names}),
         row.parent or None,
         row.is_open,
+        row.is_low,
+        None if asked is None else asked.id,
     )
+
+
+def _question_of(name: str, number: int) -> str:
+    """The id of the question about a budget that is asked for the *number*th time."""
+    return f"budget-{name}/{number}"
 
 
 class _Asking:
@@ -174,13 +192,13 @@ class _Asking:
 def _ask(rt: Runtime, name: str, number: int) -> None:
     """Ask what is to become of a budget that is used up, for the *number*th time."""
     with rt.lock:
-        usage = usage_of(rt.kernel.budgets[name])
+        usage = usage_of(rt.kernel, rt.kernel.budgets[name])
     total, spent = dict(usage.total), dict(usage.spent)
     parts = [f"{spent[n]:.12g} of {much:.12g} {n}" for n, much in total.items()]
     question = Task.question(
         f"Budget {name} has too little left: {', '.join(parts)} spent. What now?",
         options=CHOICES,
-        id=f"budget-{name}/{number}",
+        id=_question_of(name, number),
         details={"budget": name, "total": total, "spent": spent},
     )
     try:
@@ -202,6 +220,8 @@ def _act(rt: Runtime, name: str, number: int, handle: Any) -> None:
     answer: Answer = handle.result()
     if answer.choice == "stop":
         _stop(rt, name)
+        # About what comes after that, people are asked again.
+        _step(rt, name, (), is_open=False)
     elif answer.choice == "finish":
         _step(rt, name, (), is_open=True)
     elif answer.changes:

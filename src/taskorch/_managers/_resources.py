@@ -241,37 +241,48 @@ class ResourceManager:
         return usages
 
     @verb(
-        "The budgets, with what is spent and what is reserved.",
+        "The budgets, with what is spent, reserved and left.",
         "journal",
-        lacks=FOR_PROGRAMS,
+        "GET /budgets",
+        gives="budgets",
+        command="budgets: show how much of budgets is spent and left",
     )
     def budgets(self) -> list[BudgetUsage]:
         """The budgets, with what is spent and reserved, all of one instant."""
         rt = self._rt
         rt.look_up()
         with rt.lock:
-            return [usage_of(row) for row in rt.kernel.budgets.values()]
+            kernel = rt.kernel
+            return [usage_of(kernel, row) for row in kernel.budgets.values()]
 
     @verb(
         "Set how much there is of a budget in all.",
         "journal",
-        lacks=FOR_PROGRAMS,
+        "POST /budgets/{name}",
+        gives="budget",
+        refuses=(422,),
+        forms={
+            "totals": {"type": "object", "additionalProperties": {"type": "number"}}
+        },
+        command="raise-budget NAME TOTALS: set how much there is of a budget",
     )
-    def raise_budget(self, name: str, totals: Mapping[str, float]) -> None:
+    def raise_budget(self, name: str, totals: Mapping[str, float]) -> BudgetUsage:
         """
         Set how much there is of a budget in all; what is not named stays.
+
+        What there is of it then, is the answer.
 
         Tasks that wait for it go on. Less is allowed: what is spent is spent. A budget
         that is declared again, as a program does after a restart, keeps this.
 
         Args:
             name: The budget.
-            totals: How much there is, by resource.
+            totals: How much there is, by resource: `{"tokens": 300000}`.
 
         Raises:
             InvalidTaskError: There is no such budget, or an amount is none.
         """
-        change_budget(self._rt, name, totals)
+        return change_budget(self._rt, name, totals)
 
     @verb(
         "Set the share of a pool above which it counts as saturated.",

@@ -31,6 +31,8 @@ from taskorch.errors import (
 from taskorch.events import (
     AlertCleared,
     AlertRaised,
+    BudgetChanged,
+    BudgetLow,
     ComponentFailed,
     ScheduleFired,
     ScheduleSkipped,
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
 _LOG: Final = logging.getLogger("taskorch.schedules")
 _BLOCKED_LOG: Final = logging.getLogger("taskorch.blocked")
 _PARTS_LOG: Final = logging.getLogger("taskorch.parts")
+_ALERTS_LOG: Final = logging.getLogger("taskorch.alerts")
 
 Kind: TypeAlias = Literal["schedule", "run", "task"]
 _KINDS: Final[tuple[Kind, ...]] = ("schedule", "run", "task")
@@ -234,8 +237,8 @@ class TroubleTeller:
     """
     Tells people what they would not hear otherwise, on a thread of its own.
 
-    One orchestrator has one, once it has a schedule, an alert or a receiver, or is
-    served.
+    One orchestrator has one, once it has a schedule, an alert, a budget or a receiver,
+    or is served.
     """
 
     def __init__(self, orch: Any, runtime: Runtime) -> None:
@@ -251,6 +254,8 @@ class TroubleTeller:
         self._judged: dict[str, str] = {}
         #: What was told of these.
         self._asked: dict[str, dict[str, Any]] = {}
+        #: Budgets of which it was told that they are low, and when that was, in ns.
+        self._low: dict[str, int] = {}
         #: Runs of schedules of which a task has ended: when to look at them.
         self._runs: dict[str, float] = {}
         #: What was said of parts and slots, and when.
@@ -270,6 +275,8 @@ class TroubleTeller:
             TaskFailed: self._ended,
             AlertRaised: self._alert,
             AlertCleared: self._alert,
+            BudgetLow: self._budget_low,
+            BudgetChanged: self._budget_changed,
             ComponentFailed: self._part_failed,
         }
         self._takes = takes
@@ -280,6 +287,7 @@ class TroubleTeller:
             self._schedules_check,
             self._runs_check,
             self._decisions_check,
+            self._budgets_check,
         ]
         self._put(self._started, None)
 
@@ -535,6 +543,35 @@ class TroubleTeller:
             self._message("alert", number, visible(text), timestamp=at, **fields)
         )
 
+    def _budget_low(self, event: BudgetLow) -> None:
+        """A budget is told of as an alert is."""
+        if event.budget in self._low:
+            return
+        self._low[event.budget] = event.at_ns
+        amounts = _spent_of(event.spent, event.total, event.resource)
+        _ALERTS_LOG.warning("budget %s is low: %s", event.budget, amounts)
+        fields = f"budget {event.budget}", "warning", "", amounts
+        self._alert(AlertRaised(event.seq, event.at_ns, *fields))
+
+    def _budget_changed(self, event: BudgetChanged) -> None:
+        row = self._rt.kernel.budgets.get(event.budget)
+        since = self._low.get(event.budget)
+        if since is None or row is None:
+            return
+        spent = row.spent
+        is_low = any(
+            5 * spent.get(name, 0) >= 4 * total for name, total in event.totals
+        )
+        if is_low and not event.is_open:
+            return
+        del self._low[event.budget]
+        words = "there is more of it"
+        if event.is_open:
+            words = "it keeps no task from starting any more"
+        _ALERTS_LOG.info("budget %s is not low any more: %s", event.budget, words)
+        fields = f"budget {event.budget}", (event.at_ns - since) / NS, words
+        self._alert(AlertCleared(event.seq, event.at_ns, *fields))
+
     def _part_failed(self, event: ComponentFailed) -> None:
         text = visible(f"the {event.component} failed: {event.message}")
         if self._is_news(text):
@@ -636,6 +673,24 @@ class TroubleTeller:
             else:
                 bad.append(f"{name} is blocked, and a person must decide: {reason}")
         return _check("decisions", bad)
+
+    def _budgets_check(self) -> HealthCheck:
+        bad = []
+        for row in list(self._rt.kernel.budgets.values()):
+            if row.is_open or not (row.is_low or row.asked > 0):
+                continue
+            amounts = [
+                _spent_of(spent, row.pools[name].total, name)
+                for name, spent in list(row.spent.items())
+            ]
+            asks = "; tasks wait for more" if row.asked > 0 else ""
+            bad.append(f"{row.name}: {', '.join(amounts)}{asks}")
+        return _check("budgets", bad)
+
+
+def _spent_of(spent: int, total: int, resource: str) -> str:
+    """How much is spent of a resource, of amounts in millionths."""
+    return f"{spent / 1e6:.12g} of {total / 1e6:.12g} {resource} spent"
 
 
 def _check(component: str, bad: list[str]) -> HealthCheck:

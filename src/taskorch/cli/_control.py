@@ -341,6 +341,27 @@ def _show_questions(args: argparse.Namespace, questions: list[dict[str, Any]]) -
         print(f"taskorch answer {name} {line(questions[0]['id'])} CHOICE --by NAME")
 
 
+def _show_budgets(args: argparse.Namespace, budgets: list[dict[str, Any]]) -> None:
+    for each in budgets:
+        _show_budget(args, each)
+    if not budgets:
+        print("No budget is declared.")
+
+
+def _show_budget(args: argparse.Namespace, budget: dict[str, Any]) -> None:
+    part = f" (part of {line(budget['parent'])})" if budget["parent"] else ""
+    print(f"{line(budget['name'])}{part}: {budget['state']}")
+    for name, total in budget["total"].items():
+        spent, held, rest = (
+            f"{budget[part][name]:.12g}" for part in ("spent", "reserved", "left")
+        )
+        amounts = f"{spent} of {total:.12g} spent, {held} reserved, {rest} left"
+        print(f"  {line(name)}: {amounts}")
+    if budget["question"]:
+        name = line(args.journal)
+        print(f"  taskorch answer {name} {line(budget['question'])} raise --by NAME")
+
+
 def _show_question(asked: dict[str, Any]) -> None:
     print(f"{line(asked['id'])}: {line(asked['text'])}")
     due, details = asked["due"], asked["details"]
@@ -385,6 +406,8 @@ _SHOWN: Final[Mapping[str, Callable[[argparse.Namespace, Any], None]]] = {
     "change_tasks": _show_changed,
     "expire_tasks": _show_changed,
     "memo.clear": _show_forgotten,
+    "resources.budgets": _show_budgets,
+    "resources.raise_budget": _show_budget,
 }
 _DOCUMENTS: Final[
     Mapping[str, Callable[[argparse.Namespace, dict[str, Any]], dict[str, Any]]]

@@ -102,7 +102,7 @@ def _apply(
     declared: Units,
 ) -> None:
     row = kernel.budgets.setdefault(name, BudgetRow(name, parent))
-    row.declared = declared
+    row.declared, is_same = declared, totals == totals_of(row)
     for resource, total in totals:
         pool = row.pools.get(resource)
         if pool is None:
@@ -113,7 +113,8 @@ def _apply(
             for bucket in kernel.buckets.values():
                 bucket.purses = None
         pool.total = total
-    row.is_open, row.is_low, row.asked = is_open, False, -abs(row.asked)
+    row.is_open, row.asked = is_open, -abs(row.asked)
+    row.is_low = row.is_low and is_same
     kernel.spent[name] = None
     for each in row.pools.values():
         for place in list(each.short.values()):
@@ -147,6 +148,18 @@ def reserved_by(kernel: KernelState, row: TaskRow) -> Units:
     row_extra(row).spent = {}
     purses = purses_of(kernel, row.bucket)
     return tuple([(pool.name, units) for pool, units in purses if units])
+
+
+def reserved_of(row: TaskRow) -> Units | None:
+    """What the attempt of *row* has still reserved; None: it draws on no budget."""
+    if not row.bucket.spec.budget:
+        return None
+    reserved: dict[str, int] = {}
+    for name, units in row.alloc:
+        if name.startswith(PURSE):
+            resource = name.rpartition(":")[2]
+            reserved[resource] = max(units, reserved.get(resource, 0))
+    return tuple(sorted(reserved.items()))
 
 
 def shortages(kernel: KernelState, bucket: Bucket) -> Iterator[Shortage]:

@@ -1004,14 +1004,17 @@ class KernelState:
 
     def pool_stats(self) -> dict[str, PoolStats]:
         """The pools as values, and budgets by their names and resources."""
-        pools = {n: pool for n, pool in self.pools.items() if not pool.is_quota}
+        stats = {
+            name: PoolStats(pool.total / 1e6, pool.used / 1e6)
+            for name, pool in self.pools.items()
+            if not pool.is_quota
+        }
         for name, budget in self.budgets.items():
             for resource, pool in budget.pools.items():
-                pools[f"budget {name}: {resource}"] = pool
-        return {
-            name: PoolStats(pool.total / 1e6, pool.used / 1e6)
-            for name, pool in pools.items()
-        }
+                amounts = pool.total, pool.used, budget.spent[resource]
+                total, used, spent = (units / 1e6 for units in amounts)
+                stats[f"budget {name}: {resource}"] = PoolStats(total, used, spent)
+        return stats
 
     def quiescent(self) -> bool:
         """Whether nothing can proceed without input from outside."""

@@ -123,6 +123,7 @@ from taskorch.model._program import OUR_VARIABLES as OUR_VARIABLES
 from taskorch.model._program import PROGRAM_VARIABLE as PROGRAM_VARIABLE
 from taskorch.model._program import PROGRESS_VARIABLE as PROGRESS_VARIABLE
 from taskorch.model._program import RUN_VARIABLE as RUN_VARIABLE
+from taskorch.model._program import SPENT_VARIABLE as SPENT_VARIABLE
 from taskorch.model._program import TASK_VARIABLE as TASK_VARIABLE
 from taskorch.model._program import Enforce as Enforce
 from taskorch.model._program import InheritEnv as InheritEnv
@@ -163,6 +164,8 @@ from taskorch.model._resources import Units as Units
 from taskorch.model._resources import elasticity_of as elasticity_of
 from taskorch.model._resources import requested as requested
 from taskorch.model._resources import to_units as to_units
+from taskorch.model._resources import units_in as units_in
+from taskorch.model._resources import units_spent as units_spent
 from taskorch.model._retry_policy import RetryPolicy as RetryPolicy
 from taskorch.model._retry_policy import check_seconds as check_seconds
 from taskorch.model._retry_policy import to_patience as to_patience

@@ -43,6 +43,8 @@ PROGRAM_VARIABLE: Final = "TASKORCH_PROGRAM"
 #: line to when it is at a checkpoint.
 ALLOCATION_VARIABLE: Final = "TASKORCH_ALLOCATION"
 CHECKPOINT_VARIABLE: Final = "TASKORCH_CHECKPOINT"
+#: Of a task that draws on a budget: the pipe into which it writes what it has spent.
+SPENT_VARIABLE: Final = "TASKORCH_SPENT"
 #: The task of which it is an attempt, and the fence of that: `epoch.number`.
 TASK_VARIABLE: Final = "TASKORCH_TASK"
 FENCE_VARIABLE: Final = "TASKORCH_FENCE"
@@ -58,6 +60,7 @@ OUR_VARIABLES: Final = (
     PROGRAM_VARIABLE,
     ALLOCATION_VARIABLE,
     CHECKPOINT_VARIABLE,
+    SPENT_VARIABLE,
     TASK_VARIABLE,
     FENCE_VARIABLE,
     ARTIFACTS_VARIABLE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import attrs
 
@@ -246,6 +247,8 @@ class BudgetUsage:
         reserved: How much attempts that run may still spend.
         parent: The budget that it is part of, or None.
         is_open: Whether it keeps no task from starting any more.
+        is_low: Whether four fifths of a resource are spent.
+        question: The id of the question that people are asked about it, or None.
     """
 
     name: str
@@ -254,6 +257,23 @@ class BudgetUsage:
     reserved: Mapping[str, float]
     parent: str | None = None
     is_open: bool = False
+    is_low: bool = False
+    question: str | None = None
+
+    @property
+    def state(self) -> str:
+        """
+        How it stands, in a word.
+
+        `ok`; `low`: four fifths are spent; `exhausted`: a resource is spent, or a task
+        waits for more than there will be; `open`: it keeps no task from starting.
+        """
+        if self.is_open:
+            return "open"
+        is_spent = any(self.spent[name] >= much for name, much in self.total.items())
+        if is_spent or self.question:
+            return "exhausted"
+        return "low" if self.is_low else "ok"
 
     @property
     def left(self) -> Mapping[str, float]:
@@ -262,3 +282,26 @@ class BudgetUsage:
             name: self.spent[name] + self.reserved.get(name, 0) for name in self.total
         }
         return {n: max(0.0, much - used[n]) for n, much in self.total.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The budget as JSON has it."""
+        return {
+            "name": self.name,
+            "state": self.state,
+            "total": dict(self.total),
+            "spent": dict(self.spent),
+            "reserved": dict(self.reserved),
+            "left": dict(self.left),
+            "parent": self.parent,
+            "question": self.question,
+        }
+
+    def __str__(self) -> str:
+        rest, parts = self.left, []
+        for name, much in self.total.items():
+            text = f"{self.spent[name]:.12g} of {much:.12g} {name} spent"
+            held = self.reserved.get(name, 0)
+            text += f", {held:.12g} reserved" if held else ""
+            parts.append(f"{text}, {rest[name]:.12g} left")
+        whole = f" (part of {self.parent})" if self.parent else ""
+        return visible(f"{self.name}{whole}: {self.state}; {'; '.join(parts)}")

@@ -7,6 +7,7 @@ one cpu, and when they have ended it is exactly free again.
 
 from __future__ import annotations
 
+import json
 from collections.abc import ItemsView, Iterator, Mapping
 from typing import ClassVar, Final, Literal, TypeAlias
 
@@ -300,3 +301,33 @@ def _refuse_least(name: str, units: int, asked: Mapping[str, int]) -> None:
         msg = f"min is {least} {name}, more than the {asked[name] / _SCALE:g} asked for"
         hint = f"a min of {name} up to {asked[name] / _SCALE:g}"
     raise InvalidTaskError(msg, hint=hint)
+
+
+#: The smallest amount.
+_LEAST: Final = 0.000_001
+
+
+def units_spent(amounts: Mapping[str, float]) -> Units:
+    """
+    What was spent, in whole millionths: a part of one counts as one.
+
+    Raises:
+        InvalidTaskError: It is no amount: negative, or no number.
+    """
+    checked = Resources.of(
+        {
+            name: _LEAST if is_number(amount, 0, _LEAST) and amount else amount
+            for name, amount in amounts.items()
+        }
+    )
+    return tuple(sorted((*checked.units, *((name, 0) for name in checked.zeros))))
+
+
+def units_in(line: bytes) -> Units | None:
+    """What a line of JSON says was spent, as `units_spent`; None: that is no amount."""
+    try:
+        pairs = json.loads(line, object_pairs_hook=list)
+        amounts = dict(pairs)
+        return units_spent(amounts) if len(amounts) == len(pairs) else None
+    except (ValueError, TypeError, RecursionError):
+        return None

@@ -382,11 +382,13 @@ class PoolStats:
 
     Attributes:
         total: How much there is.
-        used: How much is held.
+        used: How much is held; of a budget, how much is spent or reserved.
+        spent: Of a budget, how much is spent; None: it is no budget.
     """
 
     total: float
     used: float
+    spent: float | None = None
 
     @property
     def free(self) -> float:

@@ -58,6 +58,7 @@ from taskorch.planning._values import Choice as Choice
 from taskorch.planning._values import Constraint as Constraint
 from taskorch.planning._values import Deadline as Deadline
 from taskorch.planning._values import Dependency as Dependency
+from taskorch.planning._values import DrawsOn as DrawsOn
 from taskorch.planning._values import ExecutionPlan as ExecutionPlan
 from taskorch.planning._values import MaxCost as MaxCost
 from taskorch.planning._values import MaxPeak as MaxPeak

@@ -19,9 +19,9 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from taskorch._base.limits import NS
-from taskorch.events import Event, TaskCompleted, TaskSubmitted
+from taskorch.events import BudgetSpent, Event, TaskCompleted, TaskSubmitted
 from taskorch.model import Call, Program, Task, TaskState
-from taskorch.planning._values import Quantity
+from taskorch.planning._values import COST, Quantity
 from taskorch.protocols import DurableJournal
 from taskorch.runtime import task_of
 
@@ -427,17 +427,26 @@ class Measurements:
         self._rt: Runtime = runtime
         #: What attempts were seen to use of late: the type, the payload, and how much.
         self._used: deque[tuple[str, Any, dict[str, float]]] = deque(maxlen=_WAITING)
+        #: Of tasks that have not completed, what they have spent as `cost`.
+        self._costs: dict[str, int] = {}
         #: Of each type, the end of the latest measurement that was taken in.
         self._learnt: dict[str, int] = {}
         self._has_read = False
         runtime.signals.task_completed.connect(self._completed)
+        runtime.signals.budget_spent.connect(self._spent)
 
     def _completed(self, event: Event) -> None:
         """On the thread that publishes, which waits for no planning."""
         assert isinstance(event, TaskCompleted)  # noqa: S101 - of that signal
-        task = task_in(self._rt, event.task_id) if event.usage else None
+        amounts = _amounts(event, self._costs.pop(event.task_id, 0))
+        task = task_in(self._rt, event.task_id) if amounts else None
         if task is not None:
-            self._used.append((task.type, task.payload, _amounts(event)))
+            self._used.append((task.type, task.payload, amounts))
+
+    def _spent(self, event: Event) -> None:
+        """Likewise: what a task costs is what all its attempts have spent."""
+        assert isinstance(event, BudgetSpent)  # noqa: S101 - of that signal
+        _add_cost(self._costs, event)
 
     def tell(self, estimator: Estimator) -> None:
         """Tell *estimator* what was measured since one was told last."""
@@ -469,15 +478,19 @@ class Measurements:
     def _read_past(self, journal: DurableJournal, estimator: Estimator) -> None:
         """What a journal has measured, so far as it reaches back."""
         tasks: dict[str, tuple[str, Any, float | None]] = {}
+        costs: dict[str, int] = {}
         for fact, task in journal.read(begin_of_past(self._rt)):
             if type(fact) is TaskSubmitted:
                 tasks[fact.task_id] = fact.type, task.payload, task.expected
+            elif type(fact) is BudgetSpent:
+                _add_cost(costs, fact)
             elif type(fact) is TaskCompleted and fact.attempt:
                 # What a wait or a decision completes has no attempt, and no length.
                 kind, payload, stated = tasks.pop(fact.task_id, ("", None, None))
                 if kind:
                     estimator.observe(kind, fact.latency, payload, stated=stated)
-                    estimator.observe_usage(kind, payload, _amounts(fact))
+                    used = _amounts(fact, costs.pop(fact.task_id, 0))
+                    estimator.observe_usage(kind, payload, used)
                     self._learnt[kind] = fact.at_ns
 
     def _payloads(
@@ -500,5 +513,16 @@ class Measurements:
         return payloads
 
 
-def _amounts(event: TaskCompleted) -> dict[str, float]:
-    return {name: units / _SCALE for name, units in event.usage}
+def _add_cost(costs: dict[str, int], event: BudgetSpent) -> None:
+    """Add what was spent as `cost`; the tasks longest unheard of are forgotten."""
+    cost = dict(event.spent).get(COST, 0)
+    if cost:
+        costs[event.task_id] = costs.pop(event.task_id, 0) + cost
+        if len(costs) > _WAITING:
+            del costs[next(iter(costs))]
+
+
+def _amounts(event: TaskCompleted, cost: int) -> dict[str, float]:
+    """What was used and what it cost, by name; *cost* is in millionths."""
+    amounts = {name: units / _SCALE for name, units in event.usage}
+    return {**amounts, COST: cost / _SCALE} if cost else amounts

@@ -29,7 +29,15 @@ from taskorch.errors import (
 from taskorch.events import (
     Event,
 )
-from taskorch.model import Task, TaskFilter, TaskState, check_count, check_seconds, show
+from taskorch.model import (
+    Resources,
+    Task,
+    TaskFilter,
+    TaskState,
+    check_count,
+    check_seconds,
+    show,
+)
 from taskorch.planning._domain import (
     MAX_SECONDS,
     MAX_STEPS,
@@ -57,6 +65,7 @@ from taskorch.planning._problems import (
     failing,
     like,
     named_by,
+    need_of,
     needs_of,
     order_edges,
     problem_of,
@@ -99,7 +108,9 @@ from taskorch.planning._stages import (
     task_of,
 )
 from taskorch.planning._values import (
+    COST,
     Before,
+    BudgetLeft,
     Choice,
     Constraint,
     Deadline,
@@ -112,6 +123,7 @@ from taskorch.planning._values import (
     ResourceEstimate,
     TaskRequest,
     ValidationResult,
+    budget_of,
     rates_of,
 )
 from taskorch.policies._router import PINNED
@@ -414,7 +426,7 @@ class Planner:
         ways: Iterable[Any] | None = None,
         rest: Callable[[Draft], Draft | None] | None = None,
     ) -> ExecutionPlan:
-        constraints = _constraints(request, self._rt.now())
+        constraints = self._constraints(request)
         end = monotonic() + max_seconds
         conflict: tuple[tuple[Constraint, ...], str] | None = None
         rejected: list[str] = []
@@ -513,6 +525,46 @@ class Planner:
         is_sooner = in_time.estimated_duration <= plan.estimated_duration
         return in_time if is_sooner or problem.lengths is not None else plan
 
+    def _constraints(self, request: TaskRequest) -> tuple[Constraint, ...]:
+        """
+        Those of a request, with its deadline, and what is left of its budget.
+
+        Raises:
+            PlanningError: There is no such budget.
+        """
+        deadline = request.deadline
+        constraints = request.constraints
+        if isinstance(deadline, datetime):
+            deadline = max(0.0, deadline.timestamp() - self._rt.now() / NS)
+        if deadline is not None:
+            constraints = (*constraints, Deadline(float(deadline)))
+        return (*constraints, *self._left(request))
+
+    def _left(self, request: TaskRequest) -> list[BudgetLeft]:
+        """What is left of the budget that a request draws on, and of those above."""
+        name = budget_of(request.constraints)
+        rt = self._rt
+        rt.look_up()
+        amounts = []
+        with rt.lock:
+            budgets = rt.kernel.budgets
+            if name is not None and name not in budgets:
+                msg = f"request {request.id!r}: there is no budget {show(name)}"
+                hint = f"orch.budget({show(name)}, cost=…) declares it"
+                near = guess(name, budgets)
+                raise PlanningError(
+                    msg + near, conflict=(f"the budget {name}",), hint=hint
+                )
+            while name in budgets:
+                row = budgets[name]
+                if not row.is_open:
+                    amounts += [
+                        BudgetLeft(name, resource, max(0, each.total - each.used) / 1e6)
+                        for resource, each in row.pools.items()
+                    ]
+                name = row.parent
+        return amounts
+
     def _refuse_past(self, request: TaskRequest) -> None:
         deadline = request.deadline
         if isinstance(deadline, datetime):
@@ -549,6 +601,7 @@ class Planner:
             msg = f"the resolver gave {show(draft)}: a Draft of a workflow is needed"
             raise PlanningError(msg)
         options: dict[str, dict[str, Any]] = {}
+        budget = budget_of(request.constraints)
         for name in draft.workflow:
             task = draft.workflow[name].task
             changes: dict[str, Any] = {}
@@ -559,6 +612,8 @@ class Planner:
                 changes["requires"] = tuple(sorted(needs | {*request.requirements}))
             if request.deadline is not None and task.deadline is None:
                 changes["deadline"] = request.deadline
+            if budget is not None and task.budget is None:
+                changes["budget"] = budget
             if changes:
                 options[name] = changes
         if not options:
@@ -575,6 +630,7 @@ class Planner:
         for name, above in draft.workflow.dependencies.items():
             task = draft.workflow[name].task
             cost = cost_of(task.type, draft.costs.get(name, 0.0))
+            cost = cost or task.resources.get(COST, 0.0)
             measured = None if cost else self.estimator.cost(task.type, task.payload)
             tasks.append(
                 PlannedTask(
@@ -610,6 +666,11 @@ class Planner:
             for task in tasks
             if draft.workflow[task.id].task.expected is None
         }
+        for task in tasks:
+            own = draft.workflow[task.id].task
+            if task.cost and _bounds_cost(constraints, own.budget):
+                more = _with_cost(own.resources, task.cost)
+                options.setdefault(task.id, {})["resources"] = more
         plan = ExecutionPlan(
             id=request.id,
             request=request,
@@ -668,7 +729,7 @@ class Planner:
             estimated_duration=Quantity(seconds, high, source),
             estimated_cost=round(cost, 9),
         )
-        limits = _limits(constraints, seconds, cost, peaks)
+        limits = _limits(constraints, plan.tasks, seconds, cost, peaks)
         broken += sum(used > limit + 1e-6 for _, used, limit in limits)
         plan = attrs.evolve(plan, binding=_binding(plan, constraints))
         return _Timed(plan, broken, value)
@@ -700,6 +761,11 @@ class Planner:
             self._refuse_past(plan.request)
         except PlanningError as error:
             findings.append(PlanFinding("deadline_past", error.message, "the request"))
+        constraints: Sequence[Constraint] = ()
+        try:
+            constraints = self._constraints(plan.request)
+        except PlanningError as error:
+            findings.append(PlanFinding("no_budget", error.message, error.hint or ""))
         names = {agent.name for agent in means_of(self._rt).agents}
         for name in sorted({t.agent for t in plan.tasks if t.agent} - names):
             text = f"agent {name} is not there: the router chooses another"
@@ -736,7 +802,7 @@ class Planner:
             # The simulator takes all agents for equally fast.
             is_said = all(task.agent for task in plan.tasks)
             seconds = paced if is_said else max(seconds, paced)
-        findings += self._broken(plan, report, seconds)
+        findings += self._broken(plan, report, seconds, constraints)
         return findings, seconds if ended else None
 
     def _paced(self, plan: ExecutionPlan) -> float | None:
@@ -753,12 +819,15 @@ class Planner:
         return in_order(problem, [task.agent for task in plan.tasks]).makespan / 1000
 
     def _broken(
-        self, plan: ExecutionPlan, report: Any, seconds: float
+        self,
+        plan: ExecutionPlan,
+        report: Any,
+        seconds: float,
+        constraints: Sequence[Constraint],
     ) -> Iterator[PlanFinding]:
-        """The constraints that do not hold in the simulator."""
-        constraints = _constraints(plan.request, self._rt.now())
+        """The *constraints* that do not hold in the simulator."""
         cost, peaks = plan.estimated_cost, report.peak.resources
-        for each, used, limit in _limits(constraints, seconds, cost, peaks):
+        for each, used, limit in _limits(constraints, plan.tasks, seconds, cost, peaks):
             if used > limit + 1e-6:
                 code, sentence, cause = _BROKEN[type(each)]
                 resource = getattr(each, "resource", "")
@@ -833,7 +902,7 @@ class Planner:
         now = monotonic()
         end = now + seconds
         means = means_of(self._rt)
-        constraints = _constraints(plan.request, self._rt.now())
+        constraints = self._constraints(plan.request)
         problem = problem_of(
             plan.tasks,
             plan.workflow,
@@ -1172,6 +1241,8 @@ class Planner:
                 for kind in sorted({*types})
             ],
         }
+        if budget_of(request.constraints) is not None:
+            versions["what is left of its budget has changed"] = self._left(request)
         for domain in self.domains.values():
             if request.type in domain.tasks:
                 versions["the code of its domain has changed"] = domain.version
@@ -1351,14 +1422,19 @@ def _foretold(plan: ExecutionPlan) -> float:
     return float(plan.estimated_duration) * (stated / estimated if estimated else 1.0)
 
 
-def _constraints(request: TaskRequest, now: int) -> tuple[Constraint, ...]:
-    """Those of a request, with its deadline as one of them."""
-    deadline = request.deadline
-    if deadline is None:
-        return request.constraints
-    if isinstance(deadline, datetime):
-        deadline = max(0.0, deadline.timestamp() - now / NS)
-    return (*request.constraints, Deadline(float(deadline)))
+def _bounds_cost(constraints: Iterable[Constraint], budget: str | None) -> bool:
+    """Whether the cost of a task that draws on *budget* is bounded by that."""
+    return any(
+        isinstance(each, BudgetLeft) and (each.budget, each.resource) == (budget, COST)
+        for each in constraints
+    )
+
+
+def _with_cost(resources: Resources, cost: float) -> Resources:
+    """*resources*, with the *cost* that is reserved of a budget if none is said."""
+    if COST in resources or resources.is_elastic:
+        return resources
+    return Resources(**dict(resources), cost=cost)
 
 
 def _ordered(
@@ -1392,6 +1468,7 @@ def _ordered(
 
 def _limits(
     constraints: Iterable[Constraint],
+    tasks: Sequence[PlannedTask],
     seconds: float,
     cost: float,
     peaks: Mapping[str, float],
@@ -1404,6 +1481,8 @@ def _limits(
             yield each, cost, each.amount
         elif isinstance(each, MaxPeak):
             yield each, peaks.get(each.resource, 0.0), each.amount
+        elif isinstance(each, BudgetLeft):
+            yield each, need_of(tasks, each.resource, cost), each.amount
 
 
 #: Of a constraint that is broken: the code, what is said of it, and the cause.
@@ -1415,6 +1494,11 @@ _BROKEN: Final = {
         "{0:g} {1} are in use at once: it breaks",
         "optimize puts it in order",
     ),
+    BudgetLeft: (
+        "budget",
+        "{0:.12g} {1} is needed: it breaks",
+        "orch.resources.raise_budget sets how much there is",
+    ),
 }
 
 
@@ -1424,7 +1508,7 @@ def _binding(plan: ExecutionPlan, constraints: Sequence[Constraint]) -> str | No
     seconds, cost = float(plan.estimated_duration), plan.estimated_cost
     shares = [
         (used / limit, f"{each}: {used:g} is taken")
-        for each, used, limit in _limits(constraints, seconds, cost, peaks)
+        for each, used, limit in _limits(constraints, plan.tasks, seconds, cost, peaks)
         if limit
     ]
     share, text = max(shares, default=(0.0, ""))

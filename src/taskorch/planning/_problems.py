@@ -9,6 +9,7 @@ a plan has beyond its draft is then the same for both: an order, waits and estim
 from __future__ import annotations
 
 import heapq
+import math
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
@@ -27,7 +28,9 @@ from taskorch.planning._scheduling import (
 )
 from taskorch.planning._stages import Draft
 from taskorch.planning._values import (
+    COST,
     Before,
+    BudgetLeft,
     Constraint,
     Deadline,
     Dependency,
@@ -474,7 +477,19 @@ def failing(  # noqa: C901, PLR0912 - a case a constraint
     limits = [each.amount for each in constraints if isinstance(each, MaxCost)]
     if limits and cost > min(limits) + 1e-9:
         return f"its tasks cost {cost:g}"
+    for each in constraints:
+        if isinstance(each, BudgetLeft):
+            need = need_of(tasks, each.resource, cost)
+            if need > each.amount + 1e-9:
+                return f"its tasks need {need:.12g} {each.resource}"
     return None
+
+
+def need_of(tasks: Iterable[PlannedTask], resource: str, cost: float) -> float:
+    """What *tasks*, which come to this *cost*, need of a resource of a budget."""
+    if resource == COST:
+        return cost
+    return math.fsum(task.resources.get(resource, 0.0) for task in tasks)
 
 
 def _has_ring(parents: Sequence[Sequence[int]]) -> bool:
@@ -508,8 +523,8 @@ _NAMES: Final = frozenset({"type", "payload", "id", "after"})
 _OPTIONS: Final = tuple(
     field.name for field in attrs.fields(Task) if field.name not in _NAMES
 )
-#: What an order gives to a task.
-_ORDERED: Final = ("priority", "expected", "metadata")
+#: What a plan gives to a task.
+_ORDERED: Final = ("priority", "expected", "metadata", "resources")
 
 
 def shape_of(

@@ -172,13 +172,47 @@ class Before:
         return f"{self.first} before {self.then}"
 
 
-Constraint: TypeAlias = Deadline | MaxCost | MaxPeak | Before
+@attrs.frozen
+class DrawsOn:
+    """
+    Its tasks draw on a budget, and need no more than is left of it.
+
+    What its tasks cost is `cost` there; of other resources they need what they reserve.
+
+    Attributes:
+        budget: Its name.
+    """
+
+    budget: str = attrs.field(
+        validator=_text("the name of a budget"), metadata=may_be(Text())
+    )
+
+    def __str__(self) -> str:
+        return f"the budget {self.budget}"
+
+
+@attrs.frozen
+class BudgetLeft:
+    """What is left of a resource of a budget, or of one that it is part of."""
+
+    budget: str
+    resource: str
+    amount: float
+
+    def __str__(self) -> str:
+        return f"the budget {self.budget} ({self.amount:.12g} {self.resource} left)"
+
+
+Constraint: TypeAlias = Deadline | MaxCost | MaxPeak | Before | DrawsOn | BudgetLeft
+#: What a cost is called where it is a resource: of tasks, and of budgets.
+COST: Final = "cost"
 #: The kinds of constraints in JSON.
 KINDS: Final[Mapping[str, type[Any]]] = {
     "deadline": Deadline,
     "maxCost": MaxCost,
     "maxPeak": MaxPeak,
     "before": Before,
+    "drawsOn": DrawsOn,
 }
 
 
@@ -191,12 +225,21 @@ def _constraints(value: object) -> tuple[Constraint, ...]:
         raise InvalidTaskError(msg, hint="constraints=[Deadline(3600), MaxCost(20)]")
     constraints = tuple(value)
     for each in constraints:
-        if not isinstance(each, Deadline | MaxCost | MaxPeak | Before):
+        if not isinstance(each, tuple(KINDS.values())):
             msg = f"{show(each)} is no constraint"
-            raise InvalidTaskError(
-                msg, hint="there are Deadline, MaxCost, MaxPeak and Before"
-            )
+            names = ", ".join(cls.__name__ for cls in KINDS.values())
+            raise InvalidTaskError(msg, hint=f"there are {names}")
+    if sum(isinstance(each, DrawsOn) for each in constraints) > 1:
+        msg = "a request draws on one budget"
+        hint = "let one budget be part of the other: orch.budget(…, parent=…)"
+        raise InvalidTaskError(msg, hint=hint)
     return constraints
+
+
+def budget_of(constraints: Iterable[Constraint]) -> str | None:
+    """The budget that is drawn on; None: none is."""
+    names = (each.budget for each in constraints if isinstance(each, DrawsOn))
+    return next(names, None)
 
 
 def _one_word(_self: Any, _field: Any, value: Any) -> None:

@@ -126,14 +126,17 @@ class Attempt(Protocol):
         In another process, its function has called a method of its context.
 
         Args:
-            what: `"progress"`, `"checkpoint"` or `"allocation"`. A checkpoint with a
-                value returns once that is kept: call it where others need not wait.
-            value: What the method was given.
+            what: `"progress"`, `"checkpoint"`, `"allocation"`, `"spent"`, `"spending"`
+                or `"reserved"`. A checkpoint with a value, and `"spent"`, return once
+                that is kept: call them where others need not wait. `"spending"` is the
+                same as `"spent"`, and does not wait.
+            value: What the method was given; what was spent is in whole millionths.
 
         Returns:
             What that process is to know: of a checkpoint, what the attempt holds from
-            now on; of `"allocation"`, what it holds. Both in whole millionths, as
-            `Resources.units` has it.
+            now on; of `"allocation"`, what it holds; of `"reserved"`, what it has still
+            reserved of its budget, or None if it draws on none. All in whole
+            millionths, as `Resources.units` has it.
 
         Raises:
             Exception: What the method is to raise there, such as an

@@ -40,6 +40,7 @@ from taskorch.kernel import (
     StopAttempt,
     TaskRow,
     describe,
+    reserved_of,
     row_extra,
 )
 from taskorch.model import (
@@ -305,9 +306,15 @@ class Attempt:
         if what == "progress":
             self._rt.progress(self._work, self.number, value)
             return None
-        if what == "spent":
+        if what == "spending":
             self._rt.spend(self._work, self.number, value)
             return None
+        if what == "spent":
+            context_of(self._work, self.number)._spend_units(value)
+            return None
+        if what == "reserved":
+            with self._rt.lock:
+                return reserved_of(self._row)
         if what in ("printed", "logged"):
             output = self._rt.output
             if output is not None:

@@ -40,11 +40,11 @@ from taskorch.model import (
     Resources,
     Task,
     TaskState,
-    is_number,
     replaced,
     run_of,
     show,
     stem_of,
+    units_spent,
 )
 from taskorch.model._made_for import MadeFor
 from taskorch.runtime import _written
@@ -485,7 +485,16 @@ class AttemptContext:
 
     def _spend(self, amounts: Mapping[str, float]) -> None:
         """See `TaskContext.spent`."""
-        self._rt.spend(self._work, self.attempt, units_spent(amounts))
+        self._spend_units(units_spent(amounts))
+
+    def _spend_units(self, units: Units) -> None:
+        """Count *units* as spent; of a durable orchestrator, once that is kept."""
+        committer = self._rt.committer
+        if committer is not None:
+            committer.refuse_to_block()
+        self._rt.spend(self._work, self.attempt, units)
+        if committer is not None:
+            committer.wait_kept_unless(committer.last, lambda: self.cancelled)
 
     def remote(self) -> RemoteContext:
         """A copy for another process."""
@@ -621,7 +630,7 @@ class RemoteContext:
         units = units_spent(amounts)
         if HERE.link is None:
             self._refuse("spent()")
-        HERE.link.tell("spent", (self.task_id, self.attempt), units)
+        HERE.link.ask("spent", (self.task_id, self.attempt), units)
 
     def checkpoint(self, state: Any = None) -> None:
         """See `TaskContext.checkpoint`; only from worker processes of ours."""
@@ -641,26 +650,6 @@ class RemoteContext:
         return logging.LoggerAdapter(
             LOG, {"task_id": self.task_id, "attempt": self.attempt}
         )
-
-
-#: The smallest amount.
-_LEAST: Final = 0.000_001
-
-
-def units_spent(amounts: Mapping[str, float]) -> Units:
-    """
-    What was spent, in whole millionths: a part of one counts as one.
-
-    Raises:
-        InvalidTaskError: It is no amount: negative, or no number.
-    """
-    checked = Resources.of(
-        {
-            name: _LEAST if is_number(amount, 0, _LEAST) and amount else amount
-            for name, amount in amounts.items()
-        }
-    )
-    return tuple(sorted((*checked.units, *((name, 0) for name in checked.zeros))))
 
 
 def _can_be_pickled(value: Any) -> bool:

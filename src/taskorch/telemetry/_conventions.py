@@ -36,10 +36,11 @@ ATTEMPT: Final = "taskorch.attempt"
 REASON: Final = "taskorch.reason"
 CAUSE: Final = "taskorch.cause"
 DELAY: Final = "taskorch.retry.delay"
-#: Of metrics: the state of tasks, what the retry handler did, and the pool.
+#: Of metrics: the state of tasks, what the retry handler did, the pool, the budget.
 STATE: Final = "taskorch.state"
 OUTCOME: Final = "taskorch.outcome"
 RESOURCE: Final = "taskorch.resource"
+BUDGET: Final = "taskorch.budget"
 #: What an attempt holds: this, a dot, and the name of a resource.
 HELD: Final = "taskorch.allocation"
 

@@ -37,7 +37,7 @@ from taskorch.events import (
     TaskSuspended,
     signal_name,
 )
-from taskorch.model import PHASE_LIMIT, Stats
+from taskorch.model import PHASE_LIMIT, PoolStats, Stats
 from taskorch.telemetry import _conventions as names
 from taskorch.telemetry._conventions import AnySignals
 
@@ -80,11 +80,34 @@ def _retries(stats: Stats) -> Iterator[_Told]:
 
 
 def _pool_usage(stats: Stats) -> Iterator[_Told]:
-    return _by_pool((name, pool.used) for name, pool in stats.resources.items())
+    return _by_pool((name, pool.used) for name, pool in _pools(stats))
 
 
 def _pool_limit(stats: Stats) -> Iterator[_Told]:
-    return _by_pool((name, pool.total) for name, pool in stats.resources.items())
+    return _by_pool((name, pool.total) for name, pool in _pools(stats))
+
+
+def _pools(stats: Stats) -> Iterator[tuple[str, PoolStats]]:
+    for name, pool in stats.resources.items():
+        if pool.spent is None:
+            yield name, pool
+
+
+def _budget_spent(stats: Stats) -> Iterator[_Told]:
+    for attributes, pool in _budgets(stats):
+        yield attributes, pool.spent or 0.0
+
+
+def _budget_left(stats: Stats) -> Iterator[_Told]:
+    for attributes, pool in _budgets(stats):
+        yield attributes, pool.free
+
+
+def _budgets(stats: Stats) -> Iterator[tuple[dict[str, str], PoolStats]]:
+    for name, pool in stats.resources.items():
+        if pool.spent is not None:
+            budget, _, resource = name.removeprefix("budget ").partition(": ")
+            yield {names.BUDGET: budget, names.RESOURCE: resource}, pool
 
 
 def _by_pool(amounts: Iterable[tuple[str, float]]) -> Iterator[_Told]:
@@ -189,6 +212,8 @@ LEVELS: Final = (
     ("taskorch.tasks", "{task}", "Tasks that have not ended, by state.", _tasks),
     ("taskorch.pool.usage", "1", "What is held of a pool.", _pool_usage),
     ("taskorch.pool.limit", "1", "What there is of a pool.", _pool_limit),
+    ("taskorch.budget.spent", "1", "What is spent of a budget.", _budget_spent),
+    ("taskorch.budget.left", "1", "What is neither spent nor reserved.", _budget_left),
     ("taskorch.agent.usage", "{attempt}", "Attempts that an agent runs.", _agent_usage),
     ("taskorch.agent.limit", "{attempt}", "The most of them.", _agent_limit),
     ("taskorch.slots.leaked", "{slot}", "Held by what would not stop.", _leaked),

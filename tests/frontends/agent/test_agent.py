@@ -32,7 +32,7 @@ from taskorch import (
     TaskFailedError,
     TaskOrchestrator,
 )
-from taskorch.frontends.agent import Abilities, Agent, progress
+from taskorch.frontends.agent import Abilities, Agent, progress, spent
 from taskorch.frontends.agent._line import Line, Refusal, ServiceAddress, Unreachable
 from taskorch.frontends.agent._runs import AgentRun
 from taskorch.recovery import RecoveryHandler
@@ -293,6 +293,66 @@ def test_a_function_says_how_far_it_is(service):
 
 def test_what_nobody_has_asked_for_is_told_to_nobody():
     progress({"done": 1})
+
+
+@pytest.mark.parametrize(
+    ("script", "counted"),
+    [
+        (
+            "echo '{\"tokens\": 3}' >$TASKORCH_SPENT; echo '{\"tokens\": 4}' >$TASKORCH_SPENT",
+            7,
+        ),
+        ("echo '{\"tokens\": 50}' >$TASKORCH_SPENT; exit 3", 50),
+        ("echo '{\"tokens\": 0}' >$TASKORCH_SPENT", 0),
+        ("echo '{\"tokens\": 3}' >$TASKORCH_SPENT; kill -9 $$", 20),
+        ("echo '{\"tokens\": 3}' >$TASKORCH_SPENT; echo what >$TASKORCH_SPENT", 20),
+        ("true", 20),
+    ],
+)
+def test_a_program_elsewhere_says_what_it_has_spent(service, script, counted):
+    with running(service), service.orch.budget("release", tokens=1_000) as budget:
+        handle = service.orch.submit_task(sh(script, resources={"tokens": 20}))
+        handle.exception(60)
+        assert budget.usage.spent == {"tokens": counted}
+        # Of one that draws on no budget, nothing is asked.
+        none = sh('test -z "${TASKORCH_SPENT:-}"')
+    with running(service, "other"):
+        assert service.orch.submit_task(none).result(60).exit_code == 0
+
+
+def test_a_function_elsewhere_says_what_it_has_spent(service):
+    def work(many):
+        spent(tokens=many)
+        spent(tokens=1)
+        with pytest.raises(InvalidTaskError):
+            spent(tokens=-1)
+        if many > 50:
+            raise ValueError
+
+    with (
+        running(service, abilities=Abilities((), {"work": work})),
+        service.orch.budget("release", tokens=1_000) as budget,
+    ):
+        needs = {"tokens": 20}
+        service.orch.submit_task(Task("work", 3, resources=needs)).result(60)
+        assert budget.usage.spent == {"tokens": 4}
+        service.orch.submit_task(Task("work", 60, resources=needs)).exception(60)
+        assert budget.usage.spent == {"tokens": 65}
+    spent(tokens=1)
+
+
+def test_an_agent_that_is_lost_has_spent_all_that_it_reserved(service):
+    script = "echo '{\"tokens\": 3}' >$TASKORCH_SPENT; sleep 600"
+    with service.orch.budget("release", tokens=1_000) as budget:
+        task = sh(script, resources={"tokens": 20}, id="t")
+        with running(service):
+            service.orch.submit_task(task)
+            eventually(
+                lambda: service.orch.get_task_status("t").state.value == "running"
+            )
+        assert service.orch.agents.is_lost("far")
+        eventually(lambda: budget.usage.spent == {"tokens": 20})
+        service.orch.cancel_task("t")
 
 
 def test_the_last_whole_line_is_the_progress(tmp_path):

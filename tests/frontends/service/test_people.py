@@ -45,6 +45,7 @@ DOES = {
         *("backfill_schedule", "edit_schedule", "cancel_workflow", "pause_workflow"),
         *("resume_workflow", "restart_workflow", "approve_workflow"),
         *("reject_workflow", "cancel_backfill", "pause_backfill", "resume_backfill"),
+        "raise_budget",
     },
     "administer": {
         *("spawn_agent", "terminate_agent", "resize_resources", "prune", "tokens"),

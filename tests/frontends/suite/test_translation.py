@@ -13,7 +13,7 @@ from tests.frontends.suite.tools import (
     Virtual,
 )
 
-from taskorch import Resources, TaskOrchestrator
+from taskorch import Resources, TaskOrchestrator, ValidationFailedError
 from taskorch.frontends.suite import _translation, load
 from taskorch.testing import Outcome
 
@@ -86,6 +86,45 @@ def test_order_goes_on_behind_what_is_blocked(write):
     )
     suite = Virtual(write(text), fails=["A"]).run()
     assert suite.states() == {"A": FAILED, "B": BLOCKED, "C": OK}
+
+
+def test_what_may_write_the_same_is_not_tested_at_once(write):
+    text = small(
+        [
+            "{id: A, writes: [build/**]}",
+            "{id: B, writes: build/b/x.txt}",
+            "{id: C, writes: [docs/**]}",
+            "{id: D, subtasks: [P, {id: Q, writes: [docs/q]}], writes: [build/d]}",
+            "{id: E}",
+        ]
+    )
+    suite = Virtual(write(text), agents=[f"agent_{n}" for n in range(9)]).run()
+    spans = {name: times[0] for name, times in suite.times().items()}
+
+    def meet(*names):
+        (begin, end), (other_begin, other_end) = (spans[name] for name in names)
+        return begin < other_end and other_begin < end
+
+    assert not meet("A", "B")
+    assert not meet("A", "P")
+    assert not meet("C", "Q")
+    assert meet("A", "C") or meet("A", "Q")
+    assert meet("B", "P")
+
+
+@pytest.mark.parametrize(
+    ("entry", "fault"),
+    [
+        ("{id: A, writes: [../x]}", "has '..'"),
+        ("{id: A, writes: [/etc]}", "no path below the folder"),
+        ("{id: A, writes: 7}", "a text is needed"),
+        ("{id: A, writes: [x], shards: 2}", "would wait for each other"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(write, entry, fault):
+    with pytest.raises(ValidationFailedError) as refused:
+        load(write(small([entry])))
+    assert fault in str(refused.value)
 
 
 def test_a_failure_blocks_what_depends_on_it_and_the_phases_after_it():

@@ -1,10 +1,15 @@
-"""Attempts that are programs: how they are begun, and what their ends mean."""
+"""
+Attempts that are programs: how they are begun, what they spend, what their ends mean.
+
+Decision: 0238.
+"""
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -14,10 +19,18 @@ from taskorch._base.ends import KILLED_BY_OTHERS, is_no_room, until_kill
 from taskorch.errors import (
     AttemptInterrupted,
     MemoryLimitError,
+    NotRunningError,
     ProgramFailedError,
     UnenforceableError,
 )
-from taskorch.model import LIMITS, Resources, of_attempt
+from taskorch.model import (
+    LIMITS,
+    SPENT_VARIABLE,
+    Resources,
+    of_attempt,
+    show,
+    units_in,
+)
 from taskorch.protocols import Attempt, AttemptExecutor
 
 if TYPE_CHECKING:
@@ -27,6 +40,7 @@ if TYPE_CHECKING:
     from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
     from taskorch.model import Enforce, Program, ProgramResult
 
+_log = logging.getLogger(__name__)
 #: Characters of what a program said last that its error begins with.
 _MAX_LINE: Final = 500
 #: Limits that resources of other names are.
@@ -65,9 +79,13 @@ class Programs(AttemptExecutor["ProgramProcess"]):
                 attempt.end(error=_unstarted(task_id, end.error))
                 return
             assert end.result is not None  # noqa: S101 - one of the two is there
+            if spending is not None and end.result.exit_code < 0:
+                # It was cut off by a signal: nobody knows what it has spent.
+                spending.take_rest()
             error = failure_of(task_id, program, end.result, was_asked=end.was_asked)
             attempt.end(None if error is not None else end.result, error)
 
+        spending = spending_of(attempt)
         program = as_declared(program, attempt, self.enforce)
         return self._opened().start(
             program,
@@ -75,6 +93,7 @@ class Programs(AttemptExecutor["ProgramProcess"]):
             env=of_attempt(task_id, attempt.fence),
             on_end=on_end,
             holding=_Holding(attempt) if task.resources.is_elastic else None,
+            on_spent=None if spending is None else spending.take,
         )
 
     def stop(self, begun: ProgramProcess, grace: float) -> None:
@@ -163,6 +182,47 @@ class _Holding:
         with suppress(AttemptInterrupted):
             self._attempt.told("checkpoint", None)
         return self.held()
+
+
+def spending_of(attempt: Attempt) -> Spending | None:
+    """What hears what the program of an attempt has spent; None: of no budget."""
+    return None if attempt.told("reserved", None) is None else Spending(attempt)
+
+
+class Spending:
+    """Hears from a program what it has spent, and tells its attempt."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+
+    def take(self, lines: list[bytes]) -> None:
+        """Take *lines* of JSON, each with amounts by resource."""
+        amounts: dict[str, int] = {}
+        for line in lines:
+            units = units_in(line) if line.strip() else ()
+            for name, much in units or ():
+                amounts[name] = amounts.get(name, 0) + much
+            if units is None:
+                _log.warning(
+                    "task %s wrote into %s what is no JSON of amounts, such as "
+                    '{"tokens": 1840}, so all that it has reserved counts as spent: %s',
+                    *(self._attempt.task_id, SPENT_VARIABLE, show(line[:_MAX_LINE])),
+                )
+                self._tell(amounts)
+                amounts = {}
+                self.take_rest()
+        self._tell(amounts)
+
+    def take_rest(self) -> None:
+        """Nobody knows what it has spent: that counts as all that it has reserved."""
+        self._tell(dict(self._attempt.told("reserved", None) or ()))
+
+    def _tell(self, amounts: Mapping[str, int]) -> None:
+        try:
+            if amounts:
+                self._attempt.told("spending", tuple(sorted(amounts.items())))
+        except NotRunningError as error:
+            _log.warning("taskorch: %s", error)
 
 
 def _unstarted(task_id: str, error: BaseException) -> ProgramFailedError:

@@ -110,6 +110,7 @@ class ProgramExecutor:
         env: Mapping[str, str],
         on_end: Callable[[ProgramEnd], object],
         holding: AttemptHolding | None = None,
+        on_spent: Callable[[list[bytes]], object] | None = None,
     ) -> ProgramProcess:
         """
         Start a program; for any thread, and without waiting for it.
@@ -125,6 +126,8 @@ class ProgramExecutor:
             holding: What the attempt holds, if that may change while it runs: then it
                 is in a file, and the program may say that it is at a checkpoint. Asked
                 on the supervisor's thread.
+            on_spent: Called there with the lines in which the program says what it has
+                spent, the last of them before *on_end*; None: it is not to say that.
 
         Returns:
             The process, at once; its `pid` is known a little later.
@@ -142,6 +145,7 @@ class ProgramExecutor:
             on_end=on_end,
             on_over=self._forget,
             holding=holding,
+            on_spent=on_spent,
         )
         with self._lock:
             if self._closed:

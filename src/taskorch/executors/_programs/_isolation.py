@@ -28,6 +28,7 @@ from taskorch.model import (
     ARTIFACTS_VARIABLE,
     CHECKPOINT_VARIABLE,
     PROGRESS_VARIABLE,
+    SPENT_VARIABLE,
     Program,
 )
 
@@ -44,7 +45,10 @@ WRITABLE: Final = (
 )
 #: Variables that name files which we give to programs: for reading, and for writing.
 _OURS_TO_READ: Final = (ALLOCATION_VARIABLE,)
-_OURS_TO_WRITE: Final = (CHECKPOINT_VARIABLE, ARTIFACTS_VARIABLE, PROGRESS_VARIABLE)
+_OURS_TO_WRITE: Final = (
+    *(CHECKPOINT_VARIABLE, SPENT_VARIABLE),
+    *(ARTIFACTS_VARIABLE, PROGRESS_VARIABLE),
+)
 _GLOB: Final = re.compile(r"[*?\[\]{}]")
 #: What a commit in a worktree writes of the common folder; hooks and settings, which
 #: are run later, are not among it.

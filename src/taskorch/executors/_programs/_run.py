@@ -4,7 +4,8 @@ The life of one program, from its start to the end that is told.
 Its process id stands in a file for watchers outside, and what it holds, if its task is
 elastic, in another. Such a program asks for its share by writing a line into a pipe:
 that is its checkpoint. The file is then written anew, with the number of checkpoints so
-far in it, so that the program knows when the answer to its own is there.
+far in it, so that the program knows when the answer to its own is there. Into another
+pipe a program writes what it has spent of a budget.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ from taskorch.model import (
     CHECKPOINT_VARIABLE,
     PROGRAM_VARIABLE,
     RUN_VARIABLE,
+    SPENT_VARIABLE,
     Program,
     ProgramResult,
     Resources,
@@ -87,8 +89,9 @@ class PidFile:
                 os.unlink(written)  # noqa: PTH108
 
 
-#: Bytes of the pipe that are read at a time.
+#: Bytes of a pipe that are read at a time, and of a line that are kept.
 _SLICE: Final = 4096
+_LONGEST_LINE: Final = 1 << 16
 
 
 class AttemptHolding(Protocol):
@@ -101,6 +104,69 @@ class AttemptHolding(Protocol):
     def reach_checkpoint(self) -> Mapping[str, float]:
         """Resources that the program holds from this checkpoint on."""
         ...
+
+
+class LinePipe:
+    """
+    A pipe that a program writes lines into; all is for the supervisor's thread.
+
+    *on_lines* is given the lines that have come.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        on_lines: Callable[[list[bytes]], object],
+        *,
+        safe: Callable[[Action], Action],
+    ) -> None:
+        self._loop = loop
+        self._on_lines = on_lines
+        self._safe = safe
+        self._folder: Path | None = None
+        self._fds: list[int] = []
+        #: What has come behind the last end of a line.
+        self._rest = b""
+
+    def open(self, name: str) -> Path:
+        """
+        Make it; where it is, in a folder of its own.
+
+        Raises:
+            OSError: There is no room for it.
+        """
+        folder = self._folder = make_temporary()
+        os.mkfifo(folder / name, 0o600)
+        # With an end of ours to write to, it does not end whenever a writer does.
+        for way in (os.O_RDONLY, os.O_WRONLY):
+            flags = way | os.O_NONBLOCK | os.O_CLOEXEC
+            self._fds.append(os.open(folder / name, flags))
+        self._loop.watch(self._fds[0], self._safe(self.read))
+        return folder / name
+
+    def close(self) -> None:
+        """Remove it with its folder, if it is there."""
+        fds, self._fds = self._fds, []
+        for fd in fds:
+            self._loop.unwatch(fd)
+            os.close(fd)
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def read(self, *, is_last: bool = False) -> None:
+        """Take what has come; if it is the *last*, also what has no end of a line."""
+        lines: list[bytes] = []
+        with suppress(BlockingIOError):
+            while self._fds and (data := os.read(self._fds[0], _SLICE)):
+                *ended, self._rest = (self._rest + data).split(b"\n")
+                lines += ended
+                # A line without an end is none that anybody could use.
+                self._rest = self._rest[:_LONGEST_LINE]
+        if is_last and self._rest:
+            lines, self._rest = [*lines, self._rest], b""
+        if lines:
+            self._on_lines(lines)
 
 
 class ProgramGrant:
@@ -116,11 +182,8 @@ class ProgramGrant:
     ) -> None:
         #: Is given what it holds from now on, before the program can know it.
         self._before = before
-        self._loop = loop
         self._holding = holding
-        self._safe = safe
-        self._folder: Path | None = None
-        self._fds: list[int] = []
+        self._pipe = LinePipe(loop, self._reach, safe=safe)
         #: Checkpoints so far, and what is in the file.
         self._count = 0
         self._written = ""
@@ -132,36 +195,18 @@ class ProgramGrant:
         Raises:
             OSError: There is no room for them.
         """
-        folder = self._folder = make_temporary()
-        pipe = folder / "checkpoint"
-        os.mkfifo(pipe, 0o600)
-        # With an end of ours to write to, it does not end whenever a writer does.
-        for way in (os.O_RDONLY, os.O_WRONLY):
-            self._fds.append(os.open(pipe, way | os.O_NONBLOCK | os.O_CLOEXEC))
-        self._file = folder / "allocation.json"
+        pipe = self._pipe.open("checkpoint")
+        self._file = pipe.with_name("allocation.json")
         self._write(self._holding.held())
-        self._loop.watch(self._fds[0], self._safe(self._read))
         return {ALLOCATION_VARIABLE: str(self._file), CHECKPOINT_VARIABLE: str(pipe)}
 
     def close(self) -> None:
         """Remove both, if they are there."""
-        fds, self._fds = self._fds, []
-        for fd in fds:
-            self._loop.unwatch(fd)
-            os.close(fd)
-        folder, self._folder = self._folder, None
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+        self._pipe.close()
 
-    def _read(self) -> None:
-        """Lines have come: it has been at as many checkpoints, and is at one now."""
-        lines = 0
-        with suppress(BlockingIOError):
-            while data := os.read(self._fds[0], _SLICE):
-                lines += data.count(b"\n")
-        if not lines:
-            return
-        self._count += lines
+    def _reach(self, lines: list[bytes]) -> None:
+        """It has been at as many checkpoints as lines have come, and is at one now."""
+        self._count += len(lines)
         self._rewrite(self._holding.reach_checkpoint())
 
     def refresh(self) -> None:
@@ -246,7 +291,7 @@ class ProgramRun:
     One program; all methods but the constructor are for the supervisor thread.
 
     Its arguments are those of `ProgramExecutor.start`; *on_over* is told after
-    *on_end*, which is told once.
+    *on_end*, which is told once. What it has spent is told before that.
     """
 
     def __init__(
@@ -259,6 +304,7 @@ class ProgramRun:
         on_end: Callable[[ProgramEnd], object],
         on_over: Callable[[ProgramRun], object],
         holding: AttemptHolding | None = None,
+        on_spent: Callable[[list[bytes]], object] | None = None,
     ) -> None:
         self.process = ProgramProcess(partial(common.loop.call, self._safe(self._tick)))
         self._common = common
@@ -301,6 +347,9 @@ class ProgramRun:
             self._grant = ProgramGrant(
                 common.loop, holding, safe=self._safe, before=self._grow
             )
+        self._spent: LinePipe | None = None
+        if on_spent is not None:
+            self._spent = LinePipe(common.loop, on_spent, safe=self._safe)
         self._exit_code: int | ChildProcessError = 0
         self._began = self._ended = 0.0
         self._killed = self._was_asked = self._oom_killed = False
@@ -363,6 +412,8 @@ class ProgramRun:
             self._memory_kills = self._common.memory_kills.count()
             if self._grant is not None:
                 self._env |= self._grant.open()
+            if self._spent is not None:
+                self._env[SPENT_VARIABLE] = str(self._spent.open("spent"))
             stdin = None if self._program.stdin is None else self._input
             prefix = self._held() if self._program.enforced(None) else ()
             child = spawn(self._program, self._env, stdin, prefix)
@@ -656,6 +707,11 @@ class ProgramRun:
         self._pid_file.remove()
         if self._grant is not None:
             self._grant.close()
+        if self._spent is not None:
+            try:
+                self._spent.read(is_last=True)
+            finally:
+                self._spent.close()
         if self._hold is not None and self._child is None:
             self._hold.end()
         if self._temporary is not None:

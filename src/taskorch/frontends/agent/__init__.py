@@ -14,3 +14,4 @@ attempts, and no tasks: what is retried, waited for or called off is the service
 from taskorch.frontends.agent._agent import Agent as Agent
 from taskorch.frontends.agent._runs import Abilities as Abilities
 from taskorch.frontends.agent._runs import progress as progress
+from taskorch.frontends.agent._runs import spent as spent

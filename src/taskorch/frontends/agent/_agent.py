@@ -406,7 +406,8 @@ class Agent:
             if run.is_dropped:
                 self._runs.pop(run.name, None)
             else:
-                self._ends.append((run, {"attempt": run.name, **end}))
+                result = {"attempt": run.name, **end, **run.in_result()}
+                self._ends.append((run, result))
             self._changed.notify_all()
         if run.is_dropped:
             self._runner.forget(run)
@@ -455,7 +456,7 @@ class Agent:
             return
         with self._lock:
             end.clear()
-            end.update({"attempt": run.name, **failure})
+            end.update({"attempt": run.name, **failure, **run.in_result()})
         self._tell_until_heard(line, batch)
 
     def _next_ends(self) -> list[tuple[AgentRun, dict[str, Any]]] | None:

@@ -21,7 +21,7 @@ from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -39,8 +39,13 @@ from taskorch.model import (
     TASK_VARIABLE,
     Program,
     show,
+    units_in,
+    units_spent,
 )
 from taskorch.workflows._documents import ProgramEntry, object_of
+
+if TYPE_CHECKING:
+    from taskorch.model import Units
 
 _HOLE: Final = re.compile(r"\{(\w+)\}")
 
@@ -165,6 +170,8 @@ _TAIL: Final = 16 << 10
 #: Bytes of a result; of a part of a file. A message has at most 1 MiB.
 MAX_RESULT: Final = 700_000
 _PART: Final = 512 << 10
+#: Bytes of a line about what was spent that nobody can read.
+_MAX_SPENT: Final = 500
 #: Characters of an error.
 _MAX_ERROR: Final = 20_000
 
@@ -190,6 +197,25 @@ def progress(value: Any) -> None:
         run.said.append(report)
 
 
+def spent(**amounts: float) -> None:
+    """
+    From a function that an agent elsewhere calls: it has spent so much of its budget.
+
+    As `context.spent` of a function that runs beside the orchestrator; it is told with
+    the end of the attempt. Where no agent has called, nobody is told.
+
+    Args:
+        amounts: By resource, such as `tokens=1_840`.
+
+    Raises:
+        InvalidTaskError: An amount is negative, or no number.
+    """
+    units = units_spent(amounts)
+    run = _RUN.get()
+    if run is not None:
+        run.add_spent(units)
+
+
 @attrs.define(eq=False)
 class AgentRun:
     """One attempt of the agent, with its folder and its process."""
@@ -205,6 +231,9 @@ class AgentRun:
     _progress: bytes = b""
     #: What its function has said last, if nobody has been told.
     said: deque[Any] = attrs.field(factory=lambda: deque(maxlen=1))
+    #: What it has said to have spent, in millionths, and a line that nobody can read.
+    _spent: dict[str, int] = attrs.field(factory=dict[str, int])
+    _unread: str = ""
 
     @property
     def name(self) -> str:
@@ -230,6 +259,28 @@ class AgentRun:
             return json.loads(line, parse_constant=str)
         except (ValueError, RecursionError):
             return line.decode("utf-8", "replace")
+
+    def add_spent(self, units: Units) -> None:
+        """It has spent so much more."""
+        for name, much in units:
+            self._spent[name] = self._spent.get(name, 0) + much
+
+    def hear_spent(self, lines: list[bytes]) -> None:
+        """Its program has said in *lines* what it has spent."""
+        for line in lines:
+            units = units_in(line) if line.strip() else ()
+            if units is None:
+                self._unread = line[:_MAX_SPENT].decode("utf-8", "replace")
+            self.add_spent(units or ())
+
+    def in_result(self) -> dict[str, list[str]]:
+        """What is told of that with its end: at most two lines."""
+        lines = []
+        if self._spent:
+            lines.append(json.dumps({n: u / 1e6 for n, u in self._spent.items()}))
+        if self._unread:
+            lines.append(self._unread)
+        return {"spent": lines} if lines and self.order.get("spends") else {}
 
     def files(self) -> Iterator[tuple[str, Path]]:
         """What is to be sent: the names of files, and where they are."""
@@ -382,6 +433,7 @@ class OrderRunner:
             name=f"{run.order['task_id']}/{run.order['number']}",
             env=env,
             on_end=on_end,
+            on_spent=run.hear_spent if run.order.get("spends") else None,
         )
         if run.is_to_stop:
             # It was told so before it could be stopped.

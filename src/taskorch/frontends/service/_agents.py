@@ -74,6 +74,7 @@ def result(message: Mapping[str, Any]) -> Result:
         message.get("result"),
         (error["type"], error.get("message", "")),
         None if end is None else {**_USUAL_END, **end},
+        tuple(message.get("spent", ())),
     )
 
 

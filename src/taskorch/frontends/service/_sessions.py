@@ -30,7 +30,11 @@ from taskorch.errors import (
     TaskFailedError,
     UnknownTaskError,
 )
-from taskorch.executors._programs._attempts import as_declared, failure_of
+from taskorch.executors._programs._attempts import (
+    as_declared,
+    failure_of,
+    spending_of,
+)
 from taskorch.frontends.service._waiting import Waiter
 from taskorch.model import Agent, Program, ProgramResult, Resources, Task
 from taskorch.protocols import Attempt, AttemptExecutor
@@ -60,6 +64,7 @@ class Result:
         value: What it returned.
         error: The class of what it raised, and what that says.
         program: How its program ended, but for its arguments, if it was one.
+        spent: Lines in which it has said what it has spent.
     """
 
     attempt: str
@@ -67,6 +72,7 @@ class Result:
     value: Any = None
     error: tuple[str, str] = ("", "")
     program: Mapping[str, Any] | None = None
+    spent: tuple[str, ...] = ()
 
 
 @attrs.define(eq=False)
@@ -152,6 +158,7 @@ class AgentSession(AttemptExecutor[str]):
             "number": attempt.number,
             "fence": fence,
             **({} if task.timeout is None else {"timeout": task.timeout}),
+            **({"spends": True} if spending_of(attempt) else {}),
             **write_work(_as_declared(attempt)),
         }
         program = task.payload if isinstance(task.payload, Program) else None
@@ -325,6 +332,7 @@ class AgentSession(AttemptExecutor[str]):
                 self._forget(name)
                 self._remember(name, fate)
         if order is not None:
+            _count_spent(order.attempt, result)
             order.attempt.end(*_end_of(result, order.attempt.task_id, order.program))
             return fate
         fate = self._bring_late(result)
@@ -423,6 +431,15 @@ def _as_declared(attempt: Attempt) -> Task:
     if not isinstance(task.payload, Program):
         return task
     return attrs.evolve(task, payload=as_declared(task.payload, attempt, None))
+
+
+def _count_spent(attempt: Attempt, result: Result) -> None:
+    """Count what *attempt* has said to have spent of its budget."""
+    spending = spending_of(attempt)
+    if spending is not None:
+        spending.take([line.encode() for line in result.spent])
+        if result.program is not None and result.program["exit_code"] < 0:
+            spending.take_rest()
 
 
 def _end_of(

@@ -57,6 +57,7 @@ _STATUS: Final = {"type": "object", "required": ["task_id", "state"]}
 #: What an answer says, by the member that holds what was returned.
 _MEMBERS: Final[Mapping[str, Schema]] = {
     "agents": listed(_AGENT),
+    "budget": OBJECT,
     "changed": CHANGED["properties"]["changed"],
     "count": {"type": "integer"},
     "decided": {"type": "boolean"},

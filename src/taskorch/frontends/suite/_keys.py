@@ -10,6 +10,7 @@ import attrs
 from taskorch._base.limits import MAX_SECONDS, PRIORITIES
 from taskorch._documents.forms import (
     ID,
+    SCOPES,
     AnyNames,
     DocumentOf,
     Each,
@@ -79,6 +80,8 @@ class Subtask:
         resources: Its resources while it runs.
         success_criteria: When it counts as a success.
         arguments: The `{arguments}` of its template.
+        writes: Paths that it may write; tasks that may write the same do not run
+            together.
     """
 
     id: str = field(ID, is_needed=True)
@@ -86,6 +89,7 @@ class Subtask:
     resources: HeldByTask = field(DocumentOf(HeldByTask))
     success_criteria: Criteria = field(DocumentOf(Criteria))
     arguments: list[str] = field(_WORDS)
+    writes: list[str] = field(SCOPES)
 
 
 @attrs.frozen

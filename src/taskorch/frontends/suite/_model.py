@@ -76,6 +76,7 @@ class SuiteTask:
         arguments: What stands for `{arguments}` of its template; None: the template
             says.
         shards: Parts of its files that pytest runs at once.
+        writes: Paths that it may write; None: nothing is said of that.
     """
 
     id: str
@@ -91,6 +92,7 @@ class SuiteTask:
     role: str = ""
     arguments: tuple[str, ...] | None = None
     shards: int = 1
+    writes: tuple[str, ...] | None = None
 
     @property
     def run(self) -> tuple[SuiteTask, ...]:

@@ -135,8 +135,9 @@ def _task(entry: ReadMapping, kind: str, granted: ReadMapping) -> SuiteTask | No
         (),
         entry.get("priority", 0),
         entry.get("role", _words.role_of(kind)),
-        _arguments(entry),
+        _texts(entry, "arguments"),
         entry.get("shards", 1),
+        _texts(entry, "writes"),
     )
     parts = tuple(_subtask(task, part, granted) for part in entry.get("subtasks", ()))
     return attrs.evolve(task, subtasks=tuple(p for p in parts if p is not None))
@@ -162,13 +163,14 @@ def _subtask(
         resources=resources,
         timeout=timeout,
         criteria=_criteria(part) or task.criteria,
-        arguments=_arguments(part),
+        arguments=_texts(part, "arguments"),
+        writes=_texts(part, "writes") or task.writes,
     )
 
 
-def _arguments(entry: ReadMapping) -> tuple[str, ...] | None:
-    words = entry.get("arguments")
-    return None if words is None else tuple(words)
+def _texts(entry: ReadMapping, name: str) -> tuple[str, ...] | None:
+    texts = entry.get(name)
+    return None if texts is None else tuple(texts)
 
 
 def _criteria(entry: ReadMapping) -> Criteria | None:
@@ -305,6 +307,10 @@ def _check_shards(
     template = templates.get(task.template or "")
     if task.subtasks:
         faults.add(one.entry.at("shards"), f"{task.id} has shards and subtasks")
+    elif task.writes is not None:
+        message = f"{task.id} has shards, which would wait for each other: all of them "
+        message += "may write what it says"
+        faults.add(one.entry.at("writes"), message)
     elif template is not None and template.pytest is None:
         message = f"{task.id} has shards, and only what pytest runs can be split"
         faults.add(one.entry.at("shards"), message)

@@ -151,6 +151,7 @@ def _task(
             **{n: task.resources[n] for n in task.resources if n in pools}
         ),
         timeout=task.timeout,
+        writes=task.writes,
         retry=retry,
         metadata={
             "name": task.name,

@@ -33,7 +33,7 @@ from taskorch._documents.forms import (
 )
 from taskorch._documents.located import Fault, Located
 from taskorch.errors import UsageError
-from taskorch.model import has_segments, id_problem, scope_problem, show
+from taskorch.model import has_segments, id_problem, show
 
 
 @attrs.frozen(order=True)
@@ -158,16 +158,6 @@ WORD: Final = Text(check=_word_of)
 LINES: Final = Each(LINE, needs="a list of texts", or_one=True)
 
 
-def _scope_of(text: str) -> str:
-    text = _line_of(text)
-    problem = scope_problem(text)
-    if problem is not None:
-        raise ValueError(problem)
-    return text
-
-
-#: What a task may write, as seen from the folder of the workspace.
-SCOPES: Final = Each(Text(check=_scope_of), needs="a list of paths", or_one=True)
 COUNT: Final = Number(least=1, is_whole=True)
 
 

@@ -9,12 +9,11 @@ from typing import Any, Final
 import attrs
 
 from taskorch._base.vocabulary import OTHER_RESOURCES
-from taskorch._documents.forms import DocumentOf, Number, may_be
+from taskorch._documents.forms import SCOPES, DocumentOf, Number, may_be
 from taskorch._documents.located import Located, plain
 from taskorch.frontends.workspace._fields import (
     LINE,
     LINES,
-    SCOPES,
     CommandLine,
     Duration,
     Paths,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from functools import cached_property, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +26,8 @@ from taskorch.telemetry._trace import write_slices
 if TYPE_CHECKING:
     import os
 
+    from taskorch.kernel import BudgetRow
+    from taskorch.model import Task
     from taskorch.runtime import Runtime
 
 
@@ -478,6 +480,8 @@ def simulate(
         lambda name: name in kernel.tasks or name in kernel.evicted,
         lambda name: kernel.budgets[name].pools if name in kernel.budgets else (),
     )
+    with runtime.lock:
+        plan.assumed += _beyond_budgets(kernel.budgets, plan.tasks)
     if kernel.workflows:
         plan.assumed.append(
             f"The quotas of runs, {some([*kernel.workflows])}, bound nothing: no task "
@@ -487,3 +491,30 @@ def simulate(
         plan, durations, failures, partial(history_of, runtime), spread=draws > 1
     )
     return report_of(Study(means_of(runtime), plan, odds, draws, seed))
+
+
+def _beyond_budgets(
+    budgets: Mapping[str, BudgetRow], tasks: Iterable[Task]
+) -> list[str]:
+    """Of which budgets *tasks* reserve more than is left, in sentences."""
+    needs: dict[tuple[str, str], int] = {}
+    for task in tasks if budgets else ():
+        name = task.budget or ""
+        pools: Container[str] = budgets[name].pools if name in budgets else ()
+        units = {n: many for n, many in task.resources.units if n in pools}
+        while name in budgets:
+            for resource in units.keys() & budgets[name].pools.keys():
+                key = name, resource
+                needs[key] = needs.get(key, 0) + units[resource]
+            name = budgets[name].parent
+    sentences = []
+    for (name, resource), need in sorted(needs.items()):
+        pool = budgets[name].pools[resource]
+        rest = max(0, pool.total - pool.used)
+        if need > rest and not budgets[name].is_open:
+            sentences.append(
+                f"Of budget {name}, {rest / 1e6:.12g} {resource} are left, and the "
+                f"tasks reserve {need / 1e6:.12g}: here, that keeps none of them "
+                "waiting."
+            )
+    return sentences

@@ -88,9 +88,10 @@ export async function agentsPage() {
   const pools = el("div");
   const quotas = el("div");
   const alerts = el("div");
-  const keep = [agents, pools, quotas, alerts].map(keeper);
+  const budgets = el("div");
+  const keep = [agents, pools, quotas, alerts, budgets].map(keeper);
   const load = async () => {
-    const [found, said, rules] = await Promise.all([ask("/api/v1/agents"), ask("/api/v1/resources"), ask("/api/v1/alerts")]);
+    const [found, said, rules, spent] = await Promise.all(["agents", "resources", "alerts", "budgets"].map((each) => ask(`/api/v1/${each}`)));
     keep[0](found.agents, () => [table(["Worker", "Kind", "State", "!Why", "#Running", "#At most", "#Succeeds", "#Takes", "#Silent for", "!Breakers", "!Can do"],
       found.agents.slice(0, 500).map((each) => [
         link("tasks", "", each.id, { agent: each.id }),
@@ -110,11 +111,16 @@ export async function agentsPage() {
     keep[3](rules, () => table(["Alert", "Of", "State", "Severity", "Since", "!Measured", "!What is done"], rules.alerts.map((each) => [
       each.name, name(each.subject || "all"), state(each.state), each.severity, each.since ? when(each.since) : "–", name(each.message || "–"),
       name(each.action || "–")]), rules.watched ? "There are no rules." : "No alerts are watched: the first use of orch.alerts begins it."));
+    keep[4](spent, () => table(["Budget", "Of", "State", "Spent", "#Spent", "#Reserved", "#Left", "#There is", "!Part of"],
+      spent.budgets.flatMap((each) => Object.entries(each.total).map(([what, total]) => [
+        name(each.name), name(what), each.question ? link("questions", "", each.state) : each.state, meter(each.spent[what], total, `${each.name}: ${what} spent`),
+        amount(each.spent[what]), amount(each.reserved[what]), amount(each.left[what]), amount(total), name(each.parent || "–")])),
+      "There are no budgets."));
   };
   await load();
   return {
     parts: [el("h1", {}, "Workers and resources"), card("Workers", agents), el("div", { class: "cards" }, card("Resource pools", pools),
-      card("Quotas: concurrency and rate limits", quotas)), card("Alerts", alerts)],
+      card("Quotas: concurrency and rate limits", quotas)), card("Budgets", budgets), card("Alerts", alerts)],
     stop: every(1000, load),
   };
 }
