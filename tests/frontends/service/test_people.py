@@ -44,10 +44,12 @@ DOES = {
         *("remove_schedule", "pause_schedule", "resume_schedule", "trigger_schedule"),
         *("backfill_schedule", "edit_schedule", "cancel_workflow", "pause_workflow"),
         *("resume_workflow", "restart_workflow", "approve_workflow"),
+        *("allocate_resources", "release_resources"),
         *("reject_workflow", "cancel_backfill", "pause_backfill", "resume_backfill"),
     },
     "administer": {
         *("spawn_agent", "terminate_agent", "resize_resources", "prune", "tokens"),
+        "set_quotas",
         *("make_token", "rotate_token", "change_token", "revoke_token", "make_role"),
     },
     "worker": {
