@@ -865,8 +865,9 @@ def _refusal(status: int, problem: Mapping[str, Any]) -> TaskorchError:
             for each in problem["differences"]
         )
     if isinstance(error, errors.ResourcesTakenError):
-        error.resource, error.holders = problem["resource"], (*problem["holders"],)
-        error.need, error.free = problem["need"], problem["free"]
+        for name in ("resource", "need", "free"):
+            setattr(error, name, problem.get(name, getattr(error, name)))
+        error.holders = tuple(problem.get("holders", ()))
     return error
 
 

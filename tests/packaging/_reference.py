@@ -452,7 +452,7 @@ def verbs_page() -> str:
         if verb.request:
             fields = ", ".join(each.key for each in verb.fields)
             client = f", client `{verb.operation}`" * (verb.operation != call)
-            faces.append(f"`{verb.request}`" + f" ({fields})" * bool(fields) + client)
+            faces.append(f"`{verb.request}`" + f" (`{fields}`)" * bool(fields) + client)
         if verb.command:
             words = " ".join([verb.command_name, *verb.command_words])
             faces.append(f"`taskorch {words.replace('+', '/')}`")
