@@ -65,6 +65,7 @@ def layer(goes):
     )
     with served(orch, functions={"double": double}) as service:
         yield service
+        goes.set()
 
 
 @pytest.fixture
@@ -287,7 +288,8 @@ def test_resources_are_allocated_used_and_released(layer, client):
     assert client.allocations() == []
     assert layer.get("/api/v1/resources")["pools"]["gpu"]["used"] == 0
     named = client.allocate_resources({"cpu": 1}, owner="ann")["id"]
-    client.release_resources(named, owner="ann")
+    path = f"/api/v1/resources/allocations/{named}/release"
+    assert layer.post(path, {"owner": "ann"}).said == {"allocation_id": named}
 
 
 def test_what_is_taken_over_http_is_not_waited_for(client):
