@@ -121,16 +121,11 @@ class WorkflowStatus:
             return 100.0
         return 100.0 * self.counts.get(_S.COMPLETED, 0) / len(self.tasks)
 
-    @property
-    def status(self) -> str:
-        """The state in one word: `pausing` and `paused` come before others."""
-        return self.pause or self.state.value
-
     def to_dict(self) -> dict[str, Any]:
         """It as a document, in the form of requests and plans: see their schemas."""
         return {
             "id": self.workflow_id,
-            "status": self.status,
+            "status": self.pause or self.state.value,
             "percent": self.percent,
             "tasks": [
                 {"id": name, "status": state.value}
@@ -149,7 +144,7 @@ class WorkflowStatus:
 
     def __str__(self) -> str:
         done = self.counts.get(_S.COMPLETED, 0)
-        state = self.status
+        state = self.pause or self.state
         if self.pause == "pausing":
             state = f"pausing, {self.running} still running"
         text = f"{self.workflow_id} is {state}: {done} of "
