@@ -746,7 +746,7 @@ def test_odd_progress_ends_no_lease(service, tmp_path, line):
     wait = f"until test -e {go}; do sleep 0.05; done"
     tell = "echo '\"last\"' >> $TASKORCH_PROGRESS; sleep 600"
     script = f"cat {odd} > $TASKORCH_PROGRESS; {wait}; {tell}"
-    with running(service, lease=1.0, at_once=2):
+    with running(service, lease=2.0, at_once=2):
         other = sh("echo 1 > $TASKORCH_PROGRESS; sleep 600", id="other")
         handles = service.orch.submit_tasks([sh(script, id="odd"), other])
         eventually(lambda: service.orch.get_task_status("other").progress == 1)
