@@ -449,6 +449,7 @@ def test_nobody_speaks_for_others_but_who_may(house, tokens):
     said["by"] = "bob"
     path = "/api/v1/tasks/ask-beta/answer"
     assert ask(app, "POST", path, bot, said).status == 200
+    eventually(lambda: len(heard) == 2)
     assert [(each.by, each.caller) for each in heard] == [
         ("Ada Łovelace", "Ada Łovelace"),
         ("bob", "chat"),
