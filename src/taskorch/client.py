@@ -55,6 +55,7 @@ from taskorch.errors import InvalidTaskError, TaskFailedError, TaskorchError
 from taskorch.model import (
     Call,
     FilterFields,
+    Quota,
     Reference,
     Task,
     TaskFilter,
@@ -189,9 +190,14 @@ def asking(
 
     def ask(client: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
         values = verb.signature.bind(*args, **kwargs).arguments
+        for name in verb.apart:
+            usual = verb.signature.parameters[name].default
+            if values.get(name, usual) != usual:
+                msg = f"{verb.operation}: {name} is not for a service, only beside one"
+                raise InvalidTaskError(msg, hint="leave it out, and ask again later")
         path, fields = verb.path, {}
         for each in verb.arguments:
-            value: Any = values.get(each.name)
+            value: Any = values.get(each.name, () if each.is_many else None)
             if each.in_path:
                 path = path.replace(f"{{{each.key}}}", quote(value, safe=""))
             elif value is not None:
@@ -228,7 +234,7 @@ def _plain_value(argument: Argument, value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     if argument.form.get("type") == "array":
-        return [*value]
+        return [each.to_dict() if isinstance(each, Quota) else each for each in value]
     return value
 
 
@@ -624,6 +630,10 @@ class Client:
     resize_resources: Final = asking(ResourceManager.resize, nothing)
     budgets: Final = asking(ResourceManager.budgets, documents)
     raise_budget: Final = asking(ResourceManager.raise_budget, document)
+    set_quotas: Final = asking(ResourceManager.set_quotas, nothing)
+    allocate_resources: Final = asking(ResourceManager.allocate, document)
+    release_resources: Final = asking(ResourceManager.release, nothing)
+    allocations: Final = asking(ResourceManager.allocations, documents)
     # The names that some had first.
     approve: Final = asking(WorkflowManager.approve, bool)
     restart: Final = asking(WorkflowManager.restart, str)
@@ -798,6 +808,10 @@ class AsyncClient:
     resize_resources: Final = on_thread(Client.resize_resources)
     budgets: Final = on_thread(Client.budgets)
     raise_budget: Final = on_thread(Client.raise_budget)
+    set_quotas: Final = on_thread(Client.set_quotas)
+    allocate_resources: Final = on_thread(Client.allocate_resources)
+    release_resources: Final = on_thread(Client.release_resources)
+    allocations: Final = on_thread(Client.allocations)
 
 
 for _verb in VERBS.values():
@@ -854,6 +868,10 @@ def _refusal(status: int, problem: Mapping[str, Any]) -> TaskorchError:
             (each["task_id"], each["field"], each["was"], each["is"])
             for each in problem["differences"]
         )
+    if isinstance(error, errors.ResourcesTakenError):
+        for name in ("resource", "need", "free"):
+            setattr(error, name, problem.get(name, getattr(error, name)))
+        error.holders = tuple(problem.get("holders", ()))
     return error
 
 

@@ -135,3 +135,5 @@ def test_the_formats_are_published(capsys):
     assert json.loads(capsys.readouterr().out) == plan_schema()
     assert main(["plan", "schema:agent"]) == 0
     assert json.loads(capsys.readouterr().out)["title"] == "AgentInstance"
+    assert main(["plan", "schema:workflow"]) == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "WorkflowInstance"

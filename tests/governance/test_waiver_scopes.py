@@ -137,9 +137,9 @@ def test_the_index_finds_what_the_pattern_matches(pattern, name):
 
 def test_no_pattern_explodes():
     match = matcher("*a" * 60 + "b")
-    began = time.perf_counter()
+    began = time.thread_time()
     assert match("a" * 10_000) is None
-    assert time.perf_counter() - began < 5
+    assert time.thread_time() - began < 5
     assert re.fullmatch("(a+)+b", "a" * 10 + "b")
 
 
@@ -162,10 +162,10 @@ def test_a_thousand_waivers_cost_little(pattern):
         operation = Operation(id="batch/77/y9", type="t")
         times = []
         for _ in range(5):
-            began = time.perf_counter()
+            began = time.thread_time()
             for policy in range(10):
                 made.covers(f"p{policy}", operation, 5.0)
-            times.append(time.perf_counter() - began)
+            times.append(time.thread_time() - began)
         return min(times)
 
     assert seconds(1_000) < 20 * seconds(10) + 1e-3

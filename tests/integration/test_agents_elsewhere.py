@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.integration.tools import begun, eventually, in_loop
+from tests.integration.tools import PATIENCE, begun, eventually, in_loop
 
 from taskorch import (
     InvalidTaskError,
@@ -55,7 +55,7 @@ def test_it_does_what_it_can_do_and_is_heard_of(orch):
     named = [(handle.task_id, 1), ("nobody", 1), (handle.task_id, 2)]
     assert orch.agents.beat("far", named) == named[1:]
     attempt.end(9)
-    assert handle.result(10) == 9
+    assert handle.result(PATIENCE) == 9
     orch.agents.keep()
 
 
@@ -94,7 +94,7 @@ def test_it_leaves_and_comes_back(orch):
     # What the first one brings is late.
     box.begun[0].end("late")
     attempt.end("right")
-    assert handle.result(10) == "right"
+    assert handle.result(PATIENCE) == "right"
     assert orch.get_task_status(handle.task_id).late_results == {1: "late"}
 
 
@@ -169,12 +169,12 @@ def test_of_what_an_earlier_life_had_it_do_only_what_is_done_counts(tmp_path):
             late("t", (fence[0] + 1, 1), agent="far")
         assert "ValueError" in repr(orch.get_task_status("t").late_results[1])
         assert orch.get_task_status("t").state.value == "queued"
-        assert orch.handle("u").result(10) == "done"
+        assert orch.handle("u").result(PATIENCE) == "done"
         orch.stop(drain=False, timeout=0)
     with life() as orch:
         assert "ValueError" in repr(orch.get_task_status("t").late_results[1])
         assert orch.get_task_status("u").late_results == {1: "again"}
-        assert orch.handle("u").result(10) == "done"
+        assert orch.handle("u").result(PATIENCE) == "done"
         orch.agents.join(far(), box := Mailbox())
         eventually(lambda: box.begun)
         assert box.begun[0].task_id == "t"
@@ -245,7 +245,7 @@ def test_what_is_judged_counts_whatever_its_agent_was_given(tmp_path):
     with life() as orch:
         assert not orch.agents.bring_late("t", fence, end, agent="far")
         assert orch.agents.bring_late("t", fence, end, agent="far", judged=True)
-        assert orch.handle("t").result(10) == end
+        assert orch.handle("t").result(PATIENCE) == end
         assert not orch.agents.awaits_end("t", fence, "far")
         with pytest.raises(UnknownTaskError):
             orch.agents.awaits_end("nobody", fence, "far")
@@ -279,7 +279,7 @@ def test_agents_may_come_before_the_start(tmp_path):
         handle = orch.submit_task(Task("x"))
         eventually(lambda: box.begun)
         box.begun[0].end(1)
-        assert handle.result(10) == 1
+        assert handle.result(PATIENCE) == 1
 
 
 @in_loop

@@ -9,6 +9,7 @@ import threading
 from itertools import count
 
 import pytest
+from tests.integration.tools import PATIENCE
 
 from taskorch import Resources, Task, TaskOrchestrator
 from taskorch.errors import ComponentError, InternalError
@@ -136,18 +137,18 @@ def test_an_interrupt_at_any_line_leaves_nobody_waiting(act, caplog):
         with TaskOrchestrator(
             resources=Resources(cpu=2), concurrency=2, stop_timeout=10
         ) as orch:
-            orch.submit(int, "3").result(10)
+            orch.submit(int, "3").result(PATIENCE)
             orch.submit_task(Task.call(int, "4", id="waits", not_before=3600))
             reached = interrupt_at(number, lambda orch=orch: act(orch))
             if orch.health().status == "failed":
                 with pytest.raises(InternalError, match="KeyboardInterrupt"):
                     orch.submit(int, "5")
-                assert orch.wait(10)
+                assert orch.wait(PATIENCE)
                 stopped += 1
                 continue
-            assert orch.submit(int, "5").result(10) == 5
+            assert orch.submit(int, "5").result(PATIENCE) == 5
             orch.cancel_task("waits")
-            assert orch.wait(10)
+            assert orch.wait(PATIENCE)
             with orch._rt.lock:
                 check_invariants(orch._rt.kernel)
             went_on += 1
@@ -177,7 +178,7 @@ def test_an_interrupt_while_a_policy_is_asked_is_no_fault_of_the_task(tmp_path):
         orch.submit_tasks([Task.call(int, "7", id="seven")])
     assert orch.health().status == "failed"
     with TaskOrchestrator(journal=journal) as orch:
-        assert orch.wait(10)
+        assert orch.wait(PATIENCE)
         states = [status.state for status in orch.tasks()]
         assert states in ([], ["completed"])
 
@@ -191,7 +192,7 @@ def test_what_a_policy_raises_in_another_thread_is_its_own():
             target=lambda: handles.append(orch.submit_task(Task("x", 1)))
         )
         thread.start()
-        thread.join(10)
+        thread.join(PATIENCE)
         with pytest.raises(ComponentError, match="the router failed"):
-            handles[0].result(10)
-        assert orch.submit_task(Task("x", 2)).result(10) == 2
+            handles[0].result(PATIENCE)
+        assert orch.submit_task(Task("x", 2)).result(PATIENCE) == 2

@@ -704,9 +704,9 @@ def test_a_slow_part_is_reported_by_name_and_in_seconds(world):
     world.part.answer = answer
     assert world.orch.submit_task(task()).result(PATIENCE) == 5
     assert world.orch.wait(PATIENCE)
-    assert slow
-    assert slow[0].component == world.argument
-    assert slow[0].seconds >= 0.12
+    # On a busy machine, others may be slow as well.
+    ours = [each.seconds for each in slow if each.component == world.argument]
+    assert max(ours, default=0) >= 0.12
     assert not world.failed
 
 

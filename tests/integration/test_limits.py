@@ -580,14 +580,21 @@ def test_what_makes_no_sense_is_refused_at_once(option, word):
         Task.program(["true"], **option)
 
 
-def test_more_memory_is_granted_once_it_was_too_little(way):
+def test_more_memory_is_granted_once_it_was_too_little(way, tmp_path):
     """The matrix takes it as want of memory, and the next attempt has a higher limit."""
     matrix = {"memory_error": Row(orchestrator=Grow(memory_mb=3))}
     recovery = RecoveryHandler(escalate=False, matrix=matrix, retry_delay_seconds=0)
     resources = {"memory_mb": 500}
     with TaskOrchestrator(resources=resources, retry_handler=recovery) as orch:
         retry = RetryPolicy(2, base=0.01)
-        code = "x = bytearray(60 << 20); import time; time.sleep(0.4)"
+        # The first stays until somebody has seen what it takes.
+        code = f"""
+            import os, time
+            is_first = not os.path.exists({str(tmp_path / "first")!r})
+            open({str(tmp_path / "first")!r}, "w").close()
+            x = bytearray(60 << 20)
+            time.sleep(600 if is_first else 0)
+            """
         result = run(orch, code, resources={"memory_mb": 40}, enforce=True, retry=retry)
         assert dict(result.limits) == {"memory_mb": 120}
 

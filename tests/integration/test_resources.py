@@ -536,6 +536,8 @@ def test_a_simulated_plan_keeps_rates(orch):
 
 def test_only_quotas_are_set(orch):
     with pytest.raises(InvalidTaskError, match="takes quotas"):
+        orch.resources.set_quotas("render")
+    with pytest.raises(InvalidTaskError, match="a quota has no 'render'"):
         orch.resources.set_quotas({"render": 1})
     with pytest.raises(InvalidTaskError, match="no pool has a name"):
         orch.resources.resize({"quota:type=render:cpu": 1})

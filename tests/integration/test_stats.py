@@ -74,7 +74,7 @@ def test_one_task_in_every_state() -> None:
 def test_times_per_type() -> None:
     """Quantiles of waiting, running and all of it, in seconds, of what completed."""
     with TaskOrchestrator(concurrency=1) as orch:
-        for seconds in (0.0, 0.0, 0.0, 0.05):
+        for seconds in (0.0, 0.0, 0.0, 0.5):
             orch.submit_task(Task.call(time.sleep, seconds, type="nap"))
         assert orch.wait(PATIENCE)
         nap = orch.get_stats().types["nap"]
@@ -82,7 +82,7 @@ def test_times_per_type() -> None:
         assert nap.running is not None
         assert nap.queued is not None
         assert nap.total is not None
-        assert 0 <= nap.running.p50 < 0.05 <= nap.running.p95
+        assert 0 <= nap.running.p50 < 0.5 <= nap.running.p95
         assert nap.queued.p50 <= nap.queued.p95
         assert nap.total.p95 >= nap.running.p95
 

@@ -437,7 +437,6 @@ BY_HAND = {
     "agents.health": "`agents.get` has it",
     "agents.join agents.beat agents.leave agents.is_lost agents.keep agents.bring_late agents.awaits_end "
     "agents.check_made agents.program_of": "messages of remote workers",
-    "resources.allocate": "the process that asks holds it",
     "budget": "a block of a program",
     "schedules.add schedules.add_document": "`taskorch schedules JOURNAL add`; a service takes no new ones",
     "schedules.next schedules.explain": "`schedule_status` has it",
@@ -453,7 +452,7 @@ def verbs_page() -> str:
         if verb.request:
             fields = ", ".join(each.key for each in verb.fields)
             client = f", client `{verb.operation}`" * (verb.operation != call)
-            faces.append(f"`{verb.request}`" + f" ({fields})" * bool(fields) + client)
+            faces.append(f"`{verb.request}`" + f" (`{fields}`)" * bool(fields) + client)
         if verb.command:
             words = " ".join([verb.command_name, *verb.command_words])
             faces.append(f"`taskorch {words.replace('+', '/')}`")

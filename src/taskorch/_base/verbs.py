@@ -107,6 +107,7 @@ class Argument:
             must be said.
         in_path: Whether it stands in the path of a request.
         is_keyword: Whether it is told by its name alone.
+        is_many: Whether it is all that stands in the call, as of `*quotas`: a list.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Argument:
     default: Any
     in_path: bool
     is_keyword: bool
+    is_many: bool = False
 
     @property
     def is_needed(self) -> bool:
@@ -234,6 +236,7 @@ class Verb:
                 each.default,
                 f"{{{self.keys.get(each.name, each.name)}}}" in self.path,
                 each.kind is inspect.Parameter.KEYWORD_ONLY,
+                each.kind is inspect.Parameter.VAR_POSITIONAL,
             )
             for each in self.signature.parameters.values()
             if each.name not in self.apart

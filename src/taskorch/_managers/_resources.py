@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from taskorch._base.limits import NS
 from taskorch._base.read_only import ReadOnly
-from taskorch._base.verbs import FOR_PROGRAMS, lacks, verb
+from taskorch._base.verbs import (
+    FLAG,
+    FOR_PROGRAMS,
+    ID,
+    SECONDS,
+    TEXT,
+    lacks,
+    listed,
+    verb,
+)
 from taskorch._managers._budgets import change as change_budget
 from taskorch._managers._budgets import usage_of
 from taskorch.errors import (
@@ -48,6 +57,20 @@ if TYPE_CHECKING:
     from taskorch.runtime import Runtime
 
 _SCALE: Final = 1_000_000
+_AMOUNTS: Final = {"type": "object", "additionalProperties": {"type": "number"}}
+#: A quota, as `Quota.to_dict` writes it.
+_QUOTA: Final = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        **dict.fromkeys(("type", "owner", "workflow"), TEXT),
+        "resources": _AMOUNTS,
+        "max_parallel": {"type": ["integer", "null"], "minimum": 0},
+        "starts_per_second": {"type": ["number", "null"]},
+        "burst": {"type": "integer", "minimum": 1},
+        "soft": FLAG,
+    },
+}
 #: Seconds after which a wait looks whether the orchestrator has ended.
 _SLICE: Final = 1.0
 
@@ -87,6 +110,15 @@ class HeldResources:
     def __exit__(self, *_: object) -> None:
         if self._manager._is_held(self.id):
             self.release()
+
+    def to_dict(self) -> dict[str, Any]:
+        """It as a document."""
+        return {
+            "id": self.id,
+            "owner": self.owner,
+            "resources": {**self.resources},
+            "since": self.since.isoformat(),
+        }
 
     def __repr__(self) -> str:
         inner = f"{self.id!r}, owner={self.owner!r}, {dict(self.resources)}"
@@ -132,9 +164,7 @@ class ResourceManager:
         operation="resize_resources",
         gives="resources",
         refuses=(422,),
-        forms={
-            "resources": {"type": "object", "additionalProperties": {"type": "number"}}
-        },
+        forms={"resources": _AMOUNTS},
         lacks=lacks(command="a program sets the totals"),
         needs="administer",
     )
@@ -191,9 +221,14 @@ class ResourceManager:
     @verb(
         "Set limits of all tasks of a type, a run or a tenant.",
         "journal",
-        lacks=FOR_PROGRAMS,
+        "POST /quotas",
+        gives="quotas",
+        refuses=(422,),
+        forms={"quotas": listed(_QUOTA)},
+        lacks=lacks(command="a program, or HTTP, sets them"),
+        needs="administer",
     )
-    def set_quotas(self, *quotas: Quota) -> None:
+    def set_quotas(self, *quotas: Quota | Mapping[str, Any]) -> None:
         """
         Say how much all tasks of a type, a run or a tenant may have; from now on.
 
@@ -206,17 +241,13 @@ class ResourceManager:
         Args:
             quotas: Each takes the place of the one that there was for the same type,
                 run or tenant, as soft as it is; one without limits lifts it. The others
-                stay.
+                stay. A mapping of its attributes will do.
 
         Raises:
-            InvalidTaskError: Something is no quota.
+            InvalidTaskError: Something is no quota; then none is set.
         """
-        for quota in quotas:
-            if not isinstance(quota, Quota):
-                msg = f"set_quotas() takes quotas, not {show(quota)}"
-                hint = "set_quotas(Quota(type='render', resources={'cpu': 4}))"
-                raise InvalidTaskError(msg, hint=hint)
-        changes = [(*quota.subject, quota.limits) for quota in quotas]
+        wanted = [Quota.of(quota) for quota in quotas]
+        changes = [(*quota.subject, quota.limits) for quota in wanted]
         rt = self._rt
         rt.step(lambda now: rt.kernel.change_quotas(changes, now), keep=True)
 
@@ -319,6 +350,17 @@ class ResourceManager:
 
         self._rt.step(change)
 
+    @verb(
+        "Take from the pools by hand.",
+        "thread",
+        "POST /resources/allocations",
+        operation="allocate_resources",
+        status=201,
+        refuses=(409, 422),
+        forms={"resources": _AMOUNTS, "id": ID},
+        apart=("timeout",),
+        lacks=lacks(command="a program, or HTTP, takes them"),
+    )
     def allocate(
         self,
         resources: Resources | Mapping[str, float],
@@ -380,7 +422,13 @@ class ResourceManager:
     @verb(
         "Release an allocation.",
         "journal",
-        lacks=FOR_PROGRAMS,
+        "POST /resources/allocations/{allocation_id}/release",
+        operation="release_resources",
+        gives="allocation_id",
+        refuses=(409, 422),
+        keys={"allocation": "allocation_id"},
+        forms={"allocation": ID, "owner": TEXT},
+        lacks=lacks(command="a program, or HTTP, releases it"),
     )
     def release(
         self, allocation: HeldResources | str, *, owner: str | None = None
@@ -425,7 +473,11 @@ class ResourceManager:
     @verb(
         "Allocations by hand, the oldest first.",
         "journal",
-        lacks=lacks("`GET /resources` has it", "`inspect` shows it"),
+        "GET /resources/allocations",
+        gives="allocations",
+        refuses=(422,),
+        forms={"older_than": SECONDS},
+        lacks=lacks(command="`inspect` shows it"),
     )
     def allocations(
         self,

@@ -11,10 +11,12 @@ Decision: 0184.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shlex
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -113,9 +115,17 @@ def _in_all(say: Callable[[str], str], value: Any) -> Any:
     return value
 
 
-def _replaced(say: Callable[[str, list[str]], str | None], call: re.Match[str]) -> str:
-    request = say(call[1], _ARGUMENT.findall(call[2]))
+def _replaced(say: Callable[[str, list[Any]], str | None], call: re.Match[str]) -> str:
+    request = say(call[1], _arguments(call[2]))
     return call[0] if request is None else request
+
+
+def _arguments(text: str) -> list[Any]:
+    """The texts among the arguments of a call; or the one that is a mapping."""
+    if text.startswith("{"):
+        with suppress(ValueError, SyntaxError):
+            return [ast.literal_eval(text)]
+    return _ARGUMENT.findall(text)
 
 
 def _command(journal: str, call: str, args: list[str]) -> str | None:
@@ -147,8 +157,8 @@ def _command(journal: str, call: str, args: list[str]) -> str | None:
     return f"taskorch {verb.command_name} {' '.join(words)}"
 
 
-def _request(call: str, args: list[str]) -> str | None:
-    path, first = "/api/v1", quote(args[0], safe="") if args else "TASK"
+def _request(call: str, args: list[Any]) -> str | None:
+    path, first = "/api/v1", quote(str(args[0]), safe="") if args else "TASK"
     if call == "tasks":
         return f"GET {path}/tasks{f'?state={first}' if args else ''}"
     if call in _OTHERS:
@@ -166,7 +176,7 @@ def _request(call: str, args: list[str]) -> str | None:
             below = below.replace(f"{{{each.key}}}", value)
         elif rest or each.is_needed:
             is_choice = name == "VERDICT"
-            value = "|".join(rest) if is_choice else "".join(rest[:1])
+            value = "|".join(rest) if is_choice else next(iter(rest), "")
             rest = [] if is_choice else rest[1:]
             body[each.key] = value or _sample(verb, name)
     text = f" {json.dumps(body)}" if body else ""

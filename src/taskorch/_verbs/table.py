@@ -21,13 +21,20 @@ from taskorch._managers import (
     WorkflowRun,
 )
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch.model import AgentInstance, Health, Stats, plain, taken_apart
+from taskorch.model import (
+    AgentInstance,
+    AgentMatch,
+    Health,
+    Stats,
+    plain,
+    taken_apart,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 #: Their documents are their fields.
-_FIELDS: Final = (AgentInstance, Health, Stats)
+_FIELDS: Final = (Health, Stats)
 #: The classes whose methods are verbs, by where an orchestrator has them.
 ROOMS: Final[Mapping[str, type]] = MappingProxyType(
     {
@@ -77,9 +84,18 @@ def commands() -> dict[str, tuple[str, Verb]]:
 
 
 def as_json(value: Any) -> Any:
-    """What a verb returned, as JSON can say it: a handle is its id."""
+    """
+    What a verb returned, as JSON can say it: a handle is its id.
+
+    A worker is its fields, and, as `instance`, the document that it is elsewhere.
+    """
     if isinstance(value, list | tuple):
         return [as_json(each) for each in value]
+    if isinstance(value, AgentInstance):
+        fields = taken_apart(value)
+        return plain({**fields, "instance": value.to_dict()})
+    if isinstance(value, AgentMatch):
+        return {**plain(taken_apart(value)), "agent": as_json(value.agent)}
     if isinstance(value, WorkflowRun):
         return value.workflow_id
     if isinstance(value, TaskHandle):

@@ -22,6 +22,7 @@ from taskorch.planning import (
     agent_schema,
     plan_schema,
     request_schema,
+    workflow_schema,
 )
 
 
@@ -33,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="FILE.py, which defines domains, or an orchestrator whose planner has "
         "domains and templates; or a request or a plan in FILE.json; or "
-        "`schema:request`, `schema:plan` and `schema:agent`, the formats of these and "
-        "of workers",
+        "`schema:request`, `schema:plan`, `schema:agent` and `schema:workflow`, the "
+        "formats of these, of workers and of runs",
     )
     parser.add_argument(
         "request",
@@ -78,6 +79,7 @@ def _run(args: argparse.Namespace) -> int:
         "schema:request": request_schema,
         "schema:plan": plan_schema,
         "schema:agent": agent_schema,
+        "schema:workflow": workflow_schema,
     }
     if args.target in schemas:
         print_json(schemas[args.target]())

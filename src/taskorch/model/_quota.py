@@ -11,6 +11,7 @@ from taskorch._base.frozen import frozen
 from taskorch._base.limits import MAX_AMOUNT
 from taskorch._base.read_only import ReadOnly
 from taskorch._base.visible import visible
+from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.model._ids import has_segments
 from taskorch.model._resources import Resources, Units, to_units
@@ -170,6 +171,34 @@ class Quota:
             limits.append((STARTS, to_units(STARTS, self.starts_per_second)))
             limits.append((BURST, self.burst * _SCALE))
         return tuple(sorted(limits))
+
+    def to_dict(self) -> dict[str, Any]:
+        """It as a document, which `of` reads: a limit of 0 is in it, too."""
+        fields = attrs.asdict(self, recurse=False)
+        limits = self.resources.totals()
+        return {**fields, "resources": {name: n / _SCALE for name, n in limits}}
+
+    @classmethod
+    def of(cls, quota: Quota | Mapping[str, Any]) -> Quota:
+        """
+        The quota that a mapping of its attributes says.
+
+        Raises:
+            InvalidTaskError: It is none, or has a key that no quota has.
+        """
+        if isinstance(quota, Quota):
+            return quota
+        if not isinstance(quota, Mapping):
+            msg = f"set_quotas() takes quotas, not {show(quota)}"
+            hint = "set_quotas(Quota(type='render', resources={'cpu': 4}))"
+            raise InvalidTaskError(msg, hint=hint)
+        names = [each.name for each in attrs.fields(cls)]
+        for name in quota:
+            if name not in names:
+                hint = meant(name, names, f"a quota has {', '.join(names)}")
+                msg = f"a quota has no {show(name)}"
+                raise InvalidTaskError(msg, hint=hint)
+        return cls(**quota)
 
     @classmethod
     def of_limits(cls, subject: tuple[str, str], limits: Units) -> Quota:

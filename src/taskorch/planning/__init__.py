@@ -40,6 +40,7 @@ from taskorch.planning._scheduling import Schedule as Schedule
 from taskorch.planning._schemas import agent_schema as agent_schema
 from taskorch.planning._schemas import plan_schema as plan_schema
 from taskorch.planning._schemas import request_schema as request_schema
+from taskorch.planning._schemas import workflow_schema as workflow_schema
 from taskorch.planning._stages import DependencyResolver as DependencyResolver
 from taskorch.planning._stages import Draft as Draft
 from taskorch.planning._stages import Given as Given

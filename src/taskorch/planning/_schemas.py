@@ -1,4 +1,4 @@
-"""The JSON Schemas of requests, plans and workers, as they are written and read."""
+"""The JSON Schemas of requests, plans, workers and runs, as they are as documents."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Final, get_args
 
 from taskorch._documents.forms import DocumentOf
-from taskorch.model import AgentState
+from taskorch.model import AgentState, TaskState
 from taskorch.planning._values import PlanEntry, TaskRequest
 from taskorch.workflows import document_schema
+from taskorch.workflows._status import PAUSES, STATES
 
 Schema = dict[str, Any]
 _TEXT: Final[Mapping[str, Any]] = {"type": "string"}
@@ -78,3 +79,32 @@ def agent_schema() -> Schema:
         pid=_COUNT_OR_NONE,
     )
     return {"$schema": _DIALECT, "title": "AgentInstance", **agent}
+
+
+def workflow_schema() -> Schema:
+    """The JSON Schema of a `WorkflowStatus` as a document."""
+    percent = {**_AMOUNT, "maximum": 100}
+    tasks = _object(
+        *("id", "status"),
+        id=_NAME,
+        status={"enum": [state.value for state in TaskState]},
+    )
+    states = [state.value for state in STATES]
+    phase = _object(
+        *("id", "status", "percent"), id=_NAME, status={"enum": states}, percent=percent
+    )
+    run = _object(
+        *("id", "status", "percent", "tasks", "running", "waitsFor"),
+        *("remainingPath", "estimatedRemaining", "phases", "parameters"),
+        id=_NAME,
+        status={"enum": [*states, *PAUSES]},
+        percent=percent,
+        tasks=_listed(tasks),
+        running={"type": "integer", "minimum": 0},
+        waitsFor=_listed(_NAME),
+        remainingPath=_listed(_NAME),
+        estimatedRemaining=_AMOUNT_OR_NONE,
+        phases=_listed(phase),
+        parameters={"type": "object"},
+    )
+    return {"$schema": _DIALECT, "title": "WorkflowInstance", **run}

@@ -18,6 +18,13 @@ _ORDER: Final = (
     *(_S.COMPLETED, _S.FAILED, _S.CANCELLED, _S.BLOCKED, _S.SUSPENDED),
     *(_S.RUNNING, _S.RETRYING, _S.QUEUED, _S.PENDING),
 )
+#: States that those of tasks come to, in a run or a phase; and the words that come
+#: before them while a run is paused.
+STATES: Final = (
+    *(_S.PENDING, _S.RUNNING, _S.SUSPENDED, _S.BLOCKED),
+    *(_S.COMPLETED, _S.FAILED, _S.CANCELLED),
+)
+PAUSES: Final = ("pausing", "paused")
 #: Names of a path that a sentence shows.
 _SHOWN: Final = 8
 
@@ -113,6 +120,27 @@ class WorkflowStatus:
         if not self.tasks:
             return 100.0
         return 100.0 * self.counts.get(_S.COMPLETED, 0) / len(self.tasks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """It as a document, in the form of requests and plans: see their schemas."""
+        return {
+            "id": self.workflow_id,
+            "status": self.pause or self.state.value,
+            "percent": self.percent,
+            "tasks": [
+                {"id": name, "status": state.value}
+                for name, state in self.tasks.items()
+            ],
+            "running": self.running,
+            "waitsFor": [*self.asks],
+            "remainingPath": [*self.remaining_path],
+            "estimatedRemaining": self.eta,
+            "phases": [
+                {"id": each.name, "status": each.state.value, "percent": each.percent}
+                for each in self.phases.values()
+            ],
+            "parameters": dict(self.parameters),
+        }
 
     def __str__(self) -> str:
         done = self.counts.get(_S.COMPLETED, 0)

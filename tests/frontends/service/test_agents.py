@@ -12,6 +12,7 @@ from importlib.resources import files
 import jsonschema
 import pytest
 from tests.frontends.service.tools import orchestrator, served
+from tests.integration.tools import PATIENCE
 
 from taskorch import (
     Program,
@@ -119,7 +120,7 @@ def test_an_agent_is_given_what_it_can_do_and_its_result_is_the_tasks():
         assert order["number"] == 1
         assert (order["type"], order["payload"]) == ("x", {"n": [1, None]})
         assert agent.end(order, {"m": 2}) == "counted"
-        assert handle.result(10) == {"m": 2}
+        assert handle.result(PATIENCE) == {"m": 2}
         assert status(service, handle).agent_id == "far"
 
 
@@ -142,7 +143,7 @@ def test_work_comes_in_batches_and_ends_bring_more():
         while orders:
             said = {"results": [done(o, o["payload"]) for o in orders], "most": 9}
             orders = agent.say("complete", said)["orders"]
-        assert [handle.result(10) for handle in handles] == [*range(7)]
+        assert [handle.result(PATIENCE) for handle in handles] == [*range(7)]
 
 
 def test_a_task_fails_by_what_its_agent_raised():
@@ -155,7 +156,7 @@ def test_a_task_fails_by_what_its_agent_raised():
             assert agent.complete(end) == ["counted"]
 
         with pytest.raises(TaskFailedError, match="raised KeyError: twice") as caught:
-            handle.result(10)
+            handle.result(PATIENCE)
         assert caught.value.type == "KeyError"
         assert status(service, handle).attempts == 2
 
@@ -174,9 +175,9 @@ def test_a_program_of_a_capability_runs_where_that_is(code):
         assert agent.complete(said) == ["counted"]
         if code:
             with pytest.raises(ProgramFailedError, match="exited with code 3: hi"):
-                handle.result(10)
+                handle.result(PATIENCE)
         else:
-            result = handle.result(10)
+            result = handle.result(PATIENCE)
             assert (result.exit_code, result.stdout_tail) == (0, "hi\n")
             assert (result.args, result.duration) == (("train", "-v"), 0.5)
 
@@ -193,9 +194,9 @@ def test_what_cannot_be_said_in_json_fails_its_task_and_no_other():
         bad = service.orch.submit_task(Task("x", {1, 2}))
         good = service.orch.submit_task(Task("x", 3))
         with pytest.raises(Exception, match="cannot be sent"):
-            bad.result(10)
+            bad.result(PATIENCE)
         agent.end(agent.order(), 4)
-        assert good.result(10) == 4
+        assert good.result(PATIENCE) == 4
 
 
 def test_progress_is_told():
@@ -212,7 +213,7 @@ def test_progress_is_told():
         order = agent.order()
         said = {"running": [order["attempt"]], "progress": {order["attempt"]: [1, 2]}}
         assert agent.say("heartbeat", said)["stop"] == []
-        assert heard.wait(10)
+        assert heard.wait(PATIENCE)
         assert told == [("t", [1, 2])]
         assert service.orch.get_task_status("t").progress == [1, 2]
 
@@ -235,7 +236,7 @@ def test_what_is_said_twice_counts_once():
         order = agent.order()
         assert agent.end(order, 1) == "counted"
         assert agent.end(order, 2) == "counted"
-        assert handle.result(10) == 1
+        assert handle.result(PATIENCE) == 1
         assert agent.hello("x")["agent_id"] == "far"
 
 
@@ -286,7 +287,7 @@ def test_a_result_that_comes_after_the_cancellation_does_not_count():
         order = agent.order()
         handle.cancel()
         with pytest.raises(Exception, match="cancelled"):
-            handle.result(10)
+            handle.result(PATIENCE)
         agent.end(order, "late")
         assert status(service, handle).state.value == "cancelled"
 
@@ -311,7 +312,7 @@ def test_the_work_of_an_agent_that_is_silent_for_its_lease_is_done_by_others():
         other = Wire(service, "other", "the-secret-of-another-one")
         other.hello("x", lease=600)
         assert other.end(other.order(), "right") == "counted"
-        assert handle.result(10) == "right"
+        assert handle.result(PATIENCE) == "right"
         assert status(service, handle).attempts > 1
         assert service.orch.agents.is_lost("far")
 
@@ -325,7 +326,7 @@ def test_a_late_result_is_fenced_off_kept_and_said():
         assert (again["task_id"], again["number"]) == ("t", 2)
         assert agent.end(again, "right") == "counted"
 
-        assert handle.result(10) == "right"
+        assert handle.result(PATIENCE) == "right"
         assert status(service, handle).late_results == {1: "late"}
     assert [(event.task_id, event.attempt) for event in told] == [("t", 1)]
 
@@ -363,11 +364,10 @@ def test_all_that_an_agent_says_is_a_sign_of_life():
 
 def test_who_waits_for_work_in_vain_is_answered_in_time_for_his_lease():
     """However long he would wait: a third of it, so that two answers may be lost."""
-    with fleet("x", lease=1.5) as (service, agent):
-        told = agent.hello("x", lease=1.5)
+    with fleet("x", lease=4.5) as (service, agent):
+        told = agent.hello("x", lease=4.5)
         assert told["heartbeat"] == pytest.approx(told["lease"] / 3)
-        for _ in range(3):
-            assert agent.claim(wait=3_000) == {"orders": [], "stop": []}
+        assert agent.claim(wait=3_000) == {"orders": [], "stop": []}
         assert not service.orch.agents.is_lost("far")
 
 
@@ -416,7 +416,7 @@ def test_a_name_is_free_once_its_agent_is_lost():
         other = Wire(service, secret="the-secret-of-another-one")
         other.hello("x")
         assert other.end(other.order(), "right") == "counted"
-        assert handle.result(10) == "right"
+        assert handle.result(PATIENCE) == "right"
         problem = agent.say("complete", {"results": [done(order, "late")]}, 409)
         assert problem["code"] == "not_your_session"
 
@@ -468,7 +468,7 @@ def test_what_was_done_while_the_service_was_away_counts(tmp_path, idempotent, o
         handle = service.orch.handle("t")
         assert agent.end(order, "done") == "counted"
         assert agent.end(order, "done") == "counted"
-        assert handle.result(10) == "done"
+        assert handle.result(PATIENCE) == "done"
         if other is not None and idempotent:
             told = agents[other].claim(again["attempt"])
             assert told["stop"] == [again["attempt"]]
@@ -501,7 +501,7 @@ def test_after_a_restart_what_was_not_done_or_comes_too_late_changes_nothing(tmp
         assert agent.complete(failed) == ["late"]
         assert agent.end(again, "right") == "counted"
         handle = service.orch.handle("t")
-        assert handle.result(10) == "right"
+        assert handle.result(PATIENCE) == "right"
         (late,) = status(service, handle).late_results.values()
         assert str(late) == "task t raised ValueError: oh"
     with served(life(), agents=True) as service:
@@ -552,7 +552,7 @@ def test_no_agent_speaks_for_another():
 )
 def test_no_agent_has_what_it_was_never_given(name):
     with fleet("x") as (service, agent):
-        service.orch.submit_task(Task("echo", 1, id="t")).result(10)
+        service.orch.submit_task(Task("echo", 1, id="t")).result(PATIENCE)
         assert agent.end({"attempt": name}) == "unknown"
         assert service.orch.get_task_status("t").late_results == {}
 
@@ -884,11 +884,11 @@ def test_an_attempt_that_is_mended_is_another_order_for_its_agent(again):
         assert not handle.done()
         if again == "well":
             assert agent.end(second, "right") == "counted"
-            assert handle.result(10) == "right"
+            assert handle.result(PATIENCE) == "right"
         else:
             assert agent.complete(failed(second)) == ["counted"]
             with pytest.raises(TaskFailedError, match="no module x"):
-                handle.result(10)
+                handle.result(PATIENCE)
         assert tried == ["t"]
         assert status(service, handle).attempts == 1
 
@@ -906,7 +906,7 @@ def test_what_is_mended_is_not_missed_meanwhile():
         order = agent.order()
         assert order["number"] == 1
         assert agent.end(order, "right") == "counted"
-        assert handle.result(10) == "right"
+        assert handle.result(PATIENCE) == "right"
 
 
 def test_what_was_mended_too_late_is_not_begun_twice():
@@ -921,7 +921,7 @@ def test_what_was_mended_too_late_is_not_begun_twice():
         go_on.set()
         assert agent.claim(second["attempt"], wait=0.5) == {"orders": [], "stop": []}
         assert agent.end(second, "right") == "counted"
-        assert handle.result(10) == "right"
+        assert handle.result(PATIENCE) == "right"
 
 
 @pytest.mark.parametrize("idempotent", [True, False])
@@ -939,7 +939,7 @@ def test_what_an_agent_gives_up_without_a_word_is_made_again(idempotent):
         if idempotent:
             assert order["number"] == 2
             assert agent.end(order, "right") == "counted"
-            assert handle.result(10) == "right"
+            assert handle.result(PATIENCE) == "right"
         else:
             assert status(service, handle).state is TaskState.BLOCKED
             service.orch.decide(handle.task_id, "fail")

@@ -44,11 +44,13 @@ DOES = {
         *("remove_schedule", "pause_schedule", "resume_schedule", "trigger_schedule"),
         *("backfill_schedule", "edit_schedule", "cancel_workflow", "pause_workflow"),
         *("resume_workflow", "restart_workflow", "approve_workflow"),
+        *("allocate_resources", "release_resources"),
         *("reject_workflow", "cancel_backfill", "pause_backfill", "resume_backfill"),
         "raise_budget",
     },
     "administer": {
         *("spawn_agent", "terminate_agent", "resize_resources", "prune", "tokens"),
+        "set_quotas",
         *("make_token", "rotate_token", "change_token", "revoke_token", "make_role"),
     },
     "worker": {
@@ -448,6 +450,7 @@ def test_nobody_speaks_for_others_but_who_may(house, tokens):
     said["by"] = "bob"
     path = "/api/v1/tasks/ask-beta/answer"
     assert ask(app, "POST", path, bot, said).status == 200
+    eventually(lambda: len(heard) == 2)
     assert [(each.by, each.caller) for each in heard] == [
         ("Ada Łovelace", "Ada Łovelace"),
         ("bob", "chat"),

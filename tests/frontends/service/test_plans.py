@@ -92,7 +92,7 @@ def test_a_request_is_planned_improved_checked_and_run(planned):
         == 7
     )
     run = post(planned, f"{PLANS}/start", {"plan": plan, "id": "night"})
-    assert (run.status, run.said) == (202, {"workflow_id": "night"})
+    assert (run.status, run.said["workflow_id"]) == (202, "night")
     assert planned.get("/api/v1/workflows/night")["workflow_id"] == "night"
 
 

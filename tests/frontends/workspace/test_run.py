@@ -665,15 +665,18 @@ def test_interrupted_in_any_way_it_goes_on(runs, number):
 
 def test_a_task_that_takes_more_than_it_says_is_ended(runs):
     """If the workspace says so; else what a task says is for the plan alone."""
-    hog = f"{sys.executable} -I -S -c 'x = bytearray(90 << 20)\nimport time\ntime.sleep(0.3)'"
-    hog = hog.replace("\n", "; ")
+    hog = f"{sys.executable} -I -S -c 'x = bytearray(90 << 20)'"
+    # It stays until somebody has seen what it takes.
+    stays = 'import os, time; x = bytearray(90 << 20); time.sleep(0 if os.path.exists("free") else 600)'
     runs.write(
         a_small=f"resources: {{memory_mb: 200}}|do: {hog}",
-        a_large=f"resources: {{memory_mb: 40}}|do: {hog}",
+        a_large=f"resources: {{memory_mb: 40}}|do: {sys.executable} -I -S -c '{stays}'",
     )
+    (runs.root / "free").touch()
     runs.run()
     assert runs.states() == {"a/large": "completed", "a/small": "completed"}
     write(runs.root, {"workspace.yaml": "limits: {enforce: true}\n"})
+    (runs.root / "free").unlink()
     for path in (runs.root / "workspace/status").rglob("*.json"):
         path.unlink()
     runs.run()

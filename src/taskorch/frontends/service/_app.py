@@ -47,7 +47,7 @@ from taskorch.frontends.service._guard import (
     check_hosts,
     sends_body,
 )
-from taskorch.frontends.service._health import Overviews, probes
+from taskorch.frontends.service._health import INSTANCES, Overviews, probes
 from taskorch.frontends.service._operations import (
     Current,
     Operation,
@@ -249,7 +249,7 @@ def make_app(
     if doors.tokens is not None:
         every += TokenOperations(doors.tokens).operations()
     opened = frozenset(each.path for each in every if each.is_open)
-    text = description(every, schemas or {})
+    text = description(every, {**INSTANCES, **(schemas or {})})
 
     async def openapi(request: Request) -> Response:
         _refuse_body(request)

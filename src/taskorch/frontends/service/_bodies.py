@@ -24,6 +24,7 @@ from taskorch._base.visible import visible
 from taskorch._verbs.remedies import REMEDIES_HEADER, in_requests
 from taskorch.errors import (
     DuplicateTaskError,
+    ResourcesTakenError,
     TaskorchError,
     UsageError,
     ValidationFailedError,
@@ -133,6 +134,7 @@ class HttpProblem(Exception):  # noqa: N818 - the word of the RFC
 def problem_of(error: TaskorchError, status: int | None = None) -> HttpProblem:
     """What an error of ours is for HTTP; *status*, if not what it mostly is."""
     more: dict[str, Any] = {}
+    hint = error.hint
     if error.task_id is not None:
         more["task_id"] = error.task_id
     if isinstance(error, ValidationFailedError):
@@ -144,9 +146,13 @@ def problem_of(error: TaskorchError, status: int | None = None) -> HttpProblem:
             {"task_id": task_id, "field": field, "was": was, "is": now}
             for task_id, field, was, now in error.differences
         ]
+    if isinstance(error, ResourcesTakenError):
+        more |= {"resource": error.resource, "holders": [*error.holders]}
+        more |= {"need": error.need, "free": error.free}
+        hint = "ask again later: over HTTP, nobody waits for it"
     otherwise = 422 if isinstance(error, UsageError) else 500
     status = status or _STATUS.get(error.code, otherwise)
-    return HttpProblem(status, error.code, error.message, hint=error.hint, more=more)
+    return HttpProblem(status, error.code, error.message, hint=hint, more=more)
 
 
 async def on_problem(request: Request, error: Exception) -> Response:

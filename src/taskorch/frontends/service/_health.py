@@ -23,10 +23,11 @@ from taskorch.frontends.service._operations import (
     Operation,
     named,
     number,
+    ref,
     told,
 )
 from taskorch.model import Health, Stats, plain
-from taskorch.planning._schemas import agent_schema
+from taskorch.planning._schemas import agent_schema, workflow_schema
 from taskorch.recovery import Alerts
 from taskorch.telemetry._metrics import AGE, COUNTERS, LEVELS, MANY, OTHER
 
@@ -123,7 +124,11 @@ def _one_of(name: str, words: str, status: str, statuses: Iterable[str]) -> Metr
     return family
 
 
-_INSTANCE: Final = {n: v for n, v in agent_schema().items() if n != "$schema"}
+#: What the description names of workers and runs as documents.
+INSTANCES: Final = {
+    schema["title"]: {name: part for name, part in schema.items() if name != "$schema"}
+    for schema in (agent_schema(), workflow_schema())
+}
 #: Slots of a schedule that are asked for at once.
 _MOST: Final = 1_000
 
@@ -197,7 +202,7 @@ class Overviews:
                 *("GET", "/api/v1/agent-instances", "agent_instances"),
                 "All agents as documents, in the form of requests and plans.",
                 self._instances,
-                answer=told(agents=listed(_INSTANCE)),
+                answer=told(agents=listed(ref("AgentInstance"))),
             ),
             Operation(
                 *("GET", "/api/v1/schedules/{name}", "schedule_status"),
@@ -232,8 +237,9 @@ class Overviews:
     async def _resources(self, _request: Request) -> Response:
         manager = self._orch().resources
         usage = await run_in_threadpool(manager.usage)
-        quotas = await run_in_threadpool(manager.quotas)
-        return answer({"pools": document(usage), "quotas": document(quotas)})
+        usages = await run_in_threadpool(manager.quotas)
+        quotas = [{**document(each), "quota": each.quota.to_dict()} for each in usages]
+        return answer({"pools": document(usage), "quotas": quotas})
 
     async def _alerts(self, _: Request) -> Response:
         # The first use of `orch.alerts` would have them act.

@@ -23,10 +23,15 @@ from taskorch.frontends.service._bodies import (
     read_object,
     refuse,
 )
-from taskorch.frontends.service._operations import RUN, Operation, asked, told
+from taskorch.frontends.service._operations import Operation, asked, ref, told
 from taskorch.model import check_seconds, show
 from taskorch.planning import ExecutionPlan
-from taskorch.planning._schemas import agent_schema, plan_schema, request_schema
+from taskorch.planning._schemas import (
+    agent_schema,
+    plan_schema,
+    request_schema,
+    workflow_schema,
+)
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -116,14 +121,14 @@ class Plans:
                 partial(self._made, _START, self._start, 202),
                 body=_START,
                 status=202,
-                answer=RUN,
+                answer=told(workflow_id=TEXT, instance=ref("WorkflowInstance")),
                 refuses=(409, *_REFUSES),
             ),
             Operation(
                 *("GET", f"{every}/schemas", "plan_schemas"),
-                "The JSON Schemas of requests, plans and agents.",
+                "The JSON Schemas of requests, plans, agents and runs.",
                 _schemas,
-                answer=told(request=OBJECT, plan=OBJECT, agent=OBJECT),
+                answer=told(request=OBJECT, plan=OBJECT, agent=OBJECT, workflow=OBJECT),
             ),
         ]
 
@@ -193,12 +198,14 @@ class Plans:
 
     def _start(self, members: dict[str, Any]) -> dict[str, Any]:
         run = self._orch.workflows.start(self._read(members), members.get("id"))
-        return {"workflow_id": run.workflow_id}
+        instance = document(run.status().to_dict())
+        return {"workflow_id": run.workflow_id, "instance": instance}
 
 
 async def _schemas(_request: Request) -> Response:
     schemas = {"request": request_schema(), "plan": plan_schema()}
-    return answer({**schemas, "agent": agent_schema()})
+    schemas |= {"agent": agent_schema(), "workflow": workflow_schema()}
+    return answer(schemas)
 
 
 def _seconds(value: Any) -> float:

@@ -3,7 +3,7 @@ The operations on what an orchestrator has, made of the table of its verbs.
 
 What an answer has beyond what the method returns stands here, and nothing else.
 
-Decision: 0190.
+Decisions: 0190, 0240.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
@@ -40,6 +41,7 @@ from taskorch.frontends.service._operations import (
     bad_query,
     for_one_task,
     named,
+    ref,
     told,
     with_remedies,
 )
@@ -52,16 +54,18 @@ if TYPE_CHECKING:
     from taskorch._base.people import Caller
     from taskorch._base.verbs import Argument, Verb
 
-_AGENT: Final = told(id=TEXT, status=TEXT, health=OBJECT)
+_AGENT: Final = told(id=TEXT, status=TEXT, health=OBJECT, instance=ref("AgentInstance"))
 _STATUS: Final = {"type": "object", "required": ["task_id", "state"]}
 #: What an answer says, by the member that holds what was returned.
 _MEMBERS: Final[Mapping[str, Schema]] = {
     "agents": listed(_AGENT),
     "budget": OBJECT,
+    "allocation_id": TEXT,
     "changed": CHANGED["properties"]["changed"],
     "count": {"type": "integer"},
     "decided": {"type": "boolean"},
     "ids": listed(TEXT),
+    "matches": listed(told(agent=_AGENT, matches={"type": "boolean"}, reason=TEXT)),
     "released": {"type": "integer"},
     "resources": OBJECT,
     "task_id": TASK_ID["properties"]["task_id"],
@@ -72,12 +76,16 @@ _MEMBERS: Final[Mapping[str, Schema]] = {
 #: What it says where it is the whole, and where it has more.
 _ANSWERS: Final[Mapping[str, Schema]] = {
     "agent": _AGENT,
+    "allocate_resources": told(id=TEXT, owner=TEXT, resources=OBJECT, since=TEXT),
     "backfill_schedule": told(ids=listed(TEXT), already=listed(TEXT), backfill_id=TEXT),
     "get_task_status": _STATUS,
     "hold_starts": OBJECT,
     "spawn_agent": _AGENT,
     "stuck": {"type": "object", "required": ["stuck"]},
     "terminate_agent": OBJECT,
+    "workflow_status": told(
+        workflow_id=TEXT, state=TEXT, instance=ref("WorkflowInstance")
+    ),
 }
 #: The header in which the dashboard says who acts, and how long a name may be.
 BY: Final = "x-taskorch-by"
@@ -159,7 +167,10 @@ async def _carry_out(
 
     def perform() -> Any:
         # With the call: a long list takes its time to be told, too.
-        result = method(*arguments.values(), **fields)
+        values = {**fields}
+        # What may stand there several times has no name in a call.
+        many = [values.pop(each.name) for each in verb.fields if each.is_many]
+        result = method(*arguments.values(), *chain(*many), **values)
         if verb.operation in LEFT:
             result = LEFT[verb.operation](tenancy, who, result)
         return _members(verb, result, arguments | fields)
@@ -276,8 +287,8 @@ def _members(verb: Verb, result: Any, arguments: Mapping[str, Any]) -> Any:
         return as_json(result)
     if result is None:
         # What was done is told by what it was done to.
-        default = next(a.default for a in verb.arguments if a.key == verb.gives)
-        result = arguments.get(verb.gives, default)
+        subject = next(a for a in verb.arguments if a.key == verb.gives)
+        result = arguments.get(subject.name, subject.default)
     return {verb.gives: as_json(result)}
 
 
@@ -286,7 +297,8 @@ def _explained(value: Any) -> dict[str, Any]:
 
 
 def _status(status: Any) -> dict[str, Any]:
-    return {**document(status), "percent": status.percent, "text": str(status)}
+    more = {"percent": status.percent, "text": str(status)}
+    return {**document(status), **more, "instance": document(status.to_dict())}
 
 
 _SHAPES: Final[Mapping[str, Callable[[Any], Any]]] = {
