@@ -37,6 +37,7 @@ from taskorch.kernel._admission import Change as Change
 from taskorch.kernel._admission import assumed as assumed
 from taskorch.kernel._admission import latest_finish_first as latest_finish_first
 from taskorch.kernel._application import is_under_way as is_under_way
+from taskorch.kernel._application import rules_ask as rules_ask
 from taskorch.kernel._attempts import awaits_end as awaits_end
 from taskorch.kernel._breakers import shut_out as shut_out
 from taskorch.kernel._budgets import totals_of as totals_of
