@@ -618,6 +618,19 @@ def test_a_child_that_may_write_what_its_parent_may(
         assert orch.wait(PATIENCE)
 
 
+def test_a_child_that_may_write_the_same_and_is_not_queued_yet() -> None:
+    """Where nobody has looked yet which locks its start takes."""
+    with TaskOrchestrator() as orch:
+
+        def parent() -> None:
+            task = Task.call(int, id="later", writes=["src"], not_before=10 * PATIENCE)
+            with pytest.raises(WouldDeadlockError):
+                orch.submit_task(task).result(PATIENCE)
+
+        orch.submit_task(Task.call(parent, writes=["src/a"])).result(PATIENCE)
+        orch.cancel_task("later")
+
+
 def test_siblings_whose_children_may_write_what_the_other_may() -> None:
     """The later waiter is told; with its scope free, the child of the other starts."""
     with TaskOrchestrator() as orch:
