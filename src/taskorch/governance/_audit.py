@@ -346,6 +346,9 @@ def _judged(
     """What the policies say of *fact*, if it is a moment at which they are asked."""
     then: Decision = "allow"
     permit: tuple[str, ...] = ()
+    if isinstance(fact, TaskSubmitted) and fact.rerun_of is not None:
+        # Policies judge it as a verb, and as it starts: it is no submission.
+        return None
     if isinstance(fact, TaskSubmitted):
         moment: Moment = "submit"
         operation = past.operation(past.task.id or "", moment=moment, who=fact.caller)
