@@ -52,6 +52,7 @@ from taskorch._orchestrator import TaskOrchestrator
 from taskorch._verbs.remedies import REMEDIES_HEADER
 from taskorch._verbs.table import VERBS
 from taskorch.errors import InvalidTaskError, TaskFailedError, TaskorchError
+from taskorch.governance._audit import Audits
 from taskorch.model import (
     Call,
     FilterFields,
@@ -627,6 +628,11 @@ class Client:
     match_agents: Final = asking(AgentManager.match, documents)
     explain_scaling: Final = asking(AgentManager.explain_scaling, documents)
     clear_memo: Final = asking(MemoManager.clear, int)
+    waivers: Final = asking(Audits.waivers, documents)
+    request_waiver: Final = asking(Audits.request_waiver, document)
+    revoke_waiver: Final = asking(Audits.revoke_waiver, document)
+    audit: Final = asking(Audits.audit_operation, document)
+    receipts: Final = asking(Audits.receipts, documents)
     resize_resources: Final = asking(ResourceManager.resize, nothing)
     budgets: Final = asking(ResourceManager.budgets, documents)
     raise_budget: Final = asking(ResourceManager.raise_budget, document)
@@ -805,6 +811,11 @@ class AsyncClient:
     match_agents: Final = on_thread(Client.match_agents)
     explain_scaling: Final = on_thread(Client.explain_scaling)
     clear_memo: Final = on_thread(Client.clear_memo)
+    waivers: Final = on_thread(Client.waivers)
+    request_waiver: Final = on_thread(Client.request_waiver)
+    revoke_waiver: Final = on_thread(Client.revoke_waiver)
+    audit: Final = on_thread(Client.audit)
+    receipts: Final = on_thread(Client.receipts)
     resize_resources: Final = on_thread(Client.resize_resources)
     budgets: Final = on_thread(Client.budgets)
     raise_budget: Final = on_thread(Client.raise_budget)

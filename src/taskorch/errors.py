@@ -493,7 +493,7 @@ class WouldDeadlockError(UsageError):
     """
 
     code = "would_deadlock"
-    default_hint = "ask for less, or give the waiting task no resources"
+    default_hint = "ask for less, or give the waiting task no resources and no writes"
 
     holders: tuple[str, ...] = ()
 

@@ -121,6 +121,24 @@ def test_other_policies_say_what_is_different(past, tmp_path):
     assert document["policies_hash"] == policies(*stricter).policies_hash
 
 
+def test_a_rerun_is_judged_as_it_starts_then_and_now(tmp_path):
+    path, rt = tmp_path / "runs.db", policies({**NO_DANGER, "severity": "high"})
+    with TaskOrchestrator(journal=path, governance=rt) as orch:
+        waiver = active(rt)
+        orch.submit_task(danger("a")).result()
+        rt.revoke_waiver(waiver.id, by="bob", reason="done")
+        orch.rerun_task("a")
+        eventually(lambda: orch.get_task_status("a~2").state is TaskState.BLOCKED)
+        orch.cancel_task("a~2")
+    replay = rt.replay(path)
+    assert [(each.task_id, each.moment, each.then) for each in replay.moments] == [
+        ("a", "submit", "allow"),
+        ("a", "start", "allow"),
+        ("a~2", "start", "ask"),
+    ]
+    assert not replay.differences
+
+
 def test_what_was_denied_then_and_would_be_allowed_is_different_too(tmp_path):
     path = tmp_path / "runs.db"
     with TaskOrchestrator(journal=path, governance=policies(AT_START, COUNTED)) as orch:

@@ -24,6 +24,7 @@ from taskorch.errors import (
 )
 from taskorch.governance import ConstitutionalRuntime, Operation
 from taskorch.journal import SqliteJournal
+from taskorch.protocols import RetryDecision
 from taskorch.reading import JournalReader
 
 NO_DANGER = {
@@ -324,6 +325,141 @@ def test_what_is_on_hold_goes_on_when_its_waiver_is_approved(tmp_path):
         assert handles[0].result(timeout=60) == 0
         assert orch.get_task_status("b/x").state is TaskState.BLOCKED
         orch.cancel_task("b/x")
+
+
+ASKS = {**AT_START, "severity": "high"}
+URGENT_ASKS = {**NOT_URGENT, "severity": "high", "at": ["start"]}
+
+
+def is_blocked(orch, *names):
+    return all(orch.get_task_status(n).state is TaskState.BLOCKED for n in names)
+
+
+def test_people_are_asked_no_more_about_what_a_later_waiver_covers(tmp_path):
+    path, rt = tmp_path / "runs.db", policies(ASKS, URGENT_ASKS)
+    with TaskOrchestrator(governance=rt, journal=path) as orch:
+        covered = orch.submit_task(danger("a/x"))
+        orch.submit_task(danger("b/x"))
+        both = orch.submit_task(danger("a/both", priority=9))
+        eventually(lambda: is_blocked(orch, "a/x", "b/x", "a/both"))
+        assert "It goes on when a waiver covers it" in str(orch.explain("a/x"))
+        asked = {question.tasks: question.text for question in orch.questions()}
+        assert {*asked} == {("a/x", "b/x"), ("a/both",)}
+        first = active(rt, pattern="a/*")
+        assert covered.result(timeout=60) == 0
+        # Of another task, and of a task that violates another policy, people are asked.
+        assert is_blocked(orch, "b/x", "a/both")
+        left = {question.tasks: question.text for question in orch.questions()}
+        assert left == {("b/x",): asked["a/x", "b/x"], ("a/both",): asked["a/both",]}
+        with pytest.raises(AnswerRefusedError, match=f"waived by {first.id}"):
+            orch.answer("escalation/a/x", "retry", by="eve")
+        second = active(rt, "not-urgent", pattern="a/both")
+        assert both.result(timeout=60) == 0
+        history = [entry.detail for entry in orch.get_task_status("a/both").history]
+        assert f"waived by {first.id} and {second.id}" in " ".join(history)
+        orch.cancel_task("b/x")
+        assert not orch.questions()
+    starts = {
+        fact.task_id: fact.permit[1:]
+        for fact in JournalReader(path).happened()
+        if type(fact).__name__ == "TaskStarted"
+    }
+    assert starts == {
+        "a/x": (f"no-danger/type~{first.id}", "not-urgent/p"),
+        "a/both": (f"no-danger/type~{first.id}", f"not-urgent/p~{second.id}"),
+    }
+
+
+def test_what_a_waiver_let_go_is_asked_about_again_when_it_is_revoked(tmp_path):
+    """Nobody has answered: no start may count as one that people let pass."""
+    path, rt = tmp_path / "runs.db", policies(ASKS)
+    with TaskOrchestrator(governance=rt, journal=path) as orch:
+        orch.submit_task(danger("a"))
+        eventually(lambda: is_blocked(orch, "a"))
+        orch.hold_starts("a moment")
+        waiver = active(rt)
+        eventually(lambda: orch.get_task_status("a").state is TaskState.QUEUED)
+        orch.stop(drain=False)
+    with TaskOrchestrator(governance=policies(ASKS), journal=path) as orch:
+        orch.governance.revoke_waiver(waiver.id, by="bob", reason="done")
+        orch.release_starts()
+        eventually(lambda: is_blocked(orch, "a"))
+        (question,) = orch.questions()
+        assert question.id == "escalation/a@2"
+        orch.cancel_task("a")
+
+
+def test_a_waiver_that_was_approved_where_no_policies_were_counts_at_the_opening(
+    tmp_path,
+):
+    path, rt = tmp_path / "runs.db", policies(ASKS)
+    with TaskOrchestrator(governance=rt, journal=path) as orch:
+        orch.submit_task(danger("a"))
+        eventually(lambda: is_blocked(orch, "a"))
+        waiver = waiver_of(rt)
+        orch.stop(drain=False)
+    with TaskOrchestrator(journal=path) as orch:
+        assert orch.answer(waiver.id, "approve", by="bob")
+        assert is_blocked(orch, "a")
+        orch.stop(drain=False)
+    with TaskOrchestrator(governance=policies(ASKS), journal=path) as orch:
+        assert orch.handle("a").result(timeout=60) == 0
+
+
+def test_policies_that_ask_no_more_close_their_questions_and_stricter_ones_do_not():
+    rt = policies(ASKS)
+    with TaskOrchestrator(governance=rt) as orch:
+        handle = orch.submit_task(danger("a"))
+        eventually(lambda: is_blocked(orch, "a"))
+        rt.replace(policies(AT_START).policies)
+        assert is_blocked(orch, "a")
+        (question,) = orch.questions()
+        rt.replace(policies(NOT_URGENT).policies)
+        assert handle.result(timeout=60) == 0
+        with pytest.raises(AnswerRefusedError, match="policies allow it to start"):
+            question.answer("retry", by="bob")
+
+
+class PolicyAskedError(Exception):
+    """An error of a user, whose name policies use too."""
+
+
+def break_down():
+    raise PolicyAskedError
+
+
+class AsksPeople:
+    """A retry handler that asks people about each failure."""
+
+    def decide(self, _failure, _context):
+        return RetryDecision(retry=False, ask="What now?")
+
+
+def test_no_waiver_answers_a_question_about_a_failure():
+    rt = policies(AT_START)
+    with TaskOrchestrator(governance=rt, retry_handler=AsksPeople()) as orch:
+        # It was denied before, so that it was looked at for waivers once.
+        orch.submit_task(danger("a", break_down))
+        eventually(lambda: is_blocked(orch, "a"))
+        active(rt)
+        eventually(orch.questions)
+        (question,) = orch.questions()
+        active(rt)
+        rt.changed()
+        assert [each.id for each in orch.questions()] == [question.id]
+        orch.cancel_task("a")
+
+
+def test_a_waiver_lets_more_start_than_a_rule_about_the_past_would():
+    rate = {"id": "rate", "count": {"event": "started"}, "at_most": 1, "within": HOUR}
+    few = {**AT_START, "id": "few", "types": "danger", "rules": [], "history": [rate]}
+    rt = policies(few)
+    with TaskOrchestrator(governance=rt) as orch:
+        orch.submit_task(danger("a")).result(timeout=60)
+        handles = [orch.submit_task(danger(name)) for name in ("b", "c")]
+        eventually(lambda: is_blocked(orch, "b", "c"))
+        active(rt, "few")
+        assert [handle.result(timeout=60) for handle in handles] == [0, 0]
 
 
 @pytest.mark.parametrize("follows", ["finish", "stop"])

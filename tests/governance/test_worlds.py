@@ -7,10 +7,11 @@ from fnmatch import fnmatchcase
 from types import SimpleNamespace
 
 import pytest
+from tests.integration.tools import eventually
 
 from taskorch import Task, TaskorchError, TaskOrchestrator
 from taskorch.events import TaskStarted, TaskSubmitted
-from taskorch.governance import ConstitutionalRuntime
+from taskorch.governance import ConstitutionalRuntime, Operation
 from taskorch.journal import SqliteJournal
 from taskorch.reading import JournalReader
 
@@ -47,15 +48,45 @@ POLICIES = {
                 }
             ],
         },
+        {
+            "id": "asks",
+            "principle": "fairness",
+            "severity": "high",
+            "at": ["start"],
+            "rules": [
+                {
+                    "id": "r",
+                    "condition": "task.priority",
+                    "operator": "less_than",
+                    "value": 1,
+                }
+            ],
+        },
     ]
 }
 
 
 def violated(task_type, priority, moment):
     """The policies that a task violates, as a person reads them."""
-    return ["no-danger"] * (task_type == "danger") + ["not-urgent"] * (
-        priority >= 5 and moment == "start"
-    )
+    is_start = moment == "start"
+    return [
+        *["no-danger"] * (task_type == "danger"),
+        *["not-urgent"] * (priority >= 5 and is_start),
+        *["asks"] * (priority >= 1 and is_start),
+    ]
+
+
+def held_in_vain(orch, rt):
+    """Tasks on hold that violate nothing which is not waived."""
+    held = [each for each in orch.tasks("blocked") if each.type != "waiver"]
+    tasks = {each.task_id: Task(each.type, priority=each.priority) for each in held}
+    verdicts = {
+        name: rt.validate_operation(
+            Operation.of_task(task, moment="start", task_id=name)
+        )
+        for name, task in tasks.items()
+    }
+    return [name for name, verdict in verdicts.items() if verdict.allowed]
 
 
 class World:
@@ -86,6 +117,7 @@ class World:
                 with suppress(TaskorchError):
                     self.step(orch, rt)
             self.waivers |= {each.id: each for each in rt.waivers()}
+            eventually(lambda: not held_in_vain(orch, rt))
             orch.stop(drain=self.random.random() < 0.5)
         self.check()
 
@@ -98,13 +130,13 @@ class World:
                     int,
                     id=f"{self.random.choice('abc')}/{number}",
                     type=self.random.choice(["danger", "fine"]),
-                    priority=self.random.choice([0, 9]),
+                    priority=self.random.choice([0, 1, 9]),
                 )
             )
             return
         if choice < 0.78 or not self.waivers:
             waiver = rt.request_waiver(
-                self.random.choice(["no-danger", "not-urgent"]),
+                self.random.choice(["no-danger", "not-urgent", "asks", "asks"]),
                 self.random.choice(PATTERNS),
                 reason="why",
                 requested_by=self.random.choice(PEOPLE),

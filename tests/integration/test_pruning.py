@@ -474,6 +474,13 @@ def test_a_service_shows_first_what_it_would_forget(tmp_path, capsys, monkeypatc
             assert said["text"] == "Would forget 10 tasks."
             assert main(["prune", api.url, "--keep", "20", "--dry-run"]) == 0
             assert capsys.readouterr().out == "Would forget 10 tasks.\n"
+            for more in ((), ("--dry-run",), ("--yes",)):
+                slip = ("prune", api.url, "--schedule", "slip", "--keep", "3", *more)
+                assert main([*slip]) == 0
+                out = capsys.readouterr().out
+                assert out.count("Nothing of a schedule 'slip' is there") == 1
+                assert main([*slip, "--json"]) == 0
+                assert json.loads(capsys.readouterr().out)["tasks"] == 0
             # Nobody can be asked here.
             assert main(["prune", api.url, "--keep", "20"]) == 2
             assert "--yes" in capsys.readouterr().err

@@ -585,6 +585,96 @@ def test_a_chain_of_waits_with_resources_unwinds() -> None:
             orch.submit_task(Task.call(dive, 10, resources=needs(1))).result(PATIENCE)
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "is_served"),
+    [
+        ("src/a/**", "src/a/x.py", False),
+        ("src/a/x.py", "src/**", False),
+        ("src/a", "src/A", False),
+        ("src/a", "src/b", True),
+        ("src/a", "src/ab", True),
+    ],
+)
+def test_a_child_that_may_write_what_its_parent_may(
+    ours: str, theirs: str, is_served: bool
+) -> None:
+    """What may be written is kept in a wait, as resources are."""
+    with TaskOrchestrator() as orch:
+
+        def parent() -> str:
+            child = orch.submit_task(Task.call(int, writes=[theirs]))
+            # What waits for it in its turn would never start, either.
+            last = orch.submit_task(Task.call(int, after=[child]))
+            if is_served:
+                return f"served {last.result(PATIENCE)}"
+            for handle in (child, last):
+                with pytest.raises(WouldDeadlockError, match="no writes") as caught:
+                    handle.result(PATIENCE)
+                assert caught.value.holders == ("parent",)
+            return "told"
+
+        handle = orch.submit_task(Task.call(parent, id="parent", writes=[ours]))
+        assert handle.result(PATIENCE) == ("served 0" if is_served else "told")
+        assert orch.wait(PATIENCE)
+
+
+def test_a_child_that_may_write_the_same_and_is_not_queued_yet() -> None:
+    """Where nobody has looked yet which locks its start takes."""
+    with TaskOrchestrator() as orch:
+
+        def parent() -> None:
+            task = Task.call(int, id="later", writes=["src"], not_before=10 * PATIENCE)
+            with pytest.raises(WouldDeadlockError):
+                orch.submit_task(task).result(PATIENCE)
+
+        orch.submit_task(Task.call(parent, writes=["src/a"])).result(PATIENCE)
+        orch.cancel_task("later")
+
+
+def test_siblings_whose_children_may_write_what_the_other_may() -> None:
+    """The later waiter is told; with its scope free, the child of the other starts."""
+    with TaskOrchestrator() as orch:
+        both = threading.Barrier(2)
+
+        def parent(other: str) -> str:
+            both.wait(PATIENCE)
+            child = orch.submit_task(Task.call(int, writes=[other]))
+            try:
+                child.result(PATIENCE)
+            except WouldDeadlockError:
+                return "told"
+            return "served"
+
+        handles = orch.submit_tasks(
+            [
+                Task.call(parent, "src/b", id="a", writes=["src/a"]),
+                Task.call(parent, "src/a", id="b", writes=["src/b"]),
+            ]
+        )
+        assert sorted(h.result(PATIENCE) for h in handles) == ["served", "told"]
+
+
+def test_a_wait_for_a_scope_that_who_waits_will_let_go_of() -> None:
+    """A task that waits for one that works ends, and so lets go of what it may write."""
+    with TaskOrchestrator() as orch:
+        hold, waits = Hold(), Recorder(orch, "attempt_waiting")
+
+        def holder() -> int:
+            return orch.submit_task(Task.call(hold, writes=["b"])).result(PATIENCE)
+
+        def parent() -> int:
+            child = orch.submit_task(Task.call(int, "3", writes=["src/**"]))
+            return child.result(PATIENCE)
+
+        orch.submit_task(Task.call(holder, writes=["src/a"]))
+        hold.wait()
+        waits.wait_for(1)
+        handle = orch.submit_task(Task.call(parent, writes=["docs"]))
+        waits.wait_for(2)
+        hold.release()
+        assert handle.result(PATIENCE) == 3
+
+
 def test_a_deadlock_inside_a_coroutine() -> None:
     """`await` says so as well."""
     with TaskOrchestrator(resources=needs(1)) as orch:

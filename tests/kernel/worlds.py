@@ -24,6 +24,8 @@ from taskorch.kernel import (
     Spec,
     TaskRow,
     Terms,
+    row_extra,
+    rules_ask,
 )
 from taskorch.model import Breaker, Elastic, Resources
 
@@ -327,6 +329,17 @@ def denied(m: Machine) -> None:
     m.policies.rulings.clear()
     m.kernel.release_denied(m.row("t"), m.now, "the day is over")
     m.settle()
+    # What people are asked, and have not answered, nobody has let pass.
+    m.policies.rulings["u"] = Ruling(denied="not today", asks=True)
+    m.submit("u")
+    assert m.row("u") in m.kernel.asked
+    m.kernel.release_denied(m.row("u"), m.now, "")
+    assert not row_extra(m.row("u")).permitted
+    m.kernel.judge_starts(judged=True)
+    m.settle()
+    assert rules_ask(m.row("u"))
+    m.kernel.decide(m.row("u"), "retry", m.now)
+    assert row_extra(m.row("u")).permitted == "not today"
 
 
 def missed(m: Machine) -> None:

@@ -442,6 +442,10 @@ BY_HAND = {
     "schedules.next schedules.explain": "`schedule_status` has it",
     "schedules.check schedules.restore schedules.due schedules.carry_out schedules.set_back schedules.say_what_is_gone "
     "schedules.reset": "the work of schedules",
+    "governance.approve_waiver governance.reject_waiver": "`answer` does it: a waiver is a question",
+    "governance.waiver": "`governance.waivers` has it",
+    "governance.replay": "`taskorch policy replay` reads a journal",
+    "governance.serve governance.hear_waivers governance.restore_waivers governance.covers": "the work of policies",
 }
 
 

@@ -153,7 +153,8 @@ def test_what_is_no_verb_is_listed_with_the_reason():
     names = {
         f"{room}.{name}".lstrip(".")
         for room, cls in ROOMS.items()
-        for name, value in vars(cls).items()
+        for each in cls.__mro__
+        for name, value in vars(each).items()
         if not name.startswith("_")
         and isinstance(value, FunctionType | classmethod | staticmethod)
     }

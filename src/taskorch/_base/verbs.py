@@ -307,7 +307,11 @@ def verb(
 
 def verbs_of(cls: type) -> dict[str, Verb]:
     """The verbs of a class, by their names, in the order in which they stand."""
-    marked = {name: getattr(value, "verb", None) for name, value in vars(cls).items()}
+    marked = {
+        name: getattr(value, "verb", None)
+        for each in reversed(cls.__mro__)
+        for name, value in vars(each).items()
+    }
     return {name: each for name, each in marked.items() if isinstance(each, Verb)}
 
 

@@ -21,6 +21,7 @@ from taskorch._managers import (
     WorkflowRun,
 )
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch.governance._audit import Audits
 from taskorch.model import (
     AgentInstance,
     AgentMatch,
@@ -40,6 +41,7 @@ ROOMS: Final[Mapping[str, type]] = MappingProxyType(
     {
         "": TaskOrchestrator,
         "agents": AgentManager,
+        "governance": Audits,
         "memo": MemoManager,
         "resources": ResourceManager,
         "schedules": ScheduleManager,

@@ -19,7 +19,7 @@ the user's can do too.
 - `_inspect`, `_explain`, `_logs`: what a journal or a service says of tasks; why one
   does not run; what it logs and prints.
 - `_control`: rerun, restart, cancel, decide, approve, answer and the like.
-- `_waivers`: which waivers there are; audits; receipts.
+- `_waivers`: waivers: which there are, to ask for one, to revoke one; audits; receipts.
 - `_jobs`, `_suite`, `_workspace`: adaptive jobs, test suites and task files.
 - `_schedules`, `_runs`: what is made again and again; runs of workflows and schedules.
 - `_top`, `_first_view`, `_top_screens`: the dashboard in a terminal: what it says, and
@@ -90,7 +90,7 @@ _OWN: Final = {
     **{
         name: (purpose, "taskorch.cli._waivers")
         for name, purpose in {
-            "waivers": "show which waivers of policies there are",
+            "waivers": "show, ask for and revoke waivers of policies",
             "audit": "say how well a task has kept to policies",
             "receipt": "say what allowed each start of a task",
         }.items()

@@ -108,6 +108,7 @@ def _of_service(args: argparse.Namespace) -> int:
         options["keep_latest"] = args.keep
     with service(args.journal) as client:
         pruned = client.prune(**options, dry_run=True)
+        _tell_of_nothing(args, pruned["tasks"])
         if not (args.dry_run or args.yes or args.json):
             print(line(pruned["text"]))
         if not args.dry_run and pruned["tasks"]:
@@ -127,6 +128,13 @@ def _size(path: Path | None) -> int | None:
     return None if path is None else path.stat().st_size
 
 
+def _tell_of_nothing(args: argparse.Namespace, count: int) -> None:
+    """Say that nothing of the schedule is there, if that is so."""
+    if args.schedule and not (count or args.json):
+        # It may be a slip: whoever removed a schedule may still prune its runs.
+        print(f"Nothing of a schedule {show(args.schedule)} is there to be removed.")
+
+
 def _tell(
     args: argparse.Namespace,
     path: Path | str,
@@ -135,9 +143,7 @@ def _tell(
     after: int | None,
 ) -> None:
     tasks = counted(count, "task")
-    if args.schedule and not count:
-        # It may be a slip: whoever removed a schedule may still prune its runs.
-        print(f"Nothing of a schedule {show(args.schedule)} is there to be removed.")
+    _tell_of_nothing(args, count)
     if args.dry_run:
         print(f"{tasks} would be removed from {path}.")
         return

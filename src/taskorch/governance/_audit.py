@@ -20,6 +20,7 @@ import attrs
 from taskorch._base.canonical import canonical
 from taskorch._base.frozen import frozen
 from taskorch._base.limits import NS
+from taskorch._base.verbs import lacks, verb
 from taskorch._base.visible import counted
 from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError, UnknownTaskError
@@ -212,6 +213,7 @@ class Audit:
             "violations": [one.to_dict() for one in self.violations],
             "recommendations": list(self.recommendations),
             "moments": [one.to_dict() for one in self.moments],
+            "text": str(self),
         }
 
     def __str__(self) -> str:
@@ -344,6 +346,9 @@ def _judged(
     """What the policies say of *fact*, if it is a moment at which they are asked."""
     then: Decision = "allow"
     permit: tuple[str, ...] = ()
+    if isinstance(fact, TaskSubmitted) and fact.rerun_of is not None:
+        # Policies judge it as a verb, and as it starts: it is no submission.
+        return None
     if isinstance(fact, TaskSubmitted):
         moment: Moment = "submit"
         operation = past.operation(past.task.id or "", moment=moment, who=fact.caller)
@@ -642,6 +647,15 @@ class Audits(Waivers):
             ready = PolicySet(other)
         return Replay(ready.hash, tuple(replayed(self._entries(journal), ready)))
 
+    @verb(
+        "How well a task has kept to policies.",
+        "thread",
+        "GET /tasks/{task_id}/audit",
+        operation="audit",
+        refuses=(404, 422),
+        apart=("journal",),
+        lacks=lacks(command="`audit` has it"),
+    )
     def audit_operation(self, task_id: str, journal: Source = None) -> Audit:
         """
         How well a task has kept to these policies: a score from 0 to 100, and why.
@@ -659,6 +673,15 @@ class Audits(Waivers):
         """
         return audit(task_id, self._entries(journal), self._set)
 
+    @verb(
+        "What allowed each start of a task.",
+        "thread",
+        "GET /tasks/{task_id}/receipts",
+        gives="receipts",
+        refuses=(404, 422),
+        apart=("journal",),
+        lacks=lacks(command="`receipt` has it"),
+    )
     def receipts(self, task_id: str, journal: Source = None) -> list[dict[str, Any]]:
         """
         One receipt for each start of a task: what allowed it.

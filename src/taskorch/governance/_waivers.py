@@ -25,6 +25,7 @@ import attrs
 from taskorch._base.frozen import frozen
 from taskorch._base.limits import MAX_SECONDS, NS
 from taskorch._base.people import SPEAK_FOR, caller, person
+from taskorch._base.verbs import NAME, SECONDS, lacks, listed, verb
 from taskorch._base.vocabulary import meant
 from taskorch.errors import (
     AnswerRefusedError,
@@ -77,6 +78,7 @@ _MAX_PATTERN: Final = 500
 _MAX_TEXT: Final = 400
 _WILD: Final = re.compile(r"[*?\[\]]")
 _REVOKED: Final = " revoked"
+_IN_WAIVERS: Final = lacks(command="`waivers` has it")
 #: How long it is kept that a waiver was revoked, in ns: as good as for ever.
 _LONG_NS: Final = MAX_SECONDS * NS
 #: The states in which a question ends without an approval, by the event.
@@ -182,7 +184,7 @@ class Waiver:
     def to_dict(self) -> dict[str, Any]:
         """It as JSON has it."""
         document: dict[str, Any] = plain(attrs.asdict(self, recurse=False))
-        return document
+        return {**document, "text": str(self)}
 
     def __str__(self) -> str:
         types = f" of types {', '.join(self.types)}" if self.types else ""
@@ -533,6 +535,16 @@ class Waivers:
         """See `WaiverBook.covers`."""
         return self._book.covers(policy_id, operation, at)
 
+    @verb(
+        "Ask people for a waiver of a policy.",
+        "thread",
+        "POST /waivers",
+        status=202,
+        refuses=(422,),
+        forms={"expires": SECONDS, "types": listed(NAME)},
+        lacks=_IN_WAIVERS,
+        needs="submit",
+    )
     def request_waiver(
         self,
         policy_id: str,
@@ -634,11 +646,23 @@ class Waivers:
         """
         return self._answer(waiver_id, "reject", by, note)
 
+    @verb(
+        "Revoke a waiver that is in force.",
+        "thread",
+        "POST /waivers/{waiver_id}/revoke",
+        refuses=(404, 409, 422),
+        lacks=_IN_WAIVERS,
+    )
     def revoke_waiver(self, waiver_id: str, *, by: str, reason: str) -> Waiver:
         """
         Revoke a waiver that is in force: it covers nothing from now on.
 
         What runs because of it goes on, unless its policy says `revoked: stop`.
+
+        Args:
+            waiver_id: Its id.
+            by: Who revokes it.
+            reason: Why, in a line.
 
         Raises:
             InvalidTransitionError: It is not in force.
@@ -656,8 +680,9 @@ class Waivers:
             waiver = self._book.at(waiver_id, now)
             if waiver.state != "active":
                 msg = f"{waiver_id} is not in force: it is {waiver.state}"
-                hint = "rt.reject_waiver(id, by=…)" if waiver.state == "asked" else None
-                raise InvalidTransitionError(msg, hint=hint, task_id=waiver_id)
+                hint = f"orch.answer({waiver_id!r}, 'reject', by=…)"
+                hint = hint if waiver.state == "asked" else ""
+                raise InvalidTransitionError(msg, hint=hint or None, task_id=waiver_id)
             value = {"by": by, "reason": reason, "at_ns": now}
             name = f"{OF_WAIVERS}{waiver_id}{_REVOKED}"
             # Whoever lists waivers later knows it by this alone.
@@ -669,9 +694,21 @@ class Waivers:
         self._stop_covered(waiver)
         return waiver
 
+    @verb(
+        "All waivers, or those in a state.",
+        "thread",
+        "GET /waivers",
+        gives="waivers",
+        refuses=(422,),
+        forms={"state": {"enum": [*STATES]}},
+        lacks=_IN_WAIVERS,
+    )
     def waivers(self, state: WaiverState | None = None) -> list[Waiver]:
         """
         All waivers, or those in a state, in the order of their requests.
+
+        Args:
+            state: The state.
 
         Raises:
             InvalidTaskError: There is no such state.

@@ -37,6 +37,7 @@ from taskorch.kernel._admission import Change as Change
 from taskorch.kernel._admission import assumed as assumed
 from taskorch.kernel._admission import latest_finish_first as latest_finish_first
 from taskorch.kernel._application import is_under_way as is_under_way
+from taskorch.kernel._application import rules_ask as rules_ask
 from taskorch.kernel._attempts import awaits_end as awaits_end
 from taskorch.kernel._breakers import shut_out as shut_out
 from taskorch.kernel._budgets import reserved_of as reserved_of
@@ -117,6 +118,7 @@ from taskorch.kernel._rows import TaskRow as TaskRow
 from taskorch.kernel._rows import Terms as Terms
 from taskorch.kernel._rows import TypeRow as TypeRow
 from taskorch.kernel._rows import without_quotas as without_quotas
+from taskorch.kernel._scopes import locks_of as locks_of
 from taskorch.kernel._shortages import shortages as shortages
 from taskorch.kernel._standing import limits_of as limits_of
 from taskorch.kernel._standing import meaning_of as meaning_of

@@ -86,6 +86,9 @@ DENIED: Final = "policy"
 #: The type of the error of a task about whose start people are asked, and how they are.
 ASKS: Final = "PolicyAskedError"
 ASKING: Final = "policies ask whether it may start: "
+#: How the reason begins by which rules, and no people, let go what they kept from
+#: starting.
+ALLOWED: Final = "policies allow it to start"
 #: Causes of a failure that count against the record of the agent, if the task ran.
 _AGENTS_FAULT: Final = ("error", "timeout", "deadline", "component")
 #: Errors that say what the work has come to, and nothing of who did it: criteria of a
@@ -656,6 +659,13 @@ def terms_of_wait(row: TaskRow) -> tuple[Terms, Awaited]:
     return terms, terms.wait
 
 
+def rules_ask(row: TaskRow) -> bool:
+    """Whether *row*, about which people are asked, is held by a question of rules."""
+    error = None if row.extra is None else row.extra.error
+    # The first alone is a name that an error of the user's may have.
+    return error is not None and error[0] == ASKS and error[1].startswith(ASKING)
+
+
 def unblocked(kernel: KernelState, row: TaskRow, event: TaskUnblocked) -> None:
     """Apply that no parent blocks *row*: the task may run, or waits as before."""
     extra, reason, now = row_extra(row), event.reason, event.at_ns
@@ -665,11 +675,10 @@ def unblocked(kernel: KernelState, row: TaskRow, event: TaskUnblocked) -> None:
     extra.decision = False
     kernel.asked.pop(row, None)
     kernel.denied.pop(row, None)
-    if extra.error is not None and extra.error[0] == ASKS:
-        extra.permitted = extra.error[1].removeprefix(ASKING)
-    if extra.error is not None and (
-        extra.error[2] in (GONE, DENIED) or extra.error[0] == ASKS
-    ):
+    error = extra.error
+    if error is not None and error[0] == ASKS and not reason.startswith(ALLOWED):
+        extra.permitted = error[1].removeprefix(ASKING)
+    if error is not None and (error[2] in (GONE, DENIED) or error[0] == ASKS):
         extra.error = None
     if row.attempt or row.links is None or row.links.terms is None:
         _queue.requeue(kernel, row, now, reason)

@@ -32,6 +32,7 @@ from taskorch.events import (
 )
 from taskorch.kernel import _attempts, _breakers, _dependencies, _ends, _limits, _queue
 from taskorch.kernel._application import (
+    ALLOWED,
     CONTINUED,
     GONE,
     is_under_way,
@@ -257,8 +258,13 @@ def is_unresolvable(row: TaskRow) -> bool:
 
 
 def release_denied(kernel: KernelState, row: TaskRow, now: int, reason: str) -> None:
-    """*row*, which rules kept from starting, may try again: they are asked anew."""
-    tell(kernel, TaskUnblocked, row, now, reason)
+    """
+    *row*, which rules kept from starting, may try again: they are asked anew.
+
+    Its history says so, with the *reason*, if there is one: people have not answered.
+    """
+    why = f"{ALLOWED}: {reason}" if reason else ALLOWED
+    tell(kernel, TaskUnblocked, row, now, why)
     _ends.decide(kernel, now)
     _queue.ask_again(kernel)
 

@@ -28,8 +28,8 @@ from taskorch.events import (
     TaskRejected,
     TaskSubmitted,
 )
-from taskorch.kernel import Ruling, TaskRow
-from taskorch.model import TERMINAL, Task, TaskState, call_type
+from taskorch.kernel import Ruling, TaskRow, rules_ask
+from taskorch.model import TERMINAL, Task, TaskState, call_type, some
 from taskorch.runtime._work import NEVER, Work, task_of
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ _LEVELS: Final[Mapping[str, int]] = {
     "critical": logging.CRITICAL,
 }
 _ALLOWED: Final = Ruling()
+#: The verb that no policy judges.
+_UNJUDGED: Final = "request_waiver"
 #: Nanoseconds between two looks at what is on hold, when things happen all the time.
 _PAUSE: Final = NS // 10
 #: Events of a journal that are taken in together.
@@ -261,7 +263,8 @@ class PolicyGovernor:
         was_looked_for = memory.hear(new, _type_of, self._of_cargo) if new else False
         if self.constitution.hear_waivers(new):
             self._at_all = was_looked_for = True
-        if was_looked_for and self._rt.kernel.denied:
+        kernel = self._rt.kernel
+        if was_looked_for and (kernel.denied or (self._at_all and kernel.asked)):
             self._look_by(max(self._rt.now(), self._looked_ns + _PAUSE))
 
     def handed_over(self) -> None:
@@ -354,14 +357,16 @@ class PolicyGovernor:
 
         Args:
             now: The time in ns.
-            at_all: Whether at all; else at one of each group that waits for the same
-                events, and at more as long as they may start.
+            at_all: Whether at all, and at what people are asked about; else at one of
+                each group that waits for the same events, and at more as long as they
+                may start.
         """
         self._due_ns, self._looked_ns, self._at_all = 0, now, False
         groups, self._groups = self._groups, {}
         rooms: dict[tuple[str, str, str], int] = {}
         if at_all:
-            for row in list(self._rt.kernel.denied):
+            kernel = self._rt.kernel
+            for row in [*kernel.denied, *kernel.asked]:
                 self._let_go(row, rooms, now)
             return
         for group, rows in groups.items():
@@ -383,14 +388,20 @@ class PolicyGovernor:
         The *rooms* are how many may do so at once, where rules count starts.
         """
         kernel = self._rt.kernel
-        if row not in kernel.denied or row.state is not TaskState.BLOCKED:
+        is_asked = rules_ask(row)
+        if row.state is not TaskState.BLOCKED or not (is_asked or row in kernel.denied):
             return False
         verdict = self._of_start(row, now)
         ruling = _ruling(row, verdict)
-        if ruling.denied and not ruling.asks:
-            self._file(row, verdict)
+        if ruling.denied and (is_asked or not ruling.asks):
+            if not is_asked:
+                self._file(row, verdict)
             return False
-        names = [(one.policy_id, one.rule_id) for one in verdict.evaluations]
+        names = [
+            (one.policy_id, one.rule_id)
+            for one in verdict.evaluations
+            if one.outcome == "held"
+        ]
         memory, operation = self.constitution.memory, verdict.operation
         for key, room in memory.room(names, operation, now).items():
             if rooms.setdefault(key, room) <= 0:
@@ -401,7 +412,11 @@ class PolicyGovernor:
                 return False
         for key in memory.room(names, operation, now):
             rooms[key] -= 1
-        kernel.release_denied(row, now, "policies do not deny it any more")
+        waivers = dict.fromkeys(
+            one.waived_by for one in verdict.violations if one.waived_by is not None
+        )
+        why = f"waived by {some([*waivers])}" if waivers else ""
+        kernel.release_denied(row, now, why)
         return True
 
     def _changed(self) -> None:
@@ -518,7 +533,8 @@ class PolicyGovernor:
         Raises:
             PolicyDeniedError: It is denied.
         """
-        if not self.constitution.is_asked("verb", verb):
+        # Or policies that nobody keeps to could never be waived.
+        if verb == _UNJUDGED or not self.constitution.is_asked("verb", verb):
             return
         from taskorch.governance import Operation  # noqa: PLC0415 - loaded by its user
 

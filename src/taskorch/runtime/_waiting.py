@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -22,7 +23,7 @@ from taskorch.errors import (
     WouldDeadlockError,
 )
 from taskorch.events import ResultsUsed
-from taskorch.kernel import TaskRow, awaits, wanted
+from taskorch.kernel import TaskRow, awaits, locks_of, wanted
 from taskorch.model import TERMINAL, TaskState, stem_of
 from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve_on
 from taskorch.runtime._context import AttemptContext, current_or_none
@@ -762,7 +763,7 @@ class _Watch:
 
 
 class _Free:
-    """What the pools and the agents have left, if the waiting hold what they hold."""
+    """What there is of pools, agents and locks, if the waiting hold what they hold."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
@@ -773,6 +774,8 @@ class _Free:
         for agent in kernel.agents.values():
             for name, units in agent.capacity.items():
                 self._left[agent.name, name] = units
+        #: What the waiting hold, by name: of locks there are too many to list.
+        self._taken: Counter[str] = Counter()
 
     def _places(self, row: TaskRow) -> Iterator[tuple[str | tuple[str, str], int]]:
         for name, units in row.alloc:
@@ -782,12 +785,14 @@ class _Free:
 
     def take(self, row: TaskRow) -> None:
         """Subtract what *row* holds and keeps."""
+        self._taken.update(dict(row.alloc))
         for place, units in self._places(row):
             if place in self._left:
                 self._left[place] -= units
 
     def give_back(self, row: TaskRow) -> None:
         """Add what *row* held, as if the task had ended."""
+        self._taken.subtract(dict(row.alloc))
         for place, units in self._places(row):
             if place in self._left:
                 self._left[place] += units
@@ -795,6 +800,11 @@ class _Free:
     def holds(self, row: TaskRow) -> bool:
         """Whether some agent could run *row* with what is left."""
         bucket = row.bucket
+        if bucket.spec.writes and any(
+            much > scope.total - self._taken[scope.name]
+            for scope, much in locks_of(self._kernel, bucket)
+        ):
+            return False
         agents = bucket.agents
         if 0 <= bucket.agents_version != self._kernel.agents_version:
             # One that has joined since may do.

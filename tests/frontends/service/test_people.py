@@ -36,6 +36,7 @@ DOES = {
     "submit": {
         *("submit_task", "submit_tasks", "start_workflow", "simulate"),
         *("make_plan", "validate_plan", "optimize_plan", "estimate_plan", "start_plan"),
+        "request_waiver",
     },
     "operate": {
         *("cancel_task", "suspend_task", "resume_task", "set_priority", "decide"),
@@ -47,6 +48,7 @@ DOES = {
         *("allocate_resources", "release_resources"),
         *("reject_workflow", "cancel_backfill", "pause_backfill", "resume_backfill"),
         "raise_budget",
+        "revoke_waiver",
     },
     "administer": {
         *("spawn_agent", "terminate_agent", "resize_resources", "prune", "tokens"),

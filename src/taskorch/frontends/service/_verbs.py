@@ -188,7 +188,7 @@ async def _carry_out(
 
 
 #: Arguments that say who does something.
-_SAYS_WHO: Final = frozenset({"by", "source"})
+_SAYS_WHO: Final = frozenset({"by", "requested_by", "source"})
 #: Whose hold it is: to release that of another is no word of theirs.
 _WHOSE: Final = "release_starts"
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from taskorch._base.limits import NS
 from taskorch.kernel import _limits
-from taskorch.kernel._application import GONE
+from taskorch.kernel._application import GONE, rules_ask
 from taskorch.kernel._backfill import reservation
 from taskorch.kernel._control import is_unresolvable
 from taskorch.kernel._dependencies import awaits
@@ -272,13 +272,15 @@ def _held(kernel: KernelState, row: TaskRow, extra: RowExtra) -> Blocker:
         detail = f"What it needs is gone: {extra.error[1]}."
         back = Remedy("agent_back", "It goes on when that is back.", name=GONE)
         return Blocker("decision", detail, remedies=(back, remedy))
+    words = "It goes on when a waiver covers it, or the policies allow it."
+    other = Remedy("policy", words, (row.id,), "governance")
     if row in kernel.denied and extra.error is not None:
         detail = f"Policies deny its start: {extra.error[1]}."
-        words = "It goes on when a waiver covers it, or the policies allow it."
-        other = Remedy("policy", words, (row.id,), "governance")
         return Blocker("policy", detail, "governance", remedies=(other, remedy))
     detail = sentence(f"A person must decide: {why_held(row)}")
-    return Blocker("decision", detail, remedies=(*answers(kernel, row), remedy))
+    others = (other,) if rules_ask(row) else ()
+    remedies = (*answers(kernel, row), *others, remedy)
+    return Blocker("decision", detail, remedies=remedies)
 
 
 def answers(kernel: KernelState, row: TaskRow) -> tuple[Remedy, ...]:
