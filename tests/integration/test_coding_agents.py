@@ -355,15 +355,22 @@ CHANGES = {
     "undone": ("subprocess.run(['git', 'checkout', '-q', 'b.py'])", ["b.py"]),
     "below": ("open('src/d.py', 'a').write('x')", ["src/d.py"]),
     "an odd name": ("open('a b\\u00fc.py', 'w')", ["a b\u00fc.py"]),
+    "no UTF-8": ("open(b'\\xff.py', 'w')", ["\\xff.py"]),
     "ignored": ("open('a.pyc', 'w')", []),
     "committed": (f"open('a.py', 'w'); {COMMIT}", ["a.py", "b.py"]),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_the_result_names_what_has_changed(orch, programs, project, change):
+def test_the_result_names_what_has_changed(
+    orch, programs, project, change, monkeypatch
+):
     """Also what was other than its commit before; and what the runner has committed."""
     code, names = CHANGES[change]
+    if change == "a new file":
+        # Somebody's hook has started us: it is about another folder.
+        monkeypatch.setenv("GIT_INDEX_FILE", "/no/such")
+        monkeypatch.setenv("GIT_DIR", "/no/such")
     install(programs, "claude", ONCE)
     spawn(orch, "claude", folder=project)
     result = do(orch, f"go\n!{code}").result(PATIENCE)

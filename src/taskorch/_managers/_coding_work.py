@@ -30,6 +30,8 @@ _LONGEST: Final = 16 << 20
 #: Characters of a line that an error shows.
 _SHOWN: Final = 80
 _KEYS: Final = ("prompt", "files")
+#: Variables by which a git that runs us would have ours look elsewhere.
+_OF_GIT: Final = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
 _NOT_SAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")
 #: Kinds of tools that a runner may use which is to look only, and which is to change.
 _LOOKS: Final = frozenset(("read", "search", "think"))
@@ -126,7 +128,10 @@ class WorkFolder:
             if committed is None:
                 return None
             names.update(filter(None, committed.split("\0")))
-        return sorted(names)
+        # What is no UTF-8 is shown by its bytes.
+        return sorted(
+            os.fsencode(name).decode(errors="backslashreplace") for name in names
+        )
 
     def result(self, **values: Any) -> dict[str, Any]:
         """The result of the task: *values*, and what is known of the folder."""
@@ -174,10 +179,12 @@ class WorkFolder:
 
 def _git(folder: Path, *words: str) -> subprocess.CompletedProcess[bytes] | None:
     """Ask git, which takes no lock that another might need; None: it is not there."""
+    variables = {name: os.environ[name] for name in os.environ if name not in _OF_GIT}
     try:
         return subprocess.run(  # noqa: S603 - a list of our own
             ["git", "--no-optional-locks", *words],  # noqa: S607 - of the PATH
             cwd=folder,
+            env=variables,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_PATIENCE,
