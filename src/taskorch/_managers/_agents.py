@@ -155,6 +155,7 @@ class AgentManager:
 
     def coding(
         self,
+        /,
         runner: str | Iterable[str] | None = None,
         *,
         folder: str | PathLike[str] = ".",

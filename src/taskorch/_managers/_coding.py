@@ -350,7 +350,7 @@ def coding_templates(
     if not place.is_dir():
         msg = f"there is no folder {os.fspath(folder)!r} for coding agents"
         raise InvalidTaskError(msg, hint="folder= is that of the project")
-    told = {**CODING_TYPES, **(instructions or {})}
+    texts = {**CODING_TYPES, **(instructions or {})}
     names = [types] if isinstance(types, str) else [*types]
     for name in (*names, *(instructions or {})):
         if name not in CODING_TYPES:
@@ -374,7 +374,7 @@ def coding_templates(
             work = {
                 "name": chosen.name,
                 "args": [chosen.args[0], *chosen.kept, *more],
-                "instructions": told[name],
+                "instructions": texts[name],
                 "folder": str(place),
                 "worktree": worktree,
                 "edits": edits,
@@ -390,7 +390,7 @@ def coding_templates(
             handler = CodingHandler(
                 chosen,
                 tuple(arg.replace("{task_file}", _STDIN_FILE) for arg in args),
-                told[name],
+                texts[name],
                 str(place),
                 worktree,
                 held,
@@ -419,23 +419,23 @@ def _runner(runner: str | Iterable[str] | None) -> CodingRunner:
             msg = f"no coding agent is installed: none of {', '.join(RUNNERS)} is on "
             msg += "the PATH"
             raise InvalidTaskError(msg, hint=_OWN)
-        known = installed
+        chosen = installed
     elif isinstance(runner, str):
         if runner not in RUNNERS:
             msg = f"there is no known coding agent {runner!r}"
             raise InvalidTaskError(msg, hint=meant(runner, RUNNERS, _OWN))
-        known = RUNNERS[runner]
+        chosen = RUNNERS[runner]
     else:
         args = tuple(map(str, runner))
         if not args or not args[0]:
             msg = "the command of a coding agent is empty"
             raise InvalidTaskError(msg, hint=_OWN)
-        known = CodingRunner(Path(args[0]).name, args, kept=args[1:])
-    path = shutil.which(known.args[0])
+        chosen = CodingRunner(Path(args[0]).name, args, kept=args[1:])
+    path = shutil.which(chosen.args[0])
     if path is None:
-        msg = f"coding agent {known.args[0]!r} is not on the PATH, or no program"
+        msg = f"coding agent {chosen.args[0]!r} is not on the PATH, or no program"
         raise InvalidTaskError(msg, hint="install it, or name another")
-    return attrs.evolve(known, args=(str(Path(path).absolute()), *known.args[1:]))
+    return attrs.evolve(chosen, args=(str(Path(path).absolute()), *chosen.args[1:]))
 
 
 def _checked(options: Mapping[str, Any], *, reuse: bool) -> Mapping[str, Any]:

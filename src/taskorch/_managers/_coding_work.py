@@ -16,7 +16,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -42,7 +42,7 @@ _DONE: Final = "end_turn"
 _UNKNOWN_METHOD: Final = -32601
 
 
-def prompt_of(instructions: str, payload: Any, writes: Sequence[str] | None) -> str:
+def prompt_of(instructions: str, payload: Any, writes: Iterable[str] | None) -> str:
     """
     What a runner is told: the *instructions* of its type, the task, and its limits.
 
@@ -147,9 +147,9 @@ class WorkFolder:
         name = _NOT_SAFE.sub("-", task_id)
         self.branch, tree = f"taskorch/{name}", Path(f"{top}.worktrees") / name
         if attempt == 1 or not tree.exists():
-            words = ("-b", self.branch, str(tree))
+            words = ["-b", self.branch, str(tree)]
             if attempt > 1 and self._ask("rev-parse", "-q", "--verify", self.branch):
-                words = (str(tree), self.branch)
+                words = [str(tree), self.branch]
             git = _git(self.path, "worktree", "add", "-q", *words)
             if git is None or git.returncode:
                 why = "git is not there" if git is None else _last_line(git.stderr)
