@@ -70,7 +70,7 @@ def permit(session, kind, title, **said_before):
     send(id="p1", method="session/request_permission", params=params)
     return json.loads(sys.stdin.readline())["result"]["outcome"]["optionId"]
 
-sessions, version, why = {}, 1, "end_turn"
+sessions, after = {}, ""
 for line in sys.stdin:
     message = json.loads(line)
     number, params = message["id"], message["params"]
@@ -90,6 +90,7 @@ for line in sys.stdin:
             if each.startswith("!"):
                 exec(each[1:])
         send(id=number, result={"stopReason": why})
+        exec(after)
 """
 
 
@@ -599,8 +600,12 @@ def test_a_worktree_that_cannot_be_made_is_said(orch, programs, project, tmp_pat
     install(programs, "claude", ONCE)
     agent = spawn(orch, "claude", folder=project, worktree=True)
     git(project, "branch", "taskorch/t")
-    with pytest.raises(InvalidTaskError, match=r"cannot be made: .*taskorch/t"):
-        do(orch, "x", id="t").result(PATIENCE)
+    # Of another task of this id, perhaps, of some other day.
+    git(project, "worktree", "add", "-b", "taskorch/u", "../project.worktrees/u")
+    for name in ("t", "u"):
+        words = f"cannot be made: .*taskorch/{name}"
+        with pytest.raises(InvalidTaskError, match=words):
+            do(orch, "x", id=name).result(PATIENCE)
     orch.agents.terminate(agent.id)
     spawn(orch, "claude", folder=tmp_path, worktree=True)
     with pytest.raises(InvalidTaskError, match="is in no work tree of git"):
@@ -698,7 +703,7 @@ def test_what_is_no_end_is_an_error(orch, kept, code, words):
 
 def test_what_it_says_late_is_of_no_other_task(orch, kept):
     """Neither words nor answers of the session before."""
-    late = "go\n!late = session"
+    late = "go\n!late, after = session, \"say(session, 'late'); after = ''\""
     do(orch, late).result(PATIENCE)
     said = "go\n!say(late, 'old'); say(session, 'new'); send(id=1, result={})"
     assert do(orch, said).result(PATIENCE)["output"] == "new"
