@@ -562,6 +562,7 @@ class AsyncAgents(_Face):
         self._orch, self._of = orchestrator, orchestrator.agents
 
     template: Final = asked(AgentManager.template)
+    coding: Final = asked(AgentManager.coding)
     spawn: Final = awaited(AgentManager.spawn)
     terminate: Final = awaited(AgentManager.terminate)
     drain: Final = awaited(AgentManager.drain)

@@ -304,6 +304,43 @@ def test_there_is_one_pool_of_a_template(orch):
     assert orch.agents.pool("tester", max_agents=3).max_agents == 3
 
 
+def test_a_program_of_lines_says_what_it_has_spent(orch):
+    """As often as it likes, beside its answer or before; and knows what it may write."""
+    script = """
+for line in sys.stdin:
+    task = json.loads(line)
+    for answer in task["payload"] or [{"result": sorted(task)}]:
+        print(json.dumps({"id": task["id"], **answer}), flush=True)
+"""
+    lines_of(orch, script)
+
+    def spent(*answers):
+        with orch.budget(f"b{len(orch.resources.budgets())}", tokens=100) as budget:
+            needs = {"tokens": 50}
+            task = Task("e", list(answers), requires=["e"], resources=needs)
+            task = orch.submit_task(task)
+            error = task.exception(20)
+        return error or task.result(), budget.usage.spent["tokens"]
+
+    assert spent({"spent": {"tokens": 5}}, {"result": 1}) == (1, 5)
+    assert spent({"spent": {"tokens": 5}}, {"spent": {"tokens": 3}, "result": 1}) == (
+        1,
+        8,
+    )
+    assert spent({"spent": {"tokens": 5}, "progress": 1}, {"result": None}) == (None, 5)
+    error, much = spent({"spent": {"tokens": 5}, "error": "no"})
+    assert (type(error), much) == (AgentProgramError, 5)
+    assert spent({"result": 2}) == (2, 50)
+    for amounts in ([5], {"tokens": -5}, {"tokens": "many"}):
+        error, much = spent({"spent": amounts}, {"result": 1})
+        assert isinstance(error, AgentProgramError | InvalidTaskError)
+        assert much == 50
+    names = ["attempt", "id", "payload", "type"]
+    for scopes, more in ((None, []), (["src/**"], ["writes"])):
+        task = Task("e", [], requires=["e"], writes=scopes)
+        assert orch.submit_task(task).result(20) == [*names, *more]
+
+
 # -- programs of lines that are odd ----------------------------------------------------
 
 

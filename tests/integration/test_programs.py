@@ -35,6 +35,7 @@ from taskorch import (
     TaskOrchestrator,
     TaskState,
     TaskTimeoutError,
+    current_context,
 )
 from taskorch.executors._programs._executor import ProgramExecutor
 
@@ -753,6 +754,127 @@ def test_a_coroutine_function_chooses_no_programs(orch):
         @orch.agent("shell", executor="program")
         async def shell(task, context):
             return Program(["ls"])
+
+
+# -- a handler that goes on after its program ------------------------------------------
+
+
+def test_a_handler_that_yields_its_program_makes_the_result_of_it(orch):
+    """It gets what the program has left, knows its attempt, and may say what it spent."""
+    threads = []
+
+    @orch.agent("shell", capabilities={"echo"}, executor="program")
+    def shell(task, context):
+        result = yield Program(["echo", task.payload])
+        threads.append(threading.current_thread())
+        assert current_context().task_id == context.task_id == "e1"
+        context.spent(tokens=2)
+        return result.stdout_tail.upper()
+
+    with orch.budget("b", tokens=10) as budget:
+        task = Task("echo", "hello", id="e1", resources={"tokens": 5})
+        assert orch.submit_task(task).result(PATIENCE) == "HELLO\n"
+    assert budget.usage.spent == {"tokens": 2}
+    # It keeps no thread of those that read what programs write.
+    assert threads[0].name != "taskorch-programs"
+
+
+def test_a_handler_is_told_how_its_program_failed(orch):
+    """It may make a result of it, or let it pass."""
+
+    @orch.agent("shell", capabilities={"sh"}, executor="program")
+    def shell(task, context):
+        try:
+            yield Program(["sh", "-c", task.payload])
+        except ProgramFailedError as error:
+            if error.result.exit_code == 3:
+                raise
+            return error.result.exit_code
+        finally:
+            ended.append(task.payload)
+
+    ended = []
+    assert orch.submit_task(Task("sh", "exit 2")).result(PATIENCE) == 2
+    with pytest.raises(ProgramFailedError, match="exited with code 3"):
+        orch.submit_task(Task("sh", "exit 3")).result(PATIENCE)
+    assert orch.submit_task(Task("sh", "exit 0")).result(PATIENCE) is None
+    assert ended == ["exit 2", "exit 3", "exit 0"]
+
+
+def test_a_handler_need_not_yield_and_yields_once(orch):
+    """Without a program it is a plain handler; a second one is refused."""
+
+    @orch.agent("shell", capabilities={"sh"}, executor="program")
+    def shell(task, context):
+        for _ in range(task.payload):
+            yield Program(["true"])
+        return "over"
+
+    assert orch.submit_task(Task("sh", 0)).result(PATIENCE) == "over"
+    assert orch.submit_task(Task("sh", 1)).result(PATIENCE) == "over"
+    with pytest.raises(InvalidTaskError, match="yielded a second program"):
+        orch.submit_task(Task("sh", 2)).result(PATIENCE)
+
+
+def test_a_handler_that_yields_something_else_fails_its_task(orch):
+    @orch.agent("shell", capabilities={"sh"}, executor="program")
+    def shell(task, context):
+        yield ["true"]
+
+    with pytest.raises(InvalidTaskError, match="agent 'shell' runs programs"):
+        orch.submit_task(Task("sh")).result(PATIENCE)
+
+
+def test_what_a_handler_raises_after_its_program_is_the_error_of_its_task(orch):
+    """It is tried again, as any error; what the program used is known."""
+    attempts = []
+
+    @orch.agent("shell", capabilities={"sh"}, executor="program")
+    def shell(task, context):
+        yield Program(["true"])
+        attempts.append(context.attempt)
+        if context.attempt == 1:
+            raise LookupError("no such file")
+        return context.attempt
+
+    retry = RetryPolicy(max_attempts=2, base=0.01)
+    assert orch.submit_task(Task("sh", retry=retry)).result(PATIENCE) == 2
+    assert attempts == [1, 2]
+
+
+def test_the_program_of_a_handler_that_waits_is_ended(orch):
+    """A cancel reaches the program, and then the handler."""
+    ended = threading.Event()
+
+    @orch.agent("shell", capabilities={"sh"}, executor="program")
+    def shell(task, context):
+        try:
+            yield Program(["sleep", "600"])
+        finally:
+            ended.set()
+
+    handle = orch.submit_task(Task("sh"))
+    eventually(lambda: orch.status(handle.task_id).log_path is not None)
+    assert handle.cancel()
+    with pytest.raises(TaskCancelledError):
+        handle.result(PATIENCE)
+    assert ended.wait(PATIENCE)
+
+
+def test_a_program_of_a_handler_that_cannot_be_started(orch):
+    """The handler is told that, too."""
+
+    @orch.agent("shell", capabilities={"sh"}, executor="program")
+    def shell(task, context):
+        try:
+            yield Program(["/no/such"])
+        except ProgramFailedError as error:
+            return error.result
+
+    assert orch.submit_task(Task("sh")).result(PATIENCE) is None
+
+
+# -- what belongs to a program ---------------------------------------------------------
 
 
 def test_a_program_is_in_a_session_of_its_own(orch):

@@ -433,7 +433,7 @@ BY_HAND = {
     "gather as_completed": "of handles",
     "task agent recover note_event watch_alerts schedule": "of functions of the program",
     "start stop serve stop_on": "the start and end of the program",
-    "agents.template agents.pool agents.mcp agents.provision_new_agent": "a program says which workers there may be",
+    "agents.template agents.coding agents.pool agents.mcp agents.provision_new_agent": "a program says which workers there may be",
     "agents.health": "`agents.get` has it",
     "agents.join agents.beat agents.leave agents.is_lost agents.keep agents.bring_late agents.awaits_end "
     "agents.check_made agents.program_of": "messages of remote workers",

@@ -20,6 +20,8 @@ The managers behind the orchestrator: `orch.workflows`, `orch.agents`, ….
 - `_agents`: `orch.agents`: those that live elsewhere, their leases and what they are
   given.
 - `_fleet`, `_line_program`: workers that are spawned; one that is a long-lived program.
+- `_coding`, `_coding_work`: templates of coding agents, and the table of those that are
+  known; the work of one, and the program that keeps one.
 - `_tools`, `_tool_server`: workers that are servers of tools (MCP), and one of these.
 - `_resources`: `orch.resources`: how much there is, and what is taken by hand.
 - `_budgets`: what is spent and does not come back; the question when it is used up.
@@ -31,6 +33,7 @@ The managers behind the orchestrator: `orch.workflows`, `orch.agents`, ….
 from taskorch._managers._agents import AgentManager as AgentManager
 from taskorch._managers._budgets import Budget as Budget
 from taskorch._managers._budgets import declare as declare
+from taskorch._managers._coding import RUNNERS as RUNNERS
 from taskorch._managers._drivers import DriverManager as DriverManager
 from taskorch._managers._drivers import SimulatedDrivers as SimulatedDrivers
 from taskorch._managers._inside import AsyncWorkflowContext as AsyncWorkflowContext

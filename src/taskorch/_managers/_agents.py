@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, overload
 
 from taskorch._base.verbs import NAME, OBJECT, lacks, verb
 from taskorch._base.visible import said
 from taskorch._base.vocabulary import meant
+from taskorch._managers._coding import CODING_TYPES, coding_templates
 from taskorch.errors import (
     InvalidTaskError,
     InvalidTransitionError,
@@ -113,7 +115,8 @@ class AgentManager:
 
         Args:
             name: The type.
-            kind: `code`, `test`, `review`, `utility` or `hybrid`.
+            kind: A label for people: `code`, `test`, `review`, `document`, `utility` or
+                `hybrid`.
             executor: As for `orch.agent`; or `lines` or `service`.
             capabilities: What they can do, as names, or each with its level.
             affinities: Types of tasks that they are better for, each with a weight.
@@ -150,6 +153,61 @@ class AgentManager:
         )
         return self._fleet.template(template)
 
+    def coding(
+        self,
+        /,
+        runner: str | Iterable[str] | None = None,
+        *,
+        folder: str | PathLike[str] = ".",
+        types: Iterable[str] = tuple(CODING_TYPES),
+        instructions: Mapping[str, str] | None = None,
+        arguments: Iterable[str] = (),
+        reuse: bool = False,
+        worktree: bool = False,
+        **options: Any,
+    ) -> tuple[AgentTemplate, ...]:
+        """
+        Make templates of coding agents for a folder: `code`, `test`, …; see `template`.
+
+        Each has the capability of its name. The payload of a task is a text, or a
+        mapping with `prompt` and `files`. Its result is a mapping with `runner`,
+        `output`, `changed` (files, as git says; None: it does not), `folder`,
+        `refused` (tools that it was not allowed), and `branch` with *worktree*; without
+        *reuse* also `spent`, which a budget settles, and as of a program `exit_code`,
+        `log`, `enforced` and `unenforced`.
+
+        Args:
+            runner: `aider`, `claude`, `codex`, `gemini` or `goose`, or a command, which
+                reads its task from standard input, or from `{task_file}`. None: the
+                first of these that is on the PATH.
+            folder: The folder in which they work.
+            types: Which templates are made.
+            instructions: Other ones than ours, by type.
+            arguments: More arguments for the runner, such as a model.
+            reuse: Whether a worker keeps one runner for all of its tasks: `gemini`,
+                `goose`, or a command that speaks the Agent Client Protocol. Each task
+                is a session of its own.
+            worktree: Whether each task gets a git worktree beside the project, on the
+                branch `taskorch/TASK`. It stays; nothing is committed.
+            options: `enforce`, `env`, `inherit_env`, `limits`, `network`, `reads` and
+                `writes` of `Program`; by default, a runner inherits all variables.
+
+        Raises:
+            InvalidTaskError: The runner is not installed, or cannot be kept; or an
+                argument is not what it says.
+        """
+        templates = coding_templates(
+            runner,
+            folder=folder,
+            types=types,
+            instructions=instructions,
+            arguments=arguments,
+            reuse=reuse,
+            worktree=worktree,
+            options=options,
+        )
+        return tuple(map(self._fleet.template, templates))
+
     @verb(
         "Start a worker of a template.",
         "journal",
@@ -170,7 +228,8 @@ class AgentManager:
         Start a worker of a template.
 
         Args:
-            type: The name of the template.
+            type: The name of the template. Without one of that name, `code`, `test`,
+                `review` and `document` are those of `coding()`, for our folder.
             config: What is other than there: `id`, `max_concurrency`, `capabilities`,
                 `capacity`, `request`. Not given an id, it is as `names` says.
 

@@ -20,6 +20,7 @@ import attrs
 from taskorch._base.limits import NS
 from taskorch._base.visible import visible
 from taskorch._base.vocabulary import meant
+from taskorch._managers._coding import CODING_TYPES, coding_templates
 from taskorch._managers._line_program import LineProgram
 from taskorch.errors import (
     InvalidTaskError,
@@ -152,14 +153,16 @@ class SpawnedAgents:
     def template_named(self, name: str) -> AgentTemplate:
         """The template of this name."""
         named: object = name
-        template = self.templates.get(named) if isinstance(named, str) else None
-        if template is None:
-            msg = f"there is no template of agents {show(named)}"
-            hint = "orch.agents.template(name, …) makes one"
-            if isinstance(named, str):
-                hint = meant(named, self.templates, hint)
-            raise InvalidTaskError(msg, hint=hint)
-        return template
+        template = self.templates.get(name) if isinstance(named, str) else None
+        if template is not None:
+            return template
+        hint = "orch.agents.template(name, …) makes one"
+        if isinstance(named, str):
+            if name in CODING_TYPES:
+                return self.template(*coding_templates(None, types=[name]))
+            hint = meant(name, {*self.templates, *CODING_TYPES}, hint)
+        msg = f"there is no template of agents {show(named)}"
+        raise InvalidTaskError(msg, hint=hint)
 
     # -- spawning ------------------------------------------------------------------
 

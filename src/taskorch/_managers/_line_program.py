@@ -1,10 +1,10 @@
 """
 An agent that is one long-lived program: a task is a line of JSON, and so is its answer.
 
-To the program goes `{"id", "type", "payload", "attempt"}`. It answers with the same id:
-`{"id", "result"}` or `{"id", "error"}` ends the attempt, and `{"id", "progress"}` does
-not. What it wrote before it was given the task, or says of another attempt, is no
-answer.
+To the program goes `{"id", "type", "payload", "attempt"}`, with `"writes"` if the task
+has write scopes. It answers with the same id: `{"id", "result"}` or `{"id", "error"}`
+ends the attempt; `{"id", "progress"}` and `{"id", "spent": {"tokens": 5}}` do not. What
+it wrote before it was given the task, or says of another attempt, is no answer.
 """
 
 from __future__ import annotations
@@ -110,6 +110,8 @@ class LineProgram:
             "payload": task.payload,
             "attempt": context.attempt,
         }
+        if task.writes is not None:
+            order["writes"] = [*task.writes]
         try:
             line = json.dumps(order, allow_nan=False).encode() + b"\n"
         except (TypeError, ValueError) as error:
@@ -266,13 +268,17 @@ class LineProgram:
         if answer["id"] != context.task_id or number != context.attempt:
             # An answer to what does not count any more.
             return False, None
+        if "spent" in answer:
+            if not isinstance(answer["spent"], dict):
+                self._babbles(process, line)
+            context.spent(**answer["spent"])
         if "progress" in answer:
             context.progress(answer["progress"])
             return False, None
         if "error" in answer:
             self._is_proven = True
             raise AgentProgramError(str(answer["error"])[:2000])
-        return True, answer.get("result")
+        return "result" in answer or "spent" not in answer, answer.get("result")
 
     def _babbles(self, process: subprocess.Popen[bytes], line: bytes) -> NoReturn:
         self._close(process)

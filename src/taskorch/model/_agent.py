@@ -149,8 +149,8 @@ class Performance:
         return (self.completed + 1) / (self.completed + self.failed + 2)
 
 
-#: The kinds of agents: what they are for.
-AGENT_KINDS: Final = ("code", "test", "review", "utility", "hybrid")
+#: The kinds of agents: labels that say what they are for.
+AGENT_KINDS: Final = ("code", "test", "review", "document", "utility", "hybrid")
 #: The highest level of a capability: each level below it is a name of its own.
 MAX_LEVEL: Final = 100
 _LEVEL: Final = re.compile(r"[0-9]{1,9}")
@@ -296,7 +296,8 @@ class AgentTemplate:
 
     Attributes:
         name: The type of worker.
-        kind: `code`, `test`, `review`, `utility` or `hybrid`.
+        kind: A label for people, `code`, `test`, `review`, `document`, `utility` or
+            `hybrid`: nothing is decided by it, since tasks require capabilities.
         executor: `auto`, `thread`, `asyncio`, `process` or `program`, as for
             `orch.agent`; `lines`: one program for each worker, which reads tasks and
             writes answers, a line of JSON each; `service`: a command that joins by
@@ -392,7 +393,7 @@ class AgentInstance:
     Attributes:
         id: Its id.
         type: The template that it was spawned from; None: it came by itself.
-        kind: `code`, `test`, `review`, `utility` or `hybrid`.
+        kind: The label of its template.
         capabilities: What it can do, each with its level.
         status: As in its health.
         health: How it does.

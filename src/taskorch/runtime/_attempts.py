@@ -7,7 +7,14 @@ import inspect
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
@@ -197,10 +204,20 @@ class Attempt:
 
     What runs on a thread of ours mostly has none, for that would cost it time: a tuple
     of row, number and work takes its place, which is what an attempt unpacks to. If the
-    handler of its agent has returned a *program*, that is what is to be run.
+    handler of its agent has returned a *program*, that is what is to be run; if it has
+    yielded it, *rest* is what it does after that.
     """
 
-    __slots__ = ("_program", "_row", "_rt", "_work", "executor", "is_over", "number")
+    __slots__ = (
+        "_program",
+        "_rest",
+        "_row",
+        "_rt",
+        "_work",
+        "executor",
+        "is_over",
+        "number",
+    )
 
     def __init__(
         self,
@@ -209,6 +226,7 @@ class Attempt:
         work: Work,
         executor: AttemptExecutor[Any],
         program: Program | None = None,
+        rest: Generator[Any, Any, Any] | None = None,
     ) -> None:
         self._rt: Runtime = work._rt
         self._row = row
@@ -216,6 +234,7 @@ class Attempt:
         self._work = work
         self.executor: AttemptExecutor[Any] = executor
         self._program = program
+        self._rest = rest
         #: An end was told: there will be no other.
         self.is_over: bool = False
 
@@ -333,8 +352,47 @@ class Attempt:
             return
         self.is_over = True
         used = usage_of(value)
+        if self._rest is not None:
+            go_on = partial(self._go_on, self._rest, value, error, used)
+            name = f"{self._rt.name}-handler"
+            try:
+                threading.Thread(target=go_on, name=name, daemon=True).start()
+            except RuntimeError as no_thread:
+                self._finish(None, error or no_thread, used)
+            return
         if isinstance(value, RemoteEnd):
             value, error = end_of(value, self.task_id)
+        self._finish(value, error, used)
+
+    def _go_on(
+        self,
+        rest: Generator[Any, Any, Any],
+        value: Any,
+        error: BaseException | None,
+        used: Units,
+    ) -> None:
+        """Let the handler go on, which has yielded a program that has ended."""
+        variables, result = self.variables(), None
+        try:
+            if error is None:
+                variables.run(rest.send, value)
+            else:
+                variables.run(rest.throw, error)
+            variables.run(rest.close)
+            msg = f"task {self.task_id}: its handler has yielded a second program"
+            hint = "yield one Program, and return the result of the task"
+            error = InvalidTaskError(msg, hint=hint, task_id=self.task_id)
+        except StopIteration as end:
+            result, error = end.value, None
+        except BaseException as raised:  # noqa: BLE001 - it is the task's
+            error = raised
+        try:
+            self._finish(result, error, used)
+        finally:
+            # As in `run`.
+            del self, rest, value, result, error
+
+    def _finish(self, value: Any, error: BaseException | None, used: Units) -> None:
         rt = self._rt
         row, number, work = self._row, self.number, self._work
         mends = rt.strategies
@@ -470,7 +528,7 @@ class AgentRunner:
     name: str
     handler: Callable[..., Any]
     executor: AttemptExecutor[Any]
-    #: The handler returns the program that is to be run.
+    #: The handler returns the program that is to be run, or yields it.
     program: bool = False
 
 
@@ -632,13 +690,20 @@ class Attempts:
             value = runner.handler(task_of(row), context)
             if not runner.program:
                 return value
+            rest = None
+            if isinstance(value, Generator):
+                rest = value
+                try:
+                    value = next(rest)
+                except StopIteration as end:
+                    return end.value
             if not isinstance(value, Program):
                 msg = (
                     f"agent {runner.name!r} runs programs: its handler returns a "
                     f"Program, not {show(value)}"
                 )
                 raise InvalidTaskError(msg, task_id=row.id)
-            self._begin(Attempt(row, number, work, self.programs, value))
+            self._begin(Attempt(row, number, work, self.programs, value, rest))
             return _HANDED
         finally:
             # As in `perform`.

@@ -25,6 +25,7 @@ from taskorch._documents.forms import (
     field,
     may_be,
 )
+from taskorch._managers import RUNNERS
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.workspace._fields import (
     COUNT,
@@ -78,13 +79,7 @@ PRESETS: Final[Mapping[str, AgentProgram]] = {
     agent.name: agent
     for agent in (
         DEFAULT_AGENT,
-        AgentProgram(
-            "aider", ("aider", "--yes-always", "--message-file", "{task_file}")
-        ),
-        AgentProgram("claude", ("claude", "-p"), stdin=True),
-        AgentProgram("codex", ("codex", "exec", "-"), stdin=True),
-        AgentProgram("gemini", ("gemini",), stdin=True),
-        AgentProgram("goose", ("goose", "run", "-i", "{task_file}")),
+        *(AgentProgram(one.name, one.args, one.stdin) for one in RUNNERS.values()),
     )
 }
 
