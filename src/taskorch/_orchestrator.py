@@ -110,6 +110,7 @@ from taskorch.runtime import (
     is_coroutine_function,
     look_for_meters,
     look_for_sdk,
+    machine_labels,
     machine_resources,
     open_questions,
     refuse_arguments,
@@ -630,7 +631,9 @@ class TaskOrchestrator:
                 limit = None if is_coroutine_function(handler) else 1
             runner = self._runner(name, handler, executor)
             refuse_arguments(name, handler)
-            info = Agent(name, names, limit, has, takes, breaker=breaker)
+            is_here = self._rt.attempts.is_here(runner.executor)
+            labels = machine_labels() if is_here else ()
+            info = Agent(name, names, limit, has, takes, breaker=breaker, labels=labels)
             self._rt.add_agent(info, runner)
             return handler
 

@@ -344,7 +344,7 @@ class SpawnedAgents:
             return self._keeper
 
     def joining(self, agent: Agent) -> Agent:
-        """An agent that joins, with the breaker of its template if it has one."""
+        """An agent that joins, with what its template says of it, if it has one."""
         one = self.spawned.get(agent.name)
         if one is None or one.process is None:
             return agent
@@ -354,7 +354,13 @@ class SpawnedAgents:
             self.fault(one.template.name, why)
             msg = f"agent {agent.name!r} is not as its template says: {why}"
             raise InvalidTaskError(msg, hint="name them in the command, with --can")
-        return attrs.evolve(agent, breaker=agent.breaker or one.template.breaker)
+        template = one.template
+        return attrs.evolve(
+            agent,
+            breaker=agent.breaker or template.breaker,
+            capacity=agent.capacity if template.capacity is None else template.capacity,
+            request=template.request or agent.request,
+        )
 
     def _ended(self, one: Spawned, why: str) -> None:
         """The program of an agent has ended; one that does it too often is drained."""
@@ -616,6 +622,21 @@ class SpawnedAgents:
             None if row is None else row.info.max_concurrency,
             pid,
             tuple(running.get(agent_id, ())),
+            {} if row is None else _by_key(row.info.labels),
+            Resources() if row is None else self._most(row),
+        )
+
+    def _most(self, row: AgentRow) -> Resources:
+        """The most of each resource that a task can have on an agent."""
+        most = {
+            name: pool.total
+            for name, pool in self._rt.kernel.pools.items()
+            if not pool.is_quota
+        }
+        for name, units in row.capacity.items():
+            most[name] = min(units, most.get(name, units))
+        return Resources.from_units(
+            tuple(pair for pair in sorted(most.items()) if pair[1])
         )
 
     def _health(self, agent_id: str, row: AgentRow | None) -> AgentHealth:
@@ -684,7 +705,8 @@ class SpawnedAgents:
         """
         if isinstance(requirements, str):
             requirements = [requirements]
-        return levels_of(requirements, {n for a in self.all() for n in a.capabilities})
+        names = {name for agent in self.all() for name in agent.capabilities}
+        return levels_of(requirements, names)
 
     def match(
         self,
@@ -696,7 +718,8 @@ class SpawnedAgents:
         for agent in self.all():
             if agent.id == "local":
                 continue
-            has = agent.capabilities
+            labels = (f"{key}:{value}" for key, value in agent.labels.items())
+            has = {**agent.capabilities, **dict.fromkeys(labels, 1)}
             lacks = [
                 f"it has no {name}"
                 if name not in has
@@ -755,6 +778,11 @@ def _of_itself(row: AgentRow) -> AgentTemplate:
     # Those of templates have no colon.
     capabilities = {name: level for name, level in levels.items() if ":" not in name}
     return AgentTemplate("", capabilities=capabilities)
+
+
+def _by_key(labels: Iterable[str]) -> dict[str, str]:
+    """Labels by what they say something of."""
+    return {key: value for key, _, value in (each.partition(":") for each in labels)}
 
 
 def _held(row: AgentRow) -> Resources:
