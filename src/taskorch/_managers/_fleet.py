@@ -52,11 +52,13 @@ from taskorch.model import (
     check_count,
     check_id,
     check_seconds,
+    is_label,
     level_names,
     levels_had,
     levels_of,
     show,
 )
+from taskorch.runtime import machine_labels
 
 if TYPE_CHECKING:
     from taskorch._managers._tools import ToolServers
@@ -206,7 +208,9 @@ class SpawnedAgents:
             template
             for template in self.templates.values()
             if all(
-                template.capabilities.get(n, 0) >= level for n, level in wanted.items()
+                template.capabilities.get(n, 0) >= level
+                for n, level in wanted.items()
+                if n not in self._labels_of(template)
             )
         ]
         words = ", ".join(
@@ -239,6 +243,19 @@ class SpawnedAgents:
         many = 0 if spawned is None else 1
         self.provisions.append(ScalingDecision(now, name, 0, many, why, 0.0))
         return spawned
+
+    def _labels_of(self, template: AgentTemplate) -> Iterable[str]:
+        """What the machines of a template's workers are, as far as that is known."""
+        if template.executor != "service":
+            return machine_labels()
+        # Its command may lead elsewhere: one that has joined has said where.
+        agents = self._rt.kernel.agents
+        mine = [one.id for one in self._of(template.name) if one.id in agents]
+        return {label for one_id in mine for label in agents[one_id].info.labels}
+
+    def _of(self, template: str) -> list[Spawned]:
+        every = list(self.spawned.values())
+        return [one for one in every if one.template.name == template]
 
     def _free_id(self, template: AgentTemplate) -> str:
         number = 1
@@ -550,8 +567,8 @@ class SpawnedAgents:
 
     def starting(self, template: str) -> Iterator[str]:
         """Ids of agents of a template that have not joined yet."""
-        for one in list(self.spawned.values()):
-            if one.template.name == template and not one.joined:
+        for one in self._of(template):
+            if not one.joined:
                 yield one.id
 
     def row(self, agent_id: str) -> AgentRow | None:
@@ -683,7 +700,7 @@ class SpawnedAgents:
 
     def why_none(self, requires: Iterable[str]) -> str:
         """Why there is no agent of a template that could do this; "" if one may be."""
-        wanted = {*requires}
+        wanted = {name for name in requires if not is_label(name)}
         reasons = [
             f"agent {one.id} of {one.template.name} is not there: {one.failed}"
             for one in list(self.fallen.values())

@@ -160,9 +160,9 @@ MAX_LEVEL: Final = 100
 _LEVEL: Final = re.compile(r"[0-9]{1,9}")
 #: What a label of a worker says of its machine, and the form of it.
 _LABELS: Final = {
-    "machine": re.compile(r"[a-z0-9_.-]+"),
-    "platform": re.compile(r"[a-z]+[0-9]*"),
-    "python": re.compile(r"[0-9]+\.[0-9]+"),
+    "machine": re.compile(r"[a-z0-9_.-]{1,100}"),
+    "platform": re.compile(r"[a-z]{1,50}[0-9]{0,9}"),
+    "python": re.compile(r"[0-9]{1,3}\.[0-9]{1,3}"),
 }
 #: What others call some of them.
 _OTHER_LABELS: Final = {
