@@ -1,4 +1,8 @@
-"""Which workers can do a task: those that have what it needs."""
+"""
+Which workers can do a task: those that have what it needs.
+
+Decision: 0235.
+"""
 
 from __future__ import annotations
 

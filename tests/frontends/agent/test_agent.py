@@ -28,6 +28,7 @@ from taskorch import (
     InvalidTaskError,
     Program,
     ProgramFailedError,
+    Resources,
     Task,
     TaskFailedError,
     TaskOrchestrator,
@@ -1020,6 +1021,29 @@ def test_an_agent_has_what_its_machine_has_and_says_what_that_is(service, tmp_pa
         more = Task("program", program, requires=["sh"], resources={"cpu": 9_999})
         with pytest.raises(UnsatisfiableError, match="on agent far, is"):
             service.orch.submit_task(more)
+
+
+def test_what_a_template_says_of_its_workers_holds_for_those_that_join(
+    service, monkeypatch
+):
+    """Its capacity in the place of that of the machine; and what a task takes."""
+    monkeypatch.setenv("TASKORCH_TOKEN", service.token)
+    command = [sys.executable, "-m", "taskorch", "agent", "--agent-id", "{id}"]
+    command += ["--orchestrator-endpoint", service.server.url, "--can", "sh"]
+    agents = service.orch.agents
+    service.orch.resources.resize({"memory_mb": 1e12})
+    own = {"capacity": {"cpu": 0.5}, "request": {"cpu": 0.25}, "capabilities": ["sh"]}
+    agents.template("own", executor="service", start=command, **own)
+    agents.spawn("own")
+    eventually(lambda: agents.get("own-1").status == "idle")
+    shown = agents.get("own-1")
+    assert (shown.capacity["cpu"], shown.capacity["memory_mb"]) == (0.5, 1e12)
+    assert shown.labels == agents.get("local").labels
+    assert agents.provision_new_agent(["sh", "platform:aix"]) is None
+    task = sh("sleep 60", id="t")
+    service.orch.submit_task(task)
+    eventually(lambda: agents.get("own-1").allocation == Resources(cpu=0.25))
+    service.orch.cancel_task("t")
 
 
 @pytest.mark.parametrize(
