@@ -211,8 +211,8 @@ class TaskOrchestrator:
             `PostgresJournal(…)`, `MemoryJournal(…)`, or one of your own.
         durability: Of a journal by its path: `"power"` survives a loss of power;
             `"process"` only the death of the process, but is much faster.
-        resources: The resource pools; None is this machine's `cpu`, `memory_mb` and
-            `disk_mb`, as far as known.
+        resources: The resource pools; None is this machine's `cpu`, `memory_mb`,
+            `disk_mb` and `bandwidth_mbps`, as far as known.
         concurrency: Attempts that run at once.
         executors: Executors of your own, by name: of `concurrent.futures`, or each an
             `AttemptExecutor`. A number for `"process"` is the most worker processes,
