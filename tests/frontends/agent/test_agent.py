@@ -1006,6 +1006,7 @@ def test_what_has_ended_is_not_stopped_though_it_was_named_a_moment_ago(caplog):
 def test_an_agent_has_what_its_machine_has_and_says_what_that_is(service, tmp_path):
     """A process of its own: what is not named on the command line, it finds."""
     words = ("--can", "sh", "--capacity", "gpu=2", "--capacity", "memory_gb=1")
+    words += ("--capacity", "disk_mb=0")
     service.orch.resources.resize({"cpu": 10_000, "disk_mb": 1e12})
     with agent_process(service, tmp_path / "log", *words, name="far"):
         eventually(lambda: "far" in service.orch.agents.health())
@@ -1013,7 +1014,8 @@ def test_an_agent_has_what_its_machine_has_and_says_what_that_is(service, tmp_pa
         assert far.labels == here.labels
         assert far.capacity["cpu"] == machine_resources()["cpu"]
         assert (far.capacity["gpu"], far.capacity["memory_mb"]) == (2, 1_024)
-        assert "disk_mb" in far.capacity
+        # It has none of what it says that it has none of.
+        assert "disk_mb" not in far.capacity
         where = [f"{key}:{value}" for key, value in far.labels.items()]
         program = Program(["uname"])
         task = Task("program", program, requires=["sh", *where], resources={"gpu": 2})
