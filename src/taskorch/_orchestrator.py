@@ -110,6 +110,7 @@ from taskorch.runtime import (
     is_coroutine_function,
     look_for_meters,
     look_for_sdk,
+    machine_labels,
     machine_resources,
     open_questions,
     refuse_arguments,
@@ -210,8 +211,8 @@ class TaskOrchestrator:
             `PostgresJournal(…)`, `MemoryJournal(…)`, or one of your own.
         durability: Of a journal by its path: `"power"` survives a loss of power;
             `"process"` only the death of the process, but is much faster.
-        resources: The resource pools; None is this machine's `cpu`, `memory_mb` and
-            `disk_mb`, as far as known.
+        resources: The resource pools; None is this machine's `cpu`, `memory_mb`,
+            `disk_mb` and `bandwidth_mbps`, as far as known.
         concurrency: Attempts that run at once.
         executors: Executors of your own, by name: of `concurrent.futures`, or each an
             `AttemptExecutor`. A number for `"process"` is the most worker processes,
@@ -630,7 +631,9 @@ class TaskOrchestrator:
                 limit = None if is_coroutine_function(handler) else 1
             runner = self._runner(name, handler, executor)
             refuse_arguments(name, handler)
-            info = Agent(name, names, limit, has, takes, breaker=breaker)
+            is_here = self._rt.attempts.is_here(runner.executor)
+            labels = machine_labels() if is_here else ()
+            info = Agent(name, names, limit, has, takes, breaker=breaker, labels=labels)
             self._rt.add_agent(info, runner)
             return handler
 

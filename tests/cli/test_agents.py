@@ -44,6 +44,12 @@ def test_agents_are_shown_and_changed(there, capsys):
     config = ("--config", '{"max_concurrency": 3}')
     assert agents("spawn", "tester", *config) == (0, "tester-1 is idle\n")
     assert "one       idle    0/1   tester  test:2" in agents()[1]
+    heads, *_, last = agents()[1].splitlines()
+    assert heads.index("machine") == last.index(
+        orch.agents.get("one").labels["machine"]
+    )
+    cores = f"{orch.agents.get('one').capacity['cpu']:g} cpu"
+    assert heads.index("capacity") == last.index(cores)
     assert agents("match", "test:3")[0] == 1
     assert (
         "no   one: its test is of level 2, and 3 is needed"

@@ -15,6 +15,7 @@ from tests.integration.tools import PATIENCE, eventually
 from taskorch import Task, TaskOrchestrator
 from taskorch.cli import COMMANDS, _doctor
 from taskorch.journal import SqliteJournal
+from taskorch.runtime import machine_labels, machine_resources
 
 
 @pytest.fixture
@@ -35,6 +36,12 @@ def test_a_machine_that_is_fit(journal, capsys):
     assert code == 0
     for name in ("taskorch", "python", "sqlite", "libraries", "machine", "disk"):
         assert by_name[name]["detail"]
+    has = machine_resources()
+    for name in ("cpu", "memory_mb", "disk_mb", "bandwidth_mbps"):
+        is_known = f"{name} unknown" not in by_name["machine"]["detail"]
+        assert is_known == (name in has)
+        assert name in by_name["machine"]["detail"]
+    assert by_name["labels"]["detail"] == ", ".join(machine_labels())
     assert "life 1, not in use" in by_name[f"journal {journal}"]["detail"]
     old = SqliteJournal(journal).wal_reset_bug
     assert by_name["sqlite"]["status"] == ("warning" if old else "ok")

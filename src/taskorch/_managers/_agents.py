@@ -39,6 +39,7 @@ from taskorch.model import (
     check_capabilities,
     check_count,
     check_id,
+    check_labels,
     check_seconds,
     levels_of,
     show,
@@ -611,6 +612,7 @@ class AgentManager:
             msg = f"an AttemptExecutor is needed, not {show(executor)}"
             raise InvalidTaskError(msg)
         check_breaker(agent.breaker)
+        check_labels(agent.labels)
         if self._rt.fleet is not None:
             agent = self._rt.fleet.joining(agent)
         self._rt.add_agent(agent, AgentRunner(agent.name, _no_handler, executor))

@@ -86,7 +86,8 @@ class View:
         with self._kernel() as kernel:
             for spec, bucket in kernel.buckets.items():
                 if bucket.size:
-                    counts[spec.requires] = counts.get(spec.requires, 0) + bucket.size
+                    needs = None if spec.requires is None else spec.needs
+                    counts[needs] = counts.get(needs, 0) + bucket.size
         return counts
 
     def is_of(self, agent_id: str, template: AgentTemplate) -> bool:

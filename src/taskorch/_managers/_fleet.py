@@ -53,11 +53,13 @@ from taskorch.model import (
     check_count,
     check_id,
     check_seconds,
+    is_label,
     level_names,
     levels_had,
     levels_of,
     show,
 )
+from taskorch.runtime import machine_labels
 
 if TYPE_CHECKING:
     from taskorch._managers._tools import ToolServers
@@ -209,7 +211,9 @@ class SpawnedAgents:
             template
             for template in self.templates.values()
             if all(
-                template.capabilities.get(n, 0) >= level for n, level in wanted.items()
+                template.capabilities.get(n, 0) >= level
+                for n, level in wanted.items()
+                if n not in self._labels_of(template)
             )
         ]
         words = ", ".join(
@@ -242,6 +246,19 @@ class SpawnedAgents:
         many = 0 if spawned is None else 1
         self.provisions.append(ScalingDecision(now, name, 0, many, why, 0.0))
         return spawned
+
+    def _labels_of(self, template: AgentTemplate) -> Iterable[str]:
+        """What the machines of a template's workers are, as far as that is known."""
+        if template.executor != "service":
+            return machine_labels()
+        # Its command may lead elsewhere: one that has joined has said where.
+        agents = self._rt.kernel.agents
+        mine = [one.id for one in self._of(template.name) if one.id in agents]
+        return {label for one_id in mine for label in agents[one_id].info.labels}
+
+    def _of(self, template: str) -> list[Spawned]:
+        every = list(self.spawned.values())
+        return [one for one in every if one.template.name == template]
 
     def _free_id(self, template: AgentTemplate) -> str:
         number = 1
@@ -347,7 +364,7 @@ class SpawnedAgents:
             return self._keeper
 
     def joining(self, agent: Agent) -> Agent:
-        """An agent that joins, with the breaker of its template if it has one."""
+        """An agent that joins, with what its template says of it, if it has one."""
         one = self.spawned.get(agent.name)
         if one is None or one.process is None:
             return agent
@@ -357,7 +374,13 @@ class SpawnedAgents:
             self.fault(one.template.name, why)
             msg = f"agent {agent.name!r} is not as its template says: {why}"
             raise InvalidTaskError(msg, hint="name them in the command, with --can")
-        return attrs.evolve(agent, breaker=agent.breaker or one.template.breaker)
+        template = one.template
+        return attrs.evolve(
+            agent,
+            breaker=agent.breaker or template.breaker,
+            capacity=agent.capacity if template.capacity is None else template.capacity,
+            request=template.request or agent.request,
+        )
 
     def _ended(self, one: Spawned, why: str) -> None:
         """The program of an agent has ended; one that does it too often is drained."""
@@ -547,8 +570,8 @@ class SpawnedAgents:
 
     def starting(self, template: str) -> Iterator[str]:
         """Ids of agents of a template that have not joined yet."""
-        for one in list(self.spawned.values()):
-            if one.template.name == template and not one.joined:
+        for one in self._of(template):
+            if not one.joined:
                 yield one.id
 
     def row(self, agent_id: str) -> AgentRow | None:
@@ -619,6 +642,21 @@ class SpawnedAgents:
             None if row is None else row.info.max_concurrency,
             pid,
             tuple(running.get(agent_id, ())),
+            {} if row is None else _by_key(row.info.labels),
+            Resources() if row is None else self._most(row),
+        )
+
+    def _most(self, row: AgentRow) -> Resources:
+        """The most of each resource that a task can have on an agent."""
+        most = {
+            name: pool.total
+            for name, pool in self._rt.kernel.pools.items()
+            if not pool.is_quota
+        }
+        for name, units in row.capacity.items():
+            most[name] = min(units, most.get(name, units))
+        return Resources.from_units(
+            tuple(pair for pair in sorted(most.items()) if pair[1])
         )
 
     def _health(self, agent_id: str, row: AgentRow | None) -> AgentHealth:
@@ -665,7 +703,7 @@ class SpawnedAgents:
 
     def why_none(self, requires: Iterable[str]) -> str:
         """Why there is no agent of a template that could do this; "" if one may be."""
-        wanted = {*requires}
+        wanted = {name for name in requires if not is_label(name)}
         reasons = [
             f"agent {one.id} of {one.template.name} is not there: {one.failed}"
             for one in list(self.fallen.values())
@@ -687,7 +725,8 @@ class SpawnedAgents:
         """
         if isinstance(requirements, str):
             requirements = [requirements]
-        return levels_of(requirements, {n for a in self.all() for n in a.capabilities})
+        names = {name for agent in self.all() for name in agent.capabilities}
+        return levels_of(requirements, names)
 
     def match(
         self,
@@ -699,7 +738,8 @@ class SpawnedAgents:
         for agent in self.all():
             if agent.id == "local":
                 continue
-            has = agent.capabilities
+            labels = (f"{key}:{value}" for key, value in agent.labels.items())
+            has = {**agent.capabilities, **dict.fromkeys(labels, 1)}
             lacks = [
                 f"it has no {name}"
                 if name not in has
@@ -758,6 +798,11 @@ def _of_itself(row: AgentRow) -> AgentTemplate:
     # Those of templates have no colon.
     capabilities = {name: level for name, level in levels.items() if ":" not in name}
     return AgentTemplate("", capabilities=capabilities)
+
+
+def _by_key(labels: Iterable[str]) -> dict[str, str]:
+    """Labels by what they say something of."""
+    return {key: value for key, _, value in (each.partition(":") for each in labels)}
 
 
 def _held(row: AgentRow) -> Resources:

@@ -12,7 +12,12 @@ from pathlib import Path
 
 from taskorch._settings.configuration import TOKEN_VARIABLE
 from taskorch.cli import OK
-from taskorch.cli._terminal import log_format, on_signals, token_of_environment
+from taskorch.cli._terminal import (
+    log_format,
+    on_signals,
+    pairs,
+    token_of_environment,
+)
 from taskorch.errors import InvalidTaskError
 from taskorch.model import check_count, check_id, check_seconds
 
@@ -64,6 +69,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="attempts at once (1)",
     )
     parser.add_argument(
+        "--capacity",
+        action="append",
+        default=[],
+        metavar="NAME=AMOUNT",
+        help="what it has, such as gpu=1; likewise. Not named, cpu, memory_mb, disk_mb "
+        "and bandwidth_mbps are those of its machine",
+    )
+    parser.add_argument(
         "--lease",
         type=float,
         metavar="S",
@@ -100,6 +113,7 @@ def _run(args: argparse.Namespace) -> int:
         at_once=args.max_concurrency,
         lease=args.lease,
         drain=args.drain,
+        capacity=pairs(args.capacity),
     )
     handler = _handler(args.log_file)
     log = logging.getLogger("taskorch.agent")

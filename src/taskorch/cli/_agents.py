@@ -154,12 +154,20 @@ def _listed(agents: Iterable[Mapping[str, Any]]) -> list[str]:
                 name if level == 1 else f"{name}:{level}"
                 for name, level in one["capabilities"].items()
             ),
+            # A service of before says neither.
+            line(" ".join(one.get("labels", {}).values())),
+            line(", ".join(map(_amount, one.get("capacity", {}).items()))),
             line("; ".join(one["health"]["reasons"])),
         )
         for one in agents
     ]
-    heads = "agent", "status", "runs", "type", "capabilities", "why not"
+    heads = "agent", "status", "runs", "type", "capabilities", "machine", "capacity"
+    heads = *heads, "why not"
     return [table(heads, rows)] if rows else []
+
+
+def _amount(pair: tuple[str, float]) -> str:
+    return f"{pair[1]:,g} {pair[0]}"
 
 
 def _decision(one: Mapping[str, Any]) -> str:

@@ -34,7 +34,7 @@ from taskorch.journal import SqliteJournal, open_journal
 from taskorch.journal._file import WAL_RESET, trouble_of_log
 from taskorch.model import CGROUP_VARIABLE, LIMITS, RUN_VARIABLE
 from taskorch.reading import JournalReader
-from taskorch.runtime import machine_resources
+from taskorch.runtime import MEASURED, machine_labels, machine_resources
 
 #: Free bytes of a disk below which it is said, and below which work soon stops.
 _LITTLE: Final = 1 << 30
@@ -136,10 +136,12 @@ def _version_of(name: str) -> str:
 
 def _machine() -> Iterator[DoctorFinding]:
     has = machine_resources()
-    cores, memory = has["cpu"], has["memory_mb"]
-    yield DoctorFinding(
-        "ok", "machine", f"{cores:g} cores and {memory:,.0f} MiB for us"
-    )
+    amounts = [
+        f"{has[name]:,g} {name}" if name in has else f"{name} unknown"
+        for name in MEASURED
+    ]
+    yield DoctorFinding("ok", "machine", f"for us: {', '.join(amounts)}")
+    yield DoctorFinding("ok", "labels", ", ".join(machine_labels()))
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files != resource.RLIM_INFINITY and files < _FEW_FILES:
         advice = f"ulimit -n {_FEW_FILES * 4}"

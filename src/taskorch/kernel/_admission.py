@@ -28,7 +28,7 @@ from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import Bucket, TaskRow, Terms
 from taskorch.kernel._shortages import match, vetoed
 from taskorch.kernel._state import KernelState
-from taskorch.model import TERMINAL, TaskState, levels_of, run_beside
+from taskorch.model import TERMINAL, TaskState, is_label, levels_of, run_beside
 
 # -- accepting a task: first every policy is asked, then the state is changed ----------
 
@@ -439,7 +439,7 @@ def _refuse_no_level(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
     # A type may have a colon, and so may what an agent calls what it can do.
     whole = {spec.type}
     for agent in kernel.agents.values():
-        whole.update(agent.info.capabilities)
+        whole.update(agent.info.capabilities, agent.info.labels)
     try:
         levels_of(levels, whole)
     except InvalidTaskError as error:
@@ -451,12 +451,12 @@ def _unknown_capability(
     kernel: KernelState, bucket: Bucket, row: TaskRow
 ) -> UnknownCapabilityError:
     spec = bucket.spec
-    needs = (spec.type,) if spec.requires is None else spec.requires
+    needs = spec.needs
     known = sorted(
         {
             capability: None
             for agent in kernel.agents.values()
-            for capability in agent.info.capabilities
+            for capability in (*agent.info.capabilities, *agent.info.labels)
         }
     )
     everything = ", ".join(known) or "none at all"
@@ -465,7 +465,8 @@ def _unknown_capability(
         msg = f"task {row.id} can be done by any agent, and there is none"
     else:
         missing = next((need for need in needs if need not in known), needs[0])
-        near = meant(missing, known)
+        # Another machine is none that was meant.
+        near = "" if is_label(missing) else meant(missing, known)
         guess = f" ({near})" if near else ""
         msg = (
             f"task {row.id} needs the capabilities {', '.join(map(repr, needs))}, and "

@@ -671,6 +671,7 @@ def _agent_out(agent: AgentRow) -> dict[str, Any]:
         "request": _units_out(info.request.units),
         "lease": info.lease,
         "breaker": None if info.breaker is None else attrs.asdict(info.breaker),
+        "labels": list(info.labels),
         "lost": agent.lost,
         "draining": agent.draining,
         "breakers": [
@@ -699,6 +700,7 @@ def _agent_in(told: dict[str, Any]) -> Agent:
         lease=told["lease"],
         # There were none before this.
         breaker=Breaker(**told["breaker"]) if told.get("breaker") else None,
+        labels=tuple(told.get("labels", ())),
     )
 
 

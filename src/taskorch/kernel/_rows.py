@@ -29,6 +29,7 @@ from taskorch.model import (
     Resources,
     TaskState,
     Units,
+    is_label,
 )
 
 #: Pools whose names begin so are those of quotas.
@@ -93,6 +94,15 @@ class Spec:
     #: The budget that they draw on, or ""; and how much of it each reserves.
     budget: str = ""
     spends: Units = ()
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What its worker is to have: labels alone say where, and its type who."""
+        if self.requires is None:
+            return (self.type,)
+        if self.requires and all(map(is_label, self.requires)):
+            return (*self.requires, self.type)
+        return self.requires
 
 
 class TaskRow:
@@ -1331,6 +1341,11 @@ class AgentView:
     def capabilities(self) -> tuple[str, ...]:
         """Capabilities of the agent, sorted."""
         return self._row.info.capabilities
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the machine of the agent is, sorted."""
+        return self._row.info.labels
 
     @property
     def max_concurrency(self) -> int | None:

@@ -36,6 +36,9 @@ from taskorch.model._agent import Capability as Capability
 from taskorch.model._agent import Performance as Performance
 from taskorch.model._agent import ScalingDecision as ScalingDecision
 from taskorch.model._agent import check_breaker as check_breaker
+from taskorch.model._agent import check_labels as check_labels
+from taskorch.model._agent import is_able as is_able
+from taskorch.model._agent import is_label as is_label
 from taskorch.model._agent import level_names as level_names
 from taskorch.model._agent import levels_had as levels_had
 from taskorch.model._agent import levels_of as levels_of

@@ -14,10 +14,11 @@ from taskorch._base.frozen import frozen
 from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.model._checks import check_count, check_fraction, is_name
+from taskorch.model._program import Program
 from taskorch.model._resources import Resources
 from taskorch.model._retry_policy import check_seconds
 from taskorch.model._show import show, shown
-from taskorch.model._task import NO_RESOURCES
+from taskorch.model._task import NO_RESOURCES, Task
 
 
 def _as_said(capacity: Resources | None) -> Resources | None:
@@ -107,6 +108,8 @@ class Agent:
         lease: Seconds without a sign of life after which it counts as lost; None: it
             lives in our own process, and dies with us.
         breaker: When it gets no more work because it fails; None: it always does.
+        labels: What its machine is, such as `platform:linux`, sorted; what it does not
+            say is unknown.
     """
 
     name: str
@@ -116,6 +119,7 @@ class Agent:
     request: Resources = NO_RESOURCES
     lease: float | None = None
     breaker: Breaker | None = None
+    labels: tuple[str, ...] = ()
 
     __repr__ = shown
 
@@ -154,6 +158,19 @@ AGENT_KINDS: Final = ("code", "test", "review", "document", "utility", "hybrid")
 #: The highest level of a capability: each level below it is a name of its own.
 MAX_LEVEL: Final = 100
 _LEVEL: Final = re.compile(r"[0-9]{1,9}")
+#: What a label of a worker says of its machine, and the form of it.
+_LABELS: Final = {
+    "machine": re.compile(r"[a-z0-9_.-]{1,100}"),
+    "platform": re.compile(r"[a-z]{1,50}[0-9]{0,9}"),
+    "python": re.compile(r"[0-9]{1,3}\.[0-9]{1,3}"),
+}
+#: What others call some of them.
+_OTHER_LABELS: Final = {
+    **dict.fromkeys(("platform:macos", "platform:mac", "platform:osx"), "darwin"),
+    **dict.fromkeys(("platform:win32", "platform:win", "platform:win64"), "windows"),
+    **dict.fromkeys(("machine:amd64", "machine:x64", "machine:x86-64"), "x86_64"),
+    **dict.fromkeys(("machine:aarch64", "machine:armv8"), "arm64"),
+}
 #: What a capability of a level above the first is called.
 _WITH_LEVEL: Final = re.compile(r"([^:]+):([2-9]|[1-9][0-9]|100)")
 
@@ -219,6 +236,71 @@ def level_names(levels: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
+def is_label(name: str) -> bool:
+    """Whether *name* is about the machine of a worker: `platform:linux`."""
+    key, _, value = name.partition(":")
+    return key in _LABELS and bool(value) and _LEVEL.fullmatch(value) is None
+
+
+def check_label(name: str) -> str:
+    """
+    Return *name* if a worker may have it as a label.
+
+    Raises:
+        InvalidTaskError: No worker has one like it.
+    """
+    key, _, value = name.partition(":")
+    form = _LABELS.get(key)
+    right = _OTHER_LABELS.get(name.lower(), value.lower())
+    if form is not None and form.fullmatch(value) and right == value:
+        return name
+    if key == "python":
+        right = ".".join(value.split(".")[:2])
+    msg = f"label {show(name)}: no machine says that of itself"
+    hint = "machine:x86_64, platform:linux, python:3.12"
+    if form is not None and right != value and form.fullmatch(right):
+        hint = f"{key}:{right}"
+    raise InvalidTaskError(msg, hint=hint)
+
+
+def check_labels(labels: Iterable[str]) -> tuple[str, ...]:
+    """
+    The *labels* of a worker, sorted, each once.
+
+    Raises:
+        InvalidTaskError: One is none, or two say different things of the same.
+    """
+    every = tuple(sorted({check_label(each) for each in labels}))
+    keys = [label.partition(":")[0] for label in every]
+    for key in keys:
+        if keys.count(key) > 1:
+            both = ", ".join(label for label in every if label.startswith(f"{key}:"))
+            msg = f"labels: a machine is of one {key}, and not {both}"
+            raise InvalidTaskError(msg)
+    return every
+
+
+def is_able(
+    task: Task[Any], capabilities: Collection[str], labels: Collection[str]
+) -> bool:
+    """
+    Whether a worker with these *capabilities* and *labels* can do *task*.
+
+    It must be able to do what the task requires, or its type where that says nothing.
+    Labels say where it may run, and not who can do it: if a task requires nothing else,
+    its worker has its type as a capability, too. A program can be run by any.
+    """
+    needs = (task.type,) if task.requires is None else tuple(task.requires)
+    others = [need for need in needs if need not in capabilities]
+    if not others:
+        return True
+    return all(need in labels for need in others) and (
+        len(others) < len(needs)
+        or task.type in capabilities
+        or isinstance(task.payload, Program)
+    )
+
+
 def levels_of(names: Any, whole: Collection[str] = ()) -> dict[str, int]:
     """
     Names of capabilities with their levels, as names or as a mapping.
@@ -243,6 +325,8 @@ def levels_of(names: Any, whole: Collection[str] = ()) -> dict[str, int]:
         name, colon, level = text.partition(":")
         if text in whole or not colon:
             name, level = text if text in whole else Capability(text), "1"
+        elif is_label(text):
+            name, level = check_label(text), "1"
         elif not _LEVEL.fullmatch(level):
             msg = f"capability {show(text)}: its level is a number from 1 to "
             msg += f"{MAX_LEVEL}, not {show(level)}"
@@ -402,6 +486,9 @@ class AgentInstance:
         slots: Attempts that it runs at once at the most; None is without limit.
         pid: The process that was started for it, if there is one.
         tasks: The ids of the tasks that it runs, in the order of their submission.
+        labels: What its machine is, by what it says of it: `{"platform": "linux"}`.
+        capacity: The most of each resource that one task can have there: as much as it
+            has itself, and no more than the pools have.
     """
 
     id: str
@@ -415,6 +502,8 @@ class AgentInstance:
     slots: int | None
     pid: int | None = None
     tasks: tuple[str, ...] = ()
+    labels: Mapping[str, str] = attrs.field(factory=dict)
+    capacity: Resources = NO_RESOURCES
 
     def to_dict(self) -> dict[str, Any]:
         """It as a document, in the form of requests and plans: see their schemas."""
@@ -441,6 +530,8 @@ class AgentInstance:
             "workload": [{"id": task_id} for task_id in self.tasks],
             "maxConcurrency": self.slots,
             "pid": self.pid,
+            "labels": {**self.labels},
+            "capacity": {**self.capacity},
         }
 
 

@@ -584,7 +584,9 @@ class Planner:
             PlanningError: A requirement is unknown.
         """
         capabilities = sorted({c for agent in means.agents for c in agent.capabilities})
-        missing = [need for need in request.requirements if need not in capabilities]
+        labels = {label for agent in means.agents for label in agent.labels}
+        known = labels.union(capabilities)
+        missing = [need for need in request.requirements if need not in known]
         if missing and capabilities:
             near = guess(missing[0], capabilities)
             msg = f"no agent has what request {request.id!r} requires: "
@@ -1227,7 +1229,7 @@ class Planner:
         versions: dict[str, Any] = {
             "the pools have changed": (means.pools, means.config.concurrency),
             "the agents have changed": [
-                (a.name, sorted(a.capabilities), a.max_concurrency)
+                (a.name, sorted([*a.capabilities, *a.labels]), a.max_concurrency)
                 for a in means.agents
             ],
             "what tasks take has changed": self.estimator.version(types),

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch.model import LOCAL, Agent, Task
+from taskorch.model import LOCAL, Agent, Task, is_able
 from taskorch.planning._scheduling import (
     Problem,
     Schedule,
@@ -97,8 +97,12 @@ def problem_of(
     able = [
         None
         if need is None
-        else tuple(a for a in means.agents if need.issubset(a.capabilities))
-        for need in needs
+        else tuple(
+            agent
+            for agent in means.agents
+            if is_able(workflow[task.id].task, agent.capabilities, agent.labels)
+        )
+        for task, need in zip(tasks, needs, strict=True)
     ]
     lengths, agents = _lengths(
         tasks, durations, able, means, speeds, is_priced=bool(prices)

@@ -66,7 +66,7 @@ def agent_schema() -> Schema:
     )
     agent = _object(
         *("id", "type", "kind", "capabilities", "status", "health", "allocation"),
-        *("workload", "maxConcurrency", "pid"),
+        *("workload", "maxConcurrency", "pid", "labels", "capacity"),
         id=_NAME,
         type={"type": ["string", "null"]},
         kind=_NAME,
@@ -77,6 +77,8 @@ def agent_schema() -> Schema:
         workload=_listed(_object("id", id=_NAME)),
         maxConcurrency=_COUNT_OR_NONE,
         pid=_COUNT_OR_NONE,
+        labels={"type": "object", "additionalProperties": _TEXT},
+        capacity={"type": "object", "additionalProperties": _AMOUNT},
     )
     return {"$schema": _DIALECT, "title": "AgentInstance", **agent}
 

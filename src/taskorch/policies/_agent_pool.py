@@ -22,6 +22,7 @@ from taskorch.model import (
     check_count,
     check_fraction,
     check_seconds,
+    is_label,
     level_names,
     show,
 )
@@ -189,6 +190,8 @@ class AgentPool:
         template.has_named("")
         self._slots = template.max_concurrency
         self._names = frozenset(level_names(template.capabilities))
+        #: What the machines of its workers are; None: there was none yet.
+        self._labels: frozenset[str] | None = None
         #: Those of the looks at intervals, and the latest of all.
         self._samples: deque[PoolSample] = deque()
         self._began: float | None = None
@@ -268,6 +271,9 @@ class AgentPool:
         every = [agent for agent in view.agents() if not agent.is_lost]
         mine = [agent for agent in every if view.is_of(agent.name, self.template)]
         active = [agent for agent in mine if not agent.is_draining]
+        if mine:
+            known = self._labels or frozenset()
+            self._labels = known.union(*(agent.labels for agent in mine))
         starting = view.starting(self.template.name)
         if self._is_passing:
             self._samples.pop()
@@ -337,8 +343,15 @@ class AgentPool:
         return sum(
             many
             for requires, many in view.waiting().items()
-            if requires and self._names.issuperset(requires)
+            if requires and self._can_do(requires)
         )
+
+    def _can_do(self, requires: Iterable[str]) -> bool:
+        others = [need for need in requires if need not in self._names]
+        if self._labels is None:
+            # On what machines they are, the first of them will say.
+            return all(map(is_label, others))
+        return self._labels.issuperset(others)
 
     def _sample(
         self, view: Any, mine: list[Any], active: list[Any], agents: int, now: float

@@ -1,4 +1,8 @@
-"""Which workers can do a task: those that have what it needs."""
+"""
+Which workers can do a task: those that have what it needs.
+
+Decision: 0235.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ import attrs
 from taskorch._base.frozen import frozen
 from taskorch._base.visible import counted
 from taskorch.errors import InvalidTaskError
-from taskorch.model import check_seconds, show
+from taskorch.model import Call, Program, check_seconds, is_able, is_label, show
 from taskorch.policies._words import seconds
 from taskorch.protocols import AgentView, Context, Match
 
@@ -25,8 +29,9 @@ class CapabilityRegistry:
     The AgentRegistry that matches capabilities by name.
 
     A worker matches if it has every capability of `task.requires`; a task that says
-    nothing needs one, its type. An empty `requires` is matched by every worker. The
-    workers keep the order in which they joined.
+    nothing needs one, its type. An empty `requires` is matched by every worker. A label
+    of the worker's machine, such as `platform:linux`, will do; but one that has nothing
+    else of it must have the type, too. The workers keep the order in which they joined.
 
     Where nobody matches, the reason names what no worker has or, if each capability is
     to be found somewhere, the worker that lacks the fewest and what it lacks.
@@ -40,30 +45,42 @@ class CapabilityRegistry:
         names = tuple(
             agent.name
             for agent in agents
-            if all(need in agent.capabilities for need in needs)
+            if is_able(task, agent.capabilities, agent.labels)
         )
         if names:
             total = counted(len(agents), "agent")
             reason = f"{len(names):,} of {total} can do {named(needs)}"
         else:
-            reason = _missing(needs, agents)
-        return Match(names, reason, reusable=CapabilityRegistry)
+            reason = _missing(task, needs, agents)
+        # Where labels are all that is required, it matters whether it is a program.
+        hangs_on_payload = bool(needs) and all(map(is_label, needs))
+        return Match(
+            names, reason, reusable=not hangs_on_payload and CapabilityRegistry
+        )
 
     def __repr__(self) -> str:
         return "CapabilityRegistry()"
 
 
-def _missing(needs: Sequence[str], agents: Sequence[AgentView]) -> str:
+def _missing(task: Task, needs: Sequence[str], agents: Sequence[AgentView]) -> str:
     if not agents:
         return "there is no agent"
-    offered = {capability for agent in agents for capability in agent.capabilities}
+    if all(map(is_label, needs)) and not isinstance(task.payload, Call | Program):
+        needs = [*needs, task.type]
+    has = {agent.name: {*agent.capabilities, *agent.labels} for agent in agents}
+    offered = {each for names in has.values() for each in names}
     unknown = [need for need in needs if need not in offered]
     if unknown:
-        return f"no agent can do {named(unknown)}"
-    lacks = [
-        (agent.name, [need for need in needs if need not in agent.capabilities])
-        for agent in agents
-    ]
+        able = [need for need in unknown if not is_label(need)]
+        faults = [f"no agent can do {named(able)}"] if able else []
+        labels = [need for need in unknown if is_label(need)]
+        if labels:
+            keys = {label.partition(":")[0] for label in labels}
+            known = sorted(each for each in offered if each.partition(":")[0] in keys)
+            others = f": there is {', '.join(known)}" if known else ""
+            faults.append(f"no agent is on a machine with {named(labels)}{others}")
+        return "; ".join(faults)
+    lacks = [(name, [need for need in needs if need not in has[name]]) for name in has]
     name, lacking = min(lacks, key=lambda lack: len(lack[1]))
     return f"no agent can do all of {named(needs)}; {name} lacks {named(lacking)}"
 
@@ -108,8 +125,9 @@ class SourceRegistry:
     A worker matches if the source says that it has every capability of
     `task.requires`, or the task's type where the task says nothing; an empty
     `requires` is matched by every worker of the source. What the workers say of
-    themselves does not count. Names that no worker of the orchestrator has are left
-    out, and the workers keep the order in which they joined.
+    themselves does not count, but for the labels of their machines. Names that no
+    worker of the orchestrator has are left out, and the workers keep the order in which
+    they joined.
 
     A callable is read when this is made; by `refresh()`, on the caller's thread; and
     where somebody asks and the records are older than *max_age*, on a thread of its
@@ -185,10 +203,12 @@ class SourceRegistry:
         names = tuple(
             agent.name
             for agent in agents
-            if agent.name in records and records[agent.name].issuperset(needs)
+            if agent.name in records
+            and is_able(task, records[agent.name], agent.labels)
         )
         reason = _reason(needs, names, agents, records) + late
-        return Match(names, reason, reusable=self._is_fixed and SourceRegistry)
+        is_fixed = self._is_fixed and not any(map(is_label, needs))
+        return Match(names, reason, reusable=is_fixed and SourceRegistry)
 
     def _watch(self, snapshot: _Snapshot, now: float) -> str:
         """See to it that the records are read in time; what to say of their age."""

@@ -26,6 +26,11 @@ class AgentView(Protocol):
         ...
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """What the worker's machine is, such as `platform:linux`, sorted."""
+        ...
+
+    @property
     def max_concurrency(self) -> int | None:
         """Attempts that it runs at once; None is without limit."""
         ...

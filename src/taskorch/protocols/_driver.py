@@ -70,7 +70,7 @@ class DriverView(Protocol):
         ...
 
     def waiting(self) -> Mapping[tuple[str, ...] | None, int]:
-        """Queued tasks, by the capabilities that they require."""
+        """Queued tasks, by the capabilities and labels that they require."""
         ...
 
     def is_of(self, agent_id: str, template: AgentTemplate) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,10 +34,11 @@ from taskorch.model import (
     NO_RETRY,
     Task,
     check_seconds,
+    is_able,
 )
 from taskorch.policies import BackoffRetryHandler
 from taskorch.policies._retry import is_permanent
-from taskorch.protocols import Context, Failure, RetryDecision
+from taskorch.protocols import AgentView, Context, Failure, RetryDecision
 from taskorch.recovery._classes import Rule, classify
 from taskorch.recovery._matrix import (
     MATRIX,
@@ -346,9 +347,7 @@ def _bounds(
     pools = {name: pool.total for name, pool in context.view.pools().items()}
     task = failure.task
     for agent in context.view.agents():
-        if agent.is_lost or not (
-            agent.name == failure.agent or _can_do(task, agent.capabilities)
-        ):
+        if agent.is_lost or not (agent.name == failure.agent or _can_do(task, agent)):
             continue
         has: dict[str, float] = dict(pools)
         for name, amount in (agent.capacity or {}).items():
@@ -356,13 +355,10 @@ def _bounds(
         yield agent.name, has
 
 
-def _can_do(task: Task, capabilities: Collection[str]) -> bool:
-    needs = task.requires
-    if needs is None:
-        if isinstance(task.payload, LOCAL):
-            return False
-        needs = (task.type,)
-    return set(needs) <= set(capabilities)
+def _can_do(task: Task, agent: AgentView) -> bool:
+    if task.requires is None and isinstance(task.payload, LOCAL):
+        return False
+    return is_able(task, agent.capabilities, agent.labels)
 
 
 # -- reading ------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import concurrent.futures
 import inspect
 import logging
 import os
+import sys
 import threading
 from collections.abc import (
     Callable,
@@ -18,6 +19,7 @@ from collections.abc import (
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
+from pathlib import Path
 from time import monotonic
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
@@ -95,14 +97,12 @@ if TYPE_CHECKING:
 
 
 # -- what this machine gives us: cores, memory and disk, as affinity and cgroups limit
-# them
+# them; bandwidth; and what it is
 
 # What cannot be known is left out, and whoever asks for it is told that it is
 # unknown.
 
 
-#: What is looked for.
-MEASURED: Final = ("cpu", "memory_mb", "disk_mb")
 _CGROUP: Final = "/sys/fs/cgroup"
 #: Which groups this process is in.
 _GROUPS: Final = "/proc/self/cgroup"
@@ -111,17 +111,47 @@ _NO_LIMIT: Final = 1 << 60
 _MEGA: Final = 1 << 20
 #: The least of a core that a quota comes to.
 _LEAST: Final = 0.01
+#: The network interfaces, each a folder.
+_NETWORK: Final = "/sys/class/net"
+_UNKNOWN_SPEED: Final = (1 << 31) - 1
+#: Other words for a platform, or a kind of processor.
+_OTHER_WORDS: Final = {"win32": "windows", "amd64": "x86_64", "aarch64": "arm64"}
 
 
 def machine_resources() -> Resources:
     """
-    `cpu` in cores; `memory_mb`, and `disk_mb` that is free here now, in MiB.
+    What this machine has of all that is `MEASURED`, as far as it is known.
 
-    A limit holds that was set for any group of ours, or for one that it is in.
+    `cpu` in cores; `memory_mb`, and `disk_mb` that is free here now, in MiB;
+    `bandwidth_mbps` in Mbit/s. A limit holds that was set for any group of ours, or for
+    one that it is in.
     """
-    found = {"cpu": _cores(), "memory_mb": _memory_mb(), "disk_mb": _disk_mb()}
-    known = {name: amount for name, amount in found.items() if amount is not None}
-    return Resources(**known)
+    measured = {name: measure() for name, measure in _MEASURES.items()}
+    return Resources(**{name: n for name, n in measured.items() if n is not None})
+
+
+def machine_labels() -> tuple[str, ...]:
+    """
+    What this machine is, as labels of workers, sorted.
+
+    Its kind of processor, its platform, and the Python that runs here:
+    `("machine:x86_64", "platform:linux", "python:3.12")`.
+    """
+    try:
+        machine = os.uname().machine
+    except AttributeError:
+        # On Windows.
+        machine = os.environ.get("PROCESSOR_ARCHITECTURE", "")
+    labels = {
+        "machine": machine,
+        "platform": sys.platform,
+        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+    }
+    return tuple(
+        f"{key}:{_OTHER_WORDS.get(value.lower(), value.lower())}"
+        for key, value in labels.items()
+        if value
+    )
 
 
 def whole_cores() -> int:
@@ -166,6 +196,44 @@ def _disk_mb() -> float | None:
     except (AttributeError, OSError):
         return None
     return float(disk.f_bavail * disk.f_frsize // _MEGA)
+
+
+def _bandwidth_mbps() -> float | None:
+    """
+    Mbit/s of all interfaces that are up, have a device and say their speed.
+
+    A bridge, a tunnel or the end of a container has no device; a virtual function
+    has one that it shares with the interface that it is a part of.
+    """
+    try:
+        interfaces = list(Path(_NETWORK).iterdir())
+    except OSError:
+        return None
+    total = 0
+    for interface in interfaces:
+        speed = _read(f"{interface}/speed").strip()
+        if (
+            # One that does not know says nothing, or -1; some say that in 32 bits.
+            speed.isdigit()
+            and 0 < int(speed) < _UNKNOWN_SPEED
+            and _read(f"{interface}/operstate").strip() == "up"
+            and (interface / "device").exists()
+            and not (interface / "device" / "physfn").exists()
+        ):
+            total += int(speed)
+    return float(total) if total else None
+
+
+#: How each resource is measured; None: it is unknown. What a machine may have besides
+#: (`gpu`) is one more line.
+_MEASURES: Final[Mapping[str, Callable[[], float | None]]] = {
+    "cpu": _cores,
+    "memory_mb": _memory_mb,
+    "disk_mb": _disk_mb,
+    "bandwidth_mbps": _bandwidth_mbps,
+}
+#: What is looked for.
+MEASURED: Final = tuple(_MEASURES)
 
 
 def _folders(controller: str) -> Iterator[str]:
@@ -564,6 +632,12 @@ class Attempts:
         self._named = tuple(
             (name, own) for name, own in executors.items() if name not in self._owned
         )
+        #: Those of this machine; where others have their processes, they do not say.
+        self._here = [
+            self.executors[name]
+            for name in ("thread", "asyncio", "program", "process")
+            if name not in executors or name == "process"
+        ]
 
     # -- which executor ------------------------------------------------------------
 
@@ -577,6 +651,10 @@ class Attempts:
             runner = self._rt.runners.get(agent.name)
             executor = None if runner is None else runner.executor
         return self._rt.threads if executor is None else executor
+
+    def is_here(self, executor: AttemptExecutor[Any] | None) -> bool:
+        """Whether *executor* (None: a usual one) runs attempts on this machine."""
+        return executor is None or any(executor is own for own in self._here)
 
     def runner_of(self, row: TaskRow) -> AgentRunner:
         """How the agent of *row*, which runs, does its work."""

@@ -54,6 +54,7 @@ from taskorch.model import (
     Elastic,
     Elasticity,
     Missing,
+    Program,
     Resources,
     Task,
     TaskState,
@@ -305,6 +306,8 @@ class PolicyDeciders:
         self.asking: int = 0
         #: Whether this is a copy in the child of a fork.
         self.forked: int = 0
+        #: Whether this machine runs a task that is no worker's, as far as is known.
+        self.is_here: Callable[[TaskRow], bool] = lambda _: True
         #: Has starts judged, if there are policies as data.
         self.governor: JudgesStarts | None = None
         #: `(component, seconds)` of slow calls, for the runtime to report.
@@ -527,9 +530,12 @@ class PolicyDeciders:
     ) -> tuple[tuple[str, ...], str, bool]:
         """See `Deciders.match`."""
         # The built-in agent has no handler: it does what needs none, unasked.
+        local = [agent for agent in agents if agent.name == LOCAL]
         agents = [agent for agent in agents if agent.name != LOCAL]
         views = [agent.view for agent in agents]
         task = self._task_for("registry", row)
+        if local and _is_for_here(task, local[0], agents) and self.is_here(row):
+            return (LOCAL,), "the machine of the local agent is as it requires", False
         answer = self._ask("matches", self.parts.registry.matches, now, task, views)
         named: object = answer.agents
         if not isinstance(named, tuple | list):
@@ -929,6 +935,23 @@ def _shape(key: object) -> object:
         parts = tuple(_shape(part) for part in key)
         return None if not parts or None in parts else parts
     return None
+
+
+def _is_for_here(task: Task, local: AgentRow, agents: Iterable[AgentRow]) -> bool:
+    """
+    Whether *task*, which no worker is named for, is to run on the *local* one.
+
+    So it is with functions and programs that require nothing but labels of its machine,
+    unless somebody can do what is called so.
+    """
+    if task.requires is None or not isinstance(task.payload, (Call, Program)):
+        return False
+    needs = set(task.requires)
+    return (
+        bool(needs)
+        and needs.issubset(local.info.labels)
+        and all(needs.isdisjoint(agent.info.capabilities) for agent in agents)
+    )
 
 
 def _refuse(component: str, what: str) -> NoReturn:

@@ -920,7 +920,8 @@ def explanation(
         latest = runtime.directory.reruns.latest(stem_of(cause.had))
         found = attrs.evolve(found, stale=why_stale(found, cause, latest))
     if runtime.fleet is not None:
-        why = runtime.fleet.why_none(row.bucket.spec.requires or ())
+        spec = row.bucket.spec
+        why = runtime.fleet.why_none(spec.needs if spec.requires else ())
         blockers = tuple(_with_reason(blocker, why) for blocker in found.blockers)
         found = attrs.evolve(found, blockers=blockers)
     cache = ""

@@ -46,7 +46,13 @@ from taskorch.model import TERMINAL, Agent, HealthCheck, TaskState, Units
 from taskorch.policies._kinds import Policies
 from taskorch.protocols import AttemptExecutor, Journal
 from taskorch.runtime import _committer, _end, _notices, _opening, _passage
-from taskorch.runtime._attempts import AgentRunner, Attempts, Strategies, tidy
+from taskorch.runtime._attempts import (
+    AgentRunner,
+    Attempts,
+    Strategies,
+    machine_labels,
+    tidy,
+)
 from taskorch.runtime._clock import MonotonicClock
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._context import LOCAL as THREAD_LOCAL
@@ -358,7 +364,7 @@ class Runtime:
             self.opened = False
         self.runners: dict[str, AgentRunner] = {}
         #: Agents that join when the journal has been read.
-        self.joining: list[Agent] = [Agent(LOCAL)]
+        self.joining: list[Agent] = [Agent(LOCAL, labels=machine_labels())]
         #: What those who listen want to hear of.
         self.wanted: frozenset[type[Event]] = frozenset()
         #: Says when a pool is nearly used up.
@@ -434,6 +440,7 @@ class Runtime:
         self._idle = self.threads.idle
         self.attempts: Attempts = Attempts(self, executors)
         self.executors: Mapping[str, AttemptExecutor[Any]] = self.attempts.executors
+        self.deciders.is_here = lambda row: self.attempts.is_here(row.cargo._executor)
         self.publisher: Publisher = Publisher(self)
         self.signals: Signals = Signals(self.receivers_changed)
         self.room: ResourceExhaustion = ResourceExhaustion(self)

@@ -47,6 +47,7 @@ def make_agent(
     used: Resources | None = None,
     performance: Record | None = None,
     is_lost: bool = False,
+    labels: Iterable[str] = (),
 ) -> AgentView:
     """
     An agent as a policy sees it.
@@ -61,6 +62,7 @@ def make_agent(
         performance: How well it has done: at all types of task, by type, or as a
             function of the type; at a type that is not named, it is untried.
         is_lost: Whether it is not there.
+        labels: What its machine is, in any order.
 
     Raises:
         TypeError: *capabilities* is a single str.
@@ -77,6 +79,7 @@ def make_agent(
         NO_RESOURCES if used is None else used,
         _record(performance),
         is_lost,
+        tuple(sorted(set(labels))),
     )
 
 
@@ -225,6 +228,7 @@ class _Agent:
     used: Resources
     done: Callable[[str], Performance]
     is_lost: bool
+    labels: tuple[str, ...]
 
     def performance(self, task_type: str) -> Performance:
         return self.done(task_type)

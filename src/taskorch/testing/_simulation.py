@@ -62,6 +62,7 @@ from taskorch.model import (
     check_count,
     check_event,
     check_id,
+    check_labels,
     check_seconds,
     check_word,
     show,
@@ -355,6 +356,7 @@ class Simulation:
         executor: str = "auto",
         breaker: Breaker | None = None,
         work: What | None = None,
+        labels: Iterable[str] = (),
     ) -> Agent:
         """
         An agent joins.
@@ -371,6 +373,7 @@ class Simulation:
             executor: Not used: nothing is really run.
             breaker: When it gets no more work because it fails; None: it always does.
             work: What all work comes to there, as for `work`; None: as elsewhere.
+            labels: What its machine is, such as `platform:linux`.
 
         Raises:
             InvalidTaskError: The name is taken, or an argument is not what it says.
@@ -391,6 +394,7 @@ class Simulation:
             request or Resources(),
             lease,
             check_breaker(breaker),
+            check_labels(labels),
         )
         outcome = None if work is None else as_what(work)
         self.world.add_agent(info, speed)

@@ -28,14 +28,18 @@ from taskorch import (
     InvalidTaskError,
     Program,
     ProgramFailedError,
+    Resources,
     Task,
     TaskFailedError,
     TaskOrchestrator,
 )
+from taskorch.cli import main
+from taskorch.errors import UnsatisfiableError
 from taskorch.frontends.agent import Abilities, Agent, progress, spent
 from taskorch.frontends.agent._line import Line, Refusal, ServiceAddress, Unreachable
 from taskorch.frontends.agent._runs import AgentRun
 from taskorch.recovery import RecoveryHandler
+from taskorch.runtime import machine_resources
 
 #: Several waits may follow each other, on a machine that is slow.
 pytestmark = pytest.mark.timeout(300)
@@ -1052,3 +1056,104 @@ def test_what_has_ended_is_not_stopped_though_it_was_named_a_moment_ago(caplog):
     agent._runner.close()
     assert [name for name in "ab" if runs[name].is_to_stop] == ["b"]
     assert caplog.messages == ["far: stops b, as it was told to"]
+
+
+# -- what its machine is, and has ------------------------------------------------------
+
+
+def test_an_agent_has_what_its_machine_has_and_says_what_that_is(service, tmp_path):
+    """A process of its own: what is not named on the command line, it finds."""
+    words = ("--can", "sh", "--capacity", "gpu=2", "--capacity", "memory_gb=1")
+    words += ("--capacity", "disk_mb=0")
+    service.orch.resources.resize({"cpu": 10_000, "disk_mb": 1e12})
+    with agent_process(service, tmp_path / "log", *words, name="far"):
+        eventually(lambda: "far" in service.orch.agents.health())
+        far, here = (service.orch.agents.get(name) for name in ("far", "local"))
+        assert far.labels == here.labels
+        assert far.capacity["cpu"] == machine_resources()["cpu"]
+        assert (far.capacity["gpu"], far.capacity["memory_mb"]) == (2, 1_024)
+        # It has none of what it says that it has none of.
+        assert "disk_mb" not in far.capacity
+        where = [f"{key}:{value}" for key, value in far.labels.items()]
+        program = Program(["uname"])
+        task = Task("program", program, requires=["sh", *where], resources={"gpu": 2})
+        assert service.orch.submit_task(task).result(60).exit_code == 0
+        more = Task("program", program, requires=["sh"], resources={"cpu": 9_999})
+        with pytest.raises(UnsatisfiableError, match="on agent far, is"):
+            service.orch.submit_task(more)
+
+
+def test_what_a_template_says_of_its_workers_holds_for_those_that_join(
+    service, monkeypatch
+):
+    """Its capacity in the place of that of the machine; and what a task takes."""
+    monkeypatch.setenv("TASKORCH_TOKEN", service.token)
+    command = [sys.executable, "-m", "taskorch", "agent", "--agent-id", "{id}"]
+    command += ["--orchestrator-endpoint", service.server.url, "--can", "sh"]
+    agents = service.orch.agents
+    service.orch.resources.resize({"memory_mb": 1e12})
+    own = {"capacity": {"cpu": 0.5}, "request": {"cpu": 0.25}, "capabilities": ["sh"]}
+    agents.template("own", executor="service", start=command, **own)
+    agents.spawn("own")
+    eventually(lambda: agents.get("own-1").status == "idle")
+    shown = agents.get("own-1")
+    assert (shown.capacity["cpu"], shown.capacity["memory_mb"]) == (0.5, 1e12)
+    assert shown.labels == agents.get("local").labels
+    assert agents.provision_new_agent(["sh", "platform:aix"]) is None
+    task = sh("sleep 60", id="t")
+    service.orch.submit_task(task)
+    eventually(lambda: agents.get("own-1").allocation == Resources(cpu=0.25))
+    service.orch.cancel_task("t")
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        ("cpu", "says no value"),
+        ("cpu=-1", "not between 0"),
+        ("cpu=many", "an amount is a number"),
+        ("cpu=NaN", "not between 0"),
+    ],
+)
+def test_a_capacity_that_is_none_is_refused(capsys, words, fault):
+    url = "http://127.0.0.1:9"
+    command = ["agent", "--agent-id", "x", "--orchestrator-endpoint", url]
+    assert main([*command, "--capacity", words]) == 2
+    assert fault in capsys.readouterr().err
+
+
+class Older(Counting):
+    """A service of before labels were known: it refuses what it does not know."""
+
+    hellos: ClassVar[list[list[str]]] = []
+
+    def do_POST(self):
+        if not self.path.endswith("/hello"):
+            super().do_POST()
+            return
+        said = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.hellos.append([*said])
+        refuses = "labels" in said
+        answer = {"detail": "labels: not allowed", "code": "invalid"}
+        if not refuses:
+            answer = {"lease": self.lease, "artifacts": False}
+        body = json.dumps(answer).encode()
+        self.send_response(422 if refuses else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def test_a_service_that_knows_no_labels_gets_none(caplog):
+    Older.hellos.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Older) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        agent = Agent("far", url, abilities=Abilities((), {"nap": double}))
+        with at_work(agent):
+            eventually(lambda: len(Older.hellos) > 1)
+            eventually(lambda: "does not take its labels" in caplog.text)
+        server.shutdown()
+    assert "labels" in Older.hellos[0]
+    assert all("labels" not in hello for hello in Older.hellos[1:])
+    assert all("capacity" in hello for hello in Older.hellos)

@@ -943,3 +943,51 @@ def test_what_an_agent_gives_up_without_a_word_is_made_again(idempotent):
         else:
             assert status(service, handle).state is TaskState.BLOCKED
             service.orch.decide(handle.task_id, "fail")
+
+
+# -- what its machine is, and has ------------------------------------------------------
+
+
+def test_an_agent_says_what_its_machine_is_and_gets_what_may_run_there():
+    labels = ["python:2.7", "platform:windows"]
+    with fleet("x", labels=labels, capacity={"cpu": 4}) as (service, agent):
+        task = Task("x", requires=["platform:windows"], resources={"cpu": 1})
+        service.orch.submit_task(task)
+        assert agent.end(agent.order(), 1) == "counted"
+        # The same words again are the same hello.
+        agent.hello("x", labels=labels, capacity={"cpu": 4})
+        shown = service.get("/api/v1/agents/far")
+        assert shown["labels"] == {"platform": "windows", "python": "2.7"}
+        assert shown["capacity"]["cpu"] <= 4
+        every = service.get("/api/v1/agents")["agents"]
+        assert shown["labels"] in [one["labels"] for one in every]
+
+
+def test_an_agent_that_says_nothing_of_its_machine_joins_as_ever():
+    with fleet("x") as (service, agent):
+        shown = service.orch.agents.get("far")
+        assert shown.labels == {}
+        assert shown.capacity == service.orch.agents.get("local").capacity
+        service.orch.submit_task(Task("x"))
+        assert agent.end(agent.order(), 1) == "counted"
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        "platform:linux",
+        ["zone:eu"],
+        ["platform:"],
+        ["platform:macos"],
+        ["python:3"],
+        ["platform:linux", "platform:windows"],
+        [7],
+        ["platform:" + "x" * 101],
+        ["platform:linux"] * 101,
+        {"platform": "linux"},
+    ],
+)
+def test_labels_that_no_machine_has_are_refused(labels):
+    with fleet("x") as (service, _):
+        Wire(service, "odd").hello("x", labels=labels, status=422)
+        assert "odd" not in service.orch.agents.health()

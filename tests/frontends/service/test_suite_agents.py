@@ -126,6 +126,15 @@ def test_agents_wait_for_a_run_and_do_its_tasks(here):
     assert not (here / "out" / "attempts").exists()
 
 
+def test_an_agent_takes_the_largest_task_whatever_its_machine_has(here):
+    """As the machine of the service does."""
+    small = {"memory_mb": 64, "cpu": 0.5}
+    with served(here) as service, elsewhere(service, "one", capacity=small):
+        service.post(EXECUTE, {})
+        assert end(service) == "completed"
+        assert doers(service) == dict.fromkeys("ABC", "one")
+
+
 def test_the_log_says_who_has_come_and_who_is_lost(here, caplog):
     caplog.set_level("INFO", "taskorch")
     (here / "B.sh").write_text("exit 3")

@@ -21,6 +21,7 @@ class FakeAgent:
     used: Resources = NO_RESOURCES
     is_lost: bool = False
     done: Performance = attrs.field(factory=Performance)
+    labels: tuple[str, ...] = ()
 
     def performance(self, task_type: str) -> Performance:
         return self.done

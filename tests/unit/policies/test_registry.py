@@ -114,3 +114,64 @@ def test_the_reason_does_not_depend_on_the_hash_seed():
     }
 
     assert len(answers) == 1
+
+
+# -- labels ----------------------------------------------------------------------------
+
+HERE = ("machine:arm64", "platform:linux", "python:3.12")
+EVA = FakeAgent("eva", ("draw",), labels=HERE)
+MAX = FakeAgent("max", ("write",), labels=("platform:windows",))
+
+
+def test_labels_narrow_and_choose_nobody():
+    """On a machine as it is required, a worker that can do it."""
+    assert match(Task("draw", requires=["platform:linux"]), MAX, EVA).agents == ("eva",)
+    assert match(Task("x", requires=["draw", *HERE]), ANN, EVA).agents == ("eva",)
+    found = match(Task("x", requires=["platform:linux"]), MAX, EVA)
+    assert found.agents == ()
+    assert found.reason == "no agent can do 'x'"
+
+
+def test_a_program_is_for_any_worker_there():
+    task = Task.program(["true"], requires=["platform:windows"])
+    assert match(task, EVA, MAX).agents == ("max",)
+    # Another task of this type and with these requirements is none.
+    assert not match(task, EVA, MAX).reusable
+    assert match(Task(task.type, 1, requires=task.requires), EVA, MAX).agents == ()
+    assert match(Task("x", requires=["draw", "python:3.12"]), EVA).reusable
+
+
+def test_a_capability_that_is_called_like_a_label_is_one():
+    old = FakeAgent("old", ("platform:linux",))
+    assert match(Task("x", requires=["platform:linux"]), old, EVA).agents == ("old",)
+
+
+def test_the_reason_says_on_which_machines_there_are_workers():
+    found = match(Task("draw", requires=["platform:darwin"]), EVA, MAX, ANN)
+    assert found.reason == (
+        "no agent is on a machine with 'platform:darwin': "
+        "there is platform:linux, platform:windows"
+    )
+    found = match(Task("x", requires=["fly", "machine:x86_64"]), MAX)
+    assert found.reason == (
+        "no agent can do 'fly'; no agent is on a machine with 'machine:x86_64'"
+    )
+    found = match(Task("write", requires=["platform:linux"]), EVA, MAX)
+    assert found.reason == (
+        "no agent can do all of 'platform:linux', 'write'; eva lacks 'write'"
+    )
+    found = match(Task.program(["true"], requires=["machine:x86_64"]), EVA)
+    assert "'program'" not in found.reason
+
+
+LABELS = st.frozensets(st.sampled_from(("platform:linux", "python:3.12")))
+
+
+@given(CAPABILITIES, LABELS, CAPABILITIES, LABELS)
+def test_it_finds_who_can_where_it_may(can, labels, needs, where):
+    agent = FakeAgent("x", tuple(sorted(can)), labels=tuple(sorted(labels)))
+    task = Task("a", requires=needs | where)
+    able = needs <= can and where <= labels
+    if where and not needs:
+        able = able and "a" in can
+    assert match(task, agent).agents == (("x",) if able else ())

@@ -239,3 +239,13 @@ def test_it_finds_whom_a_registry_of_capabilities_finds(needs, records):
     assert found.agents == CapabilityRegistry().matches(task, here, None).agents
     assert found == match(registry, task, agents=agents)
     assert found.reason
+
+
+def test_labels_are_what_workers_say_and_the_rest_the_source():
+    """Where a worker is, it knows itself; what it can do, the source says."""
+    ann = FakeAgent("ann", labels=("platform:linux",))
+    registry = SourceRegistry({"ann": ["draw"], "bob": ["draw"]})
+    for requires in (["platform:linux"], ["draw", "platform:linux"]):
+        found = match(registry, Task("draw", requires=requires), agents=(BOB, ann))
+        assert found.agents == ("ann",)
+        assert not found.reusable

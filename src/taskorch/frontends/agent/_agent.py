@@ -28,6 +28,8 @@ from taskorch._base.visible import counted, visible
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.agent._line import Line, Refusal, ServiceAddress, Unreachable
 from taskorch.frontends.agent._runs import MAX_RESULT, Abilities, AgentRun, OrderRunner
+from taskorch.model import Resources
+from taskorch.runtime import machine_labels, machine_resources
 
 _LOG: Final = logging.getLogger("taskorch.agent")
 _PROTOCOL: Final = 1
@@ -66,9 +68,10 @@ class Agent:
             others; None: as the service says.
         drain: Seconds that what runs has to end by itself when the agent is to end.
         grace: Seconds that a program has from SIGTERM to SIGKILL.
+        capacity: What it has, in the place of what its machine has of it, or besides.
 
     Raises:
-        InvalidTaskError: *url* is no address.
+        InvalidTaskError: *url* is no address, or the capacity is none.
     """
 
     def __init__(
@@ -82,7 +85,17 @@ class Agent:
         lease: float | None = None,
         drain: float = 0.0,
         grace: float = 5.0,
+        capacity: Mapping[str, float] | None = None,
     ) -> None:
+        has = Resources.of({} if capacity is None else capacity, "capacity")
+        #: As it is now: what is said again is to be the same.
+        self._capacity = {
+            **machine_resources(),
+            **has,
+            **dict.fromkeys(has.zeros, 0.0),
+        }
+        #: None: the service does not know what labels are.
+        self._labels: list[str] | None = [*machine_labels()]
         session = secrets.token_urlsafe(32)
         self.name = name
         self._address = ServiceAddress(url, name, session, token)
@@ -258,10 +271,22 @@ class Agent:
             "session": self._address.session,
             "capabilities": self._abilities.capabilities(),
             "max_concurrency": self._at_once,
+            "capacity": self._capacity,
         }
         if self._asked_lease is not None:
             hello["lease"] = self._asked_lease
-        welcome = line.say("hello", hello, _PATIENCE)
+        if self._labels is not None:
+            hello["labels"] = self._labels
+        try:
+            welcome = line.say("hello", hello, _PATIENCE)
+        except Refusal as error:
+            if not error.is_of_content or self._labels is None:
+                raise
+            # A service of before knows no labels. It says so if it is something else.
+            self._labels = None
+            self._say_hello(line)
+            _LOG.warning("%s: the service does not take its labels", self.name)
+            return
         self._lease.length = float(welcome["lease"])
         self._takes_files = bool(welcome["artifacts"])
         self._asks_round_trip = bool(welcome.get("round_trip"))

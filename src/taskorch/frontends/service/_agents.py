@@ -31,7 +31,7 @@ from taskorch.frontends.service._bodies import (
 from taskorch.frontends.service._operations import Operation, named, ref
 from taskorch.frontends.service._sessions import AgentSession, Result
 from taskorch.frontends.service._waiting import Waiter
-from taskorch.model import Agent, Resources, check_capabilities
+from taskorch.model import Agent, Resources, check_capabilities, check_labels
 from taskorch.protocols import AttemptExecutor
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def info_of(name: str, message: Mapping[str, Any]) -> Agent:
         message.get("max_concurrency", 1),
         None if capacity is None else Resources.of(capacity, "capacity"),
         lease=float(message["lease"]),
+        labels=check_labels(message.get("labels", [])),
     )
 
 

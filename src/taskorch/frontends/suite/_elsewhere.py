@@ -37,7 +37,7 @@ from taskorch.frontends.suite._attempt import (
     name_of,
 )
 from taskorch.frontends.suite._folder import RunFolder, kept_in, write_json
-from taskorch.frontends.suite._model import Suite
+from taskorch.frontends.suite._model import Suite, parts_of
 from taskorch.frontends.suite._process import WORKER, AgentDiedError
 from taskorch.model import (
     TASK_VARIABLE,
@@ -101,6 +101,19 @@ class OthersFirst:
         return f"OthersFirst({sorted(self._own)})"
 
 
+def room_for_any(suite: Suite, has: Resources | None) -> Resources | None:
+    """What a machine *has*, or as much as the largest task needs, if that is more."""
+    if has is None:
+        return None
+    tasks = parts_of(suite)
+    return Resources(
+        **{
+            name: max([amount, *(task.resources.get(name, 0.0) for task in tasks)])
+            for name, amount in has.items()
+        }
+    )
+
+
 def admit(
     orchestrator: TaskOrchestrator, agent: Agent, executor: AttemptExecutor[Any]
 ) -> None:
@@ -135,7 +148,11 @@ def join(
     does = kinds.intersection(agent.capabilities) or kinds
     admit(
         orchestrator,
-        attrs.evolve(agent, capabilities=tuple(sorted(does))),
+        attrs.evolve(
+            agent,
+            capabilities=tuple(sorted(does)),
+            capacity=room_for_any(suite, agent.capacity),
+        ),
         Elsewhere(
             orchestrator, folder, agent.name, executor, enforce=suite.limits.enforce
         ),

@@ -15,7 +15,7 @@ import attrs
 
 from taskorch._contexts import TaskContext
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch.frontends.suite._elsewhere import OWN, OthersFirst
+from taskorch.frontends.suite._elsewhere import OWN, OthersFirst, room_for_any
 from taskorch.frontends.suite._model import (
     Suite,
     SuitePhase,
@@ -205,12 +205,8 @@ def pools_of(suite: Suite) -> Resources:
     What the configuration does not limit is as much as this machine has, or as the
     largest task needs, if that is more.
     """
-    tasks = parts_of(suite)
-    pools = dict(suite.limits.resources)
-    for name, amount in machine_resources().items():
-        needed = [task.resources.get(name, 0.0) for task in tasks]
-        pools.setdefault(name, max([amount, *needed]))
-    return Resources(**pools)
+    has = room_for_any(suite, machine_resources())
+    return Resources(**{**(has or {}), **suite.limits.resources})
 
 
 class _AlikeRouter(PerformanceRouter):

@@ -36,6 +36,7 @@ from taskorch.model import (
     Resources,
     Units,
     in_words,
+    is_label,
     some,
 )
 
@@ -406,14 +407,19 @@ class Wording:
             own = any(name not in self._kernel.pools for name, _ in spec.resources)
             capacity = spec.resources if own else ()
         needs = spec.requires or ()
+        labels = [need for need in needs if is_label(need)]
         skills = " of any kind, with any capabilities"
         if needs:
-            skills = f" with capabilities={{{', '.join(map(repr, needs))}}}"
+            can = [need for need in spec.needs if need not in labels]
+            skills = f" with capabilities={{{', '.join(map(repr, can))}}}"
+        how = "by @orch.agent(…)"
+        if labels:
+            how = f"on a machine with {', '.join(labels)}, by `taskorch agent`"
         room = ", ".join(f"{units / 1e6:g} {name}" for name, units in capacity)
         room = f" and a capacity of {room}" if room else ""
         return Remedy(
             "add_agent",
-            f"Add an agent{skills}{room}, by @orch.agent(…).",
+            f"Add an agent{skills}{room}, {how}.",
             capabilities=needs,
             resources=Resources.from_units(capacity),
         )

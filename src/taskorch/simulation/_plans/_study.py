@@ -181,7 +181,7 @@ class Study:
             seen[names] = None
             agents = [by_name[name] for name in names]
             if all(_is_full(agent, course) for agent in agents):
-                need = " and ".join(spec.requires or (spec.type,))
+                need = " and ".join(spec.needs or (spec.type,))
                 twins = (*means.agents, _twin(agents[0], by_name))
                 more = attrs.evolve(means, agents=twins)
                 plenty = means.more_agents(names, len(self.plan))

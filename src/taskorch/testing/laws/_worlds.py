@@ -152,6 +152,7 @@ def busier(random: Random, agent: AgentView) -> AgentView:
         capacity,
         capacity if full else None,
         agent.performance,
+        labels=agent.labels,
     )
 
 

@@ -92,13 +92,15 @@ export async function agentsPage() {
   const keep = [agents, pools, quotas, alerts, budgets].map(keeper);
   const load = async () => {
     const [found, said, rules, spent] = await Promise.all(["agents", "resources", "alerts", "budgets"].map((each) => ask(`/api/v1/${each}`)));
-    keep[0](found.agents, () => [table(["Worker", "Kind", "State", "!Why", "#Running", "#At most", "#Succeeds", "#Takes", "#Silent for", "!Breakers", "!Can do"],
+    keep[0](found.agents, () => [table(["Worker", "Kind", "State", "!Why", "#Running", "#At most", "#Succeeds", "#Takes", "#Silent for", "!Breakers", "!Can do", "!Machine", "!Capacity"],
       found.agents.slice(0, 500).map((each) => [
         link("tasks", "", each.id, { agent: each.id }),
         name(each.type ? `${each.kind} (${each.type})` : each.kind), state(each.status), name(each.health.reasons.join("; ") || "–"),
         count(each.workload), each.slots === null ? "–" : count(each.slots), share(each.health.success_rate), lasting(each.health.latency),
         lasting(each.health.heartbeat_age), name(Object.entries(each.health.breakers).map(([what, how]) => `${what || "all"}: ${how}`).join(", ") || "–"),
-        name(Object.entries(each.capabilities).map(([what, level]) => level === 1 ? what : `${what}:${level}`).join(", ") || "–")]),
+        name(Object.entries(each.capabilities).map(([what, level]) => level === 1 ? what : `${what}:${level}`).join(", ") || "–"),
+        name(Object.entries(each.labels).map(([what, value]) => what === "python" ? `Python ${value}` : value).join(", ") || "–"),
+        name(Object.entries(each.capacity).map(([what, many]) => `${amount(many)} ${what}`).join(", ") || "–")]),
       "There is no worker."), found.agents.length > 500 ? el("p", {}, `${count(found.agents.length - 500)} more are not shown.`) : ""]);
     keep[1](said.pools, () => table(["Pool", "In use", "#Used", "#There is"], Object.entries(said.pools).map(([pool, each]) => [
       name(pool), meter(each.used, each.total, `${pool}: used`), amount(each.used), amount(each.total)]), "There are no pools."));
