@@ -264,7 +264,7 @@ class TaskOrchestrator:
         self._rt = Runtime(
             parts=said,
             config=said.of_kernel(unknown),
-            pools=resources.units,
+            pools=resources,
             executors=said.executors or {},
             journal=_journal(said),
             seed=said.seed,

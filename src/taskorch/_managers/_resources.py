@@ -152,13 +152,37 @@ class ResourceManager:
         Raises:
             InvalidTaskError: They are no resources.
         """
-        totals = Resources.of(resources).totals()
+        pools = Resources.of(resources, named=True)
+        totals = pools.totals()
         for name, _ in totals:
             if name.startswith(QUOTA):
                 msg = f"resource {name!r}: no pool has a name that begins so"
                 raise InvalidTaskError(msg, hint="set_quotas() sets quotas")
         rt = self._rt
-        rt.step(lambda now: rt.kernel.change_pools(totals, now), keep=True)
+        self._refuse_nameless(pools)
+
+        def change(now: int) -> None:
+            rt.kernel.change_pools(totals, now, named=pools.named)
+
+        rt.step(change, keep=True)
+
+    def _refuse_nameless(self, pools: Resources) -> None:
+        """
+        Refuse an amount of what has units with names.
+
+        Raises:
+            InvalidTaskError: Which units there would be, nobody could say.
+        """
+        named = dict(pools.named)
+        for name, amount in pools.items():
+            pool = self._rt.kernel.pools.get(name)
+            group = None if pool is None else pool.units
+            if group is not None and name not in named:
+                names = ", ".join(map(repr, group.units))
+                msg = f"the units of {name} have names: {names}"
+                msg += f"; which are there, {show(amount)} does not say"
+                hint = f"resize({{{name!r}: Named({names})}}) names them"
+                raise InvalidTaskError(msg, hint=hint)
 
     @verb(
         "How much of each pool is in use.",
@@ -185,6 +209,14 @@ class ResourceManager:
                     pool.total / _SCALE,
                     pool.used / _SCALE,
                     ReadOnly({who: units / _SCALE for who, units in held}),
+                    ReadOnly(
+                        {
+                            unit: row.used / _SCALE
+                            for unit, row in pool.units.units.items()
+                        }
+                        if pool.units is not None
+                        else {}
+                    ),
                 )
         return ReadOnly(by_pool)
 

@@ -14,13 +14,16 @@ from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting
 from taskorch.kernel._limits import short_on
 from taskorch.kernel._rows import (
     SCOPE,
+    UNIT,
     UNLIMITED,
+    WHOLE,
     AgentRow,
     Bucket,
     Links,
     Place,
     PoolRow,
     TaskRow,
+    UnitRow,
 )
 from taskorch.kernel._state import KernelState
 from taskorch.model import (
@@ -55,6 +58,7 @@ def check_invariants(kernel: KernelState) -> None:
     check_schedules(kernel, faults)
     check_scopes(kernel, faults)
     check_budgets(kernel, faults)
+    check_units(kernel, faults)
     for row in kernel.tasks.values():
         check_alloc(row, faults)
         if row.links is not None and row.state not in TERMINAL:
@@ -257,6 +261,39 @@ def check_budgets(kernel: KernelState, faults: list[str]) -> None:
             taken = budget.spent[what] + held[pool.name]
             if pool.used != taken:
                 faults.append(f"of {what} of {name}, {taken} is taken, not {pool.used}")
+
+
+def check_units(kernel: KernelState, faults: list[str]) -> None:
+    """Of a unit, nobody holds more than there is, and what is held is of its pool."""
+    held = Counter[str]()
+    allocs = [row.alloc for _, row in _holding(kernel)]
+    allocs += [leak.alloc for leak in kernel.leaked.values()]
+    allocs += [row.alloc for row in kernel.allocations.values()]
+    for alloc in allocs:
+        held.update({name: n for name, n in alloc if name.startswith(UNIT)})
+    rows = [row for row in kernel.beside.values() if isinstance(row, UnitRow)]
+    if missing := held.keys() - {row.name for row in rows}:
+        faults.append(f"{sorted(missing)} are held, and not known")
+    for row in rows:
+        group = row.group
+        is_there = group is not None and group.units.get(row.unit) is row
+        if row.used != held[row.name] or not 0 <= row.used <= WHOLE:
+            faults.append(f"of {row.name}, {held[row.name]} is held, not {row.used}")
+        if row.total != WHOLE * is_there or not (row.total or row.used):
+            faults.append(f"{row.name} has a total of {row.total}: there, {is_there}")
+    pools = [(pool.units, pool.total) for pool in kernel.pools.values()]
+    pools += [
+        (group, agent.capacity[group.resource])
+        for agent in kernel.agents.values()
+        for group in agent.units.values()
+    ]
+    for group, total in pools:
+        if group is None:
+            continue
+        there = WHOLE * len(group.units)
+        gone = [row.used for row in rows if row.group is group and not row.total]
+        if total != there + sum(gone):
+            faults.append(f"{group.resource}: {total}, and {there} + {gone} are there")
 
 
 def check_schedules(kernel: KernelState, faults: list[str]) -> None:

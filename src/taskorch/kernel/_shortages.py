@@ -179,7 +179,7 @@ def shortages(kernel: KernelState, row: TaskRow, now: int) -> list[Shortage]:
     # What is the same for every agent.
     shorts += [
         short
-        for short in _limits.of_pools(kernel, bucket.need)
+        for short in _limits.of_pools(kernel, bucket.need, None, bucket.agents)
         if kernel.rigid or (short.is_hopeless and not agents)
     ]
     return shorts + _of_shared_quotas(kernel, bucket)
@@ -194,7 +194,7 @@ def impossible(kernel: KernelState, row: TaskRow) -> list[Shortage]:
         shorts += _of_amounts(kernel, bucket, agent)
         if not (kernel.rigid and bucket.spec.resources):
             shorts += _of_pools(kernel, bucket, agent)
-    shorts += _limits.of_pools(kernel, bucket.need)
+    shorts += _limits.of_pools(kernel, bucket.need, None, bucket.matching)
     shorts += _of_shared_quotas(kernel, bucket)
     if bucket.spec.budget:
         shorts += _budgets.shortages(kernel, bucket)

@@ -28,7 +28,8 @@ def _as_said(capacity: Resources | None) -> Resources | None:
     if capacity is None or not capacity.zeros:
         return capacity
     none_of = [(name, 0) for name in capacity.zeros]
-    return Resources.from_units(tuple(sorted([*capacity.units, *none_of])))
+    units = tuple(sorted([*capacity.units, *none_of]))
+    return Resources.from_units(units, capacity.named)
 
 
 @frozen
