@@ -615,7 +615,9 @@ class TaskOrchestrator:
         """
         check_id(name)
         names = check_capabilities(capabilities)
-        has = None if capacity is None else Resources.of(capacity, "capacity")
+        has = (
+            None if capacity is None else Resources.of(capacity, "capacity", named=True)
+        )
         takes = Resources.of({} if request is None else request, "request")
         check_breaker(breaker)
         if max_concurrency is not _BY_KIND and max_concurrency is not None:

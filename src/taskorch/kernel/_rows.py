@@ -705,8 +705,8 @@ def name_units(
     known = owner.units.get(resource) if isinstance(owner, AgentRow) else owner.units
     group = known or UnitGroup(owner, resource)
     before, group.units = group.units, {}
-    for row in before.values():
-        row.total = 0
+    for unit in before.values():
+        unit.total = 0
     for name in names or ():
         unit = UnitRow(agent, resource, name)
         row = beside.setdefault(unit.name, unit)
@@ -714,10 +714,10 @@ def name_units(
         row.total, row.group = WHOLE, group
         group.units[name] = row
     gone = 0
-    for name, row in list(beside.items()):
+    for path, row in list(beside.items()):
         if isinstance(row, UnitRow) and row.group is group and not row.total:
             if not row.used:
-                del beside[name]
+                del beside[path]
             elif names is None:
                 row.group = None
             else:

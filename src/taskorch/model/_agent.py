@@ -32,6 +32,13 @@ def _as_said(capacity: Resources | None) -> Resources | None:
     return Resources.from_units(units, capacity.named)
 
 
+def _as_asked(request: Resources) -> Resources:
+    """A request asks for amounts."""
+    # A value of any other type is not looked at here.
+    is_named = isinstance(request, Resources) and request.named != ()
+    return request.unnamed("request") if is_named else request
+
+
 @frozen
 class Breaker:
     """
@@ -114,7 +121,7 @@ class Agent:
     capabilities: tuple[str, ...] = ()
     max_concurrency: int | None = None
     capacity: Resources | None = attrs.field(default=None, converter=_as_said)
-    request: Resources = NO_RESOURCES
+    request: Resources = attrs.field(default=NO_RESOURCES, converter=_as_asked)
     lease: float | None = None
     breaker: Breaker | None = None
 

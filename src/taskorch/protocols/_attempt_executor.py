@@ -128,12 +128,14 @@ class Attempt(Protocol):
         Args:
             what: `"progress"`, `"checkpoint"` or `"allocation"`. A checkpoint with a
                 value returns once that is kept: call it where others need not wait.
+                `"variables"` is asked for by whoever starts a process for it.
             value: What the method was given.
 
         Returns:
             What that process is to know: of a checkpoint, what the attempt holds from
             now on; of `"allocation"`, what it holds. Both in whole millionths, as
-            `Resources.units` has it.
+            `Resources.units` has it. Of `"variables"`, a mapping of those that the
+            process is to have besides: `CUDA_VISIBLE_DEVICES` tells of its GPUs.
 
         Raises:
             Exception: What the method is to raise there, such as an

@@ -60,12 +60,13 @@ from taskorch.protocols import AttemptExecutor, Failure
 from taskorch.runtime._asyncio import is_cancellation
 from taskorch.runtime._context import (
     CURRENT,
+    as_attempted,
     call_with,
     context_of,
-    in_trace,
     resolved,
     trace_of,
     variables_of,
+    variables_of_units,
 )
 from taskorch.runtime._interrupts import INTERRUPTS
 from taskorch.runtime._loops import Coroutines
@@ -237,7 +238,7 @@ class Attempt:
         task = task_of(self._row)
         program = task.payload if self._program is None else self._program
         if isinstance(program, Program):
-            program = in_trace(program, self._rt, *self)
+            program = as_attempted(program, self._rt, *self)
         return task if program is task.payload else attrs.evolve(task, payload=program)
 
     @property
@@ -314,6 +315,8 @@ class Attempt:
                 keep = output.keep if what == "printed" else output.keep_record
                 keep(self.task_id, self.number, value)
             return None
+        if what == "variables":
+            return variables_of_units(self._rt, self._row)
         context = context_of(self._work, self.number)
         if what == "checkpoint":
             context._checkpoint(value)

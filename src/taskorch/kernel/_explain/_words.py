@@ -319,7 +319,9 @@ class Wording:
             free_there = f"{free:g} of {room / 1e6:g} is free."
             more = _enlarge(name, room + short.missing)
         else:
-            more = _enlarge(name, declared(pool)[0] + max(WHOLE, short.missing))
+            more = _enlarge(
+                name, declared(self._kernel.pools[name])[0] + max(WHOLE, short.missing)
+            )
             words = f"Let there be more units: orch.resources.resize({{{name!r}: "
             words += f"Named({', '.join([*map(repr, group.units), '…'])})}})."
             more = attrs.evolve(more, detail=words)
