@@ -265,7 +265,7 @@ class TaskOrchestrator:
         self._rt = Runtime(
             parts=said,
             config=said.of_kernel(unknown),
-            pools=resources.units,
+            pools=resources,
             executors=said.executors or {},
             journal=_journal(said),
             seed=said.seed,
@@ -616,7 +616,9 @@ class TaskOrchestrator:
         """
         check_id(name)
         names = check_capabilities(capabilities)
-        has = None if capacity is None else Resources.of(capacity, "capacity")
+        has = (
+            None if capacity is None else Resources.of(capacity, "capacity", named=True)
+        )
         takes = Resources.of({} if request is None else request, "request")
         check_breaker(breaker)
         if max_concurrency is not _BY_KIND and max_concurrency is not None:
@@ -2103,7 +2105,7 @@ class TaskOrchestrator:
             agents: Whether workers may come and ask for work, as `taskorch agent` does.
             mcp: The tools that language models may use at `/mcp`, by name, beside those
                 that change nothing. None: there is no such path.
-            tokens: Named tokens, or the path of their file: see
+            tokens: NamedUnits tokens, or the path of their file: see
                 `taskorch.frontends.people.Tokens`. Each request has one of these, or
                 *token*.
             identity: Another way to know who asks: see

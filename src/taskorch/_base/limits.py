@@ -58,6 +58,9 @@ MAX_SCOPE: Final = 500
 MAX_AMOUNT: Final = 1e12
 #: The largest weight of an elastic request.
 MAX_WEIGHT: Final = 1_000_000
+#: Units of one resource that may have names, and characters of a name.
+MAX_UNITS: Final = 1_000
+MAX_UNIT_NAME: Final = 200
 #: The largest priority, either way: it shifts the order by 60 s a level.
 MAX_PRIORITY: Final = 1_000_000
 #: What a priority is called, wherever words are taken: an hour of waiting earlier or

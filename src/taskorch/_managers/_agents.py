@@ -146,7 +146,9 @@ class AgentManager:
             handler,
             tuple(start),
             max_concurrency,
-            None if capacity is None else Resources.of(capacity, "capacity"),
+            None
+            if capacity is None
+            else Resources.of(capacity, "capacity", named=True),
             None if request is None else Resources.of(request, "request"),
             Breaker() if breaker is _DEFAULT_BREAKER else breaker,
             spawn_timeout,
@@ -453,7 +455,9 @@ class AgentManager:
         info = Agent(
             name,
             max_concurrency=max_concurrency,
-            capacity=None if capacity is None else Resources.of(capacity, "capacity"),
+            capacity=None
+            if capacity is None
+            else Resources.of(capacity, "capacity", named=True),
             request=Resources.of({} if request is None else request, "request"),
             breaker=check_breaker(breaker),
         )

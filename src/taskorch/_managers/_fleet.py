@@ -184,7 +184,7 @@ class SpawnedAgents:
         agent_id = changes.pop("id", None)
         for key in ("capacity", "request"):
             if changes.get(key) is not None:
-                changes[key] = Resources.of(changes[key], key)
+                changes[key] = Resources.of(changes[key], key, named=key == "capacity")
         if "capabilities" in changes:
             changes["capabilities"] = levels_of(changes["capabilities"])
         template = attrs.evolve(template, **changes)

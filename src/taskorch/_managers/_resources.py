@@ -51,7 +51,7 @@ from taskorch.model import (
     show,
     to_seconds,
 )
-from taskorch.runtime import HYSTERESIS, Latch
+from taskorch.runtime import HYSTERESIS, Latch, with_gpus_found
 
 if TYPE_CHECKING:
     from taskorch.runtime import Runtime
@@ -71,6 +71,16 @@ _QUOTA: Final = {
         "soft": FLAG,
     },
 }
+#: What stands for units that have names, in a document.
+_UNITS: Final = (
+    {
+        "type": "object",
+        "required": ["named"],
+        "additionalProperties": False,
+        "properties": {"named": {"type": "array", "items": {"type": "string"}}},
+    },
+    {"const": "found"},
+)
 #: Seconds after which a wait looks whether the orchestrator has ended.
 _SLICE: Final = 1.0
 
@@ -164,7 +174,12 @@ class ResourceManager:
         operation="resize_resources",
         gives="resources",
         refuses=(422,),
-        forms={"resources": _AMOUNTS},
+        forms={
+            "resources": {
+                "type": "object",
+                "additionalProperties": {"anyOf": [{"type": "number"}, *_UNITS]},
+            }
+        },
         lacks=lacks(command="a program sets the totals"),
         needs="administer",
     )
@@ -182,13 +197,37 @@ class ResourceManager:
         Raises:
             InvalidTaskError: They are no resources.
         """
-        totals = Resources.of(resources).totals()
+        pools = Resources.of(with_gpus_found(resources), named=True)
+        totals = pools.totals()
         for name, _ in totals:
             if name.startswith(QUOTA):
                 msg = f"resource {name!r}: no pool has a name that begins so"
                 raise InvalidTaskError(msg, hint="set_quotas() sets quotas")
         rt = self._rt
-        rt.step(lambda now: rt.kernel.change_pools(totals, now), keep=True)
+        self._refuse_nameless(pools)
+
+        def change(now: int) -> None:
+            rt.kernel.change_pools(totals, now, named=pools.named)
+
+        rt.step(change, keep=True)
+
+    def _refuse_nameless(self, pools: Resources) -> None:
+        """
+        Refuse an amount of what has units with names.
+
+        Raises:
+            InvalidTaskError: Which units there would be, nobody could say.
+        """
+        named = dict(pools.named)
+        for name, amount in pools.items():
+            pool = self._rt.kernel.pools.get(name)
+            group = None if pool is None else pool.units
+            if group is not None and name not in named:
+                names = ", ".join(map(repr, group.units))
+                msg = f"the units of {name} have names: {names}"
+                msg += f"; which are there, {amount:g} does not say"
+                hint = f"resize({{{name!r}: NamedUnits({names})}}) names them"
+                raise InvalidTaskError(msg, hint=hint)
 
     @verb(
         "How much of each pool is in use.",
@@ -215,6 +254,14 @@ class ResourceManager:
                     pool.total / _SCALE,
                     pool.used / _SCALE,
                     ReadOnly({who: units / _SCALE for who, units in held}),
+                    ReadOnly(
+                        {
+                            unit: row.used / _SCALE
+                            for unit, row in pool.units.units.items()
+                        }
+                        if pool.units is not None
+                        else {}
+                    ),
                 )
         return ReadOnly(by_pool)
 

@@ -16,7 +16,17 @@ from typing import Any, ClassVar, Final, NoReturn, Self, TypeAlias
 import attrs
 
 from taskorch.events._fact import FieldsForAttrs, beside, defaults_of, frozen
-from taskorch.model import ANSWER_TO, Agent, Health, Stats, TypeStats, Units, asked_of
+from taskorch.model import (
+    ANSWER_TO,
+    Agent,
+    Health,
+    HeldUnits,
+    Stats,
+    TypeStats,
+    UnitNames,
+    Units,
+    asked_of,
+)
 
 #: Where every fact has its class, its number and its time, and one about a task its id.
 CLS: Final = 0
@@ -211,6 +221,9 @@ class TaskStarted(TaskEvent):
         permit: By what it was allowed, where rules were asked: the hash of the set of
             policies, then each rule, as `policy/rule`; with `@` and the number of the
             event that satisfied it, or with `~` and the waiver, or `people`.
+        units: Of each unit with a name, such as a GPU, of which it holds something: the
+            resource, its name, how much in millionths, and whether it is the worker's
+            own.
     """
 
     attempt: int
@@ -219,6 +232,7 @@ class TaskStarted(TaskEvent):
     reason: str = ""
     choice: tuple[str, float] | None = None
     permit: tuple[str, ...] = ()
+    units: HeldUnits = ()
 
 
 @frozen
@@ -1125,12 +1139,14 @@ class PoolsChanged(Event):
         before: Of those in `totals`, what the total was, in millionths; a pool that is
             not named is new.
         caller: Who asked for it; "": nobody whose name was proved.
+        units: Of those in `totals` whose units have names: these names.
     """
 
     totals: Units
     gone: tuple[str, ...] = ()
     before: Units = ()
     caller: str = ""
+    units: UnitNames = ()
 
 
 @frozen
@@ -1448,12 +1464,15 @@ class ResourcesAllocated(Event):
         owner: Whose it is.
         resources: What it holds, in millionths.
         before: How much of each of these was in use before, in millionths.
+        units: Of each unit with a name of which it holds something: the resource, its
+            name, how much in millionths, and False, since it is no worker's.
     """
 
     allocation_id: str
     owner: str
     resources: Units
     before: Units
+    units: HeldUnits = ()
 
 
 @frozen

@@ -13,7 +13,7 @@ import pickle
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
@@ -188,6 +188,13 @@ def remote_call(
     """A call that is sent to another process, and made there: it raises nothing."""
     # Nothing is pickled faster.
     return partial(_call, fn, args)
+
+
+def with_variables(variables: Mapping[str, str], call: bytes) -> Any:
+    """Make a pickled *call* in a process that is to have *variables* from now on."""
+    # Before it is read: what its modules open as they are imported, is opened so.
+    os.environ.update(variables)
+    return pickle.loads(call)()  # noqa: S301 - from our parent
 
 
 def _call(fn: Callable[..., Any], args: tuple[Any, ...]) -> RemoteEnd:

@@ -455,7 +455,19 @@ _PURE_PATH: Final = ValueKind(
 
 
 def _resources(value: Resources, array: type) -> Any:
-    return array(map(array, value.units))
+    pairs = array(map(array, value.units))
+    if not value.named:
+        return pairs
+    names = array([array([name, array(units)]) for name, units in value.named])
+    return array([pairs, names])
+
+
+def _to_resources(kept: Any) -> Resources:
+    if all(pair and isinstance(pair[0], str) for pair in kept):
+        return Resources.from_units(tuple(map(tuple, kept)))
+    pairs, names = kept
+    named = tuple((name, tuple(units)) for name, units in names)
+    return Resources.from_units(tuple(map(tuple, pairs)), named)
 
 
 def _elastic(value: Elastic, array: type) -> Any:
@@ -786,11 +798,7 @@ KINDS: Final[dict[type, ValueKind]] = {
     PurePosixPath: _PURE_PATH,
     PureWindowsPath: _PURE_PATH,
     ImportPath: _text("import", _to_function),
-    Resources: ValueKind(
-        "Resources",
-        _resources,
-        lambda pairs: Resources.from_units(tuple(map(tuple, pairs))),
-    ),
+    Resources: ValueKind("Resources", _resources, _to_resources),
     Elastic: ValueKind("Elastic", _elastic, _to_elastic),
 }
 #: Likewise, by import path: what takes a while to import.

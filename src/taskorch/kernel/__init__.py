@@ -21,6 +21,7 @@ It is no place for threads, for what users hold, or for words to them: those are
 - `_rows`, `_state`: of what the state consists; which states follow which.
 - `_deciders`, `_history`: the policies as they are asked; what has been of a row.
 - `_queue`, `_limits`: what waits; what limits starts.
+- `_units`: which of those that have names an attempt has.
 - `_scopes`, `_budgets`: who may write what; what is spent and does not come back.
 - `_dependencies`, `_breakers`: who waits for whom; agents that get no work.
 - `_application`, `_ends`: what facts about tasks do; how tasks end.
@@ -130,3 +131,5 @@ from taskorch.kernel._state import KernelConfig as KernelConfig
 from taskorch.kernel._state import KernelState as KernelState
 from taskorch.kernel._state import ShareView as ShareView
 from taskorch.kernel._state import diagram as diagram
+from taskorch.kernel._units import declared as declared
+from taskorch.kernel._units import names_of as names_of

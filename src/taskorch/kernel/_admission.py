@@ -407,6 +407,12 @@ def check_possible(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
         f"and the most there is, {where}, is {most / 1e6:g}"
     )
     hint = "ask for less, or give TaskOrchestrator(resources=…) or the agent more"
+    if need <= most:
+        msg = (
+            f"task {row.id} asks for {need / 1e6:g} {name}, and units with names are "
+            "had whole, or one of them in part"
+        )
+        hint = f"ask for whole {name}, or for less than 1"
     unknown = _limits.of_no_pool(kernel, name)
     if unknown:
         msg = f"task {row.id} asks for {need / 1e6:g} {name}, and {unknown}"

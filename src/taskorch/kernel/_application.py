@@ -122,8 +122,13 @@ def begin(
     alloc: Units,
     reason: str,
     now: int,
+    units: Units = (),
 ) -> None:
-    """An attempt of *row*, which has left the queue, begins on *agent*."""
+    """
+    An attempt of *row*, which has left the queue, begins on *agent*.
+
+    It has *alloc*, and of units that have names, *units*.
+    """
     row.state = _S.RUNNING
     row.started_ns = now
     row.attempt += 1
@@ -151,6 +156,7 @@ def begin(
         alloc = (*alloc, *_scopes.held_by(kernel, row.bucket))
     if row.bucket.spec.budget:
         alloc = (*alloc, *_budgets.reserved_by(kernel, row))
+    alloc += units
     if alloc:
         row.alloc = alloc
         _limits.acquire(kernel, agent, alloc)

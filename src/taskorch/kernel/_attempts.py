@@ -294,6 +294,9 @@ def too_much(kernel: KernelState, row: TaskRow, spec: Spec) -> str:
     if len(shorts) < len(agents) or not shorts:
         return ""
     most = max(short.have for short in shorts)
+    if shorts[0].need <= most:
+        much = f"{shorts[0].need / 1e6:g} {shorts[0].name}"
+        return f"it keeps what it had, since units are had whole, and not {much}"
     return (
         "it keeps what it had, since no agent that can do it has more "
         f"{shorts[0].name} than {most / 1e6:g}"

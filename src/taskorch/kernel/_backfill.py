@@ -27,10 +27,19 @@ from collections.abc import Iterable, Mapping
 from operator import itemgetter
 from typing import Any, Final
 
-from taskorch.kernel import _limits, _queue
+from taskorch.kernel import _limits, _queue, _units
 from taskorch.kernel._application import agent_of
 from taskorch.kernel._history import typical_ns
-from taskorch.kernel._rows import IN_ORDER, AgentRow, Reservation, ResourceKey, TaskRow
+from taskorch.kernel._rows import (
+    IN_ORDER,
+    UNIT,
+    WHOLE,
+    AgentRow,
+    Reservation,
+    ResourceKey,
+    TaskRow,
+    UnitGroup,
+)
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState, Units
 
@@ -201,10 +210,15 @@ def _reserve_for(
             thing: _free(kernel, thing) - units
             for thing, units in _things(kernel, agent, alloc).items()
         }
+        groups = _groups(kernel, agent, alloc)
         now_room = dict(room)
-        when = _when(room, ends, now)
+        when = _when(room, ends, now, groups)
         if when is None:
             continue
+        for thing in groups:
+            # Which units it gets then, follows from all that ends until then: of what
+            # has names, nothing is left for others.
+            room[thing] = now_room[thing] = 0
         if when == _NEVER:
             for thing, left in now_room.items():
                 unknown[thing] = min(max(0, left), unknown.get(thing, _NEVER))
@@ -219,6 +233,7 @@ def _when(
     room: dict[ResourceKey, int],
     ends: Iterable[tuple[int, Mapping[ResourceKey, int]]],
     now: int,
+    groups: Mapping[ResourceKey, tuple[UnitGroup, int]],
 ) -> int | None:
     """
     When no thing in *room* is short any more, if some is; *room* is as it is then.
@@ -226,9 +241,16 @@ def _when(
     All that ends at one instant is over before anything starts. Of what is late,
     though, nobody knows what ends first: only as many count as are needed, and so what
     is late by and by puts nothing off.
+
+    Of each of *groups*, units must be free for so much.
     """
     short = {thing for thing, left in room.items() if left < 0}
-    if not short:
+    free = {
+        unit.name: unit.total - unit.used
+        for group, _ in groups.values()
+        for unit in group.units.values()
+    }
+    if not short and _fit(groups, free):
         # Something else keeps it, such as a rate.
         return None
     when: int | None = None
@@ -240,9 +262,34 @@ def _when(
                 room[thing] += units
                 if room[thing] >= 0:
                     short.discard(thing)
-        if not short:
+            elif thing[1] in free:
+                free[thing[1]] += units
+        if not short and _fit(groups, free):
             when = end
     return when
+
+
+def _groups(
+    kernel: KernelState, agent: AgentRow, need: Units
+) -> dict[ResourceKey, tuple[UnitGroup, int]]:
+    """Of which units that have names *need* is, and how much of each."""
+    groups: dict[ResourceKey, tuple[UnitGroup, int]] = {}
+    for name, units in need:
+        group = _units.group_of(kernel, agent, name)
+        if group is not None:
+            groups[agent.name if name in agent.units else "", name] = group, units
+    return groups
+
+
+def _fit(
+    groups: Mapping[ResourceKey, tuple[UnitGroup, int]], free: Mapping[str, int]
+) -> bool:
+    """Whether units have so much, where as much as *free* says is free of each."""
+    return all(
+        sum(free[unit.name] >= min(need, WHOLE) for unit in group.units.values())
+        >= max(need, WHOLE) // WHOLE
+        for group, need in groups.values()
+    )
 
 
 # -- what is held, and until when --------------------------------------------------
@@ -289,6 +336,8 @@ def _things(
             found["", name] = many
         if name in agent.capacity:
             found[agent.name, name] = many
+        if name.startswith(UNIT):
+            found["", name] = many
     return found
 
 

@@ -30,7 +30,15 @@ from taskorch.events import (
     TaskSuspended,
     TaskUnblocked,
 )
-from taskorch.kernel import _attempts, _breakers, _dependencies, _ends, _limits, _queue
+from taskorch.kernel import (
+    _attempts,
+    _breakers,
+    _dependencies,
+    _ends,
+    _limits,
+    _queue,
+    _units,
+)
 from taskorch.kernel._application import (
     ALLOWED,
     CONTINUED,
@@ -401,6 +409,10 @@ def add(
         lose(kernel, row, now, "it has started anew")
     kernel.note(AgentJoined, now, info)
     row.describe(info)
+    _units.of_agent(kernel, row)
+    if row.watched:
+        # It may have more than before, or less.
+        kernel.moved.append(row)
     row.round_trip = None
     if row.draining == GOING:
         row.draining = ""

@@ -19,6 +19,7 @@ from taskorch.kernel import (
     _queue,
     _scopes,
     _shortages,
+    _units,
 )
 from taskorch.kernel._application import (
     ASKED,
@@ -42,6 +43,7 @@ from taskorch.kernel._rows import (
     RateRow,
     Shortage,
     TaskRow,
+    nonzero,
     without_beside,
     without_quotas,
 )
@@ -218,6 +220,8 @@ def _try(
             else _shortages.ask(kernel, row, agent, pooled, now)
         )
         granted, refusal, keep_alloc = answer
+        if granted and not _has_units(kernel, agent, granted, asked):
+            granted, refusal = None, _shortages.NO_UNIT
         if granted is not None:
             if (
                 keep_route
@@ -258,6 +262,16 @@ def _try(
     return refusal or "no reason given"
 
 
+def _has_units(
+    kernel: KernelState, agent: AgentRow, granted: Units, asked: Units
+) -> bool:
+    """Whether units are free for what is *granted* of the pools of what is *asked*."""
+    if not kernel.has_units:
+        return True
+    own = tuple([pair for pair in asked if pair[0] not in kernel.pools])
+    return _units.chosen(kernel, agent, (*granted, *own)) is not None
+
+
 def start(
     kernel: KernelState,
     row: TaskRow,
@@ -272,7 +286,9 @@ def start(
     row.bucket.pop(row)
     kernel.queued -= 1
     kernel.seq += 1
-    begin(kernel, row, agent, alloc, reason, now)
+    units = _units.chosen(kernel, agent, alloc) if kernel.has_units and alloc else ()
+    assert units is not None  # noqa: S101 - nothing is short
+    begin(kernel, row, agent, alloc, reason, now, units)
     if kernel.tell_started:
         tell_of_start(kernel, row, now)
     kernel.starts.append(row)
@@ -295,6 +311,7 @@ def tell_of_start(kernel: KernelState, row: TaskRow, now: int) -> None:
         row.reason,
         choice,
         () if kernel.ruling is None else kernel.ruling.permit,
+        _units.told(kernel, row.alloc) if kernel.has_units else (),
     )
     kernel.sink.append((fact, row.cargo))
 
@@ -406,6 +423,16 @@ def _review(kernel: KernelState, row: TaskRow, now: int, *, only_more: bool) -> 
         if kernel.under_way is not None:
             agent = agent_of(row)
             granted = _backfill.within(kernel, row, agent, granted, now, held)
+    if granted is not None and kernel.has_units:
+        # It has its units until it ends.
+        kept = dict(held)
+        granted = tuple(
+            [
+                (name, kept.get(name, 0) if _is_of_units(kernel, row, name) else n)
+                for name, n in granted
+            ]
+        )
+        granted = nonzero(granted)
     if granted is None or granted == held or (only_more and _less(held, granted)):
         return
     own = tuple([pair for pair in alloc if pair not in held])
@@ -417,6 +444,10 @@ def _review(kernel: KernelState, row: TaskRow, now: int, *, only_more: bool) -> 
     if only_more:
         # Who is at a checkpoint asks by itself.
         kernel.effects.append(TellAllocation(row, row.attempt))
+
+
+def _is_of_units(kernel: KernelState, row: TaskRow, name: str) -> bool:
+    return _units.group_of(kernel, agent_of(row), name) is not None
 
 
 def _less(before: Units, after: Units) -> bool:

@@ -68,6 +68,7 @@ from taskorch.kernel import (
     _queue,
     _quick,
     _standing,
+    _units,
 )
 from taskorch.kernel._application import APPLY, begin, is_under_way
 from taskorch.kernel._history import row_extra
@@ -231,7 +232,8 @@ def _started(kernel: KernelState, fact: TaskStarted, _cargo: Any) -> None:
     _queue.dequeue(kernel, row)
     row.attempt = fact.attempt - 1
     agent = kernel.agents[fact.agent_id]
-    begin(kernel, row, agent, fact.allocation, fact.reason, fact.at_ns)
+    units = _units.held(kernel, agent, fact.units) if fact.units else ()
+    begin(kernel, row, agent, fact.allocation, fact.reason, fact.at_ns, units)
 
 
 def _completed(kernel: KernelState, fact: TaskCompleted, _cargo: Any) -> None:
@@ -618,9 +620,14 @@ def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
         "gone_places": [row.seq for row in gone.values()],
         "agents": [_agent_out(agent) for agent in kernel.agents.values()],
         "pools": [
-            [name, pool.total]
+            [name, _units.declared(pool)[0]]
             for name, pool in kernel.pools.items()
             if not pool.is_quota
+        ],
+        "units": [
+            [name, list(pool.units.units)]
+            for name, pool in kernel.pools.items()
+            if pool.units is not None
         ],
         "quotas": [
             [*subject, _units_out(_standing.limits_of(kernel, subject))]
@@ -630,7 +637,13 @@ def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
             [*subject, rate.spent, rate.at_ns] for subject, rate in kernel.rates.items()
         ],
         "allocations": [
-            [row.id, row.owner, _units_out(row.units), row.since_ns]
+            [
+                row.id,
+                row.owner,
+                _units_out(row.units),
+                row.since_ns,
+                [list(unit) for unit in _units.told(kernel, row.alloc)],
+            ]
             for row in kernel.allocations.values()
         ],
         "remembered": [
@@ -668,6 +681,7 @@ def _agent_out(agent: AgentRow) -> dict[str, Any]:
         "capabilities": list(info.capabilities),
         "max_concurrency": info.max_concurrency,
         "capacity": None if info.capacity is None else _units_out(info.capacity.units),
+        "units": {} if info.capacity is None else dict(info.capacity.named),
         "request": _units_out(info.request.units),
         "lease": info.lease,
         "breaker": None if info.breaker is None else attrs.asdict(info.breaker),
@@ -690,7 +704,9 @@ def _agent_out(agent: AgentRow) -> dict[str, Any]:
 def _agent_in(told: dict[str, Any]) -> Agent:
     capacity = told["capacity"]
     if capacity is not None:
-        capacity = Resources.from_units(_units_in(capacity))
+        # There were no names before this.
+        names = tuple((name, tuple(of)) for name, of in told.get("units", {}).items())
+        capacity = Resources.from_units(_units_in(capacity), names)
     return Agent(
         told["name"],
         capabilities=tuple(told["capabilities"]),
@@ -772,10 +788,13 @@ class Restoration:
             agent = kernel.agents[told["name"]] = AgentRow(_agent_in(told))
             agent.lost = told["lost"]
             agent.draining = told.get("draining", "")
+            _units.of_agent(kernel, agent)
             kernel.agents_version += 1
         for name in state["types"]:
             kernel.types[name] = TypeRow()
         kernel.pools = {name: PoolRow(name, total) for name, total in state["pools"]}
+        for name, names in state.get("units", ()):
+            _units.of_pools(kernel, ((name, 0),), ((name, tuple(names)),))
         quotas = [(*whose, _units_in(limits)) for *whose, limits in state["quotas"]]
         _standing.apply(kernel, quotas, state["at_ns"])
         # Older snapshots know nothing of these five.
@@ -793,8 +812,10 @@ class Restoration:
         kernel.backfills.update(state.get("backfills", ()))
         for who, most, reason, lasts in state.get("holds", ()):
             _standing.restore_hold(kernel, who, (most, reason, lasts))
-        for name, owner, units, since_ns in state["allocations"]:
-            _limits.grant(kernel, name, owner, _units_in(units), since_ns)
+        for name, owner, units, since_ns, *named in state["allocations"]:
+            # There were no units with names before this.
+            of = tuple([tuple(unit) for unit in named[0]]) if named else ()
+            _limits.grant(kernel, name, owner, _units_in(units), since_ns, of)
 
     @property
     def seq(self) -> int:

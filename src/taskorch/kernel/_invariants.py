@@ -14,13 +14,17 @@ from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting
 from taskorch.kernel._limits import short_on
 from taskorch.kernel._rows import (
     SCOPE,
+    UNIT,
     UNLIMITED,
+    WHOLE,
     AgentRow,
     Bucket,
     Links,
     Place,
     PoolRow,
     TaskRow,
+    UnitGroup,
+    UnitRow,
 )
 from taskorch.kernel._state import KernelState
 from taskorch.model import (
@@ -55,6 +59,7 @@ def check_invariants(kernel: KernelState) -> None:
     check_schedules(kernel, faults)
     check_scopes(kernel, faults)
     check_budgets(kernel, faults)
+    check_units(kernel, faults)
     for row in kernel.tasks.values():
         check_alloc(row, faults)
         if row.links is not None and row.state not in TERMINAL:
@@ -257,6 +262,50 @@ def check_budgets(kernel: KernelState, faults: list[str]) -> None:
             taken = budget.spent[what] + held[pool.name]
             if pool.used != taken:
                 faults.append(f"of {what} of {name}, {taken} is taken, not {pool.used}")
+
+
+def check_units(kernel: KernelState, faults: list[str]) -> None:
+    """Of a unit, nobody holds more than there is, and what is held is of its pool."""
+    held = Counter[str]()
+    allocs = [row.alloc for _, row in _holding(kernel)]
+    allocs += [leak.alloc for leak in kernel.leaked.values()]
+    allocs += [row.alloc for row in kernel.allocations.values()]
+    for alloc in allocs:
+        amounts = Counter[str]()
+        for name, units in alloc:
+            if name.startswith(UNIT):
+                held[name] += units
+                unit = kernel.beside.get(name)
+                amounts[unit.resource if isinstance(unit, UnitRow) else "?"] += units
+        if not amounts.items() <= dict(alloc).items():
+            faults.append(f"of units, {dict(amounts)} is held, and of all, {alloc}")
+    rows = [row for row in kernel.beside.values() if isinstance(row, UnitRow)]
+    for row in rows:
+        group = row.group
+        is_there = group is not None and group.units.get(row.unit) is row
+        if row.used != held[row.name] or not 0 <= row.used <= WHOLE:
+            faults.append(f"of {row.name}, {held[row.name]} is held, not {row.used}")
+        if row.total != WHOLE * is_there or not (row.total or row.used):
+            faults.append(f"{row.name} has a total of {row.total}: there, {is_there}")
+    for group, total in _groups_of(kernel):
+        whole = WHOLE * len(group.units)
+        gone = [row.used for row in rows if row.group is group and not row.total]
+        if total != whole + sum(gone):
+            faults.append(f"{group.resource}: {total}, and {whole} + {gone} are there")
+
+
+def _groups_of(kernel: KernelState) -> list[tuple[UnitGroup, int]]:
+    """The units that have names, of pools and of agents, and how much there is."""
+    groups = [
+        (pool.units, pool.total)
+        for pool in kernel.pools.values()
+        if pool.units is not None
+    ]
+    return groups + [
+        (group, agent.capacity[group.resource])
+        for agent in kernel.agents.values()
+        for group in agent.units.values()
+    ]
 
 
 def check_schedules(kernel: KernelState, faults: list[str]) -> None:

@@ -6,14 +6,21 @@ Decisions: 0047, 0053, 0056, 0156.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import (
+    Callable,
+    Container,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from heapq import heappop
 from itertools import chain
 from typing import Any, Final
 
 from taskorch._base.vocabulary import meant
 from taskorch.events import PoolsChanged, ResourcesAllocated, ResourcesReleased
-from taskorch.kernel import _queue
+from taskorch.kernel import _queue, _units
 from taskorch.kernel._rows import (
     TOKEN,
     AgentRow,
@@ -28,10 +35,12 @@ from taskorch.kernel._rows import (
     Shortage,
     Spec,
     TaskRow,
+    UnitGroup,
+    UnitRow,
     of_quotas,
 )
 from taskorch.kernel._state import MANY, KernelState
-from taskorch.model import BURST, SOFT, STARTS, TASKS, Units
+from taskorch.model import BURST, SOFT, STARTS, TASKS, HeldUnits, UnitNames, Units
 
 # -- what is held and what is free: what is short, and the books -----------------------
 
@@ -136,22 +145,38 @@ def of_capacity(
     for name, units in need:
         if name in agent.capacity:
             total, used = agent.capacity[name], agent.used.get(name, 0)
-            if units > total - used:
-                shorts += _of_amount(name, units, total, used, agent)
+            group = agent.units.get(name) if agent.units else None
+            if units > total - used or (group and units > group.most(units)):
+                shorts += _of_amount(name, units, total, used, agent, None, group)
         elif pools is not None and name not in pools:
             shorts += _of_amount(name, units, 0, 0, agent)
     return shorts
 
 
 def of_pools(
-    kernel: KernelState, need: Units, agent: AgentRow | None = None
+    kernel: KernelState,
+    need: Units,
+    agent: AgentRow | None = None,
+    agents: Sequence[AgentRow] = (),
 ) -> list[Shortage]:
-    """What pools have too little of, of *need*, which is for *agent*, or for any."""
+    """
+    What pools have too little of, of *need*, which is for *agent*, or for any.
+
+    Some of these *agents* may have units of their own: then amounts alone are looked
+    at.
+    """
     shorts: list[Shortage] = []
     for name, units in need:
         pool = kernel.pools.get(name)
-        if pool is not None and units > pool.total - pool.used:
-            shorts += _of_amount(name, units, pool.total, pool.used, agent, pool)
+        if pool is None:
+            continue
+        group = pool.units
+        if group is not None and any(
+            one is not None and name in one.units for one in (agent, *agents)
+        ):
+            group = None
+        if units > pool.total - pool.used or (group and units > group.most(units)):
+            shorts += _of_amount(name, units, pool.total, pool.used, agent, pool, group)
     return shorts
 
 
@@ -162,9 +187,14 @@ def _of_amount(
     used: int,
     agent: AgentRow | None,
     pool: PoolRow | None = None,
+    group: UnitGroup | None = None,
 ) -> list[Shortage]:
-    """What is wrong with one amount: all is too small, and were it not, is in use."""
-    is_hopeless = need > total
+    """
+    What is wrong with one amount: all is too small, and were it not, is in use.
+
+    Of the units of a *group*, it must be part of one, or whole ones.
+    """
+    is_hopeless = need > total or (group is not None and _units.is_uneven(need))
     if pool is not None and pool.is_quota:
         free = total - used
         return [make(("quota", name, need, free, agent, pool, 0, is_hopeless))]
@@ -174,6 +204,8 @@ def _of_amount(
             Shortage("too small", name, need, total, agent, pool, is_hopeless=True)
         )
     free = max(need, total) - used
+    if group is not None and not is_hopeless:
+        free = min(free, group.most(need))
     if need > free:
         shorts.append(make(("too little", name, need, free, agent, pool, 0, False)))
     return shorts
@@ -185,9 +217,11 @@ def shortage(agent: AgentRow, need: Units) -> Shortage | None:
     return shorts[0] if shorts else None
 
 
-def pool_shortage(kernel: KernelState, need: Units) -> Shortage | None:
-    """The first of *need* that its pool has too little of."""
-    shorts = of_pools(kernel, need)
+def pool_shortage(
+    kernel: KernelState, need: Units, agents: Sequence[AgentRow] = ()
+) -> Shortage | None:
+    """The first of *need* that its pool has too little of, for any of *agents*."""
+    shorts = of_pools(kernel, need, None, agents)
     return shorts[0] if shorts else None
 
 
@@ -201,7 +235,9 @@ def lacking(kernel: KernelState, bucket: Bucket, need: Units) -> Shortage | None
     short = None
     if bucket.bounds:
         short = pool_shortage(kernel, with_quotas(bucket, need)[1])
-    return short or (pool_shortage(kernel, need) if kernel.rigid else None)
+    if short is None and kernel.rigid:
+        short = pool_shortage(kernel, need, bucket.agents)
+    return short
 
 
 def place_on(
@@ -257,7 +293,7 @@ def acquire(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:
         if pool is not None:
             pool.used += units
         elif name in kernel.beside:
-            kernel.beside[name].used += units
+            _units.book(kernel, name, units)
             continue
         # Whatever its capacity names now: that may change while it works.
         agent.used[name] = agent.used.get(name, 0) + units
@@ -276,14 +312,25 @@ def release(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:
             if pool.parked:
                 _queue.reopen_all(kernel, pool.parked)
         elif name in kernel.beside:
-            scope = kernel.beside[name]
-            scope.used -= units
-            if scope.short:
-                _queue.wake_some(kernel, scope.short)
+            row = _units.book(kernel, name, -units)
+            for places in _waiting_for(row):
+                _queue.wake_some(kernel, places)
             continue
         agent.used[name] -= units
         if name in agent.short:
             _queue.wake_some(kernel, agent.short[name])
+
+
+def _waiting_for(row: PoolRow) -> list[dict[Any, Place]]:
+    """Where those wait who may have what *row*, of the pools beside, has free."""
+    if not isinstance(row, UnitRow):
+        return [row.short]
+    if row.group is None:
+        return []
+    owner = row.group.owner
+    if isinstance(owner, PoolRow):
+        return [owner.short]
+    return [owner.short[row.resource]] if row.resource in owner.short else []
 
 
 # -- how much there is: pools come, go, and change their size while work goes on -------
@@ -299,19 +346,21 @@ def change_pools(
     totals: Iterable[tuple[str, int]],
     now: int,
     gone: Iterable[str] = (),
+    named: UnitNames = (),
 ) -> None:
     """
     Set the totals of some pools, and remove others.
 
-    *totals* are in millionths. Of the other pools, those that are to be *gone* go,
-    unless they are in use.
+    *totals* are in millionths; the units of some are *named*. Of the other pools, those
+    that are to be *gone* go, unless they are in use.
     """
-    pools = kernel.pools
-    wanted = sorted(dict(totals).items())
+    pools, names = kernel.pools, dict(named)
+    none = [(name, 0) for name, units in named if not units]
+    wanted = sorted(dict([*none, *totals]).items())
     changed = tuple(
         (name, total)
         for name, total in wanted
-        if name not in pools or pools[name].total != total
+        if name not in pools or _units.declared(pools[name]) != (total, names.get(name))
     )
     idle = tuple(
         sorted(
@@ -322,17 +371,21 @@ def change_pools(
     )
     if changed or idle:
         before = tuple((n, pools[n].total) for n, _ in changed if n in pools)
-        kernel.note(PoolsChanged, now, changed, idle, before)
-        apply(kernel, changed, idle)
+        units = _units.names_in((name for name, _ in changed), named)
+        kernel.note(PoolsChanged, now, changed, idle, before, units=units)
+        apply(kernel, changed, idle, units)
 
 
 def changed(kernel: KernelState, event: PoolsChanged, _now: int) -> None:
     """What the fact does to the state."""
-    apply(kernel, event.totals, event.gone)
+    apply(kernel, event.totals, event.gone, event.units)
 
 
-def apply(kernel: KernelState, totals: Units, gone: tuple[str, ...]) -> None:
+def apply(
+    kernel: KernelState, totals: Units, gone: tuple[str, ...], named: UnitNames = ()
+) -> None:
     """Set the size of the pools in *totals*, and remove those in *gone*."""
+    _units.of_pools(kernel, tuple([(n, 0) for n in gone if n in kernel.pools]), ())
     # A new mapping, so that caches made from the old one are seen to be old.
     pools = {name: pool for name, pool in kernel.pools.items() if name not in gone}
     for name, total in totals:
@@ -341,8 +394,10 @@ def apply(kernel: KernelState, totals: Units, gone: tuple[str, ...]) -> None:
             pool = pools[name] = PoolRow(name, total)
             pool.used = _held(kernel, name)
         pool.total = total
-        pool.owed = max(0, pool.used - total)
     kernel.pools = pools
+    _units.of_pools(kernel, totals, named)
+    for name, _ in totals:
+        pools[name].owed = max(0, pools[name].used - pools[name].total)
     kernel.agents_version += 1
     _queue.unpark_all(kernel)
 
@@ -365,10 +420,13 @@ def allocate(kernel: KernelState, claim: Claim, now: int) -> bool:
     """Grant *claim* if all of it is free; whether it is."""
     if pool_shortage(kernel, need_of(kernel, claim)) is not None:
         return False
+    units = _units.chosen(kernel, kernel.by_hand, claim.units)
+    assert units is not None  # noqa: S101 - nothing is short
     before = _in_use(kernel, claim.units)
     fields = claim.id, claim.owner, claim.units
-    kernel.note(ResourcesAllocated, now, *fields, before)
-    claim.granted = grant(kernel, *fields, now)
+    named = _units.told(kernel, units)
+    kernel.note(ResourcesAllocated, now, *fields, before, named)
+    claim.granted = grant(kernel, *fields, now, named)
     return True
 
 
@@ -409,7 +467,8 @@ def release_by_hand(kernel: KernelState, row: AllocationRow, now: int) -> None:
 
 def allocated(kernel: KernelState, event: ResourcesAllocated, now: int) -> None:
     """See `allocate`."""
-    grant(kernel, event.allocation_id, event.owner, event.resources, now)
+    fields = event.allocation_id, event.owner, event.resources
+    grant(kernel, *fields, now, event.units)
 
 
 def released(kernel: KernelState, event: ResourcesReleased, _now: int) -> None:
@@ -418,10 +477,16 @@ def released(kernel: KernelState, event: ResourcesReleased, _now: int) -> None:
 
 
 def grant(
-    kernel: KernelState, allocation_id: str, owner: str, units: Units, now: int
+    kernel: KernelState,
+    allocation_id: str,
+    owner: str,
+    units: Units,
+    now: int,
+    named: HeldUnits = (),
 ) -> AllocationRow:
-    """*owner* holds *units* from now on."""
+    """*owner* holds *units*, of which some are *named*, from now on."""
     alloc = charged_by_hand(kernel, owner, units)
+    alloc += _units.held(kernel, kernel.by_hand, named)
     row = AllocationRow(allocation_id, owner, alloc, now)
     kernel.allocations[allocation_id] = row
     acquire(kernel, kernel.by_hand, alloc)

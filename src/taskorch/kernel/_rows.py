@@ -38,6 +38,10 @@ QUOTA: Final = "quota:"
 SCOPE: Final = f"{QUOTA}writes="
 #: The same of budgets: see `_budgets`.
 PURSE: Final = f"{QUOTA}budget="
+#: The same of units that have names: see `_units`.
+UNIT: Final = f"{QUOTA}unit="
+#: All of one unit, in millionths.
+WHOLE: Final = 1_000_000
 #: Why an agent is drained that is to leave: it is not any more if it joins anew.
 GOING: Final = "it is to go"
 #: The built-in agent, which runs plain functions and programs.
@@ -504,6 +508,7 @@ class AgentRow:
         "seen",
         "short",
         "slots",
+        "units",
         "used",
         "view",
         "watched",
@@ -512,6 +517,8 @@ class AgentRow:
     def __init__(self, info: Agent) -> None:
         #: Its name.
         self.name: str = info.name
+        #: Its own units that have names, by resource. Checked: `check_units`.
+        self.units: dict[str, UnitGroup] = {}
         self.describe(info)
         #: What attempts hold of its capacity, and what leaked. Checked: `check_agent`.
         self.used: dict[str, int] = {}
@@ -579,6 +586,11 @@ class AgentRow:
         """How much of *name*, which its capacity names, it has left."""
         return self.capacity[name] - self.used.get(name, 0)
 
+    def has(self, name: str, need: int) -> bool:
+        """Whether it has *need* of *name*, which its capacity names, left."""
+        group = self.units.get(name)
+        return self.free(name) >= need and (group is None or group.most(need) >= need)
+
 
 class PoolRow:
     """The state of one pool: a resource, or a quota of one."""
@@ -592,6 +604,7 @@ class PoolRow:
         "parked",
         "short",
         "total",
+        "units",
         "used",
         "view",
     )
@@ -613,12 +626,122 @@ class PoolRow:
         #: How much more than the total was held when that was changed last; 0: it was
         #: not more. Checked: `check_books`.
         self.owed: int = 0
+        #: Its units, if they have names. Checked: `check_units`.
+        self.units: UnitGroup | None = None
         #: Who waits for some of it, by amount.
         self.short: dict[Any, Place] = {}
         #: Buckets that an allocator of the user's put off: asked at every release.
         self.parked: dict[Bucket, None] = {}
         #: The same, as policies see it.
         self.view: PoolView = PoolView(self)
+
+
+class UnitRow(PoolRow):
+    """The state of one unit that has a name, such as a GPU."""
+
+    __slots__ = ("agent", "group", "resource", "unit")
+
+    def __init__(self, agent: str, resource: str, unit: str) -> None:
+        super().__init__(f"{UNIT}{agent!r}:{resource!r}:{unit!r}", 0)
+        #: Whose own it is; "": it is of the pools.
+        self.agent: str = agent
+        #: Of what it is a unit.
+        self.resource: str = resource
+        #: Its name.
+        self.unit: str = unit
+        #: Those it belongs to, or did: it has a `total` while it is one of them. None:
+        #: they have no names any more. Checked: `check_units`.
+        self.group: UnitGroup | None = None
+
+
+class UnitGroup:
+    """The units of one resource, of the pools or of one agent: see `_units`."""
+
+    __slots__ = ("owner", "resource", "units")
+
+    def __init__(self, owner: PoolRow | AgentRow, resource: str) -> None:
+        #: Whose they are.
+        self.owner: PoolRow | AgentRow = owner
+        #: What they are.
+        self.resource: str = resource
+        #: The units that there are, by name, in the order in which they were named.
+        #: Checked: `check_units`.
+        self.units: dict[str, UnitRow] = {}
+
+    def most(self, need: int) -> int:
+        """How much of *need* is free now: of one unit, or that of all free ones."""
+        units = self.units.values()
+        if need < WHOLE:
+            return max([unit.total - unit.used for unit in units], default=0)
+        return 0 if need % WHOLE else WHOLE * sum([not unit.used for unit in units])
+
+    def choose(self, need: int) -> list[UnitRow]:
+        """
+        The units that one is to have who asks for *need*; none, if too little is free.
+
+        Of a part of a unit, that is the one that is fullest, so that whole ones stay.
+        """
+        if self.most(need) < need:
+            return []
+        units = list(self.units.values())
+        if need >= WHOLE:
+            return [unit for unit in units if not unit.used][: need // WHOLE]
+        room = [unit for unit in units if unit.total - unit.used >= need]
+        return [max(room, key=_used)]
+
+    def enlarge(self, units: int) -> None:
+        """As much more, or less, is there."""
+        if isinstance(self.owner, AgentRow):
+            self.owner.capacity[self.resource] += units
+        else:
+            self.owner.total += units
+
+
+def _used(row: PoolRow) -> int:
+    return row.used
+
+
+def name_units(
+    beside: dict[str, PoolRow],
+    owner: PoolRow | AgentRow,
+    resource: str,
+    names: tuple[str, ...] | None,
+) -> None:
+    """
+    Let the units of *resource*, of a pool or an agent, have *names*; None: none has.
+
+    Whoever holds one that is taken away keeps it; until it is given back it counts, as
+    one that is not free. So a name that comes back is free once nobody holds it.
+    """
+    agent = owner.name if isinstance(owner, AgentRow) else ""
+    before = owner.units.get(resource) if isinstance(owner, AgentRow) else owner.units
+    group = before or UnitGroup(owner, resource)
+    for unit in group.units.values():
+        unit.total = 0
+    group.units = {}
+    for name in names or ():
+        unit = UnitRow(agent, resource, name)
+        row = beside.setdefault(unit.name, unit)
+        assert isinstance(row, UnitRow)  # noqa: S101 - by its name
+        row.total, row.group = WHOLE, group
+        group.units[name] = row
+    gone = 0
+    for path, row in list(beside.items()):
+        if isinstance(row, UnitRow) and row.group is group and not row.total:
+            if not row.used:
+                del beside[path]
+            elif names is None:
+                row.group = None
+            else:
+                gone += row.used
+    if gone:
+        group.enlarge(gone)
+    if isinstance(owner, PoolRow):
+        owner.units = None if names is None else group
+    elif names is None:
+        owner.units.pop(resource, None)
+    else:
+        owner.units[resource] = group
 
 
 class BudgetRow:
@@ -663,6 +786,9 @@ class RateRow:
     A start takes a token. What is gone (`spent`) is known for a moment (`at_ns`), and
     both are changed by facts only; it grows less from then on by itself.
     """
+
+    #: Tokens have no names.
+    units = None
 
     __slots__ = (
         "at_ns",
@@ -818,13 +944,17 @@ class Place:
 
     def has_room(self) -> bool:
         """Whether there is enough now for one of those who wait."""
-        if self.pool is not None:
-            return self.pool.total - self.pool.used >= self.need
+        pool = self.pool
+        if pool is not None:
+            units = pool.units
+            return pool.total - pool.used >= self.need and (
+                units is None or units.most(self.need) >= self.need
+            )
         agent = self.agent
         assert agent is not None  # noqa: S101 - a place is of an agent or of a pool
         if not self.name:
             return agent.running < agent.limit
-        return agent.free(self.name) >= self.need
+        return agent.has(self.name, self.need)
 
     def add(self, bucket: Bucket, row: TaskRow) -> None:
         """Make *bucket* wait here, in the order of its head *row*."""
@@ -1444,12 +1574,12 @@ def of_quotas(alloc: Units) -> Units:
 
 def beside(alloc: Units) -> Units:
     """What *alloc* has of the pools that no policy sees: see `KernelState.beside`."""
-    return tuple(pair for pair in alloc if pair[0].startswith((SCOPE, PURSE)))
+    return tuple(pair for pair in alloc if pair[0].startswith((SCOPE, PURSE, UNIT)))
 
 
 def without_beside(alloc: Units) -> Units:
-    """*alloc* without these: what they are follows from the submission."""
-    return tuple(pair for pair in alloc if not pair[0].startswith((SCOPE, PURSE)))
+    """*alloc* without these: they follow from the submission, or a fact names them."""
+    return tuple(pair for pair in alloc if not pair[0].startswith((SCOPE, PURSE, UNIT)))
 
 
 def nonzero(pairs: Iterable[tuple[str, int]]) -> Units:

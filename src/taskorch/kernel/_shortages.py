@@ -14,7 +14,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from taskorch.kernel import _backfill, _breakers, _budgets, _limits, _scopes
+from taskorch.kernel import (
+    _backfill,
+    _breakers,
+    _budgets,
+    _limits,
+    _scopes,
+    _units,
+)
 from taskorch.kernel._application import agent_of
 from taskorch.kernel._rows import (
     LOCAL,
@@ -33,6 +40,8 @@ from taskorch.model import TASKS, TaskState, Units
 
 _QUEUED: Final = TaskState.QUEUED
 _RUNNING: Final = TaskState.RUNNING
+#: Why nothing starts with what an allocator has granted: in the place of its word.
+NO_UNIT: Final = "no unit has as much free as it would grant"
 
 
 def match(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
@@ -179,7 +188,7 @@ def shortages(kernel: KernelState, row: TaskRow, now: int) -> list[Shortage]:
     # What is the same for every agent.
     shorts += [
         short
-        for short in _limits.of_pools(kernel, bucket.need)
+        for short in _limits.of_pools(kernel, bucket.need, None, bucket.agents)
         if kernel.rigid or (short.is_hopeless and not agents)
     ]
     return shorts + _of_shared_quotas(kernel, bucket)
@@ -194,7 +203,7 @@ def impossible(kernel: KernelState, row: TaskRow) -> list[Shortage]:
         shorts += _of_amounts(kernel, bucket, agent)
         if not (kernel.rigid and bucket.spec.resources):
             shorts += _of_pools(kernel, bucket, agent)
-    shorts += _limits.of_pools(kernel, bucket.need)
+    shorts += _limits.of_pools(kernel, bucket.need, None, bucket.matching)
     shorts += _of_shared_quotas(kernel, bucket)
     if bucket.spec.budget:
         shorts += _budgets.shortages(kernel, bucket)
@@ -376,6 +385,7 @@ def _answer_with(
 ) -> tuple[Units | None, str]:
     """What the allocator grants, or why not, if as much were free as *freed* lack."""
     need = in_pools(kernel, without_quotas(_limits.wanted(row.bucket, agent)))
+    freed = tuple(freed)
     for short in freed:
         kernel.pools[short.name].used -= short.missing
     try:
@@ -383,4 +393,10 @@ def _answer_with(
     finally:
         for short in freed:
             kernel.pools[short.name].used += short.missing
-    return granted, why or "no reason given"
+    if granted is None:
+        return None, why or "no reason given"
+    names = [short.name for short in freed]
+    others = tuple([pair for pair in granted if pair[0] not in names])
+    if _units.chosen(kernel, agent, others) is None:
+        return None, NO_UNIT
+    return granted, ""

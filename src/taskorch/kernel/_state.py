@@ -49,9 +49,18 @@ from taskorch.kernel._rows import (
     TaskRow,
     Timer,
     TypeRow,
+    name_units,
     nonzero,
 )
-from taskorch.model import TERMINAL, Agent, PoolStats, Resources, TaskState, Units
+from taskorch.model import (
+    TERMINAL,
+    Agent,
+    PoolStats,
+    Resources,
+    TaskState,
+    UnitNames,
+    Units,
+)
 from taskorch.protocols import AgentView, Contender, PoolView
 
 if TYPE_CHECKING:
@@ -474,7 +483,8 @@ class KernelState:
     """
     The state of one orchestrator.
 
-    There are *pools*, in millionths, before the first fact. *random* is for policies.
+    There are *pools*, in millionths, before the first fact; some have *named* units.
+    *random* is for policies.
     """
 
     # CPython 3.15 finds only the first thirty entries of an object's dict quickly.
@@ -520,6 +530,7 @@ class KernelState:
         "first_after",
         "growing",
         "hand_over",
+        "has_units",
         "holders",
         "holds",
         "ineligible",
@@ -601,6 +612,7 @@ class KernelState:
         deciders: Deciders,
         random: Random,
         pools: Units = (),
+        named: UnitNames = (),
     ) -> None:
         #: What does not change while it lives.
         self.config: KernelConfig = config
@@ -689,8 +701,14 @@ class KernelState:
         }
         #: Pools that no policy sees, by their names: what may be written, by folder or
         #: file (who may write it holds all of it, and a unit of each folder above: see
-        #: `_scopes`), and budgets. Checked: `check_scopes`.
+        #: `_scopes`), budgets, and units that have names. Checked: `check_scopes`,
+        #: `check_units`.
         self.beside: dict[str, PoolRow] = {}
+        #: Whether any units have names, or had: see `_units`.
+        self.has_units: bool = named != ()
+        for name, names in named:
+            pool = self.pools.setdefault(name, PoolRow(name, 0))
+            name_units(self.beside, pool, name, names)
         #: What is spent, and does not come back: see `_budgets`. Checked:
         #: `check_budgets`.
         self.budgets: dict[str, BudgetRow] = {}
@@ -905,15 +923,26 @@ class KernelState:
 
     # -- the smallest steps --------------------------------------------------------
 
-    def note(self, cls: type[Event], now: int, *fields: Any, cargo: Any = None) -> None:
-        """Record a fact of *cls*: *fields* are those after its number and its time."""
+    def note(
+        self,
+        cls: type[Event],
+        now: int,
+        *fields: Any,
+        cargo: Any = None,
+        **others: Any,
+    ) -> None:
+        """
+        Record a fact of *cls*: *fields* are those after its number and its time.
+
+        Of what stands behind its caller, *others* are the fields by name.
+        """
         self.seq += 1
         if self.sink is not None:
             made: Any = cls
             if self.caller and cls in CAUSED:
-                fact = made(self.seq, now, *fields, caller=self.caller)
+                fact = made(self.seq, now, *fields, caller=self.caller, **others)
             else:
-                fact = made(self.seq, now, *fields)
+                fact = made(self.seq, now, *fields, **others)
             self.sink.append((fact, cargo))
 
     def move(self, row: TaskRow, after: TaskState, now: int, detail: str = "") -> None:

@@ -29,7 +29,16 @@ def _as_said(capacity: Resources | None) -> Resources | None:
     if capacity is None or not capacity.zeros:
         return capacity
     none_of = [(name, 0) for name in capacity.zeros]
-    return Resources.from_units(tuple(sorted([*capacity.units, *none_of])))
+    units = tuple(sorted([*capacity.units, *none_of]))
+    return Resources.from_units(units, capacity.named)
+
+
+def _as_asked(request: Resources) -> Resources:
+    """A request asks for amounts."""
+    unchecked: object = request
+    # A value of any other type is not looked at here.
+    is_named = isinstance(unchecked, Resources) and unchecked.named != ()
+    return request.unnamed("request") if is_named else request
 
 
 @frozen
@@ -116,7 +125,7 @@ class Agent:
     capabilities: tuple[str, ...] = ()
     max_concurrency: int | None = None
     capacity: Resources | None = attrs.field(default=None, converter=_as_said)
-    request: Resources = NO_RESOURCES
+    request: Resources = attrs.field(default=NO_RESOURCES, converter=_as_asked)
     lease: float | None = None
     breaker: Breaker | None = None
     labels: tuple[str, ...] = ()

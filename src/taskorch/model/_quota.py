@@ -246,11 +246,13 @@ class PoolUsage:
         used: How much is held; more than the total, if that became less meanwhile.
         holders: Who holds how much, where that was asked: ids of tasks, and
             allocations by hand.
+        units: Of units that have names: how much of each is held.
     """
 
     total: float
     used: float
     holders: Mapping[str, float] = _NOBODY
+    units: Mapping[str, float] = _NOBODY
 
     @property
     def free(self) -> float:
@@ -259,6 +261,9 @@ class PoolUsage:
 
     def __str__(self) -> str:
         text = f"{self.used:.12g} of {self.total:.12g} in use"
+        if self.units:
+            units = [f"{unit}: {used:.12g}" for unit, used in self.units.items()]
+            text += f", of units {', '.join(units)}"
         held = ", ".join(f"{name}: {much:.12g}" for name, much in self.holders.items())
         return visible(f"{text} ({held})" if held else text)
 

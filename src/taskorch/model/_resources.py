@@ -8,12 +8,12 @@ one cpu, and when they have ended it is exactly free again.
 from __future__ import annotations
 
 import json
-from collections.abc import ItemsView, Iterator, Mapping
-from typing import ClassVar, Final, Literal, TypeAlias
+from collections.abc import ItemsView, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 import attrs
 
-from taskorch._base.limits import MAX_AMOUNT, MAX_WEIGHT
+from taskorch._base.limits import MAX_AMOUNT, MAX_UNIT_NAME, MAX_UNITS, MAX_WEIGHT
 from taskorch._base.vocabulary import OTHER_RESOURCES
 from taskorch.errors import InvalidTaskError
 from taskorch.model._checks import check_word, is_number
@@ -22,7 +22,64 @@ from taskorch.model._show import show
 #: `(name, whole millionths)` pairs, sorted by name, none of them zero.
 Units = tuple[tuple[str, int], ...]
 
+#: Of units that have names: the resource, the name, whole millionths, and whether it is
+#: one of the worker's own.
+HeldUnits = tuple[tuple[str, str, int, bool], ...]
+#: The resources whose units have names, each with these names, sorted by resource.
+UnitNames = tuple[tuple[str, tuple[str, ...]], ...]
+
 _SCALE: Final = 1_000_000
+
+
+@attrs.frozen(init=False, repr=False)
+class NamedUnits:
+    """
+    Units that have names, in the place of an amount: `gpu=NamedUnits("0", "1")`.
+
+    A task asks for an amount: for a part of one unit (`gpu=0.5`), or for whole ones
+    (`gpu=2`). Which units an attempt has, is chosen as it starts.
+
+    Args:
+        names: The names, each a text or a whole number; none is no unit.
+
+    Attributes:
+        names: The names as texts, in this order.
+
+    Raises:
+        InvalidTaskError: One is no name, or there twice, or there are more than 1,000.
+    """
+
+    names: tuple[str, ...]
+
+    def __init__(self, *names: str | int) -> None:
+        texts = tuple([_name_of_unit(name) for name in names])
+        if len(texts) > MAX_UNITS:
+            msg = f"{len(texts):,} units have names, and {MAX_UNITS:,} may"
+            raise InvalidTaskError(
+                msg, hint="say how many there are: Resources(x=5000)"
+            )
+        twice = [name for name in dict.fromkeys(texts) if texts.count(name) > 1]
+        if twice:
+            msg = f"the unit {twice[0]!r} is named twice"
+            raise InvalidTaskError(msg, hint="each unit has a name of its own")
+        object.__setattr__(self, "names", texts)
+
+    def __repr__(self) -> str:
+        return f"NamedUnits({', '.join(map(repr, self.names))})"
+
+
+def _name_of_unit(name: object) -> str:
+    """*name*, if a unit may have it: it stands among others in a variable."""
+    text = str(name) if type(name) is int and name >= 0 else name
+    is_word = isinstance(text, str) and text.isprintable() and text.strip() == text
+    if not (isinstance(text, str) and is_word and 0 < len(text) <= MAX_UNIT_NAME):
+        msg = f"a unit has a name such as '0', not {show(name)}"
+        hint = 'NamedUnits("0", "1") names two; of units without names, say how many'
+        raise InvalidTaskError(msg, hint=hint)
+    if "," in text:
+        msg = f"the name of a unit has no comma: {show(name)}"
+        raise InvalidTaskError(msg, hint='NamedUnits("0", "1") names two')
+    return text
 
 
 def to_units(name: str, amount: object) -> int:
@@ -32,6 +89,8 @@ def to_units(name: str, amount: object) -> int:
     Raises:
         InvalidTaskError: It is not a finite number from 0 to 1e12.
     """
+    if isinstance(amount, NamedUnits):
+        return len(amount.names) * _SCALE
     if isinstance(amount, bool) or not isinstance(amount, int | float):
         msg = f"resource {name!r}: an amount is a number, not {show(amount)}"
         raise InvalidTaskError(msg)
@@ -50,7 +109,7 @@ def to_units(name: str, amount: object) -> int:
 @attrs.frozen(init=False, repr=False)
 class Resources(Mapping[str, float]):
     """
-    Named amounts: `Resources(cpu=2, memory_mb=512, licence=1)`.
+    NamedUnits amounts: `Resources(cpu=2, memory_mb=512, licence=1)`.
 
     A resource that is not named is 0. The usual names are `cpu` (cores),
     `memory_mb`, `disk_mb`, `bandwidth_mbps` and `gpu`; `cpus`, `cores`, `cpu_cores`,
@@ -61,6 +120,8 @@ class Resources(Mapping[str, float]):
         units: The amounts in whole millionths, as the kernel counts them.
         zeros: What was named, and is 0: to a capacity that says "none". Two that
             differ in nothing else are equal.
+        named: The resources whose units have names, each with these: see `NamedUnits`.
+            In documents that is `{"named": ["0", "1"]}` in the place of the amount.
 
     Raises:
         InvalidTaskError: An amount is negative, not finite, or above 1e12; or two names
@@ -69,29 +130,41 @@ class Resources(Mapping[str, float]):
 
     units: Units
     zeros: tuple[str, ...] = attrs.field(eq=False)
+    named: UnitNames
 
     #: Whether a part of it may be granted: see `Elastic`.
     is_elastic: ClassVar[bool] = False
 
-    def __init__(self, **amounts: float) -> None:
+    def __init__(self, **amounts: float | NamedUnits) -> None:
         if not OTHER_RESOURCES.keys().isdisjoint(amounts):
             amounts = _by_our_names(amounts)
+        named: UnitNames = ()
+        for name, amount in amounts.items():
+            if isinstance(amount, NamedUnits | Mapping):
+                amounts = {**amounts, name: (units := _units_of(name, amount))}
+                named += ((name, units.names),)
+        object.__setattr__(self, "named", tuple(sorted(named)))
         pairs = [(name, to_units(name, amounts[name])) for name in sorted(amounts)]
         object.__setattr__(self, "units", tuple(pair for pair in pairs if pair[1]))
         zeros = tuple([name for name, units in pairs if not units])
         object.__setattr__(self, "zeros", zeros)
 
     @classmethod
-    def from_units(cls, units: Units) -> Resources:
+    def from_units(cls, units: Units, named: UnitNames = ()) -> Resources:
         """The resources of *units*: sorted pairs of name and millionths."""
         resources = cls.__new__(cls)
         object.__setattr__(resources, "units", units)
         object.__setattr__(resources, "zeros", ())
+        object.__setattr__(resources, "named", named)
         return resources
 
     @classmethod
     def of(
-        cls, amounts: Resources | Mapping[str, float], what: str = "resources"
+        cls,
+        amounts: Resources | Mapping[str, Any],
+        what: str = "resources",
+        *,
+        named: bool = False,
     ) -> Resources:
         """
         The resources that a mapping names: `{"cpu": 2}` is `Resources(cpu=2)`.
@@ -99,10 +172,32 @@ class Resources(Mapping[str, float]):
         Args:
             amounts: The mapping.
             what: What it is to be, for the message.
+            named: Whether units may have names.
 
         Raises:
             InvalidTaskError: It is none, or an amount is out of its range.
         """
+        resources = cls._of(amounts, what)
+        return resources if named else resources.unnamed(what)
+
+    def unnamed(self, what: str = "resources") -> Resources:
+        """
+        These resources, if no unit has a name.
+
+        Raises:
+            InvalidTaskError: One has: *what* asks for an amount.
+        """
+        if self.named:
+            name, names = self.named[0]
+            msg = (
+                f"{what}: units have names where they are, not where they are asked for"
+            )
+            hint = f"say how many: {name}={len(names) or 1}, or {name}=0.5 of one"
+            raise InvalidTaskError(msg, hint=hint)
+        return self
+
+    @classmethod
+    def _of(cls, amounts: Resources | Mapping[str, Any], what: str) -> Resources:
         if isinstance(amounts, Resources):
             if amounts.is_elastic:
                 msg = f"{what}: {amounts!r} is a request of a task"
@@ -141,7 +236,9 @@ class Resources(Mapping[str, float]):
         return any(key == name for key, _ in self.units)
 
     def __repr__(self) -> str:
-        inner = ", ".join(f"{name}={units / _SCALE:g}" for name, units in self.units)
+        amounts = {name: f"{units / _SCALE:g}" for name, units in self.units}
+        amounts.update((name, repr(NamedUnits(*names))) for name, names in self.named)
+        inner = ", ".join(f"{name}={amount}" for name, amount in amounts.items())
         return f"Resources({inner})"
 
     def __add__(self, other: Resources) -> Resources:
@@ -160,9 +257,23 @@ class Resources(Mapping[str, float]):
         return all(units <= have.get(name, 0) for name, units in self.units)
 
 
-def _by_our_names(amounts: Mapping[str, float]) -> dict[str, float]:
+def _units_of(name: str, amount: NamedUnits | Mapping[str, Any]) -> NamedUnits:
+    """The units that a value or a document names."""
+    if isinstance(amount, NamedUnits):
+        return amount
+    names = amount.get("named")
+    if len(amount) != 1 or isinstance(names, str) or not isinstance(names, Sequence):
+        msg = f"resource {name!r}: an amount is a number, not {show(amount)}"
+        hint = f'units that have names: {{"{name}": {{"named": ["0", "1"]}}}}'
+        raise InvalidTaskError(msg, hint=hint)
+    return NamedUnits(*names)
+
+
+def _by_our_names(
+    amounts: Mapping[str, float | NamedUnits],
+) -> dict[str, float | NamedUnits]:
     """*amounts*, with those whose names mean one of ours under that."""
-    renamed: dict[str, float] = {}
+    renamed: dict[str, float | NamedUnits] = {}
     names: dict[str, str] = {}
     for name, amount in amounts.items():
         ours, factor = OTHER_RESOURCES.get(name, (name, 1))
@@ -170,6 +281,9 @@ def _by_our_names(amounts: Mapping[str, float]) -> dict[str, float]:
             msg = f"resources: {names[ours]!r} and {name!r} are the same resource"
             raise InvalidTaskError(msg, hint=f"say {ours!r} alone")
         names[ours] = name
+        if factor == 1 and isinstance(amount, NamedUnits | Mapping):
+            renamed[ours] = amount
+            continue
         units = to_units(name, amount)
         renamed[ours] = amount if factor == 1 else units * factor / _SCALE
     return renamed
@@ -246,6 +360,7 @@ class Elastic(Resources):  # type: ignore[override]  # it has more fields
         check_word("fallback", fallback, FALLBACKS)
         object.__setattr__(self, "units", wanted.units)
         object.__setattr__(self, "zeros", wanted.zeros)
+        object.__setattr__(self, "named", ())
         object.__setattr__(self, "min", least)
         object.__setattr__(self, "weight", weight)
         object.__setattr__(self, "fallback", fallback)

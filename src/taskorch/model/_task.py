@@ -108,7 +108,9 @@ class Call:
 
 def _resources(value: Resources | Mapping[str, float]) -> Resources:
     # A value of any other type is left to the validator, which reports all faults.
-    if isinstance(value, Resources) or not isinstance(value, Mapping):
+    if isinstance(value, Resources):
+        return value.unnamed() if value.named else value
+    if not isinstance(value, Mapping):
         return value
     return Resources.of(value)
 

@@ -129,14 +129,17 @@ class Attempt(Protocol):
             what: `"progress"`, `"checkpoint"`, `"allocation"`, `"spent"`, `"spending"`
                 or `"reserved"`. A checkpoint with a value, and `"spent"`, return once
                 that is kept: call them where others need not wait. `"spending"` is the
-                same as `"spent"`, and does not wait.
+                same as `"spent"`, and does not wait. `"variables"` is asked for by
+                whoever starts a process for it.
             value: What the method was given; what was spent is in whole millionths.
 
         Returns:
             What that process is to know: of a checkpoint, what the attempt holds from
             now on; of `"allocation"`, what it holds; of `"reserved"`, what it has still
             reserved of its budget, or None if it draws on none. All in whole
-            millionths, as `Resources.units` has it.
+            millionths, as `Resources.units` has it. Of `"variables"`, a mapping of
+            those that the process is to have besides: `CUDA_VISIBLE_DEVICES` tells of
+            its GPUs.
 
         Raises:
             Exception: What the method is to raise there, such as an

@@ -51,6 +51,7 @@ from taskorch.model import (
     FilterFields,
     OpenQuestion,
     Remedy,
+    Resources,
     Stats,
     Stuck,
     TaskFilter,
@@ -712,7 +713,7 @@ def _runtime(journal: DurableJournal, slots: int = _ANY) -> Runtime:
     runtime = Runtime(
         parts=Policies(),
         config=KernelConfig(concurrency=slots),
-        pools=(),
+        pools=Resources(),
         executors={},
         journal=MemoryJournal(),
         seed=0,

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from taskorch._base.ends import is_no_room, unawaited
+from taskorch._base.gpus import gpus, may_have_gpus
 from taskorch._base.visible import said
 from taskorch.errors import (
     AttemptInterrupted,
@@ -55,6 +56,7 @@ from taskorch.kernel import (
 from taskorch.model import (
     NO_RETRY,
     Missing,
+    NamedUnits,
     Program,
     ProgramResult,
     RecoveryAttempt,
@@ -70,12 +72,13 @@ from taskorch.protocols import AttemptExecutor, Failure
 from taskorch.runtime._asyncio import is_cancellation
 from taskorch.runtime._context import (
     CURRENT,
+    as_attempted,
     call_with,
     context_of,
-    in_trace,
     resolved,
     trace_of,
     variables_of,
+    variables_of_units,
 )
 from taskorch.runtime._interrupts import INTERRUPTS
 from taskorch.runtime._loops import Coroutines
@@ -103,6 +106,7 @@ if TYPE_CHECKING:
 # unknown.
 
 
+_LOG: Final = logging.getLogger(__name__)
 _CGROUP: Final = "/sys/fs/cgroup"
 #: Which groups this process is in.
 _GROUPS: Final = "/proc/self/cgroup"
@@ -120,14 +124,23 @@ _OTHER_WORDS: Final = {"win32": "windows", "amd64": "x86_64", "aarch64": "arm64"
 
 def machine_resources() -> Resources:
     """
-    What this machine has of all that is `MEASURED`, as far as it is known.
+    What this machine has, as far as it is known: of all that is `MEASURED`, and `gpu`.
 
     `cpu` in cores; `memory_mb`, and `disk_mb` that is free here now, in MiB;
-    `bandwidth_mbps` in Mbit/s. A limit holds that was set for any group of ours, or for
-    one that it is in.
+    `bandwidth_mbps` in Mbit/s; `gpu`, found with the extra `gpu` only. A limit holds
+    that was set for any group of ours, or for one that it is in.
     """
     measured = {name: measure() for name, measure in _MEASURES.items()}
-    return Resources(**{name: n for name, n in measured.items() if n is not None})
+    known: dict[str, Any] = {
+        n: much for n, much in measured.items() if much is not None
+    }
+    if may_have_gpus():
+        names, _, why = gpus()
+        if names:
+            known["gpu"] = NamedUnits(*names)
+        if why:
+            _LOG.warning("taskorch: %s", why)
+    return Resources(**known)
 
 
 def machine_labels() -> tuple[str, ...]:
@@ -152,6 +165,29 @@ def machine_labels() -> tuple[str, ...]:
         for key, value in labels.items()
         if value
     )
+
+
+#: Instead of an amount: as many as there are.
+FOUND: Final = "found"
+
+
+def with_gpus_found(amounts: Any) -> Any:
+    """
+    *amounts*, in which a `gpu` that is to be `"found"` has the names of the GPUs here.
+
+    Raises:
+        InvalidTaskError: None can be found: it says why.
+    """
+    if not isinstance(amounts, Mapping) or amounts.get("gpu") != FOUND:
+        return amounts
+    names, _, why = gpus()
+    if not names:
+        msg = f"no GPU was found: {why}"
+        hint = "name them, {'gpu': {'named': ['0', '1']}}, or leave gpu out"
+        raise InvalidTaskError(msg, hint=hint)
+    if why:
+        _LOG.warning("taskorch: %s", why)
+    return {**amounts, "gpu": NamedUnits(*names)}
 
 
 def whole_cores() -> int:
@@ -325,7 +361,7 @@ class Attempt:
         task = task_of(self._row)
         program = task.payload if self._program is None else self._program
         if isinstance(program, Program):
-            program = in_trace(program, self._rt, *self)
+            program = as_attempted(program, self._rt, *self)
         return task if program is task.payload else attrs.evolve(task, payload=program)
 
     @property
@@ -408,6 +444,8 @@ class Attempt:
                 keep = output.keep if what == "printed" else output.keep_record
                 keep(self.task_id, self.number, value)
             return None
+        if what == "variables":
+            return variables_of_units(self._rt, self._row)
         context = context_of(self._work, self.number)
         if what == "checkpoint":
             context._checkpoint(value)
@@ -549,7 +587,6 @@ def _portable(task: Task[Any], work: Work) -> Task[Any]:
 # -- doing the work of attempts: which executor, when, and what it is asked besides ----
 
 
-_LOG: Final = logging.getLogger(__name__)
 #: What a thread returns whose work goes on elsewhere.
 _HANDED: Final = object()
 #: Exceptions that have a meaning to the event loop of a caller.

@@ -32,7 +32,7 @@ from taskorch.errors import (
 from taskorch.events import Fact, TaskSubmitted
 from taskorch.executors._remote import HERE
 from taskorch.executors._threads import Worker
-from taskorch.kernel import TaskRow, without_quotas
+from taskorch.kernel import TaskRow, names_of, without_quotas
 from taskorch.model import (
     Missing,
     Program,
@@ -189,12 +189,37 @@ def variables_of(rt: Runtime, row: TaskRow, attempt: int, work: Work) -> Context
     return found
 
 
-def in_trace(
+#: By which variable a process is told of the units that are its own, by resource.
+_VARIABLES: Final = {"gpu": "CUDA_VISIBLE_DEVICES"}
+
+
+def variables_of_units(rt: Runtime, row: TaskRow) -> dict[str, str]:
+    """
+    The variables of a process that tell of the units of the attempt of *row*.
+
+    Those of the pools are units of this machine: no agent elsewhere has these.
+    """
+    agent = row.agent
+    if not rt.kernel.has_units or agent is None:
+        return {}
+    names = names_of(rt.kernel, row.alloc)
+    return {
+        _VARIABLES[resource]: ",".join(units)
+        for resource, units in names.items()
+        if resource in _VARIABLES and (resource in agent.units or not agent.lease_ns)
+    }
+
+
+def as_attempted(
     program: Program, rt: Runtime, row: TaskRow, attempt: int, work: Work
 ) -> Program:
-    """*program*, handed the context of its attempt, if its environment names none."""
-    found = _carried(rt, row, attempt, work)
-    return attrs.evolve(program, env={**found, **program.env}) if found else program
+    """*program*, told of its trace and units, unless its environment says of them."""
+    variables = {**_carried(rt, row, attempt, work), **variables_of_units(rt, row)}
+    return (
+        attrs.evolve(program, env={**variables, **program.env})
+        if variables
+        else program
+    )
 
 
 def trace_of(rt: Runtime, row: TaskRow, attempt: int, work: Work) -> str | None:
@@ -423,6 +448,16 @@ class AttemptContext:
         """
         return Resources.from_units(without_quotas(self._row.alloc))
 
+    def units(self, resource: str) -> tuple[str, ...]:
+        """
+        The names of the units that the attempt has of *resource*, such as `"gpu"`.
+
+        None of a resource whose units have no names. Programs and worker processes
+        find those of `gpu` in the variable `CUDA_VISIBLE_DEVICES`; a thread has no
+        variables of its own.
+        """
+        return names_of(self._rt.kernel, self._row.alloc).get(resource, ())
+
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
         """A logger whose records carry `task_id` and `attempt`."""
@@ -507,6 +542,7 @@ class AttemptContext:
             self.restored,
             self.time_left,
             in_workflow=bool(self._run_id),
+            units=dict(names_of(self._rt.kernel, self._row.alloc)),
         )
         if self._rt.output is not None:
             copy.output_left = self._rt.output.most
@@ -561,6 +597,7 @@ class RemoteContext:
         time_left: float | None = None,
         *,
         in_workflow: bool = False,
+        units: Mapping[str, tuple[str, ...]] = ReadOnly({}),
     ) -> None:
         self.task_id = task_id
         self.attempt = attempt
@@ -571,6 +608,7 @@ class RemoteContext:
         # The clock is the machine's, so it goes on for the other process.
         self._ends = None if time_left is None else monotonic() + time_left
         self._in_workflow = in_workflow
+        self._units = units
         #: The `traceparent` of the attempt's span, if it has one.
         self.trace: str | None = None
         #: Characters of what it prints that are still kept; 0: nothing is.
@@ -585,6 +623,10 @@ class RemoteContext:
     def allocation(self) -> Resources:
         """See `TaskContext.allocation`: as of its start, or its last checkpoint."""
         return Resources.from_units(self._held)
+
+    def units(self, resource: str) -> tuple[str, ...]:
+        """See `TaskContext.units`."""
+        return self._units.get(resource, ())
 
     @property
     def time_left(self) -> float | None:

@@ -373,7 +373,7 @@ class Recovery:
     def _take_up(self, now_ns: Callable[[], int]) -> None:
         """Pools and agents of this life; and what has lost what it needs."""
         rt, kernel = self._rt, self._rt.kernel
-        kernel.change_pools(rt.pools, now_ns())
+        kernel.change_pools(rt.pools, now_ns(), named=rt.named)
         joining, rt.joining = rt.joining, []
         for info in joining:
             kernel.add_agent(info, now_ns())

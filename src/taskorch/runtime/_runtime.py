@@ -42,7 +42,15 @@ from taskorch.kernel import (
     TaskRow,
     describe,
 )
-from taskorch.model import TERMINAL, Agent, HealthCheck, TaskState, Units
+from taskorch.model import (
+    TERMINAL,
+    Agent,
+    HealthCheck,
+    Resources,
+    TaskState,
+    UnitNames,
+    Units,
+)
 from taskorch.policies._kinds import Policies
 from taskorch.protocols import AttemptExecutor, Journal
 from taskorch.runtime import _committer, _end, _notices, _opening, _passage
@@ -232,6 +240,7 @@ class Runtime:
         "metrics",
         "monitor_interval",
         "name",
+        "named",
         "notices",
         "opened",
         "opened_at",
@@ -301,7 +310,7 @@ class Runtime:
         *,
         parts: Policies,
         config: KernelConfig,
-        pools: Units,
+        pools: Resources,
         executors: Mapping[str, AttemptExecutor[Any]],
         journal: MemoryJournal | Journal,
         seed: int | None,
@@ -318,12 +327,13 @@ class Runtime:
         self.lock: threading.Lock = threading.Lock()
         self.now: Callable[[], int] = MonotonicClock().now_ns
         self.deciders: PolicyDeciders = PolicyDeciders(parts, task_of)
-        check_chunks(parts.allocator, pools)
+        check_chunks(parts.allocator, pools.units)
         self._random = random
         self._config = config
         #: What there is as far as this life is asked: an earlier one may have had more.
-        self.pools: Units = pools
-        self.new_kernel(pools)
+        self.pools: Units = pools.units
+        self.named: UnitNames = pools.named
+        self.new_kernel(self.pools, self.named)
         #: Which task an id means.
         self.directory: Directory = Directory(self)
         #: What is handed out of a task, and what an attempt of one is given.
@@ -452,9 +462,11 @@ class Runtime:
         if self.opened:
             self.kernel.add_agent(self.joining.pop(), self.now())
 
-    def new_kernel(self, pools: Units = ()) -> None:
-        """Begin with nothing, but for *pools*."""
-        self.kernel: Kernel = Kernel(self._config, self.deciders, self._random, pools)
+    def new_kernel(self, pools: Units = (), named: UnitNames = ()) -> None:
+        """Begin with nothing, but for *pools*, of which some have *named* units."""
+        self.kernel: Kernel = Kernel(
+            self._config, self.deciders, self._random, pools, named
+        )
         self.kernel.hand_over = self._hand_over
         self.kernel.whom = whom
         self.deciders.bind(self.kernel)

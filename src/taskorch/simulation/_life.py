@@ -57,7 +57,7 @@ from taskorch.kernel import (
     TellAllocation,
     is_alive,
 )
-from taskorch.model import TERMINAL, Task, TaskState, Units
+from taskorch.model import TERMINAL, Resources, Task, TaskState
 from taskorch.policies._kinds import Policies
 from taskorch.protocols import AttemptExecutor, Entry
 from taskorch.runtime import (
@@ -139,7 +139,7 @@ class Setup:
 
     parts: Policies
     config: KernelConfig
-    pools: Units
+    pools: Resources
     seed: int
 
 
@@ -204,7 +204,11 @@ class Life(Hosting):
         self.deciders: PolicyDeciders = PolicyDeciders(setup.parts, task_of)
         self._random = StepRandom(f"{setup.seed}/{epoch}", self._truth)
         self.kernel: Kernel = Kernel(
-            setup.config, self.deciders, self._random, setup.pools
+            setup.config,
+            self.deciders,
+            self._random,
+            setup.pools.units,
+            setup.pools.named,
         )
         self.kernel.hand_over = _hand_over
         self.kernel.whom = whom

@@ -335,7 +335,7 @@ class Simulation:
         self.nature: Chaos = Chaos(
             Faults.none() if faults is None else faults, self.dice
         )
-        setup = Setup(options, options.of_kernel(), pools.units, seed)
+        setup = Setup(options, options.of_kernel(), pools, seed)
         self.world: _WatchedWorld = _WatchedWorld(setup, self.nature, check)
         self._schedules: ScheduleManager | None = None
         self.dice.clock = self._clock
@@ -745,11 +745,12 @@ class Simulation:
             InvalidTaskError: They are no resources.
             NotRunningError: The orchestrator is dead at the moment.
         """
-        totals = Resources.of(resources).totals()
+        pools = Resources.of(resources, named=True)
 
         def act() -> None:
             life = self._life()
-            life.kernel.change_pools(totals, life.now())
+            kernel = life.kernel
+            kernel.change_pools(pools.totals(), life.now(), named=pools.named)
 
         self.world.do(act)
 
@@ -940,7 +941,8 @@ def _bystander(setup: Setup) -> Kernel:
     """A kernel like that of an orchestrator, for folding facts."""
     deciders = PolicyDeciders(setup.parts, task_of)
     random = Random(0)  # noqa: S311 - never drawn from
-    kernel = Kernel(setup.config, deciders, random, setup.pools)
+    pools = setup.pools
+    kernel = Kernel(setup.config, deciders, random, pools.units, pools.named)
     deciders.bind(kernel)
     return kernel
 

@@ -34,7 +34,13 @@ from taskorch.executors._programs._governor import Governor, UnheldError
 from taskorch.executors._programs._guard import ProcessGuard
 from taskorch.executors._programs._loop import Loop
 from taskorch.executors._programs._spawn import at_fork
-from taskorch.executors._remote import HERE, RemoteEnd, pickled, unsendable
+from taskorch.executors._remote import (
+    HERE,
+    RemoteEnd,
+    pickled,
+    unsendable,
+    with_variables,
+)
 from taskorch.model import NO_RESOURCES, Resources
 from taskorch.protocols import Attempt
 
@@ -100,23 +106,29 @@ class WorkerPool:
             msg = "a worker process has run the script that started it, once more"
             raise InvalidTaskError(msg, hint=IN_A_SCRIPT, task_id=attempt.task_id)
         portable = attempt.portable()
+        variables = attempt.told("variables", None)
         try:
             call = pickled(portable, _wire.MOST_BYTES)
+            if variables:
+                call = pickled(partial(with_variables, dict(variables), call))
         except Exception as error:
             raise unsendable(error, attempt.task_id, "process") from error
         number = next(_numbers).to_bytes(_wire.NUMBER)
-        return self.begin_call(attempt, number, call)
+        return self.begin_call(attempt, number, call, is_last=bool(variables))
 
-    def begin_call(self, attempt: Attempt, number: bytes, call: bytes) -> Assignment:
+    def begin_call(
+        self, attempt: Attempt, number: bytes, call: bytes, *, is_last: bool = False
+    ) -> Assignment:
         """
         Begin *call*, which is pickled already, for *attempt*: see `begin`.
 
-        No other call that is under way here has its *number*.
+        No other call that is under way here has its *number*. If it *is_last*, its
+        worker makes no other after it.
 
         Raises:
             RuntimeError: There can be no more here.
         """
-        assignment = Assignment(attempt, number, call)
+        assignment = Assignment(attempt, number, call, is_last=is_last)
         is_short = False
         with self._lock:
             self._check()
@@ -378,7 +390,8 @@ class WorkerPool:
             is_to_leave = False
             if ended is not None:
                 ended.is_over = True
-                is_to_leave = self._serve(worker) and self._closed
+                # Nothing was given to it behind its last.
+                is_to_leave = ended.is_last or (self._serve(worker) and self._closed)
         if ended is None:
             # Whose it is nobody knows, nor what it does with the others that it has.
             worker.give_up()
@@ -400,9 +413,9 @@ class WorkerPool:
             assignments[assignment.number], assignment.worker = assignment, worker
             worker.give(assignment)
         is_full = not self._coming and self._there >= self._count
-        # What cannot be taken back has none behind it.
+        # What cannot be taken back has none behind it, nor has the last of a worker.
         can_wait = len(assignments) == 1 and all(
-            one.call for one in assignments.values()
+            one.call and not one.is_last for one in assignments.values()
         )
         if is_full and waiting and can_wait and worker.give(waiting[0], ahead=True):
             assignment = waiting.popleft()

@@ -50,10 +50,15 @@ _POLL: Final = 0.02
 class Assignment(LinkedCall):
     """An attempt that waits for a worker, or is made by one."""
 
-    __slots__ = ("worker",)
+    __slots__ = ("is_last", "worker")
 
-    def __init__(self, attempt: Attempt, number: bytes, call: bytes) -> None:
+    def __init__(
+        self, attempt: Attempt, number: bytes, call: bytes, *, is_last: bool = False
+    ) -> None:
         super().__init__(attempt, number, call)
+        #: Its worker makes no other after it: what it has opened in its environment,
+        #: such as a GPU, stays open as long as the process lives.
+        self.is_last: bool = is_last
         #: Who has it, begun or not.
         self.worker: WorkerProcess | None = None
 

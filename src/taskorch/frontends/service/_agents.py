@@ -51,7 +51,7 @@ def info_of(name: str, message: Mapping[str, Any]) -> Agent:
         name,
         check_capabilities(message.get("capabilities", [])),
         message.get("max_concurrency", 1),
-        None if capacity is None else Resources.of(capacity, "capacity"),
+        None if capacity is None else Resources.of(capacity, "capacity", named=True),
         lease=float(message["lease"]),
         labels=check_labels(message.get("labels", [])),
     )

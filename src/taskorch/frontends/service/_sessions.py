@@ -161,6 +161,8 @@ class AgentSession(AttemptExecutor[str]):
             **({"spends": True} if spending_of(attempt) else {}),
             **write_work(_as_declared(attempt)),
         }
+        if variables := attempt.told("variables", None):
+            order["variables"] = dict(variables)
         program = task.payload if isinstance(task.payload, Program) else None
         with self._lock:
             self._orders[name] = _AgentOrder(attempt, order, program)

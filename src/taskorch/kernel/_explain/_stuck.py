@@ -36,6 +36,7 @@ from taskorch.kernel._limits import exceeded
 from taskorch.kernel._rows import AgentRow, Bucket, RowExtra, TaskRow, of_quotas
 from taskorch.kernel._shortages import impossible, match
 from taskorch.kernel._state import KernelState
+from taskorch.kernel._units import book
 from taskorch.model import (
     ANSWER_TO,
     TERMINAL,
@@ -82,7 +83,7 @@ def _take(kernel: KernelState, row: TaskRow, sign: int) -> None:
     agent.running += sign
     for name, units in row.alloc:
         if name in kernel.beside:
-            kernel.beside[name].used += sign * units
+            book(kernel, name, sign * units)
             continue
         agent.used[name] += sign * units
         if name in kernel.pools:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar, Final
 
+import attrs
+
 from taskorch._base.limits import NS
 from taskorch._base.visible import counted
 from taskorch.kernel import _limits
@@ -16,16 +18,19 @@ from taskorch.kernel._rows import (
     QUOTA,
     SCOPE,
     TOKEN,
+    WHOLE,
     AgentRow,
     RateRow,
     Shortage,
     ShortageKind,
     TaskRow,
+    UnitGroup,
     without_quotas,
 )
 from taskorch.kernel._shortages import returning
 from taskorch.kernel._standing import limits_of, meaning_of, so_many
 from taskorch.kernel._state import KernelState
+from taskorch.kernel._units import declared, group_of
 from taskorch.model import (
     BURST,
     EVERYTHING,
@@ -267,6 +272,9 @@ class Wording:
         detail = (
             f"It asks for {need:g} {name}, and the most there is, {place}, is {most:g}."
         )
+        if short.need <= short.have:
+            detail = f"It asks for {need:g} {name}, which is neither whole units nor a "
+            detail += "part of one."
         unknown = _limits.of_no_pool(self._kernel, name)
         if unknown:
             detail = f"It asks for {need:g} {name}, and {unknown.rstrip('?')}."
@@ -275,7 +283,7 @@ class Wording:
             detail,
             *(name, need, most),
             agent=_where(short),
-            remedies=(remedy,),
+            remedies=(remedy,) if short.need > short.have else (),
         )
 
     def _too_little(self, short: Shortage) -> Blocker:
@@ -285,25 +293,64 @@ class Wording:
         pool = short.pool
         agent = short.agent if pool is None else None
         held = self._holders_of(name, short.missing, agent)
+        group = group_of(self._kernel, short.agent, name)
+        if pool is not None and pool.units is not group:
+            group = None
         ends = _free(name, short.missing, held)
+        if group is not None:
+            ends = self._free_units(group, short.need)
         least = "" if self._bucket.spec.elastic is None else " at the least"
         detail = f"It needs {need:g} {name}{least}, and "
+        free_there = f"agent {where} has {free:g} free."
+        if group is not None:
+            free_there = _free_of_units(
+                group, short.need, where if pool is None else ""
+            )
         if pool is None:
             return Blocker(
                 "agent",
-                f"{detail}agent {where} has {free:g} free.",
+                f"{detail}{free_there}",
                 *(where, need, free, _names(held)),
                 resource=name,
                 agent=where,
                 remedies=(*ends, *self._others()),
             )
         room = max(pool.total, short.need)
+        if group is None:
+            free_there = f"{free:g} of {room / 1e6:g} is free."
+            more = _enlarge(name, room + short.missing)
+        else:
+            more = _enlarge(
+                name, declared(self._kernel.pools[name])[0] + max(WHOLE, short.missing)
+            )
+            words = f"Let there be more units: orch.resources.resize({{{name!r}: "
+            words += f"NamedUnits({', '.join([*map(repr, group.units), '…'])})}})."
+            more = attrs.evolve(more, detail=words)
         return Blocker(
             "resource",
-            f"{detail}{free:g} of {room / 1e6:g} is free.",
+            f"{detail}{free_there}",
             *(name, need, free, _names(held)),
             agent=where,
-            remedies=(*ends, _enlarge(name, room + short.missing)),
+            remedies=(*ends, more),
+        )
+
+    def _free_units(self, group: UnitGroup, need: int) -> tuple[Remedy, ...]:
+        """The fewest ends that free *need* of the units of a *group*, unit by unit."""
+        whole = max(need, WHOLE) // WHOLE
+        each = min(need, WHOLE)
+        ways: list[tuple[str, ...]] = []
+        for unit in group.units.values():
+            missing = each - (unit.total - unit.used)
+            held = self._holders_of(unit.name, missing) if missing > 0 else []
+            if sum(many for _, many in held) >= missing:
+                ways.append(enough(held, missing) if missing > 0 else ())
+        ways = sorted(ways, key=len)[:whole]
+        if len(ways) < whole:
+            return ()
+        ends = tuple(dict.fromkeys(name for way in ways for name in way))
+        words = f"It is enough that {some(ends)} end{'s' * (len(ends) == 1)}."
+        return (
+            (Remedy("free", words, ends, group.resource, need / 1e6),) if ends else ()
         )
 
     def _quota(self, short: Shortage) -> Blocker:
@@ -491,6 +538,19 @@ def _free(name: str | None, units: int, held: Held) -> tuple[Remedy, ...]:
         words = f"It is enough that {some(ends)} end{'s' * (len(ends) == 1)}."
     amount = units if name is None else units / 1e6
     return (Remedy("free", words, ends, name or "slots", amount),)
+
+
+def _free_of_units(group: UnitGroup, need: int, agent: str) -> str:
+    """What is free of units that have names, as the end of a sentence."""
+    units = list(group.units.values())
+    frees = [f"{unit.unit} has {(unit.total - unit.used) / 1e6:g}" for unit in units]
+    amounts = f": {some(frees)}." if frees else "."
+    at = f" of agent {agent}" if agent else ""
+    if need <= WHOLE:
+        return f"no unit{at} has so much free{amounts}"
+    whole = sum(not unit.used for unit in units)
+    free = "1 unit is" if whole == 1 else f"{whole or 'no'} units are"
+    return f"{free} wholly free{at and f' on{at[3:]}'}{amounts}"
 
 
 def _enlarge(name: str, units: int) -> Remedy:

@@ -14,12 +14,13 @@ from taskorch.errors import (
     UnknownTaskError,
     ValidationFailedError,
 )
-from taskorch.kernel import KernelConfig, Spec, Terms, limits_of
+from taskorch.kernel import KernelConfig, Spec, Terms, declared, limits_of
 from taskorch.model import (
     Agent,
     Call,
     Resources,
     Task,
+    UnitNames,
     Units,
     Wait,
     kind_of,
@@ -113,6 +114,8 @@ class Means:
     begins_ns: int
     #: Whom each quota is for, and its limits.
     quotas: tuple[tuple[str, str, Units], ...] = ()
+    #: The pools whose units have names.
+    named: UnitNames = ()
 
     def fresh_parts(self) -> Policies:
         """
@@ -145,7 +148,9 @@ class Means:
             (name, units * (1 + times) if name in more else units)
             for name, units in self.pools
         )
-        return attrs.evolve(self, pools=pools)
+        # There are no names for those that are to be more.
+        named = tuple([pair for pair in self.named if pair[0] not in more])
+        return attrs.evolve(self, pools=pools, named=named)
 
     def more_agents(self, names: Iterable[str], times: int) -> Means:
         """The same, but the agents *names* have so many times more, and no limit."""
@@ -195,9 +200,14 @@ def means_of(runtime: Runtime) -> Means:
         }
         infos.update((info.name, info) for info in runtime.joining)
         pools = tuple(
-            (pool.name, pool.total)
+            (pool.name, declared(pool)[0])
             for pool in kernel.pools.values()
             if not pool.is_quota
+        )
+        named = tuple(
+            (pool.name, tuple(pool.units.units))
+            for pool in kernel.pools.values()
+            if pool.units is not None
         )
         # Those of runs are left out: no task of a plan is of a run.
         quotas = tuple(
@@ -210,6 +220,7 @@ def means_of(runtime: Runtime) -> Means:
         parts=runtime.deciders.parts,
         config=attrs.evolve(kernel.config, concurrency=concurrency),
         pools=pools,
+        named=named,
         # A lease is for agents that may be lost, and in a plan none is.
         agents=tuple(attrs.evolve(info, lease=None) for info in infos.values()),
         records=records,

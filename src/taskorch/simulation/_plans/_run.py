@@ -114,7 +114,7 @@ class _PlanRun:
         deciders = _Deciders(means.fresh_parts(), plan, chance)
         config = attrs.evolve(means.config, keep_finished=len(plan))
         random = Random(chance.seed)  # noqa: S311 - for decisions, not for secrets
-        self.kernel = Kernel(config, deciders, random, means.pools)
+        self.kernel = Kernel(config, deciders, random, means.pools, means.named)
         deciders.bind(self.kernel)
         self.is_standard = deciders.is_standard
         self.kernel.change_quotas(means.quotas, self.begins)

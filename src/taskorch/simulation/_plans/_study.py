@@ -162,7 +162,12 @@ class Study:
                 for key, units in means.pools
             )
             more, plenty = (
-                attrs.evolve(means, pools=pools),
+                # There are no names for those that are to be more.
+                attrs.evolve(
+                    means,
+                    pools=pools,
+                    named=tuple([pair for pair in means.named if pair[0] != name]),
+                ),
                 means.more_of([name], tasks),
             )
             kind = "resource"
