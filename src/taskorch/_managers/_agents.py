@@ -425,6 +425,7 @@ class AgentManager:
         settle: float = 300.0,
         interval: float = 10.0,
         wait: float = 10.0,
+        foresee: str | None = None,
     ) -> AgentPool:
         """
         Keep as many workers of a template as there is work for: see `AgentPool`.
@@ -452,6 +453,7 @@ class AgentManager:
             settle=settle,
             interval=interval,
             wait=wait,
+            foresee=foresee,
         )
         self._orch.drivers.add(pool)
         fleet.pools[type] = pool

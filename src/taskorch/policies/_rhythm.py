@@ -1,0 +1,292 @@
+"""
+Which load recurs by the time of day: what was needed in each minute of four weeks.
+
+Decision: 0237.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
+from itertools import chain, groupby
+from typing import Any, Final, TypeAlias
+
+from taskorch._base.frozen import frozen
+from taskorch.model import zone_of
+
+#: Days that are known at the most, today included.
+_DAYS: Final = 29
+#: Minutes of a day: an hour that the clocks leave out is unknown, and of one that they
+#: show twice the higher load counts.
+_MINUTES: Final = 24 * 60
+_UNKNOWN: Final = -1
+#: More than this is not told apart.
+_HIGHEST: Final = 1_000_000_000
+#: Seconds between two times at which days are kept.
+_SAVED: Final = 900.0
+#: Earlier days that are compared, at the most and at the least.
+_MOST: Final = 4
+_FEWEST: Final = 3
+#: How far back days from Monday to Friday, or of weekends, are looked for.
+_BACK: Final = 14
+#: Minutes for which a load is awaited that is late.
+_LATE: Final = 3
+#: A rise is more than so many times the root of what was needed before: chance alone
+#: makes a load of n tasks rise and fall by that root.
+_CHANCE: Final = 2.0
+#: What was started ahead and needed is at least this part of what was not needed.
+_WORTH: Final = 0.5
+
+_Day: TypeAlias = Sequence[int]
+
+
+@frozen
+class Expected:
+    """
+    What is expected soon.
+
+    Attributes:
+        level: How much is needed then.
+        words: When, and on how many days before.
+    """
+
+    level: int
+    words: str
+
+
+class Rhythm:
+    """
+    What was needed in each minute of the last four weeks, and what is expected by that.
+
+    A minute is compared with the same minute of two sets of earlier days: the last four
+    of the same weekday, and the last four from Monday to Friday, or of weekends. What
+    was reached on three of the four (or on all, of three) is usual.
+
+    A rise of the usual load that is due is expected on top of what is needed today, if
+    it is more than chance makes. A set of days counts only if it foretells itself: each
+    of its days is foretold from the others, and what was needed of what would have been
+    there ahead is at least half of what was not.
+
+    It is a pure function of the minutes and the time: it keeps nothing else.
+
+    Args:
+        name: How the events begin that keep the days.
+        zone: The name of the zone whose clocks show the hours of the load.
+
+    Raises:
+        InvalidTaskError: There is no such zone.
+    """
+
+    def __init__(self, name: str, zone: str) -> None:
+        self.name = name
+        self._zone = zone_of(zone)
+        #: By the number of the day, the level of each minute.
+        self._days: dict[int, array[int]] = {}
+        #: What is usual on a day by a set of earlier ones, and whether they count.
+        self._usual: dict[tuple[int, bool], _Day] = {}
+        self._worth: dict[tuple[int, bool, int], set[int]] = {}
+        #: Days of which something is not kept yet, and when that was done last.
+        self._unkept: set[int] = set()
+        self._kept = -math.inf
+
+    def note(self, wall: float, level: int) -> None:
+        """Note that *level* was needed at *wall*, in seconds since the epoch."""
+        day, minute = self._place(wall)
+        if day not in self._days:
+            self._take(day, array("i", [_UNKNOWN]) * _MINUTES)
+        self._unkept.add(day)
+        levels = self._days.get(day, [])
+        levels[minute] = max(levels[minute], min(level, _HIGHEST))
+
+    def expects(self, wall: float, seconds: float) -> Expected | None:
+        """What is expected from *wall* on for *seconds*; None: nothing recurs then."""
+        day, minute = self._place(wall)
+        last = minute + int((wall % 60 + seconds) // 60)
+        expected = (self._by(is_weekday, day, minute, last) for is_weekday in _SETS)
+        return max(filter(None, expected), key=lambda each: each.level, default=None)
+
+    # -- what is kept --------------------------------------------------------------
+
+    def to_keep(self, now: float) -> list[tuple[str, Any]]:
+        """
+        Events that are to be kept at *now*, in seconds: names and payloads.
+
+        Each is of a day, and has its levels, each with the minutes for which it held.
+        """
+        if now < self._kept + _SAVED:
+            return []
+        self._kept = now
+        days, self._unkept = sorted(self._unkept), set()
+        return [(self._event(day), _runs(self._days[day])) for day in days]
+
+    def recall(self, kept: Callable[[str], object], wall: float) -> None:
+        """Know the days again that earlier incarnations have kept."""
+        today = self._place(wall)[0]
+        for day in range(today - _DAYS + 1, today + 1):
+            levels = _levels(kept(self._event(day)))
+            if len(levels) == _MINUTES:
+                self._take(day, levels)
+
+    def _event(self, day: int) -> str:
+        return f"{self.name}/{date.fromordinal(day)}"
+
+    def _take(self, day: int, levels: array[int]) -> None:
+        """Know a day, and forget the oldest of too many."""
+        self._days[day] = levels
+        self._usual.clear()
+        self._worth.clear()
+        while len(self._days) > _DAYS:
+            oldest = min(self._days)
+            del self._days[oldest]
+            self._unkept.discard(oldest)
+
+    # -- what is usual -------------------------------------------------------------
+
+    def _by(
+        self, is_weekday: bool, day: int, minute: int, last: int
+    ) -> Expected | None:
+        """What is expected from a minute to another, by one set of days."""
+        before, now = self._usual_at(is_weekday, day, minute - _LATE), _UNKNOWN
+        at = minute
+        for later in range(minute, last + 1):
+            level = self._usual_at(is_weekday, day, later)
+            if level > now:
+                now, at = level, later
+        today = self._days.get(day + (minute - _LATE) // _MINUTES)
+        had = today[(minute - _LATE) % _MINUTES] if today else _UNKNOWN
+        level = _rise(before, now, had)
+        if not level or not self._counts(is_weekday, day, last - minute, now - before):
+            return None
+        on, at = day + at // _MINUTES, at % _MINUTES
+        days = self._earlier(is_weekday, on)
+        many = sum(each[at] >= now for each in days)
+        which = date.fromordinal(on).strftime("%A") + "s" if is_weekday else _kind(on)
+        words = f"at {at // 60:02}:{at % 60:02}, as on {many} of {len(days)} {which}"
+        return Expected(level, words)
+
+    def _usual_at(self, is_weekday: bool, day: int, minute: int) -> int:
+        day, minute = day + minute // _MINUTES, minute % _MINUTES
+        key = day, is_weekday
+        usual = self._usual.get(key)
+        if usual is None:
+            days = self._earlier(is_weekday, day)
+            self._usual[key] = usual = _usual(days, _misses(days), _FEWEST)
+        return usual[minute]
+
+    def _earlier(self, is_weekday: bool, day: int) -> list[_Day]:
+        """The days before *day* that it is compared with, the latest first."""
+        if is_weekday:
+            numbers = range(day - 7, day - 7 * _MOST - 1, -7)
+        else:
+            numbers = range(day - 1, day - _BACK - 1, -1)
+        alike = [
+            self._days[each]
+            for each in numbers
+            if each in self._days and _is_weekend(each) == _is_weekend(day)
+        ]
+        return list(alike[:_MOST])
+
+    def _counts(self, is_weekday: bool, day: int, ahead: int, rise: int) -> bool:
+        """Whether the days that *day* is compared with foretell such rises."""
+        key = day, is_weekday, ahead
+        if key not in self._worth:
+            self._worth[key] = _foretold(self._earlier(is_weekday, day), ahead)
+        return rise.bit_length() in self._worth[key]
+
+    def _place(self, wall: float) -> tuple[int, int]:
+        """The day and the minute that clocks show at *wall*."""
+        at = datetime.fromtimestamp(wall, self._zone)
+        return at.toordinal(), at.hour * 60 + at.minute
+
+
+_SETS: Final = (True, False)
+
+
+def _is_weekend(day: int) -> bool:
+    return date.fromordinal(day).weekday() >= 5  # noqa: PLR2004 - Saturday
+
+
+def _kind(day: int) -> str:
+    return "days of weekends" if _is_weekend(day) else "days from Monday to Friday"
+
+
+def _misses(days: Sequence[_Day]) -> int:
+    """On how many of *days* what is usual may not have come."""
+    return len(days) // _MOST
+
+
+def _usual(days: Sequence[_Day], misses: int, fewest: int) -> _Day:
+    """Of each minute, what was reached on all of *days* but some."""
+    if len(days) < fewest:
+        return [_UNKNOWN] * _MINUTES
+    usual = [sorted(levels)[misses] for levels in zip(*days, strict=True)]
+    if any(_UNKNOWN in day for day in days):
+        for minute, levels in enumerate(zip(*days, strict=True)):
+            known = sorted(level for level in levels if level != _UNKNOWN)
+            many = len(known)
+            least = misses if many == len(days) else 0
+            usual[minute] = known[least] if many >= fewest else _UNKNOWN
+    return usual
+
+
+def _rise(before: int, now: int, had: int) -> int:
+    """
+    What a rise of what is usual comes to today; 0: there is none that counts.
+
+    Args:
+        before: What was usual some minutes ago.
+        now: What is usual soon.
+        had: What was needed some minutes ago.
+    """
+    rise = now - before
+    if before == _UNKNOWN or rise <= _CHANCE * math.sqrt(before) or 2 * had < before:
+        return 0
+    return rise + max(0, min(had, before))
+
+
+def _foretold(days: Sequence[_Day], ahead: int) -> set[int]:
+    """
+    The rises on each of *days* that the others foretold, *ahead* minutes before.
+
+    Large ones do not vouch for small ones: they are told apart by their number of bits.
+    """
+    needed: Counter[int] = Counter()
+    idle: Counter[int] = Counter()
+    for place, actual in enumerate(days):
+        others = [*days[:place], *days[place + 1 :]]
+        usual = _usual(others, _misses(days), len(others))
+        for minute in range(_LATE, _MINUTES - ahead):
+            before, soon = (
+                usual[minute - _LATE],
+                max(usual[minute : minute + ahead + 1]),
+            )
+            if soon <= before:
+                continue
+            level = _rise(before, soon, actual[minute - _LATE])
+            extra = level - max(0, *actual[minute - _LATE : minute + 1])
+            came = actual[minute : minute + ahead + 1]
+            if extra > 0 and _UNKNOWN not in came:
+                of_use = min(extra, max(0, max(came) - level + extra))
+                size = (soon - before).bit_length()
+                needed[size] += of_use
+                idle[size] += extra - of_use
+    return {size for size in needed if 0 < needed[size] >= _WORTH * idle[size]}
+
+
+def _runs(levels: _Day) -> list[list[int]]:
+    """Levels, each with the minutes for which it held."""
+    return [[level, len(list(run))] for level, run in groupby(levels)]
+
+
+def _levels(runs: Any) -> array[int]:
+    """The levels of the minutes of a day, of *runs*; what is none leaves it empty."""
+    try:
+        pairs = [(int(level), int(minutes)) for level, minutes in runs]
+        if sum(max(0, minutes) for _, minutes in pairs) == _MINUTES:
+            return array("i", chain(*([level] * minutes for level, minutes in pairs)))
+    except (TypeError, ValueError, OverflowError):
+        pass
+    return array("i")
