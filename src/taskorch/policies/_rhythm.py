@@ -85,7 +85,9 @@ class Rhythm:
         self._zone = zone_of(zone)
         #: By the number of the day, the level of each minute.
         self._days: dict[int, array[int]] = {}
-        #: What is usual on a day by a set of earlier ones, and whether they count.
+        #: The days that one is compared with, what is usual by these, and which rises
+        #: they foretell.
+        self._compared: dict[tuple[int, bool], Sequence[_Day]] = {}
         self._usual: dict[tuple[int, bool], _Day] = {}
         self._worth: dict[tuple[int, bool, int], set[int]] = {}
         #: Days of which something is not kept yet, and when that was done last.
@@ -97,9 +99,10 @@ class Rhythm:
         day, minute = self._place(wall)
         if day not in self._days:
             self._take(day, array("i", [_UNKNOWN]) * _MINUTES)
-        self._unkept.add(day)
-        levels = self._days.get(day, [])
-        levels[minute] = max(levels[minute], min(level, _HIGHEST))
+        levels = self._days.get(day)
+        if levels is not None:  # else the clock went back to before all that is known
+            self._unkept.add(day)
+            levels[minute] = max(levels[minute], min(level, _HIGHEST))
 
     def expects(self, wall: float, seconds: float) -> Expected | None:
         """What is expected from *wall* on for *seconds*; None: nothing recurs then."""
@@ -136,6 +139,7 @@ class Rhythm:
     def _take(self, day: int, levels: array[int]) -> None:
         """Know a day, and forget the oldest of too many."""
         self._days[day] = levels
+        self._compared.clear()
         self._usual.clear()
         self._worth.clear()
         while len(self._days) > _DAYS:
@@ -149,45 +153,54 @@ class Rhythm:
         self, is_weekday: bool, day: int, minute: int, last: int
     ) -> Expected | None:
         """What is expected from a minute to another, by one set of days."""
-        before, now = self._usual_at(is_weekday, day, minute - _LATE), _UNKNOWN
-        at = minute
-        for later in range(minute, last + 1):
-            level = self._usual_at(is_weekday, day, later)
-            if level > now:
-                now, at = level, later
-        today = self._days.get(day + (minute - _LATE) // _MINUTES)
-        had = today[(minute - _LATE) % _MINUTES] if today else _UNKNOWN
-        level = _rise(before, now, had)
-        if not level or not self._counts(is_weekday, day, last - minute, now - before):
+        past = [*range(minute - _LATE, minute + 1)]
+        before = min(self._usual_at(is_weekday, day, each) for each in past)
+        soon = [
+            self._usual_at(is_weekday, day, each) for each in range(minute, last + 1)
+        ]
+        now = max(soon)
+        level = _rise(before, now, max(self._level_at(day, each) for each in past))
+        on, at = divmod(minute + soon.index(now), _MINUTES)
+        on += day
+        if not level or not self._counts(is_weekday, on, last - minute, now - before):
             return None
-        on, at = day + at // _MINUTES, at % _MINUTES
-        days = self._earlier(is_weekday, on)
-        many = sum(each[at] >= now for each in days)
+        levels = [each[at] for each in self._earlier(is_weekday, on)]
+        known = sum(each != _UNKNOWN for each in levels)
         which = date.fromordinal(on).strftime("%A") + "s" if is_weekday else _kind(on)
-        words = f"at {at // 60:02}:{at % 60:02}, as on {many} of {len(days)} {which}"
-        return Expected(level, words)
+        words = f"at {at // 60:02}:{at % 60:02}, as on"
+        many = sum(each >= now for each in levels)
+        return Expected(level, f"{words} {many} of {known} {which}")
+
+    def _level_at(self, day: int, minute: int) -> int:
+        levels = self._days.get(day + minute // _MINUTES)
+        return _UNKNOWN if levels is None else levels[minute % _MINUTES]
 
     def _usual_at(self, is_weekday: bool, day: int, minute: int) -> int:
-        day, minute = day + minute // _MINUTES, minute % _MINUTES
-        key = day, is_weekday
+        key = day + minute // _MINUTES, is_weekday
         usual = self._usual.get(key)
         if usual is None:
-            days = self._earlier(is_weekday, day)
-            self._usual[key] = usual = _usual(days, _misses(days), _FEWEST)
-        return usual[minute]
+            days = self._earlier(is_weekday, key[0])
+            self._usual[key] = usual = _usual(days, len(days) // _MOST, _FEWEST)
+        return usual[minute % _MINUTES]
 
-    def _earlier(self, is_weekday: bool, day: int) -> list[_Day]:
-        """The days before *day* that it is compared with, the latest first."""
-        if is_weekday:
-            numbers = range(day - 7, day - 7 * _MOST - 1, -7)
-        else:
-            numbers = range(day - 1, day - _BACK - 1, -1)
-        alike = [
-            self._days[each]
-            for each in numbers
-            if each in self._days and _is_weekend(each) == _is_weekend(day)
-        ]
-        return list(alike[:_MOST])
+    def _earlier(self, is_weekday: bool, day: int) -> Sequence[_Day]:
+        """
+        What was needed on the days before *day* that it is compared with.
+
+        Of each minute, those days count that are known there, the latest first.
+        """
+        key = day, is_weekday
+        if key not in self._compared:
+            numbers = range(day - 7, day - _DAYS, -7)
+            if not is_weekday:
+                numbers = range(day - 1, day - _BACK - 1, -1)
+            alike = [
+                self._days[each]
+                for each in numbers
+                if each in self._days and _is_weekend(each) == _is_weekend(day)
+            ]
+            self._compared[key] = _known(alike)
+        return self._compared[key]
 
     def _counts(self, is_weekday: bool, day: int, ahead: int, rise: int) -> bool:
         """Whether the days that *day* is compared with foretell such rises."""
@@ -213,23 +226,30 @@ def _kind(day: int) -> str:
     return "days of weekends" if _is_weekend(day) else "days from Monday to Friday"
 
 
-def _misses(days: Sequence[_Day]) -> int:
-    """On how many of *days* what is usual may not have come."""
-    return len(days) // _MOST
+def _known(days: Sequence[_Day]) -> Sequence[_Day]:
+    """Of each minute, the first of *days* that are known there."""
+    if not any(_UNKNOWN in levels for levels in days[:_MOST]):
+        return days[:_MOST]
+    padding = [_UNKNOWN] * _MOST
+    minutes = (
+        ([level for level in levels if level != _UNKNOWN] + padding)[:_MOST]
+        for levels in zip(*days, strict=True)
+    )
+    return list(zip(*minutes, strict=True))
 
 
 def _usual(days: Sequence[_Day], misses: int, fewest: int) -> _Day:
-    """Of each minute, what was reached on all of *days* but some."""
-    if len(days) < fewest:
-        return [_UNKNOWN] * _MINUTES
-    usual = [sorted(levels)[misses] for levels in zip(*days, strict=True)]
-    if any(_UNKNOWN in day for day in days):
-        for minute, levels in enumerate(zip(*days, strict=True)):
-            known = sorted(level for level in levels if level != _UNKNOWN)
-            many = len(known)
-            least = misses if many == len(days) else 0
-            usual[minute] = known[least] if many >= fewest else _UNKNOWN
-    return usual
+    """
+    Of each minute, what was reached on all of *days* but some.
+
+    Where not all are known, it is what was reached on all that are.
+    """
+    usual = []
+    for levels in zip(*days, strict=True):
+        known = sorted(level for level in levels if level != _UNKNOWN)
+        least = misses if len(known) == len(days) else 0
+        usual.append(known[least] if len(known) >= fewest else _UNKNOWN)
+    return usual or [_UNKNOWN] * _MINUTES
 
 
 def _rise(before: int, now: int, had: int) -> int:
@@ -237,9 +257,9 @@ def _rise(before: int, now: int, had: int) -> int:
     What a rise of what is usual comes to today; 0: there is none that counts.
 
     Args:
-        before: What was usual some minutes ago.
+        before: What is usual in these minutes, at the least.
         now: What is usual soon.
-        had: What was needed some minutes ago.
+        had: What was needed in these minutes, at the most.
     """
     rise = now - before
     if before == _UNKNOWN or rise <= _CHANCE * math.sqrt(before) or 2 * had < before:
@@ -255,21 +275,21 @@ def _foretold(days: Sequence[_Day], ahead: int) -> set[int]:
     """
     needed: Counter[int] = Counter()
     idle: Counter[int] = Counter()
+    # A day begins as it ends: what comes at midnight is foretold, too.
+    days = [[*day[-_LATE:], *day, *day[:ahead]] for day in days]
     for place, actual in enumerate(days):
         others = [*days[:place], *days[place + 1 :]]
-        usual = _usual(others, _misses(days), len(others))
-        for minute in range(_LATE, _MINUTES - ahead):
-            before, soon = (
-                usual[minute - _LATE],
-                max(usual[minute : minute + ahead + 1]),
-            )
+        usual = _usual(others, len(days) // _MOST, _FEWEST - 1)
+        for minute in range(_LATE, _LATE + _MINUTES):
+            soon = max(usual[minute : minute + ahead + 1])
+            before = min(usual[minute - _LATE : minute + 1])
             if soon <= before:
                 continue
-            level = _rise(before, soon, actual[minute - _LATE])
-            extra = level - max(0, *actual[minute - _LATE : minute + 1])
+            had = max(actual[minute - _LATE : minute + 1])
+            extra = _rise(before, soon, had) - max(0, had)
             came = actual[minute : minute + ahead + 1]
             if extra > 0 and _UNKNOWN not in came:
-                of_use = min(extra, max(0, max(came) - level + extra))
+                of_use = min(extra, max(0, max(came) - max(0, had)))
                 size = (soon - before).bit_length()
                 needed[size] += of_use
                 idle[size] += extra - of_use
