@@ -98,7 +98,7 @@ class Rhythm:
         """Note that *level* was needed at *wall*, in seconds since the epoch."""
         day, minute = self._place(wall)
         if day not in self._days:
-            self._take(day, array("i", [_UNKNOWN]) * _MINUTES)
+            self._take(day, _NO_DAY[:])
         levels = self._days.get(day)
         if levels is not None:  # else the clock went back to before all that is known
             self._unkept.add(day)
@@ -153,14 +153,10 @@ class Rhythm:
         self, is_weekday: bool, day: int, minute: int, last: int
     ) -> Expected | None:
         """What is expected from a minute to another, by one set of days."""
-        past = [*range(minute - _LATE, minute + 1)]
-        before = min(self._usual_at(is_weekday, day, each) for each in past)
-        soon = [
-            self._usual_at(is_weekday, day, each) for each in range(minute, last + 1)
-        ]
-        now = max(soon)
-        level = _rise(before, now, max(self._level_at(day, each) for each in past))
-        on, at = divmod(minute + soon.index(now), _MINUTES)
+        first = minute - _LATE
+        before, now, place = _largest(self._usually(is_weekday, day, first, last))
+        level = _rise(before, now, max(self._levels(day, first, minute)))
+        on, at = divmod(first + place, _MINUTES)
         on += day
         if not level or not self._counts(is_weekday, on, last - minute, now - before):
             return None
@@ -171,17 +167,20 @@ class Rhythm:
         many = sum(each >= now for each in levels)
         return Expected(level, f"{words} {many} of {known} {which}")
 
-    def _level_at(self, day: int, minute: int) -> int:
-        levels = self._days.get(day + minute // _MINUTES)
-        return _UNKNOWN if levels is None else levels[minute % _MINUTES]
+    def _levels(self, day: int, first: int, last: int) -> _Day:
+        """What was needed from one minute of *day* to another."""
+        return _span(lambda on: self._days.get(on, _NO_DAY), day, first, last)
 
-    def _usual_at(self, is_weekday: bool, day: int, minute: int) -> int:
-        key = day + minute // _MINUTES, is_weekday
-        usual = self._usual.get(key)
-        if usual is None:
-            days = self._earlier(is_weekday, key[0])
-            self._usual[key] = usual = _usual(days, len(days) // _MOST, _FEWEST)
-        return usual[minute % _MINUTES]
+    def _usually(self, is_weekday: bool, day: int, first: int, last: int) -> _Day:
+        """What is usual from one minute of *day* to another."""
+        return _span(lambda on: self._usual_on(is_weekday, on), day, first, last)
+
+    def _usual_on(self, is_weekday: bool, day: int) -> _Day:
+        key = day, is_weekday
+        if key not in self._usual:
+            days = self._earlier(is_weekday, day)
+            self._usual[key] = _usual(days, len(days) // _MOST, _FEWEST)
+        return self._usual[key]
 
     def _earlier(self, is_weekday: bool, day: int) -> Sequence[_Day]:
         """
@@ -216,6 +215,17 @@ class Rhythm:
 
 
 _SETS: Final = (True, False)
+_NO_DAY: Final = array("i", [_UNKNOWN]) * _MINUTES
+
+
+def _span(row: Callable[[int], _Day], day: int, first: int, last: int) -> _Day:
+    """From one minute of *day* to another, which may be of the days beside it."""
+    if first >= 0 and last < _MINUTES:
+        return row(day)[first : last + 1]
+    return [
+        row(day + minute // _MINUTES)[minute % _MINUTES]
+        for minute in range(first, last + 1)
+    ]
 
 
 def _is_weekend(day: int) -> bool:
@@ -244,12 +254,29 @@ def _usual(days: Sequence[_Day], misses: int, fewest: int) -> _Day:
 
     Where not all are known, it is what was reached on all that are.
     """
+    if len(days) < fewest:
+        return _NO_DAY
+    minutes = zip(*days, strict=True)
+    if not any(_UNKNOWN in levels for levels in days):
+        return [sorted(levels)[misses] for levels in minutes]
     usual = []
-    for levels in zip(*days, strict=True):
+    for levels in minutes:
         known = sorted(level for level in levels if level != _UNKNOWN)
         least = misses if len(known) == len(days) else 0
         usual.append(known[least] if len(known) >= fewest else _UNKNOWN)
-    return usual or [_UNKNOWN] * _MINUTES
+    return usual
+
+
+def _largest(usual: _Day) -> tuple[int, int, int]:
+    """The largest rise: what is usual before it and then, and the place of that."""
+    before = now = where = 0
+    low = _UNKNOWN
+    for place, level in enumerate(usual):
+        if low == _UNKNOWN or level < low:
+            low = level
+        elif level - low > now - before:
+            before, now, where = low, level, place
+    return before, now, where
 
 
 def _rise(before: int, now: int, had: int) -> int:
@@ -257,12 +284,12 @@ def _rise(before: int, now: int, had: int) -> int:
     What a rise of what is usual comes to today; 0: there is none that counts.
 
     Args:
-        before: What is usual in these minutes, at the least.
-        now: What is usual soon.
-        had: What was needed in these minutes, at the most.
+        before: What is usual before it.
+        now: What is usual then.
+        had: What was needed in the last minutes, at the most.
     """
     rise = now - before
-    if before == _UNKNOWN or rise <= _CHANCE * math.sqrt(before) or 2 * had < before:
+    if rise <= _CHANCE * math.sqrt(before) or had >= now or 2 * had < before:
         return 0
     return rise + max(0, min(had, before))
 
@@ -280,17 +307,17 @@ def _foretold(days: Sequence[_Day], ahead: int) -> set[int]:
     for place, actual in enumerate(days):
         others = [*days[:place], *days[place + 1 :]]
         usual = _usual(others, len(days) // _MOST, _FEWEST - 1)
-        for minute in range(_LATE, _LATE + _MINUTES):
-            soon = max(usual[minute : minute + ahead + 1])
-            before = min(usual[minute - _LATE : minute + 1])
-            if soon <= before:
-                continue
-            had = max(actual[minute - _LATE : minute + 1])
-            extra = _rise(before, soon, had) - max(0, had)
+        steps = [at for at in range(1, len(usual)) if usual[at] > usual[at - 1]]
+        minutes = {at for step in steps for at in range(step - ahead, step + _LATE + 1)}
+        for minute in minutes.intersection(range(_LATE, _LATE + _MINUTES)):
+            first = minute - _LATE
+            before, now, _ = _largest(usual[first : minute + ahead + 1])
+            had = max(actual[first : minute + 1])
+            extra = _rise(before, now, had) - max(0, had)
             came = actual[minute : minute + ahead + 1]
             if extra > 0 and _UNKNOWN not in came:
                 of_use = min(extra, max(0, max(came) - max(0, had)))
-                size = (soon - before).bit_length()
+                size = (now - before).bit_length()
                 needed[size] += of_use
                 idle[size] += extra - of_use
     return {size for size in needed if 0 < needed[size] >= _WORTH * idle[size]}
@@ -304,7 +331,7 @@ def _runs(levels: _Day) -> list[list[int]]:
 def _levels(runs: Any) -> array[int]:
     """The levels of the minutes of a day, of *runs*; what is none leaves it empty."""
     try:
-        pairs = [(int(level), int(minutes)) for level, minutes in runs]
+        pairs = [(max(_UNKNOWN, int(n)), int(minutes)) for n, minutes in runs]
         if sum(max(0, minutes) for _, minutes in pairs) == _MINUTES:
             return array("i", chain(*([level] * minutes for level, minutes in pairs)))
     except (TypeError, ValueError, OverflowError):
