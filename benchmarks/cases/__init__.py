@@ -19,6 +19,7 @@ MODULES = (
     "recovery",
     "policies",
     "pools",
+    "foresight",
     "workflows",
     "explain",
     "published",

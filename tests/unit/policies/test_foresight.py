@@ -244,7 +244,7 @@ def test_those_that_are_needed_again_before_others_had_started_stay():
 LOADS = st.lists(st.integers(0, 9), min_size=8, max_size=48)
 
 
-@settings(max_examples=20)
+@settings(max_examples=10, deadline=None)
 @given(LOADS, st.integers(0, 3), st.integers(4, 9))
 def test_where_nothing_recurs_it_decides_as_without(loads, least, most):
     """For two days, by chance; and for days of a load that never changes."""
@@ -406,6 +406,20 @@ def test_a_clock_that_jumps_for_a_while_spoils_nothing(jump):
     place.go(moment(days[-1], 1_340), moment(days[-1], 1_380))
     place.ahead = 0.0
     assert ready(place, 42) == 10
+
+
+def test_what_comes_between_two_looks_is_known_at_once():
+    """A burst of ten seconds, while the next look is not due yet."""
+    place = Place(lambda _at: 0, foresee="UTC", start=90)
+    for day in range(3):
+        place.go(moment(day, NINE - 30), moment(day, NINE))
+        for seconds, many in ((5, 10), (20, 0)):
+            place.now = place.wall = moment(day, NINE) + seconds
+            place.tasks = many
+            commands, _ = place.pool.tick(place, place.now)
+            assert len(commands) == (10 if many else 0)
+        place.go(moment(day, NINE + 1), moment(day, NINE + 60))
+    assert ready(place, 3) == 10
 
 
 def test_a_load_at_midnight():
