@@ -20,6 +20,7 @@ MODULES = (
     "recovery",
     "policies",
     "pools",
+    "foresight",
     "workflows",
     "explain",
     "published",

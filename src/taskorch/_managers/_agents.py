@@ -489,6 +489,7 @@ class AgentManager:
         settle: float = 300.0,
         interval: float = 10.0,
         wait: float = 10.0,
+        foresee: str | None = None,
     ) -> AgentPool:
         """
         Keep as many workers of a template as there is work for: see `AgentPool`.
@@ -516,6 +517,7 @@ class AgentManager:
             settle=settle,
             interval=interval,
             wait=wait,
+            foresee=foresee,
         )
         self._orch.drivers.add(pool)
         fleet.pools[type] = pool

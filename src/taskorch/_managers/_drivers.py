@@ -134,6 +134,12 @@ class View:
         fleet = self._fleet
         return "" if fleet is None else str(fleet.given_up.get(template, ""))
 
+    def kept(self, name: str) -> Any:
+        """The payload of the latest event of a name that is kept, or None."""
+        with self._kernel() as kernel:
+            event = kernel.retained.get(name)
+        return None if event is None else event.cargo.value
+
     @property
     def _fleet(self) -> Any:
         return None if self._rt is None else self._rt.fleet

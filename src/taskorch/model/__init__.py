@@ -57,6 +57,7 @@ from taskorch.model._checks import check_reward as check_reward
 from taskorch.model._checks import check_word as check_word
 from taskorch.model._checks import is_name as is_name
 from taskorch.model._checks import is_number as is_number
+from taskorch.model._checks import zone_of as zone_of
 from taskorch.model._explanation import Blocker as Blocker
 from taskorch.model._explanation import Estimate as Estimate
 from taskorch.model._explanation import Explanation as Explanation

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
+from datetime import UTC, tzinfo
 from typing import Any, TypeGuard, TypeVar, cast
 
 from taskorch._base.vocabulary import in_our_words, meant, remedy_of
@@ -139,3 +140,26 @@ def check_capabilities(capabilities: Iterable[str]) -> tuple[str, ...]:
             )
             raise InvalidTaskError(msg)
     return tuple(sorted(set(wanted)))
+
+
+def zone_of(name: object) -> tzinfo:
+    """
+    The zone of a name.
+
+    Raises:
+        InvalidTaskError: There is no such zone.
+    """
+    if name == "UTC":
+        return UTC
+    # Read from files, and by those alone who name a zone.
+    from zoneinfo import ZoneInfo, available_timezones  # noqa: PLC0415
+
+    try:
+        if isinstance(name, str):
+            return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        hint = meant(name, sorted(available_timezones()), "such as 'Europe/Berlin'")
+        msg = f"there is no zone {show(name)}"
+        raise InvalidTaskError(msg, hint=hint) from None
+    msg = f"a zone is named by a text, not {show(name)}"
+    raise InvalidTaskError(msg, hint="such as 'Europe/Berlin'")

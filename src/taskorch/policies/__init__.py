@@ -4,8 +4,9 @@ The policies that come with the library: a default for each protocol, and a seco
 1. They know the protocols and the model, and nothing of the kernel: whatever they can
    do, a class of yours can do.
 2. They keep no state that matters: each answer follows from the question and its
-   context. Three remember what may be lost at any time: SourceRegistry what it read
-   last, QuotaRetryHandler its tokens, Measured what tasks used.
+   context. Some remember what may be lost at any time: SourceRegistry what it read
+   last, QuotaRetryHandler its tokens, Measured what tasks used, what foresees when a
+   load came.
 3. Time is `context.now` and chance is `context.random`; they ask for no other.
 4. Every answer says why, in one short phrase with the numbers in it.
 5. tenacity is imported when a strategy of its is met, jsonschema when a schema is,
@@ -19,6 +20,8 @@ The policies that come with the library: a default for each protocol, and a seco
 - `_router`: which of them does it.
 - `_allocator`, `_shares`: who gets what: all or nothing, or a share; its sums.
 - `_measured`: who gets how much: what tasks of a type have used.
+- `_foreseeing`: the same, with room for a load that is expected.
+- `_rhythm`: which load recurs by the time of day.
 - `_retry`: whether and when to try again.
 - `_agent_pool`: how many workers of a type there are.
 - `_words`: how numbers stand in a reason.
@@ -31,6 +34,7 @@ from taskorch.policies._agent_pool import AgentPool as AgentPool
 from taskorch.policies._agent_pool import PoolSample as PoolSample
 from taskorch.policies._allocator import PoolAllocator as PoolAllocator
 from taskorch.policies._allocator import ProportionalAllocator as ProportionalAllocator
+from taskorch.policies._foreseeing import ForeseeingAllocator as ForeseeingAllocator
 from taskorch.policies._measured import Measured as Measured
 from taskorch.policies._queue import DeadlineQueue as DeadlineQueue
 from taskorch.policies._queue import FairShareQueue as FairShareQueue

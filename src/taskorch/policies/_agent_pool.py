@@ -1,7 +1,7 @@
 """
 How many workers of a type there are: more under load, fewer when they idle.
 
-Decisions: 0083, 0153.
+Decisions: 0083, 0153, 0237.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from itertools import count, islice
 from typing import Any, Final
 
 from taskorch._base.frozen import frozen
+from taskorch._base.limits import MAX_SECONDS
 from taskorch._base.visible import counted
 from taskorch.errors import InvalidTaskError
-from taskorch.events import Event, TaskReady
+from taskorch.events import AgentJoined, Event, TaskReady
 from taskorch.model import (
     AgentTemplate,
     ScalingDecision,
@@ -23,14 +24,21 @@ from taskorch.model import (
     check_fraction,
     check_seconds,
     is_label,
+    is_number,
     level_names,
     show,
 )
+from taskorch.policies._rhythm import Rhythm
 
 #: Decisions that are remembered.
 _KEPT: Final = 100
 #: Seconds between two looks where tasks are queued, at the least.
 _APART: Final = 0.1
+#: Workers whose start is remembered: the longest counts.
+_STARTS: Final = 20
+_MINUTE: Final = 60.0
+#: Seconds for which the journal keeps what was needed on a day.
+_KEPT_FOR: Final = 30 * 86_400.0
 
 
 @frozen
@@ -101,6 +109,73 @@ class Terminate:
         return (orchestrator if agents is None else agents).terminate(self.agent_id)
 
 
+@frozen
+class KeepLoad:
+    """
+    Command of a driver: have the journal keep what was needed on a day.
+
+    Attributes:
+        name: Of the event.
+        payload: What was needed.
+    """
+
+    name: str
+    payload: Any
+
+    def apply(self, orchestrator: Any, /) -> object:
+        """Do it."""
+        return orchestrator.emit(self.name, self.payload, keep=_KEPT_FOR)
+
+
+class _Foresight:
+    """What a pool expects: what was needed of it, and how long its workers start."""
+
+    def __init__(self, pool: str, zone: str, interval: float) -> None:
+        self._rhythm = Rhythm(pool, zone)
+        #: The event that keeps how long a worker starts.
+        self._start_event = f"{pool}/start"
+        self._interval = interval
+        #: When those were spawned that have not joined yet, and how long others took.
+        self.spawned: dict[str, float] = {}
+        self._starts: deque[float] = deque(maxlen=_STARTS)
+        self._has_recalled = False
+
+    def note_starts(self, view: Any, now: float) -> None:
+        """Note how long those have taken to start that have joined."""
+        if not self.spawned:
+            return
+        joined = {agent.name for agent in view.agents() if not agent.is_lost}
+        for name in joined.intersection(self.spawned):
+            self._starts.append(now - self.spawned.pop(name))
+
+    def note(self, view: Any, now: float, needed: int) -> list[KeepLoad]:
+        """Note how many are needed now; what the journal is to keep."""
+        if not self._has_recalled:
+            self._has_recalled = True
+            self._rhythm.recall(view.kept, view.wall)
+            start = view.kept(self._start_event)
+            if is_number(start, 0, MAX_SECONDS):
+                self._starts.append(start)
+        self._rhythm.note(view.wall, needed)
+        events = self._rhythm.to_keep(now)
+        if events and self._starts:
+            events.append((self._start_event, max(self._starts)))
+        return [KeepLoad(name, payload) for name, payload in events]
+
+    def wish(
+        self, wall: float, before: int, after: int, most: int, why: str
+    ) -> tuple[int, str]:
+        """How many there are to be, and why, where so many were without foresight."""
+        ahead = max(self._starts, default=0.0) + self._interval
+        # Who would be let go stays, if it is needed before another one had come.
+        for seconds, bound in ((ahead, most), (2 * ahead, min(before, most))):
+            expected = self._rhythm.expects(wall, seconds)
+            if expected is not None and min(bound, expected.level) > after:
+                words = f"expects {counted(expected.level, 'worker')} {expected.words}"
+                return min(bound, expected.level), f"{words}; {why}"
+        return after, why
+
+
 def _in_order(samples: Iterable[PoolSample], now: float) -> list[PoolSample]:
     """*samples* up to *now*, without those that are later than the next."""
     seen: list[PoolSample] = []
@@ -133,6 +208,11 @@ class AgentPool:
     the settling time at least. So a lower threshold is the price of fewer starts and
     ends: workers idle for longer. None that runs something is let go for it.
 
+    With `foresee`, it starts workers ahead of a load that recurs by the time of day, by
+    as long as a worker takes to start and an interval; and lets none go that is needed
+    again within twice that time. What recurs, `Rhythm` decides: where nothing does, it
+    is as without. What was needed is kept in the journal each quarter of an hour.
+
     Args:
         template: The type of its workers.
         min_agents: So many there are always.
@@ -143,6 +223,8 @@ class AgentPool:
         settle: The settling time: seconds before it shrinks.
         interval: Seconds between two looks, at the most.
         wait: Seconds within which a task that waits is to begin.
+        foresee: The name of the zone, such as `"Europe/Berlin"`, whose clocks show the
+            hours at which the load recurs; None: it foresees nothing.
 
     Raises:
         InvalidTaskError: A number is out of its range, or they contradict each other.
@@ -159,6 +241,7 @@ class AgentPool:
         settle: float = 300.0,
         interval: float = 10.0,
         wait: float = 10.0,
+        foresee: str | None = None,
     ) -> None:
         if not isinstance(template, AgentTemplate):
             msg = f"a pool is of an AgentTemplate, not of {show(template)}"
@@ -187,6 +270,13 @@ class AgentPool:
         self.settle: float = check_seconds("settle", settle)
         self.interval: float = check_seconds("interval", interval, zero=False)
         self.wait: float = check_seconds("wait", wait)
+        self.foresee = foresee
+        self._foresight: _Foresight | None = None
+        if foresee is not None:
+            self._foresight = _Foresight(self.name, foresee, self.interval)
+            if self.interval > _MINUTE:
+                msg = f"interval={self.interval:g}: foresee needs a look each minute"
+                raise InvalidTaskError(msg, hint="interval=10")
         template.has_named("")
         self._slots = template.max_concurrency
         self._names = frozenset(level_names(template.capabilities))
@@ -211,8 +301,8 @@ class AgentPool:
 
     @property
     def watches(self) -> Collection[type[Event]]:
-        """That a task is queued: it may find no slot."""
-        return (TaskReady,)
+        """That a task is queued: it may find no slot. And how soon a worker joins."""
+        return (TaskReady,) if self.foresee is None else (TaskReady, AgentJoined)
 
     def demand(self, samples: Iterable[PoolSample]) -> float:
         """
@@ -248,9 +338,8 @@ class AgentPool:
             f"load {load:.2f}: {last.running} running and {last.waiting} waiting "
             f"need {demand:.3g} of {counted(slots, 'slot')}"
         )
-        todo = last.running + last.waiting
-        needed = min(todo, demand / self.scale_up_threshold)
-        least = math.ceil(round(needed / self._slots, 6))
+        needed = self._needed(seen)
+        least = self._workers(needed)
         least = min(self.max_agents, max(self.min_agents, least))
         if last.agents < self.min_agents:
             return least, f"fewer than min_agents; {words}"
@@ -262,8 +351,20 @@ class AgentPool:
             words += ", and there are max_agents"
         return least, words
 
+    def _needed(self, seen: list[PoolSample]) -> float:
+        """Slots that there are to be: never more than tasks."""
+        last = seen[-1]
+        return min(
+            last.running + last.waiting, self.demand(seen) / self.scale_up_threshold
+        )
+
+    def _workers(self, slots: float) -> int:
+        return math.ceil(round(slots / self._slots, 6))
+
     def tick(self, view: Any, now: float) -> tuple[list[Any], float | None]:
         """See `taskorch.protocols.Driver`."""
+        if self._foresight is not None:
+            self._foresight.note_starts(view, now)
         is_due = now >= self._due
         again = self._next_look(view, now)
         if again > now:
@@ -288,25 +389,42 @@ class AgentPool:
             after, why = self._settled(before, after, why, now)
         elif after < before:
             after = before
-        given_up = view.given_up(self.template.name)
-        if given_up and after > before:
-            why = f"no more are spawned: {given_up}"
-            if not self.decisions or self.decisions[-1].reason != why:
-                self._note(now, before, before, why)
-            return [], self._due
-        if after != before:
-            self._note(now, before, after, why)
-        used_names = {agent.name for agent in every} | set(starting)
-        numbers = count(1)
-        free = (self.template.id_of(number) for number in numbers)
-        names = (name for name in free if name not in used_names)
-        spawned = islice(names, max(0, after - before))
-        commands: list[Any] = [Spawn(self.template, name) for name in spawned]
+        commands: list[Any] = []
+        if self._foresight is not None:
+            needed = self._workers(self._needed(_in_order(self._samples, now)))
+            commands = self._foresight.note(view, now, needed)
+            if is_due:
+                most = self.max_agents
+                after, why = self._foresight.wish(view.wall, before, after, most, why)
+        after = self._decided(view, before, after, why, now)
+        names = {agent.name for agent in every}.union(starting)
+        commands += self._spawns(names, after - before, now)
         # Those that run least go first; of equals, the latest.
         active.reverse()
         active.sort(key=lambda agent: agent.running)
         gone = active[: max(0, before - after)]
         return [*commands, *(Terminate(agent.name) for agent in gone)], self._due
+
+    def _decided(self, view: Any, before: int, after: int, why: str, now: float) -> int:
+        """How many there are to be, if any can be spawned; the decision is noted."""
+        given_up = view.given_up(self.template.name)
+        if given_up and after > before:
+            why = f"no more are spawned: {given_up}"
+            if not self.decisions or self.decisions[-1].reason != why:
+                self._note(now, before, before, why)
+            return before
+        if after != before:
+            self._note(now, before, after, why)
+        return after
+
+    def _spawns(self, used_names: set[str], many: int, now: float) -> list[Spawn]:
+        """Commands that spawn so many workers, of names that none has."""
+        free = (self.template.id_of(number) for number in count(1))
+        names = (name for name in free if name not in used_names)
+        spawned = [*islice(names, max(0, many))]
+        if self._foresight is not None:
+            self._foresight.spawned.update(dict.fromkeys(spawned, now))
+        return [Spawn(self.template, name) for name in spawned]
 
     def _next_look(self, view: Any, now: float) -> float:
         """When it looks next: *now*, if that is due, or if a task finds no slot."""
@@ -385,6 +503,7 @@ class AgentPool:
             settle=self.settle,
             interval=self.interval,
             wait=self.wait,
+            foresee=self.foresee,
         )
         copy.decisions = self.decisions
         return copy

@@ -89,6 +89,10 @@ class DriverView(Protocol):
         """Why workers of a template are not spawned any more, or ""."""
         ...
 
+    def kept(self, name: str) -> Any:
+        """The payload of the latest event of a name that is kept, or None."""
+        ...
+
 
 class Command(Protocol):
     """

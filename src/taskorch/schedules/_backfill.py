@@ -16,9 +16,8 @@ import attrs
 from taskorch._base.frozen import frozen
 from taskorch._base.limits import NS
 from taskorch._base.visible import counted
-from taskorch.model import some
+from taskorch.model import some, zone_of
 from taskorch.schedules._definition import Definition
-from taskorch.schedules._times import zone_of
 
 #: In which order the ticks of a backfill are run.
 ORDERS: Final = ("oldest", "newest")

@@ -34,8 +34,9 @@ from taskorch.model import (
     id_problem,
     made_id,
     show,
+    zone_of,
 )
-from taskorch.schedules._times import SlotTimes, moment_ns, slot_name, text_of, zone_of
+from taskorch.schedules._times import SlotTimes, moment_ns, slot_name, text_of
 from taskorch.workflows import Workflow, WorkflowFunction
 from taskorch.workflows._documents import CATCH_UP, OVERLAP, Timing
 from taskorch.workflows._functions import checked

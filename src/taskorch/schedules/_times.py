@@ -12,7 +12,7 @@ from typing import Any, Final
 from taskorch._base.limits import NS
 from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError
-from taskorch.model import show
+from taskorch.model import show, zone_of
 
 #: Names for what is often said.
 ALIASES: Final = {
@@ -287,29 +287,6 @@ def text_of(when: object) -> str:
         msg = f"{show(text)} never comes"
         raise InvalidTaskError(msg, hint="calendars end with the year 9999")
     return text
-
-
-def zone_of(name: object) -> tzinfo:
-    """
-    The zone of a name.
-
-    Raises:
-        InvalidTaskError: There is no such zone.
-    """
-    if name == "UTC":
-        return UTC
-    # Read from files, and by those alone who have schedules.
-    from zoneinfo import ZoneInfo, available_timezones  # noqa: PLC0415
-
-    try:
-        if isinstance(name, str):
-            return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        hint = meant(name, sorted(available_timezones()), "such as 'Europe/Berlin'")
-        msg = f"there is no zone {show(name)}"
-        raise InvalidTaskError(msg, hint=hint) from None
-    msg = f"a zone is named by a text, not {show(name)}"
-    raise InvalidTaskError(msg, hint="such as 'Europe/Berlin'")
 
 
 def moment_ns(name: str, value: object, zone: tzinfo) -> int | None:

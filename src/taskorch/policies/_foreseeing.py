@@ -1,0 +1,229 @@
+"""
+Who gets what of the pools, where a load is expected: room is left for it.
+
+Decision: 0237.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from taskorch._base.frozen import frozen
+from taskorch._base.members import has
+from taskorch.errors import InvalidTaskError, NotRunningError
+from taskorch.events import Event
+from taskorch.model import NO_RESOURCES, check_seconds
+from taskorch.policies._allocator import ProportionalAllocator
+from taskorch.policies._rhythm import Rhythm
+from taskorch.policies._words import amount
+from taskorch.protocols import (
+    Allocation,
+    AllocationRequest,
+    Context,
+    GrantsChunks,
+    GrantsWhole,
+    PoolView,
+    ResourceAllocator,
+)
+from taskorch.protocols._optional import check_policy
+
+#: Seconds for which the journal keeps what was held on a day.
+_KEPT_FOR: Final = 30 * 86_400.0
+_MINUTE: Final = 60.0
+#: Minutes without a question that are known, at the most: three days.
+_MOST_FILLED: Final = 3 * 24 * 60
+
+
+@frozen
+class _Left:
+    """What is left of a pool beside what is expected: see `PoolView`."""
+
+    name: str
+    total: float
+    free: float
+    used: float
+
+
+class ForeseeingAllocator:
+    """
+    A ResourceAllocator that leaves room for rigid requests that recur.
+
+    It learns, from the requests that it is asked about, how much of each pool rigid
+    tasks held in each minute. If a rise recurs by the time of day, and is due within
+    *ahead* seconds, elastic requests share what that leaves, but never get less than
+    their least. A load that is three minutes late is awaited no longer. Rigid requests
+    are granted as by *base*, at any time. What was held is kept in the journal each
+    quarter of an hour.
+
+    Args:
+        base: The allocator that is asked; None: `ProportionalAllocator()`.
+        ahead: Seconds in which elastic tasks reach a checkpoint, or end.
+        zone: The name of the zone whose clocks show the hours at which the load recurs.
+
+    Raises:
+        InvalidTaskError: *base* is no allocator, *ahead* no number of seconds, or there
+            is no such zone.
+    """
+
+    def __init__(
+        self,
+        base: ResourceAllocator | None = None,
+        *,
+        ahead: float = 600.0,
+        zone: str = "UTC",
+    ) -> None:
+        self.base: Any = ProportionalAllocator() if base is None else base
+        check_policy("base", self.base, ResourceAllocator)
+        self.ahead: float = check_seconds("ahead", ahead)
+        self.zone = zone
+        Rhythm("", zone)
+        #: By pool.
+        self._rhythms: dict[str, Rhythm] = {}
+        #: When it was asked last: until now no rigid task has started since.
+        self._asked: float | None = None
+        self._kept: Callable[[str], Any] = _nothing
+        self._orch: Any = None
+        #: Events that the journal is to keep: names and payloads.
+        self._due: deque[tuple[str, Any]] = deque()
+
+    @property
+    def rigid(self) -> bool:
+        """Whether *base* grants whole: see `GrantsWhole`."""
+        return bool(has(self.base, GrantsWhole) and self.base.rigid)
+
+    @property
+    def chunks(self) -> Mapping[str, float] | None:
+        """Those of *base*: see `GrantsChunks`."""
+        chunks: Mapping[str, float] | None
+        chunks = self.base.chunks if has(self.base, GrantsChunks) else None
+        return chunks
+
+    @property
+    def asks(self) -> tuple[Any, ...]:
+        """The allocator that it asks."""
+        return (self.base,)
+
+    def allocate(
+        self,
+        request: AllocationRequest,
+        pools: Mapping[str, PoolView],
+        context: Context,
+    ) -> Allocation:
+        """What *base* grants of what is left beside what is expected."""
+        held = self._held(pools, context)
+        if request.least is not None:
+            self._note(held, context.now)
+            left, words = self._left(request, pools, held, context.now)
+            answer = self.base.allocate(request, left, context)
+            if words and answer.granted is None:
+                return self._plainly(request, pools, context)
+            reason = "; ".join([answer.reason, *words])
+            return Allocation(answer.granted, reason, answer.reusable)
+        answer = self._plainly(request, pools, context)
+        for name, much in (answer.granted or NO_RESOURCES).items():
+            held[name] = held.get(name, 0.0) + much
+        self._note(held, context.now)
+        return answer
+
+    def _plainly(
+        self,
+        request: AllocationRequest,
+        pools: Mapping[str, PoolView],
+        context: Context,
+    ) -> Allocation:
+        answer: Allocation = self.base.allocate(request, pools, context)
+        return answer
+
+    def _left(
+        self,
+        request: AllocationRequest,
+        pools: Mapping[str, PoolView],
+        held: Mapping[str, float],
+        now: float,
+    ) -> tuple[dict[str, PoolView], list[str]]:
+        """The pools without what is expected, as far as *request* has its least."""
+        left, words = dict(pools), []
+        least, own = request.least or NO_RESOURCES, request.held or NO_RESOURCES
+        for name in set(request.resources).intersection(pools):
+            expected = self._rhythm(name, now).expects(now, self.ahead)
+            if expected is not None:
+                pool = pools[name]
+                room = max(0.0, pool.free + own[name] - least[name])
+                room = min(room, expected.level - held[name])
+                if room > 0:
+                    left[name] = _Left(
+                        name, pool.total - room, pool.free - room, pool.used
+                    )
+                    words.append(f"{amount(room)} {name} left free, {expected.words}")
+        return left, words
+
+    @staticmethod
+    def _held(pools: Mapping[str, PoolView], context: Context) -> dict[str, float]:
+        """What rigid tasks hold of each pool."""
+        held = {name: pool.used for name, pool in pools.items()}
+        for each in context.view.contenders():
+            for elastic in each.held:
+                for name, much in elastic.items():
+                    held[name] = held.get(name, 0.0) - much
+        return held
+
+    # -- what recurs ---------------------------------------------------------------
+
+    def _note(self, held: Mapping[str, float], now: float) -> None:
+        since = now if self._asked is None else self._asked
+        for name, much in held.items():
+            rhythm = self._rhythm(name, now)
+            # No rigid task has started meanwhile, or it would have been asked.
+            for minute in range(1, min(int((now - since) / _MINUTE), _MOST_FILLED) + 1):
+                rhythm.note(now - minute * _MINUTE, 0)
+            rhythm.note(now, math.ceil(round(much, 6)))
+            if self._orch is not None:
+                self._due += rhythm.to_keep(now)
+        self._asked = now
+
+    def _rhythm(self, pool: str, now: float) -> Rhythm:
+        rhythm = self._rhythms.get(pool)
+        if rhythm is None:
+            rhythm = self._rhythms[pool] = Rhythm(f"allocator/{pool}", self.zone)
+            rhythm.recall(self._kept, now)
+        return rhythm
+
+    # -- what is kept: see `Learns` ------------------------------------------------
+
+    def attach(self, orchestrator: Any) -> None:
+        """
+        Called by the orchestrator of which it becomes a part.
+
+        Raises:
+            InvalidTaskError: It is part of another one already.
+        """
+        if self._orch is not None:
+            msg = f"{self!r} learns for another orchestrator already"
+            raise InvalidTaskError(msg, hint="make a ForeseeingAllocator for each")
+        self._orch = orchestrator
+        orchestrator.signals.task_started.connect(self._keep)
+
+    def restore(self, kept: Callable[[str], Any]) -> None:
+        """Called at the start: know again what earlier incarnations have kept."""
+        self._kept = kept
+
+    def choice_of(self, task_id: str, attempt: int) -> None:
+        """Called as an attempt begins: it chose among nothing."""
+
+    def _keep(self, _event: Event) -> None:
+        """Have the journal keep what is due: `allocate` holds the lock."""
+        while self._due:
+            name, payload = self._due.popleft()
+            with suppress(NotRunningError):
+                self._orch.emit(name, payload, keep=_KEPT_FOR)
+
+    def __repr__(self) -> str:
+        return f"ForeseeingAllocator({self.base!r})"
+
+
+def _nothing(_name: str) -> None:
+    """Nothing is kept: there is no journal."""

@@ -1,0 +1,439 @@
+"""A pool of workers, and an allocator, that expect a load that recurs."""
+
+from datetime import date, datetime, timedelta
+from random import Random
+from types import SimpleNamespace
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from taskorch.errors import InvalidTaskError
+from taskorch.model import AgentTemplate
+from taskorch.policies import AgentPool
+
+WORKER = AgentTemplate("worker", capabilities={"x": 1}, handler=print)
+DAY = 86_400
+MINUTE = 60
+#: A Monday, at midnight.
+MONDAY = date(2026, 6, 1)
+NINE = 9 * 60
+
+
+class Place:
+    """
+    Workers that take so many seconds to start, and tasks that come and go by the clock.
+
+    `load` says how many tasks there are at a moment that clocks in `zone` show.
+    """
+
+    def __init__(self, load, *, start=90, zone="UTC", kept=None, **numbers):
+        self.load = load
+        self.start = start
+        self.zone = ZoneInfo(zone)
+        self.numbers = {"max_agents": 50, "interval": 30, "settle": 120} | numbers
+        self.kept_events = {} if kept is None else kept
+        #: Workers that have joined, and when others will.
+        self.there = set()
+        self.coming = {}
+        #: How far the system's clock is ahead.
+        self.ahead = 0.0
+        self.begin()
+
+    def begin(self):
+        """An incarnation begins."""
+        self.pool = AgentPool(WORKER, **self.numbers)
+        self.there.clear()
+        self.coming.clear()
+        return self
+
+    # What a pool sees.
+
+    def agents(self):
+        busy = self.tasks
+        for name in sorted(self.there):
+            running, busy = min(1, busy), max(0, busy - 1)
+            yield SimpleNamespace(
+                name=name, running=running, is_lost=False, is_draining=False
+            )
+
+    def waiting(self):
+        return {("x",): max(0, self.tasks - len(self.there))}
+
+    def starting(self, _template):
+        return list(self.coming)
+
+    def is_of(self, name, template):
+        return template.has_named(name)
+
+    def agent_totals(self, _template):
+        return 0, None
+
+    def given_up(self, _template):
+        return ""
+
+    def kept(self, name):
+        return self.kept_events.get(name)
+
+    def emit(self, name, payload, *, keep):
+        assert keep >= 28 * DAY
+        self.kept_events[name] = payload
+
+    # What commands do.
+
+    @property
+    def orchestrator(self):
+        def spawn(_template, config):
+            if self.start:
+                self.coming[config["id"]] = self.now + self.start
+            else:
+                self.there.add(config["id"])
+
+        agents = SimpleNamespace(spawn=spawn, terminate=self.there.discard)
+        return SimpleNamespace(agents=agents, emit=self.emit)
+
+    def go(self, first, last, seen=None):
+        """From one moment to another; *seen* is told how many there are."""
+        now = first
+        while now < last:
+            self.now, self.wall = now, now + self.ahead
+            joined = [name for name, at in self.coming.items() if at <= now]
+            for name in joined:
+                del self.coming[name]
+                self.there.add(name)
+            self.tasks = self.load(datetime.fromtimestamp(now, self.zone))
+            commands, _ = self.pool.tick(self, now)
+            for command in commands:
+                command.apply(self.orchestrator)
+            if seen is not None:
+                seen(len(self.there), len(self.coming))
+            now += 30
+        return self
+
+
+def moment(day, minute=0, zone="UTC"):
+    """When clocks show a minute of a day, counted from that Monday."""
+    on = MONDAY + timedelta(day)
+    at = datetime(on.year, on.month, on.day, tzinfo=ZoneInfo(zone))
+    return (at + timedelta(minutes=minute)).timestamp()
+
+
+def at_nine(at, many=10):
+    """Ten minutes from nine, from Monday to Friday."""
+    return many if at.weekday() < 5 and at.hour == 9 and at.minute < 10 else 0
+
+
+def ready(place, day, minute=NINE):
+    """How many have joined when clocks show nine; half an hour before it goes on."""
+    place.go(moment(day, minute - 30), moment(day, minute) + 1)
+    many = len(place.there)
+    place.go(moment(day, minute) + 30, moment(day, minute + 90))
+    return many
+
+
+def test_workers_are_there_when_a_load_comes_that_came_on_three_days():
+    place = Place(at_nine, foresee="UTC")
+    assert [ready(place, day) for day in range(5)] == [0, 0, 0, 10, 10]
+    (said,) = [d for d in place.pool.decisions if "at 09:00, as on 3" in d.reason]
+    assert said.reason.startswith(
+        "expects 10 workers at 09:00, as on 3 of 3 days from Monday to Friday; load"
+    )
+    assert (said.before, said.after) == (0, 10)
+    # As long before as a worker takes to start, and a look.
+    assert moment(3, NINE) - said.at == 120
+    # The next minutes are as they were without: none is started, none goes too late.
+    assert [d.after for d in place.pool.decisions][-2:] == [10, 0]
+
+
+def test_without_it_they_start_when_the_load_is_there():
+    place = Place(at_nine)
+    assert [ready(place, day) for day in range(5)] == [0] * 5
+
+
+def test_saturday_is_no_working_day():
+    place = Place(at_nine, foresee="UTC")
+    assert [ready(place, day) for day in range(4, 9)] == [0, 0, 0, 0, 0]
+    assert [ready(place, day) for day in range(9, 14)] == [10, 10, 10, 0, 0]
+    assert "days of weekends" not in str(place.pool.decisions)
+
+
+def test_weekends_are_compared_with_each_other():
+    place = Place(lambda at: at_nine(at - timedelta(5)), foresee="UTC")
+    days = [day for week in range(3) for day in (7 * week + 5, 7 * week + 6)]
+    assert [ready(place, day) for day in days] == [0, 0, 0, 10, 10, 10]
+    assert "as on 4 of 4 days of weekends" in place.pool.decisions[-2].reason
+
+
+def test_what_comes_on_mondays_is_expected_on_mondays():
+    place = Place(lambda at: at_nine(at) if at.weekday() == 0 else 0, foresee="UTC")
+    for week in range(5):
+        mine = [ready(place, 7 * week + day) for day in range(5)]
+        assert mine == [10 if week >= 3 else 0, 0, 0, 0, 0]
+    assert "at 09:00, as on 4 of 4 Mondays" in place.pool.decisions[-2].reason
+
+
+def test_a_load_that_does_not_come_is_awaited_for_three_minutes():
+    holiday = MONDAY + timedelta(7)
+    place = Place(lambda at: at_nine(at) * (at.date() != holiday), foresee="UTC")
+    for day in range(5):
+        ready(place, day)
+    counts = []
+    place.go(moment(7, NINE - 30), moment(7, NINE + 30), lambda *n: counts.append(n))
+    assert sum(there + coming > 0 for there, coming in counts) * 30 <= (3 + 3) * 60
+    assert max(there for there, _ in counts) == 10
+    # A holiday is no reason to be late on the day after.
+    assert [ready(place, day) for day in (8, 9)] == [10, 10]
+
+
+def test_a_rhythm_that_changes_is_forgotten_and_learnt():
+    """From nine to eleven: in the second week nobody comes at nine any more."""
+
+    def load(at):
+        late = at.date() >= MONDAY + timedelta(28)
+        return at_nine(at - timedelta(hours=2) if late else at)
+
+    place = Place(load, foresee="UTC")
+    weekdays = [7 * week + day for week in range(4) for day in range(5)]
+    assert [ready(place, day) for day in weekdays][3:] == [10] * 17
+    new = [7 * week + day for week in range(4, 8) for day in range(5)]
+    both = [(ready(place, day), ready(place, day, NINE + 120)) for day in new]
+    assert [eleven for _, eleven in both][4:] == [10] * 16
+    assert [nine for nine, _ in both][10:] == [0] * 10
+    assert sum(nine for nine, _ in both) <= 100
+
+
+def test_a_day_on_which_less_comes_is_not_taken_for_a_usual_one():
+    """Forty from nine, eighty from two; on a holiday nobody comes at two, either."""
+    holiday = MONDAY + timedelta(8)
+
+    def load(at):
+        usual = {9: 40, 14: 80}.get(at.hour, 40 if 9 < at.hour < 16 else 0)
+        return 0 if at.weekday() >= 5 or at.date() == holiday else usual
+
+    place = Place(load, foresee="UTC", max_agents=99)
+    for day in [0, 1, 2, 3, 4, 7]:
+        place.go(moment(day, 8 * 60), moment(day, 17 * 60))
+    assert "expects 80 workers at 14:00" in str(place.pool.decisions)
+    place.pool.decisions.clear()
+    place.go(moment(8, 8 * 60), moment(8, 17 * 60))
+    assert [d.after for d in place.pool.decisions if "at 14:00" in d.reason] == []
+
+
+def test_those_that_are_needed_again_before_others_had_started_stay():
+    """Two minutes of work, eight without; a start takes five."""
+
+    def load(at):
+        return 8 * (at.hour == 9 and at.minute % 10 < 2)
+
+    counts = {}
+    for foresee in (None, "UTC"):
+        place = Place(load, foresee=foresee, start=300, settle=30)
+        for day in range(4):
+            place.go(moment(day, NINE - 30), moment(day, NINE + 90))
+        seen = []
+        place.go(
+            moment(4, NINE + 10),
+            moment(4, NINE + 50),
+            lambda n, _, seen=seen: seen.append(n),
+        )
+        counts[foresee] = sum(n == 8 for n in seen) / len(seen)
+    assert counts["UTC"] > counts[None]
+
+
+LOADS = st.lists(st.integers(0, 9), min_size=8, max_size=48)
+
+
+@settings(max_examples=10, deadline=None)
+@given(LOADS, st.integers(0, 3), st.integers(4, 9))
+def test_where_nothing_recurs_it_decides_as_without(loads, least, most):
+    """For two days, by chance; and for days of a load that never changes."""
+    decisions = []
+    for foresee in (None, "UTC"):
+        place = Place(
+            lambda at: loads[int(at.timestamp() // 1_800) % len(loads)],
+            foresee=foresee,
+            min_agents=least,
+            max_agents=most,
+        )
+        for day in range(2):
+            place.go(moment(day, 60), moment(day, 180))
+        place.load = lambda _at: loads[0]
+        for day in range(3, 8):
+            place.go(moment(day, 240), moment(day, 270))
+        decisions.append(list(place.pool.decisions))
+    assert decisions[0] == decisions[1]
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.randoms(use_true_random=False), st.integers(0, 3), st.integers(4, 9))
+def test_there_are_never_more_than_the_most_nor_fewer_than_the_least(dice, least, most):
+    """Whatever recurs, with restarts anywhere."""
+    peaks = {dice.randint(NINE, NINE + 60): dice.randint(1, 30) for _ in range(3)}
+
+    def load(at):
+        minute = at.hour * 60 + at.minute
+        return max(many * (0 <= minute - of < 5) for of, many in peaks.items())
+
+    place = Place(load, foresee="UTC", min_agents=least, max_agents=most)
+
+    def seen(there, coming):
+        assert least <= there + coming <= most
+
+    for day in range(5):
+        place.go(moment(day, NINE - 10), moment(day, NINE + 70), seen)
+        if dice.random() < 0.3:
+            place.begin()
+    assert all(each.after <= most for each in place.pool.decisions)
+
+
+def test_chance_is_no_rhythm():
+    """Bursts at any time, for two weeks: what is started ahead is next to nothing."""
+    dice = Random(3)
+    bursts = {(day, dice.randrange(480, 720)) for day in range(14) for _ in range(6)}
+
+    def load(at):
+        day, minute = (at.date() - MONDAY).days, at.hour * 60 + at.minute
+        return 12 * any((day, minute - past) in bursts for past in range(3))
+
+    spent = {}
+    for foresee in (None, "UTC"):
+        place = Place(load, foresee=foresee)
+        seen = []
+        for day in range(14):
+            place.go(
+                moment(day, 470),
+                moment(day, 730),
+                lambda n, m, seen=seen: seen.append(n + m),
+            )
+        spent[foresee] = sum(seen)
+    assert spent["UTC"] <= 1.02 * spent[None]
+
+
+def test_a_restart_learns_the_same_from_the_journal():
+    """Each day it is another process, that knows what the earlier ones have kept."""
+    one = Place(at_nine, foresee="UTC")
+    other = Place(at_nine, foresee="UTC")
+    for day in range(5):
+        assert ready(one, day) == ready(other, day)
+        other.begin()
+    assert ready(other, 7) == 10
+    # How long a start takes is known, too.
+    said = [d for d in other.pool.decisions if "expects" in d.reason]
+    assert moment(7, NINE) - said[0].at == 120
+
+
+def test_a_restart_while_the_load_is_there():
+    place = Place(at_nine, foresee="UTC")
+    for day in range(3):
+        place.go(moment(day, NINE - 30), moment(day, NINE + 5))
+        place.begin()
+        place.go(moment(day, NINE + 6), moment(day, NINE + 60))
+    assert ready(place, 3) == 10
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        None,
+        3,
+        "levels",
+        [[1, 2]],
+        [[0, 1441]],
+        [[0, 1440, 1]],
+        [[1 << 80, 1440]],
+        [[0, -60], [0, 1440], ["x", 60]],
+        {"levels": []},
+    ],
+)
+def test_what_others_have_emitted_by_that_name_is_left_out(kept):
+    names = [f"pool/worker/{MONDAY + timedelta(day)}" for day in range(3)]
+    events = dict.fromkeys([*names, "pool/worker/start"], kept)
+    place = Place(at_nine, foresee="UTC", kept=events)
+    assert [ready(place, day) for day in range(3, 5)] == [0, 0]
+    # Nor does it make it wait for another day.
+    assert [ready(place, day) for day in range(7, 9)] == [0, 10]
+
+
+def test_days_on_which_it_was_off_are_unknown_and_not_without_load():
+    place = Place(at_nine, foresee="UTC")
+    for day in (0, 1, 2):
+        ready(place, day)
+    place.begin()
+    assert [ready(place, day) for day in (9, 10)] == [10, 10]
+    # An hour that is missing is unknown: two of the last four days are no rhythm yet.
+    other = Place(at_nine, foresee="UTC")
+    for day in (0, 1):
+        ready(other, day)
+    for day in (2, 3):
+        other.go(moment(day, NINE + 60), moment(day, NINE + 90))
+    assert ready(other, 4) == 0
+    assert ready(other, 7) == 10
+
+
+@pytest.mark.parametrize("day", [date(2026, 3, 23), date(2026, 10, 19)])
+def test_hours_are_those_that_clocks_show_where_summer_time_is(day):
+    """The clocks change on the Sunday after: nine is another hour of UTC then."""
+    shift = (day - MONDAY).days
+    for zone, after in (("Europe/Berlin", [10, 10]), ("UTC", [0, 0])):
+        place = Place(at_nine, zone="Europe/Berlin", foresee=zone)
+
+        def ready_in_berlin(day, place=place):
+            nine = moment(shift + day, NINE, "Europe/Berlin")
+            place.go(nine - 1_800, nine + 1)
+            many = len(place.there)
+            place.go(nine + 30, nine + 5_400)
+            return many
+
+        before = [ready_in_berlin(day) for day in range(5)]
+        assert before == [0, 0, 0, 10, 10]
+        place.go(
+            moment(shift + 6, 0, "Europe/Berlin"),
+            moment(shift + 6, 6 * 60, "Europe/Berlin"),
+        )
+        assert [ready_in_berlin(day) for day in (7, 8)] == after
+
+
+@pytest.mark.parametrize("jump", [-56 * 365 * DAY, 70 * 365 * DAY, -3 * 3_600])
+def test_a_clock_that_jumps_for_a_while_spoils_nothing(jump):
+    place = Place(at_nine, foresee="UTC")
+    days = [7 * week + day for week in range(6) for day in range(5)]
+    for day in days:
+        ready(place, day)
+        place.go(moment(day, 1_200), moment(day, 1_210))
+    place.go(moment(days[-1], 1_320), moment(days[-1], 1_330))
+    place.ahead = jump
+    place.go(moment(days[-1], 1_340), moment(days[-1], 1_380))
+    place.ahead = 0.0
+    assert ready(place, 42) == 10
+
+
+def test_what_comes_between_two_looks_is_known_at_once():
+    """A burst of ten seconds, while the next look is not due yet."""
+    place = Place(lambda _at: 0, foresee="UTC", start=90)
+    for day in range(3):
+        place.go(moment(day, NINE - 30), moment(day, NINE))
+        for seconds, many in ((5, 10), (20, 0)):
+            place.now = place.wall = moment(day, NINE) + seconds
+            place.tasks = many
+            commands, _ = place.pool.tick(place, place.now)
+            assert len(commands) == (10 if many else 0)
+        place.go(moment(day, NINE + 1), moment(day, NINE + 60))
+    assert ready(place, 3) == 10
+
+
+def test_a_load_at_midnight():
+    place = Place(lambda at: 6 * (at.hour == 0 and at.minute < 10), foresee="UTC")
+    many = [ready(place, day, 24 * 60) for day in range(4)]
+    assert many == [0, 0, 0, 6]
+    assert "at 00:00, as on 3 of 3 days" in str(place.pool.decisions)
+
+
+def test_what_cannot_be():
+    with pytest.raises(InvalidTaskError, match="no zone 'Europe/Berln'") as error:
+        AgentPool(WORKER, foresee="Europe/Berln")
+    assert "Europe/Berlin" in error.value.hint
+    with pytest.raises(InvalidTaskError, match="named by a text, not True"):
+        AgentPool(WORKER, foresee=True)
+    with pytest.raises(InvalidTaskError, match="a look each minute"):
+        AgentPool(WORKER, foresee="UTC", interval=61)
