@@ -161,8 +161,8 @@ def _listed(agents: Iterable[Mapping[str, Any]]) -> list[str]:
         )
         for one in agents
     ]
-    heads = "agent", "status", "runs", "type", "capabilities", "machine", "capacity"
-    heads = *heads, "why not"
+    place = "machine", "capacity"
+    heads = "agent", "status", "runs", "type", "capabilities", *place, "why not"
     return [table(heads, rows)] if rows else []
 
 
