@@ -109,7 +109,7 @@ def to_units(name: str, amount: object) -> int:
 @attrs.frozen(init=False, repr=False)
 class Resources(Mapping[str, float]):
     """
-    NamedUnits amounts: `Resources(cpu=2, memory_mb=512, licence=1)`.
+    Named amounts: `Resources(cpu=2, memory_mb=512, licence=1)`.
 
     A resource that is not named is 0. The usual names are `cpu` (cores),
     `memory_mb`, `disk_mb`, `bandwidth_mbps` and `gpu`; `cpus`, `cores`, `cpu_cores`,

@@ -38,6 +38,7 @@ from taskorch.errors import UnsatisfiableError
 from taskorch.frontends.agent import Abilities, Agent, progress, spent
 from taskorch.frontends.agent._line import Line, Refusal, ServiceAddress, Unreachable
 from taskorch.frontends.agent._runs import AgentRun
+from taskorch.model import NamedUnits
 from taskorch.recovery import RecoveryHandler
 from taskorch.runtime import machine_resources
 
@@ -1081,6 +1082,15 @@ def test_an_agent_has_what_its_machine_has_and_says_what_that_is(service, tmp_pa
         more = Task("program", program, requires=["sh"], resources={"cpu": 9_999})
         with pytest.raises(UnsatisfiableError, match="on agent far, is"):
             service.orch.submit_task(more)
+
+
+def test_an_agent_says_the_names_of_its_units(service):
+    names = {"gpu": NamedUnits("a", "b")}
+    show = Program(["sh", "-c", "printf %s $CUDA_VISIBLE_DEVICES"])
+    with running(service, capacity=names):
+        eventually(lambda: "far" in service.orch.agents.health())
+        task = Task("program", show, requires=["sh"], resources={"gpu": 2})
+        assert service.orch.submit_task(task).result(60).stdout_tail == "a,b"
 
 
 def test_what_a_template_says_of_its_workers_holds_for_those_that_join(

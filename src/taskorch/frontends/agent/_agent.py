@@ -85,13 +85,13 @@ class Agent:
         lease: float | None = None,
         drain: float = 0.0,
         grace: float = 5.0,
-        capacity: Mapping[str, float] | None = None,
+        capacity: Mapping[str, Any] | None = None,
     ) -> None:
-        has = Resources.of({} if capacity is None else capacity, "capacity")
+        has = Resources.of({} if capacity is None else capacity, "capacity", named=True)
         #: As it is now: what is said again is to be the same.
         self._capacity = {
-            **machine_resources(),
-            **has,
+            **_document(machine_resources()),
+            **_document(has),
             **dict.fromkeys(has.zeros, 0.0),
         }
         #: None: the service does not know what labels are.
@@ -576,6 +576,12 @@ class Agent:
         msg = f"the service does not take agent {self.name!r}: {error}"
         self._fault = InvalidTaskError(msg, hint=hint)
         self._is_to_end.set()
+
+
+def _document(resources: Resources) -> dict[str, Any]:
+    """*resources* as a message has them: of units with names, their names."""
+    units = {name: {"named": [*names]} for name, names in resources.named}
+    return {**resources, **units}
 
 
 def _shown(end: Mapping[str, Any]) -> str:
