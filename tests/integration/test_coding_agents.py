@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -111,10 +112,11 @@ def install(folder: Path, name: str, text: str) -> None:
 
 @pytest.fixture
 def programs(tmp_path, monkeypatch):
-    """The folder of programs that stands first on the PATH, where no agent is yet."""
+    """The folder that is the PATH: with git, and without any coding agent yet."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}/usr/bin{os.pathsep}/bin")
+    (folder / "git").symlink_to(str(shutil.which("git")))
+    monkeypatch.setenv("PATH", str(folder))
     monkeypatch.setenv("NOTES", str(tmp_path / "notes"))
     monkeypatch.setenv("STARTS", str(tmp_path / "starts"))
     return folder
