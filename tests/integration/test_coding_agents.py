@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -111,10 +113,11 @@ def install(folder: Path, name: str, text: str) -> None:
 
 @pytest.fixture
 def programs(tmp_path, monkeypatch):
-    """The folder of programs that stands first on the PATH, where no agent is yet."""
+    """The folder that is the PATH: with git, and without any coding agent yet."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}/usr/bin{os.pathsep}/bin")
+    (folder / "git").symlink_to(str(shutil.which("git")))
+    monkeypatch.setenv("PATH", str(folder))
     monkeypatch.setenv("NOTES", str(tmp_path / "notes"))
     monkeypatch.setenv("STARTS", str(tmp_path / "starts"))
     return folder
@@ -354,6 +357,7 @@ CHANGES = {
     "a new one is gone": ("os.remove('new.py')", ["new.py"]),
     "renamed": ("os.rename('c.py', 'f.py')", ["c.py", "f.py"]),
     "undone": ("subprocess.run(['git', 'checkout', '-q', 'b.py'])", ["b.py"]),
+    "only staged": ("subprocess.run(['git', 'add', 'b.py', 'new.py'])", []),
     "below": ("open('src/d.py', 'a').write('x')", ["src/d.py"]),
     "an odd name": ("open('a b\\u00fc.py', 'w')", ["a b\u00fc.py"]),
     "no UTF-8": ("open(b'\\xff.py', 'w')", ["\\xff.py"]),
@@ -376,6 +380,56 @@ def test_the_result_names_what_has_changed(
     spawn(orch, "claude", folder=project)
     result = do(orch, f"go\n!{code}").result(PATIENCE)
     assert result["changed"] == names
+
+
+def contents(project: Path) -> dict[str, bytes]:
+    """All files of the project, as they are."""
+    paths = (path for path in project.rglob("*") if ".git" not in path.parts)
+    return {
+        str(path.relative_to(project)): path.read_bytes()
+        for path in paths
+        if path.is_file()
+    }
+
+
+def some_change(draw: random.Random, names: list[str], number: int) -> str:
+    """What a runner may do to a file, as a line of Python."""
+    name, fresh = draw.choice([*names, "src/e.py"]), f"f{number}.py"
+    return draw.choice(
+        (
+            f"open({name!r}, 'w').write('{number}')",
+            f"open({name!r}, 'a').write('{number}')",
+            f"open({fresh!r}, 'w').write('{number}')",
+            f"os.path.exists({name!r}) and os.remove({name!r})",
+            f"os.path.exists({name!r}) and os.rename({name!r}, {fresh!r})",
+            f"subprocess.run(['git', 'add', '--all', {name!r}])",
+            f"subprocess.run(['git', 'add', '.']); {COMMIT[:-12]})",
+        )
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_has_changed_is_what_is_other_than_before(orch, programs, project, seed):
+    """Whatever was changed, staged and committed before, and by whom."""
+    install(programs, "claude", ONCE)
+    spawn(orch, "claude", folder=project)
+    draw = random.Random(seed)
+    for number in range(8):
+        before, head = contents(project), git(project, "rev-parse", "HEAD").strip()
+        changes = [
+            some_change(draw, sorted(before), 10 * number + n)
+            for n in range(draw.randrange(4))
+        ]
+        prompt = "\n".join(["go", *(f"!{change}" for change in changes)])
+        result = do(orch, prompt).result(PATIENCE)
+        after = contents(project)
+        names = {
+            name for name in {*before, *after} if before.get(name) != after.get(name)
+        }
+        names |= {
+            *git(project, "diff", "--name-only", "--no-renames", head, "HEAD").split()
+        }
+        assert result["changed"] == sorted(names), changes
 
 
 def test_names_are_of_the_folder(orch, programs, project):

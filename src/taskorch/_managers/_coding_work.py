@@ -157,7 +157,7 @@ class WorkFolder:
                 raise ValueError(msg)
         self.path = tree / prefix
 
-    def _snapshot(self) -> tuple[str, dict[str, Any]] | None:
+    def _snapshot(self) -> tuple[str, dict[str, tuple[int, ...]]] | None:
         """The commit, and the files that differ from it; None: git does not say."""
         words = ("--porcelain", "-z", "--no-renames", "--untracked-files=all")
         status = self._ask("status", *words, "--", ".")
@@ -165,10 +165,10 @@ class WorkFolder:
         if status is None or prefix is None:
             return None
         prefix = prefix.rstrip("\n")
-        files: dict[str, Any] = {}
+        files: dict[str, tuple[int, ...]] = {}
         for entry in filter(None, status.split("\0")):
             name = entry[3:].removeprefix(prefix)
-            files[name] = entry[:2], _stamp(self.path / name)
+            files[name] = _stamp(self.path / name)
         return (self._ask("rev-parse", "-q", "--verify", "HEAD") or "").strip(), files
 
     def _ask(self, *words: str) -> str | None:
@@ -194,12 +194,12 @@ def _git(folder: Path, *words: str) -> subprocess.CompletedProcess[bytes] | None
         return None
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """What is other once a file has been written; None: there is none."""
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What is other once a file has been written; empty: there is none."""
     try:
         stat = path.lstat()
     except OSError:
-        return None
+        return ()
     return stat.st_ctime_ns, stat.st_size, stat.st_ino
 
 
