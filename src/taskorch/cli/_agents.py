@@ -161,8 +161,10 @@ def _listed(agents: Iterable[Mapping[str, Any]]) -> list[str]:
         )
         for one in agents
     ]
-    heads = "agent", "status", "runs", "type", "capabilities", "machine", "capacity"
-    heads = *heads, "why not"
+    heads = (
+        *("agent", "status", "runs", "type", "capabilities"),
+        *("machine", "capacity", "why not"),
+    )
     return [table(heads, rows)] if rows else []
 
 
