@@ -296,8 +296,7 @@ def test_what_grows_after_a_failure_grows_on_workers_that_may_have_it():
 
     def work(task, context):
         sizes.append(context.allocation["memory_mb"])
-        if len(sizes) == 1:
-            add("here", 400)
+        orch.agents.drain("here", on=False)
         raise MemoryError
 
     def add(name, most):
@@ -305,6 +304,8 @@ def test_what_grows_after_a_failure_grows_on_workers_that_may_have_it():
 
     with TaskOrchestrator(resources={"memory_mb": 900}, retry_handler=handler) as orch:
         add("small", 100)
+        add("here", 400)
+        orch.agents.drain("here", "the first attempt is for the other one")
         elsewhere = far("aix", ["job"], capacity=Resources(memory_mb=800))
         orch.agents.join(elsewhere, Mailbox())
         task = Task("job", requires=HERE, resources={"memory_mb": 60})
