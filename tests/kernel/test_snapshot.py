@@ -687,6 +687,7 @@ def test_agents_are_as_they_joined():
             request=Resources(cpu=0.1),
             lease=0.1,
             breaker=Breaker(failures=3),
+            labels=("platform:linux", "python:3.12"),
         ),
         Agent("poor", capacity=Resources(), max_concurrency=1),
     ]
