@@ -221,6 +221,13 @@ class Recollection:
         """The facts about a run of a task, with what was kept of each, in order."""
         return list(self._journal.select((task_id,), self._rt.committed))
 
+    def entries_of(self, ids: Collection[str]) -> dict[str, list[Entry]]:
+        """The same about many, by their ids: the journal reads whole groups for it."""
+        entries: dict[str, list[Entry]] = {task_id: [] for task_id in ids}
+        for entry in self._journal.select(ids, self._rt.committed):
+            entries[entry[0][TASK_ID]].append(entry)
+        return entries
+
     def latest(self, stem: str) -> str:
         """The latest run of a task, by the id that all its runs have."""
         begin = numbered(stem)

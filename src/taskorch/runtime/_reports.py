@@ -793,8 +793,10 @@ def _statuses(
         ended = [work._row for work in works.values()]
         badly = [row.id for row in ended if row.state is not TaskState.COMPLETED]
         runtime.directory.recall(map(stem_of, badly), runtime.lock)
+        entries = runtime.directory.recovered.entries_of(works.keys())
         with runtime.lock:
             staleness = Staleness(runtime)
+            staleness.learn(entries)
             for work in works.values():
                 if work._row.state in TERMINAL:
                     _add(runtime, which, work, found, staleness)

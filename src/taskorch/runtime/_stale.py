@@ -14,7 +14,7 @@ Decisions: 0065, 0117, 0216.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
@@ -78,6 +78,11 @@ class Staleness:
         self._rt = rt
         self._found: dict[_Node, Cause | None] = {}
         self._kept: Kept | None = _kept(rt)
+
+    def learn(self, entries: Mapping[str, list[Entry]]) -> None:
+        """Take what the journal says of tasks: it need not be asked for each then."""
+        if self._kept is not None:
+            self._kept.learn(entries)
 
     def cause(self, work: Work) -> Cause | None:
         """Why the task of *work* is stale; None if it is not, or has a later run."""
@@ -330,6 +335,10 @@ class Kept:
         self._known: dict[str, list[Entry]] = {}
         #: What is known not to be stale.
         self._fresh: set[tuple[str, bool]] = set()
+
+    def learn(self, entries: Mapping[str, list[Entry]]) -> None:
+        """Take what the journal says of tasks, all of it, by their ids."""
+        self._known |= entries
 
     def is_latest(self, task_id: str) -> bool:
         """Whether a run of a task is the latest."""
