@@ -103,6 +103,7 @@ def test_what_was_measured_is_known_after_a_kill(tmp_path):
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env=env
     ) as process:
+        assert process.stdout is not None
         assert process.stdout.readline() == "measured\n"
         process.send_signal(signal.SIGKILL)
     happened = list(JournalReader(path).happened())

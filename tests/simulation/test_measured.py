@@ -64,7 +64,9 @@ def of(simulation, kind):
 
 
 def journal(simulation):
-    return simulation.world.journal
+    kept = simulation.world.journal
+    assert kept is not None
+    return kept
 
 
 NEEDS = st.lists(

@@ -100,8 +100,7 @@ class Measured:
         base = ProportionalAllocator() if base is None else base
         check_policy("base", base, ResourceAllocator)
         if has(base, Learns):
-            msg = f"base={show(base)} learns, and nothing would tell it what becomes of"
-            msg += " tasks"
+            msg = f"base={show(base)} learns by itself, and would be told of nothing"
             raise InvalidTaskError(msg, hint="Measured(ProportionalAllocator())")
         if not is_number(quantile, 0.01, 1):
             msg = f"quantile is a number from 0.01 to 1, not {show(quantile)}"

@@ -143,6 +143,7 @@ def test_never_above_the_request_and_never_below_the_quantile(
     )
     pools = {"memory_mb": FakePool("memory_mb", 1e7, 1e7)}
     answer = measured.allocate(request, pools, FakeContext(view=FakeView()))
+    assert answer.granted is not None
     granted, asked = answer.granted["memory_mb"], request.resources["memory_mb"]
     assert granted <= asked
     latest = sorted(used[-100:])

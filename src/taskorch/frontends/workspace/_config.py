@@ -165,8 +165,8 @@ class WorkspaceConfig:
         max_cpu: Cores of a task.
         max_memory_mb: MiB that one task may take.
         enforce: Whether programs are held to the cores and the memory of their tasks.
-        measured: Whether a program reserves the memory that others of its worker have
-            used, if that is less than its task says.
+        measured: Whether programs share the memory of this machine, and each reserves
+            what others of its worker have used, if that is less than its task says.
         grace: Seconds between asking a program to end and killing it.
     """
 
@@ -228,8 +228,8 @@ class LimitsEntry:
         max_cpu_per_agent: Cores of a task.
         max_memory_gb: GiB of a task.
         enforce: Whether a program is ended that takes more than its task says.
-        measured: Whether a program reserves the memory that others of its worker have
-            used, if that is less than its task says.
+        measured: Whether programs share the memory of this machine, and each reserves
+            what others of its worker have used, if that is less than its task says.
     """
 
     max_concurrent_agents: int = field(COUNT, default=10)

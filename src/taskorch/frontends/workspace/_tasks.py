@@ -10,6 +10,7 @@ from taskorch.frontends.workspace._config import AgentProgram, WorkspaceConfig
 from taskorch.frontends.workspace._task_file import TaskFile
 from taskorch.model import Resources, Task
 from taskorch.policies import Measured
+from taskorch.runtime import machine_resources
 
 #: Attempts besides tasks: each runs its program as a task of its own, and there are
 #: gates.
@@ -24,6 +25,10 @@ def orchestrator_for(config: WorkspaceConfig) -> TaskOrchestrator:
         "cpu": config.max_cpu * config.max_agents,
         "memory_mb": config.max_memory_mb * config.max_agents,
     }
+    if config.measured:
+        # What is asked for may be more than there is: what is granted is not.
+        memory_mb = machine_resources().get("memory_mb", pools["memory_mb"])
+        pools["memory_mb"] = max(memory_mb, config.max_memory_mb)
     for name, rule in config.phases.items():
         if rule.limit is not None:
             pools[f"phase {name}"] = rule.limit
