@@ -212,7 +212,8 @@ class TaskOrchestrator:
         durability: Of a journal by its path: `"power"` survives a loss of power;
             `"process"` only the death of the process, but is much faster.
         resources: The resource pools; None is this machine's `cpu`, `memory_mb`,
-            `disk_mb` and `bandwidth_mbps`, as far as known.
+            `disk_mb`, `bandwidth_mbps` and `gpu`, as far as known. Units may have
+            names: see `NamedUnits`. `{"gpu": "found"}` names the GPUs, or raises.
         concurrency: Attempts that run at once.
         executors: Executors of your own, by name: of `concurrent.futures`, or each an
             `AttemptExecutor`. A number for `"process"` is the most worker processes,
@@ -590,7 +591,7 @@ class TaskOrchestrator:
         *,
         capabilities: Iterable[str] = (),
         max_concurrency: int | None = _BY_KIND,
-        capacity: Resources | Mapping[str, float] | None = None,
+        capacity: Resources | Mapping[str, Any] | None = None,
         request: Resources | Mapping[str, float] | None = None,
         executor: str = "auto",
         breaker: Breaker | None = None,
