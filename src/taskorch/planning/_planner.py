@@ -585,8 +585,8 @@ class Planner:
         """
         capabilities = sorted({c for agent in means.agents for c in agent.capabilities})
         labels = {label for agent in means.agents for label in agent.labels}
-        known = labels.union(capabilities)
-        missing = [need for need in request.requirements if need not in known]
+        offered = labels.union(capabilities)
+        missing = [need for need in request.requirements if need not in offered]
         if missing and capabilities:
             near = guess(missing[0], capabilities)
             msg = f"no agent has what request {request.id!r} requires: "

@@ -373,8 +373,8 @@ class AgentPool:
         mine = [agent for agent in every if view.is_of(agent.name, self.template)]
         active = [agent for agent in mine if not agent.is_draining]
         if mine:
-            known = self._labels or frozenset()
-            self._labels = known.union(*(agent.labels for agent in mine))
+            labels = self._labels or frozenset()
+            self._labels = labels.union(*(agent.labels for agent in mine))
         starting = view.starting(self.template.name)
         if self._is_passing:
             self._samples.pop()

@@ -76,8 +76,8 @@ def _missing(task: Task, needs: Sequence[str], agents: Sequence[AgentView]) -> s
         labels = [need for need in unknown if is_label(need)]
         if labels:
             keys = {label.partition(":")[0] for label in labels}
-            known = sorted(each for each in offered if each.partition(":")[0] in keys)
-            others = f": there is {', '.join(known)}" if known else ""
+            machines = sorted(n for n in offered if n.partition(":")[0] in keys)
+            others = f": there is {', '.join(machines)}" if machines else ""
             faults.append(f"no agent is on a machine with {named(labels)}{others}")
         return "; ".join(faults)
     lacks = [(name, [need for need in needs if need not in has[name]]) for name in has]

@@ -19,7 +19,6 @@ from collections.abc import (
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
-from pathlib import Path
 from time import monotonic
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
@@ -242,19 +241,21 @@ def _bandwidth_mbps() -> float | None:
     has one that it shares with the interface that it is a part of.
     """
     try:
-        interfaces = list(Path(_NETWORK).iterdir())
+        # `pathlib` would be imported for this alone.
+        names = os.listdir(_NETWORK)  # noqa: PTH208
     except OSError:
         return None
     total = 0
-    for interface in interfaces:
+    for name in names:
+        interface = f"{_NETWORK}/{name}"
         speed = _read(f"{interface}/speed").strip()
         if (
             # One that does not know says nothing, or -1; some say that in 32 bits.
             speed.isdigit()
             and 0 < int(speed) < _UNKNOWN_SPEED
             and _read(f"{interface}/operstate").strip() == "up"
-            and (interface / "device").exists()
-            and not (interface / "device" / "physfn").exists()
+            and os.path.exists(f"{interface}/device")  # noqa: PTH110 - as above
+            and not os.path.exists(f"{interface}/device/physfn")  # noqa: PTH110
         ):
             total += int(speed)
     return float(total) if total else None
