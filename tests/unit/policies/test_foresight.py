@@ -417,7 +417,8 @@ def test_what_comes_between_two_looks_is_known_at_once():
             place.now = place.wall = moment(day, NINE) + seconds
             place.tasks = many
             commands, _ = place.pool.tick(place, place.now)
-            assert len(commands) == (10 if many else 0)
+            spawned = [each for each in commands if hasattr(each, "template")]
+            assert len(spawned) == (10 if many else 0)
         place.go(moment(day, NINE + 1), moment(day, NINE + 60))
     assert ready(place, 3) == 10
 
