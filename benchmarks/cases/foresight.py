@@ -122,12 +122,12 @@ def _bursts(days: int, random: Random) -> Iterator[tuple[float, float]]:
 
 
 def _drift(days: int, random: Random) -> Iterator[tuple[float, float]]:
-    """From a task in three minutes to six in one, at a rate that wanders."""
+    """From a task in ten minutes to two in one, at a rate that wanders."""
     level, levels = 3.0, []
     for _ in range(24 * days + 1):
         level = min(6.0, max(0.3, level + random.gauss(0, 0.6)))
-        levels.append(level / 60)
-    for at in _by_chance(lambda at: levels[int(at // _HOUR)], 0.1, days, random):
+        levels.append(level / 180)
+    for at in _by_chance(lambda at: levels[int(at // _HOUR)], 1 / 30, days, random):
         yield at, 60
 
 

@@ -39,7 +39,7 @@ _MOST_FILLED: Final = 3 * 24 * 60
 
 
 @frozen
-class _Left:
+class _NarrowedPool:
     """What is left of a pool beside what is expected: see `PoolView`."""
 
     name: str
@@ -117,8 +117,8 @@ class ForeseeingAllocator:
         held = self._held(pools, context)
         if request.least is not None:
             self._note(held, context.now)
-            left, words = self._left(request, pools, held, context.now)
-            answer = self.base.allocate(request, left, context)
+            narrowed, words = self._narrowed(request, pools, held, context.now)
+            answer = self.base.allocate(request, narrowed, context)
             if words and answer.granted is None:
                 return self._plainly(request, pools, context)
             reason = "; ".join([answer.reason, *words])
@@ -138,7 +138,7 @@ class ForeseeingAllocator:
         answer: Allocation = self.base.allocate(request, pools, context)
         return answer
 
-    def _left(
+    def _narrowed(
         self,
         request: AllocationRequest,
         pools: Mapping[str, PoolView],
@@ -146,7 +146,7 @@ class ForeseeingAllocator:
         now: float,
     ) -> tuple[dict[str, PoolView], list[str]]:
         """The pools without what is expected, as far as *request* has its least."""
-        left, words = dict(pools), []
+        narrowed, words = dict(pools), []
         least, own = request.least or NO_RESOURCES, request.held or NO_RESOURCES
         for name in set(request.resources).intersection(pools):
             expected = self._rhythm(name, now).expects(now, self.ahead)
@@ -155,11 +155,11 @@ class ForeseeingAllocator:
                 room = max(0.0, pool.free + own[name] - least[name])
                 room = min(room, expected.level - held[name])
                 if room > 0:
-                    left[name] = _Left(
+                    narrowed[name] = _NarrowedPool(
                         name, pool.total - room, pool.free - room, pool.used
                     )
                     words.append(f"{amount(room)} {name} left free, {expected.words}")
-        return left, words
+        return narrowed, words
 
     @staticmethod
     def _held(pools: Mapping[str, PoolView], context: Context) -> dict[str, float]:

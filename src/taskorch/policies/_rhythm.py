@@ -161,11 +161,11 @@ class Rhythm:
         if not level or not self._counts(is_weekday, on, last - minute, now - before):
             return None
         levels = [each[at] for each in self._earlier(is_weekday, on)]
-        known = sum(each != _UNKNOWN for each in levels)
+        compared = sum(each != _UNKNOWN for each in levels)
         which = date.fromordinal(on).strftime("%A") + "s" if is_weekday else _kind(on)
         words = f"at {at // 60:02}:{at % 60:02}, as on"
         many = sum(each >= now for each in levels)
-        return Expected(level, f"{words} {many} of {known} {which}")
+        return Expected(level, f"{words} {many} of {compared} {which}")
 
     def _levels(self, day: int, first: int, last: int) -> _Day:
         """What was needed from one minute of *day* to another."""
@@ -261,9 +261,9 @@ def _usual(days: Sequence[_Day], misses: int, fewest: int) -> _Day:
         return [sorted(levels)[misses] for levels in minutes]
     usual = []
     for levels in minutes:
-        known = sorted(level for level in levels if level != _UNKNOWN)
-        least = misses if len(known) == len(days) else 0
-        usual.append(known[least] if len(known) >= fewest else _UNKNOWN)
+        ranked = sorted(level for level in levels if level != _UNKNOWN)
+        least = misses if len(ranked) == len(days) else 0
+        usual.append(ranked[least] if len(ranked) >= fewest else _UNKNOWN)
     return usual
 
 
@@ -302,8 +302,8 @@ def _foretold(days: Sequence[_Day], ahead: int) -> set[int]:
     """
     needed: Counter[int] = Counter()
     idle: Counter[int] = Counter()
-    # A day begins as it ends: what comes at midnight is foretold, too.
-    days = [[*day[-_LATE:], *day, *day[:ahead]] for day in days]
+    # A day ends as it begins: what comes at midnight is foretold, too.
+    days = [[*day, *day[: ahead + _LATE]] for day in days]
     for place, actual in enumerate(days):
         others = [*days[:place], *days[place + 1 :]]
         usual = _usual(others, len(days) // _MOST, _FEWEST - 1)
