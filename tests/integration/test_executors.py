@@ -331,6 +331,20 @@ def named_of_context(name):
     return getattr(taskorch.current_context(), name)
 
 
+def spend(tokens):
+    taskorch.current_context().spent(tokens=tokens)
+
+
+def test_who_cannot_say_what_it_spends_is_told_and_counts_whole(orch):
+    with orch.budget("release", tokens=100) as budget:
+        needs = {"tokens": 20}
+        task = Task.call(spend, 3, executor="cpu", resources=needs)
+        error = orch.submit_task(task).exception(PATIENCE)
+    assert isinstance(error, NotRunningError)
+    assert "context.spent() does not reach" in str(error)
+    assert budget.usage.spent == {"tokens": 20}
+
+
 @pytest.mark.parametrize("name", ["workflow", "aio"])
 def test_what_a_process_lacks_of_the_context_is_said(orch, name):
     wf = taskorch.Workflow("w")

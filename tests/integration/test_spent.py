@@ -134,7 +134,7 @@ def test_only_who_draws_on_a_budget_is_asked(orch):
     nested = (
         "import sys; from taskorch import TaskOrchestrator, Task\n"
         "with TaskOrchestrator() as orch:\n"
-        f"    task = Task.program([sys.executable, '-c', {script!r}])\n"
+        f"    task = Task.program([sys.executable, '-c', {script!r}], inherit_env=True)\n"
         "    print(orch.submit_task(task).result().stdout_tail)"
     )
     with orch.budget("release", tokens=100):

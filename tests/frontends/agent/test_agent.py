@@ -346,15 +346,14 @@ def test_a_function_elsewhere_says_what_it_has_spent(service):
     spent(tokens=1)
 
 
-def test_an_agent_that_is_lost_has_spent_all_that_it_reserved(service):
-    script = "echo '{\"tokens\": 3}' >$TASKORCH_SPENT; sleep 600"
+def test_an_agent_that_is_lost_has_spent_all_that_it_reserved(service, tmp_path):
+    began = tmp_path / "began"
+    script = f"echo '{{\"tokens\": 3}}' >$TASKORCH_SPENT; touch {began}; sleep 600"
     with service.orch.budget("release", tokens=1_000) as budget:
-        task = sh(script, resources={"tokens": 20}, id="t")
         with running(service):
+            task = sh(script, resources={"tokens": 20}, id="t")
             service.orch.submit_task(task)
-            eventually(
-                lambda: service.orch.get_task_status("t").state.value == "running"
-            )
+            eventually(began.exists)
         assert service.orch.agents.is_lost("far")
         eventually(lambda: budget.usage.spent == {"tokens": 20})
         service.orch.cancel_task("t")

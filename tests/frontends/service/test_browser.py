@@ -661,6 +661,16 @@ def test_agents_say_why_they_get_nothing_and_alerts_what_they_do(browser):
             page.wait_for_selector("td:text-is('completed: 1, failed: 0')")
 
 
+def test_budgets_say_what_is_spent(browser):
+    with shown() as service:
+        budget = service.orch.budget("release", tokens=100)
+        task = Task.call(int, resources={"tokens": 30}, budget=budget.name)
+        service.orch.submit_task(task).result(PATIENCE)
+        with opened(browser, service, "agents") as page:
+            page.wait_for_selector("meter[aria-label='release: tokens spent']")
+            page.wait_for_selector("td:text-is('70')")
+
+
 def test_tasks_are_found_and_the_address_says_which(browser):
     with shown() as service:
         for number in range(3):

@@ -71,7 +71,7 @@ def test_they_are_said_as_json():
     said = json.loads(json.dumps(stats(states(running=1)).to_dict()))
     assert said["state_machine"]["running"] == 1
     assert said["agents"]["local"]["used"] == {}
-    assert said["resources"] == {"cpu": {"total": 4.0, "used": 0.5}}
+    assert said["resources"] == {"cpu": {"total": 4.0, "used": 0.5, "spent": None}}
     check = {"component": "journal", "status": "ok", "detail": "there"}
     health = Health("ok", live=True, ready=False, checks=(HealthCheck(**check),))
     assert json.loads(json.dumps(health.to_dict())) == {

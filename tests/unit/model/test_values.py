@@ -13,6 +13,7 @@ from taskorch.model import (
     TERMINAL,
     Agent,
     Blocker,
+    BudgetUsage,
     Call,
     Explanation,
     Performance,
@@ -30,6 +31,7 @@ from taskorch.model import (
     id_problem,
     named,
     task_of_call,
+    units_in,
 )
 
 
@@ -287,3 +289,40 @@ def test_a_task_of_a_class_of_its_own_is_called_with_options():
 
     assert type(report) is Report
     assert (report.type, report.priority) == ("print", 3)
+
+
+def test_a_budget_says_how_it_stands():
+    def budget(spent, held=0.0, **fields):
+        amounts = {"tokens": 10.0}, {"tokens": spent}, {"tokens": held}
+        return BudgetUsage("release", *amounts, **fields)
+
+    assert budget(7, 1).state == "ok"
+    assert budget(8, is_low=True).state == "low"
+    assert budget(8, is_low=True, question="q").state == "exhausted"
+    assert budget(10, is_low=True).state == "exhausted"
+    assert budget(12, is_low=True, is_open=True).state == "open"
+    assert str(budget(7, 1, parent="all")) == (
+        "release (part of all): ok; 7 of 10 tokens spent, 1 reserved, 2 left"
+    )
+    assert str(budget(12)) == "release: exhausted; 12 of 10 tokens spent, 0 left"
+    assert budget(7, 1).to_dict()["left"] == {"tokens": 2}
+
+
+@pytest.mark.parametrize(
+    ("line", "units"),
+    [
+        (b'{"tokens": 1.5, "eur": 0}', (("eur", 0), ("tokens", 1_500_000))),
+        (b'{"tokens": 1e-9}', (("tokens", 1),)),
+        (b"{}", ()),
+        (b'{"tokens": -1}', None),
+        (b'{"tokens": 1e99}', None),
+        (b'{"tokens": Infinity}', None),
+        (b'{"tokens": {"a": 1}}', None),
+        (b'{"self": "x"}', None),
+        (b"\xff", None),
+        (b"[1]", None),
+        (b"[" * 100_000, None),
+    ],
+)
+def test_a_line_has_amounts_or_none(line, units):
+    assert units_in(line) == units

@@ -113,7 +113,7 @@ export async function agentsPage() {
     keep[3](rules, () => table(["Alert", "Of", "State", "Severity", "Since", "!Measured", "!What is done"], rules.alerts.map((each) => [
       each.name, name(each.subject || "all"), state(each.state), each.severity, each.since ? when(each.since) : "–", name(each.message || "–"),
       name(each.action || "–")]), rules.watched ? "There are no rules." : "No alerts are watched: the first use of orch.alerts begins it."));
-    keep[4](spent, () => table(["Budget", "Of", "State", "Spent", "#Spent", "#Reserved", "#Left", "#There is", "!Part of"],
+    keep[4](spent, () => table(["Budget", "Of", "State", "Share", "#Spent", "#Reserved", "#Left", "#There is", "!Part of"],
       spent.budgets.flatMap((each) => Object.entries(each.total).map(([what, total]) => [
         name(each.name), name(what), each.question ? link("questions", "", each.state) : each.state, meter(each.spent[what], total, `${each.name}: ${what} spent`),
         amount(each.spent[what]), amount(each.reserved[what]), amount(each.left[what]), amount(total), name(each.parent || "–")])),
