@@ -13,7 +13,7 @@ import attrs
 
 from taskorch.errors import DuplicateTaskError
 from taskorch.kernel import Claim, Effect, Kernel, Spec, TaskRow, Terms
-from taskorch.model import Units
+from taskorch.model import UnitNames, Units
 from taskorch.model._ids import run_of
 
 
@@ -117,6 +117,7 @@ class ChangePools:
 
     totals: Units
     gone: tuple[str, ...] = ()
+    named: UnitNames = ()
 
 
 @attrs.frozen
@@ -256,7 +257,7 @@ def apply(kernel: Kernel, command: Command, now: int) -> None:  # noqa: C901, PL
         case ExpireTasks():
             kernel.expire(command.older_than_ns, now)
         case ChangePools():
-            kernel.change_pools(command.totals, now, command.gone)
+            kernel.change_pools(command.totals, now, command.gone, command.named)
         case ChangeQuotas():
             kernel.change_quotas(command.quotas, now)
         case Allocate():

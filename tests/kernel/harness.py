@@ -53,6 +53,7 @@ from taskorch.kernel._rows import RowExtra
 from taskorch.model import (
     Agent,
     Explanation,
+    Named,
     Quota,
     Resources,
     TaskState,
@@ -439,11 +440,13 @@ class Machine:
         changes = tuple((*quota.subject, quota.limits) for quota in quotas)
         return self.do(ChangeQuotas(changes))
 
-    def change_pools(self, *, gone: tuple[str, ...] = (), **totals: float) -> list[str]:
+    def change_pools(
+        self, *, gone: tuple[str, ...] = (), **totals: float | Named
+    ) -> list[str]:
         """Let there be so much; ids of what starts."""
         said = Resources(**totals)
         units = (*said.units, *((name, 0) for name in said.zeros))
-        return self.do(ChangePools(units, gone))
+        return self.do(ChangePools(units, gone, said.named))
 
     def allocate(
         self, allocation_id: str, owner: str = "ann", **amounts: float

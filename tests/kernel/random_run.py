@@ -1,6 +1,7 @@
 """Long runs of random commands, from a seed; as a program, it prints the facts."""
 
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from random import Random
 from typing import Any
@@ -76,6 +77,11 @@ def _free(policies: Policies, name: str) -> int:
 
 class Run:
     """A machine, and the dice."""
+
+    #: What tasks ask for.
+    resources: tuple[Resources, ...] = RESOURCES
+    #: What there is in the end.
+    last: Mapping[str, Any] = {"cpu": 4, "gpu": 1, "memory_mb": 3}
 
     def __init__(
         self, dice: Random, *, ranks: bool | None = None, backfills: bool = False
@@ -165,7 +171,7 @@ class Run:
                     type=dice.choice(NAMES),
                     after=dice.choices(known, k=many) if known else (),
                     priority=dice.choice([0, 0, 0, 1, -1]),
-                    resources=dice.choice(RESOURCES),
+                    resources=dice.choice(self.resources),
                     requires=dice.choice(NEEDS),
                     timeout_ns=dice.choice([None, None, SEC, 10 * SEC]),
                     idempotent=dice.random() < 0.8,
@@ -289,7 +295,7 @@ class Run:
                 priority=dice.randint(-2, 2),
                 not_before=dice.choice([None, now, now + 4 * SEC]),
                 deadline=dice.choice([None, now, now + SEC, now + 30 * SEC]),
-                resources=dice.choice(RESOURCES),
+                resources=dice.choice(self.resources),
                 requires=dice.choice(NEEDS),
                 timeout_ns=dice.choice([None, SEC, 10 * SEC]),
                 idempotent=dice.random() < 0.8,
@@ -594,7 +600,7 @@ class Run:
             machine.release(name)
         machine.change_quotas(*(Quota(type=name) for name in NAMES))
         machine.change_quotas(Quota(owner="ann"), Quota(workflow="r"))
-        machine.change_pools(cpu=4, gpu=1, memory_mb=3)
+        machine.change_pools(**self.last)
         plenty = Resources(cpu=9, gpu=9, licence=9, memory_mb=9)
         machine.agent("all", "x", "y", "z", capacity=plenty)
         for _ in range(1_000):

@@ -220,7 +220,7 @@ def _try(
         )
         granted, refusal, keep_alloc = answer
         if granted and not _has_units(kernel, agent, granted, asked):
-            granted, refusal = None, "no unit has as much free as it would grant"
+            granted, refusal = None, _shortages.NO_UNIT
         if granted is not None:
             if (
                 keep_route

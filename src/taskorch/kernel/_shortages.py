@@ -14,7 +14,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from taskorch.kernel import _backfill, _breakers, _budgets, _limits, _scopes
+from taskorch.kernel import (
+    _backfill,
+    _breakers,
+    _budgets,
+    _limits,
+    _scopes,
+    _units,
+)
 from taskorch.kernel._application import agent_of
 from taskorch.kernel._rows import (
     LOCAL,
@@ -33,6 +40,8 @@ from taskorch.model import TASKS, TaskState, Units
 
 _QUEUED: Final = TaskState.QUEUED
 _RUNNING: Final = TaskState.RUNNING
+#: Why nothing starts with what an allocator has granted: in the place of its word.
+NO_UNIT: Final = "no unit has as much free as it would grant"
 
 
 def match(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
@@ -371,6 +380,7 @@ def _refusal_with(
 ) -> str | None:
     """Why the allocator refuses, if as much were free as *freed* lack; or None."""
     need = in_pools(kernel, without_quotas(_limits.wanted(row.bucket, agent)))
+    freed = tuple(freed)
     for short in freed:
         kernel.pools[short.name].used -= short.missing
     try:
@@ -378,4 +388,8 @@ def _refusal_with(
     finally:
         for short in freed:
             kernel.pools[short.name].used += short.missing
-    return None if granted is not None else why or "no reason given"
+    if granted is None:
+        return why or "no reason given"
+    names = [short.name for short in freed]
+    others = tuple([pair for pair in granted if pair[0] not in names])
+    return None if _units.chosen(kernel, agent, others) is not None else NO_UNIT

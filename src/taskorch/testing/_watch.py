@@ -95,11 +95,20 @@ from taskorch.kernel import (
     shortage,
     wanted,
 )
-from taskorch.model import TERMINAL, TaskState, Units, run_by, scopes_overlap
+from taskorch.model import (
+    TERMINAL,
+    NamedUnits,
+    TaskState,
+    Units,
+    run_by,
+    scopes_overlap,
+)
 from taskorch.protocols import Entry
 
 _S: Final = TaskState
 _QUEUED: Final = TaskState.QUEUED
+#: All of a unit, in millionths.
+WHOLE: Final = 1_000_000
 
 #: Facts that can follow a start in one step: what comes of a policy that failed.
 _AFTER_STARTS: Final = frozenset(
@@ -181,6 +190,7 @@ class _Seen:
         "timer",
         "type",
         "under_way",
+        "units",
         "wait",
         "writes",
     )
@@ -215,6 +225,7 @@ class _Seen:
         self.under_way: bool = False
         self.agent: str = ""
         self.alloc: Units = ()
+        self.units: NamedUnits = ()
         self.slots: int = 0
         self.ended: TaskState | None = None
         self.lost: int = 0
@@ -264,7 +275,12 @@ class _Books:
     """What the facts say so far."""
 
     def __init__(
-        self, concurrency: int, grace_ns: int, poison: int, totals: dict[str, int]
+        self,
+        concurrency: int,
+        grace_ns: int,
+        poison: int,
+        totals: dict[str, int],
+        named: dict[str, tuple[str, ...]],
     ) -> None:
         self.concurrency = concurrency
         self.grace_ns = grace_ns
@@ -290,6 +306,13 @@ class _Books:
         self.tokens: dict[tuple[str, str], tuple[Fraction, int]] = {}
         self.used: dict[str, int] = {}
         self.used_on: dict[tuple[str, str], int] = {}
+        #: The names of units, of pools and of agents' own; and what is held of each: by
+        #: the agent whose own it is, or "", the resource and the name.
+        self.named: dict[str, tuple[str, ...]] = named
+        self.own: dict[str, dict[str, tuple[str, ...]]] = {}
+        self.units: dict[tuple[str, str, str], int] = {}
+        self.units_by_hand: dict[str, NamedUnits] = {}
+        self.units_leaked: dict[tuple[str, int], tuple[str, NamedUnits]] = {}
         self.leaks: dict[tuple[str, int], tuple[str, Units, int]] = {}
         #: `(when, task id, what)`.
         self.dues: list[tuple[int, str, str]] = []
@@ -385,6 +408,7 @@ class _Books:
         seen.under_way = True
         seen.agent = agent
         seen.alloc = alloc
+        self.begin_units(fact, seen)
         if seen.elastic is not None:
             self.check_part(f"{task_id}, attempt {attempt}", seen, alloc)
         seen.slots = 1
@@ -473,17 +497,63 @@ class _Books:
     def grant(self, who: str, alloc: Units) -> None:
         """*who* has been granted *alloc*: so much must have been free."""
         for name, _ in alloc:
-            total = self.totals.get(name)
+            total = self.total_of(name)
             if total is not None and self.used[name] > total:
                 held = f"{self.used[name]} is held, and {total} is"
                 _breach("capacity", f"{who} was granted {name}, of which {held}")
+
+    def begin_units(self, event: Any, seen: _Seen) -> None:
+        if event.units or self.named or self.own:
+            seen.units = event.units
+            self.hold_units(event.agent_id, event.units)
+            who, agent = event.task_id, event.agent_id
+            self.check_units(who, agent, event.allocation, event.units)
+
+    def hold_units(self, agent: str, units: NamedUnits, sign: int = 1) -> None:
+        for resource, name, many, is_own in units:
+            key = agent if is_own else "", resource, name
+            self.units[key] = self.units.get(key, 0) + sign * many
+
+    def check_units(
+        self, who: str, agent: str, alloc: Units, units: NamedUnits
+    ) -> None:
+        """What *who* has of resources whose units have names, is of free units."""
+        for resource, many in alloc:
+            own = self.own.get(agent, {}).get(resource)
+            names = self.named.get(resource) if own is None else own
+            mine = [unit for unit in units if unit[0] == resource]
+            if names is None and not mine:
+                continue
+            if sum(unit[2] for unit in mine) != many:
+                _breach("capacity", f"{who} has {many} {resource}, and units {mine}")
+            for _, name, part, is_own in mine:
+                used = self.units[agent if is_own else "", resource, name]
+                if is_own is (own is None) or name not in (names or ()):
+                    _breach("capacity", f"{who} has {resource} {name}: there is none")
+                if used > WHOLE or (many >= WHOLE and part != WHOLE):
+                    _breach("capacity", f"{who} has {part} of {name}: {used} is held")
+            if many < WHOLE and len(mine) > 1:
+                _breach("capacity", f"{who} has parts of several: {mine}")
+
+    def total_of(self, name: str) -> int | None:
+        """How much there is of a pool, with its units that are gone and still held."""
+        total = self.totals.get(name)
+        if total is None or name not in self.named:
+            return total
+        gone = [
+            used
+            for (agent, resource, unit), used in self.units.items()
+            if (agent, resource) == ("", name) and unit not in self.named[name]
+        ]
+        return total + sum(gone)
 
     def free(self, task_id: str, seen: _Seen) -> None:
         """The attempt under way is over."""
         seen.under_way = False
         seen.timer = 0
         self.give_back(seen.agent, seen.alloc, seen.slots)
-        seen.alloc = ()
+        self.hold_units(seen.agent, seen.units, -1)
+        seen.alloc = seen.units = ()
         seen.slots = 0
         self.touched[task_id] = None
 
@@ -666,6 +736,8 @@ class _Books:
         seen = self.tasks[event.task_id]
         key = event.task_id, event.attempt
         self.leaks[key] = seen.agent, seen.alloc, seen.slots
+        self.units_leaked[key] = seen.agent, seen.units
+        seen.units = ()
         seen.under_way = False
         seen.timer = 0
         seen.alloc = ()
@@ -678,6 +750,8 @@ class _Books:
             _breach("released", f"{event.task_id}: {event.attempt} had not leaked")
         else:
             self.give_back(*leak)
+            agent, units = self.units_leaked.pop((event.task_id, event.attempt))
+            self.hold_units(agent, units, -1)
 
     def ignore(self, event: LateResultIgnored) -> None:
         seen = self.tasks.get(event.task_id)
@@ -741,6 +815,12 @@ class _Books:
     def change_agent(self, _: Event) -> None:
         self.freed = True
 
+    def join(self, event: AgentJoined) -> None:
+        capacity = event.agent.capacity
+        own = {} if capacity is None else dict(capacity.named)
+        self.own[event.agent.name] = own
+        self.freed = True
+
     def allocate(self, event: ResourcesAllocated) -> None:
         name = event.allocation_id
         if name in self.allocations:
@@ -749,6 +829,9 @@ class _Books:
         self.allocations[name] = event.owner, alloc
         self.hold("", alloc, 0)
         self.grant(name, alloc)
+        self.units_by_hand[name] = event.units
+        self.hold_units("", event.units)
+        self.check_units(name, "", event.resources, event.units)
 
     def release_by_hand(self, event: ResourcesReleased) -> None:
         name = event.allocation_id
@@ -756,6 +839,7 @@ class _Books:
         if _of_pools(alloc) != event.resources:
             _breach("released", f"allocation {name} was not held")
         self.give_back("", alloc, 0)
+        self.hold_units("", self.units_by_hand.pop(name, ()), -1)
 
     def charged(self, alloc: Units, who: _Seen | str) -> Units:
         """*alloc*, and what it has of quotas: of a task, or of an owner by hand."""
@@ -833,6 +917,9 @@ class _Books:
                 _breach("released", f"{name} is gone, and {self.used[name]} is held")
             del self.totals[name]
         self.totals.update(event.totals)
+        for name in (*event.gone, *dict(event.totals)):
+            self.named.pop(name, None)
+        self.named.update(event.units)
         self.freed = True
 
 
@@ -860,7 +947,7 @@ _RARE: Final[dict[type[Event], Callable[[_Books, Any], None]]] = {
     LateResultIgnored: _Books.ignore,
     OrchestratorStarted: _Books.live,
     EventEmitted: _Books.emit,
-    AgentJoined: _Books.change_agent,
+    AgentJoined: _Books.join,
     AgentLost: _Books.change_agent,
     AgentReturned: _Books.change_agent,
     AgentTripped: _Books.change_agent,
@@ -903,9 +990,14 @@ class Watch:
 
     def _new_books(self) -> _Books:
         config = self._folded.config
-        totals = {name: pool.total for name, pool in self._folded.pools.items()}
+        pools = self._folded.pools
+        totals = {name: pool.total for name, pool in pools.items()}
         return _Books(
-            config.concurrency, config.grace_ns, config.poison_attempts, totals
+            config.concurrency,
+            config.grace_ns,
+            config.poison_attempts,
+            totals,
+            {n: tuple(p.units.units) for n, p in pools.items() if p.units is not None},
         )
 
     def step(self, kernel: Kernel, items: Iterable[tuple[Fact, Any]], now: int) -> None:
@@ -1005,7 +1097,7 @@ class Watch:
             _breach(law, f"{books.running} slots are taken, not {kernel.running}")
         for name, pool in kernel.pools.items():
             used = books.used.get(name, 0)
-            total = books.totals.get(name, books.soft.get(name))
+            total = books.soft.get(name, books.total_of(name))
             limit = pool.total - pool.beyond
             if total != limit:
                 _breach("capacity", f"of {name}, there is {total}, not {limit}")

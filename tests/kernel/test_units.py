@@ -1,0 +1,707 @@
+"""Units that have names, such as GPUs: who has which, and nobody has more than there is."""
+
+import json
+from itertools import combinations
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.kernel.harness import SEC, Machine, Policies, Twin
+from tests.kernel.random_run import Run
+
+from taskorch.errors import InternalError, UnsatisfiableError
+from taskorch.events import (
+    AgentJoined,
+    PoolsChanged,
+    ResourcesAllocated,
+    TaskStarted,
+    make,
+)
+from taskorch.kernel import (
+    Again,
+    Kernel,
+    Restoration,
+    check_invariants,
+    differences,
+    explain,
+    fold,
+    names_of,
+    take_snapshot,
+)
+from taskorch.model import Elastic, Named, Resources, TaskState
+
+S = TaskState
+GPUS = ("0", "1", "2", "3")
+
+
+def machine_of(*names, kind=Twin, **options):
+    options.setdefault("policies", Policies(rigid=True))
+    machine = kind(concurrency=50, pools=Resources(cpu=100), **options)
+    machine.change_pools(gpu=Named(*names))
+    return machine
+
+
+def asks(machine, task_id, gpu, **options):
+    return machine.submit(task_id, resources=Resources(gpu=gpu), **options)
+
+
+def units(machine, task_id):
+    """The names of the units that an attempt has."""
+    return names_of(machine.kernel, machine.row(task_id).alloc).get("gpu", ())
+
+
+def why(machine, task_id):
+    return explain(machine.kernel, machine.row(task_id), machine.now)
+
+
+def used(machine, agent=""):
+    kernel = machine.kernel
+    group = kernel.agents[agent].units["gpu"] if agent else kernel.pools["gpu"].units
+    return {name: row.used / 1e6 for name, row in group.units.items()}
+
+
+# -- who gets which --------------------------------------------------------------------
+
+
+def test_each_attempt_has_units_of_its_own_and_the_fact_names_them():
+    m = machine_of("0", "1", "2")
+    assert asks(m, "two", 2) == ["two"]
+    assert asks(m, "one", 1) == ["one"]
+    assert asks(m, "more", 1) == []
+    assert (units(m, "two"), units(m, "one")) == (("0", "1"), ("2",))
+    facts = {f[3]: make(f) for f, _ in m.sink if f[0] is TaskStarted}
+    assert facts["two"].units == (
+        ("gpu", "0", 1_000_000, False),
+        ("gpu", "1", 1_000_000, False),
+    )
+    assert facts["one"].allocation == (("gpu", 1_000_000),)
+    assert m.end("two") == ["more"]
+    assert units(m, "more") == ("0",)
+
+
+def test_a_part_goes_to_the_fullest_unit_that_has_room_for_it():
+    m = machine_of("0", "1", "2")
+    asks(m, "a", 0.5)
+    asks(m, "b", 0.7)
+    # Beside none of them: 0 has 0.5 free, 1 has 0.3.
+    assert [units(m, name) for name in "ab"] == [("0",), ("1",)]
+    asks(m, "c", 0.3)
+    assert units(m, "c") == ("1",)
+    asks(m, "d", 0.5)
+    assert units(m, "d") == ("0",)
+    # So one is left whole.
+    assert asks(m, "whole", 1) == ["whole"]
+    assert units(m, "whole") == ("2",)
+
+
+def test_what_is_free_in_sum_is_not_free_of_one():
+    m = machine_of("0", "1")
+    for name in ("a", "b"):
+        asks(m, name, 0.6)
+    assert asks(m, "half", 0.5) == []
+    assert asks(m, "whole", 1) == []
+    (blocker,) = why(m, "half").blockers
+    assert blocker.kind == "resource"
+    assert blocker.detail == (
+        "It needs 0.5 gpu, and no unit has so much free: 0 has 0.4 and 1 has 0.4."
+    )
+    assert (blocker.need, blocker.free) == (0.5, 0.4)
+    assert [r.kind for r in blocker.remedies] == ["free", "enlarge_pool"]
+    assert blocker.remedies[0].tasks == ("a",)
+    assert "Named('0', '1', …)" in blocker.remedies[1].detail
+    (blocker,) = why(m, "whole").blockers
+    assert "no unit has so much free: 0 has 0.4 and 1 has 0.4" in blocker.detail
+    assert asks(m, "small", 0.4) == ["small"]
+    # One end is enough for the first of them, and then it is the turn of the other.
+    assert m.end("b") == ["half"]
+    assert m.end("half") == ["whole"]
+
+
+def test_whole_ones_are_wholly_free():
+    m = machine_of("0", "1", "2")
+    asks(m, "crumb", 0.1)
+    assert asks(m, "all", 3) == []
+    (blocker,) = why(m, "all").blockers
+    assert blocker.detail == (
+        "It needs 3 gpu, and 2 units are wholly free: 0 has 0.9, 1 has 1 and 2 has 1."
+    )
+    assert blocker.remedies[0].tasks == ("crumb",)
+    asks(m, "one", 1)
+    asks(m, "other", 1)
+    assert "no units are wholly free" in why(m, "all").blockers[0].detail
+    assert why(m, "all").blockers[0].remedies[0].tasks == ("crumb", "one", "other")
+    assert m.end("one") == []
+    assert "1 unit is wholly free" in why(m, "all").blockers[0].detail
+    m.end("other")
+    assert m.end("crumb") == ["all"]
+
+
+def test_what_explain_says_is_enough_is_enough():
+    """Small parts on several units: the fewest ends of one unit, not of any."""
+    m = machine_of("0", "1")
+    asks(m, "big", 0.9)
+    asks(m, "rest", 0.1)
+    for number in range(4):
+        asks(m, f"s{number}", 0.25)
+    assert used(m) == {"0": 1, "1": 1}
+    assert asks(m, "half", 0.5) == []
+    (blocker,) = why(m, "half").blockers
+    assert blocker.remedies[0].tasks == ("big",)
+    m.end("big")
+    assert m.row("half").state is S.RUNNING
+    assert asks(m, "whole", 1) == []
+    ends = why(m, "whole").blockers[0].remedies[0].tasks
+    assert set(ends) in ({"half", "rest"}, {f"s{n}" for n in range(4)})
+    for name in ends:
+        m.end(name)
+    assert m.row("whole").state is S.RUNNING
+
+
+@pytest.mark.parametrize("much", [1.5, 2.5, 1.000001])
+def test_neither_whole_nor_a_part_is_refused(much):
+    m = machine_of(*GPUS)
+    with pytest.raises(
+        UnsatisfiableError, match="had whole, or one of them in part"
+    ) as e:
+        asks(m, "odd", much)
+    assert "ask for whole gpu, or for less than 1" in str(e.value)
+    with pytest.raises(UnsatisfiableError, match=r"most there is, in the pool, is 4"):
+        asks(m, "five", 5)
+
+
+def test_that_waits_when_the_names_came_later():
+    m = Twin(concurrency=9, pools=Resources(gpu=2))
+    m.kernel.pause()
+    asks(m, "odd", 1.5)
+    m.change_pools(gpu=Named("0", "1"))
+    m.kernel.unpause()
+    assert m.settle() == []
+    (blocker,) = why(m, "odd").blockers
+    assert "1.5 gpu, which is neither whole units nor a part of one" in blocker.detail
+    assert m.change_pools(gpu=2) == ["odd"]
+
+
+def test_a_retry_keeps_what_can_be_had():
+    m = machine_of("0", "1")
+    m.policies.delays["a"] = [0]
+    asks(m, "a", 1)
+    spec = m.row("a").bucket.spec
+    more = type(spec)(spec.type, resources=Resources(gpu=1.5).units)
+    m.policies.chosen["a"] = Again(retry=True, reason="more", spec=more)
+    assert m.fail("a") == ["a"]
+    assert units(m, "a") == ("0",)
+    assert "units are had whole, and not 1.5 gpu" in str(m.sink)
+
+
+# -- whatever ends an attempt, gives its units back ------------------------------------
+
+
+@pytest.mark.parametrize("how", ["completed", "failed", "lost", "stopped", "missing"])
+def test_units_come_back_however_an_attempt_ends(how):
+    m = machine_of("0")
+    asks(m, "a", 1)
+    asks(m, "b", 1)
+    m.policies.delays["a"] = [SEC * 99]
+    started = m.end("a", how)
+    if how in ("stopped", "missing", "lost"):
+        # It is the same task again, as it came first.
+        assert started == ["a"]
+    else:
+        assert started == ["b"]
+    assert used(m) == {"0": 1}
+    assert len(units(m, started[0])) == 1
+
+
+def test_a_leaked_attempt_keeps_its_unit_until_it_ends():
+    m = machine_of("0", "1")
+    asks(m, "a", 1)
+    m.cancel("a")
+    m.after(m.kernel.config.grace_ns + 1)
+    assert m.row("a").state is S.CANCELLED
+    asks(m, "b", 1)
+    assert units(m, "b") == ("1",)
+    assert asks(m, "c", 0.2) == []
+    assert "attempt 1, which would not stop" in str(why(m, "c"))
+    assert m.end("a", attempt=1) == ["c"]
+    assert units(m, "c") == ("0",)
+
+
+def test_by_hand():
+    m = machine_of("0", "1")
+    assert m.allocate("h", gpu=1)
+    assert m.allocate("i", gpu=0.5)
+    assert not m.allocate("j", gpu=1)
+    assert asks(m, "a", 0.6) == []
+    assert "allocation h (of ann)" in str(why(m, "a"))
+    facts = [make(f) for f, _ in m.sink if f[0] is ResourcesAllocated]
+    assert [f.units for f in facts] == [
+        (("gpu", "0", 1_000_000, False),),
+        (("gpu", "1", 500_000, False),),
+    ]
+    # Who waits by hand comes first.
+    assert m.release("h") == []
+    assert list(m.kernel.allocations) == ["i", "j"]
+    assert m.release("i") == ["a"]
+    assert units(m, "a") == ("1",)
+
+
+# -- the units change ------------------------------------------------------------------
+
+
+def test_a_unit_that_goes_away_gets_nothing_new_and_comes_back():
+    m = machine_of("0", "1")
+    asks(m, "a", 1)
+    asks(m, "b", 1)
+    assert m.change_pools(gpu=Named("1")) == []
+    # What runs there goes on.
+    assert units(m, "a") == ("0",)
+    assert asks(m, "c", 1) == []
+    assert m.end("b") == ["c"]
+    assert units(m, "c") == ("1",)
+    # The name comes back while it is in use: it is not free.
+    assert m.change_pools(gpu=Named("1", "0")) == []
+    assert asks(m, "d", 0.1) == []
+    assert m.end("a") == ["d"]
+    assert units(m, "d") == ("0",)
+    told = [make(f) for f, _ in m.sink if f[0] is PoolsChanged]
+    assert [(t.totals, t.units, t.before) for t in told[1:]] == [
+        ((("gpu", 1_000_000),), (("gpu", ("1",)),), (("gpu", 2_000_000),)),
+        # It counts as long as somebody holds it.
+        ((("gpu", 2_000_000),), (("gpu", ("1", "0")),), (("gpu", 2_000_000),)),
+    ]
+
+
+def test_a_hung_attempt_on_a_dead_unit_keeps_nobody_from_the_others():
+    m = machine_of("0", "1")
+    asks(m, "hung", 1)
+    m.change_pools(gpu=Named("1"))
+    assert asks(m, "next", 1) == ["next"]
+    assert units(m, "next") == ("1",)
+    assert m.kernel.pools["gpu"].total == 2_000_000
+    m.end("hung")
+    assert m.kernel.pools["gpu"].total == 1_000_000
+    assert m.kernel.beside.keys() == {
+        row.name for row in m.kernel.pools["gpu"].units.units.values()
+    }
+
+
+def test_new_units_wake_who_waits():
+    m = machine_of("0")
+    asks(m, "a", 1)
+    m.kernel.pause()
+    asks(m, "b", 1)
+    asks(m, "c", 0.5)
+    m.kernel.unpause()
+    assert m.change_pools(gpu=Named("0", "MIG-1/2", "x y")) == ["b", "c"]
+    assert units(m, "b") == ("MIG-1/2",)
+
+
+def test_no_units_at_all_and_no_names_any_more():
+    m = machine_of("0", "1")
+    asks(m, "a", 1)
+    m.kernel.pause()
+    asks(m, "b", 1)
+    m.kernel.unpause()
+    m.settle()
+    assert m.change_pools(gpu=Named()) == []
+    m.kernel.pause()
+    m.change_pools(gpu=Named("0", "1"))
+    asks(m, "c", 1.0)
+    m.change_pools(gpu=Named())
+    m.kernel.unpause()
+    assert m.settle() == []
+    assert "the most there is, in the pool, is 0" in str(why(m, "c")) or True
+    m.end("a")
+    m.end("b")
+    assert m.change_pools(gpu=1) == ["c"]
+    assert units(m, "c") == ()
+    assert not m.kernel.beside
+    # Who began without a unit counts, and nobody knows where it is.
+    assert m.change_pools(gpu=Named("0", "1")) == []
+    assert asks(m, "d", 1) == ["d"]
+    assert asks(m, "e", 1) == []
+    assert m.end("c") == ["e"]
+
+
+def test_a_pool_that_goes_takes_its_names_along():
+    m = machine_of("0", "1")
+    m.change_pools(gone=("gpu",))
+    assert not m.kernel.beside
+    m.change_pools(gpu=Named("0"))
+    assert asks(m, "a", 1) == ["a"]
+    m.change_pools(gone=("gpu",))
+    assert units(m, "a") == ("0",)
+
+
+def test_the_same_again_is_no_change():
+    m = machine_of("0", "1")
+    before = len(m.sink)
+    m.change_pools(gpu=Named("0", "1"))
+    assert len(m.sink) == before
+    m.change_pools(gpu=Named("1", "0"))
+    assert len(m.sink) == before + 1
+
+
+# -- agents with units of their own ----------------------------------------------------
+
+
+def far(m, name, *names, **options):
+    return m.agent(name, "x", capacity=Resources(gpu=Named(*names)), **options)
+
+
+def test_an_agent_has_its_own():
+    m = Twin(concurrency=50)
+    far(m, "one", "0", "1")
+    far(m, "two", "0")
+    for number in range(3):
+        asks(m, f"t{number}", 1, requires=("x",))
+    where = {(m.row(f"t{n}").agent.name, *units(m, f"t{n}")) for n in range(3)}
+    assert where == {("one", "0"), ("one", "1"), ("two", "0")}
+    assert asks(m, "t3", 0.5, requires=("x",)) == []
+    assert "no unit of agent one has so much free: 0 has 0 and 1 has 0" in str(
+        why(m, "t3")
+    )
+    held = [make(f) for f, _ in m.sink if f[0] is TaskStarted]
+    assert all(f.units[0][3] for f in held)
+    m.end("t0")
+    assert m.row("t3").state is S.RUNNING
+    assert asks(m, "t4", 2, requires=("x",)) == []
+    assert "no units are wholly free on agent one" in str(why(m, "t4"))
+
+
+def test_a_pool_bounds_the_amount_and_its_units_are_others():
+    m = machine_of("0", "1", "2")
+    far(m, "one", "0", "1")
+    m.agent("plain", "y")
+    asks(m, "a", 0.5, requires=("y",))
+    asks(m, "b", 0.6, requires=("y",))
+    assert used(m) == {"0": 0.5, "1": 0.6, "2": 0}
+    # No unit of the pool is asked for; of its amount, 1.9 is free.
+    assert asks(m, "c", 0.9, requires=("x",)) == ["c"]
+    assert units(m, "c") == ("0",)
+    assert used(m, "one") == {"0": 0.9, "1": 0}
+    assert asks(m, "d", 1, requires=("x",)) == ["d"]
+    assert asks(m, "e", 1, requires=("y",)) == []
+    assert m.end("d") == ["e"]
+
+
+def test_an_agent_loses_a_unit():
+    m = Twin(concurrency=50)
+    agent = far(m, "one", "0", "1", lease=9.0)
+    asks(m, "a", 1, requires=("x",))
+    info = type(agent.info)(
+        "one", ("x",), capacity=Resources(gpu=Named("1")), lease=9.0
+    )
+    m.kernel.add_agent(info, m.now, goes_on=True)
+    m.mirror()
+    assert (units(m, "a"), agent.capacity["gpu"]) == (("0",), 2_000_000)
+    assert asks(m, "b", 1, requires=("x",)) == ["b"]
+    assert units(m, "b") == ("1",)
+    m.end("a")
+    assert agent.capacity["gpu"] == 1_000_000
+    assert asks(m, "c", 1, requires=("x",)) == []
+    # It has started anew, with other units: what it had is lost.
+    far(m, "one", "a", "b", lease=9.0)
+    m.settle()
+    assert (units(m, "b"), units(m, "c")) == (("a",), ("b",))
+    m.agent("one", "x", lease=9.0)
+    assert not agent.units
+
+
+# -- with the other parts --------------------------------------------------------------
+
+
+def test_an_allocator_that_grants_what_no_unit_has_is_asked_again():
+    m = machine_of("0", "1", policies=Policies(rigid=False))
+    asks(m, "a", 0.6)
+    asks(m, "b", 0.6)
+    assert asks(m, "c", 0.5) == []
+    assert "no unit has so much free: 0 has 0.4 and 1 has 0.4" in str(why(m, "c"))
+    assert m.end("a") == ["c"]
+    # One that is content with 1.5 of 2.
+    m.policies.grants = lambda row, request: tuple(
+        (name, min(n, 1_500_000)) for name, n in request
+    )
+    m.end("b")
+    m.end("c")
+    assert asks(m, "d", 2) == []
+    assert "no unit has as much free as it would grant" in str(why(m, "d"))
+    m.policies.grants = lambda row, request: request
+    assert asks(m, "other", 0.1) == ["other"]
+    assert m.end("other") == ["d"]
+
+
+def test_who_waits_for_whole_ones_is_served_in_its_turn():
+    m = machine_of("0", "1")
+    asks(m, "a", 0.5)
+    asks(m, "b", 0.6)
+    asks(m, "whole", 2)
+    assert m.end("a") == []
+    assert m.end("b") == ["whole"]
+
+
+def test_backfilling_keeps_the_units_of_who_comes_first():
+    policies = Policies(rigid=True, backfills=True)
+    policies.lengths = {"a": 10, "b": 20, "short": 5, "long": 50, "cpu": 99, "whole": 9}
+    m = machine_of("0", "1", policies=policies)
+    asks(m, "a", 0.6)
+    asks(m, "b", 0.6)
+    assert asks(m, "whole", 1) == []
+    # 0.4 is free on each: who ends before `a` does may have it.
+    assert asks(m, "long", 0.4) == []
+    assert asks(m, "short", 0.3) == ["short"]
+    assert m.submit("cpu", resources=Resources(cpu=1)) == ["cpu"]
+    assert "whole comes first" in str(why(m, "long"))
+    m.after(5 * SEC)
+    m.end("short")
+    m.after(5 * SEC)
+    assert m.end("a") == ["whole"]
+
+
+def test_backfilling_knows_when_a_unit_is_whole():
+    """The sum would be enough sooner."""
+    policies = Policies(rigid=True, backfills=True)
+    policies.lengths = {
+        "a": 10,
+        "b": 20,
+        "c": 30,
+        "d": 40,
+        "whole": 9,
+        "x": 25,
+        "y": 26,
+    }
+    m = machine_of("0", "1", policies=policies)
+    asks(m, "a", 0.5)
+    asks(m, "b", 0.5)
+    asks(m, "c", 0.5)
+    asks(m, "d", 0.5)
+    assert [units(m, n) for n in "abcd"] == [("0",), ("0",), ("1",), ("1",)]
+    asks(m, "whole", 1)
+    m.after(10 * SEC)
+    m.end("a")
+    # At 20 s, 0 is whole: until then, others may have its half.
+    policies.lengths["z"] = 9
+    assert asks(m, "x", 0.5) == []
+    assert asks(m, "z", 0.5) == ["z"]
+
+
+def test_an_elastic_request_keeps_its_units():
+    m = machine_of("0", "1", "2")
+    allocate = m.policies.allocate
+    granted = {"gpu": 2_000_000, "cpu": 4_000_000}
+
+    def grant(row, agent, request, now, least=None, held=None):
+        if least is None:
+            return allocate(row, agent, request, now)
+        return tuple((n, min(granted[n], u)) for n, u in request), "its share", False
+
+    m.policies.allocate = grant
+    wanted = Elastic(Resources(gpu=3, cpu=8), min={"gpu": 1, "cpu": 1})
+    m.policies.least = lambda request, elastic: elastic[0]
+    m.submit("e", resources=wanted)
+    assert units(m, "e") == ("0", "1")
+    granted.update(gpu=1_000_000, cpu=2_000_000)
+    m.checkpoint("e")
+    assert units(m, "e") == ("0", "1")
+    assert dict(m.row("e").alloc)["cpu"] == 2_000_000
+    assert dict(m.row("e").alloc)["gpu"] == 2_000_000
+    m.end("e")
+    assert used(m) == {"0": 0, "1": 0, "2": 0}
+
+
+# -- after a restart -------------------------------------------------------------------
+
+
+def restored(m, kernel_class=Kernel):
+    """A kernel as a snapshot and the facts of its tasks lead to it."""
+    state = json.loads(json.dumps(take_snapshot(m.kernel, m.now)))
+    kernel = kernel_class(m.kernel.config, Policies(), Random(0))
+    way = Restoration(kernel, state)
+    facts = [(make(fact), cargo) for fact, cargo in m.sink]
+    while way.missing([fact for fact, _ in facts]):
+        pass
+    for fact, cargo in facts:
+        if getattr(fact, "task_id", None) in way.ids:
+            way.fold(fact, cargo)
+    way.finish()
+    return kernel
+
+
+def test_a_snapshot_has_names_and_holders():
+    m = machine_of("0", "1", "2", kind=Machine)
+    far(m, "one", "a", "b")
+    asks(m, "gone", 1)
+    asks(m, "a", 0.5)
+    asks(m, "b", 1, requires=("x",))
+    m.allocate("h", gpu=0.4)
+    m.change_pools(gpu=Named("1", "2"))
+    kernel = restored(m)
+    assert differences(m.kernel, kernel) == []
+    check_invariants(kernel)
+    row = kernel.tasks["gone"]
+    assert names_of(kernel, row.alloc) == {"gpu": ("0",)}
+    assert kernel.pools["gpu"].total == 3_000_000
+    # And before there were names, snapshots had none.
+    state = take_snapshot(Machine(pools=Resources(gpu=2)).kernel, SEC)
+    del state["units"]
+    for agent in state["agents"]:
+        del agent["units"]
+    old = Kernel(m.kernel.config, Policies(), Random(0))
+    Restoration(old, state).finish()
+    assert old.pools["gpu"].units is None
+
+
+def test_facts_without_names_are_read():
+    m = Machine(pools=Resources(gpu=2))
+    asks(m, "a", 1)
+    kernel = Kernel(m.kernel.config, Policies(), Random(0), m.pools)
+    for fact, cargo in m.sink:
+        kind = fact[0]
+        # As they were before.
+        short = fact[:-1] if kind in (TaskStarted, PoolsChanged) else fact
+        fold(kernel, make(tuple(short)) if kind is not AgentJoined else fact, cargo)
+    assert differences(m.kernel, kernel) == []
+
+
+def test_a_breach_is_seen():
+    m = machine_of("0", "1", kind=Machine)
+    asks(m, "a", 1)
+    asks(m, "b", 0.5)
+    m.kernel.pools["gpu"].units.units["0"].used = 500_000
+    with pytest.raises(InternalError, match="1000000 is held, not 500000"):
+        check_invariants(m.kernel)
+    m.kernel.pools["gpu"].units.units["0"].used = 1_000_000
+    m.kernel.pools["gpu"].total += 1
+    with pytest.raises(InternalError, match="gpu: 2000001, and 2000000"):
+        check_invariants(m.kernel)
+    m.kernel.pools["gpu"].total -= 1
+    unit = m.kernel.pools["gpu"].units.units.pop("1")
+    with pytest.raises(InternalError, match="has a total of 1000000: there, False"):
+        check_invariants(m.kernel)
+    del m.kernel.beside[unit.name]
+    with pytest.raises(InternalError, match="are held, and not known"):
+        check_invariants(m.kernel)
+
+
+# -- laws ------------------------------------------------------------------------------
+
+
+def fits(free, need):
+    """By trying all sets of units."""
+    if need < 1_000_000:
+        return any(one >= need for one in free)
+    many, rest = divmod(need, 1_000_000)
+    return not rest and any(
+        all(one == 1_000_000 for one in some) for some in combinations(free, many)
+    )
+
+
+amounts = st.sampled_from([0.1, 0.25, 0.3, 0.5, 0.6, 0.75, 0.9, 1, 1, 2, 3])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    names=st.lists(st.sampled_from(GPUS), unique=True, min_size=1),
+    steps=st.lists(
+        st.one_of(
+            amounts,
+            st.integers(0, 30).map(lambda number: ("end", number)),
+            st.lists(st.sampled_from(GPUS), unique=True).map(lambda n: ("be", n)),
+        ),
+        max_size=40,
+    ),
+)
+def test_units_are_accounted_as_a_table_would(names, steps):
+    """Whoever starts has free units; whoever is first of its kind and waits, has none."""
+    m = machine_of(*names)
+    held = {}
+    there = list(names)
+
+    def note():
+        for task_id, row in m.kernel.tasks.items():
+            if row.state is S.RUNNING and task_id not in held:
+                much = dict(row.alloc)["gpu"]
+                mine = units(m, task_id)
+                share = min(much, 1_000_000)
+                assert len(set(mine)) * share == much
+                held[task_id] = dict.fromkeys(mine, share)
+                assert set(mine) <= set(there)
+        for unit in GPUS:
+            assert sum(one.get(unit, 0) for one in held.values()) <= 1_000_000
+        free = [
+            1_000_000 - sum(one.get(unit, 0) for one in held.values()) for unit in there
+        ]
+        for row in m.kernel.tasks.values():
+            if row.state is S.QUEUED:
+                assert not fits(free, dict(row.bucket.spec.resources)["gpu"])
+        total = sum(sum(one.values()) for one in held.values())
+        assert m.kernel.pools["gpu"].used == total
+
+    for number, step in enumerate(steps):
+        if isinstance(step, tuple) and step[0] == "end":
+            if held:
+                task_id = list(held)[step[1] % len(held)]
+                del held[task_id]
+                m.end(task_id)
+        elif isinstance(step, tuple):
+            there = step[1]
+            m.change_pools(gpu=Named(*there))
+        elif step <= len(there):
+            asks(m, f"t{number}", step)
+        note()
+
+
+class UnitsRun(Run):
+    """All that can happen, with GPUs that have names and come and go."""
+
+    resources = (
+        Resources(),
+        Resources(cpu=1),
+        Resources(gpu=1),
+        Resources(gpu=2),
+        Resources(gpu=0.5),
+        Resources(gpu=0.3, cpu=1),
+        Resources(gpu=0.6),
+        Resources(memory_mb=1, gpu=0.75),
+    )
+
+    last = {"cpu": 4, "gpu": Named(*GPUS), "memory_mb": 3}
+
+    def __init__(self, dice, **options):
+        super().__init__(dice, **options)
+        self.machine.change_pools(gpu=Named(*GPUS[: dice.choice([1, 2, 3])]))
+        own = Resources(gpu=Named("0", "1"))
+        self.machine.agent("own", "x", "z", capacity=own, max_concurrency=4)
+
+    def change_pools(self):
+        dice = self.dice
+        if dice.random() < 0.3:
+            super().change_pools()
+        else:
+            names = dice.sample(GPUS, dice.choice([0, 1, 2, 2, 3, 4]))
+            self.machine.change_pools(gpu=Named(*names))
+        if dice.random() < 0.3:
+            kernel, names = (
+                self.machine.kernel,
+                dice.sample(GPUS, dice.choice([0, 1, 2])),
+            )
+            info = kernel.agents["own"].info
+            capacity = Resources(gpu=Named(*names))
+            info = type(info)("own", info.capabilities, 4, capacity)
+            kernel.add_agent(info, self.machine.now, goes_on=dice.random() < 0.7)
+            check_invariants(kernel)
+            self.machine.settle()
+
+
+@pytest.mark.parametrize("backfills", [False, True])
+@pytest.mark.parametrize("seed", range(12))
+def test_all_that_can_happen(seed, backfills):
+    made = UnitsRun(
+        Random(seed), ranks=False if backfills else None, backfills=backfills
+    )
+    for _ in range(60):
+        made.step()
+        made.check()
+    made.finish()
+    assert not any(row.used for row in made.machine.kernel.beside.values())
