@@ -404,6 +404,9 @@ def add(
     kernel.note(AgentJoined, now, info)
     row.describe(info)
     _units.of_agent(kernel, row)
+    if row.watched:
+        # It may have more than before, or less.
+        kernel.moved.append(row)
     row.round_trip = None
     if row.draining == GOING:
         row.draining = ""

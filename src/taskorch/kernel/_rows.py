@@ -722,7 +722,8 @@ def name_units(
                 row.group = None
             else:
                 gone += row.used
-    group.enlarge(gone)
+    if gone:
+        group.enlarge(gone)
     known = None if names is None else group
     if not isinstance(owner, AgentRow):
         owner.units = known
