@@ -10,6 +10,7 @@ file imports nothing, so that each costs only who needs it.
 - `visible`: texts for people that hold what tasks or users have supplied.
 - `words`: how numbers and moments stand in what people read.
 - `address`: addresses of servers, where a path may stand, too; their passwords.
+- `gpus`: the GPUs of this machine.
 - `lease`: how long somebody counts as there, from their latest sign of life on.
 - `frozen`: frozen attrs classes whose methods are written when they are first used.
 - `members`: the members of a protocol, and whether an object has them.

@@ -48,6 +48,13 @@ if TYPE_CHECKING:
     from taskorch.runtime import Runtime
 
 _SCALE: Final = 1_000_000
+#: What stands for units that have names, in a document.
+_NAMED: Final = {
+    "type": "object",
+    "required": ["named"],
+    "additionalProperties": False,
+    "properties": {"named": {"type": "array", "items": {"type": "string"}}},
+}
 #: Seconds after which a wait looks whether the orchestrator has ended.
 _SLICE: Final = 1.0
 
@@ -133,7 +140,10 @@ class ResourceManager:
         gives="resources",
         refuses=(422,),
         forms={
-            "resources": {"type": "object", "additionalProperties": {"type": "number"}}
+            "resources": {
+                "type": "object",
+                "additionalProperties": {"anyOf": [{"type": "number"}, _NAMED]},
+            }
         },
         lacks=lacks(command="a program sets the totals"),
         needs="administer",

@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 
 import taskorch
 from taskorch._base.address import without_password
+from taskorch._base.gpus import gpus
 from taskorch._base.visible import counted, visible
 from taskorch._settings.configuration import SETTINGS, read_configuration
 from taskorch.cli import FAILED, OK, version
@@ -148,11 +149,21 @@ def _machine() -> Iterator[DoctorFinding]:
         yield DoctorFinding("ok", "open files", f"{_limit(files)} at the most")
     processes, _ = resource.getrlimit(resource.RLIMIT_NPROC)
     yield DoctorFinding("ok", "processes", f"{_limit(processes)} at the most")
+    yield _gpus()
     yield _limits()
     yield _scopes()
     if sys.platform != "linux":
         why = "what programs leave behind is not looked for here"
         yield DoctorFinding("warning", "platform", f"{sys.platform}: {why}")
+
+
+def _gpus() -> DoctorFinding:
+    """Which GPUs there are for us, or why there are none."""
+    names, models, why = gpus()
+    found = [f"{name}, {model}" for name, model in zip(names, models, strict=True)]
+    text = "; ".join([*found, *([why] if why else [])]) or "none"
+    status = "warning" if found and why else "ok"
+    return DoctorFinding(status, "gpus", text if found else f"none: {why}")
 
 
 def _limits() -> DoctorFinding:

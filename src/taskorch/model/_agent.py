@@ -34,8 +34,9 @@ def _as_said(capacity: Resources | None) -> Resources | None:
 
 def _as_asked(request: Resources) -> Resources:
     """A request asks for amounts."""
+    unchecked: object = request
     # A value of any other type is not looked at here.
-    is_named = isinstance(request, Resources) and request.named != ()
+    is_named = isinstance(unchecked, Resources) and unchecked.named != ()
     return request.unnamed("request") if is_named else request
 
 

@@ -36,6 +36,7 @@ from taskorch.runtime._attempts import ENDS_LOOPS as ENDS_LOOPS
 from taskorch.runtime._attempts import MEASURED as MEASURED
 from taskorch.runtime._attempts import AgentRunner as AgentRunner
 from taskorch.runtime._attempts import Strategies as Strategies
+from taskorch.runtime._attempts import find_gpus as find_gpus
 from taskorch.runtime._attempts import machine_resources as machine_resources
 from taskorch.runtime._attempts import outcome_of as outcome_of
 from taskorch.runtime._attempts import tidy as tidy

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from taskorch._base.ends import is_no_room, unawaited
+from taskorch._base.gpus import gpus, may_have_gpus
 from taskorch._base.visible import said
 from taskorch.errors import (
     AttemptInterrupted,
@@ -45,6 +46,7 @@ from taskorch.kernel import (
 from taskorch.model import (
     NO_RETRY,
     Missing,
+    Named,
     Program,
     ProgramResult,
     RecoveryAttempt,
@@ -94,6 +96,7 @@ if TYPE_CHECKING:
 # unknown.
 
 
+_LOG: Final = logging.getLogger(__name__)
 #: What is looked for.
 MEASURED: Final = ("cpu", "memory_mb", "disk_mb")
 _CGROUP: Final = "/sys/fs/cgroup"
@@ -108,13 +111,41 @@ _LEAST: Final = 0.01
 
 def machine_resources() -> Resources:
     """
-    `cpu` in cores; `memory_mb`, and `disk_mb` that is free here now, in MiB.
+    `cpu` in cores; `memory_mb`, and `disk_mb` that is free here now, in MiB; `gpu`.
 
-    A limit holds that was set for any group of ours, or for one that it is in.
+    A limit holds that was set for any group of ours, or for one that it is in. GPUs are
+    found with the extra `gpu` only.
     """
     found = {"cpu": _cores(), "memory_mb": _memory_mb(), "disk_mb": _disk_mb()}
-    known = {name: amount for name, amount in found.items() if amount is not None}
+    known: dict[str, Any] = {n: much for n, much in found.items() if much is not None}
+    if may_have_gpus():
+        names, _, why = gpus()
+        if names:
+            known["gpu"] = Named(*names)
+        if why:
+            _LOG.warning("taskorch: %s", why)
     return Resources(**known)
+
+
+def find_gpus() -> Named:
+    """
+    The GPUs of this machine that are ours to use: `Resources(gpu=find_gpus())`.
+
+    Their names are their UUIDs, or what `CUDA_VISIBLE_DEVICES` calls them.
+
+    Raises:
+        InvalidTaskError: None can be found: it says why.
+    """
+    names, _, why = gpus()
+    if not names:
+        msg = f"no GPU was found: {why}"
+        hint = (
+            "name them, gpu=Named('0', '1'), or leave gpu out; `taskorch doctor` looks"
+        )
+        raise InvalidTaskError(msg, hint=hint)
+    if why:
+        _LOG.warning("taskorch: %s", why)
+    return Named(*names)
 
 
 def whole_cores() -> int:
@@ -419,7 +450,6 @@ def _portable(task: Task[Any], work: Work) -> Task[Any]:
 # -- doing the work of attempts: which executor, when, and what it is asked besides ----
 
 
-_LOG: Final = logging.getLogger(__name__)
 #: What a thread returns whose work goes on elsewhere.
 _HANDED: Final = object()
 #: Exceptions that have a meaning to the event loop of a caller.

@@ -365,6 +365,8 @@ class OrderRunner:
         artifacts = run.folder / "artifacts"
         artifacts.mkdir(parents=True, exist_ok=True)
         env = {
+            # Also for what its own templates start.
+            **run.order.get("variables", {}),
             TASK_VARIABLE: run.order["task_id"],
             FENCE_VARIABLE: run.order["fence"],
             ARTIFACTS_VARIABLE: str(artifacts),

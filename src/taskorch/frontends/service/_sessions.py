@@ -154,6 +154,8 @@ class AgentSession(AttemptExecutor[str]):
             **({} if task.timeout is None else {"timeout": task.timeout}),
             **write_work(_as_declared(attempt)),
         }
+        if variables := attempt.told("variables", None):
+            order["variables"] = dict(variables)
         program = task.payload if isinstance(task.payload, Program) else None
         with self._lock:
             self._orders[name] = _AgentOrder(attempt, order, program)
