@@ -54,7 +54,6 @@ if TYPE_CHECKING:
     from taskorch.model import AtLeast as AtLeast
     from taskorch.model import Elastic as Elastic
     from taskorch.model import Explanation as Explanation
-    from taskorch.model import Named as Named
     from taskorch.model import Program as Program
     from taskorch.model import ProgramResult as ProgramResult
     from taskorch.model import Resources as Resources
@@ -70,7 +69,6 @@ if TYPE_CHECKING:
     from taskorch.protocols import TaskQueue as TaskQueue
     from taskorch.protocols import TaskRouter as TaskRouter
     from taskorch.protocols import Validator as Validator
-    from taskorch.runtime import find_gpus as find_gpus
     from taskorch.simulation._plans._report import ScheduledAttempt as ScheduledAttempt
     from taskorch.simulation._plans._report import SimulationReport as SimulationReport
     from taskorch.workflows import Approval as Approval
@@ -110,7 +108,6 @@ _WHERE = {
         "AtLeast",
         "Elastic",
         "Explanation",
-        "Named",
         "Program",
         "ProgramResult",
         "Resources",
@@ -129,7 +126,6 @@ _WHERE = {
         "TaskRouter",
         "Validator",
     ),
-    "taskorch.runtime": ("find_gpus",),
     "taskorch.simulation._plans._report": ("ScheduledAttempt", "SimulationReport"),
     "taskorch.workflows": ("Approval", "Workflow", "workflow"),
 }

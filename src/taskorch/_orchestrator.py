@@ -2099,7 +2099,7 @@ class TaskOrchestrator:
             agents: Whether workers may come and ask for work, as `taskorch agent` does.
             mcp: The tools that language models may use at `/mcp`, by name, beside those
                 that change nothing. None: there is no such path.
-            tokens: Named tokens, or the path of their file: see
+            tokens: NamedUnits tokens, or the path of their file: see
                 `taskorch.frontends.people.Tokens`. Each request has one of these, or
                 *token*.
             identity: Another way to know who asks: see

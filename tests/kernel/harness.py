@@ -53,7 +53,7 @@ from taskorch.kernel._rows import RowExtra
 from taskorch.model import (
     Agent,
     Explanation,
-    Named,
+    NamedUnits,
     Quota,
     Resources,
     TaskState,
@@ -441,7 +441,7 @@ class Machine:
         return self.do(ChangeQuotas(changes))
 
     def change_pools(
-        self, *, gone: tuple[str, ...] = (), **totals: float | Named
+        self, *, gone: tuple[str, ...] = (), **totals: float | NamedUnits
     ) -> list[str]:
         """Let there be so much; ids of what starts."""
         said = Resources(**totals)

@@ -3,6 +3,7 @@
 import json
 from itertools import combinations
 from random import Random
+from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -29,7 +30,7 @@ from taskorch.kernel import (
     names_of,
     take_snapshot,
 )
-from taskorch.model import Elastic, Named, Resources, TaskState
+from taskorch.model import Elastic, NamedUnits, Resources, TaskState
 
 S = TaskState
 GPUS = ("0", "1", "2", "3")
@@ -38,7 +39,7 @@ GPUS = ("0", "1", "2", "3")
 def machine_of(*names, kind=Twin, **options):
     options.setdefault("policies", Policies(rigid=True))
     machine = kind(concurrency=50, pools=Resources(cpu=100), **options)
-    machine.change_pools(gpu=Named(*names))
+    machine.change_pools(gpu=NamedUnits(*names))
     return machine
 
 
@@ -109,7 +110,7 @@ def test_what_is_free_in_sum_is_not_free_of_one():
     assert (blocker.need, blocker.have) == (0.5, 0.4)
     assert [r.kind for r in blocker.remedies] == ["free", "enlarge_pool"]
     assert blocker.remedies[0].tasks == ("a",)
-    assert "Named('0', '1', …)" in blocker.remedies[1].detail
+    assert "NamedUnits('0', '1', …)" in blocker.remedies[1].detail
     (blocker,) = why(m, "whole").blockers
     assert "no unit has so much free: 0 has 0.4 and 1 has 0.4" in blocker.detail
     assert asks(m, "small", 0.4) == ["small"]
@@ -174,7 +175,7 @@ def test_that_waits_when_the_names_came_later():
     m = Twin(concurrency=9, pools=Resources(gpu=2))
     m.kernel.pause()
     asks(m, "odd", 1.5)
-    m.change_pools(gpu=Named("0", "1"))
+    m.change_pools(gpu=NamedUnits("0", "1"))
     m.kernel.unpause()
     assert m.settle() == []
     (blocker,) = why(m, "odd").blockers
@@ -253,14 +254,14 @@ def test_a_unit_that_goes_away_gets_nothing_new_and_comes_back():
     m = machine_of("0", "1")
     asks(m, "a", 1)
     asks(m, "b", 1)
-    assert m.change_pools(gpu=Named("1")) == []
+    assert m.change_pools(gpu=NamedUnits("1")) == []
     # What runs there goes on.
     assert units(m, "a") == ("0",)
     assert asks(m, "c", 1) == []
     assert m.end("b") == ["c"]
     assert units(m, "c") == ("1",)
     # The name comes back while it is in use: it is not free.
-    assert m.change_pools(gpu=Named("1", "0")) == []
+    assert m.change_pools(gpu=NamedUnits("1", "0")) == []
     assert asks(m, "d", 0.1) == []
     assert m.end("a") == ["d"]
     assert units(m, "d") == ("0",)
@@ -275,7 +276,7 @@ def test_a_unit_that_goes_away_gets_nothing_new_and_comes_back():
 def test_a_hung_attempt_on_a_dead_unit_keeps_nobody_from_the_others():
     m = machine_of("0", "1")
     asks(m, "hung", 1)
-    m.change_pools(gpu=Named("1"))
+    m.change_pools(gpu=NamedUnits("1"))
     assert asks(m, "next", 1) == ["next"]
     assert units(m, "next") == ("1",)
     assert m.kernel.pools["gpu"].total == 2_000_000
@@ -293,7 +294,7 @@ def test_new_units_wake_who_waits():
     asks(m, "b", 1)
     asks(m, "c", 0.5)
     m.kernel.unpause()
-    assert m.change_pools(gpu=Named("0", "MIG-1/2", "x y")) == ["b", "c"]
+    assert m.change_pools(gpu=NamedUnits("0", "MIG-1/2", "x y")) == ["b", "c"]
     assert units(m, "b") == ("MIG-1/2",)
 
 
@@ -304,11 +305,11 @@ def test_no_units_at_all_and_no_names_any_more():
     asks(m, "b", 1)
     m.kernel.unpause()
     m.settle()
-    assert m.change_pools(gpu=Named()) == []
+    assert m.change_pools(gpu=NamedUnits()) == []
     m.kernel.pause()
-    m.change_pools(gpu=Named("0", "1"))
+    m.change_pools(gpu=NamedUnits("0", "1"))
     asks(m, "c", 1.0)
-    m.change_pools(gpu=Named())
+    m.change_pools(gpu=NamedUnits())
     m.kernel.unpause()
     assert m.settle() == []
     assert "the most there is, in the pool, is 0" in str(why(m, "c")) or True
@@ -318,7 +319,7 @@ def test_no_units_at_all_and_no_names_any_more():
     assert units(m, "c") == ()
     assert not m.kernel.beside
     # Who began without a unit counts, and nobody knows where it is.
-    assert m.change_pools(gpu=Named("0", "1")) == []
+    assert m.change_pools(gpu=NamedUnits("0", "1")) == []
     assert asks(m, "d", 1) == ["d"]
     assert asks(m, "e", 1) == []
     assert m.end("c") == ["e"]
@@ -328,7 +329,7 @@ def test_a_pool_that_goes_takes_its_names_along():
     m = machine_of("0", "1")
     m.change_pools(gone=("gpu",))
     assert not m.kernel.beside
-    m.change_pools(gpu=Named("0"))
+    m.change_pools(gpu=NamedUnits("0"))
     assert asks(m, "a", 1) == ["a"]
     m.change_pools(gone=("gpu",))
     assert units(m, "a") == ("0",)
@@ -337,9 +338,9 @@ def test_a_pool_that_goes_takes_its_names_along():
 def test_the_same_again_is_no_change():
     m = machine_of("0", "1")
     before = len(m.sink)
-    m.change_pools(gpu=Named("0", "1"))
+    m.change_pools(gpu=NamedUnits("0", "1"))
     assert len(m.sink) == before
-    m.change_pools(gpu=Named("1", "0"))
+    m.change_pools(gpu=NamedUnits("1", "0"))
     assert len(m.sink) == before + 1
 
 
@@ -347,7 +348,7 @@ def test_the_same_again_is_no_change():
 
 
 def far(m, name, *names, **options):
-    return m.agent(name, "x", capacity=Resources(gpu=Named(*names)), **options)
+    return m.agent(name, "x", capacity=Resources(gpu=NamedUnits(*names)), **options)
 
 
 def test_an_agent_has_its_own():
@@ -391,7 +392,7 @@ def test_an_agent_loses_a_unit():
     agent = far(m, "one", "0", "1", lease=9.0)
     asks(m, "a", 1, requires=("x",))
     info = type(agent.info)(
-        "one", ("x",), capacity=Resources(gpu=Named("1")), lease=9.0
+        "one", ("x",), capacity=Resources(gpu=NamedUnits("1")), lease=9.0
     )
     m.kernel.add_agent(info, m.now, goes_on=True)
     m.mirror()
@@ -536,7 +537,7 @@ def test_a_snapshot_has_names_and_holders():
     asks(m, "a", 0.5)
     asks(m, "b", 1, requires=("x",))
     m.allocate("h", gpu=0.4)
-    m.change_pools(gpu=Named("1", "2"))
+    m.change_pools(gpu=NamedUnits("1", "2"))
     kernel = restored(m)
     assert differences(m.kernel, kernel) == []
     check_invariants(kernel)
@@ -618,7 +619,7 @@ class Table:
 
     def be(self, names):
         self.names = names
-        self.machine.change_pools(gpu=Named(*names))
+        self.machine.change_pools(gpu=NamedUnits(*names))
 
     def free(self, unit):
         return 1_000_000 - sum(one.get(unit, 0) for one in self.held.values())
@@ -674,12 +675,12 @@ class UnitsRun(Run):
         Resources(memory_mb=1, gpu=0.75),
     )
 
-    last = {"cpu": 4, "gpu": Named(*GPUS), "memory_mb": 3}
+    last: ClassVar = {"cpu": 4, "gpu": NamedUnits(*GPUS), "memory_mb": 3}
 
     def __init__(self, dice, **options):
         super().__init__(dice, **options)
-        self.machine.change_pools(gpu=Named(*GPUS[: dice.choice([1, 2, 3])]))
-        own = Resources(gpu=Named("0", "1"))
+        self.machine.change_pools(gpu=NamedUnits(*GPUS[: dice.choice([1, 2, 3])]))
+        own = Resources(gpu=NamedUnits("0", "1"))
         self.machine.agent("own", "x", "z", capacity=own, max_concurrency=4)
 
     def change_pools(self):
@@ -688,14 +689,14 @@ class UnitsRun(Run):
             super().change_pools()
         else:
             names = dice.sample(GPUS, dice.choice([0, 1, 2, 2, 3, 4]))
-            self.machine.change_pools(gpu=Named(*names))
+            self.machine.change_pools(gpu=NamedUnits(*names))
         if dice.random() < 0.3:
             kernel, names = (
                 self.machine.kernel,
                 dice.sample(GPUS, dice.choice([0, 1, 2])),
             )
             info = kernel.agents["own"].info
-            capacity = Resources(gpu=Named(*names))
+            capacity = Resources(gpu=NamedUnits(*names))
             info = type(info)("own", info.capabilities, 4, capacity)
             kernel.add_agent(info, self.machine.now, goes_on=dice.random() < 0.7)
             check_invariants(kernel)

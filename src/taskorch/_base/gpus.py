@@ -151,8 +151,8 @@ def _meant(
             # How CUDA counts was not said. A program of ours counts as we do, though.
             return {entry: model}
         return {} if name is None else dict.fromkeys(parts or (name,), model)
-    known = [name for name in models if entry and name.startswith(entry)]
-    return {known[0]: models[known[0]]} if len(known) == 1 else None
+    matches = [name for name in models if entry and name.startswith(entry)]
+    return {matches[0]: models[matches[0]]} if len(matches) == 1 else None
 
 
 def _str(text: str | bytes) -> str:

@@ -42,19 +42,22 @@ from taskorch.model import (
     show,
     to_seconds,
 )
-from taskorch.runtime import HYSTERESIS, Latch
+from taskorch.runtime import HYSTERESIS, Latch, with_gpus_found
 
 if TYPE_CHECKING:
     from taskorch.runtime import Runtime
 
 _SCALE: Final = 1_000_000
 #: What stands for units that have names, in a document.
-_NAMED: Final = {
-    "type": "object",
-    "required": ["named"],
-    "additionalProperties": False,
-    "properties": {"named": {"type": "array", "items": {"type": "string"}}},
-}
+_UNITS: Final = (
+    {
+        "type": "object",
+        "required": ["named"],
+        "additionalProperties": False,
+        "properties": {"named": {"type": "array", "items": {"type": "string"}}},
+    },
+    {"const": "found"},
+)
 #: Seconds after which a wait looks whether the orchestrator has ended.
 _SLICE: Final = 1.0
 
@@ -142,7 +145,7 @@ class ResourceManager:
         forms={
             "resources": {
                 "type": "object",
-                "additionalProperties": {"anyOf": [{"type": "number"}, _NAMED]},
+                "additionalProperties": {"anyOf": [{"type": "number"}, *_UNITS]},
             }
         },
         lacks=lacks(command="a program sets the totals"),
@@ -162,7 +165,7 @@ class ResourceManager:
         Raises:
             InvalidTaskError: They are no resources.
         """
-        pools = Resources.of(resources, named=True)
+        pools = Resources.of(with_gpus_found(resources), named=True)
         totals = pools.totals()
         for name, _ in totals:
             if name.startswith(QUOTA):
@@ -191,7 +194,7 @@ class ResourceManager:
                 names = ", ".join(map(repr, group.units))
                 msg = f"the units of {name} have names: {names}"
                 msg += f"; which are there, {show(amount)} does not say"
-                hint = f"resize({{{name!r}: Named({names})}}) names them"
+                hint = f"resize({{{name!r}: NamedUnits({names})}}) names them"
                 raise InvalidTaskError(msg, hint=hint)
 
     @verb(

@@ -47,7 +47,7 @@ from taskorch.protocols import (
     SetsGrace,
     WaitsForBetter,
 )
-from taskorch.runtime import BUILT_IN
+from taskorch.runtime import BUILT_IN, with_gpus_found
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -285,7 +285,7 @@ _MEGABYTES: Final = SettingKind(
 _FLAG: Final = SettingKind(_flag, Written("true or false", "true", (bool,)))
 _INTEGER: Final = SettingKind(_integer, Written("a whole number", "1", (int,)))
 _AMOUNTS: Final = SettingKind(
-    lambda name, value: Resources.of(value, name, named=True),
+    lambda name, value: Resources.of(with_gpus_found(value), name, named=True),
     Written(
         "a table of names and amounts, each 0 or more",
         "{ cpu = 4, memory_mb = 2048 }",

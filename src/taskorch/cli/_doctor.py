@@ -160,10 +160,10 @@ def _machine() -> Iterator[DoctorFinding]:
 def _gpus() -> DoctorFinding:
     """Which GPUs there are for us, or why there are none."""
     names, models, why = gpus()
-    found = [f"{name}, {model}" for name, model in zip(names, models, strict=True)]
-    text = "; ".join([*found, *([why] if why else [])]) or "none"
-    status = "warning" if found and why else "ok"
-    return DoctorFinding(status, "gpus", text if found else f"none: {why}")
+    texts = [f"{name}, {model}" for name, model in zip(names, models, strict=True)]
+    text = "; ".join([*texts, *([why] if why else [])]) or "none"
+    status = "warning" if texts and why else "ok"
+    return DoctorFinding(status, "gpus", text if texts else f"none: {why}")
 
 
 def _limits() -> DoctorFinding:

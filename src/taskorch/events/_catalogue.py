@@ -20,7 +20,7 @@ from taskorch.model import (
     ANSWER_TO,
     Agent,
     Health,
-    NamedUnits,
+    HeldUnits,
     Stats,
     TypeStats,
     UnitNames,
@@ -231,7 +231,7 @@ class TaskStarted(TaskEvent):
     reason: str = ""
     choice: tuple[str, float] | None = None
     permit: tuple[str, ...] = ()
-    units: NamedUnits = ()
+    units: HeldUnits = ()
 
 
 @frozen
@@ -1470,7 +1470,7 @@ class ResourcesAllocated(Event):
     owner: str
     resources: Units
     before: Units
-    units: NamedUnits = ()
+    units: HeldUnits = ()
 
 
 @frozen

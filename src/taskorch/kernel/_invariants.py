@@ -264,7 +264,7 @@ def check_budgets(kernel: KernelState, faults: list[str]) -> None:
 
 
 def check_units(kernel: KernelState, faults: list[str]) -> None:
-    """Of a unit, nobody holds more than there is, and what is held is of its pool."""
+    """Of a unit, nobody holds more than whole is, and what is held is of its pool."""
     held = Counter[str]()
     allocs = [row.alloc for _, row in _holding(kernel)]
     allocs += [leak.alloc for leak in kernel.leaked.values()]
@@ -290,10 +290,10 @@ def check_units(kernel: KernelState, faults: list[str]) -> None:
     for group, total in pools:
         if group is None:
             continue
-        there = WHOLE * len(group.units)
+        whole = WHOLE * len(group.units)
         gone = [row.used for row in rows if row.group is group and not row.total]
-        if total != there + sum(gone):
-            faults.append(f"{group.resource}: {total}, and {there} + {gone} are there")
+        if total != whole + sum(gone):
+            faults.append(f"{group.resource}: {total}, and {whole} + {gone} are there")
 
 
 def check_schedules(kernel: KernelState, faults: list[str]) -> None:

@@ -40,7 +40,7 @@ from taskorch.kernel._rows import (
     of_quotas,
 )
 from taskorch.kernel._state import MANY, KernelState
-from taskorch.model import BURST, SOFT, STARTS, TASKS, NamedUnits, UnitNames, Units
+from taskorch.model import BURST, SOFT, STARTS, TASKS, HeldUnits, UnitNames, Units
 
 # -- what is held and what is free: what is short, and the books -----------------------
 
@@ -482,7 +482,7 @@ def grant(
     owner: str,
     units: Units,
     now: int,
-    named: NamedUnits = (),
+    named: HeldUnits = (),
 ) -> AllocationRow:
     """*owner* holds *units*, of which some are *named*, from now on."""
     alloc = charged_by_hand(kernel, owner, units)

@@ -702,11 +702,11 @@ def name_units(
     one that is not free. So a name that comes back is free once nobody holds it.
     """
     agent = owner.name if isinstance(owner, AgentRow) else ""
-    known = owner.units.get(resource) if isinstance(owner, AgentRow) else owner.units
-    group = known or UnitGroup(owner, resource)
-    before, group.units = group.units, {}
-    for unit in before.values():
+    before = owner.units.get(resource) if isinstance(owner, AgentRow) else owner.units
+    group = before or UnitGroup(owner, resource)
+    for unit in group.units.values():
         unit.total = 0
+    group.units = {}
     for name in names or ():
         unit = UnitRow(agent, resource, name)
         row = beside.setdefault(unit.name, unit)
@@ -724,13 +724,12 @@ def name_units(
                 gone += row.used
     if gone:
         group.enlarge(gone)
-    known = None if names is None else group
-    if not isinstance(owner, AgentRow):
-        owner.units = known
-    elif known is None:
+    if isinstance(owner, PoolRow):
+        owner.units = None if names is None else group
+    elif names is None:
         owner.units.pop(resource, None)
     else:
-        owner.units[resource] = known
+        owner.units[resource] = group
 
 
 class BudgetRow:

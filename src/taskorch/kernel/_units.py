@@ -27,24 +27,24 @@ from taskorch.kernel._rows import (
     name_units,
 )
 from taskorch.kernel._state import KernelState
-from taskorch.model import NamedUnits, UnitNames, Units
+from taskorch.model import HeldUnits, UnitNames, Units
 
 
-def of_pools(kernel: KernelState, totals: Units, names: UnitNames) -> None:
-    """The pools of *totals* have units of these *names*, or units without."""
-    known = dict(names)
+def of_pools(kernel: KernelState, totals: Units, named: UnitNames) -> None:
+    """The pools of *totals* have units that are *named*, or units without names."""
+    names = dict(named)
     for resource, _ in totals:
         pool = kernel.pools[resource]
-        if pool.units is not None or resource in known:
-            _name(kernel, pool, resource, known.get(resource))
+        if pool.units is not None or resource in names:
+            _name(kernel, pool, resource, names.get(resource))
 
 
 def of_agent(kernel: KernelState, agent: AgentRow) -> None:
     """*agent* has the units that its capacity names."""
     capacity = agent.info.capacity
-    known = {} if capacity is None else dict(capacity.named)
-    for resource in dict.fromkeys([*agent.units, *known]):
-        _name(kernel, agent, resource, known.get(resource))
+    names = {} if capacity is None else dict(capacity.named)
+    for resource in dict.fromkeys([*agent.units, *names]):
+        _name(kernel, agent, resource, names.get(resource))
 
 
 def _name(
@@ -85,7 +85,7 @@ def chosen(kernel: KernelState, agent: AgentRow, alloc: Units) -> Units | None:
     return tuple(named)
 
 
-def told(kernel: KernelState, alloc: Units) -> NamedUnits:
+def told(kernel: KernelState, alloc: Units) -> HeldUnits:
     """What *alloc* has of units, as facts name it."""
     rows = [(kernel.beside[name], n) for name, n in alloc if name.startswith(UNIT)]
     return tuple(
@@ -97,9 +97,9 @@ def told(kernel: KernelState, alloc: Units) -> NamedUnits:
     )
 
 
-def held(kernel: KernelState, agent: AgentRow, units: NamedUnits) -> Units:
+def held(kernel: KernelState, agent: AgentRow, units: HeldUnits) -> Units:
     """What a fact names of units, as an attempt on *agent* holds it."""
-    found: list[tuple[str, int]] = []
+    alloc: list[tuple[str, int]] = []
     for resource, name, many, is_own in units:
         unit = UnitRow(agent.name if is_own else "", resource, name)
         row = kernel.beside.setdefault(unit.name, unit)
@@ -107,8 +107,8 @@ def held(kernel: KernelState, agent: AgentRow, units: NamedUnits) -> Units:
             # It has been taken away since: where only some facts are folded.
             group = agent.units.get(resource)
             unit.group = group if is_own else group_of(kernel, None, resource)
-        found.append((row.name, many))
-    return tuple(found)
+        alloc.append((row.name, many))
+    return tuple(alloc)
 
 
 def names_of(kernel: KernelState, alloc: Units) -> Mapping[str, tuple[str, ...]]:

@@ -158,7 +158,7 @@ from taskorch.model._resources import FALLBACKS as FALLBACKS
 from taskorch.model._resources import Elastic as Elastic
 from taskorch.model._resources import Elasticity as Elasticity
 from taskorch.model._resources import Fallback as Fallback
-from taskorch.model._resources import Named as Named
+from taskorch.model._resources import HeldUnits as HeldUnits
 from taskorch.model._resources import NamedUnits as NamedUnits
 from taskorch.model._resources import Resources as Resources
 from taskorch.model._resources import UnitNames as UnitNames

@@ -23,7 +23,7 @@ Units = tuple[tuple[str, int], ...]
 
 #: Of units that have names: the resource, the name, whole millionths, and whether it is
 #: one of the worker's own.
-NamedUnits = tuple[tuple[str, str, int, bool], ...]
+HeldUnits = tuple[tuple[str, str, int, bool], ...]
 #: The resources whose units have names, each with these names, sorted by resource.
 UnitNames = tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -31,9 +31,9 @@ _SCALE: Final = 1_000_000
 
 
 @attrs.frozen(init=False, repr=False)
-class Named:
+class NamedUnits:
     """
-    Units that have names, in the place of an amount: `Resources(gpu=Named("0", "1"))`.
+    Units that have names, in the place of an amount: `gpu=NamedUnits("0", "1")`.
 
     A task asks for an amount: for a part of one unit (`gpu=0.5`), or for whole ones
     (`gpu=2`). Which units an attempt has, is chosen as it starts.
@@ -64,7 +64,7 @@ class Named:
         object.__setattr__(self, "names", texts)
 
     def __repr__(self) -> str:
-        return f"Named({', '.join(map(repr, self.names))})"
+        return f"NamedUnits({', '.join(map(repr, self.names))})"
 
 
 def _name_of_unit(name: object) -> str:
@@ -73,11 +73,11 @@ def _name_of_unit(name: object) -> str:
     is_word = isinstance(text, str) and text.isprintable() and text.strip() == text
     if not (isinstance(text, str) and is_word and 0 < len(text) <= MAX_UNIT_NAME):
         msg = f"a unit has a name such as '0', not {show(name)}"
-        hint = 'Named("0", "1") names two; how many there are is a number without Named'
+        hint = 'NamedUnits("0", "1") names two; of units without names, say how many'
         raise InvalidTaskError(msg, hint=hint)
     if "," in text:
         msg = f"the name of a unit has no comma: {show(name)}"
-        raise InvalidTaskError(msg, hint='Named("0", "1") names two')
+        raise InvalidTaskError(msg, hint='NamedUnits("0", "1") names two')
     return text
 
 
@@ -88,7 +88,7 @@ def to_units(name: str, amount: object) -> int:
     Raises:
         InvalidTaskError: It is not a finite number from 0 to 1e12.
     """
-    if isinstance(amount, Named):
+    if isinstance(amount, NamedUnits):
         return len(amount.names) * _SCALE
     if isinstance(amount, bool) or not isinstance(amount, int | float):
         msg = f"resource {name!r}: an amount is a number, not {show(amount)}"
@@ -108,7 +108,7 @@ def to_units(name: str, amount: object) -> int:
 @attrs.frozen(init=False, repr=False)
 class Resources(Mapping[str, float]):
     """
-    Named amounts: `Resources(cpu=2, memory_mb=512, licence=1)`.
+    NamedUnits amounts: `Resources(cpu=2, memory_mb=512, licence=1)`.
 
     A resource that is not named is 0. The usual names are `cpu` (cores),
     `memory_mb`, `disk_mb`, `bandwidth_mbps` and `gpu`; `cpus`, `cores`, `cpu_cores`,
@@ -119,8 +119,8 @@ class Resources(Mapping[str, float]):
         units: The amounts in whole millionths, as the kernel counts them.
         zeros: What was named, and is 0: to a capacity that says "none". Two that
             differ in nothing else are equal.
-        named: The resources whose units have names, each with these: see `Named`. In
-            documents that is `{"named": ["0", "1"]}` in the place of the amount.
+        named: The resources whose units have names, each with these: see `NamedUnits`.
+            In documents that is `{"named": ["0", "1"]}` in the place of the amount.
 
     Raises:
         InvalidTaskError: An amount is negative, not finite, or above 1e12; or two names
@@ -134,12 +134,12 @@ class Resources(Mapping[str, float]):
     #: Whether a part of it may be granted: see `Elastic`.
     is_elastic: ClassVar[bool] = False
 
-    def __init__(self, **amounts: float | Named) -> None:
+    def __init__(self, **amounts: float | NamedUnits) -> None:
         if not OTHER_RESOURCES.keys().isdisjoint(amounts):
             amounts = _by_our_names(amounts)
         named: UnitNames = ()
         for name, amount in amounts.items():
-            if isinstance(amount, Named | Mapping):
+            if isinstance(amount, NamedUnits | Mapping):
                 amounts = {**amounts, name: (units := _units_of(name, amount))}
                 named += ((name, units.names),)
         object.__setattr__(self, "named", tuple(sorted(named)))
@@ -236,7 +236,7 @@ class Resources(Mapping[str, float]):
 
     def __repr__(self) -> str:
         amounts = {name: f"{units / _SCALE:g}" for name, units in self.units}
-        amounts.update((name, repr(Named(*names))) for name, names in self.named)
+        amounts.update((name, repr(NamedUnits(*names))) for name, names in self.named)
         inner = ", ".join(f"{name}={amount}" for name, amount in amounts.items())
         return f"Resources({inner})"
 
@@ -256,21 +256,23 @@ class Resources(Mapping[str, float]):
         return all(units <= have.get(name, 0) for name, units in self.units)
 
 
-def _units_of(name: str, amount: Named | Mapping[str, Any]) -> Named:
+def _units_of(name: str, amount: NamedUnits | Mapping[str, Any]) -> NamedUnits:
     """The units that a value or a document names."""
-    if isinstance(amount, Named):
+    if isinstance(amount, NamedUnits):
         return amount
     names = amount.get("named")
     if len(amount) != 1 or isinstance(names, str) or not isinstance(names, Sequence):
         msg = f"resource {name!r}: an amount is a number, not {show(amount)}"
         hint = f'units that have names: {{"{name}": {{"named": ["0", "1"]}}}}'
         raise InvalidTaskError(msg, hint=hint)
-    return Named(*names)
+    return NamedUnits(*names)
 
 
-def _by_our_names(amounts: Mapping[str, float | Named]) -> dict[str, float | Named]:
+def _by_our_names(
+    amounts: Mapping[str, float | NamedUnits],
+) -> dict[str, float | NamedUnits]:
     """*amounts*, with those whose names mean one of ours under that."""
-    renamed: dict[str, float | Named] = {}
+    renamed: dict[str, float | NamedUnits] = {}
     names: dict[str, str] = {}
     for name, amount in amounts.items():
         ours, factor = OTHER_RESOURCES.get(name, (name, 1))
@@ -278,7 +280,7 @@ def _by_our_names(amounts: Mapping[str, float | Named]) -> dict[str, float | Nam
             msg = f"resources: {names[ours]!r} and {name!r} are the same resource"
             raise InvalidTaskError(msg, hint=f"say {ours!r} alone")
         names[ours] = name
-        if factor == 1 and isinstance(amount, Named | Mapping):
+        if factor == 1 and isinstance(amount, NamedUnits | Mapping):
             renamed[ours] = amount
             continue
         units = to_units(name, amount)

@@ -36,11 +36,11 @@ from taskorch.runtime._attempts import ENDS_LOOPS as ENDS_LOOPS
 from taskorch.runtime._attempts import MEASURED as MEASURED
 from taskorch.runtime._attempts import AgentRunner as AgentRunner
 from taskorch.runtime._attempts import Strategies as Strategies
-from taskorch.runtime._attempts import find_gpus as find_gpus
 from taskorch.runtime._attempts import machine_resources as machine_resources
 from taskorch.runtime._attempts import outcome_of as outcome_of
 from taskorch.runtime._attempts import tidy as tidy
 from taskorch.runtime._attempts import usage_of as usage_of
+from taskorch.runtime._attempts import with_gpus_found as with_gpus_found
 from taskorch.runtime._batch import Entry as Entry
 from taskorch.runtime._clock import MonotonicClock as MonotonicClock
 from taskorch.runtime._clock import wall as wall

@@ -46,7 +46,7 @@ from taskorch.kernel import (
 from taskorch.model import (
     NO_RETRY,
     Missing,
-    Named,
+    NamedUnits,
     Program,
     ProgramResult,
     RecoveryAttempt,
@@ -121,31 +121,33 @@ def machine_resources() -> Resources:
     if may_have_gpus():
         names, _, why = gpus()
         if names:
-            known["gpu"] = Named(*names)
+            known["gpu"] = NamedUnits(*names)
         if why:
             _LOG.warning("taskorch: %s", why)
     return Resources(**known)
 
 
-def find_gpus() -> Named:
-    """
-    The GPUs of this machine that are ours to use: `Resources(gpu=find_gpus())`.
+#: Instead of an amount: as many as there are.
+FOUND: Final = "found"
 
-    Their names are their UUIDs, or what `CUDA_VISIBLE_DEVICES` calls them.
+
+def with_gpus_found(amounts: Any) -> Any:
+    """
+    *amounts*, in which a `gpu` that is to be `"found"` has the names of the GPUs here.
 
     Raises:
         InvalidTaskError: None can be found: it says why.
     """
+    if not isinstance(amounts, Mapping) or amounts.get("gpu") != FOUND:
+        return amounts
     names, _, why = gpus()
     if not names:
         msg = f"no GPU was found: {why}"
-        hint = (
-            "name them, gpu=Named('0', '1'), or leave gpu out; `taskorch doctor` looks"
-        )
+        hint = "name them, {'gpu': {'named': ['0', '1']}}, or leave gpu out"
         raise InvalidTaskError(msg, hint=hint)
     if why:
         _LOG.warning("taskorch: %s", why)
-    return Named(*names)
+    return {**amounts, "gpu": NamedUnits(*names)}
 
 
 def whole_cores() -> int:

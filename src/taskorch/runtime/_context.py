@@ -214,8 +214,12 @@ def as_attempted(
     program: Program, rt: Runtime, row: TaskRow, attempt: int, work: Work
 ) -> Program:
     """*program*, told of its trace and units, unless its environment says of them."""
-    found = {**_carried(rt, row, attempt, work), **variables_of_units(rt, row)}
-    return attrs.evolve(program, env={**found, **program.env}) if found else program
+    variables = {**_carried(rt, row, attempt, work), **variables_of_units(rt, row)}
+    return (
+        attrs.evolve(program, env={**variables, **program.env})
+        if variables
+        else program
+    )
 
 
 def trace_of(rt: Runtime, row: TaskRow, attempt: int, work: Work) -> str | None:

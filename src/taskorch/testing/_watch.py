@@ -97,7 +97,7 @@ from taskorch.kernel import (
 )
 from taskorch.model import (
     TERMINAL,
-    NamedUnits,
+    HeldUnits,
     TaskState,
     Units,
     run_by,
@@ -225,7 +225,7 @@ class _Seen:
         self.under_way: bool = False
         self.agent: str = ""
         self.alloc: Units = ()
-        self.units: NamedUnits = ()
+        self.units: HeldUnits = ()
         self.slots: int = 0
         self.ended: TaskState | None = None
         self.lost: int = 0
@@ -311,8 +311,8 @@ class _Books:
         self.named: dict[str, tuple[str, ...]] = named
         self.own: dict[str, dict[str, tuple[str, ...]]] = {}
         self.units: dict[tuple[str, str, str], int] = {}
-        self.units_by_hand: dict[str, NamedUnits] = {}
-        self.units_leaked: dict[tuple[str, int], tuple[str, NamedUnits]] = {}
+        self.units_by_hand: dict[str, HeldUnits] = {}
+        self.units_leaked: dict[tuple[str, int], tuple[str, HeldUnits]] = {}
         self.leaks: dict[tuple[str, int], tuple[str, Units, int]] = {}
         #: `(when, task id, what)`.
         self.dues: list[tuple[int, str, str]] = []
@@ -509,14 +509,12 @@ class _Books:
             who, agent = event.task_id, event.agent_id
             self.check_units(who, agent, event.allocation, event.units)
 
-    def hold_units(self, agent: str, units: NamedUnits, sign: int = 1) -> None:
+    def hold_units(self, agent: str, units: HeldUnits, sign: int = 1) -> None:
         for resource, name, many, is_own in units:
             key = agent if is_own else "", resource, name
             self.units[key] = self.units.get(key, 0) + sign * many
 
-    def check_units(
-        self, who: str, agent: str, alloc: Units, units: NamedUnits
-    ) -> None:
+    def check_units(self, who: str, agent: str, alloc: Units, units: HeldUnits) -> None:
         """What *who* has of resources whose units have names, is of free units."""
         for resource, many in alloc:
             own = self.own.get(agent, {}).get(resource)

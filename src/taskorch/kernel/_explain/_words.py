@@ -323,7 +323,7 @@ class Wording:
                 name, declared(self._kernel.pools[name])[0] + max(WHOLE, short.missing)
             )
             words = f"Let there be more units: orch.resources.resize({{{name!r}: "
-            words += f"Named({', '.join([*map(repr, group.units), '…'])})}})."
+            words += f"NamedUnits({', '.join([*map(repr, group.units), '…'])})}})."
             more = attrs.evolve(more, detail=words)
         return Blocker(
             "resource",
@@ -538,13 +538,13 @@ def _free_of_units(group: UnitGroup, need: int, agent: str) -> str:
     """What is free of units that have names, as the end of a sentence."""
     units = list(group.units.values())
     frees = [f"{unit.unit} has {(unit.total - unit.used) / 1e6:g}" for unit in units]
-    there = f": {some(frees)}." if frees else "."
+    amounts = f": {some(frees)}." if frees else "."
     at = f" of agent {agent}" if agent else ""
     if need <= WHOLE:
-        return f"no unit{at} has so much free{there}"
+        return f"no unit{at} has so much free{amounts}"
     whole = sum(not unit.used for unit in units)
     free = "1 unit is" if whole == 1 else f"{whole or 'no'} units are"
-    return f"{free} wholly free{at and f' on{at[3:]}'}{there}"
+    return f"{free} wholly free{at and f' on{at[3:]}'}{amounts}"
 
 
 def _enlarge(name: str, units: int) -> Remedy:
