@@ -193,7 +193,7 @@ class ResourceManager:
             if group is not None and name not in named:
                 names = ", ".join(map(repr, group.units))
                 msg = f"the units of {name} have names: {names}"
-                msg += f"; which are there, {show(amount)} does not say"
+                msg += f"; which are there, {amount:g} does not say"
                 hint = f"resize({{{name!r}: NamedUnits({names})}}) names them"
                 raise InvalidTaskError(msg, hint=hint)
 
