@@ -245,8 +245,8 @@ def test_agents_are_remembered_with_their_units(tmp_path):
             orch.agent("one", capabilities={"x"}, capacity=GPUS)(
                 lambda task, context: context.units("gpu")
             )
-            (agent,) = [a for a in orch.agents.list() if a.id == "one"]
-            assert agent.health.capacity == Resources(**GPUS)
+            agent = orch.get_stats().agents["one"]
+            assert agent.capacity == Resources(**GPUS)
 
 
 AMOUNTS = (0.25, 0.3, 0.5, 0.6, 0.75, 1, 1, 2)
