@@ -145,6 +145,36 @@ def test_work_comes_in_batches_and_ends_bring_more():
         assert [handle.result(10) for handle in handles] == [*range(7)]
 
 
+def test_an_agent_is_told_of_its_own_units_and_of_no_other():
+    """A number of the orchestrator's machine means another GPU elsewhere."""
+    orch = orchestrator(resources={"cpu": 4, "gpu": {"named": ["7", "8"]}})
+    capacity = {"gpu": {"named": ["0", "1"]}}
+    with fleet("x", orch=orch, capacity=capacity) as (service, agent):
+        program = Program(["train"])
+        task = Task("program", program, requires=["x"], resources={"gpu": 2})
+        service.orch.submit_task(task)
+        order = agent.order()
+        assert order["variables"] == {"CUDA_VISIBLE_DEVICES": "0,1"}
+        assert order["env"] == order["variables"]
+        other = Wire(service, "other", "a-secret-of-another-agent")
+        other.hello("y")
+        service.orch.submit_task(Task("y", requires=["y"], resources={"gpu": 0}))
+        service.orch.resources.resize({"gpu": {"named": ["7", "8", "9"]}})
+        service.orch.submit_task(Task("y", requires=["y"], resources={"gpu": 1}))
+        for _ in range(2):
+            order = other.order()
+            assert "variables" not in order
+            other.end(order)
+
+
+@pytest.mark.parametrize(
+    "amount", [{"named": "0"}, {"named": [1]}, {}, {"named": [], "x": 1}, "0"]
+)
+def test_units_without_names_are_refused(amount):
+    with served(orchestrator(), agents=True) as service:
+        Wire(service).hello("x", capacity={"gpu": amount}, status=422)
+
+
 def test_a_task_fails_by_what_its_agent_raised():
     with fleet("x") as (service, agent):
         handle = service.orch.submit_task(Task("x", retry=RetryPolicy(2, base=0)))
