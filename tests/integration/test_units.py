@@ -399,9 +399,10 @@ def case(resources="found", *, code=_NVML, env=(), **made):
 def look(folder, *cases, driver=False):
     """What each orchestrator has, or why there is none; and what was logged."""
     (folder / "cases.json").write_text(json.dumps(cases))
+    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
     variables = {
         **os.environ,
-        "PYTHONPATH": str(folder),
+        "PYTHONPATH": path,
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     if driver:

@@ -23,6 +23,7 @@ from taskorch.kernel._rows import (
     Place,
     PoolRow,
     TaskRow,
+    UnitGroup,
     UnitRow,
 )
 from taskorch.kernel._state import KernelState
@@ -264,16 +265,21 @@ def check_budgets(kernel: KernelState, faults: list[str]) -> None:
 
 
 def check_units(kernel: KernelState, faults: list[str]) -> None:
-    """Of a unit, nobody holds more than whole is, and what is held is of its pool."""
+    """Of a unit, nobody holds more than there is, and what is held is of its pool."""
     held = Counter[str]()
     allocs = [row.alloc for _, row in _holding(kernel)]
     allocs += [leak.alloc for leak in kernel.leaked.values()]
     allocs += [row.alloc for row in kernel.allocations.values()]
     for alloc in allocs:
-        held.update({name: n for name, n in alloc if name.startswith(UNIT)})
+        amounts = Counter[str]()
+        for name, units in alloc:
+            if name.startswith(UNIT):
+                held[name] += units
+                unit = kernel.beside.get(name)
+                amounts[unit.resource if isinstance(unit, UnitRow) else "?"] += units
+        if not amounts.items() <= dict(alloc).items():
+            faults.append(f"of units, {dict(amounts)} is held, and of all, {alloc}")
     rows = [row for row in kernel.beside.values() if isinstance(row, UnitRow)]
-    if missing := held.keys() - {row.name for row in rows}:
-        faults.append(f"{sorted(missing)} are held, and not known")
     for row in rows:
         group = row.group
         is_there = group is not None and group.units.get(row.unit) is row
@@ -281,19 +287,25 @@ def check_units(kernel: KernelState, faults: list[str]) -> None:
             faults.append(f"of {row.name}, {held[row.name]} is held, not {row.used}")
         if row.total != WHOLE * is_there or not (row.total or row.used):
             faults.append(f"{row.name} has a total of {row.total}: there, {is_there}")
-    pools = [(pool.units, pool.total) for pool in kernel.pools.values()]
-    pools += [
-        (group, agent.capacity[group.resource])
-        for agent in kernel.agents.values()
-        for group in agent.units.values()
-    ]
-    for group, total in pools:
-        if group is None:
-            continue
+    for group, total in _groups_of(kernel):
         whole = WHOLE * len(group.units)
         gone = [row.used for row in rows if row.group is group and not row.total]
         if total != whole + sum(gone):
             faults.append(f"{group.resource}: {total}, and {whole} + {gone} are there")
+
+
+def _groups_of(kernel: KernelState) -> list[tuple[UnitGroup, int]]:
+    """The units that have names, of pools and of agents, and how much there is."""
+    groups = [
+        (pool.units, pool.total)
+        for pool in kernel.pools.values()
+        if pool.units is not None
+    ]
+    return groups + [
+        (group, agent.capacity[group.resource])
+        for agent in kernel.agents.values()
+        for group in agent.units.values()
+    ]
 
 
 def check_schedules(kernel: KernelState, faults: list[str]) -> None:
