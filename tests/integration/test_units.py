@@ -240,13 +240,18 @@ def test_a_restart_has_units_and_none_is_held_by_the_dead(tmp_path):
 
 
 def test_agents_are_remembered_with_their_units(tmp_path):
-    for _ in range(2):
+    def work(task, context):
+        return context.units("gpu")
+
+    for life in (1, 2, 3):
         with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
-            orch.agent("one", capabilities={"x"}, capacity=GPUS)(
-                lambda task, context: context.units("gpu")
-            )
-            agent = orch.get_stats().agents["one"]
-            assert agent.capacity == Resources(**GPUS)
+            if life > 1:
+                # Before it has joined again.
+                agent = orch.get_stats().agents["one"]
+                assert agent.capacity == Resources(**GPUS)
+            orch.agent("one", capabilities={"x"}, capacity=GPUS)(work)
+            task = Task("t", requires={"x"}, resources={"gpu": 1})
+            assert orch.submit_task(task).result() == ("0",)
 
 
 AMOUNTS = (0.25, 0.3, 0.5, 0.6, 0.75, 1, 1, 2)

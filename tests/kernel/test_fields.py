@@ -16,7 +16,7 @@ STATE = {
         *("TaskRow", "Links", "RowExtra", "Terms", "RetainedEvent", "AgentRow"),
         *("BreakerRow", "PoolRow", "RateRow", "Place", "Candidates", "Room", "Leak"),
         *("Reservation", "AllocationRow", "Claim", "TypeRow", "Record", "Bucket"),
-        *("Share", "BudgetRow"),
+        *("Share", "BudgetRow", "UnitRow", "UnitGroup"),
     ),
 }
 #: Fields that no invariant is about, and why not.
@@ -30,6 +30,8 @@ UNCHECKED = {
         RetainedEvent: id seq until_ns cargo
         AgentRow: name info request
         PoolRow: name is_lock is_quota beyond
+        UnitRow: agent resource unit
+        UnitGroup: owner resource
         BudgetRow: name parent
         RateRow: name per_second
         Place: agent pool name need above
@@ -67,7 +69,7 @@ UNCHECKED = {
         KernelState: most_tasks most_buckets most_timers stale_entries timers growing
             agents_version last parked_any returning reserved reserved_at
             reservation_shrank rescanned_at buckets elastic claims most_scopes
-            first_after ineligible spent
+            first_after ineligible spent has_units
         TaskRow: ticket
         AgentRow: heard_ns round_trip lease_due_ns slots short view watched
         PoolRow: short parked view

@@ -153,10 +153,10 @@ def test_two_halves_are_not_a_whole():
 def test_what_explain_says_is_enough_is_enough():
     """Small parts on several units: the fewest ends of one unit, not of any."""
     m = machine_of("0", "1")
-    asks(m, "big", 0.9)
-    asks(m, "rest", 0.1)
     for number in range(4):
         asks(m, f"s{number}", 0.25)
+    asks(m, "big", 0.9)
+    asks(m, "rest", 0.1)
     assert used(m) == {"0": 1, "1": 1}
     assert asks(m, "half", 0.5) == []
     (blocker,) = why(m, "half").blockers

@@ -16,7 +16,7 @@ from heapq import heappush as _heappush
 from heapq import heapreplace as _heapreplace
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import attrs
 
@@ -776,7 +776,7 @@ class RateRow:
     """
 
     #: Tokens have no names.
-    units: ClassVar[None] = None
+    units = None
 
     __slots__ = (
         "at_ns",
