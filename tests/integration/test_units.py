@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,7 +23,10 @@ from taskorch import (
     current_context,
 )
 from taskorch.errors import ResourcesTakenError, UnsatisfiableError
+from taskorch.events import AgentJoined, TaskStarted
+from taskorch.journal import open_journal
 from taskorch.model import Agent, NamedUnits, Quota
+from taskorch.reading import JournalReader
 from taskorch.testing import Faults, Simulation
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -252,6 +256,13 @@ def test_agents_are_remembered_with_their_units(tmp_path):
             orch.agent("one", capabilities={"x"}, capacity=GPUS)(work)
             task = Task("t", requires={"x"}, resources={"gpu": 1})
             assert orch.submit_task(task).result() == ("0",)
+    # Also by those who read the facts.
+    with closing(open_journal(tmp_path / "runs.db")) as journal:
+        events = [event for event, _ in JournalReader(journal).entries()]
+    joined = [e.agent for e in events if type(e) is AgentJoined and e.agent.capacity]
+    assert [agent.capacity for agent in joined] == [Resources(**GPUS)] * 3
+    started = [event.units for event in events if type(event) is TaskStarted]
+    assert started == [(("gpu", "0", 1_000_000, True),)] * 3
 
 
 AMOUNTS = (0.25, 0.3, 0.5, 0.6, 0.75, 1, 1, 2)

@@ -150,6 +150,19 @@ def test_two_halves_are_not_a_whole():
     assert units(m, "whole") == ("0",)
 
 
+def test_one_whole_and_two_halves_are_not_two():
+    m = machine_of("0", "1", "2")
+    for name in "abcd":
+        asks(m, name, 0.5)
+    m.end("a")
+    m.end("c")
+    assert used(m) == {"0": 0.5, "1": 0.5, "2": 0}
+    assert asks(m, "two", 2) == []
+    assert asks(m, "one", 1) == ["one"]
+    m.end("b")
+    assert m.end("d") == ["two"]
+
+
 def test_what_explain_says_is_enough_is_enough():
     """Small parts on several units: the fewest ends of one unit, not of any."""
     m = machine_of("0", "1")
@@ -335,6 +348,25 @@ def test_no_units_at_all_and_no_names_any_more():
     assert asks(m, "d", 1) == ["d"]
     assert asks(m, "e", 1) == []
     assert m.end("c") == ["e"]
+
+
+def test_units_lose_their_names_while_in_use():
+    m = machine_of("0", "1")
+    asks(m, "a", 1)
+    asks(m, "b", 1)
+    m.kernel.pause()
+    asks(m, "c", 0.5)
+    m.change_pools(gpu=2)
+    m.kernel.unpause()
+    assert m.settle() == []
+    assert m.end("a") == ["c"]
+    assert (units(m, "b"), units(m, "c")) == (("1",), ())
+    # Named again, 1 is still in use.
+    m.change_pools(gpu=NamedUnits("1"))
+    assert used(m) == {"1": 1}
+    m.end("b")
+    m.end("c")
+    assert (used(m), m.kernel.pools["gpu"].used) == ({"1": 0}, 0)
 
 
 def test_a_pool_that_goes_takes_its_names_along():
