@@ -131,6 +131,7 @@ def test_a_task_that_completes_has_five_events_with_exact_fields() -> None:
             "reason": why,
             "choice": None,
             "permit": (),
+            "units": (),
         }
         done = events[4]
         assert (done.attempt, done.agent_id) == (1, "local")

@@ -189,6 +189,16 @@ def test_names_are_not_asked_for(ask):
     assert "say how many: gpu=1" in str(error.value)
 
 
+def test_workers_of_a_template_do_not_share_units():
+    with TaskOrchestrator() as orch:
+        with pytest.raises(InvalidTaskError, match="would have the same units"):
+            orch.agents.template("one", handler=seen, capacity=GPUS)
+        orch.agents.template("two", handler=lambda task, context: 1)
+        orch.agents.spawn("two", {"id": "w", "capacity": {"gpu": {"named": ["0"]}}})
+        has = orch.get_stats().agents["w"].capacity
+        assert has == Resources(gpu=NamedUnits("0"))
+
+
 def test_parts_of_several_are_refused():
     with TaskOrchestrator(resources=GPUS) as orch:
         with pytest.raises(UnsatisfiableError, match="ask for whole gpu"):

@@ -133,6 +133,13 @@ class AgentManager:
         if isinstance(start, str):
             msg = f"template {name!r}: start is a list of arguments, not one text"
             raise InvalidTaskError(msg, hint=f"start={start.split()}")
+        has = None
+        if capacity is not None:
+            has = Resources.of(capacity, "capacity", named=True)
+            if has.named:
+                msg = f"template {name!r}: all its workers would have the same units"
+                hint = f"spawn({name!r}, {{'capacity': …}}) names those of each"
+                raise InvalidTaskError(msg, hint=hint)
         template = AgentTemplate(
             name,
             kind,
@@ -142,9 +149,7 @@ class AgentManager:
             handler,
             tuple(start),
             max_concurrency,
-            None
-            if capacity is None
-            else Resources.of(capacity, "capacity", named=True),
+            has,
             None if request is None else Resources.of(request, "request"),
             Breaker() if breaker is _DEFAULT_BREAKER else breaker,
             spawn_timeout,

@@ -30,11 +30,13 @@ from taskorch.journal._codec import column, decode, document, encode
 from taskorch.model import (
     NO_RESOURCES,
     NO_RETRY,
+    Agent,
     AgentStats,
     Call,
     Durations,
     Health,
     HealthCheck,
+    NamedUnits,
     Performance,
     PoolStats,
     Program,
@@ -151,6 +153,13 @@ ids = strategies.task_ids() | texts
 pairs = st.lists(st.tuples(texts, texts), max_size=2).map(tuple)
 id_lists = st.lists(ids, max_size=3).map(tuple)
 
+unit_names = st.lists(st.sampled_from(["0", "GPU-a", "x y"]), unique=True)
+named_units = st.builds(
+    Resources,
+    gpu=unit_names.map(lambda of: NamedUnits(*of)),
+    cpu=st.integers(0, 3),
+)
+
 #: Values by the annotations that the catalogue has.
 BY_TYPE = {
     "int": st.integers(),
@@ -159,7 +168,14 @@ BY_TYPE = {
     "float": st.floats(allow_nan=False),
     "Any": keys,
     "Units": units,
-    "Agent": strategies.agents(),
+    "UnitNames": st.lists(
+        st.tuples(texts, st.lists(texts, max_size=2).map(tuple)), max_size=2
+    ).map(tuple),
+    "HeldUnits": st.lists(
+        st.tuples(texts, texts, counts, st.booleans()), max_size=2
+    ).map(tuple),
+    "Agent": strategies.agents()
+    | st.builds(lambda has: Agent("far", capacity=has), named_units),
     "Stats": all_stats,
     "Health": st.builds(
         Health, names, st.booleans(), st.booleans(), st.lists(checks).map(tuple)
