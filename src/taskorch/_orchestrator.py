@@ -210,8 +210,9 @@ class TaskOrchestrator:
             `PostgresJournal(…)`, `MemoryJournal(…)`, or one of your own.
         durability: Of a journal by its path: `"power"` survives a loss of power;
             `"process"` only the death of the process, but is much faster.
-        resources: The resource pools; None is this machine's `cpu`, `memory_mb` and
-            `disk_mb`, as far as known.
+        resources: The resource pools; None is this machine's `cpu`, `memory_mb`,
+            `disk_mb` and `gpu`, as far as known. Units may have names: see
+            `NamedUnits`. `{"gpu": "found"}` names the GPUs, or raises.
         concurrency: Attempts that run at once.
         executors: Executors of your own, by name: of `concurrent.futures`, or each an
             `AttemptExecutor`. A number for `"process"` is the most worker processes,
@@ -589,7 +590,7 @@ class TaskOrchestrator:
         *,
         capabilities: Iterable[str] = (),
         max_concurrency: int | None = _BY_KIND,
-        capacity: Resources | Mapping[str, float] | None = None,
+        capacity: Resources | Mapping[str, Any] | None = None,
         request: Resources | Mapping[str, float] | None = None,
         executor: str = "auto",
         breaker: Breaker | None = None,

@@ -151,7 +151,7 @@ class ResourceManager:
         lacks=lacks(command="a program sets the totals"),
         needs="administer",
     )
-    def resize(self, resources: Resources | Mapping[str, float]) -> None:
+    def resize(self, resources: Resources | Mapping[str, Any]) -> None:
         """
         Set the totals of the named resources; a new name makes a new pool.
 
@@ -160,10 +160,12 @@ class ResourceManager:
         asks for more than there is any more goes on waiting, and `explain` says so.
 
         Args:
-            resources: The new totals; the other pools stay as they are.
+            resources: The new totals; the other pools stay as they are. Of a pool whose
+                units have names, that are names: see `NamedUnits`. `{"gpu": "found"}`
+                looks for GPUs again.
 
         Raises:
-            InvalidTaskError: They are no resources.
+            InvalidTaskError: They are no resources; or an amount of units with names.
         """
         pools = Resources.of(with_gpus_found(resources), named=True)
         totals = pools.totals()

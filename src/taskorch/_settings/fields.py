@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 class SimulatedSettings(PolicySettings, total=False):
     """What `Simulation` takes as well, for checkers."""
 
-    resources: Resources | Mapping[str, float] | None
+    resources: Resources | Mapping[str, Any] | None
     concurrency: int
     keep_finished: int
     unknown_capability: Literal["refuse", "wait"]

@@ -733,7 +733,7 @@ class Simulation:
 
         return self.world.do(act)
 
-    def resize(self, resources: Resources | Mapping[str, float]) -> None:
+    def resize(self, resources: Resources | Mapping[str, Any]) -> None:
         """
         Set the totals of the named pools; the others stay as they are.
 
