@@ -44,6 +44,9 @@ class Made(Try):
         super().unstarted(error)
 
     def told(self, what: str, value: Any) -> None:
+        if what == "variables":
+            # The pool asks, before it begins.
+            return
         self.heard.append((what, value))
         if self.answer is not None:
             raise self.answer
