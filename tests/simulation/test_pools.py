@@ -378,7 +378,9 @@ class Seen:
 
     def agents(self):
         return [
-            SimpleNamespace(name=name, running=many, is_lost=False, is_draining=False)
+            SimpleNamespace(
+                name=name, running=many, is_lost=False, is_draining=False, labels=()
+            )
             for name, many in self.running.items()
         ]
 
