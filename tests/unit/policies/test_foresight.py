@@ -420,7 +420,7 @@ def test_what_comes_between_two_looks_is_known_at_once():
     """A burst of ten seconds, while the next look is not due yet."""
     place = Place(lambda at: 0 * bool(at), foresee="UTC", start=0)
     for day in range(3):
-        place.go(moment(day, NINE - 30), moment(day, NINE))
+        place.go(moment(day, NINE - 30), moment(day, NINE) + 1)
         for seconds, many in ((5, 10), (20, 0)):
             place.now = place.wall = moment(day, NINE) + seconds
             place.tasks = many
