@@ -159,7 +159,7 @@ def why(machine, task_id):
 def test_explain_says_how_much_is_left_who_reserved_it_and_how_to_raise_it(machine):
     draw(machine, "a", 70)
     draw(machine, "b", 40)
-    assert "Of budget 'release', 100 of 100 tokens are left, and it needs 40" in why(
+    assert "Of budget 'release', 30 of 100 tokens are left, and it needs 40" in why(
         machine, "b"
     )
     assert "Others have reserved of it: a" in why(machine, "b")

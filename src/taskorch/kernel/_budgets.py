@@ -172,6 +172,26 @@ def shortages(kernel: KernelState, bucket: Bucket) -> Iterator[Shortage]:
             yield Shortage("budget", pool.name, need, free, None, pool, 0, is_hopeless)
 
 
+def is_kept_out(
+    kernel: KernelState, bucket: Bucket, reserved: Mapping[str, int]
+) -> bool:
+    """
+    Whether no task of *bucket* can start while *reserved*, by pool, stays reserved.
+
+    False if people are asked what is to follow: they may raise the budget.
+    """
+    shorts = [*shortages(kernel, bucket)]
+    if any(short.is_hopeless for short in shorts):
+        return False
+    for short in shorts:
+        pool = kernel.beside[short.name]
+        budget, resource = _parts(kernel, pool)
+        most = pool.total - budget.spent[resource]
+        if short.need > most - reserved.get(short.name, 0):
+            return True
+    return False
+
+
 def must_wait(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> bool:
     """Whether a budget has too little left: then *bucket*, with *row*, is parked."""
     short = next(shortages(kernel, bucket), None)
