@@ -648,9 +648,7 @@ def test_a_child_that_draws_on_the_same_budget(
             current_context().spent(tokens=1)
             return "told"
 
-        task = Task.call(
-            parent, id="parent", budget="whole", resources=reserving(ours)
-        )
+        task = Task.call(parent, id="parent", budget="whole", resources=reserving(ours))
         said = orch.submit_task(task).result(PATIENCE)
         assert said == ("served 0" if is_served else "told")
         # As soon as the other has ended, there is enough for it.

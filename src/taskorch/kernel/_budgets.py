@@ -143,6 +143,13 @@ def _chain(kernel: KernelState, name: str) -> Iterator[BudgetRow]:
         name = kernel.budgets[name].parent
 
 
+def drawn_from(kernel: KernelState, name: str) -> frozenset[str]:
+    """The resources of a budget, and of those that it is part of."""
+    return frozenset(
+        [resource for row in _chain(kernel, name) for resource in row.pools]
+    )
+
+
 def reserved_by(kernel: KernelState, row: TaskRow) -> Units:
     """What the attempt of *row*, which begins, reserves."""
     row_extra(row).spent = {}
@@ -157,7 +164,7 @@ def reserved_of(row: TaskRow) -> Units | None:
     reserved: dict[str, int] = {}
     for name, units in row.alloc:
         if name.startswith(PURSE):
-            resource = name.rpartition(":")[2]
+            resource = _names_of(name)[1]
             reserved[resource] = max(units, reserved.get(resource, 0))
     return tuple(sorted(reserved.items()))
 
@@ -223,8 +230,14 @@ def _ask(
 
 
 def _parts(kernel: KernelState, pool: PoolRow) -> tuple[BudgetRow, str]:
-    name, _, resource = pool.name.removeprefix(PURSE).rpartition(":")
+    name, resource = _names_of(pool.name)
     return kernel.budgets[name], resource
+
+
+def _names_of(purse: str) -> tuple[str, str]:
+    """The budget and the resource of a pool; only the second may have a colon."""
+    name, _, resource = purse.removeprefix(PURSE).partition(":")
+    return name, resource
 
 
 def count(kernel: KernelState, row: TaskRow, units: Units) -> None:

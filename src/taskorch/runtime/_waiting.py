@@ -763,7 +763,7 @@ class _Watch:
 
 
 class _Free:
-    """What there is of pools, agents, locks and budgets, if the waiting hold what they hold."""
+    """What there is of all that is held, if the waiting hold what they hold."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel

@@ -379,13 +379,12 @@ class Wording:
 
     def _budget(self, short: Shortage) -> Blocker:
         """Too little is left of its budget, or reserved by others."""
-        name, _, resource = short.name.removeprefix(PURSE).rpartition(":")
+        name, _, resource = short.name.removeprefix(PURSE).partition(":")
         pool, left = self._kernel.beside[short.name], max(0.0, short.have / 1e6)
         total, need = pool.total / 1e6, short.need / 1e6
+        parts = f"{left:.12g} of {total:.12g} {resource} are left"
         needs = f", and it needs {need:.12g}" if short.need > 1 else ""
-        detail = (
-            f"Of budget {name!r}, {left:.12g} of {total:.12g} {resource} are left{needs}."
-        )
+        detail = f"Of budget {name!r}, {parts}{needs}."
         more = (pool.total + short.missing) / 1e6
         totals = f"{{{resource!r}: {more:.12g}}}"
         raised = f"orch.resources.raise_budget({name!r}, {totals})"
