@@ -12,6 +12,7 @@ from taskorch.kernel import (
     Search,
     check_invariants,
     explain,
+    is_kept_out,
     reserved_of,
     take_snapshot,
 )
@@ -418,3 +419,14 @@ def test_what_is_still_reserved_is_known(machine):
     assert reserved_of(machine.row("a")) == ()
     machine.submit("free")
     assert reserved_of(machine.row("free")) is None
+
+
+def test_who_keeps_a_task_out_is_who_does_not_give_back(machine):
+    """If more is needed than there will be, people are asked: nobody keeps it out."""
+    draw(machine, "a", 70)
+    draw(machine, "b", 40)
+    draw(machine, "c", 150)
+    kernel, reserved = machine.kernel, dict(machine.row("a").alloc)
+    buckets = [machine.row(task_id).bucket for task_id in "bc"]
+    assert [is_kept_out(kernel, each, reserved) for each in buckets] == [True, False]
+    assert [is_kept_out(kernel, each, {}) for each in buckets] == [False, False]
