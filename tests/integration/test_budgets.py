@@ -12,7 +12,7 @@ import pytest
 from tests.integration.tools import PATIENCE, Hold, Recorder, eventually
 
 from taskorch import Task, TaskOrchestrator, Workflow, current_context
-from taskorch.errors import InvalidTaskError, NotRunningError
+from taskorch.errors import AnswerRefusedError, InvalidTaskError, NotRunningError
 from taskorch.recovery import RecoveryHandler
 
 ROOT = Path(__file__).parents[2]
@@ -201,12 +201,48 @@ def test_somebody_raises_it_before_it_is_answered(orch):
         question = asked(orch)
     budget.raise_to(tokens=300)
     waiting.result(PATIENCE)
-    orch.answer(question.id, "raise", by="ann")
-    # What is called when the question has ended, is called before this.
-    called = Hold()
-    orch.submit(len, "x").add_done_callback(lambda _: called.began.set())
-    called.wait()
-    assert budget.usage.total["tokens"] == 300
+    # Nobody is asked any more: an answer would do nothing.
+    assert orch.questions() == []
+    assert orch.get_task_status(question.id).state == "cancelled"
+    with pytest.raises(AnswerRefusedError):
+        orch.answer(question.id, "raise", by="ann")
+    assert (budget.usage.total["tokens"], budget.usage.question) == (300, None)
+
+
+def test_other_amounts_withdraw_the_question(orch):
+    with orch.budget("release", tokens=100):
+        orch.submit_task(drawing(90, 90)).result(PATIENCE)
+        waiting = orch.submit_task(drawing(40, 10))
+        asked(orch)
+    orch.budget("release", tokens=400)
+    waiting.result(PATIENCE)
+    assert orch.questions() == []
+
+
+def test_a_part_reserves_what_only_the_whole_has(orch):
+    """Colons in the name of a resource are part of it."""
+    whole = orch.budget("whole", eur=1, **{"of: x": 2})
+    orch.budget("part", parent="whole", tokens=100)
+    hold, needs = Hold(), {"tokens": 10, "eur": 0.75, "of: x": 1}
+    first = orch.submit_task(Task.call(hold, resources=needs, budget="part"))
+    hold.wait()
+    assert whole.usage.reserved == {"eur": 0.75, "of: x": 1}
+    second = orch.submit_task(Task.call(int, resources={"eur": 0.5}, budget="part"))
+    (blocker,) = orch.explain(second.task_id).blockers
+    assert (blocker.kind, blocker.name, blocker.resource) == ("budget", "whole", "eur")
+    second.cancel()
+    hold.release()
+    first.result(PATIENCE)
+    assert whole.usage.spent == {"eur": 0.75, "of: x": 1}
+    assert whole.usage.left == {"eur": 0.25, "of: x": 1}
+
+
+def test_what_is_left_is_no_difference_of_floats(orch):
+    budget = orch.budget("small", eur=0.3)
+    orch.submit_task(Task.call(int, resources={"eur": 0.1}, budget="small")).result(
+        PATIENCE
+    )
+    assert budget.usage.left == {"eur": 0.2}
 
 
 def test_the_next_life_knows_and_asks(tmp_path):

@@ -618,6 +618,75 @@ def test_a_child_that_may_write_what_its_parent_may(
         assert orch.wait(PATIENCE)
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "is_served"),
+    [(60, 60, False), (100, None, False), (40, 60, True), (None, 100, True)],
+)
+@pytest.mark.parametrize("part", [None, "part"])
+def test_a_child_that_draws_on_the_same_budget(
+    ours: float | None, theirs: float | None, is_served: bool, part: str | None
+) -> None:
+    """What is reserved of a budget is kept in a wait, as resources are."""
+    with TaskOrchestrator() as orch:
+        orch.budget("whole", tokens=100)
+        if part is not None:
+            orch.budget(part, parent="whole", tokens=1_000)
+
+        def reserving(tokens: float | None) -> dict[str, float]:
+            return {} if tokens is None else {"tokens": tokens}
+
+        def parent() -> str:
+            task = Task.call(
+                int, resources=reserving(theirs), id="child", budget=part or "whole"
+            )
+            child = orch.submit_task(task)
+            if is_served:
+                return f"served {child.result(PATIENCE)}"
+            with pytest.raises(WouldDeadlockError, match="no resources") as caught:
+                child.result(PATIENCE)
+            assert caught.value.holders == ("parent",)
+            current_context().spent(tokens=1)
+            return "told"
+
+        task = Task.call(parent, id="parent", budget="whole", resources=reserving(ours))
+        said = orch.submit_task(task).result(PATIENCE)
+        assert said == ("served 0" if is_served else "told")
+        # As soon as the other has ended, there is enough for it.
+        assert orch.wait(PATIENCE)
+        assert orch.get_task_status("child").state == "completed"
+
+
+def test_a_wait_that_people_may_end_is_no_deadlock() -> None:
+    """They are asked, as more is needed than there is: their answer lets it start."""
+    with TaskOrchestrator() as orch:
+
+        def parent() -> int:
+            task = Task.call(int, "3", resources={"tokens": 130}, id="child")
+            return orch.submit_task(task).result(PATIENCE)
+
+        with orch.budget("b", tokens=100):
+            handle = orch.submit_task(Task.call(parent, resources={"tokens": 60}))
+        eventually(orch.questions)
+        (question,) = orch.questions()
+        orch.answer(question.id, "raise", by="ada", changes={"tokens": 1_000})
+        assert handle.result(PATIENCE) == 3
+
+
+def test_a_budget_that_is_open_keeps_nobody_waiting() -> None:
+    with TaskOrchestrator() as orch:
+
+        def parent() -> int:
+            child = Task.call(int, "3", resources={"tokens": 60})
+            return orch.submit_task(child).result(PATIENCE)
+
+        with orch.budget("b", tokens=10):
+            handle = orch.submit_task(Task.call(parent, resources={"tokens": 60}))
+        eventually(orch.questions)
+        (question,) = orch.questions()
+        orch.answer(question.id, "finish", by="ada")
+        assert handle.result(PATIENCE) == 3
+
+
 def test_a_child_that_may_write_the_same_and_is_not_queued_yet() -> None:
     """Where nobody has looked yet which locks its start takes."""
     with TaskOrchestrator() as orch:

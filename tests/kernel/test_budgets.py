@@ -12,6 +12,7 @@ from taskorch.kernel import (
     Search,
     check_invariants,
     explain,
+    is_kept_out,
     reserved_of,
     take_snapshot,
 )
@@ -159,7 +160,7 @@ def why(machine, task_id):
 def test_explain_says_how_much_is_left_who_reserved_it_and_how_to_raise_it(machine):
     draw(machine, "a", 70)
     draw(machine, "b", 40)
-    assert "Of budget 'release', 100 of 100 tokens are left, and it needs 40" in why(
+    assert "Of budget 'release', 30 of 100 tokens are left, and it needs 40" in why(
         machine, "b"
     )
     assert "Others have reserved of it: a" in why(machine, "b")
@@ -418,3 +419,14 @@ def test_what_is_still_reserved_is_known(machine):
     assert reserved_of(machine.row("a")) == ()
     machine.submit("free")
     assert reserved_of(machine.row("free")) is None
+
+
+def test_who_keeps_a_task_out_is_who_does_not_give_back(machine):
+    """If more is needed than there will be, people are asked: nobody keeps it out."""
+    draw(machine, "a", 70)
+    draw(machine, "b", 40)
+    draw(machine, "c", 150)
+    kernel, reserved = machine.kernel, dict(machine.row("a").alloc)
+    buckets = [machine.row(task_id).bucket for task_id in "bc"]
+    assert [is_kept_out(kernel, each, reserved) for each in buckets] == [True, False]
+    assert [is_kept_out(kernel, each, {}) for each in buckets] == [False, False]

@@ -123,6 +123,18 @@ def test_a_whole_bounds_what_its_part_needs(orch):
         orch.planner.plan(asked("a", "b"))
 
 
+def test_tasks_of_a_part_reserve_the_cost_of_a_whole(orch):
+    """What only the whole has is not spent twice, either."""
+    whole = orch.budget("whole", cost=25)
+    orch.budget("release", parent="whole", tokens=100)
+    plan = orch.planner.plan(asked("a", "b"))
+    assert plan.workflow["build-a"].task.resources["cost"] == 10
+    orch.workflows.start(plan).result(timeout=PATIENCE)
+    assert whole.usage.spent == {"cost": 20}
+    more = Task.call(int, budget="release", resources={"cost": 10})
+    assert "Of budget whole, 5 cost are left" in str(orch.simulate([more], durations=1))
+
+
 def test_of_other_resources_tasks_need_what_they_reserve():
     release = domain(cost=0, resources=Resources(tokens=40))
     with TaskOrchestrator() as orch:

@@ -106,6 +106,7 @@ def declare(
             raise InvalidTaskError(msg, hint="declare the whole before its parts")
         is_first = not kernel.budgets
         kernel.declare_budget(name, totals, "" if above == name else above, now)
+        _withdraw(kernel, name, now)
         return is_first
 
     if rt.step(set_up, keep=True):
@@ -140,10 +141,21 @@ def _step(rt: Runtime, name: str, totals: Units, *, is_open: bool) -> BudgetUsag
             hint = f"there are {names}; orch.budget(…) declares one"
             raise InvalidTaskError(msg, hint=hint)
         rt.kernel.change_budget(name, totals, now, is_open=is_open)
+        _withdraw(rt.kernel, name, now)
         return usage_of(rt.kernel, rt.kernel.budgets[name])
 
     usage: BudgetUsage = rt.step(step, keep=True)
     return usage
+
+
+def _withdraw(kernel: Kernel, name: str, now: int) -> None:
+    """Under the lock: nobody is asked any more about a budget that was changed."""
+    number = kernel.budgets[name].asked
+    question = kernel.tasks.get(_question_of(name, -number)) if number < 0 else None
+    if question is not None and question.state not in TERMINAL:
+        # The state machine may forbid it.
+        with suppress(InvalidTransitionError):
+            kernel.cancel(question, now, f"budget {name} was changed")
 
 
 def _totals_of(name: str, amounts: Mapping[str, float]) -> Units:
@@ -192,7 +204,11 @@ class _Asking:
 def _ask(rt: Runtime, name: str, number: int) -> None:
     """Ask what is to become of a budget that is used up, for the *number*th time."""
     with rt.lock:
-        usage = usage_of(rt.kernel, rt.kernel.budgets[name])
+        row = rt.kernel.budgets[name]
+        if row.asked != number:
+            # Somebody has changed it meanwhile.
+            return
+        usage = usage_of(rt.kernel, row)
     total, spent = dict(usage.total), dict(usage.spent)
     parts = [f"{spent[n]:.12g} of {much:.12g} {n}" for n, much in total.items()]
     question = Task.question(

@@ -121,10 +121,10 @@ def _replaced(say: Callable[[str, list[Any]], str | None], call: re.Match[str]) 
 
 
 def _arguments(text: str) -> list[Any]:
-    """The texts among the arguments of a call; or the one that is a mapping."""
-    if text.startswith("{"):
+    """The texts among the arguments of a call; and what is a mapping."""
+    if "{" in text:
         with suppress(ValueError, SyntaxError):
-            return [ast.literal_eval(text)]
+            return [*ast.literal_eval(f"({text},)")]
     return _ARGUMENT.findall(text)
 
 
@@ -193,8 +193,10 @@ def _tool(verb: str, args: list[str]) -> str | None:
     return f"{tool} {json.dumps(fields, ensure_ascii=False)}" if fields else tool
 
 
-def _quoted(word: str) -> str:
+def _quoted(word: Any) -> str:
     """*word* for a shell; the number of a run, as in `x~2`, needs no quotes."""
+    if not isinstance(word, str):
+        return shlex.quote(json.dumps(word))
     return (
         word if re.fullmatch(r"[\w./-][\w./~-]*", word, re.ASCII) else shlex.quote(word)
     )

@@ -41,6 +41,8 @@ from taskorch.kernel._application import is_under_way as is_under_way
 from taskorch.kernel._application import rules_ask as rules_ask
 from taskorch.kernel._attempts import awaits_end as awaits_end
 from taskorch.kernel._breakers import shut_out as shut_out
+from taskorch.kernel._budgets import drawn_from as drawn_from
+from taskorch.kernel._budgets import is_kept_out as is_kept_out
 from taskorch.kernel._budgets import reserved_of as reserved_of
 from taskorch.kernel._budgets import totals_of as totals_of
 from taskorch.kernel._control import can_wait as can_wait

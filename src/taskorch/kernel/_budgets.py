@@ -143,6 +143,13 @@ def _chain(kernel: KernelState, name: str) -> Iterator[BudgetRow]:
         name = kernel.budgets[name].parent
 
 
+def drawn_from(kernel: KernelState, name: str) -> frozenset[str]:
+    """The resources of a budget, and of those that it is part of."""
+    return frozenset(
+        [resource for row in _chain(kernel, name) for resource in row.pools]
+    )
+
+
 def reserved_by(kernel: KernelState, row: TaskRow) -> Units:
     """What the attempt of *row*, which begins, reserves."""
     row_extra(row).spent = {}
@@ -157,7 +164,7 @@ def reserved_of(row: TaskRow) -> Units | None:
     reserved: dict[str, int] = {}
     for name, units in row.alloc:
         if name.startswith(PURSE):
-            resource = name.rpartition(":")[2]
+            resource = _names_of(name)[1]
             reserved[resource] = max(units, reserved.get(resource, 0))
     return tuple(sorted(reserved.items()))
 
@@ -170,6 +177,26 @@ def shortages(kernel: KernelState, bucket: Bucket) -> Iterator[Shortage]:
         if need > free and not budget.is_open:
             is_hopeless = need > pool.total - budget.spent[resource]
             yield Shortage("budget", pool.name, need, free, None, pool, 0, is_hopeless)
+
+
+def is_kept_out(
+    kernel: KernelState, bucket: Bucket, reserved: Mapping[str, int]
+) -> bool:
+    """
+    Whether no task of *bucket* can start while *reserved*, by pool, stays reserved.
+
+    False if people are asked what is to follow: they may raise the budget.
+    """
+    shorts = [*shortages(kernel, bucket)]
+    if any(short.is_hopeless for short in shorts):
+        return False
+    for short in shorts:
+        pool = kernel.beside[short.name]
+        budget, resource = _parts(kernel, pool)
+        most = pool.total - budget.spent[resource]
+        if short.need > most - reserved.get(short.name, 0):
+            return True
+    return False
 
 
 def must_wait(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> bool:
@@ -203,8 +230,14 @@ def _ask(
 
 
 def _parts(kernel: KernelState, pool: PoolRow) -> tuple[BudgetRow, str]:
-    name, _, resource = pool.name.removeprefix(PURSE).rpartition(":")
+    name, resource = _names_of(pool.name)
     return kernel.budgets[name], resource
+
+
+def _names_of(purse: str) -> tuple[str, str]:
+    """The budget and the resource of a pool; only the second may have a colon."""
+    name, _, resource = purse.removeprefix(PURSE).partition(":")
+    return name, resource
 
 
 def count(kernel: KernelState, row: TaskRow, units: Units) -> None:

@@ -315,7 +315,8 @@ class BudgetUsage:
         used = {
             name: self.spent[name] + self.reserved.get(name, 0) for name in self.total
         }
-        return {n: max(0.0, much - used[n]) for n, much in self.total.items()}
+        # Amounts are whole millionths, which a difference of floats is not.
+        return {n: max(0.0, round(much - used[n], 6)) for n, much in self.total.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """The budget as JSON has it."""

@@ -1424,10 +1424,13 @@ def _foretold(plan: ExecutionPlan) -> float:
     return float(plan.estimated_duration) * (stated / estimated if estimated else 1.0)
 
 
-def _bounds_cost(constraints: Iterable[Constraint], budget: str | None) -> bool:
+def _bounds_cost(constraints: Sequence[Constraint], budget: str | None) -> bool:
     """Whether the cost of a task that draws on *budget* is bounded by that."""
+    drawn_on = budget_of(constraints)
     return any(
-        isinstance(each, BudgetLeft) and (each.budget, each.resource) == (budget, COST)
+        isinstance(each, BudgetLeft)
+        and each.resource == COST
+        and budget in (each.budget, drawn_on)
         for each in constraints
     )
 

@@ -22,7 +22,15 @@ from taskorch.errors import (
     ValidationFailedError,
 )
 from taskorch.events import TaskRejected
-from taskorch.kernel import Bucket, Change, PolicyFault, Spec, TaskRow, Terms
+from taskorch.kernel import (
+    Bucket,
+    Change,
+    PolicyFault,
+    Spec,
+    TaskRow,
+    Terms,
+    drawn_from,
+)
 from taskorch.model import (
     Call,
     Program,
@@ -410,12 +418,12 @@ class Preparation:
         spec, name = spec_of(task), task.budget or current_budget()
         if not name:
             return spec
-        budget = self._rt.kernel.budgets.get(name)
-        if budget is None:
+        kernel = self._rt.kernel
+        if name not in kernel.budgets:
             msg = f"there is no budget {show(name)}"
             hint = f"orch.budget({show(name)}, tokens=…) makes it, before its tasks"
             raise InvalidTaskError(msg, hint=hint, task_id=task.id)
-        return drawing(spec, name, budget.pools)
+        return drawing(spec, name, drawn_from(kernel, name))
 
     def _is_agreed(self, task: Task) -> bool:
         """

@@ -23,7 +23,7 @@ from taskorch.errors import (
     WouldDeadlockError,
 )
 from taskorch.events import ResultsUsed
-from taskorch.kernel import TaskRow, awaits, locks_of, wanted
+from taskorch.kernel import TaskRow, awaits, is_kept_out, locks_of, wanted
 from taskorch.model import TERMINAL, TaskState, stem_of
 from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve_on
 from taskorch.runtime._context import AttemptContext, current_or_none
@@ -763,7 +763,7 @@ class _Watch:
 
 
 class _Free:
-    """What there is of pools, agents and locks, if the waiting hold what they hold."""
+    """What there is of all that is held, if the waiting hold what they hold."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
@@ -774,7 +774,8 @@ class _Free:
         for agent in kernel.agents.values():
             for name, units in agent.capacity.items():
                 self._left[agent.name, name] = units
-        #: What the waiting hold, by name: of locks there are too many to list.
+        #: What the waiting hold, by name: of locks there are too many to list, and of
+        #: budgets what is left changes by what is spent.
         self._taken: Counter[str] = Counter()
 
     def _places(self, row: TaskRow) -> Iterator[tuple[str | tuple[str, str], int]]:
@@ -804,6 +805,8 @@ class _Free:
             much > scope.total - self._taken[scope.name]
             for scope, much in locks_of(self._kernel, bucket)
         ):
+            return False
+        if bucket.spec.budget and is_kept_out(self._kernel, bucket, self._taken):
             return False
         agents = bucket.agents
         if 0 <= bucket.agents_version != self._kernel.agents_version:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
+
 import pytest
 from tests.frontends.service.tools import orchestrator, served
 from tests.integration.tools import PATIENCE, Hold, eventually
 
 from taskorch import InvalidTaskError, Task, current_context
+from taskorch.cli import main
 from taskorch.client import Client, ServiceError
 from taskorch.frontends.people import Tokens
 
@@ -150,3 +155,26 @@ def test_a_budget_that_is_low_is_a_trouble_of_whoever_looks(service):
         eventually(lambda: "tasks wait for more" in part()["detail"])
         budget.raise_to(tokens=100)
         assert part()["status"] == "ok"
+
+
+@pytest.mark.parametrize("face", ["request", "command"])
+def test_what_explain_says_to_do_can_be_done_as_it_is_said(
+    service, face, capsys, monkeypatch
+):
+    """The remedy names the amounts, in requests and in commands."""
+    task = Task.call(int, resources={"tokens": 25}, id="large", budget="release")
+    service.orch.budget("release", tokens=10)
+    handle = service.orch.submit_task(task)
+    eventually(service.orch.questions)
+    if face == "request":
+        text = service.get("/api/v1/tasks/large/explanation")["text"]
+        path, body = re.search(r"POST (\S+) (\{.*\}\})", text).groups()
+        service.post(path, json.loads(body))
+    else:
+        monkeypatch.setenv("TASKORCH_TOKEN", service.token)
+        assert main(["explain", service.server.url, "large"]) == 0
+        words = re.search("taskorch (.*)", capsys.readouterr().out)[1]
+        assert main(shlex.split(words)) == 0
+    handle.result(PATIENCE)
+    (budget,) = service.get(BUDGETS)["budgets"]
+    assert (budget["total"], budget["question"]) == ({"tokens": 25}, None)

@@ -379,14 +379,12 @@ class Wording:
 
     def _budget(self, short: Shortage) -> Blocker:
         """Too little is left of its budget, or reserved by others."""
-        name, _, resource = short.name.removeprefix(PURSE).rpartition(":")
-        pool, budget = self._kernel.beside[short.name], self._kernel.budgets[name]
-        rest = max(0, pool.total - budget.spent[resource]) / 1e6
+        name, _, resource = short.name.removeprefix(PURSE).partition(":")
+        pool, left = self._kernel.beside[short.name], max(0.0, short.have / 1e6)
         total, need = pool.total / 1e6, short.need / 1e6
-        needs = f", and it needs {need:g}" if short.need > 1 else ""
-        detail = (
-            f"Of budget {name!r}, {rest:g} of {total:g} {resource} are left{needs}."
-        )
+        parts = f"{left:.12g} of {total:.12g} {resource} are left"
+        needs = f", and it needs {need:.12g}" if short.need > 1 else ""
+        detail = f"Of budget {name!r}, {parts}{needs}."
         more = (pool.total + short.missing) / 1e6
         totals = f"{{{resource!r}: {more:.12g}}}"
         raised = f"orch.resources.raise_budget({name!r}, {totals})"
@@ -398,7 +396,7 @@ class Wording:
         return Blocker(
             "budget",
             detail,
-            *(name, need, max(0.0, short.have / 1e6), _names(held)),
+            *(name, need, left, _names(held)),
             resource=resource,
             remedies=(remedy,),
         )

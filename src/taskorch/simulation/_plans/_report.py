@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -14,7 +14,7 @@ from taskorch._base.read_only import ReadOnly
 from taskorch._base.visible import counted, visible
 from taskorch._base.words import duration
 from taskorch.errors import InvalidTaskError
-from taskorch.kernel import LOCAL
+from taskorch.kernel import LOCAL, drawn_from
 from taskorch.model import check_count, quantile, show, some
 from taskorch.simulation._plans._chance import Durations, Failures, history_of, odds_of
 from taskorch.simulation._plans._picture import page
@@ -26,7 +26,7 @@ from taskorch.telemetry._trace import write_slices
 if TYPE_CHECKING:
     import os
 
-    from taskorch.kernel import BudgetRow
+    from taskorch.kernel import Kernel
     from taskorch.model import Task
     from taskorch.runtime import Runtime
 
@@ -478,10 +478,10 @@ def simulate(
     plan = plan_of(
         work,
         lambda name: name in kernel.tasks or name in kernel.evicted,
-        lambda name: kernel.budgets[name].pools if name in kernel.budgets else (),
+        partial(drawn_from, kernel),
     )
     with runtime.lock:
-        plan.assumed += _beyond_budgets(kernel.budgets, plan.tasks)
+        plan.assumed += _beyond_budgets(kernel, plan.tasks)
     if kernel.workflows:
         plan.assumed.append(
             f"The quotas of runs, {some([*kernel.workflows])}, bound nothing: no task "
@@ -493,15 +493,13 @@ def simulate(
     return report_of(Study(means_of(runtime), plan, odds, draws, seed))
 
 
-def _beyond_budgets(
-    budgets: Mapping[str, BudgetRow], tasks: Iterable[Task]
-) -> list[str]:
+def _beyond_budgets(kernel: Kernel, tasks: Iterable[Task]) -> list[str]:
     """Of which budgets *tasks* reserve more than is left, in sentences."""
+    budgets = kernel.budgets
     needs: dict[tuple[str, str], int] = {}
     for task in tasks if budgets else ():
         name = task.budget or ""
-        pools: Container[str] = budgets[name].pools if name in budgets else ()
-        units = {n: many for n, many in task.resources.units if n in pools}
+        units = dict(task.resources.units)
         while name in budgets:
             for resource in units.keys() & budgets[name].pools.keys():
                 key = name, resource
