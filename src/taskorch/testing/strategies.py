@@ -186,6 +186,7 @@ def agents(**parts: Any) -> Strategy[Agent]:
             open=_seconds(zero=False),
             probes=st.integers(1, 3),
         ),
+        "labels": st.just(()) | st.just(("platform:linux", "python:3.12")),
     }
     return st.builds(Agent, **_fixed("Agent", drawn, parts)).filter(
         lambda agent: agent.capacity is None or agent.request.fits_in(agent.capacity)
