@@ -55,7 +55,11 @@ class Place:
         for name in sorted(self.there):
             running, busy = min(1, busy), max(0, busy - 1)
             yield SimpleNamespace(
-                name=name, running=running, is_lost=False, is_draining=False
+                name=name,
+                running=running,
+                is_lost=False,
+                is_draining=False,
+                labels=(),
             )
 
     def waiting(self):
