@@ -15,9 +15,11 @@ from taskorch.policies import (
     DeadlineQueue,
     FairShareQueue,
     FifoQueue,
+    ForeseeingAllocator,
     FourStateMachine,
     JsonSchemaValidator,
     LeastLoadedRouter,
+    Measured,
     PerformanceRouter,
     PoolAllocator,
     PriorityQueue,
@@ -56,6 +58,8 @@ OURS = {
     TenacityRetryHandler: ("retry_handler", ()),
     PoolAllocator: ("allocator", ()),
     ProportionalAllocator: ("allocator", ()),
+    ForeseeingAllocator: ("allocator", ()),
+    Measured: ("allocator", ()),
 }
 CASES = [
     (cls, component, method)

@@ -62,6 +62,7 @@ OF_THEIR_OWN = {
     model.Quota: lambda cls: cls(type="x", max_parallel=3),
     model.Question: lambda cls: cls("answer", text="deploy?"),
     taskorch.Resources: lambda cls: cls(cpu=1, gpu=2),
+    model.NamedUnits: lambda cls: cls("0", "1"),
     recovery.FailureClass: lambda cls: cls("logic_error"),
     recovery.Rule: lambda cls: cls("logic_error", error="ValueError"),
 }

@@ -458,25 +458,29 @@ def _unknown_capability(
 ) -> UnknownCapabilityError:
     spec = bucket.spec
     needs = spec.needs
-    known = sorted(
-        {
-            capability: None
-            for agent in kernel.agents.values()
-            for capability in (*agent.info.capabilities, *agent.info.labels)
-        }
-    )
+    has = {
+        name: is_own
+        for agent in kernel.agents.values()
+        for names, is_own in (
+            (agent.info.labels, False),
+            (agent.info.capabilities, True),
+        )
+        for name in names
+    }
+    missing = next((need for need in needs if need not in has), (*needs, "")[0])
+    # What machines are, is known to whom asks for a machine.
+    is_place = is_label(missing)
+    known = sorted(name for name, is_own in has.items() if is_own or is_place)
     everything = ", ".join(known) or "none at all"
     if not needs:
-        missing = ""
         msg = f"task {row.id} can be done by any agent, and there is none"
     else:
-        missing = next((need for need in needs if need not in known), needs[0])
         # Another machine is none that was meant.
-        near = "" if is_label(missing) else meant(missing, known)
+        near = "" if is_place else meant(missing, known)
         guess = f" ({near})" if near else ""
         msg = (
             f"task {row.id} needs the capabilities {', '.join(map(repr, needs))}, and "
-            f"no agent has {'all of them' if missing in known else repr(missing)}"
+            f"no agent has {'all of them' if missing in has else repr(missing)}"
             f"{guess}. Known: {everything}"
         )
     return UnknownCapabilityError(

@@ -318,6 +318,7 @@ class Attempt:
         "_rest",
         "_row",
         "_rt",
+        "_used",
         "_work",
         "executor",
         "is_over",
@@ -332,6 +333,7 @@ class Attempt:
         executor: AttemptExecutor[Any],
         program: Program | None = None,
         rest: Generator[Any, Any, Any] | None = None,
+        used: Units = (),
     ) -> None:
         self._rt: Runtime = work._rt
         self._row = row
@@ -340,6 +342,8 @@ class Attempt:
         self.executor: AttemptExecutor[Any] = executor
         self._program = program
         self._rest = rest
+        #: What its program has used, where its handler has made the result.
+        self._used = used
         #: An end was told: there will be no other.
         self.is_over: bool = False
 
@@ -458,48 +462,17 @@ class Attempt:
         if self.is_over:
             return
         self.is_over = True
-        used = usage_of(value)
         if self._rest is not None:
-            go_on = partial(self._go_on, self._rest, value, error, used)
+            go_on = partial(self._go_on, self._rest, value, error)
             name = f"{self._rt.name}-handler"
             try:
                 threading.Thread(target=go_on, name=name, daemon=True).start()
             except RuntimeError as no_thread:
-                self._finish(None, error or no_thread, used)
+                self._without_rest(value).end(error=error or no_thread)
             return
+        used = usage_of(value) or self._used
         if isinstance(value, RemoteEnd):
             value, error = end_of(value, self.task_id)
-        self._finish(value, error, used)
-
-    def _go_on(
-        self,
-        rest: Generator[Any, Any, Any],
-        value: Any,
-        error: BaseException | None,
-        used: Units,
-    ) -> None:
-        """Let the handler go on, which has yielded a program that has ended."""
-        variables, result = self.variables(), None
-        try:
-            if error is None:
-                variables.run(rest.send, value)
-            else:
-                variables.run(rest.throw, error)
-            variables.run(rest.close)
-            msg = f"task {self.task_id}: its handler has yielded a second program"
-            hint = "yield one Program, and return the result of the task"
-            error = InvalidTaskError(msg, hint=hint, task_id=self.task_id)
-        except StopIteration as end:
-            result, error = end.value, None
-        except BaseException as raised:  # noqa: BLE001 - it is the task's
-            error = raised
-        try:
-            self._finish(result, error, used)
-        finally:
-            # As in `run`.
-            del self, rest, value, result, error
-
-    def _finish(self, value: Any, error: BaseException | None, used: Units) -> None:
         rt = self._rt
         row, number, work = self._row, self.number, self._work
         mends = rt.strategies
@@ -515,6 +488,38 @@ class Attempt:
         finally:
             # As in `run`.
             del self, row, work, value, error
+
+    def _go_on(
+        self,
+        rest: Generator[Any, Any, Any],
+        value: Any,
+        error: BaseException | None,
+    ) -> None:
+        """Let the handler go on, which has yielded a program that has ended."""
+        variables, result, last = self.variables(), None, self._without_rest(value)
+        try:
+            if error is None:
+                variables.run(rest.send, value)
+            else:
+                variables.run(rest.throw, error)
+            variables.run(rest.close)
+            msg = f"task {self.task_id}: its handler has yielded a second program"
+            hint = "yield one Program, and return the result of the task"
+            error = InvalidTaskError(msg, hint=hint, task_id=self.task_id)
+        except StopIteration as end:
+            result, error = end.value, None
+        except BaseException as raised:  # noqa: BLE001 - it is the task's
+            error = raised
+        try:
+            last.end(result, error)
+        finally:
+            # As in `run`.
+            del self, rest, value, result, error, last
+
+    def _without_rest(self, value: Any) -> Attempt:
+        """This attempt, as its handler ends it: its program has ended with *value*."""
+        row, number, work = self._row, self.number, self._work
+        return Attempt(row, number, work, self.executor, used=usage_of(value))
 
     def end_soon(self, value: Any = None, error: BaseException | None = None) -> None:
         end = partial(self.end, value, error)

@@ -54,13 +54,8 @@ class Place:
         busy = self.tasks
         for name in sorted(self.there):
             running, busy = min(1, busy), max(0, busy - 1)
-            yield SimpleNamespace(
-                name=name,
-                running=running,
-                is_lost=False,
-                is_draining=False,
-                labels=(),
-            )
+            is_gone = {"is_lost": False, "is_draining": False}
+            yield SimpleNamespace(name=name, running=running, labels=(), **is_gone)
 
     def waiting(self):
         return {("x",): max(0, self.tasks - len(self.there))}
