@@ -166,14 +166,10 @@ def test_it_holds_the_laws_of_allocators():
     check_resource_allocator(ForeseeingAllocator)
 
 
-def test_days_without_any_question_are_unknown():
-    """It was off from Tuesday on: three days are known on Thursday of the next week."""
+def test_two_days_are_no_rhythm_and_an_hour_without_a_question_is_one_without_load():
     allocator = seen(ForeseeingAllocator(), [0, 1])
-    again = ForeseeingAllocator()
-    again._rhythms = {}
     due = 2 * DAY + NINE - 60
     assert granted(allocator, asked(16, 1), due)[0] == 16
-    # An hour without a question, while it was on, is one without a load.
     seen(allocator, [2])
     assert granted(allocator, asked(16, 1), 3 * DAY + NINE - 60)[0] == 4
 
