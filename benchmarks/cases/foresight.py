@@ -55,11 +55,11 @@ class _Slow:
         """See `taskorch.protocols.Driver`."""
         self._view = view
         there = [
-            one
-            for one in view.agents()
-            if _TEMPLATE.has_named(one.name)
-            and not one.is_lost
-            and (one.running or not one.is_draining)
+            agent
+            for agent in view.agents()
+            if _TEMPLATE.has_named(agent.name)
+            and not agent.is_lost
+            and (agent.running or not agent.is_draining)
         ]
         commands, again = self._pool.tick(self, now)
         at, many = self._since
@@ -73,8 +73,8 @@ class _Slow:
                 self._sim.at(self._sim.now + seconds, join)
             else:
                 others.append(each)
-        gone = {one.agent_id for one in others if isinstance(one, Terminate)}
-        idle = sum(one.name in gone and not one.running for one in there)
+        gone = {each.agent_id for each in others if isinstance(each, Terminate)}
+        idle = sum(agent.name in gone and not agent.running for agent in there)
         self._since = now, len(there) + len(self._coming) - idle
         return others, again
 

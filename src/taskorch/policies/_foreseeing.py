@@ -16,9 +16,9 @@ from taskorch._base.frozen import frozen
 from taskorch._base.members import has
 from taskorch.errors import InvalidTaskError, NotRunningError
 from taskorch.events import Event
-from taskorch.model import NO_RESOURCES, check_seconds
+from taskorch.model import NO_RESOURCES, check_seconds, show
 from taskorch.policies._allocator import ProportionalAllocator
-from taskorch.policies._rhythm import Rhythm
+from taskorch.policies._rhythm import LONGEST, Rhythm
 from taskorch.policies._words import amount
 from taskorch.protocols import (
     Allocation,
@@ -61,7 +61,7 @@ class ForeseeingAllocator:
 
     Args:
         base: The allocator that is asked; None: `ProportionalAllocator()`.
-        ahead: Seconds in which elastic tasks reach a checkpoint, or end.
+        ahead: Seconds in which elastic tasks reach a checkpoint, or end; 7,200 at most.
         zone: The name of the zone whose clocks show the hours at which the load recurs.
 
     Raises:
@@ -79,6 +79,9 @@ class ForeseeingAllocator:
         self.base: Any = ProportionalAllocator() if base is None else base
         check_policy("base", self.base, ResourceAllocator)
         self.ahead: float = check_seconds("ahead", ahead)
+        if self.ahead > LONGEST:
+            msg = f"ahead={show(ahead)}: loads are foreseen for {LONGEST:g} seconds"
+            raise InvalidTaskError(msg, hint="ahead=600, and checkpoints that often")
         self.zone = zone
         Rhythm("", zone)
         #: By pool.
@@ -116,7 +119,7 @@ class ForeseeingAllocator:
         """What *base* grants of what is left beside what is expected."""
         held = self._held(pools, context)
         if request.least is not None:
-            self._note(held, context.now)
+            self._note(held, held, context.now)
             narrowed, words = self._narrowed(request, pools, held, context.now)
             answer = self.base.allocate(request, narrowed, context)
             if words and answer.granted is None:
@@ -124,9 +127,10 @@ class ForeseeingAllocator:
             reason = "; ".join([answer.reason, *words])
             return Allocation(answer.granted, reason, answer.reusable)
         answer = self._plainly(request, pools, context)
+        after = dict(held)
         for name, much in (answer.granted or NO_RESOURCES).items():
-            held[name] = held.get(name, 0.0) + much
-        self._note(held, context.now)
+            after[name] = after.get(name, 0.0) + much
+        self._note(held, after, context.now)
         return answer
 
     def _plainly(
@@ -173,14 +177,19 @@ class ForeseeingAllocator:
 
     # -- what recurs ---------------------------------------------------------------
 
-    def _note(self, held: Mapping[str, float], now: float) -> None:
+    def _note(
+        self, before: Mapping[str, float], after: Mapping[str, float], now: float
+    ) -> None:
+        """Note what rigid tasks held *before* the answer, and hold *after* it."""
         since = now if self._asked is None else self._asked
-        for name, much in held.items():
+        for name, much in after.items():
             rhythm = self._rhythm(name, now)
-            # No rigid task has started meanwhile, or it would have been asked.
+            # No rigid task has started meanwhile, or it would have been asked: what
+            # they hold still, they held all the time.
+            least = _level(before.get(name, 0.0))
             for minute in range(1, min(int((now - since) / _MINUTE), _MOST_FILLED) + 1):
-                rhythm.note(now - minute * _MINUTE, 0)
-            rhythm.note(now, math.ceil(round(much, 6)))
+                rhythm.note(now - minute * _MINUTE, least)
+            rhythm.note(now, _level(much))
             if self._orch is not None:
                 self._due += rhythm.to_keep(now)
         self._asked = now
@@ -223,6 +232,10 @@ class ForeseeingAllocator:
 
     def __repr__(self) -> str:
         return f"ForeseeingAllocator({self.base!r})"
+
+
+def _level(much: float) -> int:
+    return math.ceil(round(much, 6))
 
 
 def _nothing(_name: str) -> None:

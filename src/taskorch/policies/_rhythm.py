@@ -27,6 +27,8 @@ _UNKNOWN: Final = -1
 _HIGHEST: Final = 1_000_000_000
 #: Seconds between two times at which days are kept.
 _SAVED: Final = 900.0
+#: Seconds that anything is expected ahead, at the most: what is later is not looked at.
+LONGEST: Final = 7_200.0
 #: Earlier days that are compared, at the most and at the least.
 _MOST: Final = 4
 _FEWEST: Final = 3
@@ -105,7 +107,12 @@ class Rhythm:
             levels[minute] = max(levels[minute], min(level, _HIGHEST))
 
     def expects(self, wall: float, seconds: float) -> Expected | None:
-        """What is expected from *wall* on for *seconds*; None: nothing recurs then."""
+        """
+        What is expected from *wall* on for *seconds*; None: nothing recurs then.
+
+        Of more than `LONGEST` seconds, the first count.
+        """
+        seconds = min(seconds, LONGEST)
         day, minute = self._place(wall)
         last = minute + int((wall % 60 + seconds) // 60)
         expected = (self._by(is_weekday, day, minute, last) for is_weekday in _SETS)
@@ -119,7 +126,8 @@ class Rhythm:
 
         Each is of a day, and has its levels, each with the minutes for which it held.
         """
-        if now < self._kept + _SAVED:
+        # A clock that was ahead for a while may have gone back.
+        if self._kept <= now < self._kept + _SAVED:
             return []
         self._kept = now
         days, self._unkept = sorted(self._unkept), set()

@@ -166,16 +166,26 @@ def test_it_holds_the_laws_of_allocators():
     check_resource_allocator(ForeseeingAllocator)
 
 
-def test_days_without_any_question_are_unknown():
-    """It was off from Tuesday on: three days are known on Thursday of the next week."""
+def test_two_days_are_no_rhythm_and_an_hour_without_a_question_is_one_without_load():
     allocator = seen(ForeseeingAllocator(), [0, 1])
-    again = ForeseeingAllocator()
-    again._rhythms = {}
     due = 2 * DAY + NINE - 60
     assert granted(allocator, asked(16, 1), due)[0] == 16
-    # An hour without a question, while it was on, is one without a load.
     seen(allocator, [2])
     assert granted(allocator, asked(16, 1), 3 * DAY + NINE - 60)[0] == 4
+
+
+def test_a_load_that_goes_on_while_nothing_is_asked_is_no_rise_when_it_is_seen():
+    """From eight to ten: an elastic task asks at nine, and finds it there."""
+    allocator = ForeseeingAllocator()
+    for day in range(4):
+        eight = day * DAY + NINE - 3_600
+        granted(allocator, asked(1), eight - 1_800)
+        granted(allocator, asked(12), eight)
+        granted(allocator, asked(16, 1), eight + 3_600, rigid=12)
+        granted(allocator, asked(1), eight + 7_200)
+    friday = 4 * DAY + NINE
+    assert granted(allocator, asked(16, 1), friday - 3_600 - 60)[0] == 4
+    assert granted(allocator, asked(16, 1), friday - 60)[0] == 16
 
 
 class Orchestrator:
@@ -218,7 +228,19 @@ def test_a_restart_knows_what_was_kept():
         allocator.attach(orch)
 
 
+def test_a_clock_that_was_ahead_for_a_while_keeps_nothing_from_being_kept():
+    orch = Orchestrator()
+    allocator = ForeseeingAllocator()
+    allocator.attach(orch)
+    granted(allocator, asked(1), 400 * DAY)
+    seen(allocator, [0])
+    orch.tell.pop()(None)
+    assert "allocator/cpu/2026-06-01" in orch.kept
+
+
 def test_what_cannot_be():
+    with pytest.raises(InvalidTaskError, match=r"ahead=7201: .* for 7200 seconds"):
+        ForeseeingAllocator(ahead=7201)
     with pytest.raises(InvalidTaskError, match="has no method allocate"):
         ForeseeingAllocator(PriorityQueue())
     with pytest.raises(InvalidTaskError, match="no zone"):

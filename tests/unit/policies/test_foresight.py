@@ -134,13 +134,13 @@ def ready(place, day, minute=NINE):
 def test_workers_are_there_when_a_load_comes_that_came_on_three_days():
     place = Place(at_nine, foresee="UTC")
     assert [ready(place, day) for day in range(5)] == [0, 0, 0, 10, 10]
-    (said,) = [d for d in place.pool.decisions if "at 09:00, as on 3" in d.reason]
-    assert said.reason.startswith(
+    (ahead,) = [d for d in place.pool.decisions if "at 09:00, as on 3" in d.reason]
+    assert ahead.reason.startswith(
         "expects 10 workers at 09:00, as on 3 of 3 days from Monday to Friday; load"
     )
-    assert (said.before, said.after) == (0, 10)
+    assert (ahead.before, ahead.after) == (0, 10)
     # As long before as a worker takes to start, and a look.
-    assert moment(3, NINE) - said.at == 120
+    assert moment(3, NINE) - ahead.at == 120
     # The next minutes are as they were without: none is started, none goes too late.
     assert [d.after for d in place.pool.decisions][-2:] == [10, 0]
 
@@ -186,7 +186,7 @@ def test_a_load_that_does_not_come_is_awaited_for_three_minutes():
 
 
 def test_a_rhythm_that_changes_is_forgotten_and_learnt():
-    """From nine to eleven: in the second week nobody comes at nine any more."""
+    """From nine to eleven: after four weeks nobody comes at nine any more."""
 
     def load(at):
         late = at.date() >= MONDAY + timedelta(28)
@@ -326,8 +326,8 @@ def test_a_restart_learns_the_same_from_the_journal():
         other.begin()
     assert ready(other, 7) == 10
     # How long a start takes is known, too.
-    said = [d for d in other.pool.decisions if "expects" in d.reason]
-    assert moment(7, NINE) - said[0].at == 120
+    ahead = [d for d in other.pool.decisions if "expects" in d.reason]
+    assert moment(7, NINE) - ahead[0].at == 120
 
 
 def test_a_restart_while_the_load_is_there():
