@@ -165,11 +165,22 @@ def test_names_are_texts():
 
 
 @pytest.mark.parametrize(
-    "amount", [{"named": "0"}, {"named": 3}, {}, {"named": [], "x": 1}, "0", ["0"]]
+    "amount",
+    [
+        *({"named": "0"}, {"named": b"01"}, {"named": 3}, {}, {"named": [], "x": 1}),
+        *("0", "0,1", ["0"]),
+    ],
 )
 def test_documents_that_name_no_units(amount):
-    with pytest.raises(InvalidTaskError, match="an amount is a number"):
+    with pytest.raises(InvalidTaskError, match="an amount is a number") as error:
         TaskOrchestrator(resources={"gpu": amount})
+    assert '{"gpu": {"named": ["0", "1"]}}' in str(error.value)
+
+
+def test_a_sum_knows_the_units_of_which_only_one_part_has_some():
+    named, more = Resources(gpu=NamedUnits("0")), Resources(cpu=1)
+    assert named + more == more + named == Resources(cpu=1, gpu=NamedUnits("0"))
+    assert named + Resources(gpu=1) == named + named == Resources(gpu=2)
 
 
 @pytest.mark.parametrize(

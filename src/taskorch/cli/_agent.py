@@ -73,8 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=AMOUNT",
-        help="what it has, such as gpu=1; likewise. Not named, cpu, memory_mb, disk_mb "
-        "and bandwidth_mbps are those of its machine",
+        help="what it has, such as licence=1; likewise. Not named, cpu, memory_mb, "
+        "disk_mb, bandwidth_mbps and gpu are those of its machine",
     )
     parser.add_argument(
         "--lease",

@@ -93,7 +93,11 @@ def to_units(name: str, amount: object) -> int:
         return len(amount.names) * _SCALE
     if isinstance(amount, bool) or not isinstance(amount, int | float):
         msg = f"resource {name!r}: an amount is a number, not {show(amount)}"
-        raise InvalidTaskError(msg)
+        hint = None
+        if isinstance(amount, str | list | tuple):
+            # Somebody may mean to name the units.
+            hint = f'units that have names: {{"{name}": {{"named": ["0", "1"]}}}}'
+        raise InvalidTaskError(msg, hint=hint)
     if not 0 <= amount <= MAX_AMOUNT:
         msg = f"resource {name!r}: {show(amount)} is not between 0 and {MAX_AMOUNT:g}"
         raise InvalidTaskError(msg)
@@ -245,7 +249,13 @@ class Resources(Mapping[str, float]):
         total = dict(self.units)
         for name, units in other.units:
             total[name] = total.get(name, 0) + units
-        return Resources.from_units(tuple(sorted(total.items())))
+        # Of which units a sum is, is known where only one of both has some.
+        named = [
+            *(pair for pair in self.named if pair[0] not in other),
+            *(pair for pair in other.named if pair[0] not in self),
+        ]
+        units_of_both = tuple(sorted(total.items()))
+        return Resources.from_units(units_of_both, tuple(sorted(named)))
 
     def totals(self) -> Units:
         """The amounts of all that was named, 0 too, in whole millionths."""
@@ -262,7 +272,8 @@ def _units_of(name: str, amount: NamedUnits | Mapping[str, Any]) -> NamedUnits:
     if isinstance(amount, NamedUnits):
         return amount
     names = amount.get("named")
-    if len(amount) != 1 or isinstance(names, str) or not isinstance(names, Sequence):
+    is_text = isinstance(names, str | bytes)
+    if len(amount) != 1 or is_text or not isinstance(names, Sequence):
         msg = f"resource {name!r}: an amount is a number, not {show(amount)}"
         hint = f'units that have names: {{"{name}": {{"named": ["0", "1"]}}}}'
         raise InvalidTaskError(msg, hint=hint)

@@ -29,7 +29,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.frontends.agent._line import Line, Refusal, ServiceAddress, Unreachable
 from taskorch.frontends.agent._runs import MAX_RESULT, Abilities, AgentRun, OrderRunner
 from taskorch.model import Resources
-from taskorch.runtime import machine_labels, machine_resources
+from taskorch.runtime import machine_labels, machine_resources, with_gpus_found
 
 _LOG: Final = logging.getLogger("taskorch.agent")
 _PROTOCOL: Final = 1
@@ -87,7 +87,8 @@ class Agent:
         grace: float = 5.0,
         capacity: Mapping[str, Any] | None = None,
     ) -> None:
-        has = Resources.of({} if capacity is None else capacity, "capacity", named=True)
+        own = with_gpus_found({} if capacity is None else capacity)
+        has = Resources.of(own, "capacity", named=True)
         #: As it is now: what is said again is to be the same.
         self._capacity = {
             **_document(machine_resources()),
