@@ -446,7 +446,7 @@ class Machine:
         """Let there be so much; ids of what starts."""
         said = Resources(**totals)
         units = (*said.units, *((name, 0) for name in said.zeros))
-        return self.do(ChangePools(units, gone, said.named))
+        return self.do(ChangePools(units, gone, said.unit_names))
 
     def allocate(
         self, allocation_id: str, owner: str = "ann", **amounts: float

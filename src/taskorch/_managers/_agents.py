@@ -140,7 +140,7 @@ class AgentManager:
         has = None
         if capacity is not None:
             has = Resources.of(capacity, "capacity", named=True)
-            if has.named:
+            if has.unit_names:
                 msg = f"template {name!r}: all its workers would have the same units"
                 hint = f"spawn({name!r}, {{'capacity': …}}) names those of each"
                 raise InvalidTaskError(msg, hint=hint)

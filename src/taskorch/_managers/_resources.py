@@ -209,7 +209,7 @@ class ResourceManager:
         self._refuse_nameless(pools)
 
         def change(now: int) -> None:
-            rt.kernel.change_pools(totals, now, named=pools.named)
+            rt.kernel.change_pools(totals, now, named=pools.unit_names)
 
         rt.step(change, keep=True)
 
@@ -220,7 +220,7 @@ class ResourceManager:
         Raises:
             InvalidTaskError: Which units there would be, nobody could say.
         """
-        named = dict(pools.named)
+        named = dict(pools.unit_names)
         for name, amount in pools.items():
             pool = self._rt.kernel.pools.get(name)
             group = None if pool is None else pool.units

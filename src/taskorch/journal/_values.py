@@ -456,9 +456,9 @@ _PURE_PATH: Final = ValueKind(
 
 def _resources(value: Resources, array: type) -> Any:
     pairs = array(map(array, value.units))
-    if not value.named:
+    if not value.unit_names:
         return pairs
-    names = array([array([name, array(units)]) for name, units in value.named])
+    names = array([array([name, array(units)]) for name, units in value.unit_names])
     return array([pairs, names])
 
 

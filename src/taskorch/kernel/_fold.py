@@ -681,7 +681,7 @@ def _agent_out(agent: AgentRow) -> dict[str, Any]:
         "capabilities": list(info.capabilities),
         "max_concurrency": info.max_concurrency,
         "capacity": None if info.capacity is None else _units_out(info.capacity.units),
-        "units": {} if info.capacity is None else dict(info.capacity.named),
+        "units": {} if info.capacity is None else dict(info.capacity.unit_names),
         "request": _units_out(info.request.units),
         "lease": info.lease,
         "breaker": None if info.breaker is None else attrs.asdict(info.breaker),

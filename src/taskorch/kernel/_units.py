@@ -42,7 +42,7 @@ def of_pools(kernel: KernelState, totals: Units, named: UnitNames) -> None:
 def of_agent(kernel: KernelState, agent: AgentRow) -> None:
     """*agent* has the units that its capacity names."""
     capacity = agent.info.capacity
-    names = {} if capacity is None else dict(capacity.named)
+    names = {} if capacity is None else dict(capacity.unit_names)
     for resource in dict.fromkeys([*agent.units, *names]):
         _name(kernel, agent, resource, names.get(resource))
 

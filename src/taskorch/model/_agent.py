@@ -30,14 +30,14 @@ def _as_said(capacity: Resources | None) -> Resources | None:
         return capacity
     none_of = [(name, 0) for name in capacity.zeros]
     units = tuple(sorted([*capacity.units, *none_of]))
-    return Resources.from_units(units, capacity.named)
+    return Resources.from_units(units, capacity.unit_names)
 
 
 def _as_asked(request: Resources) -> Resources:
     """A request asks for amounts."""
     unchecked: object = request
     # A value of any other type is not looked at here.
-    is_named = isinstance(unchecked, Resources) and unchecked.named != ()
+    is_named = isinstance(unchecked, Resources) and unchecked.unit_names != ()
     return request.unnamed("request") if is_named else request
 
 

@@ -124,7 +124,7 @@ class Resources(Mapping[str, float]):
         units: The amounts in whole millionths, as the kernel counts them.
         zeros: What was named, and is 0: to a capacity that says "none". Two that
             differ in nothing else are equal.
-        named: The resources whose units have names, each with these: see `NamedUnits`.
+        unit_names: The resources whose units have names, with these: see `NamedUnits`.
             In documents that is `{"named": ["0", "1"]}` in the place of the amount.
 
     Raises:
@@ -134,7 +134,7 @@ class Resources(Mapping[str, float]):
 
     units: Units
     zeros: tuple[str, ...] = attrs.field(eq=False)
-    named: UnitNames
+    unit_names: UnitNames
 
     #: Whether a part of it may be granted: see `Elastic`.
     is_elastic: ClassVar[bool] = False
@@ -147,7 +147,7 @@ class Resources(Mapping[str, float]):
             if isinstance(amount, NamedUnits | Mapping):
                 amounts = {**amounts, name: (units := _units_of(name, amount))}
                 named += ((name, units.names),)
-        object.__setattr__(self, "named", tuple(sorted(named)))
+        object.__setattr__(self, "unit_names", tuple(sorted(named)))
         pairs = [(name, to_units(name, amounts[name])) for name in sorted(amounts)]
         object.__setattr__(self, "units", tuple(pair for pair in pairs if pair[1]))
         zeros = tuple([name for name, units in pairs if not units])
@@ -159,7 +159,7 @@ class Resources(Mapping[str, float]):
         resources = cls.__new__(cls)
         object.__setattr__(resources, "units", units)
         object.__setattr__(resources, "zeros", ())
-        object.__setattr__(resources, "named", named)
+        object.__setattr__(resources, "unit_names", named)
         return resources
 
     @classmethod
@@ -191,8 +191,8 @@ class Resources(Mapping[str, float]):
         Raises:
             InvalidTaskError: One has: *what* asks for an amount.
         """
-        if self.named:
-            name, names = self.named[0]
+        if self.unit_names:
+            name, names = self.unit_names[0]
             msg = (
                 f"{what}: units have names where they are, not where they are asked for"
             )
@@ -241,7 +241,9 @@ class Resources(Mapping[str, float]):
 
     def __repr__(self) -> str:
         amounts = {name: f"{units / _SCALE:g}" for name, units in self.units}
-        amounts.update((name, repr(NamedUnits(*names))) for name, names in self.named)
+        amounts.update(
+            (name, repr(NamedUnits(*names))) for name, names in self.unit_names
+        )
         inner = ", ".join(f"{name}={amount}" for name, amount in amounts.items())
         return f"Resources({inner})"
 
@@ -251,8 +253,8 @@ class Resources(Mapping[str, float]):
             total[name] = total.get(name, 0) + units
         # Of which units a sum is, is known where only one of both has some.
         named = [
-            *(pair for pair in self.named if pair[0] not in other),
-            *(pair for pair in other.named if pair[0] not in self),
+            *(pair for pair in self.unit_names if pair[0] not in other),
+            *(pair for pair in other.unit_names if pair[0] not in self),
         ]
         units_of_both = tuple(sorted(total.items()))
         return Resources.from_units(units_of_both, tuple(sorted(named)))
@@ -371,7 +373,7 @@ class Elastic(Resources):  # type: ignore[override]  # it has more fields
         check_word("fallback", fallback, FALLBACKS)
         object.__setattr__(self, "units", wanted.units)
         object.__setattr__(self, "zeros", wanted.zeros)
-        object.__setattr__(self, "named", ())
+        object.__setattr__(self, "unit_names", ())
         object.__setattr__(self, "min", least)
         object.__setattr__(self, "weight", weight)
         object.__setattr__(self, "fallback", fallback)

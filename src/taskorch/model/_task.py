@@ -109,7 +109,7 @@ class Call:
 def _resources(value: Resources | Mapping[str, float]) -> Resources:
     # A value of any other type is left to the validator, which reports all faults.
     if isinstance(value, Resources):
-        return value.unnamed() if value.named else value
+        return value.unnamed() if value.unit_names else value
     if not isinstance(value, Mapping):
         return value
     return Resources.of(value)

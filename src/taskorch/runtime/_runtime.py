@@ -332,7 +332,7 @@ class Runtime:
         self._config = config
         #: What there is as far as this life is asked: an earlier one may have had more.
         self.pools: Units = pools.units
-        self.named: UnitNames = pools.named
+        self.named: UnitNames = pools.unit_names
         self.new_kernel(self.pools, self.named)
         #: Which task an id means.
         self.directory: Directory = Directory(self)

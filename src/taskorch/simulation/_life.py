@@ -208,7 +208,7 @@ class Life(Hosting):
             self.deciders,
             self._random,
             setup.pools.units,
-            setup.pools.named,
+            setup.pools.unit_names,
         )
         self.kernel.hand_over = _hand_over
         self.kernel.whom = whom

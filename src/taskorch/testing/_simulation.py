@@ -750,7 +750,7 @@ class Simulation:
         def act() -> None:
             life = self._life()
             kernel = life.kernel
-            kernel.change_pools(pools.totals(), life.now(), named=pools.named)
+            kernel.change_pools(pools.totals(), life.now(), named=pools.unit_names)
 
         self.world.do(act)
 
@@ -942,7 +942,7 @@ def _bystander(setup: Setup) -> Kernel:
     deciders = PolicyDeciders(setup.parts, task_of)
     random = Random(0)  # noqa: S311 - never drawn from
     pools = setup.pools
-    kernel = Kernel(setup.config, deciders, random, pools.units, pools.named)
+    kernel = Kernel(setup.config, deciders, random, pools.units, pools.unit_names)
     deciders.bind(kernel)
     return kernel
 

@@ -823,7 +823,7 @@ class _Books:
 
     def join(self, event: AgentJoined) -> None:
         capacity = event.agent.capacity
-        own = {} if capacity is None else dict(capacity.named)
+        own = {} if capacity is None else dict(capacity.unit_names)
         self.own[event.agent.name] = own
         self.freed = True
 

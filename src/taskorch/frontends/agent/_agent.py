@@ -581,7 +581,7 @@ class Agent:
 
 def _document(resources: Resources) -> dict[str, Any]:
     """*resources* as a message has them: of units with names, their names."""
-    units = {name: {"named": [*names]} for name, names in resources.named}
+    units = {name: {"named": [*names]} for name, names in resources.unit_names}
     return {**resources, **units}
 
 
