@@ -253,6 +253,18 @@ def test_a_leaked_attempt_keeps_its_unit_until_it_ends():
     assert units(m, "c") == ("0",)
 
 
+def test_who_holds_a_unit_that_was_taken_away_frees_nothing():
+    m = machine_of("0", "1")
+    assert asks(m, "a", 0.5) == ["a"]
+    assert asks(m, "b", 1) == ["b"]
+    m.change_pools(gpu=NamedUnits("1"))
+    assert asks(m, "c", 1) == []
+    free, _ = why(m, "c").blockers[0].remedies
+    assert free.tasks == ("b",)
+    assert m.end("a") == []
+    assert m.end("b") == ["c"]
+
+
 def test_by_hand():
     m = machine_of("0", "1")
     assert m.allocate("h", gpu=1)

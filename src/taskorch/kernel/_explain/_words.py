@@ -342,8 +342,7 @@ class Wording:
         for unit in group.units.values():
             missing = each - (unit.total - unit.used)
             held = self._holders_of(unit.name, missing) if missing > 0 else []
-            if sum(many for _, many in held) >= missing:
-                ways.append(enough(held, missing) if missing > 0 else ())
+            ways.append(enough(held, missing) if held else ())
         ways = sorted(ways, key=len)[:whole]
         if len(ways) < whole:
             return ()
