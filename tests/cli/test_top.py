@@ -61,7 +61,9 @@ def make(orch):
     orch.submit_task(Task.question("Load it?", who=["ada"], id="sign-off"))
     eventually(
         lambda: (
-            (states := orch.get_stats().state_machine)
+            # Between two ticks of a backfill, no task is there.
+            all(each.state == "done" for each in orch.schedules.backfills())
+            and (states := orch.get_stats().state_machine)
             and not states.running + states.queued + states.pending
         )
     )

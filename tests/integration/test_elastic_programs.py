@@ -64,21 +64,32 @@ TWICE = """
 
 @pytest.mark.parametrize("durable", [False, True])
 def test_a_program_shrinks_and_grows_at_its_checkpoints(tmp_path, durable):
-    first, second = tmp_path / "first", tmp_path / "second"
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
     journal = str(tmp_path / "journal.db") if durable else None
     with orchestrator(journal=journal) as orch:
         task = orch.submit_task(
             Task.program(program(TWICE, first, second), resources=elastic())
         )
         assert state(orch, task) is TaskState.RUNNING
+        code = """
+            print(checkpoint(), flush=True)
+            while not os.path.exists(sys.argv[1]):
+                time.sleep(0.01)
+        """
         other = orch.submit_task(
-            Task.program(
-                program("print(checkpoint())"), resources=elastic(), id="other"
-            )
+            Task.program(program(code, third), resources=elastic(), id="other")
         )
         # It waits: a program gives nothing back before it says that it looks.
         assert state(orch, other) is TaskState.QUEUED
         first.touch()
+        # Once the other has ended, it may have grown before it looks.
+
+        def has_looked():
+            log = orch.get_task_status(task.task_id).log_path
+            return log is not None and Path(log).read_text() == "8\n4\n"
+
+        eventually(has_looked)
+        third.touch()
         assert other.result(PATIENCE).stdout_tail == "4\n"
         eventually(
             lambda: orch.get_task_status(task.task_id).allocation == Resources(cpu=8)

@@ -67,6 +67,9 @@ def flow_of(seed):
 
 
 def rest(orch):
+    # Between two ticks of a backfill, no task is there.
+    if any(each.state == "running" for each in orch.schedules.backfills()):
+        return False
     numbers = orch.get_stats().state_machine
     return not (numbers.running or numbers.queued or numbers.retrying)
 
