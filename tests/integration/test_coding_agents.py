@@ -667,6 +667,26 @@ def test_a_worktree_that_cannot_be_made_is_said(orch, programs, project, tmp_pat
     assert not (tmp_path / "notes").exists()
 
 
+@pytest.mark.parametrize("name", ["claude", "gemini"])
+def test_no_attempt_works_in_the_worktree_of_another_task(
+    orch, programs, project, name
+):
+    """Nor in that of an earlier day, whatever a retry finds there."""
+    install(programs, "claude", ONCE)
+    install(programs, "gemini", KEPT)
+    spawn(orch, name, folder=project, worktree=True, reuse=name == "gemini")
+    retry = RetryPolicy(max_attempts=3, base=0.01)
+    assert do(orch, "x", id="a/b", retry=retry).result(PATIENCE)["changed"] == []
+    error = do(orch, "x", id="a-b", retry=retry).exception(PATIENCE)
+    assert "taskorch/a-b is there, and not its own" in str(error)
+    # As a program of another day would leave it behind.
+    mark = ("config", "branch.taskorch/c.taskorch-task", "task c")
+    git(project, "worktree", "add", "-b", "taskorch/c", "../project.worktrees/c")
+    git(project, *mark)
+    error = do(orch, "x", id="c", retry=retry).exception(PATIENCE)
+    assert "taskorch/c is there, and not its own" in str(error)
+
+
 # -- one runner for many tasks ---------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 #: Seconds that git has for a question.
 _PATIENCE: Final = 60.0
@@ -87,7 +87,8 @@ class WorkFolder:
         task_id: The id of the task.
         attempt: The number of its attempt, from 1.
         worktree: Whether it gets a worktree of its own, beside the project, on a branch
-            that begins at the present commit; a later attempt goes on in it.
+            that begins at the present commit; a later attempt goes on in it. The
+            configuration of the branch names the task.
 
     Raises:
         ValueError: The worktree cannot be made.
@@ -146,16 +147,31 @@ class WorkFolder:
         top, _, prefix = top.rstrip("\n").partition("\n")
         name = _NOT_SAFE.sub("-", task_id)
         self.branch, tree = f"taskorch/{name}", Path(f"{top}.worktrees") / name
-        if attempt == 1 or not tree.exists():
-            words = ["-b", self.branch, str(tree)]
-            if attempt > 1 and self._ask("rev-parse", "-q", "--verify", self.branch):
-                words = [str(tree), self.branch]
+        # Other ids, and tasks of other days, have this name, too.
+        key, mark = f"branch.{self.branch}.taskorch-task", f"task {task_id}"
+        words = ["-b", self.branch, str(tree)]
+        if self._ask("rev-parse", "-q", "--verify", f"refs/heads/{self.branch}"):
+            words = [str(tree), self.branch]
+            if attempt == 1 or self._ask("config", key) != f"{mark}\n":
+                # Else a later attempt would go on where this one is refused.
+                self._ask("config", "--unset-all", key)
+                why = f"the branch {self.branch} is there, and not its own"
+                self._refuse(task_id, why)
+        else:
+            self._ask("config", "--replace-all", key, mark)
+        if not tree.exists():
             git = _git(self.path, "worktree", "add", "-q", *words)
             if git is None or git.returncode:
                 why = "git is not there" if git is None else _last_line(git.stderr)
-                msg = f"the worktree of task {task_id} cannot be made: {why}"
-                raise ValueError(msg)
+                self._refuse(task_id, why)
+        elif words[0] == "-b":
+            self._refuse(task_id, f"{tree} is there")
         self.path = tree / prefix
+
+    @staticmethod
+    def _refuse(task_id: str, why: str) -> NoReturn:
+        msg = f"the worktree of task {task_id} cannot be made: {why}"
+        raise ValueError(msg)
 
     def _snapshot(self) -> tuple[str, dict[str, tuple[int, ...]]] | None:
         """The commit, and the files that differ from it; None: git does not say."""
