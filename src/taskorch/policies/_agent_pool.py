@@ -28,7 +28,7 @@ from taskorch.model import (
     level_names,
     show,
 )
-from taskorch.policies._rhythm import Rhythm
+from taskorch.policies._rhythm import KEPT_FOR, Rhythm
 
 #: Decisions that are remembered.
 _KEPT: Final = 100
@@ -37,8 +37,6 @@ _APART: Final = 0.1
 #: Workers whose start is remembered: the longest counts.
 _STARTS: Final = 20
 _MINUTE: Final = 60.0
-#: Seconds for which the journal keeps what was needed on a day.
-_KEPT_FOR: Final = 30 * 86_400.0
 
 
 @frozen
@@ -124,7 +122,7 @@ class KeepLoad:
 
     def apply(self, orchestrator: Any, /) -> object:
         """Do it."""
-        return orchestrator.emit(self.name, self.payload, keep=_KEPT_FOR)
+        return orchestrator.emit(self.name, self.payload, keep=KEPT_FOR)
 
 
 class _Foresight:

@@ -13,26 +13,22 @@ from contextlib import suppress
 from typing import Any, Final
 
 from taskorch._base.frozen import frozen
-from taskorch._base.members import has
 from taskorch.errors import InvalidTaskError, NotRunningError
 from taskorch.events import Event
 from taskorch.model import NO_RESOURCES, check_seconds, show
 from taskorch.policies._allocator import ProportionalAllocator
-from taskorch.policies._rhythm import LONGEST, Rhythm
+from taskorch.policies._rhythm import KEPT_FOR, LONGEST, Rhythm
 from taskorch.policies._words import amount
 from taskorch.protocols import (
     Allocation,
     AllocationRequest,
     Context,
-    GrantsChunks,
-    GrantsWhole,
     PoolView,
     ResourceAllocator,
 )
 from taskorch.protocols._optional import check_policy
+from taskorch.protocols._policies import said_of
 
-#: Seconds for which the journal keeps what was held on a day.
-_KEPT_FOR: Final = 30 * 86_400.0
 _MINUTE: Final = 60.0
 #: Minutes without a question that are known, at the most: three days.
 _MOST_FILLED: Final = 3 * 24 * 60
@@ -96,13 +92,12 @@ class ForeseeingAllocator:
     @property
     def rigid(self) -> bool:
         """Whether *base* grants whole: see `GrantsWhole`."""
-        return bool(has(self.base, GrantsWhole) and self.base.rigid)
+        return bool(said_of(self.base, "allocate", "rigid"))
 
     @property
     def chunks(self) -> Mapping[str, float] | None:
         """Those of *base*: see `GrantsChunks`."""
-        chunks: Mapping[str, float] | None
-        chunks = self.base.chunks if has(self.base, GrantsChunks) else None
+        chunks: Mapping[str, float] | None = said_of(self.base, "allocate", "chunks")
         return chunks
 
     @property
@@ -228,7 +223,7 @@ class ForeseeingAllocator:
         while self._due:
             name, payload = self._due.popleft()
             with suppress(NotRunningError):
-                self._orch.emit(name, payload, keep=_KEPT_FOR)
+                self._orch.emit(name, payload, keep=KEPT_FOR)
 
     def __repr__(self) -> str:
         return f"ForeseeingAllocator({self.base!r})"

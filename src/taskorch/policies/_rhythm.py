@@ -27,6 +27,8 @@ _UNKNOWN: Final = -1
 _HIGHEST: Final = 1_000_000_000
 #: Seconds between two times at which days are kept.
 _SAVED: Final = 900.0
+#: Seconds for which the journal keeps a day.
+KEPT_FOR: Final = 30 * 86_400.0
 #: Seconds that anything is expected ahead, at the most: what is later is not looked at.
 LONGEST: Final = 7_200.0
 #: Earlier days that are compared, at the most and at the least.

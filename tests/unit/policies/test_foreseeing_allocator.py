@@ -16,7 +16,7 @@ from taskorch.policies import (
     PriorityQueue,
     ProportionalAllocator,
 )
-from taskorch.protocols import AllocationRequest, Contender, Learns
+from taskorch.protocols import Allocation, AllocationRequest, Contender, Learns
 from taskorch.testing.laws import check_resource_allocator
 
 DAY = 86_400.0
@@ -251,3 +251,17 @@ def test_what_cannot_be():
     assert repr(ForeseeingAllocator()) == text
     assert ForeseeingAllocator().asks[0].rigid
     assert ForeseeingAllocator().chunks == ProportionalAllocator().chunks
+
+
+def test_what_a_class_says_of_its_own_method_is_not_said_of_one_in_its_place():
+    """As of any allocator: who overrides `allocate` says anew that it grants whole."""
+
+    class NeverOnFridays(PoolAllocator):
+        def allocate(self, request, pools, context):
+            return Allocation(None, "it is Friday")
+
+    class Whole(NeverOnFridays):
+        rigid = True
+
+    assert not ForeseeingAllocator(NeverOnFridays()).rigid
+    assert ForeseeingAllocator(Whole()).rigid
