@@ -779,6 +779,25 @@ def test_a_handler_that_yields_its_program_makes_the_result_of_it(orch):
     assert threads[0].name != "taskorch-programs"
 
 
+def test_what_a_yielded_program_used_is_known_as_that_of_any(orch):
+    usages = []
+
+    def hear(event):
+        usages.append({name for name, much in event.usage if much})
+
+    orch.signals.task_completed.connect(hear)
+    command = [sys.executable, "-c", "sum(range(10**6))"]
+
+    @orch.agent("python", capabilities={"sum"}, executor="program")
+    def python(task, context):
+        yield Program(command)
+
+    orch.submit_task(Task.program(command)).result(PATIENCE)
+    orch.submit_task(Task("sum")).result(PATIENCE)
+    eventually(lambda: len(usages) == 2)
+    assert "cpu_seconds" in usages[0] & usages[1]
+
+
 def test_a_handler_is_told_how_its_program_failed(orch):
     """It may make a result of it, or let it pass."""
 
