@@ -29,7 +29,6 @@ from taskorch.protocols import (
     Context,
     GrantsChunks,
     GrantsWhole,
-    Learns,
     Named,
     Order,
     PoolView,
@@ -39,7 +38,7 @@ from taskorch.protocols import (
     TaskQueue,
     TaskRouter,
 )
-from taskorch.protocols._optional import check_policy
+from taskorch.protocols._optional import check_asked
 
 if TYPE_CHECKING:
     from random import Random
@@ -420,11 +419,7 @@ def _class_of(arms: Sequence[Any]) -> Any:
         raise InvalidTaskError(msg, hint="see taskorch.protocols")
     (protocol,) = protocols
     for arm in arms:
-        check_policy("arms", arm, protocol)
-        if has(arm, Learns):
-            msg = f"arms: {show(arm)} learns by itself, and would be told of nothing"
-            hint = "give its own arms, or what it asks, instead"
-            raise InvalidTaskError(msg, hint=hint)
+        check_asked("arms", arm, protocol)
     if protocol is TaskQueue and any(
         has(arm, RanksOwners) or (has(arm, Backfills) and arm.backfill) for arm in arms
     ):

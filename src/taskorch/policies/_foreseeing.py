@@ -26,7 +26,7 @@ from taskorch.protocols import (
     PoolView,
     ResourceAllocator,
 )
-from taskorch.protocols._optional import check_policy
+from taskorch.protocols._optional import check_asked
 from taskorch.protocols._policies import said_of
 
 _MINUTE: Final = 60.0
@@ -61,8 +61,8 @@ class ForeseeingAllocator:
         zone: The name of the zone whose clocks show the hours at which the load recurs.
 
     Raises:
-        InvalidTaskError: *base* is no allocator, *ahead* no number of seconds, or there
-            is no such zone.
+        InvalidTaskError: *base* is no allocator, or one that learns; *ahead* is no
+            number of seconds, or there is no such zone.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class ForeseeingAllocator:
         zone: str = "UTC",
     ) -> None:
         self.base: Any = ProportionalAllocator() if base is None else base
-        check_policy("base", self.base, ResourceAllocator)
+        check_asked("base", self.base, ResourceAllocator)
         self.ahead: float = check_seconds("ahead", ahead)
         if self.ahead > LONGEST:
             msg = f"ahead={show(ahead)}: loads are foreseen for {LONGEST:g} seconds"

@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base.members import has
 from taskorch.errors import InvalidTaskError
 from taskorch.events import (
     Event,
@@ -32,11 +31,10 @@ from taskorch.protocols import (
     Allocation,
     AllocationRequest,
     Context,
-    Learns,
     PoolView,
     ResourceAllocator,
 )
-from taskorch.protocols._optional import check_policy
+from taskorch.protocols._optional import check_asked
 from taskorch.protocols._policies import said_of, trusted
 
 #: Measurements of a type that are remembered, and how many there must be.
@@ -98,10 +96,7 @@ class Measured:
         safety: float = 1.1,
     ) -> None:
         base = ProportionalAllocator() if base is None else base
-        check_policy("base", base, ResourceAllocator)
-        if has(base, Learns):
-            msg = f"base={show(base)} learns by itself, and would be told of nothing"
-            raise InvalidTaskError(msg, hint="Measured(ProportionalAllocator())")
+        check_asked("base", base, ResourceAllocator)
         if not is_number(quantile, 0.01, 1):
             msg = f"quantile is a number from 0.01 to 1, not {show(quantile)}"
             raise InvalidTaskError(msg, hint="quantile=0.95 covers 95 of 100 tasks")

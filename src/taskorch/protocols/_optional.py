@@ -13,7 +13,7 @@ from datetime import timedelta
 from inspect import iscoroutinefunction, signature
 from typing import Any, Final, Protocol, runtime_checkable
 
-from taskorch._base.members import arguments_of, members_of, methods_of
+from taskorch._base.members import arguments_of, has, members_of, methods_of
 from taskorch.errors import InvalidTaskError
 from taskorch.events import Event
 from taskorch.model import Resources, TaskState, check_seconds, show
@@ -297,6 +297,23 @@ def check_policy(name: str, part: object, protocol: type) -> None:
     for optional, kinds in MAY_HAVE.items():
         if protocol in kinds:
             _check_optional(name, part, optional)
+
+
+def check_asked(name: str, part: object, protocol: type) -> None:
+    """
+    Refuse, as `check_policy`, what another policy is to ask; and what learns, too.
+
+    An orchestrator tells the policy that it has what becomes of tasks, and none that
+    this one asks.
+
+    Raises:
+        InvalidTaskError: As of `check_policy`; or it learns.
+    """
+    check_policy(name, part, protocol)
+    if has(part, Learns):
+        msg = f"{name}: {show(part)} learns by itself, and would be told of nothing"
+        hint = "give its own arms, or what it asks, instead"
+        raise InvalidTaskError(msg, hint=hint)
 
 
 def _check_optional(name: str, part: object, optional: type) -> None:

@@ -12,6 +12,7 @@ from taskorch.errors import InvalidTaskError, NotRunningError
 from taskorch.model import NO_RESOURCES, Resources, Task
 from taskorch.policies import (
     ForeseeingAllocator,
+    Measured,
     PoolAllocator,
     PriorityQueue,
     ProportionalAllocator,
@@ -265,3 +266,9 @@ def test_what_a_class_says_of_its_own_method_is_not_said_of_one_in_its_place():
 
     assert not ForeseeingAllocator(NeverOnFridays()).rigid
     assert ForeseeingAllocator(Whole()).rigid
+
+
+def test_a_base_that_learns_would_be_told_of_nothing():
+    for base in (Measured(), ForeseeingAllocator()):
+        with pytest.raises(InvalidTaskError, match="base: .* learns by itself"):
+            ForeseeingAllocator(base)
