@@ -83,6 +83,12 @@ def pytest_runtest_setup(item):
     end_process_after(item.config, limit + MERCY)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item):
+    """Once more: where a test has failed, both pytest and its limit have let go."""
+    pytest_runtest_setup(item)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_logfinish():
     faulthandler.cancel_dump_traceback_later()

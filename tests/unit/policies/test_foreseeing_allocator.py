@@ -270,5 +270,5 @@ def test_what_a_class_says_of_its_own_method_is_not_said_of_one_in_its_place():
 
 def test_a_base_that_learns_would_be_told_of_nothing():
     for base in (Measured(), ForeseeingAllocator()):
-        with pytest.raises(InvalidTaskError, match="base: .* learns by itself"):
+        with pytest.raises(InvalidTaskError, match=r"base: .* learns by itself"):
             ForeseeingAllocator(base)
