@@ -56,17 +56,20 @@ def make(orch):
     orch.schedules.add("alpha-is-well", "0 0 * * *", well)
     orch.schedules.add("beta", "0 0 * * *", pipeline())
     orch.schedules.add("gamma", "0 0 * * *", sick)
+    # One after the other: what failed last stands first.
     for name in ("alpha-is-well", "beta", "gamma"):
         orch.schedules.backfill(name, since, now, limit=9)
-    orch.submit_task(Task.question("Load it?", who=["ada"], id="sign-off"))
-    eventually(
-        lambda: (
-            # Between two ticks of a backfill, no task is there.
-            all(each.state == "done" for each in orch.schedules.backfills())
-            and (states := orch.get_stats().state_machine)
-            and not states.running + states.queued + states.pending
+        # Between two ticks of a backfill, no task is there.
+        eventually(
+            lambda: all(each.state == "done" for each in orch.schedules.backfills())
         )
-    )
+        eventually(lambda: not under_way(orch))
+    orch.submit_task(Task.question("Load it?", who=["ada"], id="sign-off"))
+
+
+def under_way(orch):
+    states = orch.get_stats().state_machine
+    return states.running + states.queued + states.pending if states else 1
 
 
 @pytest.fixture(scope="module")
@@ -220,8 +223,8 @@ class Seen:
         await self.pilot.press(*keys)
 
 
-def on_screen(place, story, *, size=(80, 24), every=0.1):
-    """Let *story* see what is drawn of *place*."""
+def on_screen(place, story, *, size=(80, 24), every=0.1, is_kept=False):
+    """Let *story* see what is drawn of *place*; *is_kept*: of one look, at once."""
     pytest.importorskip("textual")
     from taskorch.cli._source import reader_of, runs_of
     from taskorch.cli._top_screens import Top, TopSource
@@ -229,6 +232,9 @@ def on_screen(place, story, *, size=(80, 24), every=0.1):
     async def sit():
         with reader_of(str(place)) as reader:
             source = TopSource(str(place), reader, runs_of(reader), days=30)
+            if is_kept:
+                picture = source.look()
+                source.look = lambda: picture
             app = Top(source, every=every)
             async with app.run_test(size=size, notifications=True) as pilot:
                 await story(Seen(app, pilot))
@@ -281,6 +287,18 @@ def test_a_person_finds_the_failure_and_runs_it_again(monkeypatch, tmp_path):
 
         on_screen(service.server.url, story)
         assert orch.get_task_status(f"{run_id}/load").state == "completed"
+
+
+@pytest.mark.parametrize("pauses", range(4))
+def test_it_can_be_left_in_the_midst_of_a_look(journal, pauses):
+    """Whoever looks before a screen is there, or after it, does not fail."""
+
+    async def story(seen):
+        for _ in range(pauses):
+            await seen.pilot.pause(0)
+
+    for _ in range(4):
+        on_screen(journal, story, every=0, is_kept=True)
 
 
 @pytest.mark.slow

@@ -1024,13 +1024,10 @@ class Top(App[None]):
             show = screen.look()
         except Exception as error:  # noqa: BLE001 - what goes on is shown, whatever comes
             lost = error
-            self._call(lambda: self._tell(screen, lost))
+            self._on(screen, lambda: screen.lost(lost))
             return
 
         def see() -> None:
-            # It may have been left meanwhile.
-            if screen not in self.screen_stack:
-                return
             try:
                 show()
             except Exception as error:  # noqa: BLE001 - as above
@@ -1038,11 +1035,21 @@ class Top(App[None]):
             else:
                 screen.seen()
 
-        self._call(see)
+        self._on(screen, see)
 
-    def _tell(self, screen: Looking, error: Exception) -> None:
-        if screen in self.screen_stack:
-            screen.lost(error)
+    def _on(self, screen: Looking, show: Callable[[], None]) -> None:
+        """Call *show* once the screen has its parts, and while it has them."""
+
+        def see() -> None:
+            # It may have been left meanwhile; at the end, parts go before their screen.
+            if not self.is_running or screen not in self.screen_stack:
+                return
+            if screen.is_mounted:
+                show()
+            else:
+                screen.call_later(see)
+
+        self._call(see)
 
     def _call(self, show: Callable[[], None]) -> None:
         """Call *show* where the screens live; what has ended shows nothing."""
