@@ -30,7 +30,7 @@ from taskorch.kernel import (
     names_of,
     take_snapshot,
 )
-from taskorch.model import Elastic, NamedUnits, Resources, TaskState
+from taskorch.model import Elastic, NamedUnits, Quota, Resources, TaskState
 
 S = TaskState
 GPUS = ("0", "1", "2", "3")
@@ -464,6 +464,53 @@ def test_an_agent_loses_a_unit():
     assert (units(m, "b"), units(m, "c")) == (("a",), ("b",))
     m.agent("one", "x", lease=9.0)
     assert not agent.units
+
+
+def test_explain_says_which_units_of_whom_an_attempt_holds():
+    """And nothing of the pools that nobody sees: quotas, what it may write."""
+    m = machine_of("0", "1", "2")
+    m.change_quotas(Quota(type="call", max_parallel=9))
+    far(m, "one", "a", "b")
+    asks(m, "pool", 2, writes=("src",))
+    asks(m, "own", 0.5, requires=("x",))
+    assert why(m, "pool").granted == "It holds 2 gpu (0 and 1), as it asked for."
+    told = "It holds 0.5 gpu (a of agent one), as it asked for."
+    assert why(m, "own").granted == told
+    m.end("own")
+    assert why(m, "own").granted == "It was given 0.5 gpu, as it asked for."
+
+
+def test_what_is_granted_must_fit_on_an_agent_and_not_all_that_is_asked_for():
+    """Also of its own units; of what no pool has, all must fit."""
+    m = machine_of(*GPUS, policies=Policies(rigid=False))
+    own = Resources(gpu=NamedUnits("a", "b"), licence=2)
+    m.agent("one", "x", capacity=own, max_concurrency=9)
+    whole = m.policies.grants
+
+    def half(row, request):
+        return tuple((name, n // 2) for name, n in request)
+
+    m.policies.grants = half
+    for name in "abc":
+        asks(m, name, 1, requires=("x",))
+    assert used(m, "one") == {"a": 1, "b": 0.5}
+    m.policies.grants = whole
+    assert asks(m, "whole", 1, requires=("x",)) == []
+    (blocker,) = why(m, "whole").blockers
+    assert (blocker.kind, blocker.resource) == ("agent", "gpu")
+    assert "no unit of agent one has so much free: a has 0 and b has 0.5" in str(
+        blocker
+    )
+    m.policies.grants = half
+    assert m.end("c") == ["whole"]
+    assert used(m, "one") == {"a": 1, "b": 0.5}
+    m.end("a")
+    m.end("b")
+    both = Resources(gpu=1, licence=2)
+    assert m.submit("d", requires=("x",), resources=both) == ["d"]
+    assert m.submit("e", requires=("x",), resources=both) == []
+    assert {b.resource for b in why(m, "e").blockers} == {"licence"}
+    assert m.end("d") == ["e"]
 
 
 # -- with the other parts --------------------------------------------------------------

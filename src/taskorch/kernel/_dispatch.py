@@ -220,8 +220,9 @@ def _try(
             else _shortages.ask(kernel, row, agent, pooled, now)
         )
         granted, refusal, keep_alloc = answer
-        if granted and not _has_units(kernel, agent, granted, asked):
-            granted, refusal = None, _shortages.NO_UNIT
+        misfit = _misfit(kernel, bucket, agent, granted, asked) if granted else ""
+        if misfit:
+            granted, refusal = None, misfit
         if granted is not None:
             if (
                 keep_route
@@ -262,14 +263,18 @@ def _try(
     return refusal or "no reason given"
 
 
-def _has_units(
-    kernel: KernelState, agent: AgentRow, granted: Units, asked: Units
-) -> bool:
-    """Whether units are free for what is *granted* of the pools of what is *asked*."""
+def _misfit(
+    kernel: KernelState, bucket: Bucket, agent: AgentRow, granted: Units, asked: Units
+) -> str:
+    """Why *agent* has no room for what is *granted* of what is *asked*; "": it has."""
+    less = _limits.may_get_less(kernel, bucket)
+    if less and _limits.shortage(agent, granted) is not None:
+        return _shortages.NO_ROOM
     if not kernel.has_units:
-        return True
+        return ""
     own = tuple([pair for pair in asked if pair[0] not in kernel.pools])
-    return _units.chosen(kernel, agent, (*granted, *own)) is not None
+    has_units = _units.chosen(kernel, agent, (*granted, *own)) is not None
+    return "" if has_units else _shortages.NO_UNIT
 
 
 def start(

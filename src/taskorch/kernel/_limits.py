@@ -623,12 +623,30 @@ def _has_token(rate: RateRow) -> bool:
 TIMES: Final = 4
 
 
-def short_on(bucket: Bucket, agent: AgentRow) -> Shortage | None:
-    """The first that *agent* itself lacks for a task of *bucket*."""
+def short_on(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> Shortage | None:
+    """
+    The first that *agent* itself lacks for a task of *bucket*.
+
+    Of what pools have, an allocator that may grant less than is asked for is asked
+    first: see `may_get_less`.
+    """
     short = of_slots(agent)
     if short is None and agent.capacity:
-        short = shortage(agent, wanted(bucket, agent))
+        need = wanted(bucket, agent)
+        if may_get_less(kernel, bucket):
+            need = tuple([pair for pair in need if pair[0] not in kernel.pools])
+        short = shortage(agent, need)
     return short
+
+
+def may_get_less(kernel: KernelState, bucket: Bucket) -> bool:
+    """
+    Whether the tasks of *bucket* may be granted less of the pools than they ask for.
+
+    Then it is what is granted that must fit on an agent. The least of an elastic
+    request must fit in any case.
+    """
+    return not kernel.rigid and bucket.spec.elastic is None
 
 
 def success_rate(bucket: Bucket, agent: AgentRow) -> float:
@@ -692,7 +710,7 @@ def _weigh(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> None:
     """*agent*, which matches *bucket*, may have room now, or none any more."""
     room = bucket.room
     room.places.pop(agent, None)
-    short = short_on(bucket, agent)
+    short = short_on(kernel, bucket, agent)
     if short is None:
         room.unplaced.pop(agent, None)
         room.enter(agent)

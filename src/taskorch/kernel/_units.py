@@ -85,6 +85,22 @@ def chosen(kernel: KernelState, agent: AgentRow, alloc: Units) -> Units | None:
     return tuple(named)
 
 
+def would_fit(
+    kernel: KernelState, agent: AgentRow, need: Units, taken: Mapping[str, int]
+) -> bool:
+    """Whether units on *agent* have *need*, of whose pools so much would be *taken*."""
+    for resource, units in need if kernel.has_units else ():
+        group = group_of(kernel, agent, resource)
+        if group is not None:
+            free = {
+                row.name: row.total - taken.get(row.name, 0)
+                for row in group.units.values()
+            }
+            if not group.would_have(units, free):
+                return False
+    return True
+
+
 def told(kernel: KernelState, alloc: Units) -> HeldUnits:
     """What *alloc* has of units, as facts name it."""
     rows = [(kernel.beside[name], n) for name, n in alloc if name.startswith(UNIT)]
