@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from taskorch import current_context
 from taskorch.errors import MemoryLimitError
 from taskorch.events import TaskFailed, TaskRetrying, TaskStarted, TaskSubmitted
-from taskorch.model import ProgramResult, Resources, Task, TaskState
+from taskorch.model import Elastic, ProgramResult, Resources, Task, TaskState
 from taskorch.policies import Measured, PoolAllocator
 from taskorch.protocols import Allocation
 from taskorch.testing import Faults, Outcome, Simulation
@@ -168,6 +168,20 @@ def test_what_waits_for_a_worker_waits_for_its_size():
     simulation.run()
     assert "It needs 120 memory_mb, and agent here has 80 free." in told[0]
     assert "It is enough that new-0 ends." in told[0]
+
+
+def test_an_elastic_request_waits_for_its_least_on_a_worker():
+    """What it is told does not hang on who is asked first, the worker or a pool."""
+    simulation = world([100, 100], capacity=Resources(memory_mb=ASKED + 200))
+    parts = Elastic(Resources(memory_mb=1100), min={"memory_mb": 512})
+    task = Task("elastic", id="e", requires={"x"}, resources=parts)
+    simulation.at(0.5, lambda: simulation.submit_task(task))
+    told = []
+    simulation.at(0.6, lambda: told.append(str(simulation.explain("e"))))
+    simulation.run()
+    assert "needs 512 memory_mb at the least, and agent here has 200 free" in told[0]
+    assert "It is enough that a0 ends." in told[0]
+    assert simulation.acknowledged["e"] is TaskState.COMPLETED
 
 
 def test_one_that_needs_more_is_made_again_with_all_of_it():

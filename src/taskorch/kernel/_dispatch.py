@@ -220,7 +220,7 @@ def _try(
             else _shortages.ask(kernel, row, agent, pooled, now)
         )
         granted, refusal, keep_alloc = answer
-        misfit = _misfit(kernel, bucket, agent, granted, asked) if granted else ""
+        misfit = _misfit(kernel, agent, granted, asked) if granted else ""
         if misfit:
             granted, refusal = None, misfit
         if granted is not None:
@@ -263,12 +263,9 @@ def _try(
     return refusal or "no reason given"
 
 
-def _misfit(
-    kernel: KernelState, bucket: Bucket, agent: AgentRow, granted: Units, asked: Units
-) -> str:
+def _misfit(kernel: KernelState, agent: AgentRow, granted: Units, asked: Units) -> str:
     """Why *agent* has no room for what is *granted* of what is *asked*; "": it has."""
-    less = _limits.may_get_less(kernel, bucket)
-    if less and _limits.shortage(agent, granted) is not None:
+    if not kernel.rigid and _limits.shortage(agent, granted) is not None:
         return _shortages.NO_ROOM
     if not kernel.has_units:
         return ""

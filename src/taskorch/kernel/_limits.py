@@ -627,26 +627,16 @@ def short_on(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> Shortage |
     """
     The first that *agent* itself lacks for a task of *bucket*.
 
-    Of what pools have, an allocator that may grant less than is asked for is asked
-    first: see `may_get_less`.
+    Of what pools have, an allocator may grant less than is asked for, unless it is
+    rigid: then what it grants must fit.
     """
     short = of_slots(agent)
     if short is None and agent.capacity:
         need = wanted(bucket, agent)
-        if may_get_less(kernel, bucket):
+        if not kernel.rigid:
             need = tuple([pair for pair in need if pair[0] not in kernel.pools])
         short = shortage(agent, need)
     return short
-
-
-def may_get_less(kernel: KernelState, bucket: Bucket) -> bool:
-    """
-    Whether the tasks of *bucket* may be granted less of the pools than they ask for.
-
-    Then it is what is granted that must fit on an agent. The least of an elastic
-    request must fit in any case.
-    """
-    return not kernel.rigid and bucket.spec.elastic is None
 
 
 def success_rate(bucket: Bucket, agent: AgentRow) -> float:

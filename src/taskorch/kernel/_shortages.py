@@ -293,7 +293,7 @@ def _on(
     if behind is not None:
         shorts.append(behind)
     amounts, pools = _of_amounts(kernel, bucket, agent), []
-    if _limits.may_get_less(kernel, bucket):
+    if not kernel.rigid:
         pools = [s for s in amounts if s.pool is None and s.name in kernel.pools]
     shorts += [short for short in amounts if short not in pools]
     pools += _of_pools(kernel, bucket, agent)
@@ -409,13 +409,15 @@ def _answer_with(
             _free(kernel, short, -short.missing)
     if granted is None:
         return None, why or "no reason given"
-    there = [short.name for short in freed if short.pool is None]
-    if _limits.may_get_less(kernel, row.bucket) and _limits.shortage(
-        agent, tuple([pair for pair in granted if pair[0] not in there])
-    ):
+    there = _without(granted, [short for short in freed if short.pool is None])
+    if not kernel.rigid and _limits.shortage(agent, there) is not None:
         return None, NO_ROOM
-    names = [short.name for short in freed]
-    others = tuple([pair for pair in granted if pair[0] not in names])
-    if _units.chosen(kernel, agent, others) is None:
+    if _units.chosen(kernel, agent, _without(granted, freed)) is None:
         return None, NO_UNIT
     return granted, ""
+
+
+def _without(units: Units, shorts: Iterable[Shortage]) -> Units:
+    """*units* without those of which *shorts* say that there is too little."""
+    names = [short.name for short in shorts]
+    return tuple([pair for pair in units if pair[0] not in names])
