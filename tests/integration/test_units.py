@@ -159,17 +159,19 @@ def test_who_has_which_unit_of_a_worker_is_said_wherever_one_looks(tmp_path, cap
     assert orch.get_task_status("own").units == {}
 
 
-def test_a_wait_inside_that_no_unit_would_end_is_refused():
-    """0.8 is free in sum once both wait, and of no unit so much as is needed."""
-    both = threading.Barrier(2)
-    with TaskOrchestrator(resources=GPUS) as orch:
+@pytest.mark.parametrize(("many", "units", "need"), [(2, 2, 0.5), (3, 4, 2)])
+def test_a_wait_inside_that_no_unit_would_end_is_refused(many, units, need):
+    """So much is free in sum once all wait, and of no unit, or of too few whole ones."""
+    all_began = threading.Barrier(many)
+    gpus = NamedUnits(*range(units))
+    with TaskOrchestrator(resources={"gpu": gpus}, concurrency=9) as orch:
 
         def outer():
-            both.wait(PATIENCE)
-            inner = Task.call(seen, resources={"gpu": 0.5})
+            all_began.wait(PATIENCE)
+            inner = Task.call(seen, resources={"gpu": need})
             return orch.submit_task(inner).result()
 
-        tasks = [Task.call(outer, resources={"gpu": 0.6}) for _ in range(2)]
+        tasks = [Task.call(outer, resources={"gpu": 0.6}) for _ in range(many)]
         ends = [handle.exception(PATIENCE) for handle in orch.submit_tasks(tasks)]
         assert [type(end) for end in ends].count(WouldDeadlockError) == 1
         assert None in ends

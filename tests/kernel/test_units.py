@@ -443,6 +443,23 @@ def test_a_pool_bounds_the_amount_and_its_units_are_others():
     assert m.end("d") == ["e"]
 
 
+@pytest.mark.parametrize("rigid", [True, False])
+def test_parts_of_a_pool_do_not_keep_who_has_units_of_its_own(rigid):
+    """Of no unit of the pool so much is free; of its amount there is enough."""
+    m = machine_of("0", "1", policies=Policies(rigid=rigid))
+    m.agent("near", "x", "y", max_concurrency=9)
+    for name in "ab":
+        asks(m, name, 0.6, requires=("y",))
+    assert asks(m, "waits", 0.5, requires=("x",)) == []
+    far(m, "one", "0", max_concurrency=9)
+    assert m.settle() == ["waits"]
+    assert (m.agent_of("waits"), units(m, "waits")) == ("one", ("0",))
+    # Of the amount, 0.3 is left.
+    assert asks(m, "more", 0.4, requires=("x",)) == []
+    assert asks(m, "less", 0.25, requires=("x",)) == ["less"]
+    assert used(m, "one") == {"0": 0.75}
+
+
 def test_an_agent_loses_a_unit():
     m = Twin(concurrency=50)
     agent = far(m, "one", "0", "1", lease=9.0)
