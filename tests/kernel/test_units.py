@@ -632,6 +632,60 @@ def test_an_elastic_request_keeps_its_units():
     assert used(m) == {"0": 0, "1": 0, "2": 0}
 
 
+def granting(machine, much):
+    """*machine* grants elastic requests so much, or all if that is less."""
+    allocate = machine.policies.allocate
+
+    def grant(row, agent, request, now, least=None, held=None):
+        if least is None:
+            return allocate(row, agent, request, now)
+        units = int(much * 1_000_000)
+        return tuple((n, min(units, u)) for n, u in request), "its share", False
+
+    machine.policies.allocate = grant
+    machine.policies.least = lambda request, elastic: elastic[0]
+
+
+@pytest.mark.parametrize(
+    ("fallback", "granted", "held"),
+    [
+        # Nobody can have one and a half.
+        ("best_effort", 1.5, ("0",)),
+        ("all_or_nothing", 1.5, ("0",)),
+        ("best_effort", 2, ("0", "1")),
+        # Of the third, 0.7 is free.
+        ("best_effort", 2.7, ("0", "1")),
+        ("best_effort", 3, ("0", "1")),
+        ("all_or_nothing", 3, ()),
+    ],
+)
+@pytest.mark.parametrize("rigid", [True, False])
+def test_an_elastic_request_gets_what_units_can_give(rigid, fallback, granted, held):
+    m = machine_of("2", "0", "1", policies=Policies(rigid=rigid))
+    asks(m, "crumb", 0.3)
+    granting(m, granted)
+    part = Elastic(Resources(gpu=3), min={"gpu": 0.5}, fallback=fallback)
+    assert m.submit("e", resources=part) == (["e"] if held else [])
+    assert units(m, "e") == held
+    if not held:
+        assert "no unit has as much free as it would grant" in str(why(m, "e"))
+        assert m.end("crumb") == ["e"]
+
+
+def test_where_no_unit_is_whole_a_part_will_do_but_not_less_than_the_least():
+    m = machine_of("0", "1", "2")
+    for name in "abc":
+        asks(m, name, 0.6)
+    granting(m, 1)
+    small, large = (Elastic(Resources(gpu=2), min={"gpu": n}) for n in (0.25, 0.5))
+    assert m.submit("large", resources=large) == []
+    assert "needs 0.5 gpu at the least, and no unit has so much" in str(why(m, "large"))
+    assert m.submit("small", resources=small) == ["small"]
+    assert dict(m.row("small").alloc)["gpu"] == 400_000
+    assert m.end("b") == ["large"]
+    assert (units(m, "large"), used(m)["1"]) == (("1",), 1)
+
+
 # -- after a restart -------------------------------------------------------------------
 
 

@@ -220,9 +220,9 @@ def _try(
             else _shortages.ask(kernel, row, agent, pooled, now)
         )
         granted, refusal, keep_alloc = answer
-        misfit = _misfit(kernel, agent, granted, asked) if granted else ""
-        if misfit:
-            granted, refusal = None, misfit
+        if granted:
+            granted, misfit = _fitting(kernel, row, agent, granted, asked)
+            refusal = misfit or refusal
         if granted is not None:
             if (
                 keep_route
@@ -263,15 +263,18 @@ def _try(
     return refusal or "no reason given"
 
 
-def _misfit(kernel: KernelState, agent: AgentRow, granted: Units, asked: Units) -> str:
-    """Why *agent* has no room for what is *granted* of what is *asked*; "": it has."""
+def _fitting(
+    kernel: KernelState, row: TaskRow, agent: AgentRow, granted: Units, asked: Units
+) -> tuple[Units | None, str]:
+    """What *agent* has room for of what is *granted* of *asked*; or why it has none."""
     if not kernel.rigid and _limits.shortage(agent, granted) is not None:
-        return _shortages.NO_ROOM
+        return None, _shortages.NO_ROOM
     if not kernel.has_units:
-        return ""
+        return granted, ""
+    granted = _shortages.of_units(kernel, row, agent, granted, asked)
     own = tuple([pair for pair in asked if pair[0] not in kernel.pools])
     has_units = _units.chosen(kernel, agent, (*granted, *own)) is not None
-    return "" if has_units else _shortages.NO_UNIT
+    return (granted, "") if has_units else (None, _shortages.NO_UNIT)
 
 
 def start(

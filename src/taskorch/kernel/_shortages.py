@@ -102,6 +102,17 @@ def vetoed(
     return kernel.deciders.check(row, before, after, reason, now)
 
 
+def of_units(
+    kernel: KernelState, row: TaskRow, agent: AgentRow, granted: Units, least: Units
+) -> Units:
+    """The part of what *row* is *granted*, if that is elastic, that units can give."""
+    elastic = row.bucket.spec.elastic
+    if elastic is None:
+        return granted
+    now = elastic[2] != "all_or_nothing"
+    return _units.fitting(kernel, agent, granted, least, now=now)
+
+
 def in_pools(kernel: KernelState, need: Units) -> Units:
     """The part of *need* that the pools have to give."""
     return tuple(pair for pair in need if pair[0] in kernel.pools) if need else ()
@@ -412,7 +423,8 @@ def _answer_with(
     there = _without(granted, [short for short in freed if short.pool is None])
     if not kernel.rigid and _limits.shortage(agent, there) is not None:
         return None, NO_ROOM
-    if _units.chosen(kernel, agent, _without(granted, freed)) is None:
+    units = of_units(kernel, row, agent, _without(granted, freed), need)
+    if _units.chosen(kernel, agent, units) is None:
         return None, NO_UNIT
     return granted, ""
 
