@@ -164,11 +164,11 @@ def test_a_wait_inside_that_no_unit_would_end_is_refused(many, units, need):
     """So much is free in sum once all wait, and of no unit, or of too few whole ones."""
     all_began = threading.Barrier(many)
     gpus = NamedUnits(*range(units))
-    with TaskOrchestrator(resources={"gpu": gpus}, concurrency=9) as orch:
+    with TaskOrchestrator(resources={"gpu": gpus, "cpu": 1}, concurrency=9) as orch:
 
         def outer():
             all_began.wait(PATIENCE)
-            inner = Task.call(seen, resources={"gpu": need})
+            inner = Task.call(seen, resources={"gpu": need, "cpu": 1})
             return orch.submit_task(inner).result()
 
         tasks = [Task.call(outer, resources={"gpu": 0.6}) for _ in range(many)]

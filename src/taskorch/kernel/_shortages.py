@@ -420,8 +420,8 @@ def _answer_with(
             _free(kernel, short, -short.missing)
     if granted is None:
         return None, why or "no reason given"
-    there = _without(granted, [short for short in freed if short.pool is None])
-    if not kernel.rigid and _limits.shortage(agent, there) is not None:
+    on_agent = _without(granted, [short for short in freed if short.pool is None])
+    if not kernel.rigid and _limits.shortage(agent, on_agent) is not None:
         return None, NO_ROOM
     units = of_units(kernel, row, agent, _without(granted, freed), need)
     if _units.chosen(kernel, agent, units) is None:
