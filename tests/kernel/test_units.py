@@ -672,8 +672,9 @@ def test_an_elastic_request_gets_what_units_can_give(rigid, fallback, granted, h
         assert m.end("crumb") == ["e"]
 
 
-def test_where_no_unit_is_whole_a_part_will_do_but_not_less_than_the_least():
-    m = machine_of("0", "1", "2")
+@pytest.mark.parametrize("rigid", [True, False])
+def test_where_no_unit_is_whole_a_part_will_do_but_not_less_than_the_least(rigid):
+    m = machine_of("0", "1", "2", policies=Policies(rigid=rigid))
     for name in "abc":
         asks(m, name, 0.6)
     granting(m, 1)
