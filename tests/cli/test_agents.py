@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -130,3 +132,54 @@ def test_the_client_has_the_names_of_the_manager(there):
     client.hold_starts("why not", most=3)
     assert client.release_starts()
     assert not client.release_starts()
+
+
+def test_who_has_which_unit_is_shown(there, capsys):
+    orch, url, _ = there
+    capacity = {"gpu": {"named": ["a", "b"]}}
+    orch.agents.spawn("tester", {"id": "one", "capacity": capacity})
+    begun, may_end = threading.Event(), threading.Event()
+
+    def hold(_task, _context):
+        begun.set()
+        may_end.wait(60)
+
+    orch.agent("two", capabilities={"x"}, capacity=capacity)(hold)
+    task = Task("t", id="t", requires={"x"}, resources={"gpu": 0.5})
+    handle = orch.submit_task(task)
+    begun.wait(60)
+    table = said(capsys, "agents", url)[1]
+    assert "2 gpu (in use: 0.5 of a, 0 of b)" in table
+    assert "2 gpu (in use: 0 of a, 0 of b)" in table
+    assert "holds      0.5 gpu (a)\n" in said(capsys, "inspect", url, "t")[1]
+    may_end.set()
+    handle.result(60)
+    assert "holds" not in said(capsys, "inspect", url, "t")[1]
+
+
+def test_a_service_of_before_says_of_no_units(there, capsys):
+    orch, _, _ = there
+    handle = orch.submit_task(Task("t", 1, id="t", requires={"test"}))
+    orch.agents.spawn("tester")
+    handle.result(60)
+    told = handle.status.to_dict()
+    del told["units"]
+
+    class Before(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = json.dumps(told).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Before) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        code, text = said(capsys, "inspect", url, "t")
+        server.shutdown()
+    assert code == 0, text
+    assert "t is completed" in text

@@ -17,7 +17,7 @@ from taskorch.errors import (
     TaskTimeoutError,
     UnknownAgentError,
 )
-from taskorch.model import Breaker, Capability, Resources
+from taskorch.model import Breaker, Capability, NamedUnits, Resources
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ECHO = """
@@ -309,7 +309,7 @@ def test_a_program_of_lines_says_what_it_has_spent(orch):
     script = """
 for line in sys.stdin:
     task = json.loads(line)
-    for answer in task["payload"] or [{"result": sorted(task)}]:
+    for answer in task["payload"] or [{"result": [sorted(task), task.get("units")]}]:
         print(json.dumps({"id": task["id"], **answer}), flush=True)
 """
     lines_of(orch, script)
@@ -338,7 +338,10 @@ for line in sys.stdin:
     names = ["attempt", "id", "payload", "type"]
     for scopes, more in ((None, []), (["src/**"], ["writes"])):
         task = Task("e", [], requires=["e"], writes=scopes)
-        assert orch.submit_task(task).result(20) == [*names, *more]
+        assert orch.submit_task(task).result(20) == [[*names, *more], None]
+    orch.resources.resize({"gpu": NamedUnits("7")})
+    task = Task("e", [], requires=["e"], resources={"gpu": 1})
+    assert orch.submit_task(task).result(20)[1] == {"gpu": ["7"]}
 
 
 # -- programs of lines that are odd ----------------------------------------------------

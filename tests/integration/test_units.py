@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +23,12 @@ from taskorch import (
     TaskOrchestrator,
     current_context,
 )
-from taskorch.errors import ResourcesTakenError, UnsatisfiableError
+from taskorch.cli import main
+from taskorch.errors import (
+    ResourcesTakenError,
+    UnsatisfiableError,
+    WouldDeadlockError,
+)
 from taskorch.events import AgentJoined, TaskStarted
 from taskorch.journal import open_journal
 from taskorch.model import Agent, NamedUnits, Quota
@@ -123,6 +129,52 @@ def test_agents_in_this_process_have_units_of_their_own():
         assert orch.submit_task(Task("t", requires={"y"}, resources=ask)).result() == (
             "a",
         )
+
+
+def test_who_has_which_unit_of_a_worker_is_said_wherever_one_looks(tmp_path, capsys):
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(resources=GPUS, journal=path) as orch:
+        hold = Hold()
+        capacity = {"gpu": {"named": ["a", "b"]}}
+        orch.agent("one", capabilities={"x"}, capacity=capacity)(lambda task, _: hold())
+        orch.agent("two", capabilities={"y"})(lambda task, _: hold())
+        own = Task("t", id="own", requires={"x"}, resources={"gpu": 0.5})
+        pool = Task("t", requires={"y"}, resources={"gpu": 1})
+        handles = orch.submit_tasks([own, pool])
+        eventually(lambda: orch.resources.usage()["gpu"].used == 1.5)
+        own, pool = (handle.status for handle in handles)
+        assert (own.agent_id, own.units) == ("one", {"gpu": ("a",)})
+        assert (pool.agent_id, pool.units) == ("two", {"gpu": ("0",)})
+        assert own.to_dict()["units"] == {"gpu": ["a"]}
+        worker = orch.agents.get("one")
+        assert worker.units == {"gpu": {"a": 0.5, "b": 0}}
+        assert worker.to_dict()["units"] == worker.units
+        assert orch.agents.get("two").units == {}
+        assert "0.5 gpu (a of agent one)" in orch.explain("own").granted
+        assert orch.resources.usage()["gpu"].units == {"0": 1, "1": 0}
+        eventually(lambda: JournalReader(path).get_task_status("own").units)
+        assert main(["inspect", str(path), "own"]) == 0
+        assert "holds      0.5 gpu (a)" in capsys.readouterr().out
+        hold.release()
+    assert orch.get_task_status("own").units == {}
+
+
+@pytest.mark.parametrize(("many", "units", "need"), [(2, 2, 0.5), (3, 4, 2)])
+def test_a_wait_inside_that_no_unit_would_end_is_refused(many, units, need):
+    """So much is free in sum once all wait, and of no unit, or of too few whole ones."""
+    all_began = threading.Barrier(many)
+    gpus = NamedUnits(*range(units))
+    with TaskOrchestrator(resources={"gpu": gpus, "cpu": 1}, concurrency=9) as orch:
+
+        def outer():
+            all_began.wait(PATIENCE)
+            inner = Task.call(seen, resources={"gpu": need, "cpu": 1})
+            return orch.submit_task(inner).result()
+
+        tasks = [Task.call(outer, resources={"gpu": 0.6}) for _ in range(many)]
+        ends = [handle.exception(PATIENCE) for handle in orch.submit_tasks(tasks)]
+        assert [type(end) for end in ends].count(WouldDeadlockError) == 1
+        assert None in ends
 
 
 def test_a_plan_keeps_units_apart_too():

@@ -30,7 +30,7 @@ from taskorch.kernel import (
     names_of,
     take_snapshot,
 )
-from taskorch.model import Elastic, NamedUnits, Resources, TaskState
+from taskorch.model import Elastic, NamedUnits, Quota, Resources, TaskState
 
 S = TaskState
 GPUS = ("0", "1", "2", "3")
@@ -443,6 +443,23 @@ def test_a_pool_bounds_the_amount_and_its_units_are_others():
     assert m.end("d") == ["e"]
 
 
+@pytest.mark.parametrize("rigid", [True, False])
+def test_parts_of_a_pool_do_not_keep_who_has_units_of_its_own(rigid):
+    """Of no unit of the pool so much is free; of its amount there is enough."""
+    m = machine_of("0", "1", policies=Policies(rigid=rigid))
+    m.agent("near", "x", "y", max_concurrency=9)
+    for name in "ab":
+        asks(m, name, 0.6, requires=("y",))
+    assert asks(m, "waits", 0.5, requires=("x",)) == []
+    far(m, "one", "0", max_concurrency=9)
+    assert m.settle() == ["waits"]
+    assert (m.agent_of("waits"), units(m, "waits")) == ("one", ("0",))
+    # Of the amount, 0.3 is left.
+    assert asks(m, "more", 0.4, requires=("x",)) == []
+    assert asks(m, "less", 0.25, requires=("x",)) == ["less"]
+    assert used(m, "one") == {"0": 0.75}
+
+
 def test_an_agent_loses_a_unit():
     m = Twin(concurrency=50)
     agent = far(m, "one", "0", "1", lease=9.0)
@@ -464,6 +481,53 @@ def test_an_agent_loses_a_unit():
     assert (units(m, "b"), units(m, "c")) == (("a",), ("b",))
     m.agent("one", "x", lease=9.0)
     assert not agent.units
+
+
+def test_explain_says_which_units_of_whom_an_attempt_holds():
+    """And nothing of the pools that nobody sees: quotas, what it may write."""
+    m = machine_of("0", "1", "2")
+    m.change_quotas(Quota(type="call", max_parallel=9))
+    far(m, "one", "a", "b")
+    asks(m, "pool", 2, writes=("src",))
+    asks(m, "own", 0.5, requires=("x",))
+    assert why(m, "pool").granted == "It holds 2 gpu (0 and 1), as it asked for."
+    told = "It holds 0.5 gpu (a of agent one), as it asked for."
+    assert why(m, "own").granted == told
+    m.end("own")
+    assert why(m, "own").granted == "It was given 0.5 gpu, as it asked for."
+
+
+def test_what_is_granted_must_fit_on_an_agent_and_not_all_that_is_asked_for():
+    """Also of its own units; of what no pool has, all must fit."""
+    m = machine_of(*GPUS, policies=Policies(rigid=False))
+    own = Resources(gpu=NamedUnits("a", "b"), licence=2)
+    m.agent("one", "x", capacity=own, max_concurrency=9)
+    whole = m.policies.grants
+
+    def half(row, request):
+        return tuple((name, n // 2) for name, n in request)
+
+    m.policies.grants = half
+    for name in "abc":
+        asks(m, name, 1, requires=("x",))
+    assert used(m, "one") == {"a": 1, "b": 0.5}
+    m.policies.grants = whole
+    assert asks(m, "whole", 1, requires=("x",)) == []
+    (blocker,) = why(m, "whole").blockers
+    assert (blocker.kind, blocker.resource) == ("agent", "gpu")
+    assert "no unit of agent one has so much free: a has 0 and b has 0.5" in str(
+        blocker
+    )
+    m.policies.grants = half
+    assert m.end("c") == ["whole"]
+    assert used(m, "one") == {"a": 1, "b": 0.5}
+    m.end("a")
+    m.end("b")
+    both = Resources(gpu=1, licence=2)
+    assert m.submit("d", requires=("x",), resources=both) == ["d"]
+    assert m.submit("e", requires=("x",), resources=both) == []
+    assert {b.resource for b in why(m, "e").blockers} == {"licence"}
+    assert m.end("d") == ["e"]
 
 
 # -- with the other parts --------------------------------------------------------------
@@ -566,6 +630,61 @@ def test_an_elastic_request_keeps_its_units():
     assert dict(m.row("e").alloc)["gpu"] == 2_000_000
     m.end("e")
     assert used(m) == {"0": 0, "1": 0, "2": 0}
+
+
+def granting(machine, much):
+    """*machine* grants elastic requests so much, or all if that is less."""
+    allocate = machine.policies.allocate
+
+    def grant(row, agent, request, now, least=None, held=None):
+        if least is None:
+            return allocate(row, agent, request, now)
+        units = int(much * 1_000_000)
+        return tuple((n, min(units, u)) for n, u in request), "its share", False
+
+    machine.policies.allocate = grant
+    machine.policies.least = lambda request, elastic: elastic[0]
+
+
+@pytest.mark.parametrize(
+    ("fallback", "granted", "held"),
+    [
+        # Nobody can have one and a half.
+        ("best_effort", 1.5, ("0",)),
+        ("all_or_nothing", 1.5, ("0",)),
+        ("best_effort", 2, ("0", "1")),
+        # Of the third, 0.7 is free.
+        ("best_effort", 2.7, ("0", "1")),
+        ("best_effort", 3, ("0", "1")),
+        ("all_or_nothing", 3, ()),
+    ],
+)
+@pytest.mark.parametrize("rigid", [True, False])
+def test_an_elastic_request_gets_what_units_can_give(rigid, fallback, granted, held):
+    m = machine_of("2", "0", "1", policies=Policies(rigid=rigid))
+    asks(m, "crumb", 0.3)
+    granting(m, granted)
+    part = Elastic(Resources(gpu=3), min={"gpu": 0.5}, fallback=fallback)
+    assert m.submit("e", resources=part) == (["e"] if held else [])
+    assert units(m, "e") == held
+    if not held:
+        assert "no unit has as much free as it would grant" in str(why(m, "e"))
+        assert m.end("crumb") == ["e"]
+
+
+@pytest.mark.parametrize("rigid", [True, False])
+def test_where_no_unit_is_whole_a_part_will_do_but_not_less_than_the_least(rigid):
+    m = machine_of("0", "1", "2", policies=Policies(rigid=rigid))
+    for name in "abc":
+        asks(m, name, 0.6)
+    granting(m, 1)
+    small, large = (Elastic(Resources(gpu=2), min={"gpu": n}) for n in (0.25, 0.5))
+    assert m.submit("large", resources=large) == []
+    assert "needs 0.5 gpu at the least, and no unit has so much" in str(why(m, "large"))
+    assert m.submit("small", resources=small) == ["small"]
+    assert dict(m.row("small").alloc)["gpu"] == 400_000
+    assert m.end("b") == ["large"]
+    assert (units(m, "large"), used(m)["1"]) == (("1",), 1)
 
 
 # -- after a restart -------------------------------------------------------------------

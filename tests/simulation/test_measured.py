@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from taskorch import current_context
 from taskorch.errors import MemoryLimitError
 from taskorch.events import TaskFailed, TaskRetrying, TaskStarted, TaskSubmitted
-from taskorch.model import ProgramResult, Resources, Task, TaskState
+from taskorch.model import Elastic, ProgramResult, Resources, Task, TaskState
 from taskorch.policies import Measured, PoolAllocator
 from taskorch.protocols import Allocation
 from taskorch.testing import Faults, Outcome, Simulation
@@ -30,7 +30,7 @@ def use(memory_mb):
     return result(memory_mb)
 
 
-def world(needs, *, seed=1, allocator=None, **options):
+def world(needs, *, seed=1, allocator=None, capacity=None, **options):
     """Tasks of a few types that ask for the same, and need *needs* of it, in turn."""
     simulation = Simulation(
         seed=seed,
@@ -39,7 +39,7 @@ def world(needs, *, seed=1, allocator=None, **options):
         concurrency=20,
         **options,
     )
-    simulation.agent("here", capabilities={"x"}, max_concurrency=20)
+    simulation.agent("here", capabilities={"x"}, max_concurrency=20, capacity=capacity)
     tasks = []
     for number, need in enumerate(needs):
         kind = "ab"[number % 2]
@@ -127,6 +127,61 @@ def test_more_runs_at_once_when_sizes_are_known():
         return simulation.now
 
     assert seconds(Measured()) < seconds(PoolAllocator()) / 1.1
+
+
+def test_more_runs_at_once_on_a_worker_with_a_capacity_of_its_own():
+    """What is granted must fit there, and not all that is asked for."""
+    own = Resources(memory_mb=ASKED + 200)
+
+    def seconds(allocator):
+        simulation = world([100] * 100, allocator=allocator, capacity=own)
+        simulation.run()
+        simulation.check()
+        return simulation.now
+
+    # Five of each type one after the other; then ten at once.
+    assert seconds(PoolAllocator()) >= 100
+    assert seconds(Measured()) < 45
+
+
+def test_what_waits_for_a_worker_waits_for_its_size():
+    simulation = world([100] * 40, capacity=Resources(memory_mb=ASKED + 200))
+
+    def more(kind, *numbers):
+        return [
+            Task.call(
+                use,
+                100,
+                type=kind,
+                id=f"{kind}-{number}",
+                requires={"x"},
+                resources=Resources(memory_mb=ASKED),
+            )
+            for number in numbers
+        ]
+
+    tasks = more("new", 0) + more("a", 0, 1) + more("b", 0)
+    simulation.at(60, lambda: simulation.submit_tasks(tasks))
+    simulation.work("new", Outcome(2.0, calls=True))
+    told = []
+    simulation.at(60.5, lambda: told.append(str(simulation.explain("a-1"))))
+    simulation.run()
+    assert "It needs 120 memory_mb, and agent here has 80 free." in told[0]
+    assert "It is enough that new-0 ends." in told[0]
+
+
+def test_an_elastic_request_waits_for_its_least_on_a_worker():
+    """What it is told does not hang on who is asked first, the worker or a pool."""
+    simulation = world([100, 100], capacity=Resources(memory_mb=ASKED + 200))
+    parts = Elastic(Resources(memory_mb=1100), min={"memory_mb": 512})
+    task = Task("elastic", id="e", requires={"x"}, resources=parts)
+    simulation.at(0.5, lambda: simulation.submit_task(task))
+    told = []
+    simulation.at(0.6, lambda: told.append(str(simulation.explain("e"))))
+    simulation.run()
+    assert "needs 512 memory_mb at the least, and agent here has 200 free" in told[0]
+    assert "It is enough that a0 ends." in told[0]
+    assert simulation.acknowledged["e"] is TaskState.COMPLETED
 
 
 def test_one_that_needs_more_is_made_again_with_all_of_it():

@@ -644,6 +644,9 @@ class SpawnedAgents:
             tuple(running.get(agent_id, ())),
             {} if row is None else _by_key(row.info.labels),
             Resources() if row is None else self._most(row),
+            {}
+            if row is None
+            else {name: group.held() for name, group in row.units.items()},
         )
 
     def _most(self, row: AgentRow) -> Resources:

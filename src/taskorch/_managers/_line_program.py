@@ -2,9 +2,10 @@
 An agent that is one long-lived program: a task is a line of JSON, and so is its answer.
 
 To the program goes `{"id", "type", "payload", "attempt"}`, with `"writes"` if the task
-has write scopes. It answers with the same id: `{"id", "result"}` or `{"id", "error"}`
-ends the attempt; `{"id", "progress"}` and `{"id", "spent": {"tokens": 5}}` do not. What
-it wrote before it was given the task, or says of another attempt, is no answer.
+has write scopes, and `"units"` if it has units with names. It answers with the same id:
+`{"id", "result"}` or `{"id", "error"}` ends the attempt; `{"id", "progress"}` and
+`{"id", "spent": {"tokens": 5}}` do not. What it wrote before it was given the task, or
+says of another attempt, is no answer.
 """
 
 from __future__ import annotations
@@ -112,6 +113,9 @@ class LineProgram:
         }
         if task.writes is not None:
             order["writes"] = [*task.writes]
+        names = {name: context.units(name) for name in context.allocation}
+        if units := {name: [*some] for name, some in names.items() if some}:
+            order["units"] = units
         try:
             line = json.dumps(order, allow_nan=False).encode() + b"\n"
         except (TypeError, ValueError) as error:

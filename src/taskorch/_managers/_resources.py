@@ -256,14 +256,7 @@ class ResourceManager:
                     pool.total / _SCALE,
                     pool.used / _SCALE,
                     ReadOnly({who: units / _SCALE for who, units in held}),
-                    ReadOnly(
-                        {
-                            unit: row.used / _SCALE
-                            for unit, row in pool.units.units.items()
-                        }
-                        if pool.units is not None
-                        else {}
-                    ),
+                    ReadOnly({} if pool.units is None else pool.units.held()),
                 )
         return ReadOnly(by_pool)
 

@@ -156,7 +156,7 @@ def _listed(agents: Iterable[Mapping[str, Any]]) -> list[str]:
             ),
             # A service of before says neither.
             line(" ".join(one.get("labels", {}).values())),
-            line(", ".join(map(_amount, one.get("capacity", {}).items()))),
+            line(_capacity(one)),
             line("; ".join(one["health"]["reasons"])),
         )
         for one in agents
@@ -166,8 +166,18 @@ def _listed(agents: Iterable[Mapping[str, Any]]) -> list[str]:
     return [table(heads, rows)] if rows else []
 
 
-def _amount(pair: tuple[str, float]) -> str:
-    return f"{pair[1]:,g} {pair[0]}"
+def _capacity(one: Mapping[str, Any]) -> str:
+    """What a worker has, and what is in use of units that have names."""
+    units = one.get("units", {})
+    return ", ".join(
+        f"{much:,g} {name}{_in_use(units.get(name, {}))}"
+        for name, much in one.get("capacity", {}).items()
+    )
+
+
+def _in_use(units: Mapping[str, float]) -> str:
+    parts = [f"{used:g} of {unit}" for unit, used in units.items()]
+    return f" (in use: {', '.join(parts)})" if parts else ""
 
 
 def _decision(one: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final
@@ -170,6 +170,7 @@ def _show_task(args: argparse.Namespace, reader: Reader) -> None:
     facts = {
         "type": status.type,
         "agent": status.agent_id or "",
+        "holds": ", ".join(_held(status)),
         "attempts": str(status.attempts) if status.attempts > 1 else "",
         "priority": str(status.priority or ""),
         "submitted": _utc(status.submitted),
@@ -195,6 +196,13 @@ def _show_task(args: argparse.Namespace, reader: Reader) -> None:
     print(table(("time (UTC)", "state", ""), rows, indent="  "))
     if args.traceback:
         print("\n".join(["", *tracebacks(status)]))
+
+
+def _held(status: TaskStatus) -> Iterator[str]:
+    """What a task holds, and of which units that have names."""
+    for name, much in status.allocation.items():
+        units = status.units.get(name)
+        yield f"{much:g} {name}" + (f" ({', '.join(units)})" if units else "")
 
 
 def _cause_and_remedy(status: TaskStatus, place: str) -> str:

@@ -235,7 +235,9 @@ def _event(document: Mapping[str, Any]) -> Event:
 
 
 def _status(document: Mapping[str, Any]) -> TaskStatus:
-    fields = {name: document[name] for name in attrs.fields_dict(TaskStatus)}
+    # One of before says less.
+    names = [name for name in attrs.fields_dict(TaskStatus) if name in document]
+    fields = {name: document[name] for name in names}
     for name in _TIMES:
         if fields[name] is not None:
             fields[name] = datetime.fromisoformat(fields[name])
@@ -255,6 +257,10 @@ def _status(document: Mapping[str, Any]) -> TaskStatus:
         if document["log_path"] is None
         else Path(document["log_path"]),
         "blocked_by": tuple(document["blocked_by"]),
+        "units": {
+            resource: tuple(units)
+            for resource, units in document.get("units", {}).items()
+        },
     }
     return TaskStatus(**fields)
 

@@ -135,3 +135,4 @@ from taskorch.kernel._state import ShareView as ShareView
 from taskorch.kernel._state import diagram as diagram
 from taskorch.kernel._units import declared as declared
 from taskorch.kernel._units import names_of as names_of
+from taskorch.kernel._units import would_fit as would_fit

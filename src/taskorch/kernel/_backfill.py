@@ -33,7 +33,6 @@ from taskorch.kernel._history import typical_ns
 from taskorch.kernel._rows import (
     IN_ORDER,
     UNIT,
-    WHOLE,
     AgentRow,
     Reservation,
     ResourceKey,
@@ -285,11 +284,7 @@ def _fit(
     groups: Mapping[ResourceKey, tuple[UnitGroup, int]], free: Mapping[str, int]
 ) -> bool:
     """Whether units have so much, where as much as *free* says is free of each."""
-    return all(
-        sum(free[unit.name] >= min(need, WHOLE) for unit in group.units.values())
-        >= max(need, WHOLE) // WHOLE
-        for group, need in groups.values()
-    )
+    return all(group.would_have(need, free) for group, need in groups.values())
 
 
 # -- what is held, and until when --------------------------------------------------

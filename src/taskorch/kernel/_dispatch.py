@@ -220,8 +220,9 @@ def _try(
             else _shortages.ask(kernel, row, agent, pooled, now)
         )
         granted, refusal, keep_alloc = answer
-        if granted and not _has_units(kernel, agent, granted, asked):
-            granted, refusal = None, _shortages.NO_UNIT
+        if granted:
+            granted, misfit = _fitting(kernel, row, agent, granted, asked)
+            refusal = misfit or refusal
         if granted is not None:
             if (
                 keep_route
@@ -262,14 +263,18 @@ def _try(
     return refusal or "no reason given"
 
 
-def _has_units(
-    kernel: KernelState, agent: AgentRow, granted: Units, asked: Units
-) -> bool:
-    """Whether units are free for what is *granted* of the pools of what is *asked*."""
+def _fitting(
+    kernel: KernelState, row: TaskRow, agent: AgentRow, granted: Units, asked: Units
+) -> tuple[Units | None, str]:
+    """What *agent* has room for of what is *granted* of *asked*; or why it has none."""
+    if not kernel.rigid and _limits.shortage(agent, granted) is not None:
+        return None, _shortages.NO_ROOM
     if not kernel.has_units:
-        return True
+        return granted, ""
+    granted = _shortages.of_units(kernel, row, agent, granted, asked)
     own = tuple([pair for pair in asked if pair[0] not in kernel.pools])
-    return _units.chosen(kernel, agent, (*granted, *own)) is not None
+    has_units = _units.chosen(kernel, agent, (*granted, *own)) is not None
+    return (granted, "") if has_units else (None, _shortages.NO_UNIT)
 
 
 def start(

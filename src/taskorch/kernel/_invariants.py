@@ -459,7 +459,7 @@ def check_room(kernel: KernelState, bucket: Bucket, faults: list[str]) -> None:
     unread = kernel.moved[room.read - kernel.moved_before :]
     for agent in room.number:
         is_free = agent in room
-        if agent not in unread and is_free != (short_on(bucket, agent) is None):
+        if agent not in unread and is_free != (short_on(kernel, bucket, agent) is None):
             faults.append(f"{name}: has {agent.name} room? Not as it is taken to")
         if is_free == (agent in room.places or agent in room.unplaced):
             faults.append(f"{name}: {agent.name} is on both sides, or on neither")

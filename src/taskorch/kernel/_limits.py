@@ -623,11 +623,19 @@ def _has_token(rate: RateRow) -> bool:
 TIMES: Final = 4
 
 
-def short_on(bucket: Bucket, agent: AgentRow) -> Shortage | None:
-    """The first that *agent* itself lacks for a task of *bucket*."""
+def short_on(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> Shortage | None:
+    """
+    The first that *agent* itself lacks for a task of *bucket*.
+
+    Of what pools have, an allocator may grant less than is asked for, unless it is
+    rigid: then what it grants must fit.
+    """
     short = of_slots(agent)
     if short is None and agent.capacity:
-        short = shortage(agent, wanted(bucket, agent))
+        need = wanted(bucket, agent)
+        if not kernel.rigid:
+            need = tuple([pair for pair in need if pair[0] not in kernel.pools])
+        short = shortage(agent, need)
     return short
 
 
@@ -692,7 +700,7 @@ def _weigh(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> None:
     """*agent*, which matches *bucket*, may have room now, or none any more."""
     room = bucket.room
     room.places.pop(agent, None)
-    short = short_on(bucket, agent)
+    short = short_on(kernel, bucket, agent)
     if short is None:
         room.unplaced.pop(agent, None)
         room.enter(agent)

@@ -675,6 +675,11 @@ class UnitGroup:
             return max([unit.total - unit.used for unit in units], default=0)
         return 0 if need % WHOLE else WHOLE * sum([not unit.used for unit in units])
 
+    def would_have(self, need: int, free: Mapping[str, int]) -> bool:
+        """Whether units have *need*, where so much is *free* of each pool of one."""
+        rooms = [free[row.name] >= min(need, WHOLE) for row in self.units.values()]
+        return sum(rooms) >= max(need, WHOLE) // WHOLE
+
     def choose(self, need: int) -> list[UnitRow]:
         """
         The units that one is to have who asks for *need*; none, if too little is free.
@@ -688,6 +693,10 @@ class UnitGroup:
             return [unit for unit in units if not unit.used][: need // WHOLE]
         room = [unit for unit in units if unit.total - unit.used >= need]
         return [max(room, key=_used)]
+
+    def held(self) -> dict[str, float]:
+        """How much of each unit is in use, by its name."""
+        return {name: row.used / WHOLE for name, row in self.units.items()}
 
     def enlarge(self, units: int) -> None:
         """As much more, or less, is there."""

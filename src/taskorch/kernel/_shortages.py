@@ -42,6 +42,7 @@ _QUEUED: Final = TaskState.QUEUED
 _RUNNING: Final = TaskState.RUNNING
 #: Why nothing starts with what an allocator has granted: in the place of its word.
 NO_UNIT: Final = "no unit has as much free as it would grant"
+NO_ROOM: Final = "the agent has less free than it would grant"
 
 
 def match(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
@@ -99,6 +100,17 @@ def vetoed(
     if watches is not None and (before, after) not in watches:
         return None
     return kernel.deciders.check(row, before, after, reason, now)
+
+
+def of_units(
+    kernel: KernelState, row: TaskRow, agent: AgentRow, granted: Units, least: Units
+) -> Units:
+    """The part of what *row* is *granted*, if that is elastic, that units can give."""
+    elastic = row.bucket.spec.elastic
+    if elastic is None:
+        return granted
+    now = elastic[2] != "all_or_nothing"
+    return _units.fitting(kernel, agent, granted, least, now=now)
 
 
 def in_pools(kernel: KernelState, need: Units) -> Units:
@@ -291,8 +303,11 @@ def _on(
             shorts.append(Shortage("fails", better.name, agent=agent))
     if behind is not None:
         shorts.append(behind)
-    shorts += _of_amounts(kernel, bucket, agent)
-    pools = _of_pools(kernel, bucket, agent)
+    amounts, pools = _of_amounts(kernel, bucket, agent), []
+    if not kernel.rigid:
+        pools = [s for s in amounts if s.pool is None and s.name in kernel.pools]
+    shorts += [short for short in amounts if short not in pools]
+    pools += _of_pools(kernel, bucket, agent)
     if not kernel.rigid:
         # The allocator may grant less than is asked, so only its answer counts.
         shorts += [short for short in pools if short.is_hopeless]
@@ -376,6 +391,16 @@ def _refusal(
     ]
 
 
+def _free(kernel: KernelState, short: Shortage, units: int) -> None:
+    """Have *units* more free where there is too little."""
+    name, agent = short.name, short.agent
+    if short.pool is not None:
+        kernel.pools[name].used -= units
+    else:
+        assert agent is not None  # noqa: S101 - what is short is a pool's or an agent's
+        agent.used[name] = agent.used.get(name, 0) - units
+
+
 def _answer_with(
     kernel: KernelState,
     row: TaskRow,
@@ -387,16 +412,24 @@ def _answer_with(
     need = in_pools(kernel, without_quotas(_limits.wanted(row.bucket, agent)))
     freed = tuple(freed)
     for short in freed:
-        kernel.pools[short.name].used -= short.missing
+        _free(kernel, short, short.missing)
     try:
         granted, why, _ = ask(kernel, row, agent, need, now)
     finally:
         for short in freed:
-            kernel.pools[short.name].used += short.missing
+            _free(kernel, short, -short.missing)
     if granted is None:
         return None, why or "no reason given"
-    names = [short.name for short in freed]
-    others = tuple([pair for pair in granted if pair[0] not in names])
-    if _units.chosen(kernel, agent, others) is None:
+    on_agent = _without(granted, [short for short in freed if short.pool is None])
+    if not kernel.rigid and _limits.shortage(agent, on_agent) is not None:
+        return None, NO_ROOM
+    units = of_units(kernel, row, agent, _without(granted, freed), need)
+    if _units.chosen(kernel, agent, units) is None:
         return None, NO_UNIT
     return granted, ""
+
+
+def _without(units: Units, shorts: Iterable[Shortage]) -> Units:
+    """*units* without those of which *shorts* say that there is too little."""
+    names = [short.name for short in shorts]
+    return tuple([pair for pair in units if pair[0] not in names])

@@ -85,6 +85,43 @@ def chosen(kernel: KernelState, agent: AgentRow, alloc: Units) -> Units | None:
     return tuple(named)
 
 
+def fitting(
+    kernel: KernelState, agent: AgentRow, granted: Units, least: Units, *, now: bool
+) -> Units:
+    """
+    What units on *agent* can give of what is *granted* of an elastic request.
+
+    That are whole ones, or a part of one; if *now*, no more than is free of them. What
+    would be below the *least* stays as it is: nobody can have that.
+    """
+    low, parts = dict(least), []
+    for resource, units in granted:
+        group = group_of(kernel, agent, resource)
+        most = units
+        if group is not None:
+            most -= units % WHOLE if is_uneven(units) else 0
+            if now:
+                most = min(most, group.most(most) or group.most(1))
+        parts.append((resource, most if most >= low.get(resource, 0) else units))
+    return tuple(parts)
+
+
+def would_fit(
+    kernel: KernelState, agent: AgentRow, need: Units, taken: Mapping[str, int]
+) -> bool:
+    """Whether units on *agent* have *need*, of whose pools so much would be *taken*."""
+    for resource, units in need if kernel.has_units else ():
+        group = group_of(kernel, agent, resource)
+        if group is not None:
+            free = {
+                row.name: row.total - taken.get(row.name, 0)
+                for row in group.units.values()
+            }
+            if not group.would_have(units, free):
+                return False
+    return True
+
+
 def told(kernel: KernelState, alloc: Units) -> HeldUnits:
     """What *alloc* has of units, as facts name it."""
     rows = [(kernel.beside[name], n) for name, n in alloc if name.startswith(UNIT)]

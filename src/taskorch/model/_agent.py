@@ -498,6 +498,7 @@ class AgentInstance:
         labels: What its machine is, by what it says of it: `{"platform": "linux"}`.
         capacity: The most of each resource that one task can have there: as much as it
             has itself, and no more than the pools have.
+        units: Of its own units that have names: how much of each is held, by resource.
     """
 
     id: str
@@ -513,6 +514,7 @@ class AgentInstance:
     tasks: tuple[str, ...] = ()
     labels: Mapping[str, str] = attrs.field(factory=dict)
     capacity: Resources = NO_RESOURCES
+    units: Mapping[str, Mapping[str, float]] = attrs.field(factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """It as a document, in the form of requests and plans: see their schemas."""
@@ -541,6 +543,7 @@ class AgentInstance:
             "pid": self.pid,
             "labels": {**self.labels},
             "capacity": {**self.capacity},
+            "units": {name: {**units} for name, units in self.units.items()},
         }
 
 

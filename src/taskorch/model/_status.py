@@ -112,6 +112,8 @@ class TaskStatus:
             since: it has, or works with, what the run before that had come to.
         rerun: The id of the latest run of the task, if this is an earlier one; or "".
         mended_by: The id of the first later run that has completed; or "".
+        units: The names of the units that it holds now, by resource: of `agent_id`, if
+            the capacity of that names units, and else of the pool.
     """
 
     task_id: str
@@ -140,6 +142,7 @@ class TaskStatus:
     recovery_attempts: tuple[RecoveryAttempt, ...] = ()
     rerun: str = ""
     mended_by: str = ""
+    units: Mapping[str, tuple[str, ...]] = ReadOnly({})
 
     __repr__ = shown
 

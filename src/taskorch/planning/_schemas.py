@@ -66,7 +66,7 @@ def agent_schema() -> Schema:
     )
     agent = _object(
         *("id", "type", "kind", "capabilities", "status", "health", "allocation"),
-        *("workload", "maxConcurrency", "pid", "labels", "capacity"),
+        *("workload", "maxConcurrency", "pid", "labels", "capacity", "units"),
         id=_NAME,
         type={"type": ["string", "null"]},
         kind=_NAME,
@@ -79,6 +79,10 @@ def agent_schema() -> Schema:
         pid=_COUNT_OR_NONE,
         labels={"type": "object", "additionalProperties": _TEXT},
         capacity={"type": "object", "additionalProperties": _AMOUNT},
+        units={
+            "type": "object",
+            "additionalProperties": {"type": "object", "additionalProperties": _AMOUNT},
+        },
     )
     return {"$schema": _DIALECT, "title": "AgentInstance", **agent}
 

@@ -129,8 +129,8 @@ class Attempt(Protocol):
             what: `"progress"`, `"checkpoint"`, `"allocation"`, `"spent"`, `"spending"`
                 or `"reserved"`. A checkpoint with a value, and `"spent"`, return once
                 that is kept: call them where others need not wait. `"spending"` is the
-                same as `"spent"`, and does not wait. `"variables"` is asked for by
-                whoever starts a process for it.
+                same as `"spent"`, and does not wait. `"variables"` and `"units"` are
+                asked for by whoever starts a process for it, or sends it elsewhere.
             value: What the method was given; what was spent is in whole millionths.
 
         Returns:
@@ -139,7 +139,8 @@ class Attempt(Protocol):
             reserved of its budget, or None if it draws on none. All in whole
             millionths, as `Resources.units` has it. Of `"variables"`, a mapping of
             those that the process is to have besides: `CUDA_VISIBLE_DEVICES` tells of
-            its GPUs.
+            its GPUs. Of `"units"`, the names of the units that are its own where it
+            runs, by resource.
 
         Raises:
             Exception: What the method is to raise there, such as an

@@ -76,6 +76,7 @@ from taskorch.runtime._context import (
     context_of,
     resolved,
     trace_of,
+    units_there,
     variables_of,
     variables_of_units,
 )
@@ -451,6 +452,8 @@ class Attempt:
             return None
         if what == "variables":
             return variables_of_units(self._rt, self._row)
+        if what == "units":
+            return units_there(self._rt, self._row)
         context = context_of(self._work, self.number)
         if what == "checkpoint":
             context._checkpoint(value)

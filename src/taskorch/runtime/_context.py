@@ -193,20 +193,28 @@ def variables_of(rt: Runtime, row: TaskRow, attempt: int, work: Work) -> Context
 _VARIABLES: Final = {"gpu": "CUDA_VISIBLE_DEVICES"}
 
 
-def variables_of_units(rt: Runtime, row: TaskRow) -> dict[str, str]:
+def units_there(rt: Runtime, row: TaskRow) -> dict[str, tuple[str, ...]]:
     """
-    The variables of a process that tell of the units of the attempt of *row*.
+    The names of the units where the attempt of *row* runs that are its, by resource.
 
     Those of the pools are units of this machine: no agent elsewhere has these.
     """
     agent = row.agent
     if not rt.kernel.has_units or agent is None:
         return {}
-    names = names_of(rt.kernel, row.alloc)
+    return {
+        resource: units
+        for resource, units in names_of(rt.kernel, row.alloc).items()
+        if resource in agent.units or not agent.lease_ns
+    }
+
+
+def variables_of_units(rt: Runtime, row: TaskRow) -> dict[str, str]:
+    """The variables of a process that tell of the units of the attempt of *row*."""
     return {
         _VARIABLES[resource]: ",".join(units)
-        for resource, units in names.items()
-        if resource in _VARIABLES and (resource in agent.units or not agent.lease_ns)
+        for resource, units in units_there(rt, row).items()
+        if resource in _VARIABLES
     }
 
 

@@ -35,6 +35,7 @@ from taskorch.kernel import (
     awaits,
     hold_of_starts,
     moves_of,
+    names_of,
     past_of,
     without_quotas,
     words_of_hold,
@@ -273,6 +274,7 @@ def status_of(
         stale=(staleness or Staleness(runtime)).cause(work) is not None,
         rerun=rerun,
         mended_by=mended_by,
+        units=ReadOnly(dict(names_of(runtime.kernel, row.alloc))),
     )
 
 

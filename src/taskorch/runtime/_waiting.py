@@ -23,7 +23,14 @@ from taskorch.errors import (
     WouldDeadlockError,
 )
 from taskorch.events import ResultsUsed
-from taskorch.kernel import TaskRow, awaits, is_kept_out, locks_of, wanted
+from taskorch.kernel import (
+    TaskRow,
+    awaits,
+    is_kept_out,
+    locks_of,
+    wanted,
+    would_fit,
+)
 from taskorch.model import TERMINAL, TaskState, stem_of
 from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve_on
 from taskorch.runtime._context import AttemptContext, current_or_none
@@ -41,7 +48,8 @@ from taskorch.runtime._work import (
 )
 
 if TYPE_CHECKING:
-    from taskorch.kernel import Kernel
+    from taskorch.kernel import AgentRow, Kernel
+    from taskorch.model import Units
     from taskorch.runtime._runtime import Runtime
 
 _log = logging.getLogger(__name__)
@@ -812,14 +820,17 @@ class _Free:
         if 0 <= bucket.agents_version != self._kernel.agents_version:
             # One that has joined since may do.
             agents = list(self._kernel.agents.values())
-        left = self._left
         return not agents or any(
-            all(
-                units <= left.get(name, units)
-                and units <= left.get((agent.name, name), units)
-                for name, units in wanted(bucket, agent)
-            )
-            for agent in agents
+            self._leaves(agent, wanted(bucket, agent)) for agent in agents
+        )
+
+    def _leaves(self, agent: AgentRow, need: Units) -> bool:
+        """Whether *need* is left on *agent*: the amounts, and units with names."""
+        left = self._left
+        return would_fit(self._kernel, agent, need, self._taken) and all(
+            units <= left.get(name, units)
+            and units <= left.get((agent.name, name), units)
+            for name, units in need
         )
 
 

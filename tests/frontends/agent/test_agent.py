@@ -33,9 +33,10 @@ from taskorch import (
     TaskFailedError,
     TaskOrchestrator,
 )
+from taskorch._base.gpus import VISIBLE
 from taskorch.cli import main
 from taskorch.errors import UnsatisfiableError
-from taskorch.frontends.agent import Abilities, Agent, progress, spent
+from taskorch.frontends.agent import Abilities, Agent, progress, spent, units
 from taskorch.frontends.agent._line import Line, Refusal, ServiceAddress, Unreachable
 from taskorch.frontends.agent._runs import AgentRun
 from taskorch.model import NamedUnits
@@ -344,6 +345,34 @@ def test_a_function_elsewhere_says_what_it_has_spent(service):
         service.orch.submit_task(Task("work", 60, resources=needs)).exception(60)
         assert budget.usage.spent == {"tokens": 65}
     spent(tokens=1)
+
+
+def test_functions_and_programs_elsewhere_know_their_units(service):
+    """Two at once have different ones; and none but those that the worker names."""
+    both = threading.Barrier(2)
+
+    def which(_):
+        both.wait(60)
+        return units("gpu")
+
+    run = {"run": ("sh", "-c", "{cmd}")}
+    abilities = Abilities(("sh",), {"which": which}, run)
+    capacity = {"gpu": {"named": ["a", "b"]}}
+    with running(service, abilities=abilities, capacity=capacity, at_once=2):
+        tasks = [Task("which", 0, resources={"gpu": 1}) for _ in range(2)]
+        handles = service.orch.submit_tasks(tasks)
+        assert sorted(handle.result(60) for handle in handles) == [["a"], ["b"]]
+        say = "printf %s $CUDA_VISIBLE_DEVICES"
+        run = Task("run", {"cmd": say}, resources={"gpu": 2})
+        own = sh(say, resources={"gpu": 1})
+        program = Program(["sh", "-c", say], env={VISIBLE: "mine"})
+        mine = Task("program", program, requires=["sh"], resources={"gpu": 1})
+        texts = [
+            service.orch.submit_task(task).result(60).stdout_tail
+            for task in (run, own, mine)
+        ]
+        assert texts == ["a,b", "a", "mine"]
+    assert units("gpu") == ()
 
 
 def test_an_agent_that_is_lost_has_spent_all_that_it_reserved(service, tmp_path):

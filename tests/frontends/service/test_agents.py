@@ -157,6 +157,7 @@ def test_an_agent_is_told_of_its_own_units_and_of_no_other():
         order = agent.order()
         assert order["variables"] == {"CUDA_VISIBLE_DEVICES": "0,1"}
         assert order["env"] == order["variables"]
+        assert order["units"] == {"gpu": ["0", "1"]}
         other = Wire(service, "other", "a-secret-of-another-agent")
         other.hello("y")
         service.orch.submit_task(Task("y", requires=["y"], resources={"gpu": 0}))
@@ -164,7 +165,7 @@ def test_an_agent_is_told_of_its_own_units_and_of_no_other():
         service.orch.submit_task(Task("y", requires=["y"], resources={"gpu": 1}))
         for _ in range(2):
             order = other.order()
-            assert "variables" not in order
+            assert not {"variables", "units"} & order.keys()
             other.end(order)
 
 

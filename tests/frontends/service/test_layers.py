@@ -110,6 +110,7 @@ def test_a_worker_is_a_document_beside_our_names_wherever_it_is_told(
         assert {"heartbeat_age", "success_rate"} < each["health"].keys()
     assert listed["instance"].pop("labels") == client.agent("local")["labels"]
     assert listed["instance"].pop("capacity")["gpu"] == 1
+    assert listed["instance"].pop("units") == listed["units"] == {}
     assert listed["instance"] == {
         "id": "t1",
         "type": "tester",

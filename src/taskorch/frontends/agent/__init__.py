@@ -15,3 +15,4 @@ from taskorch.frontends.agent._agent import Agent as Agent
 from taskorch.frontends.agent._runs import Abilities as Abilities
 from taskorch.frontends.agent._runs import progress as progress
 from taskorch.frontends.agent._runs import spent as spent
+from taskorch.frontends.agent._runs import units as units

@@ -216,6 +216,19 @@ def spent(**amounts: float) -> None:
         run.add_spent(units)
 
 
+def units(resource: str) -> tuple[str, ...]:
+    """
+    From a function that an agent elsewhere calls: the names of its units of *resource*.
+
+    As `context.units` of a function that runs beside the orchestrator: `units("gpu")`
+    are the GPUs that nobody else uses, of those that the agent's capacity names. None,
+    where no agent has called.
+    """
+    run = _RUN.get()
+    names = {} if run is None else run.order.get("units", {})
+    return tuple(names.get(resource, ()))
+
+
 @attrs.define(eq=False)
 class AgentRun:
     """One attempt of the agent, with its folder and its process."""
@@ -415,9 +428,10 @@ class OrderRunner:
     def _start(self, run: AgentRun, program: Program) -> None:
         artifacts = run.folder / "artifacts"
         artifacts.mkdir(parents=True, exist_ok=True)
+        variables = run.order.get("variables", {})
         env = {
-            # Also for what its own templates start.
-            **run.order.get("variables", {}),
+            # Also for what its own templates start; what a program says itself, counts.
+            **{n: text for n, text in variables.items() if n not in program.env},
             TASK_VARIABLE: run.order["task_id"],
             FENCE_VARIABLE: run.order["fence"],
             ARTIFACTS_VARIABLE: str(artifacts),

@@ -163,6 +163,8 @@ class AgentSession(AttemptExecutor[str]):
         }
         if variables := attempt.told("variables", None):
             order["variables"] = dict(variables)
+        if units := attempt.told("units", None):
+            order["units"] = {name: [*names] for name, names in units.items()}
         program = task.payload if isinstance(task.payload, Program) else None
         with self._lock:
             self._orders[name] = _AgentOrder(attempt, order, program)

@@ -7,10 +7,11 @@ all that is named starts the task, and who lifts less does not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from taskorch._base.limits import NS
+from taskorch._base.read_only import ReadOnly
 from taskorch.kernel import _limits
 from taskorch.kernel._application import GONE, rules_ask
 from taskorch.kernel._backfill import reservation
@@ -36,10 +37,12 @@ from taskorch.kernel._rows import (
     RowExtra,
     Share,
     TaskRow,
+    without_quotas,
 )
 from taskorch.kernel._shortages import shortages
 from taskorch.kernel._standing import meaning_of, so_many
 from taskorch.kernel._state import KernelState
+from taskorch.kernel._units import told as units_told
 from taskorch.model import (
     TERMINAL,
     Blocker,
@@ -57,6 +60,7 @@ _S: Final = TaskState
 _NEAR: Final = 5
 #: Agents without room that are named: any one of them is enough.
 _MOST_AGENTS: Final = 5
+_NO_UNITS: Final[Mapping[str, Sequence[str]]] = ReadOnly({})
 
 
 def explain(
@@ -128,7 +132,7 @@ def explain(
         more_agents,
         guess,
         "" if row.agent is None else row.agent.name,
-        _granted(row),
+        _granted(kernel, row),
         row.attempt,
         f"{kind}: {message}" if kind else "",
         cause,
@@ -355,8 +359,8 @@ def _delay(row: TaskRow, now: int) -> list[Blocker]:
 # -- what became of it -------------------------------------------------------------
 
 
-def _granted(row: TaskRow) -> str:
-    """What *row* holds or held, and why."""
+def _granted(kernel: KernelState, row: TaskRow) -> str:
+    """What *row* holds or held, of which units, and why."""
     if row.agent is None:
         return ""
     spec = row.bucket.spec
@@ -367,8 +371,13 @@ def _granted(row: TaskRow) -> str:
     less = row.reason.partition(LESS)[2]
     if less and not row.alloc:
         return f"It was given less than it asked for: {less}."
-    granted = row.alloc or need
-    told = f"It {'holds' if row.alloc else 'was given'} {_amounts(granted)}"
+    # What it may write, quotas and budgets are told elsewhere.
+    granted = without_quotas(row.alloc) or need
+    units: dict[str, list[str]] = {}
+    for resource, unit, _, is_own in units_told(kernel, row.alloc):
+        whose = f"{unit} of agent {row.agent.name}" if is_own else unit
+        units.setdefault(resource, []).append(whose)
+    told = f"It {'holds' if row.alloc else 'was given'} {_amounts(granted, units)}"
     why = f"as agent {row.agent.name} says of tasks that do not say"
     if spec.resources:
         why = "as it asked for"
@@ -379,8 +388,15 @@ def _granted(row: TaskRow) -> str:
     return f"{told}, {why}."
 
 
-def _amounts(units: Units) -> str:
-    return some([f"{many / 1e6:g} {name}" for name, many in units])
+def _amounts(amounts: Units, units: Mapping[str, Sequence[str]] = _NO_UNITS) -> str:
+    """*amounts*, and the names of *units* that they are of, by resource."""
+    return some(
+        [
+            f"{many / 1e6:g} {name}"
+            + (f" ({some(units[name])})" if name in units else "")
+            for name, many in amounts
+        ]
+    )
 
 
 def _retries(row: TaskRow) -> tuple[str, ...]:

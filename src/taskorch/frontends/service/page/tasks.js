@@ -75,7 +75,8 @@ export async function taskPage(route, known) {
         ["Attempts", count(task.attempts)], ["Priority", String(task.priority)], ["Tenant", name(task.owner || "–")],
         ["Submitted", when(task.submitted)], ["Started", when(task.started)], ["Ended", when(task.ended)],
         ["Took", lasting(task.duration)]];
-      const holds = Object.entries(task.allocation || {}).map(([what, many]) => `${amount(many)} ${what}`).join(", ");
+      const holds = Object.entries(task.allocation || {}).map(([what, many]) =>
+        `${amount(many)} ${what}${task.units?.[what] ? ` (${task.units[what].join(", ")})` : ""}`).join(", ");
       if (holds) rows.push(["Holds", name(holds)]);
       if (task.stopping) rows.push(["Stops", name(task.stopping)]);
       if (task.rerun || task.task_id.includes("~")) rows.push(["Runs", linksOfRuns(task)]);

@@ -83,6 +83,12 @@ export async function timelinePage(route) {
 
 // -- agents and resources ---------------------------------------------------------
 
+// How much is in use of each unit that has a name.
+const inUse = (units) => {
+  const parts = Object.entries(units || {}).map(([unit, used]) => `${amount(used)} of ${unit}`);
+  return parts.length ? ` (in use: ${parts.join(", ")})` : "";
+};
+
 export async function agentsPage() {
   const agents = el("div");
   const pools = el("div");
@@ -100,10 +106,10 @@ export async function agentsPage() {
         lasting(each.health.heartbeat_age), name(Object.entries(each.health.breakers).map(([what, how]) => `${what || "all"}: ${how}`).join(", ") || "–"),
         name(Object.entries(each.capabilities).map(([what, level]) => level === 1 ? what : `${what}:${level}`).join(", ") || "–"),
         name(Object.entries(each.labels).map(([what, value]) => what === "python" ? `Python ${value}` : value).join(", ") || "–"),
-        name(Object.entries(each.capacity).map(([what, many]) => `${amount(many)} ${what}`).join(", ") || "–")]),
+        name(Object.entries(each.capacity).map(([what, many]) => `${amount(many)} ${what}${inUse(each.units?.[what])}`).join(", ") || "–")]),
       "There is no worker."), found.agents.length > 500 ? el("p", {}, `${count(found.agents.length - 500)} more are not shown.`) : ""]);
     keep[1](said.pools, () => table(["Pool", "In use", "#Used", "#There is"], Object.entries(said.pools).map(([pool, each]) => [
-      name(pool), meter(each.used, each.total, `${pool}: used`), amount(each.used), amount(each.total)]), "There are no pools."));
+      name(pool + inUse(each.units)), meter(each.used, each.total, `${pool}: used`), amount(each.used), amount(each.total)]), "There are no pools."));
     keep[2](said.quotas, () => table(["Quota of", "!Limits", "!Used", "#Running"], said.quotas.map(({ quota, used, running }) => [
       name(["type", "owner", "workflow"].filter((each) => quota[each]).map((each) => `${each} ${quota[each]}`).join(", ") || "all"),
       name([...Object.entries(quota.resources).map(([what, many]) => `${amount(many)} ${what}`),
