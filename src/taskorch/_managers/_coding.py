@@ -21,7 +21,7 @@ import attrs
 
 from taskorch._base.vocabulary import meant
 from taskorch._managers import _coding_work
-from taskorch._managers._coding_work import WorkFolder, prompt_of
+from taskorch._managers._coding_work import WorkFolder, inherited, prompt_of
 from taskorch.errors import AgentProgramError, InvalidTaskError, ProgramFailedError
 from taskorch.model import (
     AgentTemplate,
@@ -290,12 +290,19 @@ class CodingHandler:
         try:
             prompt = prompt_of(self.instructions, task.payload, task.writes)
             place = WorkFolder(
-                self.folder, context.task_id, context.attempt, worktree=self.worktree
+                self.folder,
+                context.task_id,
+                context.attempt,
+                worktree=self.worktree,
+                run_id=context._rt.run_id,
             )
         except ValueError as error:
             msg = f"task {context.task_id}: {error}"
             raise InvalidTaskError(msg, task_id=context.task_id) from None
-        program = Program(self.args, cwd=place.path, stdin=prompt, **self.options)
+        options = dict(self.options)
+        if options["inherit_env"] is True:
+            options["inherit_env"] = frozenset(inherited())
+        program = Program(self.args, cwd=place.path, stdin=prompt, **options)
         try:
             result = yield program
         except ProgramFailedError as error:
