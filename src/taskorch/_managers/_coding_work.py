@@ -33,7 +33,7 @@ _LOOK: Final = 0.05
 #: More bytes than the line has that says whose a worktree is.
 _SHORT: Final = 4096
 #: Characters of what a runner says that a result has: the last.
-_MOST_SAID: Final = 64 << 10
+MOST_SAID: Final = 64 << 10
 #: The longest line that is read, in bytes.
 _LONGEST: Final = 16 << 20
 #: Characters of a line that an error shows.
@@ -240,7 +240,7 @@ class WorkFolder:
         # It goes on if we are killed, and has the lock until its end: git that is
         # killed itself would leave what no git can read.
         git = _git(self.path, *words, patience=_PATIENCE_TO_MAKE, lock=mark)
-        return _why(git.stderr) if git.returncode else ""
+        return _why(git) if git.returncode else ""
 
     def _lists(self, tree: Path) -> bool:
         """Whether git has a worktree there, or takes what is gone for one."""
@@ -357,11 +357,13 @@ def _git(
     return subprocess.CompletedProcess(args, process.returncode, out, err)
 
 
-def _why(text: bytes) -> str:
+def _why(git: subprocess.CompletedProcess[bytes]) -> str:
     """The line in which git says why it has failed, among those of hints and hooks."""
-    lines = text.decode(errors="backslashreplace").strip().splitlines()
-    fatal = [line for line in lines if line.startswith(("fatal:", "error:"))]
-    return [*lines[-1:], *fatal[:1]][-1] if lines else "git does not say why"
+    lines = git.stderr.decode(errors="backslashreplace").strip().splitlines()
+    for line in lines:
+        if line.startswith(("fatal:", "error:")):
+            return line
+    return lines[-1] if lines else f"git has ended with {git.returncode}"
 
 
 # -- a runner that goes on living ------------------------------------------------------
@@ -389,6 +391,8 @@ class KeptRunner:
         self._args, self._folder = [*args], folder
         self._allowed = _EDITS if edits else _LOOKS
         self._process: subprocess.Popen[bytes] | None = None
+        #: It was killed: nobody knows what it has started, and left.
+        self.is_killed: bool = False
         self._number = 0
         #: Of the present session: its id, what was said, what was refused, and the
         #: kinds and titles of tools, by the ids of their calls.
@@ -421,14 +425,18 @@ class KeptRunner:
             self._end()
             self._start()
         session = self._ask("session/new", {"cwd": folder, "mcpServers": []})
-        self._session = str(session.get("sessionId"))
+        number = session.get("sessionId")
+        if not isinstance(number, str):
+            msg = f"{self._args[0]} named no session for its task"
+            raise ValueError(msg)  # noqa: TRY004 - as for all that is wrong in it
+        self._session = number
         blocks = [{"type": "text", "text": prompt}]
         turn = {"sessionId": self._session, "prompt": blocks}
         why = self._ask("session/prompt", turn).get("stopReason")
         if why != _DONE:
             msg = f"{self._args[0]} stopped before the end: {why}"
             raise ValueError(msg)
-        return self._said[-_MOST_SAID:]
+        return self._said
 
     def _start(self) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - as the template says
@@ -513,7 +521,7 @@ class KeptRunner:
     def _note(self, update: Mapping[str, Any]) -> None:
         kind, content = update.get("sessionUpdate"), update.get("content")
         if kind == "agent_message_chunk" and isinstance(content, dict):
-            self._said += str(content.get("text", ""))
+            self._said = (self._said + str(content.get("text", "")))[-MOST_SAID:]
         elif kind in ("tool_call", "tool_call_update"):
             title = self._call_of(update)[1]
             if kind == "tool_call" and title:
@@ -546,6 +554,7 @@ class KeptRunner:
         """Kill the runner, of which nobody knows what it would say next."""
         process, self._process = self._process, None
         if process is not None:
+            self.is_killed = process.poll() is None
             process.kill()
             process.wait()
             for pipe in (process.stdin, process.stdout):
@@ -587,7 +596,9 @@ def main(options: Mapping[str, Any]) -> int:
             sys.stderr.write(f"taskorch: {name}: {error}\n")
             return max(error.code, 1)
         except (ValueError, OSError) as error:
-            answer(order, error=str(error))
+            answer(order, error=str(error), last=runner.is_killed)
+            if runner.is_killed:
+                break
     return 0
 
 
