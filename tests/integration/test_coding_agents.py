@@ -13,6 +13,7 @@ import signal
 import stat
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -769,48 +770,65 @@ def test_no_attempt_works_in_a_part_of_a_worktree(
 FLEET = """
 import sys
 from taskorch import RetryPolicy, Task, TaskOrchestrator
-journal, project = sys.argv[1:]
+journal, project, name = sys.argv[1:]
 with TaskOrchestrator(journal=journal) as orch:
-    orch.agents.coding("claude", folder=project, worktree=True)
+    reuse = name == "gemini"
+    orch.agents.coding(name, folder=project, worktree=True, reuse=reuse)
     orch.agents.spawn("code")
     task = Task("code", "go", id="t", requires=["code"])
     print(orch.submit_task(task).result(60)["branch"])
 """
 
 
-def test_git_is_not_killed_with_the_orchestrator(
-    programs, project, tmp_path, monkeypatch
-):
+@pytest.mark.parametrize("name", ["claude", "gemini"])
+def test_git_is_not_killed_with_the_orchestrator(programs, project, tmp_path, name):
     """Else it would leave locks. The next life waits until it has done."""
     install(programs, "claude", ONCE)
-    hook = project / ".git/hooks/post-checkout"
-    hook.parent.mkdir(exist_ok=True)
-    pid, go = tmp_path / "pid", tmp_path / "go"
-    wait = f"while not os.path.exists({str(go)!r}): time.sleep(0.01)"
+    install(programs, "gemini", KEPT)
+    hooks, said, go = project / ".git/hooks", tmp_path / "said", tmp_path / "go"
+    hooks.mkdir(exist_ok=True)
     install(
-        hook.parent,
-        hook.name,
-        f"import os, time\nopen({str(pid)!r}, 'a').write(f'{{os.getpid()}}\\n')\n{wait}\n",
+        hooks,
+        "post-checkout",
+        "import os, sys, time\n"
+        f"os.write(os.open({str(said)!r}, {os.O_CREAT | os.O_APPEND | os.O_WRONLY}), "
+        "b'begins %d\\n' % os.getpid())\n"
+        f"while not os.path.exists({str(go)!r}): time.sleep(0.01)\n"
+        f"open({str(said)!r}, 'a').write('ends\\n')\n",
     )
-    program = [sys.executable, "-c", FLEET, str(tmp_path / "j.db"), str(project)]
+    arguments = [str(tmp_path / "j.db"), str(project), name]
+    program = [sys.executable, "-c", FLEET, *arguments]
     first = subprocess.Popen(program, start_new_session=True)
-    eventually(lambda: pid.exists() and pid.read_text().endswith("\n"))
+    eventually(lambda: said.exists() and said.read_text().endswith("\n"))
     os.killpg(first.pid, signal.SIGKILL)
     first.wait(PATIENCE)
     second = subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
-    marks = project / ".git/taskorch/t"
+    mark = project / ".git/taskorch/t"
     try:
-        assert is_alive(int(pid.read_text()))
-        assert "not made yet" in marks.read_text()
+        # Its handler is in a process of its own, if the runner is kept.
+        eventually(lambda: len(having_open(mark)) == 3)
+        assert "not made yet" in mark.read_text()
+        assert is_alive(int(said.read_text().split()[1]))
         go.touch()
         assert second.communicate(timeout=PATIENCE)[0] == "taskorch/t\n"
     finally:
         go.touch()
         second.kill()
         second.wait()
-    assert len(notes(tmp_path)) == 1
+    # One after the other.
+    assert re.fullmatch(r"(begins \d+\nends\n){2}", said.read_text())
     tree = project.with_name("project.worktrees") / "t"
     assert git(tree, "status", "--short") == ""
+
+
+def having_open(file: Path) -> set[str]:
+    """The processes that have the file open."""
+    ids = set()
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            if link.readlink() == file:
+                ids.add(link.parts[2])
+    return ids
 
 
 def test_many_begin_at_once(orch, programs, project):
