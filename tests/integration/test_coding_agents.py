@@ -626,6 +626,10 @@ NO_REPORTS = (
 )
 
 
+#: No report: it begins no line.
+SEEMS = '{"type": "result", "result": "wrong"}'
+
+
 def test_a_report_is_found_wherever_it_stands(orch, programs, project):
     """It may be longer than what is kept of the output, and have others around it."""
     for name in REPORTS:
@@ -633,7 +637,7 @@ def test_a_report_is_found_wherever_it_stands(orch, programs, project):
     long = REPORTS["claude"] | {"result": "x" * 70_000}
     broken = {"error": {"message": "no key"}, "response": "{\n{", "stats": {}}
     for name, code, words in (
-        ("claude", f"print(json.dumps({long}))", ""),
+        ("claude", f"print('See {SEEMS}'); print(json.dumps({long}))", ""),
         ("claude", f"print(json.dumps({long | {'is_error': True}}))", "xxx"),
         ("gemini", f"print('Hi {{'); print(json.dumps({broken}, indent=2))", "no key"),
     ):
@@ -716,6 +720,17 @@ def test_a_folder_that_is_gone_is_made_again(orch, programs, project, tmp_path):
     assert git(tree, "status", "--short") == ""
 
 
+def test_no_attempt_works_in_what_is_no_worktree_any_more(orch, programs, project):
+    """Else it would work in another repository, or in none."""
+    install(programs, "claude", ONCE)
+    spawn(orch, "claude", folder=project, worktree=True)
+    code = "os.remove('.git'); sys.exit(1)"
+    retry = RetryPolicy(max_attempts=2, base=0.01)
+    with pytest.raises(InvalidTaskError, match="t is there, and no worktree any more"):
+        do(orch, f"go\n!{code}", id="t", retry=retry).result(PATIENCE)
+    assert (project.with_name("project.worktrees") / "t" / "a.py").exists()
+
+
 def test_the_branch_is_the_one_where_the_work_is(orch, programs, project):
     """Also where the runner has left its own: what is merged is what it has done."""
     install(programs, "claude", ONCE)
@@ -738,6 +753,8 @@ try:
 except FileExistsError:
     print(text, end="")
 else:
+    if len(sys.argv) > 2:
+        os.remove(os.environ["GIT_DIR"] + "/HEAD")
     for pid in (parent(os.getppid()), os.getppid()):
         os.kill(pid, 9)
 """
@@ -754,7 +771,8 @@ def test_no_attempt_works_in_a_part_of_a_worktree(
     (project / ".gitattributes").write_text("c.py filter=kills\n")
     git(project, "add", ".gitattributes")
     git(project, "commit", "-qm", "x")
-    kills = f"{programs / 'kills'} {tmp_path / 'was'}"
+    # Also what git knows of it may be a part.
+    kills = f"{programs / 'kills'} {tmp_path / 'was'}" + " all" * (name == "claude")
     git(project, "config", "filter.kills.smudge", kills)
     spawn(orch, name, folder=project, worktree=True, reuse=name == "gemini")
     retry = RetryPolicy(max_attempts=2, base=0.01)
@@ -920,24 +938,20 @@ def test_no_attempt_works_in_the_worktree_of_another_task(
     assert do(orch, "x", id="a/b", retry=retry).result(PATIENCE)["changed"] == []
     error = do(orch, "x", id="a-b", retry=retry).exception(PATIENCE)
     assert "taskorch/a-b is there, and not its own" in str(error)
-    # As a program of another day would leave it behind; and one that runs.
-    mark = project / ".git/taskorch/a-b"
-    for n, owner in enumerate(
-        (mark.read_text().replace("a/b", "c0"), "task c1 of j2\n")
-    ):
-        git(
-            project,
-            "worktree",
-            "add",
-            "-b",
-            f"taskorch/c{n}",
-            f"../project.worktrees/c{n}",
-        )
-        mark.with_name(f"c{n}").write_text(owner)
-        error = do(orch, "x", id=f"c{n}", retry=retry).exception(PATIENCE)
-        assert f"taskorch/c{n} is there, and not its own" in str(error)
-    # That which runs may go on.
-    assert mark.with_name("c1").read_text() == "task c1 of j2\n"
+    # As this program would leave it behind from another day.
+    mark = project / ".git/taskorch/c"
+    mark.write_text(mark.with_name("a-b").read_text().replace("a/b", "c"))
+    git(project, "worktree", "add", "-b", "taskorch/c", "../project.worktrees/c")
+    error = do(orch, "x", id="c", retry=retry).exception(PATIENCE)
+    assert "taskorch/c is there, and not its own" in str(error)
+    # Of a program that runs: it may go on.
+    with TaskOrchestrator() as other:
+        spawn(other, name, folder=project, worktree=True, reuse=name == "gemini")
+        do(other, "x", id="d").result(PATIENCE)
+        before = mark.with_name("d").read_bytes()
+        error = do(orch, "x", id="d", retry=retry).exception(PATIENCE)
+    assert "taskorch/d is there, and not its own" in str(error)
+    assert mark.with_name("d").read_bytes() == before
 
 
 # -- one runner for many tasks ---------------------------------------------------------

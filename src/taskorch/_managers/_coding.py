@@ -56,14 +56,9 @@ class RunnerReport:
 def _messages(text: str) -> list[dict[str, Any]]:
     """The JSON objects in *text* that begin a line, whatever stands around them."""
     messages: list[dict[str, Any]] = []
-    decoder, end = json.JSONDecoder(), 0
     for begin in _BEGINS.finditer(text):
-        if begin.start() < end:
-            # It is inside the one before.
-            continue
         with suppress(ValueError, RecursionError):
-            message, end = decoder.raw_decode(text, begin.start())
-            messages.append(message)
+            messages.append(json.JSONDecoder().raw_decode(text, begin.start())[0])
     return messages
 
 
