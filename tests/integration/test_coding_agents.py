@@ -745,8 +745,9 @@ def test_the_branch_is_the_one_where_the_work_is(orch, programs, project):
 #: Stands for a filter of git: the first time, it kills the git that makes the worktree.
 KILLS = """
 import os, sys
-def parent(pid):
-    return int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1])
+def of(pid):
+    name, _, rest = open(f"/proc/{pid}/stat").read().partition("(")[2].rpartition(")")
+    return name, int(rest.split()[1])
 text = sys.stdin.read()
 try:
     os.close(os.open(sys.argv[1], os.O_CREAT | os.O_EXCL))
@@ -755,7 +756,11 @@ except FileExistsError:
 else:
     if len(sys.argv) > 2:
         os.remove(os.environ["GIT_DIR"] + "/HEAD")
-    for pid in (parent(os.getppid()), os.getppid()):
+    pid, pids = os.getppid(), []
+    while of(pid)[0] in ("git", "sh"):
+        pids.append(pid)
+        pid = of(pid)[1]
+    for pid in reversed(pids):
         os.kill(pid, 9)
 """
 
