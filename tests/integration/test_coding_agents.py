@@ -910,9 +910,9 @@ def test_a_worktree_that_cannot_be_made_is_said(orch, programs, project, tmp_pat
     hook.chmod(0o755)
     retry = RetryPolicy(max_attempts=3, base=0.01)
     for name, words in (
-        ("t", "taskorch/t is there, and not its own"),
+        ("t", "taskorch/t is there, and not its own: .* give the task another id"),
         ("u", "taskorch/u is there, and not its own"),
-        ("v", "project.worktrees/v is there"),
+        ("v", "project.worktrees/v is there: move it"),
         ("w", "it is not allowed"),
     ):
         # Nor does a later attempt find it otherwise.
@@ -923,7 +923,10 @@ def test_a_worktree_that_cannot_be_made_is_said(orch, programs, project, tmp_pat
     empty = tmp_path / "empty"
     empty.mkdir()
     git(empty, "init", "-q")
-    for folder, words in ((tmp_path, "is in no work tree"), (empty, "no commit yet")):
+    for folder, words in (
+        (tmp_path, "is in no work tree"),
+        (empty, "no commit yet.*: make one"),
+    ):
         agent = spawn(orch, "claude", folder=folder, worktree=True)
         with pytest.raises(InvalidTaskError, match=words):
             do(orch, "x").result(PATIENCE)

@@ -208,11 +208,12 @@ class WorkFolder:
         is_own = marked == unmade or (marked == owner and attempt > 1 and is_there)
         why = ""
         if is_there and not is_own:
-            why = f"the branch {self.branch} is there, and not its own"
+            why = f"the branch {self.branch} is there, and not its own: merge and "
+            why += f"remove it (git branch -d {self.branch}), or give the task another id"
         elif not is_own and os.path.lexists(tree):
-            why = f"{tree} is there"
+            why = f"{tree} is there: move it, or give the task another id"
         elif not is_there and not _has(self.path, "HEAD"):
-            why = "there is no commit yet, at which it could begin"
+            why = "there is no commit yet, at which it could begin: make one"
         if why and marked == owner:
             # Else a later attempt would go on where this one is refused.
             _write(mark, "")
@@ -225,7 +226,7 @@ class WorkFolder:
                 # Somebody has made it meanwhile.
                 _write(mark, "")
         if not why and _ask(tree, "rev-parse", "--show-prefix") != "\n":
-            why = f"{tree} is there, and no worktree any more"
+            why = f"{tree} is there, and no worktree any more: move it"
         return why
 
     def _make(self, mark: int, tree: Path, *, is_there: bool) -> str:
