@@ -208,8 +208,8 @@ class WorkFolder:
         is_own = marked == unmade or (marked == owner and attempt > 1 and is_there)
         why = ""
         if is_there and not is_own:
-            why = f"the branch {self.branch} is there, and not its own: merge and "
-            why += f"remove it (git branch -d {self.branch}), or give the task another id"
+            why = f"the branch {self.branch} is there, and not its own: merge it, and "
+            why += f"git branch -d {self.branch}, or give the task another id"
         elif not is_own and os.path.lexists(tree):
             why = f"{tree} is there: move it, or give the task another id"
         elif not is_there and not _has(self.path, "HEAD"):
