@@ -28,6 +28,8 @@ from typing import Any, Final
 #: Seconds that git has for a question, and to make a worktree, with its hooks.
 _PATIENCE: Final = 60.0
 _PATIENCE_TO_MAKE: Final = 600.0
+#: Seconds that others have to make theirs, one after the other.
+_PATIENCE_FOR_OTHERS: Final = 3600.0
 #: Seconds between two looks whether another has done with it.
 _LOOK: Final = 0.05
 #: More bytes than the line has that says whose a worktree is.
@@ -185,9 +187,10 @@ class WorkFolder:
         self.branch, tree = f"taskorch/{name}", Path(f"{top}.worktrees") / name
         owner = f"task {task_id} of {run_id.partition('.')[0]}"
         try:
-            with _locked(self.path / common / "taskorch", name) as mark:
+            marks = self.path / common / "taskorch"
+            with _locked(marks) as lock, _opened(marks / name) as mark:
                 # Other ids, and tasks of other days and programs, have this name, too.
-                why = self._claim(mark, tree, owner, attempt)
+                why = self._claim(lock, mark, tree, owner, attempt)
         except OSError as error:
             why = str(error)
         if why:
@@ -195,7 +198,7 @@ class WorkFolder:
             raise ValueError(msg)
         self.path = tree / prefix
 
-    def _claim(self, mark: int, tree: Path, owner: str, attempt: int) -> str:
+    def _claim(self, lock: int, mark: int, tree: Path, owner: str, attempt: int) -> str:
         """
         Have the worktree *tree*, which is made if it must be; or say why not.
 
@@ -219,7 +222,7 @@ class WorkFolder:
             _write(mark, "")
         if not why and (marked != owner or not tree.exists()):
             _write(mark, unmade)
-            why = self._make(mark, tree, is_there=is_there)
+            why = self._make(lock, tree, is_there=is_there)
             if not why:
                 _write(mark, owner)
             elif os.path.lexists(tree) and not self._lists(tree):
@@ -229,7 +232,7 @@ class WorkFolder:
             why = f"{tree} is there, and no worktree any more: move it"
         return why
 
-    def _make(self, mark: int, tree: Path, *, is_there: bool) -> str:
+    def _make(self, lock: int, tree: Path, *, is_there: bool) -> str:
         """Make the worktree anew, of its branch if that *is_there*; or say why not."""
         words = ["worktree", "add", "-b", self.branch, str(tree)]
         if is_there:
@@ -240,7 +243,7 @@ class WorkFolder:
             _git(self.path, "worktree", "remove", "--force", "--force", str(tree))
         # It goes on if we are killed, and has the lock until its end: git that is
         # killed itself would leave what no git can read.
-        git = _git(self.path, *words, patience=_PATIENCE_TO_MAKE, lock=mark)
+        git = _git(self.path, *words, patience=_PATIENCE_TO_MAKE, lock=lock)
         return _why(git) if git.returncode else ""
 
     def _lists(self, tree: Path) -> bool:
@@ -250,25 +253,32 @@ class WorkFolder:
 
 
 @contextmanager
-def _locked(folder: Path, name: str) -> Iterator[int]:
+def _locked(folder: Path) -> Iterator[int]:
     """
-    The descriptor of a file that nobody else has meanwhile.
+    The lock of a folder, which is made; git that makes two worktrees at once may fail.
 
     Raises:
         OSError: Somebody has it, or it cannot be made.
     """
     folder.mkdir(exist_ok=True)
-    file = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        for _ in range(int(_PATIENCE_TO_MAKE / _LOOK)):
+    with _opened(folder / ".lock") as lock:
+        for _ in range(int(_PATIENCE_FOR_OTHERS / _LOOK)):
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 time.sleep(_LOOK)
         else:
-            msg = f"somebody has {folder / name}"
+            msg = f"somebody has {folder / '.lock'}"
             raise TimeoutError(msg)
+        yield lock
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """The descriptor of a file, which is made."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
         yield file
     finally:
         os.close(file)
