@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from taskorch import Task, TaskOrchestrator
@@ -17,31 +18,47 @@ open(name, "w").write("by " + os.environ["TASKORCH_TASK"])
 RUNNER = [sys.executable, "-c", SCRIPT]
 
 
-class MergeConflictError(Exception):
-    """Two results do not fit together: a person, or a coding agent, decides."""
+class NotMergedError(Exception):
+    """A result does not fit, or does not pass: a person, or a coding agent, decides."""
 
 
-def git(folder: str | Path, *words: str) -> subprocess.CompletedProcess[str]:
+def git(folder: str | Path, *words: str) -> str:
+    """What git answers; it fails if git, or a hook of yours, refuses."""
     who = ("-c", "user.name=fleet", "-c", "user.email=fleet@example.org")
     command = ["git", *who, *words]
-    return subprocess.run(
+    run = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, check=False
     )
+    if run.returncode:
+        msg = f"git {' '.join(words)}: {run.stderr or run.stdout}"
+        raise NotMergedError(msg)
+    return run.stdout
+
+
+def check(project: Path) -> None:
+    """The gate: what does not pass it, is not merged."""
+    for file in project.glob("*.txt"):
+        if not file.read_text():
+            msg = f"{file} is empty"
+            raise NotMergedError(msg)
 
 
 def merge(project: Path, work: dict[str, str]) -> None:
-    branch = work["branch"]
-    git(work["folder"], "add", ".")
-    git(work["folder"], "commit", "-m", branch)
-    if git(project, "merge", "--no-ff", "-m", f"merge {branch}", branch).returncode:
-        git(project, "merge", "--abort")
-        raise MergeConflictError(branch)
-    # The gate: what does not pass it, is not merged.
-    if not all(file.read_text() for file in project.glob("*.txt")):
-        git(project, "reset", "--hard", "HEAD~1")
-        msg = f"{branch} does not pass"
-        raise MergeConflictError(msg)
-    git(project, "worktree", "remove", work["folder"])
+    branch, tree = work["branch"], work["folder"]
+    if git(project, "status", "--porcelain", "--untracked-files=no"):
+        msg = f"{project} has changes of its own: commit them"
+        raise NotMergedError(msg)
+    git(tree, "add", "--all", ":/")
+    git(tree, "commit", "--allow-empty", "-m", branch)
+    try:
+        git(project, "merge", "--no-ff", "--no-commit", branch)
+        check(project)
+        git(project, "commit", "-m", f"merge {branch}")
+    except NotMergedError:
+        with suppress(NotMergedError):
+            git(project, "merge", "--abort")
+        raise
+    git(project, "worktree", "remove", tree)
 
 
 #: Each task, the file that it changes, and whose results are merged before its own.
@@ -52,7 +69,7 @@ with tempfile.TemporaryDirectory() as folder:
     project.mkdir()
     git(project, "init", "-b", "main")
     git(project, "commit", "--allow-empty", "-m", "begin")
-    asks = RecoveryHandler(classes=[Rule("logic", error="MergeConflictError")])
+    asks = RecoveryHandler(classes=[Rule("logic", error="NotMergedError")])
     with TaskOrchestrator(retry_handler=asks) as orch:
         orch.agents.coding(RUNNER, folder=project, worktree=True)
         for _ in range(2):
@@ -76,4 +93,4 @@ with tempfile.TemporaryDirectory() as folder:
         (conflict,) = orch.escalations()
         print(conflict.text)
         conflict.answer("skip", by="ada")
-    print(git(project, "log", "--first-parent", "--format=%s").stdout)
+    print(git(project, "log", "--first-parent", "--format=%s"))

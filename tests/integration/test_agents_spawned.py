@@ -418,6 +418,29 @@ for line in sys.stdin:
     assert handle.result(20) == "right"
 
 
+def test_after_its_last_error_it_gets_no_task(orch):
+    """One that says so is killed, though it might read on: no attempt is lost."""
+    script = """
+import os
+for line in sys.stdin:
+    task = json.loads(line)
+    end = {"result": os.getpid()}
+    if task["payload"] is not None:
+        end = {"error": str(os.getpid()), "last": task["payload"]}
+    print(json.dumps({"id": task["id"], **end}), flush=True)
+"""
+    lines_of(orch, script)
+    pids = []
+    for payload in (None, False, "no", True, None):
+        handle = orch.submit_task(Task("e", payload, requires=["e"], idempotent=False))
+        error = handle.exception(20)
+        pids.append(handle.result() if error is None else int(str(error)))
+    first, last = pids[0], pids[-1]
+    assert pids == [first] * 4 + [last]
+    assert first != last
+    assert not is_alive(first)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="it is for a shell")
 @pytest.mark.parametrize("how", ["alone", "its child holds the pipe", "it is killed"])
 def test_what_one_had_that_dies_is_made_again(orch, tmp_path, how):

@@ -13,6 +13,7 @@ import signal
 import stat
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,7 @@ for line in sys.stdin:
         if "LOGIN" in os.environ:
             send(id=number, error={"code": -32000, "message": "log in first"})
             continue
-        session = f"s{len(sessions)}"
+        session = f"s{len(sessions)}" if "NAMELESS" not in os.environ else None
         sessions[session] = params["cwd"]
         send(id=number, result={"sessionId": session})
     else:
@@ -444,6 +445,30 @@ def test_names_are_of_the_folder(orch, programs, project):
     assert do(orch, f"go\n!{code}{COMMIT}").result(PATIENCE)["changed"] == ["d.py"]
 
 
+def test_a_repository_inside_is_one_name(
+    orch, programs, project, tmp_path, monkeypatch
+):
+    """A submodule, or one that git does not know: whatever was changed in it before."""
+    # To add one, git has a script.
+    monkeypatch.setenv("PATH", f"{programs}:{os.defpath}")
+    other = tmp_path / "other"
+    other.mkdir()
+    git(other, "init", "-q")
+    (other / "x.py").write_text("1")
+    git(other, "add", ".")
+    git(other, "commit", "-qm", "x")
+    add = ("submodule", "--quiet", "add", str(other), "lib")
+    git(project, "-c", "protocol.file.allow=always", *add)
+    shutil.copytree(other, project / "own")
+    install(programs, "claude", ONCE)
+    spawn(orch, "claude", folder=project)
+    for number in range(2):
+        for name in ("lib", "own/"):
+            code = f"open('{name}/x.py', 'a').write('{number}')"
+            assert do(orch, f"go\n!{code}").result(PATIENCE)["changed"] == [name]
+    assert do(orch, "x").result(PATIENCE)["changed"] == []
+
+
 def test_without_git_nobody_knows(orch, programs, tmp_path):
     """None is not the same as no file; a first commit is seen."""
     install(programs, "claude", ONCE)
@@ -578,8 +603,11 @@ def test_what_a_failed_one_has_spent_counts(orch, programs, project):
         for code, error in ((0, AgentProgramError), (1, ProgramFailedError)):
             with orch.budget(f"{name}{code}", tokens=1000) as budget:
                 task = do(orch, reporting(report, code), resources={"tokens": 500})
-                with pytest.raises(error, match=None if code else words):
-                    task.result(PATIENCE)
+                failure = task.exception(PATIENCE)
+            assert isinstance(failure, error)
+            assert code or words in str(failure)
+            # It is no line of Python where a runner has failed.
+            assert ".py" not in str(orch.explain(task.task_id))
             assert budget.usage.spent == {"tokens": 100}
         orch.agents.terminate(agent.id)
 
@@ -599,6 +627,35 @@ NO_REPORTS = (
     {"response": 5, "stats": {"models": {"x": None}}},
     {"stats": {"models": []}},
 )
+
+
+#: No report: it begins no line.
+SEEMS = '{"type": "result", "result": "wrong"}'
+
+
+def test_a_report_is_found_wherever_it_stands(orch, programs, project):
+    """It may be longer than what is kept of the output, and have others around it."""
+    for name in REPORTS:
+        install(programs, name, ONCE)
+    long = REPORTS["claude"] | {"result": "x" * 70_000}
+    broken = {"error": {"message": "no key"}, "response": "{\n{", "stats": {}}
+    for name, code, words in (
+        ("claude", f"print('See {SEEMS}'); print(json.dumps({long}))", ""),
+        ("claude", f"print(json.dumps({long | {'is_error': True}}))", "xxx"),
+        ("gemini", f"print('Hi {{'); print(json.dumps({broken}, indent=2))", "no key"),
+    ):
+        agent = spawn(orch, name, folder=project)
+        task = do(orch, f"go\n!{code}")
+        error = task.exception(PATIENCE)
+        assert isinstance(error, AgentProgramError) == bool(words)
+        assert words in str(error)
+        if not words:
+            result = task.result()
+            assert (result["spent"], result["output"][0]) == (
+                {"tokens": 100, "usd": 0.25},
+                "x",
+            )
+        orch.agents.terminate(agent.id)
 
 
 @pytest.mark.parametrize("name", REPORTS)
@@ -652,6 +709,193 @@ def test_a_later_attempt_goes_on_in_its_worktree(orch, programs, project):
     assert (result["changed"], Path(result["folder"]).name) == (["d.py"], "src")
 
 
+def test_a_folder_that_is_gone_is_made_again(orch, programs, project, tmp_path):
+    """Whoever has removed it, and with what was committed in it."""
+    install(programs, "claude", ONCE)
+    spawn(orch, "claude", folder=project, worktree=True)
+    once = f"os.path.exists({str(tmp_path / 'was')!r}) or "
+    once += f"(open({str(tmp_path / 'was')!r}, 'w'), open('a.py', 'w').write('2'), "
+    once += f"{COMMIT}, __import__('shutil').rmtree(os.getcwd()), sys.exit(1))"
+    retry = RetryPolicy(max_attempts=2, base=0.01)
+    result = do(orch, f"go\n!{once}", id="t", retry=retry).result(PATIENCE)
+    tree = Path(result["folder"])
+    assert (result["changed"], (tree / "a.py").read_text()) == ([], "2")
+    assert git(tree, "status", "--short") == ""
+
+
+def test_no_attempt_works_in_what_is_no_worktree_any_more(orch, programs, project):
+    """Else it would work in another repository, or in none."""
+    install(programs, "claude", ONCE)
+    spawn(orch, "claude", folder=project, worktree=True)
+    code = "os.remove('.git'); sys.exit(1)"
+    retry = RetryPolicy(max_attempts=2, base=0.01)
+    with pytest.raises(InvalidTaskError, match="t is there, and no worktree any more"):
+        do(orch, f"go\n!{code}", id="t", retry=retry).result(PATIENCE)
+    assert (project.with_name("project.worktrees") / "t" / "a.py").exists()
+
+
+def test_the_branch_is_the_one_where_the_work_is(orch, programs, project):
+    """Also where the runner has left its own: what is merged is what it has done."""
+    install(programs, "claude", ONCE)
+    spawn(orch, "claude", folder=project, worktree=True)
+    for n, words in enumerate((["checkout", "-qb", "fix"], ["checkout", "--detach"])):
+        code = f"subprocess.run({['git', *words]}); open('a.py', 'w').write('{n}'); "
+        result = do(orch, f"go\n!{code}{COMMIT}", id=f"t{n}").result(PATIENCE)
+        assert result["branch"].startswith("taskorch") is False
+        assert git(project, "show", f"{result['branch']}:a.py") == str(n)
+
+
+#: Stands for a filter of git: the first time, it kills the git that makes the worktree.
+KILLS = """
+import os, sys
+def of(pid):
+    name, _, rest = open(f"/proc/{pid}/stat").read().partition("(")[2].rpartition(")")
+    return name, int(rest.split()[1])
+text = sys.stdin.read()
+try:
+    os.close(os.open(sys.argv[1], os.O_CREAT | os.O_EXCL))
+except FileExistsError:
+    print(text, end="")
+else:
+    if len(sys.argv) > 2:
+        os.remove(os.environ["GIT_DIR"] + "/HEAD")
+    pid, pids = os.getppid(), []
+    while of(pid)[0] in ("git", "sh"):
+        pids.append(pid)
+        pid = of(pid)[1]
+    for pid in reversed(pids):
+        os.kill(pid, 9)
+"""
+
+
+@pytest.mark.parametrize("name", ["claude", "gemini"])
+def test_no_attempt_works_in_a_part_of_a_worktree(
+    orch, programs, project, tmp_path, name
+):
+    """Git was killed while it made one: there is a whole one, or none."""
+    install(programs, "claude", ONCE)
+    install(programs, "gemini", KEPT)
+    install(programs, "kills", KILLS)
+    (project / ".gitattributes").write_text("c.py filter=kills\n")
+    git(project, "add", ".gitattributes")
+    git(project, "commit", "-qm", "x")
+    # Also what git knows of it may be a part.
+    kills = f"{programs / 'kills'} {tmp_path / 'was'}" + " all" * (name == "claude")
+    git(project, "config", "filter.kills.smudge", kills)
+    spawn(orch, name, folder=project, worktree=True, reuse=name == "gemini")
+    retry = RetryPolicy(max_attempts=2, base=0.01)
+    result = do(orch, "x", id="t", retry=retry).result(PATIENCE)
+    assert (tmp_path / "was").exists()
+    assert (result["changed"], result["branch"]) == ([], "taskorch/t")
+    assert git(Path(result["folder"]), "status", "--short") == ""
+    assert orch.status("t").attempts == 2
+    # Git has no other record of it.
+    assert git(project, "worktree", "list").count("project.worktrees") == 1
+
+
+FLEET = """
+import sys
+from taskorch import RetryPolicy, Task, TaskOrchestrator
+journal, project, name = sys.argv[1:]
+with TaskOrchestrator(journal=journal) as orch:
+    reuse = name == "gemini"
+    orch.agents.coding(name, folder=project, worktree=True, reuse=reuse)
+    orch.agents.spawn("code")
+    task = Task("code", "go", id="t", requires=["code"])
+    print(orch.submit_task(task).result(60)["branch"])
+"""
+
+
+@pytest.mark.parametrize("name", ["claude", "gemini"])
+def test_git_is_not_killed_with_the_orchestrator(programs, project, tmp_path, name):
+    """Else it would leave locks. The next life waits until it has done."""
+    install(programs, "claude", ONCE)
+    install(programs, "gemini", KEPT)
+    hooks, said, go = project / ".git/hooks", tmp_path / "said", tmp_path / "go"
+    hooks.mkdir(exist_ok=True)
+    install(
+        hooks,
+        "post-checkout",
+        "import os, sys, time\n"
+        f"os.write(os.open({str(said)!r}, {os.O_CREAT | os.O_APPEND | os.O_WRONLY}), "
+        "b'begins %d\\n' % os.getpid())\n"
+        f"while not os.path.exists({str(go)!r}): time.sleep(0.01)\n"
+        f"open({str(said)!r}, 'a').write('ends\\n')\n",
+    )
+    arguments = [str(tmp_path / "j.db"), str(project), name]
+    program = [sys.executable, "-c", FLEET, *arguments]
+    first = subprocess.Popen(program, start_new_session=True)
+    eventually(lambda: said.exists() and said.read_text().endswith("\n"))
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait(PATIENCE)
+    second = subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
+    mark = project / ".git/taskorch/t"
+    try:
+        # Its handler is in a process of its own, if the runner is kept.
+        eventually(lambda: len(having_open(mark.with_name(".lock"))) == 3)
+        assert "not made yet" in mark.read_text()
+        assert is_alive(int(said.read_text().split()[1]))
+        go.touch()
+        assert second.communicate(timeout=PATIENCE)[0] == "taskorch/t\n"
+    finally:
+        go.touch()
+        second.kill()
+        second.wait()
+    # One after the other.
+    assert re.fullmatch(r"(begins \d+\nends\n){2}", said.read_text())
+    tree = project.with_name("project.worktrees") / "t"
+    assert git(tree, "status", "--short") == ""
+
+
+def having_open(file: Path) -> set[str]:
+    """The processes that have the file open."""
+    ids = set()
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            if link.readlink() == file:
+                ids.add(link.parts[2])
+    return ids
+
+
+def test_many_begin_at_once(orch, programs, project):
+    """No lock of git is in the way: one that somebody left, or that of another task."""
+    install(programs, "claude", ONCE)
+    (project / ".git/config.lock").touch()
+    (project / ".git/index.lock").touch()
+    orch.agents.coding("claude", folder=project, worktree=True)
+    for _ in range(6):
+        orch.agents.spawn("code")
+    code = "open('new', 'a').write('x'); sys.exit(os.stat('new').st_size < 2)"
+    retry = RetryPolicy(max_attempts=2, base=0.01)
+    tasks = [do(orch, f"go\n!{code}", id=f"t{n}", retry=retry) for n in range(12)]
+    for n, task in enumerate(tasks):
+        result = task.result(PATIENCE)
+        assert (result["branch"], result["changed"]) == (f"taskorch/t{n}", ["new"])
+
+
+@pytest.mark.parametrize("name", ["claude", "gemini"])
+def test_the_git_of_a_runner_looks_nowhere_else(
+    orch, programs, project, monkeypatch, name
+):
+    """Somebody's hook has started us, whose variables are about another work tree."""
+    for variable in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.setenv(variable, "/no/such")
+    install(programs, "claude", ONCE)
+    install(
+        programs,
+        "gemini",
+        KEPT.replace("import json, os", "import json, os, subprocess"),
+    )
+    spawn(orch, name, folder=project, worktree=True, reuse=name == "gemini")
+    inside = "" if name == "claude" else "os.chdir(cwd); "
+    code = f"{inside}open('a.py', 'w').write('2'); {COMMIT}"
+    result = do(orch, f"go\n!{code}", id="t").result(PATIENCE)
+    assert result["changed"] == ["a.py"]
+    for variable in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(variable)
+    assert git(project, "show", "taskorch/t:a.py") == "2"
+
+
 def test_a_worktree_that_cannot_be_made_is_said(orch, programs, project, tmp_path):
     """The branch is taken, or there is no work tree: nothing is run elsewhere."""
     install(programs, "claude", ONCE)
@@ -659,22 +903,45 @@ def test_a_worktree_that_cannot_be_made_is_said(orch, programs, project, tmp_pat
     git(project, "branch", "taskorch/t")
     # Of another task of this id, perhaps, of some other day.
     git(project, "worktree", "add", "-b", "taskorch/u", "../project.worktrees/u")
-    for name in ("t", "u"):
-        words = f"cannot be made: .*taskorch/{name}"
-        with pytest.raises(InvalidTaskError, match=words):
-            do(orch, "x", id=name).result(PATIENCE)
+    # Somebody's, with what nobody else has.
+    mine = tmp_path / "project.worktrees" / "v" / "mine"
+    mine.parent.mkdir()
+    mine.touch()
+    hook = project / ".git/hooks/post-checkout"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho it is not allowed >&2\nexit 1\n")
+    hook.chmod(0o755)
+    retry = RetryPolicy(max_attempts=3, base=0.01)
+    for name, words in (
+        ("t", "taskorch/t is there, and not its own: .* give the task another id"),
+        ("u", "taskorch/u is there, and not its own"),
+        ("v", "project.worktrees/v is there: move it"),
+        ("w", "it is not allowed"),
+    ):
+        # Nor does a later attempt find it otherwise.
+        with pytest.raises(InvalidTaskError, match=f"cannot be made: .*{words}"):
+            do(orch, "x", id=name, retry=retry).result(PATIENCE)
+    assert mine.exists()
     orch.agents.terminate(agent.id)
-    spawn(orch, "claude", folder=tmp_path, worktree=True)
-    with pytest.raises(InvalidTaskError, match="is in no work tree of git"):
-        do(orch, "x").result(PATIENCE)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    git(empty, "init", "-q")
+    for folder, words in (
+        (tmp_path, "is in no work tree"),
+        (empty, "no commit yet.*: make one"),
+    ):
+        agent = spawn(orch, "claude", folder=folder, worktree=True)
+        with pytest.raises(InvalidTaskError, match=words):
+            do(orch, "x").result(PATIENCE)
+        orch.agents.terminate(agent.id)
     assert not (tmp_path / "notes").exists()
 
 
 @pytest.mark.parametrize("name", ["claude", "gemini"])
 def test_no_attempt_works_in_the_worktree_of_another_task(
-    orch, programs, project, name
+    orch, programs, project, tmp_path, name
 ):
-    """Nor in that of an earlier day, whatever a retry finds there."""
+    """Nor in that of another program, or an earlier day, whatever a retry finds there."""
     install(programs, "claude", ONCE)
     install(programs, "gemini", KEPT)
     spawn(orch, name, folder=project, worktree=True, reuse=name == "gemini")
@@ -682,12 +949,20 @@ def test_no_attempt_works_in_the_worktree_of_another_task(
     assert do(orch, "x", id="a/b", retry=retry).result(PATIENCE)["changed"] == []
     error = do(orch, "x", id="a-b", retry=retry).exception(PATIENCE)
     assert "taskorch/a-b is there, and not its own" in str(error)
-    # As a program of another day would leave it behind.
-    mark = ("config", "branch.taskorch/c.taskorch-task", "task c")
+    # As this program would leave it behind from another day.
+    mark = project / ".git/taskorch/c"
+    mark.write_text(mark.with_name("a-b").read_text().replace("a/b", "c"))
     git(project, "worktree", "add", "-b", "taskorch/c", "../project.worktrees/c")
-    git(project, *mark)
     error = do(orch, "x", id="c", retry=retry).exception(PATIENCE)
     assert "taskorch/c is there, and not its own" in str(error)
+    # Of a program that runs: it may go on.
+    with TaskOrchestrator() as other:
+        spawn(other, name, folder=project, worktree=True, reuse=name == "gemini")
+        do(other, "x", id="d").result(PATIENCE)
+        before = mark.with_name("d").read_bytes()
+        error = do(orch, "x", id="d", retry=retry).exception(PATIENCE)
+    assert "taskorch/d is there, and not its own" in str(error)
+    assert mark.with_name("d").read_bytes() == before
 
 
 # -- one runner for many tasks ---------------------------------------------------------
@@ -786,9 +1061,28 @@ def test_what_it_says_late_is_of_no_other_task(orch, kept):
     assert do(orch, said).result(PATIENCE)["output"] == "new"
 
 
+def test_what_a_runner_has_started_ends_with_it(orch, kept, project, tmp_path):
+    """An answer that is none kills both, before the next task begins."""
+    code = "import subprocess, sys; child = subprocess.Popen(['sleep', '600']); "
+    code += "print(child.pid, flush=True)"
+    (tmp_path / "bin" / "sleep").symlink_to(
+        str(shutil.which("sleep", path="/bin:/usr/bin"))
+    )
+    with pytest.raises(AgentProgramError, match=r"said '[0-9]+") as error:
+        do(orch, f"go\n!{code}").result(PATIENCE)
+    (pid,) = re.findall(r"said '([0-9]+)", str(error.value))
+    assert do(orch, "go").result(PATIENCE)["runner"] == "gemini"
+    eventually(lambda: not is_alive(int(pid)))
+    assert orch.agents.list()[-1].status != "failed"
+
+
 @pytest.mark.parametrize(
     ("variable", "words"),
-    [("VERSION", "speaks version 2"), ("LOGIN", "session/new: log in first")],
+    [
+        ("VERSION", "speaks version 2"),
+        ("LOGIN", "session/new: log in first"),
+        ("NAMELESS", "named no session"),
+    ],
 )
 def test_a_runner_that_cannot_begin(
     orch, programs, project, monkeypatch, variable, words

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +23,7 @@ import attrs
 
 from taskorch._base.vocabulary import meant
 from taskorch._managers import _coding_work
-from taskorch._managers._coding_work import WorkFolder, prompt_of
+from taskorch._managers._coding_work import MOST_SAID, WorkFolder, inherited, prompt_of
 from taskorch.errors import AgentProgramError, InvalidTaskError, ProgramFailedError
 from taskorch.model import (
     AgentTemplate,
@@ -52,17 +54,11 @@ class RunnerReport:
 
 
 def _messages(text: str) -> list[dict[str, Any]]:
-    """The JSON objects in *text*: one that is all of it, or one in a line."""
+    """The JSON objects in *text* that begin a line, whatever stands around them."""
     messages: list[dict[str, Any]] = []
-    for part in (text, *text.splitlines()):
-        try:
-            message = json.loads(part)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(message, dict):
-            messages.append(message)
-        if part is text:
-            break
+    for begin in _BEGINS.finditer(text):
+        with suppress(ValueError, RecursionError):
+            messages.append(json.JSONDecoder().raw_decode(text, begin.start())[0])
     return messages
 
 
@@ -101,7 +97,7 @@ def _of_claude(text: str) -> RunnerReport | None:
         fault = str(output or message.get("subtype")) if message.get("is_error") else ""
         denials = message.get("permission_denials")
         return RunnerReport(
-            output,
+            output[-MOST_SAID:],
             _amounts(tokens=_sum(tokens), usd=_sum([message.get("total_cost_usd")])),
             tuple(
                 str(_inside(denial, "tool_name"))
@@ -129,7 +125,8 @@ def _of_codex(text: str) -> RunnerReport | None:
             fault, is_over = str(_inside(message, "error", "message")), True
     if not is_over:
         return None
-    return RunnerReport(output, _amounts(tokens=tokens or None), fault=fault)
+    spent = _amounts(tokens=tokens or None)
+    return RunnerReport(output[-MOST_SAID:], spent, fault=fault)
 
 
 def _of_gemini(text: str) -> RunnerReport | None:
@@ -142,7 +139,8 @@ def _of_gemini(text: str) -> RunnerReport | None:
         if "response" in message or why is not None:
             output = str(message.get("response") or "")
             fault = "" if why is None else str(why)
-            return RunnerReport(output, _amounts(tokens=tokens), fault=fault)
+            spent = _amounts(tokens=tokens)
+            return RunnerReport(output[-MOST_SAID:], spent, fault=fault)
     return None
 
 
@@ -249,6 +247,8 @@ _OPTIONS: Final = (
     "reads",
     "writes",
 )
+#: Where a JSON object may begin.
+_BEGINS: Final = re.compile(r"^\{", re.MULTILINE)
 _OWN: Final = "orch.agents.coding(['my-agent', '{task_file}']) names your own"
 #: Where a program finds its standard input as a file.
 _STDIN_FILE: Final = "/dev/stdin"
@@ -290,12 +290,19 @@ class CodingHandler:
         try:
             prompt = prompt_of(self.instructions, task.payload, task.writes)
             place = WorkFolder(
-                self.folder, context.task_id, context.attempt, worktree=self.worktree
+                self.folder,
+                context.task_id,
+                context.attempt,
+                worktree=self.worktree,
+                run_id=context._rt.run_id,
             )
         except ValueError as error:
             msg = f"task {context.task_id}: {error}"
             raise InvalidTaskError(msg, task_id=context.task_id) from None
-        program = Program(self.args, cwd=place.path, stdin=prompt, **self.options)
+        options = dict(self.options)
+        if options["inherit_env"] is True:
+            options["inherit_env"] = frozenset(inherited())
+        program = Program(self.args, cwd=place.path, stdin=prompt, **options)
         try:
             result = yield program
         except ProgramFailedError as error:
@@ -321,7 +328,11 @@ class CodingHandler:
     def _report(self, result: ProgramResult, context: Any) -> RunnerReport:
         """What the runner reports, or has written last; what it spent is settled."""
         text, read = result.stdout_tail, self.runner.read
-        report = None if read is None else read(text.strip())
+        report = None if read is None else read(text)
+        if report is None and read is not None and result.log_path is not None:
+            # A long one begins before the tail.
+            with suppress(OSError):
+                report = read(result.log_path.read_text(errors="replace"))
         if report is None:
             return RunnerReport(text)
         if report.spent:

@@ -11,27 +11,41 @@ Decision: 0236.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from stat import S_ISDIR
+from typing import Any, Final
 
-#: Seconds that git has for a question.
+#: Seconds that git has for a question, and to make a worktree, with its hooks.
 _PATIENCE: Final = 60.0
+_PATIENCE_TO_MAKE: Final = 600.0
+#: Seconds that others have to make theirs, one after the other.
+_PATIENCE_FOR_OTHERS: Final = 3600.0
+#: Seconds between two looks whether another has done with it.
+_LOOK: Final = 0.05
+#: More bytes than the line has that says whose a worktree is.
+_SHORT: Final = 4096
 #: Characters of what a runner says that a result has: the last.
-_MOST_SAID: Final = 64 << 10
+MOST_SAID: Final = 64 << 10
 #: The longest line that is read, in bytes.
 _LONGEST: Final = 16 << 20
 #: Characters of a line that an error shows.
 _SHOWN: Final = 80
 _KEYS: Final = ("prompt", "files")
-#: Variables by which a git that runs us would have ours look elsewhere.
-_OF_GIT: Final = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
+#: Variables by which a git that runs us would have ours look elsewhere, and that of
+#: the runner.
+_OF_GIT: Final = frozenset(
+    ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR")
+)
 _NOT_SAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")
 #: Kinds of tools that a runner may use which is to look only, and which is to change.
 _LOOKS: Final = frozenset(("read", "search", "think"))
@@ -78,6 +92,15 @@ def prompt_of(instructions: str, payload: Any, writes: Iterable[str] | None) -> 
     return "\n\n".join(parts) + "\n"
 
 
+def inherited() -> dict[str, str]:
+    """Our variables, without those by which git would look for another work tree."""
+    return {name: os.environ[name] for name in os.environ if name not in _OF_GIT}
+
+
+#: The commit, and files with what is other once they have been written.
+_Snapshot = tuple[str, dict[str, object]]
+
+
 class WorkFolder:
     """
     The folder in which a task is done, and what git says of it.
@@ -87,31 +110,39 @@ class WorkFolder:
         task_id: The id of the task.
         attempt: The number of its attempt, from 1.
         worktree: Whether it gets a worktree of its own, beside the project, on a branch
-            that begins at the present commit; a later attempt goes on in it. The
-            configuration of the branch names the task.
+            that begins at the present commit; a later attempt goes on in it. A file in
+            the folder of git names the task.
+        run_id: The id of this run of the program: the part before a "." stays for a
+            journal.
 
     Raises:
         ValueError: The worktree cannot be made.
     """
 
     def __init__(
-        self, folder: str, task_id: str, attempt: int, *, worktree: bool
+        self,
+        folder: str,
+        task_id: str,
+        attempt: int,
+        *,
+        worktree: bool,
+        run_id: str = "",
     ) -> None:
         self.path: Path = Path(folder)
         #: The branch of the worktree; "" without one.
         self.branch: str = ""
         if worktree:
-            self._enter(task_id, attempt)
-        self._before = self._snapshot()
+            self._enter(task_id, attempt, run_id)
+        self._before = _snapshot(self.path)
 
     def changed(self) -> list[str] | None:
         """
         Files that are other than before, below the folder; None: nobody knows.
 
         Whoever changes files in the folder meanwhile changes them, too. Ignored files
-        are not among them.
+        are not among them. A repository in it, such as a submodule, is one name.
         """
-        before, after = self._before, self._snapshot()
+        before, after = self._before, _snapshot(self.path)
         if before is None or after is None:
             return None
         (head, files), (new_head, new_files) = before, after
@@ -125,7 +156,7 @@ class WorkFolder:
             if head:
                 words = ["diff", "--name-only", "--no-renames", "-z", "--relative"]
                 words += [head, new_head]
-            committed = self._ask(*words)
+            committed = _ask(self.path, *words)
             if committed is None:
                 return None
             names.update(filter(None, committed.split("\0")))
@@ -137,90 +168,213 @@ class WorkFolder:
     def result(self, **values: Any) -> dict[str, Any]:
         """The result of the task: *values*, and what is known of the folder."""
         values |= {"changed": self.changed(), "folder": str(self.path)}
-        return values | ({"branch": self.branch} if self.branch else {})
+        return values | ({"branch": self._left_on()} if self.branch else {})
 
-    def _enter(self, task_id: str, attempt: int) -> None:
-        top, prefix = self._ask("rev-parse", "--show-toplevel", "--show-prefix"), ""
-        if top is None:
+    def _left_on(self) -> str:
+        """Where the work is that was committed: the runner may have left its branch."""
+        branch = _ask(self.path, "symbolic-ref", "-q", "--short", "HEAD")
+        head = _ask(self.path, "rev-parse", "-q", "--verify", "HEAD")
+        return (branch or head or self.branch).rstrip("\n")
+
+    def _enter(self, task_id: str, attempt: int, run_id: str) -> None:
+        words = ("rev-parse", "--git-common-dir", "--show-toplevel", "--show-prefix")
+        answer = _ask(self.path, *words)
+        if answer is None:
             msg = f"{self.path} is in no work tree of git, so it has no worktrees"
             raise ValueError(msg)
-        top, _, prefix = top.rstrip("\n").partition("\n")
+        common, top, prefix, *_ = (*answer.split("\n"), "")
         name = _NOT_SAFE.sub("-", task_id)
         self.branch, tree = f"taskorch/{name}", Path(f"{top}.worktrees") / name
-        # Other ids, and tasks of other days, have this name, too.
-        key, mark = f"branch.{self.branch}.taskorch-task", f"task {task_id}"
-        words = ["-b", self.branch, str(tree)]
-        if self._ask("rev-parse", "-q", "--verify", f"refs/heads/{self.branch}"):
-            words = [str(tree), self.branch]
-            if attempt == 1 or self._ask("config", key) != f"{mark}\n":
-                # Else a later attempt would go on where this one is refused.
-                self._ask("config", "--unset-all", key)
-                why = f"the branch {self.branch} is there, and not its own"
-                self._refuse(task_id, why)
-        else:
-            self._ask("config", "--replace-all", key, mark)
-        if not tree.exists():
-            git = _git(self.path, "worktree", "add", "-q", *words)
-            if git is None or git.returncode:
-                why = "git is not there" if git is None else _last_line(git.stderr)
-                self._refuse(task_id, why)
-        elif words[0] == "-b":
-            self._refuse(task_id, f"{tree} is there")
+        owner = f"task {task_id} of {run_id.partition('.')[0]}"
+        try:
+            marks = self.path / common / "taskorch"
+            with _locked(marks) as lock, _opened(marks / name) as mark:
+                # Other ids, and tasks of other days and programs, have this name, too.
+                why = self._claim(lock, mark, tree, owner, attempt)
+        except OSError as error:
+            why = str(error)
+        if why:
+            msg = f"the worktree of task {task_id} cannot be made: {why}"
+            raise ValueError(msg)
         self.path = tree / prefix
 
-    @staticmethod
-    def _refuse(task_id: str, why: str) -> NoReturn:
-        msg = f"the worktree of task {task_id} cannot be made: {why}"
-        raise ValueError(msg)
+    def _claim(self, lock: int, mark: int, tree: Path, owner: str, attempt: int) -> str:
+        """
+        Have the worktree *tree*, which is made if it must be; or say why not.
 
-    def _snapshot(self) -> tuple[str, dict[str, tuple[int, ...]]] | None:
-        """The commit, and the files that differ from it; None: git does not say."""
-        words = ("--porcelain", "-z", "--no-renames", "--untracked-files=all")
-        status = self._ask("status", *words, "--", ".")
-        prefix = self._ask("rev-parse", "--show-prefix")
-        if status is None or prefix is None:
-            return None
-        prefix = prefix.rstrip("\n")
-        files: dict[str, tuple[int, ...]] = {}
-        for entry in filter(None, status.split("\0")):
-            name = entry[3:].removeprefix(prefix)
-            files[name] = _stamp(self.path / name)
-        return (self._ask("rev-parse", "-q", "--verify", "HEAD") or "").strip(), files
+        The first line of the file *mark* says whose it is. Who is killed while git
+        makes it leaves a part of one, in which no runner has been: that is said, too.
+        """
+        unmade = f"{owner}, not made yet"
+        marked = os.fsdecode(os.pread(mark, _SHORT, 0)).partition("\n")[0]
+        is_there = _has(self.path, f"refs/heads/{self.branch}")
+        is_own = marked == unmade or (marked == owner and attempt > 1 and is_there)
+        why = ""
+        if is_there and not is_own:
+            why = f"the branch {self.branch} is there, and not its own: merge it, and "
+            why += f"git branch -d {self.branch}, or give the task another id"
+        elif not is_own and os.path.lexists(tree):
+            why = f"{tree} is there: move it, or give the task another id"
+        elif not is_there and not _has(self.path, "HEAD"):
+            why = "there is no commit yet, at which it could begin: make one"
+        if why and marked == owner:
+            # Else a later attempt would go on where this one is refused.
+            _write(mark, "")
+        if not why and (marked != owner or not tree.exists()):
+            _write(mark, unmade)
+            why = self._make(lock, tree, is_there=is_there)
+            if not why:
+                _write(mark, owner)
+            elif os.path.lexists(tree) and not self._lists(tree):
+                # Somebody has made it meanwhile.
+                _write(mark, "")
+        if not why and _ask(tree, "rev-parse", "--show-prefix") != "\n":
+            why = f"{tree} is there, and no worktree any more: move it"
+        return why
 
-    def _ask(self, *words: str) -> str | None:
-        """What git answers in the folder; None: it does not."""
-        git = _git(self.path, *words)
-        return None if git is None or git.returncode else os.fsdecode(git.stdout)
+    def _make(self, lock: int, tree: Path, *, is_there: bool) -> str:
+        """Make the worktree anew, of its branch if that *is_there*; or say why not."""
+        words = ["worktree", "add", "-b", self.branch, str(tree)]
+        if is_there:
+            words = ["worktree", "add", str(tree), self.branch]
+        if tree.exists():
+            shutil.rmtree(tree)
+        if self._lists(tree):
+            _git(self.path, "worktree", "remove", "--force", "--force", str(tree))
+        # It goes on if we are killed, and has the lock until its end: git that is
+        # killed itself would leave what no git can read.
+        git = _git(self.path, *words, patience=_PATIENCE_TO_MAKE, lock=lock)
+        return _why(git) if git.returncode else ""
+
+    def _lists(self, tree: Path) -> bool:
+        """Whether git has a worktree there, or takes what is gone for one."""
+        trees = _ask(self.path, "worktree", "list", "--porcelain") or ""
+        return f"worktree {tree}" in trees.split("\n")
 
 
-def _git(folder: Path, *words: str) -> subprocess.CompletedProcess[bytes] | None:
-    """Ask git, which takes no lock that another might need; None: it is not there."""
-    variables = {name: os.environ[name] for name in os.environ if name not in _OF_GIT}
+@contextmanager
+def _locked(folder: Path) -> Iterator[int]:
+    """
+    The lock of a folder, which is made; git that makes two worktrees at once may fail.
+
+    Raises:
+        OSError: Somebody has it, or it cannot be made.
+    """
+    folder.mkdir(exist_ok=True)
+    with _opened(folder / ".lock") as lock:
+        for _ in range(int(_PATIENCE_FOR_OTHERS / _LOOK)):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(_LOOK)
+        else:
+            msg = f"somebody has {folder / '.lock'}"
+            raise TimeoutError(msg)
+        yield lock
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """The descriptor of a file, which is made."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        return subprocess.run(  # noqa: S603 - a list of our own
-            ["git", "--no-optional-locks", *words],  # noqa: S607 - of the PATH
-            cwd=folder,
-            env=variables,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_PATIENCE,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        yield file
+    finally:
+        os.close(file)
+
+
+def _write(mark: int, text: str) -> None:
+    """Write the first line of a file at once: who is killed has written all or none."""
+    os.pwrite(mark, os.fsencode(f"{text}\n"), 0)
+
+
+def _snapshot(folder: Path, *, is_whole: bool = False) -> _Snapshot | None:
+    """
+    The commit, and the files that differ from it; None: git does not say.
+
+    With *is_whole*, the folder is to be the top of its work tree.
+    """
+    words = ("--porcelain", "-z", "--no-renames", "--untracked-files=all")
+    prefix = _ask(folder, "rev-parse", "--show-prefix")
+    if prefix is None or (is_whole and prefix != "\n"):
         return None
+    status = _ask(folder, "status", *words, "--", ".")
+    if status is None:
+        return None
+    prefix = prefix.rstrip("\n")
+    files: dict[str, object] = {}
+    for entry in filter(None, status.split("\0")):
+        name = entry[3:].removeprefix(prefix)
+        files[name] = _stamp(folder / name)
+    return (_ask(folder, "rev-parse", "-q", "--verify", "HEAD") or "").strip(), files
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
+def _stamp(path: Path) -> object:
     """What is other once a file has been written; empty: there is none."""
     try:
         stat = path.lstat()
     except OSError:
         return ()
+    if S_ISDIR(stat.st_mode):
+        # A repository of its own: git names no files in it.
+        return _snapshot(path, is_whole=True)
     return stat.st_ctime_ns, stat.st_size, stat.st_ino
 
 
-def _last_line(text: bytes) -> str:
-    return text.decode(errors="backslashreplace").strip().rpartition("\n")[2]
+def _has(folder: Path, name: str) -> bool:
+    """Whether a name stands for a commit."""
+    return _ask(folder, "rev-parse", "-q", "--verify", name) is not None
+
+
+def _ask(folder: Path, *words: str) -> str | None:
+    """What git answers in a folder; None: it does not."""
+    git = _git(folder, *words)
+    return None if git.returncode else os.fsdecode(git.stdout)
+
+
+def _git(
+    folder: Path,
+    *words: str,
+    patience: float = _PATIENCE,
+    lock: int | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    """Ask git, which has a *lock* of ours meanwhile, and takes none for a question."""
+    args = ["git", "--no-optional-locks", *words]
+    variables = inherited()
+    # By this, what has outlived us is found and killed.
+    variables.pop("TASKORCH_RUN", None)
+    try:
+        process = subprocess.Popen(  # noqa: S603 - a list of our own
+            args,
+            cwd=folder,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            pass_fds=() if lock is None else (lock,),
+        )
+    except OSError as error:
+        why = f"git cannot be run: {error}"
+        return subprocess.CompletedProcess(args, -1, b"", os.fsencode(why))
+    with process:
+        try:
+            out, err = process.communicate(timeout=patience)
+        except subprocess.TimeoutExpired:
+            # It removes what it has begun to make.
+            process.terminate()
+            out, err = b"", f"git {words[0]} has not ended in {patience:g} s".encode()
+    return subprocess.CompletedProcess(args, process.returncode, out, err)
+
+
+def _why(git: subprocess.CompletedProcess[bytes]) -> str:
+    """The line in which git says why it has failed, among those of hints and hooks."""
+    lines = git.stderr.decode(errors="backslashreplace").strip().splitlines()
+    for line in lines:
+        if line.startswith(("fatal:", "error:")):
+            return line
+    return lines[-1] if lines else f"git has ended with {git.returncode}"
 
 
 # -- a runner that goes on living ------------------------------------------------------
@@ -248,6 +402,8 @@ class KeptRunner:
         self._args, self._folder = [*args], folder
         self._allowed = _EDITS if edits else _LOOKS
         self._process: subprocess.Popen[bytes] | None = None
+        #: It was killed: nobody knows what it has started, and left.
+        self.is_killed: bool = False
         self._number = 0
         #: Of the present session: its id, what was said, what was refused, and the
         #: kinds and titles of tools, by the ids of their calls.
@@ -280,19 +436,24 @@ class KeptRunner:
             self._end()
             self._start()
         session = self._ask("session/new", {"cwd": folder, "mcpServers": []})
-        self._session = str(session.get("sessionId"))
+        number = session.get("sessionId")
+        if not isinstance(number, str):
+            msg = f"{self._args[0]} named no session for its task"
+            raise ValueError(msg)  # noqa: TRY004 - as for all that is wrong in it
+        self._session = number
         blocks = [{"type": "text", "text": prompt}]
         turn = {"sessionId": self._session, "prompt": blocks}
         why = self._ask("session/prompt", turn).get("stopReason")
         if why != _DONE:
             msg = f"{self._args[0]} stopped before the end: {why}"
             raise ValueError(msg)
-        return self._said[-_MOST_SAID:]
+        return self._said
 
     def _start(self) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - as the template says
             self._args,
             cwd=self._folder,
+            env=inherited(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -371,7 +532,7 @@ class KeptRunner:
     def _note(self, update: Mapping[str, Any]) -> None:
         kind, content = update.get("sessionUpdate"), update.get("content")
         if kind == "agent_message_chunk" and isinstance(content, dict):
-            self._said += str(content.get("text", ""))
+            self._said = (self._said + str(content.get("text", "")))[-MOST_SAID:]
         elif kind in ("tool_call", "tool_call_update"):
             title = self._call_of(update)[1]
             if kind == "tool_call" and title:
@@ -404,6 +565,7 @@ class KeptRunner:
         """Kill the runner, of which nobody knows what it would say next."""
         process, self._process = self._process, None
         if process is not None:
+            self.is_killed = process.poll() is None
             process.kill()
             process.wait()
             for pipe in (process.stdin, process.stdout):
@@ -432,7 +594,11 @@ def main(options: Mapping[str, Any]) -> int:
             writes = order.get("writes")
             prompt = prompt_of(options["instructions"], order["payload"], writes)
             place = WorkFolder(
-                folder, order["id"], order["attempt"], worktree=options["worktree"]
+                folder,
+                order["id"],
+                order["attempt"],
+                worktree=options["worktree"],
+                run_id=os.environ.get("TASKORCH_RUN", ""),
             )
             output = runner.do(prompt, str(place.path), tell)
             values = {"runner": name, "output": output, "refused": runner.refused}
@@ -441,7 +607,9 @@ def main(options: Mapping[str, Any]) -> int:
             sys.stderr.write(f"taskorch: {name}: {error}\n")
             return max(error.code, 1)
         except (ValueError, OSError) as error:
-            answer(order, error=str(error))
+            answer(order, error=str(error), last=runner.is_killed)
+            if runner.is_killed:
+                break
     return 0
 
 

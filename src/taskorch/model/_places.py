@@ -34,7 +34,8 @@ def place_of(error: BaseException | None) -> str:
     """
     The place where *error* was raised: `flow.py:12 in work`; "" if unknown.
 
-    It is the latest line that is of no installed package, if there is one.
+    It is the latest line that is of no installed package, if there is one, and none of
+    ours.
     """
     if error is None:
         return ""
@@ -52,15 +53,12 @@ def place_of(error: BaseException | None) -> str:
         frames = list(frames_of(cause.__traceback__))
     else:
         frames = list(frames_of(first.__traceback__))
+    frames = [frame for frame in frames if not frame[0].startswith(_OURS)]
     if not frames:
         return ""
-    own = (frame for frame in reversed(frames) if not _is_installed(frame[0]))
+    own = (each for each in reversed(frames) if _INSTALLED.search(each[0]) is None)
     file, number, name = next(own, frames[-1])
     return f"{file}:{number} in {name}"
-
-
-def _is_installed(file: str) -> bool:
-    return file.startswith(_OURS) or _INSTALLED.search(file) is not None
 
 
 def _in_text(text: str) -> list[Frame]:
