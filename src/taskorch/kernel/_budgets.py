@@ -152,7 +152,8 @@ def drawn_from(kernel: KernelState, name: str) -> frozenset[str]:
 
 def reserved_by(kernel: KernelState, row: TaskRow) -> Units:
     """What the attempt of *row*, which begins, reserves."""
-    row_extra(row).spent = {}
+    extra = row_extra(row)
+    extra.spent, extra.paid = {}, extra.paid or {}
     purses = purses_of(kernel, row.bucket)
     return tuple([(pool.name, units) for pool, units in purses if units])
 
@@ -247,6 +248,7 @@ def count(kernel: KernelState, row: TaskRow, units: Units) -> None:
         return
     held, spent = dict(row.alloc), dict(units)
     extra.spent.update(dict.fromkeys(spent))
+    _pay(kernel, row, spent)
     for pool, _ in purses_of(kernel, row.bucket):
         budget, resource = _parts(kernel, pool)
         many = spent.get(resource, 0)
@@ -269,14 +271,25 @@ def settle(kernel: KernelState, row: TaskRow, alloc: Units, cause: str) -> None:
     if cause in _UNBEGUN:
         return
     reported = (row_extra(row).spent or {}) if cause in _KNOWN else {}
+    unknown: dict[str, int] = {}
     for name, units in alloc:
         if name.startswith(PURSE):
             pool = kernel.beside[name]
             budget, resource = _parts(kernel, pool)
             if resource not in reported:
+                unknown[resource] = max(units, unknown.get(resource, 0))
                 budget.spent[resource] += units
                 pool.used += units
                 kernel.spent[budget.name] = None
+    _pay(kernel, row, unknown)
+
+
+def _pay(kernel: KernelState, row: TaskRow, spent: Mapping[str, int]) -> None:
+    """Add what *row* has *spent* of the resources of its budget, for its status."""
+    paid = row_extra(row).paid
+    assert paid is not None  # noqa: S101 - its attempt has begun
+    for resource in drawn_from(kernel, row.bucket.spec.budget) & spent.keys():
+        paid[resource] = paid.get(resource, 0) + spent[resource]
 
 
 def review(kernel: KernelState, now: int) -> None:

@@ -112,6 +112,8 @@ class TaskStatus:
             since: it has, or works with, what the run before that had come to.
         rerun: The id of the latest run of the task, if this is an earlier one; or "".
         mended_by: The id of the first later run that has completed; or "".
+        spent: What its attempts count as having spent of its budget, by resource; None:
+            none has drawn on one, or nobody knows any more.
     """
 
     task_id: str
@@ -140,6 +142,7 @@ class TaskStatus:
     recovery_attempts: tuple[RecoveryAttempt, ...] = ()
     rerun: str = ""
     mended_by: str = ""
+    spent: Mapping[str, float] | None = None
 
     __repr__ = shown
 

@@ -142,6 +142,9 @@ def run(
     try:
         with orchestrator:
             watch(orchestrator, suite, place)
+            for name, amounts in suite.budgets.totals.items():
+                parent = suite.budgets.parents.get(name)
+                orchestrator.budget(name, parent=parent, **amounts)
             begun(orchestrator, suite)
             orchestrator.signals.agent_lost.connect(left)
             # What an earlier life has left begins with them.

@@ -133,6 +133,7 @@ def _task(
     retries = suite.retries
     # With a matrix, that says how often, by the kind of failure.
     retry = RetryPolicy()
+    spends = suite.budgets.resources(task.budget)
     if retries.max_retries and not suite.recovery:
         retry = RetryPolicy(
             1 + retries.max_retries,
@@ -148,8 +149,13 @@ def _task(
         priority=task.priority,
         after=after,
         resources=Resources(
-            **{n: task.resources[n] for n in task.resources if n in pools}
+            **{
+                n: task.resources[n]
+                for n in task.resources
+                if n in pools or n in spends
+            }
         ),
+        budget=task.budget,
         timeout=task.timeout,
         writes=task.writes,
         retry=retry,
