@@ -53,5 +53,5 @@ def sum_of(amounts: Iterable[Mapping[str, float] | None]) -> dict[str, float]:
 
 
 def amounts_in_words(amounts: Mapping[str, float]) -> str:
-    """Amounts of resources: `11840 tokens, 0.06 eur`."""
-    return ", ".join(f"{much:.12g} {name}" for name, much in amounts.items())
+    """Amounts of resources: `11840 tokens and 0.06 eur`."""
+    return " and ".join(f"{much:.12g} {name}" for name, much in amounts.items())

@@ -14,7 +14,7 @@ Decision: 0241.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
@@ -30,7 +30,7 @@ from taskorch._documents.forms import (
     near,
 )
 from taskorch._documents.located import Located
-from taskorch.model import Resources, has_segments, id_problem
+from taskorch.model import Resources, has_segments, id_problem, show
 
 #: What machines have, and tasks take: it comes back.
 _HELD: Final = frozenset(
@@ -168,26 +168,26 @@ class DeclaredBudgets:
         if budget is not None and budget not in self.totals:
             return
         words = tuple(names)
-        known = self.resources(budget)
-        for name, (node, _) in held.nodes.items():
-            if name not in words and name not in known:
-                self._unknown(node, path, (*words, *sorted(known)), budget, faults)
+        for node, _ in held.nodes.values():
+            problem = None if node.value in words else self.problem(node, words, budget)
+            if problem is not None:
+                faults.add(node.place, problem, path)
 
-    def _unknown(
-        self,
-        name: Located,
-        path: str,
-        words: Iterable[str],
-        budget: str | None,
-        faults: FaultList,
-    ) -> None:
-        """Note a resource that nothing has, or that only another budget has."""
-        others: list[Any] = [
-            each for each in self.totals if name.value in self.resources(each)
-        ]
+    def problem(
+        self, name: Located, names: Iterable[str], budget: str | None
+    ) -> str | None:
+        """
+        What is wrong with reserving the resource *name* of *budget*, or None.
+
+        There may be *names* of other meanings in its place.
+        """
+        known = self.resources(budget)
+        if name.value in known:
+            return None
+        others = [each for each in self.totals if name.value in self.resources(each)]
         if not others:
-            faults.unknown(name, path, words)
-            return
+            meant = near(name, (*names, *sorted(known)))
+            return f"there is no {show(name.value, 40)} here; {meant}"
         where = "it draws on none" if budget is None else f"it draws on {budget!r}"
         text = f"{name.value} is spent of budget {others[0]!r}, and {where}"
-        faults.add(name.place, f"{text}; say: budget: {others[0]}", path)
+        return f"{text}; say: budget: {others[0]}"

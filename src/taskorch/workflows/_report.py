@@ -213,7 +213,7 @@ class WorkflowReport:
         if any(task.attempts > 1 for task in self.tasks):
             text += f", {counted(attempts, 'attempt')}"
         if self.spent:
-            text += f", {amounts_in_words(self.spent)} spent"
+            text += f", spent {amounts_in_words(self.spent)}"
         if self.duration is None:
             return text
         return f"{text}, in {_time(self.duration)} ({_time(self.work)} of work)"

@@ -101,7 +101,7 @@ def headline(report: SuiteReport) -> str:
         many = counted(len(report.over_memory), "task")
         text += f"; {many} used more memory than granted ({report.over_memory[0]})"
     if report.spent:
-        text += f"; {amounts_in_words(report.spent)} spent"
+        text += f"; spent {amounts_in_words(report.spent)}"
     return f"{text}; {duration(report.seconds)} ({duration(report.work)} of work)."
 
 

@@ -252,7 +252,7 @@ class Suite:
     )
     missing: tuple[tuple[str, str], ...] = ()
     without_effect: tuple[tuple[str, str], ...] = ()
-    budgets: DeclaredBudgets = DeclaredBudgets()
+    budgets: DeclaredBudgets = attrs.field(factory=DeclaredBudgets)
 
     @property
     def title(self) -> str:

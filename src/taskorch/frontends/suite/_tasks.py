@@ -288,11 +288,9 @@ def check_budgets(
         budget = granted.get("budget", about.get("budget"))
         budgets.check_reserved(granted, words, budget, where, faults)
     none = ReadMapping({}, {}, about.place)
+    definitions: ReadMapping = about.get("task_definitions", none)
     for phase in phases:
-        entries = {
-            one.get("id"): one
-            for one in about.get("task_definitions").get(phase.kind, ())
-        }
+        entries = {one.get("id"): one for one in definitions.get(phase.kind, ())}
         for task in phase.tasks:
             entry = entries[task.id]
             parts = {

@@ -251,6 +251,13 @@ def orchestrator_of(
     return orch
 
 
+def declare_budgets(orchestrator: TaskOrchestrator, suite: Suite) -> None:
+    """Declare the budgets of *suite*: its tasks draw on them."""
+    for name, amounts in suite.budgets.totals.items():
+        parent = suite.budgets.parents.get(name, "")
+        orchestrator.budget(name, parent=parent, **amounts)
+
+
 def _recovery_of(suite: Suite) -> RecoveryHandler:
     """What follows failures: nobody is asked, and tests are run again as it says."""
     retries = suite.retries

@@ -11,10 +11,12 @@ from typing import Any, Final
 import attrs
 
 from taskorch._base.vocabulary import guess
+from taskorch._documents.forms import keys_of
+from taskorch._documents.located import FilePlace, Located
 from taskorch.frontends.workspace._config import WorkspaceConfig
 from taskorch.frontends.workspace._fields import Problem
 from taskorch.frontends.workspace._layout import WorkspaceLayout, by_numbers
-from taskorch.frontends.workspace._task_file import TaskFile, read_task_file
+from taskorch.frontends.workspace._task_file import HeldByFile, TaskFile, read_task_file
 from taskorch.kernel import find_ring
 from taskorch.model import (
     folder_of,
@@ -31,6 +33,8 @@ _SUFFIX: Final = ".md"
 _OTHER_SUFFIXES: Final = (_SUFFIX, ".markdown", ".mdown", ".mkd", ".mdx")
 #: How the names of folders may not end: files of other tasks have such names.
 _TAKEN: Final = (".json", ".log", ".pid")
+#: What `resources` of a task may name beside what is spent.
+_HELD: Final = tuple(keys_of(HeldByFile))
 #: Rings that are told at once.
 _MAX_RINGS: Final = 20
 
@@ -271,9 +275,26 @@ class Scanner:
                 who = "no agent" if task.agent is None else f"agent {task.agent!r}"
                 message = f"{who} in workspace.yaml has the capability {names}"
                 wrong.append(("capability", message))
+        wrong += _wrong_budget(config, task)
         for name, message in wrong:
             problems.append(Problem(task.path, *task.places[name], message))
         return not wrong
+
+
+def _wrong_budget(config: WorkspaceConfig, task: TaskFile) -> Iterator[tuple[str, str]]:
+    """What is wrong with what a task draws on, by the key where that stands."""
+    budgets, name = config.budgets, config.budget_of(task)
+    if name is not None and name not in budgets.totals:
+        if name == task.budget:
+            choices = ", ".join(map(repr, budgets.totals)) or "none"
+            message = f"there is no budget {name!r} in workspace.yaml, only {choices}"
+            yield "budget", message + guess(name, budgets.totals)
+        return
+    place = FilePlace(task.path, 1, 1)
+    for word in task.resources.spends:
+        problem = budgets.problem(Located(word, place), _HELD, name)
+        if problem is not None:
+            yield f"resources/{word}", f"resources: {problem}"
 
 
 def _is_no_task(entry: os.DirEntry[str]) -> bool:
