@@ -13,7 +13,7 @@ Decision: 0241.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import attrs
@@ -27,6 +27,8 @@ from taskorch._documents.forms import (
     ReadMapping,
     Text,
     field,
+    keys_of,
+    names_of,
     near,
 )
 from taskorch._documents.located import Located
@@ -155,38 +157,37 @@ class DeclaredBudgets:
     def check_reserved(
         self,
         held: ReadMapping,
-        names: Iterable[str],
+        cls: type,
         budget: str | None,
         path: str,
         faults: FaultList,
     ) -> None:
         """
-        Note what *held*, at *path*, has beside *names* that *budget* has not.
+        Note what *held*, of *cls* and at *path*, has besides that *budget* has not.
 
         A *budget* that there is not was noted.
         """
         if budget is not None and budget not in self.totals:
             return
-        words = tuple(names)
-        for node, _ in held.nodes.values():
-            problem = None if node.value in words else self.problem(node, words, budget)
+        for name, (node, _) in held.nodes.items():
+            problem = None
+            if name not in keys_of(cls):
+                problem = self.problem(node, cls, budget)
             if problem is not None:
                 faults.add(node.place, problem, path)
 
-    def problem(
-        self, name: Located, names: Iterable[str], budget: str | None
-    ) -> str | None:
+    def problem(self, name: Located, cls: type, budget: str | None) -> str | None:
         """
         What is wrong with reserving the resource *name* of *budget*, or None.
 
-        There may be *names* of other meanings in its place.
+        Beside it there may stand the names of *cls*.
         """
         known = self.resources(budget)
         if name.value in known:
             return None
         others = [each for each in self.totals if name.value in self.resources(each)]
         if not others:
-            meant = near(name, (*names, *sorted(known)))
+            meant = near(name, (*names_of(cls), *sorted(known)))
             return f"there is no {show(name.value, 40)} here; {meant}"
         where = "it draws on none" if budget is None else f"it draws on {budget!r}"
         text = f"{name.value} is spent of budget {others[0]!r}, and {where}"

@@ -623,6 +623,11 @@ def _meanings(cls: type) -> Mapping[str, str]:
     return {word: name for name, one in keys.items() for word in one.words}
 
 
+def names_of(cls: type) -> tuple[str, ...]:
+    """Names that documents of *cls* may have: the keys, and other words for them."""
+    return (*keys_of(cls), *_meanings(cls))
+
+
 @attrs.frozen
 class DocumentOf:
     """
@@ -686,7 +691,7 @@ class DocumentOf:
                 if self.others is not None:
                     self.others(name, value)
                 else:
-                    faults.unknown(name, path, (*keys, *meanings))
+                    faults.unknown(name, path, names_of(self.cls))
                 continue
             if value.value is None and self.nulls:
                 continue

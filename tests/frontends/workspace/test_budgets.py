@@ -291,7 +291,7 @@ def test_what_is_no_budget_is_refused_where_it_stands(tmp_path, settings, said):
 @pytest.mark.parametrize(
     ("head", "said"),
     [
-        ("budget: relase", "2:9: there is no budget 'relase' in workspace.yaml, only 'release', 'part'; did you mean 'release'?"),
+        ("budget: relase", "2:9: there is no budget 'relase' in workspace.yaml: release, part; did you mean 'release'?"),
         ("budget: 5", "2:9: budget: a text is needed, not 5: put it in quotes"),
         ("resources: {tokens: 0}", "2:21: resources.tokens: a number above 0 is needed, not 0"),
         ("resources: {tokens: .nan}", "2:21: resources.tokens: a number above 0 is needed, not nan"),

@@ -281,12 +281,11 @@ def check_budgets(
     """Note who draws on a budget that there is not, or on what it has not."""
     about, allocation = sections["orchestrator"], sections["resource_allocation"]
     budgets.check(about, "orchestrator", faults)
-    words = keys_of(ClassAllocation)
     for kind, granted in allocation.values.items():
         where = f"resource_allocation.{kind}"
         budgets.check(granted, where, faults)
         budget = granted.get("budget", about.get("budget"))
-        budgets.check_reserved(granted, words, budget, where, faults)
+        budgets.check_reserved(granted, ClassAllocation, budget, where, faults)
     none = ReadMapping({}, {}, about.place)
     definitions: ReadMapping = about.get("task_definitions", none)
     for phase in phases:
@@ -313,8 +312,7 @@ def _check_draws(
     own: ReadMapping | None = entry.get("resources")
     if own is not None:
         where = f"{task.id}.resources"
-        words = keys_of(HeldByTask)
-        budgets.check_reserved(own, words, task.budget, where, faults)
+        budgets.check_reserved(own, HeldByTask, task.budget, where, faults)
     if "budget" in entry.values and task.budget in budgets.totals:
         known = budgets.resources(task.budget)
         for name in task.resources.keys() - known - {*_GRANTED.values()}:

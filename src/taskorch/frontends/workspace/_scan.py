@@ -11,7 +11,6 @@ from typing import Any, Final
 import attrs
 
 from taskorch._base.vocabulary import guess
-from taskorch._documents.forms import keys_of
 from taskorch._documents.located import FilePlace, Located
 from taskorch.frontends.workspace._config import WorkspaceConfig
 from taskorch.frontends.workspace._fields import Problem
@@ -33,8 +32,6 @@ _SUFFIX: Final = ".md"
 _OTHER_SUFFIXES: Final = (_SUFFIX, ".markdown", ".mdown", ".mkd", ".mdx")
 #: How the names of folders may not end: files of other tasks have such names.
 _TAKEN: Final = (".json", ".log", ".pid")
-#: What `resources` of a task may name beside what is spent.
-_HELD: Final = tuple(keys_of(HeldByFile))
 #: Rings that are told at once.
 _MAX_RINGS: Final = 20
 
@@ -286,13 +283,13 @@ def _wrong_budget(config: WorkspaceConfig, task: TaskFile) -> Iterator[tuple[str
     budgets, name = config.budgets, config.budget_of(task)
     if name is not None and name not in budgets.totals:
         if name == task.budget:
-            choices = ", ".join(map(repr, budgets.totals)) or "none"
-            message = f"there is no budget {name!r} in workspace.yaml, only {choices}"
+            message = f"there is no budget {name!r} in workspace.yaml: "
+            message += ", ".join(budgets.totals) or "declare it under budgets"
             yield "budget", message + guess(name, budgets.totals)
         return
     place = FilePlace(task.path, 1, 1)
     for word in task.resources.spends:
-        problem = budgets.problem(Located(word, place), _HELD, name)
+        problem = budgets.problem(Located(word, place), HeldByFile, name)
         if problem is not None:
             yield f"resources/{word}", f"resources: {problem}"
 
