@@ -182,12 +182,12 @@ class DeclaredBudgets:
 
         Beside it there may stand the names of *cls*.
         """
-        known = self.resources(budget)
-        if name.value in known:
+        resources = self.resources(budget)
+        if name.value in resources:
             return None
         others = [each for each in self.totals if name.value in self.resources(each)]
         if not others:
-            meant = near(name, (*names_of(cls), *sorted(known)))
+            meant = near(name, (*names_of(cls), *sorted(resources)))
             return f"there is no {show(name.value, 40)} here; {meant}"
         where = "it draws on none" if budget is None else f"it draws on {budget!r}"
         text = f"{name.value} is spent of budget {others[0]!r}, and {where}"

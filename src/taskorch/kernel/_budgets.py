@@ -133,10 +133,10 @@ def _reserve_too(kernel: KernelState, name: str, pool: PoolRow, resource: str) -
     for holder in (*holders, *kernel.leaked.values()):
         row = holder.row if isinstance(holder, Leak) else holder
         if any(each.name == name for each in _chain(kernel, row.bucket.spec.budget)):
-            left = dict(_reserved_in(holder.alloc)).get(resource, 0)
-            if left:
-                holder.alloc = (*holder.alloc, (pool.name, left))
-                pool.used += left
+            units = dict(_reserved_in(holder.alloc)).get(resource, 0)
+            if units:
+                holder.alloc = (*holder.alloc, (pool.name, units))
+                pool.used += units
 
 
 def purses_of(kernel: KernelState, bucket: Bucket) -> tuple[tuple[PoolRow, int], ...]:

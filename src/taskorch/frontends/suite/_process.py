@@ -237,12 +237,12 @@ class SpentPipe:
     """The pipe into which a test task writes what it spends of its budget, if any."""
 
     def __init__(self, context: TaskContext) -> None:
-        told = context._told  # noqa: SLF001 - of ours
+        tell = context._told  # noqa: SLF001 - of ours
         self._spending: Spending | None = None
         #: The variable that names it.
         self.env: dict[str, str] = {}
-        if told("reserved", None) is not None:
-            self._spending = Spending(context.task_id, told)
+        if tell("reserved", None) is not None:
+            self._spending = Spending(context.task_id, tell)
             self._pipe = LinePipe(None, self._spending.take)
             self.env[SPENT_VARIABLE] = str(self._pipe.open("spent"))
 

@@ -314,8 +314,8 @@ def _check_draws(
         where = f"{task.id}.resources"
         budgets.check_reserved(own, HeldByTask, task.budget, where, faults)
     if "budget" in entry.values and task.budget in budgets.totals:
-        known = budgets.resources(task.budget)
-        for name in task.resources.keys() - known - {*_GRANTED.values()}:
+        spent = budgets.resources(task.budget)
+        for name in task.resources.keys() - spent - {*_GRANTED.values()}:
             if own is None or name not in own.values:
                 message = f"{task.id} reserves {name}, as its class does, and there is "
                 message += f"none in budget {task.budget!r}"

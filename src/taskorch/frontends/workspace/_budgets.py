@@ -28,9 +28,9 @@ def plus(*tallies: Tally) -> Tally:
     whole: dict[str, dict[str, int]] = {}
     for tally in tallies:
         for budget, amounts in tally.items():
-            kept = whole.setdefault(budget, {})
+            sums = whole.setdefault(budget, {})
             for name, units in amounts.items():
-                kept[name] = kept.get(name, 0) + units
+                sums[name] = sums.get(name, 0) + units
     return whole
 
 
@@ -65,8 +65,8 @@ def usages_of(
         parts = [part for part in budgets.totals if name in budgets.chain(part)]
         used, held = (
             {
-                what: sum(tally.get(part, {}).get(what, 0) for part in parts)
-                for what in total
+                resource: sum(tally.get(part, {}).get(resource, 0) for part in parts)
+                for resource in total
             }
             for tally in (spent, reserved)
         )
@@ -108,10 +108,10 @@ def short_of(
     asked = dict(units)
     chain = () if budget is None else tuple(budgets.chain(budget))
     for usage in usages:
-        for name, left in usage.left.items() if usage.name in chain else ():
+        for name, rest in usage.left.items() if usage.name in chain else ():
             need = asked.get(name, 0)
-            if max(1, need) > round(left * SCALE):
-                text = f"it waits for budget {usage.name}: {left:.12g} of "
+            if max(1, need) > round(rest * SCALE):
+                text = f"it waits for budget {usage.name}: {rest:.12g} of "
                 text += f"{usage.total[name]:.12g} {name} are left"
                 text += f", and it reserves {need / SCALE:.12g}" if need else ""
                 most = usage.total[name] - usage.spent[name]

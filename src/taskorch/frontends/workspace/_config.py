@@ -172,7 +172,7 @@ class WorkspaceConfig:
             what others of its worker have used, if that is less than its task says.
         grace: Seconds between asking a program to end and killing it.
         budgets: What tasks may spend.
-        budget: The budget that tasks draw on of which nothing else is said.
+        budget: The budget of tasks that name none, in phases that name none.
     """
 
     title: str = ""
@@ -265,7 +265,7 @@ class WorkspaceEntry:
         limits: Limits of tasks.
         grace: The time between SIGTERM and SIGKILL.
         budgets: What tasks may spend, by name of a budget.
-        budget: The budget that tasks draw on of which nothing else is said.
+        budget: The budget of tasks that name none, in phases that name none.
     """
 
     title: str = field(LINE)

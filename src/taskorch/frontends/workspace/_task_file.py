@@ -203,7 +203,8 @@ def read_task_file(
 
 def _places_of(entry: ReadMapping) -> dict[str, Place]:
     """Where the fields of a head stand, and the items of those that have some."""
-    places = dict.fromkeys(("resources", "agent", "capability", "budget"), (2, 1))
+    names = "resources", "agent", "capability", "budget"
+    places: dict[str, Place] = dict.fromkeys(names, (2, 1))
     for name, (_, node) in entry.nodes.items():
         places[name] = node.place.line, node.place.column
         if isinstance(node.value, dict):
