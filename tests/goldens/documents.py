@@ -280,6 +280,13 @@ def _kinds(folder: Path) -> Iterator[Kind]:
             "agent_pool: {scale_up_threshold: 0.2, scale_down_threshold: 0.3}",
             "templates: {a: {}, b: {pytest: [], command: [x]}, c: {pytest: ['{nam}']}}",
             "templates: {a: {command: ['x{arguments}'], results: x.txt, pythn: x}}",
+            "budgets: {a: {}, b: {total: {}}, c: {total: {cpu: 1, t: 0, u: .nan, v: -1, w: x}}, d/e: 1}",
+            "budgets: {a: {total: {t: 1}, parent: b}, c: {total: {t: 1}, parent: d}, d: {total: {t: 1}, parent: c}}",
+            "budgets: {a: {total: {t: 1}}}\norchestrator: {budget: b}\nresource_allocation: {unit_tests: {t: 1, budget: c}, e: {tt: 1}}",
+            (
+                "budgets: {a: {total: {t: 1}}}\norchestrator: {task_definitions: {unit_tests: "
+                "[{id: A, resources: {t: 1}}, {id: B, budget: a, resources: {u: 1, cpus: 1}}, {id: C, budget: b}]}}"
+            ),
             "orchestrator: {task_definitions: {unit_tests: [{id: A, dependencies: [B, A]}, {id: A}]}}",
             "orchestrator: {task_definitions: {unit_tests: [{id: A, subtasks: [A, {name: x}, 1], shards: 2}]}}",
         ),
@@ -293,6 +300,7 @@ def _kinds(folder: Path) -> Iterator[Kind]:
             "folders: {tasks: x, workspace: x}\nagents: {a/b: {command: x}, c: {}}",
             'agent: "it\'s"',
             'agents: {c: {command: "it\'s"}, d: {command: []}}',
+            "budgets: {a: {total: {agents: 1, t: 0}}, b: {total: {t: 1}, parent: c}}\nbudget: d\nphases: {x: {budget: e}}",
         ),
     )
     yield Kind(
@@ -302,6 +310,8 @@ def _kinds(folder: Path) -> Iterator[Kind]:
         (
             *("[]\n", "1\n", "timeout: 90 minutes\n", "Depends-On: a/two\n"),
             "resources: {cpu: 1, cpus: 2, memory_gb: x}\n",
+            "resources: {tokens: 1, memory_mbb: 1}\nbudget: release\n",
+            "resources: {tokens: .nan, eur: x}\nbudget: 5\n",
             "deps: [a/two]\ncmd: x\nmax_attempts: 3\nwhatever: it is\n",
             "inputs: [a/two/data.json, a/two/data.json, /x, ../x, x/, 'a\\tb']\n",
             "dependencies: [a/tow, b/one]\nagent: reviewr\npriority: hihg\n",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.integration.tools import PATIENCE, eventually
 
-from taskorch import Task, TaskOrchestrator, current_context
+from taskorch import RetryPolicy, Task, TaskOrchestrator, Workflow, current_context
 from taskorch.errors import TaskorchError, WouldBlockError
 
 ROOT = Path(__file__).parents[2]
@@ -169,7 +169,7 @@ def test_many_programs_that_end_as_they_like_never_count_less(orch):
 
 LIFE = """
 import os, signal, sys
-from taskorch import Task, TaskOrchestrator, current_context
+from taskorch import RetryPolicy, Task, TaskOrchestrator, Workflow, current_context
 
 def work(life):
     current_context().spent(tokens=50)
@@ -217,3 +217,57 @@ def test_coroutines_wait_for_it_by_await(tmp_path):
         with pytest.raises(WouldBlockError):
             orch.submit(by_blocking).result(PATIENCE)
         assert budget.usage.spent["tokens"] == 3
+
+
+def test_a_result_from_the_cache_has_spent_nothing(orch):
+    """Whoever makes it has, in threads, coroutines and processes."""
+
+    async def in_loop(page):
+        await current_context().aio.spent(tokens=3)
+        return page
+
+    budget = orch.budget("release", tokens=100)
+    options = {"cache": True, "budget": "release", "resources": {"tokens": 20}}
+    for number, task in enumerate(
+        (
+            Task.call(_cached, 7, **options),
+            Task.call(in_loop, 7, **options),
+            Task.call(_cached, 8, executor="process", **options),
+        ),
+        1,
+    ):
+        for _ in range(3):
+            handle = orch.submit_task(task)
+            handle.result(PATIENCE)
+            eventually(lambda n=number: budget.usage.spent["tokens"] == 3 * n)
+        assert budget.usage.reserved["tokens"] == 0
+        assert orch.get_task_status(handle.task_id).spent == {"tokens": 0}
+
+
+def _cached(page):
+    current_context().spent(tokens=3)
+    return page
+
+
+def test_a_task_and_a_run_say_what_all_attempts_have_spent(orch):
+    orch.budget("release", tokens=1_000, eur=5)
+    script = said(tokens=5) + "exit 3"
+    task = program(script, id="a", budget="release", retry=RetryPolicy(2, base=0.001))
+    with pytest.raises(TaskorchError):
+        orch.submit_task(task).result(PATIENCE)
+    assert orch.get_task_status("a").spent == {"tokens": 10}
+    assert orch.get_task_status("a").to_dict()["spent"] == {"tokens": 10}
+    workflow = Workflow("w")
+    workflow.program(
+        ["true"], id="b", budget="release", resources={"tokens": 7, "eur": 0.5}
+    )
+    workflow.program(["true"], id="c")
+    run = orch.workflows.start(workflow)
+    run.result(PATIENCE)
+    report = run.report()
+    spent = {task.name: task.spent for task in report.tasks}
+    assert spent == {"b": {"tokens": 7, "eur": 0.5}, "c": None}
+    assert report.spent == {"tokens": 7, "eur": 0.5}
+    assert "spent 0.5 eur and 7 tokens" in str(report)
+    orch.rerun_task(f"{run.workflow_id}/b").result(PATIENCE)
+    assert run.report().spent == {"tokens": 14, "eur": 1}

@@ -430,3 +430,18 @@ def test_who_keeps_a_task_out_is_who_does_not_give_back(machine):
     buckets = [machine.row(task_id).bucket for task_id in "bc"]
     assert [is_kept_out(kernel, each, reserved) for each in buckets] == [True, False]
     assert [is_kept_out(kernel, each, {}) for each in buckets] == [False, False]
+
+
+def test_what_comes_to_a_part_is_reserved_by_who_runs(machine):
+    """As of the whole, less what it has said; a life that reads a snapshot agrees."""
+    budget(machine, "release", eur=100)
+    budget(machine, "part", parent="release", tokens=50)
+    spends = Resources(tokens=5, eur=30).units
+    machine.submit("a", budget="part", spends=spends)
+    spend(machine, "a", eur=10)
+    budget(machine, "part", eur=40)
+    assert state(machine, "part", "eur") == (0, 20)
+    assert machine.submit("b", budget="part", spends=spends) == []
+    machine.end("a")
+    assert state(machine, "part", "eur") == (0, 30)
+    assert state(machine, what="eur") == (10, 30)

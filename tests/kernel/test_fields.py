@@ -46,7 +46,7 @@ UNCHECKED = {
         TaskRow: ready_ns started_ns ended_ns attempt reason
         RowExtra: past first_roots suspending charged crashes error failure_class usage
             failed_on first_ns last_delay_ns permitted stop stop_reason left_ns limit_ns
-            timer resume_ns spent
+            timer resume_ns spent paid
         BudgetRow: declared is_low asked is_open
         Terms: reminded remind_at_ns votes
         AgentRow: draining breakers ends falls completed failed records

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -40,3 +41,17 @@ def _both(whole: int, name: str, rest: int, below: str) -> str:
 def moment(at: float) -> str:
     """The moment *at*, in seconds since the epoch, for people."""
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def sum_of(amounts: Iterable[Mapping[str, float] | None]) -> dict[str, float]:
+    """Amounts of resources together; to the millionth, as they are kept."""
+    whole: dict[str, int] = {}
+    for each in amounts:
+        for name, much in (each or {}).items():
+            whole[name] = whole.get(name, 0) + round(much * 1e6)
+    return {name: units / 1e6 for name, units in whole.items()}
+
+
+def amounts_in_words(amounts: Mapping[str, float]) -> str:
+    """Amounts of resources: `11840 tokens and 0.06 eur`."""
+    return " and ".join(f"{much:.12g} {name}" for name, much in amounts.items())

@@ -8,6 +8,7 @@ them, whose fields have forms.
 - `yaml_text`: YAML 1.2, the part of it that is JSON in other letters.
 - `forms`: what a value may be: how it is read, its schema, its line on the page of
   keys.
+- `budgets`: what documents declare of budgets, and what tasks draw on.
 - `patterns`: regular expressions of users, in bounded time.
 
 Decisions: 0076, 0129, 0196, 0203.

@@ -623,6 +623,11 @@ def _meanings(cls: type) -> Mapping[str, str]:
     return {word: name for name, one in keys.items() for word in one.words}
 
 
+def names_of(cls: type) -> tuple[str, ...]:
+    """Names that documents of *cls* may have: the keys, and other words for them."""
+    return (*keys_of(cls), *_meanings(cls))
+
+
 @attrs.frozen
 class DocumentOf:
     """
@@ -642,6 +647,7 @@ class DocumentOf:
     nulls: bool = False
     others: Callable[[Located, Located], None] | None = None
     is_one: bool = False
+    rest: ValueForm | None = None
     needs: str = "a mapping"
 
     def read(self, node: Located, path: str, faults: FaultList) -> Any:
@@ -661,7 +667,10 @@ class DocumentOf:
             return WRONG
         try:
             return self.make(
-                **{keys[name].field: value for name, value in entry.values.items()}
+                **{
+                    keys[name].field if name in keys else name: value
+                    for name, value in entry.values.items()
+                }
             )
         except (TypeError, ValueError) as error:
             return faults.raised(error, node.place, path)
@@ -678,16 +687,17 @@ class DocumentOf:
         nodes: dict[str, tuple[Located, Located]] = {}
         for name, value in node.value.values():
             meaning = str(meanings.get(name.value, name.value))
-            if meaning not in keys:
+            if meaning not in keys and self.rest is None:
                 if self.others is not None:
                     self.others(name, value)
                 else:
-                    faults.unknown(name, path, (*keys, *meanings))
+                    faults.unknown(name, path, names_of(self.cls))
                 continue
             if value.value is None and self.nulls:
                 continue
             inner = f"{path}.{name.value}" if path else name.value
-            parsed = keys[meaning].form.read(value, inner, faults)
+            form = keys[meaning].form if meaning in keys else self.rest
+            parsed = WRONG if form is None else form.read(value, inner, faults)
             if meaning in nodes and values.get(meaning, WRONG) != parsed:
                 other, before = nodes[meaning]
                 faults.disagree(f"{inner} ({other.value})", before, value)
@@ -717,7 +727,8 @@ class DocumentOf:
             schema["required"] = needed
         if self.is_one:
             schema |= {"minProperties": 1, "maxProperties": 1}
-        return {**schema, "additionalProperties": False}
+        others: Any = False if self.rest is None else self.rest.schema()
+        return {**schema, "additionalProperties": others}
 
 
 @attrs.frozen
@@ -728,19 +739,21 @@ class AnyNames:
     Attributes:
         form: What each value may be.
         check: What a name must hold; it raises an error of ours if it does not.
+        least: So many names, or more.
         plain: Whether it is read as a dict, and not as a `ReadMapping`.
     """
 
     form: ValueForm
     check: Callable[[str], Any] | None = None
+    least: int = 0
     plain: bool = False
     needs: str = "a mapping"
 
     def read(self, node: Located, path: str, faults: FaultList) -> Any:
-        if not isinstance(node.value, dict) and node.value is not None:
+        nodes = {} if node.value is None else node.value
+        if not isinstance(nodes, dict) or len(nodes) < self.least:
             return faults.wrong(node, path, self.needs)
         values: dict[str, Any] = {}
-        nodes = node.value or {}
         for name, (place, value) in nodes.items():
             inner = f"{path}.{name}" if path else name
             if not isinstance(place.value, str):
@@ -758,7 +771,8 @@ class AnyNames:
         return values if self.plain else ReadMapping(values, nodes, node.place)
 
     def schema(self) -> Schema:
-        return {"type": "object", "additionalProperties": self.form.schema()}
+        schema = {"type": "object", "additionalProperties": self.form.schema()}
+        return schema | ({"minProperties": self.least} if self.least else {})
 
 
 @attrs.frozen

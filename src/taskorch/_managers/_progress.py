@@ -25,7 +25,13 @@ from taskorch.model import (
     without_run,
 )
 from taskorch.model._made_for import PARAMETERS
-from taskorch.runtime import Staleness, give_error, is_skipped, may_run_without
+from taskorch.runtime import (
+    Staleness,
+    give_error,
+    is_skipped,
+    may_run_without,
+    spent_by,
+)
 from taskorch.workflows import PhaseReport, TaskReport, Verdict, WorkflowReport
 from taskorch.workflows._graph import longest_path, order
 from taskorch.workflows._phases import approval_of, gate_of
@@ -373,6 +379,7 @@ def _task(
         text,
         tuple((without_run(i) if run_of(i) == run_id else i) for i in roots_of(work)),
         place_of(error),
+        spent=spent_by(rows),
     )
 
 

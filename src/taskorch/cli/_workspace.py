@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import sys
 import time
@@ -12,8 +13,10 @@ from typing import Final
 from taskorch._base.visible import counted
 from taskorch.cli import FAILED, OK
 from taskorch.cli._terminal import on_signals
+from taskorch.errors import UsageError
 from taskorch.frontends.workspace import Workspace
 from taskorch.frontends.workspace._config import FILE
+from taskorch.model import show
 
 _CLEAR: Final = "\x1b[H\x1b[2J"
 
@@ -33,6 +36,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             )
         if name == "approve":
             command.add_argument("phase", metavar="PHASE", help="such as 02-planning")
+        if name == "raise-budget":
+            command.add_argument(
+                "name", metavar="NAME", help="as workspace.yaml has it"
+            )
+            command.add_argument(
+                "totals",
+                metavar="TOTALS",
+                help="amounts: '{\"tokens\": 5000}'",
+            )
         command.add_argument(
             "dir",
             metavar="DIR",
@@ -53,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     approve = add("approve", _approve, "approve a phase, so that the next may begin")
     approve.add_argument("--by", metavar="NAME", required=True, help="who approves it")
     approve.add_argument("--note", metavar="TEXT", default="", help="kept with it")
+    add("raise-budget", _raise_budget, "set how much there is of a budget")
     add("lint", _lint, "show what is wrong with the task files")
     add("init", _init, "make a workspace: a template, settings, and two scripts")
 
@@ -159,6 +172,18 @@ def _approve(args: argparse.Namespace) -> int:
     workspace = Workspace(args.dir)
     was = "" if workspace.approve(args.phase, by=args.by, note=args.note) else " before"
     print(f"{args.phase} was approved{was}: taskorch workspace run goes on")
+    return OK
+
+
+def _raise_budget(args: argparse.Namespace) -> int:
+    try:
+        totals = json.loads(args.totals)
+    except ValueError:
+        totals = None
+    if not isinstance(totals, dict):
+        msg = f"totals: amounts as JSON are needed, not {show(args.totals)}"
+        raise UsageError(msg, hint='{"tokens": 300000}')
+    print(f"Budget {Workspace(args.dir).raise_budget(args.name, totals)}")
     return OK
 
 

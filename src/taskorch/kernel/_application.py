@@ -450,7 +450,8 @@ def complete(
     if row.links is not None:
         row.links.parents = ()
         _dependencies.release(kernel, row, now)
-    if extra.past is None and not (extra.priority or extra.rerun_of):
+    is_told = extra.priority or extra.rerun_of or extra.paid is not None
+    if extra.past is None and not is_told:
         # They were there for a timeout, a date or the like: nobody asks for it now.
         row.extra = None
     _finish(kernel, row)

@@ -28,6 +28,7 @@ from taskorch.kernel._rows import (
     PURSE,
     Bucket,
     BudgetRow,
+    Leak,
     Place,
     PoolRow,
     Shortage,
@@ -101,6 +102,7 @@ def _apply(
     is_open: bool,
     declared: Units,
 ) -> None:
+    is_new = name not in kernel.budgets
     row = kernel.budgets.setdefault(name, BudgetRow(name, parent))
     row.declared, is_same = declared, totals == totals_of(row)
     for resource, total in totals:
@@ -109,6 +111,8 @@ def _apply(
             path = f"{PURSE}{name}:{resource}"
             pool = row.pools[resource] = kernel.beside[path] = PoolRow(path, total)
             row.spent[resource] = 0
+            if not is_new:
+                _reserve_too(kernel, name, pool, resource)
             # What its tasks reserve, is to be found out anew.
             for bucket in kernel.buckets.values():
                 bucket.purses = None
@@ -121,6 +125,18 @@ def _apply(
             for bucket in list(place.members):
                 if bucket.parked is not None and place in bucket.parked:
                     _queue.reopen(kernel, bucket)
+
+
+def _reserve_too(kernel: KernelState, name: str, pool: PoolRow, resource: str) -> None:
+    """What attempts have reserved of the whole is reserved of its part, too."""
+    holders: list[TaskRow | Leak] = [row for row in kernel.tasks.values() if row.alloc]
+    for holder in (*holders, *kernel.leaked.values()):
+        row = holder.row if isinstance(holder, Leak) else holder
+        if any(each.name == name for each in _chain(kernel, row.bucket.spec.budget)):
+            units = dict(_reserved_in(holder.alloc)).get(resource, 0)
+            if units:
+                holder.alloc = (*holder.alloc, (pool.name, units))
+                pool.used += units
 
 
 def purses_of(kernel: KernelState, bucket: Bucket) -> tuple[tuple[PoolRow, int], ...]:
@@ -152,7 +168,8 @@ def drawn_from(kernel: KernelState, name: str) -> frozenset[str]:
 
 def reserved_by(kernel: KernelState, row: TaskRow) -> Units:
     """What the attempt of *row*, which begins, reserves."""
-    row_extra(row).spent = {}
+    extra = row_extra(row)
+    extra.spent, extra.paid = {}, extra.paid or {}
     purses = purses_of(kernel, row.bucket)
     return tuple([(pool.name, units) for pool, units in purses if units])
 
@@ -161,8 +178,13 @@ def reserved_of(row: TaskRow) -> Units | None:
     """What the attempt of *row* has still reserved; None: it draws on no budget."""
     if not row.bucket.spec.budget:
         return None
+    return _reserved_in(row.alloc)
+
+
+def _reserved_in(alloc: Units) -> Units:
+    """What is reserved of budgets by who holds *alloc*."""
     reserved: dict[str, int] = {}
-    for name, units in row.alloc:
+    for name, units in alloc:
         if name.startswith(PURSE):
             resource = _names_of(name)[1]
             reserved[resource] = max(units, reserved.get(resource, 0))
@@ -247,6 +269,7 @@ def count(kernel: KernelState, row: TaskRow, units: Units) -> None:
         return
     held, spent = dict(row.alloc), dict(units)
     extra.spent.update(dict.fromkeys(spent))
+    _pay(row, spent)
     for pool, _ in purses_of(kernel, row.bucket):
         budget, resource = _parts(kernel, pool)
         many = spent.get(resource, 0)
@@ -269,14 +292,29 @@ def settle(kernel: KernelState, row: TaskRow, alloc: Units, cause: str) -> None:
     if cause in _UNBEGUN:
         return
     reported = (row_extra(row).spent or {}) if cause in _KNOWN else {}
+    unknown: dict[str, int] = {}
     for name, units in alloc:
         if name.startswith(PURSE):
             pool = kernel.beside[name]
             budget, resource = _parts(kernel, pool)
             if resource not in reported:
+                unknown[resource] = max(units, unknown.get(resource, 0))
                 budget.spent[resource] += units
                 pool.used += units
                 kernel.spent[budget.name] = None
+    _pay(row, unknown)
+
+
+def _pay(row: TaskRow, spent: Mapping[str, int]) -> None:
+    """
+    Add what *row* has *spent*, for its status.
+
+    What its budget has not is added, too: it may come to have that.
+    """
+    paid = row_extra(row).paid
+    assert paid is not None  # noqa: S101 - its attempt has begun
+    for resource, units in spent.items():
+        paid[resource] = paid.get(resource, 0) + units
 
 
 def review(kernel: KernelState, now: int) -> None:

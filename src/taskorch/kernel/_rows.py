@@ -307,6 +307,7 @@ class RowExtra:
         "last_delay_ns",
         "left_ns",
         "limit_ns",
+        "paid",
         "past",
         "permitted",
         "priority",
@@ -392,6 +393,9 @@ class RowExtra:
         #: Of which resources its latest attempt has said what it has spent of a budget;
         #: None: it draws on none.
         self.spent: dict[str, None] | None = None
+        #: Of each resource, what all its attempts have said to have spent, and what of
+        #: a budget counts as spent since nobody knows; None: none drew on one.
+        self.paid: dict[str, int] | None = None
         #: Of whose share what its attempt holds is; None: owners do not share, or it
         #: holds nothing. Checked: `check_shares`.
         self.share: Share | None = None

@@ -114,6 +114,8 @@ class TaskStatus:
         mended_by: The id of the first later run that has completed; or "".
         units: The names of the units that it holds now, by resource: of `agent_id`, if
             the capacity of that names units, and else of the pool.
+        spent: What its attempts count as having spent of its budget, by resource; None:
+            none has drawn on one, or nobody knows any more.
     """
 
     task_id: str
@@ -143,6 +145,7 @@ class TaskStatus:
     rerun: str = ""
     mended_by: str = ""
     units: Mapping[str, tuple[str, ...]] = ReadOnly({})
+    spent: Mapping[str, float] | None = None
 
     __repr__ = shown
 

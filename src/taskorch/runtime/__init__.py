@@ -97,6 +97,7 @@ from taskorch.runtime._questions import vote as vote
 from taskorch.runtime._questions import why_unsure as why_unsure
 from taskorch.runtime._reports import look_for_meters as look_for_meters
 from taskorch.runtime._reports import since_when as since_when
+from taskorch.runtime._reports import spent_by as spent_by
 from taskorch.runtime._reports import status_of as status_of
 from taskorch.runtime._reports import totals as totals
 from taskorch.runtime._runtime import Runtime as Runtime

@@ -32,7 +32,7 @@ from taskorch.errors import (
 from taskorch.events import Fact, TaskSubmitted
 from taskorch.executors._remote import HERE
 from taskorch.executors._threads import Worker
-from taskorch.kernel import TaskRow, names_of, without_quotas
+from taskorch.kernel import TaskRow, names_of, reserved_of, without_quotas
 from taskorch.model import (
     Missing,
     Program,
@@ -538,6 +538,14 @@ class AttemptContext:
         self._rt.spend(self._work, self.attempt, units)
         if committer is not None:
             committer.wait_kept_unless(committer.last, lambda: self.cancelled)
+
+    def _told(self, what: str, value: Any) -> Any:
+        """As `Attempt.told` of `"spending"` and `"reserved"`, for handlers of ours."""
+        if what == "spending":
+            self._spend_units(value)
+            return None
+        with self._rt.lock:
+            return reserved_of(self._row)
 
     def remote(self) -> RemoteContext:
         """A copy for another process."""

@@ -303,7 +303,9 @@ class Recollection:
                 work._after = event.after
                 if event.trace is not None:
                     extra_of(work).trace = event.trace
-                bucket = Bucket(Spec(event.type, owner=event.owner), TypeRow())
+                bucket = Bucket(
+                    Spec(event.type, owner=event.owner, budget=event.budget), TypeRow()
+                )
                 row = TaskRow(event.task_id, 0, bucket, work, event.at_ns)
                 row.run = run_by(event.task_id, event.run)
                 work._row = row

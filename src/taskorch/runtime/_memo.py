@@ -42,7 +42,7 @@ from taskorch._base.building import called_in
 from taskorch._base.limits import NS
 from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError, UnknownTaskError
-from taskorch.kernel import Kernel, TaskRow
+from taskorch.kernel import Kernel, TaskRow, reserved_of
 from taskorch.model import Cache, Missing, TaskState, show, stem_of
 from taskorch.runtime._translation import is_coroutine_function
 from taskorch.runtime._work import Work
@@ -966,14 +966,16 @@ class Memo:
         Raises:
             Exception: What *fn* raises, or InvalidTaskError: see `key_of`.
         """
-        key = self._key(row, work, fn, args, kwargs)
+        key, number = self._key(row, work, fn, args, kwargs), row.attempt
         while True:
             found = self.look(row, work, key)
             if found is None:
                 return fn(*args, **kwargs)
             # If it fails, or its result is gone by now, somebody makes it.
             with suppress(Exception):
-                return found.work.result()  # type: ignore[attr-defined]
+                value = found.work.result()  # type: ignore[attr-defined]
+                self._spend_nothing(row, number)
+                return value
             if not found.is_running:
                 return fn(*args, **kwargs)
 
@@ -986,13 +988,15 @@ class Memo:
         kwargs: Mapping[str, Any],
     ) -> Any:
         """As `call`, on a loop."""
-        key = self._key(row, work, fn, args, kwargs)
+        key, number = self._key(row, work, fn, args, kwargs), row.attempt
         while True:
             found = self.look(row, work, key)
             if found is None:
                 return await fn(*args, **kwargs)
             with suppress(Exception):
-                return await found.work  # type: ignore[misc]
+                value = await found.work  # type: ignore[misc]
+                self._spend_nothing(row, number)
+                return value
             if not found.is_running:
                 return await fn(*args, **kwargs)
 
@@ -1009,7 +1013,10 @@ class Memo:
         if elsewhere:
             key = self._key(row, work, fn, args, kwargs)
             found = self.look(row, work, key, joins=False)
-            return called if found is None else (_same, (found.work._value,), {})
+            if found is None:
+                return called
+            self._spend_nothing(row, row.attempt)
+            return _same, (found.work._value,), {}
         if is_coroutine_function(fn):
             return self.call_async, (row, work, fn, args, kwargs), {}
         return self.call, (row, work, fn, args, kwargs), {}
@@ -1029,6 +1036,18 @@ class Memo:
             # A handler: of what it is given, the payload makes the difference.
             return _key_of_handler(task.type, task.cache, fn, task.payload)
         return key_of(row.bucket.spec.type, task.cache, fn, args, kwargs)
+
+    def _spend_nothing(self, row: TaskRow, attempt: int) -> None:
+        """An attempt that has the result of another task has spent nothing."""
+        if not row.bucket.spec.budget:
+            return
+
+        def change(kernel: Kernel, now: int) -> None:
+            nothing = tuple([(name, 0) for name, _ in reserved_of(row) or ()])
+            if nothing:
+                kernel.spend(row, attempt, nothing, now)
+
+        self._step(change, keep=False)
 
     def look(
         self, row: TaskRow, work: Work, key: Key, *, joins: bool = True

@@ -275,7 +275,24 @@ def status_of(
         rerun=rerun,
         mended_by=mended_by,
         units=ReadOnly(dict(names_of(runtime.kernel, row.alloc))),
+        spent=spent_by([row]),
     )
+
+
+def spent_by(rows: Iterable[TaskRow]) -> Mapping[str, float] | None:
+    """What the runs of a task have spent of budgets; None: nothing is known of that."""
+    spent: dict[str, int] | None = None
+    for row in rows:
+        if row.extra is None or row.extra.paid is None:
+            if row.bucket.spec.budget and row.attempt:
+                return None
+            continue
+        spent = spent or {}
+        for name, units in row.extra.paid.items():
+            spent[name] = spent.get(name, 0) + units
+    if spent is None:
+        return None
+    return ReadOnly({name: units / 1e6 for name, units in spent.items()})
 
 
 def _later(runtime: Runtime, task_id: str) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch._base.visible import counted, visible
-from taskorch._base.words import duration, moment
+from taskorch._base.words import amounts_in_words, duration, moment, sum_of
 from taskorch.model import TaskState
 from taskorch.workflows._status import listed
 
@@ -88,6 +88,8 @@ class TaskReport:
         where: The line that failed, as in `flow.py:12 in work`; "" if nobody knows.
         stale: Whether it has what one that it depends on had come to before that was
             run again: see `TaskStatus.stale`.
+        spent: What the attempts of all its runs count as having spent of its budget, by
+            resource; None: none has drawn on one, or nobody knows any more.
     """
 
     name: str
@@ -104,6 +106,7 @@ class TaskReport:
     root_causes: tuple[str, ...] = ()
     where: str = ""
     stale: bool = False
+    spent: Mapping[str, float] | None = None
 
 
 @attrs.frozen
@@ -145,6 +148,11 @@ class WorkflowReport:
     def stale(self) -> tuple[TaskReport, ...]:
         """The tasks that have what was so before another was run again."""
         return tuple(task for task in self.tasks if task.stale)
+
+    @property
+    def spent(self) -> Mapping[str, float]:
+        """What its tasks have spent of budgets in all, as far as anybody knows."""
+        return sum_of(task.spent for task in self.tasks)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values, which JSON can say."""
@@ -204,6 +212,8 @@ class WorkflowReport:
         # One each is what is expected, and goes without saying.
         if any(task.attempts > 1 for task in self.tasks):
             text += f", {counted(attempts, 'attempt')}"
+        if self.spent:
+            text += f", spent {amounts_in_words(self.spent)}"
         if self.duration is None:
             return text
         return f"{text}, in {_time(self.duration)} ({_time(self.work)} of work)"

@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 from tests.frontends.workspace.tools import write
 
+from taskorch._documents.budgets import DeclaredBudgets
 from taskorch.frontends.workspace import Workspace, _claims
 from taskorch.frontends.workspace._claims import (
     Claims,
@@ -42,7 +43,7 @@ def claims(tmp_path):
     made = []
 
     def make() -> Claims:
-        one = Claims(WorkspaceLayout(tmp_path))
+        one = Claims(WorkspaceLayout(tmp_path), DeclaredBudgets())
         one.open()
         made.append(one)
         return one
@@ -296,7 +297,7 @@ def test_nobody_is_blocked_who_runs_or_has_ended(claims):
 
 
 def _claim_all(root, count, start, won):
-    one = Claims(WorkspaceLayout(root))
+    one = Claims(WorkspaceLayout(root), DeclaredBudgets())
     one.open()
     start.wait(PATIENCE)
     names = [f"a/{n}" for n in range(count)]

@@ -11,7 +11,7 @@ import signal
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -186,14 +186,21 @@ class _Holding:
 
 def spending_of(attempt: Attempt) -> Spending | None:
     """What hears what the program of an attempt has spent; None: of no budget."""
-    return None if attempt.told("reserved", None) is None else Spending(attempt)
+    if attempt.told("reserved", None) is None:
+        return None
+    return Spending(attempt.task_id, attempt.told)
 
 
 class Spending:
-    """Hears from a program what it has spent, and tells its attempt."""
+    """
+    Hears from the program of a task what it has spent.
 
-    def __init__(self, attempt: Attempt) -> None:
-        self._attempt = attempt
+    *tell* tells its attempt: see `Attempt.told`.
+    """
+
+    def __init__(self, task_id: str, tell: Callable[[str, Any], Any]) -> None:
+        self._task_id = task_id
+        self._told = tell
 
     def take(self, lines: list[bytes]) -> None:
         """Take *lines* of JSON, each with amounts by resource."""
@@ -206,7 +213,7 @@ class Spending:
                 _log.warning(
                     "task %s wrote into %s what is no JSON of amounts, such as "
                     '{"tokens": 1840}, so all that it has reserved counts as spent: %s',
-                    *(self._attempt.task_id, SPENT_VARIABLE, show(line[:_MAX_LINE])),
+                    *(self._task_id, SPENT_VARIABLE, show(line[:_MAX_LINE])),
                 )
                 self._tell(amounts)
                 amounts = {}
@@ -215,12 +222,12 @@ class Spending:
 
     def take_rest(self) -> None:
         """Nobody knows what it has spent: that counts as all that it has reserved."""
-        self._tell(dict(self._attempt.told("reserved", None) or ()))
+        self._tell(dict(self._told("reserved", None) or ()))
 
     def _tell(self, amounts: Mapping[str, int]) -> None:
         try:
             if amounts:
-                self._attempt.told("spending", tuple(sorted(amounts.items())))
+                self._told("spending", tuple(sorted(amounts.items())))
         except NotRunningError as error:
             _log.warning("taskorch: %s", error)
 

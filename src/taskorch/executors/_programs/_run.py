@@ -110,15 +110,16 @@ class LinePipe:
     """
     A pipe that a program writes lines into; all is for the supervisor's thread.
 
-    *on_lines* is given the lines that have come.
+    *on_lines* is given the lines that have come. Without a *loop*, these are what has
+    come when it is read.
     """
 
     def __init__(
         self,
-        loop: Loop,
+        loop: Loop | None,
         on_lines: Callable[[list[bytes]], object],
         *,
-        safe: Callable[[Action], Action],
+        safe: Callable[[Action], Action] = lambda action: action,
     ) -> None:
         self._loop = loop
         self._on_lines = on_lines
@@ -141,14 +142,16 @@ class LinePipe:
         for way in (os.O_RDONLY, os.O_WRONLY):
             flags = way | os.O_NONBLOCK | os.O_CLOEXEC
             self._fds.append(os.open(folder / name, flags))
-        self._loop.watch(self._fds[0], self._safe(self.read))
+        if self._loop is not None:
+            self._loop.watch(self._fds[0], self._safe(self.read))
         return folder / name
 
     def close(self) -> None:
         """Remove it with its folder, if it is there."""
         fds, self._fds = self._fds, []
         for fd in fds:
-            self._loop.unwatch(fd)
+            if self._loop is not None:
+                self._loop.unwatch(fd)
             os.close(fd)
         folder, self._folder = self._folder, None
         if folder is not None:

@@ -30,6 +30,7 @@ from taskorch.errors import (
     TaskFailure,
     UnknownTaskError,
 )
+from taskorch.executors._programs._attempts import spending_of
 from taskorch.frontends.suite._attempt import (
     AttemptInfo,
     SuiteAttempt,
@@ -286,6 +287,10 @@ class _Given:
             raise self._not_shared(str(error or "it has run no program"))
         event = _last_event(result.stdout_tail, self._mark)
         if event is not None:
+            spending = spending_of(self._attempt)
+            if spending is not None and event["exit_code"] < 0:
+                # Its program has ended as it should, and the task was cut off.
+                spending.take_rest()
             return self._made.end(event)
         if result.exit_code < 0:
             number = -result.exit_code

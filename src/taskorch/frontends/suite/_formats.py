@@ -11,7 +11,7 @@ from typing import Any, Final
 from xml.etree import ElementTree as ET
 
 from taskorch._base.visible import counted, visible
-from taskorch._base.words import duration, moment
+from taskorch._base.words import amounts_in_words, duration, moment
 from taskorch.frontends.suite._report import Slice, SuiteReport, TaskPart
 from taskorch.frontends.suite._results import BAD
 from taskorch.workflows._report import cell
@@ -100,6 +100,8 @@ def headline(report: SuiteReport) -> str:
     if report.over_memory:
         many = counted(len(report.over_memory), "task")
         text += f"; {many} used more memory than granted ({report.over_memory[0]})"
+    if report.spent:
+        text += f"; spent {amounts_in_words(report.spent)}"
     return f"{text}; {duration(report.seconds)} ({duration(report.work)} of work)."
 
 
@@ -158,6 +160,9 @@ def _markdown_lines(report: SuiteReport) -> Iterator[str]:
     if report.over_memory:
         yield from ("", "## Used more memory than was granted", "")
         yield from (f"- {_plain(one)}" for one in report.over_memory)
+    if report.spent_lines:
+        yield from ("", "## Spent of budgets", "")
+        yield from (f"- {_plain(one)}" for one in report.spent_lines)
     troubles = _troubles(report)
     if troubles:
         yield from ("", "## What did not succeed", "")
@@ -227,6 +232,7 @@ def page(report: SuiteReport) -> str:
         *_tasks(report),
         *_picture(report),
         *_over_memory(report),
+        *_spent(report),
         *_flaky(report),
         *_slowest(report),
         "</main></body></html>",
@@ -301,6 +307,13 @@ def _over_memory(report: SuiteReport) -> Iterator[str]:
     if report.over_memory:
         yield "<h2>Used more memory than was granted</h2><ul>"
         yield from (f"<li>{_text(one)}</li>" for one in report.over_memory)
+        yield "</ul>"
+
+
+def _spent(report: SuiteReport) -> Iterator[str]:
+    if report.spent_lines:
+        yield "<h2>Spent of budgets</h2><ul>"
+        yield from (f"<li>{_text(one)}</li>" for one in report.spent_lines)
         yield "</ul>"
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final, get_args
 import attrs
 
 from taskorch._base.limits import MAX_SECONDS, PRIORITIES
+from taskorch._documents.budgets import AMOUNT, BUDGET, BUDGETS, BudgetEntry
 from taskorch._documents.forms import (
     ID,
     SCOPES,
@@ -42,7 +43,7 @@ _USUAL: Final = Limits()
 @attrs.frozen
 class HeldByTask:
     """
-    What a task holds while it runs.
+    What a task holds while it runs, and what it reserves of its budget, by any name.
 
     Attributes:
         memory_mb: MiB.
@@ -64,9 +65,11 @@ class ClassAllocation(HeldByTask):
 
     Attributes:
         max_parallel: How many of them run at once.
+        budget: The budget that they draw on.
     """
 
     max_parallel: int | None = field(_SOME)
+    budget: str = field(BUDGET)
 
 
 @attrs.frozen
@@ -82,14 +85,17 @@ class Subtask:
         arguments: The `{arguments}` of its template.
         writes: Paths that it may write; tasks that may write the same do not run
             together.
+        budget: The budget that it draws on: it reserves what its `resources` name of
+            it.
     """
 
     id: str = field(ID, is_needed=True)
     name: str = field(Text())
-    resources: HeldByTask = field(DocumentOf(HeldByTask))
+    resources: HeldByTask = field(DocumentOf(HeldByTask, rest=AMOUNT))
     success_criteria: Criteria = field(DocumentOf(Criteria))
     arguments: list[str] = field(_WORDS)
     writes: list[str] = field(SCOPES)
+    budget: str = field(BUDGET)
 
 
 @attrs.frozen
@@ -128,6 +134,7 @@ class AboutSuite:
         api_port: Of the service.
         metrics_port: Of its metrics.
         task_definitions: The tasks, by class: `unit_tests` and the like.
+        budget: The budget that all tasks draw on that do not say so themselves.
     """
 
     name: str = field(Text(), default="suite")
@@ -138,6 +145,7 @@ class AboutSuite:
     task_definitions: Mapping[str, Any] = field(
         AnyNames(Each(DocumentOf(TaskEntry), needs="a list of tasks"))
     )
+    budget: str = field(BUDGET)
 
 
 @attrs.frozen
@@ -218,11 +226,12 @@ class SuiteConfiguration:
         alerts: Rules beside the usual four; `"off"` removes one.
         phases: Phases in order, if not the usual ones.
         templates: How tasks are run.
+        budgets: What tasks may spend in a run, by name of a budget.
     """
 
     orchestrator: AboutSuite = field(DocumentOf(AboutSuite))
     resource_allocation: Mapping[str, ClassAllocation] = field(
-        AnyNames(DocumentOf(ClassAllocation))
+        AnyNames(DocumentOf(ClassAllocation, rest=AMOUNT))
     )
     agent_limits: AgentLimits = field(DocumentOf(AgentLimits))
     failure_handling: FailureHandling = field(DocumentOf(FailureHandling))
@@ -234,6 +243,7 @@ class SuiteConfiguration:
     )
     phases: Mapping[str, SuitePhaseEntry] = field(AnyNames(DocumentOf(SuitePhaseEntry)))
     templates: Mapping[str, Template] = field(AnyNames(DocumentOf(Template)))
+    budgets: Mapping[str, BudgetEntry] = field(BUDGETS)
 
 
 #: The form of all of a configuration.

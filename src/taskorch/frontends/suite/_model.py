@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeAlias
 import attrs
 
 from taskorch._base.limits import MAX_SECONDS
+from taskorch._documents.budgets import DeclaredBudgets
 from taskorch._documents.forms import AnyNames, Each, Number, Size, Text, may_be
 from taskorch.frontends.suite._criteria import Criteria
 from taskorch.model import NO_RESOURCES, Resources
@@ -77,6 +78,7 @@ class SuiteTask:
             says.
         shards: Parts of its files that pytest runs at once.
         writes: Paths that it may write; None: nothing is said of that.
+        budget: The budget that it draws on, by what its resources name of it; or None.
     """
 
     id: str
@@ -93,6 +95,7 @@ class SuiteTask:
     arguments: tuple[str, ...] | None = None
     shards: int = 1
     writes: tuple[str, ...] | None = None
+    budget: str | None = None
 
     @property
     def run(self) -> tuple[SuiteTask, ...]:
@@ -231,6 +234,7 @@ class Suite:
             not watched. None: there are no alerts at all.
         missing: What must be added before it can be run, with places.
         without_effect: What it says that nothing acts on, and why, with places.
+        budgets: What its tasks may spend in a run.
     """
 
     name: str = "suite"
@@ -248,6 +252,7 @@ class Suite:
     )
     missing: tuple[tuple[str, str], ...] = ()
     without_effect: tuple[tuple[str, str], ...] = ()
+    budgets: DeclaredBudgets = attrs.field(factory=DeclaredBudgets)
 
     @property
     def title(self) -> str:

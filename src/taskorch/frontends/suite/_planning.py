@@ -17,6 +17,7 @@ from taskorch.frontends.suite._sharding import shards_of
 from taskorch.frontends.suite._translation import (
     add_agents,
     agents_of,
+    declare_budgets,
     orchestrator_of,
     pools_of,
     workflow_of,
@@ -156,6 +157,7 @@ def _simulated(suite: Suite, history: History) -> SimulationReport:
         return times.get(task.id, 0.0)
 
     orchestrator = orchestrator_of(suite)
+    declare_budgets(orchestrator, suite)
     add_agents(orchestrator, suite, lambda _name: _never)
     return orchestrator.simulate(workflow_of(suite), seconds)
 

@@ -16,12 +16,14 @@ from typing import Any, Final
 
 from taskorch._contexts import TaskContext
 from taskorch.errors import AttemptInterrupted, TaskFailure, UnenforceableError
+from taskorch.executors._programs._attempts import Spending
 from taskorch.executors._programs._family import Family
 from taskorch.executors._programs._governor import Governor, Hold, UnheldError
+from taskorch.executors._programs._run import LinePipe
 from taskorch.frontends.suite._attempt import AttemptInfo, SuiteAttempt
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._judging import CriteriaNotMetError
-from taskorch.model import TASK_VARIABLE, Resources, Task
+from taskorch.model import SPENT_VARIABLE, TASK_VARIABLE, Resources, Task
 
 #: What runs in it; also a program for an agent elsewhere.
 WORKER: Final = Path(__file__).with_name("_worker.py")
@@ -133,6 +135,8 @@ class AgentProcess:
                 [self.python, str(WORKER)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                # Who runs us has asked us, and no test, for that.
+                env={n: t for n, t in os.environ.items() if n != SPENT_VARIABLE},
                 # Ctrl-C in a terminal is for the orchestrator, which asks it to end.
                 start_new_session=True,
                 bufsize=0,
@@ -229,6 +233,35 @@ class TaskHold:
         return measured
 
 
+class SpentPipe:
+    """The pipe into which a test task writes what it spends of its budget, if any."""
+
+    def __init__(self, context: TaskContext) -> None:
+        tell = context._told  # noqa: SLF001 - of ours
+        self._spending: Spending | None = None
+        #: The variable that names it.
+        self.env: dict[str, str] = {}
+        if tell("reserved", None) is not None:
+            self._spending = Spending(context.task_id, tell)
+            self._pipe = LinePipe(None, self._spending.take)
+            self.env[SPENT_VARIABLE] = str(self._pipe.open("spent"))
+
+    def read(self) -> None:
+        """Take what has come."""
+        if self._spending is not None:
+            self._pipe.read()
+
+    def close(self, *, is_known: bool) -> None:
+        """Take what has come last; not *is_known*: it was cut off, and may lack."""
+        if self._spending is not None:
+            try:
+                self._pipe.read(is_last=True)
+                if not is_known:
+                    self._spending.take_rest()
+            finally:
+                self._pipe.close()
+
+
 class SuiteAgent:
     """
     Runs one test task at a time; one that is to end has *grace* seconds for that.
@@ -273,19 +306,30 @@ class SuiteAgent:
         attempt = SuiteAttempt(self.name, self.folder, task, info)
         process = self._process_for(attempt.python)
         attempt.clear()
-        hold = self._hold(context)
+        hold, spent = self._hold(context), SpentPipe(context)
+        job = {**attempt.job(), "joins": hold.joins}
+        job["attempt"] |= spent.env
+
+        def is_to_end() -> bool:
+            spent.read()
+            return context.cancelled or hold.is_to_end()
+
+        is_known = False
         try:
             end = process.run(
-                {**attempt.job(), "joins": hold.joins},
+                job,
                 hear=attempt.hear,
-                is_to_end=lambda: context.cancelled or hold.is_to_end(),
+                is_to_end=is_to_end,
                 grace=self._grace * _SHARE,
                 begun=hold.begun,
             )
+            is_known = end["exit_code"] >= 0
         except AgentDiedError:
             hold.end({})
             attempt.cut_off("died")
             raise
+        finally:
+            spent.close(is_known=is_known)
         end = hold.end(end)
         amounts = {name: end[name] for name in _MEASURED if end.get(name)}
         context._note_usage(Resources(**amounts))  # noqa: SLF001 - of ours

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from taskorch._base.visible import counted
 from taskorch._base.vocabulary import meant
+from taskorch._documents.budgets import DeclaredBudgets
 from taskorch._documents.forms import FaultList, ReadMapping, keys_of, near
 from taskorch._documents.located import FilePlace, Located
 from taskorch._telling.notifying import sender_of
@@ -288,7 +289,9 @@ def _suite(whole: ReadMapping, folder: Path, faults: FaultList) -> Suite:
     about, pool = sections["orchestrator"], sections["agent_pool"]
     limits = _limits(sections["agent_limits"], pool, faults)
     templates = check_templates(sections["templates"], folder, faults)
+    budgets = DeclaredBudgets.of(sections["budgets"], faults)
     phases, missing = _tasks.phases(sections, templates, limits, faults)
+    _tasks.check_budgets(sections, phases, budgets, faults)
     notes = FaultList()
     note_all(sections, notes)
     failures, recovery = sections["failure_handling"], sections["recovery"]
@@ -324,6 +327,7 @@ def _suite(whole: ReadMapping, folder: Path, faults: FaultList) -> Suite:
         alerts=_alerts(sections["alerts"], faults) if "alerts" in whole.nodes else None,
         missing=missing,
         without_effect=notes.findings,
+        budgets=budgets,
     )
 
 

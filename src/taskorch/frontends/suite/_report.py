@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._base.words import amounts_in_words, sum_of
 from taskorch.frontends.suite import _words
 from taskorch.frontends.suite._attempt import with_stop
 from taskorch.frontends.suite._folder import RunFolder, kept_in
@@ -68,6 +69,8 @@ class TaskPart:
         part_of: The task that it is a subtask or a shard of.
         memory_mb: MiB that its largest process used at most.
         granted_mb: MiB that it was granted.
+        spent: What all attempts count as having spent of its budget, by resource; None:
+            it draws on none.
     """
 
     id: str
@@ -87,6 +90,7 @@ class TaskPart:
     part_of: str = ""
     memory_mb: float | None = None
     granted_mb: float | None = None
+    spent: Mapping[str, float] | None = None
 
     @property
     def over_memory(self) -> str:
@@ -173,6 +177,22 @@ class SuiteReport:
         return [f"{t.id}: {t.over_memory}" for t in self.tasks if t.over_memory]
 
     @property
+    def spent(self) -> Mapping[str, float]:
+        """What its tasks have spent of budgets in all, by resource."""
+        return sum_of(task.spent for task in self.whole)
+
+    @property
+    def spent_lines(self) -> list[str]:
+        """What each task has spent of budgets, and all together."""
+        amounts = {task.id: task.spent for task in self.tasks if task.spent is not None}
+        if self.spent:
+            amounts["in all"] = self.spent
+        return [
+            f"{name}: {amounts_in_words(spent) or 'nothing'}"
+            for name, spent in amounts.items()
+        ]
+
+    @property
     def slowest(self) -> list[tuple[TaskPart, Mapping[str, Any]]]:
         """The tests that took longest, the slowest first."""
         every = [(task, test) for task in self.tasks for test in task.tests]
@@ -203,6 +223,7 @@ class SuiteReport:
             "phases": dict(self.phases),
             "over_time": list(self.over_time),
             "over_memory": self.over_memory,
+            "spent": self.spent,
             "tasks": [_task(task) for task in self.tasks],
             "failures": [{"task_id": task.id, **test} for task, test in self.failures],
             "slowest": [
@@ -218,6 +239,7 @@ class SuiteReport:
 def _task(task: TaskPart) -> dict[str, Any]:
     fields = attrs.asdict(task, filter=lambda field, _: field.name != "tests")
     fields["because"], fields["flaky"] = list(task.because), list(task.flaky)
+    fields["spent"] = None if task.spent is None else dict(task.spent)
     return fields
 
 
@@ -332,6 +354,8 @@ def _parts(
             counts=results.get("counts") and Counts(**results["counts"]),
             coverage=results.get("coverage"),
         )
+    if any(part.spent is not None for part in parts):
+        whole = attrs.evolve(whole, spent=sum_of(part.spent for part in parts))
     if lost:
         # It waits for them for ever, and has not succeeded for all that.
         statuses = [part.status for part in lost]
@@ -385,6 +409,7 @@ def _part(
         results.get("log", ""),
         memory_mb=results.get("memory_mb"),
         granted_mb=results.get("granted_mb"),
+        spent=report.spent,
     )
 
 

@@ -33,6 +33,7 @@ from taskorch.frontends.suite._statement import Witness
 from taskorch.frontends.suite._telling import Ended, SuiteTeller
 from taskorch.frontends.suite._translation import (
     add_agents,
+    declare_budgets,
     orchestrator_of,
     workflow_of,
 )
@@ -142,6 +143,7 @@ def run(
     try:
         with orchestrator:
             watch(orchestrator, suite, place)
+            declare_budgets(orchestrator, suite)
             begun(orchestrator, suite)
             orchestrator.signals.agent_lost.connect(left)
             # What an earlier life has left begins with them.

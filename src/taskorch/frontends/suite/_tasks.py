@@ -7,10 +7,12 @@ from typing import Final
 
 import attrs
 
-from taskorch._documents.forms import FaultList, ReadMapping, near
+from taskorch._documents.budgets import DeclaredBudgets
+from taskorch._documents.forms import FaultList, ReadMapping, keys_of, near
 from taskorch._documents.located import FilePlace, Located
 from taskorch.frontends.suite import _words
 from taskorch.frontends.suite._criteria import Criteria
+from taskorch.frontends.suite._keys import ClassAllocation, HeldByTask
 from taskorch.frontends.suite._model import (
     Limits,
     Mode,
@@ -59,13 +61,14 @@ def phases(
     plans = list(_plans(sections["phases"], definitions, faults))
     by_id: dict[str, _Known] = {}
     suite_phases: list[SuitePhase] = []
+    budget = sections["orchestrator"].get("budget")
     for number, (name, kind, entry) in enumerate(plans):
         granted: ReadMapping = allocation.get(
             kind, ReadMapping({}, {}, allocation.place)
         )
         tasks: list[SuiteTask] = []
         for one in definitions.get(kind, ()):
-            task = _task(one, kind, granted)
+            task = _task(one, kind, granted, granted.get("budget", budget))
             if task is None:
                 continue
             tasks.append(task)
@@ -117,8 +120,10 @@ def _plans(
             yield name, kind, ReadMapping({}, {}, key.place)
 
 
-def _task(entry: ReadMapping, kind: str, granted: ReadMapping) -> SuiteTask | None:
-    """The task of an entry; None if it has no id."""
+def _task(
+    entry: ReadMapping, kind: str, granted: ReadMapping, budget: str | None
+) -> SuiteTask | None:
+    """The task of an entry, which usually draws on *budget*; None if it has no id."""
     task_id = entry.get("id")
     if task_id is None:
         return None
@@ -138,6 +143,7 @@ def _task(entry: ReadMapping, kind: str, granted: ReadMapping) -> SuiteTask | No
         _texts(entry, "arguments"),
         entry.get("shards", 1),
         _texts(entry, "writes"),
+        entry.get("budget", budget),
     )
     parts = tuple(_subtask(task, part, granted) for part in entry.get("subtasks", ()))
     return attrs.evolve(task, subtasks=tuple(p for p in parts if p is not None))
@@ -165,6 +171,7 @@ def _subtask(
         criteria=_criteria(part) or task.criteria,
         arguments=_texts(part, "arguments"),
         writes=_texts(part, "writes") or task.writes,
+        budget=part.get("budget", task.budget),
     )
 
 
@@ -184,6 +191,7 @@ def _resources(
     """What a task holds, and its timeout: as it says itself, or else its class."""
     merged = {**granted.values, **({} if own is None else own.values)}
     held = {ours: merged[name] for name, ours in _GRANTED.items() if name in merged}
+    held |= {name: merged[name] for name in merged.keys() - keys_of(ClassAllocation)}
     return Resources(**held), merged.get("timeout_seconds")
 
 
@@ -262,6 +270,56 @@ def _check_limits(
                     f"{most:g} at {section.at(totals[name])}"
                 )
                 faults.add(one.place, message)
+
+
+def check_budgets(
+    sections: Mapping[str, ReadMapping],
+    phases: Iterable[SuitePhase],
+    budgets: DeclaredBudgets,
+    faults: FaultList,
+) -> None:
+    """Note who draws on a budget that there is not, or on what it has not."""
+    about, allocation = sections["orchestrator"], sections["resource_allocation"]
+    budgets.check(about, "orchestrator", faults)
+    for kind, granted in allocation.values.items():
+        where = f"resource_allocation.{kind}"
+        budgets.check(granted, where, faults)
+        budget = granted.get("budget", about.get("budget"))
+        budgets.check_reserved(granted, ClassAllocation, budget, where, faults)
+    none = ReadMapping({}, {}, about.place)
+    definitions: ReadMapping = about.get("task_definitions", none)
+    for phase in phases:
+        entries = {one.get("id"): one for one in definitions.get(phase.kind, ())}
+        for task in phase.tasks:
+            entry = entries[task.id]
+            parts = {
+                part.get("id"): part
+                for part in entry.get("subtasks", ())
+                if isinstance(part, ReadMapping)
+            }
+            _check_draws(entry, task, budgets, faults)
+            for part in task.subtasks:
+                _check_draws(parts.get(part.id, none), part, budgets, faults)
+
+
+def _check_draws(
+    entry: ReadMapping,
+    task: SuiteTask,
+    budgets: DeclaredBudgets,
+    faults: FaultList,
+) -> None:
+    budgets.check(entry, task.id, faults)
+    own: ReadMapping | None = entry.get("resources")
+    if own is not None:
+        where = f"{task.id}.resources"
+        budgets.check_reserved(own, HeldByTask, task.budget, where, faults)
+    if "budget" in entry.values and task.budget in budgets.totals:
+        spent = budgets.resources(task.budget)
+        for name in task.resources.keys() - spent - {*_GRANTED.values()}:
+            if own is None or name not in own.values:
+                message = f"{task.id} reserves {name}, as its class does, and there is "
+                message += f"none in budget {task.budget!r}"
+                faults.add(entry.at("budget"), message)
 
 
 def _missing(

@@ -19,6 +19,7 @@ from taskorch._base.limits import NS
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._telling.failed import class_by_cause
 from taskorch.events import (
+    BudgetExhausted,
     JournalDegraded,
     JournalRestored,
     RecoveryAttempted,
@@ -231,6 +232,7 @@ class SuiteTeller:
             (signals.task_completed, self._ended),
             (signals.task_failed, self._ended),
             (signals.task_cancelled, self._ended),
+            (signals.budget_exhausted, _say_exhausted),
             (signals.journal_degraded, _say_degraded),
             (signals.journal_restored, _say_restored),
         ):
@@ -549,6 +551,16 @@ class SuiteTeller:
 
 def _say_degraded(event: JournalDegraded) -> None:
     _LOG.warning("taskorch: nothing new begins until this is mended: %s", event.reason)
+
+
+def _say_exhausted(event: BudgetExhausted) -> None:
+    total, spent = event.total / 1e6, event.spent / 1e6
+    _LOG.warning(
+        "taskorch: tasks wait, since budget %s is used up: %.12g of %.12g %s are "
+        "spent. Stop this run, say more in its configuration, and the same command "
+        "goes on; or answer the question on its page",
+        *(event.budget, spent, total, event.resource),
+    )
 
 
 def _say_restored(_event: JournalRestored) -> None:

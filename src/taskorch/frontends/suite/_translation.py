@@ -133,6 +133,7 @@ def _task(
     retries = suite.retries
     # With a matrix, that says how often, by the kind of failure.
     retry = RetryPolicy()
+    spends = suite.budgets.resources(task.budget)
     if retries.max_retries and not suite.recovery:
         retry = RetryPolicy(
             1 + retries.max_retries,
@@ -148,8 +149,13 @@ def _task(
         priority=task.priority,
         after=after,
         resources=Resources(
-            **{n: task.resources[n] for n in task.resources if n in pools}
+            **{
+                n: task.resources[n]
+                for n in task.resources
+                if n in pools or n in spends
+            }
         ),
+        budget=task.budget,
         timeout=task.timeout,
         writes=task.writes,
         retry=retry,
@@ -243,6 +249,13 @@ def orchestrator_of(
     # Who writes the workflow, and the registry, knows it.
     orch._set_apart(_GLUE, frozenset(stand_ins))  # noqa: SLF001 - said to nobody else
     return orch
+
+
+def declare_budgets(orchestrator: TaskOrchestrator, suite: Suite) -> None:
+    """Declare the budgets of *suite*: its tasks draw on them."""
+    for name, amounts in suite.budgets.totals.items():
+        parent = suite.budgets.parents.get(name, "")
+        orchestrator.budget(name, parent=parent, **amounts)
 
 
 def _recovery_of(suite: Suite) -> RecoveryHandler:

@@ -12,7 +12,12 @@ What decides is done under a lock that all runners share, for a fraction of a
 millisecond: who claims, and whose outcome counts. An outcome whose claim is no longer
 the latest one is refused: that is the fence.
 
-Decision: 0040.
+What tasks spend of budgets stands in the same ledger, beside their claims, so that it
+outlives runners, and no two of them spend the same: what a task may spend is reserved
+under the same lock, before its program begins. Of a runner that has died, all that its
+tasks had reserved counts as spent.
+
+Decisions: 0040, 0241.
 """
 
 from __future__ import annotations
@@ -23,7 +28,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, cast
@@ -31,8 +36,19 @@ from typing import Any, Final, cast
 import attrs
 
 from taskorch._base.staged import Staged
+from taskorch._documents.budgets import DeclaredBudgets
+from taskorch.frontends.workspace._budgets import (
+    ShortBudget,
+    Tally,
+    amounts_of,
+    is_tally,
+    plus,
+    short_of,
+    usages_of,
+)
 from taskorch.frontends.workspace._layout import WorkspaceLayout
 from taskorch.frontends.workspace._status import Status, read_status
+from taskorch.model import BudgetUsage, Units
 
 #: A ledger is written anew if it has more lines than this for each task in it.
 _MOST_LINES: Final = 4
@@ -47,10 +63,23 @@ class LedgerEntry:
     Attributes:
         fence: How often it was claimed.
         runner: Who has claimed it; None if nobody has, or it has ended.
+        spent: What it has spent in all, by budget and resource, in millionths.
+        reserved: What the program that runs may still spend of it.
     """
 
     fence: int = 0
     runner: str | None = None
+    spent: Tally = attrs.field(factory=dict, hash=False)
+    reserved: Tally = attrs.field(factory=dict, hash=False)
+
+    def settled(self, spent: Tally) -> LedgerEntry:
+        """The entry once its program has ended, which has *spent* so much."""
+        return attrs.evolve(self, spent=plus(self.spent, spent), reserved={})
+
+    @property
+    def unknown(self) -> LedgerEntry:
+        """The entry once nobody knows what was spent of what was reserved."""
+        return self.settled(self.reserved)
 
 
 class Ledger:
@@ -70,6 +99,8 @@ class Ledger:
         self._read_to = 0
         self._lines = 0
         self._known: dict[str, LedgerEntry] = {}
+        #: Budgets that were raised: what was declared then, and what there is since.
+        self._raised: dict[str, tuple[dict[str, float], dict[str, float]]] = {}
         self._lock = threading.Lock()
 
     def entry(self, task_id: str) -> LedgerEntry:
@@ -90,7 +121,33 @@ class Ledger:
         Raises:
             OSError: It cannot be written; then nothing was said.
         """
-        data = _line(task_id, entry).encode()
+        self._write(_line(task_id, entry))
+
+    def raise_budget(
+        self, name: str, declared: Mapping[str, float], total: Mapping[str, float]
+    ) -> None:
+        """
+        Say how much there is of a budget, as long as so much is *declared*.
+
+        Raises:
+            OSError: It cannot be written; then nothing was said.
+        """
+        self._write(_raised_line(name, (dict(declared), dict(total))))
+
+    def entries(self) -> dict[str, LedgerEntry]:
+        """The latest entries of all tasks."""
+        with self._lock:
+            self._read()
+            return dict(self._known)
+
+    def total(self, name: str, declared: Mapping[str, float]) -> Mapping[str, float]:
+        """How much there is of a budget of which so much is *declared*."""
+        with self._lock:
+            before, total = self._raised.get(name, ({}, {}))
+            return total if before == declared else declared
+
+    def _write(self, line: str) -> None:
+        data = line.encode()
         with self._lock:
             size = self._read()
             if not self._is_writable:
@@ -102,9 +159,7 @@ class Ledger:
                 os.ftruncate(self._file, self._read_to)
                 full = errno.ENOSPC
                 raise OSError(full, os.strerror(full), str(self._path))
-            self._read_to += len(data)
-            self._lines += 1
-            self._known[task_id] = entry
+            self._learn(data)
 
     def shorten(self) -> None:
         """
@@ -115,7 +170,8 @@ class Ledger:
         with self._lock:
             self._read()
             if self._lines > _FEW_LINES + _MOST_LINES * len(self._known):
-                lines = (_line(name, entry) for name, entry in self._known.items())
+                lines = [_line(name, entry) for name, entry in self._known.items()]
+                lines += [_raised_line(name, row) for name, row in self._raised.items()]
                 Staged(self._path, "".join(lines)).commit()
 
     def close(self) -> None:
@@ -137,7 +193,7 @@ class Ledger:
             os.close(self._file)
             self._file, self._is_writable = -1, False
         self._read_to = self._lines = 0
-        self._known = {}
+        self._known, self._raised = {}, {}
 
     def _read(self) -> int:
         """Learn what was written since; how long the file is."""
@@ -156,7 +212,7 @@ class Ledger:
     def _read_up_to(self, size: int) -> int:
         if size < self._read_to:
             # The file was cut by hand.
-            self._read_to, self._known = 0, {}
+            self._read_to, self._known, self._raised = 0, {}, {}
         if size > self._read_to:
             self._learn(os.pread(self._file, size - self._read_to, self._read_to))
         return size
@@ -174,21 +230,39 @@ class Ledger:
                 self._believe(cast("dict[str, Any]", record))
 
     def _believe(self, record: dict[str, Any]) -> None:
+        if isinstance(record.get("budget"), str):
+            pair = record.get("declared"), record.get("total")
+            if all(isinstance(each, dict) for each in pair):
+                self._raised[record["budget"]] = cast("Any", pair)
+            return
         task_id, fence, runner = (
             record.get("task"),
             record.get("fence"),
             record.get("runner"),
         )
+        spent, reserved = record.get("spent", {}), record.get("reserved", {})
         is_sound = isinstance(task_id, str) and type(fence) is int and fence > 0
+        is_sound = is_sound and is_tally(spent) and is_tally(reserved)
         if is_sound and (runner is None or isinstance(runner, str)):
-            self._known[cast("str", task_id)] = LedgerEntry(cast("int", fence), runner)
+            self._known[cast("str", task_id)] = LedgerEntry(
+                cast("int", fence), runner, spent, reserved
+            )
 
 
 def _line(task_id: str, entry: LedgerEntry) -> str:
     record: dict[str, Any] = {"task": task_id, "fence": entry.fence}
     if entry.runner is not None:
         record["runner"] = entry.runner
+    record |= {
+        name: tally
+        for name, tally in (("spent", entry.spent), ("reserved", entry.reserved))
+        if tally
+    }
     return json.dumps(record) + "\n"
+
+
+def _raised_line(name: str, row: tuple[Mapping[str, float], ...]) -> str:
+    return json.dumps({"budget": name, "declared": row[0], "total": row[1]}) + "\n"
 
 
 #: The variable by which a program is found that has outlived its runner.
@@ -231,10 +305,15 @@ class Held:
 
 
 class Claims:
-    """The claims of one runner. Nothing is there before `open`."""
+    """
+    The claims of one runner, and what tasks spend of *budgets*.
 
-    def __init__(self, layout: WorkspaceLayout) -> None:
+    Nothing is there before `open`.
+    """
+
+    def __init__(self, layout: WorkspaceLayout, budgets: DeclaredBudgets) -> None:
         self._layout = layout
+        self._budgets = budgets
         self._own = layout.own
         self._ledger = Ledger(layout.own / "claims.jsonl")
         self.runner: str = ""
@@ -312,7 +391,8 @@ class Claims:
                 if pid is not None:
                     return Held(None, pid, is_ours=runner is not None)
             fence = entry.fence + 1
-            self._ledger.add(task_id, LedgerEntry(fence, self.runner))
+            entry = attrs.evolve(entry.unknown, fence=fence, runner=self.runner)
+            self._ledger.add(task_id, entry)
             self._put(started)
             return TaskClaim(task_id, fence)
 
@@ -333,9 +413,9 @@ class Claims:
         staged = Staged(path, status.to_json())
         try:
             with self._shared():
-                self._check(claim)
+                entry = self._check(claim)
                 staged.commit()
-                self._ledger.add(claim.task_id, LedgerEntry(claim.fence))
+                self._ledger.add(claim.task_id, attrs.evolve(entry, runner=None))
         except BaseException:
             staged.discard()
             raise
@@ -348,9 +428,9 @@ class Claims:
             FencedOffError: It is not ours any more.
         """
         with self._shared():
-            self._check(claim)
+            entry = self._check(claim)
             _remove(self._layout.status(claim.task_id))
-            self._ledger.add(claim.task_id, LedgerEntry(claim.fence))
+            self._ledger.add(claim.task_id, attrs.evolve(entry.unknown, runner=None))
 
     def block(self, task_id: str, by: str) -> None:
         """Mark a task as blocked, unless it is claimed or has ended."""
@@ -404,6 +484,80 @@ class Claims:
         """
         return _is_locked(self._lock_of(runner))
 
+    # -- budgets -------------------------------------------------------------------
+
+    def reserve(
+        self, claim: TaskClaim, budget: str, units: Units
+    ) -> ShortBudget | None:
+        """
+        Reserve *units* of a budget for the program of a task of ours.
+
+        Returns:
+            None; or why there is too little, and then nothing is reserved.
+
+        Raises:
+            FencedOffError: It is not ours any more.
+        """
+        with self._shared():
+            entry = self._check(claim)
+            short = short_of(self._budgets, self.usages(), budget, units)
+            if short is None:
+                entry = attrs.evolve(entry, reserved={budget: dict(units)})
+                self._ledger.add(claim.task_id, entry)
+            return short
+
+    def spend(
+        self, claim: TaskClaim, budget: str, units: Units, *, ended: bool
+    ) -> None:
+        """
+        Note that the program of a task of ours has spent *units* since it began.
+
+        While it has not *ended*, that matters only if it is more than it has reserved.
+
+        Raises:
+            FencedOffError: It is not ours any more.
+        """
+        spent = dict(units)
+        with self._shared():
+            entry = self._check(claim)
+            held = dict(entry.reserved.get(budget, {}))
+            most = {n: max(spent.get(n, 0), held.get(n, 0)) for n in spent | held}
+            if ended:
+                self._ledger.add(claim.task_id, entry.settled({budget: spent}))
+            elif most != held:
+                entry = attrs.evolve(entry, reserved={budget: most})
+                self._ledger.add(claim.task_id, entry)
+
+    def spent(self, task_id: str) -> dict[str, float]:
+        """What a task has spent in all, by resource."""
+        amounts = self._ledger.entry(task_id).spent.values()
+        return amounts_of(plus(*({"": each} for each in amounts)).get("", {}))
+
+    def usages(self) -> list[BudgetUsage]:
+        """How much of each budget is spent and reserved, all of one instant."""
+        if not self._budgets.totals:
+            return []
+        spent: list[Tally] = []
+        reserved: list[Tally] = []
+        alive: dict[str, bool] = {}
+        for entry in self._ledger.entries().values():
+            runner = entry.runner or ""
+            if entry.reserved and runner not in alive:
+                alive[runner] = self.is_alive(runner)
+            counted = entry if alive.get(runner, True) else entry.unknown
+            spent.append(counted.spent)
+            reserved.append(counted.reserved)
+        total_of = self._ledger.total
+        return usages_of(self._budgets, plus(*spent), plus(*reserved), total_of)
+
+    def raise_budget(self, name: str, totals: Mapping[str, float]) -> None:
+        """Set how much there is of a budget; what is not named stays."""
+        declared = self._budgets.totals[name]
+        with self._shared():
+            self._ledger.entries()
+            total = {**self._ledger.total(name, declared), **totals}
+            self._ledger.raise_budget(name, declared, total)
+
     # -- files ---------------------------------------------------------------------
 
     @contextmanager
@@ -427,10 +581,12 @@ class Claims:
     def _put(self, status: Status) -> None:
         Staged(self._layout.status(status.task_id), status.to_json()).commit()
 
-    def _check(self, claim: TaskClaim) -> None:
-        if self._ledger.entry(claim.task_id) != LedgerEntry(claim.fence, self.runner):
+    def _check(self, claim: TaskClaim) -> LedgerEntry:
+        entry = self._ledger.entry(claim.task_id)
+        if (entry.fence, entry.runner) != (claim.fence, self.runner):
             msg = f"task {claim.task_id} was claimed by another runner meanwhile"
             raise FencedOffError(msg)
+        return entry
 
     def _process_of(self, task_id: str, *, ours: bool) -> int | None:
         """

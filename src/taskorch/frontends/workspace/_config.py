@@ -15,6 +15,7 @@ from typing import Final
 import attrs
 
 from taskorch._base.vocabulary import nearest
+from taskorch._documents.budgets import BUDGET, BUDGETS, BudgetEntry, DeclaredBudgets
 from taskorch._documents.forms import (
     AnyNames,
     DocumentOf,
@@ -129,6 +130,7 @@ class PhaseRule:
         timeout: Seconds for a task; None is for ever.
         gate: Files that must exist before the next phase.
         approval: Whether it needs an approval.
+        budget: The budget that its tasks draw on that do not say so themselves.
     """
 
     limit: int | None = attrs.field(default=None, metadata=may_be(COUNT))
@@ -137,6 +139,7 @@ class PhaseRule:
         default=(), metadata=may_be(Paths("a gate is in the folder of the workspace"))
     )
     approval: bool = attrs.field(default=False, metadata=may_be(Flag()))
+    budget: str | None = attrs.field(default=None, metadata=may_be(BUDGET))
 
 
 #: Those of the protocol.
@@ -168,6 +171,8 @@ class WorkspaceConfig:
         measured: Whether programs share the memory of this machine, and each reserves
             what others of its worker have used, if that is less than its task says.
         grace: Seconds between asking a program to end and killing it.
+        budgets: What tasks may spend.
+        budget: The budget of tasks that name none, in phases that name none.
     """
 
     title: str = ""
@@ -182,6 +187,8 @@ class WorkspaceConfig:
     enforce: bool = False
     measured: bool = False
     grace: float = 10.0
+    budgets: DeclaredBudgets = attrs.field(factory=DeclaredBudgets)
+    budget: str | None = None
 
     @property
     def programs(self) -> dict[str, AgentProgram]:
@@ -202,6 +209,10 @@ class WorkspaceConfig:
         if task.timeout is not None:
             return task.timeout
         return self.rule(task.phase)[1].timeout
+
+    def budget_of(self, task: TaskFile) -> str | None:
+        """The budget that a task draws on: its own, or that of its phase, or of all."""
+        return task.budget or self.rule(task.phase)[1].budget or self.budget
 
 
 @attrs.frozen
@@ -253,6 +264,8 @@ class WorkspaceEntry:
         phases: Rules by the name of a phase, with or without its number.
         limits: Limits of tasks.
         grace: The time between SIGTERM and SIGKILL.
+        budgets: What tasks may spend, by name of a budget.
+        budget: The budget of tasks that name none, in phases that name none.
     """
 
     title: str = field(LINE)
@@ -265,6 +278,8 @@ class WorkspaceEntry:
     phases: Mapping[str, PhaseRule] = field(AnyNames(DocumentOf(PhaseRule, nulls=True)))
     limits: LimitsEntry = field(DocumentOf(LimitsEntry, nulls=True))
     grace: float = field(Duration(), default="10s")
+    budgets: Mapping[str, BudgetEntry] = field(BUDGETS)
+    budget: str = field(BUDGET)
 
 
 def read_config(root: Path, problems: list[Problem]) -> WorkspaceConfig:
@@ -311,6 +326,10 @@ def _config(entry: ReadMapping, faults: FaultList) -> WorkspaceConfig:
         faults.add(entry.at("folders"), text, "folders")
     limits: ReadMapping = entry.get("limits", none)
     agents = _agents(entry.get("agents", none), faults)
+    budgets = DeclaredBudgets.of(entry.get("budgets", none), faults)
+    budgets.check(entry, "", faults)
+    for name, rules in entry.get("phases", none).values.items():
+        budgets.check(rules, f"phases.{name}", faults)
     return WorkspaceConfig(
         title=entry.get("title", usual.title),
         tasks=tasks,
@@ -324,6 +343,8 @@ def _config(entry: ReadMapping, faults: FaultList) -> WorkspaceConfig:
         enforce=limits.get("enforce", usual.enforce),
         measured=limits.get("measured", usual.measured),
         max_memory_mb=1024 * limits.get("max_memory_gb", usual.max_memory_mb / 1024),
+        budgets=budgets,
+        budget=entry.get("budget"),
     )
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import attrs
 
 from taskorch._base.visible import counted
+from taskorch._base.words import amounts_in_words
+from taskorch.frontends.workspace._budgets import short_of
 from taskorch.frontends.workspace._claims import Claims
 from taskorch.frontends.workspace._config import PhaseRule, WorkspaceConfig
 from taskorch.frontends.workspace._layout import WorkspaceLayout, by_numbers, phase_of
@@ -23,6 +25,8 @@ from taskorch.frontends.workspace._status import (
     read_status,
 )
 from taskorch.frontends.workspace._task_file import TaskFile
+from taskorch.frontends.workspace._tasks import spends
+from taskorch.model import BudgetUsage
 
 
 def missing_inputs(layout: WorkspaceLayout, task: TaskFile) -> list[str]:
@@ -120,8 +124,14 @@ class WorkspaceProgress:
     """The status of all tasks, of one moment."""
 
     def __init__(
-        self, layout: WorkspaceLayout, config: WorkspaceConfig, plan: WorkspacePlan
+        self,
+        layout: WorkspaceLayout,
+        config: WorkspaceConfig,
+        plan: WorkspacePlan,
+        usages: Sequence[BudgetUsage] = (),
     ) -> None:
+        #: How budgets stand.
+        self.usages = usages
         self._layout = layout
         self._config = config
         self._plan = plan
@@ -222,7 +232,9 @@ class WorkspaceProgress:
             reasons += [f"its input {path} is not there" for path in missing]
         for phase, why in self.shut_before(task.phase).items() if task.phase else ():
             reasons += [f"the gate of {phase} is shut: {one}" for one in why]
-        return reasons
+        budget, units = self._config.budget_of(task), spends(task)
+        short = short_of(self._config.budgets, self.usages, budget, units)
+        return reasons if short is None else [*reasons, short.text]
 
     def _is(self, task_id: str) -> str:
         if task_id in self.refused:
@@ -238,8 +250,10 @@ class WorkspaceProgress:
 _AGAIN: Final = "taskorch workspace retry"
 
 
-def dashboard(title: str, phases: Iterable[PhaseCounts]) -> str:
-    """The page of the protocol: each phase with its counts."""
+def dashboard(
+    title: str, phases: Iterable[PhaseCounts], usages: Iterable[BudgetUsage] = ()
+) -> str:
+    """The page of the protocol: each phase with its counts; then the budgets."""
     lines = [f"=== {title} Status ==="]
     for phase in phases:
         share = phase.completed * 100 // max(1, phase.total)
@@ -253,6 +267,8 @@ def dashboard(title: str, phases: Iterable[PhaseCounts]) -> str:
         ]
         if phase.failed:
             lines.append(f"  Failed: {phase.failed}")
+    budgets = [f"Budget {usage}" for usage in usages]
+    lines += ["", *budgets] if budgets else []
     return "\n".join(lines)
 
 
@@ -274,7 +290,8 @@ def why(progress: WorkspaceProgress, task_id: str, log: str | None) -> str:
     """Why a task is where it is; *log* is the path of its log, if there is one."""
     status = progress.statuses.get(task_id)
     if status is not None and status.status == "completed":
-        return f"{task_id} completed at {status.completed_at}."
+        spent = f", spent {amounts_in_words(status.spent)}" if status.spent else ""
+        return f"{task_id} completed at {status.completed_at}{spent}."
     if status is not None and status.status == "running":
         by = f" by {status.agent_id}" if status.agent_id else ""
         return f"{task_id} runs{by} since {status.started_at}."
@@ -307,11 +324,13 @@ class Report:
         total: How many tasks there are.
         completed: The ids of those that have completed.
         left: Why each of the others has not, by id.
+        budgets: How each budget stands.
     """
 
     total: int
     completed: tuple[str, ...]
     left: Mapping[str, str]
+    budgets: tuple[BudgetUsage, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -319,6 +338,11 @@ class Report:
         return not self.left
 
     def __str__(self) -> str:
+        budgets = [f"Budget {usage}" for usage in self.budgets]
+        return "\n".join([*budgets, self._outcome])
+
+    @property
+    def _outcome(self) -> str:
         if self.is_complete:
             return "All tasks complete!" if self.total else "There are no tasks."
         verb = "is" if len(self.completed) == 1 else "are"
@@ -365,7 +389,7 @@ def report_on(
             completed.append(task_id)
         else:
             unfinished[task_id] = _why(layout, status, completed)
-    return Report(len(plan.ids), tuple(completed), unfinished)
+    return Report(len(plan.ids), tuple(completed), unfinished, tuple(claims.usages()))
 
 
 def _why(

@@ -11,10 +11,11 @@ from typing import Any, Final
 import attrs
 
 from taskorch._base.vocabulary import guess
+from taskorch._documents.located import FilePlace, Located
 from taskorch.frontends.workspace._config import WorkspaceConfig
 from taskorch.frontends.workspace._fields import Problem
 from taskorch.frontends.workspace._layout import WorkspaceLayout, by_numbers
-from taskorch.frontends.workspace._task_file import TaskFile, read_task_file
+from taskorch.frontends.workspace._task_file import HeldByFile, TaskFile, read_task_file
 from taskorch.kernel import find_ring
 from taskorch.model import (
     folder_of,
@@ -271,9 +272,26 @@ class Scanner:
                 who = "no agent" if task.agent is None else f"agent {task.agent!r}"
                 message = f"{who} in workspace.yaml has the capability {names}"
                 wrong.append(("capability", message))
+        wrong += _wrong_budget(config, task)
         for name, message in wrong:
             problems.append(Problem(task.path, *task.places[name], message))
         return not wrong
+
+
+def _wrong_budget(config: WorkspaceConfig, task: TaskFile) -> Iterator[tuple[str, str]]:
+    """What is wrong with what a task draws on, by the key where that stands."""
+    budgets, name = config.budgets, config.budget_of(task)
+    if name is not None and name not in budgets.totals:
+        if name == task.budget:
+            message = f"there is no budget {name!r} in workspace.yaml: "
+            message += ", ".join(budgets.totals) or "declare it under budgets"
+            yield "budget", message + guess(name, budgets.totals)
+        return
+    place = FilePlace(task.path, 1, 1)
+    for word in task.resources.spends:
+        problem = budgets.problem(Located(word, place), HeldByFile, name)
+        if problem is not None:
+            yield f"resources/{word}", f"resources: {problem}"
 
 
 def _is_no_task(entry: os.DirEntry[str]) -> bool:

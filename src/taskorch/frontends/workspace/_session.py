@@ -22,6 +22,7 @@ from taskorch._handles import TaskHandle
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import DependencyFailedError
 from taskorch.events import TaskBlocked, TaskUnblocked
+from taskorch.frontends.workspace._budgets import short_of
 from taskorch.frontends.workspace._claims import Claims
 from taskorch.frontends.workspace._config import WorkspaceConfig
 from taskorch.frontends.workspace._layout import KINDS, WorkspaceLayout, by_numbers
@@ -34,16 +35,21 @@ from taskorch.frontends.workspace._progress import (
 from taskorch.frontends.workspace._scan import Scanner, WorkspacePlan
 from taskorch.frontends.workspace._status import StatusRefusedError, gate_of
 from taskorch.frontends.workspace._task_file import TaskFile
-from taskorch.frontends.workspace._tasks import add_agent, orchestrator_for, task_for
+from taskorch.frontends.workspace._tasks import (
+    add_agent,
+    orchestrator_for,
+    spends,
+    task_for,
+)
 from taskorch.frontends.workspace._work import (
     Failed,
-    InputsMissing,
+    NotYet,
     TaskFileWorker,
     Tell,
     unkept,
     waits_for,
 )
-from taskorch.model import Task, stem_of
+from taskorch.model import BudgetUsage, Task, stem_of
 
 #: Seconds between two looks at the files, at least and at most …
 _LOOK: Final = 0.5
@@ -91,7 +97,7 @@ class WorkspaceSession:
         self._scanner = scanner
         self._phase = phase
         self._tell = tell
-        self.claims = Claims(layout)
+        self.claims = Claims(layout, config.budgets)
         self.plan: WorkspacePlan = scanner.scan()
         self.orchestrator: TaskOrchestrator = orchestrator_for(config)
         self.worker = TaskFileWorker(
@@ -101,6 +107,7 @@ class WorkspaceSession:
             find=self._find,
             tell=tell,
             held_up=lambda task_id: len(self.plan.held_up_by(task_id)),
+            draws=lambda task: (config.budget_of(task), spends(task)),
             enforce=config.enforce,
             measured=config.measured,
         )
@@ -117,6 +124,10 @@ class WorkspaceSession:
         self._gates: dict[str, _PhaseGate] = {}
         #: Why tasks are held back.
         self.held: dict[str, str] = {}
+        #: How budgets stood at the latest look.
+        self._usages: list[BudgetUsage] = []
+        #: The budgets of which it was told that a task waits for more than there is.
+        self._told_short: set[str] = set()
 
     def __enter__(self) -> Self:
         for kind in KINDS:
@@ -159,6 +170,10 @@ class WorkspaceSession:
         with self._lock:
             self.plan = self._scanner.scan()
             self._completed = set(filter(self._has_status, self._completed))
+            before, self._usages = self._usages, self.claims.usages()
+            if [usage.total for usage in before] != [u.total for u in self._usages]:
+                # There is more of one: whether that is enough is told again.
+                self._told_short.clear()
             again = [task_id for task_id in self._handles if self._is_again(task_id)]
             for task_id in again:
                 task = self._handles[task_id]
@@ -198,10 +213,12 @@ class WorkspaceSession:
             # Again at once, it would fail again at once.
             self.held[task_id] = unkept(error)
             return False
-        if isinstance(error, InputsMissing) and task_id in self.plan.tasks:
-            missing = missing_inputs(self._layout, self.plan.tasks[task_id])
-            if missing:
-                self.held[task_id] = waits_for(missing)
+        if isinstance(error, NotYet) and task_id in self.plan.tasks:
+            task = self.plan.tasks[task_id]
+            missing = missing_inputs(self._layout, task)
+            why = waits_for(missing) if missing else self._short_of(task)
+            if why is not None:
+                self.held[task_id] = why
                 return False
             self.held.pop(task_id, None)
         try:
@@ -302,7 +319,18 @@ class WorkspaceSession:
             return f"it waits for {other}{note}"
         # What another task makes may come while that runs.
         missing = unmade_inputs(self._layout, task, self.plan.known)
-        return waits_for(missing) if missing else None
+        return waits_for(missing) if missing else self._short_of(task)
+
+    def _short_of(self, task: TaskFile) -> str | None:
+        """Of which budget too little is left for a task, or None."""
+        budget, units = self._config.budget_of(task), spends(task)
+        short = short_of(self._config.budgets, self._usages, budget, units)
+        if short is None:
+            return None
+        if short.is_hopeless and short.name not in self._told_short:
+            self._told_short.add(short.name)
+            self._tell("alert", f"ALERT: {task.task_id}: {short.text}")
+        return short.text
 
     def _not_believed(self, task_id: str, why: StatusRefusedError) -> str:
         path = self._layout.shown(self._layout.status(task_id))
@@ -408,9 +436,9 @@ class WorkspaceSession:
             self.claims.reset(task_id, "blocked")
 
     def _waits(self, task_id: str) -> bool:
-        """Whether a task that has come to an end here waits for its inputs."""
+        """Whether a task that has come to an end here waits for what lacks."""
         handle = self._handles.get(task_id)
-        return handle is not None and isinstance(handle.exception(), InputsMissing)
+        return handle is not None and isinstance(handle.exception(), NotYet)
 
     def _file_of(self, task_id: str) -> str | None:
         """The id of the file whose task, or run of it, this is."""

@@ -48,6 +48,7 @@ class Status:
         error: Why it has failed.
         blocked_by: The task whose failure keeps it from running, or the gate: see
             `gate_of`.
+        spent: What all its programs have spent of budgets, by resource.
     """
 
     task_id: str
@@ -60,6 +61,7 @@ class Status:
     exit_code: int | None = None
     error: str | None = None
     blocked_by: str | None = None
+    spent: Mapping[str, float] | None = attrs.field(default=None, hash=False)
 
     @property
     def has_ended(self) -> bool:
@@ -146,7 +148,15 @@ def _status(document: Mapping[str, Any], task_id: str) -> Status:
         exit_code=exit_code if type(exit_code) is int else None,
         error=_text(document.get("error")),
         blocked_by=_text(document.get("blocked_by")),
+        spent=_amounts(document.get("spent")),
     )
+
+
+def _amounts(value: object) -> dict[str, float] | None:
+    if not isinstance(value, dict):
+        return None
+    amounts = cast("dict[str, Any]", value)
+    return {n: much for n, much in amounts.items() if is_number(much, 0, _LONGEST)}
 
 
 def _text(value: object) -> str | None:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import attrs
 
 from taskorch._base.vocabulary import OTHER_RESOURCES
-from taskorch._documents.forms import SCOPES, DocumentOf, Number, may_be
+from taskorch._documents.budgets import AMOUNT, BUDGET
+from taskorch._documents.forms import (
+    SCOPES,
+    DocumentOf,
+    Number,
+    ReadMapping,
+    may_be,
+)
 from taskorch._documents.located import Located, plain
 from taskorch.frontends.workspace._fields import (
     LINE,
@@ -47,12 +55,13 @@ def _words(resource: str, factor: float) -> list[str]:
 @attrs.frozen
 class HeldByFile:
     """
-    What a task takes.
+    What a task takes, and what it reserves of its budget, by any name.
 
     Attributes:
         cpu: Cores.
         memory_mb: MiB.
         memory_gb: Or GiB.
+        spends: What it reserves of its budget.
     """
 
     cpu: float = attrs.field(default=0.0, metadata=may_be(Number(), *_words("cpu", 1)))
@@ -62,15 +71,19 @@ class HeldByFile:
     memory_gb: float = attrs.field(
         default=0.0, metadata=may_be(Number(), *_words("memory_mb", 1024)[1:])
     )
+    spends: Mapping[str, float] = attrs.field(factory=dict[str, float])
 
 
 def _held(
-    cpu: float = 0.0, memory_mb: float = 0.0, memory_gb: float = 0.0
+    cpu: float = 0.0,
+    memory_mb: float = 0.0,
+    memory_gb: float = 0.0,
+    **spends: float,
 ) -> HeldByFile:
     if memory_mb and memory_gb:
         msg = "memory_gb: memory_mb is said, too"
         raise ValueError(msg)
-    return HeldByFile(cpu, memory_mb or 1024 * memory_gb)
+    return HeldByFile(cpu, memory_mb or 1024 * memory_gb, spends=spends)
 
 
 @attrs.frozen
@@ -95,6 +108,7 @@ class TaskFile:
         resources: At most what a worker has.
         priority: Higher runs first.
         retries: Retries after a failure.
+        budget: The budget that it draws on; None is that of its phase, or of all.
         rest: Texts in fields that mean nothing here, by the name of the field.
         places: Where its fields, and the items of its lists, stand.
     """
@@ -121,10 +135,11 @@ class TaskFile:
     estimate: float | None = attrs.field(default=None, metadata=may_be(Duration()))
     resources: HeldByFile = attrs.field(
         default=HeldByFile(),
-        metadata=may_be(DocumentOf(HeldByFile, make=_held, nulls=True)),
+        metadata=may_be(DocumentOf(HeldByFile, make=_held, nulls=True, rest=AMOUNT)),
     )
     priority: int = attrs.field(default=0, metadata=may_be(Priority()))
     retries: int = attrs.field(default=0, metadata=may_be(Number(is_whole=True)))
+    budget: str | None = attrs.field(default=None, metadata=may_be(BUDGET))
     rest: dict[str, frozenset[str]] = attrs.field(
         factory=dict[str, frozenset[str]], repr=False, eq=False
     )
@@ -182,17 +197,28 @@ def read_task_file(
         name: tuple(dict.fromkeys(value)) if name in _LISTS else value
         for name, value in entry.values.items()
     }
-    for name in ("resources", "agent", "capability"):
-        places[name] = (2, 1)
+    places |= _places_of(entry)
+    return TaskFile(task_id, shown, **values, rest=rest, places=places)
+
+
+def _places_of(entry: ReadMapping) -> dict[str, Place]:
+    """Where the fields of a head stand, and the items of those that have some."""
+    names = "resources", "agent", "capability", "budget"
+    places: dict[str, Place] = dict.fromkeys(names, (2, 1))
     for name, (_, node) in entry.nodes.items():
         places[name] = node.place.line, node.place.column
+        if isinstance(node.value, dict):
+            for word, _ in node.value.values():
+                place = word.place.line, word.place.column
+                places.setdefault(f"{name}/{word.value}", place)
+            continue
         for item in node.value if isinstance(node.value, list) else [node]:
             if name in _LISTS and isinstance(item.value, str):
                 text = item.value.strip()
                 text = str(PurePosixPath(text)) if name in _FILES else text
                 place = item.place.line, item.place.column
                 places.setdefault(f"{name}/{text}", place)
-    return TaskFile(task_id, shown, **values, rest=rest, places=places)
+    return places
 
 
 def head_of(file: Path, shown: str, problems: list[Problem]) -> dict[str, Any] | None:

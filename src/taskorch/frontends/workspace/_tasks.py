@@ -8,7 +8,7 @@ from typing import Any, Final
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.frontends.workspace._config import AgentProgram, WorkspaceConfig
 from taskorch.frontends.workspace._task_file import TaskFile
-from taskorch.model import Resources, Task
+from taskorch.model import Resources, Task, Units
 from taskorch.policies import Measured
 from taskorch.runtime import machine_resources
 
@@ -16,6 +16,10 @@ from taskorch.runtime import machine_resources
 #: gates.
 _SPARE: Final = 16
 _NO_LIMIT: Final = 1e6
+#: The budget of programs in one run. It keeps none from starting, and settles what each
+#: has spent: how much there is, is known to the ledger that all runners share.
+SPENDING: Final = "spending"
+_NO_END: Final = 1e12
 
 
 def orchestrator_for(config: WorkspaceConfig) -> TaskOrchestrator:
@@ -32,12 +36,21 @@ def orchestrator_for(config: WorkspaceConfig) -> TaskOrchestrator:
     for name, rule in config.phases.items():
         if rule.limit is not None:
             pools[f"phase {name}"] = rule.limit
-    return TaskOrchestrator(
+    orch = TaskOrchestrator(
         resources=Resources(**pools),
         concurrency=2 * config.max_agents + _SPARE,
         grace=config.grace,
         allocator=Measured() if config.measured else None,
     )
+    spent = {name for total in config.budgets.totals.values() for name in total}
+    if spent:
+        orch.budget(SPENDING, parent="", **dict.fromkeys(spent, _NO_END))
+    return orch
+
+
+def spends(task: TaskFile) -> Units:
+    """What a task reserves of its budget."""
+    return Resources(**task.resources.spends).units
 
 
 def add_agent(orch: TaskOrchestrator, agent: AgentProgram, handler: Any) -> None:

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -15,12 +15,15 @@ import attrs
 
 from taskorch._base.backoff import Backoff
 from taskorch._base.limits import NS
+from taskorch._base.words import amounts_in_words
 from taskorch.errors import (
     AttemptInterrupted,
     TaskCancelledError,
     TaskFailure,
     TaskTimeoutError,
+    UnknownTaskError,
 )
+from taskorch.events import BudgetSpent
 from taskorch.frontends.workspace._claims import (
     TASK_VARIABLE,
     Claims,
@@ -34,12 +37,13 @@ from taskorch.frontends.workspace._layout import WorkspaceLayout
 from taskorch.frontends.workspace._progress import missing_inputs, missing_outputs
 from taskorch.frontends.workspace._status import Status, StatusRefusedError
 from taskorch.frontends.workspace._task_file import TaskFile, body_of
+from taskorch.frontends.workspace._tasks import SPENDING
 from taskorch.model import (
-    NO_RESOURCES,
     Program,
     ProgramResult,
     Resources,
     Task,
+    Units,
     stamp,
 )
 from taskorch.runtime import MonotonicClock
@@ -63,8 +67,8 @@ class Failed(Exception):  # noqa: N818 - it is what became of a task
     """A task has failed; the message is its `error`."""
 
 
-class InputsMissing(Failed):
-    """A task was not begun, since its inputs are not there: it waits for them."""
+class NotYet(Failed):
+    """A task was not begun, or not once more, since something lacks: it waits."""
 
 
 @attrs.define
@@ -86,6 +90,7 @@ class TaskFileWorker:
     None if it has gone. *held_up* says how many tasks wait for one, directly or not.
     *enforce* says whether programs are held to the cores and the memory of their tasks;
     *measured*, whether each asks for its memory itself, and its worker is its type.
+    *draws* says on which budget a task draws, and what it reserves of it.
     """
 
     def __init__(
@@ -97,9 +102,14 @@ class TaskFileWorker:
         find: Callable[[str], tuple[TaskFile, float | None] | None],
         tell: Tell,
         held_up: Callable[[str], int],
+        draws: Callable[[TaskFile], tuple[str | None, Units]],
         enforce: bool = False,
         measured: bool = False,
     ) -> None:
+        self._draws = draws
+        #: What programs that run, by the ids of their tasks, spend, and for whom.
+        self._spending: dict[str, tuple[TaskClaim, str]] = {}
+        orchestrator.signals.budget_spent.connect(self._hear_spent)
         self._orch = orchestrator
         self._layout = layout
         self._claims = claims
@@ -110,6 +120,9 @@ class TaskFileWorker:
         self._measured = measured
         self._clock = MonotonicClock()
         self._slots = _Slots()
+        self._numbers = count(1)
+        #: The budgets of which it was told that little is left.
+        self._low: set[str] = set()
         #: What is cancelled from now on has not ended: all is to stop.
         self.is_stopping: bool = False
 
@@ -135,7 +148,7 @@ class TaskFileWorker:
         task, timeout = planned
         missing = missing_inputs(self._layout, task)
         if missing:
-            raise InputsMissing(waits_for(missing))
+            raise NotYet(waits_for(missing))
         with self._slots.taken(agent.name) as agent_id:
             now = self._clock.now_ns()
             started = Status(
@@ -206,24 +219,54 @@ class TaskFileWorker:
         claim: TaskClaim,
         pause: float,
     ) -> _Outcome:
-        """Run the program once, in *pause* seconds."""
+        """Run the program once, in *pause* seconds, on what its task reserves."""
+        # What it spends may be told before it is handed over.
+        program_id = f"{self._claims.runner}-{next(self._numbers)}"
+        budget, units = self._draws(task)
+        if budget is None:
+            return self._run_program(task, agent, claim, program_id, (timeout, pause))
+        short = self._claims.reserve(claim, budget, units)
+        if short is not None:
+            raise NotYet(short.text)
+        self._spending[program_id] = claim, budget
+        try:
+            return self._run_program(
+                task, agent, claim, program_id, (timeout, pause), SPENDING
+            )
+        finally:
+            del self._spending[program_id]
+            self._settle(program_id, claim, budget)
+
+    def _run_program(
+        self,
+        task: TaskFile,
+        agent: AgentProgram,
+        claim: TaskClaim,
+        program_id: str,
+        times: tuple[float | None, float],
+        budget: str | None = None,
+    ) -> _Outcome:
+        """Run the program as a task of this id; *times* are its timeout and pause."""
+        timeout, pause = times
         self._tell("launch", f"Launching task: {task.task_id}")
         try:
             self._layout.outputs(task.task_id).mkdir(parents=True, exist_ok=True)
             program = self._program(task, agent, claim)
         except (OSError, ValueError) as error:
             return _Outcome(str(error))
-        kind, resources = "program", NO_RESOURCES
+        kind, resources = "program", dict(task.resources.spends)
         if self._measured and task.memory_mb:
             # A size is known of this, which is measured, and not of what waits for it.
-            kind, resources = agent.name, Resources(memory_mb=task.memory_mb)
+            kind, resources["memory_mb"] = agent.name, task.memory_mb
         handle = self._orch.submit_task(
             Task(
                 kind,
                 program,
+                id=program_id,
                 timeout=timeout,
                 not_before=pause or None,
                 resources=resources,
+                budget=budget,
             )
         )
         try:
@@ -247,6 +290,37 @@ class TaskFileWorker:
             message = str(error).partition("\n")[0]
             return _Outcome(message.removeprefix(f"task {handle.task_id}: "))
         return self._look(task, result)
+
+    def _hear_spent(self, event: BudgetSpent) -> None:
+        """Note what a program that runs has spent: its runner may be killed."""
+        claim, budget = self._spending.get(event.task_id, (None, ""))
+        if claim is not None:
+            with suppress(FencedOffError, OSError):
+                units = self._spent(event.task_id)
+                self._claims.spend(claim, budget, units, ended=False)
+
+    def _settle(self, task_id: str, claim: TaskClaim, budget: str) -> None:
+        """What a program has not spent that it had reserved is there for others."""
+        try:
+            status = self._orch.get_task_status(task_id)
+        except UnknownTaskError:
+            # It was not handed over.
+            self._claims.spend(claim, budget, (), ended=True)
+            return
+        if status.state.is_terminal or not status.attempts:
+            self._claims.spend(claim, budget, self._spent(task_id), ended=True)
+        self._tell_low()
+
+    def _spent(self, task_id: str) -> Units:
+        return Resources(**(self._orch.get_task_status(task_id).spent or {})).units
+
+    def _tell_low(self) -> None:
+        for usage in self._claims.usages():
+            if not usage.is_low:
+                self._low.discard(usage.name)
+            elif usage.name not in self._low:
+                self._low.add(usage.name)
+                self._tell("alert", f"ALERT: Budget {usage}")
 
     def _program(
         self, task: TaskFile, agent: AgentProgram, claim: TaskClaim
@@ -307,6 +381,7 @@ class TaskFileWorker:
             duration_seconds=round((now - began) / NS, 3),
             exit_code=outcome.exit_code,
             error=outcome.error,
+            spent=self._claims.spent(claim.task_id) or None,
         )
         self._note(claim.task_id, outcome.lines)
         try:
@@ -339,7 +414,8 @@ class TaskFileWorker:
     def _tell_end(self, status: Status) -> None:
         task_id, seconds = status.task_id, status.duration_seconds or 0.0
         if status.error is None:
-            self._tell("end", f"Completed: {task_id} ({seconds:.1f} s)")
+            spent = f"; spent {amounts_in_words(status.spent)}" if status.spent else ""
+            self._tell("end", f"Completed: {task_id} ({seconds:.1f} s{spent})")
             return
         self._tell("end", f"Failed: {task_id} ({status.error})")
         count = self._held_up(task_id)

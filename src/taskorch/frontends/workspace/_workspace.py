@@ -34,7 +34,7 @@ from taskorch.frontends.workspace._status import (
     read_status,
 )
 from taskorch.frontends.workspace._task_file import head_of
-from taskorch.model import stamp
+from taskorch.model import BudgetUsage, Resources, show, stamp
 from taskorch.runtime import MonotonicClock
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Workspace:
             self.root, self._config.tasks, self._config.workspace
         )
         self._scanner = Scanner(self._layout, self._config)
-        self._claims = Claims(self._layout)
+        self._claims = Claims(self._layout, self._config.budgets)
         self._told = tell
         self._telling = threading.RLock()
         self._launching: WorkspaceSession | None = None
@@ -278,7 +278,12 @@ class Workspace:
 
     def status(self) -> str:
         """The dashboard: each phase, with how many of its tasks are how far."""
-        return _progress.dashboard(self.title, self._progress().phases())
+        progress = self._progress()
+        return _progress.dashboard(self.title, progress.phases(), progress.usages)
+
+    def budgets(self) -> list[BudgetUsage]:
+        """How much of each budget is spent, reserved and left, in all runs so far."""
+        return self._claims.usages()
 
     def why(self, task_id: str) -> str:
         """
@@ -363,6 +368,38 @@ class Workspace:
         Staged(path, json.dumps(approval) + "\n").commit()
         return True
 
+    def raise_budget(self, name: str, totals: Mapping[str, float]) -> BudgetUsage:
+        """
+        Set how much there is of a budget in all; what is not named stays.
+
+        That holds as long as `workspace.yaml` declares as much as it does now. Tasks
+        that wait for it go on, also under a runner.
+
+        Args:
+            name: The budget.
+            totals: How much there is, by resource: `{"tokens": 300000}`.
+
+        Returns:
+            How it stands then.
+
+        Raises:
+            ValidationFailedError: `workspace.yaml` cannot be used.
+            InvalidTaskError: There is no such budget, or an amount is none.
+        """
+        self._check_run(None, force=False)
+        declared = self._config.budgets.totals.get(name)
+        if declared is None:
+            choices = ", ".join(self._config.budgets.totals) or "none"
+            msg = f"there is no budget {show(name)}"
+            raise InvalidTaskError(msg, hint=f"workspace.yaml declares {choices}")
+        checked = Resources.of(totals, "totals")
+        others = [each for each in totals if each not in declared]
+        if others or checked.zeros or not totals:
+            msg = f"budget {name}: amounts above 0 of {', '.join(declared)} are needed"
+            raise InvalidTaskError(msg, hint=f'{{"{next(iter(declared))}": 300000}}')
+        self._claims.raise_budget(name, dict(checked))
+        return next(usage for usage in self.budgets() if usage.name == name)
+
     def _retry_failed(self, phase: str | None) -> None:
         for task_id, status in self._progress().statuses.items():
             if status.status == "failed" and (phase in (None, phase_of(task_id))):
@@ -375,7 +412,8 @@ class Workspace:
         return self._scanner.scan()
 
     def _progress(self) -> WorkspaceProgress:
-        return WorkspaceProgress(self._layout, self._config, self._plan)
+        usages = self._claims.usages()
+        return WorkspaceProgress(self._layout, self._config, self._plan, usages)
 
     def _known(self, task_id: str) -> None:
         task_ids = self._plan.known

@@ -1,0 +1,122 @@
+"""
+How much of the budgets of a workspace is left, as the ledger says it.
+
+Several runners may share a workspace, and none of them outlives its run. So what tasks
+have spent stands in the ledger of claims, and what is left is counted from there.
+
+Decision: 0241.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, NamedTuple, TypeAlias
+
+from taskorch._base.read_only import ReadOnly
+from taskorch._documents.budgets import DeclaredBudgets
+from taskorch.model import BudgetUsage, Units
+
+#: Amounts in millionths, by budget and resource.
+Tally: TypeAlias = Mapping[str, Mapping[str, int]]
+SCALE: Final = 1_000_000
+#: By what people give a budget more.
+_RAISE: Final = "taskorch workspace raise-budget"
+
+
+def plus(*tallies: Tally) -> Tally:
+    """Several tallies together."""
+    whole: dict[str, dict[str, int]] = {}
+    for tally in tallies:
+        for budget, amounts in tally.items():
+            sums = whole.setdefault(budget, {})
+            for name, units in amounts.items():
+                sums[name] = sums.get(name, 0) + units
+    return whole
+
+
+def is_tally(value: object) -> bool:
+    """Whether a *value* of a ledger, which anybody may have written, is a tally."""
+    return isinstance(value, dict) and all(
+        isinstance(amounts, dict)
+        and all(type(units) is int and units >= 0 for units in amounts.values())
+        for amounts in value.values()
+    )
+
+
+def amounts_of(units: Mapping[str, int]) -> dict[str, float]:
+    """Amounts in millionths, as people know them."""
+    return {name: many / SCALE for name, many in units.items()}
+
+
+def usages_of(
+    budgets: DeclaredBudgets,
+    spent: Tally,
+    reserved: Tally,
+    total_of: Callable[[str, Mapping[str, float]], Mapping[str, float]],
+) -> list[BudgetUsage]:
+    """
+    How each of *budgets* stands, of which so much is *spent* and *reserved*.
+
+    *total_of* says how much there is of one of which so much was declared.
+    """
+    usages: list[BudgetUsage] = []
+    for name, declared in budgets.totals.items():
+        total = total_of(name, declared)
+        parts = [part for part in budgets.totals if name in budgets.chain(part)]
+        used, held = (
+            {
+                resource: sum(tally.get(part, {}).get(resource, 0) for part in parts)
+                for resource in total
+            }
+            for tally in (spent, reserved)
+        )
+        usages.append(
+            BudgetUsage(
+                name,
+                ReadOnly(dict(total)),
+                ReadOnly(amounts_of(used)),
+                ReadOnly(amounts_of(held)),
+                budgets.parents.get(name),
+                is_low=any(5 * used[n] >= 4 * round(total[n] * SCALE) for n in total),
+            )
+        )
+    return usages
+
+
+class ShortBudget(NamedTuple):
+    """
+    A budget of which too little is left for a task.
+
+    Attributes:
+        name: Its name.
+        text: That, for people.
+        is_hopeless: Whether it stays so when all that is reserved comes back.
+    """
+
+    name: str
+    text: str
+    is_hopeless: bool
+
+
+def short_of(
+    budgets: DeclaredBudgets,
+    usages: Iterable[BudgetUsage],
+    budget: str | None,
+    units: Units,
+) -> ShortBudget | None:
+    """Why *units* of a *budget* cannot be reserved now, by its *usages*, or None."""
+    asked = dict(units)
+    chain = () if budget is None else tuple(budgets.chain(budget))
+    for usage in usages:
+        for name, rest in usage.left.items() if usage.name in chain else ():
+            need = asked.get(name, 0)
+            if max(1, need) > round(rest * SCALE):
+                text = f"it waits for budget {usage.name}: {rest:.12g} of "
+                text += f"{usage.total[name]:.12g} {name} are left"
+                text += f", and it reserves {need / SCALE:.12g}" if need else ""
+                most = usage.total[name] - usage.spent[name]
+                is_hopeless = max(1, need) > round(most * SCALE)
+                if is_hopeless:
+                    text += f"; {_RAISE} {usage.name} '{{\"{name}\": …}}'"
+                return ShortBudget(usage.name, text, is_hopeless)
+    return None
