@@ -4,9 +4,9 @@ An agent that is one long-lived program: a task is a line of JSON, and so is its
 To the program goes `{"id", "type", "payload", "attempt"}`, with `"writes"` if the task
 has write scopes, and `"units"` if it has units with names. It answers with the same id:
 `{"id", "result"}` or `{"id", "error"}` ends the attempt; `{"id", "progress"}` and
-`{"id", "spent": {"tokens": 5}}` do not. An error with `"last": true` has it killed, with
-all that it has started. What it wrote before it was given the task, or says of another
-attempt, is no answer.
+`{"id", "spent": {"tokens": 5}}` do not. An error with `"last": true` has it killed,
+with all that it has started. What it wrote before it was given the task, or says of
+another attempt, is no answer.
 """
 
 from __future__ import annotations
