@@ -85,6 +85,20 @@ def test_explain_names_who_may_write_it_and_what(machine):
     assert "may write **, and so may one" in str(why(machine, "four"))
 
 
+def test_who_may_write_several_below_a_folder_holds_it_until_its_end(machine):
+    writes(machine, "one", "src/a", "src/b", "src/c/d")
+    writes(machine, "two", "src/c/e", "docs")
+    writes(machine, "wide", "src/**")
+    (blocker,) = why(machine, "wide").blockers
+    assert blocker.holders == ("one", "two")
+    assert "one and two end" in blocker.remedies[0].detail
+    assert machine.end("two") == []
+    (blocker,) = why(machine, "wide").blockers
+    assert blocker.holders == ("one",)
+    assert "that one ends" in blocker.remedies[0].detail
+    assert machine.end("one") == ["wide"]
+
+
 def test_a_wide_one_is_not_passed_for_ever(machine):
     writes(machine, "n0", "src/a")
     writes(machine, "early", "src/x")

@@ -23,7 +23,7 @@ from taskorch.errors import (
     WouldDeadlockError,
 )
 from taskorch.events import ResultsUsed
-from taskorch.kernel import TaskRow, awaits, is_kept_out, locks_of, wanted
+from taskorch.kernel import TaskRow, awaits, held_in, is_kept_out, units_of, wanted
 from taskorch.model import TERMINAL, TaskState, stem_of
 from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve_on
 from taskorch.runtime._context import AttemptContext, current_or_none
@@ -786,14 +786,14 @@ class _Free:
 
     def take(self, row: TaskRow) -> None:
         """Subtract what *row* holds and keeps."""
-        self._taken.update(dict(row.alloc))
+        self._taken.update(held_in(self._kernel, row.alloc))
         for place, units in self._places(row):
             if place in self._left:
                 self._left[place] -= units
 
     def give_back(self, row: TaskRow) -> None:
         """Add what *row* held, as if the task had ended."""
-        self._taken.subtract(dict(row.alloc))
+        self._taken.subtract(held_in(self._kernel, row.alloc))
         for place, units in self._places(row):
             if place in self._left:
                 self._left[place] += units
@@ -802,8 +802,8 @@ class _Free:
         """Whether some agent could run *row* with what is left."""
         bucket = row.bucket
         if bucket.spec.writes and any(
-            much > scope.total - self._taken[scope.name]
-            for scope, much in locks_of(self._kernel, bucket)
+            much > lock.total - self._taken[lock.name]
+            for lock, much in units_of(self._kernel, bucket)
         ):
             return False
         if bucket.spec.budget and is_kept_out(self._kernel, bucket, self._taken):
