@@ -312,6 +312,17 @@ def test_locks_that_nobody_needs_are_forgotten():
     assert machine.end("lasts") == ["last"]
 
 
+def test_locks_and_folders_of_who_waits_are_not_forgotten(machine):
+    kernel = machine.kernel
+    writes(machine, "one", "docs")
+    writes(machine, "waits", "docs", "x/1")
+    kernel.most_scopes = 0
+    assert writes(machine, "other", "y") == ["other"]
+    assert machine.end("one") == ["waits"]
+    assert writes(machine, "wide", "x") == []
+    assert machine.end("waits") == ["wide"]
+
+
 @given(st.lists(st.tuples(scopes, st.integers(0, 2)), max_size=12), st.randoms())
 @settings(max_examples=40, deadline=None)
 def test_by_brute_force(tasks, dice):
