@@ -37,7 +37,7 @@ from taskorch.kernel._rows import (
     TaskRow,
 )
 from taskorch.kernel._state import MANY, KernelState
-from taskorch.model import Units, lock_of
+from taskorch.model import Units, above_of, lock_of
 
 
 def locks_of(kernel: KernelState, bucket: Bucket) -> tuple[LockRow, ...]:
@@ -72,11 +72,9 @@ def _lock(kernel: KernelState, path: str) -> LockRow:
     known = kernel.beside.get(f"{SCOPE}{path}")
     if isinstance(known, LockRow):
         return known
-    above: tuple[LockRow, ...] = ()
-    if path:
-        folder = _lock(kernel, path.rpartition("/")[0])
-        above = (*folder.above, folder)
-    lock = LockRow(path, above)
+    # The top first, so that each finds those above itself.
+    above = [_lock(kernel, folder) for folder in reversed(above_of(path))]
+    lock = LockRow(path, tuple(above))
     kernel.beside[lock.name] = lock
     return lock
 
