@@ -69,13 +69,12 @@ def held_in(kernel: KernelState, alloc: Units) -> Counter[str]:
 
 
 def _lock(kernel: KernelState, path: str) -> LockRow:
-    known = kernel.beside.get(f"{SCOPE}{path}")
-    if isinstance(known, LockRow):
-        return known
-    # The top first, so that each finds those above itself.
-    above = [_lock(kernel, folder) for folder in reversed(above_of(path))]
-    lock = LockRow(path, tuple(above))
-    kernel.beside[lock.name] = lock
+    lock = kernel.beside.get(f"{SCOPE}{path}")
+    if not isinstance(lock, LockRow):
+        # The top first, so that each finds those above itself.
+        above = [_lock(kernel, folder) for folder in reversed(above_of(path))]
+        lock = LockRow(path, tuple(above))
+        kernel.beside[lock.name] = lock
     return lock
 
 
