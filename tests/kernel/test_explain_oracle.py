@@ -31,7 +31,7 @@ from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting
 from taskorch.kernel._explain._people import wait_of
 from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import SCOPE, TOKEN, PoolRow, RetainedEvent
-from taskorch.kernel._scopes import locks_of
+from taskorch.kernel._scopes import units_of
 from taskorch.model import EVERYTHING, Agent, Blocker, Explanation, Remedy
 
 WAITING = (S.PENDING, S.QUEUED, S.RETRYING, S.BLOCKED, S.SUSPENDED)
@@ -252,7 +252,7 @@ class Oracle:
         path = "" if blocker.name == EVERYTHING else blocker.name
         lock = kernel.beside[f"{SCOPE}{path}"]
         # As much as its task takes: all of it, or a unit if it is above what it writes.
-        units = dict(locks_of(kernel, row.bucket))
+        units = dict(units_of(kernel, row.bucket))
         lock.used = lock.total - units[lock]
 
     def lift_rate(self, kernel: Kernel, _: TaskRow, blocker: Blocker, *__: Any) -> None:

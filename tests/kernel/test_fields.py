@@ -16,7 +16,7 @@ STATE = {
         *("TaskRow", "Links", "RowExtra", "Terms", "RetainedEvent", "AgentRow"),
         *("BreakerRow", "PoolRow", "RateRow", "Place", "Candidates", "Room", "Leak"),
         *("Reservation", "AllocationRow", "Claim", "TypeRow", "Record", "Bucket"),
-        *("Share", "BudgetRow", "UnitRow", "UnitGroup"),
+        *("Share", "BudgetRow", "LockRow", "UnitRow", "UnitGroup"),
     ),
 }
 #: Fields that no invariant is about, and why not.
@@ -29,7 +29,8 @@ UNCHECKED = {
         Terms: join on_failure wait remind_ns
         RetainedEvent: id seq until_ns cargo
         AgentRow: name info request
-        PoolRow: name is_lock is_quota beyond
+        PoolRow: name is_quota beyond
+        LockRow: above
         UnitRow: agent resource unit
         UnitGroup: owner resource
         BudgetRow: name parent

@@ -85,6 +85,20 @@ def test_explain_names_who_may_write_it_and_what(machine):
     assert "may write **, and so may one" in str(why(machine, "four"))
 
 
+def test_who_may_write_several_below_a_folder_holds_it_until_its_end(machine):
+    writes(machine, "one", "src/a", "src/b", "src/c/d")
+    writes(machine, "two", "src/c/e", "docs")
+    writes(machine, "wide", "src/**")
+    (blocker,) = why(machine, "wide").blockers
+    assert blocker.holders == ("one", "two")
+    assert "one and two end" in blocker.remedies[0].detail
+    assert machine.end("two") == []
+    (blocker,) = why(machine, "wide").blockers
+    assert blocker.holders == ("one",)
+    assert "that one ends" in blocker.remedies[0].detail
+    assert machine.end("one") == ["wide"]
+
+
 def test_a_wide_one_is_not_passed_for_ever(machine):
     writes(machine, "n0", "src/a")
     writes(machine, "early", "src/x")
@@ -296,6 +310,17 @@ def test_locks_that_nobody_needs_are_forgotten():
     assert len(kernel.beside) < 60
     assert writes(machine, "last", "keep") == []
     assert machine.end("lasts") == ["last"]
+
+
+def test_locks_and_folders_of_who_waits_are_not_forgotten(machine):
+    kernel = machine.kernel
+    writes(machine, "one", "docs")
+    writes(machine, "waits", "docs", "x/1")
+    kernel.most_scopes = 0
+    assert writes(machine, "other", "y") == ["other"]
+    assert machine.end("one") == ["waits"]
+    assert writes(machine, "wide", "x") == []
+    assert machine.end("waits") == ["wide"]
 
 
 @given(st.lists(st.tuples(scopes, st.integers(0, 2)), max_size=12), st.randoms())

@@ -121,7 +121,8 @@ from taskorch.kernel._rows import TaskRow as TaskRow
 from taskorch.kernel._rows import Terms as Terms
 from taskorch.kernel._rows import TypeRow as TypeRow
 from taskorch.kernel._rows import without_quotas as without_quotas
-from taskorch.kernel._scopes import locks_of as locks_of
+from taskorch.kernel._scopes import held_in as held_in
+from taskorch.kernel._scopes import units_of as units_of
 from taskorch.kernel._shortages import shortages as shortages
 from taskorch.kernel._standing import limits_of as limits_of
 from taskorch.kernel._standing import meaning_of as meaning_of

@@ -77,6 +77,7 @@ from taskorch.kernel._rows import (
     AgentRow,
     Bucket,
     Links,
+    LockRow,
     PoolRow,
     Record,
     RetainedEvent,
@@ -502,7 +503,7 @@ def _beside_of(kernel: KernelState) -> dict[str, Any]:
     values: dict[str, Any] = {
         f"beside {name}": (pool.used, pool.total)
         for name, pool in kernel.beside.items()
-        if pool.used or not pool.is_lock
+        if pool.used or not isinstance(pool, LockRow)
     }
     for name, budget in kernel.budgets.items():
         flags = budget.is_low, budget.asked, budget.is_open

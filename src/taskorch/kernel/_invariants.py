@@ -20,6 +20,7 @@ from taskorch.kernel._rows import (
     AgentRow,
     Bucket,
     Links,
+    LockRow,
     Place,
     PoolRow,
     TaskRow,
@@ -227,10 +228,12 @@ def check_scopes(kernel: KernelState, faults: list[str]) -> None:
     used: Counter[str] = Counter()
     for _, bucket in writers:
         locks = [*map(lock_of, bucket.spec.writes)]
-        above = dict.fromkeys(up for path in locks for up in above_of(path))
+        above = [up for path in locks for up in above_of(path)]
         used.update(dict.fromkeys((f"{SCOPE}{path}" for path in locks), UNLIMITED))
-        used.update(dict.fromkeys((f"{SCOPE}{path}" for path in above), 1))
-    locks_known = [name for name, pool in kernel.beside.items() if pool.is_lock]
+        used.update([f"{SCOPE}{path}" for path in above])
+    locks_known = [
+        row.name for row in kernel.beside.values() if isinstance(row, LockRow)
+    ]
     for name in dict.fromkeys([*used, *locks_known]):
         scope = kernel.beside.get(name)
         if used[name] != (scope.used if scope is not None else 0):

@@ -28,6 +28,7 @@ from taskorch.kernel._rows import (
     Bucket,
     Candidates,
     Claim,
+    LockRow,
     Place,
     PoolRow,
     RateRow,
@@ -292,8 +293,8 @@ def acquire(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:
         pool = kernel.pools.get(name)
         if pool is not None:
             pool.used += units
-        elif name in kernel.beside:
-            _units.book(kernel, name, units)
+        elif (beside := kernel.beside.get(name)) is not None:
+            _units.book(kernel, beside, units)
             continue
         # Whatever its capacity names now: that may change while it works.
         agent.used[name] = agent.used.get(name, 0) + units
@@ -311,10 +312,11 @@ def release(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:
                 _queue.wake_some(kernel, pool.short)
             if pool.parked:
                 _queue.reopen_all(kernel, pool.parked)
-        elif name in kernel.beside:
-            row = _units.book(kernel, name, -units)
-            for places in _waiting_for(row):
-                _queue.wake_some(kernel, places)
+        elif (beside := kernel.beside.get(name)) is not None:
+            _units.book(kernel, beside, -units)
+            for places in _waiting_for(beside):
+                if places:
+                    _queue.wake_some(kernel, places)
             continue
         agent.used[name] -= units
         if name in agent.short:
@@ -323,6 +325,8 @@ def release(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:
 
 def _waiting_for(row: PoolRow) -> list[dict[Any, Place]]:
     """Where those wait who may have what *row*, of the pools beside, has free."""
+    if isinstance(row, LockRow):
+        return [row.short, *[folder.short for folder in row.above]]
     if not isinstance(row, UnitRow):
         return [row.short]
     if row.group is None:

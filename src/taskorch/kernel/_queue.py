@@ -17,9 +17,11 @@ from taskorch.events import TaskReady
 from taskorch.kernel._rows import (
     FEW,
     NOWHERE,
+    UNLIMITED,
     AgentRow,
     Bucket,
     Entry,
+    LockRow,
     Place,
     PoolRow,
     RateRow,
@@ -218,9 +220,7 @@ def among(places: dict[Any, Place], place: Place, share: Share | None) -> Place:
 
 def wake(kernel: KernelState, place: Place) -> None:
     """*place* has room: wake the first that waits there."""
-    pool = place.pool
-    is_lock = isinstance(pool, PoolRow) and pool.is_lock
-    row = _pop_free(place) if is_lock else place.pop()
+    row = _pop_free(place) if isinstance(place.pool, LockRow) else place.pop()
     if row is None:
         return
     bucket = row.bucket
@@ -255,11 +255,15 @@ def _pop_free(place: Place) -> TaskRow | None:
     return None
 
 
-def short_lock(locks: tuple[tuple[PoolRow, int], ...]) -> tuple[PoolRow, int] | None:
-    """The first of *locks* that others hold, and how much is wanted of it."""
-    for scope, much in locks:
-        if much > scope.total - scope.used:
-            return scope, much
+def short_lock(locks: tuple[LockRow, ...]) -> tuple[LockRow, int] | None:
+    """The first of *locks*, or of the folders above, that others have; and its need."""
+    for lock in locks:
+        if lock.used:
+            return lock, UNLIMITED
+    for lock in locks:
+        for folder in lock.above:
+            if folder.used >= UNLIMITED:
+                return folder, 1
     return None
 
 

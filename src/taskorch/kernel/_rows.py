@@ -601,7 +601,6 @@ class PoolRow:
 
     __slots__ = (
         "beyond",
-        "is_lock",
         "is_quota",
         "name",
         "owed",
@@ -618,8 +617,6 @@ class PoolRow:
         self.name: str = name
         #: Whether it says how much those of a kind may have: see `_standing`.
         self.is_quota: bool = name.startswith(QUOTA)
-        #: Whether it stands for what may be written: see `_scopes`.
-        self.is_lock: bool = name.startswith(SCOPE)
         #: How much there is. Checked: `check_books`.
         self.total: int = total
         #: How much of the total is above the quota, if that is soft; else nothing.
@@ -638,6 +635,21 @@ class PoolRow:
         self.parked: dict[Bucket, None] = {}
         #: The same, as policies see it.
         self.view: PoolView = PoolView(self)
+
+
+class LockRow(PoolRow):
+    """
+    A folder or file that may be written, with all below it: see `_scopes`.
+
+    Who has it, has all of it, and one unit of each folder above.
+    """
+
+    __slots__ = ("above",)
+
+    def __init__(self, path: str, above: tuple[LockRow, ...]) -> None:
+        super().__init__(f"{SCOPE}{path}", UNLIMITED)
+        #: The folders above it, from the top.
+        self.above: tuple[LockRow, ...] = above
 
 
 class UnitRow(PoolRow):
@@ -1314,7 +1326,7 @@ class Bucket:
         #: What its tasks ask for, with what they take of quotas; and the latter alone.
         self.charges: dict[Units, tuple[Units, Units]] = {}
         #: What its tasks hold while they may write: see `_scopes`. None: nobody asked.
-        self.locks: tuple[tuple[PoolRow, int], ...] | None = None
+        self.locks: tuple[LockRow, ...] | None = None
         #: What its tasks reserve of budgets: see `_budgets`. None: nobody asked.
         self.purses: tuple[tuple[PoolRow, int], ...] | None = None
         #: Those whose tokens its tasks take when they start.

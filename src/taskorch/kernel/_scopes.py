@@ -4,13 +4,13 @@ Who may write what: two tasks that may write the same file do not run together.
 What a task may write are the literal prefixes of paths, each a folder or a file with
 all below it. They are granular locks (J. N. Gray et al., *Granularity of locks and
 degrees of consistency in a shared data base*, 1976): a start takes all of each prefix,
-and one unit of every folder above. So two prefixes exclude each other if one is the
-other or above it, and nothing else does. A task takes all of its locks as it starts, or
-none, so they make no deadlock.
+and with each a unit of every folder above. So two prefixes exclude each other if one is
+the other or above it, and nothing else does. A task takes all of its locks as it
+starts, or none, so they make no deadlock.
 
-A lock is a pool of its own, and what an attempt takes of it stands in what it holds: it
-comes back with all else, whatever becomes of the attempt. It waits there as others do
-at a pool.
+A lock is a pool of its own, and that an attempt has it stands in what it holds: it
+comes back with all else, and with it the units above, whatever becomes of the attempt.
+It waits there as others do at a pool.
 
 Who asks for much would wait for ever while others come who ask for little. So of those
 who wait, the first in order has the *turn*: who was submitted after its turn began, or
@@ -24,6 +24,7 @@ Decision: 0231.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from taskorch.kernel import _queue
@@ -31,7 +32,7 @@ from taskorch.kernel._rows import (
     SCOPE,
     UNLIMITED,
     Bucket,
-    PoolRow,
+    LockRow,
     Shortage,
     TaskRow,
 )
@@ -39,50 +40,63 @@ from taskorch.kernel._state import MANY, KernelState
 from taskorch.model import Units, above_of, lock_of
 
 
-def locks_of(kernel: KernelState, bucket: Bucket) -> tuple[tuple[PoolRow, int], ...]:
-    """The locks that a start of a task of *bucket* takes, and how much of each."""
+def locks_of(kernel: KernelState, bucket: Bucket) -> tuple[LockRow, ...]:
+    """The locks that a start of a task of *bucket* takes, all of each."""
     if bucket.locks is None:
         if len(kernel.beside) > kernel.most_scopes:
             _forget_idle(kernel)
-        units: dict[str, int] = {}
-        for prefix in bucket.spec.writes:
-            path = lock_of(prefix)
-            for folder in above_of(path):
-                units.setdefault(folder, 1)
-            # None of them is inside another: what is above one is no other.
-            units[path] = UNLIMITED
         bucket.locks = tuple(
-            [(_scope(kernel, path), much) for path, much in sorted(units.items())]
+            [_lock(kernel, lock_of(prefix)) for prefix in bucket.spec.writes]
         )
     return bucket.locks
 
 
-def _scope(kernel: KernelState, path: str) -> PoolRow:
-    name = f"{SCOPE}{path}"
-    scope = kernel.beside.get(name)
-    if scope is None:
-        scope = kernel.beside[name] = PoolRow(name, UNLIMITED)
-    return scope
+def units_of(kernel: KernelState, bucket: Bucket) -> list[tuple[LockRow, int]]:
+    """Those locks and the folders above them, and how much must be free of each."""
+    locks = locks_of(kernel, bucket)
+    above = dict.fromkeys([folder for lock in locks for folder in lock.above])
+    return [(lock, UNLIMITED) for lock in locks] + [(folder, 1) for folder in above]
+
+
+def held_in(kernel: KernelState, alloc: Units) -> Counter[str]:
+    """What *alloc* has of each pool by name, and of the folders above its locks."""
+    held = Counter(dict(alloc))
+    for name, _ in alloc:
+        lock = kernel.beside.get(name)
+        if isinstance(lock, LockRow):
+            held.update([folder.name for folder in lock.above])
+    return held
+
+
+def _lock(kernel: KernelState, path: str) -> LockRow:
+    lock = kernel.beside.get(f"{SCOPE}{path}")
+    if not isinstance(lock, LockRow):
+        # The top first, so that each finds those above itself.
+        above = [_lock(kernel, folder) for folder in reversed(above_of(path))]
+        lock = LockRow(path, tuple(above))
+        kernel.beside[lock.name] = lock
+    return lock
 
 
 def _forget_idle(kernel: KernelState) -> None:
     """Drop the locks that nobody holds, and that no bucket has in hand."""
-    used = {
-        scope.name: None
+    in_hand = {
+        lock: None
         for bucket in kernel.buckets.values()
-        for scope, _ in bucket.locks or ()
+        for below in bucket.locks or ()
+        for lock in (below, *below.above)
     }
     kernel.beside = {
-        name: scope
-        for name, scope in kernel.beside.items()
-        if scope.used or name in used or not scope.is_lock
+        name: pool
+        for name, pool in kernel.beside.items()
+        if pool.used or not isinstance(pool, LockRow) or pool in in_hand
     }
     kernel.most_scopes = MANY + 2 * len(kernel.beside)
 
 
 def held_by(kernel: KernelState, bucket: Bucket) -> Units:
     """What an attempt at a task of *bucket* holds of the locks."""
-    return tuple([(scope.name, much) for scope, much in locks_of(kernel, bucket)])
+    return tuple([(lock.name, UNLIMITED) for lock in locks_of(kernel, bucket)])
 
 
 def must_wait(kernel: KernelState, bucket: Bucket, row: TaskRow) -> bool:
@@ -108,9 +122,9 @@ def must_wait(kernel: KernelState, bucket: Bucket, row: TaskRow) -> bool:
 def shortages(kernel: KernelState, row: TaskRow) -> Iterator[Shortage]:
     """What another may write, or whose turn it is, that keeps *row* from starting."""
     shorts = [
-        Shortage("scope", scope.name, much, scope.total - scope.used, None, scope)
-        for scope, much in locks_of(kernel, row.bucket)
-        if much > scope.total - scope.used
+        Shortage("scope", lock.name, much, lock.total - lock.used, None, lock)
+        for lock, much in units_of(kernel, row.bucket)
+        if much > lock.total - lock.used
     ]
     yield from shorts
     first = kernel.first
@@ -163,8 +177,9 @@ def _urgency(row: TaskRow) -> int:
 
 def _exclude(kernel: KernelState, one: Bucket, other: Bucket) -> bool:
     """Whether tasks of the two buckets may write the same."""
-    units = dict(locks_of(kernel, one))
+    others = locks_of(kernel, other)
     return any(
-        scope in units and units[scope] + much > UNLIMITED
-        for scope, much in locks_of(kernel, other)
+        lock is its or lock in its.above or its in lock.above
+        for lock in locks_of(kernel, one)
+        for its in others
     )

@@ -700,9 +700,8 @@ class KernelState:
             name: PoolRow(name, units) for name, units in pools
         }
         #: Pools that no policy sees, by their names: what may be written, by folder or
-        #: file (who may write it holds all of it, and a unit of each folder above: see
-        #: `_scopes`), budgets, and units that have names. Checked: `check_scopes`,
-        #: `check_units`.
+        #: file (see `_scopes`), budgets, and units that have names. Checked:
+        #: `check_scopes`, `check_units`.
         self.beside: dict[str, PoolRow] = {}
         #: Whether any units have names, or had: see `_units`.
         self.has_units: bool = named != ()

@@ -21,6 +21,7 @@ from taskorch.kernel._rows import (
     UNIT,
     WHOLE,
     AgentRow,
+    LockRow,
     PoolRow,
     UnitGroup,
     UnitRow,
@@ -163,17 +164,19 @@ def declared(pool: PoolRow) -> tuple[int, tuple[str, ...] | None]:
     return WHOLE * len(pool.units.units), tuple(pool.units.units)
 
 
-def book(kernel: KernelState, name: str, units: int) -> PoolRow:
-    """Add *units* to what is used of one of the pools beside."""
-    row = kernel.beside[name]
+def book(kernel: KernelState, row: PoolRow, units: int) -> None:
+    """Add *units* to what is used of *row*, one of the pools beside."""
     row.used += units
-    if isinstance(row, UnitRow) and not row.total:
+    if isinstance(row, LockRow):
+        # All of it, or all of it is given back.
+        for folder in row.above:
+            folder.used += 1 if units > 0 else -1
+    elif isinstance(row, UnitRow) and not row.total:
         # It was taken away: as long as somebody holds it, that is not free of others.
         if row.group is not None:
             row.group.enlarge(units)
         if not row.used:
-            del kernel.beside[name]
-    return row
+            del kernel.beside[row.name]
 
 
 def names_in(totals: Iterable[str], names: UnitNames) -> UnitNames:

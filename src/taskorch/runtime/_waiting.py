@@ -26,8 +26,9 @@ from taskorch.events import ResultsUsed
 from taskorch.kernel import (
     TaskRow,
     awaits,
+    held_in,
     is_kept_out,
-    locks_of,
+    units_of,
     wanted,
     would_fit,
 )
@@ -794,14 +795,14 @@ class _Free:
 
     def take(self, row: TaskRow) -> None:
         """Subtract what *row* holds and keeps."""
-        self._taken.update(dict(row.alloc))
+        self._taken.update(held_in(self._kernel, row.alloc))
         for place, units in self._places(row):
             if place in self._left:
                 self._left[place] -= units
 
     def give_back(self, row: TaskRow) -> None:
         """Add what *row* held, as if the task had ended."""
-        self._taken.subtract(dict(row.alloc))
+        self._taken.subtract(held_in(self._kernel, row.alloc))
         for place, units in self._places(row):
             if place in self._left:
                 self._left[place] += units
@@ -810,8 +811,8 @@ class _Free:
         """Whether some agent could run *row* with what is left."""
         bucket = row.bucket
         if bucket.spec.writes and any(
-            much > scope.total - self._taken[scope.name]
-            for scope, much in locks_of(self._kernel, bucket)
+            much > lock.total - self._taken[lock.name]
+            for lock, much in units_of(self._kernel, bucket)
         ):
             return False
         if bucket.spec.budget and is_kept_out(self._kernel, bucket, self._taken):

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from taskorch.kernel._application import agent_of, is_under_way
 from taskorch.kernel._rows import IN_ORDER, AgentRow, Bucket, TaskRow
+from taskorch.kernel._scopes import held_in
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState, Units
 
@@ -89,7 +90,7 @@ class Holders:
         there = (row for row in self.rows() if agent in (None, row.agent))
         others = leaked_shares(self._kernel) + shares_by_hand(self._kernel)
         for holder, where, slots, alloc in chain(map(share_of, there), others):
-            units = slots if name is None else dict(alloc).get(name, 0)
+            units = slots if name is None else held_in(self._kernel, alloc)[name]
             if units and agent in (None, where):
                 held.append((holder, units))
                 need -= units

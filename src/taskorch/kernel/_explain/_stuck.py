@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Final, TypeAlias
 
 from taskorch._base.frozen import frozen
-from taskorch.kernel import _breakers, _budgets, _limits
+from taskorch.kernel import _breakers, _budgets, _limits, _scopes
 from taskorch.kernel._application import agent_of, is_under_way
 from taskorch.kernel._control import is_unresolvable
 from taskorch.kernel._dependencies import awaits, is_broken, is_waiting, least
@@ -83,7 +83,7 @@ def _take(kernel: KernelState, row: TaskRow, sign: int) -> None:
     agent.running += sign
     for name, units in row.alloc:
         if name in kernel.beside:
-            book(kernel, name, sign * units)
+            book(kernel, kernel.beside[name], sign * units)
             continue
         agent.used[name] += sign * units
         if name in kernel.pools:
@@ -427,8 +427,8 @@ class _Held:
         if slots or alloc:
             self.holders.append(name)
         self._slots[agent] += slots
+        self._units.update(_scopes.held_in(self._kernel, alloc))
         for resource, units in alloc:
-            self._units[resource] += units
             self._of_agent[agent, resource] += units
 
     def has_room_for(self, bucket: Bucket) -> bool:
@@ -436,8 +436,8 @@ class _Held:
         kernel = self._kernel
         if self._slots.total() >= kernel.config.concurrency:
             return False
-        for scope, much in bucket.locks or ():
-            if much > scope.total - self._units[scope.name]:
+        for lock, much in _scopes.units_of(kernel, bucket):
+            if much > lock.total - self._units[lock.name]:
                 return False
         return not bucket.agents or any(
             self._slots[agent] < agent.limit
