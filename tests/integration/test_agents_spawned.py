@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.integration.tools import PATIENCE
 from tests.pids import is_alive
 
 from taskorch import RetryPolicy, Task, TaskOrchestrator, TaskState
@@ -45,13 +46,18 @@ def do(task, _context):
     return task.payload
 
 
-def until(holds, seconds=20.0):
+def until(holds, seconds=PATIENCE):
     """Wait until it holds."""
     end = time.monotonic() + seconds
     while not (found := holds()):
         assert time.monotonic() < end
         time.sleep(0.01)
     return found
+
+
+def latest(orch):
+    """The latest decision of a pool; it may not have made one yet."""
+    return until(orch.agents.explain_scaling)[-1]
 
 
 @pytest.fixture
@@ -70,14 +76,14 @@ def test_spawn_and_terminate(orch):
         0,
     )
     good = Task("t", 5, requires=[Capability("test", level=2)])
-    assert orch.submit_task(good).result(20) == 5
+    assert orch.submit_task(good).result(PATIENCE) == 5
     assert orch.agents.health("agent_007").success_rate == 1.0
     assert set(orch.agents.health()) == {"local", "agent_007"}
     orch.agents.terminate("agent_007")
     assert "agent_007" not in [one.id for one in orch.agents.list()]
     waits = orch.submit_task(Task("t", 6, requires=["test"]))
     assert orch.agents.spawn("tester", {"id": "agent_007"}).id == "agent_007"
-    assert waits.result(20) == 6
+    assert waits.result(PATIENCE) == 6
 
 
 def test_drain_is_explained(orch):
@@ -89,7 +95,7 @@ def test_drain_is_explained(orch):
     assert "gets no new work: its disk is full" in str(orch.explain(handle.task_id))
     assert orch.agents.health("tester-1").status == "draining"
     assert orch.agents.drain("tester-1", on=False)
-    assert handle.result(20) == 1
+    assert handle.result(PATIENCE) == 1
 
 
 def test_match_says_why_others_do_not(orch):
@@ -116,7 +122,7 @@ def test_a_program_of_lines(orch):
     orch.agents.template("echo", executor="lines", capabilities=["e"], start=LINES)
     orch.agents.spawn("echo")
     first = orch.submit_task(Task("e", [1, {"a": 2}], requires=["e"]))
-    assert first.result(20) == [1, {"a": 2}]
+    assert first.result(PATIENCE) == [1, {"a": 2}]
     pid = orch.agents.get("echo-1").pid
     assert pid
     for payload, words in (
@@ -125,9 +131,9 @@ def test_a_program_of_lines(orch):
         ("die", "ended with 3"),
     ):
         with pytest.raises((AgentProgramError, AttemptLostError), match=words):
-            orch.submit_task(Task("e", payload, requires=["e"])).result(20)
+            orch.submit_task(Task("e", payload, requires=["e"])).result(PATIENCE)
     # It was started anew.
-    assert orch.submit_task(Task("e", "x", requires=["e"])).result(20) == "x"
+    assert orch.submit_task(Task("e", "x", requires=["e"])).result(PATIENCE) == "x"
     assert orch.agents.get("echo-1").pid != pid
 
 
@@ -136,7 +142,7 @@ def test_a_program_of_lines_is_out_of_time(orch):
     orch.agents.spawn("echo")
     slow = orch.submit_task(Task("e", "sleep", requires=["e"], timeout=0.5))
     assert slow.exception(30) is not None
-    assert orch.submit_task(Task("e", "x", requires=["e"])).result(20) == "x"
+    assert orch.submit_task(Task("e", "x", requires=["e"])).result(PATIENCE) == "x"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it is for a shell")
@@ -144,9 +150,9 @@ def test_the_example_in_shell(orch):
     start = ["sh", str(EXAMPLES / "line_agent.sh")]
     orch.agents.template("counter", executor="lines", capabilities=["n"], start=start)
     orch.agents.spawn("counter")
-    assert orch.submit_task(Task("n", "hello", requires=["n"])).result(20) == 5
+    assert orch.submit_task(Task("n", "hello", requires=["n"])).result(PATIENCE) == 5
     with pytest.raises(AgentProgramError, match="no plain text"):
-        orch.submit_task(Task("n", 7, requires=["n"])).result(20)
+        orch.submit_task(Task("n", 7, requires=["n"])).result(PATIENCE)
 
 
 def test_a_template_whose_agents_fail_is_asked_about(orch):
@@ -157,7 +163,7 @@ def test_a_template_whose_agents_fail_is_asked_about(orch):
     assert "5 have failed in 60 s; the last: its process ended with 7" in question.text
     with pytest.raises(InvalidTaskError, match="not spawned"):
         orch.agents.spawn("bad")
-    until(lambda: "no more are spawned" in orch.agents.explain_scaling()[-1].reason)
+    until(lambda: "no more are spawned" in latest(orch).reason)
     orch.answer(question.id, "leave it", by="ada")
 
 
@@ -179,14 +185,14 @@ def test_a_command_that_has_gone_is_said_to_the_task(orch, tmp_path):
     until(lambda: orch.agents.get("gone-1").pid is None)
     program.unlink()
     with pytest.raises(AgentProgramError, match="cannot be started"):
-        orch.submit_task(Task("t", 1, requires=["e"])).result(20)
+        orch.submit_task(Task("t", 1, requires=["e"])).result(PATIENCE)
 
 
 def test_a_pool_provides_what_is_needed(orch):
     orch.agents.template("tester", capabilities=["test"], handler=do)
     orch.agents.pool("tester", max_agents=3, interval=0.02, settle=0.1)
     handles = [orch.submit_task(Task("t", n, requires=["test"])) for n in range(20)]
-    assert [handle.result(20) for handle in handles] == list(range(20))
+    assert [handle.result(PATIENCE) for handle in handles] == list(range(20))
     until(lambda: len(orch.agents.list()) == 1)
     first, *_, last = decisions = orch.agents.explain_scaling("tester")
     assert (first.before, last.after) == (0, 0)
@@ -198,10 +204,10 @@ def test_a_pool_looks_at_once_when_a_task_finds_no_slot(orch):
     orch.agents.template("tester", capabilities=["test"], handler=do)
     orch.agents.pool("tester", max_agents=3, interval=3_600)
     parent = orch.submit_task(Task("t", 0, id="parent", requires=["test"]))
-    assert parent.result(20) == 0
+    assert parent.result(PATIENCE) == 0
     children = [Task("t", n, requires=["test"], after=["parent"]) for n in (1, 2, 3)]
     handles = orch.submit_tasks(children)
-    assert [handle.result(20) for handle in handles] == [1, 2, 3]
+    assert [handle.result(PATIENCE) for handle in handles] == [1, 2, 3]
 
 
 def test_provision(orch):
@@ -210,7 +216,7 @@ def test_provision(orch):
     assert found.id == "gpu-1"
     assert orch.agents.provision_new_agent(["gpu"]).id == "gpu-1"
     assert orch.agents.provision_new_agent(["tpu"]) is None
-    assert orch.agents.explain_scaling()[-1].reason == "no template has tpu"
+    assert latest(orch).reason == "no template has tpu"
 
 
 @pytest.mark.parametrize(
@@ -268,8 +274,8 @@ def test_a_pool_has_its_own_agents_alone(orch):
         orch.agents.spawn(type_, {"id": name})
     orch.agents.pool("a", min_agents=1, max_agents=2, interval=0.02, settle=0.1)
     handles = [orch.submit_task(Task("t", n, requires=["a"])) for n in range(20)]
-    assert [handle.result(20) for handle in handles] == list(range(20))
-    until(lambda: orch.agents.explain_scaling()[-1].after == 1)
+    assert [handle.result(PATIENCE) for handle in handles] == list(range(20))
+    until(lambda: latest(orch).after == 1)
     assert {one.id for one in orch.agents.list()} >= {"x-1", "x-2", "x-3", "mine"}
 
 
@@ -338,10 +344,10 @@ for line in sys.stdin:
     names = ["attempt", "id", "payload", "type"]
     for scopes, more in ((None, []), (["src/**"], ["writes"])):
         task = Task("e", [], requires=["e"], writes=scopes)
-        assert orch.submit_task(task).result(20) == [[*names, *more], None]
+        assert orch.submit_task(task).result(PATIENCE) == [[*names, *more], None]
     orch.resources.resize({"gpu": NamedUnits("7")})
     task = Task("e", [], requires=["e"], resources={"gpu": 1})
-    assert orch.submit_task(task).result(20)[1] == {"gpu": ["7"]}
+    assert orch.submit_task(task).result(PATIENCE)[1] == {"gpu": ["7"]}
 
 
 # -- programs of lines that are odd ----------------------------------------------------
@@ -386,7 +392,7 @@ while True:
 """
     counted = tmp_path / "count"
     lines_of(orch, script, counted)
-    orch.submit_task(Task("e", "talk", requires=["e"], id="t")).result(20)
+    orch.submit_task(Task("e", "talk", requires=["e"], id="t")).result(PATIENCE)
 
     def count():
         return int((counted.exists() and counted.read_text()) or 0)
@@ -415,7 +421,7 @@ for line in sys.stdin:
     lines_of(orch, script)
     retry = RetryPolicy(max_attempts=2, wait="fixed", base=0)
     handle = orch.submit_task(Task("e", 1, requires=["e"], retry=retry))
-    assert handle.result(20) == "right"
+    assert handle.result(PATIENCE) == "right"
 
 
 def test_after_its_last_error_it_gets_no_task(orch):
@@ -455,18 +461,18 @@ done
 """.replace("DIES", dies)
     lines_of(orch, "", start=["sh", "-c", script, "sh", str(tmp_path)])
     handle = orch.submit_task(Task("e", 1, requires=["e"], id="a"))
-    assert handle.result(20) == 5
+    assert handle.result(PATIENCE) == 5
     assert orch.get_task_status("a").attempts == 2
     once = orch.submit_task(Task("e", 1, requires=["e"], id="b", idempotent=False))
     until(lambda: orch.get_task_status("b").state is TaskState.BLOCKED)
     orch.decide("b", "retry")
-    assert once.result(20) == 5
+    assert once.result(PATIENCE) == 5
 
 
 def test_one_that_dies_again_and_again_fails_its_task(orch):
     lines_of(orch, "sys.stdin.readline(); sys.exit(3)")
     with pytest.raises(AttemptLostError, match="its program ended with 3"):
-        orch.submit_task(Task("e", 1, requires=["e"])).result(20)
+        orch.submit_task(Task("e", 1, requires=["e"])).result(PATIENCE)
 
 
 # -- what is said of those that do not come up -----------------------------------------
@@ -507,7 +513,7 @@ def test_a_program_of_lines_that_dies_at_once_says_why(orch, caplog):
 def test_local_cannot_be_terminated(orch):
     with pytest.raises(InvalidTransitionError, match="'local' is built in"):
         orch.agents.terminate("local")
-    assert orch.submit(len, "abc").result(20) == 3
+    assert orch.submit(len, "abc").result(PATIENCE) == 3
     assert orch.agents.drain("local")
     assert orch.agents.drain("local", on=False)
 
@@ -565,7 +571,7 @@ def test_an_agent_has_what_its_tasks_hold_and_their_ids():
         ]
         go.set()
         for handle in handles:
-            handle.result(20)
+            handle.result(PATIENCE)
         until(lambda: orch.agents.get("ann").tasks == ())
         assert orch.agents.get("ann").allocation == Resources()
 
