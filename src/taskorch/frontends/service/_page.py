@@ -371,8 +371,8 @@ class _Picture:
             done, rows[place] = rows[place], new._replace(row=place)
             return done
         # What lies in the same columns is one with what is there already.
-        columns = (first, last)
-        place = next((i for i, o in enumerate(rows) if (o.first, o.last) == columns), None)
+        columns = [(old.first, old.last) for old in rows]
+        place = columns.index((first, last)) if (first, last) in columns else None
         if place is None and len(rows) < _ROWS:
             rows.append(new._replace(row=len(rows)))
             return None
