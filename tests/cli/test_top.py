@@ -310,8 +310,7 @@ def test_it_can_be_left_in_the_midst_of_a_look(journal, pauses):
         on_screen(journal, story, every=0, is_kept=True)
 
 
-@pytest.mark.parametrize("size", [(80, 24), (40, 12)])
-def test_it_says_that_it_waits_and_goes_on_after_whatever_comes(journal, size):
+def test_it_says_that_it_waits_and_goes_on_after_whatever_comes(journal):
     trouble = []
     comes = threading.Event()
 
@@ -341,7 +340,7 @@ def test_it_says_that_it_waits_and_goes_on_after_whatever_comes(journal, size):
         trouble.clear()
         await seen.until("alpha-is", without=("! since",))
 
-    on_screen(journal, story, size=size, between=between)
+    on_screen(journal, story, between=between)
 
 
 @pytest.mark.slow
