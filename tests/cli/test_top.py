@@ -10,9 +10,11 @@ import pty
 import re
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
+import attrs
 import pytest
 from tests.cli.tools import taskorch, told
 from tests.frontends.service.tools import recorded, shown
@@ -223,8 +225,12 @@ class Seen:
         await self.pilot.press(*keys)
 
 
-def on_screen(place, story, *, size=(80, 24), every=0.1, is_kept=False):
-    """Let *story* see what is drawn of *place*; *is_kept*: of one look, at once."""
+def on_screen(place, story, *, size=(80, 24), every=0.1, is_kept=False, between=None):
+    """
+    Let *story* see what is drawn of *place*.
+
+    *is_kept*: of one look, at once. *between* gets each look that comes, and hands it on.
+    """
     pytest.importorskip("textual")
     from taskorch.cli._source import reader_of, runs_of
     from taskorch.cli._top_screens import Top, TopSource
@@ -235,6 +241,9 @@ def on_screen(place, story, *, size=(80, 24), every=0.1, is_kept=False):
             if is_kept:
                 picture = source.look()
                 source.look = lambda: picture
+            if between is not None:
+                look = source.look
+                source.look = lambda: between(look())
             app = Top(source, every=every)
             async with app.run_test(size=size, notifications=True) as pilot:
                 await story(Seen(app, pilot))
@@ -299,6 +308,39 @@ def test_it_can_be_left_in_the_midst_of_a_look(journal, pauses):
 
     for _ in range(4):
         on_screen(journal, story, every=0, is_kept=True)
+
+
+def test_it_says_that_it_waits_and_goes_on_after_whatever_comes(journal):
+    trouble = []
+    comes = threading.Event()
+
+    def between(picture):
+        if "waits" in trouble:
+            comes.wait(PATIENCE)
+        if "nonsense" in trouble:
+            # Its form is right up to the place that the cursor is on.
+            cells = [{"at": "2026-01-01", "state": "odd", "states": 5, "run": []}]
+            schedules = [
+                {**each, "cells": cells} for each in picture.nights["schedules"]
+            ]
+            nights = {**picture.nights, "schedules": schedules}
+            return attrs.evolve(picture, nights=nights)
+        return picture
+
+    async def story(seen):
+        await seen.until("alpha-is-well")
+        trouble.append("waits")
+        await seen.until("! since")
+        trouble[:] = ["nonsense"]
+        comes.set()
+        await seen.until("! since")
+        # What is there can still be gone through.
+        await seen.press("down", "right", "up", "tab", "down", "shift+tab", "left")
+        await seen.until("! since")
+        trouble.clear()
+        await seen.until("alpha-is", without=("! since",))
+
+    on_screen(journal, story, between=between)
 
 
 @pytest.mark.slow

@@ -353,3 +353,13 @@ def test_a_retry_that_is_given_more_reserves_it_again():
         task = Task.call(greedy, resources=needs, budget="release", id="a")
         assert orch.submit_task(task).result(PATIENCE) == 40
         assert orch.status("a").attempts == 2
+
+
+def test_nobody_says_that_a_task_starts_soon_whose_budget_has_too_little_left(orch):
+    orch.budget("release", tokens=100)
+    orch.submit_task(drawing(90, 90, budget="release", id="a")).result(PATIENCE)
+    orch.submit_task(drawing(50, 50, budget="release", id="b"))
+    found = orch.explain("b").estimate
+    assert found.seconds is None
+    assert "10 of 100 tokens are left" in found.basis
+    orch.cancel_task("b")

@@ -67,7 +67,8 @@ class HttpConnections:
         The status and the body of the answer; each step may take *timeout* seconds.
 
         Raises:
-            OSError: The server is not there, or has ended the connection.
+            OSError: The server is not there, has ended the connection, or says what is
+                no HTTP.
         """
         connection = self._rested(timeout)
         if connection is None:
@@ -76,6 +77,10 @@ class HttpConnections:
             connection.request(method, target, body, headers)
             response = connection.getresponse()
             answer = response.status, response.read()
+        except http.client.HTTPException as error:
+            connection.close()
+            msg = f"what it says is no answer of HTTP: {error!r}"
+            raise ConnectionError(msg) from error
         except BaseException:
             connection.close()
             raise

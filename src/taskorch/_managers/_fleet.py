@@ -673,7 +673,8 @@ class SpawnedAgents:
                 agent_id, "starting", healthy=False, reasons=("it has not joined yet",)
             )
         every: list[str] = [
-            short.kind for short in shut_out(row, row.info.capabilities)
+            f"draining: {row.draining}" if short.kind == "draining" else short.kind
+            for short in shut_out(row, row.info.capabilities)
         ]
         if fallen is not None:
             every.append(fallen.failed)

@@ -228,7 +228,10 @@ def in_words_of(schedule: Mapping[str, Any], cell: Mapping[str, Any]) -> str:
     """What a place of the grid says."""
     run = cell["run"]
     many = ", ".join(f"{number:,} {state}" for state, number in cell["states"].items())
-    parts = [f"{schedule['name']}, {cell['at']}: {SIGNS[cell['state']][2]}"]
+    state = str(cell["state"])
+    parts = [
+        f"{schedule['name']}, {cell['at']}: {SIGNS.get(state, ('', '', state))[2]}"
+    ]
     parts += [many] * (sum(cell["states"].values()) > 1)
     if run is not None:
         parts += [f"took {took(run)}"] * (run["seconds"] is not None)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from time import monotonic
 from typing import Any, ClassVar, Final, cast
 
 from rich.text import Text
@@ -70,8 +71,8 @@ _COLOURS: Final[Mapping[str, str]] = {
 _LOG: Final = 20_000
 #: Runs that the list shows.
 _RUNS: Final = 100
-#: Seconds that a thread is waited for at the end.
-_PATIENCE: Final = 0.5
+#: Seconds without an answer after which a screen says so.
+_SLOW: Final = 3.0
 
 
 class TopSource:
@@ -395,7 +396,8 @@ class FirstView(Looking):
 
     def __init__(self, source: TopSource) -> None:
         super().__init__(source)
-        self._runs_of_cells: dict[tuple[str, str], Mapping[str, Any]] = {}
+        #: Of each place of the grid the words, and the id of its run, if it has one.
+        self._cells: dict[tuple[str, str], tuple[str, str]] = {}
         self._items: dict[str, Item] = {}
         self._lists_runs = False
         self._days: list[str] = []
@@ -448,8 +450,11 @@ class FirstView(Looking):
             for each in picture.nights["schedules"]
             if _matches(self.pattern, each["name"])
         ]
-        self._runs_of_cells = {
-            (each["name"], cell["at"]): {"schedule": each, "cell": cell}
+        self._cells = {
+            (each["name"], cell["at"]): (
+                first.in_words_of(each, cell),
+                "" if cell["run"] is None else str(cell["run"]["id"]),
+            )
             for each in schedules
             for cell in each["cells"]
         }
@@ -479,13 +484,12 @@ class FirstView(Looking):
             for each in first.items(picture)
             if _matches(self.pattern, each.id, each.text)
         ]
-        self._items = {f"{each.kind}:{each.id}": each for each in todo}
         more = first.left_out(picture)
         words = f"to look at: {len(todo):,}{f', and {more}' * bool(more)}"
         self.say("what", words)
         rows = [
             (
-                key,
+                f"{each.kind}:{each.id}",
                 [
                     _signed(each.state),
                     Text(line(each.id)),
@@ -493,43 +497,43 @@ class FirstView(Looking):
                     Text(line(each.text)),
                 ],
             )
-            for key, each in self._items.items()
+            for each in todo
         ]
+        self._items = {f"{each.kind}:{each.id}": each for each in todo}
         self.query_one("#todo", SteadyTable).fill(
             ["", "what", "since (UTC)", "why"], rows
         )
 
     def _show_runs(self, runs: Sequence[Mapping[str, Any]], words: str) -> None:
+        self.say("what", words)
+        rows = [(f"run:{each['id']}", _run_row(each)) for each in runs]
         self._items = {
             f"run:{each['id']}": Item(
-                *("run", each["id"], each["state"], None),
+                *("run", str(each["id"]), each["state"], None),
                 f"{each['state']}; begun by {began_by(each)}",
             )
             for each in runs
         }
-        self.say("what", words)
-        rows = [(f"run:{each['id']}", _run_row(each)) for each in runs]
         heads = ["", "run", "started (UTC)", "took", "tasks", "error"]
         self.query_one("#todo", SteadyTable).fill(heads, rows)
 
     # -- the cursor ----------------------------------------------------------------
 
-    def _cell(self) -> Mapping[str, Any] | None:
-        """The place of the grid that the cursor is on."""
+    def _cell(self) -> tuple[str, str]:
+        """What the place of the grid says that the cursor is on; the id of its run."""
         grid = self.query_one("#grid", SteadyTable)
         column = grid.cursor_coordinate.column - 3
         name = grid.key
         if column >= 0:
             day = self._days[column] if column < len(self._days) else ""
-            return self._runs_of_cells.get((name, day))
-        days = [day for each, day in self._runs_of_cells if each == name]
-        return self._runs_of_cells.get((name, max(days, default="")))
+            return self._cells.get((name, day), ("", ""))
+        days = [day for each, day in self._cells if each == name]
+        return self._cells.get((name, max(days, default="")), ("", ""))
 
     def _show_cell(self) -> None:
         """Say in words what the cursor is on."""
         if self.query_one("#grid", SteadyTable).has_focus:
-            place = self._cell()
-            words = "" if place is None else first.in_words_of(**place)
+            words, _ = self._cell()
         else:
             item = self._item()
             words = "" if item is None else f"{line(item.id)}: {line(item.text)}"
@@ -550,9 +554,9 @@ class FirstView(Looking):
 
     def on_data_table_cell_selected(self, _: DataTable.CellSelected) -> None:
         """Open a run of the grid."""
-        place = self._cell()
-        if place is not None and place["cell"]["run"] is not None:
-            self.top.open(RunScreen(self.source, place["cell"]["run"]["id"]))
+        run_id = self._cell()[1]
+        if run_id:
+            self.top.open(RunScreen(self.source, run_id))
 
     def on_data_table_row_selected(self, _: DataTable.RowSelected) -> None:
         """Open what is to be looked at."""
@@ -580,10 +584,9 @@ class FirstView(Looking):
     def action_act(self, verb: str) -> None:
         """Run what the cursor is on again, or cancel it."""
         if self.query_one("#grid", SteadyTable).has_focus:
-            place = self._cell()
-            run = None if place is None else place["cell"]["run"]
-            if run is not None:
-                self.act(verb, run["id"])
+            _, run_id = self._cell()
+            if run_id:
+                self.act(verb, run_id)
             return
         item = self._item()
         if item is not None and item.kind == "run":
@@ -855,23 +858,23 @@ class AskPerson(ModalScreen["tuple[str, str, str] | None"]):
 
     def __init__(self, question: Mapping[str, Any]) -> None:
         super().__init__()
-        self._question = question
-
-    def compose(self) -> ComposeResult:
-        """The text, who answers, the choices."""
-        asked = self._question
-        blocked = asked["blocking_tasks"]
+        asked, blocked, who = question, question["blocking_tasks"], question["who"]
         words = f"{line(asked['id'])}: {line(asked['text'])}\n{line(asked['whom'])}"
         if blocked:
             words += f"\n{counted(len(blocked), 'task')} wait for it"
+        self._words = words
+        self._user = _user() if who is None or _user() in who else ""
+        self._hint = "who answers" if who is None else f"who answers: {', '.join(who)}"
+        self._options = [*map(str, asked["options"])]
+        self._subject = str(asked["answer_to"])
+
+    def compose(self) -> ComposeResult:
+        """The text, who answers, the choices."""
         with Vertical(classes="box"):
-            yield Static(Text(words), id="question")
-            who = asked["who"]
-            user = _user() if who is None or _user() in who else ""
-            hint = "who answers" if who is None else f"who answers: {', '.join(who)}"
-            yield Input(user, placeholder=hint, id="by")
+            yield Static(Text(self._words), id="question")
+            yield Input(self._user, placeholder=self._hint, id="by")
             yield OptionList(
-                *(Text(line(each)) for each in asked["options"]), id="options"
+                *(Text(line(each)) for each in self._options), id="options"
             )
             yield Static(Text("Tab: name or choice   Enter: answer   Esc: leave it"))
 
@@ -890,8 +893,7 @@ class AskPerson(ModalScreen["tuple[str, str, str] | None"]):
             self.notify("Who answers?", severity="warning")
             self.query_one("#by").focus()
             return
-        asked = self._question
-        self.dismiss((asked["answer_to"], asked["options"][event.option_index], by))
+        self.dismiss((self._subject, self._options[event.option_index], by))
 
 
 class Help(ModalScreen[None]):
@@ -967,6 +969,8 @@ class Top(App[None]):
         self._every = every
         self._wake = threading.Event()
         self._has_ended = False
+        #: Since when the present look waits for its answer; 0: none does.
+        self._asked = 0.0
         self._thread = threading.Thread(
             target=self._follow, name="taskorch-top", daemon=True
         )
@@ -975,6 +979,7 @@ class Top(App[None]):
         """Begin."""
         self.push_screen(FirstView(self._source))
         self._thread.start()
+        self.set_interval(1, self._say_slow)
 
     def on_unmount(self) -> None:
         """End; a thread that waits for a service goes with the process."""
@@ -999,12 +1004,10 @@ class Top(App[None]):
 
         def run() -> None:
             try:
-                then = work()
-            except (TaskorchError, OSError) as error:
+                self._call(work())
+            except Exception as error:  # noqa: BLE001 - whatever comes is shown
                 words = visible(self._source.said_of(error))
                 self._call(lambda: self.notify(words, severity="error", markup=False))
-            else:
-                self._call(then)
             self.wake()
 
         threading.Thread(target=run, name="taskorch-top-act", daemon=True).start()
@@ -1012,20 +1015,27 @@ class Top(App[None]):
     def _follow(self) -> None:
         while not self._has_ended:
             self._wake.clear()
-            screen = next(
-                (s for s in reversed(self.screen_stack) if isinstance(s, Looking)), None
-            )
+            screen = self._looking()
             if screen is not None:
                 self._look(screen)
             self._wake.wait(self._every)
 
+    def _looking(self) -> Looking | None:
+        """The screen that is asked for: the highest that shows what it is told."""
+        return next(
+            (s for s in reversed(self.screen_stack) if isinstance(s, Looking)), None
+        )
+
     def _look(self, screen: Looking) -> None:
+        self._asked = monotonic()
         try:
             show = screen.look()
         except Exception as error:  # noqa: BLE001 - what goes on is shown, whatever comes
             lost = error
             self._on(screen, lambda: screen.lost(lost))
             return
+        finally:
+            self._asked = 0.0
 
         def see() -> None:
             try:
@@ -1036,6 +1046,14 @@ class Top(App[None]):
                 screen.seen()
 
         self._on(screen, see)
+
+    def _say_slow(self) -> None:
+        """Say of the screen on top that it waits, if it does."""
+        since, screen = self._asked, self._looking()
+        if not since or monotonic() - since < _SLOW:
+            return
+        if screen is not None and screen.is_mounted and self.is_running:
+            screen.lost(TimeoutError("it has not answered yet"))
 
     def _on(self, screen: Looking, show: Callable[[], None]) -> None:
         """Call *show* once the screen has its parts, and while it has them."""

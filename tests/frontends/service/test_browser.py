@@ -16,10 +16,10 @@ from tests.frontends.service import suites
 from tests.frontends.service.tools import Service, recorded, shown
 from tests.integration.tools import PATIENCE, eventually
 
-from taskorch import Approval, Task, TaskOrchestrator, Workflow
+from taskorch import Approval, Resources, Task, TaskOrchestrator, Workflow
 from taskorch.frontends.people import Tokens
 from taskorch.frontends.service import new_token
-from taskorch.model import FILTERS, Answer
+from taskorch.model import FILTERS, Answer, NamedUnits, Quota
 from taskorch.protocols import RetryDecision
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -432,13 +432,14 @@ def test_a_run_by_hand_asks_for_the_parameters_of_its_workflow(browser):
             assert run.status().parameters == {"shop": "oslo", "rows": 5}
 
 
-#: Finds words in cells of tables that stand on two lines; paths and ids may.
+#: Finds words in cells of tables that stand on two lines; paths and ids may, and where
+#: a word has a hyphen, it may go on below.
 BROKEN_WORDS = """() => {
   const broken = [];
   for (const cell of document.querySelectorAll("td, th")) {
     const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
     for (let node; (node = walker.nextNode());) {
-      for (const { 0: word, index } of node.data.matchAll(/[^\\s]+/g)) {
+      for (const { 0: word, index } of node.data.matchAll(/[^\\s-]+/g)) {
         if (word.length > 24) continue;
         const range = document.createRange();
         range.setStart(node, index);
@@ -450,6 +451,12 @@ BROKEN_WORDS = """() => {
   }
   return broken;
 }"""
+
+
+#: Tables that have a part beyond their edge; the grid of nights may be moved.
+BEYOND = """() => [...document.querySelectorAll("main .scroll:not(:has(#grid))")]
+  .filter((each) => each.scrollWidth > each.clientWidth + 1)
+  .map((each) => each.getAttribute("aria-label") || each.className)"""
 
 
 def load_of(number):
@@ -486,6 +493,26 @@ def nights(**options):
         yield service
 
 
+def fill(orch):
+    """Workers, quotas and budgets that say all that they can, with long names."""
+    capacity = Resources(cpu=2, gpu=NamedUnits("GPU-5f1e2f0a", "GPU-77aa88bb"))
+
+    @orch.agent("y" * 70, capabilities={"translate": 7, "x" * 40: 1}, capacity=capacity)
+    def translate(task, context):
+        return 1
+
+    orch.agents.drain("y" * 70, "it needs a new disk")
+    orch.resources.set_quotas(
+        Quota(owner="\u00fcn\u00efcode-" * 6, resources={"cpu": 2}, max_parallel=1),
+        Quota(type="download", starts_per_second=100, burst=3, max_parallel=2),
+    )
+    orch.budget("release", tokens=100_000, eur=15)
+    orch.budget("a-part-of-the-release", parent="release", tokens=50_000)
+    orch.submit_task(Task.call(int, budget="release", resources={"tokens": 99_999}))
+    orch.alerts.rule("x" * 40, when="completed_tasks_count > 0", wait=0)
+    orch.drivers.wake("alerts")
+
+
 @pytest.mark.parametrize(
     ("width", "scheme"),
     [
@@ -498,10 +525,13 @@ def nights(**options):
 def test_nights_are_for_all_and_no_word_is_broken(browser, width, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     size = {"width": width, "height": 800}
-    with nights() as service:
+    resources = Resources(cpu=8, gpu=NamedUnits("GPU-0", "GPU-1"), disk_mb=123_456_789)
+    with nights(resources=resources) as service:
+        fill(service.orch)
         run = service.get("/api/v1/runs?schedule=sales")["runs"][0]["id"]
         views = ["", "?by=ticks", "runs", "schedules", "schedules/sales", "tasks"]
         views += [f"runs/{run}", f"task/{run}%2Fload%2F3", "questions", "agents"]
+        views += ["metrics", "events", "timeline"]
         with opened(browser, service, color_scheme=scheme, viewport=size) as page:
             for view in views:
                 go(page, service, view)
@@ -516,7 +546,10 @@ def test_nights_are_for_all_and_no_word_is_broken(browser, width, scheme):
                 assert page.evaluate(
                     "document.documentElement.scrollWidth <= innerWidth"
                 ), view
-                assert page.evaluate(BROKEN_WORDS) == [], view
+                # Fields of events are JSON, whose lines end where they may.
+                if view != "events":
+                    assert page.evaluate(BROKEN_WORDS) == [], view
+                assert page.evaluate(BEYOND) == [], view
 
 
 def test_a_morning(browser):
@@ -654,7 +687,7 @@ def test_agents_say_why_they_get_nothing_and_alerts_what_they_do(browser):
         orch.submit_task(Task("say")).result(PATIENCE)
         orch.agents.drain("odd", "it needs a new disk")
         with opened(browser, service, "agents") as page:
-            page.wait_for_selector("td .draining")
+            page.wait_for_selector("td:has(.draining):has-text('it needs a new disk')")
             orch.drivers.wake("alerts")
             page.wait_for_selector("td .firing")
             go(page, service, "metrics")
@@ -663,12 +696,19 @@ def test_agents_say_why_they_get_nothing_and_alerts_what_they_do(browser):
 
 def test_budgets_say_what_is_spent(browser):
     with shown() as service:
-        budget = service.orch.budget("release", tokens=100)
-        task = Task.call(int, resources={"tokens": 30}, budget=budget.name)
+        budget = service.orch.budget("release", tokens=100, eur=9)
+        service.orch.budget("review", parent="release", eur=2)
+        task = Task.call(int, resources={"tokens": 90}, budget=budget.name)
         service.orch.submit_task(task).result(PATIENCE)
         with opened(browser, service, "agents") as page:
             page.wait_for_selector("meter[aria-label='release: tokens spent']")
-            page.wait_for_selector("td:text-is('70')")
+            page.wait_for_selector("td:text-is('10')")
+            # Of two resources, and its name and state once.
+            budgets = page.locator("section:has(h2:text-is('Budgets'))")
+            names = budgets.locator("td:first-child .name").all_inner_texts()
+            assert names == ["release", "review", "part of release"]
+            states = budgets.locator("td .state").all_inner_texts()
+            assert [each.strip() for each in states] == ["low", "ok"]
 
 
 def test_tasks_are_found_and_the_address_says_which(browser):
@@ -922,6 +962,26 @@ def test_a_failed_run_is_shown_though_it_was_run_again(browser):
         orch.release_starts()
         go(page, service, "")
         page.wait_for_selector("#health:text-is('ok')")
+
+
+def test_it_says_of_what_it_does_not_know_that_it_does_not(browser):
+    """A task that has left memory has no result that is null; and events get lost."""
+    with shown(keep_finished=1) as service:
+        for name in ("old", "newer", "newest"):
+            service.orch.submit_task(Task.call(int, id=name)).result(PATIENCE)
+        with opened(browser, service, "task/old") as page:
+            page.wait_for_selector("p:has-text('its result has left memory')")
+            assert page.locator("pre:text-is('null')").count() == 0
+            go(page, service, "events")
+
+            def lose(route):
+                answer = route.fetch()
+                route.fulfill(json=answer.json() | {"missed": True}, response=answer)
+
+            page.route("**/api/v1/events?*", lose)
+            service.orch.submit_task(Task.call(int, id="last")).result(PATIENCE)
+            page.wait_for_selector("#notice:has-text('Some events came faster')")
+            page.wait_for_selector("td a:text-is('last') >> nth=0")
 
 
 def test_a_page_that_slept_says_so_and_shows_what_there_is(browser):

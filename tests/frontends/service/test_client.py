@@ -7,6 +7,7 @@ import threading
 
 import pytest
 from tests.frontends.service.tools import orchestrator, served
+from tests.integration.tools import PATIENCE
 
 from taskorch import (
     AtLeast,
@@ -276,3 +277,24 @@ def test_a_service_that_is_not_there_is_named():
     with pytest.raises(ConnectionRefusedError) as caught:
         Client(f"http://127.0.0.1:{port}").get_stats()
     assert f"127.0.0.1:{port}" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"\x00\xff garbage\n\n", b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"],
+)
+def test_what_is_no_answer_of_http_is_an_oserror(said):
+    """As what cannot be reached is: a caller has to know of no other."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            with server.accept()[0] as connection:
+                connection.recv(65_536)
+                connection.sendall(said)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        client = Client(f"http://127.0.0.1:{server.getsockname()[1]}")
+        with pytest.raises(ConnectionError, match="no answer of HTTP"):
+            client.get_stats()
+        thread.join(PATIENCE)

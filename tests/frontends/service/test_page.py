@@ -163,6 +163,29 @@ def test_a_picture_has_as_many_rectangles_as_it_has_room_for():
             assert all(a[1] < b[0] for a, b in itertools.pairwise(ends))
 
 
+def test_a_long_attempt_is_not_what_a_short_one_beside_it_came_to():
+    """Though both begin, or end, in one column of a picture."""
+    goes = threading.Event()
+
+    def fail():
+        raise ValueError
+
+    with shown(concurrency=2) as service:
+        long = service.orch.submit(goes.wait, PATIENCE)
+        eventually(lambda: long.status.state == "running")
+        service.orch.submit(fail).exception(PATIENCE)
+        eventually(lambda: attempts_of(service) == {"running": 1, "failed": 1})
+        begin = service.get("/api/v1/board/timeline?width=100")["start"]
+        query = f"since={begin}&until={begin + 600}&width=100"
+        said = service.get(f"/api/v1/board/timeline?{query}")
+        assert sum(each[5] for each in said["rectangles"]) == 2
+        said = service.get(f"/api/v1/board/timeline?since={begin}&width=100")
+        told = {said["outcomes"][each[4]]: each for each in said["rectangles"]}
+        assert told["running"][2:4] == [0, 99]
+        assert told["failed"][5] == 1
+        goes.set()
+
+
 def test_an_attempt_that_is_stopped_where_it_stands_goes_on(tmp_path):
     """It is one attempt, which runs until its program ends."""
     go = tmp_path / "go"

@@ -10,6 +10,8 @@ from tests.frontends.service.tools import orchestrator, served
 
 from taskorch import RetryPolicy, SqliteJournal, Task, TaskOrchestrator
 from taskorch._aio import is_prompt
+from taskorch.client import Client
+from taskorch.errors import ResultGoneError
 from taskorch.model import Quota
 from taskorch.policies import PriorityQueue, StructuralValidator
 
@@ -515,6 +517,21 @@ def test_a_durable_orchestrator_has_kept_what_it_has_acknowledged(tmp_path):
     ) as service:
         assert service.result(task_id)["result"] == 1
         assert pages(service, "limit=1") == [[task_id]]
+
+
+def test_a_result_that_has_left_memory_is_gone_and_not_null():
+    orch = orchestrator(keep_finished=1)
+    with served(orch) as service:
+        client = Client(service.server.url, token=service.token)
+        for name in ("well", "ill", *map(str, range(3))):
+            payload = {"raise": "no"} if name == "ill" else 1
+            service.post(TASKS, {"type": "echo", "payload": payload, "id": name})
+            service.result(name)
+        for name, state in (("well", "completed"), ("ill", "failed")):
+            answer = service.ask("GET", f"{TASKS}/{name}/result")
+            assert (answer.status, answer.said["code"]) == (410, "result_gone")
+            with pytest.raises(ResultGoneError, match=f"{name} is {state}, and fin"):
+                client.result(name)
 
 
 def test_people_are_asked_and_answer_over_http(service):

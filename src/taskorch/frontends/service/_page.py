@@ -370,12 +370,15 @@ class _Picture:
         if place is not None:
             done, rows[place] = rows[place], new._replace(row=place)
             return done
-        # What lies in one column is one with what is there already.
-        place = next((i for i, old in enumerate(rows) if old.first >= first), None)
+        # What lies in the same columns is one with what is there already.
+        columns = [(old.first, old.last) for old in rows]
+        place = columns.index((first, last)) if (first, last) in columns else None
         if place is None and len(rows) < _ROWS:
             rows.append(new._replace(row=len(rows)))
             return None
-        place = len(rows) - 1 if place is None else place
+        if place is None:
+            # Without room, it is one with what ends the nearest to it.
+            place = min(range(len(rows)), key=lambda i: abs(rows[i].last - last))
         old = rows[place]
         rows[place] = old._replace(
             last=max(old.last, last),

@@ -18,7 +18,7 @@ from taskorch._base.verbs import ANYTHING, OBJECT, TEXT, Schema, listed
 from taskorch._base.visible import said as said_by
 from taskorch._handles import TaskHandle
 from taskorch._verbs.remedies import in_requests
-from taskorch.errors import InvalidTaskError, TaskorchError
+from taskorch.errors import InvalidTaskError, ResultGoneError, TaskorchError
 from taskorch.frontends.service._bodies import answer
 from taskorch.frontends.service._guard import WHO
 from taskorch.frontends.service._operations import (
@@ -163,11 +163,17 @@ class Tasks:
         handle = await for_one_task(orch, orch.handle, task_id)
         await self._ends.wait(handle, wait)
         status = await for_one_task(orch, orch.get_task_status, task_id)
-        error = status.error
+        error, result = status.error, status.result
+        if status.is_terminal and status.submitted is None:
+            # It has left memory: the handle still has its end, or says so.
+            error = await run_in_threadpool(handle.exception, 0)
+            if isinstance(error, ResultGoneError):
+                raise error
+            result = None if error is not None else handle.result(0)
         ending = {
             "task_id": status.task_id,
             "state": status.state.value,
-            "result": plain(_result(status.result)),
+            "result": plain(_result(result)),
             "error": None if error is None else _error(error),
         }
         return answer(ending, 200 if status.is_terminal else 202)

@@ -56,7 +56,7 @@ def estimate(
         why = _OUTSIDE.get(blocker.kind)
         if blocker.holders and by_hand.issuperset(blocker.holders):
             why = "what is held by hand is released when its owner likes"
-        if blocker.kind in ("agent", "resource") and not blocker.holders:
+        if blocker.kind in ("agent", "resource", "budget") and not blocker.holders:
             why = blocker.detail.rstrip(".")
         if blocker.kind == "reservation" and blocker.until is None:
             why = f"nobody knows when {blocker.name} starts, which comes first"

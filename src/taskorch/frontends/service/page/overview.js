@@ -1,7 +1,7 @@
 // The first view: is last night all right? Then what failed, who is waited for, what is late; then load.
 import { ask, el, href } from "/page/page.js";
 import {
-  actAfterAsking, amount, BY, card, colour, count, counted, errorLine, every, keeper, lasting, link, mark, meter,
+  actAfterAsking, amount, below, BY, card, colour, count, counted, errorLine, every, keeper, lasting, link, mark, meter,
   name, runLink, STATES, state, table, taskLink, when, whenText,
 } from "/page/parts.js";
 
@@ -145,11 +145,12 @@ function lateCard(said, board) {
   return card("Late, slow, or on hold", list(items.slice(0, 12), "Nothing."));
 }
 
+export const alertsTable = (alerts, empty) => table(["Alert", "State", "Since", "!Measured", "!What is done"], alerts.map((each) => [
+  [name(each.name), below(each.subject ? `of ${each.subject}` : "")], [state(each.state), below(each.severity)], when(each.since), name(each.message || "–"), name(each.action || "–")]), empty);
+
 const alertsOf = (alerts) => {
   const firing = alerts.filter((each) => each.state === "firing" || each.state === "pending");
-  return firing.length ? card("Alerts", table(["Alert", "Of", "State", "Severity", "Since", "!Measured", "What is done"],
-    firing.map((each) => [each.name, name(each.subject || "all"), state(each.state), each.severity, when(each.since),
-      name(each.message), each.action || "–"]), "")) : null;
+  return firing.length ? card("Alerts", alertsTable(firing, "")) : null;
 };
 
 // Each phase of each run, or the run itself if it has none.
@@ -281,12 +282,12 @@ export async function overviewPage(route) {
         .map(([agent, each]) => [`worker ${agent}: slots`, each.running, each.max_concurrency]);
       const pools = Object.entries(numbers.resources).map(([pool, each]) => [pool, each.used, each.total]);
       const most = [...busy, ...pools].sort((a, b) => b[1] / (b[2] || 1) - a[1] / (a[2] || 1)).slice(0, 20);
-      keep.full(most, () => table(["What", "In use", "#Used", "#There is"], most.map(([what, used, total]) =>
-        [name(what), meter(used, total, `${what}: used`), amount(used), amount(total)]),
+      keep.full(most, () => table(["What", "In use", "#Used"], most.map(([what, used, total]) =>
+        [name(what), meter(used, total, `${what}: used`), `${amount(used)} of ${amount(total)}`]),
       "Nothing has a limit: there are neither pools nor workers with slots."));
       keep.causes(numbers.failures, () => table(["Cause", "#Tasks"],
         Object.entries(numbers.failures).sort((a, b) => b[1] - a[1]).slice(0, 50)
-          .map(([cause, many]) => [el("a", { href: href("tasks", "", { state: "failed" }) }, cause), count(many)]),
+          .map(([cause, many]) => [link("tasks", "", cause, { state: "failed" }), count(many)]),
         "Nothing has failed."));
       const some = Object.entries(numbers.types).slice(0, 100);
       keep.types(some, () => table(
@@ -296,7 +297,7 @@ export async function overviewPage(route) {
           name(Object.entries(each.failures || {}).map(([error, many]) => `${error}: ${count(many)}`).join(", "))]),
         "No task has come yet."));
       keep.checks(latest.health.checks, () => table(["Component", "State", "!Detail"],
-        latest.health.checks.map((each) => [each.component, state(each.status), each.detail]), ""));
+        latest.health.checks.map((each) => [each.component, state(each.status), name(each.detail)]), ""));
     },
   };
 }

@@ -25,6 +25,7 @@ export function lasting(seconds) {
 }
 
 // A moment, with its zone; one of another year, with the year. *given* is a text of ISO 8601, or seconds since 1970.
+// Where there is no room, a line ends after the day, and nowhere else.
 const formats = new Map();
 function formatOf(zone, withYear) {
   const key = `${zone} ${withYear}`;
@@ -41,18 +42,22 @@ export function whenText(given, zone = "") {
   const moment = new Date(typeof given === "number" ? given * 1000 : given);
   const withYear = moment.getFullYear() !== new Date().getFullYear();
   try {
-    return formatOf(zone, withYear).format(moment);
+    return onTwoLines(formatOf(zone, withYear).format(moment));
   } catch {
-    return formatOf("", withYear).format(moment); // a zone that this browser does not know
+    return onTwoLines(formatOf("", withYear).format(moment)); // a zone that this browser does not know
   }
 }
+const onTwoLines = (text) => text.replaceAll(" ", "\u00a0").replace(",\u00a0", ", ");
 export function when(given, zone = "") {
   if (given === null || given === undefined || given === "") return "–";
   const moment = new Date(typeof given === "number" ? given * 1000 : given);
   return el("time", { datetime: moment.toISOString(), title: moment.toISOString() }, whenText(given, zone));
 }
 
-export const name = (text) => el("span", { class: "name", dir: "auto" }, clip(text));
+// A short id stays on one line; a word that is too long may be broken, and only such a one.
+const classOf = (text) => text.length > 24 || /\s/.test(text) ? "name" : "name one";
+const breakable = (text) => text.split(/(?<=\S{24})(?=\S)/).flatMap((piece, i) => i ? [el("wbr"), piece] : piece);
+export const name = (text) => el("span", { class: classOf(text), dir: "auto" }, breakable(clip(text)));
 export const textOf = (value) => typeof value === "string" ? value
   : Array.isArray(value) && value.every((v) => typeof v === "string") ? value.join("") : JSON.stringify(value, null, 2);
 export const errorLine = (error) => error
@@ -67,7 +72,7 @@ export const BY = { clock: "its schedule", trigger: "a person, by hand", backfil
 // -- links --------------------------------------------------------------------------
 
 export const link = (view, id, text = id, query = {}) =>
-  el("a", { href: href(view, id, query), class: "name", dir: "auto", title: text.length > 30 ? clip(text, 1000) : null }, clip(text));
+  el("a", { href: href(view, id, query), class: classOf(text), dir: "auto", title: text.length > 300 ? clip(text, 1000) : null }, clip(text));
 export const taskLink = (id, run = id, text = id) => link("task", run, text);
 export const runLink = (id, text = id) => link("runs", id, text);
 // What events name is one run of a task, and a bare id means the latest.
@@ -79,19 +84,28 @@ export const again = (task) => task.mended_by ? ["mended since by ", taskLink(ta
 // -- parts --------------------------------------------------------------------------
 
 export const card = (title, ...parts) => el("section", { class: "card" }, title ? el("h2", {}, title) : null, ...parts);
+// What belongs to what stands above it in a cell.
+export const below = (text) => text ? el("div", { class: "quiet" }, name(text)) : "";
 export const section = (title, part) => [el("h2", {}, title), part];
 export const meter = (used, most, words) =>
   el("meter", { min: 0, max: most || 1, value: Math.min(used, most || 1), "aria-label": words });
 
-// A head with # before it is of numbers; one with ! before it is of texts that may break anywhere.
+// A head with # before it is of numbers; one with ! before it is of texts that may take several lines.
+// On a narrow screen, a row is a card: each cell has its head before it, and one that says nothing is left out.
+export const NOTHING = ["", "–"];
+export const cell = (head, content, given = {}) => {
+  const made = el("td", { "data-head": head, ...given }, content);
+  if (NOTHING.includes(made.textContent) && !made.querySelector("canvas, meter, .spans")) made.classList.add("none");
+  return made;
+};
 export function table(heads, rows, empty, rowOptions = () => ({})) {
   if (!rows.length) return el("p", { class: "quiet" }, empty);
   const plain = heads.map((head) => head.replace(/^[#!]/, ""));
   const classes = heads.map((head) => head.startsWith("#") ? "number" : head.startsWith("!") ? "long" : null);
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": plain.join(", ") },
-    el("table", {},
+    el("table", { class: "rows" },
       el("thead", {}, el("tr", {}, plain.map((head, i) => el("th", { scope: "col", class: classes[i] }, head)))),
-      el("tbody", {}, rows.map((row, at) => el("tr", rowOptions(at), row.map((cell, i) => el("td", { class: classes[i] }, cell)))))));
+      el("tbody", {}, rows.map((row, at) => el("tr", rowOptions(at), row.map((content, i) => cell(plain[i], content, { class: classes[i] })))))));
 }
 
 export const field = (words, input) => el("label", { class: "field", for: input.id }, words, input);

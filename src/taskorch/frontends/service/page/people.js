@@ -104,10 +104,11 @@ export async function schedulesPage(route) {
   const keep = keeper(list);
   const load = async () => {
     const said = await ask("/api/v1/schedules");
-    keep(said, () => table(["Schedule", "When", "Zone", "Makes", "Next", "Done until", "Running", "State", "Acts"], said.schedules.map((each) => [
-      link("schedules", each.name), el("code", {}, whenOf(each.definition)), each.definition.zone || "–", name(each.makes), when(each.next, each.definition.zone),
-      when(each.done, each.definition.zone), each.running.slice(0, 5).map((id) => [runLink(id), " "]),
-      [standing(each), ...[each.paused, each.trouble].filter(Boolean).map((text) => [" ", name(text)])],
+    keep(said, () => table(["Schedule", "When", "Makes", "Next", "Done until", "!State", "Acts"], said.schedules.map((each) => [
+      link("schedules", each.name), [el("code", {}, whenOf(each.definition)), each.definition.zone ? el("div", { class: "quiet" }, each.definition.zone) : ""], name(each.makes),
+      when(each.next, each.definition.zone), when(each.done, each.definition.zone),
+      [standing(each), ...[each.paused, each.trouble].filter(Boolean).map((text) => [": ", name(text)]),
+        each.running.length ? el("div", {}, "runs: ", each.running.slice(0, 5).map((id) => [runLink(id), " "])) : ""],
       el("div", { class: "row" }, actsOf(each, load))]), "There are no schedules."));
   };
   await load();
@@ -161,11 +162,12 @@ async function schedulePage(scheduleName) {
 function backfillsTable(backfills, zone, after) {
   const change = (words, verb, each) => act(words, `${verb}-${each.backfill_id}`, () => perform(`${verb}_backfill`, each.backfill_id,
     verb === "pause" && myName() ? { reason: `paused by ${myName()}` } : {}), after, { needs: `${verb}_backfill`, "aria-label": `${words}: ${each.backfill_id}` });
-  return table(["Backfill", "State", "From", "To", "Share", "#Done", "#Failed", "#Running", "#To come", "Began", "Begun by", "!Why, or trouble", "Acts"], backfills.map((each) => [
-    name(each.backfill_id), each.state, when(each.since, zone), when(each.until, zone),
-    meter(each.ticks - each.left - each.running.length - each.blocked.length, each.ticks, `${each.backfill_id}: over`),
-    count(each.done), count(each.failed), count(each.running.length + each.blocked.length), count(each.left), when(each.begun, zone), name(each.by || "a program"),
-    name(each.cancelled || each.paused || each.trouble || "–"),
+  return table(["Backfill", "!State", "From", "To", "!Ticks", "!Begun", "Acts"], backfills.map((each) => [
+    name(each.backfill_id), [each.state, ...[each.cancelled || each.paused || each.trouble].filter(Boolean).map((text) => [": ", name(text)])],
+    when(each.since, zone), when(each.until, zone),
+    [meter(each.ticks - each.left - each.running.length - each.blocked.length, each.ticks, `${each.backfill_id}: over`),
+      ` ${count(each.done)} done, ${count(each.failed)} failed, ${count(each.running.length + each.blocked.length)} running, ${count(each.left)} to come`],
+    [when(each.begun, zone), " by ", name(each.by || "a program")],
     el("div", { class: "row" }, each.left && each.state !== "cancelled" ? [each.paused ? change("Resume", "resume", each) : change("Pause", "pause", each),
       actAfterAsking("Cancel", `cancel-${each.backfill_id}`, { operation: "cancel_backfill", subject: each.backfill_id, danger: true, wantsReason: true }, after,
         { "aria-label": `Cancel: ${each.backfill_id}` })] : "–")]));

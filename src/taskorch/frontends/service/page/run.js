@@ -3,7 +3,7 @@ import { ask, el, go, href } from "/page/page.js";
 import { graphOf } from "/page/graph.js";
 import { progressOf } from "/page/overview.js";
 import {
-  act, actAfterAsking, BY, card, count, counted, errorLine, every, field, keeper, lasting, link, mark, name, perform,
+  act, actAfterAsking, BY, card, cell, count, counted, errorLine, every, field, keeper, lasting, link, mark, name, perform,
   runLink, state, taskLink, when, whenText,
 } from "/page/parts.js";
 import { questionsIn } from "/page/people.js";
@@ -70,15 +70,21 @@ function comparison(said, other) {
 const ORDER = ["failed", "blocked", "retrying", "running", "suspended", "cancelled"];
 export const urgency = (each) => ORDER.includes(each.state) ? ORDER.indexOf(each.state) : ORDER.length;
 
+const HEADS = [["Task"], ["State"], ["Attempts", "number"], ["Worker"], ["Started"], ["Took", "number"], ["When attempts ran", "bars"]];
+// The last cells of a row, as many as there are.
+const cells = (...contents) => contents.map((content, i) => {
+  const [head, kind = null] = HEADS[HEADS.length - contents.length + i];
+  return cell(head, content, { class: kind });
+});
+const taskLinks = (each) => [taskLink(each.id, each.id, each.name), each.stale ? el("span", { class: "quiet" }, " stale") : null];
+
 function tasksTable(said, unfolded, calls, toggle, now) {
   const spans = withMaps(said).flatMap((each) => each.spans);
   const range = spans.length ? bounds(spans, now) : [now - 1, now];
   const rows = [];
   const row = (each, below) => el("tr", { class: below ? "below" : null, id: `row-${each.name}` },
-    el("td", {}, taskLink(each.id, each.id, each.name), each.stale ? el("span", { class: "quiet" }, " stale") : null),
-    el("td", {}, state(each.state)), el("td", { class: "number" }, count(each.attempts)), el("td", {}, name(each.agent || "–")),
-    el("td", {}, when(each.started)), el("td", { class: "number" }, lasting(took(each) || each.seconds)),
-    el("td", { class: "bars" }, barsOf(each.spans, range, now)));
+    cells(taskLinks(each), state(each.state), count(each.attempts), name(each.agent || "–"), when(each.started), lasting(took(each) || each.seconds),
+      barsOf(each.spans, range, now)));
   // An error has a line of its own, below its task; of what only lacks another, one word is enough.
   const withError = (each, below) => {
     const part = row(each, below);
@@ -97,17 +103,16 @@ function tasksTable(said, unfolded, calls, toggle, now) {
       el("button", { type: "button", class: "link", id: `calls-of-${each.name}`, "aria-expanded": String(isOpen), onclick: () => toggle(each.name) },
         `${isOpen ? "Hide" : "Show"} ${counted(many, "call")}`), " ",
       Object.entries(map.states).map(([which, n]) => [mark(which), `${count(n)} ${which} `])),
-    el("td", { class: "number" }, count(map.attempts)), el("td", {}, "–"), el("td", {}, when(map.started)), el("td", { class: "number" }, map.longest === null ? "–" : `≤ ${lasting(map.longest)}`),
-    el("td", { class: "bars" }, barsOf(map.first.flatMap((call) => call.spans), range, now))));
+    cells(count(map.attempts), "–", when(map.started), map.longest === null ? "–" : `≤ ${lasting(map.longest)}`,
+      barsOf(map.first.flatMap((call) => call.spans), range, now))));
     if (isOpen) {
       const shown = calls.get(each.name) || map.first;
       rows.push(...shown.flatMap((call) => withError(call, true)));
       if (shown.length < many) rows.push(el("tr", { class: "below" }, el("td", { colspan: 7 }, `${count(many - shown.length)} more are not shown.`)));
     }
   }
-  const heads = ["Task", "State", "#Attempts", "Worker", "Started", "#Took", "Attempts, from the first to the last"];
-  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Tasks of the run" }, el("table", { id: "tasks-of-run" },
-    el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col", class: head.startsWith("#") ? "number" : null }, head.replace("#", ""))))),
+  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Tasks of the run" }, el("table", { id: "tasks-of-run", class: "rows" },
+    el("thead", {}, el("tr", {}, HEADS.map(([head, kind]) => el("th", { scope: "col", class: kind === "number" ? kind : null }, head)))),
     el("tbody", {}, rows)));
 }
 
@@ -154,13 +159,15 @@ export async function runPage(route) {
       live && !isOver ? button("Resume", "resume") : null,
       live && !isOver ? actAfterAsking("Cancel", "cancel", { operation: "cancel_workflow", subject: id, danger: true, wantsReason: true }, load) : null,
       other ? null : compareForm()]);
+    const gone = withMaps(said).filter((each) => !each.submitted).length;
     const failed = withMaps(said).filter((each) => each.state === "failed" && each.error && each.error.type !== "DependencyFailedError");
     keep.broken(failed, () => failed.length ? card("What failed", el("ul", { class: "plain" }, failed.slice(0, 10).map((each) => el("li", {},
       mark("failed"), taskLink(each.id, each.id, each.name), el("div", { class: "name quiet" }, errorLine(each.error)))))) : []);
     keep.graph([said.tasks.map((each) => [each.name, each.state, each.after]), Object.values(said.maps).map((map) => map.states)], () =>
       said.tasks.length > 1 ? card("Graph", graphOf(said.tasks, said.maps)) : []);
     keep.list([said.tasks, said.maps, [...unfolded], [...calls.keys()], isOver || Math.floor(now)], () => [tasksTable(said, unfolded, calls, toggle, now),
-      said.left_out ? el("p", { class: "quiet" }, `${counted(said.left_out, "task")} more are not shown.`) : null]);
+      said.left_out ? el("p", { class: "quiet" }, `${counted(said.left_out, "task")} more are not shown.`) : null,
+      gone ? el("p", { class: "quiet" }, `Of ${counted(gone, "task")} only the state is known: the rest has left memory (keep_finished).`) : null]);
     keep.compared([compared?.run, said.run, said.tasks], () => compared ? comparison(said, compared) : []);
   };
   const compareForm = () => el("form", {

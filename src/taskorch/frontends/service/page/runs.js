@@ -1,7 +1,7 @@
 // The list of runs, the latest first: which of them, the address says.
 import { ask, el, href } from "/page/page.js";
 import {
-  BY, choice, count, errorLine, every, field, filterForm, keeper, lasting, link, name, runLink, state, table, when,
+  below, BY, choice, count, errorLine, every, field, filterForm, keeper, lasting, link, name, runLink, state, table, when,
 } from "/page/parts.js";
 
 const KINDS = [["", "any"], ["open", "not ended"], ["broken", "failed, and not mended"],
@@ -24,9 +24,9 @@ export async function runsPage(route) {
     const said = await ask(`/api/v1/runs?${asked}`);
     keep(said, () => [
       said.is_reading ? el("p", { role: "status" }, "The journal is still being read: earlier runs are to come.") : null,
-      table(["Run", "State", "Schedule", "Begun by", "Tick", "Started", "#Took", "#Completed", "!Error"], said.runs.map((each) => [
-        runLink(each.id), state(each.state), each.schedule ? link("schedules", each.schedule) : "–", BY[each.by], when(each.slot, each.zone),
-        when(each.started), lasting(each.seconds), `${count(each.completed)} of ${count(each.total)}`, name(errorLine(each.error) || "–")]),
+      table(["Run", "State", "Begun by", "Tick", "Started", "#Took", "!Error"], said.runs.map((each) => [
+        runLink(each.id), [state(each.state), below(`${count(each.completed)} of ${count(each.total)}`)], [each.schedule ? [link("schedules", each.schedule), el("br")] : "", el("span", { class: "quiet" }, BY[each.by])], when(each.slot, each.zone),
+        when(each.started), lasting(each.seconds), name(errorLine(each.error) || "–")]),
       Object.values(query).some(Boolean) ? "No run is as you asked. With fewer conditions there may be some." : "No run has begun yet."),
       said.next ? el("p", {}, el("a", { href: href("runs", "", { ...query, after: said.next }) }, "Earlier ones")) : null]);
   };

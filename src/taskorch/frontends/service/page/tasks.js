@@ -1,7 +1,7 @@
 // The list of tasks, the latest first, and the page of one.
 import { ask, el, href, Refused } from "/page/page.js";
 import {
-  act, actAfterAsking, again, amount, card, choice, count, errorLine, every, field, filterForm, keeper, lasting, link, name, OVER,
+  act, actAfterAsking, again, amount, below, card, choice, count, counted, errorLine, every, field, filterForm, keeper, lasting, link, name, OVER,
   perform, state, STATES, table, taskLink, textOf, when,
 } from "/page/parts.js";
 import { questionsIn } from "/page/people.js";
@@ -31,9 +31,9 @@ export async function tasksPage(route) {
     }
     keep(said, () => {
       const more = said.next ? el("p", {}, el("a", { href: href("tasks", "", { ...query, cursor: said.next }) }, "Earlier ones")) : null;
-      return [table(["Task", "Type", "State", "Worker", "#Attempts", "Submitted", "Started", "#Took", "!Error"],
-        said.tasks.map((task) => [taskLink(task.run_id), name(task.type), state(task.state), name(task.agent_id || "–"),
-          count(task.attempts), when(task.submitted), when(task.started), lasting(task.duration), [again(task), task.rerun && task.error ? "; " : "", name(errorLine(task.error))]]),
+      return [table(["Task", "State", "Worker", "Submitted", "Started", "#Took", "!Error"],
+        said.tasks.map((task) => [[taskLink(task.run_id), below(task.type)], state(task.state),
+          [name(task.agent_id || "–"), below(task.attempts ? counted(task.attempts, "attempt") : "")], when(task.submitted), when(task.started), lasting(task.duration), [again(task), task.rerun && task.error ? "; " : "", name(errorLine(task.error))]]),
         "No task is as you asked. With fewer conditions there may be some."), more].filter(Boolean);
     });
   };
@@ -86,8 +86,8 @@ export async function taskPage(route, known) {
       if (Object.keys(task.metadata || {}).length) rows.push(["Metadata", name(JSON.stringify(task.metadata))]);
       if (task.blocked_by?.length) rows.push(["Blocked by", task.blocked_by.map((each) => [kinds.includes(each) ? each : taskLink(each), " "])]);
       if (task.log_path) rows.push(["Output in", el("code", {}, task.log_path)]);
-      rows.push(["Again, by hand", el("code", {}, `taskorch rerun ${board?.journal || location.origin} ${route.id}`)],
-        ["Its events", el("a", { href: href("events", "", { task: task.task_id }) }, "as they came")]);
+      if (over) rows.push(["Again, by hand", el("code", {}, `taskorch rerun ${board?.journal || location.origin} ${route.id}`)]);
+      rows.push(["Its events", el("a", { href: href("events", "", { task: task.task_id }) }, "as they came")]);
       const run = task.task_id.includes("/") ? task.task_id.split("/")[0] : "";
       if (run) rows.splice(1, 0, ["Run", link("runs", run)]);
       return el("dl", {}, rows.map(([word, value]) => [el("dt", {}, word), el("dd", {}, value)]));
@@ -116,8 +116,8 @@ export async function taskPage(route, known) {
       ...tried("Results that came too late", ["#Attempt", "!Result"], Object.entries(task.late_results || {}).map(([number, each]) =>
         [number, name(JSON.stringify(each))]))]);
     if (over) {
-      const result = await ask(`${path}/result`).catch(() => null);
-      keep[3](result, () => !result ? [] : result.error
+      const result = await ask(`${path}/result`).catch((failed) => failed);
+      keep[3](result.message || result, () => result instanceof Error ? card("Result", el("p", { class: "name" }, `${result.message}. ${result.hint || ""}`)) : result.error
         ? card("Error", el("p", { class: "state failed name" }, `${result.error.type}: ${result.error.message}`),
           result.error.hint ? el("p", {}, result.error.hint) : null, result.error.where ? el("p", {}, result.error.where) : null,
           result.error.traceback ? el("pre", { tabindex: "0", "aria-label": "Traceback", id: "traceback" }, textOf(result.error.traceback)) : null)

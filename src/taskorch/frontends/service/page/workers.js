@@ -1,8 +1,8 @@
 // What is done, by whom, and how much: the timeline, workers and resources, metrics, events.
-import { ask, el, fail, go, href } from "/page/page.js";
-import { canvasOf, prepared } from "/page/overview.js";
+import { ask, el, fail, go, href, say } from "/page/page.js";
+import { alertsTable, canvasOf, prepared } from "/page/overview.js";
 import {
-  amount, card, colour, count, every, field, keeper, lasting, link, meter, name, oneRunLink, runOf, share, state, table, when, whenText,
+  amount, below, card, cell, colour, count, every, field, keeper, lasting, link, meter, name, oneRunLink, runOf, share, state, table, when, whenText,
 } from "/page/parts.js";
 
 // -- timeline ---------------------------------------------------------------------
@@ -83,10 +83,12 @@ export async function timelinePage(route) {
 
 // -- agents and resources ---------------------------------------------------------
 
+const listed = (map, words) => Object.entries(map).map(([key, value]) => words(key, value)).join(", ");
+
 // How much is in use of each unit that has a name.
 const inUse = (units) => {
-  const parts = Object.entries(units || {}).map(([unit, used]) => `${amount(used)} of ${unit}`);
-  return parts.length ? ` (in use: ${parts.join(", ")})` : "";
+  const words = listed(units || {}, (unit, used) => `${amount(used)} of ${unit}`);
+  return words && ` (in use: ${words})`;
 };
 
 export async function agentsPage() {
@@ -98,32 +100,32 @@ export async function agentsPage() {
   const keep = [agents, pools, quotas, alerts, budgets].map(keeper);
   const load = async () => {
     const [found, said, rules, spent] = await Promise.all(["agents", "resources", "alerts", "budgets"].map((each) => ask(`/api/v1/${each}`)));
-    keep[0](found.agents, () => [table(["Worker", "Kind", "State", "!Why", "#Running", "#At most", "#Succeeds", "#Takes", "#Silent for", "!Breakers", "!Can do", "!Machine", "!Capacity"],
+    keep[0](found.agents, () => [table(["Worker", "!State", "#Running", "#Succeeds", "#Takes", "!Can do", "!Machine"],
       found.agents.slice(0, 500).map((each) => [
-        link("tasks", "", each.id, { agent: each.id }),
-        name(each.type ? `${each.kind} (${each.type})` : each.kind), state(each.status), name(each.health.reasons.join("; ") || "–"),
-        count(each.workload), each.slots === null ? "–" : count(each.slots), share(each.health.success_rate), lasting(each.health.latency),
-        lasting(each.health.heartbeat_age), name(Object.entries(each.health.breakers).map(([what, how]) => `${what || "all"}: ${how}`).join(", ") || "–"),
-        name(Object.entries(each.capabilities).map(([what, level]) => level === 1 ? what : `${what}:${level}`).join(", ") || "–"),
-        name(Object.entries(each.labels).map(([what, value]) => what === "python" ? `Python ${value}` : value).join(", ") || "–"),
-        name(Object.entries(each.capacity).map(([what, many]) => `${amount(many)} ${what}${inUse(each.units?.[what])}`).join(", ") || "–")]),
+        [link("tasks", "", each.id, { agent: each.id }), below(each.type && each.type !== each.kind ? `${each.kind} (${each.type})` : each.kind)],
+        [state(each.status), below(each.health.heartbeat_age === null ? "" : `silent for ${lasting(each.health.heartbeat_age)}`), below(each.health.reasons.join("; ")), below(listed(each.health.breakers, (what, how) => `breaker of ${what || "all"}: ${how}`))],
+        each.slots === null ? count(each.workload) : `${count(each.workload)} of ${count(each.slots)}`, share(each.health.success_rate),
+        lasting(each.health.latency),
+        name(listed(each.capabilities, (what, level) => level === 1 ? what : `${what}:${level}`) || "–"),
+        [name(listed(each.labels, (what, value) => what === "python" ? `Python ${value}` : value) || "–"),
+          below(listed(each.capacity, (what, many) => `${amount(many)} ${what}${inUse(each.units?.[what])}`))]]),
       "There is no worker."), found.agents.length > 500 ? el("p", {}, `${count(found.agents.length - 500)} more are not shown.`) : ""]);
-    keep[1](said.pools, () => table(["Pool", "In use", "#Used", "#There is"], Object.entries(said.pools).map(([pool, each]) => [
-      name(pool + inUse(each.units)), meter(each.used, each.total, `${pool}: used`), amount(each.used), amount(each.total)]), "There are no pools."));
+    keep[1](said.pools, () => table(["Pool", "In use", "#Used"], Object.entries(said.pools).map(([pool, each]) => [
+      [name(pool), below(listed(each.units, (unit, used) => `${unit}: ${amount(used)} used`))], meter(each.used, each.total, `${pool}: used`), `${amount(each.used)} of ${amount(each.total)}`]), "There are no pools."));
     keep[2](said.quotas, () => table(["Quota of", "!Limits", "!Used", "#Running"], said.quotas.map(({ quota, used, running }) => [
       name(["type", "owner", "workflow"].filter((each) => quota[each]).map((each) => `${each} ${quota[each]}`).join(", ") || "all"),
       name([...Object.entries(quota.resources).map(([what, many]) => `${amount(many)} ${what}`),
         quota.max_parallel === null ? null : `${quota.max_parallel} at once`,
         quota.starts_per_second === null ? null : `${quota.starts_per_second} a second`].filter(Boolean).join(", ") + (quota.soft ? " (soft)" : "")),
-      name(Object.entries(used).map(([what, many]) => `${amount(many)} ${what}`).join(", ") || "–"), count(running)]), "There are no quotas."));
-    keep[3](rules, () => table(["Alert", "Of", "State", "Severity", "Since", "!Measured", "!What is done"], rules.alerts.map((each) => [
-      each.name, name(each.subject || "all"), state(each.state), each.severity, each.since ? when(each.since) : "–", name(each.message || "–"),
-      name(each.action || "–")]), rules.watched ? "There are no rules." : "No alerts are watched: the first use of orch.alerts begins it."));
-    keep[4](spent, () => table(["Budget", "Of", "State", "Share", "#Spent", "#Reserved", "#Left", "#There is", "!Part of"],
-      spent.budgets.flatMap((each) => Object.entries(each.total).map(([what, total]) => [
-        name(each.name), name(what), each.question ? link("questions", "", each.state) : each.state, meter(each.spent[what], total, `${each.name}: ${what} spent`),
-        amount(each.spent[what]), amount(each.reserved[what]), amount(each.left[what]), amount(total), name(each.parent || "–")])),
-      "There are no budgets."));
+      name(listed(used, (what, many) => `${amount(many)} ${what}`) || "–"), count(running)]), "There are no quotas."));
+    keep[3](rules, () => alertsTable(rules.alerts, rules.watched ? "There are no rules." : "No alerts are watched: the first use of orch.alerts begins it."));
+    // What is of the whole budget stands once, in the line of its first resource.
+    const lines = spent.budgets.flatMap((each) => Object.entries(each.total).map(([what, total], i) => [i, each, what, total]));
+    keep[4](spent, () => table(["Budget", "State", "Of", "Share", "#Spent", "#Reserved", "#Left", "#There is"], lines.map(([i, each, what, total]) => [
+      i ? "" : [name(each.name), below(each.parent ? `part of ${each.parent}` : "")],
+      i ? "" : [state(each.state), each.question ? el("div", {}, link("task", each.question, "asks what now")) : ""],
+      name(what), meter(each.spent[what], total, `${each.name}: ${what} spent`), amount(each.spent[what]), amount(each.reserved[what]),
+      amount(each.left[what]), amount(total)]), "There are no budgets.", (at) => ({ class: lines[at + 1]?.[0] ? "goes-on" : null })));
   };
   await load();
   return {
@@ -153,7 +155,7 @@ export async function metricsPage() {
   const words = (key) => key.replace(/^(agent|task|test)_/, "").replaceAll("_", " ");
   const by = (said, keys) => {
     const rows = [...new Set(keys.flatMap((key) => Object.keys(said[key] || {})))].slice(0, 500);
-    return [["Name", ...keys.map(words)], rows.map((row) => [name(row), ...keys.map((key) => measured(key, said[key][row]))])];
+    return [["Name", ...keys.map((key) => `!${words(key)}`)], rows.map((row) => [name(row), ...keys.map((key) => measured(key, said[key][row]))])];
   };
   const load = async () => {
     const said = await ask("/api/v1/metrics");
@@ -174,6 +176,8 @@ export async function metricsPage() {
 }
 
 // -- events -----------------------------------------------------------------------
+
+const HEADS = ["Number", "When", "Event", "Task", "More"];
 
 export async function eventsPage(route) {
   const body = el("tbody");
@@ -206,7 +210,7 @@ export async function eventsPage(route) {
     for (const { event, at, at_ns: ignored, seq, task_id: id, ...rest } of found) {
       const more = Object.entries(rest).filter(([, value]) => value !== null && value !== "" && value?.length !== 0);
       body.prepend(el("tr", {}, [String(seq ?? ""), when(at), event, id ? oneRunLink(id) : "–",
-        name(more.map(([key, value]) => `${key}: ${JSON.stringify(value)}`).join(", "))].map((cell, i) => el("td", { class: i === 4 ? "long" : null }, cell))));
+        name(more.map(([key, value]) => `${key}: ${JSON.stringify(value)}`).join(", "))].map((content, i) => cell(HEADS[i], content, { class: i === 4 ? "long" : null }))));
     }
     while (body.rows.length > 500) body.deleteRow(-1);
     words.textContent = `${count(many)} events; the latest 500 are shown, the last one first.`;
@@ -214,7 +218,7 @@ export async function eventsPage(route) {
   await load();
   return {
     parts: [el("h1", {}, "Events"), form, words, el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Events" },
-      el("table", {}, el("thead", {}, el("tr", {}, ["Number", "When", "Event", "Task", "More"].map((head) => el("th", { scope: "col" }, head)))), body))],
+      el("table", { class: "rows" }, el("thead", {}, el("tr", {}, HEADS.map((head) => el("th", { scope: "col" }, head)))), body))],
     stop: every(1000, load),
   };
 }
