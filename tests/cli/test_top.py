@@ -343,6 +343,25 @@ def test_it_says_that_it_waits_and_goes_on_after_whatever_comes(journal):
     on_screen(journal, story, between=between)
 
 
+def test_the_first_night_comes_while_it_is_looked_at(monkeypatch):
+    with shown() as service:
+        monkeypatch.setenv("TASKORCH_TOKEN", service.token)
+        orch = service.orch
+        orch.schedules.add("new", "0 0 * * *", sick)
+
+        async def story(seen):
+            await seen.until("new")
+            # There is no night to go to.
+            await seen.press("right", "right", "down", "left", "right", "right")
+            now = datetime.now(UTC)
+            orch.schedules.backfill("new", now - timedelta(days=1), now, limit=9)
+            await seen.until("✗", "did not end well", without=("! since",))
+            await seen.press("left", "right", "enter")
+            await seen.until("run new/", "is failed")
+
+        on_screen(service.server.url, story)
+
+
 @pytest.mark.slow
 def test_a_question_is_answered_by_who_may(monkeypatch):
     with world() as service:

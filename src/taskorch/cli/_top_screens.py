@@ -184,6 +184,8 @@ class SteadyTable(DataTable[Text]):
                 scroll=key == begin_at != "",
             )
             self.scroll_to(scroll.x, scroll.y, animate=False)
+        # How high it is, it knows only then.
+        self.call_after_refresh(self.refresh, layout=True)
 
     @property
     def key(self) -> str:
