@@ -350,7 +350,14 @@ def test_the_first_night_comes_while_it_is_looked_at(monkeypatch):
         orch.schedules.add("new", "0 0 * * *", sick)
 
         async def story(seen):
-            await seen.until("new")
+            await seen.until("new  ")
+            # Nothing has this name: there is nothing to go to.
+            await seen.press("slash", *"xyz", "enter")
+            await seen.until("xyz", without=("new  ",))
+            for _ in range(3):
+                await seen.press("up", "down", "left", "up", "enter", "r", "tab")
+            await seen.press("slash", "escape")
+            await seen.until("new  ")
             # There is no night to go to.
             await seen.press("right", "right", "down", "left", "right", "right")
             now = datetime.now(UTC)

@@ -191,7 +191,8 @@ class SteadyTable(DataTable[Text]):
     def key(self) -> str:
         """What the cursor is on; "": nothing."""
         row = self.cursor_coordinate.row
-        return self._keys[row] if row < len(self._keys) else ""
+        # In a table without rows, the arrows lead to the row -1.
+        return self._keys[row] if 0 <= row < len(self._keys) else ""
 
 
 class Looking(Screen[None]):

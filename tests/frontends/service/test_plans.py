@@ -138,6 +138,7 @@ def test_agents_are_documents_in_the_form_of_plans(planned):
     (agent,) = (each for each in found if each["id"] == "t1")
     assert agent.pop("labels").keys() == {"machine", "platform", "python"}
     assert agent.pop("capacity")["gpu"] == 1
+    assert agent.pop("units") == {}
     assert agent == {
         "id": "t1",
         "type": "tester",

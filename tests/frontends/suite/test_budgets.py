@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -221,15 +222,20 @@ def test_a_run_that_goes_on_has_what_its_configuration_says_now(here):
     """Nobody has answered: it is stopped, the file says more, and it goes on."""
     (here / "A.sh").write_text(said(99))
 
+    has_stopped = threading.Event()
+
     def begun(orch, _suite):
-        orch.signals.budget_exhausted.connect(
-            lambda _: orch.stop(drain=False, timeout=PATIENCE)
-        )
+        def stop(_):
+            orch.stop(drain=False, timeout=PATIENCE)
+            has_stopped.set()
+
+        orch.signals.budget_exhausted.connect(stop)
 
     text = f"{SUITE}agent_limits: {{max_agents: 1}}\n"
     (here / "suite.yaml").write_text(text)
     with pytest.raises(NotRunningError):
         run(suite.load("suite.yaml"), "out", begun=begun)
+    assert has_stopped.wait(PATIENCE)
     text = text.replace("{tokens: 100,", "{tokens: 1000,")
     (here / "suite.yaml").write_text(text)
     report = Watched(here).report
