@@ -72,12 +72,18 @@ with tempfile.TemporaryDirectory() as folder:
     asks = RecoveryHandler(classes=[Rule("logic", error="NotMergedError")])
     with TaskOrchestrator(retry_handler=asks) as orch:
         orch.agents.coding(RUNNER, folder=project, worktree=True)
-        for _ in range(2):
+        for _ in range(len(TASKS)):
             orch.agents.spawn("code")
-        for name, file, before in TASKS:
-            task = Task("code", f"Write {file}", id=name, requires=["code"])
-            work = orch.submit_task(task)
-            merges = [f"merge-{other}" for other in before.split()]
+        works = {
+            name: orch.submit_task(
+                Task("code", f"Write {file}", id=name, requires=["code"])
+            )
+            for name, file, _ in TASKS
+        }
+        # Merges wait for all, so that all have begun at the same commit.
+        for name, _, before in TASKS:
+            work = works[name]
+            merges = [*works, *(f"merge-{other}" for other in before.split())]
             orch.submit_task(
                 Task.call(
                     merge,
