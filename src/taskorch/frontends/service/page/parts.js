@@ -17,7 +17,7 @@ export const clip = (text, most = 300) => text.length > most ? `${text.slice(0, 
 export function lasting(seconds) {
   if (seconds === null || seconds === undefined || Number.isNaN(seconds)) return "–";
   if (seconds < 1e-3) return `${Math.round(seconds * 1e6)} µs`;
-  if (seconds < 1) return `${(seconds * 1e3).toPrecision(3)} ms`;
+  if (seconds < 0.9995) return `${(seconds * 1e3).toPrecision(3)} ms`;
   if (seconds < 120) return `${seconds.toPrecision(3)} s`;
   if (seconds < 7200) return `${(seconds / 60).toFixed(1)} min`;
   if (seconds < 172800) return `${(seconds / 3600).toFixed(1)} h`;

@@ -24,8 +24,11 @@ export async function runsPage(route) {
     const said = await ask(`/api/v1/runs?${asked}`);
     keep(said, () => [
       said.is_reading ? el("p", { role: "status" }, "The journal is still being read: earlier runs are to come.") : null,
-      table(["Run", "State", "Begun by", "Tick", "Started", "#Took", "!Error"], said.runs.map((each) => [
-        runLink(each.id), [state(each.state), below(`${count(each.completed)} of ${count(each.total)}`)], [each.schedule ? [link("schedules", each.schedule), el("br")] : "", el("span", { class: "quiet" }, BY[each.by])], when(each.slot, each.zone),
+      table(["Run", "State", "Begun by", "Started", "#Took", "!Error"], said.runs.map((each) => [
+        runLink(each.id), [state(each.state), below(`${count(each.completed)} of ${count(each.total)}`)],
+        // The tick of a schedule stands with it: beside it, there is no room for long errors.
+        [each.schedule ? [link("schedules", each.schedule), el("br")] : "", el("span", { class: "quiet" }, BY[each.by]),
+          each.slot === null ? "" : el("div", { class: "quiet" }, "of ", when(each.slot, each.zone))],
         when(each.started), lasting(each.seconds), name(errorLine(each.error) || "–")]),
       Object.values(query).some(Boolean) ? "No run is as you asked. With fewer conditions there may be some." : "No run has begun yet."),
       said.next ? el("p", {}, el("a", { href: href("runs", "", { ...query, after: said.next }) }, "Earlier ones")) : null]);
