@@ -734,6 +734,27 @@ def test_tasks_are_found_and_the_address_says_which(browser):
             page.wait_for_selector("h1:has-text('Task other')")
 
 
+def test_a_search_that_is_answered_late_leads_nowhere(browser):
+    with shown() as service:
+        service.orch.submit_task(Task.call(int, id="slow")).result(PATIENCE)
+        service.orch.submit_task(Task.call(int, id="other")).result(PATIENCE)
+        with opened(browser, service, "tasks") as page:
+            held = []
+            page.route("**/api/v1/tasks/slow", lambda route: held.append(route))  # noqa: PLW0108 - by its parameters it is called
+            for text, is_answered in (("slow", False), ("other", True)):
+                page.fill("#wanted", text)
+                with page.expect_request(f"**/api/v1/tasks/{text}"):
+                    page.keyboard.press("Enter")
+                if is_answered:
+                    page.wait_for_selector("h1:has-text('Task other')")
+            with page.expect_response("**/api/v1/tasks/slow"):
+                held[0].continue_()
+            page.click("#to-runs")
+            page.wait_for_selector("h1:has-text('Runs')")
+            page.go_back()
+            page.wait_for_selector("h1:has-text('Task other')")
+
+
 def test_all_that_tasks_can_be_found_by_is_on_the_page(browser):
     with shown() as service:
         wanted = {"customer": "acme"}

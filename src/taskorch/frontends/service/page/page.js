@@ -173,6 +173,7 @@ function askToken() {
 
 async function show() {
   const mine = ++epoch;
+  searches += 1;
   const route = routeOf();
   shown?.stop?.();
   shown = null;
@@ -288,13 +289,17 @@ async function follow() {
 }
 
 // The task of this id, or those whose ids have it in them.
+let searches = 0;
 export async function find(text) {
   if (!text) return;
+  const mine = ++searches;
   if (!text.includes("*")) {
     try {
       await ask(`/api/v1/tasks/${encodeURIComponent(text)}`);
-      return go("task", text);
+      // An answer that comes after another search, or on another page, leads nowhere.
+      return mine === searches && go("task", text);
     } catch (error) {
+      if (mine !== searches) return;
       if (!(error instanceof Refused) || ![404, 410].includes(error.status)) return fail(error);
     }
   }
