@@ -61,8 +61,10 @@ def merge(project: Path, work: dict[str, str]) -> None:
     git(project, "worktree", "remove", tree)
 
 
-#: Each task, the file that it changes, and whose results are merged before its own.
-TASKS = (("parser", "a.txt", ""), ("docs", "b.txt", ""), ("rival", "a.txt", "parser"))
+#: Each task, and the file that it changes.
+TASKS = {"parser": "a.txt", "docs": "b.txt", "rival": "a.txt"}
+#: Whose results are merged before those of a task.
+BEFORE = {"rival": ["parser"]}
 
 with tempfile.TemporaryDirectory() as folder:
     project = Path(folder) / "project"
@@ -78,19 +80,18 @@ with tempfile.TemporaryDirectory() as folder:
             name: orch.submit_task(
                 Task("code", f"Write {file}", id=name, requires=["code"])
             )
-            for name, file, _ in TASKS
+            for name, file in TASKS.items()
         }
         # Merges wait for all, so that all have begun at the same commit.
-        for name, _, before in TASKS:
-            work = works[name]
-            merges = [*works, *(f"merge-{other}" for other in before.split())]
+        for name, work in works.items():
+            merges = [f"merge-{other}" for other in BEFORE.get(name, ())]
             orch.submit_task(
                 Task.call(
                     merge,
                     project,
                     work,
                     id=f"merge-{name}",
-                    after=merges,
+                    after=[*works, *merges],
                     writes=["**"],
                 )
             )

@@ -34,8 +34,8 @@ from taskorch._documents.forms import (
 from taskorch._documents.located import Located
 from taskorch.model import Resources, has_segments, id_problem, show
 
-#: What machines have, and tasks take: it comes back.
-_HELD: Final = frozenset(
+#: Words that mean something else where amounts stand.
+_OTHER_WORDS: Final = frozenset(
     {"agents", "cpu", "cpu_cores", "memory_mb", "memory_gb", "disk_mb", "gpu"}
     | {"timeout", "timeout_seconds", "max_parallel", "budget", "parent"}
 )
@@ -44,7 +44,7 @@ AMOUNT: Final = Number(is_above=True)
 
 
 def _check_resource(name: str) -> None:
-    if name in _HELD or name in OTHER_RESOURCES:
+    if name in _OTHER_WORDS or name in OTHER_RESOURCES:
         msg = f"{name} is no word for what is spent: it means something else"
         raise ValueError(msg)
     Resources.of({name: 1})

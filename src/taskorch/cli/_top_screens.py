@@ -587,7 +587,7 @@ class FirstView(Looking):
     def action_act(self, verb: str) -> None:
         """Run what the cursor is on again, or cancel it."""
         if self.query_one("#grid", SteadyTable).has_focus:
-            _, run_id = self._cell()
+            run_id = self._cell()[1]
             if run_id:
                 self.act(verb, run_id)
             return
