@@ -13,10 +13,12 @@ facts mean, and what a new incarnation makes of them, is in `kernel` and `runtim
 - `_sqlite`, `_sqlite_session`, `_layout`: the tables in a file, written and read.
 - `_chain`: the hashes that prove a journal.
 - `_file`, `_lock`: opening the file; the lock of its owner.
+- `_descriptors`: its descriptors in this process, and its other names.
 - `_repair`: what is done about a disk that has failed.
 - `_postgres`, `_postgres_session`, `_postgres_tables`: the tables in a PostgreSQL
   database; its server.
 - `_postgres_reading`: its readers.
+- `_postgres_silence`: deadlines of all waits for the server.
 - `_codec`, `_encoding`: entries and values as text, and back.
 - `_values`, `_classes`: values as what JSON has; instances of the user's classes.
 - `_scripts`: the main module, under a name that says which script it is.

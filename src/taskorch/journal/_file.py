@@ -12,6 +12,7 @@ from typing import Final, Literal, TypeAlias
 from urllib.parse import quote
 
 from taskorch.errors import JournalError
+from taskorch.journal._descriptors import Unlocked, descriptor
 from taskorch.journal._layout import create_tables
 from taskorch.journal._session import RESTORE, Durability
 
@@ -190,7 +191,10 @@ def connect(path: Path, mode: Mode) -> sqlite3.Connection:
         timeout=_PATIENCE,
         isolation_level=None,
         check_same_thread=False,
+        factory=Unlocked if mode == "alone" else sqlite3.Connection,
     )
+    if isinstance(db, Unlocked):
+        db.identity = identity(str(path))
     try:
         if mode == "alone":
             # The index of the log is in memory then.
@@ -296,8 +300,8 @@ def check_place(path: Path) -> None:
     if not path.exists():
         return
     check_kind(path)
-    with path.open("rb") as file:
-        head = file.read(len(MAGIC))
+    with descriptor(path) as file:
+        head = os.pread(file, len(MAGIC), 0)
     if head not in (b"", MAGIC):
         msg = f"{path} is damaged, or something else: it is not a database"
         hint = "choose another path; a journal that was damaged is restored from a copy"

@@ -65,6 +65,10 @@ _AFTER: Final = 0.002
 _SKEW: Final = 60
 #: A shorter lease would end while its owner waits for the processor.
 _SHORTEST_LEASE: Final = 0.1
+#: After so many leases the server ends a transaction whose client says nothing; and
+#: after so many seconds at the earliest.
+_IDLE_LEASES: Final = 2
+_LEAST_IDLE: Final = 10.0
 
 
 class PostgresJournal(PostgresReading, SqlJournal):
@@ -125,15 +129,17 @@ class PostgresJournal(PostgresReading, SqlJournal):
             )
         if partition is None:
             partition = options.get("partition", "default")
+        #: Seconds in which nobody takes it from an owner that gives no sign of life.
+        self.lease: float = check_seconds("lease", lease)
         super().__init__(
             address,
             partition,
+            self.lease,
             durability=durability,
             take_over=take_over,
             keep_for=keep_for,
             keep_latest=keep_latest,
         )
-        self.lease: float = check_seconds("lease", lease)
         if self.lease < _SHORTEST_LEASE:
             msg = f"lease={self.lease} s is too short: at least {_SHORTEST_LEASE}"
             raise InvalidTaskError(msg)
@@ -370,7 +376,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
             "started": began_at(pid),
         }
         with db.transaction():
-            db.execute(sql.LOCK, (self.partition,))
+            self._lock(db)
             owner = self._look(db)
             if not self._is_free(owner):
                 return None
@@ -388,6 +394,12 @@ class PostgresJournal(PostgresReading, SqlJournal):
             self._identity = f"{self._uid}-{self._oid:x}"
             self._lease = LeaseKeeper(self.lease, since, self._renew, self._release)
         return self._epoch
+
+    def _lock(self, db: psycopg.Connection[Any]) -> None:
+        """Lock the partition until the end of a transaction, which may not idle."""
+        seconds = max(_IDLE_LEASES * self.lease, _LEAST_IDLE)
+        idle = str(round(seconds * 1000))
+        db.execute(sql.LOCK, {"name": self.partition, "idle": idle})
 
     def _mine(self) -> dict[str, Any]:
         """What tells the owner, for statements."""
@@ -463,7 +475,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
     def _owning(self, session: PostgresSession) -> Iterator[None]:
         # A statement whose connection was lost may be at work still: it has the row.
         with session.db.transaction():
-            session.db.execute(sql.LOCK, (self.partition,))
+            self._lock(session.db)
             self._check_life(self._look(session.db))
             yield
 
@@ -487,6 +499,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
             is_kept = db.execute(append, parameters | parts[0]).rowcount == 1
         else:
             with db.transaction():
+                self._lock(db)
                 is_kept = db.execute(sql.APPEND, parameters | parts[0]).rowcount == 1
                 for part in parts[1:] if is_kept else ():
                     db.execute(sql.APPEND_MORE, parameters | part)

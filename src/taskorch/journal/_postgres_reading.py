@@ -38,13 +38,14 @@ class PostgresReading(SqlReading):
     Args:
         address: Where the database is.
         partition: Which journal of it.
+        lease: Seconds of its lease: see `PostgresConnections`.
 
     Raises:
         InvalidTaskError: *partition* is no safe name.
     """
 
     def __init__(
-        self, address: PostgresAddress, partition: str, **options: Any
+        self, address: PostgresAddress, partition: str, lease: float, **options: Any
     ) -> None:
         problem = id_problem(partition)
         if problem is not None:
@@ -55,7 +56,7 @@ class PostgresReading(SqlReading):
         #: For people: where it is, without a password.
         self.name: str = f"{address.name}?partition={partition}"
         super().__init__(self.name, **options)
-        self._connections = PostgresConnections(address)
+        self._connections = PostgresConnections(address, lease)
         #: The number of the partition, once it was seen to be there.
         self._id: int | None = None
         #: What its tables are, as far as was seen.

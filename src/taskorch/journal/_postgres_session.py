@@ -24,6 +24,7 @@ from taskorch._base.address import fault_of, is_url, normal
 from taskorch._base.lease import Lease
 from taskorch._base.visible import printable
 from taskorch.errors import InvalidTaskError, JournalError, JournalUnavailableError
+from taskorch.journal._postgres_silence import Patience, connect, is_silence
 from taskorch.journal._session import Session
 
 if TYPE_CHECKING:
@@ -243,10 +244,9 @@ class UnchainedPostgresSession(PostgresSession):
 _OURS: Final = ("partition", "lease", "standby", "logs")
 #: Connections that are kept while nobody uses them.
 _IDLE: Final = 3
-#: What is said to the client library, unless the address says it: seconds to connect,
-#: and to find out that the machine of a server is gone, which may be silent for long.
+#: What is said to the client library, unless the address says it: seconds to find out
+#: that the machine of a server is gone, which may be silent for long.
 _DEFAULTS: Final = {
-    "connect_timeout": "5",
     "tcp_user_timeout": "15000",
     "keepalives_idle": "5",
     "keepalives_interval": "3",
@@ -366,10 +366,16 @@ class PostgresConnections:
 
     Nothing is expected of a connection but that it carries out the next transaction:
     so it may as well lead to a pgbouncer that gives each transaction another session.
+
+    Args:
+        address: The server.
+        lease: Seconds of the journal's lease, from which comes how long a connection
+            may be silent.
     """
 
-    def __init__(self, address: PostgresAddress) -> None:
+    def __init__(self, address: PostgresAddress, lease: float) -> None:
         self._conninfo = address.conninfo
+        self._patience = Patience(lease)
         self._mutex = threading.Lock()
         self._idle: list[psycopg.Connection[Any]] = []
         self._is_open = True
@@ -390,15 +396,15 @@ class PostgresConnections:
             try:
                 answer = first(connection)
             except BaseException as error:
-                connection.close()
+                self._give_up(connection, error)
                 if is_new or not has_hung_up(error):
                     raise
             else:
                 break
         try:
             yield connection, answer
-        except BaseException:
-            connection.close()
+        except BaseException as error:
+            self._give_up(connection, error)
             raise
         self._give_back(connection)
 
@@ -433,12 +439,17 @@ class PostgresConnections:
                 return
         connection.close()
 
+    def _give_up(
+        self, connection: psycopg.Connection[Any], error: BaseException
+    ) -> None:
+        """Close *connection*; if it has ended, so may those that nobody uses now."""
+        connection.close()
+        if isinstance(error, load().OperationalError):
+            with self._mutex:
+                _close(self._idle)
+
     def _connect(self) -> psycopg.Connection[Any]:
-        # Statements are not prepared: another session would not know them.
-        connection: psycopg.Connection[Any] = load().connect(
-            self._conninfo, autocommit=True, prepare_threshold=None
-        )
-        return connection
+        return connect(self._conninfo, self._patience)
 
 
 def _close(idle: list[psycopg.Connection[Any]]) -> None:
@@ -456,11 +467,11 @@ def _has_ended(connection: psycopg.Connection[Any]) -> bool:
 
 
 def has_hung_up(error: BaseException | None) -> bool:
-    """Whether *error* says that a connection has ended: another may do."""
+    """Whether *error* says that a connection has ended, and another may do."""
     if not isinstance(error, load().OperationalError):
         return False
     code: str = getattr(error, "sqlstate", None) or ""
-    return not code or code[:3] in _ENDED
+    return code[:3] in _ENDED if code else not is_silence(error)
 
 
 def error_of(

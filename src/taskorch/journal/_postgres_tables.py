@@ -193,7 +193,11 @@ OWNER: Final = """
     FROM taskorch.partitions WHERE name = %s
 """
 #: Whoever holds it in a transaction cannot be overtaken by a claim or an append.
-LOCK: Final = "SELECT FROM taskorch.partitions WHERE name = %s FOR UPDATE"
+#: The server ends a transaction whose client says nothing more, so that its lock goes.
+LOCK: Final = """
+    SELECT set_config('idle_in_transaction_session_timeout', %(idle)s, true)
+    FROM taskorch.partitions WHERE name = %(name)s FOR UPDATE
+"""
 CLAIM: Final = """
     UPDATE taskorch.partitions SET epoch = epoch + 1, token = gen_random_uuid()::text,
     lease_until = clock_timestamp() + make_interval(secs => %(lease)s),

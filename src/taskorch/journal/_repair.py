@@ -14,12 +14,12 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from taskorch.errors import JournalError, JournalUnavailableError
 from taskorch.journal import _file
+from taskorch.journal._descriptors import descriptor
 from taskorch.journal._session import RESTORE
 
 #: Bytes that are read and written at once.
@@ -101,7 +101,7 @@ def check_readable(path: Path) -> None:
     try:
         size = path.stat().st_size
         _file.check_kind(path)
-        with _descriptor(path) as file:
+        with descriptor(path) as file:
             head = os.pread(file, len(_file.MAGIC), 0)
     except (FileNotFoundError, NotADirectoryError) as error:
         if Path(f"{path}-wal").exists():
@@ -159,39 +159,11 @@ def _unreadable(path: Path) -> OSError | None:
     """What the disk says if it refuses to read the journal or its log."""
     for name in (path, Path(f"{path}-wal")):
         try:
-            with _descriptor(name) as file:
+            with descriptor(name) as file:
                 place = 0
                 while part := os.pread(file, _PAGE, place):
                     place += len(part)
         except OSError as error:
             if error.errno == errno.EIO:
                 return error
-    return None
-
-
-@contextlib.contextmanager
-def _descriptor(path: Path) -> Iterator[int]:
-    """
-    A descriptor of the file, one that is open already if there is any.
-
-    To close another one would drop the locks that SQLite holds on it.
-    """
-    opened = _open_already(path)
-    if opened is not None:
-        yield opened
-        return
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        yield file
-    finally:
-        os.close(file)
-
-
-def _open_already(path: Path) -> int | None:
-    wanted = path.stat()
-    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - their names are numbers
-        # The descriptor of the listing itself is closed by now.
-        with contextlib.suppress(OSError):
-            if os.path.samestat(os.fstat(int(name)), wanted):
-                return int(name)
     return None

@@ -33,6 +33,7 @@ from taskorch.events import SEQ
 from taskorch.journal import _beside, _file, _forgetting, _repair
 from taskorch.journal._chain import ChainStart
 from taskorch.journal._codec import WIDTH, Row, Rows
+from taskorch.journal._descriptors import check_names, close_unneeded
 from taskorch.journal._file import FAILURES
 from taskorch.journal._layout import check_layout, migrate
 from taskorch.journal._lock import Lock, began_at, host, is_alive
@@ -150,6 +151,7 @@ class ReadableJournal(SqlReading):
             if self._files:
                 reader = self._idle.borrow() or self._reader(mode)
             else:
+                check_names(self.path)
                 mode, before, reader = self._reader_of_others()
             try:
                 yield reader
@@ -398,6 +400,7 @@ class SqliteJournal(ReadableJournal, SqlJournal):
                     self._release()
                 if self._lock is None:
                     _file.check_place(self.path)
+                    check_names(self.path)
                     self._lock = Lock.acquire(self.path, self.take_over)
                 if self._db is None:
                     self._create(self._lock)
@@ -442,6 +445,8 @@ class SqliteJournal(ReadableJournal, SqlJournal):
             ((epoch, self._uid),) = session.ask("SELECT epoch, uid FROM meta")
             start = Reader(session_of(db, self.path)).chain_start()
         reach("claimed")
+        # Of two that begin at once under two names, each sees the other by now.
+        check_names(self.path)
         self._set_start(start, latest)
         self._note_files()
         lock.sign(pid, host(), since, epoch)
@@ -631,6 +636,7 @@ class SqliteJournal(ReadableJournal, SqlJournal):
         if db is not None:
             with contextlib.suppress(*FAILURES):
                 db.close()
+        close_unneeded()
 
     def _release(self) -> None:
         try:

@@ -111,11 +111,10 @@ def _is_allowed(kernel: KernelState, row: TaskRow, now: int) -> bool:
         kernel.ruling = ruling
         return True
     _tell_of_violations(kernel, row, ruling, now)
-    error, shown = ("PolicyDeniedError", ruling.denied, DENIED), ruling.shown
+    error = ("PolicyDeniedError", ruling.denied, DENIED)
     if ruling.asks:
         error = (ASKS, f"{ASKING}{ruling.denied}", ASKED)
-        shown = f"{ASKING}{shown or ruling.denied}"
-    _ends.hold(kernel, row, error, now, shown)
+    _ends.hold(kernel, row, error, now)
     _ends.decide(kernel, now)
     if kernel.under_way is not None:
         _queue.ask_again(kernel)
