@@ -278,11 +278,11 @@ class TaskOrchestrator:
             keep_finished_mb=said.keep_finished_mb,
             keep_logs_mb=said.keep_logs_mb,
         )
+        #: Held by who makes a part that joins others: see `_once`.
+        self._making = threading.RLock()
         self._govern(said.governance)
         self._rt.attempts.programs.enforce = said.enforce
         self._lifecycle = Lifecycle(self._rt)
-        #: Held by who makes a part that joins others: see `_once`.
-        self._making = threading.RLock()
         #: The parts that learn from what becomes of tasks.
         self._learners: list[Learns] = said.having(Learns)
         for part in self._learners:
@@ -339,6 +339,7 @@ class TaskOrchestrator:
             governance = ConstitutionalRuntime.from_yaml(governance)
         PolicyGovernor(self._rt, governance).begin()
         governance.serve(self)
+        self._teller()
 
     @property
     def governance(self) -> ConstitutionalRuntime:

@@ -324,9 +324,12 @@ class ScheduleHost(ABC):
             if submitted is None or submitted < since:
                 self.again(in_run(run_id, name), downstream=True)
 
-    def fault(self, error: Exception) -> None:
-        """Say that a slot was refused."""
+    def fault(self, name: str, error: Exception) -> None:
+        """Say that a slot of a schedule, or of a backfill, was refused."""
         self.orch.drivers.say(DRIVER, error)
+        teller = self.orch._rt.notices.teller
+        if teller is not None:
+            teller.refused(name, error)
 
 
 @attrs.define(eq=False)
@@ -1865,7 +1868,7 @@ class ScheduleManager:
             backfill.trouble = f"A run was refused, and is tried again: {error}."
             backfill.look_ns = now + _AGAIN * NS
             self._came_further.notify_all()
-        self._host.fault(error)
+        self._host.fault(backfill_id, error)
 
     def carry_out(self, entries: _Entries, backfill_ids: _Ids, now: int) -> None:
         """Make what is due, or say why not, plan what is next; go on with backfills."""
@@ -2113,7 +2116,7 @@ class ScheduleManager:
             entry.trouble = f"It was refused, and is tried again: {error}."
             entry.again_ns = now + _AGAIN * NS
             self._plan(entry, entry.again_ns)
-        self._host.fault(error)
+        self._host.fault(entry.definition.name, error)
 
     def set_back(self, now: int) -> None:
         """The system's clock was set back: what is due by it now, comes now."""

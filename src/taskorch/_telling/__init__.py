@@ -6,6 +6,7 @@ task. What happens is in `events`, and what hands it out in `runtime` and `signa
 spans and metrics are in `telemetry`. Each part is loaded by the first who asks for it,
 so nothing is imported here.
 
+- `causes`: by which line, message and part of the health people hear of each cause.
 - `troubles`: what has failed, waits for a person or did not happen: told once.
 - `notifying`: the receivers of such messages: webhooks, services, functions.
 - `failed`: what an orchestrator knows of a task that has failed.

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -23,6 +23,7 @@ import attrs
 
 from taskorch._base.limits import NS
 from taskorch._base.visible import counted, visible
+from taskorch._telling.causes import telling_of
 from taskorch.errors import (
     DependencyFailedError,
     NotRunningError,
@@ -34,6 +35,7 @@ from taskorch.events import (
     BudgetChanged,
     BudgetLow,
     ComponentFailed,
+    PolicyViolated,
     ScheduleFired,
     ScheduleSkipped,
     TaskBlocked,
@@ -41,9 +43,10 @@ from taskorch.events import (
     TaskCompleted,
     TaskEvent,
     TaskFailed,
+    TaskUnblocked,
     signal_name,
 )
-from taskorch.kernel import moves_of
+from taskorch.kernel import DENIED, moves_of
 from taskorch.model import (
     HealthCheck,
     TaskState,
@@ -70,6 +73,7 @@ _LOG: Final = logging.getLogger("taskorch.schedules")
 _BLOCKED_LOG: Final = logging.getLogger("taskorch.blocked")
 _PARTS_LOG: Final = logging.getLogger("taskorch.parts")
 _ALERTS_LOG: Final = logging.getLogger("taskorch.alerts")
+_GOVERNANCE_LOG: Final = logging.getLogger("taskorch.governance")
 
 Kind: TypeAlias = Literal["schedule", "run", "task"]
 _KINDS: Final[tuple[Kind, ...]] = ("schedule", "run", "task")
@@ -91,8 +95,8 @@ _MOST: Final = 10_000
 _NAMED: Final = 5
 #: How the reasons of slots begin that a person had passed over.
 _WANTED: Final = ("it was paused", "its times were changed", "the schedule was removed")
-#: Why tasks wait for a person: what became of an attempt, or code that is not here.
-_JUDGED: Final = ("lost", "missing", "interrupted", "join", "gone")
+#: How policies put what is violated, in alerts.
+_BADNESS: Final = {"critical": "critical"}
 
 
 @attrs.define(eq=False)
@@ -233,6 +237,24 @@ def _remember(table: dict[Any, Any], key: Any, value: Any) -> None:
         del table[next(iter(table))]
 
 
+@attrs.define(eq=False)
+class _Violated:
+    """
+    A policy that was violated lately.
+
+    Attributes:
+        since_ns: When that began.
+        until: When it is over, unless it is violated again: of the monotonic clock.
+        text: The first violation, in a line.
+        count: How many there were.
+    """
+
+    since_ns: int
+    until: float
+    text: str
+    count: int = 1
+
+
 class TroubleTeller:
     """
     Tells people what they would not hear otherwise, on a thread of its own.
@@ -256,6 +278,8 @@ class TroubleTeller:
         self._asked: dict[str, dict[str, Any]] = {}
         #: Budgets of which it was told that they are low, and when that was, in ns.
         self._low: dict[str, int] = {}
+        #: Policies that were violated lately, whose alerts are not over.
+        self._violations: dict[str, _Violated] = {}
         #: Runs of schedules of which a task has ended: when to look at them.
         self._runs: dict[str, float] = {}
         #: What was said of parts and slots, and when.
@@ -270,6 +294,7 @@ class TroubleTeller:
             ScheduleFired: self._fired,
             ScheduleSkipped: self._passed_over,
             TaskBlocked: self._blocked,
+            TaskUnblocked: self._unblocked,
             TaskCompleted: self._ended,
             TaskCancelled: self._ended,
             TaskFailed: self._ended,
@@ -288,6 +313,7 @@ class TroubleTeller:
             self._runs_check,
             self._decisions_check,
             self._budgets_check,
+            self._policies_check,
         ]
         self._put(self._started, None)
 
@@ -311,6 +337,16 @@ class TroubleTeller:
     def failed(self, task_id: str, error: tuple[str, str], at_ns: int) -> None:
         """See `taskorch.runtime._notices.Told`."""
         self._put(self._failed, (task_id, error, at_ns))
+
+    def violated(
+        self, event: PolicyViolated, violations: Sequence[tuple[str, ...]]
+    ) -> None:
+        """See `taskorch.runtime._notices.Told`."""
+        self._put(self._note_violations, (event, violations))
+
+    def refused(self, schedule: str, error: Exception) -> None:
+        """See `taskorch.runtime._notices.Told`."""
+        self._put(self._note_refused, (schedule, error, self._rt.now()))
 
     def close(self) -> None:
         """See `taskorch.runtime._notices.Told`."""
@@ -355,12 +391,14 @@ class TroubleTeller:
 
     def _loop(self) -> None:
         while True:
-            soon = min(self._runs.values(), default=None)
+            times = [each.until for each in self._violations.values()]
+            soon = min([*self._runs.values(), *times], default=None)
             seconds = None if soon is None else max(0.0, soon - monotonic())
             try:
                 item = self._queue.get(timeout=seconds)
             except queue.Empty:
                 self._guarded(self._look_at_runs, None)
+                self._guarded(self._look_at_policies, None)
                 continue
             if item is None:
                 break
@@ -469,25 +507,39 @@ class TroubleTeller:
     # -- what waits for a person, and what did not happen --------------------------
 
     def _blocked(self, event: TaskBlocked) -> None:
-        if event.cause in _JUDGED:
-            self._note_judged(event.task_id, event.reason)
+        if telling_of("blocked", event.cause).message == "blocked":
+            self._note_judged(event.task_id, event.cause, event.reason)
 
-    def _note_judged(self, task_id: str, reason: str) -> None:
+    def _unblocked(self, event: TaskUnblocked) -> None:
+        self._judged.pop(event.task_id, None)
+
+    def _note_judged(self, task_id: str, cause: str, reason: str) -> None:
         if task_id in self._judged:
             return
-        _remember(self._judged, task_id, reason)
+        why = f"a person must decide: {reason}"
+        if cause == DENIED:
+            why = f"policies deny its start: {reason}"
+        # What policies deny for one reason is told once, as long as it is so.
+        is_told = cause == DENIED and why in self._judged.values()
+        _remember(self._judged, task_id, why)
+        if is_told:
+            return
         schedule, _ = self._schedule_of(task_id)
         whose = f" of the schedule {schedule}" if schedule else ""
-        text = visible(
-            f"task {task_id}{whose} is blocked, and a person must decide: {reason}"
-        )
-        _BLOCKED_LOG.warning("%s", text)
+        text = visible(f"task {task_id}{whose} is blocked, and {why}")
+        _BLOCKED_LOG.log(telling_of("blocked", cause).level, "%s", text)
         about = failure_of(self._rt, task_id) or {"task_id": task_id}
         run = self._rt.directory.run_of(task_id)
         fields = {**about, "schedule": schedule or None, "run": run}
         message = self._message("blocked", task_id, text, **fields)
         _remember(self._asked, task_id, message)
         self._send(message)
+
+    def _note_refused(self, facts: tuple[str, Exception, int]) -> None:
+        """What a schedule makes was refused, which the health says, too."""
+        schedule, error, at_ns = facts
+        reason = f"it was refused, and is tried again: {error}"
+        self._tell_skipped(schedule, at_ns, 0, reason, f"schedule {schedule}: {reason}")
 
     def _fired(self, event: ScheduleFired) -> None:
         self._skipped.pop(event.name, None)
@@ -507,27 +559,42 @@ class TroubleTeller:
         if self._is_news(f"{event.name} {event.reason}"):
             _LOG.warning("%s", text)
         self._skipped[event.name] = text
+        self._tell_skipped(
+            event.name, event.at_ns, event.slots, event.reason, text, slot
+        )
+
+    def _tell_skipped(
+        self,
+        schedule: str,
+        at_ns: int,
+        slots: int,
+        reason: str,
+        text: str,
+        slot: str = "refused",
+    ) -> None:
+        """A schedule has not made what was due: once a *reason* and hour."""
         # Which task has not ended makes no other reason of it.
-        kind = event.name, cause_of(event.name, "", event.reason)[1]
+        kind = schedule, cause_of(schedule, "", reason)[1]
         since = self._reasons.get(kind)
-        if since is None or event.at_ns - since >= _AGAIN * NS:
-            _remember(self._reasons, kind, event.at_ns)
-            self._send(
-                self._message(
-                    "skipped",
-                    f"{event.name}/{slot}",
-                    text,
-                    timestamp=stamp(event.at_ns / NS, "microseconds"),
-                    schedule=event.name,
-                    slots=event.slots,
-                    reason=event.reason,
-                )
+        if since is not None and at_ns - since < _AGAIN * NS:
+            return
+        _remember(self._reasons, kind, at_ns)
+        self._send(
+            self._message(
+                "skipped",
+                f"{schedule}/{slot}",
+                visible(text),
+                timestamp=stamp(at_ns / NS, "microseconds"),
+                schedule=schedule,
+                slots=slots,
+                reason=reason,
             )
+        )
 
     # -- alerts, and parts that fail -----------------------------------------------
 
-    def _alert(self, event: AlertRaised | AlertCleared) -> None:
-        fields: dict[str, Any] = {"name": event.name}
+    def _alert(self, event: AlertRaised | AlertCleared, **more: Any) -> None:
+        fields: dict[str, Any] = {"name": event.name, **more}
         text = f"alert {event.name} is over: {event.message}"
         if isinstance(event, AlertRaised):
             text = f"alert {event.name}: {event.message}"
@@ -572,6 +639,57 @@ class TroubleTeller:
         fields = f"budget {event.budget}", (event.at_ns - since) / NS, words
         self._alert(AlertCleared(event.seq, event.at_ns, *fields))
 
+    def _note_violations(
+        self, facts: tuple[PolicyViolated, Sequence[tuple[str, ...]]]
+    ) -> None:
+        """Policies are violated: by a line in the log, and an alert, if it is bad."""
+        event, violations = facts
+        by = f"task {event.task_id}"
+        if event.verb:
+            by = f"{event.verb} of {event.task_id}" if event.task_id else event.verb
+        elif not event.task_id:
+            by = f"a task of type {event.type!r}"
+        for policy, rule, severity, message, waiver, evidence, follows in violations:
+            telling = telling_of("violated", severity)
+            text = f"policy {policy} ({rule}) is violated by {by}"
+            if waiver or follows == "change":
+                how = f"waived by {waiver}" if waiver else "and changes it"
+                text, telling = f"{text}, {how}", telling_of("violated", "low")
+            more = f"; {evidence}" if evidence else ""
+            text = visible(f"{text}: {message}{more}")
+            _GOVERNANCE_LOG.log(telling.level, "%s", text)
+            if telling.message == "alert":
+                self._alert_of(event, policy, rule, severity, text)
+
+    def _alert_of(
+        self, event: PolicyViolated, policy: str, rule: str, severity: str, text: str
+    ) -> None:
+        """A policy is violated: it is told of as an alert is, once in a while."""
+        until = monotonic() + _AGAIN
+        violated = self._violations.pop(policy, None)
+        if violated is not None:
+            violated.until, violated.count = until, violated.count + 1
+            _remember(self._violations, policy, violated)
+            return
+        _remember(self._violations, policy, _Violated(event.at_ns, until, text))
+        badness = _BADNESS.get(severity, "warning")
+        raised = AlertRaised(
+            event.seq, event.at_ns, f"policy {policy}", badness, "", text
+        )
+        about = {"task_id": event.task_id or None, "moment": event.moment}
+        self._alert(raised, policy_severity=severity, rule=rule, **about)
+
+    def _look_at_policies(self, _: None) -> None:
+        now = monotonic()
+        calm = [name for name, each in self._violations.items() if each.until <= now]
+        for name in calm:
+            since = self._violations.pop(name).since_ns
+            at = self._rt.now()
+            words = f"nothing has violated it for {_AGAIN:g} s"
+            _ALERTS_LOG.info("policy %s is violated no more: %s", name, words)
+            seconds = (at - since) / NS
+            self._alert(AlertCleared(0, at, f"policy {name}", seconds, words))
+
     def _part_failed(self, event: ComponentFailed) -> None:
         text = visible(f"the {event.component} failed: {event.message}")
         if self._is_news(text):
@@ -614,7 +732,7 @@ class TroubleTeller:
             elif row.state is TaskState.COMPLETED:
                 self._note_completed(stem, row.run, whole)
             elif row.reason and latest[stem] is row:
-                self._note_judged(row.task_id, row.reason)
+                self._note_judged(row.task_id, row.cause, row.reason)
         in_trouble = self._troubles.of(*_KINDS, now_ns=self._rt.now())
         for trouble, row in news:
             assert row.error is not None  # noqa: S101 - it is one that failed
@@ -671,8 +789,18 @@ class TroubleTeller:
             if row is None or row.state is not TaskState.BLOCKED:
                 self._judged.pop(name, None)
             else:
-                bad.append(f"{name} is blocked, and a person must decide: {reason}")
+                bad.append(f"{name} is blocked, and {reason}")
         return _check("decisions", bad)
+
+    def _policies_check(self) -> HealthCheck:
+        lately = list(self._violations.values())
+        return _check(
+            "policies",
+            [
+                each.text + (f" ({each.count:,} times)" if each.count > 1 else "")
+                for each in lately
+            ],
+        )
 
     def _budgets_check(self) -> HealthCheck:
         bad = []
@@ -720,7 +848,8 @@ class _Before:
     at_ns: int
     #: Of one that failed, unless that is accounted for.
     error: tuple[str, str] | None
-    #: Why a person must judge it.
+    #: Why a person must judge it: the cause, and in words.
+    cause: str
     reason: str
 
 
@@ -732,9 +861,10 @@ def _before(rows: Iterable[TaskRow]) -> Iterator[_Before]:
         failure, reason = None, ""
         if row.state is TaskState.FAILED and error and not is_accounted_for(row):
             failure = kind, message
-        elif row.state is TaskState.BLOCKED and cause in _JUDGED:
-            reason = detail or message
-        yield _Before(row.id, row.run, row.state, at_ns, failure, reason)
+        elif row.state is TaskState.BLOCKED and cause:
+            is_told = telling_of("blocked", cause).message == "blocked"
+            reason = (detail or message) if is_told else ""
+        yield _Before(row.id, row.run, row.state, at_ns, failure, cause, reason)
 
 
 def _whole(rows: Iterable[_Before]) -> set[str]:

@@ -380,9 +380,10 @@ class TaskBlocked(TaskEvent):
         root_causes: Ids of the tasks where the failure began.
         reason: Why.
         cause: `dependency`; or what became of the attempt that a person must judge:
-            `lost`, `missing` or `interrupted`; or `join`: a person must say whether it
-            may go on; or `event`: it waits for one from outside; or `asked`: the retry
-            handler asks a person, and the reason is the question.
+            `lost`, `missing` or `interrupted`; or `gone`: what it needs is gone; or
+            `join`: a person must say whether it may go on; or `event`: it waits for one
+            from outside; or `asked`: the retry handler, or a policy, asks a person, and
+            the reason is the question; or `policy`: policies deny its start.
         error_type: The class of the error.
         message: What the error says.
         caller: Who asked for it; "": nobody whose name was proved.
@@ -896,17 +897,18 @@ class TaskRewarded(TaskEvent):
 @frozen
 class PolicyViolated(TaskEvent):
     """
-    Policies are violated: by a task that was accepted, or was to start, or since.
+    Policies are violated: by a task that was submitted, or was to start, or since.
 
     Attributes:
         moment: When it was judged: `submit`, `start`, `progress`, `result` or `verb`.
         decision: What follows: `allow`, `ask` or `deny`.
         policies_hash: What tells the set of policies from any other.
-        violations: Each as policy, rule, severity, message, and the waiver that covers
-            it, or "".
+        violations: Each as policy, rule, severity, message, the waiver that covers it,
+            or "", what there is, and what follows: `allow`, `ask`, `deny`, `change`.
         changes: The paths of what was changed in the task.
         verb: What somebody asked for; "": that is not what was judged.
         caller: Who asked for it; "": nobody whose name was proved.
+        type: The type of a task that was refused; "": none was.
     """
 
     moment: str
@@ -916,6 +918,7 @@ class PolicyViolated(TaskEvent):
     changes: tuple[str, ...] = ()
     verb: str = ""
     caller: str = ""
+    type: str = ""
 
 
 # -- from outside ------------------------------------------------------------------

@@ -9,6 +9,7 @@ done; these say what may not. From the bottom up:
 - `_cel`: conditions in CEL.
 - `_policies`: policies as values, what is judged, and what the judgement says.
 - `_history`: what has happened, as far as history rules ask.
+- `_evidence`: what there is where a rule does not hold, in words for people.
 - `_set`: policies made ready to judge, with an index.
 - `_reading`: policies, and cases to test them, as documents.
 - `_waivers`: violations that people let pass, and which of these waivers count.

@@ -327,6 +327,8 @@ def replayed(entries: Iterable[Entry], ready: PolicySet) -> list[Replayed]:
             elif (
                 isinstance(fact, PolicyViolated)
                 and fact.moment == "submit"
+                # What was refused is another task, which wanted the same id.
+                and not fact.type
                 and past.place is not None
             ):
                 # What was decided about the submission follows it.

@@ -619,6 +619,9 @@ class Violation:
         waived_by: The id of the waiver that covers it; None: none does.
         decision: What follows: see `Policy.then`. Where it is waived, or mended by a
             change, `allow`.
+        evidence: What there is, in words: `payload.args[1] is 100`. What is secret, or
+            what a policy changes, is hidden.
+        is_whole: Whether the evidence shows all that the rule looks at.
     """
 
     policy_id: str
@@ -631,6 +634,13 @@ class Violation:
     actual: Any = attrs.field(default=None, hash=False)
     waived_by: str | None = None
     decision: Decision = "allow"
+    evidence: str = ""
+    is_whole: bool = True
+
+    @property
+    def text(self) -> str:
+        """What is wrong and what there is, for people: `message; evidence`."""
+        return "; ".join(filter(None, (self.message, self.evidence)))
 
     def to_dict(self) -> dict[str, Any]:
         """It as JSON has it."""

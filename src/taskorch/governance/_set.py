@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -22,6 +21,7 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.governance._cel import Condition, Seen, any_of, condition_of, seen_of
+from taskorch.governance._evidence import Steps, evidence_of, hides, shown
 from taskorch.governance._history import Memory, words_of
 from taskorch.governance._operators import (
     NOWHERE,
@@ -55,13 +55,6 @@ Covers: TypeAlias = Callable[[str, Operation, float], str | None]
 _NS: Final = 1_000_000_000
 #: What a rule of a policy without rules is called: its condition.
 WHEN: Final = "when"
-#: Names of values that are secret, whether a rule says so or not.
-_SECRETS: Final = re.compile(
-    r"pass(word|wd|phrase)|secret|token|api_?key|private_?key|credential|authorization",
-    re.IGNORECASE,
-)
-#: Letters of a value that evidence shows.
-_MOST_SHOWN: Final = 200
 #: Kinds of operations for which it is known who judges them.
 _MANY: Final = 4_096
 _RANK: Final[Mapping[Decision, int]] = {"allow": 0, "ask": 1, "deny": 2}
@@ -187,6 +180,10 @@ class PolicySet:
             _Ready(policy) for policy in self.policies if policy.enabled
         )
         self._asked: dict[tuple[str, str], _AskedPolicies] = {}
+        #: The paths of values that evidence hides, since policies change them.
+        self._masked: tuple[Steps, ...] = tuple(
+            steps_of(path) for one in self._ready for path in one.policy.change
+        )
 
     @property
     def histories(self) -> dict[tuple[str, str], HistoryRule]:
@@ -232,7 +229,7 @@ class PolicySet:
         asked = self._asked.get((operation.moment, name))
         if asked is None:
             asked = self._find(operation.moment, name)
-        judgement = _Judgement(operation, now_ns, covers, memory)
+        judgement = _Judgement(operation, now_ns, covers, memory, self._masked)
         if asked.joined is not None:
             judgement.may_hold = asked.joined(judgement.seen)
         is_task = operation.moment != "verb"
@@ -276,6 +273,7 @@ class _Judgement:
         "_covers",
         "_decision",
         "_is_open",
+        "_masked",
         "_memory",
         "_now",
         "_opens",
@@ -287,8 +285,14 @@ class _Judgement:
     )
 
     def __init__(
-        self, operation: Operation, now_ns: int, covers: Covers, memory: Memory
+        self,
+        operation: Operation,
+        now_ns: int,
+        covers: Covers,
+        memory: Memory,
+        masked: tuple[Steps, ...],
     ) -> None:
+        self._masked = masked
         self._operation = operation
         self._now = now_ns
         self._covers = covers
@@ -433,21 +437,30 @@ class _Judgement:
                 self._is_open = True
             if _RANK[decision] > _RANK[self._decision]:
                 self._decision = decision
-            self._violations.append(_violation(policy, fault, waiver, decision))
+            self._violations.append(
+                _violation(
+                    policy, fault, waiver, decision, self._operation, self._masked
+                )
+            )
 
 
 def _violation(
-    policy: Policy, fault: _Unmet, waiver: str | None, decision: Decision
+    policy: Policy,
+    fault: _Unmet,
+    waiver: str | None,
+    decision: Decision,
+    operation: Operation,
+    masked: tuple[Steps, ...],
 ) -> Violation:
     rule = fault.rule
     if isinstance(rule, Rule):
         operator, expected, message = rule.operator, rule.value, rule.message
         usual = f"{rule.condition} {operator.replace('_', ' ')} {show(expected, 80)}"
-        actual = _shown(fault.actual)
-        if rule.secret or any(
-            isinstance(step, str) and _SECRETS.search(step)
-            for step in steps_of(rule.condition)
-        ):
+        actual = shown(fault.actual)
+        steps = steps_of(rule.condition)
+        if hides(steps, masked) and fault.actual is not NOWHERE:
+            actual = SECRET
+        if rule.secret or hides(steps, ()):
             expected, usual = SECRET, f"{rule.condition} {operator.replace('_', ' ')}"
             actual = SECRET if fault.actual is not NOWHERE else None
         elif rule.operator in _PRESENCE:
@@ -462,6 +475,9 @@ def _violation(
     text = message or usual
     if fault.problem:
         text = f"{text}; it cannot be evaluated: {fault.problem}"
+    evidence, is_whole = evidence_of(
+        rule or policy.when or "", fault.actual, operation, masked
+    )
     return Violation(
         policy.id,
         WHEN if rule is None else rule.id,
@@ -473,6 +489,8 @@ def _violation(
         actual,
         waiver,
         decision,
+        evidence,
+        is_whole,
     )
 
 
@@ -487,18 +505,6 @@ def _usual(rule: HistoryRule) -> str:
     if rule.since is not None and rule.no is not None:
         return f"{past} is needed{within}, and no {words_of(rule.no)} since"
     return f"{past} is needed{within}"
-
-
-def _shown(value: Any) -> Any:
-    """*value* as evidence shows it: of what has others in it, how many there are."""
-    if value is NOWHERE:
-        return None
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    if isinstance(value, Mapping | list | tuple | set | frozenset):
-        kind = "mapping" if isinstance(value, Mapping) else "list"
-        return f"a {kind} of {len(cast('Any', value))}"
-    return show(value, _MOST_SHOWN)
 
 
 def _reason(violations: Iterable[Violation]) -> str:

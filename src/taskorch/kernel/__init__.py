@@ -37,6 +37,7 @@ It is no place for threads, for what users hold, or for words to them: those are
 from taskorch.kernel._admission import Change as Change
 from taskorch.kernel._admission import assumed as assumed
 from taskorch.kernel._admission import latest_finish_first as latest_finish_first
+from taskorch.kernel._application import DENIED as DENIED
 from taskorch.kernel._application import is_under_way as is_under_way
 from taskorch.kernel._application import rules_ask as rules_ask
 from taskorch.kernel._attempts import awaits_end as awaits_end
@@ -63,6 +64,7 @@ from taskorch.kernel._ends import describe as describe
 from taskorch.kernel._explain import NOT_STARTED as NOT_STARTED
 from taskorch.kernel._explain import Search as Search
 from taskorch.kernel._explain import Waits as Waits
+from taskorch.kernel._explain import asked_by_rules as asked_by_rules
 from taskorch.kernel._explain import escalation_of as escalation_of
 from taskorch.kernel._explain import explain as explain
 from taskorch.kernel._explain import hold_of_starts as hold_of_starts
@@ -98,6 +100,7 @@ from taskorch.kernel._limits import wanted as wanted
 from taskorch.kernel._queue import LEASE as LEASE
 from taskorch.kernel._queue import RETAINED as RETAINED
 from taskorch.kernel._queue import is_alive as is_alive
+from taskorch.kernel._rows import BLOCKED_BY as BLOCKED_BY
 from taskorch.kernel._rows import GOING as GOING
 from taskorch.kernel._rows import LEFT_RUNNING as LEFT_RUNNING
 from taskorch.kernel._rows import LESS as LESS

@@ -195,6 +195,7 @@ class Ruling:
         permit: By what it is allowed; see `TaskStarted`.
         denied: Why it is not; "": it is.
         asks: Whether people may allow it.
+        shown: The same as `denied` for people, who see what there is, too.
         violated: Of `PolicyViolated` what follows the task; nothing: there is nothing
             to tell.
     """
@@ -203,6 +204,7 @@ class Ruling:
     denied: str = ""
     asks: bool = False
     violated: tuple[Any, ...] = ()
+    shown: str = ""
 
 
 class Deciders(Protocol):

@@ -111,10 +111,11 @@ def _is_allowed(kernel: KernelState, row: TaskRow, now: int) -> bool:
         kernel.ruling = ruling
         return True
     _tell_of_violations(kernel, row, ruling, now)
-    error = ("PolicyDeniedError", ruling.denied, DENIED)
+    error, shown = ("PolicyDeniedError", ruling.denied, DENIED), ruling.shown
     if ruling.asks:
         error = (ASKS, f"{ASKING}{ruling.denied}", ASKED)
-    _ends.hold(kernel, row, error, now)
+        shown = f"{ASKING}{shown or ruling.denied}"
+    _ends.hold(kernel, row, error, now, shown)
     _ends.decide(kernel, now)
     if kernel.under_way is not None:
         _queue.ask_again(kernel)

@@ -13,6 +13,7 @@ from taskorch.errors import InternalError
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting
 from taskorch.kernel._limits import short_on
 from taskorch.kernel._rows import (
+    BLOCKED_BY,
     SCOPE,
     UNIT,
     UNLIMITED,
@@ -113,6 +114,12 @@ def check_asked(kernel: KernelState, faults: list[str]) -> None:
     denied = [row.id for row in kernel.tasks.values() if _is_denied(row)]
     if sorted(denied) != sorted(row.id for row in kernel.denied):
         faults.append(f"rules deny {denied}, not {[*kernel.denied]}")
+    for row in kernel.tasks.values():
+        extra = row.extra
+        if row.state is not TaskState.BLOCKED or extra is None or awaits(row):
+            continue
+        if extra.decision and extra.error and extra.error[2] not in BLOCKED_BY:
+            faults.append(f"nobody hears why {row.id} is blocked: {extra.error[2]}")
 
 
 def _is_denied(row: TaskRow) -> bool:

@@ -52,6 +52,11 @@ _BLOCKED: Final = TaskState.BLOCKED
 #: Why a task is cancelled, and the cause of a failure, that its parents brought about.
 SKIPPED: Final = "skipped"
 DEPENDENCY: Final = "dependency"
+#: All causes for which a task is BLOCKED: see `TaskBlocked`.
+BLOCKED_BY: Final = (
+    DEPENDENCY,
+    *("event", "asked", "policy", "gone", "join", "lost", "missing", "interrupted"),
+)
 #: What is said of an attempt that the end of an orchestrator has cut short.
 LEFT_RUNNING: Final = "the orchestrator stopped while it ran"
 #: Between why an agent was chosen, and why less is granted than was asked for.

@@ -175,8 +175,9 @@ def shortages(kernel: KernelState, row: TaskRow, now: int) -> list[Shortage]:
         slots = [None] * len(agents)
     shorts += _of_veto_so_far(kernel, row, now)
     if kernel.judged and row.state is _QUEUED:
-        denied = kernel.deciders.judge(row, now).denied
-        shorts += [Shortage("rules", denied)] if denied else []
+        ruling = kernel.deciders.judge(row, now)
+        shown = ruling.shown or ruling.denied
+        shorts += [Shortage("rules", shown)] if ruling.denied else []
     shorts += _limits.of_rates(bucket, now)
     if bucket.spec.budget:
         shorts += _budgets.shortages(kernel, bucket)

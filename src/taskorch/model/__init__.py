@@ -193,6 +193,7 @@ from taskorch.model._states import AtLeast as AtLeast
 from taskorch.model._states import Join as Join
 from taskorch.model._states import OnParentFailure as OnParentFailure
 from taskorch.model._states import TaskState as TaskState
+from taskorch.model._status import SEVERITIES as SEVERITIES
 from taskorch.model._status import AgentStats as AgentStats
 from taskorch.model._status import Durations as Durations
 from taskorch.model._status import FailureCause as FailureCause

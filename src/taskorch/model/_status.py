@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
@@ -402,6 +402,10 @@ class PoolStats:
         return max(0.0, self.total - self.used)
 
 
+#: How bad violations of policies are, the least first.
+SEVERITIES: Final = ("low", "medium", "high", "critical")
+
+
 @frozen
 class Stats:
     """
@@ -414,11 +418,15 @@ class Stats:
         resources: By resource.
         agents: By worker.
         types: By type of task.
-        failures: Failures by cause: `error`, `timeout`, `expired`, `poisoned`, ….
+        failures: Failures by how they ended: `error`, `timeout`, `expired`, `poisoned`,
+            …; `TaskOrchestrator.failures` has the errors that they have in common.
         leaked: Slots held by work that would not stop.
         events_lost: Events that slow listeners lost.
         holds: Who holds starts back, and why: a sentence for each, see `hold_starts`.
         glue: Types of tasks that only hold the others together, as gates of a suite do.
+        violations: How often policies were violated in this life, where no waiver
+            covered and no change mended it: by severity, and by policy. A task counts
+            once a rule.
     """
 
     queue: QueueStats
@@ -432,6 +440,7 @@ class Stats:
     events_lost: int
     holds: tuple[str, ...] = ()
     glue: tuple[str, ...] = ()
+    violations: Mapping[str, Mapping[str, int]] = ReadOnly({})
 
     def work(self, state: Literal["completed", "failed", "cancelled"]) -> int:
         """How many tasks ended so, but for `glue`: those that somebody asked for."""
@@ -465,6 +474,9 @@ class Stats:
         if self.failures:
             causes = (f"{name} {count:,}" for name, count in self.failures.items())
             lines.append(f"  causes of failures: {', '.join(causes)}")
+        for severity, policies in self.violations.items():
+            many = (f"{name} {count:,}" for name, count in policies.items())
+            lines.append(f"  {severity} violations of policies: {', '.join(many)}")
         if self.leaked:
             lines.append(f"  slots held by work that would not stop: {self.leaked}")
         if self.events_lost:

@@ -10,7 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from math import sqrt
+from math import inf, sqrt
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 import attrs
@@ -22,6 +22,7 @@ from taskorch._documents.forms import Number, Text, may_be, one_of
 from taskorch.errors import InvalidTaskError
 from taskorch.events import AlertCleared, AlertRaised, Event
 from taskorch.model import (
+    SEVERITIES,
     HealthCheck,
     Stats,
     check_count,
@@ -80,6 +81,8 @@ NAMES_OF_SYSTEM: Final = (
     "task_queue_length",
     "completed_tasks_count",
     "failed_tasks_count",
+    "policy_violations",
+    *(f"{severity}_policy_violations" for severity in SEVERITIES),
     "machine_memory_usage",
     "machine_cpu_load",
 )
@@ -415,6 +418,10 @@ class Alerts:
         self._faults: dict[str, tuple[str, float]] = {}
         #: `(time, attempts that completed, and that failed)`, of the latest looks.
         self._samples: deque[tuple[float, int, int]] = deque(maxlen=10_000)
+        #: `(time, violations of policies by severity)`, of looks at which they differ.
+        self._violations: deque[tuple[float, dict[str, int]]] = deque(
+            [(-inf, {})], maxlen=10_000
+        )
         #: How long tasks of each type take, and after how many ends that was so.
         self._paces: dict[str, Pace] = {}
         self._counts: dict[str, int] = {}
@@ -521,6 +528,9 @@ class Alerts:
         completed = sum(agent.completed for agent in stats.agents.values())
         failed = sum(agent.failed for agent in stats.agents.values())
         self._samples.append((now, completed, failed))
+        violations = {n: sum(each.values()) for n, each in stats.violations.items()}
+        if violations != self._violations[-1][1]:
+            self._violations.append((now, violations))
         general = self._of_system(view, stats)
         agents = _of_agents(stats)
         for rule in rules:
@@ -556,7 +566,8 @@ class Alerts:
         if rule.per == "agent":
             every: Mapping[str, Measured] = agents
         else:
-            every = {"": {**general, **self._failure_rates(rule, now)}}
+            rates = self._failure_rates(rule, now)
+            every = {"": {**general, **rates, **self._violated(now - rule.over)}}
         for name, subject in [*self._watched]:
             if name == rule.name and subject not in every:
                 watched = self._watched.pop((name, subject))
@@ -605,6 +616,19 @@ class Alerts:
         if sum(latest) >= 2 * least:
             sure = max(sure, _surely(*latest))
         return {"failure_rate": bad / (good + bad), "sure_failure_rate": sure}
+
+    def _violated(self, since: float) -> dict[str, int]:
+        """How often policies were violated since a time: of all, and by severity."""
+        latest, before = self._violations[-1][1], self._violations[0][1]
+        for time, violations in reversed(self._violations):
+            if time < since:
+                before = violations
+                break
+        counts = {n: latest.get(n, 0) - before.get(n, 0) for n in SEVERITIES}
+        return {
+            "policy_violations": sum(counts.values()),
+            **{f"{name}_policy_violations": count for name, count in counts.items()},
+        }
 
     def _ended(self, since: float) -> tuple[int, int]:
         """How many attempts have ended well, and badly, since a time."""

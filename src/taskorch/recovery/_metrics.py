@@ -110,6 +110,7 @@ METRICS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "task_queue_length": ("{task}", "Tasks that wait for room."),
         "completed_tasks_count": ("{task}", "Tasks that have completed."),
         "failed_tasks_count": ("{task}", "Tasks that have failed."),
+        "policy_violations": ("{violation}", "Violations of policies, by severity."),
         "task_execution_time": ("s", "Median of the latest attempts, by type."),
         "task_success_rate": ("1", "Of what has ended, what completed, by type."),
         "resource_utilization_per_task": ("1", "What is held, for each that runs."),
@@ -147,6 +148,10 @@ def from_stats(stats: Stats) -> dict[str, Any]:
         "task_queue_length": stats.queue.queued,
         "completed_tasks_count": stats.work("completed"),
         "failed_tasks_count": stats.work("failed"),
+        "policy_violations": {
+            severity: sum(policies.values())
+            for severity, policies in stats.violations.items()
+        },
         "task_execution_time": {
             name: one.running.p50 for name, one in types.items() if one.running
         },

@@ -11,8 +11,8 @@ Decision: 0223.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
@@ -33,19 +33,19 @@ from taskorch.model import TERMINAL, Task, TaskState, call_type, some
 from taskorch.runtime._work import NEVER, Work, task_of
 
 if TYPE_CHECKING:
-    from taskorch.governance import ConstitutionalRuntime, Operation, Verdict
+    from taskorch.governance import (
+        ConstitutionalRuntime,
+        Operation,
+        Verdict,
+        Violation,
+    )
     from taskorch.governance._history import Memory
     from taskorch.protocols import DurableJournal
     from taskorch.runtime._runtime import Runtime
 
 _LOG: Final = logging.getLogger("taskorch.governance")
-#: How a violation is told in the log, by its severity.
-_LEVELS: Final[Mapping[str, int]] = {
-    "low": logging.INFO,
-    "medium": logging.WARNING,
-    "high": logging.ERROR,
-    "critical": logging.CRITICAL,
-}
+#: Violations that are remembered, each of which is told once.
+_MOST: Final = 10_000
 _ALLOWED: Final = Ruling()
 #: The verb that no policy judges.
 _UNJUDGED: Final = "request_waiver"
@@ -100,6 +100,11 @@ class PolicyGovernor:
         self._later: tuple[int, list[tuple[Any, Any]]] | None = None
         #: What only history rules keep on hold, by these and what must be the same.
         self._groups: dict[tuple[tuple[str, str, str], ...], dict[TaskRow, None]] = {}
+        #: How often each policy was violated in this life, where nothing covered or
+        #: mended it, by its severity and its id.
+        self.violated: Counter[tuple[str, str]] = Counter()
+        #: The violations of tasks that were told.
+        self._told: dict[tuple[str, ...], None] = {}
 
     def begin(self) -> None:
         """Have the kernel ask before starts."""
@@ -120,7 +125,7 @@ class PolicyGovernor:
         heard = (
             self.constitution.memory.heard if self._hears else frozenset[type[Event]]()
         )
-        return heard | {EventEmitted}
+        return heard | {EventEmitted, PolicyViolated}
 
     # -- who asks ----------------------------------------------------------------------
 
@@ -161,9 +166,14 @@ class PolicyGovernor:
             return task, None
         if verdict.decision == "deny":
             name = f"task {task.id!r}" if task.id else f"a task of type {task.type!r}"
-            self._tell(verdict, name)
-            findings = _findings(verdict)
-            self._rt.note(TaskRejected, str(task.id or ""), task.type, findings)
+            findings, task_id = _findings(verdict), str(task.id or "")
+
+            def note(now: int) -> None:
+                fields, kernel = _told(verdict), self._rt.kernel
+                kernel.note(PolicyViolated, now, task_id, *fields, type=task.type)
+                kernel.note(TaskRejected, now, task_id, task.type, findings)
+
+            self._rt.step(note)
             raise _denied(verdict, f"{name} was refused: {verdict.reason}", task.id)
         if verdict.changes:
             judged = verdict.operation
@@ -204,11 +214,6 @@ class PolicyGovernor:
             self._rt.kernel.note(
                 PolicyViolated, now, task_id, *_told(verdict), cargo=work
             )
-            say = partial(self._say, verdict, f"task {task_id}")
-            self._rt.publisher.put([(say, None)])
-
-    def _say(self, verdict: Verdict, name: str, _: None) -> None:
-        self._tell(verdict, name)
 
     # -- before a start ----------------------------------------------------------------
 
@@ -259,6 +264,9 @@ class PolicyGovernor:
         self._heard = len(sink)
         if self._later is not None:
             self._later[1].extend(new)
+        for fact, _ in new:
+            if type(fact) is PolicyViolated:
+                self._tell(fact)
         memory = self.constitution.memory
         was_looked_for = memory.hear(new, _type_of, self._of_cargo) if new else False
         if self.constitution.hear_waivers(new):
@@ -521,7 +529,6 @@ class PolicyGovernor:
                 PolicyViolated, now, row.id, *event, cargo=work
             )
         )
-        self._tell(verdict, f"task {row.id}")
         return verdict
 
     # -- what somebody asks for --------------------------------------------------------
@@ -559,24 +566,41 @@ class PolicyGovernor:
         verdict = self.constitution.judge(operation, self._rt.now())
         if not verdict.violations:
             return
-        name = operation.name
-        self._tell(verdict, name)
         event = _told(verdict, verb)
         self._rt.note(PolicyViolated, operation.id, *event)
         if verdict.decision != "allow":
-            raise _denied(
-                verdict, f"{name} was refused: {verdict.reason}", operation.id
-            )
+            msg = f"{operation.name} was refused: {verdict.reason}"
+            raise _denied(verdict, msg, operation.id)
 
     # -- telling -----------------------------------------------------------------------
 
-    def _tell(self, verdict: Verdict, name: str) -> None:
-        """Outside the lock: say in the log what is violated."""
-        for one in verdict.violations:
-            waived = "" if one.waived_by is None else f", waived by {one.waived_by}"
-            text = f"policy {one.policy_id} ({one.rule_id}) is violated by {name}"
-            level = _LEVELS[one.severity] if one.waived_by is None else logging.INFO
-            _LOG.log(level, "%s", visible(f"{text}{waived}: {one.message}"))
+    def _tell(self, event: PolicyViolated) -> None:
+        """
+        Under the lock: count what is violated, and let people hear of it.
+
+        A violation of a task is told once, however often the task is judged.
+        """
+        fresh = []
+        for one in event.violations:
+            policy, rule, severity, message, waiver, evidence, follows = one
+            if event.task_id and not event.verb:
+                name = event.task_id, policy, rule, message, evidence, follows, waiver
+                if name in self._told:
+                    continue
+                self._told[name] = None
+                if len(self._told) > _MOST:
+                    del self._told[next(iter(self._told))]
+            if not waiver and follows != "change":
+                self.violated[severity, policy] += 1
+            fresh.append(one)
+        teller = self._rt.notices.teller
+        if teller is not None and fresh:
+            teller.violated(event, fresh)
+
+    def violations(self, row: TaskRow) -> tuple[Violation, ...]:
+        """Under the lock: what keeps *row* from starting, as it is judged now."""
+        verdict = self._of_start(row, self._rt.now())
+        return () if verdict.decision == "allow" else verdict.open_violations
 
 
 def _ruling(row: TaskRow, verdict: Verdict) -> Ruling:
@@ -584,17 +608,34 @@ def _ruling(row: TaskRow, verdict: Verdict) -> Ruling:
     fields = _told(verdict) if verdict.violations else ()
     if verdict.decision == "allow":
         return Ruling(_permit(verdict), violated=fields)
-    short = verdict.policies_hash.partition(":")[2][:12]
-    reason = f"{verdict.reason} [policies {short}]"
+    policies = f"[policies {verdict.policies_hash.partition(':')[2][:12]}]"
+    reason = f"{verdict.reason} {policies}"
     asks = verdict.decision == "ask"
     if asks and row.extra is not None and row.extra.permitted == reason:
         # People have let this very thing pass.
         return Ruling(_permit(verdict, people=True), violated=fields)
-    return Ruling((), reason, asks, fields)
+    return Ruling((), reason, asks, fields, f"{_shown(row.id, verdict)} {policies}")
+
+
+def _shown(task_id: str, verdict: Verdict) -> str:
+    """
+    What keeps a task from starting, and what there is, for people.
+
+    It names the task if it does not show all that the rules look at: then no other
+    task is known to be alike.
+    """
+    violations = verdict.open_violations
+    text = "; ".join(
+        f"policy {one.policy_id} ({one.rule_id}): {one.text}; severity {one.severity}"
+        for one in sorted(violations, key=lambda one: -one.severity.rank)
+    )
+    is_whole = all(one.is_whole for one in violations)
+    return text if is_whole else f"{text}, of task {task_id}"
 
 
 def _told(verdict: Verdict, verb: str = "") -> tuple[Any, ...]:
     """Of `PolicyViolated` what follows the task."""
+    changing = {one.policy_id for one in verdict.changes}
     violations = tuple(
         (
             one.policy_id,
@@ -602,6 +643,8 @@ def _told(verdict: Verdict, verb: str = "") -> tuple[Any, ...]:
             str(one.severity),
             one.message,
             one.waived_by or "",
+            one.evidence,
+            "change" if one.policy_id in changing else one.decision,
         )
         for one in verdict.violations
     )

@@ -11,7 +11,7 @@ import sys
 import threading
 import weakref
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from time import monotonic
 from types import SimpleNamespace
@@ -26,6 +26,7 @@ from taskorch.events import (
     Event,
     HealthReported,
     PerformanceReported,
+    PolicyViolated,
     PoolRelieved,
     PoolSaturated,
     QuotaExceeded,
@@ -160,6 +161,16 @@ class Told(Protocol):
 
     def failed(self, task_id: str, error: tuple[str, str], at_ns: int) -> None:
         """A task failed at a time, with the name of an error and what that says."""
+        ...
+
+    def violated(
+        self, event: PolicyViolated, violations: Sequence[tuple[str, ...]]
+    ) -> None:
+        """Policies are violated: of *event*, what has not been told."""
+        ...
+
+    def refused(self, schedule: str, error: Exception) -> None:
+        """What is due of a schedule, or of a backfill, was refused."""
         ...
 
     def begin(self) -> None:

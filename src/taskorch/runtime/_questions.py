@@ -30,18 +30,22 @@ from taskorch.errors import (
     UnknownTaskError,
 )
 from taskorch.kernel import (
+    DENIED,
     Again,
     Spec,
     TaskRow,
+    asked_by_rules,
     awaits,
     escalation_of,
     moves_of,
     past_of,
+    rules_ask,
     times_asked,
 )
 from taskorch.model import (
     ANSWER_TO,
     MAX_NAME,
+    SEVERITIES,
     TERMINAL,
     Answer,
     Escalation,
@@ -100,6 +104,12 @@ _MOST_IDS: Final = 1_000
 #: As many tasks that cannot go on make it critical.
 _MANY: Final = 10
 _SERIOUS: Final = ("calculation_error", "logic_error", "system_error")
+_NO_ERROR: Final = ("", "", "")
+#: What may be done about what policies keep from starting.
+_ABOUT_POLICY: Final = (
+    "Look at what the rule has found",
+    "Have a waiver cover it, or change the policy",
+)
 _ALWAYS: Final = ("Skip it, so that what waits for it goes on", "Abort it")
 
 #: How an answer to an approval is carried out: the verdict, the result and the words,
@@ -195,20 +205,32 @@ def _opened(
 def _asked_text(row: TaskRow) -> str:
     """What people are asked about *row*."""
     question = _question(row)
-    return _clean(moves_of(row)[-1][2]) if question is None else question.text
+    if question is not None:
+        return question.text
+    return _clean(asked_by_rules(row) or moves_of(row)[-1][2])
 
 
 def _failure(rt: Runtime, row: TaskRow, many: int) -> dict[str, Any]:
     """What is known of the failure of *row*, by which *many* tasks cannot go on."""
     extra = row.extra
-    kind, message, _ = ("", "", "") if extra is None else extra.error or ("", "", "")
+    kind, message, cause = ("", "", "") if extra is None else extra.error or _NO_ERROR
     issue = (extra.failure_class if extra is not None else "") or "unknown"
     severity = "high" if issue in _SERIOUS else "medium"
+    severity = "critical" if many >= _MANY else severity
+    actions = _actions(rt, issue)
+    violations: dict[str, Any] = {}
+    if cause == DENIED or rules_ask(row):
+        violated = () if rt.governor is None else rt.governor.violations(row)
+        issue, actions = "policy", _ABOUT_POLICY
+        severities = [str(one.severity) for one in violated]
+        severity = max(severities, key=SEVERITIES.index, default="high")
+        violations["violations"] = [one.to_dict() for one in violated]
     kernel = rt.kernel
     return {
         "issue_type": issue,
-        "severity": "critical" if many >= _MANY else severity,
+        "severity": severity,
         "context": {
+            **violations,
             "error_type": kind,
             "error_message": _clean(message),
             "attempts": row.attempt,
@@ -226,7 +248,7 @@ def _failure(rt: Runtime, row: TaskRow, many: int) -> dict[str, Any]:
             "completed_tasks": kernel.completed,
             "active_agents": sum(not a.lost for a in kernel.agents.values()),
         },
-        "recommended_actions": (*_actions(rt, issue), *_ALWAYS),
+        "recommended_actions": (*actions, *_ALWAYS),
     }
 
 
@@ -724,7 +746,10 @@ def cause_of(task_id: str, kind: str, message: str) -> tuple[str, str]:
 
 def _cause(row: TaskRow) -> tuple[str, str]:
     extra = row.extra
-    kind, message, _ = ("", "", "") if extra is None else extra.error or ("", "", "")
+    kind, message, _ = ("", "", "") if extra is None else extra.error or _NO_ERROR
+    if rules_ask(row):
+        # Values that rules look at are no detail: each is a question of its own.
+        return kind, asked_by_rules(row)
     return cause_of(row.id, kind, message)
 
 

@@ -429,7 +429,17 @@ def _totals(runtime: Runtime) -> Stats:
         events_lost=runtime.publisher.lost,
         holds=tuple(words_of_holds(kernel)),
         glue=runtime.glue,
+        violations=_violations(runtime),
     )
+
+
+def _violations(runtime: Runtime) -> Mapping[str, Mapping[str, int]]:
+    """How often policies were violated, by severity and by policy: see `Stats`."""
+    counts: dict[str, dict[str, int]] = {}
+    if runtime.governor is not None:
+        for (severity, policy), count in runtime.governor.violated.items():
+            counts.setdefault(severity, {})[policy] = count
+    return ReadOnly({name: ReadOnly(each) for name, each in counts.items()})
 
 
 def _standing_by(runtime: Runtime) -> list[str]:

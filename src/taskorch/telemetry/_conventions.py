@@ -36,6 +36,9 @@ ATTEMPT: Final = "taskorch.attempt"
 REASON: Final = "taskorch.reason"
 CAUSE: Final = "taskorch.cause"
 DELAY: Final = "taskorch.retry.delay"
+#: Of violations: how bad they are, and the policy.
+SEVERITY: Final = "taskorch.policy.severity"
+POLICY: Final = "taskorch.policy.id"
 #: Of metrics: the state of tasks, what the retry handler did, the pool, the budget.
 STATE: Final = "taskorch.state"
 OUTCOME: Final = "taskorch.outcome"

@@ -189,6 +189,12 @@ def _agent_health(stats: Stats) -> Iterator[_Told]:
         yield {names.AGENT: name}, int(not agent.lost)
 
 
+def _violations(stats: Stats) -> Iterator[_Told]:
+    for severity, policies in stats.violations.items():
+        for policy, count in policies.items():
+            yield {names.SEVERITY: severity, names.POLICY: policy}, count
+
+
 def _agent_errors(stats: Stats) -> Iterator[_Told]:
     for name, agent in stats.agents.items():
         if agent.completed + agent.failed:
@@ -205,6 +211,12 @@ def _round_trip(stats: Stats) -> Iterator[_Told]:
 COUNTERS: Final = (
     ("taskorch.tasks.ended", "{task}", "Tasks that have ended.", _tasks_ended),
     ("taskorch.failures", "{failure}", "Tasks that failed, by cause.", _failures),
+    (
+        "taskorch.policy.violations",
+        "{violation}",
+        "Violations of policies, by severity and policy.",
+        _violations,
+    ),
     ("taskorch.retries", "{retry}", "What the retry handler did.", _retries),
     ("taskorch.events.lost", "{event}", "Lost by slow receivers.", _events_lost),
 )

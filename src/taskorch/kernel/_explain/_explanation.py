@@ -278,8 +278,8 @@ def _held(kernel: KernelState, row: TaskRow, extra: RowExtra) -> Blocker:
         return Blocker("decision", detail, remedies=(back, remedy))
     words = "It goes on when a waiver covers it, or the policies allow it."
     other = Remedy("policy", words, (row.id,), "governance")
-    if row in kernel.denied and extra.error is not None:
-        detail = f"Policies deny its start: {extra.error[1]}."
+    if row in kernel.denied:
+        detail = f"Policies deny its start: {why_held(row)}."
         return Blocker("policy", detail, "governance", remedies=(other, remedy))
     detail = sentence(f"A person must decide: {why_held(row)}")
     others = (other,) if rules_ask(row) else ()

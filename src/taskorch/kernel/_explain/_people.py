@@ -61,6 +61,12 @@ def why_held(row: TaskRow) -> str:
     return moves_of(row)[-1][2].removesuffix(": decide()").rstrip(".")
 
 
+def asked_by_rules(row: TaskRow) -> str:
+    """What people were asked at last about a start of *row*; "": nothing."""
+    details = (detail for _, _, detail in reversed(moves_of(row)))
+    return next((each for each in details if each.startswith(ASKING)), "")
+
+
 def call_of_answer(kernel: KernelState, row: TaskRow) -> str:
     """The call by which a person decides what *row* waits for, as text."""
     if row in kernel.asked and not awaits(row):
