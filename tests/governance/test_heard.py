@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from typing import Any, get_args
 
@@ -373,3 +374,122 @@ def test_starts_that_are_denied_for_one_reason_are_told_once(
         eventually(lambda: len(messages(hook, "blocked")) == 3)
         orch.cancel_task("e")
     assert len(messages(hook, "alert")) == 1
+
+
+# -- receipts --------------------------------------------------------------------------
+
+
+def test_a_receipt_names_who_let_a_start_pass_and_what_they_saw(tmp_path: Any) -> None:
+    path = tmp_path / "runs.db"
+    rt = ConstitutionalRuntime([at_most(50)])
+    with TaskOrchestrator(governance=rt, journal=path) as orch:
+        for name, amount in (("a", 100), ("b", 200), ("c", 5), ("d", 300)):
+            orch.submit_task(payment(amount, name))
+        eventually(lambda: len(orch.escalations()) == 3)
+        orch.answer("escalation/a", "retry", by="bob", note="as agreed")
+        orch.decide("b", "retry")
+        orch.answer("escalation/d", "abort", by="eve")
+        orch.wait()
+        governed = {n: rt.receipts(n)[0]["governance"] for n in "abc"}
+        assert rt.receipts("d") == []
+    (by_bob,) = governed["a"]["people"]
+    assert by_bob["rules"] == ["large/amount~people"]
+    assert by_bob["approval"]["by"] == ["bob"]
+    assert by_bob["approval"]["at"].endswith("Z")
+    assert by_bob["approval"]["note"] == "as agreed"
+    assert "payload.args[0] is 100" in by_bob["question"]
+    # Who decides by hand has no name, unless a token proves one.
+    (by_hand,) = governed["b"]["people"]
+    assert by_hand["approval"]["by"] == []
+    assert governed["c"]["people"] == []
+
+
+# -- what a task waits for -------------------------------------------------------------
+
+
+def first_remedies(orch: TaskOrchestrator, name: str) -> set[str]:
+    """What is to be done first about a task, as `explain` and `stuck` have it."""
+    (blocker, *_) = orch.explain(name).blockers
+    groups = [group for group in orch.stuck() if name in group.tasks]
+    return {each.remedies[0].detail for each in (blocker, *groups)}
+
+
+def test_a_task_that_waits_for_an_answer_about_something_else_names_the_question() -> (
+    None
+):
+    policy = Policy(
+        "never",
+        "p",
+        "critical",
+        at="start",
+        types="pay",
+        when="true || task.type == ''",
+    )
+    rt = ConstitutionalRuntime([policy])
+    with TaskOrchestrator(governance=rt, unknown_capability="wait") as orch:
+        orch.submit_task(payment(1, "held"))
+        eventually(lambda: is_blocked(orch, "held"))
+        other = rt.request_waiver(
+            "never", "x*", reason="r", requested_by="a", expires=9
+        )
+        (before,) = first_remedies(orch, "held") - {
+            "Call orch.decide('held', 'retry' | 'fail' | 'complete')."
+        }
+        assert before == "It goes on when a waiver covers it, or the policies allow it."
+        waiver = rt.request_waiver(
+            "never", "h*", reason="r", requested_by="a", expires=9
+        )
+        call = f"Call orch.answer({waiver.id!r}, CHOICE, by=…)."
+        assert first_remedies(orch, "held") == {call}
+        orch.cancel_task(waiver.id)
+        orch.cancel_task(other.id)
+        orch.cancel_task("held")
+        # A budget that is used up.
+        with orch.budget("night", tokens=10):
+            orch.submit(spend).result(PATIENCE)
+            orch.submit_task(Task.call(len, "x", id="poor"))
+            eventually(orch.questions)
+            call = "Call orch.answer('budget-night/1', CHOICE, by=…)."
+            assert first_remedies(orch, "poor") == {call}
+            orch.answer("budget-night/1", "finish", by="ada")
+            eventually(lambda: orch.get_task_status("poor").is_terminal)
+        # A template of workers that is given up.
+        orch.agents.template(
+            "w",
+            executor="service",
+            capabilities=["w"],
+            start=[sys.executable, "-c", "raise SystemExit(3)"],
+        )
+        orch.submit_task(Task("t", requires=["w"], id="t"))
+        orch.agents.pool("w", min_agents=0, max_agents=2, interval=0.05)
+        eventually(orch.questions)
+        (asked,) = orch.questions()
+        call = f"Call orch.answer({asked.id!r}, CHOICE, by=…)."
+        eventually(lambda: first_remedies(orch, "t") == {call})
+        asked.answer("leave it", by="ada")
+        eventually(lambda: call not in first_remedies(orch, "t"))
+        orch.cancel_task("t")
+
+
+def spend() -> None:
+    current_context().spent(tokens=10)
+
+
+def test_a_schedule_whose_work_is_denied_is_told_once(hook: Hook) -> None:
+    rt = ConstitutionalRuntime([at_most(50, "critical", at="submit")])
+    with TaskOrchestrator(governance=rt) as orch:
+        orch.notify(hook.url, allow_private=True, about=["skipped"])
+        orch.schedules.add("nightly", "* * * * * *", Task.call(pay, 100, type="pay"))
+        eventually(lambda: messages(hook, "skipped"))
+        (told,) = messages(hook, "skipped")
+        assert told["schedule"] == "nightly"
+        assert "it was refused, and is tried again" in told["reason"]
+        assert "too much" in told["text"]
+        assert "too much" in part(orch, "schedules").detail
+        # As the page says, once a reason and hour.
+        teller = orch._rt.notices.teller
+        teller.refused("nightly", PolicyDeniedError("too much of 7"))
+        teller.refused("nightly", PolicyDeniedError("too much of 8"))
+        eventually(lambda: len(messages(hook, "skipped")) == 2)
+        orch.schedules.remove("nightly")
+    assert len(messages(hook, "skipped")) == 2

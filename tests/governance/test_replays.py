@@ -285,6 +285,7 @@ def test_a_receipt_says_what_allowed_a_start(past):
             "rules": ["no-danger/type", f"not-urgent/p~{waiver['id']}"],
             "compliance": {"policyHash": rt.policies_hash, "verdict": "ALLOW"},
             "waivers": [waiver],
+            "people": [],
         },
         "chain": {"seq": seq},
     }

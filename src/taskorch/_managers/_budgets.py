@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from taskorch._base.read_only import ReadOnly
 from taskorch.errors import InvalidTaskError, InvalidTransitionError, TaskorchError
 from taskorch.events import BudgetExhausted
-from taskorch.kernel import BudgetRow, Kernel, totals_of
+from taskorch.kernel import BudgetRow, Kernel, question_of, totals_of
 from taskorch.model import (
     TERMINAL,
     Answer,
@@ -151,7 +151,7 @@ def _step(rt: Runtime, name: str, totals: Units, *, is_open: bool) -> BudgetUsag
 def _withdraw(kernel: Kernel, name: str, now: int) -> None:
     """Under the lock: nobody is asked any more about a budget that was changed."""
     number = kernel.budgets[name].asked
-    question = kernel.tasks.get(_question_of(name, -number)) if number < 0 else None
+    question = kernel.tasks.get(question_of(name, -number)) if number < 0 else None
     if question is not None and question.state not in TERMINAL:
         # The state machine may forbid it.
         with suppress(InvalidTransitionError):
@@ -168,7 +168,7 @@ def _totals_of(name: str, amounts: Mapping[str, float]) -> Units:
 
 def usage_of(kernel: Kernel, row: BudgetRow) -> BudgetUsage:
     """Under the lock: a budget as a value."""
-    asked = kernel.tasks.get(_question_of(row.name, row.asked))
+    asked = kernel.tasks.get(question_of(row.name, row.asked))
     if asked is not None and asked.state in TERMINAL:
         asked = None
     names = [name for name, _ in totals_of(row)]
@@ -184,11 +184,6 @@ def usage_of(kernel: Kernel, row: BudgetRow) -> BudgetUsage:
         row.is_low,
         None if asked is None else asked.id,
     )
-
-
-def _question_of(name: str, number: int) -> str:
-    """The id of the question about a budget that is asked for the *number*th time."""
-    return f"budget-{name}/{number}"
 
 
 class _Asking:
@@ -214,7 +209,7 @@ def _ask(rt: Runtime, name: str, number: int) -> None:
     question = Task.question(
         f"Budget {name} has too little left: {', '.join(parts)} spent. What now?",
         options=CHOICES,
-        id=_question_of(name, number),
+        id=question_of(name, number),
         details={"budget": name, "total": total, "spent": spent},
     )
     try:

@@ -117,6 +117,8 @@ class SpawnedAgents:
         #: The latest that have failed, by id.
         self.fallen: dict[str, Spawned] = {}
         self.given_up: dict[str, str] = {}
+        #: The questions that ask whether to go on with these, by their names.
+        self.questions: dict[str, str] = {}
         self.pools: dict[str, Any] = {}
         #: What was decided when an agent was to be provided for what is required.
         self.provisions: deque[ScalingDecision] = deque(maxlen=100)
@@ -420,9 +422,9 @@ class SpawnedAgents:
                 no=(),
                 metadata={"template": name},
             )
-            self._orch.submit_task(question).add_done_callback(
-                lambda handle: self._answered(name, handle)
-            )
+            handle = self._orch.submit_task(question)
+            self.questions[name] = handle.task_id
+            handle.add_done_callback(lambda handle: self._answered(name, handle))
 
     def _answered(self, name: str, handle: Any) -> None:
         """Spawn agents of a template again, if that was the answer."""
@@ -714,11 +716,23 @@ class SpawnedAgents:
             if wanted <= {*level_names(one.template.capabilities)}
         ]
         reasons += [
-            f"{name} is given up: {why}"
-            for name, why in list(self.given_up.items())
-            if wanted <= {*level_names(self.templates[name].capabilities)}
+            f"{name} is given up: {self.given_up[name]}"
+            for name in self._given_up_for(wanted)
         ]
         return reasons[-1] if reasons else ""
+
+    def asked_for(self, requires: Iterable[str]) -> list[str]:
+        """The questions about templates that are given up, and could do this."""
+        wanted = {name for name in requires if not is_label(name)}
+        names = self._given_up_for(wanted)
+        return [self.questions[name] for name in names if name in self.questions]
+
+    def _given_up_for(self, wanted: set[str]) -> list[str]:
+        return [
+            name
+            for name in list(self.given_up)
+            if wanted <= {*level_names(self.templates[name].capabilities)}
+        ]
 
     def wanted(self, requirements: Iterable[str] | Mapping[str, int]) -> dict[str, int]:
         """

@@ -27,6 +27,7 @@ from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.events import (
     Fact,
     PolicyViolated,
+    QuestionAnswered,
     TaskBlocked,
     TaskCancelled,
     TaskCompleted,
@@ -36,6 +37,7 @@ from taskorch.events import (
     TaskReprioritised,
     TaskStarted,
     TaskSubmitted,
+    TaskUnblocked,
 )
 from taskorch.governance._history import Memory
 from taskorch.governance._policies import (
@@ -88,6 +90,11 @@ _ASKED: Final = "PolicyAskedError"
 #: people have let pass.
 _WAIVED_BY: Final = "~"
 _BY_PEOPLE: Final = f"{_WAIVED_BY}people"
+#: The events that a receipt tells of.
+_IN_RECEIPTS: Final = (
+    *(TaskSubmitted, TaskStarted),
+    *(TaskBlocked, QuestionAnswered, TaskUnblocked),
+)
 _ENDS: Final = (TaskCompleted, TaskFailed, TaskCancelled)
 #: The format of a receipt.
 _SPEC: Final = "taskorch.receipt/1"
@@ -478,23 +485,43 @@ def receipts(
     book = WaiverBook()
     task: Task[Any] | None = None
     run_id, submitted_by = "", ""
+    people: dict[str, Any] = {}
     documents: list[dict[str, Any]] = []
     for fact, value in entries:
         book.note(fact, value)
-        if not isinstance(fact, TaskSubmitted | TaskStarted):
+        if not isinstance(fact, _IN_RECEIPTS):
             continue
         if not _is_run_of(fact.task_id, task_id):
             continue
+        people = _people(fact, people)
         if isinstance(fact, TaskSubmitted) and isinstance(value, Task):
             # Of several runs the latest is meant.
             task, run_id, documents = value, fact.task_id, []
             submitted_by = fact.caller
         elif isinstance(fact, TaskStarted) and task and fact.task_id == run_id:
-            documents.append(_receipt(fact, task, submitted_by, book, severities))
+            document = _receipt(fact, task, submitted_by, book, severities)
+            rules = [rule for rule in fact.permit if rule.endswith(_BY_PEOPLE)]
+            passed = [{"rules": rules, **people}] if rules else []
+            document["governance"]["people"] = passed
+            documents.append(document)
     if task is None:
         msg = f"no task has the id {show(task_id)}"
         raise UnknownTaskError(msg, task_id=task_id)
     return documents
+
+
+def _people(fact: TaskEvent, people: dict[str, Any]) -> dict[str, Any]:
+    """What people were asked about a start, and who has let it pass, after *fact*."""
+    if isinstance(fact, TaskBlocked) and fact.error_type == _ASKED:
+        return {"question": fact.reason, "approval": {"by": [], "at": None}}
+    is_open = bool(people) and people["approval"]["at"] is None
+    if is_open and isinstance(fact, QuestionAnswered | TaskUnblocked):
+        by = fact.by if isinstance(fact, QuestionAnswered) else fact.caller
+        approval = {"by": [by] if by else [], "at": stamp(fact.at, "milliseconds")}
+        if isinstance(fact, QuestionAnswered) and fact.note:
+            approval["note"] = fact.note
+        return {**people, "approval": approval}
+    return people
 
 
 def _receipt(

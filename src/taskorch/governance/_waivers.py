@@ -88,6 +88,15 @@ _ENDED: Final[Mapping[type, TaskState]] = {
 }
 
 
+def _matches(
+    pattern: str, types: tuple[str, ...], task_id: str, task_type: str
+) -> bool:
+    is_id = matcher(pattern)
+    return bool(is_id(task_id) or is_id(stem_of(task_id))) and (
+        not types or any(matcher(each)(task_type) for each in types)
+    )
+
+
 @frozen
 class WaiverRequest(Question):
     """
@@ -111,6 +120,10 @@ class WaiverRequest(Question):
     expires_ns: int = 0
     reason: str = ""
     requested_ns: int = 0
+
+    def matches(self, task_id: str, task_type: str) -> bool:
+        """Whether the waiver would be for such a task."""
+        return _matches(self.pattern, self.types, task_id, task_type)
 
     def announces(
         self, task_id: str, result: Any, now: int
@@ -176,10 +189,7 @@ class Waiver:
 
     def matches(self, task_id: str, task_type: str) -> bool:
         """Whether it is for such a task, whatever has become of it."""
-        is_id = matcher(self.pattern)
-        return bool(is_id(task_id) or is_id(stem_of(task_id))) and (
-            not self.types or any(matcher(each)(task_type) for each in self.types)
-        )
+        return _matches(self.pattern, self.types, task_id, task_type)
 
     def to_dict(self) -> dict[str, Any]:
         """It as JSON has it."""

@@ -44,6 +44,8 @@ from taskorch.kernel._attempts import awaits_end as awaits_end
 from taskorch.kernel._breakers import shut_out as shut_out
 from taskorch.kernel._budgets import drawn_from as drawn_from
 from taskorch.kernel._budgets import is_kept_out as is_kept_out
+from taskorch.kernel._budgets import question_of as question_of
+from taskorch.kernel._budgets import questions_of as questions_of
 from taskorch.kernel._budgets import reserved_of as reserved_of
 from taskorch.kernel._budgets import totals_of as totals_of
 from taskorch.kernel._control import can_wait as can_wait
@@ -65,6 +67,7 @@ from taskorch.kernel._explain import NOT_STARTED as NOT_STARTED
 from taskorch.kernel._explain import Search as Search
 from taskorch.kernel._explain import Waits as Waits
 from taskorch.kernel._explain import asked_by_rules as asked_by_rules
+from taskorch.kernel._explain import call_of_answer as call_of_answer
 from taskorch.kernel._explain import escalation_of as escalation_of
 from taskorch.kernel._explain import explain as explain
 from taskorch.kernel._explain import hold_of_starts as hold_of_starts

@@ -30,7 +30,7 @@ from taskorch.events import (
 )
 from taskorch.kernel import Ruling, TaskRow, rules_ask
 from taskorch.model import TERMINAL, Task, TaskState, call_type, some
-from taskorch.runtime._work import NEVER, Work, task_of
+from taskorch.runtime._work import NEVER, Work, question_in, task_of
 
 if TYPE_CHECKING:
     from taskorch.governance import (
@@ -596,6 +596,22 @@ class PolicyGovernor:
         teller = self._rt.notices.teller
         if teller is not None and fresh:
             teller.violated(event, fresh)
+
+    def waivers_asked_for(self, row: TaskRow) -> list[str]:
+        """Under the lock: the open requests of waivers that *row* waits for."""
+        kernel, policies = self._rt.kernel, dict[str, list[str]]()
+        if row.state is TaskState.BLOCKED and not (
+            row in kernel.denied or rules_ask(row)
+        ):
+            return []
+        for asked in kernel.asked:
+            request: Any = question_in(asked.cargo)
+            if type(request).__name__ == "WaiverRequest" and request.matches(
+                row.id, row.bucket.spec.type
+            ):
+                policies.setdefault(request.policy_id, []).append(asked.id)
+        violated = self.violations(row) if policies else ()
+        return [name for one in violated for name in policies.pop(one.policy_id, ())]
 
     def violations(self, row: TaskRow) -> tuple[Violation, ...]:
         """Under the lock: what keeps *row* from starting, as it is judged now."""

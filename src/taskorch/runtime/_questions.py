@@ -108,7 +108,7 @@ _NO_ERROR: Final = ("", "", "")
 #: What may be done about what policies keep from starting.
 _ABOUT_POLICY: Final = (
     "Look at what the rule has found",
-    "Have a waiver cover it, or change the policy",
+    "Cover it by a waiver, or change the policy",
 )
 _ALWAYS: Final = ("Skip it, so that what waits for it goes on", "Abort it")
 

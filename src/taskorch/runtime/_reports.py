@@ -16,7 +16,7 @@ from functools import partial
 from itertools import islice
 from operator import eq
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
@@ -33,10 +33,12 @@ from taskorch.kernel import (
     Search,
     TaskRow,
     awaits,
+    call_of_answer,
     hold_of_starts,
     moves_of,
     names_of,
     past_of,
+    questions_of,
     without_quotas,
     words_of_hold,
     words_of_holds,
@@ -955,6 +957,8 @@ def explanation(
         why = runtime.fleet.why_none(spec.needs if spec.requires else ())
         blockers = tuple(_with_reason(blocker, why) for blocker in found.blockers)
         found = attrs.evolve(found, blockers=blockers)
+    blockers = tuple(_with_answers(runtime, row, each) for each in found.blockers)
+    found = attrs.evolve(found, blockers=blockers)
     cache = ""
     if is_cached(work):
         cache = runtime.memo.said.get(row.id, "")
@@ -1003,6 +1007,29 @@ def _with_reason(blocker: Blocker, why: str) -> Blocker:
     if blocker.kind != "capability" or not why:
         return blocker
     return attrs.evolve(blocker, detail=f"{blocker.detail.rstrip('.')}: {why}.")
+
+
+#: Whatever waits so may wait for what people say about something else.
+_Waiting = TypeVar("_Waiting", Blocker, Stuck)
+
+
+def _with_answers(runtime: Runtime, row: TaskRow, blocked: _Waiting) -> _Waiting:
+    """Say first which questions are to be answered for *row*, which is *blocked* so."""
+    kernel, spec = runtime.kernel, row.bucket.spec
+    names: list[str] = []
+    if blocked.kind == "capability" and runtime.fleet is not None:
+        names = runtime.fleet.asked_for(spec.needs if spec.requires else ())
+    elif blocked.kind == "budget":
+        names = questions_of(kernel, spec.budget)
+    elif blocked.kind in ("policy", "decision") and runtime.governor is not None:
+        names = runtime.governor.waivers_asked_for(row)
+    asked = [kernel.tasks.get(runtime.directory.reruns.latest(name)) for name in names]
+    answers: tuple[Remedy, ...] = tuple(
+        Remedy("decide", call_of_answer(kernel, each), (each.id,))
+        for each in asked
+        if each is not None and each in kernel.asked
+    )
+    return attrs.evolve(blocked, remedies=(*answers, *blocked.remedies))
 
 
 def why_stale(found: Explanation, cause: Cause, latest: str) -> str:
@@ -1067,4 +1094,15 @@ def stuck(runtime: Runtime) -> tuple[Stuck, ...]:
     # At the end it gives the time instead of nothing.
     while runtime.step(lambda now: next(slices, now)) is None:
         pass
-    return search.groups
+
+    def answers(_: int) -> tuple[Stuck, ...]:
+        tasks = runtime.kernel.tasks
+        return tuple(
+            _with_answers(runtime, tasks[group.tasks[0]], group)
+            if group.tasks[0] in tasks
+            else group
+            for group in search.groups
+        )
+
+    groups: tuple[Stuck, ...] = runtime.step(answers)
+    return groups

@@ -18,6 +18,7 @@ from taskorch.kernel._explain._holds import hold_of_starts as hold_of_starts
 from taskorch.kernel._explain._holds import words_of_hold as words_of_hold
 from taskorch.kernel._explain._holds import words_of_holds as words_of_holds
 from taskorch.kernel._explain._people import asked_by_rules as asked_by_rules
+from taskorch.kernel._explain._people import call_of_answer as call_of_answer
 from taskorch.kernel._explain._people import escalation_of as escalation_of
 from taskorch.kernel._explain._people import times_asked as times_asked
 from taskorch.kernel._explain._stuck import Search as Search
