@@ -15,14 +15,19 @@ from taskorch.reading import JournalReader
 #: A program that has the journal open and does with it what its arguments say, and names
 #: each call that opens the file besides SQLite: its end drops the locks of SQLite.
 WATCHES = """
-import os, sys
+import os, sys, traceback
 path, opened = sys.argv[1], []
 
 def hook(event, arguments):
     if event == "open" and isinstance(arguments[0], (str, bytes, os.PathLike)):
-        if os.path.realpath(os.fsdecode(arguments[0])) == path:
+        if os.path.realpath(os.fsdecode(arguments[0])) != path:
+            return
+        frame = sys._getframe(1)
+        # One module may, which closes what it opens once that harms nobody.
+        while frame and not frame.f_code.co_filename.endswith("_descriptors.py"):
+            frame = frame.f_back
+        if frame is None:
             opened.append(event)
-            import traceback
             traceback.print_stack()
 
 sys.addaudithook(hook)

@@ -80,22 +80,17 @@ def _here(identity: tuple[int, int]) -> list[int]:
 @contextlib.contextmanager
 def descriptor(path: Path) -> Iterator[int]:
     """
-    Give a descriptor that reads the file, one that is open already if there is any.
+    Give a descriptor that reads the file.
 
     Raises:
         OSError: The file cannot be opened.
     """
-    status = path.stat()
-    identity = status.st_dev, status.st_ino
-    descriptors = _here(identity)
-    if descriptors:
-        yield descriptors[0]
-        return
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         yield file
     finally:
-        _close(identity, file)
+        status = os.fstat(file)
+        _close((status.st_dev, status.st_ino), file)
 
 
 def check_names(path: Path) -> None:
@@ -134,8 +129,13 @@ def _elsewhere(path: Path) -> list[int]:
 def _name_in(process: int, identity: tuple[int, int], path: Path) -> str | None:
     """Another name under which a process has the file open; None: it has none."""
     folder = Path(f"/proc/{process}/fd")
+    with _mutex:
+        # By these nobody uses it.
+        ours = {f"{each}" for each in _waiting.get(identity, ())}
     try:
         for entry in folder.iterdir():
+            if process == os.getpid() and entry.name in ours:
+                continue
             with contextlib.suppress(FileNotFoundError):
                 status = entry.stat()
                 name = entry.readlink()
