@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic, time
 
 import pytest
+from tests.integration.test_notifying import Hook
 from tests.integration.tools import PATIENCE, eventually
 from tests.pids import is_alive
 
@@ -35,6 +36,13 @@ orchestrator:
     unit_tests: [{id: A, template: sh}, {id: B, template: sh}]
     slow_tests: [{id: C, template: sh, dependencies: [A]}, {id: D, template: sh}]
 """
+
+
+@pytest.fixture
+def hook():
+    made = Hook()
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -105,10 +113,11 @@ orchestrator:
 """
 
 
-def test_tests_that_fail_hold_no_starts(tmp_path):
-    """The usual alerts are raised all the same."""
+def test_tests_that_fail_hold_no_starts(tmp_path, hook):
+    """The usual alerts are raised all the same, and the webhook is told."""
     bad = "".join(f"      - {{id: F{n}, template: bad}}\n" for n in range(12))
-    (tmp_path / "suite.yaml").write_text(FAILING + bad)
+    told = f"human_notification_webhook: '{hook.url}', webhook_may_be_private: true"
+    (tmp_path / "suite.yaml").write_text(f"recovery: {{{told}}}\n{FAILING}{bad}")
     raised, held = [], []
 
     def begun(orch, _suite):
@@ -128,6 +137,11 @@ def test_tests_that_fail_hold_no_starts(tmp_path):
     finally:
         assert held == []
     assert ("high_failure_rate", "") in raised
+    messages = [json.loads(body) for _, body in hook.got]
+    alerts = [each for each in messages if each["message_type"] == "alert"]
+    assert "high_failure_rate" in [each["name"] for each in alerts]
+    assert {each["run"] for each in alerts} == {str((tmp_path / "out").resolve())}
+    assert len([each for each in messages if each["message_type"] == "failure"]) == 1
     assert states(done) == {f"F{n}": "failed" for n in range(12)} | {
         "W": "completed",
         "L": "completed",

@@ -11,6 +11,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from time import monotonic
 from typing import Any, Final
 
 from taskorch._orchestrator import TaskOrchestrator
@@ -21,6 +22,10 @@ from taskorch.frontends.suite._folder import JsonLines, RunFolder
 from taskorch.frontends.suite._model import Suite, parts_of
 from taskorch.runtime import cause_of
 
+#: What it is told of besides failures: what holds the run up, or waits for a person.
+_TROUBLES: Final = ("alert", "blocked", "question", "escalation", "reminder")
+#: The class of what policies keep from starting.
+_BY_POLICIES: Final = "policy"
 _LOG: Final = logging.getLogger("taskorch.frontends.suite")
 #: Seconds that one attempt to deliver a message may take, and how many there are.
 _TIMEOUT: Final = 10.0
@@ -73,6 +78,10 @@ class SuiteWebhook:
             orchestrator, name, self._deliver, _ATTEMPTS, ("failure",)
         )
         orchestrator._add_check(self.notifier.check)  # noqa: SLF001 - it is ours
+        self._troubles = Notifier(
+            orchestrator, name, self._deliver_trouble, _ATTEMPTS, _TROUBLES
+        )
+        orchestrator._teller().add(self._troubles)  # noqa: SLF001 - as above
 
     def tell_failure(
         self, task_id: str, error_type: str, message: str, details: str, kind: str
@@ -145,9 +154,11 @@ class SuiteWebhook:
 
     def flush(self, seconds: float) -> None:
         """Wait until all is told; what is not, after these seconds, is logged."""
-        if not self.notifier.flush(seconds):
-            why = self.notifier.trouble or "it does not answer"
-            _LOG.warning("taskorch: %s was not told: %s", self.notifier.name, why)
+        until = monotonic() + seconds
+        for notifier in (self.notifier, self._troubles):
+            if not notifier.flush(max(0.0, until - monotonic())):
+                why = notifier.trouble or "it does not answer"
+                _LOG.warning("taskorch: %s was not told: %s", notifier.name, why)
 
     def _tell(self, about: Mapping[str, Any], cause: list[str]) -> None:
         key = json.dumps(cause)
@@ -181,6 +192,17 @@ class SuiteWebhook:
             f"{name}_tasks": counts[name]
             for name in ("queued", "running", "blocked", "failed", "completed")
         }
+
+    def _deliver_trouble(self, message: dict[str, Any], number: str, at: float) -> None:
+        """Send *message*, which is of the whole run."""
+        if (
+            message["message_type"] == "blocked"
+            and message.get("issue_type") != _BY_POLICIES
+        ):
+            # What a crash has left, the run goes on with by itself.
+            return
+        run = str(self._folder.path.resolve())
+        self._send({**message, "suite": self._suite.title, "run": run}, number, at)
 
     def _deliver(self, message: dict[str, Any], number: str, at: float) -> None:
         """Send *message*, and note that it was taken."""
