@@ -10,7 +10,8 @@ from tests.kernel.random_run import Run, run
 
 import taskorch.kernel
 from taskorch.events import AgentLost, TaskRetrying, make
-from taskorch.kernel._queue import DEADLINE, DUE, LEASE, TIMEOUT, TOKEN
+from taskorch.kernel._queue import DEADLINE, DUE, TOKEN
+from taskorch.kernel._state import LEASE, TIMEOUT
 from taskorch.model import Resources
 
 SOURCES = Path(taskorch.kernel.__file__).parent.glob("*.py")

@@ -100,7 +100,6 @@ from taskorch.kernel._limits import exceeded as exceeded
 from taskorch.kernel._limits import pool_shortage as pool_shortage
 from taskorch.kernel._limits import shortage as shortage
 from taskorch.kernel._limits import wanted as wanted
-from taskorch.kernel._queue import LEASE as LEASE
 from taskorch.kernel._queue import RETAINED as RETAINED
 from taskorch.kernel._queue import is_alive as is_alive
 from taskorch.kernel._rows import BLOCKED_BY as BLOCKED_BY
@@ -133,6 +132,7 @@ from taskorch.kernel._shortages import shortages as shortages
 from taskorch.kernel._standing import limits_of as limits_of
 from taskorch.kernel._standing import meaning_of as meaning_of
 from taskorch.kernel._state import DIGEST_BITS as DIGEST_BITS
+from taskorch.kernel._state import LEASE as LEASE
 from taskorch.kernel._state import TRANSITIONS as TRANSITIONS
 from taskorch.kernel._state import DecisionContext as DecisionContext
 from taskorch.kernel._state import FaultPoints as FaultPoints

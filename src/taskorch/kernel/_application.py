@@ -68,7 +68,7 @@ from taskorch.kernel._rows import (
     beside,
     without_beside,
 )
-from taskorch.kernel._state import MANY, KernelState
+from taskorch.kernel._state import GRACE, MANY, TIMEOUT, KernelState
 from taskorch.model import Elasticity, TaskState, Units, is_for_people
 
 _S: Final = TaskState
@@ -184,7 +184,7 @@ def watch(kernel: KernelState, row: TaskRow, agent: AgentRow, now: int) -> None:
     if timeout is not None:
         extra.limit_ns = timeout
         extra.timer = now + timeout
-        _queue.arm(kernel, extra.timer, _queue.TIMEOUT, row, row.attempt)
+        _queue.arm(kernel, extra.timer, TIMEOUT, row, row.attempt)
 
 
 def _hold(kernel: KernelState, row: TaskRow) -> None:
@@ -329,7 +329,7 @@ def stopping(kernel: KernelState, row: TaskRow, event: AttemptStopping) -> None:
     extra.stop_reason = event.reason
     if why != "suspend":
         when = now + kernel.config.grace_ns
-        _queue.arm(kernel, when, _queue.GRACE, row, row.attempt)
+        _queue.arm(kernel, when, GRACE, row, row.attempt)
 
 
 def is_stronger(why: Stop, other: Stop) -> bool:
@@ -785,7 +785,7 @@ def _continue_attempt(kernel: KernelState, row: TaskRow, reason: str, now: int) 
     _scopes.goes_on(kernel, row, row.attempt)
     if extra.left_ns:
         extra.timer = now + extra.left_ns
-        _queue.arm(kernel, extra.timer, _queue.TIMEOUT, row, row.attempt)
+        _queue.arm(kernel, extra.timer, TIMEOUT, row, row.attempt)
 
 
 def _resume_unstarted(kernel: KernelState, row: TaskRow, now: int) -> None:

@@ -62,7 +62,7 @@ from taskorch.kernel._rows import (
     Timer,
 )
 from taskorch.kernel._shortages import vetoed
-from taskorch.kernel._state import KernelState
+from taskorch.kernel._state import GRACE, LEASE, TIMEOUT, KernelState
 from taskorch.model import TERMINAL, Agent, TaskState
 
 # -- control from outside: cancel, suspend, resume, move, expire, decide ---------------
@@ -508,7 +508,7 @@ def check(kernel: KernelState, agent: AgentRow, now: int) -> None:
 
 def _check_at(kernel: KernelState, agent: AgentRow, when: int) -> None:
     agent.lease_due_ns = when
-    _queue.arm(kernel, when, _queue.LEASE, agent)
+    _queue.arm(kernel, when, LEASE, agent)
 
 
 def lose(kernel: KernelState, agent: AgentRow, now: int, why: str) -> None:
@@ -780,15 +780,15 @@ def tick(kernel: KernelState, now: int) -> None:
 def _fire(kernel: KernelState, timer: Timer, now: int) -> None:
     _, _, kind, row, _ = timer
     if isinstance(row, AgentRow):
-        act = check if kind == _queue.LEASE else _breakers.probe
+        act = check if kind == LEASE else _breakers.probe
         act(kernel, row, now)
     elif isinstance(row, RetainedEvent):
         _ends.forget(kernel, row)
     elif isinstance(row, RateRow):
         _limits.wake(kernel, row, now)
-    elif kind == _queue.TIMEOUT:
+    elif kind == TIMEOUT:
         _attempts.stop(kernel, row, "timeout", "the timeout is over", now)
-    elif kind == _queue.GRACE:
+    elif kind == GRACE:
         _attempts.give_up(kernel, row, now)
     elif kind == _queue.DUE:
         tell(kernel, TaskDue, row, now)

@@ -33,7 +33,14 @@ from taskorch.kernel._rows import (
     Timer,
     without_quotas,
 )
-from taskorch.kernel._state import FEW_TIMERS, MANY, KernelState
+from taskorch.kernel._state import (
+    FEW_TIMERS,
+    GRACE,
+    LEASE,
+    MANY,
+    TIMEOUT,
+    KernelState,
+)
 from taskorch.model import TERMINAL, TaskState, Units
 
 # -- timers as data: a heap of what is due when ----------------------------------------
@@ -42,18 +49,12 @@ from taskorch.model import TERMINAL, TaskState, Units
 # due, and then does nothing. When most are of that kind, the heap is rebuilt.
 
 
-#: An attempt has run for its timeout.
-TIMEOUT: Final = 0
-#: An attempt was asked to stop, and has not.
-GRACE: Final = 1
 #: A delay is over: `not_before`, or the wait before a retry; or the time of a wait.
 DUE: Final = 2
 #: The task must have ended.
 DEADLINE: Final = 3
 #: The task has waited for as long as it may.
 EXPIRE: Final = 4
-#: An agent may have been silent for too long.
-LEASE: Final = 5
 #: An event that nobody waited for is forgotten.
 RETAINED: Final = 6
 #: A token is free again for which a bucket waits.

@@ -317,6 +317,12 @@ _RUNNING: Final = TaskState.RUNNING
 MANY: Final = 4_096
 #: Timers that are not worth a clean-up.
 FEW_TIMERS: Final = 1_024
+#: Kinds of timers (`_queue` has others): an attempt has run for its timeout.
+TIMEOUT: Final = 0
+#: An attempt was asked to stop, and has not.
+GRACE: Final = 1
+#: An agent may have been silent for too long.
+LEASE: Final = 5
 _OTHER: Final = "(other)"
 
 
@@ -1029,6 +1035,13 @@ class KernelState:
     def next_due(self) -> int | None:
         """When `tick` has something to do, in ns, or None."""
         return self.timers[0][0] if self.timers else None
+
+    def may_end_attempts(self, now: int) -> bool:
+        """Whether the timer that comes next is due by *now*, and may end an attempt."""
+        if not self.timers:
+            return False
+        when, _, kind, *_ = self.timers[0]
+        return when <= now and kind in (TIMEOUT, GRACE, LEASE)
 
     def pool_stats(self) -> dict[str, PoolStats]:
         """The pools as values, and budgets by their names and resources."""

@@ -12,6 +12,7 @@ Decisions: 0128, 0151.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -62,15 +63,14 @@ class Words:
         level: `HINT`, `SUMMARY`, `ERROR` or `CAUSE`.
         tool: Whose words they are.
         source: Where its documentation has them.
-        patterns: The words, each with a part of them that is always there, in small
-            letters: a text without it need not be searched.
+        patterns: The words, as regular expressions.
     """
 
     name: str
     level: int
     tool: str
     source: str
-    patterns: tuple[tuple[str, re.Pattern[str]], ...] = attrs.field(repr=False)
+    patterns: tuple[str, ...] = attrs.field(repr=False)
 
 
 @attrs.frozen
@@ -123,9 +123,8 @@ def _met(lines: list[str]) -> Iterator[WordMatch]:
     """The words in *lines*, from the end; of one line the first row that holds."""
     whole = "\n".join(lines).lower()
     rows = [
-        (row, pattern)
-        for row in TABLE
-        for part, pattern in row.patterns
+        (row, _compiled(pattern))
+        for row, part, pattern in searched_words()
         if part in whole
     ]
     for place in range(len(lines) - 1, -1, -1):
@@ -140,9 +139,30 @@ def _met(lines: list[str]) -> Iterator[WordMatch]:
 
 
 def _row(name: str, level: int, tool: str, source: str, *patterns: str) -> Words:
-    each = [one for pattern in patterns for one in _alternatives(pattern)]
-    compiled = ((_part_of(one), re.compile(one, re.IGNORECASE)) for one in each)
-    return Words(name, level, tool, source, tuple(compiled))
+    return Words(name, level, tool, source, patterns)
+
+
+@functools.cache
+def searched_words() -> list[tuple[Words, str, str]]:
+    """
+    All words of the table, row by row.
+
+    Returns:
+        For each its row, a part in small letters that stands in all that it matches,
+        and the regular expression: a text without the part need not be searched.
+    """
+    return [
+        (row, _part_of(one), one)
+        for row in TABLE
+        for pattern in row.patterns
+        for one in _alternatives(pattern)
+    ]
+
+
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """Compile one of the patterns; most texts need few of the hundreds."""
+    return re.compile(pattern, re.IGNORECASE)
 
 
 def _alternatives(pattern: str) -> Iterator[str]:

@@ -752,7 +752,7 @@ class PolicyDeciders:
 
     def kind_of(self, error: BaseException) -> str:
         """What kind of failure *error* is, by rules of the retry handler's first."""
-        # Loaded with the first failure.
+        # Loaded before: see `load_failures`.
         from taskorch.recovery import classify  # noqa: PLC0415
 
         handler = self.parts.retry_handler

@@ -73,6 +73,7 @@ from taskorch.runtime._work import (
     detach_control,
     error_of,
     is_to_be_redone,
+    load_failures,
     note_given,
     nothing,
     task_of,
@@ -722,6 +723,8 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
         error = unwanted(work, value)
     if rt.governor is not None and error is None:
         error = rt.governor.result_error(work, attempt, value)
+    if error is not None:
+        load_failures()
     committer, lock, kernel = rt.committer, rt.lock, rt.kernel
     document = None
     if committer is not None and (value is not None or error is not None):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from taskorch._base.limits import NS
 from taskorch.runtime._interrupts import defers_interrupts, join
-from taskorch.runtime._work import NEVER
+from taskorch.runtime._work import NEVER, load_failures
 
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
@@ -158,6 +158,7 @@ class TimerThread:
             watch = rt.publisher.relieve()
             report = False
             self._planned = min(self._planned, rt.now())
+            self._load_failures()
             with rt.lock:
                 now = rt.now()
                 pulse = self._see_that_we_ran(now)
@@ -190,6 +191,10 @@ class TimerThread:
             left = (until - rt.now()) / NS
             if left > 0:
                 self._wake.acquire(timeout=min(left, _LONGEST))
+
+    def _load_failures(self) -> None:
+        if self._rt.kernel.may_end_attempts(self._rt.now()):
+            load_failures()
 
     def _see_that_we_ran(self, now: int) -> int:
         """

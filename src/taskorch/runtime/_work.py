@@ -599,6 +599,15 @@ def first_error(work: Work, roots: tuple[str, ...]) -> BaseException | None:
     return None
 
 
+def load_failures() -> None:
+    """
+    Load what judges failures, before anybody holds the lock for one.
+
+    That takes a tenth of a second, and a program without failures needs none of it.
+    """
+    import taskorch.recovery  # noqa: F401, PLC0415
+
+
 def ended_earlier(work: Work) -> bool:
     """Whether *work*, which has ended, had when this life took up what was left."""
     opened_at: int = work._rt.opened_at
