@@ -61,11 +61,12 @@ class TaskContext(AttemptContext):
         a resource has spent all that it reserved; so has one that is cut off.
 
         Args:
-            amounts: By resource, such as `tokens=1_840, eur=0.02`. Of what no budget
-                bounds, there is the event only.
+            amounts: By resource, such as `tokens=1_840, eur=0.02`. Of a task without
+                a budget, there is the event only.
 
         Raises:
-            InvalidTaskError: An amount is negative, or no number.
+            InvalidTaskError: An amount is negative, or no number; or its budget, and
+                those above, have no resource of that name. Then nothing is counted.
             NotRunningError: The attempt has ended, or was given up.
         """
         self._spend(amounts)

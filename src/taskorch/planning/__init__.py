@@ -9,6 +9,7 @@ Planning: from a request to a workflow that is estimated and in a good order.
    a set or of a hash. Only the time that a search has does.
 5. Nothing recurses, however deep a plan is.
 
+- `_texts`: limits in texts of requests.
 - `_planner`, `_stages`: `orch.planner`; the five stages, each a protocol, and ours for
   each.
 - `_values`, `_schemas`: what is asked and answered; as JSON Schemas.

@@ -9,9 +9,16 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from numbers import Real
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
@@ -174,7 +181,9 @@ class Planner:
     ) -> None:
         self._rt: Runtime = runtime
         #: The stages.
-        self.parser: RequestParser = RuleParser()
+        self.parser: RequestParser = RuleParser(
+            lambda: datetime.fromtimestamp(runtime.now() / NS, UTC)
+        )
         self.decomposer: TaskDecomposer = LibraryDecomposer(self)
         self.resolver: DependencyResolver = InterferenceResolver()
         self.optimizer: PlanOptimizer = SearchOptimizer()
@@ -453,6 +462,7 @@ class Planner:
             if remaining is not draft:
                 draft, tasks = remaining, self._tasks(remaining)
             whole = problem_of(tasks, draft.workflow, means)
+            self._refuse_strange(request, tasks, means)
             why = failing(constraints, tasks, whole)
             if why is None:
                 plan = self._in_order(request, draft, tasks, means, constraints, cache)
@@ -595,6 +605,46 @@ class Planner:
                 msg,
                 conflict=tuple(f"the requirement {need}" for need in missing),
                 hint=f"agents have {', '.join(capabilities)}",
+            )
+
+    def _refuse_strange(
+        self, request: TaskRequest, tasks: Sequence[PlannedTask], means: Means
+    ) -> None:
+        """
+        Refuse constraints of what is nowhere: a resource, a task.
+
+        Raises:
+            PlanningError: A name in a constraint is unknown.
+        """
+        for each in request.constraints:
+            if isinstance(each, MaxPeak):
+                names = {
+                    *dict(means.pools),
+                    *(r for task in tasks for r in task.resources),
+                }
+                names.update(r for agent in means.agents for r in agent.capacity or ())
+                self._refuse_name(request, each, "resource", each.resource, names)
+            elif isinstance(each, Before):
+                names = {one for task in tasks for one in (task.id, task.type)}
+                # Another way may have it.
+                names.update(self.types())
+                for name in (each.first, each.then):
+                    self._refuse_name(request, each, "task", name, names)
+
+    def _refuse_name(
+        self,
+        request: TaskRequest,
+        constraint: Constraint,
+        what: str,
+        name: str,
+        known: Collection[str],
+    ) -> None:
+        if name not in known:
+            msg = f"request {request.id!r}: {constraint}: there is no {what} {name!r}"
+            raise PlanningError(
+                msg + guess(name, known),
+                conflict=(str(constraint),),
+                hint=f"there are {', '.join(sorted(known)) or 'none'}",
             )
 
     def _with_request(self, draft: Any, request: TaskRequest) -> Draft:

@@ -12,6 +12,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 import attrs
@@ -36,12 +37,10 @@ from taskorch.planning._scheduling import (
     Schedule,
     improve_agents,
 )
+from taskorch.planning._texts import limits_in
 from taskorch.planning._values import (
     Choice,
-    Constraint,
-    Deadline,
     ExecutionPlan,
-    MaxCost,
     TaskRequest,
     ValidationResult,
 )
@@ -135,15 +134,6 @@ class PlanValidator(Protocol):
 
 # -- parsing -----------------------------------------------------------------------
 
-_SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
-_TIME: Final = re.compile(
-    r"\b(?:within|in under|at most|no more than)\s+(\d+(?:\.\d+)?)\s*"
-    r"(second|minute|hour|day)s?\b"
-)
-_COST: Final = re.compile(
-    r"\b(?:at most|no more than|for up to)\s+(?:\$\s*)?(\d+(?:\.\d+)?)"
-    r"(?:\s*(?:dollars|euros|units of cost|cost)\b|(?=\s*$))"
-)
 _MAX_TEXT: Final = 10_000
 
 
@@ -151,11 +141,19 @@ class RuleParser:
     """
     The RequestParser that goes by rules.
 
-    Of a text it takes the one type that is named in it, a time ("within 2 hours"), a
-    cost ("at most 20 cost"), the words urgent and low priority, and `name=value` for
-    the context. All else is description: nothing in a text is carried out, imported or
-    looked up, whatever it says.
+    Of a text it takes the one type that is named in it, limits ("within 2 hours", "by
+    17:00", "at most 20 eur", "at most 2 cpu", "priority 7", "urgently"), and
+    `name=value` for the context. Words that may be a limit and are not understood
+    refuse the text. All else is description: nothing in a text is carried out,
+    imported or looked up, whatever it says.
+
+    Args:
+        now: Tells the time, for times of day.
     """
+
+    def __init__(self, now: Callable[[], datetime] | None = None) -> None:
+        # One of its own has no orchestrator with a clock.
+        self._now = now or (lambda: datetime.now(UTC))  # noqa: TID251 - as said
 
     def parse(self, given: Given, known: Sequence[str]) -> TaskRequest:
         """
@@ -193,50 +191,61 @@ class RuleParser:
                 msg = f"the text names several: {', '.join(matches)}"
             hint = f"known are {', '.join(types) or 'none'}"
             raise PlanningError(msg, hint=hint)
-        constraints: list[Constraint] = []
-        constraints += [
-            Deadline(float(amount) * _SECONDS[unit])
-            for amount, unit in _TIME.findall(low)
-        ]
-        constraints += [MaxCost(float(amount)) for amount in _COST.findall(low)]
-        urgent = re.search(r"\burgent(ly)?\b|\bhigh priority\b", low)
-        idle = re.search(r"\blow priority\b|\bno hurry\b", low)
+        context, rest = _named_in(text)
+        words = r"[\s_-]+".join(map(re.escape, plain[matches[0]].split()))
+        name = re.compile(rf"(?<![\w-]){words}(?![\w-])", re.IGNORECASE)
+        limits = limits_in(name.sub(lambda found: _blank(found[0]), rest), self._now)
         return TaskRequest(
             id=re.sub(r"[^A-Za-z0-9_-]+", "-", matches[0]).strip("-") or "request",
             type=matches[0],
             description=text,
-            constraints=constraints,
-            priority=10 if urgent else -10 if idle else 0,
-            context=_named_in(text),
+            constraints=limits.constraints,
+            priority=limits.priority or 0,
+            deadline=limits.deadline,
+            context=context,
         )
 
 
-_NAME: Final = re.compile(r"(?<![\w.])([A-Za-z_]\w*)=")
+#: An argument; `priority=` and `deadline=` are those of the request.
+_NAME: Final = re.compile(r"(?<![\w.])(?!(?:priority|deadline)=)([A-Za-z_]\w*)=(?!=)")
 _JSON: Final = json.JSONDecoder()
 #: What may follow a value and a comma: it is no more of the value.
 _NEXT: Final = re.compile(
-    r"\s*(?:$|[A-Za-z_]\w*=|(?:within|in under|at most|no more than|for up to|urgent"
-    r"|urgently|high priority|low priority|no hurry|and|but|then|please|thanks)\b)",
+    r"\s*(?:$|[A-Za-z_]\w*=|(?:within|in|at|by|before|until|due|under|less than|max"
+    r"|maximum|for|up to|with|using|urgent|urgently|asap|as soon|high|low|deadline"
+    r"|prio|priority|no|not|and|but|then|please|thanks)\b)",
     re.IGNORECASE,
 )
 
 
-def _named_in(text: str) -> dict[str, Any]:
+def _blank(words: str) -> str:
+    return "\0" * len(words)
+
+
+def _named_in(text: str) -> tuple[dict[str, Any], str]:
     """
     What *text* says by `name=value`: JSON, a word, or words with commas between.
+
+    Also *text* with all that blanked.
 
     Raises:
         PlanningError: It is not clear where a value ends.
     """
     named: dict[str, Any] = {}
+    rest_of_text, end = text, 0
     for match in _NAME.finditer(text):
+        if match.start() < end:
+            # It stands in a value.
+            continue
         rest = text[match.end() :]
         if match[1] in named:
             msg = f"the text says {match[0]} twice"
             raise PlanningError(msg, hint="say each argument once")
         if rest[:1] in ("[", "{", '"'):
             try:
-                named[match[1]] = _JSON.raw_decode(rest)[0]
+                named[match[1]], length = _JSON.raw_decode(rest)
+                end = match.end() + length
+                rest_of_text = _without(rest_of_text, match.start(), end)
                 continue
             except ValueError:
                 pass
@@ -251,11 +260,17 @@ def _named_in(text: str) -> dict[str, Any]:
             hint = f"write {match[0]}a,b without blanks, or {match[0]}[…] as JSON"
             raise PlanningError(msg, hint=hint)
         value = written.rstrip(".,:!?)")
+        end = match.end() + len(value)
+        rest_of_text = _without(rest_of_text, match.start(), end)
         if "," in value:
             named[match[1]] = [_number_or_text(each) for each in value.split(",")]
         elif value:
             named[match[1]] = _number_or_text(value)
-    return named
+    return named, rest_of_text
+
+
+def _without(text: str, start: int, end: int) -> str:
+    return text[:start] + _blank(text[start:end]) + text[end:]
 
 
 def _number_or_text(word: str) -> Any:

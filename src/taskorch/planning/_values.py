@@ -168,6 +168,11 @@ class Before:
     )
     then: str = attrs.field(validator=_text("what comes then"), metadata=may_be(Text()))
 
+    def __attrs_post_init__(self) -> None:
+        if self.first == self.then:
+            msg = f"{self}: nothing ends before it begins"
+            raise InvalidTaskError(msg, hint="name two tasks, or two types")
+
     def __str__(self) -> str:
         return f"{self.first} before {self.then}"
 

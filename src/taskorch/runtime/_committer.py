@@ -25,6 +25,7 @@ from typing import (
 import attrs
 
 from taskorch._base.backoff import Backoff
+from taskorch._base.vocabulary import guess
 from taskorch.errors import (
     InvalidTaskError,
     JournalError,
@@ -57,7 +58,7 @@ from taskorch.events import (
     TaskUnblocked,
     make,
 )
-from taskorch.kernel import TaskRow, take_snapshot
+from taskorch.kernel import TaskRow, drawn_from, take_snapshot
 from taskorch.model import TERMINAL, TaskState, Units, show
 from taskorch.protocols import DurableJournal, Entry, Group, Journal
 from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve, resolve_on
@@ -1042,9 +1043,21 @@ def spend(rt: Runtime, work: Work, attempt: int, units: Units) -> None:
     An attempt has spent *units*.
 
     Raises:
+        InvalidTaskError: Its budget, and those above, have no resource of that name.
         NotRunningError: It has ended, or was given up.
     """
     row = work._row
+    spec = row.bucket.spec
+    if spec.budget:
+        with rt.lock:
+            # It may have lost one that the task has reserved.
+            resources = drawn_from(rt.kernel, spec.budget).union(dict(spec.spends))
+        strange = [name for name, _ in units if name not in resources]
+        if strange:
+            names = ", ".join(f"{n!r}{guess(n, resources)}" for n in strange)
+            msg = f"task {row.id}: the budget {spec.budget!r} has no {names}"
+            hint = f"say what is spent of {', '.join(sorted(resources))}"
+            raise InvalidTaskError(msg, hint=hint)
     if not rt.step(lambda now: rt.kernel.spend(row, attempt, units, now)):
         msg = f"attempt {attempt} of task {row.id} has ended: it spends nothing more"
         raise NotRunningError(msg, task_id=row.id)

@@ -18,6 +18,7 @@ import attrs
 from taskorch._base.ends import KILLED_BY_OTHERS, is_no_room, until_kill
 from taskorch.errors import (
     AttemptInterrupted,
+    InvalidTaskError,
     MemoryLimitError,
     NotRunningError,
     ProgramFailedError,
@@ -230,6 +231,17 @@ class Spending:
                 self._told("spending", tuple(sorted(amounts.items())))
         except NotRunningError as error:
             _log.warning("taskorch: %s", error)
+        except InvalidTaskError as error:
+            # The names that its budget has do count.
+            for pair in amounts.items() if len(amounts) > 1 else ():
+                with suppress(InvalidTaskError, NotRunningError):
+                    self._told("spending", (pair,))
+            _log.warning(
+                "taskorch: %s. It wrote that into %s, so all that it has reserved "
+                "counts as spent",
+                *(error, SPENT_VARIABLE),
+            )
+            self.take_rest()
 
 
 def _unstarted(task_id: str, error: BaseException) -> ProgramFailedError:
