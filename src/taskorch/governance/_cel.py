@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
+from taskorch._base.visible import is_values
 from taskorch.errors import InvalidTaskError
-from taskorch.governance._operators import UnfitError
+from taskorch.governance._operators import UnfitError, fenced
 from taskorch.model import show
 
 #: An operation as conditions see it: see `seen_of`.
@@ -28,11 +29,16 @@ _MOST_LOOPS: Final = 2
 _LOOPS: Final = ("all", "exists", "exists_one", "filter", "map")
 
 
-def seen_of(document: Mapping[str, Any]) -> Seen:
-    """What conditions see of an operation, its *document*: it is converted once."""
+def seen_of(document: Callable[[], Mapping[str, Any]]) -> Seen:
+    """
+    What conditions see of an operation, of its *document*: it is converted once.
+
+    Raises:
+        UnfitError: A value of it cannot be read, or is none that CEL knows.
+    """
     from cel import Context  # noqa: PLC0415 - there is a condition
 
-    return Context(dict.fromkeys(_NAMES, document))
+    return fenced(lambda: Context(dict.fromkeys(_NAMES, document())))
 
 
 def _compiled(text: str) -> Any:
@@ -75,7 +81,10 @@ def condition_of(text: str) -> Condition:
     def holds(seen: Seen) -> bool:
         try:
             answer = program.execute(seen)
-        except Exception as error:  # noqa: BLE001 - of a library, over values of users
+        except BaseException as error:
+            # The library panics with errors of its own.
+            if not is_values(error):
+                raise
             # What it says has the names of what is missing, and not the values.
             reason = str(error).partition(": the operation is not")[0]
             msg = f"{type(error).__name__}: {reason}"
@@ -96,7 +105,10 @@ def any_of(texts: Iterable[str]) -> Condition:
     def may_hold(seen: Seen) -> bool:
         try:
             return program.execute(seen) is not False
-        except Exception:  # noqa: BLE001 - each is asked by itself then
+        except BaseException as error:
+            if not is_values(error):
+                raise
+            # Each is asked by itself then.
             return True
 
     return may_hold

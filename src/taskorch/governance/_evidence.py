@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeAlias
 
-from taskorch.governance._operators import NOWHERE, getter
+from taskorch.governance._operators import NOWHERE, UnfitError, fenced, getter
 from taskorch.governance._policies import (
     SECRET,
     HistoryRule,
@@ -21,7 +21,7 @@ from taskorch.governance._policies import (
     Rule,
     steps_of,
 )
-from taskorch.model import show
+from taskorch.model import plain, show
 
 #: The steps of a dotted path.
 Steps: TypeAlias = tuple[str | int, ...]
@@ -60,17 +60,24 @@ def hides(steps: Steps, masked: Iterable[Steps]) -> bool:
 
 def shown(value: Any) -> Any:
     """*value* as evidence shows it: of what has others in it, how many there are."""
-    if value is NOWHERE:
-        return None
     try:
-        if value is None or isinstance(value, bool | int | float):
-            return value
-        if isinstance(value, Mapping | list | tuple | set | frozenset):
-            many: Any = value
-            kind = "mapping" if isinstance(value, Mapping) else "list"
-            return f"a {kind} of {len(many)}"
-    except Exception:  # noqa: BLE001 - of a value of the user's
+        return None if value is NOWHERE else fenced(_shown, value)
+    except UnfitError:
         return f"a value of the type {type(value).__name__}"
+
+
+def _shown(value: Any) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        # One that has too many digits cannot be written.
+        return plain(int(value))
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, Mapping | list | tuple | set | frozenset):
+        many: Any = value
+        kind = "mapping" if isinstance(value, Mapping) else "list"
+        return f"a {kind} of {len(many)}"
     return show(value, _MOST_SHOWN)
 
 
@@ -118,8 +125,8 @@ def _values(
 def _said(steps: Steps, get: Callable[[], Any], is_hidden: bool) -> tuple[str, bool]:
     name = _path_of(steps)
     try:
-        value = get()
-    except Exception:  # noqa: BLE001 - of a value of the user's
+        value = fenced(get)
+    except UnfitError:
         return f"{name} cannot be read", False
     if value is NOWHERE:
         return f"there is no {name}", True

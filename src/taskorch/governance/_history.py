@@ -27,7 +27,7 @@ from taskorch.events import (
     TaskSubmitted,
     TaskSuspended,
 )
-from taskorch.governance._operators import NOWHERE, getter
+from taskorch.governance._operators import NOWHERE, UnfitError, fenced, getter
 from taskorch.governance._policies import (
     HistoryRule,
     Operation,
@@ -35,7 +35,7 @@ from taskorch.governance._policies import (
     operation_of,
     steps_of,
 )
-from taskorch.model import check_seconds, plain
+from taskorch.model import check_seconds, plain, some
 
 #: The events by their classes.
 _EVENTS: Final[Mapping[type[Event], str]] = {
@@ -59,6 +59,8 @@ HEARD: Final[frozenset[type[Event]]] = frozenset({*_EVENTS, *_ENDS})
 #: The moments that are events themselves.
 _AS_EVENTS: Final = {"submit": "submitted", "start": "started"}
 _NS: Final = 1_000_000_000
+#: The key of what has values that cannot be read; no other is this text.
+_UNREADABLE: Final = "?"
 #: Keys beyond which those that are out of date are dropped, now and then.
 _MANY: Final = 1_000
 
@@ -124,6 +126,12 @@ class _Rule:
         """What the values of *operation* are that must be the same."""
         if not self._keys:
             return ""
+        try:
+            return fenced(self._read_key, operation)
+        except UnfitError:
+            return _UNREADABLE
+
+    def _read_key(self, operation: Operation) -> str:
         values = [get(operation) for get in self._keys]
         texts = [[] if value is NOWHERE else [plain(value)] for value in values]
         return json.dumps(texts, sort_keys=True)
@@ -191,8 +199,17 @@ class _Rule:
     # -- what is asked -----------------------------------------------------------------
 
     def ask(self, operation: Operation, now: int) -> HistoryAnswer:
-        """What the rule says of *operation* at *now*; nothing changes."""
-        kept = self._kept.get(self.key(operation))
+        """
+        What the rule says of *operation* at *now*; nothing changes.
+
+        Raises:
+            UnfitError: A value that must be the same cannot be read.
+        """
+        key = self.key(operation)
+        if key == _UNREADABLE:
+            msg = f"{some(self.rule.same)} cannot be read"
+            raise UnfitError(msg)
+        kept = self._kept.get(key)
         if self.rule.count is not None:
             return self._count(kept, operation, now)
         is_there = kept is not None and not self._is_old(kept.at_ns, now)
@@ -423,7 +440,12 @@ class Memory:
     def ask(
         self, name: tuple[str, str], operation: Operation, now: int
     ) -> HistoryAnswer:
-        """What the rule *name* says of *operation* at *now*, in ns; nothing changes."""
+        """
+        What the rule *name* says of *operation* at *now*, in ns; nothing changes.
+
+        Raises:
+            UnfitError: A value that must be the same cannot be read.
+        """
         # A clock that was set back brings nothing back into a window.
         return self.rules[name].ask(operation, max(self.latest_ns, now))
 

@@ -14,13 +14,17 @@ import math
 import operator
 import re
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, ParamSpec, TypeAlias, TypeVar, cast
 
 import attrs
 
+from taskorch._base.visible import is_values
 from taskorch._documents.patterns import searcher
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Call, call_type, pythons, show
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 #: Whether a value satisfies an operator.
 Test: TypeAlias = Callable[[Any], bool]
@@ -35,6 +39,26 @@ _MOST_LETTERS: Final = 10_000
 
 class UnfitError(Exception):
     """A value is of a kind that its rule cannot judge."""
+
+
+def fenced(look: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """
+    The answer of *look*, which looks at values of users: they may do anything.
+
+    All that judges such values does it through here, and expects this error alone.
+
+    Raises:
+        UnfitError: A value has raised an error.
+    """
+    try:
+        return look(*args, **kwargs)
+    except UnfitError:
+        raise
+    except BaseException as error:
+        if not is_values(error):
+            raise
+        msg = f"it cannot be read ({type(error).__name__})"
+        raise UnfitError(msg) from None
 
 
 # -- the values of an operation --------------------------------------------------------

@@ -499,7 +499,7 @@ class Operation:
     roles: tuple[str, ...] = attrs.field(default=(), converter=_texts)
     payload: Any = attrs.field(default=None, repr=False, hash=False)
     resources: Mapping[str, float] = attrs.field(default=_NOTHING, hash=False)
-    metadata: Mapping[str, Any] = attrs.field(default=_NOTHING, hash=False)
+    metadata: Mapping[str, Any] = attrs.field(default=_NOTHING, repr=show, hash=False)
     requires: tuple[str, ...] = attrs.field(default=(), converter=_texts)
     priority: int = 0
     owner: str | None = None

@@ -15,7 +15,7 @@ import attrs
 from taskorch.errors import InvalidTaskError
 from taskorch.governance._audit import Audits
 from taskorch.governance._history import Memory, event_of
-from taskorch.governance._operators import UnfitError
+from taskorch.governance._operators import UnfitError, fenced
 from taskorch.governance._policies import Moment, Operation, Policy, Verdict, Violation
 from taskorch.governance._reading import (
     FilePath,
@@ -237,8 +237,8 @@ class ConstitutionalRuntime(Audits):
         if not verdict.changes:
             return verdict
         try:
-            mended = changed(operation, verdict.changes)
-        except (UnfitError, TypeError, ValueError) as error:
+            mended = fenced(changed, operation, verdict.changes)
+        except UnfitError as error:
             return _unchanged(verdict, str(error))
         after = ready.judge(mended, now_ns, self.covers, memory)
         if after.changes:

@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import attrs
 
+from taskorch._base.visible import is_values
 from taskorch.errors import InvalidTaskError
 from taskorch.governance._cel import Condition, Seen, any_of, condition_of, seen_of
 from taskorch.governance._evidence import Steps, evidence_of, hides, shown
@@ -29,6 +30,7 @@ from taskorch.governance._operators import (
     Test,
     UnfitError,
     are_equal,
+    fenced,
     fields_of,
     getter,
     test_of,
@@ -231,7 +233,7 @@ class PolicySet:
             asked = self._find(operation.moment, name)
         judgement = _Judgement(operation, now_ns, covers, memory, self._masked)
         if asked.joined is not None:
-            judgement.may_hold = asked.joined(judgement.seen)
+            judgement.join(asked.joined)
         is_task = operation.moment != "verb"
         for ready in asked.policies:
             tests = ready.tests if is_task else ()
@@ -244,8 +246,10 @@ class PolicySet:
                     if tests:
                         judgement.evaluations += ready.held
                         continue
-            except Exception:  # noqa: BLE001, S110 - `ask` says what is wrong
-                pass
+            except BaseException as error:
+                # `ask` says what is wrong.
+                if not is_values(error):
+                    raise
             judgement.ask(ready)
         return judgement.verdict(self.hash)
 
@@ -314,8 +318,16 @@ class _Judgement:
     def seen(self) -> Seen:
         """The operation as conditions see it."""
         if self._seen is None:
-            self._seen = seen_of(self._operation.to_dict())
+            self._seen = seen_of(self._operation.to_dict)
         return self._seen
+
+    def join(self, joined: Condition) -> None:
+        """Ask whether one of several conditions may be true."""
+        try:
+            self.may_hold = joined(self.seen)
+        except UnfitError:
+            # Each says so by itself.
+            self.may_hold = True
 
     def verdict(self, policies_hash: str) -> Verdict:
         """What has come of it."""
@@ -371,17 +383,15 @@ class _Judgement:
             actual: Any = NOWHERE
             problem = ""
             try:
-                actual = get(self._operation)
+                actual = fenced(get, self._operation)
                 if actual is not NOWHERE or looks_at_nothing:
-                    holds = test(actual)
+                    holds = fenced(test, actual)
                 else:
                     holds = rule.missing == "passes"
                     if rule.missing == "error":
                         problem = "there is no such value"
             except UnfitError as error:
                 holds, problem = False, str(error)
-            except Exception as error:  # noqa: BLE001 - of a value of the user's
-                holds, problem = False, f"it cannot be read ({type(error).__name__})"
             if holds:
                 evaluations.append(held)
                 continue
@@ -391,7 +401,13 @@ class _Judgement:
             evaluations.append(outcome)
             faults.append(_Unmet(rule, actual, problem))
         for past in ready.histories:
-            answer = self._memory.ask((policy_id, past.id), self._operation, self._now)
+            name = policy_id, past.id
+            try:
+                answer = self._memory.ask(name, self._operation, self._now)
+            except UnfitError as error:
+                faults.append(_Unmet(past, problem=str(error)))
+                evaluations.append(Evaluation(*name, "error", str(error)))
+                continue
             evaluations.append(
                 Evaluation(
                     policy_id,
@@ -412,7 +428,8 @@ class _Judgement:
             return False
         try:
             return all(
-                are_equal(get(self._operation), value) for get, value in ready.change
+                fenced(are_equal, fenced(get, self._operation), value)
+                for get, value in ready.change
             )
         except UnfitError:
             return False

@@ -38,9 +38,11 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
-def plain(value: object, depth: int = _MAX_DEPTH) -> Any:
+def plain(value: object, depth: int = _MAX_DEPTH, above: tuple[int, ...] = ()) -> Any:
     """
     *value* made of what JSON has: what it has no word for is shown as a text.
+
+    So is a value that is a part of itself; *above* are those that it is a part of.
 
     It is for reading: it does not lead back to the value.
     """
@@ -55,14 +57,17 @@ def plain(value: object, depth: int = _MAX_DEPTH) -> Any:
         return value if math.isfinite(value) else str(value)
     if isinstance(value, date):
         return value.isoformat()
-    if depth and isinstance(value, Mapping):
+    if not depth or id(value) in above:
+        return show(value)
+    above = (*above, id(value))
+    if isinstance(value, Mapping):
         items = cast("Mapping[object, object]", value).items()
         return {
-            key if isinstance(key, str) else show(key): plain(item, depth - 1)
+            key if isinstance(key, str) else show(key): plain(item, depth - 1, above)
             for key, item in items
         }
-    if depth and isinstance(value, list | tuple):
-        return [plain(item, depth - 1) for item in cast("list[object]", value)]
+    if isinstance(value, list | tuple):
+        return [plain(item, depth - 1, above) for item in cast("list[object]", value)]
     return show(value)
 
 

@@ -23,6 +23,7 @@ from taskorch._base.ends import strip
 from taskorch._base.limits import NS
 from taskorch._base.people import act_alone, caller
 from taskorch._base.read_only import ReadOnly
+from taskorch._base.visible import is_values
 from taskorch.errors import (
     ComponentError,
     DependencyFailedError,
@@ -889,12 +890,17 @@ def _size(things: list[Any], hands: int, seen: set[int], depth: int) -> int:
         if sys.getrefcount(things[place]) > _OWN_REFERENCES + hands:
             continue
         thing = things[place]
-        if type(thing) in LIGHT or isinstance(thing, _SHARED) or id(thing) in seen:
+        # What a value says of its class is the user's, and may raise.
+        cls = type(thing)
+        if cls in LIGHT or issubclass(cls, _SHARED) or id(thing) in seen:
             continue
         seen.add(id(thing))
         try:
             total += sys.getsizeof(thing)
-        except Exception:  # noqa: BLE001, S112 - its __sizeof__ is the user's
+        except BaseException as error:
+            # Its __sizeof__ is the user's.
+            if not is_values(error):
+                raise
             continue
         if depth:
             more = _LOCAL if type(thing) is TracebackType else 0

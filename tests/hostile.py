@@ -1,0 +1,164 @@
+"""
+Values of users that do what nobody expects: one list, which laws share.
+
+Each law takes all of `VALUES`; what is added here is tried everywhere.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+#: Methods that Python calls of a value while it is shown, compared, counted, searched.
+METHODS = (
+    "__repr__",
+    "__str__",
+    "__format__",
+    "__eq__",
+    "__hash__",
+    "__len__",
+    "__bool__",
+    "__iter__",
+    "__contains__",
+    "__getitem__",
+    "__getattr__",
+    "__lt__",
+    "__index__",
+    "__float__",
+    "__reduce_ex__",
+    "__copy__",
+    "__deepcopy__",
+    "__sizeof__",
+)
+
+
+class Unforeseen(BaseException):
+    """An error that `except Exception` lets pass."""
+
+
+def raising(name: str, bases: tuple[type, ...], error: Any, *methods: str) -> type:
+    """A class whose *methods* raise *error*."""
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return type(name, bases, dict.fromkeys(methods, fail) | {"__module__": __name__})
+
+
+class Classless:
+    """A value whose class raises, as that of a proxy whose target has gone."""
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        raise RuntimeError
+
+
+@attrs.define
+class Closed:
+    """A value of fields that cannot be read any more."""
+
+    x: object = None
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "x":
+            raise RuntimeError
+        return object.__getattribute__(self, name)
+
+
+def nested(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def ring() -> list[Any]:
+    value: list[Any] = []
+    value += [value, value, value]
+    return value
+
+
+def ring_of_names() -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    value |= {"a": value, "b": [value, value]}
+    return value
+
+
+_MAPPING = ("__getitem__", "__iter__", "__len__")
+_COMPARED = ("__eq__", "__lt__", "__gt__", "__le__", "__ge__", "__hash__")
+
+#: What makes each value.
+VALUES: dict[str, Callable[[], Any]] = {
+    "a file name that is no UTF-8": lambda: "caf\udce9.txt",
+    "half of a character": lambda: "\ud800",
+    "a name that is half of one": lambda: {"\ud800": 1, "x": "\udfff"},
+    "a text with NUL": lambda: "a\0b",
+    "10 ** 400": lambda: 10**400,
+    "10 ** 5000": lambda: 10**5_000,
+    "NaN": lambda: math.nan,
+    "infinity": lambda: math.inf,
+    "a decimal NaN": lambda: decimal.Decimal("sNaN"),
+    "the end of the calendar": lambda: dt.datetime.max.replace(tzinfo=dt.UTC),
+    "a long text": lambda: "x" * 1_000_000,
+    "10,000 levels": lambda: nested(10_000),
+    "a list in itself": ring,
+    "a mapping in itself": ring_of_names,
+    "10,000 names": lambda: dict.fromkeys(map(str, range(10_000)), 1),
+    "keys of many kinds": lambda: {1: 1, None: 2, (1, 2): 3, "x": 4},
+    "a generator": lambda: (each for each in "abc"),
+    "no class": Classless,
+    "no field": Closed,
+    "a closed mapping": raising("ClosedMapping", (Mapping,), RuntimeError, *_MAPPING),
+    "a closed sequence": raising(
+        "ClosedSequence", (Sequence,), RuntimeError, "__getitem__", "__len__"
+    ),
+    "a closed dict": lambda: raising(
+        "ClosedDict", (dict,), RuntimeError, "items", "get", "keys", *_MAPPING
+    )(x=1),
+    "a text of its own": lambda: raising(
+        "OwnText", (str,), RuntimeError, "__len__", *_COMPARED
+    )("x"),
+    "a number of its own": lambda: raising("OwnInt", (int,), RuntimeError, *_COMPARED)(
+        5
+    ),
+    "a list of its own": lambda: raising(
+        "OwnList", (list,), RuntimeError, "__len__", "__iter__", "__eq__"
+    )([1]),
+    **{
+        f"no {method}": raising(f"No{method}", (), RuntimeError, method)
+        for method in METHODS
+    },
+    **{
+        f"{error.__name__} from all": raising(
+            f"All{error.__name__}", (), error, *METHODS
+        )
+        for error in (RecursionError, MemoryError, Unforeseen)
+    },
+    **{
+        f"a mapping of {error.__name__}": raising(
+            f"Mapping{error.__name__}", (Mapping,), error, *_MAPPING, "__repr__"
+        )
+        for error in (RecursionError, MemoryError, Unforeseen)
+    },
+}
+
+#: Texts of JSON that Python or others cannot read, or read as such a value.
+JSON = {
+    "half of a character": '"\\ud800"',
+    "a name that is half of one": '{"\\ud800": 1}',
+    "10 ** 400": "1" + "0" * 400,
+    "10 ** 5000": "1" + "0" * 5_000,
+    "NaN": "NaN",
+    "infinity": "-Infinity",
+    "1e999": "1e999",
+    "NUL": '"a\\u0000b"',
+    "10,000 levels": "[" * 10_000 + "]" * 10_000,
+    "50 levels of names": '{"x":' * 50 + "1" + "}" * 50,
+    "a long text": '"' + "x" * 100_000 + '"',
+    "a name twice": '{"x": 1, "x": 2}',
+}
