@@ -155,7 +155,13 @@ WHERE = {
 def lives(orch: TaskOrchestrator) -> None:
     """It does what is asked of it, and nothing of it has failed."""
     assert orch.submit(divmod, 7, 2).result(PATIENCE) == (3, 1)
-    assert orch.health().status == "ok", orch.health()
+    # What policies hold back or have found is told there, too.
+    sick = [
+        each
+        for each in orch.health().checks
+        if each.status != "ok" and each.component not in ("policies", "decisions")
+    ]
+    assert not sick, sick
 
 
 @pytest.mark.parametrize("severity", ["low", "critical"])
