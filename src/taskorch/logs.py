@@ -13,6 +13,7 @@ from collections import OrderedDict, deque
 from collections.abc import MutableMapping
 from typing import Any, Final
 
+from taskorch._base.fence import is_values
 from taskorch._base.visible import visible
 from taskorch.model import check_count
 from taskorch.runtime import current_or_none
@@ -137,7 +138,10 @@ class TaskLogs(logging.Handler):
             return
         try:
             line = visible(self.format(record))
-        except Exception:  # noqa: BLE001 - its arguments are the user's: as logging does
+        except BaseException as error:
+            # Its arguments are the user's: as logging does it.
+            if not is_values(error):
+                raise
             self.handleError(record)
             return
         if len(line) > self._length:

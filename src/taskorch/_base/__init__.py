@@ -8,6 +8,7 @@ file imports nothing, so that each costs only who needs it.
 - `limits`: every default number of the library, each with its reason.
 - `vocabulary`: other words for what there is, and slips of the pen: what was meant.
 - `visible`: texts for people that hold what tasks or users have supplied.
+- `fence`: errors of values that are looked at: they may raise anything.
 - `words`: how numbers and moments stand in what people read.
 - `address`: addresses of servers, where a path may stand, too; their passwords.
 - `gpus`: the GPUs of this machine.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from threading import current_thread, main_thread
 from typing import Final
 
 from taskorch._base.address import without_password
@@ -65,18 +64,6 @@ def said(error: BaseException) -> tuple[str, str]:
     if len(message) > _MAX_MESSAGE:
         message = f"{message[:_MAX_MESSAGE]}…"
     return kind, message
-
-
-def is_values(error: BaseException) -> bool:
-    """
-    Whether a value that was looked at has raised *error*, whatever the error is.
-
-    On the main thread, an interrupt may be that of a signal instead.
-    """
-    return (
-        not isinstance(error, KeyboardInterrupt | SystemExit)
-        or current_thread() is not main_thread()
-    )
 
 
 def width(text: str) -> int:

@@ -18,7 +18,7 @@ from typing import Any, Final, ParamSpec, TypeAlias, TypeVar, cast
 
 import attrs
 
-from taskorch._base.visible import is_values
+from taskorch._base.fence import is_values
 from taskorch._documents.patterns import searcher
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Call, call_type, pythons, show

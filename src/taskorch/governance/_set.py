@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import attrs
 
-from taskorch._base.visible import is_values
+from taskorch._base.fence import is_values
 from taskorch.errors import InvalidTaskError
 from taskorch.governance._cel import Condition, Seen, any_of, condition_of, seen_of
 from taskorch.governance._evidence import Steps, evidence_of, hides, shown

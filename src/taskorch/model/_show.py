@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base.visible import is_values, masked
+from taskorch._base.visible import masked
 
 #: Characters of a value that a message shows.
 _MAX_SHOWN: Final = 200
@@ -19,10 +19,9 @@ def show(value: object, most: int = _MAX_SHOWN) -> str:
     """*value* for a message: short, whatever it is, and whatever its repr does."""
     try:
         text = masked(repr(value))
-    except BaseException as error:
-        # A message must not fail over the value that it shows.
-        if not is_values(error):
-            raise
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # noqa: BLE001 - a message must not fail over what it shows
         return f"<{type(value).__name__}>"
     return text if len(text) <= most else f"{text[:most]}…"
 

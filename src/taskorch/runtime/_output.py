@@ -12,7 +12,9 @@ import time
 from pathlib import Path
 from typing import Final
 
+from taskorch._base.fence import is_values
 from taskorch.journal._logs import LogFiles
+from taskorch.model import show
 from taskorch.runtime import _written
 from taskorch.runtime._context import AttemptContext, current_or_none
 
@@ -104,5 +106,10 @@ def _line_of(record: logging.LogRecord) -> str:
     record = copy.copy(record)
     try:
         return f"{_FORMAT.format(record)}\n"
-    except Exception:  # noqa: BLE001 - its arguments are the user's
-        return f"{record.levelname} {record.name}: {record.msg!r} {record.args!r}\n"
+    except BaseException as error:
+        # Its arguments are the user's, and logging raises nothing because of them.
+        if not is_values(error):
+            raise
+        text, why = show(record.msg), type(error).__name__
+        level, name = record.levelname, record.name
+        return f"{level} {name}: {text} (its arguments cannot be written: {why})\n"

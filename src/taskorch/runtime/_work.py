@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import attrs
 
 from taskorch._base.ends import strip
+from taskorch._base.fence import is_values
 from taskorch._base.limits import NS
 from taskorch._base.people import act_alone, caller
 from taskorch._base.read_only import ReadOnly
-from taskorch._base.visible import is_values
 from taskorch.errors import (
     ComponentError,
     DependencyFailedError,

@@ -22,6 +22,7 @@ from contextlib import suppress
 from types import ModuleType
 from typing import Any, Final, NoReturn, TypeVar
 
+from taskorch._base.fence import is_values
 from taskorch._base.visible import said
 from taskorch.errors import NotRunningError
 from taskorch.executors import _wire
@@ -277,17 +278,23 @@ class _Forward(logging.Handler):
                 fields["exc_text"] = formatter.formatException(record.exc_info)
             fields["exc_info"] = None
             self._worker.log(_record(fields))
-        except Exception:  # noqa: BLE001 - its arguments are the user's: as logging does
+        except BaseException as error:
+            # Its arguments are the user's: as logging does it.
+            if not is_values(error):
+                raise
             self.handleError(record)
 
 
 def _record(fields: dict[str, Any]) -> bytes:
     try:
         return pickled(fields)
-    except Exception:  # noqa: BLE001 - something in `extra`
+    except BaseException as error:
+        # Something in `extra`.
+        if not is_values(error):
+            raise
         return pickled({name: _plain(value) for name, value in fields.items()})
 
 
 def _plain(value: Any) -> Any:
-    kept = value is None or isinstance(value, str | int | float)
+    kept = value is None or type(value) in (str, int, float, bool)
     return value if kept else show(value)
