@@ -7,6 +7,7 @@ among structlog's processors, or a `TaskLogs` beside your handlers.
 
 from __future__ import annotations
 
+import copy
 import logging
 import sys
 from collections import OrderedDict, deque
@@ -15,7 +16,7 @@ from typing import Any, Final
 
 from taskorch._base.fence import is_values
 from taskorch._base.visible import visible
-from taskorch.model import check_count
+from taskorch.model import check_count, written
 from taskorch.runtime import current_or_none
 
 __all__ = ("ContextFilter", "TaskLogs", "add_context", "log_context")
@@ -137,9 +138,12 @@ class TaskLogs(logging.Handler):
         if not task_id:
             return
         try:
-            line = visible(self.format(record))
+            # Other handlers have it as it was.
+            mine = copy.copy(record)
+            mine.msg, mine.args = written(record), None
+            line = visible(self.format(mine))
         except BaseException as error:
-            # Its arguments are the user's: as logging does it.
+            # The formatter may be the user's: as logging does it.
             if not is_values(error):
                 raise
             self.handleError(record)

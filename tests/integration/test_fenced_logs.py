@@ -29,7 +29,7 @@ def record_of(*fields: Any) -> bool:
 WAYS: dict[str, Any] = {
     "argument": lambda value: LOG.info("user %s", value),
     "message": LOG.info,
-    "too few": lambda value: LOG.info("%s %d", value),
+    "another": lambda value: LOG.info("%d of %s", value, value),
     "extra": lambda value: LOG.info("x", extra={"y": value}),
     "error": lambda value: LOG.info("x", exc_info=ValueError(value)),
 }
@@ -37,7 +37,7 @@ WAYS: dict[str, Any] = {
 
 def log(way: str, name: str) -> int:
     value = VALUES[name]()
-    if way not in ("argument", "too few") or record_of("%s", (value,)):
+    if way != "argument" or record_of("%s", (value,)):
         WAYS[way](value)
     return 1
 

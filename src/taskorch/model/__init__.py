@@ -186,6 +186,7 @@ from taskorch.model._scopes import scope_problem as scope_problem
 from taskorch.model._scopes import scopes_overlap as scopes_overlap
 from taskorch.model._show import show as show
 from taskorch.model._show import with_article as with_article
+from taskorch.model._show import written as written
 from taskorch.model._states import JOINS as JOINS
 from taskorch.model._states import ON_PARENT_FAILURE as ON_PARENT_FAILURE
 from taskorch.model._states import TERMINAL as TERMINAL

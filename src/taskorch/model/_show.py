@@ -26,6 +26,17 @@ def show(value: object, most: int = _MAX_SHOWN) -> str:
     return text if len(text) <= most else f"{text[:most]}…"
 
 
+def written(record: Any) -> str:
+    """The message of *record*, one of logging's, whatever its arguments do."""
+    try:
+        return f"{record.getMessage()}"
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - logging raises nothing to who logs
+        parts = f"{show(record.msg)} {show(record.args)}"
+        return f"{parts} (it cannot be written: {type(error).__name__})"
+
+
 def with_article(name: str) -> str:
     """*name* after `a` or `an`."""
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

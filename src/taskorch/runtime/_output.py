@@ -12,9 +12,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from taskorch._base.fence import is_values
 from taskorch.journal._logs import LogFiles
-from taskorch.model import show
+from taskorch.model import written
 from taskorch.runtime import _written
 from taskorch.runtime._context import AttemptContext, current_or_none
 
@@ -104,12 +103,5 @@ class KeptOutput:
 def _line_of(record: logging.LogRecord) -> str:
     # What formats it writes into it what other handlers would take over.
     record = copy.copy(record)
-    try:
-        return f"{_FORMAT.format(record)}\n"
-    except BaseException as error:
-        # Its arguments are the user's, and logging raises nothing because of them.
-        if not is_values(error):
-            raise
-        text, why = show(record.msg), type(error).__name__
-        level, name = record.levelname, record.name
-        return f"{level} {name}: {text} (its arguments cannot be written: {why})\n"
+    record.msg, record.args = written(record), None
+    return f"{_FORMAT.format(record)}\n"

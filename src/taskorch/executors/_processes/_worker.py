@@ -27,7 +27,7 @@ from taskorch._base.visible import said
 from taskorch.errors import NotRunningError
 from taskorch.executors import _wire
 from taskorch.executors._remote import HERE, RemoteEnd, pickled
-from taskorch.model import show
+from taskorch.model import show, written
 
 T = TypeVar("T")
 
@@ -272,14 +272,14 @@ class _Forward(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            fields = {**record.__dict__, "msg": record.getMessage(), "args": None}
+            fields = {**record.__dict__, "msg": written(record), "args": None}
             if record.exc_info and not record.exc_text:
                 formatter = self.formatter or logging.Formatter()
                 fields["exc_text"] = formatter.formatException(record.exc_info)
             fields["exc_info"] = None
             self._worker.log(_record(fields))
         except BaseException as error:
-            # Its arguments are the user's: as logging does it.
+            # What is in `extra` is the user's: as logging does it.
             if not is_values(error):
                 raise
             self.handleError(record)
