@@ -249,8 +249,10 @@ def test_a_record_that_cannot_be_written_out_is_kept_as_far_as_it_can(tmp_path):
     with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
         orch.submit_task(Task.call(log_badly, id="log")).result()
         assert lines_of(orch.log("log").text) == [
-            "INFO tests.kept_logs.alone: '%d of them' ('many',) "
-            "(it cannot be written: TypeError)"
+            (
+                "INFO tests.kept_logs.alone: '%d of them' ('many',) "
+                "(it cannot be written: TypeError)"
+            )
         ]
 
 
