@@ -360,6 +360,34 @@ def test_who_leaves_the_group_is_ended(orch, group, best):
     assert "left the group" in str(error)
 
 
+@pytest.mark.parametrize("first", ["itself", "of two forks", "at its end"])
+def test_who_leaves_at_once_is_ended(orch, group, best, first, tmp_path):
+    """Nobody has seen it inside; a process that outlives the program is found, too."""
+    if os.geteuid() != 0 or best != "cgroup-v1":
+        pytest.skip("only root may leave")
+    forks = "if os.fork(): time.sleep(600)\nos.setsid()\nif os.fork(): os._exit(0)\n"
+    ends = "r, w = os.pipe()\nif os.fork(): os.read(r, 1); os._exit(0)\n"
+    begin = {"itself": "", "of two forks": forks, "at its end": ends}[first]
+    told = 'os.write(w, b"x")\n' if first == "at its end" else ""
+    code = f"""import os, pathlib, time
+{begin}open("/sys/fs/cgroup/memory/tasks", "w").write("0")
+pathlib.Path("pid").write_text(str(os.getpid()))
+{told}time.sleep(600)
+"""
+    error = failed(orch, code, limits={"memory_mb": 100}, cwd=tmp_path, check=False)
+    assert error.result.exceeded == "group"
+    pid = int((tmp_path / "pid").read_text())
+    eventually(lambda: _state_of(pid) in ("", "Z"))
+
+
+def _state_of(pid: int) -> str:
+    try:
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
+    return stat.rpartition(")")[2].split()[0]
+
+
 def test_groups_that_a_program_makes_are_in_its_own(orch, group, best):
     """They have its limits, and end with it."""
     if os.geteuid() != 0 or best != "cgroup-v1":

@@ -15,6 +15,7 @@ from tests.frontends.workspace.tools import cli, write
 from tests.pids import is_alive
 
 from taskorch.frontends.workspace import Workspace
+from taskorch.frontends.workspace._config import read_config
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 PATIENCE = 60.0
@@ -682,6 +683,35 @@ def test_a_task_that_takes_more_than_it_says_is_ended(runs):
     runs.run()
     assert runs.states() == {"a/large": "failed", "a/small": "completed"}
     assert "of 40 MB of memory" in runs.status("a/large")["error"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits are of Linux")
+def test_a_task_that_says_no_amount_is_held_to_those_of_the_document(runs):
+    stays = "import time; x = bytearray(90 << 20); time.sleep(600)"
+    runs.write(
+        a_silent=f"do: {sys.executable} -I -S -c '{stays}'",
+        a_small="resources: {memory_mb: 30}|do: true",
+    )
+    write(
+        runs.root, {"workspace.yaml": "limits: {max_memory_gb: 0.04, enforce: true}\n"}
+    )
+    runs.run()
+    assert runs.states() == {"a/silent": "failed", "a/small": "completed"}
+    assert "of 40.96 MB of memory" in runs.status("a/silent")["error"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "maxima"),
+    [
+        ("enforce: true", {}),
+        ("max_cpu_per_agent: 2", {}),
+        ("max_cpu_per_agent: 2, enforce: true", {"cpu": 2}),
+        ("max_memory_gb: 1, enforce: true", {"memory_mb": 1024}),
+    ],
+)
+def test_what_holds_who_says_no_amount(runs, limits, maxima):
+    write(runs.root, {"workspace.yaml": f"limits: {{{limits}}}\n"})
+    assert read_config(runs.root, []).maxima == maxima
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits are of Linux")

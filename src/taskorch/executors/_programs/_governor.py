@@ -81,6 +81,8 @@ done
 unset $u t f u n
 exec "$@"
 """
+#: How the command line of a process begins that has not become the program yet.
+_LAUNCHING: Final = b"/bin/sh\0-c\0" + _LAUNCHER.encode()
 #: Variables that shells set for what they start.
 _SET_BY_SHELLS: Final = ("PWD", "OLDPWD", "SHLVL", "_")
 
@@ -268,7 +270,6 @@ class _Group(Hold):
         super().__init__(limits)
         self._folders = folders
         self._each = sorted(set(folders.values()))
-        self._has_joined = False
         self._remove_by = math.inf
         # Most programs are over before they could leave.
         self._members_at = time.monotonic() + _LONGEST
@@ -348,12 +349,15 @@ class _Group(Hold):
                 not names.isdisjoint(line.split("/")) for line in lines.splitlines()
             ]
             if sum(inside) == len(self._each):
-                self._has_joined = self._has_joined or pid == launcher
                 return False
-            is_joining = pid == launcher and not self._has_joined
+            if pid == launcher and _bytes_of(f"/proc/{pid}/cmdline").startswith(
+                _LAUNCHING
+            ):
+                # It joins before it becomes the program.
+                return False
             # Who is about to end has left it already.
             gone = not inside or _is_ending(pid)
-            return not gone and not is_joining and family.belongs(pid)
+            return not gone and family.belongs(pid)
 
         outside = any(is_outside(pid) for pid in family.find() if pid > 0)
         took = time.monotonic() - now
@@ -388,6 +392,11 @@ class _Group(Hold):
     def end(self) -> bool:
         """Take the last measure, kill who is left, and remove the group if it can."""
         if self._remove_by == math.inf:
+            self._members_at = 0.0
+            if self._has_left():
+                # It has ended, and a process that it has begun goes on outside.
+                self.exceeded = self.exceeded or "group"
+                Hold.kill(self)
             self._measure([])
             self._remove_by = time.monotonic() + _PATIENCE
         if self.remove():

@@ -230,6 +230,10 @@ class TaskHold:
             measured["exceeded"] = (
                 f"it used {used:.0f} of {limit:g} MB of memory, and was ended ({way})"
             )
+        elif name:
+            measured["exceeded"] = (
+                "it left the group that holds its limits, and was ended"
+            )
         return measured
 
 

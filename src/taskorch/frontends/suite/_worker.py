@@ -38,7 +38,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Mapping  # noqa: UP035 - so that an older Python reads it
+from typing import Any, Iterable, Mapping  # noqa: UP035 - so that an older Python reads it
 
 #: Seconds that a task has to end when the orchestrator has died.
 _ORPHAN_GRACE = 2.0
@@ -163,6 +163,7 @@ class TaskWorker:
     def _become(self, job: dict[str, Any]) -> None:
         """In the new process: run the task."""
         os.setpgid(0, 0)
+        refusal = _join(job.get("joins", ()))
         # Before it runs, so that the parent knows what to end if we die.
         self.emit({"event": "begun", "group": os.getpid()})
         signal.set_wakeup_fd(-1)
@@ -174,9 +175,8 @@ class TaskWorker:
             os.dup2(source, target)
         code = 127
         try:
-            for path in job.get("joins", ()):
-                # Who is in these groups is held to their limits.
-                Path(path).write_text("0", encoding="utf-8")
+            if refusal is not None:
+                raise refusal
             is_set = _is_set(job["env"])
             os.environ.update({**job["env"], **job.get("attempt", {})})
             os.chdir(job["cwd"])
@@ -291,6 +291,16 @@ class _Coverage:
             self.measure.json_report(outfile=self.job["coverage_json"])
         except coverage.CoverageException as error:
             sys.stderr.write(f"taskorch: coverage: {error}\n")
+
+
+def _join(paths: Iterable[str]) -> OSError | None:
+    """Join the groups that hold this process to its limits; the error, if it cannot."""
+    try:
+        for path in paths:
+            Path(path).write_text("0", encoding="utf-8")
+    except OSError as error:
+        return error
+    return None
 
 
 def _is_set(variables: Mapping[str, str]) -> bool:

@@ -168,6 +168,8 @@ class WorkspaceConfig:
         max_cpu: Cores of a task.
         max_memory_mb: MiB that one task may take.
         enforce: Whether programs are held to the cores and the memory of their tasks.
+        maxima: With *enforce*, what a program is held to whose task says no amount: the
+            limits that the document says.
         measured: Whether programs share the memory of this machine, and each reserves
             what others of its worker have used, if that is less than its task says.
         grace: Seconds between asking a program to end and killing it.
@@ -185,6 +187,7 @@ class WorkspaceConfig:
     max_cpu: float = 4.0
     max_memory_mb: float = 8 * 1024.0
     enforce: bool = False
+    maxima: Mapping[str, float] = attrs.field(factory=dict[str, float])
     measured: bool = False
     grace: float = 10.0
     budgets: DeclaredBudgets = attrs.field(factory=DeclaredBudgets)
@@ -238,7 +241,8 @@ class LimitsEntry:
         max_concurrent_agents: Tasks at once.
         max_cpu_per_agent: Cores of a task.
         max_memory_gb: GiB of a task.
-        enforce: Whether a program is ended that takes more than its task says.
+        enforce: Whether a program is ended that takes more than its task says, or more
+            than these limits, if the task says no amount.
         measured: Whether programs share the memory of this machine, and each reserves
             what others of its worker have used, if that is less than its task says.
     """
@@ -341,6 +345,14 @@ def _config(entry: ReadMapping, faults: FaultList) -> WorkspaceConfig:
         max_agents=limits.get("max_concurrent_agents", usual.max_agents),
         max_cpu=limits.get("max_cpu_per_agent", usual.max_cpu),
         enforce=limits.get("enforce", usual.enforce),
+        maxima={
+            name: scale * limits.get(key, 0.0)
+            for name, key, scale in (
+                ("cpu", "max_cpu_per_agent", 1),
+                ("memory_mb", "max_memory_gb", 1024),
+            )
+            if limits.get(key, 0.0) and limits.get("enforce", usual.enforce)
+        },
         measured=limits.get("measured", usual.measured),
         max_memory_mb=1024 * limits.get("max_memory_gb", usual.max_memory_mb / 1024),
         budgets=budgets,

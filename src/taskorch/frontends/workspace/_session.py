@@ -109,6 +109,7 @@ class WorkspaceSession:
             held_up=lambda task_id: len(self.plan.held_up_by(task_id)),
             draws=lambda task: (config.budget_of(task), spends(task)),
             enforce=config.enforce,
+            maxima=config.maxima,
             measured=config.measured,
         )
         for agent in config.programs.values():

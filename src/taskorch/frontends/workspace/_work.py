@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -88,7 +88,8 @@ class TaskFileWorker:
 
     *find* says the task file of an id as it is now, and the seconds that it may take;
     None if it has gone. *held_up* says how many tasks wait for one, directly or not.
-    *enforce* says whether programs are held to the cores and the memory of their tasks;
+    *enforce* says whether programs are held to the cores and the memory of their tasks,
+    or else to *maxima*;
     *measured*, whether each asks for its memory itself, and its worker is its type.
     *draws* says on which budget a task draws, and what it reserves of it.
     """
@@ -104,6 +105,7 @@ class TaskFileWorker:
         held_up: Callable[[str], int],
         draws: Callable[[TaskFile], tuple[str | None, Units]],
         enforce: bool = False,
+        maxima: Mapping[str, float] | None = None,
         measured: bool = False,
     ) -> None:
         self._draws = draws
@@ -117,6 +119,7 @@ class TaskFileWorker:
         self._tell = tell
         self._held_up = held_up
         self._enforce = enforce
+        self._maxima = maxima or {}
         self._measured = measured
         self._clock = MonotonicClock()
         self._slots = _Slots()
@@ -335,9 +338,10 @@ class TaskFileWorker:
             "TASK_OUTPUTS": outputs,
             "TASK_FENCE": str(claim.fence),
         }
-        amounts = {"cpu": task.cpu}
+        amounts = {"cpu": task.cpu or self._maxima.get("cpu", 0.0)}
         if not self._measured:
-            amounts["memory_mb"] = task.memory_mb
+            most = self._maxima.get("memory_mb", 0.0)
+            amounts["memory_mb"] = task.memory_mb or most
         stdin = None
         if agent.stdin and task.command is None:
             stdin = body_of(layout.root / task.path)
