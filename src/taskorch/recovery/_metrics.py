@@ -105,7 +105,7 @@ METRICS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
             "{agent}",
             "Agents that are there, but for those that stand by for others.",
         ),
-        "total_memory_usage": ("1", "Share of the memory_mb that is held."),
+        "total_memory_usage": ("1", "Share of memory_mb that tasks reserve."),
         "total_cpu_utilization": ("1", "Share of the cpu that is held."),
         "task_queue_length": ("{task}", "Tasks that wait for room."),
         "completed_tasks_count": ("{task}", "Tasks that have completed."),
