@@ -19,6 +19,7 @@ from taskorch import (
     current_context,
 )
 from taskorch.errors import InvalidTaskError, TaskorchError, WouldBlockError
+from taskorch.reading import JournalReader
 
 ROOT = Path(__file__).parents[2]
 
@@ -338,3 +339,40 @@ def test_a_task_and_a_run_say_what_all_attempts_have_spent(orch):
     assert "spent 0.5 eur and 7 tokens" in str(report)
     orch.rerun_task(f"{run.workflow_id}/b").result(PATIENCE)
     assert run.report().spent == {"tokens": 14, "eur": 1}
+
+
+def fails_first(tokens):
+    context = current_context()
+    context.spent(tokens=tokens)
+    if context.attempt == 1:
+        raise OSError
+
+
+def test_what_a_task_has_spent_is_known_once_it_has_left_memory(tmp_path):
+    """In its status and to the journal's reader: the same as while it was there."""
+    path = tmp_path / "runs.db"
+    retry = RetryPolicy(2, base=0)
+    some = {"budget": "release", "resources": {"tokens": 20}}
+    tasks = [
+        Task.call(_cached, 1, id="said", **some),
+        Task.call(fails_first, 5, id="again", retry=retry, **some),
+        Task.call(fails_first, 50, id="failed", **some),
+        Task.call(os.getpid, id="silent", **some),
+        program(said(tokens=7) + "kill -9 $$", id="cut", budget="release"),
+        Task.call(os.getpid, id="free"),
+    ]
+    counted = {"said": 3, "again": 10, "failed": 50, "silent": 20, "cut": 20}
+    with TaskOrchestrator(journal=path, keep_finished=1) as orch:
+        budget = orch.budget("release", tokens=1_000)
+        for task in tasks:
+            handle = orch.submit_task(task)
+            assert handle.exception(PATIENCE) is None or True
+        for name, tokens in counted.items():
+            assert orch.get_task_status(name).spent == {"tokens": tokens}, name
+        assert orch.get_task_status("free").spent is None
+        assert budget.usage.spent["tokens"] == sum(counted.values())
+    reader = JournalReader(path)
+    spent = {s.task_id: s.spent for s in reader.tasks()}
+    assert {n: (spent[n] or {}).get("tokens") for n in counted} == counted
+    for name, tokens in counted.items():
+        assert reader.get_task_status(name).spent == {"tokens": tokens}, name

@@ -21,7 +21,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from taskorch.events import BudgetChanged, BudgetExhausted, BudgetLow
+from taskorch.events import (
+    BudgetChanged,
+    BudgetExhausted,
+    BudgetLow,
+    BudgetSpent,
+    Event,
+    TaskCancelled,
+    TaskStarted,
+)
 from taskorch.kernel import _queue
 from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import (
@@ -326,6 +334,31 @@ def _pay(row: TaskRow, spent: Mapping[str, int]) -> None:
     assert paid is not None  # noqa: S101 - its attempt has begun
     for resource, units in spent.items():
         paid[resource] = paid.get(resource, 0) + units
+
+
+def recall_spent(row: TaskRow, event: Event) -> None:
+    """Note what *event*, a later fact, says that *row*, which no kernel has, spent."""
+    extra = row_extra(row)
+    if isinstance(event, TaskStarted):
+        extra.spent, extra.paid = {}, extra.paid or {}
+        row.alloc = row.bucket.spec.spends
+        return
+    if extra.spent is None:
+        return
+    held = dict(row.alloc)
+    if isinstance(event, BudgetSpent):
+        spent = dict(event.spent)
+        extra.spent.update(dict.fromkeys(spent))
+        _pay(row, spent)
+        row.alloc = tuple([(n, max(0, u - spent.get(n, 0))) for n, u in held.items()])
+        return
+    row.alloc = ()
+    cause = (
+        "cancelled" if isinstance(event, TaskCancelled) else getattr(event, "cause", "")
+    )
+    if cause not in _UNBEGUN:
+        reported = extra.spent if cause in _KNOWN else {}
+        _pay(row, {n: u for n, u in held.items() if u and n not in reported})
 
 
 def review(kernel: KernelState, now: int) -> None:

@@ -339,6 +339,11 @@ class JournalReader:
             name = self._latest(task_id)
             runtime = _folded(self._journal, name, self._facts)
             status = _reports.status(runtime, name)
+            if runtime.kernel.tasks[name].bucket.spec.budget:
+                # Which budgets there were is in no event of the task.
+                works = Recollection(runtime, self._journal).recollect_all((name,))
+                spent = _reports.spent_by([works[name]._row])
+                status = attrs.evolve(status, spent=spent)
             stale = self._cause(name) is not None
             last, good = self._later(name)
             return attrs.evolve(status, stale=stale, rerun=last, mended_by=good)

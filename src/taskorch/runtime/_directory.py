@@ -28,9 +28,12 @@ from taskorch.errors import (
 )
 from taskorch.events import (
     TASK_ID,
+    BudgetSpent,
     LateResultIgnored,
     OrchestratorStarted,
     ResultsUsed,
+    TaskBlocked,
+    TaskCancelled,
     TaskCompleted,
     TaskFailed,
     TaskOptionsChanged,
@@ -40,6 +43,7 @@ from taskorch.events import (
     TaskRetrying,
     TaskStarted,
     TaskSubmitted,
+    TaskSuspended,
 )
 from taskorch.kernel import (
     AgentRow,
@@ -50,6 +54,7 @@ from taskorch.kernel import (
     TaskRow,
     TypeRow,
     is_unresolvable,
+    recall_spent,
     remember,
     row_extra,
 )
@@ -201,6 +206,21 @@ _ENDED: Final = {
 }
 
 
+#: What says that an attempt begins, spends or ends.
+_SPENDING: Final = frozenset(
+    {
+        BudgetSpent,
+        TaskBlocked,
+        TaskCancelled,
+        TaskCompleted,
+        TaskFailed,
+        TaskRetrying,
+        TaskStarted,
+        TaskSuspended,
+    }
+)
+
+
 class Recollection:
     """What a journal knows of tasks that have left memory."""
 
@@ -304,7 +324,13 @@ class Recollection:
                 if event.trace is not None:
                     extra_of(work).trace = event.trace
                 bucket = Bucket(
-                    Spec(event.type, owner=event.owner, budget=event.budget), TypeRow()
+                    Spec(
+                        event.type,
+                        owner=event.owner,
+                        budget=event.budget,
+                        spends=event.spends,
+                    ),
+                    TypeRow(),
                 )
                 row = TaskRow(event.task_id, 0, bucket, work, event.at_ns)
                 row.run = run_by(event.task_id, event.run)
@@ -313,6 +339,8 @@ class Recollection:
                 extra.priority = event.priority
                 extra.past = [(TaskState.QUEUED, event.at_ns, "")]
             elif (known := works.get(fact[TASK_ID])) is not None:
+                if known._row.bucket.spec.budget and type(fact) in _SPENDING:
+                    recall_spent(known._row, fact)
                 _recollect(known, fact, document)
         return works
 
@@ -336,6 +364,8 @@ def _recollect(work: Work, event: Any, document: Any) -> None:
     elif cls is TaskOptionsChanged:
         work._task = changed_task(task_of(row), event, document)
         row_extra(row).priority = event.priority
+        spec = attrs.evolve(row.bucket.spec, spends=event.spends)
+        row.bucket = Bucket(spec, TypeRow())
         remember(row, row.state, now, f"options changed: {', '.join(event.changed)}")
     elif cls is LateResultIgnored:
         recall_late(work, event, document)
