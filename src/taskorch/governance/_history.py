@@ -35,7 +35,7 @@ from taskorch.governance._policies import (
     operation_of,
     steps_of,
 )
-from taskorch.model import check_seconds, plain, some
+from taskorch.model import check_seconds, read_plain, some
 
 #: The events by their classes.
 _EVENTS: Final[Mapping[type[Event], str]] = {
@@ -133,7 +133,7 @@ class _Rule:
 
     def _read_key(self, operation: Operation) -> str:
         values = [get(operation) for get in self._keys]
-        texts = [[] if value is NOWHERE else [plain(value)] for value in values]
+        texts = [[] if value is NOWHERE else [read_plain(value)] for value in values]
         return json.dumps(texts, sort_keys=True)
 
     # -- what happens ------------------------------------------------------------------

@@ -37,6 +37,7 @@ from taskorch.model import (
     call_type,
     check_seconds,
     plain,
+    read_plain,
     show,
     taken_apart,
     to_seconds,
@@ -554,11 +555,11 @@ class Operation:
     def to_dict(self) -> dict[str, Any]:
         """It as JSON and CEL have it: all fields, and texts for what JSON lacks."""
         document: dict[str, Any] = {
-            field.name: plain(getattr(self, field.name))
+            field.name: read_plain(getattr(self, field.name))
             for field in attrs.fields(Operation)
             if field.name != "payload"
         }
-        document["payload"] = plain(parts_of(self.payload))
+        document["payload"] = read_plain(parts_of(self.payload))
         return document
 
 

@@ -114,6 +114,7 @@ from taskorch.model._plain import is_numpys as is_numpys
 from taskorch.model._plain import ns_of as ns_of
 from taskorch.model._plain import plain as plain
 from taskorch.model._plain import pythons as pythons
+from taskorch.model._plain import read_plain as read_plain
 from taskorch.model._plain import stamp as stamp
 from taskorch.model._plain import taken_apart as taken_apart
 from taskorch.model._program import ALLOCATION_VARIABLE as ALLOCATION_VARIABLE

@@ -38,13 +38,29 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
-def plain(value: object, depth: int = _MAX_DEPTH, above: tuple[int, ...] = ()) -> Any:
+def plain(value: object) -> Any:
     """
     *value* made of what JSON has: what it has no word for is shown as a text.
 
-    So is a value that is a part of itself; *above* are those that it is a part of.
+    So is a value that raises an error while it is read. It is for reading: it does not
+    lead back to the value.
+    """
+    try:
+        return read_plain(value)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # noqa: BLE001 - it is the value's
+        return show(value)
 
-    It is for reading: it does not lead back to the value.
+
+def read_plain(
+    value: object, depth: int = _MAX_DEPTH, above: tuple[int, ...] = ()
+) -> Any:
+    """
+    *value* as `plain` makes it, for who judges by it: its errors are raised.
+
+    What is a part of itself is shown as a text; *above* are the values that *value* is
+    a part of.
     """
     value = pythons(value)
     if value is None or isinstance(value, bool | str):
@@ -63,11 +79,15 @@ def plain(value: object, depth: int = _MAX_DEPTH, above: tuple[int, ...] = ()) -
     if isinstance(value, Mapping):
         items = cast("Mapping[object, object]", value).items()
         return {
-            key if isinstance(key, str) else show(key): plain(item, depth - 1, above)
+            key if isinstance(key, str) else show(key): read_plain(
+                item, depth - 1, above
+            )
             for key, item in items
         }
     if isinstance(value, list | tuple):
-        return [plain(item, depth - 1, above) for item in cast("list[object]", value)]
+        return [
+            read_plain(item, depth - 1, above) for item in cast("list[object]", value)
+        ]
     return show(value)
 
 

@@ -210,7 +210,9 @@ class TaskStatus:
 def _told(error: BaseException) -> dict[str, str]:
     try:
         message = str(error)
-    except Exception:  # noqa: BLE001 - its __str__ is the user's
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # noqa: BLE001 - its __str__ is the user's
         message = "(it cannot be printed)"
     document = {"type": type(error).__name__, "message": message}
     hint = error.hint if isinstance(error, TaskorchError) else ""

@@ -383,7 +383,7 @@ class Attempt:
         if handed:
             # A program now runs for it.
             return
-        if isinstance(value, CoroutineType):
+        if type(value) is CoroutineType:
             error = unawaited(value, row.id)
             value = None
         try:
@@ -474,7 +474,7 @@ class Attempt:
                 self._without_rest(value).end(error=error or no_thread)
             return
         used = usage_of(value) or self._used
-        if isinstance(value, RemoteEnd):
+        if type(value) is RemoteEnd:
             value, error = end_of(value, self.task_id)
         rt = self._rt
         row, number, work = self._row, self.number, self._work
@@ -815,13 +815,13 @@ class Attempts:
             if not runner.program:
                 return value
             rest = None
-            if isinstance(value, Generator):
+            if issubclass(type(value), Generator):
                 rest = value
                 try:
                     value = next(rest)
                 except StopIteration as end:
                     return end.value
-            if not isinstance(value, Program):
+            if not issubclass(type(value), Program):
                 msg = (
                     f"agent {runner.name!r} runs programs: its handler returns a "
                     f"Program, not {show(value)}"

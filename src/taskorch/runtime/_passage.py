@@ -676,7 +676,7 @@ def finish(
 ) -> None:
     """End an attempt, which was seen to use *used*, on any thread but a worker."""
     try:
-        if isinstance(value, Work):
+        if type(value) is Work:
             adopt_result_of(rt, row, attempt, work, value)
             return
         if rt.lock.locked():

@@ -336,7 +336,8 @@ def _program_result(work: Work) -> ProgramResult | None:
     """What the latest program of a task has left, if it has ended."""
     error = work._error
     ended = error.result if isinstance(error, ProgramFailedError) else work._value
-    return ended if isinstance(ended, ProgramResult) else None
+    # What a value says of its class is the user's, and may raise.
+    return ended if type(ended) is ProgramResult else None
 
 
 def since_when(row: TaskRow) -> int:
@@ -376,7 +377,7 @@ def coverage(runtime: Runtime) -> dict[str, float]:
 
 def _percent(result: object) -> float | None:
     """What a result says of coverage: a share of a suite's, or a percentage."""
-    if not isinstance(result, dict):
+    if type(result) is not dict:
         return None
     for name, times in (("coverage_percentage", 1.0), ("coverage", 100.0)):
         said = result.get(name)
