@@ -366,7 +366,7 @@ def test_who_leaves_at_once_is_ended(orch, group, best, first, tmp_path):
     if os.geteuid() != 0 or best != "cgroup-v1":
         pytest.skip("only root may leave")
     forks = "if os.fork(): time.sleep(600)\nos.setsid()\nif os.fork(): os._exit(0)\n"
-    ends = "r, w = os.pipe()\nif os.fork(): os.read(r, 1); os._exit(0)\n"
+    ends = "r, w = os.pipe()\nif os.fork(): os.read(r, 1); os._exit(0)\nos.setsid()\n"
     begin = {"itself": "", "of two forks": forks, "at its end": ends}[first]
     told = 'os.write(w, b"x")\n' if first == "at its end" else ""
     code = f"""import os, pathlib, time
