@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
+import attrs
+
 from taskorch.events import (
     Event,
     TaskBlocked,
@@ -35,7 +37,7 @@ from taskorch.governance._policies import (
     operation_of,
     steps_of,
 )
-from taskorch.model import check_seconds, read_plain, some
+from taskorch.model import check_seconds, plain, read_plain, some, stamp
 
 #: The events by their classes.
 _EVENTS: Final[Mapping[type[Event], str]] = {
@@ -61,6 +63,8 @@ _AS_EVENTS: Final = {"submit": "submitted", "start": "started"}
 _NS: Final = 1_000_000_000
 #: The key of what has values that cannot be read; no other is this text.
 _UNREADABLE: Final = "?"
+#: Events and keys of a rule that a snapshot takes, at the most.
+_MOST_STATE: Final = 10_000
 #: Keys beyond which those that are out of date are dropped, now and then.
 _MANY: Final = 1_000
 
@@ -79,12 +83,14 @@ class HistoryAnswer(NamedTuple):
         event: The number of the event that decides; None: there is none.
         detail: What there was, in words.
         opens_ns: When it holds by itself, if nothing happens meanwhile; None: never.
+        problem: Why nobody knows whether it holds; "": it is known.
     """
 
     holds: bool
     event: int | None = None
     detail: str = ""
     opens_ns: int | None = None
+    problem: str = ""
 
 
 class _KeptEvents:
@@ -108,6 +114,20 @@ class _KeptEvents:
         #: Those of them that are not among the latest, likewise.
         self.long: dict[str, int] = {}
 
+    def state(self) -> list[Any]:
+        """Return all of it as JSON has it."""
+        recent, running, long = [*self.recent], self.running, self.long
+        return [self.at_ns, self.seq, self.breach, self.total, recent, running, long]
+
+    @classmethod
+    def of(cls, state: list[Any]) -> _KeptEvents:
+        """Make again what `state` has returned."""
+        kept = cls()
+        kept.at_ns, kept.seq, kept.breach, kept.total, recent, running, long = state
+        kept.recent = deque((at, seq, task_id) for at, seq, task_id in recent)
+        kept.running, kept.long = dict(running), dict(long)
+        return kept
+
 
 class _Rule:
     """One history rule, and what it keeps."""
@@ -121,6 +141,22 @@ class _Rule:
         #: Under which key an attempt of a task is counted as running.
         self._running: dict[str, str] = {}
         self._most = _MANY
+        #: Up to when events may have left the journal that nobody counted; 0: none has.
+        self.missing_ns: int = 0
+
+    def state(self) -> dict[str, Any] | None:
+        """Return what it keeps, as JSON has it; None: it is too much for a snapshot."""
+        if sum(len(kept.recent) + 1 for kept in self._kept.values()) > _MOST_STATE:
+            return None
+        kept_events = {key: kept.state() for key, kept in self._kept.items()}
+        running = self._running
+        return {"missing": self.missing_ns, "kept": kept_events, "running": running}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Keep what `state` has returned."""
+        self.missing_ns = state["missing"]
+        self._kept = {key: _KeptEvents.of(kept) for key, kept in state["kept"].items()}
+        self._running = dict(state["running"])
 
     def key(self, operation: Operation) -> str:
         """What the values of *operation* are that must be the same."""
@@ -183,7 +219,7 @@ class _Rule:
         if self._within is None:
             return
         since = now - self._within
-        while kept.recent and kept.recent[0][0] <= since:
+        while kept.recent and kept.recent[0][0] < since:
             _let_go(kept)
 
     def _forget(self, now: int) -> None:
@@ -192,7 +228,7 @@ class _Rule:
             since = now - self._within
             for key, kept in list(self._kept.items()):
                 self._age(kept, now)
-                if kept.at_ns <= since and not (kept.recent or kept.long):
+                if kept.at_ns < since and not (kept.recent or kept.long):
                     del self._kept[key]
         self._most = max(_MANY, 2 * len(self._kept))
 
@@ -200,7 +236,7 @@ class _Rule:
 
     def ask(self, operation: Operation, now: int) -> HistoryAnswer:
         """
-        What the rule says of *operation* at *now*; nothing changes.
+        Return what the rule says of *operation* at *now*; nothing changes.
 
         Raises:
             UnfitError: A value that must be the same cannot be read.
@@ -210,6 +246,25 @@ class _Rule:
             msg = f"{some(self.rule.same)} cannot be read"
             raise UnfitError(msg)
         kept = self._kept.get(key)
+        answer = self._answer(kept, operation, now)
+        since = -1 if self._within is None else now - self._within
+        is_known = not self.missing_ns or since >= self.missing_ns
+        if is_known or self._is_certain(answer, kept):
+            return answer
+        at = stamp(self.missing_ns / _NS, "seconds")
+        problem = f"events up to {at} have left the journal, and nobody counted them"
+        return answer._replace(holds=False, problem=problem)
+
+    def _is_certain(self, answer: HistoryAnswer, kept: _KeptEvents | None) -> bool:
+        """Whether no event that is missing could make *answer* another one."""
+        form = self.rule.form
+        if form == "since":
+            return answer.holds and kept is not None and kept.at_ns > self.missing_ns
+        return answer.holds == (form == "formerly")
+
+    def _answer(
+        self, kept: _KeptEvents | None, operation: Operation, now: int
+    ) -> HistoryAnswer:
         if self.rule.count is not None:
             return self._count(kept, operation, now)
         is_there = kept is not None and not self._is_old(kept.at_ns, now)
@@ -232,12 +287,15 @@ class _Rule:
     ) -> HistoryAnswer:
         rule = self.rule
         most = rule.at_most or 0
-        before, recent = self._counted(kept, now)
+        before, oldest = self._counted(kept, now)
         number = before + self._is_one(operation)
         last = kept.seq if kept is not None and before else None
         over, opens = number - most, None
-        if self._within is not None and 0 < over <= len(recent):
-            opens = recent[over - 1] + self._within + 1
+        if self._within is not None and kept is not None and over > 0:
+            # So many must be older than the window before one more may be.
+            place = oldest + over - 1
+            if place < len(kept.recent):
+                opens = kept.recent[place][0] + self._within + 1
         detail = f"{number} of at most {most} {words_of(rule.past)}"
         return HistoryAnswer(number <= most, last, detail, opens)
 
@@ -246,20 +304,21 @@ class _Rule:
         event = _AS_EVENTS.get(operation.moment, "")
         return _is_of(self.rule.past, event, operation)
 
-    def _counted(self, kept: _KeptEvents | None, now: int) -> tuple[int, list[int]]:
-        """How many there were, and the times of those within the window."""
+    def _counted(self, kept: _KeptEvents | None, now: int) -> tuple[int, int]:
+        """Return how many there were, and the place of the oldest in the window."""
         if kept is None:
-            return 0, []
+            return 0, 0
         if self._within is None:
-            return kept.total, []
-        # Of the latest, no more are kept than count.
-        since = now - self._within
-        recent = [at for at, _, _ in kept.recent if at > since]
-        old = sum(
-            at <= since and kept.running.get(task_id) == seq
-            for at, seq, task_id in kept.recent
-        )
-        return len(recent) + old + len(kept.long), recent
+            return kept.total, 0
+        # Each event lets go of those that are too old: there are few here.
+        oldest, since = 0, now - self._within
+        still_running = len(kept.long)
+        for at, seq, task_id in kept.recent:
+            if at >= since:
+                break
+            oldest += 1
+            still_running += kept.running.get(task_id) == seq
+        return len(kept.recent) - oldest + still_running, oldest
 
     def room(self, operation: Operation, now: int) -> int | None:
         """How many like *operation* may follow each other now; None: any number."""
@@ -269,7 +328,7 @@ class _Rule:
         return (self.rule.at_most or 0) - before
 
     def _is_old(self, at_ns: int, now: int) -> bool:
-        return self._within is not None and at_ns <= now - self._within
+        return self._within is not None and at_ns < now - self._within
 
 
 def _let_go(kept: _KeptEvents) -> None:
@@ -291,6 +350,11 @@ def words_of(past: Past) -> str:
     """What is looked for, in words: `started deploy`."""
     text = f"{past.event} {past.type}"
     return text if past.id == "*" else f"{text} ({past.id})"
+
+
+def _definition(name: tuple[str, str], rule: HistoryRule) -> str:
+    """Return what tells a rule from any other, as a text."""
+    return json.dumps([name, plain(attrs.asdict(rule))], sort_keys=True)
 
 
 class Memory:
@@ -330,6 +394,32 @@ class Memory:
     def __bool__(self) -> bool:
         return bool(self.rules)
 
+    def state(self) -> list[Any]:
+        """Return what the rules keep, as JSON has it, each with its definition."""
+        states = [(rule, rule.state()) for rule in self.rules.values()]
+        return [
+            [_definition(name, rule.rule), state]
+            for name, (rule, state) in zip(self.rules, states, strict=True)
+            if state is not None and name not in self.new
+        ]
+
+    def restore(self, states: Iterable[Any]) -> list[tuple[str, str]]:
+        """Give the new rules what `state` has returned; the names of these rules."""
+        known = dict(states)
+        restored = []
+        for name in self.new:
+            rule = self.rules[name]
+            state = known.get(_definition(name, rule.rule))
+            if state is not None:
+                rule.restore(state)
+                restored.append(name)
+        return restored
+
+    def missed(self, until_ns: int) -> None:
+        """Events up to a time, in ns, have left the journal: no new rule knows them."""
+        for name in self.new:
+            self.rules[name].missing_ns = until_ns
+
     @property
     def within_ns(self) -> int | None:
         """The longest window of the new rules, in ns; None: one has none."""
@@ -362,7 +452,8 @@ class Memory:
             if cls not in self.heard:
                 continue
             self.latest_ns = max(self.latest_ns, fact.at_ns)
-            if cls in _ENDS:
+            # One that starts again has ended before, whatever it is now.
+            if cls in _ENDS or cls is TaskStarted:
                 ended = [
                     rule.ended(fact.task_id) for rule in rules or self.rules.values()
                 ]

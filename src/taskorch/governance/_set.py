@@ -43,6 +43,7 @@ from taskorch.governance._policies import (
     HistoryRule,
     Moment,
     Operation,
+    Outcome,
     Policy,
     Rule,
     Verdict,
@@ -408,17 +409,19 @@ class _Judgement:
                 faults.append(_Unmet(past, problem=str(error)))
                 evaluations.append(Evaluation(*name, "error", str(error)))
                 continue
+            came: Outcome = "held" if answer.holds else "violated"
+            detail = answer.problem or answer.detail
             evaluations.append(
                 Evaluation(
                     policy_id,
                     past.id,
-                    "held" if answer.holds else "violated",
-                    answer.detail,
+                    "error" if answer.problem else came,
+                    detail,
                     answer.event,
                 )
             )
             if not answer.holds:
-                faults.append(_Unmet(past, answer.detail))
+                faults.append(_Unmet(past, answer.detail, answer.problem))
                 if answer.opens_ns is not None:
                     self._opens = min(self._opens or answer.opens_ns, answer.opens_ns)
 

@@ -766,7 +766,7 @@ class Committer:
                 self.snapshot_at = self.last
                 # Without one, only the next opening takes longer.
                 with suppress(MemoryError):
-                    self._state = take_snapshot(kernel, self._rt.now())
+                    self._state = self._snapshot()
         return group
 
     def _release(self) -> None:  # noqa: C901 - one step, in order
@@ -890,13 +890,21 @@ class Committer:
                     return False
                 self._is_snapshot_due = not self.is_idle()
                 if not self._is_snapshot_due:
-                    state = take_snapshot(rt.kernel, rt.now())
+                    state = self._snapshot()
                     self.snapshot_at = self.last
             if state is None:
                 self._commit()
             else:
                 self._save(state)
             return self._saved_at >= last
+
+    def _snapshot(self) -> dict[str, Any]:
+        """Under the lock: take a snapshot of now, with what policies remember."""
+        rt = self._rt
+        state = take_snapshot(rt.kernel, rt.now())
+        if rt.governor is not None:
+            rt.governor.save_history(state)
+        return state
 
     def _save(self, state: dict[str, Any]) -> None:
         try:
@@ -968,7 +976,7 @@ class Committer:
     def _save_last(self) -> None:
         if self.commits.committed > self.snapshot_at:
             with self._rt.lock:
-                state = take_snapshot(self._rt.kernel, self._rt.now())
+                state = self._snapshot()
             self._save(state)
 
 

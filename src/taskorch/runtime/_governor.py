@@ -51,6 +51,8 @@ _ALLOWED: Final = Ruling()
 _UNJUDGED: Final = "request_waiver"
 #: Nanoseconds between two looks at what is on hold, when things happen all the time.
 _PAUSE: Final = NS // 10
+#: Where a snapshot has what history rules keep.
+_HISTORY: Final = "history"
 #: Events of a journal that are taken in together.
 _MANY: Final = 5_000
 _MICROSECOND: Final = 1_000
@@ -290,21 +292,47 @@ class PolicyGovernor:
         self.constitution.restore_waivers()
         self._read(self.constitution.memory, last)
 
+    def save_history(self, state: dict[str, Any]) -> None:
+        """Under the lock: put what history rules keep into *state*, a snapshot."""
+        self.hear()
+        state[_HISTORY] = self.constitution.memory.state()
+
     def _read(self, memory: Memory, last: int) -> None:
         """Under the lock: have the new rules of *memory* hear events up to *last*."""
         committer = self._rt.committer
         if committer is None or not memory.new:
             return
         journal = committer.journal
+        new = memory.new
+        seq, state = journal.snapshot() or (0, {})
+        # A snapshot has what rules have counted of events that have left the journal.
+        known = memory.restore(state.get(_HISTORY, ())) if seq <= last else []
+        memory.new = known
+        self._read_from(journal, memory, seq, last)
+        memory.new = [name for name in new if name not in known]
         within = memory.within_ns
         since = 0
         if within is not None:
             since = _first_after(journal, last, self._rt.now() - within)
+        self._read_from(journal, memory, since, last)
+        memory.new = []
+
+    def _read_from(
+        self, journal: DurableJournal, memory: Memory, since: int, last: int
+    ) -> None:
+        """Under the lock: the same, of events behind *since*."""
+        if not memory.new:
+            return
         tasks: dict[str, Task] = {}
         group: list[tuple[Any, Any]] = []
+        number = since
         for fact, document in journal.read(since):
             if fact.seq > last:
                 break
+            number += 1
+            if fact.seq != number:
+                number = fact.seq
+                memory.missed(fact.at_ns)
             if type(fact) is TaskSubmitted and isinstance(document, Task):
                 tasks[fact.task_id] = document
             if type(fact) in memory.heard:
@@ -312,8 +340,9 @@ class PolicyGovernor:
             if len(group) >= _MANY:
                 self._take_in(memory, group, tasks, last)
                 group, tasks = [], {}
+        if number < last:
+            memory.missed(self._rt.now())
         self._take_in(memory, group, tasks, last)
-        memory.new.clear()
 
     def _take_in(
         self,
