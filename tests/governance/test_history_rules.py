@@ -74,7 +74,7 @@ def holds(rule: HistoryRule, events: list[Happened], asked: Operation) -> bool:
     ]
     hits = [(place, each) for place, each in alike if is_of(past, each)]
     recent = [
-        (p, each) for p, each in hits if rule.within is None or each.ago < rule.within
+        (p, each) for p, each in hits if rule.within is None or each.ago <= rule.within
     ]
     if rule.count is not None:
         counted = {place for place, _ in recent}

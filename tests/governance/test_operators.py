@@ -81,10 +81,8 @@ def test_an_operator_is_satisfied_by_these_values_and_by_no_others(
         ("contains", "1", [1, 2]),
         ("contains", 1, "12"),
         ("not_contains", "a", 5),
-        ("not_contains", 1, None),
         ("greater_than", 1, "2"),
         ("less_than", 1, True),
-        ("less_than", 1, None),
         ("less_than_or_equal", 1, [0]),
         ("in", ["1", "2"], 1),
         ("not_in", [1, 2], "1"),
@@ -165,7 +163,11 @@ def test_of_two_opposites_one_holds_or_neither_can_be_evaluated(
         with pytest.raises(InvalidTaskError):
             outcome(opposite, expected, actual)
         return
-    assert outcomes in ({"held", "violated"}, {"error"})
+    # A null is missing to those that compare no null, and violates both.
+    is_missing = actual is None and operator not in ("equals", "in")
+    assert outcomes in (
+        [{"violated"}] if is_missing else [{"held", "violated"}, {"error"}]
+    )
 
 
 @given(VALUES)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -235,11 +236,13 @@ class Audit:
 class _TaskThen:
     """What is known of a task at a moment of the past."""
 
-    __slots__ = ("attempt", "changes", "place", "run", "task")
+    __slots__ = ("attempt", "changes", "place", "run", "submitted", "task")
 
-    def __init__(self, task: Task[Any], run: str) -> None:
-        self.task = task
+    def __init__(self, task: Task[Any], run: str, fact: TaskSubmitted) -> None:
+        self.task = attrs.evolve(task, budget=fact.budget or task.budget)
         self.run = run
+        #: When it was submitted, in seconds since the epoch.
+        self.submitted = fact.at_ns / NS
         #: The number of its latest attempt.
         self.attempt = 0
         #: Options that it has got since.
@@ -254,7 +257,11 @@ class _TaskThen:
         elif isinstance(fact, TaskReprioritised):
             self.changes["priority"] = fact.priority
         elif isinstance(fact, TaskOptionsChanged):
+            due_ns = fact.deadline_ns
             self.changes |= {
+                "deadline": None
+                if due_ns is None
+                else datetime.fromtimestamp(due_ns / NS, UTC),
                 "priority": fact.priority,
                 "resources": Resources.from_units(fact.resources),
                 "timeout": None if fact.timeout_ns is None else fact.timeout_ns / NS,
@@ -264,7 +271,9 @@ class _TaskThen:
     def operation(self, task_id: str, **fields: Any) -> Operation:
         """The operation that the task is."""
         task = attrs.evolve(self.task, **self.changes) if self.changes else self.task
-        return Operation.of_task(task, task_id=task_id, run=self.run, **fields)
+        return Operation.of_task(
+            task, task_id=task_id, run=self.run, submitted=self.submitted, **fields
+        )
 
 
 def entries_of(source: Source) -> Iterator[Entry]:
@@ -324,7 +333,7 @@ def replayed(entries: Iterable[Entry], ready: PolicySet) -> list[Replayed]:
     for fact, value in entries:
         if isinstance(fact, TaskSubmitted) and isinstance(value, Task):
             run = run_of(fact.task_id) if fact.run is None else fact.run
-            tasks[fact.task_id] = _TaskThen(value, run)
+            tasks[fact.task_id] = _TaskThen(value, run, fact)
         past = tasks.get(fact.task_id) if isinstance(fact, TaskEvent) else None
         if past is not None and not isinstance(past.task.payload, WaiverRequest):
             judged = _judged(fact, past, ready, book, memory)

@@ -6,7 +6,9 @@ Decisions: 0223, 0224.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final, Literal, NoReturn, TypeAlias, cast, get_args
@@ -484,6 +486,9 @@ class Operation:
         priority: Its priority.
         owner: Its tenant.
         timeout: Seconds that an attempt may take; None: no limit.
+        deadline: Seconds from its submission in which it must have ended; None: none.
+        writes: What it may write: see `Task`; nothing, if it does not say.
+        budget: The budget that it draws on; None: none.
         attempt: The number of the attempt; 0 before the first.
         worker: The worker that runs it.
         run: The id of the run that it belongs to; "" if to none.
@@ -505,6 +510,9 @@ class Operation:
     priority: int = 0
     owner: str | None = None
     timeout: float | None = None
+    deadline: float | None = None
+    writes: tuple[str, ...] = attrs.field(default=(), converter=_texts)
+    budget: str | None = None
     attempt: int = 0
     worker: str = ""
     run: str = ""
@@ -519,6 +527,7 @@ class Operation:
         *,
         moment: Moment = "submit",
         task_id: str = "",
+        submitted: float | None = None,
         **fields: Any,
     ) -> Operation:
         """
@@ -528,6 +537,7 @@ class Operation:
             task: The task.
             moment: When it is judged.
             task_id: The id of the task, where it has been given one since.
+            submitted: When it was submitted, in seconds since the epoch; None: now.
             fields: More fields.
         """
         requires = (task.type,) if task.requires is None else tuple(task.requires)
@@ -542,6 +552,9 @@ class Operation:
             priority=task.priority,
             owner=task.owner,
             timeout=task.timeout,
+            deadline=_seconds_to(task.deadline, submitted),
+            writes=() if task.writes is None else tuple(task.writes),
+            budget=task.budget,
             **fields,
         )
 
@@ -561,6 +574,17 @@ class Operation:
         }
         document["payload"] = read_plain(parts_of(self.payload))
         return document
+
+
+def _seconds_to(
+    deadline: float | datetime | None, submitted: float | None
+) -> float | None:
+    if not isinstance(deadline, datetime):
+        return deadline
+    if submitted is None:
+        # It is asked without an orchestrator whose clock there is.
+        submitted = time.time()  # noqa: TID251
+    return deadline.timestamp() - submitted
 
 
 def _amounts(task: Task[Any]) -> Mapping[str, float]:

@@ -23,7 +23,7 @@ from taskorch.governance._reading import (
     policies_of,
     read_policies,
 )
-from taskorch.governance._set import PolicySet, changed
+from taskorch.governance._set import Covers, PolicySet, changed
 from taskorch.model import Task, show
 
 _NS = 1_000_000_000
@@ -201,7 +201,7 @@ class ConstitutionalRuntime(Audits):
             if not judged.id:
                 # Nobody could say that it ends.
                 memory.ended(fact.task_id)
-        return self._judge(case.operation, now_ns, memory)
+        return self._judge(case.operation, now_ns, memory, self.covers)
 
     def _clock(self) -> int:
         if self._now is not None:
@@ -219,7 +219,9 @@ class ConstitutionalRuntime(Audits):
         """
         return self._set.is_asked(moment, name)
 
-    def judge(self, operation: Operation, now_ns: int) -> Verdict:
+    def judge(
+        self, operation: Operation, now_ns: int, covers: Covers | None = None
+    ) -> Verdict:
         """
         What the policies say of *operation*, with what they change.
 
@@ -228,19 +230,22 @@ class ConstitutionalRuntime(Audits):
         Args:
             operation: What is judged.
             now_ns: When: ns since the epoch.
+            covers: What says which waivers there are; None: those that there are.
         """
-        return self._judge(operation, now_ns, self._memory)
+        return self._judge(operation, now_ns, self._memory, covers or self.covers)
 
-    def _judge(self, operation: Operation, now_ns: int, memory: Memory) -> Verdict:
+    def _judge(
+        self, operation: Operation, now_ns: int, memory: Memory, covers: Covers
+    ) -> Verdict:
         ready = self._set
-        verdict = ready.judge(operation, now_ns, self.covers, memory)
+        verdict = ready.judge(operation, now_ns, covers, memory)
         if not verdict.changes:
             return verdict
         try:
             mended = fenced(changed, operation, verdict.changes)
         except UnfitError as error:
             return _unchanged(verdict, str(error))
-        after = ready.judge(mended, now_ns, self.covers, memory)
+        after = ready.judge(mended, now_ns, covers, memory)
         if after.changes:
             return _unchanged(verdict, "a change calls for another")
         both = {(one.policy_id, one.rule_id): one for one in verdict.violations}

@@ -62,6 +62,8 @@ WHEN: Final = "when"
 _MANY: Final = 4_096
 _RANK: Final[Mapping[Decision, int]] = {"allow": 0, "ask": 1, "deny": 2}
 _PRESENCE: Final = ("exists", "not_exists")
+#: Operators that compare null as any value; to the others it is a missing value.
+_OF_NULL: Final = (*_PRESENCE, "equals", "not_equals", "in", "not_in")
 
 
 class _Demand(NamedTuple):
@@ -378,13 +380,18 @@ class _Judgement:
             self.evaluations.append(Evaluation(policy_id, WHEN, "violated"))
         return applies
 
+    def _value(self, rule: Rule, get: Getter) -> Any:
+        """Return the value that *rule* looks at; `NOWHERE`: it is missing."""
+        value = fenced(get, self._operation)
+        return NOWHERE if value is None and rule.operator not in _OF_NULL else value
+
     def _demand(self, ready: _Ready, faults: list[_Unmet]) -> None:
         policy_id, evaluations = ready.policy.id, self.evaluations
         for rule, get, test, looks_at_nothing, held in ready.demands:
             actual: Any = NOWHERE
             problem = ""
             try:
-                actual = fenced(get, self._operation)
+                actual = self._value(rule, get)
                 if actual is not NOWHERE or looks_at_nothing:
                     holds = fenced(test, actual)
                 else:

@@ -91,13 +91,23 @@ class Entry:
     is_anew: bool = False
     #: What becomes of the options of the one that is there.
     change: Change | None = None
-    #: What policies have to tell of it; None: nothing.
+    #: What policies have to tell of it, if it is new; None: nothing.
     verdict: Any = None
     #: The task as it was handed over.
     given: Task = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.given = self.task
+
+    @property
+    def stated(self) -> Task:
+        """The task as it was handed over, but for what policies have changed in it."""
+        return self.given if self.verdict is None else self.task
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it is no task that was there already, nor such a one run again."""
+        return self.existing is None and (self.again is None or self.is_other)
 
 
 class Batch:
@@ -339,10 +349,12 @@ class Preparation:
 
     def _judged(self, batch: Batch, task: Any, governor: PolicyGovernor) -> Any:
         """
-        *task*, which may be anything, as policies change it.
+        Return *task*, which may be anything, as policies change it.
+
+        A task with a name may be there already. It is refused once that is known.
 
         Raises:
-            PolicyDeniedError: They deny it.
+            PolicyDeniedError: Policies deny it, and it has no name.
         """
         is_task = isinstance(task, Task) and isinstance(task.type, str)
         if not is_task or not governor.is_asked("submit", task.type):
@@ -350,6 +362,9 @@ class Preparation:
         # What is not well formed is not judged, but refused.
         self.validate(task)
         changed, verdict = governor.admit(task)
+        is_named = task.id is not None or task.idempotency_key is not None
+        if verdict is not None and verdict.decision == "deny" and not is_named:
+            governor.refuse(verdict)
         if verdict is not None:
             batch.verdicts[len(batch.works)] = task, verdict
             batch.needs_more = True

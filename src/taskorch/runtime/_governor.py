@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 import attrs
 
@@ -30,6 +30,7 @@ from taskorch.events import (
 )
 from taskorch.kernel import Ruling, TaskRow, rules_ask
 from taskorch.model import TERMINAL, Task, TaskState, call_type, some
+from taskorch.runtime._context import current_budget
 from taskorch.runtime._work import NEVER, Work, question_in, task_of
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ _MOST: Final = 10_000
 _ALLOWED: Final = Ruling()
 #: The verb that no policy judges.
 _UNJUDGED: Final = "request_waiver"
+#: What a verb's operation has of the task that it is about.
+_OF_VERBS: Final = (
+    *("type", "id", "payload", "resources", "metadata", "owner", "priority"),
+    *("deadline", "writes", "budget"),
+)
 #: Nanoseconds between two looks at what is on hold, when things happen all the time.
 _PAUSE: Final = NS // 10
 #: Where a snapshot has what history rules keep.
@@ -67,8 +73,8 @@ class Accepted(Protocol):
         ...
 
     @property
-    def existing(self) -> Work | None:
-        """The task that was there already."""
+    def is_new(self) -> bool:
+        """Whether it is no task that was there already."""
         ...
 
     @property
@@ -136,6 +142,23 @@ class PolicyGovernor:
 
         return Operation.of_task(task, **fields)
 
+    def _operation_of(
+        self, row: TaskRow, work: Work | None = None, **fields: Any
+    ) -> Operation:
+        """Return the operation that *row* is, with the options that it has by now."""
+        operation = self._operation(
+            task_of(row, work),
+            task_id=row.id,
+            run=row.run or "",
+            submitted=row.submitted_ns / NS,
+            **fields,
+        )
+        spec = row.bucket.spec
+        priority = 0 if row.extra is None else row.extra.priority
+        return attrs.evolve(
+            operation, priority=priority, owner=spec.owner, budget=spec.budget or None
+        )
+
     def _asking(self) -> dict[str, Any]:
         who = caller()
         return {} if who is None else {"who": who.name, "roles": sorted(who.roles)}
@@ -152,66 +175,82 @@ class PolicyGovernor:
 
     def admit(self, task: Task) -> tuple[Task, Verdict | None]:
         """
-        Judge *task*, which is submitted: it, as policies change it, and the verdict.
+        Judge *task*, which is submitted.
 
-        The verdict is None if there is nothing to tell.
+        A task that is denied is refused by `confirm`, or by `refuse`.
 
-        Raises:
-            PolicyDeniedError: It is denied.
+        Returns:
+            The task as policies change it; and the verdict, None if it has nothing to
+            tell.
         """
         if type(task.payload).__name__ == "WaiverRequest":
             # Or policies that nobody keeps to could never be waived.
             return task, None
-        operation = self._operation(task, **self._asking())
-        verdict = self.constitution.judge(operation, self._rt.now())
+        verdict = self.constitution.judge(self._submitted(task), self._rt.now())
         if not (verdict.violations or verdict.changes):
             return task, None
-        if verdict.decision == "deny":
-            name = f"task {task.id!r}" if task.id else f"a task of type {task.type!r}"
-            findings, task_id = _findings(verdict), str(task.id or "")
+        return _as_changed(task, verdict), verdict
 
-            def note(now: int) -> None:
-                fields, kernel = _told(verdict), self._rt.kernel
-                kernel.note(PolicyViolated, now, task_id, *fields, type=task.type)
-                kernel.note(TaskRejected, now, task_id, task.type, findings)
+    def _submitted(self, task: Task) -> Operation:
+        """Return the operation that the submission of *task* is."""
+        operation = self._operation(
+            task, submitted=self._rt.now() / NS, **self._asking()
+        )
+        if operation.budget is None and (name := current_budget()):
+            operation = attrs.evolve(operation, budget=name)
+        return operation
 
-            self._rt.step(note)
-            raise _denied(verdict, f"{name} was refused: {verdict.reason}", task.id)
-        if verdict.changes:
-            judged = verdict.operation
-            task = attrs.evolve(
-                task,
-                payload=judged.payload,
-                metadata=judged.metadata or task.metadata,
-            )
-        return task, verdict
+    def changed(self, task: Task) -> Task:
+        """Return *task* as policies would change it if there were no waivers."""
+        if not self.constitution.is_asked("submit", task.type):
+            return task
+        verdict = self.constitution.judge(
+            self._submitted(task), self._rt.now(), covers=_covers_nothing
+        )
+        return _as_changed(task, verdict)
+
+    def refuse(self, verdict: Verdict) -> NoReturn:
+        """
+        Tell that a submission is denied.
+
+        Raises:
+            PolicyDeniedError: Always.
+        """
+        task_id, kind = verdict.operation.id, verdict.operation.type
+        findings = _findings(verdict)
+
+        def note(now: int) -> None:
+            fields, kernel = _told(verdict), self._rt.kernel
+            kernel.note(PolicyViolated, now, task_id, *fields, type=kind)
+            kernel.note(TaskRejected, now, task_id, kind, findings)
+
+        self._rt.step(note)
+        raise _refused(verdict)
 
     def confirm(self, entries: Iterable[Accepted], now: int) -> None:
         """
-        Under the lock: refuse what was allowed by a waiver that counts no longer.
+        Under the lock: refuse what is new and denied, or no longer waived.
 
         Raises:
-            PolicyDeniedError: A waiver has expired, or was revoked, since.
+            PolicyDeniedError: A task is denied: `refuse` tells it.
         """
         for entry in entries:
             verdict = entry.verdict
-            if verdict is None or len(verdict.open_violations) == len(
-                verdict.violations
-            ):
+            if verdict is None or not entry.is_new:
                 continue
-            again = self.constitution.judge(verdict.operation, now)
-            if again.decision == "deny":
-                task_id = verdict.operation.id
-                msg = f"task {task_id!r} was refused: {again.reason}"
-                raise _denied(again, msg, task_id)
+            if len(verdict.open_violations) != len(verdict.violations):
+                # A waiver may have expired, or was revoked, since.
+                verdict = self.constitution.judge(verdict.operation, now)
+            if verdict.decision == "deny":
+                raise _refused(verdict)
 
     def admitted(self, entries: Iterable[Accepted], now: int) -> None:
         """Under the lock: say what there was to tell of tasks that were accepted."""
         for entry in entries:
             verdict = entry.verdict
-            if verdict is None:
+            if verdict is None or not entry.is_new:
                 continue
-            work = entry.existing or entry.work
+            work = entry.work
             task_id = work._row.id
             self._rt.kernel.note(
                 PolicyViolated, now, task_id, *_told(verdict), cargo=work
@@ -231,13 +270,7 @@ class PolicyGovernor:
 
     def _of_start(self, row: TaskRow, now: int) -> Verdict:
         self.hear()
-        operation = self._operation(
-            task_of(row),
-            moment="start",
-            task_id=row.id,
-            attempt=row.attempt + 1,
-            run=row.run or "",
-        )
+        operation = self._operation_of(row, moment="start", attempt=row.attempt + 1)
         return self.constitution.judge(operation, now)
 
     def _file(self, row: TaskRow, verdict: Verdict) -> None:
@@ -285,7 +318,7 @@ class PolicyGovernor:
         row = None if work is None else work._row
         if row is None:  # pragma: no cover - each of these events comes with its work
             return None
-        return self._operation(task_of(row, work), task_id=row.id, run=row.run or "")
+        return self._operation_of(row, work)
 
     def recall(self, last: int) -> None:
         """Under the lock: take in what the journal has, up to the event *last*."""
@@ -542,13 +575,8 @@ class PolicyGovernor:
     def _judge(self, work: Work, **fields: Any) -> Verdict | None:
         """What policies say of a task that runs; None: nothing is violated."""
         row = work._row
-        operation = self._operation(
-            task_of(row, work),
-            task_id=row.id,
-            worker="" if row.agent is None else row.agent.name,
-            run=row.run or "",
-            **fields,
-        )
+        worker = "" if row.agent is None else row.agent.name
+        operation = self._operation_of(row, work, worker=worker, **fields)
         verdict = self.constitution.judge(operation, self._rt.now())
         if not verdict.violations:
             return None
@@ -578,13 +606,8 @@ class PolicyGovernor:
         fields: dict[str, Any] = {"id": task_id}
         row = self._rt.kernel.tasks.get(self._rt.directory.reruns.latest(task_id))
         if row is not None:
-            task = task_of(row)
-            judged = self._operation(task, task_id=row.id)
-            fields = {
-                name: getattr(judged, name)
-                for name in ("type", "id", "payload", "resources", "metadata")
-            }
-            fields |= {"owner": task.owner, "priority": task.priority}
+            judged = self._operation_of(row)
+            fields = {name: getattr(judged, name) for name in _OF_VERBS}
         operation = Operation(
             moment="verb",
             verb=verb,
@@ -646,6 +669,19 @@ class PolicyGovernor:
         """Under the lock: what keeps *row* from starting, as it is judged now."""
         verdict = self._of_start(row, self._rt.now())
         return () if verdict.decision == "allow" else verdict.open_violations
+
+
+def _covers_nothing(policy_id: str, operation: Operation, at: float) -> None:  # noqa: ARG001 - as `Covers`
+    return None
+
+
+def _as_changed(task: Task, verdict: Verdict) -> Task:
+    """Return *task* with what policies change in it."""
+    if not verdict.changes:
+        return task
+    judged = verdict.operation
+    metadata = judged.metadata or task.metadata
+    return attrs.evolve(task, payload=judged.payload, metadata=metadata)
 
 
 def _ruling(row: TaskRow, verdict: Verdict) -> Ruling:
@@ -734,6 +770,13 @@ def _denied(verdict: Verdict, msg: str, task_id: str | None) -> PolicyDeniedErro
     return PolicyDeniedError(
         msg, findings=_findings(verdict), verdict=verdict, task_id=task_id or None
     )
+
+
+def _refused(verdict: Verdict) -> PolicyDeniedError:
+    """Return the error for a submission that is denied."""
+    task_id, kind = verdict.operation.id, verdict.operation.type
+    name = f"task {task_id!r}" if task_id else f"a task of type {kind!r}"
+    return _denied(verdict, f"{name} was refused: {verdict.reason}", task_id)
 
 
 def _type_of(_: Any, work: Work | None) -> str:

@@ -19,6 +19,7 @@ from taskorch.errors import (
     AttemptInterrupted,
     InvalidTaskError,
     InvalidTransitionError,
+    PolicyDeniedError,
     ProgramFailedError,
     ResultGoneError,
     TaskorchError,
@@ -259,7 +260,13 @@ def submit_tasks(
         rt.refuse_new()
         return submission.admit(batch, now, replace=replace, renewing=renewing)
 
-    works: list[Work] = rt.step(change, keep=True)
+    works: list[Work]
+    try:
+        works = rt.step(change, keep=True)
+    except PolicyDeniedError as denied:
+        if rt.governor is not None:
+            rt.governor.refuse(denied.verdict)
+        raise
     return works
 
 

@@ -334,13 +334,13 @@ class Submission:
             UsageError: One is refused; nothing has changed.
             PolicyFault: A policy failed; nothing has changed.
         """
-        if self._rt.governor is not None:
-            self._rt.governor.confirm(entries, now)
         self._name(entries, now)
         _refuse_others(entries)
         objects = {id(entry.given): entry for entry in entries}
         self._compare(entries, objects, replace=replace, renewing=renewing)
         self._run_again(entries, now)
+        if self._rt.governor is not None:
+            self._rt.governor.confirm(entries, now)
         self._connect(entries, objects)
         self._consider_changes(entries, now)
         kernel = self._rt.kernel
@@ -455,7 +455,7 @@ class Submission:
             entry.task_id = rt.directory.reruns.next_id(old._row.id)
             # The key stands for the first run, and so for them all.
             entry.task = attrs.evolve(
-                entry.given, id=entry.task_id, idempotency_key=None
+                entry.stated, id=entry.task_id, idempotency_key=None
             )
             entry.work._task = entry.task
             entry.row = TaskRow(entry.task_id, 0, entry.bucket, entry.work, now)
@@ -587,14 +587,20 @@ class Submission:
         """In what *entry* is another task than *work*; None if it is the same."""
         rt, name, after = self._rt, work._row.id, entry.refs
         above = [_id_of(ref, objects) for ref in after]
-        new = _bare(entry.given, objects)
+        new, old = entry.stated, work._task
+        if rt.governor is not None:
+            # Both with what policies would change in them: a waiver may have let one of
+            # them pass as it is, and what is hidden stands in no message.
+            new = rt.governor.changed(new)
+            old = None if old is None else rt.governor.changed(old)
+        news = [_bare(each, objects) for each in (new, entry.given)]
         if has_number(name):
             # The key stands for the first run, and so for them all.
-            new = attrs.evolve(new, idempotency_key=None)
-        if work._task is None:
+            news = [attrs.evolve(each, idempotency_key=None) for each in news]
+        if old is None:
             known = rt.kernel.evicted.digest(name)
-            return None if known == digest(new, above) else []
-        old = _bare(work._task)
+            return None if known in [digest(each, above) for each in news] else []
+        new, old = news[0], _bare(old)
         both = given_parents(rt, work, above), above
         return differences(old, new, both, alike(rt.committer)) or None
 
@@ -608,7 +614,7 @@ class Submission:
         """
         rt = self._rt
         for entry in entries:
-            work, new = entry.existing, entry.given
+            work, new = entry.existing, entry.stated
             if work is None or work._task is None or entry.work is work:
                 continue
             row = work._row
