@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo demo-check check quick test ci bench format clean \
         static style imports mypy pyright verifytypes \
         bench-against bench-quick docs docs-ci fast measured at-length pages others others-ready wheel soak soak-ci \
-        stress stress-ci compiled side-by-side
+        stress stress-ci compiled side-by-side laws
 
 help:
 	@echo 'make demo        run a large test suite through the orchestrator; stopped, it resumes;'
@@ -37,6 +37,7 @@ help:
 	@echo 'make test        all tests but the slow ones, once: six minutes on two idle cores'
 	@echo 'make ci          all that CI runs: other Pythons, coverage, the slow tests and more'
 	@echo 'make soak        simulate fresh seeds: make soak MINUTES=10 (SEED=1 begins there)'
+	@echo 'make laws        the laws over random examples, with other ones each time'
 	@echo 'make stress      threads, signals, kills and takeovers: make stress MINUTES=10'
 	@echo 'make bench       the benchmarks, on several: make bench PYTHONS="3.11 newest";'
 	@echo '                 make bench-against REV=… beside another commit'
@@ -196,6 +197,12 @@ wheel: $(READY)
 soak: $(READY)
 	@$(BIN)/python -m tests.tools.soak --minutes $(MINUTES) \
 	    --seed $(or $(SEED),$(shell date +%s)) --jobs 2 --workflows --rooms
+
+# The laws over random examples, each time with other ones; the tests elsewhere have the same
+# examples every time, so that a change is judged by what it changed.
+laws: $(READY)
+	@$(BIN)/python -m pytest -q $(MANY) -m 'not slow' --hypothesis-profile=fresh \
+	    $$(grep -rl --include='test_*.py' 'from hypothesis' tests)
 
 # Half a minute, always from the same seeds: a change is judged by what it changed. To look
 # for what nobody has seen is the work of make soak.

@@ -30,6 +30,8 @@ settings.register_profile(
 )
 # A few reach every line, and show whether a law holds on another interpreter at all.
 settings.register_profile("few", settings.get_profile("ci"), max_examples=10)
+# Examples that nobody has seen yet, for runs that look for faults: `make laws`.
+settings.register_profile("fresh", max_examples=300, deadline=None, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 

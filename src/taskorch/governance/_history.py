@@ -5,7 +5,7 @@ An event is taken in once, and a question costs the same however long the histor
 each rule keeps, by the values that must be the same, the latest event that it looks
 for, or those within its window.
 
-Decision: 0224.
+Decisions: 0224, 0244.
 """
 
 from __future__ import annotations

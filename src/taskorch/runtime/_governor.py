@@ -5,7 +5,7 @@ They are asked on the way in outside the lock; before a start under it, at the m
 the start: what has happened by then counts, in the same step too. What they deny then
 is on hold, and is looked at again when policies, waivers or the past are others.
 
-Decision: 0223.
+Decisions: 0223, 0243.
 """
 
 from __future__ import annotations

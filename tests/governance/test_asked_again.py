@@ -1,0 +1,407 @@
+"""Policies are asked about what is new, as it is now, and with all that has happened."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.tools import PATIENCE, eventually
+
+from taskorch import SqliteJournal, Task, TaskOrchestrator, Workflow
+from taskorch.errors import PolicyDeniedError, TaskorchError
+from taskorch.governance import (
+    ConstitutionalRuntime,
+    HistoryRule,
+    Operation,
+    Past,
+    Policy,
+    PolicyCase,
+)
+
+SECRET = "4000-1234-5678"
+MASK: dict[str, Any] = {
+    "id": "mask",
+    "principle": "privacy",
+    "severity": "medium",
+    "types": "deploy",
+    "rules": [
+        {
+            "id": "card",
+            "condition": "payload.args[0]",
+            "operator": "not_contains",
+            "value": "4000-",
+            "missing": "passes",
+        }
+    ],
+    "change": {"payload.args[0]": "hidden"},
+}
+NO_DEPLOYS: dict[str, Any] = {
+    "id": "no-deploys",
+    "principle": "safety",
+    "severity": "critical",
+    "rules": [
+        {
+            "id": "t",
+            "condition": "task.type",
+            "operator": "not_equals",
+            "value": "deploy",
+        }
+    ],
+}
+COUNT: dict[str, Any] = {
+    "id": "rate",
+    "principle": "safety",
+    "severity": "critical",
+    "at": "submit",
+    "types": "deploy",
+    "history": [
+        {
+            "id": "n",
+            "count": {"event": "submitted", "type": "deploy"},
+            "at_most": 1,
+            "within": 3600,
+        }
+    ],
+}
+
+
+def governed(path: Path, *policies: dict[str, Any], **options: Any) -> TaskOrchestrator:
+    runtime = ConstitutionalRuntime.from_dict({"policies": list(policies)})
+    return TaskOrchestrator(governance=runtime, journal=path, **options)
+
+
+def by_id(orch: TaskOrchestrator) -> list[Any]:
+    task = Task.call(str, SECRET, id="load", type="deploy")
+    return [orch.submit_task(task).result(PATIENCE)]
+
+
+def by_key(orch: TaskOrchestrator) -> list[Any]:
+    task = Task.call(str, SECRET, idempotency_key="k", type="deploy")
+    return [orch.submit_task(task).result(PATIENCE) for _ in range(2)]
+
+
+def in_a_batch(orch: TaskOrchestrator) -> list[Any]:
+    deploy = Task.call(str, SECRET, id="load", type="deploy")
+    other = Task.call(len, deploy, id="report", type="report")
+    return [each.result(PATIENCE) for each in orch.submit_tasks([deploy, other])]
+
+
+def in_a_workflow(orch: TaskOrchestrator) -> list[Any]:
+    workflow = Workflow("night")
+    deploy = workflow.add(Task.call(str, SECRET, id="load", type="deploy"))
+    workflow.add(Task.call(len, deploy, id="report", type="report"))
+    run = orch.workflows.start(workflow, id="night-1")
+    run.result(PATIENCE)
+    names = [f"night-1/{name}" for name in ("load", "report")]
+    return [orch.handle(name).result(PATIENCE) for name in names]
+
+
+SCRIPTS = (by_id, by_key, in_a_batch, in_a_workflow)
+#: What the policies are in the first run and in the second; whether a waiver lets the
+#: first run pass, which the second has not any more.
+GOVERNED = {
+    "a mask": ((MASK,), (MASK,), ""),
+    "a mask and a count": ((MASK, COUNT), (MASK, COUNT), ""),
+    "a mask that was waived": ((MASK,), (MASK,), "mask"),
+    "a denial that was waived": ((NO_DEPLOYS,), (NO_DEPLOYS,), "no-deploys"),
+    "a denial that is new": ((), (NO_DEPLOYS,), ""),
+    "a count": ((COUNT,), (COUNT,), ""),
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("policies", GOVERNED)
+def test_a_durable_script_gets_its_results_again(
+    tmp_path: Path, script: Any, policies: str
+) -> None:
+    first, second, waived = GOVERNED[policies]
+    path = tmp_path / "runs.db"
+    with governed(path, *first) as orch:
+        waiver = None
+        if waived:
+            waiver = orch.governance.request_waiver(
+                waived, "*", reason="move", requested_by="ada", expires=3600
+            )
+            orch.governance.approve_waiver(waiver.id, by="bob")
+        results = script(orch)
+        if waiver is not None:
+            orch.governance.revoke_waiver(waiver.id, by="bob", reason="done")
+        # Within the same life, too.
+        assert script(orch) == results
+    for _ in range(2):
+        with governed(path, *second) as orch:
+            assert script(orch) == results
+
+
+def test_another_task_of_the_same_id_is_refused_and_shows_nothing_hidden(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "runs.db"
+    with governed(path, MASK) as orch:
+        orch.submit_task(Task.call(max, SECRET, "b", id="load", type="deploy")).result(
+            PATIENCE
+        )
+        with pytest.raises(TaskorchError) as refused:
+            orch.submit_task(Task.call(max, SECRET, "c", id="load", type="deploy"))
+    assert "args[1]" in str(refused.value)
+    assert SECRET not in str(refused.value)
+    kept = [each.read_bytes() for each in tmp_path.iterdir() if each.is_file()]
+    assert not any(SECRET.encode() in each for each in kept)
+
+
+def test_a_task_that_is_run_again_is_masked_as_well(tmp_path: Path) -> None:
+    """It had failed in an earlier life, and its script submits it anew."""
+    path = tmp_path / "runs.db"
+    for _ in range(2):
+        with governed(path, MASK) as orch:
+            handle = orch.submit_task(Task.call(int, SECRET, id="load", type="deploy"))
+            assert "hidden" in str(handle.exception(PATIENCE))
+            assert SECRET not in str(handle.exception(PATIENCE))
+
+
+def test_what_is_denied_is_refused_each_time_and_counted_as_such(
+    tmp_path: Path,
+) -> None:
+    with governed(tmp_path / "runs.db", NO_DEPLOYS) as orch:
+        for _ in range(2):
+            with pytest.raises(PolicyDeniedError, match="task 'd' was refused"):
+                orch.submit_task(Task.call(len, "a", id="d", type="deploy"))
+        assert orch.get_stats().violations
+        with pytest.raises(TaskorchError):
+            orch.get_task_status("d")
+
+
+def test_another_task_in_the_place_of_one_is_judged(tmp_path: Path) -> None:
+    with governed(tmp_path / "runs.db", NO_DEPLOYS) as orch:
+        orch.submit_task(Task.call(len, "a", id="d", type="report")).result(PATIENCE)
+        with pytest.raises(PolicyDeniedError):
+            orch.submit_task(Task.call(len, "a", id="d", type="deploy"), replace=True)
+
+
+# -- as it is now ----------------------------------------------------------------------
+
+
+def rule(path: str, operator: str, value: Any) -> dict[str, Any]:
+    return {"id": "r", "condition": path, "operator": operator, "value": value}
+
+
+@pytest.mark.parametrize(
+    ("condition", "options"),
+    [
+        (rule("task.priority", "less_than", 5), {"priority": 7}),
+        (rule("task.owner", "equals", "ada"), {"owner": "bob"}),
+        (rule("task.deadline", "less_than", 60), {"deadline": 90.0}),
+        (rule("task.writes", "not_contains", "/"), {"writes": ["a/**", "/"]}),
+        (rule("task.budget", "not_equals", "release"), {"budget": "release"}),
+        (rule("task.timeout", "less_than", 10), {"timeout": 20.0}),
+        (rule("task.requires", "not_contains", "gpu"), {"requires": ["gpu"]}),
+    ],
+)
+def test_a_condition_can_name_each_option_of_a_task(
+    tmp_path: Path, condition: dict[str, Any], options: dict[str, Any]
+) -> None:
+    if options.get("writes"):
+        options = {"writes": ["a/**", "b/**"]}
+        condition = rule("task.writes", "not_contains", "b/**")
+    policy = {"id": "p", "principle": "x", "severity": "critical", "rules": [condition]}
+    cel = {
+        **policy,
+        "rules": [],
+        "when": f"has({condition['condition']}) && {condition['condition']} != null",
+    }
+    for number, each in enumerate((policy, cel)):
+        with governed(
+            tmp_path / f"{number}.db", each, unknown_capability="wait"
+        ) as orch:
+            orch.budget("release", tokens=5)
+            with pytest.raises(PolicyDeniedError):
+                orch.submit_task(Task.call(len, "a", **options))
+
+
+def test_a_start_is_judged_with_the_options_that_a_task_has_by_then(
+    tmp_path: Path,
+) -> None:
+    policy = {
+        "id": "urgent",
+        "principle": "x",
+        "severity": "critical",
+        "at": "start",
+        "rules": [rule("task.priority", "less_than", 90)],
+    }
+    path = tmp_path / "runs.db"
+    with governed(path, policy) as orch:
+        first = orch.submit_task(Task.wait_for("go", id="first"))
+        orch.submit_task(Task.call(len, "a", id="p", priority=1, after=[first]))
+        orch.set_priority("p", 95)
+        orch.emit("go", None)
+        eventually(lambda: orch.get_task_status("p").state == "blocked")
+        runtime = ConstitutionalRuntime.from_dict({"policies": [policy]})
+    differences = [
+        each
+        for each in runtime.replay(path).moments
+        if each.verdict.decision != each.then
+    ]
+    assert not differences
+
+
+# -- what has happened -----------------------------------------------------------------
+
+
+def history(event: str, form: str = "never_after", **fields: Any) -> dict[str, Any]:
+    return {
+        "id": "frozen",
+        "principle": "safety",
+        "severity": fields.pop("severity", "critical"),
+        "at": "start",
+        "types": "deploy",
+        "history": [{"id": "n", form: {"event": event, "type": "canary"}, **fields}],
+    }
+
+
+def canary(orch: TaskOrchestrator, count: int = 1) -> None:
+    for number in range(count):
+        orch.submit_task(Task.call(int, "x", id=f"c{number}", type="canary")).exception(
+            PATIENCE
+        )
+
+
+def is_denied(orch: TaskOrchestrator, name: str) -> bool:
+    handle = orch.submit_task(Task.call(len, "abc", id=name, type="deploy"))
+    eventually(lambda: orch.get_task_status(name).state in ("blocked", "completed"))
+    del handle
+    return orch.get_task_status(name).state == "blocked"
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        history("failed"),
+        history("failed", "count", at_most=1),
+        history("failed", within=3600),
+    ],
+)
+@pytest.mark.parametrize("by", ["command", "journal"])
+def test_what_a_rule_counts_outlives_retention(
+    tmp_path: Path, policy: dict[str, Any], by: str
+) -> None:
+    path = tmp_path / "runs.db"
+    with governed(path, policy) as orch:
+        canary(orch, 2)
+        assert is_denied(orch, "d1")
+    options: dict[str, Any] = {}
+    if by == "command":
+        command = [sys.executable, "-m", "taskorch", "prune", str(path)]
+        subprocess.run(
+            [*command, "--older-than", "0s"], check=True, capture_output=True
+        )
+    else:
+        options = {"keep_latest": 0}
+    for life in range(2):
+        runtime = ConstitutionalRuntime.from_dict({"policies": [policy]})
+        journal = SqliteJournal(path, **options)
+        with TaskOrchestrator(governance=runtime, journal=journal) as orch:
+            assert is_denied(orch, f"d2-{life}")
+    assert not any(status.type == "canary" for status in _statuses(path)), (
+        "nothing was pruned: this tests nothing"
+    )
+
+
+def _statuses(path: Path) -> list[Any]:
+    from taskorch.reading import JournalReader
+
+    return list(JournalReader(path).tasks())
+
+
+@pytest.mark.parametrize(("severity", "denied"), [("critical", True), ("low", False)])
+def test_of_events_that_nobody_counted_it_is_said_that_nobody_knows(
+    tmp_path: Path, severity: str, denied: bool
+) -> None:
+    """The rule is new, and events have left the journal before."""
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path) as orch:
+        canary(orch)
+    command = [sys.executable, "-m", "taskorch", "prune", str(path)]
+    subprocess.run([*command, "--older-than", "0s"], check=True, capture_output=True)
+    with governed(path, history("failed", severity=severity)) as orch:
+        assert is_denied(orch, "d1") == denied
+        told = str(orch.explain("d1")) if denied else ""
+        assert not denied or re.search("have left the journal", told)
+    # What is too long ago to count does not matter.
+    with governed(path, history("failed", within=1e-9)) as orch:
+        assert not is_denied(orch, "d3")
+
+
+def verdict(rule: HistoryRule, *events: dict[str, Any], kind: str = "deploy") -> bool:
+    policy = Policy("p", "safety", "critical", history=[rule], at=("submit", "start"))
+    asked = Operation(type=kind, id="new", moment="start")
+    case = PolicyCase(asked, "allow", before=list(events))
+    return bool(ConstitutionalRuntime([policy]).judge_case(case, now=1_000.0).compliant)
+
+
+def event(
+    name: str, ago: float, task_id: str = "a", kind: str = "deploy"
+) -> dict[str, Any]:
+    return {"event": name, "ago": ago, "id": task_id, "type": kind}
+
+
+def test_an_id_that_starts_again_has_ended_before_whatever_it_is_now() -> None:
+    rule = HistoryRule("h", count=Past("started", "deploy"), at_most=1, within=10)
+    long_ago = event("started", 40)
+    assert not verdict(rule, long_ago)
+    assert verdict(rule, long_ago, event("started", 30, kind="review"))
+
+
+def test_of_an_attempt_of_long_ago_another_one_counts_alone() -> None:
+    rule = HistoryRule("h", count=Past("started", "deploy"), at_most=2, within=10)
+    assert verdict(rule, event("started", 40), event("started", 5))
+    assert not verdict(rule, event("started", 40), event("started", 5, "b"))
+    assert verdict(
+        rule, event("started", 40), event("started", 30), event("failed", 20)
+    )
+
+
+@pytest.mark.parametrize("most", range(4))
+@pytest.mark.parametrize("count", range(6))
+def test_a_count_is_exact_at_its_limit(most: int, count: int) -> None:
+    rule = HistoryRule("h", count=Past("completed", "deploy"), at_most=most, within=10)
+    events = [event("completed", 9, f"t{number}") for number in range(count)]
+    assert verdict(rule, *events) == (count <= most)
+    aged = [event("completed", 11, f"o{number}") for number in range(count)]
+    assert verdict(rule, *aged, *events) == (count <= most)
+
+
+@pytest.mark.parametrize("form", ["formerly", "never_after", "count"])
+def test_what_is_exactly_as_old_as_the_window_counts(form: str) -> None:
+    fields: dict[str, Any] = {form: Past("completed", "deploy")}
+    if form == "count":
+        fields["at_most"] = 0
+    rule = HistoryRule("h", within=3600, **fields)
+    outcomes = [verdict(rule, event("completed", ago)) for ago in (3600, 3600.001)]
+    assert outcomes == ([True, False] if form == "formerly" else [False, True])
+
+
+def test_after_a_restart_the_first_event_of_a_window_is_known(tmp_path: Path) -> None:
+    """The journal is read from the window on; its first event is not left out."""
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path) as orch:
+        canary(orch)
+    for within in (1e6, 1e5, 1e4):
+        with governed(path, history("failed", within=within)) as orch:
+            assert is_denied(orch, f"d{within:.0f}")
+
+
+def test_many_policies_judge_a_task_once(tmp_path: Path) -> None:
+    """A submission that means an existing task changes no number."""
+    with governed(tmp_path / "runs.db", MASK, COUNT) as orch:
+        orch.submit_task(Task.call(str, SECRET, id="load", type="deploy")).result(
+            PATIENCE
+        )
+        numbers = orch.get_stats().violations
+        for _ in itertools.repeat(None, 3):
+            orch.submit_task(Task.call(str, SECRET, id="load", type="deploy"))
+        assert orch.get_stats().violations == numbers
