@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import os
 import pathlib
+import resource
 import signal
 import subprocess
 import sys
@@ -34,7 +35,7 @@ from taskorch.errors import (
     UnenforceableError,
 )
 from taskorch.executors import processes
-from taskorch.policies import ProportionalAllocator
+from taskorch.policies import Measured, ProportionalAllocator
 from taskorch.recovery import Grow, RecoveryHandler, Row
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux holds limits")
@@ -144,12 +145,15 @@ def failed(orch, code: str, **options):
 
 def test_who_keeps_the_limit_is_measured(orch, way):
     """The result says what it used, what it was held to, and by what."""
-    code = "x = bytearray(30 << 20); import time; time.sleep(0.4)"
-    result = run(orch, code, limits={"memory_mb": 120, "cpu_seconds": 60})
+    # Above ours: without a group, the system tells nothing of what is below.
+    large = 30 if way == "group" else _ours() + 30
+    most = large + 90
+    code = f"x = bytearray({large} << 20)"
+    result = run(orch, code, limits={"memory_mb": most, "cpu_seconds": 60})
     assert result.exit_code == 0
-    assert dict(result.limits) == {"memory_mb": 120, "cpu_seconds": 60}
+    assert dict(result.limits) == {"memory_mb": most, "cpu_seconds": 60}
     assert result.enforced.startswith("cgroup-v" if way == "group" else "watch")
-    assert 30 <= result.memory_mb <= 120
+    assert large <= result.memory_mb <= most
     assert 0 < result.cpu_seconds < 60
     assert result.processes >= 1
     assert (result.exceeded, result.unenforced) == ("", ())
@@ -190,6 +194,53 @@ def carrying(mark: str) -> list[int]:
         if marked and state not in "ZX":
             pids.append(int(path.name))
     return pids
+
+
+@pytest.mark.parametrize("held", [12, 38, 97])
+@pytest.mark.parametrize("many", [1, 3])
+def test_a_short_program_is_measured_by_the_system(orch, group, held, many):
+    """It ends between two looks, with all that it has started."""
+    code = f"""
+        import os
+        born, full = os.pipe(), os.pipe()
+        for _ in range({many - 1}):
+            if os.fork() == 0:
+                os.close(born[1])
+                x = bytearray({held} << 20)
+                os.write(full[1], b".")
+                os.read(born[0], 1)
+                os._exit(0)
+        x = bytearray({held} << 20)
+        for _ in range({many - 1}):
+            os.read(full[0], 1)
+        """
+    for _ in range(3):
+        result = run(orch, code, limits={"memory_mb": 600})
+        assert held * many <= result.memory_mb <= (held + 20) * many
+
+
+def test_what_looks_alone_have_seen_is_no_measurement(monkeypatch):
+    """Without a group, nobody knows the most of a program that is smaller than ours."""
+    monkeypatch.setenv(VARIABLE, "off")
+    ours = bytearray(80 << 20)
+    measured = Measured()
+    with TaskOrchestrator(allocator=measured, resources={"memory_mb": 4000}) as orch:
+        for _ in range(6):
+            task = Task.program(
+                python("x = bytearray(20 << 20); import time; time.sleep(0.1)"),
+                resources={"memory_mb": 1000},
+                enforce=True,
+            )
+            result = orch.submit_task(task).result(PATIENCE)
+            assert result.enforced.startswith("watch")
+            assert result.memory_mb is None
+        assert not measured.sizes
+    assert ours
+
+
+def _ours() -> int:
+    """MiB that this process had at the most, and programs may have from it."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 
 def test_files_in_memory_count(orch, group):

@@ -432,8 +432,9 @@ class ProgramResult:
         oom_killed: Whether Linux has killed it, or a part of it, for want of memory, as
             far as the count of our cgroup proves that. False proves nothing.
         memory_mb: The most memory that it had at once, or a child that it waited for;
-            where it was held to limits, all that it had started together. None: nobody
-            knows, as where that is less than our own.
+            where a group of the system held it, all that it had started together, less
+            the cache of files. The system kept it, however short it was. None: nobody
+            knows, as where there is no group and it is less than our own.
         cpu_seconds: Seconds of processors that it took; None: nobody knows.
         processes: The most processes, with their threads, that there were at once; None
             where it was held to no limits.

@@ -91,6 +91,8 @@ _UNRECLAIMED: Final = re.compile(
     r"^(?:total_rss|total_shmem|anon|shmem) (\d+)$", re.MULTILINE
 )
 _CPU_USEC: Final = re.compile(r"^usage_usec (\d+)$", re.MULTILINE)
+_CACHED: Final = re.compile(r"^(?:total_cache|file) (\d+)$", re.MULTILINE)
+_SHARED: Final = re.compile(r"^(?:total_shmem|shmem) (\d+)$", re.MULTILINE)
 _PSS: Final = re.compile(rb"^(?:Pss|SwapPss): +(\d+) kB$", re.MULTILINE)
 _WRITTEN: Final = re.compile(rb"^write_bytes: (\d+)$", re.MULTILINE)
 
@@ -138,6 +140,8 @@ class Hold:
         #: By the name of each limit, what holds it.
         self.ways: Mapping[str, str] = {}
         self.used: Used = Used()
+        #: The most MiB that all had together, as the system has kept; None: it has not.
+        self._kept_mb: float | None = None
         #: The limit that was passed, and whether the system killed for want of memory.
         self.exceeded: str = ""
         self.oom_killed: bool = False
@@ -167,6 +171,21 @@ class Hold:
         pause = max(self._pause(now), _SHARE * (now - begun))
         self.next_look = now + pause
         return self.exceeded
+
+    def most_memory(self, largest: float | None) -> float | None:
+        """
+        The most MiB that the family had at once; None: nobody knows.
+
+        Looks miss what is short, so what they saw is told alone only of a family that
+        passed its limit by it. Else the system must have kept the most: of the group,
+        or of the *largest* process, where None or 0 is unknown. A process counts files
+        as its own, which a group does not, so the limit of that bounds it.
+        """
+        if largest and self.joins:
+            largest = min(largest, self.limits.get("memory_mb", largest))
+        seen = max(self.used.memory_mb, self._kept_mb or 0.0, largest or 0.0)
+        is_known = largest or self._kept_mb is not None
+        return seen if is_known or self.exceeded == "memory_mb" else None
 
     def raise_to(self, amounts: Mapping[str, float]) -> None:
         """Raise limits to *amounts*, where these are higher; none is lowered."""
@@ -364,6 +383,19 @@ class _Group(Hold):
         self._members_at = now + max(_LONGEST, 10 * _SHARE * took)
         return outside
 
+    def _peak(self) -> int:
+        """The most bytes that the group had at once, files included; 0: unknown."""
+        raise NotImplementedError
+
+    def _measure_peak(self) -> None:
+        peak = self._peak() if "memory" in self._folders else 0
+        if peak:
+            # The cache of files is no need: what is left of it was there at the most.
+            stat = _without_parts(_text_of(self._folders["memory"] / "memory.stat"))
+            cached = sum(map(int, _CACHED.findall(stat)))
+            shared = sum(map(int, _SHARED.findall(stat)))
+            self._kept_mb = max(0, peak - max(0, cached - shared)) / _MIB
+
     def _killed_for_memory(self) -> bool:
         """Whether the system has killed one of them for want of memory, so far."""
         raise NotImplementedError
@@ -398,6 +430,7 @@ class _Group(Hold):
                 self.exceeded = self.exceeded or "group"
                 Hold.kill(self)
             self._measure([])
+            self._measure_peak()
             self._remove_by = time.monotonic() + _PATIENCE
         if self.remove():
             return True
@@ -446,8 +479,10 @@ class _Group1(_Group):
             used.cpu_seconds = max(used.cpu_seconds, spent)
         _measure_group(self, folders.get("memory"), folders.get("pids"))
         if "memory" in folders and self._killed_for_memory():
-            most = _number_in(folders["memory"] / "memory.max_usage_in_bytes")
-            self._note_kill(most / _MIB)
+            self._note_kill(self._peak() / _MIB)
+
+    def _peak(self) -> int:
+        return _number_in(self._folders["memory"] / "memory.max_usage_in_bytes")
 
     def _killed_for_memory(self) -> bool:
         text = _text_of(self._folders["memory"] / "memory.oom_control")
@@ -480,10 +515,13 @@ class _Group2(_Group):
             used.cpu_seconds = max(used.cpu_seconds, int(match[1]) / 1e6)
         _measure_group(self, folder, folder)
         if "memory" in self._folders and self._killed_for_memory():
-            peak = _number_in(folder / "memory.peak")
+            peak = self._peak()
             # Systems before 5.19 know no peak: then its limit is taken for it.
             most = peak / _MIB if peak else self.limits.get("memory_mb", 0.0)
             self._note_kill(most)
+
+    def _peak(self) -> int:
+        return _number_in(self._each[0] / "memory.peak")
 
     def _killed_for_memory(self) -> bool:
         match = _OOM.search(_text_of(self._each[0] / "memory.events"))

@@ -675,13 +675,15 @@ class ProgramRun:
             by_signal = _LIMIT_BY_SIGNAL.get(result.exit_code, "")
             exceeded = by_signal if by_signal in hold.limits else ""
             exceeded = exceeded or _unseen(hold, result.memory_mb)
+        hold.exceeded = exceeded
+        memory = hold.most_memory(result.memory_mb)
         if hold.oom_killed:
             # Where version 2 counts them for the groups above, too, this one is ours.
             self._common.memory_kills.claim(self._memory_kills)
         return attrs.evolve(
             result,
             oom_killed=hold.oom_killed,
-            memory_mb=_highest(used.memory_mb, result.memory_mb, hold),
+            memory_mb=memory,
             cpu_seconds=max(used.cpu_seconds, result.cpu_seconds or 0.0),
             written_mb=max(used.written_mb, result.written_mb or 0.0),
             processes=used.processes or None,
@@ -739,18 +741,6 @@ def _unseen(hold: Hold, largest: float | None) -> str:
     # Some of that it shares with others, such as libraries.
     surely = largest is not None and largest > _SURELY * limit + _SHARED_MB
     return "memory_mb" if surely and hold.ways.get("memory_mb") == WATCH else ""
-
-
-def _highest(held: float, largest: float | None, hold: Hold) -> float | None:
-    """
-    The most memory of a program that is held.
-
-    The *largest* of its processes may not have been seen at its largest; it counts
-    files as its own, which a group does not, so the limit of that bounds it.
-    """
-    if largest is not None and hold.joins:
-        largest = min(largest, hold.limits.get("memory_mb", largest))
-    return max(held, largest or 0.0) or None
 
 
 def _ignore(end: ProgramEnd) -> None:

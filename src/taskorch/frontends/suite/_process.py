@@ -222,7 +222,8 @@ class TaskHold:
         hold.kill()
         while not hold.end():
             sleep(_MOMENT)
-        measured = {**event, "memory_mb": hold.used.memory_mb or event.get("memory_mb")}
+        said = event.get("memory_mb")
+        measured = {**event, "memory_mb": hold.most_memory(said) or said}
         name = hold.exceeded
         if name and name in hold.limits:
             used, limit = getattr(hold.used, name), hold.limits[name]
