@@ -812,3 +812,11 @@ class Tagged:
             schema["required"] = [self.tag, *schema.get("required", ())]
             schemas.append(schema)
         return {"anyOf": schemas}
+
+
+#: Policies, and files of such: which keys a policy has is known to what reads them.
+POLICIES: Final = Each(
+    Either(Text(), AnyNames(Anything(), plain=True)),
+    needs="a list of policies, and of files of such",
+    or_one=True,
+)

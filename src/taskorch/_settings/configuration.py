@@ -52,6 +52,8 @@ _SCHEDULES: Final = "schedules"
 _CLOSING: Final = ("]", "}", '"""', "'''")
 #: What stands for None, which TOML has not.
 _NONE: Final = "none"
+#: What names files: relative to the file of settings, not to the working directory.
+_PATHS: Final = ("journal", "governance")
 _FLAGS: Final = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
     **dict.fromkeys(("0", "false", "no", "off"), False),
@@ -370,8 +372,7 @@ class _File:
                 continue
             how = f"{name} = {SETTINGS[name][1].example}"
             meant = _checked(name, value, source, how, faults)
-            if name == "journal" and isinstance(meant, str) and not is_address(meant):
-                # Relative to the file, not to the working directory.
+            if name in _PATHS and isinstance(meant, str) and not is_address(meant):
                 meant = str(self.path.parent / meant)
             settings[name] = Setting(name, meant, source)
         return settings

@@ -24,7 +24,7 @@ from taskorch._base.verbs import Argument, Verb
 from taskorch._base.visible import counted
 from taskorch._managers._members import WILD
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._settings.configuration import TOKEN_VARIABLE
+from taskorch._settings.configuration import TOKEN_VARIABLE, read_configuration
 from taskorch._verbs.table import VERBS, as_json, bound, commands
 from taskorch.cli import FAILED, OK
 from taskorch.cli._terminal import (
@@ -435,7 +435,13 @@ def _journal(path: str) -> Iterator[TaskOrchestrator]:
     """An orchestrator that has a journal, and runs nothing of what is in it."""
     # It must be there: to own one makes it.
     JournalReader(path)
-    orch = TaskOrchestrator(journal=path, unknown_capability="wait")
+    # Policies judge what is commanded; other settings are for what runs tasks.
+    named = read_configuration().settings.get("governance")
+    orch = TaskOrchestrator(
+        journal=path,
+        unknown_capability="wait",
+        governance=None if named is None else named.value,
+    )
     orch._only_command()  # noqa: SLF001 - only a command leaves all as it is
     try:
         yield orch

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from taskorch._base.limits import SIGNAL_SECONDS
 from taskorch._base.visible import counted
-from taskorch._settings.configuration import TOKEN_VARIABLE
+from taskorch._settings.configuration import SETTINGS, TOKEN_VARIABLE
 from taskorch.cli import FAILED, OK
+from taskorch.cli._target import settings_for
 from taskorch.cli._terminal import (
     add_json,
     coloured,
@@ -95,7 +96,9 @@ def _run(args: argparse.Namespace) -> int:
     if args.port is None and not bodies:
         msg = "there is no job to run"
         raise InvalidTaskError(msg, hint="name files of jobs, or --port")
-    settings = {} if args.journal is None else {"journal": args.journal}
+    settings = settings_for("jobs", SETTINGS.keys() - {"resources", "max_queued"})
+    if args.journal is not None:
+        settings["journal"] = args.journal
     with jobs.orchestrator(**settings) as orch:
         if not args.json:
             _introduce(jobs.about())

@@ -105,9 +105,11 @@ def _opened(name: str) -> Iterator[Any]:
             yield ServicePlace(client)
     elif Path(name).suffix == ".py":
         from taskorch.cli._serve_file import orchestrator_of  # noqa: PLC0415
+        from taskorch.cli._target import check_settings  # noqa: PLC0415
         from taskorch.frontends.mcp import OrchestratorPlace  # noqa: PLC0415
 
         orch, _ = orchestrator_of([Path(name)])
+        check_settings(orch, name)
         try:
             orch.start()
             yield OrchestratorPlace(orch)

@@ -11,7 +11,13 @@ from typing import Any
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._settings.configuration import read_configuration
 from taskorch.cli import FAILED, OK
-from taskorch.cli._target import add_limits, functions_of, limits_of, module_of
+from taskorch.cli._target import (
+    add_limits,
+    check_settings,
+    functions_of,
+    limits_of,
+    module_of,
+)
 from taskorch.cli._terminal import add_json, print_json, seconds
 from taskorch.errors import InvalidTaskError
 from taskorch.planning import (
@@ -177,6 +183,8 @@ def _orchestrator(
         msg = f"{args.target} defines an orchestrator, which has limits of its own"
         raise InvalidTaskError(msg, hint="leave out --concurrency and --resources")
     orch = next(iter(orchestrators.values())) if orchestrators else _bare(args)
+    if orchestrators:
+        check_settings(orch, args.target)
     for one in defined.values():
         if isinstance(one, Domain):
             orch.planner.domain(one)

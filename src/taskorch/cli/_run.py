@@ -23,6 +23,7 @@ from taskorch.cli._target import (
     Target,
     add_limits,
     add_target,
+    check_settings,
     limits_of,
     load,
     needed_for,
@@ -138,6 +139,7 @@ def _orchestrator(args: argparse.Namespace, target: Target) -> TaskOrchestrator:
             msg = f"{args.target} defines an orchestrator: {ignored[0]} is not for that"
             hint = f"write it there: TaskOrchestrator({ignored[0].lstrip('-')}=…)"
             raise InvalidTaskError(msg, hint=hint)
+        check_settings(target.orchestrator, args.target)
         return target.orchestrator
     options = limits_of(args)
     if args.journal is not None:

@@ -15,7 +15,8 @@ from taskorch._base.address import without_password
 from taskorch._base.limits import SIGNAL_SECONDS
 from taskorch._settings.configuration import TOKEN_VARIABLE
 from taskorch.cli import OK
-from taskorch.cli._suite import folder_of, line
+from taskorch.cli._suite import ACTING, folder_of, line
+from taskorch.cli._target import settings_for
 from taskorch.cli._terminal import (
     add_allow,
     add_at,
@@ -205,7 +206,8 @@ def _serve_suite(args: argparse.Namespace) -> int:
     folder = folder_of(args)
     # Whether it can be written is said now, and not by the first run.
     tempfile.TemporaryFile(dir=RunFolder(folder).make().path).close()
-    runs = SuiteRuns(suite, folder, lambda event: _tell(event, line(event)))
+    settings = settings_for("a suite", ACTING)
+    runs = SuiteRuns(suite, folder, lambda event: _tell(event, line(event)), settings)
     token, is_new = token_of(args)
     tokens = tokens_of(args.tokens)
     watch = suite.monitoring

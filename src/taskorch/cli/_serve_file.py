@@ -21,6 +21,7 @@ from taskorch._base.described import declared
 from taskorch._base.limits import SIGNAL_SECONDS
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.cli import FAILED, OK
+from taskorch.cli._target import check_settings
 from taskorch.cli._terminal import is_terminal, logged, on_signals, token_of
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.runtime import SLICE
@@ -65,6 +66,7 @@ def serve_file(args: argparse.Namespace) -> int:
                     if args.files
                     else orchestrator_named(args.module)
                 )
+                check_settings(orch, str(source))
                 orch.start()
         except KeyboardInterrupt:
             if not asked.is_set():

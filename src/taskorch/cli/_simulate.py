@@ -8,7 +8,7 @@ from typing import Any
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._settings.configuration import read_configuration
 from taskorch.cli import OK
-from taskorch.cli._target import add_limits, add_target, limits_of, load
+from taskorch.cli._target import add_limits, add_target, check_settings, limits_of, load
 from taskorch.cli._terminal import add_json, print_json, seconds
 from taskorch.model import without_run
 from taskorch.reading import JournalReader
@@ -61,6 +61,8 @@ def _run(args: argparse.Namespace) -> int:
     if orch is None or options:
         options["journal"] = None
         orch = TaskOrchestrator(**read_configuration().arguments(options))
+    else:
+        check_settings(orch, args.target)
     report = orch.simulate(
         target.workflow,
         _durations(args, target),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from taskorch._base.words import duration
 from taskorch.cli import FAILED, INTERRUPTED, NOT_NOW, OK, USAGE
+from taskorch.cli._target import settings_for
 from taskorch.cli._terminal import port
 from taskorch.errors import InvalidTaskError, JournalTakenError
 from taskorch.frontends.suite._folder import RunFolder
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 
 #: Where a run keeps its files, beside the first file of its configuration.
 _FOLDER: Final = ".taskorch"
+#: Settings that act in runs of suites: what others say, the suite says itself.
+ACTING: Final = (
+    *("governance", "durability", "monitor_interval", "seed", "stop_timeout"),
+)
 _FORMATS: Final = ("md", "json", "xml", "html")
 _SHOWN: Final = 5
 
@@ -121,6 +126,7 @@ def folder_of(arguments: argparse.Namespace) -> Path:
 
 def _run(arguments: argparse.Namespace) -> int:
     suite = load(*arguments.config)
+    settings = settings_for("a suite", ACTING)
     folder = folder_of(arguments)
     is_told = False
     if suite.without_effect:
@@ -154,6 +160,7 @@ def _run(arguments: argparse.Namespace) -> int:
             key=arguments.key,
             tell=tell,
             begun=begun,
+            **settings,
         )
         if not is_told:
             print("Nothing was left to be run.")
@@ -246,7 +253,9 @@ def _summary(report: SuiteReport) -> str:
 
 def _plan(arguments: argparse.Namespace) -> int:
     suite = load(*arguments.config)
-    print(plan(suite, folder_of(arguments)), end="")
+    settings = settings_for("a suite", ACTING)
+    governance = settings.get("governance")
+    print(plan(suite, folder_of(arguments), governance), end="")
     return USAGE if suite.missing else OK
 
 

@@ -7,7 +7,7 @@ import importlib
 import json
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import module_from_spec, spec_from_file_location
 from keyword import iskeyword
@@ -18,8 +18,10 @@ import attrs
 
 from taskorch._base.vocabulary import guess
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch._settings.configuration import Setting, read_configuration
 from taskorch.cli._terminal import add_parameter, pairs, parameters_of
 from taskorch.errors import InvalidTaskError, TaskorchError
+from taskorch.governance import ConstitutionalRuntime
 from taskorch.model import Task, some
 from taskorch.workflows import Workflow, WorkflowFunction
 from taskorch.workflows._functions import checked
@@ -104,6 +106,46 @@ def load(args: argparse.Namespace) -> Target:
         with _importing(f"{where}:{name}" if name else where):
             work = work(**values)
     return Target(work, orchestrators[0] if orchestrators else None, parameters)
+
+
+def settings_for(place: str, acting: Collection[str]) -> dict[str, Any]:
+    """
+    The settings that hold here of those that are *acting* in a *place*.
+
+    A line names the others: none is ignored in silence.
+    """
+    settings = read_configuration().settings.values()
+    _tell_ignored(place, (one for one in settings if one.name not in acting))
+    return {one.name: one.value for one in settings if one.name in acting}
+
+
+def check_settings(orch: TaskOrchestrator, where: str) -> None:
+    """
+    Say which settings do not act, since a program has made *orch* without them.
+
+    Raises:
+        InvalidTaskError: Policies are among them.
+    """
+    if orch._configured is not None:  # noqa: SLF001 - it was made with them
+        return
+    settings = read_configuration().settings
+    named = settings.get("governance")
+    if named is not None and named.value is not None:
+        governor = orch._rt.governor  # noqa: SLF001 - it need not have any
+        needed = ConstitutionalRuntime.from_yaml(named.value).policies_hash
+        if governor is None or governor.constitution.policies_hash != needed:
+            msg = f"{where} makes an orchestrator that does not ask the policies that "
+            msg += f"{named.source} names"
+            raise InvalidTaskError(msg, hint="TaskOrchestrator.from_config()")
+    rest = (one for one in settings.values() if one.name != "governance")
+    _tell_ignored(f"{where}, which makes an orchestrator", rest)
+
+
+def _tell_ignored(place: str, settings: Iterable[Setting]) -> None:
+    names = [f"{one.name} ({one.source})" for one in settings]
+    if names:
+        text = f"taskorch: without effect in {place}: {', '.join(names)}"
+        print(text, file=sys.stderr)
 
 
 def module_of(where: str, *, is_module: bool) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Final
 
 from taskorch._base.visible import counted
 from taskorch.cli import FAILED, OK
+from taskorch.cli._target import settings_for
 from taskorch.cli._terminal import on_signals
 from taskorch.errors import UsageError
 from taskorch.frontends.workspace import Workspace
@@ -97,7 +98,10 @@ def _add_run_options(run: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    workspace = Workspace(args.dir, agent=args.agent, stdin=args.stdin, tell=_print)
+    settings = settings_for("a folder of task files", ("governance",))
+    workspace = Workspace(
+        args.dir, agent=args.agent, stdin=args.stdin, tell=_print, **settings
+    )
     how = {
         "phase": args.phase,
         "force": args.force,

@@ -755,6 +755,14 @@ class Verdict:
         return self.decision == "allow"
 
     @property
+    def text(self) -> str:
+        """What is violated, and what there is, for people."""
+        return "; ".join(
+            f"policy {one.policy_id} ({one.rule_id}): {one.text}"
+            for one in self.violations
+        )
+
+    @property
     def open_violations(self) -> tuple[Violation, ...]:
         """The violations that no waiver covers."""
         return tuple(one for one in self.violations if one.waived_by is None)

@@ -27,6 +27,7 @@ from taskorch._documents.forms import (
     one_of,
 )
 from taskorch._documents.located import Located, located
+from taskorch.errors import ValidationFailedError
 from taskorch.governance._policies import (
     DECISIONS,
     Operation,
@@ -154,6 +155,47 @@ def _entry(
             text = f"{where} has the id {show(name.value)}, too"
             faults.add(name.place, text, "id")
     return [entry]
+
+
+def policies_in(
+    entry: ReadMapping, folder: Path, faults: FaultList
+) -> tuple[Policy, ...]:
+    """
+    The policies of a document that has the key `policies`: see `POLICIES`.
+
+    Args:
+        entry: The document.
+        folder: What the paths of files are relative to.
+        faults: Takes what is wrong, in files, too.
+    """
+    if "policies" not in entry.nodes:
+        return ()
+    node = entry.node("policies")
+    policies: dict[str, Policy] = {}
+    for item in node.value if isinstance(node.value, list) else [node]:
+        for one in _said(item, folder, faults):
+            if policies.setdefault(one.id, one) is not one:
+                faults.add(item.place, f"two have the id {show(one.id)}", "policies")
+    return tuple(policies.values())
+
+
+def _said(item: Located, folder: Path, faults: FaultList) -> list[Policy]:
+    """The policies that an *item* of the key `policies` says."""
+    if isinstance(item.value, dict):
+        policy = _POLICY.read(item, "policies", faults)
+        return [policy] if isinstance(policy, Policy) else []
+    if not isinstance(item.value, str):
+        # The form of the document has said that.
+        return []
+    try:
+        return read_policies([folder / item.value])
+    except ValidationFailedError as error:
+        for where, text in error.findings:
+            faults.add(item.place, f"{where}: {text}", "policies")
+    except OSError as error:
+        text = f"{item.value} cannot be read: {error.strerror or error}"
+        faults.add(item.place, text, "policies")
+    return []
 
 
 def policies_of(document: object) -> list[Policy]:

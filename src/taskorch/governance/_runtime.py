@@ -27,6 +27,8 @@ from taskorch.governance._set import Covers, PolicySet, changed
 from taskorch.model import Task, show
 
 _NS = 1_000_000_000
+#: Decisions, the strictest last.
+_STRICT = ("allow", "ask", "deny")
 
 
 class ConstitutionalRuntime(Audits):
@@ -178,6 +180,27 @@ class ConstitutionalRuntime(Audits):
         now_ns = self._clock() if now is None else int(now * _NS)
         return self.judge(judged, now_ns)
 
+    def before_start(self, operation: Task[Any] | Operation) -> Verdict | None:
+        """
+        What the policies say now of a task that would be submitted and started.
+
+        Args:
+            operation: A task, or an `Operation`.
+
+        Returns:
+            The stricter verdict of the two moments; None if nothing is violated.
+        """
+        judged = operation
+        if isinstance(judged, Task):
+            judged = Operation.of_task(judged)
+        verdicts: list[Verdict] = []
+        for moment in ("submit", "start"):
+            if self.is_asked(moment, judged.type):
+                at = attrs.evolve(judged, moment=moment)
+                verdicts.append(self.judge(at, self._clock()))
+        violated = [one for one in verdicts if one.violations]
+        return max(violated, key=lambda one: _STRICT.index(one.decision), default=None)
+
     def judge_case(self, case: PolicyCase, *, now: float = 0.0) -> Verdict:
         """
         What the policies say of a case, after the events that it names.
@@ -256,6 +279,27 @@ class ConstitutionalRuntime(Audits):
             violations=tuple(both.values()),
             operation=mended,
         )
+
+
+def joined(policies: Iterable[Policy], governance: Any) -> Any:
+    """
+    What judges by *policies*, and by what the setting *governance* names, too.
+
+    Raises:
+        InvalidTaskError: Two different policies have the same id.
+        ValidationFailedError: A file is not well formed.
+        OSError: It cannot be read.
+    """
+    ours = tuple(policies)
+    if not ours:
+        return governance
+    if governance is None:
+        return ConstitutionalRuntime(ours)
+    runtime = governance
+    if not isinstance(governance, ConstitutionalRuntime):
+        runtime = ConstitutionalRuntime.from_yaml(governance)
+    runtime.replace(dict.fromkeys((*ours, *runtime.policies)))
+    return runtime
 
 
 def _unchanged(verdict: Verdict, why: str) -> Verdict:

@@ -48,6 +48,13 @@ _LOG: Final = logging.getLogger("taskorch.governance")
 #: Violations that are remembered, each of which is told once.
 _MOST: Final = 10_000
 _ALLOWED: Final = Ruling()
+#: Sentences of a forecast, and how many tasks it names.
+_FORESEEN: Final = {
+    "allow": "Policies find a violation, and let pass",
+    "ask": "Policies would have people asked about",
+    "deny": "Policies would deny",
+}
+_SHOWN: Final = 20
 #: The verb that no policy judges.
 _UNJUDGED: Final = "request_waiver"
 #: What a verb's operation has of the task that it is about.
@@ -167,11 +174,12 @@ class PolicyGovernor:
 
     def is_asked(self, moment: Any, name: str) -> bool:
         """Whether a policy judges tasks of a type, or a verb, at *moment*."""
-        return self.constitution.is_asked(moment, name)
+        # What only holds tasks together is ours: nobody could make it keep to rules.
+        return name not in self._rt.glue and self.constitution.is_asked(moment, name)
 
     def is_asked_of(self, fn: object) -> bool:
         """Whether a policy judges calls of *fn* that are submitted."""
-        return callable(fn) and self.constitution.is_asked("submit", call_type(fn))
+        return callable(fn) and self.is_asked("submit", call_type(fn))
 
     def admit(self, task: Task) -> tuple[Task, Verdict | None]:
         """
@@ -256,11 +264,28 @@ class PolicyGovernor:
                 PolicyViolated, now, task_id, *_told(verdict), cargo=work
             )
 
+    def foreseen(self, tasks: Iterable[Task]) -> list[str]:
+        """What policies say now of *tasks* in a forecast, in sentences."""
+        sentences: list[str] = []
+        for task in tasks:
+            if task.type in self._rt.glue:
+                continue
+            verdict = self.constitution.before_start(task)
+            if verdict is not None:
+                verb, name = _FORESEEN[verdict.decision], verdict.operation.name
+                sentences.append(f"{verb} {name}: {verdict.text}.")
+        if len(sentences) > _SHOWN:
+            many = len(sentences) - _SHOWN
+            sentences[_SHOWN:] = [f"Policies have findings in {many:,} more tasks."]
+        if sentences:
+            sentences.append("The forecast takes all tasks to pass the policies.")
+        return sentences
+
     # -- before a start ----------------------------------------------------------------
 
     def rule(self, row: TaskRow, now: int) -> Ruling:
         """Under the lock: what policies say of a start of *row*."""
-        if not self.constitution.is_asked("start", row.bucket.spec.type):
+        if not self.is_asked("start", row.bucket.spec.type):
             return _ALLOWED
         verdict = self._of_start(row, now)
         ruling = _ruling(row, verdict)
@@ -538,7 +563,7 @@ class PolicyGovernor:
     def progressed(self, work: Work, attempt: int, value: Any) -> None:
         """Judge the progress of an attempt: what is denied is cancelled."""
         row = work._row
-        if not self.constitution.is_asked("progress", row.bucket.spec.type):
+        if not self.is_asked("progress", row.bucket.spec.type):
             return
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         verdict = self._judge(
@@ -563,7 +588,7 @@ class PolicyGovernor:
 
     def result_error(self, work: Work, attempt: int, value: Any) -> Exception | None:
         """Why an attempt that returned *value* fails all the same, if it does."""
-        if not self.constitution.is_asked("result", work._row.bucket.spec.type):
+        if not self.is_asked("result", work._row.bucket.spec.type):
             return None
         verdict = self._judge(work, moment="result", attempt=attempt, result=value)
         if verdict is None or verdict.decision == "allow":

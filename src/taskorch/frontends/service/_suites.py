@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
@@ -129,7 +130,8 @@ class SuiteRuns:
     """
     The runs of a suite, one at a time, and how far they are.
 
-    *tell* is called with each task that has ended.
+    *tell* is called with each task that has ended; the *settings* are more arguments of
+    the orchestrator of each run.
 
     Raises:
         ValidationFailedError: The suite is not complete.
@@ -140,8 +142,10 @@ class SuiteRuns:
         suite: Suite,
         folder: Path,
         tell: Callable[[Ended], object] = lambda _: None,
+        settings: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         check_complete(suite)
+        self._settings = settings
         self.suite = suite
         self.folder = folder
         self._tell = tell
@@ -268,6 +272,7 @@ class SuiteRuns:
                 late=late.append,
                 begun=begun,
                 tell=self._tell,
+                **self._settings,
             )
             status = "completed" if report.passed else "failed"
             _LOG.info("the run has ended: %s. %s", status, headline(report))

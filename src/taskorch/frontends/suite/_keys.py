@@ -11,6 +11,7 @@ from taskorch._base.limits import MAX_SECONDS, PRIORITIES
 from taskorch._documents.budgets import AMOUNT, BUDGET, BUDGETS, BudgetEntry
 from taskorch._documents.forms import (
     ID,
+    POLICIES,
     SCOPES,
     AnyNames,
     DocumentOf,
@@ -24,7 +25,7 @@ from taskorch._documents.forms import (
     one_of,
 )
 from taskorch.frontends.suite._criteria import Criteria
-from taskorch.frontends.suite._model import Limits, Mode, Monitoring, Template
+from taskorch.frontends.suite._model import GLUE, Limits, Mode, Monitoring, Template
 from taskorch.recovery import AlertRule
 from taskorch.recovery._handler import FailureHandling, RecoverySection
 from taskorch.workflows._phases import OnFailure
@@ -122,6 +123,12 @@ class TaskEntry(Subtask):
     shards: int = field(Number(least=1, most=999, is_whole=True), default=1)
 
 
+def _check_class(name: str) -> None:
+    if name in GLUE:
+        msg = f"{name} is a type of tasks that the suite adds: give it another name"
+        raise ValueError(msg)
+
+
 @attrs.frozen
 class AboutSuite:
     """
@@ -143,7 +150,9 @@ class AboutSuite:
     api_port: int = field(_PORT, default=8080)
     metrics_port: int = field(_PORT, default=9090)
     task_definitions: Mapping[str, Any] = field(
-        AnyNames(Each(DocumentOf(TaskEntry), needs="a list of tasks"))
+        AnyNames(
+            Each(DocumentOf(TaskEntry), needs="a list of tasks"), check=_check_class
+        )
     )
     budget: str = field(BUDGET)
 
@@ -227,6 +236,7 @@ class SuiteConfiguration:
         phases: Phases in order, if not the usual ones.
         templates: How tasks are run.
         budgets: What tasks may spend in a run, by name of a budget.
+        policies: Policies that judge the tasks, or files of such.
     """
 
     orchestrator: AboutSuite = field(DocumentOf(AboutSuite))
@@ -244,6 +254,7 @@ class SuiteConfiguration:
     phases: Mapping[str, SuitePhaseEntry] = field(AnyNames(DocumentOf(SuitePhaseEntry)))
     templates: Mapping[str, Template] = field(AnyNames(DocumentOf(Template)))
     budgets: Mapping[str, BudgetEntry] = field(BUDGETS)
+    policies: list[Any] = field(POLICIES)
 
 
 #: The form of all of a configuration.

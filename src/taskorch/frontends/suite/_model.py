@@ -13,11 +13,14 @@ from taskorch._base.limits import MAX_SECONDS
 from taskorch._documents.budgets import DeclaredBudgets
 from taskorch._documents.forms import AnyNames, Each, Number, Size, Text, may_be
 from taskorch.frontends.suite._criteria import Criteria
+from taskorch.governance import Policy
 from taskorch.model import NO_RESOURCES, Resources
 from taskorch.recovery import AlertRule, Row, Rule
 
 #: How the tasks of a phase follow each other.
 Mode: TypeAlias = Literal["parallel", "sequential_with_parallel_subtasks", "sequential"]
+#: Types of the tasks that a suite has besides those that it names.
+GLUE: Final = ("gate", "approval", "order", "gather", "shards")
 _NO_CRITERIA: Final = Criteria()
 _TEXT: Final = Text(is_any=True)
 _WORDS: Final = Each(_TEXT, needs="a list of texts")
@@ -235,6 +238,7 @@ class Suite:
         missing: What must be added before it can be run, with places.
         without_effect: What it says that nothing acts on, and why, with places.
         budgets: What its tasks may spend in a run.
+        policies: The policies that judge its tasks.
     """
 
     name: str = "suite"
@@ -253,6 +257,7 @@ class Suite:
     missing: tuple[tuple[str, str], ...] = ()
     without_effect: tuple[tuple[str, str], ...] = ()
     budgets: DeclaredBudgets = attrs.field(factory=DeclaredBudgets)
+    policies: tuple[Policy, ...] = ()
 
     @property
     def title(self) -> str:

@@ -31,22 +31,24 @@ _UNKNOWN = 60.0
 _IN_TIME = 1e-6
 
 
-def plan(suite: Suite, folder: Path) -> str:
+def plan(suite: Suite, folder: Path, governance: Any = None) -> str:
     """
     What a run would do, in order, how long it would take, and what is missing.
 
     Args:
         suite: The suite.
         folder: Where its runs keep their files: earlier ones say how long tasks take.
+        governance: Policies besides those of the suite, as `TaskOrchestrator` takes
+            them.
     """
     history = History.read(RunFolder(folder).history)
-    return "\n".join(_lines(shards_of(suite), history)) + "\n"
+    return "\n".join(_lines(shards_of(suite), history, governance)) + "\n"
 
 
-def _lines(suite: Suite, history: History) -> Iterator[str]:
+def _lines(suite: Suite, history: History, governance: Any) -> Iterator[str]:
     parts = parts_of(suite)
     yield _head(suite, parts)
-    report = _simulated(suite, history) if parts else None
+    report = _simulated(suite, history, governance) if parts else None
     times: dict[str, tuple[float, float]] = {}
     for one in report.schedule if report else ():
         start, _ = times.get(one.task_id, (one.start, 0.0))
@@ -58,6 +60,7 @@ def _lines(suite: Suite, history: History) -> Iterator[str]:
         yield ""
         yield f"It would take {duration(report.makespan)}."
         yield from _basis(parts, history)
+        yield from report.assumed
     for name, amount in pools_of(suite).items():
         if amount and name in suite.limits.resources:
             yield f"All together may reserve {amount:g} {name}; use is not bounded."
@@ -143,7 +146,7 @@ def _usual(history: History) -> float:
     return mean(history.tasks.values()) if history.tasks else _UNKNOWN
 
 
-def _simulated(suite: Suite, history: History) -> SimulationReport:
+def _simulated(suite: Suite, history: History, governance: Any) -> SimulationReport:
     usual = _usual(history)
     # All else is ours, and takes no time.
     times = {
@@ -156,7 +159,7 @@ def _simulated(suite: Suite, history: History) -> SimulationReport:
     def seconds(task: Any) -> float:
         return times.get(task.id, 0.0)
 
-    orchestrator = orchestrator_of(suite)
+    orchestrator = orchestrator_of(suite, governance=governance)
     declare_budgets(orchestrator, suite)
     add_agents(orchestrator, suite, lambda _name: _never)
     return orchestrator.simulate(workflow_of(suite), seconds)

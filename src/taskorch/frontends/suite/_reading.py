@@ -21,6 +21,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.frontends.suite import _keys, _tasks
 from taskorch.frontends.suite._model import Limits, Monitoring, Retries, Suite
 from taskorch.frontends.suite._placeholders import check_templates
+from taskorch.governance._reading import policies_in
 from taskorch.model import Resources
 from taskorch.recovery import AlertRule, Grow, default_rules
 from taskorch.recovery._matrix import rows_of
@@ -328,6 +329,7 @@ def _suite(whole: ReadMapping, folder: Path, faults: FaultList) -> Suite:
         missing=missing,
         without_effect=notes.findings,
         budgets=budgets,
+        policies=policies_in(whole, folder, faults),
     )
 
 

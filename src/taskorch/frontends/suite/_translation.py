@@ -1,7 +1,7 @@
 """
 A suite in our words: a workflow, and an orchestrator with a fleet of workers.
 
-Decision: 0043.
+Decisions: 0043, 0249.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from taskorch._contexts import TaskContext
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.frontends.suite._elsewhere import OWN, OthersFirst, room_for_any
 from taskorch.frontends.suite._model import (
+    GLUE,
     Suite,
     SuitePhase,
     SuiteTask,
@@ -25,6 +26,7 @@ from taskorch.frontends.suite._model import (
 )
 from taskorch.frontends.suite._placeholders import arguments_of, fill, filled
 from taskorch.frontends.suite._sharding import about_of, judged
+from taskorch.governance._runtime import joined
 from taskorch.kernel import LOCAL
 from taskorch.model import AgentTemplate, Resources, RetryPolicy, Task
 from taskorch.policies import AgentPool, PerformanceRouter
@@ -40,8 +42,6 @@ _AGENT: Final = "agent_"
 _NUMBER: Final = "{number:03}"
 #: Attempts at once where others may come: each of these has a limit of its own.
 _ELSEWHERE: Final = 10_000
-#: Types of the tasks that a suite has besides those that it names.
-_GLUE: Final = ("gate", "approval", "order", "gather", "shards")
 #: Attempts that are no tests: gates, and what keeps tasks in order.
 _OTHERS: Final = 2
 
@@ -239,6 +239,7 @@ def orchestrator_of(
         options.setdefault("router", _AlikeRouter())
     if suite.recovery:
         options.setdefault("retry_handler", _recovery_of(suite))
+    options["governance"] = joined(suite.policies, options.get("governance"))
     orch = TaskOrchestrator(
         resources=pools_of(suite),
         concurrency=concurrency,
@@ -247,7 +248,7 @@ def orchestrator_of(
     )
     stand_ins = {LOCAL, *own} if elsewhere else {LOCAL}
     # Who writes the workflow, and the registry, knows it.
-    orch._set_apart(_GLUE, frozenset(stand_ins))  # noqa: SLF001 - said to nobody else
+    orch._set_apart(GLUE, frozenset(stand_ins))  # noqa: SLF001 - said to nobody else
     return orch
 
 

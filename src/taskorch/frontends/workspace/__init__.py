@@ -16,6 +16,7 @@ when is the orchestrator's decision.
 - `_tasks`: tasks, workers and pools for the orchestrator.
 - `_work`: does one task: claims it, runs its program, looks at what that left.
 - `_claims`: which of several runners does a task, line by line.
+- `_policies`: what policies say of task files.
 - `_budgets`: how much of budgets is left, as the ledger of claims says it.
 - `_status`: what became of a task, as a file.
 - `_progress`: how far all is, by its files; what people are shown now, and in the end.

@@ -10,13 +10,14 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from taskorch._base.vocabulary import nearest
 from taskorch._documents.budgets import BUDGET, BUDGETS, BudgetEntry, DeclaredBudgets
 from taskorch._documents.forms import (
+    POLICIES,
     AnyNames,
     DocumentOf,
     FaultList,
@@ -41,6 +42,13 @@ from taskorch.frontends.workspace._fields import (
 )
 from taskorch.frontends.workspace._task_file import TaskFile
 from taskorch.model import has_segments, id_problem, show
+
+if TYPE_CHECKING:
+    # Few have policies: what judges is loaded for them.
+    from taskorch.governance import (  # noqa: TC004
+        ConstitutionalRuntime,
+        Policy,
+    )
 
 
 @attrs.frozen
@@ -175,6 +183,9 @@ class WorkspaceConfig:
         grace: Seconds between asking a program to end and killing it.
         budgets: What tasks may spend.
         budget: The budget of tasks that name none, in phases that name none.
+        policies: The policies of the workspace.
+        governance: What judges by these and by the setting of that name; None: nothing
+            does.
     """
 
     title: str = ""
@@ -192,6 +203,8 @@ class WorkspaceConfig:
     grace: float = 10.0
     budgets: DeclaredBudgets = attrs.field(factory=DeclaredBudgets)
     budget: str | None = None
+    policies: tuple[Policy, ...] = ()
+    governance: ConstitutionalRuntime | None = attrs.field(default=None, eq=False)
 
     @property
     def programs(self) -> dict[str, AgentProgram]:
@@ -212,6 +225,15 @@ class WorkspaceConfig:
         if task.timeout is not None:
             return task.timeout
         return self.rule(task.phase)[1].timeout
+
+    def judged(self, task: TaskFile) -> tuple[str | None, str | None]:
+        """Why policies deny a task, or None; and what else they say of it, or None."""
+        if self.governance is None:
+            return None, None
+        # Few have policies: nobody else loads what judges.
+        from taskorch.frontends.workspace._policies import judged  # noqa: PLC0415
+
+        return judged(self, task)
 
     def budget_of(self, task: TaskFile) -> str | None:
         """The budget that a task draws on: its own, or that of its phase, or of all."""
@@ -270,6 +292,7 @@ class WorkspaceEntry:
         grace: The time between SIGTERM and SIGKILL.
         budgets: What tasks may spend, by name of a budget.
         budget: The budget of tasks that name none, in phases that name none.
+        policies: Policies that judge the tasks, or files of such.
     """
 
     title: str = field(LINE)
@@ -284,6 +307,7 @@ class WorkspaceEntry:
     grace: float = field(Duration(), default="10s")
     budgets: Mapping[str, BudgetEntry] = field(BUDGETS)
     budget: str = field(BUDGET)
+    policies: list[Any] = field(POLICIES)
 
 
 def read_config(root: Path, problems: list[Problem]) -> WorkspaceConfig:
@@ -310,7 +334,7 @@ def read_config(root: Path, problems: list[Problem]) -> WorkspaceConfig:
     if entry is None:
         return WorkspaceConfig()
     faults = FaultList()
-    config = _config(entry, faults)
+    config = _config(entry, root, faults)
     if not problems and not faults:
         _note_misspelt(entry, root / config.tasks, faults)
     problems += [
@@ -319,7 +343,35 @@ def read_config(root: Path, problems: list[Problem]) -> WorkspaceConfig:
     return config
 
 
-def _config(entry: ReadMapping, faults: FaultList) -> WorkspaceConfig:
+def unfit(policy: Policy) -> str | None:
+    """What of *policy* cannot be had in a folder of task files, or None."""
+    where = f"policy {policy.id}: "
+    for moment in policy.at:
+        if moment not in ("submit", "start"):
+            return f"{where}at: {moment}: task files are judged before their start"
+    if policy.history:
+        return f"{where}history: runners of a folder keep no journal of what happened"
+    if policy.change:
+        return f"{where}change: a task file is run as it stands"
+    if policy.revoked != "finish":
+        return f"{where}revoked: nobody can be asked for waivers here"
+    return None
+
+
+def _policies(entry: ReadMapping, root: Path, faults: FaultList) -> tuple[Policy, ...]:
+    if "policies" not in entry.nodes:
+        return ()
+    from taskorch.governance._reading import policies_in  # noqa: PLC0415 - few have some
+
+    policies = policies_in(entry, root, faults)
+    for policy in policies:
+        fault = unfit(policy)
+        if fault is not None:
+            faults.add(entry.at("policies"), fault)
+    return policies
+
+
+def _config(entry: ReadMapping, root: Path, faults: FaultList) -> WorkspaceConfig:
     usual = WorkspaceConfig()
     none = ReadMapping({}, {}, entry.place)
     folders: ReadMapping = entry.get("folders", none)
@@ -357,6 +409,7 @@ def _config(entry: ReadMapping, faults: FaultList) -> WorkspaceConfig:
         max_memory_mb=1024 * limits.get("max_memory_gb", usual.max_memory_mb / 1024),
         budgets=budgets,
         budget=entry.get("budget"),
+        policies=_policies(entry, root, faults),
     )
 
 

@@ -57,6 +57,7 @@ class DryRun:
         not_run: Why others would not be run, by id.
         missing: Files that are needed, and that nothing makes: what for.
         guessed: How many tasks there is no estimate for.
+        noted: What policies say of tasks that would be run all the same, by id.
     """
 
     steps: tuple[DryRunStep, ...]
@@ -65,6 +66,7 @@ class DryRun:
     not_run: Mapping[str, str]
     missing: Mapping[str, str]
     guessed: int
+    noted: Mapping[str, str] = {}
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
@@ -93,6 +95,7 @@ class DryRun:
         for title, rest in (
             ("Missing:", self.missing),
             ("These would not be run:", self.not_run),
+            ("Policies say of what would be run:", self.noted),
         ):
             if rest:
                 yield ""
@@ -142,6 +145,7 @@ def dry_run(
         planner.not_run,
         missing,
         guessed,
+        planner.noted,
     )
 
 
@@ -167,6 +171,7 @@ class _Planner:
         self.run: dict[str, None] = {}
         self.gates: list[str] = []
         self.not_run: dict[str, str] = {}
+        self.noted: dict[str, str] = {}
 
     def tasks(self) -> list[Task[Any]]:
         """The tasks that would be run, and gates between the phases."""
@@ -218,7 +223,10 @@ class _Planner:
             return f"it waits for {other}{note}"
         task = self._plan.tasks[task_id]
         missing = unmade_inputs(self._layout, task, self._plan.known)
-        return waits_for(missing) if missing else None
+        denied, finding = self._config.judged(task)
+        if finding is not None:
+            self.noted[task_id] = finding
+        return waits_for(missing) if missing else denied
 
 
 def _estimates(

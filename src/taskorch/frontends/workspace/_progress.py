@@ -232,6 +232,8 @@ class WorkspaceProgress:
             reasons += [f"its input {path} is not there" for path in missing]
         for phase, why in self.shut_before(task.phase).items() if task.phase else ():
             reasons += [f"the gate of {phase} is shut: {one}" for one in why]
+        denied, _ = self._config.judged(task)
+        reasons += [] if denied is None else [denied]
         budget, units = self._config.budget_of(task), spends(task)
         short = short_of(self._config.budgets, self.usages, budget, units)
         return reasons if short is None else [*reasons, short.text]

@@ -107,6 +107,7 @@ class WorkspaceSession:
             find=self._find,
             tell=tell,
             held_up=lambda task_id: len(self.plan.held_up_by(task_id)),
+            judged=config.judged,
             draws=lambda task: (config.budget_of(task), spends(task)),
             enforce=config.enforce,
             maxima=config.maxima,
@@ -217,7 +218,7 @@ class WorkspaceSession:
         if isinstance(error, NotYet) and task_id in self.plan.tasks:
             task = self.plan.tasks[task_id]
             missing = missing_inputs(self._layout, task)
-            why = waits_for(missing) if missing else self._short_of(task)
+            why = waits_for(missing) if missing else self._lacks(task)
             if why is not None:
                 self.held[task_id] = why
                 return False
@@ -320,10 +321,16 @@ class WorkspaceSession:
             return f"it waits for {other}{note}"
         # What another task makes may come while that runs.
         missing = unmade_inputs(self._layout, task, self.plan.known)
-        return waits_for(missing) if missing else self._short_of(task)
+        return waits_for(missing) if missing else self._lacks(task)
 
-    def _short_of(self, task: TaskFile) -> str | None:
-        """Of which budget too little is left for a task, or None."""
+    def _lacks(self, task: TaskFile) -> str | None:
+        """Why policies deny a task, or of which budget too little is left, or None."""
+        denied, _ = self._config.judged(task)
+        if denied is not None:
+            if denied not in self._told_short:
+                self._told_short.add(denied)
+                self._tell("alert", f"ALERT: {task.task_id}: {denied}")
+            return denied
         budget, units = self._config.budget_of(task), spends(task)
         short = short_of(self._config.budgets, self._usages, budget, units)
         if short is None:
@@ -352,6 +359,10 @@ class WorkspaceSession:
         return status is not None and status.status == "completed"
 
     def _find(self, task_id: str) -> tuple[TaskFile, float | None] | None:
+        if self._config.governance is not None:
+            # What was allowed may be another file by now.
+            with self._lock:
+                self.plan = self._scanner.scan()
         task = self.plan.tasks.get(task_id)
         if task is None:
             return None

@@ -91,6 +91,7 @@ class TaskFileWorker:
     *enforce* says whether programs are held to the cores and the memory of their tasks,
     or else to *maxima*;
     *measured*, whether each asks for its memory itself, and its worker is its type.
+    *judged* says why policies deny a task, and what else they say of it.
     *draws* says on which budget a task draws, and what it reserves of it.
     """
 
@@ -104,11 +105,13 @@ class TaskFileWorker:
         tell: Tell,
         held_up: Callable[[str], int],
         draws: Callable[[TaskFile], tuple[str | None, Units]],
+        judged: Callable[[TaskFile], tuple[str | None, str | None]],
         enforce: bool = False,
         maxima: Mapping[str, float] | None = None,
         measured: bool = False,
     ) -> None:
         self._draws = draws
+        self._judged = judged
         #: What programs that run, by the ids of their tasks, spend, and for whom.
         self._spending: dict[str, tuple[TaskClaim, str]] = {}
         orchestrator.signals.budget_spent.connect(self._hear_spent)
@@ -152,6 +155,11 @@ class TaskFileWorker:
         missing = missing_inputs(self._layout, task)
         if missing:
             raise NotYet(waits_for(missing))
+        why, note = self._judged(task)
+        if why is not None:
+            raise NotYet(why)
+        if note is not None:
+            self._tell("alert", f"POLICY: {task_id}: {note}")
         with self._slots.taken(agent.name) as agent_id:
             now = self._clock.now_ns()
             started = Status(

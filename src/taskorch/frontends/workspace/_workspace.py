@@ -39,6 +39,7 @@ from taskorch.runtime import MonotonicClock
 
 if TYPE_CHECKING:
     from taskorch._handles import TaskHandle
+    from taskorch.governance import ConstitutionalRuntime
 
 
 class Workspace:
@@ -55,9 +56,14 @@ class Workspace:
         stdin: Whether that worker reads the Markdown of the task from its standard
             input.
         tell: Takes a line for people about each thing that happens; None tells nobody.
+        governance: Policies besides those of `workspace.yaml`, as `TaskOrchestrator`
+            takes them.
 
     Raises:
-        InvalidTaskError: There is no such folder, or no such worker.
+        InvalidTaskError: There is no such folder, or no such worker, or a policy can do
+            something that cannot be had with task files.
+        ValidationFailedError: A file of policies is not well formed.
+        OSError: It cannot be read.
     """
 
     def __init__(
@@ -67,6 +73,7 @@ class Workspace:
         agent: str | None = None,
         stdin: bool = False,
         tell: Callable[[str], object] | None = print,
+        governance: ConstitutionalRuntime | str | os.PathLike[str] | None = None,
     ) -> None:
         self.root: Path = Path(root).resolve()
         if not self.root.is_dir():
@@ -79,6 +86,12 @@ class Workspace:
             program = agent_program(agent, self._config.agents)
         program = attrs.evolve(program, stdin=stdin or program.stdin)
         self._config = attrs.evolve(self._config, agent=program)
+        if governance is not None or self._config.policies:
+            # Few have policies: nobody else loads what judges.
+            from taskorch.frontends.workspace._policies import judging  # noqa: PLC0415
+
+            judges = judging(self._config.policies, governance)
+            self._config = attrs.evolve(self._config, governance=judges)
         self._layout = WorkspaceLayout(
             self.root, self._config.tasks, self._config.workspace
         )

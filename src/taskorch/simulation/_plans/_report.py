@@ -482,6 +482,9 @@ def simulate(
     )
     with runtime.lock:
         plan.assumed += _beyond_budgets(kernel, plan.tasks)
+    if runtime.governor is not None:
+        tasks = map(plan.task, range(len(plan)))
+        plan.assumed += runtime.governor.foreseen(tasks)
     if kernel.workflows:
         plan.assumed.append(
             f"The quotas of runs, {some([*kernel.workflows])}, bound nothing: no task "
