@@ -21,6 +21,7 @@ OTHER_TEXTS = {
     "executors/_programs/_run.py": "names of logs, which are paths",
     "executors/_programs/_spawn.py": "names of programs",
     "model/_program.py": "paths of files",
+    "planning/_texts.py": "names of time zones",
     "frontends/_incoming.py": "references of a JSON Schema",
     "frontends/mcp/_resources.py": "addresses",
     "frontends/service/_submissions.py": "references of a JSON Schema",

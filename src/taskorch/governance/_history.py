@@ -405,11 +405,11 @@ class Memory:
 
     def restore(self, states: Iterable[Any]) -> list[tuple[str, str]]:
         """Give the new rules what `state` has returned; the names of these rules."""
-        known = dict(states)
+        by_definition = dict(states)
         restored = []
         for name in self.new:
             rule = self.rules[name]
-            state = known.get(_definition(name, rule.rule))
+            state = by_definition.get(_definition(name, rule.rule))
             if state is not None:
                 rule.restore(state)
                 restored.append(name)

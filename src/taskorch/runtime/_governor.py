@@ -364,10 +364,10 @@ class PolicyGovernor:
         new = memory.new
         seq, state = journal.snapshot() or (0, {})
         # A snapshot has what rules have counted of events that have left the journal.
-        known = memory.restore(state.get(_HISTORY, ())) if seq <= last else []
-        memory.new = known
+        states = state.get(_HISTORY, ()) if seq <= last else ()
+        memory.new = restored = memory.restore(states)
         self._read_from(journal, memory, seq, last)
-        memory.new = [name for name in new if name not in known]
+        memory.new = [name for name in new if name not in restored]
         within = memory.within_ns
         since = 0
         if within is not None:
