@@ -222,8 +222,8 @@ class TaskHold:
         hold.kill()
         while not hold.end():
             sleep(_MOMENT)
-        said = event.get("memory_mb")
-        measured = {**event, "memory_mb": hold.most_memory(said) or said}
+        peak_mb = event.get("memory_mb")
+        measured = {**event, "memory_mb": hold.most_memory(peak_mb) or peak_mb}
         name = hold.exceeded
         if name and name in hold.limits:
             used, limit = getattr(hold.used, name), hold.limits[name]
