@@ -2063,6 +2063,10 @@ class TaskOrchestrator:
         up, and programs are killed. Called again, it returns the same report; while
         another thread is at it, the less patient of the two decides.
 
+        When it returns, the journal is closed, and the next orchestrator may open it.
+        For that alone it waits for up to 5 seconds beyond *timeout*; a journal that is
+        not closed by then, since nothing answers, is named in the log.
+
         Args:
             drain: Whether to wait for what can still proceed; False asks all to stop.
             timeout: Seconds that all of it may take, the grace included: the drain

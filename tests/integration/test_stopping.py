@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
@@ -180,7 +181,40 @@ class Hangs(SqliteJournal):
         super().append(epoch, group)
 
 
-def test_a_disk_that_hangs_does_not_hold_up_the_stop(tmp_path):
+class Slow(SqliteJournal):
+    """A disk whose every answer takes longer than a stop has, and that does answer."""
+
+    def __init__(self, path):
+        super().__init__(path, durability="process")
+
+    def append(self, epoch, group):
+        threading.Event().wait(0.2)
+        super().append(epoch, group)
+
+    def close(self):
+        threading.Event().wait(0.2)
+        super().close()
+
+
+@pytest.mark.parametrize("drain", [True, False])
+@pytest.mark.parametrize("timeout", [0, 0.01, 1])
+@pytest.mark.parametrize("kind", [Slow, SqliteJournal])
+def test_the_next_may_open_the_journal_once_a_stop_has_returned(
+    tmp_path, caplog, kind, timeout, drain
+):
+    """Whatever time the stop had."""
+    path = tmp_path / "runs.db"
+    for number in range(2):
+        orch = TaskOrchestrator(journal=kind(path))
+        orch.start()
+        orch.submit(int, "3")
+        orch.stop(drain=drain, timeout=timeout)
+        with closing(SqliteJournal(path)) as journal:
+            assert journal.claim() == 2 * number + 2
+    assert "not closed yet" not in caplog.text
+
+
+def test_a_disk_that_hangs_does_not_hold_up_the_stop(tmp_path, caplog):
     """It lets go of the journal as soon as the disk answers."""
     journal = Hangs(tmp_path / "runs.db")
     orch = TaskOrchestrator(journal=journal)
@@ -189,6 +223,7 @@ def test_a_disk_that_hangs_does_not_hold_up_the_stop(tmp_path):
     journal.hangs = True
     try:
         orch.stop(timeout=0.2)
+        assert "the journal is not closed yet" in caplog.text
         with pytest.raises(JournalTakenError):
             TaskOrchestrator(journal=tmp_path / "runs.db").start()
     finally:

@@ -938,9 +938,9 @@ class Committer:
                 self._wake.release()
         self.journal.close()
 
-    def close(self, timeout: float) -> None:
+    def close(self, timeout: float) -> bool:
         """
-        Write what is left, if that can be done in time; let go of the journal.
+        Write what is left, if that can be done in time; whether the journal is closed.
 
         The thread writes, since a disk may never answer. If it does not in time, the
         thread lets go of the journal when it does.
@@ -964,12 +964,13 @@ class Committer:
                 if well and monotonic() < end:
                     self._save_last()
                 self.journal.close()
-            else:
-                with rt.lock:
-                    # Now it may, after all.
-                    ended, self._is_late = self._has_ended, True
-                if ended:
-                    self.journal.close()
+                return True
+            with rt.lock:
+                # Now it may, after all.
+                ended, self._is_late = self._has_ended, True
+            if ended:
+                self.journal.close()
+            return ended
         finally:
             release_if_mine(self._writing)
 

@@ -296,14 +296,16 @@ class Lifecycle:
             most if self._end is None else min(most, max(0.0, self._end - monotonic()))
         )
 
-    def _wait(self, wait: Callable[[float], T], most: float) -> T | None:
+    def _wait(
+        self, wait: Callable[[float], T], most: float, least: float = _MOMENT
+    ) -> T | None:
         """
-        Wait for *most* seconds, as far as there are as many; in any case for a moment.
+        Wait for *most* seconds, as far as there are as many; in any case for *least*.
 
         An interrupt ends it, and leaves no time for what is to come.
         """
         try:
-            return _interruptibly(wait, max(self._left(most), _MOMENT))
+            return _interruptibly(wait, max(self._left(most), least))
         except _interrupts.INTERRUPTS as interrupt:
             self._interrupt = interrupt
             self._end = monotonic()
@@ -565,10 +567,16 @@ class Lifecycle:
         self._wait(rt.timer.join, _TIMER_MARGIN)
         if rt.committer is not None:
             before = self._interrupt
-            self._wait(rt.committer.close, _JOURNAL_MARGIN)
+            # Nobody else can open it before: no time limit of the stop counts here.
+            closed = self._wait(rt.committer.close, _JOURNAL_MARGIN, _JOURNAL_MARGIN)
             if self._interrupt is not before:
                 # It was interrupted, and may hold the journal still.
-                self._wait(rt.committer.close, 0.0)
+                closed = self._wait(rt.committer.close, 0.0)
+            if not closed:
+                _LOG.warning(
+                    "the journal is not closed yet, since its disk or server does not "
+                    "answer: until it does, the next start with it may be refused"
+                )
         end = monotonic() + _MARGIN
         for thread in rt.threads.ending():
             self._wait(partial(_interrupts.join, thread), end - monotonic())
