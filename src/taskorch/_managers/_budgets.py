@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import Token
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from taskorch._base.read_only import ReadOnly
 from taskorch.errors import InvalidTaskError, InvalidTransitionError, TaskorchError
 from taskorch.events import BudgetExhausted
-from taskorch.kernel import BudgetRow, Kernel, question_of, totals_of
+from taskorch.kernel import BudgetRow, Kernel, TaskRow, totals_of
 from taskorch.model import (
     TERMINAL,
     Answer,
@@ -26,10 +27,11 @@ from taskorch.model import (
     Resources,
     Task,
     Units,
+    budget_question_id,
     check_name,
     show,
 )
-from taskorch.runtime import BUDGET
+from taskorch.runtime import BUDGET, question_in
 
 if TYPE_CHECKING:
     from taskorch.runtime import Runtime
@@ -151,7 +153,7 @@ def _step(rt: Runtime, name: str, totals: Units, *, is_open: bool) -> BudgetUsag
 def _withdraw(kernel: Kernel, name: str, now: int) -> None:
     """Under the lock: nobody is asked any more about a budget that was changed."""
     number = kernel.budgets[name].asked
-    question = kernel.tasks.get(question_of(name, -number)) if number < 0 else None
+    question = _question_of(kernel, name, -number)[1] if number < 0 else None
     if question is not None and question.state not in TERMINAL:
         # The state machine may forbid it.
         with suppress(InvalidTransitionError):
@@ -168,7 +170,7 @@ def _totals_of(name: str, amounts: Mapping[str, float]) -> Units:
 
 def usage_of(kernel: Kernel, row: BudgetRow) -> BudgetUsage:
     """Under the lock: a budget as a value."""
-    asked = kernel.tasks.get(question_of(row.name, row.asked))
+    asked = _question_of(kernel, row.name, row.asked)[1]
     if asked is not None and asked.state in TERMINAL:
         asked = None
     names = [name for name, _ in totals_of(row)]
@@ -184,6 +186,26 @@ def usage_of(kernel: Kernel, row: BudgetRow) -> BudgetUsage:
         row.is_low,
         None if asked is None else asked.id,
     )
+
+
+def _question_of(
+    kernel: Kernel, budget: str, number: int
+) -> tuple[str, TaskRow | None]:
+    """
+    Under the lock: the id of the question about a budget, and its row, if it is asked.
+
+    Where a task of somebody else has that id, it is the next one.
+    """
+    for again in count():
+        name = budget_question_id(budget, number, again)
+        row = kernel.tasks.get(name)
+        question = None if row is None else question_in(row.cargo)
+        details = None if question is None else question.details
+        if row is None and name not in kernel.evicted:
+            return name, None
+        if isinstance(details, Mapping) and details.get("budget") == budget:
+            return name, row
+    raise AssertionError
 
 
 class _Asking:
@@ -204,12 +226,17 @@ def _ask(rt: Runtime, name: str, number: int) -> None:
             # Somebody has changed it meanwhile.
             return
         usage = usage_of(rt.kernel, row)
+        name_of_task, asked = _question_of(rt.kernel, name, number)
+    if asked is not None:
+        # In an earlier life: what is spent may be more by now.
+        asked.cargo.add_done_callback(lambda ended: _act(rt, name, number, ended))
+        return
     total, spent = dict(usage.total), dict(usage.spent)
     parts = [f"{spent[n]:.12g} of {much:.12g} {n}" for n, much in total.items()]
     question = Task.question(
         f"Budget {name} has too little left: {', '.join(parts)} spent. What now?",
         options=CHOICES,
-        id=question_of(name, number),
+        id=name_of_task,
         details={"budget": name, "total": total, "spent": spent},
     )
     try:

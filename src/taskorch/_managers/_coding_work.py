@@ -14,7 +14,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -46,7 +45,6 @@ _KEYS: Final = ("prompt", "files")
 _OF_GIT: Final = frozenset(
     ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR")
 )
-_NOT_SAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")
 #: Kinds of tools that a runner may use which is to look only, and which is to change.
 _LOOKS: Final = frozenset(("read", "search", "think"))
 _EDITS: Final = _LOOKS | {"edit", "delete", "move"}
@@ -90,6 +88,13 @@ def prompt_of(instructions: str, payload: Any, writes: Iterable[str] | None) -> 
     if writes is not None:
         parts.append("Change no file but these: " + (", ".join(writes) or "none"))
     return "\n\n".join(parts) + "\n"
+
+
+def name_of_tree(task_id: str) -> str:
+    """As `taskorch.model.file_name`, which this program does not import."""
+    great = sum(1 << place for place, c in enumerate(task_id) if c.isupper())
+    name = task_id.lower().replace("/", "+").replace(".", "=").replace("~", "@")
+    return f"{name},{great:x}" if great else name
 
 
 def inherited() -> dict[str, str]:
@@ -183,7 +188,7 @@ class WorkFolder:
             msg = f"{self.path} is in no work tree of git, so it has no worktrees"
             raise ValueError(msg)
         common, top, prefix, *_ = (*answer.split("\n"), "")
-        name = _NOT_SAFE.sub("-", task_id)
+        name = name_of_tree(task_id)
         self.branch, tree = f"taskorch/{name}", Path(f"{top}.worktrees") / name
         owner = f"task {task_id} of {run_id.partition('.')[0]}"
         try:

@@ -123,6 +123,8 @@ _BACKFILL: Final = 100_000
 _KEPT: Final = 50
 #: The longest time until it is looked whether a run of a backfill has ended, in ns.
 _SELDOM: Final = NS
+#: Seconds for which a schedule says that the id of a slot was another's.
+_TAKEN: Final = 3_600
 #: Schedules with troubles that the health names.
 _SHOWN: Final = 5
 _NO_SUCH_VALUES: Final = (
@@ -286,6 +288,22 @@ class ScheduleHost(ABC):
             return noted
         return MadeFor(self.orch.get_task_status(made_id).metadata).parameters
 
+    def is_made_by(self, made_id: str, schedule: str, since_ns: int) -> bool:
+        """
+        Whether a schedule has made a task or a run, which may be another's.
+
+        A version before this one noted nothing: its tasks are from before *since_ns*.
+        """
+        try:
+            names = self.orch.workflows.status(made_id).tasks if is_run(made_id) else ()
+            task_id = next((in_run(made_id, each) for each in names), made_id)
+            status = self.orch.get_task_status(task_id)
+        except UnknownTaskError:
+            return False
+        maker, submitted = MadeFor(status.metadata).schedule, status.submitted
+        is_older = submitted is None or submitted < _as_status_says(since_ns)
+        return maker == schedule or (maker is None and is_older)
+
     def had_ended(self, made_id: str, at_ns: int) -> bool:
         """Whether a task, or a run, that has ended had done so by a time, in ns."""
         ids = [made_id]
@@ -363,6 +381,9 @@ class _Entry:
     again_ns: int = 0
     #: Why the slot that is due does not come.
     trouble: str = ""
+    #: Which slot could not be made, as its id was another's, and when that was.
+    taken: str = ""
+    taken_ns: int = 0
     #: The schedule that makes the same and was said in this life, as this one was not:
     #: it has another name now, and makes nothing under the old one.
     renamed: str = ""
@@ -447,6 +468,8 @@ class ScheduleManager:
 
     def __init__(self, host: ScheduleHost) -> None:
         self._host = host
+        #: What was submitted before that is of an earlier life.
+        self._since_ns: int = host.now()
         self._entries: dict[str, _Entry] | None = None
         #: Of this life's code: what each makes.
         self._works: dict[str, Work] = {}
@@ -1541,6 +1564,8 @@ class ScheduleManager:
         troubles: _Ids = []
         if entry.trouble:
             troubles.append(entry.trouble)
+        if entry.taken and self._host.wall() < entry.taken_ns + _TAKEN * NS:
+            troubles.append(entry.taken)
         elif entry.work is None:
             troubles.append(_nobody_said(definition))
         if entry.renamed:
@@ -1950,7 +1975,10 @@ class ScheduleManager:
         definition = entry.definition
 
         def is_made(slot: int) -> bool:
-            return bool(self._host.known([definition.slot_id(slot)]))
+            made_id = definition.slot_id(slot)
+            return bool(self._host.known([made_id])) and self._host.is_made_by(
+                made_id, definition.name, self._since_ns
+            )
 
         # Mostly the first has nothing yet: the others are not looked for.
         slots = [*takewhile(is_made, [*entry.waiting])]
@@ -2020,31 +2048,62 @@ class ScheduleManager:
             else:
                 self._host.orch.cancel_task(made_id, reason=why)
 
-    def _make(self, orders: _Orders) -> None:
+    def _make(self, orders: _Orders) -> _Orders:
         """
         Make what *orders* say, which are of one schedule.
+
+        Returns:
+            Those whose ids were not another's.
 
         Raises:
             UsageError: One was refused.
         """
-        tasks = list[Task]()
+        tasks = dict[int, Task]()
+        lost = set[int]()
         for order in orders:
             work = order.entry.work
             if isinstance(work, Workflow | WorkflowFunction):
                 workflow, values = _workflow_for(work, order)
                 # It is there already, if it was made in an earlier life, and edited.
-                with suppress(DuplicateTaskError):
+                try:
                     self._host.start(workflow, order.made_id, order.note(values))
+                except DuplicateTaskError:
+                    self._refuse_taken(order, lost)
             elif work is not None:
-                tasks.append(_task_of(work, order))
+                tasks[id(order)] = _task_of(work, order)
         if tasks:
             try:
-                self._host.submit(tasks)
+                self._host.submit([*tasks.values()])
             except DuplicateTaskError:
                 # As above: which of them it is, is not said.
-                for task in tasks:
-                    with suppress(DuplicateTaskError):
-                        self._host.submit([task])
+                for order in orders:
+                    try:
+                        self._host.submit([tasks[id(order)]])
+                    except DuplicateTaskError:
+                        self._refuse_taken(order, lost)
+        return [order for order in orders if id(order) not in lost]
+
+    def _refuse_taken(self, order: _SlotOrder, lost: set[int]) -> None:
+        """
+        In an `except`: say that the id of a slot is another's, if it is, and go on.
+
+        Raises:
+            DuplicateTaskError: It is, and somebody asked for the slot, and hears it.
+        """
+        name = order.entry.definition.name
+        if self._host.is_made_by(order.made_id, name, self._since_ns):
+            return
+        if order.by != "clock":
+            raise  # noqa: PLE0704 - see above
+        lost.add(id(order))
+        self._skip(order.entry, order.slot_ns, 1, f"{order.made_id} is another task's")
+        with self._lock:
+            order.entry.taken = (
+                f"The slot {order.slot.isoformat()} was not made: its id, "
+                f"{order.made_id}, is that of another task."
+            )
+            order.entry.taken_ns = self._host.wall()
+        _LOG.warning("schedule %s: %s", name, order.entry.taken)
 
     def _tell(self, orders: _Orders, backfill: Backfill | None = None) -> None:
         """Note which slots have what they are for, and how far a backfill came so."""
@@ -2082,7 +2141,7 @@ class ScheduleManager:
             batch = orders[place : place + _BATCH]
             accepted = [order for order in batch if id(order.entry) not in refused]
             try:
-                self._make(accepted)
+                accepted = self._make(accepted)
             except NotRunningError:
                 raise
             except UsageError:
@@ -2101,8 +2160,7 @@ class ScheduleManager:
             if id(order.entry) in refused:
                 continue
             try:
-                self._make([order])
-                accepted.append(order)
+                accepted += self._make([order])
             except NotRunningError:
                 raise
             except UsageError as error:

@@ -16,7 +16,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from itertools import islice
 from typing import Any, Final, NoReturn, TypeAlias
 
@@ -27,8 +34,20 @@ from taskorch._base.vocabulary import meant
 from taskorch._handles import TaskHandle
 from taskorch._managers import WorkflowRun
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch.errors import UnknownTaskError
-from taskorch.model import Task, show
+from taskorch.errors import DuplicateTaskError, UnknownTaskError
+from taskorch.frontends._whose import TASK, WORKFLOW, Bound, Keys
+from taskorch.model import (
+    PARAMETERS,
+    SCHEDULE,
+    SLOT,
+    Task,
+    asked_form,
+    has_segments,
+    in_run,
+    makers_of,
+    run_of,
+    show,
+)
 from taskorch.workflows import Workflow
 from taskorch.workflows._task_documents import tasks_of
 
@@ -215,6 +234,61 @@ def _is_run(orch: TaskOrchestrator, run_id: str) -> bool:
     return True
 
 
+#: What schedules note among the metadata of what they make.
+_NOTED: Final = (SCHEDULE, SLOT, PARAMETERS)
+
+
+def refuse_ours(
+    orch: TaskOrchestrator, name: str, path: str, refuse: Refuse, run_id: str = ""
+) -> None:
+    """
+    Refuse the id of a task that only the orchestrator gives: see `taskorch.model._ids`.
+
+    Args:
+        orch: The orchestrator.
+        name: The id.
+        path: Where it stands.
+        refuse: How it is refused.
+        run_id: The run that comes in with it; "": none.
+
+    Raises:
+        UsageError: It is such an id.
+    """
+    of = asked_form(name)
+    rt = orch._rt  # noqa: SLF001 - it knows what it makes
+    makers = [schedule for schedule, _, _ in makers_of(name)]
+    if not of and makers:
+        with rt.lock:
+            of = next((f"ticks of {s}" for s in makers if s in rt.kernel.schedules), "")
+    if not of and rt.id_parts[0] in name:
+        of = "tasks without an id"
+    if not of and not run_id and has_segments(name) and _is_run(orch, run_of(name)):
+        of = f"the tasks of the run {run_of(name)}"
+    if of:
+        text = f"ids such as {show(name)} are those of {of}: take another one"
+        refuse(path, text)
+
+
+def refuse_our_run(
+    orch: TaskOrchestrator, run_id: str, names: Iterable[str], refuse: Refuse
+) -> None:
+    """
+    Refuse the id of a run whose tasks would have ids that only the orchestrator gives.
+
+    Raises:
+        UsageError: They would.
+    """
+    # Of a run that there is, it was asked when it began.
+    if not _is_run(orch, run_id):
+        for name in names:
+            refuse_ours(orch, in_run(run_id, name), "id", refuse, run_id)
+
+
+def _key_of(owner: str | None, key: str) -> str:
+    """A key as that of one tenant; no two of them can say the same."""
+    return f"{(owner or '').replace('%', '%25').replace(':', '%3A')}:{key}"
+
+
 @attrs.frozen
 class Incoming:
     """
@@ -294,8 +368,37 @@ class Incoming:
                 self._refuse_others(name)
         key = task.idempotency_key
         # A key of another tenant means another task.
-        key = None if key is None else f"{owner}:{key}"
+        key = None if key is None else _key_of(owner, key)
         return attrs.evolve(task, owner=owner, idempotency_key=key)
+
+    def _refuse_unknown(self, who: Caller, keys: Keys, document: Any, at: str) -> None:
+        """Refuse what a caller who is bound to tenants may not say in a document."""
+        for path, text in keys.faults(Bound(who, self.orch), document, at):
+            self.refuse(path, text)
+
+    def _refuse_names(self, path: str, task: Task[Any], who: Caller | None) -> None:
+        """
+        Refuse the names of others, of ours and of other tenants, in a task.
+
+        Raises:
+            UsageError: It has one.
+        """
+        noted = task.metadata or {}
+        for name in _NOTED:
+            if name in noted:
+                self.refuse(f"{path}metadata.{name}", "a schedule alone notes that")
+        if task.id is None:
+            return
+        refuse_ours(self.orch, task.id, f"{path}id", self.refuse)
+        if who is not None and self._is_of_others(who, task.id):
+            self.refuse(f"{path}id", "it is taken")
+
+    def _is_of_others(self, who: Caller, task_id: str) -> bool:
+        try:
+            self.orch.get_task_status(task_id)
+        except UnknownTaskError:
+            return False
+        return not self.has_task(who, task_id)
 
     def _bind(self, who: Caller, workflow: Workflow, run_id: Any) -> None:
         """
@@ -305,9 +408,12 @@ class Incoming:
             UsageError: It names what is not theirs.
         """
         is_run = isinstance(run_id, str) and _is_run(self.orch, run_id)
+        own = workflow._tasks  # noqa: SLF001 - nobody else has it yet
         if is_run and not self.has_run(who, run_id):
             self.refuse("id", "it is taken")
-        own = workflow._tasks  # noqa: SLF001 - nobody else has it yet
+        for name in () if is_run or not isinstance(run_id, str) else own:
+            if self._is_of_others(who, in_run(run_id, name)):
+                self.refuse("id", "it is taken")
         for name, task in list(own.items()):
             own[name] = self._checked(f"workflow.tasks.{name}.", task, own)
 
@@ -334,7 +440,12 @@ class Incoming:
                 attrs.evolve(task, idempotency_key=key)
                 for task, key in zip(tasks, keys, strict=True)
             ]
-        if _bound_caller() is not None:
+        who = _bound_caller()
+        for place, (task, document) in enumerate(zip(tasks, documents, strict=True)):
+            if who is not None:
+                self._refuse_unknown(who, TASK, document, f"tasks[{place}]")
+            self._refuse_names(f"tasks[{place}].", task, who)
+        if who is not None:
             ids = {task.id for task in tasks if task.id is not None}
             tasks = [
                 self._checked(f"tasks[{place}].", task, ids)
@@ -376,13 +487,31 @@ class Incoming:
             text = "a run that is asked for begins at once, and once: leave it out"
             self.refuse("workflow.schedule", text)
         workflow = self.workflow(document)
-        if run_id is None and key is not None:
-            digest = hashlib.sha256(key.encode()).hexdigest()[:24]
-            run_id = f"{workflow.name}-{digest}"
         who = _bound_caller()
+        if run_id is None and key is not None:
+            # A key of another tenant means another run.
+            own = (
+                "" if who is None or who.tenants is None else repr(sorted(who.tenants))
+            )
+            digest = hashlib.sha256(f"{own}{key}".encode()).hexdigest()[:24]
+            run_id = f"{workflow.name}-{digest}"
         if who is not None:
+            self._refuse_unknown(who, WORKFLOW, document, "workflow")
             self._bind(who, workflow, run_id)
-        return self.orch.workflows.start(workflow, run_id, parameters=parameters)
+        if isinstance(run_id, str):
+            refuse_our_run(self.orch, run_id, workflow, self.refuse)
+        for name, task in workflow._tasks.items():  # noqa: SLF001 - nobody else has it
+            noted = {*_NOTED}.intersection(task.metadata or {})
+            for each in sorted(noted):
+                path = f"workflow.tasks.{name}.metadata.{each}"
+                self.refuse(path, "a schedule alone notes that")
+        try:
+            return self.orch.workflows.start(workflow, run_id, parameters=parameters)
+        except DuplicateTaskError:
+            if who is not None and not self.has_run(who, str(run_id)):
+                # What it says of the tasks that have these ids is not theirs to know.
+                self.refuse("id", "it is taken")
+            raise
 
 
 def keys_of(key: str | None, documents: Sequence[object]) -> list[str] | None:

@@ -24,6 +24,7 @@ from taskorch.governance._reading import (
     read_policies,
 )
 from taskorch.governance._set import Covers, PolicySet, changed
+from taskorch.governance._waivers import WaiverRequest
 from taskorch.model import Task, show
 
 _NS = 1_000_000_000
@@ -231,6 +232,10 @@ class ConstitutionalRuntime(Audits):
             return self._now()
         # By itself it has no orchestrator whose clock it could ask.
         return time.time_ns()  # noqa: TID251
+
+    def is_request(self, payload: object) -> bool:
+        """Whether *payload* asks for a waiver, which no policy judges."""
+        return type(payload) is WaiverRequest
 
     def is_asked(self, moment: Moment, name: str) -> bool:
         """

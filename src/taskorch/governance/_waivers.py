@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from fnmatch import translate
 from heapq import heappop, heappush
@@ -29,6 +30,7 @@ from taskorch._base.verbs import NAME, SECONDS, lacks, listed, verb
 from taskorch._base.vocabulary import meant
 from taskorch.errors import (
     AnswerRefusedError,
+    DuplicateTaskError,
     InvalidTaskError,
     InvalidTransitionError,
     NotRunningError,
@@ -54,6 +56,7 @@ from taskorch.model import (
     TaskState,
     check_answerer,
     check_seconds,
+    id_of_waiver,
     is_name,
     plain,
     show,
@@ -71,7 +74,6 @@ WaiverState: TypeAlias = Literal[
 STATES: Final[tuple[WaiverState, ...]] = get_args(WaiverState)
 #: The type of the questions that ask for waivers.
 TYPE: Final = "waiver"
-_PREFIX: Final = f"{TYPE}/"
 #: The longest pattern, in characters: longer than any id.
 _MAX_PATTERN: Final = 500
 #: The longest question, in characters.
@@ -628,10 +630,12 @@ class Waivers:
             reason=reason,
             requested_ns=now_ns,
         )
-        task: Task[Any] = Task(
-            type=TYPE, id=f"{_PREFIX}{rt.new_id()}", payload=request, deadline=until
-        )
-        return self.waiver(self._orch.submit_task(task).task_id)
+        while True:
+            name = id_of_waiver(rt.new_id())
+            task: Task[Any] = Task(type=TYPE, id=name, payload=request, deadline=until)
+            # Whoever has this id already has not asked for this: it is the next.
+            with suppress(DuplicateTaskError):
+                return self.waiver(self._orch.submit_task(task).task_id)
 
     def approve_waiver(self, waiver_id: str, *, by: str, note: str = "") -> Waiver:
         """
@@ -729,7 +733,9 @@ class Waivers:
         rt = self._running()
 
         def look(now: int) -> list[Waiver]:
-            kept = () if rt.committer is None else rt.committer.journal.ids(_PREFIX)
+            kept = (
+                () if rt.committer is None else rt.committer.journal.ids(id_of_waiver())
+            )
             asked = self._book.ids("asked")
             self._recall(dict.fromkeys((*kept, *asked, *map(_id_of, rt.kernel.asked))))
             return self._book.all(now)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from taskorch._base.visible import after_cut
-from taskorch.model import TaskLog, TaskStatus
+from taskorch.model import TaskLog, TaskStatus, folders_of
 
 #: Bytes that are read at once.
 _PART: Final = 2**16
@@ -70,8 +70,8 @@ class LogFiles:
 
 
 def path_of(folder: Path, task_id: str, attempt: int) -> Path:
-    """The file of an attempt. An id of a task is safe in a path."""
-    return folder / task_id / f"{attempt}.log"
+    """The file of an attempt."""
+    return folder.joinpath(*folders_of(task_id), f"{attempt}.log")
 
 
 def log_of(
@@ -111,7 +111,7 @@ def log_of(
 def remove_logs(folder: Path, ids: Iterable[str]) -> None:
     """Remove all that the tasks of *ids* have logged; what cannot be removed stays."""
     for task_id in ids:
-        here = folder / task_id
+        here = folder.joinpath(*folders_of(task_id))
         with suppress(OSError):
             for path in here.iterdir():
                 if path.suffix == ".log":

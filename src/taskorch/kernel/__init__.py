@@ -44,7 +44,6 @@ from taskorch.kernel._attempts import awaits_end as awaits_end
 from taskorch.kernel._breakers import shut_out as shut_out
 from taskorch.kernel._budgets import drawn_from as drawn_from
 from taskorch.kernel._budgets import is_kept_out as is_kept_out
-from taskorch.kernel._budgets import question_of as question_of
 from taskorch.kernel._budgets import questions_of as questions_of
 from taskorch.kernel._budgets import recall_spent as recall_spent
 from taskorch.kernel._budgets import reserved_of as reserved_of

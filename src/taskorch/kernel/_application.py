@@ -644,11 +644,14 @@ def reminded(kernel: KernelState, row: TaskRow, event: QuestionReminded) -> None
     _arm_reminder(kernel, row, terms, event.at_ns)
 
 
-def answered(_: KernelState, row: TaskRow, event: QuestionAnswered) -> None:
+def answered(kernel: KernelState, row: TaskRow, event: QuestionAnswered) -> None:
     """Somebody has answered the question that *row* is, or is held for."""
     if _dependencies.awaits(row):
         terms, _wait = terms_of_wait(row)
         terms.votes += ((event.by, event.choice),)
+        # What is told at once has it not; what was kept has nobody who asks.
+        if who := event.caller or kernel.caller:
+            terms.proved += (who,)
     remember(row, row.state, event.at_ns, f"{event.choice!r} by {event.by}")
 
 

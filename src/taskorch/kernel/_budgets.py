@@ -43,7 +43,7 @@ from taskorch.kernel._rows import (
     TaskRow,
 )
 from taskorch.kernel._state import KernelState
-from taskorch.model import Units
+from taskorch.model import Units, budget_question_id
 
 #: Causes of the end of an attempt that says itself what it has spent.
 _KNOWN: Final = ("", "error", "stopped")
@@ -167,15 +167,10 @@ def _chain(kernel: KernelState, name: str) -> Iterator[BudgetRow]:
         name = kernel.budgets[name].parent
 
 
-def question_of(name: str, number: int) -> str:
-    """The id of the question about a budget that is asked for the *number*th time."""
-    return f"budget-{name}/{number}"
-
-
 def questions_of(kernel: KernelState, name: str) -> list[str]:
     """The questions about a budget, and those that it is part of, that may be open."""
     chain = _chain(kernel, name)
-    return [question_of(row.name, row.asked) for row in chain if row.asked > 0]
+    return [budget_question_id(row.name, row.asked) for row in chain if row.asked > 0]
 
 
 def drawn_from(kernel: KernelState, name: str) -> frozenset[str]:

@@ -240,6 +240,8 @@ class Terms:
     remind_at_ns: int = 0
     #: Of a question: the answers that count so far, each `(by, choice)`.
     votes: tuple[tuple[str, str], ...] = ()
+    #: The proved names of whoever gave them: each counts once, under whatever name.
+    proved: tuple[str, ...] = ()
 
 
 class RetainedEvent:

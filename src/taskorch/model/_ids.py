@@ -7,6 +7,18 @@ workflow, of one or more (`build`, `PHASE/gate`, `INCLUDED/build`, `ADDER/ADDED`
 run of a task but the first has a number, from 2 on, at the end: `RUN/NAME~2`. A task
 that is on its own may have an id with "/" as well: whether there is such a run, only
 the one who keeps runs knows.
+
+Ids that the orchestrator makes itself, which nobody may give from outside:
+
+- `RUN/NAME`, of a run that there is; with a number, `~2`, which is no safe id;
+- `SCHEDULE/SLOT` and `SCHEDULE-SLOT`, of a schedule that there is;
+- `waiver/NUMBER`, `escalation/TASK`, `budget-NAME/NUMBER`, by which people are asked;
+- `PREFIX-NUMBER`, of all that got no other id, with the prefix of this life.
+
+A program may give its own tasks what ids it likes: if one of these is taken, the next
+number is.
+
+Decision: 0246.
 """
 
 from __future__ import annotations
@@ -27,6 +39,13 @@ _ID: Final = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
 PHASE_LIMIT: Final = re.compile(r"[^/:]+/(?P<phase>[^:]+):[1-9][0-9]*")
 #: How the ids of escalations begin; then comes that of the first task.
 _ESCALATION: Final = "escalation/"
+
+#: The forms of ids by which people are asked, and what such an id is of.
+_ASKED: Final = (
+    (re.compile(r"escalation/.+"), "escalations"),
+    (re.compile(r"waiver/.+"), "waivers"),
+    (re.compile(r"budget-[^/]+/\d[^/]*"), "questions about budgets"),
+)
 
 _SLASH: Final = "/"
 _TILDE: Final = "~"
@@ -106,6 +125,50 @@ def task_of_escalation(name: str) -> tuple[str, int]:
         return "", 0
     task_id, at, number = name.removeprefix(_ESCALATION).partition("@")
     return task_id, int(number) if number.isdecimal() else int(not at)
+
+
+def id_of_waiver(number: str = "") -> str:
+    """The id of the question for a waiver; without a number: how they all begin."""
+    return f"waiver/{number}"
+
+
+def budget_question_id(budget: str, number: int, again: int = 0) -> str:
+    """
+    The id of the question about a budget that is asked for the *number*th time.
+
+    Where somebody else has that, it is the next one: *again* is 1, 2, and so on.
+    """
+    return f"budget-{budget}/{number}" + (f"-{again + 1}" if again else "")
+
+
+def asked_form(name: str) -> str:
+    """What the orchestrator asks people about by ids such as *name*; "": nothing."""
+    return next((of for form, of in _ASKED if form.fullmatch(name)), "")
+
+
+def file_name(task_id: str) -> str:
+    """
+    The name of a file, of a folder and of a branch of git that stands for an id.
+
+    No two ids have one name, also where upper and lower case are the same: what is not
+    small stands at the end, as a number whose bits say which letters are great.
+    """
+    great = sum(1 << place for place, c in enumerate(task_id) if c.isupper())
+    # A plus and an equals sign are in no id, and mean nothing to git.
+    name = task_id.lower().replace("/", "+").replace(".", "=").replace("~", "@")
+    return f"{name},{great:x}" if great else name
+
+
+def folders_of(task_id: str) -> list[str]:
+    """
+    The names of folders that stand for an id, each below the one before.
+
+    In a folder of `a` there may be a file `1.log`: no other id has a folder so called.
+    """
+    return [
+        file_name(part) if part.endswith(".log") or part != part.lower() else part
+        for part in segments_of(task_id)
+    ]
 
 
 # -- segments --------------------------------------------------------------------------

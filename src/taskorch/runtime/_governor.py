@@ -191,7 +191,7 @@ class PolicyGovernor:
             The task as policies change it; and the verdict, None if it has nothing to
             tell.
         """
-        if type(task.payload).__name__ == "WaiverRequest":
+        if self.constitution.is_request(task.payload):
             # Or policies that nobody keeps to could never be waived.
             return task, None
         verdict = self.constitution.judge(self._submitted(task), self._rt.now())
@@ -683,7 +683,7 @@ class PolicyGovernor:
             return []
         for asked in kernel.asked:
             request: Any = question_in(asked.cargo)
-            if type(request).__name__ == "WaiverRequest" and request.matches(
+            if self.constitution.is_request(request) and request.matches(
                 row.id, row.bucket.spec.type
             ):
                 policies.setdefault(request.policy_id, []).append(asked.id)

@@ -1034,8 +1034,14 @@ class Memo:
         assert task.cache is not None  # noqa: S101
         if work._executor is None:
             # A handler: of what it is given, the payload makes the difference.
-            return _key_of_handler(task.type, task.cache, fn, task.payload)
-        return key_of(row.bucket.spec.type, task.cache, fn, args, kwargs)
+            key = _key_of_handler(task.type, task.cache, fn, task.payload)
+        else:
+            key = key_of(row.bucket.spec.type, task.cache, fn, args, kwargs)
+        if task.owner is None:
+            return key
+        # What one tenant has made, no other one gets.
+        owner = task.owner.encode("utf-8", "surrogatepass")
+        return _key(key.kind, [*key.parts, ("(tenant)", owner)])
 
     def _spend_nothing(self, row: TaskRow, attempt: int) -> None:
         """An attempt that has the result of another task has spent nothing."""

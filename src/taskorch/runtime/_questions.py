@@ -608,7 +608,12 @@ def _why_refused(rt: Runtime, named: _Named, choice: str, by: str) -> str:
     if row not in rt.kernel.asked or row.state is not TaskState.BLOCKED:
         return f"nobody is asked for it yet: it is {row.state}"
     before = [each for name, each in _votes(row) if person(name) == person(by)]
-    return f"{by} has answered before: {before[0]!r}" if before else ""
+    if before:
+        return f"{by} has answered before: {before[0]!r}"
+    who, terms = rt.kernel.caller, row.links and row.links.terms
+    if who and terms and person(who) in map(person, terms.proved):
+        return f"the token of {who} has answered before, and counts once"
+    return ""
 
 
 def _end_of(row: TaskRow) -> str:

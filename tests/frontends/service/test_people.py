@@ -532,6 +532,33 @@ def test_two_tokens_are_valid_at_once_until_the_first_has_ended(tokens):
         tokens.rotate("bob")
 
 
+@pytest.mark.parametrize(
+    ("lasts", "grace", "ends"), [(60, 3_600, 60), (3_600, 60, 60), (None, 60, 60)]
+)
+def test_a_token_that_is_rotated_lives_no_longer_than_it_would(
+    tokens, monkeypatch, lasts, grace, ends
+):
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    first = tokens.add("ada", ["look"], lasts=lasts)
+    second = tokens.rotate("ada", grace=grace)
+    for seconds in (0, ends - 1, ends, ends + 1):
+        monkeypatch.setattr(time, "time", lambda s=seconds: now + s)
+        assert (tokens.find(first) is not None) == (seconds < ends)
+        assert tokens.find(second)
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o660])
+def test_neither_the_group_nor_others_may_write_a_file_of_tokens(tokens, mode):
+    token = tokens.add("ada", ["look"])
+    tokens.path.chmod(mode)
+    assert tokens.find(token) is None
+    with pytest.raises(InvalidTaskError, match="others than its owner may write it"):
+        Tokens(tokens.path)
+    tokens.path.chmod(0o640)
+    assert tokens.find(token)
+
+
 def test_a_token_ends_and_a_clock_that_is_set_back_brings_it_not_back(
     tokens, monkeypatch
 ):

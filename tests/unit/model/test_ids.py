@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from taskorch._managers import _coding_work
 from taskorch.model import _ids as ids
 
 SEGMENTS = st.text("ab-.7_T", min_size=1, max_size=8).filter(
@@ -140,3 +141,57 @@ def test_what_a_schedule_makes_names_it(name: str, slot: str, task: str) -> None
     assert (name, slot, run_id) in ids.makers_of(ids.in_run(run_id, task))
     # A task on its own is of no run.
     assert ids.makers_of(run_id) == []
+
+
+WHOLE = st.tuples(
+    st.lists(
+        st.from_regex(ids._SEGMENT, fullmatch=True)
+        | st.sampled_from(["a", "A", "1.log"]),
+        min_size=1,
+        max_size=4,
+    ).map("/".join),
+    st.just("") | NUMBERS.map("~{}".format),
+).map("".join)
+
+
+@given(WHOLE, WHOLE)
+def test_no_two_ids_share_a_file_a_branch_or_a_folder(one: str, two: str) -> None:
+    """Also where upper and lower case are the same."""
+    for each in (ids.file_name, _coding_work.name_of_tree):
+        assert (each(one).lower() == each(two).lower()) == (one == two)
+        assert "/" not in each(one)
+        # Git refuses these, and ".lock" at the end.
+        assert not {*"~^:?*[\\ ."} & {*each(one)}
+        assert "@{" not in each(one)
+    assert ids.file_name(one) == _coding_work.name_of_tree(one)
+    folders = [[part.lower() for part in ids.folders_of(each)] for each in (one, two)]
+    assert (folders[0] == folders[1]) == (one == two)
+    assert not any(part.endswith(".log") for part in folders[0])
+
+
+@given(st.text("aB", min_size=200, max_size=200))
+def test_a_name_of_a_file_is_no_longer_than_files_may_have(name: str) -> None:
+    assert len(ids.file_name(name)) <= 255
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["escalation/a", "escalation/a/b@2", "waiver/x", "budget-b/1", "budget-b/1-2"],
+)
+def test_ids_by_which_people_are_asked_have_a_form(name: str) -> None:
+    assert ids.asked_form(name)
+    assert not ids.asked_form(f"x{name}")
+    assert not ids.asked_form(name.replace("/", "-"))
+
+
+@given(SEGMENTS, NUMBERS, NUMBERS)
+def test_what_asks_people_has_such_an_id(name: str, number: int, again: int) -> None:
+    made = [
+        ids.escalation_id(name),
+        ids.escalation_id(name, number),
+        ids.id_of_waiver(f"{name}-{number}"),
+        ids.budget_question_id(name, number),
+        ids.budget_question_id(name, number, again),
+    ]
+    assert all(map(ids.asked_form, made))
+    assert len({*made}) == len(made)

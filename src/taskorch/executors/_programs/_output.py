@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from taskorch._base.visible import after_cut
 from taskorch.executors._programs._temporary import make_temporary
+from taskorch.model import folders_of
 
 if TYPE_CHECKING:
     from taskorch.executors._programs._loop import Action, Loop
@@ -140,7 +141,7 @@ class LogFolder:
             OSError: It cannot be made.
         """
         root = self._make()
-        *parents, last = name.split("/")
+        *parents, last = folders_of(name)
         # Step by step, so that no link inside the folder can lead out of it.
         here = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
         try:

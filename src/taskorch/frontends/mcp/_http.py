@@ -61,12 +61,12 @@ class McpPath:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        assert self._manager is not None  # noqa: S101 - the app lives
         who = scope[WHO]
         if who.tenants is not None:
             # What tools say is of all tenants.
             problem = HttpProblem(403, "not_for_tenants", "tools are of all tenants")
             await problem.response(scope)(scope, receive, send)
             return
+        assert self._manager is not None  # noqa: S101 - the app lives
         with asking(who):
             await self._manager.handle_request(scope, receive, send)

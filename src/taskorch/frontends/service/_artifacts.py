@@ -14,7 +14,7 @@ from taskorch._base.verbs import TEXT, listed
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.frontends.service._bodies import HttpProblem, answer, refuse
 from taskorch.frontends.service._operations import Operation, named, told
-from taskorch.model import id_problem, segments_of
+from taskorch.model import folders_of, id_problem
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -38,11 +38,11 @@ class Artifacts:
     def folder_of(self, task_id: str, fence: tuple[int, int]) -> Path:
         """Folder for the files of an attempt. No part of an id begins with a dash."""
         epoch, number = fence
-        return self._folder.joinpath(*segments_of(task_id), f"-{epoch}.{number}")
+        return self._folder.joinpath(*folders_of(task_id), f"-{epoch}.{number}")
 
     def of_task(self, task_id: str) -> list[dict[str, Any]]:
         """The files of all its attempts: which attempt, the name, and how large."""
-        place = self._folder.joinpath(*segments_of(task_id))
+        place = self._folder.joinpath(*folders_of(task_id))
         attempts = {
             tuple(map(int, match[1].split("."))): (match[1], folder)
             for folder in place.glob("-*")
@@ -64,7 +64,7 @@ class Artifacts:
         folder = f"-{attempt}"
         if _ATTEMPT.fullmatch(folder) is None or id_problem(name) is not None:
             return None
-        path = self._folder.joinpath(*segments_of(task_id), folder, name)
+        path = self._folder.joinpath(*folders_of(task_id), folder, name)
         return path if path.is_file() else None
 
     def keep(

@@ -13,7 +13,7 @@ from taskorch._base.verbs import OBJECT, TEXT
 from taskorch._base.vocabulary import nearest
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import InvalidTaskError, TaskorchError
-from taskorch.frontends._incoming import refuse_files
+from taskorch.frontends._incoming import refuse_files, refuse_our_run
 from taskorch.frontends.service._bodies import (
     HttpProblem,
     answer,
@@ -197,7 +197,10 @@ class Plans:
         return self._orch.planner.estimate(self._read(members)).to_dict()
 
     def _start(self, members: dict[str, Any]) -> dict[str, Any]:
-        run = self._orch.workflows.start(self._read(members), members.get("id"))
+        plan, run_id = self._read(members), members.get("id")
+        if run_id is not None:
+            refuse_our_run(self._orch, run_id, plan.workflow, refuse)
+        run = self._orch.workflows.start(plan, run_id)
         instance = document(run.status().to_dict())
         return {"workflow_id": run.workflow_id, "instance": instance}
 

@@ -24,11 +24,13 @@ from taskorch._base.verbs import OBJECT, TEXT, Schema, listed
 from taskorch._base.visible import visible
 from taskorch._verbs.table import VERBS, as_json, bound
 from taskorch.frontends._incoming import findings_of
+from taskorch.frontends._whose import ARGUMENTS, Bound
 from taskorch.frontends.service._bodies import (
     HttpProblem,
     answer,
     document,
     read_object,
+    refuse,
 )
 from taskorch.frontends.service._guard import WHO
 from taskorch.frontends.service._operations import (
@@ -158,6 +160,9 @@ async def _carry_out(
         body = await read_object(request, form, is_needed=is_needed)
     else:
         body = _queried(verb, request)
+    if who.tenants is not None:
+        for path, text in ARGUMENTS.faults(Bound(who, orch()), body, ""):
+            refuse(path, text)
     fields = {each.name: body[each.key] for each in verb.fields if each.key in body}
     fields = {**verb.remote, **fields}
     if who.name:
