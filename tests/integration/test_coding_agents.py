@@ -688,9 +688,9 @@ def test_each_task_may_have_a_worktree(orch, programs, project, name):
     for n, task in enumerate(tasks, 1):
         result = task.result(PATIENCE)
         assert result["changed"] == ["a.py"]
-        assert result["branch"] == f"taskorch/part-{n}"
+        assert result["branch"] == f"taskorch/part+{n}"
         tree = Path(result["folder"])
-        assert tree == project.with_name("project.worktrees") / f"part-{n}"
+        assert tree == project.with_name("project.worktrees") / f"part+{n}"
         assert (tree / "a.py").read_text() == str(n)
         # What nobody had committed is not there.
         assert (tree / "b.py").read_text() == "1\n"
@@ -946,12 +946,13 @@ def test_no_attempt_works_in_the_worktree_of_another_task(
     install(programs, "gemini", KEPT)
     spawn(orch, name, folder=project, worktree=True, reuse=name == "gemini")
     retry = RetryPolicy(max_attempts=3, base=0.01)
-    assert do(orch, "x", id="a/b", retry=retry).result(PATIENCE)["changed"] == []
-    error = do(orch, "x", id="a-b", retry=retry).exception(PATIENCE)
-    assert "taskorch/a-b is there, and not its own" in str(error)
+    names = {"a/b": "a+b", "a-b": "a-b", "a.b": "a=b", "A-b": "a-b,1"}
+    for task_id, branch in names.items():
+        result = do(orch, "x", id=task_id, retry=retry).result(PATIENCE)
+        assert (result["changed"], result["branch"]) == ([], f"taskorch/{branch}")
     # As this program would leave it behind from another day.
     mark = project / ".git/taskorch/c"
-    mark.write_text(mark.with_name("a-b").read_text().replace("a/b", "c"))
+    mark.write_text(mark.with_name("a+b").read_text().replace("a/b", "c"))
     git(project, "worktree", "add", "-b", "taskorch/c", "../project.worktrees/c")
     error = do(orch, "x", id="c", retry=retry).exception(PATIENCE)
     assert "taskorch/c is there, and not its own" in str(error)

@@ -74,8 +74,8 @@ def _event(bound: Bound, name: Any) -> str:
 
 def _scopes(bound: Bound, scopes: Any) -> str:
     for each in [scopes] if isinstance(scopes, str) else scopes or ():
-        known = scope_problem(each) is None
-        if not known or segments_of(prefix_of(each))[0] not in bound.tenants:
+        is_scope = scope_problem(each) is None
+        if not is_scope or segments_of(prefix_of(each))[0] not in bound.tenants:
             return f"you may write below {bound.one}/, as in {bound.one}/**"
     return ""
 
