@@ -74,7 +74,9 @@ def test_what_is_changed_afterwards_is_damage(postgres, database, run, statement
     journal.migrate()
     assert journal.verify() == FACTS["old"]
     run(statement.format("taskorch.facts"))
-    with pytest.raises(JournalError, match=r"is damaged: facts \d+ to \d+ were"):
+    with pytest.raises(
+        JournalError, match=r"is damaged: events \d+ to \d+ (?:were|are)"
+    ):
         list(journal.read())
 
 
@@ -88,7 +90,7 @@ def test_a_group_that_is_gone_afterwards_is_missed(postgres, database, run):
     )
     run(f"DELETE FROM taskorch.facts WHERE seq BETWEEN {first} AND {last}")
     run(f"DELETE FROM taskorch.groups WHERE last = {last}")
-    with pytest.raises(JournalError, match=f"facts {first} to {last} are gone"):
+    with pytest.raises(JournalError, match=f"events {first} to {last} are missing"):
         list(journal.read())
 
 
@@ -97,7 +99,7 @@ def test_what_was_missing_before_is_said(postgres, database, run):
     run("DELETE FROM taskorch.facts WHERE seq = 21")
     journal = PostgresJournal(postgres.address("old", database))
     journal.migrate()
-    with pytest.raises(JournalError, match=r"is damaged: facts 1 to \d+ were changed"):
+    with pytest.raises(JournalError, match=r"is damaged: events 1 to \d+ were changed"):
         list(journal.read())
     assert PostgresJournal(postgres.address("other", database)).verify()
 

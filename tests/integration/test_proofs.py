@@ -178,7 +178,68 @@ def test_the_first_change_is_named(file):
     rows = file.run("SELECT first, last FROM groups ORDER BY last")
     for first, last in (rows[3], rows[1]):
         file.run("UPDATE facts SET at_ns = at_ns + 1 WHERE seq = ?", last)
-        assert f"facts {first} to {last} were changed" in verify(file.place).problem
+        assert f"events {first} to {last} were changed" in verify(file.place).problem
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("a commit", "events {first} to {last} are missing"),
+        ("its events", "events {first} to {last} are missing"),
+        ("one event", "events {last} to {last} are missing"),
+        (
+            "what guards it",
+            "events {first} to {last} are in no group: they were inserted",
+        ),
+        ("the beginning", "the beginning, up to {last}, is gone"),
+        ("the end", "the end after {last} is gone: a snapshot is of event {end}"),
+        ("all", "all events, up to {end}, are gone"),
+    ],
+)
+def test_what_was_taken_away_is_named_with_its_range(file, what, words):
+    live(file.place)
+    groups = file.run("SELECT first, last FROM groups ORDER BY last")
+    first, last = groups[3]
+    ((end,),) = file.run("SELECT max(seq) FROM snapshots")
+    both = {
+        "a commit": (f"BETWEEN {first} AND {last}", True),
+        "its events": (f"BETWEEN {first} AND {last}", False),
+        "one event": (f"= {last}", False),
+        "the beginning": (f"<= {last}", True),
+        "the end": (f"> {last}", True),
+        "all": ("> 0", True),
+    }
+    if what in both:
+        which, with_group = both[what]
+        file.run(f"DELETE FROM facts WHERE seq {which}")
+        if with_group:
+            file.run(f"DELETE FROM groups WHERE last {which}")
+    else:
+        file.run("DELETE FROM groups WHERE last = ?", last)
+    result = verify(file.place)
+    assert not result.ok
+    assert words.format(first=first, last=last, end=end) in result.problem
+
+
+def test_what_was_put_in_is_named_with_its_place(file):
+    live(file.place)
+    ((last,),) = file.run("SELECT max(last) FROM groups")
+    file.run(
+        "INSERT INTO facts SELECT ?, kind, at_ns, task_id, body, doc FROM facts"
+        " WHERE seq = (SELECT max(seq) FROM facts)",
+        last + 1,
+    )
+    number = last + 1
+    words = f"events {number} to {number} are in no group: they were inserted"
+    assert words in verify(file.place).problem
+
+
+def test_of_a_journal_without_anything_it_is_said_how_often_it_was_opened(file):
+    for life in range(3):
+        live(file.place, life)
+    for table in ("facts", "groups", "keys", "snapshots"):
+        file.run(f"DELETE FROM {table}")
+    assert f"{file.place} is empty, and was opened 3 times." in str(verify(file.place))
 
 
 def test_each_hash_goes_on_from_the_one_before(file):
@@ -252,7 +313,7 @@ def test_a_tail_that_is_gone_is_found_by_a_checkpoint(backend, key, place):
         backend.put(table, names, rows)
     assert verify(backend.place).ok
     result = verify(backend.place, [place], trust=[f"{key}.pub"])
-    assert "its tail is gone" in result.problem
+    assert "the end after " in result.problem
 
 
 def test_a_beginning_that_is_gone_is_found(backend):
@@ -292,15 +353,17 @@ def test_an_old_checkpoint_that_is_kept_again_changes_nothing(file, key, place):
     whole = Path(file.place).read_bytes()
     live(file.place, 1)
     make_checkpoint(file.place, key, to=[place])
+    trust = [f"{key}.pub"]
+    assert [each.note for each in verify(file.place, [place]).checkpoints] == ["", ""]
     with Path(place).open("a") as anchor:
         anchor.write(f"\n{old}")
-    trust = [f"{key}.pub"]
     result = verify(file.place, [place], trust=trust)
     assert result.ok
-    assert "kept again after a later one" in str(result)
+    notes = [each.note for each in result.checkpoints]
+    assert notes == ["", "", "an earlier one, kept again after a later one"]
     # Nor does it cover who goes back to what it says.
     Path(file.place).write_bytes(whole)
-    assert "its tail is gone" in verify(file.place, [place], trust=trust).problem
+    assert "the end after " in verify(file.place, [place], trust=trust).problem
 
 
 @pytest.mark.parametrize(
@@ -318,7 +381,7 @@ def test_a_clock_that_lies_is_said(file, key, place, at, words):
         anchor.write(f"\n{lie}")
     result = verify(file.place, [place], trust=[f"{key}.pub"])
     assert result.ok
-    assert words in str(result)
+    assert [each.note for each in result.checkpoints] == ["", words]
 
 
 def test_a_key_that_is_not_trusted_proves_nothing(file, tmp_path, key, place):
@@ -724,9 +787,10 @@ def test_a_key_is_secret_and_is_never_written_over(tmp_path):
     with pytest.raises(FileExistsError):
         make_key(path)
     assert path.read_text() == text
-    path.chmod(0o644)
-    with pytest.raises(InvalidTaskError, match="can be read by others"):
-        read_private_key(path)
+    for mode in (0o640, 0o604, 0o620, 0o602, 0o610, 0o601):
+        path.chmod(mode)
+        with pytest.raises(InvalidTaskError, match="can be read by others"):
+            read_private_key(path)
     for bad in ("a b", "a+b", "", 7):
         with pytest.raises(InvalidTaskError, match="is no name of a key"):
             make_key(tmp_path / "other.key", bad)
@@ -852,7 +916,7 @@ def test_the_commands(tmp_path, capsys, monkeypatch):
     assert main(["verify", "runs.db", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["ok"] is False
     assert main(["verify", "runs.db", *trusting]) == 1
-    assert "runs.db is not what it was: facts 1 to 3 were" in capsys.readouterr().out
+    assert "runs.db is not what it was: events 1 to 3 were" in capsys.readouterr().out
     for wrong in (
         ["checkpoint", "runs.db"],
         ["checkpoint", "runs.db", "--new-key", "x.key"],

@@ -365,7 +365,7 @@ def test_what_is_left_is_checked_as_before(tmp_path):
     db.execute("UPDATE facts SET doc = '9' WHERE doc = '500'")
     db.commit()
     db.close()
-    with pytest.raises(JournalError, match="what is left of facts"):
+    with pytest.raises(JournalError, match="what is left of events"):
         SqliteJournal(path).verify()
 
 

@@ -1,4 +1,8 @@
-"""What is read from the tables of a journal, and checked."""
+"""
+What is read from the tables of a journal, and checked.
+
+Decision: 0248.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 from zlib import crc32
 
 from taskorch.errors import JournalError
-from taskorch.events import Fact, TaskSubmitted
+from taskorch.events import Fact, TaskCompleted, TaskSubmitted
 from taskorch.journal import _chain, _codec
 from taskorch.journal._chain import ChainStart, Subtree
 from taskorch.journal._codec import Row, Rows
@@ -460,16 +464,25 @@ class Reader:
                     before = group
             self._check_end()
             if (number := self.session.misfit()) is not None:
-                self.damaged(f"fact {number} was changed")
+                self.damaged(f"event {number} was changed")
             if self.session.has_keys:
-                if self.session.keys() != keys:
-                    self.damaged("its idempotency keys are not those of its tasks")
-                for (seq,) in self._ask(_SNAPSHOTS):
-                    if self._snapshot(seq) is None:
-                        self.damaged(f"the snapshot at fact {seq} was changed")
+                self._check_beside(before, keys)
             # This reads the indexes, too, which nothing above has used.
             if verdict := self.session.check_pages():
                 self.damaged(verdict)
+
+    def _check_beside(self, latest: GroupRow, keys: dict[str, str]) -> None:
+        """Check snapshots and keys, which are those of all events up to *latest*."""
+        for (seq,) in self._ask(_SNAPSHOTS):
+            if seq > latest.last:
+                end = f"the end after {latest.last} is gone"
+                if not latest.last:
+                    end = f"all events, up to {seq}, are gone"
+                self.damaged(f"{end}: a snapshot is of event {seq}")
+            if self._snapshot(seq) is None:
+                self.damaged(f"the snapshot at event {seq} was changed")
+        if self.session.keys() != keys:
+            self.damaged("its idempotency keys are not those of its tasks")
 
     def check_link(
         self,
@@ -488,10 +501,10 @@ class Reader:
         last, first = group.last, group.first
         if start is None or last <= start.after:
             if group.hash:
-                self.damaged(f"its chain begins before fact {first}, and should not")
+                self.damaged(f"its chain begins before event {first}, and should not")
             return
         if not group.hash:
-            self.damaged(f"facts {first} to {last} are in no chain")
+            self.damaged(f"events {first} to {last} are in no chain")
         if group.form in _ALONE:
             self._check_rest(group, before, rows)
         elif (
@@ -502,7 +515,9 @@ class Reader:
                 before, start.hash, texts or checked_texts(rows, group.epoch)
             )
         ):
-            self.damaged(f"facts {first} to {last} were changed: their hash is another")
+            self.damaged(
+                f"events {first} to {last} were changed: their hash is another"
+            )
 
     def _check_rest(self, group: GroupRow, before: GroupRow, rows: list[Row]) -> None:
         with contextlib.suppress(ValueError):
@@ -513,14 +528,16 @@ class Reader:
                 and group.gone_text(gone, rows) == group.gone
             ):
                 return
-        self.damaged(f"what is left of facts {group.first} to {group.last} was changed")
+        self.damaged(
+            f"what is left of events {group.first} to {group.last} was changed"
+        )
 
     def _texts(self, group: GroupRow, rows: list[Row]) -> list[bytes] | None:
         """What the sum of *group* is made of, if it is of the present form."""
         # Where tables are not strict, what was a text may be a number.
         kinds = {tuple(map(type, row)) for row in rows}
         if kinds and kinds != _TYPES:
-            self.damaged(f"facts {rows[0][0]} to {rows[-1][0]} were changed")
+            self.damaged(f"events {rows[0][0]} to {rows[-1][0]} were changed")
         if group.form != FORM:
             return None
         return [*checked_texts(rows, group.epoch)]
@@ -590,7 +607,7 @@ class Reader:
         """The group that holds the fact *number*, and the one before it."""
         groups = self._groups(_AT, number=number)
         if not groups:
-            self.damaged(f"fact {number} is in no group")
+            self.damaged(f"event {number} is in no group")
         return groups[0], self.before(groups[0].last)
 
     def groups_after(self, number: int) -> list[GroupRow]:
@@ -644,7 +661,7 @@ class Reader:
                 continue
             spot = bisect_left(groups, number, key=_LAST)
             if spot == len(groups):
-                self.damaged(f"fact {number} is in no group")
+                self.damaged(f"event {number} is in no group")
             pairs.append((groups[spot], groups[spot - 1] if spot else NOTHING))
         starts = [_start(group, before) for group, before in pairs]
         ends = [group.last for group, _ in pairs]
@@ -698,11 +715,11 @@ class Reader:
                 elif check is not None:
                     computed = check(rows, before.crc, epoch)
         if form in _ALONE and first > before.last + 1:
-            self.damaged(f"facts {before.last + 1} to {first - 1} are gone")
+            self.damaged(_missing_between(before, first))
         if computed != kept:
             if form == REST:
-                self.damaged(f"what is left of facts {first} to {last} was changed")
-            self.damaged(f"facts {first} to {last} were changed")
+                self.damaged(f"what is left of events {first} to {last} was changed")
+            self.damaged(_how_changed(group, before, rows))
 
     def _groups(self, statement: str, **values: Any) -> list[GroupRow]:
         rows = self._ask(statement, **values)
@@ -711,7 +728,7 @@ class Reader:
                 all(type(number) is int for number in group[:_NUMBERED])
                 and tuple(map(type, group[_NUMBERED:])) in _CHAINED
             ):
-                self.damaged(f"the group up to fact {group[0]} cannot be read")
+                self.damaged(f"the group up to event {group[0]} cannot be read")
         return [
             GroupRow(
                 last,
@@ -731,17 +748,19 @@ class Reader:
         """A damaged tree may lead back to where one was: then nothing would end."""
         numbers = [after, *[row[0] for row in rows]]
         if not all(map(lt, numbers, numbers[1:])):
-            self.damaged(f"what follows fact {after} is not in order")
+            self.damaged(f"what follows event {after} is not in order")
 
     def _check_end(self) -> None:
         with self.session.at_once():
             latest = self.latest()
             ((last, kept),) = self._ask(_END)
         if kept is not None and kept != latest.last:
-            self.damaged(f"fact {kept} was the last, and it ends with {latest.last}")
+            self.damaged(f"the end after {latest.last} is gone: {kept} was the last")
         last = last or 0
         if last != latest.last and not (last < latest.last and latest.form in _ALONE):
-            self.damaged(f"fact {last} is the last, and not {latest.last}")
+            if last > latest.last:
+                self.damaged(_in_no_group(latest.last + 1, last))
+            self.damaged(f"events {last + 1} to {latest.last} are missing")
 
     def damaged(self, why: str) -> NoReturn:
         """Raise the JournalError that says *why*."""
@@ -760,6 +779,48 @@ def _keys_of(rows: Iterable[Row]) -> dict[str, str]:
                 if isinstance(key, str):
                     keys[_codec.column(key)] = task_id
     return keys
+
+
+def _missing_between(before: GroupRow, first: int) -> str:
+    if before.last:
+        return f"events {before.last + 1} to {first - 1} are missing"
+    return f"the beginning, up to {first - 1}, is gone"
+
+
+def start_in(row: Row) -> int | None:
+    """Return the number of the start that *row*, the end of an attempt, has with it."""
+    if row[1] != TaskCompleted.__name__:
+        return None
+    start = json.loads(row[4])[-1]
+    return start[0] if isinstance(start, list) and start else None
+
+
+def _how_changed(group: GroupRow, before: GroupRow, rows: Sequence[Row]) -> str:
+    """Explain in words what became of *rows*, which are not those of *group*."""
+    first, last = group.first, group.last
+    changed = f"events {first} to {last} were changed"
+    numbers = [row[0] for row in rows]
+    if first <= before.last or any(type(number) is not int for number in numbers):
+        return changed
+    if strange := [number for number in numbers if number < first]:
+        return _in_no_group(strange[0], strange[-1])
+    starts: list[int | None] = []
+    with contextlib.suppress(LookupError, TypeError, ValueError):
+        # The end of an attempt may have the number of its start with it.
+        starts = [start_in(row) for row in rows]
+    if missing := sorted({*range(first, last + 1)} - {*numbers, *starts}):
+        return f"events {missing[0]} to {missing[-1]} are missing"
+    is_counted = group.hash and (before.hash or not before.last)
+    more = len(rows) - (group.size - before.size) if is_counted else 0
+    if more > 0:
+        are = "was" if more == 1 else "were"
+        return f"{more} {are} inserted among events {first} to {last}"
+    return _missing_between(before, first) if more < 0 else changed
+
+
+def _in_no_group(first: int, last: int) -> str:
+    why = "they were inserted, or what guards them is gone"
+    return f"events {first} to {last} are in no group: {why}"
 
 
 def _start(group: GroupRow, before: GroupRow) -> int:

@@ -6,7 +6,6 @@ Decision: 0228.
 
 from __future__ import annotations
 
-import json
 import os
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from taskorch.errors import InvalidTaskError, JournalError, JournalUnavailableEr
 from taskorch.journal import SqlJournal, open_journal
 from taskorch.journal._chain import Subtree, gone_of, leaf_bytes, leaf_of, spread
 from taskorch.journal._codec import Row
-from taskorch.journal._reader import GroupRow
+from taskorch.journal._reader import GroupRow, start_in
 from taskorch.model import show, stamp
 from taskorch.proofs._anchors import anchor, checkpoints_at, is_url
 from taskorch.proofs._notes import (
@@ -49,9 +48,6 @@ _SKEW: Final = 60.0
 _FORM: Final = "taskorch/proof/1"
 #: Rows whose leaves are reckoned at once.
 _MANY: Final = 1_000
-#: Where the end of an attempt has the number of its start, if it has it with it.
-_COMPLETED: Final = "TaskCompleted"
-
 Path = str | os.PathLike[str]
 
 
@@ -101,6 +97,7 @@ class Verification:
         root: The root of the tree over the rows; b"": it was not reckoned.
         checkpoints: Those that it was compared with.
         is_trusting: Whether nobody has said which keys are trusted.
+        starts: How often an orchestrator has opened it.
     """
 
     journal: str
@@ -113,6 +110,7 @@ class Verification:
     root: bytes = b""
     checkpoints: tuple[CheckedCheckpoint, ...] = ()
     is_trusting: bool = True
+    starts: int = 0
 
     @property
     def ok(self) -> bool:
@@ -158,6 +156,8 @@ class Verification:
 def _lines(result: Verification) -> Iterable[str]:
     if result.problem:
         yield f"{result.journal} is not what it was: {result.problem}"
+    elif not result.last and result.starts:
+        yield f"{result.journal} is empty, and was opened {result.starts} times."
     else:
         yield f"{result.journal} is what it was, up to event {result.last}."
     if result.log and result.unchained:
@@ -323,6 +323,7 @@ def verify(
     try:
         with _opened(journal) as opened:
             seen = _read(opened, _adding(tree) if checked else None)
+            starts = 0 if seen.last else opened.owner().get("epoch", 0)
     except JournalUnavailableError:
         raise
     except JournalError as error:
@@ -333,7 +334,9 @@ def verify(
     checked = [_compared(each, seen, tree.roots) for each in checked]
     return Verification(
         name,
-        _problem(checked) if checked or not places else "no checkpoint is kept there",
+        _problem(checked, seen.last)
+        if checked or not places
+        else "no checkpoint is kept there",
         seen.log,
         seen.last,
         seen.size,
@@ -342,6 +345,7 @@ def verify(
         tree.root() if checked else b"",
         tuple(_noted(checked)),
         trust is None,
+        starts,
     )
 
 
@@ -382,8 +386,8 @@ def _compared(
     return attrs.evolve(checked, state=state)
 
 
-def _problem(checked: Sequence[CheckedCheckpoint]) -> str:
-    """The first thing that is not as it was signed."""
+def _problem(checked: Sequence[CheckedCheckpoint], last: int) -> str:
+    """Name the first thing that is not as it was signed; *last* is the last event."""
     by_size = sorted(checked, key=lambda each: each.checkpoint.size)
     good = 0
     for each in by_size:
@@ -398,7 +402,7 @@ def _problem(checked: Sequence[CheckedCheckpoint]) -> str:
             )
         if each.state == "cut":
             return (
-                f"its tail is gone: the checkpoint of {point.at} was of "
+                f"the end after {last} is gone: the checkpoint of {point.at} was of "
                 f"{counted(point.size, 'row')}, up to event {point.last}"
             )
         if each.state == "forged":
@@ -480,7 +484,7 @@ def make_checkpoint(
     checked = [_compared(_signed(each, "", keys), seen, tree.roots) for each in earlier]
     for each in checked:
         if each.state in _BAD:
-            msg = f"{name} is not what it was: {_problem(checked)}"
+            msg = f"{name} is not what it was: {_problem(checked, seen.last)}"
             hint = "look what happened; to begin anew, name another place"
             raise JournalError(msg, hint=hint)
     checkpoint = private.signed(
@@ -590,14 +594,7 @@ def _path(opened: SqlJournal, ranges: Sequence[Range]) -> list[str] | None:
 
 def _has(row: Row, event: int) -> bool:
     """Whether *row* is that of *event*, or of the end of the attempt that it began."""
-    return row[0] == event or _start_in(row) == event
-
-
-def _start_in(row: Row) -> int | None:
-    if row[1] != _COMPLETED:
-        return None
-    start = json.loads(row[4])[-1]
-    return start[0] if isinstance(start, list) and start else None
+    return row[0] == event or start_in(row) == event
 
 
 def prove_extension(

@@ -108,62 +108,66 @@ def words_of(error):
 
 #: What is done to the rows of `GROUPS`, how many entries come before, and what is said.
 DAMAGE = [
-    ("DELETE FROM {facts} WHERE {mine}seq = 3", 2, "facts 3 to 3 were changed"),
-    ("DELETE FROM {facts} WHERE {mine}seq = 4", 3, "facts 4 to 5 were changed"),
-    ("DELETE FROM {facts} WHERE {mine}seq = 5", 3, "facts 4 to 5 were changed"),
-    ("DELETE FROM {facts} WHERE {mine}seq < 3", 0, "facts 1 to 2 were changed"),
-    ("DELETE FROM {facts} WHERE {mine}seq = 9", 5, "facts 8 to 10 were changed"),
-    ("DELETE FROM {facts} WHERE {mine}seq > 0", 0, "facts 1 to 2 were changed"),
+    ("DELETE FROM {facts} WHERE {mine}seq = 3", 2, "events 3 to 3 are missing"),
+    ("DELETE FROM {facts} WHERE {mine}seq = 4", 3, "events 4 to 4 are missing"),
+    ("DELETE FROM {facts} WHERE {mine}seq = 5", 3, "events 5 to 5 are missing"),
+    ("DELETE FROM {facts} WHERE {mine}seq < 3", 0, "events 1 to 2 are missing"),
+    ("DELETE FROM {facts} WHERE {mine}seq = 9", 5, "events 9 to 9 are missing"),
+    ("DELETE FROM {facts} WHERE {mine}seq > 0", 0, "events 1 to 2 are missing"),
     (
         "UPDATE {facts} SET body = '[1]' WHERE {mine}seq = 9",
         5,
-        "facts 8 to 10 were changed",
+        "events 8 to 10 were changed",
     ),
     (
         "UPDATE {facts} SET at_ns = at_ns + 1 WHERE {mine}seq = 3",
         2,
-        "facts 3 to 3 were changed",
+        "events 3 to 3 were changed",
     ),
     (
         "UPDATE {facts} SET task_id = 'v' WHERE {mine}seq = 3",
         2,
-        "facts 3 to 3 were changed",
+        "events 3 to 3 were changed",
     ),
     (
         "UPDATE {facts} SET kind = 'TaskDue' WHERE {mine}seq = 3",
         2,
-        "facts 3 to 3 were changed",
+        "events 3 to 3 were changed",
     ),
     (
         "UPDATE {facts} SET doc = '[2]' WHERE {mine}seq = 5",
         3,
-        "facts 4 to 5 were changed",
+        "events 4 to 5 were changed",
     ),
     (
         "UPDATE {facts} SET seq = 6 WHERE {mine}seq = 5",
         3,
-        "facts 4 to 5 were changed",
+        "events 5 to 5 are missing",
     ),
-    ("DELETE FROM {groups} WHERE {mine}last = 3", 2, "facts 4 to 5 were changed"),
+    (
+        "DELETE FROM {groups} WHERE {mine}last = 3",
+        2,
+        "events 3 to 3 are in no group: they were inserted, or what guards them is gone",
+    ),
     (
         "UPDATE {groups} SET crc = crc + 1 WHERE {mine}last = 5",
         3,
-        "facts 4 to 5 were changed",
+        "events 4 to 5 were changed",
     ),
     (
         "UPDATE {groups} SET epoch = 7 WHERE {mine}last = 3",
         2,
-        "facts 3 to 3 were changed",
+        "events 3 to 3 were changed",
     ),
     (
         "UPDATE {groups} SET first = 2 WHERE {mine}last = 3",
         2,
-        "facts 2 to 3 were changed",
+        "events 2 to 3 were changed",
     ),
     (
         "UPDATE {groups} SET form = 9 WHERE {mine}last = 3",
         2,
-        "facts 3 to 3 were changed",
+        "events 3 to 3 were changed",
     ),
 ]
 
@@ -195,10 +199,13 @@ def test_facts_behind_the_last_group_are_damage(backend):
     for use in (lambda j: [*j.read()], lambda j: j.claim(), lambda j: j.verify()):
         with pytest.raises(JournalError) as error:
             use(backend.open())
-        assert words_of(error) == "fact 11 is the last, and not 10"
+        assert words_of(error) == (
+            "events 11 to 11 are in no group: "
+            "they were inserted, or what guards them is gone"
+        )
     with pytest.raises(JournalError) as error:
         list(backend.open().select(["t"], 99))
-    assert words_of(error) == "fact 11 is in no group"
+    assert words_of(error) == "event 11 is in no group"
 
 
 @pytest.mark.parametrize(
@@ -212,7 +219,9 @@ def test_facts_behind_the_last_group_are_damage(backend):
 def test_what_is_asked_of_some_tasks_is_checked_too(backend, statement, ids):
     fill(backend)
     backend.edit(statement)
-    with pytest.raises(JournalError, match=r"is damaged: facts .* were changed"):
+    with pytest.raises(
+        JournalError, match=r"is damaged: events .* (were changed|are missing)"
+    ):
         list(backend.open().select([*ids], 99))
 
 
@@ -221,7 +230,7 @@ def test_a_damaged_group_is_not_gone_on_from(backend):
     backend.edit("DELETE FROM {facts} WHERE {mine}seq = 10")
     with pytest.raises(JournalError) as error:
         backend.open().claim()
-    assert words_of(error) == "facts 8 to 10 were changed"
+    assert words_of(error) == "events 10 to 10 are missing"
     assert backend.open().owner()["epoch"] == 1
 
 
@@ -234,7 +243,7 @@ def test_an_orchestrator_and_a_reader_say_that_a_fact_is_gone(backend):
     backend.edit(
         "DELETE FROM {facts} WHERE {mine}kind = 'TaskSubmitted' AND task_id = 't/1'"
     )
-    words = r"is damaged: facts \d+ to \d+ were changed"
+    words = r"is damaged: events (\d+) to \1 are missing"
     with pytest.raises(JournalError, match=words) as error:
         TaskOrchestrator(journal=backend.open()).start()
     assert error.value.hint == RESTORE
@@ -250,7 +259,7 @@ def test_an_orchestrator_and_a_reader_say_that_a_fact_is_gone(backend):
 @pytest.mark.parametrize(
     ("last", "words"),
     [
-        (2, "facts 3 to 3 were changed"),
+        (2, "events 3 to 3 were changed"),
         (3, "fact 3 was kept, and it ends with fact 3 now"),
     ],
 )
@@ -285,7 +294,7 @@ def test_on_a_server_the_last_groups_are_missed_too(tmp_path, postgres):
     for use in (lambda j: [*j.read()], lambda j: j.claim(), lambda j: j.verify()):
         with pytest.raises(JournalError) as error:
             use(backend.open())
-        assert words_of(error) == "fact 10 was the last, and it ends with 5"
+        assert words_of(error) == "the end after 5 is gone: 10 was the last"
 
 
 # -- what is left out ------------------------------------------------------------------
@@ -301,12 +310,12 @@ def test_a_rest_is_checked_as_a_group_is(backend):
     backend.edit("DELETE FROM {facts} WHERE {mine}seq = 9")
     with pytest.raises(JournalError) as error:
         list(backend.open().read())
-    assert words_of(error) == "what is left of facts 6 to 10 was changed"
+    assert words_of(error) == "what is left of events 6 to 10 was changed"
 
 
 @pytest.mark.parametrize(
     ("last", "words"),
-    [(3, "facts 2 to 3 are gone"), (1, "facts 1 to 1 are gone")],
+    [(3, "events 2 to 3 are missing"), (1, "the beginning, up to 1, is gone")],
 )
 def test_what_is_gone_before_a_rest_is_missed(backend, last, words):
     """Its sum stands for itself: so it says where it begins."""
@@ -329,7 +338,7 @@ def test_damage_gets_no_new_sum(backend):
     backend.edit("UPDATE {facts} SET body = '[1]' WHERE {mine}seq = 3")
     with closing(backend.open()) as journal:
         epoch = journal.claim()
-        with pytest.raises(JournalError, match="facts 3 to 3 were changed"):
+        with pytest.raises(JournalError, match="events 3 to 3 were changed"):
             journal.forget(epoch, ["u"])
     assert len(backend.edit("SELECT seq FROM {facts} WHERE {mine}seq > 0")) == 8
 
@@ -428,7 +437,9 @@ def test_a_snapshot_that_was_changed_is_not_gone_on_from(backend, statement):
         assert sorted(kept) == [(3,), (5,)]
         backend.edit(statement)
         assert journal.snapshot() == (3, {"at": 3})
-        with pytest.raises(JournalError, match=r"the snapshot at fact \d+ was changed"):
+        with pytest.raises(
+            JournalError, match=r"the snapshot at event \d+ was changed"
+        ):
             journal.verify()
 
 
