@@ -144,7 +144,7 @@ quick: $(READY)
 # covers meanwhile.
 test: $(if $(COVERAGE),measured,fast)
 
-fast: $(READY)
+fast: $(READY) compiled
 	@echo 'all tests but the slow ones: six minutes on two idle cores; it says how far it is'
 	@$(BIN)/python -m pytest -q $(MANY) -m 'not slow' --hypothesis-profile=few
 

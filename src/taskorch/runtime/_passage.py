@@ -683,7 +683,7 @@ def finish(
 ) -> None:
     """End an attempt, which was seen to use *used*, on any thread but a worker."""
     try:
-        if type(value) is Work:
+        if issubclass(type(value), Work):
             adopt_result_of(rt, row, attempt, work, value)
             return
         if rt.lock.locked():
