@@ -9,12 +9,14 @@ import pytest
 from tests.cli.tools import forget, taskorch
 from tests.frontends.jobs.test_jobs import body
 from tests.frontends.workspace.tools import write
+from tests.integration.tools import eventually
 
 from taskorch import Task, TaskOrchestrator
 from taskorch.errors import ValidationFailedError
 from taskorch.frontends import suite
+from taskorch.frontends.service._suites import RunRequest, SuiteRuns
 from taskorch.frontends.workspace import Workspace
-from taskorch.governance import ConstitutionalRuntime
+from taskorch.governance import ConstitutionalRuntime, Policy, Rule
 
 ADAPTIVE = Path(__file__).parents[1] / "frontends/jobs/adaptive.yaml"
 DENIES = """\
@@ -169,19 +171,23 @@ def test_no_class_of_tests_has_the_name_of_what_is_not_judged(name, folder):
 
 def test_policies_of_a_suite_come_to_those_of_its_caller(folder):
     (folder / "s.yaml").write_text(f"{SUITE}policies: p.yaml\n")
-    runtime = ConstitutionalRuntime.from_yaml("p.yaml")
+    (folder / "more.yaml").write_text(DENIES.replace("named", "more"))
+    runtime = ConstitutionalRuntime.from_yaml("p.yaml", "more.yaml")
+    (folder / "s.yaml").write_text(f"{SUITE}policies: [p.yaml, other.yaml]\n")
+    (folder / "other.yaml").write_text(DENIES.replace("named", "other"))
     seen = []
 
     def begun(orch, _):
         seen.extend(one.id for one in orch.governance.policies)
-        waiver = runtime.request_waiver(
-            "named", "suite/*", reason="window", requested_by="ada", expires=60
-        )
-        runtime.approve_waiver(waiver.id, by="bob")
+        for name in seen:
+            waiver = runtime.request_waiver(
+                name, "suite/*", reason="window", requested_by="ada", expires=60
+            )
+            runtime.approve_waiver(waiver.id, by="bob")
 
     read = suite.load("s.yaml")
     report = suite.run(read, "out", governance=runtime, begun=begun)
-    assert seen == ["named"]
+    assert seen == ["named", "other", "more"]
     assert report.passed
 
 
@@ -259,7 +265,8 @@ def test_a_dry_run_says_what_policies_would_do(folder):
         ("task.payload.agent", "agent"),
         ("task.payload.command[0]", "touch"),
         ("task.payload.retries", 2),
-        ("task.payload.budget", "release"),
+        ("task.budget", "release"),
+        ("task.writes[0]", "src/**"),
         ("task.payload.spends.tokens", 5),
         ("task.resources.cpu", 1),
         ("task.priority", 0),
@@ -276,6 +283,7 @@ def test_policies_see_what_a_task_file_says(condition, value, folder):
         {
             "workspace.yaml": json.dumps({"policies": [policy], "budgets": budgets}),
             "tasks/a/1.md": "agent: agent\ncommand: [touch, ran]\nretries: 2\ntimeout: 60s\n"
+            "writes: src/**\n"
             "budget: release\nresources: {tokens: 5, cpu: 1}\nticket: T-1",
         },
     )
@@ -323,3 +331,34 @@ def test_what_policies_cannot_do_with_task_files_is_refused(
     assert (problem.line, f"policy p: {why}" in problem.text) == (2, True)
     assert taskorch(capsys, *FRONT_ENDS["task files"])[0] == 2
     assert not (folder / "ran").exists()
+
+
+def test_policies_hold_in_runs_that_a_service_begins(folder):
+    settings = {"governance": str(folder / "p.yaml")}
+    read = suite.load("s.yaml")
+    runs = SuiteRuns(read, folder / "out", settings=settings)
+    try:
+        runs.start(RunRequest(read, "nightly"))
+        eventually(lambda: runs.status()["status"] == "failed")
+    finally:
+        runs.stop(drain=False)
+    assert "say ok" in runs.status()["error"]["message"]
+    assert not (folder / "ran").exists()
+
+
+def test_a_forecast_says_the_strictest_that_policies_say_before_a_start():
+    rules = [Rule("r", "task.type", "equals", "x")]
+    asks = Policy("asks", "x", "high", rules=rules, at="start")
+    notes = Policy("notes", "x", "low", rules=rules, at="submit")
+    denies = Policy("denies", "x", "critical", rules=rules, at="submit")
+    task = Task.call(len, "abc")
+    for policies, decision in [
+        ([notes], "allow"),
+        ([notes, asks], "ask"),
+        ([asks, denies], "deny"),
+    ]:
+        verdict = ConstitutionalRuntime(policies).before_start(task)
+        assert verdict is not None
+        assert verdict.decision == decision
+    late = Policy("late", "x", "critical", rules=rules, at="result")
+    assert ConstitutionalRuntime([late]).before_start(task) is None

@@ -12,12 +12,13 @@ done; these say what may not. From the bottom up:
 - `_evidence`: what there is where a rule does not hold, in words for people.
 - `_set`: policies made ready to judge, with an index.
 - `_reading`: policies, and cases to test them, as documents.
+- `_specification`: working specifications, and what a task must keep to.
 - `_waivers`: violations that people let pass, and which of these waivers count.
 - `_audit`: what policies say of the past: audits, and replays of a journal.
 - `_receipts`: what is handed to others as proof, and what signs it.
 - `_runtime`: the constitutional runtime, which puts these together.
 
-Decisions: 0223, 0224, 0225, 0226.
+Decisions: 0223, 0224, 0225, 0226, 0250.
 """
 
 from taskorch._base.canonical import canonical
@@ -49,12 +50,19 @@ from taskorch.governance._receipts import (
     unsealed,
 )
 from taskorch.governance._runtime import ConstitutionalRuntime
+from taskorch.governance._specification import (
+    Criterion,
+    Specification,
+    SpecificationValidator,
+    WorkScope,
+)
 from taskorch.governance._waivers import Waiver
 
 __all__ = [
     "Audit",
     "ChangedValue",
     "ConstitutionalRuntime",
+    "Criterion",
     "Evaluation",
     "HistoryRule",
     "Operation",
@@ -65,9 +73,12 @@ __all__ = [
     "Replayed",
     "Rule",
     "Severity",
+    "Specification",
+    "SpecificationValidator",
     "Verdict",
     "Violation",
     "Waiver",
+    "WorkScope",
     "canonical",
     "operation_of",
     "read_cases",

@@ -52,14 +52,14 @@ def judging(policies: Iterable[Policy], governance: Any) -> ConstitutionalRuntim
 def judged(config: WorkspaceConfig, task: TaskFile) -> tuple[str | None, str | None]:
     """Why policies keep *task* from starting, and else what they say of it."""
     payload = {name: getattr(task, name) for name in _SEEN}
-    payload |= {"phase": task.phase, "budget": config.budget_of(task)}
-    payload["spends"] = dict(task.resources.spends)
+    payload |= {"phase": task.phase, "spends": dict(task.resources.spends)}
     metadata = {name: sorted(texts) for name, texts in task.rest.items()}
     operation = attrs.evolve(
         Operation.of_task(task_for(config, task)),
         payload=payload,
         metadata=ReadOnly(metadata),
         timeout=config.timeout_of(task),
+        budget=config.budget_of(task),
     )
     governance: Any = config.governance
     verdict = governance.before_start(operation)

@@ -1,0 +1,392 @@
+"""
+Working specifications: what a piece of work may touch and use, and when it is accepted.
+
+    id: throttle
+    risk_tier: 2
+    scope: {in: [src/auth/**], out: [src/billing/**]}
+    budget: release
+    resources: {tokens: 50000}
+    acceptance:
+      - {id: slow, then: the sixth guess waits, run: [python, -m, pytest, tests/auth]}
+
+It is a document in the metadata of a task, so policies name what it says, and keeps to
+the options that tasks have. Decision: 0250.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Final, Self
+
+import attrs
+
+from taskorch._base.frozen import frozen
+from taskorch._base.read_only import ReadOnly
+from taskorch._documents.budgets import AMOUNT
+from taskorch._documents.forms import (
+    ID,
+    SCOPES,
+    AnyNames,
+    DocumentOf,
+    Each,
+    FaultList,
+    Number,
+    Text,
+    may_be,
+    names_of,
+)
+from taskorch._documents.located import Located, located
+from taskorch.errors import ValidationFailedError
+from taskorch.governance._reading import FilePath
+from taskorch.model import (
+    Resources,
+    Task,
+    above_of,
+    lock_of,
+    plain,
+    prefix_of,
+    prefixes_of,
+    scopes_overlap,
+    show,
+    some,
+    taken_apart,
+)
+from taskorch.protocols import Context, Finding
+from taskorch.protocols import Verdict as Accepted
+
+_LOG: Final = logging.getLogger("taskorch.governance")
+#: Where the document stands in the metadata of a task.
+KEY: Final = "specification"
+#: Keys of other specifications that nothing here could keep, and the remedy.
+_NOT_KEPT: Final = {
+    "change_budget": "nothing counts changes: let a command of `acceptance` do it",
+    "max_files": "nothing counts changed files: let a command of `acceptance` do it",
+    "max_loc": "nothing counts changed lines: let a command of `acceptance` do it",
+    "blast_radius": "`scope` says what is touched",
+    "operational_rollback_slo": "nothing rolls back: let another task do it",
+    "contracts": "let a command of `acceptance` check them",
+    "mode": "say it in `title`",
+}
+
+
+def _texts(values: Iterable[str] | str) -> tuple[str, ...]:
+    return (values,) if isinstance(values, str) else tuple(values)
+
+
+@frozen
+class Criterion:
+    """
+    A demand on the outcome: an invariant, a case of acceptance, a quality.
+
+    Attributes:
+        id: Its name within the specification.
+        given: The situation, in words.
+        when: The event, in words.
+        then: The demand, in words.
+        run: The program that checks it, and its arguments; empty: people do.
+        timeout: Seconds that this may take; None: no limit.
+    """
+
+    id: str = attrs.field(metadata=may_be(ID))
+    given: str = attrs.field(default="", metadata=may_be(Text(is_any=True)))
+    when: str = attrs.field(default="", metadata=may_be(Text(is_any=True)))
+    then: str = attrs.field(default="", metadata=may_be(Text(is_any=True)))
+    run: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=_texts,
+        metadata=may_be(Each(Text(is_any=True), least=1, needs="a program")),
+    )
+    timeout: float | None = attrs.field(
+        default=None, metadata=may_be(Number(is_above=True))
+    )
+
+
+@frozen
+class WorkScope:
+    """
+    What the work may touch.
+
+    Attributes:
+        inside: Paths that it may write.
+        outside: Paths that it must not write: none of them is within the others.
+    """
+
+    inside: tuple[str, ...] = attrs.field(
+        converter=_texts, metadata=may_be(SCOPES, name="in")
+    )
+    outside: tuple[str, ...] = attrs.field(
+        default=(), converter=_texts, metadata=may_be(SCOPES, name="out")
+    )
+
+    def __attrs_post_init__(self) -> None:
+        for path in self.outside:
+            if scopes_overlap(prefixes_of(self.inside), [prefix_of(path)]):
+                msg = (
+                    f"out: {path} is within `in`, or above it: `in` allows folders as "
+                )
+                msg += "a whole, so name narrower ones there"
+                raise ValueError(msg)
+
+
+_CRITERIA: Final = Each(DocumentOf(Criterion, make=Criterion))
+
+
+@frozen
+class Specification:
+    """
+    A working specification: the limits of a piece of work, and when it is accepted.
+
+    Attributes:
+        id: Its name.
+        title: The work, in words.
+        risk_tier: How much is at risk: 1 is the most. Policies may name it.
+        scope: What the work may write; None: nothing is said.
+        budget: The budget that it draws on; None: none.
+        resources: The most that the task may reserve, and what it reserves if it does
+            not say.
+        timeout: The most seconds of an attempt, likewise.
+        invariants: Demands that hold before and after.
+        acceptance: Demands that hold after.
+        non_functional: Demands on speed, safety and the like.
+
+    Raises:
+        ValueError: Two criteria have the same id.
+    """
+
+    id: str = attrs.field(metadata=may_be(ID))
+    title: str = attrs.field(default="", metadata=may_be(Text(is_any=True)))
+    risk_tier: int | None = attrs.field(
+        default=None, metadata=may_be(Number(1, 3, is_whole=True))
+    )
+    scope: WorkScope | None = attrs.field(
+        default=None, metadata=may_be(DocumentOf(WorkScope, make=WorkScope))
+    )
+    budget: str | None = attrs.field(default=None, metadata=may_be(Text()))
+    resources: Mapping[str, float] = attrs.field(
+        default=ReadOnly({}),
+        hash=False,
+        metadata=may_be(AnyNames(AMOUNT, plain=True)),
+    )
+    timeout: float | None = attrs.field(
+        default=None, metadata=may_be(Number(is_above=True))
+    )
+    invariants: tuple[Criterion, ...] = attrs.field(
+        default=(), converter=tuple, metadata=may_be(_CRITERIA)
+    )
+    acceptance: tuple[Criterion, ...] = attrs.field(
+        default=(), converter=tuple, metadata=may_be(_CRITERIA)
+    )
+    non_functional: tuple[Criterion, ...] = attrs.field(
+        default=(), converter=tuple, metadata=may_be(_CRITERIA)
+    )
+
+    def __attrs_post_init__(self) -> None:
+        ids = [one.id for one in self.criteria]
+        for name in ids:
+            if ids.count(name) > 1 or name == "accepted":
+                msg = f"two criteria have the id {name!r}"
+                if name == "accepted":
+                    msg = "'accepted' is the id of what waits for all criteria"
+                raise ValueError(msg)
+
+    @classmethod
+    def from_yaml(cls, path: FilePath) -> Self:
+        """
+        The specification in a file of YAML or JSON.
+
+        Raises:
+            ValidationFailedError: What is wrong, all of it, with the line of each.
+            OSError: The file cannot be read.
+            ImportError: PyYAML is not installed: `pip install 'taskorch[policy]'`.
+        """
+        from taskorch._documents.yaml_text import read_one  # noqa: PLC0415 - optional
+
+        faults = FaultList()
+        node, wrong = read_one(Path(path).read_bytes(), str(path))
+        for place, fault in wrong:
+            faults.add(place, fault)
+        faults.refuse()
+        return cls._read(node)
+
+    @classmethod
+    def from_dict(cls, document: object) -> Self:
+        """
+        The specification that a document, plain mappings and lists, says.
+
+        Raises:
+            ValidationFailedError: It is not well formed; all faults are named.
+        """
+        return cls._read(located(document))
+
+    @classmethod
+    def _read(cls, node: Located) -> Self:
+        faults = FaultList()
+
+        def other(name: Located, _: Located) -> None:
+            why = _NOT_KEPT.get(str(name.value))
+            if why is None:
+                faults.unknown(name, "", names_of(cls))
+            else:
+                faults.add(name.place, f"it could not be kept: {why}", str(name.value))
+
+        form = DocumentOf(cls, make=cls, others=other)
+        specification: Self = form.read(node, "", faults)
+        faults.refuse()
+        return specification
+
+    def to_dict(self) -> dict[str, Any]:
+        """It as a document has it, without what is usual."""
+        document: dict[str, Any] = plain(taken_apart(self, whole=False))
+        if self.scope is not None:
+            both = {"in": [*self.scope.inside], "out": [*self.scope.outside]}
+            document["scope"] = {name: paths for name, paths in both.items() if paths}
+        return document
+
+    @property
+    def criteria(self) -> tuple[Criterion, ...]:
+        """All demands on the outcome."""
+        return (*self.invariants, *self.acceptance, *self.non_functional)
+
+    @property
+    def without_effect(self) -> tuple[str, ...]:
+        """The ids of the criteria that no program checks: people do."""
+        return tuple(one.id for one in self.criteria if not one.run)
+
+    def problems(self, task: Task[Any]) -> tuple[Finding, ...]:
+        """What of *task* does not keep to it, all at once."""
+        return tuple(self._problems(task))
+
+    def _problems(self, task: Task[Any]) -> Iterator[Finding]:
+        if self.scope is not None:
+            allowed = {*map(lock_of, prefixes_of(self.scope.inside))}
+            if task.writes is None:
+                text = f"any path may be written, and {self.id} allows "
+                yield Finding("writes", text + ", ".join(self.scope.inside))
+            for place, path in enumerate(task.writes or ()):
+                prefix = lock_of(prefix_of(path))
+                if allowed.isdisjoint((prefix, *above_of(prefix))):
+                    text = f"{path!r} is outside of the scope of {self.id}"
+                    yield Finding(f"writes[{place}]", text)
+        if self.budget is not None and task.budget != self.budget:
+            text = f"{self.id} draws on {self.budget!r}, and not on {task.budget!r}"
+            yield Finding("budget", text)
+        for name, most in self.resources.items():
+            asked = task.resources.get(name, 0.0)
+            if asked > most or (not asked and self.budget is not None):
+                text = f"{asked:.12g} are reserved, and {self.id} says {most:.12g}"
+                yield Finding(f"resources.{name}", text)
+        if self.timeout is not None and (
+            task.timeout is None or task.timeout > self.timeout
+        ):
+            text = f"it is {task.timeout}, and {self.id} allows {self.timeout:.12g} s"
+            yield Finding("timeout", text)
+
+    def task(self, task: Task[Any]) -> Task[Any]:
+        """
+        *task* within the specification: what it does not say is as that says.
+
+        Raises:
+            ValidationFailedError: It says something that the specification does not
+                allow; all of it is named.
+        """
+        resources = {**self.resources, **task.resources}
+        work = attrs.evolve(
+            task,
+            id=task.id or self.id,
+            writes=self.scope.inside
+            if task.writes is None and self.scope is not None
+            else task.writes,
+            budget=task.budget or self.budget,
+            resources=Resources(**resources),
+            timeout=self.timeout if task.timeout is None else task.timeout,
+            metadata={**(task.metadata or {}), KEY: self.to_dict()},
+        )
+        problems = self.problems(work)
+        if problems:
+            lines = [f"{one.path}: {one.message}" for one in problems]
+            raise ValidationFailedError(
+                f"task {work.id!r} does not keep to its specification: "
+                + "; ".join(lines),
+                findings=tuple((one.path, one.message) for one in problems),
+                hint="keep to it, or change the specification",
+            )
+        return work
+
+    def tasks(self, task: Task[Any]) -> list[Task[Any]]:
+        """
+        *task* within the specification, and the gates behind it.
+
+        `ID/CRITERION` is the check of a criterion; `ID/accepted` completes once all
+        checks have passed, so that other tasks wait for it.
+
+        Raises:
+            ValidationFailedError: As for `task`.
+        """
+        work = self.task(task)
+        if self.without_effect:
+            _LOG.warning(
+                "specification %s: no program checks %s; give them `run`, or look "
+                "yourself",
+                self.id,
+                some(self.without_effect),
+            )
+        checks = [
+            Task.program(
+                [*one.run],
+                id=f"{work.id}/{one.id}",
+                after=[work.id],
+                timeout=one.timeout,
+                metadata={"criterion": one.then or one.id},
+            )
+            for one in self.criteria
+            if one.run
+        ]
+        after = [each.id for each in (work, *checks)]
+        return [
+            work,
+            *checks,
+            Task.call(accepted, id=f"{work.id}/accepted", type="gate", after=after),
+        ]
+
+
+def accepted() -> None:
+    """The work is done, and all checks of its specification have passed."""
+
+
+class SpecificationValidator:
+    """
+    The Validator of working specifications, before a task is submitted.
+
+    A task that has one in its metadata must keep to it, whoever submits it.
+
+    Args:
+        needed: Patterns of types, as in file names: their tasks must have one.
+    """
+
+    def __init__(self, *needed: str) -> None:
+        self._needed = needed
+
+    def validate(self, task: Task, context: Context) -> Accepted:
+        """What is wrong with *task*, if anything."""
+        del context
+        document = (task.metadata or {}).get(KEY)
+        if document is None:
+            if not any(fnmatchcase(task.type, one) for one in self._needed):
+                return Accepted()
+            text = f"tasks of type {show(task.type)} need a working specification"
+            return Accepted((Finding(f"metadata.{KEY}", text),))
+        try:
+            specification = Specification.from_dict(document)
+        except ValidationFailedError as error:
+            return Accepted(
+                tuple(
+                    Finding(f"metadata.{KEY}", message) for _, message in error.findings
+                )
+            )
+        return Accepted(specification.problems(task))
+
+    def __repr__(self) -> str:
+        return f"SpecificationValidator({', '.join(map(repr, self._needed))})"
