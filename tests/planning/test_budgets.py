@@ -145,8 +145,8 @@ def test_of_other_resources_tasks_need_what_they_reserve():
             orch.planner.plan(asked("a", "b", "c"))
         # It keeps nobody waiting any more.
         with budget:
-            orch.submit_task(Task.call(pay, 1, resources={"tokens": 90})).result()
-        orch.submit_task(Task.call(pay, 1, resources={"tokens": 90}, budget="release"))
+            orch.submit_task(Task.call(abs, 1, resources={"tokens": 90})).result()
+        orch.submit_task(Task.call(abs, 1, resources={"tokens": 90}, budget="release"))
         eventually(orch.questions)
         orch.answer(orch.questions()[0].id, "finish", by="ann")
         eventually(lambda: budget.usage.is_open)

@@ -114,7 +114,7 @@ BUGS = {
     ),
     "the timeout of a program is lost when it is continued": (
         _application._continue_attempt,
-        "_queue.arm(kernel, extra.timer, _queue.TIMEOUT, row, row.attempt)",
+        "_queue.arm(kernel, extra.timer, TIMEOUT, row, row.attempt)",
         "pass",
     ),
     "the delay of a task is lost when it is resumed": (

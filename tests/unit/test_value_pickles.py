@@ -15,7 +15,7 @@ import pytest
 from tests.packaging.public_names import public_values
 
 import taskorch
-from taskorch import TaskOrchestrator, model, recovery
+from taskorch import TaskOrchestrator, model, planning, recovery
 from taskorch.model import TaskState
 
 PATIENCE = 60.0
@@ -63,6 +63,7 @@ OF_THEIR_OWN = {
     model.Question: lambda cls: cls("answer", text="deploy?"),
     taskorch.Resources: lambda cls: cls(cpu=1, gpu=2),
     model.NamedUnits: lambda cls: cls("0", "1"),
+    planning.Before: lambda cls: cls("x", "y"),
     recovery.FailureClass: lambda cls: cls("logic_error"),
     recovery.Rule: lambda cls: cls("logic_error", error="ValueError"),
 }

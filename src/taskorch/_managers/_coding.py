@@ -335,8 +335,14 @@ class CodingHandler:
                 report = read(result.log_path.read_text(errors="replace"))
         if report is None:
             return RunnerReport(text)
-        if report.spent:
-            context.spent(**report.spent)
+        try:
+            if report.spent:
+                context.spent(**report.spent)
+        except InvalidTaskError:
+            # Its budget may count tokens alone: the report says the rest.
+            for name, much in report.spent.items():
+                with suppress(InvalidTaskError):
+                    context.spent(**{name: much})
         return report
 
 

@@ -342,12 +342,9 @@ class ScheduleHost(ABC):
             if submitted is None or submitted < since:
                 self.again(in_run(run_id, name), downstream=True)
 
-    def fault(self, name: str, error: Exception) -> None:
+    def fault(self, name: str, error: Exception) -> None:  # noqa: ARG002 - for people
         """Say that a slot of a schedule, or of a backfill, was refused."""
         self.orch.drivers.say(DRIVER, error)
-        teller = self.orch._rt.notices.teller
-        if teller is not None:
-            teller.refused(name, error)
 
 
 @attrs.define(eq=False)
@@ -2493,6 +2490,13 @@ class RuntimeHost(ScheduleHost):
     def __init__(self, runtime: Any, orch: Any) -> None:
         self._rt: Runtime = runtime
         self.orch = orch
+
+    def fault(self, name: str, error: Exception) -> None:
+        """Say it to people, too: a simulation has none."""
+        super().fault(name, error)
+        teller = self.orch._rt.notices.teller
+        if teller is not None:
+            teller.refused(name, error)
 
     @contextmanager
     def kernel(self) -> Iterator[Kernel]:
