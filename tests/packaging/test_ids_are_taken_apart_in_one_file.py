@@ -17,7 +17,6 @@ OTHER_TEXTS = {
     "runtime/_attempts.py": "paths of control groups",
     "executors/_programs/_governor.py": "paths of control groups",
     "executors/_programs/_isolation.py": "paths of files",
-    "executors/_programs/_output.py": "names of logs, which are paths",
     "executors/_programs/_run.py": "names of logs, which are paths",
     "executors/_programs/_spawn.py": "names of programs",
     "model/_program.py": "paths of files",
