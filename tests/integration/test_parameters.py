@@ -12,7 +12,7 @@ import textwrap
 import time
 from datetime import UTC, date, datetime, timedelta, timezone
 from enum import Enum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -571,3 +571,42 @@ def test_killed_between_two_steps_each_run_has_its_own_parameters(tmp_path, step
         day = "2024-03-01" if run_id == "hand" else run_id[2:12]
         assert (name, values) == (f"k-{day}", {"slot": day, "shop": shop})
     assert len([*JournalReader(tmp_path / "j.db").tasks()]) == 7
+
+
+# -- defaults and annotations ----------------------------------------------------------
+
+
+def test_a_default_is_of_the_type_that_a_given_value_would_have():
+    @workflow
+    def night(
+        day: date = "2026-11-01",  # type: ignore[assignment]
+        count: Annotated[int, "how many"] = "3",  # type: ignore[assignment]
+        shops: list[Annotated[str, "ids"]] | None = None,
+    ):
+        told.options(id="told")()
+
+    with TaskOrchestrator() as orch:
+        for given, expected in (
+            ({}, {"day": date(2026, 11, 1), "count": 3, "shops": None}),
+            (
+                {"count": "4", "shops": ["a"]},
+                {"day": date(2026, 11, 1), "count": 4, "shops": ["a"]},
+            ),
+        ):
+            run = orch.workflows.start(night, parameters=given)
+            assert run.result(60)["told"] == expected
+        with pytest.raises(InvalidTaskError, match="count is a whole number, not 'x'"):
+            orch.workflows.start(night, parameters={"count": "x"})
+
+
+def test_a_default_of_another_type_is_refused_where_it_is_declared():
+    with pytest.raises(InvalidTaskError, match="the default of day is 'soon'"):
+
+        @workflow
+        def night(day: date = "soon"):  # type: ignore[assignment]
+            told.options(id="told")()
+
+
+@task
+def told():
+    return dict(current_context().parameters)

@@ -40,7 +40,8 @@ class WorkflowFunction(WritesWorkflow, Generic[P]):
         fn: The function.
 
     Raises:
-        InvalidTaskError: *fn* is no plain function, or *name* no safe word.
+        InvalidTaskError: *fn* is no plain function, a default is not of the type of its
+            parameter, or *name* is no safe word.
     """
 
     def __init__(self, fn: Callable[P, Any], name: str | None = None) -> None:
@@ -48,6 +49,7 @@ class WorkflowFunction(WritesWorkflow, Generic[P]):
         if not inspect.isfunction(fn) or unfit:
             msg = f"@workflow is for plain functions, and {show(fn)} is none"
             raise InvalidTaskError(msg, hint="a plain def that calls task functions")
+        _parameters.of_function(fn)
         self.name: str = check_name(
             "the name of a workflow", fn.__name__ if name is None else name
         )

@@ -16,7 +16,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from enum import Enum
-from typing import Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from taskorch._base.vocabulary import guess
 from taskorch.errors import InvalidTaskError
@@ -68,6 +68,29 @@ def declared(parameters: object) -> Parameters | None:
     }
 
 
+def _with_default_of_its_type(parameter: inspect.Parameter) -> inspect.Parameter:
+    """
+    Return *parameter* with its default as a value that is given would be.
+
+    Raises:
+        InvalidTaskError: The default is of another type, and says none.
+    """
+    kind, default = _kind_of(parameter), parameter.default
+    if default is _EMPTY or default is None or kind is _EMPTY:
+        return parameter
+    try:
+        return parameter.replace(default=_converted(kind, default))
+    except ValueError:
+        if kind not in TYPES.values() and typing.get_origin(kind) is not Literal:
+            # A default of a class of the user's may stand for no value at all.
+            return parameter
+        msg = (
+            f"the default of {parameter.name} is {show(default)}, "
+            f"and it must be {in_words(kind)}"
+        )
+        raise InvalidTaskError(msg, hint="mend the default, or the type") from None
+
+
 def parameter_of(
     name: str, kind: Any = _EMPTY, default: Any = _EMPTY
 ) -> inspect.Parameter:
@@ -78,14 +101,21 @@ def parameter_of(
 
 
 def of_function(fn: Callable[..., Any]) -> Parameters:
-    """The parameters of *fn* that can be given by name."""
+    """
+    Return the parameters of *fn* that can be given by name.
+
+    Raises:
+        InvalidTaskError: A default is of another type than its parameter.
+    """
     try:
         signature = inspect.signature(fn, eval_str=True)
     except Exception:  # noqa: BLE001 - an annotation is any code
         signature = inspect.signature(fn)
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {
-        name: each for name, each in signature.parameters.items() if each.kind in named
+        name: _with_default_of_its_type(each)
+        for name, each in signature.parameters.items()
+        if each.kind in named
     }
 
 
@@ -287,6 +317,8 @@ def _is_kept(value: Any) -> bool:
 def _kind_of(parameter: inspect.Parameter) -> Any:
     """The type that a parameter declares, or that of its default."""
     kind, default = parameter.annotation, parameter.default
+    while typing.get_origin(kind) is Annotated:
+        kind = typing.get_args(kind)[0]
     if isinstance(kind, str):
         # Of a function whose annotations cannot be evaluated.
         return TYPES.get(kind.rpartition(".")[2], _EMPTY)
@@ -309,6 +341,8 @@ def _converted(kind: Any, value: Any) -> Any:
         ValueError: It does neither.
     """
     origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        return _converted(args[0], value)
     if origin is Literal:
         return _chosen(args, args, value)
     if origin in (typing.Union, types.UnionType):
