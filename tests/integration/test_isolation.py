@@ -260,3 +260,29 @@ def test_a_worktree_that_nobody_knows_of_grants_nothing(orch, tmp_path):
     (own / ".git").write_text(f"gitdir: {other}/worktrees/x\n")
     code = f"open({str(other / 'objects/x')!r}, 'w')"
     assert "Permission denied" in refused(orch, code, writes=["**"], cwd=own)
+
+
+@pytest.mark.parametrize("lacks", ["landlock", "seccomp"])
+def test_a_scope_that_nothing_holds_here_keeps_the_program_from_starting(
+    tmp_path, monkeypatch, lacks
+):
+    """Unless it says that it does without: then its result names what is not held."""
+    confine = "taskorch.executors._programs._confine"
+    if lacks == "landlock":
+        monkeypatch.setattr(f"{confine}.version", lambda: 0)
+        scopes, unheld = {"writes": ["**"]}, ("writes",)
+    else:
+        monkeypatch.setattr(f"{confine}.can_filter", lambda: False)
+        scopes, unheld = {"network": False}, ("network",)
+    with TaskOrchestrator() as orch:
+        program = Program(["touch", "made"], cwd=tmp_path, enforce=True, **scopes)
+        error = orch.submit_task(Task("program", program)).exception(PATIENCE)
+        assert isinstance(error, UnenforceableError)
+        assert f"{unheld[0]} cannot be held" in str(error)
+        assert not (tmp_path / "made").exists()
+        program = Program(
+            ["touch", "made"], cwd=tmp_path, enforce="if possible", **scopes
+        )
+        result = orch.submit_task(Task("program", program)).result(PATIENCE)
+        assert result.unenforced == unheld
+        assert (tmp_path / "made").exists()
