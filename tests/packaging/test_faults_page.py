@@ -1,6 +1,6 @@
 """
-What docs/explanation/faults.md promises is shown by tests that exist, and the tests of
-faults are behind that page.
+What the pages of faults and of security promise is shown by tests that exist, and the
+tests of faults are behind their page.
 """
 
 import ast
@@ -9,13 +9,18 @@ import tomllib
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 TESTS = Path(__file__).parents[1]
-PAGE = TESTS.parent / "docs" / "explanation" / "faults.md"
+PAGES = TESTS.parent / "docs" / "explanation"
 ENTRY = re.compile(r"- \*\*(.+?)\*\*: (.+)")
-#: By heading and fault, the tests that show what happens then.
-SHOWN = tomllib.loads((TESTS / "faults/promises.toml").read_text(encoding="utf-8"))
-ALL_SHOWN = {
-    test for faults in SHOWN.values() for tests in faults.values() for test in tests
+#: By page, heading and fault, the tests that show what happens then.
+SHOWN = {
+    page: tomllib.loads((TESTS / place).read_text(encoding="utf-8"))
+    for page, place in (
+        ("faults.md", "faults/promises.toml"),
+        ("security.md", "frontends/security.toml"),
+    )
 }
 
 
@@ -30,9 +35,10 @@ def names_in(path):
     }
 
 
-def test_every_fault_has_a_promise_and_tests():
+@pytest.mark.parametrize(("page", "least"), [("faults.md", 200), ("security.md", 25)])
+def test_every_fault_has_a_promise_and_tests(page, least):
     """In the same order on the page and in the list of tests; none twice under a heading."""
-    _, *sections = PAGE.read_text(encoding="utf-8").split("\n## ")
+    _, *sections = (PAGES / page).read_text(encoding="utf-8").split("\n## ")
     faults = {}
     for section in sections:
         title, *lines = section.splitlines()
@@ -42,12 +48,13 @@ def test_every_fault_has_a_promise_and_tests():
             line for line, match in zip(entries, matches, strict=True) if not match
         ] == []
         faults[title] = [match[1] for match in matches]
-    assert faults == {title: [*entries] for title, entries in SHOWN.items()}
-    assert sum(map(len, faults.values())) > 200
+    assert faults == {title: [*entries] for title, entries in SHOWN[page].items()}
+    assert sum(map(len, faults.values())) >= least
 
 
-def test_every_fault_names_tests_that_exist():
-    for faults in SHOWN.values():
+@pytest.mark.parametrize("page", SHOWN)
+def test_every_fault_names_tests_that_exist(page):
+    for faults in SHOWN[page].values():
         for fault, tests in faults.items():
             assert tests, fault
             for file, _, test in (each.partition("::") for each in tests):
@@ -55,7 +62,12 @@ def test_every_fault_names_tests_that_exist():
 
 
 def test_every_file_of_tests_of_faults_is_behind_the_page():
-    shown = {test.partition("::")[0] for test in ALL_SHOWN}
+    shown = {
+        test.partition("::")[0]
+        for faults in SHOWN["faults.md"].values()
+        for tests in faults.values()
+        for test in tests
+    }
     files = {f"faults/{path.name}" for path in (TESTS / "faults").glob("test_*.py")}
     # Those are tests of a tool that users have too.
     assert files - {"faults/test_crash_tools.py"} <= shown
