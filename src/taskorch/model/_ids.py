@@ -134,9 +134,12 @@ def id_of_waiver(number: str = "") -> str:
 
 def budget_question_id(budget: str, number: int, again: int = 0) -> str:
     """
-    The id of the question about a budget that is asked for the *number*th time.
+    Return the id of a question about a budget.
 
-    Where somebody else has that, it is the next one: *again* is 1, 2, and so on.
+    Args:
+        budget: The name of the budget.
+        number: How often people are asked about it, with this time.
+        again: How many of its ids are those of other tasks.
     """
     return f"budget-{budget}/{number}" + (f"-{again + 1}" if again else "")
 
