@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from tests.frontends.service.tools import JSON
@@ -119,3 +120,23 @@ def test_a_value_that_an_operation_does_not_take_is_told_with_what_it_takes(serv
     assert findings(service, "tasks/batch", {"tasks": {}}) == {
         "tasks": "a list is needed, not {}"
     }
+
+
+def test_each_route_names_what_it_does_not_know(service):
+    """A key of a body or of a query that no route has is refused by its name."""
+    description = service.get("/openapi.json")
+    asked = 0
+    for template, methods in description["paths"].items():
+        path = re.sub(r"\{\w+\}", "x", template)
+        if re.search("drain|stop|shutdown|livez|readyz|events", path):
+            continue
+        for method, said in methods.items():
+            name = method.upper()
+            answer = service.send(name, f"{path}?unheard_of=1")
+            assert answer.status in range(400, 500), (name, path, answer)
+            if "application/json" in said.get("requestBody", {}).get("content", {}):
+                answer = service.ask(name, path, {"unheard_of": 1})
+                assert answer.status in range(400, 500), (name, path, answer)
+                assert "unheard_of" in str(answer.said), (name, path, answer)
+                asked += 1
+    assert asked > 15
