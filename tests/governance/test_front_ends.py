@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,9 @@ FRONT_ENDS = {
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    for module in ("flow", "own", "from_config"):
+        # Tests elsewhere have modules of the same names.
+        monkeypatch.delitem(sys.modules, module, raising=False)
     write(
         tmp_path,
         {
