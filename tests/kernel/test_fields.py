@@ -49,7 +49,7 @@ UNCHECKED = {
             failed_on first_ns last_delay_ns permitted stop stop_reason left_ns limit_ns
             timer resume_ns spent paid
         BudgetRow: declared is_low asked is_open
-        Terms: reminded remind_at_ns votes
+        Terms: reminded remind_at_ns votes proved
         AgentRow: draining breakers ends falls completed failed records
         BreakerRow: state since_ns until_ns trips probes passed
         Record: completed failed latency_ns told

@@ -641,11 +641,11 @@ def test_words_that_are_repeated_take_no_longer_than_their_number():
     ],
 )
 def test_a_rule_takes_no_longer_than_its_text_is_long(text):
-    """One that would be tried again and again from each place of it."""
+    """One that would be tried again and again from each place of it: hours, not seconds."""
     rule = Rule("memory", text=text)
     started = time.process_time()
     classify(ValueError("a" * 500_000 + "!"), rules=[rule])
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 10
 
 
 @given(
