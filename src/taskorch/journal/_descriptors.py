@@ -47,7 +47,10 @@ _waiting: Final[dict[tuple[int, int], list[Unlocked | int]]] = {}
 
 def _close(identity: tuple[int, int], unlocked: Unlocked | int) -> None:
     with _mutex:
-        _waiting.setdefault(identity, []).append(unlocked)
+        waiting = _waiting.setdefault(identity, [])
+        # What is closed twice is still one descriptor.
+        if unlocked not in waiting:
+            waiting.append(unlocked)
     close_unneeded()
 
 

@@ -1018,22 +1018,26 @@ def test_what_is_foreign_newer_or_damaged_is_refused(path, statements, words):
 
 
 @pytest.mark.parametrize(
-    ("statement", "whole"),
+    ("statement", "whole", "words"),
     [
-        ("UPDATE facts SET at_ns = at_ns + 1 WHERE seq = 3", 2),
-        ("UPDATE facts SET task_id = 'v' WHERE seq = 3", 2),
-        ("DELETE FROM facts WHERE seq = 3", 2),
-        ("DELETE FROM groups WHERE last = 3", 2),
-        ("INSERT INTO facts VALUES (7, 'TaskDue', 1, 't', '[1,\"t\"]', NULL)", 5),
+        ("UPDATE facts SET at_ns = at_ns + 1 WHERE seq = 3", 2, "3 to 3 were changed"),
+        ("UPDATE facts SET task_id = 'v' WHERE seq = 3", 2, "3 to 3 were changed"),
+        ("DELETE FROM facts WHERE seq = 3", 2, "3 to 3 are missing"),
+        ("DELETE FROM groups WHERE last = 3", 2, "3 to 3 are in no group"),
+        (
+            "INSERT INTO facts VALUES (7, 'TaskDue', 1, 't', '[1,\"t\"]', NULL)",
+            5,
+            "7 to 7 are in no group",
+        ),
     ],
 )
-def test_a_broken_chain_ends_the_reading(path, statement, whole):
+def test_a_broken_chain_ends_the_reading(path, statement, whole, words):
     """The groups before it are given, and not one after."""
     filled(path)
     edit(path, statement)
     journal = SqliteJournal(path).read()
     assert [next(journal) for _ in range(whole)] == ENTRIES[:whole]
-    with pytest.raises(JournalError, match=r"were changed|are missing|are in no group"):
+    with pytest.raises(JournalError, match=words):
         next(journal)
 
 
