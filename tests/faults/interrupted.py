@@ -194,8 +194,13 @@ def main(count, seed, journal=None):
     report = orch.stop(timeout=60)
     assert report.left == ()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    ours = [t.name for t in threading.enumerate() if t.name.startswith("taskorch")]
-    assert ours == [], ours
+    # One that was given up ends its threads when its task ends, which may be later.
+    end = time.monotonic() + 60
+    while ours := [
+        t.name for t in threading.enumerate() if t.name.startswith("taskorch")
+    ]:
+        assert time.monotonic() < end, ours
+        time.sleep(0.01)
     print(f"{arrived} interrupts, {states.completed} tasks")
 
 

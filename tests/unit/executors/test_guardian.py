@@ -235,9 +235,9 @@ def test_it_leaves_no_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
         msg = "planted"
         raise OSError(msg)
 
-    def descriptors() -> int:
+    def descriptors() -> set[pathlib.Path]:
         gc.collect()
-        return len(list(pathlib.Path("/proc/self/fd").iterdir()))
+        return set(pathlib.Path("/proc/self/fd").iterdir())
 
     before = descriptors()
     for begins in (True, False):
@@ -253,7 +253,8 @@ def test_it_leaves_no_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
         guard.close()
         guard.add(4711)
         guard.remove(4711)
-        assert descriptors() == before
+        # What another test has left open may be closed meanwhile.
+        assert descriptors() <= before
 
 
 @linux
