@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import inf, nan
 
 import pytest
 from hypothesis import given
@@ -105,7 +106,7 @@ def test_who_offers_nothing_understood_is_sent_json():
 
 
 def test_what_json_cannot_say_is_refused_and_noise_is_no_message():
-    for bad in ({1, 2}, b"x"):
+    for bad in ({1, 2}, b"x", nan, [inf], {"a": -inf}):
         with pytest.raises(InvalidTaskError):
             Channel().send(bad)
     for bad in (b"", b"\xff\xfe", b"{", b"\x00"):

@@ -91,6 +91,9 @@ def findings_of(
             not there is not looked at.
         path: Where it stands.
     """
+    if type(value) is float and not math.isfinite(value):
+        yield path, f"JSON has no {value}"
+        return
     if "$ref" in schema:
         schema = parts.get(schema["$ref"].rpartition("/")[2], {})
     if "anyOf" in schema:

@@ -137,7 +137,8 @@ def _envelope(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _dumps(value: Any) -> bytes:
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    # JSON has no NaN: others read nothing in its place, or do not read the message.
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8", "surrogatepass")
 
 

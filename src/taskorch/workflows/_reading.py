@@ -12,7 +12,7 @@ from functools import partial
 from importlib.resources import files
 from inspect import Parameter
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, cast
+from typing import Any, ClassVar, Final, Literal, TypeAlias, cast
 
 from taskorch._base.described import Declared, Form, declared, texts_of
 from taskorch._base.people import caller_name, may_speak_as
@@ -114,6 +114,9 @@ def read(
 
 class DocumentReader:
     """Turns a document into tasks, and notes all that is wrong with it."""
+
+    #: Keys of a task that are read elsewhere; they are guessed as well.
+    _beside: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, functions: Functions, *, programs: bool) -> None:
         self.findings: list[tuple[str, str]] = []
@@ -285,7 +288,7 @@ class DocumentReader:
             allowed |= dict.fromkeys(
                 name for one in KINDS.values() for name in keys_of(one)
             )
-        self._refuse_others(path, document, [*allowed])
+        self._refuse_others(path, document, [*allowed, *self._beside])
         fields = _WORK[kind](self, path, document)
         if kind == "map":
             return fields

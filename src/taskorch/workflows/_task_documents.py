@@ -39,6 +39,8 @@ def tasks_of(
 
 
 class _TaskReader(DocumentReader):
+    _beside = ("id", "idempotency_key")
+
     def __init__(
         self, functions: Functions, handle: Callable[[str], Any], *, programs: bool
     ) -> None:

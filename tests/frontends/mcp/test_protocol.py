@@ -11,6 +11,7 @@ own schema: those of any version, and those of the revision that is spoken here.
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import datetime
 
@@ -281,6 +282,45 @@ def test_a_question_is_a_form_of_the_protocol(orch, wire):
     said = orch.handle("q").result(30)
     assert (said.choice, said.by, said.note) == ("yes", ("Ada",), "so")
     assert said.changes == {"limit": 3}
+
+
+@pytest.mark.parametrize(
+    ("choice", "who"), [({}, ["Ada"]), ({"choice": "yes"}, ["Ada"]), ({}, ["mcp"])]
+)
+def test_a_client_of_an_older_protocol_is_told_that_it_is_too_old(orch, choice, who):
+    """It has forms, and they are of another kind: nobody is asked, and it says why."""
+    orch.submit_task(Task.question("Ship it?", options=["yes", "no"], id="q", who=who))
+    with WireBeside(OrchestratorPlace(orch), allow=["answer"], person="Ada") as wire:
+
+        def tell(**said):
+            wire.outgoing.write(json.dumps({"jsonrpc": "2.0", **said}).encode() + b"\n")
+            wire.outgoing.flush()
+
+        begin = {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {"elicitation": {}},
+            "clientInfo": {"name": "old", "version": "1"},
+        }
+        tell(id=1, method="initialize", params=begin)
+        assert "result" in json.loads(wire.incoming.readline())
+        tell(method="notifications/initialized")
+        call = {"name": "answer", "arguments": {"question": "q", **choice}}
+        tell(id=2, method="tools/call", params=call)
+        answer = json.loads(wire.incoming.readline())["result"]
+    assert answer["isError"]
+    said = json.loads(answer["content"][0]["text"])
+    assert "this client is too old to ask Ada" in said["error"]
+    assert "2025-11-25" in said["error"]
+    assert "taskorch answer" in said["remedy"]
+    assert len(orch.questions()) == 1
+
+
+def test_a_client_without_forms_is_told_that(orch, wire):
+    orch.submit_task(Task.question("Ship it?", id="q"))
+    call = {"name": "answer", "arguments": {"question": "q"}}
+    answer = wire.result("tools/call", has={}, **call)
+    assert answer["isError"]
+    assert "this client has no forms" in answer["content"][0]["text"]
 
 
 def test_what_is_left_empty_is_not_said(orch, wire):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import re
 import threading
@@ -155,6 +156,43 @@ def test_a_journal_is_known_again_in_its_next_life(tmp_path, request, kind):
 def test_what_is_not_well_formed_is_refused(place, name, arguments, said):
     with pytest.raises(InvalidTaskError, match=re.escape(said)):
         use(place, name, **arguments)
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
+def test_what_a_tool_does_not_take_is_named_with_the_nearest_word(place, tool):
+    every = ", ".join(each.name for each in tool.arguments) or "none"
+    with pytest.raises(InvalidTaskError) as found:
+        tool.use(place, {"unheard_of": 1}, ME)
+    assert f"unheard_of: it is not known here: there are {every}" in str(found.value)
+    for each in tool.arguments:
+        with pytest.raises(InvalidTaskError) as found:
+            tool.use(place, {f"{each.name}s": 1}, ME)
+        asked = f"{each.name}s: it is not known here: did you mean {each.name!r}?"
+        assert asked in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        (tool.name, {each.name: value})
+        for tool in TOOLS
+        for each in tool.arguments
+        for value in (math.nan, [math.inf], {"a": -math.inf})
+    ],
+)
+def test_a_number_that_json_has_not_is_refused_wherever_it_stands(
+    place, name, arguments
+):
+    (key,) = arguments
+    with pytest.raises(InvalidTaskError, match=rf"{key}\S*: "):
+        BY_NAME[name].use(place, arguments, ME)
+
+
+@pytest.mark.parametrize("key", ["id", "type", "payload", "idempotency_key"])
+def test_a_key_of_a_task_is_guessed(place, key):
+    task = {"type": "echo", f"{key}s": 1}
+    with pytest.raises(TaskorchError, match=f"did you mean '{key}'"):
+        use(place, "submit", tasks=[task])
 
 
 @pytest.mark.parametrize(

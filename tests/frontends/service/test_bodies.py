@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 
 import pytest
 from tests.frontends.service.tools import JSON
+
+from taskorch import InvalidTaskError
+from taskorch._verbs.table import VERBS
+from taskorch.client import Client
 
 TASKS = "/api/v1/tasks"
 
@@ -140,3 +145,46 @@ def test_each_route_names_what_it_does_not_know(service):
                 assert "unheard_of" in str(answer.said), (name, path, answer)
                 asked += 1
     assert asked > 15
+
+
+#: What JSON has no word for, by itself and within what it has.
+NO_NUMBERS = [math.nan, math.inf, -math.inf]
+HELD = [lambda n: n, lambda n: [n], lambda n: {"cpu": n}, lambda n: [{"resources": n}]]
+#: A value of another kind is refused where it is read.
+REFUSALS = (InvalidTaskError, TypeError, AttributeError)
+#: What each verb is given beside that.
+PLAUSIBLE = {
+    "verdict": "complete",
+    "state": "queued",
+    "action": "cancel",
+    "expires": 60,
+    "older_than": 60,
+}
+
+
+def test_numbers_that_json_has_not_reach_nothing_by_any_verb(service):
+    """A client says that they cannot be said; none arrives as another value."""
+    client = Client(service.server.url, token=service.token)
+    asked = 0
+    for verb in VERBS.values():
+        if not verb.request or verb.method == "GET":
+            continue
+        words = {
+            each.name: PLAUSIBLE.get(each.name, "x")
+            for each in verb.arguments
+            if each.is_needed
+        }
+        taking = [each for each in verb.fields if each.form.get("type") != "boolean"]
+        for each in taking:
+            for number in NO_NUMBERS:
+                for held in HELD:
+                    said = {**words, each.name: held(number)}
+                    if each.name == "totals":
+                        said["tokens"] = said.pop("totals")
+                    with pytest.raises(REFUSALS) as found:
+                        getattr(client, verb.operation)(**said)
+                    text = str(found.value)
+                    is_named = "JSON" in text or str(number) in text
+                    assert is_named or found.type in REFUSALS[1:], (verb.name, said)
+                    asked += 1
+    assert asked > 100

@@ -60,6 +60,11 @@ _FEW: Final = 5
 _LOOKED_AT: Final = 50
 #: Events that a resource has.
 _EVENTS: Final = 100
+#: What a model does with a question that is not for it.
+_TO_PEOPLE: Final = (
+    "tell a person that it waits: they answer on the dashboard, or by `taskorch answer "
+    "URL ID CHOICE --by NAME`"
+)
 _HALVES: Final = re.compile("[\ud800-\udfff]")
 #: Seconds between two looks: at first, and at the most.
 _PAUSES: Final = Backoff(0.02, 1.0)
@@ -74,12 +79,15 @@ class ToolUser:
         by: The name under which what is done is done.
         person: The name of the person at the client, who can be asked there; None:
             nobody can be asked.
+        cannot_ask: Why nobody can be asked there, though a person is named; "": it is
+            not so.
         is_person: Whether what is done is what that person has said.
         gone: Is set if nobody waits for the answer any more.
     """
 
     by: str
     person: str | None = None
+    cannot_ask: str = ""
     is_person: bool = False
     gone: threading.Event = attrs.field(factory=threading.Event, repr=False, eq=False)
 
@@ -491,15 +499,15 @@ def answer(place: Any, values: Mapping[str, Any], caller: ToolUser) -> dict[str,
         names = [_document(each)["id"] for each in place.questions()]
         hint = f"open are {some(names)}" if names else "no question is open"
         raise AnswerRefusedError(msg, hint=hint)
+    why = f"; {caller.cannot_ask}" if caller.cannot_ask else ""
     named = {person_key(each) for each in asked["who"] or ()}
     if not caller.is_person and person_key(caller.by) not in named:
         # Where anybody may answer, any person is meant.
-        msg = f"question {name} is for people: its `who` does not name {caller.by}"
-        hint = "tell a person that it waits; they answer where they are asked"
-        raise AnswerRefusedError(msg, hint=hint, task_id=name)
+        msg = f"question {name} is for people: its `who` does not name {caller.by}{why}"
+        raise AnswerRefusedError(msg, hint=_TO_PEOPLE, task_id=name)
     if "choice" not in values:
-        msg = "answer: a choice is needed, and nobody can be asked for it here"
-        raise InvalidTaskError(msg, hint="tell a person that it waits")
+        msg = f"answer: a choice is needed, and nobody can be asked for it here{why}"
+        raise InvalidTaskError(msg, hint=_TO_PEOPLE)
     if caller.is_person or name in _names(asked):
         # What was looked at is answered, and not what may have come after it.
         name = asked["answer_to"]

@@ -170,8 +170,10 @@ class _Handlers:
             text = f"the token may not use {tool.name}"
             raise MCPError(types.INVALID_PARAMS, text)
         caller = self._caller(self._person)
-        if not _can_ask(context):
-            caller = attrs.evolve(caller, person=None)
+        if caller.person is not None and not _can_ask(context):
+            caller = attrs.evolve(
+                caller, person=None, cannot_ask=_why_not(context, caller.person)
+            )
         may_last = has_tasks(context)
         use = partial(self._calls.used, tool, params, caller, may_last=may_last)
         return await self._on_thread(caller, use, is_long=tool.is_long and not may_last)
@@ -258,6 +260,17 @@ def _can_ask(context: Any) -> bool:
         return False
     # One that says nothing more has forms.
     return asks.form is not None or asks.url is None
+
+
+def _why_not(context: Any, person: str) -> str:
+    """Why the person at the client is not asked, and what helps, as one sentence."""
+    if context.protocol_version in MODERN_PROTOCOL_VERSIONS:
+        return f"this client has no forms (elicitation) by which {person} is asked"
+    return (
+        f"this client is too old to ask {person}: it speaks version "
+        f"{context.protocol_version} of the protocol, and forms need "
+        f"{MODERN_PROTOCOL_VERSIONS[0]}; update it"
+    )
 
 
 def _described(tool: Tool) -> types.Tool:
