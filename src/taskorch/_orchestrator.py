@@ -1911,6 +1911,13 @@ class TaskOrchestrator:
         _reports.tell_of_earlier(self._rt)
         if self._rt.kernel.schedules or self._configured:
             self.schedules.restore(self._configured)
+        if self._rt.kernel.budgets:
+            from taskorch._managers import attend  # noqa: PLC0415 - when needed
+
+            attend(self._rt)
+            self._teller()
+        if self._rt.fleet is not None:
+            self._rt.fleet.restore()
         # What one of them says while it recalls, the others hear.
         last = self._rt.committed
         for part in self._learners:

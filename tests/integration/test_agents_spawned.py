@@ -167,6 +167,31 @@ def test_a_template_whose_agents_fail_is_asked_about(orch):
     orch.answer(question.id, "leave it", by="ada")
 
 
+def test_the_next_life_spawns_again_and_asks_no_more(tmp_path):
+    """Else an answer would do nothing: this life has given nothing up yet."""
+    start = [sys.executable, "-c", "raise SystemExit(7)"]
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path, stop_timeout=1) as orch:
+        give_up(orch, start)
+    with TaskOrchestrator(journal=path, stop_timeout=1) as orch:
+        earlier = orch.questions()
+        give_up(orch, start)
+        # The question that is asked by now is another, and the only one.
+        (question,) = orch.questions()
+        assert question.id not in {each.id for each in earlier}
+        orch.agents.template("bad", executor="service", capabilities=["z"], start=start)
+        assert orch.questions() == []
+
+
+def give_up(orch, start):
+    """Have a template of agents fail until it is asked about in this life."""
+    orch.agents.template("bad", executor="service", capabilities=["z"], start=start)
+    for _ in range(5):
+        name = orch.agents.spawn("bad").id
+        until(lambda name=name: orch.agents.health(name).status == "failed")
+    until(orch.questions)
+
+
 def test_a_command_that_is_missing(orch):
     for kind in ("service", "lines"):
         orch.agents.template(kind, executor=kind, capabilities=[kind], start=["/no/x"])

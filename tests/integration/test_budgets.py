@@ -267,6 +267,64 @@ def test_the_next_life_knows_and_asks(tmp_path):
         assert orch.budget("release", tokens=120).usage.total["tokens"] == 120
 
 
+@pytest.mark.parametrize("declares", [True, False])
+def test_each_life_asks_that_uses_it_up(tmp_path, declares):
+    """Whether there was a budget before says nothing of who has asked in this life."""
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path) as orch:
+        orch.budget("release", tokens=100)
+        orch.submit_task(drawing(40, 40, budget="release")).result(PATIENCE)
+    with TaskOrchestrator(journal=path) as orch:
+        if declares:
+            orch.budget("release", tokens=100)
+        orch.submit_task(drawing(60, 60, budget="release")).result(PATIENCE)
+        orch.submit_task(drawing(20, 20, budget="release", id="waits"))
+        asked(orch)
+        orch.stop(drain=False, timeout=0)
+    with TaskOrchestrator(journal=path) as orch:
+        orch.answer(asked(orch).id, "raise", by="ann")
+        eventually(lambda: orch.status("waits").state == "completed")
+        orch.submit_task(drawing(90, 90, budget="release", id="later"))
+        question = asked(orch)
+        assert question.id == "budget-release/2"
+        orch.answer(question.id, "finish", by="ann")
+        eventually(lambda: orch.status("later").state == "completed")
+
+
+ANSWERED = """
+import os
+from taskorch import Task, TaskOrchestrator, current_context
+
+def work():
+    current_context().spent(tokens=9)
+
+def died(event):
+    if event.task_id.startswith("budget-"):
+        os._exit(9)
+
+with TaskOrchestrator(journal="runs.db") as orch:
+    orch.signals.task_completed.connect(died)
+    orch.budget("release", tokens=10)
+    for n in range(2):
+        task = Task.call(work, id=str(n), resources={"tokens": 9}, budget="release")
+        orch.submit_task(task)
+    while not orch.questions():
+        pass
+    orch.answer("budget-release/1", "finish", by="ann")
+    orch.wait()
+"""
+
+
+def test_what_was_answered_as_a_life_ended_is_done_by_the_next(tmp_path):
+    (tmp_path / "job.py").write_text(ANSWERED)
+    done = subprocess.run([sys.executable, "job.py"], cwd=tmp_path, check=False)
+    assert done.returncode == 9
+    with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
+        assert orch.status("budget-release/1").state == "completed"
+        eventually(lambda: usage(orch).state == "open")
+        assert orch.questions() == []
+
+
 KILLED = """
 import sys, time
 from taskorch import Task, TaskOrchestrator, current_context

@@ -186,6 +186,24 @@ def test_a_budget_that_is_low_is_an_alert(hook: Hook, caplog: Any) -> None:
         assert "budget release is not low any more" in caplog.text
 
 
+def test_of_a_budget_that_an_earlier_life_left_low_the_next_one_tells(
+    hook: Hook, tmp_path: Path
+) -> None:
+    with TaskOrchestrator(journal=tmp_path / "j.db") as orch:
+        budget = orch.budget("release", tokens=100)
+        spend = Task.call(print, resources={"tokens": 90}, budget="release")
+        orch.submit_task(spend).result(PATIENCE)
+        assert budget.usage.state == "low"
+    with TaskOrchestrator(journal=tmp_path / "j.db") as orch:
+        orch.notify(hook.url, allow_private=True, about=["alert"])
+        eventually(lambda: messages(hook, "alert"))
+        orch.resources.raise_budget("release", {"tokens": 300})
+        eventually(lambda: len(messages(hook)) >= 2)
+        assert [each["state"] for each in messages(hook)] == ["raised", "cleared"]
+        first = messages(hook)[0]
+        assert first["text"] == "alert budget release: 90 of 100 tokens spent"
+
+
 def test_a_map_that_fails_since_a_call_did_is_one_failure(hook: Hook) -> None:
     """Its error is that of the call, as it was: the map has nothing to add."""
     flow = Workflow("flow")

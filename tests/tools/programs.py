@@ -175,7 +175,7 @@ class _AtOnce(TroubleTeller):
         self.add(receiver)
         simulation.signals.task_failed.connect(self._has_failed)
 
-    def _put(self, take: Callable[..., None], subject: Any) -> None:
+    def _put(self, take: Callable[..., object], subject: Any) -> None:
         self._guarded(take, subject)
         self._guarded(self._look_at_runs, None)
 

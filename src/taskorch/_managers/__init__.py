@@ -32,6 +32,7 @@ The managers behind the orchestrator: `orch.workflows`, `orch.agents`, ….
 
 from taskorch._managers._agents import AgentManager as AgentManager
 from taskorch._managers._budgets import Budget as Budget
+from taskorch._managers._budgets import attend as attend
 from taskorch._managers._budgets import declare as declare
 from taskorch._managers._coding import RUNNERS as RUNNERS
 from taskorch._managers._drivers import DriverManager as DriverManager

@@ -2,8 +2,9 @@
 Budgets as programs see them, and the question when one is used up.
 
 The question is a task, so it is asked once, outlives the process, and is answered as
-any other. Who declares the budget acts on the answer: the task of a life before is
-found by its id.
+any other. Each life whose journal has a budget asks, and acts on the answer, whether
+its program declares the budget again or not: the task of a life before is found by its
+id.
 
 Decision: 0232.
 """
@@ -17,9 +18,15 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from taskorch._base.read_only import ReadOnly
-from taskorch.errors import InvalidTaskError, InvalidTransitionError, TaskorchError
+from taskorch.errors import (
+    InvalidTaskError,
+    InvalidTransitionError,
+    NotRunningError,
+    TaskorchError,
+    UnknownTaskError,
+)
 from taskorch.events import BudgetExhausted
-from taskorch.kernel import BudgetRow, Kernel, TaskRow, totals_of
+from taskorch.kernel import BudgetRow, Kernel, PolicyFault, TaskRow, totals_of
 from taskorch.model import (
     TERMINAL,
     Answer,
@@ -31,7 +38,7 @@ from taskorch.model import (
     check_name,
     show,
 )
-from taskorch.runtime import BUDGET, question_in
+from taskorch.runtime import BUDGET, Work, question_in
 
 if TYPE_CHECKING:
     from taskorch.runtime import Runtime
@@ -100,25 +107,31 @@ def declare(
         msg = f"budget {name!r} has no amounts"
         raise InvalidTaskError(msg, hint=f"orch.budget({name!r}, tokens=200_000)")
 
-    def set_up(now: int) -> bool:
+    def set_up(now: int) -> None:
         kernel = rt.kernel
         above = BUDGET.get() if parent is None else parent
         if above and above not in kernel.budgets:
             msg = f"there is no budget {show(above)}"
             raise InvalidTaskError(msg, hint="declare the whole before its parts")
-        is_first = not kernel.budgets
         kernel.declare_budget(name, totals, "" if above == name else above, now)
         _withdraw(kernel, name, now)
-        return is_first
 
-    if rt.step(set_up, keep=True):
-        rt.signals.budget_exhausted.connect(_Asking(rt))
-    with rt.lock:
-        row = rt.kernel.budgets[name]
-        number = row.asked
-    if number > 0:
-        _ask(rt, name, number)
+    rt.step(set_up, keep=True)
+    attend(rt)
     return Budget(rt, name)
+
+
+def attend(rt: Runtime) -> None:
+    """Ask people in this life about budgets that are used up, by now or later."""
+    asking = _Asking(rt)
+    if rt.first_made.setdefault("budgets", asking) is not asking:
+        return
+    rt.signals.budget_exhausted.connect(asking)
+    with rt.lock:
+        asked = [(row.name, row.asked) for row in rt.kernel.budgets.values()]
+    for name, number in asked:
+        if number > 0:
+            _ask(rt, name, number)
 
 
 def change(runtime: Any, name: str, amounts: Mapping[str, float]) -> BudgetUsage:
@@ -153,7 +166,7 @@ def _step(rt: Runtime, name: str, totals: Units, *, is_open: bool) -> BudgetUsag
 def _withdraw(kernel: Kernel, name: str, now: int) -> None:
     """Under the lock: nobody is asked any more about a budget that was changed."""
     number = kernel.budgets[name].asked
-    question = _question_of(kernel, name, -number)[1] if number < 0 else None
+    question = _question_of(kernel, name, -number) if number < 0 else None
     if question is not None and question.state not in TERMINAL:
         # The state machine may forbid it.
         with suppress(InvalidTransitionError):
@@ -170,7 +183,7 @@ def _totals_of(name: str, amounts: Mapping[str, float]) -> Units:
 
 def usage_of(kernel: Kernel, row: BudgetRow) -> BudgetUsage:
     """Under the lock: a budget as a value."""
-    asked = _question_of(kernel, row.name, row.asked)[1]
+    asked = _question_of(kernel, row.name, row.asked)
     if asked is not None and asked.state in TERMINAL:
         asked = None
     names = [name for name, _ in totals_of(row)]
@@ -188,24 +201,45 @@ def usage_of(kernel: Kernel, row: BudgetRow) -> BudgetUsage:
     )
 
 
-def _question_of(
-    kernel: Kernel, budget: str, number: int
-) -> tuple[str, TaskRow | None]:
+def _question_of(kernel: Kernel, budget: str, number: int) -> TaskRow | None:
     """
-    Under the lock: the id of the question about a budget, and its row, if it is asked.
+    Under the lock: the row of the question about a budget, if it is in memory.
 
-    Where a task of somebody else has that id, it is the next one.
+    Where a task of somebody else has its id, it has the next one.
     """
     for again in count():
         name = budget_question_id(budget, number, again)
         row = kernel.tasks.get(name)
-        question = None if row is None else question_in(row.cargo)
-        details = None if question is None else question.details
+        if row is not None and _is_about(row.cargo, budget):
+            return row
         if row is None and name not in kernel.evicted:
-            return name, None
-        if isinstance(details, Mapping) and details.get("budget") == budget:
-            return name, row
+            return None
     raise AssertionError
+
+
+def _asked_before(rt: Runtime, budget: str, number: int) -> tuple[str, Work | None]:
+    """
+    Find the question about a budget, in memory and in the journal: its id, its task.
+
+    An earlier life may have asked, and have ended before it did what was answered.
+    """
+    for again in count():
+        name = budget_question_id(budget, number, again)
+        rt.recall((name,))
+        with rt.lock:
+            try:
+                work = rt.directory.known(name)
+            except UnknownTaskError:
+                return name, None
+        if _is_about(work, budget):
+            return name, work
+    raise AssertionError
+
+
+def _is_about(work: Work | None, budget: str) -> bool:
+    question = question_in(work)
+    details = None if question is None else question.details
+    return isinstance(details, Mapping) and details.get("budget") == budget
 
 
 class _Asking:
@@ -220,32 +254,34 @@ class _Asking:
 
 def _ask(rt: Runtime, name: str, number: int) -> None:
     """Ask what is to become of a budget that is used up, for the *number*th time."""
+    name_of_task, handle = _asked_before(rt, name, number)
     with rt.lock:
         row = rt.kernel.budgets[name]
         if row.asked != number:
             # Somebody has changed it meanwhile.
             return
         usage = usage_of(rt.kernel, row)
-        name_of_task, asked = _question_of(rt.kernel, name, number)
-    if asked is not None:
-        # In an earlier life: what is spent may be more by now.
-        asked.cargo.add_done_callback(lambda ended: _act(rt, name, number, ended))
-        return
-    total, spent = dict(usage.total), dict(usage.spent)
-    parts = [f"{spent[n]:.12g} of {much:.12g} {n}" for n, much in total.items()]
-    question = Task.question(
-        f"Budget {name} has too little left: {', '.join(parts)} spent. What now?",
-        options=CHOICES,
-        id=name_of_task,
-        details={"budget": name, "total": total, "spent": spent},
-    )
-    try:
-        (work,) = rt.submit_tasks([question])
-    except TaskorchError:
-        # It stops: the next life asks.
-        return
-    handle: Any = work
-    handle.add_done_callback(lambda ended: _act(rt, name, number, ended))
+    if handle is None:
+        total, spent = dict(usage.total), dict(usage.spent)
+        parts = [f"{spent[n]:.12g} of {much:.12g} {n}" for n, much in total.items()]
+        question = Task.question(
+            f"Budget {name} has too little left: {', '.join(parts)} spent. What now?",
+            options=CHOICES,
+            id=name_of_task,
+            details={"budget": name, "total": total, "spent": spent},
+        )
+        try:
+            (handle,) = rt.submit_tasks([question])
+        except NotRunningError:
+            # It stops: the next life asks.
+            return
+        except TaskorchError as error:
+            fault = PolicyFault(f"question about budget {name}", error)
+            rt.step(lambda now: rt.kernel.note_fault(None, fault, now))
+            return
+    # If an earlier life asked, what is spent may be more by now.
+    asked: Any = handle
+    asked.add_done_callback(lambda ended: _act(rt, name, number, ended))
 
 
 def _act(rt: Runtime, name: str, number: int, handle: Any) -> None:

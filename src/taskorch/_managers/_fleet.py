@@ -34,6 +34,7 @@ from taskorch.kernel import (
     LOCAL,
     AgentRow,
     PolicyFault,
+    TaskRow,
     shut_out,
     without_quotas,
 )
@@ -59,7 +60,7 @@ from taskorch.model import (
     levels_of,
     show,
 )
-from taskorch.runtime import machine_labels
+from taskorch.runtime import machine_labels, question_in, task_of
 
 if TYPE_CHECKING:
     from taskorch._managers._tools import ToolServers
@@ -72,6 +73,8 @@ _LOG: Final = logging.getLogger(__name__)
 _MOST_FAILURES: Final = 5
 _PERIOD: Final = 60.0
 _GIVEN_UP: Final = "what is given up is"
+#: What people may answer who are asked whether to spawn agents again.
+_CHOICES: Final = ("spawn", "leave it")
 #: Seconds between two looks at processes.
 _LOOK: Final = 0.2
 #: The least seconds that a process has from SIGTERM to SIGKILL, to say goodbye.
@@ -152,6 +155,8 @@ class SpawnedAgents:
             self.templates[template.name] = template
             self.given_up.pop(template.name, None)
             self._failures.pop(template.name, None)
+        if self._rt.opened:
+            self._withdraw(template.name)
         return template
 
     def template_named(self, name: str) -> AgentTemplate:
@@ -418,7 +423,7 @@ class SpawnedAgents:
             rt.step(lambda now: rt.kernel.note_fault(None, fault, now))
             question = Task.question(
                 f"Agents of {name} keep failing: {why}. Spawn them again?",
-                options=("spawn", "leave it"),
+                options=_CHOICES,
                 no=(),
                 metadata={"template": name},
             )
@@ -426,9 +431,28 @@ class SpawnedAgents:
             self.questions[name] = handle.task_id
             handle.add_done_callback(lambda handle: self._answered(name, handle))
 
+    def restore(self) -> None:
+        """Ask no more what an earlier life asked: this one spawns what it gave up."""
+        for name in [*self.templates]:
+            self._withdraw(name)
+
+    def _withdraw(self, name: str) -> None:
+        """Ask no more whether to spawn agents of a template that is said anew."""
+        kernel = self._rt.kernel
+
+        def cancel(now: int) -> None:
+            for row in [*kernel.asked]:
+                if _template_asked_about(row) == name:
+                    # The state machine may forbid it.
+                    with suppress(InvalidTransitionError):
+                        kernel.cancel(row, now, f"template {name} was said anew")
+
+        with suppress(NotRunningError):
+            self._rt.step(cancel, keep=True)
+
     def _answered(self, name: str, handle: Any) -> None:
         """Spawn agents of a template again, if that was the answer."""
-        if handle.exception(0) is None and handle.result(0).choice == "spawn":
+        if handle.exception(0) is None and handle.result(0).choice == _CHOICES[0]:
             with self.lock:
                 self.given_up.pop(name, None)
                 self._failures.pop(name, None)
@@ -798,6 +822,13 @@ class _Look:
         del orchestrator
         self.fleet.look()
         return None
+
+
+def _template_asked_about(row: TaskRow) -> object:
+    """The template that people are asked about, which is given up; None: another."""
+    question = question_in(row.cargo)
+    is_one = question is not None and question.options == _CHOICES
+    return (task_of(row).metadata or {}).get("template") if is_one else None
 
 
 def _how(end: ProgramEnd) -> str:

@@ -46,7 +46,7 @@ from taskorch.events import (
     TaskUnblocked,
     signal_name,
 )
-from taskorch.kernel import DENIED, moves_of
+from taskorch.kernel import DENIED, moves_of, totals_of
 from taskorch.model import (
     HealthCheck,
     TaskState,
@@ -66,7 +66,7 @@ from taskorch.runtime import (
 
 if TYPE_CHECKING:
     from taskorch._telling.notifying import Notifier
-    from taskorch.kernel import TaskRow
+    from taskorch.kernel import BudgetRow, TaskRow
     from taskorch.runtime import Runtime
 
 _LOG: Final = logging.getLogger("taskorch.schedules")
@@ -276,21 +276,21 @@ class TroubleTeller:
         self._judged: dict[str, str] = {}
         #: What was told of these.
         self._asked: dict[str, dict[str, Any]] = {}
-        #: Budgets of which it was told that they are low, and when that was, in ns.
-        self._low: dict[str, int] = {}
+        #: Budgets of which it was told that they are low: when, and the message.
+        self._low: dict[str, tuple[int, dict[str, Any]]] = {}
         #: Policies that were violated lately, whose alerts are not over.
         self._violations: dict[str, _Violated] = {}
         #: Runs of schedules of which a task has ended: when to look at them.
         self._runs: dict[str, float] = {}
         #: What was said of parts and slots, and when.
         self._said: dict[str, float] = {}
-        self._queue: queue.SimpleQueue[tuple[Callable[..., None], Any] | None] = (
+        self._queue: queue.SimpleQueue[tuple[Callable[..., object], Any] | None] = (
             queue.SimpleQueue()
         )
         self._beginning = threading.Lock()
         self._thread: threading.Thread | None = None
         self._is_closed = False
-        takes: dict[Any, Callable[[Any], None]] = {
+        takes: dict[Any, Callable[[Any], object]] = {
             ScheduleFired: self._fired,
             ScheduleSkipped: self._passed_over,
             TaskBlocked: self._blocked,
@@ -316,6 +316,7 @@ class TroubleTeller:
             self._policies_check,
         ]
         self._put(self._started, None)
+        self._put(self._look_at_budgets, None)
 
     def add(self, notifier: Notifier) -> None:
         """Tell a receiver from now on, and what is in trouble already."""
@@ -329,6 +330,8 @@ class TroubleTeller:
             for task_id, message in self._asked.items():
                 if task_id in self._judged:
                     notifier.tell(message)
+            for _since, low in self._low.values():
+                notifier.tell(low)
 
         self._put(join, None)
 
@@ -376,7 +379,7 @@ class TroubleTeller:
         """The schedule that made a task, and the slot; "" if none did."""
         return schedule_of(self._rt.kernel.schedules, task_id)
 
-    def _put(self, take: Callable[..., None], subject: Any) -> None:
+    def _put(self, take: Callable[..., object], subject: Any) -> None:
         self._queue.put((take, subject))
         if self._rt.started:
             self.begin()
@@ -408,7 +411,7 @@ class TroubleTeller:
         for notifier in self.notifiers:
             notifier.close()
 
-    def _guarded(self, take: Callable[..., None], subject: Any) -> None:
+    def _guarded(self, take: Callable[..., object], subject: Any) -> None:
         try:
             take(subject)
         except NotRunningError:
@@ -593,7 +596,8 @@ class TroubleTeller:
 
     # -- alerts, and parts that fail -----------------------------------------------
 
-    def _alert(self, event: AlertRaised | AlertCleared, **more: Any) -> None:
+    def _alert(self, event: AlertRaised | AlertCleared, **more: Any) -> dict[str, Any]:
+        """Send what is to be told of an alert, and return it."""
         fields: dict[str, Any] = {"name": event.name, **more}
         text = f"alert {event.name} is over: {event.message}"
         if isinstance(event, AlertRaised):
@@ -606,24 +610,23 @@ class TroubleTeller:
             fields |= {"state": "cleared", "seconds": event.seconds}
         at = stamp(event.at_ns / NS, "microseconds")
         number = f"{event.name}/{fields['state']}/{event.message}"
-        self._send(
-            self._message("alert", number, visible(text), timestamp=at, **fields)
-        )
+        message = self._message("alert", number, visible(text), timestamp=at, **fields)
+        self._send(message)
+        return message
 
     def _budget_low(self, event: BudgetLow) -> None:
         """A budget is told of as an alert is."""
         if event.budget in self._low:
             return
-        self._low[event.budget] = event.at_ns
         amounts = _spent_of(event.spent, event.total, event.resource)
         _ALERTS_LOG.warning("budget %s is low: %s", event.budget, amounts)
         fields = f"budget {event.budget}", "warning", "", amounts
-        self._alert(AlertRaised(event.seq, event.at_ns, *fields))
+        message = self._alert(AlertRaised(event.seq, event.at_ns, *fields))
+        self._low[event.budget] = event.at_ns, message
 
     def _budget_changed(self, event: BudgetChanged) -> None:
         row = self._rt.kernel.budgets.get(event.budget)
-        since = self._low.get(event.budget)
-        if since is None or row is None:
+        if event.budget not in self._low or row is None:
             return
         spent = row.spent
         is_low = any(
@@ -631,7 +634,7 @@ class TroubleTeller:
         )
         if is_low and not event.is_open:
             return
-        del self._low[event.budget]
+        since = self._low.pop(event.budget)[0]
         words = "there is more of it"
         if event.is_open:
             words = "it keeps no task from starting any more"
@@ -739,6 +742,16 @@ class TroubleTeller:
             cause = cause_of(row.task_id, *row.error)
             if trouble in in_trouble and not trouble.messages.get(cause):
                 self._tell_failure(trouble, cause, row.task_id, row.error)
+
+    def _look_at_budgets(self, _: object) -> None:
+        """Tell which budgets earlier lives have left low."""
+        rows = self._rt.kernel.budgets
+
+        def look(now: int) -> list[BudgetLow]:
+            return list(_low(rows.values(), now))
+
+        for low in self._rt.step(look):
+            self._budget_low(low)
 
     def _note_completed(self, stem: str, run: str, whole: set[str]) -> None:
         """A task of *run* has completed in an earlier life; so have all of *whole*."""
@@ -865,6 +878,15 @@ def _before(rows: Iterable[TaskRow]) -> Iterator[_Before]:
             is_told = telling_of("blocked", cause).message == "blocked"
             reason = (detail or message) if is_told else ""
         yield _Before(row.id, row.run, row.state, at_ns, failure, cause, reason)
+
+
+def _low(rows: Iterable[BudgetRow], now: int) -> Iterator[BudgetLow]:
+    """What is to be told of the budgets that are low: no fact, so it has no number."""
+    for row in rows:
+        if row.is_low and not row.is_open:
+            amounts = [(n, row.spent[n], total) for n, total in totals_of(row)]
+            least = max(amounts, key=lambda each: each[1] / each[2])
+            yield BudgetLow(0, now, row.name, *least)
 
 
 def _whole(rows: Iterable[_Before]) -> set[str]:
