@@ -249,6 +249,23 @@ def test_a_start_is_judged_with_the_options_that_a_task_has_by_then(
     assert not differences
 
 
+def test_a_budget_that_a_block_gives_is_the_task_s_at_its_start(tmp_path: Path) -> None:
+    policy = {
+        "id": "release-only",
+        "principle": "x",
+        "severity": "critical",
+        "at": "start",
+        "rules": [rule("task.budget", "equals", "release")],
+    }
+    with governed(tmp_path / "runs.db", policy) as orch:
+        with orch.budget("release", tokens=5):
+            inside = orch.submit_task(Task.call(len, "a", id="inside"))
+        outside = orch.submit_task(Task.call(len, "a", id="outside"))
+        assert inside.result(PATIENCE) == 1
+        eventually(lambda: outside.status.state == "blocked")
+        outside.cancel()
+
+
 # -- what has happened -----------------------------------------------------------------
 
 
