@@ -6,13 +6,21 @@ import itertools
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.integration.tools import PATIENCE, eventually
 
-from taskorch import SqliteJournal, Task, TaskOrchestrator, Workflow
+from taskorch import (
+    RetryPolicy,
+    SqliteJournal,
+    Task,
+    TaskOrchestrator,
+    Workflow,
+    current_context,
+)
 from taskorch.errors import PolicyDeniedError, TaskorchError
 from taskorch.governance import (
     ConstitutionalRuntime,
@@ -70,7 +78,9 @@ COUNT: dict[str, Any] = {
 }
 
 
-def governed(path: Path, *policies: dict[str, Any], **options: Any) -> TaskOrchestrator:
+def governed(
+    path: Path | None, *policies: dict[str, Any], **options: Any
+) -> TaskOrchestrator:
     runtime = ConstitutionalRuntime.from_dict({"policies": list(policies)})
     return TaskOrchestrator(governance=runtime, journal=path, **options)
 
@@ -380,6 +390,54 @@ def test_of_an_attempt_of_long_ago_another_one_counts_alone() -> None:
     assert verdict(
         rule, event("started", 40), event("started", 30), event("failed", 20)
     )
+
+
+def go_on_until(end: threading.Event, error: str) -> None:
+    context = current_context()
+    while not end.wait(0.005):
+        context.checkpoint()
+    if error:
+        raise OSError(error)
+
+
+@pytest.mark.parametrize(
+    "how", ["completed", "failed", "retrying", "cancelled", "suspended"]
+)
+def test_an_attempt_counts_on_until_it_ends_in_whatever_way(how: str) -> None:
+    """One deployment at a time, however long it takes: its start is long ago."""
+    policy = {
+        "id": "one",
+        "principle": "safety",
+        "severity": "critical",
+        "at": "start",
+        "types": "deploy",
+        "history": [
+            {
+                "id": "n",
+                "count": {"event": "started", "type": "deploy"},
+                "at_most": 1,
+                "within": 1e-6,
+            }
+        ],
+    }
+    end = threading.Event()
+    error = "no" if how in ("failed", "retrying") else ""
+    retry = RetryPolicy(max_attempts=2 if how == "retrying" else 1, base=3600)
+    with governed(None, policy) as orch:
+        first = Task.call(go_on_until, end, error, type="deploy", retry=retry)
+        running = orch.submit_task(first)
+        eventually(lambda: running.status.state == "running")
+        second = orch.submit_task(Task.call(len, "abc", type="deploy"))
+        eventually(lambda: second.status.state == "blocked")
+        if how == "cancelled":
+            running.cancel()
+        elif how == "suspended":
+            orch.suspend_task(running.task_id)
+        else:
+            end.set()
+        assert second.result(PATIENCE) == 3
+        assert running.status.state == how
+        running.cancel()
 
 
 @pytest.mark.parametrize("most", range(4))
