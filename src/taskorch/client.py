@@ -5,26 +5,34 @@ Asks an orchestrator that is a service, by the names that it has for those besid
     handle = client.submit_task(Task("code-review", {"path": "a.py"}))
     print(handle.result())
 
-It needs nothing but taskorch: the standard library speaks HTTP.
+It needs nothing but taskorch: the standard library speaks HTTP. A service may be away
+for a while, as at each deployment: every request that is safe to repeat is asked again.
+
+Decision: 0256.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import (
     AsyncIterator,
     Callable,
     Coroutine,
+    Generator,
     Iterable,
     Iterator,
     Mapping,
 )
+from contextlib import suppress
+from contextvars import copy_context
 from datetime import timedelta
-from functools import wraps
+from functools import partial, wraps
 from inspect import Parameter, isfunction, signature
 from itertools import islice
-from time import monotonic
+from random import Random
+from time import monotonic, sleep
 from typing import (
     Any,
     Concatenate,
@@ -39,7 +47,8 @@ from urllib.parse import quote, urlencode, urlsplit
 import attrs
 
 from taskorch import errors
-from taskorch._base.connections import HttpConnections
+from taskorch._base.backoff import Backoff
+from taskorch._base.connections import HttpConnections, TooLongError
 from taskorch._base.verbs import SECONDS, Argument, Verb
 from taskorch._managers import (
     AgentManager,
@@ -51,7 +60,13 @@ from taskorch._managers import (
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._verbs.remedies import REMEDIES_HEADER
 from taskorch._verbs.table import VERBS
-from taskorch.errors import InvalidTaskError, TaskFailedError, TaskorchError
+from taskorch.errors import (
+    InvalidTaskError,
+    JournalUnavailableError,
+    NotRunningError,
+    TaskFailedError,
+    TaskorchError,
+)
 from taskorch.governance._audit import Audits
 from taskorch.model import (
     Call,
@@ -73,10 +88,27 @@ from taskorch.workflows._writing import write_task
 P = ParamSpec("P")
 T = TypeVar("T")
 
-__all__ = ("AsyncClient", "Client", "RemoteHandle", "ServiceError")
+__all__ = (
+    "AsyncClient",
+    "AsyncRemoteHandle",
+    "Client",
+    "RemoteHandle",
+    "ServiceError",
+)
 
-#: Seconds that the service may take to answer, beside those that it is to wait.
-_PATIENCE: Final = 30.0
+#: Seconds that the service may take to answer, beside those that it is to wait, and
+#: for which it may be away.
+_PATIENCE: Final = 20.0
+#: Seconds that the last answer may take to come, once a caller's own time is over.
+_LAST: Final = 5.0
+#: Between two tries. Many clients lose a service at once: they do not return at once.
+_PAUSES: Final = Backoff(0.1, 2.0, jitter=0.5)
+#: Statuses of what stands before a service that is away.
+_AWAY: Final = (502, 503, 504)
+#: Errors of a service that cannot tell now how a task has ended.
+_NOT_NOW: Final = (OSError, JournalUnavailableError, NotRunningError)
+#: Verbs that only ask, although their arguments stand in a body.
+_ASKING: Final = frozenset({"match_agents"})
 #: Seconds for which the service is asked to wait for a result, at a time.
 _WAIT: Final = 20.0
 _PAGE: Final = 500
@@ -152,6 +184,41 @@ class RemoteHandle:
         return self._client.cancel_task(self.task_id)
 
 
+@attrs.frozen
+class AsyncRemoteHandle:
+    """
+    The same for coroutines: `result = await handle`.
+
+    Attributes:
+        task_id: The id of the task.
+    """
+
+    task_id: str
+    _client: AsyncClient = attrs.field(repr=False, eq=False)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self.result().__await__()
+
+    async def done(self) -> bool:
+        """Whether the task has ended."""
+        return TaskState((await self.status())["state"]).is_terminal
+
+    async def status(self) -> dict[str, Any]:
+        """See `Client.get_task_status`."""
+        return await self._client.get_task_status(self.task_id)
+
+    async def result(
+        self,
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109 - as there
+    ) -> Any:
+        """See `Client.result`."""
+        return await self._client.result(self.task_id, timeout)
+
+    async def cancel(self) -> bool:
+        """See `TaskOrchestrator.cancel_task`."""
+        return await self._client.cancel_task(self.task_id)
+
+
 def document(value: Any) -> dict[str, Any]:
     """*value*, which is a document."""
     fields: dict[str, Any] = value
@@ -210,7 +277,10 @@ def asking(
             }
             answer = client._ask(verb.method, path, query=query)  # noqa: SLF001 - it is its part
         else:
-            answer = client._ask(verb.method, path, fields or None)  # noqa: SLF001 - as above
+            repeatable = verb.operation in _ASKING
+            answer = client._ask(  # noqa: SLF001 - as above
+                verb.method, path, fields or None, repeatable=repeatable
+            )
         return kind(answer[verb.gives] if verb.gives else answer)
 
     first = Parameter("self", Parameter.POSITIONAL_ONLY)
@@ -247,15 +317,21 @@ class Client:
     `ServiceError`, and OSError if the service cannot be reached. It may be used from
     any thread.
 
+    A service that has answered once may be away for *patience* seconds: what only asks
+    is asked again meanwhile, and so is what submits under an id or a key, and what the
+    service cannot have heard. All else raises ConnectionError if its answer is lost.
+
     Args:
         url: Where the service is, such as `http://127.0.0.1:8080`.
         token: The token that it asks for.
         functions: What tasks call, by the names that the service has for it.
         remedies: What is to be done about an error is told as requests of HTTP, or as
             calls.
+        patience: Seconds, or a timedelta, that an answer may take, beside those that
+            the service is to wait, and for which the service may be away.
 
     Raises:
-        InvalidTaskError: *url* is no address of a service.
+        InvalidTaskError: *url* is no address of a service, or *patience* no time.
     """
 
     def __init__(
@@ -265,6 +341,7 @@ class Client:
         token: str | None = None,
         functions: Mapping[str, Callable[..., Any]] | None = None,
         remedies: Literal["requests", "calls"] = "requests",
+        patience: float | timedelta = _PATIENCE,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -276,6 +353,9 @@ class Client:
         self._token = token
         self._functions = functions or {}
         self._remedies = remedies
+        self._patience = check_seconds("patience", patience)
+        #: Whether the service has ever answered: an address may be wrong.
+        self._has_answered = False
 
     def __repr__(self) -> str:
         return f"<Client of {self._place}>"
@@ -298,7 +378,9 @@ class Client:
             InvalidTaskError: It has what cannot be said in JSON.
             UsageError: It was refused.
         """
-        answer = self._ask("POST", "/tasks", self._document(task))
+        document = self._document(task)
+        repeatable = _is_repeatable(document)
+        answer = self._ask("POST", "/tasks", document, repeatable=repeatable)
         return RemoteHandle(answer["task_id"], self)
 
     def submit_tasks(self, tasks: Iterable[Task[Any]]) -> list[RemoteHandle]:
@@ -310,7 +392,10 @@ class Client:
             UsageError: One was refused.
         """
         documents = [self._document(task) for task in tasks]
-        answer = self._ask("POST", "/tasks/batch", {"tasks": documents})
+        answer = self._ask(
+            *("POST", "/tasks/batch", {"tasks": documents}),
+            repeatable=all(map(_is_repeatable, documents)),
+        )
         return [RemoteHandle(task_id, self) for task_id in answer["task_ids"]]
 
     def submit_documents(
@@ -328,7 +413,8 @@ class Client:
             UsageError: One was refused.
         """
         body = {"tasks": [*documents]}
-        answer = self._ask("POST", "/tasks/batch", body, key=key)
+        repeatable = all(map(_is_repeatable, body["tasks"]))
+        answer = self._ask("POST", "/tasks/batch", body, key=key, repeatable=repeatable)
         task_ids: list[str] = answer["task_ids"]
         return task_ids
 
@@ -344,7 +430,9 @@ class Client:
         body: dict[str, Any] = {"workflow": document}
         body |= {} if run_id is None else {"id": run_id}
         body |= {} if parameters is None else {"parameters": as_json(parameters)}
-        return str(self._ask("POST", "/workflows", body, key=key)["workflow_id"])
+        repeatable = run_id is not None
+        answer = self._ask("POST", "/workflows", body, key=key, repeatable=repeatable)
+        return str(answer["workflow_id"])
 
     def _document(self, task: Task[Any]) -> dict[str, Any]:
         if not isinstance(task, Task):
@@ -397,7 +485,7 @@ class Client:
         for name, each in (("durations", durations), ("failures", failures)):
             if each is not None:
                 body[name] = dict(each) if isinstance(each, Mapping) else each
-        return self._ask("POST", "/simulations", body)
+        return self._ask("POST", "/simulations", body, repeatable=True)
 
     # -- asking --------------------------------------------------------------------
 
@@ -414,6 +502,9 @@ class Client:
         """
         Wait for a task and return its result, as JSON has it.
 
+        If the service goes away, it is asked again until the timeout; without one, for
+        the patience of the client.
+
         Args:
             task_id: Its id.
             timeout: Seconds, or a timedelta, to wait; None is for ever.
@@ -426,10 +517,28 @@ class Client:
         """
         patience = to_seconds(timeout)
         end = None if patience is None else monotonic() + patience
+        path = _path(task_id, "/result")
+
+        def ask() -> dict[str, Any]:
+            wait = min(_WAIT, self._patience)
+            most = wait + self._patience
+            if end is not None:
+                left = max(0.0, end - monotonic())
+                last = min(_LAST, self._patience)
+                wait, most = min(wait, left), min(most, left + last)
+            return self._exchange("GET", path, {"wait": f"{wait:.3f}"}, None, most)
+
         while True:
-            wait = _WAIT if end is None else max(0.0, min(_WAIT, end - monotonic()))
-            query = {"wait": f"{wait:.3f}"}
-            answer = self._ask("GET", _path(task_id, "/result"), query=query, wait=wait)
+            try:
+                answer = self._again(ask, end, passing=_NOT_NOW)
+            except OSError as error:
+                if end is None or monotonic() < end:
+                    raise
+                msg = (
+                    f"nobody knows whether task {task_id} has ended in {patience:g} s: "
+                    f"the service at {self._place} does not answer: {error}"
+                )
+                raise TimeoutError(msg) from error
             if TaskState(answer["state"]).is_terminal:
                 if answer["error"] is not None:
                     raise _failure(answer["error"], task_id)
@@ -665,43 +774,142 @@ class Client:
         document: object = None,
         *,
         query: Mapping[str, str] | None = None,
-        wait: float = 0.0,
+        base: str = "/api/v1",
+        key: str | None = None,
+        repeatable: bool = False,
+    ) -> dict[str, Any]:
+        def ask() -> dict[str, Any]:
+            return self._exchange(
+                method, path, query, document, self._patience, base=base, key=key
+            )
+
+        return self._again(
+            ask, repeatable=repeatable or method == "GET" or key is not None
+        )
+
+    def _again(
+        self,
+        ask: Callable[[], dict[str, Any]],
+        end: float | None = None,
+        *,
+        repeatable: bool = True,
+        passing: tuple[type[Exception], ...] = (OSError,),
+    ) -> dict[str, Any]:
+        """
+        What the service answers, which may be away for a while.
+
+        Args:
+            ask: Asks it once.
+            end: When there is no more time; None: that is for the client to say.
+            repeatable: Whether to ask twice is as to ask once.
+            passing: Errors of a service that is away.
+
+        Raises:
+            OSError: The service was away for that long; or nobody knows what became of
+                a request that is not *repeatable*.
+        """
+        began = monotonic()
+        if end is None:
+            end = began + (self._patience if self._has_answered else 0)
+        for pause in _PAUSES.pauses(Random()):  # noqa: S311 - nobody guards a pause
+            try:
+                return ask()
+            except passing as error:
+                # A service that refuses the connection has heard nothing.
+                is_safe = repeatable or isinstance(error, ConnectionRefusedError)
+                left = end - monotonic()
+                if not is_safe or left <= 0:
+                    self._say_where(error, monotonic() - began, is_safe=is_safe)
+                    raise
+            sleep(min(pause, left))
+        raise AssertionError
+
+    def _say_where(self, error: Exception, seconds: float, *, is_safe: bool) -> None:
+        note = f"the service was to be at {self._place}"
+        if not is_safe:
+            note += "; it may have done what it was asked: look before you ask again"
+        elif self._has_answered:
+            note += f"; it was asked for {seconds:.0f} s, and can be asked again"
+        error.add_note(note)
+
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        document: object,
+        seconds: float,
+        *,
         base: str = "/api/v1",
         key: str | None = None,
     ) -> dict[str, Any]:
+        """
+        What is answered to one request, within so many seconds.
+
+        Raises:
+            OSError: The service cannot be reached, or does not say all in that time.
+            TaskorchError: It has refused.
+        """
         headers = {"Accept": "application/json", REMEDIES_HEADER: self._remedies}
         if key is not None:
             headers["Idempotency-Key"] = key
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
-        body = None
-        if document is not None:
+        body = _body(document)
+        if body is not None:
             headers["Content-Type"] = "application/json"
-            try:
-                body = json.dumps(document, allow_nan=False).encode()
-            except (TypeError, ValueError) as error:
-                msg = f"it cannot be said in JSON: {error}"
-                raise InvalidTaskError(msg) from None
         target = f"{self._path}{base}{path}"
         if query:
             target += f"?{urlencode(query)}"
         try:
-            status, text = self._connections.ask(
-                method, target, body, headers, _PATIENCE + wait
+            status, text = self._connections.ask(method, target, body, headers, seconds)
+        except TooLongError as error:
+            msg = f"the service at {self._place}: {error}"
+            raise ServiceError(msg, hint="ask for less of it") from None
+        answer = _answer(text)
+        if answer is None:
+            if status in _AWAY:
+                msg = f"what stands before the service says that it is away ({status})"
+                raise ConnectionError(msg)
+            msg = (
+                f"what answers at {self._place} is no service of taskorch: {show(text)}"
             )
-        except OSError as error:
-            error.add_note(f"the service was to be at {self._place}")
-            raise
-        try:
-            answer = json.loads(text)
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            msg = f"what answers there is no service of taskorch: {show(text)}"
-            raise ServiceError(msg, status=status)
+            raise ServiceError(msg, status=status, hint="check the address")
+        self._has_answered = True
         if status not in _OK:
             raise _refusal(status, answer)
         return answer
+
+
+async def _apart(call: Callable[[], T]) -> T:
+    """
+    What *call* returns, which has a thread of its own.
+
+    Those of the loop are few: whoever waits for a result would keep others from asking.
+    """
+    loop = asyncio.get_running_loop()
+    told: asyncio.Future[T] = loop.create_future()
+
+    def tell(setter: Callable[[Any], None], value: object) -> None:
+        if not told.done():
+            setter(value)
+
+    def run() -> None:
+        setter: Callable[[Any], None] = told.set_result
+        value: object
+        try:
+            value = call()
+        except BaseException as error:  # noqa: BLE001 - it is told who asked
+            setter, value = told.set_exception, error
+        # Once the loop has ended, nobody waits.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(tell, setter, value)
+
+    context = copy_context()
+    threading.Thread(
+        target=context.run, args=[run], name="taskorch-client", daemon=True
+    ).start()
+    return await told
 
 
 def on_thread(
@@ -712,7 +920,7 @@ def on_thread(
     @wraps(method)
     async def call(face: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
         client = face._client  # noqa: SLF001 - it is its part
-        return await asyncio.to_thread(method, client, *args, **kwargs)
+        return await _apart(partial(method, client, *args, **kwargs))
 
     return call
 
@@ -722,7 +930,7 @@ class AsyncClient:
     `client.aio`: the methods of a `Client` for coroutines; each waits on a thread.
 
         handle = await client.aio.submit_task(task)
-        result = await client.aio.result(handle.task_id)
+        result = await handle
     """
 
     def __init__(self, client: Client) -> None:
@@ -735,28 +943,47 @@ class AsyncClient:
     ) -> AsyncIterator[dict[str, Any]]:
         """See `Client.tasks`: `async for task in client.aio.tasks(…)`."""
         tasks = self._client.tasks(state, **fields)
-        while page := await asyncio.to_thread(list, islice(tasks, _PAGE)):
+        while page := await _apart(lambda: list(islice(tasks, _PAGE))):
             for task in page:
                 yield task
+
+    async def submit_task(self, task: Task[Any]) -> AsyncRemoteHandle:
+        """See `Client.submit_task`."""
+        return self._handle(await _apart(partial(self._client.submit_task, task)))
+
+    async def submit_tasks(self, tasks: Iterable[Task[Any]]) -> list[AsyncRemoteHandle]:
+        """See `Client.submit_tasks`."""
+        handles = await _apart(partial(self._client.submit_tasks, tasks))
+        return [*map(self._handle, handles)]
+
+    async def handle(self, task_id: str) -> AsyncRemoteHandle:
+        """See `Client.handle`."""
+        return self._handle(await _apart(partial(self._client.handle, task_id)))
+
+    async def rerun_task(
+        self, task_id: str, *, downstream: bool | None = None
+    ) -> AsyncRemoteHandle:
+        """See `Client.rerun_task`."""
+        rerun = partial(self._client.rerun_task, task_id, downstream=downstream)
+        return self._handle(await _apart(rerun))
+
+    def _handle(self, handle: RemoteHandle) -> AsyncRemoteHandle:
+        return AsyncRemoteHandle(handle.task_id, self)
 
     async def command(
         self, action: str, *, endpoint: str = "/commands", **fields: Any
     ) -> dict[str, Any]:
         """See `Client.command`."""
-        command = self._client.command
-        return await asyncio.to_thread(command, action, endpoint=endpoint, **fields)
+        command = partial(self._client.command, action, endpoint=endpoint, **fields)
+        return await _apart(command)
 
     # -- a line for checkers -------------------------------------------------------
 
-    submit_task: Final = on_thread(Client.submit_task)
-    submit_tasks: Final = on_thread(Client.submit_tasks)
     simulate: Final = on_thread(Client.simulate)
-    handle: Final = on_thread(Client.handle)
     result: Final = on_thread(Client.result)
     explain: Final = on_thread(Client.explain)
     stuck: Final = on_thread(Client.stuck)
     events: Final = on_thread(Client.events)
-    rerun_task: Final = on_thread(Client.rerun_task)
     schedule: Final = on_thread(Client.schedule)
     change_schedule: Final = on_thread(Client.change_schedule)
     backfill_schedule: Final = on_thread(Client.backfill_schedule)
@@ -835,6 +1062,26 @@ for _verb in VERBS.values():
         setattr(AsyncClient, _verb.operation, on_thread(_method))
 
 
+def _body(document: object) -> bytes | None:
+    """What a request says; None: nothing."""
+    if document is None:
+        return None
+    try:
+        return json.dumps(document, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        msg = f"it cannot be said in JSON: {error}"
+        raise InvalidTaskError(msg) from None
+
+
+def _answer(text: bytes) -> dict[str, Any] | None:
+    """What an answer says; None: it is none of a service of taskorch."""
+    try:
+        answer = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
 def _path(task_id: str, below: str) -> str:
     """Path of a task, and of what is *below* it; the id is one part of the path."""
     return f"/tasks/{quote(task_id, safe='')}{below}"
@@ -842,14 +1089,19 @@ def _path(task_id: str, below: str) -> str:
 
 def _argument(arg: Any) -> Any:
     """An argument, with references in the place of handles."""
-    if isinstance(arg, RemoteHandle):
-        return Reference(arg.task_id)
     if type(arg) is list:
-        return [
-            Reference(item.task_id) if isinstance(item, RemoteHandle) else item
-            for item in arg
-        ]
-    return arg
+        return [_reference(item) for item in arg]
+    return _reference(arg)
+
+
+def _reference(arg: Any) -> Any:
+    is_handle = isinstance(arg, RemoteHandle | AsyncRemoteHandle)
+    return Reference(arg.task_id) if is_handle else arg
+
+
+def _is_repeatable(document: Mapping[str, Any]) -> bool:
+    """Whether a task that is submitted twice is one."""
+    return bool(document.get("id") or document.get("idempotency_key"))
 
 
 def _id_of(parent: Any) -> str:

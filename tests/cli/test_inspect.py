@@ -207,6 +207,29 @@ def test_it_follows_what_happens_until_the_end(tmp_path):
     assert {event["task_id"] for event in told(out)} <= {"late", "more"}
 
 
+def test_who_follows_a_service_hears_that_it_began_anew():
+    """Without a journal, the events of the new one are others."""
+    token = "t" * 40
+    with TaskOrchestrator() as orch, orch.serve(port=0, token=token) as server:
+        words = ("inspect", server.url, "--follow", "--every", "0.05")
+        process = started(*words, TASKORCH_TOKEN=token)
+        # It has asked for what there is before it says how all stands.
+        assert process.stdout.readline()
+        orch.submit_task(Task.call(len, "abc", id="before")).result(PATIENCE)
+        while "before" not in process.stdout.readline():
+            pass
+    with (
+        process,
+        TaskOrchestrator() as orch,
+        orch.serve(port=server.port, token=token),
+    ):
+        orch.submit_task(Task.call(len, "abc", id="behind")).result(PATIENCE)
+        while "behind" not in process.stdout.readline():
+            pass
+        assert "Some events are missing here" in process.stderr.readline()
+        process.terminate()
+
+
 def test_it_follows_no_longer_though_a_log_stays_because_somebody_reads(tmp_path):
     """SQLite removes it with the last connection only, whoever has that."""
     path = tmp_path / "runs.db"

@@ -1,24 +1,125 @@
-"""Connections to a service, of which those at rest are used again."""
+"""
+Connections of HTTP, on which every wait ends at one deadline.
+
+Whoever speaks HTTP with a peer does it over these: the client of a service, an agent,
+a webhook. The times of a socket are those of one step of many, so a peer that says a
+byte a second would hold its caller for ever.
+
+Decision: 0256.
+"""
 
 from __future__ import annotations
 
 import http.client
+import io
 import os
 import select
 import weakref
 from collections.abc import Mapping
+from functools import partial
+from math import inf
 from time import monotonic
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+if TYPE_CHECKING:
+    import socket
+
+    from _typeshed import WriteableBuffer
 
 #: Seconds for which one at rest is used again: well before the service ends it.
 _IDLE_SECONDS: Final = 2.0
 _MOST: Final = 32
+#: Bytes of an answer that are read.
+_MOST_ANSWER: Final = 256 << 20
 
 
-class _Http(http.client.HTTPConnection):
-    """A connection that sends head and body of a request in one piece."""
+class TooLongError(Exception):
+    """An answer has more bytes than are read."""
+
+
+class Deadline:
+    """
+    When a caller stops waiting for its peer.
+
+    Attributes:
+        at: The moment, as `time.monotonic` has it.
+    """
+
+    __slots__ = ("at", "seconds")
+
+    def __init__(self) -> None:
+        self.at: float = inf
+        self.seconds: float = inf
+
+    def set(self, seconds: float) -> None:
+        """Wait for so many *seconds* from now on."""
+        self.at, self.seconds = monotonic() + seconds, seconds
+
+    def left(self) -> float:
+        """
+        The seconds that are left.
+
+        Raises:
+            TimeoutError: None are.
+        """
+        left = self.at - monotonic()
+        if left > 0:
+            return left
+        msg = f"it has not answered in {self.seconds:g} s"
+        raise TimeoutError(msg)
+
+
+class _UntilDeadline(io.RawIOBase):
+    """What comes from a socket; no wait for it outlasts a deadline."""
+
+    def __init__(self, sock: socket.socket, raw: Any, deadline: Deadline) -> None:
+        self._sock, self._raw, self._deadline = sock, raw, deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int | None:
+        self._sock.settimeout(self._deadline.left())
+        count: int | None = self._raw.readinto(buffer)
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Answer(http.client.HTTPResponse):
+    """An answer that is read until a deadline."""
+
+    def __init__(
+        self, sock: Any, *args: Any, deadline: Deadline, **options: Any
+    ) -> None:
+        super().__init__(sock, *args, **options)
+        raw = _UntilDeadline(sock, self.fp.detach(), deadline)
+        self.fp = io.BufferedReader(raw)
+
+
+class HttpConnection(http.client.HTTPConnection):
+    """
+    A connection that sends head and body of a request in one piece.
+
+    Attributes:
+        deadline: When a request on it ends, answered or not.
+    """
 
     _parts: bytes = b""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.deadline = Deadline()
+        self.response_class = partial(  # type: ignore[assignment]  # a class by its call
+            _Answer, deadline=self.deadline
+        )
+
+    def connect(self) -> None:
+        """Connect before the deadline, to each address of the host."""
+        self.timeout = self.deadline.left()
+        super().connect()
 
     def send(self, data: object) -> None:
         """Keep *data* until the answer is asked for."""
@@ -28,15 +129,38 @@ class _Http(http.client.HTTPConnection):
     def getresponse(self) -> http.client.HTTPResponse:
         """Send what was kept, and read the answer."""
         parts, self._parts = self._parts, b""
+        if self.sock is None:
+            self.connect()
+        sock: Any = self.sock
+        sock.settimeout(self.deadline.left())
         super().send(parts)
         return super().getresponse()
 
 
-class _Https(_Http, http.client.HTTPSConnection):
+class HttpsConnection(HttpConnection, http.client.HTTPSConnection):
     """The same, with TLS."""
 
 
-_Rest: TypeAlias = tuple[float, int, http.client.HTTPConnection]
+def read_answer(response: http.client.HTTPResponse, most: int) -> bytes:
+    """
+    All that an answer says, whose connection is closed if this raises.
+
+    Raises:
+        TooLongError: That is more than so many bytes.
+        http.client.IncompleteRead: It has ended in the middle.
+    """
+    length = response.length
+    if length is not None and length <= most:
+        # With a number, half an answer would be taken for a whole one.
+        return response.read()
+    text = b"" if length is not None else response.read(most + 1)
+    if length is not None or len(text) > most:
+        msg = f"its answer has more than {most:,} bytes"
+        raise TooLongError(msg)
+    return text
+
+
+_Rest: TypeAlias = tuple[float, int, HttpConnection]
 
 
 class HttpConnections:
@@ -48,7 +172,7 @@ class HttpConnections:
     """
 
     def __init__(self, scheme: str, host: str, port: int | None) -> None:
-        self._class = _Https if scheme == "https" else _Http
+        self._class = HttpsConnection if scheme == "https" else HttpConnection
         self._host = host
         self._port = port
         #: Since when, and in which process: a child has none of its parent's.
@@ -64,19 +188,21 @@ class HttpConnections:
         timeout: float,
     ) -> tuple[int, bytes]:
         """
-        The status and the body of the answer; each step may take *timeout* seconds.
+        The status and the body of the answer, which has come after *timeout* seconds.
 
         Raises:
-            OSError: The server is not there, has ended the connection, or says what is
-                no HTTP.
+            OSError: The server is not there, has ended the connection, says what is no
+                HTTP, or has not said all in that time.
+            TooLongError: It says more than is read.
         """
-        connection = self._rested(timeout)
+        connection = self._rested()
         if connection is None:
-            connection = self._class(self._host, self._port, timeout=timeout)
+            connection = self._class(self._host, self._port)
+        connection.deadline.set(timeout)
         try:
             connection.request(method, target, body, headers)
             response = connection.getresponse()
-            answer = response.status, response.read()
+            text = read_answer(response, _MOST_ANSWER)
         except http.client.HTTPException as error:
             connection.close()
             msg = f"what it says is no answer of HTTP: {error!r}"
@@ -88,9 +214,9 @@ class HttpConnections:
             connection.close()
         else:
             self._resting.append((monotonic(), os.getpid(), connection))
-        return answer
+        return response.status, text
 
-    def _rested(self, timeout: float) -> http.client.HTTPConnection | None:
+    def _rested(self) -> HttpConnection | None:
         """The one that has rested least, if it can be used."""
         while self._resting:
             try:
@@ -104,13 +230,12 @@ class HttpConnections:
                 and monotonic() - since < _IDLE_SECONDS
                 and _is_silent(connection)
             ):
-                connection.sock.settimeout(timeout)
                 return connection
             connection.close()
         return None
 
 
-def _is_silent(connection: http.client.HTTPConnection) -> bool:
+def _is_silent(connection: HttpConnection) -> bool:
     """Whether nothing has come over it, not even its end."""
     poll = select.poll()
     poll.register(connection.sock, select.POLLIN)

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from urllib.parse import SplitResult, urlsplit
 
 from taskorch._base.backoff import Backoff
+from taskorch._base.connections import Deadline, HttpConnection
 from taskorch._base.visible import visible
 from taskorch.errors import InvalidTaskError
 from taskorch.events import QuestionAsked, QuestionReminded
@@ -439,26 +440,17 @@ class Webhook:
         """
         body = json.dumps(message, ensure_ascii=True).encode()
         headers = headers_of(body, number, at, self._key)
-        connection = http.client.HTTPConnection(self._host, self._port)
-        # Whoever answers a byte a minute is done with at the same time.
-        sock = self._connect()
-        # A wrapped socket takes the place of the first one.
-        other = sock.dup()
-        guard = threading.Timer(self._timeout, _cut, (other,))
-        guard.daemon = True
-        guard.start()
+        connection = HttpConnection(self._host, self._port)
+        connection.deadline.set(self._timeout)
         try:
-            connection.sock = self._wrapped(sock)
+            connection.sock = self._wrapped(self._connect(connection.deadline))
             connection.request("POST", self._path, body, headers)
             status = connection.getresponse().status
         except http.client.HTTPException as error:
             msg = f"it answers no HTTP: {_said(error)}"
             raise OSError(msg) from error
         finally:
-            guard.cancel()
             connection.close()
-            other.close()
-            sock.close()
         if status in _GOOD:
             return
         msg = f"it answers {status}"
@@ -468,7 +460,7 @@ class Webhook:
             raise OSError(msg)
         raise _RefusedError(msg)
 
-    def _connect(self) -> socket.socket:
+    def _connect(self, deadline: Deadline) -> socket.socket:
         """A connection to an address that was looked at: its name may change."""
         addresses = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         try:
@@ -479,8 +471,8 @@ class Webhook:
         failure: OSError | None = None
         for family, kind, protocol, _, place in addresses:
             sock = socket.socket(family, kind, protocol)
-            sock.settimeout(self._timeout)
             try:
+                sock.settimeout(deadline.left())
                 sock.connect(place)
             except OSError as error:
                 sock.close()
@@ -493,7 +485,11 @@ class Webhook:
         if not self._is_safe:
             return sock
         context = ssl.create_default_context()
-        return context.wrap_socket(sock, server_hostname=self._host)
+        try:
+            return context.wrap_socket(sock, server_hostname=self._host)
+        except BaseException:
+            sock.close()
+            raise
 
 
 def headers_of(
@@ -511,11 +507,6 @@ def headers_of(
         signed = hmac.new(key, f"{now}.".encode() + body, hashlib.sha256)
         headers["X-Taskorch-Signature"] = f"sha256={signed.hexdigest()}"
     return headers
-
-
-def _cut(sock: socket.socket) -> None:
-    with suppress(OSError):
-        sock.shutdown(socket.SHUT_RDWR)
 
 
 def _private(host: str) -> InvalidTaskError:

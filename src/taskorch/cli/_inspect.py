@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -404,6 +405,10 @@ def _follow(args: argparse.Namespace, reader: Reader, last: int) -> None:
         while not is_over:
             is_over = _is_over(args, reader)
             _tell_all(args, reader.news(args.task))
+            if reader.has_missed:
+                text = "Some events are missing here: the service has them no more."
+                print(text, file=sys.stderr, flush=True)
+                reader.has_missed = False
             time.sleep(0 if is_over else args.every)
         return
     _follow_journal(args, reader, last)

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 Reader: TypeAlias = "JournalReader | ServiceReader"
 RunsSource: TypeAlias = "RunViews | ServiceRuns"
 
+#: The status with which a service refuses a cursor that is not its own.
+_NO_CURSOR: Final = 400
 _TIMES: Final = ("submitted", "started", "ended")
 
 
@@ -160,6 +162,8 @@ class ServiceReader:
     def __init__(self, client: Client) -> None:
         self.client = client
         self._cursor = "0"
+        #: Whether `news` has left out events that are not to be had any more.
+        self.has_missed = False
 
     def get_task_status(self, task_id: str) -> TaskStatus:
         """See `JournalReader.get_task_status`."""
@@ -219,12 +223,25 @@ class ServiceReader:
 
     def _pages(self, after: str, task_id: str | None) -> Iterator[list[Event]]:
         while True:
-            page = self.client.events(after, task=task_id)
+            page = self._page(after, task_id)
             yield [_event(document) for document in page["events"]]
             is_last, after = page["next"] == after, page["next"]
             self._cursor = after
             if is_last:
                 return
+
+    def _page(self, after: str, task_id: str | None) -> dict[str, Any]:
+        from taskorch.client import ServiceError  # noqa: PLC0415 - as in `reader_of`
+
+        try:
+            page = self.client.events(after, task=task_id)
+        except ServiceError as error:
+            if after == "0" or error.status != _NO_CURSOR:
+                raise
+            # It was started anew without a journal: its events are others.
+            page = {**self.client.events("0", task=task_id), "missed": True}
+        self.has_missed |= page["missed"] and after != "0"
+        return page
 
 
 def _event(document: Mapping[str, Any]) -> Event:

@@ -12,6 +12,12 @@ from urllib.parse import quote, urlsplit
 
 import attrs
 
+from taskorch._base.connections import (
+    HttpConnection,
+    HttpsConnection,
+    TooLongError,
+    read_answer,
+)
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.channel import FrameError, Wire
 from taskorch.model import show
@@ -87,14 +93,11 @@ class ServiceAddress:
         msg = f"{show(self.url)} is no address of a service"
         raise InvalidTaskError(msg, hint="such as http://127.0.0.1:8080")
 
-    def connection(self, seconds: float) -> http.client.HTTPConnection:
-        """A new connection, which waits so long for anything."""
+    def connection(self) -> HttpConnection:
+        """A new connection."""
         parts = urlsplit(self.url)
-        is_secret = parts.scheme == "https"
-        connect = (
-            http.client.HTTPSConnection if is_secret else http.client.HTTPConnection
-        )
-        return connect(parts.hostname or "", parts.port, timeout=seconds)
+        connect = HttpsConnection if parts.scheme == "https" else HttpConnection
+        return connect(parts.hostname or "", parts.port)
 
     def path(self, verb: str) -> str:
         """The path of the request *verb*."""
@@ -111,7 +114,7 @@ class Line:
 
     def __init__(self, address: ServiceAddress) -> None:
         self._address = address
-        self._connection: http.client.HTTPConnection | None = None
+        self._connection: HttpConnection | None = None
         self._is_cut = False
         self._wire = Wire()
         #: What the service can read, as it has said; and whether it is sent JSON all
@@ -142,7 +145,7 @@ class Line:
                 # In doubt it is JSON, from now on.
                 self._offered, self._is_plain = None, True
                 return self.say(verb, message, seconds)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, TooLongError, http.client.HTTPException) as error:
             self.close()
             if not is_used or self._is_cut or isinstance(error, TimeoutError):
                 raise Unreachable(str(error) or type(error).__name__) from None
@@ -150,7 +153,7 @@ class Line:
             return self.say(verb, message, seconds)
         try:
             answer = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
             self.close()
@@ -165,15 +168,11 @@ class Line:
     ) -> tuple[int, bytes]:
         connection = self._connection
         if connection is None:
-            connection = self._address.connection(seconds)
-            connection.connect()
-            # The body is not to wait until its head has been confirmed.
-            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._connection = connection
-        connection.sock.settimeout(seconds)
+            connection = self._connection = self._address.connection()
+        connection.deadline.set(seconds)
         connection.request("POST", self._address.path(verb), body, dict(headers))
         response = connection.getresponse()
-        text = response.read(_MOST)
+        text = read_answer(response, _MOST)
         offered = response.getheader("Accept-Post")
         if offered and not self._is_plain:
             self._offered = offered
