@@ -384,6 +384,57 @@ def test_what_is_written(orch, tmp_path):
     assert (tmp_path / "large").stat().st_size <= 8 << 20
 
 
+def wrote(number, *, pause=0.0):
+    """A program that writes so many MB, and stays for a while."""
+    return (
+        f"import time, os; open('file', 'wb').write(bytes({number} << 20)); "
+        f"time.sleep({pause})"
+    )
+
+
+def test_what_children_write_counts_once(orch, tmp_path):
+    """Those that are looked at, and those that their parents have waited for since."""
+    if _is_in_memory(tmp_path):
+        pytest.skip("the temporary folder is no disk")
+    code = f"""
+        import subprocess, sys, time
+        within = [sys.executable, "-c", {wrote(10, pause=0.5)!r}]
+        between = "import subprocess, sys, time; subprocess.run(sys.argv[1:]); "
+        subprocess.run([sys.executable, "-c", between + "time.sleep(0.4)", *within])
+        time.sleep(0.4)
+        """
+    result = run(orch, code, limits={"written_mb": 15}, cwd=tmp_path)
+    assert 10 <= result.written_mb < 12
+
+
+def test_what_many_write_adds_up(orch, tmp_path):
+    """Of some at a time, of some that are orphans, and of those that nobody has seen."""
+    if _is_in_memory(tmp_path):
+        pytest.skip("the temporary folder is no disk")
+    for name in ("at once", "in turn", "orphans"):
+        code = f"""
+            import os, time
+            for number in range(4):
+                if os.fork() == 0:
+                    if {name == "orphans"} and os.fork():
+                        os._exit(0)
+                    os.chdir({str(tmp_path)!r})
+                    open(f"{name} {{number}}", "wb").write(bytes(3 << 20))
+                    time.sleep({0 if name == "in turn" else 0.6})
+                    os._exit(0)
+                if {name != "at once"}:
+                    os.wait()
+            time.sleep({0 if name == "in turn" else 1})
+            """
+        if name == "in turn":
+            # Looks may see none of them: the system tells of them at the end.
+            error = failed(orch, code, limits={"written_mb": 11})
+            assert error.result.exceeded == "written_mb"
+        else:
+            result = run(orch, code, limits={"written_mb": 14})
+            assert 12 <= result.written_mb < 14
+
+
 def _is_in_memory(path: pathlib.Path) -> bool:
     for line in pathlib.Path("/proc/mounts").read_text().splitlines():
         _, where, kind, *_ = line.split()

@@ -766,5 +766,6 @@ _BY_CODE: Final[Mapping[int, str]] = {
 _BY_LIMIT: Final[Mapping[str, str]] = {
     "cpu_seconds": "timeout_error",
     "group": "permission_error",
+    "memory_mb": "memory_error",
 }
 _CERTAIN_CODES: Final = frozenset({124, 126, 127})

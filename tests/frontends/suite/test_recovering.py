@@ -429,6 +429,38 @@ def test_who_is_held_to_what_it_reserved_is_ended_above_it(tmp_path, monkeypatch
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits are of Linux")
+def test_a_test_task_is_held_to_its_disk(tmp_path):
+    """Seen while it writes, or told by the system at its end; it wants no memory."""
+    body = "open('large', 'wb').write(bytes(30 << 20))"
+    (tmp_path / "test_large.py").write_text(f"def test_x():\n    {body}\n")
+    tasks = ", ".join(
+        f"{{id: {name}, template: {name.partition('-')[0]}, "
+        f"resources: {{disk_mb: {granted}}}}}"
+        for name, granted in (("command", 10), ("command-more", 100), ("tests", 20))
+    )
+    suite = write(
+        tmp_path,
+        f"templates: {{command: {{command: [{sys.executable}, -c, {body!r}]}}, "
+        "tests: {pytest: [test_large.py]}}\n"
+        "agent_limits: {enforce: true}\n"
+        "recovery: {max_retries: 0}\n"
+        "orchestrator:\n  name: shop\n  task_definitions:\n"
+        f"    unit_tests: [{tasks}]\n",
+    )
+    report = _running.run(suite, tmp_path / "out")
+    ended = {task.id: task for task in report.tasks}
+    assert ended["command-more"].has_passed
+    for name, granted in (("command", 10), ("tests", 20)):
+        assert f"of {granted} MB of disk, and was ended" in ended[name].error
+    told = [
+        each["failure_details"]["error_type"]
+        for each in messages(tmp_path, "failure_notification")
+    ]
+    assert len(told) == 2
+    assert "memory_error" not in told
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits are of Linux")
 def test_a_test_task_reserves_what_others_of_its_class_have_used(tmp_path):
     """In this run and in those before; one that needs more is run again with all."""
     body = "held = bytearray(30 << 20)"

@@ -41,6 +41,8 @@ _log = logging.getLogger(__name__)
 WATCH: Final = "watch"
 #: The limits that are watched, where there is no group for them.
 _WATCHED: Final = ("cpu_seconds", "memory_mb", "written_mb")
+#: Those of which the system tells at the end, whatever the looks have seen.
+_TOLD: Final = ("cpu_seconds", "written_mb")
 #: The controller that a limit needs, in each version.
 _NEEDED: Final = {"memory_mb": "memory", "cpu": "cpu", "processes": "pids"}
 #: Those of version 1 that count what is used, besides.
@@ -95,6 +97,78 @@ _CACHED: Final = re.compile(r"^(?:total_cache|file) (\d+)$", re.MULTILINE)
 _SHARED: Final = re.compile(r"^(?:total_shmem|shmem) (\d+)$", re.MULTILINE)
 _PSS: Final = re.compile(rb"^(?:Pss|SwapPss): +(\d+) kB$", re.MULTILINE)
 _WRITTEN: Final = re.compile(rb"^write_bytes: (\d+)$", re.MULTILINE)
+
+
+class _Writer:
+    """A process that writes: what it has written, and who waits for its end."""
+
+    __slots__ = ("parent", "started", "written")
+
+    def __init__(self, state: _guardian.ProcessState, written: int) -> None:
+        self.parent = state.parent
+        self.started = state.started
+        self.written = written
+
+
+class _Written:
+    """
+    Bytes that a family of processes has written, each byte counted once.
+
+    The number of a process has those of the children that it has waited for. So what a
+    child wrote that is gone is owed by its parent, until the number of that has grown
+    by it; what nobody waits for stays owed.
+    """
+
+    def __init__(self) -> None:
+        self._writers: dict[int, _Writer] = {}
+        #: By process id; 0 is nobody.
+        self._owed: dict[int, int] = {}
+
+    def look(self, pids: Iterable[int]) -> int:
+        """All that was written so far, by those of *pids* and those seen before."""
+        known = self._writers
+        living: dict[int, int] = {}
+        # Parents first: what a child has when it is read, they have not yet.
+        for pid in sorted({*known, *pids}, key=self._age):
+            written = self._read(pid)
+            if written is not None:
+                living[pid] = written
+        gone = known.keys() - living.keys()
+        for pid in gone:
+            heir = pid
+            while heir in gone:
+                heir = known[heir].parent
+            heir = heir if heir in living else 0
+            owed = known[pid].written + self._owed.pop(pid, 0)
+            self._owed[heir] = self._owed.get(heir, 0) + owed
+        for pid in gone:
+            del known[pid]
+        for pid, written in living.items():
+            writer = known[pid]
+            owed = self._owed.get(pid, 0) - max(0, written - writer.written)
+            self._owed[pid] = max(0, owed)
+            writer.written = max(written, writer.written)
+            if writer.parent not in living:
+                writer.parent = 0
+        return sum(each.written for each in known.values()) + sum(self._owed.values())
+
+    def _age(self, pid: int) -> tuple[float, int]:
+        writer = self._writers.get(pid)
+        return (math.inf if writer is None else writer.started, pid)
+
+    def _read(self, pid: int) -> int | None:
+        """What a process has written; None if it is gone, or another has its number."""
+        match = _WRITTEN.search(_bytes_of(f"/proc/{pid}/io"))
+        written = int(match[1]) if match is not None else 0
+        writer = self._writers.get(pid)
+        if match is not None and writer is not None and written >= writer.written:
+            return written
+        state = _guardian.state_of(pid)
+        if state is None or (writer is not None and writer.started != state.started):
+            return None
+        if writer is None:
+            self._writers[pid] = _Writer(state, 0)
+        return written
 
 
 class UnheldError(OSError):
@@ -152,8 +226,7 @@ class Hold:
         self._members_at = 0.0
         self._began = self._looked_at = time.monotonic()
         self._last = Used()
-        #: By process id, what it has written.
-        self._written: dict[int, int] = {}
+        self._written = _Written()
 
     def begin(self, family: Family) -> None:
         """The processes of *family* are those that are held."""
@@ -186,6 +259,15 @@ class Hold:
         seen = max(self.used.memory_mb, self._kept_mb or 0.0, largest or 0.0)
         is_known = largest or self._kept_mb is not None
         return seen if is_known or self.exceeded == "memory_mb" else None
+
+    def count(self, *, cpu_seconds: float = 0.0, written_mb: float = 0.0) -> None:
+        """Take what the system says of it at its end, which no look may have seen."""
+        used = self.used
+        used.cpu_seconds = max(used.cpu_seconds, cpu_seconds)
+        used.written_mb = max(used.written_mb, written_mb)
+        told = {name: self.limits[name] for name in _TOLD if name in self.limits}
+        if not self.exceeded:
+            self.exceeded = used.exceeds(told)
 
     def raise_to(self, amounts: Mapping[str, float]) -> None:
         """Raise limits to *amounts*, where these are higher; none is lowered."""
@@ -255,12 +337,9 @@ class Hold:
         used.processes = max(used.processes, threads)
 
     def _measure_written(self, pids: Iterable[int]) -> None:
-        for pid in pids:
-            match = _WRITTEN.search(_bytes_of(f"/proc/{pid}/io"))
-            if match is not None:
-                written = int(match[1])
-                self._written[pid] = max(self._written.get(pid, 0), written)
-        self.used.written_mb = sum(self._written.values()) / _MIB
+        self.used.written_mb = max(
+            self.used.written_mb, self._written.look(pids) / _MIB
+        )
 
     def _pause(self, now: float) -> float:
         """Seconds in which nothing that is watched can pass its limit, as it grows."""

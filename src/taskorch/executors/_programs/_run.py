@@ -670,6 +670,8 @@ class ProgramRun:
     def _with_held(self, result: ProgramResult, hold: Hold) -> ProgramResult:
         """*result* with what the hold knows."""
         used, limits = hold.used, Resources(**hold.limits)
+        seconds, written = result.cpu_seconds or 0.0, result.written_mb or 0.0
+        hold.count(cpu_seconds=seconds, written_mb=written)
         exceeded = hold.exceeded
         if not exceeded and not self._was_asked:
             by_signal = _LIMIT_BY_SIGNAL.get(result.exit_code, "")
@@ -684,8 +686,8 @@ class ProgramRun:
             result,
             oom_killed=hold.oom_killed,
             memory_mb=memory,
-            cpu_seconds=max(used.cpu_seconds, result.cpu_seconds or 0.0),
-            written_mb=max(used.written_mb, result.written_mb or 0.0),
+            cpu_seconds=used.cpu_seconds,
+            written_mb=used.written_mb,
             processes=used.processes or None,
             limits=limits,
             exceeded=exceeded,

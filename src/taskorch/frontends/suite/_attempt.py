@@ -55,6 +55,12 @@ _BESIDE: Final = (
     *("run", "failed_before", "flaky", "tests", "unended"),
     *("stopped", "stopped_in"),
 )
+#: By the names of findings, the limits that were passed.
+_LIMITS: Final = {
+    "memory_limit": "memory_mb",
+    "disk_limit": "written_mb",
+    "group_limit": "group",
+}
 #: What an event says of how far a task is, beside the test that is run.
 _NUMBERS: Final = ("done", "total", "memory_mb", "cpu_seconds", "disk_mb")
 
@@ -262,7 +268,8 @@ class SuiteAttempt:
                 CriterionFinding("results", said=str(results.problem.message))
             )
         if "exceeded" in event:
-            findings.append(CriterionFinding("memory_limit", said=event["exceeded"]))
+            (name,) = (n for n, limit in _LIMITS.items() if limit == event["limit"])
+            findings.append(CriterionFinding(name, said=event["exceeded"]))
         measures = self._measures(event, results)
         findings += judge(self.criteria, measures)
         summary = self._summary(measures, findings, event, now)
@@ -305,10 +312,10 @@ class SuiteAttempt:
         error = CriteriaNotMetError(self._why(bad, tests), hint=f"see {self.log}")
         seconds = summary["duration_seconds"]
         error.result = result_of(summary["exit_code"], self.log, seconds)
-        is_over = any(finding.name == "memory_limit" for finding in bad)
-        error.failure_class = self._class_of(
-            error.result, tests, unended, is_over=is_over
-        )
+        passed = [_LIMITS[each.name] for each in bad if each.name in _LIMITS]
+        if passed:
+            error.result = attrs.evolve(error.result, exceeded=passed[0])
+        error.failure_class = self._class_of(error.result, tests, unended)
         raise error
 
     def _class_of(
@@ -316,13 +323,9 @@ class SuiteAttempt:
         result: ProgramResult,
         tests: Iterable[TestRecord],
         unended: Collection[str],
-        *,
-        is_over: bool,
     ) -> FailureClass:
         """What kind of failure it is that it does not meet its criteria."""
-        if is_over:
-            return FailureClass("memory_error", "it passed its limit of memory")
-        if result.exit_code < 0:
+        if result.exit_code < 0 or result.exceeded:
             return class_of_end(result)
         failed = [test for test in tests if test.is_bad and test.id not in unended]
         if failed:

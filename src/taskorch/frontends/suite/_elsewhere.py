@@ -213,6 +213,7 @@ def _over_limit(error: ProgramFailedError) -> dict[str, Any]:
         "disk_mb": result.written_mb or 0.0,
         "host": "",
         "exceeded": error.message,
+        "limit": result.exceeded,
     }
 
 

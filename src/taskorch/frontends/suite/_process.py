@@ -188,9 +188,11 @@ def _session_of(pid: int) -> int | None:
 _SHARE: Final = 0.8
 
 
-#: The amounts that tell what a test task used, and those that it is held to.
+#: The amounts that tell what a test task used.
 _MEASURED: Final = ("memory_mb", "cpu_seconds")
-_LIMITED: Final = ("cpu", "memory_mb")
+#: What a test task is held to by the amount that it has reserved, and of what that is.
+_LIMITED: Final = {"cpu": "cpu", "memory_mb": "memory_mb", "disk_mb": "written_mb"}
+_OF: Final = {"memory_mb": "memory", "written_mb": "disk"}
 
 
 class TaskHold:
@@ -222,6 +224,7 @@ class TaskHold:
         hold.kill()
         while not hold.end():
             sleep(_MOMENT)
+        hold.count(written_mb=event.get("disk_mb", 0.0) * 1e6 / (1 << 20))
         peak_mb = event.get("memory_mb")
         measured = {**event, "memory_mb": hold.most_memory(peak_mb) or peak_mb}
         name = hold.exceeded
@@ -229,12 +232,15 @@ class TaskHold:
             used, limit = getattr(hold.used, name), hold.limits[name]
             way = hold.ways[name]
             measured["exceeded"] = (
-                f"it used {used:.0f} of {limit:g} MB of memory, and was ended ({way})"
+                f"it used {used:.0f} of {limit:g} MB of {_OF[name]}, and was ended "
+                f"({way})"
             )
         elif name:
             measured["exceeded"] = (
                 "it left the group that holds its limits, and was ended"
             )
+        if name:
+            measured["limit"] = name
         return measured
 
 
@@ -357,7 +363,11 @@ class SuiteAgent:
         if self._governor is None:
             return TaskHold(None, context.task_id)
         amounts = dict(context.allocation)
-        limits = {name: amounts[name] for name in _LIMITED if amounts.get(name)}
+        limits = {
+            limit: amounts[name]
+            for name, limit in _LIMITED.items()
+            if amounts.get(name)
+        }
         try:
             hold, _ = self._governor.hold(limits, partly=False)
         except UnheldError as error:
