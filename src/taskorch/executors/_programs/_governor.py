@@ -691,15 +691,19 @@ class Governor:
         return hold, unheld
 
     def _hold(self, limits: Mapping[str, float]) -> Hold:
-        for place in self._found():
-            if place.holds.intersection(limits):
-                group = self._group(place, limits)
-                try:
-                    group.open()
-                except OSError as error:
-                    msg = f"the system refuses a group with these limits: {error}"
-                    raise UnheldError(msg) from error
-                return group
+        places = self._found() if limits else ()
+        holding = [each for each in places if each.holds.intersection(limits)]
+        # What is only watched is watched in a group, too: nobody hides there.
+        for place in (holding or places)[:1]:
+            group = self._group(place, limits)
+            try:
+                group.open()
+            except OSError as error:
+                if not holding:
+                    break
+                msg = f"the system refuses a group with these limits: {error}"
+                raise UnheldError(msg) from error
+            return group
         return Hold(limits)
 
     def _group(self, place: _Place, limits: Mapping[str, float]) -> _Group:
