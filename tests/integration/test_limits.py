@@ -443,6 +443,51 @@ def _is_in_memory(path: pathlib.Path) -> bool:
     return False
 
 
+def test_who_hides_is_held_to_what_is_only_watched(orch, group, tmp_path):
+    """An orphan with a clean environment is of the group all the same."""
+    if _is_in_memory(tmp_path):
+        pytest.skip("the temporary folder is no disk")
+    code = """
+        import os, sys, time
+        write = "import time; time.sleep(0.4)\\n"
+        write += "for n in range(60): open(str(n), 'wb').write(bytes(1 << 20))\\n"
+        write += "time.sleep(60)"
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                os.execve(sys.executable, [sys.executable, "-c", write], {})
+            os._exit(0)
+        os.wait()
+        time.sleep(60)
+        """
+    error = failed(orch, code, limits={"written_mb": 20}, cwd=tmp_path)
+    assert error.result.exceeded == "written_mb"
+
+
+def test_a_kill_in_a_group_below_is_told(orch, group, best):
+    """A program may make groups in its own: want of memory there is its own."""
+    if os.geteuid() != 0 or best != "cgroup-v1":
+        pytest.skip("only root may make groups")
+    code = """
+        import os, time
+        for line in open("/proc/self/cgroup"):
+            _, names, path = line.strip().split(":", 2)
+            if "memory" in names.split(","):
+                below = f"/sys/fs/cgroup/memory{path}/below"
+                os.mkdir(below)
+                open(below + "/tasks", "w").write("0")
+        for _ in range(8):
+            if os.fork() == 0:
+                held = bytearray(40 << 20)
+                time.sleep(2)
+                os._exit(0)
+        for _ in range(8):
+            os.wait()
+        """
+    error = failed(orch, code, limits={"memory_mb": 80})
+    assert error.result.exceeded == "memory_mb"
+
+
 def test_who_leaves_the_group_is_ended(orch, group, best):
     """Who may write where groups are, could go where no limit is."""
     if os.geteuid() != 0 or best != "cgroup-v1":

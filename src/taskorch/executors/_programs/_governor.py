@@ -564,9 +564,10 @@ class _Group1(_Group):
         return _number_in(self._folders["memory"] / "memory.max_usage_in_bytes")
 
     def _killed_for_memory(self) -> bool:
-        text = _text_of(self._folders["memory"] / "memory.oom_control")
-        match = _OOM.search(text)
-        return match is not None and match[1] != "0"
+        # Each group has its own number, also those that its members have made.
+        groups = _with_all_below(self._folders["memory"])
+        texts = [_text_of(each / "memory.oom_control") for each in groups]
+        return any(int(many) for text in texts for many in _OOM.findall(text))
 
 
 class _Group2(_Group):
