@@ -52,18 +52,19 @@ def ensure(runtime: Runtime, names: Iterable[str]) -> None:
 
 def restore(runtime: Runtime) -> None:
     """
-    Make the pools that unfinished tasks of earlier lives need; remove the others.
+    Make the pools that unfinished tasks of earlier lives need; remove those of no run.
 
     A run may have ended before its pools were gone. That there are those that are
     needed is a fact of the last life, but not in journals that are older than such
     facts.
     """
     with runtime.lock:
-        rows = list(runtime.kernel.tasks.values())
-    works = (row.cargo for row in rows if row.state not in TERMINAL)
+        rows = [r for r in runtime.kernel.tasks.values() if r.state not in TERMINAL]
+    works = (row.cargo for row in rows)
     needed = of_tasks(w._task for w in works if w._task is not None)
     ensure(runtime, needed)
-    _drop(runtime, lambda name: name not in needed)
+    runs = {row.run for row in rows}
+    _drop(runtime, lambda name: name not in needed and run_of(name) not in runs)
 
 
 def forget(runtime: Runtime, run_ids: Iterable[str]) -> None:

@@ -12,7 +12,6 @@ import attrs
 
 from taskorch._base.limits import NS
 from taskorch._base.read_only import ReadOnly
-from taskorch._base.visible import masked
 from taskorch._managers._members import blockers
 from taskorch.errors import DependencyFailedError, GateFailedError
 from taskorch.kernel import LEFT_RUNNING, past_of
@@ -22,6 +21,7 @@ from taskorch.model import (
     earlier_ids,
     place_of,
     run_of,
+    told_of,
     without_run,
 )
 from taskorch.model._made_for import PARAMETERS
@@ -361,10 +361,9 @@ def _task(
     error = give_error(work) if row.state in TERMINAL else None
     text = ""
     if error is not None:
-        text = str(error) or type(error).__name__
-        if not hasattr(error, "task_id"):
-            text = f"{type(error).__name__}: {error}"
-        text = masked(text)
+        kind, text = told_of(error)
+        if kind != type(error).__name__ or not hasattr(error, "task_id"):
+            text = f"{kind}: {text}".removesuffix(": ")
     return TaskReport(
         name,
         row.id,

@@ -377,10 +377,6 @@ def error_of(task: Mapping[str, Any]) -> str:
         return ""
     # What is to be done about it is said by what explains.
     kind, message = error["type"], error["message"].partition(" (orch.")[0]
-    # A journal keeps what was raised as words.
-    before = f"task {task['id']} raised "
-    if message.startswith(before):
-        return str(message.removeprefix(before))
     before = f"task {task['id']} is {task['state']}: "
     if message.startswith(before):
         return str(message.removeprefix(before))

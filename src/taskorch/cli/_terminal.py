@@ -24,8 +24,6 @@ from taskorch.model import TaskStatus, in_a_line, plain, taken_apart
 _LINE: Final = "%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s"
 _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
-#: How an error begins that an earlier life has kept.
-_EARLIER: Final = re.compile(r"^in an earlier life, on [\d: -]+ UTC: ")
 #: Between the columns of a table.
 _GAP: Final = "  "
 #: The narrowest last column: what is less would say nothing.
@@ -167,8 +165,7 @@ def cause_of(status: TaskStatus) -> str:
         return f"{type(error).__name__}: {error}".removesuffix(": ")
     task = f"task {status.task_id}"
     text = error.message.partition(f" ({task})")[0]
-    # When that was stands beside it, too.
-    text = _EARLIER.sub("", text).removeprefix(f"{task} ")
+    text = text.removeprefix(f"{task} ")
     return text.removeprefix("raised ").removeprefix(f"is {status.state}: ")
 
 

@@ -220,6 +220,7 @@ from taskorch.model._status import TaskStatus as TaskStatus
 from taskorch.model._status import TypeStats as TypeStats
 from taskorch.model._status import Unfinished as Unfinished
 from taskorch.model._status import quantile as quantile
+from taskorch.model._status import told_of as told_of
 from taskorch.model._task import LOCAL as LOCAL
 from taskorch.model._task import NO_RESOURCES as NO_RESOURCES
 from taskorch.model._task import NO_RETRY as NO_RETRY

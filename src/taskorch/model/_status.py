@@ -10,8 +10,8 @@ import attrs
 
 from taskorch._base.frozen import frozen
 from taskorch._base.read_only import ReadOnly
-from taskorch._base.visible import counted, visible
-from taskorch.errors import TaskorchError
+from taskorch._base.visible import counted, said, visible
+from taskorch.errors import TaskFailedError, TaskorchError
 from taskorch.model._agent import Performance
 from taskorch.model._ids import has_number, numbered
 from taskorch.model._places import place_of
@@ -207,14 +207,23 @@ class TaskStatus:
         return {name: plain(value) for name, value in fields.items()}
 
 
+def told_of(error: BaseException) -> tuple[str, str]:
+    """
+    The class and the message of why a task failed, which each life tells the same.
+
+    Of an exception that stands for another, which was raised elsewhere, they are those
+    of that one.
+    """
+    kind, message = said(error)
+    if not isinstance(error, TaskFailedError) or not error.type:
+        return kind, message
+    own = f"task {error.task_id} raised {error.type}"
+    return error.type, message.removeprefix(own).removeprefix(": ")
+
+
 def _told(error: BaseException) -> dict[str, str]:
-    try:
-        message = str(error)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:  # noqa: BLE001 - its __str__ is the user's
-        message = "(it cannot be printed)"
-    document = {"type": type(error).__name__, "message": message}
+    kind, message = told_of(error)
+    document = {"type": kind, "message": message}
     hint = error.hint if isinstance(error, TaskorchError) else ""
     more = {"where": place_of(error), "hint": hint}
     return document | {name: text for name, text in more.items() if text}

@@ -21,12 +21,10 @@ import attrs
 
 from taskorch._base.members import has
 from taskorch._base.people import person
-from taskorch._base.visible import said
 from taskorch._base.vocabulary import meant
 from taskorch.errors import (
     AnswerRefusedError,
     InvalidTaskError,
-    TaskFailedError,
     UnknownTaskError,
 )
 from taskorch.kernel import (
@@ -70,6 +68,7 @@ from taskorch.model import (
     stem_of,
     tail_of,
     task_of_escalation,
+    told_of,
 )
 from taskorch.protocols import Recommends, RetryDecision
 from taskorch.runtime._deciders import changed_by
@@ -766,7 +765,7 @@ def by_cause(statuses: Iterable[TaskStatus]) -> tuple[FailureCause, ...]:
     for status in statuses:
         if status.error is None:
             continue
-        kind, message = _class_and_message(status.error)
+        kind, message = told_of(status.error)
         cause = cause_of(status.task_id, kind, message)
         counts[cause] += 1
         messages.setdefault(cause, message)
@@ -777,12 +776,3 @@ def by_cause(statuses: Iterable[TaskStatus]) -> tuple[FailureCause, ...]:
         FailureCause(*cause, messages[cause], count, tuple(ids[cause]))
         for cause, count in counts.most_common()
     )
-
-
-def _class_and_message(error: BaseException) -> tuple[str, str]:
-    """The class and the message of *error*; of one that stands for another, its."""
-    kind, message = said(error)
-    if not isinstance(error, TaskFailedError) or not error.type:
-        return kind, message
-    rest = message.partition(f"raised {error.type}")[2]
-    return error.type, rest.removeprefix(": ") or message

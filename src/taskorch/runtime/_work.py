@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import Context, ContextVar, copy_context
+from copy import copy
 from datetime import UTC, datetime
 from threading import Lock
 from types import FrameType, FunctionType, ModuleType, TracebackType
@@ -648,31 +649,31 @@ def note_given(work: Work, error: BaseException | None) -> None:
 
 
 def give_error(work: Work) -> BaseException | None:
-    """The error of *work* for a caller outside of the runtime: see `error_of`."""
-    error = error_of(work)
+    """Why the task of *work* did not complete, in words that each life has."""
+    error = raised_by(work)
     note_given(work, error)
     return error
 
 
 def error_of(work: Work) -> BaseException | None:
-    """Why the task of *work*, which has ended, did not complete."""
+    """What is raised for who waits for *work*, whose task did not complete."""
     error = raised_by(work)
     if isinstance(error, TaskFailure) and failed_earlier(work):
-        _say_when(error, work._row)
+        return _with_when(error, work._row)
     return error
 
 
-def _say_when(error: TaskFailure, row: TaskRow) -> None:
-    """Say in *error*, once, that it is of an earlier life, and what to do about it."""
-    when = f"in an earlier life, on {moment(row.ended_ns)}: "
-    if error.message.startswith(when):
-        return
-    error.message = when + error.message
+def _with_when(error: TaskFailure, row: TaskRow) -> TaskFailure:
+    """*error* anew, which says that it is of an earlier life, and what to do then."""
+    cause, error = error.__cause__, copy(error)
+    error.__cause__ = cause
+    error.message = f"in an earlier life, on {moment(row.ended_ns)}: {error.message}"
     error.args = (error.message,)
     again = (
         f"orch.rerun_task({stem_of(row.id)!r}) runs it again; so does {RERUN_FAILED}"
     )
     error.hint = "; ".join(filter(None, (error.hint, again)))
+    return error
 
 
 def moment(ns: int) -> str:

@@ -62,6 +62,7 @@ from taskorch.model import (
     has_number,
     in_run,
     ns_of,
+    numbered,
     run_of,
     show,
 )
@@ -806,7 +807,9 @@ class JobSystem:
             kept.get("specialization", job.worker_id),
             is_followed="asked" in kept,
         )
-        record.submitted_ns = _submitted_ns(status)
+        # A run of it that came later is no new job.
+        first = self._orch.get_task_status(numbered(unit_task_id(job_id, 0), 1))
+        record.submitted_ns = _submitted_ns(first)
         if self._journal is not None:
             ids = self._journal.ids(in_run(PREFIX + job_id))
             for fact, _ in self._journal.select(ids, _NO_END):
