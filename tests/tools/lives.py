@@ -270,6 +270,7 @@ def live(orch: TaskOrchestrator, jobs: JobSystem, seed: int) -> None:
     orch.reward_task("fine", 0.5)
     orch.wait(PATIENCE)
     orch.rerun_task("fine")
+    orch.rerun_task(f"job-good/{next(iter(jobs.status('good')['units']))}")
     jobs.reward("good", 0.25)
     with suppress(TaskorchError):
         orch.decide("bad-1", "retry")
