@@ -33,7 +33,7 @@ OF_ONE_LIFE = {
     "since when alerts are watched": r"alerts\.list\(\).*",
     "what was looked up in the cache": r"explain\(.*\)\.cache",
     "runs that have ended, in `workflows.find`": r"workflows\.find\(\).*",
-    "the order of drivers": r"drivers\.list\(\).*",
+    "the order of controllers": r"drivers\.list\(\).*",
     "how busy the threads of jobs were": r"jobs\..*thread_utilisation.*|jobs\.(about|ledger)\(\).*",
     "ages": r".*\.oldest",
 }

@@ -546,6 +546,28 @@ def test_slots_are_where_their_distance_says(milliseconds):
     assert last - first == timedelta(milliseconds=milliseconds * 2_000)
 
 
+@pytest.mark.parametrize("is_late", [False, True])
+def test_those_that_make_the_same_at_one_time_all_make_what_they_missed(
+    tmp_path, clock, caplog, is_late
+):
+    """One is no new name of the other: also if a module that says it comes late."""
+    journal = str(tmp_path / "j.db")
+    options = {"start": datetime.now(UTC) - timedelta(minutes=30), "catch_up": "all"}
+    names = ("oslo", "bergen", "tromso")
+    for hours in (0, 3):
+        clock(hours * HOUR)
+        with TaskOrchestrator(journal=journal) as orch:
+            orch.schedules.add(names[0], "every 1h", tick, **options)
+            if hours and is_late:
+                eventually(lambda: "schedule bergen makes nothing" in caplog.text)
+            for name in names[1:]:
+                orch.schedules.add(name, "every 1h", tick, **options)
+            for name in names if hours else ():
+                eventually(lambda n=name: len(made(orch, n)) == 3, name)
+    reasons = {e.reason for e in events_of(journal) if isinstance(e, ScheduleSkipped)}
+    assert reasons == set()
+
+
 def test_what_is_said_as_before_is_the_same_after_a_restart(tmp_path, clock):
     """What came while nobody was here is caught up with, whatever ms it starts at."""
     begin = datetime.now(UTC).replace(microsecond=0)

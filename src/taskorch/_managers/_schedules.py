@@ -655,13 +655,15 @@ class ScheduleManager:
             self._pass_over(entry, now, why, put_off=False)
             with self._lock:
                 entry.decided(now)
-        elif entry.renamed:
-            self._pass_over(entry, now, f"{entry.renamed} made the same")
         paused = new.paused or old.paused
         return attrs.evolve(new, paused=paused, before_ns=old.before_ns)
 
     def _find_old_name(self, new: Definition) -> None:
-        """Under the lock: a schedule that nobody says may be *new* by an old name."""
+        """
+        Under the lock: a schedule that nobody says may be *new* by an old name.
+
+        While the program may still say it, it only waits: then its slots are its own.
+        """
         for name, entry in self._known().items():
             old = entry.definition
             if name in self._works or old.source not in ("", "code"):

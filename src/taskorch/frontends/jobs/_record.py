@@ -18,7 +18,6 @@ from taskorch.events import (
     TaskRetrying,
     TaskRewarded,
     TaskStarted,
-    TaskSubmitted,
 )
 from taskorch.frontends.jobs._contract import Job
 from taskorch.model import has_number, in_run, stem_of
@@ -124,9 +123,9 @@ class JobRecord:
         before, self.seq = self.state, event.seq
         if isinstance(event, TaskEvent):
             task_id, again = stem_of(event.task_id), has_number(event.task_id)
-            if isinstance(event, TaskSubmitted) and again:
+            if again and task_id in self._failed:
                 self._run_again.add(task_id)
-            elif isinstance(event, TaskStarted):
+            if isinstance(event, TaskStarted):
                 self._begin(event, is_again=again)
             elif isinstance(event, TaskRewarded):
                 self.rewards.setdefault(event.source, event.value)
