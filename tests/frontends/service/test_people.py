@@ -768,6 +768,20 @@ def test_a_session_is_a_cookie_that_no_other_page_can_use(house, tokens):
     assert ask(app, "POST", "/api/v1/login", **sent, **own).status == 401
 
 
+@pytest.mark.parametrize(("lasts", "after"), [(60, 61), (None, 7 * 86_400 + 5)])
+def test_a_session_ends_with_its_token_and_at_its_own_time(
+    house, tokens, monkeypatch, lasts, after
+):
+    app, _ = house
+    token = tokens.add("ada", ["look"], lasts=lasts)
+    answer = ask(app, "POST", "/api/v1/login", token)
+    sent = {"cookie": answer.headers["set-cookie"].partition(";")[0]}
+    assert ask(app, "GET", "/api/v1/me", **sent).status == 200
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + after)
+    assert ask(app, "GET", "/api/v1/me", **sent).status == 401
+
+
 # -- that nothing gives a token away ---------------------------------------------------
 
 
