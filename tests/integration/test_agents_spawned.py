@@ -192,6 +192,31 @@ def give_up(orch, start):
     until(orch.questions)
 
 
+def test_failures_that_are_minutes_apart_stop_no_template(orch, monkeypatch):
+    """Five in a minute do; who names the template anew begins to count anew."""
+    real, ahead = time.monotonic, [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: real() + ahead[0])
+
+    def template():
+        orch.agents.template(
+            "gone", executor="lines", capabilities=["e"], start=["/no/x"]
+        )
+
+    template()
+    for _ in range(2):
+        for _ in range(4):
+            with pytest.raises(InvalidTaskError, match=r"agent gone-1: .* be started"):
+                orch.agents.spawn("gone")
+        ahead[0] += 61
+    for _ in range(2):
+        for _ in range(5):
+            with pytest.raises(InvalidTaskError, match=r"agent gone-1: .* be started"):
+                orch.agents.spawn("gone")
+        with pytest.raises(InvalidTaskError, match="not spawned: 5 have failed"):
+            orch.agents.spawn("gone")
+        template()
+
+
 def test_a_command_that_is_missing(orch):
     for kind in ("service", "lines"):
         orch.agents.template(kind, executor=kind, capabilities=[kind], start=["/no/x"])

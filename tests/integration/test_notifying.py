@@ -228,3 +228,16 @@ def test_a_thousand_tasks_behind_one_cause_are_told_once(hook: Hook) -> None:
     (said,) = (json.loads(body) for _, body in hook.got)
     assert said["message_type"] == "escalation"
     assert said["timestamp"] == escalation.timestamp
+
+
+def test_each_reminder_is_a_message_of_its_own(hook: Hook) -> None:
+    with TaskOrchestrator() as orch:
+        orch.notify(hook.url, allow_private=True)
+        orch.submit_task(Task.question("load?", id="q", remind=0.01))
+        eventually(lambda: len(hook.got) > 3)
+        told = [json.loads(body) for _, body in hook.got]
+        assert [each["message_type"] for each in told[:2]] == ["question", "reminder"]
+        assert {each["id"] for each in told} == {"q"}
+        numbers = {headers["X-Taskorch-Delivery"] for headers, _ in hook.got}
+        assert len(numbers) == len(told)
+        orch.cancel_task("q")

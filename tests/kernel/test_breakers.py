@@ -94,6 +94,10 @@ def test_only_so_many_probes_are_let_through():
     assert "a" in (m.agent_of("more"), m.agent_of("yet"))
     m.end(probes[1])
     assert state(m, "a") == "half-open"
+    # One that ended well and one that runs are all that there may be.
+    others = [f"o{number}" for number in range(9)]
+    m.submit_all(*others, requires=("x",))
+    assert "a" not in map(m.agent_of, others)
 
 
 def test_a_probe_that_fails_opens_it_for_longer():

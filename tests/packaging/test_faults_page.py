@@ -1,6 +1,6 @@
 """
-What the pages of faults and of security promise is shown by tests that exist, and the
-tests of faults are behind their page.
+What the pages of faults, of security and of other promises say is shown by tests that
+exist, and the tests of faults are behind their page.
 """
 
 import ast
@@ -20,6 +20,7 @@ SHOWN = {
     for page, place in (
         ("faults.md", "faults/promises.toml"),
         ("security.md", "frontends/security.toml"),
+        ("promises.md", "promises.toml"),
     )
 }
 
@@ -35,7 +36,9 @@ def names_in(path):
     }
 
 
-@pytest.mark.parametrize(("page", "least"), [("faults.md", 200), ("security.md", 25)])
+@pytest.mark.parametrize(
+    ("page", "least"), [("faults.md", 200), ("security.md", 25), ("promises.md", 60)]
+)
 def test_every_fault_has_a_promise_and_tests(page, least):
     """In the same order on the page and in the list of tests; none twice under a heading."""
     _, *sections = (PAGES / page).read_text(encoding="utf-8").split("\n## ")

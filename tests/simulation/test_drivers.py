@@ -161,3 +161,13 @@ def test_what_is_no_driver_is_refused():
     assert not sim.drivers.remove("hourly")
     sim.run(until=7200)
     assert ids(sim) == []
+
+
+def test_who_is_woken_is_asked_now_whatever_time_it_has_named():
+    sim = simulation()
+    hourly = Hourly()
+    sim.drivers.add(hourly)
+    sim.at(60.0, lambda: sim.drivers.wake("hourly"))
+    sim.at(90.0, sim.drivers.wake_all)
+    sim.run(until=3_000)
+    assert hourly.asked == [0.0, 60.0, 90.0]

@@ -573,21 +573,27 @@ def test_other_times_say_that_a_slot_which_was_put_off_is_passed_over():
     assert made(sim) == ["j/2026-01-01T0130Z"]
 
 
-@pytest.mark.parametrize("crash", [False, True])
+@pytest.mark.parametrize("between", ["nothing", "crash", "another"])
 @pytest.mark.parametrize("overlap", ["skip", "queue", "cancel"])
-def test_what_a_backfill_has_made_is_not_skipped_and_not_made_again(overlap, crash):
+def test_what_a_backfill_has_made_is_not_skipped_and_not_made_again(overlap, between):
     sim = simulation(100.0)
     sim.schedules.add("h", "0 * * * *", Task("job"), overlap=overlap)
     sim.schedules.pause("h")
     sim.run(until=4.2 * HOUR)
     sim.schedules.backfill("h", "2026-01-01T02:00", "2026-01-01T03:00")
-    if crash:
+    sim.run(until=4.25 * HOUR)
+    if between == "crash":
         sim.crash()
         sim.run(until=4.3 * HOUR)
+    elif between == "another":
+        sim.schedules.backfill("h", "2026-01-01T04:00", "2026-01-01T04:00")
+        sim.run(until=4.3 * HOUR)
+    hours = (2, 3, 4, 5) if between == "another" else (2, 3, 5)
     sim.schedules.resume("h")
     sim.run(until=5.5 * HOUR)
-    assert skipped(sim) == [(2, "it was paused: paused by the user")]
-    names = [f"h/2026-01-01T0{hour}00Z" for hour in (2, 3, 5)]
+    passed_over = 5 - len(hours)
+    assert skipped(sim) == [(passed_over, "it was paused: paused by the user")]
+    names = [f"h/2026-01-01T0{hour}00Z" for hour in hours]
     assert [told for told in decisions(sim) if told[0] == "made"] == [
         ("made", name) for name in names
     ]

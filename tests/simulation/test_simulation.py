@@ -396,6 +396,19 @@ def test_tasks_can_be_cancelled_moved_decided_rerun_and_expired():
     assert state(simulation, "last~2") is S.COMPLETED
 
 
+@pytest.mark.parametrize("waits_for", [{"after": ["before"]}, {"not_before": 98.0}])
+def test_what_expires_was_queued_for_so_long_whenever_it_was_submitted(waits_for):
+    simulation = Simulation()
+    simulation.agent("a", capabilities={"x"}, max_concurrency=1)
+    simulation.submit_task(Task("x", id="before"), Outcome(98.0))
+    simulation.submit_task(Task("x", id="long", priority=9), Outcome(1_000.0))
+    simulation.submit_task(Task("x", id="t", **waits_for))
+    simulation.run(until=150.0)
+    assert simulation.expire_tasks(60.0) == []
+    simulation.run(until=160.0)
+    assert simulation.expire_tasks(60.0) == ["t"]
+
+
 def test_workers_that_die_are_counted_from_decision_to_decision():
     """A person may let it run again, and not for ever."""
     simulation = Simulation()

@@ -370,6 +370,21 @@ def test_under_pressure_there_are_more_units_with_fewer_threads():
     }
 
 
+@pytest.mark.parametrize(
+    ("asked", "units"), [(1, 2), (2, 3), (4, 5), (5, 7), (8, 10), (40, 50)]
+)
+def test_each_job_has_a_quarter_more_units_under_pressure(asked, units):
+    """Also the smallest; and each unit has at least one thread."""
+    jobs = counting({"resource_pools": {"compute_units_total": 64}})
+    with jobs.orchestrator() as orch:
+        with orch.resources.allocate({"compute_units": 60}, owner="somebody"):
+            orch.wait()
+            status = jobs.assign_job(body("pressed", tadpole_count=asked))
+            assert len(status["units"]) == units
+            assert status["threads"] >= 1
+        assert sum(jobs.result("pressed")) == 15
+
+
 def test_a_system_has_one_orchestrator():
     jobs = counting()
     with pytest.raises(InvalidTransitionError, match="no orchestrator"):

@@ -155,6 +155,25 @@ def test_results_of_other_files_are_no_results_of_these(here, capsys):
     assert "began without a statement" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("has_git", [False, True])
+def test_no_statement_is_made_once_a_file_was_edited(here, capsys, has_git):
+    """During the run, or before it goes on, whether git or a hash says what it was."""
+    (here / "suite.yaml").write_text(
+        SUITE.replace("      - {id: cart", "      # {id: ")
+    )
+    (here / "B.sh").write_text("echo '# more' >> test_cart.py; exit 3")
+    if has_git:
+        (here / ".gitignore").write_text("out\n")
+        git("init", "-q")
+        git("add", ".")
+        git("commit", "-qm", "it")
+    assert run("--output", "out/runs") == 2
+    assert "has changed since the run began" in capsys.readouterr().err
+    assert run("--output", "out/runs", "--failed") == 2
+    assert "has changed since the run began" in capsys.readouterr().err
+    assert not (here / "out/said.json").exists()
+
+
 @pytest.mark.slow
 def test_what_git_has_is_named_by_its_commit(here):
     git("init", "-q")

@@ -137,6 +137,21 @@ def test_tasks_wait_when_no_more_is_there_until_somebody_raises_it(folder):
     assert Workspace(folder.root).budgets()[0].total["tokens"] == 110
 
 
+def test_with_nothing_left_no_task_begins_whatever_it_reserves(folder):
+    folder.write(
+        a_1=task(100, 100),
+        a_2="do: true|dependencies: [a/1]|retries: 3",
+        c_1="do: true",
+    )
+    write(folder.root, {"tasks/d/1.md": "dependencies: [a/1]\ndo: true"})
+    code, lines = folder.run()
+    assert code == 1
+    said = "it waits for budget release: 0 of 100 tokens are left"
+    assert any(line.startswith(f"ALERT: a/2: {said}") for line in lines)
+    assert "a/2" not in folder.began()
+    assert "d/1" not in folder.began()
+
+
 def test_a_run_goes_on_as_soon_as_there_is_more(folder):
     """A program that runs gives it time; who raises it needs no other run."""
     raised = folder.root / "raised"

@@ -575,7 +575,8 @@ def test_what_cannot_be_launched_says_so(runs):
 
 
 def test_a_launched_task_that_is_cancelled_has_failed_and_its_program_is_gone(runs):
-    runs.write(a_one="do: sleep 600")
+    """And it is not tried again, however often it may be."""
+    runs.write(a_one="do: sleep 600|retries: 3")
     pid_file = runs.root / "workspace/pids/a/one.pid"
     with Workspace(runs.root, agent=runs.agent) as workspace:
         handle = workspace.launch_task("a/one")
@@ -591,6 +592,7 @@ def test_a_launched_task_that_is_cancelled_has_failed_and_its_program_is_gone(ru
     status = runs.status("a/one")
     assert (status["error"], status["outputs_validated"]) == ("Cancelled", False)
     assert "exit_code" not in status
+    assert runs.began() == ["a/one"]
 
 
 def test_settings_that_cannot_be_used_stop_a_run(runs):
