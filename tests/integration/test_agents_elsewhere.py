@@ -139,8 +139,8 @@ def test_nobody_else_is_heard_of(orch, name):
             ask()
 
 
-def on_its_journal(folder):
-    return TaskOrchestrator(journal=folder / "runs.db", unknown_capability="wait")
+def on_its_journal(folder, unknown="wait"):
+    return TaskOrchestrator(journal=folder / "runs.db", unknown_capability=unknown)
 
 
 def test_of_what_an_earlier_life_had_it_do_only_what_is_done_counts(tmp_path):
@@ -182,39 +182,47 @@ def test_of_what_an_earlier_life_had_it_do_only_what_is_done_counts(tmp_path):
         orch.stop(drain=False, timeout=0)
 
 
-@pytest.mark.parametrize("is_queued", [False, True])
+@pytest.mark.parametrize("waits", ["for an agent", "for a slot", "on hold"])
 @pytest.mark.parametrize(("most", "delay"), [(1, 0), (2, 0), (2, 600)])
-def test_a_judged_failure_of_an_earlier_life_counts_once(
-    tmp_path, most, delay, is_queued
-):
-    """By the retry policy, whether its task waits for an agent or for a slot."""
+def test_a_judged_failure_of_an_earlier_life_counts_once(tmp_path, most, delay, waits):
+    """By the retry policy, wherever its task waits: who can do it may not be there."""
+    unknown = "refuse" if waits == "on hold" else "wait"
 
     def life():
-        return begun(lambda: on_its_journal(tmp_path))
+        return begun(lambda: on_its_journal(tmp_path, unknown))
 
     policy = RetryPolicy(most, wait="fixed", base=delay, max_delay=delay, jitter=0)
     with life() as orch:
         orch.agents.join(far(max_concurrency=2), box := Mailbox())
         orch.submit_task(Task("x", id="first", priority=50))
-        orch.submit_task(Task("x", id="t", retry=policy))
+        orch.submit_task(Task("x", id="t", retry=policy, requires=["x"]))
         eventually(lambda: len(box.begun) == 2)
         orch.agents.keep()
         fence = box.begun[1].fence
         orch.stop(drain=False, timeout=0)
+    if waits == "on hold":
+        with life() as orch:
+            # From the next life on, nobody is known who can do it.
+            orch.agents.join(Agent("far", ("y",), lease=600.0), Mailbox())
+            orch.stop(drain=False, timeout=0)
     for number in (1, 2):
         with life() as orch:
-            if is_queued:
+            if waits == "for a slot":
                 orch.agents.join(far(f"busy{number}"), other := Mailbox())
                 eventually(lambda box=other: box.begun)
-            waits = orch.agents.awaits_end("t", fence, "far")
-            assert waits == (number == 1)
+            before = orch.get_task_status("t").state.value
+            assert number == 2 or before == (
+                "blocked" if waits == "on hold" else "queued"
+            )
+            is_awaited = orch.agents.awaits_end("t", fence, "far")
+            assert is_awaited == (number == 1)
             assert not orch.agents.awaits_end("t", fence, "other")
             assert not orch.agents.awaits_end("t", (fence[0], 7), "far")
             error = ValueError("the test has failed")
             counts = orch.agents.bring_late(
                 "t", fence, error=error, agent="far", judged=True
             )
-            assert counts == waits
+            assert counts == is_awaited
             status = orch.get_task_status("t")
             states = ("retrying",) if delay else ("queued", "blocked")
             assert status.state.value in (states if most == 2 else ("failed",))
