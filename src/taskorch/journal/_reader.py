@@ -78,6 +78,13 @@ KEEP_GROUP: Final = """
 _END: Final = """
     SELECT (SELECT max(seq) FROM {facts} WHERE {mine}seq > 0), {kept}
 """
+#: What stands before the first event, where nothing that reads would find it.
+_AT_ZERO: Final = """
+    SELECT (SELECT min(seq) FROM {facts} WHERE {mine}seq < 1),
+        (SELECT max(seq) FROM {facts} WHERE {mine}seq < 1),
+        (SELECT min(last) FROM {groups} WHERE {mine}last < 1)
+"""
+_SNAPSHOT_AT_ZERO: Final = "SELECT min(seq) FROM {snapshots} WHERE {mine}seq < 1"
 _NUMBERS: Final = "SELECT seq FROM {named} WHERE seq <= :until ORDER BY seq"
 _ENDS: Final = """
     SELECT task_id, kind FROM {named}
@@ -451,6 +458,11 @@ class Reader:
         """
         with self.session.at_once():
             start = self.chain_start()
+            ((lowest, highest, group_before),) = self._ask(_AT_ZERO)
+            if lowest is not None:
+                self.damaged(_in_no_group(lowest, highest))
+            if group_before is not None:
+                self.damaged(f"a group up to event {group_before} was inserted")
             keys, before = dict[str, str](), NOTHING
             while window := self._window(before):
                 for group, rows in window:
@@ -473,6 +485,9 @@ class Reader:
 
     def _check_beside(self, latest: GroupRow, keys: dict[str, str]) -> None:
         """Check snapshots and keys, which are those of all events up to *latest*."""
+        ((seq,),) = self._ask(_SNAPSHOT_AT_ZERO)
+        if seq is not None:
+            self.damaged(f"a snapshot of event {seq} was inserted")
         for (seq,) in self._ask(_SNAPSHOTS):
             if seq > latest.last:
                 end = f"the end after {latest.last} is gone"
@@ -798,7 +813,7 @@ def start_in(row: Row) -> int | None:
 def _how_changed(group: GroupRow, before: GroupRow, rows: Sequence[Row]) -> str:
     """Explain in words what became of *rows*, which are not those of *group*."""
     first, last = group.first, group.last
-    changed = f"events {first} to {last} were changed"
+    changed = f"events {max(first, before.last + 1)} to {last} were changed"
     numbers = [row[0] for row in rows]
     if first <= before.last or any(type(number) is not int for number in numbers):
         return changed
@@ -811,7 +826,8 @@ def _how_changed(group: GroupRow, before: GroupRow, rows: Sequence[Row]) -> str:
     if missing := sorted({*range(first, last + 1)} - {*numbers, *starts}):
         return f"events {missing[0]} to {missing[-1]} are missing"
     is_counted = group.hash and (before.hash or not before.last)
-    more = len(rows) - (group.size - before.size) if is_counted else 0
+    count = group.size - before.size
+    more = len(rows) - count if is_counted and count >= 0 else 0
     if more > 0:
         are = "was" if more == 1 else "were"
         return f"{more} {are} inserted among events {first} to {last}"
