@@ -137,6 +137,30 @@ def test_a_rerun_is_judged_as_it_starts_then_and_now(tmp_path):
         ("a~2", "start", "ask"),
     ]
     assert not replay.differences
+    assert replay.skipped == ("a~2",)
+
+
+def test_a_task_in_the_place_of_another_is_judged_as_it_starts_and_that_is_said(
+    tmp_path,
+):
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path, governance=policies()) as orch:
+        orch.submit_task(fine("a")).result()
+        other = Task.call(int, "7", id="a", type="fine")
+        orch.submit_task(other, replace=True).result()
+    replay = policies().replay(path)
+    assert [(each.task_id, each.moment) for each in replay.moments] == [
+        ("a", "submit"),
+        ("a", "start"),
+        ("a~2", "start"),
+    ]
+    assert replay.to_dict()["skipped"] == ["a~2"]
+    assert str(replay).endswith(
+        "Not judged: 1 submission of reruns, or in the place of other tasks. Their "
+        "starts were."
+    )
+    # Where nobody is asked about submissions, none is skipped.
+    assert not policies(AT_START).replay(path).skipped
 
 
 def test_what_was_denied_then_and_would_be_allowed_is_different_too(tmp_path):
@@ -214,6 +238,29 @@ def test_the_score_is_a_sum_that_anybody_can_repeat(past):
     assert len(audit.violations) == 3
     assert "It ran, and today's policies deny it" in " ".join(audit.recommendations)
     assert "Other policies allowed it then" in " ".join(audit.recommendations)
+
+
+def test_what_is_violated_after_its_waiver_is_no_longer_waived(tmp_path):
+    """A rule that was waived once, and violated when no waiver covered it, is open."""
+    path, rt = tmp_path / "runs.db", policies(NO_DANGER)
+    with TaskOrchestrator(journal=path, governance=rt) as orch:
+        orch.hold_starts("not yet", by="test")
+        waiver = active(rt)
+        orch.submit_task(danger("a"))
+        rt.revoke_waiver(waiver.id, by="bob", reason="done")
+        orch.release_starts(by="test")
+        eventually(lambda: orch.get_task_status("a").state is TaskState.BLOCKED)
+        open_then = rt.audit_operation("a")
+        orch.cancel_task("a")
+    for audit in (open_then, rt.audit_operation("a", path)):
+        moments = [(m.moment, m.verdict.allowed) for m in audit.moments]
+        assert moments == [("submit", True), ("start", False)]
+        (violation,) = audit.violations
+        assert violation.waived_by is None
+        assert audit.score == 50
+        (advice, *_) = audit.recommendations
+        assert "waiver" not in advice
+        assert "(waived" not in str(audit)
 
 
 def test_an_audit_says_what_to_do(past):

@@ -166,10 +166,14 @@ class Replay:
     Attributes:
         policies_hash: What tells the set of policies from others.
         moments: All that was judged, in order.
+        skipped: Ids of runs whose submission was not judged, though policies are asked
+            about such: reruns, and tasks in the place of another. A journal does not
+            tell one from the other. Their starts were judged.
     """
 
     policies_hash: str
     moments: tuple[Replayed, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     @property
     def differences(self) -> tuple[Replayed, ...]:
@@ -181,6 +185,7 @@ class Replay:
         return {
             "policies_hash": self.policies_hash,
             "judged": len(self.moments),
+            "skipped": list(self.skipped),
             "differences": [one.to_dict() for one in self.differences],
         }
 
@@ -189,7 +194,13 @@ class Replay:
         head = (
             f"{counted(len(self.moments), 'verdict')}, {len(different)} of them other"
         )
-        return "\n".join([f"{head} than then", *map(str, different)])
+        lines = [f"{head} than then", *map(str, different)]
+        if self.skipped:
+            lines.append(
+                f"Not judged: {counted(len(self.skipped), 'submission')} of reruns, or "
+                "in the place of other tasks. Their starts were."
+            )
+        return "\n".join(lines)
 
 
 @frozen
@@ -316,8 +327,14 @@ def read_waivers(journal: Source, at: float | None = None) -> list[Waiver]:
     return book.all(now_ns if at is None else max(now_ns, int(at * NS)))
 
 
-def replayed(entries: Iterable[Entry], ready: PolicySet) -> list[Replayed]:
-    """Each submission and each start of *entries*, judged by the policies *ready*."""
+def replayed(
+    entries: Iterable[Entry], ready: PolicySet, skipped: list[str] | None = None
+) -> list[Replayed]:
+    """
+    Each submission and each start of *entries*, judged by the policies *ready*.
+
+    Ids of runs whose submission is not judged, though it is one, go to *skipped*.
+    """
     book, memory = WaiverBook(), Memory(ready.histories)
     tasks: dict[str, _TaskThen] = {}
     moments: list[Replayed] = []
@@ -334,6 +351,9 @@ def replayed(entries: Iterable[Entry], ready: PolicySet) -> list[Replayed]:
         if isinstance(fact, TaskSubmitted) and isinstance(value, Task):
             run = run_of(fact.task_id) if fact.run is None else fact.run
             tasks[fact.task_id] = _TaskThen(value, run, fact)
+            is_again = fact.rerun_of is not None and ready.is_asked("submit", fact.type)
+            if skipped is not None and is_again:
+                skipped.append(fact.task_id)
         past = tasks.get(fact.task_id) if isinstance(fact, TaskEvent) else None
         if past is not None and not isinstance(past.task.payload, WaiverRequest):
             judged = _judged(fact, past, ready, book, memory)
@@ -683,7 +703,9 @@ class Audits(Waivers):
             is_path = isinstance(policies, str) or hasattr(policies, "__fspath__")
             other: Any = read_policies((policies,)) if is_path else policies  # type: ignore[arg-type]
             ready = PolicySet(other)
-        return Replay(ready.hash, tuple(replayed(self._entries(journal), ready)))
+        skipped: list[str] = []
+        moments = replayed(self._entries(journal), ready, skipped)
+        return Replay(ready.hash, tuple(moments), tuple(skipped))
 
     @verb(
         "How well a task has kept to policies.",
