@@ -11,6 +11,7 @@ import threading
 import time
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from starlette.routing import Route
@@ -96,16 +97,26 @@ class Said:
 
 
 def ask(
-    app, method, path, token=None, said=None, query="", address="127.0.0.1", **more
+    app,
+    method,
+    path,
+    token=None,
+    said=None,
+    query="",
+    address="127.0.0.1",
+    *,
+    raw=False,
+    **more,
 ) -> Said:
-    """One request to an app, without a server."""
+    """One request to an app, without a server; *said* is a text of JSON if it is *raw*."""
     sent = {
         "host": "127.0.0.1:8080",
         **{k.replace("_", "-"): v for k, v in more.items()},
     }
     if token is not None:
         sent["authorization"] = f"Bearer {token}"
-    body = b"" if said is None else json.dumps(said).encode()
+    text = said if raw or said is None else json.dumps(said)
+    body = (text or "").encode()
     if body:
         sent |= {"content-type": "application/json", "content-length": str(len(body))}
     got: dict[str, Any] = {"body": b""}
@@ -125,7 +136,7 @@ def ask(
     scope = {
         "type": "http",
         "method": method,
-        "path": path,
+        "path": unquote(path),
         "raw_path": path.encode(),
         "query_string": query.encode(),
         "headers": [(k.encode(), v.encode()) for k, v in sent.items()],
