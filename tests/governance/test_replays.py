@@ -2,7 +2,7 @@
 
 import json
 import re
-from base64 import b64decode
+from base64 import b64decode, b64encode
 
 import pytest
 from tests.governance.test_waivers import (
@@ -30,6 +30,7 @@ from taskorch.governance import (
     read_waivers,
     run_statement,
     sealed,
+    unsealed,
 )
 from taskorch.reading import JournalReader
 from taskorch.workflows import Workflow
@@ -452,3 +453,62 @@ def test_commands_say_the_same(past, tmp_path, capsys):
         ("waivers", tmp_path / "none.db"),
     ):
         assert run(*words)[0] == 2
+
+
+def test_what_is_refused_in_the_place_of_a_task_says_nothing_of_that_task(tmp_path):
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path, governance=policies()) as orch:
+        orch.submit_task(fine("a")).result()
+        with pytest.raises(PolicyDeniedError):
+            orch.submit_task(danger("a"), replace=True)
+    replay = policies().replay(path)
+    assert [each.then for each in replay.moments] == ["allow", "allow"]
+    assert not replay.differences
+
+
+def test_an_audit_without_a_number_is_of_the_latest_run(tmp_path):
+    path, rt = tmp_path / "runs.db", policies()
+    with TaskOrchestrator(journal=path, governance=rt) as orch:
+        active(rt, pattern="a")
+        orch.submit_task(danger("a")).result()
+        orch.submit_task(fine("a"), replace=True).result()
+    latest, first = (rt.audit_operation(name, path) for name in ("a", "a~1"))
+    assert (latest.task_id, latest.score) == ("a~2", 100)
+    assert [each.moment for each in latest.moments] == ["start"]
+    assert first.score == 90
+    assert [each.moment for each in first.moments] == ["submit", "start"]
+
+
+def test_waivers_of_a_journal_are_as_of_a_moment_that_is_not_before_its_end(past):
+    states = {each.state for each in read_waivers(past, at=1.0)}
+    assert (
+        states == {each.state for each in read_waivers(past)} == {"active", "revoked"}
+    )
+    later = max(each.expires for each in read_waivers(past)) + 1
+    assert {each.state for each in read_waivers(past, at=later)} == {
+        "expired",
+        "revoked",
+    }
+
+
+def test_a_policy_that_is_not_enabled_is_asked_nothing():
+    rt = policies({**NO_DANGER, "enabled": False})
+    with TaskOrchestrator(governance=rt) as orch:
+        assert orch.submit_task(danger("a")).result(60) == 0
+        assert orch.get_stats().violations == {}
+
+
+def test_only_a_statement_is_taken_out_of_an_envelope():
+    """What the same key has signed for another purpose is none."""
+    ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
+    key = ed25519.Ed25519PrivateKey.generate()
+    text = sealed({"x": 1}, key)
+    assert unsealed(text, key.public_key()) == {"x": 1}
+    envelope = json.loads(text)
+    kind, payload = b"text/plain", b'{"x": 1}'
+    signed = b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
+    envelope["payloadType"] = kind.decode()
+    envelope["payload"] = b64encode(payload).decode()
+    envelope["signatures"][0]["sig"] = b64encode(key.sign(signed)).decode()
+    with pytest.raises(InvalidTaskError, match="has not signed it"):
+        unsealed(json.dumps(envelope), key.public_key())

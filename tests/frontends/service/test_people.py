@@ -93,7 +93,8 @@ class Said:
 
     @property
     def code(self) -> str:
-        return json.loads(self.body).get("code", "") if self.body else ""
+        is_problem = self.body and self.status >= 400
+        return json.loads(self.body).get("code", "") if is_problem else ""
 
 
 def ask(
