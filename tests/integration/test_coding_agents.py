@@ -709,6 +709,63 @@ def test_a_later_attempt_goes_on_in_its_worktree(orch, programs, project):
     assert (result["changed"], Path(result["folder"]).name) == (["d.py"], "src")
 
 
+ENDS = {
+    "fails": "sys.exit(1)",
+    "is killed": "os.kill(os.getpid(), 9)",
+    "is out of time": "time.sleep(60)",
+}
+
+
+@pytest.mark.parametrize("worktree", [True, False])
+@pytest.mark.parametrize("how", ENDS)
+def test_what_has_changed_is_what_all_attempts_have(
+    orch, programs, project, how, worktree
+):
+    install(programs, "claude", f"import time\n{ONCE}")
+    spawn(orch, "claude", folder=project, worktree=worktree)
+    code = "n = sum('try' in name for name in os.listdir('.')); "
+    code += f"open(f'try{{n}}', 'w').close(); n or {ENDS[how]}"
+    retry = RetryPolicy(max_attempts=2, base=0.01)
+    limit = 1 if how == "is out of time" else None
+    task = do(orch, f"go\n!{code}", id="t", retry=retry, timeout=limit)
+    assert task.result(PATIENCE)["changed"] == ["try0", "try1"]
+    again = orch.rerun_task("t")
+    if not worktree:
+        # That is another task: what was there before is not its own.
+        assert again.result(PATIENCE)["changed"] == ["try2"]
+
+
+@pytest.mark.parametrize("worktree", [True, False])
+def test_what_has_changed_is_told_by_the_next_life_too(
+    programs, project, tmp_path, worktree
+):
+    install(programs, "claude", f"import time\n{ONCE}")
+    code = "n = sum('try' in name for name in os.listdir('.')); "
+    code += "open(f'try{n}', 'w').close(); n or time.sleep(60)"
+    options = {"journal": tmp_path / "runs.db", "unknown_capability": "wait"}
+    folder = project.with_name("project.worktrees") / "t" if worktree else project
+    for life in (1, 2):
+        with TaskOrchestrator(grace=1, **options) as orch:
+            spawn(orch, "claude", folder=project, worktree=worktree)
+            task = do(orch, f"go\n!{code}", id="t", idempotent=True)
+            if life == 1:
+                eventually((folder / "try0").exists)
+                orch.stop(drain=False)
+            else:
+                assert task.result(PATIENCE)["changed"] == ["try0", "try1"]
+
+
+def test_of_what_nobody_has_kept_nothing_is_told(orch, programs, project):
+    """An attempt has begun, and how all was before it is not known any more."""
+    install(programs, "claude", ONCE)
+    spawn(orch, "claude", folder=project)
+    kept = project / ".git" / "taskorch" / "t.begun"
+    code = f"os.path.exists({str(kept)!r}) and (os.remove({str(kept)!r}), sys.exit(1))"
+    retry = RetryPolicy(max_attempts=2, base=0.01)
+    result = do(orch, f"go\n!{code}", id="t", retry=retry).result(PATIENCE)
+    assert result["changed"] is None
+
+
 def test_a_folder_that_is_gone_is_made_again(orch, programs, project, tmp_path):
     """Whoever has removed it, and with what was committed in it."""
     install(programs, "claude", ONCE)
@@ -719,7 +776,7 @@ def test_a_folder_that_is_gone_is_made_again(orch, programs, project, tmp_path):
     retry = RetryPolicy(max_attempts=2, base=0.01)
     result = do(orch, f"go\n!{once}", id="t", retry=retry).result(PATIENCE)
     tree = Path(result["folder"])
-    assert (result["changed"], (tree / "a.py").read_text()) == ([], "2")
+    assert (result["changed"], (tree / "a.py").read_text()) == (["a.py"], "2")
     assert git(tree, "status", "--short") == ""
 
 

@@ -912,3 +912,36 @@ def test_who_waits_for_quiet_waits_for_what_receivers_begin() -> None:
         orch.submit_task(Task.call(ran.append, "first", id="first"))
         assert orch.wait(PATIENCE)
         assert ran == ["first", "second"]
+
+
+@pytest.mark.parametrize("holds", ["slots", "an agent", "a pool"])
+def test_wait_goes_on_while_calls_that_would_not_stop_hold_what_is_needed(holds):
+    hold = Hold()
+    options = {"slots": {"concurrency": 1}, "a pool": {"resources": {"cpu": 1}}}
+    needs = {"resources": {"cpu": 1}} if holds == "a pool" else {}
+    with TaskOrchestrator(grace=0.01, **options.get(holds, {})) as orch:
+        orch.agent("one", capabilities=["one"])(lambda task, _: task.payload())
+        tasks = [
+            Task.call(fn, id=name, timeout=limit, **needs)
+            if holds != "an agent"
+            else Task("one", fn, id=name, timeout=limit)
+            for name, fn, limit in (("a", hold, 0.05), ("b", dict, None))
+        ]
+        orch.submit_tasks(tasks)
+        eventually(lambda: orch.get_stats().leaked == 1)
+        assert orch.wait(0.01) is False
+        assert orch.status("b").state == "queued"
+        hold.release()
+        assert orch.wait(PATIENCE)
+        assert orch.status("b").state == "completed"
+
+
+def test_wait_does_not_wait_for_calls_that_would_not_stop_if_nothing_needs_them():
+    hold = Hold()
+    with TaskOrchestrator(grace=0.01, unknown_capability="wait") as orch:
+        orch.submit_task(Task.call(hold, id="a", timeout=0.05))
+        orch.submit_task(Task("nobody", id="c", requires=["nobody"]))
+        eventually(lambda: orch.get_stats().leaked == 1)
+        assert orch.wait(PATIENCE)
+        hold.release()
+        orch.cancel_task("c")

@@ -307,9 +307,10 @@ class CodingHandler:
             result = yield program
         except ProgramFailedError as error:
             if error.result is not None:
-                self._report(error.result, context)
+                place.note_spent(self._report(error.result, context).spent)
             raise
         report = self._report(result, context)
+        place.note_spent(report.spent)
         if report.fault:
             msg = f"{self.runner.name}: {report.fault[:2000]} (task {context.task_id})"
             raise AgentProgramError(msg, hint="", task_id=context.task_id)
@@ -319,7 +320,7 @@ class CodingHandler:
             exit_code=result.exit_code,
             output=report.output,
             refused=[*report.refused],
-            spent=dict(report.spent),
+            spent=place.spent,
             log=None if log is None else str(log),
             enforced=result.enforced,
             unenforced=[*result.unenforced],

@@ -33,6 +33,8 @@ _PATIENCE_FOR_OTHERS: Final = 3600.0
 _LOOK: Final = 0.05
 #: More bytes than the line has that says whose a worktree is.
 _SHORT: Final = 4096
+#: Seconds for which it is kept how a task has begun.
+_LONG_AGO: Final = 30 * 86_400.0
 #: Characters of what a runner says that a result has: the last.
 MOST_SAID: Final = 64 << 10
 #: The longest line that is read, in bytes.
@@ -102,8 +104,8 @@ def inherited() -> dict[str, str]:
     return {name: os.environ[name] for name in os.environ if name not in _OF_GIT}
 
 
-#: The commit, and files with what is other once they have been written.
-_Snapshot = tuple[str, dict[str, object]]
+#: The commit, and files with what is other once they have been written: as in JSON.
+_Snapshot = list[Any]
 
 
 class WorkFolder:
@@ -136,13 +138,61 @@ class WorkFolder:
         self.path: Path = Path(folder)
         #: The branch of the worktree; "" without one.
         self.branch: str = ""
+        #: Whether no runner has been in its worktree yet.
+        self._is_new = False
+        self._owner = f"task {task_id} of {run_id.partition('.')[0]}"
         if worktree:
-            self._enter(task_id, attempt, run_id)
-        self._before = _snapshot(self.path)
+            self._enter(task_id, attempt)
+        common = _ask(self.path, "rev-parse", "--git-common-dir")
+        #: The file with what attempts at the task know of those before them; None:
+        #: there is no git, which knows nothing either.
+        self._kept: Path | None = None
+        if common is not None:
+            marks = self.path / common.rstrip("\n") / "taskorch"
+            self._kept = marks / f"{name_of_tree(task_id)}.begun"
+        self._before, self._spent = self._begun(attempt)
+
+    def _begun(self, attempt: int) -> tuple[_Snapshot | None, dict[str, float]]:
+        """How all was as the first attempt began, and what was spent since."""
+        known = _read(self._kept) if attempt > 1 else {}
+        if known.get("owner") == self._owner:
+            return known["before"], known["spent"]
+        if attempt > 1 and not self._is_new:
+            # An attempt may have changed something of which nothing was kept.
+            return None, {}
+        before = _snapshot(self.path)
+        self._keep(before, {})
+        if self._kept is not None:
+            _forget_older(self._kept)
+        return before, {}
+
+    def _keep(self, before: _Snapshot | None, spent: Mapping[str, float]) -> None:
+        """Keep that for later attempts: whoever is killed has kept all or nothing."""
+        if self._kept is None or before is None:
+            return
+        values = {"owner": self._owner, "before": before, "spent": spent}
+        draft = self._kept.with_suffix(".draft")
+        # Where it cannot be kept, later attempts say that they do not know.
+        with suppress(OSError):
+            self._kept.parent.mkdir(exist_ok=True)
+            draft.write_text(json.dumps(values))
+            draft.replace(self._kept)
+
+    def note_spent(self, spent: Mapping[str, float]) -> None:
+        """Note what an attempt has spent, for those that follow."""
+        for name, much in spent.items():
+            self._spent[name] = self._spent.get(name, 0) + much
+        if spent:
+            self._keep(self._before, self._spent)
+
+    @property
+    def spent(self) -> dict[str, float]:
+        """What all attempts have spent, as far as they have said."""
+        return dict(self._spent)
 
     def changed(self) -> list[str] | None:
         """
-        Files that are other than before, below the folder; None: nobody knows.
+        Files that are other than before the first attempt; None: nobody knows.
 
         Whoever changes files in the folder meanwhile changes them, too. Ignored files
         are not among them. A repository in it, such as a submodule, is one name.
@@ -181,7 +231,7 @@ class WorkFolder:
         head = _ask(self.path, "rev-parse", "-q", "--verify", "HEAD")
         return (branch or head or self.branch).rstrip("\n")
 
-    def _enter(self, task_id: str, attempt: int, run_id: str) -> None:
+    def _enter(self, task_id: str, attempt: int) -> None:
         words = ("rev-parse", "--git-common-dir", "--show-toplevel", "--show-prefix")
         answer = _ask(self.path, *words)
         if answer is None:
@@ -190,12 +240,11 @@ class WorkFolder:
         common, top, prefix, *_ = (*answer.split("\n"), "")
         name = name_of_tree(task_id)
         self.branch, tree = f"taskorch/{name}", Path(f"{top}.worktrees") / name
-        owner = f"task {task_id} of {run_id.partition('.')[0]}"
         try:
             marks = self.path / common / "taskorch"
             with _locked(marks) as lock, _opened(marks / name) as mark:
                 # Other ids, and tasks of other days and programs, have this name, too.
-                why = self._claim(lock, mark, tree, owner, attempt)
+                why = self._claim(lock, mark, tree, attempt)
         except OSError as error:
             why = str(error)
         if why:
@@ -203,13 +252,14 @@ class WorkFolder:
             raise ValueError(msg)
         self.path = tree / prefix
 
-    def _claim(self, lock: int, mark: int, tree: Path, owner: str, attempt: int) -> str:
+    def _claim(self, lock: int, mark: int, tree: Path, attempt: int) -> str:
         """
         Have the worktree *tree*, which is made if it must be; or say why not.
 
         The first line of the file *mark* says whose it is. Who is killed while git
         makes it leaves a part of one, in which no runner has been: that is said, too.
         """
+        owner = self._owner
         unmade = f"{owner}, not made yet"
         marked = os.fsdecode(os.pread(mark, _SHORT, 0)).partition("\n")[0]
         is_there = _has(self.path, f"refs/heads/{self.branch}")
@@ -230,6 +280,7 @@ class WorkFolder:
             why = self._make(lock, tree, is_there=is_there)
             if not why:
                 _write(mark, owner)
+                self._is_new = marked != owner
             elif os.path.lexists(tree) and not self._lists(tree):
                 # Somebody has made it meanwhile.
                 _write(mark, "")
@@ -294,6 +345,23 @@ def _write(mark: int, text: str) -> None:
     os.pwrite(mark, os.fsencode(f"{text}\n"), 0)
 
 
+def _forget_older(kept: Path) -> None:
+    """Remove what was kept beside *kept* of tasks of which nothing was heard since."""
+    with suppress(OSError):
+        now = kept.stat().st_mtime
+        for file in kept.parent.glob("*.begun"):
+            if now - file.stat().st_mtime > _LONG_AGO:
+                file.unlink()
+
+
+def _read(file: Path | None) -> dict[str, Any]:
+    """What is kept in a file; empty: nothing that can be read."""
+    with suppress(OSError, ValueError):
+        known = json.loads("{}" if file is None else file.read_text())
+        return known if isinstance(known, dict) else {}
+    return {}
+
+
 def _snapshot(folder: Path, *, is_whole: bool = False) -> _Snapshot | None:
     """
     The commit, and the files that differ from it; None: git does not say.
@@ -312,7 +380,8 @@ def _snapshot(folder: Path, *, is_whole: bool = False) -> _Snapshot | None:
     for entry in filter(None, status.split("\0")):
         name = entry[3:].removeprefix(prefix)
         files[name] = _stamp(folder / name)
-    return (_ask(folder, "rev-parse", "-q", "--verify", "HEAD") or "").strip(), files
+    head = (_ask(folder, "rev-parse", "-q", "--verify", "HEAD") or "").strip()
+    return [head, files]
 
 
 def _stamp(path: Path) -> object:
@@ -320,11 +389,11 @@ def _stamp(path: Path) -> object:
     try:
         stat = path.lstat()
     except OSError:
-        return ()
+        return []
     if S_ISDIR(stat.st_mode):
         # A repository of its own: git names no files in it.
         return _snapshot(path, is_whole=True)
-    return stat.st_ctime_ns, stat.st_size, stat.st_ino
+    return [stat.st_ctime_ns, stat.st_size, stat.st_ino]
 
 
 def _has(folder: Path, name: str) -> bool:

@@ -1063,3 +1063,19 @@ class KernelState:
             return False
         # A token comes by itself.
         return not any(rate.is_awaited() for rate in self.rates.values())
+
+    def waits_for_leaks(self) -> bool:
+        """Whether what is queued may start once attempts end that would not stop."""
+        leaks = self.leaked.values()
+        if not leaks or self.paused:
+            return False
+        if self.open and self.running >= self.concurrency:
+            return True
+        agents = {leak.agent for leak in leaks}
+        names = {name for leak in leaks for name, _ in leak.alloc}
+        return any(
+            not agents.isdisjoint(bucket.at_agents)
+            or any(place.pool and place.pool.name in names for place in bucket.parked)
+            for bucket in self.buckets.values()
+            if bucket.parked is not None
+        )

@@ -495,7 +495,9 @@ class Runtime:
             # Attempts without a slot wait for what will not begin.
             calm = not (kernel.running or kernel.claims or kernel.starts)
         else:
-            calm = kernel.quiescent()
+            # Calls that would not stop may end by themselves; no end waits for them.
+            waits = not self.draining and kernel.waits_for_leaks()
+            calm = kernel.quiescent() and not waits
         return calm and (committer is None or committer.is_idle())
 
     # -- steps ---------------------------------------------------------------------
