@@ -6,7 +6,7 @@ any other. Each life whose journal has a budget asks, and acts on the answer, wh
 its program declares the budget again or not: the task of a life before is found by its
 id.
 
-Decision: 0232.
+Decisions: 0232, 0257.
 """
 
 from __future__ import annotations

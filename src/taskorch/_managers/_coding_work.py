@@ -6,7 +6,7 @@ speaks the Agent Client Protocol: each task is a session of its own, so that non
 what was said in another. It reads tasks and answers as `_line_program` says. It imports
 nothing of ours, since it starts with each agent.
 
-Decision: 0236.
+Decisions: 0236, 0257.
 """
 
 from __future__ import annotations
