@@ -344,6 +344,32 @@ def test_a_list_of_tools_that_is_none_is_said(tmp_path):
         Shop(tmp_path, "--worse")
 
 
+def test_a_list_of_tools_without_an_end_is_said(tmp_path):
+    with pytest.raises(ToolError, match="cursor 'same' comes again"):
+        Shop(tmp_path, "--endless")
+
+
+@pytest.mark.parametrize("how", ["big first", "big last"])
+def test_an_answer_that_is_too_long_fails_its_call_alone(shop, how):
+    """Another one, which may not be called twice, is answered all the same."""
+    held = shop.submit("note", "held", how="hold")
+    shop.wait_for("note hold")
+    with pytest.raises(ToolCallError, match="a line of 17 MiB; it may have 16 MiB"):
+        shop.call("read", how=how)
+    assert shop.call("read", how="release") == "read did it"
+    assert held.result(PATIENCE) == "was held"
+    assert (shop.count("started"), shop.count(f"read {how}")) == (1, 1)
+
+
+def test_an_answer_that_is_too_long_and_to_nobody_is_waited_for_by_nobody(shop):
+    call = shop.submit("note", "big", how="big nobody")
+    eventually(lambda: is_held(shop.orch, "big"))
+    assert "a line of 17 MiB" in str(shop.orch.explain("big"))
+    shop.orch.decide("big", "fail", reason="too long")
+    assert call.exception(PATIENCE) is not None
+    assert shop.call("read", text="again") == "read did it"
+
+
 def test_what_cannot_be_is_refused(shop):
     mcp = shop.orch.agents.mcp
     with pytest.raises(InvalidTaskError, match="a command or a URL"):

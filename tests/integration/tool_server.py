@@ -1,8 +1,9 @@
 """
 A server of tools, by hand: a line of JSON is a message, and it misbehaves as it is told.
 
-`python tool_server.py FOLDER [--old] [--worse]`: what it did stands in FOLDER/log, a
-line each; `--old` speaks the version with a handshake; the list of `--worse` is none. It knows nothing of the library, so that it
+`python tool_server.py FOLDER [--old] [--worse] [--endless]`: what it did stands in FOLDER/log, a
+line each; `--old` speaks the version with a handshake; the list of `--worse` is none, that of
+`--endless` has no end. It knows nothing of the library, so that it
 can say what that would not.
 """
 
@@ -18,6 +19,8 @@ IS_OLD = "--old" in sys.argv
 OBJECT = {"type": "object"}
 SAFE = {"readOnlyHint": True}
 SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
+#: Calls that are answered later.
+HELD = []
 #: What a change is told with, to each who listens.
 LISTENERS = [{}] if IS_OLD else []
 
@@ -72,6 +75,11 @@ def send(**message):
     sys.stdout.flush()
 
 
+def send_raw(message):
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
 def kill_once():
     """Kill who has started this, the first time."""
     if not (FOLDER / "killed").exists():
@@ -97,6 +105,22 @@ def call(number, name, arguments, token):  # noqa: C901, PLR0911, PLR0912 - many
         kill_once()
     if how == "hang":
         return None
+    if how == "hold":
+        HELD.append(number)
+        return None
+    if how.startswith("big"):
+        result = {"resultType": "complete", **text("x" * (17 << 20))}
+        ends = {"jsonrpc": "2.0", "id": number}
+        if how == "big last":
+            send_raw({"result": result, **ends})
+        elif how == "big nobody":
+            send_raw({"result": result, "more": 1, **ends, "end": 1})
+        else:
+            send_raw({**ends, "result": result})
+        return None
+    if how == "release":
+        for each in HELD:
+            send(id=each, result={"resultType": "complete", **text("was held")})
     if how == "slow":
         time.sleep(0.03)
     if how == "env":
@@ -203,6 +227,8 @@ def result_of(number, method, params):
             "capabilities": capabilities,
             "serverInfo": {"name": "by hand", "version": "1"},
         }
+    if method == "tools/list" and "--endless" in sys.argv:
+        return {"tools": list(TOOLS.values()), "nextCursor": "same", **modern}
     if method == "tools/list":
         return {"tools": list(TOOLS.values()), **modern}
     if method == "tools/call":

@@ -25,6 +25,7 @@ file imports nothing, so that each costs only who needs it.
 - `backoff`: pauses between tries, each longer than the one before.
 - `canonical`: JSON in its one canonical form, which is hashed and signed.
 - `connections`: connections over HTTP that are kept, and used again.
+- `deadline`: until when a peer is waited for, whatever it says meanwhile.
 
 Decision: 0165.
 """

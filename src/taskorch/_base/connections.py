@@ -17,9 +17,10 @@ import select
 import weakref
 from collections.abc import Mapping
 from functools import partial
-from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from taskorch._base.deadline import Deadline
 
 if TYPE_CHECKING:
     import socket
@@ -37,38 +38,6 @@ class TooLongError(Exception):
     """An answer has more bytes than are read."""
 
 
-class Deadline:
-    """
-    When a caller stops waiting for its peer.
-
-    Attributes:
-        at: The moment, as `time.monotonic` has it.
-    """
-
-    __slots__ = ("at", "seconds")
-
-    def __init__(self) -> None:
-        self.at: float = inf
-        self.seconds: float = inf
-
-    def set(self, seconds: float) -> None:
-        """Wait for so many *seconds* from now on."""
-        self.at, self.seconds = monotonic() + seconds, seconds
-
-    def left(self) -> float:
-        """
-        The seconds that are left.
-
-        Raises:
-            TimeoutError: None are.
-        """
-        left = self.at - monotonic()
-        if left > 0:
-            return left
-        msg = f"it has not answered in {self.seconds:g} s"
-        raise TimeoutError(msg)
-
-
 class _UntilDeadline(io.RawIOBase):
     """What comes from a socket; no wait for it outlasts a deadline."""
 
@@ -80,7 +49,10 @@ class _UntilDeadline(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer) -> int | None:
         self._sock.settimeout(self._deadline.left())
-        count: int | None = self._raw.readinto(buffer)
+        try:
+            count: int | None = self._raw.readinto(buffer)
+        except TimeoutError:
+            raise self._deadline.over() from None
         return count
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ import json
 import logging
 import math
 import os
+import re
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -65,6 +66,22 @@ _LOOK: Final = 0.01
 _LAST_WORD: Final = 5.0
 #: Seconds to connect, and to send.
 _HTTP_SECONDS: Final = 30.0
+#: Seconds without a byte after which an answer over HTTP is waited for no more: nobody
+#: hears that a network is gone. The task of a call may say less.
+_HTTP_SILENCE: Final = 3_600.0
+#: Bytes that are read at a time, and that are kept of either end of a longer line.
+_PART: Final = 1 << 16
+#: The number of the call that a line answers, in front of its result or behind it.
+_ID: Final = rb'"id"\s*:\s*(-?\d+|"(?:[^"\\]|\\.)*")\s*'
+_VERSION: Final = rb'"jsonrpc"\s*:\s*"2\.0"\s*'
+_NUMBER_FIRST: Final = re.compile(
+    rb"\s*\{\s*(?:"
+    + _VERSION
+    + rb",\s*)?"
+    + _ID
+    + rb',\s*(?:"jsonrpc"|"result"|"error")'
+)
+_NUMBER_LAST: Final = re.compile(rb",\s*" + _ID + rb"(?:,\s*" + _VERSION + rb")?\}\s*$")
 #: Answers are taken as they come: what they must have, who asks looks at.
 _ANSWER: Final[Any] = TypeAdapter(dict[str, Any])
 #: Codes of errors by which a transport says that there was no answer.
@@ -188,7 +205,12 @@ class ToolServer:
             UnansweredError: It did not answer.
         """
         params = types.GetTaskRequestParams(task_id=task_id)
-        return await self._ask(_GetTask(params=params), tool)
+        try:
+            async with asyncio.timeout(self._patience):
+                return await self._ask(_GetTask(params=params), tool)
+        except TimeoutError:
+            msg = f"its server did not answer in {self._patience:g} s"
+            raise UnansweredError(msg) from None
 
     async def cancel(self, task_id: str, tool: str) -> None:
         """Say that a task of the server's own is to end, and wait for no more."""
@@ -280,6 +302,8 @@ class ToolServer:
                         await self._follow(client, over)
                     finally:
                         listens.cancel()
+                        # Whoever asks next waits for that.
+                        limit.deadline = anyio.current_time() + _GOODBYE + _GONE
         except BaseException as error:
             if not opened.done():
                 # Nobody may ask for it any more.
@@ -326,7 +350,7 @@ class ToolServer:
         if place.command:
             yield _Pipes(self, over)
             return
-        times = httpx2.Timeout(_HTTP_SECONDS, read=None)
+        times = httpx2.Timeout(_HTTP_SECONDS, read=_HTTP_SILENCE)
         async with httpx2.AsyncClient(headers=place.headers, timeout=times) as http:
             yield streamable_http_client(place.url, http_client=http)
 
@@ -335,6 +359,7 @@ class ToolServer:
     async def _list(self, client: Client) -> dict[str, OfferedTool]:
         tools: dict[str, OfferedTool] = {}
         cursor: str | None = None
+        cursors: set[str] = set()
         for _ in range(_MOST_PAGES):
             page = await client.list_tools(cursor=cursor)
             for tool in page.tools:
@@ -349,6 +374,10 @@ class ToolServer:
             cursor = page.next_cursor
             if not cursor:
                 return tools
+            if cursor in cursors:
+                msg = f"its list of tools has no end: cursor {show(cursor)} comes again"
+                raise ToolError(msg)
+            cursors.add(cursor)
         msg = f"its list of tools has more than {_MOST_PAGES} pages"
         raise ToolError(msg)
 
@@ -485,7 +514,7 @@ class _Pipes:
         self, pipe: Any, pipes: list[asyncio.BaseTransport]
     ) -> asyncio.StreamReader:
         loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader(limit=_LONGEST)
+        reader = asyncio.StreamReader(limit=_PART)
         protocol = asyncio.StreamReaderProtocol(reader)
         transport, _ = await loop.connect_read_pipe(lambda: protocol, pipe)
         pipes.append(transport)
@@ -495,18 +524,31 @@ class _Pipes:
         """Hand on each message until the output ends: then the connection is over."""
         try:
             with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-                while line := await output.readline():
-                    message = self._message(line)
-                    if message is not None:
-                        await heard.send(message)
-        except ValueError:
-            text = f"a line of more than {_LONGEST >> 20} MiB"
-            self._server.note_words(text.encode(), beside=True)
+                line, length = bytearray(), 0
+                while part := await output.read(_PART):
+                    *ends, rest = part.split(b"\n")
+                    for end in ends:
+                        await self._hear_line(line + end, length + len(end), heard)
+                        line, length = bytearray(), 0
+                    length += len(rest)
+                    line += rest
+                    if length > _LONGEST:
+                        # Which call it answers stands at one of its ends.
+                        del line[_PART:-_PART]
+                await self._hear_line(line, length, heard)
         finally:
             heard.close()
             self._over.set()
 
-    def _message(self, line: bytes) -> SessionMessage | None:
+    async def _hear_line(self, line: bytearray, length: int, heard: Any) -> None:
+        message = self._message(bytes(line), length) if length else None
+        if message is not None:
+            await heard.send(message)
+
+    def _message(self, line: bytes, length: int) -> SessionMessage | None:
+        """The message of a line, of which a long one has its ends alone."""
+        if length > _LONGEST:
+            return self._too_long(line, length)
         try:
             return SessionMessage(
                 types.jsonrpc_message_adapter.validate_json(line, by_name=False)
@@ -522,6 +564,20 @@ class _Pipes:
         if not isinstance(number, int | str) or "method" in document:
             return None
         text = f"it answered what is no message: {show(document)[:_MOST_SAID]}"
+        return self._refused(number, text)
+
+    def _too_long(self, line: bytes, length: int) -> SessionMessage | None:
+        """A line is longer than any that is read: the call fails that it answers."""
+        text = f"a line of {length >> 20} MiB; it may have {_LONGEST >> 20} MiB"
+        self._server.note_words(text.encode(), beside=True)
+        found = _NUMBER_FIRST.match(line) or _NUMBER_LAST.search(line)
+        if found is None:
+            # Somebody would wait for it for ever.
+            self._over.set()
+            return None
+        return self._refused(json.loads(found[1]), f"its answer is {text}")
+
+    def _refused(self, number: int | str, text: str) -> SessionMessage:
         error = types.ErrorData(code=types.INVALID_PARAMS, message=text)
         return SessionMessage(types.JSONRPCError(jsonrpc="2.0", id=number, error=error))
 

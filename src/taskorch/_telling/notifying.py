@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from urllib.parse import SplitResult, urlsplit
 
 from taskorch._base.backoff import Backoff
-from taskorch._base.connections import Deadline, HttpConnection
+from taskorch._base.connections import HttpConnection
+from taskorch._base.deadline import Deadline
 from taskorch._base.visible import visible
 from taskorch.errors import InvalidTaskError
 from taskorch.events import QuestionAsked, QuestionReminded

@@ -40,6 +40,9 @@ _log = logging.getLogger(__name__)
 _CHUNK: Final = 2**18
 #: Seconds between two signs of life, at the most.
 BEAT: Final = 1.0
+#: Bytes of a frame that are a sign of life before its end: with fewer, a side that says
+#: a byte a second would be there for ever.
+_LEAST_SAID: Final = 1_000
 
 
 class LinkedCall:
@@ -96,6 +99,8 @@ class Link:
         #: It has said what it cannot have to say: it is to be given nothing more.
         self.is_garbled: bool = False
         self._is_over = False
+        #: Bytes of a frame that have come since the latest sign of life.
+        self._unfinished = 0
 
     def open(self) -> None:
         """Begin to listen."""
@@ -115,9 +120,11 @@ class Link:
         data = self._receive()
         if not data:
             return False
-        if self._lease is not None:
-            self._lease.renew(time.monotonic())
         frames = self._frames.feed(data)
+        self._unfinished += len(data)
+        if self._lease is not None and (frames or self._unfinished >= _LEAST_SAID):
+            self._lease.renew(time.monotonic())
+            self._unfinished = 0
         # Before the last it has said is heard, or it would be given more to do.
         self.is_garbled = self._frames.is_garbled
         try:

@@ -22,6 +22,9 @@ orchestrator:
       - {id: workers, template: p, arguments: [test_bad.py, -x, -n1]}
       - {id: leaves, template: p, arguments: [test_leaves.py]}
       - {id: dies, template: p, arguments: [test_dies.py]}
+      - {id: crash, template: p, arguments: [test_good.py, test_crash.py, test_bad.py]}
+      - {id: crash_x, template: p, arguments: [test_crash.py, test_bad.py, --maxfail=2]}
+      - {id: crash_n, template: p, arguments: [test_crash.py, -n1, --max-worker-restart=9]}
       - {id: kills, template: p, arguments: [test_kills.py]}
       - {id: good, template: p, arguments: [test_good.py, -x]}
       - {id: hangs, template: p, arguments: [test_hangs.py], resources: {timeout: 15}}
@@ -31,6 +34,15 @@ failure_handling: {timeout_grace_period: 10}
 LEAVES = (
     "import pytest\ndef test_a(): pass\ndef test_b(): pytest.exit('x', returncode=0)\n"
 )
+#: Two of its tests end their process, each in a way of its own.
+CRASH = """
+import os
+def test_a(): pass
+def test_out(): print("so far"); os._exit(0)
+def test_b(): pass
+def test_signal(): os.kill(os.getpid(), 11)
+def test_c(): pass
+"""
 MORE = "".join(f"def test_{n}(): pass\n" for n in range(8))
 
 
@@ -43,6 +55,7 @@ def done(tmp_path_factory):
         "test_bad.py": "def test_a(): pass\ndef test_b(): assert 0\n" + MORE,
         "test_leaves.py": LEAVES + MORE,
         "test_dies.py": "import os\n" + LEAVES.replace("pytest.exit", "os._exit(0) #"),
+        "test_crash.py": CRASH,
         "test_kills.py": "import os, time\ndef test_a(): pass\n"
         "def test_k():\n    os.kill(os.getppid(), 9)\n    time.sleep(600)\n",
         "test_good.py": MORE,
@@ -60,6 +73,9 @@ def done(tmp_path_factory):
         ("workers", "1 passed, 1 failed, 8 not run"),
         ("leaves", "1 passed, 1 error, 8 not run"),
         ("dies", "1 passed, 1 error"),
+        ("crash", "20 passed, 1 failed, 2 errors"),
+        ("crash_x", "2 passed, 2 errors, 11 not run"),
+        ("crash_n", "3 passed, 2 errors"),
     ],
 )
 def test_a_run_that_ends_early_is_no_success(task, counts, done):
@@ -74,7 +90,18 @@ def test_what_was_not_run_has_not_passed_and_a_rate_is_of_all(done):
     assert done[0]["rate"].has_passed
     assert done[0]["good"].has_passed
     xml = (done[1] / "report.xml").read_text()
-    assert xml.count("not run: the run has ended before") == 8 * 4
+    assert xml.count("not run: the run has ended before") == 8 * 4 + 11
+
+
+def test_which_tests_ended_their_process_is_said_and_those_behind_them_run(done):
+    tasks, folder = done
+    error = tasks["crash"].error
+    for name, how in (("out", "exit code 0"), ("signal", "signal 11")):
+        said = f"test_crash.py::test_{name}: its process has ended before pytest had"
+        assert f"{said}: {how}" in error
+    (log,) = (folder / "logs").glob("**/crash[!_]*.log")
+    text = log.read_text()
+    assert "test_signal: the tests behind it run in another process" in text
 
 
 def test_which_test_killed_its_agent_is_said(done):

@@ -157,6 +157,49 @@ def test_who_is_silent_for_its_lease_is_gone(stack: ExitStack) -> None:
     assert ends.why[0].startswith("nothing was heard for ")
 
 
+def test_who_says_a_byte_now_and_then_is_gone_too(stack: ExitStack) -> None:
+    """A frame of a thousand bytes would take an hour."""
+    ends = Ends(stack, lease=0.3)
+    for byte in _wire.frame(_wire.LOGGED, ONE, b"x" * 900):
+        with suppress(OSError):
+            ends.say(bytes([byte]))
+        if ends.why:
+            break
+        time.sleep(0.02)
+    assert ends.why[0].startswith("nothing was heard for ")
+    large = Ends(stack, lease=0.3)
+    large.say(_wire.frame(_wire.LOGGED, ONE, b"x" * 100_000)[:50_000])
+    large.say(_wire.frame(_wire.LOGGED, ONE, b"x" * 100_000)[50_000:])
+    eventually(lambda: large.heard)
+
+
+def test_who_greets_a_byte_at_a_time_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("taskorch.executors._hosts._connection._PATIENCE", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        theirs, _ = listener.accept()
+    with ours, theirs:
+        is_over = threading.Event()
+
+        def drip() -> None:
+            for byte in _wire.frame(_wire.CHALLENGE, _wire.NOBODY, b"x" * 900):
+                with suppress(OSError):
+                    theirs.sendall(bytes([byte]))
+                if is_over.wait(0.02):
+                    return
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        try:
+            with pytest.raises(TimeoutError, match=r"has not answered in 0\.3 s"):
+                Stream(ours).take(_wire.CHALLENGE)
+        finally:
+            is_over.set()
+            dripping.join()
+
+
 def test_who_may_be_silent_is_not_lost_by_that(stack: ExitStack) -> None:
     def silent() -> Ends:
         ends = Ends(stack, lease=0.1)

@@ -15,10 +15,11 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, Self
 
+from taskorch._base.deadline import Deadline
 from taskorch.executors import _wire
 
 _NONCE: Final = 32
-#: Seconds that a greeting may take.
+#: Seconds that a greeting may take, and each word of it.
 _PATIENCE: Final = 10.0
 #: Bytes of a frame of somebody who has not proved who it is.
 _SMALL: Final = 2**12
@@ -93,6 +94,8 @@ class Stream:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self._deadline = Deadline()
+        self._deadline.set(_PATIENCE)
         sock.settimeout(_PATIENCE)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if isinstance(sock, ssl.SSLSocket):
@@ -110,6 +113,7 @@ class Stream:
             ConnectionError: It is none, of none of these *kinds*, or too large.
             OSError: It has not come in time.
         """
+        self._deadline.set(_PATIENCE)
         head = _wire.read_head(self._exactly(_wire.HEAD), most=most)
         if head is not None and head[0] in kinds:
             kind, number, size = head
@@ -122,7 +126,11 @@ class Stream:
     def _exactly(self, size: int) -> bytes:
         data = bytearray()
         while len(data) < size:
-            part = self.sock.recv(size - len(data))
+            self.sock.settimeout(self._deadline.left())
+            try:
+                part = self.sock.recv(size - len(data))
+            except TimeoutError:
+                raise self._deadline.over() from None
             if not part:
                 msg = "the other side has ended the connection"
                 raise ConnectionError(msg)

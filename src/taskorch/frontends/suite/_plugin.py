@@ -9,8 +9,9 @@ the process ends:
     {"ended": {"id": "test_a.py::test_b", "outcome": "passed", …}}
     {"exit_code": 0}
 
-It runs in the process of the tests, perhaps in another environment than ours: it needs
-the standard library alone, and nothing of taskorch.
+Where the tests run in other processes of xdist, it says `{"spread": true}`. It runs in
+the process of the tests, perhaps in another environment than ours: it needs the
+standard library alone, and nothing of taskorch.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import os
 import resource
 import sys
 import time
-from typing import Any, Callable  # noqa: UP035 - so that an older Python reads it
+from typing import Any, Callable, Iterable  # noqa: UP035 - so that an older Python reads it
 
 #: Seconds between two reports of progress, but for the first and the last.
 _PACE = 0.2
@@ -42,16 +43,25 @@ class Recorder:
     """
     Notes what became of each test in the file *path*.
 
-    *emit* is given reports of progress, dicts.
+    *emit* is given reports of progress, dicts. Tests by the ids *done* have begun in an
+    earlier process, which one of them has ended; *bad* of them failed.
     """
 
-    def __init__(self, emit: Callable[[dict[str, Any]], object], path: str) -> None:
+    def __init__(
+        self,
+        emit: Callable[[dict[str, Any]], object],
+        path: str,
+        done: Iterable[str] = (),
+        bad: int = 0,
+    ) -> None:
         self._emit = emit
+        self._done = frozenset(done)
+        self._bad = bad
         self._due = 0.0
         self._path = path
         #: A test may fork, and its child go on with the tests: nobody asked for that.
         self._process = os.getpid()
-        self._collected: set[str] = set()
+        self._collected: set[str] = set(self._done)
         #: Where tests under way have failed.
         self._failed_lines: dict[str, int] = {}
         #: Of each test by its id, in the order in which they ended.
@@ -64,18 +74,23 @@ class Recorder:
         self._read: list[str] = []
         #: The places of the words that name files; -1: one that is no `Word`.
         self.paths: list[int] = []
-        self._ended: set[str] = set()
+        self._ended: set[str] = set(self._done)
         self._current = ""
 
     # -- what pytest calls ---------------------------------------------------------
 
     def pytest_sessionstart(self, session: Any) -> None:
         """Register for the tests that xdist's workers find, if there is xdist."""
+        if session.config.getoption("numprocesses", None):
+            self._write({"spread": True})
         if hasattr(session.config.hook, "pytest_xdist_node_collection_finished"):
             session.config.pluginmanager.register(_OfWorkers(self))
 
     def pytest_collection_finish(self, session: Any) -> None:
         """Record the collected tests."""
+        if self._done:
+            self._leave_out(session)
+            return
         named = session.config.option.file_or_dir
         self.paths = [getattr(word, "place", -1) for word in named]
         for item in session.items:
@@ -93,6 +108,16 @@ class Recorder:
                 # It may have no tests, and run lines that count.
                 self._count(name, places[name], 0)
         self.know([item.nodeid for item in session.items])
+
+    def _leave_out(self, session: Any) -> None:
+        """Leave the tests out that have begun, and as many failures."""
+        options = session.config.option
+        left = [item for item in session.items if item.nodeid not in self._done]
+        if options.maxfail:
+            options.maxfail -= self._bad
+            left = left if options.maxfail > 0 else []
+        session.items[:] = left
+        self.total = len(left) + len(self._done)
 
     def know(self, names: list[str]) -> None:
         """Record the names of the tests that will run."""

@@ -202,6 +202,8 @@ class TaskHold:
         self._hold = hold
         self._mark = os.fsencode(f"{TASK_VARIABLE}={task_id}")
         self.joins: tuple[str, ...] = () if hold is None else hold.joins
+        #: Whether there is something that holds them.
+        self.is_one: bool = hold is not None
 
     def begun(self, group: int) -> None:
         """Its process group is *group*."""
@@ -318,7 +320,7 @@ class SuiteAgent:
         process = self._process_for(attempt.python)
         attempt.clear()
         hold, spent = self._hold(context), SpentPipe(context)
-        job = {**attempt.job(), "joins": hold.joins}
+        job = {**attempt.job(), "joins": hold.joins, "held": hold.is_one}
         job["attempt"] |= spent.env
 
         def is_to_end() -> bool:

@@ -378,6 +378,9 @@ def class_of_tests(tests: Iterable[TestRecord]) -> FailureClass:
 
 
 def _class_of_test(test: TestRecord) -> FailureClass:
+    code = test.properties.get("process_exit_code")
+    if isinstance(code, int):
+        return class_of_end(ProgramResult((), code, "", "", None, test.seconds))
     message = test.message or test.text
     raised = _RAISED.match(message)
     if raised is None and message.lstrip().startswith("assert "):

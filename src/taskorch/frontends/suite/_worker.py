@@ -15,6 +15,9 @@ in the same form:
     {"event": "test", "done": 3, "total": 45, …}
     {"event": "ended", "exit_code": 0, "memory_mb": 120.0, …}
 
+A test of pytest may end the process that it runs in. It is noted as that, and the
+tests behind it run in another fork, as if it had failed.
+
 When its input ends, as it does when the orchestrator dies, it ends what it runs, and
 itself; where it dies first, the orchestrator ends the group that has begun. It needs
 the standard library alone, and is started by its path, so that it can run in an
@@ -43,6 +46,11 @@ from typing import Any, Iterable, Mapping  # noqa: UP035 - so that an older Pyth
 #: Seconds that a task has to end when the orchestrator has died.
 _ORPHAN_GRACE = 2.0
 _HERE = Path(__file__).resolve().parent
+#: Processes that the tests of one task may end; those behind them are not run.
+_MOST_ENDED = 20
+#: What pytest exits with if all that it has run passed, if some failed, and if it has
+#: run nothing.
+_PASSED, _FAILED, _NOTHING = 0, 1, 5
 #: Words on its command line, if there is the file of one request.
 _WITH_FILE = 2
 #: What an agent elsewhere tells its programs: where to say how far they are, and where
@@ -68,6 +76,11 @@ class TaskWorker:
         self.events = events
         self.plugin = _plugin()
         self.child = 0
+        self.job = {}  # type: dict[str, Any]
+        #: What its forks have used so far, and how many its tests have ended.
+        self.used = {}  # type: dict[str, float]
+        self.crashes = 0
+        self.is_stopped = False
         self.began = 0.0
         self.kill_at = None  # type: float | None
         self.asked = b""
@@ -138,6 +151,7 @@ class TaskWorker:
         return not data
 
     def _stop(self, grace: float) -> None:
+        self.is_stopped = True
         if self.child:
             self._signal(signal.SIGTERM)
             self.kill_at = time.monotonic() + grace
@@ -147,11 +161,17 @@ class TaskWorker:
             os.killpg(self.child, number)
 
     def _hand_on(self, number: int, _frame: object) -> None:
+        self.is_stopped = True
         if self.child:
             self._signal(number)
 
     def _start(self, job: dict[str, Any]) -> None:
         self.began = time.monotonic()
+        self.job, self.used, self.crashes = job, {}, 0
+        self.is_stopped = False
+        self._fork(job)
+
+    def _fork(self, job: dict[str, Any]) -> None:
         self.kill_at = None
         self.child = os.fork()
         if not self.child:
@@ -169,7 +189,8 @@ class TaskWorker:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        mode = os.O_APPEND if "done" in job else os.O_TRUNC
+        log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | mode, 0o600)
         nothing = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((nothing, 0), (log, 1), (log, 2)):
             os.dup2(source, target)
@@ -219,7 +240,8 @@ class TaskWorker:
         except ImportError:
             sys.stderr.write(f"taskorch: {sys.executable} has no pytest\n")
             return 4
-        recorder = self.plugin.Recorder(self.emit, job["results"])
+        done, bad = job.get("done", ()), job.get("bad", 0)
+        recorder = self.plugin.Recorder(self.emit, job["results"], done, bad)
         args = job["args"]
         if job.get("is_to_split"):
             args = [self.plugin.Word(word) for word in args]
@@ -243,14 +265,79 @@ class TaskWorker:
         # What it left running in its group ends, too.
         self._signal(signal.SIGKILL)
         self.child, self.kill_at = 0, None
+        code = os.waitstatus_to_exitcode(status)
+        for name, much in self.plugin.usage(used).items():
+            before = self.used.get(name, 0.0)
+            most = max(before, much) if name == "memory_mb" else before + much
+            self.used[name] = round(most, 3)
+        rest = None if self.is_stopped else self._rest(code)
+        if rest is not None:
+            self._fork(rest)
+            return
+        if self.crashes and code in (_PASSED, _NOTHING):
+            code = _FAILED
         self.ended = {
             "event": "ended",
-            "exit_code": os.waitstatus_to_exitcode(status),
+            "exit_code": code,
             "seconds": time.monotonic() - self.began,
             "host": os.uname().nodename,
-            **self.plugin.usage(used),
+            **self.used,
         }
         self.emit(self.ended)
+
+    def _rest(self, code: int) -> Any:
+        """The job without the tests that have begun; None: nothing is left to do."""
+        job = self.job
+        # Whatever holds it to its limits may have killed it, and is done with it.
+        if job["kind"] != "pytest" or job.get("held") or self.crashes == _MOST_ENDED:
+            return None
+        notes = _notes(job["results"])
+        if any("exit_code" in note or "spread" in note for note in notes):
+            return None
+        began = {
+            note["began"]["id"]: note["began"] for note in notes if "began" in note
+        }
+        ended = {
+            note["ended"]["id"]: note["ended"] for note in notes if "ended" in note
+        }
+        killers = [test for name, test in began.items() if name not in ended]
+        if not killers:
+            return None
+        self.crashes += 1
+        with open(job["results"], "a", encoding="utf-8") as file:  # noqa: PTH123 - a name
+            for test in killers:
+                ended[test["id"]] = _killer(test, code)
+                file.write(json.dumps({"ended": ended[test["id"]]}) + "\n")
+        with open(job["log"], "a", encoding="utf-8") as file:  # noqa: PTH123 - a name
+            file.write("".join(_said_of(test) for test in killers))
+        bad = sum(test["outcome"] in ("failed", "error") for test in ended.values())
+        return {**job, "done": [*ended], "bad": bad}
+
+
+def _notes(path: str) -> list[dict[str, Any]]:
+    """What pytest has noted, but for a line that was cut off."""
+    notes = []
+    with contextlib.suppress(OSError), open(path, "rb") as lines:  # noqa: PTH123 - a name
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                notes.append(json.loads(line))
+    return notes
+
+
+def _killer(test: Mapping[str, Any], code: int) -> dict[str, Any]:
+    """The end of a *test* that has ended its process, with this exit code."""
+    how = f"exit code {code}" if code >= 0 else f"signal {-code}"
+    return {
+        **test,
+        "outcome": "error",
+        "seconds": max(0.0, time.time() - test["at"]),  # noqa: TID251 - nothing of ours
+        "message": f"its process has ended before pytest had: {how}",
+        "properties": {"process_exit_code": code},
+    }
+
+
+def _said_of(test: Mapping[str, Any]) -> str:
+    return f"\ntaskorch: {test['id']}: the tests behind it run in another process\n"
 
 
 class _Coverage:

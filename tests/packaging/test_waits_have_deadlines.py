@@ -1,0 +1,92 @@
+"""Whoever waits for a peer says how long: read from the source, so none is left out."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "src" / "taskorch"
+#: The only module of ours that makes connections of HTTP: each has a deadline.
+OVER_HTTP = "_base/connections.py"
+#: Modules that speak HTTP, each with timeouts of its own, or with none.
+HTTP = {"urllib.request", "requests", "urllib3", "aiohttp", "httpx"}
+#: Calls that make a connection without a deadline, whatever they are told.
+ENDLESS = {"HTTPConnection", "HTTPSConnection"}
+#: Calls that wait, the name of what says how long, and its place in the call.
+BOUNDED = {
+    "socket.create_connection": ("timeout", 1),
+    "httpx2.AsyncClient": ("timeout", None),
+    "socket.settimeout": ("value", 0),
+}
+
+
+def modules():
+    for path in sorted(SOURCE.rglob("*.py")):
+        name = path.relative_to(SOURCE).as_posix()
+        if name != OVER_HTTP:
+            yield name, ast.parse(path.read_text("utf-8"))
+
+
+def faults(tree):
+    """What in a file may wait for a peer without an end: line, and words."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for name in imported(node) & HTTP:
+                yield node.lineno, f"{name} is taken beside {OVER_HTTP}"
+        elif isinstance(node, ast.Call) and (why := fault_of(node)):
+            yield node.lineno, why
+
+
+def imported(node):
+    names = {alias.name for alias in node.names}
+    if isinstance(node, ast.ImportFrom):
+        return {node.module, *(f"{node.module}.{name}" for name in names)}
+    return names
+
+
+def fault_of(call):
+    text = ast.unparse(call.func)
+    last = text.rpartition(".")[2]
+    if last in ENDLESS:
+        return f"{text} has no deadline: HttpConnection has one"
+    if last == "Timeout" and any(is_none(each.value) for each in call.keywords):
+        return f"{text} has a step without an end"
+    for name, (keyword, place) in BOUNDED.items():
+        if last == name.rpartition(".")[2] and (
+            last != "AsyncClient" or text.startswith("httpx")
+        ):
+            said = [each.value for each in call.keywords if each.arg == keyword]
+            said += [] if place is None else call.args[place : place + 1]
+            if not said or is_none(said[0]):
+                return f"{text} does not say how long"
+    return ""
+
+
+def is_none(node):
+    return isinstance(node, ast.Constant) and node.value is None
+
+
+def test_every_wait_for_a_peer_has_a_deadline():
+    found = [(name, *fault) for name, tree in modules() for fault in faults(tree)]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import urllib.request",
+        "from urllib.request import urlopen",
+        "from urllib import request",
+        "import requests",
+        "http.client.HTTPConnection('h', timeout=3)",
+        "socket.create_connection(('h', 1))",
+        "socket.create_connection(('h', 1), timeout=None)",
+        "sock.settimeout(None)",
+        "httpx2.AsyncClient()",
+        "httpx2.Timeout(3, read=None)",
+    ],
+)
+def test_what_the_law_forbids_is_seen(text):
+    assert [*faults(ast.parse(text))]
