@@ -17,6 +17,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -39,6 +40,8 @@ _LONG_AGO: Final = 30 * 86_400.0
 MOST_SAID: Final = 64 << 10
 #: The longest line that is read, in bytes.
 _LONGEST: Final = 16 << 20
+#: Seconds in which a kept runner has said who it is, and begun a session.
+_GREETING: Final = 60.0
 #: Characters of a line that an error shows.
 _SHOWN: Final = 80
 _KEYS: Final = ("prompt", "files")
@@ -509,7 +512,7 @@ class KeptRunner:
         if self._process is None or self._process.poll() is not None:
             self._end()
             self._start()
-        session = self._ask("session/new", {"cwd": folder, "mcpServers": []})
+        session = self._greet("session/new", {"cwd": folder, "mcpServers": []})
         number = session.get("sessionId")
         if not isinstance(number, str):
             msg = f"{self._args[0]} named no session for its task"
@@ -533,11 +536,36 @@ class KeptRunner:
         )
         none = {"fs": {"readTextFile": False, "writeTextFile": False}}
         hello = {"protocolVersion": _VERSION, "clientCapabilities": none}
-        version = self._ask("initialize", hello).get("protocolVersion")
+        version = self._greet("initialize", hello).get("protocolVersion")
         if version != _VERSION:
             self._end()
             msg = f"{self._args[0]} speaks version {version} of the protocol, not 1"
             raise ValueError(msg)
+
+    def _greet(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Send a request that is no work: a runner is killed that stays silent."""
+        process = self._process
+        assert process is not None  # noqa: S101 - it was started
+        is_late = threading.Event()
+
+        def give_up() -> None:
+            is_late.set()
+            process.kill()
+
+        guard = threading.Timer(_GREETING, give_up)
+        guard.daemon = True
+        guard.start()
+        try:
+            return self._ask(method, params)
+        except (RunnerEndedError, ValueError):
+            # What it had begun to say ends with it.
+            if not is_late.is_set():
+                raise
+            self.is_killed = True
+            msg = f"{self._args[0]} did not answer {method} in {_GREETING:g} s"
+            raise ValueError(msg) from None
+        finally:
+            guard.cancel()
 
     def _ask(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """Send a request, and hear all until its answer."""
