@@ -295,8 +295,8 @@ ANSWERED = """
 import os
 from taskorch import Task, TaskOrchestrator, current_context
 
-def work():
-    current_context().spent(tokens=9)
+def work(tokens=9):
+    current_context().spent(tokens=tokens)
 
 def died(event):
     if event.task_id.startswith("budget-"):
@@ -310,6 +310,8 @@ with TaskOrchestrator(journal="runs.db") as orch:
         orch.submit_task(task)
     while not orch.questions():
         pass
+    # By now more is spent than the question says.
+    orch.submit_task(Task.call(work, 0.5, budget="release")).result(60)
     orch.answer("budget-release/1", "finish", by="ann")
     orch.wait()
 """
