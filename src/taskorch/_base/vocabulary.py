@@ -313,7 +313,7 @@ def nearest(name: str, choices: Iterable[str], cutoff: float = 0.6) -> str | Non
 
 def meant(name: object, choices: Iterable[str], otherwise: str = "") -> str:
     """The question whether the nearest of *choices* was meant, or else *otherwise*."""
-    near = nearest(str(name), choices)
+    near = nearest(name, choices) if type(name) is str else None
     return f"did you mean {str(near)!r}?" if near else otherwise
 
 

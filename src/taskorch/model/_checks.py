@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, tzinfo
 from typing import Any, TypeGuard, TypeVar, cast
 
+from taskorch._base.fence import is_text
 from taskorch._base.vocabulary import in_our_words, meant, remedy_of
 from taskorch.errors import InvalidTaskError
 from taskorch.model._show import show
@@ -24,7 +25,7 @@ def is_number(value: object, least: float, most: float) -> TypeGuard[float]:
 def is_name(value: object) -> TypeGuard[str]:
     """Whether *value* is a text that can be printed, without a space at either end."""
     return (
-        isinstance(value, str)
+        is_text(value)
         and value != ""
         and value.isprintable()
         and value == value.strip()

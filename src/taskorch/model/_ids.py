@@ -27,6 +27,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from taskorch._base.fence import is_text
 from taskorch._base.limits import MAX_ID_LENGTH
 from taskorch.errors import InvalidTaskError
 from taskorch.model._show import show
@@ -60,7 +61,7 @@ _MADE_RUN: Final = re.compile(rf"(.+)-({_SLOT.pattern})")
 
 def id_problem(value: object) -> str | None:
     """What is wrong with *value* as an id, or None."""
-    if not isinstance(value, str):
+    if not is_text(value):
         return f"an id is a str, not {type(value).__name__}"
     if len(value) > MAX_ID_LENGTH:
         return f"an id has at most {MAX_ID_LENGTH} characters, this has {len(value)}"

@@ -21,7 +21,9 @@ Wait = Literal["exponential", "linear", "fixed"] | Callable[[Any], float]
 
 def to_seconds(value: Any) -> Any:
     """*value* in seconds if it is a timedelta, or as it is."""
-    return value.total_seconds() if isinstance(value, timedelta) else value
+    # What a value says of its class is the user's, and may raise.
+    is_delta = issubclass(type(value), timedelta)
+    return timedelta.total_seconds(value) if is_delta else value
 
 
 def to_patience(timeout: Any) -> float | None:

@@ -29,17 +29,18 @@ from taskorch._base.described import (
     described,
     option,
 )
+from taskorch._base.fence import is_values
 from taskorch._base.frozen import draft_of
 from taskorch._base.visible import masked
 from taskorch._base.vocabulary import CountedRetries, suggesting
-from taskorch.errors import InvalidTaskError
+from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.model._cache import Cache, to_cache
 from taskorch.model._program import DEFAULT_ENV, Enforce, InheritEnv, Program
 from taskorch.model._question import RAISE, Answer, Wait, to_question
 from taskorch.model._resources import Resources
 from taskorch.model._retry_policy import RetryPolicy, to_limit, to_seconds
 from taskorch.model._scopes import to_writes
-from taskorch.model._show import shown
+from taskorch.model._show import show, shown
 from taskorch.model._states import Join, OnParentFailure
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def call_type(fn: Callable[..., object]) -> str:
 
 
 def _one_if_empty(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-    return kwargs if kwargs or type(kwargs) is not dict else _NONE
+    return _NONE if type(kwargs) is dict and not kwargs else kwargs
 
 
 def _shown(kwargs: Mapping[str, Any]) -> str:
@@ -107,17 +108,26 @@ class Call:
 
 
 def _resources(value: Resources | Mapping[str, float]) -> Resources:
-    # A value of any other type is left to the validator, which reports all faults.
-    if isinstance(value, Resources):
+    # A value of any other type is left to the validator, which reports all faults; so
+    # is a mapping that cannot be read. What it says of its class may raise.
+    cls = type(value)
+    if issubclass(cls, Resources):
         return value.unnamed() if value.unit_names else value
-    if not isinstance(value, Mapping):
+    if not issubclass(cls, Mapping):
         return value
-    return Resources.of(value)
+    try:
+        return Resources.of(value)
+    except TaskorchError:
+        raise
+    except BaseException as error:
+        if not is_values(error):
+            raise
+        return value
 
 
 def _retry_policy(value: RetryPolicy | int) -> RetryPolicy:
-    unchecked: object = value
-    if isinstance(unchecked, CountedRetries):
+    unchecked: Any = value
+    if type(unchecked) is CountedRetries:
         return _policy_of(unchecked)
     # A bool is an int, and no number of attempts: see `_resources`.
     return RetryPolicy(value) if type(value) is int else value  # type: ignore[return-value]
@@ -604,7 +614,8 @@ def kind_of(task: Task) -> tuple[Any, ...] | None:
 
     It says nothing of the options that a task has for itself alone: see `is_plain`.
     """
-    is_local = isinstance(task.payload, LOCAL)
+    # What a payload says of its class is the user's.
+    is_local = issubclass(type(task.payload), LOCAL)
     key: tuple[Any, ...]
     if _is_usual(task):
         # Hashing the usual values would take longer than all else that is done here.
@@ -613,7 +624,10 @@ def kind_of(task: Task) -> tuple[Any, ...] | None:
         key = _kind_values(task), *map(type, _numbers(task)), is_local
     try:
         hash(key)
-    except TypeError:
+    except BaseException as error:
+        # Something in it is a list, or of a class of the user's.
+        if not is_values(error):
+            raise
         return None
     return key
 
@@ -707,7 +721,7 @@ def call_of(
         InvalidTaskError: *fn* is not callable.
     """
     if not callable(fn):
-        msg = f"Task.call needs something that can be called, not {fn!r}"
+        msg = f"Task.call needs something that can be called, not {show(fn)}"
         raise InvalidTaskError(msg)
     noted = declared(fn)
     if noted is not None:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final, TypeAlias, cast
 
 from taskorch._base.described import Form
+from taskorch._base.fence import is_text, is_values
 from taskorch._base.limits import MAX_ID_LENGTH, MAX_PRIORITY
 from taskorch._base.members import has
 from taskorch._base.vocabulary import meant
@@ -153,17 +154,24 @@ def findings_of(task: object) -> list[Finding]:
     findings: list[Finding] = []
     for name, usual, check in _CHECKS:
         value = getattr(task, name)
-        if value is not usual:
+        if value is usual:
+            continue
+        try:
             findings += check(name, value)
-    if isinstance(task.payload, Call):
-        call = task.payload
-        findings += _call_findings(call.fn, call.args, call.kwargs, call.executor)
-    if task.cache is not None and isinstance(task.payload, Program | Wait):
+        except BaseException as error:
+            findings.append(_unread(name, value, error))
+    call = task.payload
+    try:
+        if isinstance(call, Call):
+            findings += _call_findings(call.fn, call.args, call.kwargs, call.executor)
+    except BaseException as error:
+        findings.append(_unread("payload", call, error))
+    if task.cache is not None and issubclass(type(call), Program | Wait):
         remedy = "a function that runs the program has a result to remember"
         findings.append(Finding("cache", f"it is for calls and for agents; {remedy}"))
     if task.deadline is not None and task.not_before is not None:
         findings += _order_findings(task.deadline, task.not_before)
-    if task.writes and not findings:
+    if task.writes is not None and not findings:
         findings += _link_findings(task.payload, [*task.writes])
     return findings
 
@@ -177,17 +185,31 @@ def is_own_well_formed(task: Task) -> bool:
     """
     for name, usual, check in _OWN_CHECKS:
         value = getattr(task, name)
-        if value is not usual and check(name, value):
+        if value is usual:
+            continue
+        try:
+            if check(name, value):
+                return False
+        except BaseException as error:
+            if not is_values(error):
+                raise
             return False
     has_dates = task.deadline is not None and task.not_before is not None
     return not ((has_dates or task.cache is not None) and findings_of(task))
+
+
+def _unread(path: str, value: object, error: BaseException) -> Finding:
+    """The fault of a value that has raised *error* while it was looked at."""
+    if not is_values(error):
+        raise error
+    return Finding(path, f"{_show(value)} cannot be read ({type(error).__name__})")
 
 
 # --------------------------------------------------------------------- one field
 
 
 def _text_problem(value: object, limit: int) -> str | None:
-    if not isinstance(value, str):
+    if not is_text(value):
         return f"a str is needed, not {_show(value)}"
     if not value or value[0].isspace() or value[-1].isspace():
         return f"{_show(value)} is empty, or has a space at one end"
@@ -210,7 +232,7 @@ def _type_problem(value: object) -> str | None:
 
 
 def _id_problem(value: object) -> str | None:
-    if isinstance(value, str) and has_number(value):
+    if is_text(value) and has_number(value):
         return f"{_show(value)}: '~' is for re-runs, which the orchestrator names"
     return id_problem(value)
 
@@ -243,7 +265,7 @@ def _cache_problem(value: object) -> str | None:
 
 
 def _join_problem(value: object) -> str | None:
-    if isinstance(value, AtLeast) or (isinstance(value, str) and value in JOINS):
+    if isinstance(value, AtLeast) or (is_text(value) and value in JOINS):
         return None
     if callable(value) and not isinstance(value, type):
         if inspect.iscoroutinefunction(value):
@@ -255,7 +277,7 @@ def _join_problem(value: object) -> str | None:
 
 
 def _failure_problem(value: object) -> str | None:
-    if isinstance(value, str) and value in ON_PARENT_FAILURE:
+    if is_text(value) and value in ON_PARENT_FAILURE:
         return None
     words = ", ".join(map(repr, ON_PARENT_FAILURE))
     text = f"one of {words} is needed, not {_show(value)}"
@@ -272,9 +294,12 @@ def _flag_problem(value: object) -> str | None:
 
 
 def _values_problem(value: object) -> str | None:
-    if isinstance(value, Mapping):
-        return None
-    return f"a mapping is needed, or None, not {_kind(value)}"
+    if not isinstance(value, Mapping):
+        return f"a mapping is needed, or None, not {_kind(value)}"
+    if type(value) is not dict:
+        # It is copied when the task is taken in.
+        dict(cast("Mapping[object, object]", value))
+    return None
 
 
 def _seconds_problem(value: object, *, zero: bool) -> str | None:
@@ -323,8 +348,10 @@ def _list_findings(
 
 
 def _dependency_problem(value: object) -> str | None:
-    if isinstance(value, str):
+    if is_text(value):
         return id_problem(_RERUN.sub("", value))
+    if isinstance(value, str):
+        return id_problem(value)
     if value is None or isinstance(value, bytes | int | float):
         return f"an id, a handle or a task is needed, not {_show(value)}"
     # Handles are the orchestrator's own: it says what it does not know.

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
+from taskorch._base.fence import is_text, is_values
 from taskorch._base.limits import MAX_ID_LENGTH
 from taskorch.errors import (
     InvalidTaskError,
+    TaskorchError,
     UsageError,
     ValidationFailedError,
 )
@@ -185,6 +187,7 @@ class Batch:
 
 
 _MANY: Final = 4_096
+_set_attribute: Final = object.__setattr__
 #: Stands for a handle where only its kind matters.
 SOME: Final = Reference("some-task")
 #: Finds the works of what a task waits for; None if that is no simple matter.
@@ -214,7 +217,12 @@ class Preparation:
             ComponentError: The validator failed.
         """
         batch = Batch(run)
-        self._fill(batch, tasks, _BatchLinks(self._rt, tasks, batch))
+        try:
+            self._fill(batch, tasks, _BatchLinks(self._rt, tasks, batch))
+        except TaskorchError:
+            raise
+        except BaseException as error:
+            raise self._unread(error, tasks) from error
         return batch
 
     def prepare_run(
@@ -256,6 +264,10 @@ class Preparation:
         except InvalidTaskError:
             # With the id that it has in the run, it is refused by that.
             return None
+        except TaskorchError:
+            raise
+        except BaseException as error:
+            raise self._unread(error, [*tasks.values()]) from error
         return None if batch.needs_more else (batch, links.works)
 
     def _fill(  # noqa: C901, PLR0912, PLR0915 - one loop, in order
@@ -370,8 +382,27 @@ class Preparation:
             batch.needs_more = True
         return changed
 
+    def _unread(self, error: BaseException, tasks: Iterable[Any]) -> BaseException:
+        """
+        What is told of *tasks*, in which a value has raised *error*.
+
+        Raises:
+            ValidationFailedError: The validator knows which value it is.
+        """
+        if not is_values(error):
+            return error
+        for task in tasks:
+            if isinstance(task, Task):
+                self.validate(task)
+        msg = f"a value in the task cannot be read: it raised {type(error).__name__}"
+        return InvalidTaskError(msg, hint="hand over plain values, or copies of them")
+
     def _note_own(self, batch: Batch, task: Task, work: Work) -> None:
         """Note what a task says for itself alone, as far as that matters to *batch*."""
+        metadata = task.metadata
+        if metadata is not None and type(metadata) is not dict:
+            # What a mapping of the user's says later may be something else.
+            _set_attribute(task, "metadata", dict(metadata))
         if task.expected is not None:
             batch.are_expected = True
         if task.idempotency_key is not None:
@@ -459,15 +490,21 @@ class Preparation:
         try:
             verdict = rt.deciders.validate(task, rt.now(), formed=formed)
         except PolicyFault as fault:
-            raise rt.component_error(fault, task.id) from fault.error
+            raise rt.component_error(fault, _word(task.id)) from fault.error
         if verdict.accepted:
             return bool(verdict.reusable)
         findings = tuple((f.path, f.message) for f in verdict.findings)
-        rt.note(TaskRejected, str(task.id or ""), str(task.type), findings)
+        task_id = _word(task.id)
+        rt.note(TaskRejected, task_id or "", _word(task.type), findings)
         lines = "; ".join(f"{path}: {message}" for path, message in findings)
-        name = f"task {task.id!r}" if task.id else f"a task of type {task.type!r}"
+        name = f"task {task_id!r}" if task_id else f"a task of type {show(task.type)}"
         msg = f"{name} was refused: {lines}"
-        raise ValidationFailedError(msg, findings=findings, task_id=task.id)
+        raise ValidationFailedError(msg, findings=findings, task_id=task_id)
+
+
+def _word(value: Any) -> Any:
+    """*value* as facts may have it: what is no text is shown."""
+    return value if value is None or is_text(value) else show(value)
 
 
 def _any_named(tasks: Iterable[Task]) -> bool:

@@ -470,7 +470,7 @@ class PolicyDeciders:
             verdict = _STRUCTURE.validate(task, self.context)
             if not verdict.accepted:
                 return verdict
-        if isinstance(task.resources, Elastic):
+        if issubclass(type(task.resources), Elastic):
             why = self._undivided(task.resources)
             if why:
                 return Verdict((Finding("resources", why),))

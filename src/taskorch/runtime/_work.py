@@ -798,12 +798,15 @@ class Weights:
             is_bare and type(value) in LIGHT and not (args or work._kwargs)
         ):
             return 0
-        roots = [value, *args, *work._kwargs.values()]
-        if task is not None:
-            if type(task.payload) is not Call:
-                roots.append(task.payload)
-            if not _is_small(task.metadata):
-                roots.append(task.metadata)
+        roots = [value, *args]
+        if task is None or type(task.payload) is Call:
+            # A mapping of a class of the user's counts as one thing.
+            kwargs = work._kwargs
+            roots += kwargs.values() if type(kwargs) is dict else (kwargs,)
+        else:
+            roots.append(task.payload)
+        if task is not None and not _is_small(task.metadata):
+            roots.append(task.metadata)
         if extra is not None:
             roots += (extra.checkpoint, extra.progress)
         if error is not None:
