@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from types import WrapperDescriptorType
+from typing import Any, Final, TypeGuard
 
 from taskorch._base.address import without_password
 
@@ -22,6 +23,26 @@ _MAX_MESSAGE: Final = 10_000
 #: Credentials in a URL: user, password or token; before the host, or as a parameter.
 _USERINFO: Final = re.compile(r"""//[^\s/?#"'<>]*@""")
 _PARAMETER: Final = re.compile(r"""([?&]password=)[^\s&#"'<>]+""")
+
+
+#: What finds a text among others, and takes it apart.
+_METHODS: Final = (
+    *("__eq__", "__hash__", "__lt__", "__len__"),
+    *("__iter__", "__getitem__", "__contains__"),
+)
+
+
+def is_text(value: Any) -> TypeGuard[str]:
+    """
+    Whether *value* is a text that does what Python's do, as one of an enum does.
+
+    Nobody knows what methods do that somebody has written for a class of texts.
+    """
+    cls = type(value)
+    return cls is str or (
+        issubclass(cls, str)
+        and all(type(getattr(cls, name)) is WrapperDescriptorType for name in _METHODS)
+    )
 
 
 def visible(text: str) -> str:
@@ -58,7 +79,8 @@ def said(error: BaseException) -> tuple[str, str]:
     """The type and the message of *error*, however long, and whatever its str does."""
     kind = type(error).__name__
     try:
-        message = masked(str(error))
+        # A text of a class of the user's may raise, too.
+        message = masked(str.__str__(str(error)))
     except BaseException:  # noqa: BLE001 - its __str__ is the user's
         message = "(it cannot be printed)"
     if len(message) > _MAX_MESSAGE:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from taskorch._base.fence import is_values
 from taskorch._base.limits import NS
 from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError, NotRunningError, UnknownTaskError
@@ -191,7 +192,10 @@ class Driven:
             due = NEVER if when is None or when == math.inf else int(when * NS)
         except NotRunningError:
             raise
-        except Exception as error:  # noqa: BLE001 - it is the user's, and never fatal
+        except BaseException as error:
+            # It is the user's, and never fatal.
+            if not is_values(error):
+                raise
             self._failed(now, error, fault)
             return
         self.due = max(due, now + _LEAST)
@@ -201,13 +205,18 @@ class Driven:
                 command.apply(orchestrator)
             except NotRunningError:
                 raise
-            except Exception as error:  # noqa: BLE001 - the others are carried out
+            except BaseException as error:
+                # The others are carried out.
+                if not is_values(error):
+                    raise
                 refused = True
                 fault(f"driver {self.name}", error)
         if not refused:
             self.failures = 0
 
-    def _failed(self, now: int, error: Exception, fault: Callable[..., None]) -> None:
+    def _failed(
+        self, now: int, error: BaseException, fault: Callable[..., None]
+    ) -> None:
         seconds = _AGAIN[min(self.failures, len(_AGAIN) - 1)]
         self.failures += 1
         self.due = now + seconds * NS

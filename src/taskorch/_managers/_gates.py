@@ -14,7 +14,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._base.visible import counted
+from taskorch._base.visible import counted, said
 from taskorch.errors import DependencyFailedError, GateFailedError
 from taskorch.model import Call, TaskState, name_of, show
 from taskorch.runtime import (
@@ -152,8 +152,9 @@ def _says(
             return name, False, f"{name} has not answered within {timeout:g} s"
     if errors:
         error = errors[0]
-        message = show(str(error)).strip("'")
-        return name, False, f"{name} raised {type(error).__name__}: {message}"
+        kind, message = said(error)
+        message = show(message).strip("'")
+        return name, False, f"{name} raised {kind}: {message}"
     return name, answers[0], "" if answers[0] else f"{name} said no"
 
 

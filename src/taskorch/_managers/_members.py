@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import attrs
 
+from taskorch._base.visible import said
 from taskorch._handles import TaskHandle
 from taskorch.errors import TaskFailure
 from taskorch.model import (
@@ -70,8 +71,9 @@ def is_added(work: Work) -> bool:
 
 def with_error(name: str, error: BaseException) -> str:
     """*name* and the error of that task, without what to do about it."""
-    text = error.message if isinstance(error, TaskFailure) else str(error)
-    return f"{name} ({type(error).__name__}: {show(text).strip(chr(39))})"
+    kind, text = said(error)
+    text = error.message if isinstance(error, TaskFailure) else text
+    return f"{name} ({kind}: {show(text).strip(chr(39))})"
 
 
 def blockers(row: TaskRow) -> tuple[str, ...]:

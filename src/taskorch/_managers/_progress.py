@@ -12,6 +12,7 @@ import attrs
 
 from taskorch._base.limits import NS
 from taskorch._base.read_only import ReadOnly
+from taskorch._base.visible import said
 from taskorch._managers._members import blockers
 from taskorch.errors import DependencyFailedError, GateFailedError
 from taskorch.kernel import LEFT_RUNNING, past_of
@@ -415,7 +416,8 @@ def _verdicts(run: WorkflowRun, phase: str) -> list[Verdict]:
             elif not isinstance(error, DependencyFailedError):
                 extra = work._row.extra
                 described = None if extra is None else extra.error
-                message = str(error) if described is None else described[1]
+                message = "" if error is None else said(error)[1]
+                message = message if described is None else described[1]
                 by = "gate" if name == gate_of(phase) else "nobody"
                 verdicts.append(_no(by, message, at))
     return verdicts

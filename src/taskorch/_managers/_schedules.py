@@ -22,6 +22,7 @@ import attrs
 from taskorch._base.frozen import frozen
 from taskorch._base.limits import NS
 from taskorch._base.verbs import TEXT, lacks, verb
+from taskorch._base.visible import said
 from taskorch._base.vocabulary import meant, other_attribute
 from taskorch.errors import (
     DuplicateTaskError,
@@ -2378,7 +2379,7 @@ def _workflow_for(
     except UsageError:
         raise
     except Exception as error:
-        msg = f"{work.name} raises {type(error).__name__}: {error}"
+        msg = f"{work.name} raises {': '.join(said(error))}"
         raise InvalidTaskError(msg) from error
 
 

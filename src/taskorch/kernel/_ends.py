@@ -57,9 +57,10 @@ def note_fault(
 def describe(error: BaseException) -> str:
     """*error* in a line, even if it cannot be printed."""
     try:
-        return f"{type(error).__name__}: {masked(str(error))}"
+        message = masked(str.__str__(str(error)))
     except BaseException:  # noqa: BLE001 - its __str__ is the user's
         return f"{type(error).__name__} (which cannot be printed)"
+    return f"{type(error).__name__}: {message}"
 
 
 # -- how a task ends, and how it is held: told in the same way whatever brought it

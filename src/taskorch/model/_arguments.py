@@ -18,6 +18,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from taskorch._base.frozen import frozen
+from taskorch._base.visible import said
 from taskorch.errors import InvalidTaskError
 from taskorch.model._show import show
 
@@ -500,8 +501,10 @@ def _made(kind: _Kind, value: Any, items: Sequence[Any]) -> Any:
     assert kind.rebuilt is not None  # noqa: S101 - else it was refused
     try:
         return kind.rebuilt(value, items)
-    except Exception as error:
-        name, why = type(value).__name__, f"{type(error).__name__}: {error}"
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        name, why = type(value).__name__, ": ".join(said(error))
         msg = f"no {name} can be made with a result in the place of a handle: {why}"
         hint = f"hand the handle over by itself, and make the {name} in the function"
         raise InvalidTaskError(msg, hint=hint) from error

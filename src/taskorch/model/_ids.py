@@ -27,8 +27,8 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from taskorch._base.fence import is_text
 from taskorch._base.limits import MAX_ID_LENGTH
+from taskorch._base.visible import is_text
 from taskorch.errors import InvalidTaskError
 from taskorch.model._show import show
 

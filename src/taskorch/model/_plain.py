@@ -64,7 +64,8 @@ def read_plain(
     """
     value = pythons(value)
     if value is None or isinstance(value, bool | str):
-        return value
+        # A class of texts of the user's may have methods of its own.
+        return str.__str__(value) if isinstance(value, str) else value
     if isinstance(value, int):
         # What has more digits than Python writes is no number to others, either.
         return value if value.bit_length() < _MAX_BITS else hex(value)
@@ -79,7 +80,7 @@ def read_plain(
     if isinstance(value, Mapping):
         items = cast("Mapping[object, object]", value).items()
         return {
-            key if isinstance(key, str) else show(key): read_plain(
+            str.__str__(key) if isinstance(key, str) else show(key): read_plain(
                 item, depth - 1, above
             )
             for key, item in items
@@ -113,18 +114,33 @@ def fields_of(value: Any, *, whole: bool = True) -> dict[str, Any]:
     }
 
 
-def taken_apart(value: object, *, whole: bool = True) -> Any:
-    """*value* with its fields in the place of each value of ours that has some."""
-    if value is None or type(value) in (str, int, float, bool):
+def taken_apart(
+    value: object, *, whole: bool = True, above: tuple[int, ...] = ()
+) -> Any:
+    """
+    *value* with its fields in the place of each value of ours that has some.
+
+    What is a part of itself, or cannot be read, stays; *above* is as in `read_plain`.
+    """
+    if value is None or type(value) in (str, int, float, bool) or id(value) in above:
         return value
-    if isinstance(value, Mapping):
-        items = cast("Mapping[object, object]", value).items()
-        return {name: taken_apart(item, whole=whole) for name, item in items}
-    if isinstance(value, list | tuple):
-        parts = cast("list[object]", value)
-        return [taken_apart(item, whole=whole) for item in parts]
-    if isinstance(value, TaskState):
-        return value.value
-    if attrs.has(type(value)) and not isinstance(value, BaseException):
-        return fields_of(value, whole=whole)
+    above = (*above, id(value))
+    try:
+        if isinstance(value, Mapping):
+            items = cast("Mapping[object, object]", value).items()
+            return {
+                name: taken_apart(item, whole=whole, above=above)
+                for name, item in items
+            }
+        if isinstance(value, list | tuple):
+            parts = cast("list[object]", value)
+            return [taken_apart(item, whole=whole, above=above) for item in parts]
+        if isinstance(value, TaskState):
+            return value.value
+        if attrs.has(type(value)) and not isinstance(value, BaseException):
+            return fields_of(value, whole=whole)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # noqa: BLE001 - it is the value's
+        return value
     return value

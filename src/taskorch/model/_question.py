@@ -20,7 +20,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.model._checks import is_name
 from taskorch.model._explanation import some
 from taskorch.model._ids import split_first
-from taskorch.model._plain import plain, stamp
+from taskorch.model._plain import fields_of, plain, stamp
 from taskorch.model._retry_policy import check_seconds, to_seconds
 from taskorch.model._show import show, shown
 
@@ -314,7 +314,7 @@ class OpenQuestion:
     asked_at: float
     due: float | None
     votes: tuple[tuple[str, str], ...]
-    details: Any
+    details: Any = attrs.field(repr=show)
     kind: str
     tasks: tuple[str, ...]
     blocking_tasks: tuple[str, ...]
@@ -334,8 +334,7 @@ class OpenQuestion:
 
     def to_dict(self) -> dict[str, Any]:
         """It as JSON has it."""
-        fields = attrs.asdict(self, filter=lambda field, _: field.name != "_answer")
-        document: dict[str, Any] = plain(fields)
+        document: dict[str, Any] = plain(fields_of(self))
         return document
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from taskorch._base.limits import MAX_SCOPE
+from taskorch._base.visible import is_text
 
 #: What makes a part of a path a pattern.
 _WILD: Final = frozenset("*?[]{}")

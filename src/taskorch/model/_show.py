@@ -18,7 +18,8 @@ _MAX_FIELD: Final = 72
 def show(value: object, most: int = _MAX_SHOWN) -> str:
     """*value* for a message: short, whatever it is, and whatever its repr does."""
     try:
-        text = masked(repr(value))
+        # A text of a class of the user's may raise, too.
+        text = masked(str.__str__(repr(value)))
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException:  # noqa: BLE001 - a message must not fail over what it shows
@@ -29,7 +30,7 @@ def show(value: object, most: int = _MAX_SHOWN) -> str:
 def written(record: Any) -> str:
     """The message of *record*, one of logging's, whatever its arguments do."""
     try:
-        return f"{record.getMessage()}"
+        return str.__str__(record.getMessage())
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # noqa: BLE001 - logging raises nothing to who logs

@@ -29,7 +29,6 @@ from taskorch._base.described import (
     described,
     option,
 )
-from taskorch._base.fence import is_values
 from taskorch._base.frozen import draft_of
 from taskorch._base.visible import masked
 from taskorch._base.vocabulary import CountedRetries, suggesting
@@ -110,19 +109,17 @@ class Call:
 def _resources(value: Resources | Mapping[str, float]) -> Resources:
     # A value of any other type is left to the validator, which reports all faults; so
     # is a mapping that cannot be read. What it says of its class may raise.
-    cls = type(value)
-    if issubclass(cls, Resources):
-        return value.unnamed() if value.unit_names else value
-    if not issubclass(cls, Mapping):
-        return value
-    try:
-        return Resources.of(value)
-    except TaskorchError:
-        raise
-    except BaseException as error:
-        if not is_values(error):
+    unchecked = cast("Resources", value)
+    if issubclass(type(value), Resources):
+        return unchecked.unnamed() if unchecked.unit_names else unchecked
+    if issubclass(type(value), Mapping):
+        try:
+            return Resources.of(value)
+        except (TaskorchError, KeyboardInterrupt, SystemExit):
             raise
-        return value
+        except BaseException:  # noqa: BLE001 - it is the mapping's
+            return unchecked
+    return unchecked
 
 
 def _retry_policy(value: RetryPolicy | int) -> RetryPolicy:
@@ -624,10 +621,9 @@ def kind_of(task: Task) -> tuple[Any, ...] | None:
         key = _kind_values(task), *map(type, _numbers(task)), is_local
     try:
         hash(key)
-    except BaseException as error:
-        # Something in it is a list, or of a class of the user's.
-        if not is_values(error):
-            raise
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # noqa: BLE001 - something in it is a list, or the user's
         return None
     return key
 

@@ -10,9 +10,10 @@ from functools import partial
 from typing import Final, TypeAlias, cast
 
 from taskorch._base.described import Form
-from taskorch._base.fence import is_text, is_values
+from taskorch._base.fence import is_values
 from taskorch._base.limits import MAX_ID_LENGTH, MAX_PRIORITY
 from taskorch._base.members import has
+from taskorch._base.visible import is_text
 from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.model import (
@@ -154,18 +155,10 @@ def findings_of(task: object) -> list[Finding]:
     findings: list[Finding] = []
     for name, usual, check in _CHECKS:
         value = getattr(task, name)
-        if value is usual:
-            continue
-        try:
-            findings += check(name, value)
-        except BaseException as error:
-            findings.append(_unread(name, value, error))
+        if value is not usual:
+            findings += _found(check, name, value)
     call = task.payload
-    try:
-        if isinstance(call, Call):
-            findings += _call_findings(call.fn, call.args, call.kwargs, call.executor)
-    except BaseException as error:
-        findings.append(_unread("payload", call, error))
+    findings += _found(_payload_findings, "payload", call)
     if task.cache is not None and issubclass(type(call), Program | Wait):
         remedy = "a function that runs the program has a result to remember"
         findings.append(Finding("cache", f"it is for calls and for agents; {remedy}"))
@@ -183,26 +176,30 @@ def is_own_well_formed(task: Task) -> bool:
     What it comes after is not looked at: whoever finds that knows better. The rest is
     the same for all tasks of its kind.
     """
-    for name, usual, check in _OWN_CHECKS:
-        value = getattr(task, name)
-        if value is usual:
-            continue
-        try:
-            if check(name, value):
+    try:
+        for name, usual, check in _OWN_CHECKS:
+            value = getattr(task, name)
+            if value is not usual and check(name, value):
                 return False
-        except BaseException as error:
-            if not is_values(error):
-                raise
-            return False
+    except BaseException as error:
+        if not is_values(error):
+            raise
+        return False
     has_dates = task.deadline is not None and task.not_before is not None
     return not ((has_dates or task.cache is not None) and findings_of(task))
 
 
-def _unread(path: str, value: object, error: BaseException) -> Finding:
-    """The fault of a value that has raised *error* while it was looked at."""
-    if not is_values(error):
-        raise error
-    return Finding(path, f"{_show(value)} cannot be read ({type(error).__name__})")
+def _found(
+    check: Callable[[str, object], list[Finding]], path: str, value: object
+) -> list[Finding]:
+    """The faults of a value, which may raise while it is looked at."""
+    try:
+        return check(path, value)
+    except BaseException as error:
+        if not is_values(error):
+            raise
+        why = f"{_show(value)} cannot be read ({type(error).__name__})"
+        return [Finding(path, why)]
 
 
 # --------------------------------------------------------------------- one field
@@ -404,22 +401,29 @@ _OWN_CHECKS: Final = tuple(
 )
 
 
+def _payload_findings(path: str, payload: object) -> list[Finding]:
+    if not isinstance(payload, Call):
+        return []
+    fields = payload.fn, payload.args, payload.kwargs, payload.executor
+    return [*_call_findings(path, *fields)]
+
+
 def _call_findings(
-    fn: object, args: object, kwargs: object, executor: object
+    path: str, fn: object, args: object, kwargs: object, executor: object
 ) -> Iterator[Finding]:
     if not callable(fn):
-        yield Finding("payload.fn", f"{_show(fn)} cannot be called")
+        yield Finding(f"{path}.fn", f"{_show(fn)} cannot be called")
     if not isinstance(args, tuple):
-        yield Finding("payload.args", f"a tuple is needed, not {_kind(args)}")
+        yield Finding(f"{path}.args", f"a tuple is needed, not {_kind(args)}")
     if not isinstance(kwargs, Mapping):
-        yield Finding("payload.kwargs", f"a mapping is needed, not {_kind(kwargs)}")
+        yield Finding(f"{path}.kwargs", f"a mapping is needed, not {_kind(kwargs)}")
     else:
         for name in cast("Mapping[object, object]", kwargs):
             if not isinstance(name, str):
                 message = f"{_show(name)} is no name of an argument"
-                yield Finding("payload.kwargs", message)
+                yield Finding(f"{path}.kwargs", message)
     if executor is not None and (problem := _name_problem(executor)) is not None:
-        yield Finding("payload.executor", problem)
+        yield Finding(f"{path}.executor", problem)
 
 
 def _link_findings(payload: object, writes: Sequence[str]) -> Iterator[Finding]:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from taskorch._base.ends import is_no_room, unawaited
+from taskorch._base.fence import is_values
 from taskorch._base.gpus import gpus, may_have_gpus
 from taskorch._base.visible import said
 from taskorch.errors import (
@@ -1091,7 +1092,10 @@ class Strategies:
             return None
         try:
             kind = self._rt.deciders.kind_of(error)
-        except Exception:  # noqa: BLE001 - a rule of the user's: it is asked again
+        except BaseException as raised:
+            # A rule of the user's: it is asked again.
+            if not is_values(raised):
+                raise
             return None
         strategy = self._known.get((1, kind))
         if strategy is None or kind in self._tried.get((row.id, number), ()):

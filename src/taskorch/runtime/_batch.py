@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._base.fence import is_text, is_values
+from taskorch._base.fence import is_values
 from taskorch._base.limits import MAX_ID_LENGTH
+from taskorch._base.visible import is_text
 from taskorch.errors import (
     InvalidTaskError,
     TaskorchError,

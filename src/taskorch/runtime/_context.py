@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, cast
 
 import attrs
 
+from taskorch._base.fence import is_values
 from taskorch._base.limits import NS
 from taskorch._base.read_only import ReadOnly
 from taskorch.errors import (
@@ -713,7 +714,10 @@ class RemoteContext:
 def _can_be_pickled(value: Any) -> bool:
     try:
         pickle.dumps(value)
-    except Exception:  # noqa: BLE001 - whatever its __reduce__ does
+    except BaseException as error:
+        # Whatever its __reduce__ does.
+        if not is_values(error):
+            raise
         return False
     return True
 

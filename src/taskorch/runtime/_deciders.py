@@ -17,6 +17,7 @@ from typing import Any, Final, NoReturn, Protocol, TypeVar, cast
 
 import attrs
 
+from taskorch._base.fence import is_values
 from taskorch._base.frozen import draft_of
 from taskorch._base.limits import BLOCKING_SECONDS, NS, SLOW_POLICY_SECONDS
 from taskorch._base.members import answer_of, has, methods_of
@@ -251,7 +252,7 @@ def _watches(machine: StateMachine) -> Any:
     return frozenset(pairs)
 
 
-def _blame(component: str, error: Exception) -> NoReturn:
+def _blame(component: str, error: BaseException) -> NoReturn:
     """
     Raise *error*, from reading an answer of *component*, as a fault of that policy.
 
@@ -270,7 +271,10 @@ def _guarded(component: str) -> Callable[[F], F]:
         def ask(*args: Any) -> Any:
             try:
                 return method(*args)
-            except Exception as error:  # noqa: BLE001 - it is its fault
+            except BaseException as error:
+                # It is its fault.
+                if not is_values(error):
+                    raise
                 _blame(component, error)
 
         return cast("F", ask)
@@ -470,8 +474,10 @@ class PolicyDeciders:
             verdict = _STRUCTURE.validate(task, self.context)
             if not verdict.accepted:
                 return verdict
-        if issubclass(type(task.resources), Elastic):
-            why = self._undivided(task.resources)
+        asked: Any = task.resources
+        # What it says of its class may raise.
+        if issubclass(type(asked), Elastic):
+            why = self._undivided(asked)
             if why:
                 return Verdict((Finding("resources", why),))
         verdict = self._ask_unlocked(task, now)
@@ -567,7 +573,10 @@ class PolicyDeciders:
                 return agent, answer.reason, reusable
             names = ", ".join(agent.name for agent in candidates)
             _refuse("router", f"it chose {show(chosen)}, not one of {names}")
-        except Exception as error:  # noqa: BLE001 - it is the router's
+        except BaseException as error:
+            # It is the router's.
+            if not is_values(error):
+                raise
             _blame("router", error)
 
     def order(self, row: TaskRow, priority: int, now: int) -> Any:
@@ -585,7 +594,10 @@ class PolicyDeciders:
             key = self._check_key(now - priority * aging)
             if self._is_trusted("order", answer.reusable):
                 self.aging_ns = aging
-        except Exception as error:  # noqa: BLE001 - it is the queue's
+        except BaseException as error:
+            # It is the queue's.
+            if not is_values(error):
+                raise
             _blame("queue", error)
         return key
 
@@ -629,7 +641,10 @@ class PolicyDeciders:
                 return None
             arms = " + ".join(str(arm) for arm, _ in said)
             return arms, math.prod(float(probable) for _, probable in said)
-        except Exception:  # noqa: BLE001 - the attempt has begun: it goes on without
+        except BaseException as error:
+            # The attempt has begun: it goes on without.
+            if not is_values(error):
+                raise
             return None
 
     def expected(self, row: TaskRow) -> int | None:
@@ -652,7 +667,10 @@ class PolicyDeciders:
             if said is not False and self._is_trusted("admit", said):
                 self.admits_all = True
                 self.max_age_ns = max_age
-        except Exception as error:  # noqa: BLE001 - it is the queue's
+        except BaseException as error:
+            # It is the queue's.
+            if not is_values(error):
+                raise
             _blame("queue", error)
         return None, max_age
 
@@ -840,7 +858,10 @@ class PolicyDeciders:
                 _check_part(dict(granted.units), agent, least, dict(held or ()))
             said = answer.reusable
             reusable = said is not False and self._is_trusted("allocate", said)
-        except Exception as error:  # noqa: BLE001 - it is the allocator's
+        except BaseException as error:
+            # It is the allocator's.
+            if not is_values(error):
+                raise
             _blame("allocator", error)
         return granted.units, reason, reusable
 

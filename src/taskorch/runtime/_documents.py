@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from taskorch._base.ends import strip
+from taskorch._base.fence import is_values
 from taskorch._base.read_only import ReadOnly
-from taskorch._base.visible import masked
+from taskorch._base.visible import masked, said
 from taskorch.errors import (
     AttemptInterrupted,
     InvalidTaskError,
@@ -50,10 +51,13 @@ def document_of_end(
     except InvalidTaskError as refused:
         msg = f"task {task_id}: {refused.message}"
         return None, UnkeptResultError(msg, hint=refused.hint, task_id=task_id)
-    except Exception as fault:  # noqa: BLE001 - the error's own __str__, mostly
+    except BaseException as fault:
+        # The error's own __str__, mostly.
+        if not is_values(fault):
+            raise
         if error is not None:
             return None, error
-        msg = f"task {task_id}: result: it cannot be kept: {fault}"
+        msg = f"task {task_id}: result: it cannot be kept: {said(fault)[1]}"
         return None, UnkeptResultError(msg, task_id=task_id)
 
 

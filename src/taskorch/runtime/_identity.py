@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import attrs
 
+from taskorch._base.fence import is_values
 from taskorch._base.limits import NS
 from taskorch.errors import DuplicateTaskError
 from taskorch.events import TaskOptionsChanged
@@ -292,7 +293,10 @@ def digest(task: Task, after: Iterable[str]) -> int | None:
             kept = _pickled(payload.fn, payload.executor, beside)
         else:
             kept = pickle.dumps((_content(payload), beside))
-    except Exception:  # noqa: BLE001 - any object of the user's
+    except BaseException as error:
+        # Any object of the user's.
+        if not is_values(error):
+            raise
         return None
     found = hash((kept, task.type, frozenset(map(stem_of, after))))
     return (found & _ALL_BITS) | 1

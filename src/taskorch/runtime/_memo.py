@@ -39,6 +39,7 @@ from weakref import WeakKeyDictionary
 import attrs
 
 from taskorch._base.building import called_in
+from taskorch._base.fence import is_values
 from taskorch._base.limits import NS
 from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError, UnknownTaskError
@@ -472,7 +473,9 @@ class _Describer:
         try:
             reducer = copyreg.dispatch_table.get(kind)
             reduced: Any = value.__reduce_ex__(4) if reducer is None else reducer(value)
-        except Exception as error:
+        except BaseException as error:
+            if not is_values(error):
+                raise
             msg = f"{show(value)} has no description"
             raise UndescribedError(msg) from error
         if isinstance(reduced, str):

@@ -412,8 +412,9 @@ class Notices:
 
     def executor_broke(self, name: str, error: BaseException) -> None:
         """An executor of the user's broke."""
-        self._broken[name] = f"{type(error).__name__}: {error}"
-        text = f"the executor {name!r} broke, and what ran there is lost: {error}"
+        kind, message = said(error)
+        self._broken[name] = f"{kind}: {message}"
+        text = f"the executor {name!r} broke, and what ran there is lost: {message}"
         self._say(("executor", name), text, error)
 
     def executor_works(self, name: str) -> None:
@@ -755,7 +756,7 @@ class ResourceExhaustion:
     ) -> None:
         """Defer the start of an attempt for which the system has no room."""
         rt = self._rt
-        why = getattr(error, "strerror", None) or str(error)
+        why = getattr(error, "strerror", None) or said(error)[1]
 
         def change(now: int) -> bool:
             described = (type(error).__name__, why)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
+from taskorch._base.fence import is_values
 from taskorch._base.limits import BLOCKING_SECONDS, FAULT_SECONDS, HELD_SECONDS, NS
 from taskorch._base.read_only import ReadOnly
 from taskorch._base.visible import counted, visible
@@ -721,9 +722,15 @@ _VALUE_OF: Final[dict[str, Callable[[TaskRow], Any]]] = {
 
 
 def _contains(found: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
-    return found is not None and all(
-        name in found and found[name] == value for name, value in wanted.items()
-    )
+    try:
+        return found is not None and all(
+            name in found and found[name] == value for name, value in wanted.items()
+        )
+    except BaseException as error:
+        # Values of the user's, which cannot be compared: they are not the same.
+        if not is_values(error):
+            raise
+        return False
 
 
 def _is_like(found: str, pattern: str) -> bool:

@@ -24,6 +24,7 @@ from opentelemetry.metrics import (
     Observation,
 )
 
+from taskorch._base.fence import is_values
 from taskorch._base.limits import NS
 from taskorch.events import (
     Event,
@@ -386,5 +387,8 @@ class Metrics:
         """A group of facts is kept, which took so long."""
         try:
             self._process.commits.record(seconds)
-        except Exception:  # noqa: BLE001 - a view of the user's; it is kept all the same
+        except BaseException as error:
+            # A view of the user's; it is kept all the same.
+            if not is_values(error):
+                raise
             _LOG.warning("the duration of a commit was not noted", exc_info=True)

@@ -11,6 +11,7 @@ import attrs
 from opentelemetry import context, trace
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
+from taskorch._base.fence import is_values
 from taskorch.events import (
     Event,
     OrchestratorStopped,
@@ -80,7 +81,10 @@ def start(
     """
     try:
         return tracer.start_span(name, parent, kind, attributes, links, start_time)
-    except Exception:  # noqa: BLE001 - whatever they do
+    except BaseException as error:
+        # Whatever they do.
+        if not is_values(error):
+            raise
         _LOG.warning("a span could not be begun", exc_info=True)
         return trace.INVALID_SPAN
 

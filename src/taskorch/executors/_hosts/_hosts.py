@@ -22,6 +22,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch._base.ends import until_kill
+from taskorch._base.fence import is_values
 from taskorch._base.visible import counted, visible
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.executors import _wire
@@ -619,7 +620,10 @@ class Hosts(OwnedExecutor[GivenCall]):
     ) -> None:
         try:
             value, error = pickle.loads(body)  # noqa: S301 - from our own host
-        except Exception as problem:  # noqa: BLE001 - whatever its unpickling does
+        except BaseException as problem:
+            # Whatever its unpickling does.
+            if not is_values(problem):
+                raise
             value, error = None, problem
         call = host.given.get(number)
         if type(value) is KeptEnd and call is not None:

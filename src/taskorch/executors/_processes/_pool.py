@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, Final
 
 from taskorch._base.ends import is_no_room
+from taskorch._base.fence import is_values
 from taskorch.errors import AttemptInterrupted, InvalidTaskError, UnenforceableError
 from taskorch.executors import _wire
 from taskorch.executors._processes._process import Assignment, WorkerProcess
@@ -111,7 +112,9 @@ class WorkerPool:
             call = pickled(portable, _wire.MOST_BYTES)
             if variables:
                 call = pickled(partial(with_variables, dict(variables), call))
-        except Exception as error:
+        except BaseException as error:
+            if not is_values(error):
+                raise
             raise unsendable(error, attempt.task_id, "process") from error
         number = next(_numbers).to_bytes(_wire.NUMBER)
         return self.begin_call(attempt, number, call, is_last=bool(variables))
@@ -372,7 +375,10 @@ class WorkerPool:
     def _hear_end(self, worker: WorkerProcess, number: bytes, body: bytes) -> None:
         try:
             value = pickle.loads(body)  # noqa: S301 - our own worker
-        except Exception as error:  # noqa: BLE001 - whatever its unpickling does
+        except BaseException as error:
+            # Whatever its unpickling does.
+            if not is_values(error):
+                raise
             self._answered(worker, number, error=error)
         else:
             self._answered(worker, number, value)

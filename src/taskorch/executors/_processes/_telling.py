@@ -10,7 +10,8 @@ from concurrent.futures import BrokenExecutor
 from typing import TYPE_CHECKING, Final, Protocol
 
 from taskorch._base.ends import KILLED_BY_OTHERS
-from taskorch._base.visible import visible
+from taskorch._base.fence import is_values
+from taskorch._base.visible import said, visible
 from taskorch.errors import AttemptInterrupted, MemoryLimitError, TaskFailedError
 from taskorch.executors import _wire
 
@@ -85,14 +86,21 @@ class Telling:
             self._answer(error, reply)
         elif error is not None and self._attempt is not None:
             name = visible(self._attempt.task_id)
-            _log.warning("%s() of task %s: %s", self._what, name, visible(str(error)))
+            _log.warning(
+                "%s() of task %s: %s", self._what, name, visible(said(error)[1])
+            )
 
     def _answer(self, error: BaseException | None, reply: object = None) -> None:
         try:
             answer = pickle.dumps((self._question, error, reply))
             pickle.loads(answer)  # noqa: S301 - it is to be one that can be read
-        except Exception:  # noqa: BLE001 - a class of the user's
-            answer = pickle.dumps((self._question, RuntimeError(str(error)), None))
+        except BaseException as unsent:
+            # A class of the user's.
+            if not is_values(unsent):
+                raise
+            answer = pickle.dumps(
+                (self._question, RuntimeError(said(error or unsent)[1]), None)
+            )
         self._worker.send(_wire.ANSWER, self._number, answer)
 
 
@@ -100,7 +108,10 @@ def handle_record(assignment: LinkedCall | None, body: bytes) -> None:
     """Hand a record of a worker's to our loggers, in the context of its task."""
     try:
         record = logging.makeLogRecord(pickle.loads(body))  # noqa: S301 - ours
-    except Exception:  # noqa: BLE001 - something in `extra`
+    except BaseException as error:
+        # Something in `extra`.
+        if not is_values(error):
+            raise
         _log.warning("a record of a worker process cannot be read", exc_info=True)
         return
     logger = logging.getLogger(record.name)

@@ -258,7 +258,9 @@ def _sendable(
 ) -> bytes:
     try:
         return pickled((task, kind, question, pickled(value)))
-    except Exception as error:
+    except BaseException as error:
+        if not is_values(error):
+            raise
         msg = f"context.{kind}() cannot be sent from a worker process: {said(error)[1]}"
         raise NotRunningError(msg, hint="give it what can be pickled") from error
 

@@ -1,0 +1,330 @@
+"""
+Whatever a value of a user's does, what judges, watches or shows it lives.
+
+The laws go over tables: a new option of a task, verb, or route is in them by itself; a
+new place where values are seen takes a row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from tests.hostile import VALUES, Unforeseen
+from tests.integration.tools import PATIENCE
+
+from taskorch import (
+    RetryPolicy,
+    Task,
+    TaskHandle,
+    TaskorchError,
+    TaskOrchestrator,
+    current_context,
+)
+from taskorch._verbs.table import as_json
+from taskorch.governance import ConstitutionalRuntime, Policy, Rule
+from taskorch.model import OPTIONS, Cache
+from taskorch.policies import ValidatorChain
+from taskorch.protocols import Finding, RetryDecision, Verdict
+
+# -- what tasks do with a value --------------------------------------------------------
+
+
+def keep(*values: Any, **named: Any) -> int:
+    del values, named
+    return 1
+
+
+def give(name: str) -> Any:
+    return VALUES[name]()
+
+
+def fail(name: str) -> None:
+    raise ValueError(VALUES[name]())
+
+
+def note(name: str) -> None:
+    error = ValueError("noted")
+    error.__notes__ = [VALUES[name]()]
+    raise error
+
+
+def group(name: str) -> None:
+    raise BaseExceptionGroup("several", [ValueError(VALUES[name]()), Unforeseen()])
+
+
+def spend(name: str) -> int:
+    current_context().spent(tokens=VALUES[name]())
+    return 1
+
+
+def say(name: str) -> int:
+    print(VALUES[name]())
+    return 1
+
+
+def attributes(name: str) -> None:
+    error = ValueError("with fields")
+    error.args = VALUES[name]()
+    raise error
+
+
+class Telling(Exception):
+    """An error whose own text is a value."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> Any:
+        return VALUES[self.name]()
+
+    __repr__ = __str__
+
+
+def tell(name: str) -> None:
+    raise Telling(name)
+
+
+# -- parts of a program that answer with a value ---------------------------------------
+
+
+class Part:
+    """A validator, or what decides of retries, that gives the value of a task."""
+
+    def __init__(self, about: str) -> None:
+        self.about = about
+
+    def validate(self, task: Task[Any], context: Any) -> Any:
+        del context
+        if "name" not in (task.metadata or {}):
+            return Verdict()
+        value = VALUES[task.metadata["name"]]()
+        if self.about == "verdict":
+            return value
+        if self.about == "path":
+            return Verdict((Finding(value, "x"),))
+        return Verdict((Finding("x", value),))
+
+    def decide(self, failure: Any, context: Any) -> Any:
+        del context
+        value = VALUES[failure.task.metadata["name"]]()
+        if self.about == "decision":
+            return value
+        if self.about == "delay":
+            return RetryDecision(retry=True, delay=value)
+        return RetryDecision(retry=False, reason=value)
+
+
+class Place(NamedTuple):
+    """How the value of a name comes to a place, and the parts that are there."""
+
+    do: Callable[[TaskOrchestrator, str], Any]
+    parts: Callable[[], dict[str, Any]] = dict
+
+
+def by(
+    fn: Callable[..., Any], **options: Any
+) -> Callable[[TaskOrchestrator, str], Any]:
+    """A task that calls *fn* with the name of the value."""
+    return lambda orch, name: orch.submit_task(Task.call(fn, name, **options))
+
+
+def named(fn: Callable[..., Any]) -> Callable[[TaskOrchestrator, str], Any]:
+    return lambda orch, name: orch.submit_task(
+        Task.call(fn, name, metadata={"name": name})
+    )
+
+
+def given(**options: Callable[[Any], Any]) -> Callable[[TaskOrchestrator, str], Any]:
+    """A task whose options are made of the value."""
+    return lambda orch, name: orch.submit_task(
+        Task.call(keep, **{each: make(give(name)) for each, make in options.items()})
+    )
+
+
+def masking() -> dict[str, Any]:
+    rule = Rule("r", "task.payload.args[0].x", "equals", "masked")
+    change = {"payload.args[0].x": "masked"}
+    policies = [Policy("p", "s", "low", rules=[rule], change=change, types="keep")]
+    return {"governance": ConstitutionalRuntime(policies)}
+
+
+PLACES: dict[str, Place] = {
+    "argument": Place(lambda orch, name: orch.submit(keep, give(name))),
+    "argument by name": Place(lambda orch, name: orch.submit(keep, x=give(name))),
+    "arguments by name": Place(given(kwargs=lambda value: value)),
+    "metadata": Place(given(metadata=lambda value: {"x": value})),
+    "all metadata": Place(given(metadata=lambda value: value)),
+    "result": Place(by(give)),
+    "cached result": Place(by(give, cache=True)),
+    "argument of a cached call": Place(
+        lambda orch, name: orch.submit_task(Task.call(keep, give(name), cache=True))
+    ),
+    "key of a cache": Place(
+        lambda orch, name: orch.submit_task(
+            Task.call(keep, 1, cache=Cache(key=give(name)))
+        )
+    ),
+    "argument that is masked": Place(
+        lambda orch, name: orch.submit(keep, {"x": give(name)}), masking
+    ),
+    "text of an error": Place(by(tell)),
+    "arguments of an error": Place(by(attributes)),
+    "note on an error": Place(by(note)),
+    "group of errors": Place(by(group)),
+    "text of an error that is retried": Place(by(tell, retry=RetryPolicy(2, base=0))),
+    "what an attempt spent": Place(by(spend)),
+    "what a task prints": Place(by(say)),
+    "what says whether a result is worth a retry": Place(
+        lambda orch, name: orch.submit_task(
+            Task.call(
+                keep, retry=RetryPolicy(2, base=0, retry_if_result=lambda _: give(name))
+            )
+        )
+    ),
+    "what says whether an error is worth a retry": Place(
+        lambda orch, name: orch.submit_task(
+            Task.call(
+                fail, "NaN", retry=RetryPolicy(2, base=0, retry_on=lambda _: give(name))
+            )
+        )
+    ),
+    "what says whether parents suffice": Place(
+        lambda orch, name: orch.submit_task(
+            Task.call(keep, after=[orch.submit(keep)], join=lambda _: give(name))
+        )
+    ),
+    "details of a question": Place(
+        lambda orch, name: (
+            orch.submit_task(Task.question("Go?", details={"x": give(name)})) and None
+        )
+    ),
+    "reward": Place(
+        lambda orch, name: orch.reward_task(orch.submit(keep).task_id, give(name))
+    ),
+    "source of a reward": Place(
+        lambda orch, name: orch.reward_task(
+            orch.submit(keep).task_id, 1, source=give(name)
+        )
+    ),
+    "event": Place(lambda orch, name: orch.emit("e", give(name))),
+    "verdict": Place(named(keep), lambda: {"validator": Part("verdict")}),
+    "path of a finding": Place(named(keep), lambda: {"validator": Part("path")}),
+    "text of a finding": Place(
+        named(keep), lambda: {"validator": ValidatorChain(Part("message"))}
+    ),
+    **{
+        f"{about} of a retry": Place(
+            lambda orch, name: orch.submit_task(
+                Task.call(fail, "NaN", metadata={"name": name})
+            ),
+            lambda about=about: {"retry_handler": Part(about)},
+        )
+        for about in ("decision", "delay", "reason")
+    },
+}
+
+
+def told_of(error: BaseException, name: str) -> None:
+    """A fault of a value's is none of ours, and nothing waits for ever."""
+    kind = type(error).__name__
+    assert kind not in ("InternalError", "TimeoutError"), (name, error)
+
+
+def lives(orch: TaskOrchestrator) -> None:
+    """It does what is asked of it, and says what was wrong."""
+    assert orch.submit(divmod, 7, 2).result(PATIENCE) == (3, 1)
+    health = orch.health()
+    assert health.status in ("ok", "degraded"), str(health)
+    assert health.live
+
+
+def read(orch: TaskOrchestrator) -> None:
+    """All that is told of tasks can be read, and sent."""
+    for one in orch.tasks():
+        said = one.to_dict(), orch.explain(one.task_id).to_dict()
+        assert json.dumps(said, allow_nan=False)
+        assert str(one)
+        assert repr(one)
+        assert str(orch.explain(one.task_id))
+        assert isinstance(orch.log(one.task_id).text, str)
+    for call in (
+        "failures",
+        "stuck",
+        "questions",
+        "escalations",
+        "get_stats",
+        "health",
+    ):
+        told = getattr(orch, call)()
+        assert str(told)
+        assert json.dumps(as_json(told), allow_nan=False)
+    assert json.dumps(orch.metrics())
+    for make in VALUES.values():
+        # Nothing is the same as what cannot be compared.
+        assert len([*orch.tasks(metadata={"x": make()})]) >= 0
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_no_value_at_any_place_ends_the_orchestrator_or_its_next_life(
+    place: str, tmp_path: Path
+) -> None:
+    do, parts = PLACES[place]
+    for _ in range(2):
+        with TaskOrchestrator(journal=tmp_path / "runs.db", **parts()) as orch:
+            begun: dict[str, Any] = {}
+            for name in VALUES:
+                try:
+                    begun[name] = do(orch, name)
+                except BaseException as error:
+                    told_of(error, name)
+            for name, handle in begun.items():
+                if isinstance(handle, TaskHandle):
+                    error = handle.exception(PATIENCE)
+                    if error is not None:
+                        told_of(error, name)
+            lives(orch)
+            read(orch)
+            orch.stop(drain=False)
+
+
+# -- options of tasks ------------------------------------------------------------------
+
+#: How a value stands in an option.
+WRAPS: tuple[Callable[[Any], Any], ...] = (
+    lambda value: value,
+    lambda value: [value],
+    lambda value: {"x": value},
+)
+
+
+@pytest.mark.parametrize("option", [*OPTIONS, "payload"])
+def test_an_option_of_any_value_is_taken_or_refused_by_its_name(option: str) -> None:
+    taken = 0
+    with TaskOrchestrator(unknown_capability="wait") as orch:
+        for name, make in VALUES.items():
+            for wrap in WRAPS:
+                fields: dict[str, Any] = {option: wrap(make())}
+                try:
+                    if option in ("type", "payload"):
+                        task = Task(**{"type": "x", **fields})
+                    else:
+                        task = Task.call(keep, **fields)
+                    orch.submit_task(task)
+                except (TaskorchError, TypeError) as error:
+                    said = str(error)
+                else:
+                    taken += 1
+                    continue
+                # A resource, an attempt and what it comes after are named instead.
+                words = (option, "resource '", "max_attempts", " needs ")
+                assert any(word in said for word in words), (name, said)
+                assert "the validator failed" not in said, name
+        assert len([*orch.tasks()]) == taken
+        lives(orch)
+        read(orch)
+        orch.stop(drain=False)
