@@ -43,6 +43,7 @@ from taskorch._base.verbs import (
     lacks,
     verb,
 )
+from taskorch._base.visible import is_text
 from taskorch._base.vocabulary import meant, other_attribute
 from taskorch._contexts import TaskContext
 from taskorch._decorators import decorated
@@ -1511,7 +1512,7 @@ class TaskOrchestrator:
             UnknownTaskError: No task has this id in memory.
             ComponentError: A policy failed that was asked.
         """
-        return _reports.explain(self._rt, task_id, estimates=estimates)
+        return _reports.explain(self._rt, task_id, estimates=bool(estimates))
 
     @verb(
         "Tasks that can never proceed, and why.",
@@ -2358,6 +2359,6 @@ def _journal(settings: Settings) -> MemoryJournal | Journal:
 
 
 def _check_reason(reason: object) -> None:
-    if not isinstance(reason, str):
+    if not is_text(reason):
         msg = f"a reason is a text, not {show(reason)}"
         raise InvalidTaskError(msg)

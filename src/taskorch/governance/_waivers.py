@@ -27,6 +27,7 @@ from taskorch._base.frozen import frozen
 from taskorch._base.limits import MAX_SECONDS, NS
 from taskorch._base.people import SPEAK_FOR, caller, person
 from taskorch._base.verbs import NAME, SECONDS, lacks, listed, verb
+from taskorch._base.visible import is_text
 from taskorch._base.vocabulary import meant
 from taskorch.errors import (
     AnswerRefusedError,
@@ -473,7 +474,7 @@ class WaiverBook:
         Raises:
             UnknownTaskError: There is none of this id.
         """
-        waiver = self._waivers.get(waiver_id)
+        waiver = self._waivers.get(waiver_id) if is_text(waiver_id) else None
         if waiver is None:
             msg = f"there is no waiver {show(waiver_id)}"
             raise UnknownTaskError(msg, hint="rt.waivers() lists them")

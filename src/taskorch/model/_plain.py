@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, cast
 
@@ -38,15 +38,16 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
-def plain(value: object) -> Any:
+def plain(value: object, depth: int = _MAX_DEPTH, above: tuple[int, ...] = ()) -> Any:
     """
     *value* made of what JSON has: what it has no word for is shown as a text.
 
-    So is a value that raises an error while it is read. It is for reading: it does not
-    lead back to the value.
+    So is a value that raises an error while it is read, and that value alone. It is for
+    reading: it does not lead back to the value. *depth* and *above* are as in
+    `read_plain`.
     """
     try:
-        return read_plain(value)
+        return read_plain(value, depth, above, plain)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException:  # noqa: BLE001 - it is the value's
@@ -54,14 +55,18 @@ def plain(value: object) -> Any:
 
 
 def read_plain(
-    value: object, depth: int = _MAX_DEPTH, above: tuple[int, ...] = ()
+    value: object,
+    depth: int = _MAX_DEPTH,
+    above: tuple[int, ...] = (),
+    member: Callable[[object, int, tuple[int, ...]], Any] | None = None,
 ) -> Any:
     """
     *value* as `plain` makes it, for who judges by it: its errors are raised.
 
     What is a part of itself is shown as a text; *above* are the values that *value* is
-    a part of.
+    a part of. *member* reads what is in it; None: this does.
     """
+    member = member or read_plain
     value = pythons(value)
     if value is None or isinstance(value, bool | str):
         # A class of texts of the user's may have methods of its own.
@@ -80,15 +85,13 @@ def read_plain(
     if isinstance(value, Mapping):
         items = cast("Mapping[object, object]", value).items()
         return {
-            str.__str__(key) if isinstance(key, str) else show(key): read_plain(
+            str.__str__(key) if isinstance(key, str) else show(key): member(
                 item, depth - 1, above
             )
             for key, item in items
         }
     if isinstance(value, list | tuple):
-        return [
-            read_plain(item, depth - 1, above) for item in cast("list[object]", value)
-        ]
+        return [member(item, depth - 1, above) for item in cast("list[object]", value)]
     return show(value)
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from taskorch._base.fence import is_values
+from taskorch._base.visible import is_text
 from taskorch.errors import CycleError, UnknownTaskError
 from taskorch.model import (
     Task,
@@ -10,6 +14,7 @@ from taskorch.model import (
     number_of,
     numbered,
     run_id_of,
+    show,
     stem_of,
 )
 
@@ -39,6 +44,21 @@ def refuse_itself(parent_id: str, by: Task) -> None:
     raise CycleError(msg, cycle=(name,), hint=hint)
 
 
+def _no_id(value: Any) -> UnknownTaskError:
+    """The error of a *value* that is no text, in the place of an id."""
+    try:
+        handle_id = value.task_id
+    except BaseException as error:
+        if not is_values(error):
+            raise
+        handle_id = None
+    if type(handle_id) is str:
+        msg = f"{show(value)} is a handle, and no id"
+        return UnknownTaskError(msg, hint="handle.task_id", task_id=handle_id)
+    msg = f"no task has the id {show(value)}: an id is a str"
+    return UnknownTaskError(msg, task_id=show(value))
+
+
 class Reruns:
     """Latest known run of each task that was run again."""
 
@@ -65,15 +85,11 @@ class Reruns:
         The run that *task_id* means: the latest, if it does not say which.
 
         Raises:
-            UnknownTaskError: It is a handle.
+            UnknownTaskError: It is a handle, or something else that is no text: it may
+                do anything where it is looked up.
         """
-        if not isinstance(task_id, str):
-            handle_id = getattr(task_id, "task_id", None)
-            if isinstance(handle_id, str):
-                msg = f"{task_id!r} is a handle, and no id"
-                raise UnknownTaskError(msg, hint="handle.task_id", task_id=handle_id)
-            # A look-up reports that there is none.
-            return task_id
+        if type(task_id) is not str and not is_text(task_id):
+            raise _no_id(task_id)
         if has_number(task_id):
             return run_id_of(task_id)
         number = self._latest.get(task_id)
