@@ -18,9 +18,7 @@ from tests.hostile import VALUES
 from tests.integration.tools import PATIENCE
 
 from taskorch import (
-    RetryPolicy,
     Task,
-    TaskHandle,
     TaskOrchestrator,
     current_context,
 )
@@ -98,6 +96,8 @@ def test_each_value_in_each_field_is_judged_and_never_raises(field: str) -> None
             # What is said of it can be sent, and read.
             assert json.dumps(verdict.to_dict()).isascii(), name
             assert str(verdict), name
+            if wrap is None:
+                continue
             again = lenient.validate_operation(operation, now=1.0)
             assert again.decision == "allow", name
             assert len(again.violations) == len(verdict.violations), name
@@ -178,88 +178,26 @@ def test_no_value_at_any_moment_ends_the_orchestrator_or_its_next_incarnation(
     types = "*" if moment == "verb" else ("give", "report", "keep")
     fields = {"at": moment, "types": types, "verbs": "emit"}
     found = policies(severity, WHERE[moment], ["contains", "less_than"], **fields)
-    for journal in (None, tmp_path / "runs.db"):
-        for _ in range(2 if journal else 1):
-            rt = ConstitutionalRuntime(found)
-            with TaskOrchestrator(governance=rt, journal=journal) as orch:
-                lives(orch)
-                told: list[Any] = []
-                orch.signals.policy_violated.connect(told.append)
-                orch.signals.task_rejected.connect(told.append)
-                for name in VALUES:
-                    try:
-                        handle = REACHES[moment](orch, name)
-                        is_held = moment == "start" and severity == "critical"
-                        if moment != "verb" and not is_held:
-                            handle.result(PATIENCE)
-                    except BaseException as error:
-                        said = str(error)
-                    else:
-                        said = ""
-                    # The task is refused, or fails, and nothing of ours.
-                    assert "taskorch itself" not in said, name
-                    assert severity == "critical" or "polic" not in said, name
-                lives(orch)
-                orch.stop(drain=False)
-            assert any("it cannot be evaluated" in f"{one}" for one in told)
-
-
-# -- without any policy ----------------------------------------------------------------
-
-
-async def give_later(name: str) -> Any:
-    return VALUES[name]()
-
-
-def keep_going(name: str) -> int:
-    current_context().checkpoint(VALUES[name]())
-    return 1
-
-
-def fail(name: str) -> None:
-    raise ValueError(VALUES[name]())
-
-
-#: Other places where values of users are seen.
-PLACES: dict[str, Callable[[TaskOrchestrator, str], Any]] = {
-    "result of a thread": lambda orch, name: orch.submit(give, name),
-    "result of a coroutine": lambda orch, name: orch.submit(give_later, name),
-    "result of another": lambda orch, name: orch.submit(keep, orch.submit(give, name)),
-    "result that may be retried": lambda orch, name: orch.submit_task(
-        Task.call(give, name, retry=RetryPolicy(retry_if_result=lambda it: it == 5))
-    ),
-    "argument": lambda orch, name: orch.submit(keep, VALUES[name]()),
-    "checkpoint": lambda orch, name: orch.submit(keep_going, name),
-    "progress": lambda orch, name: orch.submit(report, name),
-    "message of an error": lambda orch, name: orch.submit(fail, name),
-    "event": lambda orch, name: orch.emit(f"e{len(name)}", VALUES[name]()),
-    "reason": lambda orch, name: orch.cancel_task(
-        orch.submit(keep, 1).task_id, reason=VALUES[name]()
-    ),
-}
-
-
-@pytest.mark.parametrize("place", PLACES)
-def test_no_value_at_any_place_ends_the_orchestrator_or_its_next_incarnation(
-    place: str, tmp_path: Path
-) -> None:
-    for journal in (None, tmp_path / "runs.db"):
-        for _ in range(2 if journal else 1):
-            with TaskOrchestrator(journal=journal) as orch:
-                for name in VALUES:
+    for _ in range(2):
+        rt = ConstitutionalRuntime(found)
+        with TaskOrchestrator(governance=rt, journal=tmp_path / "runs.db") as orch:
+            lives(orch)
+            told: list[Any] = []
+            orch.signals.policy_violated.connect(told.append)
+            orch.signals.task_rejected.connect(told.append)
+            for name in VALUES:
+                try:
+                    handle = REACHES[moment](orch, name)
+                    is_held = moment == "start" and severity == "critical"
+                    if moment != "verb" and not is_held:
+                        handle.result(PATIENCE)
+                except BaseException as error:
+                    said = str(error)
+                else:
                     said = ""
-                    try:
-                        handle = PLACES[place](orch, name)
-                        if isinstance(handle, TaskHandle):
-                            handle.result(PATIENCE)
-                    except BaseException as error:
-                        said = type(error).__name__
-                    assert "InternalError" not in said, name
-                    assert "TimeoutError" not in said, name
-                lives(orch)
-                # All that is told of them can be read, and sent.
-                for one in orch.tasks():
-                    assert str(one)
-                    assert json.dumps(one.to_dict())
-                orch.get_stats()
-                orch.stop(drain=False)
+                # The task is refused, or fails, and nothing of ours.
+                assert "taskorch itself" not in said, name
+                assert severity == "critical" or "polic" not in said, name
+            lives(orch)
+            orch.stop(drain=False)
+        assert any("it cannot be evaluated" in f"{one}" for one in told)

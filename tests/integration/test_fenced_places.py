@@ -42,6 +42,20 @@ def give(name: str) -> Any:
     return VALUES[name]()
 
 
+async def give_later(name: str) -> Any:
+    return VALUES[name]()
+
+
+def report(name: str) -> int:
+    current_context().progress(VALUES[name]())
+    return 1
+
+
+def keep_going(name: str) -> int:
+    current_context().checkpoint(VALUES[name]())
+    return 1
+
+
 def fail(name: str) -> None:
     raise ValueError(VALUES[name]())
 
@@ -160,6 +174,25 @@ PLACES: dict[str, Place] = {
     "metadata": Place(given(metadata=lambda value: {"x": value})),
     "all metadata": Place(given(metadata=lambda value: value)),
     "result": Place(by(give)),
+    "result of a coroutine": Place(by(give_later)),
+    "result of another": Place(
+        lambda orch, name: orch.submit(keep, by(give)(orch, name))
+    ),
+    "result that may be retried": Place(
+        by(give, retry=RetryPolicy(retry_if_result=lambda it: it == 5))
+    ),
+    "progress": Place(by(report)),
+    "checkpoint": Place(by(keep_going)),
+    "message of an error": Place(by(fail)),
+    "reason": Place(
+        lambda orch, name: orch.cancel_task(
+            orch.submit(keep).task_id, reason=give(name)
+        )
+    ),
+    "id of a task in a verb": Place(lambda orch, name: orch.cancel_task(give(name))),
+    "estimates of an explanation": Place(
+        lambda orch, name: orch.explain(orch.submit(keep).task_id, estimates=give(name))
+    ),
     "cached result": Place(by(give, cache=True)),
     "argument of a cached call": Place(
         lambda orch, name: orch.submit_task(Task.call(keep, give(name), cache=True))

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import re
+from contextlib import suppress
 
 import pytest
 from tests.frontends.service.tools import JSON, orchestrator, served
 from tests.hostile import JSON as VALUES
+from tests.hostile import VALUES as HOSTILE
 from tests.integration.tools import PATIENCE
 
+from taskorch import (
+    InvalidTaskError,
+    Task,
+    TaskorchError,
+    TaskOrchestrator,
+    current_context,
+)
+from taskorch.frontends.mcp import TOOLS, OrchestratorPlace
+from taskorch.frontends.mcp._calls import ToolUser
+from taskorch.frontends.mcp._tools import Effect
 from taskorch.governance import ConstitutionalRuntime, Policy
 
 TASKS = "/api/v1/tasks"
@@ -86,3 +99,54 @@ def test_each_way_into_a_task_answers_and_the_next_task_runs(service):
             assert answer.status < 500, (sent[:80], answer)
     assert service.get(f"{TASKS}?limit=1000")["tasks"]
     service.orch.submit(divmod, 7, 2).result(PATIENCE)
+
+
+# -- what is shown ---------------------------------------------------------------------
+
+
+class Telling(Exception):
+    """An error whose own text is a value."""
+
+    def __str__(self):
+        return HOSTILE[self.args[0]]()
+
+
+def use(name, value):
+    """A task that has a value wherever a task can have one."""
+    context = current_context()
+    context.progress(HOSTILE[name]())
+    context.checkpoint(HOSTILE[name]())
+    return HOSTILE[name]()
+
+
+def fail(name):
+    raise Telling(name)
+
+
+def test_no_value_that_is_shown_brings_a_route_or_a_tool_down():
+    orch = TaskOrchestrator()
+    with served(orch, token=None, agents=True, page=True) as service:
+        ids = []
+        for number, (name, make) in enumerate(HOSTILE.items()):
+            ids += [f"u{number}", f"f{number}"]
+            with suppress(InvalidTaskError):
+                task = Task.call(use, name, make(), id=ids[-2], metadata={"x": make()})
+                orch.submit_task(task).exception(PATIENCE)
+            orch.submit_task(Task.call(fail, name, id=ids[-1])).exception(PATIENCE)
+            orch.submit_task(Task.question("Go?", details={"x": make()}))
+        for path, methods in service.get("/openapi.json")["paths"].items():
+            if "get" not in methods or path.endswith("/stream"):
+                continue
+            for task_id in ids if "{task_id}" in path else ["x"]:
+                answer = service.ask("GET", re.sub(r"\{\w+\}", task_id, path))
+                assert answer.status < 500, (path, task_id, answer.body[:200])
+        place = OrchestratorPlace(orch, {})
+        for tool in TOOLS:
+            if tool.effect is Effect.NONE and tool.name != "plan":
+                needed = tool.input_schema.get("required", ())
+                for task_id in ids if "task" in needed else ["x"]:
+                    said = {"task": task_id} if "task" in needed else {}
+                    with suppress(TaskorchError):
+                        json.dumps(tool.use(place, said, ToolUser("mcp")))
+        assert service.get("/api/v1/questions")["questions"][0]["id"]
+        orch.stop(drain=False)
