@@ -24,7 +24,7 @@ from taskorch import (
     TaskOrchestrator,
     current_context,
 )
-from taskorch._verbs.table import as_json
+from taskorch._verbs.table import VERBS, as_json, bound
 from taskorch.governance import ConstitutionalRuntime, Policy, Rule
 from taskorch.model import OPTIONS, Cache
 from taskorch.policies import ValidatorChain
@@ -360,4 +360,45 @@ def test_an_option_of_any_value_is_taken_or_refused_by_its_name(option: str) -> 
         assert len([*orch.tasks()]) == taken
         lives(orch)
         read(orch)
+        orch.stop(drain=False)
+
+
+# -- arguments of verbs ----------------------------------------------------------------
+
+#: Arguments with which a verb comes as far as it can.
+SAID: dict[str, Any] = {
+    "verdict": "fail",
+    "action": "cancel",
+    "requirements": ["x"],
+    "expires": 60,
+    "resources": {"cpu": 1},
+    "totals": {"tokens": 1},
+    "task_id": "t",
+    **dict.fromkeys(("value", "threshold"), 0.5),
+    **dict.fromkeys(("since", "until", "priority"), 1),
+}
+#: Verbs that wait, or are given whole workflows.
+LEFT = ("wait", "simulate", "notify", "prune", "doctor", "workflows.start")
+#: Of the values those that stop a step, if one looks at them in it.
+GRAVE = ("Unforeseen from all", "a mapping of Unforeseen", "no class", "no __hash__")
+
+
+def test_no_argument_of_a_verb_ends_the_orchestrator() -> None:
+    with TaskOrchestrator() as orch:
+        orch.submit_task(Task.call(keep, id="t")).result(PATIENCE)
+        for call, verb in VERBS.items():
+            if call in LEFT:
+                continue
+            needed = {each.name for each in verb.arguments if each.is_needed}
+            for each in verb.arguments:
+                for name in GRAVE:
+                    said = {one: SAID.get(one, "x") for one in needed - {each.name}}
+                    try:
+                        if each.is_many:
+                            bound(orch, call)(give(name))
+                        else:
+                            bound(orch, call)(**said, **{each.name: give(name)})
+                    except BaseException as error:
+                        told_of(error, f"{call}({each.name})")
+                    assert orch.health().live, (call, each.name, name)
         orch.stop(drain=False)

@@ -18,6 +18,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from taskorch._base.read_only import ReadOnly
+from taskorch._base.visible import is_text
 from taskorch.errors import (
     InvalidTaskError,
     InvalidTransitionError,
@@ -150,7 +151,7 @@ def change(runtime: Any, name: str, amounts: Mapping[str, float]) -> BudgetUsage
 
 def _step(rt: Runtime, name: str, totals: Units, *, is_open: bool) -> BudgetUsage:
     def step(now: int) -> BudgetUsage:
-        if name not in rt.kernel.budgets:
+        if not is_text(name) or name not in rt.kernel.budgets:
             msg = f"there is no budget {show(name)}"
             names = ", ".join(rt.kernel.budgets) or "none"
             hint = f"there are {names}; orch.budget(…) declares one"
