@@ -114,9 +114,10 @@ class Part:
 
     def validate(self, task: Task[Any], context: Any) -> Any:
         del context
-        if "name" not in (task.metadata or {}):
+        metadata = task.metadata or {}
+        if "name" not in metadata:
             return Verdict()
-        value = VALUES[task.metadata["name"]]()
+        value = VALUES[metadata["name"]]()
         if self.about == "verdict":
             return value
         if self.about == "path":
