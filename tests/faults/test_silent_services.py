@@ -210,14 +210,19 @@ def test_an_answer_that_is_too_long_is_refused_by_its_length(monkeypatch):
         assert len(service.heard) == 1
 
 
-def test_many_coroutines_that_wait_keep_none_from_asking():
+def test_many_coroutines_that_wait_keep_none_from_asking(monkeypatch):
+    # None of their requests ends by itself before the test has.
+    monkeypatch.setattr("taskorch.client._WAIT", PATIENCE)
     with served(orchestrator()) as service:
-        client = Client(service.server.url, token=service.token)
+        url, token = service.server.url, service.token
+        client = Client(url, token=token, patience=2 * PATIENCE)
 
         async def main():
             handle = await client.aio.submit_task(Task.wait_for("go", id="waits"))
             waiting = [asyncio.ensure_future(handle.result()) for _ in range(60)]
-            await client.aio.emit("go", 3)
+            await asyncio.sleep(0)
+            async with asyncio.timeout(PATIENCE / 2):
+                await client.aio.emit("go", 3)
             assert await asyncio.gather(*waiting) == [3] * 60
             assert await handle == 3
             assert await handle.done()
