@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.proving import forget
 from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import (
@@ -480,3 +481,26 @@ def test_many_policies_judge_a_task_once(tmp_path: Path) -> None:
         for _ in itertools.repeat(None, 3):
             orch.submit_task(Task.call(str, SECRET, id="load", type="deploy"))
         assert orch.get_stats().violations == numbers
+
+
+def test_what_came_after_the_latest_and_was_not_counted_may_have_been_a_change(
+    tmp_path: Path,
+) -> None:
+    """The review is kept, and what has left the journal since may be a change."""
+    path = tmp_path / "runs.db"
+    rule = history("completed", "since", no={"event": "started", "type": "change"})
+    rule["history"][0]["since"]["type"] = "review"
+
+    def done(orch: TaskOrchestrator, kind: str, name: str) -> None:
+        orch.submit_task(Task.call(int, id=name, type=kind)).result(PATIENCE)
+
+    with TaskOrchestrator(journal=path) as orch:
+        done(orch, "review", "first")
+        done(orch, "change", "changed")
+    assert forget(str(path), "changed")
+    with governed(path, rule) as orch:
+        assert is_denied(orch, "d1")
+        assert "have left the journal" in str(orch.explain("d1"))
+        # A review that comes after all that counts from then on.
+        done(orch, "review", "second")
+        assert not is_denied(orch, "d2")

@@ -455,17 +455,6 @@ def test_commands_say_the_same(past, tmp_path, capsys):
         assert run(*words)[0] == 2
 
 
-def test_what_is_refused_in_the_place_of_a_task_says_nothing_of_that_task(tmp_path):
-    path = tmp_path / "runs.db"
-    with TaskOrchestrator(journal=path, governance=policies()) as orch:
-        orch.submit_task(fine("a")).result()
-        with pytest.raises(PolicyDeniedError):
-            orch.submit_task(danger("a"), replace=True)
-    replay = policies().replay(path)
-    assert [each.then for each in replay.moments] == ["allow", "allow"]
-    assert not replay.differences
-
-
 def test_an_audit_without_a_number_is_of_the_latest_run(tmp_path):
     path, rt = tmp_path / "runs.db", policies()
     with TaskOrchestrator(journal=path, governance=rt) as orch:
