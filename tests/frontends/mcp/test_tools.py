@@ -183,9 +183,17 @@ def test_what_a_tool_does_not_take_is_named_with_the_nearest_word(place, tool):
 def test_a_number_that_json_has_not_is_refused_wherever_it_stands(
     place, name, arguments
 ):
-    (key,) = arguments
-    with pytest.raises(InvalidTaskError, match=rf"{key}\S*: "):
+    ((key, value),) = arguments.items()
+    words = "JSON has no nan" if type(value) is float else ""
+    with pytest.raises(InvalidTaskError, match=rf"{key}\S*: {words}"):
         BY_NAME[name].use(place, arguments, ME)
+
+
+def test_a_number_that_json_has_not_is_refused_deep_in_a_task(place):
+    task = {"type": "echo", "payload": {"a": [1, math.inf]}}
+    words = re.escape("tasks[0].payload.a[1]: JSON has no inf")
+    with pytest.raises(InvalidTaskError, match=words):
+        use(place, "submit", tasks=[task])
 
 
 @pytest.mark.parametrize("key", ["id", "type", "payload", "idempotency_key"])
