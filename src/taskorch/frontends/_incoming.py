@@ -91,7 +91,7 @@ def findings_of(
             not there is not looked at.
         path: Where it stands.
     """
-    if type(value) is float and not math.isfinite(value):
+    if _is_endless(value):
         yield path, f"JSON has no {value}"
         return
     if "$ref" in schema:
@@ -115,6 +115,11 @@ def findings_of(
         items = schema.get("items", {})
         for index, one in enumerate(value):
             yield from findings_of(items, one, parts, f"{path}[{index}]")
+
+
+def _is_endless(value: Any) -> bool:
+    """Whether *value* is a number that JSON has not: NaN, or an infinity."""
+    return type(value) is float and not math.isfinite(value)
 
 
 def _shown(value: Any) -> str:

@@ -436,11 +436,17 @@ def test_a_test_task_is_held_to_its_disk(tmp_path):
     tasks = ", ".join(
         f"{{id: {name}, template: {name.partition('-')[0]}, "
         f"resources: {{disk_mb: {granted}}}}}"
-        for name, granted in (("command", 10), ("command-more", 100), ("tests", 20))
+        for name, granted in (
+            *(("command", 10), ("command-more", 100), ("tests", 20)),
+            ("quick", 15),
+        )
     )
+    # No look may see what is there for some milliseconds.
+    quick = "dd if=/dev/zero of=big bs=1M count=30; rm big"
     suite = write(
         tmp_path,
         f"templates: {{command: {{command: [{sys.executable}, -c, {body!r}]}}, "
+        f"quick: {{command: [sh, -c, {quick!r}]}}, "
         "tests: {pytest: [test_large.py]}}\n"
         "agent_limits: {enforce: true}\n"
         "recovery: {max_retries: 0}\n"
@@ -450,13 +456,13 @@ def test_a_test_task_is_held_to_its_disk(tmp_path):
     report = _running.run(suite, tmp_path / "out")
     ended = {task.id: task for task in report.tasks}
     assert ended["command-more"].has_passed
-    for name, granted in (("command", 10), ("tests", 20)):
+    for name, granted in (("command", 10), ("tests", 20), ("quick", 15)):
         assert f"of {granted} MB of disk, and was ended" in ended[name].error
     told = [
         each["failure_details"]["error_type"]
         for each in messages(tmp_path, "failure_notification")
     ]
-    assert len(told) == 2
+    assert len(told) == 3
     assert "memory_error" not in told
 
 
