@@ -388,6 +388,9 @@ def test_of_an_attempt_of_long_ago_another_one_counts_alone() -> None:
     rule = HistoryRule("h", count=Past("started", "deploy"), at_most=2, within=10)
     assert verdict(rule, event("started", 40), event("started", 5))
     assert not verdict(rule, event("started", 40), event("started", 5, "b"))
+    # The same if the window has gone on since the latest.
+    assert verdict(rule, event("started", 12), event("started", 5))
+    assert not verdict(rule, event("started", 12), event("started", 5, "b"))
     assert verdict(
         rule, event("started", 40), event("started", 30), event("failed", 20)
     )

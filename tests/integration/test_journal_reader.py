@@ -238,6 +238,22 @@ def test_what_has_left_memory_is_found_and_runs_by_their_numbers(tmp_path):
     assert reader.get_stats().types["len"].completed == 20
 
 
+def test_what_failed_was_mended_by_the_first_run_that_completed(tmp_path):
+    path, missing = tmp_path / "runs.db", tmp_path / "missing"
+    with TaskOrchestrator(journal=path) as orch:
+        orch.submit_task(Task.call(os.listdir, str(missing), id="x"))
+        orch.wait(PATIENCE)
+        orch.rerun_task("x")
+        orch.wait(PATIENCE)
+        missing.mkdir()
+        for _ in range(2):
+            orch.rerun_task("x")
+            orch.wait(PATIENCE)
+        for asked in (orch, JournalReader(path)):
+            status = asked.get_task_status("x~1")
+            assert (status.mended_by, status.rerun) == ("x~3", "x~4")
+
+
 def test_results_over_time(journal_class, tmp_path):
     path = tmp_path / "runs"
     with TaskOrchestrator(journal=journal_class(path)) as orch:

@@ -176,6 +176,61 @@ class _View:
         return self._sim.get_stats() if self.stats is None else self.stats
 
 
+def firing(value, **options):
+    """The seconds at which a rule fires that is looked at each second."""
+    now = [0]
+    rule = AlertRule.of("mine", lambda _: value(now[0]), **options)
+    alerts = Alerts(rules=[rule], interval=1)
+    view, seconds = _View(Simulation(seed=1)), []
+    for now[0] in range(60):
+        list(alerts.tick(view, float(now[0]))[0])
+        seconds += [now[0]] * len(alerts.firing())
+    return seconds
+
+
+@pytest.mark.parametrize("gap", [None, True])
+def test_begin_and_end_must_last_without_a_gap(gap):
+    """What is not known in between begins and ends nothing, either."""
+
+    def value(now):
+        if now in (3, 35):
+            return None if gap is None else now == 35
+        return now < 30
+
+    assert firing(value, wait=5, hold=10) == [*range(9, 46)]
+
+
+@pytest.mark.parametrize("severity", ["info", "warning", "critical"])
+def test_an_alert_spares_the_health_if_it_is_for_information(severity):
+    alerts = Alerts(rules=[AlertRule.of("mine", "running >= 0", severity=severity)])
+    list(alerts.tick(_View(Simulation(seed=1)), 0.0)[0])
+    assert [alert.name for alert in alerts.firing()] == ["mine"]
+    assert alerts.check().status == ("ok" if severity == "info" else "degraded")
+
+
+def test_one_task_at_least_runs_while_memory_is_short():
+    sim = Simulation(seed=1, resources=Resources(memory_mb=100))
+    sim.agent("able", capabilities=("job",), max_concurrency=None)
+    sim.work("job", 100.0)
+    sim.drivers.add(Alerts())
+    for _ in range(3):
+        sim.submit_task(Task("job", resources=Resources(memory_mb=95)))
+    sim.run(until=400)
+    assert [each.start for each in sim.attempts] == [0.0, 100.0, 200.0]
+    assert told(sim)
+
+
+def test_a_rule_that_goes_on_to_raise_is_told_each_minute():
+    def broken(_measured):
+        raise LookupError("what I need is gone")
+
+    sim = Simulation(seed=1)
+    sim.drivers.add(Alerts(rules=[AlertRule.of("broken", broken)]))
+    sim.run(until=150)
+    faults = [e.at - BEGINNING for e in sim.events if isinstance(e, ComponentFailed)]
+    assert [round(at) for at in faults] == [0, 60, 120]
+
+
 def test_what_a_system_does_not_say_of_the_machine_is_no_data(monkeypatch):
     # As on Windows.
     monkeypatch.delattr("os.getloadavg")
