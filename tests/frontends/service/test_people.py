@@ -804,6 +804,14 @@ def test_a_session_ends_with_its_token_and_at_its_own_time(
     assert ask(app, "GET", "/api/v1/me", **sent).status == 401
 
 
+def test_of_two_tokens_in_one_request_none_counts(house, tokens):
+    app, _ = house
+    token = tokens.add("ada", ["look"])
+    for other in (token, tokens.add("lou", ["look"]), "x"):
+        second = [("authorization", f"Bearer {other}")]
+        assert ask(app, "GET", "/api/v1/me", token, headers=second).status == 401
+
+
 # -- that nothing gives a token away ---------------------------------------------------
 
 

@@ -109,12 +109,9 @@ class Tenancy:
             is_theirs = self.has_task(who, subject)
         if not is_theirs:
             raise unknown(subject, is_task=is_task)
-        others: Iterable[str] = ()
-        if operation == "rerun_task":
-            others = _foreseen.rerun(orch, subject)
-        elif operation == "restart_workflow":
-            others = _foreseen.restarted(orch.workflows, subject)
-        if not all(self.has_task(who, each) for each in others):
+        # A restart runs tasks of its run alone, of which none is another's.
+        again = _foreseen.rerun(orch, subject) if operation == "rerun_task" else ()
+        if not all(self.has_task(who, each) for each in again):
             raise HttpProblem(
                 *(403, "not_for_tenants", "that would run tasks of others again")
             )
