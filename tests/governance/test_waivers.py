@@ -107,7 +107,11 @@ def test_a_waiver_lets_violations_of_its_policy_pass_and_shows_them(governed):
     assert (waiver.state, waiver.approved_by) == ("active", ("bob", "cyd"))
     assert rt.waivers() == rt.waivers("active") == [waiver]
 
+    counted = orch.get_stats().violations
     orch.submit_task(danger("maintenance/a")).result()
+    # What is waived is shown, and is no violation that anybody must look at.
+    assert orch.get_stats().violations == counted
+    assert counted
     verdict = rt.validate_operation(danger("maintenance/b"))
     assert verdict.allowed
     assert verdict.compliant
