@@ -523,9 +523,9 @@ class Client:
             wait = min(_WAIT, self._patience)
             most = wait + self._patience
             if end is not None:
-                left = max(0.0, end - monotonic())
+                seconds = max(0.0, end - monotonic())
                 last = min(_LAST, self._patience)
-                wait, most = min(wait, left), min(most, left + last)
+                wait, most = min(wait, seconds), min(most, seconds + last)
             return self._exchange("GET", path, {"wait": f"{wait:.3f}"}, None, most)
 
         while True:
@@ -817,11 +817,11 @@ class Client:
             except passing as error:
                 # A service that refuses the connection has heard nothing.
                 is_safe = repeatable or isinstance(error, ConnectionRefusedError)
-                left = end - monotonic()
-                if not is_safe or left <= 0:
+                seconds = end - monotonic()
+                if not is_safe or seconds <= 0:
                     self._say_where(error, monotonic() - began, is_safe=is_safe)
                     raise
-            sleep(min(pause, left))
+            sleep(min(pause, seconds))
         raise AssertionError
 
     def _say_where(self, error: Exception, seconds: float, *, is_safe: bool) -> None:
@@ -888,19 +888,19 @@ async def _apart(call: Callable[[], T]) -> T:
     Those of the loop are few: whoever waits for a result would keep others from asking.
     """
     loop = asyncio.get_running_loop()
-    told: asyncio.Future[T] = loop.create_future()
+    answer: asyncio.Future[T] = loop.create_future()
 
     def tell(setter: Callable[[Any], None], value: object) -> None:
-        if not told.done():
+        if not answer.done():
             setter(value)
 
     def run() -> None:
-        setter: Callable[[Any], None] = told.set_result
+        setter: Callable[[Any], None] = answer.set_result
         value: object
         try:
             value = call()
         except BaseException as error:  # noqa: BLE001 - it is told who asked
-            setter, value = told.set_exception, error
+            setter, value = answer.set_exception, error
         # Once the loop has ended, nobody waits.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(tell, setter, value)
@@ -909,7 +909,7 @@ async def _apart(call: Callable[[], T]) -> T:
     threading.Thread(
         target=context.run, args=[run], name="taskorch-client", daemon=True
     ).start()
-    return await told
+    return await answer
 
 
 def on_thread(

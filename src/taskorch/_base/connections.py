@@ -20,7 +20,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from taskorch._base.deadline import Deadline
+from taskorch._base.deadline import PeerDeadline
 
 if TYPE_CHECKING:
     import socket
@@ -41,7 +41,7 @@ class TooLongError(Exception):
 class _UntilDeadline(io.RawIOBase):
     """What comes from a socket; no wait for it outlasts a deadline."""
 
-    def __init__(self, sock: socket.socket, raw: Any, deadline: Deadline) -> None:
+    def __init__(self, sock: socket.socket, raw: Any, deadline: PeerDeadline) -> None:
         self._sock, self._raw, self._deadline = sock, raw, deadline
 
     def readable(self) -> bool:
@@ -64,7 +64,7 @@ class _Answer(http.client.HTTPResponse):
     """An answer that is read until a deadline."""
 
     def __init__(
-        self, sock: Any, *args: Any, deadline: Deadline, **options: Any
+        self, sock: Any, *args: Any, deadline: PeerDeadline, **options: Any
     ) -> None:
         super().__init__(sock, *args, **options)
         raw = _UntilDeadline(sock, self.fp.detach(), deadline)
@@ -83,7 +83,7 @@ class HttpConnection(http.client.HTTPConnection):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.deadline = Deadline()
+        self.deadline = PeerDeadline()
         self.response_class = partial(  # type: ignore[assignment]  # a class by its call
             _Answer, deadline=self.deadline
         )

@@ -10,7 +10,7 @@ from math import inf
 from time import monotonic
 
 
-class Deadline:
+class PeerDeadline:
     """
     When a caller stops waiting for its peer.
 
@@ -35,10 +35,10 @@ class Deadline:
         Raises:
             TimeoutError: None are.
         """
-        left = self.at - monotonic()
-        if left <= 0:
+        seconds = self.at - monotonic()
+        if seconds <= 0:
             raise self.over()
-        return left
+        return seconds
 
     def over(self) -> TimeoutError:
         """The error of who has waited until then."""

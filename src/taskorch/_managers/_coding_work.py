@@ -157,9 +157,9 @@ class WorkFolder:
 
     def _begun(self, attempt: int) -> tuple[_Snapshot | None, dict[str, float]]:
         """How all was as the first attempt began, and what was spent since."""
-        known = _read(self._kept) if attempt > 1 else {}
-        if known.get("owner") == self._owner:
-            return known["before"], known["spent"]
+        record = _read(self._kept) if attempt > 1 else {}
+        if record.get("owner") == self._owner:
+            return record["before"], record["spent"]
         if attempt > 1 and not self._is_new:
             # An attempt may have changed something of which nothing was kept.
             return None, {}
@@ -360,8 +360,8 @@ def _forget_older(kept: Path) -> None:
 def _read(file: Path | None) -> dict[str, Any]:
     """What is kept in a file; empty: nothing that can be read."""
     with suppress(OSError, ValueError):
-        known = json.loads("{}" if file is None else file.read_text())
-        return known if isinstance(known, dict) else {}
+        record = json.loads("{}" if file is None else file.read_text())
+        return record if isinstance(record, dict) else {}
     return {}
 
 

@@ -570,12 +570,12 @@ class _Pipes:
         """A line is longer than any that is read: the call fails that it answers."""
         text = f"a line of {length >> 20} MiB; it may have {_LONGEST >> 20} MiB"
         self._server.note_words(text.encode(), beside=True)
-        found = _NUMBER_FIRST.match(line) or _NUMBER_LAST.search(line)
-        if found is None:
+        number = _NUMBER_FIRST.match(line) or _NUMBER_LAST.search(line)
+        if number is None:
             # Somebody would wait for it for ever.
             self._over.set()
             return None
-        return self._refused(json.loads(found[1]), f"its answer is {text}")
+        return self._refused(json.loads(number[1]), f"its answer is {text}")
 
     def _refused(self, number: int | str, text: str) -> SessionMessage:
         error = types.ErrorData(code=types.INVALID_PARAMS, message=text)

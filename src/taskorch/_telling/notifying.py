@@ -27,7 +27,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from taskorch._base.backoff import Backoff
 from taskorch._base.connections import HttpConnection
-from taskorch._base.deadline import Deadline
+from taskorch._base.deadline import PeerDeadline
 from taskorch._base.visible import visible
 from taskorch.errors import InvalidTaskError
 from taskorch.events import QuestionAsked, QuestionReminded
@@ -461,7 +461,7 @@ class Webhook:
             raise OSError(msg)
         raise _RefusedError(msg)
 
-    def _connect(self, deadline: Deadline) -> socket.socket:
+    def _connect(self, deadline: PeerDeadline) -> socket.socket:
         """A connection to an address that was looked at: its name may change."""
         addresses = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         try:

@@ -78,7 +78,7 @@ def test_select_takes_more_ids_than_one_statement_does(path):
         ("UPDATE facts SET body = '[1]' WHERE seq = 4", "4 to 5 were changed"),
         ("DELETE FROM facts WHERE seq = 5", "5 to 5 are missing"),
         ("UPDATE groups SET crc = crc + 1 WHERE last = 5", "4 to 5 were changed"),
-        ("UPDATE groups SET first = 3 WHERE last = 5", "3 to 5 were changed"),
+        ("UPDATE groups SET first = 3 WHERE last = 5", "4 to 5 were changed"),
         ("DELETE FROM groups WHERE last = 3", "3 to 3 are in no group"),
     ],
 )

@@ -162,7 +162,7 @@ DAMAGE = [
     (
         "UPDATE {groups} SET first = 2 WHERE {mine}last = 3",
         2,
-        "events 2 to 3 were changed",
+        "events 3 to 3 were changed",
     ),
     (
         "UPDATE {groups} SET form = 9 WHERE {mine}last = 3",

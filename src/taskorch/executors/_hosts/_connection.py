@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, Self
 
-from taskorch._base.deadline import Deadline
+from taskorch._base.deadline import PeerDeadline
 from taskorch.executors import _wire
 
 _NONCE: Final = 32
@@ -94,7 +94,7 @@ class Stream:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self._deadline = Deadline()
+        self._deadline = PeerDeadline()
         self._deadline.set(_PATIENCE)
         sock.settimeout(_PATIENCE)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

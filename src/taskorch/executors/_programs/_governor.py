@@ -110,7 +110,7 @@ class _Writer:
         self.written = written
 
 
-class _Written:
+class _WriteCount:
     """
     Bytes that a family of processes has written, each byte counted once.
 
@@ -126,31 +126,31 @@ class _Written:
 
     def look(self, pids: Iterable[int]) -> int:
         """All that was written so far, by those of *pids* and those seen before."""
-        known = self._writers
+        writers = self._writers
         living: dict[int, int] = {}
         # Parents first: what a child has when it is read, they have not yet.
-        for pid in sorted({*known, *pids}, key=self._age):
+        for pid in sorted({*writers, *pids}, key=self._age):
             written = self._read(pid)
             if written is not None:
                 living[pid] = written
-        gone = known.keys() - living.keys()
+        gone = writers.keys() - living.keys()
         for pid in gone:
             heir = pid
             while heir in gone:
-                heir = known[heir].parent
+                heir = writers[heir].parent
             heir = heir if heir in living else 0
-            owed = known[pid].written + self._owed.pop(pid, 0)
+            owed = writers[pid].written + self._owed.pop(pid, 0)
             self._owed[heir] = self._owed.get(heir, 0) + owed
         for pid in gone:
-            del known[pid]
+            del writers[pid]
         for pid, written in living.items():
-            writer = known[pid]
+            writer = writers[pid]
             owed = self._owed.get(pid, 0) - max(0, written - writer.written)
             self._owed[pid] = max(0, owed)
             writer.written = max(written, writer.written)
             if writer.parent not in living:
                 writer.parent = 0
-        return sum(each.written for each in known.values()) + sum(self._owed.values())
+        return sum(each.written for each in writers.values()) + sum(self._owed.values())
 
     def _age(self, pid: int) -> tuple[float, int]:
         writer = self._writers.get(pid)
@@ -226,7 +226,7 @@ class Hold:
         self._members_at = 0.0
         self._began = self._looked_at = time.monotonic()
         self._last = Used()
-        self._written = _Written()
+        self._written = _WriteCount()
 
     def begin(self, family: Family) -> None:
         """The processes of *family* are those that are held."""
@@ -265,9 +265,9 @@ class Hold:
         used = self.used
         used.cpu_seconds = max(used.cpu_seconds, cpu_seconds)
         used.written_mb = max(used.written_mb, written_mb)
-        told = {name: self.limits[name] for name in _TOLD if name in self.limits}
+        limits = {name: self.limits[name] for name in _TOLD if name in self.limits}
         if not self.exceeded:
-            self.exceeded = used.exceeds(told)
+            self.exceeded = used.exceeds(limits)
 
     def raise_to(self, amounts: Mapping[str, float]) -> None:
         """Raise limits to *amounts*, where these are higher; none is lowered."""

@@ -112,12 +112,12 @@ class Recorder:
     def _leave_out(self, session: Any) -> None:
         """Leave the tests out that have begun, and as many failures."""
         options = session.config.option
-        left = [item for item in session.items if item.nodeid not in self._done]
+        items = [item for item in session.items if item.nodeid not in self._done]
         if options.maxfail:
             options.maxfail -= self._bad
-            left = left if options.maxfail > 0 else []
-        session.items[:] = left
-        self.total = len(left) + len(self._done)
+            items = items if options.maxfail > 0 else []
+        session.items[:] = items
+        self.total = len(items) + len(self._done)
 
     def know(self, names: list[str]) -> None:
         """Record the names of the tests that will run."""
