@@ -578,7 +578,8 @@ def test_a_launched_task_that_is_cancelled_has_failed_and_its_program_is_gone(ru
     """And it is not tried again, however often it may be."""
     runs.write(a_one="do: sleep 600|retries: 3")
     pid_file = runs.root / "workspace/pids/a/one.pid"
-    with Workspace(runs.root, agent=runs.agent) as workspace:
+    told: list[str] = []
+    with Workspace(runs.root, agent=runs.agent, tell=told.append) as workspace:
         handle = workspace.launch_task("a/one")
         eventually(lambda: runs.began() == ["a/one"] and pid_file.exists())
         pid = int(pid_file.read_text())
@@ -593,6 +594,8 @@ def test_a_launched_task_that_is_cancelled_has_failed_and_its_program_is_gone(ru
     assert (status["error"], status["outputs_validated"]) == ("Cancelled", False)
     assert "exit_code" not in status
     assert runs.began() == ["a/one"]
+    # A second try is cancelled before its program runs: what is told shows it.
+    assert told.count("Launching task: a/one") == 1
 
 
 def test_settings_that_cannot_be_used_stop_a_run(runs):
