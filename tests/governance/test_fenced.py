@@ -201,3 +201,16 @@ def test_no_value_at_any_moment_ends_the_orchestrator_or_its_next_incarnation(
             lives(orch)
             orch.stop(drain=False)
         assert any("it cannot be evaluated" in f"{one}" for one in told)
+    # What was judged can be judged again, and each task has its audit and receipts.
+    path = tmp_path / "runs.db"
+    again = ConstitutionalRuntime(found)
+    assert json.dumps(again.replay(path).to_dict()).isascii()
+    with TaskOrchestrator(governance=again, journal=path) as orch:
+        ids = [each.task_id for each in orch.tasks()]
+        orch.stop(drain=False)
+    for task_id in ids:
+        audit, receipts = (
+            again.audit_operation(task_id, path),
+            again.receipts(task_id, path),
+        )
+        assert json.dumps([audit.to_dict(), receipts]).isascii(), task_id

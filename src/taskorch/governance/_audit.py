@@ -667,9 +667,13 @@ def run_statement(run_id: str, journal: Source) -> dict[str, Any]:
     return statement_of([{"name": run_id, "digest": digest}], TEST_RESULT, predicate)
 
 
-def _parameters(task: Task[Any]) -> str:
-    """The hash of what *task* is called with."""
-    return f"sha256:{sha256(canonical(plain(parts_of(task.payload)))).hexdigest()}"
+def _parameters(task: Task[Any]) -> str | None:
+    """The hash of what *task* is called with; None: that has no canonical form."""
+    try:
+        content = canonical(plain(parts_of(task.payload)))
+    except ValueError:
+        return None
+    return f"sha256:{sha256(content).hexdigest()}"
 
 
 class Audits(Waivers):
