@@ -628,7 +628,7 @@ def run_statement(run_id: str, journal: Source) -> dict[str, Any]:
         InvalidTaskError: The run has not ended; or *journal* is none.
         JournalError: The journal cannot be read.
     """
-    tasks: dict[str, dict[str, str]] = {}
+    tasks: dict[str, dict[str, str | None]] = {}
     ends: dict[str, bool] = {}
     for fact, value in entries_of(journal):
         if not isinstance(fact, TaskEvent):
