@@ -49,8 +49,10 @@ def differing(first: dict[str, str], later: dict[str, str]) -> list[str]:
     ]
 
 
-def test_after_an_orderly_end_the_next_life_tells_the_same(tmp_path: Path) -> None:
-    logging.getLogger("taskorch").setLevel(logging.CRITICAL)
+def test_after_an_orderly_end_the_next_life_tells_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "taskorch")
     with lives.life(tmp_path / "j.db") as (orch, jobs):
         lives.live(orch, jobs, seed=1)
         names = lives.names_of(orch, jobs)

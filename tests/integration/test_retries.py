@@ -438,7 +438,8 @@ def test_a_leaked_slot_is_not_counted_as_free() -> None:
             assert handle.exception(PATIENCE) is not None
         waiting = orch.submit(int)
         assert not orch.health().ready
-        assert orch.wait(PATIENCE)
+        # What is queued may start once a call ends, whenever that is.
+        assert not orch.wait(0.01)
         assert not waiting.done()
         assert "slots are taken" in str(orch.explain(waiting.task_id))
         holds[0].release()

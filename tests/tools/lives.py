@@ -271,6 +271,8 @@ def live(orch: TaskOrchestrator, jobs: JobSystem, seed: int) -> None:
     orch.wait(PATIENCE)
     orch.rerun_task("fine")
     orch.rerun_task(f"job-good/{next(iter(jobs.status('good')['units']))}")
+    # A job is rewarded once it has ended.
+    orch.wait(PATIENCE)
     jobs.reward("good", 0.25)
     with suppress(TaskorchError):
         orch.decide("bad-1", "retry")

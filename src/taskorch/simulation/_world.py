@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
+from taskorch._base.fence import SimulatedDeath
 from taskorch._base.limits import NS
 from taskorch.errors import InvalidTaskError, NotRunningError, UsageError
 from taskorch.events import (
@@ -63,8 +64,8 @@ _UNKNOWN: Final = Outcome()
 _AT_ONCE: Final = 10_000_000
 
 
-class _Crash(BaseException):
-    """The process dies here: nobody may catch it, and nothing is tidied up."""
+class _Crash(SimulatedDeath):
+    """The process dies here, and nothing is tidied up."""
 
     def __init__(self, down_ns: int) -> None:
         super().__init__(down_ns)
