@@ -25,7 +25,7 @@ def is_number(value: object, least: float, most: float) -> TypeGuard[float]:
 def is_name(value: object) -> TypeGuard[str]:
     """Whether *value* is a text that can be printed, without a space at either end."""
     return (
-        is_text(value)
+        (type(value) is str or is_text(value))
         and value != ""
         and value.isprintable()
         and value == value.strip()

@@ -61,7 +61,7 @@ _MADE_RUN: Final = re.compile(rf"(.+)-({_SLOT.pattern})")
 
 def id_problem(value: object) -> str | None:
     """What is wrong with *value* as an id, or None."""
-    if not is_text(value):
+    if type(value) is not str and not is_text(value):
         return f"an id is a str, not {type(value).__name__}"
     if len(value) > MAX_ID_LENGTH:
         return f"an id has at most {MAX_ID_LENGTH} characters, this has {len(value)}"

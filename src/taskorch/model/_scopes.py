@@ -30,7 +30,7 @@ def to_writes(value: Any) -> Any:
 
 def scope_problem(value: object) -> str | None:
     """What is wrong with *value* as a scope, as a sentence; None if nothing is."""
-    if not is_text(value):
+    if type(value) is not str and not is_text(value):
         return f"a path is needed, as in 'src/a/**', not a {type(value).__name__}"
     if not value.strip("/. ") and ".." not in value:
         return f"{value!r} is no path; {EVERYTHING!r} is everything"

@@ -206,7 +206,7 @@ def _found(
 
 
 def _text_problem(value: object, limit: int) -> str | None:
-    if not is_text(value):
+    if type(value) is not str and not is_text(value):
         return f"a str is needed, not {_show(value)}"
     if not value or value[0].isspace() or value[-1].isspace():
         return f"{_show(value)} is empty, or has a space at one end"
