@@ -138,7 +138,8 @@ quick: $(READY)
 	    --ignore=tests/unit/testing --ignore=tests/unit/executors \
 	    $(patsubst %,--ignore=tests/unit/journal/test_%.py,postgres sql_journals copying) \
 	    $(patsubst %,--ignore=tests/packaging/test_%.py,snippets examples night \
-	        an_option_is_described_once a_verb_is_described_once import_cost import_contracts)
+	        an_option_is_described_once a_verb_is_described_once import_cost import_contracts \
+	        extensions)
 
 # For a person: once, on this Python, with a few examples of each law. CI measures what it
 # covers meanwhile.

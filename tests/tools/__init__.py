@@ -10,4 +10,11 @@ Random worlds, and a search in them for seeds that break a promise of ours.
 - `workflow_runs`, `opinion`: random runs of workflows, and what must become of one.
 - `nights`: nights of several schedules, to look at in a browser.
 - `soak`: fresh seeds for as long as you like.
+
+And what keeps the core and its extensions apart.
+
+- `fences`: lists of what ties them to each other, which may only become shorter.
+- `extensions`, `acts`: which files each extension has, and copies of the package
+  without them; what a user does with such a copy.
+- `ways`: what a task costs, in calls, changes of file and files.
 """

@@ -1,0 +1,132 @@
+"""
+What an extension is, one can delete: its files go, and the core works as before.
+
+`fences/bound.txt` lists those that cannot be deleted yet, each with what fails; when one
+can, it leaves the list. `tests/tools/extensions.py` says which files they are.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+from tests.tools.extensions import (
+    EXTENSIONS,
+    PATIENCE,
+    SOURCE,
+    copy_without,
+    environment,
+    extension_of,
+    faults_of_acts,
+)
+from tests.tools.fences import ADVICE, COMMAND, broken_by, unbound
+
+ROOT = Path(__file__).parents[2]
+#: The tests of the core, and how many of them pass at least.
+OF_CORE = {
+    "tests/kernel": 2500,
+    "tests/unit/events": 150,
+    "tests/unit/model": 250,
+    "tests/workflows": 700,
+}
+#: What stands among them, and is about an extension.
+OF_EXTENSIONS = ("tests/unit/model/test_fleet.py",)
+
+
+def test_the_table_names_what_there_is_once():
+    places = [place for places in EXTENSIONS.values() for place in places]
+    assert [place for place in places if not (SOURCE / place).exists()] == []
+    inside = [(a, b) for a in places for b in places if f"{a}/".startswith(f"{b}/")]
+    assert inside == [(place, place) for place in places]
+
+
+def test_a_copy_has_all_but_what_was_deleted(tmp_path):
+    copy = copy_without(["planner", "client"], tmp_path)
+    ours, copied = (
+        {str(path.relative_to(root)) for path in root.rglob("*.py")}
+        for root in (SOURCE, copy)
+    )
+    gone = ours - copied
+    assert {extension_of(place) for place in gone} == {"planner", "client"}
+    assert copied == {
+        place for place in ours if extension_of(place) not in {"planner", "client"}
+    }
+    assert [*copy.rglob("client.*.pyc")] == []
+
+
+def test_the_core_works_without_all_that_can_be_deleted(tmp_path):
+    assert faults_of_acts(copy_without(unbound(), tmp_path)) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXTENSIONS)
+def test_the_core_works_without_an_extension(name):
+    fault = broken_by([name])
+    if name in unbound():
+        assert not fault, (
+            f"{name} cannot be deleted any more: {fault}\n{ADVICE['bound']}"
+        )
+    else:
+        assert fault, (
+            f"{name} can be deleted now: shrink the golden, by {COMMAND} bound"
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(4 * PATIENCE)
+@pytest.mark.parametrize("tests", OF_CORE)
+def test_the_tests_of_the_core_pass_without_all_that_can_be_deleted(tests, tmp_path):
+    """But for those that ask for an extension themselves."""
+    package = copy_without(unbound(), tmp_path)
+    report = tmp_path / "report.xml"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "--tb=short", "-m", "not slow"),
+            *("-p", "no:taskorch", "-p", "no:cacheprovider"),
+            *("--hypothesis-profile=few", "--continue-on-collection-errors"),
+            *(f"--ignore={place}" for place in OF_EXTENSIONS),
+            *(f"--junitxml={report}", tests),
+        ],
+        cwd=ROOT,
+        env=environment(package),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=3.5 * PATIENCE,
+        check=False,
+    )
+    assert report.exists(), f"they came to no end:\n{done.stdout[-3000:]}"
+    faults = []
+    passed = 0
+    for case in ET.parse(report).iter("testcase"):
+        problems = [part for part in case if part.tag in {"failure", "error"}]
+        passed += not len(case)
+        faults += [
+            f"{case.get('classname')} {case.get('name')}\n{problem.text}"
+            for problem in problems
+            if not asks_for_an_extension(problem.text or "")
+        ]
+    assert not faults, "\n".join(faults[:5])
+    assert passed >= OF_CORE[tests]
+
+
+def asks_for_an_extension(text: str) -> bool:
+    """Whether a module is missing that a file of the tests has imported."""
+    places = re.findall(r"^(\S+\.py):\d+: in ", text, re.MULTILINE)
+    missing = re.search(r"^E .*No module named 'taskorch\.", text, re.MULTILINE)
+    return bool(missing and places and Path(places[-1]).parts[0] == "tests")
+
+
+def test_a_test_that_asks_for_an_extension_is_known_from_a_fault_of_the_core():
+    missing = "E   ModuleNotFoundError: No module named 'taskorch.reading'\n"
+    test, core = "tests/a.py:1: in <module>\n    x\n", "/t/taskorch/b.py:2: in f\n  y\n"
+    assert asks_for_an_extension(test + missing)
+    assert not asks_for_an_extension(test + core + missing)
+    assert not asks_for_an_extension(test + "E   AssertionError\n")
+    assert not asks_for_an_extension(
+        test + "E   ModuleNotFoundError: No module named 'x'"
+    )

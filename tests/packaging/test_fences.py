@@ -1,0 +1,157 @@
+"""
+What keeps the core and its extensions apart becomes no more: `tests/tools/fences.py`.
+
+What is there today is listed in `fences`, so that each change shows what it takes away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from tests.tools import fences
+from tests.tools.fences import OF_SOURCES, Sources, differences, golden, lists_of, main
+
+
+@pytest.fixture(scope="module")
+def lists() -> Mapping[str, list[str]]:
+    return lists_of()
+
+
+@pytest.mark.parametrize("name", OF_SOURCES)
+def test_a_list_becomes_no_longer(lists, name):
+    fault = differences(name, lists[name])
+    assert not fault, fault
+
+
+def test_a_task_costs_what_it_did():
+    """Neither more nor less: what is gained is written down."""
+    fault = differences("ways", fences.ways())
+    assert not fault, fault
+
+
+@pytest.mark.parametrize("name", [*OF_SOURCES, "bound"])
+def test_a_list_has_each_entry_once_in_order(name):
+    assert golden(name) == sorted({*golden(name)})
+
+
+FILES = {
+    "kernel/_a.py": """
+from taskorch.errors import InvalidTaskError
+class Hidden:
+    def __init__(self, one): self._secret, one._secret = 1, 2
+""",
+    "kernel/_b.py": """
+from typing import TYPE_CHECKING
+from taskorch._base import limits
+if TYPE_CHECKING:
+    from taskorch.planning._c import Planner
+def late():
+    from taskorch.telemetry import Spans
+    import taskorch.kernel._a
+""",
+    "planning/_c.py": """
+from taskorch.kernel import _b
+from taskorch.kernel._a import Hidden
+from taskorch.model import Task, show
+from taskorch.model._task import Task, hidden
+from taskorch.recovery import Level
+from taskorch._base.limits import NS
+from taskorch._documents.budgets import AMOUNT
+from taskorch.planning._d import other
+class Planner:
+    def f(self, it): return it._secret, it._own, self._own, it._replace(), it.__class__
+    _own: int = 0
+""",
+    "planning/_d.py": "from taskorch.planning import _d\nother = _c._own",
+    "_base/limits.py": "NS = 1",
+    "_documents/budgets.py": "AMOUNT = 1",
+    "model/__init__.py": "",
+    "model/_task.py": "",
+    "errors.py": "",
+    "telemetry/__init__.py": "",
+    "recovery/__init__.py": "",
+    "reading/_large.py": "class Large:\n    def f(self):\n"
+    + "".join(f"        self.a{n} = self.b{n}\n" for n in range(41))
+    + "class Long:\n"
+    + "    def f(self): ...\n" * 700
+    + "class Usual:\n"
+    + "    def f(self): self.b = 1\n" * 699,
+    "__init__.py": "",
+    "kernel/__init__.py": "",
+}
+
+
+@pytest.fixture
+def package(tmp_path) -> Path:
+    for place, text in FILES.items():
+        path = tmp_path / place
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, "utf-8")
+    return tmp_path
+
+
+FAULTS = {
+    "taken": [
+        *("budgets:AMOUNT", "kernel:Hidden", "kernel:_b", "model:hidden"),
+        "recovery:Level",
+    ],
+    "asked": ["planner:Planner", "telemetry:Spans"],
+    "circles": ["kernel._b", "planning._c"],
+    "private": ["planning._c uses _secret"],
+    "classes": [
+        "reading._large:Large has over 40 attributes",
+        "reading._large:Long has over 700 lines",
+    ],
+}
+
+
+def test_what_a_list_has_is_seen(package):
+    taken = [f"planner takes {each}" for each in FAULTS["taken"]]
+    asked = [f"kernel._b imports {each}" for each in FAULTS["asked"]]
+    assert lists_of(package) == FAULTS | {"taken": taken, "asked": asked}
+
+
+def test_an_attribute_of_no_room_is_nobodys(package):
+    """What only others have, such as a library, is not ours to make public."""
+    (package / "errors.py").write_text("def f(it): return it._of_a_library")
+    assert [*fences.private(Sources(package))] == FAULTS["private"]
+
+
+@pytest.fixture
+def listed(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setattr(fences, "FOLDER", tmp_path)
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    return tmp_path / "classes.txt"
+
+
+def test_a_difference_says_what_to_do(listed):
+    assert not differences("classes", ["a", "b"])
+    assert "shrink the golden" in differences("classes", ["a"])
+    more = differences("classes", ["a", "b", "c"])
+    assert "does not have\n    c\nDivide it" in more
+
+
+@pytest.mark.parametrize(
+    ("entries", "code"), [(["a"], 0), (["a", "c"], 0), (["a", "b", "c"], 1)]
+)
+def test_a_list_is_written_unless_it_grows(listed, monkeypatch, capsys, entries, code):
+    monkeypatch.setattr(fences, "lists_of", lambda: {"classes": entries})
+    before = listed.read_text()
+    assert main(["--write", "classes"]) == code
+    after = "".join(f"{entry}\n" for entry in entries)
+    assert listed.read_text() == (before if code else after)
+    assert ("would become longer" in capsys.readouterr().out) == bool(code)
+
+
+@pytest.mark.parametrize(
+    ("line", "code"), [("x: 2 calls, 3 files", 0), ("x: 1 calls, 5 files", 1)]
+)
+def test_a_way_is_written_unless_it_costs_more(listed, monkeypatch, line, code):
+    ways = listed.with_name("ways.txt")
+    ways.write_text("x: 2 calls, 4 files\n")
+    monkeypatch.setattr(fences, "ways", lambda: [line])
+    assert main(["--write", "ways"]) == code
+    assert (ways.read_text() == f"{line}\n") == (not code)
+    assert line in differences("ways", [line]) or not code
