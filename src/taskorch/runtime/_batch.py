@@ -390,7 +390,8 @@ class Preparation:
         Raises:
             ValidationFailedError: The validator knows which value it is.
         """
-        if not is_values(error):
+        # Where memory is short, nobody knows whether it is for the value.
+        if isinstance(error, MemoryError) or not is_values(error):
             return error
         for task in tasks:
             if isinstance(task, Task):
