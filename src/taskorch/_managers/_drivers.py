@@ -193,7 +193,7 @@ class Driven:
         except NotRunningError:
             raise
         except BaseException as error:
-            # It is the user's, and never fatal.
+            # The driver is the user's: its error ends nothing.
             if not is_values(error):
                 raise
             self._failed(now, error, fault)
@@ -206,7 +206,7 @@ class Driven:
             except NotRunningError:
                 raise
             except BaseException as error:
-                # The others are carried out.
+                # The other commands are carried out.
                 if not is_values(error):
                     raise
                 refused = True

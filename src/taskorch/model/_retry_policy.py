@@ -21,7 +21,7 @@ Wait = Literal["exponential", "linear", "fixed"] | Callable[[Any], float]
 
 def to_seconds(value: Any) -> Any:
     """*value* in seconds if it is a timedelta, or as it is."""
-    # What a value says of its class is the user's, and may raise.
+    # To ask a value of the user's for its class may raise.
     is_delta = issubclass(type(value), timedelta)
     return timedelta.total_seconds(value) if is_delta else value
 

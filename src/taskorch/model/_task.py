@@ -611,7 +611,7 @@ def kind_of(task: Task) -> tuple[Any, ...] | None:
 
     It says nothing of the options that a task has for itself alone: see `is_plain`.
     """
-    # What a payload says of its class is the user's.
+    # To ask a payload for its class may raise.
     is_local = issubclass(type(task.payload), LOCAL)
     key: tuple[Any, ...]
     if _is_usual(task):

@@ -390,7 +390,7 @@ class Preparation:
         Raises:
             ValidationFailedError: The validator knows which value it is.
         """
-        # Where memory is short, nobody knows whether it is for the value.
+        # A MemoryError may be the machine's, so it is told as it is.
         if isinstance(error, MemoryError) or not is_values(error):
             return error
         for task in tasks:
@@ -403,7 +403,7 @@ class Preparation:
         """Note what a task says for itself alone, as far as that matters to *batch*."""
         metadata = task.metadata
         if metadata is not None and type(metadata) is not dict:
-            # What a mapping of the user's says later may be something else.
+            # A mapping of the user's may say something else later.
             _set_attribute(task, "metadata", dict(metadata))
         if task.expected is not None:
             batch.are_expected = True

@@ -715,7 +715,7 @@ def _can_be_pickled(value: Any) -> bool:
     try:
         pickle.dumps(value)
     except BaseException as error:
-        # Whatever its __reduce__ does.
+        # The `__reduce__` of the value may raise anything.
         if not is_values(error):
             raise
         return False

@@ -272,7 +272,7 @@ def _guarded(component: str) -> Callable[[F], F]:
             try:
                 return method(*args)
             except BaseException as error:
-                # It is its fault.
+                # The fault is the component's.
                 if not is_values(error):
                     raise
                 _blame(component, error)
@@ -475,7 +475,7 @@ class PolicyDeciders:
             if not verdict.accepted:
                 return verdict
         asked: Any = task.resources
-        # What it says of its class may raise.
+        # To ask a value of the user's for its class may raise.
         if issubclass(type(asked), Elastic):
             why = self._undivided(asked)
             if why:
@@ -574,7 +574,7 @@ class PolicyDeciders:
             names = ", ".join(agent.name for agent in candidates)
             _refuse("router", f"it chose {show(chosen)}, not one of {names}")
         except BaseException as error:
-            # It is the router's.
+            # The error is the router's.
             if not is_values(error):
                 raise
             _blame("router", error)
@@ -595,7 +595,7 @@ class PolicyDeciders:
             if self._is_trusted("order", answer.reusable):
                 self.aging_ns = aging
         except BaseException as error:
-            # It is the queue's.
+            # The error is the queue's.
             if not is_values(error):
                 raise
             _blame("queue", error)
@@ -642,7 +642,7 @@ class PolicyDeciders:
             arms = " + ".join(str(arm) for arm, _ in said)
             return arms, math.prod(float(probable) for _, probable in said)
         except BaseException as error:
-            # The attempt has begun: it goes on without.
+            # The attempt has begun: it goes on without a probability.
             if not is_values(error):
                 raise
             return None
@@ -668,7 +668,7 @@ class PolicyDeciders:
                 self.admits_all = True
                 self.max_age_ns = max_age
         except BaseException as error:
-            # It is the queue's.
+            # The error is the queue's.
             if not is_values(error):
                 raise
             _blame("queue", error)
@@ -859,7 +859,7 @@ class PolicyDeciders:
             said = answer.reusable
             reusable = said is not False and self._is_trusted("allocate", said)
         except BaseException as error:
-            # It is the allocator's.
+            # The error is the allocator's.
             if not is_values(error):
                 raise
             _blame("allocator", error)

@@ -52,7 +52,7 @@ def document_of_end(
         msg = f"task {task_id}: {refused.message}"
         return None, UnkeptResultError(msg, hint=refused.hint, task_id=task_id)
     except BaseException as fault:
-        # The error's own __str__, mostly.
+        # Mostly the `__str__` of the error has raised this.
         if not is_values(fault):
             raise
         if error is not None:

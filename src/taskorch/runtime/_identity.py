@@ -294,7 +294,7 @@ def digest(task: Task, after: Iterable[str]) -> int | None:
         else:
             kept = pickle.dumps((_content(payload), beside))
     except BaseException as error:
-        # Any object of the user's.
+        # An object of the user's cannot be pickled.
         if not is_values(error):
             raise
         return None

@@ -388,7 +388,7 @@ class Metrics:
         try:
             self._process.commits.record(seconds)
         except BaseException as error:
-            # A view of the user's; it is kept all the same.
+            # A view of the user's has failed; the commit is kept all the same.
             if not is_values(error):
                 raise
             _LOG.warning("the duration of a commit was not noted", exc_info=True)

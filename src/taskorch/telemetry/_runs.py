@@ -82,7 +82,7 @@ def start(
     try:
         return tracer.start_span(name, parent, kind, attributes, links, start_time)
     except BaseException as error:
-        # Whatever they do.
+        # Samplers and processors may raise anything.
         if not is_values(error):
             raise
         _LOG.warning("a span could not be begun", exc_info=True)

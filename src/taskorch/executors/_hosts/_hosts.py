@@ -621,7 +621,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         try:
             value, error = pickle.loads(body)  # noqa: S301 - from our own host
         except BaseException as problem:
-            # Whatever its unpickling does.
+            # To unpickle the value may raise anything.
             if not is_values(problem):
                 raise
             value, error = None, problem
