@@ -229,7 +229,7 @@ def _type_problem(value: object) -> str | None:
 
 
 def _id_problem(value: object) -> str | None:
-    if is_text(value) and has_number(value):
+    if (type(value) is str or is_text(value)) and has_number(value):
         return f"{_show(value)}: '~' is for re-runs, which the orchestrator names"
     return id_problem(value)
 
