@@ -154,7 +154,7 @@ def __getattr__(name: str) -> object:
             return getattr(where, name)
     msg = f"module 'taskorch' has no attribute {name!r}"
     if not name.startswith("_"):
-        from taskorch._base.vocabulary import ELSEWHERE  # noqa: PLC0415 - for errors
+        from taskorch.kit.vocabulary import ELSEWHERE  # noqa: PLC0415 - for errors
 
         if name in ELSEWHERE:
             # `from taskorch import flow` keeps the words of no other error.

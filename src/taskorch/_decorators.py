@@ -26,21 +26,21 @@ from typing import (
     overload,
 )
 
-from taskorch._base.building import adding, called_in, workflow_in_building
-from taskorch._base.described import (
+from taskorch.errors import InvalidTaskError
+from taskorch.kit.building import adding, called_in, workflow_in_building
+from taskorch.kit.described import (
     DECLARED,
     Declared,
     FunctionWithOptions,
     declared,
 )
-from taskorch._base.vocabulary import (
+from taskorch.kit.vocabulary import (
     NOT_OF_FUNCTIONS,
     OF_FUNCTIONS,
     in_our_words,
     other_attribute,
     unknown_option,
 )
-from taskorch.errors import InvalidTaskError
 from taskorch.model import OPTIONS, Task, TaskOptions, call_type, show
 from taskorch.model._task import FunctionOptions
 from taskorch.policies._validator import findings_of

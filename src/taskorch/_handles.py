@@ -20,10 +20,10 @@ from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, cast
 
-from taskorch._base.visible import counted
-from taskorch._base.vocabulary import other_attribute
 from taskorch._futures import TaskFuture, cancel_pending, is_free
 from taskorch.errors import TaskorchError, UsageError
+from taskorch.kit.visible import counted
+from taskorch.kit.vocabulary import other_attribute
 from taskorch.model import TERMINAL, TaskState, check_count, show, to_patience
 from taskorch.runtime import (
     UNSTARTED,

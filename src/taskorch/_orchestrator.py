@@ -23,28 +23,6 @@ from typing import (
     overload,
 )
 
-from taskorch._base.building import as_workflow
-from taskorch._base.limits import (
-    FOLLOWED_EVENTS,
-    KEEP_EVENTS,
-    MAX_PRIORITY,
-    NS,
-    SIGNAL_SECONDS,
-)
-from taskorch._base.members import has
-from taskorch._base.verbs import (
-    COUNT,
-    FOR_PROGRAMS,
-    NAME,
-    NOTE,
-    PERSON,
-    PRIORITY,
-    SECONDS,
-    lacks,
-    verb,
-)
-from taskorch._base.visible import is_text
-from taskorch._base.vocabulary import meant, other_attribute
 from taskorch._contexts import TaskContext
 from taskorch._decorators import decorated
 from taskorch._handles import (
@@ -59,6 +37,28 @@ from taskorch._with_options import CallOptions, WithOptions, refuse_options
 from taskorch.errors import InvalidTaskError, InvalidTransitionError, UnknownTaskError
 from taskorch.events import TaskRewarded
 from taskorch.journal import MemoryJournal
+from taskorch.kit.building import as_workflow
+from taskorch.kit.limits import (
+    FOLLOWED_EVENTS,
+    KEEP_EVENTS,
+    MAX_PRIORITY,
+    NS,
+    SIGNAL_SECONDS,
+)
+from taskorch.kit.members import has
+from taskorch.kit.verbs import (
+    COUNT,
+    FOR_PROGRAMS,
+    NAME,
+    NOTE,
+    PERSON,
+    PRIORITY,
+    SECONDS,
+    lacks,
+    verb,
+)
+from taskorch.kit.visible import is_text
+from taskorch.kit.vocabulary import meant, other_attribute
 from taskorch.model import (
     Agent,
     Escalation,

@@ -8,10 +8,10 @@ from datetime import timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
-from taskorch._base.described import Declared
-from taskorch._base.vocabulary import in_our_words, others_words, unknown_option
 from taskorch._handles import map_calls
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.described import Declared
+from taskorch.kit.vocabulary import in_our_words, others_words, unknown_option
 from taskorch.model import (
     OPTIONS,
     Task,

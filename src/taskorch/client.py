@@ -47,9 +47,6 @@ from urllib.parse import quote, urlencode, urlsplit
 import attrs
 
 from taskorch import errors
-from taskorch._base.backoff import Backoff
-from taskorch._base.connections import HttpConnections, TooLongError
-from taskorch._base.verbs import SECONDS, Argument, Verb
 from taskorch._managers import (
     AgentManager,
     MemoManager,
@@ -68,6 +65,9 @@ from taskorch.errors import (
     TaskorchError,
 )
 from taskorch.governance._audit import Audits
+from taskorch.kit.backoff import Backoff
+from taskorch.kit.connections import HttpConnections, TooLongError
+from taskorch.kit.verbs import SECONDS, Argument, Verb
 from taskorch.model import (
     Call,
     FilterFields,

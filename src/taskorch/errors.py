@@ -58,8 +58,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
 
-from taskorch._base.visible import visible
-from taskorch._base.vocabulary import unknown_option
+from taskorch.kit.visible import visible
+from taskorch.kit.vocabulary import unknown_option
 
 __all__ = (
     "AgentProgramError",

@@ -14,8 +14,8 @@ from collections import OrderedDict, deque
 from collections.abc import MutableMapping
 from typing import Any, Final
 
-from taskorch._base.fence import is_values
-from taskorch._base.visible import visible
+from taskorch.kit.fence import is_values
+from taskorch.kit.visible import visible
 from taskorch.model import check_count, written
 from taskorch.runtime import current_or_none
 

@@ -21,10 +21,10 @@ from tests.frontends.service.tools import recorded, shown
 from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import Task, TaskOrchestrator, Workflow, current_context
-from taskorch._base.visible import width
 from taskorch.cli import main
 from taskorch.cli._first_view import SIGNS
 from taskorch.frontends.service import create_app, serve
+from taskorch.kit.visible import width
 
 pytest.importorskip("cronsim")
 

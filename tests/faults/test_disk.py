@@ -20,10 +20,10 @@ from tests.integration.tools import PATIENCE, Recorder, eventually
 from tests.unit.journal.tools import ENTRIES, GROUPS, fact, filled
 
 from taskorch import Task, TaskOrchestrator
-from taskorch._base.backoff import Backoff
 from taskorch.errors import JournalError, JournalTakenError, JournalUnavailableError
 from taskorch.events import TaskSubmitted
 from taskorch.journal import SqliteJournal, _file
+from taskorch.kit.backoff import Backoff
 from taskorch.runtime import _committer
 
 pytestmark = [

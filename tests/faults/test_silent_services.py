@@ -203,7 +203,7 @@ def test_what_stands_before_a_service_that_is_away(monkeypatch):
 
 
 def test_an_answer_that_is_too_long_is_refused_by_its_length(monkeypatch):
-    monkeypatch.setattr("taskorch._base.connections._MOST_ANSWER", 100)
+    monkeypatch.setattr("taskorch.kit.connections._MOST_ANSWER", 100)
     with Cuts(lost=0, answer={"a": "x" * 1_000}) as service:
         with pytest.raises(ServiceError, match="more than 100 bytes"):
             Client(service.url).get_stats()

@@ -20,11 +20,11 @@ from taskorch import (
     Workflow,
     current_context,
 )
-from taskorch._base.people import Caller, asking
 from taskorch._verbs.table import bound
 from taskorch.errors import PolicyDeniedError, TaskCancelledError
 from taskorch.events import PolicyViolated, TaskBlocked, TaskRejected, TaskStarted
 from taskorch.governance import ConstitutionalRuntime, HistoryRule, Past, Policy, Rule
+from taskorch.kit.people import Caller, asking
 from taskorch.model import TaskState
 from taskorch.policies import PriorityQueue, StandardStateMachine
 from taskorch.protocols import Permit

@@ -15,7 +15,6 @@ from taskorch import (
     TaskState,
     UnknownTaskError,
 )
-from taskorch._base.people import Caller, asking
 from taskorch.errors import (
     AnswerRefusedError,
     InvalidTransitionError,
@@ -24,6 +23,7 @@ from taskorch.errors import (
 )
 from taskorch.governance import ConstitutionalRuntime, Operation
 from taskorch.journal import SqliteJournal
+from taskorch.kit.people import Caller, asking
 from taskorch.protocols import RetryDecision
 from taskorch.reading import JournalReader
 

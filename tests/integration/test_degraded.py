@@ -28,10 +28,10 @@ from taskorch import (
     TaskState,
     current_context,
 )
-from taskorch._base.backoff import Backoff
 from taskorch.errors import InternalError, JournalError, JournalUnavailableError
 from taskorch.events import OrchestratorStarted
 from taskorch.journal import SqliteJournal
+from taskorch.kit.backoff import Backoff
 from taskorch.protocols import Entry
 from taskorch.runtime import _committer
 

@@ -19,10 +19,10 @@ from taskorch import (
     TaskState,
     UnknownTaskError,
 )
-from taskorch._base.backoff import Backoff
 from taskorch.errors import JournalUnavailableError
 from taskorch.events import OrchestratorStarted
 from taskorch.journal import SqliteJournal
+from taskorch.kit.backoff import Backoff
 from taskorch.protocols import Entry
 from taskorch.runtime import _committer
 

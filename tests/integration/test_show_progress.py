@@ -17,8 +17,8 @@ from taskorch import (
     TaskOrchestrator,
     Workflow,
 )
-from taskorch._base.backoff import Backoff
 from taskorch._telling import show_progress
+from taskorch.kit.backoff import Backoff
 
 
 class Terminal(io.StringIO):

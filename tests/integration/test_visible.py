@@ -21,7 +21,7 @@ from taskorch import (
     Workflow,
     WorkflowFailedError,
 )
-from taskorch._base.visible import visible
+from taskorch.kit.visible import visible
 from taskorch.policies import PerformanceRouter, StandardStateMachine
 from taskorch.protocols import Permit, Route
 

@@ -23,10 +23,10 @@ from taskorch import (
     Task,
     TaskOrchestrator,
 )
-from taskorch._base.members import arguments_of, members_of, methods_of
 from taskorch.adaptive import Learned
 from taskorch.errors import ComponentError
 from taskorch.events import TaskStarted
+from taskorch.kit.members import arguments_of, members_of, methods_of
 from taskorch.policies import (
     BackoffRetryHandler,
     FairShareQueue,

@@ -27,8 +27,8 @@ from taskorch import (
     TaskorchError,
     TaskOrchestrator,
 )
-from taskorch._base.backoff import Backoff
 from taskorch.errors import JournalError, JournalUnavailableError
+from taskorch.kit.backoff import Backoff
 from taskorch.runtime import _committer
 
 #: Seconds that nobody waits in a test.

@@ -12,17 +12,6 @@ from textwrap import fill
 import attrs
 
 from taskorch import TaskOrchestrator, errors
-from taskorch._base.described import texts_of
-from taskorch._base.members import arguments_of, members_of, methods_of
-from taskorch._documents.forms import (
-    AnyNames,
-    DocumentOf,
-    Each,
-    Either,
-    Maybe,
-    Tagged,
-    keys_of,
-)
 from taskorch._settings.configuration import SETTINGS as WRITTEN
 from taskorch._settings.configuration import as_variable
 from taskorch._settings.fields import SETTINGS, SIMULATED
@@ -37,6 +26,17 @@ from taskorch.frontends.workspace._config import WorkspaceEntry
 from taskorch.frontends.workspace._task_file import TaskFile
 from taskorch.kernel import TRANSITIONS
 from taskorch.kernel._table import MOVES, After
+from taskorch.kit.described import texts_of
+from taskorch.kit.forms import (
+    AnyNames,
+    DocumentOf,
+    Each,
+    Either,
+    Maybe,
+    Tagged,
+    keys_of,
+)
+from taskorch.kit.members import arguments_of, members_of, methods_of
 from taskorch.model import FILTERS, OPTIONS, Task, TaskState
 from taskorch.model._states import TERMINAL
 from taskorch.planning._values import PlanEntry, TaskRequest

@@ -44,7 +44,7 @@ class Hidden:
 """,
     "kernel/_b.py": """
 from typing import TYPE_CHECKING
-from taskorch._base import limits
+from taskorch.kit import limits
 if TYPE_CHECKING:
     from taskorch.planning._c import Planner
 def late():
@@ -57,16 +57,16 @@ from taskorch.kernel._a import Hidden
 from taskorch.model import Task, show
 from taskorch.model._task import Task, hidden
 from taskorch.recovery import Level
-from taskorch._base.limits import NS
-from taskorch._documents.budgets import AMOUNT
+from taskorch.kit.limits import NS
+from taskorch.frontends._budgets import BUDGET
 from taskorch.planning._d import other
 class Planner:
     def f(self, it): return it._secret, it._own, self._own, it._replace(), it.__class__
     _own: int = 0
 """,
     "planning/_d.py": "from taskorch.planning import _d\nother = _c._own",
-    "_base/limits.py": "NS = 1",
-    "_documents/budgets.py": "AMOUNT = 1",
+    "kit/limits.py": "NS = 1",
+    "frontends/_budgets.py": "BUDGET = 1",
     "model/__init__.py": "",
     "model/_task.py": "",
     "errors.py": "",
@@ -94,7 +94,7 @@ def package(tmp_path) -> Path:
 
 FAULTS = {
     "taken": [
-        *("budgets:AMOUNT", "kernel:Hidden", "kernel:_b", "model:hidden"),
+        *("budgets:BUDGET", "kernel:Hidden", "kernel:_b", "model:hidden"),
         "recovery:Level",
     ],
     "asked": ["planner:Planner", "telemetry:Spans"],

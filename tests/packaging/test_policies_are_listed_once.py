@@ -15,8 +15,8 @@ import pytest
 
 import taskorch
 from taskorch import TaskOrchestrator
-from taskorch._base.described import texts_of
-from taskorch._base.members import members_of, methods_of
+from taskorch.kit.described import texts_of
+from taskorch.kit.members import members_of, methods_of
 from taskorch.policies._kinds import POLICIES, Policies, PolicySettings
 from taskorch.protocols import MAY_HAVE, _optional
 

@@ -9,7 +9,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "taskorch"
 #: The only module of ours that makes connections of HTTP: each has a deadline.
-OVER_HTTP = "_base/connections.py"
+OVER_HTTP = "kit/connections.py"
 #: Modules that speak HTTP, each with timeouts of its own, or with none.
 HTTP = {"urllib.request", "requests", "urllib3", "aiohttp", "httpx"}
 #: Calls that make a connection without a deadline, whatever they are told.

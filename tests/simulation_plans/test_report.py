@@ -8,7 +8,7 @@ from tests.pictures import boxes, drawn, texts
 from tests.simulation_plans.plans import chain, work
 
 from taskorch import Resources, RetryPolicy, Task, TaskOrchestrator
-from taskorch._base.words import duration
+from taskorch.kit.words import duration
 from taskorch.simulation._plans._picture import page
 from taskorch.simulation._plans._report import number, percent
 

@@ -29,7 +29,7 @@ PATIENCE: Final = 170
 
 #: The files of each extension, folders with all that is in them.
 EXTENSIONS: Final[Mapping[str, tuple[str, ...]]] = {
-    "budgets": ("_managers/_budgets.py", "_documents/budgets.py", "kernel/_budgets.py"),
+    "budgets": ("_managers/_budgets.py", "frontends/_budgets.py", "kernel/_budgets.py"),
     "channel": ("frontends/channel.py",),
     "client": ("client.py",),
     "coding": ("_managers/_coding.py", "_managers/_coding_work.py"),

@@ -48,9 +48,9 @@ FOLDER: Final = Path(__file__).parents[1] / "packaging" / "fences"
 PUBLIC: Final = FOLDER.with_name("exported_names.txt")
 WAYS: Final = Path(__file__).with_name("ways.py")
 COMMAND: Final = "python -m tests.tools.fences --write"
-#: What any extension may use until there is a folder for it: two rooms, and the helpers
-#: that a third one has at its door.
-KIT: Final = ("taskorch._base.", "taskorch._documents.")
+#: What any extension may use: the kit, and until they stand there the helpers that
+#: another room has at its door.
+KIT: Final = "taskorch.kit."
 KIT_AT_DOOR: Final = "taskorch.model"
 MOST_LINES: Final = 700
 MOST_ATTRIBUTES: Final = 40
@@ -258,8 +258,8 @@ OF_SOURCES: Final[Mapping[str, Callable[[Sources], Iterator[str]]]] = {
 }
 #: What to do about a new entry.
 ADVICE: Final[Mapping[str, str]] = {
-    "taken": "Take a public name, or one of the kit (`_base`, `_documents`, the door of "
-    "`model`); or put the code into the room that has the name.",
+    "taken": "Take a public name, or one of the kit (`kit`, the door of `model`); or "
+    "put the code into the room that has the name.",
     "asked": "The core works without extensions: let the extension come to it, as a "
     "policy, a driver, a part or a verb; or put into the core what it asks for.",
     "circles": "Give the lower file what it needs as an argument, by a protocol that "

@@ -20,12 +20,12 @@ import attrs
 from tests.tools.book import Book, Called, HoldingAlert, Slots
 from tests.tools.programs import Jobs, Message, tell
 
-from taskorch._base.limits import NS
 from taskorch._contexts import current_context
 from taskorch.errors import UsageError
 from taskorch.events import AgentProbed, Event
 from taskorch.frontends.jobs import JobSystem
 from taskorch.kernel import awaits
+from taskorch.kit.limits import NS
 from taskorch.model import (
     TERMINAL,
     AgentTemplate,

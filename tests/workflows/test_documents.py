@@ -22,7 +22,7 @@ from taskorch import (
     ValidationFailedError,
     Workflow,
 )
-from taskorch._documents import yaml_text
+from taskorch.kit import yaml_text
 from taskorch.workflows import document_schema
 
 SCHEMA = jsonschema.Draft202012Validator(document_schema())
@@ -640,8 +640,8 @@ def test_a_text_is_needed(tmp_path):
 
 def test_without_pyyaml_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "yaml", None)
-    monkeypatch.delitem(sys.modules, "taskorch._documents.yaml_text", raising=False)
-    monkeypatch.delattr("taskorch._documents.yaml_text", raising=False)
+    monkeypatch.delitem(sys.modules, "taskorch.kit.yaml_text", raising=False)
+    monkeypatch.delattr("taskorch.kit.yaml_text", raising=False)
     with pytest.raises(ImportError, match=r"pip install 'taskorch\[yaml\]'"):
         Workflow.from_yaml("tasks: {}")
 

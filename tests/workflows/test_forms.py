@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskorch._documents.forms import (
+from taskorch.errors import ValidationFailedError
+from taskorch.frontends.suite._keys import CONFIGURATION
+from taskorch.kit.forms import (
     ID,
     WRONG,
     AnyNames,
@@ -28,10 +30,8 @@ from taskorch._documents.forms import (
     may_be,
     one_of,
 )
-from taskorch._documents.located import located, with_names_once
-from taskorch._documents.yaml_text import read
-from taskorch.errors import ValidationFailedError
-from taskorch.frontends.suite._keys import CONFIGURATION
+from taskorch.kit.located import located, with_names_once
+from taskorch.kit.yaml_text import read
 from taskorch.model import Resources
 
 

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from tests.workflows.functions import zero
 
 from taskorch import TaskOrchestrator, TaskState, Workflow
-from taskorch._base.visible import counted
-from taskorch._base.words import duration
+from taskorch.kit.visible import counted
+from taskorch.kit.words import duration
 from taskorch.workflows import PhaseReport, TaskReport, WorkflowReport
 from taskorch.workflows._status import PhaseStatus, WorkflowStatus, listed, state_of
 

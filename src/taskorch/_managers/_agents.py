@@ -11,9 +11,6 @@ from contextlib import suppress
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, overload
 
-from taskorch._base.verbs import NAME, OBJECT, lacks, verb
-from taskorch._base.visible import said
-from taskorch._base.vocabulary import meant
 from taskorch._managers._coding import CODING_TYPES, coding_templates
 from taskorch.errors import (
     InvalidTaskError,
@@ -22,6 +19,9 @@ from taskorch.errors import (
 )
 from taskorch.events import LateResultIgnored
 from taskorch.kernel import GOING, awaits_end, past_of
+from taskorch.kit.verbs import NAME, OBJECT, lacks, verb
+from taskorch.kit.visible import said
+from taskorch.kit.vocabulary import meant
 from taskorch.model import (
     TERMINAL,
     Agent,

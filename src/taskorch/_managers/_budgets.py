@@ -17,8 +17,6 @@ from contextvars import Token
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from taskorch._base.read_only import ReadOnly
-from taskorch._base.visible import is_text
 from taskorch.errors import (
     InvalidTaskError,
     InvalidTransitionError,
@@ -28,6 +26,8 @@ from taskorch.errors import (
 )
 from taskorch.events import BudgetExhausted
 from taskorch.kernel import BudgetRow, Kernel, PolicyFault, TaskRow, totals_of
+from taskorch.kit.read_only import ReadOnly
+from taskorch.kit.visible import is_text
 from taskorch.model import (
     TERMINAL,
     Answer,

@@ -21,10 +21,10 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base.vocabulary import meant
 from taskorch._managers import _coding_work
 from taskorch._managers._coding_work import MOST_SAID, WorkFolder, inherited, prompt_of
 from taskorch.errors import AgentProgramError, InvalidTaskError, ProgramFailedError
+from taskorch.kit.vocabulary import meant
 from taskorch.model import (
     AgentTemplate,
     Program,

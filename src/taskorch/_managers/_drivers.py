@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._base.fence import is_values
-from taskorch._base.limits import NS
-from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError, NotRunningError, UnknownTaskError
 from taskorch.events import Event, TaskReady, signal_name
 from taskorch.kernel import PolicyFault
+from taskorch.kit.fence import is_values
+from taskorch.kit.limits import NS
+from taskorch.kit.vocabulary import meant
 from taskorch.model import check_id, show
 from taskorch.protocols import Driver, commands_of
 from taskorch.runtime import NEVER, begin_thread, defers_interrupts, wall

@@ -17,9 +17,6 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import attrs
 
-from taskorch._base.limits import NS
-from taskorch._base.visible import visible
-from taskorch._base.vocabulary import meant
 from taskorch._managers._coding import CODING_TYPES, coding_templates
 from taskorch._managers._line_program import LineProgram
 from taskorch.errors import (
@@ -38,6 +35,9 @@ from taskorch.kernel import (
     shut_out,
     without_quotas,
 )
+from taskorch.kit.limits import NS
+from taskorch.kit.visible import visible
+from taskorch.kit.vocabulary import meant
 from taskorch.model import (
     AGENT_KINDS,
     Agent,

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from taskorch._base.visible import counted
 from taskorch._managers._manager import (
     WorkflowManager,
     _asks_too_early,
@@ -21,6 +20,7 @@ from taskorch._managers._manager import (
     _is_undone,
 )
 from taskorch.kernel import hangs_on
+from taskorch.kit.visible import counted
 from taskorch.model import TERMINAL, TaskState, name_of, stem_of
 from taskorch.runtime import added_by, may_run_without, runs_above
 

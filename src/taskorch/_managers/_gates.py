@@ -14,8 +14,8 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._base.visible import counted, said
 from taskorch.errors import DependencyFailedError, GateFailedError
+from taskorch.kit.visible import counted, said
 from taskorch.model import Call, TaskState, name_of, show
 from taskorch.runtime import (
     begin_thread,

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 
-from taskorch._base.verbs import NAME, NOTE, PERSON, lacks, verb
-from taskorch._base.vocabulary import other_attribute
 from taskorch._handles import TaskHandle
 from taskorch._managers import _approvals, _limits, _members, _progress
 from taskorch._managers._gates import gate, is_gate
@@ -30,6 +28,8 @@ from taskorch.errors import (
     InvalidTransitionError,
     UnknownTaskError,
 )
+from taskorch.kit.verbs import NAME, NOTE, PERSON, lacks, verb
+from taskorch.kit.vocabulary import other_attribute
 from taskorch.model import (
     TERMINAL,
     Call,

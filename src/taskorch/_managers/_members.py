@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import attrs
 
-from taskorch._base.visible import said
 from taskorch._handles import TaskHandle
 from taskorch.errors import TaskFailure
+from taskorch.kit.visible import said
 from taskorch.model import (
     TaskState,
     ids_in_run,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from taskorch._base.verbs import verb
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.verbs import verb
 
 if TYPE_CHECKING:
     from taskorch.runtime import Runtime

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._base.limits import NS
-from taskorch._base.read_only import ReadOnly
-from taskorch._base.visible import said
 from taskorch._managers._members import blockers
 from taskorch.errors import DependencyFailedError, GateFailedError
 from taskorch.kernel import LEFT_RUNNING, past_of
+from taskorch.kit.limits import NS
+from taskorch.kit.read_only import ReadOnly
+from taskorch.kit.visible import said
 from taskorch.model import (
     TERMINAL,
     TaskState,

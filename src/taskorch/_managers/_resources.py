@@ -7,18 +7,6 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
-from taskorch._base.limits import NS
-from taskorch._base.read_only import ReadOnly
-from taskorch._base.verbs import (
-    FLAG,
-    FOR_PROGRAMS,
-    ID,
-    SECONDS,
-    TEXT,
-    lacks,
-    listed,
-    verb,
-)
 from taskorch._managers._budgets import change as change_budget
 from taskorch._managers._budgets import usage_of
 from taskorch.errors import (
@@ -36,6 +24,18 @@ from taskorch.kernel import (
     holders_of,
     limits_of,
     pool_shortage,
+)
+from taskorch.kit.limits import NS
+from taskorch.kit.read_only import ReadOnly
+from taskorch.kit.verbs import (
+    FLAG,
+    FOR_PROGRAMS,
+    ID,
+    SECONDS,
+    TEXT,
+    lacks,
+    listed,
+    verb,
 )
 from taskorch.model import (
     TASKS,

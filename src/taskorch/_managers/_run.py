@@ -10,8 +10,6 @@ from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from taskorch._base.visible import counted
-from taskorch._base.vocabulary import other_attribute
 from taskorch._handles import TaskHandle
 from taskorch._managers import _members, _progress
 from taskorch._managers._gates import is_gate
@@ -22,6 +20,8 @@ from taskorch.errors import (
     WouldBlockError,
     WouldDeadlockError,
 )
+from taskorch.kit.visible import counted
+from taskorch.kit.vocabulary import other_attribute
 from taskorch.model import (
     TERMINAL,
     TaskState,

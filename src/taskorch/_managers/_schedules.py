@@ -19,11 +19,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._base.frozen import frozen
-from taskorch._base.limits import NS
-from taskorch._base.verbs import TEXT, lacks, verb
-from taskorch._base.visible import said
-from taskorch._base.vocabulary import meant, other_attribute
 from taskorch.errors import (
     DuplicateTaskError,
     InvalidTaskError,
@@ -31,6 +26,11 @@ from taskorch.errors import (
     UnknownTaskError,
     UsageError,
 )
+from taskorch.kit.frozen import frozen
+from taskorch.kit.limits import NS
+from taskorch.kit.verbs import TEXT, lacks, verb
+from taskorch.kit.visible import said
+from taskorch.kit.vocabulary import meant, other_attribute
 from taskorch.model import (
     TERMINAL,
     HealthCheck,

@@ -37,9 +37,9 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
 from pydantic import TypeAdapter, ValidationError
 
-from taskorch._base.visible import said, visible
 from taskorch.errors import ToolCallError, ToolError, leaves
 from taskorch.executors._programs._spawn import no_fork
+from taskorch.kit.visible import said, visible
 from taskorch.model import RUN_VARIABLE, show
 
 if TYPE_CHECKING:

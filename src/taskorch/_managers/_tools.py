@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import attrs
 
-from taskorch._base.visible import visible
 from taskorch._managers._tool_server import (
     OfferedTool,
     ServerPlace,
@@ -41,6 +40,7 @@ from taskorch.errors import (
 )
 from taskorch.executors._programs._executor import ProgramExecutor
 from taskorch.kernel import LEFT_RUNNING, LOCAL, past_of
+from taskorch.kit.visible import visible
 from taskorch.model import Agent, TaskState, is_name, show
 from taskorch.runtime import AgentRunner, Coroutines, LoopHost
 

@@ -20,12 +20,12 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base.address import is_address
-from taskorch._base.limits import MAX_AMOUNT
-from taskorch._base.vocabulary import in_our_words, nearest
 from taskorch._settings.fields import SETTINGS as ALL_SETTINGS
 from taskorch._settings.fields import Description, Written
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.address import is_address
+from taskorch.kit.limits import MAX_AMOUNT
+from taskorch.kit.vocabulary import in_our_words, nearest
 from taskorch.model import CGROUP_VARIABLE, OUR_VARIABLES
 
 _FILE: Final = "taskorch.toml"

@@ -16,7 +16,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, cast
 
 import attrs
 
-from taskorch._base.limits import (
+from taskorch.errors import InvalidTaskError
+from taskorch.executors._futures import FuturesExecutor
+from taskorch.executors._processes._attempts import Processes
+from taskorch.kernel import KernelConfig
+from taskorch.kit.limits import (
     CONCURRENCY,
     GRACE_SECONDS,
     KEEP_FINISHED,
@@ -26,12 +30,8 @@ from taskorch._base.limits import (
     MONITOR_SECONDS,
     NS,
 )
-from taskorch._base.members import has
-from taskorch._base.vocabulary import in_our_words, meant, unknown_option
-from taskorch.errors import InvalidTaskError
-from taskorch.executors._futures import FuturesExecutor
-from taskorch.executors._processes._attempts import Processes
-from taskorch.kernel import KernelConfig
+from taskorch.kit.members import has
+from taskorch.kit.vocabulary import in_our_words, meant, unknown_option
 from taskorch.model import Resources, check_count, check_seconds, is_number, show
 from taskorch.policies import PriorityQueue
 from taskorch.policies._kinds import (

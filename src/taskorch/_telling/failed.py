@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._base.limits import NS
+from taskorch.kit.limits import NS
 from taskorch.runtime import failure_of
 
 if TYPE_CHECKING:

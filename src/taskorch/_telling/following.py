@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError, NotRunningError, WouldBlockError
 from taskorch.events import (
     SIGNALS,
@@ -23,6 +22,7 @@ from taskorch.events import (
     TaskReady,
     signal_name,
 )
+from taskorch.kit.vocabulary import meant
 from taskorch.model import check_count, show
 from taskorch.runtime import Latch, Work, asyncio, resolve_on
 

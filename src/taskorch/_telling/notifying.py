@@ -25,12 +25,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from urllib.parse import SplitResult, urlsplit
 
-from taskorch._base.backoff import Backoff
-from taskorch._base.connections import HttpConnection
-from taskorch._base.deadline import PeerDeadline
-from taskorch._base.visible import visible
 from taskorch.errors import InvalidTaskError
 from taskorch.events import QuestionAsked, QuestionReminded
+from taskorch.kit.backoff import Backoff
+from taskorch.kit.connections import HttpConnection
+from taskorch.kit.deadline import PeerDeadline
+from taskorch.kit.visible import visible
 from taskorch.model import (
     HealthCheck,
     check_count,

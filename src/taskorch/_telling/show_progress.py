@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TextIO
 
 import attrs
 
-from taskorch._base.backoff import Backoff
-from taskorch._base.limits import NS
-from taskorch._base.visible import cut, visible, width
-from taskorch._base.words import duration
 from taskorch._handles import TaskHandle
 from taskorch._managers import WorkflowRun
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.backoff import Backoff
+from taskorch.kit.limits import NS
+from taskorch.kit.visible import cut, visible, width
+from taskorch.kit.words import duration
 from taskorch.model import TERMINAL, TaskState, show
 from taskorch.runtime import totals
 

@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
 
-from taskorch._base.limits import NS
-from taskorch._base.visible import counted, visible
 from taskorch._telling.causes import telling_of
 from taskorch.errors import (
     DependencyFailedError,
@@ -47,6 +45,8 @@ from taskorch.events import (
     signal_name,
 )
 from taskorch.kernel import DENIED, moves_of, totals_of
+from taskorch.kit.limits import NS
+from taskorch.kit.visible import counted, visible
 from taskorch.model import (
     HealthCheck,
     TaskState,

@@ -1,7 +1,7 @@
 """
 All that can be done with an orchestrator, for the faces that it has.
 
-A verb is described at its method (`taskorch._base.verbs`), and nowhere else. This room
+A verb is described at its method (`taskorch.kit.verbs`), and nowhere else. This room
 collects them. It does nothing itself, and knows no face: `_aio`, `client`, the service
 and the command line are made of it, each in its own words.
 

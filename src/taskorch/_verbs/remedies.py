@@ -21,10 +21,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from taskorch._base.address import without_password
+from taskorch.kit.address import without_password
 
 if TYPE_CHECKING:
-    from taskorch._base.verbs import Verb
+    from taskorch.kit.verbs import Verb
 
 #: Of a request: what is to be done about an error is told as `requests`, or `calls`.
 REMEDIES_HEADER: Final = "Taskorch-Remedies"

@@ -1,7 +1,7 @@
 """
 All that can be done with an orchestrator: the verbs of it and of its managers.
 
-They are described at the methods: see `taskorch._base.verbs`.
+They are described at the methods: see `taskorch.kit.verbs`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from inspect import signature
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._base.verbs import Verb, verbs_of
 from taskorch._handles import TaskHandle
 from taskorch._managers import (
     AgentManager,
@@ -22,6 +21,7 @@ from taskorch._managers import (
 )
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.governance._audit import Audits
+from taskorch.kit.verbs import Verb, verbs_of
 from taskorch.model import (
     AgentInstance,
     AgentMatch,

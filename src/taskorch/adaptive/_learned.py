@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
-from taskorch._base.members import has
 from taskorch.adaptive._arms import Learning
 from taskorch.adaptive._facts import Value
 from taskorch.adaptive._learner import Learner
 from taskorch.errors import InvalidTaskError
 from taskorch.events import Event
+from taskorch.kit.members import has
 from taskorch.model import Task, show
 from taskorch.protocols import (
     Admission,

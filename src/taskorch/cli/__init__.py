@@ -47,12 +47,12 @@ from importlib.util import find_spec
 from typing import Any, Final, NoReturn
 
 import taskorch
-from taskorch._base.vocabulary import meant, nearest
 from taskorch.errors import (
     JournalTakenError,
     JournalUnavailableError,
     TaskorchError,
 )
+from taskorch.kit.vocabulary import meant, nearest
 
 __all__ = ("COMMANDS", "main")
 

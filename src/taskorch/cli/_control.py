@@ -20,8 +20,6 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-from taskorch._base.verbs import Argument, Verb
-from taskorch._base.visible import counted
 from taskorch._managers._members import WILD
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._settings.configuration import TOKEN_VARIABLE, read_configuration
@@ -42,6 +40,8 @@ from taskorch.errors import (
     TaskorchError,
     UnknownTaskError,
 )
+from taskorch.kit.verbs import Argument, Verb
+from taskorch.kit.visible import counted
 from taskorch.model import (
     TERMINAL,
     TaskState,

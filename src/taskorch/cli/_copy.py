@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from taskorch._base.visible import counted
 from taskorch.cli import OK
 from taskorch.cli._terminal import add_json, line, print_json
+from taskorch.kit.visible import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

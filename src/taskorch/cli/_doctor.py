@@ -21,9 +21,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import taskorch
-from taskorch._base.address import without_password
-from taskorch._base.gpus import gpus
-from taskorch._base.visible import counted, visible
 from taskorch._settings.configuration import SETTINGS, read_configuration
 from taskorch.cli import FAILED, OK, version
 from taskorch.cli._terminal import add_json, coloured, line, print_json
@@ -33,6 +30,9 @@ from taskorch.executors._programs._governor import Governor
 from taskorch.executors._programs._isolation import ways as ways_of_scopes
 from taskorch.journal import SqliteJournal, open_journal
 from taskorch.journal._file import WAL_RESET, trouble_of_log
+from taskorch.kit.address import without_password
+from taskorch.kit.gpus import gpus
+from taskorch.kit.visible import counted, visible
 from taskorch.model import CGROUP_VARIABLE, LIMITS, RUN_VARIABLE
 from taskorch.reading import JournalReader
 from taskorch.runtime import MEASURED, machine_labels, machine_resources

@@ -16,11 +16,11 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._base.address import without_password
-from taskorch._base.visible import counted, cut, width
 from taskorch.cli._runs import began_by, took
 from taskorch.cli._source import Reader, RunsSource, ServiceReader
 from taskorch.cli._terminal import line
+from taskorch.kit.address import without_password
+from taskorch.kit.visible import counted, cut, width
 from taskorch.model import Stats, in_words
 
 #: A text, and the state whose colour it has; "" has none.

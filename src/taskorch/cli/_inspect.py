@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final
 
-from taskorch._base.address import without_password
-from taskorch._base.visible import counted, visible
 from taskorch._verbs.remedies import in_commands
 from taskorch.cli import OK
 from taskorch.cli._source import Reader, ServiceReader, reader_of
@@ -40,6 +38,8 @@ from taskorch.errors import (
     TaskorchError,
 )
 from taskorch.events import Event, OrchestratorStopped, TaskEvent, details_of, fields_of
+from taskorch.kit.address import without_password
+from taskorch.kit.visible import counted, visible
 from taskorch.model import (
     FILTERS,
     FailureCause,

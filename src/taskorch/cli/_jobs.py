@@ -14,8 +14,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taskorch._base.limits import SIGNAL_SECONDS
-from taskorch._base.visible import counted
 from taskorch._settings.configuration import SETTINGS, TOKEN_VARIABLE
 from taskorch.cli import FAILED, OK
 from taskorch.cli._target import settings_for
@@ -28,6 +26,8 @@ from taskorch.cli._terminal import (
 )
 from taskorch.client import Client
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.limits import SIGNAL_SECONDS
+from taskorch.kit.visible import counted
 from taskorch.runtime import SLICE
 
 if TYPE_CHECKING:

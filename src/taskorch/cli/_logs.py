@@ -8,11 +8,11 @@ import time
 
 import attrs
 
-from taskorch._base.visible import counted, visible
 from taskorch.cli import FAILED, OK
 from taskorch.cli._source import Reader, reader_of
 from taskorch.cli._terminal import add_journal, add_json, print_json, seconds
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.visible import counted, visible
 from taskorch.model import TERMINAL, TaskLog
 
 

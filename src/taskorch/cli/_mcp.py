@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taskorch._base.limits import SIGNAL_SECONDS
 from taskorch._settings.configuration import TOKEN_VARIABLE
 from taskorch.cli import OK
 from taskorch.cli._source import ServiceReader
@@ -21,6 +20,7 @@ from taskorch.cli._terminal import (
     on_signals,
     token_of_environment,
 )
+from taskorch.kit.limits import SIGNAL_SECONDS
 from taskorch.reading import JournalReader
 
 if TYPE_CHECKING:

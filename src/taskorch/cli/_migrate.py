@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from inspect import cleandoc
 
-from taskorch._base.address import is_address, without_password
 from taskorch.cli import OK
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.address import is_address, without_password
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

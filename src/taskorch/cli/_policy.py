@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base.visible import counted, visible
 from taskorch.cli import FAILED, OK
 from taskorch.cli._terminal import add_json, coloured, line, print_json
 from taskorch.errors import InvalidTaskError
@@ -22,6 +21,7 @@ from taskorch.governance import (
     operation_of,
     read_cases,
 )
+from taskorch.kit.visible import counted, visible
 from taskorch.model import Task, show
 from taskorch.reading import JournalReader
 
@@ -178,8 +178,8 @@ def _operation(path: str) -> Operation:
             msg = f"{path} is no JSON: {error}"
             raise InvalidTaskError(msg) from None
     else:
-        from taskorch._documents.located import plain as without_places  # noqa: PLC0415
-        from taskorch._documents.yaml_text import load  # noqa: PLC0415 - optional
+        from taskorch.kit.located import plain as without_places  # noqa: PLC0415
+        from taskorch.kit.yaml_text import load  # noqa: PLC0415 - optional
 
         document = without_places(load(Path(path).read_bytes(), "the task", file=path))
     if not isinstance(document, dict):

@@ -7,7 +7,6 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from taskorch._base.visible import counted
 from taskorch._settings.configuration import TOKEN_VARIABLE
 from taskorch.cli import FAILED, OK
 from taskorch.cli._control import service
@@ -22,6 +21,7 @@ from taskorch.cli._terminal import (
 )
 from taskorch.errors import InvalidTaskError
 from taskorch.journal import SqliteJournal, open_journal
+from taskorch.kit.visible import counted
 from taskorch.model import Retention, check_count, show
 from taskorch.reading import JournalReader
 from taskorch.runtime import foreseen, prune

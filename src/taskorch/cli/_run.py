@@ -12,9 +12,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from taskorch._base.address import without_password
-from taskorch._base.limits import NS
-from taskorch._base.visible import counted
 from taskorch._managers._manager import real_task
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._settings.configuration import read_configuration
@@ -40,6 +37,9 @@ from taskorch.cli._terminal import (
     tracebacks,
 )
 from taskorch.errors import InvalidTaskError, ProgramFailedError
+from taskorch.kit.address import without_password
+from taskorch.kit.limits import NS
+from taskorch.kit.visible import counted
 from taskorch.model import (
     StopReport,
     TaskState,

@@ -15,7 +15,6 @@ from zoneinfo import ZoneInfo
 
 import attrs
 
-from taskorch._base.visible import counted
 from taskorch._managers import _foreseen
 from taskorch._managers._members import WILD
 from taskorch._verbs.remedies import in_commands
@@ -38,6 +37,7 @@ from taskorch.cli._terminal import (
 )
 from taskorch.client import Client
 from taskorch.errors import InvalidTaskError, UnknownTaskError
+from taskorch.kit.visible import counted
 from taskorch.model import TaskState, in_words, show
 from taskorch.reading import JournalReader
 from taskorch.reading._nights import PAGE

@@ -11,8 +11,6 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from taskorch._base.address import without_password
-from taskorch._base.limits import SIGNAL_SECONDS
 from taskorch._settings.configuration import TOKEN_VARIABLE
 from taskorch.cli import OK
 from taskorch.cli._suite import ACTING, folder_of, line
@@ -28,6 +26,8 @@ from taskorch.cli._terminal import (
     token_of,
 )
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.address import without_password
+from taskorch.kit.limits import SIGNAL_SECONDS
 from taskorch.runtime import SLICE
 
 if TYPE_CHECKING:

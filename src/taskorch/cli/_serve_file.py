@@ -17,13 +17,13 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
-from taskorch._base.described import declared
-from taskorch._base.limits import SIGNAL_SECONDS
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.cli import FAILED, OK
 from taskorch.cli._target import check_settings
 from taskorch.cli._terminal import is_terminal, logged, on_signals, token_of
 from taskorch.errors import InvalidTaskError, TaskorchError
+from taskorch.kit.described import declared
+from taskorch.kit.limits import SIGNAL_SECONDS
 from taskorch.runtime import SLICE
 
 _LOG: Final = logging.getLogger(__name__)

@@ -12,7 +12,6 @@ from textwrap import indent
 from time import sleep
 from typing import TYPE_CHECKING, Final
 
-from taskorch._base.words import duration
 from taskorch.cli import FAILED, INTERRUPTED, NOT_NOW, OK, USAGE
 from taskorch.cli._target import settings_for
 from taskorch.cli._terminal import port
@@ -24,6 +23,7 @@ from taskorch.frontends.suite._reading import line_of, load
 from taskorch.frontends.suite._report import SuiteReport
 from taskorch.frontends.suite._running import read_report, run
 from taskorch.frontends.suite._telling import Ended
+from taskorch.kit.words import duration
 from taskorch.reading import JournalReader
 from taskorch.runtime import SLICE
 

@@ -16,12 +16,12 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base.vocabulary import guess
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._settings.configuration import Setting, read_configuration
 from taskorch.cli._terminal import add_parameter, pairs, parameters_of
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.governance import ConstitutionalRuntime
+from taskorch.kit.vocabulary import guess
 from taskorch.model import Task, some
 from taskorch.workflows import Workflow, WorkflowFunction
 from taskorch.workflows._functions import checked

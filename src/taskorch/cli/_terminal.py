@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
-from taskorch._base.visible import cut, visible, width
 from taskorch._settings.configuration import TOKEN_VARIABLE
 from taskorch.errors import InvalidTaskError, TaskorchError
+from taskorch.kit.visible import cut, visible, width
 from taskorch.model import TaskStatus, in_a_line, plain, taken_apart
 
 _LINE: Final = "%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s"

@@ -26,7 +26,6 @@ from textual.css.query import NoMatches
 from textual.screen import ModalScreen, Screen
 from textual.widgets import DataTable, Footer, Input, OptionList, Static
 
-from taskorch._base.visible import counted, visible, width
 from taskorch._managers._members import WILD
 from taskorch._verbs.remedies import in_commands
 from taskorch.cli import _first_view as first
@@ -48,6 +47,7 @@ from taskorch.cli._source import Reader, RunsSource, ServiceReader
 from taskorch.cli._terminal import cause_of, line, tracebacks
 from taskorch.client import ServiceError
 from taskorch.errors import TaskorchError
+from taskorch.kit.visible import counted, visible, width
 from taskorch.model import in_words
 
 #: The colour of each state.

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from taskorch._base.visible import visible
 from taskorch.cli import FAILED, OK
 from taskorch.cli._terminal import add_journal, add_json, line, print_json
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.visible import visible
 
 _PLACE = "a file, git:FOLDER or git:FOLDER@REF"
 

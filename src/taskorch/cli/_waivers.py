@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
-from taskorch._base.limits import NS
 from taskorch.cli import OK
 from taskorch.cli._control import service
 from taskorch.cli._terminal import (
@@ -22,6 +21,7 @@ from taskorch.client import Client, ServiceError
 from taskorch.errors import InvalidTaskError
 from taskorch.governance import ConstitutionalRuntime, canonical, read_waivers
 from taskorch.governance._waivers import STATES
+from taskorch.kit.limits import NS
 from taskorch.model import some
 from taskorch.reading import JournalReader
 from taskorch.runtime import MonotonicClock

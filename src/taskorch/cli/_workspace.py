@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from taskorch._base.visible import counted
 from taskorch.cli import FAILED, OK
 from taskorch.cli._target import settings_for
 from taskorch.cli._terminal import on_signals
 from taskorch.errors import UsageError
 from taskorch.frontends.workspace import Workspace
 from taskorch.frontends.workspace._config import FILE
+from taskorch.kit.visible import counted
 from taskorch.model import show
 
 _CLEAR: Final = "\x1b[H\x1b[2J"

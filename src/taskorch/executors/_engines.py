@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._base.limits import MAX_SECONDS
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.limits import MAX_SECONDS
 from taskorch.model import Program, Resources, check_count, show
 
 if TYPE_CHECKING:

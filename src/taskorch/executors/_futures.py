@@ -13,9 +13,9 @@ from contextvars import Context
 from types import CoroutineType
 from typing import Any, Final, TypeVar
 
-from taskorch._base.ends import is_no_room, unawaited
 from taskorch.errors import AttemptInterrupted
 from taskorch.executors._remote import unsendable
+from taskorch.kit.ends import is_no_room, unawaited
 from taskorch.model import show
 from taskorch.protocols import Attempt, AttemptExecutor, Executor
 

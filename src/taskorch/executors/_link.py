@@ -24,9 +24,9 @@ import time
 from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, Final
 
-from taskorch._base.lease import Lease
 from taskorch.executors import _wire
 from taskorch.executors._programs._output import FLAGS, Sender
+from taskorch.kit.lease import Lease
 
 if TYPE_CHECKING:
     import socket

@@ -20,10 +20,10 @@ from importlib import import_module
 from types import MethodDescriptorType
 from typing import Any, Final, Protocol
 
-from taskorch._base.ends import strip
-from taskorch._base.frozen import frozen
-from taskorch._base.visible import said
 from taskorch.errors import InvalidTaskError, TaskFailedError
+from taskorch.kit.ends import strip
+from taskorch.kit.frozen import frozen
+from taskorch.kit.visible import said
 from taskorch.model import with_article
 
 #: Characters of an error, and of its traceback, that come back where it cannot itself.

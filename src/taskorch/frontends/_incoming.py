@@ -29,13 +29,13 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 import attrs
 
-from taskorch._base.people import Caller, caller
-from taskorch._base.vocabulary import meant
 from taskorch._handles import TaskHandle
 from taskorch._managers import WorkflowRun
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import DuplicateTaskError, UnknownTaskError
 from taskorch.frontends._whose import TASK, WORKFLOW, Bound, Keys
+from taskorch.kit.people import Caller, caller
+from taskorch.kit.vocabulary import meant
 from taskorch.model import (
     PARAMETERS,
     SCHEDULE,

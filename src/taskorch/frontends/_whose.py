@@ -19,8 +19,8 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._base.people import Caller
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch.kit.people import Caller
 from taskorch.model import PHASE_LIMIT, prefix_of, scope_problem, segments_of
 
 #: Says what is wrong with a value for a caller who is bound to tenants; "": nothing.

@@ -33,11 +33,11 @@ from typing import Any, Final, Protocol
 
 import attrs
 
-from taskorch._base.people import SPEAK_FOR, Caller, caller, person
-from taskorch._base.staged import Staged
-from taskorch._base.vocabulary import meant
 from taskorch._verbs.table import VERBS
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.people import SPEAK_FOR, Caller, caller, person
+from taskorch.kit.staged import Staged
+from taskorch.kit.vocabulary import meant
 from taskorch.model import check_answerer, show
 
 __all__ = (

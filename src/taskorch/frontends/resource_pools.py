@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._base.visible import visible
-from taskorch._documents.forms import (
+from taskorch.errors import InvalidTaskError
+from taskorch.kit.forms import (
     WRONG,
     AnyNames,
     Anything,
@@ -32,8 +32,8 @@ from taskorch._documents.forms import (
     keys_of,
     one_of,
 )
-from taskorch._documents.located import Located, located, plain
-from taskorch.errors import InvalidTaskError
+from taskorch.kit.located import Located, located, plain
+from taskorch.kit.visible import visible
 from taskorch.model import FALLBACKS, Resources
 from taskorch.policies import ProportionalAllocator
 
@@ -142,7 +142,7 @@ def load(path: str | os.PathLike[str]) -> Pools:
         ValidationFailedError: The file is no YAML.
         OSError: It cannot be read.
     """
-    from taskorch._documents.yaml_text import load as load_yaml  # noqa: PLC0415 - optional
+    from taskorch.kit.yaml_text import load as load_yaml  # noqa: PLC0415 - optional
 
     text = Path(path).read_bytes()
     node = load_yaml(text, "the resource pools", file=str(path))

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._base.read_only import ReadOnly
 from taskorch.errors import InvalidTaskError, ValidationFailedError
+from taskorch.kit.read_only import ReadOnly
 from taskorch.model import Resources, Task, check_seconds, id_problem, show, to_units
 from taskorch.workflows import Workflow
 from taskorch.workflows._documents import object_of, refuse_constant

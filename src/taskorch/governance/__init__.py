@@ -21,7 +21,6 @@ done; these say what may not. From the bottom up:
 Decisions: 0223, 0224, 0225, 0226, 0250.
 """
 
-from taskorch._base.canonical import canonical
 from taskorch.governance._audit import (
     Audit,
     Replay,
@@ -57,6 +56,7 @@ from taskorch.governance._specification import (
     WorkScope,
 )
 from taskorch.governance._waivers import Waiver
+from taskorch.kit.canonical import canonical
 
 __all__ = [
     "Audit",

@@ -18,12 +18,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._base.canonical import canonical
-from taskorch._base.frozen import frozen
-from taskorch._base.limits import NS
-from taskorch._base.verbs import lacks, verb
-from taskorch._base.visible import counted
-from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.events import (
     Fact,
@@ -56,6 +50,12 @@ from taskorch.governance._receipts import TEST_RESULT, statement_of
 from taskorch.governance._set import PolicySet
 from taskorch.governance._waivers import Waiver, WaiverBook, WaiverRequest, Waivers
 from taskorch.journal import SqlJournal, open_journal
+from taskorch.kit.canonical import canonical
+from taskorch.kit.frozen import frozen
+from taskorch.kit.limits import NS
+from taskorch.kit.verbs import lacks, verb
+from taskorch.kit.visible import counted
+from taskorch.kit.vocabulary import meant
 from taskorch.model import (
     Resources,
     Task,

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
-from taskorch._base.fence import is_values
 from taskorch.errors import InvalidTaskError
 from taskorch.governance._operators import UnfitError, fenced
+from taskorch.kit.fence import is_values
 from taskorch.model import show
 
 #: An operation as conditions see it: see `seen_of`.

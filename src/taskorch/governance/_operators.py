@@ -18,9 +18,9 @@ from typing import Any, Final, ParamSpec, TypeAlias, TypeVar, cast
 
 import attrs
 
-from taskorch._base.fence import is_values
-from taskorch._documents.patterns import searcher
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.fence import is_values
+from taskorch.kit.patterns import searcher
 from taskorch.model import Call, call_type, pythons, show
 
 P = ParamSpec("P")

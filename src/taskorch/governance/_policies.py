@@ -15,9 +15,10 @@ from typing import Any, Final, Literal, NoReturn, TypeAlias, cast, get_args
 
 import attrs
 
-from taskorch._base.frozen import frozen
-from taskorch._base.vocabulary import meant
-from taskorch._documents.forms import (
+from taskorch.errors import InvalidTaskError
+from taskorch.governance._cel import checked_condition
+from taskorch.governance._operators import test_of
+from taskorch.kit.forms import (
     AnyNames,
     Anything,
     DocumentOf,
@@ -30,9 +31,8 @@ from taskorch._documents.forms import (
     may_be,
     one_of,
 )
-from taskorch.errors import InvalidTaskError
-from taskorch.governance._cel import checked_condition
-from taskorch.governance._operators import test_of
+from taskorch.kit.frozen import frozen
+from taskorch.kit.vocabulary import meant
 from taskorch.model import (
     Call,
     Task,

@@ -13,7 +13,14 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._documents.forms import (
+from taskorch.errors import ValidationFailedError
+from taskorch.governance._policies import (
+    DECISIONS,
+    Operation,
+    Policy,
+    operation_of,
+)
+from taskorch.kit.forms import (
     AnyNames,
     Anything,
     DocumentOf,
@@ -26,14 +33,7 @@ from taskorch._documents.forms import (
     may_be,
     one_of,
 )
-from taskorch._documents.located import Located, located
-from taskorch.errors import ValidationFailedError
-from taskorch.governance._policies import (
-    DECISIONS,
-    Operation,
-    Policy,
-    operation_of,
-)
+from taskorch.kit.located import Located, located
 from taskorch.model import show
 
 #: A file of policies, or a folder of such.
@@ -113,7 +113,7 @@ def read_cases(paths: Iterable[FilePath]) -> list[PolicyCase]:
 
 
 def _entries(paths: Iterable[FilePath]) -> list[ReadMapping]:
-    from taskorch._documents.yaml_text import read_one  # noqa: PLC0415 - optional
+    from taskorch.kit.yaml_text import read_one  # noqa: PLC0415 - optional
 
     faults = FaultList()
     entries: list[ReadMapping] = []

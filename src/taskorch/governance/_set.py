@@ -19,7 +19,6 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import attrs
 
-from taskorch._base.fence import is_values
 from taskorch.errors import InvalidTaskError
 from taskorch.governance._cel import Condition, Seen, any_of, condition_of, seen_of
 from taskorch.governance._evidence import Steps, evidence_of, hides, shown
@@ -50,6 +49,7 @@ from taskorch.governance._policies import (
     Violation,
     steps_of,
 )
+from taskorch.kit.fence import is_values
 from taskorch.model import plain, show
 
 #: The id of the waiver that covers a policy for an operation, at a time in seconds.

@@ -23,10 +23,10 @@ from typing import Any, Final, Self
 
 import attrs
 
-from taskorch._base.frozen import frozen
-from taskorch._base.read_only import ReadOnly
-from taskorch._documents.budgets import AMOUNT
-from taskorch._documents.forms import (
+from taskorch.errors import ValidationFailedError
+from taskorch.governance._reading import FilePath
+from taskorch.kit.forms import (
+    AMOUNT,
     ID,
     SCOPES,
     AnyNames,
@@ -38,9 +38,9 @@ from taskorch._documents.forms import (
     may_be,
     names_of,
 )
-from taskorch._documents.located import Located, located
-from taskorch.errors import ValidationFailedError
-from taskorch.governance._reading import FilePath
+from taskorch.kit.frozen import frozen
+from taskorch.kit.located import Located, located
+from taskorch.kit.read_only import ReadOnly
 from taskorch.model import (
     Resources,
     Task,
@@ -202,7 +202,7 @@ class Specification:
             OSError: The file cannot be read.
             ImportError: PyYAML is not installed: `pip install 'taskorch[policy]'`.
         """
-        from taskorch._documents.yaml_text import read_one  # noqa: PLC0415 - optional
+        from taskorch.kit.yaml_text import read_one  # noqa: PLC0415 - optional
 
         faults = FaultList()
         node, wrong = read_one(Path(path).read_bytes(), str(path))

@@ -23,12 +23,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 import attrs
 
-from taskorch._base.frozen import frozen
-from taskorch._base.limits import MAX_SECONDS, NS
-from taskorch._base.people import SPEAK_FOR, caller, person
-from taskorch._base.verbs import NAME, SECONDS, lacks, listed, verb
-from taskorch._base.visible import is_text
-from taskorch._base.vocabulary import meant
 from taskorch.errors import (
     AnswerRefusedError,
     DuplicateTaskError,
@@ -48,6 +42,12 @@ from taskorch.events import (
     TaskSubmitted,
 )
 from taskorch.kernel import moves_of
+from taskorch.kit.frozen import frozen
+from taskorch.kit.limits import MAX_SECONDS, NS
+from taskorch.kit.people import SPEAK_FOR, caller, person
+from taskorch.kit.verbs import NAME, SECONDS, lacks, listed, verb
+from taskorch.kit.visible import is_text
+from taskorch.kit.vocabulary import meant
 from taskorch.model import (
     ANSWER_TO,
     OF_WAIVERS,

@@ -15,7 +15,6 @@ from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final, NoReturn, TypeAlias
 
-from taskorch._base.limits import MAX_ID_LENGTH
 from taskorch.errors import InvalidTaskError, JournalError, TaskorchError
 from taskorch.events import (
     CATALOGUE,
@@ -41,6 +40,7 @@ from taskorch.journal._values import (
     refused_result,
     restored,
 )
+from taskorch.kit.limits import MAX_ID_LENGTH
 from taskorch.model import Call, Task, plain_but
 from taskorch.protocols import Entry
 

@@ -16,12 +16,12 @@ from typing import Final
 
 import attrs
 
-from taskorch._base.address import without_password
 from taskorch.errors import InvalidTaskError
 from taskorch.journal._opened import open_journal
 from taskorch.journal._postgres import PostgresJournal
 from taskorch.journal._sql import SqlJournal
 from taskorch.journal._sqlite import SqliteJournal
+from taskorch.kit.address import without_password
 
 #: What a value that is in a file beside its journal begins with, in a document.
 _IN_A_FILE: Final = '{"$file":['

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from taskorch._base.visible import after_cut
+from taskorch.kit.visible import after_cut
 from taskorch.model import TaskLog, TaskStatus, folders_of
 
 #: Bytes that are read at once.

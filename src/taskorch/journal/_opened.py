@@ -8,9 +8,9 @@ from importlib import import_module
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._base.address import KINDS, kind_of, without_password
-from taskorch._base.visible import masked
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.address import KINDS, kind_of, without_password
+from taskorch.kit.visible import masked
 
 if TYPE_CHECKING:
     from taskorch.journal._sql import SqlJournal

@@ -21,7 +21,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from taskorch._base.visible import visible
 from taskorch.errors import (
     InvalidTaskError,
     JournalError,
@@ -48,6 +47,7 @@ from taskorch.journal._postgres_session import (
 from taskorch.journal._reader import KEEP_GROUP, GroupRow, Reader
 from taskorch.journal._session import Durability
 from taskorch.journal._sql import SqlJournal
+from taskorch.kit.visible import visible
 from taskorch.model import check_seconds
 
 if TYPE_CHECKING:

@@ -20,12 +20,12 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 from urllib.parse import unquote
 
-from taskorch._base.address import fault_of, is_url, normal
-from taskorch._base.lease import Lease
-from taskorch._base.visible import printable
 from taskorch.errors import InvalidTaskError, JournalError, JournalUnavailableError
 from taskorch.journal._postgres_silence import Patience, connect, is_silence
 from taskorch.journal._session import Session
+from taskorch.kit.address import fault_of, is_url, normal
+from taskorch.kit.lease import Lease
+from taskorch.kit.visible import printable
 
 if TYPE_CHECKING:
     import psycopg

@@ -43,7 +43,6 @@ from typing import (
 
 import attrs
 
-from taskorch._base.building import called_in
 from taskorch.errors import InvalidTaskError, JournalError
 from taskorch.journal._scripts import (
     HERE,
@@ -51,6 +50,7 @@ from taskorch.journal._scripts import (
     main_named,
     named_module,
 )
+from taskorch.kit.building import called_in
 from taskorch.model import (
     DEFAULT_ENV,
     Agent,

@@ -13,7 +13,6 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from taskorch._base.vocabulary import meant
 from taskorch.errors import (
     InvalidTaskError,
     InvalidTransitionError,
@@ -28,6 +27,7 @@ from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import Bucket, TaskRow, Terms
 from taskorch.kernel._shortages import match, vetoed
 from taskorch.kernel._state import KernelState
+from taskorch.kit.vocabulary import meant
 from taskorch.model import TERMINAL, TaskState, is_label, levels_of, run_beside
 
 # -- accepting a task: first every policy is asked, then the state is changed ----------

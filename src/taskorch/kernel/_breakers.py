@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal
 
-from taskorch._base.limits import NS
 from taskorch.events import AgentDraining, AgentProbed, AgentRestored, AgentTripped
 from taskorch.kernel import _limits, _queue
 from taskorch.kernel._history import row_extra
@@ -26,6 +25,7 @@ from taskorch.kernel._rows import (
     TaskRow,
 )
 from taskorch.kernel._state import KernelState
+from taskorch.kit.limits import NS
 from taskorch.model import Breaker, TaskState
 
 #: How many times as long as at first a breaker is open at the most.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from taskorch._base.visible import masked
 from taskorch.events import (
     ComponentFailed,
     TaskBlocked,
@@ -33,6 +32,7 @@ from taskorch.kernel._rows import (
     Terms,
 )
 from taskorch.kernel._state import KernelState
+from taskorch.kit.visible import masked
 from taskorch.model import TaskState, Units, some
 
 # -- policies that fail: how that is said ----------------------------------------------

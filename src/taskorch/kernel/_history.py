@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final, Literal, TypeAlias
 
-from taskorch._base.frozen import frozen
 from taskorch.kernel._rows import RowExtra, Stop, TaskRow, TypeRow
+from taskorch.kit.frozen import frozen
 from taskorch.model import TERMINAL, TaskState
 
 # -- how long tasks take, by those of their type that have completed -------------------

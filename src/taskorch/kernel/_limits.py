@@ -18,7 +18,6 @@ from heapq import heappop
 from itertools import chain
 from typing import Any, Final
 
-from taskorch._base.vocabulary import meant
 from taskorch.events import PoolsChanged, ResourcesAllocated, ResourcesReleased
 from taskorch.kernel import _queue, _units
 from taskorch.kernel._rows import (
@@ -41,6 +40,7 @@ from taskorch.kernel._rows import (
     of_quotas,
 )
 from taskorch.kernel._state import MANY, KernelState
+from taskorch.kit.vocabulary import meant
 from taskorch.model import BURST, SOFT, STARTS, TASKS, HeldUnits, UnitNames, Units
 
 # -- what is held and what is free: what is short, and the books -----------------------

@@ -10,7 +10,6 @@ from functools import partial
 from heapq import heappop, heappush, heapreplace
 from typing import Any, Final
 
-from taskorch._base.limits import EWMA_WEIGHT
 from taskorch.events import TaskCompleted
 from taskorch.kernel import (
     _admission,
@@ -35,6 +34,7 @@ from taskorch.kernel._rows import (
     TaskRow,
 )
 from taskorch.kernel._state import KernelState
+from taskorch.kit.limits import EWMA_WEIGHT
 from taskorch.model import TaskState
 
 # -- which owner is served next, where the queue ranks them ----------------------------

@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import attrs
 
-from taskorch._base.limits import EWMA_WEIGHT, NS, SAMPLE_SIZE
+from taskorch.kit.limits import EWMA_WEIGHT, NS, SAMPLE_SIZE
 from taskorch.model import (
     Agent,
     Elasticity,

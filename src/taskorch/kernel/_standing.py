@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
-from taskorch._base.limits import ASIDE_NS
 from taskorch.events import (
     BackfillChanged,
     Event,
@@ -42,6 +41,7 @@ from taskorch.kernel._rows import (
     without_quotas,
 )
 from taskorch.kernel._state import KernelState
+from taskorch.kit.limits import ASIDE_NS
 from taskorch.model import BURST, SOFT, STARTS, TASKS, TaskState, Units
 
 # -- schedules, as far as the next life must know them: what they are, how far they

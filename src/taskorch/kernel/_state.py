@@ -12,14 +12,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import attrs
 
-from taskorch._base.limits import (
-    ASIDE_NS,
-    CONCURRENCY,
-    GRACE_SECONDS,
-    KEEP_FINISHED,
-    NS,
-    POISON_ATTEMPTS,
-)
 from taskorch.errors import InternalError
 from taskorch.events import (
     CAUSED,
@@ -51,6 +43,14 @@ from taskorch.kernel._rows import (
     TypeRow,
     name_units,
     nonzero,
+)
+from taskorch.kit.limits import (
+    ASIDE_NS,
+    CONCURRENCY,
+    GRACE_SECONDS,
+    KEEP_FINISHED,
+    NS,
+    POISON_ATTEMPTS,
 )
 from taskorch.model import (
     TERMINAL,

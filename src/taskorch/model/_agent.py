@@ -10,9 +10,9 @@ from typing import Any, Final, Literal, Self, TypeAlias
 
 import attrs
 
-from taskorch._base.frozen import frozen
-from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.frozen import frozen
+from taskorch.kit.vocabulary import meant
 from taskorch.model._checks import check_count, check_fraction, is_name
 from taskorch.model._program import Program
 from taskorch.model._resources import Resources

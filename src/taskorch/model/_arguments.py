@@ -17,9 +17,9 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._base.frozen import frozen
-from taskorch._base.visible import said
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.frozen import frozen
+from taskorch.kit.visible import said
 from taskorch.model._show import show
 
 #: Levels of containers: so deep in them a handle is found, and deeper none is sought.

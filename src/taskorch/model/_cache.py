@@ -7,8 +7,8 @@ from typing import Any
 
 import attrs
 
-from taskorch._base.frozen import frozen
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.frozen import frozen
 from taskorch.model._retry_policy import check_seconds
 from taskorch.model._show import show
 

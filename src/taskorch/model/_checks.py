@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, tzinfo
 from typing import Any, TypeGuard, TypeVar, cast
 
-from taskorch._base.visible import is_text
-from taskorch._base.vocabulary import in_our_words, meant, remedy_of
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.visible import is_text
+from taskorch.kit.vocabulary import in_our_words, meant, remedy_of
 from taskorch.model._show import show
 
 F = TypeVar("F", bound=Callable[..., Any])

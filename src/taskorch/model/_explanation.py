@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from taskorch._base.frozen import frozen
-from taskorch._base.visible import counted, visible
+from taskorch.kit.frozen import frozen
+from taskorch.kit.visible import counted, visible
 from taskorch.model._plain import fields_of
 from taskorch.model._resources import Resources
 from taskorch.model._states import TaskState

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, Unpack
 
-from taskorch._base.described import Match, texts_of
-from taskorch._base.read_only import ReadOnly
-from taskorch._base.vocabulary import meant, unknown_option
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.described import Match, texts_of
+from taskorch.kit.read_only import ReadOnly
+from taskorch.kit.vocabulary import meant, unknown_option
 from taskorch.model._retry_policy import check_seconds
 from taskorch.model._show import show
 from taskorch.model._states import TaskState

@@ -27,9 +27,9 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from taskorch._base.limits import MAX_ID_LENGTH
-from taskorch._base.visible import is_text
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.limits import MAX_ID_LENGTH
+from taskorch.kit.visible import is_text
 from taskorch.model._show import show
 
 # One segment: no leading dot or dash (hidden files, options), no trailing dot.

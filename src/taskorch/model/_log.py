@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from taskorch._base.frozen import frozen
+from taskorch.kit.frozen import frozen
 
 
 @frozen

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import attrs
 
-from taskorch._base.frozen import frozen
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.frozen import frozen
 from taskorch.model._resources import Resources
 from taskorch.model._show import shown
 

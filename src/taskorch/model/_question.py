@@ -13,10 +13,10 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base.frozen import frozen
-from taskorch._base.people import person
-from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.frozen import frozen
+from taskorch.kit.people import person
+from taskorch.kit.vocabulary import meant
 from taskorch.model._checks import is_name
 from taskorch.model._explanation import some
 from taskorch.model._ids import split_first

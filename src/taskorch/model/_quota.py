@@ -7,12 +7,12 @@ from typing import Any
 
 import attrs
 
-from taskorch._base.frozen import frozen
-from taskorch._base.limits import MAX_AMOUNT
-from taskorch._base.read_only import ReadOnly
-from taskorch._base.visible import visible
-from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.frozen import frozen
+from taskorch.kit.limits import MAX_AMOUNT
+from taskorch.kit.read_only import ReadOnly
+from taskorch.kit.visible import visible
+from taskorch.kit.vocabulary import meant
 from taskorch.model._ids import has_segments
 from taskorch.model._resources import Resources, Units, to_units
 from taskorch.model._show import show

@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 import attrs
 
-from taskorch._base.limits import MAX_AMOUNT, MAX_UNIT_NAME, MAX_UNITS, MAX_WEIGHT
-from taskorch._base.vocabulary import OTHER_RESOURCES
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.limits import MAX_AMOUNT, MAX_UNIT_NAME, MAX_UNITS, MAX_WEIGHT
+from taskorch.kit.vocabulary import OTHER_RESOURCES
 from taskorch.model._checks import check_word, is_number
 from taskorch.model._show import show
 

@@ -8,9 +8,9 @@ from typing import Any, Literal, SupportsFloat, cast
 
 import attrs
 
-from taskorch._base.limits import MAX_ATTEMPTS, MAX_SECONDS
-from taskorch._base.vocabulary import meant, suggesting
 from taskorch.errors import InvalidTaskError, UnwantedResultError, leaves
+from taskorch.kit.limits import MAX_ATTEMPTS, MAX_SECONDS
+from taskorch.kit.vocabulary import meant, suggesting
 from taskorch.model._checks import is_number
 from taskorch.model._show import show, shown
 

@@ -14,8 +14,8 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any, Final
 
-from taskorch._base.limits import MAX_SCOPE
-from taskorch._base.visible import is_text
+from taskorch.kit.limits import MAX_SCOPE
+from taskorch.kit.visible import is_text
 
 #: What makes a part of a path a pattern.
 _WILD: Final = frozenset("*?[]{}")

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base.visible import masked
+from taskorch.kit.visible import masked
 
 #: Characters of a value that a message shows.
 _MAX_SHOWN: Final = 200

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Final, Literal, TypeAlias
 
-from taskorch._base.frozen import frozen
+from taskorch.kit.frozen import frozen
 from taskorch.model._checks import check_count
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
-from taskorch._base.frozen import frozen
-from taskorch._base.read_only import ReadOnly
-from taskorch._base.visible import counted, said, visible
 from taskorch.errors import TaskFailedError, TaskorchError
+from taskorch.kit.frozen import frozen
+from taskorch.kit.read_only import ReadOnly
+from taskorch.kit.visible import counted, said, visible
 from taskorch.model._agent import Performance
 from taskorch.model._ids import has_number, numbered
 from taskorch.model._places import place_of

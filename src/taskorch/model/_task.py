@@ -23,16 +23,16 @@ from typing import (
 
 import attrs
 
-from taskorch._base.described import (
+from taskorch.errors import InvalidTaskError, TaskorchError
+from taskorch.kit.described import (
     FunctionWithOptions,
     declared,
     described,
     option,
 )
-from taskorch._base.frozen import draft_of
-from taskorch._base.visible import masked
-from taskorch._base.vocabulary import CountedRetries, suggesting
-from taskorch.errors import InvalidTaskError, TaskorchError
+from taskorch.kit.frozen import draft_of
+from taskorch.kit.visible import masked
+from taskorch.kit.vocabulary import CountedRetries, suggesting
 from taskorch.model._cache import Cache, to_cache
 from taskorch.model._program import DEFAULT_ENV, Enforce, InheritEnv, Program
 from taskorch.model._question import RAISE, Answer, Wait, to_question

@@ -21,8 +21,8 @@ from typing import Any, Final, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 import attrs
 
-from taskorch._base.vocabulary import guess
 from taskorch.errors import InvalidTaskError, PlanningError
+from taskorch.kit.vocabulary import guess
 from taskorch.model import (
     NO_RESOURCES,
     Resources,

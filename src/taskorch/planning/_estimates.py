@@ -18,8 +18,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from taskorch._base.limits import NS
 from taskorch.events import BudgetSpent, Event, TaskCompleted, TaskSubmitted
+from taskorch.kit.limits import NS
 from taskorch.model import Call, Program, Task, TaskState
 from taskorch.planning._values import COST, Quantity
 from taskorch.protocols import DurableJournal

@@ -18,8 +18,8 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._base.vocabulary import guess
 from taskorch.errors import InvalidTaskError, PlanningError
+from taskorch.kit.vocabulary import guess
 from taskorch.planning._domain import Decomposition, Domain
 from taskorch.planning._state import State
 

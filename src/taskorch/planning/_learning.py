@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._base.limits import NS
 from taskorch.adaptive import Chosen, Learner, Value
 from taskorch.errors import InvalidTaskError, NotRunningError
 from taskorch.events import (
@@ -25,6 +24,7 @@ from taskorch.events import (
     TaskRewarded,
     TaskStarted,
 )
+from taskorch.kit.limits import NS
 from taskorch.model import Task, check_fraction
 from taskorch.planning._estimates import begin_of_past, task_in
 from taskorch.planning._scheduling import RULES

@@ -25,8 +25,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
 import attrs
 
-from taskorch._base.limits import NS
-from taskorch._base.vocabulary import guess
 from taskorch.adaptive import Chosen, Learning, Value
 from taskorch.errors import (
     InvalidTaskError,
@@ -36,6 +34,8 @@ from taskorch.errors import (
 from taskorch.events import (
     Event,
 )
+from taskorch.kit.limits import NS
+from taskorch.kit.vocabulary import guess
 from taskorch.model import (
     Resources,
     Task,

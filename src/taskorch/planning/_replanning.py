@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base.limits import NS
 from taskorch.errors import PlanningError
+from taskorch.kit.limits import NS
 from taskorch.model import Call, Reference, Task, TaskState
 from taskorch.planning._domain import Decomposition, key_of
 from taskorch.planning._stages import Draft

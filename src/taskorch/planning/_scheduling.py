@@ -26,8 +26,8 @@ from typing import Final, TypeVar
 
 import attrs
 
-from taskorch._base.vocabulary import guess
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.vocabulary import guess
 from taskorch.model import is_number, show
 from taskorch.planning._values import ExecutionPlan
 

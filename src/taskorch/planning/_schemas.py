@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, get_args
 
-from taskorch._documents.forms import DocumentOf
+from taskorch.kit.forms import DocumentOf
 from taskorch.model import AgentState, TaskState
 from taskorch.planning._values import PlanEntry, TaskRequest
 from taskorch.workflows import document_schema

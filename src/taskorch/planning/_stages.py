@@ -17,8 +17,8 @@ from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 import attrs
 
-from taskorch._base.vocabulary import guess
 from taskorch.errors import InvalidTaskError, PlanningError
+from taskorch.kit.vocabulary import guess
 from taskorch.model import Task, show
 from taskorch.planning import _solver
 from taskorch.planning._domain import (

@@ -9,10 +9,8 @@ from typing import Any, Final, Self, TypeAlias
 
 import attrs
 
-from taskorch._base.limits import MAX_PRIORITY
-from taskorch._base.read_only import ReadOnly
-from taskorch._base.visible import counted
-from taskorch._documents.forms import (
+from taskorch.errors import InvalidTaskError, ValidationFailedError
+from taskorch.kit.forms import (
     UNLIMITED,
     AnyNames,
     Anything,
@@ -28,8 +26,10 @@ from taskorch._documents.forms import (
     field,
     may_be,
 )
-from taskorch._documents.located import located
-from taskorch.errors import InvalidTaskError, ValidationFailedError
+from taskorch.kit.limits import MAX_PRIORITY
+from taskorch.kit.located import located
+from taskorch.kit.read_only import ReadOnly
+from taskorch.kit.visible import counted
 from taskorch.model import (
     NO_RESOURCES,
     Resources,

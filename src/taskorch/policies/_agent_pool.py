@@ -12,11 +12,11 @@ from collections.abc import Collection, Iterable
 from itertools import count, islice
 from typing import Any, Final
 
-from taskorch._base.frozen import frozen
-from taskorch._base.limits import MAX_SECONDS
-from taskorch._base.visible import counted
 from taskorch.errors import InvalidTaskError
 from taskorch.events import AgentJoined, Event, TaskReady
+from taskorch.kit.frozen import frozen
+from taskorch.kit.limits import MAX_SECONDS
+from taskorch.kit.visible import counted
 from taskorch.model import (
     AgentTemplate,
     ScalingDecision,

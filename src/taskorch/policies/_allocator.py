@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Final
 
-from taskorch._base.read_only import ReadOnly
-from taskorch._base.visible import counted
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.read_only import ReadOnly
+from taskorch.kit.visible import counted
 from taskorch.model import NO_RESOURCES, Resources, Units, to_units
 from taskorch.policies._shares import Amounts, Demand, Portion, divide, fitting
 from taskorch.policies._words import amount

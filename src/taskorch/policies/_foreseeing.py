@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from taskorch._base.frozen import frozen
 from taskorch.errors import InvalidTaskError, NotRunningError
 from taskorch.events import Event
+from taskorch.kit.frozen import frozen
 from taskorch.model import NO_RESOURCES, check_seconds, show
 from taskorch.policies._allocator import ProportionalAllocator
 from taskorch.policies._rhythm import KEPT_FOR, LONGEST, Rhythm

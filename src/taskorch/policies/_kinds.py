@@ -15,8 +15,8 @@ from typing import Any, Final, TypedDict, cast
 
 import attrs
 
-from taskorch._base.members import has
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.members import has
 from taskorch.model import show
 from taskorch.policies._allocator import ProportionalAllocator
 from taskorch.policies._queue import PriorityQueue

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
-from taskorch._base.limits import AGING_SECONDS, MAX_SECONDS
-from taskorch._base.read_only import ReadOnly
-from taskorch._base.visible import counted
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.limits import AGING_SECONDS, MAX_SECONDS
+from taskorch.kit.read_only import ReadOnly
+from taskorch.kit.visible import counted
 from taskorch.model import Task, check_count, check_seconds, is_number, show
 from taskorch.protocols import Admission, Context, Order, OwnerView
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
-from taskorch._base.frozen import frozen
-from taskorch._base.visible import counted
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.frozen import frozen
+from taskorch.kit.visible import counted
 from taskorch.model import Call, Program, check_seconds, is_able, is_label, show
 from taskorch.policies._words import seconds
 from taskorch.protocols import AgentView, Context, Match

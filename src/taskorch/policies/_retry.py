@@ -9,9 +9,9 @@ from datetime import UTC
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from taskorch._base.backoff import Backoff
-from taskorch._base.limits import MAX_ATTEMPTS, MAX_SECONDS
 from taskorch.errors import InvalidTaskError, Permanent, TaskTimeoutError, leaves
+from taskorch.kit.backoff import Backoff
+from taskorch.kit.limits import MAX_ATTEMPTS, MAX_SECONDS
 from taskorch.model import (
     NO_RETRY,
     Call,

@@ -14,7 +14,7 @@ from datetime import date, datetime
 from itertools import chain, groupby
 from typing import Any, Final, TypeAlias
 
-from taskorch._base.frozen import frozen
+from taskorch.kit.frozen import frozen
 from taskorch.model import zone_of
 
 #: Days that are known at the most, today included.

@@ -9,13 +9,13 @@ from datetime import datetime
 from functools import partial
 from typing import Final, TypeAlias, cast
 
-from taskorch._base.described import Form
-from taskorch._base.fence import is_values
-from taskorch._base.limits import MAX_ID_LENGTH, MAX_PRIORITY
-from taskorch._base.members import has
-from taskorch._base.visible import is_text
-from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.described import Form
+from taskorch.kit.fence import is_values
+from taskorch.kit.limits import MAX_ID_LENGTH, MAX_PRIORITY
+from taskorch.kit.members import has
+from taskorch.kit.visible import is_text
+from taskorch.kit.vocabulary import meant
 from taskorch.model import (
     JOINS,
     ON_PARENT_FAILURE,

@@ -21,8 +21,8 @@ from typing import Any, Final, NamedTuple
 
 import attrs
 
-from taskorch._base.frozen import frozen
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.frozen import frozen
 from taskorch.model import show
 
 _SIGNED: Final = re.compile(r"— (\S+) ([A-Za-z0-9+/=]+)")

@@ -14,14 +14,14 @@ from typing import Any, Final, NamedTuple
 
 import attrs
 
-from taskorch._base.address import without_password
-from taskorch._base.frozen import frozen
-from taskorch._base.visible import counted
 from taskorch.errors import InvalidTaskError, JournalError, JournalUnavailableError
 from taskorch.journal import SqlJournal, open_journal
 from taskorch.journal._chain import Subtree, gone_of, leaf_bytes, leaf_of, spread
 from taskorch.journal._codec import Row
 from taskorch.journal._reader import GroupRow, start_in
+from taskorch.kit.address import without_password
+from taskorch.kit.frozen import frozen
+from taskorch.kit.visible import counted
 from taskorch.model import show, stamp
 from taskorch.proofs._anchors import anchor, checkpoints_at, is_url
 from taskorch.proofs._notes import (

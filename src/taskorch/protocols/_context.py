@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from taskorch._base.frozen import frozen
+from taskorch.kit.frozen import frozen
 from taskorch.model import Fallback, Performance, Resources, TaskState
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from collections.abc import (
 )
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
-from taskorch._base.frozen import frozen
+from taskorch.kit.frozen import frozen
 from taskorch.model import Agent, Resources, Task, TaskState
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from datetime import timedelta
 from inspect import iscoroutinefunction, signature
 from typing import Any, Final, Protocol, runtime_checkable
 
-from taskorch._base.members import arguments_of, has, members_of, methods_of
 from taskorch.errors import InvalidTaskError
 from taskorch.events import Event
+from taskorch.kit.members import arguments_of, has, members_of, methods_of
 from taskorch.model import Resources, TaskState, check_seconds, show
 from taskorch.protocols._context import Context, OwnerView
 from taskorch.protocols._durable_journal import DurableJournal

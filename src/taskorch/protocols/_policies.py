@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from taskorch._base.frozen import frozen
+from taskorch.kit.frozen import frozen
 from taskorch.model import NO_RESOURCES, Elastic, Fallback, Resources, Task, TaskState
 from taskorch.protocols._context import AgentView, Context, PoolView
 

@@ -18,9 +18,9 @@ from itertools import islice
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from taskorch._base.people import caller
-from taskorch._base.visible import said
 from taskorch.errors import TaskorchError, UnknownTaskError
+from taskorch.kit.people import caller
+from taskorch.kit.visible import said
 from taskorch.model import (
     TaskState,
     TaskStatus,

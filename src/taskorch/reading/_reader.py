@@ -14,8 +14,6 @@ from typing import Any, Final, Unpack
 
 import attrs
 
-from taskorch._base.frozen import frozen
-from taskorch._base.limits import NS
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.events import (
     CLS,
@@ -42,6 +40,8 @@ from taskorch.kernel import (
     hold_of_starts,
     take_snapshot,
 )
+from taskorch.kit.frozen import frozen
+from taskorch.kit.limits import NS
 from taskorch.model import (
     TERMINAL,
     Agent,

@@ -26,7 +26,6 @@ from zoneinfo import ZoneInfo
 
 import attrs
 
-from taskorch._base.visible import masked
 from taskorch.events import (
     AttemptReturned,
     Event,
@@ -48,6 +47,7 @@ from taskorch.events import (
     TaskSuspended,
     TaskUnblocked,
 )
+from taskorch.kit.visible import masked
 from taskorch.model import (
     TaskState,
     first_of,

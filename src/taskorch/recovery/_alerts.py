@@ -15,12 +15,12 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 import attrs
 
-from taskorch._base.frozen import frozen
-from taskorch._base.limits import MAX_SECONDS
-from taskorch._base.vocabulary import suggesting
-from taskorch._documents.forms import Number, Text, may_be, one_of
 from taskorch.errors import InvalidTaskError
 from taskorch.events import AlertCleared, AlertRaised, Event
+from taskorch.kit.forms import Number, Text, may_be, one_of
+from taskorch.kit.frozen import frozen
+from taskorch.kit.limits import MAX_SECONDS
+from taskorch.kit.vocabulary import suggesting
 from taskorch.model import (
     SEVERITIES,
     HealthCheck,

@@ -19,9 +19,6 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base.vocabulary import meant, suggesting
-from taskorch._documents.forms import Each, Number, Text, may_be
-from taskorch._documents.patterns import searcher
 from taskorch.errors import (
     AttemptLostError,
     InvalidTaskError,
@@ -31,6 +28,9 @@ from taskorch.errors import (
     TaskTimeoutError,
     leaves,
 )
+from taskorch.kit.forms import Each, Number, Text, may_be
+from taskorch.kit.patterns import searcher
+from taskorch.kit.vocabulary import meant, suggesting
 from taskorch.model import ProgramResult
 from taskorch.recovery._words import CAUSE, ERROR, HINT, SUMMARY, lines_of, strongest
 

@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base.backoff import Backoff
-from taskorch._base.limits import MAX_ATTEMPTS, MAX_SECONDS
-from taskorch._documents.forms import (
+from taskorch.errors import InvalidTaskError
+from taskorch.kit.backoff import Backoff
+from taskorch.kit.forms import (
     DocumentOf,
     Each,
     FaultList,
@@ -27,8 +27,8 @@ from taskorch._documents.forms import (
     Text,
     may_be,
 )
-from taskorch._documents.located import Located, with_names_once
-from taskorch.errors import InvalidTaskError
+from taskorch.kit.limits import MAX_ATTEMPTS, MAX_SECONDS
+from taskorch.kit.located import Located, with_names_once
 from taskorch.model import (
     LOCAL,
     NO_RETRY,
@@ -372,7 +372,7 @@ def _check_count(name: str, value: object, *, least: int) -> None:
 
 def _documents(path: Path, faults: FaultList) -> list[Located]:
     try:
-        from taskorch._documents.yaml_text import read  # noqa: PLC0415 - it needs that
+        from taskorch.kit.yaml_text import read  # noqa: PLC0415 - it needs that
     except ImportError as error:
         msg = "a configuration is written in YAML: pip install 'taskorch[yaml]'"
         raise ImportError(msg, name="yaml") from error

@@ -17,8 +17,8 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 import attrs
 
-from taskorch._base.vocabulary import OTHER_RESOURCES, suggesting
-from taskorch._documents.forms import (
+from taskorch.errors import InvalidTaskError
+from taskorch.kit.forms import (
     AnyNames,
     DocumentOf,
     Each,
@@ -31,7 +31,7 @@ from taskorch._documents.forms import (
     may_be,
     one_of,
 )
-from taskorch.errors import InvalidTaskError
+from taskorch.kit.vocabulary import OTHER_RESOURCES, suggesting
 from taskorch.model import Resources, check_count, check_word
 from taskorch.recovery._classes import CLASSES, class_of
 

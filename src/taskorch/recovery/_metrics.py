@@ -24,8 +24,8 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.vocabulary import meant
 from taskorch.model import AgentStats, Stats, TypeStats
 
 #: Attempts that are compared with those before: each of these numbers of the latest.

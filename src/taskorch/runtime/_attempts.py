@@ -25,10 +25,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._base.ends import is_no_room, unawaited
-from taskorch._base.fence import is_values
-from taskorch._base.gpus import gpus, may_have_gpus
-from taskorch._base.visible import said
 from taskorch.errors import (
     AttemptInterrupted,
     AttemptLostError,
@@ -53,6 +49,10 @@ from taskorch.kernel import (
     reserved_of,
     row_extra,
 )
+from taskorch.kit.ends import is_no_room, unawaited
+from taskorch.kit.fence import is_values
+from taskorch.kit.gpus import gpus, may_have_gpus
+from taskorch.kit.visible import said
 from taskorch.model import (
     NO_RETRY,
     Missing,

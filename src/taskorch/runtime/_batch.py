@@ -15,9 +15,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._base.fence import is_values
-from taskorch._base.limits import MAX_ID_LENGTH
-from taskorch._base.visible import is_text
 from taskorch.errors import (
     InvalidTaskError,
     TaskorchError,
@@ -34,6 +31,9 @@ from taskorch.kernel import (
     Terms,
     drawn_from,
 )
+from taskorch.kit.fence import is_values
+from taskorch.kit.limits import MAX_ID_LENGTH
+from taskorch.kit.visible import is_text
 from taskorch.model import (
     Call,
     Program,

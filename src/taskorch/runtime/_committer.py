@@ -24,8 +24,6 @@ from typing import (
 
 import attrs
 
-from taskorch._base.backoff import Backoff
-from taskorch._base.vocabulary import guess
 from taskorch.errors import (
     InvalidTaskError,
     JournalError,
@@ -59,6 +57,8 @@ from taskorch.events import (
     make,
 )
 from taskorch.kernel import TaskRow, drawn_from, take_snapshot
+from taskorch.kit.backoff import Backoff
+from taskorch.kit.vocabulary import guess
 from taskorch.model import TERMINAL, TaskState, Units, show
 from taskorch.protocols import DurableJournal, Entry, Group, Journal
 from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve, resolve_on

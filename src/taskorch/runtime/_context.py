@@ -21,9 +21,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, cast
 
 import attrs
 
-from taskorch._base.fence import is_values
-from taskorch._base.limits import NS
-from taskorch._base.read_only import ReadOnly
 from taskorch.errors import (
     AttemptInterrupted,
     InvalidTaskError,
@@ -34,6 +31,9 @@ from taskorch.events import Fact, TaskSubmitted
 from taskorch.executors._remote import HERE
 from taskorch.executors._threads import Worker
 from taskorch.kernel import TaskRow, names_of, reserved_of, without_quotas
+from taskorch.kit.fence import is_values
+from taskorch.kit.limits import NS
+from taskorch.kit.read_only import ReadOnly
 from taskorch.model import (
     Missing,
     Program,

@@ -17,11 +17,6 @@ from typing import Any, Final, NoReturn, Protocol, TypeVar, cast
 
 import attrs
 
-from taskorch._base.fence import is_values
-from taskorch._base.frozen import draft_of
-from taskorch._base.limits import BLOCKING_SECONDS, NS, SLOW_POLICY_SECONDS
-from taskorch._base.members import answer_of, has, methods_of
-from taskorch._base.read_only import ReadOnly
 from taskorch.errors import (
     AttemptLostError,
     InvalidTaskError,
@@ -49,6 +44,11 @@ from taskorch.kernel import (
     row_extra,
     shortage,
 )
+from taskorch.kit.fence import is_values
+from taskorch.kit.frozen import draft_of
+from taskorch.kit.limits import BLOCKING_SECONDS, NS, SLOW_POLICY_SECONDS
+from taskorch.kit.members import answer_of, has, methods_of
+from taskorch.kit.read_only import ReadOnly
 from taskorch.model import (
     NO_RESOURCES,
     Call,

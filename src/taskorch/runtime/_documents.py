@@ -6,10 +6,6 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from taskorch._base.ends import strip
-from taskorch._base.fence import is_values
-from taskorch._base.read_only import ReadOnly
-from taskorch._base.visible import masked, said
 from taskorch.errors import (
     AttemptInterrupted,
     InvalidTaskError,
@@ -19,6 +15,10 @@ from taskorch.errors import (
     UnkeptResultError,
 )
 from taskorch.events import LateResultIgnored, TaskFailed, TaskRetrying
+from taskorch.kit.ends import strip
+from taskorch.kit.fence import is_values
+from taskorch.kit.read_only import ReadOnly
+from taskorch.kit.visible import masked, said
 from taskorch.model import ProgramResult, frames_of
 from taskorch.runtime._work import NOTHING_LATE, Work, extra_of
 

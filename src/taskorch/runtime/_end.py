@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from taskorch._base.visible import visible
 from taskorch.errors import InternalError, JournalError, NotRunningError
 from taskorch.kernel import StopAttempt, TaskRow, describe, is_under_way
+from taskorch.kit.visible import visible
 from taskorch.model import TERMINAL
 from taskorch.runtime._context import current_or_none
 from taskorch.runtime._interrupts import defers_interrupts

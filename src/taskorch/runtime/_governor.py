@@ -17,9 +17,6 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 import attrs
 
-from taskorch._base.limits import NS
-from taskorch._base.people import caller
-from taskorch._base.visible import visible
 from taskorch.errors import InvalidTransitionError, PolicyDeniedError
 from taskorch.events import (
     Event,
@@ -29,6 +26,9 @@ from taskorch.events import (
     TaskSubmitted,
 )
 from taskorch.kernel import Ruling, TaskRow, rules_ask
+from taskorch.kit.limits import NS
+from taskorch.kit.people import caller
+from taskorch.kit.visible import visible
 from taskorch.model import TERMINAL, Task, TaskState, call_type, some
 from taskorch.runtime._context import current_budget
 from taskorch.runtime._work import NEVER, Work, question_in, task_of

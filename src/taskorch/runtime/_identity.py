@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import attrs
 
-from taskorch._base.fence import is_values
-from taskorch._base.limits import NS
 from taskorch.errors import DuplicateTaskError
 from taskorch.events import TaskOptionsChanged
 from taskorch.kernel import DIGEST_BITS
+from taskorch.kit.fence import is_values
+from taskorch.kit.limits import NS
 from taskorch.model import (
     OPTIONS,
     Call,

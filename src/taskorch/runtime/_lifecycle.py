@@ -16,10 +16,6 @@ from functools import partial
 from time import monotonic
 from typing import Any, Final, TypeVar
 
-from taskorch._base.backoff import Backoff
-from taskorch._base.frozen import frozen
-from taskorch._base.limits import NS
-from taskorch._base.visible import counted, visible
 from taskorch.errors import (
     InvalidTaskError,
     InvalidTransitionError,
@@ -29,6 +25,10 @@ from taskorch.errors import (
 from taskorch.events import OrchestratorStarted, OrchestratorStopped
 from taskorch.kernel import Bucket, PolicyFault, TaskRow, is_under_way
 from taskorch.kernel import explain as explain_row
+from taskorch.kit.backoff import Backoff
+from taskorch.kit.frozen import frozen
+from taskorch.kit.limits import NS
+from taskorch.kit.visible import counted, visible
 from taskorch.model import TERMINAL, StopReport, TaskState, Unfinished, show
 from taskorch.runtime import _interrupts
 from taskorch.runtime._asyncio import asyncio

@@ -38,12 +38,12 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
-from taskorch._base.building import called_in
-from taskorch._base.fence import is_values
-from taskorch._base.limits import NS
-from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.kernel import Kernel, TaskRow, reserved_of
+from taskorch.kit.building import called_in
+from taskorch.kit.fence import is_values
+from taskorch.kit.limits import NS
+from taskorch.kit.vocabulary import meant
 from taskorch.model import Cache, Missing, TaskState, show, stem_of
 from taskorch.runtime._translation import is_coroutine_function
 from taskorch.runtime._work import Work

@@ -17,9 +17,6 @@ from time import monotonic
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
-from taskorch._base.backoff import Backoff
-from taskorch._base.limits import ASIDE_NS, NS
-from taskorch._base.visible import counted, said, visible
 from taskorch.events import (
     CATALOGUE,
     VIEWS,
@@ -37,6 +34,9 @@ from taskorch.events import (
     TaskReady,
 )
 from taskorch.kernel import Kernel, PoolRow, meaning_of, moves_of
+from taskorch.kit.backoff import Backoff
+from taskorch.kit.limits import ASIDE_NS, NS
+from taskorch.kit.visible import counted, said, visible
 from taskorch.model import PHASE_LIMIT, TERMINAL, Call, HealthCheck, makers_of
 from taskorch.runtime._documents import trace_of
 from taskorch.runtime._interrupts import defers_interrupts

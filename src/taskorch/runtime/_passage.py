@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._base.described import declared
-from taskorch._base.ends import strip, unawaited
 from taskorch.errors import (
     AttemptInterrupted,
     InvalidTaskError,
@@ -27,6 +25,8 @@ from taskorch.errors import (
 )
 from taskorch.executors._threads import Worker
 from taskorch.kernel import Bucket, PolicyFault, Spec, TaskRow
+from taskorch.kit.described import declared
+from taskorch.kit.ends import strip, unawaited
 from taskorch.model import (
     NO_RETRY,
     TERMINAL,

@@ -26,9 +26,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._base.frozen import frozen
-from taskorch._base.limits import NS
-from taskorch._base.visible import counted
 from taskorch.errors import (
     JournalError,
     JournalUnavailableError,
@@ -50,6 +47,9 @@ from taskorch.events import (
     TaskSubmitted,
 )
 from taskorch.kernel import has_effect, without_tasks
+from taskorch.kit.frozen import frozen
+from taskorch.kit.limits import NS
+from taskorch.kit.visible import counted
 from taskorch.model import TERMINAL, Retention, run_by, stem_of
 from taskorch.protocols import DurableJournal
 from taskorch.runtime._timer import begin_thread

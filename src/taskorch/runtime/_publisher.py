@@ -19,11 +19,6 @@ from time import monotonic, sleep
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._base.limits import (
-    GRACE_SECONDS,
-    RECEIVER_BACKLOG,
-    SLOW_RECEIVER_SECONDS,
-)
 from taskorch.events import (
     VIEWS,
     Event,
@@ -33,6 +28,11 @@ from taskorch.events import (
     TaskCompleted,
     signal_name,
     view_of,
+)
+from taskorch.kit.limits import (
+    GRACE_SECONDS,
+    RECEIVER_BACKLOG,
+    SLOW_RECEIVER_SECONDS,
 )
 from taskorch.model import show
 from taskorch.runtime._asyncio import asyncio

@@ -19,9 +19,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._base.members import has
-from taskorch._base.people import person
-from taskorch._base.vocabulary import meant
 from taskorch.errors import (
     AnswerRefusedError,
     InvalidTaskError,
@@ -40,6 +37,9 @@ from taskorch.kernel import (
     rules_ask,
     times_asked,
 )
+from taskorch.kit.members import has
+from taskorch.kit.people import person
+from taskorch.kit.vocabulary import meant
 from taskorch.model import (
     ANSWER_TO,
     MAX_NAME,

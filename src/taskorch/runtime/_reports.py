@@ -20,10 +20,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
-from taskorch._base.fence import is_values
-from taskorch._base.limits import BLOCKING_SECONDS, FAULT_SECONDS, HELD_SECONDS, NS
-from taskorch._base.read_only import ReadOnly
-from taskorch._base.visible import counted, visible
 from taskorch.errors import InvalidTaskError, ProgramFailedError, UnknownTaskError
 from taskorch.events import HealthReported, PerformanceReported, StatsReported
 from taskorch.kernel import (
@@ -45,6 +41,10 @@ from taskorch.kernel import (
     words_of_holds,
 )
 from taskorch.kernel import explain as explain_row
+from taskorch.kit.fence import is_values
+from taskorch.kit.limits import BLOCKING_SECONDS, FAULT_SECONDS, HELD_SECONDS, NS
+from taskorch.kit.read_only import ReadOnly
+from taskorch.kit.visible import counted, visible
 from taskorch.model import (
     FILTERS,
     OPTIONS,

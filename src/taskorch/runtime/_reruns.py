@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from taskorch._base.fence import is_values
-from taskorch._base.visible import is_text
 from taskorch.errors import CycleError, UnknownTaskError
+from taskorch.kit.fence import is_values
+from taskorch.kit.visible import is_text
 from taskorch.model import (
     Task,
     has_number,

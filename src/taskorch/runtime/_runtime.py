@@ -20,9 +20,6 @@ from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from taskorch._base.limits import BLOCKING_SECONDS
-from taskorch._base.people import caller_name
-from taskorch._base.visible import said
 from taskorch.errors import (
     ComponentError,
     InternalError,
@@ -42,6 +39,9 @@ from taskorch.kernel import (
     TaskRow,
     describe,
 )
+from taskorch.kit.limits import BLOCKING_SECONDS
+from taskorch.kit.people import caller_name
+from taskorch.kit.visible import said
 from taskorch.model import (
     TERMINAL,
     Agent,

@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 
-from taskorch._base.limits import NS
-from taskorch._base.people import caller
 from taskorch.errors import (
     CycleError,
     DuplicateTaskError,
@@ -44,6 +42,8 @@ from taskorch.kernel import (
     refuse_rerun,
     typical_ns,
 )
+from taskorch.kit.limits import NS
+from taskorch.kit.people import caller
 from taskorch.model import (
     LOCAL,
     TERMINAL,

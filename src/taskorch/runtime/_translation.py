@@ -17,12 +17,12 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base.building import WritesWorkflow, called_in
-from taskorch._base.limits import MAX_SECONDS, NS
-from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._processes._attempts import refuse_unsendable
 from taskorch.kernel import Spec, Terms
+from taskorch.kit.building import WritesWorkflow, called_in
+from taskorch.kit.limits import MAX_SECONDS, NS
+from taskorch.kit.vocabulary import meant
 from taskorch.model import (
     LOCAL,
     OPTIONS,

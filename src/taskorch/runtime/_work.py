@@ -20,11 +20,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
 
-from taskorch._base.ends import strip
-from taskorch._base.fence import is_values
-from taskorch._base.limits import NS
-from taskorch._base.people import act_alone, caller
-from taskorch._base.read_only import ReadOnly
 from taskorch.errors import (
     ComponentError,
     DependencyFailedError,
@@ -44,6 +39,11 @@ from taskorch.events import (
 )
 from taskorch.executors._threads import Worker
 from taskorch.kernel import SKIPPED, Effect, Stop, TaskRow, is_waiting
+from taskorch.kit.ends import strip
+from taskorch.kit.fence import is_values
+from taskorch.kit.limits import NS
+from taskorch.kit.people import act_alone, caller
+from taskorch.kit.read_only import ReadOnly
 from taskorch.model import (
     TERMINAL,
     Call,

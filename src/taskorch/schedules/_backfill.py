@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base.frozen import frozen
-from taskorch._base.limits import NS
-from taskorch._base.visible import counted
+from taskorch.kit.frozen import frozen
+from taskorch.kit.limits import NS
+from taskorch.kit.visible import counted
 from taskorch.model import some, zone_of
 from taskorch.schedules._definition import Definition
 

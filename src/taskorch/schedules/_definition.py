@@ -12,8 +12,8 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._base.limits import NS
-from taskorch._documents.forms import (
+from taskorch.errors import InvalidTaskError, UsageError, ValidationFailedError
+from taskorch.kit.forms import (
     AnyNames,
     Anything,
     DocumentOf,
@@ -22,8 +22,8 @@ from taskorch._documents.forms import (
     field,
     keys_of,
 )
-from taskorch._documents.located import located
-from taskorch.errors import InvalidTaskError, UsageError, ValidationFailedError
+from taskorch.kit.limits import NS
+from taskorch.kit.located import located
 from taskorch.model import (
     Call,
     Task,

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from math import isinf
 from typing import Any, Final
 
-from taskorch._base.limits import NS
-from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.limits import NS
+from taskorch.kit.vocabulary import meant
 from taskorch.model import show, zone_of
 
 #: Names for what is often said.

@@ -19,8 +19,6 @@ from typing import Any, Final, Protocol
 
 import attrs
 
-from taskorch._base.limits import NS
-from taskorch._base.visible import said
 from taskorch.errors import (
     ComponentError,
     InternalError,
@@ -57,6 +55,8 @@ from taskorch.kernel import (
     TellAllocation,
     is_alive,
 )
+from taskorch.kit.limits import NS
+from taskorch.kit.visible import said
 from taskorch.model import TERMINAL, Resources, Task, TaskState
 from taskorch.policies._kinds import Policies
 from taskorch.protocols import AttemptExecutor, Entry

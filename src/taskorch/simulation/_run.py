@@ -10,9 +10,9 @@ from typing import Any, Final, Self, TypeAlias, cast
 
 import attrs
 
-from taskorch._base.limits import NS
 from taskorch.errors import AttemptInterrupted, AttemptLostError, InvalidTaskError
 from taskorch.kernel import AttemptOutcome
+from taskorch.kit.limits import NS
 from taskorch.model import Call, Task, check_seconds, show
 
 #: Where virtual time begins, in ns: the first of January 2026.

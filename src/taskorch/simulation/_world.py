@@ -15,8 +15,6 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from taskorch._base.fence import SimulatedDeath
-from taskorch._base.limits import NS
 from taskorch.errors import InvalidTaskError, NotRunningError, UsageError
 from taskorch.events import (
     TASK_ID,
@@ -28,6 +26,8 @@ from taskorch.events import (
     TaskFailed,
 )
 from taskorch.kernel import LOCAL, recover
+from taskorch.kit.fence import SimulatedDeath
+from taskorch.kit.limits import NS
 from taskorch.model import TERMINAL, Agent, Task, TaskState, show, stem_of
 from taskorch.protocols import Entry
 from taskorch.runtime import AttemptContext, Work

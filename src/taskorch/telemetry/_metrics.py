@@ -24,8 +24,6 @@ from opentelemetry.metrics import (
     Observation,
 )
 
-from taskorch._base.fence import is_values
-from taskorch._base.limits import NS
 from taskorch.events import (
     Event,
     TaskBlocked,
@@ -38,6 +36,8 @@ from taskorch.events import (
     TaskSuspended,
     signal_name,
 )
+from taskorch.kit.fence import is_values
+from taskorch.kit.limits import NS
 from taskorch.model import PHASE_LIMIT, PoolStats, Stats
 from taskorch.telemetry import _conventions as names
 from taskorch.telemetry._conventions import AnySignals

@@ -11,7 +11,6 @@ import attrs
 from opentelemetry import context, trace
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
-from taskorch._base.fence import is_values
 from taskorch.events import (
     Event,
     OrchestratorStopped,
@@ -24,6 +23,7 @@ from taskorch.events import (
     TaskSubmitted,
     TaskUnblocked,
 )
+from taskorch.kit.fence import is_values
 from taskorch.model import (
     has_segments,
     last_of,

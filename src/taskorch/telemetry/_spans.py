@@ -38,7 +38,6 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from taskorch._base.people import act_alone
 from taskorch.events import (
     AttemptStopping,
     Event,
@@ -56,6 +55,7 @@ from taskorch.events import (
     TaskSuspended,
     signal_name,
 )
+from taskorch.kit.people import act_alone
 from taskorch.model import PHASE_LIMIT, Resources
 from taskorch.telemetry import _conventions as names
 from taskorch.telemetry._conventions import AnySignals

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._base.limits import NS
 from taskorch.events import (
     Event,
     OrchestratorStarted,
@@ -33,6 +32,7 @@ from taskorch.events import (
     signal_name,
 )
 from taskorch.events._ends import ENDS, end_of_attempt
+from taskorch.kit.limits import NS
 from taskorch.model import Resources, TaskState, TaskStatus
 from taskorch.telemetry._conventions import AnySignals
 

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from taskorch._base.visible import counted
+from taskorch.kit.visible import counted
 from taskorch.model import NO_RESOURCES, Performance, Resources, Task, TaskState
 from taskorch.protocols import (
     AgentView,

@@ -16,9 +16,9 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from taskorch._base.limits import NS
 from taskorch.errors import JournalUnavailableError
 from taskorch.events import TASK_ID, Fact, TaskEvent
+from taskorch.kit.limits import NS
 from taskorch.protocols import Entry, Journal
 from taskorch.simulation import Fate, Nature
 from taskorch.simulation._run import Fence, SimulatedRun

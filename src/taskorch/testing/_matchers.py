@@ -14,8 +14,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 
-from taskorch._base.vocabulary import meant
 from taskorch.events import CATALOGUE, Event, details_of, fields_of
+from taskorch.kit.vocabulary import meant
 from taskorch.model import show
 
 Arrangement: TypeAlias = Literal["strict", "subsequence", "any"]

@@ -7,11 +7,6 @@ from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, Unpack, cast
 
-from taskorch._base.limits import (
-    KEEP_EVENTS,
-    NS,
-)
-from taskorch._base.vocabulary import meant
 from taskorch._contexts import TaskContext
 from taskorch._handles import TaskHandle
 from taskorch._managers import (
@@ -46,6 +41,11 @@ from taskorch.events import (
 )
 from taskorch.kernel import Kernel, PolicyFault
 from taskorch.kernel import explain as explain_row
+from taskorch.kit.limits import (
+    KEEP_EVENTS,
+    NS,
+)
+from taskorch.kit.vocabulary import meant
 from taskorch.model import (
     Agent,
     Breaker,

@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base.described import Form, Option
-from taskorch._base.limits import MAX_PRIORITY
+from taskorch.kit.described import Form, Option
+from taskorch.kit.limits import MAX_PRIORITY
 from taskorch.model import (
     OPTIONS,
     Agent,

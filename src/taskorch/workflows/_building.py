@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, Unpack, cast
 
-from taskorch._base.building import begin_building, end_building
-from taskorch._base.described import Declared, FunctionWithOptions, declared
-from taskorch._base.vocabulary import in_our_words, other_attribute
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.building import begin_building, end_building
+from taskorch.kit.described import Declared, FunctionWithOptions, declared
+from taskorch.kit.vocabulary import in_our_words, other_attribute
 from taskorch.model import (
     DEFAULT_ENV,
     OPTIONS,

@@ -16,14 +16,8 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 import attrs
 
-from taskorch._base.described import Form
-from taskorch._base.limits import (
-    MAX_ATTEMPTS,
-    MAX_PRIORITY,
-    MAX_SECONDS,
-    MAX_WEIGHT,
-)
-from taskorch._documents.forms import (
+from taskorch.kit.described import Form
+from taskorch.kit.forms import (
     AnyNames,
     Anything,
     DocumentOf,
@@ -41,7 +35,13 @@ from taskorch._documents.forms import (
     keys_of,
     one_of,
 )
-from taskorch._documents.located import Located
+from taskorch.kit.limits import (
+    MAX_ATTEMPTS,
+    MAX_PRIORITY,
+    MAX_SECONDS,
+    MAX_WEIGHT,
+)
+from taskorch.kit.located import Located
 from taskorch.model import (
     FALLBACKS,
     JOINS,

@@ -13,7 +13,7 @@ from html import escape
 from typing import Final
 from unicodedata import combining
 
-from taskorch._base.visible import visible
+from taskorch.kit.visible import visible
 
 #: What may stand in no document: most control characters, and halves of others.
 _NO_TEXT: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")

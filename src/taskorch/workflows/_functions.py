@@ -12,9 +12,9 @@ from datetime import datetime
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, overload
 
-from taskorch._base.building import WritesWorkflow, workflow_in_building
-from taskorch._base.vocabulary import other_attribute
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.building import WritesWorkflow, workflow_in_building
+from taskorch.kit.vocabulary import other_attribute
 from taskorch.model import check_name, show
 from taskorch.workflows import _parameters
 from taskorch.workflows._workflow import Node, Workflow

@@ -18,8 +18,8 @@ from datetime import date, datetime
 from enum import Enum
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from taskorch._base.vocabulary import guess
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.vocabulary import guess
 from taskorch.model import show
 
 #: The parameter that has the scheduled time of what a schedule makes.

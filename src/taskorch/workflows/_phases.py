@@ -13,8 +13,8 @@ from typing import Any, Final, Literal, Self, TypeAlias, get_args
 
 import attrs
 
-from taskorch._base.limits import MAX_SECONDS
-from taskorch._documents.forms import (
+from taskorch.errors import InvalidTaskError
+from taskorch.kit.forms import (
     DocumentOf,
     Each,
     Either,
@@ -25,7 +25,7 @@ from taskorch._documents.forms import (
     may_be,
     one_of,
 )
-from taskorch.errors import InvalidTaskError
+from taskorch.kit.limits import MAX_SECONDS
 from taskorch.model import (
     APPROVAL_OF,
     NO_RESOURCES,

@@ -17,7 +17,7 @@ from typing import Final
 
 import attrs
 
-from taskorch._base.visible import visible
+from taskorch.kit.visible import visible
 from taskorch.workflows._drawing import fitted, frame, legend, note, said, svg, width_of
 from taskorch.workflows._graph import Parents, layers
 

@@ -14,10 +14,9 @@ from inspect import Parameter
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, TypeAlias, cast
 
-from taskorch._base.described import Declared, Form, declared, texts_of
-from taskorch._base.people import caller_name, may_speak_as
-from taskorch._base.vocabulary import guess
-from taskorch._documents.forms import (
+from taskorch.errors import InvalidTaskError, TaskorchError, ValidationFailedError
+from taskorch.kit.described import Declared, Form, declared, texts_of
+from taskorch.kit.forms import (
     WRONG,
     AnyNames,
     DocumentOf,
@@ -26,8 +25,9 @@ from taskorch._documents.forms import (
     ValueForm,
     keys_of,
 )
-from taskorch._documents.located import NOWHERE, FilePlace, located, with_place
-from taskorch.errors import InvalidTaskError, TaskorchError, ValidationFailedError
+from taskorch.kit.located import NOWHERE, FilePlace, located, with_place
+from taskorch.kit.people import caller_name, may_speak_as
+from taskorch.kit.vocabulary import guess
 from taskorch.model import (
     OPTIONS,
     RAISE,

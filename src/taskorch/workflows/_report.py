@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base.visible import counted, visible
-from taskorch._base.words import amounts_in_words, duration, moment, sum_of
+from taskorch.kit.visible import counted, visible
+from taskorch.kit.words import amounts_in_words, duration, moment, sum_of
 from taskorch.model import TaskState
 from taskorch.workflows._status import listed
 

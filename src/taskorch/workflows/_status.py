@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base.read_only import ReadOnly
-from taskorch._base.visible import counted
-from taskorch._base.words import duration
+from taskorch.kit.read_only import ReadOnly
+from taskorch.kit.visible import counted
+from taskorch.kit.words import duration
 from taskorch.model import TaskState
 
 _S: Final = TaskState

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import attrs
 
-from taskorch._base.building import workflow_in_building
-from taskorch._base.visible import counted
-from taskorch._base.vocabulary import guess, other_attribute, suggesting
-from taskorch._documents import located
 from taskorch.errors import CycleError, DuplicateTaskError, InvalidTaskError
+from taskorch.kit import located
+from taskorch.kit.building import workflow_in_building
+from taskorch.kit.visible import counted
+from taskorch.kit.vocabulary import guess, other_attribute, suggesting
 from taskorch.model import (
     Call,
     Program,
@@ -624,7 +624,7 @@ class Workflow(Builder[Node]):
             CycleError: As for `from_dict`.
         """
         try:
-            from taskorch._documents import yaml_text  # noqa: PLC0415 - optional, 15 ms
+            from taskorch.kit import yaml_text  # noqa: PLC0415 - optional, 15 ms
         except ImportError as error:
             msg = "Workflow.from_yaml needs PyYAML: pip install 'taskorch[yaml]'"
             raise ImportError(msg, name="yaml") from error

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base.described import Form, declared
-from taskorch._documents.forms import keys_of
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.described import Form, declared
+from taskorch.kit.forms import keys_of
 from taskorch.model import (
     DEFAULT_ENV,
     NO_RETRY,

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 from tests.frontends.service.tools import orchestrator, served
 
-from taskorch._base import connections as over_http
-from taskorch._base.connections import HttpConnections
+from taskorch.kit import connections as over_http
+from taskorch.kit.connections import HttpConnections
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 

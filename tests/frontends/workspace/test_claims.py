@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 from tests.frontends.workspace.tools import write
 
-from taskorch._documents.budgets import DeclaredBudgets
+from taskorch.frontends._budgets import DeclaredBudgets
 from taskorch.frontends.workspace import Workspace, _claims
 from taskorch.frontends.workspace._claims import (
     Claims,

@@ -11,10 +11,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from tests.frontends.workspace.tools import cli, write
 
-from taskorch._documents.located import Located, plain
-from taskorch._documents.yaml_text import read_one
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.workspace import Workspace
+from taskorch.kit.located import Located, plain
+from taskorch.kit.yaml_text import read_one
 
 
 def problems(root) -> list[str]:
@@ -488,8 +488,8 @@ def test_the_help_is_there_without_what_a_command_needs():
 
 def test_without_pyyaml_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "yaml", None)
-    monkeypatch.delitem(sys.modules, "taskorch._documents.yaml_text", raising=False)
-    monkeypatch.delattr("taskorch._documents.yaml_text", raising=False)
+    monkeypatch.delitem(sys.modules, "taskorch.kit.yaml_text", raising=False)
+    monkeypatch.delattr("taskorch.kit.yaml_text", raising=False)
     write(tmp_path, {"tasks/a/one.md": "x: 1"})
 
     code, _, err = cli("lint", tmp_path)

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from taskorch._base.ends import is_no_room, strip, unawaited, until_kill
+from taskorch.kit.ends import is_no_room, strip, unawaited, until_kill
 
 
 @pytest.mark.parametrize(

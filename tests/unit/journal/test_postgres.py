@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 
 from taskorch import PostgresJournal, Task, TaskOrchestrator
-from taskorch._base.address import without_password
-from taskorch._base.visible import visible
 from taskorch.errors import (
     InvalidTaskError,
     JournalError,
@@ -22,6 +20,8 @@ from taskorch.errors import (
 )
 from taskorch.events import OrchestratorStarted, TaskCompleted, TaskSubmitted
 from taskorch.journal import register_file
+from taskorch.kit.address import without_password
+from taskorch.kit.visible import visible
 from taskorch.reading import JournalReader
 from taskorch.testing.laws import check_durable_journal
 

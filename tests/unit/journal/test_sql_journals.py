@@ -12,7 +12,6 @@ from tests.tables_journal import TablesJournal
 from tests.unit.journal.tools import ENTRIES, GROUPS, fact
 
 from taskorch import PostgresJournal, SqliteJournal, Task, TaskOrchestrator
-from taskorch._base.address import KINDS
 from taskorch.errors import JournalError, JournalTakenError
 from taskorch.events import (
     OrchestratorStarted,
@@ -22,6 +21,7 @@ from taskorch.events import (
     TaskSubmitted,
 )
 from taskorch.journal import MemoryJournal, _points, _reader
+from taskorch.kit.address import KINDS
 from taskorch.reading import JournalReader
 from taskorch.testing.laws import check_durable_journal
 

@@ -8,8 +8,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from taskorch._base.limits import MAX_AMOUNT
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.limits import MAX_AMOUNT
 from taskorch.model import Agent, Resources, Task, to_units
 
 amounts = st.dictionaries(

@@ -7,8 +7,8 @@ import attrs
 import pytest
 
 from taskorch import RetryPolicy
-from taskorch._base.limits import MAX_ID_LENGTH
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.limits import MAX_ID_LENGTH
 from taskorch.model import (
     TERMINAL,
     Agent,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from taskorch._base.verbs import (
+from taskorch.kit.verbs import (
     FOR_PROGRAMS,
     NAME,
     SECONDS,

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 
 from taskorch import TaskOrchestrator
-from taskorch._base.limits import MAX_PRIORITY
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.limits import MAX_PRIORITY
 from taskorch.model import Agent, Resources, RetryPolicy, Task, id_problem
 from taskorch.policies import StructuralValidator
 from taskorch.testing.strategies import (

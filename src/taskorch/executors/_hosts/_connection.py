@@ -15,8 +15,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, Self
 
-from taskorch._base.deadline import PeerDeadline
 from taskorch.executors import _wire
+from taskorch.kit.deadline import PeerDeadline
 
 _NONCE: Final = 32
 #: Seconds that a greeting may take, and each word of it.

@@ -22,7 +22,6 @@ from importlib import import_module
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from taskorch._base.visible import counted, said
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._hosts._connection import compared, versions
 from taskorch.executors._hosts._engine import (
@@ -35,6 +34,7 @@ from taskorch.executors._hosts._engine import (
 from taskorch.executors._hosts._given import run_single
 from taskorch.executors._hosts._host import RunningHost
 from taskorch.executors._remote import RemoteEnd
+from taskorch.kit.visible import counted, said
 
 _log = logging.getLogger(__name__)
 

@@ -19,7 +19,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-from taskorch._base.visible import visible
 from taskorch.executors import _wire
 from taskorch.executors._hosts._connection import (
     Stream,
@@ -31,6 +30,7 @@ from taskorch.executors._hosts._connection import (
 from taskorch.executors._hosts._given import RemoteHost
 from taskorch.executors._processes._process import surroundings
 from taskorch.executors._programs._loop import Loop
+from taskorch.kit.visible import visible
 
 #: Connections at the most that have not proved who they are; each has a thread.
 _MOST_UNPROVEN: Final = 64

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Protocol, TypeAlias
 
-from taskorch._base.frozen import frozen
 from taskorch.errors import NotRunningError
 from taskorch.executors._remote import HERE, RemoteEnd, end_of
+from taskorch.kit.frozen import frozen
 
 #: What a worker of a host has asked: its process, the number of its call, and that of
 #: the question.

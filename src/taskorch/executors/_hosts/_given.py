@@ -11,7 +11,6 @@ from concurrent.futures import BrokenExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._base.visible import said, visible
 from taskorch.errors import (
     AttemptInterrupted,
     InvalidTaskError,
@@ -23,6 +22,7 @@ from taskorch.executors._hosts._engine import Engine, NoPlaceError
 from taskorch.executors._link import LinkedCall
 from taskorch.executors._programs._loop import Loop
 from taskorch.executors._remote import HERE
+from taskorch.kit.visible import said, visible
 from taskorch.protocols import Attempt
 
 if TYPE_CHECKING:

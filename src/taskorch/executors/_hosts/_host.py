@@ -19,7 +19,6 @@ import time
 from contextlib import suppress
 from typing import Any, Final, cast
 
-from taskorch._base.visible import said
 from taskorch.executors import _wire
 from taskorch.executors._hosts._connection import (
     Stream,
@@ -33,6 +32,7 @@ from taskorch.executors._processes._pool import WorkerPool
 from taskorch.executors._processes._process import Assignment, WorkerProcess
 from taskorch.executors._programs._loop import Loop
 from taskorch.executors._remote import RemoteEnd
+from taskorch.kit.visible import said
 from taskorch.protocols import Attempt
 
 #: Seconds that the workers have at the end.

@@ -21,9 +21,6 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._base.ends import until_kill
-from taskorch._base.fence import is_values
-from taskorch._base.visible import counted, visible
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.executors import _wire
 from taskorch.executors._futures import OwnedExecutor
@@ -42,6 +39,9 @@ from taskorch.executors._processes._telling import Telling, handle_record
 from taskorch.executors._programs._loop import Loop
 from taskorch.executors._programs._spawn import at_fork
 from taskorch.executors._remote import pickled, unsendable
+from taskorch.kit.ends import until_kill
+from taskorch.kit.fence import is_values
+from taskorch.kit.visible import counted, visible
 from taskorch.protocols import Attempt
 
 if TYPE_CHECKING:

@@ -19,13 +19,13 @@ from functools import partial
 from importlib import import_module
 from typing import Any, Final
 
-from taskorch._base.visible import said
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.executors._hosts._connection import compared, versions
 from taskorch.executors._hosts._engine import Asked, Engine, HostPlace, NoPlaceError
 from taskorch.executors._hosts._given import run_single
 from taskorch.executors._hosts._host import RunningHost
 from taskorch.executors._remote import RemoteEnd
+from taskorch.kit.visible import said
 
 _log = logging.getLogger(__name__)
 

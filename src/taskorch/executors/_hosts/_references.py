@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-from taskorch._base.visible import visible
 from taskorch.errors import ResultGoneError
 from taskorch.executors import _wire
 from taskorch.executors._hosts._engine import (
@@ -26,6 +25,7 @@ from taskorch.executors._hosts._engine import (
 )
 from taskorch.executors._hosts._given import GivenCall, RemoteHost, text_of
 from taskorch.executors._programs._loop import Loop
+from taskorch.kit.visible import visible
 
 #: Seconds that the engine may take to keep a value.
 _PATIENCE: Final = 120.0

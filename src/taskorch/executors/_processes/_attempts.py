@@ -8,10 +8,10 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from taskorch._base.ends import until_kill
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._futures import OwnedExecutor
 from taskorch.executors._remote import by_value, is_session
+from taskorch.kit.ends import until_kill
 from taskorch.model import NO_RESOURCES, Resources, show
 from taskorch.protocols import Attempt
 

@@ -17,8 +17,6 @@ from concurrent.futures import BrokenExecutor
 from functools import partial
 from typing import Any, Final
 
-from taskorch._base.ends import is_no_room
-from taskorch._base.fence import is_values
 from taskorch.errors import AttemptInterrupted, InvalidTaskError, UnenforceableError
 from taskorch.executors import _wire
 from taskorch.executors._processes._process import Assignment, WorkerProcess
@@ -42,6 +40,8 @@ from taskorch.executors._remote import (
     unsendable,
     with_variables,
 )
+from taskorch.kit.ends import is_no_room
+from taskorch.kit.fence import is_values
 from taskorch.model import NO_RESOURCES, Resources
 from taskorch.protocols import Attempt
 

@@ -9,11 +9,11 @@ import threading
 from concurrent.futures import BrokenExecutor
 from typing import TYPE_CHECKING, Final, Protocol
 
-from taskorch._base.ends import KILLED_BY_OTHERS
-from taskorch._base.fence import is_values
-from taskorch._base.visible import said, visible
 from taskorch.errors import AttemptInterrupted, MemoryLimitError, TaskFailedError
 from taskorch.executors import _wire
+from taskorch.kit.ends import KILLED_BY_OTHERS
+from taskorch.kit.fence import is_values
+from taskorch.kit.visible import said, visible
 
 if TYPE_CHECKING:
     from taskorch.executors._link import LinkedCall

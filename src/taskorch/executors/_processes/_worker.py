@@ -22,11 +22,11 @@ from contextlib import suppress
 from types import ModuleType
 from typing import Any, Final, NoReturn, TypeVar
 
-from taskorch._base.fence import is_values
-from taskorch._base.visible import said
 from taskorch.errors import NotRunningError
 from taskorch.executors import _wire
 from taskorch.executors._remote import HERE, RemoteEnd, pickled
+from taskorch.kit.fence import is_values
+from taskorch.kit.visible import said
 from taskorch.model import show, written
 
 T = TypeVar("T")

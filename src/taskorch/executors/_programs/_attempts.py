@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._base.ends import KILLED_BY_OTHERS, is_no_room, until_kill
 from taskorch.errors import (
     AttemptInterrupted,
     InvalidTaskError,
@@ -24,6 +23,7 @@ from taskorch.errors import (
     ProgramFailedError,
     UnenforceableError,
 )
+from taskorch.kit.ends import KILLED_BY_OTHERS, is_no_room, until_kill
 from taskorch.model import (
     LIMITS,
     SPENT_VARIABLE,

@@ -19,8 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from taskorch._base.backoff import Backoff
 from taskorch.executors._programs import _guardian
+from taskorch.kit.backoff import Backoff
 
 # Until it is checked again whether the rest has gone.
 _PAUSES = Backoff(0.005, 0.05)

@@ -20,8 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from taskorch._base.visible import after_cut
 from taskorch.executors._programs._temporary import make_temporary
+from taskorch.kit.visible import after_cut
 from taskorch.model import folders_of
 
 if TYPE_CHECKING:

@@ -30,7 +30,6 @@ from typing import Final, Protocol
 
 import attrs
 
-from taskorch._base.staged import Staged
 from taskorch.executors._programs._family import Family, Leftovers, MemoryKills
 from taskorch.executors._programs._governor import WATCH, Governor, Hold, UnheldError
 from taskorch.executors._programs._guard import ProcessGuard
@@ -48,6 +47,7 @@ from taskorch.executors._programs._spawn import (
     spawn,
 )
 from taskorch.executors._programs._temporary import make_temporary, remove_tree
+from taskorch.kit.staged import Staged
 from taskorch.model import (
     ALLOCATION_VARIABLE,
     CHECKPOINT_VARIABLE,

@@ -22,12 +22,12 @@ from random import Random
 from time import monotonic
 from typing import Any, Final
 
-from taskorch._base.backoff import Backoff
-from taskorch._base.lease import Lease
-from taskorch._base.visible import counted, visible
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.agent._line import Line, Refusal, ServiceAddress, Unreachable
 from taskorch.frontends.agent._runs import MAX_RESULT, Abilities, AgentRun, OrderRunner
+from taskorch.kit.backoff import Backoff
+from taskorch.kit.lease import Lease
+from taskorch.kit.visible import counted, visible
 from taskorch.model import Resources
 from taskorch.runtime import machine_labels, machine_resources, with_gpus_found
 

@@ -12,14 +12,14 @@ from urllib.parse import quote, urlsplit
 
 import attrs
 
-from taskorch._base.connections import (
+from taskorch.errors import InvalidTaskError
+from taskorch.frontends.channel import FrameError, Wire
+from taskorch.kit.connections import (
     HttpConnection,
     HttpsConnection,
     TooLongError,
     read_answer,
 )
-from taskorch.errors import InvalidTaskError
-from taskorch.frontends.channel import FrameError, Wire
 from taskorch.model import show
 
 _OK: Final = 200

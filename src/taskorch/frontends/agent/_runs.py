@@ -25,13 +25,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._base.ends import is_no_room, until_kill
-from taskorch._base.visible import said
-from taskorch._documents.forms import keys_of
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._programs._executor import ProgramExecutor
 from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
 from taskorch.executors._programs._temporary import make_temporary, remove_tree
+from taskorch.kit.ends import is_no_room, until_kill
+from taskorch.kit.forms import keys_of
+from taskorch.kit.visible import said
 from taskorch.model import (
     ARTIFACTS_VARIABLE,
     FENCE_VARIABLE,

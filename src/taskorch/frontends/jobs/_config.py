@@ -12,8 +12,9 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base import vocabulary
-from taskorch._documents.forms import (
+from taskorch.errors import InvalidTaskError
+from taskorch.kit import vocabulary
+from taskorch.kit.forms import (
     DocumentOf,
     Each,
     FaultList,
@@ -22,8 +23,7 @@ from taskorch._documents.forms import (
     field,
     one_of,
 )
-from taskorch._documents.located import Located, located, places, plain
-from taskorch.errors import InvalidTaskError
+from taskorch.kit.located import Located, located, places, plain
 from taskorch.model import show
 
 #: What each transition may do, in the words of the configuration.

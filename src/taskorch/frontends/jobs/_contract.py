@@ -7,7 +7,9 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._documents.forms import (
+from taskorch.errors import InvalidTaskError
+from taskorch.frontends.jobs._config import JobConfig
+from taskorch.kit.forms import (
     AnyNames,
     Anything,
     DocumentOf,
@@ -17,9 +19,7 @@ from taskorch._documents.forms import (
     Text,
     field,
 )
-from taskorch._documents.located import located
-from taskorch.errors import InvalidTaskError
-from taskorch.frontends.jobs._config import JobConfig
+from taskorch.kit.located import located
 from taskorch.model import check_id, has_segments, show
 
 #: More units than this are no job, but a mistake.

@@ -231,7 +231,7 @@ class JobSystem:
             ValidationFailedError: The file is no YAML.
             OSError: It cannot be read.
         """
-        from taskorch._documents.yaml_text import load  # noqa: PLC0415 - optional
+        from taskorch.kit.yaml_text import load  # noqa: PLC0415 - optional
 
         text = Path(path).read_bytes()
         document = load(text, "adaptive jobs", file=str(path))

@@ -19,12 +19,12 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base.backoff import Backoff
-from taskorch._base.people import person as person_key
-from taskorch._base.visible import visible
 from taskorch._verbs.remedies import all_in_tools, in_tools
 from taskorch.errors import AnswerRefusedError, InvalidTaskError, UnknownTaskError
 from taskorch.events import fields_of, signal_name
+from taskorch.kit.backoff import Backoff
+from taskorch.kit.people import person as person_key
+from taskorch.kit.visible import visible
 from taskorch.model import (
     FILTERS,
     SCHEDULE,

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.routing import Route
 
-from taskorch._base.people import asking
 from taskorch.frontends.mcp._server import MOST_BYTES
 from taskorch.frontends.service._bodies import HttpProblem
 from taskorch.frontends.service._guard import WHO
+from taskorch.kit.people import asking
 
 if TYPE_CHECKING:
     from mcp.server.lowlevel import Server

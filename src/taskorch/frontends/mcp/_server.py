@@ -19,8 +19,6 @@ from typing import Any, Final
 import attrs
 
 import taskorch
-from taskorch._base.people import caller as proved_caller
-from taskorch._base.visible import visible
 from taskorch._verbs.remedies import in_tools
 from taskorch.errors import (
     AnswerRefusedError,
@@ -31,6 +29,8 @@ from taskorch.errors import (
 from taskorch.frontends.mcp._calls import Form, ToolUser, as_json
 from taskorch.frontends.mcp._tools import Effect, Tool, tools_of, why_absent
 from taskorch.frontends.people import may
+from taskorch.kit.people import caller as proved_caller
+from taskorch.kit.visible import visible
 
 try:
     import anyio

@@ -17,9 +17,6 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._base.limits import MAX_ID_LENGTH
-from taskorch._base.visible import visible
-from taskorch._base.vocabulary import meant
 from taskorch._verbs.table import VERBS
 from taskorch.errors import (
     AnswerRefusedError,
@@ -34,6 +31,9 @@ from taskorch.errors import (
 from taskorch.frontends._incoming import findings_of
 from taskorch.frontends.mcp import _calls
 from taskorch.frontends.mcp._calls import Form, ToolUser
+from taskorch.kit.limits import MAX_ID_LENGTH
+from taskorch.kit.visible import visible
+from taskorch.kit.vocabulary import meant
 from taskorch.model import FILTERS, TaskState
 
 Schema: TypeAlias = Mapping[str, Any]

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._base.visible import visible
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.frontends.service._artifacts import Artifacts
 from taskorch.frontends.service._bodies import (
@@ -31,6 +30,7 @@ from taskorch.frontends.service._bodies import (
 from taskorch.frontends.service._operations import Operation, named, ref
 from taskorch.frontends.service._sessions import AgentSession, Result
 from taskorch.frontends.service._waiting import Waiter
+from taskorch.kit.visible import visible
 from taskorch.model import Agent, Resources, check_capabilities, check_labels
 from taskorch.protocols import AttemptExecutor
 

@@ -25,7 +25,6 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
-from taskorch._base.people import asking
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.frontends.people import Identity, Tokens
@@ -66,6 +65,7 @@ from taskorch.frontends.service._submissions import Submissions, work_schemas
 from taskorch.frontends.service._tasks import Tasks
 from taskorch.frontends.service._tenants import Tenancy
 from taskorch.frontends.service._verbs import operations as verbs
+from taskorch.kit.people import asking
 from taskorch.reading import JournalReader
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse
 
-from taskorch._base.verbs import TEXT, listed
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.frontends.service._bodies import HttpProblem, answer, refuse
 from taskorch.frontends.service._operations import Operation, named, told
+from taskorch.kit.verbs import TEXT, listed
 from taskorch.model import folders_of, id_problem
 
 if TYPE_CHECKING:

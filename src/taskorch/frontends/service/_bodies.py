@@ -19,8 +19,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from taskorch._base.limits import RECEIPT_SECONDS
-from taskorch._base.visible import visible
 from taskorch._verbs.remedies import REMEDIES_HEADER, in_requests
 from taskorch.errors import (
     DuplicateTaskError,
@@ -31,6 +29,8 @@ from taskorch.errors import (
 )
 from taskorch.frontends._incoming import findings_of
 from taskorch.frontends.channel import FrameError, Wire
+from taskorch.kit.limits import RECEIPT_SECONDS
+from taskorch.kit.visible import visible
 from taskorch.model import plain, taken_apart
 from taskorch.workflows._documents import object_of, refuse_constant
 

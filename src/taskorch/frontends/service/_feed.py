@@ -23,8 +23,6 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._base.verbs import OBJECT, TEXT, listed
-from taskorch._base.vocabulary import guess
 from taskorch._telling.following import FOLLOWED
 from taskorch.errors import JournalError, JournalUnavailableError
 from taskorch.events import Event, fields_of, signal_name
@@ -38,6 +36,8 @@ from taskorch.frontends.service._operations import (
     told,
 )
 from taskorch.frontends.service._waiting import Waiter
+from taskorch.kit.verbs import OBJECT, TEXT, listed
+from taskorch.kit.vocabulary import guess
 
 if TYPE_CHECKING:
     from starlette.requests import Request

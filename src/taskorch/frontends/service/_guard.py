@@ -31,19 +31,19 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
-from taskorch._base.visible import counted, visible
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.channel import is_framed
 from taskorch.frontends.people import PLAIN, Identity, Tokens
 from taskorch.frontends.service._bodies import MAX_BODY, HttpProblem, too_long
 from taskorch.frontends.service._server import KNOWN
+from taskorch.kit.visible import counted, visible
 from taskorch.model import show
 from taskorch.runtime import LOOKS
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from taskorch._base.people import Caller
+    from taskorch.kit.people import Caller
 
 #: Codes that were not used that there are at the most: the oldest go first. Of sessions
 #: that have ended, a hundred times as many are known.

@@ -14,7 +14,6 @@ from prometheus_client.core import (
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from taskorch._base.verbs import OBJECT, TEXT, listed
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._verbs.table import VERBS
 from taskorch.frontends.service._bodies import answer, document
@@ -26,6 +25,7 @@ from taskorch.frontends.service._operations import (
     ref,
     told,
 )
+from taskorch.kit.verbs import OBJECT, TEXT, listed
 from taskorch.model import Health, Stats, plain
 from taskorch.planning._schemas import agent_schema, workflow_schema
 from taskorch.recovery import Alerts

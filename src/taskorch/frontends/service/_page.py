@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from taskorch._base.verbs import TEXT, listed
 from taskorch._telling.following import FOLLOWED
 from taskorch.events import (
     Event,
@@ -50,6 +49,7 @@ from taskorch.frontends.service._operations import (
 from taskorch.frontends.service._previews import Previews
 from taskorch.frontends.service._run_operations import RunOperations
 from taskorch.frontends.service._waiting import Waiter
+from taskorch.kit.verbs import TEXT, listed
 from taskorch.model import Health, Stats, TaskStatus
 from taskorch.reading._nights import READ
 from taskorch.reading._runs import BROKEN, RunIndex
@@ -58,8 +58,8 @@ from taskorch.runtime import MonotonicClock
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from taskorch._base.people import Caller
     from taskorch.frontends.service._tenants import Tenancy
+    from taskorch.kit.people import Caller
     from taskorch.reading import JournalReader
     from taskorch.signals import Signals
 

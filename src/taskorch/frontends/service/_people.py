@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._base.verbs import OBJECT, TEXT, listed
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.people import EVERYBODY, GRACE, Tokens, may, role_of
 from taskorch.frontends.service._bodies import (
@@ -23,12 +22,13 @@ from taskorch.frontends.service._bodies import (
 from taskorch.frontends.service._guard import WHO, Doors
 from taskorch.frontends.service._operations import Operation, asked, named, told
 from taskorch.frontends.service._tenants import is_for_bound
+from taskorch.kit.verbs import OBJECT, TEXT, listed
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from taskorch._base.people import Caller
+    from taskorch.kit.people import Caller
 
 _TEXTS: Final = listed(TEXT)
 _SECONDS: Final = {"type": "number", "exclusiveMinimum": 0, "maximum": 1e10}

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 from anyio import CapacityLimiter, to_thread
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._base.verbs import OBJECT, TEXT
-from taskorch._base.vocabulary import nearest
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.frontends._incoming import refuse_files, refuse_our_run
@@ -24,6 +22,8 @@ from taskorch.frontends.service._bodies import (
     refuse,
 )
 from taskorch.frontends.service._operations import Operation, asked, ref, told
+from taskorch.kit.verbs import OBJECT, TEXT
+from taskorch.kit.vocabulary import nearest
 from taskorch.model import check_seconds, show
 from taskorch.planning import ExecutionPlan
 from taskorch.planning._schemas import (

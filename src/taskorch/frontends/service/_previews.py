@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._base.verbs import OBJECT, TEXT, listed
-from taskorch._base.visible import counted
 from taskorch._managers import _foreseen
 from taskorch._managers._foreseen import Foreseen, many_tasks
 from taskorch.frontends.service._bodies import answer, read_object
@@ -30,6 +28,8 @@ from taskorch.frontends.service._operations import (
 )
 from taskorch.frontends.service._people import refuse_role
 from taskorch.frontends.service._tenants import Tenancy, unknown
+from taskorch.kit.verbs import OBJECT, TEXT, listed
+from taskorch.kit.visible import counted
 
 if TYPE_CHECKING:
     from starlette.requests import Request

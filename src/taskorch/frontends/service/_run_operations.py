@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._base.verbs import OBJECT, TEXT, listed
 from taskorch.errors import TaskorchError
 from taskorch.frontends.service._bodies import answer
 from taskorch.frontends.service._operations import (
@@ -30,6 +29,7 @@ from taskorch.frontends.service._operations import (
     seconds,
     told,
 )
+from taskorch.kit.verbs import OBJECT, TEXT, listed
 from taskorch.model import TaskState, show
 from taskorch.model._made_for import MadeFor
 from taskorch.protocols import DurableJournal

@@ -21,8 +21,8 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from taskorch._base.limits import RECEIPT_SECONDS
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.limits import RECEIPT_SECONDS
 from taskorch.model import show
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._base.verbs import NAME, OBJECT, TEXT, listed
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import UnknownTaskError
 from taskorch.frontends._incoming import Incoming, keys_of
@@ -37,6 +36,7 @@ from taskorch.frontends.service._operations import (
     ref,
     told,
 )
+from taskorch.kit.verbs import NAME, OBJECT, TEXT, listed
 from taskorch.workflows import document_schema
 from taskorch.workflows._task_documents import OF_RUNS
 

@@ -21,10 +21,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import attrs
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._base.limits import MAX_SECONDS
-from taskorch._base.verbs import TEXT, listed
-from taskorch._base.visible import counted, visible
-from taskorch._base.vocabulary import meant
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import (
     InvalidTaskError,
@@ -55,6 +51,10 @@ from taskorch.frontends.suite._running import (
 )
 from taskorch.frontends.suite._telling import Ended
 from taskorch.frontends.suite._words import STATUS
+from taskorch.kit.limits import MAX_SECONDS
+from taskorch.kit.verbs import TEXT, listed
+from taskorch.kit.visible import counted, visible
+from taskorch.kit.vocabulary import meant
 from taskorch.model import TERMINAL, Agent, Resources, TaskState, check_seconds
 from taskorch.protocols import AttemptExecutor
 from taskorch.reading import JournalReader

@@ -13,9 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._base.limits import MAX_SECONDS
-from taskorch._base.verbs import ANYTHING, OBJECT, TEXT, Schema, listed
-from taskorch._base.visible import said as said_by
 from taskorch._handles import TaskHandle
 from taskorch._verbs.remedies import in_requests
 from taskorch.errors import InvalidTaskError, ResultGoneError, TaskorchError
@@ -31,6 +28,9 @@ from taskorch.frontends.service._operations import (
     seconds,
     told,
 )
+from taskorch.kit.limits import MAX_SECONDS
+from taskorch.kit.verbs import ANYTHING, OBJECT, TEXT, Schema, listed
+from taskorch.kit.visible import said as said_by
 from taskorch.model import (
     FILTERS,
     Answer,

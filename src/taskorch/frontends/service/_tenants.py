@@ -28,7 +28,7 @@ from taskorch.model import run_by, show, stem_of
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from taskorch._base.people import Caller
+    from taskorch.kit.people import Caller
 
 #: What looks itself after what it answers, or concerns no tenant.
 _OWN: Final = frozenset(

@@ -19,9 +19,6 @@ from urllib.parse import unquote
 
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._base.people import may_speak_as, person
-from taskorch._base.verbs import OBJECT, TEXT, Schema, listed
-from taskorch._base.visible import visible
 from taskorch._verbs.table import VERBS, as_json, bound
 from taskorch.frontends._incoming import findings_of
 from taskorch.frontends._whose import ARGUMENTS, Bound
@@ -48,13 +45,16 @@ from taskorch.frontends.service._operations import (
     with_remedies,
 )
 from taskorch.frontends.service._tenants import LEFT, Tenancy
+from taskorch.kit.people import may_speak_as, person
+from taskorch.kit.verbs import OBJECT, TEXT, Schema, listed
+from taskorch.kit.visible import visible
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from taskorch._base.people import Caller
-    from taskorch._base.verbs import Argument, Verb
+    from taskorch.kit.people import Caller
+    from taskorch.kit.verbs import Argument, Verb
 
 _AGENT: Final = told(id=TEXT, status=TEXT, health=OBJECT, instance=ref("AgentInstance"))
 _STATUS: Final = {"type": "object", "required": ["task_id", "state"]}

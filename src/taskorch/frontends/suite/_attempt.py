@@ -12,8 +12,6 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base.limits import NS
-from taskorch._base.words import duration
 from taskorch.frontends.suite._criteria import Criteria
 from taskorch.frontends.suite._folder import RunFolder, kept_in, write_json
 from taskorch.frontends.suite._judging import (
@@ -38,6 +36,8 @@ from taskorch.frontends.suite._results import (
     result_of,
 )
 from taskorch.frontends.suite._whole import totals_in
+from taskorch.kit.limits import NS
+from taskorch.kit.words import duration
 from taskorch.model import ProgramResult, Task, of_attempt, stem_of, without_run
 from taskorch.recovery import FailureClass
 from taskorch.runtime import MonotonicClock

@@ -7,8 +7,8 @@ from typing import Final
 
 import attrs
 
-from taskorch._base.limits import MAX_SECONDS
-from taskorch._documents.forms import Number, keys_of, may_be
+from taskorch.kit.forms import Number, keys_of, may_be
+from taskorch.kit.limits import MAX_SECONDS
 
 _SHARE: Final = Number(most=1)
 _ABOVE: Final = Number(is_above=True)

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base.limits import NS
-from taskorch._base.staged import Staged
+from taskorch.kit.limits import NS
+from taskorch.kit.staged import Staged
 from taskorch.runtime import MonotonicClock
 
 #: The rights of its files: what tests print may be secret.

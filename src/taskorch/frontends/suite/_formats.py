@@ -10,10 +10,10 @@ from html import escape
 from typing import Any, Final
 from xml.etree import ElementTree as ET
 
-from taskorch._base.visible import counted, visible
-from taskorch._base.words import amounts_in_words, duration, moment
 from taskorch.frontends.suite._report import Slice, SuiteReport, TaskPart
 from taskorch.frontends.suite._results import BAD
+from taskorch.kit.visible import counted, visible
+from taskorch.kit.words import amounts_in_words, duration, moment
 from taskorch.workflows._report import cell
 
 #: Failures that Markdown shows at length, and lines of each.

@@ -7,9 +7,9 @@ from typing import Final
 
 import attrs
 
-from taskorch._base.visible import counted
 from taskorch.errors import TaskFailure
 from taskorch.frontends.suite._criteria import Criteria
+from taskorch.kit.visible import counted
 from taskorch.model import ProgramResult
 from taskorch.recovery import FailureClass
 

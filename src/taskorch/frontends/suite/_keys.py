@@ -7,9 +7,11 @@ from typing import Any, Final, get_args
 
 import attrs
 
-from taskorch._base.limits import MAX_SECONDS, PRIORITIES
-from taskorch._documents.budgets import AMOUNT, BUDGET, BUDGETS, BudgetEntry
-from taskorch._documents.forms import (
+from taskorch.frontends._budgets import BUDGET, BUDGETS, BudgetEntry
+from taskorch.frontends.suite._criteria import Criteria
+from taskorch.frontends.suite._model import GLUE, Limits, Mode, Monitoring, Template
+from taskorch.kit.forms import (
+    AMOUNT,
     ID,
     POLICIES,
     SCOPES,
@@ -24,8 +26,7 @@ from taskorch._documents.forms import (
     field,
     one_of,
 )
-from taskorch.frontends.suite._criteria import Criteria
-from taskorch.frontends.suite._model import GLUE, Limits, Mode, Monitoring, Template
+from taskorch.kit.limits import MAX_SECONDS, PRIORITIES
 from taskorch.recovery import AlertRule
 from taskorch.recovery._handler import FailureHandling, RecoverySection
 from taskorch.workflows._phases import OnFailure
@@ -35,7 +36,6 @@ _SECONDS: Final = Number(most=MAX_SECONDS)
 _TIMEOUT: Final = Number(most=MAX_SECONDS, is_above=True)
 _SHARE: Final = Number(most=1)
 _PORT: Final = Number(least=1, most=65_535, is_whole=True)
-_AMOUNT: Final = Number(is_above=True)
 _WORDS: Final = Each(Text(is_any=True), needs="a list of texts")
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _USUAL: Final = Limits()
@@ -53,8 +53,8 @@ class HeldByTask:
         timeout_seconds: Seconds for an attempt.
     """
 
-    memory_mb: float = field(_AMOUNT, "mem_mb", "ram_mb")
-    cpu_cores: float = field(_AMOUNT, "cpu", "cpus", "cores", "num_cpus", "vcpus")
+    memory_mb: float = field(AMOUNT, "mem_mb", "ram_mb")
+    cpu_cores: float = field(AMOUNT, "cpu", "cpus", "cores", "num_cpus", "vcpus")
     disk_mb: float = field(Number())
     timeout_seconds: float = field(_TIMEOUT, "timeout")
 
@@ -172,8 +172,8 @@ class AgentLimits:
     """
 
     max_agents: int | None = field(_SOME)
-    total_memory_mb: float = field(_AMOUNT)
-    total_cpu_cores: float = field(_AMOUNT)
+    total_memory_mb: float = field(AMOUNT)
+    total_cpu_cores: float = field(AMOUNT)
     enforce: bool = field(Flag(), default=False)
     measured: bool = field(Flag(), default=False)
 

@@ -9,11 +9,11 @@ from typing import Final, Literal, TypeAlias
 
 import attrs
 
-from taskorch._base.limits import MAX_SECONDS
-from taskorch._documents.budgets import DeclaredBudgets
-from taskorch._documents.forms import AnyNames, Each, Number, Size, Text, may_be
+from taskorch.frontends._budgets import DeclaredBudgets
 from taskorch.frontends.suite._criteria import Criteria
 from taskorch.governance import Policy
+from taskorch.kit.forms import AnyNames, Each, Number, Size, Text, may_be
+from taskorch.kit.limits import MAX_SECONDS
 from taskorch.model import NO_RESOURCES, Resources
 from taskorch.recovery import AlertRule, Row, Rule
 

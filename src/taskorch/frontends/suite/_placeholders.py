@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from taskorch._documents.forms import FaultList, ReadMapping, near
-from taskorch._documents.located import Located
 from taskorch.frontends.suite._model import SuiteTask, Template
+from taskorch.kit.forms import FaultList, ReadMapping, near
+from taskorch.kit.located import Located
 
 #: What may stand in the words of a template.
 _PLACES: Final = ("arguments", "artifacts", "id", "name")

@@ -8,8 +8,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from taskorch._base.visible import counted
-from taskorch._base.words import duration
 from taskorch._contexts import TaskContext
 from taskorch.frontends.suite._folder import History, RunFolder
 from taskorch.frontends.suite._model import Suite, SuitePhase, SuiteTask, parts_of
@@ -22,6 +20,8 @@ from taskorch.frontends.suite._translation import (
     pools_of,
     workflow_of,
 )
+from taskorch.kit.visible import counted
+from taskorch.kit.words import duration
 from taskorch.model import Task
 from taskorch.simulation._plans._report import SimulationReport
 

@@ -11,17 +11,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from taskorch._base.visible import counted
-from taskorch._base.vocabulary import meant
-from taskorch._documents.budgets import DeclaredBudgets
-from taskorch._documents.forms import FaultList, ReadMapping, keys_of, near
-from taskorch._documents.located import FilePlace, Located
 from taskorch._telling.notifying import sender_of
 from taskorch.errors import InvalidTaskError
+from taskorch.frontends._budgets import DeclaredBudgets
 from taskorch.frontends.suite import _keys, _tasks
 from taskorch.frontends.suite._model import Limits, Monitoring, Retries, Suite
 from taskorch.frontends.suite._placeholders import check_templates
 from taskorch.governance._reading import policies_in
+from taskorch.kit.forms import FaultList, ReadMapping, keys_of, near
+from taskorch.kit.located import FilePlace, Located
+from taskorch.kit.visible import counted
+from taskorch.kit.vocabulary import meant
 from taskorch.model import Resources
 from taskorch.recovery import AlertRule, Grow, default_rules
 from taskorch.recovery._matrix import rows_of
@@ -260,7 +260,7 @@ def _documents(path: Path, faults: FaultList) -> list[Located]:
     with path.open("rb") as file:
         text = file.read(_MAX_SIZE + 1)
     try:
-        from taskorch._documents import yaml_text  # noqa: PLC0415 - optional
+        from taskorch.kit import yaml_text  # noqa: PLC0415 - optional
     except ImportError as error:
         msg = "a suite is written in YAML: pip install 'taskorch[suite]'"
         raise ImportError(msg, name="yaml") from error

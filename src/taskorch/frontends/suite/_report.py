@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base.words import amounts_in_words, sum_of
 from taskorch.frontends.suite import _words
 from taskorch.frontends.suite._attempt import with_stop
 from taskorch.frontends.suite._folder import RunFolder, kept_in
@@ -15,6 +14,7 @@ from taskorch.frontends.suite._judging import Counts, share_of
 from taskorch.frontends.suite._model import Suite, SuiteTask, parts_of, template_of
 from taskorch.frontends.suite._results import BAD
 from taskorch.frontends.suite._whole import combined, cover, put_together
+from taskorch.kit.words import amounts_in_words, sum_of
 from taskorch.model import TaskState, stem_of
 from taskorch.workflows import TaskReport, WorkflowReport
 

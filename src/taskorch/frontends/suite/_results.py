@@ -18,9 +18,9 @@ from xml.etree import ElementTree as ET
 
 import attrs
 
-from taskorch._base.visible import after_cut
 from taskorch.errors import ProgramFailedError, TaskFailedError, TaskFailure
 from taskorch.frontends.suite._judging import Counts
+from taskorch.kit.visible import after_cut
 from taskorch.model import ProgramResult, is_number, show
 from taskorch.recovery import FailureClass, classify
 

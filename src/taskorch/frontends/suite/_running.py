@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Final
 
-from taskorch._base.staged import Staged
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import (
     DuplicateTaskError,
@@ -38,6 +37,7 @@ from taskorch.frontends.suite._translation import (
     workflow_of,
 )
 from taskorch.frontends.suite._watching import PhaseClock, watch
+from taskorch.kit.staged import Staged
 from taskorch.policies import Measured
 from taskorch.runtime import MonotonicClock
 

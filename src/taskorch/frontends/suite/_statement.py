@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import taskorch
-from taskorch._base.canonical import canonical
-from taskorch._base.staged import Staged
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.suite._folder import RunFolder, kept_in, write_json
 from taskorch.frontends.suite._model import Suite, Template, parts_of
@@ -26,6 +24,8 @@ from taskorch.frontends.suite._report import SuiteReport
 from taskorch.frontends.suite._results import BAD
 from taskorch.governance import sealed, signing_key, statement_of
 from taskorch.governance._receipts import TEST_RESULT
+from taskorch.kit.canonical import canonical
+from taskorch.kit.staged import Staged
 from taskorch.model import plain, taken_apart
 
 #: Files that are hashed where git does not say what is there.

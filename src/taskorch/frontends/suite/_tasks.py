@@ -7,9 +7,7 @@ from typing import Final
 
 import attrs
 
-from taskorch._documents.budgets import DeclaredBudgets
-from taskorch._documents.forms import FaultList, ReadMapping, keys_of, near
-from taskorch._documents.located import FilePlace, Located
+from taskorch.frontends._budgets import DeclaredBudgets
 from taskorch.frontends.suite import _words
 from taskorch.frontends.suite._criteria import Criteria
 from taskorch.frontends.suite._keys import ClassAllocation, HeldByTask
@@ -21,6 +19,8 @@ from taskorch.frontends.suite._model import (
     Template,
 )
 from taskorch.kernel import find_ring
+from taskorch.kit.forms import FaultList, ReadMapping, keys_of, near
+from taskorch.kit.located import FilePlace, Located
 from taskorch.model import Resources
 
 #: Of the classes of tests that everybody has, the name and the mode of their phase.

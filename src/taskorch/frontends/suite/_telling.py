@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base.limits import NS
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._telling.failed import class_by_cause
 from taskorch.events import (
@@ -40,6 +39,7 @@ from taskorch.frontends.suite._receiver import SuiteWebhook
 from taskorch.frontends.suite._report import Slice, over_memory
 from taskorch.frontends.suite._results import BAD
 from taskorch.frontends.suite._whole import put_together
+from taskorch.kit.limits import NS
 from taskorch.model import (
     TERMINAL,
     Resources,

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._base.limits import NS
-from taskorch._base.words import duration
 from taskorch.errors import UnknownTaskError
 from taskorch.frontends.suite._folder import JsonLines, RunFolder, kept_in, write_json
 from taskorch.frontends.suite._model import Suite, SuitePhase
+from taskorch.kit.limits import NS
+from taskorch.kit.words import duration
 from taskorch.model import (
     TERMINAL,
     TaskState,

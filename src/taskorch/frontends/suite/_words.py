@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Literal
 
-from taskorch._base.limits import PRIORITIES
+from taskorch.kit.limits import PRIORITIES
 from taskorch.model import TaskState
 
 #: What a state of ours is called of a task.

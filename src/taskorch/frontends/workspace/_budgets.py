@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple, TypeAlias
 
-from taskorch._base.read_only import ReadOnly
-from taskorch._documents.budgets import DeclaredBudgets
+from taskorch.frontends._budgets import DeclaredBudgets
+from taskorch.kit.read_only import ReadOnly
 from taskorch.model import BudgetUsage, Units
 
 #: Amounts in millionths, by budget and resource.

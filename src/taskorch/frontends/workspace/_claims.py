@@ -35,8 +35,7 @@ from typing import Any, Final, cast
 
 import attrs
 
-from taskorch._base.staged import Staged
-from taskorch._documents.budgets import DeclaredBudgets
+from taskorch.frontends._budgets import DeclaredBudgets
 from taskorch.frontends.workspace._budgets import (
     ShortBudget,
     Tally,
@@ -48,6 +47,7 @@ from taskorch.frontends.workspace._budgets import (
 )
 from taskorch.frontends.workspace._layout import WorkspaceLayout
 from taskorch.frontends.workspace._status import Status, read_status
+from taskorch.kit.staged import Staged
 from taskorch.model import BudgetUsage, Units
 
 #: A ledger is written anew if it has more lines than this for each task in it.

@@ -14,21 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._base.vocabulary import nearest
-from taskorch._documents.budgets import BUDGET, BUDGETS, BudgetEntry, DeclaredBudgets
-from taskorch._documents.forms import (
-    POLICIES,
-    AnyNames,
-    DocumentOf,
-    FaultList,
-    Flag,
-    Number,
-    ReadMapping,
-    field,
-    may_be,
-)
 from taskorch._managers import RUNNERS
 from taskorch.errors import InvalidTaskError
+from taskorch.frontends._budgets import BUDGET, BUDGETS, BudgetEntry, DeclaredBudgets
 from taskorch.frontends.workspace._fields import (
     COUNT,
     LINE,
@@ -41,6 +29,18 @@ from taskorch.frontends.workspace._fields import (
     read_fields,
 )
 from taskorch.frontends.workspace._task_file import TaskFile
+from taskorch.kit.forms import (
+    POLICIES,
+    AnyNames,
+    DocumentOf,
+    FaultList,
+    Flag,
+    Number,
+    ReadMapping,
+    field,
+    may_be,
+)
+from taskorch.kit.vocabulary import nearest
 from taskorch.model import has_segments, id_problem, show
 
 if TYPE_CHECKING:

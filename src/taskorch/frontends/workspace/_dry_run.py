@@ -8,8 +8,6 @@ from typing import Any
 
 import attrs
 
-from taskorch._base.visible import counted
-from taskorch._base.words import duration
 from taskorch.frontends.workspace._config import WorkspaceConfig
 from taskorch.frontends.workspace._layout import WorkspaceLayout, phase_of
 from taskorch.frontends.workspace._progress import (
@@ -20,6 +18,8 @@ from taskorch.frontends.workspace._progress import (
 from taskorch.frontends.workspace._scan import WorkspacePlan
 from taskorch.frontends.workspace._tasks import add_agent, orchestrator_for, task_for
 from taskorch.frontends.workspace._work import waits_for
+from taskorch.kit.visible import counted
+from taskorch.kit.words import duration
 from taskorch.model import Task, joined
 
 #: Seconds for a task of which nothing is known.

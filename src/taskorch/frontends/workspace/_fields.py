@@ -17,9 +17,8 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base.limits import MAX_PRIORITY, PRIORITIES
-from taskorch._base.vocabulary import guess, nearest
-from taskorch._documents.forms import (
+from taskorch.errors import UsageError
+from taskorch.kit.forms import (
     WRONG,
     DocumentOf,
     Each,
@@ -31,8 +30,9 @@ from taskorch._documents.forms import (
     keys_of,
     shown,
 )
-from taskorch._documents.located import Fault, Located
-from taskorch.errors import UsageError
+from taskorch.kit.limits import MAX_PRIORITY, PRIORITIES
+from taskorch.kit.located import Fault, Located
+from taskorch.kit.vocabulary import guess, nearest
 from taskorch.model import has_segments, id_problem, show
 
 
@@ -112,7 +112,7 @@ def read_fields(
 def _read(text: str, path: str) -> tuple[Located, list[Fault]]:
     """What *text*, one document, says, and all that is wrong with it."""
     try:
-        from taskorch._documents import yaml_text  # noqa: PLC0415 - it needs an extra
+        from taskorch.kit import yaml_text  # noqa: PLC0415 - it needs an extra
     except ImportError as error:
         msg = "task files need PyYAML, which is not installed"
         hint = "pip install 'taskorch[cli]'"

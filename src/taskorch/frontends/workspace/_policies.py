@@ -16,12 +16,12 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base.read_only import ReadOnly
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.workspace._config import WorkspaceConfig, unfit
 from taskorch.frontends.workspace._task_file import TaskFile
 from taskorch.frontends.workspace._tasks import task_for
 from taskorch.governance import ConstitutionalRuntime, Operation, Policy
+from taskorch.kit.read_only import ReadOnly
 
 #: What of the head of a task file policies see as its payload.
 _SEEN: Final = (

@@ -10,8 +10,6 @@ from typing import Final
 
 import attrs
 
-from taskorch._base.visible import counted
-from taskorch._base.words import amounts_in_words
 from taskorch.frontends.workspace._budgets import short_of
 from taskorch.frontends.workspace._claims import Claims
 from taskorch.frontends.workspace._config import PhaseRule, WorkspaceConfig
@@ -26,6 +24,8 @@ from taskorch.frontends.workspace._status import (
 )
 from taskorch.frontends.workspace._task_file import TaskFile
 from taskorch.frontends.workspace._tasks import spends
+from taskorch.kit.visible import counted
+from taskorch.kit.words import amounts_in_words
 from taskorch.model import BudgetUsage
 
 

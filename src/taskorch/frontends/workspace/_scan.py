@@ -10,13 +10,13 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base.vocabulary import guess
-from taskorch._documents.located import FilePlace, Located
 from taskorch.frontends.workspace._config import WorkspaceConfig
 from taskorch.frontends.workspace._fields import Problem
 from taskorch.frontends.workspace._layout import WorkspaceLayout, by_numbers
 from taskorch.frontends.workspace._task_file import HeldByFile, TaskFile, read_task_file
 from taskorch.kernel import find_ring
+from taskorch.kit.located import FilePlace, Located
+from taskorch.kit.vocabulary import guess
 from taskorch.model import (
     folder_of,
     has_segments,

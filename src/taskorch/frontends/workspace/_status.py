@@ -13,8 +13,8 @@ from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 import attrs
 
-from taskorch._base.vocabulary import guess
 from taskorch.frontends.workspace._layout import read_start
+from taskorch.kit.vocabulary import guess
 from taskorch.model import is_number, show, stamp
 
 #: What the status of a task can be. One that waits has no file.

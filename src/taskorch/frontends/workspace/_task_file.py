@@ -9,16 +9,7 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._base.vocabulary import OTHER_RESOURCES
-from taskorch._documents.budgets import AMOUNT, BUDGET
-from taskorch._documents.forms import (
-    SCOPES,
-    DocumentOf,
-    Number,
-    ReadMapping,
-    may_be,
-)
-from taskorch._documents.located import Located, plain
+from taskorch.frontends._budgets import BUDGET
 from taskorch.frontends.workspace._fields import (
     LINE,
     LINES,
@@ -33,6 +24,16 @@ from taskorch.frontends.workspace._fields import (
     texts_in,
 )
 from taskorch.frontends.workspace._layout import phase_of, read_start
+from taskorch.kit.forms import (
+    AMOUNT,
+    SCOPES,
+    DocumentOf,
+    Number,
+    ReadMapping,
+    may_be,
+)
+from taskorch.kit.located import Located, plain
+from taskorch.kit.vocabulary import OTHER_RESOURCES
 from taskorch.model import show
 
 #: Bytes in which the head must end.

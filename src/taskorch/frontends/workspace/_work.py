@@ -13,9 +13,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
-from taskorch._base.backoff import Backoff
-from taskorch._base.limits import NS
-from taskorch._base.words import amounts_in_words
 from taskorch.errors import (
     AttemptInterrupted,
     TaskCancelledError,
@@ -38,6 +35,9 @@ from taskorch.frontends.workspace._progress import missing_inputs, missing_outpu
 from taskorch.frontends.workspace._status import Status, StatusRefusedError
 from taskorch.frontends.workspace._task_file import TaskFile, body_of
 from taskorch.frontends.workspace._tasks import SPENDING
+from taskorch.kit.backoff import Backoff
+from taskorch.kit.limits import NS
+from taskorch.kit.words import amounts_in_words
 from taskorch.model import (
     Program,
     ProgramResult,

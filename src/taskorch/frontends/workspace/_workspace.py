@@ -11,9 +11,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from taskorch._base.limits import NS
-from taskorch._base.staged import Staged
-from taskorch._base.vocabulary import guess
 from taskorch.errors import (
     InvalidTaskError,
     InvalidTransitionError,
@@ -34,6 +31,9 @@ from taskorch.frontends.workspace._status import (
     read_status,
 )
 from taskorch.frontends.workspace._task_file import head_of
+from taskorch.kit.limits import NS
+from taskorch.kit.staged import Staged
+from taskorch.kit.vocabulary import guess
 from taskorch.model import BudgetUsage, Resources, show, stamp
 from taskorch.runtime import MonotonicClock
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from taskorch._base.limits import NS
-from taskorch._base.visible import counted
 from taskorch.kernel._backfill import reservation
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting, least
 from taskorch.kernel._explain._holders import Holders, ahead, shares_by_hand
@@ -14,6 +12,8 @@ from taskorch.kernel._explain._parents import how
 from taskorch.kernel._explain._people import wait_of
 from taskorch.kernel._rows import AgentRow, TaskRow
 from taskorch.kernel._state import KernelState
+from taskorch.kit.limits import NS
+from taskorch.kit.visible import counted
 from taskorch.model import Blocker, Estimate, TaskState, in_words
 
 _S: Final = TaskState

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from taskorch._base.limits import NS
-from taskorch._base.read_only import ReadOnly
 from taskorch.kernel import _limits
 from taskorch.kernel._application import GONE, rules_ask
 from taskorch.kernel._backfill import reservation
@@ -43,6 +41,8 @@ from taskorch.kernel._shortages import shortages
 from taskorch.kernel._standing import meaning_of, so_many
 from taskorch.kernel._state import KernelState
 from taskorch.kernel._units import told as units_told
+from taskorch.kit.limits import NS
+from taskorch.kit.read_only import ReadOnly
 from taskorch.model import (
     TERMINAL,
     Blocker,

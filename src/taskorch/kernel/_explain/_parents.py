@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from taskorch._base.visible import counted
 from taskorch.kernel import _breakers
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting, least
 from taskorch.kernel._ends import holds
 from taskorch.kernel._explain._holders import NAMED
 from taskorch.kernel._explain._people import asks, call_of_answer, is_open, sentence
 from taskorch.kernel._rows import Links, TaskRow, Terms
+from taskorch.kit.visible import counted
 from taskorch.model import TERMINAL, Blocker, Remedy, TaskState, some
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from functools import partial
 from itertools import chain
 from typing import Final, TypeAlias
 
-from taskorch._base.frozen import frozen
 from taskorch.kernel import _breakers, _budgets, _limits, _scopes
 from taskorch.kernel._application import agent_of, is_under_way
 from taskorch.kernel._control import is_unresolvable
@@ -37,6 +36,7 @@ from taskorch.kernel._rows import AgentRow, Bucket, RowExtra, TaskRow, of_quotas
 from taskorch.kernel._shortages import impossible, match
 from taskorch.kernel._state import KernelState
 from taskorch.kernel._units import book
+from taskorch.kit.frozen import frozen
 from taskorch.model import (
     ANSWER_TO,
     TERMINAL,

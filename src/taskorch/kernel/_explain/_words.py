@@ -7,8 +7,6 @@ from typing import ClassVar, Final
 
 import attrs
 
-from taskorch._base.limits import NS
-from taskorch._base.visible import counted
 from taskorch.kernel import _limits
 from taskorch.kernel._backfill import length_of
 from taskorch.kernel._explain import _holds
@@ -31,6 +29,8 @@ from taskorch.kernel._shortages import returning
 from taskorch.kernel._standing import limits_of, meaning_of, so_many
 from taskorch.kernel._state import KernelState
 from taskorch.kernel._units import declared, group_of
+from taskorch.kit.limits import NS
+from taskorch.kit.visible import counted
 from taskorch.model import (
     BURST,
     EVERYTHING,

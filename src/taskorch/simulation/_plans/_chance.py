@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 import attrs
 
-from taskorch._base.limits import NS, SAMPLE_SIZE
-from taskorch._base.vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.events import TASK_ID, TaskCompleted, TaskSubmitted
+from taskorch.kit.limits import NS, SAMPLE_SIZE
+from taskorch.kit.vocabulary import meant
 from taskorch.model import Call, Task, Wait, check_seconds, show, some
 from taskorch.simulation._plans._plan import SimulatedPlan
 from taskorch.workflows import _steps

@@ -10,8 +10,8 @@ import re
 from collections.abc import Container, Mapping, Sequence
 from typing import Final, TypeAlias
 
-from taskorch._base.limits import NS
-from taskorch._base.words import duration
+from taskorch.kit.limits import NS
+from taskorch.kit.words import duration
 from taskorch.telemetry._trace import lanes
 from taskorch.workflows._drawing import fitted, frame, legend, note, said, width_of
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._base.limits import NS
-from taskorch._base.read_only import ReadOnly
-from taskorch._base.visible import counted, visible
-from taskorch._base.words import duration
 from taskorch.errors import InvalidTaskError
 from taskorch.kernel import LOCAL, drawn_from
+from taskorch.kit.limits import NS
+from taskorch.kit.read_only import ReadOnly
+from taskorch.kit.visible import counted, visible
+from taskorch.kit.words import duration
 from taskorch.model import check_count, quantile, show, some
 from taskorch.simulation._plans._chance import Durations, Failures, history_of, odds_of
 from taskorch.simulation._plans._picture import page

@@ -11,8 +11,6 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._base.limits import MAX_ATTEMPTS, MAX_SECONDS
-from taskorch._base.members import has
 from taskorch.errors import (
     AttemptLostError,
     InvalidTaskError,
@@ -20,6 +18,8 @@ from taskorch.errors import (
     TaskTimeoutError,
 )
 from taskorch.kernel import TRANSITIONS
+from taskorch.kit.limits import MAX_ATTEMPTS, MAX_SECONDS
+from taskorch.kit.members import has
 from taskorch.model import TaskState, check_seconds
 from taskorch.protocols import (
     Admission,

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._base.described import Form
+from taskorch.kit.described import Form
 from taskorch.model import OPTIONS, Cache, Resources, RetryPolicy, Task
 from taskorch.protocols import Finding, Validator, Verdict
 from taskorch.testing.laws._case import (

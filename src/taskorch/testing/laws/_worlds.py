@@ -9,8 +9,8 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._base.described import Form
-from taskorch._base.limits import MAX_AMOUNT, MAX_PRIORITY
+from taskorch.kit.described import Form
+from taskorch.kit.limits import MAX_AMOUNT, MAX_PRIORITY
 from taskorch.model import (
     NO_RESOURCES,
     OPTIONS,

@@ -23,11 +23,11 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import attrs
 
-from taskorch._base.described import texts_of
-from taskorch._base.limits import MAX_AMOUNT, MAX_SECONDS
-from taskorch._base.vocabulary import meant
-from taskorch._documents.located import FilePlace, Located, plain
 from taskorch.errors import InvalidTaskError, TaskorchError, ValidationFailedError
+from taskorch.kit.described import texts_of
+from taskorch.kit.limits import MAX_AMOUNT, MAX_SECONDS
+from taskorch.kit.located import FilePlace, Located, plain
+from taskorch.kit.vocabulary import meant
 from taskorch.model import (
     check_seconds,
     has_segments,
@@ -303,6 +303,10 @@ class Number:
         if self.most == UNLIMITED:
             del schema["maximum"]
         return schema
+
+
+#: How much there is of something, or is needed of it.
+AMOUNT: Final = Number(is_above=True)
 
 
 @attrs.frozen

@@ -6,7 +6,7 @@ import re
 from types import WrapperDescriptorType
 from typing import Any, Final, TypeGuard
 
-from taskorch._base.address import without_password
+from taskorch.kit.address import without_password
 
 #: What a terminal or a page obeys instead of showing it: control characters but for
 #: the end of a line and the tabulator, marks of direction, other ends of lines, and

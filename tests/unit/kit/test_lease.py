@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskorch._base.lease import Lease
+from taskorch.kit.lease import Lease
 
 times = st.integers(0, 1_000)
 

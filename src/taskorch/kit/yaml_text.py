@@ -17,14 +17,14 @@ from typing import Any, Final
 
 import yaml
 
-from taskorch._documents.located import (
+from taskorch.errors import InvalidTaskError, ValidationFailedError
+from taskorch.kit.located import (
     MAX_DEPTH,
     Fault,
     FilePlace,
     Located,
     with_names_once,
 )
-from taskorch.errors import InvalidTaskError, ValidationFailedError
 from taskorch.model import show
 
 #: Bytes, or characters, of a document: PyYAML takes up to ten seconds for so many.

@@ -9,7 +9,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskorch._base.backoff import Backoff
+from taskorch.kit.backoff import Backoff
 
 pauses = st.builds(
     Backoff,

@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import attrs
 
-from taskorch._base.limits import MAX_ID_LENGTH, MAX_PRIORITY, MAX_SECONDS
+from taskorch.kit.limits import MAX_ID_LENGTH, MAX_PRIORITY, MAX_SECONDS
 
 Schema: TypeAlias = Mapping[str, Any]
 F = TypeVar("F", bound=Callable[..., Any])

@@ -20,7 +20,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from taskorch._base.deadline import PeerDeadline
+from taskorch.kit.deadline import PeerDeadline
 
 if TYPE_CHECKING:
     import socket

@@ -18,12 +18,11 @@ from typing import Final
 
 import attrs
 
-from taskorch._base.vocabulary import OTHER_RESOURCES
-from taskorch._documents.forms import (
+from taskorch.kit.forms import (
+    AMOUNT,
     AnyNames,
     DocumentOf,
     FaultList,
-    Number,
     ReadMapping,
     Text,
     field,
@@ -31,7 +30,8 @@ from taskorch._documents.forms import (
     names_of,
     near,
 )
-from taskorch._documents.located import Located
+from taskorch.kit.located import Located
+from taskorch.kit.vocabulary import OTHER_RESOURCES
 from taskorch.model import Resources, has_segments, id_problem, show
 
 #: Words that mean something else where amounts stand.
@@ -39,8 +39,6 @@ _OTHER_WORDS: Final = frozenset(
     {"agents", "cpu", "cpu_cores", "memory_mb", "memory_gb", "disk_mb", "gpu"}
     | {"timeout", "timeout_seconds", "max_parallel", "budget", "parent"}
 )
-#: How much of a resource a budget has, or a task reserves.
-AMOUNT: Final = Number(is_above=True)
 
 
 def _check_resource(name: str) -> None:

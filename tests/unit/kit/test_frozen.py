@@ -15,7 +15,7 @@ import attrs
 import pytest
 
 from taskorch import events
-from taskorch._base import frozen
+from taskorch.kit import frozen
 
 T = TypeVar("T")
 

@@ -1,9 +1,8 @@
 """
-What everything stands on: it imports nothing else of ours.
+The tool kit: what any room may need, and what an extension takes, that is no task.
 
-Here belongs what any room may need, the errors and the values included: words, numbers,
-and a few tools. What knows of a task, or raises an error of ours, stands higher. This
-file imports nothing, so that each costs only who needs it.
+It imports nothing else of ours, but for the errors, which the lower half of it serves.
+This file imports nothing, so that each costs only who needs it.
 
 - `limits`: every default number of the library, each with its reason.
 - `vocabulary`: other words for what there is, and slips of the pen: what was meant.
@@ -26,6 +25,11 @@ file imports nothing, so that each costs only who needs it.
 - `canonical`: JSON in its one canonical form, which is hashed and signed.
 - `connections`: connections over HTTP that are kept, and used again.
 - `deadline`: until when a peer is waited for, whatever it says meanwhile.
+- `located`: values that know where they stand in a file.
+- `yaml_text`: YAML 1.2, the part of it that is JSON in other letters.
+- `forms`: what a value of a document may be: how it is read, its schema, its line on
+  the page of keys.
+- `patterns`: regular expressions of users, in bounded time.
 
-Decision: 0165.
+Decisions: 0076, 0129, 0165, 0196, 0203, 0254.
 """
