@@ -5,7 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import (
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+)
 from datetime import timedelta
 from importlib import import_module
 from time import monotonic
@@ -1814,6 +1822,27 @@ class TaskOrchestrator:
         from taskorch._managers import MemoManager  # noqa: PLC0415 - when needed
 
         return MemoManager(self._rt)
+
+    def kept(self, extension: str) -> MutableMapping[str, Any]:
+        """
+        The documents that an extension keeps: a mapping from keys to JSON documents.
+
+        An extension is a part of yours, or of the library, that has a state of its own:
+        `orch.kept("my_package.tariffs")["2026"] = {"cpu": 0.04}`. Each change is an
+        event, `ExtensionKept`. With a journal, a later incarnation of the orchestrator
+        finds the documents, also after the older events were pruned. Who uses the same
+        name has the same documents; those of an extension that is gone stay until you
+        drop them, with `orch.kept(name).clear()`.
+
+        Args:
+            extension: Its name; that of a module of yours is nobody else's.
+
+        Raises:
+            InvalidTaskError: *extension* is no name.
+        """
+        from taskorch.kit.kept import kept_by  # noqa: PLC0415 - when needed
+
+        return kept_by(self._rt, extension)
 
     @property
     def schedules(self) -> ScheduleManager:

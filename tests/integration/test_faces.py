@@ -22,6 +22,7 @@ NOT_ASYNC = {
     "from_config",
     "gather",
     "governance",
+    "kept",
     "note_event",
     "program_of",
     "recover",

@@ -31,6 +31,7 @@ from taskorch.events import (
     BudgetLow,
     BudgetSpent,
     EventEmitted,
+    ExtensionKept,
     OrchestratorStarted,
     PoolsChanged,
     QuestionAnswered,
@@ -502,6 +503,20 @@ def scheduled(m):
     assert kernel.filled_slots == {"nightly": {30: None}}
 
 
+def documented(m):
+    """Two extensions keep documents; one has dropped its only one."""
+    kernel = m.kernel
+    kernel.keep_document("rates", "a", "1", m.now)
+    kernel.keep_document("rates", "b", '{"n":2}', m.now)
+    kernel.keep_document("rates", "a", "3", m.now)
+    kernel.keep_document("gone", "a", "1", m.now)
+    kernel.keep_document("gone", "a", "", m.now)
+    kernel.keep_document("gone", "a", "", m.now)
+    kernel.keep_document("other", "a", "1", m.now)
+    assert kernel.kept == {"rates": {"b": '{"n":2}', "a": "3"}, "other": {"a": "1"}}
+    assert list(kernel.kept["rates"]) == ["b", "a"]
+
+
 def remembered(m):
     kernel = m.kernel
     pending(m)
@@ -632,6 +647,7 @@ STORIES = {
     BudgetExhausted: [spent],
     ResultRemembered: [remembered],
     ResultsForgotten: [remembered],
+    ExtensionKept: [documented],
     BackfillChanged: [scheduled],
     ScheduleChanged: [scheduled],
     ScheduleFired: [scheduled],

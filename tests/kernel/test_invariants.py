@@ -222,6 +222,14 @@ BESIDE = {
         lambda m: m.kernel.backfills.update({"nightly-backfill-1": ""}),
         "of a backfill nothing is known: ['nightly-backfill-1']",
     ),
+    "an empty document": (
+        lambda m: m.kernel.kept.update(mine={"key": ""}),
+        "of mine there are empty documents: ['key']",
+    ),
+    "an extension without documents": (
+        lambda m: m.kernel.kept.update(mine={}),
+        "of mine there are empty documents: []",
+    ),
     "slots of a schedule": (
         lambda m: m.kernel.waiting_slots.update({"nightly": {}}),
         "not of all schedules are there slots: []",

@@ -14,7 +14,14 @@ from tests.kernel.commands import handle
 from tests.kernel.harness import SEC, Machine, Nobody, Policies, S
 from tests.kernel.random_run import Run
 from tests.kernel.test_elastic import Sharing
-from tests.kernel.test_fold import mended, probed, remembered, scheduled, tripped
+from tests.kernel.test_fold import (
+    documented,
+    mended,
+    probed,
+    remembered,
+    scheduled,
+    tripped,
+)
 from tests.tools.explore import explore
 
 from taskorch.errors import InternalError
@@ -296,7 +303,9 @@ def with_snapshot(before, after=lambda machine: None, **config):
     return machine, state, facts
 
 
-@pytest.mark.parametrize("story", [tripped, probed, mended, remembered, scheduled])
+@pytest.mark.parametrize(
+    "story", [tripped, probed, mended, remembered, scheduled, documented]
+)
 def test_what_an_agent_may_get_and_what_is_remembered_is_in_a_snapshot(story):
     machine, state, facts = with_snapshot(story)
     short = restored(machine, state, facts)

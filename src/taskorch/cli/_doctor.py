@@ -307,12 +307,17 @@ def _journal(path: str, *, verify: bool) -> Iterator[DoctorFinding]:
             owner = reader.owner
             who = "in use" if owner.lives else "not in use"
             facts = f"{counted(reader.last, 'fact')}, life {owner.epoch}, {who}"
+            kept = reader.kept()
             if verify:
                 facts = f"{counted(journal.verify(), 'fact')} checked, {who}"
     except JournalError as error:
         yield DoctorFinding("error", name, error.message, error.hint or "")
         return
     yield DoctorFinding("ok", name, facts)
+    if kept:
+        many = [f"{who} {len(documents):,}" for who, documents in sorted(kept.items())]
+        advice = f"those of an extension that is gone: orch.kept({min(kept)!r}).clear()"
+        yield DoctorFinding("ok", f"{name}: documents", ", ".join(many), advice)
     if not isinstance(journal, SqliteJournal):
         return
     if journal.held_log:

@@ -46,6 +46,7 @@ from taskorch.events._catalogue import ComponentFailed as ComponentFailed
 from taskorch.events._catalogue import Event as Event
 from taskorch.events._catalogue import EventEmitted as EventEmitted
 from taskorch.events._catalogue import EventsLost as EventsLost
+from taskorch.events._catalogue import ExtensionKept as ExtensionKept
 from taskorch.events._catalogue import Fact as Fact
 from taskorch.events._catalogue import HealthReported as HealthReported
 from taskorch.events._catalogue import JournalDegraded as JournalDegraded

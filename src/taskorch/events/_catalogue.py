@@ -943,6 +943,24 @@ class EventEmitted(Event):
     caller: str = ""
 
 
+@frozen
+class ExtensionKept(Event):
+    """
+    An extension keeps a document of its state, or drops it.
+
+    Attributes:
+        extension: The name of the extension.
+        key: The key of the document.
+        document: The document, as JSON text; "" drops it.
+        caller: Who asked for it; "": nobody whose name was proved.
+    """
+
+    extension: str
+    key: str
+    document: str
+    caller: str = ""
+
+
 # -- alerts ------------------------------------------------------------------------
 
 
@@ -1708,6 +1726,7 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     ScheduleQueued,
     ScheduleSkipped,
     BackfillChanged,
+    ExtensionKept,
     ResourcesAllocated,
     ResourcesReleased,
     ComponentFailed,

@@ -30,6 +30,7 @@ from taskorch.events import (
     BudgetExhausted,
     BudgetLow,
     EventEmitted,
+    ExtensionKept,
     Fact,
     OrchestratorStarted,
     PoolsChanged,
@@ -348,6 +349,7 @@ _OTHERS: Final[dict[Any, Callable[[KernelState, Any, int], None]]] = {
     BudgetExhausted: _budgets.exhausted,
     ResultRemembered: _standing.remembered,
     ResultsForgotten: _standing.forgotten,
+    ExtensionKept: _standing.kept,
     BackfillChanged: _standing.backfill_changed,
     ScheduleChanged: _standing.schedule_changed,
     ScheduleFired: _standing.fired,
@@ -523,6 +525,8 @@ def _books_differ(live: KernelState, folded: KernelState) -> list[str]:
             said[f"waiting slots of {name}"] = list(kernel.waiting_slots[name])
             said[f"filled slots of {name}"] = list(kernel.filled_slots[name])
         said |= _beside_of(kernel)
+        for name, documents in kernel.kept.items():
+            said[f"documents of {name}"] = list(documents.items())
         said["backfills"] = list(kernel.backfills.items())
         said["holds"] = list(kernel.holds.items())
         said["remembered"] = list(kernel.remembered.items())
@@ -577,7 +581,7 @@ def _books_differ(live: KernelState, folded: KernelState) -> list[str]:
 
 
 #: Rises when what a snapshot consists of changes.
-_SCHEMA: Final = 4
+_SCHEMA: Final = 5
 #: Counters of what has happened. The others count what is in memory: there the facts
 #: that are folded must come to the same.
 _SUMS: Final = (
@@ -666,6 +670,11 @@ def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
         "schedules": [
             [name, *told, [*kernel.waiting_slots[name]], [*kernel.filled_slots[name]]]
             for name, told in kernel.schedules.items()
+        ],
+        # As lists: not every journal keeps the order of an object.
+        "kept": [
+            [name, [[*kept] for kept in documents.items()]]
+            for name, documents in kernel.kept.items()
         ],
         "backfills": [[*told] for told in kernel.backfills.items()],
         "types": {name: _type_out(row) for name, row in kernel.types.items()},
@@ -810,6 +819,7 @@ class Restoration:
             _standing.restore_schedule(
                 kernel, name, (document, done_ns), slots or ((), ())
             )
+        kernel.kept = {name: dict(documents) for name, documents in state["kept"]}
         kernel.backfills.update(state.get("backfills", ()))
         for who, most, reason, lasts in state.get("holds", ()):
             _standing.restore_hold(kernel, who, (most, reason, lasts))

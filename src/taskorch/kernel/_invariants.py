@@ -59,6 +59,7 @@ def check_invariants(kernel: KernelState) -> None:
     check_leases(kernel, faults)
     check_queues(kernel, faults)
     check_schedules(kernel, faults)
+    check_kept(kernel, faults)
     check_scopes(kernel, faults)
     check_budgets(kernel, faults)
     check_units(kernel, faults)
@@ -330,6 +331,13 @@ def check_schedules(kernel: KernelState, faults: list[str]) -> None:
         late = [slot for slot in kernel.waiting_slots[name] if slot > done_ns]
         if late:
             faults.append(f"{name} is done up to {done_ns}, and {late} wait")
+
+
+def check_kept(kernel: KernelState, faults: list[str]) -> None:
+    """Each extension that is known has documents, and each of them says something."""
+    for name, documents in kernel.kept.items():
+        if not documents or not all(documents.values()):
+            faults.append(f"of {name} there are empty documents: {[*documents]}")
 
 
 def check_rates(kernel: KernelState, faults: list[str]) -> None:

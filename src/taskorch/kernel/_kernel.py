@@ -108,6 +108,9 @@ class Kernel(KernelState):
     serve_claims: Final = _limits.serve
     release_allocation: Final = _limits.release_by_hand
 
+    # Documents of extensions.
+    keep_document: Final = _standing.keep
+
     # Schedules.
     change_backfill: Final = _standing.change_backfill
     change_schedule: Final = _standing.change_schedule

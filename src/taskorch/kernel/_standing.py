@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 from taskorch.events import (
     BackfillChanged,
     Event,
+    ExtensionKept,
     Fact,
     QuotasChanged,
     ResultRemembered,
@@ -174,6 +175,32 @@ def _advance(kernel: KernelState, name: str, slot_ns: int) -> None:
     filled = kernel.filled_slots[name]
     while filled and (first := next(iter(filled))) <= done_ns:
         del filled[first]
+
+
+# -- documents of extensions: what stands inside is for the extensions alone
+
+
+def keep(
+    kernel: KernelState, extension: str, key: str, document: str, now: int
+) -> None:
+    """Keep a document of an extension; an empty one drops it."""
+    kernel.note(ExtensionKept, now, extension, key, document)
+    _keep(kernel, extension, key, document)
+
+
+def kept(kernel: KernelState, event: ExtensionKept, _now: int) -> None:
+    """Apply the fact to the state."""
+    _keep(kernel, event.extension, event.key, event.document)
+
+
+def _keep(kernel: KernelState, extension: str, key: str, document: str) -> None:
+    documents = kernel.kept.setdefault(extension, {})
+    # The order is that of the latest facts: older ones may leave the journal.
+    documents.pop(key, None)
+    if document:
+        documents[key] = document
+    elif not documents:
+        del kernel.kept[extension]
 
 
 # -- which task has the result of which key: so that like tasks need not be run again --

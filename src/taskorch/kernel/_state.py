@@ -542,6 +542,7 @@ class KernelState:
         "ineligible",
         "judged",
         "keep",
+        "kept",
         "last",
         "leaked",
         "learns",
@@ -750,6 +751,9 @@ class KernelState:
         #: The backfills, by their ids: of each its document, which is not empty.
         #: Checked: `check_schedules`.
         self.backfills: dict[str, str] = {}
+        #: Documents of extensions, as texts, by the names of the extensions and their
+        #: keys; in the order of their latest facts. Checked: `check_kept`.
+        self.kept: dict[str, dict[str, str]] = {}
         #: By keys, whose result it is: the task, its type, its arguments, since when.
         self.remembered: dict[
             str, tuple[str, str, tuple[tuple[str, str], ...], int]

@@ -29,6 +29,7 @@ This file imports nothing, so that each costs only who needs it.
 - `yaml_text`: YAML 1.2, the part of it that is JSON in other letters.
 - `forms`: what a value of a document may be: how it is read, its schema, its line on
   the page of keys.
+- `kept`: documents of extensions, by their keys.
 - `patterns`: regular expressions of users, in bounded time.
 
 Decisions: 0076, 0129, 0165, 0196, 0203, 0254.

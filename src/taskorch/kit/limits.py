@@ -52,6 +52,10 @@ EWMA_WEIGHT: Final = 0.2
 MAX_SECONDS: Final = 100 * 365.25 * 86_400
 #: The longest id, in characters: it becomes part of file names.
 MAX_ID_LENGTH: Final = 200
+#: Characters of a document of an extension, as JSON: all of them are in each snapshot.
+MAX_DOCUMENT: Final = 1_000_000
+#: Documents of an extension.
+MAX_DOCUMENTS: Final = 100_000
 #: The longest path of what a task may write, in characters.
 MAX_SCOPE: Final = 500
 #: The largest amount of one resource, so that sums stay far below 2 ** 63 units.

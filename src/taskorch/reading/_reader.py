@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
@@ -451,6 +452,20 @@ class JournalReader:
         """
         with self._mutex:
             return _reports.stats(self._current().runtime)
+
+    def kept(self) -> dict[str, dict[str, Any]]:
+        """
+        Documents of extensions, by the names of these and their keys: see `orch.kept`.
+
+        Raises:
+            JournalError: See `JournalReader`.
+        """
+        with self._mutex:
+            kept = self._current().runtime.kernel.kept
+            return {
+                name: {key: json.loads(text) for key, text in documents.items()}
+                for name, documents in kept.items()
+            }
 
     def count(self) -> int:
         """

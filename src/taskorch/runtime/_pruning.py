@@ -33,6 +33,7 @@ from taskorch.errors import (
 )
 from taskorch.events import (
     BackfillChanged,
+    ExtensionKept,
     Fact,
     ScheduleChanged,
     ScheduleFired,
@@ -136,7 +137,9 @@ class EndedTasks:
         self._ticks: dict[str, _Ticks] = {}
         #: By the ids of backfills: the numbers and times of their facts, and the last.
         self._backfills: dict[str, list[BackfillChanged]] = {}
-        #: Numbers and times of facts that change nothing, and are about no task.
+        #: By extensions and keys: the number and the time of what wrote the document.
+        self._kept: dict[tuple[str, str], tuple[int, int]] = {}
+        #: Numbers and times of facts about no task that change nothing any more.
         self._told: list[tuple[int, int]] = []
         self.count: int = 0
 
@@ -150,6 +153,8 @@ class EndedTasks:
                 self._take_of_schedule(fact)
             elif isinstance(fact, BackfillChanged):
                 self._backfills.setdefault(fact.backfill_id, []).append(fact)
+            elif isinstance(fact, ExtensionKept):
+                self._take_of_extension(fact)
             elif not has_effect(type(fact)):
                 self._told.append((fact.seq, fact.at_ns))
 
@@ -167,6 +172,16 @@ class EndedTasks:
             self._bound.bind(task_id, *fact.dependents)
         elif type(fact) in _ENDS:
             self._ended[task_id] = fact.at_ns
+
+    def _take_of_extension(self, fact: ExtensionKept) -> None:
+        name, this = (fact.extension, fact.key), (fact.seq, fact.at_ns)
+        before = self._kept.pop(name, None)
+        if before is not None:
+            self._told.append(before)
+        if fact.document:
+            self._kept[name] = this
+        else:
+            self._told.append(this)
 
     def _take_of_schedule(self, fact: Any) -> None:
         self._ticks.setdefault(fact.name, _Ticks()).take(fact)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, Unpack, cast
@@ -41,6 +41,7 @@ from taskorch.events import (
 )
 from taskorch.kernel import Kernel, PolicyFault
 from taskorch.kernel import explain as explain_row
+from taskorch.kit.kept import kept_by
 from taskorch.kit.limits import (
     KEEP_EVENTS,
     NS,
@@ -794,6 +795,10 @@ class Simulation:
         """Record *event*, which is about no task, with its *fields* after the time."""
         life = self._life()
         self.world.do(lambda: life.kernel.note(event, life.now(), *fields))
+
+    def kept(self, extension: str) -> MutableMapping[str, Any]:
+        """The documents of an extension in this life, as `orch.kept`."""
+        return kept_by(self._runtime, extension)
 
     @property
     def schedules(self) -> ScheduleManager:
