@@ -217,6 +217,27 @@ def test_failures_that_are_minutes_apart_stop_no_template(orch, monkeypatch):
         template()
 
 
+def test_of_those_that_have_failed_the_latest_twenty_are_listed(orch):
+    """With the reason; those before them are as if they had never been."""
+    names = [f"bad-{number:02}" for number in range(24)]
+    for part in range(0, len(names), 4):
+        # It begins anew: five that fail would be the end of it.
+        orch.agents.template(
+            "bad", executor="service", capabilities=["z"], start=["sh", "-c", "exit 7"]
+        )
+        for name in names[part : part + 4]:
+            orch.agents.spawn("bad", {"id": name})
+        for name in names[part : part + 4]:
+            until(lambda name=name: orch.agents.health(name).status == "failed")
+    listed = {one.id: one.status for one in orch.agents.list() if one.id != "local"}
+    assert listed == dict.fromkeys(names[-20:], "failed")
+    (why,) = orch.agents.health(names[-20]).reasons
+    assert "ended with 7" in why
+    for name in names[:-20]:
+        with pytest.raises(UnknownAgentError, match=name):
+            orch.agents.get(name)
+
+
 def test_a_command_that_is_missing(orch):
     for kind in ("service", "lines"):
         orch.agents.template(kind, executor=kind, capabilities=[kind], start=["/no/x"])

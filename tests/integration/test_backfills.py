@@ -6,7 +6,7 @@ import json
 from threading import Event
 
 import pytest
-from tests.integration.tools import PATIENCE, eventually
+from tests.integration.tools import PATIENCE, begun, eventually
 
 from taskorch import Task, TaskOrchestrator, Workflow, current_context
 from taskorch.cli import main
@@ -94,6 +94,37 @@ def test_a_run_that_asks_holds_nothing_up_but_is_shown():
         assert (status.state, status.left) == ("paused", 3)
         assert status.paused == f"{filled[0]} waits for a person or an event"
         assert second.backfill_id in orch.schedules.check().detail
+        orch.stop(drain=False)
+
+
+def paused_for(orch, backfill_id, run_id):
+    """How a backfill stands once it is paused since this run waits."""
+    why = f"{run_id} waits for a person or an event"
+    eventually(lambda: orch.schedules.backfill_status(backfill_id).paused == why)
+    return orch.schedules.backfill_status(backfill_id)
+
+
+@pytest.mark.parametrize("is_another_life", [False, True])
+def test_what_was_resumed_pauses_no_more_for_the_run_it_paused_for(
+    tmp_path, is_another_life
+):
+    """Only for the next one that waits, in the next life too."""
+    asks = Workflow("asks")
+    asks.add(Task.question("go on?", id="go"))
+    orch = begun(lambda: TaskOrchestrator(journal=tmp_path / "j.db"))
+    try:
+        orch.schedules.add("s", "every 1h", asks)
+        filled = orch.schedules.backfill("s", *SPAN, stop_on_failure=True)
+        for number, run_id in enumerate(filled[:3]):
+            status = paused_for(orch, filled.backfill_id, run_id)
+            waits = (*filled[: number + 1],)
+            assert (status.left, status.blocked) == (3 - number, waits)
+            if is_another_life:
+                orch.stop(drain=False)
+                orch = begun(lambda: TaskOrchestrator(journal=tmp_path / "j.db"))
+                orch.schedules.add("s", "every 1h", asks)
+            assert orch.schedules.resume_backfill(filled.backfill_id)
+    finally:
         orch.stop(drain=False)
 
 

@@ -587,6 +587,24 @@ def test_a_report_settles_the_budget(orch, programs, project, name):
     assert budget.usage.spent == {"usd": 0.5, **spent}
 
 
+def test_a_result_says_what_all_attempts_have_spent(orch, programs, project):
+    """Also if they began anew with other agents: each has said its part."""
+    install(programs, "claude", ONCE)
+    spawn(orch, "claude", folder=project)
+    report, flag = REPORTS["claude"], project.parent / "tried"
+    failed = report | {"is_error": True, "result": "out of credit"}
+    prompt = (
+        f"go\n!again = os.path.exists({str(flag)!r}); open({str(flag)!r}, 'a').close()"
+        f"\n!print(json.dumps({report!r} if again else {failed!r}))"
+    )
+    with orch.budget("b", tokens=1000, usd=1) as budget:
+        needs = {"tokens": 500, "usd": 0.5}
+        retry = RetryPolicy(max_attempts=2, base=0.01)
+        result = do(orch, prompt, resources=needs, retry=retry).result(PATIENCE)
+    assert result["spent"] == {"tokens": 200.0, "usd": 0.5}
+    assert budget.usage.spent == {"tokens": 200, "usd": 0.5}
+
+
 def test_what_a_failed_one_has_spent_counts(orch, programs, project):
     """Whether it says so itself, or ends badly."""
     for name in REPORTS:

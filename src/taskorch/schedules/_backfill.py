@@ -92,6 +92,7 @@ class Backfill:
         paused: Why it begins none, until it is resumed; or "".
         cancelled: Why it begins none any more; or "".
         ended_ns: When it ended; 0: it has not.
+        blocked: Those runs that wait for a person, or for an event.
     """
 
     backfill_id: str
@@ -117,11 +118,10 @@ class Backfill:
     paused: str = ""
     cancelled: str = ""
     ended_ns: int = 0
+    blocked: tuple[str, ...] = ()
 
     # -- of this incarnation: not kept ----------------------------------------------
 
-    #: Those runs that wait for a person, or for an event.
-    blocked: tuple[str, ...] = ()
     #: Why nothing is begun though something could be, or "".
     trouble: str = ""
     #: When it came further last, and when it is looked at next, in ns.
@@ -321,7 +321,7 @@ class BackfillStatus:
 _KEPT: Final = tuple(
     field.name
     for field in attrs.fields(Backfill)
-    if field.name not in ("runs", "blocked", "trouble", "moved_ns", "look_ns")
+    if field.name not in ("runs", "trouble", "moved_ns", "look_ns")
 )
 
 
@@ -330,12 +330,11 @@ def read_backfill(text: str) -> Backfill:
     document = json.loads(text)
     runs = {name: TickRun(*run) for name, run in document.pop("runs").items()}
     when, zone, start_ns, end_ns = document.pop("times")
-    failures = tuple(document.pop("failures"))
+    # Versions before this one have not kept which runs wait.
+    listed = {name: tuple(document.pop(name, ())) for name in ("failures", "blocked")}
     # A later version may keep more.
     fields = {name: document[name] for name in _KEPT if name in document}
-    return Backfill(
-        **fields, times=(when, zone, start_ns, end_ns), failures=failures, runs=runs
-    )
+    return Backfill(**fields, **listed, times=(when, zone, start_ns, end_ns), runs=runs)
 
 
 def _moment(ns: int) -> datetime:

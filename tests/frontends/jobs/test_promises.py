@@ -14,6 +14,7 @@ import yaml
 from tests.frontends.jobs.test_jobs import EXAMPLE, body, counting
 from tests.integration.tools import eventually
 
+from taskorch import Task
 from taskorch.adaptive import Learned
 from taskorch.cli import main
 from taskorch.client import Client
@@ -214,6 +215,20 @@ def test_whoever_waits_for_a_job_waits_for_the_second_try_of_each_unit(is_heard)
         orch.wait(PATIENCE)
         assert jobs.status("j")["state"] == "completed"
         assert jobs.status("j")["recoveries"] == 3
+
+
+def test_a_unit_that_a_person_runs_again_is_no_recovery():
+    """Only what follows a failure is: this one had completed."""
+    jobs = small()
+    jobs.objective("do")(lambda unit, job: unit.index)
+    with jobs.orchestrator() as orch:
+        jobs.assign_job(one("j", 2))
+        assert jobs.result("j", PATIENCE) == [0, 1]
+        unit = next(iter(jobs.status("j")["units"]))
+        orch.rerun_task(f"job-j/{unit}").result(PATIENCE)
+        assert orch.wait(PATIENCE)
+        assert jobs.status("j")["recoveries"] == 0
+        assert jobs.status("j")["state"] == "completed"
 
 
 def test_of_many_who_wait_one_runs_a_unit_again():
@@ -601,3 +616,110 @@ def test_a_job_that_a_judgement_has_changed_is_the_job_that_was_asked_for(tmp_pa
             with pytest.raises(DuplicateTaskError, match="tadpole_count"):
                 jobs.assign_job(body("j1", tadpole_count=2))
             assert sum(jobs.result("j1", PATIENCE)) == 15
+
+
+def test_of_two_full_pools_one_that_is_relieved_leaves_the_other():
+    """And units that are made under pressure have fewer threads, as granted."""
+    jobs = counting()
+    told = []
+    jobs.subscribe("control_plane.job_events", told.append)
+    with jobs.orchestrator() as orch:
+        usage = orch.resources.usage()
+        full = {
+            name: int(usage[name].total * 0.9)
+            for name in ("compute_units", "memory_mb")
+        }
+        with orch.resources.allocate({"memory_mb": full["memory_mb"]}, owner="one"):
+            with orch.resources.allocate(
+                {"compute_units": full["compute_units"]}, owner="another"
+            ):
+                orch.wait(PATIENCE)
+                jobs.assign_job(body("both"))
+            # The amounts are free: the pool is relieved, and the other is not.
+            orch.wait(PATIENCE)
+            pressed = jobs.assign_job(body("one"))
+            assert (len(pressed["units"]), pressed["threads"]) == (5, 2)
+            for name in ("both", "one"):
+                jobs.result(name, PATIENCE)
+        orch.wait(PATIENCE)
+        relieved = jobs.assign_job(body("none"))
+        assert (len(relieved["units"]), relieved["threads"]) == (4, 4)
+        jobs.result("none", PATIENCE)
+        orch.wait(PATIENCE)
+    pools = [each["pools"] for each in told if each["event"] == "mitigated"]
+    assert pools == [["compute_units", "memory_mb"], ["memory_mb"]]
+    granted = {
+        each["unit"].split("/")[0]: each["resources"]["threads"]
+        for each in jobs.ledger()
+        if each["event"] == "granted"
+    }
+    assert granted == {"job-both": 2, "job-one": 2, "job-none": 4}
+
+
+def test_a_job_that_has_begun_is_asked_no_more_whatever_is_learnt():
+    """Also if nobody has heard yet that it has: its units run as they were made."""
+    jobs = JobSystem(
+        {
+            "resource_pools": {"compute_units_total": 256},
+            "self_improvement": {
+                "reward_processing": {
+                    "adaptation_targets": ["thread_pool_configuration"]
+                },
+                "optimisation_hooks": {"micro_cycle": "adjust_thread_weights"},
+            },
+        },
+        floor=1.0,
+    )
+    go, hearing, heard = threading.Event(), threading.Event(), threading.Event()
+
+    @jobs.objective("count")
+    def count(unit, job):
+        assert not job.job_id.startswith("large") or go.wait(PATIENCE)
+
+    def asking(units):
+        return {"compute_units": units, "memory_mb": 0, "bandwidth_mbps": 0}
+
+    def hear(event):
+        if event.task_id == "mark":
+            hearing.set()
+            heard.wait(PATIENCE)
+
+    names = [f"large-{number}" for number in range(12)]
+
+    def threads():
+        return {name: jobs.status(name)["threads"] for name in names}
+
+    with jobs.orchestrator(seed=1) as orch:
+        with orch.resources.allocate({"compute_units": 200}, owner="somebody"):
+            for name in names:
+                jobs.assign_job(
+                    body(name, tadpole_count=1, requested_resources=asking(60))
+                )
+            before = threads()
+            for number in range(60):
+                name = f"small-{number}"
+                made = jobs.assign_job(
+                    body(name, tadpole_count=1, requested_resources=asking(1))
+                )
+                jobs.result(name, PATIENCE)
+                jobs.reward(name, 1.0 if made["threads"] == 8 else -1.0)
+            orch.wait(0)
+            orch.signals.task_completed.connect(hear)
+            orch.submit_task(Task.call(int, id="mark")).result(PATIENCE)
+            assert hearing.wait(PATIENCE)
+        # Some begin, and nobody is told of it before all was asked.
+        eventually(lambda: len([*orch.tasks("running", id="job-large-*")]) == 4)
+        running = orch.tasks("running", id="job-large-*")
+        begun = {each.task_id.split("/")[0].removeprefix("job-") for each in running}
+        cycles = copy.deepcopy(jobs.cycles)
+        cycles.tick(None, 0.0)
+        for command in cycles.tick(None, 1.0)[0]:
+            command.apply(orch)
+        asked = threads()
+        changed = {name for name in names if asked[name] != before[name]}
+        assert changed
+        assert not changed & begun
+        heard.set()
+        go.set()
+        for name in names:
+            jobs.result(name, PATIENCE)
