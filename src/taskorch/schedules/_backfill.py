@@ -330,11 +330,12 @@ def read_backfill(text: str) -> Backfill:
     document = json.loads(text)
     runs = {name: TickRun(*run) for name, run in document.pop("runs").items()}
     when, zone, start_ns, end_ns = document.pop("times")
-    # Versions before this one have not kept which runs wait.
-    listed = {name: tuple(document.pop(name, ())) for name in ("failures", "blocked")}
+    for name in ("failures", "blocked"):
+        # Versions before this one have not kept which runs wait.
+        document[name] = tuple(document.get(name, ()))
     # A later version may keep more.
     fields = {name: document[name] for name in _KEPT if name in document}
-    return Backfill(**fields, **listed, times=(when, zone, start_ns, end_ns), runs=runs)
+    return Backfill(**fields, times=(when, zone, start_ns, end_ns), runs=runs)
 
 
 def _moment(ns: int) -> datetime:
