@@ -15,6 +15,7 @@ from collections.abc import (
     MutableMapping,
 )
 from datetime import timedelta
+from functools import partial
 from importlib import import_module
 from time import monotonic
 from types import TracebackType
@@ -98,7 +99,7 @@ from taskorch.model import (
     show,
     to_patience,
 )
-from taskorch.protocols import Journal, Learns, Recalls
+from taskorch.protocols import Journal, Learns, Projection, Recalls
 from taskorch.runtime import (
     INTERRUPTS,
     MEASURED,
@@ -292,6 +293,7 @@ class TaskOrchestrator:
         self._govern(said.governance)
         self._rt.attempts.programs.enforce = said.enforce
         self._lifecycle = Lifecycle(self._rt)
+        self._rt.signals.begins = partial(_follow, self._rt)
         #: The parts that learn from what becomes of tasks.
         self._learners: list[Learns] = said.having(Learns)
         for part in self._learners:
@@ -1954,6 +1956,10 @@ class TaskOrchestrator:
             part.restore(self._kept_event)
             if has(part, Recalls) and self._rt.committer is not None:
                 part.recall(self._rt.committer.journal, last)
+        if self._rt.publisher.projections:
+            from taskorch.runtime._projections import begin_all  # noqa: PLC0415 - there
+
+            begin_all(self._rt)
         if any(map(has_segments, self._rt.kernel.tasks)):
             from taskorch._managers import _limits  # noqa: PLC0415 - when needed
 
@@ -2342,6 +2348,13 @@ class TaskOrchestrator:
             f"<TaskOrchestrator {state}: {kernel.queued} queued, {kernel.active} "
             f"running, {kernel.completed} completed, {kernel.failed} failed>"
         )
+
+
+def _follow(rt: Runtime, projection: Projection) -> Callable[[], None]:
+    """See `Signals.follow`."""
+    from taskorch.runtime._projections import follow  # noqa: PLC0415 - when needed
+
+    return follow(rt, projection)
 
 
 def _handles_of(handles: Any, method: str) -> list[TaskHandle[Any]]:

@@ -104,26 +104,6 @@ def test_what_fits_the_request_completes_and_counts_as_one_try(needs, seed, cras
         assert event.cause != "error"
 
 
-@settings(max_examples=40)
-@given(NEEDS, st.integers(0, 1000), st.data())
-def test_after_a_kill_the_same_is_known(needs, seed, data):
-    """Wherever the journal is cut: what is read and what is heard come to the same."""
-    simulation = world(needs, seed=seed, faults=Faults(crash=0.02, points=0.1))
-    simulation.run()
-    events = [event for event, _ in journal(simulation).read(0)]
-    unbroken = Measured()
-    for event in events:
-        unbroken.hear(event)
-    later = Measured()
-    last = data.draw(st.sampled_from(events)).seq
-    later.recall(journal(simulation), last)
-    for event in events:
-        if event.seq > last:
-            later.hear(event)
-    assert later.sizes == unbroken.sizes
-    assert all(size >= 64 for size in later.sizes.values())
-
-
 def test_more_runs_at_once_when_sizes_are_known():
     """A hundred tasks that need a tenth of what they ask for."""
 

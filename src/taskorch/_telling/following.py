@@ -11,15 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from taskorch.errors import InvalidTaskError, NotRunningError, WouldBlockError
 from taskorch.events import (
+    KEPT,
     SIGNALS,
-    VIEWS,
     Event,
     EventsLost,
-    HealthReported,
     OrchestratorStopped,
-    PerformanceReported,
-    StatsReported,
-    TaskReady,
     signal_name,
 )
 from taskorch.kit.vocabulary import meant
@@ -29,17 +25,8 @@ from taskorch.runtime import Latch, Work, asyncio, resolve_on
 if TYPE_CHECKING:
     from taskorch.runtime import Runtime
 
-_MONITORING: Final = {StatsReported, HealthReported, PerformanceReported}
-#: Events that are another one's, seen from a different side, or follow of it: they have
-#: its number.
-_VIEWS: Final = {
-    TaskReady,
-    *(view for fact, views in VIEWS.items() for view in views if view is not fact),
-}
-#: Those that are followed, by their names.
-FOLLOWED: Final = {
-    name: cls for name, cls in SIGNALS.items() if cls not in _MONITORING | _VIEWS
-}
+#: The classes of events that are followed, by the names of their signals.
+FOLLOWED: Final = {name: cls for name, cls in SIGNALS.items() if cls in KEPT}
 
 
 class EventStream:

@@ -19,6 +19,7 @@ from taskorch.events._catalogue import AT_NS as AT_NS
 from taskorch.events._catalogue import CATALOGUE as CATALOGUE
 from taskorch.events._catalogue import CAUSED as CAUSED
 from taskorch.events._catalogue import CLS as CLS
+from taskorch.events._catalogue import KEPT as KEPT
 from taskorch.events._catalogue import SEQ as SEQ
 from taskorch.events._catalogue import SIGNALS as SIGNALS
 from taskorch.events._catalogue import TASK_ID as TASK_ID

@@ -1837,3 +1837,11 @@ VIEWS: Final[dict[type[Event], tuple[type[Event], ...]]] = {
     AttemptStopping: (AttemptStopping, TaskTimedOut),
     TaskBlocked: (TaskBlocked, QuestionAsked),
 }
+
+#: The classes of events that a journal keeps, each with a number of its own: not those
+#: of the moment, nor those that are another one, seen from a different side.
+KEPT: Final[frozenset[type[Event]]] = (
+    frozenset(CATALOGUE)
+    - {StatsReported, HealthReported, PerformanceReported, TaskReady}
+    - {view for fact, views in VIEWS.items() for view in views if view is not fact}
+)

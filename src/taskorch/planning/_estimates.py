@@ -42,7 +42,7 @@ _ENOUGH: Final = 8
 _FADES: Final = 0.95
 #: Measurements of use that wait to be taken in, and facts of the past that are read.
 _WAITING: Final = 10_000
-_PAST: Final = 200_000
+PAST: Final = 200_000
 _SCALE: Final = 1_000_000
 #: Sizes whose squared distances, on the logarithmic scale, are less say nothing.
 _FLAT: Final = 0.01
@@ -412,7 +412,7 @@ def task_in(rt: Runtime, task_id: str) -> Task | None:
 
 def begin_of_past(rt: Runtime) -> int:
     """The number of the fact after which the past is read: it has an end."""
-    return max(0, rt.committed - _PAST)
+    return max(0, rt.committed - PAST)
 
 
 class Measurements:

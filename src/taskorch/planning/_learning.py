@@ -6,9 +6,8 @@ Decisions: 0100, 0109, 0193.
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from random import Random
@@ -26,8 +25,9 @@ from taskorch.events import (
 )
 from taskorch.kit.limits import NS
 from taskorch.model import Task, check_fraction
-from taskorch.planning._estimates import begin_of_past, task_in
+from taskorch.planning._estimates import PAST, task_in
 from taskorch.planning._scheduling import RULES
+from taskorch.protocols import Projection
 from taskorch.runtime import task_of
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ _CHOSEN: Final[ContextVar[tuple[Any, list[Chosen]] | None]] = ContextVar(
 )
 
 
-class Chooser:
+class Chooser(Projection):
     """
     Chooses rules and methods for plans by what came of them, once it `learns`.
 
@@ -140,6 +140,9 @@ class Chooser:
         runtime: Of the orchestrator.
     """
 
+    wants = frozenset({TaskStarted, TaskRewarded, TaskCompleted})
+    past = PAST
+
     def __init__(self, runtime: Any) -> None:
         self._rt: Runtime = runtime
         self._learns = False
@@ -149,14 +152,12 @@ class Chooser:
         #: The rules alone.
         self.rules: Bandit = Bandit(list(RULES))
         self.rules._learner, self.rules._prefix = self.learner, _RULE
-        #: Held while a fact is heard: by the thread that publishes, which waits for no
-        #: planning, and for no reading.
-        self._lock = threading.Lock()
-        #: The number of the last fact that was heard, and facts that wait while those
-        #: before are read; None: none is.
-        self._heard = 0
-        self._meanwhile: list[Event] | None = None
-        self._is_attached = False
+        #: The number of the last fact before it began to learn.
+        self._since = 0
+        #: What ends that it follows.
+        self._end: Callable[[], None] = _nothing
+        #: Whether starts are asked for what was chosen.
+        self._is_asked = False
         #: Of runs, how many tasks have completed.
         self._completed: OrderedDict[str, int] = OrderedDict()
         #: Of the runs of plans, their first task and what its mark says.
@@ -208,73 +209,48 @@ class Chooser:
 
     @learns.setter
     def learns(self, learns: bool) -> None:
-        with self._lock:
-            is_new = learns and not self._learns
-            self._learns = learns
-            if is_new:
-                self._completed.clear()
-                self._plans.clear()
-                self._meanwhile = []
+        rt, is_new = self._rt, learns and not self._learns
+        self._learns = learns
+        if not learns:
+            self._end()
+            self._end = _nothing
         if is_new:
-            self._attach()
-            self._read()
-
-    def _attach(self) -> None:
-        rt = self._rt
-        if not self._is_attached:
-            self._is_attached = True
+            self._completed.clear()
+            self._plans.clear()
             with rt.lock:
-                rt.deciders.ask_of_choices(self._choice_of)
-                rt.kernel.learns = True
-            rt.signals.task_started.connect(self._on_start)
-            rt.signals.task_rewarded.connect(self._hear)
-            rt.signals.task_completed.connect(self._on_completion)
-
-    def _read(self) -> None:
-        """Learn what the journal has, and then what has happened meanwhile."""
-        committer = self._rt.committer
-        since = max(self._heard, begin_of_past(self._rt))
-        for entry in () if committer is None else committer.journal.read(since):
-            self.learner.replay([entry])
-            self._heard = entry[0].seq
-        with self._lock:
-            meanwhile, self._meanwhile = self._meanwhile or (), None
-            for event in meanwhile:
-                self._take_in(event)
+                if not self._is_asked:
+                    self._is_asked = True
+                    rt.deciders.ask_of_choices(self._choice_of)
+                    rt.kernel.learns = True
+                self._since = 0 if rt.committer is None else rt.committer.last
+            self._end = rt.signals.follow(self)
 
     def _choice_of(self, task_id: str, _attempt: int) -> tuple[str, float] | None:
         """Under the lock: what was chosen for the plan whose first task begins."""
         mark = mark_of(task_of(self._rt.kernel.tasks[task_id]))
         return None if mark is None else (mark["choice"], mark["chance"])
 
-    def _hear(self, event: Event) -> None:
-        with self._lock:
-            if self._meanwhile is not None:
-                self._meanwhile.append(event)
-            elif self._learns:
-                self._take_in(event)
+    def take(self, event: Event, document: Any) -> None:
+        """See `Projection`: learn, and reward what ends in this incarnation."""
+        del document
+        self.learner.hear(event)
+        if event.seq > self._since:
+            if isinstance(event, TaskStarted):
+                self._on_start(event)
+            elif isinstance(event, TaskCompleted):
+                self._on_completion(event)
 
-    def _take_in(self, event: Event) -> None:
-        if event.seq > self._heard:
-            self._heard = event.seq
-            self.learner.hear(event)
-
-    def _on_start(self, event: Event) -> None:
-        assert isinstance(event, TaskStarted)  # noqa: S101 - of that signal
-        if not self._learns:
-            return
-        self._hear(event)
+    def _on_start(self, event: TaskStarted) -> None:
         run = self._rt.directory.run_of(event.task_id)
         mark = mark_of(task_in(self._rt, event.task_id)) if run else None
         if mark is not None:
             self._plans[run] = event, mark
             _bound(self._plans)
 
-    def _on_completion(self, event: Event) -> None:
+    def _on_completion(self, event: TaskCompleted) -> None:
         """Reward the first attempt of a plan once its run has completed."""
-        assert isinstance(event, TaskCompleted)  # noqa: S101 - of that signal
         run = self._rt.directory.run_of(event.task_id)
-        if not self._learns or not run:
+        if not run:
             return
         count = self._completed[run] = self._completed.pop(run, 0) + 1
         _bound(self._completed)
@@ -293,6 +269,10 @@ class Chooser:
                 lambda now: rt.kernel.note(TaskRewarded, now, *fields, cargo=row.cargo),
                 keep=True,
             )
+
+
+def _nothing() -> None:
+    """Nothing follows: nothing is to be ended."""
 
 
 def mark_of(task: Task | None) -> Mapping[str, Any] | None:

@@ -32,6 +32,7 @@ from taskorch.protocols import (
     AllocationRequest,
     Context,
     PoolView,
+    Projection,
     ResourceAllocator,
 )
 from taskorch.protocols._optional import check_asked
@@ -60,7 +61,7 @@ class _Size:
     reason: str
 
 
-class Measured:
+class Measured(Projection):
     """
     A ResourceAllocator that grants the memory that earlier tasks of a type have used.
 
@@ -87,6 +88,11 @@ class Measured:
         InvalidTaskError: An argument is out of its range, or the base is no allocator,
             or one that learns.
     """
+
+    wants = frozenset(
+        {TaskSubmitted, TaskRetrying, TaskCompleted, TaskFailed, TaskCancelled}
+    )
+    past = _PAST
 
     def __init__(
         self,
@@ -195,10 +201,15 @@ class Measured:
 
     def hear(self, event: Event) -> None:
         """See `Hears`: take in what *event* says that a task has used."""
+        self.take(event, None)
+
+    def take(self, event: Event, document: Any) -> None:
+        """See `Projection`: take in what *event* says that a task has used."""
+        del document
         with self._lock:
             self._take_in(event)
 
-    def _take_in(self, event: object) -> None:
+    def _take_in(self, event: Event) -> None:
         if isinstance(event, TaskSubmitted):
             self._types[event.task_id] = event.type
         elif isinstance(event, TaskRetrying):
@@ -250,15 +261,7 @@ class Measured:
             msg = f"{self!r} measures for another orchestrator already"
             raise InvalidTaskError(msg, hint="make a Measured for each")
         self._is_attached = True
-        signals = orchestrator.signals
-        for signal in (
-            signals.task_submitted,
-            signals.task_retrying,
-            signals.task_completed,
-            signals.task_failed,
-            signals.task_cancelled,
-        ):
-            signal.connect(self.hear)
+        orchestrator.signals.follow(self)
 
     def choice_of(self, task_id: str, attempt: int) -> None:
         """See `Learns`: it chooses among no arms."""
@@ -266,18 +269,11 @@ class Measured:
     def restore(self, kept: Callable[[str], Any]) -> None:
         """See `Learns`: what it has learnt stands in the events."""
 
-    def recall(self, journal: Any, last: int) -> None:
-        """See `Recalls`: take in what was measured in earlier incarnations."""
-        with self._lock:
-            for event, _ in journal.read(max(0, last - _PAST)):
-                if event.seq > last:
-                    break
-                self._take_in(event)
-
     def __getstate__(self) -> dict[str, Any]:
         # A simulation asks a copy, and attaches it nowhere.
+        own = {"_lock": None, "_is_attached": False, "position": 0}
         with self._lock:
-            return deepcopy({**vars(self), "_lock": None, "_is_attached": False})
+            return deepcopy({**vars(self), **own})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _lock=Lock())

@@ -15,7 +15,7 @@ The contracts: seven decide, four serve, one is asked by time, four are told of 
 - `_driver`: what is to be done by now, and when to ask again.
 - `_attempt_executor`: where attempts run, and what is asked of it.
 - `_durable_journal`: where facts are kept; a journal that outlives the process.
-- `_told`: parts that are called when something goes wrong.
+- `_told`: parts that follow events, or are called when something goes wrong.
 - `_optional`: what policies may have besides, and whether one has it.
 """
 
@@ -86,5 +86,6 @@ from taskorch.protocols._policies import Validator as Validator
 from taskorch.protocols._policies import Verdict as Verdict
 from taskorch.protocols._told import AlertAction as AlertAction
 from taskorch.protocols._told import AlertCondition as AlertCondition
+from taskorch.protocols._told import Projection as Projection
 from taskorch.protocols._told import Receiver as Receiver
 from taskorch.protocols._told import Recovery as Recovery

@@ -1,10 +1,11 @@
-"""Parts of yours that are called when something goes wrong, and their laws."""
+"""Parts of yours that are told of what happens, or goes wrong, and their laws."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
+from taskorch.events import Event
 from taskorch.model import Task
 from taskorch.protocols._policies import Failure
 
@@ -124,5 +125,58 @@ class Receiver(Protocol):
 
         Returns:
             The status of the answer.
+        """
+        ...
+
+
+#: As many events as there are.
+ALL_PAST: Final = 2**63 - 1
+
+
+class Projection(Protocol):
+    """
+    Protocol: what follows events, each once and in order, without a gap.
+
+    `orch.signals.follow` has it begin. A class that inherits from it writes `take`; all
+    else has the defaults that stand here.
+
+    Attributes:
+        wants: The classes of events that it takes; None: all that a journal keeps.
+        past: How many of the latest events before its beginning it takes at the most:
+            0 is from now on. Without a durable journal there are none.
+        position: The number of the last event that it has taken. It is the caller's to
+            keep and to give back, for a later life to go on from there.
+
+    Laws:
+        1. `take` is called with each event that is kept and that it wants, once, in the
+           order of their numbers, from the one after `position` on. What retention has
+           removed meanwhile is left out.
+        2. It is called on one thread at a time, never under the lock of the
+           orchestrator: with the past on the thread that calls `follow` or `start`, and
+           then on the one that publishes.
+        3. If it raises, that is logged and told by a `ReceiverFailed`, and it goes on
+           with the next event.
+        4. If it is slower than the events are, nobody waits for it. It reads in the
+           journal what it could not take in time, and `orch.health()` says how far it
+           is behind. Without a durable journal it loses what is too much: an
+           `EventsLost` says so.
+        5. After each event `position` is set, if `take` has not done so. What is kept
+           together with the position that it belongs to has each event exactly once, in
+           whichever life. Where only the position is kept, an act of `take` may be
+           repeated after a crash, and is never left out.
+    """
+
+    wants: frozenset[type[Event]] | None = None
+    past: int = ALL_PAST
+    position: int = 0
+
+    def take(self, event: Event, document: Any) -> object:
+        """
+        Take in *event*.
+
+        Args:
+            event: The event; a `TaskCompleted` has its result.
+            document: Of a `TaskSubmitted` the task, if that is known still, and of an
+                `EventEmitted` the payload. None of all others.
         """
         ...

@@ -17,6 +17,7 @@ bottom up:
 - `_reruns`, `_deciders`, `_work`: ids of runs, the policies guarded, a task here.
 - `_documents`, `_translation`, `_memo`: what is kept, what options mean, old results.
 - `_context`, `_timer`, `_publisher`: what attempts are given, what is due, who listens.
+- `_projections`: who follows facts, the past and then what comes, without a gap.
 - `_governor`: where policies as data are asked.
 - `_notices`, `_waiting`: what went wrong where nobody is told; who waits for what.
 - `_committer`, `_attempts`: facts that are kept; attempts under way.

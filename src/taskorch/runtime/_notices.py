@@ -500,6 +500,8 @@ def _who(receiver: Receiver) -> tuple[str, str]:
     """What *receiver* is, and of what."""
     if receiver.signal == "done":
         return "a done-callback", ""
+    if receiver.is_projection:
+        return "a projection", ""
     return "a receiver", f" of {receiver.signal}"
 
 
@@ -680,10 +682,13 @@ def _listen(rt: Runtime) -> None:
         for cls, receivers in rt.publisher.receivers.items()
         for receiver in receivers
     }
-    wanted = {
+    wanted: dict[type[Event], tuple[Receiver, ...]] = {
         cls: tuple(old.get((cls, id(call))) or Receiver(name, call) for call in calls)
         for cls, (name, calls) in rt.signals.connected().items()
     }
+    for following in rt.publisher.projections:
+        for cls in following.classes:
+            wanted[cls] = (*wanted.get(cls, ()), following)
     facts = {
         fact: None
         for fact, views in VIEWS.items()

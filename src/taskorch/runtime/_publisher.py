@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 __all__ = ("Publisher", "Receiver")
 
 
+#: In place of a signal, of what receives many.
+PROJECTION: Final = "projection"
 #: How often the thread lets others run before it goes to sleep.
 _PATIENT: Final = 3
 #: Seconds after which a wait for receivers looks for an interrupt.
@@ -75,6 +77,13 @@ class Receiver:
 
     __slots__ = ("backlog", "busy", "call", "lost", "name", "own", "signal")
 
+    #: Whether it is called with documents as well, and one call stands for all signals.
+    is_projection = False
+    #: Whether it loses no event that it is not given: it reads it in the journal.
+    can_read_again = False
+    #: The classes of events of a projection.
+    classes: frozenset[type[Event]] = frozenset()
+
     def __init__(self, signal: str, call: Callable[..., Any]) -> None:
         self.signal: str = signal
         self.call: Callable[..., Any] = call
@@ -86,6 +95,21 @@ class Receiver:
         self.busy: bool = False
         #: Events dropped before it.
         self.lost: int = 0
+
+    def entry(self, event: Event, cargo: Any) -> Any:
+        """Return what a projection is called with."""
+        del cargo
+        return event
+
+    def miss(self, seq: int) -> bool:
+        """Note that an event is not given; True if a mark is to be, in its place."""
+        del seq
+        self.lost += 1
+        return False
+
+    def trouble(self) -> str:
+        """Return the name, if it is slow, with what more is known; else ""."""
+        return self.name if self.own and self.busy else ""
 
 
 def _nobody(event: object) -> None:
@@ -105,6 +129,8 @@ class Publisher:
         #: The calls that the item at hand makes.
         self._todo: deque[tuple[Receiver, Any]] = deque()
         self.receivers: dict[type[Event], tuple[Receiver, ...]] = {}
+        #: Those of them that are projections.
+        self.projections: tuple[Any, ...] = ()
         self.lost: int = 0
         self._wake = threading.Lock()
         self._wake.acquire()
@@ -163,8 +189,9 @@ class Publisher:
                 continue
             for cls in VIEWS[type(fact)]:
                 for receiver in self.receivers.get(cls, ()):
-                    receiver.lost += 1
-                    self.lost += 1
+                    if receiver.miss(fact.seq):
+                        kept.append((receiver, None))
+                    self.lost += not receiver.can_read_again
         return kept
 
     def _begin(self) -> None:
@@ -246,7 +273,8 @@ class Publisher:
     def _expand(self, fact: Any, cargo: Any) -> None:
         """Turn one item of the queue into calls."""
         if not isinstance(fact, Event):
-            self._todo.append((Receiver("done", fact), cargo))
+            receiver = fact if isinstance(fact, Receiver) else Receiver("done", fact)
+            self._todo.append((receiver, cargo))
             return
         for cls in VIEWS[type(fact)]:
             receivers = self.receivers.get(cls)
@@ -255,7 +283,10 @@ class Publisher:
             event = _event(cls, fact, cargo)
             if event is not None:
                 for receiver in receivers:
-                    self._todo.append((receiver, event))
+                    arg = event
+                    if receiver.is_projection:
+                        arg = receiver.entry(event, cargo)
+                    self._todo.append((receiver, arg))
 
     def _deliver(self, call: Call, arg: Any) -> None:
         receiver = call.receiver
@@ -272,13 +303,19 @@ class Publisher:
         # It was slow, and another thread has taken over: this one is its own.
         self._serve(receiver)
 
-    def _hand_over(self, receiver: Receiver, event: Event) -> None:
+    def _hand_over(self, receiver: Receiver, arg: Any) -> None:
         with self._lock:
             if len(receiver.backlog) >= self.limit:
-                receiver.lost += 1
-                self.lost += 1
+                if not receiver.can_read_again:
+                    receiver.lost += 1
+                    self.lost += 1
+                elif arg is not None:
+                    # A mark in place of all: it reads them in the journal.
+                    receiver.miss(arg[0].seq)
+                    receiver.backlog.clear()
+                    receiver.backlog.append(None)
                 return
-            receiver.backlog.append(event)
+            receiver.backlog.append(arg)
             if receiver.busy:
                 return
             receiver.busy = True

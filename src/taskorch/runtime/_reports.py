@@ -576,12 +576,12 @@ def health(runtime: Runtime) -> Health:
     kernel = runtime.kernel
     leaked = len(kernel.leaked)
     lost = runtime.publisher.lost
-    slow = [
-        receiver.name
+    each = {
+        receiver: None
         for receivers in list(runtime.publisher.receivers.values())
         for receiver in receivers
-        if receiver.own and receiver.busy
-    ]
+    }
+    slow = [*filter(None, (receiver.trouble() for receiver in each))]
     fault = runtime.fault
     open_ = runtime.started and not runtime.closed and fault is None
     notices = runtime.notices

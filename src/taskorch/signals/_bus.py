@@ -9,11 +9,15 @@ connected, and guarded by the publisher.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import blinker
 
+from taskorch.errors import InvalidTaskError
 from taskorch.events import SIGNALS, Event
+
+if TYPE_CHECKING:
+    from taskorch.protocols import Projection
 
 
 def _key(receiver: Any) -> object:
@@ -86,6 +90,8 @@ class Signals:
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self._changed = changed
+        #: Has a projection follow; None: nothing can.
+        self.begins: Callable[[Projection], Callable[[], None]] | None = None
         self._made: dict[str, TaskSignal] = {}
 
     def __getattr__(self, name: str) -> TaskSignal:
@@ -102,6 +108,27 @@ class Signals:
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *SIGNALS]
+
+    def follow(self, projection: Projection) -> Callable[[], None]:
+        """
+        Have *projection* take the events of the past, and then those that come.
+
+        Before the start of a durable orchestrator, the past is read as it starts.
+        Otherwise that is done when this returns.
+
+        Returns:
+            What ends that: call it, and the projection is told no more.
+
+        Raises:
+            InvalidTaskError: The projection is malformed, or has taken more events than
+                the journal has.
+            JournalError: The journal cannot be read.
+            NotRunningError: The orchestrator has stopped.
+        """
+        if self.begins is None:
+            msg = "nothing follows the events of a simulation: a part has hear(event)"
+            raise InvalidTaskError(msg, hint="see taskorch.protocols.Hears")
+        return self.begins(projection)
 
     def connected(
         self,

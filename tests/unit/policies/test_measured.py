@@ -227,36 +227,9 @@ def test_a_task_that_has_ended_is_forgotten():
     assert heard(submitted(1, "a"), over, completed(3, "a", 300)) == 150
 
 
-class Kept:
-    """A journal with *events*."""
-
-    def __init__(self, *events):
-        self.events = events
-
-    def read(self, after):
-        return [(event, None) for event in self.events if event.seq > after]
-
-
-def test_a_journal_says_what_earlier_incarnations_measured():
-    events = [submitted(n, f"a{n}") for n in range(1, 7)]
-    events += [completed(10 + n, f"a{n}", 100 * n) for n in range(1, 7)]
-    live, later = Measured(), Measured()
-    for event in events[:-1]:
-        live.hear(event)
-    # What the present one has told is heard, and not read.
-    later.recall(Kept(*events), 15)
-    assert later.sizes == live.sizes == {"t": 750}
-    later.hear(events[-1])
-    assert later.sizes == {"t": 860}
-
-
 def test_of_a_long_past_the_end_is_read():
-    events = [submitted(1, "a"), submitted(300_000, "b")]
-    events += [completed(300_001 + n, name, 100) for n, name in enumerate("ab")]
-    measured = taught(50, 50, 50, 50)
-    measured.recall(Kept(*events), 300_010)
-    # Nobody says any more of which type `a` was.
-    assert measured.sizes == {"t": 150}
+    assert Measured.past == 200_000
+    assert heard(submitted(1, "a"), completed(2, "b", 300)) is None
 
 
 # -- what it is ---------------------------------------------------------------------
