@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._base.visible import counted
 from taskorch.errors import (
     InvalidTaskError,
     JournalUnavailableError,
@@ -35,6 +34,7 @@ from taskorch.events import (
     TaskCompleted,
     TaskSubmitted,
 )
+from taskorch.kit.visible import counted
 from taskorch.model import Task, show
 from taskorch.protocols import Projection
 from taskorch.runtime._publisher import PROJECTION, Receiver
