@@ -9,7 +9,7 @@ class Ends(Projection):
     wants = frozenset({TaskCompleted, TaskFailed})
 
     def __init__(self):
-        self.counts = Counter()
+        self.counts: Counter[str] = Counter()
 
     def take(self, event, document):
         self.counts[type(event).__name__] += 1
