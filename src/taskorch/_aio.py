@@ -33,10 +33,10 @@ from taskorch._handles import Ahead, TaskHandle
 from taskorch._managers import AgentManager, ResourceManager, WorkflowManager
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._with_options import CallOptions
+from taskorch.kit.checks import called_as, to_patience
 from taskorch.kit.limits import FOLLOWED_EVENTS
 from taskorch.kit.verbs import Verb, verbs_of
 from taskorch.kit.vocabulary import other_attribute
-from taskorch.model import called_as, to_patience
 from taskorch.runtime import NO_KWARGS, asyncio_loop, capture, restore_handlers
 
 if TYPE_CHECKING:

@@ -34,6 +34,7 @@ from taskorch.kit.described import (
     FunctionWithOptions,
     declared,
 )
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import (
     NOT_OF_FUNCTIONS,
     OF_FUNCTIONS,
@@ -41,7 +42,7 @@ from taskorch.kit.vocabulary import (
     other_attribute,
     unknown_option,
 )
-from taskorch.model import OPTIONS, Task, TaskOptions, call_type, show
+from taskorch.model import OPTIONS, Task, TaskOptions, call_type
 from taskorch.model._task import FunctionOptions
 from taskorch.policies._validator import findings_of
 

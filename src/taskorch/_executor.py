@@ -26,7 +26,8 @@ from taskorch._futures import TaskFuture, cancel_all
 from taskorch._orchestrator import SpelledOut, TaskOrchestrator
 from taskorch._settings.fields import refuse_unknown
 from taskorch.errors import InvalidTaskError, WouldBlockError
-from taskorch.model import check_count, show
+from taskorch.kit.checks import check_count
+from taskorch.kit.visible import show
 
 if TYPE_CHECKING:
     from taskorch._settings.fields import SettingsOptions

@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, cast
 
 from taskorch._futures import TaskFuture, cancel_pending, is_free
 from taskorch.errors import TaskorchError, UsageError
-from taskorch.kit.visible import counted
+from taskorch.kit.checks import check_count, to_patience
+from taskorch.kit.visible import counted, show
 from taskorch.kit.vocabulary import other_attribute
-from taskorch.model import TERMINAL, TaskState, check_count, show, to_patience
+from taskorch.model import TERMINAL, TaskState
 from taskorch.runtime import (
     UNSTARTED,
     Latch,

@@ -47,6 +47,14 @@ from taskorch.errors import InvalidTaskError, InvalidTransitionError, UnknownTas
 from taskorch.events import TaskRewarded
 from taskorch.journal import MemoryJournal
 from taskorch.kit.building import as_workflow
+from taskorch.kit.checks import (
+    called_as,
+    check_count,
+    check_reward,
+    check_seconds,
+    check_word,
+    to_patience,
+)
 from taskorch.kit.limits import (
     FOLLOWED_EVENTS,
     KEEP_EVENTS,
@@ -66,7 +74,7 @@ from taskorch.kit.verbs import (
     lacks,
     verb,
 )
-from taskorch.kit.visible import is_text
+from taskorch.kit.visible import is_text, show
 from taskorch.kit.vocabulary import meant, other_attribute
 from taskorch.model import (
     Agent,
@@ -86,18 +94,11 @@ from taskorch.model import (
     TaskLog,
     TaskState,
     TaskStatus,
-    called_as,
     check_breaker,
     check_capabilities,
-    check_count,
     check_emitted,
     check_id,
-    check_reward,
-    check_seconds,
-    check_word,
     has_segments,
-    show,
-    to_patience,
 )
 from taskorch.protocols import Journal, Learns, Projection, Recalls
 from taskorch.runtime import (

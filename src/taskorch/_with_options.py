@@ -11,15 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 from taskorch._handles import map_calls
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.described import Declared
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import in_our_words, others_words, unknown_option
-from taskorch.model import (
-    OPTIONS,
-    Task,
-    TaskOptions,
-    call_type,
-    id_problem,
-    show,
-)
+from taskorch.model import OPTIONS, Task, TaskOptions, call_type, id_problem
 
 if TYPE_CHECKING:
     from taskorch._handles import TaskHandle

@@ -66,8 +66,10 @@ from taskorch.errors import (
 )
 from taskorch.governance._audit import Audits
 from taskorch.kit.backoff import Backoff
+from taskorch.kit.checks import check_seconds, to_seconds
 from taskorch.kit.connections import HttpConnections, TooLongError
 from taskorch.kit.verbs import SECONDS, Argument, Verb
+from taskorch.kit.visible import show
 from taskorch.model import (
     Call,
     FilterFields,
@@ -76,9 +78,6 @@ from taskorch.model import (
     Task,
     TaskFilter,
     TaskState,
-    check_seconds,
-    show,
-    to_seconds,
 )
 from taskorch.schedules import Backfilled
 from taskorch.workflows import Workflow

@@ -14,9 +14,9 @@ from collections import OrderedDict, deque
 from collections.abc import MutableMapping
 from typing import Any, Final
 
+from taskorch.kit.checks import check_count
 from taskorch.kit.fence import is_values
-from taskorch.kit.visible import visible
-from taskorch.model import check_count, written
+from taskorch.kit.visible import visible, written
 from taskorch.runtime import current_or_none
 
 __all__ = ("ContextFilter", "TaskLogs", "add_context", "log_context")

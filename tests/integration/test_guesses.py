@@ -13,7 +13,7 @@ from tests.integration.tools import PATIENCE, in_loop
 
 from taskorch import InvalidTaskError, Task, TaskOrchestrator
 from taskorch.errors import UnknownCapabilityError, UnknownTaskError
-from taskorch.model import called_as
+from taskorch.kit.checks import called_as
 
 
 def f(number: int = 1) -> int:

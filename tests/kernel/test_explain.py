@@ -13,8 +13,8 @@ from tests.kernel.harness import SEC, Machine, Policies, S
 
 from taskorch.kernel import Again, Spec, Terms, _explain, explain
 from taskorch.kernel._rows import Awaited
+from taskorch.kit.words import in_words, some
 from taskorch.model import Blocker, Remedy, Resources, Stuck
-from taskorch.model._explanation import in_words, some
 
 
 def test_every_kind_is_documented():

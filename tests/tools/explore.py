@@ -17,7 +17,8 @@ from tests.tools.workflow_runs import (
 from tests.tools.workload import Whims, Workload, options, people
 
 from taskorch.events import TaskCompleted
-from taskorch.model import TaskState, check_count
+from taskorch.kit.checks import check_count
+from taskorch.model import TaskState
 from taskorch.testing import Faults, Observer, Schedule, Simulation, minimise
 
 #: Commands in one run.

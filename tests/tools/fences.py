@@ -51,7 +51,7 @@ COMMAND: Final = "python -m tests.tools.fences --write"
 #: What any extension may use: the kit, and until they stand there the helpers that
 #: another room has at its door.
 KIT: Final = "taskorch.kit."
-KIT_AT_DOOR: Final = "taskorch.model"
+KIT_AT_DOOR: Final = ("taskorch.model", "taskorch.model.forms")
 MOST_LINES: Final = 700
 MOST_ATTRIBUTES: Final = 40
 #: What has no parts: of a million nodes these are most.
@@ -189,7 +189,7 @@ def taken(sources: Sources) -> Iterator[str]:
         for path, name in imports if extension else ():
             other = extension_of(sources.places[path])
             room = room_of(path)
-            is_kit = f"{path}.".startswith(KIT) or path == KIT_AT_DOOR
+            is_kit = f"{path}.".startswith(KIT) or path in KIT_AT_DOOR
             is_public = name in public or f"{room}.{name}" in public
             if other != extension and not is_public and (other or not is_kit):
                 last = name or path.rpartition(".")[2]

@@ -40,7 +40,8 @@ from taskorch import (
 from taskorch.errors import DependencyFailedError, TaskorchError, UsageError
 from taskorch.frontends.jobs import JobSystem
 from taskorch.governance import ConstitutionalRuntime
-from taskorch.model import Cache, Quota, TaskStatus, told_of
+from taskorch.kit.raised import told_of
+from taskorch.model import Cache, Quota, TaskStatus
 from taskorch.recovery import RecoveryHandler
 
 PATIENCE: Final = 60.0

@@ -19,8 +19,9 @@ from taskorch.errors import (
 )
 from taskorch.events import LateResultIgnored
 from taskorch.kernel import GOING, awaits_end, past_of
+from taskorch.kit.checks import check_count, check_seconds
 from taskorch.kit.verbs import NAME, OBJECT, lacks, verb
-from taskorch.kit.visible import said
+from taskorch.kit.visible import said, show
 from taskorch.kit.vocabulary import meant
 from taskorch.model import (
     TERMINAL,
@@ -37,12 +38,9 @@ from taskorch.model import (
     TaskState,
     check_breaker,
     check_capabilities,
-    check_count,
     check_id,
     check_labels,
-    check_seconds,
     levels_of,
-    show,
 )
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime import (

@@ -8,7 +8,8 @@ from taskorch.errors import (
     AnswerRefusedError,
     UnknownTaskError,
 )
-from taskorch.model import TERMINAL, some, stem_of, tail_of
+from taskorch.kit.words import some
+from taskorch.model import TERMINAL, stem_of, tail_of
 from taskorch.runtime import check, question_in, vote, why_unsure
 from taskorch.workflows._phases import approval_of, gate_of, phase_of, verdict_of
 

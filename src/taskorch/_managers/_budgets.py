@@ -27,7 +27,7 @@ from taskorch.errors import (
 from taskorch.events import BudgetExhausted
 from taskorch.kernel import BudgetRow, Kernel, PolicyFault, TaskRow, totals_of
 from taskorch.kit.read_only import ReadOnly
-from taskorch.kit.visible import is_text
+from taskorch.kit.visible import is_text, show
 from taskorch.model import (
     TERMINAL,
     Answer,
@@ -37,7 +37,6 @@ from taskorch.model import (
     Units,
     budget_question_id,
     check_name,
-    show,
 )
 from taskorch.runtime import BUDGET, Work, question_in
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taskorch._managers._members import slices
 from taskorch.errors import CycleError, InvalidTaskError, InvalidTransitionError
-from taskorch.model import TERMINAL, TaskState, show
+from taskorch.kit.visible import show
+from taskorch.model import TERMINAL, TaskState
 from taskorch.runtime import since_when
 
 if TYPE_CHECKING:

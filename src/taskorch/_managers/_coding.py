@@ -24,15 +24,10 @@ import attrs
 from taskorch._managers import _coding_work
 from taskorch._managers._coding_work import MOST_SAID, WorkFolder, inherited, prompt_of
 from taskorch.errors import AgentProgramError, InvalidTaskError, ProgramFailedError
+from taskorch.kit.checks import is_number
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
-from taskorch.model import (
-    AgentTemplate,
-    Program,
-    ProgramResult,
-    Task,
-    is_number,
-    show,
-)
+from taskorch.model import AgentTemplate, Program, ProgramResult, Task
 
 
 @attrs.frozen

@@ -35,8 +35,9 @@ from taskorch.kernel import (
     shut_out,
     without_quotas,
 )
+from taskorch.kit.checks import check_count, check_seconds
 from taskorch.kit.limits import NS
-from taskorch.kit.visible import visible
+from taskorch.kit.visible import show, visible
 from taskorch.kit.vocabulary import meant
 from taskorch.model import (
     AGENT_KINDS,
@@ -51,14 +52,11 @@ from taskorch.model import (
     Task,
     TaskState,
     check_breaker,
-    check_count,
     check_id,
-    check_seconds,
     is_label,
     level_names,
     levels_had,
     levels_of,
-    show,
 )
 from taskorch.runtime import machine_labels, question_in, task_of
 

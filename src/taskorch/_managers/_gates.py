@@ -15,8 +15,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch.errors import DependencyFailedError, GateFailedError
-from taskorch.kit.visible import counted, said
-from taskorch.model import Call, TaskState, name_of, show
+from taskorch.kit.visible import counted, said, show
+from taskorch.model import Call, TaskState, name_of
 from taskorch.runtime import (
     begin_thread,
     copy_containers,

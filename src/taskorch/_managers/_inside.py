@@ -26,6 +26,7 @@ from taskorch.errors import (
     UnknownTaskError,
 )
 from taskorch.kernel import can_wait
+from taskorch.kit.visible import show
 from taskorch.model import (
     DEFAULT_ENV,
     Task,
@@ -38,7 +39,6 @@ from taskorch.model import (
     inherited,
     name_of,
     run_of,
-    show,
 )
 from taskorch.runtime import (
     ADDED,

@@ -28,19 +28,19 @@ from taskorch.errors import (
     InvalidTransitionError,
     UnknownTaskError,
 )
+from taskorch.kit.checks import check_count
 from taskorch.kit.verbs import NAME, NOTE, PERSON, lacks, verb
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import other_attribute
 from taskorch.model import (
     TERMINAL,
     Call,
     Task,
     TaskState,
-    check_count,
     check_name,
     in_run,
     name_of,
     names_in_run,
-    show,
     split_first,
     stem_of,
 )

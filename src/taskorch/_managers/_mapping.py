@@ -12,7 +12,8 @@ from taskorch.errors import (
     InvalidTaskError,
     NotRunningError,
 )
-from taskorch.model import Call, Task, TaskState, name_of, run_of, show
+from taskorch.kit.visible import show
+from taskorch.model import Call, Task, TaskState, name_of, run_of
 from taskorch.runtime import current_context, error_of, result_of
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from taskorch.errors import (
     NotRunningError,
     WouldBlockError,
 )
-from taskorch.model import check_count, check_name, check_seconds
+from taskorch.kit.checks import check_count, check_seconds
+from taskorch.model import check_name
 from taskorch.runtime import is_settled, resolve_on
 
 if TYPE_CHECKING:

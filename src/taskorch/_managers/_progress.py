@@ -14,17 +14,10 @@ from taskorch._managers._members import blockers
 from taskorch.errors import DependencyFailedError, GateFailedError
 from taskorch.kernel import LEFT_RUNNING, past_of
 from taskorch.kit.limits import NS
+from taskorch.kit.raised import place_of, told_of
 from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import said
-from taskorch.model import (
-    TERMINAL,
-    TaskState,
-    earlier_ids,
-    place_of,
-    run_of,
-    told_of,
-    without_run,
-)
+from taskorch.model import TERMINAL, TaskState, earlier_ids, run_of, without_run
 from taskorch.model._made_for import PARAMETERS
 from taskorch.runtime import (
     Staleness,

@@ -25,6 +25,7 @@ from taskorch.kernel import (
     limits_of,
     pool_shortage,
 )
+from taskorch.kit.checks import check_fraction, check_seconds, to_seconds
 from taskorch.kit.limits import NS
 from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.verbs import (
@@ -37,6 +38,7 @@ from taskorch.kit.verbs import (
     listed,
     verb,
 )
+from taskorch.kit.visible import show
 from taskorch.model import (
     TASKS,
     BudgetUsage,
@@ -45,11 +47,7 @@ from taskorch.model import (
     QuotaUsage,
     Resources,
     Units,
-    check_fraction,
     check_id,
-    check_seconds,
-    show,
-    to_seconds,
 )
 from taskorch.runtime import HYSTERESIS, Latch, with_gpus_found
 

@@ -20,8 +20,10 @@ from taskorch.errors import (
     WouldBlockError,
     WouldDeadlockError,
 )
+from taskorch.kit.checks import to_patience
 from taskorch.kit.visible import counted
 from taskorch.kit.vocabulary import other_attribute
+from taskorch.kit.words import some
 from taskorch.model import (
     TERMINAL,
     TaskState,
@@ -29,8 +31,6 @@ from taskorch.model import (
     name_of,
     names_in_run,
     run_of,
-    some,
-    to_patience,
     without_last,
 )
 from taskorch.runtime import (

@@ -26,27 +26,24 @@ from taskorch.errors import (
     UnknownTaskError,
     UsageError,
 )
+from taskorch.kit.checks import called_as, check_count, check_word
 from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import NS
 from taskorch.kit.verbs import TEXT, lacks, verb
-from taskorch.kit.visible import said
+from taskorch.kit.visible import said, show
 from taskorch.kit.vocabulary import meant, other_attribute
+from taskorch.kit.words import some
 from taskorch.model import (
     TERMINAL,
     HealthCheck,
     Task,
     TaskState,
-    called_as,
-    check_count,
-    check_word,
     first_of,
     has_segments,
     in_run,
     makers_of,
     note_of,
     run_of,
-    show,
-    some,
     stem_of,
 )
 from taskorch.model._made_for import MadeFor

@@ -39,8 +39,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from taskorch.errors import ToolCallError, ToolError, leaves
 from taskorch.executors._programs._spawn import no_fork
-from taskorch.kit.visible import said, visible
-from taskorch.model import RUN_VARIABLE, show
+from taskorch.kit.visible import said, show, visible
+from taskorch.model import RUN_VARIABLE
 
 if TYPE_CHECKING:
     from taskorch.executors._programs._executor import ProgramExecutor

@@ -40,8 +40,9 @@ from taskorch.errors import (
 )
 from taskorch.executors._programs._executor import ProgramExecutor
 from taskorch.kernel import LEFT_RUNNING, LOCAL, past_of
-from taskorch.kit.visible import visible
-from taskorch.model import Agent, TaskState, is_name, show
+from taskorch.kit.checks import is_name
+from taskorch.kit.visible import show, visible
+from taskorch.model import Agent, TaskState
 from taskorch.runtime import AgentRunner, Coroutines, LoopHost
 
 if TYPE_CHECKING:

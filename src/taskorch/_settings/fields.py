@@ -20,6 +20,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.executors._futures import FuturesExecutor
 from taskorch.executors._processes._attempts import Processes
 from taskorch.kernel import KernelConfig
+from taskorch.kit.checks import check_count, check_seconds, is_number
 from taskorch.kit.limits import (
     CONCURRENCY,
     GRACE_SECONDS,
@@ -31,8 +32,9 @@ from taskorch.kit.limits import (
     NS,
 )
 from taskorch.kit.members import has
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import in_our_words, meant, unknown_option
-from taskorch.model import Resources, check_count, check_seconds, is_number, show
+from taskorch.model import Resources
 from taskorch.policies import PriorityQueue
 from taskorch.policies._kinds import (
     POLICIES,

@@ -18,8 +18,9 @@ from taskorch.events import (
     OrchestratorStopped,
     signal_name,
 )
+from taskorch.kit.checks import check_count
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
-from taskorch.model import check_count, show
 from taskorch.runtime import Latch, Work, asyncio, resolve_on
 
 if TYPE_CHECKING:

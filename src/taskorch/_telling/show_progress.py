@@ -23,9 +23,9 @@ from taskorch._managers import WorkflowRun
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.backoff import Backoff
 from taskorch.kit.limits import NS
-from taskorch.kit.visible import cut, visible, width
+from taskorch.kit.visible import cut, show, visible, width
 from taskorch.kit.words import duration
-from taskorch.model import TERMINAL, TaskState, show
+from taskorch.model import TERMINAL, TaskState
 from taskorch.runtime import totals
 
 if TYPE_CHECKING:

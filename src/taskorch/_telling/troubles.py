@@ -47,13 +47,13 @@ from taskorch.events import (
 from taskorch.kernel import DENIED, moves_of, totals_of
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import counted, visible
+from taskorch.kit.words import stamp
 from taskorch.model import (
     HealthCheck,
     TaskState,
     has_number,
     in_run,
     number_of,
-    stamp,
     stem_of,
 )
 from taskorch.runtime import (

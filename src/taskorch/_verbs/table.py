@@ -21,15 +21,9 @@ from taskorch._managers import (
 )
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.governance._audit import Audits
+from taskorch.kit.plain import plain, taken_apart
 from taskorch.kit.verbs import Verb, verbs_of
-from taskorch.model import (
-    AgentInstance,
-    AgentMatch,
-    Health,
-    Stats,
-    plain,
-    taken_apart,
-)
+from taskorch.model import AgentInstance, AgentMatch, Health, Stats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -16,7 +16,7 @@ from operator import mul
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from taskorch.errors import InvalidTaskError
-from taskorch.model import show
+from taskorch.kit.visible import show
 
 if TYPE_CHECKING:
     from random import Random

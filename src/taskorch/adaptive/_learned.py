@@ -19,7 +19,8 @@ from taskorch.adaptive._learner import Learner
 from taskorch.errors import InvalidTaskError
 from taskorch.events import Event
 from taskorch.kit.members import has
-from taskorch.model import Task, show
+from taskorch.kit.visible import show
+from taskorch.model import Task
 from taskorch.protocols import (
     Admission,
     AgentView,

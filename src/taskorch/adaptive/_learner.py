@@ -35,15 +35,14 @@ from taskorch.events import (
     TaskStarted,
     TaskSubmitted,
 )
-from taskorch.model import (
-    Task,
+from taskorch.kit.checks import (
     check_count,
     check_fraction,
     check_reward,
     check_word,
     is_number,
-    stem_of,
 )
+from taskorch.model import Task, stem_of
 
 if TYPE_CHECKING:
     from random import Random

@@ -19,7 +19,8 @@ from taskorch.cli._terminal import (
     token_of_environment,
 )
 from taskorch.errors import InvalidTaskError
-from taskorch.model import check_count, check_id, check_seconds
+from taskorch.kit.checks import check_count, check_seconds
+from taskorch.model import check_id
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -42,11 +42,11 @@ from taskorch.errors import (
 )
 from taskorch.kit.verbs import Argument, Verb
 from taskorch.kit.visible import counted
+from taskorch.kit.words import some
 from taskorch.model import (
     TERMINAL,
     TaskState,
     number_of,
-    some,
     split_first,
     stem_of,
     task_of_escalation,

@@ -21,7 +21,8 @@ from taskorch.cli._source import Reader, RunsSource, ServiceReader
 from taskorch.cli._terminal import line
 from taskorch.kit.address import without_password
 from taskorch.kit.visible import counted, cut, width
-from taskorch.model import Stats, in_words
+from taskorch.kit.words import in_words
+from taskorch.model import Stats
 
 #: A text, and the state whose colour it has; "" has none.
 Piece: TypeAlias = "tuple[str, str]"

@@ -39,7 +39,8 @@ from taskorch.errors import (
 )
 from taskorch.events import Event, OrchestratorStopped, TaskEvent, details_of, fields_of
 from taskorch.kit.address import without_password
-from taskorch.kit.visible import counted, visible
+from taskorch.kit.visible import counted, show, visible
+from taskorch.kit.words import in_words
 from taskorch.model import (
     FILTERS,
     FailureCause,
@@ -47,8 +48,6 @@ from taskorch.model import (
     TaskFilter,
     TaskState,
     TaskStatus,
-    in_words,
-    show,
 )
 from taskorch.reading import JournalOwner, JournalReader
 from taskorch.runtime import by_cause

@@ -21,8 +21,8 @@ from taskorch.governance import (
     operation_of,
     read_cases,
 )
-from taskorch.kit.visible import counted, visible
-from taskorch.model import Task, show
+from taskorch.kit.visible import counted, show, visible
+from taskorch.model import Task
 from taskorch.reading import JournalReader
 
 _ACTS: Final = ("check", "test", "explain", "replay")

@@ -21,8 +21,9 @@ from taskorch.cli._terminal import (
 )
 from taskorch.errors import InvalidTaskError
 from taskorch.journal import SqliteJournal, open_journal
-from taskorch.kit.visible import counted
-from taskorch.model import Retention, check_count, show
+from taskorch.kit.checks import check_count
+from taskorch.kit.visible import counted, show
+from taskorch.model import Retention
 from taskorch.reading import JournalReader
 from taskorch.runtime import foreseen, prune
 

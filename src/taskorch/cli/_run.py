@@ -40,14 +40,8 @@ from taskorch.errors import InvalidTaskError, ProgramFailedError
 from taskorch.kit.address import without_password
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import counted
-from taskorch.model import (
-    StopReport,
-    TaskState,
-    TaskStatus,
-    in_words,
-    some,
-    without_run,
-)
+from taskorch.kit.words import in_words, some
+from taskorch.model import StopReport, TaskState, TaskStatus, without_run
 from taskorch.runtime import MonotonicClock
 from taskorch.workflows._functions import written
 from taskorch.workflows._parameters import digest_of

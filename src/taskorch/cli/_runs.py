@@ -37,8 +37,9 @@ from taskorch.cli._terminal import (
 )
 from taskorch.client import Client
 from taskorch.errors import InvalidTaskError, UnknownTaskError
-from taskorch.kit.visible import counted
-from taskorch.model import TaskState, in_words, show
+from taskorch.kit.visible import counted, show
+from taskorch.kit.words import in_words
+from taskorch.model import TaskState
 from taskorch.reading import JournalReader
 from taskorch.reading._nights import PAGE
 from taskorch.reading._runs import SEVERITY

@@ -22,7 +22,8 @@ from taskorch.cli._terminal import add_parameter, pairs, parameters_of
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.governance import ConstitutionalRuntime
 from taskorch.kit.vocabulary import guess
-from taskorch.model import Task, some
+from taskorch.kit.words import some
+from taskorch.model import Task
 from taskorch.workflows import Workflow, WorkflowFunction
 from taskorch.workflows._functions import checked
 

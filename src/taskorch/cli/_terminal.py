@@ -18,8 +18,10 @@ from typing import Any, Final, TextIO
 
 from taskorch._settings.configuration import TOKEN_VARIABLE
 from taskorch.errors import InvalidTaskError, TaskorchError
+from taskorch.kit.plain import plain, taken_apart
 from taskorch.kit.visible import cut, visible, width
-from taskorch.model import TaskStatus, in_a_line, plain, taken_apart
+from taskorch.kit.words import in_a_line
+from taskorch.model import TaskStatus
 
 _LINE: Final = "%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s"
 _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}

@@ -48,7 +48,7 @@ from taskorch.cli._terminal import cause_of, line, tracebacks
 from taskorch.client import ServiceError
 from taskorch.errors import TaskorchError
 from taskorch.kit.visible import counted, visible, width
-from taskorch.model import in_words
+from taskorch.kit.words import in_words
 
 #: The colour of each state.
 _COLOURS: Final[Mapping[str, str]] = {

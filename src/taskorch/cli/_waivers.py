@@ -22,7 +22,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.governance import ConstitutionalRuntime, canonical, read_waivers
 from taskorch.governance._waivers import STATES
 from taskorch.kit.limits import NS
-from taskorch.model import some
+from taskorch.kit.words import some
 from taskorch.reading import JournalReader
 from taskorch.runtime import MonotonicClock
 

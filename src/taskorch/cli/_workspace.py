@@ -16,8 +16,7 @@ from taskorch.cli._terminal import on_signals
 from taskorch.errors import UsageError
 from taskorch.frontends.workspace import Workspace
 from taskorch.frontends.workspace._config import FILE
-from taskorch.kit.visible import counted
-from taskorch.model import show
+from taskorch.kit.visible import counted, show
 
 _CLEAR: Final = "\x1b[H\x1b[2J"
 

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.checks import check_count
 from taskorch.kit.limits import MAX_SECONDS
-from taskorch.model import Program, Resources, check_count, show
+from taskorch.kit.visible import show
+from taskorch.model import Program, Resources
 
 if TYPE_CHECKING:
     from taskorch.executors._hosts._hosts import Hosts

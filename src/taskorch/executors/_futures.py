@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 from taskorch.errors import AttemptInterrupted
 from taskorch.executors._remote import unsendable
 from taskorch.kit.ends import is_no_room, unawaited
-from taskorch.model import show
+from taskorch.kit.visible import show
 from taskorch.protocols import Attempt, AttemptExecutor, Executor
 
 B = TypeVar("B")

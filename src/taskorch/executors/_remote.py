@@ -23,8 +23,7 @@ from typing import Any, Final, Protocol
 from taskorch.errors import InvalidTaskError, TaskFailedError
 from taskorch.kit.ends import strip
 from taskorch.kit.frozen import frozen
-from taskorch.kit.visible import said
-from taskorch.model import with_article
+from taskorch.kit.visible import said, with_article
 
 #: Characters of an error, and of its traceback, that come back where it cannot itself.
 _MOST_SAID: Final = 100_000

@@ -35,6 +35,7 @@ from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import DuplicateTaskError, UnknownTaskError
 from taskorch.frontends._whose import TASK, WORKFLOW, Bound, Keys
 from taskorch.kit.people import Caller, caller
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
 from taskorch.model import (
     PARAMETERS,
@@ -46,7 +47,6 @@ from taskorch.model import (
     in_run,
     makers_of,
     run_of,
-    show,
 )
 from taskorch.workflows import Workflow
 from taskorch.workflows._task_documents import tasks_of

@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from taskorch.errors import InvalidTaskError, ValidationFailedError
+from taskorch.kit.checks import check_seconds
 from taskorch.kit.read_only import ReadOnly
-from taskorch.model import Resources, Task, check_seconds, id_problem, show, to_units
+from taskorch.kit.visible import show
+from taskorch.model import Resources, Task, id_problem, to_units
 from taskorch.workflows import Workflow
 from taskorch.workflows._documents import object_of, refuse_constant
 from taskorch.workflows._graph import refuse_rings

@@ -53,20 +53,18 @@ from taskorch.journal import SqlJournal, open_journal
 from taskorch.kit.canonical import canonical
 from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import NS
+from taskorch.kit.plain import plain
 from taskorch.kit.verbs import lacks, verb
-from taskorch.kit.visible import counted
+from taskorch.kit.visible import counted, show
 from taskorch.kit.vocabulary import meant
+from taskorch.kit.words import some, stamp
 from taskorch.model import (
     Resources,
     Task,
     TaskState,
     has_number,
-    plain,
     run_id_of,
     run_of,
-    show,
-    some,
-    stamp,
     stem_of,
 )
 

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 from taskorch.errors import InvalidTaskError
 from taskorch.governance._operators import UnfitError, fenced
 from taskorch.kit.fence import is_values
-from taskorch.model import show
+from taskorch.kit.visible import show
 
 #: An operation as conditions see it: see `seen_of`.
 Seen: TypeAlias = Any

@@ -21,7 +21,8 @@ from taskorch.governance._policies import (
     Rule,
     steps_of,
 )
-from taskorch.model import plain, show
+from taskorch.kit.plain import plain
+from taskorch.kit.visible import show
 
 #: The steps of a dotted path.
 Steps: TypeAlias = tuple[str | int, ...]

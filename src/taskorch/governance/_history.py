@@ -37,7 +37,9 @@ from taskorch.governance._policies import (
     operation_of,
     steps_of,
 )
-from taskorch.model import check_seconds, plain, read_plain, some, stamp
+from taskorch.kit.checks import check_seconds
+from taskorch.kit.plain import plain, read_plain
+from taskorch.kit.words import some, stamp
 
 #: The events by their classes.
 _EVENTS: Final[Mapping[type[Event], str]] = {

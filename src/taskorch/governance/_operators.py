@@ -21,7 +21,9 @@ import attrs
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.fence import is_values
 from taskorch.kit.patterns import searcher
-from taskorch.model import Call, call_type, pythons, show
+from taskorch.kit.plain import pythons
+from taskorch.kit.visible import show
+from taskorch.model import Call, call_type
 
 P = ParamSpec("P")
 T = TypeVar("T")

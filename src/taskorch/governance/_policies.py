@@ -18,6 +18,7 @@ import attrs
 from taskorch.errors import InvalidTaskError
 from taskorch.governance._cel import checked_condition
 from taskorch.governance._operators import test_of
+from taskorch.kit.checks import check_seconds, to_seconds
 from taskorch.kit.forms import (
     AnyNames,
     Anything,
@@ -32,18 +33,10 @@ from taskorch.kit.forms import (
     one_of,
 )
 from taskorch.kit.frozen import frozen
+from taskorch.kit.plain import plain, read_plain, taken_apart
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
-from taskorch.model import (
-    Call,
-    Task,
-    call_type,
-    check_seconds,
-    plain,
-    read_plain,
-    show,
-    taken_apart,
-    to_seconds,
-)
+from taskorch.model import Call, Task, call_type
 
 #: What is done about an operation.
 Decision: TypeAlias = Literal["allow", "deny", "ask"]

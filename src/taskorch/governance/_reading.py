@@ -34,7 +34,7 @@ from taskorch.kit.forms import (
     one_of,
 )
 from taskorch.kit.located import Located, located
-from taskorch.model import show
+from taskorch.kit.visible import show
 
 #: A file of policies, or a folder of such.
 FilePath = str | os.PathLike[str]

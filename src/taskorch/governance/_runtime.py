@@ -25,7 +25,8 @@ from taskorch.governance._reading import (
 )
 from taskorch.governance._set import Covers, PolicySet, changed
 from taskorch.governance._waivers import WaiverRequest
-from taskorch.model import Task, show
+from taskorch.kit.visible import show
+from taskorch.model import Task
 
 _NS = 1_000_000_000
 #: Decisions, the strictest last.

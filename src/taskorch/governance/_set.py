@@ -50,7 +50,8 @@ from taskorch.governance._policies import (
     steps_of,
 )
 from taskorch.kit.fence import is_values
-from taskorch.model import plain, show
+from taskorch.kit.plain import plain
+from taskorch.kit.visible import show
 
 #: The id of the waiver that covers a policy for an operation, at a time in seconds.
 Covers: TypeAlias = Callable[[str, Operation, float], str | None]

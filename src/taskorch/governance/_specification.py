@@ -27,8 +27,6 @@ from taskorch.errors import ValidationFailedError
 from taskorch.governance._reading import FilePath
 from taskorch.kit.forms import (
     AMOUNT,
-    ID,
-    SCOPES,
     AnyNames,
     DocumentOf,
     Each,
@@ -40,20 +38,20 @@ from taskorch.kit.forms import (
 )
 from taskorch.kit.frozen import frozen
 from taskorch.kit.located import Located, located
+from taskorch.kit.plain import plain, taken_apart
 from taskorch.kit.read_only import ReadOnly
+from taskorch.kit.visible import show
+from taskorch.kit.words import some
 from taskorch.model import (
     Resources,
     Task,
     above_of,
     lock_of,
-    plain,
     prefix_of,
     prefixes_of,
     scopes_overlap,
-    show,
-    some,
-    taken_apart,
 )
+from taskorch.model.forms import ID, SCOPES
 from taskorch.protocols import Context, Finding
 from taskorch.protocols import Verdict as Accepted
 

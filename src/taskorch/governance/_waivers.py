@@ -42,12 +42,15 @@ from taskorch.events import (
     TaskSubmitted,
 )
 from taskorch.kernel import moves_of
+from taskorch.kit.checks import check_seconds, is_name
 from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import MAX_SECONDS, NS
 from taskorch.kit.people import SPEAK_FOR, caller, person
+from taskorch.kit.plain import plain
 from taskorch.kit.verbs import NAME, SECONDS, lacks, listed, verb
-from taskorch.kit.visible import is_text
+from taskorch.kit.visible import is_text, show
 from taskorch.kit.vocabulary import meant
+from taskorch.kit.words import stamp
 from taskorch.model import (
     ANSWER_TO,
     OF_WAIVERS,
@@ -56,12 +59,7 @@ from taskorch.model import (
     Task,
     TaskState,
     check_answerer,
-    check_seconds,
     id_of_waiver,
-    is_name,
-    plain,
-    show,
-    stamp,
     stem_of,
 )
 

@@ -22,7 +22,7 @@ import attrs
 from taskorch.errors import InvalidTaskError
 from taskorch.journal._scripts import HERE
 from taskorch.journal._values import GoneError, RefusedError, is_known, refused_result
-from taskorch.model import show
+from taskorch.kit.visible import show
 
 #: What a file is called while it is written.
 _UNDONE: Final = ".new-"

@@ -32,7 +32,7 @@ from taskorch.journal._values import (
     ValueKind,
     imported,
 )
-from taskorch.model import is_numpys, pythons
+from taskorch.kit.plain import is_numpys, pythons
 
 #: What to do about a class, in a hint.
 _REGISTER: Final = "taskorch.journal.register({name}, encode, decode)"

@@ -47,8 +47,8 @@ from taskorch.journal._postgres_session import (
 from taskorch.journal._reader import KEEP_GROUP, GroupRow, Reader
 from taskorch.journal._session import Durability
 from taskorch.journal._sql import SqlJournal
+from taskorch.kit.checks import check_seconds
 from taskorch.kit.visible import visible
-from taskorch.model import check_seconds
 
 if TYPE_CHECKING:
     import psycopg

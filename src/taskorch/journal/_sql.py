@@ -52,7 +52,8 @@ from taskorch.journal._reader import (
 from taskorch.journal._scripts import Beside
 from taskorch.journal._session import Durability, Session, damage
 from taskorch.journal._values import state_text
-from taskorch.model import Retention, check_count, check_seconds, check_word
+from taskorch.kit.checks import check_count, check_seconds, check_word
+from taskorch.model import Retention
 from taskorch.protocols import Entry
 
 T = TypeVar("T")

@@ -51,6 +51,7 @@ from taskorch.journal._scripts import (
     named_module,
 )
 from taskorch.kit.building import called_in
+from taskorch.kit.visible import show
 from taskorch.model import (
     DEFAULT_ENV,
     Agent,
@@ -80,7 +81,6 @@ from taskorch.model import (
     TypeStats,
     Wait,
     requested,
-    show,
 )
 
 if TYPE_CHECKING:

@@ -33,7 +33,8 @@ from taskorch.kernel._rows import (
 )
 from taskorch.kernel._state import KernelState
 from taskorch.kit.visible import masked
-from taskorch.model import TaskState, Units, some
+from taskorch.kit.words import some
+from taskorch.model import TaskState, Units
 
 # -- policies that fail: how that is said ----------------------------------------------
 

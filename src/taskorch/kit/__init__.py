@@ -7,8 +7,11 @@ This file imports nothing, so that each costs only who needs it.
 - `limits`: every default number of the library, each with its reason.
 - `vocabulary`: other words for what there is, and slips of the pen: what was meant.
 - `visible`: texts for people that hold what tasks or users have supplied.
+- `plain`: values as JSON can say them.
+- `raised`: what is told of an error: its class, its message, and where it was raised.
+- `checks`: whether an argument is what it says, refused at once and in words.
 - `fence`: errors of values that are looked at: they may raise anything.
-- `words`: how numbers and moments stand in what people read.
+- `words`: how numbers, times and lists stand in what people read.
 - `address`: addresses of servers, where a path may stand, too; their passwords.
 - `gpus`: the GPUs of this machine.
 - `lease`: how long somebody counts as there, from their latest sign of life on.

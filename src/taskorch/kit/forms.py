@@ -24,18 +24,12 @@ from typing import Any, Final, NamedTuple, Protocol
 import attrs
 
 from taskorch.errors import InvalidTaskError, TaskorchError, ValidationFailedError
+from taskorch.kit.checks import check_seconds, is_number
 from taskorch.kit.described import texts_of
 from taskorch.kit.limits import MAX_AMOUNT, MAX_SECONDS
 from taskorch.kit.located import FilePlace, Located, plain
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
-from taskorch.model import (
-    check_seconds,
-    has_segments,
-    id_problem,
-    is_number,
-    scope_problem,
-    show,
-)
 
 #: What a form returns of a value that is wrong.
 WRONG: Final[Any] = object()
@@ -238,27 +232,6 @@ class Text:
 
     def schema(self) -> Schema:
         return {"type": "string"} if self.is_any else {"type": "string", "minLength": 1}
-
-
-def _id_of(text: str) -> str:
-    problem = id_problem(text)
-    if problem is None and has_segments(text):
-        problem = f"{text!r} has a slash"
-    if problem is not None:
-        raise ValueError(problem)
-    return text
-
-
-#: A text that can be the id of a task, of one word.
-ID: Final = Text(check=_id_of)
-
-
-def _scope_of(text: str) -> str:
-    text = text.strip()
-    problem = scope_problem(text)
-    if problem is not None:
-        raise ValueError(problem)
-    return text
 
 
 @attrs.frozen
@@ -518,10 +491,6 @@ class Each:
         if self.least:
             schema["minItems"] = self.least
         return _any_of(schema, self.form.schema()) if self.or_one else schema
-
-
-#: What may be written, as seen from the folder of a project.
-SCOPES: Final = Each(Text(check=_scope_of), needs="a list of paths", or_one=True)
 
 
 # -- mappings --------------------------------------------------------------------------

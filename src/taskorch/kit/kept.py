@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, Final
 
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.checks import is_name
 from taskorch.kit.limits import MAX_DOCUMENT, MAX_DOCUMENTS, MAX_ID_LENGTH
-from taskorch.model import is_name, show
+from taskorch.kit.visible import show
 
 #: Levels of lists and objects in a document, at the most.
 _DEEPEST: Final = 100

@@ -1,9 +1,10 @@
-"""How numbers and moments stand in what people read, and in files."""
+"""How numbers, times and lists stand in what people read, and in files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 #: What is less than a second, in its units; the largest first.
@@ -13,6 +14,17 @@ _AS_ONE: Final = 0.9995
 _MINUTE: Final = 60
 _HOUR: Final = 3_600
 _DAY: Final = 86_400
+#: From here on two digits would be in powers of ten.
+_MANY: Final = 99.5
+#: Names that a sentence lists.
+_SOME: Final = 5
+#: Characters of a sentence: an error may have any number of them.
+_LONG: Final = 1_000
+#: How many of these are at its end, which often says what follows.
+_END: Final = 100
+_BREAK: Final = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def duration(seconds: float) -> str:
@@ -38,9 +50,48 @@ def _both(whole: int, name: str, rest: int, below: str) -> str:
     return f"{whole:,} {name} {rest} {below}" if rest else f"{whole:,} {name}"
 
 
+def in_words(seconds: float) -> str:
+    """A time for a sentence: two digits are enough for what is not exact."""
+    for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            many = seconds / size
+            # Of what has more digits before the point, none counts behind it.
+            return f"{many:,.0f} {unit}" if many >= _MANY else f"{many:.2g} {unit}"
+    if seconds >= _AS_ONE:
+        return f"{seconds:.3g} s"
+    return f"{seconds * 1_000:.3g} ms"
+
+
 def moment(at: float) -> str:
     """The moment *at*, in seconds since the epoch, for people."""
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def stamp(at: float, timespec: str = "seconds") -> str:
+    """The moment *at*, in seconds since the epoch, as files and messages have it."""
+    text = datetime.fromtimestamp(at, UTC).isoformat(timespec=timespec)
+    return text.removesuffix("+00:00") + "Z"
+
+
+def ns_of(moment: datetime) -> int:
+    """A moment in ns since the epoch, to its last microsecond; aware, or local time."""
+    aware = moment if moment.tzinfo is not None else moment.astimezone()
+    return (aware - _EPOCH) // _MICROSECOND * 1_000
+
+
+def some(names: Sequence[str]) -> str:
+    """*names* for a sentence: a few of them, and how many more there are."""
+    if len(names) > _SOME:
+        return f"{', '.join(names[:_SOME])} and {len(names) - _SOME:,} more"
+    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
+
+
+def in_a_line(text: str) -> str:
+    """*text* as one line that can be read: errors may have any number of them."""
+    line = _BREAK.sub(" ", text)
+    if len(line) <= _LONG:
+        return line
+    return f"{line[: _LONG - _END]} … {line[-_END:]}"
 
 
 def sum_of(amounts: Iterable[Mapping[str, float] | None]) -> dict[str, float]:

@@ -25,7 +25,7 @@ from taskorch.kit.located import (
     Located,
     with_names_once,
 )
-from taskorch.model import show
+from taskorch.kit.visible import show
 
 #: Bytes, or characters, of a document: PyYAML takes up to ten seconds for so many.
 _MAX_SIZE: Final = 1 << 20

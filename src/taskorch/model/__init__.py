@@ -18,10 +18,8 @@ Frozen values: what users write down and what they are told.
 - `_explanation`: why a task does not run, or what became of it.
 - `_filter`: which tasks are asked for.
 - `_arguments`: a task that is named among the arguments of another.
-- `_missing`, `_made_for`, `_places`: what is gone since; which slot a task is of; lines
-  of code.
-- `_checks`, `_show`, `_plain`: whether an argument is what it says; values in messages,
-  as JSON.
+- `_missing`, `_made_for`: what is gone since; which slot a task is of.
+- `forms`: what documents may say of tasks.
 """
 
 from taskorch.model._agent import AGENT_KINDS as AGENT_KINDS
@@ -36,6 +34,7 @@ from taskorch.model._agent import Capability as Capability
 from taskorch.model._agent import Performance as Performance
 from taskorch.model._agent import ScalingDecision as ScalingDecision
 from taskorch.model._agent import check_breaker as check_breaker
+from taskorch.model._agent import check_capabilities as check_capabilities
 from taskorch.model._agent import check_labels as check_labels
 from taskorch.model._agent import is_able as is_able
 from taskorch.model._agent import is_label as is_label
@@ -49,23 +48,11 @@ from taskorch.model._arguments import refuse_in as refuse_in
 from taskorch.model._arguments import replaced as replaced
 from taskorch.model._cache import Cache as Cache
 from taskorch.model._cache import Retention as Retention
-from taskorch.model._checks import called_as as called_as
-from taskorch.model._checks import check_capabilities as check_capabilities
-from taskorch.model._checks import check_count as check_count
-from taskorch.model._checks import check_fraction as check_fraction
-from taskorch.model._checks import check_reward as check_reward
-from taskorch.model._checks import check_word as check_word
-from taskorch.model._checks import is_name as is_name
-from taskorch.model._checks import is_number as is_number
-from taskorch.model._checks import zone_of as zone_of
 from taskorch.model._explanation import Blocker as Blocker
 from taskorch.model._explanation import Estimate as Estimate
 from taskorch.model._explanation import Explanation as Explanation
 from taskorch.model._explanation import Remedy as Remedy
 from taskorch.model._explanation import Stuck as Stuck
-from taskorch.model._explanation import in_a_line as in_a_line
-from taskorch.model._explanation import in_words as in_words
-from taskorch.model._explanation import some as some
 from taskorch.model._filter import FILTERS as FILTERS
 from taskorch.model._filter import TaskFilter as TaskFilter
 from taskorch.model._ids import PHASE_LIMIT as PHASE_LIMIT
@@ -115,15 +102,6 @@ from taskorch.model._made_for import SLOT as SLOT
 from taskorch.model._made_for import inherited as inherited
 from taskorch.model._made_for import note_of as note_of
 from taskorch.model._missing import Missing as Missing
-from taskorch.model._places import frames_of as frames_of
-from taskorch.model._places import place_of as place_of
-from taskorch.model._plain import is_numpys as is_numpys
-from taskorch.model._plain import ns_of as ns_of
-from taskorch.model._plain import plain as plain
-from taskorch.model._plain import pythons as pythons
-from taskorch.model._plain import read_plain as read_plain
-from taskorch.model._plain import stamp as stamp
-from taskorch.model._plain import taken_apart as taken_apart
 from taskorch.model._program import ALLOCATION_VARIABLE as ALLOCATION_VARIABLE
 from taskorch.model._program import ARTIFACTS_VARIABLE as ARTIFACTS_VARIABLE
 from taskorch.model._program import CGROUP_VARIABLE as CGROUP_VARIABLE
@@ -182,9 +160,6 @@ from taskorch.model._resources import to_units as to_units
 from taskorch.model._resources import units_in as units_in
 from taskorch.model._resources import units_spent as units_spent
 from taskorch.model._retry_policy import RetryPolicy as RetryPolicy
-from taskorch.model._retry_policy import check_seconds as check_seconds
-from taskorch.model._retry_policy import to_patience as to_patience
-from taskorch.model._retry_policy import to_seconds as to_seconds
 from taskorch.model._scopes import EVERYTHING as EVERYTHING
 from taskorch.model._scopes import above_of as above_of
 from taskorch.model._scopes import lock_of as lock_of
@@ -192,9 +167,6 @@ from taskorch.model._scopes import prefix_of as prefix_of
 from taskorch.model._scopes import prefixes_of as prefixes_of
 from taskorch.model._scopes import scope_problem as scope_problem
 from taskorch.model._scopes import scopes_overlap as scopes_overlap
-from taskorch.model._show import show as show
-from taskorch.model._show import with_article as with_article
-from taskorch.model._show import written as written
 from taskorch.model._states import JOINS as JOINS
 from taskorch.model._states import ON_PARENT_FAILURE as ON_PARENT_FAILURE
 from taskorch.model._states import TERMINAL as TERMINAL
@@ -220,7 +192,6 @@ from taskorch.model._status import TaskStatus as TaskStatus
 from taskorch.model._status import TypeStats as TypeStats
 from taskorch.model._status import Unfinished as Unfinished
 from taskorch.model._status import quantile as quantile
-from taskorch.model._status import told_of as told_of
 from taskorch.model._task import LOCAL as LOCAL
 from taskorch.model._task import NO_RESOURCES as NO_RESOURCES
 from taskorch.model._task import NO_RETRY as NO_RETRY

@@ -11,13 +11,12 @@ from typing import Any, Final, Literal, Self, TypeAlias
 import attrs
 
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.checks import check_count, check_fraction, check_seconds, is_name
 from taskorch.kit.frozen import frozen
+from taskorch.kit.visible import show, shown
 from taskorch.kit.vocabulary import meant
-from taskorch.model._checks import check_count, check_fraction, is_name
 from taskorch.model._program import Program
 from taskorch.model._resources import Resources
-from taskorch.model._retry_policy import check_seconds
-from taskorch.model._show import show, shown
 from taskorch.model._task import NO_RESOURCES, Task
 
 
@@ -585,3 +584,27 @@ class ScalingDecision:
     after: int
     reason: str
     load: float
+
+
+def check_capabilities(capabilities: Iterable[str]) -> tuple[str, ...]:
+    """
+    *capabilities*, sorted, each once.
+
+    Raises:
+        InvalidTaskError: They are no names.
+    """
+    if isinstance(capabilities, str) or not isinstance(capabilities, Iterable):
+        msg = (
+            "capabilities is a collection of names, as in {'code-review'}, not "
+            f"{show(capabilities)}"
+        )
+        raise InvalidTaskError(msg)
+    wanted: list[Any] = list(capabilities)
+    for capability in wanted:
+        if not is_name(capability):
+            msg = (
+                "a capability is a name that can be printed, without a space at "
+                f"either end, not {show(capability)}"
+            )
+            raise InvalidTaskError(msg)
+    return tuple(sorted(set(wanted)))

@@ -19,8 +19,7 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.frozen import frozen
-from taskorch.kit.visible import said
-from taskorch.model._show import show
+from taskorch.kit.visible import said, show
 
 #: Levels of containers: so deep in them a handle is found, and deeper none is sought.
 _DEEP: Final = 200

@@ -8,9 +8,9 @@ from typing import Any
 import attrs
 
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.checks import check_seconds
 from taskorch.kit.frozen import frozen
-from taskorch.model._retry_policy import check_seconds
-from taskorch.model._show import show
+from taskorch.kit.visible import show
 
 
 def _seconds(value: Any) -> float | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from taskorch.kit.frozen import frozen
+from taskorch.kit.plain import fields_of
 from taskorch.kit.visible import counted, visible
-from taskorch.model._plain import fields_of
+from taskorch.kit.words import in_a_line, in_words, some
 from taskorch.model._resources import Resources
 from taskorch.model._states import TaskState
 
@@ -16,16 +16,8 @@ from taskorch.model._states import TaskState
 _PASSING: Final = ("complete", "free", "wait")
 #: Seconds that are not worth a number.
 _MOMENT: Final = 0.001
-#: From here on two digits would be in powers of ten, and milliseconds four digits.
-_MANY: Final = 99.5
-_A_SECOND: Final = 0.9995
 #: Names that a sentence lists; the values have them all.
 _SOME: Final = 5
-#: Characters of a sentence: an error may have any number of them, and the values do.
-_LONG: Final = 1_000
-#: How many of these are at its end, which often says what follows.
-_END: Final = 100
-_BREAK: Final = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
 _NOTHING: Final = Resources()
 
 
@@ -327,33 +319,6 @@ class Stuck:
         lines = [f"{counted(many, 'task')} {label}: {some(self.tasks)}."]
         lines += [f"  {in_a_line(self.detail)}", *_remedies(self.remedies, "  ")]
         return visible("\n".join(lines))
-
-
-def some(names: Sequence[str]) -> str:
-    """*names* for a sentence: a few of them, and how many more there are."""
-    if len(names) > _SOME:
-        return f"{', '.join(names[:_SOME])} and {len(names) - _SOME:,} more"
-    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
-
-
-def in_a_line(text: str) -> str:
-    """*text* as one line that can be read: errors may have any number of them."""
-    line = _BREAK.sub(" ", text)
-    if len(line) <= _LONG:
-        return line
-    return f"{line[: _LONG - _END]} … {line[-_END:]}"
-
-
-def in_words(seconds: float) -> str:
-    """A time for a sentence: two digits are enough for what is not exact."""
-    for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * size:
-            many = seconds / size
-            # Of what has more digits before the point, none counts behind it.
-            return f"{many:,.0f} {unit}" if many >= _MANY else f"{many:.2g} {unit}"
-    if seconds >= _A_SECOND:
-        return f"{seconds:.3g} s"
-    return f"{seconds * 1_000:.3g} ms"
 
 
 def _is_passing(blocker: Blocker) -> bool:

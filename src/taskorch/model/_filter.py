@@ -8,11 +8,11 @@ from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, Unpack
 
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.checks import check_seconds
 from taskorch.kit.described import Match, texts_of
 from taskorch.kit.read_only import ReadOnly
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant, unknown_option
-from taskorch.model._retry_policy import check_seconds
-from taskorch.model._show import show
 from taskorch.model._states import TaskState
 from taskorch.model._task import OPTIONS, FilterFields, Task
 

@@ -29,8 +29,7 @@ from typing import Final
 
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.limits import MAX_ID_LENGTH
-from taskorch.kit.visible import is_text
-from taskorch.model._show import show
+from taskorch.kit.visible import is_text, show
 
 # One segment: no leading dot or dash (hidden files, options), no trailing dot.
 _SEGMENT: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9._\-]*[A-Za-z0-9_\-])?"

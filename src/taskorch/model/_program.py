@@ -9,8 +9,8 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.frozen import frozen
+from taskorch.kit.visible import shown
 from taskorch.model._resources import Resources
-from taskorch.model._show import shown
 
 if TYPE_CHECKING:
     # For annotations only: the model does no input or output.

@@ -14,15 +14,14 @@ from typing import Any, Final
 import attrs
 
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.checks import check_seconds, is_name, to_seconds
 from taskorch.kit.frozen import frozen
 from taskorch.kit.people import person
+from taskorch.kit.plain import fields_of, plain
+from taskorch.kit.visible import show, shown
 from taskorch.kit.vocabulary import meant
-from taskorch.model._checks import is_name
-from taskorch.model._explanation import some
+from taskorch.kit.words import some, stamp
 from taskorch.model._ids import split_first
-from taskorch.model._plain import fields_of, plain, stamp
-from taskorch.model._retry_policy import check_seconds, to_seconds
-from taskorch.model._show import show, shown
 
 #: The longest name of an event, in characters.
 _MAX_NAME: Final = 500

@@ -11,11 +11,10 @@ from taskorch.errors import InvalidTaskError
 from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import MAX_AMOUNT
 from taskorch.kit.read_only import ReadOnly
-from taskorch.kit.visible import visible
+from taskorch.kit.visible import show, visible
 from taskorch.kit.vocabulary import meant
 from taskorch.model._ids import has_segments
 from taskorch.model._resources import Resources, Units, to_units
-from taskorch.model._show import show
 
 #: What a quota bounds besides resources: how many attempts run at once,
 TASKS = "tasks"

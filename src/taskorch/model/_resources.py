@@ -14,10 +14,10 @@ from typing import Any, ClassVar, Final, Literal, TypeAlias
 import attrs
 
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.checks import check_word, is_number
 from taskorch.kit.limits import MAX_AMOUNT, MAX_UNIT_NAME, MAX_UNITS, MAX_WEIGHT
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import OTHER_RESOURCES
-from taskorch.model._checks import check_word, is_number
-from taskorch.model._show import show
 
 #: `(name, whole millionths)` pairs, sorted by name, none of them zero.
 Units = tuple[tuple[str, int], ...]

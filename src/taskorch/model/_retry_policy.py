@@ -4,48 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Any, Literal, SupportsFloat, cast
+from typing import Any, Literal, cast
 
 import attrs
 
 from taskorch.errors import InvalidTaskError, UnwantedResultError, leaves
-from taskorch.kit.limits import MAX_ATTEMPTS, MAX_SECONDS
+from taskorch.kit.checks import check_seconds, is_number, to_limit, to_seconds
+from taskorch.kit.limits import MAX_ATTEMPTS
+from taskorch.kit.visible import show, shown
 from taskorch.kit.vocabulary import meant, suggesting
-from taskorch.model._checks import is_number
-from taskorch.model._show import show, shown
 
 RetryOn = type[BaseException] | tuple[type[BaseException], ...] | Callable[..., bool]
 #: A named strategy, or a wait strategy of tenacity's (any callable of one state).
 Wait = Literal["exponential", "linear", "fixed"] | Callable[[Any], float]
-
-
-def to_seconds(value: Any) -> Any:
-    """*value* in seconds if it is a timedelta, or as it is."""
-    # To ask a value of the user's for its class may raise.
-    is_delta = issubclass(type(value), timedelta)
-    return timedelta.total_seconds(value) if is_delta else value
-
-
-def to_patience(timeout: Any) -> float | None:
-    """
-    A timeout in seconds; None is for ever.
-
-    Raises:
-        InvalidTaskError: It is neither a number nor a timedelta.
-    """
-    seconds = to_seconds(timeout)
-    if seconds is None:
-        return None
-    if not isinstance(seconds, SupportsFloat):
-        msg = _no_duration("timeout", seconds)
-        raise InvalidTaskError(msg)
-    return float(seconds)
-
-
-def _no_duration(name: str, value: object) -> str:
-    return (
-        f"{name}: a duration is a number of seconds or a timedelta, not {show(value)}"
-    )
 
 
 def _duration(value: float | timedelta) -> float:
@@ -61,33 +32,6 @@ def _durations(
         # None; or no list, which the check of `delays` refuses, with its name.
         return cast("None", values)
     return tuple([to_seconds(value) for value in unchecked])
-
-
-def to_limit(value: float | timedelta | None) -> float | None:
-    """A limit in seconds: see `to_seconds`; None is without limit."""
-    seconds: float | None = to_seconds(value)
-    return seconds
-
-
-def check_seconds(name: str, value: object, *, zero: bool = True) -> float:
-    """
-    Return *value* in seconds if it is a duration: a number of them, or a timedelta.
-
-    Raises:
-        InvalidTaskError: It is not a finite number, is negative (or zero, where
-            that has no meaning), or is longer than a hundred years.
-    """
-    value = to_seconds(value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        msg = _no_duration(name, value)
-        raise InvalidTaskError(msg)
-    if not 0 <= value <= MAX_SECONDS:
-        msg = f"{name}: {show(value)} is not between 0 and {MAX_SECONDS:g} seconds"
-        raise InvalidTaskError(msg)
-    if value == 0 and not zero:
-        msg = f"{name}: 0 seconds leaves no time at all; use None for no limit"
-        raise InvalidTaskError(msg)
-    return value
 
 
 @suggesting

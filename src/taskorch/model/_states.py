@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Final, Literal, TypeAlias
 
+from taskorch.kit.checks import check_count
 from taskorch.kit.frozen import frozen
-from taskorch.model._checks import check_count
 
 
 class TaskState(StrEnum):

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
-from taskorch.errors import TaskFailedError, TaskorchError
+from taskorch.errors import TaskorchError
 from taskorch.kit.frozen import frozen
+from taskorch.kit.plain import fields_of, plain
+from taskorch.kit.raised import place_of, told_of
 from taskorch.kit.read_only import ReadOnly
-from taskorch.kit.visible import counted, said, visible
+from taskorch.kit.visible import counted, shown, visible
 from taskorch.model._agent import Performance
 from taskorch.model._ids import has_number, numbered
-from taskorch.model._places import place_of
-from taskorch.model._plain import fields_of, plain
 from taskorch.model._resources import Resources
-from taskorch.model._show import shown
 from taskorch.model._states import TaskState
 
 if TYPE_CHECKING:
@@ -205,20 +204,6 @@ class TaskStatus:
             "log_path": None if self.log_path is None else str(self.log_path),
         }
         return {name: plain(value) for name, value in fields.items()}
-
-
-def told_of(error: BaseException) -> tuple[str, str]:
-    """
-    The class and the message of why a task failed, which each life tells the same.
-
-    Of an exception that stands for another, which was raised elsewhere, they are those
-    of that one.
-    """
-    kind, message = said(error)
-    if not isinstance(error, TaskFailedError) or not error.type:
-        return kind, message
-    own = f"task {error.task_id} raised {error.type}"
-    return error.type, message.removeprefix(own).removeprefix(": ")
 
 
 def _told(error: BaseException) -> dict[str, str]:

@@ -24,6 +24,7 @@ from typing import (
 import attrs
 
 from taskorch.errors import InvalidTaskError, TaskorchError
+from taskorch.kit.checks import to_limit, to_seconds
 from taskorch.kit.described import (
     FunctionWithOptions,
     declared,
@@ -31,15 +32,14 @@ from taskorch.kit.described import (
     option,
 )
 from taskorch.kit.frozen import draft_of
-from taskorch.kit.visible import masked
+from taskorch.kit.visible import masked, show, shown
 from taskorch.kit.vocabulary import CountedRetries, suggesting
 from taskorch.model._cache import Cache, to_cache
 from taskorch.model._program import DEFAULT_ENV, Enforce, InheritEnv, Program
 from taskorch.model._question import RAISE, Answer, Wait, to_question
 from taskorch.model._resources import Resources
-from taskorch.model._retry_policy import RetryPolicy, to_limit, to_seconds
+from taskorch.model._retry_policy import RetryPolicy
 from taskorch.model._scopes import to_writes
-from taskorch.model._show import show, shown
 from taskorch.model._states import Join, OnParentFailure
 
 if TYPE_CHECKING:

@@ -22,15 +22,10 @@ from typing import Any, Final, TypeAlias, TypedDict, TypeVar, Unpack, overload
 import attrs
 
 from taskorch.errors import InvalidTaskError, PlanningError
+from taskorch.kit.checks import check_seconds, is_number
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import guess
-from taskorch.model import (
-    NO_RESOURCES,
-    Resources,
-    check_name,
-    check_seconds,
-    is_number,
-    show,
-)
+from taskorch.model import NO_RESOURCES, Resources, check_name
 from taskorch.planning._state import EVERY, State, Watched
 from taskorch.planning._values import Choice
 from taskorch.runtime._memo import UndescribedError, digest_of

@@ -20,7 +20,8 @@ from typing import Any, Final
 import attrs
 
 from taskorch.errors import PlanningError
-from taskorch.model import check_name, show
+from taskorch.kit.visible import show
+from taskorch.model import check_name
 from taskorch.planning._domain import (
     MAX_SECONDS,
     MAX_STEPS,

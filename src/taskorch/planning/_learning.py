@@ -23,8 +23,9 @@ from taskorch.events import (
     TaskRewarded,
     TaskStarted,
 )
+from taskorch.kit.checks import check_fraction
 from taskorch.kit.limits import NS
-from taskorch.model import Task, check_fraction
+from taskorch.model import Task
 from taskorch.planning._estimates import PAST, task_in
 from taskorch.planning._scheduling import RULES
 from taskorch.protocols import Projection

@@ -9,7 +9,9 @@ from typing import Any, Final
 import attrs
 
 from taskorch.errors import PlanningError
-from taskorch.model import Task, TaskStatus, check_count, run_of, show
+from taskorch.kit.checks import check_count
+from taskorch.kit.visible import show
+from taskorch.model import Task, TaskStatus, run_of
 from taskorch.planning._values import TaskRequest
 from taskorch.workflows import Workflow
 

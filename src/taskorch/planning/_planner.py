@@ -34,17 +34,11 @@ from taskorch.errors import (
 from taskorch.events import (
     Event,
 )
+from taskorch.kit.checks import check_count, check_seconds
 from taskorch.kit.limits import NS
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import guess
-from taskorch.model import (
-    Resources,
-    Task,
-    TaskFilter,
-    TaskState,
-    check_count,
-    check_seconds,
-    show,
-)
+from taskorch.model import Resources, Task, TaskFilter, TaskState
 from taskorch.planning._domain import (
     MAX_SECONDS,
     MAX_STEPS,

@@ -27,8 +27,9 @@ from typing import Final, TypeVar
 import attrs
 
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.checks import is_number
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import guess
-from taskorch.model import is_number, show
 from taskorch.planning._values import ExecutionPlan
 
 N = TypeVar("N", int, float)

@@ -18,8 +18,9 @@ from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 import attrs
 
 from taskorch.errors import InvalidTaskError, PlanningError
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import guess
-from taskorch.model import Task, show
+from taskorch.model import Task
 from taskorch.planning import _solver
 from taskorch.planning._domain import (
     MAX_SECONDS,

@@ -10,6 +10,7 @@ from typing import Any, Final, Self, TypeAlias
 import attrs
 
 from taskorch.errors import InvalidTaskError, ValidationFailedError
+from taskorch.kit.checks import check_seconds, is_number
 from taskorch.kit.forms import (
     UNLIMITED,
     AnyNames,
@@ -29,16 +30,9 @@ from taskorch.kit.forms import (
 from taskorch.kit.limits import MAX_PRIORITY
 from taskorch.kit.located import located
 from taskorch.kit.read_only import ReadOnly
-from taskorch.kit.visible import counted
-from taskorch.model import (
-    NO_RESOURCES,
-    Resources,
-    check_name,
-    check_seconds,
-    in_a_line,
-    is_number,
-    show,
-)
+from taskorch.kit.visible import counted, show
+from taskorch.kit.words import in_a_line
+from taskorch.model import NO_RESOURCES, Resources, check_name
 from taskorch.workflows import Workflow
 
 Document: TypeAlias = dict[str, Any]

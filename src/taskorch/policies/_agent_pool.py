@@ -14,20 +14,11 @@ from typing import Any, Final
 
 from taskorch.errors import InvalidTaskError
 from taskorch.events import AgentJoined, Event, TaskReady
+from taskorch.kit.checks import check_count, check_fraction, check_seconds, is_number
 from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import MAX_SECONDS
-from taskorch.kit.visible import counted
-from taskorch.model import (
-    AgentTemplate,
-    ScalingDecision,
-    check_count,
-    check_fraction,
-    check_seconds,
-    is_label,
-    is_number,
-    level_names,
-    show,
-)
+from taskorch.kit.visible import counted, show
+from taskorch.model import AgentTemplate, ScalingDecision, is_label, level_names
 from taskorch.policies._rhythm import KEPT_FOR, Rhythm
 
 #: Decisions that are remembered.

@@ -14,8 +14,10 @@ from typing import Any, Final
 
 from taskorch.errors import InvalidTaskError, NotRunningError
 from taskorch.events import Event
+from taskorch.kit.checks import check_seconds
 from taskorch.kit.frozen import frozen
-from taskorch.model import NO_RESOURCES, check_seconds, show
+from taskorch.kit.visible import show
+from taskorch.model import NO_RESOURCES
 from taskorch.policies._allocator import ProportionalAllocator
 from taskorch.policies._rhythm import KEPT_FOR, LONGEST, Rhythm
 from taskorch.policies._words import amount

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from taskorch.errors import InvalidTaskError
-from taskorch.model import Call, Program, check_word, show
+from taskorch.kit.checks import check_word
+from taskorch.kit.visible import show
+from taskorch.model import Call, Program
 from taskorch.protocols import Context, Finding, Verdict
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.members import has
-from taskorch.model import show
+from taskorch.kit.visible import show
 from taskorch.policies._allocator import ProportionalAllocator
 from taskorch.policies._queue import PriorityQueue
 from taskorch.policies._registry import CapabilityRegistry

@@ -24,7 +24,9 @@ from taskorch.events import (
     TaskRetrying,
     TaskSubmitted,
 )
-from taskorch.model import Resources, Units, is_number, quantile, show, to_units
+from taskorch.kit.checks import is_number
+from taskorch.kit.visible import show
+from taskorch.model import Resources, Units, quantile, to_units
 from taskorch.policies._allocator import ProportionalAllocator
 from taskorch.policies._words import amount
 from taskorch.protocols import (

@@ -12,10 +12,11 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.checks import check_count, check_seconds, is_number
 from taskorch.kit.limits import AGING_SECONDS, MAX_SECONDS
 from taskorch.kit.read_only import ReadOnly
-from taskorch.kit.visible import counted
-from taskorch.model import Task, check_count, check_seconds, is_number, show
+from taskorch.kit.visible import counted, show
+from taskorch.model import Task
 from taskorch.protocols import Admission, Context, Order, OwnerView
 
 

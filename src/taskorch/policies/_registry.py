@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, TypeAlias
 import attrs
 
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.checks import check_seconds
 from taskorch.kit.frozen import frozen
-from taskorch.kit.visible import counted
-from taskorch.model import Call, Program, check_seconds, is_able, is_label, show
+from taskorch.kit.visible import counted, show
+from taskorch.model import Call, Program, is_able, is_label
 from taskorch.policies._words import seconds
 from taskorch.protocols import AgentView, Context, Match
 

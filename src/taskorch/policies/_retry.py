@@ -11,17 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from taskorch.errors import InvalidTaskError, Permanent, TaskTimeoutError, leaves
 from taskorch.kit.backoff import Backoff
+from taskorch.kit.checks import check_count, check_word, is_number
 from taskorch.kit.limits import MAX_ATTEMPTS, MAX_SECONDS
-from taskorch.model import (
-    NO_RETRY,
-    Call,
-    RetryPolicy,
-    Task,
-    check_count,
-    check_word,
-    is_number,
-    show,
-)
+from taskorch.kit.visible import show
+from taskorch.model import NO_RETRY, Call, RetryPolicy, Task
 from taskorch.policies._words import amount, seconds, share
 from taskorch.protocols import Context, Failure, RetryDecision, RetryHandler
 

@@ -14,8 +14,8 @@ from datetime import date, datetime
 from itertools import chain, groupby
 from typing import Any, Final, TypeAlias
 
+from taskorch.kit.checks import zone_of
 from taskorch.kit.frozen import frozen
-from taskorch.model import zone_of
 
 #: Days that are known at the most, today included.
 _DAYS: Final = 29

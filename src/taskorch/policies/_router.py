@@ -10,8 +10,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from taskorch.kit.checks import check_count, check_fraction
 from taskorch.kit.visible import counted
-from taskorch.model import check_count, check_fraction
 from taskorch.policies._words import seconds, share
 from taskorch.protocols import AgentView, Context, Route
 

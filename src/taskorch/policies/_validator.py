@@ -10,11 +10,12 @@ from functools import partial
 from typing import Final, TypeAlias, cast
 
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.checks import check_seconds
 from taskorch.kit.described import Form
 from taskorch.kit.fence import is_values
 from taskorch.kit.limits import MAX_ID_LENGTH, MAX_PRIORITY
 from taskorch.kit.members import has
-from taskorch.kit.visible import is_text
+from taskorch.kit.visible import is_text, show
 from taskorch.kit.vocabulary import meant
 from taskorch.model import (
     JOINS,
@@ -29,13 +30,11 @@ from taskorch.model import (
     Task,
     Wait,
     above_of,
-    check_seconds,
     has_number,
     id_problem,
     is_plain,
     prefix_of,
     scope_problem,
-    show,
 )
 from taskorch.protocols import Context, Finding, Validator, Verdict
 from taskorch.protocols._optional import check_policy

@@ -23,7 +23,7 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.frozen import frozen
-from taskorch.model import show
+from taskorch.kit.visible import show
 
 _SIGNED: Final = re.compile(r"— (\S+) ([A-Za-z0-9+/=]+)")
 _NAME: Final = re.compile(r"[^\s+]+")

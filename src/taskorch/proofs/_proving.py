@@ -21,8 +21,8 @@ from taskorch.journal._codec import Row
 from taskorch.journal._reader import GroupRow, start_in
 from taskorch.kit.address import without_password
 from taskorch.kit.frozen import frozen
-from taskorch.kit.visible import counted
-from taskorch.model import show, stamp
+from taskorch.kit.visible import counted, show
+from taskorch.kit.words import stamp
 from taskorch.proofs._anchors import anchor, checkpoints_at, is_url
 from taskorch.proofs._notes import (
     Checkpoint,

@@ -15,8 +15,10 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 from taskorch.errors import InvalidTaskError
 from taskorch.events import Event
+from taskorch.kit.checks import check_seconds
 from taskorch.kit.members import arguments_of, has, members_of, methods_of
-from taskorch.model import Resources, TaskState, check_seconds, show
+from taskorch.kit.visible import show
+from taskorch.model import Resources, TaskState
 from taskorch.protocols._context import Context, OwnerView
 from taskorch.protocols._durable_journal import DurableJournal
 from taskorch.protocols._policies import (

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from taskorch.errors import TaskorchError, UnknownTaskError
 from taskorch.kit.people import caller
-from taskorch.kit.visible import said
+from taskorch.kit.visible import said, show
 from taskorch.model import (
     TaskState,
     TaskStatus,
@@ -31,7 +31,6 @@ from taskorch.model import (
     number_of,
     numbered,
     run_of,
-    show,
     stem_of,
     without_last,
     without_run,

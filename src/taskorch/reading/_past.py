@@ -14,7 +14,8 @@ from taskorch.events import (
     TaskFailed,
 )
 from taskorch.journal import SqlJournal
-from taskorch.model import ns_of, show
+from taskorch.kit.visible import show
+from taskorch.kit.words import ns_of
 from taskorch.protocols import DurableJournal, Entry
 
 _ENDS = TaskCompleted, TaskFailed, TaskCancelled

@@ -41,8 +41,11 @@ from taskorch.kernel import (
     hold_of_starts,
     take_snapshot,
 )
+from taskorch.kit.checks import check_seconds
 from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import NS
+from taskorch.kit.visible import show
+from taskorch.kit.words import stamp
 from taskorch.model import (
     TERMINAL,
     Agent,
@@ -59,12 +62,9 @@ from taskorch.model import (
     TaskLog,
     TaskState,
     TaskStatus,
-    check_seconds,
     has_number,
     next_id,
     run_id_of,
-    show,
-    stamp,
     stem_of,
 )
 from taskorch.policies._kinds import Policies

@@ -17,19 +17,13 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.events import AlertCleared, AlertRaised, Event
+from taskorch.kit.checks import check_count, check_seconds, check_word
 from taskorch.kit.forms import Number, Text, may_be, one_of
 from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import MAX_SECONDS
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import suggesting
-from taskorch.model import (
-    SEVERITIES,
-    HealthCheck,
-    Stats,
-    check_count,
-    check_seconds,
-    check_word,
-    show,
-)
+from taskorch.model import SEVERITIES, HealthCheck, Stats
 from taskorch.protocols import Command, DriverView, RemoveAgent
 from taskorch.recovery._aside import Aside
 from taskorch.recovery._metrics import (

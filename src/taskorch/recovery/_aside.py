@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any, Final, TypeAlias, TypeVar
 
 from taskorch.errors import NotRunningError
-from taskorch.model import in_words
+from taskorch.kit.words import in_words
 
 #: Seconds that a function may take; then health says that it hangs.
 LIMIT: Final = 5.0

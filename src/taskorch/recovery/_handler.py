@@ -17,6 +17,7 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.backoff import Backoff
+from taskorch.kit.checks import check_seconds
 from taskorch.kit.forms import (
     DocumentOf,
     Each,
@@ -29,13 +30,7 @@ from taskorch.kit.forms import (
 )
 from taskorch.kit.limits import MAX_ATTEMPTS, MAX_SECONDS
 from taskorch.kit.located import Located, with_names_once
-from taskorch.model import (
-    LOCAL,
-    NO_RETRY,
-    Task,
-    check_seconds,
-    is_able,
-)
+from taskorch.model import LOCAL, NO_RETRY, Task, is_able
 from taskorch.policies import BackoffRetryHandler
 from taskorch.policies._retry import is_permanent
 from taskorch.protocols import AgentView, Context, Failure, RetryDecision

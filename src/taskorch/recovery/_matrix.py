@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 import attrs
 
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.checks import check_count, check_word
 from taskorch.kit.forms import (
     AnyNames,
     DocumentOf,
@@ -32,7 +33,7 @@ from taskorch.kit.forms import (
     one_of,
 )
 from taskorch.kit.vocabulary import OTHER_RESOURCES, suggesting
-from taskorch.model import Resources, check_count, check_word
+from taskorch.model import Resources
 from taskorch.recovery._classes import CLASSES, class_of
 
 #: When a person is asked: never, as soon as it fails, once the retries are used up,

@@ -52,7 +52,8 @@ from taskorch.kernel import (
 from taskorch.kit.ends import is_no_room, unawaited
 from taskorch.kit.fence import is_values
 from taskorch.kit.gpus import gpus, may_have_gpus
-from taskorch.kit.visible import said
+from taskorch.kit.visible import said, show
+from taskorch.kit.words import stamp
 from taskorch.model import (
     NO_RETRY,
     Missing,
@@ -64,8 +65,6 @@ from taskorch.model import (
     Task,
     TaskState,
     Units,
-    show,
-    stamp,
 )
 from taskorch.protocols import Attempt as AnyAttempt
 from taskorch.protocols import AttemptExecutor, Failure

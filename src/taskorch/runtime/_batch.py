@@ -33,7 +33,7 @@ from taskorch.kernel import (
 )
 from taskorch.kit.fence import is_values
 from taskorch.kit.limits import MAX_ID_LENGTH
-from taskorch.kit.visible import is_text
+from taskorch.kit.visible import is_text, show
 from taskorch.model import (
     Call,
     Program,
@@ -44,7 +44,6 @@ from taskorch.model import (
     is_plain,
     kind_of,
     named,
-    show,
 )
 from taskorch.policies._validator import is_own_well_formed
 from taskorch.protocols import AttemptExecutor

@@ -58,8 +58,9 @@ from taskorch.events import (
 )
 from taskorch.kernel import TaskRow, drawn_from, take_snapshot
 from taskorch.kit.backoff import Backoff
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import guess
-from taskorch.model import TERMINAL, TaskState, Units, show
+from taskorch.model import TERMINAL, TaskState, Units
 from taskorch.protocols import DurableJournal, Entry, Group, Journal
 from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve, resolve_on
 from taskorch.runtime._documents import document_of

@@ -34,6 +34,7 @@ from taskorch.kernel import TaskRow, names_of, reserved_of, without_quotas
 from taskorch.kit.fence import is_values
 from taskorch.kit.limits import NS
 from taskorch.kit.read_only import ReadOnly
+from taskorch.kit.visible import show
 from taskorch.model import (
     Missing,
     Program,
@@ -43,7 +44,6 @@ from taskorch.model import (
     TaskState,
     replaced,
     run_of,
-    show,
     stem_of,
     units_spent,
 )

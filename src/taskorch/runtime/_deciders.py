@@ -44,11 +44,13 @@ from taskorch.kernel import (
     row_extra,
     shortage,
 )
+from taskorch.kit.checks import check_seconds
 from taskorch.kit.fence import is_values
 from taskorch.kit.frozen import draft_of
 from taskorch.kit.limits import BLOCKING_SECONDS, NS, SLOW_POLICY_SECONDS
 from taskorch.kit.members import answer_of, has, methods_of
 from taskorch.kit.read_only import ReadOnly
+from taskorch.kit.visible import show, with_article
 from taskorch.model import (
     NO_RESOURCES,
     Call,
@@ -60,10 +62,7 @@ from taskorch.model import (
     Task,
     TaskState,
     Units,
-    check_seconds,
     elasticity_of,
-    show,
-    with_article,
 )
 from taskorch.policies import (
     CapabilityRegistry,

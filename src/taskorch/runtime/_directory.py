@@ -58,6 +58,7 @@ from taskorch.kernel import (
     remember,
     row_extra,
 )
+from taskorch.kit.visible import show
 from taskorch.model import (
     TERMINAL,
     Agent,
@@ -71,7 +72,6 @@ from taskorch.model import (
     numbered,
     run_by,
     run_of,
-    show,
     stem_of,
 )
 from taskorch.protocols import AttemptExecutor, DurableJournal, Entry

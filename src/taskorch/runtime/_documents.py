@@ -17,9 +17,10 @@ from taskorch.errors import (
 from taskorch.events import LateResultIgnored, TaskFailed, TaskRetrying
 from taskorch.kit.ends import strip
 from taskorch.kit.fence import is_values
+from taskorch.kit.raised import frames_of
 from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import masked, said
-from taskorch.model import ProgramResult, frames_of
+from taskorch.model import ProgramResult
 from taskorch.runtime._work import NOTHING_LATE, Work, extra_of
 
 # -- what is kept of the end of an attempt, besides the fact, and read back ------------

@@ -29,7 +29,8 @@ from taskorch.kernel import Ruling, TaskRow, rules_ask
 from taskorch.kit.limits import NS
 from taskorch.kit.people import caller
 from taskorch.kit.visible import visible
-from taskorch.model import TERMINAL, Task, TaskState, call_type, some
+from taskorch.kit.words import some
+from taskorch.model import TERMINAL, Task, TaskState, call_type
 from taskorch.runtime._context import current_budget
 from taskorch.runtime._work import NEVER, Work, question_in, task_of
 

@@ -23,6 +23,8 @@ from taskorch.events import TaskOptionsChanged
 from taskorch.kernel import DIGEST_BITS
 from taskorch.kit.fence import is_values
 from taskorch.kit.limits import NS
+from taskorch.kit.plain import pythons
+from taskorch.kit.visible import show
 from taskorch.model import (
     OPTIONS,
     Call,
@@ -31,9 +33,7 @@ from taskorch.model import (
     Program,
     Reference,
     Task,
-    pythons,
     requested,
-    show,
     stem_of,
 )
 from taskorch.runtime._committer import Committer

@@ -28,8 +28,8 @@ from taskorch.kernel import explain as explain_row
 from taskorch.kit.backoff import Backoff
 from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import NS
-from taskorch.kit.visible import counted, visible
-from taskorch.model import TERMINAL, StopReport, TaskState, Unfinished, show
+from taskorch.kit.visible import counted, show, visible
+from taskorch.model import TERMINAL, StopReport, TaskState, Unfinished
 from taskorch.runtime import _interrupts
 from taskorch.runtime._asyncio import asyncio
 from taskorch.runtime._context import AttemptContext, current_or_none

@@ -43,8 +43,9 @@ from taskorch.kernel import Kernel, TaskRow, reserved_of
 from taskorch.kit.building import called_in
 from taskorch.kit.fence import is_values
 from taskorch.kit.limits import NS
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
-from taskorch.model import Cache, Missing, TaskState, show, stem_of
+from taskorch.model import Cache, Missing, TaskState, stem_of
 from taskorch.runtime._translation import is_coroutine_function
 from taskorch.runtime._work import Work
 

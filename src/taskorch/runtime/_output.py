@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from taskorch.journal._logs import LogFiles
-from taskorch.model import written
+from taskorch.kit.visible import written
 from taskorch.runtime import _written
 from taskorch.runtime._context import AttemptContext, current_or_none
 

@@ -27,6 +27,7 @@ from taskorch.executors._threads import Worker
 from taskorch.kernel import Bucket, PolicyFault, Spec, TaskRow
 from taskorch.kit.described import declared
 from taskorch.kit.ends import strip, unawaited
+from taskorch.kit.visible import show
 from taskorch.model import (
     NO_RETRY,
     TERMINAL,
@@ -40,7 +41,6 @@ from taskorch.model import (
     number_of,
     references,
     refuse_in,
-    show,
     stem_of,
     task_of_call,
 )

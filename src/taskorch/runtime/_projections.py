@@ -34,8 +34,8 @@ from taskorch.events import (
     TaskCompleted,
     TaskSubmitted,
 )
-from taskorch.kit.visible import counted
-from taskorch.model import Task, show
+from taskorch.kit.visible import counted, show
+from taskorch.model import Task
 from taskorch.protocols import Projection
 from taskorch.runtime._publisher import PROJECTION, Receiver
 from taskorch.runtime._work import Emitted, task_of

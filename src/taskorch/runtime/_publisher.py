@@ -34,7 +34,7 @@ from taskorch.kit.limits import (
     RECEIVER_BACKLOG,
     SLOW_RECEIVER_SECONDS,
 )
-from taskorch.model import show
+from taskorch.kit.visible import show
 from taskorch.runtime._asyncio import asyncio
 from taskorch.runtime._interrupts import (
     DEFERRED,

@@ -39,7 +39,11 @@ from taskorch.kernel import (
 )
 from taskorch.kit.members import has
 from taskorch.kit.people import person
+from taskorch.kit.plain import plain
+from taskorch.kit.raised import told_of
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
+from taskorch.kit.words import some, stamp
 from taskorch.model import (
     ANSWER_TO,
     MAX_NAME,
@@ -61,14 +65,9 @@ from taskorch.model import (
     last_of,
     number_of,
     numbered,
-    plain,
-    show,
-    some,
-    stamp,
     stem_of,
     tail_of,
     task_of_escalation,
-    told_of,
 )
 from taskorch.protocols import Recommends, RetryDecision
 from taskorch.runtime._deciders import changed_by

@@ -43,8 +43,10 @@ from taskorch.kernel import (
 from taskorch.kernel import explain as explain_row
 from taskorch.kit.fence import is_values
 from taskorch.kit.limits import BLOCKING_SECONDS, FAULT_SECONDS, HELD_SECONDS, NS
+from taskorch.kit.raised import place_of
 from taskorch.kit.read_only import ReadOnly
-from taskorch.kit.visible import counted, visible
+from taskorch.kit.visible import counted, show, visible
+from taskorch.kit.words import in_words, ns_of, some
 from taskorch.model import (
     FILTERS,
     OPTIONS,
@@ -68,12 +70,7 @@ from taskorch.model import (
     TaskState,
     TaskStatus,
     TypeStats,
-    in_words,
-    ns_of,
-    place_of,
     quantile,
-    show,
-    some,
     stem_of,
 )
 from taskorch.runtime._documents import describe_late, earlier_of, late_of

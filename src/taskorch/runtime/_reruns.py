@@ -6,7 +6,7 @@ from typing import Any
 
 from taskorch.errors import CycleError, UnknownTaskError
 from taskorch.kit.fence import is_values
-from taskorch.kit.visible import is_text
+from taskorch.kit.visible import is_text, show
 from taskorch.model import (
     Task,
     has_number,
@@ -14,7 +14,6 @@ from taskorch.model import (
     number_of,
     numbered,
     run_id_of,
-    show,
     stem_of,
 )
 

@@ -22,7 +22,9 @@ from taskorch.executors._processes._attempts import refuse_unsendable
 from taskorch.kernel import Spec, Terms
 from taskorch.kit.building import WritesWorkflow, called_in
 from taskorch.kit.limits import MAX_SECONDS, NS
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
+from taskorch.kit.words import ns_of
 from taskorch.model import (
     LOCAL,
     OPTIONS,
@@ -35,13 +37,11 @@ from taskorch.model import (
     Task,
     Wait,
     elasticity_of,
-    ns_of,
     plain_but,
     prefixes_of,
     references,
     refuse_in,
     replaced,
-    show,
 )
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime._work import Work

@@ -44,6 +44,7 @@ from taskorch.kit.fence import is_values
 from taskorch.kit.limits import NS
 from taskorch.kit.people import act_alone, caller
 from taskorch.kit.read_only import ReadOnly
+from taskorch.kit.visible import show
 from taskorch.model import (
     TERMINAL,
     Call,
@@ -57,7 +58,6 @@ from taskorch.model import (
     call_type,
     named,
     question_of,
-    show,
     stem_of,
     task_of_call,
 )

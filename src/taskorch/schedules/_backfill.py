@@ -13,10 +13,11 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch.kit.checks import zone_of
 from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import counted
-from taskorch.model import some, zone_of
+from taskorch.kit.words import some
 from taskorch.schedules._definition import Definition
 
 #: In which order the ticks of a backfill are run.

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from taskorch.errors import InvalidTaskError, UsageError, ValidationFailedError
+from taskorch.kit.checks import check_count, check_seconds, check_word, zone_of
 from taskorch.kit.forms import (
     AnyNames,
     Anything,
@@ -24,18 +25,8 @@ from taskorch.kit.forms import (
 )
 from taskorch.kit.limits import NS
 from taskorch.kit.located import located
-from taskorch.model import (
-    Call,
-    Task,
-    check_count,
-    check_seconds,
-    check_word,
-    has_segments,
-    id_problem,
-    made_id,
-    show,
-    zone_of,
-)
+from taskorch.kit.visible import show
+from taskorch.model import Call, Task, has_segments, id_problem, made_id
 from taskorch.schedules._times import SlotTimes, moment_ns, slot_name, text_of
 from taskorch.workflows import Workflow, WorkflowFunction
 from taskorch.workflows._documents import CATCH_UP, OVERLAP, Timing

@@ -10,9 +10,10 @@ from math import isinf
 from typing import Any, Final
 
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.checks import zone_of
 from taskorch.kit.limits import NS
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
-from taskorch.model import show, zone_of
 
 #: Names for what is often said.
 ALIASES: Final = {

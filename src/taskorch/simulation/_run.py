@@ -12,8 +12,10 @@ import attrs
 
 from taskorch.errors import AttemptInterrupted, AttemptLostError, InvalidTaskError
 from taskorch.kernel import AttemptOutcome
+from taskorch.kit.checks import check_seconds
 from taskorch.kit.limits import NS
-from taskorch.model import Call, Task, check_seconds, show
+from taskorch.kit.visible import show
+from taskorch.model import Call, Task
 
 #: Where virtual time begins, in ns: the first of January 2026.
 BEGINNING: Final = 1_767_225_600_000_000_000

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from taskorch.errors import InvalidTaskError
-from taskorch.model import Resources, check_seconds, show, with_article
+from taskorch.kit.checks import check_seconds
+from taskorch.kit.visible import show, with_article
+from taskorch.model import Resources
 
 
 def check_kind(name: str, value: object, kind: type[Any]) -> None:

@@ -16,7 +16,7 @@ from taskorch.events import (
     TaskReady,
     signal_name,
 )
-from taskorch.model import show
+from taskorch.kit.visible import show
 
 if TYPE_CHECKING:
     from taskorch._orchestrator import TaskOrchestrator

@@ -33,7 +33,8 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.journal import _points
-from taskorch.model import check_count, check_seconds, show
+from taskorch.kit.checks import check_count, check_seconds
+from taskorch.kit.visible import show
 
 _JOURNAL: Final = "journal.db"
 #: Runs in a row that end before their point comes: threads make more groups of the

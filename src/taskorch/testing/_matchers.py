@@ -15,8 +15,8 @@ from typing import Any, Final, Literal, TypeAlias
 import attrs
 
 from taskorch.events import CATALOGUE, Event, details_of, fields_of
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
-from taskorch.model import show
 
 Arrangement: TypeAlias = Literal["strict", "subsequence", "any"]
 

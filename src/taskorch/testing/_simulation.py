@@ -41,11 +41,13 @@ from taskorch.events import (
 )
 from taskorch.kernel import Kernel, PolicyFault
 from taskorch.kernel import explain as explain_row
+from taskorch.kit.checks import check_count, check_seconds, check_word
 from taskorch.kit.kept import kept_by
 from taskorch.kit.limits import (
     KEEP_EVENTS,
     NS,
 )
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
 from taskorch.model import (
     Agent,
@@ -60,13 +62,9 @@ from taskorch.model import (
     TaskState,
     TaskStatus,
     check_breaker,
-    check_count,
     check_event,
     check_id,
     check_labels,
-    check_seconds,
-    check_word,
-    show,
 )
 from taskorch.protocols import Entry, Hears
 from taskorch.runtime import (

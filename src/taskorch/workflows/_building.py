@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, Unpack, ca
 
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.building import begin_building, end_building
+from taskorch.kit.checks import check_count
 from taskorch.kit.described import Declared, FunctionWithOptions, declared
 from taskorch.kit.vocabulary import in_our_words, other_attribute
 from taskorch.model import (
@@ -19,7 +20,6 @@ from taskorch.model import (
     TaskOptions,
     UntimedOptions,
     call_of,
-    check_count,
 )
 from taskorch.workflows import _steps
 

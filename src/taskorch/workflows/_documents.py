@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 import attrs
 
+from taskorch.kit.checks import is_number
 from taskorch.kit.described import Form
 from taskorch.kit.forms import (
     AnyNames,
@@ -42,6 +43,7 @@ from taskorch.kit.limits import (
     MAX_WEIGHT,
 )
 from taskorch.kit.located import Located
+from taskorch.kit.visible import show
 from taskorch.model import (
     FALLBACKS,
     JOINS,
@@ -51,8 +53,6 @@ from taskorch.model import (
     Elastic,
     Resources,
     RetryPolicy,
-    is_number,
-    show,
 )
 from taskorch.workflows._parameters import TYPES
 

@@ -18,7 +18,8 @@ import attrs
 
 from taskorch.errors import CycleError, InvalidTaskError
 from taskorch.kernel import find_ring
-from taskorch.model import Task, has_number, id_problem, show
+from taskorch.kit.visible import show
+from taskorch.model import Task, has_number, id_problem
 
 if TYPE_CHECKING:
     import networkx as nx

@@ -19,8 +19,8 @@ from enum import Enum
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import guess
-from taskorch.model import show
 
 #: The parameter that has the scheduled time of what a schedule makes.
 SLOT: Final = "slot"

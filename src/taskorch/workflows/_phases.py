@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, Self, TypeAlias, get_args
 import attrs
 
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.checks import check_count, check_seconds, check_word, to_seconds
 from taskorch.kit.forms import (
     DocumentOf,
     Each,
@@ -26,6 +27,7 @@ from taskorch.kit.forms import (
     one_of,
 )
 from taskorch.kit.limits import MAX_SECONDS
+from taskorch.kit.visible import show
 from taskorch.model import (
     APPROVAL_OF,
     NO_RESOURCES,
@@ -35,15 +37,10 @@ from taskorch.model import (
     Resources,
     Task,
     Wait,
-    check_count,
-    check_seconds,
-    check_word,
     in_run,
     joined,
-    show,
     split_last,
     to_question,
-    to_seconds,
     without_last,
 )
 from taskorch.workflows import _steps

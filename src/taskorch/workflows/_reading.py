@@ -27,6 +27,7 @@ from taskorch.kit.forms import (
 )
 from taskorch.kit.located import NOWHERE, FilePlace, located, with_place
 from taskorch.kit.people import caller_name, may_speak_as
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import guess
 from taskorch.model import (
     OPTIONS,
@@ -39,7 +40,6 @@ from taskorch.model import (
     call_type,
     check_name,
     id_problem,
-    show,
     to_question,
 )
 from taskorch.workflows._documents import (

@@ -22,7 +22,7 @@ import attrs
 from taskorch.errors import CycleError, DuplicateTaskError, InvalidTaskError
 from taskorch.kit import located
 from taskorch.kit.building import workflow_in_building
-from taskorch.kit.visible import counted
+from taskorch.kit.visible import counted, show
 from taskorch.kit.vocabulary import guess, other_attribute, suggesting
 from taskorch.model import (
     Call,
@@ -37,7 +37,6 @@ from taskorch.model import (
     joined,
     references,
     refuse_in,
-    show,
 )
 from taskorch.workflows import (
     _graph,

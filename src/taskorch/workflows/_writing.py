@@ -13,6 +13,7 @@ import attrs
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.described import Form, declared
 from taskorch.kit.forms import keys_of
+from taskorch.kit.visible import show
 from taskorch.model import (
     DEFAULT_ENV,
     NO_RETRY,
@@ -31,7 +32,6 @@ from taskorch.model import (
     Task,
     Wait,
     call_type,
-    show,
     to_question,
 )
 from taskorch.workflows._documents import (

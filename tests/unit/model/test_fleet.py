@@ -4,9 +4,9 @@ import pytest
 
 from taskorch import TaskOrchestrator
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.plain import taken_apart
 from taskorch.model import Breaker, Capability, TaskFilter, TaskState
 from taskorch.model._agent import level_names, levels_of
-from taskorch.model._plain import taken_apart
 
 
 def test_a_capability_is_a_name_and_a_level():

@@ -3,7 +3,8 @@
 import pytest
 
 from taskorch import Task, TaskOrchestrator
-from taskorch.model import Reference, kind_of, replaced, taken_apart
+from taskorch.kit.plain import taken_apart
+from taskorch.model import Reference, kind_of, replaced
 
 
 class Interrupting(dict):

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from taskorch.errors import InvalidTaskError
-from taskorch.model import RetryPolicy, check_seconds
+from taskorch.kit.checks import check_seconds
+from taskorch.model import RetryPolicy
 
 
 def constant(state):

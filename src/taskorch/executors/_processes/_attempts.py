@@ -12,7 +12,8 @@ from taskorch.errors import InvalidTaskError
 from taskorch.executors._futures import OwnedExecutor
 from taskorch.executors._remote import by_value, is_session
 from taskorch.kit.ends import until_kill
-from taskorch.model import NO_RESOURCES, Resources, show
+from taskorch.kit.visible import show
+from taskorch.model import NO_RESOURCES, Resources
 from taskorch.protocols import Attempt
 
 if TYPE_CHECKING:

@@ -26,8 +26,7 @@ from taskorch.errors import NotRunningError
 from taskorch.executors import _wire
 from taskorch.executors._remote import HERE, RemoteEnd, pickled
 from taskorch.kit.fence import is_values
-from taskorch.kit.visible import said
-from taskorch.model import show, written
+from taskorch.kit.visible import said, show, written
 
 T = TypeVar("T")
 

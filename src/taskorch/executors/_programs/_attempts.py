@@ -24,14 +24,8 @@ from taskorch.errors import (
     UnenforceableError,
 )
 from taskorch.kit.ends import KILLED_BY_OTHERS, is_no_room, until_kill
-from taskorch.model import (
-    LIMITS,
-    SPENT_VARIABLE,
-    Resources,
-    of_attempt,
-    show,
-    units_in,
-)
+from taskorch.kit.visible import show
+from taskorch.model import LIMITS, SPENT_VARIABLE, Resources, of_attempt, units_in
 from taskorch.protocols import Attempt, AttemptExecutor
 
 if TYPE_CHECKING:

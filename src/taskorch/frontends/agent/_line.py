@@ -20,7 +20,7 @@ from taskorch.kit.connections import (
     TooLongError,
     read_answer,
 )
-from taskorch.model import show
+from taskorch.kit.visible import show
 
 _OK: Final = 200
 #: Statuses of what may be taken at another time.

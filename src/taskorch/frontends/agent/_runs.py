@@ -31,14 +31,13 @@ from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
 from taskorch.executors._programs._temporary import make_temporary, remove_tree
 from taskorch.kit.ends import is_no_room, until_kill
 from taskorch.kit.forms import keys_of
-from taskorch.kit.visible import said
+from taskorch.kit.visible import said, show
 from taskorch.model import (
     ARTIFACTS_VARIABLE,
     FENCE_VARIABLE,
     PROGRESS_VARIABLE,
     TASK_VARIABLE,
     Program,
-    show,
     units_in,
     units_spent,
 )

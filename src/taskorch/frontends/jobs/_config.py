@@ -24,7 +24,7 @@ from taskorch.kit.forms import (
     one_of,
 )
 from taskorch.kit.located import Located, located, places, plain
-from taskorch.model import show
+from taskorch.kit.visible import show
 
 #: What each transition may do, in the words of the configuration.
 ACTIONS: Final[Mapping[str, tuple[str, ...]]] = {

@@ -20,7 +20,8 @@ from taskorch.kit.forms import (
     field,
 )
 from taskorch.kit.located import located
-from taskorch.model import check_id, has_segments, show
+from taskorch.kit.visible import show
+from taskorch.model import check_id, has_segments
 
 #: More units than this are no job, but a mistake.
 MOST_UNITS: Final = 10_000

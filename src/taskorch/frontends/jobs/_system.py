@@ -49,6 +49,9 @@ from taskorch.frontends.jobs._contract import Job, job_of, kept_job, schema_of
 from taskorch.frontends.jobs._cycles import Act, Cycles
 from taskorch.frontends.jobs._record import PREFIX, JobRecord, unit_id, unit_task_id
 from taskorch.frontends.jobs._unit import Unit
+from taskorch.kit.checks import check_reward
+from taskorch.kit.visible import show
+from taskorch.kit.words import ns_of
 from taskorch.model import (
     TERMINAL,
     Elastic,
@@ -57,14 +60,11 @@ from taskorch.model import (
     TaskState,
     TaskStatus,
     check_id,
-    check_reward,
     first_of,
     has_number,
     in_run,
-    ns_of,
     numbered,
     run_of,
-    show,
 )
 from taskorch.policies import ProportionalAllocator, ScoreQueue
 from taskorch.workflows import Workflow, WorkflowStatus

@@ -24,17 +24,15 @@ from taskorch.errors import AnswerRefusedError, InvalidTaskError, UnknownTaskErr
 from taskorch.events import fields_of, signal_name
 from taskorch.kit.backoff import Backoff
 from taskorch.kit.people import person as person_key
+from taskorch.kit.plain import plain, taken_apart
 from taskorch.kit.visible import visible
+from taskorch.kit.words import in_a_line, some
 from taskorch.model import (
     FILTERS,
     SCHEDULE,
     TaskFilter,
     TaskState,
-    in_a_line,
-    plain,
-    some,
     stem_of,
-    taken_apart,
     task_of_escalation,
 )
 

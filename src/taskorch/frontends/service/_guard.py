@@ -36,8 +36,7 @@ from taskorch.frontends.channel import is_framed
 from taskorch.frontends.people import PLAIN, Identity, Tokens
 from taskorch.frontends.service._bodies import MAX_BODY, HttpProblem, too_long
 from taskorch.frontends.service._server import KNOWN
-from taskorch.kit.visible import counted, visible
-from taskorch.model import show
+from taskorch.kit.visible import counted, show, visible
 from taskorch.runtime import LOOKS
 
 if TYPE_CHECKING:

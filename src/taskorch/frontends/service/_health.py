@@ -25,8 +25,9 @@ from taskorch.frontends.service._operations import (
     ref,
     told,
 )
+from taskorch.kit.plain import plain
 from taskorch.kit.verbs import OBJECT, TEXT, listed
-from taskorch.model import Health, Stats, plain
+from taskorch.model import Health, Stats
 from taskorch.planning._schemas import agent_schema, workflow_schema
 from taskorch.recovery import Alerts
 from taskorch.telemetry._metrics import AGE, COUNTERS, LEVELS, MANY, OTHER

@@ -22,9 +22,10 @@ from taskorch.frontends.service._bodies import (
     refuse,
 )
 from taskorch.frontends.service._operations import Operation, asked, ref, told
+from taskorch.kit.checks import check_seconds
 from taskorch.kit.verbs import OBJECT, TEXT
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import nearest
-from taskorch.model import check_seconds, show
 from taskorch.planning import ExecutionPlan
 from taskorch.planning._schemas import (
     agent_schema,

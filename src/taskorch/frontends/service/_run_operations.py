@@ -30,7 +30,8 @@ from taskorch.frontends.service._operations import (
     told,
 )
 from taskorch.kit.verbs import OBJECT, TEXT, listed
-from taskorch.model import TaskState, show
+from taskorch.kit.visible import show
+from taskorch.model import TaskState
 from taskorch.model._made_for import MadeFor
 from taskorch.protocols import DurableJournal
 from taskorch.reading import JournalReader

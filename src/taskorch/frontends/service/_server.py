@@ -23,7 +23,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.limits import RECEIPT_SECONDS
-from taskorch.model import show
+from taskorch.kit.visible import show
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette

@@ -51,11 +51,12 @@ from taskorch.frontends.suite._running import (
 )
 from taskorch.frontends.suite._telling import Ended
 from taskorch.frontends.suite._words import STATUS
+from taskorch.kit.checks import check_seconds
 from taskorch.kit.limits import MAX_SECONDS
 from taskorch.kit.verbs import TEXT, listed
 from taskorch.kit.visible import counted, visible
 from taskorch.kit.vocabulary import meant
-from taskorch.model import TERMINAL, Agent, Resources, TaskState, check_seconds
+from taskorch.model import TERMINAL, Agent, Resources, TaskState
 from taskorch.protocols import AttemptExecutor
 from taskorch.reading import JournalReader
 

@@ -29,18 +29,11 @@ from taskorch.frontends.service._operations import (
     told,
 )
 from taskorch.kit.limits import MAX_SECONDS
+from taskorch.kit.plain import plain, taken_apart
+from taskorch.kit.raised import place_of
 from taskorch.kit.verbs import ANYTHING, OBJECT, TEXT, Schema, listed
 from taskorch.kit.visible import said as said_by
-from taskorch.model import (
-    FILTERS,
-    Answer,
-    TaskFilter,
-    TaskState,
-    TaskStatus,
-    place_of,
-    plain,
-    taken_apart,
-)
+from taskorch.model import FILTERS, Answer, TaskFilter, TaskState, TaskStatus
 from taskorch.runtime import told_trace
 
 if TYPE_CHECKING:

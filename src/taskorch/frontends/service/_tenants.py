@@ -23,7 +23,8 @@ from taskorch._managers import _foreseen
 from taskorch.errors import TaskorchError, UnknownTaskError
 from taskorch.frontends.service._bodies import HttpProblem
 from taskorch.frontends.service._operations import Current, Operation, named
-from taskorch.model import run_by, show, stem_of
+from taskorch.kit.visible import show
+from taskorch.model import run_by, stem_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -12,9 +12,7 @@ from taskorch.frontends.suite._criteria import Criteria
 from taskorch.frontends.suite._model import GLUE, Limits, Mode, Monitoring, Template
 from taskorch.kit.forms import (
     AMOUNT,
-    ID,
     POLICIES,
-    SCOPES,
     AnyNames,
     DocumentOf,
     Each,
@@ -27,6 +25,7 @@ from taskorch.kit.forms import (
     one_of,
 )
 from taskorch.kit.limits import MAX_SECONDS, PRIORITIES
+from taskorch.model.forms import ID, SCOPES
 from taskorch.recovery import AlertRule
 from taskorch.recovery._handler import FailureHandling, RecoverySection
 from taskorch.workflows._phases import OnFailure

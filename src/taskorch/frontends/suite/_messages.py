@@ -12,7 +12,8 @@ from taskorch.errors import ValidationFailedError
 from taskorch.frontends.suite import _words
 from taskorch.frontends.suite._criteria import IN_MESSAGES
 from taskorch.frontends.suite._model import SuiteTask
-from taskorch.model import TaskState, stamp
+from taskorch.kit.words import stamp
+from taskorch.model import TaskState
 from taskorch.policies._json_schema import schema_checker
 
 _CRITERIA: Final = IN_MESSAGES

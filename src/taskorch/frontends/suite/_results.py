@@ -20,8 +20,9 @@ import attrs
 
 from taskorch.errors import ProgramFailedError, TaskFailedError, TaskFailure
 from taskorch.frontends.suite._judging import Counts
-from taskorch.kit.visible import after_cut
-from taskorch.model import ProgramResult, is_number, show
+from taskorch.kit.checks import is_number
+from taskorch.kit.visible import after_cut, show
+from taskorch.model import ProgramResult
 from taskorch.recovery import FailureClass, classify
 
 #: Bytes of a file of results.

@@ -25,8 +25,8 @@ from taskorch.frontends.suite._results import BAD
 from taskorch.governance import sealed, signing_key, statement_of
 from taskorch.governance._receipts import TEST_RESULT
 from taskorch.kit.canonical import canonical
+from taskorch.kit.plain import plain, taken_apart
 from taskorch.kit.staged import Staged
-from taskorch.model import plain, taken_apart
 
 #: Files that are hashed where git does not say what is there.
 _MOST_FILES: Final = 20_000

@@ -40,15 +40,8 @@ from taskorch.frontends.suite._report import Slice, over_memory
 from taskorch.frontends.suite._results import BAD
 from taskorch.frontends.suite._whole import put_together
 from taskorch.kit.limits import NS
-from taskorch.model import (
-    TERMINAL,
-    Resources,
-    TaskState,
-    first_of,
-    in_run,
-    run_of,
-    stamp,
-)
+from taskorch.kit.words import stamp
+from taskorch.model import TERMINAL, Resources, TaskState, first_of, in_run, run_of
 from taskorch.recovery._matrix import matrix_with
 from taskorch.workflows import WorkflowReport
 

@@ -40,8 +40,9 @@ from taskorch.kit.forms import (
     field,
     may_be,
 )
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import nearest
-from taskorch.model import has_segments, id_problem, show
+from taskorch.model import has_segments, id_problem
 
 if TYPE_CHECKING:
     # Few have policies: what judges is loaded for them.

@@ -14,8 +14,10 @@ from typing import Any, Final, Literal, TypeAlias, cast, get_args
 import attrs
 
 from taskorch.frontends.workspace._layout import read_start
+from taskorch.kit.checks import is_number
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import guess
-from taskorch.model import is_number, show, stamp
+from taskorch.kit.words import stamp
 
 #: What the status of a task can be. One that waits has no file.
 State: TypeAlias = Literal["completed", "running", "blocked", "failed"]

@@ -24,17 +24,11 @@ from taskorch.frontends.workspace._fields import (
     texts_in,
 )
 from taskorch.frontends.workspace._layout import phase_of, read_start
-from taskorch.kit.forms import (
-    AMOUNT,
-    SCOPES,
-    DocumentOf,
-    Number,
-    ReadMapping,
-    may_be,
-)
+from taskorch.kit.forms import AMOUNT, DocumentOf, Number, ReadMapping, may_be
 from taskorch.kit.located import Located, plain
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import OTHER_RESOURCES
-from taskorch.model import show
+from taskorch.model.forms import SCOPES
 
 #: Bytes in which the head must end.
 MAX_HEAD: Final = 1 << 16

@@ -37,15 +37,8 @@ from taskorch.frontends.workspace._task_file import TaskFile, body_of
 from taskorch.frontends.workspace._tasks import SPENDING
 from taskorch.kit.backoff import Backoff
 from taskorch.kit.limits import NS
-from taskorch.kit.words import amounts_in_words
-from taskorch.model import (
-    Program,
-    ProgramResult,
-    Resources,
-    Task,
-    Units,
-    stamp,
-)
+from taskorch.kit.words import amounts_in_words, stamp
+from taskorch.model import Program, ProgramResult, Resources, Task, Units
 from taskorch.runtime import MonotonicClock
 
 if TYPE_CHECKING:

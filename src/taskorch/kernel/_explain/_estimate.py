@@ -14,7 +14,8 @@ from taskorch.kernel._rows import AgentRow, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import counted
-from taskorch.model import Blocker, Estimate, TaskState, in_words
+from taskorch.kit.words import in_words
+from taskorch.model import Blocker, Estimate, TaskState
 
 _S: Final = TaskState
 #: Tasks on the way up through what a task waits for.

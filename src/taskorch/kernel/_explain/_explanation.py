@@ -43,6 +43,7 @@ from taskorch.kernel._state import KernelState
 from taskorch.kernel._units import told as units_told
 from taskorch.kit.limits import NS
 from taskorch.kit.read_only import ReadOnly
+from taskorch.kit.words import in_words, some
 from taskorch.model import (
     TERMINAL,
     Blocker,
@@ -50,9 +51,7 @@ from taskorch.model import (
     Remedy,
     TaskState,
     Units,
-    in_words,
     is_for_people,
-    some,
 )
 
 _S: Final = TaskState

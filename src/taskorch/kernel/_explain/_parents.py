@@ -14,7 +14,8 @@ from taskorch.kernel._explain._holders import NAMED
 from taskorch.kernel._explain._people import asks, call_of_answer, is_open, sentence
 from taskorch.kernel._rows import Links, TaskRow, Terms
 from taskorch.kit.visible import counted
-from taskorch.model import TERMINAL, Blocker, Remedy, TaskState, some
+from taskorch.kit.words import some
+from taskorch.model import TERMINAL, Blocker, Remedy, TaskState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -37,15 +37,8 @@ from taskorch.kernel._shortages import impossible, match
 from taskorch.kernel._state import KernelState
 from taskorch.kernel._units import book
 from taskorch.kit.frozen import frozen
-from taskorch.model import (
-    ANSWER_TO,
-    TERMINAL,
-    Remedy,
-    Stuck,
-    TaskState,
-    is_for_people,
-    some,
-)
+from taskorch.kit.words import some
+from taskorch.model import ANSWER_TO, TERMINAL, Remedy, Stuck, TaskState, is_for_people
 
 
 def passed_over(

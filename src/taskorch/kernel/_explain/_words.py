@@ -31,6 +31,7 @@ from taskorch.kernel._state import KernelState
 from taskorch.kernel._units import declared, group_of
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import counted
+from taskorch.kit.words import in_words, some
 from taskorch.model import (
     BURST,
     EVERYTHING,
@@ -40,9 +41,7 @@ from taskorch.model import (
     Remedy,
     Resources,
     Units,
-    in_words,
     is_label,
-    some,
 )
 
 #: Why nothing starts, where only the driver can know.

@@ -12,9 +12,12 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.events import TASK_ID, TaskCompleted, TaskSubmitted
+from taskorch.kit.checks import check_seconds
 from taskorch.kit.limits import NS, SAMPLE_SIZE
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
-from taskorch.model import Call, Task, Wait, check_seconds, show, some
+from taskorch.kit.words import some
+from taskorch.model import Call, Task, Wait
 from taskorch.simulation._plans._plan import SimulatedPlan
 from taskorch.workflows import _steps
 

@@ -15,6 +15,8 @@ from taskorch.errors import (
     ValidationFailedError,
 )
 from taskorch.kernel import KernelConfig, Spec, Terms, declared, limits_of
+from taskorch.kit.visible import show
+from taskorch.kit.words import some
 from taskorch.model import (
     Agent,
     Call,
@@ -24,8 +26,6 @@ from taskorch.model import (
     Units,
     Wait,
     kind_of,
-    show,
-    some,
     to_units,
 )
 from taskorch.policies import SourceRegistry

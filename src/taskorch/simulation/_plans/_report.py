@@ -11,11 +11,12 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.kernel import LOCAL, drawn_from
+from taskorch.kit.checks import check_count
 from taskorch.kit.limits import NS
 from taskorch.kit.read_only import ReadOnly
-from taskorch.kit.visible import counted, visible
-from taskorch.kit.words import duration
-from taskorch.model import check_count, quantile, show, some
+from taskorch.kit.visible import counted, show, visible
+from taskorch.kit.words import duration, some
+from taskorch.model import quantile
 from taskorch.simulation._plans._chance import Durations, Failures, history_of, odds_of
 from taskorch.simulation._plans._picture import page
 from taskorch.simulation._plans._plan import means_of, plan_of

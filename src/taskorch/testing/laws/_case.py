@@ -21,7 +21,8 @@ from typing import Any, Final, NoReturn, TypeVar, cast
 import attrs
 from attrs.exceptions import FrozenInstanceError
 
-from taskorch.model import Task, show, with_article
+from taskorch.kit.visible import show, with_article
+from taskorch.model import Task
 
 _PLAIN: Final = (
     type(None),

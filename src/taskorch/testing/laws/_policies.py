@@ -18,9 +18,10 @@ from taskorch.errors import (
     TaskTimeoutError,
 )
 from taskorch.kernel import TRANSITIONS
+from taskorch.kit.checks import check_seconds
 from taskorch.kit.limits import MAX_ATTEMPTS, MAX_SECONDS
 from taskorch.kit.members import has
-from taskorch.model import TaskState, check_seconds
+from taskorch.model import TaskState
 from taskorch.protocols import (
     Admission,
     AgentRegistry,

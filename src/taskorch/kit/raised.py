@@ -1,4 +1,4 @@
-"""Where in the user's code an error was raised."""
+"""What is told of an error: its class, its message, and where it was raised."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Final, TypeAlias
 
 from taskorch.errors import DependencyFailedError, TaskFailedError, leaves
+from taskorch.kit.visible import said
 
 #: A file, a line, and the function in it.
 Frame: TypeAlias = tuple[str, int, str]
@@ -18,7 +19,21 @@ _INSTALLED: Final = re.compile(
     r"^<frozen|[/\\]lib\d*[/\\]python[\d.]+t?[/\\]|[/\\](?:site|dist)-packages[/\\]"
 )
 #: Where this library is: no line of it is one of the user's.
-_OURS: Final = re.split(r"model[/\\]_places", __file__)[0]
+_OURS: Final = re.split(r"kit[/\\]raised", __file__)[0]
+
+
+def told_of(error: BaseException) -> tuple[str, str]:
+    """
+    The class and the message of why a task failed, which each life tells the same.
+
+    Of an exception that stands for another, which was raised elsewhere, they are those
+    of that one.
+    """
+    kind, message = said(error)
+    if not isinstance(error, TaskFailedError) or not error.type:
+        return kind, message
+    own = f"task {error.task_id} raised {error.type}"
+    return error.type, message.removeprefix(own).removeprefix(": ")
 
 
 def frames_of(trace: TracebackType | None) -> Iterator[Frame]:

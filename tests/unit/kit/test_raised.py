@@ -5,8 +5,8 @@ import json
 import pytest
 
 from taskorch.errors import TaskFailedError
+from taskorch.kit.raised import place_of
 from taskorch.model import Missing
-from taskorch.model._places import place_of
 
 
 def fail(text):

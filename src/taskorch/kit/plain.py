@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
+from enum import StrEnum
 from typing import Any, Final, cast
 
 import attrs
 
-from taskorch.model._show import show
-from taskorch.model._states import TaskState
+from taskorch.kit.visible import show
 
 #: The bases of numbers, and its bool, as NumPy calls them; and what is a duration.
 _NUMBERS: Final = frozenset({"number", "bool", "bool_"})
@@ -34,8 +34,6 @@ def pythons(value: Any) -> Any:
 _MAX_BITS: Final = 2_000
 #: Levels that are looked into; what is deeper is shown as text.
 _MAX_DEPTH: Final = 20
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def plain(value: object, depth: int = _MAX_DEPTH, above: tuple[int, ...] = ()) -> Any:
@@ -95,18 +93,6 @@ def read_plain(
     return show(value)
 
 
-def stamp(at: float, timespec: str = "seconds") -> str:
-    """The moment *at*, in seconds since the epoch, as files and messages have it."""
-    text = datetime.fromtimestamp(at, UTC).isoformat(timespec=timespec)
-    return text.removesuffix("+00:00") + "Z"
-
-
-def ns_of(moment: datetime) -> int:
-    """A moment in ns since the epoch, to its last microsecond; aware, or local time."""
-    aware = moment if moment.tzinfo is not None else moment.astimezone()
-    return (aware - _EPOCH) // _MICROSECOND * 1_000
-
-
 def fields_of(value: Any, *, whole: bool = True) -> dict[str, Any]:
     """The fields of *value*, an attrs value; unless *whole*, without the usual ones."""
     pairs = [(field, getattr(value, field.name)) for field in attrs.fields(type(value))]
@@ -138,7 +124,7 @@ def taken_apart(
         if isinstance(value, list | tuple):
             parts = cast("list[object]", value)
             return [taken_apart(item, whole=whole, above=above) for item in parts]
-        if isinstance(value, TaskState):
+        if isinstance(value, StrEnum):
             return value.value
         if attrs.has(type(value)) and not isinstance(value, BaseException):
             return fields_of(value, whole=whole)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from datetime import UTC, tzinfo
-from typing import Any, TypeGuard, TypeVar, cast
+from datetime import UTC, timedelta, tzinfo
+from typing import Any, SupportsFloat, TypeGuard, TypeVar, cast
 
 from taskorch.errors import InvalidTaskError
-from taskorch.kit.visible import is_text
+from taskorch.kit.limits import MAX_SECONDS
+from taskorch.kit.visible import is_text, show
 from taskorch.kit.vocabulary import in_our_words, meant, remedy_of
-from taskorch.model._show import show
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -71,6 +71,62 @@ def check_reward(value: object, source: object) -> None:
         raise InvalidTaskError(msg)
 
 
+def to_seconds(value: Any) -> Any:
+    """*value* in seconds if it is a timedelta, or as it is."""
+    # To ask a value of the user's for its class may raise.
+    is_delta = issubclass(type(value), timedelta)
+    return timedelta.total_seconds(value) if is_delta else value
+
+
+def to_limit(value: float | timedelta | None) -> float | None:
+    """A limit in seconds: see `to_seconds`; None is without limit."""
+    seconds: float | None = to_seconds(value)
+    return seconds
+
+
+def to_patience(timeout: Any) -> float | None:
+    """
+    A timeout in seconds; None is for ever.
+
+    Raises:
+        InvalidTaskError: It is neither a number nor a timedelta.
+    """
+    seconds = to_seconds(timeout)
+    if seconds is None:
+        return None
+    if not isinstance(seconds, SupportsFloat):
+        msg = _no_duration("timeout", seconds)
+        raise InvalidTaskError(msg)
+    return float(seconds)
+
+
+def check_seconds(name: str, value: object, *, zero: bool = True) -> float:
+    """
+    Return *value* in seconds if it is a duration: a number of them, or a timedelta.
+
+    Raises:
+        InvalidTaskError: It is not a finite number, is negative (or zero, where
+            that has no meaning), or is longer than a hundred years.
+    """
+    value = to_seconds(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        msg = _no_duration(name, value)
+        raise InvalidTaskError(msg)
+    if not 0 <= value <= MAX_SECONDS:
+        msg = f"{name}: {show(value)} is not between 0 and {MAX_SECONDS:g} seconds"
+        raise InvalidTaskError(msg)
+    if value == 0 and not zero:
+        msg = f"{name}: 0 seconds leaves no time at all; use None for no limit"
+        raise InvalidTaskError(msg)
+    return value
+
+
+def _no_duration(name: str, value: object) -> str:
+    return (
+        f"{name}: a duration is a number of seconds or a timedelta, not {show(value)}"
+    )
+
+
 def called_as(example: str) -> Callable[[F], F]:
     """
     A method whose caller is shown an *example*, if it takes no such arguments.
@@ -117,30 +173,6 @@ def check_word(name: str, value: object, words: Iterable[str]) -> None:
         listed = ", ".join(map(repr, choices[:-1])) + f" or {choices[-1]!r}"
         msg = f"{name} is {listed}, not {show(value)}"
         raise InvalidTaskError(msg, hint=meant(value, choices) or None)
-
-
-def check_capabilities(capabilities: Iterable[str]) -> tuple[str, ...]:
-    """
-    *capabilities*, sorted, each once.
-
-    Raises:
-        InvalidTaskError: They are no names.
-    """
-    if isinstance(capabilities, str) or not isinstance(capabilities, Iterable):
-        msg = (
-            "capabilities is a collection of names, as in {'code-review'}, not "
-            f"{show(capabilities)}"
-        )
-        raise InvalidTaskError(msg)
-    wanted: list[Any] = list(capabilities)
-    for capability in wanted:
-        if not is_name(capability):
-            msg = (
-                "a capability is a name that can be printed, without a space at "
-                f"either end, not {show(capability)}"
-            )
-            raise InvalidTaskError(msg)
-    return tuple(sorted(set(wanted)))
 
 
 def zone_of(name: object) -> tzinfo:

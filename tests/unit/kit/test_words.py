@@ -3,8 +3,8 @@
 import pytest
 
 from taskorch import TaskState
+from taskorch.kit.words import in_a_line
 from taskorch.model import Blocker, Explanation, Remedy, Stuck
-from taskorch.model._explanation import in_a_line
 
 
 def test_what_has_completed_says_so_once():
