@@ -182,17 +182,17 @@ def zone_of(name: object) -> tzinfo:
     Raises:
         InvalidTaskError: There is no such zone.
     """
+    if not is_text(name):
+        msg = f"a zone is named by a text, not {show(name)}"
+        raise InvalidTaskError(msg, hint="such as 'Europe/Berlin'")
     if name == "UTC":
         return UTC
     # Read from files, and by those alone who name a zone.
     from zoneinfo import ZoneInfo, available_timezones  # noqa: PLC0415
 
     try:
-        if isinstance(name, str):
-            return ZoneInfo(name)
+        return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         hint = meant(name, sorted(available_timezones()), "such as 'Europe/Berlin'")
         msg = f"there is no zone {show(name)}"
         raise InvalidTaskError(msg, hint=hint) from None
-    msg = f"a zone is named by a text, not {show(name)}"
-    raise InvalidTaskError(msg, hint="such as 'Europe/Berlin'")

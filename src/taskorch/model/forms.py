@@ -12,6 +12,8 @@ from taskorch.kit.forms import Each, Text
 from taskorch.model._ids import has_segments, id_problem
 from taskorch.model._scopes import scope_problem
 
+__all__ = ("ID", "SCOPES")
+
 
 def _id_of(text: str) -> str:
     problem = id_problem(text)
