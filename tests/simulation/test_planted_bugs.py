@@ -343,7 +343,7 @@ BUGS_OF_RUNS = {
     ),
     "the limits of phases are lost in a crash": (
         _limits.restore,
-        "name not in needed",
+        "run_of(name) not in runs",
         "True",
     ),
     "of a run, all but one part is resumed": (

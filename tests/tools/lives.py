@@ -53,6 +53,8 @@ _ERRORS: Final[tuple[Callable[[str], Exception], ...]] = (
     lambda text: UsageError(text, hint="say it another way"),
 )
 _POOLS: Final = ("compute_units", "memory_mb", "bandwidth_mbps")
+#: Of memory, more than a process of tests takes: an alert would hold starts back.
+_TOTAL: Final = 65_536
 _POLICIES: Final = {
     "policies": [
         {
@@ -163,7 +165,7 @@ def life(
     path: Path, *, stops: bool = True
 ) -> Iterator[tuple[TaskOrchestrator, JobSystem]]:
     """A life of the program: all that it declares, each time the same."""
-    document = {"resource_pools": {f"{name}_total": 64 for name in _POOLS}}
+    document = {"resource_pools": {f"{name}_total": _TOTAL for name in _POOLS}}
     jobs = JobSystem(document)
     jobs.objective("craft")(craft)
     orch = jobs.orchestrator(

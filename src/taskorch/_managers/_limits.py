@@ -64,7 +64,7 @@ def restore(runtime: Runtime) -> None:
     needed = of_tasks(w._task for w in works if w._task is not None)
     ensure(runtime, needed)
     runs = {row.run for row in rows}
-    _drop(runtime, lambda name: name not in needed and run_of(name) not in runs)
+    _drop(runtime, lambda name: run_of(name) not in runs)
 
 
 def forget(runtime: Runtime, run_ids: Iterable[str]) -> None:
