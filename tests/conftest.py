@@ -8,6 +8,8 @@ import os
 import pkgutil
 import signal
 import sys
+import threading
+import time
 from contextlib import closing
 
 import pytest
@@ -140,6 +142,23 @@ def _freeze_what_stays():
     yield
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_is_left_open():
+    """
+    See that the tests of a file have stopped each orchestrator that keeps a journal.
+
+    One that is left fails tests of other files, of interrupts for example.
+    """
+    yield
+    end = time.monotonic() + MERCY
+    while left := [
+        t.name for t in threading.enumerate() if t.name.endswith("-journal")
+    ]:
+        assert time.monotonic() < end, f"nobody has stopped what has {', '.join(left)}"
+        gc.collect()
+        time.sleep(0.01)
 
 
 @pytest.fixture

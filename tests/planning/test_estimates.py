@@ -89,9 +89,9 @@ def test_a_plan_takes_what_was_measured_here_and_in_an_earlier_life(tmp_path):
         orch.planner.template("w")(lambda: wf)
         (task,) = orch.planner.plan(TaskRequest("r", "w")).tasks
         assert task.duration.source == "history of 5 runs"
-    later = TaskOrchestrator(journal=path)
-    later.planner.template("w")(lambda: wf)
-    (again,) = later.planner.plan(TaskRequest("r", "w")).tasks
+    with TaskOrchestrator(journal=path) as later:
+        later.planner.template("w")(lambda: wf)
+        (again,) = later.planner.plan(TaskRequest("r", "w")).tasks
 
     assert again.duration.source == "history of 5 runs"
     assert float(again.duration) == pytest.approx(
