@@ -37,7 +37,7 @@ from taskorch.frontends.service._bodies import (
     on_http_error,
     on_problem,
 )
-from taskorch.frontends.service._feed import Events, Feed, kept_by
+from taskorch.frontends.service._feed import Events, Feed
 from taskorch.frontends.service._guard import (
     LOOPBACK,
     WHO,
@@ -60,7 +60,7 @@ from taskorch.frontends.service._people import (
     refuse_role,
 )
 from taskorch.frontends.service._plans import Commands, Plans
-from taskorch.frontends.service._run_operations import earlier_of
+from taskorch.frontends.service._run_operations import follow_from
 from taskorch.frontends.service._submissions import Submissions, work_schemas
 from taskorch.frontends.service._tasks import Tasks
 from taskorch.frontends.service._tenants import Tenancy
@@ -134,16 +134,18 @@ def create_app(
             a name that is none, or the file of *tokens* is damaged.
     """
     orch._teller()  # noqa: SLF001 - whoever is served has nobody to ask
-    keep = kept_by(orch)
-    feed = Feed(orch.signals, journal, keep)
+    feed = Feed(orch.signals, journal)
     tenancy = Tenancy(lambda: orch)
     brought = Submissions(orch, functions or {}, tenancy, programs=programs)
     kept = None if artifacts is None else Artifacts(Path(artifacts))
     remote_agents = Agents(orch, kept)
-    earlier = earlier_of(orch) if journal is None else None
-    board = Board(orch.signals, journal, keep, earlier) if page else None
+    board = Board() if page else None
     shown = None
     if board is not None:
+        if journal is None:
+            follow_from(orch, board)
+        else:
+            board.follow(orch.signals)
         shown = PageOperations(lambda: orch, lambda: board, tenancy)
 
     path = None

@@ -24,7 +24,7 @@ import attrs
 from starlette.concurrency import run_in_threadpool
 
 from taskorch._telling.following import FOLLOWED
-from taskorch.errors import JournalError, JournalUnavailableError
+from taskorch.errors import JournalError
 from taskorch.events import Event, fields_of, signal_name
 from taskorch.frontends.service._bodies import answer, document, dumps
 from taskorch.frontends.service._guard import WHO
@@ -38,13 +38,13 @@ from taskorch.frontends.service._operations import (
 from taskorch.frontends.service._waiting import Waiter
 from taskorch.kit.verbs import OBJECT, TEXT, listed
 from taskorch.kit.vocabulary import guess
+from taskorch.protocols import Projection
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.types import Receive, Scope, Send
 
-    from taskorch._orchestrator import TaskOrchestrator
     from taskorch.frontends.service._tenants import Tenancy
     from taskorch.reading import JournalReader
     from taskorch.signals import Signals
@@ -60,22 +60,6 @@ _READINGS: Final = 16
 _MARK: Final = 8
 #: Of a number, as many digits as a journal has ever had.
 _DIGITS: Final = 18
-
-
-def kept_by(orch: TaskOrchestrator) -> Callable[[], None]:
-    """
-    What waits until all is in the journal of *orch* that has happened.
-
-    What had happened when somebody began to listen, and was not kept yet, is told to
-    nobody: it is read.
-    """
-
-    def keep() -> None:
-        # A journal in trouble has its own words for that.
-        with suppress(JournalUnavailableError):
-            orch._wait_kept()  # noqa: SLF001 - nobody else waits for facts
-
-    return keep
 
 
 class FeedEvent:
@@ -145,15 +129,12 @@ class EventPage:
     lost: bool = False
 
 
-class Feed:
+class Feed(Projection):
     """The latest events of an orchestrator; those before are in its journal, if any."""
 
-    def __init__(
-        self,
-        signals: Signals,
-        journal: JournalReader | None,
-        keep: Callable[[], object] = lambda: None,
-    ) -> None:
+    past = 0
+
+    def __init__(self, signals: Signals, journal: JournalReader | None) -> None:
         self._journal = journal
         self._lock = threading.Lock()
         self._kept: list[FeedEvent] = []
@@ -163,24 +144,17 @@ class Feed:
         #: What reads on in the journal, by the number of the event that it read last.
         #: One that began anew would read the commit of that event from its beginning.
         self._readings: OrderedDict[int, Iterator[Event]] = OrderedDict()
-        self._signals = signals
         #: Numbers go on in a journal; in memory they begin anew in each life.
         mark = secrets.token_hex(4) if journal is None else journal.uid[:_MARK]
         self._life: str = f"-{mark}" if mark else ""
         self.has_ended = False
-        for name in FOLLOWED:
-            getattr(signals, name).connect(self._hear)
         if journal is not None:
-            keep()
-            last = journal.last
-            with self._lock:
-                # It may have heard something by now, or have it still to hear.
-                self._before = max(self._before, last)
+            self._before = journal.last
+        self._end = signals.follow(self)
 
     def close(self) -> None:
         """Hear of nothing any more, and let those go who wait."""
-        for name in FOLLOWED:
-            getattr(self._signals, name).disconnect(self._hear)
+        self._end()
         with self._lock:
             self.has_ended = True
             self._readings.clear()
@@ -188,9 +162,13 @@ class Feed:
         for follower in followers:
             follower.wake()
 
-    def _hear(self, event: Event) -> None:
+    def take(self, event: Event, document: Any) -> None:
+        """See `Projection`: the latest event."""
+        del document
         feed_event = FeedEvent(event)
         with self._lock:
+            if not self._kept:
+                self._before = self._beginning()
             self._kept.append(feed_event)
             if len(self._kept) >= 2 * KEPT:
                 self._before = self._kept[KEPT - 1].seq
@@ -198,6 +176,10 @@ class Feed:
             followers = list(self._followers)
         for follower in followers:
             follower.wake()
+
+    def _beginning(self) -> int:
+        """The number of the last event before those that are taken."""
+        return 0 if self._journal is None else max(self._before, self.position)
 
     @property
     def last(self) -> int:
@@ -209,10 +191,10 @@ class Feed:
     def oldest(self) -> int:
         """The number after which all is kept here."""
         with self._lock:
-            return self._before
+            return self._before if self._kept else self._beginning()
 
     def _last(self) -> int:
-        return max(self._before, self._kept[-1].seq if self._kept else 0)
+        return self._kept[-1].seq if self._kept else self._beginning()
 
     def cursor(self, number: int) -> str:
         """What a client sends back to go on after the event of this number."""
@@ -247,7 +229,8 @@ class Feed:
         Nothing blocks here.
         """
         with self._lock:
-            if not self._before <= after <= self._last():
+            before = self._before if self._kept else self._beginning()
+            if not before <= after <= self._last():
                 return None
             start = bisect_right(self._kept, after, key=attrgetter("seq"))
             events = self._kept[start : start + limit]
@@ -257,7 +240,7 @@ class Feed:
         """The earliest events that are kept here; others before them are lost."""
         with self._lock:
             events = self._kept[:limit]
-            last = events[-1].seq if events else self._before
+            last = events[-1].seq if events else self._beginning()
         return EventPage(events, last, lost=True)
 
     def page(self, after: int, limit: int = PAGE) -> EventPage:

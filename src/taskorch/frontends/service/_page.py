@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from taskorch._telling.following import FOLLOWED
 from taskorch.events import (
     Event,
     OrchestratorStarted,
@@ -51,6 +50,7 @@ from taskorch.frontends.service._run_operations import RunOperations
 from taskorch.frontends.service._waiting import Waiter
 from taskorch.kit.verbs import TEXT, listed
 from taskorch.model import Health, Stats, TaskStatus
+from taskorch.protocols import Projection
 from taskorch.reading._nights import READ
 from taskorch.reading._runs import BROKEN, RunIndex
 from taskorch.runtime import MonotonicClock
@@ -60,7 +60,6 @@ if TYPE_CHECKING:
 
     from taskorch.frontends.service._tenants import Tenancy
     from taskorch.kit.people import Caller
-    from taskorch.reading import JournalReader
     from taskorch.signals import Signals
 
 
@@ -120,28 +119,19 @@ class Rectangle(NamedTuple):
     task_id: str
 
 
-class Board:
+class Board(Projection):
     """
-    Follows an orchestrator's events, from now on, until `close`.
+    Follows an orchestrator's events, once it is to `follow`, until `close`.
 
-    Args:
-        signals: Whose events they are.
-        journal: What reads those of before.
-        keep: Waits until all is in the journal that has happened: see `kept_by`.
-        earlier: Without *journal*: calls `read` or `enter`, now or on a thread.
+    Those of before count as well, as many as `past` says.
     """
 
-    def __init__(
-        self,
-        signals: Signals,
-        journal: JournalReader | None = None,
-        keep: Callable[[], object] | None = None,
-        earlier: Callable[[Board], None] | None = None,
-    ) -> None:
+    past = READ
+
+    def __init__(self) -> None:
         self._is_closed = False
         self._lock = threading.Lock()
         self._clock = MonotonicClock()
-        self._signals = signals
         self._spans: list[_Span] = []
         self._open: dict[str, _Open] = {}
         #: The time of the latest event. What an earlier life had begun ended with it.
@@ -155,54 +145,33 @@ class Board:
         self.name = secrets.token_hex(8)
         #: Those that wait for the next one.
         self.followers: set[Waiter] = set()
-        #: The number of the last event that was read and not heard.
-        self.past = 0
+        #: The number of the last event that was entered, and is not taken.
+        self._entered = 0
         #: What became of each run.
         self._runs = RunIndex()
-        #: What is heard meanwhile; None: nothing is read any more.
-        self._early: list[Event] | None = []
-        for name in FOLLOWED:
-            getattr(signals, name).connect(self.hear)
-        if journal is not None:
-            self.read(journal, keep)
-        elif earlier is None:
-            self._begin(0)
-        else:
-            earlier(self)
+        #: Whether the events of before are still being read.
+        self.is_reading = True
+        self._leave: Callable[[], object] = bool
 
-    def read(
-        self, journal: JournalReader, keep: Callable[[], object] | None = None
+    def follow(
+        self, signals: Signals, enter: Callable[[RunIndex], int] = lambda _: 0
     ) -> None:
         """
-        Read the events of before, as many as count; then those that came meanwhile.
+        Take the events of before, and then those that come.
+
+        Args:
+            signals: Whose events they are.
+            enter: Without a journal, enters the tasks of before, and returns the number
+                of the latest event.
 
         Raises:
             JournalError: It cannot be read.
         """
-        if keep is not None:
-            keep()
-        past = journal.last
-        for event in journal.happened(max(0, past - READ)):
-            if event.seq > past or self._is_closed:
-                break
-            with self._lock:
-                self._take(event)
-        self._begin(past)
-
-    def enter(self, enter: Callable[[RunIndex], int]) -> None:
-        """Let *enter* enter the tasks of before; it returns the number of an event."""
-        self._begin(enter(self._runs))
-
-    def _begin(self, past: int) -> None:
-        """All up to the event of number *past* is known: what comes is folded."""
-        self.past = past
+        self._leave = signals.follow(self)
         with self._lock:
-            early, self._early = self._early, None
-            for event in early or ():
-                if event.seq > past:
-                    self._take(event)
-        for follower in list(self.followers):
-            follower.wake()
+            self._entered = enter(self._runs)
+        self.is_reading = False
+        self._wake()
 
     @contextmanager
     def runs(self) -> Iterator[RunIndex]:
@@ -215,16 +184,13 @@ class Board:
         """Whether it hears of nothing any more."""
         return self._is_closed
 
-    @property
-    def is_reading(self) -> bool:
-        """Whether the events of before are still being read."""
-        return self._early is not None
-
     def close(self) -> None:
         """Hear of nothing any more."""
         self._is_closed = True
-        for name in FOLLOWED:
-            getattr(self._signals, name).disconnect(self.hear)
+        self._leave()
+        self._wake()
+
+    def _wake(self) -> None:
         for follower in list(self.followers):
             follower.wake()
 
@@ -232,18 +198,14 @@ class Board:
         """Nanoseconds since 1970, of the clock that events have their times from."""
         return self._clock.now_ns()
 
-    def hear(self, event: Event) -> None:
+    def take(self, event: Event, document: Any) -> None:
         """Take *event* in; one that says nothing about an attempt is only counted."""
+        del document
         with self._lock:
-            if self._early is not None:
-                self._early.append(event)
-                return
-            if event.seq <= self.past:
-                # It was read already, and comes late.
-                return
-            self._take(event)
-        for follower in list(self.followers):
-            follower.wake()
+            if event.seq > self._entered:
+                self._take(event)
+        if not self.is_reading:
+            self._wake()
 
     def _take(self, event: Event) -> None:
         self.heard += 1

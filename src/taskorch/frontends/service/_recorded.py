@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._telling.following import FOLLOWED
 from taskorch.errors import JournalError
 from taskorch.frontends.people import Identity, Tokens
 from taskorch.frontends.service._app import make_app, tokens_of
@@ -26,8 +25,8 @@ from taskorch.signals import Signals
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-    from taskorch.events import Event
     from taskorch.frontends.service._operations import Operation
+    from taskorch.protocols import Projection
     from taskorch.reading import JournalReader
 
 #: Seconds between two looks at a journal that its owner may write to.
@@ -101,37 +100,47 @@ class _Done:
 
 
 class _Follower:
-    """Publishes what comes into a journal, on a thread of its own."""
+    """Has projections follow a journal, on a thread of its own."""
 
-    def __init__(self, reader: JournalReader, signals: Signals, after: int) -> None:
+    def __init__(self, reader: JournalReader) -> None:
         self._reader = reader
-        self._signals = signals
-        self._after = after
+        self._projections: list[Projection] = []
         self._ended = threading.Event()
         self._thread = threading.Thread(
             target=self._run, name="taskorch-page", daemon=True
         )
+
+    def follow(self, projection: Projection) -> Callable[[], None]:
+        """See `Signals.follow`: take what is there; `begin` takes what comes."""
+        first = max(projection.position, self._reader.last - projection.past)
+        projection.position = max(0, first)
+        self._read(projection)
+        self._projections.append(projection)
+        return self.close
+
+    def begin(self) -> None:
+        """Take what comes."""
         self._thread.start()
 
     def close(self) -> None:
         """Follow no more."""
         self._ended.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _run(self) -> None:
         while not self._ended.wait(_PAUSE):
-            # What cannot be read now may be read later.
-            with suppress(JournalError):
-                if self._reader.last > self._after:
-                    self._publish(self._reader.happened(self._after))
+            for projection in self._projections:
+                # What cannot be read now may be read later.
+                with suppress(JournalError):
+                    if self._reader.last > projection.position:
+                        self._read(projection)
 
-    def _publish(self, events: Iterable[Event]) -> None:
-        names = {cls: name for name, cls in FOLLOWED.items()}
-        for event in events:
-            self._after = max(self._after, event.seq)
-            name = names.get(type(event))
-            if name is not None:
-                getattr(self._signals, name).send(event)
+    def _read(self, projection: Projection) -> None:
+        for event, document in self._reader.entries(projection.position):
+            if projection.wants is None or type(event) in projection.wants:
+                projection.take(event, document)
+            projection.position = max(projection.position, event.seq)
             if self._ended.is_set():
                 return
 
@@ -160,10 +169,11 @@ def recorded_app(
         JournalError: It cannot be read.
         InvalidTaskError: See `create_app`.
     """
-    signals = Signals(lambda *_: None)
-    board = Board(signals, reader)
-    feed = Feed(signals, reader)
-    follower = _Follower(reader, signals, board.past)
+    signals, follower = Signals(lambda *_: None), _Follower(reader)
+    signals.begins = follower.follow
+    feed, board = Feed(signals, reader), Board()
+    board.follow(signals)
+    follower.begin()
     asked = cast("TaskOrchestrator", Recorded(reader))
     tenancy = Tenancy(lambda: asked)
     page = PageOperations(lambda: asked, lambda: board, tenancy, journal=journal)

@@ -34,7 +34,6 @@ from taskorch.kit.visible import show
 from taskorch.model import TaskState
 from taskorch.model._made_for import MadeFor
 from taskorch.protocols import DurableJournal
-from taskorch.reading import JournalReader
 from taskorch.reading._nights import DAYS, PAGE, RunViews
 from taskorch.reading._runs import SKIPPED, STUCK
 
@@ -58,39 +57,32 @@ _DAY: Final = {"type": "string", "format": "date"}
 # -- what was before the service -------------------------------------------------------
 
 
-def earlier_of(orch: TaskOrchestrator) -> Callable[[Board], None]:
+def follow_from(orch: TaskOrchestrator, board: Board) -> None:
     """
-    What tells a board of the time before: from the journal, or from what memory has.
+    Have *board* follow, with the past of the journal, or with what memory has.
 
     A long journal is read on a thread of its own.
     """
-
-    def begin(board: Board) -> None:
-        journal = orch.journal
-        if not isinstance(journal, DurableJournal):
-            board.enter(partial(_enter, orch))
-            return
-        thread = threading.Thread(
-            target=_read, args=(orch, journal, board), name="taskorch-runs", daemon=True
-        )
-        thread.start()
-
-    return begin
+    if not isinstance(orch.journal, DurableJournal):
+        board.follow(orch.signals, partial(_enter, orch))
+        return
+    thread = threading.Thread(
+        target=_follow, args=(orch, board), name="taskorch-runs", daemon=True
+    )
+    thread.start()
 
 
-def _read(orch: TaskOrchestrator, journal: DurableJournal, board: Board) -> None:
-    from taskorch.frontends.service._feed import kept_by  # noqa: PLC0415 - no ring
-
-    # A service may be made before its orchestrator has begun.
-    while not orch._rt.opened:  # noqa: SLF001 - nobody else knows
+def _follow(orch: TaskOrchestrator, board: Board) -> None:
+    # A service may be made before its orchestrator has begun, which waits for no page.
+    while not orch._rt.started:  # noqa: SLF001 - nobody else knows
         if board.is_closed:
             return
         sleep(_PAUSE)
     try:
-        board.read(JournalReader(journal), kept_by(orch))
+        board.follow(orch.signals)
     except TaskorchError as error:
-        _LOG.warning("the dashboard shows no runs from before its start: %s", error)
-        board.enter(lambda _: 0)
+        _LOG.warning("the dashboard shows no runs: %s", error)
+        board.is_reading = False
 
 
 def _enter(orch: TaskOrchestrator, index: RunIndex) -> int:

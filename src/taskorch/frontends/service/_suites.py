@@ -32,7 +32,7 @@ from taskorch.events import AgentLost, AgentReturned
 from taskorch.frontends.service._agents import Agents, schemas
 from taskorch.frontends.service._app import existing, make_app
 from taskorch.frontends.service._bodies import HttpProblem, answer, read_object, refuse
-from taskorch.frontends.service._feed import Feed, kept_by
+from taskorch.frontends.service._feed import Feed
 from taskorch.frontends.service._guard import LOOPBACK, Doors
 from taskorch.frontends.service._health import exposition, metrics, probe
 from taskorch.frontends.service._operations import PROBLEM, Operation, asked
@@ -243,9 +243,8 @@ class SuiteRuns:
 
         def begun(orch: TaskOrchestrator, suite: Suite) -> None:
             journal = JournalReader(RunFolder(self.folder).journal)
-            keep = kept_by(orch)
-            feed = Feed(orch.signals, journal, keep)
-            board = Board(orch.signals, journal, keep)
+            feed, board = Feed(orch.signals, journal), Board()
+            board.follow(orch.signals)
             with self._lock:
                 self._orch, self._feed, self._board = orch, feed, board
                 self._names = frozenset(part.id for part in parts_of(suite))
