@@ -1954,7 +1954,7 @@ class TaskOrchestrator:
         # What one of them says while it recalls, the others hear.
         last = self._rt.committed
         for part in self._learners:
-            part.restore(self._kept_event)
+            part.restore(self.kept)
             if has(part, Recalls) and self._rt.committer is not None:
                 part.recall(self._rt.committer.journal, last)
         if self._rt.publisher.projections:
@@ -1965,11 +1965,6 @@ class TaskOrchestrator:
             from taskorch._managers import _limits  # noqa: PLC0415 - when needed
 
             _limits.restore(self._rt)
-
-    def _kept_event(self, name: str) -> Any:
-        """The payload of the latest event *name* that is kept, or None."""
-        kept = self._rt.kernel.retained.get(name)
-        return None if kept is None else kept.cargo.value
 
     @overload
     def wait(self, timeout: float | timedelta | None = None) -> bool: ...

@@ -82,9 +82,9 @@ def test_a_pool_starts_workers_by_what_the_journal_has(tmp_path):
     """No task has come, and none will."""
     path = tmp_path / "journal.db"
     with TaskOrchestrator(journal=path) as orch:
-        for name in past("pool/checker"):
-            orch.emit(name, same_every_day(4), keep=DAY)
-        orch.emit("pool/checker/start", 200.0, keep=DAY)
+        kept = orch.kept("foresight")
+        kept.update(dict.fromkeys(past("pool/checker"), same_every_day(4)))
+        kept["pool/checker/start"] = 200.0
     with TaskOrchestrator(journal=path) as orch:
         orch.agents.template("checker", capabilities=["check"], handler=print)
         # A minute after midnight, what was needed before it is not known yet today.
@@ -94,11 +94,7 @@ def test_a_pool_starts_workers_by_what_the_journal_has(tmp_path):
         assert said.reason.startswith("expects 4 workers at ")
         # The present day is kept, too.
         today = datetime.fromtimestamp(time.time(), UTC).date()
-        kept = []
-        orch.signals.event_emitted.connect(lambda event: kept.append(event.name))
-        orch.drivers.remove("pool/checker")
-        orch.agents.pool("checker", max_agents=3, interval=0.1, foresee="UTC")
-        eventually(lambda: f"pool/checker/{today}" in kept)
+        eventually(lambda: f"pool/checker/{today}" in orch.kept("foresight"))
 
 
 def test_an_allocator_leaves_room_by_what_the_journal_has(tmp_path):
@@ -111,12 +107,12 @@ def test_an_allocator_leaves_room_by_what_the_journal_has(tmp_path):
 
     kept = []
     with orchestrator() as orch:
-        orch.signals.event_emitted.connect(lambda event: kept.append(event.name))
+        orch.signals.extension_kept.connect(lambda event: kept.append(event.key))
         orch.submit_task(Task.call(print, resources=Resources(cpu=1))).result()
         eventually(lambda: kept)
         assert kept[0].startswith("allocator/cpu/")
-        for name in past("allocator/cpu"):
-            orch.emit(name, same_every_day(5), keep=DAY)
+        days = dict.fromkeys(past("allocator/cpu"), same_every_day(5))
+        orch.kept("foresight").update(days)
     with orchestrator() as orch:
         wants = Elastic(Resources(cpu=8), min={"cpu": 1})
         assert orch.submit_task(Task.call(cpus, resources=wants)).result() == 3

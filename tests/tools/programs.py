@@ -69,11 +69,6 @@ class _Orchestrator:
 
         return bool(self._life.step(change))
 
-    def kept_event(self, name: str) -> Any:
-        """The payload of the latest event *name* that is kept, or None."""
-        kept = self._life.kernel.retained.get(name)
-        return None if kept is None else kept.cargo.value
-
 
 class _Runtime:
     """What a runtime has besides what a life of a simulation has."""
@@ -156,7 +151,7 @@ class Jobs:
         queue.attach(orchestrator)
         system._orch = orchestrator
         system._join(orchestrator)
-        queue.restore(orchestrator.kept_event)
+        queue.restore(orchestrator.kept)
         queue.recall(_Journal(journal), journal.last)
         return system
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Final
@@ -136,11 +136,10 @@ class View:
         fleet = self._fleet
         return "" if fleet is None else str(fleet.given_up.get(template, ""))
 
-    def kept(self, name: str) -> Any:
-        """The payload of the latest event of a name that is kept, or None."""
-        with self._kernel() as kernel:
-            event = kernel.retained.get(name)
-        return None if event is None else event.cargo.value
+    def kept(self, extension: str) -> Mapping[str, Any]:
+        """The documents of an extension: see `TaskOrchestrator.kept`."""
+        documents: Mapping[str, Any] = self._orch.kept(extension)
+        return documents
 
     @property
     def _fleet(self) -> Any:

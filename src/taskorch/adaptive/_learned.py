@@ -223,7 +223,7 @@ class Learned:
         """See `Learner.choice_of`."""
         return self.learner.choice_of(task_id, attempt)
 
-    def restore(self, kept: Callable[[str], Any]) -> None:
+    def restore(self, kept: Callable[[str], Mapping[str, Any]]) -> None:
         """See `Learner.restore`."""
         self.learner.restore(kept)
 

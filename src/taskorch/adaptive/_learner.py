@@ -50,9 +50,8 @@ if TYPE_CHECKING:
 _LOG: Final = logging.getLogger(__name__)
 #: Of snapshots; it rises when what they say changes.
 _VERSION: Final = 1
-#: The name under which the journal keeps snapshots, as the adaptive jobs call it.
+#: The name of the documents that are snapshots, as the adaptive jobs call it.
 SNAPSHOTS: Final = "population_state.judgement_snapshots"
-_TEN_YEARS: Final = 10 * 365 * 86_400.0
 #: Rewards after which the journal keeps a snapshot.
 _UNKEPT: Final = 100
 #: Facts after which it does, so that a later life has few to read.
@@ -566,11 +565,11 @@ class Learner:
         orch = self._orch if orchestrator is None else orchestrator
         if orch is not None and self.keep:
             try:
-                orch.emit(f"{SNAPSHOTS}/{self.name}", self.snapshot(), keep=_TEN_YEARS)
+                orch.kept(SNAPSHOTS)[self.name] = self.snapshot()
             except Exception as error:  # noqa: BLE001 - what was learnt is no work
                 _LOG.warning("what %s has learnt is not kept: %s", self.name, error)
 
-    def restore(self, kept: Callable[[str], Any]) -> None:
+    def restore(self, kept: Callable[[str], Mapping[str, Any]]) -> None:
         """
         Called at the start: go on with what an earlier incarnation has learnt.
 
@@ -578,7 +577,7 @@ class Learner:
         untried. What was learnt otherwise (by another version, algorithm or context) is
         left out, with a warning.
         """
-        snapshot = kept(f"{SNAPSHOTS}/{self.name}") if self.keep else None
+        snapshot = kept(SNAPSHOTS).get(self.name) if self.keep else None
         if snapshot is None:
             return
         try:

@@ -19,7 +19,7 @@ from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import MAX_SECONDS
 from taskorch.kit.visible import counted, show
 from taskorch.model import AgentTemplate, ScalingDecision, is_label, level_names
-from taskorch.policies._rhythm import KEPT_FOR, Rhythm
+from taskorch.policies._rhythm import FORESIGHT, Rhythm
 
 #: Decisions that are remembered.
 _KEPT: Final = 100
@@ -104,16 +104,16 @@ class KeepLoad:
     Command of a driver: have the journal keep what was needed on a day.
 
     Attributes:
-        name: Of the event.
-        payload: What was needed.
+        key: Of the document.
+        document: What was needed; None drops a day that is too old.
     """
 
-    name: str
-    payload: Any
+    key: str
+    document: Any
 
     def apply(self, orchestrator: Any, /) -> object:
         """Do it."""
-        return orchestrator.emit(self.name, self.payload, keep=KEPT_FOR)
+        return orchestrator.kept(FORESIGHT).update({self.key: self.document})
 
 
 class _Foresight:
@@ -121,8 +121,8 @@ class _Foresight:
 
     def __init__(self, pool: str, zone: str, interval: float) -> None:
         self._rhythm = Rhythm(pool, zone)
-        #: The event that keeps how long a worker starts.
-        self._start_event = f"{pool}/start"
+        #: The key of the document that says how long a worker starts.
+        self._start_key = f"{pool}/start"
         self._interval = interval
         #: When those were spawned that have not joined yet, and how long others took.
         self.spawned: dict[str, float] = {}
@@ -141,15 +141,16 @@ class _Foresight:
         """Note how many are needed now; what the journal is to keep."""
         if not self._has_recalled:
             self._has_recalled = True
-            self._rhythm.recall(view.kept, view.wall)
-            start = view.kept(self._start_event)
+            kept = view.kept(FORESIGHT)
+            self._rhythm.recall(kept, view.wall)
+            start = kept.get(self._start_key)
             if is_number(start, 0, MAX_SECONDS):
                 self._starts.append(start)
         self._rhythm.note(view.wall, needed)
-        events = self._rhythm.to_keep(now)
-        if events and self._starts:
-            events.append((self._start_event, max(self._starts)))
-        return [KeepLoad(name, payload) for name, payload in events]
+        documents = self._rhythm.to_keep(now)
+        if documents and self._starts:
+            documents.append((self._start_key, max(self._starts)))
+        return [KeepLoad(key, document) for key, document in documents]
 
     def wish(
         self, wall: float, before: int, after: int, most: int, why: str

@@ -19,7 +19,7 @@ from taskorch.kit.frozen import frozen
 from taskorch.kit.visible import show
 from taskorch.model import NO_RESOURCES
 from taskorch.policies._allocator import ProportionalAllocator
-from taskorch.policies._rhythm import KEPT_FOR, LONGEST, Rhythm
+from taskorch.policies._rhythm import FORESIGHT, LONGEST, Rhythm
 from taskorch.policies._words import amount
 from taskorch.protocols import (
     Allocation,
@@ -86,7 +86,7 @@ class ForeseeingAllocator:
         self._rhythms: dict[str, Rhythm] = {}
         #: When it was asked last: until now no rigid task has started since.
         self._asked: float | None = None
-        self._kept: Callable[[str], Any] = _nothing
+        self._kept: Mapping[str, Any] = {}
         self._orch: Any = None
         #: Events that the journal is to keep: names and payloads.
         self._due: deque[tuple[str, Any]] = deque()
@@ -213,9 +213,10 @@ class ForeseeingAllocator:
         self._orch = orchestrator
         orchestrator.signals.task_started.connect(self._keep)
 
-    def restore(self, kept: Callable[[str], Any]) -> None:
+    def restore(self, kept: Callable[[str], Mapping[str, Any]]) -> None:
         """Called at the start: know again what earlier incarnations have kept."""
-        self._kept = kept
+        # A copy: who allocates holds the lock, and asks nothing.
+        self._kept = dict(kept(FORESIGHT))
 
     def choice_of(self, task_id: str, attempt: int) -> None:
         """Called as an attempt begins: it chose among nothing."""
@@ -225,7 +226,7 @@ class ForeseeingAllocator:
         while self._due:
             name, payload = self._due.popleft()
             with suppress(NotRunningError):
-                self._orch.emit(name, payload, keep=KEPT_FOR)
+                self._orch.kept(FORESIGHT).update({name: payload})
 
     def __repr__(self) -> str:
         return f"ForeseeingAllocator({self.base!r})"
@@ -233,7 +234,3 @@ class ForeseeingAllocator:
 
 def _level(much: float) -> int:
     return math.ceil(round(much, 6))
-
-
-def _nothing(_name: str) -> None:
-    """Nothing is kept: there is no journal."""

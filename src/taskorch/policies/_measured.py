@@ -268,7 +268,7 @@ class Measured(Projection):
     def choice_of(self, task_id: str, attempt: int) -> None:
         """See `Learns`: it chooses among no arms."""
 
-    def restore(self, kept: Callable[[str], Any]) -> None:
+    def restore(self, kept: Callable[[str], Mapping[str, Any]]) -> None:
         """See `Learns`: what it has learnt stands in the events."""
 
     def __getstate__(self) -> dict[str, Any]:

@@ -7,9 +7,10 @@ Decision: 0237.
 from __future__ import annotations
 
 import math
+import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from itertools import chain, groupby
 from typing import Any, Final, TypeAlias
@@ -27,8 +28,8 @@ _UNKNOWN: Final = -1
 _HIGHEST: Final = 1_000_000_000
 #: Seconds between two times at which days are kept.
 _SAVED: Final = 900.0
-#: Seconds for which the journal keeps a day.
-KEPT_FOR: Final = 30 * 86_400.0
+#: The name of the documents that are days.
+FORESIGHT: Final = "foresight"
 #: Seconds that anything is expected ahead, at the most: what is later is not looked at.
 LONGEST: Final = 7_200.0
 #: Earlier days that are compared, at the most and at the least.
@@ -43,6 +44,9 @@ _LATE: Final = 3
 _CHANCE: Final = 2.0
 #: What was started ahead and needed is at least this part of what was not needed.
 _WORTH: Final = 0.5
+
+#: How a day ends a key.
+_DAY: Final = re.compile(r"\d{4}-\d\d-\d\d")
 
 _Day: TypeAlias = Sequence[int]
 
@@ -77,7 +81,7 @@ class Rhythm:
     It is a pure function of the minutes and the time: it keeps nothing else.
 
     Args:
-        name: How the events begin that keep the days.
+        name: How the keys begin of the documents that keep the days.
         zone: The name of the zone whose clocks show the hours of the load.
 
     Raises:
@@ -94,8 +98,10 @@ class Rhythm:
         self._compared: dict[tuple[int, bool], Sequence[_Day]] = {}
         self._usual: dict[tuple[int, bool], _Day] = {}
         self._worth: dict[tuple[int, bool, int], set[int]] = {}
-        #: Days of which something is not kept yet, and when that was done last.
+        #: Days of which something is not kept yet, keys of days that are too old, and
+        #: when that was done last.
         self._unkept: set[int] = set()
+        self._old: list[str] = []
         self._kept = -math.inf
 
     def note(self, wall: float, level: int) -> None:
@@ -124,7 +130,7 @@ class Rhythm:
 
     def to_keep(self, now: float) -> list[tuple[str, Any]]:
         """
-        Events that are to be kept at *now*, in seconds: names and payloads.
+        Documents that are to be kept at *now*, in seconds, and None for others to drop.
 
         Each is of a day, and has its levels, each with the minutes for which it held.
         """
@@ -133,18 +139,26 @@ class Rhythm:
             return []
         self._kept = now
         days, self._unkept = sorted(self._unkept), set()
-        return [(self._event(day), _runs(self._days[day])) for day in days]
+        old, self._old = self._old, []
+        documents = [(self._key(day), _runs(self._days[day])) for day in days]
+        return [*dict.fromkeys(old).items(), *documents]
 
-    def recall(self, kept: Callable[[str], object], wall: float) -> None:
+    def recall(self, kept: Mapping[str, object], wall: float) -> None:
         """Know the days again that earlier incarnations have kept."""
         today = self._place(wall)[0]
         for day in range(today - _DAYS + 1, today + 1):
-            levels = _levels(kept(self._event(day)))
+            levels = _levels(kept.get(self._key(day)))
             if len(levels) == _MINUTES:
                 self._take(day, levels)
+        first = self._key(today - _DAYS + 1)
+        self._old += [key for key in kept if self._is_day(key) and key < first]
 
-    def _event(self, day: int) -> str:
+    def _key(self, day: int) -> str:
         return f"{self.name}/{date.fromordinal(day)}"
+
+    def _is_day(self, key: str) -> bool:
+        name, _, day = key.rpartition("/")
+        return name == self.name and bool(_DAY.fullmatch(day))
 
     def _take(self, day: int, levels: array[int]) -> None:
         """Know a day, and forget the oldest of too many."""
@@ -155,6 +169,7 @@ class Rhythm:
         while len(self._days) > _DAYS:
             oldest = min(self._days)
             del self._days[oldest]
+            self._old.append(self._key(oldest))
             self._unkept.discard(oldest)
 
     # -- what is usual -------------------------------------------------------------

@@ -89,8 +89,8 @@ class DriverView(Protocol):
         """Why workers of a template are not spawned any more, or ""."""
         ...
 
-    def kept(self, name: str) -> Any:
-        """The payload of the latest event of a name that is kept, or None."""
+    def kept(self, extension: str) -> Mapping[str, Any]:
+        """The documents of an extension: see `TaskOrchestrator.kept`."""
         ...
 
 

@@ -38,7 +38,7 @@ class Learns(Protocol):
 
     It needs all three methods. `taskorch.adaptive.Learned` is one. It connects to
     events in `attach`: they have the outcomes of attempts, and `TaskRewarded` the
-    rewards. `orch.emit(name, payload, keep=…)` keeps what it learnt for `restore`. A
+    rewards. `orch.kept(name)` keeps what it learnt for `restore`. A
     `Simulation` neither attaches nor restores it, but asks what it chose; there it may
     hear events (`Hears`).
     """
@@ -62,7 +62,7 @@ class Learns(Protocol):
         """
         ...
 
-    def restore(self, kept: Callable[[str], Any]) -> None:
+    def restore(self, kept: Callable[[str], Mapping[str, Any]]) -> None:
         """
         Go on with what an earlier incarnation learnt.
 
@@ -70,7 +70,7 @@ class Learns(Protocol):
         anything begins.
 
         Args:
-            kept: Returns the payload of the latest kept event of a name, or None.
+            kept: `orch.kept`: returns the documents that it keeps, by its name.
         """
         ...
 

@@ -22,7 +22,7 @@ from taskorch.errors import (
     InvalidTransitionError,
     UnknownTaskError,
 )
-from taskorch.events import EventEmitted
+from taskorch.events import ExtensionKept
 from taskorch.frontends.jobs import JobSystem
 from taskorch.frontends.jobs._config import REQUIRED
 from taskorch.testing import Simulation
@@ -205,12 +205,12 @@ def test_the_cycles_run_in_virtual_time():
     for number, second in enumerate((4, 24)):
         sim.at(second, partial(jobs._threads.give, f"t{number}", 0.5))
     sim.run(until=100)
-    kept = [one for one in sim.events if isinstance(one, EventEmitted)]
-    diary = [one.at for one in kept if one.name == "agent_state.metadata_diary"]
+    kept = [one for one in sim.events if isinstance(one, ExtensionKept)]
+    diary = [one.at for one in kept if one.key == "agent_state.metadata_diary"]
     # Each ten seconds, if something was learnt.
     assert [round(at - sim.events[0].at) for at in diary] == [10, 30]
-    assert {one.name.partition("/")[0] for one in kept} == {
-        "agent_state.metadata_diary",
+    assert {one.extension for one in kept} == {
+        "adaptive_jobs",
         "population_state.judgement_snapshots",
     }
 

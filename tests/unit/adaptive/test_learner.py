@@ -154,16 +154,16 @@ def test_a_snapshot_and_the_facts_after_it_are_what_was_learnt(
         life.step()
     names = []
 
-    def snapshot_of(name):
+    def documents(name):
         names.append(name)
-        return kept
+        return {"r": kept}
 
     again = made(**options)
-    again.restore(snapshot_of)
+    again.restore(documents)
     again.recall(life.journal, len(life.journal.entries))
 
     assert kept_by(again) == kept_by(life.learner)
-    assert names == ["population_state.judgement_snapshots/r"]
+    assert names == ["population_state.judgement_snapshots"]
     # And goes on alike: what is under way is rewarded in the later life.
     later = Life(again, seed + 1, life.journal)
     later.begun = life.begun
@@ -187,7 +187,7 @@ def test_what_was_learnt_otherwise_is_left_out(change, caplog):
     assert life.learner.learned()
     snapshot = {**life.learner.snapshot(), **change}
     again = made()
-    again.restore(lambda name: snapshot)
+    again.restore(lambda name: {"r": snapshot})
     again.recall(life.journal, len(life.journal.entries))
     assert again.learned() == ()
     assert "what r had learnt is left out" in caplog.text

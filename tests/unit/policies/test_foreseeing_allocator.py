@@ -193,18 +193,18 @@ class Orchestrator:
     """What it connects to, and what has it keep events."""
 
     def __init__(self):
-        self.kept = {}
+        self.documents = {}
         self.tell = []
         self.signals = SimpleNamespace(
             task_started=SimpleNamespace(connect=self.tell.append)
         )
         self.is_running = True
 
-    def emit(self, name, payload, *, keep):
+    def kept(self, extension):
         if not self.is_running:
             raise NotRunningError("it has stopped")
-        assert keep >= 28 * DAY
-        self.kept[name] = payload
+        assert extension == "foresight"
+        return self.documents
 
 
 def test_a_restart_knows_what_was_kept():
@@ -214,14 +214,14 @@ def test_a_restart_knows_what_was_kept():
         assert isinstance(allocator, Learns)
         assert allocator.choice_of("t", 1) is None
         allocator.attach(orch)
-        allocator.restore(orch.kept.get)
+        allocator.restore(orch.kept)
         seen(allocator, [day])
         # Half an hour later it is asked again: then that day is kept.
         orch.tell.pop()(None)
-    assert "allocator/cpu/2026-06-04" in orch.kept
+    assert "allocator/cpu/2026-06-04" in orch.documents
     allocator = ForeseeingAllocator()
     allocator.attach(orch)
-    allocator.restore(orch.kept.get)
+    allocator.restore(orch.kept)
     assert granted(allocator, asked(16, 1), 4 * DAY + NINE - 60)[0] == 4
     orch.is_running = False
     orch.tell.pop()(None)
@@ -236,7 +236,7 @@ def test_a_clock_that_was_ahead_for_a_while_keeps_nothing_from_being_kept():
     granted(allocator, asked(1), 400 * DAY)
     seen(allocator, [0])
     orch.tell.pop()(None)
-    assert "allocator/cpu/2026-06-01" in orch.kept
+    assert "allocator/cpu/2026-06-01" in orch.documents
 
 
 def test_what_cannot_be():

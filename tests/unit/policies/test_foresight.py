@@ -33,7 +33,7 @@ class Place:
         self.start = start
         self.zone = ZoneInfo(zone)
         self.numbers = {"max_agents": 50, "interval": 30, "settle": 120} | numbers
-        self.kept_events = {} if kept is None else kept
+        self.documents = {} if kept is None else kept
         #: Workers that have joined, and when others will.
         self.there = set()
         self.coming = {}
@@ -72,12 +72,9 @@ class Place:
     def given_up(self, _template):
         return ""
 
-    def kept(self, name):
-        return self.kept_events.get(name)
-
-    def emit(self, name, payload, *, keep):
-        assert keep >= 28 * DAY
-        self.kept_events[name] = payload
+    def kept(self, extension):
+        assert extension == "foresight"
+        return self.documents
 
     # What commands do.
 
@@ -90,7 +87,7 @@ class Place:
                 self.there.add(config["id"])
 
         agents = SimpleNamespace(spawn=spawn, terminate=self.there.discard)
-        return SimpleNamespace(agents=agents, emit=self.emit)
+        return SimpleNamespace(agents=agents, kept=self.kept)
 
     def go(self, first, last, seen=None):
         """From one moment to another; *seen* is told how many there are."""
@@ -330,6 +327,29 @@ def test_a_restart_learns_the_same_from_the_journal():
     assert moment(7, NINE) - ahead[0].at == 120
 
 
+def test_days_that_are_too_old_are_dropped_in_this_life_and_the_next():
+    place = Place(at_nine, foresee="UTC")
+    others = [
+        "pool/worker/x/2020-01-01",
+        "pool/workers/2020-01-01",
+        "pool/worker/start",
+    ]
+    place.documents.update(dict.fromkeys(others, 1.0))
+    for day in range(40):
+        if day == 20:
+            place.begin()
+        place.go(moment(day, NINE - 30), moment(day, NINE + 5))
+    ready(place, 75)
+    place.begin()
+    ready(place, 100)
+    days = [key for key in place.documents if key not in others]
+    gone = {key for key in days if place.documents[key] is None}
+    first = f"pool/worker/{MONDAY + timedelta(100 - 28)}"
+    assert {key for key in days if key < first} == gone
+    assert len(gone) == 40
+    assert all(place.documents[key] for key in others)
+
+
 def test_a_restart_while_the_load_is_there():
     place = Place(at_nine, foresee="UTC")
     for day in range(3):
@@ -353,10 +373,10 @@ def test_a_restart_while_the_load_is_there():
         {"levels": []},
     ],
 )
-def test_what_others_have_emitted_by_that_name_is_left_out(kept):
+def test_what_others_have_kept_by_that_key_is_left_out(kept):
     names = [f"pool/worker/{MONDAY + timedelta(day)}" for day in range(3)]
-    events = dict.fromkeys([*names, "pool/worker/start"], kept)
-    place = Place(at_nine, foresee="UTC", kept=events)
+    documents = dict.fromkeys([*names, "pool/worker/start"], kept)
+    place = Place(at_nine, foresee="UTC", kept=documents)
     assert [ready(place, day) for day in range(3, 5)] == [0, 0]
     # Nor does it make it wait for another day.
     assert [ready(place, day) for day in range(7, 9)] == [0, 10]

@@ -87,10 +87,11 @@ _MORE: Final = 0.25
 _KEPT: Final = 10_000
 #: Units of an objective whose median says how long one takes.
 _LATEST: Final = 50
-_TEN_YEARS: Final = 10 * 365 * 86_400.0
 _DIARY: Final = "agent_state.metadata_diary"
-#: The event that says up to which fact all that follows from facts was done.
-_FOLLOWED: Final = "adaptive_jobs.followed"
+#: The name of the documents of jobs.
+_JOBS: Final = "adaptive_jobs"
+#: The document that says up to which fact all that follows from facts was done.
+_FOLLOWED: Final = "followed"
 _SPECIALIZATION: Final = "specialization_selection"
 #: Who says how good a job was that has failed for good, and one that says it itself.
 _FAILURE: Final = "failure"
@@ -986,9 +987,10 @@ class JobSystem:
         for job_id in ids:
             self._try(job_id, self._follow_job, job_id)
 
-    def _restore(self, kept: Callable[[str], Any]) -> None:
-        self._followed = self._followed_kept = kept(_FOLLOWED) or 0
-        self._diary = kept(_DIARY)
+    def _restore(self, kept: Callable[[str], Mapping[str, Any]]) -> None:
+        documents = kept(_JOBS)
+        self._followed = self._followed_kept = documents.get(_FOLLOWED, 0)
+        self._diary = documents.get(_DIARY)
 
     def learned(self) -> dict[str, tuple[Learning, ...]]:
         """What was learnt, for each target of adaptation."""
@@ -1143,7 +1145,7 @@ class JobSystem:
         if number == self._followed_kept:
             return []
         self._followed_kept = number
-        return [Act(lambda orch: orch.emit(_FOLLOWED, number, keep=_TEN_YEARS))]
+        return [Act(lambda orch: orch.kept(_JOBS).update({_FOLLOWED: number}))]
 
     def _publish(
         self, topic: str, kind: str, job_id: str, event: Event, **more: Any
@@ -1228,7 +1230,7 @@ class JobSystem:
         with self._lock:
             records = list(self._records.values())
         page = self._page(records)
-        orchestrator.emit(_DIARY, page, keep=_TEN_YEARS)
+        orchestrator.kept(_JOBS)[_DIARY] = page
         self._diary = page
 
     def _evolve_protocol(self) -> list[Act]:
@@ -1370,8 +1372,8 @@ class _JobQueue(ScoreQueue):
         self._restored = restored
         self._recalled = recalled
         self._orch: Any = None
-        #: What gives the payloads of kept events; and the journal, and its last fact.
-        self._kept: Callable[[str], Any] | None = None
+        #: What gives documents by names; and the journal, and its last fact.
+        self._kept: Callable[[str], Mapping[str, Any]] | None = None
         self._past: tuple[Any, int] | None = None
 
     def attach(self, orchestrator: Any) -> None:
@@ -1397,7 +1399,7 @@ class _JobQueue(ScoreQueue):
         arms, chances = zip(*picked, strict=True)
         return " + ".join(arms), math.prod(chances)
 
-    def restore(self, kept: Callable[[str], Any]) -> None:
+    def restore(self, kept: Callable[[str], Mapping[str, Any]]) -> None:
         """See `Learned.restore`."""
         self._kept = kept
         for part in self._learners():
