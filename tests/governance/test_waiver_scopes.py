@@ -35,9 +35,9 @@ def put_in_force(made, name, policy, pattern, types=(), expires=100, since=1):
         reason="why",
     )
     made.ask(name, request)
-    event = request.announces(name, Answer("approve", ("bob",)), since * S)
-    if event is not None:
-        made.take_in(*event[:2])
+    kept = request.keeps(name, Answer("approve", ("bob",)), since * S)
+    if kept is not None:
+        made.take_in(*kept[1:])
 
 
 def covers(made, policy, task_id="", kind="", at=10.0):
@@ -100,10 +100,10 @@ def test_what_is_revoked_covers_nothing_in_whatever_order_it_is_told():
         request = WaiverRequest(
             "answer to it", text="it?", policy_id="p", expires_ns=100 * S
         )
-        event = request.announces("w", Answer("approve", ("bob",)), 1)
-        revoked = f"{event[0]} revoked", {"by": "cyd", "reason": "done", "at_ns": 5 * S}
+        _, *kept = request.keeps("w", Answer("approve", ("bob",)), 1)
+        revoked = "w revoked", {"by": "cyd", "reason": "done", "at_ns": 5 * S}
         made = WaiverBook()
-        for name, value in [event[:2], revoked][::order]:
+        for name, value in [kept, revoked][::order]:
             made.take_in(name, value)
         assert covers(made, "p", "x") is None
         waiver = made.at("w", 10 * S)
@@ -117,9 +117,7 @@ def test_what_is_revoked_covers_nothing_in_whatever_order_it_is_told():
 def test_of_several_another_still_covers():
     made = book(("p", "a*", ()), ("p", "*b", ()), ("p", "ab", ()))
     for name in ("w0", "w2"):
-        made.take_in(
-            f"taskorch waiver {name} revoked", {"by": "c", "reason": "r", "at_ns": S}
-        )
+        made.take_in(f"{name} revoked", {"by": "c", "reason": "r", "at_ns": S})
     assert covers(made, "p", "ab") == "w1"
     assert covers(made, "p", "ac") is None
 

@@ -206,11 +206,7 @@ def test_nothing_gets_round_the_rules_of_a_request(governed):
     waiver = waiver_of(rt, approvals=2)
     with pytest.raises(InvalidTaskError):
         orch.decide(waiver.id, "complete", result=True)
-    for name in (f"taskorch waiver {waiver.id}", "taskorch waiver x revoked"):
-        with pytest.raises(InvalidTaskError, match="reserved"):
-            orch.emit(name, {"policy_id": "no-danger", "pattern": "*"})
-        with pytest.raises(InvalidTaskError, match="reserved"):
-            Task.wait_for(name)
+    orch.emit(waiver.id, {"policy_id": "no-danger", "pattern": "*"})
     # What only looks like one is a question like others.
     alike = Task.question(
         waiver.id,
@@ -226,6 +222,26 @@ def test_nothing_gets_round_the_rules_of_a_request(governed):
         rt.approve_waiver("waiver/mine", by="bob")
     with pytest.raises(PolicyDeniedError):
         orch.submit_task(danger("a"))
+
+
+@pytest.mark.parametrize("document", [1, [], "x", {}, {"at_ns": "x"}, {"policy_id": 1}])
+def test_a_document_that_is_no_waiver_is_left_out_and_others_count(
+    document, tmp_path, caplog
+):
+    """Whatever a program writes under the name of waivers, in this life and the next."""
+    for life in range(2):
+        rt = policies(NO_DANGER)
+        with TaskOrchestrator(journal=tmp_path / "runs.db", governance=rt) as orch:
+            if not life:
+                orch.kept("waivers").update(
+                    {"waiver/x": document, "y revoked": document}
+                )
+                waiver = waiver_of(rt)
+                rt.approve_waiver(waiver.id, by="bob")
+            assert [each.state for each in rt.waivers()] == ["active"]
+            assert "the document waiver/x of waivers is left out" in caplog.text
+            assert "the document y revoked of waivers is left out" in caplog.text
+            caplog.clear()
 
 
 def test_policies_that_concern_every_task_can_be_waived():

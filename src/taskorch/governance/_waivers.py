@@ -2,9 +2,8 @@
 Waivers: a violation that people let pass, for some tasks and for a time.
 
 A waiver is asked for by a question, so that the journal, quorums and messages know it
-as they know any question. What puts it in force, and what revokes it, are events from
-outside with reserved names, each kept until the waiver expires: the kernel, its
-snapshots and the retention know these already. One predicate, `Waivers.covers`, says
+as they know any question. What puts it in force, and what revokes it, are documents,
+which stay when its question has left the journal. One predicate, `Waivers.covers`, says
 whether a waiver counts; whoever wants to know asks it.
 
 Decision: 0225.
@@ -12,6 +11,8 @@ Decision: 0225.
 
 from __future__ import annotations
 
+import json
+import logging
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -34,7 +35,7 @@ from taskorch.errors import (
 from taskorch.events import (
     CLS,
     TASK_ID,
-    EventEmitted,
+    ExtensionKept,
     Fact,
     TaskCancelled,
     TaskCompleted,
@@ -44,7 +45,7 @@ from taskorch.events import (
 from taskorch.kernel import moves_of
 from taskorch.kit.checks import check_seconds, is_name
 from taskorch.kit.frozen import frozen
-from taskorch.kit.limits import MAX_SECONDS, NS
+from taskorch.kit.limits import NS
 from taskorch.kit.people import SPEAK_FOR, caller, person
 from taskorch.kit.plain import plain
 from taskorch.kit.verbs import NAME, SECONDS, lacks, listed, verb
@@ -53,7 +54,6 @@ from taskorch.kit.vocabulary import meant
 from taskorch.kit.words import stamp
 from taskorch.model import (
     ANSWER_TO,
-    OF_WAIVERS,
     Answer,
     Question,
     Task,
@@ -66,6 +66,7 @@ from taskorch.model import (
 if TYPE_CHECKING:
     from taskorch.governance._policies import Operation
 
+_LOG: Final = logging.getLogger("taskorch.governance")
 #: What has become of a waiver.
 WaiverState: TypeAlias = Literal[
     "asked", "active", "expired", "rejected", "withdrawn", "revoked"
@@ -78,10 +79,10 @@ _MAX_PATTERN: Final = 500
 #: The longest question, in characters.
 _MAX_TEXT: Final = 400
 _WILD: Final = re.compile(r"[*?\[\]]")
+#: The name of the documents that put waivers in force, by their ids, and revoke them.
+WAIVERS: Final = "waivers"
 _REVOKED: Final = " revoked"
 _IN_WAIVERS: Final = lacks(command="`waivers` has it")
-#: How long it is kept that a waiver was revoked, in ns: as good as for ever.
-_LONG_NS: Final = MAX_SECONDS * NS
 #: The states in which a question ends without an approval, by the event.
 _ENDED: Final[Mapping[type, TaskState]] = {
     TaskFailed: TaskState.FAILED,
@@ -126,10 +127,8 @@ class WaiverRequest(Question):
         """Whether the waiver would be for such a task."""
         return _matches(self.pattern, self.types, task_id, task_type)
 
-    def announces(
-        self, task_id: str, result: Any, now: int
-    ) -> tuple[str, Any, int] | None:
-        """See `Question.announces`: the waiver is in force, until it expires."""
+    def keeps(self, task_id: str, result: Any, now: int) -> tuple[str, str, Any] | None:
+        """See `Question.keeps`: the waiver is in force, until it expires."""
         is_approval = isinstance(result, Answer) and result.choice == "approve"
         if not is_approval or now >= self.expires_ns:
             return None
@@ -145,7 +144,7 @@ class WaiverRequest(Question):
             "since_ns": now,
             "expires_ns": self.expires_ns,
         }
-        return f"{OF_WAIVERS}{task_id}", scope, self.expires_ns
+        return WAIVERS, task_id, scope
 
 
 @frozen
@@ -326,8 +325,8 @@ class WaiverBook:
     def note(self, fact: Fact, value: Any) -> None:
         """Take in an event, and what the journal keeps beside it."""
         kind = fact[CLS]
-        if kind is EventEmitted:
-            self.emitted(fact, value)
+        if kind is ExtensionKept:
+            self.kept(fact)
         elif kind is TaskSubmitted:
             request = value.payload if isinstance(value, Task) else None
             if isinstance(request, WaiverRequest):
@@ -361,28 +360,40 @@ class WaiverBook:
         if waiver_id in self._revocations:
             self._revoke(waiver_id)
 
-    def emitted(self, fact: Any, value: Any) -> bool:
+    def kept(self, fact: Any) -> bool:
         """
-        Take in an event from outside.
+        Take in a document, if it is of waivers.
 
         Returns:
             Whether it puts a waiver in force, or revokes one.
         """
-        return self.take_in(fact.name, value)
-
-    def take_in(self, name: str, value: Any) -> bool:
-        """Take in an event from outside by its name and its payload."""
-        if not name.startswith(OF_WAIVERS) or not isinstance(value, Mapping):
+        if fact.extension != WAIVERS or not fact.document:
             return False
-        waiver_id = name.removeprefix(OF_WAIVERS)
-        if not waiver_id.endswith(_REVOKED):
-            self._put_in_force(waiver_id, value)
-            return True
-        waiver_id = waiver_id.removesuffix(_REVOKED)
-        self._revocations[waiver_id] = value
+        self.take_in(fact.key, json.loads(fact.document))
+        return True
+
+    def take_in(self, key: str, document: Any) -> None:
+        """
+        Take in a document, which puts a waiver in force or revokes one, by its key.
+
+        One that somebody else has written under our name is left out, with a warning.
+        """
+        try:
+            if key.endswith(_REVOKED):
+                self._take_in_revocation(key.removesuffix(_REVOKED), document)
+            else:
+                self._put_in_force(key, document)
+        except (LookupError, TypeError, ValueError) as error:
+            _LOG.warning("the document %s of waivers is left out: %r", key, error)
+
+    def _take_in_revocation(self, waiver_id: str, document: Any) -> None:
+        self._revocations[waiver_id] = {
+            "ended_at": document["at_ns"] / NS,
+            "ended_by": str(document["by"]),
+            "ended_for": str(document["reason"]),
+        }
         if waiver_id in self._waivers:
             self._revoke(waiver_id)
-        return True
 
     def end(self, waiver_id: str, state: TaskState, at_ns: int, detail: str) -> None:
         """Its question has ended, without an approval."""
@@ -431,17 +442,11 @@ class WaiverBook:
             self._scopes[waiver.policy_id].remove(waiver)
 
     def _revoke(self, waiver_id: str) -> None:
-        value, waiver = self._revocations[waiver_id], self._waivers[waiver_id]
+        waiver = self._waivers[waiver_id]
         scopes = self._scopes.get(waiver.policy_id)
         if scopes is not None:
             scopes.remove(waiver)
-        self._change(
-            waiver_id,
-            state="revoked",
-            ended_at=value["at_ns"] / NS,
-            ended_by=value["by"],
-            ended_for=value["reason"],
-        )
+        self._change(waiver_id, state="revoked", **self._revocations[waiver_id])
 
     def covers(self, policy_id: str, operation: Operation, at: float) -> str | None:
         """
@@ -515,21 +520,21 @@ class Waivers:
 
     def hear_waivers(self, items: Iterable[tuple[Fact, Any]]) -> bool:
         """
-        Under the lock: take in events, each with what came with it.
+        Under the lock: take in events, each with its cargo.
 
         Returns:
             Whether a waiver is in force, or revoked, that was not before.
         """
         is_other = False
-        for fact, cargo in items:
-            if fact[CLS] is EventEmitted:
-                is_other |= self._book.emitted(fact, cargo.value)
+        for fact, _ in items:
+            if fact[CLS] is ExtensionKept:
+                is_other |= self._book.kept(fact)
         return is_other
 
     def restore_waivers(self) -> None:
         """Under the lock: take in what earlier incarnations left in the kernel."""
-        for event in self._rt.kernel.retained.values():
-            self._book.take_in(event.id, event.cargo.value)
+        for key, text in self._rt.kernel.kept.get(WAIVERS, {}).items():
+            self._book.take_in(key, json.loads(text))
         for row in self._rt.kernel.asked:
             self._know(row)
 
@@ -696,11 +701,11 @@ class Waivers:
                 hint = f"orch.answer({waiver_id!r}, 'reject', by=…)"
                 hint = hint if waiver.state == "asked" else ""
                 raise InvalidTransitionError(msg, hint=hint or None, task_id=waiver_id)
-            value = {"by": by, "reason": reason, "at_ns": now}
-            name = f"{OF_WAIVERS}{waiver_id}{_REVOKED}"
             # Whoever lists waivers later knows it by this alone.
-            rt.keep_event(name, value, now + _LONG_NS, now)
-            self._book.take_in(name, value)
+            key = f"{waiver_id}{_REVOKED}"
+            document = {"by": by, "reason": reason, "at_ns": now}
+            self._orch.kept(WAIVERS).note(key, document, now)
+            self._book.take_in(key, document)
             return self._book.at(waiver_id, now)
 
         waiver: Waiver = rt.step(change, keep=True)

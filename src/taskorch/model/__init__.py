@@ -123,7 +123,6 @@ from taskorch.model._program import of_attempt as of_attempt
 from taskorch.model._question import ANSWER_TO as ANSWER_TO
 from taskorch.model._question import APPROVAL_OF as APPROVAL_OF
 from taskorch.model._question import MAX_NAME as MAX_NAME
-from taskorch.model._question import OF_WAIVERS as OF_WAIVERS
 from taskorch.model._question import RAISE as RAISE
 from taskorch.model._question import Answer as Answer
 from taskorch.model._question import Escalation as Escalation

@@ -48,14 +48,9 @@ def check_event(name: object) -> str:
             f"characters and without a space at either end, not {show(name)}"
         )
         raise InvalidTaskError(msg)
-    if name.startswith(OF_WAIVERS):
-        msg = f"{show(name)} is no event of yours: its name is reserved"
-        raise InvalidTaskError(msg, hint="rt.request_waiver(…), rt.revoke_waiver(…)")
     return name
 
 
-#: How the events begin that put waivers in force and revoke them.
-OF_WAIVERS: Final = "taskorch waiver "
 #: How the events begin that stand for answers to questions.
 ANSWER_TO: Final = "answer to "
 #: How the events begin that stand for approvals; then come the run and the phase.
@@ -229,15 +224,12 @@ class Question(Wait):
             return f"{by} is none of those who may: {', '.join(self.may_answer)}"
         return ""
 
-    def announces(
-        self, task_id: str, result: Any, now: int
-    ) -> tuple[str, Any, int] | None:
+    def keeps(self, task_id: str, result: Any, now: int) -> tuple[str, str, Any] | None:
         """
-        The event that *result*, with which its task completes, is for others.
+        The document that is kept in the step in which its task completes with *result*.
 
         Returns:
-            Its name, its payload, and until when it is kept, in ns since the epoch;
-            None: there is none.
+            The name of its extension, its key, and the document; None: there is none.
         """
         del task_id, result, now
         return None

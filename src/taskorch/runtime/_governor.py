@@ -20,7 +20,7 @@ import attrs
 from taskorch.errors import InvalidTransitionError, PolicyDeniedError
 from taskorch.events import (
     Event,
-    EventEmitted,
+    ExtensionKept,
     PolicyViolated,
     TaskRejected,
     TaskSubmitted,
@@ -141,7 +141,7 @@ class PolicyGovernor:
         heard = (
             self.constitution.memory.heard if self._hears else frozenset[type[Event]]()
         )
-        return heard | {EventEmitted, PolicyViolated}
+        return heard | {ExtensionKept, PolicyViolated}
 
     # -- who asks ----------------------------------------------------------------------
 

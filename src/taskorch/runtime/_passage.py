@@ -434,20 +434,6 @@ def emit(rt: Runtime, name: str, payload: Any, keep_ns: int) -> int:
     return let_go
 
 
-def keep_event(rt: Runtime, name: str, payload: Any, until_ns: int, now: int) -> None:
-    """
-    Under the lock: emit an event for which nobody waits, and keep it until *until_ns*.
-
-    Raises:
-        InvalidTaskError: The journal cannot keep *payload*.
-    """
-    emitted = Emitted(payload)
-    if rt.committer is not None:
-        emitted.document = rt.committer.journal.document(payload)
-        rt.committer.documents[emitted] = emitted.document
-    rt.kernel.emit(name, emitted, until_ns - now, now)
-
-
 # -- calls on their way in, and attempts on theirs to the end --------------------------
 
 # These functions are methods of the runtime; they are here so that both can be read.

@@ -425,10 +425,16 @@ def vote(
     if verdict == "complete":
         for each in rows:
             keep_value(rt, each.cargo, result)
-        announced = question.announces(row.id, result, now)
-        if announced is not None:
-            rt.keep_event(*announced, now)
+        kept = question.keeps(row.id, result, now)
+        if kept is not None:
+            _keep(rt, *kept, now)
     return bool(verdict)
+
+
+def _keep(rt: Runtime, extension: str, key: str, document: Any, now: int) -> None:
+    from taskorch.kit.kept import kept_by  # noqa: PLC0415 - few questions keep one
+
+    kept_by(rt, extension).note(key, document, now)
 
 
 def _named(rt: Runtime, name: str) -> _Named:

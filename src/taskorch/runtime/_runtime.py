@@ -287,7 +287,6 @@ class Runtime:
     rerun: Final = _passage.rerun
     add_parents: Final = _passage.add_parents
     emit: Final = _passage.emit
-    keep_event: Final = _passage.keep_event
 
     # What running tasks leave, and who listens.
     checkpoint: Final = _committer.checkpoint
