@@ -203,3 +203,16 @@ def test_a_service_has_them_and_says_what_a_cancel_leaves_out(capsys, monkeypatc
             goes.set()
             assert orch.wait(PATIENCE)
             assert len(list(orch.tasks())) == 3
+
+
+def test_a_document_that_is_no_backfill_is_left_out_and_others_go_on(tmp_path, caplog):
+    """Whatever a program writes under the name of backfills."""
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path) as orch:
+        orch.kept("backfills").update(a=1, b=[], c={"runs": 3}, d={"runs": [[]]})
+        orch.submit_task(Task.call(len, "x")).result(PATIENCE)
+        assert orch.prune(older_than=0).tasks == 1
+    with TaskOrchestrator(journal=path) as orch:
+        assert orch.schedules.backfills() == []
+        assert orch.schedules.add("n", "0 3 * * *", list)
+    assert caplog.text.count("of backfills is left out") == 4

@@ -25,7 +25,6 @@ from taskorch.events import (
     AttemptReturned,
     AttemptStopping,
     AttemptWaiting,
-    BackfillChanged,
     BudgetChanged,
     BudgetExhausted,
     BudgetLow,
@@ -491,11 +490,6 @@ def scheduled(m):
     kernel.skip_schedule("gone", 20, 2, "it was paused", m.now)
     kernel.queue_schedule("gone", 20, m.now)
     kernel.fire_schedule("gone", 20, "gone/20", "backfill", m.now)
-    for document in ("{}", '{"place": 1}'):
-        kernel.change_backfill("nightly-backfill-1", document, m.now)
-    kernel.change_backfill("nightly-backfill-2", "{}", m.now)
-    kernel.change_backfill("nightly-backfill-2", "", m.now)
-    assert kernel.backfills == {"nightly-backfill-1": '{"place": 1}'}
     kernel.change_schedule("weekly", "{}", 5, m.now)
     kernel.change_schedule("weekly", "", 5, m.now)
     assert kernel.schedules == {"nightly": ("{}", 20)}
@@ -648,7 +642,6 @@ STORIES = {
     ResultRemembered: [remembered],
     ResultsForgotten: [remembered],
     ExtensionKept: [documented],
-    BackfillChanged: [scheduled],
     ScheduleChanged: [scheduled],
     ScheduleFired: [scheduled],
     ScheduleQueued: [scheduled],

@@ -218,10 +218,6 @@ BESIDE = {
         lambda m: m.kernel.runs.update(r=["runs"]),
         "runs is of the run '', and stands in 'r'",
     ),
-    "a backfill of which nothing is known": (
-        lambda m: m.kernel.backfills.update({"nightly-backfill-1": ""}),
-        "of a backfill nothing is known: ['nightly-backfill-1']",
-    ),
     "an empty document": (
         lambda m: m.kernel.kept.update(mine={"key": ""}),
         "of mine there are empty documents: ['key']",

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from taskorch import Task, Workflow
 from taskorch.errors import NotRunningError, UnknownTaskError
-from taskorch.events import BackfillChanged, ScheduleFired, ScheduleSkipped
+from taskorch.events import ExtensionKept, ScheduleFired, ScheduleSkipped
 from taskorch.schedules import slot_name
 from taskorch.testing import Simulation
 
@@ -257,7 +257,7 @@ class Ledger:
     def read(self, sim, wall):
         events, self.seen = sim.events[self.seen :], len(sim.events)
         for event in events:
-            if isinstance(event, BackfillChanged):
+            if isinstance(event, ExtensionKept):
                 self.claim(event)
             elif getattr(event, "name", "") == "h":
                 getattr(self, type(event).__name__)(event, sim, wall)
@@ -288,7 +288,7 @@ class Ledger:
         slots = [*range(first, said["until_ns"] + 1, every)][: said["ticks"]]
         begins = [each[0] for each in said["runs"].values() if not each[3]]
         claimed = {} if said["cancelled"] else {*slots[said["place"] :], *begins}
-        self.claims[event.backfill_id] = claimed
+        self.claims[event.key] = claimed
 
     def ScheduleFired(self, event, *_):
         slot = event.slot_ns

@@ -34,6 +34,7 @@ from taskorch.kit.visible import said, show
 from taskorch.kit.vocabulary import meant, other_attribute
 from taskorch.kit.words import some
 from taskorch.model import (
+    BACKFILLS,
     TERMINAL,
     HealthCheck,
     Task,
@@ -706,7 +707,7 @@ class ScheduleManager:
                 if count:
                     kernel.skip_schedule(name, last, count, why, now)
                 for each in backfills:
-                    kernel.change_backfill(each.backfill_id, each.text(), now)
+                    kernel.keep_document(BACKFILLS, each.backfill_id, each.text(), now)
                 kernel.change_schedule(name, "", 0, now)
 
             with self._lock:
@@ -1205,7 +1206,7 @@ class ScheduleManager:
         """Replace what is known of a backfill."""
         backfill_id, text = backfill.backfill_id, backfill.text()
         self._host.step(
-            lambda kernel, now: kernel.change_backfill(backfill_id, text, now),
+            lambda kernel, now: kernel.keep_document(BACKFILLS, backfill_id, text, now),
             keep=keep,
         )
         with self._lock:
@@ -1215,7 +1216,7 @@ class ScheduleManager:
     def _drop_backfills(self, ids: _Ids) -> None:
         def change(kernel: Kernel, now: int) -> None:
             for backfill_id in ids:
-                kernel.change_backfill(backfill_id, "", now)
+                kernel.keep_document(BACKFILLS, backfill_id, "", now)
 
         self._host.step(change, keep=False)
         with self._lock:
@@ -1677,13 +1678,11 @@ class ScheduleManager:
             self._backfill_slots.clear()
             with self._host.kernel() as kernel:
                 schedules = dict(kernel.schedules)
-                backfills = dict(kernel.backfills)
+                texts = dict(kernel.kept.get(BACKFILLS, {}))
                 waiting = {n: dict(slots) for n, slots in kernel.waiting_slots.items()}
                 filled = {n: dict(slots) for n, slots in kernel.filled_slots.items()}
-            self._backfills = {
-                backfill_id: read_backfill(text)
-                for backfill_id, text in backfills.items()
-            }
+            backfills = sorted(_readable(texts), key=lambda each: each.number)
+            self._backfills = {each.backfill_id: each for each in backfills}
             for name, (text, done_ns) in schedules.items():
                 entry = self._read(name, json.loads(text), done_ns)
                 entry.waiting, entry.filled = waiting[name], filled[name]
@@ -2114,7 +2113,7 @@ class ScheduleManager:
                 name = order.entry.definition.name
                 kernel.fire_schedule(name, order.slot_ns, order.made_id, order.by, now)
             if backfill is not None:
-                kernel.change_backfill(backfill.backfill_id, text, now)
+                kernel.keep_document(BACKFILLS, backfill.backfill_id, text, now)
 
         self._host.step(change, keep=False)
         now = self._host.wall()
@@ -2661,3 +2660,12 @@ def schedules_of(host: ScheduleHost) -> ScheduleManager:
 
 
 __all__ = ("ScheduleManager", "ScheduleStatus", "slot_name")
+
+
+def _readable(documents: Mapping[str, str]) -> Iterator[Backfill]:
+    """The backfills that *documents* say; one that says none is left out."""
+    for key, text in documents.items():
+        try:
+            yield read_backfill(text)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            _LOG.warning("the document %s of backfills is left out: %r", key, error)

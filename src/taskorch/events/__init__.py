@@ -38,7 +38,6 @@ from taskorch.events._catalogue import AnswerRefused as AnswerRefused
 from taskorch.events._catalogue import AttemptReturned as AttemptReturned
 from taskorch.events._catalogue import AttemptStopping as AttemptStopping
 from taskorch.events._catalogue import AttemptWaiting as AttemptWaiting
-from taskorch.events._catalogue import BackfillChanged as BackfillChanged
 from taskorch.events._catalogue import BudgetChanged as BudgetChanged
 from taskorch.events._catalogue import BudgetExhausted as BudgetExhausted
 from taskorch.events._catalogue import BudgetLow as BudgetLow

@@ -1460,22 +1460,6 @@ class ScheduleSkipped(Event):
 
 
 @frozen
-class BackfillChanged(Event):
-    """
-    A backfill of a schedule was begun, came further, was paused, or has ended.
-
-    Attributes:
-        backfill_id: Its id.
-        document: What it is and how far it came, as JSON; "" if it is kept no longer.
-        caller: Who asked for it; "": nobody whose name was proved.
-    """
-
-    backfill_id: str
-    document: str
-    caller: str = ""
-
-
-@frozen
 class ResourcesAllocated(Event):
     """
     Resources were allocated from the pools by hand.
@@ -1725,7 +1709,6 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     ScheduleFired,
     ScheduleQueued,
     ScheduleSkipped,
-    BackfillChanged,
     ExtensionKept,
     ResourcesAllocated,
     ResourcesReleased,

@@ -25,7 +25,6 @@ from taskorch.events import (
     AgentReturned,
     AgentTripped,
     AnswerRefused,
-    BackfillChanged,
     BudgetChanged,
     BudgetExhausted,
     BudgetLow,
@@ -350,7 +349,6 @@ _OTHERS: Final[dict[Any, Callable[[KernelState, Any, int], None]]] = {
     ResultRemembered: _standing.remembered,
     ResultsForgotten: _standing.forgotten,
     ExtensionKept: _standing.kept,
-    BackfillChanged: _standing.backfill_changed,
     ScheduleChanged: _standing.schedule_changed,
     ScheduleFired: _standing.fired,
     ScheduleQueued: _standing.queued,
@@ -527,7 +525,6 @@ def _books_differ(live: KernelState, folded: KernelState) -> list[str]:
         said |= _beside_of(kernel)
         for name, documents in kernel.kept.items():
             said[f"documents of {name}"] = list(documents.items())
-        said["backfills"] = list(kernel.backfills.items())
         said["holds"] = list(kernel.holds.items())
         said["remembered"] = list(kernel.remembered.items())
         for whose, rate in kernel.rates.items():
@@ -676,7 +673,6 @@ def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
             [name, [[*kept] for kept in documents.items()]]
             for name, documents in kernel.kept.items()
         ],
-        "backfills": [[*told] for told in kernel.backfills.items()],
         "types": {name: _type_out(row) for name, row in kernel.types.items()},
         "causes": dict(kernel.causes),
         # The facts of the events that are kept: with each, there is a document.
@@ -807,7 +803,7 @@ class Restoration:
             _units.of_pools(kernel, ((name, 0),), ((name, tuple(names)),))
         quotas = [(*whose, _units_in(limits)) for *whose, limits in state["quotas"]]
         _standing.apply(kernel, quotas, state["at_ns"])
-        # Older snapshots know nothing of these five.
+        # Older snapshots know nothing of these four.
         for name, parent, totals, declared, flags, _ in state.get("budgets", ()):
             amounts = _units_in(totals), _units_in(declared)
             _budgets.restore(kernel, name, parent, amounts, flags)
@@ -820,7 +816,6 @@ class Restoration:
                 kernel, name, (document, done_ns), slots or ((), ())
             )
         kernel.kept = {name: dict(documents) for name, documents in state["kept"]}
-        kernel.backfills.update(state.get("backfills", ()))
         for who, most, reason, lasts in state.get("holds", ()):
             _standing.restore_hold(kernel, who, (most, reason, lasts))
         for name, owner, units, since_ns, *named in state["allocations"]:

@@ -112,7 +112,6 @@ class Kernel(KernelState):
     keep_document: Final = _standing.keep
 
     # Schedules.
-    change_backfill: Final = _standing.change_backfill
     change_schedule: Final = _standing.change_schedule
     fire_schedule: Final = _standing.fire
     queue_schedule: Final = _standing.queue

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
 from taskorch.events import (
-    BackfillChanged,
     Event,
     ExtensionKept,
     Fact,
@@ -84,19 +83,6 @@ def skip(
     _advance(kernel, name, slot_ns)
 
 
-def change_backfill(
-    kernel: KernelState, backfill_id: str, document: str, now: int
-) -> None:
-    """Set how far a backfill came; without a document, forget it."""
-    kernel.note(BackfillChanged, now, backfill_id, document)
-    _set_backfill(kernel, backfill_id, document)
-
-
-def backfill_changed(kernel: KernelState, event: BackfillChanged, _now: int) -> None:
-    """What the fact does to the state."""
-    _set_backfill(kernel, event.backfill_id, event.document)
-
-
 def schedule_changed(kernel: KernelState, event: ScheduleChanged, _now: int) -> None:
     """What the fact does to the state."""
     _set_schedule(kernel, event.name, event.document, event.done_ns)
@@ -138,13 +124,6 @@ def _set_schedule(kernel: KernelState, name: str, document: str, done_ns: int) -
     else:
         for kept in (kernel.schedules, kernel.waiting_slots, kernel.filled_slots):
             kept.pop(name, None)
-
-
-def _set_backfill(kernel: KernelState, backfill_id: str, document: str) -> None:
-    if document:
-        kernel.backfills[backfill_id] = document
-    else:
-        kernel.backfills.pop(backfill_id, None)
 
 
 def _made(kernel: KernelState, name: str, slot_ns: int, by: str) -> None:

@@ -504,7 +504,6 @@ class KernelState:
         "aside_ns",
         "asked",
         "awaited",
-        "backfills",
         "beside",
         "blocked",
         "bucket_no",
@@ -748,9 +747,6 @@ class KernelState:
         #: Of each schedule, slots that are not decided about, and have their task
         #: already. Checked: `check_schedules`.
         self.filled_slots: dict[str, dict[int, None]] = {}
-        #: The backfills, by their ids: of each its document, which is not empty.
-        #: Checked: `check_schedules`.
-        self.backfills: dict[str, str] = {}
         #: Documents of extensions, as texts, by the names of the extensions and their
         #: keys; in the order of their latest facts. Checked: `check_kept`.
         self.kept: dict[str, dict[str, str]] = {}

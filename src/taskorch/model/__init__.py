@@ -55,6 +55,7 @@ from taskorch.model._explanation import Remedy as Remedy
 from taskorch.model._explanation import Stuck as Stuck
 from taskorch.model._filter import FILTERS as FILTERS
 from taskorch.model._filter import TaskFilter as TaskFilter
+from taskorch.model._ids import BACKFILLS as BACKFILLS
 from taskorch.model._ids import PHASE_LIMIT as PHASE_LIMIT
 from taskorch.model._ids import asked_form as asked_form
 from taskorch.model._ids import budget_question_id as budget_question_id

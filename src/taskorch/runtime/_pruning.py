@@ -32,7 +32,6 @@ from taskorch.errors import (
     NotRunningError,
 )
 from taskorch.events import (
-    BackfillChanged,
     ExtensionKept,
     Fact,
     ScheduleChanged,
@@ -51,7 +50,7 @@ from taskorch.kernel import has_effect, without_tasks
 from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import counted
-from taskorch.model import TERMINAL, Retention, run_by, stem_of
+from taskorch.model import BACKFILLS, TERMINAL, Retention, run_by, stem_of
 from taskorch.protocols import DurableJournal
 from taskorch.runtime._timer import begin_thread
 
@@ -135,8 +134,8 @@ class EndedTasks:
         #: By what they have made: a task, without the number of a re-run, or a run.
         self._schedule_of: dict[str, str] = {}
         self._ticks: dict[str, _Ticks] = {}
-        #: By the ids of backfills: the numbers and times of their facts, and the last.
-        self._backfills: dict[str, list[BackfillChanged]] = {}
+        #: By the ids of backfills, how far each came, as its document says.
+        self._backfills: dict[str, str] = {}
         #: By extensions and keys: the number and the time of what wrote the document.
         self._kept: dict[tuple[str, str], tuple[int, int]] = {}
         #: Numbers and times of facts about no task that change nothing any more.
@@ -151,8 +150,6 @@ class EndedTasks:
                 self._take_of_task(fact)
             elif isinstance(fact, _OF_SCHEDULES):
                 self._take_of_schedule(fact)
-            elif isinstance(fact, BackfillChanged):
-                self._backfills.setdefault(fact.backfill_id, []).append(fact)
             elif isinstance(fact, ExtensionKept):
                 self._take_of_extension(fact)
             elif not has_effect(type(fact)):
@@ -175,6 +172,8 @@ class EndedTasks:
 
     def _take_of_extension(self, fact: ExtensionKept) -> None:
         name, this = (fact.extension, fact.key), (fact.seq, fact.at_ns)
+        if fact.extension == BACKFILLS:
+            self._backfills[fact.key] = fact.document
         before = self._kept.pop(name, None)
         if before is not None:
             self._told.append(before)
@@ -204,9 +203,7 @@ class EndedTasks:
         for task_id in self._bound.names():
             ids_by_root.setdefault(self._bound.root(task_id), []).append(task_id)
         waited_for = {
-            name
-            for facts in self._backfills.values()
-            for name in _runs_of(facts[-1].document)
+            name for document in self._backfills.values() for name in _runs_of(document)
         }
         bundles: Bundles = []
         for ids in ids_by_root.values():
@@ -240,9 +237,6 @@ class EndedTasks:
         numbers = [seq for seq, at_ns in self._told if at_ns <= until_ns]
         for ticks in self._ticks.values():
             numbers += ticks.superseded(until_ns, staying)
-        for facts in self._backfills.values():
-            last = len(facts) if not facts[-1].document else len(facts) - 1
-            numbers += [fact.seq for fact in facts[:last] if fact.at_ns <= until_ns]
         return sorted(numbers)
 
 
@@ -694,7 +688,10 @@ def _as_name(run: str) -> tuple[str, ...]:
 
 def _runs_of(document: str) -> Iterable[str]:
     """The runs that a backfill waits for, as its document says."""
-    return json.loads(document)["runs"] if document else ()
+    fields = json.loads(document) if document else {}
+    # A program may have written it under the name of backfills.
+    runs = fields.get("runs") if isinstance(fields, dict) else None
+    return runs if isinstance(runs, dict) else ()
 
 
 class _Bound:

@@ -404,7 +404,7 @@ def test_the_proved_name_stands_in_all_that_somebody_caused(tmp_path, tokens):
     ends = {"TaskCompleted", "AgentLost"}
     asked = [each for each in mine if type(each).__name__ not in ends]
     # A backfill goes on by itself, once it has begun.
-    begun = next(each for each in asked if type(each).__name__ == "BackfillChanged")
+    begun = next(each for each in asked if type(each).__name__ == "ExtensionKept")
     assert (begun.caller, json.loads(begun.document)["by"]) == ("ada", "ada")
     asked = [each for each in asked if "nightly" not in repr(each)]
     assert {type(each).__name__ for each in asked} >= {
