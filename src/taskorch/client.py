@@ -502,7 +502,8 @@ class Client:
         Wait for a task and return its result, as JSON has it.
 
         If the service goes away, it is asked again until the timeout; without one, for
-        the patience of the client.
+        the patience of the client. Where none has answered yet, a connection that is
+        refused is an error at once.
 
         Args:
             task_id: Its id.
@@ -513,6 +514,7 @@ class Client:
             TaskFailure: It has failed or was cancelled. What the task has raised is
                 told by a TaskFailedError.
             UnknownTaskError: No task has this id.
+            OSError: No service is there.
         """
         patience = to_seconds(timeout)
         end = None if patience is None else monotonic() + patience
@@ -815,9 +817,12 @@ class Client:
                 return ask()
             except passing as error:
                 # A service that refuses the connection has heard nothing.
-                is_safe = repeatable or isinstance(error, ConnectionRefusedError)
+                is_refused = isinstance(error, ConnectionRefusedError)
+                is_safe = repeatable or is_refused
+                # Where none was before, none is being started again.
+                is_nowhere = is_refused and not self._has_answered
                 seconds = end - monotonic()
-                if not is_safe or seconds <= 0:
+                if not is_safe or is_nowhere or seconds <= 0:
                     self._say_where(error, monotonic() - began, is_safe=is_safe)
                     raise
             sleep(min(pause, seconds))
@@ -829,6 +834,8 @@ class Client:
             note += "; it may have done what it was asked: look before you ask again"
         elif self._has_answered:
             note += f"; it was asked for {seconds:.0f} s, and can be asked again"
+        else:
+            note += "; none has answered there yet: check the address, or start it"
         error.add_note(note)
 
     def _exchange(
@@ -978,6 +985,8 @@ class AsyncClient:
 
     # -- a line for checkers -------------------------------------------------------
 
+    submit_documents: Final = on_thread(Client.submit_documents)
+    start_workflow: Final = on_thread(Client.start_workflow)
     simulate: Final = on_thread(Client.simulate)
     result: Final = on_thread(Client.result)
     explain: Final = on_thread(Client.explain)
@@ -1049,6 +1058,9 @@ class AsyncClient:
     allocate_resources: Final = on_thread(Client.allocate_resources)
     release_resources: Final = on_thread(Client.release_resources)
     allocations: Final = on_thread(Client.allocations)
+    approve: Final = on_thread(Client.approve)
+    restart: Final = on_thread(Client.restart)
+    schedules: Final = on_thread(Client.schedules)
 
 
 for _verb in VERBS.values():

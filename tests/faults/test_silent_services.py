@@ -184,11 +184,26 @@ def test_nobody_waits_for_an_address_that_never_answered():
         port = taken.getsockname()[1]
     client = Client(f"http://127.0.0.1:{port}", patience=PATIENCE)
     began = monotonic()
-    with pytest.raises(ConnectionRefusedError):
-        client.get_stats()
+    for ask in (
+        client.get_stats,
+        lambda: client.result("t"),
+        lambda: client.result("t", timeout=10 * PATIENCE),
+        lambda: client.submit_task(Task("echo")),
+        lambda: asyncio.run(client.aio.submit_documents([NAMED])),
+    ):
+        with pytest.raises(ConnectionRefusedError) as caught:
+            ask()
+        (note,) = caught.value.__notes__
+        assert f"127.0.0.1:{port}; none has answered there yet: check" in note
     assert monotonic() - began < PATIENCE
-    with pytest.raises(TimeoutError, match=f"127.0.0.1:{port} does not answer"):
-        client.result("t", timeout=0.2)
+
+
+def test_who_is_silent_from_the_beginning_may_still_come():
+    """It takes the connection, so it is something: that is waited for."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = Client(f"http://127.0.0.1:{silent.getsockname()[1]}", patience=0.1)
+        with pytest.raises(TimeoutError, match="does not answer"):
+            client.result("t", timeout=0.2)
 
 
 def test_what_stands_before_a_service_that_is_away(monkeypatch):

@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
 from pathlib import Path
 
@@ -179,6 +181,93 @@ def test_tasks_that_write_at_once_keep_their_own(tmp_path):
             assert orch.log(f"t{number}").text == expected
 
 
+LEFT = []
+MAY_WRITE = threading.Event()
+
+
+def leave(name):
+    """Leave a thread behind, which writes later."""
+
+    def write():
+        MAY_WRITE.wait(60)
+        print("it writes")
+
+    LEFT.append(threading.Thread(target=write, name=f"left by {name}"))
+    LEFT[-1].start()
+
+
+def in_threads():
+    for _ in range(3):
+        thread = threading.Thread(target=print, args=("in a thread",))
+        thread.start()
+        thread.join()
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(LOG.info, "in a pool").result()
+    return "in a thread", "in a pool"
+
+
+def in_a_thread_of_a_thread():
+    thread = threading.Thread(target=in_threads)
+    thread.start()
+    thread.join()
+    return "in a thread", "in a pool"
+
+
+async def in_executors_of_the_loop():
+    loop = asyncio.get_running_loop()
+    await asyncio.to_thread(print, "to_thread")
+    await loop.run_in_executor(None, LOG.info, "run_in_executor")
+    with ThreadPoolExecutor(1) as pool:
+        await loop.run_in_executor(pool, copy_context().run, print, "a copy")
+    return "to_thread", "run_in_executor", "a copy"
+
+
+async def in_a_pool_of_its_own():
+    with ThreadPoolExecutor(1) as pool:
+        await asyncio.get_running_loop().run_in_executor(pool, print, "in a pool")
+    return ("in a pool",)
+
+
+@pytest.mark.parametrize(
+    ("fn", "executor", "is_kept"),
+    [
+        (in_threads, None, False),
+        (in_threads, "process", True),
+        (in_a_thread_of_a_thread, None, False),
+        (in_a_thread_of_a_thread, "process", True),
+        (in_executors_of_the_loop, None, True),
+        (in_a_pool_of_its_own, None, False),
+    ],
+)
+def test_what_the_threads_of_a_task_write_is_kept_or_said_not_to_be(
+    tmp_path, fn, executor, is_kept
+):
+    with TaskOrchestrator(
+        journal=tmp_path / "runs.db", executors={"process": 1}
+    ) as orch:
+        written = orch.submit_task(Task.call(fn, id="x", executor=executor)).result()
+        print("this is no task's")
+        text = orch.log("x").text
+    assert "this is no task's" not in text
+    # Of those that are not kept there is one line, however many there are.
+    assert text.count("a thread that this task has started") == (not is_kept)
+    for each in written:
+        assert (each in text) == is_kept
+
+
+def test_a_thread_that_outlives_its_task_is_told_of_in_the_log_of_that(tmp_path):
+    """And nowhere else: a thread that the program starts is of no task."""
+    with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
+        orch.submit_task(Task.call(leave, "one", id="one")).result()
+        leave("the program")
+        orch.submit_task(Task.call(print, "two", id="two")).result()
+        MAY_WRITE.set()
+        while LEFT:
+            LEFT.pop().join()
+        assert "has started, 'left by one', prints" in orch.log("one").text
+        assert orch.log("two").text == "two\n"
+
+
 def test_without_a_journal_and_with_nothing_to_keep_there_is_none(tmp_path):
     for journal in (None, MemoryJournal()):
         with TaskOrchestrator(journal=journal) as orch:
@@ -195,7 +284,8 @@ def test_without_a_journal_and_with_nothing_to_keep_there_is_none(tmp_path):
 def test_print_and_logging_are_what_they_were(tmp_path):
     def now():
         streams = sys.stdout, sys.stderr
-        return *streams, logging.getLogRecordFactory(), logging.root.handlers[:]
+        made = logging.getLogRecordFactory(), threading.Thread.start
+        return *streams, *made, logging.root.handlers[:]
 
     before, printing = now(), print
     with (

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from inspect import signature
+from inspect import isasyncgenfunction, iscoroutinefunction, signature
 from pathlib import Path
 from types import FunctionType
 
@@ -194,6 +194,27 @@ def test_the_client_takes_what_the_method_takes(call):
         theirs = [*signature(verb.function).parameters][1:]
         more = {"explain": ["task_id", "remedies"], "stuck": ["remedies"]}
         assert own == more.get(verb.operation, theirs), cls
+
+
+def public(cls):
+    """The methods and attributes of *cls* that have a name for users."""
+    return {name for name in dir(cls) if not name.startswith("_")}
+
+
+def test_the_client_for_coroutines_has_each_method_of_the_other():
+    assert public(AsyncClient) == public(Client) - {"aio"}
+
+
+@pytest.mark.parametrize("name", sorted(public(Client) - {"aio"}))
+def test_a_method_takes_the_same_for_coroutines_and_is_waited_for(name):
+    for_threads, for_coroutines = getattr(Client, name), getattr(AsyncClient, name)
+    theirs = {**signature(for_threads).parameters}
+    own = {**signature(for_coroutines).parameters}
+    assert [*own][1:] == [*theirs][1:]
+    assert [(p.kind, p.default) for p in own.values()][1:] == [
+        (p.kind, p.default) for p in theirs.values()
+    ][1:]
+    assert iscoroutinefunction(for_coroutines) or isasyncgenfunction(for_coroutines)
 
 
 def test_words_of_commands_are_arguments_in_order():

@@ -730,20 +730,32 @@ def call_with(
 ) -> Any:
     """In the other process: call *fn*, which may ask for its *context*."""
     token = CURRENT.set(cast("AttemptContext", context))
-    if context.output_left:
-        _send_printed()
+    under_way = _send_printed() if context.output_left else None
+    if under_way is not None:
+        under_way.append(context)
     try:
         with inside(context.trace):
             return fn(*args, **kwargs)
     finally:
         CURRENT.reset(token)
+        if under_way is not None:
+            under_way.remove(context)
 
 
 class _PrintSender:
-    """Sends what a task prints in a worker process to the orchestrator."""
+    """
+    Sends what a task prints in a worker process to the orchestrator.
+
+    Threads that it starts are its own as long as nothing else is under way.
+    """
+
+    def __init__(self) -> None:
+        self.under_way: list[RemoteContext] = []
 
     def printed(self, text: str) -> None:
         context: object = CURRENT.get()
+        if context is None and len(self.under_way) == 1:
+            (context,) = self.under_way
         if not isinstance(context, RemoteContext) or context.output_left <= 0:
             return
         context.output_left -= len(text)
@@ -753,11 +765,16 @@ class _PrintSender:
     def logged(self, record: logging.LogRecord) -> None:
         """Records are handed up already."""
 
+    def starts(self, _: threading.Thread) -> None:
+        """Whose it is follows from what is under way."""
+
 
 @cache
-def _send_printed() -> None:
-    """From the first call on, for good: it is a process of ours."""
-    _written.begin(_PrintSender())
+def _send_printed() -> list[RemoteContext]:
+    """From the first call on, for good: it is a process of ours; what is under way."""
+    sender = _PrintSender()
+    _written.begin(sender)
+    return sender.under_way
 
 
 def context_of(work: Work, attempt: int) -> AttemptContext:

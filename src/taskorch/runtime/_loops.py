@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import copy_context
 from math import inf
 from time import monotonic, sleep
 from typing import Any, Final
@@ -184,6 +185,7 @@ class LoopHost:
         with self._lock:
             if self.loop is None:
                 loop = asyncio.new_event_loop()
+                _hand_on_contexts(loop)
                 thread = threading.Thread(
                     target=self._run,
                     args=(loop,),
@@ -338,6 +340,21 @@ class Coroutines(AttemptExecutor[_Driven]):
 
         driven.task = task
         task.add_done_callback(ended)
+
+
+def _hand_on_contexts(loop: asyncio.AbstractEventLoop) -> None:
+    """Let what a coroutine has the threads of *loop* do be part of its task."""
+    run = loop.run_in_executor
+
+    def run_in_context(executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+        if executor is None:
+            # As `asyncio.to_thread` does it. One of the user's may be of processes.
+            return run(None, copy_context().run, func, *args)
+        return run(executor, func, *args)
+
+    # A loop of another library may take no attributes.
+    with suppress(AttributeError):
+        loop.run_in_executor = run_in_context  # type: ignore[method-assign,assignment]
 
 
 async def _drive(attempt: Attempt) -> None:

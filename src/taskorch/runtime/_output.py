@@ -8,16 +8,28 @@ from __future__ import annotations
 
 import copy
 import logging
+import threading
 import time
+from collections import deque
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
 
 from taskorch.journal._logs import LogFiles
-from taskorch.kit.visible import written
+from taskorch.kit.visible import show, written
 from taskorch.runtime import _written
 from taskorch.runtime._context import AttemptContext, current_or_none
 
+if TYPE_CHECKING:
+    from taskorch.runtime._runtime import Runtime
+
 _LOG: Final = logging.getLogger(__name__)
+#: Attempts of which it is remembered that their threads were told of.
+_MOST_TOLD: Final = 1_000
+_NOT_KEPT: Final = (
+    "taskorch: a thread that this task has started, %s, prints and logs too. That is "
+    "not kept here: print it in the task itself.\n"
+)
 
 
 class _LogLine(logging.Formatter):
@@ -47,6 +59,11 @@ class KeptOutput:
         self._files = LogFiles(folder, most)
         #: Whether the latest text could not be kept.
         self._has_failed = False
+        #: The threads that tasks have started themselves, with these attempts.
+        self._threads: WeakKeyDictionary[
+            threading.Thread, tuple[Runtime, tuple[str, int]]
+        ] = WeakKeyDictionary()
+        self._told: deque[tuple[str, int]] = deque(maxlen=_MOST_TOLD)
 
     @property
     def most(self) -> int:
@@ -66,12 +83,46 @@ class KeptOutput:
         context = self._writer()
         if context is not None:
             self.keep(context.task_id, context.attempt, text)
+        elif self._threads:
+            self._tell_of_thread()
 
     def logged(self, record: logging.LogRecord) -> None:
         """See `taskorch.runtime._written.Listener`: of a task of ours, it is kept."""
         context = self._writer()
-        if context is not None and record.name != __name__:
+        if record.name == __name__:
+            return
+        if context is not None:
             self.keep_record(context.task_id, context.attempt, record)
+        elif self._threads:
+            self._tell_of_thread()
+
+    def starts(self, thread: threading.Thread) -> None:
+        """See `taskorch.runtime._written.Listener`: a task's is remembered."""
+        context = self._writer()
+        whose: tuple[Runtime, tuple[str, int]] | None = None
+        if context is not None:
+            whose = context._rt, (context.task_id, context.attempt)
+        elif self._threads:
+            whose = self._threads.get(threading.current_thread())
+        # A task may be the first that needs a thread of ours.
+        module = getattr(getattr(thread, "_target", None), "__module__", None)
+        if whose is not None and not str(module).startswith("taskorch."):
+            self._threads[thread] = whose
+
+    def _tell_of_thread(self) -> None:
+        """
+        Say in the log of a task that a thread which it has started writes, too.
+
+        What it writes may be another's: a thread of a pool works for many.
+        """
+        thread = threading.current_thread()
+        if thread not in self._threads:
+            return
+        rt, attempt = self._threads[thread]
+        # What has left memory has left its log.
+        if attempt not in self._told and attempt[0] in rt.kernel.tasks:
+            self._told.append(attempt)
+            self.keep(*attempt, _NOT_KEPT % show(thread.name))
 
     def keep_record(
         self, task_id: str, attempt: int, record: logging.LogRecord

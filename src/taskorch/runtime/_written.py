@@ -28,6 +28,10 @@ class Listener(Protocol):
         """A record was made, which the level of its logger lets pass."""
         ...
 
+    def starts(self, thread: threading.Thread) -> None:
+        """The caller is about to start *thread*."""
+        ...
+
 
 class _WatchedStream:
     """A stream, of which what is written is told as well."""
@@ -62,13 +66,14 @@ _LISTENERS: list[Listener] = []
 _NAMES: Final = ("stdout", "stderr")
 _OF_LOGGING: Final = vars(logging)
 _FACTORY: Any = logging.LogRecord
+_START: Any = threading.Thread.start
 #: Whether ours was called for a record without a name.
 _is_reached: bool = False
 
 
 def begin(listener: Listener) -> None:
     """From now on *listener* is told."""
-    global _LISTENERS, _FACTORY  # noqa: PLW0603 - as in sys and logging
+    global _LISTENERS, _FACTORY, _START  # noqa: PLW0603 - as in sys and logging
     with _LOCK:
         for name in _NAMES:
             stream = getattr(sys, name)
@@ -80,6 +85,9 @@ def begin(listener: Listener) -> None:
         if not _calls_ours(factory):
             _FACTORY = factory
             logging.setLogRecordFactory(_made)
+        if not _LISTENERS and threading.Thread.start is not _started:
+            _START = threading.Thread.start
+            threading.Thread.start = _started  # type: ignore[method-assign]
         # Who is being told goes on with the list of before.
         _LISTENERS = [*_LISTENERS, listener]
 
@@ -98,6 +106,8 @@ def end(listener: Listener) -> None:
                 setattr(sys, name, stream._stream)
         if logging.getLogRecordFactory() is _made:
             logging.setLogRecordFactory(_FACTORY)
+        if threading.Thread.start is _started:
+            threading.Thread.start = _START  # type: ignore[method-assign]
 
 
 def _calls_ours(factory: Any) -> bool:
@@ -120,3 +130,9 @@ def _made(*fields: Any, **more: Any) -> logging.LogRecord:
         for listener in _LISTENERS:
             listener.logged(record)
     return record
+
+
+def _started(self: threading.Thread) -> None:
+    for listener in _LISTENERS:
+        listener.starts(self)
+    _START(self)

@@ -1,6 +1,7 @@
 """Tests that were to be run and did not, or did not end: they are not forgotten."""
 
 import json
+import sys
 
 import pytest
 
@@ -112,6 +113,50 @@ def test_which_test_killed_its_agent_is_said(done):
     error = done[0]["kills"].error
     assert "has ended: signal 9" in error
     assert "under way: test_kills.py::test_k (for " in error
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits are of Linux")
+@pytest.mark.parametrize("way", ["cgroup", "off"])
+def test_the_rest_is_run_under_limits_too_unless_they_have_ended_it(
+    tmp_path, monkeypatch, way
+):
+    """And what the processes have used together is what the task has used."""
+    if way == "off":
+        monkeypatch.setenv("TASKORCH_CGROUP", "off")
+    for name, how in {
+        "exits": "os._exit(0)",
+        "dumps": "os.kill(os.getpid(), 11)",
+        "killed": "os.kill(os.getpid(), 9)",
+        "large": "held = bytearray(300 << 20); time.sleep(600)",
+    }.items():
+        (tmp_path / f"test_{name}.py").write_text(
+            f"import os, time\ndef test_a(): pass\ndef test_it(): {how}\n" + MORE
+        )
+    tasks = ", ".join(
+        f"{{id: {name}, template: p, arguments: [test_{name}.py],"
+        " resources: {memory_mb: 200}}"
+        for name in ("exits", "dumps", "killed", "large")
+    )
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "suite.yaml").write_text(
+        'templates: {p: {pytest: [-q, -p, "no:cacheprovider"]}}\n'
+        "agent_limits: {total_memory_mb: 4096, enforce: true}\n"
+        f"orchestrator: {{task_definitions: {{unit: [{tasks}]}}}}\n"
+    )
+    report = run(load(tmp_path / "suite.yaml"), tmp_path / "out")
+    tasks = {task.id: task for task in report.tasks}
+    counts = {name: str(task.counts) for name, task in tasks.items()}
+    assert counts == {
+        "exits": "9 passed, 1 error",
+        "dumps": "9 passed, 1 error",
+        "killed": "1 passed, 1 error, 8 not run",
+        "large": "1 passed, 1 error, 8 not run",
+    }
+    assert "test_it: its process has ended before pytest had: signal 11" in (
+        tasks["dumps"].error
+    )
+    assert "of 200 MB of memory, and was ended" in tasks["large"].error
+    assert not any(task.has_passed for task in report.tasks)
 
 
 def test_of_the_main_process_of_xdist_it_is_said_how_it_ended_and_in_which_test(done):

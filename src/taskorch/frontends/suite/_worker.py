@@ -288,8 +288,9 @@ class TaskWorker:
     def _rest(self, code: int) -> Any:
         """The job without the tests that have begun; None: nothing is left to do."""
         job = self.job
-        # Whatever holds it to its limits may have killed it, and is done with it.
-        if job["kind"] != "pytest" or job.get("held") or self.crashes == _MOST_ENDED:
+        # What holds it to its limits may have killed it, and is done with it.
+        is_over = job.get("held") and code == -signal.SIGKILL
+        if job["kind"] != "pytest" or is_over or self.crashes == _MOST_ENDED:
             return None
         notes = _notes(job["results"])
         if any("exit_code" in note or "spread" in note for note in notes):
