@@ -16,13 +16,14 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from taskorch.events import BudgetSpent, Event, TaskCompleted, TaskSubmitted
 from taskorch.kit.limits import NS
 from taskorch.model import Call, Program, Task, TaskState
 from taskorch.planning._values import COST, Quantity
-from taskorch.protocols import DurableJournal
+from taskorch.protocols import Projection
 from taskorch.runtime import task_of
 
 if TYPE_CHECKING:
@@ -410,18 +411,16 @@ def task_in(rt: Runtime, task_id: str) -> Task | None:
         return None if row is None else task_of(row)
 
 
-def begin_of_past(rt: Runtime) -> int:
-    """The number of the fact after which the past is read: it has an end."""
-    return max(0, rt.committed - PAST)
-
-
-class Measurements:
+class Measurements(Projection):
     """
     What tasks took, in this incarnation and in earlier ones, for an estimator.
 
     Args:
         runtime: Of the orchestrator.
     """
+
+    wants = frozenset({TaskSubmitted, BudgetSpent, TaskCompleted})
+    past = PAST
 
     def __init__(self, runtime: Any) -> None:
         self._rt: Runtime = runtime
@@ -431,30 +430,51 @@ class Measurements:
         self._costs: dict[str, int] = {}
         #: Of each type, the end of the latest measurement that was taken in.
         self._learnt: dict[str, int] = {}
-        self._has_read = False
-        runtime.signals.task_completed.connect(self._completed)
-        runtime.signals.budget_spent.connect(self._spent)
+        #: While the past is taken: who reads it, and for whom; and tasks of then.
+        self._reader: tuple[int, Estimator] | None = None
+        self._tasks: dict[str, Task] = {}
+        self._follows = runtime.committer is None
+        if self._follows:
+            runtime.signals.follow(self)
 
-    def _completed(self, event: Event) -> None:
-        """On the thread that publishes, which waits for no planning."""
-        assert isinstance(event, TaskCompleted)  # noqa: S101 - of that signal
-        amounts = _amounts(event, self._costs.pop(event.task_id, 0))
-        task = task_in(self._rt, event.task_id) if amounts else None
-        if task is not None:
-            self._used.append((task.type, task.payload, amounts))
+    def take(self, event: Event, document: Any) -> None:
+        """See `Projection`: the thread that publishes waits for no planning."""
+        reader = self._reader
+        is_past = reader is not None and reader[0] == get_ident()
+        if isinstance(event, BudgetSpent):
+            # What a task costs is what all its attempts have spent.
+            _add_cost(self._costs, event)
+        elif isinstance(event, TaskSubmitted):
+            if is_past and document is not None:
+                self._tasks[event.task_id] = document
+        elif isinstance(event, TaskCompleted):
+            amounts = _amounts(event, self._costs.pop(event.task_id, 0))
+            if reader is not None and is_past:
+                self._take_past(event, amounts, reader[1])
+            elif amounts and (task := task_in(self._rt, event.task_id)) is not None:
+                self._used.append((task.type, task.payload, amounts))
 
-    def _spent(self, event: Event) -> None:
-        """Likewise: what a task costs is what all its attempts have spent."""
-        assert isinstance(event, BudgetSpent)  # noqa: S101 - of that signal
-        _add_cost(self._costs, event)
+    def _take_past(
+        self, event: TaskCompleted, amounts: dict[str, float], estimator: Estimator
+    ) -> None:
+        task = self._tasks.pop(event.task_id, None)
+        # What a wait or a decision completes has no attempt, and no length.
+        if task is not None and event.attempt:
+            kind, payload, seconds = task.type, task.payload, event.latency
+            estimator.observe(kind, seconds, payload, stated=task.expected)
+            estimator.observe_usage(kind, payload, amounts)
+            self._learnt[kind] = event.at_ns
 
     def tell(self, estimator: Estimator) -> None:
         """Tell *estimator* what was measured since one was told last."""
         rt = self._rt
-        if rt.committer is not None and not self._has_read:
-            self._has_read = True
-            self._read_past(rt.committer.journal, estimator)
-            self._used.clear()
+        if rt.started and not (rt.closed or self._follows):
+            self._follows, self._reader = True, (get_ident(), estimator)
+            try:
+                rt.signals.follow(self)
+            finally:
+                self._reader = None
+                self._tasks.clear()
         while self._used:
             estimator.observe_usage(*self._used.popleft())
         if not rt.opened:
@@ -474,24 +494,6 @@ class Measurements:
             seconds = (ended - started) / NS
             estimator.observe(kind, seconds, payload, stated=stated)
             self._learnt[kind] = max(self._learnt.get(kind, 0), ended)
-
-    def _read_past(self, journal: DurableJournal, estimator: Estimator) -> None:
-        """What a journal has measured, so far as it reaches back."""
-        tasks: dict[str, tuple[str, Any, float | None]] = {}
-        costs: dict[str, int] = {}
-        for fact, task in journal.read(begin_of_past(self._rt)):
-            if type(fact) is TaskSubmitted:
-                tasks[fact.task_id] = fact.type, task.payload, task.expected
-            elif type(fact) is BudgetSpent:
-                _add_cost(costs, fact)
-            elif type(fact) is TaskCompleted and fact.attempt:
-                # What a wait or a decision completes has no attempt, and no length.
-                kind, payload, stated = tasks.pop(fact.task_id, ("", None, None))
-                if kind:
-                    estimator.observe(kind, fact.latency, payload, stated=stated)
-                    used = _amounts(fact, costs.pop(fact.task_id, 0))
-                    estimator.observe_usage(kind, payload, used)
-                    self._learnt[kind] = fact.at_ns
 
     def _payloads(
         self, fresh: Sequence[tuple[int, int, str]]
