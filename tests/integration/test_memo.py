@@ -318,3 +318,32 @@ def test_a_function_says_it_once():
     with TaskOrchestrator() as orch:
         assert [orch.submit(made, 3).result() for _ in range(3)] == [3, 3, 3]
     assert CALLS == [3]
+
+
+def test_a_document_that_is_no_result_is_left_out_and_others_are_found(tmp_path):
+    """Whatever a program writes under the name of results."""
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path) as orch:
+        kept = orch.kept("memo")
+        wrong = [1, "x", {}, [1, 2, 3], ["task", "t", 1, 3], ["len", "t", 1, {}]]
+        kept.update({f"k{n}": document for n, document in enumerate(wrong)})
+        task = Task.call(len, "abc", cache=Cache())
+        assert orch.submit_task(task).result(timeout=30) == 3
+        (key,) = [key for key in kept if key not in {f"k{n}" for n in range(9)}]
+        # Even in place of the result.
+        kept[key] = {"no": "result"}
+        assert orch.submit_task(task).result(timeout=30) == 3
+        assert orch.memo.clear() == len(wrong) + 1
+        assert (len(orch.memo), len(kept)) == (0, 0)
+
+
+@pytest.mark.slow
+def test_of_many_results_the_latest_are_remembered():
+    """Of more than a hundred thousand, the oldest go."""
+    with TaskOrchestrator() as orch:
+        kept = orch.kept("memo")
+        kept.update({f"k{n}": ["call", "t", 1, {}] for n in range(100_000)})
+        task = Task.call(len, "abc", cache=Cache())
+        assert orch.submit_task(task).result(timeout=30) == 3
+        assert len(orch.memo) == 100_000
+        assert ("k0" in kept, "k1" in kept) == (False, True)

@@ -38,8 +38,6 @@ from taskorch.events import (
     QuotasChanged,
     ResourcesAllocated,
     ResourcesReleased,
-    ResultRemembered,
-    ResultsForgotten,
     ScheduleChanged,
     ScheduleFired,
     ScheduleQueued,
@@ -511,26 +509,6 @@ def documented(m):
     assert list(kernel.kept["rates"]) == ["b", "a"]
 
 
-def remembered(m):
-    kernel = m.kernel
-    pending(m)
-    for key in ("k1", "k2", "k1"):
-        kernel.remember_result("t", "job", key, (("x", "1"),), "the first", m.now)
-    kernel.reuse_result("t", "k1", "s", "it is fresh", m.now)
-    kernel.forget_results(["k2", "none"], m.now)
-    kernel.forget_results(["none"], m.now)
-    assert list(kernel.remembered) == ["k1"]
-
-
-def test_of_many_results_the_latest_are_remembered():
-    """Of more than a hundred thousand, the oldest go."""
-    kernel = Machine().kernel
-    for number in range(100_002):
-        kernel.remember_result("t", "job", f"k{number}", (), "the first", 0)
-    assert len(kernel.remembered) == 100_000
-    assert next(iter(kernel.remembered)) == "k2"
-
-
 def tripped(m):
     """An agent of two has failed twice."""
     for name in "bc":
@@ -639,8 +617,6 @@ STORIES = {
     BudgetSpent: [spent],
     BudgetLow: [spent],
     BudgetExhausted: [spent],
-    ResultRemembered: [remembered],
-    ResultsForgotten: [remembered],
     ExtensionKept: [documented],
     ScheduleChanged: [scheduled],
     ScheduleFired: [scheduled],
@@ -1172,11 +1148,11 @@ def test_each_fact_about_a_task_is_applied():
         events.TaskStarted,
         events.TaskParentsAdded,
         events.TaskRepointed,
-        # Of all results that are remembered.
-        events.ResultRemembered,
-        events.ResultReused,
     }
     of_no_state = {
+        # What follows is in documents.
+        events.ResultRemembered,
+        events.ResultReused,
         events.LateResultIgnored,
         events.TaskCheckpointed,
         events.TaskProgressed,

@@ -18,7 +18,6 @@ from tests.kernel.test_fold import (
     documented,
     mended,
     probed,
-    remembered,
     scheduled,
     tripped,
 )
@@ -303,10 +302,8 @@ def with_snapshot(before, after=lambda machine: None, **config):
     return machine, state, facts
 
 
-@pytest.mark.parametrize(
-    "story", [tripped, probed, mended, remembered, scheduled, documented]
-)
-def test_what_an_agent_may_get_and_what_is_remembered_is_in_a_snapshot(story):
+@pytest.mark.parametrize("story", [tripped, probed, mended, scheduled, documented])
+def test_what_an_agent_may_get_and_what_is_kept_is_in_a_snapshot(story):
     machine, state, facts = with_snapshot(story)
     short = restored(machine, state, facts)
     assert take_snapshot(short, machine.now) == take_snapshot(

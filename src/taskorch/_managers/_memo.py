@@ -58,4 +58,4 @@ class MemoManager:
 
     def __len__(self) -> int:
         self._rt.look_up()
-        return len(self._rt.kernel.remembered)
+        return self._rt.memo.count()

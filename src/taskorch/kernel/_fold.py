@@ -36,8 +36,6 @@ from taskorch.events import (
     QuotasChanged,
     ResourcesAllocated,
     ResourcesReleased,
-    ResultRemembered,
-    ResultsForgotten,
     ScheduleChanged,
     ScheduleFired,
     ScheduleQueued,
@@ -346,8 +344,6 @@ _OTHERS: Final[dict[Any, Callable[[KernelState, Any, int], None]]] = {
     BudgetChanged: _budgets.changed,
     BudgetLow: _budgets.low,
     BudgetExhausted: _budgets.exhausted,
-    ResultRemembered: _standing.remembered,
-    ResultsForgotten: _standing.forgotten,
     ExtensionKept: _standing.kept,
     ScheduleChanged: _standing.schedule_changed,
     ScheduleFired: _standing.fired,
@@ -526,7 +522,6 @@ def _books_differ(live: KernelState, folded: KernelState) -> list[str]:
         for name, documents in kernel.kept.items():
             said[f"documents of {name}"] = list(documents.items())
         said["holds"] = list(kernel.holds.items())
-        said["remembered"] = list(kernel.remembered.items())
         for whose, rate in kernel.rates.items():
             limits = rate.per_second, rate.total
             said[f"rate of {whose}"] = (*limits, rate.spent, rate.at_ns)
@@ -647,10 +642,6 @@ def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
                 [list(unit) for unit in _units.told(kernel, row.alloc)],
             ]
             for row in kernel.allocations.values()
-        ],
-        "remembered": [
-            [key, task_id, kind, [list(part) for part in parts], at_ns]
-            for key, (task_id, kind, parts, at_ns) in kernel.remembered.items()
         ],
         "budgets": [
             [
@@ -803,13 +794,10 @@ class Restoration:
             _units.of_pools(kernel, ((name, 0),), ((name, tuple(names)),))
         quotas = [(*whose, _units_in(limits)) for *whose, limits in state["quotas"]]
         _standing.apply(kernel, quotas, state["at_ns"])
-        # Older snapshots know nothing of these four.
+        # Older snapshots know nothing of these three.
         for name, parent, totals, declared, flags, _ in state.get("budgets", ()):
             amounts = _units_in(totals), _units_in(declared)
             _budgets.restore(kernel, name, parent, amounts, flags)
-        for key, task_id, kind, parts, at_ns in state.get("remembered", ()):
-            made = tuple((name, digest) for name, digest in parts)
-            kernel.remembered[key] = task_id, kind, made, at_ns
         for name, document, done_ns, *slots in state.get("schedules", ()):
             # Those of earlier versions know nothing of single slots.
             _standing.restore_schedule(
@@ -894,9 +882,6 @@ class Restoration:
         """
         kernel, cls = self._kernel, type(fact)
         place = self._places.get(fact[TASK_ID])
-        if cls is ResultRemembered:
-            # What is remembered now is in the snapshot; the rest was forgotten since.
-            return
         if cls is EventEmitted:
             fold(kernel, fact, cargo)
         elif place is not None:

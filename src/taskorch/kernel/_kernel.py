@@ -117,11 +117,6 @@ class Kernel(KernelState):
     queue_schedule: Final = _standing.queue
     skip_schedule: Final = _standing.skip
 
-    # Cached results.
-    remember_result: Final = _standing.remember
-    reuse_result: Final = _standing.reuse
-    forget_results: Final = _standing.forget
-
     # The state of the runtime itself.
     act_for: Final = _standing.act_for
     pause: Final = _standing.pause

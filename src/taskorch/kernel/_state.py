@@ -564,7 +564,6 @@ class KernelState:
         "queued",
         "quotas",
         "rates",
-        "remembered",
         "rescanned_at",
         "reservation_shrank",
         "reserved",
@@ -750,10 +749,6 @@ class KernelState:
         #: Documents of extensions, as texts, by the names of the extensions and their
         #: keys; in the order of their latest facts. Checked: `check_kept`.
         self.kept: dict[str, dict[str, str]] = {}
-        #: By keys, whose result it is: the task, its type, its arguments, since when.
-        self.remembered: dict[
-            str, tuple[str, str, tuple[tuple[str, str], ...], int]
-        ] = {}
         #: The runs of workflows: of each, the ids of its tasks that are, or have been,
         #: in memory, in the order of their submission. Checked: `check_runs`.
         self.runs: dict[str, list[str]] = {}

@@ -10,10 +10,11 @@ import contextlib
 import copyreg
 import dataclasses
 import inspect
+import json
 import sys
 import sysconfig
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -32,17 +33,18 @@ from types import (
     MethodType,
     ModuleType,
 )
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
 import attrs
 
 from taskorch.errors import InvalidTaskError, UnknownTaskError
+from taskorch.events import ResultRemembered, ResultReused, ResultsForgotten
 from taskorch.kernel import Kernel, TaskRow, reserved_of
 from taskorch.kit.building import called_in
 from taskorch.kit.fence import is_values
-from taskorch.kit.limits import NS
+from taskorch.kit.limits import MAX_DOCUMENTS, NS
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
 from taskorch.model import Cache, Missing, TaskState, stem_of
@@ -733,6 +735,8 @@ _KEY_BYTES: Final = 16
 _PART_BYTES: Final = 8
 #: Of how many tasks it is known what was said of their results.
 _SAID: Final = 10_000
+#: The name of the documents of results, by the keys of these.
+_MEMO: Final = "memo"
 
 
 # -- keys ------------------------------------------------------------------------------
@@ -922,6 +926,58 @@ class Found:
     is_running: bool
 
 
+class _Entry(NamedTuple):
+    """
+    What is remembered of a result, as its document says it.
+
+    Attributes:
+        kind: The type of its task.
+        task_id: The task that makes it.
+        at_ns: Since when, in ns since the epoch.
+        parts: The names of its arguments, each with a digest of its value.
+    """
+
+    kind: str
+    task_id: str
+    at_ns: int
+    parts: dict[str, str]
+
+
+def _entry(kernel: Kernel, key: str) -> _Entry | None:
+    """What is remembered of the result of *key*."""
+    return _read(kernel.kept.get(_MEMO, {}).get(key, ""))
+
+
+def _read(text: str) -> _Entry | None:
+    """The result that a document is of; None: a program has written it there."""
+    try:
+        kind, task_id, at_ns, parts = json.loads(text)
+        return _Entry(kind, task_id, at_ns, dict(parts))
+    except (TypeError, ValueError):
+        return None
+
+
+def _latest(kernel: Kernel, kind: str) -> Iterator[_Entry]:
+    """The results of a type, the latest first."""
+    # How their documents begin: so others need not be read.
+    beginning = f"[{json.dumps(kind)},"
+    for text in reversed(kernel.kept.get(_MEMO, {}).values()):
+        entry = _read(text) if text.startswith(beginning) else None
+        if entry is not None:
+            yield entry
+
+
+def _remember(kernel: Kernel, task_id: str, key: Key, why: str, now: int) -> None:
+    """Note that a task makes the result of *key*; of too many, the oldest goes."""
+    parts = key.digests()
+    kernel.note(ResultRemembered, now, task_id, key.kind, key.text, parts, why)
+    entry = _Entry(key.kind, task_id, now, dict(parts))
+    kernel.keep_document(_MEMO, key.text, json.dumps(entry, separators=(",", ":")), now)
+    results = kernel.kept[_MEMO]
+    if len(results) > MAX_DOCUMENTS:
+        kernel.keep_document(_MEMO, next(iter(results)), "", now)
+
+
 class Step(Protocol):
     """Makes a change of the kernel."""
 
@@ -1067,24 +1123,21 @@ class Memo:
         cache = None if task is None else task.cache
         assert cache is not None  # noqa: S101 - as in `_key`
         if self._recall is not None:
-            known = self._rt.kernel.remembered.get(key.text)
+            known = _entry(self._rt.kernel, key.text)
             if known is not None:
-                self._recall(known[0])
+                self._recall(known.task_id)
         found: list[Found] = []
 
         def change(kernel: Kernel, now: int) -> None:
             why = self._find(kernel, row, key, cache, now, found, joins=joins)
             if found:
                 source = found[0].work._row.id
-                kernel.reuse_result(row.id, key.text, source, why, now)
+                kernel.note(ResultReused, now, row.id, key.text, source, why)
                 self._say(row.id, f"hit: {why}")
             else:
-                entry = kernel.remembered.get(key.text)
-                if entry is None or entry[0] != row.id:
-                    digests = key.digests()
-                    kernel.remember_result(
-                        row.id, key.kind, key.text, digests, why, now
-                    )
+                entry = _entry(kernel, key.text)
+                if entry is None or entry.task_id != row.id:
+                    _remember(kernel, row.id, key, why, now)
                 self._say(row.id, f"miss: {why}")
 
         self._step(change, keep=False)
@@ -1102,10 +1155,10 @@ class Memo:
         joins: bool,
     ) -> str:
         """Under the lock: put who has the result into *found*, and say why, or not."""
-        entry = kernel.remembered.get(key.text)
+        entry = _entry(kernel, key.text)
         if entry is None:
             return self._nearest(kernel, key)
-        source_id, _, _, at_ns = entry
+        source_id, at_ns = entry.task_id, entry.at_ns
         if stem_of(source_id) == stem_of(row.id):
             return "it is run again"
         age = (now - at_ns) / NS
@@ -1130,21 +1183,17 @@ class Memo:
         """Why there is no result: in what the latest of the type differs."""
         mine: dict[str, str] | None = None
         best: tuple[list[str], str] | None = None
-        looked = 0
-        for task_id, kind, parts, _ in reversed(kernel.remembered.values()):
-            if kind != key.kind:
-                continue
-            looked += 1
+        for looked, entry in enumerate(_latest(kernel, key.kind), 1):
             if mine is None:
                 mine = dict(key.digests())
-            theirs = dict(parts)
+            theirs = entry.parts
             names = [
                 name
                 for name in {**mine, **theirs}
                 if mine.get(name) != theirs.get(name)
             ]
             if best is None or len(names) < len(best[0]):
-                best = names, task_id
+                best = names, entry.task_id
             if len(best[0]) <= 1 or looked >= 10:  # noqa: PLR2004 - the latest will do
                 break
         if best is None:
@@ -1167,15 +1216,25 @@ class Memo:
         if len(self.said) > _SAID:
             del self.said[next(iter(self.said))]
 
+    def count(self) -> int:
+        """How many results are remembered."""
+        return len(self._rt.kernel.kept.get(_MEMO, {}))
+
     def clear(self, kind: str | None = None, task_id: str | None = None) -> int:
         """Forget results: all, those of a type, or that of a task; how many."""
         gone: list[str] = []
 
         def change(kernel: Kernel, now: int) -> None:
-            for key, (source, type_, _, _) in kernel.remembered.items():
-                if kind in (None, type_) and task_id in (None, source):
+            for key, text in kernel.kept.get(_MEMO, {}).items():
+                entry = _read(text)
+                if entry is None or (
+                    kind in (None, entry.kind) and task_id in (None, entry.task_id)
+                ):
                     gone.append(key)
-            kernel.forget_results(gone, now)
+            if gone:
+                kernel.note(ResultsForgotten, now, tuple(gone))
+            for key in gone:
+                kernel.keep_document(_MEMO, key, "", now)
 
         self._step(change, keep=True)
         return len(gone)
