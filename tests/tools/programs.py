@@ -8,13 +8,22 @@ as a program that is started again makes them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from taskorch._telling.troubles import TroubleTeller
 from taskorch.errors import NotRunningError
-from taskorch.events import TaskEvent, TaskFailed, TaskRewarded, TaskSubmitted
-from taskorch.protocols import DriverView, Entry, Tick
+from taskorch.events import (
+    KEPT,
+    Event,
+    TaskEvent,
+    TaskFailed,
+    TaskRewarded,
+    TaskSubmitted,
+    signal_name,
+)
+from taskorch.protocols import DriverView, Entry, Projection, Tick
 from taskorch.runtime._notices import is_accounted_for
 
 if TYPE_CHECKING:
@@ -38,6 +47,32 @@ class _Orchestrator:
             usage=self._usage, set_saturation=lambda _: None
         )
         self.drivers = SimpleNamespace(add=lambda _: None)
+        simulation.signals.begins = self._follow
+        #: Projections that follow from the start of this life on; None: it has begun.
+        self._early: list[Projection] | None = []
+        self.journal: Any = None
+        if simulation.world.journal is not None:
+            self.journal = _Journal(simulation.world.journal)
+
+    def _follow(self, projection: Projection) -> Callable[[], None]:
+        """See `Signals.follow`: what the world tells is kept already."""
+        if self._early is not None:
+            self._early.append(projection)
+            return _nothing
+        wants = projection.wants or KEPT
+        for event, document in self.journal.read(projection.position):
+            if type(event) in wants:
+                projection.take(event, document)
+        for cls in wants:
+            signal = getattr(self._simulation.signals, signal_name(cls))
+            signal.connect(partial(_take, projection))
+        return _nothing
+
+    def begin(self) -> None:
+        """Have all follow that are to."""
+        early, self._early = self._early or [], None
+        for projection in early:
+            self._follow(projection)
 
     def __getattr__(self, name: str) -> Any:
         if self._simulation.world.life is not self._life:
@@ -68,6 +103,14 @@ class _Orchestrator:
             return True
 
         return bool(self._life.step(change))
+
+
+def _nothing() -> None:
+    """Nothing is ended before the life is."""
+
+
+def _take(projection: Projection, event: Event) -> None:
+    projection.take(event, None)
 
 
 class _Runtime:
@@ -152,6 +195,7 @@ class Jobs:
         system._orch = orchestrator
         system._join(orchestrator)
         queue.restore(orchestrator.kept)
+        orchestrator.begin()
         queue.recall(_Journal(journal), journal.last)
         return system
 

@@ -72,6 +72,10 @@ class OutcomeRewards:
         """The usual latency of each type: as `__init__` takes it."""
         return dict(self._usual)
 
+    def knows(self, task_id: str) -> bool:
+        """Whether the submission of a task that has not ended was taken in."""
+        return task_id in self._types
+
     def reward(self, event: Event, *, is_new: bool = True) -> Reward | None:
         """
         The task, the attempt and its reward, if *event* says so.

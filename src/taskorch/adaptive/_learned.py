@@ -227,10 +227,6 @@ class Learned:
         """See `Learner.restore`."""
         self.learner.restore(kept)
 
-    def recall(self, journal: Any, last: int) -> None:
-        """See `Learner.recall`."""
-        self.learner.recall(journal, last)
-
     def hear(self, event: Event) -> None:
         """See `Learner.hear`."""
         self.learner.hear(event)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from math import prod
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeGuard
 
 import attrs
 
@@ -29,6 +29,7 @@ from taskorch.events import (
     Event,
     TaskCancelled,
     TaskCompleted,
+    TaskEvent,
     TaskFailed,
     TaskRetrying,
     TaskRewarded,
@@ -43,6 +44,7 @@ from taskorch.kit.checks import (
     is_number,
 )
 from taskorch.model import Task, stem_of
+from taskorch.protocols import Projection
 
 if TYPE_CHECKING:
     from random import Random
@@ -63,14 +65,14 @@ _WORDS: Final = (TaskCompleted, TaskFailed, TaskRetrying, TaskRewarded)
 _AND: Final = " + "
 
 
-class Learner:
+class Learner(Projection):
     """
-    Learns from reward which of its arms to choose; it `Learns`, `Recalls` and `Hears`.
+    Learns from reward which of its arms to choose; it `Learns` and `Hears`.
 
     In each context it learns by itself. What it chooses stands in `TaskStarted.choice`,
-    so that all that it learns is a projection of events: `hear` takes them as they
-    happen, `replay` those of earlier incarnations, and a snapshot says up to which it
-    has learnt. All rewards of events are from -1 to 1, those of `learn` from 0 to 1.
+    so that all that it learns is a `Projection` of events, and a snapshot says up to
+    which it has learnt. All rewards of events are from -1 to 1, those of `learn` from 0
+    to 1.
 
     Args:
         arms: Their names, each another one. None: each context has arms of its own.
@@ -96,6 +98,8 @@ class Learner:
     Raises:
         InvalidTaskError: An argument is out of its range.
     """
+
+    wants = frozenset({TaskSubmitted, TaskStarted, TaskCancelled, *_WORDS})
 
     def __init__(
         self,
@@ -161,12 +165,10 @@ class Learner:
         self._outcomes = OutcomeRewards()
         self._rewards = 0
         self._unlearnt = 0
-        #: The number of the last fact of which it has heard, and that which the
-        #: snapshot that is kept says.
-        self._heard = self._kept = 0
-        #: The number of the last fact of earlier lives that it has learnt from. Of its
-        #: own life it may have heard before it is asked to recall those.
-        self._learnt_to = 0
+        #: The tasks that were submitted and have not ended, for their contexts.
+        self._tasks: OrderedDict[str, Task] = OrderedDict()
+        #: The number of the last fact that the snapshot which is kept says.
+        self._kept = 0
 
     @property
     def arms(self) -> tuple[str, ...] | None:
@@ -359,14 +361,11 @@ class Learner:
         if self._orch is not None:
             msg = f"{self!r} learns for another orchestrator already"
             raise InvalidTaskError(msg, hint="make a Learned for each")
-        self._orch = orchestrator
-        self._learnt_to = self._heard
-        signals = orchestrator.signals
-        names = ["task_retrying", "task_failed", "task_cancelled", "task_rewarded"]
-        # Of starts nothing is learnt; who hears of them has choices told.
-        names += ["task_submitted", "task_started", "task_completed"]
-        for name in names:
-            getattr(signals, name).connect(self.hear)
+        self._orch, self._journal = orchestrator, orchestrator.journal
+        if self.position or not self.keep:
+            # A copy that has learnt elsewhere goes on with what comes.
+            self.past = self.position = 0
+        orchestrator.signals.follow(self)
 
     def choice_of(self, task_id: str, attempt: int) -> tuple[str, float] | None:
         """Called as an attempt begins: the arm that was chosen, and its probability."""
@@ -375,17 +374,31 @@ class Learner:
 
     def hear(self, event: Event) -> None:
         """Learn from *event*, if it says how good an attempt was."""
+        self.take(event, None)
+
+    def take(self, event: Event, document: Any) -> None:
+        """See `Projection`: learn from *event*, of this or of an earlier life."""
         recalled: Sequence[tuple[Event, Any]] = ()
-        if isinstance(event, TaskRewarded) and self._is_unknown(event):
+        if self._is_unknown(event):
             recalled = self._entries({event.task_id})
         with self._lock:
             self._replay(recalled, event.seq - 1, until=event.seq)
+            if isinstance(event, TaskSubmitted):
+                self._note(event.task_id, document)
+            elif isinstance(event, TaskStarted) and self.arms is not None:
+                self._know_again(event, self._tasks.get(event.task_id))
             self._take_in(event)
-            self._heard = event.seq
+            self.position = event.seq
             unkept = event.seq - self._kept
             is_due = self._unlearnt >= _UNKEPT or unkept >= _UNREAD
         if is_due:
             self.save()
+
+    def _note(self, task_id: str, task: Any) -> None:
+        if self.arms is not None and isinstance(task, Task):
+            self._tasks[task_id] = task
+            if len(self._tasks) > AWAITED:
+                self._tasks.popitem(last=False)
 
     def _take_in(self, event: Event) -> None:
         if isinstance(event, TaskStarted):
@@ -407,6 +420,8 @@ class Learner:
 
     def _let_go(self, event: Event) -> None:
         """Await no reward of what *event* says was lost, or has ended without one."""
+        if isinstance(event, TaskCompleted | TaskCancelled | TaskFailed):
+            self._tasks.pop(event.task_id, None)
         if isinstance(event, TaskCancelled | TaskFailed):
             self._arms.waiting.forget(event.task_id)
             if self._is_by_outcome and not self._once:
@@ -418,29 +433,6 @@ class Learner:
         return self.sources is None or event.source in self.sources
 
     # -- what earlier lives have left ----------------------------------------------
-
-    def recall(self, journal: Any, last: int) -> None:
-        """
-        Called at the start, after `restore`: learn what the snapshot has not yet.
-
-        Args:
-            journal: The events of earlier incarnations, a `DurableJournal`.
-            last: The number of the last of them.
-        """
-        self._journal = journal
-        since = self._learnt_to if self.keep else last
-        ids: OrderedDict[str, None] = OrderedDict()
-        for fact, _ in journal.read(since) if since < last else ():
-            if fact.seq > last:
-                break
-            if isinstance(fact, _WORDS):
-                ids[fact.task_id] = None
-                if len(ids) > AWAITED:
-                    ids.popitem(last=False)
-        self.replay(self._entries(ids), since, last)
-        with self._lock:
-            self._heard = max(self._heard, last)
-            self._kept = min(self._kept, last)
 
     def replay(
         self,
@@ -461,12 +453,14 @@ class Learner:
         with self._lock:
             self._replay(entries, since, until=last + 1)
 
-    def _is_unknown(self, event: TaskRewarded) -> bool:
+    def _is_unknown(self, event: Event) -> TypeGuard[TaskEvent]:
         """Whether only the journal may know what was chosen for the attempt."""
-        if self._journal is None or self._is_by_outcome or not self._counts(event):
+        if self._journal is None or not isinstance(event, (TaskStarted, *_WORDS)):
             return False
         with self._lock:
-            return not self._arms.begun.get(
+            if not isinstance(event, TaskRewarded):
+                return not self._outcomes.knows(event.task_id)
+            return self._counts(event) and not self._arms.begun.get(
                 *self._subject(event.task_id, event.attempt)
             )
 
@@ -486,6 +480,7 @@ class Learner:
                 continue
             if isinstance(event, TaskSubmitted):
                 tasks[event.task_id] = value
+                self._note(event.task_id, value)
                 self._outcomes.reward(event)
             elif isinstance(event, TaskStarted):
                 self._know_again(event, tasks.get(event.task_id))
@@ -537,16 +532,14 @@ class Learner:
     def reset(self) -> None:
         """Forget all that was learnt; the journal keeps that it was forgotten."""
         with self._lock:
-            heard = self._heard
             self._clear()
-            self._heard = heard
         self.save()
 
     def snapshot(self) -> dict[str, Any]:
         """What was learnt, as JSON has it."""
         with self._lock:
             self._unlearnt = 0
-            self._kept = self._heard
+            self._kept = self.position
             return {
                 "version": _VERSION,
                 "algorithm": self._arms.algorithm,
@@ -555,7 +548,7 @@ class Learner:
                 "rewards": self._rewards,
                 "gained": list(self._arms.gained),
                 "baseline": list(self._arms.usual),
-                "heard": self._heard,
+                "heard": self.position,
                 "usual": self._outcomes.usual(),
                 "learnt": self._arms.states(),
             }
@@ -590,15 +583,15 @@ class Learner:
         except (LookupError, TypeError, ValueError) as error:
             with self._lock:
                 self._clear()
-                self._learnt_to = _NO_END
+                self.past = 0
             _LOG.warning("what %s had learnt is left out: %s", self.name, error)
 
     def _take(self, snapshot: Mapping[str, Any]) -> None:
         names = [self._called.get(name, "") for name in snapshot["arms"]]
         self._arms.take(names, snapshot["learnt"])
         self._rewards = int(snapshot["rewards"])
-        # Snapshots of earlier versions do not say it: then all counts as heard.
-        self._learnt_to = self._kept = int(snapshot.get("heard", _NO_END))
+        self.position = self._kept = int(snapshot["heard"])
+        self.past = Projection.past
         self._outcomes = OutcomeRewards(snapshot.get("usual", {}))
         if self.arms is not None and self.arms[self._arms.baseline] in names:
             gained, number = snapshot["gained"]
@@ -631,7 +624,8 @@ class Learner:
 
     def __getstate__(self) -> dict[str, Any]:
         # A simulation asks a copy, which keeps nothing.
-        alone = {"_lock": None, "_orch": None, "_journal": None}
+        alone: dict[str, Any] = {"_lock": None, "_orch": None, "_journal": None}
+        alone["_tasks"] = OrderedDict()
         with self._lock:
             return deepcopy({**vars(self), **alone})
 

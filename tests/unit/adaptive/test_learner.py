@@ -57,6 +57,34 @@ class Journal:
         return [entry for entry in self.entries if entry[0].task_id in ids]
 
 
+class Orchestrator:
+    """What a learner asks of one: it has the facts of *journal* taken, to the last."""
+
+    def __init__(self, journal):
+        self.journal, self.signals, self.following = journal, self, None
+
+    def follow(self, projection):
+        self.following = projection
+
+    def start(self):
+        learner = self.following
+        last = len(self.journal.entries)
+        for event, value in self.journal.read(
+            max(learner.position, last - learner.past)
+        ):
+            if type(event) in learner.wants:
+                learner.take(event, value)
+
+
+def again_with(learner, journal, kept=lambda name: {}):
+    """As an orchestrator does it: it is attached, restored, and follows."""
+    orch = Orchestrator(journal)
+    learner.attach(orch)
+    learner.restore(kept)
+    orch.start()
+    return learner
+
+
 class Life:
     """Tasks that come, begin, end and are rewarded at random; all of it is facts."""
 
@@ -158,9 +186,7 @@ def test_a_snapshot_and_the_facts_after_it_are_what_was_learnt(
         names.append(name)
         return {"r": kept}
 
-    again = made(**options)
-    again.restore(documents)
-    again.recall(life.journal, len(life.journal.entries))
+    again = again_with(made(**options), life.journal, documents)
 
     assert kept_by(again) == kept_by(life.learner)
     assert names == ["population_state.judgement_snapshots"]
@@ -186,9 +212,7 @@ def test_what_was_learnt_otherwise_is_left_out(change, caplog):
         life.step()
     assert life.learner.learned()
     snapshot = {**life.learner.snapshot(), **change}
-    again = made()
-    again.restore(lambda name: {"r": snapshot})
-    again.recall(life.journal, len(life.journal.entries))
+    again = again_with(made(), life.journal, lambda name: {"r": snapshot})
     assert again.learned() == ()
     assert "what r had learnt is left out" in caplog.text
 
@@ -201,8 +225,7 @@ def test_without_a_snapshot_all_facts_are(seed):
     again = made(memory=None)
     again.replay(life.journal.entries)
     assert kept_by(again)["learnt"] == kept_by(life.learner)["learnt"]
-    kept_by_none = made(memory=None, keep=False)
-    kept_by_none.recall(life.journal, len(life.journal.entries))
+    kept_by_none = again_with(made(memory=None, keep=False), life.journal)
     assert kept_by_none.learned() == ()
 
 
@@ -245,8 +268,7 @@ def test_an_attempt_that_is_lost_through_no_fault_of_its_task_says_nothing(rewar
     # As little as if that word comes in a later life, which looks into the journal.
     journal = Journal()
     journal.entries = entries[:-1]
-    later = made(reward=reward)
-    later.recall(journal, 3)
+    later = again_with(made(reward=reward), journal)
     journal.entries = entries
     later.hear(entries[-1][0])
     assert later.learned() == ()

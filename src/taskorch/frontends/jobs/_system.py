@@ -1372,9 +1372,8 @@ class _JobQueue(ScoreQueue):
         self._restored = restored
         self._recalled = recalled
         self._orch: Any = None
-        #: What gives documents by names; and the journal, and its last fact.
+        #: What gives documents by names.
         self._kept: Callable[[str], Mapping[str, Any]] | None = None
-        self._past: tuple[Any, int] | None = None
 
     def attach(self, orchestrator: Any) -> None:
         """See `Learned.attach`."""
@@ -1384,11 +1383,9 @@ class _JobQueue(ScoreQueue):
 
     def join(self, part: LearnedValue) -> None:
         """Have one more learn, as those that were there from the beginning."""
-        part.attach(self._orch)
         if self._kept is not None:
             part.restore(self._kept)
-        if self._past is not None:
-            part.recall(*self._past)
+        part.attach(self._orch)
 
     def choice_of(self, task_id: str, attempt: int) -> tuple[str, float] | None:
         """See `Learned.choice_of`: what was picked, all together."""
@@ -1408,9 +1405,6 @@ class _JobQueue(ScoreQueue):
 
     def recall(self, journal: Any, last: int) -> None:
         """See `Learned.recall`."""
-        self._past = journal, last
-        for part in self._learners():
-            part.recall(journal, last)
         self._recalled(journal, last)
 
     def __deepcopy__(self, memo: object) -> ScoreQueue:
