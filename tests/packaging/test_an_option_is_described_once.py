@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import taskorch
 
 FIELD = """\
@@ -133,6 +135,7 @@ print("all of it")
 """
 
 
+@pytest.mark.slow
 def test_an_option_is_added_at_its_field_and_is_everywhere(tmp_path):
     """A line for its field, one for its text; `TypedDict`s are for checkers alone."""
     copy = tmp_path / "taskorch"

@@ -206,6 +206,7 @@ def test_web_handler_answers_and_refuses():
     assert lines[-2][3] == "reports/may is completed"
 
 
+@pytest.mark.slow
 def test_own_policy_halves_the_wait_and_its_tests_pass():
     *_, average = output_of("own_policy_tested.py")
     _, first_come, _, shortest_first, _ = average.split()
@@ -252,10 +253,10 @@ def test_adaptive_shows_what_was_learnt_when():
     "where",
     [
         "thread",
-        "process",
-        "agents",
-        "dask",
-        pytest.param("ray", marks=pytest.mark.slow),
+        *(
+            pytest.param(each, marks=pytest.mark.slow)
+            for each in ["process", "agents", "dask", "ray"]
+        ),
     ],
 )
 def test_one_program_counts_the_same_on_all_machines(where):

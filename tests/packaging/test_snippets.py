@@ -29,14 +29,18 @@ PAGES = [
     ]
     if blocks.programs(page.read_text(encoding="utf-8"))
 ]
-#: What takes seconds is for `make ci`.
-_SLOW = ("crash-tests.md", "skill.md", "test-your-parts.md", "workflows.md")
-_MARKS = dict.fromkeys(_SLOW, (pytest.mark.slow, pytest.mark.timeout(300)))
+#: What a newcomer reads first; all others together take most of a minute.
+_FIRST = ("README.md", "docs/tutorial")
+_LATER = (pytest.mark.slow, pytest.mark.timeout(300))
+
+
+def _marks(page: Path) -> tuple[pytest.MarkDecorator, ...]:
+    return () if str(page.relative_to(ROOT)).startswith(_FIRST) else _LATER
 
 
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(page, marks=_MARKS.get(page.name, ())) for page in PAGES],
+    [pytest.param(page, marks=_marks(page)) for page in PAGES],
     ids=lambda p: str(p.relative_to(ROOT)),
 )
 def test_each_block_of_a_page_runs_and_prints_what_it_says(page, tmp_path, runner):
