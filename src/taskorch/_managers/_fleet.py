@@ -6,7 +6,6 @@ Decisions: 0097, 0131.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -36,6 +35,7 @@ from taskorch.kernel import (
     without_quotas,
 )
 from taskorch.kit.checks import check_count, check_seconds
+from taskorch.kit.fence import log_of
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import show, visible
 from taskorch.kit.vocabulary import meant
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from taskorch.executors._programs._executor import ProgramExecutor
     from taskorch.runtime import Runtime
 
-_LOG: Final = logging.getLogger(__name__)
+_LOG: Final = log_of(__name__)
 
 #: A template whose agents fail so often in so many seconds is given up.
 _MOST_FAILURES: Final = 5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Generator, Mapping
 from datetime import timedelta
 from itertools import islice
@@ -21,6 +20,7 @@ from taskorch.errors import (
     WouldDeadlockError,
 )
 from taskorch.kit.checks import to_patience
+from taskorch.kit.fence import log_of
 from taskorch.kit.visible import counted
 from taskorch.kit.vocabulary import other_attribute
 from taskorch.kit.words import some
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from taskorch.planning import ExecutionPlan
     from taskorch.runtime import Runtime
 
-_LOG: Final = logging.getLogger(__name__)
+_LOG: Final = log_of(__name__)
 #: Seconds after which it is looked again, whatever was heard.
 _SLICE: Final = 0.5
 #: Failures that a message shows.

@@ -7,7 +7,6 @@ Decisions: 0085, 0096, 0126, 0127, 0217, 0219.
 from __future__ import annotations
 
 import json
-import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from taskorch.errors import (
     UsageError,
 )
 from taskorch.kit.checks import called_as, check_count, check_word
+from taskorch.kit.fence import log_of
 from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import NS
 from taskorch.kit.verbs import TEXT, lacks, verb
@@ -129,7 +129,7 @@ _SHOWN: Final = 5
 _NO_SUCH_VALUES: Final = (
     "the parameters of a backfill are texts, numbers, flags and times"
 )
-_LOG: Final = logging.getLogger(__name__)
+_LOG: Final = log_of(__name__)
 
 
 @frozen

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import math
 import os
 import re
@@ -39,13 +38,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from taskorch.errors import ToolCallError, ToolError, leaves
 from taskorch.executors._programs._spawn import no_fork
+from taskorch.kit.fence import log_of
 from taskorch.kit.visible import said, show, visible
 from taskorch.model import RUN_VARIABLE
 
 if TYPE_CHECKING:
     from taskorch.executors._programs._executor import ProgramExecutor
 
-_LOG: Final = logging.getLogger(__name__)
+_LOG: Final = log_of(__name__)
 
 #: The extension for calls that are answered by a task of the server's own.
 _TASKS: Final = "io.modelcontextprotocol/tasks"

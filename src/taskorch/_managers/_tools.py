@@ -13,7 +13,6 @@ Decision: 0186.
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -41,6 +40,7 @@ from taskorch.errors import (
 from taskorch.executors._programs._executor import ProgramExecutor
 from taskorch.kernel import LEFT_RUNNING, LOCAL, past_of
 from taskorch.kit.checks import is_name
+from taskorch.kit.fence import log_of
 from taskorch.kit.visible import show, visible
 from taskorch.model import Agent, TaskState
 from taskorch.runtime import AgentRunner, Coroutines, LoopHost
@@ -48,7 +48,7 @@ from taskorch.runtime import AgentRunner, Coroutines, LoopHost
 if TYPE_CHECKING:
     from taskorch.runtime import Runtime
 
-_LOG: Final = logging.getLogger(__name__)
+_LOG: Final = log_of(__name__)
 
 #: Seconds between two questions about a task of a server's own, at the least, at the
 #: most, and if it does not say.

@@ -13,7 +13,6 @@ import hmac
 import http.client
 import ipaddress
 import json
-import logging
 import queue
 import socket
 import ssl
@@ -31,6 +30,7 @@ from taskorch.kit.backoff import Backoff
 from taskorch.kit.checks import check_count, check_seconds, check_word
 from taskorch.kit.connections import HttpConnection
 from taskorch.kit.deadline import PeerDeadline
+from taskorch.kit.fence import log_of
 from taskorch.kit.visible import show, visible
 from taskorch.kit.words import stamp
 from taskorch.model import HealthCheck
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
 
-_LOG: Final = logging.getLogger("taskorch.notify")
+_LOG: Final = log_of("taskorch.notify")
 #: What messages are about.
 KINDS: Final = (
     "question",

@@ -45,6 +45,7 @@ from taskorch.events import (
     signal_name,
 )
 from taskorch.kernel import DENIED, moves_of, totals_of
+from taskorch.kit.fence import log_of
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import counted, visible
 from taskorch.kit.words import stamp
@@ -69,11 +70,11 @@ if TYPE_CHECKING:
     from taskorch.kernel import BudgetRow, TaskRow
     from taskorch.runtime import Runtime
 
-_LOG: Final = logging.getLogger("taskorch.schedules")
-_BLOCKED_LOG: Final = logging.getLogger("taskorch.blocked")
-_PARTS_LOG: Final = logging.getLogger("taskorch.parts")
-_ALERTS_LOG: Final = logging.getLogger("taskorch.alerts")
-_GOVERNANCE_LOG: Final = logging.getLogger("taskorch.governance")
+_LOG: Final = log_of("taskorch.schedules")
+_BLOCKED_LOG: Final = log_of("taskorch.blocked")
+_PARTS_LOG: Final = log_of("taskorch.parts")
+_ALERTS_LOG: Final = log_of("taskorch.alerts")
+_GOVERNANCE_LOG: Final = log_of("taskorch.governance")
 
 Kind: TypeAlias = Literal["schedule", "run", "task"]
 _KINDS: Final[tuple[Kind, ...]] = ("schedule", "run", "task")

@@ -6,7 +6,6 @@ Decisions: 0088, 0099, 0193.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -18,6 +17,7 @@ from taskorch.adaptive._facts import Value
 from taskorch.adaptive._learner import Learner
 from taskorch.errors import InvalidTaskError
 from taskorch.events import Event
+from taskorch.kit.fence import log_of
 from taskorch.kit.members import has
 from taskorch.kit.visible import show
 from taskorch.model import Task
@@ -44,7 +44,7 @@ from taskorch.protocols._optional import check_asked
 if TYPE_CHECKING:
     from random import Random
 
-_LOG: Final = logging.getLogger(__name__)
+_LOG: Final = log_of(__name__)
 
 
 class Learned:

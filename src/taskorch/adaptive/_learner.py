@@ -6,7 +6,6 @@ Decisions: 0088, 0099, 0193.
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
@@ -43,13 +42,14 @@ from taskorch.kit.checks import (
     check_word,
     is_number,
 )
+from taskorch.kit.fence import log_of
 from taskorch.model import Task, stem_of
 from taskorch.protocols import Projection
 
 if TYPE_CHECKING:
     from random import Random
 
-_LOG: Final = logging.getLogger(__name__)
+_LOG: Final = log_of(__name__)
 #: Of snapshots; it rises when what they say changes.
 _VERSION: Final = 1
 #: The name of the documents that are snapshots, as the adaptive jobs call it.

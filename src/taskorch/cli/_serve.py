@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import signal
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from taskorch.cli._terminal import (
 )
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.address import without_password
+from taskorch.kit.fence import log_of
 from taskorch.kit.limits import SIGNAL_SECONDS
 from taskorch.runtime import SLICE
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from taskorch.frontends.service._suites import SuiteRuns
     from taskorch.frontends.suite import Ended
 
-_LOG: Final = logging.getLogger(__name__)
+_LOG: Final = log_of(__name__)
 _PORT: Final = 8080
 
 

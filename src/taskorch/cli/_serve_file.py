@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
-import logging
 import signal
 import sys
 import sysconfig
@@ -23,10 +22,11 @@ from taskorch.cli._target import check_settings
 from taskorch.cli._terminal import is_terminal, logged, on_signals, token_of
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.kit.described import declared
+from taskorch.kit.fence import log_of
 from taskorch.kit.limits import SIGNAL_SECONDS
 from taskorch.runtime import SLICE
 
-_LOG: Final = logging.getLogger(__name__)
+_LOG: Final = log_of(__name__)
 #: Seconds after which whoever asks is told that it waits.
 _SOON: Final = 1.0
 #: How the files begin that a user has not written.

@@ -19,13 +19,13 @@ Decision: 0198.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, Final
 
 from taskorch.executors import _wire
 from taskorch.executors._programs._output import FLAGS, Sender
+from taskorch.kit.fence import log_of
 from taskorch.kit.lease import Lease
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from taskorch.executors._programs._loop import Loop
     from taskorch.protocols import Attempt
 
-_log = logging.getLogger(__name__)
+_log = log_of(__name__)
 
 _CHUNK: Final = 2**18
 #: Seconds between two signs of life, at the most.

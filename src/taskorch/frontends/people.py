@@ -18,7 +18,6 @@ import fcntl
 import hashlib
 import hmac
 import json
-import logging
 import os
 import secrets
 import stat
@@ -35,6 +34,7 @@ import attrs
 
 from taskorch._verbs.table import VERBS
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.fence import log_of
 from taskorch.kit.people import SPEAK_FOR, Caller, caller, person
 from taskorch.kit.staged import Staged
 from taskorch.kit.visible import show
@@ -52,7 +52,7 @@ __all__ = (
     "caller_of",
 )
 
-_LOG: Final = logging.getLogger(__name__)
+_LOG: Final = log_of(__name__)
 
 # -- what each role may do -------------------------------------------------------------
 

@@ -11,7 +11,6 @@ else in the file has no effect; `Pools.without_effect` names it, and the log doe
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.fence import log_of
 from taskorch.kit.forms import (
     WRONG,
     AnyNames,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Pools", "load", "parse")
 
-_LOG: Final = logging.getLogger(__name__)
+_LOG: Final = log_of(__name__)
 #: What does what other sections of such a file ask for.
 _INSTEAD: Final = {
     "job_intake_pipeline.payload_contract": "policies.JsonSchemaValidator checks it",

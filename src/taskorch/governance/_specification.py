@@ -15,7 +15,6 @@ the options that tasks have. Decision: 0250.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -25,6 +24,7 @@ import attrs
 
 from taskorch.errors import ValidationFailedError
 from taskorch.governance._reading import FilePath
+from taskorch.kit.fence import log_of
 from taskorch.kit.forms import (
     AMOUNT,
     AnyNames,
@@ -55,7 +55,7 @@ from taskorch.model.forms import ID, SCOPES
 from taskorch.protocols import Context, Finding
 from taskorch.protocols import Verdict as Accepted
 
-_LOG: Final = logging.getLogger("taskorch.governance")
+_LOG: Final = log_of("taskorch.governance")
 #: Where the document stands in the metadata of a task.
 KEY: Final = "specification"
 #: Keys of other specifications that nothing here could keep, and the remedy.

@@ -12,7 +12,6 @@ Decision: 0225.
 from __future__ import annotations
 
 import json
-import logging
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -44,6 +43,7 @@ from taskorch.events import (
 )
 from taskorch.kernel import moves_of
 from taskorch.kit.checks import check_seconds, is_name
+from taskorch.kit.fence import log_of
 from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import NS
 from taskorch.kit.people import SPEAK_FOR, caller, person
@@ -66,7 +66,7 @@ from taskorch.model import (
 if TYPE_CHECKING:
     from taskorch.governance._policies import Operation
 
-_LOG: Final = logging.getLogger("taskorch.governance")
+_LOG: Final = log_of("taskorch.governance")
 #: What has become of a waiver.
 WaiverState: TypeAlias = Literal[
     "asked", "active", "expired", "rejected", "withdrawn", "revoked"

@@ -48,12 +48,13 @@ from taskorch.journal._reader import KEEP_GROUP, GroupRow, Reader
 from taskorch.journal._session import Durability
 from taskorch.journal._sql import SqlJournal
 from taskorch.kit.checks import check_seconds
+from taskorch.kit.fence import log_of
 from taskorch.kit.visible import visible
 
 if TYPE_CHECKING:
     import psycopg
 
-_LOG: Final = logging.getLogger(__name__)
+_LOG: Final = log_of(__name__)
 #: Characters that one statement writes; a larger group is several, in a transaction.
 _LARGE: Final = 32_000_000
 #: A lease is looked at after this share of it by those who wait.

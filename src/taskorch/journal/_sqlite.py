@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import logging
 import os
 import sqlite3
 import threading
@@ -48,13 +47,14 @@ from taskorch.journal._sqlite_session import (
     owner_of,
     session_of,
 )
+from taskorch.kit.fence import log_of
 
 #: In SQLite before this, two connections that write and checkpoint at the same moment
 #: can lose what was committed.
 _WAL_RESET_FIXED: Final = (3, 51, 3)
 
 
-_log = logging.getLogger(__name__)
+_log = log_of(__name__)
 #: How a journal is opened that nobody has open.
 _WITHOUT_LOCK: Final = ("alone", "immutable")
 

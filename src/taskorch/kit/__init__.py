@@ -10,7 +10,8 @@ This file imports nothing, so that each costs only who needs it.
 - `plain`: values as JSON can say them.
 - `raised`: what is told of an error: its class, its message, and where it was raised.
 - `checks`: whether an argument is what it says, refused at once and in words.
-- `fence`: errors of values that are looked at: they may raise anything.
+- `fence`: errors of values that are looked at, and of handlers of the log: they may
+  raise anything.
 - `words`: how numbers, times and lists stand in what people read.
 - `address`: addresses of servers, where a path may stand, too; their passwords.
 - `gpus`: the GPUs of this machine.

@@ -15,6 +15,7 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.checks import check_seconds
+from taskorch.kit.fence import is_values
 from taskorch.kit.frozen import frozen
 from taskorch.kit.visible import counted, show
 from taskorch.model import Call, Program, is_able, is_label
@@ -114,7 +115,7 @@ class _Snapshot:
     read_at: float | None = None
     #: The same, of the latest try.
     tried_at: float | None = None
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 class SourceRegistry:
@@ -177,7 +178,7 @@ class SourceRegistry:
         self._snapshot = _Snapshot(_read(source))
 
     @property
-    def error(self) -> Exception | None:
+    def error(self) -> BaseException | None:
         """Why the latest reading failed; None if it did not."""
         return self._snapshot.error
 
@@ -243,8 +244,10 @@ class SourceRegistry:
     def _read_aside(self) -> None:
         try:
             self._update()
-        except Exception:  # noqa: BLE001 - it stands in the snapshot, for the reasons
-            return
+        except BaseException as error:
+            # It stands in the snapshot, for the reasons.
+            if not is_values(error):
+                raise
         finally:
             self._reading.release()
 
@@ -252,7 +255,7 @@ class SourceRegistry:
         asked_at = self._now
         try:
             records = _read(self._source)
-        except Exception as error:
+        except BaseException as error:
             self._snapshot = attrs.evolve(
                 self._snapshot, tried_at=asked_at, error=error
             )

@@ -18,6 +18,7 @@ import attrs
 from taskorch.errors import InvalidTaskError
 from taskorch.events import AlertCleared, AlertRaised, Event
 from taskorch.kit.checks import check_count, check_seconds, check_word
+from taskorch.kit.fence import log_of
 from taskorch.kit.forms import Number, Text, may_be, one_of
 from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import MAX_SECONDS
@@ -37,7 +38,7 @@ from taskorch.recovery._metrics import (
     used_mb,
 )
 
-_LOG: Final = logging.getLogger("taskorch.alerts")
+_LOG: Final = log_of("taskorch.alerts")
 
 Severity: TypeAlias = Literal["info", "warning", "critical"]
 #: `ok`; `pending`: its condition holds, and not for long enough yet; `firing`; or

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import inspect
-import logging
 import os
 import sys
 import threading
@@ -50,7 +49,7 @@ from taskorch.kernel import (
     row_extra,
 )
 from taskorch.kit.ends import is_no_room, unawaited
-from taskorch.kit.fence import is_values
+from taskorch.kit.fence import is_values, log_of
 from taskorch.kit.gpus import gpus, may_have_gpus
 from taskorch.kit.visible import said, show
 from taskorch.kit.words import stamp
@@ -106,7 +105,7 @@ if TYPE_CHECKING:
 # unknown.
 
 
-_LOG: Final = logging.getLogger(__name__)
+_LOG: Final = log_of(__name__)
 _CGROUP: Final = "/sys/fs/cgroup"
 #: Which groups this process is in.
 _GROUPS: Final = "/proc/self/cgroup"

@@ -31,7 +31,7 @@ from taskorch.events import Fact, TaskSubmitted
 from taskorch.executors._remote import HERE
 from taskorch.executors._threads import Worker
 from taskorch.kernel import TaskRow, names_of, reserved_of, without_quotas
-from taskorch.kit.fence import is_values
+from taskorch.kit.fence import is_values, log_of
 from taskorch.kit.limits import NS
 from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import show
@@ -271,7 +271,7 @@ CURRENT: Final[ContextVar[AttemptContext | None]] = ContextVar(
 )
 #: The budget on which what is submitted draws, unless it says itself.
 BUDGET: Final[ContextVar[str]] = ContextVar("taskorch_budget", default="")
-LOG: Final = logging.getLogger("taskorch.task")
+LOG: Final = log_of("taskorch.task")
 
 
 def current_budget() -> str:

@@ -6,11 +6,11 @@ Decision: 0006.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Final
 
 from taskorch.errors import InternalError, JournalError, NotRunningError
 from taskorch.kernel import StopAttempt, TaskRow, describe, is_under_way
+from taskorch.kit.fence import log_of
 from taskorch.kit.visible import visible
 from taskorch.model import TERMINAL
 from taskorch.runtime._context import current_or_none
@@ -20,7 +20,7 @@ from taskorch.runtime._work import ALL_KEPT, Work
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
 
-_LOG: Final = logging.getLogger(__name__)
+_LOG: Final = log_of(__name__)
 
 
 def interrupted(rt: Runtime, error: BaseException) -> None:

@@ -10,7 +10,6 @@ Decisions: 0223, 0243.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
@@ -26,6 +25,7 @@ from taskorch.events import (
     TaskSubmitted,
 )
 from taskorch.kernel import Ruling, TaskRow, rules_ask
+from taskorch.kit.fence import log_of
 from taskorch.kit.limits import NS
 from taskorch.kit.people import caller
 from taskorch.kit.visible import visible
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from taskorch.protocols import DurableJournal
     from taskorch.runtime._runtime import Runtime
 
-_LOG: Final = logging.getLogger("taskorch.governance")
+_LOG: Final = log_of("taskorch.governance")
 #: Violations that are remembered, each of which is told once.
 _MOST: Final = 10_000
 _ALLOWED: Final = Ruling()

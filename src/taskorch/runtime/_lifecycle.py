@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import math
 import os
 import signal
@@ -26,6 +25,7 @@ from taskorch.events import OrchestratorStarted, OrchestratorStopped
 from taskorch.kernel import Bucket, PolicyFault, TaskRow, is_under_way
 from taskorch.kernel import explain as explain_row
 from taskorch.kit.backoff import Backoff
+from taskorch.kit.fence import log_of
 from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import counted, show, visible
@@ -42,7 +42,7 @@ from taskorch.runtime._runtime import Runtime
 
 T = TypeVar("T")
 
-_LOG: Final = logging.getLogger(__name__)
+_LOG: Final = log_of(__name__)
 #: Runtimes that were started and not stopped, for the interpreter's exit.
 _OPEN: Final[weakref.WeakSet[Runtime]] = weakref.WeakSet()
 #: Seconds that the end allows beyond the grace of the attempts, for each of the things

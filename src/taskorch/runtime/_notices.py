@@ -6,7 +6,6 @@ Decisions: 0031, 0122.
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 import weakref
@@ -35,6 +34,7 @@ from taskorch.events import (
 )
 from taskorch.kernel import Kernel, PoolRow, meaning_of, moves_of
 from taskorch.kit.backoff import Backoff
+from taskorch.kit.fence import log_of
 from taskorch.kit.limits import ASIDE_NS, NS
 from taskorch.kit.visible import counted, said, visible
 from taskorch.model import PHASE_LIMIT, TERMINAL, Call, HealthCheck, makers_of
@@ -127,7 +127,7 @@ def _is_limit(pool: PoolRow) -> bool:
 # what is a warning or worse.
 
 
-_LOG: Final = logging.getLogger(__name__)
+_LOG: Final = log_of(__name__)
 #: The id of a failed task, its error's name and message, and when it failed, in ns.
 _Facts: TypeAlias = tuple[str, tuple[str, str], int]
 #: Seconds between two records of the same kind.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
 from taskorch.journal._logs import LogFiles
+from taskorch.kit.fence import log_of
 from taskorch.kit.visible import show, written
 from taskorch.runtime import _written
 from taskorch.runtime._context import AttemptContext, current_or_none
@@ -23,7 +24,7 @@ from taskorch.runtime._context import AttemptContext, current_or_none
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
 
-_LOG: Final = logging.getLogger(__name__)
+_LOG: Final = log_of(__name__)
 #: Attempts of which it is remembered that their threads were told of.
 _MOST_TOLD: Final = 1_000
 _NOT_KEPT: Final = (

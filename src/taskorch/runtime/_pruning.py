@@ -15,7 +15,6 @@ Decisions: 0051, 0220.
 from __future__ import annotations
 
 import json
-import logging
 import threading
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -47,6 +46,7 @@ from taskorch.events import (
     TaskSubmitted,
 )
 from taskorch.kernel import has_effect, without_tasks
+from taskorch.kit.fence import log_of
 from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import counted
@@ -72,7 +72,7 @@ _SHORT: Final = 0.04
 #: Rows that leave memory at once, and single facts that leave the journal at once.
 _ROWS: Final = 500
 _FACTS: Final = 1_000
-_LOG: Final = logging.getLogger("taskorch.pruning")
+_LOG: Final = log_of("taskorch.pruning")
 
 
 @frozen

@@ -6,7 +6,6 @@ Decisions: 0120, 0121.
 
 from __future__ import annotations
 
-import logging
 import sys
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -41,7 +40,7 @@ from taskorch.kernel import (
     words_of_holds,
 )
 from taskorch.kernel import explain as explain_row
-from taskorch.kit.fence import is_values
+from taskorch.kit.fence import is_values, log_of
 from taskorch.kit.limits import BLOCKING_SECONDS, FAULT_SECONDS, HELD_SECONDS, NS
 from taskorch.kit.raised import place_of
 from taskorch.kit.read_only import ReadOnly
@@ -90,7 +89,7 @@ if TYPE_CHECKING:
 # -- starts that are held back, by hand or by alerts: what is kept, and is in the log --
 
 
-_LOG: Final = logging.getLogger("taskorch.starts")
+_LOG: Final = log_of("taskorch.starts")
 
 
 def hold(runtime: Runtime, who: str, most: int, why: str, *, lasts: bool) -> None:

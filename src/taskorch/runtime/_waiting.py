@@ -7,7 +7,6 @@ nested work cannot fill all slots with waiting.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +31,7 @@ from taskorch.kernel import (
     wanted,
     would_fit,
 )
+from taskorch.kit.fence import log_of
 from taskorch.model import TERMINAL, TaskState, stem_of
 from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve_on
 from taskorch.runtime._context import AttemptContext, current_or_none
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from taskorch.model import Units
     from taskorch.runtime._runtime import Runtime
 
-_log = logging.getLogger(__name__)
+_log = log_of(__name__)
 
 _BLOCKED: Final = TaskState.BLOCKED
 #: Why a wait may be for ever.

@@ -10,7 +10,6 @@ Decision: 0042.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from threading import Lock
 from typing import Any, Final, TypeAlias
@@ -36,13 +35,13 @@ from taskorch.events import (
     TaskSuspended,
     signal_name,
 )
-from taskorch.kit.fence import is_values
+from taskorch.kit.fence import is_values, log_of
 from taskorch.kit.limits import NS
 from taskorch.model import PHASE_LIMIT, PoolStats, Stats
 from taskorch.telemetry import _conventions as names
 from taskorch.telemetry._conventions import AnySignals
 
-_LOG: Final = logging.getLogger(__name__)
+_LOG: Final = log_of(__name__)
 #: The names of one kind that are told apart: an attribute with more of them would make
 #: a time series of each.
 MANY: Final = 100

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import Any, Final
@@ -23,7 +22,7 @@ from taskorch.events import (
     TaskSubmitted,
     TaskUnblocked,
 )
-from taskorch.kit.fence import is_values
+from taskorch.kit.fence import is_values, log_of
 from taskorch.model import (
     has_segments,
     last_of,
@@ -33,7 +32,7 @@ from taskorch.model import (
 )
 from taskorch.telemetry import _conventions as names
 
-_LOG: Final = logging.getLogger(__name__)
+_LOG: Final = log_of(__name__)
 
 #: The type of the task that ends a phase, and how its id, and that of an approval, end.
 _GATE: Final = "gate"

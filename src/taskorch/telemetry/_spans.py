@@ -14,7 +14,6 @@ Decision: 0041.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -55,6 +54,7 @@ from taskorch.events import (
     TaskSuspended,
     signal_name,
 )
+from taskorch.kit.fence import log_of
 from taskorch.kit.people import act_alone
 from taskorch.model import PHASE_LIMIT, Resources
 from taskorch.telemetry import _conventions as names
@@ -137,7 +137,7 @@ def environment_of(span: trace.Span) -> dict[str, str]:
     return {name.upper(): text for name, text in carrier.items()}
 
 
-_LOG: Final = logging.getLogger(__name__)
+_LOG: Final = log_of(__name__)
 #: Of each kind of thing, the latest that are remembered for sure: an event that was
 #: lost may have been the one at which it would have been forgotten.
 _MANY: Final = 10_000

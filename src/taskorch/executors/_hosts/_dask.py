@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import os
 import pickle
 import threading
@@ -34,9 +33,10 @@ from taskorch.executors._hosts._engine import (
 from taskorch.executors._hosts._given import run_single
 from taskorch.executors._hosts._host import RunningHost
 from taskorch.executors._remote import RemoteEnd
+from taskorch.kit.fence import log_of
 from taskorch.kit.visible import counted, said
 
-_log = logging.getLogger(__name__)
+_log = log_of(__name__)
 
 #: In whole millionths.
 _ONE: Final = 1_000_000

@@ -7,7 +7,6 @@ Decision: 0111.
 from __future__ import annotations
 
 import json
-import logging
 import pickle
 import socket
 import ssl
@@ -30,6 +29,7 @@ from taskorch.executors._hosts._connection import (
 from taskorch.executors._hosts._given import RemoteHost
 from taskorch.executors._processes._process import surroundings
 from taskorch.executors._programs._loop import Loop
+from taskorch.kit.fence import log_of
 from taskorch.kit.visible import visible
 
 #: Connections at the most that have not proved who they are; each has a thread.
@@ -41,7 +41,7 @@ _UNDISTURBED: Final = 0.5
 #: Seconds after which one is accepted again, where the system has had no descriptor.
 _PAUSE: Final = 1.0
 _QUIET: Final = 60.0
-_log = logging.getLogger(__name__)
+_log = log_of(__name__)
 
 
 class HostDoor:

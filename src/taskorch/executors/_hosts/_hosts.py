@@ -7,7 +7,6 @@ Decision: 0091.
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 import pickle
 import queue
@@ -40,14 +39,14 @@ from taskorch.executors._programs._loop import Loop
 from taskorch.executors._programs._spawn import at_fork
 from taskorch.executors._remote import pickled, unsendable
 from taskorch.kit.ends import until_kill
-from taskorch.kit.fence import is_values
+from taskorch.kit.fence import is_values, log_of
 from taskorch.kit.visible import counted, visible
 from taskorch.protocols import Attempt
 
 if TYPE_CHECKING:
     from taskorch.executors._hosts._engine import Engine
 
-_log = logging.getLogger(__name__)
+_log = log_of(__name__)
 
 _numbers = itertools.count(1)
 #: Starts of hosts that fail, one after the other, before those who wait are told.

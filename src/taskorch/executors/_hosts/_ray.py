@@ -6,7 +6,6 @@ Decision: 0107.
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import sys
@@ -25,9 +24,10 @@ from taskorch.executors._hosts._engine import Asked, Engine, HostPlace, NoPlaceE
 from taskorch.executors._hosts._given import run_single
 from taskorch.executors._hosts._host import RunningHost
 from taskorch.executors._remote import RemoteEnd
+from taskorch.kit.fence import log_of
 from taskorch.kit.visible import said
 
-_log = logging.getLogger(__name__)
+_log = log_of(__name__)
 
 #: In whole millionths.
 _ONE: Final = 1_000_000

@@ -6,7 +6,6 @@ Decision: 0105.
 
 from __future__ import annotations
 
-import logging
 import pickle
 import time
 from collections.abc import Callable
@@ -25,11 +24,12 @@ from taskorch.executors._hosts._engine import (
 )
 from taskorch.executors._hosts._given import GivenCall, RemoteHost, text_of
 from taskorch.executors._programs._loop import Loop
+from taskorch.kit.fence import log_of
 from taskorch.kit.visible import visible
 
 #: Seconds that the engine may take to keep a value.
 _PATIENCE: Final = 120.0
-_log = logging.getLogger(__name__)
+_log = log_of(__name__)
 
 
 class References:

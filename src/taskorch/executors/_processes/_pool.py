@@ -7,7 +7,6 @@ Decision: 0052.
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 import pickle
 import threading
@@ -41,11 +40,11 @@ from taskorch.executors._remote import (
     with_variables,
 )
 from taskorch.kit.ends import is_no_room
-from taskorch.kit.fence import is_values
+from taskorch.kit.fence import is_values, log_of
 from taskorch.model import NO_RESOURCES, Resources
 from taskorch.protocols import Attempt
 
-_log = logging.getLogger(__name__)
+_log = log_of(__name__)
 
 _numbers = itertools.count(1)
 #: Workers that end before they can begin, one after the other, before those who wait

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from taskorch.errors import AttemptInterrupted, MemoryLimitError, TaskFailedError
 from taskorch.executors import _wire
 from taskorch.kit.ends import KILLED_BY_OTHERS
-from taskorch.kit.fence import is_values
+from taskorch.kit.fence import hand_on, is_values, log_of
 from taskorch.kit.visible import said, visible
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from taskorch.executors._programs._governor import Hold
     from taskorch.protocols import Attempt
 
-_log = logging.getLogger(__name__)
+_log = log_of(__name__)
 
 #: What to do about a script that is run once more by its own workers.
 IN_A_SCRIPT: Final = 'put what starts it under `if __name__ == "__main__":`'
@@ -118,12 +118,12 @@ def handle_record(assignment: LinkedCall | None, body: bytes) -> None:
     if not logger.isEnabledFor(record.levelno):
         return
     if assignment is None:
-        logger.handle(record)
+        hand_on(logger.handle, record)
         return
     assignment.attempt.told("logged", record)
     if assignment.variables is None:
         assignment.variables = assignment.attempt.variables()
-    assignment.variables.run(logger.handle, record)
+    assignment.variables.run(hand_on, logger.handle, record)
 
 
 def lost(assignment: Assignment, worker: WorkerProcess) -> BaseException:

@@ -6,7 +6,6 @@ Decision: 0238.
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 from collections.abc import Callable, Mapping
@@ -24,6 +23,7 @@ from taskorch.errors import (
     UnenforceableError,
 )
 from taskorch.kit.ends import KILLED_BY_OTHERS, is_no_room, until_kill
+from taskorch.kit.fence import log_of
 from taskorch.kit.visible import show
 from taskorch.model import LIMITS, SPENT_VARIABLE, Resources, of_attempt, units_in
 from taskorch.protocols import Attempt, AttemptExecutor
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
     from taskorch.model import Enforce, Program, ProgramResult
 
-_log = logging.getLogger(__name__)
+_log = log_of(__name__)
 #: Characters of what a program said last that its error begins with.
 _MAX_LINE: Final = 500
 #: Limits that resources of other names are.

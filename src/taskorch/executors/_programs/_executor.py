@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -19,12 +18,13 @@ from taskorch.executors._programs._output import LogFolder
 from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
 from taskorch.executors._programs._run import AttemptHolding, Common, ProgramRun
 from taskorch.executors._programs._spawn import at_fork
+from taskorch.kit.fence import log_of
 from taskorch.model import RUN_VARIABLE
 
 if TYPE_CHECKING:
     from taskorch.model import Program
 
-_log = logging.getLogger(__name__)
+_log = log_of(__name__)
 
 # Seconds that closing may take beyond its grace: killed processes need a moment to go,
 # and the last callbacks to return.

@@ -15,7 +15,6 @@ Decision: 0229.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import re
@@ -33,9 +32,10 @@ import attrs
 
 from taskorch.executors._programs import _guardian
 from taskorch.executors._programs._family import Family
+from taskorch.kit.fence import log_of
 from taskorch.model import CGROUP_VARIABLE
 
-_log = logging.getLogger(__name__)
+_log = log_of(__name__)
 
 #: What limits are held by, where it is no group.
 WATCH: Final = "watch"

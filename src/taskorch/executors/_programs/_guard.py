@@ -6,7 +6,6 @@ Decision: 0005.
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import subprocess
@@ -17,9 +16,10 @@ from pathlib import Path
 
 from taskorch.executors._programs import _guardian
 from taskorch.executors._programs._spawn import no_fork
+from taskorch.kit.fence import log_of
 from taskorch.model import RUN_VARIABLE
 
-_log = logging.getLogger(__name__)
+_log = log_of(__name__)
 
 # What a Python needs to start; the mark of a run must not be among it, or the guardian
 # of an outer run would take ours for a program and kill it before its work is done.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import logging
 import os
 import selectors
 import threading
@@ -12,7 +11,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-_log = logging.getLogger(__name__)
+from taskorch.kit.fence import log_of
+
+_log = log_of(__name__)
 
 # The longest wait at a time: selectors cannot count further than a few weeks.
 _PATIENCE_SECONDS = 3600.0

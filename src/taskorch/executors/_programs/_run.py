@@ -13,7 +13,6 @@ from __future__ import annotations
 import enum
 import itertools
 import json
-import logging
 import math
 import os
 import shutil
@@ -47,6 +46,7 @@ from taskorch.executors._programs._spawn import (
     spawn,
 )
 from taskorch.executors._programs._temporary import make_temporary, remove_tree
+from taskorch.kit.fence import log_of
 from taskorch.kit.staged import Staged
 from taskorch.model import (
     ALLOCATION_VARIABLE,
@@ -59,7 +59,7 @@ from taskorch.model import (
     Resources,
 )
 
-_log = logging.getLogger(__name__)
+_log = log_of(__name__)
 
 
 class PidFile:

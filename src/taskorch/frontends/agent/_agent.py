@@ -12,7 +12,6 @@ Decisions: 0058, 0142.
 from __future__ import annotations
 
 import json
-import logging
 import secrets
 import threading
 from collections import OrderedDict
@@ -26,12 +25,13 @@ from taskorch.errors import InvalidTaskError
 from taskorch.frontends.agent._line import Line, Refusal, ServiceAddress, Unreachable
 from taskorch.frontends.agent._runs import MAX_RESULT, Abilities, AgentRun, OrderRunner
 from taskorch.kit.backoff import Backoff
+from taskorch.kit.fence import log_of
 from taskorch.kit.lease import Lease
 from taskorch.kit.visible import counted, visible
 from taskorch.model import Resources
 from taskorch.runtime import machine_labels, machine_resources, with_gpus_found
 
-_LOG: Final = logging.getLogger("taskorch.agent")
+_LOG: Final = log_of("taskorch.agent")
 _PROTOCOL: Final = 1
 #: Between two tries. Many agents lose a service at once: they do not return at once.
 _PAUSES: Final = Backoff(0.1, 2.0, jitter=0.5)

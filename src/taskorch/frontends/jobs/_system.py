@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections import deque
@@ -50,6 +49,7 @@ from taskorch.frontends.jobs._cycles import Act, Cycles
 from taskorch.frontends.jobs._record import PREFIX, JobRecord, unit_id, unit_task_id
 from taskorch.frontends.jobs._unit import Unit
 from taskorch.kit.checks import check_reward
+from taskorch.kit.fence import log_of
 from taskorch.kit.visible import show
 from taskorch.kit.words import ns_of
 from taskorch.model import (
@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     import os
 
 F = TypeVar("F", bound=Callable[..., Any])
-_LOG: Final = logging.getLogger(__name__)
+_LOG: Final = log_of(__name__)
 #: What each objective of the score is worth, in seconds of waiting.
 _WORTH: Final = {
     "reward_signal": 600.0,

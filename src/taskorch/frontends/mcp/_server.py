@@ -10,7 +10,6 @@ protocol.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -29,6 +28,7 @@ from taskorch.errors import (
 from taskorch.frontends.mcp._calls import Form, ToolUser, as_json
 from taskorch.frontends.mcp._tools import Effect, Tool, tools_of, why_absent
 from taskorch.frontends.people import may
+from taskorch.kit.fence import log_of
 from taskorch.kit.people import caller as proved_caller
 from taskorch.kit.visible import visible
 
@@ -51,7 +51,7 @@ from taskorch.frontends.mcp._waits import (
     has_tasks,
 )
 
-_LOG: Final = logging.getLogger(__name__)
+_LOG: Final = log_of(__name__)
 #: Bytes of the arguments of a call.
 MOST_BYTES: Final = 1 << 20
 #: Calls at once, of those that last and of others: each has a thread.

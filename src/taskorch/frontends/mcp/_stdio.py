@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import signal
 import sys
@@ -23,10 +22,12 @@ import anyio
 import mcp_types as types
 from mcp.server.stdio import stdio_server
 
+from taskorch.kit.fence import log_of
+
 if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
 
-_LOG: Final = logging.getLogger(__name__)
+_LOG: Final = log_of(__name__)
 #: Bytes of a message: one that is longer, but not by much, is refused by an answer.
 _MOST_BYTES: Final = 64 << 20
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cache, partial, wraps
@@ -30,6 +29,7 @@ from taskorch.frontends.service._bodies import (
 from taskorch.frontends.service._operations import Operation, named, ref
 from taskorch.frontends.service._sessions import AgentSession, Result
 from taskorch.frontends.service._waiting import Waiter
+from taskorch.kit.fence import log_of
 from taskorch.kit.visible import visible
 from taskorch.model import Agent, Resources, check_capabilities, check_labels
 from taskorch.protocols import AttemptExecutor
@@ -79,7 +79,7 @@ def result(message: Mapping[str, Any]) -> Result:
     )
 
 
-_LOG: Final = logging.getLogger(__name__)
+_LOG: Final = log_of(__name__)
 #: The version of what is said between an agent and the service.
 PROTOCOL: Final = 1
 #: Signs of life in a lease: two may be lost.

@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import logging
 import secrets
 import threading
 import time
@@ -36,6 +35,7 @@ from taskorch.frontends.channel import is_framed
 from taskorch.frontends.people import PLAIN, Identity, Tokens
 from taskorch.frontends.service._bodies import MAX_BODY, HttpProblem, too_long
 from taskorch.frontends.service._server import KNOWN
+from taskorch.kit.fence import log_of
 from taskorch.kit.visible import counted, show, visible
 from taskorch.runtime import LOOKS
 
@@ -222,7 +222,7 @@ def _now() -> int:
     return int(time.time())  # noqa: TID251 - of several lives, and nothing waits for it
 
 
-_LOG: Final = logging.getLogger(__name__)
+_LOG: Final = log_of(__name__)
 #: The names of this machine for itself.
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 #: Requests a second with the token, and of an address without it; as many at once.

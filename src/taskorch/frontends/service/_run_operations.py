@@ -9,7 +9,6 @@ Decisions: 0213, 0218.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from datetime import date
@@ -29,6 +28,7 @@ from taskorch.frontends.service._operations import (
     seconds,
     told,
 )
+from taskorch.kit.fence import log_of
 from taskorch.kit.verbs import OBJECT, TEXT, listed
 from taskorch.kit.visible import show
 from taskorch.model import TaskState
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from taskorch.frontends.service._page import Board
     from taskorch.reading._runs import RunIndex
 
-_LOG: Final = logging.getLogger(__name__)
+_LOG: Final = log_of(__name__)
 _NS: Final = 1_000_000_000
 _MOST_DAYS: Final = 400
 _MOST_RUNS: Final = 1_000

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import resource
 import select
 import socket
@@ -22,13 +21,14 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.fence import log_of
 from taskorch.kit.limits import RECEIPT_SECONDS
 from taskorch.kit.visible import show
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-_LOG: Final = logging.getLogger(__name__)
+_LOG: Final = log_of(__name__)
 #: In the scope of a request: its sender has the token.
 KNOWN: Final = "taskorch.known"
 #: Connections at once; bytes of the head of a request.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import json
-import logging
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -52,6 +51,7 @@ from taskorch.frontends.suite._running import (
 from taskorch.frontends.suite._telling import Ended
 from taskorch.frontends.suite._words import STATUS
 from taskorch.kit.checks import check_seconds
+from taskorch.kit.fence import log_of
 from taskorch.kit.limits import MAX_SECONDS
 from taskorch.kit.verbs import TEXT, listed
 from taskorch.kit.visible import counted, visible
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 
     from taskorch.frontends.people import Tokens
 
-_LOG: Final = logging.getLogger(__name__)
+_LOG: Final = log_of(__name__)
 #: What the status of the service can be.
 STATUSES: Final = ("idle", "running", "completed", "failed", "interrupted")
 _EXECUTE: Final = "/api/v1/execute-suite"

@@ -9,7 +9,6 @@ Decisions: 0190, 0240.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
@@ -45,6 +44,7 @@ from taskorch.frontends.service._operations import (
     with_remedies,
 )
 from taskorch.frontends.service._tenants import LEFT, Tenancy
+from taskorch.kit.fence import log_of
 from taskorch.kit.people import may_speak_as, person
 from taskorch.kit.verbs import OBJECT, TEXT, Schema, listed
 from taskorch.kit.visible import visible
@@ -92,7 +92,7 @@ _ANSWERS: Final[Mapping[str, Schema]] = {
 #: The header in which the dashboard says who acts, and how long a name may be.
 BY: Final = "x-taskorch-by"
 _NAME: Final = 100
-_LOG: Final = logging.getLogger(__name__)
+_LOG: Final = log_of(__name__)
 #: What explains, and so says what is to be done: as requests, or as calls.
 _EXPLAINS: Final = frozenset({"explain", "stuck"})
 

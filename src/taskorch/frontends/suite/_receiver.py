@@ -7,7 +7,6 @@ Decision: 0130.
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -20,13 +19,14 @@ from taskorch.errors import InvalidTaskError
 from taskorch.frontends.suite._attempt import name_of
 from taskorch.frontends.suite._folder import JsonLines, RunFolder
 from taskorch.frontends.suite._model import Suite, parts_of
+from taskorch.kit.fence import log_of
 from taskorch.runtime import cause_of
 
 #: What it is told of besides failures: what holds the run up, or waits for a person.
 _TROUBLES: Final = ("alert", "blocked", "question", "escalation", "reminder")
 #: The class of what policies keep from starting.
 _BY_POLICIES: Final = "policy"
-_LOG: Final = logging.getLogger("taskorch.frontends.suite")
+_LOG: Final = log_of("taskorch.frontends.suite")
 #: Seconds that one attempt to deliver a message may take, and how many there are.
 _TIMEOUT: Final = 10.0
 _ATTEMPTS: Final = 5

@@ -39,13 +39,14 @@ from taskorch.frontends.suite._receiver import SuiteWebhook
 from taskorch.frontends.suite._report import Slice, over_memory
 from taskorch.frontends.suite._results import BAD
 from taskorch.frontends.suite._whole import put_together
+from taskorch.kit.fence import log_of
 from taskorch.kit.limits import NS
 from taskorch.kit.words import stamp
 from taskorch.model import TERMINAL, Resources, TaskState, first_of, in_run, run_of
 from taskorch.recovery._matrix import matrix_with
 from taskorch.workflows import WorkflowReport
 
-_LOG: Final = logging.getLogger("taskorch.frontends.suite")
+_LOG: Final = log_of("taskorch.frontends.suite")
 #: How long an attempt was given, as its timeout says it.
 _LIMIT: Final = re.compile(r"its timeout of (\S+) s$")
 
