@@ -89,12 +89,13 @@ def some_work(orch: TaskOrchestrator, _: object = None) -> None:
     if len(orch.agents.list()) == 1:
         agent = orch.agent("worker", capabilities={"work"}, executor="thread")
         agent(lambda task, _: task.payload)
-    for task in (
+    tasks: tuple[Task[Any], ...] = (
         Task.call(add, 1, 2),
         Task("work", 5, requires=["work"], resources={"cpu": 1}),
         Task.call(fails, retry=RetryPolicy(2, base=0)),
         Task.call(add, 1, 2, cache=True),
-    ):
+    )
+    for task in tasks:
         handle = orch.submit_task(task)
         handle.exception(PATIENCE)
         assert str(handle.status)
@@ -201,7 +202,10 @@ def controlled(cls: type) -> Callable[[TaskOrchestrator, Fault], None]:
 
 def processor(fault: Fault) -> dict[str, Any]:
     class Sick(SpanProcessor):
-        on_start = on_end = staticmethod(lambda *_, **__: fault())
+        def on_start(self, *_: Any, **__: Any) -> None:
+            fault()
+
+        on_end = on_start
 
     tracing = TracerProvider()
     tracing.add_span_processor(Sick())

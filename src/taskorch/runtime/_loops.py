@@ -344,7 +344,7 @@ class Coroutines(AttemptExecutor[_Driven]):
 
 def _hand_on_contexts(loop: asyncio.AbstractEventLoop) -> None:
     """Let what a coroutine has the threads of *loop* do be part of its task."""
-    run = loop.run_in_executor
+    run: Any = loop.run_in_executor
 
     def run_in_context(executor: Any, func: Callable[..., Any], *args: Any) -> Any:
         if executor is None:
