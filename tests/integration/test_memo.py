@@ -54,6 +54,11 @@ def test_a_like_task_has_the_result_and_explain_says_so():
             "miss: argument 'value' differs from that of a"
         )
         assert "Remembered results: hit" in str(orch.explain("b"))
+        # Of several that are as near, the latest is named.
+        orch.submit_task(cached(noted, 3, id="d")).result()
+        assert orch.explain("d").cache == (
+            "miss: argument 'value' differs from that of c"
+        )
 
 
 def test_a_hundred_like_tasks_at_once_run_it_once():

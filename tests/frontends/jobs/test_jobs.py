@@ -15,7 +15,7 @@ from random import Random
 import pytest
 import yaml
 
-from taskorch import Task
+from taskorch import Task, TaskOrchestrator
 from taskorch.errors import (
     DuplicateTaskError,
     InvalidTaskError,
@@ -398,3 +398,14 @@ def test_a_system_has_one_orchestrator():
         jobs.objective("count")(print)
     assert jobs.schema()["properties"]["tadpole_count"]["minimum"] == 1
     assert jobs.lifecycle()[0][1] == "resource_allocation_success"
+
+
+@pytest.mark.parametrize("document", ["x", [], {"a": 1}, 1.5])
+def test_documents_that_are_none_of_jobs_are_left_out(document, tmp_path):
+    """Whatever a program writes under the name of jobs."""
+    path, diary = tmp_path / "jobs.db", "agent_state.metadata_diary"
+    with TaskOrchestrator(journal=path) as orch:
+        orch.kept("adaptive_jobs").update({"followed": document, diary: 3})
+    jobs = JobSystem({})
+    with jobs.orchestrator(journal=path):
+        assert jobs.diary() is None

@@ -989,8 +989,10 @@ class JobSystem:
 
     def _restore(self, kept: Callable[[str], Mapping[str, Any]]) -> None:
         documents = kept(_JOBS)
-        self._followed = self._followed_kept = documents.get(_FOLLOWED, 0)
-        self._diary = documents.get(_DIARY)
+        followed, diary = documents.get(_FOLLOWED), documents.get(_DIARY)
+        # A program may have written others under our name: then all is followed.
+        self._followed = self._followed_kept = followed if type(followed) is int else 0
+        self._diary = diary if isinstance(diary, dict) else None
 
     def learned(self) -> dict[str, tuple[Learning, ...]]:
         """What was learnt, for each target of adaptation."""
