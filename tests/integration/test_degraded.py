@@ -29,10 +29,11 @@ from taskorch import (
     current_context,
 )
 from taskorch.errors import InternalError, JournalError, JournalUnavailableError
-from taskorch.events import OrchestratorStarted
+from taskorch.events import Event, OrchestratorStarted
 from taskorch.journal import SqliteJournal
 from taskorch.kit.backoff import Backoff
-from taskorch.protocols import Entry
+from taskorch.protocols import Entry, Projection
+from taskorch.reading import JournalReader
 from taskorch.runtime import _committer
 
 CALLS: list[Any] = []
@@ -199,6 +200,36 @@ def test_nothing_starts_and_all_is_said(path: Path, how: str) -> None:
         assert orch.get_stats().state_machine.completed == 2
         kinds = [fact[0].__name__ for fact, _ in orch._rt.committer.journal.read()]
         assert kinds.count("JournalDegraded") == kinds.count("JournalRestored") == 1
+
+
+class Taken(Projection):
+    """Notes all events that it takes."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def take(self, event: Event, document: Any) -> None:
+        self.events.append(event)
+
+
+@HOW
+def test_a_projection_takes_what_tells_of_the_trouble_in_its_place(
+    path: Path, how: str
+) -> None:
+    """It is told before it is kept, and what is older is told afterwards."""
+    journal = Ailing(path)
+    first, late = Taken(), Taken()
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.signals.follow(first)
+        assert orch.submit(echo, 1).result(PATIENCE) == 1
+        degrade(orch, journal, how)
+        with impatience():
+            orch.signals.follow(late)
+        journal.mend()
+        eventually(lambda: orch.health().status == "ok")
+        eventually(lambda: bool(late.events))
+        assert orch.submit(echo, 2).result(PATIENCE) == 2
+    assert first.events == late.events == [*JournalReader(path).happened()]
 
 
 @HOW

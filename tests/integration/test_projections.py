@@ -266,16 +266,36 @@ def test_one_that_is_slow_holds_up_nobody_and_misses_nothing(
         orch.signals.follow(quick)
         orch.emit("news", -1)
         assert slow.began.wait(PATIENCE)
-        for number in range(100):
+        eventually(lambda: len(quick.events) == 1)
+        for number in range(20):
             orch.emit("news", number)
-        eventually(lambda: len(quick.events) == 101)
-        eventually(lambda: "Slow, " in receivers(orch))
+            # Only the slow one has more waiting than there is room for.
+            eventually(lambda n=number: len(quick.events) == n + 2)
+        assert "Slow, " in receivers(orch)
         assert "events behind" in receivers(orch)
         assert "lost" not in receivers(orch)
         slow.go.set()
-        eventually(lambda: len(slow.events) == 101)
+        eventually(lambda: len(slow.events) == 21)
         eventually(lambda: not receivers(orch))
     assert slow.events == quick.events
+
+
+def test_what_is_too_much_for_the_publisher_is_read_again(tmp_path, monkeypatch):
+    """Even if nothing comes after it."""
+    monkeypatch.setattr("taskorch.runtime._publisher.RECEIVER_BACKLOG", 5)
+    slow = Slow(frozenset({EventEmitted}))
+    other, ends = Notes(slow.wants), Notes(frozenset({TaskCompleted}))
+    with TaskOrchestrator(journal=tmp_path / "j.db") as orch:
+        for each in (slow, other, ends):
+            orch.signals.follow(each)
+        for number in range(20):
+            orch.emit("news", number)
+        orch.submit(pow, 2, 3).result(PATIENCE)
+        eventually(lambda: len(other.events) == 20)
+        eventually(lambda: len(ends.events) == 1)
+        assert len(slow.events) == 1
+        slow.go.set()
+    assert slow.events == other.events
 
 
 def test_one_that_is_slow_in_the_past_does_not_delay_the_start(tmp_path):

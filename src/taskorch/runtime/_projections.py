@@ -186,8 +186,6 @@ class Following(Receiver):
                 self._hole = max(self._hole, seq)
                 return
             is_behind = self._hole > self._position
-        if entry is not None and seq <= self._position:
-            return
         if is_behind:
             try:
                 self._mend()
@@ -239,7 +237,7 @@ class Following(Receiver):
             return ""
         if not self.can_read_again:
             return self.name
-        behind = max(0, self._hole - self._position) or len(self.backlog)
+        behind = max(self._hole - self._position, len(self.backlog))
         return f"{self.name}, {counted(behind, 'event')} behind"
 
 
