@@ -52,6 +52,7 @@ napoleon_attr_annotations = False
 PACKAGES = {
     "taskorch": "orchestrator, tasks, workflows, handles",
     "taskorch.model": "tasks and resources",
+    "taskorch.model.ids": "what ids say",
     "taskorch.model.forms": "ids and scopes in documents",
     "taskorch.protocols": "what policies, journals and executors have",
     "taskorch.policies": "queues, routers, validators, retries",

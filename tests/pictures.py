@@ -3,7 +3,7 @@
 import re
 import xml.etree.ElementTree as ET
 
-from taskorch.workflows._drawing import width_of
+from taskorch.kit.drawing import width_of
 
 _SVG = "{http://www.w3.org/2000/svg}"
 

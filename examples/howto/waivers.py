@@ -1,5 +1,6 @@
 from taskorch import Task, TaskOrchestrator
-from taskorch.governance import ConstitutionalRuntime, canonical
+from taskorch.governance import ConstitutionalRuntime
+from taskorch.kit.canonical import canonical
 
 policies = {
     "policies": [

@@ -97,9 +97,8 @@ from taskorch.model import (
     check_breaker,
     check_capabilities,
     check_emitted,
-    check_id,
-    has_segments,
 )
+from taskorch.model.ids import check_id, has_segments
 from taskorch.protocols import Journal, Learns, Projection, Recalls
 from taskorch.runtime import (
     INTERRUPTS,

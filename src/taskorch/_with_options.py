@@ -13,7 +13,8 @@ from taskorch.errors import InvalidTaskError
 from taskorch.kit.described import Declared
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import in_our_words, others_words, unknown_option
-from taskorch.model import OPTIONS, Task, TaskOptions, call_type, id_problem
+from taskorch.model import OPTIONS, Task, TaskOptions, call_type
+from taskorch.model.ids import id_problem
 
 if TYPE_CHECKING:
     from taskorch._handles import TaskHandle

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskorch.governance import canonical
+from taskorch.kit.canonical import canonical
 
 #: Bits of numbers, and how they are written: appendix B of the RFC.
 NUMBERS = """\

@@ -26,12 +26,12 @@ from taskorch import (
 from taskorch.errors import JournalError, PolicyDeniedError, WorkflowFailedError
 from taskorch.governance import (
     ConstitutionalRuntime,
-    canonical,
     read_waivers,
     run_statement,
     sealed,
     unsealed,
 )
+from taskorch.kit.canonical import canonical
 from taskorch.reading import JournalReader
 from taskorch.workflows import Workflow
 

@@ -14,7 +14,7 @@ import attrs
 from taskorch.errors import DuplicateTaskError
 from taskorch.kernel import Claim, Effect, Kernel, Spec, TaskRow, Terms
 from taskorch.model import UnitNames, Units
-from taskorch.model._ids import run_of
+from taskorch.model.ids import run_of
 
 
 @attrs.frozen

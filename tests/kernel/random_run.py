@@ -24,7 +24,7 @@ from taskorch.kernel import (
     recover,
 )
 from taskorch.model import TERMINAL, Quota, Resources, TaskState
-from taskorch.model._ids import run_of
+from taskorch.model.ids import run_of
 
 S = TaskState
 OWNERS = (None, None, "ann", "ben")

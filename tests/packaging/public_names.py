@@ -1,14 +1,20 @@
-"""The public names: those of the root, and the classes of each public package."""
+"""
+The public names: those of the root, the classes of each public package, and what the
+reference has on a page of a package.
+"""
 
 from __future__ import annotations
 
 import inspect
+import runpy
 from importlib import import_module
+from pathlib import Path
 
 import attrs
 
 import taskorch
 
+SITE = Path(__file__).parents[2] / "docs" / "conf.py"
 PACKAGES = (
     "errors",
     "events",
@@ -36,6 +42,18 @@ def public_names() -> dict[str, object]:
             if inspect.isclass(value) and value.__module__.startswith("taskorch."):
                 found[f"{package}.{name}"] = value
     return found
+
+
+def names_of_reference() -> dict[str, object]:
+    """Every object on a page of the reference, by the path that it is imported from."""
+    site = runpy.run_path(str(SITE))
+    return {
+        f"{package}.{name}".removeprefix("taskorch."): getattr(
+            import_module(package), name
+        )
+        for package in site["PACKAGES"]
+        for name in site["public_names"](package)
+    }
 
 
 def public_values() -> list[type]:

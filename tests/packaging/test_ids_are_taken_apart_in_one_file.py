@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "taskorch"
-OWN = "model/_ids.py"
+OWN = "model/ids.py"
 #: Files that take other texts apart, and which.
 OTHER_TEXTS = {
     "governance/_audit.py": "rules of permits",

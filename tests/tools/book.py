@@ -72,7 +72,7 @@ from taskorch.events import (
     TaskSuspended,
 )
 from taskorch.model import Breaker, Question
-from taskorch.model._ids import has_number, next_id, run_of, stem_of, without_last
+from taskorch.model.ids import has_number, next_id, run_of, stem_of, without_last
 from taskorch.testing import Breach
 
 _NS: Final = 1_000_000_000

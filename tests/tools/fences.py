@@ -48,10 +48,8 @@ FOLDER: Final = Path(__file__).parents[1] / "packaging" / "fences"
 PUBLIC: Final = FOLDER.with_name("exported_names.txt")
 WAYS: Final = Path(__file__).with_name("ways.py")
 COMMAND: Final = "python -m tests.tools.fences --write"
-#: What any extension may use: the kit, and until they stand there the helpers that
-#: another room has at its door.
+#: What any extension may use.
 KIT: Final = "taskorch.kit."
-KIT_AT_DOOR: Final = ("taskorch.model", "taskorch.model.forms")
 MOST_LINES: Final = 700
 MOST_ATTRIBUTES: Final = 40
 #: What has no parts: of a million nodes these are most.
@@ -183,15 +181,18 @@ def taken(sources: Sources) -> Iterator[str]:
     An entry names no file, so that a name may move within its room, and the extension
     within its own.
     """
-    public = set(PUBLIC.read_text("utf-8").split())
+    public = {line for line in PUBLIC.read_text("utf-8").splitlines() if line[0] != "#"}
+    packages = {name.rpartition(".")[0] or "taskorch" for name in public}
     for module, imports in sources.imports.items():
         extension = extension_of(sources.places[module])
         for path, name in imports if extension else ():
             other = extension_of(sources.places[path])
             room = room_of(path)
-            is_kit = f"{path}.".startswith(KIT) or path in KIT_AT_DOOR
-            is_public = name in public or f"{room}.{name}" in public
-            if other != extension and not is_public and (other or not is_kit):
+            is_kit = f"{path}.".startswith(KIT)
+            full = _short(f"{path}.{name}".strip("."))
+            is_public = not public.isdisjoint((name, f"{room}.{name}", full))
+            is_public |= full in packages
+            if other != extension and not is_public and not is_kit:
                 last = name or path.rpartition(".")[2]
                 yield f"{extension} takes {other or room or 'taskorch'}:{last}"
 
@@ -258,8 +259,8 @@ OF_SOURCES: Final[Mapping[str, Callable[[Sources], Iterator[str]]]] = {
 }
 #: What to do about a new entry.
 ADVICE: Final[Mapping[str, str]] = {
-    "taken": "Take a public name, or one of the kit (`kit`, the door of `model`); or "
-    "put the code into the room that has the name.",
+    "taken": "Take a public name, or one of the kit; or put the code into the room "
+    "that has the name.",
     "asked": "The core works without extensions: let the extension come to it, as a "
     "policy, a driver, a part or a verb; or put into the core what it asks for.",
     "circles": "Give the lower file what it needs as an argument, by a protocol that "

@@ -40,7 +40,7 @@ from taskorch.events import (
     TaskSuspended,
 )
 from taskorch.model import TaskState
-from taskorch.model._ids import first_of, has_segments, is_below, name_of, number_of
+from taskorch.model.ids import first_of, has_segments, is_below, name_of, number_of
 from taskorch.testing import Breach
 from taskorch.workflows._phases import approval_of, gate_of
 

@@ -37,7 +37,7 @@ from taskorch.model import (
     Task,
     TaskState,
 )
-from taskorch.model._ids import joined, stem_of
+from taskorch.model.ids import joined, stem_of
 from taskorch.policies import AgentPool, ProportionalAllocator
 from taskorch.recovery import Alert, AlertRule, Alerts, RecoveryHandler
 from taskorch.simulation import Outcome

@@ -29,7 +29,7 @@ from taskorch.errors import (
     UsageError,
 )
 from taskorch.model import TERMINAL, Task, TaskState
-from taskorch.model._ids import (
+from taskorch.model.ids import (
     has_segments,
     in_run,
     is_below,

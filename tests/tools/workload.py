@@ -28,7 +28,7 @@ from taskorch.model import (
     TaskState,
     Wait,
 )
-from taskorch.model._ids import has_number, in_run
+from taskorch.model.ids import has_number, in_run
 from taskorch.policies import (
     CapabilityRegistry,
     DeadlineQueue,

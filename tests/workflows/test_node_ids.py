@@ -21,7 +21,7 @@ from taskorch import (
     TaskOrchestrator,
     Workflow,
 )
-from taskorch.model import id_problem
+from taskorch.model.ids import id_problem
 
 
 class Colour(Enum):

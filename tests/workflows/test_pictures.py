@@ -13,8 +13,8 @@ from tests.pictures import boxes, drawn, texts
 from tests.workflows.functions import FUNCTIONS, step, zero
 
 from taskorch import Approval, Task, TaskOrchestrator, Workflow, WorkflowFailedError
+from taskorch.kit.drawing import fitted, said, width_of
 from taskorch.workflows import _pictures
-from taskorch.workflows._drawing import fitted, said, width_of
 
 _PATH = "{http://www.w3.org/2000/svg}path"
 

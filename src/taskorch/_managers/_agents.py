@@ -38,10 +38,10 @@ from taskorch.model import (
     TaskState,
     check_breaker,
     check_capabilities,
-    check_id,
     check_labels,
     levels_of,
 )
+from taskorch.model.ids import check_id
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime import (
     AgentRunner,

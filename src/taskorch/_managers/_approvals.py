@@ -9,7 +9,8 @@ from taskorch.errors import (
     UnknownTaskError,
 )
 from taskorch.kit.words import some
-from taskorch.model import TERMINAL, stem_of, tail_of
+from taskorch.model import TERMINAL
+from taskorch.model.ids import stem_of, tail_of
 from taskorch.runtime import check, question_in, vote, why_unsure
 from taskorch.workflows._phases import approval_of, gate_of, phase_of, verdict_of
 

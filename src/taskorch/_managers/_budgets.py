@@ -28,16 +28,8 @@ from taskorch.events import BudgetExhausted
 from taskorch.kernel import BudgetRow, Kernel, PolicyFault, TaskRow, totals_of
 from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import is_text, show
-from taskorch.model import (
-    TERMINAL,
-    Answer,
-    BudgetUsage,
-    Resources,
-    Task,
-    Units,
-    budget_question_id,
-    check_name,
-)
+from taskorch.model import TERMINAL, Answer, BudgetUsage, Resources, Task, Units
+from taskorch.model.ids import budget_question_id, check_name
 from taskorch.runtime import BUDGET, Work, question_in
 
 if TYPE_CHECKING:

@@ -18,13 +18,14 @@ import attrs
 from taskorch.errors import InvalidTaskError, NotRunningError, UnknownTaskError
 from taskorch.events import Event, TaskReady, signal_name
 from taskorch.kernel import PolicyFault
+from taskorch.kit.clock import wall
 from taskorch.kit.fence import is_values
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
-from taskorch.model import check_id
+from taskorch.model.ids import check_id
 from taskorch.protocols import Driver, commands_of
-from taskorch.runtime import NEVER, begin_thread, defers_interrupts, wall
+from taskorch.runtime import NEVER, begin_thread, defers_interrupts
 
 if TYPE_CHECKING:
     from taskorch.model import AgentTemplate, Explanation, Stats, TaskState, TaskStatus

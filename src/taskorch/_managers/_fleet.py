@@ -52,12 +52,12 @@ from taskorch.model import (
     Task,
     TaskState,
     check_breaker,
-    check_id,
     is_label,
     level_names,
     levels_had,
     levels_of,
 )
+from taskorch.model.ids import check_id
 from taskorch.runtime import machine_labels, question_in, task_of
 
 if TYPE_CHECKING:

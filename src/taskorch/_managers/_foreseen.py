@@ -21,7 +21,8 @@ from taskorch._managers._manager import (
 )
 from taskorch.kernel import hangs_on
 from taskorch.kit.visible import counted
-from taskorch.model import TERMINAL, TaskState, name_of, stem_of
+from taskorch.model import TERMINAL, TaskState
+from taskorch.model.ids import name_of, stem_of
 from taskorch.runtime import added_by, may_run_without, runs_above
 
 if TYPE_CHECKING:

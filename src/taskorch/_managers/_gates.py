@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taskorch.errors import DependencyFailedError, GateFailedError
 from taskorch.kit.visible import counted, said, show
-from taskorch.model import Call, TaskState, name_of
+from taskorch.model import Call, TaskState
+from taskorch.model.ids import name_of
 from taskorch.runtime import (
     begin_thread,
     copy_containers,

@@ -27,19 +27,9 @@ from taskorch.errors import (
 )
 from taskorch.kernel import can_wait
 from taskorch.kit.visible import show
-from taskorch.model import (
-    DEFAULT_ENV,
-    Task,
-    TaskOptions,
-    TaskState,
-    _ids,
-    check_task_id,
-    ids_in_run,
-    in_run,
-    inherited,
-    name_of,
-    run_of,
-)
+from taskorch.model import DEFAULT_ENV, Task, TaskOptions, TaskState, inherited
+from taskorch.model import ids as task_ids
+from taskorch.model.ids import check_task_id, ids_in_run, in_run, name_of, run_of
 from taskorch.runtime import (
     ADDED,
     Work,
@@ -518,11 +508,11 @@ class _Renewing:
         adder, ours = added_by(work), self._task_id
         if self.is_anew(work):
             return True
-        is_first = _ids.number_of(ours) == 1
+        is_first = task_ids.number_of(ours) == 1
         if adder == ours or is_first or not _members.is_added(work):
             return False
         if is_other:
-            return not adder or _ids.stem_of(adder) == _ids.stem_of(ours)
+            return not adder or task_ids.stem_of(adder) == task_ids.stem_of(ours)
         is_undone = is_to_be_redone(work) or replaced(self._rt, work) != ""
         return is_undone and is_earlier(self._rt, work, ours)
 
@@ -531,7 +521,7 @@ class _Renewing:
         adder, since = added_by(work), self._since
         if adder and is_outdated(self._rt, work):
             return True
-        if not since or _ids.stem_of(adder) == _ids.stem_of(since):
+        if not since or task_ids.stem_of(adder) == task_ids.stem_of(since):
             return False
         return _members.is_added(work) and is_earlier(self._rt, work, since)
 
@@ -546,7 +536,7 @@ def _keep_adder(entry: Entry, existing: Work) -> None:
 
 def _comes_after(target: Work, entries: Iterable[Entry]) -> bool:
     """Whether *target* comes after runs of all of *entries* already."""
-    above = {_ids.stem_of(name) for name in names_above(target)}
+    above = {task_ids.stem_of(name) for name in names_above(target)}
     return all(entry.task.id in above for entry in entries)
 
 
@@ -557,8 +547,8 @@ def _precede(runtime: Runtime, works: Sequence[Work], target: Work, now: int) ->
     parent_ids = {*names_above(target), *(parent.id for parent in parents)}
     if not can_wait(row):
         # It had earlier runs of them, and is stale.
-        parent_ids |= {_ids.stem_of(name) for name in parent_ids}
-        works = [w for w in works if _ids.stem_of(w._row.id) not in parent_ids]
+        parent_ids |= {task_ids.stem_of(name) for name in parent_ids}
+        works = [w for w in works if task_ids.stem_of(w._row.id) not in parent_ids]
     fresh = {work._row.id: work for work in works if work._row.id not in parent_ids}
     if not fresh:
         return
@@ -579,13 +569,13 @@ def _way(
     Each comes after the next. The way may go through tasks that have completed: they
     may be run again, and the status of *run* sorts all its tasks, which a ring forbids.
     """
-    goals = {_ids.stem_of(work._row.id) for work in later}
+    goals = {task_ids.stem_of(work._row.id) for work in later}
     # Among what they name there are none of *fresh*.
     came: dict[str, str] = {}
     for entry in fresh if goals else ():
         works = [runtime.directory.find(ref, entry.task) for ref in entry.refs]
         for work in works:
-            came.setdefault(_ids.stem_of(work._row.id), str(entry.task.id))
+            came.setdefault(task_ids.stem_of(work._row.id), str(entry.task.id))
     above = _above(runtime, run)
     todo = list(came)
     while todo:
@@ -605,7 +595,7 @@ def _way(
 def _above(runtime: Runtime, run: WorkflowRun | None) -> Callable[[str], Iterable[str]]:
     """What tells the names of the tasks that a task comes after, in its latest run."""
     tasks, reruns = runtime.kernel.tasks, runtime.directory.reruns
-    stem_of, first_only = _ids.stem_of, reruns.is_empty
+    stem_of, first_only = task_ids.stem_of, reruns.is_empty
 
     def above(task_id: str) -> Iterable[str]:
         row = tasks.get(task_id if first_only else reruns.latest(task_id))

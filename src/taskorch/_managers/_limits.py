@@ -10,16 +10,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from taskorch._managers._mapping import mapped
-from taskorch.model import (
-    NO_RESOURCES,
-    PHASE_LIMIT,
-    TERMINAL,
-    Call,
-    Resources,
-    Task,
-    run_of,
-    to_units,
-)
+from taskorch.model import NO_RESOURCES, TERMINAL, Call, Resources, Task, to_units
+from taskorch.model.ids import PHASE_LIMIT, run_of
 from taskorch.workflows import _steps
 
 if TYPE_CHECKING:

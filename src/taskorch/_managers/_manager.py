@@ -32,11 +32,9 @@ from taskorch.kit.checks import check_count
 from taskorch.kit.verbs import NAME, NOTE, PERSON, lacks, verb
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import other_attribute
-from taskorch.model import (
-    TERMINAL,
-    Call,
-    Task,
-    TaskState,
+from taskorch.model import TERMINAL, Call, Task, TaskState
+from taskorch.model._made_for import PARAMETERS
+from taskorch.model.ids import (
     check_name,
     in_run,
     name_of,
@@ -44,7 +42,6 @@ from taskorch.model import (
     split_first,
     stem_of,
 )
-from taskorch.model._made_for import PARAMETERS
 from taskorch.runtime import (
     added_by,
     ended_earlier,

@@ -13,7 +13,8 @@ from taskorch.errors import (
     NotRunningError,
 )
 from taskorch.kit.visible import show
-from taskorch.model import Call, Task, TaskState, name_of, run_of
+from taskorch.model import Call, Task, TaskState
+from taskorch.model.ids import name_of, run_of
 from taskorch.runtime import current_context, error_of, result_of
 
 if TYPE_CHECKING:

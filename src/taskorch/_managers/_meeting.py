@@ -19,7 +19,7 @@ from taskorch.errors import (
     WouldBlockError,
 )
 from taskorch.kit.checks import check_count, check_seconds
-from taskorch.model import check_name
+from taskorch.model.ids import check_name
 from taskorch.runtime import is_settled, resolve_on
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ import attrs
 from taskorch._handles import TaskHandle
 from taskorch.errors import TaskFailure
 from taskorch.kit.visible import said, show
-from taskorch.model import TaskState, ids_in_run, in_run, joined, names_in_run, stem_of
-from taskorch.model import is_below as begins_below
+from taskorch.model import TaskState
+from taskorch.model.ids import ids_in_run, in_run, joined, names_in_run, stem_of
+from taskorch.model.ids import is_below as begins_below
 from taskorch.runtime import adder_of, names_above
 
 if TYPE_CHECKING:

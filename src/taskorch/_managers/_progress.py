@@ -17,8 +17,9 @@ from taskorch.kit.limits import NS
 from taskorch.kit.raised import place_of, told_of
 from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import said
-from taskorch.model import TERMINAL, TaskState, earlier_ids, run_of, without_run
+from taskorch.model import TERMINAL, TaskState
 from taskorch.model._made_for import PARAMETERS
+from taskorch.model.ids import earlier_ids, run_of, without_run
 from taskorch.runtime import (
     Staleness,
     give_error,

@@ -47,8 +47,8 @@ from taskorch.model import (
     QuotaUsage,
     Resources,
     Units,
-    check_id,
 )
+from taskorch.model.ids import check_id
 from taskorch.runtime import HYSTERESIS, Latch, with_gpus_found
 
 if TYPE_CHECKING:

@@ -24,15 +24,8 @@ from taskorch.kit.fence import log_of
 from taskorch.kit.visible import counted
 from taskorch.kit.vocabulary import other_attribute
 from taskorch.kit.words import some
-from taskorch.model import (
-    TERMINAL,
-    TaskState,
-    in_run,
-    name_of,
-    names_in_run,
-    run_of,
-    without_last,
-)
+from taskorch.model import TERMINAL, TaskState
+from taskorch.model.ids import in_run, name_of, names_in_run, run_of, without_last
 from taskorch.runtime import (
     Latch,
     blockade,

@@ -26,6 +26,7 @@ from taskorch.errors import (
     UsageError,
 )
 from taskorch.kit.checks import called_as, check_count, check_word
+from taskorch.kit.clock import wall
 from taskorch.kit.fence import log_of
 from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import NS
@@ -33,22 +34,18 @@ from taskorch.kit.verbs import TEXT, lacks, verb
 from taskorch.kit.visible import said, show
 from taskorch.kit.vocabulary import meant, other_attribute
 from taskorch.kit.words import some
-from taskorch.model import (
+from taskorch.model import TERMINAL, HealthCheck, Task, TaskState, note_of
+from taskorch.model._made_for import MadeFor
+from taskorch.model.ids import (
     BACKFILLS,
-    TERMINAL,
-    HealthCheck,
-    Task,
-    TaskState,
     first_of,
     has_segments,
     in_run,
     makers_of,
-    note_of,
     run_of,
     stem_of,
 )
-from taskorch.model._made_for import MadeFor
-from taskorch.runtime import defers_interrupts, wall
+from taskorch.runtime import defers_interrupts
 from taskorch.schedules import (
     MOST_AT_ONCE,
     ORDERS,

@@ -28,13 +28,13 @@ from taskorch.errors import InvalidTaskError
 from taskorch.events import QuestionAsked, QuestionReminded
 from taskorch.kit.backoff import Backoff
 from taskorch.kit.checks import check_count, check_seconds, check_word
+from taskorch.kit.clock import wall
 from taskorch.kit.connections import HttpConnection
 from taskorch.kit.deadline import PeerDeadline
 from taskorch.kit.fence import log_of
 from taskorch.kit.visible import show, visible
 from taskorch.kit.words import stamp
 from taskorch.model import HealthCheck
-from taskorch.runtime import wall
 
 if TYPE_CHECKING:
     from datetime import timedelta

@@ -49,14 +49,8 @@ from taskorch.kit.fence import log_of
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import counted, visible
 from taskorch.kit.words import stamp
-from taskorch.model import (
-    HealthCheck,
-    TaskState,
-    has_number,
-    in_run,
-    number_of,
-    stem_of,
-)
+from taskorch.model import HealthCheck, TaskState
+from taskorch.model.ids import has_number, in_run, number_of, stem_of
 from taskorch.runtime import (
     begin_thread,
     cause_of,

@@ -43,7 +43,8 @@ from taskorch.kit.checks import (
     is_number,
 )
 from taskorch.kit.fence import log_of
-from taskorch.model import Task, stem_of
+from taskorch.model import Task
+from taskorch.model.ids import stem_of
 from taskorch.protocols import Projection
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from taskorch.cli._terminal import (
 )
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.checks import check_count, check_seconds
-from taskorch.model import check_id
+from taskorch.model.ids import check_id
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -43,14 +43,8 @@ from taskorch.errors import (
 from taskorch.kit.verbs import Argument, Verb
 from taskorch.kit.visible import counted
 from taskorch.kit.words import some
-from taskorch.model import (
-    TERMINAL,
-    TaskState,
-    number_of,
-    split_first,
-    stem_of,
-    task_of_escalation,
-)
+from taskorch.model import TERMINAL, TaskState
+from taskorch.model.ids import number_of, split_first, stem_of, task_of_escalation
 from taskorch.reading import JournalReader
 
 _PASSING: Final = (TaskState.QUEUED, TaskState.PENDING, TaskState.RETRYING)

@@ -38,11 +38,12 @@ from taskorch.cli._terminal import (
 )
 from taskorch.errors import InvalidTaskError, ProgramFailedError
 from taskorch.kit.address import without_password
+from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import counted
 from taskorch.kit.words import in_words, some
-from taskorch.model import StopReport, TaskState, TaskStatus, without_run
-from taskorch.runtime import MonotonicClock
+from taskorch.model import StopReport, TaskState, TaskStatus
+from taskorch.model.ids import without_run
 from taskorch.workflows._functions import written
 from taskorch.workflows._parameters import digest_of
 

@@ -37,6 +37,7 @@ from taskorch.cli._terminal import (
 )
 from taskorch.client import Client
 from taskorch.errors import InvalidTaskError, UnknownTaskError
+from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.visible import counted, show
 from taskorch.kit.words import in_words
 from taskorch.model import TaskState
@@ -221,8 +222,6 @@ def _seconds(at: float | datetime | None) -> float | None:
 
 
 def _now() -> float:
-    from taskorch.runtime import MonotonicClock  # noqa: PLC0415 - when needed
-
     return MonotonicClock().now_ns() / 1e9
 
 

@@ -10,7 +10,7 @@ from taskorch._settings.configuration import read_configuration
 from taskorch.cli import OK
 from taskorch.cli._target import add_limits, add_target, check_settings, limits_of, load
 from taskorch.cli._terminal import add_json, print_json, seconds
-from taskorch.model import without_run
+from taskorch.model.ids import without_run
 from taskorch.reading import JournalReader
 from taskorch.workflows._functions import checked
 

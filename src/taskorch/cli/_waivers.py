@@ -19,12 +19,13 @@ from taskorch.cli._terminal import (
 )
 from taskorch.client import Client, ServiceError
 from taskorch.errors import InvalidTaskError
-from taskorch.governance import ConstitutionalRuntime, canonical, read_waivers
+from taskorch.governance import ConstitutionalRuntime, read_waivers
 from taskorch.governance._waivers import STATES
+from taskorch.kit.canonical import canonical
+from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.limits import NS
 from taskorch.kit.words import some
 from taskorch.reading import JournalReader
-from taskorch.runtime import MonotonicClock
 
 _SERVICE: Final = "http://127.0.0.1:8080"
 #: What is said to verbs, as it stands at the command line.

@@ -33,7 +33,8 @@ from taskorch.kit.forms import (
 from taskorch.kit.located import Located
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import OTHER_RESOURCES
-from taskorch.model import Resources, has_segments, id_problem
+from taskorch.model import Resources
+from taskorch.model.ids import has_segments, id_problem
 
 #: Words that mean something else where amounts stand.
 _OTHER_WORDS: Final = frozenset(

@@ -37,17 +37,8 @@ from taskorch.frontends._whose import TASK, WORKFLOW, Bound, Keys
 from taskorch.kit.people import Caller, caller
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
-from taskorch.model import (
-    PARAMETERS,
-    SCHEDULE,
-    SLOT,
-    Task,
-    asked_form,
-    has_segments,
-    in_run,
-    makers_of,
-    run_of,
-)
+from taskorch.model import PARAMETERS, SCHEDULE, SLOT, Task
+from taskorch.model.ids import asked_form, has_segments, in_run, makers_of, run_of
 from taskorch.workflows import Workflow
 from taskorch.workflows._task_documents import tasks_of
 
@@ -250,7 +241,7 @@ def refuse_ours(
     orch: TaskOrchestrator, name: str, path: str, refuse: Refuse, run_id: str = ""
 ) -> None:
     """
-    Refuse the id of a task that only the orchestrator gives: see `taskorch.model._ids`.
+    Refuse the id of a task that only the orchestrator gives: see `taskorch.model.ids`.
 
     Args:
         orch: The orchestrator.

@@ -21,7 +21,8 @@ import attrs
 
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.kit.people import Caller
-from taskorch.model import PHASE_LIMIT, prefix_of, scope_problem, segments_of
+from taskorch.model import prefix_of, scope_problem
+from taskorch.model.ids import PHASE_LIMIT, segments_of
 
 #: Says what is wrong with a value for a caller who is bound to tenants; "": nothing.
 Rule: TypeAlias = "Callable[[Bound, Any], str]"

@@ -22,11 +22,12 @@ import attrs
 
 from taskorch.errors import InvalidTaskError, ValidationFailedError
 from taskorch.kit.checks import check_seconds
+from taskorch.kit.plain import object_of, refuse_constant
 from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import show
-from taskorch.model import Resources, Task, id_problem, to_units
+from taskorch.model import Resources, Task, to_units
+from taskorch.model.ids import id_problem
 from taskorch.workflows import Workflow
-from taskorch.workflows._documents import object_of, refuse_constant
 from taskorch.workflows._graph import refuse_rings
 
 if TYPE_CHECKING:

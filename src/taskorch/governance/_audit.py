@@ -58,15 +58,8 @@ from taskorch.kit.verbs import lacks, verb
 from taskorch.kit.visible import counted, show
 from taskorch.kit.vocabulary import meant
 from taskorch.kit.words import some, stamp
-from taskorch.model import (
-    Resources,
-    Task,
-    TaskState,
-    has_number,
-    run_id_of,
-    run_of,
-    stem_of,
-)
+from taskorch.model import Resources, Task, TaskState
+from taskorch.model.ids import has_number, run_id_of, run_of, stem_of
 
 if TYPE_CHECKING:
     import os

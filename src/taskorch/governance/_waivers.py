@@ -59,9 +59,8 @@ from taskorch.model import (
     Task,
     TaskState,
     check_answerer,
-    id_of_waiver,
-    stem_of,
 )
+from taskorch.model.ids import id_of_waiver, stem_of
 
 if TYPE_CHECKING:
     from taskorch.governance._policies import Operation

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from taskorch.kit.visible import after_cut
-from taskorch.model import TaskLog, TaskStatus, folders_of
+from taskorch.model import TaskLog, TaskStatus
+from taskorch.model.ids import folders_of
 
 #: Bytes that are read at once.
 _PART: Final = 2**16

@@ -22,7 +22,7 @@ from taskorch.journal._postgres_session import (
 )
 from taskorch.journal._reader import Reader
 from taskorch.journal._sql import SqlReading
-from taskorch.model import id_problem
+from taskorch.model.ids import id_problem
 from taskorch.protocols import Entry
 
 if TYPE_CHECKING:

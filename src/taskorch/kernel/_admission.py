@@ -28,7 +28,8 @@ from taskorch.kernel._rows import Bucket, TaskRow, Terms
 from taskorch.kernel._shortages import match, vetoed
 from taskorch.kernel._state import KernelState
 from taskorch.kit.vocabulary import meant
-from taskorch.model import TERMINAL, TaskState, is_label, levels_of, run_beside
+from taskorch.model import TERMINAL, TaskState, is_label, levels_of
+from taskorch.model.ids import run_beside
 
 # -- accepting a task: first every policy is asked, then the state is changed ----------
 

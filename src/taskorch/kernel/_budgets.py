@@ -43,7 +43,8 @@ from taskorch.kernel._rows import (
     TaskRow,
 )
 from taskorch.kernel._state import KernelState
-from taskorch.model import Units, budget_question_id
+from taskorch.model import Units
+from taskorch.model.ids import budget_question_id
 
 #: Causes of the end of an attempt that says itself what it has spent.
 _KNOWN: Final = ("", "error", "stopped")

@@ -85,7 +85,8 @@ from taskorch.kernel._rows import (
     TypeRow,
 )
 from taskorch.kernel._state import KernelState
-from taskorch.model import TERMINAL, Agent, Breaker, Resources, TaskState, Units, run_by
+from taskorch.model import TERMINAL, Agent, Breaker, Resources, TaskState, Units
+from taskorch.model.ids import run_by
 
 # -- the fold: the state that the facts of earlier lives lead to -----------------------
 

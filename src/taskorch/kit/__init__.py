@@ -13,6 +13,8 @@ This file imports nothing, so that each costs only who needs it.
 - `fence`: errors of values that are looked at, and of handlers of the log: they may
   raise anything.
 - `words`: how numbers, times and lists stand in what people read.
+- `clock`: the time: the only place that reads a clock.
+- `drawing`: what all pictures share: texts that fit, a frame, a legend.
 - `address`: addresses of servers, where a path may stand, too; their passwords.
 - `gpus`: the GPUs of this machine.
 - `lease`: how long somebody counts as there, from their latest sign of life on.

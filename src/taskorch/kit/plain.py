@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import date
 from enum import StrEnum
-from typing import Any, Final, cast
+from typing import Any, Final, NoReturn, cast
 
 import attrs
 
@@ -133,3 +134,24 @@ def taken_apart(
     except BaseException:  # noqa: BLE001 - it is the value's
         return value
     return value
+
+
+def object_of(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """
+    For a decoder of JSON: an object. What is there twice is read differently by others.
+
+    Raises:
+        ValueError: A name is.
+    """
+    by_name = dict(members)
+    if len(by_name) < len(members):
+        ((twice, _),) = Counter(name for name, _ in members).most_common(1)
+        msg = f"the name {show(twice)} stands twice in an object"
+        raise ValueError(msg)
+    return by_name
+
+
+def refuse_constant(name: str) -> NoReturn:
+    """For a decoder of JSON: refuse what Python's own takes for a number."""
+    msg = f"{name} is no number of JSON"
+    raise ValueError(msg)

@@ -6,7 +6,7 @@ Frozen values: what users write down and what they are told.
 3. Durations are seconds (float) here, and whole nanoseconds below.
 
 - `_task`: the task, with its options.
-- `_ids`: what an id may look like.
+- `ids`: what an id may look like; how ids are put together and taken apart.
 - `_program`, `_question`: what a task may be beside a call.
 - `_retry_policy`, `_cache`: attempts; how long results and what has ended are kept.
 - `_resources`, `_quota`: amounts; how much one may have, and who has it.
@@ -55,47 +55,6 @@ from taskorch.model._explanation import Remedy as Remedy
 from taskorch.model._explanation import Stuck as Stuck
 from taskorch.model._filter import FILTERS as FILTERS
 from taskorch.model._filter import TaskFilter as TaskFilter
-from taskorch.model._ids import BACKFILLS as BACKFILLS
-from taskorch.model._ids import PHASE_LIMIT as PHASE_LIMIT
-from taskorch.model._ids import asked_form as asked_form
-from taskorch.model._ids import budget_question_id as budget_question_id
-from taskorch.model._ids import check_id as check_id
-from taskorch.model._ids import check_name as check_name
-from taskorch.model._ids import check_task_id as check_task_id
-from taskorch.model._ids import earlier_ids as earlier_ids
-from taskorch.model._ids import escalation_id as escalation_id
-from taskorch.model._ids import file_name as file_name
-from taskorch.model._ids import first_of as first_of
-from taskorch.model._ids import folder_of as folder_of
-from taskorch.model._ids import folders_of as folders_of
-from taskorch.model._ids import has_number as has_number
-from taskorch.model._ids import has_segments as has_segments
-from taskorch.model._ids import id_of_waiver as id_of_waiver
-from taskorch.model._ids import id_problem as id_problem
-from taskorch.model._ids import ids_in_run as ids_in_run
-from taskorch.model._ids import in_run as in_run
-from taskorch.model._ids import is_below as is_below
-from taskorch.model._ids import joined as joined
-from taskorch.model._ids import last_of as last_of
-from taskorch.model._ids import made_id as made_id
-from taskorch.model._ids import makers_of as makers_of
-from taskorch.model._ids import name_of as name_of
-from taskorch.model._ids import names_in_run as names_in_run
-from taskorch.model._ids import next_id as next_id
-from taskorch.model._ids import number_of as number_of
-from taskorch.model._ids import numbered as numbered
-from taskorch.model._ids import run_beside as run_beside
-from taskorch.model._ids import run_by as run_by
-from taskorch.model._ids import run_id_of as run_id_of
-from taskorch.model._ids import run_of as run_of
-from taskorch.model._ids import segments_of as segments_of
-from taskorch.model._ids import split_first as split_first
-from taskorch.model._ids import split_last as split_last
-from taskorch.model._ids import stem_of as stem_of
-from taskorch.model._ids import tail_of as tail_of
-from taskorch.model._ids import task_of_escalation as task_of_escalation
-from taskorch.model._ids import without_last as without_last
-from taskorch.model._ids import without_run as without_run
 from taskorch.model._log import TaskLog as TaskLog
 from taskorch.model._made_for import PARAMETERS as PARAMETERS
 from taskorch.model._made_for import SCHEDULE as SCHEDULE
@@ -208,3 +167,76 @@ from taskorch.model._task import kind_of as kind_of
 from taskorch.model._task import named as named
 from taskorch.model._task import plain_but as plain_but
 from taskorch.model._task import task_of_call as task_of_call
+
+__all__ = (
+    "NO_RESOURCES",
+    "TERMINAL",
+    "Agent",
+    "AgentHealth",
+    "AgentInstance",
+    "AgentMatch",
+    "AgentState",
+    "AgentStats",
+    "AgentTemplate",
+    "Answer",
+    "AtLeast",
+    "Blocker",
+    "Breaker",
+    "BudgetUsage",
+    "Cache",
+    "Call",
+    "Capability",
+    "Durations",
+    "Elastic",
+    "Elasticity",
+    "Enforce",
+    "Escalation",
+    "Estimate",
+    "Explanation",
+    "FailureCause",
+    "Fallback",
+    "FilterFields",
+    "Health",
+    "HealthCheck",
+    "HeldUnits",
+    "HistoryEntry",
+    "InheritEnv",
+    "Join",
+    "Missing",
+    "NamedUnits",
+    "OnParentFailure",
+    "OpenQuestion",
+    "Performance",
+    "PoolStats",
+    "PoolUsage",
+    "Program",
+    "ProgramResult",
+    "Question",
+    "QueueStats",
+    "Quota",
+    "QuotaUsage",
+    "RecoveryAttempt",
+    "Reference",
+    "Remedy",
+    "Resources",
+    "Retention",
+    "RetryPolicy",
+    "RetryStats",
+    "ScalingDecision",
+    "StateStats",
+    "Stats",
+    "StopReport",
+    "Stuck",
+    "Task",
+    "TaskFilter",
+    "TaskLog",
+    "TaskOptions",
+    "TaskState",
+    "TaskStatus",
+    "TypeStats",
+    "Unfinished",
+    "UnitNames",
+    "Units",
+    "UntimedOptions",
+    "Wait",
+)

@@ -21,7 +21,7 @@ from taskorch.kit.plain import fields_of, plain
 from taskorch.kit.visible import show, shown
 from taskorch.kit.vocabulary import meant
 from taskorch.kit.words import some, stamp
-from taskorch.model._ids import split_first
+from taskorch.model.ids import split_first
 
 #: The longest name of an event, in characters.
 _MAX_NAME: Final = 500

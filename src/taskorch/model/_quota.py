@@ -13,8 +13,8 @@ from taskorch.kit.limits import MAX_AMOUNT
 from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import show, visible
 from taskorch.kit.vocabulary import meant
-from taskorch.model._ids import has_segments
 from taskorch.model._resources import Resources, Units, to_units
+from taskorch.model.ids import has_segments
 
 #: What a quota bounds besides resources: how many attempts run at once,
 TASKS = "tasks"

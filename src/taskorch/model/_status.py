@@ -15,9 +15,9 @@ from taskorch.kit.raised import place_of, told_of
 from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import counted, shown, visible
 from taskorch.model._agent import Performance
-from taskorch.model._ids import has_number, numbered
 from taskorch.model._resources import Resources
 from taskorch.model._states import TaskState
+from taskorch.model.ids import has_number, numbered
 
 if TYPE_CHECKING:
     from pathlib import Path

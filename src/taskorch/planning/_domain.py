@@ -25,7 +25,8 @@ from taskorch.errors import InvalidTaskError, PlanningError
 from taskorch.kit.checks import check_seconds, is_number
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import guess
-from taskorch.model import NO_RESOURCES, Resources, check_name
+from taskorch.model import NO_RESOURCES, Resources
+from taskorch.model.ids import check_name
 from taskorch.planning._state import EVERY, State, Watched
 from taskorch.planning._values import Choice
 from taskorch.runtime._memo import UndescribedError, digest_of

@@ -21,7 +21,7 @@ import attrs
 
 from taskorch.errors import PlanningError
 from taskorch.kit.visible import show
-from taskorch.model import check_name
+from taskorch.model.ids import check_name
 from taskorch.planning._domain import (
     MAX_SECONDS,
     MAX_STEPS,

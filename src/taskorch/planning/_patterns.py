@@ -11,7 +11,8 @@ import attrs
 from taskorch.errors import PlanningError
 from taskorch.kit.checks import check_count
 from taskorch.kit.visible import show
-from taskorch.model import Task, TaskStatus, run_of
+from taskorch.model import Task, TaskStatus
+from taskorch.model.ids import run_of
 from taskorch.planning._values import TaskRequest
 from taskorch.workflows import Workflow
 

@@ -32,7 +32,8 @@ from taskorch.kit.located import located
 from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import counted, show
 from taskorch.kit.words import in_a_line
-from taskorch.model import NO_RESOURCES, Resources, check_name
+from taskorch.model import NO_RESOURCES, Resources
+from taskorch.model.ids import check_name
 from taskorch.workflows import Workflow
 
 Document: TypeAlias = dict[str, Any]

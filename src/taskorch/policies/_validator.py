@@ -30,12 +30,11 @@ from taskorch.model import (
     Task,
     Wait,
     above_of,
-    has_number,
-    id_problem,
     is_plain,
     prefix_of,
     scope_problem,
 )
+from taskorch.model.ids import has_number, id_problem
 from taskorch.protocols import Context, Finding, Validator, Verdict
 from taskorch.protocols._optional import check_policy
 from taskorch.protocols._policies import trusted

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from taskorch.errors import InvalidTaskError, JournalUnavailableError
+from taskorch.kit.clock import wall
 from taskorch.proofs._notes import Checkpoint, checkpoint_of, notes_of
 
 _GIT: Final = "git:"
@@ -62,7 +63,6 @@ def _append(path: Path, note: str) -> None:
 
 def _send(checkpoint: Checkpoint, url: str) -> None:
     from taskorch._telling.notifying import sender_of  # noqa: PLC0415 - few need it
-    from taskorch.runtime import wall  # noqa: PLC0415 - see above
 
     name, send = sender_of(url, secret=None, allow_private=True, timeout=_PATIENCE)
     message = {

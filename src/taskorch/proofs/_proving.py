@@ -20,6 +20,7 @@ from taskorch.journal._chain import Subtree, gone_of, leaf_bytes, leaf_of, sprea
 from taskorch.journal._codec import Row
 from taskorch.journal._reader import GroupRow, start_in
 from taskorch.kit.address import without_password
+from taskorch.kit.clock import wall
 from taskorch.kit.frozen import frozen
 from taskorch.kit.visible import counted, show
 from taskorch.kit.words import stamp
@@ -41,7 +42,6 @@ from taskorch.proofs._tree import (
     included,
     inclusion,
 )
-from taskorch.runtime import wall
 
 #: Seconds by which a clock may be ahead of ours before it is said.
 _SKEW: Final = 60.0

@@ -19,11 +19,12 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from taskorch.errors import TaskorchError, UnknownTaskError
+from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.people import caller
 from taskorch.kit.visible import said, show
-from taskorch.model import (
-    TaskState,
-    TaskStatus,
+from taskorch.model import TaskState, TaskStatus
+from taskorch.model._made_for import MadeFor
+from taskorch.model.ids import (
     in_run,
     joined,
     last_of,
@@ -35,9 +36,7 @@ from taskorch.model import (
     without_last,
     without_run,
 )
-from taskorch.model._made_for import MadeFor
 from taskorch.reading._runs import RunIndex, RunLine, wanted
-from taskorch.runtime import MonotonicClock
 
 if TYPE_CHECKING:
     from taskorch.reading._reader import JournalReader

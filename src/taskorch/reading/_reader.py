@@ -42,6 +42,7 @@ from taskorch.kernel import (
     take_snapshot,
 )
 from taskorch.kit.checks import check_seconds
+from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import show
@@ -62,11 +63,8 @@ from taskorch.model import (
     TaskLog,
     TaskState,
     TaskStatus,
-    has_number,
-    next_id,
-    run_id_of,
-    stem_of,
 )
+from taskorch.model.ids import has_number, next_id, run_id_of, stem_of
 from taskorch.policies._kinds import Policies
 from taskorch.protocols import DurableJournal, Entry
 from taskorch.reading._past import PastJournal, past_of
@@ -75,7 +73,6 @@ from taskorch.runtime import (
     Cause,
     Folding,
     Kept,
-    MonotonicClock,
     Recollection,
     Rereading,
     Runtime,

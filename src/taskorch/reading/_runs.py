@@ -48,14 +48,8 @@ from taskorch.events import (
     TaskUnblocked,
 )
 from taskorch.kit.visible import masked
-from taskorch.model import (
-    TaskState,
-    first_of,
-    makers_of,
-    number_of,
-    run_by,
-    stem_of,
-)
+from taskorch.model import TaskState
+from taskorch.model.ids import first_of, makers_of, number_of, run_by, stem_of
 from taskorch.workflows._status import state_of
 
 _S: Final = TaskState

@@ -12,7 +12,7 @@ It decides nothing, and says nothing to users but errors. A task comes in by `_p
 and `_batch`, and ends in `_passage`: see docs/explanation/way-of-a-task.md. From the
 bottom up:
 
-- `_interrupts`, `_asyncio`, `_loops`, `_clock`: signals, event loops, the time.
+- `_interrupts`, `_asyncio`, `_loops`: signals, event loops.
 - `_written`, `_output`: what is printed and logged; what is kept of it.
 - `_reruns`, `_deciders`, `_work`: ids of runs, the policies guarded, a task here.
 - `_documents`, `_translation`, `_memo`: what is kept, what options mean, old results.
@@ -44,8 +44,6 @@ from taskorch.runtime._attempts import tidy as tidy
 from taskorch.runtime._attempts import usage_of as usage_of
 from taskorch.runtime._attempts import with_gpus_found as with_gpus_found
 from taskorch.runtime._batch import Entry as Entry
-from taskorch.runtime._clock import MonotonicClock as MonotonicClock
-from taskorch.runtime._clock import wall as wall
 from taskorch.runtime._committer import Commits as Commits
 from taskorch.runtime._context import BUDGET as BUDGET
 from taskorch.runtime._context import CURRENT as CURRENT

@@ -40,11 +40,11 @@ from taskorch.model import (
     Reference,
     Task,
     Wait,
-    ids_in_run,
     is_plain,
     kind_of,
     named,
 )
+from taskorch.model.ids import ids_in_run
 from taskorch.policies._validator import is_own_well_formed
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime._context import current_budget

@@ -43,11 +43,10 @@ from taskorch.model import (
     Task,
     TaskState,
     replaced,
-    run_of,
-    stem_of,
     units_spent,
 )
 from taskorch.model._made_for import MadeFor
+from taskorch.model.ids import run_of, stem_of
 from taskorch.runtime import _written
 from taskorch.runtime._work import (
     NO_VARIABLES,

@@ -68,12 +68,8 @@ from taskorch.model import (
     Task,
     TaskState,
     call_type,
-    number_of,
-    numbered,
-    run_by,
-    run_of,
-    stem_of,
 )
+from taskorch.model.ids import number_of, numbered, run_by, run_of, stem_of
 from taskorch.protocols import AttemptExecutor, DurableJournal, Entry
 from taskorch.runtime._attempts import GONE
 from taskorch.runtime._documents import error_of_document, recall_earlier, recall_late

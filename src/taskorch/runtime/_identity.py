@@ -34,8 +34,8 @@ from taskorch.model import (
     Reference,
     Task,
     requested,
-    stem_of,
 )
+from taskorch.model.ids import stem_of
 from taskorch.runtime._committer import Committer
 
 if TYPE_CHECKING:

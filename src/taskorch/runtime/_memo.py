@@ -47,7 +47,8 @@ from taskorch.kit.fence import is_values
 from taskorch.kit.limits import MAX_DOCUMENTS, NS
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
-from taskorch.model import Cache, Missing, TaskState, stem_of
+from taskorch.model import Cache, Missing, TaskState
+from taskorch.model.ids import stem_of
 from taskorch.runtime._translation import is_coroutine_function
 from taskorch.runtime._work import Work
 

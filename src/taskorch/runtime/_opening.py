@@ -27,9 +27,9 @@ from taskorch.events import (
 )
 from taskorch.executors._programs._sweep import sweep
 from taskorch.kernel import Restoration, TaskRow, fold, recover
+from taskorch.kit.clock import MonotonicClock
 from taskorch.model import TERMINAL, Task, TaskState
 from taskorch.protocols import DurableJournal, Entry
-from taskorch.runtime._clock import MonotonicClock
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._directory import (
     Recollection,

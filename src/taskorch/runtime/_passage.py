@@ -36,14 +36,12 @@ from taskorch.model import (
     TaskState,
     Units,
     call_type,
-    earlier_ids,
     may_refer,
-    number_of,
     references,
     refuse_in,
-    stem_of,
     task_of_call,
 )
+from taskorch.model.ids import earlier_ids, number_of, stem_of
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime._attempts import Attempt, outcome_of, usage_of
 from taskorch.runtime._committer import Committer

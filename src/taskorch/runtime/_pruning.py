@@ -50,7 +50,8 @@ from taskorch.kit.fence import log_of
 from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import counted
-from taskorch.model import BACKFILLS, TERMINAL, Retention, run_by, stem_of
+from taskorch.model import TERMINAL, Retention
+from taskorch.model.ids import BACKFILLS, run_by, stem_of
 from taskorch.protocols import DurableJournal
 from taskorch.runtime._timer import begin_thread
 

@@ -60,6 +60,8 @@ from taskorch.model import (
     TaskStatus,
     asked_of,
     check_answerer,
+)
+from taskorch.model.ids import (
     escalation_id,
     has_number,
     last_of,

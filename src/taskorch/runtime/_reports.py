@@ -70,8 +70,8 @@ from taskorch.model import (
     TaskStatus,
     TypeStats,
     quantile,
-    stem_of,
 )
+from taskorch.model.ids import stem_of
 from taskorch.runtime._documents import describe_late, earlier_of, late_of
 from taskorch.runtime._runtime import Runtime
 from taskorch.runtime._stale import Cause, Staleness

@@ -7,8 +7,8 @@ from typing import Any
 from taskorch.errors import CycleError, UnknownTaskError
 from taskorch.kit.fence import is_values
 from taskorch.kit.visible import is_text, show
-from taskorch.model import (
-    Task,
+from taskorch.model import Task
+from taskorch.model.ids import (
     has_number,
     next_id,
     number_of,

@@ -39,6 +39,7 @@ from taskorch.kernel import (
     TaskRow,
     describe,
 )
+from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.limits import BLOCKING_SECONDS
 from taskorch.kit.people import caller_name
 from taskorch.kit.visible import said
@@ -61,7 +62,6 @@ from taskorch.runtime._attempts import (
     machine_labels,
     tidy,
 )
-from taskorch.runtime._clock import MonotonicClock
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._context import LOCAL as THREAD_LOCAL
 from taskorch.runtime._context import AttemptContext, signed

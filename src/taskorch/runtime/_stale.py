@@ -31,7 +31,8 @@ from taskorch.events import (
     TaskUnblocked,
 )
 from taskorch.kernel import SKIPPED, TaskRow, is_broken, is_under_way
-from taskorch.model import TERMINAL, Task, TaskState, number_of, stem_of
+from taskorch.model import TERMINAL, Task, TaskState
+from taskorch.model.ids import number_of, stem_of
 from taskorch.protocols import Entry
 from taskorch.runtime._work import (
     ADDED,

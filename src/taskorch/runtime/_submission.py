@@ -53,10 +53,8 @@ from taskorch.model import (
     TaskState,
     Wait,
     call_type,
-    earlier_ids,
-    has_number,
-    stem_of,
 )
+from taskorch.model.ids import earlier_ids, has_number, stem_of
 from taskorch.runtime._batch import SOME, Batch, Entry, Preparation
 from taskorch.runtime._directory import bring_back, release_if_back
 from taskorch.runtime._identity import (

@@ -32,7 +32,8 @@ from taskorch.kernel import (
     would_fit,
 )
 from taskorch.kit.fence import log_of
-from taskorch.model import TERMINAL, TaskState, stem_of
+from taskorch.model import TERMINAL, TaskState
+from taskorch.model.ids import stem_of
 from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve_on
 from taskorch.runtime._context import AttemptContext, current_or_none
 from taskorch.runtime._interrupts import defers_interrupts

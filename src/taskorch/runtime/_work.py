@@ -58,9 +58,9 @@ from taskorch.model import (
     call_type,
     named,
     question_of,
-    stem_of,
     task_of_call,
 )
+from taskorch.model.ids import stem_of
 from taskorch.policies._kinds import POLICIES
 from taskorch.runtime._deciders import copy_containers, failure_of
 

@@ -26,7 +26,8 @@ from taskorch.kit.forms import (
 from taskorch.kit.limits import NS
 from taskorch.kit.located import located
 from taskorch.kit.visible import show
-from taskorch.model import Call, Task, has_segments, id_problem, made_id
+from taskorch.model import Call, Task
+from taskorch.model.ids import has_segments, id_problem, made_id
 from taskorch.schedules._times import SlotTimes, moment_ns, slot_name, text_of
 from taskorch.workflows import Workflow, WorkflowFunction
 from taskorch.workflows._documents import CATCH_UP, OVERLAP, Timing

@@ -29,7 +29,8 @@ from taskorch.kernel import LOCAL, recover
 from taskorch.kit.fence import SimulatedDeath
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import show
-from taskorch.model import TERMINAL, Agent, Task, TaskState, stem_of
+from taskorch.model import TERMINAL, Agent, Task, TaskState
+from taskorch.model.ids import stem_of
 from taskorch.protocols import Entry
 from taskorch.runtime import AttemptContext, Work
 from taskorch.simulation._agents import InProcessAgent, RemoteAgent

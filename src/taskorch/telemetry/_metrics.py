@@ -37,7 +37,8 @@ from taskorch.events import (
 )
 from taskorch.kit.fence import is_values, log_of
 from taskorch.kit.limits import NS
-from taskorch.model import PHASE_LIMIT, PoolStats, Stats
+from taskorch.model import PoolStats, Stats
+from taskorch.model.ids import PHASE_LIMIT
 from taskorch.telemetry import _conventions as names
 from taskorch.telemetry._conventions import AnySignals
 

@@ -23,13 +23,7 @@ from taskorch.events import (
     TaskUnblocked,
 )
 from taskorch.kit.fence import is_values, log_of
-from taskorch.model import (
-    has_segments,
-    last_of,
-    split_last,
-    stem_of,
-    without_run,
-)
+from taskorch.model.ids import has_segments, last_of, split_last, stem_of, without_run
 from taskorch.telemetry import _conventions as names
 
 _LOG: Final = log_of(__name__)

@@ -56,7 +56,8 @@ from taskorch.events import (
 )
 from taskorch.kit.fence import log_of
 from taskorch.kit.people import act_alone
-from taskorch.model import PHASE_LIMIT, Resources
+from taskorch.model import Resources
+from taskorch.model.ids import PHASE_LIMIT
 from taskorch.telemetry import _conventions as names
 from taskorch.telemetry._conventions import AnySignals
 from taskorch.telemetry._runs import Runs, start

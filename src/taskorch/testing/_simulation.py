@@ -63,9 +63,9 @@ from taskorch.model import (
     TaskStatus,
     check_breaker,
     check_event,
-    check_id,
     check_labels,
 )
+from taskorch.model.ids import check_id
 from taskorch.protocols import Entry, Hears
 from taskorch.runtime import (
     AttemptContext,

@@ -95,14 +95,8 @@ from taskorch.kernel import (
     shortage,
     wanted,
 )
-from taskorch.model import (
-    TERMINAL,
-    HeldUnits,
-    TaskState,
-    Units,
-    run_by,
-    scopes_overlap,
-)
+from taskorch.model import TERMINAL, HeldUnits, TaskState, Units, scopes_overlap
+from taskorch.model.ids import run_by
 from taskorch.protocols import Entry
 
 _S: Final = TaskState

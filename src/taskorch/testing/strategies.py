@@ -18,16 +18,8 @@ import attrs
 
 from taskorch.kit.described import Form, Option
 from taskorch.kit.limits import MAX_PRIORITY
-from taskorch.model import (
-    OPTIONS,
-    Agent,
-    Breaker,
-    Cache,
-    Resources,
-    RetryPolicy,
-    Task,
-    id_problem,
-)
+from taskorch.model import OPTIONS, Agent, Breaker, Cache, Resources, RetryPolicy, Task
+from taskorch.model.ids import id_problem
 
 try:
     from hypothesis import strategies as st

@@ -20,7 +20,7 @@ Workflows: tasks with dependencies, built and checked as one, and run as one.
 - `_documents`, `_task_documents`: workflows and tasks as documents.
 - `_reading`, `_writing`: from a document to tasks, and back.
 - `_status`, `_report`: how far a run is; what became of it.
-- `_pictures`, `_drawing`: for Mermaid and notebooks; what all pictures share.
+- `_pictures`: for Mermaid and notebooks.
 """
 
 from taskorch.workflows._functions import WorkflowFunction as WorkflowFunction

@@ -12,15 +12,8 @@ from typing import Any
 
 import attrs
 
-from taskorch.model import (
-    Call,
-    Reference,
-    Task,
-    joined,
-    references,
-    refuse_in,
-    replaced,
-)
+from taskorch.model import Call, Reference, Task, references, refuse_in, replaced
+from taskorch.model.ids import joined
 
 
 def with_references(call: Call, change: Callable[[Any], Any]) -> Call:

@@ -10,9 +10,8 @@ Decision: 0014.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import attrs
 
@@ -533,27 +532,6 @@ FORMS: Final[Mapping[Form, ValueForm]] = {
         DocumentOf(CacheEntry, make=Cache),
     ),
 }
-
-
-def object_of(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    """
-    For a decoder of JSON: an object. What is there twice is read differently by others.
-
-    Raises:
-        ValueError: A name is.
-    """
-    by_name = dict(members)
-    if len(by_name) < len(members):
-        ((twice, _),) = Counter(name for name, _ in members).most_common(1)
-        msg = f"the name {show(twice)} stands twice in an object"
-        raise ValueError(msg)
-    return by_name
-
-
-def refuse_constant(name: str) -> NoReturn:
-    """For a decoder of JSON: refuse what Python's own takes for a number."""
-    msg = f"{name} is no number of JSON"
-    raise ValueError(msg)
 
 
 def plain(

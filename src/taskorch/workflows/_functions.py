@@ -16,7 +16,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.kit.building import WritesWorkflow, workflow_in_building
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import other_attribute
-from taskorch.model import check_name
+from taskorch.model.ids import check_name
 from taskorch.workflows import _parameters
 from taskorch.workflows._workflow import Node, Workflow
 

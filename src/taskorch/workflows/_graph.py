@@ -19,7 +19,8 @@ import attrs
 from taskorch.errors import CycleError, InvalidTaskError
 from taskorch.kernel import find_ring
 from taskorch.kit.visible import show
-from taskorch.model import Task, has_number, id_problem
+from taskorch.model import Task
+from taskorch.model.ids import has_number, id_problem
 
 if TYPE_CHECKING:
     import networkx as nx

@@ -37,12 +37,9 @@ from taskorch.model import (
     Resources,
     Task,
     Wait,
-    in_run,
-    joined,
-    split_last,
     to_question,
-    without_last,
 )
+from taskorch.model.ids import in_run, joined, split_last, without_last
 from taskorch.workflows import _steps
 
 #: What the failure of a phase does to what comes after it.

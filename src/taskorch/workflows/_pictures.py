@@ -17,8 +17,8 @@ from typing import Final
 
 import attrs
 
+from taskorch.kit.drawing import fitted, frame, legend, note, said, svg, width_of
 from taskorch.kit.visible import visible
-from taskorch.workflows._drawing import fitted, frame, legend, note, said, svg, width_of
 from taskorch.workflows._graph import Parents, layers
 
 #: Times that the columns are gone through, to and fro.

@@ -38,10 +38,9 @@ from taskorch.model import (
     Task,
     Wait,
     call_type,
-    check_name,
-    id_problem,
     to_question,
 )
+from taskorch.model.ids import check_name, id_problem
 from taskorch.workflows._documents import (
     FORMS,
     KINDS,

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from taskorch.errors import UnknownTaskError
-from taskorch.model import Task, id_problem
+from taskorch.model import Task
+from taskorch.model.ids import id_problem
 from taskorch.workflows._documents import Functions
 from taskorch.workflows._reading import DocumentReader
 

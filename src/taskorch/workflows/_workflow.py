@@ -24,20 +24,8 @@ from taskorch.kit import located
 from taskorch.kit.building import workflow_in_building
 from taskorch.kit.visible import counted, show
 from taskorch.kit.vocabulary import guess, other_attribute, suggesting
-from taskorch.model import (
-    Call,
-    Program,
-    Reference,
-    Task,
-    Wait,
-    check_name,
-    check_task_id,
-    ids_in_run,
-    in_run,
-    joined,
-    references,
-    refuse_in,
-)
+from taskorch.model import Call, Program, Reference, Task, Wait, references, refuse_in
+from taskorch.model.ids import check_name, check_task_id, ids_in_run, in_run, joined
 from taskorch.workflows import (
     _graph,
     _names,

@@ -13,7 +13,7 @@ from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import Task, TaskOrchestrator, Workflow, current_context
 from taskorch.errors import TaskorchError
-from taskorch.model import stem_of
+from taskorch.model.ids import stem_of
 
 JOINS = ("all", "finished", "any")
 FATES = ("block", "skip", "fail", "run")

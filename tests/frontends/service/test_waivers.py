@@ -10,7 +10,8 @@ from taskorch.client import Client, ServiceError
 from taskorch.errors import InvalidTransitionError, PolicyDeniedError, UnknownTaskError
 from taskorch.frontends.people import Tokens
 from taskorch.frontends.service import create_app, serve
-from taskorch.governance import ConstitutionalRuntime, canonical
+from taskorch.governance import ConstitutionalRuntime
+from taskorch.kit.canonical import canonical
 
 POLICIES = {
     "policies": [

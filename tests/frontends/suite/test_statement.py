@@ -12,13 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, x25519
 from taskorch import cli
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends import suite
-from taskorch.governance import (
-    canonical,
-    sealed,
-    signing_key,
-    statement_of,
-    unsealed,
-)
+from taskorch.governance import sealed, signing_key, statement_of, unsealed
+from taskorch.kit.canonical import canonical
 
 SUITE = """\
 templates:

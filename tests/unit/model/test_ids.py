@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskorch._managers import _coding_work
-from taskorch.model import _ids as ids
+from taskorch.model import ids
 
 SEGMENTS = st.text("ab-.7_T", min_size=1, max_size=8).filter(
     lambda text: ids.id_problem(text) is None

@@ -27,12 +27,11 @@ from taskorch.model import (
     TaskStatus,
     Unfinished,
     call_type,
-    check_id,
-    id_problem,
     named,
     task_of_call,
     units_in,
 )
+from taskorch.model.ids import check_id, id_problem
 
 
 def function():

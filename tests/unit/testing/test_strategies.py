@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from taskorch import TaskOrchestrator
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.limits import MAX_PRIORITY
-from taskorch.model import Agent, Resources, RetryPolicy, Task, id_problem
+from taskorch.model import Agent, Resources, RetryPolicy, Task
+from taskorch.model.ids import id_problem
 from taskorch.policies import StructuralValidator
 from taskorch.testing.strategies import (
     agents,

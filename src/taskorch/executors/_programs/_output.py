@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from taskorch.executors._programs._temporary import make_temporary
 from taskorch.kit.visible import after_cut
-from taskorch.model import folders_of
+from taskorch.model.ids import folders_of
 
 if TYPE_CHECKING:
     from taskorch.executors._programs._loop import Action, Loop

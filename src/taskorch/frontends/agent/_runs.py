@@ -31,6 +31,7 @@ from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
 from taskorch.executors._programs._temporary import make_temporary, remove_tree
 from taskorch.kit.ends import is_no_room, until_kill
 from taskorch.kit.forms import keys_of
+from taskorch.kit.plain import object_of
 from taskorch.kit.visible import said, show
 from taskorch.model import (
     ARTIFACTS_VARIABLE,
@@ -41,7 +42,7 @@ from taskorch.model import (
     units_in,
     units_spent,
 )
-from taskorch.workflows._documents import ProgramEntry, object_of
+from taskorch.workflows._documents import ProgramEntry
 
 if TYPE_CHECKING:
     from taskorch.model import Units

@@ -21,7 +21,7 @@ from taskorch.kit.forms import (
 )
 from taskorch.kit.located import located
 from taskorch.kit.visible import show
-from taskorch.model import check_id, has_segments
+from taskorch.model.ids import check_id, has_segments
 
 #: More units than this are no job, but a mistake.
 MOST_UNITS: Final = 10_000

@@ -20,7 +20,7 @@ from taskorch.events import (
     TaskStarted,
 )
 from taskorch.frontends.jobs._contract import Job
-from taskorch.model import has_number, in_run, stem_of
+from taskorch.model.ids import has_number, in_run, stem_of
 
 ENDED: Final = ("completed", "failed")
 End = TaskCompleted | TaskRetrying | TaskFailed | TaskCancelled

@@ -52,20 +52,8 @@ from taskorch.kit.checks import check_reward
 from taskorch.kit.fence import log_of
 from taskorch.kit.visible import show
 from taskorch.kit.words import ns_of
-from taskorch.model import (
-    TERMINAL,
-    Elastic,
-    Resources,
-    Task,
-    TaskState,
-    TaskStatus,
-    check_id,
-    first_of,
-    has_number,
-    in_run,
-    numbered,
-    run_of,
-)
+from taskorch.model import TERMINAL, Elastic, Resources, Task, TaskState, TaskStatus
+from taskorch.model.ids import check_id, first_of, has_number, in_run, numbered, run_of
 from taskorch.policies import ProportionalAllocator, ScoreQueue
 from taskorch.workflows import Workflow, WorkflowStatus
 

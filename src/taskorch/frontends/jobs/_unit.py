@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from taskorch._contexts import TaskContext
 from taskorch.frontends.channel import Channel
-from taskorch.model import last_of, stem_of
+from taskorch.model.ids import last_of, stem_of
 
 T = TypeVar("T")
 #: Seconds between two looks at what is granted, at the least.

@@ -27,14 +27,8 @@ from taskorch.kit.people import person as person_key
 from taskorch.kit.plain import plain, taken_apart
 from taskorch.kit.visible import visible
 from taskorch.kit.words import in_a_line, some
-from taskorch.model import (
-    FILTERS,
-    SCHEDULE,
-    TaskFilter,
-    TaskState,
-    stem_of,
-    task_of_escalation,
-)
+from taskorch.model import FILTERS, SCHEDULE, TaskFilter, TaskState
+from taskorch.model.ids import stem_of, task_of_escalation
 
 #: Tasks that `find` lists, and the most that it does.
 ROWS: Final = 20

@@ -29,7 +29,7 @@ from mcp.shared.exceptions import MCPError
 
 from taskorch.errors import TaskorchError, UnknownTaskError
 from taskorch.frontends.mcp._calls import brief
-from taskorch.model import number_of, numbered, stem_of
+from taskorch.model.ids import number_of, numbered, stem_of
 
 EXTENSION: Final = "io.modelcontextprotocol/tasks"
 #: Milliseconds after which it is worth to ask again.

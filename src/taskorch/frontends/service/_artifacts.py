@@ -14,7 +14,7 @@ from taskorch._orchestrator import TaskOrchestrator
 from taskorch.frontends.service._bodies import HttpProblem, answer, refuse
 from taskorch.frontends.service._operations import Operation, named, told
 from taskorch.kit.verbs import TEXT, listed
-from taskorch.model import folders_of, id_problem
+from taskorch.model.ids import folders_of, id_problem
 
 if TYPE_CHECKING:
     from starlette.requests import Request

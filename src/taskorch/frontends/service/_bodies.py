@@ -30,9 +30,8 @@ from taskorch.errors import (
 from taskorch.frontends._incoming import findings_of
 from taskorch.frontends.channel import FrameError, Wire
 from taskorch.kit.limits import RECEIPT_SECONDS
-from taskorch.kit.plain import plain, taken_apart
+from taskorch.kit.plain import object_of, plain, refuse_constant, taken_apart
 from taskorch.kit.visible import visible
-from taskorch.workflows._documents import object_of, refuse_constant
 
 if TYPE_CHECKING:
     from starlette.requests import Request

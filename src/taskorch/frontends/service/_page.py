@@ -48,12 +48,12 @@ from taskorch.frontends.service._operations import (
 from taskorch.frontends.service._previews import Previews
 from taskorch.frontends.service._run_operations import RunOperations
 from taskorch.frontends.service._waiting import Waiter
+from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.verbs import TEXT, listed
 from taskorch.model import Health, Stats, TaskStatus
 from taskorch.protocols import Projection
 from taskorch.reading._nights import READ
 from taskorch.reading._runs import BROKEN, RunIndex
-from taskorch.runtime import MonotonicClock
 
 if TYPE_CHECKING:
     from starlette.requests import Request

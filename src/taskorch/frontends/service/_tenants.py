@@ -24,7 +24,7 @@ from taskorch.errors import TaskorchError, UnknownTaskError
 from taskorch.frontends.service._bodies import HttpProblem
 from taskorch.frontends.service._operations import Current, Operation, named
 from taskorch.kit.visible import show
-from taskorch.model import run_by, stem_of
+from taskorch.model.ids import run_by, stem_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -36,11 +36,12 @@ from taskorch.frontends.suite._results import (
     result_of,
 )
 from taskorch.frontends.suite._whole import totals_in
+from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.limits import NS
 from taskorch.kit.words import duration
-from taskorch.model import ProgramResult, Task, of_attempt, stem_of, without_run
+from taskorch.model import ProgramResult, Task, of_attempt
+from taskorch.model.ids import stem_of, without_run
 from taskorch.recovery import FailureClass
-from taskorch.runtime import MonotonicClock
 
 #: What a benchmark records of itself, as a property of a test.
 _RECORDED: Final = ("serial_seconds", "parallel_seconds")

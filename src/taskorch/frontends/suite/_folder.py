@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.limits import NS
 from taskorch.kit.staged import Staged
-from taskorch.runtime import MonotonicClock
 
 #: The rights of its files: what tests print may be secret.
 OWN: Final = 0o600

@@ -15,7 +15,8 @@ from taskorch.frontends.suite._model import Suite, SuiteTask, parts_of, template
 from taskorch.frontends.suite._results import BAD
 from taskorch.frontends.suite._whole import combined, cover, put_together
 from taskorch.kit.words import amounts_in_words, sum_of
-from taskorch.model import TaskState, stem_of
+from taskorch.model import TaskState
+from taskorch.model.ids import stem_of
 from taskorch.workflows import TaskReport, WorkflowReport
 
 #: Tests that are named as the slowest.

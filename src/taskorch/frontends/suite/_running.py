@@ -37,9 +37,9 @@ from taskorch.frontends.suite._translation import (
     workflow_of,
 )
 from taskorch.frontends.suite._watching import PhaseClock, watch
+from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.staged import Staged
 from taskorch.policies import Measured
-from taskorch.runtime import MonotonicClock
 
 #: Seconds that notifications have at the end of a run.
 _PATIENCE: Final = 10.0

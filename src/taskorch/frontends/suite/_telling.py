@@ -42,7 +42,8 @@ from taskorch.frontends.suite._whole import put_together
 from taskorch.kit.fence import log_of
 from taskorch.kit.limits import NS
 from taskorch.kit.words import stamp
-from taskorch.model import TERMINAL, Resources, TaskState, first_of, in_run, run_of
+from taskorch.model import TERMINAL, Resources, TaskState
+from taskorch.model.ids import first_of, in_run, run_of
 from taskorch.recovery._matrix import matrix_with
 from taskorch.workflows import WorkflowReport
 

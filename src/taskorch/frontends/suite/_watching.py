@@ -18,13 +18,14 @@ import attrs
 from taskorch.errors import UnknownTaskError
 from taskorch.frontends.suite._folder import JsonLines, RunFolder, kept_in, write_json
 from taskorch.frontends.suite._model import Suite, SuitePhase
+from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.limits import NS
 from taskorch.kit.plain import plain
 from taskorch.kit.words import duration, stamp
-from taskorch.model import TERMINAL, TaskState, in_run, name_of, run_of, stem_of
+from taskorch.model import TERMINAL, TaskState
+from taskorch.model.ids import in_run, name_of, run_of, stem_of
 from taskorch.protocols import Command, DriverView
 from taskorch.recovery import Alerts, default_rules, metrics_of
-from taskorch.runtime import MonotonicClock
 from taskorch.workflows._phases import is_gate_id, phase_of
 
 if TYPE_CHECKING:

@@ -42,7 +42,7 @@ from taskorch.kit.forms import (
 )
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import nearest
-from taskorch.model import has_segments, id_problem
+from taskorch.model.ids import has_segments, id_problem
 
 if TYPE_CHECKING:
     # Few have policies: what judges is loaded for them.

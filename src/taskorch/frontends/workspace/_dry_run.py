@@ -20,7 +20,8 @@ from taskorch.frontends.workspace._tasks import add_agent, orchestrator_for, tas
 from taskorch.frontends.workspace._work import waits_for
 from taskorch.kit.visible import counted
 from taskorch.kit.words import duration
-from taskorch.model import Task, joined
+from taskorch.model import Task
+from taskorch.model.ids import joined
 
 #: Seconds for a task of which nothing is known.
 _UNKNOWN = 60.0

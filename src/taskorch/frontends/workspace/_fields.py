@@ -34,7 +34,7 @@ from taskorch.kit.limits import MAX_PRIORITY, PRIORITIES
 from taskorch.kit.located import Fault, Located
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import guess, nearest
-from taskorch.model import has_segments, id_problem
+from taskorch.model.ids import has_segments, id_problem
 
 
 @attrs.frozen(order=True)

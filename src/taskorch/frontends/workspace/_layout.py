@@ -9,7 +9,7 @@ from typing import Final
 
 import attrs
 
-from taskorch.model import folder_of
+from taskorch.model.ids import folder_of
 
 #: The folders in the folder of the workspace.
 KINDS: Final = ("status", "outputs", "logs", "pids")

@@ -17,7 +17,7 @@ from taskorch.frontends.workspace._task_file import HeldByFile, TaskFile, read_t
 from taskorch.kernel import find_ring
 from taskorch.kit.located import FilePlace, Located
 from taskorch.kit.vocabulary import guess
-from taskorch.model import (
+from taskorch.model.ids import (
     folder_of,
     has_segments,
     id_problem,

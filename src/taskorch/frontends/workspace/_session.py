@@ -49,7 +49,8 @@ from taskorch.frontends.workspace._work import (
     unkept,
     waits_for,
 )
-from taskorch.model import BudgetUsage, Task, stem_of
+from taskorch.model import BudgetUsage, Task
+from taskorch.model.ids import stem_of
 
 #: Seconds between two looks at the files, at least and at most …
 _LOOK: Final = 0.5

@@ -36,10 +36,10 @@ from taskorch.frontends.workspace._status import Status, StatusRefusedError
 from taskorch.frontends.workspace._task_file import TaskFile, body_of
 from taskorch.frontends.workspace._tasks import SPENDING
 from taskorch.kit.backoff import Backoff
+from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.limits import NS
 from taskorch.kit.words import amounts_in_words, stamp
 from taskorch.model import Program, ProgramResult, Resources, Task, Units
-from taskorch.runtime import MonotonicClock
 
 if TYPE_CHECKING:
     from taskorch._contexts import TaskContext

@@ -31,13 +31,13 @@ from taskorch.frontends.workspace._status import (
     read_status,
 )
 from taskorch.frontends.workspace._task_file import head_of
+from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.limits import NS
 from taskorch.kit.staged import Staged
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import guess
 from taskorch.kit.words import stamp
 from taskorch.model import BudgetUsage, Resources
-from taskorch.runtime import MonotonicClock
 
 if TYPE_CHECKING:
     from taskorch._handles import TaskHandle

@@ -7,14 +7,8 @@ from typing import TYPE_CHECKING, Final
 from taskorch.kernel._application import ASKING, terms_of_wait
 from taskorch.kernel._dependencies import awaits
 from taskorch.kernel._history import moves_of
-from taskorch.model import (
-    ANSWER_TO,
-    TaskState,
-    asked_of,
-    escalation_id,
-    is_for_people,
-    tail_of,
-)
+from taskorch.model import ANSWER_TO, TaskState, asked_of, is_for_people
+from taskorch.model.ids import escalation_id, tail_of
 
 if TYPE_CHECKING:
     from taskorch.kernel._rows import Awaited, TaskRow

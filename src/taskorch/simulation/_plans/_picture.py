@@ -10,10 +10,10 @@ import re
 from collections.abc import Container, Mapping, Sequence
 from typing import Final, TypeAlias
 
+from taskorch.kit.drawing import fitted, frame, legend, note, said, width_of
 from taskorch.kit.limits import NS
 from taskorch.kit.words import duration
 from taskorch.telemetry._trace import lanes
-from taskorch.workflows._drawing import fitted, frame, legend, note, said, width_of
 
 #: `(task, start, end, agent, attempt, outcome)`: times in ns.
 Bar: TypeAlias = tuple[str, int, int, str, int, str]

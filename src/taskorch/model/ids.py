@@ -31,6 +31,34 @@ from taskorch.errors import InvalidTaskError
 from taskorch.kit.limits import MAX_ID_LENGTH
 from taskorch.kit.visible import is_text, show
 
+__all__ = (
+    "check_id",
+    "first_of",
+    "folder_of",
+    "has_number",
+    "has_segments",
+    "id_problem",
+    "ids_in_run",
+    "in_run",
+    "is_below",
+    "joined",
+    "last_of",
+    "name_of",
+    "names_in_run",
+    "number_of",
+    "numbered",
+    "run_by",
+    "run_id_of",
+    "run_of",
+    "segments_of",
+    "split_first",
+    "split_last",
+    "stem_of",
+    "tail_of",
+    "without_last",
+    "without_run",
+)
+
 # One segment: no leading dot or dash (hidden files, options), no trailing dot.
 _SEGMENT: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9._\-]*[A-Za-z0-9_\-])?"
 _ID: Final = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
