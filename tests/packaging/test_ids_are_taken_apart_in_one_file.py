@@ -21,6 +21,7 @@ OTHER_TEXTS = {
     "executors/_programs/_spawn.py": "names of programs",
     "model/_program.py": "paths of files",
     "planning/_texts.py": "names of time zones",
+    "policies/_rhythm.py": "keys of documents",
     "frontends/_incoming.py": "references of a JSON Schema",
     "frontends/mcp/_resources.py": "addresses",
     "frontends/service/_submissions.py": "references of a JSON Schema",
