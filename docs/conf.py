@@ -12,7 +12,7 @@ import inspect
 import re
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar, get_origin
 
 from taskorch import __version__ as release  # noqa: F401 - Sphinx reads it
 
@@ -85,6 +85,13 @@ PACKAGES = {
     "taskorch.frontends.resource_pools": "resource pools in YAML",
     "taskorch.frontends.wfformat": "recorded workflows",
     "taskorch.cli": "the command line from Python",
+    "taskorch.kit.visible": "for extensions: values in messages",
+    "taskorch.kit.words": "for extensions: numbers, times and lists in sentences",
+    "taskorch.kit.plain": "for extensions: values as JSON",
+    "taskorch.kit.checks": "for extensions: checks of arguments",
+    "taskorch.kit.forms": "for extensions: forms of documents",
+    "taskorch.kit.backoff": "for extensions: pauses between tries",
+    "taskorch.kit.verbs": "for extensions: acts, described at their methods",
 }
 #: What one uses first of a package: its page begins with these, in this order.
 FIRST = {
@@ -181,6 +188,9 @@ def _is_ours(module: ModuleType, name: str) -> bool:
     """Whether it is a class, a function or the name of a type, and not of others."""
     value = getattr(module, name)
     of = getattr(value, "__module__", "") or ""
+    if module.__name__.startswith("taskorch.kit."):
+        # Its modules use each other, and none hands on the names of another.
+        return of == module.__name__ and not isinstance(value, TypeVar)
     return of.startswith("taskorch") or get_origin(value) is not None
 
 
