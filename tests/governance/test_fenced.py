@@ -170,7 +170,9 @@ def lives(orch: TaskOrchestrator) -> None:
     assert not sick, sick
 
 
-@pytest.mark.parametrize("severity", ["low", "critical"])
+@pytest.mark.parametrize(
+    "severity", [pytest.param("low", marks=pytest.mark.slow), "critical"]
+)
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_no_value_at_any_moment_ends_the_orchestrator_or_its_next_incarnation(
     moment: str, severity: str, tmp_path: Path

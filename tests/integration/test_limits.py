@@ -420,11 +420,11 @@ def test_what_many_write_adds_up(orch, tmp_path):
                         os._exit(0)
                     os.chdir({str(tmp_path)!r})
                     open(f"{name} {{number}}", "wb").write(bytes(3 << 20))
-                    time.sleep({0 if name == "in turn" else 0.6})
+                    time.sleep({0 if name == "in turn" else 3})
                     os._exit(0)
                 if {name != "at once"}:
                     os.wait()
-            time.sleep({0 if name == "in turn" else 1})
+            time.sleep({0 if name == "in turn" else 4})
             """
         if name == "in turn":
             # Looks may see none of them: the system tells of them at the end.

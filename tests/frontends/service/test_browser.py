@@ -22,6 +22,8 @@ from taskorch.frontends.service import new_token
 from taskorch.model import FILTERS, Answer, NamedUnits, Quota
 from taskorch.protocols import RetryDecision
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "<img src=x onerror=alert(1)>"
 PAGES = (
     *("", "runs", "tasks", "schedules", "questions", "timeline", "agents"),
