@@ -20,4 +20,4 @@ for _ in range(2):  # the second run knows of the first
     with TaskOrchestrator(journal="sales.db") as orch:
         orch.signals.follow(ends)
         orch.submit(sorted, [3, 1, 2])
-    print(ends.counts)  # Counter({'TaskCompleted': 1}), then 2
+    print(ends.counts["TaskCompleted"])  # 1, then 2

@@ -147,7 +147,7 @@ class Projection(Protocol):
         position: The number of the last event that it has taken. It is the caller's to
             keep and to give back, for a later life to go on from there.
 
-    Laws:
+    What is promised to it:
         1. `take` is called with each event that is kept and that it wants, once, in the
            order of their numbers, from the one after `position` on. What retention has
            removed meanwhile is left out.
