@@ -83,14 +83,14 @@ class HttpConnection(http.client.HTTPConnection):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.deadline = PeerDeadline()
-        self.response_class = partial(  # type: ignore[assignment]  # a class by its call
+        self.deadline: PeerDeadline = PeerDeadline()
+        self.response_class: Any = partial(  # a class by its call
             _Answer, deadline=self.deadline
         )
 
     def connect(self) -> None:
         """Connect before the deadline, to each address of the host."""
-        self.timeout = self.deadline.left()
+        self.timeout: float | None = self.deadline.left()
         super().connect()
 
     def send(self, data: object) -> None:
