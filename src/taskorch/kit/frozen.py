@@ -17,10 +17,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from taskorch.kit.visible import show
+
 if TYPE_CHECKING:
     # Checkers know what attrs makes of a class.
     from attrs import frozen as frozen  # noqa: PLC0414
 
+#: Characters of a field that the repr of a value shows: it stays on one line.
+_MAX_FIELD: Final = 72
 #: What attrs gives a frozen class, if the class does not say it itself.
 _WRITTEN: Final = (
     "__attrs_attrs__",
@@ -153,3 +157,29 @@ def draft_of(cls: type) -> Any:
         "__delattr__": object.__delattr__,
     }
     return type(cls)(cls.__name__, (cls,), body)
+
+
+def shown(self: Any) -> str:
+    """The text of an attrs object: fields that differ from their defaults, one line."""
+    parts: list[str] = []
+    for field in attrs.fields(type(self)):
+        value = getattr(self, field.name)
+        if not field.repr or _is_usual(field, value):
+            continue
+        if callable(field.repr):
+            text = _cut(str(field.repr(value)))
+        else:
+            text = show(value, _MAX_FIELD)
+        parts.append(f"{field.name}={' '.join(text.splitlines())}")
+    return f"{type(self).__name__}({', '.join(parts)})"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_FIELD else f"{text[:_MAX_FIELD]}…"
+
+
+def _is_usual(field: attrs.Attribute[Any], value: Any) -> bool:
+    usual: Any = field.default
+    if isinstance(usual, attrs.Factory):  # type: ignore[arg-type]  # it is a class
+        usual = usual.factory()
+    return value is usual or (type(value) is type(usual) and bool(value == usual))

@@ -6,8 +6,6 @@ import re
 from types import WrapperDescriptorType
 from typing import Any, Final, TypeGuard
 
-import attrs
-
 from taskorch.kit.address import without_password
 
 #: What a terminal or a page obeys instead of showing it: control characters but for
@@ -24,8 +22,6 @@ _CONTINUATION: Final = bytes(range(0x80, 0xC0))
 _MAX_MESSAGE: Final = 10_000
 #: Characters of a value that a message shows.
 _MAX_SHOWN: Final = 200
-#: Characters of a field that the repr of a value shows: it stays on one line.
-_MAX_FIELD: Final = 72
 #: Credentials in a URL: user, password or token; before the host, or as a parameter.
 _USERINFO: Final = re.compile(r"""//[^\s/?#"'<>]*@""")
 _PARAMETER: Final = re.compile(r"""([?&]password=)[^\s&#"'<>]+""")
@@ -120,32 +116,6 @@ def written(record: Any) -> str:
 def with_article(name: str) -> str:
     """*name* after `a` or `an`."""
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
-
-
-def shown(self: Any) -> str:
-    """The text of an attrs object: fields that differ from their defaults, one line."""
-    parts: list[str] = []
-    for field in attrs.fields(type(self)):
-        value = getattr(self, field.name)
-        if not field.repr or _is_usual(field, value):
-            continue
-        if callable(field.repr):
-            text = _cut(str(field.repr(value)))
-        else:
-            text = show(value, _MAX_FIELD)
-        parts.append(f"{field.name}={' '.join(text.splitlines())}")
-    return f"{type(self).__name__}({', '.join(parts)})"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _MAX_FIELD else f"{text[:_MAX_FIELD]}…"
-
-
-def _is_usual(field: attrs.Attribute[Any], value: Any) -> bool:
-    usual: Any = field.default
-    if isinstance(usual, attrs.Factory):  # type: ignore[arg-type]  # it is a class
-        usual = usual.factory()
-    return value is usual or (type(value) is type(usual) and bool(value == usual))
 
 
 def width(text: str) -> int:

@@ -12,8 +12,8 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.checks import check_count, check_fraction, check_seconds, is_name
-from taskorch.kit.frozen import frozen
-from taskorch.kit.visible import show, shown
+from taskorch.kit.frozen import frozen, shown
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
 from taskorch.model._program import Program
 from taskorch.model._resources import Resources

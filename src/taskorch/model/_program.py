@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.kit.frozen import frozen
-from taskorch.kit.visible import shown
+from taskorch.kit.frozen import frozen, shown
 from taskorch.model._resources import Resources
 
 if TYPE_CHECKING:

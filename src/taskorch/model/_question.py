@@ -15,10 +15,10 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.checks import check_seconds, is_name, to_seconds
-from taskorch.kit.frozen import frozen
+from taskorch.kit.frozen import frozen, shown
 from taskorch.kit.people import person
 from taskorch.kit.plain import fields_of, plain
-from taskorch.kit.visible import show, shown
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
 from taskorch.kit.words import some, stamp
 from taskorch.model.ids import split_first

@@ -10,8 +10,9 @@ import attrs
 
 from taskorch.errors import InvalidTaskError, UnwantedResultError, leaves
 from taskorch.kit.checks import check_seconds, is_number, to_limit, to_seconds
+from taskorch.kit.frozen import shown
 from taskorch.kit.limits import MAX_ATTEMPTS
-from taskorch.kit.visible import show, shown
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant, suggesting
 
 RetryOn = type[BaseException] | tuple[type[BaseException], ...] | Callable[..., bool]

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import attrs
 
 from taskorch.errors import TaskorchError
-from taskorch.kit.frozen import frozen
+from taskorch.kit.frozen import frozen, shown
 from taskorch.kit.plain import fields_of, plain
 from taskorch.kit.raised import place_of, told_of
 from taskorch.kit.read_only import ReadOnly
-from taskorch.kit.visible import counted, shown, visible
+from taskorch.kit.visible import counted, visible
 from taskorch.model._agent import Performance
 from taskorch.model._resources import Resources
 from taskorch.model._states import TaskState

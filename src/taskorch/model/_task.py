@@ -31,8 +31,8 @@ from taskorch.kit.described import (
     described,
     option,
 )
-from taskorch.kit.frozen import draft_of
-from taskorch.kit.visible import masked, show, shown
+from taskorch.kit.frozen import draft_of, shown
+from taskorch.kit.visible import masked, show
 from taskorch.kit.vocabulary import CountedRetries, suggesting
 from taskorch.model._cache import Cache, to_cache
 from taskorch.model._program import DEFAULT_ENV, Enforce, InheritEnv, Program

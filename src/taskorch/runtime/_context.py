@@ -764,7 +764,7 @@ class _PrintSender:
     def logged(self, record: logging.LogRecord) -> None:
         """Records are handed up already."""
 
-    def starts(self, _: threading.Thread) -> None:
+    def starts(self, thread: threading.Thread) -> None:
         """Whose it is follows from what is under way."""
 
 

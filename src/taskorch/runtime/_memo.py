@@ -927,7 +927,7 @@ class Found:
     is_running: bool
 
 
-class _Entry(NamedTuple):
+class _Remembered(NamedTuple):
     """
     What is remembered of a result, as its document says it.
 
@@ -944,21 +944,21 @@ class _Entry(NamedTuple):
     parts: dict[str, str]
 
 
-def _entry(kernel: Kernel, key: str) -> _Entry | None:
+def _entry(kernel: Kernel, key: str) -> _Remembered | None:
     """What is remembered of the result of *key*."""
     return _read(kernel.kept.get(_MEMO, {}).get(key, ""))
 
 
-def _read(text: str) -> _Entry | None:
+def _read(text: str) -> _Remembered | None:
     """The result that a document is of; None: a program has written it there."""
     try:
         kind, task_id, at_ns, parts = json.loads(text)
-        return _Entry(kind, task_id, at_ns, dict(parts))
+        return _Remembered(kind, task_id, at_ns, dict(parts))
     except (TypeError, ValueError):
         return None
 
 
-def _latest(kernel: Kernel, kind: str) -> Iterator[_Entry]:
+def _latest(kernel: Kernel, kind: str) -> Iterator[_Remembered]:
     """The results of a type, the latest first."""
     # How their documents begin: so others need not be read.
     beginning = f"[{json.dumps(kind)},"
@@ -972,7 +972,7 @@ def _remember(kernel: Kernel, task_id: str, key: Key, why: str, now: int) -> Non
     """Note that a task makes the result of *key*; of too many, the oldest goes."""
     parts = key.digests()
     kernel.note(ResultRemembered, now, task_id, key.kind, key.text, parts, why)
-    entry = _Entry(key.kind, task_id, now, dict(parts))
+    entry = _Remembered(key.kind, task_id, now, dict(parts))
     kernel.keep_document(_MEMO, key.text, json.dumps(entry, separators=(",", ":")), now)
     results = kernel.kept[_MEMO]
     if len(results) > MAX_DOCUMENTS:
