@@ -100,7 +100,11 @@ class Learner(Projection):
         InvalidTaskError: An argument is out of its range.
     """
 
-    wants = frozenset({TaskSubmitted, TaskStarted, TaskCancelled, *_WORDS})
+    wants: frozenset[type[Event]] | None = frozenset(
+        {TaskSubmitted, TaskStarted, TaskCancelled, *_WORDS}
+    )
+    past: int
+    position: int
 
     def __init__(
         self,

@@ -419,7 +419,9 @@ class Measurements(Projection):
         runtime: Of the orchestrator.
     """
 
-    wants = frozenset({TaskSubmitted, BudgetSpent, TaskCompleted})
+    wants: frozenset[type[Event]] | None = frozenset(
+        {TaskSubmitted, BudgetSpent, TaskCompleted}
+    )
     past = PAST
 
     def __init__(self, runtime: Any) -> None:

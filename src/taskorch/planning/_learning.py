@@ -141,7 +141,9 @@ class Chooser(Projection):
         runtime: Of the orchestrator.
     """
 
-    wants = frozenset({TaskStarted, TaskRewarded, TaskCompleted})
+    wants: frozenset[type[Event]] | None = frozenset(
+        {TaskStarted, TaskRewarded, TaskCompleted}
+    )
     past = PAST
 
     def __init__(self, runtime: Any) -> None:

@@ -91,7 +91,7 @@ class Measured(Projection):
             or one that learns.
     """
 
-    wants = frozenset(
+    wants: frozenset[type[Event]] | None = frozenset(
         {TaskSubmitted, TaskRetrying, TaskCompleted, TaskFailed, TaskCancelled}
     )
     past = _PAST
