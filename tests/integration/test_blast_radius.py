@@ -494,6 +494,7 @@ APART: dict[str, str] = {
     "journal.": "ours, between a journal and the runtime",
     "kit.": "ours",
     "model._arguments.": "ours",
+    "model._question.": "ours: what answers a question",
     "model._missing.": "ours, for what is read of an old journal",
     "planning.": "called for who asks for the plan",
     "protocols._durable_journal.": "ours, between a journal and the runtime",
@@ -514,6 +515,7 @@ ALSO_APART = {
     "model._task.call_of(fn)": "ours",
     "model._task.call_type(fn)": "ours",
     "model._task.task_of_call(fn)": "ours",
+    "protocols._driver.AddAgent.__init__(handler)": "what it does is a task",
     "recovery._classes.Rule.holds(text)": "ours",
     **dict.fromkeys(
         (
@@ -538,6 +540,8 @@ def public_modules() -> Iterator[Any]:
 
 def methods_that_take(cls: type) -> Iterator[Any]:
     """What is defined in *cls* that users call."""
+    # Of a frozen class it is written when it is first looked at.
+    assert cls.__init__
     for name, value in vars(cls).items():
         method = getattr(value, "__func__", value)
         is_public = not name.startswith("_") or name == "__init__"

@@ -54,7 +54,6 @@ UNCHECKED = {
         BreakerRow: state since_ns until_ns trips probes passed
         Record: completed failed latency_ns told
         RateRow: at_ns
-        KernelState: remembered
     """,
     "what all else is counted from, or found by": """
         KernelState: tasks

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from taskorch.errors import ValidationFailedError
 from taskorch.frontends.suite._keys import CONFIGURATION
 from taskorch.kit.forms import (
-    ID,
     WRONG,
     AnyNames,
     DocumentOf,
@@ -33,6 +32,7 @@ from taskorch.kit.forms import (
 from taskorch.kit.located import located, with_names_once
 from taskorch.kit.yaml_text import read
 from taskorch.model import Resources
+from taskorch.model.forms import ID
 
 
 @attrs.frozen

@@ -507,9 +507,10 @@ def _who(receiver: Receiver) -> tuple[str, str]:
 
 
 def _is_somebody(receiver: Receiver) -> bool:
-    """Whether *receiver* is more than a view of ours, which tells nobody."""
+    """Whether *receiver* is more than a view of ours or a projection."""
     module = getattr(receiver.call, "__module__", None)
-    return not (isinstance(module, str) and module.startswith(_VIEWS))
+    is_view = isinstance(module, str) and module.startswith(_VIEWS)
+    return not (is_view or receiver.is_projection)
 
 
 def is_accounted_for(row: TaskRow) -> bool:

@@ -145,7 +145,7 @@ def create_app(
         if journal is None:
             follow_from(orch, board)
         else:
-            board.follow(orch.signals)
+            board.follow(orch.signals, journal=journal)
         shown = PageOperations(lambda: orch, lambda: board, tenancy)
 
     path = None

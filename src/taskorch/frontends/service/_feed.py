@@ -24,7 +24,7 @@ import attrs
 from starlette.concurrency import run_in_threadpool
 
 from taskorch._telling.following import FOLLOWED
-from taskorch.errors import JournalError
+from taskorch.errors import JournalError, NotRunningError
 from taskorch.events import Event, fields_of, signal_name
 from taskorch.frontends.service._bodies import answer, document, dumps
 from taskorch.frontends.service._guard import WHO
@@ -150,7 +150,10 @@ class Feed(Projection):
         self.has_ended = False
         if journal is not None:
             self._before = journal.last
-        self._end = signals.follow(self)
+        self._end: Callable[[], object] = bool
+        # Of what has stopped nothing comes any more.
+        with suppress(NotRunningError):
+            self._end = signals.follow(self)
 
     def close(self) -> None:
         """Hear of nothing any more, and let those go who wait."""

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from taskorch.errors import NotRunningError
 from taskorch.events import (
     Event,
     OrchestratorStarted,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 
     from taskorch.frontends.service._tenants import Tenancy
     from taskorch.kit.people import Caller
+    from taskorch.reading import JournalReader
     from taskorch.signals import Signals
 
 
@@ -154,7 +156,10 @@ class Board(Projection):
         self._leave: Callable[[], object] = bool
 
     def follow(
-        self, signals: Signals, enter: Callable[[RunIndex], int] = lambda _: 0
+        self,
+        signals: Signals,
+        enter: Callable[[RunIndex], int] = lambda _: 0,
+        journal: JournalReader | None = None,
     ) -> None:
         """
         Take the events of before, and then those that come.
@@ -163,11 +168,18 @@ class Board(Projection):
             signals: Whose events they are.
             enter: Without a journal, enters the tasks of before, and returns the number
                 of the latest event.
+            journal: What reads the events of an orchestrator that has stopped.
 
         Raises:
             JournalError: It cannot be read.
         """
-        self._leave = signals.follow(self)
+        try:
+            self._leave = signals.follow(self)
+        except NotRunningError:
+            # Nothing comes any more.
+            if journal is not None:
+                for event in journal.happened(max(0, journal.last - READ)):
+                    self.take(event, None)
         with self._lock:
             self._entered = enter(self._runs)
         self.is_reading = False
