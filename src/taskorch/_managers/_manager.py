@@ -47,8 +47,8 @@ from taskorch.runtime import (
     ended_earlier,
     failed_earlier,
     is_outdated,
+    named_above,
     names_above,
-    used_by,
     workflow_span,
 )
 from taskorch.workflows import Workflow, WorkflowFunction, WorkflowStatus, _steps
@@ -729,7 +729,7 @@ class WorkflowManager:
             rt.refuse_submission()
             is_more = False
             for name, work in part:
-                above = (*names_above(work), *used_by(work))
+                above = named_above(rt, cast("Work", work))
                 if not (every or any(stem_of(each) in below for each in above)):
                     continue
                 new = rt.submission.rerun_stale(work, now)

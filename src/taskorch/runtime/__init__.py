@@ -107,9 +107,9 @@ from taskorch.runtime._stale import is_earlier as is_earlier
 from taskorch.runtime._stale import is_left_out as is_left_out
 from taskorch.runtime._stale import is_outdated as is_outdated
 from taskorch.runtime._stale import may_run_without as may_run_without
+from taskorch.runtime._stale import named_above as named_above
 from taskorch.runtime._stale import replaced as replaced
 from taskorch.runtime._stale import runs_above as runs_above
-from taskorch.runtime._stale import used_by as used_by
 from taskorch.runtime._submission import Submission as Submission
 from taskorch.runtime._timer import begin_thread as begin_thread
 from taskorch.runtime._translation import BUILT_IN as BUILT_IN

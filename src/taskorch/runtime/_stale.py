@@ -167,10 +167,12 @@ def replaced(rt: AnyRuntime, work: Work, *, with_used: bool = True) -> str:
     row, tasks, reruns = work._row, rt.kernel.tasks, rt.directory.reruns
     if row.id not in tasks:
         kept = _kept(rt)
-        names = (*names_above(work), *used_by(work))
         if kept is None:
             return ""
-        if all(map(kept.is_latest, names)) and not may_run_without(work):
+        # What has left memory under its handle has forgotten what it came after.
+        is_known = work._task is not None and not may_run_without(work)
+        names = (*names_above(work), *used_by(work))
+        if is_known and all(map(kept.is_latest, names)):
             return ""
         return kept.replaced(row.id)
     if reruns.is_empty:
@@ -305,6 +307,20 @@ def _kept(rt: AnyRuntime) -> Kept | None:
 def used_by(work: Work) -> Collection[str]:
     """Ids of the tasks whose results the attempts of *work* have asked for."""
     return () if work._extra is None else work._extra.used
+
+
+def named_above(rt: AnyRuntime, work: Work) -> Collection[str]:
+    """
+    Under the lock: ids of all that *work* came after, or has asked for its result.
+
+    What has left memory under its handle has forgotten them: the journal is asked.
+    """
+    row = work._row
+    has_forgotten = work._task is None and row.id not in rt.kernel.tasks
+    kept = _kept(rt) if has_forgotten else None
+    if kept is None:
+        return (*names_above(work), *used_by(work))
+    return kept.named_above(row.id)
 
 
 def _since(entries: Iterable[Entry]) -> str:
@@ -467,6 +483,16 @@ class Kept:
             done = [name for name in parents if self._has_completed(name)]
             parents = _that_count(join, parents, done)
         return _newest([*parents, *used]) if used else parents
+
+    def named_above(self, task_id: str) -> list[str]:
+        """All that *task_id* came after, or asked for its result, as called then."""
+        names: list[str] = []
+        for fact in self._facts(task_id):
+            if isinstance(fact, TaskSubmitted | TaskParentsAdded):
+                names += fact.after
+            elif isinstance(fact, ResultsUsed):
+                names += fact.of
+        return names
 
     def _turned(self, name: str, task_id: str) -> str:
         """The run that *task_id* had, after it had waited for *name*."""
