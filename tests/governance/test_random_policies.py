@@ -249,5 +249,6 @@ def test_the_same_policies_say_the_same_of_anything() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_800)
 def test_the_same_policies_say_the_same_of_a_hundred_thousand_operations() -> None:
     check_verdicts(2, 100_000)
