@@ -331,7 +331,7 @@ class ResourceManager:
         "journal",
         "POST /budgets/{name}",
         gives="budget",
-        refuses=(422,),
+        refuses=(404, 422),
         forms={
             "totals": {"type": "object", "additionalProperties": {"type": "number"}}
         },
@@ -465,7 +465,7 @@ class ResourceManager:
         "POST /resources/allocations/{allocation_id}/release",
         operation="release_resources",
         gives="allocation_id",
-        refuses=(409, 422),
+        refuses=(404, 409, 422),
         keys={"allocation": "allocation_id"},
         forms={"allocation": ID, "owner": TEXT},
         lacks=lacks(command="a program, or HTTP, releases it"),
