@@ -6,14 +6,16 @@ import pytest
 from tests.kernel.harness import SEC, Machine, Policies
 
 from taskorch.errors import InternalError
-from taskorch.events import BudgetExhausted, BudgetLow, make
+from taskorch.events import BudgetExhausted, BudgetLow, TaskFailed, make
 from taskorch.kernel import (
     Restoration,
     Search,
     check_invariants,
     explain,
     is_kept_out,
+    recall_spent,
     reserved_of,
+    row_extra,
     take_snapshot,
 )
 from taskorch.model import Resources, TaskState
@@ -445,3 +447,16 @@ def test_what_comes_to_a_part_is_reserved_by_who_runs(machine):
     machine.end("a")
     assert state(machine, "part", "eur") == (0, 30)
     assert state(machine, what="eur") == (10, 30)
+
+
+@pytest.mark.parametrize("spent", [None, {}], ids=["none began", "one began"])
+def test_an_attempt_that_never_began_spends_nothing_of_what_was_reserved(spent):
+    """Nor is that counted for a task that only a journal has."""
+    machine = Machine()
+    machine.submit("t")
+    row = machine.row("t")
+    row.alloc = (("tokens", 5),)
+    extra = row_extra(row)
+    extra.spent = extra.paid = spent
+    recall_spent(row, TaskFailed(9, 9, "t", 1, "local", "OSError", "gone", "gone"))
+    assert extra.paid == spent

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -15,7 +16,6 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.checks import check_seconds
-from taskorch.kit.fence import is_values
 from taskorch.kit.frozen import frozen
 from taskorch.kit.visible import counted, show
 from taskorch.model import Call, Program, is_able, is_label
@@ -242,14 +242,10 @@ class SourceRegistry:
             self._reading.release()
 
     def _read_aside(self) -> None:
-        try:
+        # What it raises stands in the snapshot, for the reasons.
+        with suppress(BaseException):
             self._update()
-        except BaseException as error:
-            # It stands in the snapshot, for the reasons.
-            if not is_values(error):
-                raise
-        finally:
-            self._reading.release()
+        self._reading.release()
 
     def _update(self) -> None:
         asked_at = self._now

@@ -43,6 +43,8 @@ def submit(**options):
         lambda: submit(requires=Interrupting()),
         lambda: submit(timeout=Interrupting()),
         lambda: submit(owner=Name()),
+        lambda: submit(priority="high", metadata=Interrupting()),
+        lambda: submit(timeout=-1, metadata=Interrupting()),
         lambda: submit(after=Interrupting(), metadata=Interrupting()),
         lambda: replaced(({Reference("t")},), {}, lambda _: Interrupting()),
     ],

@@ -2,6 +2,8 @@
 
 import json
 
+import attrs
+
 from taskorch import Resources
 from taskorch.model import (
     AgentStats,
@@ -50,6 +52,15 @@ def test_stats_say_what_is_wrong():
         "  causes of failures: timeout 2",
         "  slots held by work that would not stop: 1",
         "  events that slow receivers lost: 1,000",
+    ]
+
+
+def test_stats_say_what_was_violated():
+    violations = {"low": {"names": 1}, "critical": {"no-danger": 1_200, "limits": 3}}
+    said = str(attrs.evolve(stats(states()), violations=violations)).splitlines()
+    assert said[-2:] == [
+        "  low violations of policies: names 1",
+        "  critical violations of policies: no-danger 1,200, limits 3",
     ]
 
 
