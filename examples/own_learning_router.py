@@ -5,7 +5,7 @@ What it has learnt is kept in the journal, so the next run of the program knows 
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,15 +33,16 @@ class FewestFailures:
         return self.chosen.pop(task_id), 1.0
 
     def attach(self, orchestrator: TaskOrchestrator) -> None:
-        self.orch = orchestrator
         orchestrator.signals.task_failed.connect(self.learn)
 
-    def restore(self, kept: Callable[[str], Mapping[str, int] | None]) -> None:
-        self.failures.update(kept("failures") or {})
+    def restore(self, kept: Callable[[str], MutableMapping[str, int]]) -> None:
+        self.kept = kept("failures")
+        self.failures.update(self.kept)
 
     def learn(self, event: TaskFailed) -> None:
-        self.failures[str(event.agent_id)] += 1
-        self.orch.emit("failures", dict(self.failures), keep=86_400)
+        name = str(event.agent_id)
+        self.failures[name] += 1
+        self.kept[name] = self.failures[name]
 
 
 def shaky(task: Task, context: TaskContext) -> Any:
