@@ -34,7 +34,7 @@ help:
 	@echo '                 it says where to look at it: make demo STAY=1 lets that page stay'
 	@echo 'make demo-check  the same, and compare its counts with a plain pytest run'
 	@echo 'make check       format, lint, types, import contracts and the quickest tests'
-	@echo 'make test        all tests but the slow ones, once: six minutes on two idle cores'
+	@echo 'make test        all tests but the slow ones, once: fifteen minutes on two cores'
 	@echo 'make ci          all that CI runs: other Pythons, coverage, the slow tests and more'
 	@echo 'make soak        simulate fresh seeds: make soak MINUTES=10 (SEED=1 begins there)'
 	@echo 'make laws        the laws over random examples, with other ones each time'
@@ -146,7 +146,7 @@ quick: $(READY)
 test: $(if $(COVERAGE),measured,fast)
 
 fast: $(READY) compiled
-	@echo 'all tests but the slow ones: six minutes on two idle cores; it says how far it is'
+	@echo 'all tests but the slow ones: fifteen minutes on two cores; it says how far it is'
 	@$(BIN)/python -m pytest -q $(MANY) -m 'not slow' --hypothesis-profile=few
 
 # The first look at the tests compiles them, which each process would do for itself; and
