@@ -14,7 +14,7 @@ from typing import Any, Final
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.checks import is_name
 from taskorch.kit.limits import MAX_DOCUMENT, MAX_DOCUMENTS, MAX_ID_LENGTH
-from taskorch.kit.visible import show
+from taskorch.kit.visible import counted, show
 
 #: Levels of lists and objects in a document, at the most.
 _DEEPEST: Final = 100
@@ -116,7 +116,7 @@ class KeptDocuments(MutableMapping[str, Any]):
         return texts
 
     def __repr__(self) -> str:
-        return f"<kept({self.extension!r}): {len(self)} documents>"
+        return f"<kept({self.extension!r}): {counted(len(self), 'document')}>"
 
 
 def kept_by(rt: Any, extension: str) -> KeptDocuments:
