@@ -188,7 +188,7 @@ def test_what_cannot_be_run(words, content, said, here, capsys):
     assert len(err.splitlines()) < 4
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_the_first_ctrl_c_finishes_what_runs_and_begins_nothing(here):
     (here / "slow.py").write_text(SLOW, encoding="utf-8")
     with started("run", "slow.py", "--journal", "runs.db", cwd=here) as process:
@@ -207,7 +207,7 @@ def test_the_first_ctrl_c_finishes_what_runs_and_begins_nothing(here):
     assert "completed second" in out
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_the_second_stops_and_the_third_kills(here):
     (here / "slow.py").write_text(STUBBORN, encoding="utf-8")
     with started("run", "slow.py", cwd=here) as process:
@@ -234,7 +234,7 @@ flow.task(print, "loaded", id="load", after=[flow.task(gate, id="gate")])
 """
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_sigterm_ends_a_run_that_waits_and_the_question_waits_on(here, capsys):
     """A supervisor waits for nobody's answer; the next life does."""
     (here / "asks.py").write_text(ASKS, encoding="utf-8")

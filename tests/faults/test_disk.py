@@ -27,7 +27,7 @@ from taskorch.kit.backoff import Backoff
 from taskorch.runtime import _committer
 
 pytestmark = [
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(
         not is_available(), reason="this Python's SQLite cannot be reached by ctypes"
     ),

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("number", "seed", "times"),
     [(signal.SIGKILL, 1, 100), (signal.SIGKILL, 2, 50), (signal.SIGINT, 3, 25)],

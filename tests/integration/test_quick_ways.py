@@ -548,7 +548,7 @@ def test_so_they_do_with_a_journal(concurrency, hears, tmp_path):
     run(some(str(options), 40), options, tmp_path)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 @settings(max_examples=settings().max_examples // 5)
 @given(
     options=st.fixed_dictionaries({k: st.sampled_from(v) for k, v in CHOICES.items()}),
@@ -558,7 +558,7 @@ def test_the_quick_ways_do_what_the_general_ones_do(options, commands):
     run(commands, options)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 @settings(max_examples=settings().max_examples // 10)
 @given(concurrency=st.sampled_from(CHOICES["concurrency"]), commands=COMMANDS)
 def test_so_they_do_with_a_journal_whatever_is_asked(concurrency, commands):

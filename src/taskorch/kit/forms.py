@@ -173,16 +173,11 @@ def _any_of(*schemas: Schema) -> Schema:
 
 
 class ValueForm(Protocol):
-    """
-    Protocol: what a value may be.
-
-    Attributes:
-        needs: That in words, for messages and for the page of keys.
-    """
+    """Protocol: what a value may be."""
 
     @property
     def needs(self) -> str:
-        """See the class."""
+        """What a value may be in words, for messages and for the page of keys."""
         ...
 
     def read(self, node: Located, path: str, faults: FaultList) -> Any:
