@@ -35,6 +35,7 @@ from taskorch.errors import (
     UnenforceableError,
 )
 from taskorch.executors import processes
+from taskorch.executors._programs import _governor
 from taskorch.policies import Measured, ProportionalAllocator
 from taskorch.recovery import Grow, RecoveryHandler, Row
 
@@ -834,6 +835,8 @@ def folder(tmp_path, monkeypatch):
         (top / name).write_text("cpu memory pids\n")
     (top / "cgroup.procs").write_text("")
     monkeypatch.setenv(VARIABLE, str(top))
+    # Whoever looks for members in it finds that all have left.
+    monkeypatch.setattr(_governor._Group, "_has_left", lambda _: False)
     return top
 
 

@@ -124,6 +124,7 @@ def test_progress_of_a_tool_is_that_of_its_task(shop):
     eventually(lambda: shop.orch.get_task_status("slow").progress is not None)
     (shop.folder / "go").touch()
     handle.result(PATIENCE)
+    eventually(lambda: seen)
     assert isinstance(seen[0], TaskProgressed)
     assert seen[0].value == {"progress": 1.0, "total": 3.0, "message": "one"}
 

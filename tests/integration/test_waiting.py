@@ -915,19 +915,22 @@ def test_who_waits_for_quiet_waits_for_what_receivers_begin() -> None:
 
 
 @pytest.mark.parametrize("holds", ["slots", "an agent", "a pool"])
-def test_wait_goes_on_while_calls_that_would_not_stop_hold_what_is_needed(holds):
+@pytest.mark.parametrize("limit", [None, PATIENCE], ids=["alike", "of another kind"])
+def test_wait_goes_on_while_calls_that_would_not_stop_hold_what_is_needed(holds, limit):
     hold = Hold()
     options = {"slots": {"concurrency": 1}, "a pool": {"resources": {"cpu": 1}}}
     needs = {"resources": {"cpu": 1}} if holds == "a pool" else {}
     with TaskOrchestrator(grace=0.01, **options.get(holds, {})) as orch:
         orch.agent("one", capabilities=["one"])(lambda task, _: task.payload())
         tasks = [
-            Task.call(fn, id=name, timeout=limit, **needs)
+            Task.call(fn, id=name, timeout=most, **needs)
             if holds != "an agent"
-            else Task("one", fn, id=name, timeout=limit)
-            for name, fn, limit in (("a", hold, 0.05), ("b", dict, None))
+            else Task("one", fn, id=name, timeout=most)
+            for name, fn, most in (("a", hold, None), ("b", dict, limit))
         ]
         orch.submit_tasks(tasks)
+        hold.wait()
+        orch.cancel_task("a")
         eventually(lambda: orch.get_stats().leaked == 1)
         assert orch.wait(0.01) is False
         assert orch.status("b").state == "queued"
@@ -939,8 +942,10 @@ def test_wait_goes_on_while_calls_that_would_not_stop_hold_what_is_needed(holds)
 def test_wait_does_not_wait_for_calls_that_would_not_stop_if_nothing_needs_them():
     hold = Hold()
     with TaskOrchestrator(grace=0.01, unknown_capability="wait") as orch:
-        orch.submit_task(Task.call(hold, id="a", timeout=0.05))
+        orch.submit_task(Task.call(hold, id="a"))
         orch.submit_task(Task("nobody", id="c", requires=["nobody"]))
+        hold.wait()
+        orch.cancel_task("a")
         eventually(lambda: orch.get_stats().leaked == 1)
         assert orch.wait(PATIENCE)
         hold.release()

@@ -1069,8 +1069,8 @@ class KernelState:
         agents = {leak.agent for leak in leaks}
         names = {name for leak in leaks for name, _ in leak.alloc}
         return any(
-            not agents.isdisjoint(bucket.at_agents)
-            or any(place.pool and place.pool.name in names for place in bucket.parked)
+            place.agent in agents or (place.pool and place.pool.name in names)
             for bucket in self.buckets.values()
             if bucket.parked is not None
+            for place in bucket.places()
         )
