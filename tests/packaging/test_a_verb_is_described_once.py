@@ -76,7 +76,7 @@ def said(*words):
 
 
 orch = TaskOrchestrator(journal="runs.db")
-with orch, serve(create_app(orch, token=None)) as server:
+with orch, serve(create_app(orch, token=None), port=0) as server:
     orch.submit(len, "abc", ).result(60)
     orch.options(id="one").submit(len, "abc").result(60)
     assert orch.paint_task("one", "r") is True

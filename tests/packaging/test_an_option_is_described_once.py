@@ -102,7 +102,7 @@ assert [s.task_id for s in simulation.tasks(colour="red")] == ["a"]
 with TaskOrchestrator() as orch:
     token = new_token()
     app = create_app(orch, token=token, functions={"int": int})
-    with serve(app) as server:
+    with serve(app, port=0) as server:
         client = Client(server.url, token=token, functions={"int": int})
         client.submit_tasks([Task.call(int, id="a", colour="red"), Task.call(int)])
         found = list(client.tasks(colour="red"))

@@ -192,7 +192,10 @@ def test_what_makes_no_sense_is_refused_and_says_what_to_do(house, capsys):
 
 
 def test_a_service_without_policies_or_a_journal_says_so(capsys):
-    with TaskOrchestrator() as orch, serve(create_app(orch, token=None)) as server:
+    with (
+        TaskOrchestrator() as orch,
+        serve(create_app(orch, token=None), port=0) as server,
+    ):
         client = Client(server.url)
         for refused in (
             client.waivers,
@@ -203,7 +206,7 @@ def test_a_service_without_policies_or_a_journal_says_so(capsys):
                 refused()
     rt = ConstitutionalRuntime.from_dict(POLICIES)
     orch = TaskOrchestrator(governance=rt)
-    with orch, serve(create_app(orch, token=None)) as server:
+    with orch, serve(create_app(orch, token=None), port=0) as server:
         client = Client(server.url)
         words = ("request", "no-danger", "--reason", "x", "--expires", "1h")
         out = told(capsys, "waivers", server.url, *words, code=2)

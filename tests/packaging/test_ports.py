@@ -1,0 +1,60 @@
+"""Tests that run beside each other listen where nobody else does."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+#: Programs in texts are calls, too: a test starts them.
+CALL = re.compile(r"\bserve\(")
+#: There a port makes no difference: what is served is refused.
+REFUSED = {"tests/frontends/service/test_server.py:serve"}
+FILES = [
+    path
+    for path in sorted(TESTS.rglob("*.py"))
+    if CALL.search(path.read_text()) and path != Path(__file__)
+]
+
+
+def calls(tree: ast.AST) -> list[ast.Call]:
+    """The calls that serve something, those in programs within texts included."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            found += [node] if name == "serve" else []
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if "serve(" not in node.value or "\n" not in node.value:
+                continue
+            try:
+                found += calls(ast.parse(node.value))
+            except SyntaxError:
+                continue
+    return found
+
+
+def says_where(call: ast.Call) -> bool:
+    """Whether *call* names a port, or hands on what somebody else has named."""
+    return any(word.arg in ("port", None) for word in call.keywords)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(TESTS)))
+def test_no_test_listens_on_the_usual_port(path):
+    name = path.relative_to(TESTS.parent).as_posix()
+    fixed = [
+        call.lineno
+        for call in calls(ast.parse(path.read_text()))
+        if not says_where(call)
+    ]
+    if f"{name}:serve" in REFUSED:
+        assert len(fixed) <= 1, fixed
+    else:
+        assert not fixed, f"{name}: say port=0 in lines {fixed}"
+
+
+def test_what_serves_is_found():
+    assert len(FILES) > 20
