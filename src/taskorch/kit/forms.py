@@ -177,7 +177,7 @@ class ValueForm(Protocol):
 
     @property
     def needs(self) -> str:
-        """What a value may be in words, for messages and for the page of keys."""
+        """The words for what a value may be, in messages and on the page of keys."""
         ...
 
     def read(self, node: Located, path: str, faults: FaultList) -> Any:
