@@ -939,6 +939,23 @@ def test_wait_goes_on_while_calls_that_would_not_stop_hold_what_is_needed(holds,
         assert orch.status("b").state == "completed"
 
 
+def test_wait_does_not_wait_for_calls_that_would_not_stop_while_starts_are_held():
+    hold = Hold()
+    with TaskOrchestrator(grace=0.01, concurrency=1) as orch:
+        orch.submit_tasks([Task.call(hold, id="a"), Task.call(dict, id="b")])
+        hold.wait()
+        orch.cancel_task("a")
+        eventually(lambda: orch.get_stats().leaked == 1)
+        assert orch.wait(0.01) is False
+        orch.hold_starts("a test looks at it")
+        assert orch.wait(PATIENCE)
+        assert orch.status("b").state == "queued"
+        hold.release()
+        orch.release_starts()
+        assert orch.wait(PATIENCE)
+        assert orch.status("b").state == "completed"
+
+
 def test_wait_does_not_wait_for_calls_that_would_not_stop_if_nothing_needs_them():
     hold = Hold()
     with TaskOrchestrator(grace=0.01, unknown_capability="wait") as orch:
