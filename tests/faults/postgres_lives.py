@@ -29,13 +29,23 @@ def use(folder):
 
 
 def submit_all(orch, count):
-    """Submit `t/0`, then `t/1` after it, and so on; or find those that are there."""
+    """
+    Submit `t/0`, then `t/1` after it, and so on; or find those that are there.
+
+    One that ran at three deaths in a row fails as poisoned: those after it run as well.
+    """
     handles = []
     for number in range(count):
         after = handles[-1:]
         once = number % 3 != 2
         task = Task.call(
-            did, number, id=f"t/{number}", after=after, idempotent=once, timeout=60
+            did,
+            number,
+            id=f"t/{number}",
+            after=after,
+            join="finished",
+            idempotent=once,
+            timeout=60,
         )
         handles.append(orch.submit_task(task))
         ledger.note("accepted", handles[-1].task_id)

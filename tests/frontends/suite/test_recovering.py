@@ -1,6 +1,7 @@
 """Recovery acts in a suite as it does in Python, and people are told what is true."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -426,6 +427,30 @@ def test_who_is_held_to_what_it_reserved_is_ended_above_it(tmp_path, monkeypatch
         for each in messages(tmp_path, "failure_notification")
     ]
     assert told == ["memory_error", "memory_error"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits are of Linux")
+def test_what_another_suite_runs_under_the_same_name_is_left_alone(tmp_path):
+    """As the first, it is the task `suite/large`; the second ends its own alone."""
+    body = "held = bytearray(90 << 20); import time; time.sleep(600)"
+    suite = write(
+        tmp_path,
+        f"templates: {{large: {{command: [{sys.executable}, -c, {json.dumps(body)}]}}}}\n"
+        "agent_limits: {total_memory_mb: 4096, enforce: true}\n"
+        "recovery: {max_retries: 0}\n"
+        "orchestrator:\n  name: shop\n  task_definitions:\n"
+        "    unit_tests: [{id: large, template: large, resources: {memory_mb: 40}}]\n",
+    )
+    theirs = {**os.environ, "TASKORCH_TASK": "suite/large"}
+    with subprocess.Popen(
+        ["sleep", "600"], env=theirs, start_new_session=True
+    ) as other:
+        try:
+            (large,) = _running.run(suite, tmp_path / "out").tasks
+            assert "of 40 MB of memory, and was ended" in large.error
+            assert other.poll() is None
+        finally:
+            other.kill()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits are of Linux")

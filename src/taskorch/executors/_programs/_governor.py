@@ -441,17 +441,17 @@ class _Group(Hold):
         names = {folder.name for folder in self._each}
 
         def is_outside(pid: int) -> bool:
+            # It joins before it becomes the program: so this is asked before the group.
+            if pid == launcher and _bytes_of(f"/proc/{pid}/cmdline").startswith(
+                _LAUNCHING
+            ):
+                return False
             lines = _bytes_of(f"/proc/{pid}/cgroup").decode(errors="replace")
             # It may have made groups of its own below, whose limits are ours, too.
             inside = [
                 not names.isdisjoint(line.split("/")) for line in lines.splitlines()
             ]
             if sum(inside) == len(self._each):
-                return False
-            if pid == launcher and _bytes_of(f"/proc/{pid}/cmdline").startswith(
-                _LAUNCHING
-            ):
-                # It joins before it becomes the program.
                 return False
             # Who is about to end has left it already.
             gone = not inside or _is_ending(pid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import selectors
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from taskorch.executors._programs._run import LinePipe
 from taskorch.frontends.suite._attempt import AttemptInfo, SuiteAttempt
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._judging import CriteriaNotMetError
-from taskorch.model import SPENT_VARIABLE, TASK_VARIABLE, Resources, Task
+from taskorch.model import SPENT_VARIABLE, Resources, Task
 
 #: What runs in it; also a program for an agent elsewhere.
 WORKER: Final = Path(__file__).with_name("_worker.py")
@@ -33,6 +34,9 @@ _LOOK: Final = 0.1
 _PATIENCE: Final = 5.0
 #: Seconds between looks whether all of a task is gone.
 _MOMENT: Final = 0.01
+#: The variable by which the processes of a task that is held are known: its value is
+#: that of no other attempt on the machine, as another suite may run a task of its name.
+_HELD_VARIABLE: Final = "TASKORCH_HELD"
 #: Bytes of an event: beyond that it is none of ours.
 _MAX_LINE: Final = 1 << 20
 
@@ -198,9 +202,12 @@ _OF: Final = {"memory_mb": "memory", "written_mb": "disk"}
 class TaskHold:
     """What holds the processes of a test task; None is nothing."""
 
-    def __init__(self, hold: Hold | None, task_id: str) -> None:
+    def __init__(self, hold: Hold | None) -> None:
         self._hold = hold
-        self._mark = os.fsencode(f"{TASK_VARIABLE}={task_id}")
+        #: What its processes carry in their environment.
+        self.env: dict[str, str] = (
+            {} if hold is None else {_HELD_VARIABLE: secrets.token_hex(8)}
+        )
         self.joins: tuple[str, ...] = () if hold is None else hold.joins
         #: Whether there is something that holds them.
         self.is_one: bool = hold is not None
@@ -208,7 +215,8 @@ class TaskHold:
     def begun(self, group: int) -> None:
         """Its process group is *group*."""
         if self._hold is not None:
-            self._hold.begin(Family(group, self._mark))
+            mark = f"{_HELD_VARIABLE}={self.env[_HELD_VARIABLE]}"
+            self._hold.begin(Family(group, mark.encode()))
 
     def is_to_end(self) -> bool:
         """Whether it has passed a limit; it is killed then."""
@@ -321,7 +329,7 @@ class SuiteAgent:
         attempt.clear()
         hold, spent = self._hold(context), SpentPipe(context)
         job = {**attempt.job(), "joins": hold.joins, "held": hold.is_one}
-        job["attempt"] |= spent.env
+        job["attempt"] |= spent.env | hold.env
 
         def is_to_end() -> bool:
             spent.read()
@@ -363,7 +371,7 @@ class SuiteAgent:
             UnenforceableError: Nothing can, here.
         """
         if self._governor is None:
-            return TaskHold(None, context.task_id)
+            return TaskHold(None)
         amounts = dict(context.allocation)
         limits = {
             limit: amounts[name]
@@ -374,7 +382,7 @@ class SuiteAgent:
             hold, _ = self._governor.hold(limits, partly=False)
         except UnheldError as error:
             raise UnenforceableError(str(error), task_id=context.task_id) from error
-        return TaskHold(hold if limits else None, context.task_id)
+        return TaskHold(hold if limits else None)
 
     def _process_for(self, python: str) -> AgentProcess:
         if python not in self._processes:
