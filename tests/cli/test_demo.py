@@ -39,6 +39,7 @@ def output(process: subprocess.Popen[str]) -> str:
     return text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [(), ("demo",)])
 def test_what_was_killed_goes_on_and_nothing_is_done_twice(
     tmp_path: Path, words: tuple[str, ...]
@@ -66,6 +67,7 @@ def test_what_was_killed_goes_on_and_nothing_is_done_twice(
     assert reader.get_task_status("tonight/send").state is TaskState.BLOCKED
 
 
+@pytest.mark.slow
 def test_its_dashboard_answers_until_it_is_interrupted(tmp_path: Path) -> None:
     pytest.importorskip("starlette")
     with demo(tmp_path, "demo", "--stay") as process:

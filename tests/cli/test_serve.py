@@ -50,6 +50,7 @@ def page_of(process):
     return page.partition("/#code=")[0], token.removeprefix("token: ").strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["app", "app:orch", "app:make"])
 def test_the_orchestrator_of_a_module_is_served(tmp_path, name):
     (tmp_path / "app.py").write_text(APP)

@@ -251,6 +251,7 @@ def on_screen(place, story, *, size=(80, 24), every=0.1, is_kept=False, between=
     asyncio.run(sit())
 
 
+@pytest.mark.slow
 def test_a_person_finds_the_failure_and_runs_it_again(monkeypatch, tmp_path):
     with world(journal=tmp_path / "runs.db") as service:
         orch = service.orch
@@ -298,6 +299,7 @@ def test_a_person_finds_the_failure_and_runs_it_again(monkeypatch, tmp_path):
         assert orch.get_task_status(f"{run_id}/load").state == "completed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pauses", range(4))
 def test_it_can_be_left_in_the_midst_of_a_look(journal, pauses):
     """Whoever looks before a screen is there, or after it, does not fail."""
@@ -343,6 +345,7 @@ def test_it_says_that_it_waits_and_goes_on_after_whatever_comes(journal):
     on_screen(journal, story, between=between)
 
 
+@pytest.mark.slow
 def test_the_first_night_comes_while_it_is_looked_at(monkeypatch):
     with shown() as service:
         monkeypatch.setenv("TASKORCH_TOKEN", service.token)

@@ -147,6 +147,7 @@ def fail_at_every_call(
             assert disk.failed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reverts", [False, True], ids=["stays", "reverts"])
 @pytest.mark.parametrize("once", [True, False], ids=["once", "for a while"])
 def test_any_sync_may_fail(tmp_path: Path, once: bool, reverts: bool) -> None:

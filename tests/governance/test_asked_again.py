@@ -305,6 +305,7 @@ def is_denied(orch: TaskOrchestrator, name: str) -> bool:
     return orch.get_task_status(name).state == "blocked"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "policy",
     [

@@ -76,6 +76,7 @@ def policies(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", FIELDS)
 def test_each_value_in_each_field_is_judged_and_never_raises(field: str) -> None:
     strict = ConstitutionalRuntime(policies("critical", field))

@@ -306,6 +306,7 @@ def test_a_worker_that_dies_at_an_import(act, says, module):
         assert (before.result(PATIENCE), after.result(PATIENCE)) == (1, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("act", "says"),
     [

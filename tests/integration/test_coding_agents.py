@@ -370,6 +370,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_the_result_names_what_has_changed(
     orch, programs, project, change, monkeypatch
@@ -412,6 +413,7 @@ def some_change(draw: random.Random, names: list[str], number: int) -> str:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_what_has_changed_is_what_is_other_than_before(orch, programs, project, seed):
     """Whatever was changed, staged and committed before, and by whom."""
@@ -676,6 +678,7 @@ def test_a_report_is_found_wherever_it_stands(orch, programs, project):
         orch.agents.terminate(agent.id)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REPORTS)
 def test_a_report_that_is_none_is_not_believed(orch, programs, project, name):
     """Then all that was reserved counts as spent; the work is done all the same."""
@@ -881,6 +884,7 @@ with TaskOrchestrator(journal=journal) as orch:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["claude", "gemini"])
 def test_git_is_not_killed_with_the_orchestrator(programs, project, tmp_path, name):
     """Else it would leave locks. The next life waits until it has done."""
@@ -932,6 +936,7 @@ def having_open(file: Path) -> set[str]:
     return ids
 
 
+@pytest.mark.slow
 def test_many_begin_at_once(orch, programs, project):
     """No lock of git is in the way: one that somebody left, or that of another task."""
     install(programs, "claude", ONCE)

@@ -1632,6 +1632,7 @@ def use(x):
 """
 
 
+@pytest.mark.slow
 def test_a_function_that_is_gone_blocks_its_tasks(tmp_path: Path) -> None:
     """The others go on; it says what is missing; back again, they go on by themselves."""
     child(tmp_path, FIRST, WORK)
@@ -1703,6 +1704,7 @@ def most(states):
 """
 
 
+@pytest.mark.slow
 def test_a_join_that_is_gone_blocks_its_task(tmp_path: Path) -> None:
     """Back again, it is asked, about what has become of the others by then."""
     child(tmp_path, JOINS, MOST.replace("NEEDED", "1"))
@@ -1804,6 +1806,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_function_of_a_script_is_not_looked_for_in_another(tmp_path: Path) -> None:
     """Script and journal may move; who waits for another script's function is told."""
 

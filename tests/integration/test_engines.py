@@ -135,6 +135,7 @@ def test_so_do_tasks_of_the_engine_itself(make: Make) -> None:
         check_attempt_executor(lambda: executor, examples=2, patience=PATIENCE)
 
 
+@pytest.mark.slow
 def test_each_gets_its_own_result(make: Make) -> None:
     executors = {"cluster": make()}
     with TaskOrchestrator(executors=executors, concurrency=20, grace=0.2) as orch:
@@ -151,6 +152,7 @@ def test_what_a_task_of_the_engine_says_of_its_progress_is_dropped(make: Make) -
         assert orch.get_task_status(handle.task_id).progress is None
 
 
+@pytest.mark.slow
 def test_programs_come_to_the_same_as_on_threads_and_in_processes(make: Make) -> None:
     outcomes: dict[str, dict[str, Any]] = {}
     executor = make()
@@ -425,6 +427,7 @@ def remember_host() -> None:
     del sys.modules["taskorch.executors._hosts._dask"]
 
 
+@pytest.mark.slow
 def test_a_node_without_taskorch_is_named_and_stays_alive(dask_only: Any) -> None:
     with dask_only.get_client() as client:
         (worker,) = client.run(os.getpid).values()

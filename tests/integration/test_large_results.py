@@ -120,6 +120,7 @@ def test_on_dask_it_is_released_with_its_last_holder(of_dask: Any) -> None:
         other.get()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_said_as_without_it(of_dask: Any) -> None:
     for mb in (None, 1):
         executors = {"cluster": dask(of_dask, keep_mb=mb)}

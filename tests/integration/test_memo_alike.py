@@ -262,6 +262,7 @@ def test_a_payload_is_not_that_of_its_name():
                 assert done.result() == repr(payload)
 
 
+@pytest.mark.slow
 def test_other_processes_have_the_same_keys(tmp_path):
     recipes = [
         ("set", *map(str, range(40))),

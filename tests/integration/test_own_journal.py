@@ -252,6 +252,7 @@ KILLED = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dies_at", [0, 5])
 def test_what_was_accepted_outlives_a_kill(tmp_path, dies_at):
     script = tmp_path / "killed.py"

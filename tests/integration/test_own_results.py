@@ -10,6 +10,7 @@ from tests.integration.own_results import expect_own_results
 from taskorch import TaskOrchestrator
 
 
+@pytest.mark.slow
 def test_each_gets_its_own_result() -> None:
     with TaskOrchestrator(executors={"process": 4}, concurrency=20, grace=0.2) as orch:
         expect_own_results(

@@ -712,6 +712,7 @@ def shown_truly(seed, folder, capsys):
         run.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_all_that_is_shown_is_what_the_events_say(seed, tmp_path, capsys):
     for number in range(3):

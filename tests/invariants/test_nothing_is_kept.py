@@ -113,6 +113,7 @@ def cases() -> Iterator[Any]:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seed", "acts", "durable"), list(cases()))
 def test_what_users_let_go_of_is_gone(seed, acts, durable, tmp_path):
     looks = []
@@ -163,6 +164,7 @@ def grown(looks: Sequence[Counter[str]]) -> dict[str, list[int]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("durable", [False, True], ids=["in memory", "kept"])
 @pytest.mark.parametrize("seed", range(2))
 def test_what_is_remembered_of_a_task_leads_to_nothing_that_has_run_it(

@@ -113,6 +113,7 @@ print("all of it")
 """
 
 
+@pytest.mark.slow
 def test_a_verb_is_added_at_its_method_and_is_everywhere(tmp_path):
     pytest.importorskip("starlette")
     copy = tmp_path / "taskorch"

@@ -153,6 +153,7 @@ def test_each_hour_is_made_or_skipped_as_the_model_says(
                 return
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overlap", OVERLAPS)
 @pytest.mark.parametrize("catch_up", ["last", "all"])
 @pytest.mark.parametrize("length", [0.4, 1.4])
@@ -172,6 +173,7 @@ def test_a_kill_between_any_two_steps_changes_nothing(overlap, catch_up, length)
                 assert gone == set()
 
 
+@pytest.mark.slow
 @settings(max_examples=settings().max_examples * 3 // 10, deadline=None)
 @given(
     length=st.sampled_from([0.21, 0.73, 1.37]),

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.simulation.test_measured import MB, use
@@ -141,6 +142,7 @@ def check_starts(simulation, wanted, labels):
             assert one["once"] or one["elastic"]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(WORKERS, TASKS, ACTS, units(), st.integers(0, 9999), st.booleans())
 def test_what_runs_fits_where_it_runs_and_all_that_can_end_ends(

@@ -359,6 +359,7 @@ def test_the_failure_is_one_that_the_tasks_policy_knows(kinds):
     ) in report.failed["a"]
 
 
+@pytest.mark.slow
 def test_a_task_that_never_gives_up_is_refused():
     class Handler:
         def decide(self, failure, context):

@@ -804,6 +804,7 @@ def test_the_trace_of_whoever_started_the_process_is_gone_on_with():
     assert found == ["{('0xaf7651916cd43dd8448eb211c80319c', '0xb7ad6b7169203331')}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

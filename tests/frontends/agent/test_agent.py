@@ -1040,6 +1040,7 @@ def test_an_agent_that_is_killed_leaves_no_program(service, tmp_path):
         handle.cancel()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [

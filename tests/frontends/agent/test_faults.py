@@ -143,6 +143,7 @@ def run(folder, faults, *, agents, tasks, seconds):
     check(folder, tasks)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("fault", KINDS)
 def test_whatever_happens_all_ends_once_and_right(tmp_path, fault):

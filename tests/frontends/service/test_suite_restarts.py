@@ -87,6 +87,7 @@ def results(here, name):
     return json.loads((here / "out" / "artifacts" / f"{name}_results.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [0, 3])
 @pytest.mark.parametrize("is_told_before", [False, True])
 def test_what_an_agent_ends_while_the_service_is_started_anew_counts(
@@ -135,6 +136,7 @@ def lost_end(here, said):
         return fate, finish(service, agent)
 
 
+@pytest.mark.slow
 def test_it_is_judged_by_what_it_has_left_as_if_it_were_told_at_once(here):
     """Tests, coverage and the share of them that must pass."""
     (here / "suite.yaml").write_text(PYTEST)
@@ -171,6 +173,7 @@ def test_an_end_that_counted_counts_in_no_later_life_again(here):
     assert ran(here) == ["A"]
 
 
+@pytest.mark.slow
 def test_what_was_judged_when_the_service_died_is_not_judged_again(here):
     """Its files are gone by then; the verdict is there, and no journal knows of it."""
     (here / "suite.yaml").write_text(PYTEST)
@@ -248,6 +251,7 @@ UNPROVEN = {
 }
 
 
+@pytest.mark.slow
 def test_what_nothing_proves_is_done_again(here):
     with given_out(here) as order:
         said = done_meanwhile(order)
@@ -401,6 +405,7 @@ class Lives:
         return self.service.get("/api/v1/final-report")
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_the_service_takes_what_its_agents_have_done(here):
     for name in "AB":
         (here / f"{name}.sh").write_text("until [ -e go ]; do sleep 0.05; done")

@@ -175,6 +175,7 @@ REACHES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("other", "own"), REACHES)
 def test_a_bound_token_reaches_no_other_tenant_by_a_field(house, other, own):
     asked, orch = house

@@ -383,6 +383,7 @@ def test_what_a_task_leaves_running_ends_with_it(run):
     eventually(lambda: not is_alive(int((run.folder / "pid").read_text())))
 
 
+@pytest.mark.slow
 def test_an_agent_that_dies_says_so_and_starts_again(run, process):
     def kill():
         if begun(run.folder):

@@ -89,6 +89,7 @@ def test_run_exits_with_1_if_a_task_failed_and_says_which_last(here, capsys):
     assert capsys.readouterr().out.startswith("Nothing was left to be run.\n")
 
 
+@pytest.mark.slow
 def test_what_has_ended_is_counted_of_all_that_there_is(here, capsys):
     """Parts of a task are tasks, and those of an earlier life have ended."""
     text = SUITE.replace("templates:", "templates:\n  t: {pytest: [-q]}", 1)
@@ -199,6 +200,7 @@ def test_what_is_wrong_is_said_and_exits_with_2(arguments, part, here, capsys):
     assert part in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_and_the_same_command_goes_on(here):
     (here / "B.sh").write_text("echo > began; sleep 600")
     command = [sys.executable, "-m", "taskorch", "suite", "run", "suite.yaml"]
@@ -236,6 +238,7 @@ def test_what_is_not_installed_is_said(module, here):
     assert not (here / ".taskorch").exists()
 
 
+@pytest.mark.slow
 def test_a_run_is_shown_in_a_browser_and_stays_there_when_asked_to(here):
     words = [sys.executable, "-m", "taskorch", "suite", "run", "suite.yaml"]
     with subprocess.Popen(

@@ -67,6 +67,7 @@ def done(tmp_path_factory):
     return {task.id: task for task in report.tasks}, here / "out"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "counts"),
     [

@@ -271,6 +271,7 @@ def test_what_was_cancelled_before_it_began_is_named_as_a_cause_too(tmp_path):
     assert tasks["C"].because == ("B",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", ["phase", "run"])
 def test_time_that_is_over_is_told(tmp_path, hook, of):
     """Of a phase and of the run, with the tasks that were cancelled."""
@@ -319,6 +320,7 @@ _running.run(load("suite.yaml"), "out")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_what_a_crash_kept_from_being_told_is_told_when_the_run_goes_on(
     tmp_path, hook, when
@@ -395,6 +397,7 @@ def test_who_uses_more_memory_than_was_granted_is_told(tmp_path, hook):
     assert "2,000 MB" not in "".join(texts.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["group", "off"])
 def test_who_is_held_to_what_it_reserved_is_ended_above_it(tmp_path, monkeypatch, way):
     """A command and a test of pytest; that fails, as want of memory."""
@@ -491,6 +494,7 @@ def test_a_test_task_is_held_to_its_disk(tmp_path):
     assert "memory_error" not in told
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits are of Linux")
 def test_a_test_task_reserves_what_others_of_its_class_have_used(tmp_path):
     """In this run and in those before; one that needs more is run again with all."""

@@ -156,6 +156,7 @@ def test_a_run_that_has_ended_makes_room_for_the_next(here):
     assert not (here / "out/previous/previous").exists()
 
 
+@pytest.mark.slow
 def test_what_failed_is_run_again_and_nothing_else(here):
     (here / "B.sh").write_text("exit 3")
     done = go(here)
@@ -336,6 +337,7 @@ def test_two_at_once_are_refused(here):
         first.wait(PATIENCE)
 
 
+@pytest.mark.slow
 def test_a_run_of_another_configuration_is_not_gone_on_with(here):
     (here / "B.sh").write_text("echo $$ > pid; sleep 600")
     first = process(here)
@@ -351,6 +353,7 @@ def test_a_run_of_another_configuration_is_not_gone_on_with(here):
     assert go(here, fresh=True).passed
 
 
+@pytest.mark.slow
 def test_what_all_runs_have_taught_stays_and_what_is_asked_anew_does_not(here):
     assert go(here).passed
     folder = RunFolder(here / "out")

@@ -309,6 +309,7 @@ def _claim_all(root, count, start, won):
     start.wait(PATIENCE)  # all live until all have tried
 
 
+@pytest.mark.slow
 def test_of_many_who_claim_at_once_one_wins(tmp_path):
     context = multiprocessing.get_context("spawn")
     start, won = context.Barrier(4), context.Queue()
@@ -329,6 +330,7 @@ def test_of_many_who_claim_at_once_one_wins(tmp_path):
     assert sorted(name for name, _ in got) == sorted(f"a/{n}" for n in range(50))
 
 
+@pytest.mark.slow
 def test_two_runners_share_the_work_and_agree_on_its_end(runs):
     runs.write(
         **{f"a_{n}": "outputs: [x]" for n in range(8)},

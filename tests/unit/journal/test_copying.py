@@ -67,6 +67,7 @@ def places(request, tmp_path):
     }[request.param]
 
 
+@pytest.mark.slow
 def test_it_has_all_that_the_other_has_and_goes_on(places):
     source, target = places
     night(source)

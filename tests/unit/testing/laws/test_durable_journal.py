@@ -223,6 +223,7 @@ class TakesOver(SqliteJournal):
         super().__init__(path, durability="process", take_over=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", [LinesJournal, SqliteJournal, TakesOver])
 def test_a_right_one_passes(checked, made):
     checked(made, examples=4)
