@@ -27,7 +27,8 @@ prometheus-client: `pip install 'taskorch[serve]'`.
 - `_feed`: what has happened, and what comes, as it comes.
 - `_health`: whether all is well, and how several things stand; what Prometheus reads.
 - `_waiting`: waits on a loop for threads; what answers while it is not our turn.
-- `_page`: the page in a browser, and what it shows of the whole.
+- `_page`: the page in a browser, and what it asks for.
+- `_board`: what that shows of the past: counts, rates, when each worker did what.
 - `_run_operations`: the grid of nights, the list of runs, one run.
 - `_previews`: what an act would touch, before somebody does it.
 - `page`: the files of that page.

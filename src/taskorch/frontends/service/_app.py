@@ -30,6 +30,7 @@ from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.frontends.people import Identity, Tokens
 from taskorch.frontends.service._agents import Agents, schemas
 from taskorch.frontends.service._artifacts import Artifacts, ArtifactsOfTasks
+from taskorch.frontends.service._board import Board
 from taskorch.frontends.service._bodies import (
     HttpProblem,
     answer,
@@ -53,7 +54,7 @@ from taskorch.frontends.service._operations import (
     check,
     description,
 )
-from taskorch.frontends.service._page import Board, PageOperations
+from taskorch.frontends.service._page import PageOperations
 from taskorch.frontends.service._people import (
     Sessions,
     TokenOperations,

@@ -12,9 +12,10 @@ from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import JournalError
 from taskorch.frontends.people import Identity, Tokens
 from taskorch.frontends.service._app import make_app, tokens_of
+from taskorch.frontends.service._board import Board
 from taskorch.frontends.service._feed import Events, Feed
 from taskorch.frontends.service._guard import LOOPBACK, Doors
-from taskorch.frontends.service._page import Board, PageOperations
+from taskorch.frontends.service._page import PageOperations
 from taskorch.frontends.service._tasks import Tasks
 from taskorch.frontends.service._tenants import Tenancy
 from taskorch.frontends.service._verbs import operations as verbs

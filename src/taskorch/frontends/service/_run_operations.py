@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from taskorch._orchestrator import TaskOrchestrator
-    from taskorch.frontends.service._page import Board
+    from taskorch.frontends.service._board import Board
     from taskorch.reading._runs import RunIndex
 
 _LOG: Final = log_of(__name__)

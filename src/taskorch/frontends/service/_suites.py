@@ -30,12 +30,13 @@ from taskorch.errors import (
 from taskorch.events import AgentLost, AgentReturned
 from taskorch.frontends.service._agents import Agents, schemas
 from taskorch.frontends.service._app import existing, make_app
+from taskorch.frontends.service._board import Board
 from taskorch.frontends.service._bodies import HttpProblem, answer, read_object, refuse
 from taskorch.frontends.service._feed import Feed
 from taskorch.frontends.service._guard import LOOPBACK, Doors
 from taskorch.frontends.service._health import exposition, metrics, probe
 from taskorch.frontends.service._operations import PROBLEM, Operation, asked
-from taskorch.frontends.service._page import Board, PageOperations
+from taskorch.frontends.service._page import PageOperations
 from taskorch.frontends.service._tenants import Tenancy
 from taskorch.frontends.suite._elsewhere import OWN, EndsKept, admit, join
 from taskorch.frontends.suite._folder import RunFolder

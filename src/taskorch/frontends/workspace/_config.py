@@ -227,15 +227,6 @@ class WorkspaceConfig:
             return task.timeout
         return self.rule(task.phase)[1].timeout
 
-    def judged(self, task: TaskFile) -> tuple[str | None, str | None]:
-        """Why policies deny a task, or None; and what else they say of it, or None."""
-        if self.governance is None:
-            return None, None
-        # Few have policies: nobody else loads what judges.
-        from taskorch.frontends.workspace._policies import judged  # noqa: PLC0415
-
-        return judged(self, task)
-
     def budget_of(self, task: TaskFile) -> str | None:
         """The budget that a task draws on: its own, or that of its phase, or of all."""
         return task.budget or self.rule(task.phase)[1].budget or self.budget
@@ -344,25 +335,12 @@ def read_config(root: Path, problems: list[Problem]) -> WorkspaceConfig:
     return config
 
 
-def unfit(policy: Policy) -> str | None:
-    """What of *policy* cannot be had in a folder of task files, or None."""
-    where = f"policy {policy.id}: "
-    for moment in policy.at:
-        if moment not in ("submit", "start"):
-            return f"{where}at: {moment}: task files are judged before their start"
-    if policy.history:
-        return f"{where}history: runners of a folder keep no journal of what happened"
-    if policy.change:
-        return f"{where}change: a task file is run as it stands"
-    if policy.revoked != "finish":
-        return f"{where}revoked: nobody can be asked for waivers here"
-    return None
-
-
 def _policies(entry: ReadMapping, root: Path, faults: FaultList) -> tuple[Policy, ...]:
     if "policies" not in entry.nodes:
         return ()
-    from taskorch.governance._reading import policies_in  # noqa: PLC0415 - few have some
+    # Few have some: nobody else loads what judges.
+    from taskorch.frontends.workspace._policies import unfit  # noqa: PLC0415
+    from taskorch.governance._reading import policies_in  # noqa: PLC0415
 
     policies = policies_in(entry, root, faults)
     for policy in policies:

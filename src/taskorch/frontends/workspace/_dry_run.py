@@ -16,7 +16,12 @@ from taskorch.frontends.workspace._progress import (
     unmade_inputs,
 )
 from taskorch.frontends.workspace._scan import WorkspacePlan
-from taskorch.frontends.workspace._tasks import add_agent, orchestrator_for, task_for
+from taskorch.frontends.workspace._tasks import (
+    add_agent,
+    judged,
+    orchestrator_for,
+    task_for,
+)
 from taskorch.frontends.workspace._work import waits_for
 from taskorch.kit.visible import counted
 from taskorch.kit.words import duration
@@ -224,7 +229,7 @@ class _Planner:
             return f"it waits for {other}{note}"
         task = self._plan.tasks[task_id]
         missing = unmade_inputs(self._layout, task, self._plan.known)
-        denied, finding = self._config.judged(task)
+        denied, finding = judged(self._config, task)
         if finding is not None:
             self.noted[task_id] = finding
         return waits_for(missing) if missing else denied

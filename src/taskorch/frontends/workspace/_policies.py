@@ -17,16 +17,30 @@ from typing import Any, Final
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.frontends.workspace._config import WorkspaceConfig, unfit
 from taskorch.frontends.workspace._task_file import TaskFile
-from taskorch.frontends.workspace._tasks import task_for
 from taskorch.governance import ConstitutionalRuntime, Operation, Policy
 from taskorch.kit.read_only import ReadOnly
+from taskorch.model import Task
 
 #: What of the head of a task file policies see as its payload.
 _SEEN: Final = (
     *("agent", "command", "inputs", "outputs", "gate", "estimate", "retries"),
 )
+
+
+def unfit(policy: Policy) -> str | None:
+    """What of *policy* cannot be had in a folder of task files, or None."""
+    where = f"policy {policy.id}: "
+    for moment in policy.at:
+        if moment not in ("submit", "start"):
+            return f"{where}at: {moment}: task files are judged before their start"
+    if policy.history:
+        return f"{where}history: runners of a folder keep no journal of what happened"
+    if policy.change:
+        return f"{where}change: a task file is run as it stands"
+    if policy.revoked != "finish":
+        return f"{where}revoked: nobody can be asked for waivers here"
+    return None
 
 
 def judging(policies: Iterable[Policy], governance: Any) -> ConstitutionalRuntime:
@@ -49,19 +63,30 @@ def judging(policies: Iterable[Policy], governance: Any) -> ConstitutionalRuntim
     return ConstitutionalRuntime(dict.fromkeys((*policies, *more)))
 
 
-def judged(config: WorkspaceConfig, task: TaskFile) -> tuple[str | None, str | None]:
-    """Why policies keep *task* from starting, and else what they say of it."""
+def judged(
+    governance: ConstitutionalRuntime,
+    task: TaskFile,
+    made: Task[Any],
+    **limits: Any,
+) -> tuple[str | None, str | None]:
+    """
+    Why policies keep a task from starting, and else what they say of it.
+
+    Args:
+        governance: What judges it.
+        task: The task file.
+        made: The task that is made of it.
+        **limits: What of its operation a configuration says: `timeout`, `budget`.
+    """
     payload = {name: getattr(task, name) for name in _SEEN}
     payload |= {"phase": task.phase, "spends": dict(task.resources.spends)}
     metadata = {name: sorted(texts) for name, texts in task.rest.items()}
     operation = attrs.evolve(
-        Operation.of_task(task_for(config, task)),
+        Operation.of_task(made),
         payload=payload,
         metadata=ReadOnly(metadata),
-        timeout=config.timeout_of(task),
-        budget=config.budget_of(task),
+        **limits,
     )
-    governance: Any = config.governance
     verdict = governance.before_start(operation)
     if verdict is None:
         return None, None

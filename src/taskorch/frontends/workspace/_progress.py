@@ -23,7 +23,7 @@ from taskorch.frontends.workspace._status import (
     read_status,
 )
 from taskorch.frontends.workspace._task_file import TaskFile
-from taskorch.frontends.workspace._tasks import spends
+from taskorch.frontends.workspace._tasks import judged, spends
 from taskorch.kit.visible import counted
 from taskorch.kit.words import amounts_in_words
 from taskorch.model import BudgetUsage
@@ -232,7 +232,7 @@ class WorkspaceProgress:
             reasons += [f"its input {path} is not there" for path in missing]
         for phase, why in self.shut_before(task.phase).items() if task.phase else ():
             reasons += [f"the gate of {phase} is shut: {one}" for one in why]
-        denied, _ = self._config.judged(task)
+        denied, _ = judged(self._config, task)
         reasons += [] if denied is None else [denied]
         budget, units = self._config.budget_of(task), spends(task)
         short = short_of(self._config.budgets, self.usages, budget, units)

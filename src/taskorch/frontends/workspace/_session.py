@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, Self
 
 import attrs
@@ -37,6 +38,7 @@ from taskorch.frontends.workspace._status import StatusRefusedError, gate_of
 from taskorch.frontends.workspace._task_file import TaskFile
 from taskorch.frontends.workspace._tasks import (
     add_agent,
+    judged,
     orchestrator_for,
     spends,
     task_for,
@@ -108,7 +110,7 @@ class WorkspaceSession:
             find=self._find,
             tell=tell,
             held_up=lambda task_id: len(self.plan.held_up_by(task_id)),
-            judged=config.judged,
+            judged=partial(judged, config),
             draws=lambda task: (config.budget_of(task), spends(task)),
             enforce=config.enforce,
             maxima=config.maxima,
@@ -326,7 +328,7 @@ class WorkspaceSession:
 
     def _lacks(self, task: TaskFile) -> str | None:
         """Why policies deny a task, or of which budget too little is left, or None."""
-        denied, _ = self._config.judged(task)
+        denied, _ = judged(self._config, task)
         if denied is not None:
             if denied not in self._told_short:
                 self._told_short.add(denied)

@@ -48,6 +48,22 @@ def orchestrator_for(config: WorkspaceConfig) -> TaskOrchestrator:
     return orch
 
 
+def judged(config: WorkspaceConfig, task: TaskFile) -> tuple[str | None, str | None]:
+    """Why policies deny a task, or None; and what else they say of it, or None."""
+    if config.governance is None:
+        return None, None
+    # Few have policies: nobody else loads what judges.
+    from taskorch.frontends.workspace import _policies  # noqa: PLC0415
+
+    return _policies.judged(
+        config.governance,
+        task,
+        task_for(config, task),
+        timeout=config.timeout_of(task),
+        budget=config.budget_of(task),
+    )
+
+
 def spends(task: TaskFile) -> Units:
     """What a task reserves of its budget."""
     return Resources(**task.resources.spends).units

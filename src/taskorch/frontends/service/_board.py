@@ -1,0 +1,337 @@
+"""
+What the page shows of the past: counts, rates, and when each worker did what.
+
+The board hears every event and keeps what a picture needs. A picture is asked for by
+its width, and the answer has as many rectangles as can be told apart on it, however
+many attempts there were.
+
+Decision: 0090.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from taskorch.errors import NotRunningError
+from taskorch.events import (
+    Event,
+    OrchestratorStarted,
+    TaskCompleted,
+    TaskFailed,
+    TaskStarted,
+)
+from taskorch.events._ends import end_of_attempt
+from taskorch.frontends.service._waiting import Waiter
+from taskorch.kit.clock import MonotonicClock
+from taskorch.protocols import Projection
+from taskorch.reading._nights import READ
+from taskorch.reading._runs import RunIndex
+
+if TYPE_CHECKING:
+    from taskorch.reading import JournalReader
+    from taskorch.signals import Signals
+
+#: Attempts that are kept, at least; twice as many at the most.
+KEPT: Final = 100_000
+#: Seconds of the past whose ends are counted, and the most rectangles of an answer.
+_SECONDS: Final = 600
+_RECTANGLES: Final = 10_000
+#: Rows of one agent that are told apart: it may do so many things at once.
+_ROWS: Final = 8
+_NS: Final = 1_000_000_000
+#: What became of the task of an attempt, from what matters least: one rectangle shows
+#: the last.
+OUTCOMES: Final = (
+    *("running", "completed", "suspended", "cancelled", "retrying", "blocked"),
+    "failed",
+)
+
+
+class _Span(NamedTuple):
+    """An attempt that has ended: times are nanoseconds since 1970."""
+
+    agent: str
+    start: int
+    end: int
+    task_id: str
+    outcome: str
+
+
+class _Open(NamedTuple):
+    """An attempt that runs."""
+
+    agent: str
+    start: int
+
+
+class Rectangle(NamedTuple):
+    """
+    What one agent did in some columns of a picture.
+
+    Attributes:
+        lane: The number of the agent in the answer.
+        row: Of the agent, from 0.
+        first: The first column.
+        last: The last column.
+        outcome: A number of `OUTCOMES`.
+        many: How many attempts it stands for.
+        task_id: The task of the latest of these.
+    """
+
+    lane: int
+    row: int
+    first: int
+    last: int
+    outcome: int
+    many: int
+    task_id: str
+
+
+class Board(Projection):
+    """
+    Follows an orchestrator's events, once it is to `follow`, until `close`.
+
+    Those of before count as well, as many as `past` says.
+    """
+
+    past = READ
+
+    def __init__(self) -> None:
+        self._is_closed = False
+        self._lock = threading.Lock()
+        self._clock = MonotonicClock()
+        self._spans: list[_Span] = []
+        self._open: dict[str, _Open] = {}
+        #: The time of the latest event. What an earlier life had begun ended with it.
+        self._latest = 0
+        self._left: dict[str, int] = {}
+        #: Of each second since 1970, how many tasks have completed, and failed.
+        self._ends: OrderedDict[int, list[int]] = OrderedDict()
+        #: How many events it has taken in.
+        self.heard = 0
+        #: Tells it from that of another server, or of the run before.
+        self.name = secrets.token_hex(8)
+        #: Those that wait for the next one.
+        self.followers: set[Waiter] = set()
+        #: The number of the last event that was entered, and is not taken.
+        self._entered = 0
+        #: What became of each run.
+        self._runs = RunIndex()
+        #: Whether the events of before are still being read.
+        self.is_reading = True
+        self._leave: Callable[[], object] = bool
+
+    def follow(
+        self,
+        signals: Signals,
+        enter: Callable[[RunIndex], int] = lambda _: 0,
+        journal: JournalReader | None = None,
+    ) -> None:
+        """
+        Take the events of before, and then those that come.
+
+        Args:
+            signals: Whose events they are.
+            enter: Without a journal, enters the tasks of before, and returns the number
+                of the latest event.
+            journal: What reads the events of an orchestrator that has stopped.
+
+        Raises:
+            JournalError: It cannot be read.
+        """
+        try:
+            self._leave = signals.follow(self)
+        except NotRunningError:
+            # Nothing comes any more.
+            if journal is not None:
+                for event in journal.happened(max(0, journal.last - READ)):
+                    self.take(event, None)
+        with self._lock:
+            self._entered = enter(self._runs)
+        self.is_reading = False
+        self._wake()
+
+    @contextmanager
+    def runs(self) -> Iterator[RunIndex]:
+        """What became of each run, which nobody changes within the block."""
+        with self._lock:
+            yield self._runs
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it hears of nothing any more."""
+        return self._is_closed
+
+    def close(self) -> None:
+        """Hear of nothing any more."""
+        self._is_closed = True
+        self._leave()
+        self._wake()
+
+    def _wake(self) -> None:
+        for follower in list(self.followers):
+            follower.wake()
+
+    def now(self) -> int:
+        """Nanoseconds since 1970, of the clock that events have their times from."""
+        return self._clock.now_ns()
+
+    def take(self, event: Event, document: Any) -> None:
+        """Take *event* in; one that says nothing about an attempt is only counted."""
+        del document
+        with self._lock:
+            if event.seq > self._entered:
+                self._take(event)
+        if not self.is_reading:
+            self._wake()
+
+    def _take(self, event: Event) -> None:
+        self.heard += 1
+        self._runs.take(event)
+        if isinstance(event, TaskStarted):
+            self._open[event.task_id] = _Open(event.agent_id, event.at_ns)
+        elif isinstance(event, OrchestratorStarted):
+            # What becomes of their tasks is said next.
+            self._left = dict.fromkeys(self._open, self._latest)
+        elif (state := end_of_attempt(event)) is not None:
+            self._end(event, state.value)
+        self._latest = max(self._latest, event.at_ns)
+
+    def _end(self, event: Any, outcome: str) -> None:
+        started = self._open.pop(event.task_id, None)
+        if started is not None:
+            end = self._left.pop(event.task_id, event.at_ns)
+            self._spans.append(
+                _Span(started.agent, started.start, end, event.task_id, outcome)
+            )
+            if len(self._spans) >= 2 * KEPT:
+                del self._spans[:KEPT]
+        if isinstance(event, (TaskCompleted, TaskFailed)):
+            second = event.at_ns // _NS
+            counts = self._ends.setdefault(second, [0, 0])
+            counts[isinstance(event, TaskFailed)] += 1
+            while len(self._ends) > _SECONDS:
+                self._ends.popitem(last=False)
+
+    def rates(self, now: int, seconds: int = 120) -> list[list[int]]:
+        """Of the last *seconds* before *now*: how many tasks completed, and failed."""
+        last = now // _NS
+        with self._lock:
+            return [
+                list(self._ends.get(second, (0, 0)))
+                for second in range(last - seconds + 1, last + 1)
+            ]
+
+    def timeline(
+        self, start: int, end: int, width: int, lanes: int, now: int
+    ) -> dict[str, Any]:
+        """
+        What was done between two moments, for a picture of *width* columns.
+
+        Each attempt that has any part in that time is counted, whether it has a
+        rectangle of its own or none.
+
+        Args:
+            start: Nanoseconds since 1970; 0 is the first attempt that is kept.
+            end: The same; 0 is *now*.
+            width: Columns of the picture.
+            lanes: Agents that it has room for, those that came first.
+            now: Until when what runs has run.
+        """
+        with self._lock:
+            spans = list(self._spans)
+            spans += (
+                _Span(each.agent, each.start, now, task_id, "running")
+                for task_id, each in self._open.items()
+            )
+        spans.sort(key=lambda span: span.start)
+        start = start or (spans[0].start if spans else now - _NS)
+        end = max(end or now, start + width)
+        shown = [s for s in spans if s.end >= start and s.start <= end]
+        agents = list(dict.fromkeys(sorted({span.agent for span in shown})))
+        picture = _Picture(start, end, width, agents[:lanes])
+        rectangles = list(picture.rectangles(shown))
+        counts = Counter((span.agent, span.outcome) for span in shown)
+        return {
+            "start": start / _NS,
+            "end": end / _NS,
+            "agents": agents[:lanes],
+            "agents_left_out": max(0, len(agents) - lanes),
+            "rows": picture.rows(),
+            "outcomes": OUTCOMES,
+            "counts": [
+                [counts[agent, outcome] for outcome in OUTCOMES]
+                for agent in agents[:lanes]
+            ],
+            "attempts": len(shown),
+            "attempts_left_out": picture.left_out,
+            "rectangles": rectangles,
+        }
+
+
+class _Picture:
+    """Puts attempts in rows, and those that are too short to be told apart together."""
+
+    def __init__(self, start: int, end: int, width: int, agents: list[str]) -> None:
+        self._start = start
+        self._scale = width / (end - start)
+        self._width = width
+        self._lane_of = {name: place for place, name in enumerate(agents)}
+        #: Of each lane its rows: the latest rectangle of each.
+        self._latest: list[list[Rectangle]] = [[] for _ in agents]
+        self.left_out = 0
+
+    def rows(self) -> list[int]:
+        """How many rows each lane has."""
+        return [max(1, len(rows)) for rows in self._latest]
+
+    def rectangles(self, spans: Iterable[_Span]) -> Iterator[Rectangle]:
+        """The rectangles of *spans*, which are in the order of their starts."""
+        drawn = 0
+        for span in spans:
+            lane = self._lane_of.get(span.agent)
+            if lane is None or drawn >= _RECTANGLES:
+                self.left_out += 1
+                continue
+            done = self._add(lane, span)
+            if done is not None:
+                drawn += 1
+                yield done
+        for rows in self._latest:
+            yield from rows
+
+    def _add(self, lane: int, span: _Span) -> Rectangle | None:
+        """Add a span; the rectangle of its row that is whole now, if there is one."""
+        first, last = self._column(span.start), self._column(span.end)
+        outcome = OUTCOMES.index(span.outcome)
+        rows = self._latest[lane]
+        new = Rectangle(lane, 0, first, last, outcome, 1, span.task_id)
+        place = next((i for i, old in enumerate(rows) if old.last < first), None)
+        if place is not None:
+            done, rows[place] = rows[place], new._replace(row=place)
+            return done
+        # What lies in the same columns is one with what is there already.
+        columns = [(old.first, old.last) for old in rows]
+        place = columns.index((first, last)) if (first, last) in columns else None
+        if place is None and len(rows) < _ROWS:
+            rows.append(new._replace(row=len(rows)))
+            return None
+        if place is None:
+            # Without room, it is one with what ends the nearest to it.
+            place = min(range(len(rows)), key=lambda i: abs(rows[i].last - last))
+        old = rows[place]
+        rows[place] = old._replace(
+            last=max(old.last, last),
+            outcome=max(old.outcome, outcome),
+            many=old.many + 1,
+            task_id=span.task_id,
+        )
+        return None
+
+    def _column(self, at: int) -> int:
+        return min(self._width - 1, max(0, int((at - self._start) * self._scale)))
