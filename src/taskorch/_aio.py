@@ -15,7 +15,7 @@ from collections.abc import (
     Mapping,
 )
 from datetime import timedelta
-from functools import partial, wraps
+from functools import cache, partial, wraps
 from itertools import islice
 from time import monotonic
 from typing import (
@@ -193,6 +193,21 @@ def _complete(face: type[_Face], of: type) -> None:
             setattr(face, name, awaited(verb.function))
 
 
+@cache
+def _class_of_face(of: type) -> type[_Face]:
+    """The class for coroutines of a class whose methods are verbs."""
+    face = type(f"Async{of.__name__}", (_Face,), {})
+    _complete(face, of)
+    return face
+
+
+def _face_of(orch: TaskOrchestrator, of: object) -> _Face:
+    """The verbs of *of*, an extension of *orch*, for coroutines."""
+    face = _class_of_face(type(of))()
+    face._orch, face._of = orch, of
+    return face
+
+
 class AsyncOrchestrator(_Face):
     """
     The orchestrator for coroutines: what could block is done on another thread.
@@ -206,6 +221,9 @@ class AsyncOrchestrator(_Face):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
+            extensions = getattr(vars(self).get("_orch"), "extensions", {})
+            if name in extensions:
+                return _face_of(self._orch, extensions[name])
             return other_attribute(self, name)
 
     cancel_task: Final = awaited(TaskOrchestrator.cancel_task)

@@ -134,6 +134,7 @@ if TYPE_CHECKING:
 
     from taskorch._aio import AsyncOrchestrator
     from taskorch._decorators import TaskDecorator, TaskFunction
+    from taskorch._extensions import Extensions
     from taskorch._managers import (
         AgentManager,
         Budget,
@@ -154,6 +155,7 @@ if TYPE_CHECKING:
     from taskorch.frontends.people import Identity, Tokens
     from taskorch.frontends.service._server import Server
     from taskorch.governance import ConstitutionalRuntime
+    from taskorch.kit.extension import Extension
     from taskorch.model import Breaker, FilterFields, TaskOptions
     from taskorch.model._task import FunctionOptions
     from taskorch.planning import ExecutionPlan, Planner
@@ -258,6 +260,8 @@ class TaskOrchestrator:
             process.
         governance: Policies as data: a `taskorch.governance.ConstitutionalRuntime`, or
             the path of a file of policies.
+        extensions: Extensions of yours, each an object of a class that inherits from
+            `taskorch.kit.extension.Extension`.
 
     Raises:
         InvalidTaskError: An argument is out of its range, or a part lacks a method.
@@ -304,6 +308,9 @@ class TaskOrchestrator:
         self._planner: Planner | None = None
         self._providers = said.tracer_provider, said.meter_provider
         self._look_for_sdk()
+        self._extensions: Extensions | None = None
+        if said.extensions:
+            self._extend(said.extensions)
 
     @classmethod
     def from_config(
@@ -366,9 +373,28 @@ class TaskOrchestrator:
             raise InvalidTaskError(msg, hint="TaskOrchestrator(governance=…)")
         return governor.constitution
 
+    def _extend(self, extensions: tuple[Extension, ...]) -> None:
+        """Have *extensions* join."""
+        from taskorch._extensions import Extensions  # noqa: PLC0415 - few have some
+
+        self._extensions = Extensions(self._rt, type(self), extensions)
+        self._rt.health_checks += self._extensions.attach(self)
+
+    @property
+    def extensions(self) -> Extensions:
+        """Its extensions, by their names: `orch.extensions["licences"]`; or classes."""
+        if self._extensions is None:
+            from taskorch._extensions import Extensions  # noqa: PLC0415 - when asked
+
+            self._extensions = Extensions(self._rt, type(self))
+        return self._extensions
+
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
+            extensions = vars(self).get("_extensions")
+            if extensions and name in extensions:
+                return extensions[name]
             return other_attribute(self, name)
 
     # -- submitting ----------------------------------------------------------------

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import (
     AsyncIterator,
@@ -70,6 +71,7 @@ from taskorch.kit.checks import check_seconds, to_seconds
 from taskorch.kit.connections import HttpConnections, TooLongError
 from taskorch.kit.verbs import SECONDS, Argument, Verb
 from taskorch.kit.visible import show
+from taskorch.kit.vocabulary import meant
 from taskorch.model import (
     Call,
     FilterFields,
@@ -687,6 +689,50 @@ class Client:
         message = {"action": action, "payload": fields}
         return self._ask("POST", endpoint, message, base="")
 
+    # -- extensions ----------------------------------------------------------------
+
+    def call(self, verb: str, /, **arguments: Any) -> Any:
+        """
+        Call a verb of an extension: `client.call("licences.take", seat="ada")`.
+
+        The service is asked which verbs it has, so this serves for all others, too, by
+        the names that `GET /api/v1/verbs` lists.
+
+        Args:
+            verb: Its name.
+            arguments: What JSON can say, by name.
+
+        Returns:
+            What the method returned, as JSON has it.
+
+        Raises:
+            InvalidTaskError: The service has no such verb, or an argument of its path
+                is missing.
+        """
+        verbs = self._ask("GET", "/verbs")["verbs"]
+        listed = {each["operation"]: each for each in verbs}
+        if verb not in listed:
+            msg = f"the service at {self._place} has no verb {show(verb)}"
+            hint = meant(verb, listed, "its program names extensions=[…]")
+            raise InvalidTaskError(msg, hint=hint)
+        method, gives = listed[verb]["method"], listed[verb]["gives"]
+        path, fields = listed[verb]["path"], dict(arguments)
+        for name in re.findall(r"{(\w+)}", path):
+            if not isinstance(fields.get(name), str):
+                msg = f"{verb}: {name} is a text, not {show(fields.get(name))}"
+                raise InvalidTaskError(msg, hint=f"client.call({verb!r}, {name}=…)")
+            path = path.replace(f"{{{name}}}", quote(fields.pop(name), safe=""))
+        query = {
+            key: each if isinstance(each, str) else json.dumps(each)
+            for key, each in fields.items()
+        }
+        answer = (
+            self._ask(method, path, query=query, base="")
+            if method == "GET"
+            else self._ask(method, path, fields or None, base="")
+        )
+        return answer[gives] if gives else answer
+
     # -- what is as it is beside the orchestrator: a line for checkers --------------
 
     get_task_status: Final = asking(TaskOrchestrator.get_task_status, document)
@@ -985,6 +1031,7 @@ class AsyncClient:
 
     # -- a line for checkers -------------------------------------------------------
 
+    call: Final = on_thread(Client.call)
     submit_documents: Final = on_thread(Client.submit_documents)
     start_workflow: Final = on_thread(Client.start_workflow)
     simulate: Final = on_thread(Client.simulate)

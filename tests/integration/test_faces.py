@@ -19,6 +19,7 @@ NOT_ASYNC = {
     "as_completed",
     "budget",
     "check_made",
+    "extensions",
     "from_config",
     "gather",
     "governance",

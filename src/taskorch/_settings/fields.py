@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider  # noqa: TC004 - nor is this
 
     from taskorch.governance import ConstitutionalRuntime
+    from taskorch.kit.extension import Extension
 
 
 class SimulatedSettings(PolicySettings, total=False):
@@ -89,6 +90,7 @@ class SettingsOptions(SimulatedSettings, total=False):
     tracer_provider: TracerProvider | None
     meter_provider: MeterProvider | None
     governance: ConstitutionalRuntime | str | os.PathLike[str] | None
+    extensions: Iterable[Extension]
 
 
 class Written(NamedTuple):
@@ -272,6 +274,12 @@ def _governance(name: str, value: object) -> object:
     return value
 
 
+def _extensions(name: str, value: object) -> object:
+    from taskorch.kit.extension import check_extensions  # noqa: PLC0415 - few have some
+
+    return check_extensions(name, value)
+
+
 #: What is checked with the others of its sort, as it is used.
 _PART: Final = SettingKind(lambda _, value: value)
 _JOURNAL: Final = SettingKind(
@@ -367,6 +375,9 @@ class Settings(Policies):
     )
     governance: Any = attrs.field(
         default=None, metadata=_setting(_GOVERNANCE, none=True)
+    )
+    extensions: tuple[Any, ...] = attrs.field(
+        default=(), metadata=_setting(SettingKind(_extensions))
     )
 
     @classmethod

@@ -59,6 +59,9 @@ def bound(orch: Any, call: str) -> Callable[..., Any]:
     It raises a PolicyDeniedError if policies deny it.
     """
     room, _, name = call.rpartition(".")
+    if call not in VERBS:
+        of_extension: Callable[..., Any] = orch.extensions.method(call)
+        return of_extension
     method: Callable[..., Any] = getattr(getattr(orch, room) if room else orch, name)
     rt = getattr(orch, "_rt", None)
     if rt is None or rt.governor is None:

@@ -117,9 +117,16 @@ def role_of(operation: str) -> str:
     return _OF_VERBS.get(operation) or _OTHERS.get(operation, "")
 
 
-def may(who: Caller, operation: str) -> bool:
-    """Whether *who* may do an operation of the service, for some tenant at least."""
-    role = role_of(operation)
+def may(who: Caller, operation: str, role: str = "") -> bool:
+    """
+    Whether *who* may do an operation of the service, for some tenant at least.
+
+    Args:
+        who: The caller.
+        operation: Its name.
+        role: The role that it needs; "": as the table of the service has it.
+    """
+    role = role or role_of(operation)
     return bool(role) and (role == EVERYBODY or who.may(role, operation))
 
 

@@ -36,7 +36,8 @@ This file imports nothing, so that each costs only who needs it.
 - `forms`: what a value of a document may be: how it is read, its schema, its line on
   the page of keys.
 - `kept`: documents of extensions, by their keys.
+- `extension`: the base of an extension: verbs, a state, and a health check of its own.
 - `patterns`: regular expressions of users, in bounded time.
 
-Decisions: 0076, 0129, 0165, 0196, 0203, 0254.
+Decisions: 0076, 0129, 0165, 0196, 0203, 0254, 0260.
 """

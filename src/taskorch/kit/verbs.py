@@ -72,6 +72,7 @@ _FORMS: Final[Mapping[str, Schema]] = {
     "float | timedelta": SECONDS,
     "int": {"type": "integer"},
     "Iterable[str]": listed(NAME),
+    "list[str]": listed(TEXT),
     "Mapping[str, Any]": OBJECT,
     "str": TEXT,
 }
@@ -333,7 +334,9 @@ def argument_texts(text: str) -> dict[str, str]:
 
 
 def _form(parameter: inspect.Parameter) -> Schema:
-    kind = str(parameter.annotation)
+    # Where annotations are no texts, as without `from __future__ import annotations`.
+    kind: Any = parameter.annotation
+    kind = kind if isinstance(kind, str) else inspect.formatannotation(kind)
     kind = kind.removesuffix(" | None") if parameter.default is None else kind
     words = re.fullmatch(r"Literal\[(.*)\]", kind, re.DOTALL)
     if words:

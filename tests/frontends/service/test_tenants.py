@@ -128,6 +128,7 @@ def test_of_each_argument_of_a_verb_it_is_said_whose_it_is():
     class Asked:
         def __init__(self, verb):
             self.name, self.path = verb.operation, f"/api/v1{verb.path}"
+            self.role = ""
 
     theirs = [v for v in VERBS.values() if v.request and is_for_bound(Asked(v))]
     assert {"decide", "answer", "rerun_task", "find_workflows"} <= {

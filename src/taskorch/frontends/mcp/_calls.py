@@ -25,6 +25,7 @@ from taskorch.events import fields_of, signal_name
 from taskorch.kit.backoff import Backoff
 from taskorch.kit.people import person as person_key
 from taskorch.kit.plain import plain, taken_apart
+from taskorch.kit.verbs import Verb
 from taskorch.kit.visible import visible
 from taskorch.kit.words import in_a_line, some
 from taskorch.model import FILTERS, SCHEDULE, TaskFilter, TaskState
@@ -611,3 +612,10 @@ def _shortened(document: dict[str, Any], most: int) -> dict[str, Any]:
         if len(text) > most:
             short[name] = f"{text[:most]}… (cut: {len(text):,} characters in all)"
     return short
+
+
+def of_extension(
+    call: str, verb: Verb, place: Any, values: Mapping[str, Any], _caller: ToolUser
+) -> dict[str, Any]:
+    """What a verb of an extension returned."""
+    return {verb.gives: place.call(call, values)}

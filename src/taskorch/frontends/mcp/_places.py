@@ -17,6 +17,7 @@ from taskorch._verbs.table import VERBS
 from taskorch.errors import ValidationFailedError
 from taskorch.events import Event
 from taskorch.frontends._incoming import Incoming, keys_of
+from taskorch.kit.verbs import Verb
 from taskorch.model import TaskFilter, TaskStatus
 
 #: The verbs of the orchestrator itself.
@@ -59,6 +60,15 @@ class OrchestratorPlace:
     def uid(self) -> str:
         """Id of the journal, which only its readers know; "": there is none."""
         return getattr(self._orch.journal, "uid", "")
+
+    @property
+    def verbs_of_extensions(self) -> Mapping[str, Verb]:
+        """The verbs of its extensions, by how a program calls them."""
+        return self._orch.extensions.verbs
+
+    def call(self, call: str, arguments: Mapping[str, Any]) -> Any:
+        """What a verb of an extension returned, as JSON has it."""
+        return self._orch.extensions.method(call)(**arguments)
 
     def picture(self, run_id: str) -> str:
         """The graph of a run, with the states of its tasks, as SVG."""

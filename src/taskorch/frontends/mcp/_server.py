@@ -235,6 +235,8 @@ _OPERATIONS: Final[Mapping[str, str]] = {
 def _may_use(tool: Tool) -> bool:
     """Whether who asks may do all that a tool does."""
     who = proved_caller()
+    if who is not None and tool.verb is not None:
+        return may(who, tool.verb.operation, tool.verb.role)
     names = [_OPERATIONS.get(name, name) for name in tool.needs]
     return who is None or all(may(who, name) for name in names)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from enum import Enum
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -32,6 +33,7 @@ from taskorch.frontends._incoming import findings_of
 from taskorch.frontends.mcp import _calls
 from taskorch.frontends.mcp._calls import Form, ToolUser
 from taskorch.kit.limits import MAX_ID_LENGTH
+from taskorch.kit.verbs import Verb
 from taskorch.kit.visible import visible
 from taskorch.kit.vocabulary import meant
 from taskorch.model import FILTERS, TaskState
@@ -109,6 +111,7 @@ class Tool:
         quotes: Whether its answer has texts of tasks and of their users.
         form: What the person at the client is asked first, if anything.
         is_long: Whether it may be answered by a task of the protocol.
+        verb: The verb of an extension that it is, if it is one.
     """
 
     name: str
@@ -127,11 +130,13 @@ class Tool:
         attrs.field(default=None, repr=False)
     )
     is_long: bool = False
+    verb: Verb | None = None
 
     @property
     def effect(self) -> Effect:
         """What it changes: as much as its verbs do."""
         verbs = [_BY_NAME[name] for name in self.needs if name in _BY_NAME]
+        verbs += [] if self.verb is None else [self.verb]
         if any(verb.is_final for verb in verbs):
             return Effect.FINAL
         if self.is_work or any(verb.changes for verb in verbs):
@@ -208,7 +213,8 @@ def tools_of(place: Any, allow: Collection[str] = ()) -> list[Tool]:
         InvalidTaskError: There is no such tool, it changes nothing, or this place has
             not the verbs for it.
     """
-    changing = {tool.name: tool for tool in TOOLS if tool.effect is not Effect.NONE}
+    every_tool = [*TOOLS, *_of_extensions(place)]
+    changing = {t.name: t for t in every_tool if t.effect is not Effect.NONE}
     for name in allow:
         if name not in changing:
             msg = f"{name!r} is no tool that changes something"
@@ -219,14 +225,15 @@ def tools_of(place: Any, allow: Collection[str] = ()) -> list[Tool]:
             raise InvalidTaskError(msg, hint=_ELSEWHERE)
     return [
         tool
-        for tool in TOOLS
+        for tool in every_tool
         if (tool.effect is Effect.NONE or tool.name in allow) and _has(place, tool)
     ]
 
 
 def why_absent(place: Any, name: str, tools: Collection[str]) -> str:
     """Why there is no tool *name* among those of a place, and what to do."""
-    tool = next((each for each in TOOLS if each.name == name), None)
+    every_tool = (*TOOLS, *_of_extensions(place))
+    tool = next((each for each in every_tool if each.name == name), None)
     if tool is None:
         every = f"there are {', '.join(tools)}"
         shown = visible(name[:MAX_ID_LENGTH])
@@ -237,6 +244,28 @@ def why_absent(place: Any, name: str, tools: Collection[str]) -> str:
         f"there is no tool {name!r} here: it was not allowed. Its owner allows it, by "
         f"--allow {name}"
     )
+
+
+def _of_extensions(place: Any) -> list[Tool]:
+    """The tools that are verbs of extensions: `licences_take` of `licences.take`."""
+    verbs: Mapping[str, Verb] = getattr(place, "verbs_of_extensions", {})
+    return [
+        Tool(
+            call.replace(".", "_"),
+            verb.text,
+            tuple(
+                ToolArgument(each.name, each.form, each.text, each.is_needed)
+                for each in verb.arguments
+            ),
+            {verb.gives: {}},
+            partial(_calls.of_extension, call, verb),
+            (),
+            (TaskorchError,),
+            verb=verb,
+        )
+        for call, verb in verbs.items()
+        if verb.request
+    ]
 
 
 def _has(place: Any, tool: Tool) -> bool:

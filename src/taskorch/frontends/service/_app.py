@@ -26,6 +26,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch._verbs.table import VERBS
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.frontends.people import Identity, Tokens
 from taskorch.frontends.service._agents import Agents, schemas
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
 
     from taskorch.frontends.jobs import JobSystem
     from taskorch.frontends.mcp._http import McpPath
+    from taskorch.kit.verbs import Verb
 
 
 def create_app(
@@ -165,7 +167,9 @@ def create_app(
             *probes(orch),
             *brought.operations(),
             *Plans(orch, functions or {}, programs=programs).operations(),
-            *existing(lambda: orch, lambda: feed, tenancy),
+            *existing(
+                lambda: orch, lambda: feed, tenancy, {**VERBS, **orch.extensions.verbs}
+            ),
             *(remote_agents.operations() if agents else ()),
             *(() if kept is None else ArtifactsOfTasks(orch, kept).operations()),
             *(() if shown is None else shown.operations()),
@@ -204,11 +208,14 @@ def _path_of_tools(
 
 
 def existing(
-    orch: Current, feed: Callable[[], Feed], tenancy: Tenancy
+    orch: Current,
+    feed: Callable[[], Feed],
+    tenancy: Tenancy,
+    table: Mapping[str, Verb] = VERBS,
 ) -> list[Operation]:
-    """The operations on what an orchestrator has, and on its events."""
+    """The operations on what an orchestrator has, by its verbs, and on its events."""
     return [
-        *verbs(orch, tenancy, apart=("schedule_status",)),
+        *verbs(orch, tenancy, apart=("schedule_status",), table=table),
         *Overviews(orch).operations(),
         *Tasks(orch, tenancy).operations(),
         *Events(orch, feed, tenancy).operations(),
@@ -330,7 +337,7 @@ class Gate:
             HttpProblem: They may not.
         """
         who = request.scope[WHO]
-        refuse_role(who, operation.name)
+        refuse_role(who, operation.name, operation.role)
         await check(operation, request)
         await self._tenancy.check(who, operation, request)
 

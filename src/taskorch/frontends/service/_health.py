@@ -227,10 +227,11 @@ class Overviews:
                 "text": verb.text,
                 "method": verb.method,
                 "path": f"/api/v1{verb.path}",
+                "gives": verb.gives,
                 "needs": [each.key for each in verb.fields if each.is_needed],
                 "is_final": verb.is_final,
             }
-            for verb in VERBS.values()
+            for verb in (*VERBS.values(), *self._orch().extensions.verbs.values())
             if verb.request
         ]
         return answer({"verbs": verbs})

@@ -83,6 +83,7 @@ class Operation:
         media: How it says that.
         refuses: Statuses of its own, beside those of every operation.
         is_open: Whether it needs no token.
+        role: The role that it needs, if it is a verb of an extension; else "".
     """
 
     method: str
@@ -100,6 +101,7 @@ class Operation:
     media: str = "application/json"
     refuses: tuple[int, ...] = ()
     is_open: bool = False
+    role: str = ""
 
 
 async def for_one_task(orch: object, call: Callable[..., _T], *args: object) -> _T:

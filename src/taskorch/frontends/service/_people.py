@@ -48,16 +48,16 @@ _ROLE: Final = asked(*("name", "verbs"), name=TEXT, verbs=_TEXTS)
 _TOKEN: Final = told(token=TEXT)
 
 
-def refuse_role(who: Caller, operation: str) -> None:
+def refuse_role(who: Caller, operation: str, role: str = "") -> None:
     """
-    Refuse an operation that *who* may not do.
+    Refuse an operation that *who* may not do; *role* is as `may` has it.
 
     Raises:
         HttpProblem: They may not.
     """
-    if may(who, operation):
+    role = role or role_of(operation)
+    if may(who, operation, role):
         return
-    role = role_of(operation)
     raise HttpProblem(
         *(403, "not_allowed", f"{who.name or 'this token'} may not do {operation}"),
         hint=f"it takes the role {role}" if role else "nobody may, here",
@@ -114,18 +114,21 @@ class Sessions:
     async def _me(self, request: Request) -> Response:
         who: Caller = request.scope[WHO]
         # What is for everybody need not be named.
-        names = {
-            each.name
+        roles = {
+            each.name: each.role or role_of(each.name)
             for each in self._operations()
             if not each.is_open and (who.tenants is None or is_for_bound(each))
         }
-        names = {each for each in names if role_of(each) != EVERYBODY}
         document: dict[str, Any] = {
             "name": who.name,
             "kind": who.kind,
             "roles": sorted(who.roles),
             "tenants": None if who.tenants is None else sorted(who.tenants),
-            "may": sorted(each for each in names if may(who, each)),
+            "may": sorted(
+                name
+                for name, role in roles.items()
+                if role != EVERYBODY and may(who, name, role)
+            ),
             "speaks_for": who.may("speak_for"),
             "open": self._doors.is_open,
         }

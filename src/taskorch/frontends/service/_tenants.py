@@ -49,7 +49,9 @@ _PARTS: Final = frozenset({"task_id", "workflow_id", "run_id"})
 def is_for_bound(operation: Operation) -> bool:
     """Whether it is for who is bound to tenants, about what is theirs."""
     parts = _PARTS.intersection(re.findall(r"{(\w+)}", operation.path))
-    return operation.name in _OWN or bool(operation.name not in _OF_ALL and parts)
+    # Nobody knows whose it is what a verb of an extension looks at.
+    is_house = not operation.role and operation.name not in _OF_ALL
+    return operation.name in _OWN or bool(is_house and parts)
 
 
 class Tenancy:

@@ -46,7 +46,7 @@ from taskorch.frontends.service._operations import (
 from taskorch.frontends.service._tenants import LEFT, Tenancy
 from taskorch.kit.fence import log_of
 from taskorch.kit.people import may_speak_as, person
-from taskorch.kit.verbs import OBJECT, TEXT, Schema, listed
+from taskorch.kit.verbs import ANYTHING, OBJECT, TEXT, Schema, listed
 from taskorch.kit.visible import visible
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ def operations(
     names: Collection[str] | None = None,
     *,
     apart: Collection[str] = (),
+    table: Mapping[str, Verb] = VERBS,
 ) -> list[Operation]:
     """
     The operations on what *orch* has.
@@ -112,10 +113,11 @@ def operations(
         tenancy: What of it a caller may see.
         names: Those that there are; None: all.
         apart: Those that somebody else has.
+        table: The verbs, by how a program calls them.
     """
     return [
         _operation(orch, tenancy, call, verb)
-        for call, verb in VERBS.items()
+        for call, verb in table.items()
         if verb.request
         and (names is None or verb.operation in names)
         and verb.operation not in apart
@@ -127,7 +129,8 @@ def _operation(orch: Current, tenancy: Tenancy, call: str, verb: Verb) -> Operat
     query = {each.key: each.form for each in verb.fields} if is_asked else {}
     if verb.operation in _EXPLAINS:
         query["remedies"] = REMEDIES
-    whole = told(**{verb.gives: _MEMBERS.get(verb.gives, listed(OBJECT))})
+    otherwise = listed(OBJECT) if call in VERBS else ANYTHING
+    whole = told(**{verb.gives: _MEMBERS.get(verb.gives, otherwise)})
     return Operation(
         verb.method,
         f"/api/v1{verb.path}",
@@ -140,6 +143,7 @@ def _operation(orch: Current, tenancy: Tenancy, call: str, verb: Verb) -> Operat
         status=verb.status,
         answer=_ANSWERS.get(verb.operation, whole if verb.gives else OBJECT),
         refuses=verb.refuses,
+        role="" if call in VERBS else verb.role,
     )
 
 
@@ -292,8 +296,9 @@ def _members(verb: Verb, result: Any, arguments: Mapping[str, Any]) -> Any:
         return as_json(result)
     if result is None:
         # What was done is told by what it was done to.
-        subject = next(a for a in verb.arguments if a.key == verb.gives)
-        result = arguments.get(subject.name, subject.default)
+        for each in verb.arguments:
+            if each.key == verb.gives:
+                result = arguments.get(each.name, each.default)
     return {verb.gives: as_json(result)}
 
 
