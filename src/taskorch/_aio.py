@@ -201,7 +201,7 @@ def _class_of_face(of: type) -> type[_Face]:
     return face
 
 
-def _face_of(orch: TaskOrchestrator, of: object) -> _Face:
+def _face_of(orch: TaskOrchestrator, of: Any) -> _Face:
     """The verbs of *of*, an extension of *orch*, for coroutines."""
     face = _class_of_face(type(of))()
     face._orch, face._of = orch, of
