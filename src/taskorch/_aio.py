@@ -413,6 +413,11 @@ class AsyncOrchestrator(_Face):
         return self._orch.drivers
 
     @property
+    def governance(self) -> Any:
+        """See `TaskOrchestrator.governance`: its verbs are awaited."""
+        return _face_of(self._orch, self._orch.governance)
+
+    @property
     def journal(self) -> Journal | None:
         """See `TaskOrchestrator.journal`."""
         return self._orch.journal

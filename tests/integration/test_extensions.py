@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,15 +14,34 @@ from tests.integration.tools import PATIENCE, eventually
 
 import taskorch
 from taskorch import InvalidTaskError, Task, TaskOrchestrator
+from taskorch._verbs.table import ROOMS, VERBS
 from taskorch.client import Client
 from taskorch.errors import ComponentError, PolicyDeniedError
 from taskorch.events import TaskCompleted
+from taskorch.frontends.people import PLAIN, Tokens, caller_of, may
+from taskorch.frontends.service import create_app, serve
+from taskorch.governance import ConstitutionalRuntime
 from taskorch.kit.extension import Extension
 from taskorch.kit.verbs import COUNT, verb
 from taskorch.protocols import Projection
 from taskorch.reading import JournalReader
 
 SOURCE = Path(taskorch.__file__).parent
+RULE = {
+    "id": "two",
+    "condition": "arguments.count",
+    "operator": "less_than_or_equal",
+    "value": 2,
+}
+POLICY = {
+    "id": "few",
+    "principle": "There are few licences.",
+    "severity": "critical",
+    "at": "verb",
+    "verbs": "licences.take",
+    "rules": [RULE],
+}
+POLICIES = {"policies": [POLICY]}
 
 
 class Ends(Projection):
@@ -217,8 +237,6 @@ def test_what_a_verb_raises_is_told_to_who_asked(orch, caplog):
 
 
 def test_roles_are_those_that_its_verbs_need(orch, tmp_path):
-    from taskorch.frontends.people import Tokens
-
     tokens = Tokens(tmp_path / "tokens.json")
     looks = tokens.add("ada", ["look"])
     works = tokens.add("ben", ["operate"])
@@ -242,23 +260,7 @@ def test_roles_are_those_that_its_verbs_need(orch, tmp_path):
 
 def test_policies_judge_its_verbs(licences):
     pytest.importorskip("yaml")
-    from taskorch.governance import ConstitutionalRuntime
-
-    rule = {
-        "id": "two",
-        "condition": "arguments.count",
-        "operator": "less_than_or_equal",
-        "value": 2,
-    }
-    policy = {
-        "id": "few",
-        "principle": "There are few licences.",
-        "severity": "critical",
-        "at": "verb",
-        "verbs": "licences.take",
-        "rules": [rule],
-    }
-    policies = ConstitutionalRuntime.from_dict({"policies": [policy]})
+    policies = ConstitutionalRuntime.from_dict(POLICIES)
     with (
         TaskOrchestrator(extensions=[licences], governance=policies) as orch,
         orch.serve(port=0) as server,
@@ -293,6 +295,51 @@ def test_its_verbs_are_tools_of_language_models(orch):
         take.use(place, {"seat": "ada", "count": 11}, me)
     with pytest.raises(InvalidTaskError, match="'licences_teka' is no tool"):
         tools_of(place, ["licences_teka"])
+
+
+# -- as the house is -------------------------------------------------------------------
+
+#: None of what these do waits long, so that coroutines use them as they are.
+AS_IT_IS = {"memo", "schedules"}
+
+
+@pytest.mark.parametrize("room", [*ROOMS, "licences"])
+def test_a_room_is_reached_the_same_way_on_every_face(room, licences):
+    """`orch.ROOM`, `orch.aio.ROOM`, an operation, `GET /verbs`, a method of the client."""
+    pytest.importorskip("yaml")
+    orch = TaskOrchestrator(
+        extensions=[licences], governance=ConstitutionalRuntime.from_dict(POLICIES)
+    )
+    own = {} if room in ROOMS else orch.extensions.verbs
+    table = {
+        call: verb
+        for call, verb in {**VERBS, **own}.items()
+        if call.rpartition(".")[0] == room
+    }
+    assert table
+    place = getattr(orch, room) if room else orch
+    face = getattr(orch.aio, room) if room else orch.aio
+    assert room not in ROOMS or isinstance(place, ROOMS[room])
+    app = create_app(orch, token=None)
+    operations = {each.name: each for each in app.state.operations}
+    with orch, serve(app) as server:
+        client = Client(server.url)
+        listed = {
+            each["operation"]: each for each in client._ask("GET", "/verbs")["verbs"]
+        }
+    for call, one in table.items():
+        name = call.rpartition(".")[2]
+        assert callable(getattr(place, name)), call
+        assert room in AS_IT_IS or iscoroutinefunction(getattr(face, name)), call
+        assert (one.operation in listed) == bool(one.request), call
+        if one.request:
+            described = operations[one.operation]
+            assert described.method == one.method, call
+            assert described.path == f"/api/v1{one.path}", call
+            assert listed[one.operation]["path"] == described.path, call
+            assert may(PLAIN, one.operation, described.role), call
+            assert not may(caller_of("ada", []), one.operation, described.role), call
+            assert room not in ROOMS or hasattr(Client, one.operation), call
 
 
 # -- what is refused -------------------------------------------------------------------

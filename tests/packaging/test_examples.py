@@ -12,9 +12,10 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def output_of(name: str, *arguments: object) -> list[str]:
+def output_of(name: str, *arguments: object, folder: Path | None = None) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-W", "error", EXAMPLES / name, *map(str, arguments)],
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=150,
@@ -82,6 +83,13 @@ def test_plan_hddl_drives_where_there_are_roads():
 
 def test_own_learning_router_knows_the_night_before():
     assert output_of("own_learning_router.py") == ["monday ['monday-0']", "tuesday []"]
+
+
+def test_an_extension_counts_on_in_the_next_run(tmp_path):
+    for night in (1, 2):
+        lines = output_of("howto/extension.py", folder=tmp_path)
+        teams = {"wind": 2 * night, "sea": night}
+        assert lines == ["2", str(teams), "expired: A-17"]
 
 
 def test_own_recovery_keeps_its_laws():
