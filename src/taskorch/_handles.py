@@ -395,7 +395,7 @@ class Ahead(Generic[T]):
         self._submit = submit
         self._calls = zip(*iterables, strict=False)
         self._is_adapting = most is None
-        self._most = _FIRST_AHEAD if most is None else most
+        self._set_most(_FIRST_AHEAD if most is None else most)
         #: It has an end: all of it can be submitted.
         self.has_end = most is None and all(
             isinstance(each, Sized) for each in iterables
@@ -409,10 +409,14 @@ class Ahead(Generic[T]):
         if self.has_end:
             runtime.maps[id(self)] = self
 
+    def _set_most(self, most: int) -> None:
+        self._most = most
+        #: With so many ahead, or fewer, more are to be submitted.
+        self.refill_at = most >> 1 if self._is_adapting else most - 1
+
     def wants_more(self) -> bool:
         """Whether there are too few ahead, and more may come."""
-        enough = self._most >> 1 if self._is_adapting else self._most - 1
-        return len(self.handles) <= enough and not self.is_over
+        return len(self.handles) <= self.refill_at and not self.is_over
 
     def fill(self, *, whole: bool = False) -> None:
         """Submit what may be ahead now, or the *whole* rest."""
@@ -427,13 +431,13 @@ class Ahead(Generic[T]):
     def taken(self, result: T) -> None:
         """The first of the handles has brought *result*, and goes."""
         self.handles.popleft()
-        if not (self._is_adapting and self.wants_more()):
+        if self.is_over or not self._is_adapting or len(self.handles) > self.refill_at:
             return
         size = size_of(result) * self._most
         if size < _BYTES_AHEAD:
-            self._most = min(_MOST_AHEAD, self._most * 2)
+            self._set_most(min(_MOST_AHEAD, self._most * 2))
         elif size > 2 * _BYTES_AHEAD:
-            self._most = max(1, self._most >> 1)
+            self._set_most(max(1, self._most >> 1))
 
     def leave(self) -> None:
         """Cancel the calls that have not begun, as their results are not asked for."""
@@ -479,7 +483,8 @@ class MapResults(Iterator[T]):
 
     def _next(self) -> T:
         ahead = self._ahead
-        ahead.fill()
+        if len(ahead.handles) <= ahead.refill_at:
+            ahead.fill()
         if not ahead.handles:
             raise StopIteration
         result = _first_result(ahead.handles, self._end)

@@ -54,18 +54,18 @@ class Caller:
 
 #: In a list that is emptied with the request: whoever keeps the variables of that
 #: moment, as a thread does, acts for nobody afterwards.
-_CALLING: Final[ContextVar[list[Caller]]] = ContextVar("taskorch-caller")
+CALLING: Final[ContextVar[list[Caller]]] = ContextVar("taskorch-caller")
 
 
 def caller() -> Caller | None:
     """Who asks for what is done here; None: nobody who had to say so."""
-    holder = _CALLING.get(None)
+    holder = CALLING.get(None)
     return holder[0] if holder else None
 
 
 def caller_name() -> str:
     """The name of who asks; "": nobody whose name was proved."""
-    holder = _CALLING.get(None)
+    holder = CALLING.get(None)
     return holder[0].name if holder else ""
 
 
@@ -73,18 +73,18 @@ def caller_name() -> str:
 def asking(who: Caller) -> Iterator[None]:
     """In the block, *who* asks for what is done."""
     holder = [who]
-    before = _CALLING.set(holder)
+    before = CALLING.set(holder)
     try:
         yield
     finally:
         holder.clear()
-        _CALLING.reset(before)
+        CALLING.reset(before)
 
 
 def act_alone() -> None:
     """From here on, in these variables, nobody asks: a task acts for itself."""
-    if _CALLING.get(None):
-        _CALLING.set([])
+    if CALLING.get(None):
+        CALLING.set([])
 
 
 def person(name: str) -> str:

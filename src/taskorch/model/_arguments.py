@@ -424,7 +424,11 @@ def refuse_in(fn: Callable[..., Any]) -> None:
 def may_refer(values: Iterable[Any]) -> bool:
     """Whether one of *values* may be a reference, or have one in it."""
     kinds = KINDS
-    return any(kinds.get(cls, kinds) is not None for cls in set(map(type, values)))
+    # No generator: this is asked of every call.
+    for cls in set(map(type, values)):  # noqa: SIM110
+        if kinds.get(cls, kinds) is not None:
+            return True
+    return False
 
 
 def _search(args: Sequence[Any], kwargs: Mapping[str, Any]) -> _ReferenceSearch:

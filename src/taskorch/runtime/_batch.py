@@ -410,7 +410,8 @@ class Preparation:
             batch.have_keys = True
         if task.join != "all" or task.on_parent_failure != "block":
             batch.needs_more = True
-        note_cache(work)
+        if task.cache is not None:
+            note_cache(work)
 
     def document(
         self, task: Task, name_of: Callable[[Any], Reference] = lambda _: SOME
@@ -608,7 +609,7 @@ class _RunLinks:
             # It waits for what is no part of the workflow, too.
             return None
         try:
-            return tuple([works[name] for name in above])
+            return tuple(map(works.__getitem__, above))
         except KeyError:
             # It comes later in the workflow.
             return None

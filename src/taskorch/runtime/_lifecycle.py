@@ -395,7 +395,7 @@ class Lifecycle:
         rt = self._rt
         given_up = [_name_of(*attempt) for attempt in rt.kernel.leaked]
         for row in list(rt.kernel.tasks.values()):
-            if is_under_way(row):
+            if row.state not in TERMINAL and is_under_way(row):
                 given_up.append(_name_of(row.id, row.attempt))
                 if rt.committer is None and rt.fault is None:
                     rt.kernel.give_up(row, now)

@@ -84,7 +84,7 @@ def wait_for_lock(lock: Any, end: float | None) -> bool:
     not end it, and would wait as long.
     """
     while True:
-        left = seconds_until(end)
+        left = None if end is None else seconds_until(end)
         if lock.acquire(timeout=SLICE if left is None else min(left, SLICE)):
             return True
         if left is not None and left <= SLICE:

@@ -542,7 +542,11 @@ def _place(
 
 def _refer(calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> bool:
     """Whether an argument is a reference to a task, or has one in it."""
-    values = [each for args, kwargs in calls for each in (*args, *kwargs.values())]
+    values: list[Any] = []
+    for args, kwargs in calls:
+        values += args
+        if kwargs:
+            values += kwargs.values()
     if not (values and may_refer(values)):
         return False
     return any(references(args, kwargs) for args, kwargs in calls)

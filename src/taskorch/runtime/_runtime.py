@@ -41,7 +41,7 @@ from taskorch.kernel import (
 )
 from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.limits import BLOCKING_SECONDS
-from taskorch.kit.people import caller_name
+from taskorch.kit.people import CALLING, caller_name
 from taskorch.kit.visible import said
 from taskorch.model import (
     TERMINAL,
@@ -614,8 +614,7 @@ class Runtime:
         """
         if self.deciders.asking or self.deciders.forked:
             self.deciders.refuse_reentry()
-        who = caller_name()
-        if who:
+        if CALLING.get(None) and (who := caller_name()):
             change = partial(self._asked_by, who, change)
         committer = self.committer
         if committer is not None:

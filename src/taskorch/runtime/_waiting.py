@@ -35,7 +35,12 @@ from taskorch.kit.fence import log_of
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model.ids import stem_of
 from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve_on
-from taskorch.runtime._context import AttemptContext, current_or_none
+from taskorch.runtime._context import (
+    CURRENT,
+    LOCAL,
+    AttemptContext,
+    current_or_none,
+)
 from taskorch.runtime._interrupts import defers_interrupts
 from taskorch.runtime._loops import Latch, seconds_until, wait_for_lock
 from taskorch.runtime._work import (
@@ -254,6 +259,9 @@ class Waiting:
 
     def _inside_of(self) -> AttemptContext | None:
         """The context of the task of ours that the caller is part of."""
+        if LOCAL.worker is None and CURRENT.get() is None:
+            # As mostly: who waits is the program.
+            return None
         inside = current_or_none()
         if inside is None or inside._rt is not self._rt:
             return None
@@ -347,11 +355,9 @@ class Waiting:
 
     def used(self, works: Sequence[Work]) -> None:
         """The caller has asked for the results of *works*: note it, if it is a task."""
-        if self._rt.deciders.asking == threading.get_ident():
-            # A policy of its may look at what is there, as ever.
-            return
         inside = self._inside_of()
-        if inside is not None:
+        # A policy of its may look at what is there, as ever.
+        if inside and self._rt.deciders.asking != threading.get_ident():
             self.note_used(inside, works)
 
     @defers_interrupts

@@ -343,10 +343,12 @@ def capture(spans: Spans | None) -> Context:
     if spans is not None:
         return spans.capture()
     found = copy_context()
+    if not len(found):
+        # As mostly: nobody asks, and it is one object less for each task.
+        return NO_VARIABLES
     if caller() is not None:
         found.run(act_alone)
-    # Mostly there are none: one object less for each task.
-    return found if len(found) else NO_VARIABLES
+    return found
 
 
 def extra_of(work: Work) -> Extra:
